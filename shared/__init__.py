@@ -1,0 +1,1 @@
+"""What both sides speak: wire messages, states, adapter files, algorithms. Knows neither side."""

@@ -1,0 +1,291 @@
+"""Adapter files: safetensors, read over a memory map and written in one canonical form.
+
+A canonical file has its tensors in sorted order, no metadata, and a header padded with spaces to eight bytes, so equal
+adapters have equal digests. The header is parsed here and not by ``safetensors``, because a file that came over the
+network may lie: about its length, about its offsets, about its shapes. Nothing is allocated by what it claims.
+
+    AdapterFile      a checked file, viewed tensor by tensor
+    AdapterWriter    writes a canonical file, tensor by tensor
+    Contract         the names, shapes and dtypes that an update must have
+"""
+
+import contextlib
+import json
+import math
+import mmap
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+MAX_HEADER_BYTES = 16 << 20
+_ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
+
+
+class AdapterError(ValueError):
+    """A file is not an adapter that can be used. ``tensor`` names the tensor at fault, where one is."""
+
+    def __init__(self, reason: str, tensor: str | None = None) -> None:
+        self.reason = reason
+        self.tensor = tensor
+        super().__init__(f"{tensor}: {reason}" if tensor else reason)
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Dtype (``F32``, ``F16`` or ``BF16``) and shape of one tensor."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def n_bytes(self) -> int:
+        return _ITEM_BYTES[self.dtype] * math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What every update of a campaign must look like: tensor names to dtypes and shapes, in sorted order."""
+
+    tensors: Mapping[str, TensorSpec]
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, TensorSpec]) -> Self:
+        return cls(dict(sorted(tensors.items())))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        return cls.of({name: TensorSpec(dtype, tuple(shape)) for name, (dtype, shape) in json.loads(text).items()})
+
+    def to_json(self) -> str:
+        return json.dumps({name: [spec.dtype, list(spec.shape)] for name, spec in self.tensors.items()})
+
+    def in_slots(self, slots: Iterable[str]) -> "Contract":
+        """The contract of a file that holds each tensor once for every slot, as float32 under ``slot/name``."""
+        return Contract.of(
+            {slot_name(slot, name): TensorSpec("F32", s.shape) for slot in slots for name, s in self.tensors.items()}
+        )
+
+    @property
+    def file_bytes(self) -> int:
+        """The exact size of a canonical file with these tensors."""
+        return len(_header(self)) + sum(spec.n_bytes for spec in self.tensors.values())
+
+    def check(self, file: "AdapterFile") -> None:
+        """Raise AdapterError unless *file* has exactly these tensors, with these shapes and dtypes, all finite."""
+        missing = [name for name in self.tensors if name not in file.tensors]
+        if missing:
+            raise AdapterError(f"missing ({len(missing)} of {len(self.tensors)} tensors are)", missing[0])
+        for name in file.tensors:
+            if name not in self.tensors:
+                raise AdapterError("not part of this campaign's adapter", name)
+        for name, expected in self.tensors.items():
+            found = file.tensors[name]
+            if found.shape != expected.shape:
+                raise AdapterError(f"shape {list(found.shape)}, expected {list(expected.shape)}", name)
+            if found.dtype != expected.dtype:
+                raise AdapterError(f"dtype {found.dtype}, expected {expected.dtype}", name)
+        for name in self.tensors:
+            check_finite(name, file.read(name))
+
+
+def slot_name(slot: str, name: str) -> str:
+    """The name under which a file with several tensors per parameter holds *name* of *slot*."""
+    return f"{slot}/{name}"
+
+
+def check_finite(name: str, values: Array) -> None:
+    """Raise AdapterError if *values* holds a NaN or an infinity.
+
+    A finite dot product of a tensor with itself proves that all of it is finite, at memory speed; where it is not
+    finite (large values overflow too) the slower look decides.
+    """
+    flat = values.reshape(-1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(np.dot(flat, flat)):
+            return
+    if not np.isfinite(flat).all():
+        kind = "NaN" if np.isnan(flat).any() else "infinity"
+        raise AdapterError(f"holds {kind}", name)
+
+
+class AdapterFile:
+    """A safetensors file whose header was checked, viewed over a memory map.
+
+    Use it as a context manager. ``tensors`` maps names to specs in the file's order. Raises AdapterError when the file
+    is truncated, oversized, or its header lies.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = path.open("rb")
+        try:
+            size = path.stat().st_size
+            self._map = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ) if size else None
+            self._offsets: dict[str, int] = {}
+            self.tensors: dict[str, TensorSpec] = {}
+            self._parse(size)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file. Arrays that still view it keep the map alive until they are gone."""
+        mapped = getattr(self, "_map", None)
+        if mapped is not None:
+            with contextlib.suppress(BufferError):  # a view is alive; the map goes with it
+                mapped.close()
+        self._file.close()
+
+    @property
+    def contract(self) -> Contract:
+        return Contract.of(self.tensors)
+
+    def read(self, name: str) -> Array:
+        """Tensor *name* as float32: a read-only view where the file holds F32, a converted copy otherwise."""
+        spec = self.tensors[name]
+        assert self._map is not None or spec.n_bytes == 0
+        raw = np.frombuffer(
+            self._map if self._map is not None else b"",
+            dtype={"F32": "<f4", "F16": "<f2", "BF16": "<u2"}[spec.dtype],
+            count=math.prod(spec.shape),
+            offset=self._offsets[name],
+        ).reshape(spec.shape)
+        if spec.dtype == "F32":
+            return raw
+        if spec.dtype == "F16":
+            return raw.astype(np.float32)
+        return (raw.astype(np.uint32) << 16).view(np.float32)  # bfloat16 is the upper half of a float32
+
+    def _parse(self, size: int) -> None:
+        if self._map is None or size < 8:
+            raise AdapterError(f"the file has {size} bytes, too few for a safetensors header")
+        (header_bytes,) = struct.unpack("<Q", self._map[:8])
+        if header_bytes > MAX_HEADER_BYTES or 8 + header_bytes > size:
+            raise AdapterError(f"the header claims {header_bytes} bytes, the file has {size}")
+        start, position = 8 + header_bytes, 0
+        entries = _load_header(self._map[8:start])
+        for name, dtype, shape, begin, end in sorted(entries, key=lambda entry: entry[3:]):
+            spec = TensorSpec(dtype, shape)
+            if begin != position:
+                problem = "overlaps the tensor before it" if begin < position else "leaves a hole before it"
+                raise AdapterError(f"data at [{begin}, {end}) {problem}", name)
+            if end - begin != spec.n_bytes:
+                raise AdapterError(
+                    f"{end - begin} bytes of data, shape {list(shape)} {dtype} needs {spec.n_bytes}", name
+                )
+            if start + end > size:
+                raise AdapterError(f"the file ends {start + end - size} bytes before this tensor does", name)
+            self.tensors[name] = spec
+            self._offsets[name] = start + begin
+            position = end
+        if start + position != size:
+            raise AdapterError(f"{size - start - position} bytes follow the last tensor")
+
+
+def _load_header(raw: bytes) -> list[tuple[str, str, tuple[int, ...], int, int]]:
+    """Parse a header's JSON into (name, dtype, shape, begin, end). Raises AdapterError where it is malformed."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise AdapterError("the header names a key twice")
+        return found
+
+    try:
+        header = json.loads(raw, object_pairs_hook=unique)
+    except AdapterError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise AdapterError("the header is not JSON") from error
+    if not isinstance(header, dict):
+        raise AdapterError("the header is not a JSON object")
+    header.pop("__metadata__", None)
+    entries = []
+    for name, entry in header.items():
+        if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+            raise AdapterError("the header's entry needs dtype, shape and data_offsets, and nothing else", name)
+        dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+        if not isinstance(dtype, str) or dtype not in _ITEM_BYTES:
+            raise AdapterError(f"dtype {dtype}, expected one of {', '.join(_ITEM_BYTES)}", name)
+        if not _is_natural_list(shape) or not _is_natural_list(offsets) or len(offsets) != 2:
+            raise AdapterError("shape and data_offsets must be lists of whole numbers, none negative", name)
+        entries.append((name, dtype, tuple(shape), offsets[0], offsets[1]))
+    return entries
+
+
+def _is_natural_list(value: object) -> bool:
+    return isinstance(value, list) and all(type(item) is int and 0 <= item < 1 << 48 for item in value)
+
+
+def _header(contract: Contract) -> bytes:
+    position, entries = 0, {}
+    for name, spec in contract.tensors.items():
+        entries[name] = {
+            "dtype": spec.dtype,
+            "shape": list(spec.shape),
+            "data_offsets": [position, position + spec.n_bytes],
+        }
+        position += spec.n_bytes
+    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text
+
+
+class AdapterWriter:
+    """Writes a canonical file of float32 tensors, each when it is ready, in any order.
+
+    ``write`` raises AdapterError for a tensor that the contract does not name, that has another shape, or that was
+    written before; leaving the block raises it when tensors are still missing.
+    """
+
+    def __init__(self, path: Path, contract: Contract) -> None:
+        if any(spec.dtype != "F32" for spec in contract.tensors.values()):
+            raise AdapterError("canonical files are written in F32")
+        header = _header(contract)
+        self._missing: dict[str, tuple[int, tuple[int, ...]]] = {}
+        position = len(header)
+        for name, spec in contract.tensors.items():
+            self._missing[name] = (position, spec.shape)
+            position += spec.n_bytes
+        self._file = path.open("wb")
+        self._file.write(header)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._file.close()
+        if kind is None and self._missing:
+            raise AdapterError("was never written", next(iter(self._missing)))
+
+    def write(self, name: str, values: NDArray[Any]) -> None:
+        if name not in self._missing:
+            raise AdapterError("is not in the contract, or was written before", name)
+        position, shape = self._missing.pop(name)
+        if values.shape != shape:
+            raise AdapterError(f"shape {list(values.shape)}, expected {list(shape)}", name)
+        self._file.seek(position)
+        self._file.write(np.ascontiguousarray(values, dtype="<f4").data)
+
+
+def write_adapter(path: Path, tensors: Mapping[str, Array]) -> Contract:
+    """Write *tensors* as a canonical file and return its contract. Raises OSError."""
+    contract = Contract.of({name: TensorSpec("F32", values.shape) for name, values in tensors.items()})
+    with AdapterWriter(path, contract) as writer:
+        for name in contract.tensors:
+            writer.write(name, tensors[name])
+    return contract

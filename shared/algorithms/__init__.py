@@ -1,0 +1,74 @@
+"""Federated algorithms, found by name.
+
+Built-in ones are the modules of this folder; others come from installed distributions through the entry point group
+``fedloom.algorithms``, whose entries name a module of the same form (see ``base``).
+"""
+
+import importlib
+import inspect
+import pkgutil
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
+
+from shared.algorithms.base import (
+    Algorithm,
+    AlgorithmParams,
+    ClientHalf,
+    ServerHalf,
+    Updates,
+    UpdateTensor,
+)
+
+ENTRY_POINT_GROUP = "fedloom.algorithms"
+
+__all__ = [
+    "ENTRY_POINT_GROUP",
+    "Algorithm",
+    "AlgorithmParams",
+    "ClientHalf",
+    "ServerHalf",
+    "UnknownAlgorithm",
+    "UpdateTensor",
+    "Updates",
+    "find",
+    "names",
+]
+
+
+class UnknownAlgorithm(LookupError):
+    """No algorithm has that name. ``known`` lists those that do."""
+
+    def __init__(self, name: str, known: list[str]) -> None:
+        self.name = name
+        self.known = known
+        super().__init__(f"unknown algorithm {name!r}; known are {', '.join(known)}")
+
+
+@cache
+def _builtin() -> frozenset[str]:
+    return frozenset(module.name for module in pkgutil.iter_modules(__path__) if module.name != "base")
+
+
+@cache
+def _installed() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=ENTRY_POINT_GROUP)}
+
+
+def names() -> list[str]:
+    """The names of all algorithms that can be found, sorted."""
+    return sorted(_builtin() | set(_installed()))
+
+
+@cache
+def find(name: str) -> Algorithm:
+    """The algorithm of that name; a built-in one wins. Raises UnknownAlgorithm."""
+    module: ModuleType
+    if name in _builtin():
+        module = importlib.import_module(f"{__name__}.{name}")
+    elif name in _installed():
+        module = _installed()[name].load()
+    else:
+        raise UnknownAlgorithm(name, names())
+    summary = (inspect.getdoc(module) or "").split("\n", 1)[0]
+    return Algorithm(name, summary, module.Params, module.Server, module.Client)

@@ -1,0 +1,140 @@
+"""The interface of a federated algorithm: a server half in numpy and a client half on tensors that it is handed.
+
+One module is one algorithm. It holds three classes, ``Params``, ``Server`` and ``Client``, and its docstring cites the
+paper. ``shared.algorithms.find`` loads it by name. Neither half imports torch: the client half calls methods that
+numpy arrays and torch tensors share.
+
+The server half works on **one tensor at a time**, so that aggregation streams: its memory is a few tensors, whatever
+the number of clients or the size of the model. Three kinds of tensors travel besides the adapter, each declared by
+slots (a slot holds one tensor for every tensor of the adapter, same shape, float32):
+
+    Server.state       kept by the coordinator from round to round (a momentum, a control variate)
+    Server.broadcast   the part of the state that clients receive with the global adapter
+    Client.extras      what an update carries beside the delta
+
+Symbols: x the global adapter; Δ_k = w_k − x the delta of client k; p_k the client weights normalised over the round's
+updates; q_k the same normalised over the whole campaign; Δ = Σ p_k Δ_k.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+Array = NDArray[np.float32]
+
+
+class AlgorithmParams(BaseModel):
+    """An algorithm's parameters, as the campaign file gives them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+P = TypeVar("P", bound=AlgorithmParams)
+
+
+@dataclass(frozen=True)
+class UpdateTensor:
+    """One client's part of one tensor of the adapter.
+
+    p, q: the client's weight in this round and in the campaign. read: the tensor of a slot, ``"delta"`` or one of the
+    algorithm's extras, with the adapter tensor's shape.
+    """
+
+    p: float
+    q: float
+    read: Callable[[str], Array]
+
+
+class Updates:
+    """The updates of one round for one tensor of the adapter, in the order of client numbers."""
+
+    def __init__(self, updates: Sequence[UpdateTensor], shape: tuple[int, ...]) -> None:
+        self._updates = updates
+        self._shape = shape
+
+    def __iter__(self) -> Iterator[UpdateTensor]:
+        return iter(self._updates)
+
+    def __len__(self) -> int:
+        return len(self._updates)
+
+    def mean_delta(self) -> Array:
+        """Δ = Σ p_k Δ_k, as float32 of the tensor's shape."""
+        return self._sum(lambda update: update.p, "delta")
+
+    def sum_in_campaign(self, slot: str) -> Array:
+        """Σ_{k in round} q_k e_k over an extra, as float32 of the tensor's shape. Clients that sat out add nothing."""
+        return self._sum(lambda update: update.q, slot)
+
+    def _sum(self, weight: Callable[[UpdateTensor], float], slot: str) -> Array:
+        # float64: float32 sums lose small clients, and K equal deltas would not give that delta back
+        total = np.zeros(self._shape, dtype=np.float64)
+        term = np.empty(self._shape, dtype=np.float64)
+        for update in self._updates:
+            np.multiply(update.read(slot), weight(update), out=term, dtype=np.float64)
+            total += term
+        return total.astype(np.float32)
+
+
+class ServerHalf(ABC, Generic[P]):
+    """Turns a round's updates into the next global adapter, one tensor at a time."""
+
+    state: ClassVar[tuple[str, ...]] = ()
+    broadcast: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, params: P) -> None:
+        self.params = params
+
+    def initial_state(self, slot: str, shape: tuple[int, ...]) -> Array:  # noqa: ARG002
+        """The state before the first round, zeros unless the algorithm says otherwise."""
+        return np.zeros(shape, dtype=np.float32)
+
+    @abstractmethod
+    def aggregate(self, x: Array, updates: Updates, state: dict[str, Array], *, first: bool) -> Array:
+        """Return the next global tensor.
+
+        x: the global tensor, read-only. state: slot to tensor of x's shape, to be replaced in place of its old values
+        (``state["m"] = ...``). first: whether this is the campaign's first round.
+        """
+
+
+class ClientHalf(Generic[P]):
+    """What a client does during local training beyond plain steps. One instance lives for one task.
+
+    ``broadcast`` maps slots to tensors by name; ``anchor`` is the global tensor that the round started from. All
+    tensors handed in are float32 and of one shape; torch tensors at the agent, numpy arrays in the tests.
+    """
+
+    extras: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, params: P, broadcast: Mapping[str, Mapping[str, Any]]) -> None:
+        self.params = params
+        self.broadcast = broadcast
+
+    def extra_grad(self, name: str, w: Any, anchor: Any) -> Any:  # noqa: ARG002
+        """A term to add to the gradient of w before each optimizer step, or None."""
+        return None
+
+    def after_step(self, name: str, w: Any, lr: float) -> None:  # noqa: ARG002
+        """Correct w in place after an optimizer step with learning rate lr."""
+        return
+
+    def finish(self, name: str, w: Any, anchor: Any, lr: float, steps: int) -> dict[str, Any]:  # noqa: ARG002
+        """The update's extras for one tensor, slot to tensor, after the steps that were really done."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """An algorithm found by its name."""
+
+    name: str
+    summary: str
+    params: type[AlgorithmParams]
+    server: type[ServerHalf[Any]]
+    client: type[ClientHalf[Any]]

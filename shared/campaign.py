@@ -1,0 +1,206 @@
+"""The campaign file: one model for YAML, JSON, the REST body and the Python client.
+
+Every field's description is its documentation. ``shared.campaign_file`` reads it from text and names the line of what
+is wrong.
+"""
+
+import math
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from shared import algorithms
+
+Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+
+
+class Section(BaseModel):
+    """A part of a campaign file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class BaseSection(Section):
+    """The language model that everyone fine-tunes. Its weights are fetched by each agent, never by the coordinator."""
+
+    model: Annotated[str, Field(min_length=1, max_length=400)]
+    """Hub id or folder. An agent's settings may say where that model lies on its machine."""
+    revision: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """Branch, tag or commit at the hub. Pin a commit, so that all agents get the same weights."""
+
+
+class LoraSection(Section):
+    """The LoRA adapter (Hu et al. 2021). Its scale is alpha / rank."""
+
+    rank: Annotated[int, Field(ge=1, le=1024)] = 8
+    """Rank of the two factors."""
+    alpha: Annotated[float, Field(gt=0)] = 16.0
+    """Numerator of the scale alpha / rank."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Probability with which an input of the adapter is dropped in training."""
+    target_modules: Literal["all-linear"] | Annotated[list[Name], Field(min_length=1)] = "all-linear"
+    """Modules that get an adapter: `all-linear` (every linear layer but the head), or their names."""
+
+    @model_validator(mode="after")
+    def _no_head(self) -> Self:
+        if "lm_head" in self.target_modules:
+            message = (
+                "target_modules: lm_head cannot be adapted (the trainers compute the loss from its weights directly)"
+            )
+            raise ValueError(message)
+        return self
+
+
+class TrainingSection(Section):
+    """Local training of one client in one round. Give either `steps` or `epochs`."""
+
+    steps: Annotated[int, Field(ge=1)] | None = None
+    """Optimizer steps a round."""
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    """Passes over the client's own rows a round, instead of `steps`."""
+    batch_size: Annotated[int, Field(ge=1)] = 16
+    """Effective batch: rows an optimizer step. How many go through the model at once is the agent's own business."""
+    max_length: Annotated[int, Field(ge=8)] = 512
+    """Tokens a row, prompt and completion together. Longer rows are cut; one without any completion left is dropped."""
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-5
+    """Learning rate of the first round; constant inside a round."""
+    min_learning_rate: Annotated[float, Field(ge=0)] | None = None
+    """Where the cosine over rounds ends. Left out, the rate stays at `learning_rate` in every round."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Everything random in the campaign follows from it: the adapter's start, which clients and rows are drawn."""
+
+    @model_validator(mode="after")
+    def _steps_or_epochs(self) -> Self:
+        if (self.steps is None) == (self.epochs is None):
+            message = "give either steps or epochs"
+            raise ValueError(message)
+        if self.min_learning_rate is not None and self.min_learning_rate > self.learning_rate:
+            message = f"min_learning_rate {self.min_learning_rate} is above learning_rate {self.learning_rate}"
+            raise ValueError(message)
+        return self
+
+    def steps_for(self, n_rows: int) -> int:
+        """Optimizer steps a round for a client with *n_rows* training rows."""
+        if self.steps is not None:
+            return self.steps
+        assert self.epochs is not None
+        return max(1, math.ceil(self.epochs * n_rows / self.batch_size))
+
+    def learning_rate_in(self, round_number: int, rounds: int) -> float:
+        """The rate of a round (from 1): min + ½ (lr − min)(1 + cos(π (r−1) / R)); constant without a minimum."""
+        if self.min_learning_rate is None:
+            return self.learning_rate
+        low, high = self.min_learning_rate, self.learning_rate
+        return low + 0.5 * (high - low) * (1 + math.cos(math.pi * (round_number - 1) / rounds))
+
+
+class DataSection(Section):
+    """Which data the agents train on. What the name stands for is said in each agent's own settings."""
+
+    name: Name
+    """Logical name of the data."""
+    template: Literal["alpaca", "vicuna", "chat"] = "chat"
+    """How a row becomes text: `alpaca`, `vicuna`, or the tokenizer's own `chat` template."""
+
+
+class AlgorithmSection(Section):
+    """The federated algorithm."""
+
+    name: str = "fedavg"
+    """Its name; `fedloom algorithm list` shows all."""
+    params: dict[str, Any] = Field(default_factory=dict)
+    """Its parameters."""
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        try:
+            algorithm = algorithms.find(self.name)
+        except algorithms.UnknownAlgorithm as error:
+            raise ValueError(str(error)) from error
+        try:
+            algorithm.params.model_validate(self.params)
+        except ValidationError as error:
+            wrong = (f"params.{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in error.errors())
+            raise ValueError("; ".join(wrong)) from error
+        return self
+
+
+class WeightingSection(Section):
+    """How much an update counts."""
+
+    by: Literal["examples", "uniform"] = "examples"
+    """By the client's number of training rows, or each the same."""
+    max_examples: Annotated[int, Field(ge=1)] | None = None
+    """A cap: row counts are declared by the clients themselves, and buy weight."""
+
+
+class SelectionSection(Section):
+    """Who takes part, and how many in a round."""
+
+    clients_per_round: Annotated[int, Field(ge=1)] | Literal["all"] = "all"
+    """Clients drawn for each round."""
+    minimum: Annotated[int, Field(ge=1)] = 2
+    """Fewest prepared clients to start with, and fewest updates that close a round."""
+    labels: dict[Label, str] = Field(default_factory=dict)
+    """Only agents whose enrolment token carried all of these labels."""
+
+    @model_validator(mode="after")
+    def _minimum_fits(self) -> Self:
+        if self.clients_per_round != "all" and self.minimum > self.clients_per_round:
+            message = f"minimum {self.minimum} is above clients_per_round {self.clients_per_round}"
+            raise ValueError(message)
+        return self
+
+
+class DeadlineSection(Section):
+    """How long to wait for slow agents."""
+
+    prepare_s: Annotated[float, Field(gt=0)] = 3600.0
+    """Seconds for agents to get ready; with `minimum` of them prepared, the campaign then starts without the rest."""
+    round_s: Annotated[float, Field(gt=0)] = 3600.0
+    """Seconds for a round; with `minimum` updates it then closes without the rest, otherwise it is extended."""
+
+
+class EvaluationSection(Section):
+    """Held-out loss, computed by each agent on rows that training never sees. Only numbers leave."""
+
+    every: Annotated[int, Field(ge=0)] = 1
+    """Evaluate the global adapter after every n rounds, and adapter 0 and the last one; 0 never evaluates."""
+
+
+class RetentionSection(Section):
+    """What is kept, counted in rounds. What is collected keeps its digest in the lineage."""
+
+    adapters: Annotated[int, Field(ge=1)] | Literal["all"] = "all"
+    """Global adapters; number 0, the best and the last one are always kept."""
+    server_state: Annotated[int, Field(ge=1)] = 5
+    """The algorithm's state at the coordinator."""
+    updates: Annotated[int, Field(ge=0)] = 0
+    """The clients' updates after their round has closed."""
+
+
+class CampaignSpec(Section):
+    """One federated fine-tuning job."""
+
+    name: Name
+    """What people call it."""
+    kind: Literal["sft"] = "sft"
+    """Kind of training: `sft`, supervised fine-tuning on prompt and completion."""
+    base: BaseSection
+    lora: LoraSection = LoraSection()
+    training: TrainingSection
+    data: DataSection
+    algorithm: AlgorithmSection = AlgorithmSection()
+    weighting: WeightingSection = WeightingSection()
+    rounds: Annotated[int, Field(ge=1, le=100_000)]
+    """How many rounds."""
+    selection: SelectionSection = SelectionSection()
+    deadline: DeadlineSection = DeadlineSection()
+    evaluation: EvaluationSection = EvaluationSection()
+    retention: RetentionSection = RetentionSection()
+
+    def evaluates(self, adapter_number: int) -> bool:
+        """Whether the global adapter of that number is evaluated."""
+        every = self.evaluation.every
+        return every > 0 and (adapter_number % every == 0 or adapter_number == self.rounds)

@@ -1,0 +1,45 @@
+"""SHA-256, the name of every blob."""
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def sha256_hex(data: bytes | memoryview) -> str:
+    """The digest of *data* as 64 lower-case hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """The digest of a file's bytes. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_parts(parts: Iterable[str]) -> str:
+    """The digest of several strings, each with its length before it, so that no two lists of strings collide."""
+    total = hashlib.sha256()
+    for part in parts:
+        encoded = part.encode()
+        total.update(len(encoded).to_bytes(8, "big"))
+        total.update(encoded)
+    return total.hexdigest()
+
+
+def content_digest_header(data: bytes) -> str:
+    """The value of a ``Content-Digest`` header (RFC 9530) for *data*."""
+    return f"sha-256=:{base64.b64encode(hashlib.sha256(data).digest()).decode()}:"
+
+
+def matches_content_digest(data: bytes, header: str) -> bool:
+    """Whether *data* has the digest that a ``Content-Digest`` header names. A header without sha-256 never matches."""
+    for member in header.split(","):
+        name, _, value = member.strip().partition("=")
+        if name.lower() == "sha-256" and len(value) > 1 and value[0] == value[-1] == ":":
+            try:
+                return base64.b64decode(value[1:-1], validate=True) == hashlib.sha256(data).digest()
+            except binascii.Error:
+                return False
+    return False

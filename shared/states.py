@@ -1,0 +1,75 @@
+"""The states that a campaign, a round, a task, an agent and a participant can be in."""
+
+from enum import StrEnum
+
+
+class CampaignState(StrEnum):
+    """Where a campaign stands. The legal moves are in ``coordinator.lifecycle``."""
+
+    PREPARING = "preparing"
+    INITIALIZING = "initializing"
+    RUNNING = "running"
+    FINISHING = "finishing"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        return self in (CampaignState.COMPLETED, CampaignState.CANCELLED)
+
+
+class RoundState(StrEnum):
+    """Where a round stands."""
+
+    OPEN = "open"
+    AGGREGATING = "aggregating"
+    CLOSED = "closed"
+    CANCELLED = "cancelled"
+
+
+class TaskKind(StrEnum):
+    """What one agent is asked to do."""
+
+    PREPARE = "prepare"
+    INIT = "init"
+    TRAIN = "train"
+    EVALUATE = "evaluate"
+
+
+class TaskState(StrEnum):
+    """Where a task stands."""
+
+    PENDING = "pending"
+    LEASED = "leased"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        return self in (TaskState.DONE, TaskState.FAILED, TaskState.CANCELLED)
+
+
+class AgentState(StrEnum):
+    """Whether an agent may still speak to the coordinator."""
+
+    ACTIVE = "active"
+    REVOKED = "revoked"
+
+
+class ParticipantState(StrEnum):
+    """How far an agent is with one campaign."""
+
+    PREPARING = "preparing"
+    PREPARED = "prepared"
+    MISMATCHED = "mismatched"
+    FAILED = "failed"
+
+
+class AdapterKind(StrEnum):
+    """What a stored blob of a campaign holds."""
+
+    ADAPTER = "adapter"
+    BROADCAST = "broadcast"
+    SERVER_STATE = "server_state"

@@ -1,0 +1,29 @@
+"""Global adapters and their lineage."""
+
+from datetime import datetime
+
+from shared.wire.base import BlobRef, Reply
+
+
+class Contribution(Reply):
+    """One client's share in a global adapter: the digest of its update and the weight p_k that it had."""
+
+    client_number: int
+    agent_name: str
+    update_sha256: str
+    extras_sha256: str | None
+    n_examples: int
+    weight: float
+
+
+class AdapterView(Reply):
+    """A global adapter: where it came from, who contributed, and whether its bytes are still kept."""
+
+    number: int
+    blob: BlobRef
+    stored: bool
+    parent_sha256: str | None
+    algorithm: str
+    contributions: list[Contribution]
+    created_at: datetime
+    held_out_loss: float | None

@@ -1,0 +1,83 @@
+"""Campaigns, rounds, tasks and participants as operators see them."""
+
+from datetime import datetime
+
+from shared.campaign import CampaignSpec
+from shared.states import CampaignState, ParticipantState, RoundState, TaskKind, TaskState
+from shared.wire.base import Reply
+from shared.wire.leases import Failure, Progress
+
+
+class ParticipantView(Reply):
+    """An agent's part in one campaign. ``client_number`` is fixed at its start."""
+
+    agent_id: str
+    agent_name: str
+    state: ParticipantState
+    client_number: int | None
+    n_train: int | None
+    n_held_out: int | None
+    reason: str | None = None
+
+
+class CampaignView(Reply):
+    """A campaign. ``reason`` says why it is paused, or what it waits for."""
+
+    id: str
+    name: str
+    state: CampaignState
+    reason: str | None
+    rounds_closed: int
+    rounds: int
+    created_at: datetime
+    ended_at: datetime | None
+    final_adapter: int | None
+    best_adapter: int | None
+
+
+class CampaignDetail(CampaignView):
+    """A campaign with its file and its participants."""
+
+    spec: CampaignSpec
+    participants: list[ParticipantView]
+
+
+class RoundView(Reply):
+    """A round: who could take part, who was drawn, whose update counted."""
+
+    number: int
+    state: RoundState
+    opened_at: datetime
+    deadline_at: datetime
+    closed_at: datetime | None
+    learning_rate: float
+    eligible: list[int]
+    sampled: list[int]
+    contributors: list[int]
+
+
+class TaskView(Reply):
+    """A task with its live progress."""
+
+    id: str
+    campaign_id: str
+    agent_id: str
+    agent_name: str
+    kind: TaskKind
+    state: TaskState
+    round: int | None
+    attempt: int
+    progress: Progress | None
+    failure: Failure | None
+    created_at: datetime
+    ended_at: datetime | None
+
+
+class MetricView(Reply):
+    """One number. ``client_number`` is None where it speaks of the whole round."""
+
+    round: int
+    name: str
+    value: float
+    client_number: int | None
+    agent_name: str | None

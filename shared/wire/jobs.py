@@ -1,0 +1,143 @@
+"""What an agent is asked to do, and what it answers. One job and one result for each kind of task."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.campaign import BaseSection, DataSection, LoraSection
+from shared.wire.base import BlobRef, Reply, Request, Sha256
+
+
+class Fingerprint(BaseModel):
+    """Digests of a base model's parts. Agents train together only where all of them agree."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    weights: Sha256
+    config: Sha256
+    tokenizer: Sha256
+    template: Sha256
+
+    def differences(self, other: "Fingerprint") -> list[str]:
+        """The parts in which two fingerprints differ."""
+        return [part for part in type(self).model_fields if getattr(self, part) != getattr(other, part)]
+
+
+class JobBase(Reply):
+    """What every job says: whose it is, and of which model."""
+
+    campaign_id: str
+    campaign_name: str
+    training_kind: Literal["sft"]
+    base: BaseSection
+
+
+class PrepareJob(JobBase):
+    """Get the base model, fingerprint it, tokenise the data, count it. Says all that an agent's policy asks about."""
+
+    kind: Literal["prepare"] = "prepare"
+    lora: LoraSection
+    data: DataSection
+    algorithm: str
+    max_length: int
+    steps: int | None
+    epochs: float | None
+    rounds: int
+
+
+class InitJob(JobBase):
+    """Build the LoRA adapter from the seed and upload it as adapter 0."""
+
+    kind: Literal["init"] = "init"
+    fingerprint: Fingerprint
+    lora: LoraSection
+    seed: int
+
+
+class TrainJob(JobBase):
+    """Fine-tune the global adapter on the agent's own rows and upload the delta."""
+
+    kind: Literal["train"] = "train"
+    fingerprint: Fingerprint
+    lora: LoraSection
+    data: DataSection
+    algorithm: str
+    algorithm_params: dict[str, Any]
+    round: int
+    client_number: int
+    seed: int
+    steps: int
+    batch_size: int
+    max_length: int
+    learning_rate: float
+    adapter: BlobRef
+    broadcast: BlobRef | None = None
+
+
+class EvaluateJob(JobBase):
+    """Compute the held-out loss of a global adapter. ``round`` is the adapter's number."""
+
+    kind: Literal["evaluate"] = "evaluate"
+    fingerprint: Fingerprint
+    lora: LoraSection
+    data: DataSection
+    round: int
+    max_length: int
+    adapter: BlobRef
+
+
+Job = Annotated[PrepareJob | InitJob | TrainJob | EvaluateJob, Field(discriminator="kind")]
+
+Count = Annotated[int, Field(ge=0)]
+
+
+class PrepareResult(Request):
+    """n_train, n_held_out: rows that can be used. dropped: rows that cannot, because nothing of the completion fits."""
+
+    kind: Literal["prepare"] = "prepare"
+    fingerprint: Fingerprint
+    n_train: Count
+    n_held_out: Count
+    dropped: Count = 0
+
+
+class InitResult(Request):
+    """adapter: digest of the uploaded adapter 0."""
+
+    kind: Literal["init"] = "init"
+    adapter: Sha256
+
+
+class TrainMetrics(Request):
+    """Of one task. Losses are nats a supervised token, None where the owner does not report them; tokens are real
+    ones, padding not counted."""
+
+    steps: Count
+    loss_first: float | None
+    loss_last: float | None
+    loss_mean: float | None
+    tokens: Count
+    seconds: Annotated[float, Field(ge=0)]
+    tokens_per_s: Annotated[float, Field(ge=0)]
+    peak_memory_bytes: Count
+
+
+class TrainResult(Request):
+    """delta, extras: digests of the uploaded files; extras only where the algorithm has some."""
+
+    kind: Literal["train"] = "train"
+    delta: Sha256
+    extras: Sha256 | None = None
+    metrics: TrainMetrics
+
+
+class EvaluateResult(Request):
+    """loss: mean over the held-out rows' supervised tokens, in nats a token."""
+
+    kind: Literal["evaluate"] = "evaluate"
+    loss: float
+    n_rows: Annotated[int, Field(ge=1)]
+    n_tokens: Annotated[int, Field(ge=1)]
+
+
+Result = Annotated[PrepareResult | InitResult | TrainResult | EvaluateResult, Field(discriminator="kind")]
