@@ -26,6 +26,8 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 
 MAX_HEADER_BYTES = 16 << 20
+MAX_NAME_CHARACTERS = 500
+MAX_DIMENSIONS = 8
 _ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 
 
@@ -206,23 +208,27 @@ def _load_header(raw: bytes) -> list[tuple[str, str, tuple[int, ...], int, int]]
         return found
 
     try:
-        header = json.loads(raw, object_pairs_hook=unique)
+        header = json.loads(raw.decode(), object_pairs_hook=unique)  # bytes would let UTF-16 and UTF-32 pass
     except AdapterError:
         raise
     except (ValueError, RecursionError) as error:
-        raise AdapterError("the header is not JSON") from error
+        raise AdapterError("the header is not JSON in UTF-8") from error
     if not isinstance(header, dict):
         raise AdapterError("the header is not a JSON object")
     header.pop("__metadata__", None)
     entries = []
     for name, entry in header.items():
+        if not name.isprintable() or len(name) > MAX_NAME_CHARACTERS:  # errors carry names into replies and logs
+            raise AdapterError(f"a tensor's name is longer than {MAX_NAME_CHARACTERS} characters or cannot be printed")
         if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
             raise AdapterError("the header's entry needs dtype, shape and data_offsets, and nothing else", name)
         dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
         if not isinstance(dtype, str) or dtype not in _ITEM_BYTES:
-            raise AdapterError(f"dtype {dtype}, expected one of {', '.join(_ITEM_BYTES)}", name)
+            raise AdapterError(f"dtype {str(dtype)[:20]!r}, expected one of {', '.join(_ITEM_BYTES)}", name)
         if not _is_natural_list(shape) or not _is_natural_list(offsets) or len(offsets) != 2:
             raise AdapterError("shape and data_offsets must be lists of whole numbers, none negative", name)
+        if len(shape) > MAX_DIMENSIONS or 0 in shape:
+            raise AdapterError(f"a shape needs at most {MAX_DIMENSIONS} dimensions, and no zero among them", name)
         entries.append((name, dtype, tuple(shape), offsets[0], offsets[1]))
     return entries
 

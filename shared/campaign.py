@@ -44,7 +44,7 @@ class LoraSection(Section):
 
     @model_validator(mode="after")
     def _no_head(self) -> Self:
-        if "lm_head" in self.target_modules:
+        if any(name.rpartition(".")[2] == "lm_head" for name in self.target_modules):
             message = (
                 "target_modules: lm_head cannot be adapted (the trainers compute the loss from its weights directly)"
             )
@@ -85,7 +85,8 @@ class TrainingSection(Section):
         if self.steps is not None:
             return self.steps
         assert self.epochs is not None
-        return max(1, math.ceil(self.epochs * n_rows / self.batch_size))
+        # rounded, for 1.1 * 100 is a little more than 110 and would cost a whole further step
+        return max(1, math.ceil(round(self.epochs * n_rows / self.batch_size, 9)))
 
     def learning_rate_in(self, round_number: int, rounds: int) -> float:
         """The rate of a round (from 1): min + ½ (lr − min)(1 + cos(π (r−1) / R)); constant without a minimum."""
@@ -117,12 +118,19 @@ class AlgorithmSection(Section):
         try:
             algorithm = algorithms.find(self.name)
         except algorithms.UnknownAlgorithm as error:
-            raise ValueError(str(error)) from error
+            message = f"name: {error}"
+            raise ValueError(message) from error
         try:
             algorithm.params.model_validate(self.params)
         except ValidationError as error:
-            wrong = (f"params.{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in error.errors())
-            raise ValueError("; ".join(wrong)) from error
+            known = ", ".join(algorithm.params.model_fields)
+            unknown = f"unknown; known are {known}" if known else f"unknown; {self.name} has no parameters"
+            wrong = (
+                f"params.{'.'.join(map(str, detail['loc']))}: "
+                + (unknown if detail["type"] == "extra_forbidden" else detail["msg"])
+                for detail in error.errors()
+            )
+            raise ValueError("\n".join(wrong)) from error
         return self
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from shared.campaign import CampaignSpec
 
@@ -46,17 +47,27 @@ def read_campaign_file(path: Path) -> CampaignSpec:
 def parse_campaign(text: str, source: str = "campaign") -> CampaignSpec:
     """The campaign in a text; JSON is read as the YAML that it is. Raises CampaignFileError."""
     lines: dict[Location, int] = {}
+    if text.lstrip().startswith("{"):
+        text = text.replace("\t", "  ")  # JSON may be indented with tabs, which YAML forbids
     try:
-        root = yaml.compose(text.replace("\t", "  "), Loader=yaml.SafeLoader)
+        for token in yaml.scan(text, Loader=yaml.SafeLoader):
+            if isinstance(token, yaml.AliasToken):  # it could make a value that holds itself
+                line = token.start_mark.line + 1
+                raise CampaignFileError(source, [FileProblem(line, "", "aliases are not read; write the value out")])
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
         if root is None:
             raise CampaignFileError(source, [FileProblem(1, "", "the file is empty")])
         _index(root, (), lines, source)
-        value = yaml.safe_load(text.replace("\t", "  "))
+        value = yaml.safe_load(text)
+    except CampaignFileError:
+        raise
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise CampaignFileError(source, [FileProblem(line, "", error.problem or "not YAML")]) from error
     except yaml.YAMLError as error:
         raise CampaignFileError(source, [FileProblem(1, "", f"not YAML: {error}")]) from error
+    except (ValueError, LookupError, AttributeError, RecursionError) as error:  # PyYAML, at 2024-13-01 for one
+        raise CampaignFileError(source, [FileProblem(1, "", f"a value cannot be read: {error}")]) from error
     try:
         return CampaignSpec.model_validate(value)
     except ValidationError as error:
@@ -68,8 +79,10 @@ def _index(node: yaml.Node, at: Location, lines: dict[Location, int], source: st
     lines.setdefault(at, node.start_mark.line + 1)
     if isinstance(node, yaml.MappingNode):
         for key, child in node.value:
-            here = (*at, key.value)
             line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                raise CampaignFileError(source, [FileProblem(line, _dots(at), "a key must be a plain word")])
+            here = (*at, key.value)
             if here in lines:
                 raise CampaignFileError(
                     source, [FileProblem(line, _dots(here), f"given twice, first on line {lines[here]}")]
@@ -82,29 +95,54 @@ def _index(node: yaml.Node, at: Location, lines: dict[Location, int], source: st
 
 
 def _problems(error: ValidationError, value: object, lines: dict[Location, int]) -> list[FileProblem]:
-    problems: dict[tuple[str, str], FileProblem] = {}
+    found: dict[Location, list[str]] = {}
     for detail in error.errors(include_url=False):
         at = _keys_of(detail["loc"], value, keep_last=detail["type"] == "missing")
-        message = detail["msg"].removeprefix("Value error, ")
-        if detail["type"] == "extra_forbidden":
-            message = _unknown_field(at)
-        elif detail["type"] == "missing":
-            message = "this field is needed"
-        elif detail["type"] == "string_pattern_mismatch":
-            message = "only letters, digits, '.', '_' and '-', at most 63 of them, the first a letter or a digit"
+        for message in _messages(detail, at):
+            at_message, text = _with_prefix(at, message, lines)
+            messages = found.setdefault(at_message, [])
+            if text not in messages:
+                messages.append(text)
+    # a union reports every branch: where one of them got further, only what it met is of use
+    further = {at[:size] for at in found for size in range(len(at))}
+    problems = []
+    for at, messages in found.items():
+        wanted = [text for text in messages if at not in further or not text.startswith("Input should be")]
         line_at = at
         while line_at and line_at not in lines:
             line_at = line_at[:-1]
-        problem = FileProblem(lines.get(line_at, 1), _dots(at), message)
-        problems.setdefault((problem.field, problem.message), problem)
-    return list(problems.values())
+        if wanted:
+            problems.append(FileProblem(lines.get(line_at, 1), _dots(at), ", or: ".join(wanted)))
+    return problems
+
+
+def _messages(detail: ErrorDetails, at: Location) -> list[str]:
+    """What to tell of one of pydantic's errors. A section's own rules may report several things, one a line."""
+    match detail["type"]:
+        case "extra_forbidden":
+            return [_unknown_field(at)]
+        case "missing":
+            return ["this field is needed"]
+        case "model_type":
+            return [f"needs fields of its own: {', '.join(_fields_at(at))}"]
+        case "string_pattern_mismatch":
+            return ["only letters, digits, '.', '_' and '-', at most 63 of them, the first a letter or a digit"]
+        case _:
+            return detail["msg"].removeprefix("Value error, ").split("\n")
+
+
+def _with_prefix(at: Location, message: str, lines: dict[Location, int]) -> tuple[Location, str]:
+    """Move ``params.mu: ...``, said of a section, to the field that it begins with."""
+    prefix, colon, rest = message.partition(": ")
+    further = (*at, *prefix.split("."))
+    return (further, rest) if colon and further in lines else (at, message)
 
 
 def _keys_of(loc: Location, value: object, *, keep_last: bool) -> Location:
     """The part of an error's path that are keys of the file; pydantic names the branches of unions in it too."""
     at: Location = ()
     for position, part in enumerate(loc):
-        if isinstance(value, Mapping) and part in value:
+        if isinstance(value, Mapping) and part in value:  # noqa: SIM114 (mypy narrows one at a time)
             value = value[part]
         elif isinstance(value, list) and isinstance(part, int):
             value = value[part]

@@ -67,9 +67,11 @@ class ParticipantState(StrEnum):
     FAILED = "failed"
 
 
-class AdapterKind(StrEnum):
-    """What a stored blob of a campaign holds."""
+class BlobKind(StrEnum):
+    """What a stored blob of a campaign is."""
 
     ADAPTER = "adapter"
     BROADCAST = "broadcast"
     SERVER_STATE = "server_state"
+    DELTA = "delta"
+    EXTRAS = "extras"

@@ -106,7 +106,8 @@ class ServerHalf(ABC, Generic[P]):
 class ClientHalf(Generic[P]):
     """What a client does during local training beyond plain steps. One instance lives for one task.
 
-    ``broadcast`` maps slots to tensors by name; ``anchor`` is the global tensor that the round started from. All
+    ``broadcast`` maps slots to tensors by name, and is empty before the first round has closed; ``anchor`` is the
+    global tensor that the round started from. All
     tensors handed in are float32 and of one shape; torch tensors at the agent, numpy arrays in the tests.
     """
 

@@ -2,10 +2,11 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from shared.states import BlobKind
 from shared.wire.base import Reply, Request, Sha256
 from shared.wire.jobs import Job
 
@@ -92,7 +93,7 @@ class Failure(Request):
 class UploadRequest(Request):
     """Starts, or finds again, the upload of one file of a task."""
 
-    purpose: Annotated[str, Field(pattern=r"^(adapter|delta|extras)$")]
+    purpose: Literal[BlobKind.ADAPTER, BlobKind.DELTA, BlobKind.EXTRAS]
     sha256: Sha256
     n_bytes: Annotated[int, Field(ge=1)]
 

@@ -18,6 +18,7 @@ class ProblemType(StrEnum):
     BAD_REQUEST = "bad-request"
     BAD_UPDATE = "bad-update"
     CONFLICT = "conflict"
+    CORRUPT_BLOB = "corrupt-blob"
     FORBIDDEN = "forbidden"
     ILLEGAL_MOVE = "illegal-move"
     INTERNAL = "internal"

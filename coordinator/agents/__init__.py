@@ -1,0 +1,1 @@
+"""Enrolment, agents, operators' keys."""

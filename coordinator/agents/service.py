@@ -1,0 +1,135 @@
+"""The rules of enrolment: tokens work once, secrets are kept as hashes, revoking one site touches no other."""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from coordinator import lifecycle
+from coordinator.clock import new_id
+from coordinator.errors import AgentRevoked, NameTaken, NotFound, TokenRefused
+from coordinator.events.log import lock_campaign, record
+from coordinator.security import AGENT_PREFIX, ENROLLMENT_PREFIX, OPERATOR_PREFIX, hash_secret, new_secret
+from coordinator.tables import AgentRow, CampaignRow, OperatorKeyRow, ParticipantRow, TaskRow, TokenRow
+from shared.states import AgentState, CampaignState, TaskState
+from shared.wire.enrollments import EnrollmentReply, EnrollmentRequest, SecretReply, TokenCreate, TokenCreated
+
+
+async def new_operator_key(session: AsyncSession, now: datetime) -> str:
+    """Make an operator's key and return it; only its hash is kept."""
+    key = new_secret(OPERATOR_PREFIX)
+    session.add(OperatorKeyRow(id=new_id(now), key_hash=hash_secret(key), created_at=now))
+    return key
+
+
+async def create_token(session: AsyncSession, now: datetime, request: TokenCreate) -> TokenCreated:
+    """Make a one-time enrolment token; only its hash is kept."""
+    token = new_secret(ENROLLMENT_PREFIX)
+    row = TokenRow(
+        id=new_id(now),
+        token_hash=hash_secret(token),
+        labels=request.labels,
+        note=request.note,
+        created_at=now,
+        expires_at=now + timedelta(seconds=request.expires_in_s),
+    )
+    session.add(row)
+    await session.flush()
+    return TokenCreated(
+        id=row.id,
+        labels=row.labels,
+        note=row.note,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        token=token,
+    )
+
+
+async def enroll(session: AsyncSession, now: datetime, request: EnrollmentRequest) -> EnrollmentReply:
+    """Turn a one-time token into an agent. Raises TokenRefused and NameTaken; a refused name costs no token."""
+    token = await session.scalar(
+        select(TokenRow).where(TokenRow.token_hash == hash_secret(request.token)).with_for_update()
+    )
+    if token is None:
+        raise TokenRefused("nobody knows this token")
+    if token.used_at is not None:
+        raise TokenRefused(f"this token was used by {token.used_by} on {token.used_at:%Y-%m-%d %H:%M} UTC")
+    if token.expires_at <= now:
+        raise TokenRefused(f"this token expired on {token.expires_at:%Y-%m-%d %H:%M} UTC")
+    if await session.scalar(
+        select(AgentRow.id).where(AgentRow.name == request.name, AgentRow.state == AgentState.ACTIVE)
+    ):
+        raise NameTaken(request.name)
+    claimed = await session.execute(
+        update(TokenRow)
+        .where(TokenRow.id == token.id, TokenRow.used_at.is_(None))
+        .values(used_at=now, used_by=request.name)
+        .returning(TokenRow.id)
+    )
+    if claimed.first() is None:
+        raise TokenRefused("this token was used just now")
+    secret = new_secret(AGENT_PREFIX)
+    agent = AgentRow(
+        id=new_id(now),
+        name=request.name,
+        labels=token.labels,
+        state=AgentState.ACTIVE,
+        secret_hash=hash_secret(secret),
+        version=request.version,
+        created_at=now,
+        last_seen_at=now,
+    )
+    session.add(agent)
+    # campaigns that still gather their participants may want this one
+    await session.execute(update(CampaignRow).where(CampaignRow.state == CampaignState.PREPARING).values(due_at=now))
+    return EnrollmentReply(agent_id=agent.id, name=agent.name, labels=agent.labels, secret=secret)
+
+
+async def find_agent(session: AsyncSession, id_or_name: str) -> AgentRow:
+    """An agent by its id, or the newest of that name. Raises NotFound."""
+    agent = await session.get(AgentRow, id_or_name)
+    if agent is None:
+        by_name = select(AgentRow).where(AgentRow.name == id_or_name).order_by(AgentRow.id.desc()).limit(1)
+        agent = await session.scalar(by_name)
+    if agent is None:
+        raise NotFound("agent", id_or_name)
+    return agent
+
+
+async def rotate_secret(session: AsyncSession, agent_id: str) -> SecretReply:
+    """Give an agent a new secret; the old one is void at once. Raises AgentRevoked."""
+    secret = new_secret(AGENT_PREFIX)
+    rotated = await session.execute(
+        update(AgentRow)
+        .where(AgentRow.id == agent_id, AgentRow.state == AgentState.ACTIVE)
+        .values(secret_hash=hash_secret(secret))
+        .returning(AgentRow.id)
+    )
+    if rotated.first() is None:
+        raise AgentRevoked(agent_id)
+    return SecretReply(agent_id=agent_id, secret=secret)
+
+
+async def revoke(session: AsyncSession, now: datetime, id_or_name: str) -> AgentRow:
+    """Shut an agent out, and take its tasks back so that others can do them. Raises NotFound."""
+    agent = await find_agent(session, id_or_name)
+    await session.execute(update(AgentRow).where(AgentRow.id == agent.id).values(state=AgentState.REVOKED))
+    campaigns = await session.scalars(
+        select(ParticipantRow.campaign_id)
+        .where(ParticipantRow.agent_id == agent.id)
+        .order_by(ParticipantRow.campaign_id)
+    )
+    for campaign_id in campaigns.all():
+        campaign = await lock_campaign(session, campaign_id)
+        live = select(TaskRow).where(
+            TaskRow.campaign_id == campaign_id,
+            TaskRow.agent_id == agent.id,
+            TaskRow.state.in_(lifecycle.LIVE_TASK),
+        )
+        for task in (await session.scalars(live)).all():
+            await lifecycle.move(session, task, TaskState.CANCELLED, ended_at=now)
+        if not campaign.state.is_final:
+            await record(session, campaign, now, "agent-revoked", agent=agent.name)
+            campaign.due_at = now
+    await session.refresh(agent)
+    return agent

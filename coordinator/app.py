@@ -1,0 +1,80 @@
+"""Puts the application together: services, background work, routers, errors."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+
+from coordinator import __version__, problems, service_endpoints
+from coordinator.agents import endpoints as agents
+from coordinator.blobs import endpoints as blobs
+from coordinator.campaigns import endpoints as campaigns
+from coordinator.clock import Clock, SystemClock
+from coordinator.db import Database
+from coordinator.deps import Services
+from coordinator.engine.loop import Engine
+from coordinator.engine.sweeper import Sweeper
+from coordinator.events import endpoints as events
+from coordinator.middleware import ProtocolMiddleware
+from coordinator.rounds import endpoints as rounds
+from coordinator.rounds.lookout import look_out
+from coordinator.settings import Settings
+from coordinator.storage import Storage
+
+MAX_BODY_BYTES = 1 << 20
+"""Bytes of a request's body, at most; upload chunks have a limit of their own."""
+
+
+def create_services(settings: Settings, clock: Clock | None = None) -> Services:
+    """Open the database and the data folder. The schema must be there already (see ``coordinator.migrate``)."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    database = Database(settings.sqlalchemy_url)
+    storage = Storage(database, settings.data_dir, updates=settings.storage.updates)
+    return Services(settings=settings, clock=clock or SystemClock(), database=database, storage=storage)
+
+
+def create_app(services: Services, *, with_engine: bool) -> FastAPI:
+    """The REST service; with the engine in the same process, or without it."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        work = [look_out(services)]
+        if with_engine:
+            work += engine_work(services)
+        async with running(work):
+            yield
+        await Sweeper(services).write_last_seen()
+        await services.database.close()
+
+    app = FastAPI(
+        title="Fedloom coordinator",
+        version=__version__,
+        summary="Federated fine-tuning of language models.",
+        lifespan=lifespan,
+        max_body_size=MAX_BODY_BYTES,
+    )
+    app.state.services = services
+    problems.install(app)
+    app.add_middleware(ProtocolMiddleware)
+    for module in (service_endpoints, agents, campaigns, events, rounds, blobs):
+        app.include_router(module.router)
+    return app
+
+
+def engine_work(services: Services) -> list[Coroutine[Any, Any, None]]:
+    """What runs wherever the engine runs."""
+    return [Engine(services).run(), Sweeper(services).run()]
+
+
+@asynccontextmanager
+async def running(work: list[Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+    """Run coroutines in the background for the length of the block."""
+    tasks = [asyncio.create_task(each) for each in work]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,116 @@
+"""Uploads in chunks, downloads by range."""
+
+from collections.abc import AsyncIterator
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
+from sqlalchemy import select
+
+from coordinator.blobs import uploads
+from coordinator.deps import (
+    Agent,
+    AgentDep,
+    CallerDep,
+    LeaseClaim,
+    Now,
+    ReadSession,
+    ServicesDep,
+    WriteSession,
+    lease_claim,
+)
+from coordinator.errors import BadChunk, Forbidden, NotFound, RangeNotSatisfiable, WrongOffset
+from coordinator.rounds.jobs import blobs_of_lease
+from coordinator.tables import BlobUseRow, UploadRow
+from shared.wire.base import CHUNK_BYTES, BlobRef
+from shared.wire.leases import UploadReply, UploadRequest
+
+router = APIRouter(prefix="/v1", tags=["blobs"])
+
+
+@router.post("/leases/{task_id}/uploads", status_code=201)
+async def start_upload(
+    task_id: str,
+    body: UploadRequest,
+    request: Request,
+    response: Response,
+    session: WriteSession,
+    now: Now,
+    at: ServicesDep,
+    agent: AgentDep,
+) -> UploadReply:
+    """Begin the upload of a file of a task, or find out how much of it is there already."""
+    claim = lease_claim(request, agent, task_id)
+    upload = await uploads.start(session, now, claim, body, at.settings.storage.max_adapter_bytes)
+    response.headers["Location"] = f"/v1/uploads/{upload.id}"
+    return UploadReply(id=upload.id, offset=upload.offset, n_bytes=upload.n_bytes)
+
+
+@router.head("/uploads/{upload_id}", status_code=204)
+async def upload_offset(upload_id: str, response: Response, session: ReadSession, agent: AgentDep) -> None:
+    """How many bytes of an upload are there, in Upload-Offset."""
+    upload = await uploads.find(session, agent.id, upload_id)
+    response.headers["Upload-Offset"] = str(upload.offset)
+
+
+@router.patch("/uploads/{upload_id}", status_code=204, max_body_size=CHUNK_BYTES)
+async def append_chunk(upload_id: str, request: Request, response: Response, at: ServicesDep, agent: AgentDep) -> None:
+    """Append a chunk at Upload-Offset. Its Content-Digest (sha-256) must match."""
+    upload, claim = await _claimed(request, at, agent, upload_id)
+    said = request.headers.get("Upload-Offset", "")
+    if not said.isdecimal():
+        raise WrongOffset(upload.offset, -1)
+    digest = request.headers.get("Content-Digest")
+    if digest is None:
+        raise BadChunk
+    end = await uploads.append(at, claim, upload, int(said), await request.body(), digest)
+    response.headers["Upload-Offset"] = str(end)
+
+
+@router.delete("/uploads/{upload_id}", status_code=204)
+async def delete_upload(upload_id: str, request: Request, at: ServicesDep, agent: AgentDep) -> None:
+    """Throw an upload away."""
+    await _claimed(request, at, agent, upload_id)
+    await uploads.discard(at, upload_id)
+
+
+async def _claimed(request: Request, at: ServicesDep, agent: Agent, upload_id: str) -> tuple[UploadRow, LeaseClaim]:
+    async with at.database.read() as session:
+        upload = await uploads.find(session, agent.id, upload_id)
+    return upload, lease_claim(request, agent, upload.task_id)
+
+
+@router.get("/blobs/{sha256}")
+async def get_blob(sha256: str, request: Request, session: ReadSession, at: ServicesDep, caller: CallerDep) -> Response:
+    """A blob's bytes, or a range of them. For operators, and for agents whose live lease names the blob."""
+    if isinstance(caller, Agent) and sha256 not in {ref.sha256 for ref in await blobs_of_lease(session, caller.id)}:
+        message = "no live lease of this agent names that blob"
+        raise Forbidden(message)
+    use = await session.scalar(select(BlobUseRow).where(BlobUseRow.sha256 == sha256, BlobUseRow.stored).limit(1))
+    if use is None:
+        raise NotFound("blob", sha256)
+    ref = BlobRef(sha256=sha256, n_bytes=use.n_bytes)
+    headers = {"Accept-Ranges": "bytes", "ETag": f'"{sha256}"', "Cache-Control": "private, immutable"}
+    start, end, status = 0, ref.n_bytes, 200
+    wanted = _parse_range(request.headers.get("Range"), ref.n_bytes)
+    if wanted is not None:
+        start, end = wanted
+        status = 206
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{ref.n_bytes}"
+    headers["Content-Length"] = str(end - start)
+    body: AsyncIterator[bytes] = at.storage.store_of(use.kind).read(ref, start, end)
+    return StreamingResponse(body, status, headers, media_type="application/octet-stream")
+
+
+def _parse_range(header: str | None, n_bytes: int) -> tuple[int, int] | None:
+    """[start, end) of a single byte range; None for none, or for several, which are answered whole (RFC 9110, 14.2)."""
+    unit, _, value = (header or "").partition("=")
+    first, dash, last = value.partition("-")
+    if unit.strip() != "bytes" or not dash or "," in value or not (first + last).isdecimal():
+        return None
+    if not first:
+        start, end = max(0, n_bytes - int(last)), n_bytes
+    else:
+        start, end = int(first), min(int(last) + 1, n_bytes) if last else n_bytes
+    if start >= end:
+        raise RangeNotSatisfiable(n_bytes)
+    return start, end

@@ -1,0 +1,51 @@
+"""Lets go of bytes that nobody needs: what is collected keeps its digest in the lineage."""
+
+from sqlalchemy import select, update
+
+from coordinator import lifecycle
+from coordinator.deps import Services
+from coordinator.tables import BlobUseRow, CampaignRow, TaskRow
+from shared.states import BlobKind, TaskKind
+
+
+async def let_go(at: Services, kind: BlobKind, sha256: str) -> None:
+    """Delete a blob's bytes unless some campaign still uses them."""
+    async with at.database.read() as session:
+        used = await session.scalar(
+            select(BlobUseRow.id).where(BlobUseRow.sha256 == sha256, BlobUseRow.stored).limit(1)
+        )
+    if used is None:
+        await at.storage.store_of(kind).delete(sha256)
+
+
+async def collect(at: Services, campaign_id: str) -> int:
+    """Apply a campaign's retention; how many blobs it let go. Adapter 0, the best, the last one, and adapters that a
+    live task names, stay."""
+    async with at.database.write() as session:
+        campaign = await session.get_one(CampaignRow, campaign_id)
+        keep, closed = campaign.spec.retention, campaign.rounds_closed
+        needed = {0, closed, campaign.best_adapter, campaign.final_adapter}
+        live = select(TaskRow.round).where(
+            TaskRow.campaign_id == campaign_id,
+            TaskRow.kind == TaskKind.EVALUATE,
+            TaskRow.state.in_(lifecycle.LIVE_TASK),
+        )
+        needed.update((await session.scalars(live)).all())
+        oldest = {
+            BlobKind.ADAPTER: 0 if keep.adapters == "all" else closed - keep.adapters + 1,
+            BlobKind.BROADCAST: closed,
+            BlobKind.SERVER_STATE: closed - keep.server_state + 1,
+            BlobKind.DELTA: closed - keep.updates + 1,
+            BlobKind.EXTRAS: closed - keep.updates + 1,
+        }
+        uses = await session.scalars(select(BlobUseRow).where(BlobUseRow.campaign_id == campaign_id, BlobUseRow.stored))
+        gone = [
+            use
+            for use in uses.all()
+            if use.round < oldest[use.kind] and not (use.kind is BlobKind.ADAPTER and use.round in needed)
+        ]
+        for use in gone:
+            await session.execute(update(BlobUseRow).where(BlobUseRow.id == use.id).values(stored=False))
+    for use in gone:
+        await let_go(at, use.kind, use.sha256)
+    return len(gone)

@@ -1,0 +1,132 @@
+"""Resumable uploads: chunks with digests, appended only at the end of what is there, so the offset never falls."""
+
+import asyncio
+import logging
+from datetime import datetime
+from weakref import WeakValueDictionary
+
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from coordinator.clock import new_id
+from coordinator.deps import LeaseClaim, Services
+from coordinator.errors import BadChunk, Forbidden, Invalid, LeaseLost, NotFound, TooLarge, WrongOffset
+from coordinator.rounds.leases import find_held
+from coordinator.tables import CampaignRow, TaskRow, UploadRow
+from shared import algorithms
+from shared.adapters import Contract
+from shared.digest import matches_content_digest
+from shared.states import BlobKind, TaskKind, TaskState
+from shared.wire.leases import UploadRequest
+
+log = logging.getLogger(__name__)
+
+_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+
+async def start(
+    session: AsyncSession, now: datetime, claim: LeaseClaim, request: UploadRequest, max_adapter_bytes: int
+) -> UploadRow:
+    """Begin an upload for a leased task, or find the one that an earlier attempt began.
+
+    Raises LeaseLost; Invalid where the task has no such file; TooLarge before the first byte is sent.
+    """
+    task = await find_held(session, claim)
+    if task.state is not TaskState.LEASED:
+        raise LeaseLost(claim.task_id, claim.attempt)
+    campaign = await session.get_one(CampaignRow, task.campaign_id)
+    expected = contract_of(campaign, task, request.purpose)
+    limit = expected.file_bytes if expected is not None else max_adapter_bytes
+    if request.n_bytes > limit:
+        raise TooLarge(request.n_bytes, limit)
+    found = await session.scalar(
+        select(UploadRow).where(UploadRow.task_id == task.id, UploadRow.sha256 == request.sha256)
+    )
+    if found is not None:
+        return found
+    upload = UploadRow(
+        id=new_id(now),
+        task_id=task.id,
+        purpose=request.purpose,
+        sha256=request.sha256,
+        n_bytes=request.n_bytes,
+        offset=0,
+        updated_at=now,
+    )
+    session.add(upload)
+    await session.flush()
+    return upload
+
+
+def contract_of(campaign: CampaignRow, task: TaskRow, purpose: BlobKind) -> Contract | None:
+    """What an uploaded file must look like; None for adapter 0, which makes the contract. Raises Invalid."""
+    if task.kind is TaskKind.INIT and purpose is BlobKind.ADAPTER:
+        return None
+    if task.kind is TaskKind.TRAIN and campaign.contract is not None:
+        contract = Contract.from_json(campaign.contract)
+        if purpose is BlobKind.DELTA:
+            return contract
+        extras = algorithms.find(campaign.spec.algorithm.name).client.extras
+        if purpose is BlobKind.EXTRAS and extras:
+            return contract.in_slots(extras)
+    raise Invalid(("purpose", f"a task of kind {task.kind} has no file {purpose}"))
+
+
+async def find(session: AsyncSession, agent_id: str, upload_id: str) -> UploadRow:
+    """An agent's own upload. Raises NotFound and Forbidden."""
+    upload = await session.get(UploadRow, upload_id)
+    if upload is None:
+        raise NotFound("upload", upload_id)
+    task = await session.get_one(TaskRow, upload.task_id)
+    if task.agent_id != agent_id:
+        message = "this upload belongs to another agent"
+        raise Forbidden(message)
+    return upload
+
+
+async def append(
+    at: Services, claim: LeaseClaim, upload: UploadRow, offset: int, data: bytes, content_digest: str
+) -> int:
+    """Add a chunk at the end; the new offset. Raises BadChunk, WrongOffset, TooLarge, LeaseLost, StorageFull."""
+    if not matches_content_digest(data, content_digest):
+        raise BadChunk
+    end = offset + len(data)
+    lock = _locks.setdefault(upload.id, asyncio.Lock())
+    async with lock:
+        async with at.database.read() as session:
+            await _check_leased(session, claim)
+            current = await session.get(UploadRow, upload.id, populate_existing=True)
+            if current is None:
+                raise NotFound("upload", upload.id)
+        if offset != current.offset:
+            raise WrongOffset(current.offset, offset)
+        if end > current.n_bytes:
+            raise TooLarge(end, current.n_bytes)
+        await at.storage.staging.write(upload.id, offset, data)
+        async with at.database.write() as session:
+            await _check_leased(session, claim)
+            moved = await session.execute(
+                update(UploadRow)
+                .where(UploadRow.id == upload.id, UploadRow.offset == offset)
+                .values(offset=end, updated_at=at.clock.now())
+                .returning(UploadRow.id)
+            )
+            if moved.first() is None:
+                raise WrongOffset(current.offset, offset)
+    log.info("upload %s: %d bytes at %d of %d", upload.id, len(data), offset, current.n_bytes)
+    return end
+
+
+async def _check_leased(session: AsyncSession, claim: LeaseClaim) -> None:
+    task = await find_held(session, claim)
+    if task.state is not TaskState.LEASED:
+        raise LeaseLost(claim.task_id, claim.attempt)
+
+
+async def discard(at: Services, upload_id: str) -> None:
+    """Throw an upload away, its bytes first."""
+    await at.storage.staging.discard(upload_id)
+    async with at.database.write() as session:
+        upload = await session.get(UploadRow, upload_id)
+        if upload is not None:
+            await session.delete(upload)

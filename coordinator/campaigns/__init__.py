@@ -1,0 +1,1 @@
+"""Campaigns as operators make, steer and read them."""

@@ -1,0 +1,146 @@
+"""What endpoints ask for: a session, the caller, the time, the services of the process."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import Depends, Query, Request
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from coordinator.bells import Bells
+from coordinator.clock import Clock
+from coordinator.db import Database
+from coordinator.errors import AgentRevoked, Forbidden, LeaseLost, Unauthenticated
+from coordinator.security import AGENT_PREFIX, OPERATOR_PREFIX, hash_secret
+from coordinator.settings import Settings
+from coordinator.storage import Storage
+from coordinator.tables import AgentRow, OperatorKeyRow
+from shared.states import AgentState
+from shared.wire.base import LEASE_HEADER
+
+
+@dataclass
+class Services:
+    """What one process of the coordinator is made of."""
+
+    settings: Settings
+    clock: Clock
+    database: Database
+    storage: Storage
+    bells: Bells = field(default_factory=Bells)
+    seen: dict[str, datetime] = field(default_factory=dict)
+    """When agents were last heard of; written to the database in batches."""
+
+
+def services(request: Request) -> Services:
+    found = request.app.state.services
+    assert isinstance(found, Services)
+    return found
+
+
+ServicesDep = Annotated[Services, Depends(services)]
+
+
+def _now(at: ServicesDep) -> datetime:
+    return at.clock.now()
+
+
+Now = Annotated[datetime, Depends(_now)]
+
+
+async def _read_session(at: ServicesDep) -> AsyncIterator[AsyncSession]:
+    async with at.database.read() as session:
+        yield session
+
+
+async def _write_session(at: ServicesDep) -> AsyncIterator[AsyncSession]:
+    async with at.database.write() as session:
+        yield session
+
+
+# scope="function": the transaction ends before the reply is sent, so a reply never tells of what may be rolled back
+ReadSession = Annotated[AsyncSession, Depends(_read_session, scope="function")]
+WriteSession = Annotated[AsyncSession, Depends(_write_session, scope="function")]
+
+
+@dataclass(frozen=True)
+class Operator:
+    """A caller with an operator's key."""
+
+    key_id: str
+
+
+@dataclass(frozen=True)
+class Agent:
+    """A caller with an agent's secret."""
+
+    id: str
+    name: str
+
+
+Caller = Operator | Agent
+
+
+async def _caller(request: Request, at: ServicesDep, now: Now) -> Caller:
+    scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not secret:
+        raise Unauthenticated
+    digest = hash_secret(secret.strip())
+    async with at.database.read() as session:
+        if secret.startswith(OPERATOR_PREFIX):
+            key_id = await session.scalar(select(OperatorKeyRow.id).where(OperatorKeyRow.key_hash == digest))
+            if key_id is not None:
+                return Operator(key_id)
+        elif secret.startswith(AGENT_PREFIX):
+            agent = await session.scalar(select(AgentRow).where(AgentRow.secret_hash == digest))
+            if agent is not None:
+                if agent.state is not AgentState.ACTIVE:
+                    raise AgentRevoked(agent.name)
+                at.seen[agent.id] = now
+                return Agent(agent.id, agent.name)
+    raise Unauthenticated
+
+
+CallerDep = Annotated[Caller, Depends(_caller)]
+
+
+def _operator(caller: CallerDep) -> Operator:
+    if not isinstance(caller, Operator):
+        message = "this needs an operator's key"
+        raise Forbidden(message)
+    return caller
+
+
+def _agent(caller: CallerDep) -> Agent:
+    if not isinstance(caller, Agent):
+        message = "this needs an agent's secret"
+        raise Forbidden(message)
+    return caller
+
+
+OperatorDep = Annotated[Operator, Depends(_operator)]
+AgentDep = Annotated[Agent, Depends(_agent)]
+
+
+@dataclass(frozen=True)
+class LeaseClaim:
+    """What a caller says to hold: a task's attempt and the hash of its token."""
+
+    task_id: str
+    agent_id: str
+    attempt: int
+    token_hash: str
+
+
+def lease_claim(request: Request, agent: Agent, task_id: str) -> LeaseClaim:
+    """The claim in a request's lease header. Raises LeaseLost where it is missing or unreadable."""
+    attempt, _, token = request.headers.get(LEASE_HEADER, "").partition(".")
+    if not attempt.isdecimal() or not token:
+        raise LeaseLost(task_id, -1)
+    return LeaseClaim(task_id, agent.id, int(attempt), hash_secret(token))
+
+
+Limit = Annotated[int, Query(ge=1, le=1000)]
+Cursor = Annotated[str | None, Query(max_length=100)]

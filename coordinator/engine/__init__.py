@@ -1,0 +1,1 @@
+"""Moves campaigns on: prepares agents, opens rounds, aggregates, closes. All it knows is in the database."""

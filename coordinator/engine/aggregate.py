@@ -1,0 +1,106 @@
+"""Aggregation: streams a round's updates through the algorithm's server half, tensor by tensor.
+
+Its memory is a few tensors, whatever the number of clients: deltas are viewed over memory maps, in the order of client
+numbers, and each result is written as soon as it is there. The same updates give the same bytes on every machine.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from shared.adapters import AdapterFile, AdapterWriter, Array, slot_name
+from shared.algorithms import Algorithm, AlgorithmParams, Updates, UpdateTensor
+
+
+@dataclass(frozen=True)
+class ClientUpdate:
+    """One client's files and weights. p: its share of this round. q: its share of the campaign."""
+
+    client_number: int
+    p: float
+    q: float
+    delta: Path
+    extras: Path | None
+
+
+@dataclass(frozen=True)
+class Aggregated:
+    """What a round gives. update_norm: ‖x⁺ − x‖₂ over all tensors."""
+
+    adapter: Path
+    broadcast: Path | None
+    state: Path | None
+    update_norm: float
+
+
+def aggregate(
+    algorithm: Algorithm,
+    params: AlgorithmParams,
+    parent: Path,
+    state: Path | None,
+    updates: Sequence[ClientUpdate],
+    out: Path,
+    *,
+    first: bool,
+) -> Aggregated:
+    """Make the next global adapter from its parent, the server's state and the updates, as files in the folder *out*.
+
+    state: None where the algorithm keeps none yet. first: whether this is the campaign's first round. Runs in a thread;
+    raises OSError, and AdapterError where a file is not what it was checked to be.
+    """
+    server = algorithm.server(params)
+    slots, broadcast = server.state, server.broadcast
+    ordered = sorted(updates, key=lambda update: update.client_number)
+    squared_norm = 0.0
+    with ExitStack() as stack:
+        x_file = stack.enter_context(AdapterFile(parent))
+        contract = x_file.contract
+        state_file = stack.enter_context(AdapterFile(state)) if state is not None else None
+        files = [
+            (
+                update,
+                stack.enter_context(AdapterFile(update.delta)),
+                stack.enter_context(AdapterFile(update.extras)) if update.extras is not None else None,
+            )
+            for update in ordered
+        ]
+        adapter_path = out / "adapter.safetensors"
+        state_path = out / "state.safetensors" if slots else None
+        broadcast_path = out / "broadcast.safetensors" if broadcast else None
+        writer = stack.enter_context(AdapterWriter(adapter_path, contract))
+        beside = [
+            (selected, stack.enter_context(AdapterWriter(path, contract.in_slots(selected))))
+            for selected, path in ((slots, state_path), (broadcast, broadcast_path))
+            if path is not None
+        ]
+        for name, spec in contract.tensors.items():
+            x = x_file.read(name)
+            kept = {
+                slot: state_file.read(slot_name(slot, name)).copy()
+                if state_file is not None
+                else server.initial_state(slot, spec.shape)
+                for slot in slots
+            }
+            views = [UpdateTensor(update.p, update.q, _reader(name, delta, extras)) for update, delta, extras in files]
+            x_next = server.aggregate(x, Updates(views, spec.shape), kept, first=first)
+            writer.write(name, x_next)
+            squared_norm += float(np.square((x_next - x).astype(np.float64)).sum())
+            for selected, slot_writer in beside:
+                for slot in selected:
+                    slot_writer.write(slot_name(slot, name), kept[slot])
+            del x, views  # let the maps be closed
+    return Aggregated(adapter_path, broadcast_path, state_path, math.sqrt(squared_norm))
+
+
+def _reader(name: str, delta: AdapterFile, extras: AdapterFile | None) -> Callable[[str], Array]:
+    def read(slot: str) -> Array:
+        if slot == "delta":
+            return delta.read(name)
+        assert extras is not None  # an update without the algorithm's extras is refused when it comes in
+        return extras.read(slot_name(slot, name))
+
+    return read

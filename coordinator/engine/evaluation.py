@@ -1,0 +1,61 @@
+"""Held-out evaluation of global adapters: hand it out, and put the clients' numbers together."""
+
+from sqlalchemy import select
+
+from coordinator.clock import new_id
+from coordinator.engine.step import Step
+from coordinator.tables import AdapterRow, MetricRow
+from shared.states import TaskKind
+
+
+async def add_evaluations(step: Step, adapter_number: int) -> None:
+    """Have every client with held-out rows evaluate a global adapter."""
+    for client in (await step.clients()).values():
+        if client.n_held_out:
+            await step.add_task(TaskKind.EVALUATE, client.agent_id, adapter_number)
+
+
+async def settle_evaluations(step: Step) -> bool:
+    """Give every adapter whose evaluations have all ended its loss; whether some are still under way."""
+    by_adapter: dict[int, list[bool]] = {}
+    for task in await step.tasks(TaskKind.EVALUATE):
+        assert task.round is not None
+        by_adapter.setdefault(task.round, []).append(task.state.is_final)
+    query = select(AdapterRow).where(AdapterRow.campaign_id == step.campaign.id, AdapterRow.held_out_loss.is_(None))
+    for adapter in (await step.session.scalars(query.order_by(AdapterRow.number))).all():
+        ended = by_adapter.get(adapter.number)
+        if ended is not None and all(ended):
+            await _settle(step, adapter)
+    return not all(all(ended) for ended in by_adapter.values())
+
+
+async def _settle(step: Step, adapter: AdapterRow) -> None:
+    """held_out_loss = Σ loss_k tokens_k / Σ tokens_k: the loss on all held-out tokens together."""
+    query = select(MetricRow).where(
+        MetricRow.campaign_id == step.campaign.id,
+        MetricRow.round == adapter.number,
+        MetricRow.name.in_(("held_out_loss", "held_out_tokens")),
+        MetricRow.client_number.is_not(None),
+    )
+    by_client: dict[int, dict[str, float]] = {}
+    for metric in (await step.session.scalars(query.order_by(MetricRow.client_number))).all():
+        assert metric.client_number is not None
+        by_client.setdefault(metric.client_number, {})[metric.name] = metric.value
+    tokens = sum(each["held_out_tokens"] for each in by_client.values())
+    if not tokens:
+        return
+    loss = sum(each["held_out_loss"] * each["held_out_tokens"] for each in by_client.values()) / tokens
+    adapter.held_out_loss = loss
+    add_metric(step, adapter.number, "held_out_loss", loss)
+    best = step.campaign.best_adapter
+    best_row = await step.session.get(AdapterRow, (step.campaign.id, best)) if best is not None else None
+    if best_row is None or best_row.held_out_loss is None or loss < best_row.held_out_loss:
+        step.campaign.best_adapter = adapter.number
+    await step.record("adapter-evaluated", adapter=adapter.number, held_out_loss=loss, clients=len(by_client))
+
+
+def add_metric(step: Step, round_number: int, name: str, value: float) -> None:
+    """Write down a number of the whole round."""
+    step.session.add(
+        MetricRow(id=new_id(step.now), campaign_id=step.campaign.id, round=round_number, name=name, value=value)
+    )

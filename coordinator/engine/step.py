@@ -1,0 +1,98 @@
+"""What one look at a campaign may need: the locked row, the time, and shorthands for tasks and events."""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from coordinator import lifecycle
+from coordinator.clock import new_id
+from coordinator.events.log import record
+from coordinator.tables import AgentRow, CampaignRow, ParticipantRow, TaskRow
+from shared.campaign import CampaignSpec
+from shared.states import AgentState, CampaignState, ParticipantState, TaskKind, TaskState
+
+
+@dataclass
+class Step:
+    """One transaction of the engine on one campaign. ``wake`` gathers the agents that got tasks."""
+
+    session: AsyncSession
+    campaign: CampaignRow
+    spec: CampaignSpec
+    now: datetime
+    wake: set[str] = field(default_factory=set)
+    next_look_at: datetime | None = None
+
+    async def record(self, kind: str, **data: Any) -> None:
+        await record(self.session, self.campaign, self.now, kind, **data)
+
+    async def move(self, to: CampaignState, **values: Any) -> None:
+        """Move the campaign, and tell."""
+        before = self.campaign.state
+        await self.session.flush()
+        await lifecycle.move(self.session, self.campaign, to, **values)
+        await self.record("campaign-moved", before=before.value, to=to.value, reason=values.get("reason"))
+
+    async def pause(self, reason: str) -> None:
+        """Stop where only a person can help; ``fedloom campaign resume`` goes on from here."""
+        await self.move(CampaignState.PAUSED, paused_from=self.campaign.state, reason=reason)
+
+    def look_again_at(self, at: datetime) -> None:
+        """Have the engine come back by then, even if nothing happens."""
+        self.next_look_at = at if self.next_look_at is None else min(self.next_look_at, at)
+
+    def after(self, since: datetime, seconds: float) -> datetime:
+        return since + timedelta(seconds=seconds)
+
+    async def tasks(self, kind: TaskKind, round_number: int | None = None) -> list[TaskRow]:
+        """The campaign's tasks of a kind, oldest first."""
+        query = select(TaskRow).where(TaskRow.campaign_id == self.campaign.id, TaskRow.kind == kind)
+        if round_number is not None:
+            query = query.where(TaskRow.round == round_number)
+        return list((await self.session.scalars(query.order_by(TaskRow.id))).all())
+
+    async def add_task(self, kind: TaskKind, agent_id: str, round_number: int | None = None) -> None:
+        """Give an agent a piece of work."""
+        await self.session.flush()
+        self.session.add(
+            TaskRow(
+                id=new_id(self.now),
+                campaign_id=self.campaign.id,
+                agent_id=agent_id,
+                kind=kind,
+                state=TaskState.PENDING,
+                round=round_number,
+                created_at=self.now,
+            )
+        )
+        self.wake.add(agent_id)
+
+    async def cancel_tasks(self, tasks: list[TaskRow]) -> None:
+        """Cancel those of the tasks that are not final."""
+        for task in tasks:
+            if not task.state.is_final:
+                await lifecycle.move(self.session, task, TaskState.CANCELLED, ended_at=self.now)
+
+    async def participants(self) -> list[ParticipantRow]:
+        """All participants, in the order of agent names."""
+        query = select(ParticipantRow).where(ParticipantRow.campaign_id == self.campaign.id)
+        return list((await self.session.scalars(query.order_by(ParticipantRow.agent_name))).all())
+
+    async def clients(self) -> dict[int, ParticipantRow]:
+        """Those who can be given work now, by client number: prepared, on the campaign's base model, not revoked."""
+        query = (
+            select(ParticipantRow)
+            .join(AgentRow, AgentRow.id == ParticipantRow.agent_id)
+            .where(
+                ParticipantRow.campaign_id == self.campaign.id,
+                ParticipantRow.state == ParticipantState.PREPARED,
+                ParticipantRow.client_number.is_not(None),
+                AgentRow.state == AgentState.ACTIVE,
+            )
+            .order_by(ParticipantRow.client_number)
+        )
+        rows = (await self.session.scalars(query)).all()
+        return {row.client_number: row for row in rows if row.client_number is not None}

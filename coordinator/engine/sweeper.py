@@ -1,0 +1,63 @@
+"""Tidies up: leases that ran out, uploads that nobody goes on with, and when agents were last seen."""
+
+import asyncio
+import logging
+from datetime import timedelta
+
+from sqlalchemy import select, update
+
+from coordinator import lifecycle
+from coordinator.blobs import uploads
+from coordinator.deps import Services
+from coordinator.rounds import leases
+from coordinator.tables import AgentRow, TaskRow, UploadRow
+
+log = logging.getLogger(__name__)
+
+
+class Sweeper:
+    """Runs until it is cancelled."""
+
+    def __init__(self, at: Services) -> None:
+        self._at = at
+        # while the coordinator was away nobody could renew: leases get their full time once more
+        self._leases_from = at.clock.now() + timedelta(seconds=at.settings.lease.ttl_s)
+
+    async def run(self) -> None:
+        """Sweep for ever; a failure is logged and tried again."""
+        while True:
+            try:
+                await self.sweep()
+            except Exception:
+                log.exception("could not tidy up")
+            await asyncio.sleep(self._at.settings.engine.sweep_s)
+
+    async def sweep(self) -> None:
+        """One pass."""
+        now = self._at.clock.now()
+        await self.write_last_seen()
+        if now >= self._leases_from:
+            async with self._at.database.write() as session:
+                await leases.expire(session, now)
+        stale_before = now - timedelta(seconds=self._at.settings.storage.stale_upload_s)
+        query = (
+            select(UploadRow.id)
+            .join(TaskRow, TaskRow.id == UploadRow.task_id)
+            .where(TaskRow.state.not_in(lifecycle.LIVE_TASK) | (UploadRow.updated_at < stale_before))
+        )
+        async with self._at.database.read() as session:
+            stale = (await session.scalars(query)).all()
+        for upload_id in stale:
+            await uploads.discard(self._at, upload_id)
+
+    async def write_last_seen(self) -> None:
+        """Write down, in one transaction, when agents were last heard of."""
+        seen = dict(self._at.seen)
+        if not seen:
+            return
+        async with self._at.database.write() as session:
+            for agent_id, at in seen.items():
+                await session.execute(update(AgentRow).where(AgentRow.id == agent_id).values(last_seen_at=at))
+        for agent_id, at in seen.items():
+            if self._at.seen.get(agent_id) == at:
+                del self._at.seen[agent_id]

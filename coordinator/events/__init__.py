@@ -1,0 +1,1 @@
+"""What happened in campaigns: written with every move, read as pages or as a stream."""

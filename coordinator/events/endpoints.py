@@ -1,0 +1,76 @@
+"""Events as pages and as a stream (SSE)."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.sse import format_sse_event
+from sqlalchemy import select
+
+from coordinator.deps import Limit, OperatorDep, Services, ServicesDep
+from coordinator.errors import NotFound
+from coordinator.tables import CampaignRow, EventRow
+from shared.wire.base import Page
+from shared.wire.events import EventView
+
+router = APIRouter(prefix="/v1/campaigns", tags=["events"])
+
+_KEEP_ALIVE_S = 15.0
+
+
+@router.get("/{campaign_id}/events", response_model=Page[EventView])
+async def list_events(
+    campaign_id: str,
+    request: Request,
+    at: ServicesDep,
+    _: OperatorDep,
+    after: int = 0,
+    limit: Limit = 1000,
+    last_event_id: Annotated[int | None, Header()] = None,
+) -> Response:
+    """Events after a number: a page, or, asked for as `text/event-stream`, a stream that ends with the campaign."""
+    async with at.database.read() as session:
+        if await session.get(CampaignRow, campaign_id) is None:
+            raise NotFound("campaign", campaign_id)
+    start = last_event_id if last_event_id is not None else after
+    if "text/event-stream" in request.headers.get("Accept", ""):
+        stream = _stream(at, request, campaign_id, start)
+        return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+    events, _ended = await _read(at, campaign_id, start, limit)
+    cursor = str(events[-1].number) if len(events) == limit else None
+    return JSONResponse(Page(items=events, next_cursor=cursor).model_dump(mode="json"))
+
+
+async def _stream(at: Services, request: Request, campaign_id: str, after: int) -> AsyncIterator[bytes]:
+    """Events as they come. Ends once the campaign has ended and all was said; keeps the connection alive until then."""
+    silent_s = 0.0
+    with at.bells.events.listen(campaign_id) as bell:
+        while not (at.bells.closing or await request.is_disconnected()):
+            events, ended = await _read(at, campaign_id, after, 1000)
+            for event in events:
+                yield format_sse_event(data_str=event.model_dump_json(), event=event.type, id=str(event.number))
+                after = event.number
+            if ended and not events:
+                return
+            if events:
+                silent_s = 0.0
+                continue
+            await bell.wait(at.settings.engine.poll_s)
+            silent_s += at.settings.engine.poll_s
+            if silent_s >= _KEEP_ALIVE_S:
+                silent_s = 0.0
+                yield format_sse_event(comment="still here")
+
+
+async def _read(at: Services, campaign_id: str, after: int, limit: int) -> tuple[list[EventView], bool]:
+    query = (
+        select(EventRow)
+        .where(EventRow.campaign_id == campaign_id, EventRow.number > after)
+        .order_by(EventRow.number)
+        .limit(limit)
+    )
+    async with at.database.read() as session:
+        campaign = await session.get_one(CampaignRow, campaign_id)
+        rows = (await session.scalars(query)).all()
+        return [EventView.model_validate(row, from_attributes=True) for row in rows], campaign.state.is_final

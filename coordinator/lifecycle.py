@@ -1,0 +1,83 @@
+"""Every legal move of a campaign, a round, a task and a participant, on one page, and the one door to make it.
+
+A move is compare-and-set: it names the state that it leaves, in the ``UPDATE`` itself. Where somebody else was faster,
+it changes nothing and raises IllegalMove.
+
+    campaign     preparing → initializing → running → finishing → completed
+                 any of the first four → paused → back; any that is not final → cancelled
+    round        open → aggregating → closed; open → cancelled
+    task         pending → leased → done | failed; leased → pending (expired, released); not final → cancelled
+    participant  preparing → prepared | failed; prepared → mismatched; failed, mismatched → preparing (another try)
+"""
+
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from coordinator.errors import IllegalMove
+from coordinator.tables import CampaignRow, ParticipantRow, RoundRow, TaskRow
+from shared.states import CampaignState, ParticipantState, RoundState, TaskState
+
+C, R, T, P = CampaignState, RoundState, TaskState, ParticipantState
+
+MOVES: dict[StrEnum, frozenset[StrEnum]] = {
+    C.PREPARING: frozenset({C.INITIALIZING, C.PAUSED, C.CANCELLED}),
+    C.INITIALIZING: frozenset({C.RUNNING, C.PAUSED, C.CANCELLED}),
+    C.RUNNING: frozenset({C.FINISHING, C.PAUSED, C.CANCELLED}),
+    C.FINISHING: frozenset({C.COMPLETED, C.PAUSED, C.CANCELLED}),
+    C.PAUSED: frozenset({C.PREPARING, C.INITIALIZING, C.RUNNING, C.FINISHING, C.CANCELLED}),
+    C.COMPLETED: frozenset(),
+    C.CANCELLED: frozenset(),
+    R.OPEN: frozenset({R.AGGREGATING, R.CANCELLED}),
+    R.AGGREGATING: frozenset({R.CLOSED, R.CANCELLED}),
+    R.CLOSED: frozenset(),
+    R.CANCELLED: frozenset(),
+    T.PENDING: frozenset({T.LEASED, T.CANCELLED}),
+    T.LEASED: frozenset({T.LEASED, T.PENDING, T.DONE, T.FAILED, T.CANCELLED}),
+    T.DONE: frozenset(),
+    T.FAILED: frozenset(),
+    T.CANCELLED: frozenset(),
+    P.PREPARING: frozenset({P.PREPARED, P.FAILED}),
+    P.PREPARED: frozenset({P.MISMATCHED}),
+    P.MISMATCHED: frozenset({P.PREPARING}),
+    P.FAILED: frozenset({P.PREPARING}),
+}
+
+ACTIVE_CAMPAIGN = (C.PREPARING, C.INITIALIZING, C.RUNNING, C.FINISHING)
+"""States in which the engine works and agents get tasks."""
+
+LIVE_TASK = (T.PENDING, T.LEASED)
+
+Row = CampaignRow | RoundRow | TaskRow | ParticipantRow
+
+
+async def move(
+    session: AsyncSession,
+    row: Row,
+    to: StrEnum,
+    *,
+    fence: tuple[int, str | None] | None = None,
+    **values: Any,
+) -> None:
+    """Move *row* to a state and set *values* with it. fence: a task's attempt and token hash, which it must still have.
+
+    Raises IllegalMove when the table above does not allow it, or when the row is no longer as it was read.
+    """
+    kind = type(row)
+    what = kind.__name__.removesuffix("Row").lower()
+    if to not in MOVES[row.state]:
+        raise IllegalMove(what, row.state, to)
+    statement = update(kind).where(kind.state == row.state)
+    key = kind.__mapper__.primary_key
+    for column in key:
+        statement = statement.where(column == getattr(row, str(column.key)))
+    if fence is not None:
+        attempt, token_hash = fence
+        statement = statement.where(TaskRow.attempt == attempt, TaskRow.token_hash.is_not_distinct_from(token_hash))
+    statement = statement.values(state=to, **values).returning(*key)
+    statement = statement.execution_options(synchronize_session=False)
+    if (await session.execute(statement)).first() is None:
+        raise IllegalMove(what, f"no longer {row.state}", to)
+    await session.refresh(row)

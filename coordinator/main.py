@@ -1,0 +1,119 @@
+"""Starts the coordinator: the service, the engine alone, a further operator's key."""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+from sqlalchemy import func, select
+
+from coordinator.agents.service import new_operator_key
+from coordinator.app import create_app, create_services, engine_work, running
+from coordinator.deps import Services
+from coordinator.migrate import migrate
+from coordinator.settings import Settings
+from coordinator.tables import OperatorKeyRow
+
+_GRACE_S = 5
+
+
+@dataclass(frozen=True)
+class Listen:
+    """Where the service listens, and with which certificate."""
+
+    host: str
+    port: int
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self.tls_cert else 'http'}://{self.host}:{self.port}"
+
+
+class _Server(uvicorn.Server):
+    """Sends the waiting requests home when it stops, instead of waiting for them."""
+
+    services: Services
+
+    async def shutdown(self, sockets: object = None) -> None:
+        self.services.bells.close()
+        await super().shutdown(sockets)  # type: ignore[arg-type]
+
+
+def prepare(settings: Settings) -> str | None:
+    """Bring the schema up to date; the operator's key where this is the first start, to be shown once.
+
+    Raises SchemaTooNew, and OSError where the data folder cannot be used.
+    """
+
+    async def work() -> str | None:
+        services = create_services(settings)
+        try:
+            await migrate(services.database)
+            async with services.database.write() as session:
+                if await session.scalar(select(func.count()).select_from(OperatorKeyRow)):
+                    return None
+                return await new_operator_key(session, services.clock.now())
+        finally:
+            await services.database.close()
+
+    return asyncio.run(work())
+
+
+def serve(settings: Settings, listen: Listen, *, with_engine: bool) -> None:
+    """Serve until interrupted."""
+    services = create_services(settings)
+    config = uvicorn.Config(
+        create_app(services, with_engine=with_engine),
+        host=listen.host,
+        port=listen.port,
+        ssl_certfile=listen.tls_cert,
+        ssl_keyfile=listen.tls_key,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=_GRACE_S,
+    )
+    server = _Server(config)
+    server.services = services
+    server.run()
+
+
+def run_engine(settings: Settings) -> None:
+    """Run the engine without the service, until interrupted."""
+
+    async def work() -> None:
+        services = create_services(settings)
+        try:
+            async with running(engine_work(services)):
+                await asyncio.Event().wait()
+        finally:
+            await services.database.close()
+
+    asyncio.run(work())
+
+
+def new_key(settings: Settings) -> str:
+    """Make a further operator's key."""
+
+    async def work() -> str:
+        services = create_services(settings)
+        try:
+            async with services.database.write() as session:
+                return await new_operator_key(session, services.clock.now())
+        finally:
+            await services.database.close()
+
+    return asyncio.run(work())
+
+
+def log_to_stderr(*, verbose: bool) -> None:
+    """One line for each thing that happens; with *verbose*, each request too."""
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO,
+        format="%(asctime)s %(levelname)-7s %(message)s",
+        datefmt="%H:%M:%S",
+    )
+    for noisy in ("aiosqlite", "asyncio", "uvicorn.error", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -1,0 +1,49 @@
+"""Brings the database to the schema that this version of the code knows."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+from sqlalchemy.engine import Connection
+
+import migrations
+from coordinator.db import Database
+
+_LOCK = 0x666C6F6F6D
+"""Key of the advisory lock that keeps replicas from migrating at the same time."""
+
+
+class SchemaTooNew(Exception):
+    """The database was written by a newer version of Fedloom."""
+
+    def __init__(self, revision: str) -> None:
+        self.revision = revision
+        super().__init__(f"the database has schema {revision}, which this version does not know; upgrade fedloom")
+
+
+async def migrate(database: Database) -> None:
+    """Upgrade the schema to the newest revision, in one transaction. Raises SchemaTooNew."""
+    async with database.engine.begin() as connection:
+        if not database.is_sqlite:
+            await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        await connection.run_sync(_upgrade)
+
+
+def alembic_config(connection: Connection) -> Config:
+    """Alembic's settings, pointed at the migrations in the installed package."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    config.attributes["connection"] = connection
+    return config
+
+
+def _upgrade(connection: Connection) -> None:
+    config = alembic_config(connection)
+    current = MigrationContext.configure(connection).get_current_revision()
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    if current is not None and current not in known:
+        raise SchemaTooNew(current)
+    command.upgrade(config, "head")

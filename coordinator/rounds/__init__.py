@@ -1,0 +1,1 @@
+"""Rounds, tasks and leases: one aggregate, changed together in one transaction."""

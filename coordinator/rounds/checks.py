@@ -1,0 +1,47 @@
+"""Checks what an agent uploads before anything counts on it. Names the tensor and the reason."""
+
+import re
+from pathlib import Path
+
+from coordinator.errors import BadUpdate
+from shared.adapters import AdapterError, AdapterFile, Contract
+from shared.campaign import LoraSection
+
+_FACTOR = re.compile(r"^(?P<module>.+)\.lora_(?P<factor>[AB])\.weight$")
+
+
+def check_update(path: Path, contract: Contract) -> None:
+    """Raise BadUpdate unless the file has exactly the contract's tensors, all finite."""
+    try:
+        with AdapterFile(path) as file:
+            contract.check(file)
+    except AdapterError as error:
+        raise BadUpdate(error.reason, error.tensor) from error
+
+
+def check_adapter_zero(path: Path, lora: LoraSection) -> Contract:
+    """The contract that adapter 0 makes. Raises BadUpdate unless it is a LoRA adapter of the campaign's rank in F32."""
+    try:
+        with AdapterFile(path) as file:
+            contract = file.contract
+            contract.check(file)
+    except AdapterError as error:
+        raise BadUpdate(error.reason, error.tensor) from error
+    if not contract.tensors:
+        message = "the adapter has no tensors"
+        raise BadUpdate(message)
+    factors: dict[str, set[str]] = {}
+    for name, spec in contract.tensors.items():
+        match = _FACTOR.match(name)
+        if match is None:
+            raise BadUpdate("not a LoRA factor; expected NAME.lora_A.weight or NAME.lora_B.weight", name)
+        if spec.dtype != "F32":
+            raise BadUpdate(f"dtype {spec.dtype}, expected F32", name)
+        rank_axis = 0 if match["factor"] == "A" else 1  # A: (r, in), B: (out, r)
+        if len(spec.shape) != 2 or spec.shape[rank_axis] != lora.rank:
+            raise BadUpdate(f"shape {list(spec.shape)} does not have rank {lora.rank}", name)
+        factors.setdefault(match["module"], set()).add(match["factor"])
+    for module, found in factors.items():
+        if found != {"A", "B"}:
+            raise BadUpdate(f"only factor {found.pop()} is there", module)
+    return contract

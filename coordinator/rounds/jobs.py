@@ -1,0 +1,84 @@
+"""Builds the job that a lease carries, from the campaign and the task."""
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from coordinator.tables import AdapterRow, CampaignRow, ParticipantRow, RoundRow, TaskRow
+from shared.states import TaskKind
+from shared.wire.base import BlobRef
+from shared.wire.jobs import EvaluateJob, Fingerprint, InitJob, Job, JobBase, PrepareJob, TrainJob
+
+
+async def build_job(session: AsyncSession, campaign: CampaignRow, task: TaskRow) -> Job:
+    """What the task asks its agent to do."""
+    spec = campaign.spec
+    base = JobBase(campaign_id=campaign.id, campaign_name=campaign.name, training_kind=spec.kind, base=spec.base)
+    common = {name: getattr(base, name) for name in JobBase.model_fields}
+    if task.kind is TaskKind.PREPARE:
+        return PrepareJob(
+            **common,
+            lora=spec.lora,
+            data=spec.data,
+            algorithm=spec.algorithm.name,
+            max_length=spec.training.max_length,
+            steps=spec.training.steps,
+            epochs=spec.training.epochs,
+            rounds=spec.rounds,
+        )
+    fingerprint = Fingerprint.model_validate(campaign.fingerprint)
+    if task.kind is TaskKind.INIT:
+        return InitJob(**common, fingerprint=fingerprint, lora=spec.lora, seed=spec.training.seed)
+    assert task.round is not None
+    if task.kind is TaskKind.EVALUATE:
+        adapter = await session.get_one(AdapterRow, (campaign.id, task.round))
+        return EvaluateJob(
+            **common,
+            fingerprint=fingerprint,
+            lora=spec.lora,
+            data=spec.data,
+            round=task.round,
+            max_length=spec.training.max_length,
+            adapter=BlobRef(sha256=adapter.sha256, n_bytes=adapter.n_bytes),
+        )
+    parent = await session.get_one(AdapterRow, (campaign.id, task.round - 1))
+    round_row = await session.get_one(RoundRow, (campaign.id, task.round))
+    participant = await session.get_one(ParticipantRow, (campaign.id, task.agent_id))
+    assert participant.client_number is not None
+    assert participant.n_train is not None
+    return TrainJob(
+        **common,
+        fingerprint=fingerprint,
+        lora=spec.lora,
+        data=spec.data,
+        algorithm=spec.algorithm.name,
+        algorithm_params=spec.algorithm.params,
+        round=task.round,
+        client_number=participant.client_number,
+        seed=spec.training.seed,
+        steps=spec.training.steps_for(participant.n_train),
+        batch_size=spec.training.batch_size,
+        max_length=spec.training.max_length,
+        learning_rate=round_row.learning_rate,
+        adapter=BlobRef(sha256=parent.sha256, n_bytes=parent.n_bytes),
+        broadcast=_ref(parent.broadcast_sha256, parent.broadcast_bytes),
+    )
+
+
+async def blobs_of_lease(session: AsyncSession, agent_id: str) -> list[BlobRef]:
+    """The blobs that an agent may read now: those that its live lease names."""
+    query = select(TaskRow).where(TaskRow.agent_id == agent_id, TaskRow.state == "leased")
+    refs: list[BlobRef] = []
+    for task in (await session.scalars(query)).all():
+        if task.kind not in (TaskKind.TRAIN, TaskKind.EVALUATE) or task.round is None:
+            continue
+        number = task.round if task.kind is TaskKind.EVALUATE else task.round - 1
+        adapter = await session.get_one(AdapterRow, (task.campaign_id, number))
+        refs.append(BlobRef(sha256=adapter.sha256, n_bytes=adapter.n_bytes))
+        broadcast = _ref(adapter.broadcast_sha256, adapter.broadcast_bytes)
+        if broadcast is not None and task.kind is TaskKind.TRAIN:
+            refs.append(broadcast)
+    return refs
+
+
+def _ref(sha256: str | None, n_bytes: int | None) -> BlobRef | None:
+    return BlobRef(sha256=sha256, n_bytes=n_bytes or 0) if sha256 is not None else None

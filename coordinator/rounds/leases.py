@@ -1,0 +1,170 @@
+"""Leases: who may work on a task, until when, and as which attempt.
+
+Safety never rests on clocks. ``attempt`` rises with each grant and fences: what an older attempt still sends matches no
+row. A time that passes only lets the same agent acquire again.
+"""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from coordinator import lifecycle
+from coordinator.deps import Agent, LeaseClaim
+from coordinator.errors import AgentAlreadyRunning, IllegalMove, LeaseLost
+from coordinator.events.log import lock_campaign, record
+from coordinator.rounds.jobs import build_job
+from coordinator.security import hash_secret, new_secret
+from coordinator.tables import AgentRow, CampaignRow, TaskRow
+from shared.states import TaskState
+from shared.wire.leases import Directive, LeaseRequest, RenewReply, RenewRequest, TaskLease
+
+
+async def acquire(
+    session: AsyncSession, now: datetime, ttl_s: float, agent: Agent, request: LeaseRequest
+) -> TaskLease | None:
+    """Grant the agent its next task, or the one that it holds once more; None where there is no work.
+
+    The same instance asking again had its reply lost, or was restarted: it gets the same task as a new attempt. Raises
+    AgentAlreadyRunning while another instance's lease is alive.
+    """
+    held = await session.scalar(
+        select(TaskRow).where(TaskRow.agent_id == agent.id, TaskRow.state == TaskState.LEASED).limit(1)
+    )
+    if held is not None:
+        expires_at = held.lease_expires_at or now
+        if held.instance_id != request.instance_id and expires_at > now:
+            raise AgentAlreadyRunning(agent.name, expires_at)
+        return await _grant(session, now, ttl_s, held, request)
+    waiting = (
+        select(TaskRow)
+        .join(CampaignRow, CampaignRow.id == TaskRow.campaign_id)
+        .where(
+            TaskRow.agent_id == agent.id,
+            TaskRow.state == TaskState.PENDING,
+            CampaignRow.state.in_(lifecycle.ACTIVE_CAMPAIGN),
+        )
+        .order_by(TaskRow.id)
+        .limit(1)
+    )
+    task = await session.scalar(waiting)
+    return await _grant(session, now, ttl_s, task, request) if task is not None else None
+
+
+async def _grant(
+    session: AsyncSession, now: datetime, ttl_s: float, task: TaskRow, request: LeaseRequest
+) -> TaskLease | None:
+    campaign = await lock_campaign(session, task.campaign_id)
+    token = new_secret()
+    expires_at = now + timedelta(seconds=ttl_s)
+    attempt = task.attempt + 1
+    try:
+        await lifecycle.move(
+            session,
+            task,
+            TaskState.LEASED,
+            fence=(task.attempt, task.token_hash),
+            attempt=attempt,
+            token_hash=hash_secret(token),
+            instance_id=request.instance_id,
+            lease_expires_at=expires_at,
+        )
+    except IllegalMove:
+        return None  # cancelled or granted in the meantime; whoever asks again sees what there is
+    await session.execute(update(AgentRow).where(AgentRow.id == task.agent_id).values(version=request.version))
+    await record(session, campaign, now, "task-leased", **who(task), attempt=attempt)
+    return TaskLease(
+        task_id=task.id,
+        attempt=attempt,
+        token=token,
+        expires_at=expires_at,
+        renew_every_s=ttl_s / 3,
+        job=await build_job(session, campaign, task),
+    )
+
+
+async def find_held(session: AsyncSession, claim: LeaseClaim) -> TaskRow:
+    """The task that a claim speaks for, whatever its state. Raises LeaseLost."""
+    task = await session.get(TaskRow, claim.task_id)
+    if (
+        task is None
+        or task.agent_id != claim.agent_id
+        or task.attempt != claim.attempt
+        or task.token_hash != claim.token_hash
+    ):
+        raise LeaseLost(claim.task_id, claim.attempt)
+    return task
+
+
+async def end(session: AsyncSession, claim: LeaseClaim, task: TaskRow, to: TaskState, **values: object) -> None:
+    """End the attempt: compare-and-set on id, attempt, token and state together. Raises LeaseLost."""
+    try:
+        await lifecycle.move(session, task, to, fence=(claim.attempt, claim.token_hash), **values)
+    except IllegalMove as error:
+        raise LeaseLost(claim.task_id, claim.attempt) from error
+
+
+async def renew(
+    session: AsyncSession, now: datetime, ttl_s: float, claim: LeaseClaim, request: RenewRequest
+) -> RenewReply:
+    """Prolong a lease and take its progress down. Raises LeaseLost; a cancelled task answers with the directive."""
+    expires_at = now + timedelta(seconds=ttl_s)
+    values: dict[str, object] = {"lease_expires_at": expires_at}
+    if request.progress is not None:
+        values["progress"] = request.progress.model_dump(mode="json")
+    renewed = await session.execute(
+        update(TaskRow)
+        .where(
+            TaskRow.id == claim.task_id,
+            TaskRow.agent_id == claim.agent_id,
+            TaskRow.attempt == claim.attempt,
+            TaskRow.token_hash == claim.token_hash,
+            TaskRow.state == TaskState.LEASED,
+        )
+        .values(values)
+        .returning(TaskRow.id)
+    )
+    if renewed.first() is not None:
+        return RenewReply(expires_at=expires_at, directive=Directive.CONTINUE)
+    task = await find_held(session, claim)
+    if task.state is TaskState.CANCELLED:
+        return RenewReply(expires_at=now, directive=Directive.CANCEL)
+    raise LeaseLost(claim.task_id, claim.attempt)
+
+
+async def release(session: AsyncSession, now: datetime, claim: LeaseClaim) -> None:
+    """Give a task back unfinished, because the agent stops. Raises LeaseLost."""
+    task = await find_held(session, claim)
+    campaign = await lock_campaign(session, task.campaign_id)
+    await end(session, claim, task, TaskState.PENDING, token_hash=None, instance_id=None, lease_expires_at=None)
+    await record(session, campaign, now, "task-released", **who(task))
+
+
+async def expire(session: AsyncSession, now: datetime) -> int:
+    """Free the tasks whose lease has ended without being renewed; how many there were."""
+    query = select(TaskRow).where(TaskRow.state == TaskState.LEASED, TaskRow.lease_expires_at < now)
+    tasks = (await session.scalars(query.order_by(TaskRow.campaign_id, TaskRow.id))).all()
+    for task in tasks:
+        campaign = await lock_campaign(session, task.campaign_id)
+        await session.refresh(task)  # it may have been renewed or ended before we had the lock
+        if task.state is not TaskState.LEASED or task.lease_expires_at is None or task.lease_expires_at >= now:
+            continue
+        try:
+            await lifecycle.move(
+                session,
+                task,
+                TaskState.PENDING,
+                fence=(task.attempt, task.token_hash),
+                token_hash=None,
+                instance_id=None,
+                lease_expires_at=None,
+            )
+        except IllegalMove:
+            continue  # it ended while we looked
+        await record(session, campaign, now, "lease-expired", **who(task), attempt=task.attempt)
+    return len(tasks)
+
+
+def who(task: TaskRow) -> dict[str, object]:
+    """What events say of a task."""
+    return {"task_id": task.id, "agent_id": task.agent_id, "kind": task.kind.value, "round": task.round}

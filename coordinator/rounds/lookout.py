@@ -1,0 +1,30 @@
+"""Finds work that came from another process: one small query for all waiting agents, whatever their number."""
+
+import asyncio
+import logging
+
+from sqlalchemy import select
+
+from coordinator.deps import Services
+from coordinator.tables import TaskRow
+from shared.states import TaskState
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE = 500
+
+
+async def look_out(at: Services) -> None:
+    """Ring for agents with pending tasks, and for watchers, every ``engine.poll_s``, until cancelled."""
+    while True:
+        await asyncio.sleep(at.settings.engine.poll_s)
+        waiting = at.bells.tasks.keys
+        try:
+            for start in range(0, len(waiting), _AT_ONCE):
+                query = select(TaskRow.agent_id).where(
+                    TaskRow.agent_id.in_(waiting[start : start + _AT_ONCE]), TaskRow.state == TaskState.PENDING
+                )
+                async with at.database.read() as session:
+                    at.bells.tasks.ring((await session.scalars(query.distinct())).all())
+        except Exception:
+            log.exception("could not look out for work")

@@ -1,0 +1,257 @@
+"""Takes the end of a task down: its result, or why it failed.
+
+Uploads are checked and stored before the transaction, which then counts them: it ends the task, writes the metrics and
+the event, and makes the campaign due for the engine. What was stored for a lease that turns out lost is let go again.
+"""
+
+import asyncio
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from coordinator import lifecycle
+from coordinator.blobs import uploads
+from coordinator.blobs.retention import let_go
+from coordinator.clock import new_id
+from coordinator.db import after_commit
+from coordinator.deps import LeaseClaim, Services
+from coordinator.errors import BadUpdate, Invalid, LeaseLost, ResultDiffers
+from coordinator.events.log import lock_campaign, record
+from coordinator.rounds.checks import check_adapter_zero, check_update
+from coordinator.rounds.leases import end, find_held, who
+from coordinator.storage import BlobStore
+from coordinator.tables import (
+    AdapterRow,
+    BlobUseRow,
+    CampaignRow,
+    MetricRow,
+    ParticipantRow,
+    TaskRow,
+    UploadRow,
+)
+from shared.adapters import Contract
+from shared.digest import sha256_file
+from shared.states import BlobKind, ParticipantState, TaskKind, TaskState
+from shared.wire.base import BlobRef
+from shared.wire.jobs import EvaluateResult, InitResult, PrepareResult, Result, TrainResult
+from shared.wire.leases import Failure, FailureKind
+
+_TRAIN_METRICS = {
+    "train_loss_first": "loss_first",
+    "train_loss_last": "loss_last",
+    "train_loss_mean": "loss_mean",
+    "tokens": "tokens",
+    "tokens_per_s": "tokens_per_s",
+    "seconds": "seconds",
+    "peak_memory_bytes": "peak_memory_bytes",
+}
+
+
+async def accept(at: Services, claim: LeaseClaim, result: Result) -> None:
+    """Count a task's result. The same result again changes nothing.
+
+    Raises LeaseLost; ResultDiffers when another result was accepted before; Invalid; and BadUpdate, after which the
+    task has failed and the round goes on without it.
+    """
+    async with at.database.read() as session:
+        task = await find_held(session, claim)
+        if _is_replay(task, result):
+            return
+        if result.kind != task.kind:
+            raise Invalid(("kind", f"the task is of kind {task.kind}"))
+        campaign = await session.get_one(CampaignRow, task.campaign_id)
+    stored: list[tuple[BlobKind, BlobRef]] = []
+    contract: Contract | None = None
+    try:
+        for purpose, sha256 in _files_of(result):
+            upload = await _find_upload(at, task, purpose, sha256)
+            contract = await _check_and_store(at, campaign, task, upload)
+            stored.append((purpose, BlobRef(sha256=sha256, n_bytes=upload.n_bytes)))
+        await _count(at, claim, result, stored, contract)
+    except BadUpdate as error:
+        failure = Failure(kind=FailureKind.BAD_UPDATE, message=f"the coordinator refused the update: {error}")
+        await fail(at, claim, failure)
+        raise
+    except LeaseLost:
+        for kind, ref in stored:
+            await let_go(at, kind, ref.sha256)
+        raise
+    async with at.database.read() as session:
+        query = select(UploadRow.id).where(UploadRow.task_id == task.id)
+        upload_ids = (await session.scalars(query)).all()
+    for upload_id in upload_ids:
+        await uploads.discard(at, upload_id)
+
+
+async def fail(at: Services, claim: LeaseClaim, failure: Failure) -> None:
+    """Take down that an agent cannot do a task. The same failure sent again changes nothing. Raises LeaseLost."""
+    said = failure.model_dump(mode="json")
+    async with at.database.write() as session:
+        task = await find_held(session, claim)
+        if task.state is TaskState.FAILED and task.failure == said:
+            return
+        now = at.clock.now()
+        campaign = await lock_campaign(session, task.campaign_id)
+        await end(session, claim, task, TaskState.FAILED, failure=said, ended_at=now)
+        if task.kind is TaskKind.PREPARE:
+            participant = await session.get_one(ParticipantRow, (campaign.id, task.agent_id))
+            await lifecycle.move(session, participant, ParticipantState.FAILED, reason=failure.message)
+        await _finish(session, at, campaign, now)
+        await record(session, campaign, now, "task-failed", **who(task), failure=failure.kind, message=failure.message)
+
+
+def _is_replay(task: TaskRow, result: Result) -> bool:
+    """Whether this very result was accepted before. Raises ResultDiffers and LeaseLost."""
+    if task.state is TaskState.LEASED:
+        return False
+    if task.state is TaskState.DONE:
+        if task.result == result.model_dump(mode="json"):
+            return True
+        raise ResultDiffers(task.id)
+    raise LeaseLost(task.id, task.attempt)
+
+
+def _files_of(result: Result) -> list[tuple[BlobKind, str]]:
+    if isinstance(result, InitResult):
+        return [(BlobKind.ADAPTER, result.adapter)]
+    if isinstance(result, TrainResult):
+        extras = [(BlobKind.EXTRAS, result.extras)] if result.extras is not None else []
+        return [(BlobKind.DELTA, result.delta), *extras]
+    return []
+
+
+async def _find_upload(at: Services, task: TaskRow, purpose: BlobKind, sha256: str) -> UploadRow:
+    """The finished upload of that digest by this very task. Raises Invalid."""
+    async with at.database.read() as session:
+        upload = await session.scalar(select(UploadRow).where(UploadRow.task_id == task.id, UploadRow.sha256 == sha256))
+    if upload is None or upload.purpose is not purpose:
+        raise Invalid((purpose.value, f"{sha256} was not uploaded for this task"))
+    if upload.offset != upload.n_bytes:
+        raise Invalid((purpose.value, f"{upload.offset} of {upload.n_bytes} bytes were uploaded; send the rest first"))
+    return upload
+
+
+async def _check_and_store(at: Services, campaign: CampaignRow, task: TaskRow, upload: UploadRow) -> Contract | None:
+    """Check an upload and keep it as a blob; the contract that it makes, where it is adapter 0. Raises BadUpdate."""
+    store = at.storage.store_of(upload.purpose)
+    ref = BlobRef(sha256=upload.sha256, n_bytes=upload.n_bytes)
+    expected = uploads.contract_of(campaign, task, upload.purpose)
+    if await store.has(ref.sha256):  # a crash came between storing and counting
+        async with store.as_file(ref, at.storage.scratch) as path:
+            return await asyncio.to_thread(_check, path, expected, campaign)
+    async with at.storage.staging.as_file(upload.id, at.storage.scratch) as path:
+        return await _check_and_put(store, path, ref, expected, campaign)
+
+
+async def _check_and_put(
+    store: BlobStore, path: Path, ref: BlobRef, expected: Contract | None, campaign: CampaignRow
+) -> Contract | None:
+    found = await asyncio.to_thread(sha256_file, path)
+    if found != ref.sha256:
+        message = f"the uploaded bytes have the digest {found}, not {ref.sha256}"
+        raise BadUpdate(message)
+    contract = await asyncio.to_thread(_check, path, expected, campaign)
+    await store.put(path, ref)
+    return contract
+
+
+def _check(path: Path, expected: Contract | None, campaign: CampaignRow) -> Contract | None:
+    if expected is None:
+        return check_adapter_zero(path, campaign.spec.lora)
+    check_update(path, expected)
+    return None
+
+
+async def _count(
+    at: Services,
+    claim: LeaseClaim,
+    result: Result,
+    stored: list[tuple[BlobKind, BlobRef]],
+    contract: Contract | None,
+) -> None:
+    """The transaction that ends the task and makes its result count. Raises LeaseLost and ResultDiffers."""
+    async with at.database.write() as session:
+        now = at.clock.now()
+        task = await find_held(session, claim)
+        if _is_replay(task, result):
+            return
+        campaign = await lock_campaign(session, task.campaign_id)
+        await end(session, claim, task, TaskState.DONE, result=result.model_dump(mode="json"), ended_at=now)
+        participant = await session.get_one(ParticipantRow, (campaign.id, task.agent_id))
+        for kind, ref in stored:
+            session.add(
+                BlobUseRow(
+                    id=new_id(now),
+                    campaign_id=campaign.id,
+                    kind=kind,
+                    round=task.round or 0,
+                    task_id=task.id,
+                    sha256=ref.sha256,
+                    n_bytes=ref.n_bytes,
+                )
+            )
+        if isinstance(result, PrepareResult):
+            await _take_prepare(session, participant, result)
+        elif isinstance(result, InitResult):
+            assert contract is not None
+            campaign.contract = contract.to_json()
+            session.add(_adapter_zero(campaign, stored[0][1], now))
+        elif isinstance(result, TrainResult):
+            for name, source in _TRAIN_METRICS.items():
+                _add_metric(session, now, task, participant, name, getattr(result.metrics, source))
+        elif isinstance(result, EvaluateResult):
+            _add_metric(session, now, task, participant, "held_out_loss", result.loss)
+            _add_metric(session, now, task, participant, "held_out_tokens", result.n_tokens)
+        await _finish(session, at, campaign, now)
+        await record(session, campaign, now, "task-done", **who(task), agent=participant.agent_name)
+
+
+async def _take_prepare(session: AsyncSession, participant: ParticipantRow, result: PrepareResult) -> None:
+    if result.n_train == 0:
+        reason = "the data has no training rows"
+        await lifecycle.move(session, participant, ParticipantState.FAILED, reason=reason)
+        return
+    await lifecycle.move(
+        session,
+        participant,
+        ParticipantState.PREPARED,
+        n_train=result.n_train,
+        n_held_out=result.n_held_out,
+        fingerprint=result.fingerprint.model_dump(),
+        reason=f"{result.dropped} rows are too long and are left out" if result.dropped else None,
+    )
+
+
+def _adapter_zero(campaign: CampaignRow, ref: BlobRef, now: datetime) -> AdapterRow:
+    return AdapterRow(
+        campaign_id=campaign.id, number=0, sha256=ref.sha256, n_bytes=ref.n_bytes, contributions=[], created_at=now
+    )
+
+
+def _add_metric(
+    session: AsyncSession, now: datetime, task: TaskRow, participant: ParticipantRow, name: str, value: float | None
+) -> None:
+    if value is None:
+        return
+    session.add(
+        MetricRow(
+            id=new_id(now),
+            campaign_id=task.campaign_id,
+            round=task.round,
+            name=name,
+            client_number=participant.client_number,
+            agent_name=participant.agent_name,
+            value=value,
+        )
+    )
+
+
+async def _finish(session: AsyncSession, at: Services, campaign: CampaignRow, now: datetime) -> None:
+    """Make the campaign due, and wake the engine and the watchers once that is committed."""
+    campaign.due_at = now
+    await session.flush()
+    campaign_id = campaign.id
+    after_commit(session, lambda: at.bells.engine.ring([""]))
+    after_commit(session, lambda: at.bells.events.ring([campaign_id]))

@@ -1,0 +1,283 @@
+"""Blobs: immutable bytes named by their SHA-256, in the database or in the data folder, behind one interface.
+
+    BlobStore     keeps whole blobs: put a file, read a range, have it as a local file, delete
+    Staging       collects the chunks of an upload until it is whole
+    Storage       says which blob is kept where
+
+A blob is checked against its digest when it comes in, and when it is read whole by the engine.
+"""
+
+import asyncio
+import errno
+import os
+import shutil
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from pathlib import Path
+
+from sqlalchemy import delete, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError
+
+from coordinator.db import Database
+from coordinator.errors import CorruptBlob, NotFound, StorageFull
+from coordinator.tables import BlobChunkRow, BlobRow
+from shared.digest import sha256_file
+from shared.states import BlobKind
+from shared.wire.base import BlobRef
+
+CHUNK_BYTES = 4 << 20
+"""Bytes of one row of a blob in the database."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextmanager
+def full_storage_is_said() -> Iterator[None]:
+    """Turn the many ways in which a disk or a database says that it is full into StorageFull."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StorageFull from error
+        raise
+    except DBAPIError as error:
+        text = str(error.orig).lower()
+        if "disk is full" in text or "no space left" in text or "diskfull" in type(error.orig).__name__.lower():
+            raise StorageFull from error
+        raise
+
+
+class BlobStore(ABC):
+    """Keeps whole blobs."""
+
+    @abstractmethod
+    async def put(self, path: Path, ref: BlobRef) -> None:
+        """Keep a local file whose digest was checked, and take the file away where that saves copying it. Does nothing
+        where the blob is there. Raises StorageFull."""
+
+    @abstractmethod
+    async def has(self, sha256: str) -> bool:
+        """Whether the blob is there, whole."""
+
+    @abstractmethod
+    def read(self, ref: BlobRef, start: int, end: int) -> AsyncIterator[bytes]:
+        """The bytes [start, end). Raises NotFound."""
+
+    @abstractmethod
+    async def delete(self, sha256: str) -> None:
+        """Let go of a blob; nothing happens where it is not there."""
+
+    @asynccontextmanager
+    async def as_file(self, ref: BlobRef, scratch: Path) -> AsyncIterator[Path]:
+        """The blob as a local file for the length of the block, checked against its digest.
+
+        Raises NotFound and CorruptBlob.
+        """
+        with tempfile.NamedTemporaryFile(dir=scratch) as file:
+            async for chunk in self.read(ref, 0, ref.n_bytes):
+                await asyncio.to_thread(file.write, chunk)
+            file.flush()
+            path = Path(file.name)
+            await _check_digest(path, ref)
+            yield path
+
+
+class FileBlobs(BlobStore):
+    """Blobs as files: staged in the same data folder, synced there, renamed into place."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def path(self, sha256: str) -> Path:
+        return self._folder / sha256[:2] / sha256
+
+    async def put(self, path: Path, ref: BlobRef) -> None:
+        target = self.path(ref.sha256)
+        with full_storage_is_said():
+            await asyncio.to_thread(target.parent.mkdir, parents=True, exist_ok=True)
+            # the staged file was synced chunk by chunk and lies in the same data folder
+            await asyncio.to_thread(path.replace, target)
+
+    async def has(self, sha256: str) -> bool:
+        return await asyncio.to_thread(self.path(sha256).exists)
+
+    async def read(self, ref: BlobRef, start: int, end: int) -> AsyncIterator[bytes]:
+        try:
+            file = self.path(ref.sha256).open("rb")
+        except FileNotFoundError as error:
+            raise NotFound("blob", ref.sha256) from error
+        with file:
+            file.seek(start)
+            while start < end:
+                chunk = await asyncio.to_thread(file.read, min(CHUNK_BYTES, end - start))
+                if not chunk:
+                    raise NotFound("blob", ref.sha256)
+                start += len(chunk)
+                yield chunk
+
+    async def delete(self, sha256: str) -> None:
+        self.path(sha256).unlink(missing_ok=True)
+
+    @asynccontextmanager
+    async def as_file(self, ref: BlobRef, scratch: Path) -> AsyncIterator[Path]:  # noqa: ARG002
+        path = self.path(ref.sha256)
+        if not await self.has(ref.sha256):
+            raise NotFound("blob", ref.sha256)
+        await _check_digest(path, ref)
+        yield path
+
+
+class DatabaseBlobs(BlobStore):
+    """Blobs as rows of chunks. The blob's own row comes last, so it is there whole or not at all."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def put(self, path: Path, ref: BlobRef) -> None:
+        if await self.has(ref.sha256):
+            return
+        insert = (sqlite if self._database.is_sqlite else postgresql).insert(BlobChunkRow).on_conflict_do_nothing()
+        with full_storage_is_said(), path.open("rb") as file:
+            offset = 0
+            while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
+                # a transaction for each chunk: one for all would keep every other writer of SQLite waiting
+                async with self._database.write() as session:
+                    await session.execute(insert, {"blob": ref.sha256, "offset": offset, "data": chunk})
+                offset += len(chunk)
+            async with self._database.write() as session:
+                await session.merge(BlobRow(sha256=ref.sha256, n_bytes=ref.n_bytes))
+
+    async def has(self, sha256: str) -> bool:
+        async with self._database.read() as session:
+            return await session.get(BlobRow, sha256) is not None
+
+    async def read(self, ref: BlobRef, start: int, end: int) -> AsyncIterator[bytes]:
+        offset = start - start % CHUNK_BYTES
+        while offset < end:
+            async with self._database.read() as session:
+                data = await session.scalar(
+                    select(BlobChunkRow.data).where(BlobChunkRow.blob == ref.sha256, BlobChunkRow.offset == offset)
+                )
+            if data is None:
+                raise NotFound("blob", ref.sha256)
+            yield data[max(0, start - offset) : end - offset]
+            offset += CHUNK_BYTES
+
+    async def delete(self, sha256: str) -> None:
+        async with self._database.write() as session:
+            await session.execute(delete(BlobRow).where(BlobRow.sha256 == sha256))
+            await session.execute(delete(BlobChunkRow).where(BlobChunkRow.blob == sha256))
+
+
+class Staging(ABC):
+    """Collects the chunks of an upload until it is whole."""
+
+    @abstractmethod
+    async def write(self, upload_id: str, offset: int, data: bytes) -> None:
+        """Keep a chunk durably. The same place may be written again. Raises StorageFull."""
+
+    @abstractmethod
+    def as_file(self, upload_id: str, scratch: Path) -> AbstractAsyncContextManager[Path]:
+        """The upload as a local file for the length of the block."""
+
+    @abstractmethod
+    async def discard(self, upload_id: str) -> None:
+        """Throw an upload away; nothing happens where there is none."""
+
+
+class FileStaging(Staging):
+    """One growing file for each upload."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    async def write(self, upload_id: str, offset: int, data: bytes) -> None:
+        with full_storage_is_said():
+            await asyncio.to_thread(self._write, self._folder / upload_id, offset, data)
+
+    @staticmethod
+    def _write(path: Path, offset: int, data: bytes) -> None:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            view = memoryview(data)
+            while view:
+                written = os.pwrite(descriptor, view, offset)
+                view, offset = view[written:], offset + written
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    @asynccontextmanager
+    async def as_file(self, upload_id: str, scratch: Path) -> AsyncIterator[Path]:  # noqa: ARG002
+        yield self._folder / upload_id
+
+    async def discard(self, upload_id: str) -> None:
+        (self._folder / upload_id).unlink(missing_ok=True)
+
+
+class DatabaseStaging(Staging):
+    """Chunks as rows, for replicas that share no folder."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @staticmethod
+    def _key(upload_id: str) -> str:
+        return f"upload:{upload_id}"
+
+    async def write(self, upload_id: str, offset: int, data: bytes) -> None:
+        row = BlobChunkRow(blob=self._key(upload_id), offset=offset, data=data)
+        with full_storage_is_said():
+            async with self._database.write() as session:
+                await session.merge(row)
+
+    @asynccontextmanager
+    async def as_file(self, upload_id: str, scratch: Path) -> AsyncIterator[Path]:
+        query = select(BlobChunkRow.offset).where(BlobChunkRow.blob == self._key(upload_id))
+        with tempfile.NamedTemporaryFile(dir=scratch) as file:
+            async with self._database.read() as session:
+                for offset in (await session.scalars(query.order_by(BlobChunkRow.offset))).all():
+                    row = await session.get_one(BlobChunkRow, (self._key(upload_id), offset))
+                    await asyncio.to_thread(os.pwrite, file.fileno(), row.data, offset)
+                    session.expunge(row)
+            yield Path(file.name)
+
+    async def discard(self, upload_id: str) -> None:
+        async with self._database.write() as session:
+            await session.execute(delete(BlobChunkRow).where(BlobChunkRow.blob == self._key(upload_id)))
+
+
+class Storage:
+    """Says which blob is kept where: updates are many and short-lived, adapters belong beside their lineage."""
+
+    def __init__(self, database: Database, data_dir: Path, *, updates: str) -> None:
+        self.scratch = data_dir / "scratch"
+        self.data_dir = data_dir
+        folders = [self.scratch]
+        self._adapters: BlobStore = DatabaseBlobs(database)
+        self._updates: BlobStore = self._adapters
+        self.staging: Staging = DatabaseStaging(database)
+        if updates == "files":
+            self._updates = FileBlobs(data_dir / "updates")
+            self.staging = FileStaging(data_dir / "uploads")
+            folders += [data_dir / "updates", data_dir / "uploads"]
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def store_of(self, kind: BlobKind) -> BlobStore:
+        """Where blobs of a kind are kept."""
+        return self._updates if kind in (BlobKind.DELTA, BlobKind.EXTRAS) else self._adapters
+
+    @property
+    def free_bytes(self) -> int:
+        """Room left on the data folder's disk."""
+        return shutil.disk_usage(self.data_dir).free
+
+
+async def _check_digest(path: Path, ref: BlobRef) -> None:
+    found = await asyncio.to_thread(sha256_file, path)
+    if found != ref.sha256:
+        raise CorruptBlob(ref.sha256, found)

@@ -1,0 +1,14 @@
+"""Runs migrations on the connection that ``coordinator.migrate`` hands over."""
+
+from alembic import context
+
+from coordinator.tables import Base
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=Base.metadata,
+    render_as_batch=True,
+    transactional_ddl=True,
+)
+with context.begin_transaction():
+    context.run_migrations()
