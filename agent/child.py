@@ -32,7 +32,8 @@ class Work(Message):
     """A job, with all that it needs on this machine.
 
     folder: where the job's files are written. model_path: the base model's folder, None to fetch it from the hub.
-    adapter, broadcast: the downloaded global tensors. cache: where tokenised data is kept.
+    adapter, broadcast: the downloaded global tensors. cache: where tokenised data is kept. report_losses: whether
+    losses may leave the machine; without it the child puts none into reports and results.
     """
 
     job: Job
@@ -45,6 +46,7 @@ class Work(Message):
     compute: ComputeSettings
     micro_batch: int
     remote_code: bool
+    report_losses: bool
 
 
 class Report(Message):

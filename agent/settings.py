@@ -22,7 +22,7 @@ class ComputeSettings(Section):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Precision of the frozen base model; `auto`: bfloat16 on a GPU that has it, float32 on a CPU. Adapters are float32."""
+    """Precision of the frozen base model; `auto`: bfloat16 on a GPU that has it, else float32. Adapters are float32."""
     threads: Annotated[int, Field(ge=1)] | None = None
     """CPU threads; left out, all cores. Give each agent on a shared host its part."""
     micro_batch: Annotated[int, Field(ge=1)] = 4

@@ -1,0 +1,191 @@
+"""The coordinator's calls, typed. Everything that can go wrong on the way becomes an error of ``agent.errors`` here."""
+
+import ipaddress
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from agent import __version__
+from agent.errors import CoordinatorUnreachable, InsecureCoordinator, refusal
+from shared.digest import content_digest_header
+from shared.wire.base import LEASE_HEADER, PROTOCOL_HEADER, PROTOCOL_VERSION
+from shared.wire.enrollments import EnrollmentReply, EnrollmentRequest, SecretReply
+from shared.wire.jobs import Result
+from shared.wire.leases import (
+    Failure,
+    LeaseRequest,
+    Progress,
+    RenewReply,
+    RenewRequest,
+    TaskLease,
+    UploadReply,
+    UploadRequest,
+)
+from shared.wire.problems import MEDIA_TYPE, Problem
+
+_TIMEOUT = httpx.Timeout(30.0, connect=10.0)
+_BODY_IS_A_RETRY = frozenset({408, 425, 429, 500, 502, 503, 504, 507})
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class CoordinatorApi:
+    """One agent's connection. Raises CoordinatorRefused (LeaseLost for a lost lease) and CoordinatorUnreachable."""
+
+    def __init__(
+        self, url: str, secret: str | None = None, *, ca_file: Path | None = None, insecure: bool = False
+    ) -> None:
+        check_url(url, insecure=insecure)
+        headers = {PROTOCOL_HEADER: str(PROTOCOL_VERSION), "User-Agent": f"fedloom-agent/{__version__}"}
+        if secret is not None:
+            headers["Authorization"] = f"Bearer {secret}"
+        verify = ssl.create_default_context(cafile=ca_file) if ca_file is not None else True
+        self._http = httpx.AsyncClient(base_url=url, headers=headers, timeout=_TIMEOUT, verify=verify)
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def enroll(self, token: str, name: str) -> EnrollmentReply:
+        body = EnrollmentRequest(token=token, name=name, version=__version__)
+        return await self._call("POST", "/v1/enrollments", EnrollmentReply, body)
+
+    async def rotate_secret(self) -> SecretReply:
+        return await self._call("POST", "/v1/agents/me/secret", SecretReply)
+
+    async def acquire(self, instance_id: str, wait_s: float) -> TaskLease | None:
+        """The next task; None after *wait_s* seconds without one."""
+        reply = await self._send(
+            "POST",
+            "/v1/leases",
+            LeaseRequest(instance_id=instance_id, version=__version__),
+            headers={"Prefer": f"wait={wait_s:g}"},
+            timeout=httpx.Timeout(wait_s + 30.0, connect=10.0),
+        )
+        return None if reply.status_code == httpx.codes.NO_CONTENT else _read(reply, TaskLease)
+
+    async def renew(self, lease: TaskLease, progress: Progress | None) -> RenewReply:
+        return await self._call("PATCH", _path(lease), RenewReply, RenewRequest(progress=progress), lease)
+
+    async def release(self, lease: TaskLease) -> None:
+        await self._send("DELETE", _path(lease), headers=_lease_header(lease))
+
+    async def put_result(self, lease: TaskLease, result: Result) -> None:
+        # checking a large update takes the coordinator a while
+        timeout = httpx.Timeout(600.0, connect=10.0)
+        await self._send("PUT", _path(lease) + "/result", result, headers=_lease_header(lease), timeout=timeout)
+
+    async def put_failure(self, lease: TaskLease, failure: Failure) -> None:
+        await self._send("PUT", _path(lease) + "/failure", failure, headers=_lease_header(lease))
+
+    async def start_upload(self, lease: TaskLease, request: UploadRequest) -> UploadReply:
+        return await self._call("POST", _path(lease) + "/uploads", UploadReply, request, lease)
+
+    async def append(self, lease: TaskLease, upload_id: str, offset: int, chunk: bytes) -> int:
+        """Send a chunk; the upload's new offset."""
+        headers = {
+            **_lease_header(lease),
+            "Upload-Offset": str(offset),
+            "Content-Digest": content_digest_header(chunk),
+            "Content-Type": "application/octet-stream",
+        }
+        reply = await self._send("PATCH", f"/v1/uploads/{upload_id}", content=chunk, headers=headers)
+        return int(reply.headers["Upload-Offset"])
+
+    @asynccontextmanager
+    async def download(self, sha256: str, offset: int) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The bytes of a blob from *offset* on, as they come."""
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        try:
+            async with self._http.stream("GET", f"/v1/blobs/{sha256}", headers=headers) as reply:
+                if reply.status_code not in (httpx.codes.OK, httpx.codes.PARTIAL_CONTENT):
+                    await reply.aread()
+                _check(reply)
+                if offset and reply.status_code != httpx.codes.PARTIAL_CONTENT:
+                    message = "the coordinator ignored the range of a download"
+                    raise CoordinatorUnreachable(message)
+                yield reply.aiter_bytes(1 << 20)
+        except httpx.HTTPError as error:
+            raise CoordinatorUnreachable(_reason(error)) from error
+
+    async def _call(
+        self, method: str, path: str, model: type[M], body: BaseModel | None = None, lease: TaskLease | None = None
+    ) -> M:
+        headers = _lease_header(lease) if lease is not None else {}
+        return _read(await self._send(method, path, body, headers=headers), model)
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        body: BaseModel | None = None,
+        *,
+        content: bytes | None = None,
+        headers: Mapping[str, str],
+        timeout: httpx.Timeout = _TIMEOUT,
+    ) -> httpx.Response:
+        sent: dict[str, Any] = {"headers": dict(headers), "content": content, "timeout": timeout}
+        if body is not None:
+            sent["content"] = body.model_dump_json()
+            sent["headers"]["Content-Type"] = "application/json"
+        try:
+            reply = await self._http.request(method, path, **sent)
+        except httpx.HTTPError as error:
+            raise CoordinatorUnreachable(_reason(error)) from error
+        _check(reply)
+        return reply
+
+
+def check_url(url: str, *, insecure: bool) -> None:
+    """Refuse to speak in the clear to another host. Raises InsecureCoordinator."""
+    parts = urlsplit(url)
+    if parts.scheme == "https" or insecure:
+        return
+    host = parts.hostname or ""
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost" or host.endswith(".localhost")
+    if not loopback:
+        raise InsecureCoordinator(url)
+
+
+def _check(reply: httpx.Response) -> None:
+    """Raise what an error reply means. One that is not the coordinator's own (a proxy's page) says nothing of us."""
+    if PROTOCOL_HEADER not in reply.headers:
+        raise CoordinatorUnreachable(f"{reply.status_code} from something that is not a Fedloom coordinator")
+    if reply.is_success:
+        return
+    retry_after = reply.headers.get("Retry-After", "")
+    pause_s = float(retry_after) if retry_after.isdecimal() else None
+    try:
+        problem = Problem.model_validate_json(reply.content)
+    except ValidationError as error:
+        raise CoordinatorUnreachable(f"{reply.status_code} without an explanation", pause_s) from error
+    if reply.status_code in _BODY_IS_A_RETRY or not reply.headers.get("Content-Type", "").startswith(MEDIA_TYPE):
+        raise CoordinatorUnreachable(problem.detail or problem.title, pause_s)
+    raise refusal(problem)
+
+
+def _read(reply: httpx.Response, model: type[M]) -> M:
+    try:
+        return model.model_validate_json(reply.content)
+    except ValidationError as error:
+        raise CoordinatorUnreachable(f"an answer that cannot be read: {error.error_count()} errors") from error
+
+
+def _path(lease: TaskLease) -> str:
+    return f"/v1/leases/{lease.task_id}"
+
+
+def _lease_header(lease: TaskLease) -> dict[str, str]:
+    return {LEASE_HEADER: f"{lease.attempt}.{lease.token}"}
+
+
+def _reason(error: httpx.HTTPError) -> str:
+    return f"the coordinator cannot be reached: {type(error).__name__} {error}".rstrip()

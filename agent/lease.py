@@ -1,0 +1,94 @@
+"""Keeps a lease alive while its task is worked on, and gets it back where it was lost.
+
+A lease is lost when the coordinator could not hear of us for long enough, or was restored from a backup. The task is
+still ours, since a task belongs to one agent for life: asking again gives the same task as a new attempt, and what was
+trained and uploaded so far still counts.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from agent.api import CoordinatorApi
+from agent.errors import AgentError, CoordinatorUnreachable, LeaseLost
+from agent.retry import until_reached
+from shared.wire.leases import Directive, Progress, TaskLease
+
+log = logging.getLogger(__name__)
+
+_REPORT_EVERY_S = 1.0
+
+T = TypeVar("T")
+
+
+class TaskGone(AgentError):
+    """The task is ours no longer. ``successor`` is the lease that came instead, if any."""
+
+    def __init__(self, reason: str, successor: TaskLease | None = None) -> None:
+        self.successor = successor
+        super().__init__(reason)
+
+
+class LeaseKeeper:
+    """Holds one task's lease. Run ``keep`` beside the work; make calls that need the lease through ``call``."""
+
+    def __init__(self, api: CoordinatorApi, instance_id: str, lease: TaskLease) -> None:
+        self._api = api
+        self._instance_id = instance_id
+        self._lease = lease
+        self._lock = asyncio.Lock()
+        self._progress: Progress | None = None
+        self._news = asyncio.Event()
+
+    @property
+    def task_id(self) -> str:
+        return self._lease.task_id
+
+    def report(self, progress: Progress) -> None:
+        """Send the progress with the next renewal, which comes soon."""
+        self._progress = progress
+        self._news.set()
+
+    async def call(self, request: Callable[[TaskLease], Awaitable[T]]) -> T:
+        """Make a call in the name of the lease: until the coordinator is reached, and with a new attempt where the
+        lease was lost. Raises TaskGone, and whatever else the coordinator refuses."""
+        while True:
+            lease = self._lease
+            try:
+                return await until_reached(lambda: request(self._lease))
+            except LeaseLost:
+                await self._acquire_again(lease)
+
+    async def keep(self) -> None:
+        """Renew, with jitter, and report progress, until cancelled. Raises TaskGone."""
+        while True:
+            pause_s = self._lease.renew_every_s * random.uniform(0.8, 1.0)  # noqa: S311
+            try:
+                await asyncio.wait_for(self._news.wait(), pause_s)
+                self._news.clear()
+            except TimeoutError:
+                pass
+            lease = self._lease
+            try:
+                reply = await self._api.renew(lease, self._progress)
+                if reply.directive is Directive.CANCEL:
+                    message = "the coordinator cancelled the task"
+                    raise TaskGone(message)
+            except CoordinatorUnreachable as error:
+                log.warning("%s; the work goes on", error)
+            except LeaseLost:
+                await self._acquire_again(lease)
+            await asyncio.sleep(min(_REPORT_EVERY_S, lease.renew_every_s / 2))
+
+    async def _acquire_again(self, lost: TaskLease) -> None:
+        async with self._lock:
+            if self._lease is not lost:
+                return  # the other one of `keep` and `call` was faster
+            found = await until_reached(lambda: self._api.acquire(self._instance_id, 0))
+            if found is None or found.task_id != lost.task_id:
+                message = f"task {lost.task_id} was taken back"
+                raise TaskGone(message, found)
+            log.info("got task %s back as attempt %d", found.task_id, found.attempt)
+            self._lease = found

@@ -1,0 +1,64 @@
+"""The agent's main loop: ask for work, do it, ask again."""
+
+import asyncio
+import logging
+import random
+
+from agent.api import CoordinatorApi
+from agent.errors import AgentError, CoordinatorRefused
+from agent.retry import until_reached
+from agent.runner import FINAL, TaskRunner
+from agent.settings import AgentSettings
+from agent.supervisor import Supervisor
+from agent.workspace import Identity, Workspace
+from shared.wire.leases import TaskLease
+from shared.wire.problems import ProblemType
+
+log = logging.getLogger(__name__)
+
+WAIT_S = 50.0
+_BUSY_PAUSE_S = 5.0
+
+
+async def run_agent(workspace: Workspace, identity: Identity, settings: AgentSettings, supervisor: Supervisor) -> None:
+    """Work until cancelled. Raises CoordinatorRefused where the coordinator does not want this agent any more."""
+    api = CoordinatorApi(identity.coordinator, identity.secret, ca_file=identity.ca_file, insecure=identity.insecure)
+    runner = TaskRunner(api, workspace, settings, supervisor)
+    instance_id = workspace.instance_id
+    log.info("agent %s, waiting for work from %s", identity.name, identity.coordinator)
+    lease: TaskLease | None = None
+    try:
+        while True:
+            if lease is None:
+                lease = await _ask(api, instance_id)
+            if lease is not None:
+                lease = await _do(runner, lease, instance_id)
+    finally:
+        await supervisor.stop()
+        await api.close()
+
+
+async def _ask(api: CoordinatorApi, instance_id: str) -> TaskLease | None:
+    """The next task, if one came while we waited. Raises CoordinatorRefused."""
+    try:
+        return await until_reached(lambda: api.acquire(instance_id, WAIT_S))
+    except CoordinatorRefused as refused:
+        if refused.kind != ProblemType.AGENT_ALREADY_RUNNING:
+            raise
+        log.warning("%s", refused)
+        await asyncio.sleep(_BUSY_PAUSE_S * random.uniform(0.5, 1.0))  # noqa: S311
+        return None
+
+
+async def _do(runner: TaskRunner, lease: TaskLease, instance_id: str) -> TaskLease | None:
+    """Do a task. What goes wrong with it alone is logged, and the agent goes on."""
+    try:
+        return await runner.run(lease, instance_id)
+    except CoordinatorRefused as refused:
+        if refused.kind in FINAL:
+            raise
+        log.error("the coordinator refused: %s", refused)
+    except (AgentError, OSError) as error:
+        log.error("%s; the task stays ours and is tried again", error)
+    await asyncio.sleep(_BUSY_PAUSE_S)
+    return None

@@ -1,0 +1,35 @@
+"""What the owner accepts, decided here and nowhere else. A refusal says which line of agent.toml it comes from."""
+
+from fnmatch import fnmatchcase
+
+from agent.errors import TaskFailed
+from agent.settings import PolicySettings
+from shared.wire.jobs import EvaluateJob, Job, PrepareJob, TrainJob
+from shared.wire.leases import FailureKind
+
+
+def check(policy: PolicySettings, job: Job) -> None:
+    """Raise TaskFailed where the owner's policy does not allow the job."""
+    if not _matches(job.base.model, policy.base_models):
+        raise _refused(f"base model {job.base.model} is not in policy.base_models")
+    if job.training_kind not in policy.kinds:
+        raise _refused(f"training kind {job.training_kind} is not in policy.kinds")
+    if isinstance(job, EvaluateJob) and not policy.report_losses:
+        raise _refused("evaluation is off, because policy.report_losses is false")
+    if isinstance(job, PrepareJob | TrainJob):
+        if not _matches(job.algorithm, policy.algorithms):
+            raise _refused(f"algorithm {job.algorithm} is not in policy.algorithms")
+        if policy.max_steps is not None and job.steps is not None and job.steps > policy.max_steps:
+            raise _refused(f"{job.steps} steps a round exceed policy.max_steps = {policy.max_steps}")
+    if isinstance(job, PrepareJob) and policy.max_rounds is not None and job.rounds > policy.max_rounds:
+        raise _refused(f"{job.rounds} rounds exceed policy.max_rounds = {policy.max_rounds}")
+    if isinstance(job, TrainJob) and policy.max_rounds is not None and job.round > policy.max_rounds:
+        raise _refused(f"round {job.round} exceeds policy.max_rounds = {policy.max_rounds}")
+
+
+def _matches(text: str, patterns: list[str]) -> bool:
+    return any(fnmatchcase(text, pattern) for pattern in patterns)
+
+
+def _refused(reason: str) -> TaskFailed:
+    return TaskFailed(FailureKind.REFUSED_BY_POLICY, f"refused by this agent's policy: {reason}")

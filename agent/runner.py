@@ -1,0 +1,199 @@
+"""Does one task from its lease to its result: policy, download, child, upload, completion."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from agent import policy
+from agent.api import CoordinatorApi
+from agent.child import ADAPTER_FILE, DELTA_FILE, EXTRAS_FILE, Done, Failed, OutOfMemory, Work
+from agent.errors import AgentError, CoordinatorRefused, TaskFailed
+from agent.lease import LeaseKeeper, TaskGone
+from agent.settings import AgentSettings
+from agent.supervisor import ChildDied, Supervisor
+from agent.transfer import AdapterCache, upload
+from agent.workspace import Workspace
+from shared.states import BlobKind
+from shared.wire.jobs import EvaluateJob, InitJob, InitResult, Job, Result, TrainJob, TrainResult
+from shared.wire.leases import Failure, FailureKind, Phase, Progress, TaskLease
+from shared.wire.problems import ProblemType
+
+log = logging.getLogger(__name__)
+
+_SAY_EVERY_S = 5.0
+
+FINAL = frozenset({ProblemType.AGENT_REVOKED, ProblemType.UNAUTHENTICATED, ProblemType.AGENT_TOO_OLD})
+"""Refusals after which this agent need not ask again."""
+
+
+class TaskRunner:
+    """Does tasks, one at a time, with one child that stays warm between them."""
+
+    def __init__(
+        self, api: CoordinatorApi, workspace: Workspace, settings: AgentSettings, supervisor: Supervisor
+    ) -> None:
+        self._api = api
+        self._workspace = workspace
+        self._settings = settings
+        self._supervisor = supervisor
+        self._cache = AdapterCache(workspace.adapters, settings.cache.max_bytes)
+
+    async def run(self, lease: TaskLease, instance_id: str) -> TaskLease | None:
+        """Do a leased task to its end, whatever the end is. The lease of another task, where one came instead.
+
+        Cancelled, it gives the task back.
+        """
+        keeper = LeaseKeeper(self._api, instance_id, lease)
+        log.info("%s", _describe(lease.job))
+        keeping = asyncio.create_task(keeper.keep())
+        working = asyncio.create_task(self._work(lease.job, keeper))
+        try:
+            await asyncio.wait((keeping, working), return_when=asyncio.FIRST_COMPLETED)
+            for task in (working, keeping):
+                if task.done():
+                    await task
+                    return None
+        except TaskGone as gone:
+            log.info("%s", gone)
+            return gone.successor
+        except asyncio.CancelledError:
+            working.cancel()
+            with suppress(asyncio.CancelledError, AgentError):
+                await working
+            with suppress(AgentError):
+                await keeper.call(self._api.release)
+            raise
+        finally:
+            for task in (keeping, working):
+                task.cancel()
+            await asyncio.gather(keeping, working, return_exceptions=True)
+        return None
+
+    async def _work(self, job: Job, keeper: LeaseKeeper) -> None:
+        try:
+            policy.check(self._settings.policy, job)
+            result = self._workspace.finished_result(keeper.task_id)
+            if result is not None:
+                log.info("this task was finished before; its result only needs to be sent")
+            else:
+                result = await self._train(job, keeper)
+            await self._send(result, keeper)
+        except TaskFailed as error:
+            await self._give_up(error.failure, keeper)
+        except CoordinatorRefused as refused:
+            if refused.kind in FINAL:
+                raise
+            message = f"the coordinator refused what this agent sent: {refused}"
+            await self._give_up(Failure(kind=FailureKind.BAD_UPDATE, message=message), keeper)
+        self._workspace.forget_task(keeper.task_id)
+
+    async def _give_up(self, failure: Failure, keeper: LeaseKeeper) -> None:
+        log.error("%s: %s", failure.kind, failure.message)
+        await keeper.call(lambda lease: self._api.put_failure(lease, failure))
+
+    async def _train(self, job: Job, keeper: LeaseKeeper) -> Result:
+        """Have the child do the job; with a smaller micro-batch where memory runs out. Raises TaskFailed."""
+        adapter = broadcast = None
+        if isinstance(job, TrainJob | EvaluateJob):
+            adapter = await self._cache.fetch(self._api, keeper, job.adapter)
+        if isinstance(job, TrainJob) and job.broadcast is not None:
+            broadcast = await self._cache.fetch(self._api, keeper, job.broadcast)
+        length = 0 if isinstance(job, InitJob) else job.max_length
+        micro_batch = self._workspace.micro_batch(job.base.model, length, self._settings.compute.micro_batch)
+        crashes = 0
+        while True:
+            work = Work(
+                job=job,
+                folder=self._workspace.task_folder(keeper.task_id),
+                cache=self._workspace.cache,
+                model_path=self._settings.models.get(job.base.model),
+                data=None if isinstance(job, InitJob) else self._settings.data.get(job.data.name),
+                adapter=adapter,
+                broadcast=broadcast,
+                compute=self._settings.compute,
+                micro_batch=micro_batch,
+                remote_code=self._settings.policy.remote_code,
+                report_losses=self._settings.policy.report_losses,
+            )
+            try:
+                answer = await self._supervisor.run(
+                    work, self._workspace.log_file(keeper.task_id), _said(keeper.report)
+                )
+            except ChildDied as died:
+                if not died.out_of_memory:
+                    crashes += 1
+                    if crashes > 1:
+                        raise TaskFailed(FailureKind.CRASH, str(died)) from died
+                    log.warning("%s; trying once more", died)
+                    continue
+                answer = OutOfMemory(peak_bytes=0, longest_row_tokens=0)
+            if isinstance(answer, Done):
+                return answer.result
+            if isinstance(answer, Failed):
+                raise TaskFailed(answer.failure.kind, answer.failure.message)
+            micro_batch = self._smaller(job, length, micro_batch, answer)
+
+    def _smaller(self, job: Job, length: int, micro_batch: int, answer: OutOfMemory) -> int:
+        """Half the micro-batch, remembered for next time. Raises TaskFailed at 1."""
+        if micro_batch == 1:
+            peak = f"at a peak of {answer.peak_bytes / 2**30:.1f} GiB " if answer.peak_bytes else ""
+            row = f"; the longest row has {answer.longest_row_tokens} tokens" if answer.longest_row_tokens else ""
+            message = f"out of memory {peak}with one row at a time{row}; lower max_length, or use a smaller base model"
+            raise TaskFailed(FailureKind.OUT_OF_MEMORY, message)
+        smaller = micro_batch // 2
+        self._workspace.remember_micro_batch(job.base.model, length, smaller)
+        log.warning("out of memory with a micro-batch of %d; trying %d", micro_batch, smaller)
+        return smaller
+
+    async def _send(self, result: Result, keeper: LeaseKeeper) -> None:
+        """Upload the result's files, complete the task, and note what left."""
+        folder = self._workspace.task_folder(keeper.task_id)
+        files: list[tuple[BlobKind, str, str]] = []
+        if isinstance(result, InitResult):
+            files = [(BlobKind.ADAPTER, ADAPTER_FILE, result.adapter)]
+        elif isinstance(result, TrainResult):
+            files = [(BlobKind.DELTA, DELTA_FILE, result.delta)]
+            if result.extras is not None:
+                files.append((BlobKind.EXTRAS, EXTRAS_FILE, result.extras))
+        for purpose, name, sha256 in files:
+            n_bytes = await upload(self._api, keeper, purpose, folder / name, sha256)
+            self._workspace.note_sent(purpose.value, task=keeper.task_id, sha256=sha256, bytes=n_bytes)
+            log.info("sent %s, %.1f MB", name, n_bytes / 1e6)
+        try:
+            await keeper.call(lambda lease: self._api.put_result(lease, result))
+        except CoordinatorRefused as error:
+            if error.kind not in (ProblemType.BAD_UPDATE, ProblemType.RESULT_DIFFERS):
+                raise
+            log.error("the coordinator refused the result: %s", error)
+            return
+        self._workspace.note_sent("result", task=keeper.task_id, **result.model_dump(mode="json"))
+        log.info("done")
+
+
+def _describe(job: Job) -> str:
+    where = f"campaign {job.campaign_name}"
+    if isinstance(job, TrainJob):
+        return f"train, round {job.round} of {where}"
+    if isinstance(job, EvaluateJob):
+        return f"evaluate adapter {job.round} of {where}"
+    return f"{job.kind} for {where}"
+
+
+def _said(report: Callable[[Progress], None]) -> Callable[[Progress], None]:
+    """Pass progress on, and say it here too from time to time."""
+    last_said = 0.0
+    last_phase: Phase | None = None
+
+    def on_progress(progress: Progress) -> None:
+        nonlocal last_said, last_phase
+        report(progress)
+        now = time.monotonic()
+        if progress.phase is not last_phase or now - last_said >= _SAY_EVERY_S:
+            last_said, last_phase = now, progress.phase
+            loss = f", loss {progress.loss:.3f}" if progress.loss is not None else ""
+            speed = f", {progress.tokens_per_s:.0f} tokens/s" if progress.tokens_per_s else ""
+            log.info("  %s %d/%d%s%s", progress.phase, progress.done, progress.total, loss, speed)
+
+    return on_progress

@@ -1,0 +1,144 @@
+"""The training child, seen from its parent: started when needed, kept warm, replaced when it dies.
+
+Spawned, never forked: a forked torch hangs in its thread pools. It speaks on its own copy of descriptor 1, so what
+libraries print cannot garble the lines; stderr goes to the task's log.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from agent.child import ANSWER, OUT_OF_MEMORY_EXIT, Answer, Done, Failed, OutOfMemory, Report, Work
+from agent.errors import AgentError
+from agent.settings import ComputeSettings
+from shared.wire.leases import Progress
+
+log = logging.getLogger(__name__)
+
+DEFAULT_ARGV = (sys.executable, "-m", "agent.train")
+_LINE_BYTES = 4 << 20
+_STOP_GRACE_S = 5.0
+
+
+class ChildDied(AgentError):
+    """The child ended without an answer. ``out_of_memory`` is set where the kernel's killer is the likely cause."""
+
+    def __init__(self, exit_code: int, log_file: Path) -> None:
+        self.exit_code = exit_code
+        self.out_of_memory = exit_code in (-signal.SIGKILL, OUT_OF_MEMORY_EXIT)
+        how = f"by signal {-exit_code}" if exit_code < 0 else f"with exit code {exit_code}"
+        super().__init__(f"the training process ended {how}; the agent's {log_file} says more")
+
+
+class Supervisor:
+    """Starts the child, hands it one job at a time, and reads its answers."""
+
+    def __init__(self, compute: ComputeSettings, argv: Sequence[str] = DEFAULT_ARGV) -> None:
+        self._argv = tuple(argv)
+        self._environment = child_environment(compute)
+        self._process: Process | None = None
+        self._log_pump: asyncio.Task[None] | None = None
+        self._log_file = Path(os.devnull)
+
+    async def run(
+        self, work: Work, log_file: Path, on_progress: Callable[[Progress], None]
+    ) -> Done | Failed | OutOfMemory:
+        """Give the child a job and wait for its answer. Raises ChildDied. Cancelled, it ends the child."""
+        self._log_file = log_file
+        try:
+            process = self._process
+            if process is None or process.returncode is not None:
+                process = await self._start()
+            assert process.stdin is not None
+            assert process.stdout is not None
+            try:
+                process.stdin.write(work.model_dump_json().encode() + b"\n")
+                await process.stdin.drain()
+                answer = await self._answer(process.stdout, on_progress)
+            except (BrokenPipeError, ConnectionResetError):
+                answer = None
+            if answer is None or isinstance(answer, OutOfMemory):
+                exit_code = await process.wait()
+                await self._forget()
+                if answer is None:
+                    raise ChildDied(exit_code, log_file)
+            return answer
+        except asyncio.CancelledError:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """End the child: by the end of its input, or by force where it does not listen."""
+        process = self._process
+        if process is None:
+            return
+        if process.stdin is not None:
+            process.stdin.close()
+        if process.returncode is None:
+            process.terminate()
+            try:
+                await asyncio.wait_for(process.wait(), _STOP_GRACE_S)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+        await self._forget()
+
+    async def _start(self) -> Process:
+        process = await asyncio.create_subprocess_exec(
+            *self._argv, stdin=PIPE, stdout=PIPE, stderr=PIPE, limit=_LINE_BYTES, env=self._environment
+        )
+        assert process.stderr is not None
+        self._process = process
+        self._log_pump = asyncio.create_task(self._pump(process.stderr))
+        log.debug("training child %d started", process.pid)
+        return process
+
+    async def _answer(
+        self, lines: asyncio.StreamReader, on_progress: Callable[[Progress], None]
+    ) -> Done | Failed | OutOfMemory | None:
+        """The child's last word on a job; None where it ended without one."""
+        while line := await lines.readline():
+            try:
+                answer: Answer = ANSWER.validate_json(line)
+            except ValidationError:
+                log.warning("the training child said something that is no message")
+                continue
+            if not isinstance(answer, Report):
+                return answer
+            on_progress(answer.progress)
+        return None
+
+    async def _pump(self, stderr: asyncio.StreamReader) -> None:
+        """Write what the child prints to the log of the task of the moment."""
+        while chunk := await stderr.read(1 << 16):
+            with self._log_file.open("ab") as file:
+                file.write(chunk)
+
+    async def _forget(self) -> None:
+        self._process = None
+        if self._log_pump is not None:
+            await self._log_pump
+            self._log_pump = None
+
+
+def child_environment(compute: ComputeSettings) -> dict[str, str]:
+    """The child's environment: its thread budget, and nothing that phones home."""
+    environment = {
+        **os.environ,
+        # two processes that spin in OpenMP on the same cores slow each other tenfold; read when torch is imported
+        "OMP_WAIT_POLICY": "passive",
+        "TOKENIZERS_PARALLELISM": "false",
+        # the trainers report their use to a hub unless told not to
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "DO_NOT_TRACK": "1",
+    }
+    if compute.threads is not None:
+        environment["OMP_NUM_THREADS"] = environment["MKL_NUM_THREADS"] = str(compute.threads)
+    return environment

@@ -1,0 +1,162 @@
+"""The agent's home folder: identity, tasks under way, caches, what was sent.
+
+agent.toml       settings, written by the owner
+identity.json    who this agent is, and its secret; readable by its user only
+tasks/ID/        files of one task; result.json is written last, so what it names is complete
+cache/           downloaded adapters, tokenised data, digests of model files
+logs/ID.log      what the training child printed
+sent.jsonl       everything that left for the coordinator, a line each
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import socket
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+from uuid import uuid4
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from agent.child import RESULT_FILE
+from agent.errors import AlreadyRunning, NotEnrolled
+from shared.wire.jobs import Result
+
+_RESULT: TypeAdapter[Result] = TypeAdapter(Result)
+_KEEP_LOGS = 50
+_KEEP_TASKS_S = 14 * 86400
+
+
+class Identity(BaseModel):
+    """Who this agent is, and where its coordinator is."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    coordinator: str
+    agent_id: str
+    name: str
+    secret: str
+    ca_file: Path | None = None
+    insecure: bool = False
+
+
+class Workspace:
+    """One home folder."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home.resolve()
+        self.settings_file = self.home / "agent.toml"
+        self.cache = self.home / "cache"
+        self.adapters = self.cache / "adapters"
+        self._identity_file = self.home / "identity.json"
+        self._tasks = self.home / "tasks"
+        self._logs = self.home / "logs"
+        self._micro_batches = self.cache / "micro_batches.json"
+
+    def create(self) -> None:
+        """Make the folders."""
+        for folder in (self.home, self.adapters, self._tasks, self._logs):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def lock(self) -> IO[str]:
+        """Keep other processes out of this home until the returned file is closed. Raises AlreadyRunning."""
+        file = (self.home / "agent.lock").open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.close()
+            raise AlreadyRunning(self.home) from error
+        return file
+
+    @property
+    def instance_id(self) -> str:
+        """Names whoever runs in this home. The lock allows one process at a time, so a restarted one may go on with its
+        predecessor's lease; a copy of the folder somewhere else gets a name of its own."""
+        path = self.home / "instance.json"
+        place = [socket.gethostname(), str(self.home)]
+        try:
+            known = json.loads(path.read_text())
+            if known["place"] == place:
+                return str(known["id"])
+        except (OSError, ValueError, KeyError):
+            pass
+        instance_id = uuid4().hex
+        _write_atomically(path, json.dumps({"id": instance_id, "place": place}))
+        return instance_id
+
+    def read_identity(self) -> Identity:
+        """Who this agent is. Raises NotEnrolled."""
+        try:
+            return Identity.model_validate_json(self._identity_file.read_text())
+        except (OSError, ValidationError) as error:
+            raise NotEnrolled(self.home) from error
+
+    def write_identity(self, identity: Identity) -> None:
+        """Keep the identity where only this user can read it."""
+        _write_atomically(self._identity_file, identity.model_dump_json(indent=2) + "\n")
+
+    def task_folder(self, task_id: str) -> Path:
+        """The folder of a task's files, made if need be."""
+        folder = self._tasks / task_id
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def finished_result(self, task_id: str) -> Result | None:
+        """The result that an earlier process left for a task, with its files complete."""
+        try:
+            return _RESULT.validate_json((self._tasks / task_id / RESULT_FILE).read_bytes())
+        except (OSError, ValidationError):
+            return None
+
+    def forget_task(self, task_id: str) -> None:
+        """Delete a task's files."""
+        shutil.rmtree(self._tasks / task_id, ignore_errors=True)
+
+    def log_file(self, task_id: str) -> Path:
+        """Where the child's output for a task goes."""
+        return self._logs / f"{task_id}.log"
+
+    def tidy(self) -> None:
+        """Delete the files of tasks that were never asked for again, and old logs."""
+        for folder in self._tasks.iterdir():
+            if folder.stat().st_mtime < time.time() - _KEEP_TASKS_S:
+                shutil.rmtree(folder, ignore_errors=True)
+        for log in sorted(self._logs.iterdir())[:-_KEEP_LOGS]:
+            log.unlink(missing_ok=True)
+
+    def note_sent(self, what: str, **facts: Any) -> None:
+        """Add a line to the owner's record of what left."""
+        line = json.dumps({"at": datetime.now(UTC).isoformat(timespec="seconds"), "what": what, **facts})
+        with (self.home / "sent.jsonl").open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def micro_batch(self, base: str, max_length: int, default: int) -> int:
+        """The micro-batch that fits for a base model and a length, as far as was found out."""
+        known = self._read_micro_batches().get(f"{base} {max_length}", default)
+        return min(int(known), default)
+
+    def remember_micro_batch(self, base: str, max_length: int, micro_batch: int) -> None:
+        """Keep a smaller micro-batch for next time."""
+        known = self._read_micro_batches()
+        known[f"{base} {max_length}"] = micro_batch
+        _write_atomically(self._micro_batches, json.dumps(known, indent=2))
+
+    def _read_micro_batches(self) -> dict[str, int]:
+        try:
+            found = json.loads(self._micro_batches.read_text())
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    part = path.with_name(path.name + ".part")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
