@@ -55,7 +55,7 @@ async def show_storage(session: ReadSession, at: ServicesDep, _: OperatorDep) ->
     distinct = select(BlobUseRow.kind, BlobUseRow.sha256, BlobUseRow.n_bytes).where(BlobUseRow.stored).distinct()
     blobs = distinct.subquery()
     totals = await session.execute(select(blobs.c.kind, func.count(), func.sum(blobs.c.n_bytes)).group_by(blobs.c.kind))
-    rows = totals.tuples().all()
+    rows = totals.all()
     return StorageView(
         n_blobs=sum(count for _, count, _ in rows),
         n_bytes=sum(int(total) for _, _, total in rows),

@@ -71,7 +71,7 @@ async def list_agents(
     leased = select(TaskRow.agent_id, TaskRow.id).where(
         TaskRow.agent_id.in_([row.id for row in rows]), TaskRow.state == TaskState.LEASED
     )
-    current = dict((await session.execute(leased)).tuples().all())
+    current = dict((await session.execute(leased)).all())
     return Page(items=[_view(row, at, current.get(row.id)) for row in rows], next_cursor=after)
 
 

@@ -125,7 +125,7 @@ async def list_tasks(
     agents = await session.execute(
         select(AgentRow.id, AgentRow.name).where(AgentRow.id.in_({row.agent_id for row in rows}))
     )
-    names = dict(agents.tuples().all())
+    names = dict(agents.all())
     views = [
         TaskView.model_validate(
             {**{field: getattr(row, field, None) for field in TaskView.model_fields}, "agent_name": names[row.agent_id]}

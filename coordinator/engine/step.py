@@ -26,8 +26,9 @@ class Step:
     wake: set[str] = field(default_factory=set)
     next_look_at: datetime | None = None
 
-    async def record(self, kind: str, **data: Any) -> None:
-        await record(self.session, self.campaign, self.now, kind, **data)
+    async def record(self, event: str, /, **data: Any) -> None:
+        """Write an event of the campaign."""
+        await record(self.session, self.campaign, self.now, event, **data)
 
     async def move(self, to: CampaignState, **values: Any) -> None:
         """Move the campaign, and tell."""

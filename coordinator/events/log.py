@@ -23,7 +23,7 @@ async def lock_campaign(session: AsyncSession, campaign_id: str) -> CampaignRow:
     return campaign
 
 
-async def record(session: AsyncSession, campaign: CampaignRow, now: datetime, kind: str, **data: Any) -> None:
+async def record(session: AsyncSession, campaign: CampaignRow, now: datetime, event: str, /, **data: Any) -> None:
     """Write an event of a locked campaign; it gets the next number."""
     statement = (
         update(CampaignRow)
@@ -33,5 +33,5 @@ async def record(session: AsyncSession, campaign: CampaignRow, now: datetime, ki
         .execution_options(synchronize_session=False)
     )
     number = (await session.execute(statement)).scalar_one()
-    log.info("%s %s: %s", campaign.name, kind, ", ".join(f"{key} {value}" for key, value in data.items()))
-    session.add(EventRow(campaign_id=campaign.id, number=number, at=now, type=kind, data=data))
+    log.info("%s %s: %s", campaign.name, event, ", ".join(f"{key} {value}" for key, value in data.items()))
+    session.add(EventRow(campaign_id=campaign.id, number=number, at=now, type=event, data=data))

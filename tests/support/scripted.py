@@ -1,0 +1,132 @@
+"""An agent whose every call a test makes by hand, in plain HTTP."""
+
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import numpy as np
+
+from shared.adapters import write_adapter
+from shared.digest import content_digest_header, sha256_hex
+
+SHAPES = {
+    "base_model.model.q_proj.lora_A.weight": (2, 3),
+    "base_model.model.q_proj.lora_B.weight": (4, 2),
+}
+FINGERPRINT = {part: sha256_hex(part.encode()) for part in ("weights", "config", "tokenizer", "template")}
+
+
+def campaign_body(**changes: Any) -> dict[str, Any]:
+    """A small campaign that two scripted agents can do."""
+    return {
+        "name": "small",
+        "base": {"model": "tiny"},
+        "lora": {"rank": 2},
+        "training": {"steps": 1, "batch_size": 2},
+        "data": {"name": "notes"},
+        "rounds": 1,
+        "evaluation": {"every": 0},
+        **changes,
+    }
+
+
+def adapter_bytes(folder: Path, fill: float = 0.0, **changes: Any) -> bytes:
+    """An adapter file with the campaign's tensors, all of one value unless changed by name."""
+    tensors = {name: np.full(shape, fill, dtype=np.float32) for name, shape in SHAPES.items()}
+    path = folder / f"{uuid4().hex}.safetensors"
+    write_adapter(path, {**tensors, **changes})
+    return path.read_bytes()
+
+
+class ScriptedAgent:
+    """Enrols, and then does what the test says."""
+
+    def __init__(self, url: str, token: str, name: str) -> None:
+        self.name = name
+        self.instance_id = uuid4().hex
+        reply = httpx.post(f"{url}/v1/enrollments", json={"token": token, "name": name, "version": "test"})
+        assert reply.status_code == 201, reply.text
+        self.identity = reply.json()
+        self.http = httpx.Client(
+            base_url=url, headers={"Authorization": f"Bearer {self.identity['secret']}"}, timeout=30
+        )
+
+    def ask(self, wait_s: float = 10, instance_id: str | None = None) -> httpx.Response:
+        body = {"instance_id": instance_id or self.instance_id, "version": "test"}
+        return self.http.post("/v1/leases", json=body, headers={"Prefer": f"wait={wait_s}"})
+
+    def lease(self, kind: str, wait_s: float = 10) -> dict[str, Any]:
+        reply = self.ask(wait_s)
+        assert reply.status_code == 201, f"{self.name} waited for {kind}: {reply.status_code} {reply.text}"
+        lease: dict[str, Any] = reply.json()
+        assert lease["job"]["kind"] == kind
+        return lease
+
+    @staticmethod
+    def header(lease: dict[str, Any]) -> dict[str, str]:
+        return {"Fedloom-Lease": f"{lease['attempt']}.{lease['token']}"}
+
+    def renew(self, lease: dict[str, Any], **progress: Any) -> httpx.Response:
+        body = {"progress": progress or None}
+        return self.http.patch(f"/v1/leases/{lease['task_id']}", json=body, headers=self.header(lease))
+
+    def result(self, lease: dict[str, Any], body: dict[str, Any]) -> httpx.Response:
+        return self.http.put(f"/v1/leases/{lease['task_id']}/result", json=body, headers=self.header(lease))
+
+    def failure(self, lease: dict[str, Any], **body: Any) -> httpx.Response:
+        return self.http.put(f"/v1/leases/{lease['task_id']}/failure", json=body, headers=self.header(lease))
+
+    def start_upload(
+        self, lease: dict[str, Any], purpose: str, data: bytes, n_bytes: int | None = None
+    ) -> httpx.Response:
+        body = {"purpose": purpose, "sha256": sha256_hex(data), "n_bytes": len(data) if n_bytes is None else n_bytes}
+        return self.http.post(f"/v1/leases/{lease['task_id']}/uploads", json=body, headers=self.header(lease))
+
+    def send_chunk(
+        self, lease: dict[str, Any], upload_id: str, offset: int, chunk: bytes, **headers: str
+    ) -> httpx.Response:
+        sent = {
+            **self.header(lease),
+            "Upload-Offset": str(offset),
+            "Content-Digest": content_digest_header(chunk),
+            **headers,
+        }
+        return self.http.patch(f"/v1/uploads/{upload_id}", content=chunk, headers=sent)
+
+    def upload(self, lease: dict[str, Any], purpose: str, data: bytes) -> str:
+        started = self.start_upload(lease, purpose, data)
+        assert started.status_code == 201, started.text
+        upload = started.json()
+        sent = self.send_chunk(lease, upload["id"], upload["offset"], data)
+        assert sent.status_code == 204, sent.text
+        return sha256_hex(data)
+
+    def prepare(self, n_train: int = 10, n_held_out: int = 0, fingerprint: dict[str, str] = FINGERPRINT) -> None:
+        body = {"kind": "prepare", "fingerprint": fingerprint, "n_train": n_train, "n_held_out": n_held_out}
+        reply = self.result(self.lease("prepare"), body)
+        assert reply.status_code == 200, reply.text
+
+    def init(self, data: bytes) -> None:
+        lease = self.lease("init")
+        reply = self.result(lease, {"kind": "init", "adapter": self.upload(lease, "adapter", data)})
+        assert reply.status_code == 200, reply.text
+
+    def train(self, delta: bytes) -> None:
+        lease = self.lease("train")
+        reply = self.result(lease, self.train_result(self.upload(lease, "delta", delta)))
+        assert reply.status_code == 200, reply.text
+
+    @staticmethod
+    def train_result(delta: str, extras: str | None = None, **metrics: Any) -> dict[str, Any]:
+        numbers = {
+            "steps": 1,
+            "loss_first": 2.0,
+            "loss_last": 1.0,
+            "loss_mean": 1.5,
+            "tokens": 10,
+            "seconds": 1.0,
+            "tokens_per_s": 10.0,
+            "peak_memory_bytes": 0,
+        }
+        return {"kind": "train", "delta": delta, "extras": extras, "metrics": {**numbers, **metrics}}

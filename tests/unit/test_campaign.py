@@ -1,0 +1,93 @@
+"""The campaign's own arithmetic, by numbers worked by hand."""
+
+import pytest
+from pydantic import ValidationError
+
+from shared.campaign import CampaignSpec, TrainingSection
+
+
+def training(**values: float) -> TrainingSection:
+    return TrainingSection.model_validate({"steps": 1, **values})
+
+
+def spec(*, rounds: int, every: int) -> CampaignSpec:
+    return CampaignSpec.model_validate(
+        {
+            "name": "c",
+            "base": {"model": "m"},
+            "training": {"steps": 1},
+            "data": {"name": "d"},
+            "rounds": rounds,
+            "evaluation": {"every": every},
+        }
+    )
+
+
+def test_learning_rate_follows_the_cosine_over_rounds() -> None:
+    # R = 4, lr = 1, min = 0: cos of 0, π/4, π/2, 3π/4
+    section = training(learning_rate=1.0, min_learning_rate=0.0)
+    rates = [section.learning_rate_in(number, 4) for number in (1, 2, 3, 4)]
+    assert rates == pytest.approx([1.0, 0.8535533905932737, 0.5, 0.14644660940672627])
+
+
+def test_learning_rate_between_two_bounds() -> None:
+    # R = 3, lr = 5, min = 1: 1 + 2 (1 + cos(0)), 1 + 2 (1 + cos(π/3)), 1 + 2 (1 + cos(2π/3))
+    section = training(learning_rate=5.0, min_learning_rate=1.0)
+    assert [section.learning_rate_in(number, 3) for number in (1, 2, 3)] == pytest.approx([5.0, 4.0, 2.0])
+
+
+def test_learning_rate_of_the_first_round_is_the_one_that_was_given() -> None:
+    section = training(learning_rate=3e-4, min_learning_rate=1e-6)
+    assert section.learning_rate_in(1, 100) == pytest.approx(3e-4, rel=1e-12)
+    assert section.learning_rate_in(1, 1) == pytest.approx(3e-4, rel=1e-12)
+
+
+def test_learning_rate_is_constant_without_a_minimum() -> None:
+    assert {training(learning_rate=0.3).learning_rate_in(number, 10) for number in range(1, 11)} == {0.3}
+
+
+def test_a_minimum_equal_to_the_rate_is_constant_too() -> None:
+    section = training(learning_rate=0.25, min_learning_rate=0.25)
+    assert {section.learning_rate_in(number, 7) for number in range(1, 8)} == {0.25}
+
+
+@pytest.mark.parametrize(
+    ("rounds", "every", "evaluated"),
+    [
+        (4, 1, [0, 1, 2, 3, 4]),
+        (5, 2, [0, 2, 4, 5]),
+        (4, 2, [0, 2, 4]),
+        (3, 10, [0, 3]),
+        (3, 0, []),
+        (1, 1, [0, 1]),
+    ],
+)
+def test_evaluates_adapter_0_every_nth_and_the_last(rounds: int, every: int, evaluated: list[int]) -> None:
+    campaign = spec(rounds=rounds, every=every)
+    assert [number for number in range(rounds + 1) if campaign.evaluates(number)] == evaluated
+
+
+@pytest.mark.parametrize(
+    ("epochs", "n_rows", "batch_size", "steps"),
+    [
+        (1, 160, 16, 10),
+        (1, 161, 16, 11),  # the last batch is a small one
+        (2, 100, 16, 13),  # 12.5
+        (0.5, 100, 10, 5),
+        (1.1, 100, 10, 11),  # 1.1 * 100 is 110.00000000000001
+        (1, 3, 16, 1),
+        (0.001, 3, 16, 1),
+        (1, 0, 16, 1),
+    ],
+)
+def test_steps_for_epochs_rounds_up(epochs: float, n_rows: int, batch_size: int, steps: int) -> None:
+    assert TrainingSection(epochs=epochs, batch_size=batch_size).steps_for(n_rows) == steps
+
+
+def test_steps_that_are_given_do_not_depend_on_rows() -> None:
+    assert {training(steps=7).steps_for(n_rows) for n_rows in (0, 1, 10**9)} == {7}
+
+
+def test_a_campaign_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        spec(rounds=1, every=1).rounds = 2  # type: ignore[misc]
