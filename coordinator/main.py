@@ -1,6 +1,7 @@
 """Starts the coordinator: the service, the engine alone, a further operator's key."""
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,8 +43,8 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)  # type: ignore[arg-type]
 
 
-def prepare(settings: Settings) -> str | None:
-    """Bring the schema up to date; the operator's key where this is the first start, to be shown once.
+def prepare(settings: Settings, *, first_key: bool = True) -> str | None:
+    """Bring the schema up to date. With *first_key*, the operator's key where there is none yet, to be shown once.
 
     Raises SchemaTooNew, and OSError where the data folder cannot be used.
     """
@@ -52,6 +53,8 @@ def prepare(settings: Settings) -> str | None:
         services = create_services(settings)
         try:
             await migrate(services.database)
+            if not first_key:
+                return None
             async with services.database.write() as session:
                 if await session.scalar(select(func.count()).select_from(OperatorKeyRow)):
                     return None
@@ -77,7 +80,8 @@ def serve(settings: Settings, listen: Listen, *, with_engine: bool) -> None:
     )
     server = _Server(config)
     server.services = services
-    server.run()
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn passes Ctrl-C on once it has stopped in good order
+        server.run()
 
 
 def run_engine(settings: Settings) -> None:
@@ -91,7 +95,8 @@ def run_engine(settings: Settings) -> None:
         finally:
             await services.database.close()
 
-    asyncio.run(work())
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(work())
 
 
 def new_key(settings: Settings) -> str:

@@ -55,6 +55,7 @@ async def start(
     )
     session.add(upload)
     await session.flush()
+    log.info("upload %s of %s begins: %d bytes", upload.id, upload.purpose, upload.n_bytes)
     return upload
 
 

@@ -1,0 +1,74 @@
+"""The ``fedloom`` command. Each group of commands is one module; what is slow to import waits for the command that
+needs it."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedloom.cli import adapter, agent, agent_work, algorithm, campaign, coordinator, storage, token
+from fedloom.cli.connection import Connection
+from fedloom.cli.failures import tell
+from fedloom.errors import FedloomError
+
+EPILOG = (
+    "Exit codes: 0 done; 1 failed or refused; 2 wrong usage or an invalid file; 3 the coordinator cannot be reached; "
+    "4 not authenticated or not allowed; 5 not found."
+)
+
+app = typer.Typer(
+    name="fedloom",
+    help="Fine-tune a language model together, on data that never leaves its owners.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(campaign.app, name="campaign")
+app.add_typer(adapter.app, name="adapter")
+for command in (agent_work.enroll, agent_work.run, agent_work.rotate_secret):
+    agent.app.command()(command)
+app.add_typer(agent.app, name="agent")
+app.add_typer(token.app, name="token")
+app.add_typer(algorithm.app, name="algorithm")
+app.add_typer(coordinator.app, name="coordinator")
+app.command("storage")(storage.storage)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import fedloom
+
+        typer.echo(f"fedloom {fedloom.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def connection(
+    ctx: typer.Context,
+    url: Annotated[
+        str | None,
+        typer.Option(envvar="FEDLOOM_URL", help="The coordinator's address, by default http://127.0.0.1:8470."),
+    ] = None,
+    key: Annotated[str | None, typer.Option(envvar="FEDLOOM_KEY", help="The operator's key.")] = None,
+    ca_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="FEDLOOM_CA_FILE", exists=True, dir_okay=False, help="A CA to trust instead of the usual ones."
+        ),
+    ] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Allow plain http:// to another host.")] = False,
+    version: Annotated[  # noqa: ARG001
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    ctx.obj = Connection(url=url, key=key, ca_file=ca_file, insecure=insecure)
+
+
+def main() -> None:
+    """Run the command line. What goes wrong is told in a line, and by the exit code."""
+    try:
+        app(prog_name="fedloom")
+    except (FedloomError, OSError) as error:
+        sys.exit(tell(error))

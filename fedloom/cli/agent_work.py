@@ -1,0 +1,74 @@
+"""``fedloom agent enroll``, ``run``, ``rotate-secret``: the data owner's side."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedloom.cli.failures import ExitCode
+
+Home = Annotated[
+    Path,
+    typer.Option("--home", envvar="FEDLOOM_AGENT_HOME", help="The agent's folder: settings, identity, caches."),
+]
+DEFAULT_HOME = Path("fedloom-agent")
+
+
+def enroll(
+    coordinator: Annotated[str, typer.Option(metavar="URL", help="The coordinator's address.")],
+    token: Annotated[str, typer.Option(envvar="FEDLOOM_TOKEN", help="The one-time token that the operator gave.")],
+    home: Home = DEFAULT_HOME,
+    name: Annotated[str | None, typer.Option(help="What others call this agent; by default the host's name.")] = None,
+    ca_file: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="A CA to trust instead of the usual ones.")
+    ] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Allow plain http:// to another host.")] = False,
+) -> None:
+    """Join a coordinator with a one-time token. Writes the agent's identity, and settings to start from."""
+    from agent import main
+
+    with _told():
+        identity = main.enroll(
+            home, coordinator.rstrip("/"), token, name or main.default_name(), ca_file=ca_file, insecure=insecure
+        )
+    typer.echo(f"enrolled as {identity.name}. Say what data there is in {home / 'agent.toml'}, then:")
+    typer.echo("  fedloom agent run" + (f" --home {home}" if home != DEFAULT_HOME else ""))
+
+
+def run(home: Home = DEFAULT_HOME) -> None:
+    """Work for the coordinator until interrupted. Needs the installation with [agent]."""
+    from agent import main
+
+    main.log_to_stderr()
+    with _told():
+        main.run(home)
+
+
+def rotate_secret(home: Home = DEFAULT_HOME) -> None:
+    """Get a new secret for a stopped agent; the old one is void at once."""
+    from agent import main
+
+    with _told():
+        main.rotate_secret(home)
+    typer.echo("the agent has a new secret")
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Tell an agent's error in a line, and end with the exit code that it means."""
+    from agent import errors
+
+    try:
+        yield
+    except errors.AgentError as error:
+        typer.echo(f"fedloom: {error}", err=True)
+        code = ExitCode.FAILED
+        if isinstance(error, errors.CoordinatorUnreachable):
+            code = ExitCode.UNREACHABLE
+        elif isinstance(error, errors.CoordinatorRefused) and error.problem.status in (401, 403):
+            code = ExitCode.NOT_ALLOWED
+        elif isinstance(error, errors.InsecureCoordinator | errors.SettingsError):
+            code = ExitCode.USAGE
+        raise typer.Exit(code) from error

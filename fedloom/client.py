@@ -1,0 +1,272 @@
+"""The client of a coordinator: every call of the operator's API, typed."""
+
+import os
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+from urllib.parse import quote
+
+from pydantic import BaseModel
+
+from fedloom.adapter_folder import write_adapter_folder
+from fedloom.errors import NoSuchAdapter, NotFound, Unreachable, WaitTimeout
+from fedloom.event_stream import follow_events, past_events
+from fedloom.transport import OUTAGE_S, Transport
+from shared.campaign import CampaignSpec
+from shared.campaign_file import read_campaign_file
+from shared.states import CampaignState, TaskState
+from shared.wire.adapters import AdapterView
+from shared.wire.agents import AgentView
+from shared.wire.base import Page
+from shared.wire.campaigns import CampaignDetail, CampaignView, MetricView, RoundView, TaskView
+from shared.wire.enrollments import TokenCreate, TokenCreated, TokenView
+from shared.wire.events import EventView
+from shared.wire.service import AlgorithmView, Health, StorageView
+
+DEFAULT_URL = "http://127.0.0.1:8470"
+URL_VARIABLE = "FEDLOOM_URL"
+KEY_VARIABLE = "FEDLOOM_KEY"
+LONGEST_POLL_S = 5.0
+
+WhichAdapter = int | Literal["final", "best", "latest"]
+M = TypeVar("M", bound=BaseModel)
+
+
+class Client:
+    """Speaks to one coordinator. Use it as a context manager, or close it.
+
+    url, key: by default FEDLOOM_URL and FEDLOOM_KEY of the environment. ca_file: a CA to trust instead of the usual
+    ones. insecure: allow plain http:// to another host.
+
+    Every method raises ``errors.Unreachable`` and ``errors.Refused`` or one of its kinds. What is safe to repeat is
+    tried again when the network or the service fails. Listings are iterators that ask for page after page.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        key: str | None = None,
+        *,
+        ca_file: Path | None = None,
+        insecure: bool = False,
+        timeout_s: float = 30.0,
+    ) -> None:
+        """Raises errors.InsecureUrl, errors.Unreachable where *url* is no URL, and OSError for *ca_file*."""
+        url = url or os.environ.get(URL_VARIABLE) or DEFAULT_URL
+        key = key or os.environ.get(KEY_VARIABLE)
+        self._transport = Transport(url, key, ca_file=ca_file, insecure=insecure, timeout_s=timeout_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._transport.close()
+
+    @property
+    def url(self) -> str:
+        """The coordinator's address."""
+        return self._transport.url
+
+    # --- campaigns
+
+    def create_campaign(
+        self, spec: CampaignSpec | Mapping[str, Any] | Path, idempotency_key: str | None = None
+    ) -> CampaignDetail:
+        """Start a campaign from a model, its fields or its file.
+
+        The same idempotency key gives the same campaign again. Raises CampaignFileError for a file and
+        pydantic.ValidationError for fields that are wrong, errors.Invalid and errors.Conflict.
+        """
+        if isinstance(spec, Path):
+            spec = read_campaign_file(spec)
+        elif not isinstance(spec, CampaignSpec):
+            spec = CampaignSpec.model_validate(spec)
+        reply = self._transport.request(
+            "POST",
+            "/v1/campaigns",
+            body=spec.model_dump(mode="json", exclude_unset=True),
+            headers={"Idempotency-Key": idempotency_key or uuid.uuid4().hex},
+            repeatable=True,
+        )
+        return self._transport.read(CampaignDetail, reply)
+
+    def campaigns(self, name: str | None = None) -> Iterator[CampaignView]:
+        """Campaigns, newest first."""
+        return self._listing(CampaignView, "/v1/campaigns", name=name)
+
+    def campaign(self, campaign_id: str) -> CampaignDetail:
+        """One campaign. Raises errors.NotFound."""
+        return self._transport.fetch(CampaignDetail, _campaign_path(campaign_id))
+
+    def find_campaign(self, id_or_name: str) -> CampaignDetail:
+        """The campaign with that id, otherwise the newest one of that name. Raises errors.NotFound."""
+        try:
+            return self.campaign(id_or_name)
+        except NotFound:
+            newest = next(self.campaigns(name=id_or_name), None)
+            if newest is None:
+                raise
+            return self.campaign(newest.id)
+
+    def pause(self, campaign_id: str) -> CampaignView:
+        """Stop giving out work until ``resume``. Raises errors.IllegalMove and errors.NotFound."""
+        return self._post(CampaignView, f"{_campaign_path(campaign_id)}/pause")
+
+    def resume(self, campaign_id: str) -> CampaignView:
+        """Go on with a paused campaign. Raises errors.IllegalMove and errors.NotFound."""
+        return self._post(CampaignView, f"{_campaign_path(campaign_id)}/resume")
+
+    def cancel(self, campaign_id: str) -> CampaignView:
+        """End a campaign for good; its adapters stay. Raises errors.IllegalMove and errors.NotFound."""
+        return self._post(CampaignView, f"{_campaign_path(campaign_id)}/cancel")
+
+    def wait(self, campaign_id: str, timeout_s: float | None = None) -> CampaignDetail:
+        """Wait until a campaign is completed, cancelled or paused, and return it. A coordinator that restarts is
+        waited for.
+
+        Raises errors.WaitTimeout after *timeout_s* seconds, and errors.NotFound.
+        """
+        started_at, poll_s = time.monotonic(), 0.2
+        campaign, seen_at = self.campaign(campaign_id), started_at
+        while not (campaign.state.is_final or campaign.state == CampaignState.PAUSED):
+            now = time.monotonic()
+            if timeout_s is not None:
+                left_s = timeout_s - (now - started_at)
+                if left_s <= 0:
+                    raise WaitTimeout(campaign.name, timeout_s, campaign.state)
+                poll_s = min(poll_s, left_s)
+            time.sleep(poll_s)
+            poll_s = min(LONGEST_POLL_S, poll_s * 1.5)
+            try:
+                campaign, seen_at = self.campaign(campaign_id), time.monotonic()
+            except Unreachable:
+                if now - seen_at > OUTAGE_S:
+                    raise
+        return campaign
+
+    def rounds(self, campaign_id: str) -> Iterator[RoundView]:
+        """A campaign's rounds in their order."""
+        return self._listing(RoundView, f"{_campaign_path(campaign_id)}/rounds")
+
+    def tasks(self, campaign_id: str, state: TaskState | None = None, round: int | None = None) -> Iterator[TaskView]:  # noqa: A002
+        """A campaign's tasks, with the live progress of those at work."""
+        return self._listing(TaskView, f"{_campaign_path(campaign_id)}/tasks", state=state, round=round)
+
+    def metrics(self, campaign_id: str, name: str | None = None, round: int | None = None) -> Iterator[MetricView]:  # noqa: A002
+        """A campaign's metrics, of clients and (with client_number None) of whole rounds."""
+        return self._listing(MetricView, f"{_campaign_path(campaign_id)}/metrics", name=name, round=round)
+
+    def events(self, campaign_id: str, after: int = 0, *, follow: bool = True) -> Iterator[EventView]:
+        """What happened after event number *after*, and what happens from now on until the campaign ends.
+
+        A lost connection is opened again where it broke. Without *follow* it ends with what there is.
+        """
+        path = _campaign_path(campaign_id)
+        return (
+            follow_events(self._transport, path, after)
+            if follow
+            else past_events(self._transport, f"{path}/events", after)
+        )
+
+    # --- adapters
+
+    def adapters(self, campaign_id: str) -> Iterator[AdapterView]:
+        """A campaign's global adapters with their lineage, in their order."""
+        return self._listing(AdapterView, f"{_campaign_path(campaign_id)}/adapters")
+
+    def adapter(self, campaign_id: str, which: WhichAdapter) -> AdapterView:
+        """One global adapter: its number, ``"final"``, ``"best"`` (lowest held-out loss) or ``"latest"``.
+
+        Raises errors.NoSuchAdapter and errors.NotFound.
+        """
+        number: int | None
+        if isinstance(which, int):
+            number = which
+        else:
+            campaign = self.campaign(campaign_id)
+            number = {
+                "final": campaign.final_adapter,
+                "best": campaign.best_adapter,
+                "latest": campaign.rounds_closed,
+            }[which]
+            if number is None:
+                why = "nothing was evaluated yet" if which == "best" else f"it is {campaign.state}"
+                raise NoSuchAdapter(campaign.name, which, why)
+        return self._transport.fetch(AdapterView, f"{_campaign_path(campaign_id)}/adapters/{number}")
+
+    def pull_adapter(self, campaign_id: str, which: WhichAdapter, folder: Path, *, force: bool = False) -> AdapterView:
+        """Write an adapter as a folder that PEFT and vLLM load: weights, configuration and a model card.
+
+        The folder appears whole or not at all; *force* replaces one that is there. Raises errors.NoSuchAdapter,
+        errors.NotFound, errors.FolderNotEmpty, errors.CorruptDownload and OSError.
+        """
+        campaign = self.campaign(campaign_id)
+        adapter = self.adapter(campaign_id, which)
+        write_adapter_folder(self._transport, campaign, adapter, folder, force=force)
+        return adapter
+
+    # --- agents and their tokens
+
+    def create_token(
+        self, labels: Mapping[str, str] | None = None, *, expires_in_s: float = 7 * 86400.0, note: str = ""
+    ) -> TokenCreated:
+        """A one-time enrolment token; its secret is shown this once. Raises pydantic.ValidationError."""
+        body = TokenCreate(labels=dict(labels or {}), expires_in_s=expires_in_s, note=note)
+        return self._post(TokenCreated, "/v1/tokens", body.model_dump(mode="json"))
+
+    def tokens(self) -> Iterator[TokenView]:
+        """Enrolment tokens, newest first, without their secrets."""
+        return self._listing(TokenView, "/v1/tokens")
+
+    def delete_token(self, token_id: str) -> None:
+        """Withdraw a token; agents that enrolled with it stay. Raises errors.NotFound."""
+        self._transport.request("DELETE", f"/v1/tokens/{quote(token_id, safe='')}")
+
+    def agents(self) -> Iterator[AgentView]:
+        """Registered agents."""
+        return self._listing(AgentView, "/v1/agents")
+
+    def agent(self, id_or_name: str) -> AgentView:
+        """One agent. Raises errors.NotFound."""
+        return self._transport.fetch(AgentView, f"/v1/agents/{quote(id_or_name, safe='')}")
+
+    def revoke_agent(self, id_or_name: str) -> AgentView:
+        """Shut an agent out for good. Raises errors.NotFound."""
+        return self._post(AgentView, f"/v1/agents/{quote(id_or_name, safe='')}/revoke")
+
+    # --- the service
+
+    def algorithms(self) -> Iterator[AlgorithmView]:
+        """The algorithms that campaigns can name."""
+        return self._listing(AlgorithmView, "/v1/algorithms")
+
+    def storage(self) -> StorageView:
+        """How many bytes are kept, and of what."""
+        return self._transport.fetch(StorageView, "/v1/storage")
+
+    def health(self) -> Health:
+        """Whether the coordinator is ready for work; where it is not, the reply says why."""
+        return self._transport.read(Health, self._transport.request("GET", "/readyz", also_fine=503))
+
+    def _post(self, model: type[M], path: str, body: Any = None) -> M:
+        return self._transport.read(model, self._transport.request("POST", path, body=body))
+
+    def _listing(self, model: type[M], path: str, **params: Any) -> Iterator[M]:
+        cursor = None
+        while True:
+            page = self._transport.fetch(Page[model], path, cursor=cursor, limit=500, **params)  # type: ignore[valid-type]
+            yield from page.items
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+
+def _campaign_path(campaign_id: str) -> str:
+    return f"/v1/campaigns/{quote(campaign_id, safe='')}"

@@ -1,0 +1,131 @@
+"""What can go wrong between a client and its coordinator.
+
+FedloomError
+├── Unreachable            no answer, or one that does not come from a coordinator
+├── InsecureUrl            plain http:// to another host would show the key to everybody on the way
+├── Refused                the coordinator said no; ``problem`` holds all that it said
+│   ├── Unauthenticated    no key, or one that nobody has
+│   ├── Forbidden          a key that may not do this
+│   ├── NotFound           no such campaign, agent, token, adapter or blob
+│   ├── Invalid            a request that cannot be accepted; ``errors`` names the fields
+│   ├── IllegalMove        the state does not allow it
+│   └── Conflict           the idempotency key was used with another campaign
+├── NoSuchAdapter          the campaign has no such adapter, not yet or no longer
+├── CorruptDownload        bytes that do not have the digest they should have
+├── FolderNotEmpty         there is something where an adapter's folder should go
+└── WaitTimeout            the campaign was not over in time
+"""
+
+from pathlib import Path
+
+from shared.wire.problems import FieldProblem, Problem, ProblemType
+
+
+class FedloomError(Exception):
+    """Anything that the client raises on purpose."""
+
+
+class Unreachable(FedloomError):
+    """No answer, or one that does not come from a coordinator."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        self.url = url
+        self.reason = reason
+        super().__init__(f"{url}: {reason}")
+
+
+class InsecureUrl(FedloomError):
+    """Plain http:// to another host would show the key to everybody on the way."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        super().__init__(
+            f"{url} would send your key unencrypted; use https://, or allow it with --insecure (insecure=True)"
+        )
+
+
+class Refused(FedloomError):
+    """The coordinator said no."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        super().__init__(problem.detail or problem.title)
+
+
+class Unauthenticated(Refused):
+    """No key, or one that nobody has."""
+
+
+class Forbidden(Refused):
+    """A key that may not do this."""
+
+
+class NotFound(Refused):
+    """No such campaign, agent, token, adapter or blob."""
+
+
+class Invalid(Refused):
+    """A request that cannot be accepted."""
+
+    @property
+    def errors(self) -> list[FieldProblem]:
+        """The fields that are wrong."""
+        return self.problem.errors
+
+
+class IllegalMove(Refused):
+    """The state does not allow it."""
+
+
+class Conflict(Refused):
+    """The idempotency key was used with another campaign."""
+
+
+_BY_TYPE: dict[str, type[Refused]] = {
+    ProblemType.UNAUTHENTICATED: Unauthenticated,
+    ProblemType.FORBIDDEN: Forbidden,
+    ProblemType.AGENT_REVOKED: Forbidden,
+    ProblemType.NOT_FOUND: NotFound,
+    ProblemType.INVALID: Invalid,
+    ProblemType.ILLEGAL_MOVE: IllegalMove,
+    ProblemType.CONFLICT: Conflict,
+}
+
+
+def refused(problem: Problem) -> Refused:
+    """The error for a problem, by its type."""
+    return _BY_TYPE.get(problem.kind, Refused)(problem)
+
+
+class NoSuchAdapter(FedloomError):
+    """The campaign has no such adapter, not yet or no longer."""
+
+    def __init__(self, campaign: str, which: str, reason: str) -> None:
+        self.campaign = campaign
+        self.which = which
+        super().__init__(f"campaign {campaign} has no {which} adapter: {reason}")
+
+
+class CorruptDownload(FedloomError):
+    """Bytes that do not have the digest they should have."""
+
+    def __init__(self, sha256: str) -> None:
+        self.sha256 = sha256
+        super().__init__(f"what was downloaded is not blob {sha256}; try again, and if it stays so ask the operator")
+
+
+class FolderNotEmpty(FedloomError):
+    """There is something where an adapter's folder should go."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        super().__init__(f"{folder} exists and is not an empty folder; choose another, or replace it with --force")
+
+
+class WaitTimeout(FedloomError):
+    """The campaign was not over in time. It goes on."""
+
+    def __init__(self, campaign: str, timeout_s: float, state: str) -> None:
+        self.campaign = campaign
+        self.timeout_s = timeout_s
+        super().__init__(f"campaign {campaign} is still {state} after {timeout_s:g} s; it goes on")

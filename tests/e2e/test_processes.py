@@ -1,0 +1,47 @@
+"""Coordinator and agents as processes of their own, with a recorded child."""
+
+import json
+from pathlib import Path
+
+from tests.support.processes import AgentProcess, CoordinatorProcess, EngineProcess, ended
+from tests.support.scripted import campaign_body
+
+
+def test_a_campaign_runs_through(tmp_path: Path) -> None:
+    coordinator = CoordinatorProcess(tmp_path / "coordinator")
+    with ended(coordinator):
+        agents = [
+            AgentProcess.recorded_one(coordinator, tmp_path, name, 10 * (number + 1))
+            for number, name in enumerate(("ada", "bob", "cyd"))
+        ]
+        with ended(*agents):
+            for agent in agents:
+                agent.start()
+            operator = coordinator.operator
+            campaign_id = operator.post("/v1/campaigns", campaign_body(rounds=3, evaluation={"every": 1}))["id"]
+            operator.wait_for(campaign_id, "completed")
+            adapters = operator.items(f"/v1/campaigns/{campaign_id}/adapters")
+            assert [agent.process.stop() for agent in agents] == [0, 0, 0]
+        assert coordinator.process.stop() == 0
+    assert [share["n_examples"] for share in adapters[3]["contributions"]] == [10, 20, 30]
+    sent = [json.loads(line) for line in (agents[0].home / "sent.jsonl").read_text().splitlines()]
+    assert [line["sha256"] for line in sent if line["what"] == "delta"] == [
+        adapter["contributions"][0]["update_sha256"] for adapter in adapters[1:]
+    ]
+    assert not list((agents[0].home / "tasks").iterdir())
+    for secret in ("fla_", "fle_"):
+        assert secret not in coordinator.process.printed()
+    assert (agents[0].home / "identity.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_engine_runs_apart(tmp_path: Path) -> None:
+    coordinator = CoordinatorProcess(tmp_path / "coordinator", serve=["--no-engine"])
+    engine = EngineProcess(coordinator)
+    agents = [AgentProcess.recorded_one(coordinator, tmp_path, name) for name in ("ada", "bob")]
+    with ended(coordinator, engine, *agents):
+        for agent in agents:
+            agent.start()
+        operator = coordinator.operator
+        campaign_id = operator.post("/v1/campaigns", campaign_body(rounds=2))["id"]
+        operator.wait_for(campaign_id, "completed")
+        assert engine.process.stop() == 0

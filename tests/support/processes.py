@@ -1,0 +1,170 @@
+"""Coordinators and agents as processes of their own, to be killed and started again."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.support.operator import Operator
+from tests.support.server import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+RECORDED_CHILD = [sys.executable, "-m", "tests.support.recorded_child"]
+
+
+class Process:
+    """One process, with what it printed in a file."""
+
+    def __init__(self, argv: list[str], log: Path, **environment: str) -> None:
+        self.log = log
+        with log.open("ab") as file:
+            self.popen = subprocess.Popen(
+                argv, stdout=file, stderr=file, stdin=subprocess.DEVNULL, env={**os.environ, **environment}, cwd=ROOT
+            )
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.popen.kill()
+        self.popen.wait(10)
+
+    def stop(self) -> int:
+        """End it as an operator would, with Ctrl-C; its exit code."""
+        if self.popen.poll() is None:
+            self.popen.send_signal(signal.SIGINT)
+            try:
+                self.popen.wait(15)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise
+        return self.popen.returncode
+
+    def printed(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def wait_to_print(self, pattern: str, timeout_s: float = 60) -> re.Match[str]:
+        """Wait until it printed what matches *pattern*."""
+        return wait_until(
+            lambda: re.search(pattern, self.printed()), f"{pattern!r} in {self.log}", timeout_s, self._is_over
+        )
+
+    def _is_over(self) -> str | None:
+        code = self.popen.poll()
+        return f"the process ended with {code}: {self.printed()[-2000:]}" if code is not None else None
+
+
+def wait_until(
+    read: Callable[[], Any], what: str, timeout_s: float = 60, is_over: Callable[[], str | None] = lambda: None
+) -> Any:
+    """What *read* gives once it gives something; fails after *timeout_s*."""
+    until = time.monotonic() + timeout_s
+    while not (found := read()):
+        assert (over := is_over()) is None, f"waiting for {what}: {over}"
+        assert time.monotonic() < until, f"timed out waiting for {what}"
+        time.sleep(0.02)
+    return found
+
+
+class CoordinatorProcess:
+    """`fedloom coordinator serve` on a fixed port, so that it can be started again in the same place."""
+
+    def __init__(
+        self, folder: Path, database_url: str | None = None, serve: Sequence[str] = (), **environment: str
+    ) -> None:
+        self.folder = folder
+        self._serve = list(serve)
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._environment = {"FEDLOOM_ENGINE__POLL_S": "0.05", "FEDLOOM_ENGINE__SWEEP_S": "0.2", **environment}
+        self._arguments = ["--database-url", database_url] if database_url else []
+        self.process: Process
+        self.start()
+        key = self.process.wait_to_print(r"flo_[\w-]+")[0]
+        self.operator = Operator(self.url, key)
+
+    def start(self) -> None:
+        argv = [sys.executable, "-m", "fedloom", "coordinator", "serve", "--verbose", "--port", str(self.port)]
+        argv += ["--data-dir", str(self.folder / "data"), *self._arguments, *self._serve]
+        self.folder.mkdir(exist_ok=True)
+        self.process = Process(argv, self.folder / "coordinator.log", **self._environment)
+        wait_until(self._is_ready, "the coordinator", 60, self.process._is_over)
+
+    def _is_ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+
+class AgentProcess:
+    """`fedloom agent run` in a home of its own, with a recorded child unless told otherwise."""
+
+    def __init__(self, home: Path, child: list[str] | None = None, **recorded: Any) -> None:
+        self.home = home
+        self._child = child
+        self.recorded = recorded
+        self.environment: dict[str, str] = {}
+        self.process: Process
+
+    @classmethod
+    def recorded_one(
+        cls, coordinator: "CoordinatorProcess", folder: Path, name: str, n_rows: int = 10, **recorded: Any
+    ) -> "AgentProcess":
+        """An enrolled agent with a recorded child and so many rows."""
+        agent = cls(folder / name, RECORDED_CHILD, **recorded)
+        agent.enroll(coordinator, '[data.notes]\npath = "notes.jsonl"\n')
+        (agent.home / "notes.jsonl").write_text("{}\n" * n_rows)
+        return agent
+
+    def enroll(self, coordinator: CoordinatorProcess, settings: str, **labels: str) -> None:
+        argv = [sys.executable, "-m", "fedloom", "agent", "enroll", "--home", str(self.home)]
+        argv += ["--coordinator", coordinator.url, "--name", self.home.name]
+        subprocess.run([*argv, "--token", coordinator.operator.token(labels=labels)], check=True, cwd=ROOT)
+        (self.home / "agent.toml").write_text(settings)
+
+    def start(self) -> None:
+        script = (
+            "import sys, json; from pathlib import Path; from agent import main; main.log_to_stderr(); "
+            "main.run(Path(sys.argv[1]), *([json.loads(sys.argv[2])] if sys.argv[2] != 'null' else []))"
+        )
+        argv = [sys.executable, "-c", script, str(self.home), json.dumps(self._child)]
+        self.process = Process(
+            argv, self.home.parent / f"{self.home.name}.log", FEDLOOM_RECORDED=json.dumps(self.recorded)
+        )
+
+
+class EngineProcess:
+    """`fedloom coordinator engine` beside a service."""
+
+    def __init__(self, coordinator: CoordinatorProcess) -> None:
+        argv = [
+            sys.executable,
+            "-m",
+            "fedloom",
+            "coordinator",
+            "engine",
+            "--data-dir",
+            str(coordinator.folder / "data"),
+        ]
+        log = coordinator.folder / "engine.log"
+        self.process = Process(argv, log, FEDLOOM_ENGINE__POLL_S="0.05", FEDLOOM_ENGINE__SWEEP_S="0.2")
+
+
+@contextmanager
+def ended(*running: CoordinatorProcess | AgentProcess | EngineProcess) -> Iterator[None]:
+    """End the processes with the block, however it ends."""
+    try:
+        yield
+    finally:
+        for each in running:
+            process: Process | None = getattr(each, "process", None)
+            if process is not None and process.popen.poll() is None:
+                process.kill()

@@ -1,0 +1,167 @@
+"""A training child without torch: speaks the child's protocol, and writes adapters that follow from the job alone.
+
+What it should do besides comes as JSON in FEDLOOM_RECORDED:
+    step_s         seconds a step takes
+    fits           the largest micro-batch that does not run out of memory
+    die_of         "exit" or "memory": how it ends when memory runs out (by the protocol, or by SIGKILL)
+    size           columns of the largest tensor, for large uploads
+    nan            whether deltas hold a NaN
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+
+from agent.child import (
+    ADAPTER_FILE,
+    DELTA_FILE,
+    EXTRAS_FILE,
+    OUT_OF_MEMORY_EXIT,
+    RESULT_FILE,
+    Done,
+    Failed,
+    Message,
+    OutOfMemory,
+    Report,
+    Work,
+)
+from shared.adapters import AdapterFile, slot_name, write_adapter
+from shared.algorithms import find
+from shared.digest import sha256_file, sha256_hex
+from shared.wire.jobs import (
+    EvaluateJob,
+    EvaluateResult,
+    Fingerprint,
+    InitJob,
+    InitResult,
+    PrepareJob,
+    PrepareResult,
+    Result,
+    TrainJob,
+    TrainMetrics,
+    TrainResult,
+)
+from shared.wire.leases import Failure, FailureKind, Phase, Progress
+
+OPTIONS = json.loads(os.environ.get("FEDLOOM_RECORDED", "{}"))
+FINGERPRINT = Fingerprint(
+    **{part: sha256_hex(part.encode()) for part in ("weights", "config", "tokenizer", "template")}
+)
+
+
+def say(message: Message) -> None:
+    sys.stdout.write(message.model_dump_json() + "\n")
+    sys.stdout.flush()
+
+
+def prepare(work: Work) -> PrepareResult:
+    assert work.data is not None
+    n_rows = len(work.data.path.read_text().splitlines())
+    return PrepareResult(fingerprint=FINGERPRINT, n_train=n_rows, n_held_out=2)
+
+
+def init(work: Work, job: InitJob) -> InitResult:
+    rng = np.random.default_rng(job.seed)
+    columns, rank = OPTIONS.get("size", 6), job.lora.rank
+    tensors = {
+        "base_model.model.layer.lora_A.weight": rng.standard_normal((rank, columns), dtype=np.float32),
+        "base_model.model.layer.lora_B.weight": np.zeros((4, rank), dtype=np.float32),
+    }
+    write_adapter(work.folder / ADAPTER_FILE, tensors)
+    return InitResult(adapter=sha256_file(work.folder / ADAPTER_FILE))
+
+
+def train(work: Work, job: TrainJob) -> TrainResult:
+    assert work.adapter is not None
+    rng = np.random.default_rng((job.seed, job.round, job.client_number))
+    for step in range(job.steps):
+        time.sleep(OPTIONS.get("step_s", 0))
+        say(Report(progress=Progress(phase=Phase.TRAINING, done=step + 1, total=job.steps, loss=1.0, tokens_per_s=100)))
+    client = find(job.algorithm).client
+    with AdapterFile(work.adapter) as adapter:
+        delta = {name: rng.standard_normal(spec.shape, dtype=np.float32) / 16 for name, spec in adapter.tensors.items()}
+    if OPTIONS.get("nan"):
+        next(iter(delta.values()))[0, 0] = np.nan
+    write_adapter(work.folder / DELTA_FILE, delta)
+    extras = None
+    if client.extras:
+        broadcast: dict[str, dict[str, np.ndarray]] = {}
+        if work.broadcast is not None:
+            with AdapterFile(work.broadcast) as file:
+                for full_name in file.tensors:
+                    slot, _, name = full_name.partition("/")
+                    broadcast.setdefault(slot, {})[name] = file.read(full_name).copy()
+        half = client(find(job.algorithm).params.model_validate(job.algorithm_params), broadcast)
+        found = {
+            slot_name(slot, name): values
+            for name, each in delta.items()
+            for slot, values in half.finish(name, each, each * 0, job.learning_rate, job.steps).items()
+        }
+        write_adapter(work.folder / EXTRAS_FILE, found)
+        extras = sha256_file(work.folder / EXTRAS_FILE)
+    metrics = TrainMetrics(
+        steps=job.steps,
+        loss_first=2.0,
+        loss_last=1.0,
+        loss_mean=1.5,
+        tokens=100,
+        seconds=1.0,
+        tokens_per_s=100.0,
+        peak_memory_bytes=0,
+    )
+    return TrainResult(delta=sha256_file(work.folder / DELTA_FILE), extras=extras, metrics=metrics)
+
+
+def evaluate(job: EvaluateJob) -> EvaluateResult:
+    return EvaluateResult(loss=2.0 / (1 + job.round), n_rows=2, n_tokens=20)
+
+
+def do(work: Work) -> Result:
+    job = work.job
+    if isinstance(job, PrepareJob):
+        return prepare(work)
+    if isinstance(job, InitJob):
+        return init(work, job)
+    if isinstance(job, TrainJob):
+        return train(work, job)
+    return evaluate(job)
+
+
+def end_with_parent(lines: "list[str | None]", ready: threading.Semaphore) -> None:
+    for line in sys.stdin:
+        lines.append(line)
+        ready.release()
+    os._exit(0)
+
+
+def main() -> None:
+    lines: list[str | None] = []
+    ready = threading.Semaphore(0)
+    threading.Thread(target=end_with_parent, args=(lines, ready), daemon=True).start()
+    while True:
+        ready.acquire()
+        work = Work.model_validate_json(lines.pop(0) or "")
+        Path(work.folder, "child.pid").write_text(str(os.getpid()))
+        if work.data is None and not isinstance(work.job, InitJob):
+            say(Failed(failure=Failure(kind=FailureKind.DATA, message="agent.toml names no such data")))
+            continue
+        if isinstance(work.job, TrainJob) and work.micro_batch > OPTIONS.get("fits", 1 << 30):
+            if OPTIONS.get("die_of") == "memory":
+                os.kill(os.getpid(), signal.SIGKILL)
+            say(OutOfMemory(peak_bytes=1 << 30, longest_row_tokens=77))
+            sys.exit(OUT_OF_MEMORY_EXIT)
+        result = do(work)
+        part = work.folder / "result.part"
+        part.write_text(result.model_dump_json())
+        part.replace(work.folder / RESULT_FILE)
+        say(Done(result=result))
+
+
+if __name__ == "__main__":
+    main()
