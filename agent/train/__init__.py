@@ -1,0 +1,20 @@
+"""The training child: the only part of Fedloom that imports torch, transformers, peft and trl.
+
+It runs as ``python -m agent.train`` and speaks JSON lines with the agent's parent process (``agent.child``). The base
+model and the tokenised data stay warm between its jobs; everything else is new for each.
+
+    __main__      the streams, the environment, the loop
+    worker        the four jobs
+    source        where the base model's files are, and their fingerprint
+    model         the loaded base model, lent with an adapter on it
+    templates     how a row becomes prompt text and completion text
+    rows          reading the owner's files
+    tokens        tokenised rows, the held-out split, their cache
+    sampling      which rows a round takes
+    trainer       the client half of every algorithm inside TRL's trainers
+    loss          the loss at supervised positions only
+    evaluate      the held-out loss
+    progress      reports, not too many
+    memory        peaks, and what running out looks like
+    files         files that are whole or not there
+"""

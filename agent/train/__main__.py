@@ -1,0 +1,144 @@
+"""The child's streams, its environment, and its loop.
+
+Standard input and output are taken away from everybody else before anything heavy is imported: libraries print, and
+one of them may ask a question. Descriptor 1 then points at stderr, descriptor 0 at nothing.
+"""
+
+import logging
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterable
+from typing import BinaryIO, Protocol
+
+from pydantic import ValidationError
+
+from agent.child import OUT_OF_MEMORY_EXIT, Done, Failed, Message, OutOfMemory, Report, Work
+from agent.errors import TaskFailed
+from shared.wire.jobs import Result
+from shared.wire.leases import Failure, FailureKind, Progress
+
+GUARDS = {
+    "HF_HUB_DISABLE_TELEMETRY": "1",  # TRL's trainers report to the hub in their constructors
+    "DO_NOT_TRACK": "1",
+    "USE_HUB_KERNELS": "NO",  # compiled code from the hub is remote code
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+class Handler(Protocol):
+    """What does the jobs. ``longest_row_tokens`` is of the job in hand."""
+
+    longest_row_tokens: int
+
+    def run(self, work: Work, report: Callable[[Progress], None]) -> Result: ...
+
+
+def guard_environment() -> None:
+    """Set what must be set before torch and the hub's client are imported."""
+    os.environ.update(GUARDS)
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning threads of two agents slow each other tenfold
+
+
+def choose_gpu(device: str) -> None:
+    """Show CUDA one GPU only: TRL refuses to train where one process sees several. ``cuda:1`` is the second visible."""
+    kind, _, number = device.partition(":")
+    if kind not in ("auto", "cuda"):
+        return
+    index = int(number or 0)
+    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    if visible:
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible[index] if index < len(visible) else ""
+    elif "CUDA_VISIBLE_DEVICES" not in os.environ:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(index)
+
+
+def take_streams() -> tuple[BinaryIO, BinaryIO]:
+    """Our own input and output; everybody else's are nothing and stderr from here on."""
+    source, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return source, answers
+
+
+def sender(answers: BinaryIO) -> Callable[[Message], None]:
+    """A function that writes one message a line. Where nobody reads any more the process ends at once: its parent is
+    gone, and the next one's child may already be at work in the same folder."""
+    lock = threading.Lock()  # downloads report from their own threads
+
+    def send(message: Message) -> None:
+        line = message.model_dump_json().encode() + b"\n"
+        with lock:
+            try:
+                answers.write(line)
+                answers.flush()
+            except BrokenPipeError:
+                os._exit(0)
+
+    return send
+
+
+def open_worker(work: Work) -> Handler:
+    """Import torch and what stands on it. Seconds, hence not before there is work."""
+    choose_gpu(work.compute.device)
+    from agent.train.worker import Worker
+
+    return Worker()
+
+
+def serve(
+    lines: Iterable[bytes], send: Callable[[Message], None], opener: Callable[[Work], Handler] = open_worker
+) -> int:
+    """Answer each Work until the lines end. Returns the exit status."""
+    handler: Handler | None = None
+    for line in lines:
+        answer: Done | Failed | OutOfMemory
+        try:
+            work = Work.model_validate_json(line)
+            handler = handler or opener(work)
+            answer = Done(result=handler.run(work, lambda progress: send(Report(progress=progress))))
+        except ValidationError as error:
+            traceback.print_exc()
+            wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+            answer = _failed(FailureKind.CRASH, f"invalid message: {wrong}")
+        except TaskFailed as error:
+            traceback.print_exc()
+            answer = Failed(failure=error.failure)
+        except Exception as error:  # noqa: BLE001 - whatever a job does, the parent gets an answer
+            traceback.print_exc()
+            answer = _out_of_memory(error, handler) or _failed(FailureKind.CRASH, f"{type(error).__name__}: {error}")
+        send(answer)
+        if isinstance(answer, OutOfMemory):
+            return OUT_OF_MEMORY_EXIT
+    return 0
+
+
+def _failed(kind: FailureKind, message: str) -> Failed:
+    return Failed(failure=Failure(kind=kind, message=message[:4000]))
+
+
+def _out_of_memory(error: Exception, handler: Handler | None) -> OutOfMemory | None:
+    if handler is None:
+        return None
+    from agent.train import memory
+
+    if not memory.is_exhausted(error):
+        return None
+    return OutOfMemory(peak_bytes=memory.peak_bytes(), longest_row_tokens=handler.longest_row_tokens)
+
+
+def main() -> None:
+    source, answers = take_streams()
+    guard_environment()
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
+    logging.getLogger("agent.train").setLevel(logging.INFO)
+    status = serve(source, sender(answers))
+    sys.stderr.flush()
+    os._exit(status)  # torch's threads and half-freed memory are not worth waiting for
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""Memory: its peak, and what running out of it looks like."""
+
+import contextlib
+import sys
+from pathlib import Path
+
+import torch
+
+_MESSAGES = (
+    "can't allocate memory",  # torch's CPU allocator
+    "defaultcpuallocator",
+    "out of memory",  # MPS, and CUDA libraries below torch's own allocator
+    "cublas_status_alloc_failed",
+)
+_STATUS = Path("/proc/self/status")
+
+
+def is_exhausted(error: BaseException) -> bool:
+    """Whether *error* means that memory ran out, on the CPU or on a GPU."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(message in str(error).lower() for message in _MESSAGES)
+
+
+def reset_peak() -> None:
+    """Start a new peak, where the system can."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: resets VmHWM
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak_bytes() -> int:
+    """Most memory held since ``reset_peak``: the GPU's where there is one, otherwise the process's resident set."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    with contextlib.suppress(OSError):
+        for line in _STATUS.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

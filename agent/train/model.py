@@ -1,0 +1,237 @@
+"""The base model: loaded once, kept, and lent with an adapter on it."""
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
+from transformers.pytorch_utils import Conv1D
+
+from agent.errors import TaskFailed
+from agent.settings import ComputeSettings
+from shared.adapters import AdapterError, AdapterFile, Contract, TensorSpec, slot_name
+from shared.campaign import LoraSection
+from shared.wire.jobs import Fingerprint
+from shared.wire.leases import FailureKind
+
+log = logging.getLogger(__name__)
+
+_LINEAR = (nn.Linear, Conv1D)
+
+
+def _unusable(message: str) -> TaskFailed:
+    return TaskFailed(FailureKind.BASE_MODEL, message)
+
+
+def choose_device(compute: ComputeSettings) -> torch.device:
+    """The device to train on. Raises TaskFailed (base-model) where the settings ask for one that is not there."""
+    if compute.device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", 0)
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    kind = compute.device.partition(":")[0]
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}[kind]
+    if not there:
+        raise _unusable(f"compute.device in agent.toml is {compute.device}, which this machine does not have")
+    return torch.device(kind, 0) if kind == "cuda" else torch.device(kind)  # one GPU is visible, see __main__
+
+
+def choose_dtype(compute: ComputeSettings, device: torch.device) -> torch.dtype:
+    """The dtype of the frozen weights. Raises TaskFailed (base-model) for float16 without a GPU."""
+    if compute.dtype == "auto":
+        half = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return torch.bfloat16 if half else torch.float32
+    if compute.dtype == "float16" and device.type != "cuda":
+        raise _unusable("compute.dtype in agent.toml is float16, which trains on a GPU only: use float32 or bfloat16")
+    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    return dtypes[compute.dtype]
+
+
+def load_tokenizer(folder: Path, *, remote_code: bool) -> Any:
+    """The tokenizer in *folder*. Raises TaskFailed (base-model)."""
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=remote_code, local_files_only=True)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise _unusable(f"the base model's tokenizer cannot be loaded: {_first_line(error)}") from error
+
+
+@dataclass(frozen=True)
+class Lent:
+    """A PEFT model and its adapter's parameters by the names that adapter files use."""
+
+    model: Any
+    adapter: dict[str, nn.Parameter]
+
+    @property
+    def contract(self) -> Contract:
+        """Names and shapes of the adapter's tensors, as float32."""
+        return Contract.of({name: TensorSpec("F32", tuple(value.shape)) for name, value in self.adapter.items()})
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The adapter's values now, copied to the CPU as float32."""
+        return {name: value.detach().float().cpu().clone() for name, value in self.adapter.items()}
+
+
+class Base:
+    """A loaded base model, frozen."""
+
+    def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype, *, remote_code: bool) -> None:
+        """Load the model. Raises TaskFailed (base-model)."""
+        started = time.perf_counter()
+        try:
+            model, info = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=dtype,
+                use_safetensors=True,
+                trust_remote_code=remote_code,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+        except (OSError, ValueError, KeyError, ImportError, AttributeError, SafetensorError) as error:
+            raise _unusable(f"the base model cannot be loaded: {_first_line(error)}") from error
+        if missing := sorted(info["missing_keys"]):
+            # transformers would draw them at random, and each agent would have a base of its own
+            raise _unusable(f"the weight files lack {len(missing)} of the model's tensors, {missing[0]} among them")
+        self.dtype = dtype
+        self._model: Any = model.requires_grad_(False).eval().to(device)
+        log.info("base model loaded: %s, %s, %.1f s", dtype, device, time.perf_counter() - started)
+
+    @property
+    def half(self) -> torch.dtype | None:
+        """The dtype where it is a half precision, which asks for autocast."""
+        return None if self.dtype == torch.float32 else self.dtype
+
+    @contextmanager
+    def lend(self, lora: LoraSection, *, seed: int) -> Iterator[Lent]:
+        """Lend the model with a fresh adapter, drawn from *seed* on the CPU, and take everything off again.
+
+        A trainer may do to the model what TRL's do: wrap its forward, change its configuration, tag it, train it.
+        Raises TaskFailed (base-model) where the adapter does not fit the model.
+        """
+        model = self._model
+        _check_targets(model, lora)
+        things = (model, model.config, model.config.get_text_config(), model.generation_config)
+        before = [(thing, dict(vars(thing))) for thing in things if thing is not None]
+        set_seed(seed)
+        config = LoraConfig(
+            r=lora.rank,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules=lora.target_modules,
+            task_type="CAUSAL_LM",
+            bias="none",
+        )
+        lent = get_peft_model(model, config)
+        try:
+            yield Lent(lent, _named_adapter(lent))
+        finally:
+            lent.unload()
+            for thing, attributes in before:
+                vars(thing).clear()
+                vars(thing).update(attributes)
+            model.requires_grad_(False).eval()
+
+
+class Models:
+    """Keeps one base model: the latest."""
+
+    def __init__(self) -> None:
+        self._key: object = None
+        self._base: Base | None = None
+
+    def has(self, key: object) -> bool:
+        return self._base is not None and self._key == key
+
+    @contextmanager
+    def base(
+        self, folder: Path, fingerprint: Fingerprint, device: torch.device, dtype: torch.dtype, *, remote_code: bool
+    ) -> Iterator[Base]:
+        """The base model of *folder*, loaded unless it is there. Raises TaskFailed (base-model).
+
+        After an unforeseen error in the block the model is let go of, for nobody knows its state.
+        """
+        key = (folder, fingerprint, device, dtype, remote_code)
+        if self._base is None or self._key != key:
+            self._base = None  # first, so that memory never holds two
+            self._base = Base(folder, device, dtype, remote_code=remote_code)
+            self._key = key
+        try:
+            yield self._base
+        except TaskFailed:
+            raise
+        except BaseException:
+            self._base = None
+            raise
+
+
+def load_adapter(lent: Lent, path: Path) -> None:
+    """Copy an adapter file into the lent model. Raises TaskFailed (base-model) where it is another model's."""
+    try:
+        with AdapterFile(path) as file:
+            lent.contract.check(file)
+            for name, value in lent.adapter.items():
+                value.data.copy_(torch.from_numpy(file.read(name).copy()))
+    except AdapterError as error:
+        raise _unusable(f"the global adapter does not fit this base model: {error}") from error
+
+
+def read_slots(path: Path, slots: Iterable[str], lent: Lent) -> dict[str, dict[str, Tensor]]:
+    """A file with each adapter tensor once for every slot, as slot to name to tensor on the model's device.
+
+    Raises TaskFailed (base-model) where it is another model's.
+    """
+    slots = tuple(slots)
+    try:
+        with AdapterFile(path) as file:
+            lent.contract.in_slots(slots).check(file)
+            return {
+                slot: {
+                    name: torch.from_numpy(file.read(slot_name(slot, name)).copy()).to(value.device)
+                    for name, value in lent.adapter.items()
+                }
+                for slot in slots
+            }
+    except AdapterError as error:
+        raise _unusable(f"the broadcast tensors do not fit this base model: {error}") from error
+
+
+def _named_adapter(model: Any) -> dict[str, nn.Parameter]:
+    """The trainable parameters by their names in ``adapter_model.safetensors``, sorted."""
+    named = {
+        name.replace(".default.", ".").removesuffix(".default"): parameter
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
+    saved = get_peft_model_state_dict(model, save_embedding_layers=False)
+    if set(named) != set(saved):
+        odd = min(set(named) ^ set(saved))
+        raise _unusable(f"PEFT saves this model's adapter under other names than it trains it, {odd} among them")
+    for parameter in named.values():
+        parameter.data = parameter.data.float()
+    return dict(sorted(named.items()))
+
+
+def _check_targets(model: Any, lora: LoraSection) -> None:
+    if isinstance(lora.target_modules, str):
+        return
+    head = model.get_output_embeddings()
+    linear = {name for name, module in model.named_modules() if isinstance(module, _LINEAR) and module is not head}
+    absent = [target for target in lora.target_modules if not any(f".{name}".endswith(f".{target}") for name in linear)]
+    if absent:
+        there = ", ".join(sorted({name.rpartition(".")[2] for name in linear}))
+        raise _unusable(f"target_modules: this model has no linear module {', '.join(absent)}; it has {there}")
+
+
+def _first_line(error: BaseException) -> str:
+    with contextlib.suppress(IndexError):
+        return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+    return type(error).__name__

@@ -1,0 +1,244 @@
+"""The four jobs."""
+
+import math
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.utils import logging as transformers_logging
+
+from agent.child import ADAPTER_FILE, DELTA_FILE, EXTRAS_FILE, RESULT_FILE, Work
+from agent.errors import TaskFailed
+from agent.train import memory
+from agent.train.evaluate import held_out_loss
+from agent.train.files import write_whole
+from agent.train.model import Models, choose_device, choose_dtype, load_adapter, load_tokenizer, read_slots
+from agent.train.progress import Throttle
+from agent.train.sampling import rows_of_round, seed_of_round
+from agent.train.source import Digests, Reporter, check_same, find_folder, fingerprint
+from agent.train.tokens import DataCache, Prepared
+from agent.train.trainer import Course, sft_trainer
+from shared import algorithms
+from shared.adapters import AdapterError, check_finite, slot_name, write_adapter
+from shared.digest import sha256_file
+from shared.wire.jobs import (
+    EvaluateJob,
+    EvaluateResult,
+    Fingerprint,
+    InitJob,
+    InitResult,
+    Job,
+    PrepareJob,
+    PrepareResult,
+    Result,
+    TrainJob,
+    TrainMetrics,
+    TrainResult,
+)
+from shared.wire.leases import FailureKind, Phase, Progress
+
+
+class Worker:
+    """Does jobs, one at a time, and keeps the base model and the tokenised data between them."""
+
+    def __init__(self) -> None:
+        transformers_logging.disable_progress_bar()
+        self.longest_row_tokens = 0
+        self.models = Models()
+        self.data = DataCache()
+        self._tokenizers: dict[object, Any] = {}
+
+    def run(self, work: Work, report: Reporter) -> Result:
+        """Do the job, leave its files in ``work.folder``, the result last. Raises TaskFailed, and what went wrong."""
+        self.longest_row_tokens = 0
+        memory.reset_peak()
+        if work.compute.threads is not None:
+            torch.set_num_threads(work.compute.threads)
+        work.folder.mkdir(parents=True, exist_ok=True)
+        result = _Job(self, work, Throttle(report)).result()
+        text = result.model_dump_json()
+        write_whole(work.folder / RESULT_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+        return result
+
+    def tokenizer(self, folder: Path, *, remote_code: bool) -> Any:
+        """The tokenizer in *folder*, loaded once for these files. Raises TaskFailed (base-model)."""
+        stats = {path.name: path.stat() for path in folder.iterdir() if path.is_file()}
+        files = frozenset((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats.items())
+        key = (folder, remote_code, files)
+        if key not in self._tokenizers:
+            self._tokenizers = {key: load_tokenizer(folder, remote_code=remote_code)}
+        return self._tokenizers[key]
+
+
+class _Job:
+    """One job: what all four begin with, then one method each."""
+
+    def __init__(self, worker: Worker, work: Work, report: Reporter) -> None:
+        self._worker = worker
+        self._work = work
+        self._report = report
+        job: Job = work.job
+        self._folder = find_folder(
+            job.base,
+            work.model_path,
+            refresh=isinstance(job, PrepareJob),
+            remote_code=work.remote_code,
+            report=report,
+        )
+        self._tokenizer = worker.tokenizer(self._folder, remote_code=work.remote_code)
+        self._fingerprint: Fingerprint = fingerprint(
+            self._folder, self._tokenizer, Digests(work.cache / "digests.json")
+        )
+        if not isinstance(job, PrepareJob):
+            check_same(self._fingerprint, job.fingerprint)
+
+    def result(self) -> Result:
+        job = self._work.job
+        if isinstance(job, PrepareJob):
+            return self._prepare(job)
+        if isinstance(job, InitJob):
+            return self._init(job)
+        if isinstance(job, TrainJob):
+            return self._train(job)
+        return self._evaluate(job)
+
+    def _prepare(self, job: PrepareJob) -> PrepareResult:
+        data = self._prepared(job)
+        return PrepareResult(
+            fingerprint=self._fingerprint,
+            n_train=len(data.train),
+            n_held_out=len(data.held_out),
+            dropped=data.dropped,
+        )
+
+    def _init(self, job: InitJob) -> InitResult:
+        with self._base() as base, base.lend(job.lora, seed=job.seed) as lent:
+            return InitResult(adapter=self._write(ADAPTER_FILE, lent.tensors()))
+
+    def _train(self, job: TrainJob) -> TrainResult:
+        work = self._work
+        data = self._prepared(job)
+        drawn = {"seed": job.seed, "round_number": job.round, "client_number": job.client_number}
+        chosen = rows_of_round(len(data.train), job.steps * job.batch_size, **drawn)
+        self._worker.longest_row_tokens = int(data.train.lengths[chosen].max())
+        seed = seed_of_round(**drawn)
+        algorithm = algorithms.find(job.algorithm)
+        assert work.adapter is not None
+        with (
+            self._base() as base,
+            base.lend(job.lora, seed=seed) as lent,
+            tempfile.TemporaryDirectory(dir=work.folder, prefix="trainer-") as folder,
+        ):
+            load_adapter(lent, work.adapter)
+            start = lent.tensors()
+            broadcast = read_slots(work.broadcast, algorithm.server.broadcast, lent) if work.broadcast else {}
+            trainer = sft_trainer(
+                lent,
+                [data.train.example(index) for index in chosen],
+                self._tokenizer,
+                folder=folder,
+                batch_size=job.batch_size,
+                micro_batch=work.micro_batch,
+                learning_rate=job.learning_rate,
+                seed=seed,
+                half=base.half,
+            )
+            client = algorithm.client(algorithm.params.model_validate(job.algorithm_params), broadcast)
+            trainer.follow(client, lent.adapter, lambda course: self._stepped(course, job.steps))
+            self._report(Progress(phase=Phase.TRAINING, total=job.steps))
+            trainer.train()
+            extras = {
+                slot_name(slot, name): tensor.detach().float().cpu()
+                for slot, tensors in trainer.extras().items()
+                for name, tensor in tensors.items()
+            }
+            delta = {name: value - start[name] for name, value in lent.tensors().items()}
+        return TrainResult(
+            delta=self._write(DELTA_FILE, delta),
+            extras=self._write(EXTRAS_FILE, extras) if extras else None,
+            metrics=_metrics(trainer.course, work.report_losses),
+        )
+
+    def _stepped(self, course: Course, steps: int) -> None:
+        loss = course.losses[-1] if self._work.report_losses else None
+        done, pace = len(course.losses), course.tokens_per_s
+        self._report(Progress(phase=Phase.TRAINING, done=done, total=steps, loss=loss, tokens_per_s=pace))
+
+    def _evaluate(self, job: EvaluateJob) -> EvaluateResult:
+        work = self._work
+        if not work.report_losses:
+            raise TaskFailed(FailureKind.REFUSED_BY_POLICY, "this agent reports no losses (policy.report_losses)")
+        rows = self._prepared(job).held_out
+        if len(rows) == 0:
+            raise TaskFailed(FailureKind.DATA, f"no rows of {job.data.name} are held out for evaluation")
+        self._worker.longest_row_tokens = int(rows.lengths.max())
+        assert work.adapter is not None
+        with self._base() as base, base.lend(job.lora, seed=0) as lent:
+            load_adapter(lent, work.adapter)
+            loss, n_tokens = held_out_loss(
+                lent.model,
+                rows,
+                micro_batch=work.micro_batch,
+                half=base.half,
+                report=lambda done: self._report(Progress(phase=Phase.EVALUATING, done=done, total=len(rows))),
+            )
+        if not math.isfinite(loss):
+            raise TaskFailed(FailureKind.CRASH, f"the held-out loss of the global adapter is {loss}")
+        return EvaluateResult(loss=loss, n_rows=len(rows), n_tokens=n_tokens)
+
+    def _prepared(self, job: PrepareJob | TrainJob | EvaluateJob) -> Prepared:
+        source = self._work.data
+        if source is None:
+            message = f"there is no data named {job.data.name} here: add a table [data.{job.data.name}] to agent.toml"
+            raise TaskFailed(FailureKind.DATA, message)
+        return self._worker.data.prepare(
+            source,
+            job.data.template,
+            job.max_length,
+            self._tokenizer,
+            self._fingerprint,
+            self._work.cache,
+            self._report,
+        )
+
+    def _base(self) -> Any:
+        compute = self._work.compute
+        device = choose_device(compute)
+        self._report(Progress(phase=Phase.LOADING_MODEL))
+        return self._worker.models.base(
+            self._folder,
+            self._fingerprint,
+            device,
+            choose_dtype(compute, device),
+            remote_code=self._work.remote_code,
+        )
+
+    def _write(self, name: str, tensors: Mapping[str, Tensor]) -> str:
+        """Write a canonical file and return its digest. Raises TaskFailed (crash) where a tensor is not finite."""
+        arrays = {key: tensor.numpy() for key, tensor in tensors.items()}
+        try:
+            for key, values in arrays.items():
+                check_finite(key, values)
+        except AdapterError as error:
+            message = f"training diverged, {error}: the learning rate may be too high"
+            raise TaskFailed(FailureKind.CRASH, message) from error
+        path = self._work.folder / name
+        write_whole(path, lambda temporary: write_adapter(temporary, arrays))
+        return sha256_file(path)
+
+
+def _metrics(course: Course, report_losses: bool) -> TrainMetrics:
+    losses = course.losses if report_losses else []
+    return TrainMetrics(
+        steps=course.steps,
+        loss_first=losses[0] if losses else None,
+        loss_last=losses[-1] if losses else None,
+        loss_mean=math.fsum(losses) / len(losses) if losses else None,
+        tokens=course.tokens,
+        seconds=course.seconds,
+        tokens_per_s=course.tokens_per_s,
+        peak_memory_bytes=memory.peak_bytes(),
+    )

@@ -1,0 +1,347 @@
+"""A tiny model, its tokenizers, jobs for it, and two ways to do them: in this process and in a real child."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agent.child import ADAPTER_FILE, ANSWER, Failed, Report, Work
+from agent.settings import ComputeSettings, DataSource
+from agent.train.__main__ import guard_environment
+
+guard_environment()  # before torch and the hub's client, as in the child
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("trl")
+
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers  # noqa: E402
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast  # noqa: E402
+
+from agent.train.worker import Worker  # noqa: E402
+from shared.adapters import AdapterFile, write_adapter  # noqa: E402
+from shared.campaign import BaseSection, DataSection, LoraSection  # noqa: E402
+from shared.digest import sha256_file  # noqa: E402
+from shared.wire.jobs import (  # noqa: E402
+    EvaluateJob,
+    Fingerprint,
+    InitJob,
+    PrepareJob,
+    TrainJob,
+)
+
+torch.set_num_threads(1)
+
+CHAT_TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+_NOUNS = ["water", "fever", "market", "river", "heart", "bread", "winter", "number", "school", "engine"]
+_VERBS = ["rises", "falls", "turns", "stays", "breaks", "grows", "melts", "waits"]
+ROWS = [
+    {
+        "instruction": f"What does the {noun} do {'now' if i % 2 else 'at night'}?",
+        "input": f"Think of the {verb[:-1]} number {i}." if i % 3 == 0 else "",
+        "output": f"the {noun} {verb} and the {_NOUNS[(i * 7) % 10]} {_VERBS[(i * 3) % 8]} {'again ' * (i % 5)}slowly",
+    }
+    for i, (noun, verb) in enumerate((n, v) for n in _NOUNS for v in _VERBS)
+]
+_CORPUS = [" ".join(row.values()) for row in ROWS]
+
+
+def byte_level_bpe() -> Any:
+    """As in GPT-2, SmolLM, Qwen: bytes, no special token before a text, a chat template."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    tokenizer.train_from_iterator(
+        _CORPUS, trainers.BpeTrainer(vocab_size=320, special_tokens=special, initial_alphabet=alphabet)
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        chat_template=CHAT_TEMPLATE,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def sentencepiece_style() -> Any:
+    """As in Llama 2: a space before every text, byte fallback, a special token before a text, no chat template."""
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    fallback = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    tokenizer.decoder = decoders.Sequence(fallback)
+    special = ["<unk>", "<s>", "</s>"] + [f"<0x{byte:02X}>" for byte in range(256)]
+    words = [word for text in _CORPUS for word in text.split()]
+    tokenizer.train_from_iterator(words, trainers.BpeTrainer(vocab_size=420, special_tokens=special[:3]))
+    known = json.loads(tokenizer.to_str())
+    vocabulary: dict[str, int] = known["model"]["vocab"]
+    for token in special[3:]:
+        vocabulary[token] = len(vocabulary)
+    tokenizer = Tokenizer.from_str(json.dumps(known))
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def wordpiece() -> Any:
+    """As in BERT: whole words first, and special tokens on both sides of a text."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece(cleanup=False)
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    tokenizer.train_from_iterator(_CORPUS, trainers.WordPieceTrainer(vocab_size=300, special_tokens=special))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        cls_token="[CLS]",
+        eos_token="[SEP]",
+        unk_token="[UNK]",
+        pad_token="[PAD]",
+        chat_template="{% for m in messages %}{{ m['role'] }} : {{ m['content'] }} {% endfor %}"
+        "{% if add_generation_prompt %}assistant : {% endif %}",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+TOKENIZERS: dict[str, Callable[[], Any]] = {
+    "byte-level": byte_level_bpe,
+    "sentencepiece": sentencepiece_style,
+    "wordpiece": wordpiece,
+}
+
+
+@pytest.fixture(scope="session", params=list(TOKENIZERS))
+def tokenizer(request: pytest.FixtureRequest) -> Any:
+    return TOKENIZERS[request.param]()
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama of two layers with random weights, as safetensors."""
+    folder = tmp_path_factory.mktemp("model")
+    tokenizer = byte_level_bpe()
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        initializer_range=0.1,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def data_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_rows(tmp_path_factory.mktemp("data") / "rows.jsonl", ROWS)
+
+
+LORA = LoraSection(rank=4, alpha=8, dropout=0.1)
+NOBODY = Fingerprint(weights="0" * 64, config="0" * 64, tokenizer="0" * 64, template="0" * 64)
+
+
+@dataclass
+class Lab:
+    """Makes jobs for the tiny model and does them in this process."""
+
+    model: Path
+    data: Path
+    folder: Path
+    worker: Worker
+    fingerprint: Fingerprint = NOBODY
+
+    def __post_init__(self) -> None:
+        self._base = {
+            "campaign_id": "c1",
+            "campaign_name": "test",
+            "training_kind": "sft",
+            "base": BaseSection(model="tiny/llama"),
+        }
+        self._count = 0
+
+    def source(self, **changes: Any) -> DataSource:
+        columns = {"prompt": "instruction", "input": "input", "completion": "output"}
+        return DataSource(**({"path": self.data, "held_out": 0.2} | columns | changes))
+
+    def work(self, job: Any, **changes: Any) -> Work:
+        self._count += 1
+        defaults = {
+            "folder": self.folder / f"task-{self._count}",
+            "cache": self.folder / "cache",
+            "model_path": self.model,
+            "data": self.source(),
+            "adapter": None,
+            "broadcast": None,
+            "compute": ComputeSettings(device="cpu", threads=1),
+            "micro_batch": 4,
+            "remote_code": False,
+            "report_losses": True,
+        }
+        return Work(job=job, **(defaults | changes))
+
+    def prepare_job(self, **changes: Any) -> PrepareJob:
+        fields = {"lora": LORA, "algorithm": "fedavg", "max_length": 96, "steps": 3, "epochs": None, "rounds": 2}
+        return PrepareJob(**(self._base | fields | {"data": DataSection(name="d")} | changes))
+
+    def init_job(self, **changes: Any) -> InitJob:
+        return InitJob(**(self._base | {"fingerprint": self.fingerprint, "lora": LORA, "seed": 7} | changes))
+
+    def train_job(self, adapter: Path, **changes: Any) -> TrainJob:
+        fields = {
+            "fingerprint": self.fingerprint,
+            "lora": LORA,
+            "data": DataSection(name="d"),
+            "algorithm": "fedavg",
+            "algorithm_params": {},
+            "round": 1,
+            "client_number": 0,
+            "seed": 7,
+            "steps": 3,
+            "batch_size": 4,
+            "max_length": 96,
+            "learning_rate": 1e-3,
+            "adapter": {"sha256": sha256_file(adapter), "n_bytes": adapter.stat().st_size},
+        }
+        return TrainJob(**(self._base | fields | changes))
+
+    def evaluate_job(self, adapter: Path, **changes: Any) -> EvaluateJob:
+        fields = {
+            "fingerprint": self.fingerprint,
+            "lora": LORA,
+            "data": DataSection(name="d"),
+            "round": 1,
+            "max_length": 96,
+            "adapter": {"sha256": sha256_file(adapter), "n_bytes": adapter.stat().st_size},
+        }
+        return EvaluateJob(**(self._base | fields | changes))
+
+    def run(self, work: Work) -> Any:
+        """Do it here; raises what the worker raises."""
+        self.reports: list[Any] = []
+        return self.worker.run(work, self.reports.append)
+
+    def adapter_0(self, lora: LoraSection = LORA, seed: int = 7) -> Path:
+        """The adapter of an init job, with B drawn at random too: with B = 0 half of the gradients are zero."""
+        work = self.work(self.init_job(lora=lora, seed=seed))
+        self.run(work)
+        generator = np.random.default_rng(seed)
+        tensors = read(work.folder / ADAPTER_FILE)
+        for name, values in tensors.items():
+            if "lora_B" in name:
+                tensors[name] = generator.normal(0, 0.05, values.shape).astype(np.float32)
+        path = work.folder / "started.safetensors"
+        write_adapter(path, tensors)
+        return path
+
+
+def read(path: Path) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
+    """All tensors of an adapter file, copied."""
+    with AdapterFile(path) as file:
+        return {name: file.read(name).copy() for name in file.tensors}
+
+
+@pytest.fixture
+def new_lab(model_folder: Path, data_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Lab]:
+    def make(worker: Worker | None = None) -> Lab:
+        return Lab(model_folder, data_file, tmp_path_factory.mktemp("lab"), worker or Worker())
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def _shared_lab(model_folder: Path, data_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    made = Lab(model_folder, data_file, tmp_path_factory.mktemp("lab"), Worker())
+    made.fingerprint = made.run(made.work(made.prepare_job())).fingerprint
+    return made
+
+
+@pytest.fixture
+def lab(_shared_lab: Lab) -> Lab:
+    """A lab whose worker is warm, shared by the tests; its fingerprint is the tiny model's."""
+    return _shared_lab
+
+
+class Child:
+    """A real child process."""
+
+    def __init__(self, command: list[str], environment: dict[str, str], log: Path) -> None:
+        self.log = log
+        with log.open("wb") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, *command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+            )
+
+    def send(self, work: Work) -> tuple[Any, list[Report]]:
+        """Let it do *work*; its final answer and the reports before."""
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.write(work.model_dump_json().encode() + b"\n")
+        self.process.stdin.flush()
+        reports: list[Report] = []
+        while True:
+            answer = ANSWER.validate_json(self.process.stdout.readline())
+            if not isinstance(answer, Report):
+                return answer, reports
+            reports.append(answer)
+
+    def result(self, work: Work) -> Any:
+        answer, _ = self.send(work)
+        assert not isinstance(answer, Failed), answer.failure
+        return answer.result
+
+    def close(self) -> int:
+        """End its input and wait for it."""
+        if self.process.stdin and not self.process.stdin.closed:
+            self.process.stdin.close()
+        status = self.process.wait(30)
+        if self.process.stdout:
+            self.process.stdout.close()
+        return status
+
+
+@pytest.fixture
+def start_child(tmp_path: Path) -> Iterator[Callable[..., Child]]:
+    children: list[Child] = []
+
+    def start(*command: str, **environment: str) -> Child:
+        log = tmp_path / f"child-{len(children)}.log"
+        children.append(Child(list(command) or ["-m", "agent.train"], environment, log))
+        return children[-1]
+
+    yield start
+    for child in children:
+        child.process.kill()
+        child.close()

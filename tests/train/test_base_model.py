@@ -1,0 +1,248 @@
+"""Where the base model comes from, what it must be, and its fingerprint."""
+
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+from agent.child import Failed
+from agent.errors import TaskFailed
+from agent.train.source import Digests
+from shared.campaign import BaseSection, LoraSection
+from shared.wire.leases import FailureKind, Phase
+from tests.train.conftest import Lab
+
+pytestmark = pytest.mark.train
+
+
+@pytest.fixture
+def copy(model_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(model_folder, tmp_path / "copy"))
+
+
+def fingerprint(lab: Lab, folder: Path) -> Any:
+    return lab.run(lab.work(lab.prepare_job(), model_path=folder)).fingerprint
+
+
+def failure(lab: Lab, job: Any = None, **changes: Any) -> str:
+    with pytest.raises(TaskFailed) as caught:
+        lab.run(lab.work(job or lab.prepare_job(), **changes))
+    assert caught.value.failure.kind == FailureKind.BASE_MODEL
+    return caught.value.failure.message
+
+
+def edit(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_prepare_counts_rows_without_loading_the_weights(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", never)
+    result = lab.run(lab.work(lab.prepare_job()))
+    assert result.n_train + result.n_held_out == 80
+    assert result.n_held_out > 5
+    assert result.dropped == 0
+
+
+def test_copies_of_a_model_have_one_fingerprint(lab: Lab, copy: Path) -> None:
+    edit(copy / "config.json", transformers_version="4.1.0", dtype="bfloat16", _name_or_path="elsewhere")
+    edit(copy / "tokenizer_config.json", name_or_path="elsewhere")
+    assert fingerprint(lab, copy) == lab.fingerprint
+
+
+def test_each_part_of_a_model_has_its_own_digest(lab: Lab, copy: Path) -> None:
+    tensors = load_file(copy / "model.safetensors")
+    tensors["model.norm.weight"][0] += 1
+    save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
+    assert fingerprint(lab, copy).differences(lab.fingerprint) == ["weights"]
+    edit(copy / "config.json", rms_norm_eps=1e-3)
+    assert fingerprint(lab, copy).differences(lab.fingerprint) == ["weights", "config"]
+    template = copy / "chat_template.jinja"
+    template.write_text(template.read_text() + " ")
+    assert fingerprint(lab, copy).differences(lab.fingerprint) == ["weights", "config", "template"]
+
+
+def test_another_base_model_is_a_fingerprint_failure_that_names_the_parts(lab: Lab) -> None:
+    other = lab.fingerprint.model_copy(update={"weights": "f" * 64, "tokenizer": "e" * 64})
+    with pytest.raises(TaskFailed) as caught:
+        lab.run(lab.work(lab.init_job(fingerprint=other)))
+    assert caught.value.failure.kind == FailureKind.FINGERPRINT
+    assert "weights, tokenizer" in caught.value.failure.message
+
+
+def test_digests_are_remembered_until_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "weights"
+    path.write_bytes(b"one")
+    first = Digests(tmp_path / "digests.json").of(path)
+    with monkeypatch.context() as patch:
+        patch.setattr("agent.train.source.sha256_file", lambda _: pytest.fail("hashed again"))
+        assert Digests(tmp_path / "digests.json").of(path) == first
+    path.write_bytes(b"three")
+    assert Digests(tmp_path / "digests.json").of(path) != first
+
+
+def test_sharded_weights_are_read_by_their_index(lab: Lab, copy: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(copy, dtype=torch.float32)
+    (copy / "model.safetensors").unlink()
+    model.save_pretrained(copy, max_shard_size="100KB")
+    shards = sorted(copy.glob("model-*.safetensors"))
+    assert len(shards) > 1
+    assert fingerprint(lab, copy).differences(lab.fingerprint) == ["weights"]
+    shards[0].unlink()
+    assert f"weight files are missing, {shards[0].name}" in failure(lab, model_path=copy)
+
+
+def test_a_missing_folder_says_where_to_correct_it(lab: Lab, tmp_path: Path) -> None:
+    assert "[models]" in failure(lab, model_path=tmp_path / "gone")
+    assert "config.json" in failure(lab, model_path=tmp_path)
+
+
+def test_a_folder_with_bin_weights_only_is_refused(lab: Lab, copy: Path) -> None:
+    (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
+    message = failure(lab, model_path=copy)
+    assert ".bin" in message
+    assert "safetensors" in message
+
+
+def test_weights_that_lack_tensors_are_refused_not_drawn_at_random(lab: Lab, copy: Path) -> None:
+    tensors = load_file(copy / "model.safetensors")
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
+    job = lab.init_job(fingerprint=fingerprint(lab, copy))
+    assert "model.layers.1.mlp.up_proj.weight" in failure(lab, job, model_path=copy)
+
+
+def test_spoilt_weights_are_a_base_model_failure(lab: Lab, copy: Path) -> None:
+    weights = copy / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    job = lab.init_job(fingerprint=fingerprint(lab, copy))
+    assert "cannot be loaded" in failure(lab, job, model_path=copy)
+
+
+def test_remote_code_stays_unrun(lab: Lab, copy: Path) -> None:
+    marker = copy / "ran"
+    (copy / "modeling.py").write_text(f"open({str(marker)!r}, 'w')\n")
+    edit(copy / "config.json", model_type="own", auto_map={"AutoModelForCausalLM": "modeling.Own"})
+    job = lab.init_job(fingerprint=fingerprint(lab, copy))
+    failure(lab, job, model_path=copy)
+    assert not marker.exists()
+
+
+def test_unknown_target_modules_are_said_with_those_that_exist(lab: Lab) -> None:
+    lora = LoraSection(target_modules=["q_proj", "query", "mlp"])
+    message = failure(lab, lab.init_job(lora=lora))
+    assert "no linear module query, mlp" in message
+    assert "down_proj, gate_proj, k_proj" in message
+    assert "lm_head" not in message
+
+
+def test_float16_without_a_gpu_is_refused(lab: Lab) -> None:
+    compute = lab.work(lab.init_job()).compute.model_copy(update={"dtype": "float16"})
+    assert "float16" in failure(lab, lab.init_job(), compute=compute)
+
+
+COMMIT = "a" * 40
+
+
+class Hub(BaseHTTPRequestHandler):
+    """As much of the hub as a download asks for."""
+
+    folder: ClassVar[Path]
+    asked: ClassVar[list[str]]
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        self.asked.append(path)
+        files = sorted(file for file in self.folder.iterdir() if file.is_file())
+        if path == "/api/models/tiny/gated/revision/main":
+            self._answer(b"{}", 403, {"X-Error-Code": "GatedRepo"})
+        elif path == "/api/models/tiny/llama/revision/main":
+            siblings = [{"rfilename": file.name} for file in files]
+            self._json({"id": "tiny/llama", "sha": COMMIT, "siblings": siblings})
+        elif path == f"/api/models/tiny/llama/tree/{COMMIT}":
+            self._json(
+                [{"type": "file", "path": file.name, "size": file.stat().st_size, "oid": "0" * 40} for file in files]
+            )
+        elif path.startswith(f"/tiny/llama/resolve/{COMMIT}/"):
+            file = self.folder / path.rpartition("/")[2]
+            headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{file.name}"'}
+            self._answer(file.read_bytes(), 200, headers)
+        elif path.startswith("/api/models/tiny/llama/revision/"):
+            self._answer(b"{}", 404, {"X-Error-Code": "RevisionNotFound"})
+        else:
+            self._answer(b"{}", 404, {"X-Error-Code": "RepoNotFound"})
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def _json(self, value: Any) -> None:
+        self._answer(json.dumps(value).encode(), 200, {"Content-Type": "application/json"})
+
+    def _answer(self, body: bytes, status: int, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in (headers | {"Content-Length": str(len(body))}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        return
+
+
+@pytest.fixture
+def hub(copy: Path) -> Iterator[str]:
+    (copy / "pytorch_model.bin").write_bytes(b"never fetched")
+    (copy / "modeling.py").write_text("never fetched")
+    Hub.folder, Hub.asked = copy, []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_a_model_is_fetched_from_the_hub_and_every_refusal_says_what_to_do(
+    lab: Lab, hub: str, start_child: Any, tmp_path: Path
+) -> None:
+    child = start_child(HF_ENDPOINT=hub, HF_HOME=str(tmp_path / "home"), HF_HUB_OFFLINE="0", HF_TOKEN="")
+
+    def refused(model: str, revision: str | None = None) -> str:
+        job = lab.prepare_job(base=BaseSection(model=model, revision=revision))
+        answer, _ = child.send(lab.work(job, model_path=None))
+        assert isinstance(answer, Failed)
+        assert answer.failure.kind == FailureKind.BASE_MODEL
+        return answer.failure.message
+
+    answer, reports = child.send(lab.work(lab.prepare_job(), model_path=None))
+    assert answer.result.fingerprint == lab.fingerprint
+    fetching = [report.progress for report in reports if report.progress.phase == Phase.FETCHING_MODEL]
+    assert fetching[-1].done == fetching[-1].total > 100_000
+    fetched = {path.name for path in (tmp_path / "home").rglob("snapshots/*/*")}
+    assert "model.safetensors" in fetched
+    assert not fetched & {"pytorch_model.bin", "modeling.py"}
+    asked = len(Hub.asked)
+    child.result(lab.work(lab.init_job(base=BaseSection(model="tiny/llama")), model_path=None))
+    assert len(Hub.asked) == asked  # only prepare asks the hub again
+    assert "HF_TOKEN" in refused("tiny/gated")
+    assert "correct its name" in refused("tiny/absent")
+    assert "no revision gone" in refused("tiny/llama", "gone")
+    assert "neither a hub id" in refused("no such/model/at all")
+    assert child.close() == 0
+
+
+def test_an_unreachable_hub_says_what_to_do(lab: Lab) -> None:
+    message = failure(lab, lab.prepare_job(base=BaseSection(model="tiny/unknown")), model_path=None)
+    assert "check the network" in message
+    assert "[models]" in message

@@ -1,0 +1,228 @@
+"""The child as its parent sees it: a process that speaks lines."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub.constants
+import pytest
+import torch
+
+from agent.child import (
+    ANSWER,
+    DELTA_FILE,
+    OUT_OF_MEMORY_EXIT,
+    RESULT_FILE,
+    Done,
+    Failed,
+    Message,
+    OutOfMemory,
+)
+from agent.errors import TaskFailed
+from agent.train import memory
+from agent.train.__main__ import GUARDS, choose_gpu, serve
+from shared.campaign import DataSection, LoraSection
+from shared.digest import sha256_file
+from shared.wire.leases import FailureKind, Phase, Progress
+from tests.train.conftest import Lab
+
+pytestmark = pytest.mark.train
+
+NOISY = """
+import os, subprocess, sys
+from agent.train import __main__ as child
+
+opener = child.open_worker
+
+def noisy(work):
+    worker = opener(work)
+    run = worker.run
+    def loud(work, report):
+        print("noise of a library")
+        os.write(1, b'{"type": "done"}\\n')
+        subprocess.run(["echo", "noise of a program"], check=True)
+        assert sys.stdin.readline() == ""
+        import huggingface_hub.constants as hub
+        assert hub.HF_HUB_DISABLE_TELEMETRY and os.environ["DO_NOT_TRACK"] == "1"
+        return run(work, report)
+    worker.run = loud
+    return worker
+
+child.serve.__defaults__ = (noisy,)
+child.main()
+"""
+
+
+def test_a_warm_child_gives_what_a_cold_one_gives_bit_for_bit(lab: Lab, start_child: Any) -> None:
+    """Prepare, init, train, evaluate in one noisy process; then the second round again in a new one."""
+    warm = start_child("-c", NOISY)
+    prepared = warm.result(lab.work(lab.prepare_job()))
+    assert prepared.fingerprint == lab.fingerprint
+    init = lab.work(lab.init_job())
+    warm.result(init)
+    adapter = init.folder / "adapter.safetensors"
+    other = LoraSection(rank=2, alpha=4, dropout=0.5, target_modules=["q_proj", "down_proj"])
+    other_init = lab.work(lab.init_job(lora=other, seed=9))
+    warm.result(other_init)
+    other_adapter = other_init.folder / "adapter.safetensors"
+
+    answer, reports = warm.send(lab.work(lab.train_job(adapter, round=1), adapter=adapter))
+    assert isinstance(answer, Done)
+    phases = [report.progress.phase for report in reports]
+    assert phases[0] == Phase.LOADING_MODEL
+    assert phases[-1] == Phase.TRAINING
+    warm.result(lab.work(lab.evaluate_job(adapter), adapter=adapter))
+    job = lab.train_job(other_adapter, lora=other, data=DataSection(name="d", template="vicuna"), max_length=200)
+    warm.result(lab.work(job, adapter=other_adapter))
+    second = lab.work(lab.train_job(adapter, round=2), adapter=adapter)
+    warm_result = warm.result(second)
+    warm_loss = warm.result(lab.work(lab.evaluate_job(adapter), adapter=adapter))
+    assert warm.close() == 0
+    log = warm.log.read_text()
+    assert log.count("base model loaded") == 1
+    assert log.count("noise of a library") == log.count("noise of a program") == 8
+
+    cold = start_child()
+    again = lab.work(lab.train_job(adapter, round=2), adapter=adapter)
+    cold_result = cold.result(again)
+    assert cold_result.delta == warm_result.delta == sha256_file(second.folder / DELTA_FILE)
+    assert cold_result.metrics.loss_mean == warm_result.metrics.loss_mean
+    assert cold.result(lab.work(lab.evaluate_job(adapter), adapter=adapter)) == warm_loss
+    assert json.loads((again.folder / RESULT_FILE).read_text())["delta"] == cold_result.delta
+
+    failed, _ = cold.send(lab.work(lab.prepare_job(), data=None))
+    assert isinstance(failed, Failed)
+    assert failed.failure.kind == FailureKind.DATA
+    cold.process.stdin.write(b'{"job": "SECRET"}\n')
+    cold.process.stdin.flush()
+    odd = ANSWER.validate_json(cold.process.stdout.readline())
+    assert isinstance(odd, Failed)
+    assert "SECRET" not in odd.failure.message
+    cold.result(lab.work(lab.prepare_job()))  # lives on
+    cold.process.stdout.close()  # a parent that died: nobody reads the answer
+    cold.process.stdin.write(lab.work(lab.prepare_job()).model_dump_json().encode() + b"\n")
+    cold.process.stdin.flush()
+    assert cold.process.wait(30) == 0
+
+
+def test_the_end_of_input_ends_an_idle_child_before_it_imports_anything(start_child: Any) -> None:
+    child = start_child()
+    assert child.close() == 0
+    assert child.log.read_text() == ""
+
+
+def test_telemetry_is_off_and_kernels_are_not_fetched() -> None:
+    assert {name: os.environ[name] for name in GUARDS} == GUARDS
+    assert huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY
+    from transformers.integrations import hub_kernels
+
+    assert not hub_kernels._kernels_enabled
+
+
+class Failing:
+    """A worker in which every job ends with *error*."""
+
+    longest_row_tokens = 123
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def run(self, work: Any, report: Any) -> Any:
+        report(Progress(phase=Phase.TRAINING))
+        raise self._error
+
+
+def answers(lab: Lab, error: Exception) -> tuple[int, list[Message]]:
+    lines = [lab.work(lab.prepare_job()).model_dump_json().encode()] * 2
+    sent: list[Message] = []
+    return serve(lines, sent.append, lambda _: Failing(error)), sent
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory."),
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: 9 bytes"),
+    ],
+)
+def test_out_of_memory_is_answered_with_the_facts_and_ends_the_child(lab: Lab, error: Exception) -> None:
+    status, sent = answers(lab, error)
+    assert status == OUT_OF_MEMORY_EXIT
+    assert len(sent) == 2
+    last = sent[-1]
+    assert isinstance(last, OutOfMemory)
+    assert last.longest_row_tokens == 123
+    assert last.peak_bytes > 50 << 20
+
+
+def test_torchs_own_cpu_allocator_is_recognised() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 60, dtype=torch.uint8)
+    assert memory.is_exhausted(caught.value)
+    assert not memory.is_exhausted(RuntimeError("shapes do not match"))
+
+
+def test_other_errors_are_answered_and_the_child_lives_on(lab: Lab) -> None:
+    status, sent = answers(lab, ZeroDivisionError("division by zero"))
+    assert status == 0
+    failures = [message.failure for message in sent if isinstance(message, Failed)]
+    assert [f.kind for f in failures] == [FailureKind.CRASH] * 2
+    assert failures[0].message == "ZeroDivisionError: division by zero"
+    _, sent = answers(lab, TaskFailed(FailureKind.DATA, "line 3 is wrong"))
+    assert isinstance(sent[-1], Failed)
+    assert sent[-1].failure.kind == FailureKind.DATA
+
+
+@pytest.mark.parametrize(
+    ("device", "before", "after"),
+    [
+        ("auto", None, "0"),
+        ("cuda:1", None, "1"),
+        ("cuda:1", "4,6", "6"),
+        ("cuda", "GPU-ab", "GPU-ab"),
+        ("cuda:3", "4,6", ""),
+        ("auto", "", ""),
+        ("cpu", None, None),
+    ],
+)
+def test_one_gpu_is_shown(device: str, before: str | None, after: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if before is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", before)
+    else:
+        monkeypatch.setattr(os, "environ", dict(os.environ))
+    choose_gpu(device)
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == after
+
+
+def test_a_child_that_runs_out_of_memory_exits_with_the_agreed_status(lab: Lab, start_child: Any) -> None:
+    code = (
+        "from agent.train import __main__ as child\n"
+        "class Greedy:\n"
+        "    longest_row_tokens = 5\n"
+        "    def run(self, work, report):\n"
+        "        raise MemoryError\n"
+        "child.serve.__defaults__ = (lambda _: Greedy(),)\n"
+        "child.main()\n"
+    )
+    child = start_child("-c", code)
+    answer, _ = child.send(lab.work(lab.prepare_job()))
+    assert isinstance(answer, OutOfMemory)
+    assert child.process.wait(30) == OUT_OF_MEMORY_EXIT
+
+
+def test_results_are_written_last_and_whole(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[set[str]] = []
+    replace = Path.replace
+
+    def watch(self: Path, target: Any) -> Any:
+        if Path(target).name == RESULT_FILE:
+            seen.append({path.name for path in self.parent.iterdir() if not path.name.startswith(".")})
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", watch)
+    adapter = lab.adapter_0()
+    lab.run(lab.work(lab.train_job(adapter, steps=1), adapter=adapter))
+    assert {DELTA_FILE} in seen

@@ -1,0 +1,99 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.errors import TaskFailed
+from agent.settings import DataSource
+from agent.train.rows import read_rows
+from agent.train.templates import Row
+from shared.wire.leases import FailureKind
+
+pytestmark = pytest.mark.train
+
+GOOD = '{"prompt": "p", "completion": "c"}\n'
+
+
+def refusal(path: Path, **columns: Any) -> str:
+    with pytest.raises(TaskFailed) as caught:
+        read_rows(path, DataSource(path=path, **columns))
+    assert caught.value.failure.kind == FailureKind.DATA
+    return caught.value.failure.message
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.jsonl", '{"q": "one", "more": "two", "a": "three"}\n\n{"q": "four", "a": "five"}\n'),
+        ("a.json", '[{"q": "one", "more": "two", "a": "three"}, {"q": "four", "more": null, "a": "five"}]'),
+        ("a.csv", "q,more,a\none,two,three\nfour,,five\n"),
+        ("a.CSV", "\ufeffq,more,a\r\none,two,three\r\nfour,,five\r\n"),
+    ],
+)
+def test_every_format_gives_the_same_rows(tmp_path: Path, name: str, text: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(text.encode())
+    rows = read_rows(path, DataSource(path=path, prompt="q", input="more", completion="a"))
+    assert rows == [Row("one", "two", "three"), Row("four", "", "five")]
+
+
+def test_csv_cells_may_hold_lines_and_be_long(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('prompt,completion\n"a\nb","' + "x" * 200_000 + '"\n')
+    assert read_rows(path, DataSource(path=path)) == [Row("a\nb", "", "x" * 200_000)]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.jsonl", "", "no rows"),
+        ("a.json", "", "no rows"),
+        ("a.json", "[]", "no rows"),
+        ("a.csv", "", "no rows"),
+        ("a.csv", "prompt,completion\n", "no rows"),
+        ("a.jsonl", GOOD + "\n" + '{"prompt": "SECRET"\n', "line 3 is not JSON"),
+        ("a.jsonl", GOOD + '["SECRET"]\n', "line 2 is not a JSON object"),
+        ("a.json", '[\n{"prompt": "SECRET",}\n]', "line 2 is not JSON"),
+        ("a.json", '{"prompt": "SECRET"}', "not a list"),
+        ("a.json", '["SECRET"]', "row 1 is not a JSON object"),
+        ("a.jsonl", GOOD + '{"prompt": "SECRET", "answer": "x"}\n', "line 2 has no column 'completion' (completion)"),
+        ("a.jsonl", GOOD + '{"prompt": 3, "completion": "SECRET"}\n', "line 2: the column 'prompt' holds int"),
+        ("a.jsonl", GOOD + '{"prompt": "SECRET", "completion": null}\n', "'completion' holds null"),
+        ("a.csv", "prompt,completion\na,b\nSECRET,b,c\n", "line 3 has 3 cells, the header 2"),
+        ("a.csv", "question,answer\nSECRET,b\n", "it has 'question', 'answer'"),
+        ("a.parquet", "SECRET", "unknown kind of file"),
+    ],
+)
+def test_what_is_wrong_is_said_by_place_and_never_by_content(tmp_path: Path, name: str, text: str, said: str) -> None:
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    message = refusal(path)
+    assert said in message
+    assert name in message
+    assert "SECRET" not in message
+
+
+def test_bytes_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(GOOD.encode() + b'{"prompt": "\xff", "completion": "c"}\n')
+    assert "not UTF-8" in refusal(path)
+
+
+def test_an_input_column_that_no_row_has_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(GOOD)
+    assert "no row has the column 'extra' (input); there are 'prompt', 'completion'" in refusal(path, input="extra")
+
+
+def test_a_missing_file_is_said(tmp_path: Path) -> None:
+    assert "no such file" in refusal(tmp_path / "gone.jsonl")
+
+
+def test_deep_nesting_is_refused_not_crashed_on(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"prompt": ' + "[" * 100_000 + "]" * 100_000 + "}\n")
+    assert "line 1" in refusal(path)
+    path = tmp_path / "b.json"
+    path.write_text(json.dumps([]).join(["[" * 100_000, "]" * 100_000]))
+    assert "not JSON" in refusal(path) or "row 1" in refusal(path)
