@@ -92,7 +92,13 @@ class Supervisor:
 
     async def _start(self) -> Process:
         process = await asyncio.create_subprocess_exec(
-            *self._argv, stdin=PIPE, stdout=PIPE, stderr=PIPE, limit=_LINE_BYTES, env=self._environment
+            *self._argv,
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
+            limit=_LINE_BYTES,
+            env=self._environment,
+            start_new_session=True,  # Ctrl-C is for the parent, which ends the child in good order
         )
         assert process.stderr is not None
         self._process = process

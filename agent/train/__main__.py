@@ -9,7 +9,8 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from queue import SimpleQueue
 from typing import BinaryIO, Protocol
 
 from pydantic import ValidationError
@@ -65,8 +66,7 @@ def take_streams() -> tuple[BinaryIO, BinaryIO]:
 
 
 def sender(answers: BinaryIO) -> Callable[[Message], None]:
-    """A function that writes one message a line. Where nobody reads any more the process ends at once: its parent is
-    gone, and the next one's child may already be at work in the same folder."""
+    """A function that writes one message a line, and ends the process where nobody reads any more."""
     lock = threading.Lock()  # downloads report from their own threads
 
     def send(message: Message) -> None:
@@ -79,6 +79,21 @@ def sender(answers: BinaryIO) -> Callable[[Message], None]:
                 os._exit(0)
 
     return send
+
+
+def until_parent_leaves(source: BinaryIO) -> Iterator[bytes]:
+    """The lines of the parent. When they end the process ends at once, in the middle of a job too: the parent is gone,
+    and its successor's child may already be at work in the same folder."""
+    lines: SimpleQueue[bytes] = SimpleQueue()
+
+    def read() -> None:
+        for line in source:
+            lines.put(line)
+        os._exit(0)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        yield lines.get()
 
 
 def open_worker(work: Work) -> Handler:
@@ -109,7 +124,9 @@ def serve(
             answer = Failed(failure=error.failure)
         except Exception as error:  # noqa: BLE001 - whatever a job does, the parent gets an answer
             traceback.print_exc()
-            answer = _out_of_memory(error, handler) or _failed(FailureKind.CRASH, f"{type(error).__name__}: {error}")
+            # the text of an error that nobody foresaw may quote a row, and messages leave the building
+            told = f"{type(error).__name__} in the training process; the agent's own log says more"
+            answer = _out_of_memory(error, handler) or _failed(FailureKind.CRASH, told)
         send(answer)
         if isinstance(answer, OutOfMemory):
             return OUT_OF_MEMORY_EXIT
@@ -135,7 +152,7 @@ def main() -> None:
     guard_environment()
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
     logging.getLogger("agent.train").setLevel(logging.INFO)
-    status = serve(source, sender(answers))
+    status = serve(until_parent_leaves(source), sender(answers))
     sys.stderr.flush()
     os._exit(status)  # torch's threads and half-freed memory are not worth waiting for
 

@@ -67,7 +67,7 @@ class CampaignPage:
     def _print_participants(self, console: Console) -> None:
         console.print()
         if not self.campaign.participants:
-            console.print("No agents take part yet; enrol some with: fedloom token create")
+            console.print("No agents take part yet; see who is enrolled with: fedloom agent list")
             return
         table = output.table(
             "CLIENT", "AGENT", "STATE", "ROWS", "HELD OUT", "REASON",
@@ -90,11 +90,11 @@ class CampaignPage:
         console.print()
         shown = self.rounds[-ROUNDS_SHOWN:]
         table = output.table(
-            "ROUND", "STATE", "UPDATES", "TRAIN LOSS", "HELD-OUT LOSS", "LR", "TOOK",
+            "ROUND", "STATE", "UPDATES", "TRAIN LOSS", "HELD-OUT LOSS", "", "LR", "TOOK",
             right=["ROUND", "UPDATES", "TRAIN LOSS", "HELD-OUT LOSS", "LR", "TOOK"],
         )  # fmt: skip
         if 0 in self.held_out_loss:
-            table.add_row("0", "start", "", "", self._held_out(0), "", "")
+            table.add_row("0", "start", "", "", *self._held_out(0), "", "")
         for one in shown:
             took = output.duration((one.closed_at - one.opened_at).total_seconds()) if one.closed_at else ""
             table.add_row(
@@ -102,7 +102,7 @@ class CampaignPage:
                 output.state(one.state),
                 f"{len(one.contributors)}/{len(one.sampled)}",
                 output.loss(self.train_loss.get(one.number)),
-                self._held_out(one.number),
+                *self._held_out(one.number),
                 f"{one.learning_rate:.2g}",
                 took,
             )
@@ -112,9 +112,8 @@ class CampaignPage:
         if self.campaign.best_adapter is not None:
             console.print("* best", style="dim")
 
-    def _held_out(self, number: int) -> str:
-        mark = "*" if number == self.campaign.best_adapter else " "
-        return f"{output.loss(self.held_out_loss.get(number))} {mark}"
+    def _held_out(self, number: int) -> tuple[str, str]:
+        return output.loss(self.held_out_loss.get(number)), "*" if number == self.campaign.best_adapter else ""
 
     def _print_tasks(self, console: Console) -> None:
         if self.tasks:

@@ -31,6 +31,21 @@ class Operator:
     def items(self, path: str, **params: Any) -> list[Any]:
         return list(self.get(path, **params)["items"])
 
+    def all_items(self, path: str, limit: int = 2) -> list[Any]:
+        """A listing, page by page."""
+        found: list[Any] = []
+        cursor = None
+        while True:
+            page = self.get(path, limit=limit, **({"cursor": cursor} if cursor else {}))
+            found += page["items"]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return found
+
+    def campaign(self, campaign_id: str, move: str) -> httpx.Response:
+        """Pause, resume or cancel."""
+        return self.http.post(f"/v1/campaigns/{campaign_id}/{move}")
+
     def events(self, campaign_id: str) -> list[str]:
         return [event["type"] for event in self.items(f"/v1/campaigns/{campaign_id}/events")]
 

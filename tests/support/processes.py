@@ -24,11 +24,11 @@ RECORDED_CHILD = [sys.executable, "-m", "tests.support.recorded_child"]
 class Process:
     """One process, with what it printed in a file."""
 
-    def __init__(self, argv: list[str], log: Path, **environment: str) -> None:
+    def __init__(self, argv: list[str], log: Path, cwd: Path = ROOT, **environment: str) -> None:
         self.log = log
         with log.open("ab") as file:
             self.popen = subprocess.Popen(
-                argv, stdout=file, stderr=file, stdin=subprocess.DEVNULL, env={**os.environ, **environment}, cwd=ROOT
+                argv, stdout=file, stderr=file, stdin=subprocess.DEVNULL, env={**os.environ, **environment}, cwd=cwd
             )
 
     def kill(self) -> None:
@@ -73,6 +73,14 @@ def wait_until(
     return found
 
 
+def is_ready(url: str) -> bool:
+    """Whether a coordinator answers there."""
+    try:
+        return httpx.get(f"{url}/readyz", timeout=5).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
 class CoordinatorProcess:
     """`fedloom coordinator serve` on a fixed port, so that it can be started again in the same place."""
 
@@ -95,13 +103,7 @@ class CoordinatorProcess:
         argv += ["--data-dir", str(self.folder / "data"), *self._arguments, *self._serve]
         self.folder.mkdir(exist_ok=True)
         self.process = Process(argv, self.folder / "coordinator.log", **self._environment)
-        wait_until(self._is_ready, "the coordinator", 60, self.process._is_over)
-
-    def _is_ready(self) -> bool:
-        try:
-            return httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200
-        except httpx.HTTPError:
-            return False
+        wait_until(lambda: is_ready(self.url), "the coordinator", 60, self.process._is_over)
 
 
 class AgentProcess:
@@ -136,9 +138,8 @@ class AgentProcess:
             "main.run(Path(sys.argv[1]), *([json.loads(sys.argv[2])] if sys.argv[2] != 'null' else []))"
         )
         argv = [sys.executable, "-c", script, str(self.home), json.dumps(self._child)]
-        self.process = Process(
-            argv, self.home.parent / f"{self.home.name}.log", FEDLOOM_RECORDED=json.dumps(self.recorded)
-        )
+        log = self.home.parent / f"{self.home.name}.log"
+        self.process = Process(argv, log, FEDLOOM_RECORDED=json.dumps(self.recorded), **self.environment)
 
 
 class EngineProcess:

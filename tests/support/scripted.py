@@ -1,5 +1,8 @@
 """An agent whose every call a test makes by hand, in plain HTTP."""
 
+import json
+import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -9,6 +12,7 @@ import numpy as np
 
 from shared.adapters import write_adapter
 from shared.digest import content_digest_header, sha256_hex
+from tests.support.operator import Operator
 
 SHAPES = {
     "base_model.model.q_proj.lora_A.weight": (2, 3),
@@ -37,6 +41,30 @@ def adapter_bytes(folder: Path, fill: float = 0.0, **changes: Any) -> bytes:
     path = folder / f"{uuid4().hex}.safetensors"
     write_adapter(path, {**tensors, **changes})
     return path.read_bytes()
+
+
+def safetensors_bytes(tensors: dict[str, tuple[str, tuple[int, ...], bytes]], tail: bytes = b"") -> bytes:
+    """A file as `safetensors` lays it out, honest or not: tensor names to dtype, shape and data; *tail* comes after."""
+    header, body = {}, b""
+    for name, (dtype, shape, data) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [len(body), len(body) + len(data)]}
+        body += data
+    return with_header(header, body + tail)
+
+
+def with_header(header: object, body: bytes, claimed_bytes: int | None = None) -> bytes:
+    """A safetensors file with any header, and any claim about how long that is."""
+    text = json.dumps(header, separators=(",", ":")).encode()
+    return struct.pack("<Q", len(text) if claimed_bytes is None else claimed_bytes) + text + body
+
+
+def begin_campaign(operator: Operator, folder: Path, agents: Sequence["ScriptedAgent"], **changes: Any) -> str:
+    """A campaign whose agents are prepared and whose adapter 0, all zeros, is there; the first by name uploads it."""
+    campaign_id: str = operator.post("/v1/campaigns", campaign_body(**changes))["id"]
+    for agent in agents:
+        agent.prepare()
+    min(agents, key=lambda agent: agent.name).init(adapter_bytes(folder))
+    return campaign_id
 
 
 class ScriptedAgent:
@@ -77,6 +105,9 @@ class ScriptedAgent:
     def failure(self, lease: dict[str, Any], **body: Any) -> httpx.Response:
         return self.http.put(f"/v1/leases/{lease['task_id']}/failure", json=body, headers=self.header(lease))
 
+    def release(self, lease: dict[str, Any]) -> httpx.Response:
+        return self.http.delete(f"/v1/leases/{lease['task_id']}", headers=self.header(lease))
+
     def start_upload(
         self, lease: dict[str, Any], purpose: str, data: bytes, n_bytes: int | None = None
     ) -> httpx.Response:
@@ -112,9 +143,14 @@ class ScriptedAgent:
         reply = self.result(lease, {"kind": "init", "adapter": self.upload(lease, "adapter", data)})
         assert reply.status_code == 200, reply.text
 
-    def train(self, delta: bytes) -> None:
-        lease = self.lease("train")
+    def train(self, delta: bytes, lease: dict[str, Any] | None = None) -> None:
+        lease = lease or self.lease("train")
         reply = self.result(lease, self.train_result(self.upload(lease, "delta", delta)))
+        assert reply.status_code == 200, reply.text
+
+    def evaluate(self, loss: float, n_tokens: int = 100) -> None:
+        body = {"kind": "evaluate", "loss": loss, "n_rows": 5, "n_tokens": n_tokens}
+        reply = self.result(self.lease("evaluate"), body)
         assert reply.status_code == 200, reply.text
 
     @staticmethod

@@ -164,12 +164,12 @@ def test_torchs_own_cpu_allocator_is_recognised() -> None:
     assert not memory.is_exhausted(RuntimeError("shapes do not match"))
 
 
-def test_other_errors_are_answered_and_the_child_lives_on(lab: Lab) -> None:
-    status, sent = answers(lab, ZeroDivisionError("division by zero"))
+def test_other_errors_are_answered_without_their_text_and_the_child_lives_on(lab: Lab) -> None:
+    status, sent = answers(lab, ZeroDivisionError("a patient's name"))
     assert status == 0
     failures = [message.failure for message in sent if isinstance(message, Failed)]
     assert [f.kind for f in failures] == [FailureKind.CRASH] * 2
-    assert failures[0].message == "ZeroDivisionError: division by zero"
+    assert failures[0].message == "ZeroDivisionError in the training process; the agent's own log says more"
     _, sent = answers(lab, TaskFailed(FailureKind.DATA, "line 3 is wrong"))
     assert isinstance(sent[-1], Failed)
     assert sent[-1].failure.kind == FailureKind.DATA

@@ -1,0 +1,38 @@
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+.PHONY: help install test test-real lint format clean
+
+help:
+	@echo "make test       install what the tests need, and run them (needs Python 3.11 or newer)"
+	@echo "make test-real  the tests on a real small model and real data, where they are there"
+	@echo "make lint       ruff, mypy --strict, import rules"
+	@echo "make format     format the code"
+
+# anew when the dependencies change; quiet, but not about errors
+$(VENV)/installed: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing Fedloom and its tools into $(VENV); torch is large, this may take minutes"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
+	@touch $@
+
+install: $(VENV)/installed
+
+test: install
+	@$(BIN)/python -m pytest -m "not real" -n 2 --dist loadgroup
+
+test-real: install
+	@$(BIN)/python -m pytest -m real
+
+lint: install
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache | tail -n 3
+
+format: install
+	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache dist build

@@ -1,0 +1,312 @@
+"""Every command against a real coordinator."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedloom.errors import CorruptDownload
+from fedloom.transport import Transport
+from shared.adapters import AdapterFile
+from shared.wire.base import BlobRef
+from tests.cli.conftest import Campaign, Run
+from tests.support.operator import Operator
+from tests.support.scripted import ScriptedAgent, adapter_bytes
+from tests.support.server import RunningCoordinator
+
+# --- campaigns
+
+
+def test_create_list_show_pause_resume_cancel(fedloom: Run, campaign_file: Path) -> None:
+    ran = fedloom("campaign", "create", campaign_file)
+    assert ran.code == 0
+    assert "created campaign small" in ran.out
+    assert "fedloom campaign watch small" in ran.out
+    assert "preparing" in fedloom("campaign", "list").out
+    for command, state in (("pause", "paused"), ("resume", "preparing"), ("cancel", "cancelled")):
+        assert fedloom("campaign", command, "small").out == f"small is {state}\n"
+        assert f"small  {state}" in fedloom("campaign", "show", "small").out
+    again = fedloom("campaign", "cancel", "small")
+    assert again.code == 1
+    assert again.err == "fedloom: campaign is cancelled and cannot become cancelled\n"
+
+
+def test_a_name_means_the_newest_campaign_of_that_name(fedloom: Run, campaign_file: Path) -> None:
+    ids = [json.loads(fedloom("campaign", "create", campaign_file, "--json").out)["id"] for _ in range(2)]
+    assert json.loads(fedloom("campaign", "show", "small", "--json").out)["campaign"]["id"] == ids[1]
+    assert json.loads(fedloom("campaign", "show", ids[0], "--json").out)["campaign"]["id"] == ids[0]
+    assert [one["id"] for one in json.loads(fedloom("campaign", "list", "--json").out)] == ids[::-1]
+    assert json.loads(fedloom("campaign", "list", "--name", "other", "--json").out) == []
+
+
+def test_show_tells_who_is_at_work_and_how_far(fedloom: Run, campaign: Campaign, operator: Operator) -> None:
+    operator.wait_until(lambda: fedloom("campaign", "show", "small").out, lambda shown: "to prepare" in shown, 10)
+    campaign.prepare()
+    campaign.evaluate(2.0)
+    ada, bob = campaign.agents
+    lease = ada.lease("train")
+    ada.renew(lease, phase="training", done=3, total=10, loss=2.34567, tokens_per_s=1234.4)
+    bob.failure(bob.lease("train"), kind="data", message="no such file; say where it is in agent.toml")
+    shown = fedloom("campaign", "show", "small").out
+    words = " ".join(shown.split())
+    for line in ("ada train 1 training 3/10 2.3457 1234", "0 start 2.0000 *", "1 open 0/2"):
+        assert line in words
+    assert "bob, train task failed (data): no such file" in shown
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_show_of_a_completed_campaign_says_how_to_get_the_adapter(fedloom: Run, completed: Campaign) -> None:
+    shown = fedloom("campaign", "show", completed.id).out
+    assert "small  completed  1 of 1 rounds closed" in shown
+    assert "fedloom adapter pull small --out small-adapter" in shown
+    assert "1 closed 2/2 1.5000 1.5000 * 5e-05" in " ".join(shown.split())
+    page = json.loads(fedloom("campaign", "show", "small", "--json").out)
+    assert page["held_out_loss"] == {"0": 2.0, "1": 1.5}
+    assert page["train_loss"] == {"1": 1.5}
+    assert page["rounds"][0]["contributors"] == [0, 1]
+
+
+def test_create_and_wait_for_the_end(fedloom: Run, campaign_file: Path, operator: Operator) -> None:
+    # no agent takes part, so that only the operator can end it
+    import threading
+
+    def cancel() -> None:
+        (found,) = operator.wait_until(lambda: operator.items("/v1/campaigns"), bool)
+        operator.post(f"/v1/campaigns/{found['id']}/cancel")
+
+    thread = threading.Thread(target=cancel)
+    thread.start()
+    ran = fedloom("campaign", "create", campaign_file, "--wait")
+    thread.join()
+    assert ran.code == 1
+    assert "cancelled" in ran.out
+
+
+def test_watch_prints_plain_lines_where_there_is_no_terminal(fedloom: Run, completed: Campaign) -> None:
+    ran = fedloom("campaign", "watch", "small")
+    assert ran.code == 0
+    lines = ran.out.splitlines()
+    assert "campaign-created  name=small rounds=1" in lines[0]
+    assert any("task-done         agent=ada kind=train round=1" in line for line in lines)
+    assert "adapter=1 held_out_loss=1.5000" in ran.out
+    assert lines[-1].startswith("completed; get the adapter with: fedloom adapter pull small")
+
+
+def test_watch_as_json_prints_events_one_a_line_without_gaps(fedloom: Run, completed: Campaign) -> None:
+    ran = fedloom("campaign", "watch", completed.id, "--json")
+    events = [json.loads(line) for line in ran.out.splitlines()]
+    assert [event["number"] for event in events] == list(range(1, len(events) + 1))
+    assert events[-1]["type"] == "campaign-moved"
+
+
+def test_watch_draws_where_there_is_a_terminal(
+    fedloom: Run, campaign: Campaign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    campaign.prepare()
+    campaign.evaluate(2.0)
+    ada = campaign.agents[0]
+    ada.renew(ada.lease("train"), phase="training", done=3, total=10, loss=2.5, tokens_per_s=99.0)
+    fedloom("campaign", "pause", "small")
+    drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", fedloom("campaign", "watch", "small").out)
+    for part in ("small  paused  0 of 1 rounds", "held-out loss 2.0000", "training  ━━━", "3/10  2.5000", "paused by"):
+        assert part in drawn
+
+
+def test_watch_exits_with_1_unless_the_campaign_completes(fedloom: Run, campaign: Campaign) -> None:
+    fedloom("campaign", "pause", "small")
+    paused = fedloom("campaign", "watch", "small")
+    assert paused.code == 1
+    assert "paused (paused by the operator); go on with: fedloom campaign resume small" in paused.out
+    fedloom("campaign", "cancel", "small")
+    assert fedloom("campaign", "watch", "small").code == 1
+
+
+# --- adapters
+
+
+def test_pulled_folder_holds_weights_configuration_and_card(fedloom: Run, completed: Campaign, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "folder"
+    ran = fedloom("adapter", "pull", "small", "--out", out)
+    assert ran.code == 0, ran.err
+    assert f"wrote adapter 1 of small to {out}" in ran.out
+    assert sorted(path.name for path in out.iterdir()) == [
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
+    assert [path.name for path in out.parent.iterdir()] == ["folder"]
+    with AdapterFile(out / "adapter_model.safetensors") as file:
+        for name in file.tensors:
+            np.testing.assert_array_equal(file.read(name), np.float32(1 + 0.75 * 4 + 0.25 * 8))
+    config = json.loads((out / "adapter_config.json").read_text())
+    assert (config["r"], config["lora_alpha"], config["target_modules"]) == (2, 4, ["q_proj"])
+    card = (out / "README.md").read_text()
+    assert "| 0 | ada | 30 | 0.7500 |" in card
+
+
+def test_pull_refuses_a_folder_that_holds_something_unless_forced(
+    fedloom: Run, completed: Campaign, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    assert fedloom("adapter", "pull", "small", "--out", out, "--which", "0").code == 0  # empty is fine
+    (out / "mine.txt").write_text("precious")
+    ran = fedloom("adapter", "pull", "small", "--out", out)
+    assert ran.code == 1
+    assert "--force" in ran.err
+    assert (out / "mine.txt").read_text() == "precious"
+    assert fedloom("adapter", "pull", "small", "--out", out, "--force").code == 0
+    assert not (out / "mine.txt").exists()
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize(("which", "number"), [("final", 1), ("best", 1), ("latest", 1), ("0", 0)])
+def test_pull_by_number_or_by_word(fedloom: Run, completed: Campaign, tmp_path: Path, which: str, number: int) -> None:
+    ran = fedloom("adapter", "pull", "small", "--out", tmp_path / "out", "--which", which, "--json")
+    assert json.loads(ran.out)["adapter"]["number"] == number
+
+
+def test_an_adapter_that_is_not_there(fedloom: Run, campaign: Campaign, tmp_path: Path) -> None:
+    for which, says in (("final", "has no final adapter: it is preparing"), ("7", "there is no adapter 7")):
+        ran = fedloom("adapter", "pull", "small", "--out", tmp_path / "out", "--which", which)
+        assert ran.code == 5
+        assert says in ran.err
+    assert not (tmp_path / "out").exists()
+    assert "no adapters yet" in fedloom("adapter", "list", "small").out
+
+
+def test_a_download_that_fails_leaves_nothing(
+    fedloom: Run, completed: Campaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def corrupt(transport: Transport, blob: BlobRef, path: Path) -> None:
+        path.write_bytes(b"half of it")
+        raise CorruptDownload(blob.sha256)
+
+    monkeypatch.setattr("fedloom.adapter_folder.download_blob", corrupt)
+    (tmp_path / "out").mkdir()
+    ran = fedloom("adapter", "pull", "small", "--out", tmp_path / "out")
+    assert ran.code == 1
+    assert "is not blob" in ran.err
+    assert list((tmp_path / "out").iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_adapter_list_marks_the_final_and_the_best(fedloom: Run, completed: Campaign) -> None:
+    listed = fedloom("adapter", "list", "small").out.splitlines()
+    assert "1.5000" in listed[2]
+    assert listed[2].rstrip().endswith("final, best")
+    assert len(json.loads(fedloom("adapter", "list", "small", "--json").out)) == 2
+
+
+# --- agents, tokens, algorithms, storage
+
+
+def test_agents_are_listed_shown_and_revoked(fedloom: Run, agents: list[ScriptedAgent]) -> None:
+    listed = fedloom("agent", "list").out
+    assert "site=north" in listed
+    assert json.loads(fedloom("agent", "show", "ada", "--json").out)["id"] == agents[0].identity["agent_id"]
+    assert "site=north" in fedloom("agent", "show", agents[0].identity["agent_id"]).out
+    assert fedloom("agent", "revoke", "ada").out == "agent ada is revoked\n"
+    assert "revoked" in fedloom("agent", "list").out
+    missing = fedloom("agent", "show", "eve")
+    assert (missing.code, missing.err) == (5, "fedloom: there is no agent eve\n")
+
+
+def test_tokens_are_made_listed_and_deleted(fedloom: Run, coordinator: RunningCoordinator) -> None:
+    ran = fedloom("token", "create", "--label", "site=north", "--note", "for ada")
+    token = ran.out.strip()
+    assert len(token) > 20
+    assert f"fedloom agent enroll --coordinator {coordinator.url} --token {token}" in ran.err
+    listed = fedloom("token", "list").out
+    assert "site=north" in listed
+    assert "for ada" in listed
+    assert token not in listed
+    assert ScriptedAgent(coordinator.url, token, "ada").identity["labels"] == {"site": "north"}
+    made = json.loads(fedloom("token", "create", "--days", "1", "--json").out)
+    assert made["token"]
+    assert fedloom("token", "delete", made["id"]).code == 0
+    assert fedloom("token", "delete", made["id"]).code == 5
+    assert [one["id"] for one in json.loads(fedloom("token", "list", "--json").out)] != [made["id"]]
+
+
+def test_algorithms_are_listed_and_shown(fedloom: Run) -> None:
+    assert "fedavg" in fedloom("algorithm", "list").out
+    assert "It has no parameters" in fedloom("algorithm", "show", "fedavg").out
+    assert json.loads(fedloom("algorithm", "show", "fedavg", "--json").out)["name"] == "fedavg"
+    assert fedloom("algorithm", "show", "fedavgg").code == 5
+
+
+def test_storage_tells_what_is_kept(fedloom: Run, completed: Campaign) -> None:
+    assert "adapter" in fedloom("storage").out
+    assert json.loads(fedloom("storage", "--json").out)["n_blobs"] == 2
+
+
+# --- who may
+
+
+def test_a_wrong_key_and_an_agents_key_are_turned_away(
+    fedloom: Run, agents: list[ScriptedAgent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = fedloom("--key", "nobody", "campaign", "list")
+    assert wrong.code == 4
+    assert "FEDLOOM_KEY" in wrong.err
+    monkeypatch.delenv("FEDLOOM_KEY")
+    assert fedloom("campaign", "list").code == 4
+    assert fedloom("--key", agents[0].identity["secret"], "campaign", "list").code == 4
+
+
+def test_every_listing_says_what_to_do_when_it_is_empty(fedloom: Run) -> None:
+    for group, says in (("campaign", "campaign create"), ("agent", "token create"), ("token", "token create")):
+        ran = fedloom(group, "list")
+        assert ran.code == 0
+        assert says in ran.out
+        assert json.loads(fedloom(group, "list", "--json").out) == []
+
+
+# --- the SDK against the real service
+
+
+def test_events_stream_to_the_end_of_the_campaign(
+    coordinator: RunningCoordinator, campaign: Campaign, tmp_path: Path
+) -> None:
+    from fedloom import Client
+
+    with Client(coordinator.url, coordinator.key) as client:
+        assert client.health().status == "ok"
+        stream = client.events(campaign.id)
+        assert next(stream).type == "campaign-created"
+        campaign.complete()
+        numbers = [event.number for event in stream]
+        assert numbers == list(range(2, numbers[-1] + 1))
+        assert numbers[-1] == list(client.events(campaign.id, follow=False))[-1].number
+        assert [event.number for event in client.events(campaign.id, after=numbers[-2])] == [numbers[-1]]
+        assert client.wait(campaign.id, timeout_s=5).final_adapter == 1
+        assert {metric.name for metric in client.metrics(campaign.id, round=1)} >= {"held_out_loss", "train_loss_mean"}
+        assert {task.kind for task in client.tasks(campaign.id, round=1)} >= {"train"}
+        assert client.pull_adapter(campaign.id, "best", tmp_path / "best").number == 1
+
+
+def test_the_same_idempotency_key_gives_the_same_campaign(coordinator: RunningCoordinator, campaign_file: Path) -> None:
+    from fedloom import Client, errors
+    from shared.campaign_file import read_campaign_file
+
+    spec = read_campaign_file(campaign_file)
+    with Client(coordinator.url, coordinator.key) as client:
+        first = client.create_campaign(campaign_file, idempotency_key="k")
+        assert client.create_campaign(spec, idempotency_key="k").id == first.id
+        assert client.create_campaign(spec).id != first.id
+        with pytest.raises(errors.Conflict):
+            client.create_campaign(spec.model_copy(update={"rounds": 9}), idempotency_key="k")
+
+
+def test_an_update_that_is_refused_shows_in_watch(fedloom: Run, campaign: Campaign, tmp_path: Path) -> None:
+    campaign.prepare()
+    campaign.evaluate(2.0)
+    ada = campaign.agents[0]
+    lease = ada.lease("train")
+    ada.result(lease, ada.train_result(ada.upload(lease, "delta", adapter_bytes(tmp_path, fill=float("nan")))))
+    fedloom("campaign", "cancel", "small")
+    assert "task-failed" in fedloom("campaign", "watch", "small").out

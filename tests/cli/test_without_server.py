@@ -1,0 +1,118 @@
+"""What the command tells where no coordinator is needed, or none is there."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run
+from tests.support.server import free_port
+
+ROOT = Path(__file__).parents[2]
+
+
+def in_a_process(code: str, **env: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80", **env}
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+
+
+def test_help_lists_the_groups_and_the_exit_codes(run: Run) -> None:
+    ran = run("--help")
+    assert ran.code == 0
+    for word in ("campaign", "agent", "token", "adapter", "algorithm", "storage", "Exit codes: 0 done"):
+        assert word in ran.out
+    assert max(map(len, ran.out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("group", ["campaign", "agent", "token", "adapter", "algorithm", "storage"])
+def test_every_group_has_help(run: Run, group: str) -> None:
+    assert run(group, "--help").code == 0
+
+
+def test_help_imports_nothing_that_is_slow() -> None:
+    ran = in_a_process(
+        "import sys; sys.argv = ['fedloom', '--help']\n"
+        "from fedloom.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print([name for name in ('httpx', 'numpy', 'torch', 'transformers', 'coordinator', 'agent') "
+        "if name in sys.modules])"
+    )
+    assert ran.stdout.splitlines()[-1] == "[]", ran.stderr
+
+
+def test_the_client_imports_neither_torch_nor_the_two_sides() -> None:
+    ran = in_a_process(
+        "import sys, fedloom; fedloom.Client, fedloom.CampaignSpec, fedloom.errors\n"
+        "print([name for name in ('torch', 'transformers', 'peft', 'trl', 'coordinator', 'agent') "
+        "if name in sys.modules])"
+    )
+    assert ran.stdout == "[]\n", ran.stderr
+
+
+def test_version_is_that_of_the_installed_distribution(tmp_path: Path) -> None:
+    info = tmp_path / "fedloom-9.8.7.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fedloom\nVersion: 9.8.7\n")
+    code = "import sys; sys.argv = ['fedloom', '--version']; from fedloom.cli import main; main()"
+    ran = in_a_process(code, PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)]))
+    assert ran.stdout == "fedloom 9.8.7\n", ran.stderr
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+    import fedloom
+
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = fedloom.nothing
+
+
+def test_dry_run_accepts_a_good_file_without_any_coordinator(run: Run, campaign_file: Path) -> None:
+    ran = run("campaign", "create", campaign_file, "--dry-run")
+    assert (ran.code, ran.out) == (0, f"{campaign_file} is valid: small, 1 round(s) of fedavg\n")
+    assert json.loads(run("campaign", "create", campaign_file, "--dry-run", "--json").out)["lora"]["rank"] == 2
+
+
+def test_each_problem_of_a_file_is_a_line_with_file_line_and_field(run: Run, campaign_file: Path) -> None:
+    campaign_file.write_text("name: x\nbase:\n  modle: y\ntraining:\n  steps: 0\ndata:\n  name: d\nrounds: 2\n")
+    for options in ([], ["--dry-run"]):
+        ran = run("campaign", "create", campaign_file, *options)
+        assert ran.code == 2
+        assert ran.err.splitlines() == [
+            f"{campaign_file}, line 2: base.model: this field is needed",
+            f"{campaign_file}, line 3: base.modle: unknown field; did you mean 'model'?",
+            f"{campaign_file}, line 5: training.steps: Input should be greater than or equal to 1",
+        ]
+
+
+def test_a_file_that_is_not_there(run: Run, tmp_path: Path) -> None:
+    ran = run("campaign", "create", tmp_path / "none.yaml")
+    assert (ran.code, ran.err) == (2, f"fedloom: {tmp_path}/none.yaml: No such file or directory\n")
+
+
+def test_a_coordinator_that_cannot_be_reached(run: Run) -> None:
+    ran = run("--url", f"http://127.0.0.1:{free_port()}", "campaign", "list")
+    assert ran.code == 3
+    assert len(ran.err.splitlines()) == 1
+    assert "is the coordinator running there?" in ran.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nope"],
+        ["campaign", "show"],
+        ["storage", "--nope"],
+        ["--url", "http://example.org", "storage"],
+        ["--ca-file", "/nope", "storage"],
+        ["token", "create", "--label", "x"],
+        ["token", "create", "--days", "9999"],
+        ["adapter", "pull", "c", "--out", "x", "--which", "newest"],
+    ],
+)
+def test_wrong_usage_exits_with_2(run: Run, arguments: list[str]) -> None:
+    ran = run(*arguments)
+    assert ran.code == 2
+    assert ran.err

@@ -1,0 +1,113 @@
+"""An algorithm from outside, with server state, a broadcast and extras, end to end over HTTP."""
+
+from pathlib import Path
+from textwrap import dedent
+
+import numpy as np
+
+from shared.adapters import AdapterFile
+from tests.support.processes import AgentProcess, CoordinatorProcess, ended
+from tests.support.scripted import campaign_body
+
+MODULE = '''
+"""Drift: the server remembers the clients' mean steps, and clients report theirs with what they were told."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from shared.algorithms import AlgorithmParams, ClientHalf, ServerHalf
+
+
+class Params(AlgorithmParams):
+    beta: Annotated[float, Field(ge=0)] = 0.5
+
+
+class Server(ServerHalf[Params]):
+    state = ("m", "rounds")
+    broadcast = ("m",)
+
+    def initial_state(self, slot, shape):
+        return super().initial_state(slot, shape) + (1 if slot == "rounds" else 0)
+
+    def aggregate(self, x, updates, state, *, first):
+        state["m"] = self.params.beta * state["m"] + updates.sum_in_campaign("step")
+        state["rounds"] = state["rounds"] + 1
+        return x + updates.mean_delta() + (0 if first else state["m"] / state["rounds"])
+
+
+class Client(ClientHalf[Params]):
+    extras = ("step",)
+
+    def finish(self, name, w, anchor, lr, steps):
+        told = self.broadcast["m"][name] if self.broadcast else 0
+        return {"step": (w - anchor) / steps + told}
+'''
+
+ROWS = {"ada": 10, "bob": 30, "cyd": 60}
+ROUNDS, STEPS, BETA, SEED = 3, 4, 0.25, 11
+
+
+def install(folder: Path) -> str:
+    """What a third party's distribution looks like once installed; the folder to put on the path."""
+    info = folder / "fedloom_drift-0.1.dist-info"
+    info.mkdir(parents=True)
+    (folder / "fedloom_drift.py").write_text(dedent(MODULE))
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fedloom-drift\nVersion: 0.1\n")
+    (info / "entry_points.txt").write_text("[fedloom.algorithms]\ndrift = fedloom_drift\n")
+    return str(folder)
+
+
+def expected(adapter_zero: dict[str, np.ndarray], rank_shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """The same campaign in plain numpy; clients draw their deltas as the recorded child does."""
+    q = np.array(list(ROWS.values())) / sum(ROWS.values())
+    x = {name: values.astype(np.float64) for name, values in adapter_zero.items()}
+    m = {name: np.zeros(shape) for name, shape in rank_shapes.items()}
+    for round_number in range(1, ROUNDS + 1):
+        told = {name: values.copy() for name, values in m.items()}
+        generators = [np.random.default_rng((SEED, round_number, client)) for client in range(len(ROWS))]
+        for name, shape in rank_shapes.items():
+            deltas = [rng.standard_normal(shape, dtype=np.float32) / 16 for rng in generators]
+            steps = [delta / STEPS + told[name] for delta in deltas]
+            m[name] = BETA * m[name] + sum(weight * step for weight, step in zip(q, steps, strict=True))
+            x[name] = x[name] + sum(weight * delta for weight, delta in zip(q, deltas, strict=True))
+            if round_number > 1:
+                x[name] = x[name] + m[name] / (1 + round_number)
+    return x
+
+
+def test_state_broadcast_and_extras_go_round(tmp_path: Path) -> None:
+    path = install(tmp_path / "plugin")
+    coordinator = CoordinatorProcess(tmp_path / "coordinator", PYTHONPATH=path)
+    agents = [AgentProcess.recorded_one(coordinator, tmp_path, name, n_rows) for name, n_rows in ROWS.items()]
+    with ended(coordinator, *agents):
+        for agent in agents:
+            agent.environment["PYTHONPATH"] = path
+            agent.start()
+        operator = coordinator.operator
+        body = campaign_body(
+            rounds=ROUNDS,
+            training={"steps": STEPS, "seed": SEED},
+            algorithm={"name": "drift", "params": {"beta": BETA}},
+            selection={"minimum": 3},
+            retention={"server_state": 1},
+        )
+        campaign_id = operator.post("/v1/campaigns", body)["id"]
+        operator.wait_for(campaign_id, "completed")
+        adapters = operator.items(f"/v1/campaigns/{campaign_id}/adapters")
+        files = []
+        for adapter in (adapters[0], adapters[-1]):
+            file = tmp_path / f"{adapter['number']}.safetensors"
+            file.write_bytes(operator.http.get(f"/v1/blobs/{adapter['blob']['sha256']}").content)
+            files.append(file)
+        kinds = operator.get("/v1/storage")["bytes_by_kind"]
+        [drift] = [each for each in operator.items("/v1/algorithms") if each["name"] == "drift"]
+    with AdapterFile(files[0]) as zero, AdapterFile(files[1]) as final:
+        shapes = {name: spec.shape for name, spec in zero.tensors.items()}
+        wanted = expected({name: zero.read(name).copy() for name in shapes}, shapes)
+        for name, values in wanted.items():
+            np.testing.assert_allclose(final.read(name), values, rtol=0, atol=1e-6)
+    assert drift["broadcast"] == ["m"]
+    one_slot = adapters[0]["blob"]["n_bytes"]
+    assert one_slot < kinds["server_state"] < 3 * one_slot, "only the last round's state is kept"
+    assert set(kinds) == {"adapter", "broadcast", "server_state"}

@@ -1,0 +1,56 @@
+"""The wheel holds everything, and a coordinator installed from it alone closes a round, without torch."""
+
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+from tests.support.operator import Operator
+from tests.support.processes import ROOT, Process, is_ready, wait_until
+from tests.support.scripted import ScriptedAgent, adapter_bytes, campaign_body
+from tests.support.server import free_port
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bin folder of a new environment, outside of the repository, with fedloom[coordinator] from a built wheel."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", str(folder), str(ROOT)], check=True)
+    [wheel] = folder.glob("fedloom-*.whl")
+    venv.create(folder / "env", with_pip=True)
+    bin_folder = folder / "env" / "bin"
+    install = [str(bin_folder / "pip"), "--disable-pip-version-check", "--quiet", "install"]
+    subprocess.run([*install, "-c", str(ROOT / "constraints.txt"), f"{wheel}[coordinator]"], check=True, cwd=folder)
+    return bin_folder
+
+
+@pytest.mark.timeout(400)
+def test_a_coordinator_from_the_wheel_closes_a_round_without_torch(installed: Path, tmp_path: Path) -> None:
+    try_torch = [str(installed / "python"), "-c", "import torch"]
+    missing = subprocess.run(try_torch, capture_output=True, text=True, cwd=tmp_path)
+    assert "ModuleNotFoundError" in missing.stderr
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    argv = [str(installed / "fedloom"), "coordinator", "serve", "--port", str(port)]
+    service = Process(argv, tmp_path / "coordinator.log", cwd=tmp_path)
+    try:
+        key = service.wait_to_print(r"flo_[\w-]+")[0]
+        service.wait_to_print("Fedloom coordinator on")
+        operator = Operator(url, key)
+        wait_until(lambda: is_ready(url), "the service")
+        ada, bob = (ScriptedAgent(url, operator.token(), name) for name in ("ada", "bob"))
+        campaign_id = operator.post("/v1/campaigns", campaign_body())["id"]
+        ada.prepare()
+        bob.prepare()
+        ada.init(adapter_bytes(tmp_path, fill=0.0))
+        ada.train(adapter_bytes(tmp_path, fill=1.0))
+        bob.train(adapter_bytes(tmp_path, fill=3.0))
+        operator.wait_for(campaign_id, "completed")
+        assert service.stop() == 0
+    finally:
+        if service.popen.poll() is None:
+            service.kill()
+    assert (tmp_path / "fedloom-data" / "fedloom.db").exists()

@@ -1,0 +1,105 @@
+"""The configuration and the model card of an adapter's folder."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import yaml
+
+from fedloom.adapter_folder import peft_config, target_modules
+from fedloom.model_card import model_card
+from shared.campaign import CampaignSpec
+from shared.wire.adapters import AdapterView, Contribution
+from shared.wire.base import BlobRef
+from shared.wire.campaigns import CampaignDetail
+
+
+def spec(**changes: Any) -> CampaignSpec:
+    fields = {"name": "clinic", "base": {"model": "org/model", "revision": "main"}, "training": {"steps": 2}}
+    return CampaignSpec.model_validate({**fields, "data": {"name": "notes"}, "rounds": 3, **changes})
+
+
+def names(*modules: str) -> list[str]:
+    return [f"base_model.model.{module}.lora_{half}.weight" for module in modules for half in "AB"]
+
+
+@pytest.mark.parametrize(
+    ("modules", "found"),
+    [
+        (["model.layers.0.self_attn.q_proj", "model.layers.11.self_attn.q_proj"], ["q_proj"]),
+        (["model.layers.0.mlp.down_proj", "model.layers.0.self_attn.q_proj"], ["down_proj", "q_proj"]),
+        (["transformer.h.0.attn.c_attn"], ["c_attn"]),
+        (["encoder.0.net.1"], ["net.1"]),  # "1" alone would match the second of any list
+    ],
+)
+def test_all_linear_becomes_the_modules_that_the_tensors_have(modules: list[str], found: list[str]) -> None:
+    assert target_modules(spec(), names(*modules)) == found
+
+
+def test_modules_that_the_campaign_names_are_kept() -> None:
+    campaign = spec(lora={"target_modules": ["v_proj", "q_proj"]})
+    assert target_modules(campaign, names("model.layers.0.self_attn.q_proj")) == ["q_proj", "v_proj"]
+
+
+def test_config_says_what_peft_and_vllm_ask_for() -> None:
+    config = peft_config(spec(lora={"rank": 4, "alpha": 32, "dropout": 0.1}), names("a.q_proj"))
+    assert config["peft_type"] == "LORA"
+    assert config["task_type"] == "CAUSAL_LM"
+    assert (config["r"], config["lora_alpha"], config["lora_dropout"]) == (4, 32, 0.1)
+    assert type(config["lora_alpha"]) is int
+    assert (config["base_model_name_or_path"], config["revision"]) == ("org/model", "main")
+    assert config["inference_mode"] is True
+    assert config["bias"] == "none"
+    assert peft_config(spec(lora={"alpha": 2.5}), [])["lora_alpha"] == 2.5
+
+
+def campaign(**changes: Any) -> CampaignDetail:
+    return CampaignDetail(
+        id="1", name="clinic", state="completed", reason=None, rounds_closed=3, rounds=3,
+        created_at=datetime(2026, 1, 1, tzinfo=UTC), ended_at=None, final_adapter=3, best_adapter=3,
+        spec=spec(**changes), participants=[],
+    )  # fmt: skip
+
+
+def adapter(number: int = 3) -> AdapterView:
+    share = Contribution(
+        client_number=0, agent_name="ada", update_sha256="c" * 64, extras_sha256=None, n_examples=30, weight=0.75
+    )
+    return AdapterView(
+        number=number, blob=BlobRef(sha256="a" * 64, n_bytes=8), stored=True, parent_sha256="b" * 64,
+        algorithm="fedavg", contributions=[share] if number else [], created_at=datetime(2026, 1, 2, tzinfo=UTC),
+        held_out_loss=1.25,
+    )  # fmt: skip
+
+
+def front_matter(card: str) -> dict[str, Any]:
+    _, front, _ = card.split("---\n", 2)
+    loaded: dict[str, Any] = yaml.safe_load(front)
+    return loaded
+
+
+def test_card_has_front_matter_for_the_hub() -> None:
+    front = front_matter(model_card(campaign(), adapter()))
+    assert front["base_model"] == "org/model"
+    assert front["library_name"] == "peft"
+    assert "federated-learning" in front["tags"]
+
+
+@pytest.mark.parametrize("model", ["/models/llama", "./llama", "C:\\models", "a: b\n---\nx: y"])
+def test_a_base_model_that_is_a_folder_stays_out_of_the_front_matter(model: str) -> None:
+    card = model_card(campaign(base={"model": model}), adapter())
+    assert set(front_matter(card)) == {"library_name", "pipeline_tag", "tags"}
+    assert json.dumps(model) in card
+
+
+def test_card_tells_the_lineage() -> None:
+    card = model_card(campaign(), adapter())
+    for fact in ("a" * 64, "b" * 64, "c" * 64, "ada", "0.7500", "**1.2500**", "after round 3 of 3", "fedavg"):
+        assert fact in card
+
+
+def test_card_of_adapter_0_has_no_contributors() -> None:
+    card = model_card(campaign(), adapter(0))
+    assert "started from" in card
+    assert "Contributors" not in card

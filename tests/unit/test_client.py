@@ -1,0 +1,337 @@
+"""The SDK's client against a server that misbehaves: retries, errors, downloads, event streams."""
+
+import json
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from fedloom import Client, errors
+from fedloom.download import download_blob
+from fedloom.transport import ATTEMPTS, Transport
+from shared.digest import sha256_hex
+from shared.wire.base import BlobRef
+from shared.wire.problems import MEDIA_TYPE, ProblemType
+from tests.unit.stub_server import Answer, cut_after, hang_up, reply, stub_server
+
+STORAGE = reply(200, '{"n_blobs": 1, "n_bytes": 2, "bytes_by_kind": {"adapter": 2}, "free_bytes": null, "new": 1}')
+SPEC = {"name": "c", "base": {"model": "m"}, "training": {"steps": 1}, "data": {"name": "d"}, "rounds": 2}
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedloom.transport.BACKOFF_S", 0.001)
+    for name in ("FEDLOOM_URL", "FEDLOOM_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def problem(status: int, kind: ProblemType, **more: Any) -> Answer:
+    body = {"type": kind.uri, "title": "No", "status": status, "detail": "because", **more}
+    return reply(status, json.dumps(body), MEDIA_TYPE)
+
+
+def campaign(state: str = "running", **more: Any) -> Answer:
+    body = {
+        "id": "1", "name": "c", "state": state, "reason": None, "rounds_closed": 1, "rounds": 2,
+        "created_at": "2026-01-01T00:00:00Z", "ended_at": None, "final_adapter": None, "best_adapter": None,
+        "spec": SPEC, "participants": [], **more,
+    }  # fmt: skip
+    return reply(200, json.dumps(body))
+
+
+def event(number: int) -> str:
+    body = {"number": number, "at": "2026-01-01T00:00:00Z", "type": "task-done", "data": {}}
+    return f"id: {number}\nevent: task-done\ndata: {json.dumps(body)}\n\n"
+
+
+def stream(*numbers: int) -> Answer:
+    return reply(200, ": hello\n\n" + "".join(map(event, numbers)), "text/event-stream")
+
+
+# --- where to, and as whom
+
+
+def test_url_and_key_come_from_the_environment_unless_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Client().url == "http://127.0.0.1:8470"
+    with stub_server(STORAGE) as stub:
+        monkeypatch.setenv("FEDLOOM_URL", stub.url + "/")
+        monkeypatch.setenv("FEDLOOM_KEY", "from-environment")
+        with Client() as client:
+            assert client.storage().n_bytes == 2
+        with Client(key="given") as client:
+            client.storage()
+    keys = [headers["authorization"] for _, _, headers in stub.seen]
+    assert keys == ["Bearer from-environment", "Bearer given"]
+    assert stub.seen[0][1] == "/v1/storage"
+    assert stub.seen[0][2]["fedloom-protocol"] == "1"
+
+
+@pytest.mark.parametrize("url", ["http://example.org", "http://10.0.0.1:8470", "http://127.0.0.1.example.org"])
+def test_plain_http_to_another_host_is_refused_unless_allowed(url: str) -> None:
+    with pytest.raises(errors.InsecureUrl, match="--insecure"):
+        Client(url)
+    Client(url, insecure=True).close()
+
+
+@pytest.mark.parametrize("url", ["http://localhost:1", "http://127.8.9.1", "http://[::1]:8470", "https://example.org"])
+def test_loopback_and_https_are_fine(url: str) -> None:
+    Client(url).close()
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "127.0.0.1:8470", "http://", "https://[::1", "x"])
+def test_what_is_no_url_is_told(url: str) -> None:
+    with pytest.raises(errors.Unreachable, match="not a URL"):
+        Client(url)
+
+
+def test_a_ca_file_that_is_not_there_is_an_os_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        Client("https://example.org", ca_file=tmp_path / "none.pem")
+
+
+def test_a_ca_of_ones_own_is_trusted_where_it_is_named(tmp_path: Path) -> None:
+    trustme = pytest.importorskip("trustme")
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("127.0.0.1").configure_cert(tls)
+    with stub_server(STORAGE, tls=tls) as stub:
+        with Client(stub.url, ca_file=tmp_path / "ca.pem") as client:
+            assert client.storage().n_bytes == 2
+        with Client(stub.url) as client, pytest.raises(errors.Unreachable, match="its certificate is not trusted"):
+            client.storage()
+
+
+# --- retries
+
+
+@pytest.mark.parametrize("failure", [hang_up, reply(502, "<html>bad gateway</html>", "text/html"), reply(429, "{}")])
+def test_reading_is_tried_again(failure: Answer) -> None:
+    with stub_server(failure, failure, STORAGE) as stub, Client(stub.url) as client:
+        assert client.storage().n_blobs == 1
+    assert len(stub.seen) == 3
+
+
+def test_trying_again_has_an_end() -> None:
+    with (
+        stub_server(problem(503, ProblemType.UNAVAILABLE)) as stub,
+        Client(stub.url) as client,
+        pytest.raises(errors.Refused, match="because"),
+    ):
+        client.storage()
+    assert len(stub.seen) == ATTEMPTS
+
+
+def test_a_move_whose_reply_was_lost_is_not_repeated() -> None:
+    with stub_server(hang_up) as stub, Client(stub.url) as client, pytest.raises(errors.Unreachable):
+        client.pause("1")
+    assert len(stub.seen) == 1
+
+
+def test_a_move_that_was_turned_away_is_repeated() -> None:
+    with stub_server(reply(429, "{}"), campaign("paused")) as stub, Client(stub.url) as client:
+        assert client.pause("1").state == "paused"
+
+
+def test_creating_is_repeated_under_one_idempotency_key() -> None:
+    with stub_server(hang_up, reply(500, "oops"), campaign()) as stub, Client(stub.url) as client:
+        client.create_campaign(SPEC)
+        client.create_campaign(SPEC)
+        client.create_campaign(SPEC, idempotency_key="mine")
+    keys = [headers["idempotency-key"] for _, _, headers in stub.seen]
+    assert keys[0] == keys[1] == keys[2]
+    assert len({keys[2], keys[3], keys[4]}) == 3
+    assert keys[4] == "mine"
+
+
+def test_a_campaign_that_is_wrong_is_not_sent() -> None:
+    with stub_server(campaign()) as stub, Client(stub.url) as client, pytest.raises(ValidationError):
+        client.create_campaign({**SPEC, "rounds": 0})
+    assert not stub.seen
+
+
+def test_nobody_listens() -> None:
+    with stub_server(STORAGE) as stub:
+        pass
+    with Client(stub.url) as client, pytest.raises(errors.Unreachable, match="cannot connect"):
+        client.storage()
+
+
+# --- errors
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "error"),
+    [
+        (401, ProblemType.UNAUTHENTICATED, errors.Unauthenticated),
+        (403, ProblemType.FORBIDDEN, errors.Forbidden),
+        (404, ProblemType.NOT_FOUND, errors.NotFound),
+        (409, ProblemType.ILLEGAL_MOVE, errors.IllegalMove),
+        (409, ProblemType.CONFLICT, errors.Conflict),
+        (422, ProblemType.INVALID, errors.Invalid),
+        (413, ProblemType.TOO_LARGE, errors.Refused),
+    ],
+)
+def test_problems_become_errors_by_their_type(status: int, kind: ProblemType, error: type[errors.Refused]) -> None:
+    answer = problem(status, kind, errors=[{"field": "rounds", "message": "too many"}])
+    with stub_server(answer) as stub, Client(stub.url) as client, pytest.raises(errors.Refused) as caught:
+        client.campaign("1")
+    assert type(caught.value) is error
+    assert caught.value.problem.status == status
+    assert str(caught.value) == "because"
+    if isinstance(caught.value, errors.Invalid):
+        assert caught.value.errors[0].field == "rounds"
+    assert len(stub.seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (reply(404, "not here", "text/html"), "answered 404 Not Found, but not as a coordinator"),
+        (reply(200, "<html>log in</html>", "text/html"), "answered with something else"),
+        (reply(302, "", Location="https://elsewhere"), "answered 302"),
+        (reply(422, '{"type": 3}', MEDIA_TYPE), "answered with something else"),
+    ],
+)
+def test_what_does_not_come_from_a_coordinator_is_told(answer: Answer, says: str) -> None:
+    with stub_server(answer) as stub, Client(stub.url) as client, pytest.raises(errors.Unreachable, match=says):
+        client.storage()
+
+
+def test_a_coordinator_that_is_not_ready_says_why() -> None:
+    body = '{"status": "unavailable", "version": "1", "reason": "the database"}'
+    with stub_server(reply(503, body)) as stub, Client(stub.url) as client:
+        assert client.health().reason == "the database"
+    assert len(stub.seen) == 1
+
+
+# --- listings
+
+
+def test_listings_ask_for_page_after_page_and_only_as_they_are_read() -> None:
+    def page(items: list[str], cursor: str | None) -> Answer:
+        agents = [
+            {"id": one, "name": one, "labels": {}, "state": "active", "version": "1",
+             "created_at": "2026-01-01T00:00:00Z", "last_seen_at": None}
+            for one in items
+        ]  # fmt: skip
+        return reply(200, json.dumps({"items": agents, "next_cursor": cursor}))
+
+    with stub_server(page(["a", "b"], "b"), page(["c"], None)) as stub, Client(stub.url) as client:
+        agents = client.agents()
+        assert [next(agents).id, next(agents).id] == ["a", "b"]
+        assert len(stub.seen) == 1
+        assert [one.id for one in agents] == ["c"]
+    assert "cursor=b" in stub.seen[1][1]
+
+
+def test_ids_are_quoted() -> None:
+    with stub_server(campaign()) as stub, Client(stub.url) as client:
+        client.campaign("a/../b?c")
+    assert stub.seen[0][1] == "/v1/campaigns/a%2F..%2Fb%3Fc"
+
+
+# --- adapters that are not there
+
+
+@pytest.mark.parametrize(("which", "says"), [("final", "it is running"), ("best", "nothing was evaluated yet")])
+def test_an_adapter_that_is_not_there_yet(which: Any, says: str) -> None:
+    with stub_server(campaign()) as stub, Client(stub.url) as client, pytest.raises(errors.NoSuchAdapter, match=says):
+        client.adapter("1", which)
+
+
+# --- waiting
+
+
+def test_wait_returns_at_the_end_and_sits_out_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedloom.client.LONGEST_POLL_S", 0.001)
+    answers = [campaign(), *[hang_up] * ATTEMPTS, campaign(), campaign("completed")]
+    with stub_server(*answers) as stub, Client(stub.url) as client:
+        assert client.wait("1").state == "completed"
+
+
+def test_wait_returns_when_paused() -> None:
+    with stub_server(campaign("paused")) as stub, Client(stub.url) as client:
+        assert client.wait("1").state == "paused"
+
+
+def test_wait_gives_up_in_time() -> None:
+    with (
+        stub_server(campaign()) as stub,
+        Client(stub.url) as client,
+        pytest.raises(errors.WaitTimeout, match="goes on"),
+    ):
+        client.wait("1", timeout_s=0.05)
+
+
+# --- events
+
+
+def test_events_go_on_where_the_connection_broke() -> None:
+    whole = (": hello\n\n" + event(1) + event(2) + event(3)).encode()
+    broken = cut_after(200, whole, len(whole) - 10, "text/event-stream")
+    answers = [broken, stream(3, 4), campaign("completed"), reply(200, '{"items": [], "next_cursor": null}')]
+    with stub_server(*answers) as stub, Client(stub.url) as client:
+        assert [one.number for one in client.events("1")] == [1, 2, 3, 4]
+    assert [headers.get("last-event-id") for _, _, headers in stub.seen] == ["0", "2", None, None]
+
+
+def test_a_stream_that_ends_before_the_campaign_is_opened_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedloom.event_stream.REOPEN_S", 0.01)
+    last = reply(200, json.dumps({"items": [json.loads(event(3).split("data: ")[1])], "next_cursor": None}))
+    answers = [stream(1), campaign(), stream(2), campaign("completed"), last]
+    with stub_server(*answers) as stub, Client(stub.url) as client:
+        assert [one.number for one in client.events("1")] == [1, 2, 3]
+    assert "after=2" in stub.seen[-1][1]
+
+
+def test_events_of_a_campaign_that_is_not_there() -> None:
+    with (
+        stub_server(problem(404, ProblemType.NOT_FOUND)) as stub,
+        Client(stub.url) as client,
+        pytest.raises(errors.NotFound),
+    ):
+        next(client.events("1"))
+
+
+# --- downloads
+
+DATA = bytes(range(256)) * 40
+BLOB = BlobRef(sha256=sha256_hex(DATA), n_bytes=len(DATA))
+
+
+def download(path: Path, *answers: Answer) -> list[str | None]:
+    """Download DATA to a file; the Range of each request."""
+    with stub_server(*answers) as stub:
+        transport = Transport(stub.url, None, ca_file=None, insecure=False, timeout_s=5)
+        try:
+            download_blob(transport, BLOB, path)
+        finally:
+            transport.close()
+    return [headers.get("range") for _, _, headers in stub.seen]
+
+
+def test_a_download_that_is_cut_goes_on_where_it_broke(tmp_path: Path) -> None:
+    answers = [cut_after(200, DATA, 3000), hang_up, cut_after(206, DATA[3000:], 2000), reply(206, DATA[5000:])]
+    assert download(tmp_path / "a", *answers) == [None, "bytes=3000-", "bytes=3000-", "bytes=5000-"]
+    assert (tmp_path / "a").read_bytes() == DATA
+
+
+def test_a_download_without_ranges_starts_again(tmp_path: Path) -> None:
+    download(tmp_path / "a", cut_after(200, DATA, 3000), reply(200, DATA))
+    assert (tmp_path / "a").read_bytes() == DATA
+
+
+@pytest.mark.parametrize("wrong", [DATA[:-1] + b"x", DATA + b"x"])
+def test_other_bytes_are_refused(tmp_path: Path, wrong: bytes) -> None:
+    with pytest.raises(errors.CorruptDownload):
+        download(tmp_path / "a", reply(200, wrong))
+
+
+def test_a_download_that_never_gets_on_ends(tmp_path: Path) -> None:
+    with pytest.raises(errors.Unreachable):
+        download(tmp_path / "a", hang_up)
+    with pytest.raises(errors.Unreachable, match="ended after 5 of"):
+        download(tmp_path / "a", reply(200, DATA[:5]), reply(206, b""))
