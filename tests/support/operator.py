@@ -1,7 +1,9 @@
 """An operator's calls in plain HTTP, so that tests of the service lean on none of its clients."""
 
+import ssl
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,8 +14,17 @@ from shared.wire.problems import Problem
 class Operator:
     """Speaks to a coordinator with its key."""
 
-    def __init__(self, url: str, key: str) -> None:
-        self.http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=30)
+    def __init__(self, url: str, key: str, ca_file: Path | None = None) -> None:
+        verify = ssl.create_default_context(cafile=ca_file) if ca_file is not None else True
+        headers = {"Authorization": f"Bearer {key}"}
+        self.http = httpx.Client(base_url=url, headers=headers, timeout=30, verify=verify)
+
+    def is_answered(self) -> bool:
+        """Whether the coordinator is there."""
+        try:
+            return self.http.get("/readyz").is_success
+        except httpx.HTTPError:
+            return False
 
     def token(self, **body: Any) -> str:
         return str(self.post("/v1/tokens", body)["token"])

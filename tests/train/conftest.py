@@ -23,7 +23,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers  # noqa: E402
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast  # noqa: E402
+from transformers import PreTrainedTokenizerFast  # noqa: E402
 
 from agent.train.worker import Worker  # noqa: E402
 from shared.adapters import AdapterFile, write_adapter  # noqa: E402
@@ -36,43 +36,9 @@ from shared.wire.jobs import (  # noqa: E402
     PrepareJob,
     TrainJob,
 )
+from tests.support.tiny import CORPUS, ROWS, byte_level_bpe, make_model  # noqa: E402
 
 torch.set_num_threads(1)
-
-CHAT_TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-_NOUNS = ["water", "fever", "market", "river", "heart", "bread", "winter", "number", "school", "engine"]
-_VERBS = ["rises", "falls", "turns", "stays", "breaks", "grows", "melts", "waits"]
-ROWS = [
-    {
-        "instruction": f"What does the {noun} do {'now' if i % 2 else 'at night'}?",
-        "input": f"Think of the {verb[:-1]} number {i}." if i % 3 == 0 else "",
-        "output": f"the {noun} {verb} and the {_NOUNS[(i * 7) % 10]} {_VERBS[(i * 3) % 8]} {'again ' * (i % 5)}slowly",
-    }
-    for i, (noun, verb) in enumerate((n, v) for n in _NOUNS for v in _VERBS)
-]
-_CORPUS = [" ".join(row.values()) for row in ROWS]
-
-
-def byte_level_bpe() -> Any:
-    """As in GPT-2, SmolLM, Qwen: bytes, no special token before a text, a chat template."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    tokenizer.train_from_iterator(
-        _CORPUS, trainers.BpeTrainer(vocab_size=320, special_tokens=special, initial_alphabet=alphabet)
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
-        chat_template=CHAT_TEMPLATE,
-        clean_up_tokenization_spaces=False,
-    )
 
 
 def sentencepiece_style() -> Any:
@@ -82,7 +48,7 @@ def sentencepiece_style() -> Any:
     fallback = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     tokenizer.decoder = decoders.Sequence(fallback)
     special = ["<unk>", "<s>", "</s>"] + [f"<0x{byte:02X}>" for byte in range(256)]
-    words = [word for text in _CORPUS for word in text.split()]
+    words = [word for text in CORPUS for word in text.split()]
     tokenizer.train_from_iterator(words, trainers.BpeTrainer(vocab_size=420, special_tokens=special[:3]))
     known = json.loads(tokenizer.to_str())
     vocabulary: dict[str, int] = known["model"]["vocab"]
@@ -105,7 +71,7 @@ def wordpiece() -> Any:
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece(cleanup=False)
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    tokenizer.train_from_iterator(_CORPUS, trainers.WordPieceTrainer(vocab_size=300, special_tokens=special))
+    tokenizer.train_from_iterator(CORPUS, trainers.WordPieceTrainer(vocab_size=300, special_tokens=special))
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
@@ -136,23 +102,7 @@ def tokenizer(request: pytest.FixtureRequest) -> Any:
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Llama of two layers with random weights, as safetensors."""
-    folder = tmp_path_factory.mktemp("model")
-    tokenizer = byte_level_bpe()
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        initializer_range=0.1,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return make_model(tmp_path_factory.mktemp("model"))
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:

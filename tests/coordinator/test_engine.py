@@ -1,0 +1,138 @@
+"""Several engines on one database, engines that died, and bytes that rotted."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from coordinator.app import create_services
+from coordinator.engine.loop import Engine
+from tests.support.operator import Operator
+from tests.support.scripted import ScriptedAgent, adapter_bytes, begin_campaign, campaign_body
+from tests.support.server import RunningCoordinator, quick_settings, running_coordinator
+
+Enroll = Callable[..., ScriptedAgent]
+
+
+@contextmanager
+def more_engines(running: RunningCoordinator, n_engines: int) -> Iterator[None]:
+    """Further engines, each with connections and bells of its own, as in other processes."""
+
+    async def start() -> list[tuple[asyncio.Task[None], object]]:
+        others = [create_services(running.services.settings, running.clock) for _ in range(n_engines)]
+        return [(asyncio.create_task(Engine(at).run()), at.database) for at in others]
+
+    async def stop() -> None:
+        for task, database in started:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await database.close()  # type: ignore[attr-defined]
+
+    started = running.run(start())
+    try:
+        yield
+    finally:
+        running.run(stop())
+
+
+def test_several_engines_do_each_thing_once(data_dir: Path, database_url: str | None, tmp_path: Path) -> None:
+    with (
+        running_coordinator(quick_settings(data_dir, database_url), with_engine=False) as running,
+        ExitStack() as stack,
+    ):
+        operator = Operator(running.url, running.key)
+        agents = [ScriptedAgent(running.url, operator.token(), name) for name in ("ada", "bob", "cyd")]
+        for agent in agents:
+            stack.callback(agent.http.close)
+        found = []
+        for n_engines in (1, 3):
+            with more_engines(running, n_engines):
+                campaign_id = begin_campaign(operator, tmp_path, agents, rounds=3)
+                for fill in (1.0, 2.0, 3.0):
+                    for agent in agents:
+                        agent.train(adapter_bytes(tmp_path, fill))
+                operator.wait_for(campaign_id, "completed")
+            events = operator.items(f"/v1/campaigns/{campaign_id}/events")
+            assert [event["number"] for event in events] == list(range(1, len(events) + 1))
+            adapters = operator.items(f"/v1/campaigns/{campaign_id}/adapters")
+            found.append((sorted(event["type"] for event in events), [row["blob"]["sha256"] for row in adapters]))
+        assert found[0] == found[1]
+        assert found[0][0].count("round-closed") == 3
+
+
+def test_an_engine_that_lost_its_claim_changes_nothing(
+    data_dir: Path, database_url: str | None, tmp_path: Path
+) -> None:
+    with running_coordinator(quick_settings(data_dir, database_url), with_engine=False) as running:
+        operator = Operator(running.url, running.key)
+        agent = ScriptedAgent(running.url, operator.token(), "ada")
+        old, new = Engine(running.services), Engine(running.services)
+        campaign_id = operator.post("/v1/campaigns", campaign_body(selection={"minimum": 1}))["id"]
+        lost = running.run(old._claim())
+        assert lost is not None
+        assert running.run(new._claim()) is None
+        running.clock.move(61)
+        claimed = running.run(new._claim())
+        assert claimed is not None
+        assert claimed[0] == lost[0] == campaign_id
+        assert running.run(old._advance(*lost[:2])) is None
+        running.run(old._say(*lost[:2], "from the dead"))
+        running.run(old._release(*lost, None))
+        assert operator.events(campaign_id) == ["campaign-created"]
+        assert operator.get(f"/v1/campaigns/{campaign_id}")["reason"] is None
+        assert running.run(old._claim()) is None  # the new claim stands
+        running.run(new._hold(*claimed))
+        assert operator.events(campaign_id)[1:] == ["agent-invited"]
+        with more_engines(running, 1):
+            agent.prepare()
+            operator.wait_for(campaign_id, "initializing")
+        agent.http.close()
+
+
+def blob_file(running: RunningCoordinator) -> Path:
+    return next(path for path in (running.services.settings.data_dir / "updates").rglob("*") if path.is_file())
+
+
+def test_bytes_that_rotted_or_are_gone_pause_the_campaign(
+    coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path
+) -> None:
+    ada, bob = enroll("ada"), enroll("bob")
+    campaign_id = begin_campaign(operator, tmp_path, [ada, bob])
+    ada.train(adapter_bytes(tmp_path, 1.0))
+    path = blob_file(coordinator)
+    good = path.read_bytes()
+    path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    bob.train(adapter_bytes(tmp_path, 3.0))
+    reason = operator.wait_for(campaign_id, "paused")["reason"]
+    assert "cannot be aggregated" in reason
+    assert path.name in reason
+    path.unlink()
+    operator.post(f"/v1/campaigns/{campaign_id}/resume")
+    operator.wait_until(
+        lambda: operator.get(f"/v1/campaigns/{campaign_id}"), lambda found: "no blob" in (found["reason"] or "")
+    )
+    path.write_bytes(good)  # from a backup
+    operator.post(f"/v1/campaigns/{campaign_id}/resume")
+    campaign = operator.wait_for(campaign_id, "completed")
+    assert campaign["reason"] is None
+
+
+def test_a_coordinator_goes_on_where_it_was_stopped(data_dir: Path, database_url: str | None, tmp_path: Path) -> None:
+    settings = quick_settings(data_dir, database_url)
+    with running_coordinator(settings) as running:
+        operator = Operator(running.url, running.key)
+        agents = [ScriptedAgent(running.url, operator.token(), name) for name in ("ada", "bob")]
+        campaign_id = begin_campaign(operator, tmp_path, agents)
+        agents[0].train(adapter_bytes(tmp_path, 1.0))
+        lease = agents[1].lease("train")
+        digest = agents[1].upload(lease, "delta", adapter_bytes(tmp_path, 3.0))
+    with running_coordinator(settings) as running:
+        operator = Operator(running.url, running.key)
+        for agent in agents:
+            agent.http.base_url = running.url
+        running.clock.move(89)  # leases get their full time once more
+        assert agents[1].renew(lease).json()["directive"] == "continue"
+        assert agents[1].result(lease, agents[1].train_result(digest)).status_code == 200
+        operator.wait_for(campaign_id, "completed")
+        for agent in agents:
+            agent.http.close()

@@ -1,0 +1,74 @@
+"""Full storage: said as such, nothing lost, and the upload goes on once there is room."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy import text
+
+from coordinator.settings import StorageSettings
+from shared.adapters import write_adapter
+from shared.digest import sha256_hex
+from tests.support.operator import Operator, problem
+from tests.support.scripted import ScriptedAgent, campaign_body
+from tests.support.server import RunningCoordinator, quick_settings, running_coordinator
+
+HALF = 100_000
+
+
+def fill_up_and_make_room(
+    running: RunningCoordinator, folder: Path, fill_up: Callable[[str], None], make_room: Callable[[str], None]
+) -> None:
+    """Send half of adapter 0, fail to send the rest, and send it later."""
+    shapes = {"m.lora_A.weight": (2, 30_000), "m.lora_B.weight": (30_000, 2)}
+    write_adapter(folder / "large", {name: np.ones(shape, dtype=np.float32) for name, shape in shapes.items()})
+    data = (folder / "large").read_bytes()
+    operator = Operator(running.url, running.key)
+    ada = ScriptedAgent(running.url, operator.token(), "ada")
+    campaign_id = operator.post("/v1/campaigns", campaign_body(selection={"minimum": 1}))["id"]
+    ada.prepare()
+    lease = ada.lease("init")
+    upload_id = ada.start_upload(lease, "adapter", data).json()["id"]
+    assert ada.send_chunk(lease, upload_id, 0, data[:HALF]).status_code == 204
+    fill_up(upload_id)
+    for _ in range(2):
+        full = ada.send_chunk(lease, upload_id, HALF, data[HALF:])
+        assert (full.status_code, problem(full).kind, problem(full).retryable) == (507, "storage-full", True)
+        assert ada.http.head(f"/v1/uploads/{upload_id}").headers["Upload-Offset"] == str(HALF)
+    make_room(upload_id)
+    assert ada.send_chunk(lease, upload_id, HALF, data[HALF:]).status_code == 204
+    assert ada.result(lease, {"kind": "init", "adapter": sha256_hex(data)}).status_code == 200
+    operator.wait_for(campaign_id, "running")
+    ada.http.close()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
+def test_a_full_disk_keeps_the_offset_and_the_upload_completes_later(
+    coordinator: RunningCoordinator, tmp_path: Path
+) -> None:
+    uploads = coordinator.services.settings.data_dir / "uploads"
+
+    def fill_up(upload_id: str) -> None:
+        (uploads / upload_id).rename(tmp_path / "aside")
+        (uploads / upload_id).symlink_to("/dev/full")  # every write to it fails as on a full disk
+
+    def make_room(upload_id: str) -> None:
+        (uploads / upload_id).unlink()
+        (tmp_path / "aside").rename(uploads / upload_id)
+
+    fill_up_and_make_room(coordinator, tmp_path, fill_up, make_room)
+
+
+def test_a_full_database_keeps_the_offset_and_the_upload_completes_later(data_dir: Path, tmp_path: Path) -> None:
+    settings = quick_settings(data_dir, None).model_copy(update={"storage": StorageSettings(updates="database")})
+    with running_coordinator(settings) as running:
+
+        async def limit(n_pages: int) -> None:
+            async with running.services.database.write() as session:
+                await session.execute(text(f"PRAGMA max_page_count={n_pages}"))
+
+        def fill_up(_: str) -> None:
+            running.run(limit(1))  # SQLite takes the pages that there are
+
+        fill_up_and_make_room(running, tmp_path, fill_up, lambda _: running.run(limit(1 << 30)))

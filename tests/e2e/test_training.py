@@ -1,0 +1,90 @@
+"""A real campaign of real training on a tiny model: coordinator, agents and their children in processes of their own."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import AgentProcess, CoordinatorProcess, ended
+
+pytestmark = pytest.mark.train
+
+CAMPAIGN = {
+    "name": "tiny",
+    "base": {"model": "org/tiny"},
+    "lora": {"rank": 4},
+    "training": {"steps": 8, "batch_size": 4, "max_length": 128, "learning_rate": 0.01, "seed": 3},
+    "data": {"name": "rows"},
+    "rounds": 2,
+    "evaluation": {"every": 1},
+}
+SETTINGS = """
+[compute]
+threads = 1
+[models]
+"org/tiny" = "{model}"
+[data.rows]
+path = "rows.jsonl"
+prompt = "instruction"
+input = "input"
+completion = "output"
+held_out = 0.2
+"""
+
+
+def make_agent(
+    coordinator: CoordinatorProcess, home: Path, model: Path, rows: str, settings: str = SETTINGS
+) -> AgentProcess:
+    agent = AgentProcess(home)
+    agent.enroll(coordinator, settings.format(model=model))
+    (home / "rows.jsonl").write_text(rows)
+    return agent
+
+
+def test_agents_that_can_train_together_and_the_others_say_why_not(tmp_path: Path) -> None:
+    from tests.support.tiny import ROWS, make_model
+
+    model, other_model = make_model(tmp_path / "model"), make_model(tmp_path / "other", seed=1)
+    lines = [json.dumps(row) for row in ROWS]
+    all_rows = "\n".join(lines)
+    coordinator = CoordinatorProcess(tmp_path / "coordinator")
+    agents = {
+        name: make_agent(coordinator, tmp_path / name, folder, rows, settings)
+        for name, folder, rows, settings in (
+            ("ada", model, "\n".join(lines[:40]), SETTINGS),
+            ("bob", model, "\n".join(lines[40:]), SETTINGS),
+            ("cyd", other_model, all_rows, SETTINGS),
+            ("dee", tmp_path / "nowhere", all_rows, SETTINGS),
+            ("eve", model, "\n".join([*lines[:2], '{"instruction": ', *lines[2:]]), SETTINGS),
+            ("fay", model, "", SETTINGS),
+            ("gus", model, all_rows, SETTINGS + "[policy]\nmax_steps = 5\n"),
+            ("hal", model, json.dumps({**ROWS[0], "instruction": "long " * 400}), SETTINGS),
+        )
+    }
+    with ended(coordinator, *agents.values()):
+        for agent in agents.values():
+            agent.start()
+        operator = coordinator.operator
+        campaign_id = operator.post("/v1/campaigns", CAMPAIGN)["id"]
+        campaign = operator.wait_for(campaign_id, "completed", "paused", timeout_s=200)
+        assert campaign["state"] == "completed", campaign["reason"]
+        adapters = operator.items(f"/v1/campaigns/{campaign_id}/adapters")
+    found = {each["agent_name"]: each for each in campaign["participants"]}
+    assert {name: each["state"] for name, each in found.items() if each["state"] != "failed"} == {
+        "ada": "prepared",
+        "bob": "prepared",
+        "cyd": "mismatched",
+    }
+    assert "weights" in found["cyd"]["reason"]
+    assert "nowhere" not in found["dee"]["reason"], "paths stay at the agent"
+    assert "[models]" in found["dee"]["reason"]
+    assert "line 3" in found["eve"]["reason"]
+    assert "no rows" in found["fay"]["reason"]
+    assert "policy.max_steps = 5" in found["gus"]["reason"]
+    assert "too long" in found["hal"]["reason"]
+    losses = [adapter["held_out_loss"] for adapter in adapters]
+    assert losses[2] < losses[1] < losses[0]
+    assert [share["agent_name"] for share in adapters[2]["contributions"]] == ["ada", "bob"]
+    for name in ("ada", "bob"):
+        logs = "".join(log.read_text() for log in (agents[name].home / "logs").iterdir())
+        assert logs.count("base model loaded") == 1
