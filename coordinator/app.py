@@ -17,14 +17,11 @@ from coordinator.deps import Services
 from coordinator.engine.loop import Engine
 from coordinator.engine.sweeper import Sweeper
 from coordinator.events import endpoints as events
-from coordinator.middleware import ProtocolMiddleware
+from coordinator.middleware import ProtocolApp
 from coordinator.rounds import endpoints as rounds
 from coordinator.rounds.lookout import look_out
 from coordinator.settings import Settings
 from coordinator.storage import Storage
-
-MAX_BODY_BYTES = 1 << 20
-"""Bytes of a request's body, at most; upload chunks have a limit of their own."""
 
 
 def create_services(settings: Settings, clock: Clock | None = None) -> Services:
@@ -48,16 +45,14 @@ def create_app(services: Services, *, with_engine: bool) -> FastAPI:
         await Sweeper(services).write_last_seen()
         await services.database.close()
 
-    app = FastAPI(
+    app = ProtocolApp(
         title="Fedloom coordinator",
         version=__version__,
         summary="Federated fine-tuning of language models.",
         lifespan=lifespan,
-        max_body_size=MAX_BODY_BYTES,
     )
     app.state.services = services
     problems.install(app)
-    app.add_middleware(ProtocolMiddleware)
     for module in (service_endpoints, agents, campaigns, events, rounds, blobs):
         app.include_router(module.router)
     return app

@@ -8,14 +8,17 @@ raises. SQLite's default transactions lose updates (two readers may both go on t
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import DateTime, Dialect, TypeDecorator, event
+from sqlalchemy import DateTime, Dialect, Select, TypeDecorator, event
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
 _AFTER_COMMIT = "after_commit"
+
+R = TypeVar("R")
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -77,6 +80,19 @@ class Database:
 def after_commit(session: AsyncSession, callback: Callable[[], None]) -> None:
     """Call *callback* when the session's transaction is committed, and never when it is rolled back."""
     session.info.setdefault(_AFTER_COMMIT, []).append(callback)
+
+
+async def add_or_find(session: AsyncSession, row: R, same: Select[R]) -> R:
+    """Add a row, or find the one that *same* selects and a unique constraint lets nobody have twice."""
+    found = (await session.scalars(same)).first()
+    if found is not None:
+        return found
+    try:
+        async with session.begin_nested():
+            session.add(row)
+    except IntegrityError:  # another transaction was faster
+        return (await session.scalars(same)).one()
+    return row
 
 
 def _sqlite_engine(url: str, *, begin: str, pool_size: int) -> AsyncEngine:

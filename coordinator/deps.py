@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import Depends, Query, Request
+from fastapi import Depends, Path, Query, Request
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -19,6 +19,10 @@ from coordinator.storage import Storage
 from coordinator.tables import AgentRow, OperatorKeyRow
 from shared.states import AgentState
 from shared.wire.base import LEASE_HEADER
+
+MAX_INT = (1 << 31) - 1
+"""Largest number that PostgreSQL's integer columns hold."""
+_MAX_DIGITS = 18
 
 
 @dataclass
@@ -134,13 +138,21 @@ class LeaseClaim:
     token_hash: str
 
 
+def read_number(text: str) -> int | None:
+    """A whole number in a header that fits the database's columns; None where it is none."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS else None
+
+
 def lease_claim(request: Request, agent: Agent, task_id: str) -> LeaseClaim:
     """The claim in a request's lease header. Raises LeaseLost where it is missing or unreadable."""
     attempt, _, token = request.headers.get(LEASE_HEADER, "").partition(".")
-    if not attempt.isdecimal() or not token:
+    number = read_number(attempt)
+    if number is None or number > MAX_INT or not token:
         raise LeaseLost(task_id, -1)
-    return LeaseClaim(task_id, agent.id, int(attempt), hash_secret(token))
+    return LeaseClaim(task_id, agent.id, number, hash_secret(token))
 
 
+Number = Annotated[int, Path(ge=0, le=MAX_INT)]
+OptionalNumber = Annotated[int | None, Query(ge=0, le=MAX_INT)]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Cursor = Annotated[str | None, Query(max_length=100)]

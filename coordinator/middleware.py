@@ -2,21 +2,36 @@
 
 import logging
 import secrets
+import sys
 import time
 
+from fastapi import FastAPI
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from coordinator.errors import AgentTooOld
+from coordinator.deps import read_number
+from coordinator.errors import AgentTooOld, CoordinatorError, TooLarge
 from coordinator.problems import TABLE, problem_reply
-from shared.wire.base import OLDEST_PROTOCOL_VERSION, PROTOCOL_HEADER, PROTOCOL_VERSION
+from shared.wire.base import CHUNK_BYTES, OLDEST_PROTOCOL_VERSION, PROTOCOL_HEADER, PROTOCOL_VERSION
+
+MAX_BODY_BYTES = 1 << 20
+"""Bytes of a request's body, at most; upload chunks have a limit of their own."""
 
 log = logging.getLogger("coordinator.access")
 
 
+class ProtocolApp(FastAPI):
+    """A FastAPI application inside ProtocolMiddleware, its replies to unexpected errors included."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return ProtocolMiddleware(super().build_middleware_stack())
+
+
 class ProtocolMiddleware:
-    """Gives each request an id, answers with the protocol's version, and refuses one that is no longer served."""
+    """Gives each request an id, answers with the protocol's version, refuses one that is no longer served, and bodies
+    that are too large. (FastAPI's own limit answers in plain text, which agents take for a proxy's page.)"""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -38,13 +53,41 @@ class ProtocolMiddleware:
                 headers[PROTOCOL_HEADER] = str(PROTOCOL_VERSION)
             await send(message)
 
-        spoken = Headers(scope=scope).get(PROTOCOL_HEADER, str(PROTOCOL_VERSION))
-        if not spoken.isdecimal() or int(spoken) < OLDEST_PROTOCOL_VERSION:
-            error = AgentTooOld(spoken, OLDEST_PROTOCOL_VERSION)
-            code, kind, title = TABLE[AgentTooOld]
-            reply = problem_reply(Request(scope), code, kind, title, str(error))
-            await reply(scope, receive, send_with_headers)
+        limit = CHUNK_BYTES if scope["path"].startswith("/v1/uploads/") else MAX_BODY_BYTES
+        try:
+            _check_headers(Headers(scope=scope), limit)
+        except CoordinatorError as error:
+            code, kind, title = TABLE[type(error)]
+            await problem_reply(Request(scope), code, kind, title, str(error))(scope, receive, send_with_headers)
         else:
-            await self._app(scope, receive, send_with_headers)
-        took_ms = (time.monotonic() - started) * 1000
-        log.debug("%s %s %d %.0f ms %s", scope["method"], scope["path"], status, took_ms, request_id)
+            await self._app(scope, _limited(receive, limit), send_with_headers)
+        finally:
+            took_ms = (time.monotonic() - started) * 1000
+            log.debug("%s %s %d %.0f ms %s", scope["method"], scope["path"], status, took_ms, request_id)
+
+
+def _check_headers(headers: Headers, limit: int) -> None:
+    """Raise AgentTooOld, and TooLarge before the first byte of the body is read."""
+    spoken = headers.get(PROTOCOL_HEADER, str(PROTOCOL_VERSION))
+    version = read_number(spoken)
+    if version is None or version < OLDEST_PROTOCOL_VERSION:
+        raise AgentTooOld(spoken[:20], OLDEST_PROTOCOL_VERSION)
+    said = read_number(headers.get("Content-Length", "0"))
+    n_bytes = sys.maxsize if said is None else said
+    if n_bytes > limit:
+        raise TooLarge(n_bytes, limit)
+
+
+def _limited(receive: Receive, limit: int) -> Receive:
+    """*receive*, until a body without a Content-Length has more bytes than the limit."""
+    n_bytes = 0
+
+    async def limited() -> Message:
+        nonlocal n_bytes
+        message = await receive()
+        n_bytes += len(message.get("body", b""))
+        if n_bytes > limit:
+            raise HTTPException(413, str(TooLarge(n_bytes, limit)))  # the one kind that body parsers let through
+        return message
+
+    return limited

@@ -7,6 +7,7 @@ from sqlalchemy import Select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
+from coordinator.deps import MAX_INT
 from coordinator.errors import Invalid
 
 R = TypeVar("R")
@@ -29,6 +30,8 @@ async def fetch_page(
             start: Any = read_key(cursor)
         except ValueError as error:
             raise Invalid(("cursor", "not a cursor of this listing")) from error
+        if isinstance(start, int) and not 0 <= start <= MAX_INT:
+            raise Invalid(("cursor", "not a cursor of this listing"))
         query = query.where(key < start if newest_first else key > start)
     query = query.order_by(key.desc() if newest_first else key).limit(limit + 1)
     rows = (await session.scalars(query)).all()

@@ -3,10 +3,12 @@
 import logging
 from collections.abc import Mapping
 
+from asyncpg.exceptions import DataError  # type: ignore[import-untyped]
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnection
 from starlette.exceptions import HTTPException
 
 from coordinator import errors
@@ -107,12 +109,23 @@ def install(app: FastAPI) -> None:
         kind = _BY_STATUS.get(error.status_code, P.INTERNAL if error.status_code >= 500 else P.BAD_REQUEST)
         return problem_reply(request, error.status_code, kind, error.detail, error.detail, headers=error.headers)
 
+    @app.exception_handler(InterfaceError)
+    @app.exception_handler(NoConnection)
     @app.exception_handler(OperationalError)
-    async def _database(request: Request, error: OperationalError) -> JSONResponse:
-        log.error("the database failed: %s", error.orig)
+    async def _database(request: Request, error: Exception) -> JSONResponse:
+        log.error("the database failed: %s", getattr(error, "orig", error))
         return problem_reply(
             request, 503, P.UNAVAILABLE, "The database is not available", "try again", headers={"Retry-After": "5"}
         )
+
+    @app.exception_handler(OverflowError)  # how SQLite says it
+    @app.exception_handler(DBAPIError)
+    async def _unfit(request: Request, error: OverflowError | DBAPIError) -> JSONResponse:
+        if isinstance(error, DBAPIError) and not isinstance(error.driver_exception, DataError):
+            return await _unexpected(request, error)
+        log.warning("a request that the database cannot keep: %s", getattr(error, "driver_exception", error))
+        detail = "a number is too large for the database, or a text holds a NUL"
+        return problem_reply(request, 422, P.INVALID, "The request is not valid", detail)
 
     @app.exception_handler(Exception)
     async def _unexpected(request: Request, error: Exception) -> JSONResponse:

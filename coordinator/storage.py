@@ -17,9 +17,10 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator.db import Database
 from coordinator.errors import CorruptBlob, NotFound, StorageFull
@@ -67,8 +68,8 @@ class BlobStore(ABC):
         """The bytes [start, end). Raises NotFound."""
 
     @abstractmethod
-    async def delete(self, sha256: str) -> None:
-        """Let go of a blob; nothing happens where it is not there."""
+    async def delete(self, session: AsyncSession, sha256: str) -> None:
+        """Let go of a blob, in the transaction that saw that nobody uses it; nothing happens where it is not there."""
 
     @asynccontextmanager
     async def as_file(self, ref: BlobRef, scratch: Path) -> AsyncIterator[Path]:
@@ -95,11 +96,20 @@ class FileBlobs(BlobStore):
         return self._folder / sha256[:2] / sha256
 
     async def put(self, path: Path, ref: BlobRef) -> None:
-        target = self.path(ref.sha256)
         with full_storage_is_said():
-            await asyncio.to_thread(target.parent.mkdir, parents=True, exist_ok=True)
-            # the staged file was synced chunk by chunk and lies in the same data folder
-            await asyncio.to_thread(path.replace, target)
+            await asyncio.to_thread(self._move, path, self.path(ref.sha256))
+
+    @staticmethod
+    def _move(path: Path, target: Path) -> None:
+        # the staged file was synced chunk by chunk and lies in the same data folder; its new name is synced here
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(target)
+        for folder in (target.parent, target.parent.parent):
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
     async def has(self, sha256: str) -> bool:
         return await asyncio.to_thread(self.path(sha256).exists)
@@ -118,8 +128,8 @@ class FileBlobs(BlobStore):
                 start += len(chunk)
                 yield chunk
 
-    async def delete(self, sha256: str) -> None:
-        self.path(sha256).unlink(missing_ok=True)
+    async def delete(self, session: AsyncSession, sha256: str) -> None:  # noqa: ARG002
+        await asyncio.to_thread(self.path(sha256).unlink, missing_ok=True)
 
     @asynccontextmanager
     async def as_file(self, ref: BlobRef, scratch: Path) -> AsyncIterator[Path]:  # noqa: ARG002
@@ -139,16 +149,17 @@ class DatabaseBlobs(BlobStore):
     async def put(self, path: Path, ref: BlobRef) -> None:
         if await self.has(ref.sha256):
             return
-        insert = (sqlite if self._database.is_sqlite else postgresql).insert(BlobChunkRow).on_conflict_do_nothing()
+        insert = (sqlite if self._database.is_sqlite else postgresql).insert
         with full_storage_is_said(), path.open("rb") as file:
             offset = 0
             while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
                 # a transaction for each chunk: one for all would keep every other writer of SQLite waiting
                 async with self._database.write() as session:
-                    await session.execute(insert, {"blob": ref.sha256, "offset": offset, "data": chunk})
+                    row = {"blob": ref.sha256, "offset": offset, "data": chunk}
+                    await session.execute(insert(BlobChunkRow).on_conflict_do_nothing(), row)
                 offset += len(chunk)
             async with self._database.write() as session:
-                await session.merge(BlobRow(sha256=ref.sha256, n_bytes=ref.n_bytes))
+                await session.execute(insert(BlobRow).on_conflict_do_nothing(), ref.model_dump())
 
     async def has(self, sha256: str) -> bool:
         async with self._database.read() as session:
@@ -166,9 +177,9 @@ class DatabaseBlobs(BlobStore):
             yield data[max(0, start - offset) : end - offset]
             offset += CHUNK_BYTES
 
-    async def delete(self, sha256: str) -> None:
-        async with self._database.write() as session:
-            await session.execute(delete(BlobRow).where(BlobRow.sha256 == sha256))
+    async def delete(self, session: AsyncSession, sha256: str) -> None:
+        whole = await session.scalar(delete(BlobRow).where(BlobRow.sha256 == sha256).returning(BlobRow.sha256))
+        if whole is not None:  # chunks without the row are of somebody who is putting the blob just now
             await session.execute(delete(BlobChunkRow).where(BlobChunkRow.blob == sha256))
 
 
@@ -215,7 +226,7 @@ class FileStaging(Staging):
         yield self._folder / upload_id
 
     async def discard(self, upload_id: str) -> None:
-        (self._folder / upload_id).unlink(missing_ok=True)
+        await asyncio.to_thread((self._folder / upload_id).unlink, missing_ok=True)
 
 
 class DatabaseStaging(Staging):
@@ -229,10 +240,15 @@ class DatabaseStaging(Staging):
         return f"upload:{upload_id}"
 
     async def write(self, upload_id: str, offset: int, data: bytes) -> None:
-        row = BlobChunkRow(blob=self._key(upload_id), offset=offset, data=data)
+        insert = (sqlite if self._database.is_sqlite else postgresql).insert(BlobChunkRow)
+        # of two replicas that write the same place the longer chunk stays: the other's end may be what counts
+        longer = func.length(insert.excluded.data) > func.length(BlobChunkRow.data)
+        either = insert.on_conflict_do_update(
+            index_elements=["blob", "offset"], set_={"data": insert.excluded.data}, where=longer
+        )
         with full_storage_is_said():
             async with self._database.write() as session:
-                await session.merge(row)
+                await session.execute(either, {"blob": self._key(upload_id), "offset": offset, "data": data})
 
     @asynccontextmanager
     async def as_file(self, upload_id: str, scratch: Path) -> AsyncIterator[Path]:
@@ -270,6 +286,10 @@ class Storage:
     def store_of(self, kind: BlobKind) -> BlobStore:
         """Where blobs of a kind are kept."""
         return self._updates if kind in (BlobKind.DELTA, BlobKind.EXTRAS) else self._adapters
+
+    def kinds_beside(self, kind: BlobKind) -> list[BlobKind]:
+        """The kinds that are kept in the same store as a kind; equal bytes of theirs are kept once."""
+        return [other for other in BlobKind if self.store_of(other) is self.store_of(kind)]
 
     @property
     def free_bytes(self) -> int:

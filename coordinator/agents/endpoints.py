@@ -86,8 +86,10 @@ async def show_agent(id_or_name: str, session: ReadSession, at: ServicesDep, _: 
 @router.post("/agents/{id_or_name}/revoke")
 async def revoke_agent(id_or_name: str, session: WriteSession, now: Now, at: ServicesDep, _: OperatorDep) -> AgentView:
     """Shut an agent out. Other agents notice nothing, but that they may get its tasks."""
+    revoked = await service.revoke(session, now, id_or_name)
     after_commit(session, lambda: at.bells.engine.ring([""]))
-    return _view(await service.revoke(session, now, id_or_name), at, None)
+    after_commit(session, lambda: at.bells.tasks.ring([revoked.id]))  # it may wait for work
+    return _view(revoked, at, None)
 
 
 def _view(row: AgentRow, at: ServicesDep, current_task_id: str | None) -> AgentView:

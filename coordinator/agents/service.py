@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta
 
 from sqlalchemy import select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator import lifecycle
@@ -79,9 +80,15 @@ async def enroll(session: AsyncSession, now: datetime, request: EnrollmentReques
         created_at=now,
         last_seen_at=now,
     )
-    session.add(agent)
-    # campaigns that still gather their participants may want this one
-    await session.execute(update(CampaignRow).where(CampaignRow.state == CampaignState.PREPARING).values(due_at=now))
+    try:
+        async with session.begin_nested():
+            session.add(agent)
+    except IntegrityError as error:  # somebody else took the name just now
+        raise NameTaken(request.name) from error
+    # campaigns that still gather their participants may want this one; locked in the order in which all lock them
+    preparing = select(CampaignRow.id).where(CampaignRow.state == CampaignState.PREPARING).order_by(CampaignRow.id)
+    campaign_ids = (await session.scalars(preparing.with_for_update())).all()
+    await session.execute(update(CampaignRow).where(CampaignRow.id.in_(campaign_ids)).values(due_at=now))
     return EnrollmentReply(agent_id=agent.id, name=agent.name, labels=agent.labels, secret=secret)
 
 
@@ -113,7 +120,14 @@ async def rotate_secret(session: AsyncSession, agent_id: str) -> SecretReply:
 async def revoke(session: AsyncSession, now: datetime, id_or_name: str) -> AgentRow:
     """Shut an agent out, and take its tasks back so that others can do them. Raises NotFound."""
     agent = await find_agent(session, id_or_name)
-    await session.execute(update(AgentRow).where(AgentRow.id == agent.id).values(state=AgentState.REVOKED))
+    revoked = await session.execute(
+        update(AgentRow)
+        .where(AgentRow.id == agent.id, AgentRow.state == AgentState.ACTIVE)
+        .values(state=AgentState.REVOKED)
+        .returning(AgentRow.id)
+    )
+    if revoked.first() is None:
+        return agent
     campaigns = await session.scalars(
         select(ParticipantRow.campaign_id)
         .where(ParticipantRow.agent_id == agent.id)

@@ -17,11 +17,12 @@ from coordinator.deps import (
     ServicesDep,
     WriteSession,
     lease_claim,
+    read_number,
 )
 from coordinator.errors import BadChunk, Forbidden, NotFound, RangeNotSatisfiable, WrongOffset
 from coordinator.rounds.jobs import blobs_of_lease
 from coordinator.tables import BlobUseRow, UploadRow
-from shared.wire.base import CHUNK_BYTES, BlobRef
+from shared.wire.base import BlobRef
 from shared.wire.leases import UploadReply, UploadRequest
 
 router = APIRouter(prefix="/v1", tags=["blobs"])
@@ -52,25 +53,25 @@ async def upload_offset(upload_id: str, response: Response, session: ReadSession
     response.headers["Upload-Offset"] = str(upload.offset)
 
 
-@router.patch("/uploads/{upload_id}", status_code=204, max_body_size=CHUNK_BYTES)
+@router.patch("/uploads/{upload_id}", status_code=204)
 async def append_chunk(upload_id: str, request: Request, response: Response, at: ServicesDep, agent: AgentDep) -> None:
     """Append a chunk at Upload-Offset. Its Content-Digest (sha-256) must match."""
     upload, claim = await _claimed(request, at, agent, upload_id)
-    said = request.headers.get("Upload-Offset", "")
-    if not said.isdecimal():
+    offset = read_number(request.headers.get("Upload-Offset", ""))
+    if offset is None:
         raise WrongOffset(upload.offset, -1)
     digest = request.headers.get("Content-Digest")
     if digest is None:
         raise BadChunk
-    end = await uploads.append(at, claim, upload, int(said), await request.body(), digest)
+    end = await uploads.append(at, claim, upload, offset, await request.body(), digest)
     response.headers["Upload-Offset"] = str(end)
 
 
 @router.delete("/uploads/{upload_id}", status_code=204)
 async def delete_upload(upload_id: str, request: Request, at: ServicesDep, agent: AgentDep) -> None:
-    """Throw an upload away."""
-    await _claimed(request, at, agent, upload_id)
-    await uploads.discard(at, upload_id)
+    """Throw an upload away. Only the task's current attempt may: a later one goes on where an earlier stopped."""
+    upload, claim = await _claimed(request, at, agent, upload_id)
+    await uploads.withdraw(at, claim, upload)
 
 
 async def _claimed(request: Request, at: ServicesDep, agent: Agent, upload_id: str) -> tuple[UploadRow, LeaseClaim]:
@@ -85,7 +86,8 @@ async def get_blob(sha256: str, request: Request, session: ReadSession, at: Serv
     if isinstance(caller, Agent) and sha256 not in {ref.sha256 for ref in await blobs_of_lease(session, caller.id)}:
         message = "no live lease of this agent names that blob"
         raise Forbidden(message)
-    use = await session.scalar(select(BlobUseRow).where(BlobUseRow.sha256 == sha256, BlobUseRow.stored).limit(1))
+    stored = select(BlobUseRow).where(BlobUseRow.sha256 == sha256, BlobUseRow.stored)
+    use = await session.scalar(stored.order_by(BlobUseRow.id).limit(1))
     if use is None:
         raise NotFound("blob", sha256)
     ref = BlobRef(sha256=sha256, n_bytes=use.n_bytes)
@@ -104,13 +106,16 @@ async def get_blob(sha256: str, request: Request, session: ReadSession, at: Serv
 def _parse_range(header: str | None, n_bytes: int) -> tuple[int, int] | None:
     """[start, end) of a single byte range; None for none, or for several, which are answered whole (RFC 9110, 14.2)."""
     unit, _, value = (header or "").partition("=")
-    first, dash, last = value.partition("-")
-    if unit.strip() != "bytes" or not dash or "," in value or not (first + last).isdecimal():
+    first, dash, last = value.strip().partition("-")
+    start_at, last_at = read_number(first), read_number(last)
+    if unit.strip() != "bytes" or not dash or (first and start_at is None) or (last and last_at is None):
         return None
-    if not first:
-        start, end = max(0, n_bytes - int(last)), n_bytes
+    if start_at is not None:
+        start, end = start_at, n_bytes if last_at is None else min(last_at + 1, n_bytes)
+    elif last_at is not None:
+        start, end = max(0, n_bytes - last_at), n_bytes
     else:
-        start, end = int(first), min(int(last) + 1, n_bytes) if last else n_bytes
+        return None
     if start >= end:
         raise RangeNotSatisfiable(n_bytes)
     return start, end

@@ -1,26 +1,30 @@
 """Lets go of bytes that nobody needs: what is collected keeps its digest in the lineage."""
 
-from sqlalchemy import select, update
+from sqlalchemy import exists, select, update
 
 from coordinator import lifecycle
 from coordinator.deps import Services
-from coordinator.tables import BlobUseRow, CampaignRow, TaskRow
-from shared.states import BlobKind, TaskKind
+from coordinator.tables import BlobRow, BlobUseRow, CampaignRow, TaskRow, UploadRow
+from shared.states import BlobKind, CampaignState, TaskKind
 
 
 async def let_go(at: Services, kind: BlobKind, sha256: str) -> None:
-    """Delete a blob's bytes unless some campaign still uses them."""
-    async with at.database.read() as session:
-        used = await session.scalar(
-            select(BlobUseRow.id).where(BlobUseRow.sha256 == sha256, BlobUseRow.stored).limit(1)
-        )
-    if used is None:
-        await at.storage.store_of(kind).delete(sha256)
+    """Delete a blob's bytes unless some campaign still uses them, or an upload of the same bytes is about to count.
+
+    The blob's row is locked, so that whoever counts on its bytes at this moment either is seen here or finds them gone.
+    """
+    kinds = at.storage.kinds_beside(kind)
+    used = exists().where(BlobUseRow.sha256 == sha256, BlobUseRow.stored, BlobUseRow.kind.in_(kinds))
+    awaited = exists().where(UploadRow.sha256 == sha256, UploadRow.purpose.in_(kinds))
+    async with at.database.write() as session:
+        await session.execute(select(BlobRow.sha256).where(BlobRow.sha256 == sha256).with_for_update())
+        if not await session.scalar(select(used | awaited)):
+            await at.storage.store_of(kind).delete(session, sha256)
 
 
 async def collect(at: Services, campaign_id: str) -> int:
     """Apply a campaign's retention; how many blobs it let go. Adapter 0, the best, the last one, and adapters that a
-    live task names, stay."""
+    live task names, stay; updates of a round that was cancelled do not."""
     async with at.database.write() as session:
         campaign = await session.get_one(CampaignRow, campaign_id)
         keep, closed = campaign.spec.retention, campaign.rounds_closed
@@ -42,7 +46,8 @@ async def collect(at: Services, campaign_id: str) -> int:
         gone = [
             use
             for use in uses.all()
-            if use.round < oldest[use.kind] and not (use.kind is BlobKind.ADAPTER and use.round in needed)
+            if (use.round < oldest[use.kind] and not (use.kind is BlobKind.ADAPTER and use.round in needed))
+            or (use.round > closed and campaign.state is CampaignState.CANCELLED)
         ]
         for use in gone:
             await session.execute(update(BlobUseRow).where(BlobUseRow.id == use.id).values(stored=False))

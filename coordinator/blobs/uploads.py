@@ -1,16 +1,17 @@
 """Resumable uploads: chunks with digests, appended only at the end of what is there, so the offset never falls."""
 
-import asyncio
 import logging
 from datetime import datetime
-from weakref import WeakValueDictionary
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from coordinator.blobs.retention import let_go
 from coordinator.clock import new_id
+from coordinator.db import add_or_find
 from coordinator.deps import LeaseClaim, Services
 from coordinator.errors import BadChunk, Forbidden, Invalid, LeaseLost, NotFound, TooLarge, WrongOffset
+from coordinator.locks import KeyedLocks
 from coordinator.rounds.leases import find_held
 from coordinator.tables import CampaignRow, TaskRow, UploadRow
 from shared import algorithms
@@ -21,7 +22,7 @@ from shared.wire.leases import UploadRequest
 
 log = logging.getLogger(__name__)
 
-_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+_locks = KeyedLocks()
 
 
 async def start(
@@ -39,11 +40,6 @@ async def start(
     limit = expected.file_bytes if expected is not None else max_adapter_bytes
     if request.n_bytes > limit:
         raise TooLarge(request.n_bytes, limit)
-    found = await session.scalar(
-        select(UploadRow).where(UploadRow.task_id == task.id, UploadRow.sha256 == request.sha256)
-    )
-    if found is not None:
-        return found
     upload = UploadRow(
         id=new_id(now),
         task_id=task.id,
@@ -53,10 +49,10 @@ async def start(
         offset=0,
         updated_at=now,
     )
-    session.add(upload)
-    await session.flush()
-    log.info("upload %s of %s begins: %d bytes", upload.id, upload.purpose, upload.n_bytes)
-    return upload
+    begun = select(UploadRow).where(UploadRow.task_id == task.id, UploadRow.sha256 == request.sha256)
+    found = await add_or_find(session, upload, begun)
+    log.info("upload %s of %s: %d of %d bytes are there", found.id, found.purpose, found.offset, found.n_bytes)
+    return found
 
 
 def contract_of(campaign: CampaignRow, task: TaskRow, purpose: BlobKind) -> Contract | None:
@@ -92,8 +88,7 @@ async def append(
     if not matches_content_digest(data, content_digest):
         raise BadChunk
     end = offset + len(data)
-    lock = _locks.setdefault(upload.id, asyncio.Lock())
-    async with lock:
+    async with _locks.of(upload.id):
         async with at.database.read() as session:
             await _check_leased(session, claim)
             current = await session.get(UploadRow, upload.id, populate_existing=True)
@@ -124,10 +119,19 @@ async def _check_leased(session: AsyncSession, claim: LeaseClaim) -> None:
         raise LeaseLost(claim.task_id, claim.attempt)
 
 
+async def withdraw(at: Services, claim: LeaseClaim, upload: UploadRow) -> None:
+    """Throw an upload away on its agent's wish. Raises LeaseLost."""
+    async with _locks.of(upload.id):
+        async with at.database.read() as session:
+            await _check_leased(session, claim)
+        await discard(at, upload.id)
+
+
 async def discard(at: Services, upload_id: str) -> None:
-    """Throw an upload away, its bytes first."""
+    """Throw an upload away: its chunks, then its row, and the blob that was made of it unless that counts."""
     await at.storage.staging.discard(upload_id)
     async with at.database.write() as session:
-        upload = await session.get(UploadRow, upload_id)
-        if upload is not None:
-            await session.delete(upload)
+        gone = delete(UploadRow).where(UploadRow.id == upload_id).returning(UploadRow.purpose, UploadRow.sha256)
+        upload = (await session.execute(gone)).first()
+    if upload is not None:
+        await let_go(at, *upload)

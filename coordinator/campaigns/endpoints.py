@@ -7,7 +7,16 @@ from sqlalchemy import exists, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator.campaigns import service
-from coordinator.deps import Cursor, Limit, OperatorDep, ReadSession, ServicesDep, WriteSession
+from coordinator.deps import (
+    Cursor,
+    Limit,
+    Number,
+    OperatorDep,
+    OptionalNumber,
+    ReadSession,
+    ServicesDep,
+    WriteSession,
+)
 from coordinator.errors import NotFound
 from coordinator.paging import fetch_page
 from coordinator.tables import AdapterRow, AgentRow, BlobUseRow, CampaignRow, MetricRow, RoundRow, TaskRow
@@ -110,7 +119,7 @@ async def list_tasks(
     session: ReadSession,
     _: OperatorDep,
     state: TaskState | None = None,
-    round: int | None = None,  # noqa: A002
+    round: OptionalNumber = None,  # noqa: A002
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Page[TaskView]:
@@ -141,7 +150,7 @@ async def list_metrics(
     session: ReadSession,
     _: OperatorDep,
     name: str | None = None,
-    round: int | None = None,  # noqa: A002
+    round: OptionalNumber = None,  # noqa: A002
     limit: Limit = 1000,
     cursor: Cursor = None,
 ) -> Page[MetricView]:
@@ -168,7 +177,7 @@ async def list_adapters(
 
 
 @router.get("/{campaign_id}/adapters/{number}")
-async def show_adapter(campaign_id: str, number: int, session: ReadSession, _: OperatorDep) -> AdapterView:
+async def show_adapter(campaign_id: str, number: Number, session: ReadSession, _: OperatorDep) -> AdapterView:
     """One global adapter."""
     campaign = await _get(session, campaign_id)
     row = await session.get(AdapterRow, (campaign_id, number))

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator import lifecycle
 from coordinator.clock import new_id
-from coordinator.db import after_commit
+from coordinator.db import add_or_find, after_commit
 from coordinator.deps import Services
 from coordinator.engine.preparing import invite_again
 from coordinator.engine.step import Step
@@ -21,13 +21,6 @@ from shared.states import CampaignState, RoundState, TaskState
 async def create(session: AsyncSession, at: Services, spec: CampaignSpec, idempotency_key: str | None) -> CampaignRow:
     """Make a campaign; with a key that was used before, give that campaign again. Raises Conflict."""
     said = spec.model_dump(mode="json")
-    if idempotency_key is not None:
-        earlier = await session.scalar(select(CampaignRow).where(CampaignRow.idempotency_key == idempotency_key))
-        if earlier is not None:
-            if earlier.spec_json != said:
-                message = f"this idempotency key made campaign {earlier.id} from another file"
-                raise Conflict(message)
-            return earlier
     now = at.clock.now()
     campaign = CampaignRow(
         id=new_id(now),
@@ -41,6 +34,14 @@ async def create(session: AsyncSession, at: Services, spec: CampaignSpec, idempo
         last_event=0,
         due_at=now,
     )
+    if idempotency_key is not None:
+        with_key = select(CampaignRow).where(CampaignRow.idempotency_key == idempotency_key)
+        found = await add_or_find(session, campaign, with_key)
+        if found is not campaign:
+            if found.spec_json != said:
+                message = f"this idempotency key made campaign {found.id} from another file"
+                raise Conflict(message)
+            return found
     session.add(campaign)
     await session.flush()
     await record(session, campaign, now, "campaign-created", name=spec.name, rounds=spec.rounds)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shared.adapters import AdapterFile, AdapterWriter, Array, slot_name
+from shared.adapters import AdapterFile, AdapterWriter, Array, check_finite, slot_name
 from shared.algorithms import Algorithm, AlgorithmParams, Updates, UpdateTensor
 
 
@@ -50,7 +50,7 @@ def aggregate(
     """Make the next global adapter from its parent, the server's state and the updates, as files in the folder *out*.
 
     state: None where the algorithm keeps none yet. first: whether this is the campaign's first round. Runs in a thread;
-    raises OSError, and AdapterError where a file is not what it was checked to be.
+    raises OSError, and AdapterError where a file is not what it was checked to be or the result is not finite.
     """
     server = algorithm.server(params)
     slots, broadcast = server.state, server.broadcast
@@ -87,8 +87,10 @@ def aggregate(
             }
             views = [UpdateTensor(update.p, update.q, _reader(name, delta, extras)) for update, delta, extras in files]
             x_next = server.aggregate(x, Updates(views, spec.shape), kept, first=first)
+            check_finite(name, x_next)  # finite updates may add up to infinity, and would spoil every later round
             writer.write(name, x_next)
-            squared_norm += float(np.square((x_next - x).astype(np.float64)).sum())
+            change = np.subtract(x_next, x, dtype=np.float64).reshape(-1)  # fp64: large changes overflow squared
+            squared_norm += float(np.dot(change, change))
             for selected, slot_writer in beside:
                 for slot in selected:
                     slot_writer.write(slot_name(slot, name), kept[slot])

@@ -20,8 +20,10 @@ from coordinator.engine import rounds
 from coordinator.engine.aggregate import Aggregated, ClientUpdate, aggregate
 from coordinator.engine.evaluation import add_evaluations, add_metric
 from coordinator.engine.step import Step
+from coordinator.errors import NotFound
 from coordinator.tables import (
     AdapterRow,
+    BlobRow,
     BlobUseRow,
     CampaignRow,
     MetricRow,
@@ -56,7 +58,10 @@ class ClosedRound:
 
 
 async def aggregate_round(at: Services, campaign_id: str) -> ClosedRound:
-    """Aggregate the current round's updates and store what comes out. Raises CorruptBlob, NotFound and StorageFull."""
+    """Aggregate the current round's updates and store what comes out.
+
+    Raises CorruptBlob, NotFound, StorageFull, and AdapterError where the sum of finite updates is not finite.
+    """
     async with at.database.read() as session:
         campaign = await session.get_one(CampaignRow, campaign_id)
         number = campaign.rounds_closed + 1
@@ -97,10 +102,11 @@ async def aggregate_round(at: Services, campaign_id: str) -> ClosedRound:
         )
 
 
-async def write_down(step: Step, closed: ClosedRound) -> None:
+async def write_down(step: Step, closed: ClosedRound) -> bool:
     """Close the round, name the new global adapter and its lineage, and open the next round: one transaction.
 
-    Does nothing where the campaign was paused or cancelled, or the round closed, in the meantime.
+    Does nothing, and returns False, where the campaign was paused or cancelled, or the round closed, in the meantime.
+    Raises NotFound where equal bytes of another campaign were let go of just now, and took ours with them.
     """
     campaign = step.campaign
     round_row = await step.session.get(RoundRow, (campaign.id, closed.number))
@@ -109,7 +115,8 @@ async def write_down(step: Step, closed: ClosedRound) -> None:
         or round_row is None
         or round_row.state is not RoundState.AGGREGATING
     ):
-        return
+        return False
+    await _hold_blobs(step.session, closed)
     for kind, ref in closed.blobs.items():
         step.session.add(
             BlobUseRow(
@@ -150,6 +157,15 @@ async def write_down(step: Step, closed: ClosedRound) -> None:
         await rounds.finish(step)
     else:
         await rounds.run(step)
+    return True
+
+
+async def _hold_blobs(session: AsyncSession, closed: ClosedRound) -> None:
+    """Lock the new blobs until they count as used, against letting go of them. Raises NotFound."""
+    for ref in closed.blobs.values():
+        query = select(BlobRow.sha256).where(BlobRow.sha256 == ref.sha256)
+        if await session.scalar(query.with_for_update(read=True, key_share=True)) is None:
+            raise NotFound("blob", ref.sha256)
 
 
 async def _shares(session: AsyncSession, campaign: CampaignRow, number: int) -> list[Share]:

@@ -44,7 +44,8 @@ async def _settle(step: Step, adapter: AdapterRow) -> None:
     tokens = sum(each["held_out_tokens"] for each in by_client.values())
     if not tokens:
         return
-    loss = sum(each["held_out_loss"] * each["held_out_tokens"] for each in by_client.values()) / tokens
+    # divided first: a client's finite loss times its tokens may be infinite
+    loss = sum(each["held_out_loss"] * (each["held_out_tokens"] / tokens) for each in by_client.values())
     adapter.held_out_loss = loss
     add_metric(step, adapter.number, "held_out_loss", loss)
     best = step.campaign.best_adapter

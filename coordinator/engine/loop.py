@@ -15,14 +15,15 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator import lifecycle
-from coordinator.blobs.retention import collect
+from coordinator.blobs.retention import collect, let_go
 from coordinator.deps import Services
 from coordinator.engine import preparing, rounds
 from coordinator.engine.closing import aggregate_round, write_down
 from coordinator.engine.step import Step
-from coordinator.errors import CorruptBlob
+from coordinator.errors import CoordinatorError, CorruptBlob, NotFound
 from coordinator.events.log import lock_campaign
 from coordinator.tables import CampaignRow
+from shared.adapters import AdapterError
 from shared.states import CampaignState
 
 log = logging.getLogger(__name__)
@@ -100,8 +101,9 @@ class Engine:
             next_look_at = await self._advance(campaign_id, token)
         except Exception as error:
             log.exception("campaign %s could not be moved on", campaign_id)
+            what = str(error) if isinstance(error, CoordinatorError) else type(error).__name__
             with _logged("could not say so"):
-                await self._say(campaign_id, token, f"the engine failed and tries again: {type(error).__name__}")
+                await self._say(campaign_id, token, f"the engine failed and tries again: {what}")
         finally:
             keeper.cancel()
             self._slots.release()
@@ -115,11 +117,14 @@ class Engine:
             return step.next_look_at if step is not None else None
         try:
             closed = await aggregate_round(self._at, campaign_id)
-        except CorruptBlob as error:
-            reason = str(error)
-            await self._transaction(campaign_id, token, lambda step: step.pause(reason))
+        except (AdapterError, CorruptBlob, NotFound) as error:
+            reason = f"the round cannot be aggregated: {error}"
+            await self._transaction(campaign_id, token, lambda step: _pause(step, reason))
             return None
-        step, _ = await self._transaction(campaign_id, token, lambda step: write_down(step, closed))
+        step, is_written = await self._transaction(campaign_id, token, lambda step: write_down(step, closed))
+        if not is_written:
+            for kind, ref in closed.blobs.items():
+                await let_go(self._at, kind, ref.sha256)
         await collect(self._at, campaign_id)
         return step.next_look_at if step is not None else None
 
@@ -146,13 +151,14 @@ class Engine:
         ttl_s = self._at.settings.engine.claim_ttl_s
         while True:
             await asyncio.sleep(ttl_s / 3)
-            async with self._claimed(campaign_id, token) as (_, campaign):
-                if campaign is not None:
-                    campaign.claim_expires_at = self._at.clock.now() + timedelta(seconds=ttl_s)
+            with _logged("could not keep the claim on campaign %s, trying again", campaign_id):
+                async with self._claimed(campaign_id, token) as (_, campaign):
+                    if campaign is not None:
+                        campaign.claim_expires_at = self._at.clock.now() + timedelta(seconds=ttl_s)
 
     async def _say(self, campaign_id: str, token: str, reason: str) -> None:
         async with self._claimed(campaign_id, token) as (_, campaign):
-            if campaign is not None:
+            if campaign is not None and campaign.state in lifecycle.ACTIVE_CAMPAIGN:
                 campaign.reason = reason
 
     async def _release(self, campaign_id: str, token: str, due_at: datetime, next_look_at: datetime | None) -> None:
@@ -164,6 +170,8 @@ class Engine:
                 campaign.due_at = next_look_at
             elif next_look_at is not None and campaign.due_at is not None:
                 campaign.due_at = min(campaign.due_at, next_look_at)
+        # what came in while we looked rang the bell in vain: the campaign was claimed
+        self._at.bells.engine.ring([""])
 
 
 _HANDLERS: Mapping[CampaignState, Callable[[Step], Awaitable[bool]]] = {
@@ -176,9 +184,17 @@ _HANDLERS: Mapping[CampaignState, Callable[[Step], Awaitable[bool]]] = {
 
 async def _look(step: Step) -> bool:
     """Move a campaign on by its state, as far as it goes; whether its round is ready to be aggregated."""
+    if step.campaign.state in lifecycle.ACTIVE_CAMPAIGN:
+        step.campaign.reason = None  # an earlier failure's; who waits says so anew
     while True:
         state = step.campaign.state
         handler = _HANDLERS.get(state)
         ready = await handler(step) if handler is not None else False
         if step.campaign.state is state:
             return ready
+
+
+async def _pause(step: Step, reason: str) -> None:
+    """Pause, unless the operator paused or cancelled the campaign in the meantime."""
+    if step.campaign.state in lifecycle.ACTIVE_CAMPAIGN:
+        await step.pause(reason)

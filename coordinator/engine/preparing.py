@@ -42,7 +42,8 @@ async def initialize(step: Step) -> bool:
     recent = [task for task in tasks if task.created_at >= step.campaign.resumed_at or not task.state.is_final]
     for task in recent:
         if not task.state.is_final:
-            patience = step.after(task.created_at, step.spec.deadline.round_s)
+            since = max(task.created_at, step.campaign.resumed_at)
+            patience = step.after(since, step.spec.deadline.round_s)
             if step.now < patience:
                 step.look_again_at(patience)
                 return False
@@ -111,7 +112,18 @@ async def _start(step: Step, participants: list[ParticipantRow], prepared: list[
         return
     for number, participant in enumerate(sorted(agreeing, key=lambda p: p.agent_name)):
         participant.client_number = number
+    await _leave_out_the_late(step, participants)
     await step.move(CampaignState.INITIALIZING, fingerprint=agreed.model_dump(), reason=None)
+
+
+async def _leave_out_the_late(step: Step, participants: list[ParticipantRow]) -> None:
+    """Spare those who are still preparing the rest of it: clients are numbered once, at the start."""
+    for participant in participants:
+        if participant.state is ParticipantState.PREPARING:
+            reason = "was not prepared in time, the campaign started without it"
+            await lifecycle.move(step.session, participant, ParticipantState.FAILED, reason=reason)
+            await step.record("agent-left-out", agent=participant.agent_name)
+    await step.cancel_tasks(await step.tasks(TaskKind.PREPARE))
 
 
 async def invite_again(step: Step) -> None:

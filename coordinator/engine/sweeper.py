@@ -4,13 +4,15 @@ import asyncio
 import logging
 from datetime import timedelta
 
-from sqlalchemy import select, update
+from sqlalchemy import exists, select, update
 
 from coordinator import lifecycle
 from coordinator.blobs import uploads
+from coordinator.blobs.retention import collect
 from coordinator.deps import Services
 from coordinator.rounds import leases
-from coordinator.tables import AgentRow, TaskRow, UploadRow
+from coordinator.tables import AgentRow, BlobUseRow, CampaignRow, TaskRow, UploadRow
+from shared.states import CampaignState
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +51,23 @@ class Sweeper:
             stale = (await session.scalars(query)).all()
         for upload_id in stale:
             await uploads.discard(self._at, upload_id)
+        # the updates of a round that was cancelled; other rounds' are collected when they close
+        query = select(CampaignRow.id).where(
+            CampaignRow.state == CampaignState.CANCELLED,
+            exists().where(
+                BlobUseRow.campaign_id == CampaignRow.id,
+                BlobUseRow.stored,
+                BlobUseRow.round > CampaignRow.rounds_closed,
+            ),
+        )
+        async with self._at.database.read() as session:
+            cancelled = (await session.scalars(query)).all()
+        for campaign_id in cancelled:
+            await collect(self._at, campaign_id)
 
     async def write_last_seen(self) -> None:
         """Write down, in one transaction, when agents were last heard of."""
-        seen = dict(self._at.seen)
+        seen = dict(sorted(self._at.seen.items()))  # rows are locked in one order
         if not seen:
             return
         async with self._at.database.write() as session:

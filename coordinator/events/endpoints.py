@@ -3,12 +3,12 @@
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.sse import format_sse_event
 from sqlalchemy import select
 
-from coordinator.deps import Limit, OperatorDep, Services, ServicesDep
+from coordinator.deps import MAX_INT, Limit, OperatorDep, Services, ServicesDep
 from coordinator.errors import NotFound
 from coordinator.tables import CampaignRow, EventRow
 from shared.wire.base import Page
@@ -25,9 +25,9 @@ async def list_events(
     request: Request,
     at: ServicesDep,
     _: OperatorDep,
-    after: int = 0,
+    after: Annotated[int, Query(ge=0, le=MAX_INT)] = 0,
     limit: Limit = 1000,
-    last_event_id: Annotated[int | None, Header()] = None,
+    last_event_id: Annotated[int | None, Header(ge=0, le=MAX_INT)] = None,
 ) -> Response:
     """Events after a number: a page, or, asked for as `text/event-stream`, a stream that ends with the campaign."""
     async with at.database.read() as session:

@@ -15,7 +15,8 @@ log = logging.getLogger(__name__)
 
 async def lock_campaign(session: AsyncSession, campaign_id: str) -> CampaignRow:
     """Lock a campaign for the rest of the transaction. Everything that changes a part of it comes through here first,
-    so that two transactions never wait for each other in a circle. Raises NotFound."""
+    so that two transactions never wait for each other in a circle: agents are locked before campaigns, and several
+    campaigns in the order of their ids. Raises NotFound."""
     query = select(CampaignRow).where(CampaignRow.id == campaign_id).with_for_update()
     campaign = await session.scalar(query, execution_options={"populate_existing": True})
     if campaign is None:

@@ -2,6 +2,7 @@
 
 import random
 import re
+import time
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Request, Response
@@ -26,19 +27,23 @@ async def acquire(body: LeaseRequest, request: Request, at: ServicesDep, agent: 
     asked = _WAIT.search(request.headers.get("Prefer", ""))
     # jitter: agents that were cut off together should not come back together
     longest_s = at.settings.lease.max_wait_s * random.uniform(0.9, 1.0)  # noqa: S311
-    left_s = min(float(asked[1]), longest_s) if asked else 0.0
+    wait_s = min(float(asked[1]), longest_s) if asked else 0.0
+    # real time, not the clock: it bounds how long a connection is held, and decides nothing
+    began = time.monotonic()
+    has_waited = False
     with at.bells.tasks.listen(agent.id) as bell:
         while True:
             async with at.database.write() as session:
-                lease = await leases.acquire(session, at.clock.now(), at.settings.lease.ttl_s, agent, body)
+                ttl_s = at.settings.lease.ttl_s
+                lease = await leases.acquire(session, at.clock.now(), ttl_s, agent, body, has_waited=has_waited)
             if lease is not None:
                 at.bells.events.ring([lease.job.campaign_id])
                 return Response(lease.model_dump_json(), 201, media_type="application/json")
+            left_s = began + wait_s - time.monotonic()
             if left_s <= 0 or at.bells.closing or await request.is_disconnected():
                 return Response(status_code=204, headers={"Retry-After": "1"})
-            wait_s = min(left_s, _LOOK_AGAIN_S)
-            left_s -= wait_s
-            await bell.wait(wait_s)
+            has_waited = True
+            await bell.wait(min(left_s, _LOOK_AGAIN_S))
 
 
 @router.patch("/{task_id}")

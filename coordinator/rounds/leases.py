@@ -11,23 +11,29 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator import lifecycle
 from coordinator.deps import Agent, LeaseClaim
-from coordinator.errors import AgentAlreadyRunning, IllegalMove, LeaseLost
+from coordinator.errors import AgentAlreadyRunning, AgentRevoked, IllegalMove, LeaseLost
 from coordinator.events.log import lock_campaign, record
 from coordinator.rounds.jobs import build_job
 from coordinator.security import hash_secret, new_secret
 from coordinator.tables import AgentRow, CampaignRow, TaskRow
-from shared.states import TaskState
+from shared.states import AgentState, TaskState
 from shared.wire.leases import Directive, LeaseRequest, RenewReply, RenewRequest, TaskLease
 
 
 async def acquire(
-    session: AsyncSession, now: datetime, ttl_s: float, agent: Agent, request: LeaseRequest
+    session: AsyncSession, now: datetime, ttl_s: float, agent: Agent, request: LeaseRequest, *, has_waited: bool
 ) -> TaskLease | None:
     """Grant the agent its next task, or the one that it holds once more; None where there is no work.
 
-    The same instance asking again had its reply lost, or was restarted: it gets the same task as a new attempt. Raises
-    AgentAlreadyRunning while another instance's lease is alive.
+    The same instance asking again had its reply lost, or was restarted: it gets the same task as a new attempt. Not so
+    a request that has waited: what its instance holds now was granted to a later one. Raises AgentAlreadyRunning while
+    another instance's lease is alive, and AgentRevoked.
     """
+    # the agent is locked before any campaign (as in revoking), so that two requests at once never get a task each;
+    # without its key: new tasks refer to that, and the engine that makes them holds their campaign
+    own_row = select(AgentRow.state).where(AgentRow.id == agent.id).with_for_update(key_share=True)
+    if await session.scalar(own_row) is not AgentState.ACTIVE:
+        raise AgentRevoked(agent.name)
     held = await session.scalar(
         select(TaskRow).where(TaskRow.agent_id == agent.id, TaskRow.state == TaskState.LEASED).limit(1)
     )
@@ -35,6 +41,8 @@ async def acquire(
         expires_at = held.lease_expires_at or now
         if held.instance_id != request.instance_id and expires_at > now:
             raise AgentAlreadyRunning(agent.name, expires_at)
+        if has_waited and expires_at > now:
+            return None
         return await _grant(session, now, ttl_s, held, request)
     waiting = (
         select(TaskRow)
@@ -96,6 +104,14 @@ async def find_held(session: AsyncSession, claim: LeaseClaim) -> TaskRow:
     return task
 
 
+async def lock_held(session: AsyncSession, claim: LeaseClaim) -> tuple[CampaignRow, TaskRow]:
+    """The campaign, locked, and the task that a claim speaks for, whatever its state. Raises LeaseLost."""
+    task = await find_held(session, claim)
+    campaign = await lock_campaign(session, task.campaign_id)
+    await session.refresh(task)  # it may have ended before we had the lock
+    return campaign, task
+
+
 async def end(session: AsyncSession, claim: LeaseClaim, task: TaskRow, to: TaskState, **values: object) -> None:
     """End the attempt: compare-and-set on id, attempt, token and state together. Raises LeaseLost."""
     try:
@@ -134,8 +150,7 @@ async def renew(
 
 async def release(session: AsyncSession, now: datetime, claim: LeaseClaim) -> None:
     """Give a task back unfinished, because the agent stops. Raises LeaseLost."""
-    task = await find_held(session, claim)
-    campaign = await lock_campaign(session, task.campaign_id)
+    campaign, task = await lock_held(session, claim)
     await end(session, claim, task, TaskState.PENDING, token_hash=None, instance_id=None, lease_expires_at=None)
     await record(session, campaign, now, "task-released", **who(task))
 

@@ -5,8 +5,9 @@ import logging
 
 from sqlalchemy import select
 
+from coordinator import lifecycle
 from coordinator.deps import Services
-from coordinator.tables import TaskRow
+from coordinator.tables import CampaignRow, TaskRow
 from shared.states import TaskState
 
 log = logging.getLogger(__name__)
@@ -21,8 +22,14 @@ async def look_out(at: Services) -> None:
         waiting = at.bells.tasks.keys
         try:
             for start in range(0, len(waiting), _AT_ONCE):
-                query = select(TaskRow.agent_id).where(
-                    TaskRow.agent_id.in_(waiting[start : start + _AT_ONCE]), TaskRow.state == TaskState.PENDING
+                query = (
+                    select(TaskRow.agent_id)
+                    .join(CampaignRow, CampaignRow.id == TaskRow.campaign_id)
+                    .where(
+                        TaskRow.agent_id.in_(waiting[start : start + _AT_ONCE]),
+                        TaskRow.state == TaskState.PENDING,
+                        CampaignRow.state.in_(lifecycle.ACTIVE_CAMPAIGN),
+                    )
                 )
                 async with at.database.read() as session:
                     at.bells.tasks.ring((await session.scalars(query.distinct())).all())

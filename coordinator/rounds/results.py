@@ -1,7 +1,8 @@
 """Takes the end of a task down: its result, or why it failed.
 
 Uploads are checked and stored before the transaction, which then counts them: it ends the task, writes the metrics and
-the event, and makes the campaign due for the engine. What was stored for a lease that turns out lost is let go again.
+the event, and makes the campaign due for the engine. What was stored and did not count (the lease was lost, the
+process died) stays with its upload, for the task's next attempt.
 """
 
 import asyncio
@@ -13,14 +14,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator import lifecycle
 from coordinator.blobs import uploads
-from coordinator.blobs.retention import let_go
 from coordinator.clock import new_id
 from coordinator.db import after_commit
 from coordinator.deps import LeaseClaim, Services
 from coordinator.errors import BadUpdate, Invalid, LeaseLost, ResultDiffers
-from coordinator.events.log import lock_campaign, record
+from coordinator.events.log import record
+from coordinator.locks import KeyedLocks
 from coordinator.rounds.checks import check_adapter_zero, check_update
-from coordinator.rounds.leases import end, find_held, who
+from coordinator.rounds.leases import end, find_held, lock_held, who
 from coordinator.storage import BlobStore
 from coordinator.tables import (
     AdapterRow,
@@ -31,12 +32,15 @@ from coordinator.tables import (
     TaskRow,
     UploadRow,
 )
+from shared import algorithms
 from shared.adapters import Contract
 from shared.digest import sha256_file
 from shared.states import BlobKind, ParticipantState, TaskKind, TaskState
 from shared.wire.base import BlobRef
 from shared.wire.jobs import EvaluateResult, InitResult, PrepareResult, Result, TrainResult
 from shared.wire.leases import Failure, FailureKind
+
+_locks = KeyedLocks()
 
 _TRAIN_METRICS = {
     "train_loss_first": "loss_first",
@@ -55,6 +59,11 @@ async def accept(at: Services, claim: LeaseClaim, result: Result) -> None:
     Raises LeaseLost; ResultDiffers when another result was accepted before; Invalid; and BadUpdate, after which the
     task has failed and the round goes on without it.
     """
+    async with _locks.of(claim.task_id):  # the same result twice at once is checked once
+        await _accept(at, claim, result)
+
+
+async def _accept(at: Services, claim: LeaseClaim, result: Result) -> None:
     async with at.database.read() as session:
         task = await find_held(session, claim)
         if _is_replay(task, result):
@@ -65,6 +74,7 @@ async def accept(at: Services, claim: LeaseClaim, result: Result) -> None:
     stored: list[tuple[BlobKind, BlobRef]] = []
     contract: Contract | None = None
     try:
+        _check_extras(campaign, result)
         for purpose, sha256 in _files_of(result):
             upload = await _find_upload(at, task, purpose, sha256)
             contract = await _check_and_store(at, campaign, task, upload)
@@ -73,10 +83,6 @@ async def accept(at: Services, claim: LeaseClaim, result: Result) -> None:
     except BadUpdate as error:
         failure = Failure(kind=FailureKind.BAD_UPDATE, message=f"the coordinator refused the update: {error}")
         await fail(at, claim, failure)
-        raise
-    except LeaseLost:
-        for kind, ref in stored:
-            await let_go(at, kind, ref.sha256)
         raise
     async with at.database.read() as session:
         query = select(UploadRow.id).where(UploadRow.task_id == task.id)
@@ -89,11 +95,10 @@ async def fail(at: Services, claim: LeaseClaim, failure: Failure) -> None:
     """Take down that an agent cannot do a task. The same failure sent again changes nothing. Raises LeaseLost."""
     said = failure.model_dump(mode="json")
     async with at.database.write() as session:
-        task = await find_held(session, claim)
+        campaign, task = await lock_held(session, claim)
         if task.state is TaskState.FAILED and task.failure == said:
             return
-        now = at.clock.now()
-        campaign = await lock_campaign(session, task.campaign_id)
+        now = at.clock.now()  # under the lock, so that ids and times rise with the numbers of the events
         await end(session, claim, task, TaskState.FAILED, failure=said, ended_at=now)
         if task.kind is TaskKind.PREPARE:
             participant = await session.get_one(ParticipantRow, (campaign.id, task.agent_id))
@@ -111,6 +116,14 @@ def _is_replay(task: TaskRow, result: Result) -> bool:
             return True
         raise ResultDiffers(task.id)
     raise LeaseLost(task.id, task.attempt)
+
+
+def _check_extras(campaign: CampaignRow, result: Result) -> None:
+    """Raise BadUpdate where an update lacks the extras that the campaign's algorithm lives on."""
+    if isinstance(result, TrainResult) and result.extras is None:
+        name = campaign.spec.algorithm.name
+        if slots := algorithms.find(name).client.extras:
+            raise BadUpdate(f"{name} needs the extras {', '.join(slots)}, the update has none")
 
 
 def _files_of(result: Result) -> list[tuple[BlobKind, str]]:
@@ -173,11 +186,10 @@ async def _count(
 ) -> None:
     """The transaction that ends the task and makes its result count. Raises LeaseLost and ResultDiffers."""
     async with at.database.write() as session:
-        now = at.clock.now()
-        task = await find_held(session, claim)
+        campaign, task = await lock_held(session, claim)
         if _is_replay(task, result):
             return
-        campaign = await lock_campaign(session, task.campaign_id)
+        now = at.clock.now()  # under the lock, so that a page of metrics never misses some with smaller ids
         await end(session, claim, task, TaskState.DONE, result=result.model_dump(mode="json"), ended_at=now)
         participant = await session.get_one(ParticipantRow, (campaign.id, task.agent_id))
         for kind, ref in stored:
@@ -220,7 +232,7 @@ async def _take_prepare(session: AsyncSession, participant: ParticipantRow, resu
         n_train=result.n_train,
         n_held_out=result.n_held_out,
         fingerprint=result.fingerprint.model_dump(),
-        reason=f"{result.dropped} rows are too long and are left out" if result.dropped else None,
+        reason=f"{result.dropped} rows are left out: too long, or without an answer" if result.dropped else None,
     )
 
 

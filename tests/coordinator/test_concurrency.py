@@ -2,7 +2,6 @@
 
 import random
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from tests.support.scripted import FINGERPRINT, ScriptedAgent, adapter_bytes, ca
 from tests.support.server import RunningCoordinator
 
 Enroll = Callable[..., ScriptedAgent]
-N_AGENTS, N_CAMPAIGNS, N_ROUNDS = 8, 3, 2
+N_AGENTS, N_CAMPAIGNS, N_ROUNDS = 8, 3, 1
 
 
 class Worker:
@@ -73,7 +72,14 @@ def test_many_at_once_count_each_update_once(
         Worker(enroll(f"agent-{number}"), adapter_bytes(tmp_path, number + 1.0), adapter_bytes(tmp_path), stop)
         for number in range(N_AGENTS)
     ]
-    spare = [enroll(f"leaver-{number}") for number in range(3)]
+    leavers = [enroll(f"leaver-{number}") for number in range(3)]
+    spare = list(leavers)
+
+    def leave(agent: ScriptedAgent) -> None:
+        """Take tasks and finish none, until revoked."""
+        while (reply := agent.ask(0)).status_code in (201, 204):
+            pass
+        assert reply.status_code == 403, reply.text
 
     def watch() -> None:
         """Read everything, pause and resume, enrol and revoke, all the time."""
@@ -85,15 +91,17 @@ def test_many_at_once_count_each_update_once(
                     assert operator.campaign(campaign_id, move).status_code in (200, 409)
             if spare:
                 assert operator.http.post(f"/v1/agents/{spare.pop().name}/revoke").status_code == 200
-            time.sleep(0.1)
+            stop.wait(0.2)
 
     body = campaign_body(rounds=N_ROUNDS, evaluation={"every": 1}, selection={"minimum": N_AGENTS})
     ids = [operator.post("/v1/campaigns", body)["id"] for _ in range(N_CAMPAIGNS)]
-    with ThreadPoolExecutor(N_AGENTS + 1) as pool:
+    with ThreadPoolExecutor(N_AGENTS + len(leavers) + 1) as pool:
         running = [pool.submit(worker.run) for worker in workers] + [pool.submit(watch)]
+        running += [pool.submit(leave, agent) for agent in leavers]
         try:
             for campaign_id in ids:
                 operator.wait_for(campaign_id, "completed", timeout_s=60)
+            operator.wait_until(lambda: spare, lambda found: not found)
         finally:
             stop.set()
         for each in running:

@@ -172,17 +172,14 @@ def test_each_key_opens_its_own_doors_only(operator: Operator, enroll: Enroll) -
     assert problem(ada.http.get("/v1/blobs/" + "0" * 64)).kind == "forbidden"
 
 
-@pytest.mark.parametrize(
-    "header",
-    ["", "Bearer", "Basic YTpi", "Bearer fla_no", "Bearer flo_no", "flo_no", "Bearer \xff"],
-)
 @pytest.mark.usefixtures("coordinator")
-def test_without_a_key_that_somebody_has_nothing_opens(operator: Operator, header: str) -> None:
-    with httpx.Client(base_url=operator.http.base_url, headers={b"Authorization": header.encode("latin-1")}) as client:
-        for method, path, body in [*AGENT_CALLS, *OPERATOR_CALLS]:
-            reply = client.request(method, path, json=body)
-            assert (reply.status_code, problem(reply).kind) == (401, "unauthenticated"), path
-            assert reply.headers["WWW-Authenticate"] == "Bearer"
+def test_without_a_key_that_somebody_has_nothing_opens(operator: Operator) -> None:
+    for header in (b"", b"Bearer", b"Basic YTpi", b"Bearer fla_no", b"Bearer flo_no", b"flo_no", b"Bearer \xff"):
+        with httpx.Client(base_url=operator.http.base_url, headers={b"Authorization": header}) as client:
+            for method, path, body in [*AGENT_CALLS, *OPERATOR_CALLS]:
+                reply = client.request(method, path, json=body)
+                assert (reply.status_code, problem(reply).kind) == (401, "unauthenticated"), (header, path)
+                assert reply.headers["WWW-Authenticate"] == "Bearer"
 
 
 def test_secrets_are_in_no_log_line_and_not_in_the_database(

@@ -16,12 +16,12 @@ Enroll = Callable[..., ScriptedAgent]
 pytestmark = pytest.mark.usefixtures("coordinator")
 
 
-@pytest.mark.parametrize("spoken", ["0", "-1", "one", "", "1.5", "9" * 5000])
-def test_a_version_that_is_not_served_is_refused(operator: Operator, spoken: str) -> None:
-    reply = operator.http.get("/v1/campaigns", headers={"Fedloom-Protocol": spoken})
-    assert (reply.status_code, problem(reply).kind) == (426, "agent-too-old")
-    assert "upgrade fedloom" in problem(reply).detail
-    assert problem(reply).request_id == reply.headers["X-Request-Id"]
+def test_a_version_that_is_not_served_is_refused(operator: Operator) -> None:
+    for spoken in ("0", "-1", "one", "", "1.5", "9" * 5000):
+        reply = operator.http.get("/v1/campaigns", headers={"Fedloom-Protocol": spoken})
+        assert (reply.status_code, problem(reply).kind) == (426, "agent-too-old"), spoken[:20]
+        assert "upgrade fedloom" in problem(reply).detail
+        assert problem(reply).request_id == reply.headers["X-Request-Id"]
 
 
 def test_a_newer_agent_is_served(operator: Operator) -> None:
@@ -91,23 +91,21 @@ def test_a_problem_never_repeats_what_was_sent(operator: Operator) -> None:
     assert "fle_secret" not in reply.text
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/v1/campaigns/{id}/rounds?cursor=x",
-        "/v1/campaigns/{id}/rounds?cursor=99999999999999999999",
-        "/v1/campaigns/{id}/tasks?round=99999999999999999999",
-        "/v1/campaigns/{id}/metrics?round=-1",
-        "/v1/campaigns/{id}/adapters/99999999999999999999",
-        "/v1/campaigns/{id}/events?after=99999999999999999999",
+def test_numbers_that_no_column_holds_are_refused(operator: Operator) -> None:
+    url = f"/v1/campaigns/{operator.post('/v1/campaigns', campaign_body())['id']}"
+    too_large = "9" * 20
+    for path in (
+        f"{url}/rounds?cursor=x",
+        f"{url}/rounds?cursor={too_large}",
+        f"{url}/tasks?round={too_large}",
+        f"{url}/metrics?round=-1",
+        f"{url}/adapters/{too_large}",
+        f"{url}/events?after={too_large}",
         "/v1/campaigns?limit=0",
         "/v1/campaigns?limit=1001",
-    ],
-)
-def test_numbers_that_no_column_holds_are_refused(operator: Operator, path: str) -> None:
-    campaign_id = operator.post("/v1/campaigns", campaign_body())["id"]
-    reply = operator.http.get(path.format(id=campaign_id))
-    assert (reply.status_code, problem(reply).kind) == (422, "invalid")
+    ):
+        reply = operator.http.get(path)
+        assert (reply.status_code, problem(reply).kind) == (422, "invalid"), path
 
 
 def test_garbled_lease_headers_are_a_lost_lease(enroll: Enroll) -> None:

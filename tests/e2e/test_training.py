@@ -1,4 +1,4 @@
-"""A real campaign of real training on a tiny model: coordinator, agents and their children in processes of their own."""
+"""A real campaign of real training on a tiny model, with everybody in a process of its own."""
 
 import json
 from pathlib import Path

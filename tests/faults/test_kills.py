@@ -102,8 +102,7 @@ def test_agent_killed_at_60_percent_of_a_100_mb_upload_resends_one_chunk_at_most
 
     def chunks_of_deltas() -> list[tuple[str, int, int]]:
         printed = coordinator.process.printed()
-        purposes = re.findall(r"upload (\w+) of (\w+) begins", printed)
-        deltas = {upload for upload, purpose in purposes if purpose == "delta"}
+        deltas = set(re.findall(r"upload (\w+) of delta", printed))
         return [(u, int(n), int(at)) for u, n, at, _ in chunk.findall(printed) if u in deltas]
 
     with ended(coordinator, ada):

@@ -49,7 +49,7 @@ def medical_rows() -> list[dict[str, str]]:
 def code_rows() -> list[dict[str, str]]:
     """Programming tasks."""
     rows: list[dict[str, str]] = json.loads((SHARED / "data/code/code_alpaca_2k.json").read_text())
-    return shuffled(rows)
+    return shuffled([row for row in rows if row["output"]])
 
 
 def shuffled(rows: list[dict[str, str]]) -> list[dict[str, str]]:
