@@ -40,7 +40,7 @@ def create_app(services: Services, *, with_engine: bool) -> FastAPI:
         work = [look_out(services)]
         if with_engine:
             work += engine_work(services)
-        async with running(work):
+        async with running(services, work):
             yield
         await Sweeper(services).write_last_seen()
         await services.database.close()
@@ -64,12 +64,10 @@ def engine_work(services: Services) -> list[Coroutine[Any, Any, None]]:
 
 
 @asynccontextmanager
-async def running(work: list[Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+async def running(services: Services, work: list[Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
     """Run coroutines in the background for the length of the block."""
     tasks = [asyncio.create_task(each) for each in work]
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await services.database.cancel(*tasks)

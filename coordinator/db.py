@@ -5,6 +5,7 @@ raises. SQLite's default transactions lose updates (two readers may both go on t
 ``BEGIN IMMEDIATE``, and one connection serves them all in turn.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -50,6 +51,7 @@ class Database:
             self._reader = _sqlite_engine(url, begin="BEGIN", pool_size=8)
         else:
             self._writer = self._reader = create_async_engine(url, pool_size=10, max_overflow=20, pool_pre_ping=True)
+        self._writing: dict[asyncio.Task[Any] | None, asyncio.Event] = {}
         self._write = async_sessionmaker(self._writer, expire_on_commit=False)
         self._read = async_sessionmaker(self._reader, expire_on_commit=False)
 
@@ -61,8 +63,14 @@ class Database:
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
         """One transaction that may write; what was given to ``after_commit`` runs once it is committed."""
-        async with self._write.begin() as session:
-            yield session
+        task = asyncio.current_task()
+        ended = self._writing[task] = asyncio.Event()
+        try:
+            async with self._write.begin() as session:
+                yield session
+        finally:
+            del self._writing[task]
+            ended.set()
         for callback in session.info.pop(_AFTER_COMMIT, []):
             callback()
 
@@ -71,6 +79,18 @@ class Database:
         """One consistent view that writes nothing."""
         async with self._read() as session:
             yield session
+
+    async def cancel(self, *tasks: asyncio.Task[Any]) -> None:
+        """Cancel tasks, each when it is between two transactions, and wait for their end.
+
+        A statement that is cancelled half-way keeps SQLite's lock for as long as anything refers to its cursor, and
+        nobody else can write.
+        """
+        for task in tasks:
+            while (ended := self._writing.get(task)) is not None:
+                await ended.wait()
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def close(self) -> None:
         await self._writer.dispose()

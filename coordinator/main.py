@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import resource
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +68,7 @@ def prepare(settings: Settings, *, first_key: bool = True) -> str | None:
 
 def serve(settings: Settings, listen: Listen, *, with_engine: bool) -> None:
     """Serve until interrupted."""
+    _allow_many_files()
     services = create_services(settings)
     config = uvicorn.Config(
         create_app(services, with_engine=with_engine),
@@ -86,17 +88,25 @@ def serve(settings: Settings, listen: Listen, *, with_engine: bool) -> None:
 
 def run_engine(settings: Settings) -> None:
     """Run the engine without the service, until interrupted."""
+    _allow_many_files()
 
     async def work() -> None:
         services = create_services(settings)
         try:
-            async with running(engine_work(services)):
+            async with running(services, engine_work(services)):
                 await asyncio.Event().wait()
         finally:
             await services.database.close()
 
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(work())
+
+
+def _allow_many_files() -> None:
+    """Raise the limit of open files as far as the system lets us: a round maps every update, agents wait on sockets."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS names a limit that it does not grant
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def new_key(settings: Settings) -> str:

@@ -15,6 +15,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from fedloom.errors import FedloomError, InsecureUrl, Unreachable, refused
+from shared.campaign import FROM_COORDINATOR
 from shared.wire.base import PROTOCOL_HEADER, PROTOCOL_VERSION
 from shared.wire.problems import MEDIA_TYPE, Problem
 
@@ -108,7 +109,7 @@ class Transport:
     def read(self, model: type[M], reply: httpx.Response) -> M:
         """The model in a reply."""
         try:
-            return model.model_validate_json(reply.content)
+            return model.model_validate_json(reply.content, context=FROM_COORDINATOR)
         except ValidationError as error:
             raise Unreachable(self.url, "answered with something else than a coordinator does; check it") from error
 

@@ -13,6 +13,7 @@ import contextlib
 import json
 import math
 import mmap
+import os
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -127,12 +128,14 @@ class AdapterFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = path.open("rb")
+        self._map: mmap.mmap | None = None
+        self._offsets: dict[str, int] = {}
+        self.tensors: dict[str, TensorSpec] = {}
+        with path.open("rb") as file:  # the map outlives it, and a round may have hundreds of files open
+            size = file.seek(0, os.SEEK_END)
+            if size:
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         try:
-            size = path.stat().st_size
-            self._map = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ) if size else None
-            self._offsets: dict[str, int] = {}
-            self.tensors: dict[str, TensorSpec] = {}
             self._parse(size)
         except BaseException:
             self.close()
@@ -146,11 +149,9 @@ class AdapterFile:
 
     def close(self) -> None:
         """Let go of the file. Arrays that still view it keep the map alive until they are gone."""
-        mapped = getattr(self, "_map", None)
-        if mapped is not None:
+        if self._map is not None:
             with contextlib.suppress(BufferError):  # a view is alive; the map goes with it
-                mapped.close()
-        self._file.close()
+                self._map.close()
 
     @property
     def contract(self) -> Contract:

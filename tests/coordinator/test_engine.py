@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from coordinator.app import create_services
+from coordinator.db import Database
 from coordinator.engine.loop import Engine
 from tests.support.operator import Operator
 from tests.support.scripted import ScriptedAgent, adapter_bytes, begin_campaign, campaign_body
@@ -18,15 +19,14 @@ Enroll = Callable[..., ScriptedAgent]
 def more_engines(running: RunningCoordinator, n_engines: int) -> Iterator[None]:
     """Further engines, each with connections and bells of its own, as in other processes."""
 
-    async def start() -> list[tuple[asyncio.Task[None], object]]:
+    async def start() -> list[tuple[asyncio.Task[None], Database]]:
         others = [create_services(running.services.settings, running.clock) for _ in range(n_engines)]
         return [(asyncio.create_task(Engine(at).run()), at.database) for at in others]
 
     async def stop() -> None:
         for task, database in started:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            await database.close()  # type: ignore[attr-defined]
+            await database.cancel(task)
+            await database.close()
 
     started = running.run(start())
     try:
@@ -136,3 +136,14 @@ def test_a_coordinator_goes_on_where_it_was_stopped(data_dir: Path, database_url
         operator.wait_for(campaign_id, "completed")
         for agent in agents:
             agent.http.close()
+
+
+def test_a_stopped_engine_leaves_no_lock_behind(data_dir: Path) -> None:
+    """Engines are stopped at any moment; a write half-way would keep everybody else from SQLite."""
+    with running_coordinator(quick_settings(data_dir, None), with_engine=False) as running:
+        operator = Operator(running.url, running.key)
+        for number in range(15):
+            operator.post("/v1/campaigns", campaign_body(name=f"c{number}"))
+            with more_engines(running, 2):
+                operator.post("/v1/campaigns", campaign_body(name=f"d{number}"))
+        assert len(operator.items("/v1/campaigns")) == 30

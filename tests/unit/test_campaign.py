@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from shared.campaign import CampaignSpec, TrainingSection
+from shared.campaign import FROM_COORDINATOR, CampaignSpec, TrainingSection
 
 
 def training(**values: float) -> TrainingSection:
@@ -91,3 +91,11 @@ def test_steps_that_are_given_do_not_depend_on_rows() -> None:
 def test_a_campaign_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         spec(rounds=1, every=1).rounds = 2  # type: ignore[misc]
+
+
+def test_a_reply_may_name_an_algorithm_that_is_not_installed_here() -> None:
+    body = spec(rounds=1, every=0).model_dump()
+    body["algorithm"] = {"name": "theirs", "params": {"beta": 1}}
+    with pytest.raises(ValidationError, match="unknown algorithm 'theirs'"):
+        CampaignSpec.model_validate(body)
+    assert CampaignSpec.model_validate(body, context=FROM_COORDINATOR).algorithm.name == "theirs"
