@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,19 +148,25 @@ class Models:
         self._key: object = None
         self._base: Base | None = None
 
-    def has(self, key: object) -> bool:
-        return self._base is not None and self._key == key
-
     @contextmanager
     def base(
-        self, folder: Path, fingerprint: Fingerprint, device: torch.device, dtype: torch.dtype, *, remote_code: bool
+        self,
+        folder: Path,
+        fingerprint: Fingerprint,
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        remote_code: bool,
+        on_load: Callable[[], None],
     ) -> Iterator[Base]:
         """The base model of *folder*, loaded unless it is there. Raises TaskFailed (base-model).
 
-        After an unforeseen error in the block the model is let go of, for nobody knows its state.
+        on_load: called before a load, which takes a while. After an unforeseen error in the block the model is let go
+        of, for nobody knows its state.
         """
         key = (folder, fingerprint, device, dtype, remote_code)
         if self._base is None or self._key != key:
+            on_load()
             self._base = None  # first, so that memory never holds two
             self._base = Base(folder, device, dtype, remote_code=remote_code)
             self._key = key

@@ -207,13 +207,13 @@ class _Job:
     def _base(self) -> Any:
         compute = self._work.compute
         device = choose_device(compute)
-        self._report(Progress(phase=Phase.LOADING_MODEL))
         return self._worker.models.base(
             self._folder,
             self._fingerprint,
             device,
             choose_dtype(compute, device),
             remote_code=self._work.remote_code,
+            on_load=lambda: self._report(Progress(phase=Phase.LOADING_MODEL)),
         )
 
     def _write(self, name: str, tensors: Mapping[str, Tensor]) -> str:

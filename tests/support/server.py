@@ -39,7 +39,7 @@ class RunningCoordinator:
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in the coordinator's own event loop."""
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout=60)
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout=120)
 
 
 def quick_settings(data_dir: Path, database_url: str | None, **lease: float) -> Settings:
