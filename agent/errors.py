@@ -39,6 +39,14 @@ class NotEnrolled(AgentError):
         super().__init__(f"{home} holds no identity; run `fedloom agent enroll --coordinator URL --token T` first")
 
 
+class NotInstalled(AgentError):
+    """The libraries of the training child are not there."""
+
+    def __init__(self, missing: list[str]) -> None:
+        self.missing = missing
+        super().__init__(f"{', '.join(missing)} not installed; run: pip install 'fedloom[agent]'")
+
+
 class AlreadyRunning(AgentError):
     """Another process uses the same home folder."""
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import importlib.util
 import logging
 import signal
 import socket
@@ -9,11 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agent.api import CoordinatorApi
-from agent.errors import AgentError, NotEnrolled
+from agent.errors import AgentError, NotEnrolled, NotInstalled
 from agent.loop import run_agent
 from agent.settings import TEMPLATE, AgentSettings, load_settings
 from agent.supervisor import DEFAULT_ARGV, Supervisor
 from agent.workspace import Identity, Workspace
+
+CHILD_NEEDS = ("torch", "transformers", "peft", "trl", "datasets")
+"""Looked for, and never imported, in this process."""
 
 
 class AlreadyEnrolled(AgentError):
@@ -90,8 +94,12 @@ def rotate_secret(home: Path) -> None:
 def run(home: Path, child: Sequence[str] = DEFAULT_ARGV) -> None:
     """Work until interrupted; the task at hand is then given back.
 
-    child: argv of the training child. Raises NotEnrolled, SettingsError, AlreadyRunning and CoordinatorRefused.
+    child: argv of the training child. Raises NotInstalled, NotEnrolled, SettingsError, AlreadyRunning and
+    CoordinatorRefused.
     """
+    missing = [name for name in CHILD_NEEDS if importlib.util.find_spec(name) is None] if child is DEFAULT_ARGV else []
+    if missing:
+        raise NotInstalled(missing)
     workspace = Workspace(home)
     identity = workspace.read_identity()
     settings = load_settings(workspace.settings_file)

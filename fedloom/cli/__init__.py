@@ -17,6 +17,9 @@ EPILOG = (
     "4 not authenticated or not allowed; 5 not found."
 )
 
+COORDINATOR_NEEDS = ("aiosqlite", "alembic", "asyncpg", "fastapi", "pydantic_settings", "sqlalchemy", "uvicorn")
+"""What the extra ``coordinator`` installs; the other commands do without."""
+
 app = typer.Typer(
     name="fedloom",
     help="Fine-tune a language model together, on data that never leaves its owners.",
@@ -72,3 +75,7 @@ def main() -> None:
         app(prog_name="fedloom")
     except (FedloomError, OSError) as error:
         sys.exit(tell(error))
+    except ModuleNotFoundError as error:
+        if error.name not in COORDINATOR_NEEDS:
+            raise
+        sys.exit(tell(FedloomError(f"{error.name} is not installed; run: pip install 'fedloom[coordinator]'")))

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from fedloom.cli import output
 from fedloom.cli.failures import ExitCode
+from fedloom.cli.output import AsJson
 
 Home = Annotated[
     Path,
@@ -25,6 +27,7 @@ def enroll(
         Path | None, typer.Option(exists=True, dir_okay=False, help="A CA to trust instead of the usual ones.")
     ] = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="Allow plain http:// to another host.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Join a coordinator with a one-time token. Writes the agent's identity, and settings to start from."""
     from agent import main
@@ -33,6 +36,9 @@ def enroll(
         identity = main.enroll(
             home, coordinator.rstrip("/"), token, name or main.default_name(), ca_file=ca_file, insecure=insecure
         )
+    if as_json:
+        output.print_json({"agent_id": identity.agent_id, "name": identity.name, "home": str(home)})
+        return
     typer.echo(f"enrolled as {identity.name}. Say what data there is in {home / 'agent.toml'}, then:")
     typer.echo("  fedloom agent run" + (f" --home {home}" if home != DEFAULT_HOME else ""))
 
@@ -46,13 +52,16 @@ def run(home: Home = DEFAULT_HOME) -> None:
         main.run(home)
 
 
-def rotate_secret(home: Home = DEFAULT_HOME) -> None:
+def rotate_secret(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     """Get a new secret for a stopped agent; the old one is void at once."""
     from agent import main
 
     with _told():
         main.rotate_secret(home)
-    typer.echo("the agent has a new secret")
+    if as_json:
+        output.print_json({"home": str(home), "rotated": True})
+    else:
+        typer.echo("the agent has a new secret")
 
 
 @contextmanager

@@ -7,6 +7,8 @@ import typer
 from rich.console import Console
 from rich.panel import Panel
 
+from fedloom.cli import output
+from fedloom.cli.output import AsJson
 from fedloom.errors import FedloomError
 
 if TYPE_CHECKING:
@@ -76,13 +78,17 @@ def engine(data_dir: DataDir = None, database_url: DatabaseUrl = None, verbose: 
 
 
 @app.command("new-key")
-def new_key(data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
+def new_key(data_dir: DataDir = None, database_url: DatabaseUrl = None, as_json: AsJson = False) -> None:
     """Make a further operator's key, where the first one was lost. Earlier keys stay valid."""
     from coordinator import main
 
     settings = _settings(data_dir, database_url)
     _prepare(settings, first_key=False)
-    typer.echo(main.new_key(settings))
+    key = main.new_key(settings)
+    if as_json:
+        output.print_json({"key": key})
+    else:
+        typer.echo(key)
 
 
 def _settings(data_dir: Path | None, database_url: str | None) -> "Settings":
