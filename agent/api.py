@@ -1,6 +1,7 @@
 """The coordinator's calls, typed. Everything that can go wrong on the way becomes an error of ``agent.errors`` here."""
 
 import ipaddress
+import re
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -30,23 +31,29 @@ from shared.wire.leases import (
 from shared.wire.problems import MEDIA_TYPE, Problem
 
 _TIMEOUT = httpx.Timeout(30.0, connect=10.0)
+_TASK_ID = re.compile(r"[0-9A-Za-z-]{1,64}")
 _BODY_IS_A_RETRY = frozenset({408, 425, 429, 500, 502, 503, 504, 507})
 
 M = TypeVar("M", bound=BaseModel)
 
 
 class CoordinatorApi:
-    """One agent's connection. Raises CoordinatorRefused (LeaseLost for a lost lease) and CoordinatorUnreachable."""
+    """One agent's connection. Raises CoordinatorRefused (LeaseLost for a lost lease) and CoordinatorUnreachable; when
+    it is made, InsecureCoordinator, CoordinatorUnreachable for what is no URL, and OSError for *ca_file*."""
 
     def __init__(
         self, url: str, secret: str | None = None, *, ca_file: Path | None = None, insecure: bool = False
     ) -> None:
-        check_url(url, insecure=insecure)
+        try:
+            check_url(url, insecure=insecure)
+            base_url = httpx.URL(url)
+        except (ValueError, httpx.InvalidURL) as error:
+            raise CoordinatorUnreachable(f"{url} is no URL: {error}") from error
         headers = {PROTOCOL_HEADER: str(PROTOCOL_VERSION), "User-Agent": f"fedloom-agent/{__version__}"}
         if secret is not None:
             headers["Authorization"] = f"Bearer {secret}"
         verify = ssl.create_default_context(cafile=ca_file) if ca_file is not None else True
-        self._http = httpx.AsyncClient(base_url=url, headers=headers, timeout=_TIMEOUT, verify=verify)
+        self._http = httpx.AsyncClient(base_url=base_url, headers=headers, timeout=_TIMEOUT, verify=verify)
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -67,7 +74,12 @@ class CoordinatorApi:
             headers={"Prefer": f"wait={wait_s:g}"},
             timeout=httpx.Timeout(wait_s + 30.0, connect=10.0),
         )
-        return None if reply.status_code == httpx.codes.NO_CONTENT else _read(reply, TaskLease)
+        if reply.status_code == httpx.codes.NO_CONTENT:
+            return None
+        lease = _read(reply, TaskLease)
+        if not _TASK_ID.fullmatch(lease.task_id):  # it names a folder here, and that is deleted in the end
+            raise CoordinatorUnreachable(f"a task id that cannot be one: {lease.task_id!r}")
+        return lease
 
     async def renew(self, lease: TaskLease, progress: Progress | None) -> RenewReply:
         return await self._call("PATCH", _path(lease), RenewReply, RenewRequest(progress=progress), lease)
@@ -95,12 +107,18 @@ class CoordinatorApi:
             "Content-Type": "application/octet-stream",
         }
         reply = await self._send("PATCH", f"/v1/uploads/{upload_id}", content=chunk, headers=headers)
-        return int(reply.headers["Upload-Offset"])
+        try:
+            return int(reply.headers["Upload-Offset"])
+        except (KeyError, ValueError) as error:
+            message = "an answer to a chunk that does not say how much is there"
+            raise CoordinatorUnreachable(message) from error
 
     @asynccontextmanager
     async def download(self, sha256: str, offset: int) -> AsyncIterator[AsyncIterator[bytes]]:
         """The bytes of a blob from *offset* on, as they come."""
-        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        headers = {"Accept-Encoding": "identity"}  # an offset counts the blob's own bytes
+        if offset:
+            headers["Range"] = f"bytes={offset}-"
         try:
             async with self._http.stream("GET", f"/v1/blobs/{sha256}", headers=headers) as reply:
                 if reply.status_code not in (httpx.codes.OK, httpx.codes.PARTIAL_CONTENT):
@@ -109,7 +127,7 @@ class CoordinatorApi:
                 if offset and reply.status_code != httpx.codes.PARTIAL_CONTENT:
                     message = "the coordinator ignored the range of a download"
                     raise CoordinatorUnreachable(message)
-                yield reply.aiter_bytes(1 << 20)
+                yield reply.aiter_bytes()  # as they come: gathered into larger pieces, a cut would lose them
         except httpx.HTTPError as error:
             raise CoordinatorUnreachable(_reason(error)) from error
 

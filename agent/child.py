@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from agent.settings import ComputeSettings, DataSource
-from shared.wire.jobs import Job, Result
+from shared.states import BlobKind
+from shared.wire.jobs import InitResult, Job, Result, TrainResult
 from shared.wire.leases import Failure, Progress
 
 OUT_OF_MEMORY_EXIT = 77
@@ -20,6 +21,16 @@ EXTRAS_FILE = "extras.safetensors"
 ADAPTER_FILE = "adapter.safetensors"
 RESULT_FILE = "result.json"
 """Written last, and whole: where it is, the task's other files are complete."""
+
+
+def files_of(result: Result) -> list[tuple[BlobKind, str, str]]:
+    """The files that belong to a result: what each is, its name in the task's folder, its SHA-256."""
+    if isinstance(result, InitResult):
+        return [(BlobKind.ADAPTER, ADAPTER_FILE, result.adapter)]
+    if isinstance(result, TrainResult):
+        extras = [(BlobKind.EXTRAS, EXTRAS_FILE, result.extras)] if result.extras is not None else []
+        return [(BlobKind.DELTA, DELTA_FILE, result.delta), *extras]
+    return []
 
 
 class Message(BaseModel):

@@ -9,16 +9,19 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from agent.api import CoordinatorApi
-from agent.errors import AgentError, CoordinatorUnreachable, LeaseLost
+from agent.errors import AgentError, CoordinatorRefused, CoordinatorUnreachable, LeaseLost
 from agent.retry import until_reached
 from shared.wire.leases import Directive, Progress, TaskLease
+from shared.wire.problems import ProblemType
 
 log = logging.getLogger(__name__)
 
 _REPORT_EVERY_S = 1.0
+_RELEASE_S = 5.0
 
 T = TypeVar("T")
 
@@ -32,7 +35,8 @@ class TaskGone(AgentError):
 
 
 class LeaseKeeper:
-    """Holds one task's lease. Run ``keep`` beside the work; make calls that need the lease through ``call``."""
+    """Holds one task's lease. Run ``keep`` beside the work; make calls that need the lease through ``call``, and the
+    one that ends the task through ``finish``."""
 
     def __init__(self, api: CoordinatorApi, instance_id: str, lease: TaskLease) -> None:
         self._api = api
@@ -41,6 +45,7 @@ class LeaseKeeper:
         self._lock = asyncio.Lock()
         self._progress: Progress | None = None
         self._news = asyncio.Event()
+        self._is_finishing = False
 
     @property
     def task_id(self) -> str:
@@ -61,15 +66,27 @@ class LeaseKeeper:
             except LeaseLost:
                 await self._acquire_again(lease)
 
+    async def finish(self, request: Callable[[TaskLease], Awaitable[T]]) -> T:
+        """Make the call that ends the task. Raises what ``call`` raises."""
+        self._is_finishing = True
+        return await self.call(request)
+
+    async def release(self) -> None:
+        """Give the task back unfinished, if the coordinator answers soon; otherwise the lease ends by itself."""
+        # not through `call`: whoever leaves should neither wait for the coordinator nor get another lease
+        with suppress(AgentError, TimeoutError):
+            async with asyncio.timeout(_RELEASE_S):
+                await self._api.release(self._lease)
+
     async def keep(self) -> None:
         """Renew, with jitter, and report progress, until cancelled. Raises TaskGone."""
         while True:
             pause_s = self._lease.renew_every_s * random.uniform(0.8, 1.0)  # noqa: S311
-            try:
-                await asyncio.wait_for(self._news.wait(), pause_s)
-                self._news.clear()
-            except TimeoutError:
-                pass
+            # not `wait_for`, which in Python 3.11 swallows a cancellation that comes together with news
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._news.wait()
+            self._news.clear()
             lease = self._lease
             try:
                 reply = await self._api.renew(lease, self._progress)
@@ -79,14 +96,21 @@ class LeaseKeeper:
             except CoordinatorUnreachable as error:
                 log.warning("%s; the work goes on", error)
             except LeaseLost:
-                await self._acquire_again(lease)
+                # a call that ends the task ends the lease too, before its reply is here; a real loss it meets itself
+                if not self._is_finishing:
+                    await self._acquire_again(lease)
             await asyncio.sleep(min(_REPORT_EVERY_S, lease.renew_every_s / 2))
 
     async def _acquire_again(self, lost: TaskLease) -> None:
         async with self._lock:
             if self._lease is not lost:
                 return  # the other one of `keep` and `call` was faster
-            found = await until_reached(lambda: self._api.acquire(self._instance_id, 0))
+            try:
+                found = await until_reached(lambda: self._api.acquire(self._instance_id, 0))
+            except CoordinatorRefused as refused:
+                if refused.kind != ProblemType.AGENT_ALREADY_RUNNING:
+                    raise
+                raise TaskGone(str(refused)) from refused
             if found is None or found.task_id != lost.task_id:
                 message = f"task {lost.task_id} was taken back"
                 raise TaskGone(message, found)

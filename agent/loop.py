@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 WAIT_S = 50.0
 _BUSY_PAUSE_S = 5.0
+_IDLE_PAUSE_S = 1.0
 
 
 async def run_agent(workspace: Workspace, identity: Identity, settings: AgentSettings, supervisor: Supervisor) -> None:
@@ -41,13 +42,17 @@ async def run_agent(workspace: Workspace, identity: Identity, settings: AgentSet
 async def _ask(api: CoordinatorApi, instance_id: str) -> TaskLease | None:
     """The next task, if one came while we waited. Raises CoordinatorRefused."""
     try:
-        return await until_reached(lambda: api.acquire(instance_id, WAIT_S))
+        lease = await until_reached(lambda: api.acquire(instance_id, WAIT_S))
     except CoordinatorRefused as refused:
         if refused.kind != ProblemType.AGENT_ALREADY_RUNNING:
             raise
         log.warning("%s", refused)
         await asyncio.sleep(_BUSY_PAUSE_S * random.uniform(0.5, 1.0))  # noqa: S311
         return None
+    if lease is None:
+        # a coordinator that is stopping does not let us wait: it answers at once, over and over
+        await asyncio.sleep(random.uniform(0, _IDLE_PAUSE_S))  # noqa: S311
+    return lease
 
 
 async def _do(runner: TaskRunner, lease: TaskLease, instance_id: str) -> TaskLease | None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import importlib.util
 import logging
+import re
 import signal
 import socket
 from collections.abc import Sequence
@@ -30,7 +31,7 @@ class AlreadyEnrolled(AgentError):
 
 def default_name() -> str:
     """The host's name, as far as agent names allow it."""
-    kept = "".join(each if each.isalnum() or each in "._-" else "-" for each in socket.gethostname())
+    kept = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())
     return kept.strip("._-")[:63] or "agent"
 
 

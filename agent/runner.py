@@ -4,19 +4,17 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from contextlib import suppress
 
 from agent import policy
 from agent.api import CoordinatorApi
-from agent.child import ADAPTER_FILE, DELTA_FILE, EXTRAS_FILE, Done, Failed, OutOfMemory, Work
-from agent.errors import AgentError, CoordinatorRefused, TaskFailed
+from agent.child import Done, Failed, OutOfMemory, Work, files_of
+from agent.errors import CoordinatorRefused, TaskFailed
 from agent.lease import LeaseKeeper, TaskGone
 from agent.settings import AgentSettings
 from agent.supervisor import ChildDied, Supervisor
 from agent.transfer import AdapterCache, upload
 from agent.workspace import Workspace
-from shared.states import BlobKind
-from shared.wire.jobs import EvaluateJob, InitJob, InitResult, Job, Result, TrainJob, TrainResult
+from shared.wire.jobs import EvaluateJob, InitJob, Job, Result, TrainJob
 from shared.wire.leases import Failure, FailureKind, Phase, Progress, TaskLease
 from shared.wire.problems import ProblemType
 
@@ -59,11 +57,10 @@ class TaskRunner:
             log.info("%s", gone)
             return gone.successor
         except asyncio.CancelledError:
-            working.cancel()
-            with suppress(asyncio.CancelledError, AgentError):
-                await working
-            with suppress(AgentError):
-                await keeper.call(self._api.release)
+            for task in (keeping, working):  # `keep` too: it would take the released task back
+                task.cancel()
+            await asyncio.wait((keeping, working))
+            await keeper.release()
             raise
         finally:
             for task in (keeping, working):
@@ -74,7 +71,7 @@ class TaskRunner:
     async def _work(self, job: Job, keeper: LeaseKeeper) -> None:
         try:
             policy.check(self._settings.policy, job)
-            result = self._workspace.finished_result(keeper.task_id)
+            result = await asyncio.to_thread(self._workspace.finished_result, keeper.task_id)
             if result is not None:
                 log.info("this task was finished before; its result only needs to be sent")
             else:
@@ -86,12 +83,13 @@ class TaskRunner:
             if refused.kind in FINAL:
                 raise
             message = f"the coordinator refused what this agent sent: {refused}"
-            await self._give_up(Failure(kind=FailureKind.BAD_UPDATE, message=message), keeper)
+            await self._give_up(TaskFailed(FailureKind.BAD_UPDATE, message).failure, keeper)
         self._workspace.forget_task(keeper.task_id)
 
     async def _give_up(self, failure: Failure, keeper: LeaseKeeper) -> None:
         log.error("%s: %s", failure.kind, failure.message)
-        await keeper.call(lambda lease: self._api.put_failure(lease, failure))
+        self._workspace.note_sent("failure", task=keeper.task_id, **failure.model_dump(mode="json"))
+        await keeper.finish(lambda lease: self._api.put_failure(lease, failure))
 
     async def _train(self, job: Job, keeper: LeaseKeeper) -> Result:
         """Have the child do the job; with a smaller micro-batch where memory runs out. Raises TaskFailed."""
@@ -100,6 +98,7 @@ class TaskRunner:
             adapter = await self._cache.fetch(self._api, keeper, job.adapter)
         if isinstance(job, TrainJob) and job.broadcast is not None:
             broadcast = await self._cache.fetch(self._api, keeper, job.broadcast)
+        self._cache.evict(keep=(adapter, broadcast))
         length = 0 if isinstance(job, InitJob) else job.max_length
         micro_batch = self._workspace.micro_batch(job.base.model, length, self._settings.compute.micro_batch)
         crashes = 0
@@ -148,28 +147,23 @@ class TaskRunner:
         return smaller
 
     async def _send(self, result: Result, keeper: LeaseKeeper) -> None:
-        """Upload the result's files, complete the task, and note what left."""
+        """Upload the result's files and complete the task. Each is noted before it leaves: the part of it that an
+        interruption lets through has left too."""
         folder = self._workspace.task_folder(keeper.task_id)
-        files: list[tuple[BlobKind, str, str]] = []
-        if isinstance(result, InitResult):
-            files = [(BlobKind.ADAPTER, ADAPTER_FILE, result.adapter)]
-        elif isinstance(result, TrainResult):
-            files = [(BlobKind.DELTA, DELTA_FILE, result.delta)]
-            if result.extras is not None:
-                files.append((BlobKind.EXTRAS, EXTRAS_FILE, result.extras))
-        for purpose, name, sha256 in files:
-            n_bytes = await upload(self._api, keeper, purpose, folder / name, sha256)
+        for purpose, name, sha256 in files_of(result):
+            n_bytes = (folder / name).stat().st_size
             self._workspace.note_sent(purpose.value, task=keeper.task_id, sha256=sha256, bytes=n_bytes)
+            await upload(self._api, keeper, purpose, folder / name, sha256)
             log.info("sent %s, %.1f MB", name, n_bytes / 1e6)
+        self._workspace.note_sent("result", task=keeper.task_id, **result.model_dump(mode="json"))
         try:
-            await keeper.call(lambda lease: self._api.put_result(lease, result))
+            await keeper.finish(lambda lease: self._api.put_result(lease, result))
         except CoordinatorRefused as error:
             if error.kind not in (ProblemType.BAD_UPDATE, ProblemType.RESULT_DIFFERS):
                 raise
             log.error("the coordinator refused the result: %s", error)
-            return
-        self._workspace.note_sent("result", task=keeper.task_id, **result.model_dump(mode="json"))
-        log.info("done")
+        else:
+            log.info("done")
 
 
 def _describe(job: Job) -> str:
@@ -192,8 +186,9 @@ def _said(report: Callable[[Progress], None]) -> Callable[[Progress], None]:
         now = time.monotonic()
         if progress.phase is not last_phase or now - last_said >= _SAY_EVERY_S:
             last_said, last_phase = now, progress.phase
+            far = f" {progress.done}/{progress.total}" if progress.total else ""
             loss = f", loss {progress.loss:.3f}" if progress.loss is not None else ""
             speed = f", {progress.tokens_per_s:.0f} tokens/s" if progress.tokens_per_s else ""
-            log.info("  %s %d/%d%s%s", progress.phase, progress.done, progress.total, loss, speed)
+            log.info("  %s%s%s%s", progress.phase, far, loss, speed)
 
     return on_progress

@@ -97,7 +97,10 @@ def load_settings(path: Path) -> AgentSettings:
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False))
         raise SettingsError(path, wrong) from error
-    return _absolute(settings, path.resolve().parent)
+    try:
+        return _absolute(settings, path.resolve().parent)
+    except RuntimeError as error:  # a ~user that nobody is
+        raise SettingsError(path, str(error)) from error
 
 
 def _absolute(settings: AgentSettings, folder: Path) -> AgentSettings:

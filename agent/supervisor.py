@@ -11,9 +11,8 @@ import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-
-from pydantic import ValidationError
 
 from agent.child import ANSWER, OUT_OF_MEMORY_EXIT, Answer, Done, Failed, OutOfMemory, Report, Work
 from agent.errors import AgentError
@@ -54,8 +53,10 @@ class Supervisor:
         self._log_file = log_file
         try:
             process = self._process
-            if process is None or process.returncode is not None:
-                process = await self._start()
+            if process is not None and process.returncode is not None:
+                await self._end(process)
+                process = None
+            process = process or await self._start()
             assert process.stdin is not None
             assert process.stdout is not None
             try:
@@ -65,8 +66,7 @@ class Supervisor:
             except (BrokenPipeError, ConnectionResetError):
                 answer = None
             if answer is None or isinstance(answer, OutOfMemory):
-                exit_code = await process.wait()
-                await self._forget()
+                exit_code = await self._end(process)
                 if answer is None:
                     raise ChildDied(exit_code, log_file)
             return answer
@@ -79,16 +79,9 @@ class Supervisor:
         process = self._process
         if process is None:
             return
-        if process.stdin is not None:
-            process.stdin.close()
         if process.returncode is None:
             process.terminate()
-            try:
-                await asyncio.wait_for(process.wait(), _STOP_GRACE_S)
-            except TimeoutError:
-                process.kill()
-                await process.wait()
-        await self._forget()
+        await self._end(process)
 
     async def _start(self) -> Process:
         process = await asyncio.create_subprocess_exec(
@@ -110,28 +103,47 @@ class Supervisor:
         self, lines: asyncio.StreamReader, on_progress: Callable[[Progress], None]
     ) -> Done | Failed | OutOfMemory | None:
         """The child's last word on a job; None where it ended without one."""
-        while line := await lines.readline():
+        while True:
             try:
+                line = await lines.readline()
+                if not line:
+                    return None
                 answer: Answer = ANSWER.validate_json(line)
-            except ValidationError:
+            except ValueError:  # pydantic's, and that of a line which does not end
                 log.warning("the training child said something that is no message")
                 continue
             if not isinstance(answer, Report):
                 return answer
             on_progress(answer.progress)
-        return None
 
     async def _pump(self, stderr: asyncio.StreamReader) -> None:
         """Write what the child prints to the log of the task of the moment."""
         while chunk := await stderr.read(1 << 16):
-            with self._log_file.open("ab") as file:
+            # a full disk costs the log, not the task: a child whose stderr nobody reads stands still
+            with suppress(OSError), self._log_file.open("ab") as file:
                 file.write(chunk)
 
-    async def _forget(self) -> None:
+    async def _end(self, process: Process) -> int:
+        """Wait for a child that is about to go, by force where it does not; its exit code."""
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.close()
+        try:
+            async with asyncio.timeout(_STOP_GRACE_S):
+                await process.stdout.read()  # asyncio lets go of a process when its pipes are read to their ends
+                await process.wait()
+        except TimeoutError:
+            # the whole session: processes that the child started may hold its pipes open
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.stdout.read()
+            await process.wait()
+        assert process.returncode is not None
         self._process = None
         if self._log_pump is not None:
             await self._log_pump
             self._log_pump = None
+        return process.returncode
 
 
 def child_environment(compute: ComputeSettings) -> dict[str, str]:

@@ -16,16 +16,18 @@ import socket
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Annotated, Any
 from uuid import uuid4
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from agent.child import RESULT_FILE
+from agent.child import RESULT_FILE, files_of
 from agent.errors import AlreadyRunning, NotEnrolled
+from shared.digest import sha256_file
 from shared.wire.jobs import Result
 
 _RESULT: TypeAdapter[Result] = TypeAdapter(Result)
+_MICRO_BATCHES = TypeAdapter(dict[str, Annotated[int, Field(ge=1)]])
 _KEEP_LOGS = 50
 _KEEP_TASKS_S = 14 * 86400
 
@@ -41,6 +43,13 @@ class Identity(BaseModel):
     secret: str
     ca_file: Path | None = None
     insecure: bool = False
+
+
+class _Instance(BaseModel):
+    """Who runs in a home folder, and where that lies."""
+
+    id: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+    place: list[str]
 
 
 class Workspace:
@@ -78,20 +87,20 @@ class Workspace:
         path = self.home / "instance.json"
         place = [socket.gethostname(), str(self.home)]
         try:
-            known = json.loads(path.read_text())
-            if known["place"] == place:
-                return str(known["id"])
-        except (OSError, ValueError, KeyError):
+            known = _Instance.model_validate_json(path.read_bytes())
+            if known.place == place:
+                return known.id
+        except (OSError, ValidationError):
             pass
-        instance_id = uuid4().hex
-        _write_atomically(path, json.dumps({"id": instance_id, "place": place}))
-        return instance_id
+        instance = _Instance(id=uuid4().hex, place=place)
+        _write_atomically(path, instance.model_dump_json())
+        return instance.id
 
     def read_identity(self) -> Identity:
-        """Who this agent is. Raises NotEnrolled."""
+        """Who this agent is. Raises NotEnrolled, and OSError for a file that cannot be read."""
         try:
-            return Identity.model_validate_json(self._identity_file.read_text())
-        except (OSError, ValidationError) as error:
+            return Identity.model_validate_json(self._identity_file.read_bytes())
+        except (FileNotFoundError, ValidationError) as error:
             raise NotEnrolled(self.home) from error
 
     def write_identity(self, identity: Identity) -> None:
@@ -105,11 +114,14 @@ class Workspace:
         return folder
 
     def finished_result(self, task_id: str) -> Result | None:
-        """The result that an earlier process left for a task, with its files complete."""
+        """The result that an earlier process left for a task; None unless its files are there, with their digests."""
+        folder = self._tasks / task_id
         try:
-            return _RESULT.validate_json((self._tasks / task_id / RESULT_FILE).read_bytes())
+            result = _RESULT.validate_json((folder / RESULT_FILE).read_bytes())
+            is_whole = all(sha256_file(folder / name) == sha256 for _, name, sha256 in files_of(result))
         except (OSError, ValidationError):
             return None
+        return result if is_whole else None
 
     def forget_task(self, task_id: str) -> None:
         """Delete a task's files."""
@@ -136,7 +148,7 @@ class Workspace:
     def micro_batch(self, base: str, max_length: int, default: int) -> int:
         """The micro-batch that fits for a base model and a length, as far as was found out."""
         known = self._read_micro_batches().get(f"{base} {max_length}", default)
-        return min(int(known), default)
+        return min(known, default)
 
     def remember_micro_batch(self, base: str, max_length: int, micro_batch: int) -> None:
         """Keep a smaller micro-batch for next time."""
@@ -146,10 +158,9 @@ class Workspace:
 
     def _read_micro_batches(self) -> dict[str, int]:
         try:
-            found = json.loads(self._micro_batches.read_text())
-        except (OSError, ValueError):
+            return _MICRO_BATCHES.validate_json(self._micro_batches.read_bytes())
+        except (OSError, ValidationError):
             return {}
-        return found if isinstance(found, dict) else {}
 
 
 def _write_atomically(path: Path, text: str) -> None:

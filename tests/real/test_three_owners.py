@@ -22,7 +22,7 @@ from tests.support.processes import AgentProcess, CoordinatorProcess, ended
 
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 MAX_LENGTH = 96
-N_ROWS, N_HELD_OUT = 200, 24
+N_ROWS, N_HELD_OUT = 200, 16
 
 CAMPAIGN: dict[str, Any] = {
     "name": "three-owners",

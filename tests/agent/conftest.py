@@ -1,0 +1,35 @@
+"""What the agent's tests share: no waiting between tries, and an enrolled agent in a home of its own."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agent import lease, loop, retry, transfer
+from agent.main import enroll
+from tests.agent.parts import Home
+from tests.support.operator import Operator
+from tests.support.server import RunningCoordinator
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "BASE_S", 0.005)
+    monkeypatch.setattr(transfer, "_ASK_AGAIN_S", 0.01)
+    monkeypatch.setattr(lease, "_REPORT_EVERY_S", 0.05)
+    monkeypatch.setattr(loop, "_BUSY_PAUSE_S", 0.1)
+    monkeypatch.setattr(loop, "_IDLE_PAUSE_S", 0.05)
+
+
+@pytest.fixture
+def new_home(coordinator: RunningCoordinator, operator: Operator, tmp_path: Path) -> Callable[[str], Home]:
+    """Enrols agents with a recorded child and ten rows each."""
+
+    def make(name: str) -> Home:
+        folder = tmp_path / name
+        enroll(folder, coordinator.url, operator.token(), name)
+        (folder / "agent.toml").write_text('[data.notes]\npath = "notes.jsonl"\n')
+        (folder / "notes.jsonl").write_text("{}\n" * 10)
+        return Home(folder)
+
+    return make

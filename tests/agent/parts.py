@@ -1,0 +1,148 @@
+"""Parts of agents: jobs, leases and replies made by hand, and an agent that runs in this process."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+from agent.child import Work
+from agent.loop import run_agent
+from agent.settings import ComputeSettings, DataSource, load_settings
+from agent.supervisor import Supervisor
+from agent.workspace import Workspace
+from shared.wire.base import PROTOCOL_HEADER
+from shared.wire.jobs import EvaluateJob, Fingerprint, InitJob, Job, PrepareJob, TrainJob
+from shared.wire.leases import TaskLease
+from shared.wire.problems import MEDIA_TYPE, ProblemType
+from tests.support.processes import RECORDED_CHILD
+from tests.unit.stub_server import Answer, reply
+
+OURS = {PROTOCOL_HEADER: "1"}
+SHA = "a" * 64
+_BASE: dict[str, Any] = {
+    "campaign_id": "c1",
+    "campaign_name": "small",
+    "training_kind": "sft",
+    "base": {"model": "tiny"},
+    "lora": {"rank": 2},
+}
+_FINGERPRINT = dict.fromkeys(Fingerprint.model_fields, SHA)
+
+
+def init_job(**changes: Any) -> InitJob:
+    return InitJob.model_validate({**_BASE, "fingerprint": _FINGERPRINT, "seed": 1, **changes})
+
+
+def prepare_job(**changes: Any) -> PrepareJob:
+    plan = {"data": {"name": "notes"}, "algorithm": "fedavg", "max_length": 64, "steps": 5, "epochs": None, "rounds": 3}
+    return PrepareJob.model_validate({**_BASE, **plan, **changes})
+
+
+def train_job(**changes: Any) -> TrainJob:
+    plan = {"data": {"name": "notes"}, "algorithm": "fedavg", "algorithm_params": {}, "round": 1, "client_number": 0}
+    numbers = {"seed": 1, "steps": 5, "batch_size": 2, "max_length": 64, "learning_rate": 0.1}
+    adapter = {"sha256": SHA, "n_bytes": 10}
+    raw = {**_BASE, "fingerprint": _FINGERPRINT, **plan, **numbers, "adapter": adapter, **changes}
+    return TrainJob.model_validate(raw)
+
+
+def evaluate_job(**changes: Any) -> EvaluateJob:
+    plan = {"data": {"name": "notes"}, "round": 1, "max_length": 64, "adapter": {"sha256": SHA, "n_bytes": 10}}
+    return EvaluateJob.model_validate({**_BASE, "fingerprint": _FINGERPRINT, **plan, **changes})
+
+
+def a_lease(attempt: int = 1, task_id: str = "task1", renew_every_s: float = 60.0, job: Job | None = None) -> TaskLease:
+    raw = {"task_id": task_id, "attempt": attempt, "token": "t", "expires_at": "2030-01-01T00:00:00Z"}
+    return TaskLease.model_validate({**raw, "renew_every_s": renew_every_s, "job": (job or init_job()).model_dump()})
+
+
+def ours(status: int, body: bytes | str = b"", **headers: str) -> Answer:
+    """A coordinator's reply."""
+    return reply(status, body, **{**OURS, **headers})
+
+
+def problem(status: int, kind: ProblemType, **headers: str) -> Answer:
+    """A coordinator's refusal."""
+    body = json.dumps({"type": kind.uri, "title": "No", "status": status, "detail": f"it says {kind}"})
+    return reply(status, body, MEDIA_TYPE, **{**OURS, **headers})
+
+
+def by_call(**answers: Answer) -> Answer:
+    """Answers by method: GET, POST, PATCH, PUT, DELETE."""
+    return lambda request: answers[request.command](request)
+
+
+def in_turn(*answers: Answer) -> Answer:
+    """One answer after the other, the last for ever."""
+    left = list(answers)
+    lock = threading.Lock()
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        with lock:
+            now = left.pop(0) if len(left) > 1 else left[0]
+        now(request)
+
+    return answer
+
+
+def a_work(folder: Path, job: Job | None = None) -> Work:
+    return Work(
+        job=job or init_job(),
+        folder=folder,
+        cache=folder,
+        model_path=None,
+        data=DataSource(path=folder / "notes.jsonl"),
+        adapter=None,
+        broadcast=None,
+        compute=ComputeSettings(),
+        micro_batch=4,
+        remote_code=False,
+        report_losses=True,
+    )
+
+
+class Home:
+    """An enrolled agent, which runs in a thread of this process for the length of a block."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.workspace = Workspace(folder)
+        self.error: Exception | None = None
+
+    @contextmanager
+    def running(self) -> Iterator["Home"]:
+        """Run the agent; leaving the block is Ctrl-C."""
+        loop = asyncio.new_event_loop()
+        settings = load_settings(self.workspace.settings_file)
+        supervisor = Supervisor(settings.compute, RECORDED_CHILD)
+        work = loop.create_task(run_agent(self.workspace, self.workspace.read_identity(), settings, supervisor))
+
+        def run() -> None:
+            try:
+                loop.run_until_complete(work)
+            except asyncio.CancelledError:
+                pass
+            except Exception as error:
+                self.error = error
+            finally:
+                loop.run_until_complete(loop.shutdown_default_executor())
+                loop.close()
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        try:
+            yield self
+        finally:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(work.cancel)
+            thread.join(20)
+            assert not thread.is_alive(), "the agent did not stop"
+
+    def sent(self, what: str) -> list[dict[str, Any]]:
+        """The lines of sent.jsonl about something."""
+        lines = (self.folder / "sent.jsonl").read_text().splitlines()
+        return [found for line in lines if (found := json.loads(line))["what"] == what]

@@ -1,0 +1,149 @@
+"""Agents with a recorded child at a real coordinator: what is broken on the way, and what is left behind."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.child import DELTA_FILE, RESULT_FILE
+from agent.errors import CoordinatorRefused
+from shared.wire.problems import ProblemType
+from tests.agent.parts import Home
+from tests.support.operator import Operator
+from tests.support.processes import wait_until
+from tests.support.scripted import campaign_body
+
+ONE = {"selection": {"minimum": 1}}
+NewHome = Callable[[str], Home]
+
+
+def record(monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
+    """How the children that are started from now on behave."""
+    monkeypatch.setenv("FEDLOOM_RECORDED", json.dumps(options))
+
+
+def start_campaign(operator: Operator, **changes: Any) -> str:
+    return str(operator.post("/v1/campaigns", campaign_body(**ONE, **changes))["id"])
+
+
+def wait_for_training(operator: Operator, campaign_id: str) -> Any:
+    """The task that is being trained."""
+
+    def training() -> Any:
+        tasks = operator.items(f"/v1/campaigns/{campaign_id}/tasks", state="leased")
+        return next((task for task in tasks if task["kind"] == "train" and task["progress"]), None)
+
+    return wait_until(training, "training")
+
+
+def child_of(home: Home, task_id: str) -> int:
+    return int((home.folder / "tasks" / task_id / "child.pid").read_text())
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_everything_that_left_is_noted_and_nothing_stays_behind(new_home: NewHome, operator: Operator) -> None:
+    home = new_home("ada")
+    with home.running():
+        campaign_id = start_campaign(operator, rounds=2)
+        operator.wait_for(campaign_id, "completed")
+        wait_until(lambda: not list((home.folder / "tasks").iterdir()), "the last task's end at the agent")
+    adapters = operator.items(f"/v1/campaigns/{campaign_id}/adapters")
+    assert [line["sha256"] for line in home.sent("adapter")] == [adapters[0]["blob"]["sha256"]]
+    assert [line["sha256"] for line in home.sent("delta")] == [
+        adapter["contributions"][0]["update_sha256"] for adapter in adapters[1:]
+    ]
+    assert [line["kind"] for line in home.sent("result")] == ["prepare", "init", "train", "train"]
+    assert home.error is None
+
+
+def test_ctrl_c_in_training_gives_the_task_back_and_ends_the_child(
+    new_home: NewHome, operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(monkeypatch, step_s=0.05)
+    home = new_home("ada")
+    with home.running():
+        campaign_id = start_campaign(operator, training={"steps": 1000, "batch_size": 2})
+        task = wait_for_training(operator, campaign_id)
+        pid = child_of(home, task["id"])
+    [task] = [each for each in operator.items(f"/v1/campaigns/{campaign_id}/tasks") if each["id"] == task["id"]]
+    assert task["state"] == "pending"
+    assert not is_running(pid)
+    assert home.error is None
+
+
+def test_a_cancelled_campaign_frees_the_agent_for_the_next(
+    new_home: NewHome, operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(monkeypatch, step_s=0.05)
+    home = new_home("ada")
+    with home.running():
+        first = start_campaign(operator, training={"steps": 1000, "batch_size": 2})
+        task = wait_for_training(operator, first)
+        pid = child_of(home, task["id"])
+        assert operator.campaign(first, "cancel").is_success
+        second = start_campaign(operator, name="second")
+        operator.wait_for(second, "completed", timeout_s=30)
+    assert not is_running(pid)
+
+
+@pytest.mark.parametrize("data", [None, b""])
+def test_a_finished_delta_that_is_not_whole_is_trained_again(
+    new_home: NewHome, operator: Operator, monkeypatch: pytest.MonkeyPatch, data: bytes | None
+) -> None:
+    record(monkeypatch, step_s=0.05)
+    home = new_home("ada")
+    with home.running():
+        campaign_id = start_campaign(operator, training={"steps": 20, "batch_size": 2})
+        task = wait_for_training(operator, campaign_id)
+    folder = home.folder / "tasks" / task["id"]
+    metrics = dict.fromkeys(("steps", "loss_first", "loss_last", "loss_mean", "tokens", "seconds", "tokens_per_s"), 1)
+    result = {"kind": "train", "delta": "a" * 64, "metrics": {**metrics, "peak_memory_bytes": 0}}
+    (folder / RESULT_FILE).write_text(json.dumps(result))
+    if data is not None:
+        (folder / DELTA_FILE).write_bytes(data)
+    record(monkeypatch)
+    with home.running():
+        operator.wait_for(campaign_id, "completed", timeout_s=30)
+    assert home.error is None
+
+
+def test_a_refusal_by_policy_is_told_noted_and_survived(new_home: NewHome, operator: Operator) -> None:
+    home = new_home("ada")
+    with home.workspace.settings_file.open("a") as file:
+        file.write('[policy]\nbase_models = ["tiny"]\n')
+    with home.running():
+        refused = start_campaign(operator, base={"model": "other"})
+        assert "policy.base_models" in operator.wait_for(refused, "paused", "failed", timeout_s=30)["reason"]
+        allowed = start_campaign(operator, name="allowed")
+        operator.wait_for(allowed, "completed", timeout_s=30)
+    assert [line["kind"] for line in home.sent("failure")] == ["refused-by-policy"]
+
+
+def test_a_revoked_agent_stops(new_home: NewHome, operator: Operator) -> None:
+    home = new_home("ada")
+    agent_id = home.workspace.read_identity().agent_id
+    assert operator.http.post(f"/v1/agents/{agent_id}/revoke").is_success
+    with home.running():
+        wait_until(lambda: home.error, "the agent's end")
+    assert isinstance(home.error, CoordinatorRefused)
+    assert home.error.kind in (ProblemType.AGENT_REVOKED, ProblemType.UNAUTHENTICATED)
+
+
+def test_adapters_that_do_not_fit_the_cache_are_used_all_the_same(new_home: NewHome, operator: Operator) -> None:
+    home = new_home("ada")
+    with home.workspace.settings_file.open("a") as file:
+        file.write("[cache]\nmax_bytes = 0\n")
+    with home.running():
+        operator.wait_for(start_campaign(operator, rounds=3), "completed", timeout_s=30)
+    left: list[Path] = list(home.workspace.adapters.iterdir())
+    assert len(left) == 1

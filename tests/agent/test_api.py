@@ -1,0 +1,125 @@
+"""Replies that a coordinator did not give, or not whole."""
+
+import asyncio
+import gzip
+
+import pytest
+
+from agent.api import CoordinatorApi
+from agent.errors import CoordinatorRefused, CoordinatorUnreachable, InsecureCoordinator, LeaseLost
+from shared.wire.problems import ProblemType
+from tests.agent.parts import OURS, SHA, a_lease, by_call, ours, problem
+from tests.unit.stub_server import Answer, cut_after, hang_up, reply, stub_server
+
+PAGE = "<html>Welcome</html>"
+
+
+def acquire(url: str) -> object:
+    async def work() -> object:
+        api = CoordinatorApi(url, "secret")
+        try:
+            return await api.acquire("instance", 0)
+        finally:
+            await api.close()
+
+    return asyncio.run(work())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        reply(200, PAGE, "text/html"),
+        reply(404, PAGE, "text/html"),
+        reply(413, PAGE, "text/html"),
+        reply(502, PAGE, "text/html"),
+        reply(302, Location="https://login.example/"),
+        reply(204),
+        ours(307, Location="/v1/leases/"),
+        ours(404, PAGE),
+        ours(201, a_lease().model_dump_json()[:-20]),
+        ours(201, "[]"),
+        ours(201, b"\xff\xfe"),
+        ours(201, b"not gzip", Content_Encoding="gzip"),
+        problem(500, ProblemType.INTERNAL),
+        problem(507, ProblemType.STORAGE_FULL),
+        cut_after(201, b"{" * 100, 50),
+        hang_up,
+    ],
+    ids=range(16),
+)
+def test_what_is_no_answer_of_a_coordinator_is_tried_again(answer: Answer) -> None:
+    with stub_server(answer) as stub, pytest.raises(CoordinatorUnreachable):
+        acquire(stub.url)
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "pause_s"), [("7", 7.0), ("Wed, 21 Oct 2026 07:28:00 GMT", None), ("-1", None), ("", None)]
+)
+def test_a_pause_that_is_asked_for_in_seconds_is_kept(retry_after: str, pause_s: float | None) -> None:
+    answer = problem(429, ProblemType.UNAVAILABLE, Retry_After=retry_after)
+    with stub_server(answer) as stub, pytest.raises(CoordinatorUnreachable) as caught:
+        acquire(stub.url)
+    assert caught.value.retry_after_s == pause_s
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "error"),
+    [
+        (409, ProblemType.AGENT_ALREADY_RUNNING, CoordinatorRefused),
+        (410, ProblemType.LEASE_LOST, LeaseLost),
+        (413, ProblemType.TOO_LARGE, CoordinatorRefused),
+        (422, ProblemType.INVALID, CoordinatorRefused),
+    ],
+)
+def test_a_refusal_is_final(status: int, kind: ProblemType, error: type[CoordinatorRefused]) -> None:
+    with stub_server(problem(status, kind)) as stub, pytest.raises(error) as caught:
+        acquire(stub.url)
+    assert caught.value.kind == kind
+
+
+def test_a_compressed_answer_is_read() -> None:
+    body = gzip.compress(a_lease().model_dump_json().encode())
+    with stub_server(ours(201, body, Content_Encoding="gzip")) as stub:
+        assert acquire(stub.url) == a_lease()
+
+
+@pytest.mark.parametrize("task_id", ["../../precious", "/home/ada", ".", "", "a/b", "a" * 65])
+def test_a_task_id_that_leads_out_of_the_home_is_not_accepted(task_id: str) -> None:
+    answer = ours(201, a_lease(task_id=task_id).model_dump_json())
+    with stub_server(answer) as stub, pytest.raises(CoordinatorUnreachable, match="task id"):
+        acquire(stub.url)
+
+
+@pytest.mark.parametrize("headers", [{}, {"Upload_Offset": "many"}])
+def test_a_chunk_whose_answer_names_no_offset_is_tried_again(headers: dict[str, str]) -> None:
+    async def work(url: str) -> None:
+        await CoordinatorApi(url, "secret").append(a_lease(), "u1", 0, b"bytes")
+
+    with stub_server(ours(204, **headers)) as stub, pytest.raises(CoordinatorUnreachable):
+        asyncio.run(work(stub.url))
+
+
+def test_a_download_asks_for_the_plain_bytes_and_refuses_the_whole_where_a_part_was_asked_for() -> None:
+    async def work(url: str) -> None:
+        async with CoordinatorApi(url, "secret").download(SHA, 5) as chunks:
+            async for _ in chunks:
+                pass
+
+    with stub_server(by_call(GET=ours(200, b"0123456789"))) as stub:
+        with pytest.raises(CoordinatorUnreachable, match="ignored the range"):
+            asyncio.run(work(stub.url))
+        [(_, _, headers)] = stub.seen
+    assert (headers["range"], headers["accept-encoding"]) == ("bytes=5-", "identity")
+    assert OURS.items() <= {name.title(): value for name, value in headers.items()}.items()
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "http://localhost:port", "https://a b\x00"])
+def test_what_is_no_url_is_told(url: str) -> None:
+    with pytest.raises(CoordinatorUnreachable, match="no URL"):
+        CoordinatorApi(url)
+
+
+@pytest.mark.parametrize("url", ["http://example.org", "http://10.0.0.1:8000", "example.org", "http://localhost.evil"])
+def test_another_host_is_not_spoken_to_in_the_clear(url: str) -> None:
+    with pytest.raises(InsecureCoordinator):
+        CoordinatorApi(url)

@@ -1,0 +1,143 @@
+"""A lease that is lost, and found, while others use it."""
+
+import asyncio
+import threading
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import pytest
+
+from agent.api import CoordinatorApi
+from agent.lease import LeaseKeeper, TaskGone
+from shared.wire.jobs import InitResult
+from shared.wire.leases import Phase, Progress
+from shared.wire.problems import ProblemType
+from tests.agent.parts import SHA, a_lease, by_call, in_turn, ours, problem
+from tests.support.server import free_port
+from tests.unit.stub_server import Stub, reply, stub_server
+
+LOST = problem(410, ProblemType.LEASE_LOST)
+KEPT = ours(200, '{"expires_at": "2030-01-01T00:00:00Z", "directive": "continue"}')
+
+
+def keeper_at(stub: Stub, renew_every_s: float = 0.01) -> tuple[CoordinatorApi, LeaseKeeper]:
+    api = CoordinatorApi(stub.url, "secret")
+    return api, LeaseKeeper(api, "instance", a_lease(renew_every_s=renew_every_s))
+
+
+def asked(stub: Stub, method: str) -> list[str]:
+    return [path for seen, path, _ in stub.seen if seen == method]
+
+
+def test_a_lost_lease_is_got_back_once_for_both_who_miss_it() -> None:
+    second = ours(201, a_lease(2, renew_every_s=0.01).model_dump_json())
+    both_asked = threading.Barrier(2)
+
+    def first_try(request: BaseHTTPRequestHandler) -> None:
+        both_asked.wait(10)
+        LOST(request)
+
+    async def work(stub: Stub) -> None:
+        api, keeper = keeper_at(stub)
+        keeping = asyncio.create_task(keeper.keep())
+        await keeper.call(api.release)
+        keeping.cancel()
+
+    answers = by_call(PATCH=in_turn(first_try, KEPT), DELETE=in_turn(first_try, ours(204)), POST=second)
+    with stub_server(answers) as stub:
+        asyncio.run(work(stub))
+        assert asked(stub, "POST") == ["/v1/leases"]
+        attempts = [headers["fedloom-lease"] for method, _, headers in stub.seen if method == "DELETE"]
+    assert attempts == ["1.t", "2.t"]
+
+
+def test_a_renewal_that_the_result_overtook_does_not_take_the_result_for_a_loss() -> None:
+    renewal_refused = threading.Event()
+
+    def refuse(request: BaseHTTPRequestHandler) -> None:
+        LOST(request)
+        renewal_refused.set()
+
+    def accept(request: BaseHTTPRequestHandler) -> None:
+        assert renewal_refused.wait(10)
+        ours(200, "{}")(request)
+
+    async def work(stub: Stub) -> None:
+        api, keeper = keeper_at(stub)
+        keeping = asyncio.create_task(keeper.keep())
+        await keeper.finish(lambda lease: api.put_result(lease, InitResult(adapter=SHA)))
+        assert not keeping.done()
+        keeping.cancel()
+
+    with stub_server(by_call(PATCH=refuse, PUT=accept, POST=ours(204))) as stub:
+        asyncio.run(work(stub))
+        assert asked(stub, "POST") == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "successor"),
+    [
+        (ours(204), None),
+        (ours(201, a_lease(task_id="task2").model_dump_json()), "task2"),
+        (problem(409, ProblemType.AGENT_ALREADY_RUNNING), None),
+    ],
+)
+def test_a_task_that_does_not_come_back_is_gone(answer: object, successor: str | None) -> None:
+    async def work(stub: Stub) -> TaskGone:
+        api, keeper = keeper_at(stub)
+        with pytest.raises(TaskGone) as caught:
+            await keeper.call(api.release)
+        return caught.value
+
+    with stub_server(by_call(DELETE=LOST, POST=answer)) as stub:  # type: ignore[arg-type]
+        gone = asyncio.run(work(stub))
+    assert (gone.successor.task_id if gone.successor else None) == successor
+
+
+def test_a_cancelled_task_ends_the_keeping() -> None:
+    cancelled = ours(200, '{"expires_at": "2030-01-01T00:00:00Z", "directive": "cancel"}')
+
+    async def work(stub: Stub) -> None:
+        await keeper_at(stub)[1].keep()
+
+    with stub_server(cancelled) as stub, pytest.raises(TaskGone, match="cancelled"):
+        asyncio.run(work(stub))
+
+
+def test_an_absent_coordinator_does_not_end_the_keeping() -> None:
+    async def work(stub: Stub) -> None:
+        keeping = asyncio.create_task(keeper_at(stub)[1].keep())
+        while len(stub.seen) < 3:  # noqa: ASYNC110 - the server lives in another thread
+            await asyncio.sleep(0.005)
+        assert not keeping.done()
+        keeping.cancel()
+
+    with stub_server(reply(502, "<html>", "text/html")) as stub:
+        asyncio.run(work(stub))
+
+
+def test_progress_is_reported_soon_and_cancelling_at_that_moment_ends_the_keeping() -> None:
+    async def work(stub: Stub) -> None:
+        _, keeper = keeper_at(stub, renew_every_s=60)
+        keeping = asyncio.create_task(keeper.keep())
+        await asyncio.sleep(0)
+        keeper.report(Progress(phase=Phase.TRAINING, done=1, total=2))
+        await asyncio.sleep(0)  # the news are there, but not taken yet
+        keeping.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(keeping, 5)
+
+    with stub_server(KEPT) as stub:
+        asyncio.run(work(stub))
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_who_leaves_neither_waits_for_the_coordinator_nor_gets_a_new_lease(is_there: bool, tmp_path: Path) -> None:
+    async def work(stub: Stub) -> None:
+        url = stub.url if is_there else f"http://127.0.0.1:{free_port()}"
+        async with asyncio.timeout(4):
+            await LeaseKeeper(CoordinatorApi(url, "secret"), "instance", a_lease()).release()
+
+    with stub_server(by_call(DELETE=LOST)) as stub:
+        asyncio.run(work(stub))
+        assert asked(stub, "POST") == []

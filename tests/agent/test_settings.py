@@ -1,0 +1,54 @@
+"""agent.toml: what is wrong is told with its file and its field."""
+
+from pathlib import Path
+
+import pytest
+
+from agent.errors import SettingsError
+from agent.settings import TEMPLATE, AgentSettings, load_settings
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[data.notes]\nprompt = 'q'", "data.notes.path"),
+        ("[data.'no good']\npath = 'x'", "data.no good"),
+        ("[compute]\ndevice = 'tpu'", "compute.device"),
+        ("[compute]\nmicro_batch = 0", "compute.micro_batch"),
+        ("[policy]\nmax_step = 3", "policy.max_step"),
+        ("[polcy]", "polcy"),
+        ("[data.notes]\npath = 'x'\nheld_out = 1.0", "data.notes.held_out"),
+        ("[compute\n", "line 1"),
+        ("[data.notes]\npath = '~nobody-of-that-name/x'", "home"),
+    ],
+)
+def test_an_error_names_the_file_and_the_field(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "agent.toml"
+    path.write_text(text)
+    with pytest.raises(SettingsError, match=says) as caught:
+        load_settings(path)
+    assert str(caught.value).startswith(str(path))
+
+
+def test_a_file_that_is_none_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="no such file"):
+        load_settings(tmp_path / "agent.toml")
+    (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
+    for name in ("bytes.toml", "."):
+        with pytest.raises(SettingsError):
+            load_settings(tmp_path / name)
+
+
+def test_the_template_is_the_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "agent.toml"
+    path.write_text(TEMPLATE)
+    assert load_settings(path) == AgentSettings()
+
+
+def test_paths_count_from_the_settings_file(tmp_path: Path) -> None:
+    path = tmp_path / "agent.toml"
+    path.write_text("[models]\ntiny = 'm'\n[data.notes]\npath = 'a.jsonl'\nheld_out_path = '/b.jsonl'\n")
+    settings = load_settings(path)
+    assert settings.models == {"tiny": tmp_path / "m"}
+    assert settings.data["notes"].path == tmp_path / "a.jsonl"
+    assert settings.data["notes"].held_out_path == Path("/b.jsonl")

@@ -1,0 +1,158 @@
+"""Children that do not behave."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from agent import supervisor as supervising
+from agent.child import Failed, OutOfMemory
+from agent.settings import ComputeSettings
+from agent.supervisor import ChildDied, Supervisor
+from shared.wire.leases import Progress
+from tests.agent.parts import a_work
+from tests.support.processes import RECORDED_CHILD
+
+ANSWER = '{"type": "failed", "failure": {"kind": "data", "message": "no rows"}}'
+MEMORY = '{"type": "out_of_memory", "peak_bytes": 1, "longest_row_tokens": 2}'
+REPORT = '{"type": "report", "progress": {"phase": "training", "done": 1, "total": 2}}'
+
+
+def child(script: str) -> Supervisor:
+    """A child in Python; `say` writes a line to the parent."""
+    head = "import os, signal, subprocess, sys, time\ndef say(line):\n    print(line, flush=True)\n"
+    return Supervisor(ComputeSettings(), [sys.executable, "-c", head + script])
+
+
+def ask(supervisor: Supervisor, folder: Path, times: int = 1, log: Path | None = None) -> list[object]:
+    """What the child answers to so many jobs; the progress that it reports is in between."""
+    heard: list[object] = []
+
+    async def work() -> None:
+        try:
+            for _ in range(times):
+                try:
+                    heard.append(await supervisor.run(a_work(folder), log or folder / "log", heard.append))
+                except ChildDied as died:
+                    heard.append(died)
+        finally:
+            async with asyncio.timeout(10):
+                await supervisor.stop()
+
+    asyncio.run(work())
+    return heard
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_what_is_no_message_is_passed_over(tmp_path: Path) -> None:
+    garbage = f"input(); say('hello'); say('{{}}'); say('\\udcff'); say(''); say('{REPORT}'); say('{ANSWER}'); input()"
+    progress, answer = ask(child(f"sys.stdout.reconfigure(errors='surrogateescape')\n{garbage}"), tmp_path)
+    assert isinstance(progress, Progress)
+    assert isinstance(answer, Failed)
+
+
+def test_a_line_without_end_is_passed_over(tmp_path: Path) -> None:
+    [answer] = ask(child(f"input(); say('x' * (9 << 20)); say('{ANSWER}'); input()"), tmp_path)
+    assert isinstance(answer, Failed)
+
+
+def test_a_child_that_ends_after_each_job_is_started_anew_or_said_to_have_died(tmp_path: Path) -> None:
+    heard = ask(child(f"input(); say('{ANSWER}')"), tmp_path, times=4)
+    assert isinstance(heard[0], Failed)
+    assert all(isinstance(each, Failed | ChildDied) for each in heard)
+
+
+def test_a_child_that_floods_its_answers_can_be_ended(tmp_path: Path) -> None:
+    [answer] = ask(child(f"input(); say('{ANSWER}')\nwhile True: say('x' * 100000)"), tmp_path)
+    assert isinstance(answer, Failed)
+
+
+@pytest.mark.parametrize(
+    ("script", "exit_code", "out_of_memory"),
+    [
+        ("sys.exit(3)", 3, False),
+        ("input(); os.kill(os.getpid(), signal.SIGKILL)", -9, True),
+        ("input(); os.kill(os.getpid(), signal.SIGSEGV)", -11, False),
+        ("input(); sys.exit(77)", 77, True),
+    ],
+)
+def test_a_child_that_dies_says_how(tmp_path: Path, script: str, exit_code: int, out_of_memory: bool) -> None:
+    [died] = ask(child(script), tmp_path)
+    assert isinstance(died, ChildDied)
+    assert (died.exit_code, died.out_of_memory) == (exit_code, out_of_memory)
+
+
+@pytest.mark.parametrize("last_words", [f"say('{MEMORY}')", "os.close(1)"], ids=["out of memory", "end of its answers"])
+def test_a_child_that_lingers_after_its_last_word_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last_words: str
+) -> None:
+    monkeypatch.setattr(supervising, "_STOP_GRACE_S", 0.2)
+    [heard] = ask(child(f"input(); {last_words}; time.sleep(60)"), tmp_path)
+    assert isinstance(heard, OutOfMemory | ChildDied)
+
+
+def test_a_full_disk_costs_the_log_and_not_the_task(tmp_path: Path) -> None:
+    script = f"input(); sys.stderr.write('x' * (1 << 20)); sys.stderr.flush(); say('{ANSWER}'); input()"
+    [answer] = ask(child(script), tmp_path, log=Path("/dev/full"))
+    assert isinstance(answer, Failed)
+    [answer] = ask(child(script), tmp_path, log=tmp_path / "no such folder" / "log")
+    assert isinstance(answer, Failed)
+
+
+def test_what_the_child_prints_is_in_the_log(tmp_path: Path) -> None:
+    ask(child(f"input(); sys.stderr.write('careful'); say('{ANSWER}')"), tmp_path)
+    assert (tmp_path / "log").read_text() == "careful"
+
+
+@pytest.mark.parametrize("ignores", ["pass", "signal.signal(signal.SIGTERM, signal.SIG_IGN)"])
+def test_cancelling_ends_the_child_and_what_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ignores: str
+) -> None:
+    monkeypatch.setattr(supervising, "_STOP_GRACE_S", 0.2)
+    pids = tmp_path / "pids"
+    script = f"""
+{ignores}
+helper = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])
+open({str(pids)!r} + '.part', 'w').write(f'{{os.getpid()}} {{helper.pid}}')
+os.rename({str(pids)!r} + '.part', {str(pids)!r})
+time.sleep(60)
+"""
+
+    async def work() -> None:
+        supervisor = child(script)  # it never reads its input
+        job = asyncio.create_task(supervisor.run(a_work(tmp_path), tmp_path / "log", lambda _: None))
+        while not pids.exists():  # noqa: ASYNC110 - another process writes it
+            await asyncio.sleep(0.01)
+        job.cancel()
+        async with asyncio.timeout(10):
+            with pytest.raises(asyncio.CancelledError):
+                await job
+
+    asyncio.run(work())
+    own, _ = map(int, pids.read_text().split())
+    assert not is_running(own)
+
+
+def test_a_warm_child_does_the_next_job_too(tmp_path: Path) -> None:
+    seen: list[str] = []
+    supervisor = Supervisor(ComputeSettings(threads=1), RECORDED_CHILD)
+
+    async def work() -> None:
+        for _ in range(2):
+            await supervisor.run(a_work(tmp_path), tmp_path / "log", lambda _: None)
+            seen.append((tmp_path / "child.pid").read_text())
+        await supervisor.stop()
+        await supervisor.stop()
+
+    asyncio.run(work())
+    assert seen[0] == seen[1]
+    assert not is_running(int(seen[0]))

@@ -1,0 +1,105 @@
+"""A home folder whose files are not what they should be."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from agent.child import DELTA_FILE, EXTRAS_FILE, RESULT_FILE, files_of
+from agent.errors import AlreadyRunning, NotEnrolled
+from agent.workspace import Workspace
+from shared.digest import sha256_hex
+from shared.wire.jobs import TrainMetrics, TrainResult
+
+GARBAGE = [b"", b"\xff\xfe\x00", b"null", b"[]", b"{}", b'{"id": ', b"7"]
+METRICS = TrainMetrics(
+    steps=1, loss_first=1, loss_last=1, loss_mean=1, tokens=1, seconds=1, tokens_per_s=1, peak_memory_bytes=0
+)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Workspace:
+    workspace = Workspace(tmp_path / "home")
+    workspace.create()
+    return workspace
+
+
+def finished(home: Workspace) -> TrainResult:
+    """Leave a task's result and files."""
+    result = TrainResult(delta=sha256_hex(b"delta"), extras=sha256_hex(b"extras"), metrics=METRICS)
+    folder = home.task_folder("t1")
+    (folder / DELTA_FILE).write_bytes(b"delta")
+    (folder / EXTRAS_FILE).write_bytes(b"extras")
+    (folder / RESULT_FILE).write_text(result.model_dump_json())
+    return result
+
+
+def test_a_finished_result_is_found_again(home: Workspace) -> None:
+    assert home.finished_result("t1") is None
+    result = finished(home)
+    assert home.finished_result("t1") == result
+    assert [name for _, name, _ in files_of(result)] == [DELTA_FILE, EXTRAS_FILE]
+
+
+@pytest.mark.parametrize("name", [DELTA_FILE, EXTRAS_FILE])
+@pytest.mark.parametrize("data", [None, b"", b"delt", b"other"])
+def test_a_result_whose_files_are_not_whole_does_not_count(home: Workspace, name: str, data: bytes | None) -> None:
+    finished(home)
+    path = home.task_folder("t1") / name
+    path.unlink() if data is None else path.write_bytes(data)
+    assert home.finished_result("t1") is None
+
+
+@pytest.mark.parametrize("data", GARBAGE)
+def test_a_result_that_cannot_be_read_does_not_count(home: Workspace, data: bytes) -> None:
+    finished(home)
+    (home.task_folder("t1") / RESULT_FILE).write_bytes(data)
+    assert home.finished_result("t1") is None
+
+
+@pytest.mark.parametrize("data", [*GARBAGE, b'{"id": "", "place": []}', b'{"id": 5, "place": "here"}'])
+def test_an_instance_file_that_cannot_be_read_is_written_anew(home: Workspace, data: bytes) -> None:
+    (home.home / "instance.json").write_bytes(data)
+    instance_id = home.instance_id
+    assert len(instance_id) == 32
+    assert home.instance_id == instance_id
+
+
+def test_a_copied_home_is_another_instance(home: Workspace, tmp_path: Path) -> None:
+    copy = Workspace(tmp_path / "copy")
+    copy.create()
+    instance_id = home.instance_id
+    (copy.home / "instance.json").write_bytes((home.home / "instance.json").read_bytes())
+    assert copy.instance_id != instance_id
+
+
+@pytest.mark.parametrize("data", GARBAGE)
+def test_an_identity_that_cannot_be_read_asks_for_enrolment(home: Workspace, data: bytes) -> None:
+    (home.home / "identity.json").write_bytes(data)
+    with pytest.raises(NotEnrolled, match="enroll"):
+        home.read_identity()
+
+
+@pytest.mark.parametrize("data", [*GARBAGE, b'{"tiny 64": null}', b'{"tiny 64": 0}', b'{"tiny 64": -1}'])
+def test_micro_batches_that_cannot_be_read_are_forgotten(home: Workspace, data: bytes) -> None:
+    (home.cache / "micro_batches.json").write_bytes(data)
+    assert home.micro_batch("tiny", 64, 4) == 4
+    home.remember_micro_batch("tiny", 64, 2)
+    assert (home.micro_batch("tiny", 64, 4), home.micro_batch("tiny", 64, 1), home.micro_batch("tiny", 32, 4)) == (
+        2,
+        1,
+        4,
+    )
+
+
+def test_a_home_is_for_one_process(home: Workspace) -> None:
+    with home.lock(), pytest.raises(AlreadyRunning):
+        home.lock()
+    home.lock().close()
+
+
+def test_what_left_is_noted_line_by_line(home: Workspace) -> None:
+    home.note_sent("delta", sha256="a", bytes=5)
+    home.note_sent("result", note="line\nbreak")
+    lines = [json.loads(line) for line in (home.home / "sent.jsonl").read_text().splitlines()]
+    assert [line["what"] for line in lines] == ["delta", "result"]
