@@ -6,8 +6,6 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-DEFAULT_PORT = 8470
-
 
 class Group(BaseModel):
     """A group of settings; ``FEDLOOM_LEASE__TTL_S`` sets ``lease.ttl_s``."""

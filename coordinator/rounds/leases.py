@@ -19,6 +19,9 @@ from coordinator.tables import AgentRow, CampaignRow, TaskRow
 from shared.states import AgentState, TaskState
 from shared.wire.leases import Directive, LeaseRequest, RenewReply, RenewRequest, TaskLease
 
+_NOBODYS: dict[str, object] = {"token_hash": None, "instance_id": None, "lease_expires_at": None}
+"""What a task without a lease has in place of one; its attempt stays, and fences."""
+
 
 async def acquire(
     session: AsyncSession, now: datetime, ttl_s: float, agent: Agent, request: LeaseRequest, *, has_waited: bool
@@ -151,7 +154,7 @@ async def renew(
 async def release(session: AsyncSession, now: datetime, claim: LeaseClaim) -> None:
     """Give a task back unfinished, because the agent stops. Raises LeaseLost."""
     campaign, task = await lock_held(session, claim)
-    await end(session, claim, task, TaskState.PENDING, token_hash=None, instance_id=None, lease_expires_at=None)
+    await end(session, claim, task, TaskState.PENDING, **_NOBODYS)
     await record(session, campaign, now, "task-released", **who(task))
 
 
@@ -165,15 +168,7 @@ async def expire(session: AsyncSession, now: datetime) -> int:
         if task.state is not TaskState.LEASED or task.lease_expires_at is None or task.lease_expires_at >= now:
             continue
         try:
-            await lifecycle.move(
-                session,
-                task,
-                TaskState.PENDING,
-                fence=(task.attempt, task.token_hash),
-                token_hash=None,
-                instance_id=None,
-                lease_expires_at=None,
-            )
+            await lifecycle.move(session, task, TaskState.PENDING, fence=(task.attempt, task.token_hash), **_NOBODYS)
         except IllegalMove:
             continue  # it ended while we looked
         await record(session, campaign, now, "lease-expired", **who(task), attempt=task.attempt)
