@@ -1,8 +1,10 @@
 """What the agent's parent and its training child say to each other: one JSON object a line.
 
-The parent writes ``Work`` to the child's standard input, one at a time; the child answers with any number of
-``Report`` and then one of ``Done``, ``Failed`` and ``OutOfMemory`` on its own copy of descriptor 1. The end of its
-input ends the child. After ``OutOfMemory`` it exits with ``OUT_OF_MEMORY_EXIT``.
+The parent writes an order to the child's standard input, one at a time: ``Work``, a coordinator's job, or ``Ask`` or
+``Merge``, which a person on this machine wants and no network ever brings. The child answers on its own copy of
+descriptor 1 with any number of ``Report`` and ``Piece``, and then a last word: the one that belongs to the order
+(``Done``, ``Answered``, ``Merged``), ``Failed`` or ``OutOfMemory``. The end of its input ends the child. After
+``OutOfMemory`` it exits with ``OUT_OF_MEMORY_EXIT``.
 """
 
 from pathlib import Path
@@ -11,9 +13,12 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from agent.settings import ComputeSettings, DataSource
+from shared.campaign import BaseSection, LoraSection, Template
 from shared.states import BlobKind
-from shared.wire.jobs import InitResult, Job, Result, TrainResult
+from shared.wire.jobs import Fingerprint, InitResult, Job, Result, TrainResult
 from shared.wire.leases import Failure, Progress
+
+Dtype = Literal["float32", "bfloat16", "float16"]
 
 OUT_OF_MEMORY_EXIT = 77
 DELTA_FILE = "delta.safetensors"
@@ -47,6 +52,7 @@ class Work(Message):
     losses may leave the machine; without it the child puts none into reports and results.
     """
 
+    type: Literal["work"] = "work"
     job: Job
     folder: Path
     cache: Path
@@ -58,6 +64,65 @@ class Work(Message):
     micro_batch: int
     remote_code: bool
     report_losses: bool
+
+
+class LoraFile(Message):
+    """A LoRA adapter: its weights, a safetensors file, and its shape."""
+
+    weights: Path
+    lora: LoraSection
+
+
+class LocalOrder(Message):
+    """What ``Ask`` and ``Merge`` say of the base model.
+
+    model_path: its folder, None to look where ``base`` points, fetching it from the hub. fingerprint: what the base
+    must be, None where nobody knows. cache: where digests of its files are remembered.
+    """
+
+    base: BaseSection
+    model_path: Path | None
+    fingerprint: Fingerprint | None
+    cache: Path
+    compute: ComputeSettings
+
+
+class Question(Message):
+    """A single turn. ``input`` is further text to the prompt, as rows of training data may have it."""
+
+    prompt: str
+    input: str = ""
+
+
+class Ask(LocalOrder):
+    """Answer each question by itself, with the adapter on the base model or, where it is None, by the base alone.
+
+    micro_batch: questions that go through the model at once. temperature: 0 takes the likeliest token each time; above
+    it tokens are drawn, from *seed*. A question that comes alone is answered in ``Piece`` too. Without any questions
+    the model is loaded, and nothing else.
+    """
+
+    type: Literal["ask"] = "ask"
+    adapter: LoraFile | None
+    template: Template
+    questions: list[Question]
+    max_new_tokens: Annotated[int, Field(ge=1)]
+    micro_batch: Annotated[int, Field(ge=1)]
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class Merge(LocalOrder):
+    """Write base model and adapter as one model of *dtype* into *folder*, which is there and empty, and check it."""
+
+    type: Literal["merge"] = "merge"
+    adapter: LoraFile
+    dtype: Dtype
+    folder: Path
+
+
+Order = Annotated[Work | Ask | Merge, Field(discriminator="type")]
+ORDER: TypeAdapter[Order] = TypeAdapter(Order)
 
 
 class Report(Message):
@@ -72,6 +137,29 @@ class Done(Message):
 
     type: Literal["done"] = "done"
     result: Result
+
+
+class Piece(Message):
+    """More text of the answer to the only question. Characters are whole."""
+
+    type: Literal["piece"] = "piece"
+    text: str
+
+
+class Answered(Message):
+    """The answers, in the order of the questions. The pieces of the only one make up its text."""
+
+    type: Literal["answered"] = "answered"
+    texts: list[str]
+
+
+class Merged(Message):
+    """Largest absolute differences of logits on a few texts, against base and adapter in float32. merge_difference: of
+    the merged weights in float32. file_difference: of the files as they were written, read again."""
+
+    type: Literal["merged"] = "merged"
+    merge_difference: float
+    file_difference: float
 
 
 class Failed(Message):
@@ -89,5 +177,6 @@ class OutOfMemory(Message):
     longest_row_tokens: int
 
 
-Answer = Annotated[Report | Done | Failed | OutOfMemory, Field(discriminator="type")]
+LastWord = Done | Answered | Merged | Failed | OutOfMemory
+Answer = Annotated[Report | Piece | LastWord, Field(discriminator="type")]
 ANSWER: TypeAdapter[Answer] = TypeAdapter(Answer)

@@ -22,7 +22,10 @@ _IDLE_PAUSE_S = 1.0
 
 
 async def run_agent(workspace: Workspace, identity: Identity, settings: AgentSettings, supervisor: Supervisor) -> None:
-    """Work until cancelled. Raises CoordinatorRefused where the coordinator does not want this agent any more."""
+    """Work until cancelled; the supervisor is the caller's to stop.
+
+    Raises CoordinatorRefused where the coordinator does not want this agent any more.
+    """
     api = CoordinatorApi(identity.coordinator, identity.secret, ca_file=identity.ca_file, insecure=identity.insecure)
     runner = TaskRunner(api, workspace, settings, supervisor)
     instance_id = workspace.instance_id
@@ -35,7 +38,6 @@ async def run_agent(workspace: Workspace, identity: Identity, settings: AgentSet
             if lease is not None:
                 lease = await _do(runner, lease, instance_id)
     finally:
-        await supervisor.stop()
         await api.close()
 
 

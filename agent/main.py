@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import importlib.util
 import logging
 import re
 import signal
@@ -11,14 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agent.api import CoordinatorApi
-from agent.errors import AgentError, NotEnrolled, NotInstalled
+from agent.errors import AgentError, NotEnrolled
 from agent.loop import run_agent
 from agent.settings import TEMPLATE, AgentSettings, load_settings
-from agent.supervisor import DEFAULT_ARGV, Supervisor
+from agent.supervisor import DEFAULT_ARGV, Supervisor, check_installed
 from agent.workspace import Identity, Workspace
-
-CHILD_NEEDS = ("torch", "transformers", "peft", "trl", "datasets")
-"""Looked for, and never imported, in this process."""
 
 
 class AlreadyEnrolled(AgentError):
@@ -98,9 +94,8 @@ def run(home: Path, child: Sequence[str] = DEFAULT_ARGV) -> None:
     child: argv of the training child. Raises NotInstalled, NotEnrolled, SettingsError, AlreadyRunning and
     CoordinatorRefused.
     """
-    missing = [name for name in CHILD_NEEDS if importlib.util.find_spec(name) is None] if child is DEFAULT_ARGV else []
-    if missing:
-        raise NotInstalled(missing)
+    if child is DEFAULT_ARGV:
+        check_installed()
     workspace = Workspace(home)
     identity = workspace.read_identity()
     settings = load_settings(workspace.settings_file)
@@ -113,12 +108,16 @@ def run(home: Path, child: Sequence[str] = DEFAULT_ARGV) -> None:
 async def _until_signalled(
     workspace: Workspace, identity: Identity, settings: AgentSettings, child: Sequence[str]
 ) -> None:
-    work = asyncio.create_task(run_agent(workspace, identity, settings, Supervisor(settings.compute, child)))
+    supervisor = Supervisor(settings.compute, child)
+    work = asyncio.create_task(run_agent(workspace, identity, settings, supervisor))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, work.cancel)
-    with contextlib.suppress(asyncio.CancelledError):
-        await work
+    try:
+        with contextlib.suppress(asyncio.CancelledError):
+            await work
+    finally:
+        await supervisor.stop()
 
 
 def log_to_stderr() -> None:

@@ -75,7 +75,8 @@ class TaskRunner:
             if result is not None:
                 log.info("this task was finished before; its result only needs to be sent")
             else:
-                result = await self._train(job, keeper)
+                async with self._supervisor.turn:
+                    result = await self._train(job, keeper)
             await self._send(result, keeper)
         except TaskFailed as error:
             await self._give_up(error.failure, keeper)

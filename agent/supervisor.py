@@ -5,6 +5,7 @@ libraries print cannot garble the lines; stderr goes to the task's log.
 """
 
 import asyncio
+import importlib.util
 import logging
 import os
 import signal
@@ -13,15 +14,33 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import overload
 
-from agent.child import ANSWER, OUT_OF_MEMORY_EXIT, Answer, Done, Failed, OutOfMemory, Report, Work
-from agent.errors import AgentError
+from agent.child import (
+    ANSWER,
+    OUT_OF_MEMORY_EXIT,
+    Answer,
+    Answered,
+    Ask,
+    Done,
+    Failed,
+    LastWord,
+    Merge,
+    Merged,
+    OutOfMemory,
+    Piece,
+    Report,
+    Work,
+)
+from agent.errors import AgentError, NotInstalled
 from agent.settings import ComputeSettings
 from shared.wire.leases import Progress
 
 log = logging.getLogger(__name__)
 
 DEFAULT_ARGV = (sys.executable, "-m", "agent.train")
+CHILD_NEEDS = ("torch", "transformers", "peft", "trl", "datasets")
+"""Looked for, and never imported, in this process."""
 _LINE_BYTES = 4 << 20
 _STOP_GRACE_S = 5.0
 
@@ -37,19 +56,43 @@ class ChildDied(AgentError):
 
 
 class Supervisor:
-    """Starts the child, hands it one job at a time, and reads its answers."""
+    """Starts the child, hands it one job at a time, and reads its answers.
+
+    turn: agents that share the child, in a simulation, hold it while they use the child and the files it reads.
+    """
 
     def __init__(self, compute: ComputeSettings, argv: Sequence[str] = DEFAULT_ARGV) -> None:
         self._argv = tuple(argv)
+        self.turn = asyncio.Lock()
         self._environment = child_environment(compute)
         self._process: Process | None = None
         self._log_pump: asyncio.Task[None] | None = None
         self._log_file = Path(os.devnull)
 
+    @overload
     async def run(
-        self, work: Work, log_file: Path, on_progress: Callable[[Progress], None]
-    ) -> Done | Failed | OutOfMemory:
-        """Give the child a job and wait for its answer. Raises ChildDied. Cancelled, it ends the child."""
+        self, order: Work, log_file: Path, on_progress: Callable[[Progress], None]
+    ) -> Done | Failed | OutOfMemory: ...
+    @overload
+    async def run(
+        self,
+        order: Ask,
+        log_file: Path,
+        on_progress: Callable[[Progress], None],
+        on_piece: Callable[[str], None] | None = None,
+    ) -> Answered | Failed | OutOfMemory: ...
+    @overload
+    async def run(
+        self, order: Merge, log_file: Path, on_progress: Callable[[Progress], None]
+    ) -> Merged | Failed | OutOfMemory: ...
+    async def run(
+        self,
+        order: Work | Ask | Merge,
+        log_file: Path,
+        on_progress: Callable[[Progress], None],
+        on_piece: Callable[[str], None] | None = None,
+    ) -> LastWord:
+        """Give the child an order and wait for its last word. Raises ChildDied. Cancelled, it ends the child."""
         self._log_file = log_file
         try:
             process = self._process
@@ -60,9 +103,9 @@ class Supervisor:
             assert process.stdin is not None
             assert process.stdout is not None
             try:
-                process.stdin.write(work.model_dump_json().encode() + b"\n")
+                process.stdin.write(order.model_dump_json().encode() + b"\n")
                 await process.stdin.drain()
-                answer = await self._answer(process.stdout, on_progress)
+                answer = await self._answer(process.stdout, on_progress, on_piece)
             except (BrokenPipeError, ConnectionResetError):
                 answer = None
             if answer is None or isinstance(answer, OutOfMemory):
@@ -104,9 +147,12 @@ class Supervisor:
         return process
 
     async def _answer(
-        self, lines: asyncio.StreamReader, on_progress: Callable[[Progress], None]
-    ) -> Done | Failed | OutOfMemory | None:
-        """The child's last word on a job; None where it ended without one."""
+        self,
+        lines: asyncio.StreamReader,
+        on_progress: Callable[[Progress], None],
+        on_piece: Callable[[str], None] | None,
+    ) -> LastWord | None:
+        """The child's last word on an order; None where it ended without one."""
         while True:
             try:
                 line = await lines.readline()
@@ -116,9 +162,13 @@ class Supervisor:
             except ValueError:  # pydantic's, and that of a line which does not end
                 log.warning("the training child said something that is no message")
                 continue
-            if not isinstance(answer, Report):
+            if isinstance(answer, Report):
+                on_progress(answer.progress)
+            elif isinstance(answer, Piece):
+                if on_piece is not None:
+                    on_piece(answer.text)
+            else:
                 return answer
-            on_progress(answer.progress)
 
     async def _pump(self, stderr: asyncio.StreamReader) -> None:
         """Write what the child prints to the log of the task of the moment."""
@@ -148,6 +198,13 @@ class Supervisor:
             await self._log_pump
             self._log_pump = None
         return process.returncode
+
+
+def check_installed() -> None:
+    """Raise NotInstalled where the libraries of the default child are not there."""
+    missing = [name for name in CHILD_NEEDS if importlib.util.find_spec(name) is None]
+    if missing:
+        raise NotInstalled(missing)
 
 
 def child_environment(compute: ComputeSettings) -> dict[str, str]:

@@ -53,12 +53,12 @@ class _Instance(BaseModel):
 
 
 class Workspace:
-    """One home folder."""
+    """One home folder. cache: a folder that agents on one machine share, instead of one of their own."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, cache: Path | None = None) -> None:
         self.home = home.resolve()
         self.settings_file = self.home / "agent.toml"
-        self.cache = self.home / "cache"
+        self.cache = (cache or self.home / "cache").resolve()
         self.adapters = self.cache / "adapters"
         self._identity_file = self.home / "identity.json"
         self._tasks = self.home / "tasks"

@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import logging
 import resource
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from coordinator.settings import Settings
 from coordinator.tables import OperatorKeyRow
 
 _GRACE_S = 5
+_LOOK_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,11 @@ class _Server(uvicorn.Server):
     """Sends the waiting requests home when it stops, instead of waiting for them."""
 
     services: Services
+
+    @property
+    def port(self) -> int:
+        """Where it listens, once it has started."""
+        return int(self.servers[0].sockets[0].getsockname()[1])
 
     async def shutdown(self, sockets: object = None) -> None:
         self.services.bells.close()
@@ -68,6 +76,33 @@ def prepare(settings: Settings, *, first_key: bool = True) -> str | None:
 
 def serve(settings: Settings, listen: Listen, *, with_engine: bool) -> None:
     """Serve until interrupted."""
+    server = _server(settings, listen, with_engine=with_engine)
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn passes Ctrl-C on once it has stopped in good order
+        server.run()
+
+
+@contextlib.contextmanager
+def serving(settings: Settings) -> Iterator[str]:
+    """Serve with the engine on a free port of this machine, in a thread, for the length of the block; its address.
+
+    Raises RuntimeError where the service does not start; its log says why.
+    """
+    server = _server(settings, Listen("127.0.0.1", 0), with_engine=True)
+    thread = threading.Thread(target=server.run, name="coordinator", daemon=True)
+    thread.start()
+    try:
+        while not server.started:
+            if not thread.is_alive():
+                message = "the coordinator did not start"
+                raise RuntimeError(message)
+            thread.join(_LOOK_S)
+        yield f"http://127.0.0.1:{server.port}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def _server(settings: Settings, listen: Listen, *, with_engine: bool) -> _Server:
     _allow_many_files()
     services = create_services(settings)
     config = uvicorn.Config(
@@ -82,8 +117,7 @@ def serve(settings: Settings, listen: Listen, *, with_engine: bool) -> None:
     )
     server = _Server(config)
     server.services = services
-    with contextlib.suppress(KeyboardInterrupt):  # uvicorn passes Ctrl-C on once it has stopped in good order
-        server.run()
+    return server
 
 
 def run_engine(settings: Settings) -> None:

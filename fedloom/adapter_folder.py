@@ -1,17 +1,17 @@
-"""An adapter as a folder: what ``PeftModel.from_pretrained`` and vLLM load, with a model card."""
+"""An adapter as a folder: what ``PeftModel.from_pretrained`` and vLLM load, with a model card and its lineage."""
 
 import json
 import re
-import secrets
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from fedloom.download import download_blob
-from fedloom.errors import FolderNotEmpty, NoSuchAdapter
+from fedloom.errors import NoSuchAdapter
+from fedloom.lineage import LINEAGE_FILE, Lineage
 from fedloom.model_card import model_card
 from fedloom.transport import Transport
+from fedloom.whole_folder import whole_folder
 from shared.adapters import AdapterFile
 from shared.campaign import CampaignSpec
 from shared.wire.adapters import AdapterView
@@ -35,22 +35,15 @@ def write_adapter_folder(
     if not adapter.stored:
         why = f"its bytes are no longer kept (retention.adapters: {campaign.spec.retention.adapters})"
         raise NoSuchAdapter(campaign.name, str(adapter.number), why)
-    folder = folder.absolute()
-    if not force and _is_taken(folder):
-        raise FolderNotEmpty(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
-    draft.mkdir()
-    try:
+    with whole_folder(folder, force=force) as draft:
         weights = draft / WEIGHTS_FILE
         download_blob(transport, adapter.blob, weights)
         with AdapterFile(weights) as file:
             config = peft_config(campaign.spec, file.tensors)
         (draft / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         (draft / CARD_FILE).write_text(model_card(campaign, adapter), encoding="utf-8")
-        _put_in_place(draft, folder, force=force)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        lineage = Lineage.of(campaign, adapter)
+        (draft / LINEAGE_FILE).write_text(lineage.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def peft_config(spec: CampaignSpec, tensor_names: Iterable[str]) -> dict[str, Any]:
@@ -93,28 +86,3 @@ def _short_name(module: str) -> str:
     while start > 0 and parts[start].isdecimal():
         start -= 1
     return ".".join(parts[start:])
-
-
-def _is_taken(folder: Path) -> bool:
-    return folder.exists() and not (folder.is_dir() and next(folder.iterdir(), None) is None)
-
-
-def _put_in_place(draft: Path, folder: Path, *, force: bool) -> None:
-    if folder.is_dir() and not _is_taken(folder):
-        folder.rmdir()  # Windows renames onto nothing, not even onto an empty folder
-    if not folder.exists():
-        draft.rename(folder)
-        return
-    if not force:  # it came into being during the download
-        raise FolderNotEmpty(folder)
-    old = draft.with_name(draft.name + ".old")
-    folder.rename(old)
-    try:
-        draft.rename(folder)
-    except OSError:
-        old.rename(folder)
-        raise
-    if old.is_dir():
-        shutil.rmtree(old)
-    else:
-        old.unlink()

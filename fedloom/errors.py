@@ -12,8 +12,11 @@ FedloomError
 │   └── Conflict           the idempotency key was used with another campaign
 ├── NoSuchAdapter          the campaign has no such adapter, not yet or no longer
 ├── CorruptDownload        bytes that do not have the digest they should have
-├── FolderNotEmpty         there is something where an adapter's folder should go
-└── WaitTimeout            the campaign was not over in time
+├── FolderNotEmpty         there is something where a folder should go
+├── BadAdapterFolder       a folder does not hold an adapter that can be used
+├── WaitTimeout            the campaign was not over in time
+├── SimulationError        a simulation that cannot be run as it was asked for
+└── PartitionError         the rows cannot be shared out among the clients in the way that was asked for
 """
 
 from pathlib import Path
@@ -115,11 +118,20 @@ class CorruptDownload(FedloomError):
 
 
 class FolderNotEmpty(FedloomError):
-    """There is something where an adapter's folder should go."""
+    """There is something where a folder should go."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         super().__init__(f"{folder} exists and is not an empty folder; choose another, or replace it with --force")
+
+
+class BadAdapterFolder(FedloomError):
+    """A folder does not hold an adapter that can be used."""
+
+    def __init__(self, folder: Path, reason: str) -> None:
+        self.folder = folder
+        self.reason = reason
+        super().__init__(f"{folder}: {reason}")
 
 
 class WaitTimeout(FedloomError):
@@ -129,3 +141,11 @@ class WaitTimeout(FedloomError):
         self.campaign = campaign
         self.timeout_s = timeout_s
         super().__init__(f"campaign {campaign} is still {state} after {timeout_s:g} s; it goes on")
+
+
+class SimulationError(FedloomError):
+    """A simulation that cannot be run as it was asked for."""
+
+
+class PartitionError(FedloomError):
+    """The rows cannot be shared out among the clients of a simulation in the way that was asked for."""

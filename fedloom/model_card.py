@@ -16,10 +16,11 @@ def model_card(campaign: CampaignDetail, adapter: AdapterView) -> str:
     """The text of a README.md with front matter as the Hugging Face hub reads it."""
     return "\n".join(
         [
-            "---",
-            yaml.safe_dump(_front_matter(campaign), sort_keys=False, allow_unicode=True).rstrip(),
-            "---",
-            "",
+            front_matter(
+                campaign.spec.base.model,
+                library="peft",
+                tags=["lora", "federated-learning", "fedloom", campaign.spec.kind],
+            ),
             f"# {campaign.name}, adapter {adapter.number}",
             "",
             *_summary(campaign, adapter),
@@ -37,15 +38,15 @@ def model_card(campaign: CampaignDetail, adapter: AdapterView) -> str:
     )
 
 
-def _front_matter(campaign: CampaignDetail) -> dict[str, Any]:
-    model = campaign.spec.base.model
+def front_matter(base_model: str, *, library: str, tags: list[str]) -> str:
+    """The head of a card, with the empty line after it."""
     front: dict[str, Any] = {}
-    if _HUB_ID.match(model):  # the hub refuses a card whose base model is a folder
-        front["base_model"] = model
-    front["library_name"] = "peft"
+    if _HUB_ID.match(base_model):  # the hub refuses a card whose base model is a folder
+        front["base_model"] = base_model
+    front["library_name"] = library
     front["pipeline_tag"] = "text-generation"
-    front["tags"] = ["lora", "federated-learning", "fedloom", campaign.spec.kind]
-    return front
+    front["tags"] = tags
+    return f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n"
 
 
 def _summary(campaign: CampaignDetail, adapter: AdapterView) -> list[str]:

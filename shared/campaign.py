@@ -13,6 +13,7 @@ from shared import algorithms
 
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+Template = Literal["alpaca", "vicuna", "chat"]
 
 FROM_COORDINATOR = {"from": "coordinator"}
 """The validation context of a campaign that a coordinator has accepted."""
@@ -43,7 +44,7 @@ class LoraSection(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Probability with which an input of the adapter is dropped in training."""
     target_modules: Literal["all-linear"] | Annotated[list[Name], Field(min_length=1)] = "all-linear"
-    """Modules that get an adapter: `all-linear` (every linear layer but the head), or their names."""
+    """Modules that get an adapter: `all-linear` (every linear layer but the head), or their names. Never `lm_head`."""
 
     @model_validator(mode="after")
     def _no_head(self) -> Self:
@@ -69,7 +70,7 @@ class TrainingSection(Section):
     learning_rate: Annotated[float, Field(gt=0)] = 5e-5
     """Learning rate of the first round; constant inside a round."""
     min_learning_rate: Annotated[float, Field(ge=0)] | None = None
-    """Where the cosine over rounds ends. Left out, the rate stays at `learning_rate` in every round."""
+    """Where the cosine over rounds ends. At most `learning_rate`; left out, the rate stays there in every round."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Everything random in the campaign follows from it: the adapter's start, which clients and rows are drawn."""
 
@@ -104,7 +105,7 @@ class DataSection(Section):
 
     name: Name
     """Logical name of the data."""
-    template: Literal["alpaca", "vicuna", "chat"] = "chat"
+    template: Template = "chat"
     """How a row becomes text: `alpaca`, `vicuna`, or the tokenizer's own `chat` template."""
 
 
@@ -154,7 +155,7 @@ class SelectionSection(Section):
     clients_per_round: Annotated[int, Field(ge=1)] | Literal["all"] = "all"
     """Clients drawn for each round."""
     minimum: Annotated[int, Field(ge=1)] = 2
-    """Fewest prepared clients to start with, and fewest updates that close a round."""
+    """Fewest prepared clients to start with, and fewest updates that close a round. At most `clients_per_round`."""
     labels: dict[Label, str] = Field(default_factory=dict)
     """Only agents whose enrolment token carried all of these labels."""
 

@@ -18,6 +18,11 @@ class CampaignState(StrEnum):
     def is_final(self) -> bool:
         return self in (CampaignState.COMPLETED, CampaignState.CANCELLED)
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nothing happens any more, or not before somebody resumes it."""
+        return self.is_final or self is CampaignState.PAUSED
+
 
 class RoundState(StrEnum):
     """Where a round stands."""

@@ -15,7 +15,23 @@ from typing import BinaryIO, Protocol
 
 from pydantic import ValidationError
 
-from agent.child import OUT_OF_MEMORY_EXIT, Done, Failed, Message, OutOfMemory, Report, Work
+from agent.child import (
+    ORDER,
+    OUT_OF_MEMORY_EXIT,
+    Answered,
+    Ask,
+    Done,
+    Failed,
+    LastWord,
+    Merge,
+    Merged,
+    Message,
+    Order,
+    OutOfMemory,
+    Piece,
+    Report,
+    Work,
+)
 from agent.errors import TaskFailed
 from shared.wire.jobs import Result
 from shared.wire.leases import Failure, FailureKind, Progress
@@ -29,11 +45,13 @@ GUARDS = {
 
 
 class Handler(Protocol):
-    """What does the jobs. ``longest_row_tokens`` is of the job in hand."""
+    """What does the orders. ``longest_row_tokens`` is of the one in hand."""
 
     longest_row_tokens: int
 
     def run(self, work: Work, report: Callable[[Progress], None]) -> Result: ...
+    def ask(self, ask: Ask, report: Callable[[Progress], None], say: Callable[[str], None]) -> list[str]: ...
+    def merge(self, merge: Merge, report: Callable[[Progress], None]) -> Merged: ...
 
 
 def guard_environment() -> None:
@@ -96,25 +114,25 @@ def until_parent_leaves(source: BinaryIO) -> Iterator[bytes]:
         yield lines.get()
 
 
-def open_worker(work: Work) -> Handler:
-    """Import torch and what stands on it. Seconds, hence not before there is work."""
-    choose_gpu(work.compute.device)
+def open_worker(order: Order) -> Handler:
+    """Import torch and what stands on it. Seconds, hence not before there is something to do."""
+    choose_gpu(order.compute.device)
     from agent.train.worker import Worker
 
     return Worker()
 
 
 def serve(
-    lines: Iterable[bytes], send: Callable[[Message], None], opener: Callable[[Work], Handler] = open_worker
+    lines: Iterable[bytes], send: Callable[[Message], None], opener: Callable[[Order], Handler] = open_worker
 ) -> int:
-    """Answer each Work until the lines end. Returns the exit status."""
+    """Answer each order until the lines end. Returns the exit status."""
     handler: Handler | None = None
     for line in lines:
-        answer: Done | Failed | OutOfMemory
+        answer: LastWord
         try:
-            work = Work.model_validate_json(line)
-            handler = handler or opener(work)
-            answer = Done(result=handler.run(work, lambda progress: send(Report(progress=progress))))
+            order = ORDER.validate_json(line)
+            handler = handler or opener(order)
+            answer = _obey(handler, order, send)
         except ValidationError as error:
             traceback.print_exc()
             wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
@@ -131,6 +149,17 @@ def serve(
         if isinstance(answer, OutOfMemory):
             return OUT_OF_MEMORY_EXIT
     return 0
+
+
+def _obey(handler: Handler, order: Order, send: Callable[[Message], None]) -> Done | Answered | Merged:
+    def report(progress: Progress) -> None:
+        send(Report(progress=progress))
+
+    if isinstance(order, Work):
+        return Done(result=handler.run(order, report))
+    if isinstance(order, Ask):
+        return Answered(texts=handler.ask(order, report, lambda text: send(Piece(text=text))))
+    return handler.merge(order, report)
 
 
 def _failed(kind: FailureKind, message: str) -> Failed:

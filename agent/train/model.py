@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from transformers.pytorch_utils import Conv1D
 
 from agent.errors import TaskFailed
 from agent.settings import ComputeSettings
-from shared.adapters import AdapterError, AdapterFile, Contract, TensorSpec, slot_name
+from shared.adapters import Contract, TensorSpec
 from shared.campaign import LoraSection
 from shared.wire.jobs import Fingerprint
 from shared.wire.leases import FailureKind
@@ -119,8 +119,6 @@ class Base:
         """
         model = self._model
         _check_targets(model, lora)
-        things = (model, model.config, model.config.get_text_config(), model.generation_config)
-        before = [(thing, dict(vars(thing))) for thing in things if thing is not None]
         set_seed(seed)
         config = LoraConfig(
             r=lora.rank,
@@ -130,11 +128,22 @@ class Base:
             task_type="CAUSAL_LM",
             bias="none",
         )
-        lent = get_peft_model(model, config)
+        with self.bare():
+            lent = get_peft_model(model, config)
+            try:
+                yield Lent(lent, _named_adapter(lent))
+            finally:
+                lent.unload()
+
+    @contextmanager
+    def bare(self) -> Iterator[Any]:
+        """Lend the model as it is, and undo what is done to its attributes and its configuration."""
+        model = self._model
+        things = (model, model.config, model.config.get_text_config(), model.generation_config)
+        before = [(thing, dict(vars(thing))) for thing in things if thing is not None]
         try:
-            yield Lent(lent, _named_adapter(lent))
+            yield model
         finally:
-            lent.unload()
             for thing, attributes in before:
                 vars(thing).clear()
                 vars(thing).update(attributes)
@@ -178,36 +187,9 @@ class Models:
             self._base = None
             raise
 
-
-def load_adapter(lent: Lent, path: Path) -> None:
-    """Copy an adapter file into the lent model. Raises TaskFailed (base-model) where it is another model's."""
-    try:
-        with AdapterFile(path) as file:
-            lent.contract.check(file)
-            for name, value in lent.adapter.items():
-                value.data.copy_(torch.from_numpy(file.read(name).copy()))
-    except AdapterError as error:
-        raise _unusable(f"the global adapter does not fit this base model: {error}") from error
-
-
-def read_slots(path: Path, slots: Iterable[str], lent: Lent) -> dict[str, dict[str, Tensor]]:
-    """A file with each adapter tensor once for every slot, as slot to name to tensor on the model's device.
-
-    Raises TaskFailed (base-model) where it is another model's.
-    """
-    slots = tuple(slots)
-    try:
-        with AdapterFile(path) as file:
-            lent.contract.in_slots(slots).check(file)
-            return {
-                slot: {
-                    name: torch.from_numpy(file.read(slot_name(slot, name)).copy()).to(value.device)
-                    for name, value in lent.adapter.items()
-                }
-                for slot in slots
-            }
-    except AdapterError as error:
-        raise _unusable(f"the broadcast tensors do not fit this base model: {error}") from error
+    def forget(self) -> None:
+        """Let go of the model."""
+        self._base = None
 
 
 def _named_adapter(model: Any) -> dict[str, nn.Parameter]:

@@ -51,25 +51,27 @@ def _unusable(message: str) -> TaskFailed:
     return TaskFailed(FailureKind.BASE_MODEL, message)
 
 
-def find_folder(base: BaseSection, mapped: Path | None, *, refresh: bool, remote_code: bool, report: Reporter) -> Path:
+def find_folder(
+    base: BaseSection, mapped: Path | None, *, refresh: bool, remote_code: bool, remedy: str, report: Reporter
+) -> Path:
     """The folder with the base model's files, fetched from the hub where it is not on this machine.
 
     mapped: the folder that the settings name for it. A model that is named by an absolute path is that folder. refresh:
-    ask the hub even where a snapshot is here already, in case its branch has moved. Raises TaskFailed (base-model) that
-    says what to do.
+    ask the hub even where a snapshot is here already, in case its branch has moved. remedy: how to say where the model
+    lies, for the errors. Raises TaskFailed (base-model) that says what to do.
     """
     if mapped is None and Path(base.model).is_absolute():
         mapped = Path(base.model)
-    folder = mapped or _fetch(base, refresh=refresh, remote_code=remote_code, report=report)
+    folder = mapped or _fetch(base, refresh=refresh, remote_code=remote_code, remedy=remedy, report=report)
     if not folder.is_dir():
-        raise _unusable(f"there is no folder for {base.model} here; correct its path under [models] in agent.toml")
+        raise _unusable(f"there is no folder {folder} for {base.model} here: {remedy}")
     if not (folder / "config.json").is_file():
-        raise _unusable(f"the folder of {base.model} has no config.json; map the model's own folder under [models]")
+        raise _unusable(f"the folder of {base.model} has no config.json: {remedy}")
     weight_files(folder)
     return folder
 
 
-def _fetch(base: BaseSection, *, refresh: bool, remote_code: bool, report: Reporter) -> Path:
+def _fetch(base: BaseSection, *, refresh: bool, remote_code: bool, remedy: str, report: Reporter) -> Path:
     patterns = [*_PATTERNS, *_TEMPLATES, *(["*.py"] if remote_code else [])]
     if not refresh:  # rounds go on while the hub is away
         with contextlib.suppress(hub_errors.LocalEntryNotFoundError, hub_errors.HFValidationError):
@@ -93,7 +95,6 @@ def _fetch(base: BaseSection, *, refresh: bool, remote_code: bool, report: Repor
                 report(Progress(phase=Phase.FETCHING_MODEL, done=min(done, total), total=total))
             return None
 
-    other = f"or map {base.model} to a folder under [models] in agent.toml"
     try:
         return Path(
             huggingface_hub.snapshot_download(
@@ -101,21 +102,21 @@ def _fetch(base: BaseSection, *, refresh: bool, remote_code: bool, report: Repor
             )
         )
     except hub_errors.GatedRepoError as error:
-        message = f"{base.model} is gated: ask for access at the hub and set HF_TOKEN for the agent, {other}"
+        message = f"{base.model} is gated: ask for access at the hub and set HF_TOKEN here, or {remedy}"
         raise _unusable(message) from error
     except hub_errors.RevisionNotFoundError as error:
         message = f"{base.model} has no revision {base.revision}: pin one that exists in the campaign"
         raise _unusable(message) from error
     except hub_errors.RepositoryNotFoundError as error:
-        message = (
-            f"the hub has no {base.model}, or it is private: correct its name, set HF_TOKEN for the agent, {other}"
-        )
+        message = f"the hub has no {base.model}, or it is private: correct its name, set HF_TOKEN here, or {remedy}"
         raise _unusable(message) from error
     except hub_errors.HFValidationError as error:
-        raise _unusable(f"{base.model} is neither a hub id nor an absolute path: correct its name, {other}") from error
+        raise _unusable(
+            f"{base.model} is neither a hub id nor an absolute path: correct its name, or {remedy}"
+        ) from error
     except Exception as error:  # the client's own errors, the network's, and the disk's
         reason = str(error).strip().split("\n", 1)[0]
-        message = f"{base.model} could not be fetched from the hub: check the network, {other} ({reason})"
+        message = f"{base.model} could not be fetched from the hub: check the network, or {remedy} ({reason})"
         raise _unusable(message) from error
 
 
@@ -139,6 +140,12 @@ def weight_files(folder: Path) -> list[Path]:
             "convert them to safetensors (load the model, then save_pretrained)"
         )
     raise _unusable(f"the model's folder has no weights: {_WEIGHTS[0]} or {_WEIGHTS[1]} is needed")
+
+
+def companion_files(folder: Path) -> list[Path]:
+    """The files of a model beside its weights and its configuration: tokenizer, templates, how it generates."""
+    patterns = ("generation_config.json", *_TOKENIZER, *_TEMPLATES)
+    return [path for pattern in patterns for path in sorted(folder.glob(pattern))]
 
 
 class Digests:
@@ -197,11 +204,10 @@ def _canonical(path: Path, volatile: set[str]) -> bytes:
     return json.dumps(kept, sort_keys=True, separators=(",", ":")).encode()
 
 
-def check_same(found: Fingerprint, expected: Fingerprint) -> None:
+def check_same(found: Fingerprint, expected: Fingerprint, remedy: str = "use the same revision everywhere") -> None:
     """Raise TaskFailed (fingerprint) where the base model here is not the campaign's."""
     if different := found.differences(expected):
         raise TaskFailed(
             FailureKind.FINGERPRINT,
-            f"the base model here differs from the campaign's in its {', '.join(different)}: "
-            "use the same revision everywhere",
+            f"the base model here differs from the campaign's in its {', '.join(different)}: {remedy}",
         )

@@ -5,12 +5,11 @@ from the start, so that nobody has to search a tokenised text for where the answ
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from agent.errors import TaskFailed
+from shared.campaign import Template
 from shared.wire.leases import FailureKind
-
-Template = Literal["alpaca", "vicuna", "chat"]
 
 # Taori et al. 2023, Stanford Alpaca.
 _ALPACA = (
@@ -71,7 +70,7 @@ def check(template: Template, tokenizer: Any) -> None:
     if template == "chat" and not tokenizer.chat_template:
         raise TaskFailed(
             FailureKind.DATA,
-            "the base model's tokenizer has no chat template: use the template alpaca or vicuna in the campaign",
+            "the base model's tokenizer has no chat template: use the template alpaca or vicuna",
         )
 
 

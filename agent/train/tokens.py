@@ -15,7 +15,8 @@ from agent.settings import DataSource
 from agent.train.files import write_whole
 from agent.train.rows import read_rows
 from agent.train.source import Digests, Reporter
-from agent.train.templates import Row, Template, Text, check, render
+from agent.train.templates import Row, Text, check, render
+from shared.campaign import Template
 from shared.digest import sha256_of_parts
 from shared.wire.jobs import Fingerprint
 from shared.wire.leases import FailureKind, Phase, Progress

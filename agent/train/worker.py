@@ -1,24 +1,26 @@
-"""The four jobs."""
+"""The four jobs of a coordinator, and what a person asks for on this machine."""
 
 import math
 import tempfile
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
-from agent.child import ADAPTER_FILE, DELTA_FILE, EXTRAS_FILE, RESULT_FILE, Work
+from agent.child import ADAPTER_FILE, DELTA_FILE, EXTRAS_FILE, RESULT_FILE, Ask, Merge, Merged, Work
 from agent.errors import TaskFailed
-from agent.train import memory
+from agent.settings import ComputeSettings
+from agent.train import local, memory
+from agent.train.adapter_files import load_adapter, read_slots
+from agent.train.base_files import Finder
 from agent.train.evaluate import held_out_loss
 from agent.train.files import write_whole
-from agent.train.model import Models, choose_device, choose_dtype, load_adapter, load_tokenizer, read_slots
+from agent.train.model import Models, choose_device, choose_dtype
 from agent.train.progress import Throttle
 from agent.train.sampling import rows_of_round, seed_of_round
-from agent.train.source import Digests, Reporter, check_same, find_folder, fingerprint
+from agent.train.source import Reporter, check_same
 from agent.train.tokens import DataCache, Prepared
 from agent.train.trainer import Course, sft_trainer
 from shared import algorithms
@@ -27,7 +29,6 @@ from shared.digest import sha256_file
 from shared.wire.jobs import (
     EvaluateJob,
     EvaluateResult,
-    Fingerprint,
     InitJob,
     InitResult,
     Job,
@@ -42,35 +43,40 @@ from shared.wire.leases import FailureKind, Phase, Progress
 
 
 class Worker:
-    """Does jobs, one at a time, and keeps the base model and the tokenised data between them."""
+    """Does what the parent orders, one at a time, and keeps the base model and the tokenised data in between."""
 
     def __init__(self) -> None:
         transformers_logging.disable_progress_bar()
         self.longest_row_tokens = 0
         self.models = Models()
         self.data = DataCache()
-        self._tokenizers: dict[object, Any] = {}
+        self.finder = Finder()
 
     def run(self, work: Work, report: Reporter) -> Result:
         """Do the job, leave its files in ``work.folder``, the result last. Raises TaskFailed, and what went wrong."""
-        self.longest_row_tokens = 0
-        memory.reset_peak()
-        if work.compute.threads is not None:
-            torch.set_num_threads(work.compute.threads)
+        self._begin(work.compute)
         work.folder.mkdir(parents=True, exist_ok=True)
         result = _Job(self, work, Throttle(report)).result()
         text = result.model_dump_json()
         write_whole(work.folder / RESULT_FILE, lambda path: path.write_text(text, encoding="utf-8"))
         return result
 
-    def tokenizer(self, folder: Path, *, remote_code: bool) -> Any:
-        """The tokenizer in *folder*, loaded once for these files. Raises TaskFailed (base-model)."""
-        stats = {path.name: path.stat() for path in folder.iterdir() if path.is_file()}
-        files = frozenset((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats.items())
-        key = (folder, remote_code, files)
-        if key not in self._tokenizers:
-            self._tokenizers = {key: load_tokenizer(folder, remote_code=remote_code)}
-        return self._tokenizers[key]
+    def ask(self, ask: Ask, report: Reporter, say: Callable[[str], None]) -> list[str]:
+        """Answer the questions; *say* is called with the pieces of an only answer. Raises TaskFailed."""
+        self._begin(ask.compute)
+        return local.ask(ask, self.finder, self.models, Throttle(report), say)
+
+    def merge(self, merge: Merge, report: Reporter) -> Merged:
+        """Write the merged model. Raises TaskFailed, and OSError where it cannot be written."""
+        self._begin(merge.compute)
+        self.models.forget()  # two models are enough: the merged one, and the one that is read again
+        return local.merge(merge, self.finder, Throttle(report))
+
+    def _begin(self, compute: ComputeSettings) -> None:
+        self.longest_row_tokens = 0
+        memory.reset_peak()
+        if compute.threads is not None:
+            torch.set_num_threads(compute.threads)
 
 
 class _Job:
@@ -81,19 +87,17 @@ class _Job:
         self._work = work
         self._report = report
         job: Job = work.job
-        self._folder = find_folder(
+        self._files = worker.finder.find(
             job.base,
             work.model_path,
+            work.cache,
             refresh=isinstance(job, PrepareJob),
             remote_code=work.remote_code,
+            remedy=f"map {job.base.model} to its folder under [models] in agent.toml",
             report=report,
         )
-        self._tokenizer = worker.tokenizer(self._folder, remote_code=work.remote_code)
-        self._fingerprint: Fingerprint = fingerprint(
-            self._folder, self._tokenizer, Digests(work.cache / "digests.json")
-        )
         if not isinstance(job, PrepareJob):
-            check_same(self._fingerprint, job.fingerprint)
+            check_same(self._files.fingerprint, job.fingerprint)
 
     def result(self) -> Result:
         job = self._work.job
@@ -108,7 +112,7 @@ class _Job:
     def _prepare(self, job: PrepareJob) -> PrepareResult:
         data = self._prepared(job)
         return PrepareResult(
-            fingerprint=self._fingerprint,
+            fingerprint=self._files.fingerprint,
             n_train=len(data.train),
             n_held_out=len(data.held_out),
             dropped=data.dropped,
@@ -138,7 +142,7 @@ class _Job:
             trainer = sft_trainer(
                 lent,
                 [data.train.example(index) for index in chosen],
-                self._tokenizer,
+                self._files.tokenizer,
                 folder=folder,
                 batch_size=job.batch_size,
                 micro_batch=work.micro_batch,
@@ -198,8 +202,8 @@ class _Job:
             source,
             job.data.template,
             job.max_length,
-            self._tokenizer,
-            self._fingerprint,
+            self._files.tokenizer,
+            self._files.fingerprint,
             self._work.cache,
             self._report,
         )
@@ -208,8 +212,8 @@ class _Job:
         compute = self._work.compute
         device = choose_device(compute)
         return self._worker.models.base(
-            self._folder,
-            self._fingerprint,
+            self._files.folder,
+            self._files.fingerprint,
             device,
             choose_dtype(compute, device),
             remote_code=self._work.remote_code,

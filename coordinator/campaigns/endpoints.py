@@ -213,7 +213,9 @@ async def _detail(session: AsyncSession, row: CampaignRow) -> CampaignDetail:
         ParticipantView.model_validate(participant, from_attributes=True)
         for participant in await service.participants_of(session, row.id)
     ]
-    return CampaignDetail(**_view(row).model_dump(), spec=row.spec, participants=participants)
+    return CampaignDetail(
+        **_view(row).model_dump(), spec=row.spec, participants=participants, fingerprint=row.fingerprint
+    )
 
 
 async def _adapter_view(session: AsyncSession, campaign: CampaignRow, row: AdapterRow) -> AdapterView:

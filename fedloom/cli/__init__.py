@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from fedloom.cli import adapter, agent, agent_work, algorithm, campaign, coordinator, storage, token
+from fedloom.cli import (
+    adapter,
+    agent,
+    agent_work,
+    algorithm,
+    campaign,
+    chat,
+    coordinator,
+    merge,
+    simulate,
+    storage,
+    token,
+)
 from fedloom.cli.connection import Connection
 from fedloom.cli.failures import tell
 from fedloom.errors import FedloomError
@@ -29,6 +41,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(campaign.app, name="campaign")
+adapter.app.command()(merge.merge)
 app.add_typer(adapter.app, name="adapter")
 for command in (agent_work.enroll, agent_work.run, agent_work.rotate_secret):
     agent.app.command()(command)
@@ -36,6 +49,8 @@ app.add_typer(agent.app, name="agent")
 app.add_typer(token.app, name="token")
 app.add_typer(algorithm.app, name="algorithm")
 app.add_typer(coordinator.app, name="coordinator")
+app.command("chat")(chat.chat)
+app.command("simulate")(simulate.simulate)
 app.command("storage")(storage.storage)
 
 

@@ -26,6 +26,9 @@ _CODES: list[tuple[type[Exception], ExitCode]] = [
     (errors.Forbidden, ExitCode.NOT_ALLOWED),
     (errors.NotFound, ExitCode.NOT_FOUND),
     (errors.NoSuchAdapter, ExitCode.NOT_FOUND),
+    (errors.BadAdapterFolder, ExitCode.USAGE),
+    (errors.SimulationError, ExitCode.USAGE),
+    (errors.PartitionError, ExitCode.USAGE),
 ]
 
 

@@ -38,11 +38,11 @@ _COLOURS = {
 }
 
 
-def console() -> "Console":
+def console(*, stderr: bool = False) -> "Console":
     """The terminal. What is written to a pipe is not cut to a terminal's width, unless COLUMNS asks for it."""
     from rich.console import Console
 
-    found = Console(highlight=False)
+    found = Console(highlight=False, stderr=stderr)
     if not found.is_terminal and "COLUMNS" not in os.environ:
         found.width = PIPE_WIDTH
     return found

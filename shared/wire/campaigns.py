@@ -5,6 +5,7 @@ from datetime import datetime
 from shared.campaign import CampaignSpec
 from shared.states import CampaignState, ParticipantState, RoundState, TaskKind, TaskState
 from shared.wire.base import Reply
+from shared.wire.jobs import Fingerprint
 from shared.wire.leases import Failure, Progress
 
 
@@ -36,10 +37,12 @@ class CampaignView(Reply):
 
 
 class CampaignDetail(CampaignView):
-    """A campaign with its file and its participants."""
+    """A campaign with its file and its participants. ``fingerprint`` is of the base model that they train on; None
+    until they agree on one."""
 
     spec: CampaignSpec
     participants: list[ParticipantView]
+    fingerprint: Fingerprint | None = None
 
 
 class RoundView(Reply):

@@ -39,6 +39,11 @@ class Phase(StrEnum):
     TRAINING = "training"
     EVALUATING = "evaluating"
     UPLOADING = "uploading"
+    # of what a person asks for on one machine: no lease carries them
+    ANSWERING = "answering"
+    MERGING = "merging"
+    WRITING = "writing"
+    CHECKING = "checking"
 
 
 class Progress(Request):

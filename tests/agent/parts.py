@@ -129,6 +129,7 @@ class Home:
             except Exception as error:
                 self.error = error
             finally:
+                loop.run_until_complete(supervisor.stop())
                 loop.run_until_complete(loop.shutdown_default_executor())
                 loop.close()
 

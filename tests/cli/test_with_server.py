@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 
 from fedloom.errors import CorruptDownload
+from fedloom.lineage import Lineage
 from fedloom.transport import Transport
 from shared.adapters import AdapterFile
+from shared.digest import sha256_file
 from shared.wire.base import BlobRef
+from shared.wire.jobs import Fingerprint
 from tests.cli.conftest import Campaign, Run
 from tests.support.operator import Operator
-from tests.support.scripted import ScriptedAgent, adapter_bytes
+from tests.support.scripted import FINGERPRINT, ScriptedAgent, adapter_bytes
 from tests.support.server import RunningCoordinator
 
 # --- campaigns
@@ -136,6 +139,7 @@ def test_pulled_folder_holds_weights_configuration_and_card(fedloom: Run, comple
         "README.md",
         "adapter_config.json",
         "adapter_model.safetensors",
+        "fedloom.json",
     ]
     assert [path.name for path in out.parent.iterdir()] == ["folder"]
     with AdapterFile(out / "adapter_model.safetensors") as file:
@@ -143,6 +147,10 @@ def test_pulled_folder_holds_weights_configuration_and_card(fedloom: Run, comple
             np.testing.assert_array_equal(file.read(name), np.float32(1 + 0.75 * 4 + 0.25 * 8))
     config = json.loads((out / "adapter_config.json").read_text())
     assert (config["r"], config["lora_alpha"], config["target_modules"]) == (2, 4, ["q_proj"])
+    lineage = Lineage.model_validate_json((out / "fedloom.json").read_text())
+    assert (lineage.campaign_name, lineage.adapter_number, lineage.held_out_loss) == ("small", 1, 1.5)
+    assert lineage.sha256 == sha256_file(out / "adapter_model.safetensors")
+    assert lineage.fingerprint == Fingerprint.model_validate(FINGERPRINT)
     card = (out / "README.md").read_text()
     assert "| 0 | ada | 30 | 0.7500 |" in card
 

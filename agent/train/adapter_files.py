@@ -1,0 +1,47 @@
+"""Adapter files, read into a lent model."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from agent.errors import TaskFailed
+from agent.train.model import Lent
+from shared.adapters import AdapterError, AdapterFile, Contract, TensorSpec, slot_name
+from shared.wire.leases import FailureKind
+
+
+def load_adapter(lent: Lent, path: Path) -> None:
+    """Copy an adapter file into the lent model, whatever its precision. Raises TaskFailed (base-model) where it is no
+    adapter, or another model's."""
+    try:
+        with AdapterFile(path) as file:
+            expected = lent.contract.tensors.items()
+            in_file = {name: TensorSpec(file.tensors.get(name, spec).dtype, spec.shape) for name, spec in expected}
+            Contract.of(in_file).check(file)
+            for name, value in lent.adapter.items():
+                value.data.copy_(torch.from_numpy(file.read(name).copy()))
+    except AdapterError as error:
+        raise TaskFailed(FailureKind.BASE_MODEL, f"the adapter does not fit this base model: {error}") from error
+
+
+def read_slots(path: Path, slots: Iterable[str], lent: Lent) -> dict[str, dict[str, Tensor]]:
+    """A file with each adapter tensor once for every slot, as slot to name to tensor on the model's device.
+
+    Raises TaskFailed (base-model) where it is another model's.
+    """
+    slots = tuple(slots)
+    try:
+        with AdapterFile(path) as file:
+            lent.contract.in_slots(slots).check(file)
+            return {
+                slot: {
+                    name: torch.from_numpy(file.read(slot_name(slot, name)).copy()).to(value.device)
+                    for name, value in lent.adapter.items()
+                }
+                for slot in slots
+            }
+    except AdapterError as error:
+        message = f"the broadcast tensors do not fit this base model: {error}"
+        raise TaskFailed(FailureKind.BASE_MODEL, message) from error

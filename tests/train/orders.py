@@ -1,0 +1,63 @@
+"""Orders of a person for the tiny model, and plain PEFT to compare what comes of them with."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
+from transformers import AutoModelForCausalLM
+
+from agent.child import Ask, LoraFile, Merge, Question
+from agent.settings import ComputeSettings
+from shared.campaign import BaseSection
+from tests.train.conftest import LORA, Lab, read
+
+QUESTIONS = [
+    Question(prompt="What does the water do now?"),
+    Question(prompt="Why?"),
+    Question(prompt="What does the engine do at night?", input="Think of the melt number 3, and of the school again."),
+    Question(prompt="river"),
+    Question(prompt="the heart breaks and the bread grows slowly, what does the winter do after all of that?"),
+]
+
+
+def lora_file(weights: Path) -> LoraFile:
+    return LoraFile(weights=weights, lora=LORA)
+
+
+def _local(lab: Lab, changes: dict[str, Any]) -> dict[str, Any]:
+    fields = {
+        "base": BaseSection(model="tiny/llama"),
+        "model_path": lab.model,
+        "fingerprint": lab.fingerprint,
+        "cache": lab.folder / "cache",
+        "compute": ComputeSettings(device="cpu", threads=1),
+    }
+    return fields | changes
+
+
+def ask_order(lab: Lab, **changes: Any) -> Ask:
+    fields = {"adapter": None, "template": "chat", "questions": QUESTIONS, "max_new_tokens": 20, "micro_batch": 1}
+    return Ask(**_local(lab, fields | changes))
+
+
+def merge_order(lab: Lab, adapter: Path, folder: Path, **changes: Any) -> Merge:
+    folder.mkdir()
+    return Merge(**_local(lab, {"adapter": lora_file(adapter), "dtype": "float32", "folder": folder} | changes))
+
+
+def ask(lab: Lab, **changes: Any) -> list[str]:
+    """The answers, made in this process; what is said on the way is in ``lab.reports`` and ``lab.pieces``."""
+    lab.reports, pieces = [], []
+    texts: list[str] = lab.worker.ask(ask_order(lab, **changes), lab.reports.append, pieces.append)
+    assert not pieces or "".join(pieces) == texts[0]
+    return texts
+
+
+def peft_model(folder: Path, adapter: Path) -> Any:
+    """Base and adapter by PEFT alone, in float32."""
+    config = LoraConfig(r=LORA.rank, lora_alpha=LORA.alpha, target_modules=LORA.target_modules, task_type="CAUSAL_LM")
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), config)
+    loaded = set_peft_model_state_dict(model, {name: torch.from_numpy(value) for name, value in read(adapter).items()})
+    assert not loaded.unexpected_keys
+    return model.eval()

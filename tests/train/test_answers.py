@@ -1,0 +1,170 @@
+"""Asking, against plain transformers and plain PEFT."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from agent.child import DELTA_FILE, LoraFile, Question
+from agent.errors import TaskFailed
+from agent.train.answers import _Pieces
+from agent.train.templates import Row, render
+from shared.campaign import LoraSection
+from shared.wire.leases import FailureKind, Phase
+from tests.train.conftest import Lab, read
+from tests.train.orders import QUESTIONS, ask, lora_file, peft_model
+
+pytestmark = pytest.mark.train
+
+
+def plain_answers(lab: Lab, model: Any, template: Any, n_tokens: int = 20) -> list[str]:
+    """What ``generate`` makes of each prompt by itself."""
+    tokenizer = AutoTokenizer.from_pretrained(lab.model)
+    texts = []
+    for question in QUESTIONS:
+        prompt = render(Row(question.prompt, question.input, "x"), template, tokenizer).prompt
+        inputs = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)
+        ids = model.generate(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            max_new_tokens=n_tokens,
+            do_sample=False,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        new = ids[0, inputs["input_ids"].shape[1] :]
+        texts.append(tokenizer.decode(new, skip_special_tokens=True, clean_up_tokenization_spaces=False).lstrip())
+    return texts
+
+
+@pytest.mark.parametrize("template", ["chat", "alpaca", "vicuna"])
+def test_answers_are_those_of_plain_peft(lab: Lab, template: str) -> None:
+    adapter = lab.adapter_0()
+    base = AutoModelForCausalLM.from_pretrained(lab.model, dtype=torch.float32)
+    without = plain_answers(lab, base, template)
+    assert ask(lab, template=template) == without
+    with_adapter = plain_answers(lab, peft_model(lab.model, adapter), template)
+    assert ask(lab, template=template, adapter=lora_file(adapter)) == with_adapter
+    assert with_adapter != without
+    assert ask(lab, template=template) == without, "the base is as it was before the adapter"
+
+
+@pytest.mark.parametrize("micro_batch", [2, 3, 8])
+def test_questions_asked_together_are_answered_as_one_by_one(lab: Lab, micro_batch: int) -> None:
+    adapter = lora_file(lab.adapter_0())
+    for lent in (None, adapter):
+        assert ask(lab, adapter=lent, micro_batch=micro_batch) == ask(lab, adapter=lent)
+    reports = [(report.phase, report.done) for report in lab.reports]
+    assert reports[-1] == (Phase.ANSWERING, len(QUESTIONS))
+
+
+def test_training_is_the_same_after_a_question(lab: Lab, new_lab: Callable[..., Lab]) -> None:
+    adapter = lab.adapter_0()
+    fresh = new_lab()
+    fresh.fingerprint = lab.fingerprint
+    deltas = []
+    for asked in (False, True):
+        if asked:
+            ask(fresh, adapter=lora_file(adapter), micro_batch=2, temperature=0.7)
+            ask(fresh)
+        work = fresh.work(fresh.train_job(adapter), adapter=adapter)
+        fresh.run(work)
+        deltas.append((work.folder / DELTA_FILE).read_bytes())
+    assert deltas[0] == deltas[1]
+
+
+def test_an_answer_ends_at_the_end_token_and_only_there(lab: Lab, tmp_path: Path) -> None:
+    """In place of the chat's end marker, a token that the model soon generates."""
+    (text,) = ask(lab, questions=QUESTIONS[:1])
+    folder = Path(shutil.copytree(lab.model, tmp_path / "model"))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    prompt = render(Row(QUESTIONS[0].prompt, "", "x"), "chat", tokenizer).prompt
+    inputs = tokenizer(prompt, return_tensors="pt")
+    new = model.generate(**inputs, max_new_tokens=20, do_sample=False)[0, inputs["input_ids"].shape[1] :].tolist()
+    at = next(i for i, token in enumerate(new) if i > 2 and token not in new[:i])
+    settings = {"eos_token_id": [new[at]], "do_sample": True, "repetition_penalty": 5.0, "max_new_tokens": 1}
+    (folder / "generation_config.json").write_text(json.dumps(settings))
+    (short,) = ask(lab, model_path=folder, fingerprint=None, questions=QUESTIONS[:1])
+    assert short == tokenizer.decode(new[:at], clean_up_tokenization_spaces=False).lstrip()
+    assert text.startswith(short)
+
+
+def test_temperature_draws_from_the_seed(lab: Lab) -> None:
+    drawn = [ask(lab, temperature=1.0, seed=seed, micro_batch=8) for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_without_questions_the_adapter_is_tried_all_the_same(lab: Lab) -> None:
+    assert ask(lab, questions=[], adapter=lora_file(lab.adapter_0())) == []
+    with pytest.raises(TaskFailed, match="does not fit"):
+        ask(lab, questions=[], adapter=LoraFile(weights=lab.adapter_0(), lora=LoraSection(rank=2)))
+
+
+def test_text_comes_in_pieces_of_whole_characters(tokenizer: Any) -> None:
+    text = "the naïve ☃ 他好 👩‍🔬 is slow"
+    tokens = tokenizer(text, add_special_tokens=False)["input_ids"]
+    pieces: list[str] = []
+    streamer = _Pieces(tokenizer, {tokenizer.eos_token_id}, pieces.append)
+    streamer.put(torch.tensor([[1, 2, 3]]))
+    for token in [*tokens, tokenizer.eos_token_id]:
+        streamer.put(torch.tensor([token]))
+    streamer.end()
+    assert "".join(pieces) == tokenizer.decode(tokens, clean_up_tokenization_spaces=False, skip_special_tokens=True)
+    assert not any("\ufffd" in piece for piece in pieces)
+    assert len(pieces) > 3
+
+
+def test_bytes_that_never_become_a_character_are_said_at_the_end() -> None:
+    class Bytes:
+        def decode(self, tokens: list[int], **_: Any) -> str:
+            return bytes(tokens).decode(errors="replace")
+
+    pieces: list[str] = []
+    streamer = _Pieces(Bytes(), set(), pieces.append)
+    for tokens in ([[0]], [97], [0xE2], [0x98], [0x83], [0xE2]):
+        streamer.put(torch.tensor(tokens))
+    assert pieces == ["a", "☃"]
+    streamer.end()
+    assert pieces == ["a", "☃", "\ufffd"]
+
+
+def test_an_adapter_in_half_precision_is_an_adapter(lab: Lab, tmp_path: Path) -> None:
+    halved = {name: torch.from_numpy(value).bfloat16() for name, value in read(lab.adapter_0()).items()}
+    save_file(halved, tmp_path / "half.safetensors", metadata={"format": "pt"})
+    save_file({name: value.float() for name, value in halved.items()}, tmp_path / "full.safetensors")
+    half, full = (ask(lab, adapter=lora_file(tmp_path / f"{name}.safetensors")) for name in ("half", "full"))
+    assert half == full
+
+
+def test_a_question_that_leaves_no_room_is_refused(lab: Lab) -> None:
+    with pytest.raises(TaskFailed) as caught:
+        ask(lab, questions=[Question(prompt="water " * 600)])
+    assert caught.value.failure.kind == FailureKind.DATA
+    assert "with 20 new ones is more than the 512" in str(caught.value)
+
+
+def test_another_base_is_refused_by_the_name_of_its_part(lab: Lab, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(lab.model, tmp_path / "model"))
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.norm.weight"][0] += 1
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(TaskFailed) as caught:
+        ask(lab, model_path=folder)
+    assert caught.value.failure.kind == FailureKind.FINGERPRINT
+    assert "differs from the campaign's in its weights:" in str(caught.value)
+    assert "--base" in str(caught.value)
+
+
+def test_a_base_that_is_not_there_says_how_to_name_it(lab: Lab, tmp_path: Path) -> None:
+    for changes in ({"model_path": tmp_path / "gone"}, {"model_path": None}):
+        with pytest.raises(TaskFailed) as caught:
+            ask(lab, **changes)
+        assert "--base" in str(caught.value)
+        assert "agent.toml" not in str(caught.value)

@@ -1,0 +1,81 @@
+"""A child for a person at this machine, from outside: a real one, and some that misbehave."""
+
+import os
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from agent import local
+from agent.child import Question
+from agent.errors import TaskFailed
+from agent.local import LocalChild, default_folder
+from agent.settings import ComputeSettings
+from agent.supervisor import ChildDied, Supervisor
+from shared.campaign import BaseSection
+from shared.wire.jobs import Fingerprint
+from shared.wire.leases import FailureKind, Phase, Progress
+from tests.train.conftest import Lab
+from tests.train.orders import QUESTIONS, ask, lora_file
+
+pytestmark = pytest.mark.train
+
+
+def open_child(lab: Lab, folder: Path, fingerprint: Fingerprint | None = None) -> LocalChild:
+    compute = ComputeSettings(device="cpu", threads=1)
+    return LocalChild(BaseSection(model="tiny/llama"), lab.model, fingerprint, compute=compute, folder=folder)
+
+
+def test_one_warm_child_answers_and_merges(lab: Lab, tmp_path: Path) -> None:
+    adapter = lora_file(lab.adapter_0())
+    progress: list[Progress] = []
+    pieces: list[str] = []
+    with open_child(lab, tmp_path / "cache", lab.fingerprint) as child:
+        child.load("chat", adapter, progress.append)
+        assert Phase.LOADING_MODEL in [one.phase for one in progress]
+        progress.clear()
+        texts = child.ask(
+            QUESTIONS, template="chat", adapter=adapter, max_new_tokens=20, micro_batch=2, on_progress=progress.append
+        )
+        assert texts == ask(lab, adapter=adapter)
+        assert Phase.LOADING_MODEL not in [one.phase for one in progress], "it stays warm"
+        (text,) = child.ask(QUESTIONS[:1], template="chat", max_new_tokens=20, on_piece=pieces.append)
+        assert "".join(pieces) == text == ask(lab)[0]
+        assert len(pieces) > 3
+        (tmp_path / "out").mkdir()
+        assert child.merge(adapter, "float32", tmp_path / "out").file_difference <= 1e-4
+        assert child.ask(QUESTIONS[:1], template="chat", max_new_tokens=20) == [text]
+        pid = child._supervisor._process.pid  # type: ignore[union-attr]
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert {path.name for path in (tmp_path / "cache").iterdir()} == {"child.log", "digests.json"}
+
+
+FAILED = '{"type": "failed", "failure": {"kind": "crash", "message": "ZeroDivisionError"}}'
+
+
+@pytest.mark.parametrize(
+    ("script", "error", "says"),
+    [
+        ("input(); os.kill(os.getpid(), 9)", TaskFailed, "out of memory: use a machine"),
+        ("input(); sys.exit(3)", ChildDied, "exit code 3"),
+        (f"input(); print('{FAILED}', flush=True); input()", TaskFailed, "child.log"),
+    ],
+)
+def test_a_child_that_fails_says_how(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, error: type[Exception], says: str
+) -> None:
+    argv = [sys.executable, "-c", f"import os, sys\n{script}"]
+    monkeypatch.setattr(local, "Supervisor", partial(Supervisor, argv=argv))
+    with open_child(lab, tmp_path) as child, pytest.raises(error, match=says) as caught:
+        child.ask([Question(prompt="Why?")], template="chat")
+    if isinstance(caught.value, TaskFailed):
+        assert caught.value.failure.kind in (FailureKind.OUT_OF_MEMORY, FailureKind.CRASH)
+
+
+def test_what_is_kept_lies_in_the_users_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert default_folder() == Path("/somewhere/fedloom")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert default_folder() == Path.home() / ".cache" / "fedloom"

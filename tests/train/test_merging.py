@@ -1,0 +1,129 @@
+"""The merged model, loaded by plain transformers."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+
+from agent.child import LoraFile, Merged
+from agent.errors import TaskFailed
+from agent.train import merging
+from shared.campaign import LoraSection
+from shared.wire.leases import FailureKind, Phase
+from tests.train.conftest import Lab
+from tests.train.orders import ask, merge_order, peft_model
+
+pytestmark = pytest.mark.train
+
+
+@pytest.fixture(params=["untied", "tied"])
+def base(request: pytest.FixtureRequest, lab: Lab, tmp_path: Path) -> Path:
+    """The tiny model; or one whose head is its embedding."""
+    if request.param == "untied":
+        return lab.model
+    folder = Path(shutil.copytree(lab.model, tmp_path / "tied"))
+    model = LlamaForCausalLM.from_pretrained(folder)
+    model.config.tie_word_embeddings = True
+    model.tie_weights()
+    model.save_pretrained(folder)
+    assert "lm_head.weight" not in load_file(folder / "model.safetensors")
+    return folder
+
+
+def merge(lab: Lab, adapter: Path, folder: Path, **changes: Any) -> Merged:
+    lab.reports = []
+    return lab.worker.merge(merge_order(lab, adapter, folder, **changes), lab.reports.append)
+
+
+def logits(model: Any, base: Path) -> torch.Tensor:
+    inputs = AutoTokenizer.from_pretrained(base)(
+        "the market turns and the fever falls again slowly", return_tensors="pt"
+    )
+    with torch.no_grad():
+        found: torch.Tensor = model(input_ids=inputs["input_ids"]).logits
+    return found
+
+
+def test_a_merged_model_is_base_and_adapter(lab: Lab, base: Path, tmp_path: Path) -> None:
+    adapter, out = lab.adapter_0(), tmp_path / "out"
+    merged = merge(lab, adapter, out, model_path=base, fingerprint=None)
+    reloaded = AutoModelForCausalLM.from_pretrained(out)
+    assert reloaded.dtype == torch.float32
+    expected = logits(peft_model(base, adapter), base)
+    assert (logits(reloaded, base) - expected).abs().max() <= 1e-4
+    assert (logits(AutoModelForCausalLM.from_pretrained(base), base) - expected).abs().max() > 1e-2
+    assert 0 < merged.merge_difference == merged.file_difference <= 1e-4
+    assert reloaded.config.tie_word_embeddings == (base != lab.model)
+    names, in_base = set(load_file(out / "model.safetensors")), set(load_file(base / "model.safetensors"))
+    assert names == in_base
+    assert {path.name for path in out.iterdir()} == {path.name for path in base.iterdir()}
+    for name in ("tokenizer.json", "generation_config.json", "chat_template.jinja"):
+        assert (out / name).read_bytes() == (base / name).read_bytes()
+    phases = [report.phase for report in lab.reports]
+    assert phases == [Phase.LOADING_MODEL, Phase.MERGING, Phase.WRITING, Phase.CHECKING]
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_half_dtype_rounds_what_was_merged_in_float32(lab: Lab, base: Path, tmp_path: Path, dtype: str) -> None:
+    adapter = lab.adapter_0()
+    half = merge(lab, adapter, tmp_path / "half", model_path=base, fingerprint=None, dtype=dtype)
+    merge(lab, adapter, tmp_path / "full", model_path=base, fingerprint=None)
+    assert half.merge_difference <= 1e-4 < half.file_difference < 1
+    rounded = load_file(tmp_path / "half" / "model.safetensors")
+    for name, value in load_file(tmp_path / "full" / "model.safetensors").items():
+        assert torch.equal(rounded[name], value.to(getattr(torch, dtype)))
+    assert str(AutoModelForCausalLM.from_pretrained(tmp_path / "half").dtype) == f"torch.{dtype}"
+
+
+def test_the_warm_base_is_not_the_merged_one(lab: Lab, tmp_path: Path) -> None:
+    before = ask(lab)
+    merge(lab, lab.adapter_0(), tmp_path / "out")
+    assert ask(lab) == before
+
+
+def test_files_that_are_not_what_was_merged_are_refused(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = merging._save
+
+    def spoil(model: Any, *folders: Path) -> None:
+        model.model.norm.weight.data[0] += 0.5
+        save(model, *folders)
+        model.model.norm.weight.data[0] -= 0.5
+
+    monkeypatch.setattr(merging, "_save", spoil)
+    with pytest.raises(TaskFailed, match=r"read again, from what was merged: logits differ by up to \d"):
+        merge(lab, lab.adapter_0(), tmp_path / "out")
+
+
+def test_a_merge_that_changes_the_logits_is_refused(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(merging, "TOLERANCE", 1e-9)
+    with pytest.raises(TaskFailed, match="more than 1e-09; nothing was written"):
+        merge(lab, lab.adapter_0(), tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_disk_that_takes_nothing_is_told(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(merging.shutil, "copyfile", full)
+    with pytest.raises(TaskFailed, match=r"cannot be written: .*No space left"):
+        merge(lab, lab.adapter_0(), tmp_path / "out")
+
+
+def test_another_base_and_another_shape_are_refused(lab: Lab, tmp_path: Path) -> None:
+    other = lab.fingerprint.model_copy(update={"config": "f" * 64})
+    with pytest.raises(TaskFailed) as caught:
+        merge(lab, lab.adapter_0(), tmp_path / "a", fingerprint=other)
+    assert caught.value.failure.kind == FailureKind.FINGERPRINT
+    assert "in its config:" in str(caught.value)
+    order = merge_order(lab, lab.adapter_0(), tmp_path / "b")
+    wrong = LoraFile(weights=order.adapter.weights, lora=LoraSection(rank=8))
+    with pytest.raises(TaskFailed, match=r"shape \[4, 128\], expected \[8, 128\]"):
+        lab.worker.merge(order.model_copy(update={"adapter": wrong}), lambda _: None)
+    assert [list((tmp_path / name).iterdir()) for name in "ab"] == [[], []]
