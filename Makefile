@@ -2,13 +2,15 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help install test test-real lint format clean
+.PHONY: help install demo test test-real lint format docs clean
 
 help:
-	@echo "make test       install what the tests need, and run them (needs Python 3.11 or newer)"
+	@echo "make demo       install, and run a real federated campaign (needs Python 3.11 or newer)"
+	@echo "make test       install what the tests need, and run them"
 	@echo "make test-real  the tests on a real small model and real data, where they are there"
 	@echo "make lint       ruff, mypy --strict, import rules"
 	@echo "make format     format the code"
+	@echo "make docs       write docs/campaign.md anew from the campaign's model"
 
 # anew when the dependencies change; quiet, but not about errors
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -18,6 +20,9 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@touch $@
 
 install: $(VENV)/installed
+
+demo: install
+	@OMP_WAIT_POLICY=passive $(BIN)/python examples/quickstart/demo.py
 
 test: install
 	@$(BIN)/python -m pytest -m "not real" -n 2 --dist loadgroup
@@ -33,6 +38,9 @@ lint: install
 
 format: install
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
+
+docs: install
+	@$(BIN)/python -m fedloom campaign reference > docs/campaign.md
 
 clean:
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache dist build

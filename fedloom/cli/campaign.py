@@ -1,5 +1,6 @@
 """``fedloom campaign``: start campaigns, look at them, steer them."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,7 +29,7 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Start a campaign from a file."""
-    spec = _read(file)
+    spec = read_spec(file)
     if dry_run:
         if as_json:
             output.print_json(spec)
@@ -51,7 +52,8 @@ def create(
         raise typer.Exit(exit_code(campaign))
 
 
-def _read(file: Path) -> "CampaignSpec":
+def read_spec(file: Path) -> "CampaignSpec":
+    """A campaign file; what is wrong with it is told, and ends the command."""
     from shared.campaign_file import CampaignFileError, read_campaign_file
 
     try:
@@ -138,6 +140,20 @@ def cancel(ctx: typer.Context, campaign: IdOrName, as_json: AsJson = False) -> N
     """End a campaign for good; its adapters stay."""
     with connect(ctx) as client:
         _tell(client.cancel(client.find_campaign(campaign).id), as_json)
+
+
+@app.command()
+def reference() -> None:
+    """Describe every field of a campaign file."""
+    from fedloom.campaign_reference import campaign_reference
+
+    page = campaign_reference()
+    if sys.stdout.isatty():
+        from rich.markdown import Markdown
+
+        output.console().print(Markdown(page))
+    else:
+        typer.echo(page, nl=False)
 
 
 def _tell(campaign: "CampaignView", as_json: bool) -> None:

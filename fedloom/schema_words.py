@@ -1,0 +1,89 @@
+"""Says in plain words what a value may be, from its JSON schema."""
+
+import json
+import re
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from shared.campaign import Name
+
+Schema = dict[str, Any]
+
+_NAME_PATTERN = TypeAdapter(Name).json_schema()["pattern"]
+
+
+def words(schema: Schema, definitions: Schema) -> str:
+    """What a value of that schema may be. definitions: what its references point at."""
+    if "$ref" in schema:
+        return words(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+    if "anyOf" in schema:
+        branches = (words(one, definitions) for one in schema["anyOf"] if one.get("type") != "null")
+        return ", or ".join(branches)
+    choices = schema.get("enum", [schema["const"]] if "const" in schema else [])
+    if choices:
+        *others, last = (f"`{literal(choice)}`" for choice in choices)
+        return f"{', '.join(others)} or {last}" if others else last
+    match schema.get("type"):
+        case "integer":
+            return _whole_number(schema)
+        case "number":
+            return _bounded("number", schema)
+        case "boolean":
+            return "`true` or `false`"
+        case "string":
+            return _text(schema)
+        case "array":
+            return _list(schema, definitions)
+        case "object":
+            return _pairs(schema, definitions)
+    return "anything"
+
+
+def literal(value: object) -> str:
+    """A value as it stands in a YAML file."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float):
+        return f"{value:.0f}" if value.is_integer() else re.sub(r"e([+-])0", r"e\1", repr(value))
+    return json.dumps(value)
+
+
+def _whole_number(schema: Schema) -> str:
+    inclusive = dict(schema)
+    if "exclusiveMinimum" in schema:
+        inclusive["minimum"] = inclusive.pop("exclusiveMinimum") + 1
+    if "exclusiveMaximum" in schema:
+        inclusive["maximum"] = inclusive.pop("exclusiveMaximum") - 1
+    return _bounded("whole number", inclusive)
+
+
+def _bounded(noun: str, schema: Schema, unit: str = "") -> str:
+    low, above = schema.get("minimum"), schema.get("exclusiveMinimum")
+    high, below = schema.get("maximum"), schema.get("exclusiveMaximum")
+    if low is not None and high is not None:
+        return f"{noun}, {low:,} to {high:,}{unit}"
+    bounds = (("at least", low), ("above", above), ("at most", high), ("below", below))
+    said = " and ".join(f"{word} {bound:,}{unit}" for word, bound in bounds if bound is not None)
+    return f"{noun}, {said}" if said else noun
+
+
+def _text(schema: Schema) -> str:
+    if "pattern" in schema:
+        return "name" if schema["pattern"] == _NAME_PATTERN else f"text of the form `{schema['pattern']}`"
+    return _bounded("text", {"minimum": schema.get("minLength"), "maximum": schema.get("maxLength")}, " characters")
+
+
+def _list(schema: Schema, definitions: Schema) -> str:
+    one = words(schema.get("items", {}), definitions)
+    said = f"list of {one}s" if one.replace(" ", "").isalpha() else f"list, each {one}"
+    size = {"minimum": schema.get("minItems"), "maximum": schema.get("maxItems")}
+    return _bounded(said, size)
+
+
+def _pairs(schema: Schema, definitions: Schema) -> str:
+    keys: Schema = schema.get("patternProperties", {})
+    for pattern, value in keys.items():
+        key = words({"type": "string", "pattern": pattern}, definitions)
+        return f"pairs of {key} and {words(value, definitions)}"
+    return "fields of its own"
