@@ -17,7 +17,7 @@ from fedloom.event_stream import follow_events, past_events
 from fedloom.transport import OUTAGE_S, Transport
 from shared.campaign import CampaignSpec
 from shared.campaign_file import read_campaign_file
-from shared.states import CampaignState, TaskState
+from shared.states import TaskState
 from shared.wire.adapters import AdapterView
 from shared.wire.agents import AgentView
 from shared.wire.base import Page
@@ -135,7 +135,7 @@ class Client:
         """
         started_at, poll_s = time.monotonic(), 0.2
         campaign, seen_at = self.campaign(campaign_id), started_at
-        while not (campaign.state.is_final or campaign.state == CampaignState.PAUSED):
+        while not campaign.state.is_at_rest:
             now = time.monotonic()
             if timeout_s is not None:
                 left_s = timeout_s - (now - started_at)

@@ -41,7 +41,7 @@ class Look:
 
     @property
     def is_last(self) -> bool:
-        return self.campaign.state.is_final or self.campaign.state == CampaignState.PAUSED
+        return self.campaign.state.is_at_rest
 
 
 def watch(client: Client, id_or_name: str, *, as_json: bool) -> CampaignDetail:

@@ -1,0 +1,152 @@
+"""The clients of a simulation: agents with homes of their own, in one event loop, with one training child for all.
+
+Each client is an enrolled agent that speaks HTTP with the coordinator. They share what a machine need hold only once:
+the child with the base model in it, the cache of downloaded adapters, the digests of the model's files.
+"""
+
+import asyncio
+import json
+import logging
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+from agent.api import CoordinatorApi
+from agent.loop import run_agent
+from agent.settings import AgentSettings
+from agent.supervisor import Supervisor
+from agent.workspace import Identity, Workspace
+from shared.wire.enrollments import EnrollmentReply
+
+ROWS_FILE = "rows.jsonl"
+
+running_client: ContextVar[str] = ContextVar("running_client", default="")
+"""The client in whose name something is logged."""
+
+
+def client_names(count: int) -> list[str]:
+    """Names whose order is that of the numbers: the coordinator numbers clients in the order of their names."""
+    width = max(2, len(str(count - 1)))
+    return [f"client-{number:0{width}}" for number in range(count)]
+
+
+class Clients:
+    """The homes of all clients in one folder, with the cache that they share beside them."""
+
+    def __init__(self, folder: Path, names: Sequence[str], settings: AgentSettings, data_name: str) -> None:
+        self.names = list(names)
+        self._settings = settings
+        self._data_name = data_name
+        self._homes = {name: Workspace(folder / name, cache=folder / "cache") for name in names}
+
+    def write_rows(self, name: str, records: Sequence[Mapping[str, Any]]) -> None:
+        """Give a client its rows, as a file in its home."""
+        home = self._homes[name]
+        home.create()
+        lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        (home.home / ROWS_FILE).write_text("".join(lines), encoding="utf-8")
+
+    def enroll(self, coordinator: str, tokens: Mapping[str, str]) -> None:
+        """Enrol every client with its one-time token. Raises CoordinatorRefused and CoordinatorUnreachable."""
+
+        async def one(name: str) -> EnrollmentReply:
+            api = CoordinatorApi(coordinator)
+            try:
+                return await api.enroll(tokens[name], name)
+            finally:
+                await api.close()
+
+        async def every() -> None:
+            for name in self.names:
+                reply = await one(name)
+                identity = Identity(coordinator=coordinator, agent_id=reply.agent_id, name=name, secret=reply.secret)
+                self._homes[name].write_identity(identity)
+
+        asyncio.run(every())
+
+    @contextmanager
+    def running(self, coordinator: str) -> Iterator["Work"]:
+        """Let all clients work for the length of the block, in a thread; then they give back what they are at.
+
+        Raises NotEnrolled where a home lost its identity.
+        """
+        identities = {
+            name: home.read_identity().model_copy(update={"coordinator": coordinator})
+            for name, home in self._homes.items()
+        }
+        work = Work(self._run(identities))
+        work.start()
+        try:
+            yield work
+        finally:
+            work.stop()
+
+    async def _run(self, identities: Mapping[str, Identity]) -> None:
+        supervisor = Supervisor(self._settings.compute)
+
+        async def one(name: str) -> None:
+            running_client.set(name)
+            home = self._homes[name]
+            home.create()
+            home.tidy()
+            await run_agent(home, identities[name], self._settings_of(name), supervisor)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for name in self.names:
+                    group.create_task(one(name))
+        finally:
+            await supervisor.stop()
+
+    def _settings_of(self, name: str) -> AgentSettings:
+        source = self._settings.data[self._data_name]
+        mine = source.model_copy(update={"path": self._homes[name].home / ROWS_FILE})
+        return self._settings.model_copy(update={"data": {self._data_name: mine}})
+
+
+class Work:
+    """A coroutine in an event loop and thread of its own, which may be stopped from outside."""
+
+    def __init__(self, coroutine: Any) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._task = self._loop.create_task(coroutine)
+        self._thread = threading.Thread(target=self._main, name="clients", daemon=True)
+        self._error: BaseException | None = None
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raise what ended the work before its time, if anything did."""
+        if self._error is not None:
+            raise self._error
+
+    def stop(self) -> None:
+        """Cancel the work and wait for its end."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._task.cancel)
+        self._thread.join()
+
+    def _main(self) -> None:
+        try:
+            self._loop.run_until_complete(self._task)
+        except asyncio.CancelledError:
+            pass
+        except BaseExceptionGroup as group:
+            self._error = group.exceptions[0]
+        except Exception as error:  # noqa: BLE001 - raised in the thread that asks
+            self._error = error
+        finally:
+            self._loop.run_until_complete(self._loop.shutdown_default_executor())
+            self._loop.close()
+
+
+class NamesClient(logging.Filter):
+    """Puts the client's name before what is logged in its name."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.client = running_client.get()
+        return True

@@ -1,0 +1,168 @@
+"""A simulation as it runs: a folder with a coordinator and clients, and a campaign that goes on where it stopped.
+
+simulation.json   what is simulated
+coordinator/      the coordinator's data folder, as `fedloom coordinator serve` makes it
+clients/NAME/     a client's home, with its rows in rows.jsonl
+clients/cache/    what all clients share
+simulation.log    what coordinator and clients say
+adapter/          the final adapter, once the campaign is completed
+metrics.csv       its metrics
+"""
+
+import csv
+import fcntl
+import json
+import logging
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from coordinator import main as coordinator
+from coordinator.settings import Settings
+from fedloom.client import Client
+from fedloom.errors import SimulationError
+from fedloom.simulation.clients import Clients, NamesClient, Work
+from fedloom.simulation.simulation import Parts, Simulation
+from shared.states import CampaignState, TaskKind
+from shared.wire.adapters import AdapterView
+from shared.wire.campaigns import CampaignDetail
+
+ADAPTER_FOLDER = "adapter"
+METRICS_FILE = "metrics.csv"
+LOG_FILE = "simulation.log"
+_STATE_FILE = "simulation.json"
+_LOCK_FILE = "simulation.lock"
+
+
+class Run:
+    """A running simulation. client: speaks to its coordinator."""
+
+    def __init__(self, folder: Path, client: Client, campaign_id: str, work: Work | None) -> None:
+        self.folder = folder
+        self.client = client
+        self.campaign_id = campaign_id
+        self._work = work
+
+    def campaign(self) -> CampaignDetail:
+        """The campaign now. Raises what ended the clients' work, if anything did."""
+        if self._work is not None:
+            self._work.check()
+        return self.client.campaign(self.campaign_id)
+
+    def share_of_done(self, campaign: CampaignDetail) -> float:
+        """How much of a campaign's training is done, from 0 to 1: closed rounds, and tasks of the open one."""
+        tasks = self.client.tasks(campaign.id, round=campaign.rounds_closed + 1)
+        ended = [task.state.is_final for task in tasks if task.kind == TaskKind.TRAIN]
+        part = sum(ended) / len(ended) if ended else 0.0
+        return min(1.0, (campaign.rounds_closed + part) / campaign.rounds)
+
+    def write_results(self) -> AdapterView:
+        """Write the completed campaign's adapter and metrics, and return the adapter. Raises OSError."""
+        with (self.folder / METRICS_FILE).open("w", encoding="utf-8", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(["round", "client", "metric", "value"])
+            for one in self.client.metrics(self.campaign_id):
+                table.writerow([one.round, one.agent_name or "", one.name, repr(one.value)])
+        return self.client.pull_adapter(self.campaign_id, "final", self.folder / ADAPTER_FOLDER, force=True)
+
+
+@contextmanager
+def running(simulation: Simulation, folder: Path, *, force: bool = False) -> Iterator[Run]:
+    """Run a simulation for the length of the block, from where an earlier one stopped in *folder*; with *force* anew.
+
+    Leaving the block gives back what clients are at. Raises SimulationError where the folder holds something else or is
+    in use, PartitionError, TaskFailed for data that cannot be read, and OSError.
+    """
+    parts = simulation.partition()
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        stack.enter_context(_locked(folder))
+        state = _start(simulation, folder, force=force)
+        stack.enter_context(_logging(folder / LOG_FILE))
+        # whatever database the environment names for a real coordinator is none of a simulation's business
+        settings = Settings(data_dir=folder / "coordinator", database_url=None)
+        coordinator.prepare(settings, first_key=False)
+        key = coordinator.new_key(settings)
+        url = stack.enter_context(coordinator.serving(settings))
+        client = stack.enter_context(Client(url, key))
+        clients = Clients(folder / "clients", parts.names, simulation.settings, simulation.spec.data.name)
+        if "campaign_id" not in state:
+            _set_up(parts, clients, client, simulation.spec.selection.labels)
+            state["campaign_id"] = client.create_campaign(simulation.patient_spec).id
+            _write(folder, state)
+        campaign = client.campaign(state["campaign_id"])
+        if campaign.state == CampaignState.PAUSED:
+            client.resume(campaign.id)
+        work = None if campaign.state.is_final else stack.enter_context(clients.running(url))
+        yield Run(folder, client, campaign.id, work)
+
+
+def _set_up(parts: Parts, clients: Clients, client: Client, labels: Mapping[str, str]) -> None:
+    for number, name in enumerate(clients.names):
+        clients.write_rows(name, parts.rows_of(number))
+    clients.enroll(client.url, {name: client.create_token(labels).token for name in clients.names})
+
+
+def _start(simulation: Simulation, folder: Path, *, force: bool) -> dict[str, Any]:
+    """What the folder knows of this simulation; emptied and begun where an earlier set-up did not reach its end."""
+    facts = simulation.facts()
+    try:
+        known = json.loads((folder / _STATE_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if any(path.name != _LOCK_FILE for path in folder.iterdir()):
+            raise SimulationError(
+                f"{folder} holds something that is no simulation; give another folder with --out"
+            ) from None
+        known = {}
+    except ValueError:
+        raise SimulationError(f"{folder / _STATE_FILE} cannot be read; start over with --force") from None
+    if "campaign_id" in known and not force:
+        if other := [name for name, value in facts.items() if known.get(name) != value]:
+            raise SimulationError(
+                f"{folder} holds another simulation, with a different {', '.join(other)}; "
+                "give another folder with --out, or start over with --force"
+            )
+        return dict(known)
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == _STATE_FILE):  # it says that the rest is ours
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != _LOCK_FILE:
+            path.unlink()
+    _write(folder, facts)
+    return facts
+
+
+def _write(folder: Path, state: dict[str, Any]) -> None:
+    draft = folder / f"{_STATE_FILE}.part"
+    draft.write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+    draft.replace(folder / _STATE_FILE)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    with (folder / _LOCK_FILE).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise SimulationError(f"another process runs the simulation in {folder}") from error
+        yield
+
+
+@contextmanager
+def _logging(path: Path) -> Iterator[None]:
+    """Log to *path* and nowhere else."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.addFilter(NamesClient())
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(client)s %(message)s"))
+    for noisy in ("alembic", "asyncio", "httpx", "uvicorn.error"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    root.handlers, root.level = [handler], logging.INFO
+    try:
+        yield
+    finally:
+        root.handlers, root.level = before, level
+        handler.close()

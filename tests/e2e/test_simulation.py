@@ -1,0 +1,217 @@
+"""`fedloom simulate` in a process of its own: real coordinator, real HTTP, real training of a tiny model."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.digest import sha256_file
+from tests.support.processes import ROOT, AgentProcess, CoordinatorProcess, Process, ended
+
+pytestmark = pytest.mark.train
+
+CAMPAIGN: dict[str, Any] = {
+    "name": "tiny",
+    "base": {"model": "org/tiny"},
+    "lora": {"rank": 4},
+    "training": {"steps": 4, "batch_size": 4, "max_length": 128, "learning_rate": 0.01, "seed": 3},
+    "data": {"name": "rows"},
+    "rounds": 3,
+    "selection": {"clients_per_round": 2, "minimum": 2},
+}
+SETTINGS = """
+[compute]
+threads = 1
+[models]
+"org/tiny" = "{model}"
+[data.rows]
+path = "{rows}"
+prompt = "instruction"
+input = "input"
+completion = "output"
+held_out = 0.2
+"""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.support.tiny import make_model
+
+    return make_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, model: Path) -> Path:
+    """A campaign file with settings and rows beside it."""
+    from tests.support.tiny import ROWS
+
+    rows = [{**row, "topic": f"topic {i % 3}"} for i, row in enumerate(ROWS)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "agent.toml").write_text(SETTINGS.format(model=model, rows="rows.jsonl"))
+    write_campaign(tmp_path)
+    return tmp_path
+
+
+def write_campaign(folder: Path, **changes: Any) -> None:
+    (folder / "campaign.json").write_text(json.dumps({**CAMPAIGN, **changes}))
+
+
+def argv(folder: Path, *options: object) -> list[str]:
+    command = [sys.executable, "-m", "fedloom", "simulate", str(folder / "campaign.json")]
+    return [*command, "--out", str(folder / "out"), *map(str, options)]
+
+
+def simulate(folder: Path, *options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(argv(folder, *options), cwd=ROOT, capture_output=True, text=True, timeout=200)
+
+
+def final_digest(folder: Path) -> str:
+    return sha256_file(folder / "out" / "adapter" / "adapter_model.safetensors")
+
+
+DOMAINS = ("--clients", 3, "--partition", "domain", "--by", "topic")
+
+
+def test_simulated_clients_and_real_agents_end_with_the_same_adapter(folder: Path, model: Path) -> None:
+    done = simulate(folder, *DOMAINS)
+    assert done.returncode == 0, done.stderr
+    assert "round 3/3" in done.stdout
+    assert final_digest(folder) in done.stdout
+
+    coordinator = CoordinatorProcess(folder / "coordinator")
+    agents = [AgentProcess(folder / f"client-{number:02}") for number in range(3)]
+    with ended(coordinator, *agents):
+        for agent in agents:
+            rows = folder / "out" / "clients" / agent.home.name / "rows.jsonl"
+            agent.enroll(coordinator, SETTINGS.format(model=model, rows=rows))
+            agent.start()
+        campaign_id = coordinator.operator.post("/v1/campaigns", CAMPAIGN)["id"]
+        coordinator.operator.wait_for(campaign_id, "completed", timeout_s=200)
+        adapters = coordinator.operator.items(f"/v1/campaigns/{campaign_id}/adapters")
+    assert adapters[-1]["blob"]["sha256"] == final_digest(folder)
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGKILL])
+def test_goes_on_where_it_was_stopped(folder: Path, tmp_path_factory: pytest.TempPathFactory, blow: int) -> None:
+    write_campaign(folder, rounds=6)
+    stopped = Process(argv(folder, *DOMAINS), folder / "first.log")
+    stopped.wait_to_print("round 2/6")
+    stopped.popen.send_signal(blow)
+    code = stopped.popen.wait(20)
+    if blow == signal.SIGINT:
+        assert code == 130
+        assert "the same command goes on" in stopped.printed()
+    again = simulate(folder, *DOMAINS)
+    assert again.returncode == 0, again.stderr
+    assert "round 0/6" not in again.stdout
+    digest = final_digest(folder)
+
+    assert simulate(folder, *DOMAINS, "--force").returncode == 0
+    assert final_digest(folder) == digest, "the unbroken run ends with the same adapter"
+
+
+def test_a_finished_simulation_is_shown_again_at_once_and_another_one_is_refused(folder: Path) -> None:
+    first = simulate(folder, *DOMAINS, "--json")
+    adapter = json.loads(first.stdout)["adapter"]
+    assert adapter["blob"]["sha256"] == final_digest(folder)
+    metrics = (folder / "out" / "metrics.csv").read_text().splitlines()
+    assert metrics[0] == "round,client,metric,value"
+    assert any(line.startswith("3,,held_out_loss,") for line in metrics)
+
+    started = time.monotonic()
+    assert json.loads(simulate(folder, *DOMAINS, "--json").stdout)["adapter"] == adapter
+    assert time.monotonic() - started < 60, "nothing was trained again"
+
+    other = simulate(folder, "--clients", 4)
+    assert other.returncode == 2
+    assert "a different clients, partition" in other.stderr
+    assert "--force" in other.stderr
+    assert final_digest(folder) == adapter["blob"]["sha256"]
+
+
+def test_a_folder_of_somebody_else_is_left_alone(folder: Path) -> None:
+    (folder / "out").mkdir()
+    (folder / "out" / "thesis.txt").write_text("years of work")
+    for options in ((), ("--force",)):
+        refused = simulate(folder, *DOMAINS, *options)
+        assert refused.returncode == 2
+        assert "no simulation" in refused.stderr
+    assert (folder / "out" / "thesis.txt").read_text() == "years of work"
+
+
+def test_two_processes_do_not_run_one_simulation(folder: Path) -> None:
+    write_campaign(folder, rounds=50)
+    running = Process(argv(folder, *DOMAINS), folder / "first.log")
+    try:
+        running.wait_to_print("round 1/50")
+        second = simulate(folder, *DOMAINS)
+        assert second.returncode == 2
+        assert "another process" in second.stderr
+    finally:
+        assert running.stop() == 130
+
+
+def test_many_clients_share_one_child_and_one_cache(folder: Path) -> None:
+    write_campaign(folder, rounds=2, evaluation={"every": 2})
+    done = simulate(folder, "--clients", 40, "--partition", "dirichlet", "--by", "topic")
+    assert done.returncode == 0, done.stderr
+    clients = folder / "out" / "clients"
+    logs = [log for home in clients.glob("client-*") for log in (home / "logs").iterdir()]
+    assert sum(log.read_text().count("base model loaded") for log in logs) == 1
+    assert sorted(path.name for path in clients.iterdir()) == ["cache", *(f"client-{i:02}" for i in range(40))]
+    assert not any((home / "cache").exists() for home in clients.glob("client-*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--clients", 1), "selection.minimum"),
+        (("--clients", 3, "--partition", "key"), "--by"),
+        (("--clients", 3, "--partition", "domain", "--by", "subject"), "no column 'subject'"),
+        (("--clients", 300), "80 rows are not enough"),
+        (("--clients", 3, "--settings", "nowhere.toml"), "nowhere.toml"),
+    ],
+)
+def test_what_cannot_be_simulated_is_told_before_anything_is_made(
+    folder: Path, options: tuple[object, ...], told: str
+) -> None:
+    refused = simulate(folder, *options)
+    assert refused.returncode == 2
+    assert told in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert not (folder / "out" / "simulation.json").exists()
+
+
+def test_data_that_nobody_can_read_and_a_campaign_that_cannot_start_say_why(folder: Path) -> None:
+    settings = (folder / "agent.toml").read_text()
+    (folder / "agent.toml").write_text(settings.replace("rows.jsonl", "nowhere.jsonl"))
+    refused = simulate(folder, *DOMAINS)
+    assert refused.returncode == 1
+    assert "no such file" in refused.stderr
+
+    (folder / "agent.toml").write_text(settings.replace('org/tiny" = "', 'org/tiny" = "/nowhere'))
+    paused = simulate(folder, *DOMAINS)
+    assert paused.returncode == 1
+    assert "[models]" in paused.stderr
+
+    (folder / "agent.toml").write_text(settings)
+    assert simulate(folder, *DOMAINS).returncode == 0, "mended, the same command goes on"
+
+
+def test_show_partition_runs_nothing(folder: Path) -> None:
+    shown = simulate(folder, *DOMAINS, "--show-partition")
+    assert shown.returncode == 0
+    assert [line.split()[:2] for line in shown.stdout.splitlines() if line.startswith("client-")] == [
+        ["client-00", "27"],
+        ["client-01", "27"],
+        ["client-02", "26"],
+    ]
+    as_json = json.loads(simulate(folder, *DOMAINS, "--show-partition", "--json").stdout)
+    assert as_json["client-00"] == {"rows": 27, "values": {"topic 0": 27}}
+    assert not (folder / "out").exists()
