@@ -1,0 +1,54 @@
+"""The exam: questions that no training row has, marked by exact match."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from agent.child import LoraFile, Question
+from agent.local import LocalChild
+from agent.settings import ComputeSettings
+from shared.campaign import BaseSection, DataSection
+
+_LONGEST_ANSWER = 24
+_AT_ONCE = 96
+
+Marks = dict[str, float]
+"""Share of exact answers, by owner of the question and over all of them."""
+
+
+class Exam:
+    """Asks models the same questions. questions: rows with owner, prompt, completion."""
+
+    def __init__(self, questions: Sequence[dict[str, str]], base: Path, data: DataSection, folder: Path) -> None:
+        self._rows = list(questions)
+        self._template = data.template
+        self._child = LocalChild(
+            BaseSection(model=str(base)), compute=ComputeSettings(device="cpu", threads=1), folder=folder
+        )
+
+    def __enter__(self) -> "Exam":
+        self._child.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._child.__exit__(None, None, None)
+
+    def answers(self, adapter: LoraFile | None) -> list[str]:
+        """Of the base model, or of the base model with an adapter; always the likeliest token."""
+        return self._child.ask(
+            [Question(prompt=row["prompt"]) for row in self._rows],
+            template=self._template,
+            adapter=adapter,
+            max_new_tokens=_LONGEST_ANSWER,
+            micro_batch=_AT_ONCE,
+        )
+
+    def marks(self, adapter: LoraFile | None) -> Marks:
+        """How many answers are right to the letter."""
+        right = [
+            answer.strip() == row["completion"] for answer, row in zip(self.answers(adapter), self._rows, strict=True)
+        ]
+        owners = sorted({row["owner"] for row in self._rows})
+        by_owner = {
+            owner: [ok for ok, row in zip(right, self._rows, strict=True) if row["owner"] == owner] for owner in owners
+        }
+        return {**{owner: sum(oks) / len(oks) for owner, oks in by_owner.items()}, "all": sum(right) / len(right)}
