@@ -152,17 +152,17 @@ def _locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _logging(path: Path) -> Iterator[None]:
-    """Log to *path* and nowhere else."""
+    """Log to *path*, and to nobody's terminal."""
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.addFilter(NamesClient())
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(client)s %(message)s"))
     for noisy in ("alembic", "asyncio", "httpx", "uvicorn.error"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     root = logging.getLogger()
-    before, level = root.handlers[:], root.level
-    root.handlers, root.level = [handler], logging.INFO
+    root.setLevel(logging.INFO)
+    root.addHandler(handler)
     try:
         yield
     finally:
-        root.handlers, root.level = before, level
+        root.removeHandler(handler)
         handler.close()

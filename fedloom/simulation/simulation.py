@@ -76,12 +76,14 @@ class Simulation:
         return Parts(client_names(self.n_clients), [record for _, record in found], assignment, values)
 
     def facts(self) -> dict[str, Any]:
-        """What makes a simulation the same, as JSON: the campaign, the partition, the data."""
+        """What makes a simulation the same, as JSON: the campaign, the partition, the data. Raises OSError."""
+        source = self.source
         return {
             "clients": self.n_clients,
             "partition": str(self.plan),
             "seed": self.seed,
-            "data": sha256_file(self.source.path),
-            "columns": [self.source.prompt, self.source.input, self.source.completion, self.source.held_out],
+            "data": sha256_file(source.path),
+            "held out": sha256_file(source.held_out_path) if source.held_out_path else source.held_out,
+            "columns": [source.prompt, source.input, source.completion],
             "campaign": self.spec.model_dump(mode="json"),
         }
