@@ -54,7 +54,8 @@ class Client:
         insecure: bool = False,
         timeout_s: float = 30.0,
     ) -> None:
-        """Raises errors.InsecureUrl, errors.Unreachable where *url* is no URL, and OSError for *ca_file*."""
+        """Raises errors.InsecureUrl, errors.MalformedKey, errors.Unreachable where *url* is no URL, and OSError for
+        *ca_file*."""
         url = url or os.environ.get(URL_VARIABLE) or DEFAULT_URL
         key = key or os.environ.get(KEY_VARIABLE)
         self._transport = Transport(url, key, ca_file=ca_file, insecure=insecure, timeout_s=timeout_s)

@@ -3,6 +3,7 @@
 FedloomError
 ├── Unreachable            no answer, or one that does not come from a coordinator
 ├── InsecureUrl            plain http:// to another host would show the key to everybody on the way
+├── MalformedKey           a key that no header can carry
 ├── Refused                the coordinator said no; ``problem`` holds all that it said
 │   ├── Unauthenticated    no key, or one that nobody has
 │   ├── Forbidden          a key that may not do this
@@ -45,6 +46,13 @@ class InsecureUrl(FedloomError):
         super().__init__(
             f"{url} would send your key unencrypted; use https://, or allow it with --insecure (insecure=True)"
         )
+
+
+class MalformedKey(FedloomError):
+    """A key that no header can carry, so it is nobody's."""
+
+    def __init__(self) -> None:
+        super().__init__("the key holds a space, a line break or another character that no key has; copy it again")
 
 
 class Refused(FedloomError):

@@ -2,6 +2,7 @@
 
 import ipaddress
 import random
+import re
 import ssl
 import time
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from fedloom.errors import FedloomError, InsecureUrl, Unreachable, refused
+from fedloom.errors import FedloomError, InsecureUrl, MalformedKey, Unreachable, refused
 from shared.campaign import FROM_COORDINATOR
 from shared.wire.base import PROTOCOL_HEADER, PROTOCOL_VERSION
 from shared.wire.problems import MEDIA_TYPE, Problem
@@ -24,6 +25,7 @@ BACKOFF_S = 0.3
 LONGEST_PAUSE_S = 10.0
 OUTAGE_S = 300.0
 """How long something that follows a campaign puts up with a coordinator that was there and is gone."""
+_MAY_BE_A_KEY = re.compile(r"[!-~]+")
 _NONE: Mapping[str, str] = MappingProxyType({})
 
 M = TypeVar("M", bound=BaseModel)
@@ -32,15 +34,17 @@ M = TypeVar("M", bound=BaseModel)
 class Transport:
     """Sends requests to one coordinator and honours the proxies that the environment names.
 
-    Every method raises Unreachable and Refused. Raises InsecureUrl for plain http:// to another host, and OSError
-    where *ca_file* cannot be read.
+    Every method raises Unreachable and Refused. Raises InsecureUrl for plain http:// to another host, MalformedKey,
+    and OSError where *ca_file* cannot be read.
     """
 
     def __init__(self, url: str, key: str | None, *, ca_file: Path | None, insecure: bool, timeout_s: float) -> None:
         self.url = url.rstrip("/")
         self._check_url(insecure)
         headers = {PROTOCOL_HEADER: str(PROTOCOL_VERSION), "Accept": "application/json"}
-        if key:
+        if key and (key := key.strip()):
+            if not _MAY_BE_A_KEY.fullmatch(key):
+                raise MalformedKey  # here, for the errors of a header quote it
             headers["Authorization"] = f"Bearer {key}"
         self._http = httpx.Client(
             headers=headers,

@@ -22,6 +22,7 @@ _CODES: list[tuple[type[Exception], ExitCode]] = [
     (errors.Unreachable, ExitCode.UNREACHABLE),
     (errors.InsecureUrl, ExitCode.USAGE),
     (errors.Invalid, ExitCode.USAGE),
+    (errors.MalformedKey, ExitCode.NOT_ALLOWED),
     (errors.Unauthenticated, ExitCode.NOT_ALLOWED),
     (errors.Forbidden, ExitCode.NOT_ALLOWED),
     (errors.NotFound, ExitCode.NOT_FOUND),

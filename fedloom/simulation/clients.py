@@ -68,7 +68,7 @@ class Clients:
         asyncio.run(every())
 
     @contextmanager
-    def running(self, coordinator: str) -> Iterator["Work"]:
+    def running(self, coordinator: str) -> Iterator["Background"]:
         """Let all clients work for the length of the block, in a thread; then they give back what they are at.
 
         Raises NotEnrolled where a home lost its identity.
@@ -77,7 +77,7 @@ class Clients:
             name: home.read_identity().model_copy(update={"coordinator": coordinator})
             for name, home in self._homes.items()
         }
-        work = Work(self._run(identities))
+        work = Background(self._run(identities))
         work.start()
         try:
             yield work
@@ -107,7 +107,7 @@ class Clients:
         return self._settings.model_copy(update={"data": {self._data_name: mine}})
 
 
-class Work:
+class Background:
     """A coroutine in an event loop and thread of its own, which may be stopped from outside."""
 
     def __init__(self, coroutine: Any) -> None:

@@ -23,7 +23,7 @@ from coordinator import main as coordinator
 from coordinator.settings import Settings
 from fedloom.client import Client
 from fedloom.errors import SimulationError
-from fedloom.simulation.clients import Clients, NamesClient, Work
+from fedloom.simulation.clients import Background, Clients, NamesClient
 from fedloom.simulation.simulation import Parts, Simulation
 from shared.states import CampaignState, TaskKind
 from shared.wire.adapters import AdapterView
@@ -39,7 +39,7 @@ _LOCK_FILE = "simulation.lock"
 class Run:
     """A running simulation. client: speaks to its coordinator."""
 
-    def __init__(self, folder: Path, client: Client, campaign_id: str, work: Work | None) -> None:
+    def __init__(self, folder: Path, client: Client, campaign_id: str, work: Background | None) -> None:
         self.folder = folder
         self.client = client
         self.campaign_id = campaign_id

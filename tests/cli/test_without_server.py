@@ -92,6 +92,13 @@ def test_a_file_that_is_not_there(run: Run, tmp_path: Path) -> None:
     assert (ran.code, ran.err) == (2, f"fedloom: {tmp_path}/none.yaml: No such file or directory\n")
 
 
+def test_a_key_that_no_header_can_carry_is_not_shown(run: Run) -> None:
+    refused = run("--key", "flo_secret\nflo_other", "campaign", "list")
+    assert refused.code == 4
+    assert "line break" in refused.err
+    assert "flo_" not in refused.err
+
+
 def test_a_coordinator_that_cannot_be_reached(run: Run) -> None:
     ran = run("--url", f"http://127.0.0.1:{free_port()}", "campaign", "list")
     assert ran.code == 3
