@@ -9,6 +9,8 @@ from coordinator.tables import AgentRow, ParticipantRow
 from shared.states import AgentState, CampaignState, ParticipantState, TaskKind, TaskState
 from shared.wire.jobs import Fingerprint
 
+_NAMED = 5
+
 
 async def prepare(step: Step) -> bool:
     """Ask every eligible agent to get ready; start once enough are and nobody is still at it, or time is up."""
@@ -22,8 +24,7 @@ async def prepare(step: Step) -> bool:
     prepared = [p for p in participants if p.state is ParticipantState.PREPARED]
     deadline = step.after(step.campaign.resumed_at, step.spec.deadline.prepare_s)
     if waiting and (step.now < deadline or len(prepared) < minimum):
-        names = ", ".join(p.agent_name for p in waiting)
-        step.campaign.reason = f"waiting for {names} to prepare"
+        step.campaign.reason = f"waiting for {_names(waiting)} to prepare"
         if step.now < deadline:
             step.look_again_at(deadline)
         return False
@@ -82,6 +83,14 @@ async def _invite(step: Step) -> list[ParticipantRow]:
     return active
 
 
+def _names(participants: list[ParticipantRow]) -> str:
+    """Their names; where they are many, the first few."""
+    names = [participant.agent_name for participant in participants]
+    if len(names) > _NAMED + 1:
+        return f"{', '.join(names[:_NAMED])} and {len(names) - _NAMED} more"
+    return ", ".join(names)
+
+
 def _has_labels(agent: AgentRow, wanted: dict[str, str]) -> bool:
     return all(agent.labels.get(label) == value for label, value in wanted.items())
 
@@ -107,7 +116,11 @@ async def _start(step: Step, participants: list[ParticipantRow], prepared: list[
     agreeing = [p for p in prepared if p.state is ParticipantState.PREPARED]
     minimum = step.spec.selection.minimum
     if agreed is None or len(agreeing) < minimum:
-        reasons = "; ".join(f"{p.agent_name}: {p.reason}" for p in participants if p not in agreeing)
+        by_reason: dict[str | None, list[ParticipantRow]] = {}
+        for participant in participants:
+            if participant not in agreeing:
+                by_reason.setdefault(participant.reason, []).append(participant)
+        reasons = "; ".join(f"{_names(those)}: {reason}" for reason, those in by_reason.items())
         await step.pause(f"{len(agreeing)} of {minimum} agents are ready. {reasons}")
         return
     for number, participant in enumerate(sorted(agreeing, key=lambda p: p.agent_name)):

@@ -20,6 +20,17 @@ def wait_for_reason(operator: Operator, campaign_id: str, part: str) -> None:
     )
 
 
+@pytest.mark.usefixtures("coordinator")
+def test_many_agents_are_told_of_in_few_words(operator: Operator, enroll: Enroll) -> None:
+    agents = [enroll(f"site-{number:02}") for number in range(9)]
+    campaign_id = operator.post("/v1/campaigns", campaign_body())["id"]
+    wait_for_reason(operator, campaign_id, "site-00, site-01, site-02, site-03, site-04 and 4 more to prepare")
+    for agent in agents:
+        agent.failure(agent.lease("prepare"), kind="data", message="no such file")
+    paused = operator.wait_for(campaign_id, "paused")
+    assert paused["reason"].endswith("site-04 and 4 more: no such file")
+
+
 @pytest.mark.usefixtures("either_coordinator")
 def test_with_too_few_agents_it_waits_and_says_for_what(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
     enroll("elsewhere", site="west")
