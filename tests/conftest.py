@@ -9,11 +9,14 @@ from uuid import uuid4
 
 import pytest
 
+from agent.train.__main__ import guard_environment
 from coordinator.db import Database
 from coordinator.migrate import migrate
 from tests.support.operator import Operator
 from tests.support.scripted import ScriptedAgent
 from tests.support.server import RunningCoordinator, quick_settings, running_coordinator
+
+guard_environment()  # as in the child: before any test imports torch and the hub's client
 
 
 @pytest.fixture(scope="session")

@@ -64,7 +64,8 @@ def find_folder(
         mapped = Path(base.model)
     folder = mapped or _fetch(base, refresh=refresh, remote_code=remote_code, remedy=remedy, report=report)
     if not folder.is_dir():
-        raise _unusable(f"there is no folder {folder} for {base.model} here: {remedy}")
+        # without its path, which is nobody's business outside
+        raise _unusable(f"the folder of {base.model} is not here: {remedy}")
     if not (folder / "config.json").is_file():
         raise _unusable(f"the folder of {base.model} has no config.json: {remedy}")
     weight_files(folder)
