@@ -10,6 +10,7 @@ from make_data import write_rows
 from agent.child import LoraFile
 from agent.settings import AgentSettings
 from fedloom.adapter_folder import WEIGHTS_FILE
+from fedloom.errors import SimulationError
 from fedloom.simulation.plan import Kind, Plan
 from fedloom.simulation.run import Run, running
 from fedloom.simulation.simulation import Simulation
@@ -64,7 +65,7 @@ def compete(
 ) -> Iterator[None]:
     """Run all entries, in their order, AT_ONCE of them at a time; yields after each look, until all are completed.
 
-    Raises RuntimeError where a campaign cannot go on.
+    Raises SimulationError where a campaign cannot go on.
     """
     waiting = list(entries)
     with ExitStack() as everything:
@@ -94,7 +95,7 @@ def _look(entry: Entry, run: Run, spec: CampaignSpec) -> bool:
         return False
     if campaign.final_adapter is None:
         message = f"{entry.title}: the campaign is {campaign.state}, {campaign.reason}; see {run.folder}"
-        raise RuntimeError(message)
+        raise SimulationError(message)
     run.write_results()
     for one in run.client.adapters(campaign.id):
         adapter_folder = run.folder / "adapters" / str(one.number)

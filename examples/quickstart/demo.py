@@ -29,7 +29,9 @@ from rich.table import Table
 from world import OWNERS, Split
 
 from agent.child import LoraFile
+from agent.errors import AgentError
 from agent.settings import load_settings
+from fedloom.errors import FedloomError
 from fedloom.simulation.run import ADAPTER_FOLDER
 from shared.campaign_file import read_campaign_file
 
@@ -69,6 +71,8 @@ def main() -> None:
     except KeyboardInterrupt:
         console.print("\nstopped")
         sys.exit(130)
+    except (AgentError, FedloomError, OSError) as error:
+        sys.exit(f"the demo failed: {error}")
     console.print(f"[dim]{time.monotonic() - started:.0f} s in all[/]")
 
 
