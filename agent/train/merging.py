@@ -20,7 +20,8 @@ from agent.train.source import Reporter, companion_files
 from shared.wire.leases import FailureKind, Phase, Progress
 
 TOLERANCE = 1e-4
-"""Largest absolute difference of a logit in float32 that rounding explains."""
+"""Largest difference of logits in float32 that rounding explains, as a share of the largest logit (of 1 where all are
+smaller): an absolute bound would refuse large models for what is rounding."""
 
 _PROBES = (
     "The capital of France is Paris, and the river that runs through it is the Seine.",
@@ -41,12 +42,12 @@ def merge(order: Merge, base: BaseFiles, report: Reporter) -> Merged:
     report(Progress(phase=Phase.CHECKING))
     with Base(order.folder, _CPU, torch.float32, remote_code=False).bare() as model:
         found = _logits(model, probes)
-    _check("what was written differs, read again, from what was merged", _difference(found, rounded))
+    _check("what was written differs, read again, from what was merged", found, rounded)
     file_difference = _difference(found, expected)
     if not math.isfinite(file_difference):
         raise TaskFailed(FailureKind.CRASH, f"the weights do not fit into {order.dtype}: use bfloat16 or float32")
     if order.dtype == "float32":
-        _check("the model that was written differs from base and adapter", file_difference)
+        _check("the model that was written differs from base and adapter", found, expected)
     return Merged(merge_difference=merge_difference, file_difference=file_difference)
 
 
@@ -63,8 +64,7 @@ def _write(
         expected = _logits(lent.model, probes)
         model = lent.model.merge_and_unload()
         merged = _logits(model, probes)
-        difference = _difference(merged, expected)
-        _check("merging changes what base and adapter compute", difference)
+        _check("merging changes what base and adapter compute", merged, expected)
         report(Progress(phase=Phase.WRITING))
         _round(model, getattr(torch, order.dtype))
         try:
@@ -72,7 +72,7 @@ def _write(
         except (OSError, SafetensorError) as error:
             raise TaskFailed(FailureKind.CRASH, f"the merged model cannot be written: {error}") from error
         _round(model, torch.float32)
-        return expected, _logits(model, probes), difference
+        return expected, _logits(model, probes), _difference(merged, expected)
 
 
 def _round(model: Any, dtype: torch.dtype) -> None:
@@ -102,7 +102,11 @@ def _difference(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
     return max(float((a - b).abs().max()) for a, b in zip(found, expected, strict=True))
 
 
-def _check(what: str, difference: float) -> None:
-    if not difference <= TOLERANCE:  # a NaN is no small number
-        message = f"{what}: logits differ by up to {difference:.3g}, more than {TOLERANCE:g}; nothing was written"
+def _check(what: str, found: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
+    difference = _difference(found, expected)
+    largest = max(1.0, *(float(logits.abs().max()) for logits in expected))
+    if not difference <= TOLERANCE * largest:  # a NaN is no small number
+        message = (
+            f"{what}: logits differ by up to {difference:.3g}, and the largest is {largest:.3g}; nothing was written"
+        )
         raise TaskFailed(FailureKind.CRASH, message)

@@ -1,6 +1,7 @@
 """`make demo`, as it stands: five campaigns, the exam, the table and the plot."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -33,7 +34,10 @@ def test_the_federation_knows_more_than_its_best_owner(tmp_path: Path) -> None:
 
 def test_the_demo_leaves_a_folder_of_somebody_else_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
-    refused = subprocess.run([*DEMO, "--out", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    refused = subprocess.run(
+        [*DEMO, "--out", str(tmp_path)], env=environment, capture_output=True, text=True, timeout=60
+    )
     assert refused.returncode == 1
     assert "no demo" in refused.stderr
     assert (tmp_path / "thesis.txt").exists()

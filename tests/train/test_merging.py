@@ -102,7 +102,7 @@ def test_files_that_are_not_what_was_merged_are_refused(
 
 def test_a_merge_that_changes_the_logits_is_refused(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(merging, "TOLERANCE", 1e-9)
-    with pytest.raises(TaskFailed, match="more than 1e-09; nothing was written"):
+    with pytest.raises(TaskFailed, match=r"merging changes .*; nothing was written"):
         merge(lab, lab.adapter_0(), tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
