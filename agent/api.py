@@ -31,7 +31,7 @@ from shared.wire.leases import (
 from shared.wire.problems import MEDIA_TYPE, Problem
 
 _TIMEOUT = httpx.Timeout(30.0, connect=10.0)
-_TASK_ID = re.compile(r"[0-9A-Za-z-]{1,64}")
+_ID = re.compile(r"[0-9A-Za-z-]{1,64}")
 _BODY_IS_A_RETRY = frozenset({408, 425, 429, 500, 502, 503, 504, 507})
 
 M = TypeVar("M", bound=BaseModel)
@@ -77,8 +77,9 @@ class CoordinatorApi:
         if reply.status_code == httpx.codes.NO_CONTENT:
             return None
         lease = _read(reply, TaskLease)
-        if not _TASK_ID.fullmatch(lease.task_id):  # it names a folder here, and that is deleted in the end
-            raise CoordinatorUnreachable(f"a task id that cannot be one: {lease.task_id!r}")
+        for name in (lease.task_id, lease.job.campaign_id):  # they name folders here, which are deleted in the end
+            if not _ID.fullmatch(name):
+                raise CoordinatorUnreachable(f"an id that cannot be one: {name!r}")
         return lease
 
     async def renew(self, lease: TaskLease, progress: Progress | None) -> RenewReply:

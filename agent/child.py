@@ -23,6 +23,8 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 OUT_OF_MEMORY_EXIT = 77
 DELTA_FILE = "delta.safetensors"
 EXTRAS_FILE = "extras.safetensors"
+KEPT_FILE = "kept.safetensors"
+"""What the client keeps of a task for its next one, where its algorithm has it keep something. It never leaves."""
 ADAPTER_FILE = "adapter.safetensors"
 RESULT_FILE = "result.json"
 """Written last, and whole: where it is, the task's other files are complete."""
@@ -48,8 +50,9 @@ class Work(Message):
     """A job, with all that it needs on this machine.
 
     folder: where the job's files are written. model_path: the base model's folder, None to fetch it from the hub.
-    adapter, broadcast: the downloaded global tensors. cache: where tokenised data is kept. report_losses: whether
-    losses may leave the machine; without it the child puts none into reports and results.
+    adapter, broadcast: the downloaded global tensors. kept: what this client kept with its counted update. cache: where
+    tokenised data is kept. report_losses: whether losses may leave the machine; without it the child puts none into
+    reports and results.
     """
 
     type: Literal["work"] = "work"
@@ -60,6 +63,7 @@ class Work(Message):
     data: DataSource | None
     adapter: Path | None
     broadcast: Path | None
+    kept: Path | None = None
     compute: ComputeSettings
     micro_batch: int
     remote_code: bool

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from agent import policy
 from agent.api import CoordinatorApi
@@ -14,7 +15,7 @@ from agent.settings import AgentSettings
 from agent.supervisor import ChildDied, Supervisor
 from agent.transfer import AdapterCache, upload
 from agent.workspace import Workspace
-from shared.wire.jobs import EvaluateJob, InitJob, Job, Result, TrainJob
+from shared.wire.jobs import EvaluateJob, InitJob, Job, Result, TrainJob, TrainResult
 from shared.wire.leases import Failure, FailureKind, Phase, Progress, TaskLease
 from shared.wire.problems import ProblemType
 
@@ -77,7 +78,7 @@ class TaskRunner:
             else:
                 async with self._supervisor.turn:
                     result = await self._train(job, keeper)
-            await self._send(result, keeper)
+            await self._send(job, result, keeper)
         except TaskFailed as error:
             await self._give_up(error.failure, keeper)
         except CoordinatorRefused as refused:
@@ -101,6 +102,7 @@ class TaskRunner:
             broadcast = await self._cache.fetch(self._api, keeper, job.broadcast)
         self._cache.evict(keep=(adapter, broadcast))
         length = 0 if isinstance(job, InitJob) else job.max_length
+        kept = self._kept(job)
         micro_batch = self._workspace.micro_batch(job.base.model, length, self._settings.compute.micro_batch)
         crashes = 0
         while True:
@@ -112,6 +114,7 @@ class TaskRunner:
                 data=None if isinstance(job, InitJob) else self._settings.data.get(job.data.name),
                 adapter=adapter,
                 broadcast=broadcast,
+                kept=kept,
                 compute=self._settings.compute,
                 micro_batch=micro_batch,
                 remote_code=self._settings.policy.remote_code,
@@ -135,6 +138,12 @@ class TaskRunner:
                 raise TaskFailed(answer.failure.kind, answer.failure.message)
             micro_batch = self._smaller(job, length, micro_batch, answer)
 
+    def _kept(self, job: Job) -> Path | None:
+        """What this client kept with its counted update, where there is something."""
+        if not isinstance(job, TrainJob) or job.counted is None:
+            return None
+        return self._workspace.kept_with(job.campaign_id, job.counted)
+
     def _smaller(self, job: Job, length: int, micro_batch: int, answer: OutOfMemory) -> int:
         """Half the micro-batch, remembered for next time. Raises TaskFailed at 1."""
         if micro_batch == 1:
@@ -147,7 +156,7 @@ class TaskRunner:
         log.warning("out of memory with a micro-batch of %d; trying %d", micro_batch, smaller)
         return smaller
 
-    async def _send(self, result: Result, keeper: LeaseKeeper) -> None:
+    async def _send(self, job: Job, result: Result, keeper: LeaseKeeper) -> None:
         """Upload the result's files and complete the task. Each is noted before it leaves: the part of it that an
         interruption lets through has left too."""
         folder = self._workspace.task_folder(keeper.task_id)
@@ -156,6 +165,11 @@ class TaskRunner:
             self._workspace.note_sent(purpose.value, task=keeper.task_id, sha256=sha256, bytes=n_bytes)
             await upload(self._api, keeper, purpose, folder / name, sha256)
             log.info("sent %s, %.1f MB", name, n_bytes / 1e6)
+        if isinstance(job, TrainJob) and isinstance(result, TrainResult):
+            # before the result can count: afterwards a crash would leave a counted update without what belongs to it
+            self._workspace.keep(job.campaign_id, keeper.task_id, result.delta, job.counted)
+            if result.lost_state:
+                log.warning("what this agent kept for %s is not here; it began without, and said so", job.algorithm)
         self._workspace.note_sent("result", task=keeper.task_id, **result.model_dump(mode="json"))
         try:
             await keeper.finish(lambda lease: self._api.put_result(lease, result))

@@ -5,6 +5,7 @@ identity.json    who this agent is, and its secret; readable by its user only
 tasks/ID/        files of one task; result.json is written last, so what it names is complete
 cache/           downloaded adapters, tokenised data, digests of model files
 logs/ID.log      what the training child printed
+kept/CAMPAIGN/   what an algorithm has this client keep between rounds; named by the delta that it belongs to
 sent.jsonl       everything that left for the coordinator, a line each
 """
 
@@ -21,7 +22,7 @@ from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from agent.child import RESULT_FILE, files_of
+from agent.child import KEPT_FILE, RESULT_FILE, files_of
 from agent.errors import AlreadyRunning, NotEnrolled
 from shared.digest import sha256_file
 from shared.wire.jobs import Result
@@ -30,6 +31,7 @@ _RESULT: TypeAdapter[Result] = TypeAdapter(Result)
 _MICRO_BATCHES = TypeAdapter(dict[str, Annotated[int, Field(ge=1)]])
 _KEEP_LOGS = 50
 _KEEP_TASKS_S = 14 * 86400
+_KEEP_CAMPAIGNS_S = 180 * 86400
 
 
 class Identity(BaseModel):
@@ -63,11 +65,12 @@ class Workspace:
         self._identity_file = self.home / "identity.json"
         self._tasks = self.home / "tasks"
         self._logs = self.home / "logs"
+        self._kept = self.home / "kept"
         self._micro_batches = self.cache / "micro_batches.json"
 
     def create(self) -> None:
         """Make the folders."""
-        for folder in (self.home, self.adapters, self._tasks, self._logs):
+        for folder in (self.home, self.adapters, self._tasks, self._logs, self._kept):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def lock(self) -> IO[str]:
@@ -123,6 +126,26 @@ class Workspace:
             return None
         return result if is_whole else None
 
+    def kept_with(self, campaign_id: str, delta_sha256: str) -> Path | None:
+        """What was kept with a delta of this client; None where it is not here."""
+        path = self._kept / campaign_id / delta_sha256
+        return path if path.is_file() else None
+
+    def keep(self, campaign_id: str, task_id: str, delta_sha256: str, counted: str | None) -> None:
+        """Keep what a task left for the next one, beside what belongs to the counted delta, and nothing else.
+
+        Which of the two counts is known when the round has closed: the next lease says so.
+        """
+        path = self._tasks / task_id / KEPT_FILE
+        if not path.is_file():
+            return
+        folder = self._kept / campaign_id
+        folder.mkdir(parents=True, exist_ok=True)
+        path.replace(folder / delta_sha256)
+        for other in folder.iterdir():
+            if other.name not in (delta_sha256, counted):
+                other.unlink()
+
     def forget_task(self, task_id: str) -> None:
         """Delete a task's files."""
         shutil.rmtree(self._tasks / task_id, ignore_errors=True)
@@ -132,9 +155,12 @@ class Workspace:
         return self._logs / f"{task_id}.log"
 
     def tidy(self) -> None:
-        """Delete the files of tasks that were never asked for again, and old logs."""
+        """Delete the files of tasks that were never asked for again, of campaigns long past, and old logs."""
         for folder in self._tasks.iterdir():
             if folder.stat().st_mtime < time.time() - _KEEP_TASKS_S:
+                shutil.rmtree(folder, ignore_errors=True)
+        for folder in self._kept.iterdir():
+            if folder.stat().st_mtime < time.time() - _KEEP_CAMPAIGNS_S:
                 shutil.rmtree(folder, ignore_errors=True)
         for log in sorted(self._logs.iterdir())[:-_KEEP_LOGS]:
             log.unlink(missing_ok=True)

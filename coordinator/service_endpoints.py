@@ -43,6 +43,7 @@ async def list_algorithms(_: OperatorDep) -> Page[AlgorithmView]:
             state=list(each.server.state),
             broadcast=list(each.server.broadcast),
             extras=list(each.client.extras),
+            kept=list(each.client.kept),
         )
         for each in found
     ]

@@ -111,7 +111,7 @@ class CampaignRow(Base):
 
 
 class ParticipantRow(Base):
-    """An agent's part in a campaign."""
+    """An agent's part in a campaign. counted_sha256: its delta that counted last, which what it keeps belongs to."""
 
     __tablename__ = "participants"
     __table_args__ = (UniqueConstraint("campaign_id", "client_number", name="participants_client_number"),)
@@ -124,6 +124,7 @@ class ParticipantRow(Base):
     n_train: Mapped[int | None]
     n_held_out: Mapped[int | None]
     fingerprint: Mapped[dict[str, Any] | None]
+    counted_sha256: Mapped[str | None] = mapped_column(_SHA256)
     reason: Mapped[str | None] = mapped_column(Text)
 
 

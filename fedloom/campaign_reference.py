@@ -5,7 +5,6 @@ shows of errors is what the reader says while the page is written.
 """
 
 import inspect
-import pkgutil
 from collections.abc import Iterator
 from typing import TypeGuard
 
@@ -108,8 +107,7 @@ def sections() -> list[tuple[str, type[BaseModel]]]:
 
 def bundled_algorithms() -> list[Algorithm]:
     """The algorithms that come with Fedloom. What else this machine has installed must not change the page."""
-    bundled = sorted(module.name for module in pkgutil.iter_modules(algorithms.__path__) if module.name != "base")
-    return [algorithms.find(name) for name in bundled]
+    return [algorithms.find(name) for name in sorted(algorithms.bundled())]
 
 
 def default_of(model: type[BaseModel], name: str) -> str:

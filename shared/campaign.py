@@ -14,6 +14,7 @@ from shared import algorithms
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 Template = Literal["alpaca", "vicuna", "chat"]
+TrainingKind = Literal["sft", "dpo"]
 
 FROM_COORDINATOR = {"from": "coordinator"}
 """The validation context of a campaign that a coordinator has accepted."""
@@ -45,6 +46,9 @@ class LoraSection(Section):
     """Probability with which an input of the adapter is dropped in training."""
     target_modules: Literal["all-linear"] | Annotated[list[Name], Field(min_length=1)] = "all-linear"
     """Modules that get an adapter: `all-linear` (every linear layer but the head), or their names. Never `lm_head`."""
+    freeze_a: bool = False
+    """Train B alone, and leave A as it was drawn (FFA-LoRA, Sun et al. 2024). The mean of the clients' products BA is
+    then the product of their means exactly, updates are half as large, and less can be learnt at the same rank."""
 
     @model_validator(mode="after")
     def _no_head(self) -> Self:
@@ -71,6 +75,10 @@ class TrainingSection(Section):
     """Learning rate of the first round; constant inside a round."""
     min_learning_rate: Annotated[float, Field(ge=0)] | None = None
     """Where the cosine over rounds ends. At most `learning_rate`; left out, the rate stays there in every round."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """The client's optimizer, new in each round: AdamW without weight decay, or plain SGD."""
+    max_grad_norm: Annotated[float, Field(gt=0)] | None = 1.0
+    """Norm to which a step's gradient is clipped; `null` clips nothing."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Everything random in the campaign follows from it: the adapter's start, which clients and rows are drawn."""
 
@@ -98,6 +106,13 @@ class TrainingSection(Section):
             return self.learning_rate
         low, high = self.min_learning_rate, self.learning_rate
         return low + 0.5 * (high - low) * (1 + math.cos(math.pi * (round_number - 1) / rounds))
+
+
+class DpoSection(Section):
+    """Direct preference optimisation (Rafailov et al. 2023), where `kind` is `dpo`. The reference is the base model."""
+
+    beta: Annotated[float, Field(gt=0)] = 0.1
+    """How strongly the model is held to the reference: β of the loss −log σ(β (chosen's log ratio − rejected's))."""
 
 
 class DataSection(Section):
@@ -199,11 +214,13 @@ class CampaignSpec(Section):
 
     name: Name
     """What people call it."""
-    kind: Literal["sft"] = "sft"
-    """Kind of training: `sft`, supervised fine-tuning on prompt and completion."""
+    kind: TrainingKind = "sft"
+    """Kind of training: `sft`, supervised fine-tuning on prompt and completion; `dpo`, preference optimisation on
+    prompt, chosen and rejected completion."""
     base: BaseSection
     lora: LoraSection = LoraSection()
     training: TrainingSection
+    dpo: DpoSection = DpoSection()
     data: DataSection
     algorithm: AlgorithmSection = AlgorithmSection()
     weighting: WeightingSection = WeightingSection()

@@ -1,5 +1,6 @@
 """Adapter files, read into a lent model."""
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from agent.errors import TaskFailed
 from agent.train.model import Lent
 from shared.adapters import AdapterError, AdapterFile, Contract, TensorSpec, slot_name
 from shared.wire.leases import FailureKind
+
+log = logging.getLogger(__name__)
 
 
 def load_adapter(lent: Lent, path: Path) -> None:
@@ -27,21 +30,39 @@ def load_adapter(lent: Lent, path: Path) -> None:
 
 
 def read_slots(path: Path, slots: Iterable[str], lent: Lent) -> dict[str, dict[str, Tensor]]:
-    """A file with each adapter tensor once for every slot, as slot to name to tensor on the model's device.
+    """A file with each trained tensor once for every slot, as slot to name to tensor on the model's device.
 
-    Raises TaskFailed (base-model) where it is another model's.
+    Raises AdapterError where it is another model's, or broken.
     """
     slots = tuple(slots)
-    try:
-        with AdapterFile(path) as file:
-            lent.contract.in_slots(slots).check(file)
-            return {
-                slot: {
-                    name: torch.from_numpy(file.read(slot_name(slot, name)).copy()).to(value.device)
-                    for name, value in lent.adapter.items()
-                }
-                for slot in slots
+    with AdapterFile(path) as file:
+        lent.update_contract.in_slots(slots).check(file)
+        return {
+            slot: {
+                name: torch.from_numpy(file.read(slot_name(slot, name)).copy()).to(value.device)
+                for name, value in lent.trained.items()
             }
+            for slot in slots
+        }
+
+
+def read_broadcast(path: Path | None, slots: Iterable[str], lent: Lent) -> dict[str, dict[str, Tensor]]:
+    """What the server half sent; nothing without a file. Raises TaskFailed (base-model) where it does not fit."""
+    if path is None:
+        return {}
+    try:
+        return read_slots(path, slots, lent)
     except AdapterError as error:
         message = f"the broadcast tensors do not fit this base model: {error}"
         raise TaskFailed(FailureKind.BASE_MODEL, message) from error
+
+
+def read_kept(path: Path | None, slots: Iterable[str], lent: Lent) -> dict[str, dict[str, Tensor]]:
+    """What this client kept; nothing where there is no file, or one that cannot be used: it is then as good as lost."""
+    if path is None:
+        return {}
+    try:
+        return read_slots(path, slots, lent)
+    except (AdapterError, OSError) as error:
+        log.warning("what was kept for the algorithm cannot be used: %s", error)
+        return {}

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from agent.errors import TaskFailed
 from agent.settings import ComputeSettings
 from shared.adapters import Contract, TensorSpec
 from shared.campaign import LoraSection
+from shared.lora import is_trained
 from shared.wire.jobs import Fingerprint
 from shared.wire.leases import FailureKind
 
@@ -66,15 +67,24 @@ def load_tokenizer(folder: Path, *, remote_code: bool) -> Any:
 
 @dataclass(frozen=True)
 class Lent:
-    """A PEFT model and its adapter's parameters by the names that adapter files use."""
+    """A PEFT model and its adapter's parameters by the names that adapter files use. trained: those not frozen."""
 
     model: Any
     adapter: dict[str, nn.Parameter]
 
     @property
+    def trained(self) -> dict[str, nn.Parameter]:
+        return {name: value for name, value in self.adapter.items() if value.requires_grad}
+
+    @property
     def contract(self) -> Contract:
         """Names and shapes of the adapter's tensors, as float32."""
-        return Contract.of({name: TensorSpec("F32", tuple(value.shape)) for name, value in self.adapter.items()})
+        return _contract(self.adapter)
+
+    @property
+    def update_contract(self) -> Contract:
+        """Names and shapes of what an update holds: the trained tensors, as float32."""
+        return _contract(self.trained)
 
     def tensors(self) -> dict[str, Tensor]:
         """The adapter's values now, copied to the CPU as float32."""
@@ -131,7 +141,10 @@ class Base:
         with self.bare():
             lent = get_peft_model(model, config)
             try:
-                yield Lent(lent, _named_adapter(lent))
+                adapter = _named_adapter(lent)
+                for name, parameter in adapter.items():
+                    parameter.requires_grad_(is_trained(name, lora))
+                yield Lent(lent, adapter)
             finally:
                 lent.unload()
 
@@ -190,6 +203,10 @@ class Models:
     def forget(self) -> None:
         """Let go of the model."""
         self._base = None
+
+
+def _contract(tensors: Mapping[str, nn.Parameter]) -> Contract:
+    return Contract.of({name: TensorSpec("F32", tuple(value.shape)) for name, value in tensors.items()})
 
 
 def _named_adapter(model: Any) -> dict[str, nn.Parameter]:

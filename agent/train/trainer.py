@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from datasets import Dataset
@@ -17,6 +17,9 @@ from agent.train.loss import collate, only_supervised
 from agent.train.model import Lent
 from shared.algorithms import ClientHalf
 from shared.wire.leases import FailureKind
+
+Optimizer = Literal["adamw", "sgd"]
+_OPTIMIZERS = {"adamw": "adamw_torch", "sgd": "sgd"}
 
 
 @dataclass
@@ -90,9 +93,9 @@ class FollowsAlgorithm:
         course.seconds = time.perf_counter() - self._began
         self._on_step(course)
 
-    def extras(self) -> dict[str, dict[str, Tensor]]:
-        """The update's extras, slot to name to tensor, once training has ended."""
-        found: dict[str, dict[str, Tensor]] = {slot: {} for slot in self._client.extras}
+    def slots(self) -> dict[str, dict[str, Tensor]]:
+        """The update's extras and what the client keeps, slot to name to tensor, once training has ended."""
+        found: dict[str, dict[str, Tensor]] = {slot: {} for slot in (*self._client.extras, *self._client.kept)}
         with torch.no_grad():
             for name, w in self._adapter.items():
                 tensors = self._client.finish(name, w.data, self._anchor[name], self.learning_rate, self.course.steps)
@@ -151,10 +154,13 @@ def sft_trainer(
     learning_rate: float,
     seed: int,
     half: torch.dtype | None,
+    optimizer: Optimizer = "adamw",
+    max_grad_norm: float | None = 1.0,
 ) -> SftTrainer:
-    """A trainer that goes once through *examples*, in their order, with AdamW at a constant rate.
+    """A trainer that goes once through *examples*, in their order, at a constant rate.
 
-    folder: where the trainer thinks that it writes. half: the base's dtype where it is a half precision.
+    folder: where the trainer thinks that it writes. half: the base's dtype where it is a half precision. max_grad_norm:
+    None clips nothing.
     """
     micro = micro_batch_of(batch_size, micro_batch)
     on_cpu = next(iter(lent.adapter.values())).device.type == "cpu"
@@ -167,8 +173,8 @@ def sft_trainer(
         lr_scheduler_type="constant",
         warmup_steps=0,
         weight_decay=0.0,
-        max_grad_norm=1.0,
-        optim="adamw_torch",
+        max_grad_norm=max_grad_norm or 0.0,  # transformers' word for no clipping
+        optim=_OPTIMIZERS[optimizer],
         bf16=half == torch.bfloat16,
         fp16=half == torch.float16,
         gradient_checkpointing=False,

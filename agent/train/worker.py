@@ -2,18 +2,18 @@
 
 import math
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
-from agent.child import ADAPTER_FILE, DELTA_FILE, EXTRAS_FILE, RESULT_FILE, Ask, Merge, Merged, Work
+from agent.child import ADAPTER_FILE, DELTA_FILE, EXTRAS_FILE, KEPT_FILE, RESULT_FILE, Ask, Merge, Merged, Work
 from agent.errors import TaskFailed
 from agent.settings import ComputeSettings
 from agent.train import local, memory
-from agent.train.adapter_files import load_adapter, read_slots
+from agent.train.adapter_files import load_adapter, read_broadcast, read_kept
 from agent.train.base_files import Finder
 from agent.train.evaluate import held_out_loss
 from agent.train.files import write_whole
@@ -138,7 +138,8 @@ class _Job:
         ):
             load_adapter(lent, work.adapter)
             start = lent.tensors()
-            broadcast = read_slots(work.broadcast, algorithm.server.broadcast, lent) if work.broadcast else {}
+            broadcast = read_broadcast(work.broadcast, algorithm.server.broadcast, lent)
+            remembered = read_kept(work.kept, algorithm.client.kept, lent) if algorithm.client.kept else {}
             trainer = sft_trainer(
                 lent,
                 [data.train.example(index) for index in chosen],
@@ -149,20 +150,23 @@ class _Job:
                 learning_rate=job.learning_rate,
                 seed=seed,
                 half=base.half,
+                optimizer=job.optimizer,
+                max_grad_norm=job.max_grad_norm,
             )
-            client = algorithm.client(algorithm.params.model_validate(job.algorithm_params), broadcast)
-            trainer.follow(client, lent.adapter, lambda course: self._stepped(course, job.steps))
+            client = algorithm.client(algorithm.params.model_validate(job.algorithm_params), broadcast, remembered)
+            trainer.follow(client, lent.trained, lambda course: self._stepped(course, job.steps))
             self._report(Progress(phase=Phase.TRAINING, total=job.steps))
             trainer.train()
-            extras = {
-                slot_name(slot, name): tensor.detach().float().cpu()
-                for slot, tensors in trainer.extras().items()
-                for name, tensor in tensors.items()
-            }
-            delta = {name: value - start[name] for name, value in lent.tensors().items()}
+            slots = trainer.slots()
+            extras, kept = _of_slots(slots, algorithm.client.extras), _of_slots(slots, algorithm.client.kept)
+            ended = lent.tensors()
+            delta = {name: ended[name] - start[name] for name in lent.trained}
+        if kept:
+            self._write(KEPT_FILE, kept)
         return TrainResult(
             delta=self._write(DELTA_FILE, delta),
             extras=self._write(EXTRAS_FILE, extras) if extras else None,
+            lost_state=bool(algorithm.client.kept) and job.counted is not None and not remembered,
             metrics=_metrics(trainer.course, work.report_losses),
         )
 
@@ -232,6 +236,13 @@ class _Job:
         path = self._work.folder / name
         write_whole(path, lambda temporary: write_adapter(temporary, arrays))
         return sha256_file(path)
+
+
+def _of_slots(tensors: Mapping[str, Mapping[str, Tensor]], slots: Iterable[str]) -> dict[str, Tensor]:
+    """The tensors of some slots by the names that files give them."""
+    return {
+        slot_name(slot, name): tensor.detach().float().cpu() for slot in slots for name, tensor in tensors[slot].items()
+    }
 
 
 def _metrics(course: Course, report_losses: bool) -> TrainMetrics:

@@ -17,6 +17,7 @@ from coordinator.tables import CampaignRow, TaskRow, UploadRow
 from shared import algorithms
 from shared.adapters import Contract
 from shared.digest import matches_content_digest
+from shared.lora import trained
 from shared.states import BlobKind, TaskKind, TaskState
 from shared.wire.leases import UploadRequest
 
@@ -60,7 +61,7 @@ def contract_of(campaign: CampaignRow, task: TaskRow, purpose: BlobKind) -> Cont
     if task.kind is TaskKind.INIT and purpose is BlobKind.ADAPTER:
         return None
     if task.kind is TaskKind.TRAIN and campaign.contract is not None:
-        contract = Contract.from_json(campaign.contract)
+        contract = trained(Contract.from_json(campaign.contract), campaign.spec.lora)
         if purpose is BlobKind.DELTA:
             return contract
         extras = algorithms.find(campaign.spec.algorithm.name).client.extras

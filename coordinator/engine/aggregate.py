@@ -12,8 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
+from coordinator.engine.factor_gap import FactorGap, factor_gap
 from shared.adapters import AdapterFile, AdapterWriter, Array, check_finite, slot_name
 from shared.algorithms import Algorithm, AlgorithmParams, Updates, UpdateTensor
+from shared.campaign import LoraSection
+from shared.lora import trained
 
 
 @dataclass(frozen=True)
@@ -29,12 +32,13 @@ class ClientUpdate:
 
 @dataclass(frozen=True)
 class Aggregated:
-    """What a round gives. update_norm: ‖x⁺ − x‖₂ over all tensors."""
+    """What a round gives. update_norm: ‖x⁺ − x‖₂ over all tensors. factors: the cost of averaging A and B apart."""
 
     adapter: Path
     broadcast: Path | None
     state: Path | None
     update_norm: float
+    factors: FactorGap
 
 
 def aggregate(
@@ -46,11 +50,13 @@ def aggregate(
     out: Path,
     *,
     first: bool,
+    lora: LoraSection,
 ) -> Aggregated:
     """Make the next global adapter from its parent, the server's state and the updates, as files in the folder *out*.
 
-    state: None where the algorithm keeps none yet. first: whether this is the campaign's first round. Runs in a thread;
-    raises OSError, and AdapterError where a file is not what it was checked to be or the result is not finite.
+    state: None where the algorithm keeps none yet. first: whether the state is the initial one. Tensors that the
+    clients do not train stay as they are. Runs in a thread; raises OSError, and AdapterError where a file is not what
+    it was checked to be or the result is not finite.
     """
     server = algorithm.server(params)
     slots, broadcast = server.state, server.broadcast
@@ -59,6 +65,7 @@ def aggregate(
     with ExitStack() as stack:
         x_file = stack.enter_context(AdapterFile(parent))
         contract = x_file.contract
+        changing = trained(contract, lora)
         state_file = stack.enter_context(AdapterFile(state)) if state is not None else None
         files = [
             (
@@ -73,12 +80,15 @@ def aggregate(
         broadcast_path = out / "broadcast.safetensors" if broadcast else None
         writer = stack.enter_context(AdapterWriter(adapter_path, contract))
         beside = [
-            (selected, stack.enter_context(AdapterWriter(path, contract.in_slots(selected))))
+            (selected, stack.enter_context(AdapterWriter(path, changing.in_slots(selected))))
             for selected, path in ((slots, state_path), (broadcast, broadcast_path))
             if path is not None
         ]
         for name, spec in contract.tensors.items():
             x = x_file.read(name)
+            if name not in changing.tensors:
+                writer.write(name, x)
+                continue
             kept = {
                 slot: state_file.read(slot_name(slot, name)).copy()
                 if state_file is not None
@@ -94,8 +104,10 @@ def aggregate(
             for selected, slot_writer in beside:
                 for slot in selected:
                     slot_writer.write(slot_name(slot, name), kept[slot])
-            del x, views  # let the maps be closed
-    return Aggregated(adapter_path, broadcast_path, state_path, math.sqrt(squared_norm))
+            del views  # let the maps be closed
+        del x
+        gap = factor_gap(x_file, [(update.p, delta) for update, delta, _ in files], lora.alpha / lora.rank)
+    return Aggregated(adapter_path, broadcast_path, state_path, math.sqrt(squared_norm), gap)
 
 
 def _reader(name: str, delta: AdapterFile, extras: AdapterFile | None) -> Callable[[str], Array]:

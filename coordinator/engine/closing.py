@@ -7,7 +7,7 @@ again and gets the same bytes.
 import asyncio
 import tempfile
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sqlalchemy import select
@@ -48,13 +48,18 @@ class Share:
 
 @dataclass(frozen=True)
 class ClosedRound:
-    """A round's outcome, stored and ready to be written down."""
+    """A round's outcome, stored and ready to be written down. numbers: metrics of the whole round."""
 
     number: int
     parent_sha256: str
     shares: list[Share]
     blobs: dict[BlobKind, BlobRef]
-    update_norm: float
+    numbers: dict[str, float]
+
+    @property
+    def restarts(self) -> bool:
+        """Whether the algorithm starts again: a client lost its part of a state that is one thing with the server's."""
+        return any(share.said.lost_state for share in self.shares)
 
 
 async def aggregate_round(at: Services, campaign_id: str) -> ClosedRound:
@@ -90,16 +95,18 @@ async def aggregate_round(at: Services, campaign_id: str) -> ClosedRound:
         parent_path = await fetch(BlobKind.ADAPTER, parent.sha256)
         assert parent_path is not None
         state = await fetch(BlobKind.SERVER_STATE, parent.state_sha256)
+        first = number == 1 or (bool(algorithm.server.state) and state is None)
         made = await asyncio.to_thread(
-            aggregate, algorithm, params, parent_path, state, updates, folder, first=number == 1
+            aggregate, algorithm, params, parent_path, state, updates, folder, first=first, lora=spec.lora
         )
-        return ClosedRound(
-            number=number,
-            parent_sha256=parent.sha256,
-            shares=shares,
-            blobs=await _store(at, made),
-            update_norm=made.update_norm,
-        )
+        if any(share.said.lost_state for share in shares):
+            made = replace(made, state=None, broadcast=None)
+        numbers = {
+            "update_norm": made.update_norm,
+            "factor_gap": made.factors.gap,
+            "factor_gap_relative": made.factors.relative,
+        }
+        return ClosedRound(number, parent.sha256, shares, await _store(at, made), numbers)
 
 
 async def write_down(step: Step, closed: ClosedRound) -> bool:
@@ -146,10 +153,14 @@ async def write_down(step: Step, closed: ClosedRound) -> bool:
     )
     await lifecycle.move(step.session, round_row, RoundState.CLOSED, closed_at=step.now)
     campaign.rounds_closed = closed.number
-    add_metric(step, closed.number, "update_norm", closed.update_norm)
+    for name, value in closed.numbers.items():
+        add_metric(step, closed.number, name, value)
     await _mean_train_loss(step, closed)
     names = [share.said.agent_name for share in closed.shares]
     await step.record("round-closed", round=closed.number, adapter=adapter.sha256, contributors=names)
+    await _remember_counted(step, closed)
+    if lost := [share.said.agent_name for share in closed.shares if share.said.lost_state]:
+        await step.record("algorithm-restarted", round=closed.number, lost_state=lost)
     if step.spec.evaluates(closed.number):
         await add_evaluations(step, closed.number)
     if closed.number == step.spec.rounds:
@@ -207,6 +218,7 @@ async def _shares(session: AsyncSession, campaign: CampaignRow, number: int) -> 
             extras_sha256=result["extras"],
             n_examples=participant.n_train or 0,
             weight=weight(participant) / in_round,
+            lost_state=result.get("lost_state", False),
         )
         shares.append(Share(said, weight(participant) / in_campaign))
     return shares
@@ -221,6 +233,17 @@ async def _store(at: Services, made: Aggregated) -> dict[BlobKind, BlobRef]:
             refs[kind] = BlobRef(sha256=sha256, n_bytes=path.stat().st_size)
             await at.storage.store_of(kind).put(path, refs[kind])
     return refs
+
+
+async def _remember_counted(step: Step, closed: ClosedRound) -> None:
+    """Write down which delta of each participant counted last: what a client keeps belongs to that one, and to no other
+    that it trained. After a restart none does."""
+    counted = {share.said.client_number: share.said.update_sha256 for share in closed.shares}
+    for participant in await step.participants():
+        if closed.restarts:
+            participant.counted_sha256 = None
+        elif participant.client_number in counted:
+            participant.counted_sha256 = counted[participant.client_number]
 
 
 async def _mean_train_loss(step: Step, closed: ClosedRound) -> None:

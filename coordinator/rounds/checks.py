@@ -1,13 +1,11 @@
 """Checks what an agent uploads before anything counts on it. Names the tensor and the reason."""
 
-import re
 from pathlib import Path
 
 from coordinator.errors import BadUpdate
 from shared.adapters import AdapterError, AdapterFile, Contract
 from shared.campaign import LoraSection
-
-_FACTOR = re.compile(r"^(?P<module>.+)\.lora_(?P<factor>[AB])\.weight$")
+from shared.lora import factor_of
 
 
 def check_update(path: Path, contract: Contract) -> None:
@@ -32,16 +30,17 @@ def check_adapter_zero(path: Path, lora: LoraSection) -> Contract:
         raise BadUpdate(message)
     factors: dict[str, set[str]] = {}
     for name, spec in contract.tensors.items():
-        match = _FACTOR.match(name)
-        if match is None:
+        found = factor_of(name)
+        if found is None:
             raise BadUpdate("not a LoRA factor; expected NAME.lora_A.weight or NAME.lora_B.weight", name)
+        module, factor = found
         if spec.dtype != "F32":
             raise BadUpdate(f"dtype {spec.dtype}, expected F32", name)
-        rank_axis = 0 if match["factor"] == "A" else 1  # A: (r, in), B: (out, r)
+        rank_axis = 0 if factor == "A" else 1  # A: (r, in), B: (out, r)
         if len(spec.shape) != 2 or spec.shape[rank_axis] != lora.rank:
             raise BadUpdate(f"shape {list(spec.shape)} does not have rank {lora.rank}", name)
-        factors.setdefault(match["module"], set()).add(match["factor"])
-    for module, found in factors.items():
-        if found != {"A", "B"}:
-            raise BadUpdate(f"only factor {found.pop()} is there", module)
+        factors.setdefault(module, set()).add(factor)
+    for module, there in factors.items():
+        if there != {"A", "B"}:
+            raise BadUpdate(f"only factor {there.pop()} is there", module)
     return contract

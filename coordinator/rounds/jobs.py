@@ -38,6 +38,7 @@ async def build_job(session: AsyncSession, campaign: CampaignRow, task: TaskRow)
             data=spec.data,
             round=task.round,
             max_length=spec.training.max_length,
+            dpo=spec.dpo,
             adapter=BlobRef(sha256=adapter.sha256, n_bytes=adapter.n_bytes),
         )
     parent = await session.get_one(AdapterRow, (campaign.id, task.round - 1))
@@ -59,8 +60,12 @@ async def build_job(session: AsyncSession, campaign: CampaignRow, task: TaskRow)
         batch_size=spec.training.batch_size,
         max_length=spec.training.max_length,
         learning_rate=round_row.learning_rate,
+        optimizer=spec.training.optimizer,
+        max_grad_norm=spec.training.max_grad_norm,
+        dpo=spec.dpo,
         adapter=BlobRef(sha256=parent.sha256, n_bytes=parent.n_bytes),
         broadcast=_ref(parent.broadcast_sha256, parent.broadcast_bytes),
+        counted=participant.counted_sha256,
     )
 
 

@@ -45,6 +45,7 @@ def show(ctx: typer.Context, name: str, as_json: AsJson = False) -> None:
     facts.add_row("kept by the coordinator", ", ".join(found.state) or "nothing")
     facts.add_row("sent to clients beside the adapter", ", ".join(found.broadcast) or "nothing")
     facts.add_row("sent by clients beside the delta", ", ".join(found.extras) or "nothing")
+    facts.add_row("kept by clients, and never sent", ", ".join(found.kept) or "nothing")
     console.print(facts)
     console.print()
     parameters: dict[str, dict[str, Any]] = found.params_schema.get("properties", {})

@@ -31,6 +31,7 @@ __all__ = [
     "UnknownAlgorithm",
     "UpdateTensor",
     "Updates",
+    "bundled",
     "find",
     "names",
 ]
@@ -46,8 +47,10 @@ class UnknownAlgorithm(LookupError):
 
 
 @cache
-def _builtin() -> frozenset[str]:
-    return frozenset(module.name for module in pkgutil.iter_modules(__path__) if module.name != "base")
+def bundled() -> frozenset[str]:
+    """The names of the algorithms that come with Fedloom."""
+    found = (module.name for module in pkgutil.iter_modules(__path__))
+    return frozenset(name for name in found if name != "base" and not name.startswith("_"))
 
 
 @cache
@@ -57,14 +60,14 @@ def _installed() -> dict[str, EntryPoint]:
 
 def names() -> list[str]:
     """The names of all algorithms that can be found, sorted."""
-    return sorted(_builtin() | set(_installed()))
+    return sorted(bundled() | set(_installed()))
 
 
 @cache
 def find(name: str) -> Algorithm:
     """The algorithm of that name; a built-in one wins. Raises UnknownAlgorithm."""
     module: ModuleType
-    if name in _builtin():
+    if name in bundled():
         module = importlib.import_module(f"{__name__}.{name}")
     elif name in _installed():
         module = _installed()[name].load()

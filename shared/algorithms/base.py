@@ -5,12 +5,14 @@ paper. ``shared.algorithms.find`` loads it by name. Neither half imports torch: 
 numpy arrays and torch tensors share.
 
 The server half works on **one tensor at a time**, so that aggregation streams: its memory is a few tensors, whatever
-the number of clients or the size of the model. Three kinds of tensors travel besides the adapter, each declared by
-slots (a slot holds one tensor for every tensor of the adapter, same shape, float32):
+the number of clients or the size of the model. Four kinds of tensors live beside the adapter, each declared by
+slots (a slot holds one tensor for every trained tensor of the adapter, same shape, float32):
 
     Server.state       kept by the coordinator from round to round (a momentum, a control variate)
     Server.broadcast   the part of the state that clients receive with the global adapter
     Client.extras      what an update carries beside the delta
+    Client.kept        kept by the client, from a round that counted its update to the next one that it trains in; it
+                       never leaves
 
 Symbols: x the global adapter; Δ_k = w_k − x the delta of client k; p_k the client weights normalised over the round's
 updates; q_k the same normalised over the whole campaign; Δ = Σ p_k Δ_k.
@@ -19,6 +21,7 @@ updates; q_k the same normalised over the whole campaign; Δ = Σ p_k Δ_k.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
@@ -26,12 +29,15 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 Array = NDArray[np.float32]
+Slots = Mapping[str, Mapping[str, Any]]
+"""Tensors by slot and by name."""
+_NOTHING: Slots = MappingProxyType({})
 
 
 class AlgorithmParams(BaseModel):
     """An algorithm's parameters, as the campaign file gives them."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 P = TypeVar("P", bound=AlgorithmParams)
@@ -99,23 +105,27 @@ class ServerHalf(ABC, Generic[P]):
         """Return the next global tensor.
 
         x: the global tensor, read-only. state: slot to tensor of x's shape, to be replaced in place of its old values
-        (``state["m"] = ...``). first: whether this is the campaign's first round.
+        (``state["m"] = ...``). first: whether the state is the initial one: in the campaign's first round, and after a
+        client lost what it kept, when all start again.
         """
 
 
 class ClientHalf(Generic[P]):
     """What a client does during local training beyond plain steps. One instance lives for one task.
 
-    ``broadcast`` maps slots to tensors by name, and is empty before the first round has closed; ``anchor`` is the
-    global tensor that the round started from. All
-    tensors handed in are float32 and of one shape; torch tensors at the agent, numpy arrays in the tests.
+    ``broadcast`` maps slots to tensors by name, and is empty while the server's state is the initial one.
+    ``remembered`` maps the slots of ``kept`` likewise to what the last counted task of this client left there, and is
+    empty where there was none. ``anchor`` is the global tensor that the round started from. All tensors handed in are
+    float32 and of one shape; torch tensors at the agent, numpy arrays in the tests.
     """
 
     extras: ClassVar[tuple[str, ...]] = ()
+    kept: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, params: P, broadcast: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(self, params: P, broadcast: Slots, remembered: Slots = _NOTHING) -> None:
         self.params = params
         self.broadcast = broadcast
+        self.remembered = remembered
 
     def extra_grad(self, name: str, w: Any, anchor: Any) -> Any:  # noqa: ARG002
         """A term to add to the gradient of w before each optimizer step, or None."""
@@ -126,7 +136,7 @@ class ClientHalf(Generic[P]):
         return
 
     def finish(self, name: str, w: Any, anchor: Any, lr: float, steps: int) -> dict[str, Any]:  # noqa: ARG002
-        """The update's extras for one tensor, slot to tensor, after the steps that were really done."""
+        """The update's extras and what is kept, for one tensor, slot to tensor, after the steps really done."""
         return {}
 
 

@@ -6,7 +6,8 @@ from shared.wire.base import BlobRef, Reply
 
 
 class Contribution(Reply):
-    """One client's share in a global adapter: the digest of its update and the weight p_k that it had."""
+    """One client's share in a global adapter: the digest of its update and the weight p_k that it had. lost_state: it
+    had lost what it kept between rounds, so everybody starts again from the algorithm's initial state."""
 
     client_number: int
     agent_name: str
@@ -14,6 +15,7 @@ class Contribution(Reply):
     extras_sha256: str | None
     n_examples: int
     weight: float
+    lost_state: bool = False
 
 
 class AdapterView(Reply):

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.campaign import BaseSection, DataSection, LoraSection
+from shared.campaign import BaseSection, DataSection, DpoSection, LoraSection, TrainingKind
 from shared.wire.base import BlobRef, Reply, Request, Sha256
 
 
@@ -28,7 +28,7 @@ class JobBase(Reply):
 
     campaign_id: str
     campaign_name: str
-    training_kind: Literal["sft"]
+    training_kind: TrainingKind
     base: BaseSection
 
 
@@ -55,7 +55,11 @@ class InitJob(JobBase):
 
 
 class TrainJob(JobBase):
-    """Fine-tune the global adapter on the agent's own rows and upload the delta."""
+    """Fine-tune the global adapter on the agent's own rows and upload the delta.
+
+    counted: digest of the delta of this client that counted last, where its algorithm has clients keep something; None
+    where none has, or all start again.
+    """
 
     kind: Literal["train"] = "train"
     fingerprint: Fingerprint
@@ -70,8 +74,12 @@ class TrainJob(JobBase):
     batch_size: int
     max_length: int
     learning_rate: float
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    max_grad_norm: float | None = 1.0
+    dpo: DpoSection = DpoSection()
     adapter: BlobRef
     broadcast: BlobRef | None = None
+    counted: Sha256 | None = None
 
 
 class EvaluateJob(JobBase):
@@ -83,6 +91,7 @@ class EvaluateJob(JobBase):
     data: DataSection
     round: int
     max_length: int
+    dpo: DpoSection = DpoSection()
     adapter: BlobRef
 
 
@@ -123,11 +132,13 @@ class TrainMetrics(Request):
 
 
 class TrainResult(Request):
-    """delta, extras: digests of the uploaded files; extras only where the algorithm has some."""
+    """delta, extras: digests of the uploaded files; extras only where the algorithm has some. lost_state: the client no
+    longer had what it kept with the counted update, and began without."""
 
     kind: Literal["train"] = "train"
     delta: Sha256
     extras: Sha256 | None = None
+    lost_state: bool = False
     metrics: TrainMetrics
 
 

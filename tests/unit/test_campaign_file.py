@@ -109,7 +109,7 @@ def test_a_file_is_read_from_disk_and_named_in_its_errors(tmp_path: Path) -> Non
         ),
         (GOOD + "rounds: 4\n", "line 9: rounds: given twice, first on line 8"),
         (GOOD.replace("model: H", "model: a\n  model: H"), "line 4: base.model: given twice, first on line 3"),
-        (GOOD + "kind: dpo\n", "line 9: kind: Input should be 'sft'"),
+        (GOOD + "kind: ppo\n", "line 9: kind: Input should be 'sft' or 'dpo'"),
         (GOOD.replace("clinic", "my clinic"), "line 1: name: only letters, digits"),
         (GOOD + "lora: 8\n", "line 9: lora: needs fields of its own: rank, alpha, dropout, target_modules"),
         (GOOD + "lora:\n", "line 9: lora: needs fields of its own"),

@@ -1,0 +1,28 @@
+"""FedAdagrad: the server steps by Adagrad, with Δ in the place of a gradient.
+
+Reddi et al. 2021, "Adaptive Federated Optimization" (arXiv 2003.00295), algorithm 2 with β₁ = 0, as in OpenFedLLM:
+v ← v + Δ², x ← x + η Δ / (√v + τ). v starts at τ². Δ is weighted as the campaign says, where the paper has the plain
+mean.
+"""
+
+from shared.algorithms import fedavg
+from shared.algorithms._moments import AdaptiveParams, AdaptiveServer
+from shared.algorithms.base import Array, Updates
+
+
+class Params(AdaptiveParams):
+    """FedAdagrad's parameters."""
+
+
+class Server(AdaptiveServer[Params]):
+    """v ← v + Δ²; x ← x + η Δ / (√v + τ)."""
+
+    state = ("v",)
+
+    def aggregate(self, x: Array, updates: Updates, state: dict[str, Array], *, first: bool) -> Array:  # noqa: ARG002
+        delta = updates.mean_delta()
+        state["v"] = state["v"] + delta * delta
+        return x + self.step(delta, state["v"])
+
+
+Client = fedavg.Client

@@ -1,0 +1,31 @@
+"""FedYogi: the server steps by Yogi, with Δ in the place of a gradient.
+
+Reddi et al. 2021, "Adaptive Federated Optimization" (arXiv 2003.00295), algorithm 2: m ← β₁ m + (1 − β₁) Δ,
+v ← v − (1 − β₂) m² sign(v − m²), x ← x + η m / (√v + τ). v starts at τ²; m = Δ in the first round, as in OpenFedLLM,
+and the moments are not corrected for their start, as in the paper. Δ is weighted as the campaign says.
+"""
+
+import numpy as np
+
+from shared.algorithms import fedavg
+from shared.algorithms._moments import AdaptiveServer, MomentsParams, first_moment
+from shared.algorithms.base import Array, Updates
+
+
+class Params(MomentsParams):
+    """FedYogi's parameters."""
+
+
+class Server(AdaptiveServer[Params]):
+    """v changes by (1 − β₂) m² at most, whatever its size; x ← x + η m / (√v + τ)."""
+
+    state = ("m", "v")
+
+    def aggregate(self, x: Array, updates: Updates, state: dict[str, Array], *, first: bool) -> Array:
+        m = first_moment(state["m"], updates.mean_delta(), self.params.beta1, first=first)
+        squared, v = m * m, state["v"]
+        state["m"], state["v"] = m, v - (1 - self.params.beta2) * squared * np.sign(v - squared)
+        return x + self.step(m, state["v"])
+
+
+Client = fedavg.Client

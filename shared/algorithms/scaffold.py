@@ -1,0 +1,65 @@
+"""SCAFFOLD: control variates take out what makes each client drift to its own optimum.
+
+Karimireddy et al. 2020, "SCAFFOLD: Stochastic Controlled Averaging for Federated Learning" (arXiv 1910.06378),
+algorithm 1 with option II. Client k keeps c_k, its mean step in units of gradient; the server keeps c = Σ q_k c_k.
+
+    each step     w ← w − lr (c − c_k), after the optimizer's own
+    then          c_k⁺ = c_k − c + (x − w) / (S lr)      S: steps really done, lr: constant within the round
+    server        x ← x + η_g Δ,   c ← c + Σ_{k in round} q_k (c_k⁺ − c_k)
+
+Differences from the paper: q_k, the clients' shares of the whole campaign, stand where it has 1/N. Under example
+weights 1/N would make c another mean than the one whose zero is the optimum. The correction is a step of its own, so
+any optimizer may come before it; with AdamW, c_k is the client's mean *preconditioned* step, and the paper's
+convergence is claimed for SGD only.
+
+c and the c_k are one thing: c is their weighted mean, and the server never sees a c_k. Where a client lost its c_k, the
+coordinator lets all of them, and c, start again from zero; anything else would leave a share of the lost one in c for
+good, and with it a wrong fixed point.
+"""
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from shared.algorithms.base import AlgorithmParams, Array, ClientHalf, ServerHalf, Updates
+
+
+class Params(AlgorithmParams):
+    """SCAFFOLD's parameters."""
+
+    eta_g: Annotated[float, Field(gt=0)] = 1.0
+    """Server learning rate η_g."""
+
+
+class Server(ServerHalf[Params]):
+    """x ← x + η_g Δ; c ← c + Σ q_k Δc_k over the round's clients."""
+
+    state = ("c",)
+    broadcast = ("c",)
+
+    def aggregate(self, x: Array, updates: Updates, state: dict[str, Array], *, first: bool) -> Array:  # noqa: ARG002
+        state["c"] = state["c"] + updates.sum_in_campaign("delta_c")
+        return x + self.params.eta_g * updates.mean_delta()
+
+
+class Client(ClientHalf[Params]):
+    """Corrects each step by c − c_k, and uploads Δc_k = c_k⁺ − c_k."""
+
+    extras = ("delta_c",)
+    kept = ("c_k",)
+
+    def after_step(self, name: str, w: Any, lr: float) -> None:
+        c, c_k = self.broadcast.get("c"), self.remembered.get("c_k")
+        if c is not None:
+            w -= lr * c[name]
+        if c_k is not None:
+            w += lr * c_k[name]
+
+    def finish(self, name: str, w: Any, anchor: Any, lr: float, steps: int) -> dict[str, Any]:
+        zero = anchor * 0
+        c_k = self.remembered["c_k"][name] if self.remembered else zero
+        if steps == 0:
+            return {"delta_c": zero, "c_k": c_k}
+        c = self.broadcast["c"][name] if self.broadcast else zero
+        delta_c = (anchor - w) / (steps * lr) - c
+        return {"delta_c": delta_c, "c_k": c_k + delta_c}

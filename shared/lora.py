@@ -1,0 +1,39 @@
+"""The two factors of a LoRA adapter, by the names of their tensors.
+
+Hu et al. 2021 (arXiv 2106.09685): a linear layer's weight W (out, in) becomes W + (α/r) B A, with A (r, in) and
+B (out, r).
+"""
+
+import re
+from collections.abc import Iterable
+
+from shared.adapters import Contract
+from shared.campaign import LoraSection
+
+_FACTOR = re.compile(r"^(?P<module>.+)\.lora_(?P<factor>[AB])\.weight$")
+
+
+def factor_of(tensor: str) -> tuple[str, str] | None:
+    """The module of a tensor and which factor it is, ``"A"`` or ``"B"``; None for a tensor that is no factor."""
+    match = _FACTOR.match(tensor)
+    return (match["module"], match["factor"]) if match else None
+
+
+def factors(tensors: Iterable[str]) -> list[tuple[str, str]]:
+    """The names of A and B of every module that has both, in sorted order."""
+    by_module: dict[str, dict[str, str]] = {}
+    for tensor in tensors:
+        if found := factor_of(tensor):
+            by_module.setdefault(found[0], {})[found[1]] = tensor
+    return [(pair["A"], pair["B"]) for _, pair in sorted(by_module.items()) if len(pair) == 2]
+
+
+def is_trained(tensor: str, lora: LoraSection) -> bool:
+    """Whether clients train a tensor of the adapter: with ``freeze_a`` only the factors B."""
+    found = factor_of(tensor)
+    return not (lora.freeze_a and found is not None and found[1] == "A")
+
+
+def trained(adapter: Contract, lora: LoraSection) -> Contract:
+    """What an update of an adapter looks like: the tensors that are trained."""
+    return Contract.of({name: spec for name, spec in adapter.tensors.items() if is_trained(name, lora)})
