@@ -167,7 +167,7 @@ class TaskRunner:
             log.info("sent %s, %.1f MB", name, n_bytes / 1e6)
         if isinstance(job, TrainJob) and isinstance(result, TrainResult):
             # before the result can count: afterwards a crash would leave a counted update without what belongs to it
-            self._workspace.keep(job.campaign_id, keeper.task_id, result.delta, job.counted)
+            self._workspace.keep(job.campaign_id, keeper.task_id, result.delta, job.counted, job.keep_versions)
             if result.lost_state:
                 log.warning("what this agent kept for %s is not here; it began without, and said so", job.algorithm)
         self._workspace.note_sent("result", task=keeper.task_id, **result.model_dump(mode="json"))

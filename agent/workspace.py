@@ -131,10 +131,11 @@ class Workspace:
         path = self._kept / campaign_id / delta_sha256
         return path if path.is_file() else None
 
-    def keep(self, campaign_id: str, task_id: str, delta_sha256: str, counted: str | None) -> None:
-        """Keep what a task left for the next one, beside what belongs to the counted delta, and nothing else.
+    def keep(self, campaign_id: str, task_id: str, delta_sha256: str, counted: str | None, versions: int) -> None:
+        """Keep what a task left for the next one, what belongs to the counted delta, and the newest of the others, so
+        that there are *versions* at most.
 
-        Which of the two counts is known when the round has closed: the next lease says so.
+        Which of them counts is known when the round has closed: the next lease says so.
         """
         path = self._tasks / task_id / KEPT_FILE
         if not path.is_file():
@@ -142,9 +143,10 @@ class Workspace:
         folder = self._kept / campaign_id
         folder.mkdir(parents=True, exist_ok=True)
         path.replace(folder / delta_sha256)
-        for other in folder.iterdir():
-            if other.name not in (delta_sha256, counted):
-                other.unlink()
+        others = [each for each in folder.iterdir() if each.name not in (delta_sha256, counted)]
+        others.sort(key=lambda each: each.stat().st_mtime_ns, reverse=True)
+        for old in others[max(0, versions - 2) :]:
+            old.unlink()
 
     def forget_task(self, task_id: str) -> None:
         """Delete a task's files."""

@@ -11,6 +11,7 @@ CoordinatorError
 ├── AgentTooOld          the agent's protocol is no longer served
 ├── Invalid              a request that can be read but not accepted; names the fields
 ├── IllegalMove          the state does not allow it
+├── NotKept              a round to go back to, of which something is no longer stored
 ├── Conflict             the same idempotency key came with another body
 ├── LeaseLost            the lease belongs to an earlier attempt, or to nobody
 ├── ResultDiffers        another result was accepted before
@@ -111,6 +112,32 @@ class IllegalMove(CoordinatorError):
         self.state = state
         self.to = to
         super().__init__(f"{what} is {state} and cannot become {to}")
+
+
+class NotKept(CoordinatorError):
+    """A campaign cannot go back to a round. missing: what is no longer stored. setting: what decides that. possible:
+    the rounds that it can go back to."""
+
+    def __init__(self, number: int, missing: str, setting: str, possible: list[int]) -> None:
+        self.number = number
+        self.missing = missing
+        self.setting = setting
+        self.possible = possible
+        super().__init__(
+            f"the {missing} of round {number} is no longer stored ({setting}); "
+            f"what can be gone back to: round {_in_words(possible)}"
+        )
+
+
+def _in_words(numbers: list[int]) -> str:
+    """Ascending numbers, runs of them as ``4-6``."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs) or "none"
 
 
 class Conflict(CoordinatorError):

@@ -5,8 +5,10 @@ it changes nothing and raises IllegalMove.
 
     campaign     preparing → initializing → running → finishing → completed
                  any of the first four → paused → back; any that is not final → cancelled
+                 running, finishing, completed → paused, rolled back to an earlier round
     round        open → aggregating → closed; open → cancelled
-    task         pending → leased → done | failed; leased → pending (expired, released); not final → cancelled
+    task         pending → leased → done | failed; leased → pending (expired, released); not final → cancelled;
+                 any → superseded (its round was rolled back)
     participant  preparing → prepared | failed; prepared → mismatched; failed, mismatched → preparing (another try)
 """
 
@@ -29,14 +31,18 @@ _MOVES: dict[type[StrEnum], dict[StrEnum, set[StrEnum]]] = {
         C.RUNNING: {C.FINISHING, C.PAUSED, C.CANCELLED},
         C.FINISHING: {C.COMPLETED, C.PAUSED, C.CANCELLED},
         C.PAUSED: {C.PREPARING, C.INITIALIZING, C.RUNNING, C.FINISHING, C.CANCELLED},
+        C.COMPLETED: {C.PAUSED},
     },
     R: {
         R.OPEN: {R.AGGREGATING, R.CANCELLED},
         R.AGGREGATING: {R.CLOSED, R.CANCELLED},
     },
     T: {
-        T.PENDING: {T.LEASED, T.CANCELLED},
-        T.LEASED: {T.LEASED, T.PENDING, T.DONE, T.FAILED, T.CANCELLED},
+        T.PENDING: {T.LEASED, T.CANCELLED, T.SUPERSEDED},
+        T.LEASED: {T.LEASED, T.PENDING, T.DONE, T.FAILED, T.CANCELLED, T.SUPERSEDED},
+        T.DONE: {T.SUPERSEDED},
+        T.FAILED: {T.SUPERSEDED},
+        T.CANCELLED: {T.SUPERSEDED},
     },
     P: {
         P.PREPARING: {P.PREPARED, P.FAILED},

@@ -29,6 +29,7 @@ TABLE: Mapping[type[errors.CoordinatorError], tuple[int, ProblemType, str]] = {
     errors.AgentTooOld: (426, P.AGENT_TOO_OLD, "The agent is too old"),
     errors.Invalid: (422, P.INVALID, "The request is not valid"),
     errors.IllegalMove: (409, P.ILLEGAL_MOVE, "The state does not allow it"),
+    errors.NotKept: (409, P.NOT_KEPT, "It is no longer stored"),
     errors.Conflict: (409, P.CONFLICT, "The idempotency key was used with another body"),
     errors.LeaseLost: (410, P.LEASE_LOST, "The lease is lost"),
     errors.ResultDiffers: (409, P.RESULT_DIFFERS, "Another result was accepted"),

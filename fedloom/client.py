@@ -128,6 +128,14 @@ class Client:
         """End a campaign for good; its adapters stay. Raises errors.IllegalMove and errors.NotFound."""
         return self._post(CampaignView, f"{_campaign_path(campaign_id)}/cancel")
 
+    def rollback(self, campaign_id: str, round: int) -> CampaignView:  # noqa: A002
+        """Take a campaign back to where it stood after a round, 0 for its initial adapter, and leave it paused there.
+
+        Raises errors.IllegalMove, errors.Invalid where there is no such round or nothing to undo, errors.NotKept where
+        something of it is no longer stored, and errors.NotFound.
+        """
+        return self._post(CampaignView, f"{_campaign_path(campaign_id)}/rollback", {"round": round})
+
     def wait(self, campaign_id: str, timeout_s: float | None = None) -> CampaignDetail:
         """Wait until a campaign is completed, cancelled or paused, and return it. A coordinator that restarts is
         waited for.

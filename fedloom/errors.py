@@ -10,6 +10,7 @@ FedloomError
 │   ├── NotFound           no such campaign, agent, token, adapter or blob
 │   ├── Invalid            a request that cannot be accepted; ``errors`` names the fields
 │   ├── IllegalMove        the state does not allow it
+│   ├── NotKept            a round to go back to, of which something is no longer stored
 │   └── Conflict           the idempotency key was used with another campaign
 ├── NoSuchAdapter          the campaign has no such adapter, not yet or no longer
 ├── CorruptDownload        bytes that do not have the digest they should have
@@ -17,6 +18,8 @@ FedloomError
 ├── BadAdapterFolder       a folder does not hold an adapter that can be used
 ├── WaitTimeout            the campaign was not over in time
 ├── SimulationError        a simulation that cannot be run as it was asked for
+├── ComparisonError        a comparison that cannot be run as it was asked for
+│   └── TrialFailed        one of its campaigns did not complete
 └── PartitionError         the rows cannot be shared out among the clients in the way that was asked for
 """
 
@@ -88,6 +91,10 @@ class IllegalMove(Refused):
     """The state does not allow it."""
 
 
+class NotKept(Refused):
+    """Something of the round to go back to is no longer stored."""
+
+
 class Conflict(Refused):
     """The idempotency key was used with another campaign."""
 
@@ -99,6 +106,7 @@ _BY_TYPE: dict[str, type[Refused]] = {
     ProblemType.NOT_FOUND: NotFound,
     ProblemType.INVALID: Invalid,
     ProblemType.ILLEGAL_MOVE: IllegalMove,
+    ProblemType.NOT_KEPT: NotKept,
     ProblemType.CONFLICT: Conflict,
 }
 
@@ -153,6 +161,19 @@ class WaitTimeout(FedloomError):
 
 class SimulationError(FedloomError):
     """A simulation that cannot be run as it was asked for."""
+
+
+class ComparisonError(FedloomError):
+    """A comparison that cannot be run as it was asked for."""
+
+
+class TrialFailed(ComparisonError):
+    """One of a comparison's campaigns did not complete."""
+
+    def __init__(self, trial: str, reason: str) -> None:
+        self.trial = trial
+        self.reason = reason
+        super().__init__(f"{trial}: {reason}")
 
 
 class PartitionError(FedloomError):

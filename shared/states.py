@@ -43,17 +43,18 @@ class TaskKind(StrEnum):
 
 
 class TaskState(StrEnum):
-    """Where a task stands."""
+    """Where a task stands. What it did before its round was rolled back counts for nothing: it is superseded."""
 
     PENDING = "pending"
     LEASED = "leased"
     DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    SUPERSEDED = "superseded"
 
     @property
     def is_final(self) -> bool:
-        return self in (TaskState.DONE, TaskState.FAILED, TaskState.CANCELLED)
+        return self not in (TaskState.PENDING, TaskState.LEASED)
 
 
 class AgentState(StrEnum):

@@ -37,7 +37,7 @@ async def collect(at: Services, campaign_id: str) -> int:
         needed.update((await session.scalars(live)).all())
         oldest = {
             BlobKind.ADAPTER: 0 if keep.adapters == "all" else closed - keep.adapters + 1,
-            BlobKind.BROADCAST: closed,
+            BlobKind.BROADCAST: closed - keep.server_state + 1,  # a part of the state: no rollback without it
             BlobKind.SERVER_STATE: closed - keep.server_state + 1,
             BlobKind.DELTA: closed - keep.updates + 1,
             BlobKind.EXTRAS: closed - keep.updates + 1,

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Header
 from sqlalchemy import exists, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from coordinator.campaigns import service
+from coordinator.campaigns import rollback, service
 from coordinator.deps import (
     Cursor,
     Limit,
@@ -29,6 +29,7 @@ from shared.wire.campaigns import (
     CampaignView,
     MetricView,
     ParticipantView,
+    RollbackRequest,
     RoundView,
     TaskView,
 )
@@ -80,6 +81,12 @@ async def resume_campaign(campaign_id: str, session: WriteSession, at: ServicesD
 async def cancel_campaign(campaign_id: str, session: WriteSession, at: ServicesDep, _: OperatorDep) -> CampaignView:
     """End a campaign early; its adapters stay."""
     return _view(await service.cancel(session, at, campaign_id))
+
+
+@router.post("/{campaign_id}/rollback")
+async def roll_back_campaign(campaign_id: str, body: RollbackRequest, at: ServicesDep, _: OperatorDep) -> CampaignView:
+    """Go back to where the campaign stood after a round, and leave it paused there."""
+    return _view(await rollback.roll_back(at, campaign_id, body.round))
 
 
 @router.get("/{campaign_id}/rounds")

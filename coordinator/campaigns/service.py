@@ -52,6 +52,8 @@ async def create(session: AsyncSession, at: Services, spec: CampaignSpec, idempo
 async def pause(session: AsyncSession, at: Services, campaign_id: str) -> CampaignRow:
     """Stop handing out work. Work under way may be finished and is kept. Raises NotFound and IllegalMove."""
     step = await _step(session, at, campaign_id)
+    if step.campaign.state not in lifecycle.ACTIVE_CAMPAIGN:
+        raise IllegalMove("campaign", step.campaign.state, CampaignState.PAUSED)
     await step.pause("paused by the operator")
     _wake(session, at, campaign_id, [])
     return step.campaign

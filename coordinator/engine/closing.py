@@ -5,6 +5,7 @@ again and gets the same bytes.
 """
 
 import asyncio
+import math
 import tempfile
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -48,7 +49,7 @@ class Share:
 
 @dataclass(frozen=True)
 class ClosedRound:
-    """A round's outcome, stored and ready to be written down. numbers: metrics of the whole round."""
+    """A round's outcome, stored and ready to be written down. numbers: metrics of the whole round, all finite."""
 
     number: int
     parent_sha256: str
@@ -106,14 +107,16 @@ async def aggregate_round(at: Services, campaign_id: str) -> ClosedRound:
             "factor_gap": made.factors.gap,
             "factor_gap_relative": made.factors.relative,
         }
-        return ClosedRound(number, parent.sha256, shares, await _store(at, made), numbers)
+        finite = {name: value for name, value in numbers.items() if math.isfinite(value)}  # no JSON holds another
+        return ClosedRound(number, parent.sha256, shares, await _store(at, made), finite)
 
 
 async def write_down(step: Step, closed: ClosedRound) -> bool:
     """Close the round, name the new global adapter and its lineage, and open the next round: one transaction.
 
     Does nothing, and returns False, where the campaign was paused or cancelled, or the round closed, in the meantime.
-    Raises NotFound where equal bytes of another campaign were let go of just now, and took ours with them.
+    (Where it was rolled back, the engine has lost its claim, and does not come here.) Raises NotFound where equal bytes
+    of another campaign were let go of just now, and took ours with them.
     """
     campaign = step.campaign
     round_row = await step.session.get(RoundRow, (campaign.id, closed.number))

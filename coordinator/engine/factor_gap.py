@@ -36,8 +36,9 @@ class FactorGap:
 def factor_gap(parent: AdapterFile, deltas: Sequence[tuple[float, AdapterFile]], scale: float) -> FactorGap:
     """Measure the gap of a round. deltas: p_k and the delta of each client. scale: α/r.
 
-    A factor that is not in the deltas is frozen. Memory is a few tensors and blocks of 8 MiB, whatever the number of
-    clients; a module costs 4 K r in out floating-point operations.
+    A factor that is not in the deltas is frozen. The norms are not finite where products of large factors overflow.
+    Memory is a few tensors and blocks of 8 MiB, whatever the number of clients; a module costs 4 K r in out
+    floating-point operations.
     """
     squared_gap = squared_moved = 0.0
     for a_name, b_name in factors(parent.tensors):
@@ -47,16 +48,15 @@ def factor_gap(parent: AdapterFile, deltas: Sequence[tuple[float, AdapterFile]],
         for begin in range(0, b.shape[0], n_rows):
             rows = slice(begin, begin + n_rows)
             gap = np.zeros((b[rows].shape[0], a.shape[1]), dtype=np.float32)
-            for p, delta in deltas:
-                apart_a, apart_b = (
-                    _read(delta, a_name, a.shape) - mean_a,
-                    _read(delta, b_name, b.shape)[rows] - mean_b[rows],
-                )
-                gap += (np.float32(p) * apart_b) @ apart_a
-            # mean(BA) − BA = (mean(B) mean(A) − BA) + the gap
-            moved = b[rows] @ mean_a + mean_b[rows] @ (a + mean_a) + gap
-            squared_gap += _squared(gap)
-            squared_moved += _squared(moved)
+            with np.errstate(over="ignore", invalid="ignore"):
+                for p, delta in deltas:
+                    apart_a = _read(delta, a_name, a.shape) - mean_a
+                    apart_b = _read(delta, b_name, b.shape)[rows] - mean_b[rows]
+                    gap += (np.float32(p) * apart_b) @ apart_a
+                # mean(BA) − BA = (mean(B) mean(A) − BA) + the gap
+                moved = b[rows] @ mean_a + mean_b[rows] @ (a + mean_a) + gap
+                squared_gap += _squared(gap)
+                squared_moved += _squared(moved)
     return FactorGap(scale * math.sqrt(squared_gap), scale * math.sqrt(squared_moved))
 
 

@@ -49,8 +49,10 @@ class Step:
         return since + timedelta(seconds=seconds)
 
     async def tasks(self, kind: TaskKind, round_number: int | None = None) -> list[TaskRow]:
-        """The campaign's tasks of a kind, oldest first."""
-        query = select(TaskRow).where(TaskRow.campaign_id == self.campaign.id, TaskRow.kind == kind)
+        """The campaign's tasks of a kind, oldest first; none of a round that was rolled back."""
+        query = select(TaskRow).where(
+            TaskRow.campaign_id == self.campaign.id, TaskRow.kind == kind, TaskRow.state != TaskState.SUPERSEDED
+        )
         if round_number is not None:
             query = query.where(TaskRow.round == round_number)
         return list((await self.session.scalars(query.order_by(TaskRow.id))).all())

@@ -66,6 +66,7 @@ async def build_job(session: AsyncSession, campaign: CampaignRow, task: TaskRow)
         adapter=BlobRef(sha256=parent.sha256, n_bytes=parent.n_bytes),
         broadcast=_ref(parent.broadcast_sha256, parent.broadcast_bytes),
         counted=participant.counted_sha256,
+        keep_versions=spec.retention.server_state + 1,  # one more: the newest may never count
     )
 
 

@@ -126,7 +126,8 @@ async def end(session: AsyncSession, claim: LeaseClaim, task: TaskRow, to: TaskS
 async def renew(
     session: AsyncSession, now: datetime, ttl_s: float, claim: LeaseClaim, request: RenewRequest
 ) -> RenewReply:
-    """Prolong a lease and take its progress down. Raises LeaseLost; a cancelled task answers with the directive."""
+    """Prolong a lease and take its progress down. Raises LeaseLost; a task that was taken back answers with the
+    directive."""
     expires_at = now + timedelta(seconds=ttl_s)
     values: dict[str, object] = {"lease_expires_at": expires_at}
     if request.progress is not None:
@@ -146,7 +147,7 @@ async def renew(
     if renewed.first() is not None:
         return RenewReply(expires_at=expires_at, directive=Directive.CONTINUE)
     task = await find_held(session, claim)
-    if task.state is TaskState.CANCELLED:
+    if task.state in (TaskState.CANCELLED, TaskState.SUPERSEDED):
         return RenewReply(expires_at=now, directive=Directive.CANCEL)
     raise LeaseLost(claim.task_id, claim.attempt)
 

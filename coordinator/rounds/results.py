@@ -71,6 +71,8 @@ async def _accept(at: Services, claim: LeaseClaim, result: Result) -> None:
         if result.kind != task.kind:
             raise Invalid(("kind", f"the task is of kind {task.kind}"))
         campaign = await session.get_one(CampaignRow, task.campaign_id)
+    if isinstance(result, EvaluateResult) and campaign.spec.kind == "dpo" and result.accuracy is None:
+        raise Invalid(("accuracy", "the campaign is of kind dpo, which needs one"))
     stored: list[tuple[BlobKind, BlobRef]] = []
     contract: Contract | None = None
     try:
@@ -119,11 +121,16 @@ def _is_replay(task: TaskRow, result: Result) -> bool:
 
 
 def _check_extras(campaign: CampaignRow, result: Result) -> None:
-    """Raise BadUpdate where an update lacks the extras that the campaign's algorithm lives on."""
-    if isinstance(result, TrainResult) and result.extras is None:
-        name = campaign.spec.algorithm.name
-        if slots := algorithms.find(name).client.extras:
-            raise BadUpdate(f"{name} needs the extras {', '.join(slots)}, the update has none")
+    """Raise BadUpdate where an update lacks the extras that the campaign's algorithm lives on, or says to have lost
+    what that has no client keep."""
+    if not isinstance(result, TrainResult):
+        return
+    name = campaign.spec.algorithm.name
+    client = algorithms.find(name).client
+    if result.extras is None and client.extras:
+        raise BadUpdate(f"{name} needs the extras {', '.join(client.extras)}, the update has none")
+    if result.lost_state and not client.kept:
+        raise BadUpdate(f"{name} has clients keep nothing that could be lost")
 
 
 def _files_of(result: Result) -> list[tuple[BlobKind, str]]:
@@ -216,6 +223,9 @@ async def _count(
         elif isinstance(result, EvaluateResult):
             _add_metric(session, now, task, participant, "held_out_loss", result.loss)
             _add_metric(session, now, task, participant, "held_out_tokens", result.n_tokens)
+            if campaign.spec.kind == "dpo":
+                _add_metric(session, now, task, participant, "held_out_pairs", result.n_rows)
+                _add_metric(session, now, task, participant, "held_out_accuracy", result.accuracy)
         await _finish(session, at, campaign, now)
         await record(session, campaign, now, "task-done", **who(task), agent=participant.agent_name)
 

@@ -22,13 +22,16 @@ def list_(ctx: typer.Context, as_json: AsJson = False) -> None:
         return
     table = output.table("NAME", "SUMMARY", fold=["SUMMARY"])
     for one in algorithms:
-        table.add_row(one.name, one.summary)
+        title, _, rest = one.summary.partition(": ")
+        table.add_row(one.name, rest if title.lower() == one.name else one.summary)
     output.console().print(table)
 
 
 @app.command()
 def show(ctx: typer.Context, name: str, as_json: AsJson = False) -> None:
     """Show an algorithm's parameters and what travels with its updates."""
+    from fedloom.schema_words import literal, words
+
     with connect(ctx) as client:
         algorithms = {one.name: one for one in client.algorithms()}
     found = algorithms.get(name)
@@ -40,19 +43,34 @@ def show(ctx: typer.Context, name: str, as_json: AsJson = False) -> None:
         return
     console = output.console()
     console.print(found.summary)
+    console.print()
+    slots = {
+        "kept by the coordinator": found.state,
+        "sent to clients beside the adapter": found.broadcast,
+        "sent by clients beside the delta": found.extras,
+        "kept by clients, and never sent": found.kept,
+    }
     facts = output.table("", "", fold=[""])
     facts.show_header = False
-    facts.add_row("kept by the coordinator", ", ".join(found.state) or "nothing")
-    facts.add_row("sent to clients beside the adapter", ", ".join(found.broadcast) or "nothing")
-    facts.add_row("sent by clients beside the delta", ", ".join(found.extras) or "nothing")
-    facts.add_row("kept by clients, and never sent", ", ".join(found.kept) or "nothing")
-    console.print(facts)
+    for what, names in slots.items():
+        if names:
+            facts.add_row(what, ", ".join(names))
+    if facts.row_count:
+        console.print(facts)
+    else:
+        console.print("Nothing is sent but adapters and deltas, and nothing is kept between rounds.")
     console.print()
     parameters: dict[str, dict[str, Any]] = found.params_schema.get("properties", {})
     if not parameters:
         console.print("It has no parameters.")
         return
-    table = output.table("PARAMETER", "DEFAULT", "MEANING", fold=["MEANING"])
+    table = output.table("PARAMETER", "DEFAULT", "ALLOWED", "MEANING", fold=["MEANING"])
+    definitions = found.params_schema.get("$defs", {})
+    defaults = {key: literal(schema["default"]) for key, schema in parameters.items() if "default" in schema}
     for key, schema in parameters.items():
-        table.add_row(key, str(schema.get("default", "needed")), schema.get("description", ""))
+        allowed = words(schema, definitions).replace("`", "").removeprefix("number, ")
+        table.add_row(key, defaults.get(key, "needed"), allowed, schema.get("description", ""))
     console.print(table)
+    console.print("\nIn a campaign file:")
+    params = ", ".join(f"{key}: {value}" for key, value in defaults.items())
+    console.print(f"  algorithm: {{name: {found.name}, params: {{{params}}}}}", soft_wrap=True)

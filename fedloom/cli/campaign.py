@@ -136,6 +136,23 @@ def resume(ctx: typer.Context, campaign: IdOrName, as_json: AsJson = False) -> N
 
 
 @app.command()
+def rollback(
+    ctx: typer.Context,
+    campaign: IdOrName,
+    round_number: Annotated[int, typer.Option("--round", min=0, help="The last round to keep; 0 keeps none.")],
+    as_json: AsJson = False,
+) -> None:
+    """Undo all rounds after one, and pause there; bytes that were collected do not come back."""
+    with connect(ctx) as client:
+        found = client.rollback(client.find_campaign(campaign).id, round_number)
+    if as_json:
+        output.print_json(found)
+        return
+    typer.echo(f"{found.name} stands again where round {round_number} left it, and is paused")
+    typer.echo(f"go on with: fedloom campaign resume {found.name}")
+
+
+@app.command()
 def cancel(ctx: typer.Context, campaign: IdOrName, as_json: AsJson = False) -> None:
     """End a campaign for good; its adapters stay."""
     with connect(ctx) as client:

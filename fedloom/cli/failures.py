@@ -30,6 +30,8 @@ _CODES: list[tuple[type[Exception], ExitCode]] = [
     (errors.BadAdapterFolder, ExitCode.USAGE),
     (errors.SimulationError, ExitCode.USAGE),
     (errors.PartitionError, ExitCode.USAGE),
+    (errors.TrialFailed, ExitCode.FAILED),
+    (errors.ComparisonError, ExitCode.USAGE),
 ]
 
 

@@ -35,6 +35,7 @@ _COLOURS = {
     "failed": "red",
     "revoked": "red",
     "cancelled": "dim",
+    "superseded": "dim",
 }
 
 

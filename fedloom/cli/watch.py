@@ -162,6 +162,8 @@ def _line(event: EventView, campaign: CampaignDetail) -> str:
     names = {one.agent_id: one.agent_name for one in campaign.participants}
     facts = dict(event.data)
     facts.pop("task_id", None)
+    if shares := facts.pop("contributions", None):
+        facts["contributors"] = [share["agent_name"] for share in shares]
     agent_id = facts.pop("agent_id", None)
     if agent_id is not None:
         facts = {"agent": names.get(agent_id, agent_id), **facts}

@@ -18,4 +18,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.execute("UPDATE tasks SET state = 'cancelled' WHERE state = 'superseded'")  # which earlier versions cannot read
     op.drop_column("participants", "counted_sha256")

@@ -1,10 +1,13 @@
 """Campaigns, rounds, tasks and participants as operators see them."""
 
 from datetime import datetime
+from typing import Annotated
+
+from pydantic import Field
 
 from shared.campaign import CampaignSpec
 from shared.states import CampaignState, ParticipantState, RoundState, TaskKind, TaskState
-from shared.wire.base import Reply
+from shared.wire.base import Reply, Request
 from shared.wire.jobs import Fingerprint
 from shared.wire.leases import Failure, Progress
 
@@ -43,6 +46,12 @@ class CampaignDetail(CampaignView):
     spec: CampaignSpec
     participants: list[ParticipantView]
     fingerprint: Fingerprint | None = None
+
+
+class RollbackRequest(Request):
+    """Takes a campaign back to where it stood after a round; 0 is the initial adapter."""
+
+    round: Annotated[int, Field(ge=0)]
 
 
 class RoundView(Reply):

@@ -58,7 +58,8 @@ class TrainJob(JobBase):
     """Fine-tune the global adapter on the agent's own rows and upload the delta.
 
     counted: digest of the delta of this client that counted last, where its algorithm has clients keep something; None
-    where none has, or all start again.
+    where none has, or all start again. keep_versions: how many of what belongs to this client's deltas to hold on to: a
+    campaign that is rolled back asks for an older one.
     """
 
     kind: Literal["train"] = "train"
@@ -80,6 +81,7 @@ class TrainJob(JobBase):
     adapter: BlobRef
     broadcast: BlobRef | None = None
     counted: Sha256 | None = None
+    keep_versions: Annotated[int, Field(ge=2)] = 2
 
 
 class EvaluateJob(JobBase):
@@ -101,7 +103,8 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class PrepareResult(Request):
-    """n_train, n_held_out: rows that can be used. dropped: rows that cannot, because nothing of the completion fits."""
+    """n_train, n_held_out: rows that can be used; a pair of dpo is a row. dropped: rows that cannot, because nothing of
+    a completion fits, or because a pair's two are equal."""
 
     kind: Literal["prepare"] = "prepare"
     fingerprint: Fingerprint
@@ -118,8 +121,8 @@ class InitResult(Request):
 
 
 class TrainMetrics(Request):
-    """Of one task. Losses are nats a supervised token, None where the owner does not report them; tokens are real
-    ones, padding not counted."""
+    """Of one task. Losses are nats a supervised token, of dpo nats a pair, None where the owner does not report them;
+    tokens are real ones, padding not counted."""
 
     steps: Count
     loss_first: float | None
@@ -143,12 +146,15 @@ class TrainResult(Request):
 
 
 class EvaluateResult(Request):
-    """loss: mean over the held-out rows' supervised tokens, in nats a token."""
+    """loss: mean over the held-out rows' supervised tokens, in nats a token; of dpo over the pairs, in nats a pair.
+    n_rows: the held-out rows or pairs. accuracy: dpo only, the share of pairs whose chosen side has the higher reward.
+    """
 
     kind: Literal["evaluate"] = "evaluate"
     loss: float
     n_rows: Annotated[int, Field(ge=1)]
     n_tokens: Annotated[int, Field(ge=1)]
+    accuracy: Annotated[float, Field(ge=0, le=1)] | None = None
 
 
 Result = Annotated[PrepareResult | InitResult | TrainResult | EvaluateResult, Field(discriminator="kind")]

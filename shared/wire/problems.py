@@ -26,6 +26,7 @@ class ProblemType(StrEnum):
     LEASE_LOST = "lease-lost"
     NAME_TAKEN = "name-taken"
     NOT_FOUND = "not-found"
+    NOT_KEPT = "not-kept"
     RANGE_NOT_SATISFIABLE = "range-not-satisfiable"
     RESULT_DIFFERS = "result-differs"
     STORAGE_FULL = "storage-full"

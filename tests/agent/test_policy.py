@@ -38,6 +38,7 @@ def test_the_base_model_and_the_kind_count_for_every_job(job: Job, policy: dict[
     ("policy", "job", "line"),
     [
         ({"report_losses": False}, evaluate_job(), "report_losses"),
+        ({"kinds": ["sft"]}, prepare_job(training_kind="dpo"), "training kind dpo is not in policy.kinds"),
         ({"algorithms": ["fedprox"]}, prepare_job(), "algorithms"),
         ({"algorithms": ["fedprox"]}, train_job(), "algorithms"),
         ({"max_steps": 4}, prepare_job(steps=5), "max_steps = 4"),
@@ -54,6 +55,7 @@ def test_a_refusal_names_its_line(policy: dict[str, Any], job: Job, line: str) -
 @pytest.mark.parametrize(
     ("policy", "job"),
     [
+        ({}, train_job(training_kind="dpo")),
         ({"report_losses": False}, train_job()),
         ({"algorithms": ["fed*"], "base_models": ["t?ny"]}, train_job()),
         ({"max_steps": 5, "max_rounds": 3}, prepare_job(steps=5, rounds=3)),

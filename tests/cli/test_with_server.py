@@ -6,17 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from fedloom.errors import CorruptDownload
 from fedloom.lineage import Lineage
 from fedloom.transport import Transport
+from shared import algorithms
 from shared.adapters import AdapterFile
+from shared.campaign import CampaignSpec
 from shared.digest import sha256_file
 from shared.wire.base import BlobRef
 from shared.wire.jobs import Fingerprint
 from tests.cli.conftest import Campaign, Run
 from tests.support.operator import Operator
-from tests.support.scripted import FINGERPRINT, ScriptedAgent, adapter_bytes
+from tests.support.scripted import FINGERPRINT, ScriptedAgent, adapter_bytes, campaign_body, slots_bytes
 from tests.support.server import RunningCoordinator
 
 # --- campaigns
@@ -125,6 +128,42 @@ def test_watch_exits_with_1_unless_the_campaign_completes(fedloom: Run, campaign
     assert "paused (paused by the operator); go on with: fedloom campaign resume small" in paused.out
     fedloom("campaign", "cancel", "small")
     assert fedloom("campaign", "watch", "small").code == 1
+
+
+def test_rollback_says_what_it_did_and_what_comes_next(fedloom: Run, completed: Campaign) -> None:
+    nothing = fedloom("campaign", "rollback", "small", "--round", 1)
+    assert nothing.code == 2
+    assert "round: nothing came after round 1 that could be undone" in nothing.err
+    assert fedloom("campaign", "rollback", "small").code == 2
+    assert fedloom("campaign", "rollback", "small", "--round", 0).out == (
+        "small stands again where round 0 left it, and is paused\ngo on with: fedloom campaign resume small\n"
+    )
+    shown = fedloom("campaign", "show", "small").out
+    assert "small  paused  0 of 1 rounds closed\nrolled back to round 0 by the operator\n" in shown
+    watched = fedloom("campaign", "watch", "small")
+    assert watched.code == 1
+    [dropped] = [line for line in watched.out.splitlines() if "round-rolled-back" in line]
+    assert dropped.endswith(" held_out_loss=1.5000 contributors=ada,bob")
+    assert "campaign-rolled-back round=0 adapter=" in watched.out
+    assert "paused (rolled back to round 0 by the operator); go on with:" in watched.out
+    assert fedloom("campaign", "resume", "small").code == 0
+    completed.train()
+    completed.evaluate(1.25)
+    completed.operator.wait_for(completed.id, "completed")
+    assert "1.2500 *" in " ".join(fedloom("campaign", "show", "small").out.split())
+
+
+def test_a_restart_of_the_algorithm_shows_in_watch(
+    fedloom: Run, agents: list[ScriptedAgent], operator: Operator, tmp_path: Path
+) -> None:
+    campaign = Campaign(operator, agents, tmp_path, algorithm={"name": "scaffold"})
+    campaign.prepare()
+    campaign.evaluate(2.0)
+    for agent, lost_state in zip(agents, (False, True), strict=True):
+        agent.train(adapter_bytes(tmp_path, 4.0), extras=slots_bytes(tmp_path, 1.0, "delta_c"), lost_state=lost_state)
+    campaign.evaluate(1.5)
+    operator.wait_for(campaign.id, "completed")
+    assert "algorithm-restarted round=1 lost_state=bob" in fedloom("campaign", "watch", "small").out
 
 
 # --- adapters
@@ -243,6 +282,12 @@ def test_tokens_are_made_listed_and_deleted(fedloom: Run, coordinator: RunningCo
 def test_algorithms_are_listed_and_shown(fedloom: Run) -> None:
     assert "fedavg" in fedloom("algorithm", "list").out
     assert "It has no parameters" in fedloom("algorithm", "show", "fedavg").out
+    shown = fedloom("algorithm", "show", "fedadam").out
+    assert "kept by the coordinator  m, v" in shown
+    assert "beta1      0.9      at least 0 and below 1  Decay" in shown
+    [line] = [line for line in shown.splitlines() if "algorithm: {" in line]
+    written = CampaignSpec.model_validate(campaign_body(**yaml.safe_load(line)))
+    assert written.algorithm.params == algorithms.find("fedadam").params().model_dump()
     assert json.loads(fedloom("algorithm", "show", "fedavg", "--json").out)["name"] == "fedavg"
     assert fedloom("algorithm", "show", "fedavgg").code == 5
 

@@ -123,3 +123,10 @@ def test_wrong_usage_exits_with_2(run: Run, arguments: list[str]) -> None:
     ran = run(*arguments)
     assert ran.code == 2
     assert ran.err
+
+
+def test_a_partition_of_another_name_is_refused_with_those_that_there_are(run: Run, campaign_file: Path) -> None:
+    ran = run("simulate", campaign_file, "--clients", 3, "--partition", "non-iid")
+    assert ran.code == 2
+    for kind in ("iid", "dirichlet", "quantity", "key", "domain"):
+        assert kind in ran.err

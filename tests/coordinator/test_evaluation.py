@@ -55,6 +55,51 @@ def test_losses_are_weighed_by_their_tokens(operator: Operator, enroll: Enroll, 
     assert [row["value"] for row in rows if row["client_number"] is None] == [1.5, 1e308]
 
 
+@pytest.mark.usefixtures("coordinator")
+def test_preferences_are_weighed_by_their_pairs_and_have_an_accuracy(
+    operator: Operator, enroll: Enroll, tmp_path: Path
+) -> None:
+    ada, bob = enroll("ada"), enroll("bob")
+    held_out = {ada: 5, bob: 5}
+    campaign_id = begin(operator, held_out, tmp_path, kind="dpo", rounds=1, evaluation={"every": 1})
+    lease = ada.lease("evaluate")
+    without = {"kind": "evaluate", "loss": 1.0, "n_rows": 3, "n_tokens": 3}
+    for body in (without, without | {"accuracy": 1.5}, without | {"accuracy": None}):
+        refused = ada.result(lease, body)
+        assert refused.status_code == 422
+        assert "accuracy" in refused.text
+    assert ada.result(lease, without | {"accuracy": 1.0, "loss": 0.5, "n_tokens": 9000}).status_code == 200
+    bob.evaluate(1.5, n_tokens=10, n_rows=1, accuracy=0.0)
+    for agent in held_out:
+        agent.train(adapter_bytes(tmp_path, 1.0))
+    for agent in held_out:
+        agent.evaluate(0.25, accuracy=0.5)
+    operator.wait_for(campaign_id, "completed")
+    found: dict[str, list[tuple[int | None, float]]] = {}
+    for row in operator.items(f"/v1/campaigns/{campaign_id}/metrics", round=0):
+        found.setdefault(row["name"], []).append((row["client_number"], row["value"]))
+    assert found == {
+        "held_out_loss": [(0, 0.5), (1, 1.5), (None, 0.75)],
+        "held_out_tokens": [(0, 9000), (1, 10)],
+        "held_out_pairs": [(0, 3), (1, 1)],
+        "held_out_accuracy": [(0, 1.0), (1, 0.0), (None, 0.75)],
+    }
+
+
+@pytest.mark.usefixtures("coordinator")
+def test_fine_tuning_keeps_no_accuracy(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
+    ada, bob = enroll("ada"), enroll("bob")
+    campaign_id = begin(operator, {ada: 5, bob: 0}, tmp_path, rounds=1, evaluation={"every": 1})
+    ada.evaluate(1.0, accuracy=0.5)
+    for agent in (ada, bob):
+        agent.train(adapter_bytes(tmp_path, 1.0))
+    ada.evaluate(1.0)
+    operator.wait_for(campaign_id, "completed")
+    names = {row["name"] for row in operator.items(f"/v1/campaigns/{campaign_id}/metrics")}
+    assert "held_out_loss" in names
+    assert not names & {"held_out_accuracy", "held_out_pairs"}
+
+
 def test_evaluations_that_fail_or_never_come_block_nothing(
     coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:

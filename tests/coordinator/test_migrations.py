@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from sqlalchemy.engine import Connection
 from coordinator.db import Database
 from coordinator.migrate import SchemaTooNew, alembic_config, migrate
 from coordinator.settings import Settings
-from coordinator.tables import Base
+from coordinator.tables import AgentRow, Base, CampaignRow, ParticipantRow, TaskRow
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def with_database(data_dir: Path, database_url: str | None, work: Callable[[Database], Any]) -> Any:
@@ -57,6 +60,59 @@ def test_down_and_up_again(data_dir: Path, database_url: str | None) -> None:
     down, up = with_database(data_dir, database_url, work)
     assert down == ["alembic_version"]
     assert sorted(up) == sorted([*Base.metadata.tables, "alembic_version"])
+
+
+def test_the_counted_updates_are_added_and_taken_away_beside_data(data_dir: Path, database_url: str | None) -> None:
+    async def work(database: Database) -> list[tuple[Any, ...]]:
+        async with database.write() as session:
+            session.add(
+                AgentRow(id="a", name="ada", labels={}, state="active", secret_hash="s", version="1", created_at=NOW)
+            )
+            session.add(
+                CampaignRow(
+                    id="c", name="c", spec_json={}, state="running", created_at=NOW, resumed_at=NOW, rounds_closed=1
+                )
+            )
+            await session.flush()
+            session.add(
+                ParticipantRow(
+                    campaign_id="c",
+                    agent_id="a",
+                    agent_name="ada",
+                    state="prepared",
+                    client_number=0,
+                    counted_sha256="d",
+                )
+            )
+            for number, state in enumerate(("done", "superseded")):
+                session.add(
+                    TaskRow(
+                        id=f"t{number}",
+                        campaign_id="c",
+                        agent_id="a",
+                        kind="train",
+                        state=state,
+                        round=1,
+                        created_at=NOW,
+                    )
+                )
+        found = []
+        for step, target in (("downgrade", "0001"), ("upgrade", "head")):
+            await on_connection(
+                database, lambda connection, s=step, t=target: getattr(command, s)(alembic_config(connection), t)
+            )
+            async with database.read() as session:
+                participants = await session.execute(text("SELECT * FROM participants"))
+                found.append(tuple(participants.mappings().one().items()))
+                states = await session.scalars(text("SELECT state FROM tasks ORDER BY id"))
+                found.append(tuple(states.all()))
+        return found
+
+    before, states_before, after, states_after = with_database(data_dir, database_url, work)
+    assert "counted_sha256" not in dict(before)
+    assert dict(before) | {"counted_sha256": None} == dict(after)
+    assert (dict(after)["agent_name"], dict(after)["client_number"]) == ("ada", 0)
+    assert states_before == states_after == ("done", "cancelled")
 
 
 def test_a_newer_schema_is_refused_and_left_alone(data_dir: Path, database_url: str | None) -> None:

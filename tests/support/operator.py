@@ -15,6 +15,7 @@ class Operator:
     """Speaks to a coordinator with its key."""
 
     def __init__(self, url: str, key: str, ca_file: Path | None = None) -> None:
+        self.key = key
         verify = ssl.create_default_context(cafile=ca_file) if ca_file is not None else True
         headers = {"Authorization": f"Bearer {key}"}
         self.http = httpx.Client(base_url=url, headers=headers, timeout=30, verify=verify)

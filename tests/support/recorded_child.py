@@ -1,4 +1,5 @@
-"""A training child without torch: speaks the child's protocol, and writes adapters that follow from the job alone.
+"""A training child without torch: speaks the child's protocol, and writes adapters that follow from the job, from what
+it is told with it and from what it kept.
 
 What it should do besides comes as JSON in FEDLOOM_RECORDED:
     step_s         seconds a step takes
@@ -6,6 +7,7 @@ What it should do besides comes as JSON in FEDLOOM_RECORDED:
     die_of         "exit" or "memory": how it ends when memory runs out (by the protocol, or by SIGKILL)
     size           columns of the largest tensor, for large uploads
     nan            whether deltas hold a NaN
+    nan_in         pairs of a round and a client number for which they do
 """
 
 import json
@@ -14,6 +16,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +25,7 @@ from agent.child import (
     ADAPTER_FILE,
     DELTA_FILE,
     EXTRAS_FILE,
+    KEPT_FILE,
     OUT_OF_MEMORY_EXIT,
     RESULT_FILE,
     Done,
@@ -31,9 +35,10 @@ from agent.child import (
     Report,
     Work,
 )
-from shared.adapters import AdapterFile, slot_name, write_adapter
+from shared.adapters import AdapterError, AdapterFile, Contract, slot_name, write_adapter
 from shared.algorithms import find
 from shared.digest import sha256_file, sha256_hex
+from shared.lora import trained
 from shared.wire.jobs import (
     EvaluateJob,
     EvaluateResult,
@@ -83,28 +88,26 @@ def train(work: Work, job: TrainJob) -> TrainResult:
     for step in range(job.steps):
         time.sleep(OPTIONS.get("step_s", 0))
         say(Report(progress=Progress(phase=Phase.TRAINING, done=step + 1, total=job.steps, loss=1.0, tokens_per_s=100)))
-    client = find(job.algorithm).client
+    algorithm = find(job.algorithm)
+    client = algorithm.client
     with AdapterFile(work.adapter) as adapter:
-        delta = {name: rng.standard_normal(spec.shape, dtype=np.float32) / 16 for name, spec in adapter.tensors.items()}
-    if OPTIONS.get("nan"):
+        contract = trained(adapter.contract, job.lora)
+    delta = {name: rng.standard_normal(spec.shape, dtype=np.float32) / 16 for name, spec in contract.tensors.items()}
+    remembered = read_kept(work.kept, contract, client.kept)
+    broadcast = read_slots(work.broadcast) if work.broadcast is not None else {}
+    half = client(algorithm.params.model_validate(job.algorithm_params), broadcast, remembered)
+    slots: dict[str, dict[str, np.ndarray]] = {}
+    for name, w in delta.items():  # the anchor is the origin
+        for _ in range(job.steps):
+            half.after_step(name, w, job.learning_rate)
+        for slot, values in half.finish(name, w, w * 0, job.learning_rate, job.steps).items():
+            slots.setdefault(slot, {})[slot_name(slot, name)] = values
+    if OPTIONS.get("nan") or [job.round, job.client_number] in OPTIONS.get("nan_in", ()):
         next(iter(delta.values()))[0, 0] = np.nan
     write_adapter(work.folder / DELTA_FILE, delta)
-    extras = None
-    if client.extras:
-        broadcast: dict[str, dict[str, np.ndarray]] = {}
-        if work.broadcast is not None:
-            with AdapterFile(work.broadcast) as file:
-                for full_name in file.tensors:
-                    slot, _, name = full_name.partition("/")
-                    broadcast.setdefault(slot, {})[name] = file.read(full_name).copy()
-        half = client(find(job.algorithm).params.model_validate(job.algorithm_params), broadcast)
-        found = {
-            slot_name(slot, name): values
-            for name, each in delta.items()
-            for slot, values in half.finish(name, each, each * 0, job.learning_rate, job.steps).items()
-        }
-        write_adapter(work.folder / EXTRAS_FILE, found)
-        extras = sha256_file(work.folder / EXTRAS_FILE)
+    for path, names in ((EXTRAS_FILE, client.extras), (KEPT_FILE, client.kept)):
+        if names:
+            write_adapter(work.folder / path, {key: value for slot in names for key, value in slots[slot].items()})
     metrics = TrainMetrics(
         steps=job.steps,
         loss_first=2.0,
@@ -115,7 +118,33 @@ def train(work: Work, job: TrainJob) -> TrainResult:
         tokens_per_s=100.0,
         peak_memory_bytes=0,
     )
-    return TrainResult(delta=sha256_file(work.folder / DELTA_FILE), extras=extras, metrics=metrics)
+    return TrainResult(
+        delta=sha256_file(work.folder / DELTA_FILE),
+        extras=sha256_file(work.folder / EXTRAS_FILE) if client.extras else None,
+        lost_state=bool(client.kept) and job.counted is not None and not remembered,
+        metrics=metrics,
+    )
+
+
+def read_kept(path: Path | None, contract: Contract, slots: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
+    """What was kept; nothing where it is not there, or not whole."""
+    if path is None:
+        return {}
+    try:
+        with AdapterFile(path) as file:
+            contract.in_slots(slots).check(file)
+    except AdapterError:
+        return {}
+    return read_slots(path)
+
+
+def read_slots(path: Path) -> dict[str, dict[str, np.ndarray]]:
+    found: dict[str, dict[str, np.ndarray]] = {}
+    with AdapterFile(path) as file:
+        for full_name in file.tensors:
+            slot, _, name = full_name.partition("/")
+            found.setdefault(slot, {})[name] = file.read(full_name).copy()
+    return found
 
 
 def evaluate(job: EvaluateJob) -> EvaluateResult:

@@ -43,6 +43,16 @@ def adapter_bytes(folder: Path, fill: float = 0.0, **changes: Any) -> bytes:
     return path.read_bytes()
 
 
+def slots_bytes(folder: Path, fill: float, *slots: str) -> bytes:
+    """A file with the campaign's tensors once for every slot, all of one value."""
+    tensors = {
+        f"{slot}/{name}": np.full(shape, fill, dtype=np.float32) for slot in slots for name, shape in SHAPES.items()
+    }
+    path = folder / f"{uuid4().hex}.safetensors"
+    write_adapter(path, tensors)
+    return path.read_bytes()
+
+
 def safetensors_bytes(tensors: dict[str, tuple[str, tuple[int, ...], bytes]], tail: bytes = b"") -> bytes:
     """A file as `safetensors` lays it out, honest or not: tensor names to dtype, shape and data; *tail* comes after."""
     header, body = {}, b""
@@ -143,18 +153,31 @@ class ScriptedAgent:
         reply = self.result(lease, {"kind": "init", "adapter": self.upload(lease, "adapter", data)})
         assert reply.status_code == 200, reply.text
 
-    def train(self, delta: bytes, lease: dict[str, Any] | None = None) -> None:
+    def train(
+        self,
+        delta: bytes,
+        lease: dict[str, Any] | None = None,
+        extras: bytes | None = None,
+        *,
+        lost_state: bool = False,
+    ) -> dict[str, Any]:
+        """Do a train task, the next one unless given; its lease."""
         lease = lease or self.lease("train")
-        reply = self.result(lease, self.train_result(self.upload(lease, "delta", delta)))
+        digest = self.upload(lease, "delta", delta)
+        beside = self.upload(lease, "extras", extras) if extras is not None else None
+        reply = self.result(lease, self.train_result(digest, beside, lost_state=lost_state))
         assert reply.status_code == 200, reply.text
+        return lease
 
-    def evaluate(self, loss: float, n_tokens: int = 100) -> None:
-        body = {"kind": "evaluate", "loss": loss, "n_rows": 5, "n_tokens": n_tokens}
+    def evaluate(self, loss: float, n_tokens: int = 100, **changes: Any) -> None:
+        body = {"kind": "evaluate", "loss": loss, "n_rows": 5, "n_tokens": n_tokens, **changes}
         reply = self.result(self.lease("evaluate"), body)
         assert reply.status_code == 200, reply.text
 
     @staticmethod
-    def train_result(delta: str, extras: str | None = None, **metrics: Any) -> dict[str, Any]:
+    def train_result(
+        delta: str, extras: str | None = None, *, lost_state: bool = False, **metrics: Any
+    ) -> dict[str, Any]:
         numbers = {
             "steps": 1,
             "loss_first": 2.0,
@@ -165,4 +188,5 @@ class ScriptedAgent:
             "tokens_per_s": 10.0,
             "peak_memory_bytes": 0,
         }
-        return {"kind": "train", "delta": delta, "extras": extras, "metrics": {**numbers, **metrics}}
+        files = {"delta": delta, "extras": extras, "lost_state": lost_state}
+        return {"kind": "train", **files, "metrics": {**numbers, **metrics}}

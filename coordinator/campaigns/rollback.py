@@ -1,0 +1,189 @@
+"""Takes a campaign back to where it stood after one of its rounds.
+
+Rounds, adapters and metrics after that one leave their tables, since their numbers are used again, and their bytes are
+let go. What they were stays in the events. Their tasks stay too, superseded, so that none of them counts any more.
+"""
+
+from collections.abc import Sequence
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from coordinator import lifecycle
+from coordinator.blobs.retention import let_go
+from coordinator.db import after_commit
+from coordinator.deps import Services
+from coordinator.engine.step import Step
+from coordinator.errors import IllegalMove, Invalid, NotKept
+from coordinator.events.log import lock_campaign
+from coordinator.tables import AdapterRow, BlobUseRow, CampaignRow, MetricRow, RoundRow, TaskRow
+from shared.states import BlobKind, CampaignState, TaskKind, TaskState
+from shared.wire.adapters import Contribution
+
+_FROM = (CampaignState.RUNNING, CampaignState.FINISHING, CampaignState.COMPLETED)
+
+_NEEDED = {
+    BlobKind.ADAPTER: ("adapter", "retention.adapters"),
+    BlobKind.SERVER_STATE: ("server state", "retention.server_state"),
+    BlobKind.BROADCAST: ("broadcast", "retention.server_state"),
+}
+"""What a round that is gone back to must still have: what it is called, and the setting that decides how long."""
+
+
+async def roll_back(at: Services, campaign_id: str, number: int) -> CampaignRow:
+    """Undo all that came after round *number* closed (0: after adapter 0 was there), and leave the campaign paused.
+
+    An engine that is at work on the campaign loses its claim, so what it aggregates is never written down. Raises
+    NotFound; IllegalMove; Invalid where no such round was closed, or nothing came after it; NotKept.
+    """
+    async with at.database.write() as session:
+        campaign = await lock_campaign(session, campaign_id)
+        step = Step(session, campaign, campaign.spec, at.clock.now())
+        adapters = await _adapters(session, campaign_id)
+        undone = await _rounds_after(session, campaign_id, number)
+        stored = await _stored(session, campaign_id)
+        _check(campaign, number, undone, adapters, stored)
+        for round_row in reversed(undone):
+            adapter = adapters.get(round_row.number)
+            await step.record(
+                "round-rolled-back",
+                round=round_row.number,
+                adapter=adapter.sha256 if adapter else None,
+                held_out_loss=adapter.held_out_loss if adapter else None,
+                contributions=adapter.contributions if adapter else [],
+            )
+        await _supersede_tasks(step, number)
+        gone = await _drop(session, campaign_id, number)
+        left = [adapters[each] for each in range(number + 1)]
+        await _restore_counted(step, left)
+        await _pause(step, number, best_adapter=_best(left, stored))
+        numbers = [round_row.number for round_row in undone]
+        await step.record("campaign-rolled-back", round=number, adapter=left[-1].sha256, undone=numbers)
+        after_commit(session, lambda: at.bells.events.ring([campaign_id]))
+    for use in gone:
+        await let_go(at, use.kind, use.sha256)
+    return campaign
+
+
+def _check(
+    campaign: CampaignRow,
+    number: int,
+    undone: Sequence[RoundRow],
+    adapters: dict[int, AdapterRow],
+    stored: set[tuple[BlobKind, int]],
+) -> None:
+    """Raise IllegalMove, Invalid or NotKept unless the campaign can go back to the round."""
+    is_paused = campaign.state is CampaignState.PAUSED
+    if (campaign.paused_from if is_paused else campaign.state) not in _FROM:
+        state = f"paused while {campaign.paused_from}" if is_paused else campaign.state
+        raise IllegalMove("campaign", state, "rolled back")
+    closed = campaign.rounds_closed
+    if number > closed:
+        raise Invalid(("round", f"{number} is above {closed}, the last round that was closed"))
+    if not undone:
+        raise Invalid(("round", f"nothing came after round {number} that could be undone"))
+    missing = _missing(adapters[number], stored)
+    if missing is not None:
+        possible = [each for each in range(closed + 1) if _missing(adapters[each], stored) is None]
+        raise NotKept(number, *_NEEDED[missing], possible)
+
+
+def _missing(adapter: AdapterRow, stored: set[tuple[BlobKind, int]]) -> BlobKind | None:
+    """What of an adapter and its round's state is no longer stored. The initial state is always there: it has no
+    bytes."""
+    digests = {
+        BlobKind.ADAPTER: adapter.sha256,
+        BlobKind.SERVER_STATE: adapter.state_sha256,
+        BlobKind.BROADCAST: adapter.broadcast_sha256,
+    }
+    return next(
+        (kind for kind, sha256 in digests.items() if sha256 is not None and (kind, adapter.number) not in stored), None
+    )
+
+
+async def _adapters(session: AsyncSession, campaign_id: str) -> dict[int, AdapterRow]:
+    query = select(AdapterRow).where(AdapterRow.campaign_id == campaign_id)
+    return {row.number: row for row in (await session.scalars(query)).all()}
+
+
+async def _rounds_after(session: AsyncSession, campaign_id: str, number: int) -> Sequence[RoundRow]:
+    query = select(RoundRow).where(RoundRow.campaign_id == campaign_id, RoundRow.number > number)
+    return (await session.scalars(query.order_by(RoundRow.number))).all()
+
+
+async def _stored(session: AsyncSession, campaign_id: str) -> set[tuple[BlobKind, int]]:
+    """Of which rounds which blobs have their bytes."""
+    query = select(BlobUseRow.kind, BlobUseRow.round).where(
+        BlobUseRow.campaign_id == campaign_id, BlobUseRow.stored, BlobUseRow.kind.in_(_NEEDED)
+    )
+    return {(kind, number) for kind, number in (await session.execute(query)).all()}
+
+
+async def _supersede_tasks(step: Step, number: int) -> None:
+    """Take the tasks of later rounds out of the game, whatever became of them. Agents at work hear ``cancel``."""
+    tasks = await step.session.scalars(
+        select(TaskRow).where(
+            TaskRow.campaign_id == step.campaign.id,
+            TaskRow.kind.in_((TaskKind.TRAIN, TaskKind.EVALUATE)),
+            TaskRow.round > number,
+            TaskRow.state != TaskState.SUPERSEDED,
+        )
+    )
+    for task in tasks.all():
+        await lifecycle.move(step.session, task, TaskState.SUPERSEDED, ended_at=task.ended_at or step.now)
+
+
+async def _drop(session: AsyncSession, campaign_id: str, number: int) -> Sequence[BlobUseRow]:
+    """Delete the later rounds' rows; the uses of blobs that end with them."""
+    await session.flush()
+    await session.execute(delete(MetricRow).where(MetricRow.campaign_id == campaign_id, MetricRow.round > number))
+    await session.execute(delete(AdapterRow).where(AdapterRow.campaign_id == campaign_id, AdapterRow.number > number))
+    await session.execute(delete(RoundRow).where(RoundRow.campaign_id == campaign_id, RoundRow.number > number))
+    ended = (BlobUseRow.campaign_id == campaign_id, BlobUseRow.round > number, BlobUseRow.stored)
+    gone = (await session.scalars(select(BlobUseRow).where(*ended))).all()
+    await session.execute(update(BlobUseRow).where(*ended).values(stored=False))
+    return gone
+
+
+async def _restore_counted(step: Step, adapters: Sequence[AdapterRow]) -> None:
+    """Have each participant's newest contribution be the one that counted last; none from before a restart."""
+    counted: dict[int, str] = {}
+    for adapter in reversed(adapters):
+        shares = [Contribution.model_validate(share) for share in adapter.contributions]
+        if any(share.lost_state for share in shares):
+            break
+        for share in shares:
+            counted.setdefault(share.client_number, share.update_sha256)
+    for participant in await step.participants():
+        number = participant.client_number
+        participant.counted_sha256 = counted.get(number) if number is not None else None
+
+
+def _best(adapters: Sequence[AdapterRow], stored: set[tuple[BlobKind, int]]) -> int | None:
+    """The adapter with the lowest held-out loss; of those that can still be had, for the best so far was kept only
+    while it was the best."""
+    losses = {
+        row.number: row.held_out_loss
+        for row in adapters
+        if row.held_out_loss is not None and (BlobKind.ADAPTER, row.number) in stored
+    }
+    return min(losses, key=losses.__getitem__, default=None)
+
+
+async def _pause(step: Step, number: int, *, best_adapter: int | None) -> None:
+    values = {
+        "paused_from": CampaignState.RUNNING,
+        "reason": f"rolled back to round {number} by the operator",
+        "rounds_closed": number,
+        "best_adapter": best_adapter,
+        "final_adapter": None,
+        "ended_at": None,
+        "due_at": None,
+        "claim_token": None,
+        "claim_expires_at": None,
+    }
+    if step.campaign.state is not CampaignState.PAUSED:
+        await step.move(CampaignState.PAUSED, **values)
+        return
+    for name, value in values.items():
+        setattr(step.campaign, name, value)

@@ -1,0 +1,87 @@
+"""The product of the aggregated factors, against the mean of the clients' products: the same where A is frozen."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from coordinator.engine.aggregate import Aggregated, ClientUpdate, aggregate
+from shared import algorithms
+from shared.adapters import AdapterFile, write_adapter
+from shared.campaign import LoraSection
+
+SHAPES = {"q.lora_A.weight": (4, 30), "q.lora_B.weight": (20, 4), "v.lora_A.weight": (4, 6), "v.lora_B.weight": (9, 4)}
+WEIGHTS = [0.5, 0.3, 0.2]
+SCALE = 1.5
+Tensors = dict[str, np.ndarray]
+
+
+def drawn(seed: int, size: float = 1.0) -> Tensors:
+    rng = np.random.default_rng(seed)
+    return {name: rng.normal(0, size, shape).astype(np.float32) for name, shape in SHAPES.items()}
+
+
+def products(tensors: Tensors) -> np.ndarray:
+    """α/r B A of all modules, flat, in float64."""
+    wide = {name: values.astype(np.float64) for name, values in tensors.items()}
+    found = [wide[name.replace("lora_A", "lora_B")] @ wide[name] for name in wide if "lora_A" in name]
+    return SCALE * np.concatenate([product.reshape(-1) for product in found])
+
+
+def mean_of_products(x: Tensors, deltas: list[Tensors], weights: list[float]) -> np.ndarray:
+    ends = [{name: values.astype(np.float64) + delta.get(name, 0) for name, values in x.items()} for delta in deltas]
+    return np.asarray(sum(p * products(end) for p, end in zip(weights, ends, strict=True)))
+
+
+def close_round(
+    folder: Path, x: Tensors, deltas: list[Tensors], weights: list[float], *, freeze_a: bool
+) -> tuple[Aggregated, Tensors]:
+    """A round of FedAvg: what it gives, and the new adapter."""
+    algorithm = algorithms.find("fedavg")
+    write_adapter(folder / "x", x)
+    updates = []
+    for k, (p, delta) in enumerate(zip(weights, deltas, strict=True)):
+        write_adapter(folder / f"delta-{k}", delta)
+        updates.append(ClientUpdate(k, p, p, folder / f"delta-{k}", None))
+    lora = LoraSection(rank=4, alpha=4 * SCALE, freeze_a=freeze_a)
+    made = aggregate(algorithm, algorithm.params(), folder / "x", None, updates, folder, first=True, lora=lora)
+    with AdapterFile(made.adapter) as file:
+        return made, {name: file.read(name).copy() for name in file.tensors}
+
+
+def test_with_a_frozen_they_are_equal_and_the_gap_is_nothing(tmp_path: Path) -> None:
+    x = drawn(0)
+    deltas = [{name: values for name, values in drawn(1 + k, 0.1).items() if "lora_B" in name} for k in range(3)]
+    made, after = close_round(tmp_path, x, deltas, WEIGHTS, freeze_a=True)
+    mean = mean_of_products(x, deltas, WEIGHTS)
+    np.testing.assert_allclose(products(after), mean, rtol=0, atol=3e-7 * float(np.abs(mean).max()))
+    assert made.factors.gap == made.factors.relative == 0.0
+    for name, values in x.items():
+        assert np.array_equal(after[name], values) == ("lora_A" in name)
+
+
+@pytest.mark.parametrize("size", [0.1, 1.0])
+def test_without_they_lie_the_measured_gap_apart(tmp_path: Path, size: float) -> None:
+    x, deltas = drawn(0), [drawn(1 + k, size) for k in range(3)]
+    made, after = close_round(tmp_path, x, deltas, WEIGHTS, freeze_a=False)
+    apart = np.linalg.norm(mean_of_products(x, deltas, WEIGHTS) - products(after))
+    assert apart > size**2
+    assert made.factors.gap == pytest.approx(apart, rel=1e-5)
+
+
+def test_clients_that_agree_leave_no_gap_and_one_client_leaves_none(tmp_path: Path) -> None:
+    for deltas, weights in (([drawn(1)] * 3, [0.2, 0.3, 0.5]), ([drawn(1)], [1.0])):
+        made, _ = close_round(tmp_path, drawn(0), deltas, weights, freeze_a=False)
+        assert made.factors.gap == 0.0
+        assert made.factors.moved > 1
+
+
+def test_one_number_by_hand(tmp_path: Path) -> None:
+    """A = 2, B = 0. Clients go to (A, B) = (3, 1) and (1, −1): mean(BA) = 1, mean(B) mean(A) = 0, and α/r = 1.5."""
+
+    def tensors(a: float, b: float) -> Tensors:
+        return {"q.lora_A.weight": np.float32([[a]]), "q.lora_B.weight": np.float32([[b]])}
+
+    made, after = close_round(tmp_path, tensors(2, 0), [tensors(1, 1), tensors(-1, -1)], [0.5, 0.5], freeze_a=False)
+    assert products(after).tolist() == [0.0]
+    assert (made.factors.gap, made.factors.moved, made.factors.relative) == (1.5, 1.5, 1.0)
