@@ -1,10 +1,10 @@
 """What the agent's parent and its training child say to each other: one JSON object a line.
 
-The parent writes an order to the child's standard input, one at a time: ``Work``, a coordinator's job, or ``Ask`` or
-``Merge``, which a person on this machine wants and no network ever brings. The child answers on its own copy of
-descriptor 1 with any number of ``Report`` and ``Piece``, and then a last word: the one that belongs to the order
-(``Done``, ``Answered``, ``Merged``), ``Failed`` or ``OutOfMemory``. The end of its input ends the child. After
-``OutOfMemory`` it exits with ``OUT_OF_MEMORY_EXIT``.
+The parent writes an order to the child's standard input, one at a time: ``Work``, a coordinator's job, or ``Ask``,
+``Score`` or ``Merge``, which a person on this machine wants and no network ever brings. The child answers on its own
+copy of descriptor 1 with any number of ``Report`` and ``Piece``, and then a last word: the one that belongs to the
+order (``Done``, ``Answered``, ``Scored``, ``Merged``), ``Failed`` or ``OutOfMemory``. The end of its input ends the
+child. After ``OutOfMemory`` it exits with ``OUT_OF_MEMORY_EXIT``.
 """
 
 from pathlib import Path
@@ -116,6 +116,25 @@ class Ask(LocalOrder):
     seed: Annotated[int, Field(ge=0)] = 0
 
 
+class Completed(Question):
+    """A single turn with its answer."""
+
+    completion: str
+
+
+class Score(LocalOrder):
+    """Find how likely each completion is after its prompt, with the adapter on the base model or by the base alone.
+
+    micro_batch: rows that go through the model at once.
+    """
+
+    type: Literal["score"] = "score"
+    adapter: LoraFile | None
+    template: Template
+    rows: list[Completed]
+    micro_batch: Annotated[int, Field(ge=1)]
+
+
 class Merge(LocalOrder):
     """Write base model and adapter as one model of *dtype* into *folder*, which is there and empty, and check it."""
 
@@ -125,7 +144,7 @@ class Merge(LocalOrder):
     folder: Path
 
 
-Order = Annotated[Work | Ask | Merge, Field(discriminator="type")]
+Order = Annotated[Work | Ask | Score | Merge, Field(discriminator="type")]
 ORDER: TypeAdapter[Order] = TypeAdapter(Order)
 
 
@@ -157,6 +176,15 @@ class Answered(Message):
     texts: list[str]
 
 
+class Scored(Message):
+    """Of each row, in their order: Σ log p over the completion's tokens and the end marker, in nats, and how many
+    tokens these are."""
+
+    type: Literal["scored"] = "scored"
+    log_probs: list[float]
+    n_tokens: list[int]
+
+
 class Merged(Message):
     """Largest absolute differences of logits on a few texts, against base and adapter in float32. merge_difference: of
     the merged weights in float32. file_difference: of the files as they were written, read again."""
@@ -181,6 +209,6 @@ class OutOfMemory(Message):
     longest_row_tokens: int
 
 
-LastWord = Done | Answered | Merged | Failed | OutOfMemory
+LastWord = Done | Answered | Scored | Merged | Failed | OutOfMemory
 Answer = Annotated[Report | Piece | LastWord, Field(discriminator="type")]
 ANSWER: TypeAdapter[Answer] = TypeAdapter(Answer)

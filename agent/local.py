@@ -1,4 +1,4 @@
-"""Answers and merged models for a person at this machine, made by a training child of their own.
+"""Answers, likelihoods and merged models for a person at this machine, made by a training child of their own.
 
 with LocalChild(BaseSection(model="/models/tiny")) as child:
     adapter = LoraFile(weights=Path("adapter_model.safetensors"), lora=LoraSection(rank=8, alpha=16))
@@ -12,7 +12,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from agent.child import Answered, Ask, Dtype, Failed, LoraFile, Merge, Merged, OutOfMemory, Question
+from agent.child import (
+    Answered,
+    Ask,
+    Completed,
+    Dtype,
+    Failed,
+    LoraFile,
+    Merge,
+    Merged,
+    OutOfMemory,
+    Question,
+    Score,
+    Scored,
+)
 from agent.errors import TaskFailed
 from agent.settings import ComputeSettings
 from agent.supervisor import ChildDied, Supervisor, check_installed
@@ -23,7 +36,7 @@ from shared.wire.leases import FailureKind, Progress
 MICRO_BATCH = 8
 _LOG_FILE = "child.log"
 
-L = TypeVar("L", Answered, Merged)
+L = TypeVar("L", Answered, Merged, Scored)
 
 
 class LocalChild:
@@ -102,6 +115,22 @@ class LocalChild:
             seed=seed,
         )
         return self._last_word(self._supervisor.run(order, self._log_file, on_progress, on_piece)).texts
+
+    def score(
+        self,
+        rows: Sequence[Completed],
+        *,
+        template: Template,
+        adapter: LoraFile | None = None,
+        micro_batch: int = MICRO_BATCH,
+        on_progress: Callable[[Progress], None] = lambda _: None,
+    ) -> Scored:
+        """How likely each completion is after its prompt, in the order of the rows, to the adapter or the base alone.
+
+        Raises TaskFailed with what to do, and ChildDied.
+        """
+        order = Score(**self._model, adapter=adapter, template=template, rows=list(rows), micro_batch=micro_batch)
+        return self._last_word(self._supervisor.run(order, self._log_file, on_progress))
 
     def merge(
         self, adapter: LoraFile, dtype: Dtype, folder: Path, on_progress: Callable[[Progress], None] = lambda _: None

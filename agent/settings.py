@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from agent.errors import SettingsError
-from shared.campaign import Name
+from shared.campaign import Name, TrainingKind
 
 
 class Section(BaseModel):
@@ -26,7 +26,7 @@ class ComputeSettings(Section):
     threads: Annotated[int, Field(ge=1)] | None = None
     """CPU threads; left out, all cores. Give each agent on a shared host its part."""
     micro_batch: Annotated[int, Field(ge=1)] = 4
-    """Rows that go through the model at once. Halved, and remembered, when memory runs out."""
+    """Rows, or pairs of completions, that go through the model at once. Halved by itself when memory runs out."""
 
 
 class CacheSettings(Section):
@@ -47,10 +47,19 @@ class DataSource(Section):
     """Column of further input, added below the prompt where a row has it."""
     completion: str = "completion"
     """Column of the completion: the part that the loss covers."""
+    chosen: str = "chosen"
+    """Column of the better completion, in campaigns of kind `dpo`, which have pairs instead of one completion."""
+    rejected: str = "rejected"
+    """Column of the worse completion, in campaigns of kind `dpo`."""
     held_out: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Fraction kept for evaluation. Chosen by the row's own content, so it stays the same when rows are added."""
     held_out_path: Path | None = None
     """A file of evaluation rows, instead of a fraction."""
+
+    def columns(self, kind: TrainingKind) -> dict[str, str]:
+        """The columns that a row must have for a kind of training, by their roles."""
+        answers = {"chosen": self.chosen, "rejected": self.rejected}
+        return {"prompt": self.prompt} | (answers if kind == "dpo" else {"completion": self.completion})
 
 
 class PolicySettings(Section):
@@ -58,7 +67,7 @@ class PolicySettings(Section):
 
     base_models: list[str] = ["*"]
     """Patterns of base models."""
-    kinds: list[str] = ["sft"]
+    kinds: list[str] = ["sft", "dpo"]
     """Kinds of training."""
     algorithms: list[str] = ["*"]
     """Patterns of federated algorithms."""
@@ -122,7 +131,9 @@ TEMPLATE = """\
 # [data.finance]
 # path = "finance.jsonl"
 # prompt = "prompt"          # column names
-# completion = "completion"
+# completion = "completion"  # or, for preferences, two:
+# chosen = "chosen"
+# rejected = "rejected"
 # held_out = 0.1             # fraction of rows kept for evaluation, never trained on
 
 [compute]
@@ -140,6 +151,7 @@ TEMPLATE = """\
 # What you accept, whatever a campaign asks for.
 [policy]
 # base_models = ["*"]        # patterns
+# kinds = ["sft", "dpo"]     # fine-tuning on completions, on preferences
 # algorithms = ["*"]
 # max_steps = 100            # a round
 # max_rounds = 200           # a campaign

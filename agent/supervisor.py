@@ -30,6 +30,8 @@ from agent.child import (
     OutOfMemory,
     Piece,
     Report,
+    Score,
+    Scored,
     Work,
 )
 from agent.errors import AgentError, NotInstalled
@@ -83,11 +85,15 @@ class Supervisor:
     ) -> Answered | Failed | OutOfMemory: ...
     @overload
     async def run(
+        self, order: Score, log_file: Path, on_progress: Callable[[Progress], None]
+    ) -> Scored | Failed | OutOfMemory: ...
+    @overload
+    async def run(
         self, order: Merge, log_file: Path, on_progress: Callable[[Progress], None]
     ) -> Merged | Failed | OutOfMemory: ...
     async def run(
         self,
-        order: Work | Ask | Merge,
+        order: Work | Ask | Score | Merge,
         log_file: Path,
         on_progress: Callable[[Progress], None],
         on_piece: Callable[[str], None] | None = None,

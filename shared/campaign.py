@@ -43,7 +43,7 @@ class LoraSection(Section):
     alpha: Annotated[float, Field(gt=0)] = 16.0
     """Numerator of the scale alpha / rank."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Probability with which an input of the adapter is dropped in training."""
+    """Probability with which an input of the adapter is dropped in training; in campaigns of kind `dpo` nothing is."""
     target_modules: Literal["all-linear"] | Annotated[list[Name], Field(min_length=1)] = "all-linear"
     """Modules that get an adapter: `all-linear` (every linear layer but the head), or their names. Never `lm_head`."""
     freeze_a: bool = False
@@ -204,7 +204,7 @@ class RetentionSection(Section):
     adapters: Annotated[int, Field(ge=1)] | Literal["all"] = "all"
     """Global adapters; number 0, the best and the last one are always kept."""
     server_state: Annotated[int, Field(ge=1)] = 5
-    """The algorithm's state at the coordinator."""
+    """The algorithm's state, at the coordinator and the clients. A rollback goes only to rounds whose state is kept."""
     updates: Annotated[int, Field(ge=0)] = 0
     """The clients' updates after their round has closed."""
 

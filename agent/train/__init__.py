@@ -11,7 +11,8 @@ model and the tokenised data stay warm between its jobs; everything else is new 
     rows          reading the owner's files
     tokens        tokenised rows, the held-out split, their cache
     sampling      which rows a round takes
-    trainer       the client half of every algorithm inside TRL's trainers
+    following     the client half of every algorithm inside TRL's trainers
+    trainer       these trainers, for completions and for preferences
     loss          the loss at supervised positions only
     evaluate      the held-out loss
     progress      reports, not too many

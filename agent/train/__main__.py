@@ -30,6 +30,8 @@ from agent.child import (
     OutOfMemory,
     Piece,
     Report,
+    Score,
+    Scored,
     Work,
 )
 from agent.errors import TaskFailed
@@ -51,6 +53,7 @@ class Handler(Protocol):
 
     def run(self, work: Work, report: Callable[[Progress], None]) -> Result: ...
     def ask(self, ask: Ask, report: Callable[[Progress], None], say: Callable[[str], None]) -> list[str]: ...
+    def score(self, score: Score, report: Callable[[Progress], None]) -> Scored: ...
     def merge(self, merge: Merge, report: Callable[[Progress], None]) -> Merged: ...
 
 
@@ -151,7 +154,7 @@ def serve(
     return 0
 
 
-def _obey(handler: Handler, order: Order, send: Callable[[Message], None]) -> Done | Answered | Merged:
+def _obey(handler: Handler, order: Order, send: Callable[[Message], None]) -> Done | Answered | Scored | Merged:
     def report(progress: Progress) -> None:
         send(Report(progress=progress))
 
@@ -159,6 +162,8 @@ def _obey(handler: Handler, order: Order, send: Callable[[Message], None]) -> Do
         return Done(result=handler.run(order, report))
     if isinstance(order, Ask):
         return Answered(texts=handler.ask(order, report, lambda text: send(Piece(text=text))))
+    if isinstance(order, Score):
+        return handler.score(order, report)
     return handler.merge(order, report)
 
 

@@ -1,35 +1,30 @@
-"""What a person asks for on this machine: answers, and a merged model."""
+"""What a person asks for on this machine: answers, likelihoods, and a merged model."""
 
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from agent.child import Ask, LocalOrder, LoraFile, Merge, Merged
+from agent.child import Ask, LocalOrder, LoraFile, Merge, Merged, Score, Scored
+from agent.errors import TaskFailed
 from agent.train import merging
 from agent.train.adapter_files import load_adapter
 from agent.train.answers import answer
 from agent.train.base_files import BaseFiles, Finder
+from agent.train.evaluate import log_probabilities
 from agent.train.model import Base, Models, choose_device, choose_dtype
 from agent.train.source import Reporter, check_same
-from agent.train.templates import check
-from shared.wire.leases import Phase, Progress
+from agent.train.templates import Row, check, render
+from agent.train.tokens import Tokenizing, TokenRows
+from shared.wire.leases import FailureKind, Phase, Progress
 
 
 def ask(ask: Ask, finder: Finder, models: Models, report: Reporter, say: Callable[[str], None]) -> list[str]:
     """Answer the questions by the base model, kept in *models*, or with the adapter on it. Raises TaskFailed."""
     files = _find(ask, finder, report)
     check(ask.template, files.tokenizer)
-    device = choose_device(ask.compute)
-    loaded = models.base(
-        files.folder,
-        files.fingerprint,
-        device,
-        choose_dtype(ask.compute, device),
-        remote_code=False,
-        on_load=lambda: report(Progress(phase=Phase.LOADING_MODEL)),
-    )
     total = len(ask.questions)
-    with loaded as base, _lent(base, ask.adapter) as model:
+    with _loaded(ask, files, models, report) as base, _lent(base, ask.adapter) as model:
         report(Progress(phase=Phase.ANSWERING, total=total))
         return answer(
             model,
@@ -39,6 +34,37 @@ def ask(ask: Ask, finder: Finder, models: Models, report: Reporter, say: Callabl
             report=lambda done: report(Progress(phase=Phase.ANSWERING, done=done, total=total)),
             say=say,
         )
+
+
+def score(order: Score, finder: Finder, models: Models, report: Reporter) -> Scored:
+    """Find how likely the completions are, by the base model, kept in *models*, or with the adapter on it.
+
+    Raises TaskFailed (data) where a prompt leaves no room for its completion, and as ``ask`` does.
+    """
+    files = _find(order, finder, report)
+    check(order.template, files.tokenizer)
+    texts = [
+        render(Row(row.prompt, row.input, completion=row.completion), order.template, files.tokenizer)
+        for row in order.rows
+    ]
+    with _loaded(order, files, models, report) as base, _lent(base, order.adapter) as model:
+        room = base.max_length
+        found = list(Tokenizing(files.tokenizer, sys.maxsize).rows(texts))
+        tokens = [row for row in found if row is not None and len(row[0]) <= room]
+        if len(tokens) < len(texts):
+            message = f"{len(texts) - len(tokens)} rows are empty, or longer than the {room} tokens that the base takes"
+            raise TaskFailed(FailureKind.DATA, message)
+        rows, total = TokenRows.of(tokens), len(texts)
+        report(Progress(phase=Phase.EVALUATING, total=total))
+        sums = log_probabilities(
+            model,
+            base.language_model,
+            rows,
+            micro_batch=order.micro_batch,
+            half=base.half,
+            report=lambda done: report(Progress(phase=Phase.EVALUATING, done=done, total=total)),
+        )
+    return Scored(log_probs=sums.tolist(), n_tokens=(rows.lengths - rows.starts).tolist())
 
 
 def merge(order: Merge, finder: Finder, report: Reporter) -> Merged:
@@ -60,6 +86,18 @@ def _find(order: LocalOrder, finder: Finder, report: Reporter) -> BaseFiles:
         remedy = "give the folder of the model that the adapter was trained on with --base"
         check_same(files.fingerprint, order.fingerprint, remedy)
     return files
+
+
+def _loaded(order: Ask | Score, files: BaseFiles, models: Models, report: Reporter) -> AbstractContextManager[Base]:
+    device = choose_device(order.compute)
+    return models.base(
+        files.folder,
+        files.fingerprint,
+        device,
+        choose_dtype(order.compute, device),
+        remote_code=False,
+        on_load=lambda: report(Progress(phase=Phase.LOADING_MODEL)),
+    )
 
 
 @contextmanager

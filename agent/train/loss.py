@@ -1,4 +1,4 @@
-"""The loss of a causal language model at its supervised positions only.
+"""The loss of a causal language model at its supervised positions only, and batches for it.
 
 With a vocabulary of 49,000 the head is a fifth of a small model's work, and most positions are prompt. TRL's fused head
 scores all of them on a CPU; so it is handed the hidden states of the supervised ones alone. The loss is the same.
@@ -48,3 +48,12 @@ def collate(examples: Sequence[dict[str, list[int]]]) -> dict[str, Tensor]:
         attention_mask[row, :size] = 1
         labels[row, :size] = torch.tensor(example["labels"])
     return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
+
+
+def collate_pairs(examples: Sequence[dict[str, dict[str, list[int]]]]) -> dict[str, Tensor]:
+    """Pad n pairs into what TRL's DPO takes: ``input_ids``, ``attention_mask`` and ``completion_mask``, each
+    (2n, longest side), the chosen sides first."""
+    sides = [example[side] for side in ("chosen", "rejected") for example in examples]
+    batch = collate(sides)
+    batch["completion_mask"] = (batch.pop("labels") != IGNORED).long()
+    return batch

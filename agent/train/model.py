@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -120,6 +121,16 @@ class Base:
         """The dtype where it is a half precision, which asks for autocast."""
         return None if self.dtype == torch.float32 else self.dtype
 
+    @property
+    def language_model(self) -> Any:
+        """The model itself, which an adapter wraps."""
+        return self._model
+
+    @property
+    def max_length(self) -> int:
+        """Tokens that the model takes; without bounds where its configuration names none."""
+        return getattr(self._model.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
+
     @contextmanager
     def lend(self, lora: LoraSection, *, seed: int) -> Iterator[Lent]:
         """Lend the model with a fresh adapter, drawn from *seed* on the CPU, and take everything off again.
@@ -150,9 +161,10 @@ class Base:
 
     @contextmanager
     def bare(self) -> Iterator[Any]:
-        """Lend the model as it is, and undo what is done to its attributes and its configuration."""
+        """Lend the model as it is, and undo what is done to its attributes, its configuration and its dropout."""
         model = self._model
-        things = (model, model.config, model.config.get_text_config(), model.generation_config)
+        dropouts = [module for module in model.modules() if isinstance(module, nn.Dropout)]
+        things = (model, model.config, model.config.get_text_config(), model.generation_config, *dropouts)
         before = [(thing, dict(vars(thing))) for thing in things if thing is not None]
         try:
             yield model

@@ -9,18 +9,22 @@ from typing import Any
 
 from agent.records import read_records, refuse
 from agent.settings import DataSource
-from agent.train.templates import Row
+from agent.train.templates import Pair, Row
+from shared.campaign import TrainingKind
 
 
-def read_rows(path: Path, source: DataSource) -> list[Row]:
-    """All rows of a file, by the columns that *source* names. Raises TaskFailed (data) with the place that is wrong."""
-    rows: list[Row] = []
+def read_rows(path: Path, source: DataSource, kind: TrainingKind) -> list[Row] | list[Pair]:
+    """All rows of a file, by the columns that *source* names for a kind of training: pairs for dpo.
+
+    Raises TaskFailed (data) with the place that is wrong.
+    """
+    rows: list[Any] = []
     columns: dict[str, None] = {}
     has_input = False
     for place, record in read_records(path):
         columns |= dict.fromkeys(record)
         has_input = has_input or (source.input is not None and source.input in record)
-        rows.append(_row(path, place, record, source))
+        rows.append(_row(path, place, record, source, kind))
     if not rows:
         refuse(path, "the file has no rows")
     if source.input is not None and not has_input:
@@ -28,21 +32,21 @@ def read_rows(path: Path, source: DataSource) -> list[Row]:
     return rows
 
 
-def _row(path: Path, place: str, record: Mapping[str, Any], source: DataSource) -> Row:
-    values = []
-    for role, column in (("prompt", source.prompt), ("completion", source.completion)):
+def _row(path: Path, place: str, record: Mapping[str, Any], source: DataSource, kind: TrainingKind) -> Row | Pair:
+    values = {}
+    for role, column in source.columns(kind).items():
         if column not in record:
             refuse(path, f"{place} has no column {column!r} ({role}); it has {_listed(record)}")
-        values.append(_text(path, place, column, record[column]))
+        values[role] = _text(path, place, role, column, record[column])
     extra = record.get(source.input) if source.input is not None else None
-    further = "" if extra is None else _text(path, place, str(source.input), extra)
-    return Row(prompt=values[0], input=further, completion=values[1])
+    values["input"] = "" if extra is None else _text(path, place, "input", str(source.input), extra)
+    return Pair(**values) if kind == "dpo" else Row(**values)
 
 
-def _text(path: Path, place: str, column: str, value: object) -> str:
+def _text(path: Path, place: str, role: str, column: str, value: object) -> str:
     if not isinstance(value, str):
-        kind = "null" if value is None else type(value).__name__
-        refuse(path, f"{place}: the column {column!r} holds {kind}, not text")
+        held = "null" if value is None else type(value).__name__
+        refuse(path, f"{place}: the column {column!r} ({role}) holds {held}, not text")
     return value
 
 

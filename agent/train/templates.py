@@ -40,9 +40,29 @@ class Row:
     completion: str
 
     @property
+    def sides(self) -> tuple["Row", ...]:
+        """What the model is shown of the record."""
+        return (self,)
+
+    @property
     def question(self) -> str:
         """Prompt and input as one text."""
         return f"{self.prompt}\n\n{self.input}" if self.input else self.prompt
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One record of preferences: the better and the worse completion of one prompt."""
+
+    prompt: str
+    input: str
+    chosen: str
+    rejected: str
+
+    @property
+    def sides(self) -> tuple[Row, ...]:
+        """What the model is shown of the record: the chosen side, the rejected side."""
+        return Row(self.prompt, self.input, self.chosen), Row(self.prompt, self.input, self.rejected)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import logging
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,8 +15,8 @@ from agent.settings import DataSource
 from agent.train.files import write_whole
 from agent.train.rows import read_rows
 from agent.train.source import Digests, Reporter
-from agent.train.templates import Row, Text, check, render
-from shared.campaign import Template
+from agent.train.templates import Pair, Row, Text, check, render
+from shared.campaign import Template, TrainingKind
 from shared.digest import sha256_of_parts
 from shared.wire.jobs import Fingerprint
 from shared.wire.leases import FailureKind, Phase, Progress
@@ -65,11 +65,31 @@ class TokenRows:
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """An owner's data for one model, template and length. dropped: rows of which no supervised token fits."""
+class PairRows:
+    """Preferences: pairs of rows of one prompt each. sides: 2n rows, the chosen and the rejected one of each pair in
+    turn."""
 
-    train: TokenRows
-    held_out: TokenRows
+    sides: TokenRows
+
+    def __len__(self) -> int:
+        return len(self.sides) // 2
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each pair's longer side, (n,)."""
+        return self.sides.lengths.reshape(-1, 2).max(axis=1)
+
+    def example(self, index: int) -> dict[str, dict[str, list[int]]]:
+        """A pair as ``chosen`` and ``rejected``, each an example of ``TokenRows``."""
+        return {"chosen": self.sides.example(2 * index), "rejected": self.sides.example(2 * index + 1)}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An owner's data for one kind of training, model, template and length. dropped: rows that cannot be used."""
+
+    train: TokenRows | PairRows
+    held_out: TokenRows | PairRows
     dropped: int
 
 
@@ -124,10 +144,10 @@ class Tokenizing:
         return [a[size:] if a[:size] == self._anchor else p for a, p in zip(anchored, plain, strict=True)]
 
 
-def is_held_out(row: Row, fraction: float) -> bool:
+def is_held_out(row: Row | Pair, fraction: float) -> bool:
     """Whether a row is kept for evaluation. It depends on the row's own text alone: rows that are added later move no
     other row, and equal rows stay on one side."""
-    digest = sha256_of_parts((row.prompt, row.input, row.completion))
+    digest = sha256_of_parts(astuple(row))
     return int(digest[:16], 16) / 2**64 < fraction
 
 
@@ -146,15 +166,17 @@ class DataCache:
         base: Fingerprint,
         folder: Path,
         report: Reporter,
+        *,
+        kind: TrainingKind,
     ) -> Prepared:
         """The data of *source*, with cache files in *folder*. Raises TaskFailed (data) with what is wrong."""
-        key = _key(source, template, max_length, base, Digests(folder / "digests.json"))
+        key = _key(source, kind, template, max_length, base, Digests(folder / "digests.json"))
         found = self._kept.pop(key, None)
         if found is None:
             path = folder / f"tokens-{key}.npz"
-            found = _load(path)
+            found = _load(path, kind)
             if found is None:
-                found = _private(lambda: _tokenize(source, template, max_length, tokenizer, report))
+                found = _private(lambda: _tokenize(source, kind, template, max_length, tokenizer, report))
                 _save(path, found)
         self._kept[key] = found  # at the end: the latest
         for old in list(self._kept)[:-_KEPT]:
@@ -173,7 +195,9 @@ def _private(work: Callable[[], Prepared]) -> Prepared:
         raise TaskFailed(FailureKind.CRASH, message) from error
 
 
-def _key(source: DataSource, template: Template, max_length: int, base: Fingerprint, digests: Digests) -> str:
+def _key(
+    source: DataSource, kind: TrainingKind, template: Template, max_length: int, base: Fingerprint, digests: Digests
+) -> str:
     files = []
     for path in (source.path, source.held_out_path):
         try:
@@ -182,18 +206,22 @@ def _key(source: DataSource, template: Template, max_length: int, base: Fingerpr
             assert path is not None
             message = f"{path.name}: the file cannot be read ({error.strerror}); correct its path in agent.toml"
             raise TaskFailed(FailureKind.DATA, message) from error
-    kinds = [path.suffix.lower() if path else "" for path in (source.path, source.held_out_path)]
-    columns = [source.prompt, source.input or "", source.completion]
+    suffixes = [path.suffix.lower() if path else "" for path in (source.path, source.held_out_path)]
+    columns = [kind, source.input or "", *source.columns(kind).values()]
     model = [base.tokenizer, base.template, template, str(max_length)]
-    return sha256_of_parts([_FORMAT, *files, *kinds, *columns, str(source.held_out), *model])
+    return sha256_of_parts([_FORMAT, *files, *suffixes, *columns, str(source.held_out), *model])
 
 
-def _tokenize(source: DataSource, template: Template, max_length: int, tokenizer: Any, report: Reporter) -> Prepared:
+def _tokenize(
+    source: DataSource, kind: TrainingKind, template: Template, max_length: int, tokenizer: Any, report: Reporter
+) -> Prepared:
     check(template, tokenizer)
     report(Progress(phase=Phase.TOKENIZING))
-    rows = read_rows(source.path, source)
+    rows = read_rows(source.path, source, kind)
+    held_out: Sequence[Row | Pair]
+    train: Sequence[Row | Pair]
     if source.held_out_path is not None:
-        held_out = read_rows(source.held_out_path, source)
+        held_out = read_rows(source.held_out_path, source, kind)
         kept = set(held_out)
         train = [row for row in rows if row not in kept]  # training never sees what evaluation asks
     else:
@@ -205,17 +233,20 @@ def _tokenize(source: DataSource, template: Template, max_length: int, tokenizer
         usable: list[tuple[list[int], int]] = []
         for begin in range(0, len(part), _BATCH):
             some = part[begin : begin + _BATCH]
-            answered = [row for row in some if row.completion]  # nothing to learn from an empty answer
-            texts = [render(row, template, tokenizer) for row in answered]
-            usable += [tokens for tokens in tokenizing.rows(texts) if tokens is not None]
+            answered = [row for row in some if all(side.completion for side in row.sides)]  # else nothing to learn
+            texts = [render(side, template, tokenizer) for row in answered for side in row.sides]
+            tokens = tokenizing.rows(texts)
+            for row in answered:
+                sides = [found for _ in row.sides if (found := next(tokens)) is not None]
+                if len(sides) == len(row.sides) and (len(sides) == 1 or sides[0] != sides[1]):
+                    usable += sides
             done += len(some)
             report(Progress(phase=Phase.TOKENIZING, done=done, total=total))
-        parts.append(TokenRows.of(usable))
+        parts.append(_rows_of(kind, TokenRows.of(usable)))
     prepared = Prepared(parts[0], parts[1], dropped=total - sum(map(len, parts)))
     if prepared.dropped == total:
-        message = (
-            f"all {total} rows are too long or have an empty completion: max_length {max_length} leaves none any room"
-        )
+        why = "a completion that is empty, or two that are equal" if kind == "dpo" else "an empty completion"
+        message = f"all {total} rows are too long or have {why}: max_length {max_length} leaves none any room"
         raise TaskFailed(FailureKind.DATA, f"{source.path.name}: {message}")
     if len(prepared.train) == 0:
         message = f"no row is left to train on ({len(prepared.held_out)} held out, {prepared.dropped} dropped)"
@@ -223,10 +254,15 @@ def _tokenize(source: DataSource, template: Template, max_length: int, tokenizer
     return prepared
 
 
+def _rows_of(kind: TrainingKind, rows: TokenRows) -> TokenRows | PairRows:
+    return PairRows(rows) if kind == "dpo" else rows
+
+
 def _save(path: Path, data: Prepared) -> None:
     arrays: dict[str, Any] = {"dropped": np.int64(data.dropped)}
-    for side, rows in (("train", data.train), ("held_out", data.held_out)):
-        arrays |= {f"{side}_ids": rows.ids, f"{side}_offsets": rows.offsets, f"{side}_starts": rows.starts}
+    for part, found in (("train", data.train), ("held_out", data.held_out)):
+        rows = found.sides if isinstance(found, PairRows) else found
+        arrays |= {f"{part}_ids": rows.ids, f"{part}_offsets": rows.offsets, f"{part}_starts": rows.starts}
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:  # a name without .npz would get one
@@ -235,12 +271,12 @@ def _save(path: Path, data: Prepared) -> None:
     write_whole(path, write)
 
 
-def _load(path: Path) -> Prepared | None:
+def _load(path: Path, kind: TrainingKind) -> Prepared | None:
     try:
         with np.load(path, allow_pickle=False) as file:
             train, held_out = (
-                TokenRows(file[f"{side}_ids"], file[f"{side}_offsets"], file[f"{side}_starts"])
-                for side in ("train", "held_out")
+                _rows_of(kind, TokenRows(file[f"{part}_ids"], file[f"{part}_offsets"], file[f"{part}_starts"]))
+                for part in ("train", "held_out")
             )
             return Prepared(train, held_out, dropped=int(file["dropped"]))
     except FileNotFoundError:

@@ -9,20 +9,33 @@ import torch
 from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
-from agent.child import ADAPTER_FILE, DELTA_FILE, EXTRAS_FILE, KEPT_FILE, RESULT_FILE, Ask, Merge, Merged, Work
+from agent.child import (
+    ADAPTER_FILE,
+    DELTA_FILE,
+    EXTRAS_FILE,
+    KEPT_FILE,
+    RESULT_FILE,
+    Ask,
+    Merge,
+    Merged,
+    Score,
+    Scored,
+    Work,
+)
 from agent.errors import TaskFailed
 from agent.settings import ComputeSettings
 from agent.train import local, memory
 from agent.train.adapter_files import load_adapter, read_broadcast, read_kept
 from agent.train.base_files import Finder
-from agent.train.evaluate import held_out_loss
+from agent.train.evaluate import held_out_loss, held_out_preference
 from agent.train.files import write_whole
+from agent.train.following import Course
 from agent.train.model import Models, choose_device, choose_dtype
 from agent.train.progress import Throttle
 from agent.train.sampling import rows_of_round, seed_of_round
 from agent.train.source import Reporter, check_same
-from agent.train.tokens import DataCache, Prepared
-from agent.train.trainer import Course, sft_trainer
+from agent.train.tokens import DataCache, PairRows, Prepared
+from agent.train.trainer import Recipe, dpo_trainer, sft_trainer
 from shared import algorithms
 from shared.adapters import AdapterError, check_finite, slot_name, write_adapter
 from shared.digest import sha256_file
@@ -65,6 +78,11 @@ class Worker:
         """Answer the questions; *say* is called with the pieces of an only answer. Raises TaskFailed."""
         self._begin(ask.compute)
         return local.ask(ask, self.finder, self.models, Throttle(report), say)
+
+    def score(self, score: Score, report: Reporter) -> Scored:
+        """Find how likely the completions are. Raises TaskFailed."""
+        self._begin(score.compute)
+        return local.score(score, self.finder, self.models, Throttle(report))
 
     def merge(self, merge: Merge, report: Reporter) -> Merged:
         """Write the merged model. Raises TaskFailed, and OSError where it cannot be written."""
@@ -126,8 +144,8 @@ class _Job:
         work = self._work
         data = self._prepared(job)
         drawn = {"seed": job.seed, "round_number": job.round, "client_number": job.client_number}
-        chosen = rows_of_round(len(data.train), job.steps * job.batch_size, **drawn)
-        self._worker.longest_row_tokens = int(data.train.lengths[chosen].max())
+        indices = rows_of_round(len(data.train), job.steps * job.batch_size, **drawn)
+        self._worker.longest_row_tokens = int(data.train.lengths[indices].max())
         seed = seed_of_round(**drawn)
         algorithm = algorithms.find(job.algorithm)
         assert work.adapter is not None
@@ -140,10 +158,7 @@ class _Job:
             start = lent.tensors()
             broadcast = read_broadcast(work.broadcast, algorithm.server.broadcast, lent)
             remembered = read_kept(work.kept, algorithm.client.kept, lent) if algorithm.client.kept else {}
-            trainer = sft_trainer(
-                lent,
-                [data.train.example(index) for index in chosen],
-                self._files.tokenizer,
+            recipe = Recipe(
                 folder=folder,
                 batch_size=job.batch_size,
                 micro_batch=work.micro_batch,
@@ -152,6 +167,13 @@ class _Job:
                 half=base.half,
                 optimizer=job.optimizer,
                 max_grad_norm=job.max_grad_norm,
+            )
+            examples = [data.train.example(index) for index in indices]
+            tokenizer = self._files.tokenizer
+            trainer = (
+                dpo_trainer(lent, examples, tokenizer, recipe, beta=job.dpo.beta)
+                if job.training_kind == "dpo"
+                else sft_trainer(lent, examples, tokenizer, recipe)
             )
             client = algorithm.client(algorithm.params.model_validate(job.algorithm_params), broadcast, remembered)
             trainer.follow(client, lent.trained, lambda course: self._stepped(course, job.steps))
@@ -184,18 +206,23 @@ class _Job:
             raise TaskFailed(FailureKind.DATA, f"no rows of {job.data.name} are held out for evaluation")
         self._worker.longest_row_tokens = int(rows.lengths.max())
         assert work.adapter is not None
+
+        def evaluated(done: int) -> None:
+            self._report(Progress(phase=Phase.EVALUATING, done=done, total=len(rows)))
+
         with self._base() as base, base.lend(job.lora, seed=0) as lent:
             load_adapter(lent, work.adapter)
-            loss, n_tokens = held_out_loss(
-                lent.model,
-                rows,
-                micro_batch=work.micro_batch,
-                half=base.half,
-                report=lambda done: self._report(Progress(phase=Phase.EVALUATING, done=done, total=len(rows))),
-            )
+            micro_batch, half, model = work.micro_batch, base.half, lent.model
+            accuracy = None
+            if isinstance(rows, PairRows):
+                loss, n_tokens, accuracy = held_out_preference(
+                    model, rows, beta=job.dpo.beta, micro_batch=micro_batch, half=half, report=evaluated
+                )
+            else:
+                loss, n_tokens = held_out_loss(model, rows, micro_batch=micro_batch, half=half, report=evaluated)
         if not math.isfinite(loss):
             raise TaskFailed(FailureKind.CRASH, f"the held-out loss of the global adapter is {loss}")
-        return EvaluateResult(loss=loss, n_rows=len(rows), n_tokens=n_tokens)
+        return EvaluateResult(loss=loss, n_rows=len(rows), n_tokens=n_tokens, accuracy=accuracy)
 
     def _prepared(self, job: PrepareJob | TrainJob | EvaluateJob) -> Prepared:
         source = self._work.data
@@ -210,6 +237,7 @@ class _Job:
             self._files.fingerprint,
             self._work.cache,
             self._report,
+            kind=job.training_kind,
         )
 
     def _base(self) -> Any:

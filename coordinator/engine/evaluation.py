@@ -30,24 +30,30 @@ async def settle_evaluations(step: Step) -> bool:
 
 
 async def _settle(step: Step, adapter: AdapterRow) -> None:
-    """held_out_loss = Σ loss_k tokens_k / Σ tokens_k: the loss on all held-out tokens together."""
+    """held_out_loss = Σ loss_k n_k / Σ n_k: the loss on all that is held out together. n_k: a client's tokens or, for
+    dpo, whose losses are means over pairs, its pairs; there the accuracy likewise."""
+    dpo = step.campaign.spec.kind == "dpo"
+    size = "held_out_pairs" if dpo else "held_out_tokens"
     query = select(MetricRow).where(
         MetricRow.campaign_id == step.campaign.id,
         MetricRow.round == adapter.number,
-        MetricRow.name.in_(("held_out_loss", "held_out_tokens")),
+        MetricRow.name.in_(("held_out_loss", "held_out_accuracy", size)),
         MetricRow.client_number.is_not(None),
     )
     by_client: dict[int, dict[str, float]] = {}
     for metric in (await step.session.scalars(query.order_by(MetricRow.client_number))).all():
         assert metric.client_number is not None
         by_client.setdefault(metric.client_number, {})[metric.name] = metric.value
-    tokens = sum(each["held_out_tokens"] for each in by_client.values())
-    if not tokens:
+    total = sum(each[size] for each in by_client.values())
+    if not total:
         return
     # divided first: a client's finite loss times its tokens may be infinite
-    loss = sum(each["held_out_loss"] * (each["held_out_tokens"] / tokens) for each in by_client.values())
+    loss = sum(each["held_out_loss"] * (each[size] / total) for each in by_client.values())
     adapter.held_out_loss = loss
     add_metric(step, adapter.number, "held_out_loss", loss)
+    if dpo:  # divided last: a share stays at most 1
+        right = sum(each["held_out_accuracy"] * each[size] for each in by_client.values())
+        add_metric(step, adapter.number, "held_out_accuracy", right / total)
     best = step.campaign.best_adapter
     best_row = await step.session.get(AdapterRow, (step.campaign.id, best)) if best is not None else None
     if best_row is None or best_row.held_out_loss is None or loss < best_row.held_out_loss:

@@ -84,6 +84,6 @@ class Simulation:
             "seed": self.seed,
             "data": sha256_file(source.path),
             "held out": sha256_file(source.held_out_path) if source.held_out_path else source.held_out,
-            "columns": [source.prompt, source.input, source.completion],
+            "columns": [source.input, *source.columns(self.spec.kind).values()],
             "campaign": self.spec.model_dump(mode="json"),
         }

@@ -1,4 +1,4 @@
-"""A tiny Llama with a tokenizer of its own, and rows for it."""
+"""A tiny Llama with a tokenizer of its own, and rows and pairs for it."""
 
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,15 @@ ROWS = [
         "output": f"the {noun} {verb} and the {_NOUNS[(i * 7) % 10]} {_VERBS[(i * 3) % 8]} {'again ' * (i % 5)}slowly",
     }
     for i, (noun, verb) in enumerate((n, v) for n in _NOUNS for v in _VERBS)
+]
+PAIRS = [
+    {
+        "instruction": row["instruction"],
+        "input": row["input"],
+        "chosen": row["output"],
+        "rejected": " ".join(reversed(row["output"].split()[i % 3 :])),
+    }
+    for i, row in enumerate(ROWS)
 ]
 CORPUS = [" ".join(row.values()) for row in ROWS]
 

@@ -25,7 +25,7 @@ from transformers import PreTrainedTokenizerFast  # noqa: E402
 
 from agent.train.worker import Worker  # noqa: E402
 from shared.adapters import AdapterFile, write_adapter  # noqa: E402
-from shared.campaign import BaseSection, DataSection, LoraSection  # noqa: E402
+from shared.campaign import BaseSection, DataSection, LoraSection, TrainingKind  # noqa: E402
 from shared.digest import sha256_file  # noqa: E402
 from shared.wire.jobs import (  # noqa: E402
     EvaluateJob,
@@ -34,7 +34,7 @@ from shared.wire.jobs import (  # noqa: E402
     PrepareJob,
     TrainJob,
 )
-from tests.support.tiny import CORPUS, ROWS, byte_level_bpe, make_model  # noqa: E402
+from tests.support.tiny import CORPUS, PAIRS, ROWS, byte_level_bpe, make_model  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -113,6 +113,11 @@ def data_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_rows(tmp_path_factory.mktemp("data") / "rows.jsonl", ROWS)
 
 
+@pytest.fixture(scope="session")
+def pairs_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_rows(tmp_path_factory.mktemp("data") / "pairs.jsonl", PAIRS)
+
+
 LORA = LoraSection(rank=4, alpha=8, dropout=0.1)
 NOBODY = Fingerprint(weights="0" * 64, config="0" * 64, tokenizer="0" * 64, template="0" * 64)
 
@@ -123,6 +128,7 @@ class Lab:
 
     model: Path
     data: Path
+    pairs: Path
     folder: Path
     worker: Worker
     fingerprint: Fingerprint = NOBODY
@@ -136,9 +142,10 @@ class Lab:
         }
         self._count = 0
 
-    def source(self, **changes: Any) -> DataSource:
+    def source(self, kind: TrainingKind = "sft", **changes: Any) -> DataSource:
         columns = {"prompt": "instruction", "input": "input", "completion": "output"}
-        return DataSource(**({"path": self.data, "held_out": 0.2} | columns | changes))
+        path = self.pairs if kind == "dpo" else self.data
+        return DataSource(**({"path": path, "held_out": 0.2} | columns | changes))
 
     def work(self, job: Any, **changes: Any) -> Work:
         self._count += 1
@@ -146,7 +153,7 @@ class Lab:
             "folder": self.folder / f"task-{self._count}",
             "cache": self.folder / "cache",
             "model_path": self.model,
-            "data": self.source(),
+            "data": self.source(job.training_kind),
             "adapter": None,
             "broadcast": None,
             "compute": ComputeSettings(device="cpu", threads=1),
@@ -218,16 +225,18 @@ def read(path: Path) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
 
 
 @pytest.fixture
-def new_lab(model_folder: Path, data_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Lab]:
+def new_lab(
+    model_folder: Path, data_file: Path, pairs_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Lab]:
     def make(worker: Worker | None = None) -> Lab:
-        return Lab(model_folder, data_file, tmp_path_factory.mktemp("lab"), worker or Worker())
+        return Lab(model_folder, data_file, pairs_file, tmp_path_factory.mktemp("lab"), worker or Worker())
 
     return make
 
 
 @pytest.fixture(scope="session")
-def _shared_lab(model_folder: Path, data_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Lab:
-    made = Lab(model_folder, data_file, tmp_path_factory.mktemp("lab"), Worker())
+def _shared_lab(model_folder: Path, data_file: Path, pairs_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    made = Lab(model_folder, data_file, pairs_file, tmp_path_factory.mktemp("lab"), Worker())
     made.fingerprint = made.run(made.work(made.prepare_job())).fingerprint
     return made
 

@@ -25,7 +25,8 @@ def test_the_loss_is_plain_transformers_token_weighted_mean(lab: Lab) -> None:
     model = plain_model(lab, LORA, read(adapter)).eval()
     tokenizer = AutoTokenizer.from_pretrained(lab.model)
     cache = lab.folder / "cache"
-    held_out = DataCache().prepare(lab.source(), "chat", 96, tokenizer, lab.fingerprint, cache, lambda _: None).held_out
+    data = DataCache().prepare(lab.source(), "chat", 96, tokenizer, lab.fingerprint, cache, lambda _: None, kind="sft")
+    held_out = data.held_out
     total, count = 0.0, 0
     with torch.no_grad():
         for index in range(len(held_out)):

@@ -25,7 +25,7 @@ from agent.train.__main__ import GUARDS, choose_gpu, serve
 from shared.campaign import DataSection, LoraSection
 from shared.digest import sha256_file
 from shared.wire.leases import FailureKind, Phase, Progress
-from tests.train.conftest import Lab
+from tests.train.conftest import LORA, Lab
 
 pytestmark = pytest.mark.train
 
@@ -105,6 +105,25 @@ def test_a_warm_child_gives_what_a_cold_one_gives_bit_for_bit(lab: Lab, start_ch
     cold.process.stdin.write(lab.work(lab.prepare_job()).model_dump_json().encode() + b"\n")
     cold.process.stdin.flush()
     assert cold.process.wait(30) == 0
+
+
+def test_fine_tuning_and_preferences_leave_nothing_to_each_other_in_a_warm_child(lab: Lab, start_child: Any) -> None:
+    """SFT, DPO, SFT in one process; each again in one of its own. The adapter has dropout, which DPO switches off."""
+    adapter = lab.adapter_0()
+    assert LORA.dropout > 0
+
+    def works() -> list[Any]:
+        asked = [{"round": 1}, {"round": 1, "training_kind": "dpo"}, {"round": 2}]
+        return [lab.work(lab.train_job(adapter, **changes), adapter=adapter) for changes in asked]
+
+    warm = start_child()
+    warm_results = [warm.result(work) for work in works()]
+    assert warm.log.read_text().count("base model loaded") == 1
+    for work, same in zip(works(), warm_results, strict=True):
+        cold = start_child()
+        result = cold.result(work)
+        assert result.delta == same.delta
+        assert result.metrics.loss_mean == same.metrics.loss_mean
 
 
 def test_the_end_of_input_ends_an_idle_child_before_it_imports_anything(start_child: Any) -> None:

@@ -7,7 +7,8 @@ import pytest
 from agent.errors import TaskFailed
 from agent.settings import DataSource
 from agent.train.rows import read_rows
-from agent.train.templates import Row
+from agent.train.templates import Pair, Row
+from shared.campaign import TrainingKind
 from shared.wire.leases import FailureKind
 
 pytestmark = pytest.mark.train
@@ -15,9 +16,9 @@ pytestmark = pytest.mark.train
 GOOD = '{"prompt": "p", "completion": "c"}\n'
 
 
-def refusal(path: Path, **columns: Any) -> str:
+def refusal(path: Path, kind: TrainingKind = "sft", **columns: Any) -> str:
     with pytest.raises(TaskFailed) as caught:
-        read_rows(path, DataSource(path=path, **columns))
+        read_rows(path, DataSource(path=path, **columns), kind)
     assert caught.value.failure.kind == FailureKind.DATA
     return caught.value.failure.message
 
@@ -34,14 +35,14 @@ def refusal(path: Path, **columns: Any) -> str:
 def test_every_format_gives_the_same_rows(tmp_path: Path, name: str, text: str) -> None:
     path = tmp_path / name
     path.write_bytes(text.encode())
-    rows = read_rows(path, DataSource(path=path, prompt="q", input="more", completion="a"))
+    rows = read_rows(path, DataSource(path=path, prompt="q", input="more", completion="a"), "sft")
     assert rows == [Row("one", "two", "three"), Row("four", "", "five")]
 
 
 def test_csv_cells_may_hold_lines_and_be_long(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('prompt,completion\n"a\nb","' + "x" * 200_000 + '"\n')
-    assert read_rows(path, DataSource(path=path)) == [Row("a\nb", "", "x" * 200_000)]
+    assert read_rows(path, DataSource(path=path), "sft") == [Row("a\nb", "", "x" * 200_000)]
 
 
 @pytest.mark.parametrize(
@@ -58,8 +59,8 @@ def test_csv_cells_may_hold_lines_and_be_long(tmp_path: Path) -> None:
         ("a.json", '{"prompt": "SECRET"}', "not a list"),
         ("a.json", '["SECRET"]', "row 1 is not a JSON object"),
         ("a.jsonl", GOOD + '{"prompt": "SECRET", "answer": "x"}\n', "line 2 has no column 'completion' (completion)"),
-        ("a.jsonl", GOOD + '{"prompt": 3, "completion": "SECRET"}\n', "line 2: the column 'prompt' holds int"),
-        ("a.jsonl", GOOD + '{"prompt": "SECRET", "completion": null}\n', "'completion' holds null"),
+        ("a.jsonl", GOOD + '{"prompt": 3, "completion": "SECRET"}\n', "line 2: the column 'prompt' (prompt) holds int"),
+        ("a.jsonl", GOOD + '{"prompt": "SECRET", "completion": null}\n', "'completion' (completion) holds null"),
         ("a.csv", "prompt,completion\na,b\nSECRET,b,c\n", "line 3 has 3 cells, the header 2"),
         ("a.csv", "question,answer\nSECRET,b\n", "it has 'question', 'answer'"),
         ("a.parquet", "SECRET", "unknown kind of file"),
@@ -71,6 +72,37 @@ def test_what_is_wrong_is_said_by_place_and_never_by_content(tmp_path: Path, nam
     message = refusal(path)
     assert said in message
     assert name in message
+    assert "SECRET" not in message
+
+
+def test_preferences_are_pairs_by_columns_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("q,more,good,bad\none,two,three,four\nfive,,six,seven\n")
+    source = DataSource(path=path, prompt="q", input="more", chosen="good", rejected="bad")
+    assert read_rows(path, source, "dpo") == [Pair("one", "two", "three", "four"), Pair("five", "", "six", "seven")]
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (
+            '{"prompt": "SECRET", "completion": "c"}',
+            "line 2 has no column 'good' (chosen); it has 'prompt', 'completion'",
+        ),
+        ('{"prompt": "SECRET", "good": "c"}', "line 2 has no column 'rejected' (rejected)"),
+        ('{"good": "SECRET", "rejected": "c"}', "line 2 has no column 'prompt' (prompt)"),
+        ('{"prompt": "p", "good": "SECRET", "rejected": ["x"]}', "line 2: the column 'rejected' (rejected) holds list"),
+        (
+            '{"prompt": "p", "good": null, "rejected": "SECRET"}',
+            "line 2: the column 'good' (chosen) holds null, not text",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_pair_is_said_by_place_column_and_role(tmp_path: Path, row: str, said: str) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"prompt": "p", "good": "g", "rejected": "b"}\n' + row + "\n")
+    message = refusal(path, "dpo", chosen="good")
+    assert message.startswith(f"a.jsonl: {said}")
     assert "SECRET" not in message
 
 

@@ -131,7 +131,7 @@ def test_the_split_stays_when_rows_are_added_and_keeps_duplicates_together() -> 
 
 
 def prepare(lab: Lab, cache: DataCache, folder: Path, report: Any = lambda _: None, **source: Any) -> Any:
-    return cache.prepare(lab.source(**source), "chat", 96, byte_level_bpe(), FINGERPRINT, folder, report)
+    return cache.prepare(lab.source(**source), "chat", 96, byte_level_bpe(), FINGERPRINT, folder, report, kind="sft")
 
 
 def test_tokens_are_kept_in_memory_and_on_disk(lab: Lab, tmp_path: Path) -> None:

@@ -13,15 +13,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from agent.child import ADAPTER_FILE, DELTA_FILE, EXTRAS_FILE, RESULT_FILE
 from agent.errors import TaskFailed
-from agent.train.loss import collate, only_supervised
+from agent.train.loss import collate, collate_pairs, only_supervised
 from agent.train.sampling import rows_of_round
 from agent.train.tokens import DataCache
-from agent.train.trainer import micro_batch_of, sft_trainer
+from agent.train.trainer import Recipe, micro_batch_of, sft_trainer
 from agent.train.worker import Worker
 from shared import algorithms
 from shared.adapters import write_adapter
 from shared.algorithms import Algorithm, AlgorithmParams, ClientHalf, fedavg
-from shared.campaign import LoraSection
+from shared.campaign import LoraSection, TrainingKind
 from shared.digest import sha256_file
 from shared.wire.jobs import Result, TrainResult
 from shared.wire.leases import FailureKind, Phase
@@ -53,15 +53,18 @@ def plain_model(lab: Lab, lora: LoraSection, tensors: dict[str, Any]) -> Any:
     return model
 
 
-def batches(lab: Lab, *, steps: int, batch_size: int, round_number: int = 1) -> list[dict[str, torch.Tensor]]:
+def batches(
+    lab: Lab, *, steps: int, batch_size: int, round_number: int = 1, kind: TrainingKind = "sft"
+) -> list[dict[str, torch.Tensor]]:
     """What a round trains on, a batch an optimizer step."""
     tokenizer = AutoTokenizer.from_pretrained(lab.model)
     data = DataCache().prepare(
-        lab.source(), "chat", 96, tokenizer, lab.fingerprint, lab.folder / "cache", lambda _: None
+        lab.source(kind), "chat", 96, tokenizer, lab.fingerprint, lab.folder / "cache", lambda _: None, kind=kind
     )
     rows = rows_of_round(len(data.train), steps * batch_size, seed=7, round_number=round_number, client_number=0)
     examples = [data.train.example(row) for row in rows]
-    return [collate(examples[i : i + batch_size]) for i in range(0, len(examples), batch_size)]
+    together: Any = collate_pairs if kind == "dpo" else collate
+    return [together(examples[i : i + batch_size]) for i in range(0, len(examples), batch_size)]
 
 
 def plain_loss(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -221,12 +224,7 @@ def test_our_loss_and_gradients_are_trls(lab: Lab) -> None:
                 lent,
                 [{"input_ids": [1, 2], "labels": [-100, 2]}] * 8,
                 AutoTokenizer.from_pretrained(lab.model),
-                folder=str(lab.folder / "t"),
-                batch_size=8,
-                micro_batch=8,
-                learning_rate=1e-3,
-                seed=0,
-                half=None,
+                Recipe(str(lab.folder / "t"), batch_size=8, micro_batch=8, learning_rate=1e-3, seed=0, half=None),
             )
             count = (batch["labels"][:, 1:] != -100).sum()
             compute = trainer.compute_loss if ours else super(type(trainer), trainer).compute_loss
