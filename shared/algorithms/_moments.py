@@ -2,7 +2,8 @@
 
 Reddi et al. 2021, "Adaptive Federated Optimization" (arXiv 2003.00295), algorithm 2. Their v starts at least at τ²;
 here it starts at τ², as in OpenFedLLM. Their m starts at zero; here it is Δ in the first round, as in OpenFedLLM, so
-that the first steps are not damped. Their Δ is the clients' plain mean; here it is weighted as the campaign says.
+that the first steps are not damped. Their Adam and Yogi square Δ for v; here, as in OpenFedLLM, they square m.
+Their Δ is the clients' plain mean; here it is weighted as the campaign says.
 """
 
 from typing import Annotated, TypeVar

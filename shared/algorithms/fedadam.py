@@ -1,8 +1,8 @@
 """FedAdam: the server steps by Adam, with Δ in the place of a gradient.
 
-Reddi et al. 2021, "Adaptive Federated Optimization" (arXiv 2003.00295), algorithm 2: m ← β₁ m + (1 − β₁) Δ,
-v ← β₂ v + (1 − β₂) m², x ← x + η m / (√v + τ). v starts at τ²; m = Δ in the first round, as in OpenFedLLM, and the
-moments are not corrected for their start, as in the paper. Δ is weighted as the campaign says.
+Reddi et al. 2021, "Adaptive Federated Optimization" (arXiv 2003.00295), algorithm 2, in the form of OpenFedLLM:
+m ← β₁ m + (1 − β₁) Δ, v ← β₂ v + (1 − β₂) m², x ← x + η m / (√v + τ). The paper has Δ² in the place of m². v starts at
+τ²; m = Δ in the first round, and the moments are not corrected for their start. Δ is weighted as the campaign says.
 """
 
 from shared.algorithms import fedavg

@@ -6,6 +6,7 @@ from textwrap import dedent
 import numpy as np
 
 from shared.adapters import AdapterFile
+from tests.support.distributions import EXAMPLE, pip_install
 from tests.support.processes import AgentProcess, CoordinatorProcess, ended
 from tests.support.scripted import campaign_body
 
@@ -49,13 +50,13 @@ ROUNDS, STEPS, BETA, SEED = 3, 4, 0.25, 11
 
 
 def install(folder: Path) -> str:
-    """What a third party's distribution looks like once installed; the folder to put on the path."""
-    info = folder / "fedloom_drift-0.1.dist-info"
-    info.mkdir(parents=True)
-    (folder / "fedloom_drift.py").write_text(dedent(MODULE))
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fedloom-drift\nVersion: 0.1\n")
-    (info / "entry_points.txt").write_text("[fedloom.algorithms]\ndrift = fedloom_drift\n")
-    return str(folder)
+    """Drift as a third party's distribution, made after the example's; the folder to put on the path."""
+    source = folder / "source"
+    source.mkdir(parents=True)
+    (source / "fedloom_drift.py").write_text(dedent(MODULE))
+    project = (EXAMPLE / "pyproject.toml").read_text()
+    (source / "pyproject.toml").write_text(project.replace("trimmed_mean", "drift").replace("trimmed-mean", "drift"))
+    return pip_install(source, folder / "site")
 
 
 def expected(adapter_zero: dict[str, np.ndarray], rank_shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:

@@ -45,3 +45,8 @@ def test_seeds_differ_by_round_and_client() -> None:
     seeds = {seed_of_round(seed=1, round_number=r, client_number=c) for r in range(1, 5) for c in range(4)}
     assert len(seeds) == 16
     assert all(0 <= seed < 2**31 for seed in seeds)
+
+
+def test_clients_of_two_digits_draw_rows_of_their_own() -> None:
+    drawn = {tuple(draw(1, n_rows=50, need=20, client_number=number)) for number in (0, 1, 10, 11, 100)}
+    assert len(drawn) == 5

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from shared import algorithms
 from shared.algorithms import Updates, UpdateTensor, fedavg
 from shared.algorithms.base import Array
+from shared.campaign import AlgorithmSection
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,6 +51,13 @@ def test_fedavg_is_found_with_its_parts_and_its_paper() -> None:
     assert found.summary.startswith("FedAvg: ")
     assert "\n" not in found.summary
     assert "fedavg" in algorithms.names()
+
+
+@pytest.mark.parametrize("name", ["fedadagrad", "fedadam", "fedavg", "fedavgm", "fedprox", "fedyogi", "scaffold"])
+def test_a_campaign_takes_each_of_the_seven_and_none_misspelt(name: str) -> None:
+    assert AlgorithmSection(name=name).name == name
+    with pytest.raises(ValidationError, match=f"unknown algorithm .* known are .*{name}"):
+        AlgorithmSection(name=name[:4] + name[5:])
 
 
 @pytest.mark.parametrize("name", ["fedavgg", "base", "", "..base", "fedavg.Server", "__init__", "os"])

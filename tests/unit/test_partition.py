@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fedloom.errors import PartitionError
+from fedloom.simulation.clients import client_names
 from fedloom.simulation.partition import MIN_ROWS, assign, values_of
 from fedloom.simulation.plan import DEFAULT_ALPHA, Kind, Plan
 
@@ -252,3 +253,12 @@ def test_values_are_text_and_numbers_and_booleans_become_it() -> None:
 def test_a_record_without_a_usable_value_is_told_by_its_place(record: dict[str, Any], said: str) -> None:
     with pytest.raises(PartitionError, match=said):
         values_of([("line 7", record)], "topic")
+
+
+@pytest.mark.parametrize("count", [1, 2, 11, 100, 101, 1200])
+def test_the_tenth_client_and_the_hundredth_are_themselves(count: int) -> None:
+    """The coordinator numbers clients in the order of their names."""
+    names = client_names(count)
+    assert len(set(names)) == count
+    assert sorted(names) == names
+    assert [int(name.removeprefix("client-")) for name in names] == list(range(count))
