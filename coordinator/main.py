@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import resource
 import threading
@@ -88,7 +89,9 @@ def serving(settings: Settings) -> Iterator[str]:
     Raises RuntimeError where the service does not start; its log says why.
     """
     server = _server(settings, Listen("127.0.0.1", 0), with_engine=True)
-    thread = threading.Thread(target=server.run, name="coordinator", daemon=True)
+    # in the caller's context: whoever has several at once tells their logs apart by it
+    target = contextvars.copy_context().run
+    thread = threading.Thread(target=target, args=(server.run,), name="coordinator", daemon=True)
     thread.start()
     try:
         while not server.started:

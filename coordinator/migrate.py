@@ -1,5 +1,7 @@
 """Brings the database to the schema that this version of the code knows."""
 
+import asyncio
+import threading
 from pathlib import Path
 
 from alembic import command
@@ -15,6 +17,9 @@ from coordinator.db import Database
 _LOCK = 0x666C6F6F6D
 """Key of the advisory lock that keeps replicas from migrating at the same time."""
 
+_alembic = threading.Lock()
+"""Alembic keeps its context in globals, and several simulations in one process start at the same time."""
+
 
 class SchemaTooNew(Exception):
     """The database was written by a newer version of Fedloom."""
@@ -26,10 +31,14 @@ class SchemaTooNew(Exception):
 
 async def migrate(database: Database) -> None:
     """Upgrade the schema to the newest revision, in one transaction. Raises SchemaTooNew."""
-    async with database.engine.begin() as connection:
-        if not database.is_sqlite:
-            await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-        await connection.run_sync(_upgrade)
+    await asyncio.to_thread(_alembic.acquire)  # not here, where the one who holds it may be waiting for this loop
+    try:
+        async with database.engine.begin() as connection:
+            if not database.is_sqlite:
+                await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+            await connection.run_sync(_upgrade)
+    finally:
+        _alembic.release()
 
 
 def alembic_config(connection: Connection) -> Config:

@@ -1,9 +1,10 @@
-"""Reads a campaign file, YAML or JSON, and says the line and the field of everything that is wrong."""
+"""Reads a campaign file, or another of its kind, YAML or JSON, and says the line and the field of all that is wrong."""
 
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -12,6 +13,7 @@ from pydantic_core import ErrorDetails
 from shared.campaign import CampaignSpec
 
 Location = tuple[str | int, ...]
+M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class FileProblem:
 
 
 class CampaignFileError(ValueError):
-    """A campaign file cannot be used. ``problems`` lists everything that is wrong, in the order of lines."""
+    """A campaign file, or another of its kind, cannot be used. ``problems`` lists all that is wrong, by line."""
 
     def __init__(self, source: str, problems: Sequence[FileProblem]) -> None:
         self.source = source
@@ -37,15 +39,24 @@ class CampaignFileError(ValueError):
 
 def read_campaign_file(path: Path) -> CampaignSpec:
     """The campaign in a file. Raises OSError and CampaignFileError."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise CampaignFileError(str(path), [FileProblem(1, "", f"not UTF-8 text: {error}")]) from error
-    return parse_campaign(text, source=str(path))
+    return read_file(path, CampaignSpec)
 
 
 def parse_campaign(text: str, source: str = "campaign") -> CampaignSpec:
     """The campaign in a text; JSON is read as the YAML that it is. Raises CampaignFileError."""
+    return _parse(text, CampaignSpec, source)
+
+
+def read_file(path: Path, model: type[M]) -> M:
+    """What *model* describes, in a file. Raises OSError and CampaignFileError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise CampaignFileError(str(path), [FileProblem(1, "", f"not UTF-8 text: {error}")]) from error
+    return _parse(text, model, str(path))
+
+
+def _parse(text: str, model: type[M], source: str) -> M:
     lines: dict[Location, int] = {}
     if text.lstrip().startswith("{"):
         text = text.replace("\t", "  ")  # JSON may be indented with tabs, which YAML forbids
@@ -69,9 +80,9 @@ def parse_campaign(text: str, source: str = "campaign") -> CampaignSpec:
     except (ValueError, LookupError, AttributeError, RecursionError) as error:  # PyYAML, at 2024-13-01 for one
         raise CampaignFileError(source, [FileProblem(1, "", f"a value cannot be read: {error}")]) from error
     try:
-        return CampaignSpec.model_validate(value)
+        return model.model_validate(value)
     except ValidationError as error:
-        raise CampaignFileError(source, _problems(error, value, lines)) from error
+        raise CampaignFileError(source, _problems(error, value, lines, model)) from error
 
 
 def _index(node: yaml.Node, at: Location, lines: dict[Location, int], source: str) -> None:
@@ -94,11 +105,13 @@ def _index(node: yaml.Node, at: Location, lines: dict[Location, int], source: st
             _index(child, (*at, position), lines, source)
 
 
-def _problems(error: ValidationError, value: object, lines: dict[Location, int]) -> list[FileProblem]:
+def _problems(
+    error: ValidationError, value: object, lines: dict[Location, int], model: type[BaseModel]
+) -> list[FileProblem]:
     found: dict[Location, list[str]] = {}
     for detail in error.errors(include_url=False):
         at = _keys_of(detail["loc"], value, keep_last=detail["type"] == "missing")
-        for message in _messages(detail, at):
+        for message in _messages(detail, at, model):
             at_message, text = _with_prefix(at, message, lines)
             messages = found.setdefault(at_message, [])
             if text not in messages:
@@ -116,15 +129,15 @@ def _problems(error: ValidationError, value: object, lines: dict[Location, int])
     return problems
 
 
-def _messages(detail: ErrorDetails, at: Location) -> list[str]:
+def _messages(detail: ErrorDetails, at: Location, model: type[BaseModel]) -> list[str]:
     """What to tell of one of pydantic's errors. A section's own rules may report several things, one a line."""
     match detail["type"]:
         case "extra_forbidden":
-            return [_unknown_field(at)]
+            return [_unknown_field(at, model)]
         case "missing":
             return ["this field is needed"]
         case "model_type":
-            return [f"needs fields of its own: {', '.join(_fields_at(at))}"]
+            return [f"needs fields of its own: {', '.join(_fields_at(at, model))}"]
         case "string_pattern_mismatch":
             return ["only letters, digits, '.', '_' and '-', at most 63 of them, the first a letter or a digit"]
         case _:
@@ -156,17 +169,16 @@ def _dots(at: Location) -> str:
     return ".".join(str(part) for part in at)
 
 
-def _unknown_field(at: Location) -> str:
-    known = _fields_at(at[:-1])
+def _unknown_field(at: Location, model: type[BaseModel]) -> str:
+    known = _fields_at(at[:-1], model)
     close = difflib.get_close_matches(str(at[-1]), known, n=1)
     if close:
         return f"unknown field; did you mean {close[0]!r}?"
     return f"unknown field; known here are {', '.join(known)}" if known else "unknown field"
 
 
-def _fields_at(at: Location) -> list[str]:
-    """The field names of the section at a path of the campaign file."""
-    model: type[BaseModel] = CampaignSpec
+def _fields_at(at: Location, model: type[BaseModel]) -> list[str]:
+    """The field names of the section at a path of the file."""
     for part in at:
         field = model.model_fields.get(str(part))
         if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):

@@ -14,6 +14,7 @@ from fedloom.cli import (
     algorithm,
     campaign,
     chat,
+    compare,
     coordinator,
     merge,
     simulate,
@@ -51,6 +52,7 @@ app.add_typer(algorithm.app, name="algorithm")
 app.add_typer(coordinator.app, name="coordinator")
 app.command("chat")(chat.chat)
 app.command("simulate")(simulate.simulate)
+app.command("compare")(compare.compare)
 app.command("storage")(storage.storage)
 
 

@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,12 @@ def client_names(count: int) -> list[str]:
     return [f"client-{number:0{width}}" for number in range(count)]
 
 
+def write_records(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
+    """Write records as JSON lines. Raises OSError."""
+    lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    path.write_text("".join(lines), encoding="utf-8")
+
+
 class Clients:
     """The homes of all clients in one folder, with the cache that they share beside them."""
 
@@ -46,8 +52,7 @@ class Clients:
         """Give a client its rows, as a file in its home."""
         home = self._homes[name]
         home.create()
-        lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-        (home.home / ROWS_FILE).write_text("".join(lines), encoding="utf-8")
+        write_records(home.home / ROWS_FILE, records)
 
     def enroll(self, coordinator: str, tokens: Mapping[str, str]) -> None:
         """Enrol every client with its one-time token. Raises CoordinatorRefused and CoordinatorUnreachable."""
@@ -112,8 +117,9 @@ class Background:
 
     def __init__(self, coroutine: Any) -> None:
         self._loop = asyncio.new_event_loop()
-        self._task = self._loop.create_task(coroutine)
-        self._thread = threading.Thread(target=self._main, name="clients", daemon=True)
+        self._task = self._loop.create_task(coroutine)  # the context of this moment is the task's too
+        # in the caller's context, which says whose log it is
+        self._thread = threading.Thread(target=copy_context().run, args=(self._main,), name="clients", daemon=True)
         self._error: BaseException | None = None
 
     def start(self) -> None:

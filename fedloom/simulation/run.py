@@ -16,6 +16,7 @@ import logging
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,9 @@ METRICS_FILE = "metrics.csv"
 LOG_FILE = "simulation.log"
 _STATE_FILE = "simulation.json"
 _LOCK_FILE = "simulation.lock"
+
+_log_file: ContextVar[Path | None] = ContextVar("log_file", default=None)
+"""The log of the simulation that a thread works for."""
 
 
 class Run:
@@ -152,9 +156,11 @@ def _locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _logging(path: Path) -> Iterator[None]:
-    """Log to *path*, and to nobody's terminal."""
+    """Log to *path*, and to nobody's terminal. What other simulations of this process say goes to their own logs."""
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.addFilter(NamesClient())
+    handler.addFilter(lambda _: _log_file.get() == path)
+    token = _log_file.set(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(client)s %(message)s"))
     for noisy in ("alembic", "asyncio", "httpx", "uvicorn.error"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -164,5 +170,6 @@ def _logging(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        _log_file.reset(token)
         root.removeHandler(handler)
         handler.close()

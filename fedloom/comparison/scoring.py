@@ -1,0 +1,126 @@
+"""How a model does on rows: its loss, its exact answers, or which of some completions it finds likeliest."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from agent.child import Completed, LoraFile, Question, Scored
+from agent.local import LocalChild
+from agent.records import read_records
+from agent.settings import AgentSettings, DataSource
+from fedloom.comparison.spec import ScoreSection
+from fedloom.errors import ComparisonError
+from shared.campaign import CampaignSpec
+
+Scores = dict[str, float]
+
+CRITERION = {"loss": "loss", "exact": "accuracy", "choice": "accuracy"}
+"""What rates are chosen by, for each measure."""
+_AT_ONCE = 32
+_MOST_CHOICES = 20
+
+
+def is_better(measure: str, score: float, than: float) -> bool:
+    """Whether a value of the criterion is better than another."""
+    return score < than if CRITERION[measure] == "loss" else score > than
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows to score on. choices: all completions in the file, sorted; empty unless the measure chooses among them."""
+
+    rows: list[Completed]
+    choices: list[str]
+
+    @classmethod
+    def read(cls, path: Path, source: DataSource, score: ScoreSection) -> Self:
+        """The rows of a file, by the columns of *source*. Raises ComparisonError, and TaskFailed for what is no file of
+        records."""
+        rows = [_completed(path, place, record, source) for place, record in read_records(path)]
+        if not rows:
+            raise ComparisonError(f"{path}: the file has no rows")
+        choices = sorted({row.completion for row in rows}) if score.measure == "choice" else []
+        if len(choices) > _MOST_CHOICES:
+            raise ComparisonError(
+                f"{path}: {len(choices)} different completions are too many to choose among (at most {_MOST_CHOICES}); "
+                "use the measure exact or loss"
+            )
+        return cls(rows, choices)
+
+
+def _completed(path: Path, place: str, record: object, source: DataSource) -> Completed:
+    assert isinstance(record, dict)
+    found = {}
+    for role, column in (("prompt", source.prompt), ("completion", source.completion)):
+        value = record.get(column)
+        if not isinstance(value, str) or not value:
+            raise ComparisonError(f"{path}, {place}: needs a text in the column {column!r} ({role})")
+        found[role] = value
+    further = record.get(source.input) if source.input is not None else None
+    return Completed(**found, input=further if isinstance(further, str) else "")
+
+
+class Scorer:
+    """Scores models with one base model, kept in a child of its own. Use it as a context manager."""
+
+    def __init__(self, spec: CampaignSpec, settings: AgentSettings, score: ScoreSection, folder: Path) -> None:
+        """folder: for the child's log. Raises NotInstalled and OSError."""
+        self._template = spec.data.template
+        self._score = score
+        path = settings.models.get(spec.base.model)
+        self._child = LocalChild(spec.base, path, compute=settings.compute, folder=folder)
+
+    def __enter__(self) -> Self:
+        self._child.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._child.__exit__(None, None, None)
+
+    def scores(self, rows: Rows, adapter: LoraFile | None) -> Scores:
+        """What the model is worth on *rows*; without *adapter* the base alone. Raises TaskFailed and ChildDied."""
+        match self._score.measure:
+            case "loss":
+                found = self._log_probs(rows.rows, adapter)
+                return {"loss": -sum(found.log_probs) / sum(found.n_tokens)}
+            case "exact":
+                return self._exact(rows.rows, adapter)
+            case "choice":
+                return self._choice(rows, adapter)
+
+    def _log_probs(self, rows: Sequence[Completed], adapter: LoraFile | None) -> Scored:
+        return self._child.score(rows, template=self._template, adapter=adapter, micro_batch=_AT_ONCE)
+
+    def _exact(self, rows: Sequence[Completed], adapter: LoraFile | None) -> Scores:
+        answers = self._child.ask(
+            [Question(prompt=row.prompt, input=row.input) for row in rows],
+            template=self._template,
+            adapter=adapter,
+            max_new_tokens=self._score.max_new_tokens,
+            micro_batch=_AT_ONCE,
+        )
+        right = sum(answer.strip() == row.completion.strip() for answer, row in zip(answers, rows, strict=True))
+        return {"accuracy": right / len(rows)}
+
+    def _choice(self, rows: Rows, adapter: LoraFile | None) -> Scores:
+        asked = [row.model_copy(update={"completion": choice}) for row in rows.rows for choice in rows.choices]
+        log_probs = np.reshape(self._log_probs(asked, adapter).log_probs, (len(rows.rows), len(rows.choices)))
+        predicted = [rows.choices[index] for index in log_probs.argmax(axis=1)]
+        true = [row.completion for row in rows.rows]
+        right = sum(a == b for a, b in zip(predicted, true, strict=True))
+        return {"accuracy": right / len(true), "macro_f1": macro_f1(true, predicted)}
+
+
+def macro_f1(true: Sequence[str], predicted: Sequence[str]) -> float:
+    """The mean over the true labels of F1 = 2 TP / (2 TP + FP + FN)."""
+    pairs = list(zip(true, predicted, strict=True))
+    labels = sorted(set(true))
+    found = []
+    for label in labels:
+        both = sum(t == label == p for t, p in pairs)
+        either = sum((t == label) + (p == label) for t, p in pairs)
+        found.append(2 * both / either)
+    return sum(found) / len(labels)

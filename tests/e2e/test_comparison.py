@@ -1,0 +1,168 @@
+"""`fedloom compare` in a process of its own, on a tiny model: stopped, gone on with, grown, refused."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.digest import sha256_file
+from tests.support.processes import ROOT, Process
+
+pytestmark = pytest.mark.train
+
+CAMPAIGN: dict[str, Any] = {
+    "name": "tiny",
+    "base": {"model": "org/tiny"},
+    "lora": {"rank": 2},
+    "training": {"steps": 2, "batch_size": 2, "max_length": 96, "learning_rate": 0.01, "seed": 3},
+    "data": {"name": "rows"},
+    "rounds": 2,
+    "selection": {"clients_per_round": 2, "minimum": 2},
+    "evaluation": {"every": 0},
+}
+COMPARISON: dict[str, Any] = {
+    "name": "tiny",
+    "campaign": "campaign.json",
+    "clients": 3,
+    "partition": {"kind": "domain", "by": "topic"},
+    "validation": "validation.jsonl",
+    "test": "test.jsonl",
+    "grid": {"params": {"mu": [0.1, 100.0]}},
+}
+SETTINGS = """
+[compute]
+threads = 1
+device = "cpu"
+[models]
+"org/tiny" = "{model}"
+[data.rows]
+path = "rows.jsonl"
+prompt = "instruction"
+input = "input"
+completion = "output"
+"""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.support.tiny import make_model
+
+    return make_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, model: Path) -> Path:
+    """A comparison file with campaign, settings and rows beside it."""
+    from tests.support.tiny import ROWS
+
+    rows = [{**row, "topic": f"topic {i % 3}"} for i, row in enumerate(ROWS)]
+    for name, some in (("rows", rows[20:]), ("validation", rows[:10]), ("test", rows[10:20])):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, some)))
+    (tmp_path / "agent.toml").write_text(SETTINGS.format(model=model))
+    (tmp_path / "campaign.json").write_text(json.dumps(CAMPAIGN))
+    write_comparison(tmp_path)
+    return tmp_path
+
+
+def write_comparison(folder: Path, **changes: Any) -> None:
+    (folder / "comparison.json").write_text(json.dumps({**COMPARISON, **changes}))
+
+
+def argv(folder: Path, *options: object) -> list[str]:
+    command = [sys.executable, "-m", "fedloom", "compare", str(folder / "comparison.json"), "--threads", "2"]
+    return [*command, "--out", str(folder / "out"), *map(str, options)]
+
+
+def compare(folder: Path, *options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(argv(folder, *options), cwd=ROOT, capture_output=True, text=True, timeout=230)
+
+
+@pytest.mark.fault
+def test_a_comparison_goes_on_where_it_was_killed_and_grows(folder: Path) -> None:
+    stopped = Process(argv(folder, "--algorithms", "fedprox", "--seeds", 1, "--no-baselines"), folder / "first.log")
+    stopped.wait_to_print("2/3")  # the base model, and one of two rates
+    stopped.popen.send_signal(signal.SIGKILL)
+    stopped.popen.wait(20)
+    runs = folder / "out" / "runs"
+    scored = {path: json.loads(path.read_text())["scores"]["validation"] for path in runs.rglob("scores.json")}
+    weights = {path: sha256_file(path) for path in runs.rglob("adapter_model.safetensors")}
+    assert len(scored) == 2
+    started = time.time()
+
+    done = compare(folder, "--algorithms", "fedprox,fedavg", "--seeds", 1, "--json")
+    assert done.returncode == 0, done.stderr
+    for path, scores in scored.items():
+        assert json.loads(path.read_text())["scores"]["validation"] == scores
+    for path, digest in weights.items():
+        assert sha256_file(path) == digest
+        assert path.stat().st_mtime < started, "nothing is trained twice"
+    results = json.loads(done.stdout)
+    losses = {row["name"]: row["scores"]["loss"][0] for row in results["rows"]}
+    alone = [f"client-0{number} alone" for number in range(3)]
+    pooled = ["pooled, batch ×2", "pooled, steps ×2"]
+    assert list(losses) == ["base model", "fedprox", "fedavg", *alone, "mean of clients alone", *pooled]
+    assert losses["fedavg"] < losses["base model"]
+    assert losses["mean of clients alone"] == pytest.approx(sum(losses[one] for one in alone) / 3)
+    assert results["failures"] == []
+    assert "of 2 algorithms beat the best client alone" in results["finding"]
+
+    rows = list(csv.DictReader((folder / "out" / "results.csv").open(encoding="utf-8")))
+    assert {row["entrant"]: float(row["value"]) for row in rows if row["split"] == "test"}["fedavg"] == losses["fedavg"]
+    [chosen] = [row for row in rows if (row["entrant"], row["split"]) == ("fedprox", "test")]
+    tried = [row for row in rows if (row["entrant"], row["split"]) == ("fedprox", "validation")]
+    assert {row["params"] for row in tried} == {"mu=0.1", "mu=100"}
+    assert chosen["params"] == min(tried, key=lambda row: float(row["value"]))["params"]
+    assert (folder / "out" / "plot.png").stat().st_size > 1000
+    for log in runs.rglob("simulation.log"):  # two at a time, and each tells of itself alone
+        own = log.parent.name.partition("-lr")[0]
+        told = [line for line in log.read_text().splitlines() if "of campaign" in line]
+        assert told
+        assert all(f"of campaign {own}" in line for line in told)
+
+
+def test_what_diverges_is_a_row_that_failed_and_not_the_end(folder: Path) -> None:
+    write_comparison(folder, grid={"learning_rate": [1e30], "params": {}})
+    done = compare(folder, "--algorithms", "fedavg", "--seeds", 1, "--no-baselines")
+    assert done.returncode == 0, done.stderr
+    assert "failed" in done.stdout
+    assert "the learning rate" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "says"),
+    [
+        ({}, ("--algorithms", "fedavgg"), "unknown algorithm fedavgg; known are"),
+        ({"grid": {"params": {"etta": [1.0]}}}, (), "no compared algorithm has a parameter etta"),
+        ({"grid": {"params": {"mu": [1.0], "beta1": [2.0]}}}, (), "grid.params, fedadam"),
+        ({"validation": "nowhere.jsonl"}, (), "nowhere.jsonl: there is no such file"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_anything_runs(
+    folder: Path, changes: dict[str, Any], options: tuple[str, ...], says: str
+) -> None:
+    write_comparison(folder, **changes)
+    refused = compare(folder, *options)
+    assert refused.returncode in (1, 2)
+    assert "Traceback" not in refused.stderr
+    assert says in refused.stderr
+    assert not (folder / "out" / "runs").exists()
+
+
+def test_another_comparisons_folder_is_left_alone(folder: Path) -> None:
+    (folder / "out").mkdir()
+    (folder / "out" / "thesis.txt").write_text("years of work")
+    refused = compare(folder, "--force")
+    assert refused.returncode == 2
+    assert "no comparison" in refused.stderr
+    (folder / "out" / "thesis.txt").unlink()
+    (folder / "out" / "comparison.json").write_text('{"clients": 7}')
+    refused = compare(folder)
+    assert refused.returncode == 2
+    assert "a different" in refused.stderr
+    assert "--force" in refused.stderr

@@ -1,0 +1,245 @@
+"""A comparison's file, its entrants, its scores and its table."""
+
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from agent.settings import DataSource
+from fedloom.comparison.entrants import Entrant, EntrantKind, Rates, entrants, rates_to_try, rounds_drawn
+from fedloom.comparison.results import Outcome, Results
+from fedloom.comparison.scoring import Rows, macro_f1
+from fedloom.comparison.spec import GridSection, ScoreSection, read_comparison
+from fedloom.errors import ComparisonError
+from shared.campaign import CampaignSpec
+from shared.campaign_file import CampaignFileError
+
+FIELDS = MappingProxyType(
+    {
+        "name": "c",
+        "base": {"model": "org/tiny"},
+        "training": {"steps": 4, "batch_size": 8, "learning_rate": 2e-3, "min_learning_rate": 2e-4, "seed": 5},
+        "data": {"name": "rows"},
+        "rounds": 6,
+        "selection": {"clients_per_round": 2, "minimum": 2},
+    }
+)
+SPEC = CampaignSpec.model_validate(FIELDS)
+RATES = Rates(4e-3)
+
+
+def by_name(**changes: Any) -> dict[str, Entrant]:
+    spec = CampaignSpec.model_validate({**FIELDS, **changes})
+    return {one.name: one for one in entrants(["fedavg", "fedadam"], spec, 4, baselines=True)}
+
+
+# --- the file
+
+
+def test_a_comparison_file_names_its_files_from_its_own_folder(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("name: x\nclients: 3\nvalidation: v.jsonl\ntest: data/t.jsonl\n")
+    spec = read_comparison(tmp_path / "c.yaml")
+    assert spec.campaign == tmp_path / "campaign.yaml"
+    assert spec.test == tmp_path / "data" / "t.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            "name: x\nclients: 1\nvalidation: v\ntest: t\n",
+            "line 2: clients: Input should be greater than or equal to 2",
+        ),
+        ("name: x\nclients: 3\nvalidation: v\n", "test: this field is needed"),
+        (
+            "name: x\nclients: 3\nvalidation: v\ntest: t\ngird: {}\n",
+            "line 5: gird: unknown field; did you mean",
+        ),
+        ("name: x\nclients: 3\nvalidation: v\ntest: t\nscore: {measure: f1}\n", "line 5: score.measure"),
+        ("name: x\nclients: 3\nvalidation: v\ntest: t\npartition: {kind: key}\n", "needs a column of the data: --by"),
+        ("name: x\nclients: 3\nvalidation: v\ntest: t\ngrid: {learning_rate: [0.1, -1]}\n", "line 5"),
+    ],
+)
+def test_what_is_wrong_in_it_is_told_with_its_line(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(CampaignFileError) as caught:
+        read_comparison(tmp_path / "c.yaml")
+    assert says in str(caught.value)
+
+
+# --- entrants
+
+
+def test_the_table_has_the_base_the_algorithms_each_client_and_two_pools() -> None:
+    assert list(by_name()) == [
+        "base model",
+        "fedavg",
+        "fedadam",
+        "client-00 alone",
+        "client-01 alone",
+        "client-02 alone",
+        "client-03 alone",
+        "pooled, batch ×2",
+        "pooled, steps ×2",
+    ]
+    assert [one.name for one in entrants(["fedavg"], SPEC, 4, baselines=False)] == ["base model", "fedavg"]
+
+
+def test_a_client_alone_trains_in_as_many_rounds_as_it_was_drawn_for() -> None:
+    drawn = rounds_drawn(SPEC, 5, 4)
+    assert len(drawn) == 6 * 2
+    found = by_name()
+    for number in range(4):
+        campaign = found[f"client-0{number} alone"].campaign(SPEC, RATES, 5, 4)
+        assert (campaign.rounds if campaign else 0) == drawn.count(number)
+
+
+def test_every_entrant_takes_equal_steps_and_a_pool_sees_as_many_rows_as_the_federation() -> None:
+    found = by_name()
+    campaigns = {name: one.campaign(SPEC, RATES, 5, 4) for name, one in found.items()}
+    assert campaigns["base model"] is None
+    federation, batch, steps = (campaigns[name] for name in ("fedavg", "pooled, batch ×2", "pooled, steps ×2"))
+    assert federation is not None
+    assert batch is not None
+    assert steps is not None
+    assert (federation.training.steps, batch.training.steps, steps.training.steps) == (4, 4, 8)
+    assert batch.rounds == federation.rounds
+    for pooled in (batch, steps):
+        assert pooled.training.steps is not None
+        assert pooled.training.steps * pooled.training.batch_size == 4 * 8 * 2
+        assert (pooled.selection.minimum, pooled.selection.clients_per_round) == (1, "all")
+    assert CampaignSpec.model_validate(batch.model_dump()) == batch
+
+
+def test_rates_and_seed_reach_the_campaign_and_the_minimum_keeps_its_proportion() -> None:
+    rates = Rates(4e-3, (("eta", 0.01),))
+    campaign = by_name()["fedadam"].campaign(SPEC, rates, 7, 4)
+    assert campaign is not None
+    assert (campaign.training.learning_rate, campaign.training.seed) == (4e-3, 7)
+    assert campaign.training.min_learning_rate == pytest.approx(4e-4)
+    assert campaign.algorithm.params == {"eta": 0.01}
+    assert (str(rates), rates.slug) == ("lr 0.004, eta 0.01", "lr0.004-eta0.01")
+
+
+def test_the_grid_tries_every_combination_that_an_entrant_has() -> None:
+    found, grid = by_name(), GridSection(learning_rate=[1e-3, 2e-3], params={"eta": [0.1, 0.2, 0.3], "mu": [1.0]})
+    assert len(rates_to_try(found["fedadam"], SPEC, grid)) == 6
+    assert rates_to_try(found["fedavg"], SPEC, grid) == [Rates(1e-3), Rates(2e-3)]
+    assert len(rates_to_try(found["base model"], SPEC, grid)) == 1
+    assert rates_to_try(found["fedavg"], SPEC, GridSection()) == [Rates(2e-3)]
+    assert len(rates_to_try(found["fedadam"], SPEC, GridSection())) == 3, "three server rates at least"
+
+
+# --- scores
+
+
+def test_macro_f1_by_hand() -> None:
+    true = ["a", "a", "a", "b", "b", "c"]
+    predicted = ["a", "a", "b", "b", "d", "d"]
+    # a: 2·2/(4+0+1); b: 2·1/(2+1+1); c: 0
+    assert macro_f1(true, predicted) == pytest.approx((4 / 5 + 1 / 2 + 0) / 3)
+    assert macro_f1(["a"], ["a"]) == 1.0
+
+
+def test_choices_are_the_completions_of_the_file_and_not_too_many(tmp_path: Path) -> None:
+    source, choice = DataSource(path=tmp_path, prompt="q", completion="a"), ScoreSection(measure="choice")
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"q": "one", "a": "yes"}\n{"q": "two", "a": "no"}\n{"q": "three", "a": "yes"}\n')
+    assert Rows.read(file, source, choice).choices == ["no", "yes"]
+    assert Rows.read(file, source, ScoreSection()).choices == []
+    file.write_text("".join(f'{{"q": "one", "a": "{n}"}}\n' for n in range(21)))
+    with pytest.raises(ComparisonError, match="21 different completions are too many"):
+        Rows.read(file, source, choice)
+
+
+@pytest.mark.parametrize("line", ['{"q": "secret"}', '{"q": "secret", "a": ""}', '{"q": "secret", "a": 3}'])
+def test_a_row_without_its_columns_is_told_by_its_place(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"q": "one", "a": "yes"}\n' + line)
+    with pytest.raises(ComparisonError, match=r"rows.jsonl, line 2: needs a text in the column 'a'") as caught:
+        Rows.read(file, DataSource(path=file, prompt="q", completion="a"), ScoreSection())
+    assert "secret" not in str(caught.value)
+
+
+# --- results
+
+
+def outcome(name: str, kind: EntrantKind, *accuracies: float) -> Outcome:
+    scores = {seed: {"accuracy": value} for seed, value in enumerate(accuracies, start=1)}
+    return Outcome(Entrant(name, kind), RATES, {RATES: {"accuracy": 0.5}}, scores)
+
+
+RESULTS = Results(
+    "r",
+    "exact",
+    [1, 2, 3],
+    [
+        outcome("base model", EntrantKind.BASE, 0.1, 0.1, 0.1),
+        outcome("fedavg", EntrantKind.ALGORITHM, 0.5, 0.6, 0.7),
+        outcome("fedadam", EntrantKind.ALGORITHM, 0.2, 0.2, 0.2),
+        outcome("client-00 alone", EntrantKind.ALONE, 0.3, 0.3, 0.3),
+        outcome("client-01 alone", EntrantKind.ALONE, 0.1, 0.2, 0.3),
+        outcome("pooled", EntrantKind.POOLED, 0.9, 0.9, 0.9),
+    ],
+)
+
+
+def test_rows_have_means_spreads_and_the_clients_mean() -> None:
+    rows = {row.name: row for row in RESULTS.rows()}
+    assert list(rows)[5] == "mean of clients alone"
+    assert rows["fedavg"].mean("accuracy") == pytest.approx(0.6)
+    assert rows["fedavg"].spread("accuracy") == pytest.approx(np.std([0.5, 0.6, 0.7], ddof=1))
+    assert rows["mean of clients alone"].scores["accuracy"] == pytest.approx([0.2, 0.25, 0.3])
+    best = RESULTS.best()
+    assert best is not None
+    assert best.name == "fedavg", "the best algorithm, not the pool"
+
+
+def test_the_finding_counts_the_algorithms_above_the_best_client_alone() -> None:
+    assert RESULTS.finding() == "1 of 2 algorithms beat the best client alone (client-00 alone, 30.0); not fedadam"
+    by_loss = Results("r", "loss", [1], [])
+    assert by_loss.finding() == ""
+
+
+def test_by_loss_the_lower_one_is_better() -> None:
+    def at(name: str, kind: EntrantKind, loss: float) -> Outcome:
+        return Outcome(Entrant(name, kind), RATES, {}, {1: {"loss": loss}})
+
+    results = Results(
+        "r",
+        "loss",
+        [1],
+        [at("a", EntrantKind.ALGORITHM, 1.5), at("b", EntrantKind.ALGORITHM, 1.0), at("c", EntrantKind.ALONE, 1.2)],
+    )
+    best = results.best()
+    assert best is not None
+    assert best.name == "b"
+    assert results.finding() == "1 of 2 algorithms beat the best client alone (c, 1.200); not a"
+
+
+def test_an_entrant_without_all_its_seeds_has_failed_and_has_no_mean() -> None:
+    short = outcome("fedyogi", EntrantKind.ALGORITHM, 0.9, 0.9)
+    results = Results("r", "exact", [1, 2, 3], [*RESULTS.outcomes, short])
+    row = next(row for row in results.rows() if row.name == "fedyogi")
+    assert row.mean("accuracy") is None
+    console = Console(width=80, record=True, file=None, force_terminal=False)
+    with console.capture() as captured:
+        console.print(results.table())
+    text = captured.get()
+    assert "fedyogi" in text
+    assert "failed" in text
+    assert "fedavg ★" in text
+    assert "60.0 ± 10.0" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_the_csv_has_every_score_with_its_split(tmp_path: Path) -> None:
+    RESULTS.write_csv(tmp_path / "r.csv")
+    lines = (tmp_path / "r.csv").read_text().splitlines()
+    assert lines[0] == "entrant,kind,learning_rate,params,seed,split,metric,value"
+    assert "fedavg,algorithm,0.004,,1,validation,accuracy,0.5" in lines
+    assert "fedavg,algorithm,0.004,,3,test,accuracy,0.7" in lines
+    assert len(lines) == 1 + 6 * 4
