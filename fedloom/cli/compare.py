@@ -10,6 +10,7 @@ from fedloom.cli import output
 from fedloom.cli.agent_work import telling_agent_errors
 from fedloom.cli.failures import ExitCode
 from fedloom.cli.output import AsJson
+from fedloom.comparison.baselines import Baselines
 from fedloom.errors import ComparisonError
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ def compare(
     algorithms: Annotated[str, typer.Option(help="`all`, or names with commas between.")] = "all",
     seeds: Annotated[int, typer.Option(min=1, help="How many, counted up from the campaign's own.")] = 3,
     baselines: Annotated[
-        bool, typer.Option(help="Each client alone, and all data in one place, beside the algorithms.")
-    ] = True,
+        Baselines, typer.Option(help="Each client alone, all data in one place (pooled), both, or neither.")
+    ] = Baselines.ALL,
     threads: Annotated[
         int | None,
         typer.Option(

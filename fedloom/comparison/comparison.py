@@ -21,6 +21,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from agent.settings import AgentSettings
+from fedloom.comparison.baselines import Baselines
 from fedloom.comparison.entrants import Entrant, EntrantKind, Rates, entrants, rates_to_try
 from fedloom.comparison.results import Outcome, Results
 from fedloom.comparison.scoring import CRITERION, Rows, Scorer, Scores, is_better
@@ -66,7 +67,7 @@ class Comparison:
         seeds: Sequence[int],
         folder: Path,
         *,
-        baselines: bool = True,
+        baselines: Baselines = Baselines.ALL,
         at_once: int = 1,
         force: bool = False,
     ) -> None:
@@ -77,7 +78,7 @@ class Comparison:
         self._seeds = list(seeds)
         self._folder = folder
         self._at_once = at_once
-        self._entrants = list(entrants(names, campaign, spec.clients, baselines=baselines))
+        self._entrants = list(entrants(names, campaign, spec.clients, baselines))
         self._check()
         source = self._simulation(campaign, spec.clients, seed=0).source
         files = {VALIDATION: spec.validation, TEST: spec.test}
@@ -95,8 +96,10 @@ class Comparison:
         with self._workers() as work:
             tried: dict[tuple[Entrant, Rates], Future[dict[str, Scores]]] = {}
             for entrant in self._entrants:
-                for rates in rates_to_try(entrant, self._campaign, self.spec.grid):
-                    tried[entrant, rates] = work(self._trial(entrant, rates, first), [VALIDATION])
+                choices = rates_to_try(entrant, self._campaign, self.spec.grid)
+                for rates in choices:
+                    splits = [VALIDATION] if len(choices) > 1 else []  # there is something to choose
+                    tried[entrant, rates] = work(self._trial(entrant, rates, first), splits)
             self._wait(tried.values(), f"choosing rates on the validation rows, seed {first}", on_look)
             outcomes = [self._choose(entrant, tried) for entrant in self._entrants]
             finals = [
@@ -122,7 +125,7 @@ class Comparison:
             if one != entrant:
                 continue
             try:
-                scores = future.result()[VALIDATION]
+                scores = future.result().get(VALIDATION, {})
             except TrialFailed as failed:
                 outcome.failures.append(str(failed))
                 continue

@@ -16,6 +16,7 @@ from itertools import product
 from typing import Any
 
 from coordinator.rounds.sampling import draw_order
+from fedloom.comparison.baselines import Baselines
 from fedloom.comparison.spec import GridSection
 from fedloom.simulation.clients import client_names
 from shared import algorithms
@@ -107,18 +108,18 @@ def clients_in_round(spec: CampaignSpec, n_clients: int) -> int:
     return n_clients if asked == "all" else min(asked, n_clients)
 
 
-def entrants(names: Sequence[str], spec: CampaignSpec, n_clients: int, *, baselines: bool) -> Iterator[Entrant]:
+def entrants(names: Sequence[str], spec: CampaignSpec, n_clients: int, baselines: Baselines) -> Iterator[Entrant]:
     """The base model, the algorithms of these names, and the baselines, in the order of the table."""
     yield Entrant("base model", EntrantKind.BASE)
     for name in names:
         yield Entrant(name, EntrantKind.ALGORITHM, algorithm=name)
-    if not baselines:
-        return
-    for number, client in enumerate(client_names(n_clients)):
-        yield Entrant(f"{client} alone", EntrantKind.ALONE, client=number)
-    times = clients_in_round(spec, n_clients)
-    yield Entrant(f"pooled, batch ×{times}", EntrantKind.POOLED, batch_times=times)
-    yield Entrant(f"pooled, steps ×{times}", EntrantKind.POOLED, steps_times=times)
+    if baselines in (Baselines.ALL, Baselines.ALONE):
+        for number, client in enumerate(client_names(n_clients)):
+            yield Entrant(f"{client} alone", EntrantKind.ALONE, client=number)
+    if baselines in (Baselines.ALL, Baselines.POOLED):
+        times = clients_in_round(spec, n_clients)
+        yield Entrant(f"pooled, batch ×{times}", EntrantKind.POOLED, batch_times=times)
+        yield Entrant(f"pooled, steps ×{times}", EntrantKind.POOLED, steps_times=times)
 
 
 def rates_to_try(entrant: Entrant, spec: CampaignSpec, grid: GridSection) -> list[Rates]:

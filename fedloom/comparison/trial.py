@@ -50,9 +50,12 @@ class Trial:
         simulation and a scorer raise.
         """
         known = self._known()
+        if known is None:
+            self._train(stop, on_progress)
+            known = {}
+            self._remember(known)
         if missing := [split for split in rows if split not in known]:
-            if not known:  # what was scored once was trained
-                self._train(stop, on_progress)
+            on_progress(1.0)
             adapter = self._adapter()
             for split in missing:
                 known[split] = scorer.scores(rows[split], adapter)
@@ -80,13 +83,13 @@ class Trial:
             return None
         return LoraFile(weights=self.folder / ADAPTER_FOLDER / WEIGHTS_FILE, lora=self.simulation.spec.lora)
 
-    def _known(self) -> dict[str, Scores]:
-        """What was scored before, of this very simulation."""
+    def _known(self) -> dict[str, Scores] | None:
+        """What was scored before, of this very simulation; None where it was not trained yet."""
         try:
             kept = json.loads((self.folder / SCORES_FILE).read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
-            return {}
-        return dict(kept["scores"]) if kept.get("of") == self._facts() else {}
+            return None
+        return dict(kept["scores"]) if kept.get("of") == self._facts() else None
 
     def _remember(self, scores: Mapping[str, Scores]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from agent.settings import DataSource
+from fedloom.comparison.baselines import Baselines
 from fedloom.comparison.entrants import Entrant, EntrantKind, Rates, entrants, rates_to_try, rounds_drawn
 from fedloom.comparison.results import Outcome, Results
 from fedloom.comparison.scoring import Rows, macro_f1
@@ -33,7 +34,7 @@ RATES = Rates(4e-3)
 
 def by_name(**changes: Any) -> dict[str, Entrant]:
     spec = CampaignSpec.model_validate({**FIELDS, **changes})
-    return {one.name: one for one in entrants(["fedavg", "fedadam"], spec, 4, baselines=True)}
+    return {one.name: one for one in entrants(["fedavg", "fedadam"], spec, 4, Baselines.ALL)}
 
 
 # --- the file
@@ -85,7 +86,9 @@ def test_the_table_has_the_base_the_algorithms_each_client_and_two_pools() -> No
         "pooled, batch ×2",
         "pooled, steps ×2",
     ]
-    assert [one.name for one in entrants(["fedavg"], SPEC, 4, baselines=False)] == ["base model", "fedavg"]
+    assert [one.name for one in entrants(["fedavg"], SPEC, 4, Baselines.NONE)] == ["base model", "fedavg"]
+    for baselines, n_more in ((Baselines.ALONE, 4), (Baselines.POOLED, 2)):
+        assert len(list(entrants(["fedavg"], SPEC, 4, baselines))) == 2 + n_more
 
 
 def test_a_client_alone_trains_in_as_many_rounds_as_it_was_drawn_for() -> None:
