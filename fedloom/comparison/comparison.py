@@ -174,9 +174,10 @@ class Comparison:
             raise ComparisonError("training.steps: a comparison needs equal steps for all; give steps, not epochs")
         if campaign.kind != "sft":
             raise ComparisonError(f"kind: answers are compared after sft; a campaign of kind {campaign.kind} has none")
-        own = {name for one in self._entrants for name in algorithms.find(one.algorithm).params.model_fields}
-        default = type(grid)().params
-        if unknown := [name for name in grid.params if name not in own and name not in default]:
+        compared = {one.algorithm for one in self._entrants}
+        own = {(one, name) for one in compared for name in algorithms.find(one).params.model_fields}
+        known = {name for _, name in own} | {f"{one}.{name}" for one, name in own} | set(type(grid)().params)
+        if unknown := [name for name in grid.params if name not in known]:
             raise ComparisonError(f"grid.params: no compared algorithm has a parameter {', '.join(unknown)}")
         for entrant in self._entrants:
             for rates in rates_to_try(entrant, campaign, grid):

@@ -127,7 +127,6 @@ def rates_to_try(entrant: Entrant, spec: CampaignSpec, grid: GridSection) -> lis
     if entrant.kind is EntrantKind.BASE:
         return [Rates(spec.training.learning_rate)]
     learning_rates = grid.learning_rate or [spec.training.learning_rate]
-    own = algorithms.find(entrant.algorithm).params.model_fields
-    names = sorted(set(grid.params) & set(own))
-    combinations = product(learning_rates, *(grid.params[name] for name in names))
-    return [Rates(rate, tuple(zip(names, values, strict=True))) for rate, *values in combinations]
+    values = grid.params_of(entrant.algorithm, algorithms.find(entrant.algorithm).params.model_fields)
+    combinations = product(learning_rates, *values.values())
+    return [Rates(rate, tuple(zip(values, chosen, strict=True))) for rate, *chosen in combinations]

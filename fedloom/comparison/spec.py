@@ -1,5 +1,6 @@
 """The comparison's file: a campaign, how its data is shared out, what is scored, and the rates to choose from."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -10,7 +11,7 @@ from fedloom.simulation.plan import Kind, Plan
 from shared.campaign import Name, Section
 from shared.campaign_file import read_file
 
-Rates = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
+Values = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
 Measure = Literal["loss", "exact", "choice"]
 
 
@@ -50,10 +51,16 @@ class ScoreSection(Section):
 class GridSection(Section):
     """Values to choose from, by the score on the validation rows with the first seed. Every combination is tried."""
 
-    learning_rate: Rates | None = None
+    learning_rate: Values | None = None
     """The clients' learning rates; left out, the campaign's own. A minimum of the campaign keeps its proportion."""
-    params: dict[str, Rates] = Field(default_factory=lambda: {"eta": [1e-3, 3e-3, 1e-2]})
-    """Values of algorithms' parameters by name, for each algorithm that has one of that name."""
+    params: dict[str, Values] = Field(default_factory=lambda: {"eta": [1e-3, 3e-3, 1e-2]})
+    """Values of algorithms' parameters: under `eta` for each algorithm that has one of that name, under `fedadam.eta`
+    for that algorithm alone."""
+
+    def params_of(self, algorithm: str, fields: Collection[str]) -> dict[str, Values]:
+        """The values for one algorithm's parameters, *fields*, by name in sorted order."""
+        found = {name: self.params.get(f"{algorithm}.{name}", self.params.get(name)) for name in sorted(fields)}
+        return {name: values for name, values in found.items() if values is not None}
 
 
 class ComparisonSpec(Section):

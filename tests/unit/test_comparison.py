@@ -136,6 +136,16 @@ def test_the_grid_tries_every_combination_that_an_entrant_has() -> None:
     assert len(rates_to_try(found["fedadam"], SPEC, GridSection())) == 3, "three server rates at least"
 
 
+def test_a_grid_may_name_one_algorithm_alone() -> None:
+    grid = GridSection(params={"eta": [0.1, 0.2], "fedadam.eta": [0.3], "fedyogi.beta1": [0.5]})
+    assert rates_to_try(by_name()["fedadam"], SPEC, grid) == [Rates(2e-3, (("eta", 0.3),))]
+    yogi = Entrant("fedyogi", EntrantKind.ALGORITHM, algorithm="fedyogi")
+    assert [dict(rates.params) for rates in rates_to_try(yogi, SPEC, grid)] == [
+        {"beta1": 0.5, "eta": 0.1},
+        {"beta1": 0.5, "eta": 0.2},
+    ]
+
+
 # --- scores
 
 
