@@ -37,7 +37,6 @@ from shared.campaign_file import read_campaign_file
 
 HERE = Path(__file__).resolve().parent
 POLL_S = 0.5
-COMPARISON_FILE = "comparison.yaml"
 SETTINGS = """\
 # The settings of every agent in the demo.
 
@@ -82,7 +81,7 @@ def run(console: Console, seed: int, out: Path, split: Split) -> None:
     _make_room(out)
     make_data(out / "data", seed)
     records, questions = (read_rows(out / "data" / FILES[one]) for one in (Split.TRAIN, split))
-    for name in ("campaign.yaml", COMPARISON_FILE):
+    for name in ("campaign.yaml", "comparison.yaml"):
         shutil.copyfile(HERE / name, out / name)
     (out / "agent.toml").write_text(SETTINGS.format(model=json.dumps(str(HERE / "model"))), encoding="utf-8")
     spec = read_campaign_file(out / "campaign.yaml")
@@ -178,8 +177,6 @@ def _say_next(console: Console, out: Path, together: Entry) -> None:
         f"     {fedloom} chat {adapter} --base {model}\n"
         "   the same campaign with twenty clients:\n"
         f"     {fedloom} simulate {out / 'campaign.yaml'} --clients 20\n"
-        "   every algorithm, with baselines, over three seeds (half an hour):\n"
-        f"     {fedloom} compare {out / COMPARISON_FILE}\n"
         "   with real agents: README.md, From nothing to a running campaign\n",
         soft_wrap=True,
     )

@@ -86,7 +86,17 @@ def test_a_compressed_answer_is_read() -> None:
 @pytest.mark.parametrize("task_id", ["../../precious", "/home/ada", ".", "", "a/b", "a" * 65])
 def test_a_task_id_that_leads_out_of_the_home_is_not_accepted(task_id: str) -> None:
     answer = ours(201, a_lease(task_id=task_id).model_dump_json())
-    with stub_server(answer) as stub, pytest.raises(CoordinatorUnreachable, match="task id"):
+    with stub_server(answer) as stub, pytest.raises(CoordinatorUnreachable, match="an id that cannot be one"):
+        acquire(stub.url)
+
+
+def test_a_campaign_id_that_leads_out_of_the_home_is_not_accepted() -> None:
+    lease = a_lease()
+    lease = lease.model_copy(update={"job": lease.job.model_copy(update={"campaign_id": "../precious"})})
+    with (
+        stub_server(ours(201, lease.model_dump_json())) as stub,
+        pytest.raises(CoordinatorUnreachable, match="an id that cannot be one"),
+    ):
         acquire(stub.url)
 
 
