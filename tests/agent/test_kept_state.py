@@ -66,7 +66,7 @@ class Federation:
         self.campaign_id = self.operator.post("/v1/campaigns", body)["id"]
 
     def complete(self) -> None:
-        self.operator.wait_for(self.campaign_id, "completed", timeout_s=60)
+        self.operator.wait_for(self.campaign_id, "completed", timeout_s=180)
 
     def kept(self, client: int) -> dict[str, Path]:
         """What a client has in its home, by the delta that it belongs to."""

@@ -100,7 +100,7 @@ def test_many_at_once_count_each_update_once(
         running += [pool.submit(leave, agent) for agent in leavers]
         try:
             for campaign_id in ids:
-                operator.wait_for(campaign_id, "completed", timeout_s=60)
+                operator.wait_for(campaign_id, "completed", timeout_s=180)
             operator.wait_until(lambda: spare, lambda found: not found)
         finally:
             stop.set()

@@ -80,7 +80,7 @@ def argv(folder: Path, *options: object) -> list[str]:
 
 
 def compare(folder: Path, *options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(argv(folder, *options), cwd=ROOT, capture_output=True, text=True, timeout=230)
+    return subprocess.run(argv(folder, *options), cwd=ROOT, capture_output=True, text=True, timeout=400)
 
 
 @pytest.mark.fault

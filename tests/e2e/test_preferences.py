@@ -41,7 +41,7 @@ def test_two_owners_of_preferences_end_with_a_better_adapter(tmp_path: Path) -> 
             agent.start()
         operator = coordinator.operator
         campaign_id = operator.post("/v1/campaigns", CAMPAIGN)["id"]
-        campaign = operator.wait_for(campaign_id, "completed", "paused", timeout_s=200)
+        campaign = operator.wait_for(campaign_id, "completed", "paused", timeout_s=400)
         assert campaign["state"] == "completed", campaign["reason"]
         adapters = operator.items(f"/v1/campaigns/{campaign_id}/adapters")
         metrics = operator.items(f"/v1/campaigns/{campaign_id}/metrics")

@@ -67,7 +67,7 @@ def argv(folder: Path, *options: object) -> list[str]:
 
 
 def simulate(folder: Path, *options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(argv(folder, *options), cwd=ROOT, capture_output=True, text=True, timeout=200)
+    return subprocess.run(argv(folder, *options), cwd=ROOT, capture_output=True, text=True, timeout=400)
 
 
 def final_digest(folder: Path) -> str:
@@ -91,7 +91,7 @@ def test_simulated_clients_and_real_agents_end_with_the_same_adapter(folder: Pat
             agent.enroll(coordinator, SETTINGS.format(model=model, rows=rows))
             agent.start()
         campaign_id = coordinator.operator.post("/v1/campaigns", CAMPAIGN)["id"]
-        coordinator.operator.wait_for(campaign_id, "completed", timeout_s=200)
+        coordinator.operator.wait_for(campaign_id, "completed", timeout_s=400)
         adapters = coordinator.operator.items(f"/v1/campaigns/{campaign_id}/adapters")
     assert adapters[-1]["blob"]["sha256"] == final_digest(folder)
 
@@ -103,7 +103,7 @@ def test_goes_on_where_it_was_stopped(folder: Path, tmp_path_factory: pytest.Tem
     stopped = Process(argv(folder, *DOMAINS), folder / "first.log")
     stopped.wait_to_print("round 2/6")
     stopped.popen.send_signal(blow)
-    code = stopped.popen.wait(20)
+    code = stopped.popen.wait(60)
     if blow == signal.SIGINT:
         assert code == 130
         assert "the same command goes on" in stopped.printed()

@@ -66,7 +66,7 @@ def test_agents_that_can_train_together_and_the_others_say_why_not(tmp_path: Pat
             agent.start()
         operator = coordinator.operator
         campaign_id = operator.post("/v1/campaigns", CAMPAIGN)["id"]
-        campaign = operator.wait_for(campaign_id, "completed", "paused", timeout_s=200)
+        campaign = operator.wait_for(campaign_id, "completed", "paused", timeout_s=400)
         assert campaign["state"] == "completed", campaign["reason"]
         adapters = operator.items(f"/v1/campaigns/{campaign_id}/adapters")
     found = {each["agent_name"]: each for each in campaign["participants"]}

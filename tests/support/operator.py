@@ -61,14 +61,14 @@ class Operator:
     def events(self, campaign_id: str) -> list[str]:
         return [event["type"] for event in self.items(f"/v1/campaigns/{campaign_id}/events")]
 
-    def wait_for(self, campaign_id: str, *states: str, timeout_s: float = 60) -> Any:
+    def wait_for(self, campaign_id: str, *states: str, timeout_s: float = 180) -> Any:
         """The campaign once it is in one of the states."""
         return self.wait_until(
             lambda: self.get(f"/v1/campaigns/{campaign_id}"), lambda found: found["state"] in states, timeout_s
         )
 
     @staticmethod
-    def wait_until(read: Callable[[], Any], is_so: Callable[[Any], bool], timeout_s: float = 60) -> Any:
+    def wait_until(read: Callable[[], Any], is_so: Callable[[Any], bool], timeout_s: float = 180) -> Any:
         """What *read* gives once it is so; fails after *timeout_s*."""
         until = time.monotonic() + timeout_s
         while True:

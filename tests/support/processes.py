@@ -50,7 +50,7 @@ class Process:
     def printed(self) -> str:
         return self.log.read_text(errors="replace")
 
-    def wait_to_print(self, pattern: str, timeout_s: float = 60) -> re.Match[str]:
+    def wait_to_print(self, pattern: str, timeout_s: float = 180) -> re.Match[str]:
         """Wait until it printed what matches *pattern*."""
         return wait_until(
             lambda: re.search(pattern, self.printed()), f"{pattern!r} in {self.log}", timeout_s, self._is_over
@@ -62,7 +62,7 @@ class Process:
 
 
 def wait_until(
-    read: Callable[[], Any], what: str, timeout_s: float = 60, is_over: Callable[[], str | None] = lambda: None
+    read: Callable[[], Any], what: str, timeout_s: float = 180, is_over: Callable[[], str | None] = lambda: None
 ) -> Any:
     """What *read* gives once it gives something; fails after *timeout_s*."""
     until = time.monotonic() + timeout_s
