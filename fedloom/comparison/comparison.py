@@ -191,7 +191,8 @@ class Comparison:
         """Make the folder, or see that it holds this comparison; with *force* empty it."""
         facts = self._facts()
         state = self._folder / _STATE_FILE
-        if self._folder.is_dir() and any(self._folder.iterdir()):
+        draft = self._folder / f"{_STATE_FILE}.part"
+        if self._folder.is_dir() and any(path != draft for path in self._folder.iterdir()):
             if not state.is_file():
                 raise ComparisonError(f"{self._folder} holds something that is no comparison; give another with --out")
             known = json.loads(state.read_text(encoding="utf-8"))
@@ -204,7 +205,8 @@ class Comparison:
             if force:
                 shutil.rmtree(self._folder)
         self._folder.mkdir(parents=True, exist_ok=True)
-        state.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        draft.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        draft.replace(state)
 
     def _facts(self) -> dict[str, Any]:
         """What makes a comparison the same. Algorithms, seeds and grid may grow: what is done is kept."""
