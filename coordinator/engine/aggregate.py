@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from coordinator.engine.factor_gap import FactorGap, factor_gap
 from shared.adapters import AdapterFile, AdapterWriter, Array, check_finite, slot_name
-from shared.algorithms import Algorithm, AlgorithmParams, Updates, UpdateTensor
+from shared.algorithms import Algorithm, AlgorithmParams, ServerHalf, Updates, UpdateTensor
 from shared.campaign import LoraSection
 from shared.lora import trained
 
@@ -89,12 +90,7 @@ def aggregate(
             if name not in changing.tensors:
                 writer.write(name, x)
                 continue
-            kept = {
-                slot: state_file.read(slot_name(slot, name)).copy()
-                if state_file is not None
-                else server.initial_state(slot, spec.shape)
-                for slot in slots
-            }
+            kept = _state_of(name, spec.shape, server, state_file)
             views = [UpdateTensor(update.p, update.q, _reader(name, delta, extras)) for update, delta, extras in files]
             x_next = server.aggregate(x, Updates(views, spec.shape), kept, first=first)
             check_finite(name, x_next)  # finite updates may add up to infinity, and would spoil every later round
@@ -108,6 +104,13 @@ def aggregate(
         del x
         gap = factor_gap(x_file, [(update.p, delta) for update, delta, _ in files], lora.alpha / lora.rank)
     return Aggregated(adapter_path, broadcast_path, state_path, math.sqrt(squared_norm), gap)
+
+
+def _state_of(name: str, shape: tuple[int, ...], server: ServerHalf[Any], file: AdapterFile | None) -> dict[str, Array]:
+    """The server's state of one tensor, by slot: what the last round left, or the initial one."""
+    if file is None:
+        return {slot: server.initial_state(slot, shape) for slot in server.state}
+    return {slot: file.read(slot_name(slot, name)).copy() for slot in server.state}
 
 
 def _reader(name: str, delta: AdapterFile, extras: AdapterFile | None) -> Callable[[str], Array]:

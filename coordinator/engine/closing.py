@@ -57,11 +57,6 @@ class ClosedRound:
     blobs: dict[BlobKind, BlobRef]
     numbers: dict[str, float]
 
-    @property
-    def restarts(self) -> bool:
-        """Whether the algorithm starts again: a client lost its part of a state that is one thing with the server's."""
-        return any(share.said.lost_state for share in self.shares)
-
 
 async def aggregate_round(at: Services, campaign_id: str) -> ClosedRound:
     """Aggregate the current round's updates and store what comes out.
@@ -100,7 +95,7 @@ async def aggregate_round(at: Services, campaign_id: str) -> ClosedRound:
         made = await asyncio.to_thread(
             aggregate, algorithm, params, parent_path, state, updates, folder, first=first, lora=spec.lora
         )
-        if any(share.said.lost_state for share in shares):
+        if _who_lost(shares):
             made = replace(made, state=None, broadcast=None)
         numbers = {
             "update_norm": made.update_norm,
@@ -162,8 +157,6 @@ async def write_down(step: Step, closed: ClosedRound) -> bool:
     names = [share.said.agent_name for share in closed.shares]
     await step.record("round-closed", round=closed.number, adapter=adapter.sha256, contributors=names)
     await _remember_counted(step, closed)
-    if lost := [share.said.agent_name for share in closed.shares if share.said.lost_state]:
-        await step.record("algorithm-restarted", round=closed.number, lost_state=lost)
     if step.spec.evaluates(closed.number):
         await add_evaluations(step, closed.number)
     if closed.number == step.spec.rounds:
@@ -238,15 +231,23 @@ async def _store(at: Services, made: Aggregated) -> dict[BlobKind, BlobRef]:
     return refs
 
 
+def _who_lost(shares: list[Share]) -> list[str]:
+    """The clients that lost their part of a state which is one thing with the server's, so that all start again."""
+    return [share.said.agent_name for share in shares if share.said.lost_state]
+
+
 async def _remember_counted(step: Step, closed: ClosedRound) -> None:
     """Write down which delta of each participant counted last: what a client keeps belongs to that one, and to no other
     that it trained. After a restart none does."""
     counted = {share.said.client_number: share.said.update_sha256 for share in closed.shares}
+    lost = _who_lost(closed.shares)
     for participant in await step.participants():
-        if closed.restarts:
+        if lost:
             participant.counted_sha256 = None
         elif participant.client_number in counted:
             participant.counted_sha256 = counted[participant.client_number]
+    if lost:
+        await step.record("algorithm-restarted", round=closed.number, lost_state=lost)
 
 
 async def _mean_train_loss(step: Step, closed: ClosedRound) -> None:

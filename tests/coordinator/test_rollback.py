@@ -221,6 +221,8 @@ def test_who_was_drawn_for_an_undone_round_can_be_drawn_again(
             operator.post(f"/v1/campaigns/{campaign_id}/resume")
     spare.train(delta_of(tmp_path, spare, 1), lease)
     operator.wait_for(campaign_id, "completed")
+    [_, final] = operator.items(f"/v1/campaigns/{campaign_id}/adapters")
+    assert {share["agent_name"] for share in final["contributions"]} == {first.name, spare.name}
 
 
 @pytest.mark.usefixtures("either_coordinator")
