@@ -15,6 +15,7 @@ from agent.settings import AgentSettings
 from agent.supervisor import ChildDied, Supervisor
 from agent.transfer import AdapterCache, upload
 from agent.workspace import Workspace
+from shared import crash_points
 from shared.wire.jobs import EvaluateJob, InitJob, Job, Result, TrainJob, TrainResult
 from shared.wire.leases import Failure, FailureKind, Phase, Progress, TaskLease
 from shared.wire.problems import ProblemType
@@ -71,6 +72,7 @@ class TaskRunner:
 
     async def _work(self, job: Job, keeper: LeaseKeeper) -> None:
         try:
+            crash_points.reach("agent: leased")
             policy.check(self._settings.policy, job)
             result = await asyncio.to_thread(self._workspace.finished_result, keeper.task_id)
             if result is not None:
@@ -78,6 +80,7 @@ class TaskRunner:
             else:
                 async with self._supervisor.turn:
                     result = await self._train(job, keeper)
+            crash_points.reach("agent: result there")
             await self._send(job, result, keeper)
         except TaskFailed as error:
             await self._give_up(error.failure, keeper)
@@ -86,6 +89,7 @@ class TaskRunner:
                 raise
             message = f"the coordinator refused what this agent sent: {refused}"
             await self._give_up(TaskFailed(FailureKind.BAD_UPDATE, message).failure, keeper)
+        crash_points.reach("agent: ended")
         self._workspace.forget_task(keeper.task_id)
 
     async def _give_up(self, failure: Failure, keeper: LeaseKeeper) -> None:
@@ -101,6 +105,7 @@ class TaskRunner:
         if isinstance(job, TrainJob) and job.broadcast is not None:
             broadcast = await self._cache.fetch(self._api, keeper, job.broadcast)
         self._cache.evict(keep=(adapter, broadcast))
+        crash_points.reach("agent: downloaded")
         length = 0 if isinstance(job, InitJob) else job.max_length
         kept = self._kept(job)
         micro_batch = self._workspace.micro_batch(job.base.model, length, self._settings.compute.micro_batch)
@@ -164,10 +169,12 @@ class TaskRunner:
             n_bytes = (folder / name).stat().st_size
             self._workspace.note_sent(purpose.value, task=keeper.task_id, sha256=sha256, bytes=n_bytes)
             await upload(self._api, keeper, purpose, folder / name, sha256)
+            crash_points.reach(f"agent: {purpose} sent")
             log.info("sent %s, %.1f MB", name, n_bytes / 1e6)
         if isinstance(job, TrainJob) and isinstance(result, TrainResult):
             # before the result can count: afterwards a crash would leave a counted update without what belongs to it
             self._workspace.keep(job.campaign_id, keeper.task_id, result.delta, job.counted, job.keep_versions)
+            crash_points.reach("agent: kept")
             if result.lost_state:
                 log.warning("what this agent kept for %s is not here; it began without, and said so", job.algorithm)
         self._workspace.note_sent("result", task=keeper.task_id, **result.model_dump(mode="json"))
@@ -198,6 +205,7 @@ def _said(report: Callable[[Progress], None]) -> Callable[[Progress], None]:
     def on_progress(progress: Progress) -> None:
         nonlocal last_said, last_phase
         report(progress)
+        crash_points.reach(f"agent: {progress.phase}")
         now = time.monotonic()
         if progress.phase is not last_phase or now - last_said >= _SAY_EVERY_S:
             last_said, last_phase = now, progress.phase

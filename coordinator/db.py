@@ -17,6 +17,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from shared import crash_points
+
 _AFTER_COMMIT = "after_commit"
 
 R = TypeVar("R")
@@ -61,13 +63,18 @@ class Database:
         return self._writer
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncSession]:
-        """One transaction that may write; what was given to ``after_commit`` runs once it is committed."""
+    async def write(self, name: str) -> AsyncIterator[AsyncSession]:
+        """One transaction that may write; what was given to ``after_commit`` runs once it is committed.
+
+        name: what it does, for the crash points before and after its commit.
+        """
         task = asyncio.current_task()
         ended = self._writing[task] = asyncio.Event()
         try:
             async with self._write.begin() as session:
                 yield session
+                crash_points.reach(f"{name}: before commit")
+            crash_points.reach(f"{name}: committed")
         finally:
             del self._writing[task]
             ended.set()

@@ -59,8 +59,8 @@ async def _read_session(at: ServicesDep) -> AsyncIterator[AsyncSession]:
         yield session
 
 
-async def _write_session(at: ServicesDep) -> AsyncIterator[AsyncSession]:
-    async with at.database.write() as session:
+async def _write_session(request: Request, at: ServicesDep) -> AsyncIterator[AsyncSession]:
+    async with at.database.write(request.scope["route"].name) as session:
         yield session
 
 

@@ -65,7 +65,7 @@ def prepare(settings: Settings, *, first_key: bool = True) -> str | None:
             await migrate(services.database)
             if not first_key:
                 return None
-            async with services.database.write() as session:
+            async with services.database.write("first key") as session:
                 if await session.scalar(select(func.count()).select_from(OperatorKeyRow)):
                     return None
                 return await new_operator_key(session, services.clock.now())
@@ -152,7 +152,7 @@ def new_key(settings: Settings) -> str:
     async def work() -> str:
         services = create_services(settings)
         try:
-            async with services.database.write() as session:
+            async with services.database.write("further key") as session:
                 return await new_operator_key(session, services.clock.now())
         finally:
             await services.database.close()

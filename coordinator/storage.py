@@ -25,6 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from coordinator.db import Database
 from coordinator.errors import CorruptBlob, NotFound, StorageFull
 from coordinator.tables import BlobChunkRow, BlobRow
+from shared import crash_points
 from shared.digest import sha256_file
 from shared.states import BlobKind
 from shared.wire.base import BlobRef
@@ -103,7 +104,9 @@ class FileBlobs(BlobStore):
     def _move(path: Path, target: Path) -> None:
         # the staged file was synced chunk by chunk and lies in the same data folder; its new name is synced here
         target.parent.mkdir(parents=True, exist_ok=True)
+        crash_points.reach("update: checked")
         path.replace(target)
+        crash_points.reach("update: renamed")
         for folder in (target.parent, target.parent.parent):
             descriptor = os.open(folder, os.O_RDONLY)
             try:
@@ -130,6 +133,7 @@ class FileBlobs(BlobStore):
 
     async def delete(self, session: AsyncSession, sha256: str) -> None:  # noqa: ARG002
         await asyncio.to_thread(self.path(sha256).unlink, missing_ok=True)
+        crash_points.reach("update: deleted")
 
     @asynccontextmanager
     async def as_file(self, ref: BlobRef, scratch: Path) -> AsyncIterator[Path]:  # noqa: ARG002
@@ -154,11 +158,11 @@ class DatabaseBlobs(BlobStore):
             offset = 0
             while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
                 # a transaction for each chunk: one for all would keep every other writer of SQLite waiting
-                async with self._database.write() as session:
+                async with self._database.write("chunk of a blob") as session:
                     row = {"blob": ref.sha256, "offset": offset, "data": chunk}
                     await session.execute(insert(BlobChunkRow).on_conflict_do_nothing(), row)
                 offset += len(chunk)
-            async with self._database.write() as session:
+            async with self._database.write("blob") as session:
                 await session.execute(insert(BlobRow).on_conflict_do_nothing(), ref.model_dump())
 
     async def has(self, sha256: str) -> bool:
@@ -217,7 +221,9 @@ class FileStaging(Staging):
             while view:
                 written = os.pwrite(descriptor, view, offset)
                 view, offset = view[written:], offset + written
+            crash_points.reach("chunk: written")
             os.fsync(descriptor)
+            crash_points.reach("chunk: synced")
         finally:
             os.close(descriptor)
 
@@ -227,6 +233,7 @@ class FileStaging(Staging):
 
     async def discard(self, upload_id: str) -> None:
         await asyncio.to_thread((self._folder / upload_id).unlink, missing_ok=True)
+        crash_points.reach("upload: deleted")
 
 
 class DatabaseStaging(Staging):
@@ -247,7 +254,7 @@ class DatabaseStaging(Staging):
             index_elements=["blob", "offset"], set_={"data": insert.excluded.data}, where=longer
         )
         with full_storage_is_said():
-            async with self._database.write() as session:
+            async with self._database.write("chunk of an upload") as session:
                 await session.execute(either, {"blob": self._key(upload_id), "offset": offset, "data": data})
 
     @asynccontextmanager
@@ -262,7 +269,7 @@ class DatabaseStaging(Staging):
             yield Path(file.name)
 
     async def discard(self, upload_id: str) -> None:
-        async with self._database.write() as session:
+        async with self._database.write("discard chunks") as session:
             await session.execute(delete(BlobChunkRow).where(BlobChunkRow.blob == self._key(upload_id)))
 
 

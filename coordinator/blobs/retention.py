@@ -16,7 +16,7 @@ async def let_go(at: Services, kind: BlobKind, sha256: str) -> None:
     kinds = at.storage.kinds_beside(kind)
     used = exists().where(BlobUseRow.sha256 == sha256, BlobUseRow.stored, BlobUseRow.kind.in_(kinds))
     awaited = exists().where(UploadRow.sha256 == sha256, UploadRow.purpose.in_(kinds))
-    async with at.database.write() as session:
+    async with at.database.write("let go") as session:
         await session.execute(select(BlobRow.sha256).where(BlobRow.sha256 == sha256).with_for_update())
         if not await session.scalar(select(used | awaited)):
             await at.storage.store_of(kind).delete(session, sha256)
@@ -25,7 +25,7 @@ async def let_go(at: Services, kind: BlobKind, sha256: str) -> None:
 async def collect(at: Services, campaign_id: str) -> int:
     """Apply a campaign's retention; how many blobs it let go. Adapter 0, the best, the last one, and adapters that a
     live task names, stay; updates of a round that was cancelled do not."""
-    async with at.database.write() as session:
+    async with at.database.write("collect") as session:
         campaign = await session.get_one(CampaignRow, campaign_id)
         keep, closed = campaign.spec.retention, campaign.rounds_closed
         needed = {0, closed, campaign.best_adapter, campaign.final_adapter}

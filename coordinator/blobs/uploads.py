@@ -100,7 +100,7 @@ async def append(
         if end > current.n_bytes:
             raise TooLarge(end, current.n_bytes)
         await at.storage.staging.write(upload.id, offset, data)
-        async with at.database.write() as session:
+        async with at.database.write("append") as session:
             await _check_leased(session, claim)
             moved = await session.execute(
                 update(UploadRow)
@@ -131,7 +131,7 @@ async def withdraw(at: Services, claim: LeaseClaim, upload: UploadRow) -> None:
 async def discard(at: Services, upload_id: str) -> None:
     """Throw an upload away: its chunks, then its row, and the blob that was made of it unless that counts."""
     await at.storage.staging.discard(upload_id)
-    async with at.database.write() as session:
+    async with at.database.write("discard upload") as session:
         gone = delete(UploadRow).where(UploadRow.id == upload_id).returning(UploadRow.purpose, UploadRow.sha256)
         upload = (await session.execute(gone)).first()
     if upload is not None:

@@ -36,7 +36,7 @@ async def roll_back(at: Services, campaign_id: str, number: int) -> CampaignRow:
     An engine that is at work on the campaign loses its claim, so what it aggregates is never written down. Raises
     NotFound; IllegalMove; Invalid where no such round was closed, or nothing came after it; NotKept.
     """
-    async with at.database.write() as session:
+    async with at.database.write("roll back") as session:
         campaign = await lock_campaign(session, campaign_id)
         step = Step(session, campaign, campaign.spec, at.clock.now())
         adapters = await _adapters(session, campaign_id)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from coordinator.engine.factor_gap import FactorGap, factor_gap
+from shared import crash_points
 from shared.adapters import AdapterFile, AdapterWriter, Array, check_finite, slot_name
 from shared.algorithms import Algorithm, AlgorithmParams, ServerHalf, Updates, UpdateTensor
 from shared.campaign import LoraSection
@@ -101,6 +102,7 @@ def aggregate(
                 for slot in selected:
                     slot_writer.write(slot_name(slot, name), kept[slot])
             del views  # let the maps be closed
+            crash_points.reach("aggregation: tensor written")
         del x
         gap = factor_gap(x_file, [(update.p, delta) for update, delta, _ in files], lora.alpha / lora.rank)
     return Aggregated(adapter_path, broadcast_path, state_path, math.sqrt(squared_norm), gap)

@@ -32,7 +32,7 @@ from coordinator.tables import (
     RoundRow,
     TaskRow,
 )
-from shared import algorithms
+from shared import algorithms, crash_points
 from shared.digest import sha256_file
 from shared.states import BlobKind, CampaignState, RoundState, TaskKind, TaskState
 from shared.wire.adapters import Contribution
@@ -91,10 +91,12 @@ async def aggregate_round(at: Services, campaign_id: str) -> ClosedRound:
         parent_path = await fetch(BlobKind.ADAPTER, parent.sha256)
         assert parent_path is not None
         state = await fetch(BlobKind.SERVER_STATE, parent.state_sha256)
+        crash_points.reach("aggregation: begun")
         first = number == 1 or (bool(algorithm.server.state) and state is None)
         made = await asyncio.to_thread(
             aggregate, algorithm, params, parent_path, state, updates, folder, first=first, lora=spec.lora
         )
+        crash_points.reach("aggregation: done")
         if _who_lost(shares):
             made = replace(made, state=None, broadcast=None)
         numbers = {
@@ -228,6 +230,7 @@ async def _store(at: Services, made: Aggregated) -> dict[BlobKind, BlobRef]:
             sha256 = await asyncio.to_thread(sha256_file, path)
             refs[kind] = BlobRef(sha256=sha256, n_bytes=path.stat().st_size)
             await at.storage.store_of(kind).put(path, refs[kind])
+            crash_points.reach(f"aggregation: {kind} stored")
     return refs
 
 

@@ -94,7 +94,7 @@ class Engine:
             .returning(CampaignRow.id)
             .execution_options(synchronize_session=False)
         )
-        async with self._at.database.write() as session:
+        async with self._at.database.write("claim") as session:
             campaign_id = await session.scalar(claim)
         return (campaign_id, token, expires_at) if campaign_id is not None else None
 
@@ -117,16 +117,18 @@ class Engine:
 
     async def _advance(self, campaign_id: str, token: str) -> datetime | None:
         """Do what there is to do now; when to look again."""
-        step, to_aggregate = await self._transaction(campaign_id, token, _look)
+        step, to_aggregate = await self._transaction("look", campaign_id, token, _look)
         if step is None or not to_aggregate:
             return step.next_look_at if step is not None else None
         try:
             closed = await aggregate_round(self._at, campaign_id)
         except (AdapterError, CorruptBlob, NotFound) as error:
             reason = f"the round cannot be aggregated: {error}"
-            await self._transaction(campaign_id, token, lambda step: _pause(step, reason))
+            await self._transaction("give up", campaign_id, token, lambda step: _pause(step, reason))
             return None
-        step, is_written = await self._transaction(campaign_id, token, lambda step: write_down(step, closed))
+        step, is_written = await self._transaction(
+            "write down", campaign_id, token, lambda step: write_down(step, closed)
+        )
         if not is_written:
             for kind, ref in closed.blobs.items():
                 await let_go(self._at, kind, ref.sha256)
@@ -134,10 +136,10 @@ class Engine:
         return step.next_look_at if step is not None else None
 
     async def _transaction(
-        self, campaign_id: str, token: str, work: Callable[[Step], Awaitable[object]]
+        self, name: str, campaign_id: str, token: str, work: Callable[[Step], Awaitable[object]]
     ) -> tuple[Step | None, object]:
         """Work on the locked campaign while the claim holds; wake those who got something to do."""
-        async with self._claimed(campaign_id, token) as (session, campaign):
+        async with self._claimed(name, campaign_id, token) as (session, campaign):
             if campaign is None:
                 return None, None
             step = Step(session, campaign, campaign.spec, self._at.clock.now())
@@ -147,8 +149,10 @@ class Engine:
         return step, result
 
     @asynccontextmanager
-    async def _claimed(self, campaign_id: str, token: str) -> AsyncIterator[tuple[AsyncSession, CampaignRow | None]]:
-        async with self._at.database.write() as session:
+    async def _claimed(
+        self, name: str, campaign_id: str, token: str
+    ) -> AsyncIterator[tuple[AsyncSession, CampaignRow | None]]:
+        async with self._at.database.write(name) as session:
             campaign = await lock_campaign(session, campaign_id)
             yield session, (campaign if campaign.claim_token == token else None)
 
@@ -157,17 +161,17 @@ class Engine:
         while True:
             await asyncio.sleep(ttl_s / 3)
             with _logged("could not keep the claim on campaign %s, trying again", campaign_id):
-                async with self._claimed(campaign_id, token) as (_, campaign):
+                async with self._claimed("keep claim", campaign_id, token) as (_, campaign):
                     if campaign is not None:
                         campaign.claim_expires_at = self._at.clock.now() + timedelta(seconds=ttl_s)
 
     async def _say(self, campaign_id: str, token: str, reason: str) -> None:
-        async with self._claimed(campaign_id, token) as (_, campaign):
+        async with self._claimed("say", campaign_id, token) as (_, campaign):
             if campaign is not None and campaign.state in lifecycle.ACTIVE_CAMPAIGN:
                 campaign.reason = reason
 
     async def _release(self, campaign_id: str, token: str, due_at: datetime, next_look_at: datetime | None) -> None:
-        async with self._claimed(campaign_id, token) as (_, campaign):
+        async with self._claimed("release claim", campaign_id, token) as (_, campaign):
             if campaign is None:
                 return
             campaign.claim_token = campaign.claim_expires_at = None

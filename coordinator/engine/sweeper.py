@@ -39,7 +39,7 @@ class Sweeper:
         now = self._at.clock.now()
         await self.write_last_seen()
         if now >= self._leases_from:
-            async with self._at.database.write() as session:
+            async with self._at.database.write("expire leases") as session:
                 await leases.expire(session, now)
         stale_before = now - timedelta(seconds=self._at.settings.storage.stale_upload_s)
         query = (
@@ -70,7 +70,7 @@ class Sweeper:
         seen = dict(sorted(self._at.seen.items()))  # rows are locked in one order
         if not seen:
             return
-        async with self._at.database.write() as session:
+        async with self._at.database.write("last seen") as session:
             for agent_id, at in seen.items():
                 await session.execute(update(AgentRow).where(AgentRow.id == agent_id).values(last_seen_at=at))
         for agent_id, at in seen.items():

@@ -33,7 +33,7 @@ async def acquire(body: LeaseRequest, request: Request, at: ServicesDep, agent: 
     has_waited = False
     with at.bells.tasks.listen(agent.id) as bell:
         while True:
-            async with at.database.write() as session:
+            async with at.database.write("acquire") as session:
                 ttl_s = at.settings.lease.ttl_s
                 lease = await leases.acquire(session, at.clock.now(), ttl_s, agent, body, has_waited=has_waited)
             if lease is not None:

@@ -96,7 +96,7 @@ async def _accept(at: Services, claim: LeaseClaim, result: Result) -> None:
 async def fail(at: Services, claim: LeaseClaim, failure: Failure) -> None:
     """Take down that an agent cannot do a task. The same failure sent again changes nothing. Raises LeaseLost."""
     said = failure.model_dump(mode="json")
-    async with at.database.write() as session:
+    async with at.database.write("failure") as session:
         campaign, task = await lock_held(session, claim)
         if task.state is TaskState.FAILED and task.failure == said:
             return
@@ -192,7 +192,7 @@ async def _count(
     contract: Contract | None,
 ) -> None:
     """The transaction that ends the task and makes its result count. Raises LeaseLost and ResultDiffers."""
-    async with at.database.write() as session:
+    async with at.database.write("result") as session:
         campaign, task = await lock_held(session, claim)
         if _is_replay(task, result):
             return

@@ -65,7 +65,7 @@ def test_a_full_database_keeps_the_offset_and_the_upload_completes_later(data_di
     with running_coordinator(settings) as running:
 
         async def limit(n_pages: int) -> None:
-            async with running.services.database.write() as session:
+            async with running.services.database.write("test") as session:
                 await session.execute(text(f"PRAGMA max_page_count={n_pages}"))
 
         def fill_up(_: str) -> None:

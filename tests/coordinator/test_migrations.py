@@ -64,7 +64,7 @@ def test_down_and_up_again(data_dir: Path, database_url: str | None) -> None:
 
 def test_the_counted_updates_are_added_and_taken_away_beside_data(data_dir: Path, database_url: str | None) -> None:
     async def work(database: Database) -> list[tuple[Any, ...]]:
-        async with database.write() as session:
+        async with database.write("test") as session:
             session.add(
                 AgentRow(id="a", name="ada", labels={}, state="active", secret_hash="s", version="1", created_at=NOW)
             )
@@ -117,7 +117,7 @@ def test_the_counted_updates_are_added_and_taken_away_beside_data(data_dir: Path
 
 def test_a_newer_schema_is_refused_and_left_alone(data_dir: Path, database_url: str | None) -> None:
     async def work(database: Database) -> str:
-        async with database.write() as session:
+        async with database.write("test") as session:
             await session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
         with pytest.raises(SchemaTooNew, match="schema 9999, which this version does not know; upgrade fedloom"):
             await migrate(database)

@@ -43,7 +43,7 @@ def test_an_unexpected_error_is_a_problem_with_the_same_headers(
     coordinator: RunningCoordinator, operator: Operator
 ) -> None:
     async def spoil() -> None:
-        async with coordinator.services.database.write() as session:
+        async with coordinator.services.database.write("test") as session:
             await session.execute(update(CampaignRow).values(spec_json={"not": "a campaign"}))
 
     operator.post("/v1/campaigns", campaign_body())

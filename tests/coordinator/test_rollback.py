@@ -363,7 +363,7 @@ def test_what_is_no_longer_stored_is_named(
 
 
 async def forget(at: Services, campaign_id: str, kind: BlobKind, number: int) -> None:
-    async with at.database.write() as session:
+    async with at.database.write("test") as session:
         of_it = (BlobUseRow.campaign_id == campaign_id, BlobUseRow.kind == kind, BlobUseRow.round == number)
         await session.execute(update(BlobUseRow).where(*of_it).values(stored=False))
 

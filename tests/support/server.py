@@ -71,7 +71,7 @@ def running_coordinator(settings: Settings, *, with_engine: bool = True) -> Iter
     async def main() -> None:
         services = create_services(settings, clock)
         await migrate(services.database)
-        async with services.database.write() as session:
+        async with services.database.write("test") as session:
             found["key"] = await new_operator_key(session, clock.now())
         app = create_app(services, with_engine=with_engine)
         server = _Announced(
