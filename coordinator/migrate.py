@@ -14,6 +14,8 @@ from sqlalchemy.engine import Connection
 import migrations
 from coordinator.db import Database
 
+_NEWEST = "head"
+
 _LOCK = 0x666C6F6F6D
 """Key of the advisory lock that keeps replicas from migrating at the same time."""
 
@@ -29,14 +31,14 @@ class SchemaTooNew(Exception):
         super().__init__(f"the database has schema {revision}, which this version does not know; upgrade fedloom")
 
 
-async def migrate(database: Database) -> None:
-    """Upgrade the schema to the newest revision, in one transaction. Raises SchemaTooNew."""
+async def migrate(database: Database, revision: str = _NEWEST) -> None:
+    """Upgrade the schema to a revision, by default the newest, in one transaction. Raises SchemaTooNew."""
     await asyncio.to_thread(_alembic.acquire)  # not here, where the one who holds it may be waiting for this loop
     try:
         async with database.engine.begin() as connection:
             if not database.is_sqlite:
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-            await connection.run_sync(_upgrade)
+            await connection.run_sync(_upgrade, revision)
     finally:
         _alembic.release()
 
@@ -49,10 +51,11 @@ def alembic_config(connection: Connection) -> Config:
     return config
 
 
-def _upgrade(connection: Connection) -> None:
+def _upgrade(connection: Connection, revision: str) -> None:
     config = alembic_config(connection)
     current = MigrationContext.configure(connection).get_current_revision()
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    if current is not None and current not in known:
-        raise SchemaTooNew(current)
-    command.upgrade(config, "head")
+    known = {_NEWEST, *(script.revision for script in ScriptDirectory.from_config(config).walk_revisions())}
+    for each in (current, revision):
+        if each is not None and each not in known:
+            raise SchemaTooNew(each)
+    command.upgrade(config, revision)

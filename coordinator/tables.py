@@ -111,7 +111,12 @@ class CampaignRow(Base):
 
 
 class ParticipantRow(Base):
-    """An agent's part in a campaign. counted_sha256: its delta that counted last, which what it keeps belongs to."""
+    """An agent's part in a campaign.
+
+    joined_round: the first round that it is a client in. counted_sha256: its delta that counted last, which what it
+    keeps belongs to. failures_in_a_row: rounds, without one of its updates between them. set_aside_until: the last
+    round that it sits out.
+    """
 
     __tablename__ = "participants"
     __table_args__ = (UniqueConstraint("campaign_id", "client_number", name="participants_client_number"),)
@@ -124,7 +129,10 @@ class ParticipantRow(Base):
     n_train: Mapped[int | None]
     n_held_out: Mapped[int | None]
     fingerprint: Mapped[dict[str, Any] | None]
+    joined_round: Mapped[int | None]
     counted_sha256: Mapped[str | None] = mapped_column(_SHA256)
+    failures_in_a_row: Mapped[int] = mapped_column(default=0, server_default="0")
+    set_aside_until: Mapped[int | None]
     reason: Mapped[str | None] = mapped_column(Text)
 
 
@@ -145,7 +153,8 @@ class RoundRow(Base):
 
 
 class TaskRow(Base):
-    """One agent's piece of work, with its lease. round: for `evaluate`, the number of the adapter."""
+    """One agent's piece of work, with its lease. round: for `evaluate`, the number of the adapter. counts_in: the round
+    whose aggregation takes its update, a later one for a late update; None until that is settled."""
 
     __tablename__ = "tasks"
     __table_args__ = (
@@ -176,6 +185,7 @@ class TaskRow(Base):
     progress: Mapped[dict[str, Any] | None]
     failure: Mapped[dict[str, Any] | None]
     result: Mapped[dict[str, Any] | None]
+    counts_in: Mapped[int | None]
     created_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
 

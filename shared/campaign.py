@@ -170,7 +170,8 @@ class SelectionSection(Section):
     clients_per_round: Annotated[int, Field(ge=1)] | Literal["all"] = "all"
     """Clients drawn for each round."""
     minimum: Annotated[int, Field(ge=1)] = 2
-    """Fewest prepared clients to start with, and fewest updates that close a round. At most `clients_per_round`."""
+    """Fewest prepared clients to start with, and fewest updates of its own that close a round. At most
+    `clients_per_round`."""
     labels: dict[Label, str] = Field(default_factory=dict)
     """Only agents whose enrolment token carried all of these labels."""
 
@@ -182,13 +183,37 @@ class SelectionSection(Section):
         return self
 
 
+class StragglersSection(Section):
+    """What is done about slow and failing clients."""
+
+    over_selection: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Further clients drawn for a round, as a share of `selection.clients_per_round`: of 10 clients 0.3 draws 13, and
+    the round closes with the first 10 updates (Bonawitz et al. 2019)."""
+    late_updates: Literal["drop", "next_round"] = "drop"
+    """What becomes of a client that is still training when its round closes: it is told to stop, or it goes on, is not
+    drawn for the next round, and its update counts in that one."""
+    staleness_exponent: Annotated[float, Field(ge=0)] = 0.5
+    """A late update's weight is multiplied by (1 + s)^-a, s the rounds that it is late, which is 1, and a this exponent
+    (Xie et al. 2019)."""
+    under_minimum: Literal["extend", "replace", "fail"] = "extend"
+    """What becomes of a round that has fewer than `selection.minimum` updates at its deadline. `extend`: another
+    deadline, and work that nobody began goes to clients that were not drawn. `replace`: another deadline, and all
+    missing work goes to clients that were not drawn, as far as there are any. `fail`: the campaign is paused."""
+    set_aside_after: Annotated[int, Field(ge=1)] = 3
+    """Rounds in a row that a client failed, or missed the deadline of, after which it is not drawn for a while."""
+    set_aside_rounds: Annotated[int, Field(ge=0)] = 5
+    """For how many rounds; one more failure after that sets it aside again. 0 sets nobody aside."""
+
+
 class DeadlineSection(Section):
     """How long to wait for slow agents."""
 
     prepare_s: Annotated[float, Field(gt=0)] = 3600.0
-    """Seconds for agents to get ready; with `minimum` of them prepared, the campaign then starts without the rest."""
+    """Seconds for agents to get ready; with `minimum` of them prepared, the campaign then starts without the rest, who
+    join it in a later round."""
     round_s: Annotated[float, Field(gt=0)] = 3600.0
-    """Seconds for a round; with `minimum` updates it then closes without the rest, otherwise it is extended."""
+    """Seconds for a round; with `minimum` updates it then closes without the rest. `stragglers` says what becomes of
+    the rest, and of a round with fewer."""
 
 
 class EvaluationSection(Section):
@@ -228,8 +253,16 @@ class CampaignSpec(Section):
     """How many rounds."""
     selection: SelectionSection = SelectionSection()
     deadline: DeadlineSection = DeadlineSection()
+    stragglers: StragglersSection = StragglersSection()
     evaluation: EvaluationSection = EvaluationSection()
     retention: RetentionSection = RetentionSection()
+
+    @model_validator(mode="after")
+    def _over_selects_from_a_number(self) -> Self:
+        if self.stragglers.over_selection and self.selection.clients_per_round == "all":
+            message = "stragglers.over_selection: there is nobody else to draw where selection.clients_per_round is all"
+            raise ValueError(message)
+        return self
 
     def evaluates(self, adapter_number: int) -> bool:
         """Whether the global adapter of that number is evaluated."""

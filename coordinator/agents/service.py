@@ -85,9 +85,10 @@ async def enroll(session: AsyncSession, now: datetime, request: EnrollmentReques
             session.add(agent)
     except IntegrityError as error:  # somebody else took the name just now
         raise NameTaken(request.name) from error
-    # campaigns that still gather their participants may want this one; locked in the order in which all lock them
-    preparing = select(CampaignRow.id).where(CampaignRow.state == CampaignState.PREPARING).order_by(CampaignRow.id)
-    campaign_ids = (await session.scalars(preparing.with_for_update())).all()
+    # campaigns under way may want this one; locked in the order in which all lock them
+    states = (CampaignState.PREPARING, CampaignState.INITIALIZING, CampaignState.RUNNING)
+    under_way = select(CampaignRow.id).where(CampaignRow.state.in_(states)).order_by(CampaignRow.id)
+    campaign_ids = (await session.scalars(under_way.with_for_update())).all()
     await session.execute(update(CampaignRow).where(CampaignRow.id.in_(campaign_ids)).values(due_at=now))
     return EnrollmentReply(agent_id=agent.id, name=agent.name, labels=agent.labels, secret=secret)
 

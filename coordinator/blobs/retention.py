@@ -28,13 +28,17 @@ async def collect(at: Services, campaign_id: str) -> int:
     async with at.database.write("collect") as session:
         campaign = await session.get_one(CampaignRow, campaign_id)
         keep, closed = campaign.spec.retention, campaign.rounds_closed
-        needed = {0, closed, campaign.best_adapter, campaign.final_adapter}
-        live = select(TaskRow.round).where(
+        needed = {(BlobKind.ADAPTER, each) for each in (0, closed, campaign.best_adapter, campaign.final_adapter)}
+        live = select(TaskRow.kind, TaskRow.round).where(
             TaskRow.campaign_id == campaign_id,
-            TaskRow.kind == TaskKind.EVALUATE,
+            TaskRow.kind.in_((TaskKind.EVALUATE, TaskKind.TRAIN)),
             TaskRow.state.in_(lifecycle.LIVE_TASK),
         )
-        needed.update((await session.scalars(live)).all())
+        for kind, number in (await session.execute(live)).all():
+            if kind is TaskKind.EVALUATE:
+                needed.add((BlobKind.ADAPTER, number))
+            elif number is not None:  # a late one began several rounds ago
+                needed |= {(BlobKind.ADAPTER, number - 1), (BlobKind.BROADCAST, number - 1)}
         oldest = {
             BlobKind.ADAPTER: 0 if keep.adapters == "all" else closed - keep.adapters + 1,
             BlobKind.BROADCAST: closed - keep.server_state + 1,  # a part of the state: no rollback without it
@@ -46,7 +50,7 @@ async def collect(at: Services, campaign_id: str) -> int:
         gone = [
             use
             for use in uses.all()
-            if (use.round < oldest[use.kind] and not (use.kind is BlobKind.ADAPTER and use.round in needed))
+            if (use.round < oldest[use.kind] and (use.kind, use.round) not in needed)
             or (use.round > closed and campaign.state is CampaignState.CANCELLED)
         ]
         for use in gone:

@@ -6,7 +6,7 @@ let go. What they were stays in the events. Their tasks stay too, superseded, so
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import and_, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator import lifecycle
@@ -28,6 +28,9 @@ _NEEDED = {
     BlobKind.BROADCAST: ("broadcast", "retention.server_state"),
 }
 """What a round that is gone back to must still have: what it is called, and the setting that decides how long."""
+
+_waits_to_count = and_(TaskRow.kind == TaskKind.TRAIN, TaskRow.state == TaskState.DONE, TaskRow.counts_in.is_(None))
+"""A late update that the open round would have taken."""
 
 
 async def roll_back(at: Services, campaign_id: str, number: int) -> CampaignRow:
@@ -125,8 +128,8 @@ async def _supersede_tasks(step: Step, number: int) -> None:
         select(TaskRow).where(
             TaskRow.campaign_id == step.campaign.id,
             TaskRow.kind.in_((TaskKind.TRAIN, TaskKind.EVALUATE)),
-            TaskRow.round > number,
             TaskRow.state != TaskState.SUPERSEDED,
+            or_(TaskRow.round > number, TaskRow.counts_in > number, _waits_to_count),
         )
     )
     for task in tasks.all():
@@ -157,6 +160,8 @@ async def _restore_counted(step: Step, adapters: Sequence[AdapterRow]) -> None:
     for participant in await step.participants():
         number = participant.client_number
         participant.counted_sha256 = counted.get(number) if number is not None else None
+        if participant.joined_round is not None:  # who joined later is a client from the next round on
+            participant.joined_round = min(participant.joined_round, len(adapters))
 
 
 def _best(adapters: Sequence[AdapterRow], stored: set[tuple[BlobKind, int]]) -> int | None:

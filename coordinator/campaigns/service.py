@@ -9,7 +9,7 @@ from coordinator import lifecycle
 from coordinator.clock import new_id
 from coordinator.db import add_or_find, after_commit
 from coordinator.deps import Services
-from coordinator.engine.preparing import invite_again
+from coordinator.engine.joining import invite_again
 from coordinator.engine.step import Step
 from coordinator.errors import Conflict, IllegalMove
 from coordinator.events.log import lock_campaign, record
@@ -60,7 +60,8 @@ async def pause(session: AsyncSession, at: Services, campaign_id: str) -> Campai
 
 
 async def resume(session: AsyncSession, at: Services, campaign_id: str) -> CampaignRow:
-    """Go on where the campaign was paused; agents that could not prepare get another try, deadlines their full time.
+    """Go on where the campaign was paused. Agents that could not prepare, or are set aside, get another try, deadlines
+    their full time.
 
     Raises NotFound and IllegalMove.
     """
@@ -70,8 +71,9 @@ async def resume(session: AsyncSession, at: Services, campaign_id: str) -> Campa
         raise IllegalMove("campaign", campaign.state, "resumed")
     back_to = campaign.paused_from
     await step.move(back_to, paused_from=None, reason=None, resumed_at=step.now, due_at=step.now)
-    if back_to is CampaignState.PREPARING:
-        await invite_again(step)
+    await invite_again(step)
+    for participant in await step.participants():
+        participant.failures_in_a_row, participant.set_aside_until = 0, None
     open_round = await session.scalar(
         select(RoundRow).where(RoundRow.campaign_id == campaign_id, RoundRow.state == RoundState.OPEN)
     )

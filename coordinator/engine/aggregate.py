@@ -53,11 +53,13 @@ def aggregate(
     *,
     first: bool,
     lora: LoraSection,
+    growth: float = 1.0,
 ) -> Aggregated:
     """Make the next global adapter from its parent, the server's state and the updates, as files in the folder *out*.
 
     state: None where the algorithm keeps none yet. first: whether the state is the initial one. Tensors that the
-    clients do not train stay as they are. Runs in a thread; raises OSError, and AdapterError where a file is not what
+    clients do not train stay as they are. growth: what the algorithm's sums over all clients are multiplied by first,
+    because clients joined. Runs in a thread; raises OSError, and AdapterError where a file is not what
     it was checked to be or the result is not finite.
     """
     server = algorithm.server(params)
@@ -92,6 +94,8 @@ def aggregate(
                 writer.write(name, x)
                 continue
             kept = _state_of(name, spec.shape, server, state_file)
+            for slot in server.over_clients if growth != 1.0 else ():
+                kept[slot] = np.multiply(kept[slot], growth, dtype=np.float64).astype(np.float32)
             views = [UpdateTensor(update.p, update.q, _reader(name, delta, extras)) for update, delta, extras in files]
             x_next = server.aggregate(x, Updates(views, spec.shape), kept, first=first)
             check_finite(name, x_next)  # finite updates may add up to infinity, and would spoil every later round

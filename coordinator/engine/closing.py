@@ -1,15 +1,8 @@
-"""Closes a round: gathers its updates, aggregates them outside of any transaction, and writes down what came out.
-
-The result is a function of what the database names, so an engine that dies here is followed by one that does the same
-again and gets the same bytes.
-"""
+"""Closes a round: aggregates its updates outside of any transaction, and writes down what came out."""
 
 import asyncio
 import math
-import tempfile
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -18,94 +11,49 @@ from coordinator import lifecycle
 from coordinator.clock import new_id
 from coordinator.deps import Services
 from coordinator.engine import rounds
-from coordinator.engine.aggregate import Aggregated, ClientUpdate, aggregate
+from coordinator.engine.aggregate import Aggregated
 from coordinator.engine.evaluation import add_evaluations, add_metric
+from coordinator.engine.inputs import RoundInputs, computed, of_open_round
 from coordinator.engine.step import Step
 from coordinator.errors import NotFound
-from coordinator.tables import (
-    AdapterRow,
-    BlobRow,
-    BlobUseRow,
-    CampaignRow,
-    MetricRow,
-    ParticipantRow,
-    RoundRow,
-    TaskRow,
-)
-from shared import algorithms, crash_points
+from coordinator.tables import AdapterRow, BlobRow, BlobUseRow, CampaignRow, MetricRow, RoundRow
+from shared import crash_points
 from shared.digest import sha256_file
-from shared.states import BlobKind, CampaignState, RoundState, TaskKind, TaskState
+from shared.states import BlobKind, CampaignState, RoundState
 from shared.wire.adapters import Contribution
 from shared.wire.base import BlobRef
-
-
-@dataclass(frozen=True)
-class Share:
-    """One client's part in a round. q: its share of the whole campaign."""
-
-    said: Contribution
-    q: float
 
 
 @dataclass(frozen=True)
 class ClosedRound:
     """A round's outcome, stored and ready to be written down. numbers: metrics of the whole round, all finite."""
 
-    number: int
-    parent_sha256: str
-    shares: list[Share]
+    inputs: RoundInputs
     blobs: dict[BlobKind, BlobRef]
     numbers: dict[str, float]
 
+    @property
+    def number(self) -> int:
+        return self.inputs.number
+
+    @property
+    def contributions(self) -> list[Contribution]:
+        return [share.said for share in self.inputs.shares]
+
 
 async def aggregate_round(at: Services, campaign_id: str) -> ClosedRound:
-    """Aggregate the current round's updates and store what comes out.
-
-    Raises CorruptBlob, NotFound, StorageFull, and AdapterError where the sum of finite updates is not finite.
-    """
+    """Aggregate the current round's updates and store what comes out. Raises what ``inputs.computed`` raises."""
     async with at.database.read() as session:
         campaign = await session.get_one(CampaignRow, campaign_id)
-        number = campaign.rounds_closed + 1
-        parent = await session.get_one(AdapterRow, (campaign_id, number - 1))
-        shares = await _shares(session, campaign, number)
-        uses = await session.scalars(select(BlobUseRow).where(BlobUseRow.campaign_id == campaign_id, BlobUseRow.stored))
-        sizes = {use.sha256: use.n_bytes for use in uses.all()}
-    spec = campaign.spec
-    algorithm = algorithms.find(spec.algorithm.name)
-    params = algorithm.params.model_validate(spec.algorithm.params)
-    async with AsyncExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=at.storage.scratch)))
-
-        async def fetch(kind: BlobKind, sha256: str | None) -> Path | None:
-            if sha256 is None:
-                return None
-            ref = BlobRef(sha256=sha256, n_bytes=sizes[sha256])
-            return await stack.enter_async_context(at.storage.store_of(kind).as_file(ref, at.storage.scratch))
-
-        updates = []
-        for share in shares:
-            delta = await fetch(BlobKind.DELTA, share.said.update_sha256)
-            extras = await fetch(BlobKind.EXTRAS, share.said.extras_sha256)
-            assert delta is not None
-            updates.append(ClientUpdate(share.said.client_number, share.said.weight, share.q, delta, extras))
-        parent_path = await fetch(BlobKind.ADAPTER, parent.sha256)
-        assert parent_path is not None
-        state = await fetch(BlobKind.SERVER_STATE, parent.state_sha256)
-        crash_points.reach("aggregation: begun")
-        first = number == 1 or (bool(algorithm.server.state) and state is None)
-        made = await asyncio.to_thread(
-            aggregate, algorithm, params, parent_path, state, updates, folder, first=first, lora=spec.lora
-        )
-        crash_points.reach("aggregation: done")
-        if _who_lost(shares):
-            made = replace(made, state=None, broadcast=None)
+        inputs = await of_open_round(session, campaign)
+    async with computed(at, inputs) as made:
         numbers = {
             "update_norm": made.update_norm,
             "factor_gap": made.factors.gap,
             "factor_gap_relative": made.factors.relative,
         }
         finite = {name: value for name, value in numbers.items() if math.isfinite(value)}  # no JSON holds another
-        return ClosedRound(number, parent.sha256, shares, await _store(at, made), finite)
+        return ClosedRound(inputs, await _store(at, made), finite)
 
 
 async def write_down(step: Step, closed: ClosedRound) -> bool:
@@ -146,8 +94,8 @@ async def write_down(step: Step, closed: ClosedRound) -> bool:
             broadcast_sha256=broadcast.sha256 if broadcast else None,
             broadcast_bytes=broadcast.n_bytes if broadcast else None,
             state_sha256=state.sha256 if state else None,
-            parent_sha256=closed.parent_sha256,
-            contributions=[share.said.model_dump() for share in closed.shares],
+            parent_sha256=closed.inputs.parent.sha256,
+            contributions=[each.model_dump() for each in closed.contributions],
             created_at=step.now,
         )
     )
@@ -156,7 +104,7 @@ async def write_down(step: Step, closed: ClosedRound) -> bool:
     for name, value in closed.numbers.items():
         add_metric(step, closed.number, name, value)
     await _mean_train_loss(step, closed)
-    names = [share.said.agent_name for share in closed.shares]
+    names = [each.agent_name for each in closed.contributions]
     await step.record("round-closed", round=closed.number, adapter=adapter.sha256, contributors=names)
     await _remember_counted(step, closed)
     if step.spec.evaluates(closed.number):
@@ -177,51 +125,6 @@ async def _hold_blobs(session: AsyncSession, closed: ClosedRound) -> None:
             raise NotFound("blob", ref.sha256)
 
 
-async def _shares(session: AsyncSession, campaign: CampaignRow, number: int) -> list[Share]:
-    """Who contributed to a round, in the order of client numbers, with p_k and q_k."""
-    weighting = campaign.spec.weighting
-
-    def weight(participant: ParticipantRow) -> int:
-        n_examples = participant.n_train or 0
-        if weighting.by == "uniform":
-            return 1
-        return min(n_examples, weighting.max_examples) if weighting.max_examples else n_examples
-
-    everyone = await session.scalars(
-        select(ParticipantRow).where(
-            ParticipantRow.campaign_id == campaign.id, ParticipantRow.client_number.is_not(None)
-        )
-    )
-    clients = {participant.agent_id: participant for participant in everyone.all()}
-    done = await session.scalars(
-        select(TaskRow).where(
-            TaskRow.campaign_id == campaign.id,
-            TaskRow.kind == TaskKind.TRAIN,
-            TaskRow.round == number,
-            TaskRow.state == TaskState.DONE,
-        )
-    )
-    tasks = sorted(done.all(), key=lambda task: clients[task.agent_id].client_number or 0)
-    in_round = sum(weight(clients[task.agent_id]) for task in tasks)
-    in_campaign = sum(weight(participant) for participant in clients.values())
-    shares = []
-    for task in tasks:
-        participant, result = clients[task.agent_id], task.result
-        assert result is not None
-        assert participant.client_number is not None
-        said = Contribution(
-            client_number=participant.client_number,
-            agent_name=participant.agent_name,
-            update_sha256=result["delta"],
-            extras_sha256=result["extras"],
-            n_examples=participant.n_train or 0,
-            weight=weight(participant) / in_round,
-            lost_state=result.get("lost_state", False),
-        )
-        shares.append(Share(said, weight(participant) / in_campaign))
-    return shares
-
-
 async def _store(at: Services, made: Aggregated) -> dict[BlobKind, BlobRef]:
     files = {BlobKind.ADAPTER: made.adapter, BlobKind.BROADCAST: made.broadcast, BlobKind.SERVER_STATE: made.state}
     refs: dict[BlobKind, BlobRef] = {}
@@ -234,16 +137,11 @@ async def _store(at: Services, made: Aggregated) -> dict[BlobKind, BlobRef]:
     return refs
 
 
-def _who_lost(shares: list[Share]) -> list[str]:
-    """The clients that lost their part of a state which is one thing with the server's, so that all start again."""
-    return [share.said.agent_name for share in shares if share.said.lost_state]
-
-
 async def _remember_counted(step: Step, closed: ClosedRound) -> None:
     """Write down which delta of each participant counted last: what a client keeps belongs to that one, and to no other
     that it trained. After a restart none does."""
-    counted = {share.said.client_number: share.said.update_sha256 for share in closed.shares}
-    lost = _who_lost(closed.shares)
+    counted = {each.client_number: each.update_sha256 for each in closed.contributions}
+    lost = closed.inputs.who_lost
     for participant in await step.participants():
         if lost:
             participant.counted_sha256 = None
@@ -257,11 +155,12 @@ async def _mean_train_loss(step: Step, closed: ClosedRound) -> None:
     """The clients' mean training losses, weighted as their updates are."""
     query = select(MetricRow).where(
         MetricRow.campaign_id == step.campaign.id,
-        MetricRow.round == closed.number,
+        MetricRow.round.in_({closed.number - each.staleness for each in closed.contributions}),
         MetricRow.name == "train_loss_mean",
         MetricRow.client_number.is_not(None),
     )
-    losses = {metric.client_number: metric.value for metric in (await step.session.scalars(query)).all()}
-    if all(share.said.client_number in losses for share in closed.shares):
-        mean = sum(share.said.weight * losses[share.said.client_number] for share in closed.shares)
-        add_metric(step, closed.number, "train_loss_mean", mean)
+    found = (await step.session.scalars(query)).all()
+    losses = {(metric.client_number, metric.round): metric.value for metric in found}
+    shares = [(each.weight, (each.client_number, closed.number - each.staleness)) for each in closed.contributions]
+    if all(key in losses for _, key in shares):
+        add_metric(step, closed.number, "train_loss_mean", sum(weight * losses[key] for weight, key in shares))

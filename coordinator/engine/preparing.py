@@ -2,7 +2,7 @@
 
 from sqlalchemy import select
 
-from coordinator import lifecycle
+from coordinator.engine import joining
 from coordinator.engine.evaluation import add_evaluations
 from coordinator.engine.step import Step
 from coordinator.tables import AgentRow, ParticipantRow
@@ -14,7 +14,8 @@ _NAMED = 5
 
 async def prepare(step: Step) -> bool:
     """Ask every eligible agent to get ready; start once enough are and nobody is still at it, or time is up."""
-    participants = await _invite(step)
+    await joining.invite(step)
+    participants = await _active(step)
     minimum = step.spec.selection.minimum
     if len(participants) < minimum:
         _wait_for_agents(step, len(participants))
@@ -60,27 +61,16 @@ async def initialize(step: Step) -> bool:
     return False
 
 
-async def _invite(step: Step) -> list[ParticipantRow]:
-    """Make every active agent with the campaign's labels a participant; all participants that are still active."""
-    known = {p.agent_id: p for p in await step.participants()}
-    agents = (await step.session.scalars(select(AgentRow).order_by(AgentRow.name))).all()
-    active = []
-    for agent in agents:
-        if agent.state is not AgentState.ACTIVE or not _has_labels(agent, step.spec.selection.labels):
-            continue
-        participant = known.get(agent.id)
-        if participant is None:
-            participant = ParticipantRow(
-                campaign_id=step.campaign.id,
-                agent_id=agent.id,
-                agent_name=agent.name,
-                state=ParticipantState.PREPARING,
-            )
-            step.session.add(participant)
-            await step.add_task(TaskKind.PREPARE, agent.id)
-            await step.record("agent-invited", agent=agent.name)
-        active.append(participant)
-    return active
+async def _active(step: Step) -> list[ParticipantRow]:
+    """The participants whose agents are not revoked, and still have the campaign's labels, by name."""
+    query = (
+        select(ParticipantRow, AgentRow)
+        .join(AgentRow, AgentRow.id == ParticipantRow.agent_id)
+        .where(ParticipantRow.campaign_id == step.campaign.id, AgentRow.state == AgentState.ACTIVE)
+        .order_by(AgentRow.name)
+    )
+    found = (await step.session.execute(query)).all()
+    return [part for part, agent in found if joining.has_labels(agent, step.spec.selection.labels)]
 
 
 def _names(participants: list[ParticipantRow]) -> str:
@@ -89,10 +79,6 @@ def _names(participants: list[ParticipantRow]) -> str:
     if len(names) > _NAMED + 1:
         return f"{', '.join(names[:_NAMED])} and {len(names) - _NAMED} more"
     return ", ".join(names)
-
-
-def _has_labels(agent: AgentRow, wanted: dict[str, str]) -> bool:
-    return all(agent.labels.get(label) == value for label, value in wanted.items())
 
 
 def _wait_for_agents(step: Step, found: int) -> None:
@@ -107,12 +93,9 @@ async def _start(step: Step, participants: list[ParticipantRow], prepared: list[
     fingerprints = [Fingerprint.model_validate(p.fingerprint) for p in prepared]
     # the most common one; of equally common ones that of the first agent by name
     agreed = max(fingerprints, key=fingerprints.count, default=None)
-    for participant, own in zip(prepared, fingerprints, strict=True):
-        if agreed is not None and own != agreed:
-            parts = ", ".join(agreed.differences(own))
-            reason = f"its base model differs from the others' in: {parts}; fetch the same revision and resume"
-            await lifecycle.move(step.session, participant, ParticipantState.MISMATCHED, reason=reason)
-            await step.record("agent-mismatched", agent=participant.agent_name, parts=parts)
+    for participant in prepared:
+        if agreed is not None:
+            await joining.is_apart(step, participant, agreed)
     agreeing = [p for p in prepared if p.state is ParticipantState.PREPARED]
     minimum = step.spec.selection.minimum
     if agreed is None or len(agreeing) < minimum:
@@ -124,24 +107,8 @@ async def _start(step: Step, participants: list[ParticipantRow], prepared: list[
         await step.pause(f"{len(agreeing)} of {minimum} agents are ready. {reasons}")
         return
     for number, participant in enumerate(sorted(agreeing, key=lambda p: p.agent_name)):
-        participant.client_number = number
-    await _leave_out_the_late(step, participants)
-    await step.move(CampaignState.INITIALIZING, fingerprint=agreed.model_dump(), reason=None)
-
-
-async def _leave_out_the_late(step: Step, participants: list[ParticipantRow]) -> None:
-    """Spare those who are still preparing the rest of it: clients are numbered once, at the start."""
+        participant.client_number, participant.joined_round = number, 1
     for participant in participants:
         if participant.state is ParticipantState.PREPARING:
-            reason = "was not prepared in time, the campaign started without it"
-            await lifecycle.move(step.session, participant, ParticipantState.FAILED, reason=reason)
-            await step.record("agent-left-out", agent=participant.agent_name)
-    await step.cancel_tasks(await step.tasks(TaskKind.PREPARE))
-
-
-async def invite_again(step: Step) -> None:
-    """Give the participants that failed or did not match another try, after an operator resumed."""
-    for participant in await step.participants():
-        if participant.state in (ParticipantState.FAILED, ParticipantState.MISMATCHED):
-            await lifecycle.move(step.session, participant, ParticipantState.PREPARING, reason=None)
-            await step.add_task(TaskKind.PREPARE, participant.agent_id)
+            await step.record("agent-joins-later", agent=participant.agent_name)
+    await step.move(CampaignState.INITIALIZING, fingerprint=agreed.model_dump(), reason=None)

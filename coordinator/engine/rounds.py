@@ -1,6 +1,9 @@
 """Rounds: open, fill, wait, close. What is decided here follows from the database and the clock alone."""
 
+from collections.abc import Sequence
+
 from coordinator import lifecycle
+from coordinator.engine import joining, stragglers
 from coordinator.engine.evaluation import settle_evaluations
 from coordinator.engine.step import Step
 from coordinator.rounds.sampling import draw_order
@@ -12,6 +15,8 @@ async def run(step: Step) -> bool:
     """Look after the current round. Returns True when its updates are complete and it waits to be aggregated."""
     await settle_evaluations(step)
     number = step.campaign.rounds_closed + 1
+    if number < step.spec.rounds:  # nobody who comes now could take part before the next round
+        await joining.invite(step)
     round_row = await step.session.get(RoundRow, (step.campaign.id, number))
     if round_row is None:
         return await _open(step, number)
@@ -33,19 +38,22 @@ async def finish(step: Step) -> bool:
     if waiting:
         await step.cancel_tasks(tasks)
         await settle_evaluations(step)
+    await step.cancel_tasks(await step.tasks(TaskKind.PREPARE))
     final = step.campaign.rounds_closed
     await step.move(CampaignState.COMPLETED, final_adapter=final, ended_at=step.now, reason=None)
     return False
 
 
 async def _open(step: Step, number: int) -> bool:
+    await joining.admit(step, number)
     clients = await step.clients()
     minimum = step.spec.selection.minimum
     if len(clients) < minimum:
         await step.pause(f"round {number} needs {minimum} clients, {len(clients)} are left; enrol or resume")
         return False
-    order = draw_order(step.spec.training.seed, number, list(clients))
-    sampled = sorted(order[: _wanted(step, len(clients))])
+    eligible = await stragglers.eligible(step, number, clients)
+    order = draw_order(step.spec.training.seed, number, eligible)
+    sampled = sorted(order[: stragglers.drawn(step, len(eligible))])
     deadline_at = step.after(step.now, step.spec.deadline.round_s)
     step.session.add(
         RoundRow(
@@ -55,7 +63,7 @@ async def _open(step: Step, number: int) -> bool:
             opened_at=step.now,
             deadline_at=deadline_at,
             learning_rate=step.spec.training.learning_rate_in(number, step.spec.rounds),
-            eligible=sorted(clients),
+            eligible=sorted(eligible),
             sampled=sampled,
         )
     )
@@ -66,58 +74,52 @@ async def _open(step: Step, number: int) -> bool:
     return False
 
 
-def _wanted(step: Step, n_eligible: int) -> int:
-    asked = step.spec.selection.clients_per_round
-    return n_eligible if asked == "all" else min(asked, n_eligible)
-
-
 async def _look_after(step: Step, round_row: RoundRow) -> bool:
     tasks = await step.tasks(TaskKind.TRAIN, round_row.number)
-    done = [task for task in tasks if task.state is TaskState.DONE]
+    n_done = sum(task.state is TaskState.DONE for task in tasks)
     live = [task for task in tasks if not task.state.is_final]
-    wanted = _wanted(step, len(round_row.eligible))
-    minimum = step.spec.selection.minimum
-    late = step.now >= round_row.deadline_at
-    if len(done) >= wanted or (late and len(done) >= minimum):
-        await _close_to_updates(step, round_row, tasks, len(done))
-        return True
-    if late:
-        live = await _extend(step, round_row, live)
-    missing = wanted - len(done) - len(live)
+    wanted = stragglers.wanted(step, len(round_row.eligible))
+    has_minimum = n_done >= step.spec.selection.minimum
+    is_over = step.now >= round_row.deadline_at
+    if n_done >= wanted or (is_over and has_minimum):
+        return await _close_to_updates(step, round_row, tasks)
+    if is_over:
+        if step.spec.stragglers.under_minimum == "fail":
+            await _give_up(step, round_row, tasks, "at its deadline")
+            return False
+        round_row.deadline_at = step.after(step.now, step.spec.deadline.round_s)
+        live = await stragglers.take_back(step, round_row, live)
+    missing = wanted - n_done - len(live)
     missing -= await _replace(step, round_row, tasks, missing)
-    if len(live) == 0 and missing == wanted - len(done):
-        if len(done) >= minimum:
-            await _close_to_updates(step, round_row, tasks, len(done))
-            return True
-        failures = "; ".join(str(task.failure["message"]) for task in tasks if task.failure)
-        await step.pause(
-            f"round {round_row.number} has {len(done)} of at least {minimum} updates and no client left: {failures}"
-        )
+    if len(live) == 0 and missing == wanted - n_done:
+        if has_minimum:
+            return await _close_to_updates(step, round_row, tasks)
+        if await stragglers.bring_back(step, round_row):
+            return await _look_after(step, round_row)
+        await _give_up(step, round_row, tasks, "and no client left")
         return False
     step.look_again_at(round_row.deadline_at)
     return False
 
 
-async def _close_to_updates(step: Step, round_row: RoundRow, tasks: list[TaskRow], n_updates: int) -> None:
+async def _close_to_updates(step: Step, round_row: RoundRow, tasks: Sequence[TaskRow]) -> bool:
     """From here on the set of updates is fixed; who is not done yet is too late."""
-    await step.cancel_tasks(tasks)
+    n_updates = await stragglers.settle(step, round_row, tasks)
     await lifecycle.move(step.session, round_row, RoundState.AGGREGATING)
     await step.record("round-aggregating", round=round_row.number, updates=n_updates)
+    return True
 
 
-async def _extend(step: Step, round_row: RoundRow, live: list[TaskRow]) -> list[TaskRow]:
-    """Too few updates at the deadline: give the round another one, and take back what nobody works on."""
-    round_row.deadline_at = step.after(step.now, step.spec.deadline.round_s)
-    idle = [task for task in live if task.state is TaskState.PENDING]
-    clients = await step.clients()
-    spare = [each for each in round_row.eligible if each in clients and each not in round_row.sampled]
-    idle = idle[: len(spare)]  # without anybody to do it instead, an idle task may as well wait for its agent
-    await step.cancel_tasks(idle)
-    await step.record("round-extended", round=round_row.number, taken_back=len(idle))
-    return [task for task in live if task not in idle]
+async def _give_up(step: Step, round_row: RoundRow, tasks: Sequence[TaskRow], why: str) -> None:
+    """Leave it to a person: a campaign that is resumed gives the round another deadline and everybody another try."""
+    n_done = sum(task.state is TaskState.DONE for task in tasks)
+    minimum = step.spec.selection.minimum
+    failures = "; ".join(str(task.failure["message"]) for task in tasks if task.failure)
+    reason = f"round {round_row.number} has {n_done} of at least {minimum} updates {why}"
+    await step.pause(f"{reason}: {failures}" if failures else reason)
 
 
-async def _replace(step: Step, round_row: RoundRow, tasks: list[TaskRow], missing: int) -> int:
+async def _replace(step: Step, round_row: RoundRow, tasks: Sequence[TaskRow], missing: int) -> int:
     """Draw further clients for work that failed or was taken back; how many were found."""
     if missing <= 0:
         return 0

@@ -1,5 +1,6 @@
 """What one look at a campaign may need: the locked row, the time, and shorthands for tasks and events."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,6 +14,7 @@ from coordinator.events.log import record
 from coordinator.tables import AgentRow, CampaignRow, ParticipantRow, TaskRow
 from shared.campaign import CampaignSpec
 from shared.states import AgentState, CampaignState, ParticipantState, TaskKind, TaskState
+from shared.wire.leases import Failure
 
 
 @dataclass
@@ -73,11 +75,12 @@ class Step:
         )
         self.wake.add(agent_id)
 
-    async def cancel_tasks(self, tasks: list[TaskRow]) -> None:
-        """Cancel those of the tasks that are not final."""
+    async def cancel_tasks(self, tasks: Iterable[TaskRow], failure: Failure | None = None) -> None:
+        """Cancel those of the tasks that are not final; *failure* says what their agents fell short of, if anything."""
+        values: dict[str, Any] = {"failure": failure.model_dump(mode="json")} if failure is not None else {}
         for task in tasks:
             if not task.state.is_final:
-                await lifecycle.move(self.session, task, TaskState.CANCELLED, ended_at=self.now)
+                await lifecycle.move(self.session, task, TaskState.CANCELLED, ended_at=self.now, **values)
 
     async def participants(self) -> list[ParticipantRow]:
         """All participants, in the order of agent names."""

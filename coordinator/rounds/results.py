@@ -205,7 +205,7 @@ async def _count(
                     id=new_id(now),
                     campaign_id=campaign.id,
                     kind=kind,
-                    round=task.round or 0,
+                    round=_counts_at_earliest(campaign, task),
                     task_id=task.id,
                     sha256=ref.sha256,
                     n_bytes=ref.n_bytes,
@@ -228,6 +228,13 @@ async def _count(
                 _add_metric(session, now, task, participant, "held_out_accuracy", result.accuracy)
         await _finish(session, at, campaign, now)
         await record(session, campaign, now, "task-done", **who(task), agent=participant.agent_name)
+
+
+def _counts_at_earliest(campaign: CampaignRow, task: TaskRow) -> int:
+    """The round that a task's files are kept for: of a late update the one that is open now."""
+    if task.kind is TaskKind.TRAIN:
+        return max(task.round or 0, campaign.rounds_closed + 1)
+    return 0
 
 
 async def _take_prepare(session: AsyncSession, participant: ParticipantRow, result: PrepareResult) -> None:

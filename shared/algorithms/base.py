@@ -92,6 +92,9 @@ class ServerHalf(ABC, Generic[P]):
 
     state: ClassVar[tuple[str, ...]] = ()
     broadcast: ClassVar[tuple[str, ...]] = ()
+    over_clients: ClassVar[tuple[str, ...]] = ()
+    """The slots of the state that are Σ q_k c_k over what the clients keep. When clients join, whose c_k is zero, every
+    q_k shrinks, and these with them."""
 
     def __init__(self, params: P) -> None:
         self.params = params
@@ -116,7 +119,8 @@ class ClientHalf(Generic[P]):
     ``broadcast`` maps slots to tensors by name, and is empty while the server's state is the initial one.
     ``remembered`` maps the slots of ``kept`` likewise to what the last counted task of this client left there, and is
     empty where there was none. ``anchor`` is the global tensor that the round started from. All tensors handed in are
-    float32 and of one shape; torch tensors at the agent, numpy arrays in the tests.
+    float32 and of one shape; torch tensors at the agent, numpy arrays in the tests. An instance keeps nothing between
+    steps but what it was made with: training may go on from a checkpoint, with a new instance in another process.
     """
 
     extras: ClassVar[tuple[str, ...]] = ()

@@ -36,6 +36,7 @@ class Server(ServerHalf[Params]):
 
     state = ("c",)
     broadcast = ("c",)
+    over_clients = ("c",)
 
     def aggregate(self, x: Array, updates: Updates, state: dict[str, Array], *, first: bool) -> Array:  # noqa: ARG002
         state["c"] = state["c"] + updates.sum_in_campaign("delta_c")

@@ -7,7 +7,8 @@ from shared.wire.base import BlobRef, Reply
 
 class Contribution(Reply):
     """One client's share in a global adapter: the digest of its update and the weight p_k that it had. lost_state: it
-    had lost what it kept between rounds, so everybody starts again from the algorithm's initial state."""
+    had lost what it kept between rounds, so everybody starts again from the algorithm's initial state. staleness: how
+    many rounds earlier than the adapter's own it was trained in; a late update's weight is reduced."""
 
     client_number: int
     agent_name: str
@@ -16,6 +17,7 @@ class Contribution(Reply):
     n_examples: int
     weight: float
     lost_state: bool = False
+    staleness: int = 0
 
 
 class AdapterView(Reply):

@@ -13,7 +13,8 @@ from shared.wire.leases import Failure, Progress
 
 
 class ParticipantView(Reply):
-    """An agent's part in one campaign. ``client_number`` is fixed at its start."""
+    """An agent's part in one campaign. ``client_number`` is fixed when it becomes a client, with ``joined_round``.
+    ``set_aside_until``: the last round that it sits out, after ``failures_in_a_row``."""
 
     agent_id: str
     agent_name: str
@@ -22,6 +23,9 @@ class ParticipantView(Reply):
     n_train: int | None
     n_held_out: int | None
     reason: str | None = None
+    joined_round: int | None = None
+    failures_in_a_row: int = 0
+    set_aside_until: int | None = None
 
 
 class CampaignView(Reply):

@@ -86,6 +86,8 @@ class FailureKind(StrEnum):
     OUT_OF_MEMORY = "out-of-memory"
     BAD_UPDATE = "bad-update"
     CRASH = "crash"
+    TRANSFER = "transfer"
+    LATE = "late"
 
 
 class Failure(Request):
