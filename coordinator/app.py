@@ -1,11 +1,14 @@
 """Puts the application together: services, background work, routers, errors."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 from fastapi import FastAPI
+from sqlalchemy import func, select
 
 from coordinator import __version__, problems, service_endpoints
 from coordinator.agents import endpoints as agents
@@ -22,6 +25,12 @@ from coordinator.rounds import endpoints as rounds
 from coordinator.rounds.lookout import look_out
 from coordinator.settings import Settings
 from coordinator.storage import Storage
+from coordinator.tables import CampaignRow, EventRow
+
+log = logging.getLogger(__name__)
+
+_SLACK = timedelta(seconds=5)
+"""By which clocks of several machines may differ without a word."""
 
 
 def create_services(settings: Settings, clock: Clock | None = None) -> Services:
@@ -37,6 +46,7 @@ def create_app(services: Services, *, with_engine: bool) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await keep_time(services)
         work = [look_out(services)]
         if with_engine:
             work += engine_work(services)
@@ -56,6 +66,20 @@ def create_app(services: Services, *, with_engine: bool) -> FastAPI:
     for module in (service_endpoints, agents, campaigns, events, rounds, blobs):
         app.include_router(module.router)
     return app
+
+
+async def keep_time(services: Services) -> None:
+    """Have time go on from the newest event in the database, where the machine's clock is behind that: deadlines,
+    leases and claims would otherwise stand for as long as the clock was set back."""
+    newest = select(func.max(EventRow.at)).join(
+        CampaignRow, (CampaignRow.id == EventRow.campaign_id) & (CampaignRow.last_event == EventRow.number)
+    )
+    async with services.database.read() as session:
+        seen_at = await session.scalar(newest)
+    behind = (seen_at - services.clock.now()) if seen_at is not None else timedelta(0)
+    if seen_at is not None and behind > _SLACK:
+        log.warning("the clock is %s behind the newest event in the database; time goes on from that", behind)
+        services.clock.not_before(seen_at)
 
 
 def engine_work(services: Services) -> list[Coroutine[Any, Any, None]]:

@@ -17,6 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from coordinator.full_storage import full_storage_is_said
 from shared import crash_points
 
 _AFTER_COMMIT = "after_commit"
@@ -66,14 +67,15 @@ class Database:
     async def write(self, name: str) -> AsyncIterator[AsyncSession]:
         """One transaction that may write; what was given to ``after_commit`` runs once it is committed.
 
-        name: what it does, for the crash points before and after its commit.
+        name: what it does, for the crash points before and after its commit. Raises StorageFull.
         """
         task = asyncio.current_task()
         ended = self._writing[task] = asyncio.Event()
         try:
-            async with self._write.begin() as session:
-                yield session
-                crash_points.reach(f"{name}: before commit")
+            with full_storage_is_said():
+                async with self._write.begin() as session:
+                    yield session
+                    crash_points.reach(f"{name}: before commit")
             crash_points.reach(f"{name}: committed")
         finally:
             del self._writing[task]

@@ -14,7 +14,7 @@ import uvicorn
 from sqlalchemy import func, select
 
 from coordinator.agents.service import new_operator_key
-from coordinator.app import create_app, create_services, engine_work, running
+from coordinator.app import create_app, create_services, engine_work, keep_time, running
 from coordinator.deps import Services
 from coordinator.migrate import migrate
 from coordinator.settings import Settings
@@ -130,6 +130,7 @@ def run_engine(settings: Settings) -> None:
     async def work() -> None:
         services = create_services(settings)
         try:
+            await keep_time(services)
             async with running(services, engine_work(services)):
                 await asyncio.Event().wait()
         finally:

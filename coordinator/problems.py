@@ -12,6 +12,7 @@ from sqlalchemy.exc import TimeoutError as NoConnection
 from starlette.exceptions import HTTPException
 
 from coordinator import errors
+from coordinator.full_storage import full_storage_is_said
 from shared.wire.problems import MEDIA_TYPE, FieldProblem, Problem, ProblemType
 
 log = logging.getLogger(__name__)
@@ -127,6 +128,16 @@ def install(app: FastAPI) -> None:
         log.warning("a request that the database cannot keep: %s", getattr(error, "driver_exception", error))
         detail = "a number is too large for the database, or a text holds a NUL"
         return problem_reply(request, 422, P.INVALID, "The request is not valid", detail)
+
+    @app.exception_handler(OSError)
+    async def _disk(request: Request, error: OSError) -> JSONResponse:
+        try:
+            with full_storage_is_said():
+                raise error
+        except errors.StorageFull as full:
+            return await _domain(request, full)
+        except OSError:
+            return await _unexpected(request, error)
 
     @app.exception_handler(Exception)
     async def _unexpected(request: Request, error: Exception) -> JSONResponse:

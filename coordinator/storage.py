@@ -8,22 +8,22 @@ A blob is checked against its digest when it comes in, and when it is read whole
 """
 
 import asyncio
-import errno
+import hashlib
 import os
 import shutil
-import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator.db import Database
-from coordinator.errors import CorruptBlob, NotFound, StorageFull
+from coordinator.errors import CorruptBlob, NotFound
+from coordinator.full_storage import full_storage_is_said
+from coordinator.scratch import scratch_file
 from coordinator.tables import BlobChunkRow, BlobRow
 from shared import crash_points
 from shared.digest import sha256_file
@@ -32,24 +32,6 @@ from shared.wire.base import BlobRef
 
 CHUNK_BYTES = 4 << 20
 """Bytes of one row of a blob in the database."""
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
-@contextmanager
-def full_storage_is_said() -> Iterator[None]:
-    """Turn the many ways in which a disk or a database says that it is full into StorageFull."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
-            raise StorageFull from error
-        raise
-    except DBAPIError as error:
-        text = str(error.orig).lower()
-        if "disk is full" in text or "no space left" in text or "diskfull" in type(error.orig).__name__.lower():
-            raise StorageFull from error
-        raise
 
 
 class BlobStore(ABC):
@@ -72,16 +54,25 @@ class BlobStore(ABC):
     async def delete(self, session: AsyncSession, sha256: str) -> None:
         """Let go of a blob, in the transaction that saw that nobody uses it; nothing happens where it is not there."""
 
+    async def check(self, ref: BlobRef) -> None:
+        """Read a blob whole. Raises NotFound, and CorruptBlob where its bytes do not have its digest."""
+        found = hashlib.sha256()
+        async for chunk in self.read(ref, 0, ref.n_bytes):
+            await asyncio.to_thread(found.update, chunk)
+        if found.hexdigest() != ref.sha256:
+            raise CorruptBlob(ref.sha256, found.hexdigest())
+
     @asynccontextmanager
     async def as_file(self, ref: BlobRef, scratch: Path) -> AsyncIterator[Path]:
         """The blob as a local file for the length of the block, checked against its digest.
 
         Raises NotFound and CorruptBlob.
         """
-        with tempfile.NamedTemporaryFile(dir=scratch) as file:
-            async for chunk in self.read(ref, 0, ref.n_bytes):
-                await asyncio.to_thread(file.write, chunk)
-            file.flush()
+        with scratch_file(scratch) as file:
+            with full_storage_is_said():
+                async for chunk in self.read(ref, 0, ref.n_bytes):
+                    await asyncio.to_thread(file.write, chunk)
+                file.flush()
             path = Path(file.name)
             await _check_digest(path, ref)
             yield path
@@ -113,6 +104,10 @@ class FileBlobs(BlobStore):
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+
+    def names(self) -> set[str]:
+        """The digests of all blobs that are here."""
+        return {path.name for path in self._folder.glob("??/*")}
 
     async def has(self, sha256: str) -> bool:
         return await asyncio.to_thread(self.path(sha256).exists)
@@ -209,6 +204,10 @@ class FileStaging(Staging):
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
+    def names(self) -> set[str]:
+        """The ids of all uploads that have bytes here."""
+        return {path.name for path in self._folder.iterdir()}
+
     async def write(self, upload_id: str, offset: int, data: bytes) -> None:
         with full_storage_is_said():
             await asyncio.to_thread(self._write, self._folder / upload_id, offset, data)
@@ -260,11 +259,12 @@ class DatabaseStaging(Staging):
     @asynccontextmanager
     async def as_file(self, upload_id: str, scratch: Path) -> AsyncIterator[Path]:
         query = select(BlobChunkRow.offset).where(BlobChunkRow.blob == self._key(upload_id))
-        with tempfile.NamedTemporaryFile(dir=scratch) as file:
+        with scratch_file(scratch) as file:
             async with self._database.read() as session:
                 for offset in (await session.scalars(query.order_by(BlobChunkRow.offset))).all():
                     row = await session.get_one(BlobChunkRow, (self._key(upload_id), offset))
-                    await asyncio.to_thread(os.pwrite, file.fileno(), row.data, offset)
+                    with full_storage_is_said():
+                        await asyncio.to_thread(os.pwrite, file.fileno(), row.data, offset)
                     session.expunge(row)
             yield Path(file.name)
 

@@ -25,11 +25,14 @@ from shared.wire.campaigns import CampaignDetail, CampaignView, MetricView, Roun
 from shared.wire.enrollments import TokenCreate, TokenCreated, TokenView
 from shared.wire.events import EventView
 from shared.wire.service import AlgorithmView, Health, StorageView
+from shared.wire.verification import RoundVerification
 
 DEFAULT_URL = "http://127.0.0.1:8470"
 URL_VARIABLE = "FEDLOOM_URL"
 KEY_VARIABLE = "FEDLOOM_KEY"
 LONGEST_POLL_S = 5.0
+VERIFY_TIMEOUT_S = 3600.0
+"""A round of many large updates is read and summed again."""
 
 WhichAdapter = int | Literal["final", "best", "latest"]
 M = TypeVar("M", bound=BaseModel)
@@ -135,6 +138,15 @@ class Client:
         something of it is no longer stored, and errors.NotFound.
         """
         return self._post(CampaignView, f"{_campaign_path(campaign_id)}/rollback", {"round": round})
+
+    def verify_round(self, campaign_id: str, round: int) -> RoundVerification:  # noqa: A002
+        """Have the coordinator compute a closed round anew from its kept updates, and compare; 0 checks adapter 0.
+
+        Takes as long as the aggregation took. Raises errors.NotFound.
+        """
+        path = f"{_campaign_path(campaign_id)}/rounds/{round}/verification"
+        reply = self._transport.request("GET", path, timeout_s=VERIFY_TIMEOUT_S)
+        return self._transport.read(RoundVerification, reply)
 
     def wait(self, campaign_id: str, timeout_s: float | None = None) -> CampaignDetail:
         """Wait until a campaign is completed, cancelled or paused, and return it. A coordinator that restarts is

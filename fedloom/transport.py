@@ -76,20 +76,24 @@ class Transport:
         headers: Mapping[str, str] = _NONE,
         repeatable: bool | None = None,
         also_fine: int | None = None,
+        timeout_s: float | None = None,
     ) -> httpx.Response:
         """Send a request and return its reply, a success or the status that is *also_fine*.
 
         A request that is *repeatable* (by default a GET) is sent again when the connection breaks or the service
-        fails; any other only when it certainly was not handled.
+        fails; any other only when it certainly was not handled. timeout_s: for what takes the service long.
         """
         if repeatable is None:
             repeatable = method == "GET"
         chosen = {name: value for name, value in params.items() if value is not None}
+        timeout = self._http.timeout if timeout_s is None else httpx.Timeout(timeout_s)
         for attempt in range(ATTEMPTS):
             floor_s = 0.0
             failure: FedloomError
             try:
-                reply = self._http.request(method, self.url + path, params=chosen, json=body, headers=headers)
+                reply = self._http.request(
+                    method, self.url + path, params=chosen, json=body, headers=headers, timeout=timeout
+                )
             except httpx.RequestError as error:
                 failure = self._unreachable(error)
                 unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
@@ -111,9 +115,9 @@ class Transport:
         return self.read(model, self.request("GET", path, params=params))
 
     def read(self, model: type[M], reply: httpx.Response) -> M:
-        """The model in a reply."""
+        """The model in a reply; what a newer coordinator says besides, in a campaign's file too, is passed over."""
         try:
-            return model.model_validate_json(reply.content, context=FROM_COORDINATOR)
+            return model.model_validate_json(reply.content, context=FROM_COORDINATOR, extra="ignore")
         except ValidationError as error:
             raise Unreachable(self.url, "answered with something else than a coordinator does; check it") from error
 

@@ -17,6 +17,7 @@ from coordinator.deps import (
     ServicesDep,
     WriteSession,
 )
+from coordinator.engine.verify import verify_round
 from coordinator.errors import NotFound
 from coordinator.paging import fetch_page
 from coordinator.tables import AdapterRow, AgentRow, BlobUseRow, CampaignRow, MetricRow, RoundRow, TaskRow
@@ -33,6 +34,7 @@ from shared.wire.campaigns import (
     RoundView,
     TaskView,
 )
+from shared.wire.verification import RoundVerification
 
 router = APIRouter(prefix="/v1/campaigns", tags=["campaigns"])
 
@@ -118,6 +120,12 @@ async def list_rounds(
         for row in rows
     ]
     return Page(items=views, next_cursor=after)
+
+
+@router.get("/{campaign_id}/rounds/{number}/verification")
+async def verify(campaign_id: str, number: Number, at: ServicesDep, _: OperatorDep) -> RoundVerification:
+    """Compute a closed round anew from its kept updates and compare the digests; with 0, check adapter 0."""
+    return await verify_round(at, campaign_id, number)
 
 
 @router.get("/{campaign_id}/tasks")

@@ -5,10 +5,10 @@ gets the same bytes, and a closed round can be computed anew at any time while i
 """
 
 import asyncio
-import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import select
@@ -17,6 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from coordinator.deps import Services
 from coordinator.engine.aggregate import Aggregated, ClientUpdate, aggregate
 from coordinator.errors import NotFound
+from coordinator.full_storage import full_storage_is_said
+from coordinator.scratch import scratch_folder
 from coordinator.tables import AdapterRow, BlobUseRow, CampaignRow, ParticipantRow, TaskRow
 from shared import algorithms, crash_points
 from shared.campaign import CampaignSpec
@@ -37,7 +39,8 @@ class Share:
 class RoundInputs:
     """What a round is computed from.
 
-    shares: in the order of client numbers. stored: the campaign's blobs that still have their bytes, with their sizes.
+    shares: in the order of client numbers. stored: the campaign's blobs that still have their bytes, with their
+    sizes; equal bytes of another kind may lie in another store.
     growth: the weight of all clients of the round before over that of this round's; below 1 where clients joined.
     """
 
@@ -45,8 +48,12 @@ class RoundInputs:
     spec: CampaignSpec
     parent: AdapterRow
     shares: list[Share]
-    stored: Mapping[str, int]
+    stored: Mapping[tuple[BlobKind, str], int]
     growth: float
+
+    def has(self, kind: BlobKind, sha256: str | None) -> bool:
+        """Whether a blob still has its bytes; what there never was is not missing."""
+        return sha256 is None or (kind, sha256) in self.stored
 
     @property
     def who_lost(self) -> list[str]:
@@ -90,14 +97,14 @@ async def computed(at: Services, inputs: RoundInputs) -> AsyncIterator[Aggregate
     algorithm = algorithms.find(inputs.spec.algorithm.name)
     params = algorithm.params.model_validate(inputs.spec.algorithm.params)
     async with AsyncExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=at.storage.scratch)))
+        folder = stack.enter_context(scratch_folder(at.storage.scratch))
 
         async def fetch(kind: BlobKind, sha256: str | None) -> Path | None:
             if sha256 is None:
                 return None
-            if sha256 not in inputs.stored:
+            if not inputs.has(kind, sha256):
                 raise NotFound("blob", sha256)
-            ref = BlobRef(sha256=sha256, n_bytes=inputs.stored[sha256])
+            ref = BlobRef(sha256=sha256, n_bytes=inputs.stored[kind, sha256])
             return await stack.enter_async_context(at.storage.store_of(kind).as_file(ref, at.storage.scratch))
 
         updates = []
@@ -110,7 +117,7 @@ async def computed(at: Services, inputs: RoundInputs) -> AsyncIterator[Aggregate
         assert parent is not None
         state = await fetch(BlobKind.SERVER_STATE, inputs.parent.state_sha256)
         crash_points.reach("aggregation: begun")
-        made = await asyncio.to_thread(
+        work = partial(
             aggregate,
             algorithm,
             params,
@@ -122,6 +129,8 @@ async def computed(at: Services, inputs: RoundInputs) -> AsyncIterator[Aggregate
             lora=inputs.spec.lora,
             growth=inputs.growth,
         )
+        with full_storage_is_said():
+            made = await asyncio.to_thread(work)
         crash_points.reach("aggregation: done")
         yield replace(made, state=None, broadcast=None) if inputs.who_lost else made
 
@@ -177,6 +186,6 @@ async def _inputs(
         spec=spec,
         parent=parent,
         shares=[Share(each, of_client[each.client_number] / weight_in(number)) for each in said],
-        stored={use.sha256: use.n_bytes for use in uses.all()},
+        stored={(use.kind, use.sha256): use.n_bytes for use in uses.all()},
         growth=weight_in(number - 1) / weight_in(number) if number > 1 else 1.0,
     )

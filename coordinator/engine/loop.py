@@ -19,6 +19,7 @@ from coordinator.blobs.retention import collect, let_go
 from coordinator.deps import Services
 from coordinator.engine import preparing, rounds
 from coordinator.engine.closing import aggregate_round, write_down
+from coordinator.engine.identity import engine_name
 from coordinator.engine.step import Step
 from coordinator.errors import CoordinatorError, CorruptBlob, NotFound
 from coordinator.events.log import lock_campaign
@@ -49,12 +50,17 @@ class Engine:
     def __init__(self, at: Services) -> None:
         self._at = at
         self._slots = asyncio.Semaphore(AT_ONCE)
+        self._name = ""
 
     async def run(self) -> None:
         """Claim and advance campaigns for ever. A failure of one is logged, said in its reason, and tried again."""
         held: set[asyncio.Task[None]] = set()
-        try:
-            with self._at.bells.engine.listen("") as bell:
+        with engine_name(self._at.settings.data_dir) as (name, alone), self._at.bells.engine.listen("") as bell:
+            self._name = name
+            if alone:
+                with _logged("could not free the claims of an engine that died"):
+                    await self._free_claims()
+            try:
                 while True:
                     await self._slots.acquire()
                     claimed = None
@@ -67,12 +73,22 @@ class Engine:
                         continue
                     self._slots.release()
                     await bell.wait(self._at.settings.engine.poll_s)
-        finally:
-            await self._at.database.cancel(*held)
+            finally:
+                await self._at.database.cancel(*held)
+
+    async def _free_claims(self) -> None:
+        """Let go of what an engine of our name claimed: it is dead, or we would not be alone."""
+        async with self._at.database.write("free claims") as session:
+            await session.execute(
+                update(CampaignRow)
+                .where(CampaignRow.claim_token.startswith(self._name))
+                .values(claim_token=None, claim_expires_at=None, due_at=self._at.clock.now())
+                .execution_options(synchronize_session=False)
+            )
 
     async def _claim(self) -> tuple[str, str, datetime] | None:
         """One campaign that is due, the claim's token, and when it is due again should we die."""
-        now, token = self._at.clock.now(), secrets.token_hex(16)
+        now, token = self._at.clock.now(), self._name + secrets.token_hex(12)
         expires_at = now + timedelta(seconds=self._at.settings.engine.claim_ttl_s)
         due = (
             select(CampaignRow.id)

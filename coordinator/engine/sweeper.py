@@ -1,4 +1,5 @@
-"""Tidies up: leases that ran out, uploads that nobody goes on with, and when agents were last seen."""
+"""Tidies up: leases that ran out, uploads that nobody goes on with, what a killed process left, and when agents were
+last seen."""
 
 import asyncio
 import logging
@@ -6,8 +7,9 @@ from datetime import timedelta
 
 from sqlalchemy import exists, select, update
 
-from coordinator import lifecycle
+from coordinator import lifecycle, scratch
 from coordinator.blobs import uploads
+from coordinator.blobs.orphans import sweep_orphans
 from coordinator.blobs.retention import collect
 from coordinator.deps import Services
 from coordinator.rounds import leases
@@ -15,6 +17,9 @@ from coordinator.tables import AgentRow, BlobUseRow, CampaignRow, TaskRow, Uploa
 from shared.states import CampaignState
 
 log = logging.getLogger(__name__)
+
+_LEFTOVERS_EVERY_S = 3600.0
+"""Seconds between looks for what killed processes left; the first one is at the start."""
 
 
 class Sweeper:
@@ -24,6 +29,7 @@ class Sweeper:
         self._at = at
         # while the coordinator was away nobody could renew: leases get their full time once more
         self._leases_from = at.clock.now() + timedelta(seconds=at.settings.lease.ttl_s)
+        self._leftovers_from = at.clock.now()
 
     async def run(self) -> None:
         """Sweep for ever; a failure is logged and tried again."""
@@ -64,6 +70,15 @@ class Sweeper:
             cancelled = (await session.scalars(query)).all()
         for campaign_id in cancelled:
             await collect(self._at, campaign_id)
+        if now >= self._leftovers_from:
+            self._leftovers_from = now + timedelta(seconds=_LEFTOVERS_EVERY_S)
+            await self._clear_leftovers()
+
+    async def _clear_leftovers(self) -> None:
+        n_orphans = await sweep_orphans(self._at)
+        n_scratch = await asyncio.to_thread(scratch.clear, self._at.storage.scratch)
+        if n_orphans or n_scratch:
+            log.info("a process was killed at work; let go of %d blobs and %d files that it left", n_orphans, n_scratch)
 
     async def write_last_seen(self) -> None:
         """Write down, in one transaction, when agents were last heard of."""

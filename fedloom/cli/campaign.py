@@ -153,6 +153,25 @@ def rollback(
 
 
 @app.command()
+def verify(
+    ctx: typer.Context,
+    campaign: IdOrName,
+    round_number: Annotated[int | None, typer.Option("--round", min=0, help="Only this one; 0 is adapter 0.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compute every round anew whose updates are kept, and compare digests; exit with 1 where one differs."""
+    from fedloom.cli import verification
+
+    with connect(ctx) as client:
+        found = verification.verify(client, client.find_campaign(campaign), round_number, quiet=as_json)
+    if as_json:
+        output.print_json(found)
+    else:
+        verification.show(found)
+    raise typer.Exit(ExitCode.FAILED if verification.is_wrong(found) else ExitCode.DONE)
+
+
+@app.command()
 def cancel(ctx: typer.Context, campaign: IdOrName, as_json: AsJson = False) -> None:
     """End a campaign for good; its adapters stay."""
     with connect(ctx) as client:

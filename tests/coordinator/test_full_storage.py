@@ -2,16 +2,18 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from sqlalchemy import text
 
+from coordinator.engine import inputs
 from coordinator.settings import StorageSettings
 from shared.adapters import write_adapter
 from shared.digest import sha256_hex
 from tests.support.operator import Operator, problem
-from tests.support.scripted import ScriptedAgent, campaign_body
+from tests.support.scripted import ScriptedAgent, adapter_bytes, begin_campaign, campaign_body
 from tests.support.server import RunningCoordinator, quick_settings, running_coordinator
 
 HALF = 100_000
@@ -72,3 +74,56 @@ def test_a_full_database_keeps_the_offset_and_the_upload_completes_later(data_di
             running.run(limit(1))  # SQLite takes the pages that there are
 
         fill_up_and_make_room(running, tmp_path, fill_up, lambda _: running.run(limit(1 << 30)))
+
+
+def test_a_full_database_is_said_wherever_it_is_met_and_the_round_closes_later(data_dir: Path, tmp_path: Path) -> None:
+    with running_coordinator(quick_settings(data_dir, None)) as running:
+        operator = Operator(running.url, running.key)
+        ada = ScriptedAgent(running.url, operator.token(), "ada")
+        campaign_id = begin_campaign(operator, tmp_path, [ada], selection={"minimum": 1}, rounds=2)
+        lease = ada.lease("train")
+
+        async def limit(n_pages: int) -> None:
+            async with running.services.database.write("test") as session:
+                await session.execute(text(f"PRAGMA max_page_count={n_pages}"))
+
+        running.run(limit(1))
+        for _ in range(100):  # until the pages that are free within the file are used up
+            full = operator.http.post("/v1/tokens", json={"note": "x" * 190})
+            if full.status_code != 201:
+                break
+        assert (full.status_code, problem(full).kind, problem(full).retryable) == (507, "storage-full", True)
+        assert ada.renew(lease).status_code == 200, "what needs no room still works"
+        running.run(limit(1 << 30))
+        digest = ada.upload(lease, "delta", adapter_bytes(tmp_path, 1.0))
+        assert ada.result(lease, ada.train_result(digest)).status_code == 200
+        ada.train(adapter_bytes(tmp_path, 1.0))
+        operator.wait_for(campaign_id, "completed")
+        ada.http.close()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
+def test_a_disk_that_is_full_while_a_round_is_aggregated_is_said_and_tried_again(
+    coordinator: RunningCoordinator, operator: Operator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada = ScriptedAgent(coordinator.url, operator.token(), "ada")
+    campaign_id = begin_campaign(operator, tmp_path, [ada], selection={"minimum": 1})
+    monkeypatch.setattr("coordinator.engine.loop.RETRY_S", 0.2)
+    real = inputs.aggregate
+
+    def on_a_full_disk(*arguments: Any, **named: Any) -> Any:
+        folder = arguments[5]
+        (folder / "adapter.safetensors").symlink_to("/dev/full")
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(inputs, "aggregate", on_a_full_disk)
+    ada.train(adapter_bytes(tmp_path, 1.0))
+    waiting = operator.wait_until(lambda: operator.get(f"/v1/campaigns/{campaign_id}"), lambda found: found["reason"])
+    assert (waiting["state"], waiting["reason"]) == (
+        "running",
+        "the engine failed and tries again: the coordinator's storage is full; nothing was lost, try again when "
+        "there is room",
+    )
+    monkeypatch.setattr(inputs, "aggregate", real)
+    operator.wait_for(campaign_id, "completed")
+    ada.http.close()

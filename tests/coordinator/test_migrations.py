@@ -110,7 +110,9 @@ def test_the_counted_updates_are_added_and_taken_away_beside_data(data_dir: Path
 
     before, states_before, after, states_after = with_database(data_dir, database_url, work)
     assert "counted_sha256" not in dict(before)
-    assert dict(before) | {"counted_sha256": None} == {key: dict(after)[key] for key in (*dict(before), "counted_sha256")}
+    assert dict(before) | {"counted_sha256": None} == {
+        key: dict(after)[key] for key in (*dict(before), "counted_sha256")
+    }
     assert (dict(after)["agent_name"], dict(after)["client_number"]) == ("ada", 0)
     assert states_before == states_after == ("done", "cancelled")
 

@@ -12,6 +12,9 @@ class ManualClock:
     def now(self) -> datetime:
         return datetime.now(UTC) + self._offset
 
+    def not_before(self, at: datetime) -> None:
+        self._offset += max(at - self.now(), timedelta(0))
+
     def move(self, seconds: float) -> None:
         """Jump."""
         self._offset += timedelta(seconds=seconds)

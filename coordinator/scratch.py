@@ -1,0 +1,63 @@
+"""Files of a moment, on the data folder's disk. Each is locked by the process that works on it, so that what a killed
+process left can be told from what is in use, in another process too, and thrown away."""
+
+import fcntl
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+_YOUNG_S = 60.0
+"""Younger ones are left alone: they may have been made just now, and be about to be locked."""
+
+
+@contextmanager
+def scratch_folder(parent: Path) -> Iterator[Path]:
+    """An empty folder for the length of the block."""
+    with tempfile.TemporaryDirectory(dir=parent) as name:
+        descriptor = os.open(name, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield Path(name)
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def scratch_file(parent: Path) -> Iterator[IO[bytes]]:
+    """An empty file for the length of the block."""
+    with tempfile.NamedTemporaryFile(dir=parent) as file:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+        yield file
+
+
+def clear(parent: Path) -> int:
+    """Delete what nobody works on any more; how many files and folders that were."""
+    n_gone = 0
+    for path in parent.iterdir():
+        try:
+            if time.time() - path.stat().st_mtime < _YOUNG_S or not _is_left(path):
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        except FileNotFoundError:  # its owner was faster
+            continue
+        n_gone += 1
+    return n_gone
+
+
+def _is_left(path: Path) -> bool:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
