@@ -27,6 +27,8 @@ class ComputeSettings(Section):
     """CPU threads; left out, all cores. Give each agent on a shared host its part."""
     micro_batch: Annotated[int, Field(ge=1)] = 4
     """Rows, or pairs of completions, that go through the model at once. Halved by itself when memory runs out."""
+    checkpoint_every: Annotated[int, Field(ge=0)] = 50
+    """Optimizer steps between two checkpoints of a training; 0 makes none."""
 
 
 class CacheSettings(Section):
@@ -140,6 +142,7 @@ TEMPLATE = """\
 # device = "auto"            # cpu, cuda, cuda:1, mps
 # threads = 4                # left out: all cores
 # micro_batch = 4            # rows at once; halved by itself when memory runs out
+# checkpoint_every = 50      # optimizer steps; a crash in training costs these at most. 0: no checkpoints
 
 [cache]
 # max_bytes = 4294967296

@@ -18,12 +18,18 @@ from shared.wire.leases import FailureKind
 @dataclass
 class Course:
     """How a training went. losses: one an optimizer step, in nats a supervised token, or a pair where the rows are
-    pairs; tokens: real ones of every sequence, no padding."""
+    pairs; tokens: real ones of every sequence, no padding; steps: those that changed the weights, which under fp16 not
+    all do."""
 
     losses: list[float] = field(default_factory=list)
     tokens: int = 0
     steps: int = 0
     seconds: float = 0.0
+
+    @property
+    def done(self) -> int:
+        """Optimizer steps so far."""
+        return len(self.losses)
 
     @property
     def tokens_per_s(self) -> float:
@@ -53,6 +59,11 @@ class FollowsAlgorithm:
         self._began = time.perf_counter()
         self.add_callback(_OptimizerStep(self))  # type: ignore[attr-defined]
 
+    def go_on(self, course: Course) -> None:
+        """Take up a training of this round that was broken off, after what it did."""
+        self.course = course
+        self._began -= course.seconds
+
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         self.course.tokens += int(inputs["attention_mask"].sum())
         loss: Tensor = super().training_step(model, inputs, num_items_in_batch)  # type: ignore[misc]
@@ -75,7 +86,7 @@ class FollowsAlgorithm:
         self._step_loss = 0.0
         if not math.isfinite(course.losses[-1]):
             message = (
-                f"the loss is {course.losses[-1]} at step {len(course.losses)}: "
+                f"the loss is {course.losses[-1]} at step {course.done}: "
                 f"the learning rate {self.learning_rate:g} may be too high"
             )
             raise TaskFailed(FailureKind.CRASH, message)

@@ -112,7 +112,7 @@ class Base:
         if missing := sorted(info["missing_keys"]):
             # transformers would draw them at random, and each agent would have a base of its own
             raise _unusable(f"the weight files lack {len(missing)} of the model's tensors, {missing[0]} among them")
-        self.dtype = dtype
+        self.device, self.dtype = device, dtype
         self._model: Any = model.requires_grad_(False).eval().to(device)
         log.info("base model loaded: %s, %s, %.1f s", dtype, device, time.perf_counter() - started)
 

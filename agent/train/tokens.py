@@ -4,6 +4,7 @@ import logging
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,7 +18,7 @@ from agent.train.rows import read_rows
 from agent.train.source import Digests, Reporter
 from agent.train.templates import Pair, Row, Text, check, render
 from shared.campaign import Template, TrainingKind
-from shared.digest import sha256_of_parts
+from shared.digest import sha256_hex, sha256_of_parts
 from shared.wire.jobs import Fingerprint
 from shared.wire.leases import FailureKind, Phase, Progress
 
@@ -57,6 +58,11 @@ class TokenRows:
         """Tokens of each row, (n,)."""
         return np.diff(self.offsets)
 
+    @cached_property
+    def sha256(self) -> str:
+        """The digest of all that they are."""
+        return sha256_of_parts(sha256_hex(array.data) for array in (self.ids, self.offsets, self.starts))
+
     def example(self, index: int) -> dict[str, list[int]]:
         """A row as ``input_ids`` and ``labels`` of one length; labels are IGNORED before the supervised tokens."""
         tokens: list[int] = self.ids[self.offsets[index] : self.offsets[index + 1]].tolist()
@@ -78,6 +84,11 @@ class PairRows:
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each pair's longer side, (n,)."""
         return self.sides.lengths.reshape(-1, 2).max(axis=1)
+
+    @property
+    def sha256(self) -> str:
+        """The digest of all that they are."""
+        return self.sides.sha256
 
     def example(self, index: int) -> dict[str, dict[str, list[int]]]:
         """A pair as ``chosen`` and ``rejected``, each an example of ``TokenRows``."""

@@ -1,8 +1,11 @@
 """The four jobs of a coordinator, and what a person asks for on this machine."""
 
+import logging
 import math
+import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from agent.child import (
     ADAPTER_FILE,
+    CHECKPOINT_FILE,
     DELTA_FILE,
     EXTRAS_FILE,
     KEPT_FILE,
@@ -27,16 +31,17 @@ from agent.settings import ComputeSettings
 from agent.train import local, memory
 from agent.train.adapter_files import load_adapter, read_broadcast, read_kept
 from agent.train.base_files import Finder
+from agent.train.checkpoint import Checkpoints, identity
 from agent.train.evaluate import held_out_loss, held_out_preference
 from agent.train.files import write_whole
 from agent.train.following import Course
-from agent.train.model import Models, choose_device, choose_dtype
+from agent.train.model import Base, Lent, Models, choose_device, choose_dtype
 from agent.train.progress import Throttle
 from agent.train.sampling import rows_of_round, seed_of_round
 from agent.train.source import Reporter, check_same
 from agent.train.tokens import DataCache, PairRows, Prepared
-from agent.train.trainer import Recipe, dpo_trainer, sft_trainer
-from shared import algorithms
+from agent.train.trainer import DpoTrainer, Recipe, SftTrainer, dpo_trainer, sft_trainer
+from shared import algorithms, crash_points
 from shared.adapters import AdapterError, check_finite, slot_name, write_adapter
 from shared.digest import sha256_file
 from shared.wire.jobs import (
@@ -54,6 +59,10 @@ from shared.wire.jobs import (
 )
 from shared.wire.leases import FailureKind, Phase, Progress
 
+log = logging.getLogger(__name__)
+
+_TRAINER_FOLDER = "trainer-"
+
 
 class Worker:
     """Does what the parent orders, one at a time, and keeps the base model and the tokenised data in between."""
@@ -69,9 +78,12 @@ class Worker:
         """Do the job, leave its files in ``work.folder``, the result last. Raises TaskFailed, and what went wrong."""
         self._begin(work.compute)
         work.folder.mkdir(parents=True, exist_ok=True)
+        _clear(work.folder)
         result = _Job(self, work, Throttle(report)).result()
         text = result.model_dump_json()
         write_whole(work.folder / RESULT_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+        crash_points.reach("child: result written")
+        (work.folder / CHECKPOINT_FILE).unlink(missing_ok=True)
         return result
 
     def ask(self, ask: Ask, report: Reporter, say: Callable[[str], None]) -> list[str]:
@@ -142,60 +154,74 @@ class _Job:
 
     def _train(self, job: TrainJob) -> TrainResult:
         work = self._work
-        data = self._prepared(job)
+        rows = self._prepared(job).train
         drawn = {"seed": job.seed, "round_number": job.round, "client_number": job.client_number}
-        indices = rows_of_round(len(data.train), job.steps * job.batch_size, **drawn)
-        self._worker.longest_row_tokens = int(data.train.lengths[indices].max())
+        indices = rows_of_round(len(rows), job.steps * job.batch_size, **drawn)
+        self._worker.longest_row_tokens = int(rows.lengths[indices].max())
         seed = seed_of_round(**drawn)
         algorithm = algorithms.find(job.algorithm)
         assert work.adapter is not None
         with (
             self._base() as base,
             base.lend(job.lora, seed=seed) as lent,
-            tempfile.TemporaryDirectory(dir=work.folder, prefix="trainer-") as folder,
+            tempfile.TemporaryDirectory(dir=work.folder, prefix=_TRAINER_FOLDER) as folder,
         ):
             load_adapter(lent, work.adapter)
             start = lent.tensors()
             broadcast = read_broadcast(work.broadcast, algorithm.server.broadcast, lent)
             remembered = read_kept(work.kept, algorithm.client.kept, lent) if algorithm.client.kept else {}
-            recipe = Recipe(
-                folder=folder,
-                batch_size=job.batch_size,
-                micro_batch=work.micro_batch,
-                learning_rate=job.learning_rate,
-                seed=seed,
-                half=base.half,
-                optimizer=job.optimizer,
-                max_grad_norm=job.max_grad_norm,
-            )
-            examples = [data.train.example(index) for index in indices]
-            tokenizer = self._files.tokenizer
-            trainer = (
-                dpo_trainer(lent, examples, tokenizer, recipe, beta=job.dpo.beta)
-                if job.training_kind == "dpo"
-                else sft_trainer(lent, examples, tokenizer, recipe)
-            )
+            whole = identity(job, rows.sha256, work.kept if remembered else None, base.device, base.dtype)
+            checkpoints = Checkpoints(work.folder / CHECKPOINT_FILE, whole, every=work.compute.checkpoint_every)
+            examples = [rows.example(index) for index in indices]
+            left = examples[checkpoints.done * job.batch_size :]
+            # no trainer can be made for nothing, which is left where a crash came after the last step
+            trainer = self._trainer(job, base, lent, left or examples, seed, folder)
             client = algorithm.client(algorithm.params.model_validate(job.algorithm_params), broadcast, remembered)
             trainer.follow(client, lent.trained, lambda course: self._stepped(course, job.steps))
-            self._report(Progress(phase=Phase.TRAINING, total=job.steps))
-            trainer.train()
+            checkpoints.accompany(trainer, lent.trained)
+            if checkpoints.done:
+                log.info("goes on after step %d of %d", checkpoints.done, job.steps)
+            self._report(Progress(phase=Phase.TRAINING, done=checkpoints.done, total=job.steps))
+            if left:
+                trainer.train()
             slots = trainer.slots()
             extras, kept = _of_slots(slots, algorithm.client.extras), _of_slots(slots, algorithm.client.kept)
             ended = lent.tensors()
             delta = {name: ended[name] - start[name] for name in lent.trained}
         if kept:
             self._write(KEPT_FILE, kept)
-        return TrainResult(
+        result = TrainResult(
             delta=self._write(DELTA_FILE, delta),
             extras=self._write(EXTRAS_FILE, extras) if extras else None,
             lost_state=bool(algorithm.client.kept) and job.counted is not None and not remembered,
             metrics=_metrics(trainer.course, work.report_losses),
         )
+        crash_points.reach("child: delta written")
+        return result
+
+    def _trainer(
+        self, job: TrainJob, base: Base, lent: Lent, examples: Sequence[Mapping[str, Any]], seed: int, folder: str
+    ) -> SftTrainer | DpoTrainer:
+        recipe = Recipe(
+            folder=folder,
+            batch_size=job.batch_size,
+            micro_batch=self._work.micro_batch,
+            learning_rate=job.learning_rate,
+            seed=seed,
+            half=base.half,
+            optimizer=job.optimizer,
+            max_grad_norm=job.max_grad_norm,
+        )
+        tokenizer = self._files.tokenizer
+        if job.training_kind == "dpo":
+            return dpo_trainer(lent, examples, tokenizer, recipe, beta=job.dpo.beta)
+        return sft_trainer(lent, examples, tokenizer, recipe)
 
     def _stepped(self, course: Course, steps: int) -> None:
         loss = course.losses[-1] if self._work.report_losses else None
-        done, pace = len(course.losses), course.tokens_per_s
-        self._report(Progress(phase=Phase.TRAINING, done=done, total=steps, loss=loss, tokens_per_s=pace))
+        pace = course.tokens_per_s
+        self._report(Progress(phase=Phase.TRAINING, done=course.done, total=steps, loss=loss, tokens_per_s=pace))
+        crash_points.reach("child: step")
 
     def _evaluate(self, job: EvaluateJob) -> EvaluateResult:
         work = self._work
@@ -264,6 +290,14 @@ class _Job:
         path = self._work.folder / name
         write_whole(path, lambda temporary: write_adapter(temporary, arrays))
         return sha256_file(path)
+
+
+def _clear(folder: Path) -> None:
+    """Delete what a process that was killed left half done in a task's folder."""
+    for left in folder.glob(f"{_TRAINER_FOLDER}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    for left in folder.glob(".*.tmp"):
+        left.unlink(missing_ok=True)
 
 
 def _of_slots(tensors: Mapping[str, Mapping[str, Tensor]], slots: Iterable[str]) -> dict[str, Tensor]:

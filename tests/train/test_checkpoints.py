@@ -1,0 +1,384 @@
+"""A training that is broken off and goes on, against one that never was: the same bits, and few steps twice."""
+
+import logging
+import os
+import shutil
+import signal
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from agent.child import CHECKPOINT_FILE, DELTA_FILE, EXTRAS_FILE, KEPT_FILE, RESULT_FILE, Work
+from agent.settings import ComputeSettings
+from agent.train.checkpoint import identity, load
+from agent.train.tokens import PairRows, TokenRows
+from shared import crash_points
+from shared.adapters import write_adapter
+from shared.campaign import BaseSection, DataSection, DpoSection, LoraSection
+from shared.digest import sha256_file
+from shared.wire.base import BlobRef
+from shared.wire.jobs import TrainJob, TrainResult
+from shared.wire.leases import Phase
+from tests.support.tiny import ROWS
+from tests.train.conftest import LORA, NOBODY, Lab, read, write_rows
+
+pytestmark = pytest.mark.train
+
+STEPS, EVERY = 4, 2
+STEP, SAVED, WRITTEN = "child: step", "child: checkpoint written", "child: delta written"
+CPU = torch.device("cpu")
+
+
+class Crash(BaseException):
+    """Stands for the end of the process: nothing in the child catches it."""
+
+
+def run(lab: Lab, work: Work) -> tuple[TrainResult, Counter[str]]:
+    """Do the work; its result, and how often each point was reached."""
+    reached: Counter[str] = Counter()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(crash_points, "reach", lambda name: reached.update([name]))
+        return lab.run(work), reached
+
+
+def crash(lab: Lab, work: Work, at: str, nth: int = 1) -> None:
+    """Do the work up to the n-th time that a point is reached."""
+    reached: Counter[str] = Counter()
+
+    def reach(name: str) -> None:
+        reached[name] += 1
+        if name == at and reached[name] == nth:
+            raise Crash
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(crash_points, "reach", reach)
+        with pytest.raises(Crash):
+            lab.run(work)
+
+
+@pytest.fixture(scope="module")
+def adapter(_shared_lab: Lab) -> Path:
+    return _shared_lab.adapter_0()
+
+
+def compute(every: int) -> ComputeSettings:
+    return ComputeSettings(device="cpu", threads=1, checkpoint_every=every)
+
+
+def order(lab: Lab, adapter: Path, *, job: dict[str, Any] | None = None, **work: Any) -> Work:
+    """A training of two micro-batches a step, with dropout."""
+    made = lab.train_job(adapter, **({"steps": STEPS, "learning_rate": 1e-2} | (job or {})))
+    return lab.work(made, adapter=adapter, **({"micro_batch": 2, "compute": compute(EVERY)} | work))
+
+
+def outcome(result: TrainResult, work: Work) -> dict[str, Any]:
+    """All that must be the same: the files, and of the metrics what is neither time nor memory."""
+    files = {path.name: sha256_file(path) for path in work.folder.glob("*.safetensors")}
+    assert files[DELTA_FILE] == result.delta
+    metrics = result.metrics.model_dump(exclude={"seconds", "tokens_per_s", "peak_memory_bytes"})
+    return files | metrics | {"lost_state": result.lost_state}
+
+
+def unbroken(lab: Lab, work: Work) -> dict[str, Any]:
+    """The outcome of the same work in a folder of its own."""
+    same = work.model_copy(update={"folder": work.folder.with_name(f"{work.folder.name}-unbroken")})
+    result, reached = run(lab, same)
+    assert reached[STEP] == STEPS
+    return outcome(result, same)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(_shared_lab: Lab, adapter: Path) -> Path:
+    """The checkpoint after step 2 of what ``order`` makes."""
+    work = order(_shared_lab, adapter)
+    crash(_shared_lab, work, STEP, 3)
+    return work.folder / CHECKPOINT_FILE
+
+
+def with_checkpoint(work: Work, checkpoint: Path) -> Work:
+    work.folder.mkdir()
+    shutil.copy(checkpoint, work.folder)
+    return work
+
+
+@pytest.fixture(scope="module")
+def whole(_shared_lab: Lab, adapter: Path) -> dict[str, Any]:
+    """The outcome of what ``order`` makes."""
+    return unbroken(_shared_lab, order(_shared_lab, adapter))
+
+
+# going on
+
+SCAFFOLD = {"algorithm": "scaffold", "counted": "0" * 64, "max_grad_norm": None}
+CASES: dict[str, dict[str, Any]] = {
+    "fedprox": {"algorithm": "fedprox", "algorithm_params": {"mu": 0.5}},  # it pulls to where the round began
+    "dpo": {"training_kind": "dpo"},
+    "scaffold": SCAFFOLD | {"optimizer": "sgd"},
+    "scaffold, dpo, frozen A": SCAFFOLD
+    | {"training_kind": "dpo", "lora": LoraSection(rank=4, alpha=8, dropout=0.1, freeze_a=True)},
+}
+
+
+def slot_file(lab: Lab, adapter: Path, slot: str, *, only: str = "") -> Path:
+    """A tensor at random for each of the adapter's whose name has *only* in it."""
+    generator = np.random.default_rng(len(slot))
+    tensors = {
+        f"{slot}/{name}": generator.normal(0, 0.02, values.shape).astype(np.float32)
+        for name, values in read(adapter).items()
+        if only in name
+    }
+    path = lab.folder / f"{slot}{only}.safetensors"
+    write_adapter(path, tensors)
+    return path
+
+
+def slots(lab: Lab, adapter: Path, only: str = "") -> dict[str, Path]:
+    return {"broadcast": slot_file(lab, adapter, "c", only=only), "kept": slot_file(lab, adapter, "c_k", only=only)}
+
+
+@pytest.mark.parametrize("job", CASES.values(), ids=CASES)
+def test_a_training_that_goes_on_ends_as_one_that_was_never_broken(
+    lab: Lab, adapter: Path, job: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Broken twice: within an interval, and when all steps are done and there is no result yet."""
+    sent = slots(lab, adapter, "lora_B" if "lora" in job else "") if job.get("algorithm") == "scaffold" else {}
+    work = order(lab, adapter, job=job, **sent)
+    same = unbroken(lab, work)
+    assert same.keys() >= ({DELTA_FILE, EXTRAS_FILE, KEPT_FILE} if sent else {DELTA_FILE})
+    crash(lab, work, STEP, 3)
+    with caplog.at_level(logging.INFO, "agent.train"):
+        crash(lab, work, WRITTEN)
+    assert "goes on after step 2 of 4" in caplog.text
+    training = [report for report in lab.reports if report.phase == Phase.TRAINING]
+    assert [(report.done, report.total) for report in (training[0], training[-1])] == [(2, STEPS), (STEPS, STEPS)]
+    for path in work.folder.glob("*.safetensors"):
+        path.unlink()
+    result, reached = run(lab, work)
+    assert outcome(result, work) == same
+    assert reached == {WRITTEN: 1, "child: result written": 1}
+    assert {path.name for path in work.folder.iterdir()} - {EXTRAS_FILE, KEPT_FILE} == {DELTA_FILE, RESULT_FILE}
+
+
+@pytest.mark.parametrize(("at", "nth", "twice"), [(STEP, 2, 2), (SAVED, 1, 0)])
+def test_a_crash_costs_the_steps_since_the_latest_checkpoint(
+    lab: Lab, adapter: Path, whole: dict[str, Any], at: str, nth: int, twice: int
+) -> None:
+    work = order(lab, adapter)
+    crash(lab, work, at, nth)
+    result, reached = run(lab, work)
+    assert outcome(result, work) == whole
+    done = nth if at == STEP else nth * EVERY
+    assert reached[STEP] == STEPS - done + twice
+
+
+def test_a_child_that_is_killed_leaves_all_to_the_next_one(
+    lab: Lab, adapter: Path, whole: dict[str, Any], tmp_path: Path, start_child: Any
+) -> None:
+    work = order(lab, adapter)
+    child = start_child(FEDLOOM_CRASH_AT=f"{STEP}#3", FEDLOOM_CRASH_NOTES=str(tmp_path / "notes"))
+    child.process.stdin.write(work.model_dump_json().encode() + b"\n")
+    child.process.stdin.flush()
+    assert child.process.wait(120) == -signal.SIGKILL
+    (work.folder / f".{CHECKPOINT_FILE}.1.tmp").touch()  # as of one that was killed while it wrote
+    assert len(list(work.folder.glob("trainer-*"))) == 1
+    result, reached = run(lab, work)
+    assert reached[STEP] == 2
+    assert outcome(result, work) == whole
+    assert {path.name for path in work.folder.iterdir()} == {DELTA_FILE, RESULT_FILE}
+
+
+def test_time_is_that_of_all_parts(lab: Lab, adapter: Path, checkpoint: Path) -> None:
+    work = with_checkpoint(order(lab, adapter), checkpoint)
+    content = torch.load(checkpoint, weights_only=True)
+    assert content["course"]["seconds"] > 0
+    content["course"]["seconds"] += 1e6
+    torch.save(content, work.folder / CHECKPOINT_FILE)
+    metrics = run(lab, work)[0].metrics
+    assert metrics.seconds > 1e6
+    assert metrics.tokens_per_s == metrics.tokens / metrics.seconds
+
+
+def test_a_smaller_micro_batch_goes_on(lab: Lab, adapter: Path, checkpoint: Path, whole: dict[str, Any]) -> None:
+    """As after memory ran out. What an owner lets out may have changed too."""
+    work = with_checkpoint(order(lab, adapter, micro_batch=1, report_losses=False), checkpoint)
+    result, reached = run(lab, work)
+    assert reached[STEP] == 2
+    assert result.metrics.tokens == whole["tokens"]
+    assert result.metrics.loss_mean is None
+
+
+def test_no_checkpoints_where_the_owner_wants_none(lab: Lab, adapter: Path, whole: dict[str, Any]) -> None:
+    work = order(lab, adapter, compute=compute(0))
+    result, reached = run(lab, work)
+    assert SAVED not in reached
+    assert outcome(result, work) == whole
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
+def test_a_full_disk_costs_the_checkpoint_and_not_the_training(
+    lab: Lab, adapter: Path, whole: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    work = order(lab, adapter)
+    temporary = work.folder / f".{CHECKPOINT_FILE}.{os.getpid()}.tmp"
+
+    def fill_up(progress: Any) -> None:
+        if progress.phase == Phase.TRAINING and progress.done == 0:
+            temporary.symlink_to("/dev/full")  # every write to it fails as on a full disk; it is gone with the first
+
+    result = lab.worker.run(work, fill_up)
+    assert "no checkpoint after step 2: [Errno 28] No space left on device" in caplog.text
+    assert "after step 4" not in caplog.text
+    assert outcome(result, work) == whole
+    assert {path.name for path in work.folder.iterdir()} == {DELTA_FILE, RESULT_FILE}
+
+
+# checkpoints that are not used
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def flip(path: Path) -> None:
+    """A bit of a weight."""
+    data = bytearray(path.read_bytes())
+    weights = torch.load(path, weights_only=True)["adapter"]
+    at = data.find(max(weights.values(), key=torch.numel).numpy().tobytes())
+    assert at > 0
+    data[at + 1002] ^= 64
+    path.write_bytes(data)
+
+
+def called() -> None:
+    pytest.fail("a checkpoint had a function called")
+
+
+class Hostile:
+    def __reduce__(self) -> Any:
+        return called, ()
+
+
+def make_hostile(path: Path) -> None:
+    content = torch.load(path, weights_only=True)
+    torch.save(content | {"optimizer": Hostile()}, path)
+
+
+def make_incomplete(path: Path) -> None:
+    content = torch.load(path, weights_only=True)
+    del content["optimizer"]
+    torch.save(content, path)
+
+
+@pytest.mark.parametrize("spoil", [cut, empty, flip, make_hostile, make_incomplete])
+def test_a_checkpoint_that_is_broken_is_none(
+    checkpoint: Path, tmp_path: Path, spoil: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    its_own = torch.load(checkpoint, weights_only=True)["identity"]
+    path = Path(shutil.copy(checkpoint, tmp_path))
+    found = load(path, its_own)
+    assert found is not None
+    assert found.course.done == 2
+    spoil(path)
+    assert load(path, its_own) is None
+    assert "training begins anew" in caplog.text
+
+
+def test_training_begins_anew_without_a_usable_checkpoint(
+    lab: Lab, adapter: Path, checkpoint: Path, whole: dict[str, Any]
+) -> None:
+    work = with_checkpoint(order(lab, adapter), checkpoint)
+    flip(work.folder / CHECKPOINT_FILE)
+    result, reached = run(lab, work)
+    assert reached[STEP] == STEPS
+    assert outcome(result, work) == whole
+
+
+def test_a_checkpoint_of_another_round_is_not_used(
+    lab: Lab, adapter: Path, checkpoint: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    work = with_checkpoint(order(lab, adapter, job={"round": 2}), checkpoint)
+    with caplog.at_level(logging.INFO, "agent.train"):
+        result, reached = run(lab, work)
+    assert reached[STEP] == STEPS
+    assert "the checkpoint is of another training" in caplog.text
+    assert outcome(result, work) == unbroken(lab, work)
+
+
+def test_a_checkpoint_from_before_the_data_was_edited_is_not_used(lab: Lab, adapter: Path, tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "rows.jsonl", ROWS)
+    work = order(lab, adapter, data=lab.source(path=path))
+    crash(lab, work, STEP, 3)
+    write_rows(path, [*ROWS[:-1], ROWS[-1] | {"output": "the end"}])
+    result, reached = run(lab, work)
+    assert reached[STEP] == STEPS
+    assert outcome(result, work) == unbroken(lab, work)
+
+
+def test_a_checkpoint_with_a_kept_state_that_is_lost_is_not_used(lab: Lab, adapter: Path) -> None:
+    work = order(lab, adapter, job=SCAFFOLD, **slots(lab, adapter))
+    crash(lab, work, STEP, 3)
+    assert work.kept is not None
+    work.kept.unlink()
+    result, reached = run(lab, work)
+    assert reached[STEP] == STEPS
+    assert result.lost_state
+    assert outcome(result, work) == unbroken(lab, work)
+
+
+OTHER: dict[str, Any] = {
+    "campaign_id": "c2",
+    "training_kind": "dpo",
+    "base": BaseSection(model="tiny/other"),
+    "fingerprint": NOBODY.model_copy(update={"weights": "1" * 64}),
+    "lora": LORA.model_copy(update={"alpha": 16}),
+    "data": DataSection(name="d", template="vicuna"),
+    "algorithm": "fedprox",
+    "algorithm_params": {"mu": 0.1},
+    "round": 2,
+    "client_number": 1,
+    "seed": 8,
+    "steps": STEPS + 1,
+    "batch_size": 8,
+    "max_length": 97,
+    "learning_rate": 1e-4,
+    "optimizer": "sgd",
+    "max_grad_norm": None,
+    "dpo": DpoSection(beta=0.7),
+    "adapter": BlobRef(sha256="1" * 64, n_bytes=1),
+    "broadcast": BlobRef(sha256="1" * 64, n_bytes=1),
+}
+NO_MATTER: dict[str, Any] = {"campaign_name": "other", "counted": "1" * 64, "keep_versions": 9}
+
+
+def test_whatever_a_delta_follows_from_makes_another_training(lab: Lab, adapter: Path, tmp_path: Path) -> None:
+    job = lab.train_job(adapter)
+    assert OTHER.keys() | NO_MATTER.keys() == TrainJob.model_fields.keys() - {"kind"}
+    a, b = tmp_path / "a", tmp_path / "b"
+    a.write_text("a")
+    b.write_text("b")
+
+    def of(rows: str = "r", kept: Path | None = None, device: torch.device = CPU, **changes: Any) -> str:
+        return identity(job.model_copy(update=changes), rows, kept, device, torch.float32)
+
+    others = [of(**{name: value}) for name, value in OTHER.items()]
+    others += [of("s"), of(kept=a), of(kept=b), of(device=torch.device("meta"))]
+    others.append(identity(job, "r", None, CPU, torch.bfloat16))
+    assert len({of(), *others}) == 1 + len(others)
+    assert {of(**{name: value}) for name, value in NO_MATTER.items()} == {of()}
+
+
+def test_rows_have_a_digest_of_all_that_they_are() -> None:
+    rows = [[([1, 2, 3], 1), ([4, 5], 1)], [([1, 2, 3], 2), ([4, 5], 1)], [([1, 2], 1), ([3, 4, 5], 1)]]
+    rows.append([([1, 2, 3], 1), ([4, 6], 1)])
+    made = [TokenRows.of(each) for each in rows]
+    assert len({each.sha256 for each in made}) == len(rows)
+    assert made[0].sha256 == TokenRows.of(rows[0]).sha256 == PairRows(made[0]).sha256
