@@ -1,5 +1,7 @@
-"""`fedloom coordinator`: starts the service. Its modules are imported only here, when they are needed."""
+"""`fedloom coordinator`: starts the service, backs it up. Its modules are imported only here, when they are needed."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +14,7 @@ from fedloom.cli.output import AsJson
 from fedloom.errors import FedloomError
 
 if TYPE_CHECKING:
+    from coordinator.backup.archive import Manifest
     from coordinator.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Run a coordinator: the service that agents and operators speak to.")
@@ -89,6 +92,93 @@ def new_key(data_dir: DataDir = None, database_url: DatabaseUrl = None, as_json:
         output.print_json({"key": key})
     else:
         typer.echo(key)
+
+
+@app.command()
+def backup(
+    file: Annotated[Path, typer.Argument(dir_okay=False, help="The file to write; it must not be there yet.")],
+    leave_out_damaged: Annotated[
+        bool,
+        typer.Option("--leave-out-damaged", help="Go without stored bytes that are damaged, as if no longer kept."),
+    ] = False,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write all that a coordinator has to one file, while it runs.
+
+    Campaigns go on meanwhile. Every adapter and update is checked against
+    its digest. `fedloom coordinator restore` reads the file, into SQLite or
+    PostgreSQL, whichever it came from.
+    """
+    from coordinator.backup.saving import back_up
+
+    settings = _settings(data_dir, database_url)
+    with _backup_errors_told(), _bytes_shown("backing up") as show:
+        manifest = back_up(settings, file, leave_out_damaged=leave_out_damaged, show=show)
+    if as_json:
+        output.print_json({"file": str(file.absolute()), **manifest.model_dump(mode="json")})
+        return
+    for damage in manifest.left_out:
+        typer.echo(f"left out: {damage}", err=True)
+    typer.echo(f"backed up {_contents(manifest)}, to {file}")
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A file that `backup` wrote.")],
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a backup the data of a new coordinator.
+
+    Its data folder holds no database yet, or its PostgreSQL database is
+    empty. A backup of an older version gets the newest schema.
+    """
+    from coordinator.backup.places import place_of
+    from coordinator.backup.restoring import restore as restore_backup
+
+    settings = _settings(data_dir, database_url)
+    with _backup_errors_told(), _bytes_shown("restoring") as show:
+        manifest = restore_backup(settings, file, show=show)
+    if as_json:
+        output.print_json({"database": place_of(settings), "backup": manifest.model_dump(mode="json")})
+        return
+    typer.echo(f"restored {_contents(manifest)}, of {manifest.made_at:%Y-%m-%d %H:%M} UTC, into {place_of(settings)}")
+    typer.echo(
+        "start it with `fedloom coordinator serve` and the same options; what came after the backup it does not know:\n"
+        "agents that enrolled since enrol again, agents that were revoked since are to be revoked again"
+    )
+
+
+@contextmanager
+def _backup_errors_told() -> Iterator[None]:
+    from coordinator.errors import CoordinatorError
+    from coordinator.migrate import SchemaTooNew
+
+    try:
+        yield
+    except (CoordinatorError, SchemaTooNew) as error:
+        raise FedloomError(str(error)) from error
+
+
+@contextmanager
+def _bytes_shown(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal; what is to be told how many bytes are done, and how many there are."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    console = output.console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def _contents(manifest: "Manifest") -> str:
+    counts = {"campaign": manifest.campaigns, "adapter": manifest.adapters, "update": manifest.updates}
+    words = [f"{count} {name}{'' if count == 1 else 's'}" for name, count in counts.items()]
+    return ", ".join([*words, output.size(manifest.n_bytes), f"schema {manifest.schema_revision}"])
 
 
 def _settings(data_dir: Path | None, database_url: str | None) -> "Settings":

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 
@@ -24,10 +24,17 @@ RECORDED_CHILD = [sys.executable, "-m", "tests.support.recorded_child"]
 class Process:
     """One process, with what it printed in a file."""
 
-    def __init__(self, argv: list[str], log: Path, cwd: Path = ROOT, **environment: str) -> None:
+    def __init__(
+        self,
+        argv: list[str],
+        log: Path,
+        cwd: Path = ROOT,
+        popen: Callable[..., Any] = subprocess.Popen,
+        **environment: str,
+    ) -> None:
         self.log = log
         with log.open("ab") as file:
-            self.popen = subprocess.Popen(
+            self.popen = popen(
                 argv, stdout=file, stderr=file, stdin=subprocess.DEVNULL, env={**os.environ, **environment}, cwd=cwd
             )
 
@@ -84,14 +91,17 @@ def is_ready(url: str) -> bool:
 class CoordinatorProcess:
     """`fedloom coordinator serve` on a fixed port, so that it can be started again in the same place."""
 
+    popen: Callable[..., Any] = subprocess.Popen
+
     def __init__(
         self, folder: Path, database_url: str | None = None, serve: Sequence[str] = (), **environment: str
     ) -> None:
         self.folder = folder
+        self.data = folder / "data"
         self._serve = list(serve)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._environment = {"FEDLOOM_ENGINE__POLL_S": "0.05", "FEDLOOM_ENGINE__SWEEP_S": "0.2", **environment}
+        self.environment = {"FEDLOOM_ENGINE__POLL_S": "0.05", "FEDLOOM_ENGINE__SWEEP_S": "0.2", **environment}
         self._arguments = ["--database-url", database_url] if database_url else []
         self.process: Process
         self.start()
@@ -99,15 +109,28 @@ class CoordinatorProcess:
         self.operator = Operator(self.url, key)
 
     def start(self) -> None:
-        argv = [sys.executable, "-m", "fedloom", "coordinator", "serve", "--verbose", "--port", str(self.port)]
-        argv += ["--data-dir", str(self.folder / "data"), *self._arguments, *self._serve]
-        self.folder.mkdir(exist_ok=True)
-        self.process = Process(argv, self.folder / "coordinator.log", **self._environment)
+        self.launch()
         wait_until(lambda: is_ready(self.url), "the coordinator", 60, self.process._is_over)
+
+    def launch(self) -> None:
+        """Start it, and do not wait until it answers."""
+        argv = [sys.executable, "-m", "fedloom", "coordinator", "serve", "--verbose", "--port", str(self.port)]
+        argv += ["--data-dir", str(self.data), *self._arguments, *self._serve]
+        self.folder.mkdir(exist_ok=True)
+        self.process = Process(argv, self.folder / "coordinator.log", popen=self.popen, **self.environment)
+
+
+class Place(Protocol):
+    """A coordinator, of another process or of this one."""
+
+    url: str
+    operator: Operator
 
 
 class AgentProcess:
     """`fedloom agent run` in a home of its own, with a recorded child unless told otherwise."""
+
+    popen: Callable[..., Any] = subprocess.Popen
 
     def __init__(self, home: Path, child: list[str] | None = None, **recorded: Any) -> None:
         self.home = home
@@ -118,7 +141,7 @@ class AgentProcess:
 
     @classmethod
     def recorded_one(
-        cls, coordinator: "CoordinatorProcess", folder: Path, name: str, n_rows: int = 10, **recorded: Any
+        cls, coordinator: "Place", folder: Path, name: str, n_rows: int = 10, **recorded: Any
     ) -> "AgentProcess":
         """An enrolled agent with a recorded child and so many rows."""
         agent = cls(folder / name, RECORDED_CHILD, **recorded)
@@ -126,10 +149,11 @@ class AgentProcess:
         (agent.home / "notes.jsonl").write_text("{}\n" * n_rows)
         return agent
 
-    def enroll(self, coordinator: CoordinatorProcess, settings: str, **labels: str) -> None:
+    def enroll(self, coordinator: "Place", settings: str, **labels: str) -> None:
         argv = [sys.executable, "-m", "fedloom", "agent", "enroll", "--home", str(self.home)]
         argv += ["--coordinator", coordinator.url, "--name", self.home.name]
-        subprocess.run([*argv, "--token", coordinator.operator.token(labels=labels)], check=True, cwd=ROOT)
+        argv += ["--token", coordinator.operator.token(labels=labels)]
+        subprocess.run(argv, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
         (self.home / "agent.toml").write_text(settings)
 
     def start(self) -> None:
@@ -139,7 +163,8 @@ class AgentProcess:
         )
         argv = [sys.executable, "-c", script, str(self.home), json.dumps(self._child)]
         log = self.home.parent / f"{self.home.name}.log"
-        self.process = Process(argv, log, FEDLOOM_RECORDED=json.dumps(self.recorded), **self.environment)
+        recorded = json.dumps(self.recorded)
+        self.process = Process(argv, log, popen=self.popen, FEDLOOM_RECORDED=recorded, **self.environment)
 
 
 class EngineProcess:
@@ -153,7 +178,7 @@ class EngineProcess:
             "coordinator",
             "engine",
             "--data-dir",
-            str(coordinator.folder / "data"),
+            str(coordinator.data),
         ]
         log = coordinator.folder / "engine.log"
         self.process = Process(argv, log, FEDLOOM_ENGINE__POLL_S="0.05", FEDLOOM_ENGINE__SWEEP_S="0.2")

@@ -1,0 +1,214 @@
+"""The file of a backup: an uncompressed tar.
+
+    blobs/SHA256     the bytes that the rows name, wherever the coordinator kept them
+    fedloom.db       the rows, as a SQLite database
+    manifest.json    what this is, in a few words
+    SHA256SUMS       the digests of the two before it, as `sha256sum --check` reads them
+
+What comes last proves that all is there. Nothing is unpacked under a name that a file gives, only under ours.
+"""
+
+import errno
+import hashlib
+import os
+import re
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from coordinator.backup.errors import BadBackup, FileThere, NoRoom
+from coordinator.storage import CHUNK_BYTES
+from shared.digest import sha256_file, sha256_hex
+from shared.wire.base import BlobRef
+
+_BLOBS, _DATABASE, _MANIFEST, _SUMS = "blobs", "fedloom.db", "manifest.json", "SHA256SUMS"
+_NAME = re.compile(rf"{_BLOBS}/[0-9a-f]{{64}}|{re.escape(_DATABASE)}|{re.escape(_MANIFEST)}|{_SUMS}")
+_SMALL_BYTES = 64 << 20
+"""Most that is read of a manifest at once."""
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # EFBIG: file systems for which 4 GiB are too many
+
+Tell = Callable[[int], None]
+"""Is told of each piece of bytes that was copied."""
+
+
+class Manifest(BaseModel):
+    """What a backup holds. database: the kind that it came from. left_out: damaged blobs that it goes without."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    format: Literal[1] = 1
+    fedloom: str
+    schema_revision: str
+    made_at: datetime
+    database: Literal["sqlite", "postgresql"]
+    campaigns: int
+    adapters: int
+    updates: int
+    n_bytes: int
+    left_out: list[str]
+
+
+class ArchiveWriter:
+    """Writes a backup, member by member."""
+
+    def __init__(self, file: IO[bytes], tell: Tell) -> None:
+        self._file = file
+        self._tell = tell
+
+    @contextmanager
+    def blob(self, ref: BlobRef) -> Iterator[Callable[[bytes], None]]:
+        """What takes the bytes of a blob. Where the block fails, nothing of it stays."""
+        with self._member(f"{_BLOBS}/{ref.sha256}", ref.n_bytes) as write:
+            yield write
+
+    def finish(self, database: Path, manifest: Manifest) -> None:
+        """Add the rows and what comes last."""
+        with database.open("rb") as rows, self._member(_DATABASE, database.stat().st_size) as write:
+            while chunk := rows.read(CHUNK_BYTES):
+                write(chunk)
+        said = manifest.model_dump_json(indent=2).encode()
+        sums = f"{sha256_file(database)}  {_DATABASE}\n{sha256_hex(said)}  {_MANIFEST}\n".encode()
+        for name, data in ((_MANIFEST, said), (_SUMS, sums)):
+            with self._member(name, len(data)) as write:
+                write(data)
+        self._file.write(bytes(2 * tarfile.BLOCKSIZE))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    @contextmanager
+    def _member(self, name: str, n_bytes: int) -> Iterator[Callable[[bytes], None]]:
+        start = self._file.tell()
+        info = tarfile.TarInfo(name)
+        info.size, info.mode = n_bytes, 0o600
+        self._file.write(info.tobuf(tarfile.GNU_FORMAT))
+        try:
+            yield self._write
+        except BaseException:
+            self._file.seek(start)
+            self._file.truncate()
+            raise
+        self._file.write(bytes(-n_bytes % tarfile.BLOCKSIZE))
+
+    def _write(self, data: bytes) -> None:
+        self._file.write(data)
+        self._tell(len(data))
+
+
+@contextmanager
+def writing(file: Path, tell: Tell) -> Iterator[ArchiveWriter]:
+    """Write a backup that is there with the end of the block, or not at all. Raises FileThere and NoRoom."""
+    part = file.with_name(f"{file.name}.part")
+    _refuse_to_replace(file)
+    part.unlink(missing_ok=True)  # of a backup that was killed
+    try:
+        with os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "w+b") as draft:
+            yield ArchiveWriter(draft, tell)
+        _refuse_to_replace(file)
+        part.rename(file)
+    except OSError as error:
+        if error.errno in _FULL:
+            raise NoRoom(file) from error
+        raise
+    finally:
+        part.unlink(missing_ok=True)
+    with suppress(OSError):  # not every network's file system can sync a folder
+        sync_folder(file.parent)
+
+
+def _refuse_to_replace(file: Path) -> None:
+    if os.path.lexists(file):
+        raise FileThere(file)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class ArchiveReader:
+    """A backup whose manifest was checked. Its other members are checked as they are unpacked."""
+
+    def __init__(self, file: Path, tar: tarfile.TarFile, tell: Tell) -> None:
+        self._file = file
+        self._tar = tar
+        self._tell = tell
+        self._members: dict[str, tarfile.TarInfo] = {}
+        for member in tar:
+            if _NAME.fullmatch(member.name) is None or member.type != tarfile.REGTYPE or member.name in self._members:
+                raise BadBackup(file, f"it holds {member.name!r}, which no backup does")
+            self._members[member.name] = member
+        self._sums = self._read_sums()
+        self.manifest = self._read_manifest()
+
+    def unpack_database(self, path: Path) -> None:
+        """Write the rows' SQLite database to *path*. Raises BadBackup and OSError."""
+        self._unpack(_DATABASE, self._sums[_DATABASE], path)
+
+    def unpack_blob(self, ref: BlobRef, path: Path) -> None:
+        """Write a blob to *path*. Raises BadBackup and OSError."""
+        self._unpack(f"{_BLOBS}/{ref.sha256}", ref.sha256, path)
+
+    @property
+    def n_bytes(self) -> int:
+        """How many bytes its members have."""
+        return sum(member.size for member in self._members.values())
+
+    def _read_sums(self) -> dict[str, str]:
+        if _SUMS not in self._members:
+            raise BadBackup(self._file, "it is no backup of a coordinator, or its end is missing")
+        lines = self._read_small(_SUMS).decode("ascii", "replace").splitlines()
+        sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+        if sums.keys() != {_DATABASE, _MANIFEST}:
+            raise BadBackup(self._file, f"{_SUMS} was altered")
+        return sums
+
+    def _read_manifest(self) -> Manifest:
+        said = self._read_small(_MANIFEST)
+        if sha256_hex(said) != self._sums[_MANIFEST]:
+            raise BadBackup(self._file, f"{_MANIFEST} or {_SUMS} was altered")
+        try:
+            return Manifest.model_validate_json(said)
+        except ValidationError as error:
+            raise BadBackup(self._file, "this version cannot read its manifest; upgrade fedloom") from error
+
+    def _read_small(self, name: str) -> bytes:
+        with self._open(name) as member:
+            return member.read(_SMALL_BYTES)
+
+    def _open(self, name: str) -> IO[bytes]:
+        found = self._tar.extractfile(self._members[name]) if name in self._members else None
+        if found is None:
+            raise BadBackup(self._file, f"{name} is missing")
+        return found
+
+    def _unpack(self, name: str, sha256: str, path: Path) -> None:
+        digest = hashlib.sha256()
+        private = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(private, "wb") as out, self._open(name) as member:
+            while chunk := member.read(CHUNK_BYTES):
+                digest.update(chunk)
+                out.write(chunk)
+                self._tell(len(chunk))
+            out.flush()
+            os.fsync(out.fileno())
+        if digest.hexdigest() != sha256:
+            raise BadBackup(self._file, f"{name} was altered")
+
+
+@contextmanager
+def reading(file: Path, tell: Tell) -> Iterator[ArchiveReader]:
+    """A backup for the length of the block. Raises BadBackup and OSError."""
+    try:
+        with tarfile.open(file, "r:") as tar:
+            yield ArchiveReader(file, tar, tell)
+    except tarfile.TarError as error:
+        raise BadBackup(file, f"it is no backup of a coordinator, or not whole ({error})") from error

@@ -1,0 +1,68 @@
+"""kill -9 of a backup and of a restore: what is there afterwards is whole or nothing, and the next try succeeds."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from coordinator.backup.restoring import restore
+from coordinator.backup.saving import back_up
+from coordinator.settings import Settings
+from tests.coordinator.test_backup import ADAPTER, DELTA, fill, rows, settings_at, stored, with_services
+from tests.support.processes import ROOT
+from tests.support.server import quick_settings
+
+pytestmark = pytest.mark.fault
+
+
+def killed(point: str, folder: Path, command: str, settings: Settings, file: Path) -> None:
+    """Run a command that is killed at a crash point."""
+    argv = [sys.executable, "-m", "fedloom", "coordinator", command, str(file), "--data-dir", str(settings.data_dir)]
+    argv += ["--database-url", settings.database_url] if settings.database_url else []
+    crash = {"FEDLOOM_CRASH_AT": point, "FEDLOOM_CRASH_NOTES": str(folder / "notes")}
+    updates = {"FEDLOOM_STORAGE__UPDATES": settings.storage.updates}
+    ended = subprocess.run(argv, check=False, cwd=ROOT, env={**os.environ, **crash, **updates})
+    assert ended.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("point", ["backup: rows copied", "backup: written"])
+def test_a_killed_backup_is_not_there_and_the_next_one_is(data_dir: Path, tmp_path: Path, point: str) -> None:
+    settings, file, other = (
+        quick_settings(data_dir, None),
+        tmp_path / "backup.tar",
+        quick_settings(tmp_path / "b", None),
+    )
+    with_services(settings, fill)
+    killed(point, tmp_path, "backup", settings, file)
+    assert not file.exists()
+    back_up(settings, file)
+    assert not list(tmp_path.glob("*.part"))
+    restore(other, file)
+    assert [data for found in with_services(other, stored).values() for data in found] == [ADAPTER, DELTA]
+
+
+@pytest.mark.parametrize(
+    ("kind", "updates", "point"),
+    [
+        ("sqlite", "files", "restore: rows inserted"),
+        ("sqlite", "files", "restore: files there"),
+        ("postgres", "files", "restore: rows inserted"),
+        ("postgres", "database", "blob: committed"),
+    ],
+)
+def test_a_killed_restore_goes_through_the_next_time(
+    data_dir: Path, tmp_path: Path, request: pytest.FixtureRequest, kind: str, updates: str, point: str
+) -> None:
+    settings, file = quick_settings(data_dir, None), tmp_path / "backup.tar"
+    other = settings_at(request, tmp_path / "other", kind, updates)
+    with_services(settings, fill)
+    back_up(settings, file)
+    killed(point, tmp_path, "restore", other, file)
+    assert not (other.data_dir / "fedloom.db").exists()
+    restore(other, file)
+    assert with_services(other, rows)["tasks"] == with_services(settings, rows)["tasks"]
+    assert [data for found in with_services(other, stored).values() for data in found] == [ADAPTER, DELTA]
+    assert not list(other.data_dir.glob("*.part"))

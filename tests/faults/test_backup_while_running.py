@@ -1,0 +1,39 @@
+"""A coordinator that is lost while its agents train: its backup, at the same address, goes on as if it were it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.faults.test_kills import CAMPAIGN, LEASE_TTL, final_digest, make_agents, wait_for_training
+from tests.support.processes import ROOT, CoordinatorProcess, ended
+
+pytestmark = pytest.mark.fault
+
+
+def command(*arguments: object) -> str:
+    argv = [sys.executable, "-m", "fedloom", "coordinator", *map(str, arguments)]
+    return subprocess.run(argv, check=True, cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout
+
+
+def test_agents_go_on_with_what_the_backup_knows_to_the_same_digest(tmp_path: Path) -> None:
+    """A backup in round 1. The campaign completes, another one begins, and all of that is lost with the coordinator."""
+    coordinator = CoordinatorProcess(tmp_path / "coordinator", **LEASE_TTL)
+    agents = make_agents(coordinator, tmp_path, step_s=0.1)
+    operator, file = coordinator.operator, tmp_path / "backup.tar"
+    with ended(coordinator, *agents.values()):
+        for agent in agents.values():
+            agent.start()
+        campaign_id = operator.post("/v1/campaigns", CAMPAIGN)["id"]
+        wait_for_training(operator, campaign_id, 1)
+        assert "backed up 1 campaign, " in command("backup", file, "--data-dir", coordinator.data)
+        digest = final_digest(operator, campaign_id)
+        wait_for_training(operator, operator.post("/v1/campaigns", CAMPAIGN)["id"], 1)
+        coordinator.process.kill()
+        coordinator.data = coordinator.folder / "restored"
+        assert "restored 1 campaign, " in command("restore", file, "--data-dir", coordinator.data)
+        coordinator.start()
+        assert operator.get(f"/v1/campaigns/{campaign_id}")["state"] != "completed"
+        assert final_digest(operator, campaign_id) == digest
+        assert len(operator.items("/v1/campaigns")) == 1
