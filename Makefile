@@ -2,12 +2,13 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help install demo test test-real lint format docs clean
+.PHONY: help install demo test test-real soak lint format docs clean
 
 help:
 	@echo "make demo       install, and run a real federated campaign (needs Python 3.11 or newer)"
 	@echo "make test       install what the tests need, and run them"
 	@echo "make test-real  the tests on a real small model and real data, where they are there"
+	@echo "make soak       half an hour of campaigns with processes killed at random, and long random interleavings"
 	@echo "make lint       ruff, mypy --strict, import rules"
 	@echo "make format     format the code"
 	@echo "make docs       write docs/campaign.md anew from the campaign's model"
@@ -29,6 +30,10 @@ test: install
 
 test-real: install
 	@$(BIN)/python -m pytest -m real
+
+soak: install
+	@$(BIN)/python -m tests.faults.soak
+	@FEDLOOM_SOAK=1 $(BIN)/python -m pytest tests/faults/test_interleavings.py --timeout 7200
 
 lint: install
 	@$(BIN)/ruff check .

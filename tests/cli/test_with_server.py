@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from sqlalchemy import text
 
 from fedloom.errors import CorruptDownload
 from fedloom.lineage import Lineage
@@ -128,6 +129,32 @@ def test_watch_exits_with_1_unless_the_campaign_completes(fedloom: Run, campaign
     assert "paused (paused by the operator); go on with: fedloom campaign resume small" in paused.out
     fedloom("campaign", "cancel", "small")
     assert fedloom("campaign", "watch", "small").code == 1
+
+
+def test_verify_computes_rounds_anew_and_says_what_it_could_not(
+    fedloom: Run, completed: Campaign, coordinator: RunningCoordinator
+) -> None:
+    ran = fedloom("campaign", "verify", "small")
+    lines = [" ".join(line.split()) for line in ran.out.splitlines()]
+    assert lines[0] == "ROUND OUTCOME ADAPTER REASON"
+    assert lines[1].startswith("0 verified ")
+    assert lines[2].startswith("1 not-kept ")
+    assert lines[-1] == "1 verified, 1 not kept, 0 wrong"
+    assert ran.code == 0
+
+    async def spoil() -> None:
+        async with coordinator.services.database.write("test") as session:
+            await session.execute(text("UPDATE blob_chunks SET data = zeroblob(length(data))"))
+
+    coordinator.run(spoil())
+    ran = fedloom("campaign", "verify", "small", "--round", "1", "--json")
+    [found] = json.loads(ran.out)
+    assert (found["round"], found["outcome"], ran.code) == (1, "corrupt", 1)
+    told = fedloom("campaign", "verify", "small").out
+    assert "2 wrong; go back to one that is right with: fedloom campaign rollback" in told
+    assert max(map(len, told.splitlines())) <= 80
+    missing = fedloom("campaign", "verify", "small", "--round", "7")
+    assert (missing.code, missing.err) == (5, "fedloom: there is no round 7\n")
 
 
 def test_rollback_says_what_it_did_and_what_comes_next(fedloom: Run, completed: Campaign) -> None:
