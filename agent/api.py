@@ -30,7 +30,13 @@ from shared.wire.leases import (
 )
 from shared.wire.problems import MEDIA_TYPE, Problem
 
+# of reading and writing for each piece, not for the whole: a slow line is no error, one that stands still is
 _TIMEOUT = httpx.Timeout(30.0, connect=10.0)
+# once the kernel has the last piece of a chunk, a slow line may still need its time for what waits in buffers
+_CHUNK_TIMEOUT = httpx.Timeout(30.0, read=60.0, connect=10.0)
+_PIECE_BYTES = 1 << 18
+# httpx lets the errors of a TLS connection through that is there already: of records that were changed on the way
+_BROKEN = (httpx.HTTPError, ssl.SSLError)
 _ID = re.compile(r"[0-9A-Za-z-]{1,64}")
 _BODY_IS_A_RETRY = frozenset({408, 425, 429, 500, 502, 503, 504, 507})
 
@@ -107,7 +113,8 @@ class CoordinatorApi:
             "Content-Digest": content_digest_header(chunk),
             "Content-Type": "application/octet-stream",
         }
-        reply = await self._send("PATCH", f"/v1/uploads/{upload_id}", content=chunk, headers=headers)
+        path = f"/v1/uploads/{upload_id}"
+        reply = await self._send("PATCH", path, content=chunk, headers=headers, timeout=_CHUNK_TIMEOUT)
         try:
             return int(reply.headers["Upload-Offset"])
         except (KeyError, ValueError) as error:
@@ -129,7 +136,7 @@ class CoordinatorApi:
                     message = "the coordinator ignored the range of a download"
                     raise CoordinatorUnreachable(message)
                 yield reply.aiter_bytes()  # as they come: gathered into larger pieces, a cut would lose them
-        except httpx.HTTPError as error:
+        except _BROKEN as error:
             raise CoordinatorUnreachable(_reason(error)) from error
 
     async def _call(
@@ -148,13 +155,16 @@ class CoordinatorApi:
         headers: Mapping[str, str],
         timeout: httpx.Timeout = _TIMEOUT,
     ) -> httpx.Response:
-        sent: dict[str, Any] = {"headers": dict(headers), "content": content, "timeout": timeout}
+        sent: dict[str, Any] = {"headers": dict(headers), "timeout": timeout}
+        if content is not None:
+            sent["content"] = _in_pieces(content)
+            sent["headers"]["Content-Length"] = str(len(content))
         if body is not None:
             sent["content"] = body.model_dump_json()
             sent["headers"]["Content-Type"] = "application/json"
         try:
             reply = await self._http.request(method, path, **sent)
-        except httpx.HTTPError as error:
+        except _BROKEN as error:
             raise CoordinatorUnreachable(_reason(error)) from error
         _check(reply)
         return reply
@@ -191,9 +201,17 @@ def _check(reply: httpx.Response) -> None:
     raise refusal(problem)
 
 
+async def _in_pieces(content: bytes) -> AsyncIterator[bytes]:
+    """httpx writes whatever it is given at once within one time-out: a slow line needs longer for a chunk."""
+    for at in range(0, len(content), _PIECE_BYTES):
+        yield content[at : at + _PIECE_BYTES]
+
+
 def _read(reply: httpx.Response, model: type[M]) -> M:
+    """What an answer says, without the fields that only a newer coordinator knows. A job carries sections of a campaign
+    file, which forbid unknown fields where a person wrote them; here they are left out at every level."""
     try:
-        return model.model_validate_json(reply.content)
+        return model.model_validate_json(reply.content, extra="ignore")
     except ValidationError as error:
         raise CoordinatorUnreachable(f"an answer that cannot be read: {error.error_count()} errors") from error
 
@@ -206,5 +224,5 @@ def _lease_header(lease: TaskLease) -> dict[str, str]:
     return {LEASE_HEADER: f"{lease.attempt}.{lease.token}"}
 
 
-def _reason(error: httpx.HTTPError) -> str:
+def _reason(error: httpx.HTTPError | ssl.SSLError) -> str:
     return f"the coordinator cannot be reached: {type(error).__name__} {error}".rstrip()

@@ -8,7 +8,7 @@ AgentError
 ├── CoordinatorRefused     a final "no" of the coordinator, as its problem says
 │   └── LeaseLost          the task belongs to this process no longer
 ├── CoordinatorUnreachable no answer, or one that is not the coordinator's
-├── TransferCorrupted      bytes that do not have the digest they should have
+├── TransferCorrupted      a blob does not have the digest that names it, however often it is downloaded
 └── TaskFailed             the task cannot be done here; carries the failure to report
 """
 
@@ -89,12 +89,15 @@ class CoordinatorUnreachable(AgentError):
 
 
 class TransferCorrupted(AgentError):
-    """Bytes that do not have the digest they should have."""
+    """A blob does not have the digest that names it, however often it is downloaded."""
 
-    def __init__(self, expected: str, found: str) -> None:
+    def __init__(self, expected: str, found: str, tries: int) -> None:
         self.expected = expected
         self.found = found
-        super().__init__(f"expected SHA-256 {expected}, got {found}")
+        super().__init__(
+            f"what the coordinator stores as blob {expected} does not have that digest: downloaded {tries} times, the "
+            f"last time it had {found}"
+        )
 
 
 class TaskFailed(AgentError):

@@ -59,10 +59,15 @@ class LeaseKeeper:
     async def call(self, request: Callable[[TaskLease], Awaitable[T]]) -> T:
         """Make a call in the name of the lease: until the coordinator is reached, and with a new attempt where the
         lease was lost. Raises TaskGone, and whatever else the coordinator refuses."""
+        return await until_reached(lambda: self.once(request))
+
+    async def once(self, request: Callable[[TaskLease], Awaitable[T]]) -> T:
+        """As ``call``, but where the coordinator is not reached raise CoordinatorUnreachable: for transfers, which find
+        out how far they came before they go on."""
         while True:
             lease = self._lease
             try:
-                return await until_reached(lambda: request(self._lease))
+                return await request(lease)
             except LeaseLost:
                 await self._acquire_again(lease)
 

@@ -1,6 +1,7 @@
 """The agent's main loop: ask for work, do it, ask again."""
 
 import asyncio
+import errno
 import logging
 import random
 
@@ -19,6 +20,10 @@ log = logging.getLogger(__name__)
 WAIT_S = 50.0
 _BUSY_PAUSE_S = 5.0
 _IDLE_PAUSE_S = 1.0
+_FULL_DISK_PAUSE_S = 30.0
+"""Shorter than a lease lives, so that the task stays ours."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 async def run_agent(workspace: Workspace, identity: Identity, settings: AgentSettings, supervisor: Supervisor) -> None:
@@ -59,6 +64,7 @@ async def _ask(api: CoordinatorApi, instance_id: str) -> TaskLease | None:
 
 async def _do(runner: TaskRunner, lease: TaskLease, instance_id: str) -> TaskLease | None:
     """Do a task. What goes wrong with it alone is logged, and the agent goes on."""
+    pause_s = _BUSY_PAUSE_S
     try:
         return await runner.run(lease, instance_id)
     except CoordinatorRefused as refused:
@@ -66,6 +72,10 @@ async def _do(runner: TaskRunner, lease: TaskLease, instance_id: str) -> TaskLea
             raise
         log.error("the coordinator refused: %s", refused)
     except (AgentError, OSError) as error:
-        log.error("%s; the task stays ours and is tried again", error)
-    await asyncio.sleep(_BUSY_PAUSE_S)
+        if isinstance(error, OSError) and error.errno in _FULL:
+            pause_s = _FULL_DISK_PAUSE_S
+            log.error("the disk of this agent is full: %s; free some space, the task is tried again", error)
+        else:
+            log.error("%s; the task stays ours and is tried again", error)
+    await asyncio.sleep(pause_s)
     return None

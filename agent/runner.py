@@ -9,7 +9,7 @@ from pathlib import Path
 from agent import policy
 from agent.api import CoordinatorApi
 from agent.child import Done, Failed, OutOfMemory, Work, files_of
-from agent.errors import CoordinatorRefused, TaskFailed
+from agent.errors import CoordinatorRefused, TaskFailed, TransferCorrupted
 from agent.lease import LeaseKeeper, TaskGone
 from agent.settings import AgentSettings
 from agent.supervisor import ChildDied, Supervisor
@@ -23,6 +23,7 @@ from shared.wire.problems import ProblemType
 log = logging.getLogger(__name__)
 
 _SAY_EVERY_S = 5.0
+_ROOM_BYTES = 1 << 20
 
 FINAL = frozenset({ProblemType.AGENT_REVOKED, ProblemType.UNAUTHENTICATED, ProblemType.AGENT_TOO_OLD})
 """Refusals after which this agent need not ask again."""
@@ -84,6 +85,8 @@ class TaskRunner:
             await self._send(job, result, keeper)
         except TaskFailed as error:
             await self._give_up(error.failure, keeper)
+        except TransferCorrupted as error:
+            await self._give_up(TaskFailed(FailureKind.TRANSFER, str(error)).failure, keeper)
         except CoordinatorRefused as refused:
             if refused.kind in FINAL:
                 raise
@@ -109,7 +112,7 @@ class TaskRunner:
         length = 0 if isinstance(job, InitJob) else job.max_length
         kept = self._kept(job)
         micro_batch = self._workspace.micro_batch(job.base.model, length, self._settings.compute.micro_batch)
-        crashes = 0
+        course = _Course(_said(keeper.report))
         while True:
             work = Work(
                 job=job,
@@ -125,14 +128,12 @@ class TaskRunner:
                 remote_code=self._settings.policy.remote_code,
                 report_losses=self._settings.policy.report_losses,
             )
+            await asyncio.to_thread(_check_room, work)
             try:
-                answer = await self._supervisor.run(
-                    work, self._workspace.log_file(keeper.task_id), _said(keeper.report)
-                )
+                answer = await self._supervisor.run(work, self._workspace.log_file(keeper.task_id), course.report)
             except ChildDied as died:
                 if not died.out_of_memory:
-                    crashes += 1
-                    if crashes > 1:
+                    if not course.came_further():
                         raise TaskFailed(FailureKind.CRASH, str(died)) from died
                     log.warning("%s; trying once more", died)
                     continue
@@ -140,6 +141,8 @@ class TaskRunner:
             if isinstance(answer, Done):
                 return answer.result
             if isinstance(answer, Failed):
+                if answer.failure.kind is FailureKind.CRASH:
+                    await asyncio.to_thread(_check_room, work)
                 raise TaskFailed(answer.failure.kind, answer.failure.message)
             micro_batch = self._smaller(job, length, micro_batch, answer)
 
@@ -186,6 +189,38 @@ class TaskRunner:
             log.error("the coordinator refused the result: %s", error)
         else:
             log.info("done")
+
+
+class _Course:
+    """How far a training came, over the children that died on it: one goes on from its predecessor's checkpoint."""
+
+    def __init__(self, say: Callable[[Progress], None]) -> None:
+        self._say = say
+        self._steps = 0
+        self._died_at = -1
+
+    def report(self, progress: Progress) -> None:
+        if progress.phase is Phase.TRAINING:
+            self._steps = max(self._steps, progress.done)
+        self._say(progress)
+
+    def came_further(self) -> bool:
+        """Whether the child that died just now came further than the one before it."""
+        further, self._died_at = self._steps > self._died_at, self._steps
+        return further
+
+
+def _check_room(work: Work) -> None:
+    """Raise OSError where the disk has no room for what the child writes, by writing as much. A full disk says nothing
+    of the task: it is looked for before hours of training, and where the child met it, which reports a crash."""
+    n_bytes = _ROOM_BYTES + (work.adapter.stat().st_size if work.adapter is not None else 0)
+    path = work.folder / "room.part"
+    try:
+        with path.open("wb") as file:
+            for _ in range(0, n_bytes, _ROOM_BYTES):
+                file.write(bytes(_ROOM_BYTES))
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def _describe(job: Job) -> str:

@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from agent.child import KEPT_FILE, RESULT_FILE, files_of
 from agent.errors import AlreadyRunning, NotEnrolled
+from shared import crash_points
 from shared.digest import sha256_file
 from shared.wire.jobs import Result
 
@@ -143,6 +144,7 @@ class Workspace:
         folder = self._kept / campaign_id
         folder.mkdir(parents=True, exist_ok=True)
         path.replace(folder / delta_sha256)
+        crash_points.reach("agent: one kept more")
         others = [each for each in folder.iterdir() if each.name not in (delta_sha256, counted)]
         others.sort(key=lambda each: each.stat().st_mtime_ns, reverse=True)
         for old in others[max(0, versions - 2) :]:

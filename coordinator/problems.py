@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnection
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from coordinator import errors
 from coordinator.full_storage import full_storage_is_said
@@ -128,6 +129,11 @@ def install(app: FastAPI) -> None:
         log.warning("a request that the database cannot keep: %s", getattr(error, "driver_exception", error))
         detail = "a number is too large for the database, or a text holds a NUL"
         return problem_reply(request, 422, P.INVALID, "The request is not valid", detail)
+
+    @app.exception_handler(ClientDisconnect)
+    async def _gone(request: Request, _error: ClientDisconnect) -> JSONResponse:
+        # nobody hears this; without it, each line that is cut would fill the log with tracebacks
+        return problem_reply(request, 400, P.BAD_REQUEST, "The connection was cut", "the request did not arrive whole")
 
     @app.exception_handler(OSError)
     async def _disk(request: Request, error: OSError) -> JSONResponse:

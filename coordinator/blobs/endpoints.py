@@ -91,6 +91,9 @@ async def get_blob(sha256: str, request: Request, session: ReadSession, at: Serv
     if use is None:
         raise NotFound("blob", sha256)
     ref = BlobRef(sha256=sha256, n_bytes=use.n_bytes)
+    store = at.storage.store_of(use.kind)
+    if not await store.has(sha256):
+        raise NotFound("blob", sha256)
     headers = {"Accept-Ranges": "bytes", "ETag": f'"{sha256}"', "Cache-Control": "private, immutable"}
     start, end, status = 0, ref.n_bytes, 200
     wanted = _parse_range(request.headers.get("Range"), ref.n_bytes)
@@ -99,7 +102,7 @@ async def get_blob(sha256: str, request: Request, session: ReadSession, at: Serv
         status = 206
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{ref.n_bytes}"
     headers["Content-Length"] = str(end - start)
-    body: AsyncIterator[bytes] = at.storage.store_of(use.kind).read(ref, start, end)
+    body: AsyncIterator[bytes] = store.read(ref, start, end)
     return StreamingResponse(body, status, headers, media_type="application/octet-stream")
 
 

@@ -32,7 +32,7 @@ async def acquire(body: LeaseRequest, request: Request, at: ServicesDep, agent: 
     began = time.monotonic()
     has_waited = False
     with at.bells.tasks.listen(agent.id) as bell:
-        while True:
+        while not await request.is_disconnected():  # a task for somebody who is gone would wait until his lease ends
             async with at.database.write("acquire") as session:
                 ttl_s = at.settings.lease.ttl_s
                 lease = await leases.acquire(session, at.clock.now(), ttl_s, agent, body, has_waited=has_waited)
@@ -40,10 +40,11 @@ async def acquire(body: LeaseRequest, request: Request, at: ServicesDep, agent: 
                 at.bells.events.ring([lease.job.campaign_id])
                 return Response(lease.model_dump_json(), 201, media_type="application/json")
             left_s = began + wait_s - time.monotonic()
-            if left_s <= 0 or at.bells.closing or await request.is_disconnected():
-                return Response(status_code=204, headers={"Retry-After": "1"})
+            if left_s <= 0 or at.bells.closing:
+                break
             has_waited = True
             await bell.wait(min(left_s, _LOOK_AGAIN_S))
+    return Response(status_code=204, headers={"Retry-After": "1"})
 
 
 @router.patch("/{task_id}")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import lease, loop, retry, transfer
+from agent import lease, loop, retry
 from agent.main import enroll
 from tests.agent.parts import Home
 from tests.support.operator import Operator
@@ -15,10 +15,10 @@ from tests.support.server import RunningCoordinator
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "BASE_S", 0.005)
-    monkeypatch.setattr(transfer, "_ASK_AGAIN_S", 0.01)
     monkeypatch.setattr(lease, "_REPORT_EVERY_S", 0.05)
     monkeypatch.setattr(loop, "_BUSY_PAUSE_S", 0.1)
     monkeypatch.setattr(loop, "_IDLE_PAUSE_S", 0.05)
+    monkeypatch.setattr(loop, "_FULL_DISK_PAUSE_S", 0.3)
 
 
 @pytest.fixture

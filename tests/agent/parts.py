@@ -14,14 +14,14 @@ from agent.loop import run_agent
 from agent.settings import ComputeSettings, DataSource, load_settings
 from agent.supervisor import Supervisor
 from agent.workspace import Workspace
-from shared.wire.base import PROTOCOL_HEADER
+from shared.wire.base import PROTOCOL_HEADER, PROTOCOL_VERSION
 from shared.wire.jobs import EvaluateJob, Fingerprint, InitJob, Job, PrepareJob, TrainJob
 from shared.wire.leases import TaskLease
 from shared.wire.problems import MEDIA_TYPE, ProblemType
 from tests.support.processes import RECORDED_CHILD
 from tests.unit.stub_server import Answer, reply
 
-OURS = {PROTOCOL_HEADER: "1"}
+OURS = {PROTOCOL_HEADER: str(PROTOCOL_VERSION)}
 SHA = "a" * 64
 _BASE: dict[str, Any] = {
     "campaign_id": "c1",

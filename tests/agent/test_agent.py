@@ -1,20 +1,28 @@
 """Agents with a recorded child at a real coordinator: what is broken on the way, and what is left behind."""
 
+import asyncio
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent.api import CoordinatorApi
 from agent.child import DELTA_FILE, RESULT_FILE
 from agent.errors import CoordinatorRefused
+from coordinator.tables import BlobChunkRow
+from shared.wire.jobs import InitResult, Result
+from shared.wire.leases import TaskLease
 from shared.wire.problems import ProblemType
+from tests.agent import parts
 from tests.agent.parts import Home
 from tests.support.operator import Operator
 from tests.support.processes import wait_until
 from tests.support.scripted import campaign_body
+from tests.support.server import RunningCoordinator
 
 ONE = {"selection": {"minimum": 1}}
 NewHome = Callable[[str], Home]
@@ -147,3 +155,90 @@ def test_adapters_that_do_not_fit_the_cache_are_used_all_the_same(new_home: NewH
         operator.wait_for(start_campaign(operator, rounds=3), "completed", timeout_s=30)
     left: list[Path] = list(home.workspace.adapters.iterdir())
     assert len(left) == 1
+
+
+def test_a_stored_adapter_that_rotted_is_told_to_the_operator(
+    new_home: NewHome, operator: Operator, coordinator: RunningCoordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_result = CoordinatorApi.put_result
+
+    async def rot(sha256: str) -> None:
+        async with coordinator.services.database.write("rot") as session:
+            row = await session.get_one(BlobChunkRow, (sha256, 0))
+            row.data = row.data[:-1] + bytes([row.data[-1] ^ 1])
+
+    async def put_and_rot(api: CoordinatorApi, lease: TaskLease, result: Result) -> None:
+        await put_result(api, lease, result)
+        if isinstance(result, InitResult):  # the agent asks for the task that downloads it after this
+            await asyncio.to_thread(coordinator.run, rot(result.adapter))
+
+    monkeypatch.setattr(CoordinatorApi, "put_result", put_and_rot)
+    home = new_home("ada")
+    with home.running():
+        campaign_id = start_campaign(operator)
+        tasks = f"/v1/campaigns/{campaign_id}/tasks"
+        [failed] = wait_until(lambda: operator.items(tasks, state="failed"), "the failure")
+    assert failed["failure"]["kind"] == "transfer"
+    assert "what the coordinator stores as blob" in failed["failure"]["message"]
+    assert [line["kind"] for line in home.sent("failure")] == ["transfer"]
+    assert home.error is None
+
+
+MEETS_A_FULL_DISK = """
+import os, sys
+from agent.child import Failed
+from shared.wire.leases import Failure, FailureKind
+from tests.support import recorded_child
+
+def train(work, job):
+    if not os.path.exists("{flag}"):
+        open("{flag}", "w").close()
+        (work.folder / "room.part").symlink_to("/dev/full")
+        recorded_child.say(Failed(failure=Failure(kind=FailureKind.CRASH, message="OSError in the training process")))
+        sys.exit(1)
+    return real(work, job)
+
+real, recorded_child.train = recorded_child.train, train
+recorded_child.main()
+"""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
+@pytest.mark.parametrize("where", ["download", "record of what left", "training"])
+def test_a_full_disk_is_told_and_waited_for(
+    new_home: NewHome,
+    operator: Operator,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    where: str,
+) -> None:
+    """/dev/full stands for a file on a full disk: writing to it fails as there."""
+    home = new_home("ada")
+    full: Path | None = None
+    if where == "training":
+        script = MEETS_A_FULL_DISK.format(flag=home.folder / "flag")
+        monkeypatch.setattr(parts, "RECORDED_CHILD", [sys.executable, "-c", script])
+
+    def times_told() -> int:
+        return caplog.text.count("the disk of this agent is full: [Errno 28] No space left on device")
+
+    with home.running():
+        if where == "download":  # of an adapter that is known from a campaign like it
+            first = start_campaign(operator, name="first")
+            operator.wait_for(first, "completed")
+            for path in home.workspace.adapters.iterdir():
+                path.unlink()
+            sha256 = operator.items(f"/v1/campaigns/{first}/adapters")[0]["blob"]["sha256"]
+            full = home.workspace.adapters / f"{sha256}.part"
+        elif where == "record of what left":
+            full = home.folder / "sent.jsonl"
+        if full is not None:
+            full.symlink_to("/dev/full")
+        campaign_id = start_campaign(operator)
+        wait_until(lambda: times_told() >= (2 if full else 1), "the agent's word")
+        if full is not None:
+            full.unlink()
+        operator.wait_for(campaign_id, "completed", timeout_s=60)
+    tasks = operator.items(f"/v1/campaigns/{campaign_id}/tasks")
+    assert [task["state"] for task in tasks] == ["done"] * 3
+    assert home.error is None

@@ -2,13 +2,33 @@
 
 import asyncio
 import gzip
+import json
+import socket
+import threading
+import time
+from typing import Any
 
+import httpx
 import pytest
 
+from agent import api
 from agent.api import CoordinatorApi
 from agent.errors import CoordinatorRefused, CoordinatorUnreachable, InsecureCoordinator, LeaseLost
+from shared.wire.base import CHUNK_BYTES
+from shared.wire.jobs import Job
 from shared.wire.problems import ProblemType
-from tests.agent.parts import OURS, SHA, a_lease, by_call, ours, problem
+from tests.agent.parts import (
+    OURS,
+    SHA,
+    a_lease,
+    by_call,
+    evaluate_job,
+    init_job,
+    ours,
+    prepare_job,
+    problem,
+    train_job,
+)
 from tests.unit.stub_server import Answer, cut_after, hang_up, reply, stub_server
 
 PAGE = "<html>Welcome</html>"
@@ -83,6 +103,22 @@ def test_a_compressed_answer_is_read() -> None:
         assert acquire(stub.url) == a_lease()
 
 
+def of_a_newer_coordinator(value: Any) -> Any:
+    """A message with one more field at every level."""
+    if isinstance(value, dict):
+        return {**{key: of_a_newer_coordinator(each) for key, each in value.items()}, "new": {"newer": [1]}}
+    return value
+
+
+@pytest.mark.parametrize("job", [prepare_job(), init_job(), train_job(), evaluate_job()], ids=lambda job: job.kind)
+def test_a_job_of_a_newer_coordinator_is_read_without_what_is_new_in_it(job: Job) -> None:
+    message = of_a_newer_coordinator(a_lease(job=job).model_dump(mode="json"))
+    message["job"].get("algorithm_params", {}).clear()  # an algorithm's own, whatever they are
+    assert "new" in message["job"]["lora" if job.kind == "init" else "data"]  # sections forbid this in a campaign file
+    with stub_server(ours(201, json.dumps(message))) as stub:
+        assert acquire(stub.url) == a_lease(job=job)
+
+
 @pytest.mark.parametrize("task_id", ["../../precious", "/home/ada", ".", "", "a/b", "a" * 65])
 def test_a_task_id_that_leads_out_of_the_home_is_not_accepted(task_id: str) -> None:
     answer = ours(201, a_lease(task_id=task_id).model_dump_json())
@@ -107,6 +143,35 @@ def test_a_chunk_whose_answer_names_no_offset_is_tried_again(headers: dict[str, 
 
     with stub_server(ours(204, **headers)) as stub, pytest.raises(CoordinatorUnreachable):
         asyncio.run(work(stub.url))
+
+
+def test_a_chunk_may_take_longer_than_one_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a slow line only a standstill is an error."""
+    monkeypatch.setattr(api, "_CHUNK_TIMEOUT", httpx.Timeout(0.8, read=30))
+    listening = socket.socket()
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+    listening.bind(("127.0.0.1", 0))
+    listening.listen()
+    head = "".join(f"{name}: {value}\r\n" for name, value in OURS.items())
+
+    def read_slowly() -> None:
+        connection, _ = listening.accept()
+        with connection:
+            came = 0
+            while came < CHUNK_BYTES:
+                came += len(connection.recv(1 << 16))
+                time.sleep(0.02)
+            connection.sendall(f"HTTP/1.1 204 Done\r\n{head}Upload-Offset: {CHUNK_BYTES}\r\n\r\n".encode())
+
+    async def work() -> int:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        return await CoordinatorApi(url, "secret").append(a_lease(), "u1", 0, bytes(CHUNK_BYTES))
+
+    reading = threading.Thread(target=read_slowly)
+    with listening:
+        reading.start()
+        assert asyncio.run(work()) == CHUNK_BYTES
+        reading.join()
 
 
 def test_a_download_asks_for_the_plain_bytes_and_refuses_the_whole_where_a_part_was_asked_for() -> None:

@@ -1,20 +1,23 @@
 """Downloads and uploads over connections that break, and a cache that is not what it was."""
 
 import asyncio
+import errno
 import os
+import time
 from collections.abc import Awaitable, Callable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
+from agent import retry, transfer
 from agent.api import CoordinatorApi
 from agent.errors import CoordinatorRefused, TransferCorrupted
 from agent.lease import LeaseKeeper
-from agent.transfer import AdapterCache, upload
+from agent.transfer import AdapterCache, ChunkSize, upload
 from shared.digest import sha256_hex
 from shared.states import BlobKind
-from shared.wire.base import BlobRef
+from shared.wire.base import CHUNK_BYTES, BlobRef
 from shared.wire.problems import ProblemType
 from tests.agent.parts import OURS, a_lease, by_call, in_turn, ours, problem
 from tests.unit.stub_server import Answer, Stub, hang_up, reply, stub_server
@@ -70,13 +73,49 @@ def test_a_download_goes_on_where_it_broke_off(tmp_path: Path, tells_length: boo
     assert [path.name for path in tmp_path.iterdir()] == [REF.sha256]
 
 
+def test_a_download_that_comes_further_each_time_waits_for_moments_only(tmp_path: Path) -> None:
+    def a_thousand_bytes(request: BaseHTTPRequestHandler) -> None:
+        start = int(request.headers.get("Range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
+        ours(206 if start else 200, DATA[start:][:1000])(request)
+
+    began = time.monotonic()
+    with stub_server(a_thousand_bytes) as stub:
+        fetch(stub, tmp_path)
+        assert len(stub.seen) == 17
+    assert time.monotonic() - began < 60  # as many pauses, each twice as long as the one before, would be minutes
+    assert (tmp_path / REF.sha256).read_bytes() == DATA
+
+
 @pytest.mark.parametrize("part", [b"x" * 5000, b"x" * 20_000], ids=["short", "longer than the blob"])
 def test_a_corrupt_part_is_thrown_away_and_the_next_try_is_whole(tmp_path: Path, part: bytes) -> None:
     (tmp_path / f"{REF.sha256}.part").write_bytes(part)
     with stub_server(blob) as stub:
-        with pytest.raises(TransferCorrupted):
-            fetch(stub, tmp_path)
         fetch(stub, tmp_path)
+        assert ranges(stub)[-1] is None
+    assert (tmp_path / REF.sha256).read_bytes() == DATA
+    assert [path.name for path in tmp_path.iterdir()] == [REF.sha256]
+
+
+def test_a_blob_that_never_has_its_digest_is_given_up_after_three_downloads(tmp_path: Path) -> None:
+    rotten = b"x" + DATA[1:]
+    with stub_server(ours(200, rotten)) as stub:
+        with pytest.raises(TransferCorrupted, match=f"{REF.sha256} does not have that digest.*{sha256_hex(rotten)}"):
+            fetch(stub, tmp_path)
+        assert ranges(stub) == [None] * 3
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
+def test_a_full_disk_ends_the_download_and_what_is_there_stays(tmp_path: Path) -> None:
+    part = tmp_path / f"{REF.sha256}.part"
+    part.symlink_to("/dev/full")  # every write to it fails as on a full disk
+    with stub_server(in_turn(blob, broken_off(5000, tells_length=True), blob)) as stub:
+        with pytest.raises(OSError, match="No space left") as caught:
+            fetch(stub, tmp_path)
+        assert caught.value.errno == errno.ENOSPC
+        part.unlink()
+        fetch(stub, tmp_path)
+        assert ranges(stub) == [None, None, "bytes=5000-"]
     assert (tmp_path / REF.sha256).read_bytes() == DATA
 
 
@@ -126,6 +165,12 @@ def started(offset: int) -> Answer:
     return ours(201, f'{{"id": "u1", "offset": {offset}, "n_bytes": {len(DATA)}}}')
 
 
+def chunks_seen(stub: Stub) -> list[tuple[int, int]]:
+    """Where each chunk was sent to, and its bytes."""
+    heads = [headers for method, _, headers in stub.seen if method == "PATCH"]
+    return [(int(head["upload-offset"]), int(head["content-length"])) for head in heads]
+
+
 def send(stub: Stub, folder: Path) -> None:
     path = folder / "delta.safetensors"
     path.write_bytes(DATA)
@@ -139,10 +184,69 @@ def send(stub: Stub, folder: Path) -> None:
 def test_a_chunk_out_of_place_makes_the_upload_ask_where_to_go_on(
     tmp_path: Path, status: int, kind: ProblemType
 ) -> None:
-    chunks = in_turn(hang_up, problem(status, kind), ours(204, Upload_Offset=str(len(DATA))))
+    chunks = in_turn(problem(status, kind), ours(204, Upload_Offset=str(len(DATA))))
     with stub_server(by_call(POST=in_turn(started(0), started(4000)), PATCH=chunks)) as stub:
         send(stub, tmp_path)
-        assert [h["upload-offset"] for method, _, h in stub.seen if method == "PATCH"] == ["0", "0", "4000"]
+        assert chunks_seen(stub) == [(0, 16384), (4000, 12384)]
+
+
+def test_chunks_that_are_changed_on_the_way_become_smaller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "_FIRST_CHUNK_BYTES", 8192)
+    monkeypatch.setattr(transfer, "_LEAST_CHUNK_BYTES", 1024)
+    chunks = in_turn(problem(422, ProblemType.BAD_CHUNK), ours(204, Upload_Offset=str(len(DATA))))
+    with stub_server(by_call(POST=started(0), PATCH=chunks)) as stub:
+        send(stub, tmp_path)
+        assert chunks_seen(stub) == [(0, 8192), (0, 4096)]
+
+
+def test_after_a_cut_the_upload_asks_where_to_go_on_and_sends_smaller_chunks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "_FIRST_CHUNK_BYTES", 8192)
+    monkeypatch.setattr(transfer, "_LEAST_CHUNK_BYTES", 1024)
+    lost = reply(502, "<html>", "text/html")
+    chunks = in_turn(hang_up, lost, *(ours(204, Upload_Offset=str(at)) for at in (10240, 12800, len(DATA))))
+    with stub_server(by_call(POST=in_turn(started(0), started(0), started(8192)), PATCH=chunks)) as stub:
+        send(stub, tmp_path)
+        # the second chunk had arrived, and only its reply was lost
+        assert chunks_seen(stub) == [(0, 8192), (0, 4096), (8192, 2048), (10240, 2560), (12800, 3200)]
+        assert [method for method, _, _ in stub.seen[:5]] == ["POST", "PATCH", "POST", "PATCH", "POST"]
+
+
+def test_an_upload_whose_every_chunk_is_cut_does_not_hurry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "BASE_S", 0.05)
+
+    async def work(api: CoordinatorApi, keeper: LeaseKeeper) -> None:
+        path = tmp_path / "delta.safetensors"
+        path.write_bytes(DATA)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await upload(api, keeper, BlobKind.DELTA, path, REF.sha256)
+
+    with stub_server(by_call(POST=started(0), PATCH=hang_up)) as stub:
+        with_keeper(stub, work)
+        assert 2 <= len(chunks_seen(stub)) < 30
+
+
+def test_a_chunk_follows_the_line() -> None:
+    size = ChunkSize()
+    assert size.n_bytes == 1 << 20
+    for _ in range(4):
+        size.went_through(0.01)
+    assert size.n_bytes == CHUNK_BYTES  # a fast line
+    for seconds in (67.0, 34.0, 17.0, 8.4):
+        size.went_through(seconds)
+    assert 600_000 < size.n_bytes < 650_000  # 1 Mbit/s for five seconds
+    for _ in range(20):
+        size.was_cut()
+    assert size.n_bytes == 1 << 16
+    size.went_through(0.01)
+    assert size.n_bytes == (1 << 16) * 5 // 4  # slowly now
+    for _ in range(40):
+        size.went_through(0.01)
+    assert size.n_bytes == CHUNK_BYTES
+    size.went_through(3600)
+    assert size.n_bytes == CHUNK_BYTES // 2
 
 
 def test_what_is_there_already_is_not_sent_again(tmp_path: Path) -> None:
