@@ -146,8 +146,12 @@ class DatabaseBlobs(BlobStore):
         self._database = database
 
     async def put(self, path: Path, ref: BlobRef) -> None:
-        if await self.has(ref.sha256):
-            return
+        while not await self.has(ref.sha256):
+            await self._put_chunks(path, ref)
+            if await self._put_row(ref):
+                return
+
+    async def _put_chunks(self, path: Path, ref: BlobRef) -> None:
         insert = (sqlite if self._database.is_sqlite else postgresql).insert
         with full_storage_is_said(), path.open("rb") as file:
             offset = 0
@@ -157,8 +161,20 @@ class DatabaseBlobs(BlobStore):
                     row = {"blob": ref.sha256, "offset": offset, "data": chunk}
                     await session.execute(insert(BlobChunkRow).on_conflict_do_nothing(), row)
                 offset += len(chunk)
-            async with self._database.write("blob") as session:
-                await session.execute(insert(BlobRow).on_conflict_do_nothing(), ref.model_dump())
+
+    async def _put_row(self, ref: BlobRef) -> bool:
+        """Say that the blob is there; False where it is not any more. Somebody else may have put the same blob, and let
+        go of it and of our chunks with it. The row comes first: it waits for whoever is letting go of it just now."""
+        insert = (sqlite if self._database.is_sqlite else postgresql).insert
+        there = select(func.coalesce(func.sum(func.length(BlobChunkRow.data)), 0)).where(
+            BlobChunkRow.blob == ref.sha256
+        )
+        async with self._database.write("blob") as session:
+            await session.execute(insert(BlobRow).on_conflict_do_nothing(), ref.model_dump())
+            is_whole = await session.scalar(there) == ref.n_bytes
+            if not is_whole:
+                await session.execute(delete(BlobRow).where(BlobRow.sha256 == ref.sha256))
+        return is_whole
 
     async def has(self, sha256: str) -> bool:
         async with self._database.read() as session:

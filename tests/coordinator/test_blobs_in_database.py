@@ -1,0 +1,57 @@
+"""Blobs as rows: whole or not there, whoever else puts and lets go of the same one at the same time."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from coordinator.db import Database
+from coordinator.errors import NotFound
+from coordinator.settings import Settings
+from coordinator.storage import CHUNK_BYTES, DatabaseBlobs
+from coordinator.tables import BlobRow
+from shared.digest import sha256_hex
+from shared.wire.base import BlobRef
+
+
+class Overtaken(DatabaseBlobs):
+    """Has somebody put the same blob, and let go of it, once all of our chunks are there."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.n_times = 0
+
+    async def _put_chunks(self, path: Path, ref: BlobRef) -> None:
+        await super()._put_chunks(path, ref)
+        self.n_times += 1
+        if self.n_times == 1:
+            async with self._database.write("test") as session:
+                session.add(BlobRow(sha256=ref.sha256, n_bytes=ref.n_bytes))
+            async with self._database.write("test") as session:
+                await self.delete(session, ref.sha256)
+
+
+def test_a_blob_that_others_let_go_of_meanwhile_is_put_again(
+    data_dir: Path, database_url: str | None, tmp_path: Path
+) -> None:
+    data = bytes(range(256)) * (CHUNK_BYTES // 256) + b"and a little more"
+    ref = BlobRef(sha256=sha256_hex(data), n_bytes=len(data))
+    (tmp_path / "blob").write_bytes(data)
+
+    async def run() -> tuple[int, bytes]:
+        database = Database(Settings(data_dir=data_dir, database_url=database_url).sqlalchemy_url)
+        try:
+            store = Overtaken(database)
+            await store.put(tmp_path / "blob", ref)
+            found = b"".join([piece async for piece in store.read(ref, 0, ref.n_bytes)])
+            async with database.write("test") as session:
+                await store.delete(session, ref.sha256)
+            with pytest.raises(NotFound):
+                await store.check(ref)
+            return store.n_times, found
+        finally:
+            await database.close()
+
+    n_times, found = asyncio.run(run())
+    assert n_times == 2
+    assert found == data
