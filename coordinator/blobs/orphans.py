@@ -9,10 +9,10 @@ import asyncio
 
 from sqlalchemy import CursorResult, Exists, delete, exists, func, select
 
-from coordinator.blobs.retention import let_go
+from coordinator.blobs.retention import collect, let_go
 from coordinator.deps import Services
 from coordinator.storage import FileBlobs, FileStaging
-from coordinator.tables import BlobChunkRow, BlobRow, BlobUseRow, RoundRow, UploadRow
+from coordinator.tables import BlobChunkRow, BlobRow, BlobUseRow, CampaignRow, RoundRow, UploadRow
 from shared.states import BlobKind, RoundState
 
 _UPLOAD = "upload:"
@@ -21,7 +21,16 @@ _UPLOAD = "upload:"
 async def sweep_orphans(at: Services) -> int:
     """Let go of what is nobody's; how many blobs, uploads and loose chunks that were. What an aggregation that goes on
     has stored is looked at when there is none."""
-    return await _whole_blobs(at) + await _loose_chunks(at) + await _files(at)
+    return await _overdue(at) + await _whole_blobs(at) + await _loose_chunks(at) + await _files(at)
+
+
+async def _overdue(at: Services) -> int:
+    """What retention does not keep: an engine that died as it closed a round left it to the end of the next one, and
+    after the last round there is none."""
+    with_blobs = exists().where(BlobUseRow.campaign_id == CampaignRow.id, BlobUseRow.stored)
+    async with at.database.read() as session:
+        campaigns = (await session.scalars(select(CampaignRow.id).where(with_blobs))).all()
+    return sum([await collect(at, campaign_id) for campaign_id in campaigns])
 
 
 async def _whole_blobs(at: Services) -> int:

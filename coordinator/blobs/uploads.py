@@ -129,10 +129,13 @@ async def withdraw(at: Services, claim: LeaseClaim, upload: UploadRow) -> None:
 
 
 async def discard(at: Services, upload_id: str) -> None:
-    """Throw an upload away: its chunks, then its row, and the blob that was made of it unless that counts."""
-    await at.storage.staging.discard(upload_id)
+    """Throw an upload away: its row, its chunks, and the blob that was made of it unless that counts.
+
+    The row goes first: one that outlived its chunks would say that they are there.
+    """
     async with at.database.write("discard upload") as session:
         gone = delete(UploadRow).where(UploadRow.id == upload_id).returning(UploadRow.purpose, UploadRow.sha256)
         upload = (await session.execute(gone)).first()
+    await at.storage.staging.discard(upload_id)
     if upload is not None:
         await let_go(at, *upload)

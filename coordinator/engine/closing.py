@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from coordinator import lifecycle
 from coordinator.clock import new_id
 from coordinator.deps import Services
-from coordinator.engine import rounds
+from coordinator.engine import rounds, stragglers
 from coordinator.engine.aggregate import Aggregated
 from coordinator.engine.evaluation import add_evaluations, add_metric
 from coordinator.engine.inputs import RoundInputs, computed, of_open_round
@@ -148,6 +148,8 @@ async def _remember_counted(step: Step, closed: ClosedRound) -> None:
         elif participant.client_number in counted:
             participant.counted_sha256 = counted[participant.client_number]
     if lost:
+        # what a late update would add belongs to what its client kept before
+        await stragglers.give_up_late_work(step, closed.number + 1)
         await step.record("algorithm-restarted", round=closed.number, lost_state=lost)
 
 

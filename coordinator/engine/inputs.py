@@ -75,8 +75,9 @@ async def of_open_round(session: AsyncSession, campaign: CampaignRow) -> RoundIn
     weights = [
         _weight(campaign.spec, client) * (1 + number - (task.round or number)) ** -late for client, task in tasks
     ]
+    total = sum(weights)
     said = [
-        _contribution(client, task, number, weight / sum(weights))
+        _contribution(client, task, number, weight / total)
         for (client, task), weight in zip(tasks, weights, strict=True)
     ]
     return await _inputs(session, campaign, number, said, clients)

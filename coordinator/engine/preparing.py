@@ -1,21 +1,17 @@
 """From a new campaign to adapter 0: gather agents, prepare them, agree on the base model, number the clients."""
 
-from sqlalchemy import select
-
 from coordinator.engine import joining
 from coordinator.engine.evaluation import add_evaluations
 from coordinator.engine.step import Step
-from coordinator.tables import AgentRow, ParticipantRow
-from shared.states import AgentState, CampaignState, ParticipantState, TaskKind, TaskState
+from coordinator.tables import ParticipantRow
+from shared.states import CampaignState, ParticipantState, TaskKind, TaskState
 from shared.wire.jobs import Fingerprint
-
-_NAMED = 5
 
 
 async def prepare(step: Step) -> bool:
     """Ask every eligible agent to get ready; start once enough are and nobody is still at it, or time is up."""
     await joining.invite(step)
-    participants = await _active(step)
+    participants = await joining.active(step)
     minimum = step.spec.selection.minimum
     if len(participants) < minimum:
         _wait_for_agents(step, len(participants))
@@ -25,7 +21,7 @@ async def prepare(step: Step) -> bool:
     prepared = [p for p in participants if p.state is ParticipantState.PREPARED]
     deadline = step.after(step.campaign.resumed_at, step.spec.deadline.prepare_s)
     if waiting and (step.now < deadline or len(prepared) < minimum):
-        step.campaign.reason = f"waiting for {_names(waiting)} to prepare"
+        step.campaign.reason = f"waiting for {joining.names(waiting)} to prepare"
         if step.now < deadline:
             step.look_again_at(deadline)
         return False
@@ -61,26 +57,6 @@ async def initialize(step: Step) -> bool:
     return False
 
 
-async def _active(step: Step) -> list[ParticipantRow]:
-    """The participants whose agents are not revoked, and still have the campaign's labels, by name."""
-    query = (
-        select(ParticipantRow, AgentRow)
-        .join(AgentRow, AgentRow.id == ParticipantRow.agent_id)
-        .where(ParticipantRow.campaign_id == step.campaign.id, AgentRow.state == AgentState.ACTIVE)
-        .order_by(AgentRow.name)
-    )
-    found = (await step.session.execute(query)).all()
-    return [part for part, agent in found if joining.has_labels(agent, step.spec.selection.labels)]
-
-
-def _names(participants: list[ParticipantRow]) -> str:
-    """Their names; where they are many, the first few."""
-    names = [participant.agent_name for participant in participants]
-    if len(names) > _NAMED + 1:
-        return f"{', '.join(names[:_NAMED])} and {len(names) - _NAMED} more"
-    return ", ".join(names)
-
-
 def _wait_for_agents(step: Step, found: int) -> None:
     selection = step.spec.selection
     labels = ", ".join(f"{label}={value}" for label, value in selection.labels.items())
@@ -103,7 +79,7 @@ async def _start(step: Step, participants: list[ParticipantRow], prepared: list[
         for participant in participants:
             if participant not in agreeing:
                 by_reason.setdefault(participant.reason, []).append(participant)
-        reasons = "; ".join(f"{_names(those)}: {reason}" for reason, those in by_reason.items())
+        reasons = "; ".join(f"{joining.names(those)}: {reason}" for reason, those in by_reason.items())
         await step.pause(f"{len(agreeing)} of {minimum} agents are ready. {reasons}")
         return
     for number, participant in enumerate(sorted(agreeing, key=lambda p: p.agent_name)):

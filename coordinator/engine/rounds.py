@@ -17,6 +17,7 @@ async def run(step: Step) -> bool:
     number = step.campaign.rounds_closed + 1
     if number < step.spec.rounds:  # nobody who comes now could take part before the next round
         await joining.invite(step)
+    await joining.ready(step)  # who has another base model is told at once
     round_row = await step.session.get(RoundRow, (step.campaign.id, number))
     if round_row is None:
         return await _open(step, number)
@@ -46,10 +47,14 @@ async def finish(step: Step) -> bool:
 
 async def _open(step: Step, number: int) -> bool:
     await joining.admit(step, number)
+    await stragglers.take_along(step, number)
     clients = await step.clients()
     minimum = step.spec.selection.minimum
     if len(clients) < minimum:
-        await step.pause(f"round {number} needs {minimum} clients, {len(clients)} are left; enrol or resume")
+        await joining.invite(step)
+        lack = f"round {number} needs {minimum} clients, {len(clients)} are left"
+        if not await joining.wait(step, lack):
+            await step.pause(f"{lack}; enrol or resume")
         return False
     eligible = await stragglers.eligible(step, number, clients)
     order = draw_order(step.spec.training.seed, number, eligible)
@@ -78,26 +83,28 @@ async def _look_after(step: Step, round_row: RoundRow) -> bool:
     tasks = await step.tasks(TaskKind.TRAIN, round_row.number)
     n_done = sum(task.state is TaskState.DONE for task in tasks)
     live = [task for task in tasks if not task.state.is_final]
-    wanted = stragglers.wanted(step, len(round_row.eligible))
     has_minimum = n_done >= step.spec.selection.minimum
     is_over = step.now >= round_row.deadline_at
-    if n_done >= wanted or (is_over and has_minimum):
+    if n_done >= stragglers.wanted(step, len(round_row.eligible)) or (is_over and has_minimum):
         return await _close_to_updates(step, round_row, tasks)
+    n_taken = 0
     if is_over:
         if step.spec.stragglers.under_minimum == "fail":
             await _give_up(step, round_row, tasks, "at its deadline")
             return False
         round_row.deadline_at = step.after(step.now, step.spec.deadline.round_s)
-        live = await stragglers.take_back(step, round_row, live)
-    missing = wanted - n_done - len(live)
-    missing -= await _replace(step, round_row, tasks, missing)
-    if len(live) == 0 and missing == wanted - n_done:
+        n_taken = await stragglers.take_back(step, round_row, live, n_done)
+        live = [task for task in live if not task.state.is_final]
+    missing = stragglers.wanted(step, len(round_row.eligible)) - n_done - len(live)
+    n_found = await _replace(step, round_row, tasks, max(missing, n_taken))
+    if not live and not n_found:
         if has_minimum:
             return await _close_to_updates(step, round_row, tasks)
         if await stragglers.bring_back(step, round_row):
             return await _look_after(step, round_row)
-        await _give_up(step, round_row, tasks, "and no client left")
-        return False
+        if not await joining.wait(step, await _lack(step, round_row, tasks, "and no client left")):
+            await _give_up(step, round_row, tasks, "and no client left")
+            return False
     step.look_again_at(round_row.deadline_at)
     return False
 
@@ -112,11 +119,19 @@ async def _close_to_updates(step: Step, round_row: RoundRow, tasks: Sequence[Tas
 
 async def _give_up(step: Step, round_row: RoundRow, tasks: Sequence[TaskRow], why: str) -> None:
     """Leave it to a person: a campaign that is resumed gives the round another deadline and everybody another try."""
+    await step.pause(await _lack(step, round_row, tasks, why))
+
+
+async def _lack(step: Step, round_row: RoundRow, tasks: Sequence[TaskRow], why: str) -> str:
     n_done = sum(task.state is TaskState.DONE for task in tasks)
-    minimum = step.spec.selection.minimum
-    failures = "; ".join(str(task.failure["message"]) for task in tasks if task.failure)
-    reason = f"round {round_row.number} has {n_done} of at least {minimum} updates {why}"
-    await step.pause(f"{reason}: {failures}" if failures else reason)
+    lack = f"round {round_row.number} has {n_done} of at least {step.spec.selection.minimum} updates {why}"
+    by_agent = {participant.agent_id: participant for participant in await step.participants()}
+    by_message: dict[str, dict[str, ParticipantRow]] = {}
+    for task in tasks:
+        if task.failure:
+            by_message.setdefault(task.failure["message"], {})[task.agent_id] = by_agent[task.agent_id]
+    failures = "; ".join(f"{joining.names([*those.values()])}: {message}" for message, those in by_message.items())
+    return f"{lack}: {failures}" if failures else lack
 
 
 async def _replace(step: Step, round_row: RoundRow, tasks: Sequence[TaskRow], missing: int) -> int:

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from math import ceil
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import and_, or_, select, update
 
 from coordinator import lifecycle
+from coordinator.engine import joining
 from coordinator.engine.step import Step
-from coordinator.tables import ParticipantRow, RoundRow, TaskRow
+from coordinator.tables import BlobUseRow, ParticipantRow, RoundRow, TaskRow
 from shared.states import TaskKind, TaskState
 from shared.wire.leases import Failure, FailureKind
 
@@ -20,30 +21,54 @@ async def eligible(step: Step, round_number: int, clients: Mapping[int, Particip
     up: neither may stop a campaign that could go on.
     """
     minimum = step.spec.selection.minimum
-    earlier = await earlier_tasks(step, round_number)
-    busy = {task.agent_id for task in earlier}
+    busy = {task.agent_id for task in await _earlier_tasks(step, round_number)}
     ready = [number for number, client in clients.items() if client.agent_id not in busy]
     willing = [number for number in ready if (clients[number].set_aside_until or 0) < round_number]
     if len(willing) >= minimum:
         return willing
     if len(ready) >= minimum:
         return ready
-    await step.cancel_tasks(earlier)
-    for task in earlier:
-        if task.state is TaskState.DONE:  # a client's update of this round takes its place
-            await lifecycle.move(step.session, task, TaskState.SUPERSEDED)
+    await give_up_late_work(step, round_number)
     return list(clients)
 
 
 async def bring_back(step: Step, round_row: RoundRow) -> bool:
-    """Let a round that nobody is left for draw from those who are set aside, too; whether there is anybody."""
-    busy = {task.agent_id for task in await earlier_tasks(step, round_row.number)}
-    clients = await step.clients()
-    aside = [
-        number for number, client in clients.items() if number not in round_row.eligible and client.agent_id not in busy
-    ]
-    round_row.eligible = sorted({*round_row.eligible, *aside})
-    return bool(aside)
+    """Let a round that lacks clients draw from those it left out; whether there is anybody.
+
+    That is who got ready since it opened and who is set aside; where there is none of them, who is busy with late work,
+    which is given up.
+    """
+    await joining.invite(step)
+    await joining.admit(step, round_row.number)
+    left_out = {number: each for number, each in (await step.clients()).items() if number not in round_row.eligible}
+    busy = {task.agent_id for task in await _earlier_tasks(step, round_row.number)}
+    free = [number for number, client in left_out.items() if client.agent_id not in busy]
+    if left_out and not free:
+        await give_up_late_work(step, round_row.number)
+        free = list(left_out)
+    round_row.eligible = sorted({*round_row.eligible, *free})
+    return bool(free)
+
+
+async def give_up_late_work(step: Step, round_number: int) -> None:
+    """Have nothing count in a round that was begun before it. What its clients do in that round takes its place."""
+    earlier = await _earlier_tasks(step, round_number)
+    await step.cancel_tasks(earlier)
+    for task in earlier:
+        if task.state is TaskState.DONE:
+            await lifecycle.move(step.session, task, TaskState.SUPERSEDED)
+
+
+async def take_along(step: Step, round_number: int) -> None:
+    """Keep the files of late updates for the round that is about to open: those that came while the one before it was
+    aggregated would go with that."""
+    done = [task.id for task in await _earlier_tasks(step, round_number) if task.state is TaskState.DONE]
+    await step.session.execute(
+        update(BlobUseRow)
+        .where(BlobUseRow.task_id.in_(done))
+        .values(round=round_number)
+        .execution_options(synchronize_session=False)
+    )
 
 
 def wanted(step: Step, n_eligible: int) -> int:
@@ -59,7 +84,7 @@ def drawn(step: Step, n_eligible: int) -> int:
     return min(n_eligible, ceil(round(wanted(step, n_eligible) * share, 9)))
 
 
-async def earlier_tasks(step: Step, round_number: int) -> Sequence[TaskRow]:
+async def _earlier_tasks(step: Step, round_number: int) -> Sequence[TaskRow]:
     """Train tasks of earlier rounds whose updates came late and did not count yet, or are still to come."""
     late = and_(TaskRow.state == TaskState.DONE, TaskRow.counts_in.is_(None))
     query = select(TaskRow).where(
@@ -78,7 +103,8 @@ async def settle(step: Step, round_row: RoundRow, tasks: Sequence[TaskRow]) -> i
     the campaign takes late updates and another round comes: work that nobody has begun does not.
     """
     number = round_row.number
-    earlier = await earlier_tasks(step, number)
+    earlier = await _earlier_tasks(step, number)
+    failed = await _failed_late(step, number)
     counted = [task for task in (*tasks, *earlier) if task.state is TaskState.DONE]
     for task in counted:
         task.counts_in = number
@@ -87,25 +113,48 @@ async def settle(step: Step, round_row: RoundRow, tasks: Sequence[TaskRow]) -> i
     # before the deadline the round had what it wanted, and nobody was slow
     await step.cancel_tasks(own, _late(number) if step.now >= round_row.deadline_at else None)
     await step.cancel_tasks(earlier, _late(number))
-    await _tally(step, number, [*earlier, *own])
+    await _tally(step, number, [*failed, *earlier, *own])
     return len(counted)
 
 
-async def take_back(step: Step, round_row: RoundRow, live: Sequence[TaskRow]) -> list[TaskRow]:
-    """At a deadline with too few updates: take back work that somebody else can do instead; what stays under way."""
+async def take_back(step: Step, round_row: RoundRow, live: Sequence[TaskRow], n_done: int) -> int:
+    """At a deadline with too few updates: take back work that somebody else can do instead; how much."""
     replaces = step.spec.stragglers.under_minimum == "replace"
     idle = [task for task in live if task.state is TaskState.PENDING]
     slow = [task for task in live if task.state is TaskState.LEASED and replaces]
-    clients = await step.clients()
-    spare = [each for each in round_row.eligible if each in clients and each not in round_row.sampled]
-    taken = [*idle, *slow][: len(spare)]  # without anybody to do it instead, it may as well wait for its agent
+    hopeless = [*idle, *slow]
+    lacking = step.spec.selection.minimum - n_done - (len(live) - len(hopeless))
+    n_spare = await _n_spare(step, round_row)
+    while n_spare < min(lacking, len(hopeless)) and await bring_back(step, round_row):
+        n_spare = await _n_spare(step, round_row)
+    taken = hopeless[:n_spare]  # without anybody to do it instead, it may as well wait for its agent
     await step.cancel_tasks(taken, _late(round_row.number))
     await step.record("round-extended", round=round_row.number, taken_back=len(taken))
-    return [task for task in live if task not in taken]
+    return len(taken)
+
+
+async def _n_spare(step: Step, round_row: RoundRow) -> int:
+    clients = await step.clients()
+    return sum(each in clients and each not in round_row.sampled for each in round_row.eligible)
 
 
 def _late(round_number: int) -> Failure:
     return Failure(kind=FailureKind.LATE, message=f"it was not done by the deadline of round {round_number}")
+
+
+async def _failed_late(step: Step, round_number: int) -> Sequence[TaskRow]:
+    """Tasks of the round before that were still under way when that closed, and failed."""
+    before = await step.session.get(RoundRow, (step.campaign.id, round_number - 1))
+    if before is None or before.closed_at is None:
+        return []
+    query = select(TaskRow).where(
+        TaskRow.campaign_id == step.campaign.id,
+        TaskRow.kind == TaskKind.TRAIN,
+        TaskRow.round == before.number,
+        TaskRow.state == TaskState.FAILED,
+        TaskRow.ended_at > before.closed_at,
+    )
+    return (await step.session.scalars(query)).all()
 
 
 async def _tally(step: Step, round_number: int, tasks: Sequence[TaskRow]) -> None:

@@ -8,8 +8,8 @@ from rich.text import Text
 
 from fedloom.cli import output
 from fedloom.client import Client
-from shared.states import CampaignState, TaskState
-from shared.wire.campaigns import CampaignDetail, RoundView, TaskView
+from shared.states import CampaignState, ParticipantState, TaskState
+from shared.wire.campaigns import CampaignDetail, ParticipantView, RoundView, TaskView
 from shared.wire.leases import Phase, Progress
 
 ROUNDS_SHOWN = 12
@@ -80,9 +80,21 @@ class CampaignPage:
                 output.state(one.state),
                 _count(one.n_train),
                 _count(one.n_held_out),
-                one.reason or "",
+                "; ".join([*self._standing(one), *([one.reason] if one.reason else [])]),
             )
         console.print(table)
+
+    def _standing(self, one: ParticipantView) -> list[str]:
+        """Why a client that is ready is not drawn."""
+        campaign = self.campaign
+        if one.state != ParticipantState.PREPARED or campaign.state.is_final:
+            return []
+        if one.client_number is None:
+            return ["joins in the next round"] if campaign.fingerprint is not None else []
+        if one.set_aside_until is None or one.set_aside_until <= campaign.rounds_closed:
+            return []
+        n = one.failures_in_a_row
+        return [f"set aside until round {one.set_aside_until} after {n} failure{'s in a row' if n > 1 else ''}"]
 
     def _print_rounds(self, console: Console) -> None:
         if not self.rounds and not self.held_out_loss:
@@ -100,7 +112,7 @@ class CampaignPage:
             table.add_row(
                 str(one.number),
                 output.state(one.state),
-                f"{len(one.contributors)}/{len(one.sampled)}",
+                _updates(one),
                 output.loss(self.train_loss.get(one.number)),
                 *self._held_out(one.number),
                 f"{one.learning_rate:.2g}",
@@ -188,6 +200,13 @@ def done_of_total(at: Progress) -> str:
     if at.phase in _BYTE_PHASES:
         return f"{output.size(at.done)}/{output.size(at.total)}"
     return f"{at.done}/{at.total}"
+
+
+def _updates(one: RoundView) -> str:
+    """How many of those drawn contributed, and how many late ones of the round before."""
+    n_late = len(set(one.contributors) - set(one.sampled))
+    late = f" + {n_late} late" if n_late else ""
+    return f"{len(one.contributors) - n_late}/{len(one.sampled)}{late}"
 
 
 def _count(value: int | None) -> str:

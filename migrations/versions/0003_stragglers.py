@@ -4,6 +4,9 @@ Revision ID: 0003
 Revises: 0002
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -28,6 +31,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    _say_as_before("campaigns", "spec_json", _without_stragglers)
+    _say_as_before("tasks", "failure", _of_a_known_kind)
     # earlier versions number nobody later and count nothing late: who is not a client yet could not become one
     op.execute(
         "UPDATE participants SET state = 'failed', reason = 'the campaign started without it' "
@@ -45,3 +50,25 @@ def downgrade() -> None:
     op.drop_column("participants", "failures_in_a_row")
     op.drop_column("participants", "joined_round")
     op.drop_column("tasks", "counts_in")
+
+
+def _without_stragglers(spec: dict[str, Any]) -> dict[str, Any]:
+    """Earlier versions refuse sections of a campaign file that they do not know."""
+    return {name: section for name, section in spec.items() if name != "stragglers"}
+
+
+def _of_a_known_kind(failure: dict[str, Any]) -> dict[str, Any] | None:
+    """Earlier versions have no failures of work that came late, and refuse kinds that they do not know."""
+    if failure["kind"] == "late":
+        return None
+    return {**failure, "kind": "crash"} if failure["kind"] == "transfer" else failure
+
+
+def _say_as_before(table_name: str, column: str, as_before: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:
+    connection = op.get_bind()
+    table = sa.table(table_name, sa.column("id", sa.String), sa.column(column, sa.JSON))
+    said = connection.execute(sa.select(table.c.id, table.c[column]).where(table.c[column].is_not(None)))
+    for row_id, value in said.all():
+        if value is not None and (changed := as_before(value)) != value:
+            now = sa.null() if changed is None else changed
+            connection.execute(table.update().where(table.c.id == row_id).values({column: now}))

@@ -4,7 +4,11 @@ from typing import Annotated, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-PROTOCOL_VERSION = 1
+# 2: who reads a reply passes over fields that it does not know at every level, in the sections of a campaign file that
+#    a job carries too; failures may be of the kinds `transfer` and `late`
+# 1: those sections are read as a person's file is. So as long as version 1 is served, no job carries in them what it
+#    does not know
+PROTOCOL_VERSION = 2
 OLDEST_PROTOCOL_VERSION = 1
 PROTOCOL_HEADER = "Fedloom-Protocol"
 LEASE_HEADER = "Fedloom-Lease"

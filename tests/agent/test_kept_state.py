@@ -6,114 +6,24 @@ homes.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import select
 
-from agent.api import CoordinatorApi
-from coordinator.tables import AdapterRow, ParticipantRow
-from shared.adapters import AdapterFile, slot_name, write_adapter
+from shared.adapters import slot_name, write_adapter
 from shared.wire.jobs import Result, TrainJob
-from shared.wire.leases import TaskLease
+from tests.agent.federation import DEADLINE_S, ROWS, Federation, Send, federation_of
 from tests.agent.parts import Home
 from tests.agent.test_agent import record
 from tests.support.operator import Operator
 from tests.support.processes import wait_until
-from tests.support.scripted import campaign_body
 from tests.support.server import RunningCoordinator
-
-Tensors = dict[str, np.ndarray]
-Send = Callable[[], Awaitable[None]]
-Mishap = Callable[[TrainJob, Result, Send], Awaitable[None]]
-
-ROWS = {"ada": 10, "bob": 30, "cyd": 60}
-DEADLINE_S = 1000.0
 
 
 class Killed(Exception):
     """Stands for kill -9: the agent does nothing more."""
-
-
-class Federation:
-    """Three agents and a campaign. mishaps: by round and client number, what happens in place of sending the result."""
-
-    def __init__(
-        self, coordinator: RunningCoordinator, operator: Operator, homes: list[Home], stack: ExitStack
-    ) -> None:
-        self.coordinator, self.operator, self.homes = coordinator, operator, homes
-        self.mishaps: dict[tuple[int, int], Mishap] = {}
-        self.jobs: list[TrainJob] = []
-        self.campaign_id = ""
-        self._stack = stack
-
-    def start(self, **changes: Any) -> None:
-        for home in self.homes:
-            self._stack.enter_context(home.running())
-        body = campaign_body(
-            **{
-                "rounds": 4,
-                "algorithm": {"name": "scaffold"},
-                "training": {"steps": 2, "batch_size": 2, "learning_rate": 0.1},
-                "deadline": {"round_s": DEADLINE_S},
-                **changes,
-            }
-        )
-        self.campaign_id = self.operator.post("/v1/campaigns", body)["id"]
-
-    def complete(self) -> None:
-        self.operator.wait_for(self.campaign_id, "completed", timeout_s=180)
-
-    def kept(self, client: int) -> dict[str, Path]:
-        """What a client has in its home, by the delta that it belongs to."""
-        folder = self.homes[client].folder / "kept" / self.campaign_id
-        return {path.name: path for path in folder.iterdir()}
-
-    def wait_until_closed(self, number: int) -> None:
-        path = f"/v1/campaigns/{self.campaign_id}"
-        self.operator.wait_until(lambda: self.operator.get(path), lambda found: found["rounds_closed"] >= number)
-
-    def contributors(self, number: int) -> list[str]:
-        adapter = self.operator.get(f"/v1/campaigns/{self.campaign_id}/adapters/{number}")
-        return [share["agent_name"] for share in adapter["contributions"]]
-
-    def restarts(self) -> list[dict[str, Any]]:
-        found = self.operator.items(f"/v1/campaigns/{self.campaign_id}/events")
-        return [event["data"] for event in found if event["type"] == "algorithm-restarted"]
-
-    def check_sum(self, *, uniform: bool = False) -> None:
-        """c = Σ q_k c_k, at the end."""
-        state, counted = self.coordinator.run(self._state_and_counted())
-        assert state is not None
-        c = self._read(self.operator.http.get(f"/v1/blobs/{state}").content, "c")
-        rows = [1] * len(ROWS) if uniform else list(ROWS.values())
-        total = {name: np.zeros(values.shape) for name, values in c.items()}
-        for client, digest in enumerate(counted):
-            if digest is not None:
-                c_k = self._read(self.kept(client)[digest].read_bytes(), "c_k")
-                for name in total:
-                    total[name] += rows[client] / sum(rows) * c_k[name].astype(np.float64)
-        for name, values in c.items():
-            assert np.abs(values).max() > 0.01
-            np.testing.assert_allclose(values, total[name], rtol=0, atol=1e-6)
-
-    def _read(self, data: bytes, slot: str) -> Tensors:
-        path = self.homes[0].folder / "tensors"
-        path.write_bytes(data)
-        with AdapterFile(path) as file:
-            return {name.removeprefix(f"{slot}/"): file.read(name).copy() for name in file.tensors}
-
-    async def _state_and_counted(self) -> tuple[str | None, list[str | None]]:
-        async with self.coordinator.services.database.read() as session:
-            last = select(AdapterRow.state_sha256).where(AdapterRow.campaign_id == self.campaign_id)
-            state = await session.scalar(last.order_by(AdapterRow.number.desc()).limit(1))
-            clients = select(ParticipantRow).where(ParticipantRow.campaign_id == self.campaign_id)
-            rows = (await session.scalars(clients.order_by(ParticipantRow.client_number))).all()
-            return state, [row.counted_sha256 for row in rows]
 
 
 @pytest.fixture
@@ -123,23 +33,7 @@ def federation(
     new_home: Callable[[str], Home],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Federation]:
-    homes = [new_home(name) for name in ROWS]
-    for home, n_rows in zip(homes, ROWS.values(), strict=True):
-        (home.folder / "notes.jsonl").write_text("{}\n" * n_rows)
-    put_result = CoordinatorApi.put_result
-
-    async def send(api: CoordinatorApi, lease: TaskLease, result: Result) -> None:
-        if isinstance(lease.job, TrainJob):
-            made.jobs.append(lease.job)
-            mishap = made.mishaps.pop((lease.job.round, lease.job.client_number), None)
-            if mishap is not None:
-                await mishap(lease.job, result, lambda: put_result(api, lease, result))
-                return
-        await put_result(api, lease, result)
-
-    monkeypatch.setattr(CoordinatorApi, "put_result", send)
-    with ExitStack() as stack:
-        made = Federation(coordinator, operator, homes, stack)
+    with federation_of(coordinator, operator, new_home, monkeypatch, ROWS) as made:
         yield made
 
 

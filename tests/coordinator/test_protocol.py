@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import update
 
 from coordinator.tables import CampaignRow
+from shared.wire.base import PROTOCOL_VERSION
 from tests.support.operator import Operator, problem
 from tests.support.scripted import ScriptedAgent, campaign_body
 from tests.support.server import RunningCoordinator
@@ -25,14 +26,15 @@ def test_a_version_that_is_not_served_is_refused(operator: Operator) -> None:
 
 
 def test_a_newer_agent_is_served(operator: Operator) -> None:
-    assert operator.http.get("/v1/campaigns", headers={"Fedloom-Protocol": "2"}).status_code == 200
+    newer = str(PROTOCOL_VERSION + 1)
+    assert operator.http.get("/v1/campaigns", headers={"Fedloom-Protocol": newer}).status_code == 200
 
 
 def test_every_reply_names_the_protocol_and_the_request(operator: Operator) -> None:
     seen = set()
     for path in ("/healthz", "/readyz", "/v1/campaigns", "/v1/campaigns/none", "/nowhere", "/v1/blobs/none"):
         reply = operator.http.get(path)
-        assert reply.headers["Fedloom-Protocol"] == "1"
+        assert reply.headers["Fedloom-Protocol"] == str(PROTOCOL_VERSION)
         seen.add(reply.headers["X-Request-Id"])
         if reply.is_error:
             assert problem(reply).request_id == reply.headers["X-Request-Id"]
@@ -52,7 +54,7 @@ def test_an_unexpected_error_is_a_problem_with_the_same_headers(
     assert (reply.status_code, problem(reply).kind, problem(reply).retryable) == (500, "internal", True)
     assert "not" not in problem(reply).detail.split()
     assert problem(reply).request_id == reply.headers["X-Request-Id"]
-    assert reply.headers["Fedloom-Protocol"] == "1"
+    assert reply.headers["Fedloom-Protocol"] == str(PROTOCOL_VERSION)
 
 
 def test_unknown_routes_and_methods_are_problems(operator: Operator) -> None:

@@ -67,11 +67,13 @@ def say(message: Message) -> None:
 
 def prepare(work: Work) -> PrepareResult:
     assert work.data is not None
+    say(Report(progress=Progress(phase=Phase.TOKENIZING)))
     n_rows = len(work.data.path.read_text().splitlines())
     return PrepareResult(fingerprint=FINGERPRINT, n_train=n_rows, n_held_out=2)
 
 
 def init(work: Work, job: InitJob) -> InitResult:
+    say(Report(progress=Progress(phase=Phase.LOADING_MODEL)))
     rng = np.random.default_rng(job.seed)
     columns, rank = OPTIONS.get("size", 6), job.lora.rank
     tensors = {
@@ -148,6 +150,7 @@ def read_slots(path: Path) -> dict[str, dict[str, np.ndarray]]:
 
 
 def evaluate(job: EvaluateJob) -> EvaluateResult:
+    say(Report(progress=Progress(phase=Phase.EVALUATING)))
     return EvaluateResult(loss=2.0 / (1 + job.round), n_rows=2, n_tokens=20)
 
 

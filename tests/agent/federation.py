@@ -1,0 +1,150 @@
+"""Agents in this process and a campaign in which clients keep something, to be disturbed and checked."""
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlalchemy import select
+
+from agent.api import CoordinatorApi
+from coordinator.tables import AdapterRow, ParticipantRow
+from shared.adapters import AdapterFile
+from shared.wire.jobs import Result, TrainJob
+from shared.wire.leases import TaskLease
+from tests.agent.parts import Home
+from tests.support.operator import Operator
+from tests.support.scripted import campaign_body
+from tests.support.server import RunningCoordinator
+
+Tensors = dict[str, np.ndarray]
+Send = Callable[[], Awaitable[None]]
+Mishap = Callable[[TrainJob, Result, Send], Awaitable[None]]
+
+ROWS = {"ada": 10, "bob": 30, "cyd": 60}
+DEADLINE_S = 1000.0
+
+
+class Federation:
+    """Agents and a campaign. homes, rows: by client number, so agents are enrolled in that order. mishaps: by round and
+    client number, what happens in place of sending the result."""
+
+    def __init__(
+        self,
+        coordinator: RunningCoordinator,
+        operator: Operator,
+        new_home: Callable[[str], Home],
+        stack: ExitStack,
+    ) -> None:
+        self.coordinator, self.operator = coordinator, operator
+        self.homes: list[Home] = []
+        self.rows: list[int] = []
+        self.mishaps: dict[tuple[int, int], Mishap] = {}
+        self.jobs: list[TrainJob] = []
+        self.campaign_id = ""
+        self._new_home, self._stack = new_home, stack
+
+    def enroll(self, name: str, n_rows: int) -> Home:
+        home = self._new_home(name)
+        (home.folder / "notes.jsonl").write_text("{}\n" * n_rows)
+        self.homes.append(home)
+        self.rows.append(n_rows)
+        return home
+
+    def join(self, name: str, n_rows: int) -> None:
+        """Enrol one more agent, and start it."""
+        self._stack.enter_context(self.enroll(name, n_rows).running())
+
+    def start(self, **changes: Any) -> None:
+        for home in self.homes:
+            self._stack.enter_context(home.running())
+        body = campaign_body(
+            **{
+                "rounds": 4,
+                "algorithm": {"name": "scaffold"},
+                "training": {"steps": 2, "batch_size": 2, "learning_rate": 0.1},
+                "deadline": {"round_s": DEADLINE_S},
+                **changes,
+            }
+        )
+        self.campaign_id = self.operator.post("/v1/campaigns", body)["id"]
+
+    def complete(self) -> None:
+        self.operator.wait_for(self.campaign_id, "completed", timeout_s=180)
+
+    def kept(self, client: int) -> dict[str, Path]:
+        """What a client has in its home, by the delta that it belongs to."""
+        folder = self.homes[client].folder / "kept" / self.campaign_id
+        return {path.name: path for path in folder.iterdir()}
+
+    def wait_until_closed(self, number: int) -> None:
+        path = f"/v1/campaigns/{self.campaign_id}"
+        self.operator.wait_until(lambda: self.operator.get(path), lambda found: found["rounds_closed"] >= number)
+
+    def contributors(self, number: int) -> list[str]:
+        adapter = self.operator.get(f"/v1/campaigns/{self.campaign_id}/adapters/{number}")
+        return [share["agent_name"] for share in adapter["contributions"]]
+
+    def restarts(self) -> list[dict[str, Any]]:
+        found = self.operator.items(f"/v1/campaigns/{self.campaign_id}/events")
+        return [event["data"] for event in found if event["type"] == "algorithm-restarted"]
+
+    def check_sum(self, *, uniform: bool = False) -> None:
+        """c = Σ q_k c_k, at the end."""
+        state, counted = self.coordinator.run(self._state_and_counted())
+        assert state is not None
+        c = self._read(self.operator.http.get(f"/v1/blobs/{state}").content, "c")
+        rows = [1] * len(self.rows) if uniform else self.rows
+        total = {name: np.zeros(values.shape) for name, values in c.items()}
+        for client, digest in enumerate(counted):
+            if digest is not None:
+                c_k = self._read(self.kept(client)[digest].read_bytes(), "c_k")
+                for name in total:
+                    total[name] += rows[client] / sum(rows) * c_k[name].astype(np.float64)
+        for name, values in c.items():
+            assert np.abs(values).max() > 0.01
+            np.testing.assert_allclose(values, total[name], rtol=0, atol=1e-6)
+
+    def _read(self, data: bytes, slot: str) -> Tensors:
+        path = self.homes[0].folder / "tensors"
+        path.write_bytes(data)
+        with AdapterFile(path) as file:
+            return {name.removeprefix(f"{slot}/"): file.read(name).copy() for name in file.tensors}
+
+    async def _state_and_counted(self) -> tuple[str | None, list[str | None]]:
+        async with self.coordinator.services.database.read() as session:
+            last = select(AdapterRow.state_sha256).where(AdapterRow.campaign_id == self.campaign_id)
+            state = await session.scalar(last.order_by(AdapterRow.number.desc()).limit(1))
+            clients = select(ParticipantRow).where(ParticipantRow.campaign_id == self.campaign_id)
+            rows = (await session.scalars(clients.order_by(ParticipantRow.client_number))).all()
+            return state, [row.counted_sha256 for row in rows]
+
+
+@contextmanager
+def federation_of(
+    coordinator: RunningCoordinator,
+    operator: Operator,
+    new_home: Callable[[str], Home],
+    monkeypatch: pytest.MonkeyPatch,
+    rows: Mapping[str, int],
+) -> Iterator[Federation]:
+    """Enrolled agents with so many rows each."""
+    put_result = CoordinatorApi.put_result
+
+    async def send(api: CoordinatorApi, lease: TaskLease, result: Result) -> None:
+        if isinstance(lease.job, TrainJob):
+            made.jobs.append(lease.job)
+            mishap = made.mishaps.pop((lease.job.round, lease.job.client_number), None)
+            if mishap is not None:
+                await mishap(lease.job, result, lambda: put_result(api, lease, result))
+                return
+        await put_result(api, lease, result)
+
+    monkeypatch.setattr(CoordinatorApi, "put_result", send)
+    with ExitStack() as stack:
+        made = Federation(coordinator, operator, new_home, stack)
+        for name, n_rows in rows.items():
+            made.enroll(name, n_rows)
+        yield made

@@ -1,0 +1,82 @@
+"""What `fedloom campaign show` says of slow, failing and new agents."""
+
+import io
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from fedloom.cli.campaign_page import CampaignPage
+from shared.states import CampaignState
+from shared.wire.campaigns import CampaignDetail, ParticipantView, RoundView
+from tests.support.scripted import FINGERPRINT, campaign_body
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def part(name: str, number: int | None, **changes: Any) -> ParticipantView:
+    said = {"agent_id": name, "agent_name": name, "state": "prepared", "client_number": number, "n_train": 10}
+    return ParticipantView.model_validate({**said, "n_held_out": 0, **changes})
+
+
+def printed(*parts: ParticipantView, rounds: list[RoundView] | None = None, **changes: Any) -> str:
+    said = {
+        "id": "c1",
+        "name": "small",
+        "state": "running",
+        "reason": None,
+        "rounds_closed": 6,
+        "rounds": 9,
+        "created_at": NOW,
+        "ended_at": None,
+        "final_adapter": None,
+        "best_adapter": None,
+        "spec": campaign_body(rounds=9),
+        "participants": parts,
+        "fingerprint": FINGERPRINT,
+        **changes,
+    }
+    page = CampaignPage(CampaignDetail.model_validate(said), rounds or [], {}, {}, [], [])
+    console = Console(file=io.StringIO(), width=120)
+    page.print(console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"set_aside_until": 7, "failures_in_a_row": 3}, "set aside until round 7 after 3 failures in a row"),
+        ({"set_aside_until": 7, "failures_in_a_row": 1}, "set aside until round 7 after 1 failure"),
+        (
+            {"set_aside_until": 7, "failures_in_a_row": 2, "reason": "3 rows are left out"},
+            "set aside until round 7 after 2 failures in a row; 3 rows are left out",
+        ),
+        ({"set_aside_until": 6, "failures_in_a_row": 3}, ""),  # it was until the round before the open one
+        ({"failures_in_a_row": 2}, ""),
+        ({"client_number": None}, "joins in the next round"),
+        ({"client_number": None, "state": "mismatched", "reason": "another base"}, "another base"),
+    ],
+)
+def test_it_says_why_an_agent_is_not_drawn(changes: dict[str, Any], said: str) -> None:
+    [row] = [line for line in printed(part("ada", 0, **changes)).splitlines() if "ada" in line]
+    assert row.partition("10         0")[2].strip() == said
+
+
+def test_nobody_is_set_aside_or_joins_where_nothing_goes_on() -> None:
+    parts = part("ada", 0, set_aside_until=7, failures_in_a_row=3), part("bob", None)
+    assert "set aside" not in printed(*parts, state=CampaignState.COMPLETED)
+    assert "joins" not in printed(*parts, state=CampaignState.COMPLETED)
+    assert "joins" not in printed(part("bob", None), state=CampaignState.PREPARING, fingerprint=None)
+
+
+def test_late_updates_are_counted_apart() -> None:
+    def a_round(number: int, sampled: list[int], contributors: list[int]) -> RoundView:
+        said = {"state": "closed", "opened_at": NOW, "deadline_at": NOW, "closed_at": NOW, "learning_rate": 0.1}
+        lists = {"eligible": sampled, "sampled": sampled, "contributors": contributors}
+        return RoundView.model_validate({"number": number, **said, **lists})
+
+    rows = printed(part("ada", 0), rounds=[a_round(1, [0, 1, 2], [0, 1]), a_round(2, [0, 1], [0, 1, 2])]).splitlines()
+    assert ["2/3" in row for row in rows if "closed  " in row] == [True, False]
+    assert ["2/2 + 1 late" in row for row in rows if "closed  " in row] == [False, True]

@@ -1,0 +1,193 @@
+"""The coordinator that all examples share. Nothing in it happens by itself: engines look when they are told."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from concurrent.futures import Future
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from coordinator.deps import Services
+from coordinator.engine.loop import Engine
+from coordinator.engine.sweeper import Sweeper
+from coordinator.errors import NotFound
+from coordinator.settings import EngineSettings, LeaseSettings, Settings, StorageSettings
+from coordinator.tables import CampaignRow
+from tests.support.operator import Operator
+from tests.support.server import RunningCoordinator, running_coordinator
+
+T = TypeVar("T")
+
+UNIT_S = 1000.0
+"""The clock is moved by whole units, and whatever runs out does so half-way between two of them: how long a step really
+takes decides nothing, and an example can be had again."""
+DEADLINE_S, LEASE_S, CLAIM_S, STALE_S = (n * UNIT_S + UNIT_S / 2 for n in (0, 1, 2, 20))
+
+
+class Died(BaseException):
+    """Stands for kill -9: the engine does nothing more, not even let go of its claim."""
+
+
+class ScriptedEngine(Engine):
+    """An engine that looks when it is told. sleeps_before: the transaction before which it sleeps until it is woken."""
+
+    def __init__(self, at: Services, sleeps_before: str | None = None) -> None:
+        super().__init__(at)
+        self._sleeps_before = sleeps_before
+        self._awake = asyncio.Event()
+        self._dies = False
+        self.asleep = threading.Event()
+
+    async def look(self) -> bool:
+        """Claim one campaign that is due, and move it on; whether there was one."""
+        claimed = await self._claim()
+        if claimed is not None:
+            await self._hold(*claimed)
+        return claimed is not None
+
+    async def wake(self, *, dies: bool = False) -> None:
+        self._dies = dies
+        self._awake.set()
+
+    @asynccontextmanager
+    async def _claimed(
+        self, name: str, campaign_id: str, token: str
+    ) -> AsyncIterator[tuple[AsyncSession, CampaignRow | None]]:
+        if name == self._sleeps_before:
+            self.asleep.set()
+            await self._awake.wait()
+        if self._dies:
+            raise Died
+        async with super()._claimed(name, campaign_id, token) as found:
+            yield found
+
+
+class _Errors(logging.Handler):
+    """Gathers what the coordinator logs as an error."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.found: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and isinstance(record.exc_info[1], NotFound):
+            return  # an engine's bytes went with equal ones of another campaign; it is said, and the engine tries again
+        self.found.append(self.format(record))
+
+
+class World:
+    """A coordinator, its operator and its clock; one engine may be asleep in it."""
+
+    def __init__(self, data_dir: Path, database_url: str | None) -> None:
+        self.settings = Settings(
+            data_dir=data_dir,
+            database_url=database_url,
+            lease=LeaseSettings(ttl_s=LEASE_S),
+            engine=EngineSettings(claim_ttl_s=CLAIM_S, poll_s=60),
+            # one database: the files' way, the other: as replicas that share no folder
+            storage=StorageSettings(updates="files" if database_url is None else "database", stale_upload_s=STALE_S),
+        )
+        self.scratch = data_dir.parent
+        self.n_examples = 0
+        self._moved_s = 0.0
+        self._errors = _Errors()
+        self._stack = ExitStack()
+        self._sleeper: tuple[ScriptedEngine, Future[bool]] | None = None
+        self._running: RunningCoordinator
+        self._sweeper: Sweeper
+        self.operator: Operator
+
+    @contextmanager
+    def opened(self) -> Iterator["World"]:
+        """Serve for the length of the block."""
+        loggers = [logging.getLogger(name) for name in ("coordinator", "uvicorn.error")]
+        for logger in loggers:
+            logger.addHandler(self._errors)
+        self._start()
+        try:
+            yield self
+        finally:
+            self._stack.close()
+            for logger in loggers:
+                logger.removeHandler(self._errors)
+
+    def _start(self) -> None:
+        self._running = self._stack.enter_context(running_coordinator(self.settings, with_engine=False))
+        self._running.clock.move(self._moved_s)
+        self.operator = Operator(self._running.url, self._running.key)
+        self._stack.callback(self.operator.http.close)
+        self._sweeper = Sweeper(self._running.services)
+
+    def restart(self) -> None:
+        """Stop the coordinator, and start it again on its data; an engine that is asleep dies."""
+        self.wake_engine(dies=True)
+        self._stack.close()
+        self._start()
+
+    @property
+    def url(self) -> str:
+        return self._running.url
+
+    @property
+    def services(self) -> Services:
+        return self._running.services
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self._running.run(work)
+
+    def move_clock(self, units: int) -> None:
+        self._moved_s += units * UNIT_S
+        self._running.clock.move(units * UNIT_S)
+
+    def check_errors(self) -> None:
+        """Fail where the coordinator said that something went wrong."""
+        found, self._errors.found = self._errors.found, []
+        assert not found, "\n".join(found)
+
+    def look(self, n_engines: int = 1) -> int:
+        """Have engines move on all campaigns that are due, several of them at the same time; how many looks there
+        were."""
+        engines = [ScriptedEngine(self.services) for _ in range(n_engines)]
+
+        async def once() -> int:
+            return sum(await asyncio.gather(*(engine.look() for engine in engines)))
+
+        looks = 0
+        while found := self.run(once()):
+            looks += found
+            assert looks < 50, "the engine finds something to do for ever"
+        return looks
+
+    def sweep(self) -> None:
+        self.run(self._sweeper.sweep())
+
+    @property
+    def has_sleeper(self) -> bool:
+        return self._sleeper is not None
+
+    def look_and_fall_asleep(self, before: str) -> None:
+        """Have an engine look that falls asleep before a transaction, if it comes there."""
+        assert self._sleeper is None
+        engine = ScriptedEngine(self.services, sleeps_before=before)
+        look = asyncio.run_coroutine_threadsafe(engine.look(), self._running.loop)
+        look.add_done_callback(lambda _: engine.asleep.set())
+        assert engine.asleep.wait(60)
+        if look.done():
+            look.result()
+        else:
+            self._sleeper = engine, look
+
+    def wake_engine(self, *, dies: bool = False) -> None:
+        """Let the engine that is asleep go on, or die where it is."""
+        if self._sleeper is None:
+            return
+        (engine, look), self._sleeper = self._sleeper, None
+        self.run(engine.wake(dies=dies))
+        try:
+            look.result(60)
+        except Died:
+            assert dies

@@ -1,0 +1,291 @@
+"""A coordinator and agents that may die, and what they go through meanwhile."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from coordinator.settings import Settings, StorageSettings
+from tests.support import audit
+from tests.support.deaths import Deaths, PatientOperator, QuickAgent, QuickCoordinator
+from tests.support.processes import ended, wait_until
+from tests.support.scripted import campaign_body
+
+_ROWS = {"ada": 10, "bob": 30, "cyd": 60}
+_COLUMNS = 550_000
+"""Of a tensor that makes updates of 4.4 MB: three chunks of an upload, two of a blob."""
+
+
+def campaign(name: str, rounds: int, algorithm: str = "scaffold", **changes: Any) -> dict[str, Any]:
+    """A campaign; with state, broadcast, extras and kept tensors unless told otherwise."""
+    training = {"steps": 2, "batch_size": 2, "learning_rate": 0.1, "seed": 7}
+    return campaign_body(name=name, rounds=rounds, training=training, algorithm={"name": algorithm}, **changes)
+
+
+def around(*names: str) -> tuple[str, ...]:
+    """The points before and after the commits of transactions."""
+    return tuple(f"{name}: {when}" for name in names for when in ("before commit", "committed"))
+
+
+@dataclass
+class World:
+    """A coordinator, its operator, agents by name, and who dies.
+
+    points: where; none where nobody dies. victim: the agent that does, None for the coordinator. watched: the
+    environment that has every point noted.
+    """
+
+    folder: Path
+    coordinator: QuickCoordinator
+    settings: Settings
+    points: Sequence[str]
+    victim: str | None
+    watched: dict[str, str]
+    agents: dict[str, QuickAgent] = field(default_factory=dict)
+    died_at: list[str] = field(default_factory=list)
+    deaths: Deaths | None = None
+
+    def __post_init__(self) -> None:
+        self.operator = PatientOperator(self.coordinator.url, self.coordinator.operator.key)
+
+    def start_agents(self, *names: str, **recorded: Any) -> None:
+        for name in names:
+            agent = QuickAgent.recorded_one(self.coordinator, self.folder, name, _ROWS[name], **recorded)
+            agent.environment.update(self.watched)
+            agent.start()
+            self.agents[name] = agent
+
+    @contextmanager
+    def dying(self, *points: str) -> Iterator[None]:
+        """Have whoever dies do so at these of its points, by default at all, in the block; all of them are reached."""
+        if not self.points:
+            yield
+            return
+        mortal = self.agents[self.victim] if self.victim else self.coordinator
+        self.deaths = Deaths(mortal, points or self.points, self.folder)
+        self.deaths.begin()
+        try:
+            yield
+            self.died_at += self.deaths.finish()
+        finally:
+            self.deaths.stop()
+
+    def wait(self, read: Callable[[], Any], what: str) -> Any:
+        """What *read* gives once it gives something; fails at once where a death went wrong."""
+
+        def seldom() -> Any:
+            found = read()
+            if not found:
+                time.sleep(_ASK_S)  # whoever asks all the time keeps the others from their work
+            return found
+
+        return wait_until(seldom, what, is_over=lambda: self.deaths.trouble() if self.deaths else None)
+
+    def show(self, campaign_id: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.operator.get(f"/v1/campaigns/{campaign_id}")
+        return found
+
+    def wait_for(self, campaign_id: str, state: str, reason: str = "") -> dict[str, Any]:
+        def is_there() -> dict[str, Any] | None:
+            found = self.show(campaign_id)
+            return found if found["state"] == state and reason in (found["reason"] or "") else None
+
+        found: dict[str, Any] = self.wait(is_there, f"{state} {reason}")
+        return found
+
+    def wait_until_closed(self, campaign_id: str, number: int) -> None:
+        self.wait(lambda: self.show(campaign_id)["rounds_closed"] >= number, f"the end of round {number}")
+
+    def move(self, campaign_id: str, move: str, body: Any = None) -> None:
+        """Pause, resume, cancel or roll back. To the call that is made again because its answer was lost, the answer
+        may be that this cannot be done any more."""
+        reply = self.operator.http.post(f"/v1/campaigns/{campaign_id}/{move}", json=body)
+        assert reply.is_success or (self.points and reply.status_code in (409, 422)), reply.text
+
+    def audited(self, campaign_id: str, contributors: Sequence[Sequence[str]]) -> str:
+        """The last adapter's digest, where everything counted once and each round has its contributors."""
+        audit.check_counted(self.settings, campaign_id)
+        assert audit.contributors(self.settings, campaign_id) == [list(names) for names in contributors]
+        number = self.show(campaign_id)["final_adapter"]
+        return str(self.operator.get(f"/v1/campaigns/{campaign_id}/adapters/{number}")["blob"]["sha256"])
+
+
+Scenario = Callable[[World], str]
+
+
+@contextmanager
+def world(
+    folder: Path,
+    scenario: Scenario,
+    points: Sequence[str] = (),
+    *,
+    victim: str | None = None,
+    watched: Path | None = None,
+    database_url: str | None = None,
+    updates: str = "files",
+) -> Iterator[World]:
+    """A world for a scenario. watched: a file for every point that is reached. updates: where they are kept."""
+    data_dir = folder / "coordinator" / "data"
+    settings = Settings(data_dir=data_dir, database_url=database_url, storage=StorageSettings(updates=updates))
+    watching = {"FEDLOOM_CRASH_AT": "*", "FEDLOOM_CRASH_NOTES": str(watched)} if watched else {}
+    environment = {"FEDLOOM_STORAGE__UPDATES": updates, **_QUICK, **_HASTE.get(scenario, {}), **watching}
+    coordinator = QuickCoordinator(folder / "coordinator", database_url, **environment)
+    made = World(folder, coordinator, settings, points, victim, watching)
+    try:
+        yield made
+    finally:
+        with ended(coordinator, *made.agents.values()):
+            pass
+
+
+def rounds(world: World) -> str:
+    """Small updates; old adapters and states are let go."""
+    keep = {"adapters": 2, "server_state": 1}
+    world.start_agents("ada", "bob")
+    with world.dying():
+        campaign_id = world.operator.create(campaign("small", 4, evaluation={"every": 3}, retention=keep))
+        world.wait_for(campaign_id, "completed")
+    return world.audited(campaign_id, [("ada", "bob")] * 4)
+
+
+def one_round(world: World) -> str:
+    """Nothing comes after it that would tidy up."""
+    world.start_agents("ada", "bob")
+    with world.dying():
+        campaign_id = world.operator.create(campaign("one", 1))
+        world.wait_for(campaign_id, "completed")
+    return world.audited(campaign_id, [("ada", "bob")])
+
+
+def large_rounds(world: World, algorithm: str = "fedavg") -> str:
+    """Updates of several chunks."""
+    body = campaign("large", 3, algorithm, evaluation={"every": 2}, retention={"adapters": 1})
+    world.start_agents("ada", "bob", size=_COLUMNS, step_s=0.1)
+    with world.dying():
+        campaign_id = world.operator.create(body)
+        world.wait_for(campaign_id, "completed")
+    return world.audited(campaign_id, [("ada", "bob")] * 3)
+
+
+def large_rounds_with_state(world: World) -> str:
+    return large_rounds(world, "scaffold")
+
+
+def claims(world: World) -> str:
+    """An engine that keeps its claim from the first moment on, because that hardly lives; there is nothing to do."""
+    with world.dying():
+        campaign_id = world.operator.create(campaign("idle", 1))
+        for _ in range(10):  # each resumption has it looked at
+            world.move(campaign_id, "pause")
+            world.move(campaign_id, "resume")
+    world.move(campaign_id, "cancel")
+    return "no adapter"
+
+
+def operators_calls(world: World) -> str:
+    """Pause, resume, roll back, cancel. Each call is made again until it is answered."""
+    operator = world.operator
+    world.start_agents("ada", "bob")
+    with world.dying(*around("create_campaign", "pause_campaign", "resume_campaign")):
+        campaign_id = operator.create(campaign("small", 4))
+        world.wait_until_closed(campaign_id, 1)
+        world.move(campaign_id, "pause")
+        world.wait_for(campaign_id, "paused")
+        world.move(campaign_id, "resume")
+        world.wait_for(campaign_id, "completed")
+    for number, points in ((3, ["let go: before commit"]), (2, ["let go: committed"]), (1, around("roll back"))):
+        with world.dying(*points):
+            world.move(campaign_id, "rollback", {"round": number})
+        assert world.wait_for(campaign_id, "paused")["rounds_closed"] == number
+    world.move(campaign_id, "resume")
+    world.wait_for(campaign_id, "completed")
+    other_id = operator.create(campaign("other", 1000))
+    world.wait_until_closed(other_id, 1)
+    with world.dying(*around("cancel_campaign")):
+        world.move(other_id, "cancel")
+    closed = world.wait_for(other_id, "cancelled")["rounds_closed"]
+    assert len(operator.items("/v1/campaigns")) == 2
+    events = operator.events(campaign_id)
+    assert [events.count(event) for event in ("campaign-created", "campaign-rolled-back")] == [1, 3]
+    world.audited(other_id, [("ada", "bob")] * closed)
+    return world.audited(campaign_id, [("ada", "bob")] * 4)
+
+
+def mishaps(world: World) -> str:
+    """A lease that runs out, one that is given back, a bad update, an engine that fails, an update that rotted."""
+    operator = world.operator
+    world.start_agents("ada")
+    world.start_agents("cyd", nan_in=[[2, 2]])
+    world.start_agents("bob", step_s=0.3)
+    bob = world.agents["bob"]
+
+    def wait_for_bob(times: int) -> None:
+        world.wait(lambda: bob.process.printed().count("  training 1/2") >= times, "bob in training")
+
+    campaign_id = operator.create(campaign("small", 3))
+    wait_for_bob(1)
+    bob.process.kill()
+    with world.dying():
+        world.wait(lambda: "lease-expired" in operator.events(campaign_id), "the end of bob's lease")
+        for times in (2, 3):
+            bob.start()
+            wait_for_bob(times)
+            bob.process.stop()
+        bob.start()
+        world.wait_until_closed(campaign_id, 2)
+        [update] = world.wait(lambda: audit.stored_files(world.settings, campaign_id, 3, "ada"), "ada's update")
+        good = update.read_bytes()
+        update.unlink()
+        update.mkdir()  # nothing that the engine expects
+        world.wait_for(campaign_id, "running", "the engine failed")
+        update.rmdir()
+        update.write_bytes(good[:-1])
+        for move in ("pause", "resume"):  # or the engine would wait for a while
+            world.move(campaign_id, move)
+        world.wait_for(campaign_id, "paused", "cannot be aggregated")
+        update.write_bytes(good)
+        world.move(campaign_id, "resume")
+        world.wait_for(campaign_id, "completed")
+    return world.audited(campaign_id, [("ada", "bob", "cyd"), ("ada", "bob"), ("ada", "bob", "cyd")])
+
+
+def identities(world: World) -> str:
+    """Who may speak to the coordinator. A secret that was lost with its reply is void, and made anew."""
+    operator = world.operator
+
+    def enrol(name: str) -> str:
+        while True:
+            body = {"token": operator.token(), "name": name, "version": "test"}
+            reply = operator.http.post("/v1/enrollments", json=body)
+            if reply.is_success:
+                return str(reply.json()["secret"])
+            assert "this token was used by" in reply.text
+            operator.post(f"/v1/agents/{name}/revoke")
+
+    def rotate(secret: str) -> httpx.Response:
+        return operator.http.post("/v1/agents/me/secret", headers={"Authorization": f"Bearer {secret}"})
+
+    with world.dying():
+        rotated = rotate(enrol("ada"))
+        if not rotated.is_success:
+            assert rotated.status_code == 401
+            operator.post("/v1/agents/ada/revoke")
+            assert rotate(enrol("ada")).is_success
+        token = operator.items("/v1/tokens")[0]["id"]
+        assert operator.http.delete(f"/v1/tokens/{token}").status_code in (204, 404)
+        assert token not in [each["id"] for each in operator.items("/v1/tokens")]
+        assert operator.post("/v1/agents/ada/revoke")["state"] == "revoked"
+        assert {agent["state"] for agent in operator.items("/v1/agents")} == {"revoked"}
+    return "no adapter"
+
+
+_ASK_S = 0.1
+_QUICK = {"FEDLOOM_ENGINE__POLL_S": "0.1"}
+_HASTE: dict[Scenario, dict[str, str]] = {
+    claims: {"FEDLOOM_ENGINE__CLAIM_TTL_S": "0.003"},
+    mishaps: {"FEDLOOM_LEASE__TTL_S": "2"},
+}

@@ -1,0 +1,253 @@
+"""kill -9 at every named point of coordinator and agent: the campaign ends as it does when nobody is killed.
+
+A process is started with the first of a group's points; when that has killed it, with the next one, and so on through
+one campaign. Then everything counted once, nothing is left over, and the last adapter's digest is that of the unbroken
+run.
+"""
+
+import ast
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from shared.digest import sha256_hex
+from tests.faults.mortal_world import (
+    Scenario,
+    World,
+    around,
+    campaign,
+    claims,
+    identities,
+    large_rounds,
+    large_rounds_with_state,
+    mishaps,
+    one_round,
+    operators_calls,
+    rounds,
+    world,
+)
+from tests.support import audit
+from tests.support.deaths import PatientOperator, QuickCoordinator
+from tests.support.preloaded import Preloaded
+from tests.support.processes import ROOT, Process, ended
+from tests.support.scripted import ScriptedAgent, adapter_bytes
+from tests.support.server import free_port
+
+pytestmark = pytest.mark.fault
+
+# each group in the order in which a round comes by; NAME#N is the N-th time
+LEASES = around("last seen", "acquire", "renew", "result")
+ENGINE = (
+    *around("free claims", "claim", "look"),
+    "aggregation: begun",
+    "aggregation: tensor written",
+    "aggregation: done",
+    *(f"aggregation: {kind} stored" for kind in ("adapter", "broadcast", "server_state")),
+    *around("write down", "release claim"),
+)
+CLEANING = (*around("discard upload"), "upload: deleted", *around("collect", "let go"), "update: deleted")
+CLEANING_DATABASE = around("loose chunks", "discard upload", "discard chunks", "collect", "let go")
+UPLOADS = (
+    *(*around("start_upload"), "chunk: written", "chunk: synced", *around("append")),
+    *("update: checked", "update: renamed"),
+    *(*around("chunk of a blob"), "chunk of a blob: committed#2", *around("blob")),
+)
+UPLOADS_DATABASE = around("start_upload", "chunk of an upload", "append", "chunk of a blob", "blob")
+CLAIMS = around("keep claim")
+CALLS = around("create_campaign", "pause_campaign", "resume_campaign", "let go", "roll back", "cancel_campaign")
+MISHAPS = around("expire leases", "release", "failure", "say", "give up")
+IDENTITIES = around("create_token", "enroll", "rotate_secret", "delete_token", "revoke_agent")
+KEYS = around("first key", "further key")
+AGENT = (
+    *("agent: leased", "agent: tokenizing", "agent: result there", "agent: ended"),  # prepare
+    *("agent: loading model", "agent: adapter sent"),  # init
+    *("agent: piece downloaded", "agent: download whole", "agent: downloaded", "agent: training"),
+    *("agent: chunk sent", "agent: delta sent", "agent: extras sent", "agent: one kept more", "agent: kept"),
+    "agent: evaluating",
+)
+
+GROUPS = (
+    *(LEASES, ENGINE, CLEANING, CLEANING_DATABASE, UPLOADS, UPLOADS_DATABASE),
+    *(CLAIMS, CALLS, MISHAPS, IDENTITIES, KEYS, AGENT),
+)
+POINTS = {point.partition("#")[0] for group in GROUPS for point in group}
+
+SWEPT_AFTER_S = 20.0
+
+
+@dataclass(frozen=True)
+class Unbroken:
+    """What came of a scenario where nobody died, and the points that were reached."""
+
+    digest: str
+    reached: set[str]
+
+
+Run = Callable[..., Unbroken]
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Plays a scenario, once."""
+
+    @cache
+    def run(scenario: Scenario, updates: str = "files") -> Unbroken:
+        folder = tmp_path_factory.mktemp("unbroken")
+        watched = folder / "reached"
+        with world(folder, scenario, watched=watched, updates=updates) as whole:
+            digest = scenario(whole)
+            check_nothing_is_left(whole)
+        return Unbroken(digest, set(watched.read_text().splitlines()))
+
+    return run
+
+
+def check_nothing_is_left(world: World) -> None:
+    """Whoever starts last throws away what the dead left."""
+    world.coordinator.process.stop()
+    for path in (world.settings.data_dir / "scratch").iterdir():
+        os.utime(path, (0, 0))  # what is young may be somebody's
+    world.coordinator.start()
+    until = time.monotonic() + SWEPT_AFTER_S
+    while (left := audit.leftovers(world.settings)) and time.monotonic() < until:
+        time.sleep(0.05)
+    world.coordinator.process.stop()
+    assert left == []
+
+
+@pytest.mark.parametrize(
+    ("points", "scenario", "database"),
+    [
+        pytest.param(LEASES, rounds, "sqlite", id="leases and results"),
+        pytest.param(ENGINE, rounds, "sqlite", id="engine and aggregation"),
+        pytest.param(ENGINE, rounds, "postgres", id="engine and aggregation, PostgreSQL"),
+        pytest.param(CLEANING, rounds, "sqlite", id="clean-up and retention"),
+        pytest.param(around("write down"), one_round, "sqlite", id="the last round"),
+        pytest.param(CLEANING_DATABASE, rounds, "postgres", id="clean-up and retention, PostgreSQL"),
+        pytest.param(UPLOADS, large_rounds, "sqlite", id="uploads and blobs"),
+        pytest.param(UPLOADS_DATABASE, large_rounds, "postgres", id="uploads and blobs, PostgreSQL"),
+        pytest.param(CLAIMS, claims, "sqlite", id="claims that are kept"),
+        pytest.param(CALLS, operators_calls, "sqlite", id="the operator's calls"),
+        pytest.param(MISHAPS, mishaps, "sqlite", id="mishaps"),
+        pytest.param(IDENTITIES, identities, "sqlite", id="identities"),
+    ],
+)
+def test_the_coordinator_dies_at_each_point(
+    points: Sequence[str],
+    scenario: Scenario,
+    database: str,
+    tmp_path: Path,
+    unbroken: Run,
+    request: pytest.FixtureRequest,
+) -> None:
+    stored = {}
+    if database == "postgres":
+        stored = {"database_url": request.getfixturevalue("new_postgres")(), "updates": "database"}
+    with world(tmp_path, scenario, points, **stored) as mortal:
+        assert scenario(mortal) == unbroken(scenario).digest
+        assert mortal.died_at == list(points)
+        check_nothing_is_left(mortal)
+
+
+def test_an_agent_dies_at_each_point(tmp_path: Path, unbroken: Run) -> None:
+    with world(tmp_path, large_rounds_with_state, AGENT, victim="ada") as mortal:
+        assert large_rounds_with_state(mortal) == unbroken(large_rounds_with_state).digest
+        assert mortal.died_at == list(AGENT)
+        trained = mortal.agents["ada"].process.printed().count("  training 1/2")
+        assert trained <= 3 + 1, "more than what was cut off in training was trained again"
+        check_nothing_is_left(mortal)
+
+
+@pytest.mark.parametrize("point", [*around("discard upload"), "upload: deleted"])
+def test_an_upload_that_was_thrown_away_half_way_begins_anew(tmp_path: Path, point: str) -> None:
+    """Its task lives on, it was only stale."""
+    data = adapter_bytes(tmp_path)
+    half = len(data) // 2
+    stale = {"FEDLOOM_STORAGE__STALE_UPLOAD_S": "0.3"}
+    crash = {"FEDLOOM_CRASH_AT": point, "FEDLOOM_CRASH_NOTES": str(tmp_path / "notes")}
+    coordinator = QuickCoordinator(tmp_path / "coordinator", **stale, **crash)
+    ada = ScriptedAgent(coordinator.url, coordinator.operator.token(), "ada")
+    with ended(coordinator):
+        coordinator.operator.post("/v1/campaigns", campaign("one", 1, selection={"minimum": 1}))
+        ada.prepare()
+        lease = ada.lease("init")
+        upload = ada.start_upload(lease, "adapter", data).json()
+        assert ada.send_chunk(lease, upload["id"], 0, data[:half]).status_code == 204
+        assert coordinator.process.popen.wait(60) == -signal.SIGKILL
+        for name in stale:
+            del coordinator.environment[name]
+        coordinator.start()
+        again = ada.start_upload(lease, "adapter", data).json()
+        assert ada.send_chunk(lease, again["id"], again["offset"], data[again["offset"] :]).status_code == 204
+        result = ada.result(lease, {"kind": "init", "adapter": sha256_hex(data)})
+        assert result.status_code == 200, result.text
+    ada.http.close()
+
+
+def test_a_key_that_died_with_the_one_who_showed_it_is_made_anew(tmp_path: Path) -> None:
+    port, notes = free_port(), tmp_path / "notes"
+    folder = ["--data-dir", str(tmp_path / "data")]
+
+    def start(*command: str, at: str = "") -> Process:
+        argv = [sys.executable, "-m", "fedloom", "coordinator", *command, *folder]
+        log = tmp_path / f"{command[0]} {at}.log"
+        return Process(argv, log, popen=Preloaded, FEDLOOM_CRASH_AT=at, FEDLOOM_CRASH_NOTES=str(notes))
+
+    serve = ("serve", "--port", str(port))
+    for command, points in ((serve, KEYS[:2]), (("new-key",), KEYS[2:])):
+        for point in points:
+            dead = start(*command, at=point)
+            assert dead.popen.wait(60) == -signal.SIGKILL, dead.printed()
+            assert "flo_" not in dead.printed()
+    key = start("new-key").wait_to_print(r"flo_[\w-]+")[0]
+    serving = start(*serve)
+    try:
+        operator = PatientOperator(f"http://127.0.0.1:{port}", key)
+        assert operator.items("/v1/agents") == []
+        assert "flo_" not in serving.printed()
+    finally:
+        serving.kill()
+
+
+def test_every_point_is_killed_at_and_there_are_no_others(tmp_path: Path, unbroken: Run) -> None:
+    watched = tmp_path / "reached"
+    with world(tmp_path, rounds, watched=watched) as whole:
+        argv = [sys.executable, "-m", "fedloom", "coordinator", "new-key"]
+        environment = {**whole.watched, "FEDLOOM_DATA_DIR": str(whole.settings.data_dir)}
+        assert Process(argv, tmp_path / "new-key.log", popen=Preloaded, **environment).popen.wait(60) == 0
+    scenarios = (rounds, large_rounds, claims, operators_calls, mishaps, identities)
+    runs = [unbroken(scenario) for scenario in scenarios]
+    runs.append(unbroken(rounds, updates="database"))
+    reached = set(watched.read_text().splitlines()).union(*(run.reached for run in runs))
+    assert reached == POINTS
+    assert named_in_the_code() <= POINTS
+
+
+def named_in_the_code() -> set[str]:
+    """The points whose names can be read there, reached or not. Those of backups and of the training child have tests
+    of their own: faults/test_backup_kills.py, train/test_checkpoints.py."""
+    points, transactions = set(), set()
+    files = [path for package in ("coordinator", "agent", "shared") for path in (ROOT / package).rglob("*.py")]
+    for path in files:
+        if {"backup", "train"} & set(path.relative_to(ROOT).parts):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Call(func=ast.Attribute(attr="reach"), args=[ast.Constant(value=str(name))]):
+                    points.add(name)
+                case ast.Call(func=ast.Attribute(attr=method, value=of), args=[ast.Constant(value=str(name)), *_]):
+                    if method in ("_transaction", "_claimed") or (method == "write" and "database" in ast.unparse(of)):
+                        transactions.add(name)
+                case ast.AsyncFunctionDef(name=name, args=arguments):
+                    if any(ast.unparse(each.annotation or node) == "WriteSession" for each in arguments.args):
+                        transactions.add(name)
+    assert len(points) > 15
+    assert len(transactions) > 35
+    return {*points, *around(*transactions)}

@@ -1,0 +1,155 @@
+"""A campaign that a test drives by hand, and what an operator sees of it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+
+from coordinator.settings import Settings
+from shared.adapters import AdapterFile, write_adapter
+from shared.digest import sha256_file
+from tests.support.operator import Operator
+from tests.support.scripted import SHAPES, ScriptedAgent, adapter_bytes, campaign_body
+from tests.support.server import quick_settings
+
+DEADLINE_S = 1000.0
+_LONG_S = 1e6
+
+Tensors = dict[str, np.ndarray]
+
+
+def patient_settings(data_dir: Path, database_url: str | None = None) -> Settings:
+    """Of a coordinator whose clock jumps over deadlines: leases and the engine's claims outlive that, so whoever is at
+    work stays at work."""
+    quick = quick_settings(data_dir, database_url, ttl_s=_LONG_S)
+    return quick.model_copy(update={"engine": quick.engine.model_copy(update={"claim_ttl_s": _LONG_S})})
+
+
+def delta_of(name: str, number: int) -> Tensors:
+    """An agent's delta of a round, always the same one."""
+    rng = np.random.default_rng([number, *name.encode()])
+    return {tensor: rng.standard_normal(shape, dtype=np.float32) for tensor, shape in SHAPES.items()}
+
+
+class DrivenCampaign:
+    """A campaign of three rounds, unless the changes say otherwise. folder: for files."""
+
+    def __init__(self, operator: Operator, folder: Path, **changes: Any) -> None:
+        self.operator, self.folder = operator, folder
+        body = campaign_body(**{"rounds": 3, "deadline": {"round_s": DEADLINE_S}, **changes})
+        self.id = str(operator.post("/v1/campaigns", body)["id"])
+        self.path = f"/v1/campaigns/{self.id}"
+
+    @classmethod
+    def begun(
+        cls,
+        operator: Operator,
+        folder: Path,
+        agents: Sequence[ScriptedAgent],
+        rows: Mapping[str, int] | None = None,
+        **changes: Any,
+    ) -> "DrivenCampaign":
+        """One whose agents are prepared and whose adapter 0 is there. rows: by agent, 10 where nothing is said."""
+        campaign = cls(operator, folder, **changes)
+        for agent in agents:
+            agent.prepare(n_train=(rows or {}).get(agent.name, 10))
+        campaign.init(min(agents, key=lambda agent: agent.name))
+        return campaign
+
+    def init(self, agent: ScriptedAgent) -> None:
+        """Have an agent build adapter 0."""
+        agent.init(adapter_bytes(self.folder, 0.5))
+
+    def train(
+        self,
+        agent: ScriptedAgent,
+        lease: dict[str, Any] | None = None,
+        extras: bytes | None = None,
+        *,
+        lost_state: bool = False,
+        **metrics: float,
+    ) -> dict[str, Any]:
+        """Do an agent's next task, or the one that it holds; its lease."""
+        lease = lease or agent.lease("train")
+        delta = adapter_bytes(self.folder, **delta_of(agent.name, lease["job"]["round"]))
+        digest = agent.upload(lease, "delta", delta)
+        beside = agent.upload(lease, "extras", extras) if extras is not None else None
+        reply = agent.result(lease, agent.train_result(digest, beside, lost_state=lost_state, **metrics))
+        assert reply.status_code == 200, reply.text
+        return lease
+
+    def move(self, how: str) -> Any:
+        """Pause, resume or cancel."""
+        reply = self.operator.campaign(self.id, how)
+        assert reply.is_success, reply.text
+        return reply.json()
+
+    def roll_back(self, number: int) -> Any:
+        return self.operator.post(f"{self.path}/rollback", {"round": number})
+
+    def detail(self) -> Any:
+        return self.operator.get(self.path)
+
+    def part(self, name: str) -> Any:
+        """What is said of an agent's part."""
+        [found] = [each for each in self.detail()["participants"] if each["agent_name"] == name]
+        return found
+
+    def wait_for(self, *states: str) -> Any:
+        return self.operator.wait_for(self.id, *states)
+
+    def wait_until_closed(self, number: int) -> None:
+        self.operator.wait_until(self.detail, lambda found: found["rounds_closed"] >= number)
+
+    def wait_until_open(self, number: int) -> Any:
+        """The round once it is there."""
+        found = self.operator.wait_until(self.rounds, lambda found: len(found) >= number)
+        return found[number - 1]
+
+    def wait_until_told(self, part: str) -> None:
+        """Wait until the campaign's reason says something."""
+        self.operator.wait_until(self.detail, lambda found: part in (found["reason"] or ""))
+
+    def rounds(self) -> list[Any]:
+        return self.operator.items(f"{self.path}/rounds")
+
+    def shares(self, number: int) -> dict[str, tuple[float, int]]:
+        """Weight and staleness of those who contributed to an adapter."""
+        contributions = self.operator.get(f"{self.path}/adapters/{number}")["contributions"]
+        return {share["agent_name"]: (share["weight"], share["staleness"]) for share in contributions}
+
+    def digest(self, number: int) -> str:
+        return str(self.operator.get(f"{self.path}/adapters/{number}")["blob"]["sha256"])
+
+    def tasks(self, agent: str, kind: str = "train") -> list[Any]:
+        found = self.operator.items(f"{self.path}/tasks")
+        return [task for task in found if (task["agent_name"], task["kind"]) == (agent, kind)]
+
+    def events(self, *types: str) -> list[Any]:
+        """What the events of some types say."""
+        found = self.operator.items(f"{self.path}/events")
+        return [event["data"] for event in found if event["type"] in types]
+
+    def blob(self, sha256: str) -> httpx.Response:
+        return self.operator.http.get(f"/v1/blobs/{sha256}")
+
+    def tensors(self, sha256: str) -> Tensors:
+        path = self.folder / f"{sha256}.read"
+        path.write_bytes(self.blob(sha256).content)
+        with AdapterFile(path) as file:
+            return {name: file.read(name).copy() for name in file.tensors}
+
+    def digest_by_hand(self, number: int, shares: Mapping[str, tuple[float, int]]) -> str:
+        """The digest of x + Σ p_k Δ_k, from the adapter before and from the agents' deltas; shares: what each agent
+        weighs, and how many rounds ago it trained, in the order of client numbers."""
+        before, after = self.tensors(self.digest(number - 1)), {}
+        for name, x in before.items():
+            total = np.zeros(x.shape, dtype=np.float64)
+            for agent, (weight, staleness) in shares.items():
+                total += weight * delta_of(agent, number - staleness)[name].astype(np.float64)
+            after[name] = x + total.astype(np.float32)
+        path = self.folder / "by-hand.safetensors"
+        write_adapter(path, after)
+        return sha256_file(path)
