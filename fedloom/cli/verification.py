@@ -49,5 +49,5 @@ def show(found: Sequence[RoundVerification]) -> None:
     wrong = n_by_outcome[Outcome.DIFFERS] + n_by_outcome[Outcome.CORRUPT]
     typer.echo(
         f"\n{n_by_outcome[Outcome.VERIFIED]} verified, {n_by_outcome[Outcome.NOT_KEPT]} not kept, {wrong} wrong"
-        + ("; go back to one that is right with: fedloom campaign rollback" if wrong else "")
+        + ("\ngo back to one that is right with: fedloom campaign rollback" if wrong else "")
     )

@@ -59,9 +59,10 @@ def _without_stragglers(spec: dict[str, Any]) -> dict[str, Any]:
 
 def _of_a_known_kind(failure: dict[str, Any]) -> dict[str, Any] | None:
     """Earlier versions have no failures of work that came late, and refuse kinds that they do not know."""
-    if failure["kind"] == "late":
+    kind = failure.get("kind")
+    if kind == "late":
         return None
-    return {**failure, "kind": "crash"} if failure["kind"] == "transfer" else failure
+    return {**failure, "kind": "crash"} if kind == "transfer" else failure
 
 
 def _say_as_before(table_name: str, column: str, as_before: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:

@@ -147,7 +147,7 @@ def test_a_chunk_whose_answer_names_no_offset_is_tried_again(headers: dict[str, 
 
 def test_a_chunk_may_take_longer_than_one_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a slow line only a standstill is an error."""
-    monkeypatch.setattr(api, "_CHUNK_TIMEOUT", httpx.Timeout(0.8, read=30))
+    monkeypatch.setattr(api, "_CHUNK_TIMEOUT", httpx.Timeout(3.0, read=60))
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
     listening.bind(("127.0.0.1", 0))
@@ -160,7 +160,7 @@ def test_a_chunk_may_take_longer_than_one_time_out(monkeypatch: pytest.MonkeyPat
             came = 0
             while came < CHUNK_BYTES:
                 came += len(connection.recv(1 << 16))
-                time.sleep(0.02)
+                time.sleep(0.04)
             connection.sendall(f"HTTP/1.1 204 Done\r\n{head}Upload-Offset: {CHUNK_BYTES}\r\n\r\n".encode())
 
     async def work() -> int:

@@ -151,7 +151,7 @@ def test_verify_computes_rounds_anew_and_says_what_it_could_not(
     [found] = json.loads(ran.out)
     assert (found["round"], found["outcome"], ran.code) == (1, "corrupt", 1)
     told = fedloom("campaign", "verify", "small").out
-    assert "2 wrong; go back to one that is right with: fedloom campaign rollback" in told
+    assert "2 wrong\ngo back to one that is right with: fedloom campaign rollback" in told
     assert max(map(len, told.splitlines())) <= 80
     missing = fedloom("campaign", "verify", "small", "--round", "7")
     assert (missing.code, missing.err) == (5, "fedloom: there is no round 7\n")

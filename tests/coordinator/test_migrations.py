@@ -19,6 +19,7 @@ from sqlalchemy import inspect, select, text
 from sqlalchemy.engine import Connection
 
 from coordinator.db import Database
+from coordinator.main import prepare
 from coordinator.migrate import SchemaTooNew, alembic_config, migrate
 from coordinator.settings import Settings
 from coordinator.storage import FileBlobs
@@ -150,11 +151,11 @@ def contents(operator: Operator, folder: Path, campaign_id: str, number: int) ->
 def test_a_data_folder_of_an_earlier_version_opens_and_its_campaigns_go_on(
     data_dir: Path, database_url: str | None, tmp_path: Path, revision: str
 ) -> None:
-    async def prepare(database: Database) -> None:
+    async def fill_old(database: Database) -> None:
         await fill(database)
         await on_connection(database, lambda connection: run_migrations(connection, "downgrade", revision))
 
-    with_database(data_dir, database_url, prepare)
+    with_database(data_dir, database_url, fill_old)
     put_updates(data_dir, tmp_path)
     with running_coordinator(quick_settings(data_dir, database_url)) as running, ExitStack() as stack:
         running.clock.move(400)  # the leases that were held have run out, whatever this machine's clock says
@@ -297,3 +298,5 @@ def test_a_newer_schema_is_refused_and_left_alone(data_dir: Path, database_url: 
             return str(await session.scalar(text("SELECT version_num FROM alembic_version")))
 
     assert with_database(data_dir, database_url, work) == "9999"
+    with pytest.raises(SchemaTooNew):  # so a coordinator does not start
+        prepare(Settings(data_dir=data_dir, database_url=database_url))

@@ -17,7 +17,7 @@ from tests.support.processes import AgentProcess, CoordinatorProcess, Process
 
 _PATIENCE_S = 120.0
 _LAST_S = 60.0
-_PAUSE_S = 0.02
+_PAUSE_S = 0.05
 
 
 class QuickCoordinator(CoordinatorProcess):

@@ -25,7 +25,7 @@ from agent import retry
 from shared import crash_points
 
 ROOT = Path(__file__).resolve().parents[2]
-AGAIN_S = 0.1
+AGAIN_S = 0.2
 _LOOK_S = 0.005
 _MODULES = (
     *("fedloom.cli", "coordinator.main", "agent.main", "migrations"),
