@@ -33,7 +33,7 @@ test-real: install
 
 soak: install
 	@$(BIN)/python -m tests.faults.soak
-	@FEDLOOM_SOAK=1 $(BIN)/python -m pytest tests/faults/test_interleavings.py --timeout 7200
+	@FEDLOOM_SOAK=1 $(BIN)/python -m pytest tests/faults/test_interleavings.py tests/faults/test_crash_points.py --timeout 7200
 
 lint: install
 	@$(BIN)/ruff check .

@@ -42,6 +42,8 @@ from tests.support.server import free_port
 
 pytestmark = pytest.mark.fault
 
+at_length = pytest.mark.skipif("FEDLOOM_SOAK" not in os.environ, reason="on PostgreSQL in `make soak`")
+
 # each group in the order in which a round comes by; NAME#N is the N-th time
 LEASES = around("last seen", "acquire", "renew", "result")
 ENGINE = (
@@ -127,12 +129,12 @@ def check_nothing_is_left(world: World) -> None:
     [
         pytest.param(LEASES, rounds, "sqlite", id="leases and results"),
         pytest.param(ENGINE, rounds, "sqlite", id="engine and aggregation"),
-        pytest.param(ENGINE, rounds, "postgres", id="engine and aggregation, PostgreSQL"),
+        pytest.param(ENGINE, rounds, "postgres", id="engine and aggregation, PostgreSQL", marks=at_length),
         pytest.param(CLEANING, rounds, "sqlite", id="clean-up and retention"),
         pytest.param(around("write down"), one_round, "sqlite", id="the last round"),
-        pytest.param(CLEANING_DATABASE, rounds, "postgres", id="clean-up and retention, PostgreSQL"),
+        pytest.param(CLEANING_DATABASE, rounds, "postgres", id="clean-up and retention, PostgreSQL", marks=at_length),
         pytest.param(UPLOADS, large_rounds, "sqlite", id="uploads and blobs"),
-        pytest.param(UPLOADS_DATABASE, large_rounds, "postgres", id="uploads and blobs, PostgreSQL"),
+        pytest.param(UPLOADS_DATABASE, large_rounds, "postgres", id="uploads and blobs, PostgreSQL", marks=at_length),
         pytest.param(CLAIMS, claims, "sqlite", id="claims that are kept"),
         pytest.param(CALLS, operators_calls, "sqlite", id="the operator's calls"),
         pytest.param(MISHAPS, mishaps, "sqlite", id="mishaps"),
