@@ -473,6 +473,7 @@ def test_as_many_are_drawn_as_work_was_taken_back(
     rules = {"over_selection": 0.5}
     campaign = DrivenCampaign.begun(operator, tmp_path, agents, rounds=1, selection=TWO_OF_ALL, stragglers=rules)
     *_, fourth, fifth = (agents[client] for client in draw_order(0, 1, range(5)))
+    campaign.wait_until_open(1)
     miss_the_deadline(coordinator)
     campaign.train(fourth)
     campaign.train(fifth)

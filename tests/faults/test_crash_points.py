@@ -40,7 +40,7 @@ from tests.support.processes import ROOT, Process, ended
 from tests.support.scripted import ScriptedAgent, adapter_bytes
 from tests.support.server import free_port
 
-pytestmark = pytest.mark.fault
+pytestmark = [pytest.mark.fault, pytest.mark.timeout(1200)]
 
 at_length = pytest.mark.skipif("FEDLOOM_SOAK" not in os.environ, reason="on PostgreSQL in `make soak`")
 
@@ -62,6 +62,7 @@ UPLOADS = (
     *(*around("chunk of a blob"), "chunk of a blob: committed#2", *around("blob")),
 )
 UPLOADS_DATABASE = around("start_upload", "chunk of an upload", "append", "chunk of a blob", "blob")
+IN_DATABASE = around("loose chunks", "chunk of an upload", "discard chunks")
 CLAIMS = around("keep claim")
 CALLS = around("create_campaign", "pause_campaign", "resume_campaign", "let go", "roll back", "cancel_campaign")
 MISHAPS = around("expire leases", "release", "failure", "say", "give up")
@@ -77,7 +78,7 @@ AGENT = (
 
 GROUPS = (
     *(LEASES, ENGINE, CLEANING, CLEANING_DATABASE, UPLOADS, UPLOADS_DATABASE),
-    *(CLAIMS, CALLS, MISHAPS, IDENTITIES, KEYS, AGENT),
+    *(IN_DATABASE, CLAIMS, CALLS, MISHAPS, IDENTITIES, KEYS, AGENT),
 )
 POINTS = {point.partition("#")[0] for group in GROUPS for point in group}
 
@@ -134,6 +135,7 @@ def check_nothing_is_left(world: World) -> None:
         pytest.param(around("write down"), one_round, "sqlite", id="the last round"),
         pytest.param(CLEANING_DATABASE, rounds, "postgres", id="clean-up and retention, PostgreSQL", marks=at_length),
         pytest.param(UPLOADS, large_rounds, "sqlite", id="uploads and blobs"),
+        pytest.param(IN_DATABASE, rounds, "sqlite, updates too", id="updates in the database"),
         pytest.param(UPLOADS_DATABASE, large_rounds, "postgres", id="uploads and blobs, PostgreSQL", marks=at_length),
         pytest.param(CLAIMS, claims, "sqlite", id="claims that are kept"),
         pytest.param(CALLS, operators_calls, "sqlite", id="the operator's calls"),
@@ -149,9 +151,9 @@ def test_the_coordinator_dies_at_each_point(
     unbroken: Run,
     request: pytest.FixtureRequest,
 ) -> None:
-    stored = {}
+    stored = {} if database == "sqlite" else {"updates": "database"}
     if database == "postgres":
-        stored = {"database_url": request.getfixturevalue("new_postgres")(), "updates": "database"}
+        stored["database_url"] = request.getfixturevalue("new_postgres")()
     with world(tmp_path, scenario, points, **stored) as mortal:
         assert scenario(mortal) == unbroken(scenario).digest
         assert mortal.died_at == list(points)

@@ -165,12 +165,13 @@ class Interleavings(RuleBasedStateMachine):
         self.steps.complete(self._lease(which), variant)
 
     @precondition(has_leases)
-    @rule(which=A_LEASE, how=st.sampled_from(["renew", "release", "fail", "wrong chunk", "bad update"]))
+    @rule(which=A_LEASE, how=st.sampled_from(["renew", "release", "fail", "two results", "wrong chunk", "bad update"]))
     def do_otherwise(self, which: int, how: str) -> None:
         ways: dict[str, Callable[[Lease], None]] = {
             "renew": self.steps.renew,
             "release": self.steps.release,
             "fail": self.steps.fail,
+            "two results": self.steps.send_two_results,
             "wrong chunk": self.steps.send_wrong_chunks,
             "bad update": self.steps.send_bad_update,
         }
@@ -202,12 +203,15 @@ class Interleavings(RuleBasedStateMachine):
     def operate(self, what: str, number: int) -> None:
         if what == "pause or resume":
             for campaign_id, seen in self.seen.items():
-                is_paused = seen.campaign.state is CampaignState.PAUSED
-                self.world.operator.campaign(campaign_id, "resume" if is_paused else "pause")
+                if seen.campaign.state is CampaignState.PAUSED:
+                    self.world.operator.campaign(campaign_id, "resume")
+                elif number == 0:  # less often, for little happens then
+                    self.world.operator.campaign(campaign_id, "pause")
         elif what == "roll back":
-            for campaign_id in self.book.bodies:
-                closed = self.seen[campaign_id].campaign.rounds_closed
-                self.steps.roll_back(campaign_id, max(0, closed - number))
+            for campaign_id, seen in self.seen.items():
+                self.steps.roll_back(campaign_id, max(0, seen.campaign.rounds_closed - number // 2))
+                if number != 0:
+                    self.world.operator.campaign(campaign_id, "resume")
         elif what == "join" and len(self.steps.owners) < 5:
             self.steps.join()
         elif what == "revoke" and len(self.steps.active) > 2:
