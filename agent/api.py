@@ -14,9 +14,10 @@ from pydantic import BaseModel, ValidationError
 
 from agent import __version__
 from agent.errors import CoordinatorUnreachable, InsecureCoordinator, refusal
+from shared.credentials import hash_secret
 from shared.digest import content_digest_header
 from shared.wire.base import LEASE_HEADER, PROTOCOL_HEADER, PROTOCOL_VERSION
-from shared.wire.enrollments import EnrollmentReply, EnrollmentRequest, SecretReply
+from shared.wire.enrollments import EnrollmentReply, EnrollmentRequest, SecretReply, SecretRequest
 from shared.wire.jobs import Result
 from shared.wire.leases import (
     Failure,
@@ -64,12 +65,15 @@ class CoordinatorApi:
     async def close(self) -> None:
         await self._http.aclose()
 
-    async def enroll(self, token: str, name: str) -> EnrollmentReply:
-        body = EnrollmentRequest(token=token, name=name, version=__version__)
+    async def enroll(self, token: str, name: str, secret: str) -> EnrollmentReply:
+        """Become an agent with a secret of our own, of which only the hash is sent."""
+        body = EnrollmentRequest(token=token, name=name, version=__version__, secret_hash=hash_secret(secret))
         return await self._call("POST", "/v1/enrollments", EnrollmentReply, body)
 
-    async def rotate_secret(self) -> SecretReply:
-        return await self._call("POST", "/v1/agents/me/secret", SecretReply)
+    async def change_secret(self, secret: str) -> None:
+        """Have *secret* hold from now on; this connection goes on with the old one, which is void."""
+        body = SecretRequest(secret_hash=hash_secret(secret))
+        await self._call("POST", "/v1/agents/me/secret", SecretReply, body)
 
     async def acquire(self, instance_id: str, wait_s: float) -> TaskLease | None:
         """The next task; None after *wait_s* seconds without one."""

@@ -10,11 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agent.api import CoordinatorApi
-from agent.errors import AgentError, NotEnrolled
+from agent.errors import AgentError, CoordinatorRefused, NotEnrolled
 from agent.loop import run_agent
+from agent.retry import until_reached
 from agent.settings import TEMPLATE, AgentSettings, load_settings
 from agent.supervisor import DEFAULT_ARGV, Supervisor, check_installed
 from agent.workspace import Identity, Workspace
+from shared import crash_points
+from shared.credentials import hash_secret
+from shared.wire.problems import ProblemType
 
 
 class AlreadyEnrolled(AgentError):
@@ -47,23 +51,24 @@ def enroll(
         raise AlreadyEnrolled(home, known.name)
     ca_file = ca_file.resolve() if ca_file is not None else None
 
-    async def work() -> Identity:
+    async def work(secret: str) -> Identity:
         api = CoordinatorApi(coordinator, ca_file=ca_file, insecure=insecure)
         try:
-            reply = await api.enroll(token, name)
+            reply = await api.enroll(token, name, secret)
         finally:
             await api.close()
         return Identity(
             coordinator=coordinator,
             agent_id=reply.agent_id,
             name=reply.name,
-            secret=reply.secret,
+            secret=secret,
             ca_file=ca_file,
             insecure=insecure,
         )
 
     workspace.create()  # before the token is used: a folder that cannot be written should not cost it
-    identity = asyncio.run(work())
+    identity = asyncio.run(work(workspace.secret_for(f"enrolling with {hash_secret(token)}")))
+    crash_points.reach("agent: enrolled")
     workspace.write_identity(identity)
     if not workspace.settings_file.exists():
         workspace.settings_file.write_text(TEMPLATE, encoding="utf-8")
@@ -71,21 +76,38 @@ def enroll(
 
 
 def rotate_secret(home: Path) -> None:
-    """Get a new secret; the old one is void. Raises NotEnrolled, CoordinatorRefused and CoordinatorUnreachable."""
+    """Get a new secret; the old one is void. Raises NotEnrolled, CoordinatorRefused and CoordinatorUnreachable, after
+    which it may be called again, and the agent may be run."""
     workspace = Workspace(home)
     identity = workspace.read_identity()
-
-    async def work() -> str:
-        api = CoordinatorApi(
-            identity.coordinator, identity.secret, ca_file=identity.ca_file, insecure=identity.insecure
-        )
-        try:
-            return (await api.rotate_secret()).secret
-        finally:
-            await api.close()
-
     with workspace.lock():
-        workspace.write_identity(identity.model_copy(update={"secret": asyncio.run(work())}))
+        asyncio.run(_change_secret(workspace, identity))
+
+
+def _rotating(identity: Identity) -> str:
+    return f"instead of {hash_secret(identity.secret)}"
+
+
+async def _change_secret(workspace: Workspace, identity: Identity) -> Identity:
+    """Change the secret, or end a change that was cut: the coordinator may know the new one already."""
+    changed = identity.model_copy(update={"secret": workspace.secret_for(_rotating(identity))})
+    try:
+        await _tell_secret(identity, changed.secret)
+    except CoordinatorRefused as refused:
+        if refused.kind != ProblemType.UNAUTHENTICATED:
+            raise
+        await _tell_secret(changed, changed.secret)
+    crash_points.reach("agent: secret changed")
+    workspace.write_identity(changed)
+    return changed
+
+
+async def _tell_secret(identity: Identity, secret: str) -> None:
+    api = CoordinatorApi(identity.coordinator, identity.secret, ca_file=identity.ca_file, insecure=identity.insecure)
+    try:
+        await api.change_secret(secret)
+    finally:
+        await api.close()
 
 
 def run(home: Path, child: Sequence[str] = DEFAULT_ARGV) -> None:
@@ -105,11 +127,17 @@ def run(home: Path, child: Sequence[str] = DEFAULT_ARGV) -> None:
         asyncio.run(_until_signalled(workspace, identity, settings, child))
 
 
+async def _work(workspace: Workspace, identity: Identity, settings: AgentSettings, supervisor: Supervisor) -> None:
+    if workspace.found_secret(_rotating(identity)) is not None:
+        identity = await until_reached(lambda: _change_secret(workspace, identity))
+    await run_agent(workspace, identity, settings, supervisor)
+
+
 async def _until_signalled(
     workspace: Workspace, identity: Identity, settings: AgentSettings, child: Sequence[str]
 ) -> None:
     supervisor = Supervisor(settings.compute, child)
-    work = asyncio.create_task(run_agent(workspace, identity, settings, supervisor))
+    work = asyncio.create_task(_work(workspace, identity, settings, supervisor))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, work.cancel)

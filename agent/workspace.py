@@ -2,6 +2,7 @@
 
 agent.toml       settings, written by the owner
 identity.json    who this agent is, and its secret; readable by its user only
+new_secret.json  a secret that the coordinator is being told of, until identity.json has it
 tasks/ID/        files of one task; result.json is written last, so what it names is complete
 cache/           downloaded adapters, tokenised data, digests of model files
 logs/ID.log      what the training child printed
@@ -25,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from agent.child import KEPT_FILE, RESULT_FILE, files_of
 from agent.errors import AlreadyRunning, NotEnrolled
 from shared import crash_points
+from shared.credentials import AGENT_PREFIX, new_secret
 from shared.digest import sha256_file
 from shared.wire.jobs import Result
 
@@ -48,6 +50,13 @@ class Identity(BaseModel):
     insecure: bool = False
 
 
+class _NewSecret(BaseModel):
+    """A secret that the coordinator may know already. purpose: what it was made for."""
+
+    secret: str
+    purpose: str
+
+
 class _Instance(BaseModel):
     """Who runs in a home folder, and where that lies."""
 
@@ -64,6 +73,7 @@ class Workspace:
         self.cache = (cache or self.home / "cache").resolve()
         self.adapters = self.cache / "adapters"
         self._identity_file = self.home / "identity.json"
+        self._new_secret_file = self.home / "new_secret.json"
         self._tasks = self.home / "tasks"
         self._logs = self.home / "logs"
         self._kept = self.home / "kept"
@@ -110,6 +120,25 @@ class Workspace:
     def write_identity(self, identity: Identity) -> None:
         """Keep the identity where only this user can read it."""
         _write_atomically(self._identity_file, identity.model_dump_json(indent=2) + "\n")
+        crash_points.reach("agent: identity")
+        self._new_secret_file.unlink(missing_ok=True)
+
+    def found_secret(self, purpose: str) -> str | None:
+        """The secret that was made for a purpose, and never came into use as far as is known."""
+        try:
+            found = _NewSecret.model_validate_json(self._new_secret_file.read_bytes())
+        except (OSError, ValidationError):
+            return None
+        return found.secret if found.purpose == purpose else None
+
+    def secret_for(self, purpose: str) -> str:
+        """A new secret for a purpose, the same one until an identity is written: a lost reply, or a process that
+        dies, shuts nobody out."""
+        secret = self.found_secret(purpose)
+        if secret is None:
+            secret = new_secret(AGENT_PREFIX)
+            _write_atomically(self._new_secret_file, _NewSecret(secret=secret, purpose=purpose).model_dump_json())
+        return secret
 
     def task_folder(self, task_id: str) -> Path:
         """The folder of a task's files, made if need be."""

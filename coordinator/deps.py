@@ -13,10 +13,10 @@ from coordinator.bells import Bells
 from coordinator.clock import Clock
 from coordinator.db import Database
 from coordinator.errors import AgentRevoked, Forbidden, LeaseLost, Unauthenticated
-from coordinator.security import AGENT_PREFIX, OPERATOR_PREFIX, hash_secret
 from coordinator.settings import Settings
 from coordinator.storage import Storage
 from coordinator.tables import AgentRow, OperatorKeyRow
+from shared.credentials import AGENT_PREFIX, OPERATOR_PREFIX, hash_secret
 from shared.states import AgentState
 from shared.wire.base import LEASE_HEADER
 

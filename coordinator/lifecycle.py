@@ -8,7 +8,7 @@ it changes nothing and raises IllegalMove.
                  running, finishing, completed → paused, rolled back to an earlier round
     round        open → aggregating → closed; open → cancelled
     task         pending → leased → done | failed; leased → pending (expired, released); not final → cancelled;
-                 any → superseded (its round was rolled back)
+                 any → superseded (its round was rolled back, or its late work was given up)
     participant  preparing → prepared | failed; prepared → mismatched; failed, mismatched → preparing (another try)
 """
 

@@ -98,12 +98,8 @@ class FileBlobs(BlobStore):
         crash_points.reach("update: checked")
         path.replace(target)
         crash_points.reach("update: renamed")
-        for folder in (target.parent, target.parent.parent):
-            descriptor = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        _sync_folder(target.parent)
+        _sync_folder(target.parent.parent)
 
     def names(self) -> set[str]:
         """The digests of all blobs that are here."""
@@ -230,6 +226,7 @@ class FileStaging(Staging):
 
     @staticmethod
     def _write(path: Path, offset: int, data: bytes) -> None:
+        is_new = offset == 0
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
         try:
             view = memoryview(data)
@@ -241,6 +238,8 @@ class FileStaging(Staging):
             crash_points.reach("chunk: synced")
         finally:
             os.close(descriptor)
+        if is_new:
+            _sync_folder(path.parent)
 
     @asynccontextmanager
     async def as_file(self, upload_id: str, scratch: Path) -> AsyncIterator[Path]:  # noqa: ARG002
@@ -324,3 +323,12 @@ async def _check_digest(path: Path, ref: BlobRef) -> None:
     found = await asyncio.to_thread(sha256_file, path)
     if found != ref.sha256:
         raise CorruptBlob(ref.sha256, found)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk, as fsync has the bytes of a file."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

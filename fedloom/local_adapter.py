@@ -87,7 +87,7 @@ def _lineage(folder: Path) -> Lineage:
         what = f"{LINEAGE_FILE} has format {content.get('format')}, this Fedloom reads 1; upgrade it"
         raise BadAdapterFolder(folder, what)
     try:
-        return Lineage.model_validate(content, context=FROM_COORDINATOR)
+        return Lineage.model_validate(content, context=FROM_COORDINATOR, extra="ignore")
     except ValidationError as error:
         raise BadAdapterFolder(folder, f"{LINEAGE_FILE} cannot be used: {_reason(error)}") from error
 

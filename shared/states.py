@@ -43,7 +43,8 @@ class TaskKind(StrEnum):
 
 
 class TaskState(StrEnum):
-    """Where a task stands. What it did before its round was rolled back counts for nothing: it is superseded."""
+    """Where a task stands. What it did counts for nothing once its round was rolled back, or its late work was
+    given up: it is superseded."""
 
     PENDING = "pending"
     LEASED = "leased"

@@ -16,6 +16,7 @@ from shared.wire.enrollments import (
     EnrollmentReply,
     EnrollmentRequest,
     SecretReply,
+    SecretRequest,
     TokenCreate,
     TokenCreated,
     TokenView,
@@ -57,9 +58,9 @@ async def enroll(body: EnrollmentRequest, session: WriteSession, now: Now, at: S
 
 
 @router.post("/agents/me/secret")
-async def rotate_secret(session: WriteSession, agent: AgentDep) -> SecretReply:
-    """Give the calling agent a new secret; the old one is void."""
-    return await service.rotate_secret(session, agent.id)
+async def rotate_secret(session: WriteSession, agent: AgentDep, body: SecretRequest | None = None) -> SecretReply:
+    """Let the calling agent have another secret; the old one is void."""
+    return await service.rotate_secret(session, agent.id, body)
 
 
 @router.get("/agents")

@@ -10,10 +10,17 @@ from coordinator import lifecycle
 from coordinator.clock import new_id
 from coordinator.errors import AgentRevoked, NameTaken, NotFound, TokenRefused
 from coordinator.events.log import lock_campaign, record
-from coordinator.security import AGENT_PREFIX, ENROLLMENT_PREFIX, OPERATOR_PREFIX, hash_secret, new_secret
 from coordinator.tables import AgentRow, CampaignRow, OperatorKeyRow, ParticipantRow, TaskRow, TokenRow
+from shared.credentials import AGENT_PREFIX, ENROLLMENT_PREFIX, OPERATOR_PREFIX, hash_secret, new_secret
 from shared.states import AgentState, CampaignState, TaskState
-from shared.wire.enrollments import EnrollmentReply, EnrollmentRequest, SecretReply, TokenCreate, TokenCreated
+from shared.wire.enrollments import (
+    EnrollmentReply,
+    EnrollmentRequest,
+    SecretReply,
+    SecretRequest,
+    TokenCreate,
+    TokenCreated,
+)
 
 
 async def new_operator_key(session: AsyncSession, now: datetime) -> str:
@@ -47,13 +54,18 @@ async def create_token(session: AsyncSession, now: datetime, request: TokenCreat
 
 
 async def enroll(session: AsyncSession, now: datetime, request: EnrollmentRequest) -> EnrollmentReply:
-    """Turn a one-time token into an agent. Raises TokenRefused and NameTaken; a refused name costs no token."""
+    """Turn a one-time token into an agent. Raises TokenRefused and NameTaken; a refused name costs no token.
+
+    Who asks again with the secret of its own that the token was used with is the same agent: its reply was lost.
+    """
     token = await session.scalar(
         select(TokenRow).where(TokenRow.token_hash == hash_secret(request.token)).with_for_update()
     )
     if token is None:
         raise TokenRefused("nobody knows this token")
     if token.used_at is not None:
+        if (same := await _enrolled_with(session, request)) is not None:
+            return EnrollmentReply(agent_id=same.id, name=same.name, labels=same.labels)
         raise TokenRefused(f"this token was used by {token.used_by} on {token.used_at:%Y-%m-%d %H:%M} UTC")
     if token.expires_at <= now:
         raise TokenRefused(f"this token expired on {token.expires_at:%Y-%m-%d %H:%M} UTC")
@@ -69,13 +81,13 @@ async def enroll(session: AsyncSession, now: datetime, request: EnrollmentReques
     )
     if claimed.first() is None:
         raise TokenRefused("this token was used just now")
-    secret = new_secret(AGENT_PREFIX)
+    secret, secret_hash = _secret(request.secret_hash)
     agent = AgentRow(
         id=new_id(now),
         name=request.name,
         labels=token.labels,
         state=AgentState.ACTIVE,
-        secret_hash=hash_secret(secret),
+        secret_hash=secret_hash,
         version=request.version,
         created_at=now,
         last_seen_at=now,
@@ -93,6 +105,26 @@ async def enroll(session: AsyncSession, now: datetime, request: EnrollmentReques
     return EnrollmentReply(agent_id=agent.id, name=agent.name, labels=agent.labels, secret=secret)
 
 
+def _secret(secret_hash: str | None) -> tuple[str | None, str]:
+    """The secret to tell where it is made here, and its hash."""
+    if secret_hash is not None:
+        return None, secret_hash
+    secret = new_secret(AGENT_PREFIX)
+    return secret, hash_secret(secret)
+
+
+async def _enrolled_with(session: AsyncSession, request: EnrollmentRequest) -> AgentRow | None:
+    if request.secret_hash is None:
+        return None
+    query = select(AgentRow).where(
+        AgentRow.name == request.name,
+        AgentRow.state == AgentState.ACTIVE,
+        AgentRow.secret_hash == request.secret_hash,
+    )
+    found: AgentRow | None = await session.scalar(query)
+    return found
+
+
 async def find_agent(session: AsyncSession, id_or_name: str) -> AgentRow:
     """An agent by its id, or the newest of that name. Raises NotFound."""
     agent = await session.get(AgentRow, id_or_name)
@@ -104,13 +136,13 @@ async def find_agent(session: AsyncSession, id_or_name: str) -> AgentRow:
     return agent
 
 
-async def rotate_secret(session: AsyncSession, agent_id: str) -> SecretReply:
-    """Give an agent a new secret; the old one is void at once. Raises AgentRevoked."""
-    secret = new_secret(AGENT_PREFIX)
+async def rotate_secret(session: AsyncSession, agent_id: str, request: SecretRequest | None) -> SecretReply:
+    """Let an agent have another secret; the old one is void at once. Raises AgentRevoked."""
+    secret, secret_hash = _secret(request.secret_hash if request is not None else None)
     rotated = await session.execute(
         update(AgentRow)
         .where(AgentRow.id == agent_id, AgentRow.state == AgentState.ACTIVE)
-        .values(secret_hash=hash_secret(secret))
+        .values(secret_hash=secret_hash)
         .returning(AgentRow.id)
     )
     if rotated.first() is None:

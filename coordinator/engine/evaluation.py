@@ -9,9 +9,10 @@ from shared.states import TaskKind
 
 
 async def add_evaluations(step: Step, adapter_number: int) -> None:
-    """Have every client with held-out rows evaluate a global adapter."""
+    """Have every client with held-out rows evaluate a global adapter, but for those set aside in the next round: the
+    adapter's loss would wait for them."""
     for client in (await step.clients()).values():
-        if client.n_held_out:
+        if client.n_held_out and (client.set_aside_until or 0) <= adapter_number:
             await step.add_task(TaskKind.EVALUATE, client.agent_id, adapter_number)
 
 

@@ -171,6 +171,8 @@ async def _tally(step: Step, round_number: int, tasks: Sequence[TaskRow]) -> Non
             participant.failures_in_a_row += 1
             if participant.failures_in_a_row >= rule.set_aside_after and rule.set_aside_rounds:
                 participant.set_aside_until = round_number + rule.set_aside_rounds
+                evaluations = await step.tasks(TaskKind.EVALUATE)  # nobody waits for those either
+                await step.cancel_tasks(each for each in evaluations if each.agent_id == participant.agent_id)
                 await step.record(
                     "agent-set-aside",
                     agent=participant.agent_name,

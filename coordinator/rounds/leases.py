@@ -14,8 +14,8 @@ from coordinator.deps import Agent, LeaseClaim
 from coordinator.errors import AgentAlreadyRunning, AgentRevoked, IllegalMove, LeaseLost
 from coordinator.events.log import lock_campaign, record
 from coordinator.rounds.jobs import build_job
-from coordinator.security import hash_secret, new_secret
 from coordinator.tables import AgentRow, CampaignRow, TaskRow
+from shared.credentials import hash_secret, new_secret
 from shared.states import AgentState, TaskState
 from shared.wire.leases import Directive, LeaseRequest, RenewReply, RenewRequest, TaskLease
 

@@ -26,6 +26,10 @@ def create(
     file: Annotated[Path, typer.Argument(help="A campaign file, YAML or JSON.")],
     wait: Annotated[bool, typer.Option("--wait", help="Wait for its end; exit with 1 unless it completes.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check the file; ask no coordinator.")] = False,
+    idempotency_key: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="Scripts that run again give the same: one campaign is made, not two."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Start a campaign from a file."""
@@ -37,7 +41,7 @@ def create(
             typer.echo(f"{file} is valid: {spec.name}, {spec.rounds} round(s) of {spec.algorithm.name}")
         return
     with connect(ctx) as client:
-        campaign = client.create_campaign(spec)
+        campaign = client.create_campaign(spec, idempotency_key)
         if not as_json:
             typer.echo(f"created campaign {campaign.name} ({campaign.id})")
         if wait:

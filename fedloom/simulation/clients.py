@@ -19,6 +19,7 @@ from agent.loop import run_agent
 from agent.settings import AgentSettings
 from agent.supervisor import Supervisor
 from agent.workspace import Identity, Workspace
+from shared.credentials import AGENT_PREFIX, new_secret
 from shared.wire.enrollments import EnrollmentReply
 
 ROWS_FILE = "rows.jsonl"
@@ -57,17 +58,18 @@ class Clients:
     def enroll(self, coordinator: str, tokens: Mapping[str, str]) -> None:
         """Enrol every client with its one-time token. Raises CoordinatorRefused and CoordinatorUnreachable."""
 
-        async def one(name: str) -> EnrollmentReply:
+        async def one(name: str, secret: str) -> EnrollmentReply:
             api = CoordinatorApi(coordinator)
             try:
-                return await api.enroll(tokens[name], name)
+                return await api.enroll(tokens[name], name, secret)
             finally:
                 await api.close()
 
         async def every() -> None:
             for name in self.names:
-                reply = await one(name)
-                identity = Identity(coordinator=coordinator, agent_id=reply.agent_id, name=name, secret=reply.secret)
+                secret = new_secret(AGENT_PREFIX)
+                reply = await one(name, secret)
+                identity = Identity(coordinator=coordinator, agent_id=reply.agent_id, name=name, secret=secret)
                 self._homes[name].write_identity(identity)
 
         asyncio.run(every())

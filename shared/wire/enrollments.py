@@ -35,25 +35,37 @@ class TokenCreated(TokenView):
     token: str
 
 
+SecretHash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""SHA-256 of a secret that its owner made: the secret itself is in no reply, so none is lost with one."""
+
+
 class EnrollmentRequest(Request):
-    """An agent's first call."""
+    """An agent's first call. The same one again, after a lost reply, answers the same."""
 
     token: Annotated[str, Field(min_length=8, max_length=200)]
     name: Name
     version: Annotated[str, Field(max_length=40)]
+    secret_hash: SecretHash | None = None
+    """Agents of protocol version 1 send none: the coordinator makes their secret."""
 
 
 class EnrollmentReply(Reply):
-    """The agent's identity. The secret is shown once, and kept as a hash."""
+    """The agent's identity. secret: where the coordinator made it; shown once, and kept as a hash."""
 
     agent_id: str
     name: str
     labels: dict[str, str]
-    secret: str
+    secret: str | None = None
+
+
+class SecretRequest(Request):
+    """Asks for another secret. The same again, with the new one, changes nothing."""
+
+    secret_hash: SecretHash
 
 
 class SecretReply(Reply):
-    """A new secret after rotation; the old one is void."""
+    """Another secret holds; the old one is void. secret: where the coordinator made it."""
 
     agent_id: str
-    secret: str
+    secret: str | None = None

@@ -40,6 +40,18 @@ def test_create_list_show_pause_resume_cancel(fedloom: Run, campaign_file: Path)
     assert again.err == "fedloom: campaign is cancelled and cannot become cancelled\n"
 
 
+def test_creating_again_with_the_same_key_makes_no_second_campaign(fedloom: Run, campaign_file: Path) -> None:
+    ids = {
+        json.loads(fedloom("campaign", "create", campaign_file, "--idempotency-key", "nightly", "--json").out)["id"]
+        for _ in range(2)
+    }
+    assert len(ids) == 1
+    campaign_file.write_text(campaign_file.read_text().replace("name: small", "name: other"))
+    other = fedloom("campaign", "create", campaign_file, "--idempotency-key", "nightly")
+    assert other.code == 1
+    assert "idempotency key" in other.err
+
+
 def test_a_name_means_the_newest_campaign_of_that_name(fedloom: Run, campaign_file: Path) -> None:
     ids = [json.loads(fedloom("campaign", "create", campaign_file, "--json").out)["id"] for _ in range(2)]
     assert json.loads(fedloom("campaign", "show", "small", "--json").out)["campaign"]["id"] == ids[1]

@@ -123,6 +123,24 @@ def test_rotation_voids_the_old_secret_and_touches_no_other_agent(enroll: Enroll
 
 
 @pytest.mark.usefixtures("either_coordinator")
+def test_who_lost_the_reply_asks_again_and_is_the_same(operator: Operator) -> None:
+    """With a secret of its own; nobody else can use the token then."""
+    token, body = operator.token(), {"name": "ada", "version": "test", "secret_hash": "1" * 64}
+
+    def enroll(**changes: str) -> httpx.Response:
+        return operator.http.post("/v1/enrollments", json={"token": token, **body, **changes})
+
+    first, again = enroll(), enroll()
+    assert first.status_code == again.status_code == 201
+    assert first.json() == again.json()
+    assert again.json()["secret"] is None
+    for other in ({"name": "bob"}, {"secret_hash": "2" * 64}):
+        assert problem(enroll(**other)).kind == "token-refused"
+    operator.post("/v1/agents/ada/revoke")
+    assert problem(enroll()).kind == "token-refused"
+
+
+@pytest.mark.usefixtures("either_coordinator")
 def test_a_revoked_agent_is_shut_out_and_another_does_its_task(
     operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:

@@ -572,6 +572,28 @@ def test_who_is_set_aside_is_back_where_the_minimum_needs_it(
         assert (back["failures_in_a_row"], back["set_aside_until"]) == (0, None)
 
 
+def test_nobody_waits_for_an_evaluation_of_who_is_set_aside(
+    coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path
+) -> None:
+    ada, bob, _ = agents = [enroll(name) for name in NAMES[:3]]
+    rules = {"stragglers": {"set_aside_after": 1}, "evaluation": {"every": 1}}
+    campaign = DrivenCampaign(operator, tmp_path, rounds=2, **rules)
+    for agent in agents:
+        agent.prepare(n_held_out=5)
+    campaign.init(ada)
+    for number in (0, 1):
+        for agent in (ada, bob):
+            agent.evaluate(2.0)
+            campaign.train(agent)
+        if number == 0:
+            miss_the_deadline(coordinator)
+    for agent in (ada, bob):
+        agent.evaluate(1.0)
+    campaign.wait_for("completed")
+    assert [task["round"] for task in campaign.tasks("cyd", "evaluate")] == [0]
+    assert operator.get(f"{campaign.path}/adapters/2")["held_out_loss"] == 1.0
+
+
 def test_resuming_takes_back_everybody(
     coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:

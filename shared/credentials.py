@@ -1,4 +1,4 @@
-"""Secrets: made here, shown once, kept as hashes.
+"""Secrets: made once, by whoever will use them where that can be, and kept by others as hashes.
 
 Each has 256 random bits, so a plain SHA-256 is enough; slow hashes are for passwords that people choose.
 """
