@@ -12,6 +12,8 @@ from tests.support.processes import ROOT, Process, is_ready, wait_until
 from tests.support.scripted import ScriptedAgent, adapter_bytes, campaign_body
 from tests.support.server import free_port
 
+pytestmark = pytest.mark.xdist_group("wheel")  # installed once
+
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:

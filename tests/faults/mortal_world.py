@@ -12,8 +12,8 @@ import httpx
 from coordinator.settings import Settings, StorageSettings
 from shared.credentials import AGENT_PREFIX, hash_secret, new_secret
 from tests.support import audit
-from tests.support.deaths import Deaths, PatientOperator, QuickAgent, QuickCoordinator
-from tests.support.processes import ended, wait_until
+from tests.support.deaths import Deaths, PatientOperator
+from tests.support.processes import QuickAgent, QuickCoordinator, ended, wait_until
 from tests.support.scripted import campaign_body
 
 _ROWS = {"ada": 10, "bob": 30, "cyd": 60}

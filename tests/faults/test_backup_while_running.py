@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.test_kills import CAMPAIGN, LEASE_TTL, final_digest, make_agents, wait_for_training
-from tests.support.processes import ROOT, CoordinatorProcess, ended
+from tests.support.processes import ROOT, QuickCoordinator, ended
 
 pytestmark = pytest.mark.fault
 
@@ -19,7 +19,7 @@ def command(*arguments: object) -> str:
 
 def test_agents_go_on_with_what_the_backup_knows_to_the_same_digest(tmp_path: Path) -> None:
     """A backup in round 1. The campaign completes, another one begins, and all of that is lost with the coordinator."""
-    coordinator = CoordinatorProcess(tmp_path / "coordinator", **LEASE_TTL)
+    coordinator = QuickCoordinator(tmp_path / "coordinator", **LEASE_TTL)
     agents = make_agents(coordinator, tmp_path, step_s=0.1)
     operator, file = coordinator.operator, tmp_path / "backup.tar"
     with ended(coordinator, *agents.values()):

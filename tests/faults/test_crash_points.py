@@ -35,9 +35,9 @@ from tests.faults.mortal_world import (
     world,
 )
 from tests.support import audit
-from tests.support.deaths import PatientOperator, QuickCoordinator
+from tests.support.deaths import PatientOperator
 from tests.support.preloaded import Preloaded
-from tests.support.processes import ROOT, Process, ended
+from tests.support.processes import ROOT, Process, QuickCoordinator, ended
 from tests.support.scripted import ScriptedAgent, adapter_bytes
 from tests.support.server import free_port
 

@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from coordinator.settings import StorageSettings
 from tests.support.operator import Operator
-from tests.support.processes import AgentProcess, ended
+from tests.support.processes import QuickAgent, ended
 from tests.support.scripted import campaign_body
 from tests.support.server import quick_settings, running_coordinator
 
@@ -25,7 +25,7 @@ def test_agents_wait_while_the_database_is_full_and_go_on(data_dir: Path, tmp_pa
 
         operator = Operator(running.url, running.key)
         place = SimpleNamespace(url=running.url, operator=operator)
-        ada = AgentProcess.recorded_one(place, tmp_path, "ada", size=100_000)
+        ada = QuickAgent.recorded_one(place, tmp_path, "ada", size=100_000)
         with ended(ada):
             body = campaign_body(rounds=2, selection={"minimum": 1})
             campaign_id = operator.post("/v1/campaigns", body)["id"]

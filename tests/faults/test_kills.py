@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.operator import Operator
-from tests.support.processes import AgentProcess, CoordinatorProcess, ended, wait_until
+from tests.support.processes import QuickAgent, QuickCoordinator, ended, wait_until
 from tests.support.scripted import campaign_body
 
 pytestmark = pytest.mark.fault
@@ -19,9 +19,9 @@ CAMPAIGN = campaign_body(rounds=2, training={"steps": 10, "batch_size": 2, "seed
 LEASE_TTL = {"FEDLOOM_LEASE__TTL_S": "3"}
 
 
-def make_agents(coordinator: CoordinatorProcess, folder: Path, **recorded: object) -> dict[str, AgentProcess]:
+def make_agents(coordinator: QuickCoordinator, folder: Path, **recorded: object) -> dict[str, QuickAgent]:
     return {
-        name: AgentProcess.recorded_one(coordinator, folder, name, n_rows, **recorded) for name, n_rows in ROWS.items()
+        name: QuickAgent.recorded_one(coordinator, folder, name, n_rows, **recorded) for name, n_rows in ROWS.items()
     }
 
 
@@ -33,8 +33,8 @@ def final_digest(operator: Operator, campaign_id: str) -> str:
     return str(adapter["blob"]["sha256"])
 
 
-def run_with(folder: Path, disturb: Callable[[CoordinatorProcess, dict[str, AgentProcess], str], None]) -> str:
-    coordinator = CoordinatorProcess(folder / "coordinator", **LEASE_TTL)
+def run_with(folder: Path, disturb: Callable[[QuickCoordinator, dict[str, QuickAgent], str], None]) -> str:
+    coordinator = QuickCoordinator(folder / "coordinator", **LEASE_TTL)
     agents = make_agents(coordinator, folder, step_s=0.1)
     with ended(coordinator, *agents.values()):
         for agent in agents.values():
@@ -58,7 +58,7 @@ def wait_for_training(operator: Operator, campaign_id: str, round_number: int) -
 
 
 def test_agent_killed_in_training(tmp_path: Path, unbroken_digest: str) -> None:
-    def disturb(coordinator: CoordinatorProcess, agents: dict[str, AgentProcess], campaign_id: str) -> None:
+    def disturb(coordinator: QuickCoordinator, agents: dict[str, QuickAgent], campaign_id: str) -> None:
         wait_for_training(coordinator.operator, campaign_id, 1)
         agents["ada"].process.kill()
         agents["ada"].start()
@@ -67,7 +67,7 @@ def test_agent_killed_in_training(tmp_path: Path, unbroken_digest: str) -> None:
 
 
 def test_coordinator_killed_with_a_round_open(tmp_path: Path, unbroken_digest: str) -> None:
-    def disturb(coordinator: CoordinatorProcess, agents: dict[str, AgentProcess], campaign_id: str) -> None:
+    def disturb(coordinator: QuickCoordinator, agents: dict[str, QuickAgent], campaign_id: str) -> None:
         wait_for_training(coordinator.operator, campaign_id, 2)
         coordinator.process.kill()
         coordinator.start()
@@ -76,7 +76,7 @@ def test_coordinator_killed_with_a_round_open(tmp_path: Path, unbroken_digest: s
 
 
 def test_coordinator_away_for_longer_than_a_lease_lives(tmp_path: Path, unbroken_digest: str) -> None:
-    def disturb(coordinator: CoordinatorProcess, agents: dict[str, AgentProcess], campaign_id: str) -> None:
+    def disturb(coordinator: QuickCoordinator, agents: dict[str, QuickAgent], campaign_id: str) -> None:
         wait_for_training(coordinator.operator, campaign_id, 1)
         coordinator.process.kill()
         time.sleep(5)  # real absence is the point: agents finish training, run into closed doors, and wait
@@ -87,7 +87,7 @@ def test_coordinator_away_for_longer_than_a_lease_lives(tmp_path: Path, unbroken
 
 
 def test_agent_interrupted_in_training_gives_its_task_back(tmp_path: Path, unbroken_digest: str) -> None:
-    def disturb(coordinator: CoordinatorProcess, agents: dict[str, AgentProcess], campaign_id: str) -> None:
+    def disturb(coordinator: QuickCoordinator, agents: dict[str, QuickAgent], campaign_id: str) -> None:
         wait_for_training(coordinator.operator, campaign_id, 1)
         assert agents["bob"].process.stop() == 0
         agents["bob"].start()
@@ -96,8 +96,8 @@ def test_agent_interrupted_in_training_gives_its_task_back(tmp_path: Path, unbro
 
 
 def test_agent_killed_at_60_percent_of_a_100_mb_upload_resends_one_chunk_at_most(tmp_path: Path) -> None:
-    coordinator = CoordinatorProcess(tmp_path / "coordinator")
-    ada = AgentProcess.recorded_one(coordinator, tmp_path, "ada", size=12_500_000)  # rank 2, float32: 100 MB
+    coordinator = QuickCoordinator(tmp_path / "coordinator")
+    ada = QuickAgent.recorded_one(coordinator, tmp_path, "ada", size=12_500_000)  # rank 2, float32: 100 MB
     chunk = re.compile(r"upload (\w+): (\d+) bytes at (\d+) of (\d+)")
 
     def chunks_of_deltas() -> list[tuple[str, int, int]]:
@@ -125,7 +125,7 @@ def test_agent_killed_at_60_percent_of_a_100_mb_upload_resends_one_chunk_at_most
 
 @pytest.mark.parametrize("die_of", ["exit", "memory"])
 def test_out_of_memory_halves_the_micro_batch_and_remembers(tmp_path: Path, die_of: str) -> None:
-    coordinator = CoordinatorProcess(tmp_path / "coordinator")
+    coordinator = QuickCoordinator(tmp_path / "coordinator")
     agents = make_agents(coordinator, tmp_path, fits=1, die_of=die_of)
     with ended(coordinator, *agents.values()):
         for agent in agents.values():
@@ -137,7 +137,7 @@ def test_out_of_memory_halves_the_micro_batch_and_remembers(tmp_path: Path, die_
 
 
 def test_out_of_memory_with_one_row_is_a_failure_that_says_so(tmp_path: Path) -> None:
-    coordinator = CoordinatorProcess(tmp_path / "coordinator")
+    coordinator = QuickCoordinator(tmp_path / "coordinator")
     agents = make_agents(coordinator, tmp_path, fits=0, die_of="exit")
     with ended(coordinator, *agents.values()):
         for agent in agents.values():
@@ -150,9 +150,9 @@ def test_out_of_memory_with_one_row_is_a_failure_that_says_so(tmp_path: Path) ->
 
 
 def test_a_copy_of_the_agent_is_kept_off_while_the_first_one_works(tmp_path: Path) -> None:
-    coordinator = CoordinatorProcess(tmp_path / "coordinator")
+    coordinator = QuickCoordinator(tmp_path / "coordinator")
     agents = make_agents(coordinator, tmp_path, step_s=0.2)
-    copy = AgentProcess(tmp_path / "copy", agents["ada"]._child)
+    copy = QuickAgent(tmp_path / "copy", agents["ada"]._child)
     with ended(coordinator, *agents.values(), copy):
         for agent in agents.values():
             agent.start()
@@ -166,7 +166,7 @@ def test_a_copy_of_the_agent_is_kept_off_while_the_first_one_works(tmp_path: Pat
 
 
 def test_a_second_process_in_the_same_home_is_refused(tmp_path: Path) -> None:
-    coordinator = CoordinatorProcess(tmp_path / "coordinator")
+    coordinator = QuickCoordinator(tmp_path / "coordinator")
     agents = make_agents(coordinator, tmp_path)
     with ended(coordinator, *agents.values()):
         agents["ada"].start()
@@ -182,9 +182,9 @@ def test_a_second_process_in_the_same_home_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_nan_is_refused_and_told_at_both_ends(tmp_path: Path) -> None:
-    coordinator = CoordinatorProcess(tmp_path / "coordinator")
+    coordinator = QuickCoordinator(tmp_path / "coordinator")
     agents = make_agents(coordinator, tmp_path)
-    cyd = AgentProcess.recorded_one(coordinator, tmp_path, "cyd", nan=True)
+    cyd = QuickAgent.recorded_one(coordinator, tmp_path, "cyd", nan=True)
     with ended(coordinator, *agents.values(), cyd):
         for agent in (*agents.values(), cyd):
             agent.start()

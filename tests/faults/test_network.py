@@ -31,7 +31,7 @@ from shared.states import BlobKind
 from shared.wire.base import BlobRef
 from shared.wire.leases import TaskLease
 from tests.support.operator import Operator
-from tests.support.processes import RECORDED_CHILD, AgentProcess, CoordinatorProcess, Process, ended, wait_until
+from tests.support.processes import RECORDED_CHILD, Process, QuickAgent, QuickCoordinator, ended, wait_until
 from tests.support.proxy import FaultyProxy
 from tests.support.scripted import ScriptedAgent, adapter_bytes, campaign_body
 from tests.support.seeds import seed_of_today
@@ -46,7 +46,7 @@ TTL_S = 3.0
 PAUSE_S = 0.02
 
 
-class ImpatientAgent(AgentProcess):
+class ImpatientAgent(QuickAgent):
     """Waits for moments before it tries again, so that a hundred cuts do not take a minute."""
 
     def start(self) -> None:
@@ -71,8 +71,8 @@ class Behind:
 class Site:
     """The coordinator, the agent, and what is between them."""
 
-    coordinator: CoordinatorProcess
-    agent: AgentProcess
+    coordinator: QuickCoordinator
+    agent: QuickAgent
     proxy: FaultyProxy
 
     def begin(self, rank: int, steps: int = 1) -> str:
@@ -108,7 +108,7 @@ class Site:
 @pytest.fixture(scope="module")
 def whole_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("network")
-    coordinator = CoordinatorProcess(folder / "coordinator", FEDLOOM_LEASE__TTL_S=str(TTL_S))
+    coordinator = QuickCoordinator(folder / "coordinator", FEDLOOM_LEASE__TTL_S=str(TTL_S))
     agent = ImpatientAgent(folder / "ada", step_s=0.1, size=COLUMNS)
     with FaultyProxy(coordinator.port, SEED) as proxy, ended(coordinator, agent):
         behind = Behind(proxy.url, coordinator.operator)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.operator import Operator
-from tests.support.processes import AgentProcess, CoordinatorProcess, ended, wait_until
+from tests.support.processes import QuickAgent, QuickCoordinator, ended, wait_until
 from tests.support.scripted import campaign_body
 
 pytestmark = pytest.mark.fault
@@ -37,13 +37,11 @@ def took(round_row: dict[str, Any]) -> timedelta:
 
 
 def test_three_of_five_sites_are_killed_and_the_campaign_is_over_on_time(tmp_path: Path) -> None:
-    coordinator = CoordinatorProcess(tmp_path / "coordinator", FEDLOOM_LEASE__TTL_S="3")
+    coordinator = QuickCoordinator(tmp_path / "coordinator", FEDLOOM_LEASE__TTL_S="3")
     operator = coordinator.operator
     with ExitStack() as stack:
         stack.enter_context(ended(coordinator))
-        agents = {
-            name: AgentProcess.recorded_one(coordinator, tmp_path, name) for name in ("ada", "bob", *sorted(DEAD))
-        }
+        agents = {name: QuickAgent.recorded_one(coordinator, tmp_path, name) for name in ("ada", "bob", *sorted(DEAD))}
         stack.enter_context(ended(*agents.values()))
         for agent in agents.values():
             agent.start()
@@ -52,7 +50,7 @@ def test_three_of_five_sites_are_killed_and_the_campaign_is_over_on_time(tmp_pat
         wait_until(lambda: operator.get(path)["rounds_closed"] >= 1, "the first round")
         for name in DEAD:
             agents[name].process.kill()
-        fay = AgentProcess.recorded_one(coordinator, tmp_path, "fay")
+        fay = QuickAgent.recorded_one(coordinator, tmp_path, "fay")
         stack.enter_context(ended(fay))
         fay.start()
         campaign = operator.wait_for(campaign_id, "completed")

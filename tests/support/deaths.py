@@ -10,33 +10,12 @@ from typing import Any, Protocol
 
 import httpx
 
-from agent.main import enroll
 from tests.support.operator import Operator
-from tests.support.preloaded import Preloaded
-from tests.support.processes import AgentProcess, CoordinatorProcess, Process
+from tests.support.processes import Process
 
 _PATIENCE_S = 120.0
 _LAST_S = 60.0
 _PAUSE_S = 0.05
-
-
-class QuickCoordinator(CoordinatorProcess):
-    """A coordinator that is started often."""
-
-    popen = Preloaded
-
-
-class QuickAgent(AgentProcess):
-    """An agent that is started often, and asks again at once after a cut."""
-
-    popen = Preloaded
-
-    def enroll(self, coordinator: CoordinatorProcess, settings: str, **labels: str) -> None:
-        enroll(self.home, coordinator.url, coordinator.operator.token(labels=labels), self.home.name)
-        (self.home / "agent.toml").write_text(settings)
-
-    def launch(self) -> None:
-        self.start()
 
 
 class Mortal(Protocol):

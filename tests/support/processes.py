@@ -14,7 +14,9 @@ from typing import Any, Protocol
 
 import httpx
 
+from agent.main import enroll
 from tests.support.operator import Operator
+from tests.support.preloaded import Preloaded
 from tests.support.server import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -150,10 +152,7 @@ class AgentProcess:
         return agent
 
     def enroll(self, coordinator: "Place", settings: str, **labels: str) -> None:
-        argv = [sys.executable, "-m", "fedloom", "agent", "enroll", "--home", str(self.home)]
-        argv += ["--coordinator", coordinator.url, "--name", self.home.name]
-        argv += ["--token", coordinator.operator.token(labels=labels)]
-        subprocess.run(argv, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+        enroll(self.home, coordinator.url, coordinator.operator.token(labels=labels), self.home.name)
         (self.home / "agent.toml").write_text(settings)
 
     def start(self) -> None:
@@ -165,6 +164,21 @@ class AgentProcess:
         log = self.home.parent / f"{self.home.name}.log"
         recorded = json.dumps(self.recorded)
         self.process = Process(argv, log, popen=self.popen, FEDLOOM_RECORDED=recorded, **self.environment)
+
+
+class QuickCoordinator(CoordinatorProcess):
+    """A coordinator that is started often."""
+
+    popen = Preloaded
+
+
+class QuickAgent(AgentProcess):
+    """An agent that is started often, and asks again at once after a cut."""
+
+    popen = Preloaded
+
+    def launch(self) -> None:
+        self.start()
 
 
 class EngineProcess:
