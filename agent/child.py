@@ -1,10 +1,10 @@
 """What the agent's parent and its training child say to each other: one JSON object a line.
 
 The parent writes an order to the child's standard input, one at a time: ``Work``, a coordinator's job, or ``Ask``,
-``Score`` or ``Merge``, which a person on this machine wants and no network ever brings. The child answers on its own
-copy of descriptor 1 with any number of ``Report`` and ``Piece``, and then a last word: the one that belongs to the
-order (``Done``, ``Answered``, ``Scored``, ``Merged``), ``Failed`` or ``OutOfMemory``. The end of its input ends the
-child. After ``OutOfMemory`` it exits with ``OUT_OF_MEMORY_EXIT``.
+``Score``, ``Check`` or ``Merge``, which a person on this machine wants and no network ever brings. The child answers on
+its own copy of descriptor 1 with any number of ``Report`` and ``Piece``, and then a last word: the one that belongs to
+the order (``Done``, ``Answered``, ``Scored``, ``Checked``, ``Merged``), ``Failed`` or ``OutOfMemory``. The end of its
+input ends the child. After ``OutOfMemory`` it exits with ``OUT_OF_MEMORY_EXIT``.
 """
 
 from pathlib import Path
@@ -12,8 +12,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from agent.data_report import DataReport
+from agent.own_template import OwnTemplate
 from agent.settings import ComputeSettings, DataSource
-from shared.campaign import BaseSection, LoraSection, Template
+from shared.campaign import BaseSection, LoraSection, Template, TrainingKind
 from shared.states import BlobKind
 from shared.wire.jobs import Fingerprint, InitResult, Job, Result, TrainResult
 from shared.wire.leases import Failure, Progress
@@ -52,7 +54,8 @@ class Work(Message):
     """A job, with all that it needs on this machine.
 
     folder: where the job's files are written. model_path: the base model's folder, None to fetch it from the hub.
-    adapter, broadcast: the downloaded global tensors. kept: what this client kept with its counted update. cache: where
+    adapter, broadcast: the downloaded global tensors. reference: the adapter that preferences are held to, None where
+    that is the base alone. kept: what this client kept with its counted update. cache: where
     tokenised data is kept. report_losses: whether losses may leave the machine; without it the child puts none into
     reports and results.
     """
@@ -65,6 +68,7 @@ class Work(Message):
     data: DataSource | None
     adapter: Path | None
     broadcast: Path | None
+    reference: Path | None = None
     kept: Path | None = None
     compute: ComputeSettings
     micro_batch: int
@@ -80,7 +84,7 @@ class LoraFile(Message):
 
 
 class LocalOrder(Message):
-    """What ``Ask`` and ``Merge`` say of the base model.
+    """What these orders say of the base model.
 
     model_path: its folder, None to look where ``base`` points, fetching it from the hub. fingerprint: what the base
     must be, None where nobody knows. cache: where digests of its files are remembered.
@@ -110,7 +114,7 @@ class Ask(LocalOrder):
 
     type: Literal["ask"] = "ask"
     adapter: LoraFile | None
-    template: Template
+    template: Template | OwnTemplate
     questions: list[Question]
     max_new_tokens: Annotated[int, Field(ge=1)]
     micro_batch: Annotated[int, Field(ge=1)]
@@ -132,9 +136,20 @@ class Score(LocalOrder):
 
     type: Literal["score"] = "score"
     adapter: LoraFile | None
-    template: Template
+    template: Template | OwnTemplate
     rows: list[Completed]
     micro_batch: Annotated[int, Field(ge=1)]
+
+
+class Check(LocalOrder):
+    """Look through an owner's data, called *name*, as a campaign of this kind, template and length would."""
+
+    type: Literal["check"] = "check"
+    name: str
+    data: DataSource
+    kind: TrainingKind
+    template: Template
+    max_length: Annotated[int, Field(ge=1)]
 
 
 class Merge(LocalOrder):
@@ -146,7 +161,7 @@ class Merge(LocalOrder):
     folder: Path
 
 
-Order = Annotated[Work | Ask | Score | Merge, Field(discriminator="type")]
+Order = Annotated[Work | Ask | Score | Check | Merge, Field(discriminator="type")]
 ORDER: TypeAdapter[Order] = TypeAdapter(Order)
 
 
@@ -187,6 +202,13 @@ class Scored(Message):
     n_tokens: list[int]
 
 
+class Checked(Message):
+    """What was found in the data."""
+
+    type: Literal["checked"] = "checked"
+    report: DataReport
+
+
 class Merged(Message):
     """Largest absolute differences of logits on a few texts, against base and adapter in float32. merge_difference: of
     the merged weights in float32. file_difference: of the files as they were written, read again."""
@@ -211,6 +233,6 @@ class OutOfMemory(Message):
     longest_row_tokens: int
 
 
-LastWord = Done | Answered | Scored | Merged | Failed | OutOfMemory
+LastWord = Done | Answered | Scored | Checked | Merged | Failed | OutOfMemory
 Answer = Annotated[Report | Piece | LastWord, Field(discriminator="type")]
 ANSWER: TypeAdapter[Answer] = TypeAdapter(Answer)

@@ -1,4 +1,4 @@
-"""Answers, likelihoods and merged models for a person at this machine, made by a training child of their own.
+"""Answers, likelihoods, looks at data and merged models for a person at this machine, by a training child of their own.
 
 with LocalChild(BaseSection(model="/models/tiny")) as child:
     adapter = LoraFile(weights=Path("adapter_model.safetensors"), lora=LoraSection(rank=8, alpha=16))
@@ -15,6 +15,8 @@ from typing import Any, Self, TypeVar
 from agent.child import (
     Answered,
     Ask,
+    Check,
+    Checked,
     Completed,
     Dtype,
     Failed,
@@ -26,17 +28,19 @@ from agent.child import (
     Score,
     Scored,
 )
+from agent.data_report import DataReport
 from agent.errors import TaskFailed
-from agent.settings import ComputeSettings
+from agent.own_template import OwnTemplate
+from agent.settings import ComputeSettings, DataSource
 from agent.supervisor import ChildDied, Supervisor, check_installed
-from shared.campaign import BaseSection, Template
+from shared.campaign import BaseSection, Template, TrainingKind
 from shared.wire.jobs import Fingerprint
 from shared.wire.leases import FailureKind, Progress
 
 MICRO_BATCH = 8
 _LOG_FILE = "child.log"
 
-L = TypeVar("L", Answered, Merged, Scored)
+L = TypeVar("L", Answered, Checked, Merged, Scored)
 
 
 class LocalChild:
@@ -82,7 +86,9 @@ class LocalChild:
         finally:
             self._runner.close()
 
-    def load(self, template: Template, adapter: LoraFile | None, on_progress: Callable[[Progress], None]) -> None:
+    def load(
+        self, template: Template | OwnTemplate, adapter: LoraFile | None, on_progress: Callable[[Progress], None]
+    ) -> None:
         """Load the base model and try the adapter on it, so that what is wrong shows now. Raises as ``ask`` does."""
         self.ask([], template=template, adapter=adapter, on_progress=on_progress)
 
@@ -90,7 +96,7 @@ class LocalChild:
         self,
         questions: Sequence[Question],
         *,
-        template: Template,
+        template: Template | OwnTemplate,
         adapter: LoraFile | None = None,
         max_new_tokens: int = 200,
         micro_batch: int = MICRO_BATCH,
@@ -120,7 +126,7 @@ class LocalChild:
         self,
         rows: Sequence[Completed],
         *,
-        template: Template,
+        template: Template | OwnTemplate,
         adapter: LoraFile | None = None,
         micro_batch: int = MICRO_BATCH,
         on_progress: Callable[[Progress], None] = lambda _: None,
@@ -131,6 +137,21 @@ class LocalChild:
         """
         order = Score(**self._model, adapter=adapter, template=template, rows=list(rows), micro_batch=micro_batch)
         return self._last_word(self._supervisor.run(order, self._log_file, on_progress))
+
+    def check(
+        self,
+        name: str,
+        data: DataSource,
+        *,
+        kind: TrainingKind,
+        template: Template,
+        max_length: int,
+        on_progress: Callable[[Progress], None] = lambda _: None,
+    ) -> DataReport:
+        """What is in the owner's data *name* for a kind of training. Raises TaskFailed with what to do, and
+        ChildDied."""
+        order = Check(**self._model, name=name, data=data, kind=kind, template=template, max_length=max_length)
+        return self._last_word(self._supervisor.run(order, self._log_file, on_progress)).report
 
     def merge(
         self, adapter: LoraFile, dtype: Dtype, folder: Path, on_progress: Callable[[Progress], None] = lambda _: None

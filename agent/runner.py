@@ -102,16 +102,18 @@ class TaskRunner:
 
     async def _train(self, job: Job, keeper: LeaseKeeper) -> Result:
         """Have the child do the job; with a smaller micro-batch where memory runs out. Raises TaskFailed."""
-        adapter = broadcast = None
+        adapter = reference = broadcast = None
         if isinstance(job, TrainJob | EvaluateJob):
             adapter = await self._cache.fetch(self._api, keeper, job.adapter)
+            if job.reference is not None:
+                reference = await self._cache.fetch(self._api, keeper, job.reference)
         if isinstance(job, TrainJob) and job.broadcast is not None:
             broadcast = await self._cache.fetch(self._api, keeper, job.broadcast)
-        self._cache.evict(keep=(adapter, broadcast))
+        self._cache.evict(keep=(adapter, reference, broadcast))
         crash_points.reach("agent: downloaded")
         length = 0 if isinstance(job, InitJob) else job.max_length
         kept = self._kept(job)
-        micro_batch = self._workspace.micro_batch(job.base.model, length, self._settings.compute.micro_batch)
+        micro_batch = self._workspace.micro_batch(_weights(job), length, self._settings.compute.micro_batch)
         course = _Course(_said(keeper.report))
         while True:
             work = Work(
@@ -122,6 +124,7 @@ class TaskRunner:
                 data=None if isinstance(job, InitJob) else self._settings.data.get(job.data.name),
                 adapter=adapter,
                 broadcast=broadcast,
+                reference=reference,
                 kept=kept,
                 compute=self._settings.compute,
                 micro_batch=micro_batch,
@@ -160,7 +163,7 @@ class TaskRunner:
             message = f"out of memory {peak}with one row at a time{row}; lower max_length, or use a smaller base model"
             raise TaskFailed(FailureKind.OUT_OF_MEMORY, message)
         smaller = micro_batch // 2
-        self._workspace.remember_micro_batch(job.base.model, length, smaller)
+        self._workspace.remember_micro_batch(_weights(job), length, smaller)
         log.warning("out of memory with a micro-batch of %d; trying %d", micro_batch, smaller)
         return smaller
 
@@ -223,6 +226,11 @@ def _check_room(work: Work) -> None:
         path.unlink(missing_ok=True)
 
 
+def _weights(job: Job) -> str:
+    """What a micro-batch is remembered by: the base model, and how it is held."""
+    return " ".join(filter(None, (job.base.model, job.base.quantization)))
+
+
 def _describe(job: Job) -> str:
     where = f"campaign {job.campaign_name}"
     if isinstance(job, TrainJob):
@@ -246,6 +254,8 @@ def _said(report: Callable[[Progress], None]) -> Callable[[Progress], None]:
             last_said, last_phase = now, progress.phase
             far = f" {progress.done}/{progress.total}" if progress.total else ""
             loss = f", loss {progress.loss:.3f}" if progress.loss is not None else ""
+            if progress.reward_margin is not None and progress.reward_accuracy is not None:
+                loss += f", reward margin {progress.reward_margin:.3f}, accuracy {progress.reward_accuracy:.0%}"
             speed = f", {progress.tokens_per_s:.0f} tokens/s" if progress.tokens_per_s else ""
             log.info("  %s%s%s%s", progress.phase, far, loss, speed)
 

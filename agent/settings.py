@@ -1,12 +1,14 @@
 """The agent's settings: one TOML file, written by its owner, never sent anywhere."""
 
+import codecs
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from agent.errors import SettingsError
+from agent.presets import PLACE, PRESETS
 from shared.campaign import Name, TrainingKind
 
 
@@ -39,29 +41,92 @@ class CacheSettings(Section):
 
 
 class DataSource(Section):
-    """One data set of the owner."""
+    """One data set of the owner: a file or folder (`path`), or a data set of the hub (`hub`)."""
 
-    path: Path
-    """A `.jsonl`, `.json` or `.csv` file; relative to the settings file."""
+    preset: str | None = None
+    """A well-known data set, which says the columns and, without `path`, the hub id. What is set here goes before."""
+    path: Path | None = None
+    """A file of rows (`.jsonl`, `.json`, `.csv`, `.tsv`, `.parquet`, or text with a `separator`), a text one of them
+    compressed too (`.gz`, `.bz2`, `.xz`), or the folder of a saved dataset; relative to the settings file."""
+    hub: Annotated[str, Field(min_length=1)] | None = None
+    """A data set of the hub, such as `tatsu-lab/alpaca`, instead of `path`."""
+    split: Annotated[str, Field(min_length=1)] = "train"
+    """Which part of a hub's or a saved data set."""
+    revision: Annotated[str, Field(min_length=1)] | None = None
+    """Branch, tag or commit at the hub."""
+    separator: Annotated[str, Field(min_length=1)] | None = None
+    """What stands between cells of a `.csv` or `.tsv`; in other text, one row a line, what stands between the columns
+    `prompt` and `completion`: the last in the line."""
+    encoding: str = "utf-8"
+    """Encoding of a text file; JSON is always UTF-8."""
     prompt: str = "prompt"
-    """Column of the prompt."""
+    """Column of the prompt: text, or the messages of a conversation that end with it."""
     input: str | None = None
     """Column of further input, added below the prompt where a row has it."""
     completion: str = "completion"
     """Column of the completion: the part that the loss covers."""
+    messages: str | None = None
+    """Column of a whole conversation, instead of prompt and completion: a list of `role` and `content`, or of `from`
+    and `value`. The loss covers each reply in it."""
     chosen: str = "chosen"
     """Column of the better completion, in campaigns of kind `dpo`, which have pairs instead of one completion."""
     rejected: str = "rejected"
     """Column of the worse completion, in campaigns of kind `dpo`."""
+    unique: str | None = None
+    """Column in which no two rows are equal: all but the first are left out."""
+    template: Path | None = None
+    """A Jinja chat template of the owner's, which replaces what the campaign names; relative to the settings file."""
     held_out: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Fraction kept for evaluation. Chosen by the row's own content, so it stays the same when rows are added."""
     held_out_path: Path | None = None
     """A file of evaluation rows, instead of a fraction."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_preset(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or not isinstance(given.get("preset"), str):
+            return given
+        if given["preset"] not in PRESETS:
+            message = f"there is no preset {given['preset']!r}; there are {', '.join(PRESETS)}"
+            raise ValueError(message)
+        known = PRESETS[given["preset"]]
+        if given.get("path") or given.get("hub"):
+            known = {name: value for name, value in known.items() if name not in PLACE}
+        return known | given
+
+    @model_validator(mode="after")
+    def _is_somewhere(self) -> Self:
+        if (self.path is None) == (self.hub is None):
+            message = "give either path or hub, or a preset"
+            raise ValueError(message)
+        try:
+            codecs.lookup(self.encoding)
+        except LookupError as error:
+            message = f"encoding: there is none called {self.encoding!r}"
+            raise ValueError(message) from error
+        return self
+
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+        return self.path.name if self.path is not None else str(self.hub)
+
+    def at(self, path: Path) -> Self:
+        """The same columns in another file."""
+        return self.model_copy(update={"path": path, "hub": None, "revision": None})
+
+    @property
+    def held_out_source(self) -> Self | None:
+        """The owner's file of evaluation rows, read in the same way."""
+        return self.at(self.held_out_path) if self.held_out_path is not None else None
+
     def columns(self, kind: TrainingKind) -> dict[str, str]:
         """The columns that a row must have for a kind of training, by their roles."""
-        answers = {"chosen": self.chosen, "rejected": self.rejected}
-        return {"prompt": self.prompt} | (answers if kind == "dpo" else {"completion": self.completion})
+        if kind == "dpo":
+            return {"prompt": self.messages or self.prompt, "chosen": self.chosen, "rejected": self.rejected}
+        if self.messages is not None:
+            return {"messages": self.messages}
+        return {"prompt": self.prompt, "completion": self.completion}
 
 
 class PolicySettings(Section):
@@ -120,8 +185,8 @@ def _absolute(settings: AgentSettings, folder: Path) -> AgentSettings:
 
     data: dict[str, Any] = {}
     for name, source in settings.data.items():
-        held_out = at(source.held_out_path) if source.held_out_path else None
-        data[name] = source.model_copy(update={"path": at(source.path), "held_out_path": held_out})
+        given = {key: getattr(source, key) for key in ("path", "held_out_path", "template")}
+        data[name] = source.model_copy(update={key: at(path) for key, path in given.items() if path is not None})
     models = {name: at(path) for name, path in settings.models.items()}
     return settings.model_copy(update={"data": data, "models": models})
 
@@ -129,13 +194,16 @@ def _absolute(settings: AgentSettings, folder: Path) -> AgentSettings:
 TEMPLATE = """\
 # Settings of this Fedloom agent. They stay on this machine. Every line that starts with # shows a default.
 
-# The data that campaigns may name. `path` is relative to this file; .jsonl, .json or .csv.
+# The data that campaigns may name; look at it with: fedloom agent check-data finance
 # [data.finance]
-# path = "finance.jsonl"
+# path = "finance.jsonl"     # relative to this file; .jsonl, .json, .csv, .tsv, .parquet, text, a saved dataset
+# preset = "alpaca"          # a well-known data set, which says the columns and, without path, where it is at the hub
 # prompt = "prompt"          # column names
-# completion = "completion"  # or, for preferences, two:
-# chosen = "chosen"
+# completion = "completion"
+# messages = "messages"      # or a column of conversations
+# chosen = "chosen"          # or, for preferences, two completions
 # rejected = "rejected"
+# template = "own.jinja"     # a chat template of your own, in place of the campaign's
 # held_out = 0.1             # fraction of rows kept for evaluation, never trained on
 
 [compute]

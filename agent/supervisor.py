@@ -22,6 +22,8 @@ from agent.child import (
     Answer,
     Answered,
     Ask,
+    Check,
+    Checked,
     Done,
     Failed,
     LastWord,
@@ -89,11 +91,15 @@ class Supervisor:
     ) -> Scored | Failed | OutOfMemory: ...
     @overload
     async def run(
+        self, order: Check, log_file: Path, on_progress: Callable[[Progress], None]
+    ) -> Checked | Failed | OutOfMemory: ...
+    @overload
+    async def run(
         self, order: Merge, log_file: Path, on_progress: Callable[[Progress], None]
     ) -> Merged | Failed | OutOfMemory: ...
     async def run(
         self,
-        order: Work | Ask | Score | Merge,
+        order: Work | Ask | Score | Check | Merge,
         log_file: Path,
         on_progress: Callable[[Progress], None],
         on_piece: Callable[[str], None] | None = None,

@@ -125,11 +125,11 @@ class NotKept(CoordinatorError):
         self.possible = possible
         super().__init__(
             f"the {missing} of round {number} is no longer stored ({setting}); "
-            f"what can be gone back to: round {_in_words(possible)}"
+            f"what can be gone back to: round {in_words(possible)}"
         )
 
 
-def _in_words(numbers: list[int]) -> str:
+def in_words(numbers: list[int]) -> str:
     """Ascending numbers, runs of them as ``4-6``."""
     runs: list[list[int]] = []
     for number in numbers:

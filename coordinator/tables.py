@@ -79,7 +79,7 @@ class CampaignRow(Base):
     """A campaign. Its row is the lock of all that belongs to it: whoever changes a part of it locks this row first.
 
     due_at: when the engine should look next. claim_token, claim_expires_at: the engine that looks now. last_event: the
-    number of the newest event. adapters: the LoRA contract as JSON, once adapter 0 is there.
+    number of the newest event. contract: what adapters look like, as JSON, once adapter 0 is there.
     """
 
     __tablename__ = "campaigns"
@@ -222,7 +222,8 @@ class BlobUseRow(Base):
 
 
 class AdapterRow(Base):
-    """A global adapter and its lineage. broadcast, state: what the algorithm keeps beside it."""
+    """A global adapter and its lineage. broadcast, state: what the algorithm keeps beside it. origin: of adapter 0,
+    where it is another campaign's, which campaign's and what number it had there."""
 
     __tablename__ = "adapters"
 
@@ -237,6 +238,8 @@ class AdapterRow(Base):
     contributions: Mapped[list[Any]]
     created_at: Mapped[datetime]
     held_out_loss: Mapped[float | None]
+    origin_campaign_id: Mapped[str | None] = mapped_column(_ID)
+    origin_number: Mapped[int | None]
 
 
 class BlobRow(Base):

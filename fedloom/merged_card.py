@@ -1,7 +1,7 @@
 """The model card of a merged model: what was put together, and how well."""
 
 from fedloom.local_adapter import LocalAdapter
-from fedloom.model_card import front_matter
+from fedloom.model_card import front_matter, origin_rows
 
 
 def merged_card(adapter: LocalAdapter, *, dtype: str, merge_difference: float, file_difference: float) -> str:
@@ -33,8 +33,11 @@ def merged_card(adapter: LocalAdapter, *, dtype: str, merge_difference: float, f
         lines += [
             f"| Campaign | `{lineage.campaign_name}` (`{lineage.campaign_id}`) |",
             f"| Adapter | {lineage.adapter_number} of {lineage.spec.rounds} |",
+            *(f"| {name} | {value} |" for name, value in origin_rows(lineage.origins)),
             f"| Prompts | written with the `{lineage.spec.data.template}` template |",
         ]
+        if base.quantization is not None:
+            lines.append(f"| Base in training | quantised to {base.quantization}; merged into it as it was published |")
         if lineage.held_out_loss is not None:
             lines.append(f"| Held-out loss | {lineage.held_out_loss:.4f} nats a token |")
         if lineage.fingerprint is not None:

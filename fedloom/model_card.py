@@ -2,11 +2,12 @@
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
 
-from shared.wire.adapters import AdapterView
+from shared.wire.adapters import AdapterView, Origin
 from shared.wire.campaigns import CampaignDetail
 
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
@@ -52,7 +53,7 @@ def front_matter(base_model: str, *, library: str, tags: list[str]) -> str:
 def _summary(campaign: CampaignDetail, adapter: AdapterView) -> list[str]:
     spec = campaign.spec
     origin = (
-        "It is the adapter that the campaign started from."
+        f"It is the adapter that the campaign started from{_of_another(campaign)}."
         if adapter.number == 0
         else f"It is the global adapter after round {adapter.number} of {spec.rounds}."
     )
@@ -62,6 +63,12 @@ def _summary(campaign: CampaignDetail, adapter: AdapterView) -> list[str]:
         + ", fine-tuned by Fedloom on data that never left its owners.",
         origin,
     ]
+    if spec.base.quantization is not None:
+        lines += [
+            "",
+            f"In training and evaluation the base was quantised to {spec.base.quantization} by bitsandbytes. Over the "
+            "weights as they were published the adapter gives slightly other answers.",
+        ]
     if adapter.held_out_loss is not None:
         lines += [
             "",
@@ -99,8 +106,24 @@ def _lineage(campaign: CampaignDetail, adapter: AdapterView) -> list[str]:
         ("Made", f"{adapter.created_at:%Y-%m-%d %H:%M:%S} UTC"),
         ("SHA-256", f"`{adapter.blob.sha256}`"),
         ("Parent", f"`{adapter.parent_sha256}`" if adapter.parent_sha256 else "none"),
+        *origin_rows(campaign.origins),
     ]
     return ["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows)]
+
+
+def origin_rows(origins: Sequence[Origin]) -> list[tuple[str, str]]:
+    """Rows of a lineage on the adapters that a chain of campaigns went through, the newest first."""
+    return [
+        (
+            "Started from" if place == 0 else "which started from",
+            f"adapter {one.adapter_number} of `{one.campaign_name}` (`{one.campaign_id}`, {one.kind}), `{one.sha256}`",
+        )
+        for place, one in enumerate(origins)
+    ]
+
+
+def _of_another(campaign: CampaignDetail) -> str:
+    return f", adapter {campaign.origins[0].adapter_number} of another one" if campaign.origins else ""
 
 
 def _contributors(adapter: AdapterView) -> list[str]:

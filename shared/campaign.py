@@ -13,11 +13,35 @@ from shared import algorithms
 
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+StartFrom = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}/(final|best|\d{1,9})$")]
 Template = Literal["alpaca", "vicuna", "chat"]
 TrainingKind = Literal["sft", "dpo"]
+Quantization = Literal["int8", "nf4"]
+DpoLoss = Literal[
+    "sigmoid",
+    "hinge",
+    "ipo",
+    "exo_pair",
+    "nca_pair",
+    "robust",
+    "bco_pair",
+    "sppo_hard",
+    "aot",
+    "aot_unpaired",
+    "apo_zero",
+    "apo_down",
+    "discopop",
+    "sigmoid_norm",
+]
+"""The losses of TRL's DPO trainer that compare two completions."""
+_SMOOTHED = ("exo_pair", "robust", "aot", "aot_unpaired")
 
 FROM_COORDINATOR = {"from": "coordinator"}
 """The validation context of a campaign that a coordinator has accepted."""
+
+
+_LATER = Field(exclude_if=lambda value: value in (None, "sigmoid", 0.0, "base"))
+"""A field that agents of protocol version 1 do not know, and would refuse: its default is not said to them."""
 
 
 class Section(BaseModel):
@@ -33,6 +57,9 @@ class BaseSection(Section):
     """Hub id or folder. An agent's settings may say where that model lies on its machine."""
     revision: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     """Branch, tag or commit at the hub. Pin a commit, so that all agents get the same weights."""
+    quantization: Annotated[Quantization | None, _LATER] = None
+    """How the frozen weights are held in memory: `int8` (Dettmers et al. 2022) or `nf4`, four bits (Dettmers et al.
+    2023), both by bitsandbytes; left out, not at all. The adapter is float32 all the same."""
 
 
 class LoraSection(Section):
@@ -109,10 +136,30 @@ class TrainingSection(Section):
 
 
 class DpoSection(Section):
-    """Direct preference optimisation (Rafailov et al. 2023), where `kind` is `dpo`. The reference is the base model."""
+    """Direct preference optimisation (Rafailov et al. 2023), where `kind` is `dpo`."""
 
     beta: Annotated[float, Field(gt=0)] = 0.1
     """How strongly the model is held to the reference: β of the loss −log σ(β (chosen's log ratio − rejected's))."""
+    loss: Annotated[DpoLoss, _LATER] = "sigmoid"
+    """The loss that is trained, as TRL's DPO trainer names them; `sigmoid` is the paper's. Held-out losses are the
+    paper's whatever is trained, so that campaigns can be compared. `aot` and `aot_unpaired` compare the pairs of a
+    micro-batch with one another: their result depends on the agents' micro-batches."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5), _LATER] = 0.0
+    """Share of pairs whose order may be wrong, for the losses `exo_pair` and `robust`, which need one above 0, and for
+    `aot` and `aot_unpaired`."""
+    reference: Annotated[Literal["base", "initial"], _LATER] = "base"
+    """What the model is held to, the same in every round: `base`, the base model alone, or `initial`, the base with
+    global adapter 0 on it, for a campaign that starts from the adapter of another."""
+
+    @model_validator(mode="after")
+    def _smooths(self) -> Self:
+        if self.loss in ("exo_pair", "robust") and not self.label_smoothing:
+            message = f"label_smoothing: the loss {self.loss} needs it above 0"
+            raise ValueError(message)
+        if self.label_smoothing and self.loss not in _SMOOTHED:
+            message = f"label_smoothing: the loss {self.loss} has none; those with one are {', '.join(_SMOOTHED)}"
+            raise ValueError(message)
+        return self
 
 
 class DataSection(Section):
@@ -251,6 +298,10 @@ class CampaignSpec(Section):
     weighting: WeightingSection = WeightingSection()
     rounds: Annotated[int, Field(ge=1, le=100_000)]
     """How many rounds."""
+    start_from: Annotated[StartFrom | None, _LATER] = None
+    """Global adapter 0, where it is not to be drawn anew: another campaign's adapter, as `CAMPAIGN/final`,
+    `CAMPAIGN/best` or `CAMPAIGN/NUMBER`, the campaign by its id or its name (the newest of that name). It has the same
+    base model and the same `lora`."""
     selection: SelectionSection = SelectionSection()
     deadline: DeadlineSection = DeadlineSection()
     stragglers: StragglersSection = StragglersSection()

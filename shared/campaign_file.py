@@ -138,6 +138,8 @@ def _messages(detail: ErrorDetails, at: Location, model: type[BaseModel]) -> lis
             return ["this field is needed"]
         case "model_type":
             return [f"needs fields of its own: {', '.join(_fields_at(at, model))}"]
+        case "string_pattern_mismatch" if at == ("start_from",):
+            return ["give CAMPAIGN/final, CAMPAIGN/best or CAMPAIGN/NUMBER, the campaign by its id or its name"]
         case "string_pattern_mismatch":
             return ["only letters, digits, '.', '_' and '-', at most 63 of them, the first a letter or a digit"]
         case _:

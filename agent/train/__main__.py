@@ -21,6 +21,8 @@ from agent.child import (
     OUT_OF_MEMORY_EXIT,
     Answered,
     Ask,
+    Check,
+    Checked,
     Done,
     Failed,
     LastWord,
@@ -55,12 +57,14 @@ class Handler(Protocol):
     def run(self, work: Work, report: Callable[[Progress], None]) -> Result: ...
     def ask(self, ask: Ask, report: Callable[[Progress], None], say: Callable[[str], None]) -> list[str]: ...
     def score(self, score: Score, report: Callable[[Progress], None]) -> Scored: ...
+    def check(self, check: Check, report: Callable[[Progress], None]) -> Checked: ...
     def merge(self, merge: Merge, report: Callable[[Progress], None]) -> Merged: ...
 
 
 def guard_environment() -> None:
     """Set what must be set before torch and the hub's client are imported."""
     os.environ.update(GUARDS)
+    sys.modules["kernels"] = None  # type: ignore[assignment]  # bitsandbytes fetches such code by it, and asks nobody
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning threads of two agents slow each other tenfold
 
 
@@ -156,7 +160,9 @@ def serve(
     return 0
 
 
-def _obey(handler: Handler, order: Order, send: Callable[[Message], None]) -> Done | Answered | Scored | Merged:
+def _obey(
+    handler: Handler, order: Order, send: Callable[[Message], None]
+) -> Done | Answered | Scored | Checked | Merged:
     def report(progress: Progress) -> None:
         send(Report(progress=progress))
 
@@ -166,6 +172,8 @@ def _obey(handler: Handler, order: Order, send: Callable[[Message], None]) -> Do
         return Answered(texts=handler.ask(order, report, lambda text: send(Piece(text=text))))
     if isinstance(order, Score):
         return handler.score(order, report)
+    if isinstance(order, Check):
+        return handler.check(order, report)
     return handler.merge(order, report)
 
 

@@ -11,7 +11,8 @@ from transformers import GenerationConfig, set_seed
 
 from agent.child import Ask
 from agent.errors import TaskFailed
-from agent.train.templates import Row, render
+from agent.rows import Row
+from agent.train.templates import render
 from agent.train.tokens import Tokenizing
 from shared.wire.leases import FailureKind
 
@@ -85,10 +86,10 @@ def _prompts(ask: Ask, tokenizer: Any) -> list[tuple[list[int], int]]:
     found = []
     for row in Tokenizing(tokenizer, sys.maxsize).rows([render(row, ask.template, tokenizer) for row in rows]):
         assert row is not None  # nothing is too long
-        tokens, start = row
+        tokens, supervised = row
         # an answer that is no word to the tokenizer looks like one that ends itself
         end = tokens[-1] if tokens[-1] != tokenizer.unk_token_id else tokenizer.eos_token_id
-        found.append((tokens[:start], end))
+        found.append((tokens[: supervised.index(True)], end))
     return found
 
 

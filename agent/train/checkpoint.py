@@ -13,6 +13,7 @@ import random
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,9 @@ def identity(job: TrainJob, rows_sha256: str, kept: Path | None, device: torch.d
     kept: the file of what the client remembers. Versions: another one may step, or draw, in another way.
     """
     remembered = sha256_file(kept) if kept is not None else ""
+    quantizer = metadata.version("bitsandbytes") if job.base.quantization is not None else ""
     parts = [job.model_dump_json(exclude=_NO_MATTER), rows_sha256, remembered, device.type, str(dtype)]
-    return sha256_of_parts([*parts, *_VERSIONS])
+    return sha256_of_parts([*parts, *_VERSIONS, quantizer])
 
 
 def save(path: Path, identity: str, checkpoint: Checkpoint) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,39 +21,56 @@ def held_out_loss(
 
     The arguments are those of ``log_probabilities``.
     """
-    n_tokens = int((rows.lengths - rows.starts).sum())
+    n_tokens = int(rows.n_supervised.sum())
     found = log_probabilities(model, model.get_base_model(), rows, micro_batch=micro_batch, half=half, report=report)
     return -float(found.sum()) / n_tokens, n_tokens
 
 
+@dataclass(frozen=True)
+class Preference:
+    """How a model judges held-out pairs. n_tokens: supervised ones, of both sides. loss: the mean of −log σ(margin), in
+    nats a pair; accuracy: the share of pairs whose chosen side has the higher reward; margin: the mean of r(chosen) −
+    r(rejected)."""
+
+    n_tokens: int
+    loss: float
+    accuracy: float
+    margin: float
+
+
 def held_out_preference(
-    model: Any, pairs: PairRows, *, beta: float, micro_batch: int, half: Any | None, report: Callable[[int], None]
-) -> tuple[float, int, float]:
-    """Mean loss of direct preference optimisation over all *pairs*, how many supervised tokens their sides have, and
-    the share of pairs whose chosen side has the higher reward.
+    model: Any,
+    pairs: PairRows,
+    reference: NDArray[np.float64],
+    *,
+    beta: float,
+    micro_batch: int,
+    half: Any | None,
+    report: Callable[[int], None],
+) -> Preference:
+    """How the model judges all *pairs*, by the paper's loss whichever is trained.
 
-    A side's reward is r = β (log π(side) − log π_ref(side)), π_ref the base without the adapter, and a pair's loss
-    −log σ(r_chosen − r_rejected): Rafailov et al. 2023, section 4 and eq. 7. report: called with the pairs done; the
-    other arguments are those of ``log_probabilities``, a pair being two rows.
+    A side's reward is r = β (log π(side) − log π_ref(side)): Rafailov et al. 2023, section 4 and eq. 7. reference: log
+    π_ref of each pair's sides, (n, 2). report: called with the pairs done; the other arguments are those of
+    ``log_probabilities``, a pair being two rows.
     """
-    base, sides = model.get_base_model(), pairs.sides
-
-    def found(done_before: int) -> NDArray[np.float64]:
-        return log_probabilities(
-            model,
-            base,
-            sides,
-            micro_batch=micro_batch,
-            half=half,
-            report=lambda done: report((done_before + done) // 4),
-        )
-
-    adapted = found(0)
-    with model.disable_adapter():
-        rewards = beta * (adapted - found(len(sides)))
-    margins = rewards[0::2] - rewards[1::2]
-    n_tokens = int((sides.lengths - sides.starts).sum())
-    return float(np.logaddexp(0.0, -margins).mean()), n_tokens, float((margins > 0).mean())
+    found = log_probabilities(
+        model,
+        model.get_base_model(),
+        pairs.sides,
+        micro_batch=micro_batch,
+        half=half,
+        report=lambda done: report(done // 2),
+    )
+    rewards = beta * (found.reshape(-1, 2) - reference)
+    margins = rewards[:, 0] - rewards[:, 1]
+    sides = pairs.sides
+    return Preference(
+        n_tokens=int(sides.n_supervised.sum()),
+        loss=float(np.logaddexp(0.0, -margins).mean()),
+        accuracy=float((margins > 0).mean()),
+        margin=float(margins.mean()),
+    )
 
 
 def log_probabilities(
@@ -76,7 +94,7 @@ def log_probabilities(
             inputs = {key: value.to(device) for key, value in collate([rows.example(i) for i in some]).items()}
             with only_supervised(base, inputs.pop("labels")) as targets:
                 output = model(**inputs, shift_labels=targets, fused_lm_head=True)
-            by_row = output.log_probs.double().flatten().split((rows.lengths - rows.starts)[some].tolist())
+            by_row = output.log_probs.double().flatten().split(rows.n_supervised[some].tolist())
             sums[some] = [part.sum().item() for part in by_row]
             report(begin + len(some))
     return sums

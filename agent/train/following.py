@@ -18,10 +18,11 @@ from shared.wire.leases import FailureKind
 @dataclass
 class Course:
     """How a training went. losses: one an optimizer step, in nats a supervised token, or a pair where the rows are
-    pairs; tokens: real ones of every sequence, no padding; steps: those that changed the weights, which under fp16 not
-    all do."""
+    pairs; rewards: of pairs, each step's mean margin and accuracy; tokens: real ones of every sequence, no padding;
+    steps: those that changed the weights, which under fp16 not all do."""
 
     losses: list[float] = field(default_factory=list)
+    rewards: list[tuple[float, float]] = field(default_factory=list)
     tokens: int = 0
     steps: int = 0
     seconds: float = 0.0
@@ -79,6 +80,10 @@ class FollowsAlgorithm:
                     w.grad.add_(term, alpha=scale)
         return loss
 
+    def step_rewards(self) -> tuple[float, float] | None:
+        """Mean margin and accuracy of the latest step's pairs; None where there are no pairs."""
+        return None
+
     def optimizer_stepped(self) -> None:
         """Called after the optimizer's step. Raises TaskFailed where the loss is no longer a number."""
         course = self.course
@@ -95,6 +100,8 @@ class FollowsAlgorithm:
             with torch.no_grad():
                 for name, w in self._adapter.items():
                     self._client.after_step(name, w.data, self.learning_rate)
+        if (rewards := self.step_rewards()) is not None:
+            course.rewards.append(rewards)
         course.seconds = time.perf_counter() - self._began
         self._on_step(course)
 

@@ -1,28 +1,34 @@
-"""What a person asks for on this machine: answers, likelihoods, and a merged model."""
+"""What a person asks for on this machine: answers, likelihoods, a look at data, and a merged model."""
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from agent.child import Ask, LocalOrder, LoraFile, Merge, Merged, Score, Scored
+from agent.child import Ask, Check, Checked, LocalOrder, LoraFile, Merge, Merged, Score, Scored
 from agent.errors import TaskFailed
-from agent.train import merging
+from agent.rows import Row
+from agent.train import merging, templates
 from agent.train.adapter_files import load_adapter
 from agent.train.answers import answer
 from agent.train.base_files import BaseFiles, Finder
+from agent.train.checking import check_data
+from agent.train.device import choose_device, choose_dtype
 from agent.train.evaluate import log_probabilities
-from agent.train.model import Base, Models, choose_device, choose_dtype
+from agent.train.model import Base, Models
 from agent.train.source import Reporter, check_same
-from agent.train.templates import Row, check, render
+from agent.train.templates import render
 from agent.train.tokens import Tokenizing, TokenRows
 from shared.wire.leases import FailureKind, Phase, Progress
+
+_GIVE = "give the model's folder with --base"
+_MAP = "map it to its folder under [models] in agent.toml"
 
 
 def ask(ask: Ask, finder: Finder, models: Models, report: Reporter, say: Callable[[str], None]) -> list[str]:
     """Answer the questions by the base model, kept in *models*, or with the adapter on it. Raises TaskFailed."""
     files = _find(ask, finder, report)
-    check(ask.template, files.tokenizer)
+    templates.check(ask.template, files.tokenizer)
     total = len(ask.questions)
     with _loaded(ask, files, models, report) as base, _lent(base, ask.adapter) as model:
         report(Progress(phase=Phase.ANSWERING, total=total))
@@ -42,7 +48,7 @@ def score(order: Score, finder: Finder, models: Models, report: Reporter) -> Sco
     Raises TaskFailed (data) where a prompt leaves no room for its completion, and as ``ask`` does.
     """
     files = _find(order, finder, report)
-    check(order.template, files.tokenizer)
+    templates.check(order.template, files.tokenizer)
     texts = [
         render(Row(row.prompt, row.input, completion=row.completion), order.template, files.tokenizer)
         for row in order.rows
@@ -64,7 +70,12 @@ def score(order: Score, finder: Finder, models: Models, report: Reporter) -> Sco
             half=base.half,
             report=lambda done: report(Progress(phase=Phase.EVALUATING, done=done, total=total)),
         )
-    return Scored(log_probs=sums.tolist(), n_tokens=(rows.lengths - rows.starts).tolist())
+    return Scored(log_probs=sums.tolist(), n_tokens=rows.n_supervised.tolist())
+
+
+def check(order: Check, finder: Finder, report: Reporter) -> Checked:
+    """Look through an owner's data with the base model's tokenizer. Raises TaskFailed."""
+    return Checked(report=check_data(order, _find(order, finder, report).tokenizer, report))
 
 
 def merge(order: Merge, finder: Finder, report: Reporter) -> Merged:
@@ -79,7 +90,7 @@ def _find(order: LocalOrder, finder: Finder, report: Reporter) -> BaseFiles:
         order.cache,
         refresh=False,
         remote_code=False,
-        remedy="give the model's folder with --base",
+        remedy=_MAP if isinstance(order, Check) else _GIVE,
         report=report,
     )
     if order.fingerprint is not None:
@@ -89,12 +100,14 @@ def _find(order: LocalOrder, finder: Finder, report: Reporter) -> BaseFiles:
 
 
 def _loaded(order: Ask | Score, files: BaseFiles, models: Models, report: Reporter) -> AbstractContextManager[Base]:
-    device = choose_device(order.compute)
+    quantization = order.base.quantization  # as it was held in training: what the adapter was made for
+    device = choose_device(order.compute, quantization)
     return models.base(
         files.folder,
         files.fingerprint,
         device,
         choose_dtype(order.compute, device),
+        quantization=quantization,
         remote_code=False,
         on_load=lambda: report(Progress(phase=Phase.LOADING_MODEL)),
     )

@@ -4,7 +4,7 @@ With a vocabulary of 49,000 the head is a fifth of a small model's work, and mos
 scores all of them on a CPU; so it is handed the hidden states of the supervised ones alone. The loss is the same.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -50,10 +50,14 @@ def collate(examples: Sequence[dict[str, list[int]]]) -> dict[str, Tensor]:
     return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
 
 
-def collate_pairs(examples: Sequence[dict[str, dict[str, list[int]]]]) -> dict[str, Tensor]:
+def collate_pairs(examples: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
     """Pad n pairs into what TRL's DPO takes: ``input_ids``, ``attention_mask`` and ``completion_mask``, each
-    (2n, longest side), the chosen sides first."""
+    (2n, longest side), the chosen sides first; and the reference's log-probabilities, (n,) each, where they are
+    known."""
     sides = [example[side] for side in ("chosen", "rejected") for example in examples]
     batch = collate(sides)
     batch["completion_mask"] = (batch.pop("labels") != IGNORED).long()
+    for side in ("chosen", "rejected"):
+        if (name := f"ref_{side}_logps") in examples[0]:
+            batch[name] = torch.tensor([example[name] for example in examples], dtype=torch.float32)
     return batch

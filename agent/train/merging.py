@@ -34,8 +34,9 @@ _CPU = torch.device("cpu")
 def merge(order: Merge, base: BaseFiles, report: Reporter) -> Merged:
     """Write the merged model into ``order.folder`` and read it again.
 
-    All arithmetic is in float32 on the CPU; a half dtype only rounds the weights that are written. Raises TaskFailed
-    where the model cannot be loaded, the adapter does not fit, or logits differ by more than TOLERANCE.
+    All arithmetic is in float32 on the CPU, over the weights as they were published: a base that was quantised in
+    training is not here. A half dtype only rounds the weights that are written. Raises TaskFailed where the model
+    cannot be loaded, the adapter does not fit, or logits differ by more than TOLERANCE.
     """
     probes = [torch.tensor([base.tokenizer(text)["input_ids"]]) for text in _PROBES]
     expected, rounded, merge_difference = _write(order, base, probes, report)

@@ -18,9 +18,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 from transformers.pytorch_utils import Conv1D
 
 from agent.errors import TaskFailed
-from agent.settings import ComputeSettings
+from agent.train import memory
+from agent.train import quantization as quantizing
 from shared.adapters import Contract, TensorSpec
-from shared.campaign import LoraSection
+from shared.campaign import LoraSection, Quantization
 from shared.lora import is_trained
 from shared.wire.jobs import Fingerprint
 from shared.wire.leases import FailureKind
@@ -28,34 +29,18 @@ from shared.wire.leases import FailureKind
 log = logging.getLogger(__name__)
 
 _LINEAR = (nn.Linear, Conv1D)
+_NOT_QUANTIZED = (
+    "the base model cannot be quantised here: too little memory, or a GPU that bitsandbytes does not know; the agent's "
+    "own log says more"
+)
+_QUANTIZED_ALREADY = (
+    "the base model's weight files are quantised already: leave base.quantization out, or name the model that they "
+    "were made of"
+)
 
 
 def _unusable(message: str) -> TaskFailed:
     return TaskFailed(FailureKind.BASE_MODEL, message)
-
-
-def choose_device(compute: ComputeSettings) -> torch.device:
-    """The device to train on. Raises TaskFailed (base-model) where the settings ask for one that is not there."""
-    if compute.device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda", 0)
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    kind = compute.device.partition(":")[0]
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}[kind]
-    if not there:
-        raise _unusable(f"compute.device in agent.toml is {compute.device}, which this machine does not have")
-    return torch.device(kind, 0) if kind == "cuda" else torch.device(kind)  # one GPU is visible, see __main__
-
-
-def choose_dtype(compute: ComputeSettings, device: torch.device) -> torch.dtype:
-    """The dtype of the frozen weights. Raises TaskFailed (base-model) for float16 without a GPU."""
-    if compute.dtype == "auto":
-        half = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        return torch.bfloat16 if half else torch.float32
-    if compute.dtype == "float16" and device.type != "cuda":
-        raise _unusable("compute.dtype in agent.toml is float16, which trains on a GPU only: use float32 or bfloat16")
-    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    return dtypes[compute.dtype]
 
 
 def load_tokenizer(folder: Path, *, remote_code: bool) -> Any:
@@ -91,13 +76,34 @@ class Lent:
         """The adapter's values now, copied to the CPU as float32."""
         return {name: value.detach().float().cpu().clone() for name, value in self.adapter.items()}
 
+    @contextmanager
+    def unrounded(self) -> Iterator[None]:
+        """Give the adapter its float32 values back at the end of the block, in which something rounds them."""
+        before = {name: value.data for name, value in self.adapter.items()}
+        yield
+        for name, value in self.adapter.items():
+            value.data = before[name]
+
 
 class Base:
     """A loaded base model, frozen."""
 
-    def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype, *, remote_code: bool) -> None:
-        """Load the model. Raises TaskFailed (base-model)."""
+    def __init__(
+        self,
+        folder: Path,
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        quantization: Quantization | None = None,
+        remote_code: bool,
+    ) -> None:
+        """Load the model. dtype: of what is not quantised, and of all products. Raises TaskFailed (base-model)."""
         started = time.perf_counter()
+        quantized: dict[str, Any] = {}
+        if quantization is not None:
+            # bitsandbytes quantises weights as they arrive, and a model that it holds may not be moved
+            quantized["quantization_config"] = quantizing.configuration(quantization, dtype)
+            quantized["device_map"] = {"": str(device)}
         try:
             model, info = AutoModelForCausalLM.from_pretrained(
                 folder,
@@ -106,15 +112,28 @@ class Base:
                 trust_remote_code=remote_code,
                 local_files_only=True,
                 output_loading_info=True,
+                **quantized,
             )
         except (OSError, ValueError, KeyError, ImportError, AttributeError, SafetensorError) as error:
             raise _unusable(f"the base model cannot be loaded: {_first_line(error)}") from error
+        except RuntimeError as error:
+            if quantization is None or memory.is_exhausted(error):
+                raise
+            # what it was stands in transformers' log only
+            raise _unusable(_NOT_QUANTIZED) from error
+        if quantization is not None and model.hf_quantizer.pre_quantized:
+            raise _unusable(_QUANTIZED_ALREADY)
         if missing := sorted(info["missing_keys"]):
             # transformers would draw them at random, and each agent would have a base of its own
             raise _unusable(f"the weight files lack {len(missing)} of the model's tensors, {missing[0]} among them")
         self.device, self.dtype = device, dtype
-        self._model: Any = model.requires_grad_(False).eval().to(device)
-        log.info("base model loaded: %s, %s, %.1f s", dtype, device, time.perf_counter() - started)
+        self._model: Any = model.requires_grad_(False).eval()
+        if quantization is None:
+            self._model.to(device)
+        else:
+            quantizing.settle(model, device)
+        took = time.perf_counter() - started
+        log.info("base model loaded: %s, %s, %s, %.1f s", quantization or "not quantised", dtype, device, took)
 
     @property
     def half(self) -> torch.dtype | None:
@@ -190,6 +209,7 @@ class Models:
         device: torch.device,
         dtype: torch.dtype,
         *,
+        quantization: Quantization | None,
         remote_code: bool,
         on_load: Callable[[], None],
     ) -> Iterator[Base]:
@@ -198,11 +218,11 @@ class Models:
         on_load: called before a load, which takes a while. After an unforeseen error in the block the model is let go
         of, for nobody knows its state.
         """
-        key = (folder, fingerprint, device, dtype, remote_code)
+        key = (folder, fingerprint, device, dtype, quantization, remote_code)
         if self._base is None or self._key != key:
             on_load()
             self._base = None  # first, so that memory never holds two
-            self._base = Base(folder, device, dtype, remote_code=remote_code)
+            self._base = Base(folder, device, dtype, quantization=quantization, remote_code=remote_code)
             self._key = key
         try:
             yield self._base

@@ -1,5 +1,6 @@
 """TRL's trainers for one round of a client: supervised fine-tuning, and preference optimisation."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -12,6 +13,7 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 from agent.train.following import FollowsAlgorithm
 from agent.train.loss import collate, collate_pairs, only_supervised
 from agent.train.model import Lent
+from shared.campaign import DpoSection
 
 Optimizer = Literal["adamw", "sgd"]
 _OPTIMIZERS = {"adamw": "adamw_torch", "sgd": "sgd"}
@@ -41,35 +43,31 @@ class SftTrainer(FollowsAlgorithm, SFTTrainer):
 
 class DpoTrainer(FollowsAlgorithm, DPOTrainer):
     """Direct preference optimisation (Rafailov et al. 2023, eq. 7): the mean over an optimizer step's pairs of
-    −log σ(β (log π(chosen)/π_ref(chosen) − log π(rejected)/π_ref(rejected))).
+    −log σ(β (log π(chosen)/π_ref(chosen) − log π(rejected)/π_ref(rejected))), or another of TRL's losses.
 
-    π_ref is the base model without any adapter, in every round: one reference for the whole campaign. The mean of equal
-    micro-batches' means is the mean of the step.
+    π_ref is the same in every round, and its log-probabilities come with the examples: TRL's own reference would be the
+    adapter that the round starts from. The mean of equal micro-batches' means is the mean of the step.
     """
 
     def __init__(self, *args: Any, model: Any, processing_class: Any, **kwargs: Any) -> None:
-        self._frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
+        frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
         pad_token = processing_class.pad_token
         try:
             super().__init__(*args, model=model, processing_class=processing_class, **kwargs)
         finally:
             processing_class.pad_token = pad_token  # TRL sets one where there is none
-        # TRL's reference is a copy of the adapter that training starts from, a new one in each round. Without the copy
-        # it takes the base.
-        model.delete_adapter("ref")
-        self._freeze()
-
-    def compute_loss(
-        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        self._freeze()
-        return loss
-
-    def _freeze(self) -> None:
-        """PEFT makes all of an adapter trainable whenever it is switched on again: after each reference too."""
-        for parameter in self._frozen:
+        model.delete_adapter("ref")  # TRL's copy of the adapter that training starts from
+        self.precompute_ref_logps = True  # not as an argument: TRL would find them anew, and digest the whole model
+        for parameter in frozen:  # PEFT makes all of an adapter trainable whenever it is switched on
             parameter.requires_grad_(False)
+
+    def step_rewards(self) -> tuple[float, float]:
+        """Mean margin and accuracy of the pairs since the last call."""
+        told = self._metrics["train"]
+        margins, accuracies = told["rewards/margins"], told["rewards/accuracies"]
+        mean = math.fsum(margins) / len(margins), math.fsum(accuracies) / len(accuracies)
+        told.clear()  # TRL gathers them until it logs, which it never does here
+        return mean
 
     def _prepare_dataset(self, dataset: Any, *_args: Any, **_kwargs: Any) -> Any:
         return dataset  # it is tokenised
@@ -133,33 +131,40 @@ class Recipe:
 
 def sft_trainer(lent: Lent, examples: Sequence[Mapping[str, Any]], tokenizer: Any, recipe: Recipe) -> SftTrainer:
     """A trainer for *examples*, each as ``TokenRows`` gives it."""
-    trainer = SftTrainer(
-        model=lent.model,
-        args=SFTConfig(**recipe.arguments(lent, len(examples)), dataset_kwargs={"skip_prepare_dataset": True}),
-        train_dataset=Dataset.from_list(list(examples)),
-        processing_class=tokenizer,
-        data_collator=collate,  # one of ours, so that TRL sets no padding token in tokenizer and model
-    )
-    return _ready(trainer, lent, recipe)
+    with lent.unrounded():  # under quantisation TRL rounds adapters to bfloat16, where small steps vanish
+        trainer = SftTrainer(
+            model=lent.model,
+            args=SFTConfig(**recipe.arguments(lent, len(examples)), dataset_kwargs={"skip_prepare_dataset": True}),
+            train_dataset=Dataset.from_list(list(examples)),
+            processing_class=tokenizer,
+            data_collator=collate,  # one of ours, so that TRL sets no padding token in tokenizer and model
+        )
+    return _ready(trainer, recipe)
 
 
 def dpo_trainer(
-    lent: Lent, examples: Sequence[Mapping[str, Any]], tokenizer: Any, recipe: Recipe, *, beta: float
+    lent: Lent, examples: Sequence[Mapping[str, Any]], tokenizer: Any, recipe: Recipe, dpo: DpoSection
 ) -> DpoTrainer:
-    """A trainer for *examples*, each as ``PairRows`` gives it, without dropout, which would blur the log ratios."""
-    trainer = DpoTrainer(
-        model=lent.model,
-        args=DPOConfig(**recipe.arguments(lent, len(examples)), beta=beta, disable_dropout=True),
-        train_dataset=Dataset.from_list(list(examples)),
-        processing_class=tokenizer,
-        data_collator=collate_pairs,
-    )
-    return _ready(trainer, lent, recipe)
+    """A trainer for *examples*, each as ``PairRows`` gives it, with the reference's log-probabilities of its sides as
+    ``ref_chosen_logps`` and ``ref_rejected_logps``; without dropout, which would blur the log ratios."""
+    with lent.unrounded():  # as above
+        trainer = DpoTrainer(
+            model=lent.model,
+            args=DPOConfig(
+                **recipe.arguments(lent, len(examples)),
+                beta=dpo.beta,
+                loss_type=[dpo.loss],
+                label_smoothing=dpo.label_smoothing,
+                disable_dropout=True,
+            ),
+            train_dataset=Dataset.from_list(list(examples)),
+            processing_class=tokenizer,
+            data_collator=collate_pairs,
+        )
+    return _ready(trainer, recipe)
 
 
-def _ready(trainer: T, lent: Lent, recipe: Recipe) -> T:
+def _ready(trainer: T, recipe: Recipe) -> T:
     trainer.remove_callback(PrinterCallback)
-    for parameter in lent.adapter.values():
-        parameter.data = parameter.data.float()  # TRL casts to bfloat16 under quantisation, where small steps vanish
     set_seed(recipe.seed)  # building drew from it
     return trainer

@@ -5,10 +5,13 @@ import math
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
@@ -20,6 +23,8 @@ from agent.child import (
     KEPT_FILE,
     RESULT_FILE,
     Ask,
+    Check,
+    Checked,
     Merge,
     Merged,
     Score,
@@ -32,14 +37,16 @@ from agent.train import local, memory
 from agent.train.adapter_files import load_adapter, read_broadcast, read_kept
 from agent.train.base_files import Finder
 from agent.train.checkpoint import Checkpoints, identity
+from agent.train.device import choose_device, choose_dtype
 from agent.train.evaluate import held_out_loss, held_out_preference
 from agent.train.files import write_whole
 from agent.train.following import Course
-from agent.train.model import Base, Lent, Models, choose_device, choose_dtype
+from agent.train.model import Base, Lent, Models
 from agent.train.progress import Throttle
+from agent.train.reference import Reference, sides_at_once
 from agent.train.sampling import rows_of_round, seed_of_round
 from agent.train.source import Reporter, check_same
-from agent.train.tokens import DataCache, PairRows, Prepared
+from agent.train.tokens import DataCache, PairRows, Prepared, TokenRows
 from agent.train.trainer import DpoTrainer, Recipe, SftTrainer, dpo_trainer, sft_trainer
 from shared import algorithms, crash_points
 from shared.adapters import AdapterError, check_finite, slot_name, write_adapter
@@ -96,6 +103,11 @@ class Worker:
         self._begin(score.compute)
         return local.score(score, self.finder, self.models, Throttle(report))
 
+    def check(self, check: Check, report: Reporter) -> Checked:
+        """Look through an owner's data. Raises TaskFailed."""
+        self._begin(check.compute)
+        return local.check(check, self.finder, Throttle(report))
+
     def merge(self, merge: Merge, report: Reporter) -> Merged:
         """Write the merged model. Raises TaskFailed, and OSError where it cannot be written."""
         self._begin(merge.compute)
@@ -140,6 +152,7 @@ class _Job:
         return self._evaluate(job)
 
     def _prepare(self, job: PrepareJob) -> PrepareResult:
+        choose_device(self._work.compute, job.base.quantization)  # what this machine cannot do shows now
         data = self._prepared(job)
         return PrepareResult(
             fingerprint=self._files.fingerprint,
@@ -161,6 +174,8 @@ class _Job:
         seed = seed_of_round(**drawn)
         algorithm = algorithms.find(job.algorithm)
         assert work.adapter is not None
+        with self._base() as base:
+            reference = self._reference(job, base, rows, indices)
         with (
             self._base() as base,
             base.lend(job.lora, seed=seed) as lent,
@@ -172,7 +187,7 @@ class _Job:
             remembered = read_kept(work.kept, algorithm.client.kept, lent) if algorithm.client.kept else {}
             whole = identity(job, rows.sha256, work.kept if remembered else None, base.device, base.dtype)
             checkpoints = Checkpoints(work.folder / CHECKPOINT_FILE, whole, every=work.compute.checkpoint_every)
-            examples = [rows.example(index) for index in indices]
+            examples = self._examples(rows, indices, reference)
             left = examples[checkpoints.done * job.batch_size :]
             # no trainer can be made for nothing, which is left where a crash came after the last step
             trainer = self._trainer(job, base, lent, left or examples, seed, folder)
@@ -214,13 +229,48 @@ class _Job:
         )
         tokenizer = self._files.tokenizer
         if job.training_kind == "dpo":
-            return dpo_trainer(lent, examples, tokenizer, recipe, beta=job.dpo.beta)
+            return dpo_trainer(lent, examples, tokenizer, recipe, job.dpo)
         return sft_trainer(lent, examples, tokenizer, recipe)
 
+    def _reference(
+        self, job: TrainJob | EvaluateJob, base: Base, rows: TokenRows | PairRows, indices: NDArray[np.int64]
+    ) -> NDArray[np.float64] | None:
+        """What the reference gives the sides of some pairs, (len(indices), 2); None where the rows are no pairs."""
+        if not isinstance(rows, PairRows):
+            return None
+        adapter = self._work.reference
+        reference = Reference(self._work.cache, job.base, self._files.fingerprint, adapter, job.lora)
+
+        def scored(done: int, total: int) -> None:
+            self._report(Progress(phase=Phase.SCORING_REFERENCE, done=done, total=total))
+
+        return reference.log_probabilities(base, rows, indices, micro_batch=self._work.micro_batch, report=scored)
+
+    @staticmethod
+    def _examples(
+        rows: TokenRows | PairRows, indices: NDArray[np.int64], reference: NDArray[np.float64] | None
+    ) -> list[dict[str, Any]]:
+        """The round's examples in their order, as the trainer takes them."""
+        examples: list[dict[str, Any]] = [dict(rows.example(index)) for index in indices]
+        if reference is not None:
+            for example, (chosen, rejected) in zip(examples, reference.tolist(), strict=True):
+                example |= {"ref_chosen_logps": chosen, "ref_rejected_logps": rejected}
+        return examples
+
     def _stepped(self, course: Course, steps: int) -> None:
-        loss = course.losses[-1] if self._work.report_losses else None
-        pace = course.tokens_per_s
-        self._report(Progress(phase=Phase.TRAINING, done=course.done, total=steps, loss=loss, tokens_per_s=pace))
+        tells = self._work.report_losses
+        margin, accuracy = course.rewards[-1] if tells and course.rewards else (None, None)
+        self._report(
+            Progress(
+                phase=Phase.TRAINING,
+                done=course.done,
+                total=steps,
+                loss=course.losses[-1] if tells else None,
+                tokens_per_s=course.tokens_per_s,
+                reward_margin=margin,
+                reward_accuracy=accuracy,
+            )
+        )
         crash_points.reach("child: step")
 
     def _evaluate(self, job: EvaluateJob) -> EvaluateResult:
@@ -236,19 +286,22 @@ class _Job:
         def evaluated(done: int) -> None:
             self._report(Progress(phase=Phase.EVALUATING, done=done, total=len(rows)))
 
-        with self._base() as base, base.lend(job.lora, seed=0) as lent:
-            load_adapter(lent, work.adapter)
-            micro_batch, half, model = work.micro_batch, base.half, lent.model
-            accuracy = None
-            if isinstance(rows, PairRows):
-                loss, n_tokens, accuracy = held_out_preference(
-                    model, rows, beta=job.dpo.beta, micro_batch=micro_batch, half=half, report=evaluated
-                )
-            else:
-                loss, n_tokens = held_out_loss(model, rows, micro_batch=micro_batch, half=half, report=evaluated)
-        if not math.isfinite(loss):
-            raise TaskFailed(FailureKind.CRASH, f"the held-out loss of the global adapter is {loss}")
-        return EvaluateResult(loss=loss, n_rows=len(rows), n_tokens=n_tokens, accuracy=accuracy)
+        with self._base() as base:
+            reference = self._reference(job, base, rows, np.arange(len(rows)))
+            with base.lend(job.lora, seed=0) as lent:
+                load_adapter(lent, work.adapter)
+                how: dict[str, Any] = {"micro_batch": work.micro_batch, "half": base.half, "report": evaluated}
+                if isinstance(rows, PairRows):
+                    assert reference is not None
+                    how["micro_batch"] = sides_at_once(base, work.micro_batch)
+                    found = held_out_preference(lent.model, rows, reference, beta=job.dpo.beta, **how)
+                    judged = asdict(found)
+                else:
+                    loss, n_tokens = held_out_loss(lent.model, rows, **how)
+                    judged = {"loss": loss, "n_tokens": n_tokens}
+        if not math.isfinite(judged["loss"]):
+            raise TaskFailed(FailureKind.CRASH, f"the held-out loss of the global adapter is {judged['loss']}")
+        return EvaluateResult(n_rows=len(rows), **judged)
 
     def _prepared(self, job: PrepareJob | TrainJob | EvaluateJob) -> Prepared:
         source = self._work.data
@@ -268,12 +321,14 @@ class _Job:
 
     def _base(self) -> Any:
         compute = self._work.compute
-        device = choose_device(compute)
+        quantization = self._work.job.base.quantization
+        device = choose_device(compute, quantization)
         return self._worker.models.base(
             self._files.folder,
             self._files.fingerprint,
             device,
             choose_dtype(compute, device),
+            quantization=quantization,
             remote_code=self._work.remote_code,
             on_load=lambda: self._report(Progress(phase=Phase.LOADING_MODEL)),
         )
@@ -308,14 +363,20 @@ def _of_slots(tensors: Mapping[str, Mapping[str, Tensor]], slots: Iterable[str])
 
 
 def _metrics(course: Course, report_losses: bool) -> TrainMetrics:
-    losses = course.losses if report_losses else []
+    losses, rewards = (course.losses, course.rewards) if report_losses else ([], [])
     return TrainMetrics(
         steps=course.steps,
         loss_first=losses[0] if losses else None,
         loss_last=losses[-1] if losses else None,
-        loss_mean=math.fsum(losses) / len(losses) if losses else None,
+        loss_mean=_mean(losses),
         tokens=course.tokens,
         seconds=course.seconds,
         tokens_per_s=course.tokens_per_s,
         peak_memory_bytes=memory.peak_bytes(),
+        reward_margin=_mean([margin for margin, _ in rewards]),
+        reward_accuracy=_mean([accuracy for _, accuracy in rewards]),
     )
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return math.fsum(values) / len(values) if values else None

@@ -1,11 +1,21 @@
 """Lets go of bytes that nobody needs: what is collected keeps its digest in the lineage."""
 
 from sqlalchemy import exists, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator import lifecycle
 from coordinator.deps import Services
+from coordinator.errors import NotFound
 from coordinator.tables import BlobRow, BlobUseRow, CampaignRow, TaskRow, UploadRow
 from shared.states import BlobKind, CampaignState, TaskKind
+
+
+async def hold(session: AsyncSession, sha256: str) -> None:
+    """Lock a blob in the database until the transaction that counts on it ends, against letting go of it. Raises
+    NotFound where it is not there."""
+    query = select(BlobRow.sha256).where(BlobRow.sha256 == sha256)
+    if await session.scalar(query.with_for_update(read=True, key_share=True)) is None:
+        raise NotFound("blob", sha256)
 
 
 async def let_go(at: Services, kind: BlobKind, sha256: str) -> None:

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Header
 from sqlalchemy import exists, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from coordinator.campaigns import rollback, service
+from coordinator.campaigns import chains, rollback, service
 from coordinator.deps import (
     Cursor,
     Limit,
@@ -229,7 +229,11 @@ async def _detail(session: AsyncSession, row: CampaignRow) -> CampaignDetail:
         for participant in await service.participants_of(session, row.id)
     ]
     return CampaignDetail(
-        **_view(row).model_dump(), spec=row.spec, participants=participants, fingerprint=row.fingerprint
+        **_view(row).model_dump(),
+        spec=row.spec,
+        participants=participants,
+        fingerprint=row.fingerprint,
+        origins=await chains.origins_of(session, row.id),
     )
 
 
@@ -253,4 +257,5 @@ async def _adapter_view(session: AsyncSession, campaign: CampaignRow, row: Adapt
         contributions=row.contributions,
         created_at=row.created_at,
         held_out_loss=row.held_out_loss,
+        origin=await chains.origin_of(session, campaign.id) if row.number == 0 else None,
     )

@@ -6,6 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator import lifecycle
+from coordinator.campaigns.chains import start_from_another
 from coordinator.clock import new_id
 from coordinator.db import add_or_find, after_commit
 from coordinator.deps import Services
@@ -19,7 +20,8 @@ from shared.states import CampaignState, RoundState, TaskState
 
 
 async def create(session: AsyncSession, at: Services, spec: CampaignSpec, idempotency_key: str | None) -> CampaignRow:
-    """Make a campaign; with a key that was used before, give that campaign again. Raises Conflict."""
+    """Make a campaign; with a key that was used before, give that campaign again. Raises Conflict, and Invalid where
+    it cannot start from what it names."""
     said = spec.model_dump(mode="json")
     now = at.clock.now()
     campaign = CampaignRow(
@@ -45,6 +47,8 @@ async def create(session: AsyncSession, at: Services, spec: CampaignSpec, idempo
     session.add(campaign)
     await session.flush()
     await record(session, campaign, now, "campaign-created", name=spec.name, rounds=spec.rounds)
+    if spec.start_from is not None:
+        await start_from_another(session, campaign, now)
     _wake(session, at, campaign.id, [])
     return campaign
 

@@ -5,9 +5,9 @@ import math
 from dataclasses import dataclass
 
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator import lifecycle
+from coordinator.blobs.retention import hold
 from coordinator.clock import new_id
 from coordinator.deps import Services
 from coordinator.engine import rounds, stragglers
@@ -15,8 +15,7 @@ from coordinator.engine.aggregate import Aggregated
 from coordinator.engine.evaluation import add_evaluations, add_metric
 from coordinator.engine.inputs import RoundInputs, computed, of_open_round
 from coordinator.engine.step import Step
-from coordinator.errors import NotFound
-from coordinator.tables import AdapterRow, BlobRow, BlobUseRow, CampaignRow, MetricRow, RoundRow
+from coordinator.tables import AdapterRow, BlobUseRow, CampaignRow, MetricRow, RoundRow
 from shared import crash_points
 from shared.digest import sha256_file
 from shared.states import BlobKind, CampaignState, RoundState
@@ -71,7 +70,8 @@ async def write_down(step: Step, closed: ClosedRound) -> bool:
         or round_row.state is not RoundState.AGGREGATING
     ):
         return False
-    await _hold_blobs(step.session, closed)
+    for ref in closed.blobs.values():
+        await hold(step.session, ref.sha256)
     for kind, ref in closed.blobs.items():
         step.session.add(
             BlobUseRow(
@@ -115,14 +115,6 @@ async def write_down(step: Step, closed: ClosedRound) -> bool:
     else:
         await rounds.run(step)
     return True
-
-
-async def _hold_blobs(session: AsyncSession, closed: ClosedRound) -> None:
-    """Lock the new blobs until they count as used, against letting go of them. Raises NotFound."""
-    for ref in closed.blobs.values():
-        query = select(BlobRow.sha256).where(BlobRow.sha256 == ref.sha256)
-        if await session.scalar(query.with_for_update(read=True, key_share=True)) is None:
-            raise NotFound("blob", ref.sha256)
 
 
 async def _store(at: Services, made: Aggregated) -> dict[BlobKind, BlobRef]:

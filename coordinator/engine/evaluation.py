@@ -32,13 +32,13 @@ async def settle_evaluations(step: Step) -> bool:
 
 async def _settle(step: Step, adapter: AdapterRow) -> None:
     """held_out_loss = Σ loss_k n_k / Σ n_k: the loss on all that is held out together. n_k: a client's tokens or, for
-    dpo, whose losses are means over pairs, its pairs; there the accuracy likewise."""
+    dpo, whose losses are means over pairs, its pairs; there the accuracy likewise, and the margin where all tell it."""
     dpo = step.campaign.spec.kind == "dpo"
     size = "held_out_pairs" if dpo else "held_out_tokens"
     query = select(MetricRow).where(
         MetricRow.campaign_id == step.campaign.id,
         MetricRow.round == adapter.number,
-        MetricRow.name.in_(("held_out_loss", "held_out_accuracy", size)),
+        MetricRow.name.in_(("held_out_loss", "held_out_accuracy", "held_out_margin", size)),
         MetricRow.client_number.is_not(None),
     )
     by_client: dict[int, dict[str, float]] = {}
@@ -55,6 +55,9 @@ async def _settle(step: Step, adapter: AdapterRow) -> None:
     if dpo:  # divided last: a share stays at most 1
         right = sum(each["held_out_accuracy"] * each[size] for each in by_client.values())
         add_metric(step, adapter.number, "held_out_accuracy", right / total)
+        if all("held_out_margin" in each for each in by_client.values()):  # agents of protocol version 1 tell none
+            margin = sum(each["held_out_margin"] * (each[size] / total) for each in by_client.values())
+            add_metric(step, adapter.number, "held_out_margin", margin)
     best = step.campaign.best_adapter
     best_row = await step.session.get(AdapterRow, (step.campaign.id, best)) if best is not None else None
     if best_row is None or best_row.held_out_loss is None or loss < best_row.held_out_loss:

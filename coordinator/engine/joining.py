@@ -92,7 +92,8 @@ async def is_apart(step: Step, participant: ParticipantRow, agreed: Fingerprint)
     if own == agreed:
         return False
     parts = ", ".join(agreed.differences(own))
-    reason = f"its base model differs from the others' in: {parts}; fetch the same revision; resuming asks again"
+    whose = "the others'" if step.spec.start_from is None else f"the one that {step.spec.start_from} was trained on"
+    reason = f"its base model differs from {whose} in: {parts}; fetch the same revision; resuming asks again"
     await lifecycle.move(step.session, participant, ParticipantState.MISMATCHED, reason=reason)
     await step.record("agent-mismatched", agent=participant.agent_name, parts=parts)
     return True

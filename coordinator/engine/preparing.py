@@ -4,7 +4,7 @@ from coordinator.engine import joining
 from coordinator.engine.evaluation import add_evaluations
 from coordinator.engine.step import Step
 from coordinator.tables import ParticipantRow
-from shared.states import CampaignState, ParticipantState, TaskKind, TaskState
+from shared.states import CampaignState, ParticipantState, TaskKind
 from shared.wire.jobs import Fingerprint
 
 
@@ -30,13 +30,14 @@ async def prepare(step: Step) -> bool:
 
 
 async def initialize(step: Step) -> bool:
-    """Have one client build adapter 0 from the seed; another one where it cannot. Then the rounds begin."""
-    tasks = await step.tasks(TaskKind.INIT)
-    if any(task.state is TaskState.DONE for task in tasks):
+    """Have one client build adapter 0 from the seed; another one where it cannot. Then the rounds begin; at once where
+    the campaign started from another's adapter."""
+    if step.campaign.contract is not None:
         await step.move(CampaignState.RUNNING, reason=None)
         if step.spec.evaluates(0):
             await add_evaluations(step, 0)
         return False
+    tasks = await step.tasks(TaskKind.INIT)
     recent = [task for task in tasks if task.created_at >= step.campaign.resumed_at or not task.state.is_final]
     for task in recent:
         if not task.state.is_final:
@@ -67,8 +68,11 @@ def _wait_for_agents(step: Step, found: int) -> None:
 async def _start(step: Step, participants: list[ParticipantRow], prepared: list[ParticipantRow]) -> None:
     """Settle on a base model and number those who have it, or pause and say what is in the way."""
     fingerprints = [Fingerprint.model_validate(p.fingerprint) for p in prepared]
-    # the most common one; of equally common ones that of the first agent by name
-    agreed = max(fingerprints, key=fingerprints.count, default=None)
+    if step.campaign.fingerprint is not None:  # of the base model that the adapter it starts from was trained on
+        agreed: Fingerprint | None = Fingerprint.model_validate(step.campaign.fingerprint)
+    else:
+        # the most common one; of equally common ones that of the first agent by name
+        agreed = max(fingerprints, key=fingerprints.count, default=None)
     for participant in prepared:
         if agreed is not None:
             await joining.is_apart(step, participant, agreed)

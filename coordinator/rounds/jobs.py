@@ -40,6 +40,7 @@ async def build_job(session: AsyncSession, campaign: CampaignRow, task: TaskRow)
             max_length=spec.training.max_length,
             dpo=spec.dpo,
             adapter=BlobRef(sha256=adapter.sha256, n_bytes=adapter.n_bytes),
+            reference=await _reference(session, campaign),
         )
     parent = await session.get_one(AdapterRow, (campaign.id, task.round - 1))
     round_row = await session.get_one(RoundRow, (campaign.id, task.round))
@@ -64,6 +65,7 @@ async def build_job(session: AsyncSession, campaign: CampaignRow, task: TaskRow)
         max_grad_norm=spec.training.max_grad_norm,
         dpo=spec.dpo,
         adapter=BlobRef(sha256=parent.sha256, n_bytes=parent.n_bytes),
+        reference=await _reference(session, campaign),
         broadcast=_ref(parent.broadcast_sha256, parent.broadcast_bytes),
         counted=participant.counted_sha256,
         keep_versions=spec.retention.server_state + 1,  # one more: the newest may never count
@@ -80,10 +82,22 @@ async def blobs_of_lease(session: AsyncSession, agent_id: str) -> list[BlobRef]:
         number = task.round if task.kind is TaskKind.EVALUATE else task.round - 1
         adapter = await session.get_one(AdapterRow, (task.campaign_id, number))
         refs.append(BlobRef(sha256=adapter.sha256, n_bytes=adapter.n_bytes))
+        reference = await _reference(session, await session.get_one(CampaignRow, task.campaign_id))
+        if reference is not None:
+            refs.append(reference)
         broadcast = _ref(adapter.broadcast_sha256, adapter.broadcast_bytes)
         if broadcast is not None and task.kind is TaskKind.TRAIN:
             refs.append(broadcast)
     return refs
+
+
+async def _reference(session: AsyncSession, campaign: CampaignRow) -> BlobRef | None:
+    """The adapter on the base that preferences are held to, where there is one: number 0, which is always kept."""
+    spec = campaign.spec
+    if spec.kind != "dpo" or spec.dpo.reference == "base":
+        return None
+    initial = await session.get_one(AdapterRow, (campaign.id, 0))
+    return BlobRef(sha256=initial.sha256, n_bytes=initial.n_bytes)
 
 
 def _ref(sha256: str | None, n_bytes: int | None) -> BlobRef | None:

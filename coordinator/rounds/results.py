@@ -50,6 +50,8 @@ _TRAIN_METRICS = {
     "tokens_per_s": "tokens_per_s",
     "seconds": "seconds",
     "peak_memory_bytes": "peak_memory_bytes",
+    "reward_margin": "reward_margin",
+    "reward_accuracy": "reward_accuracy",
 }
 
 
@@ -226,6 +228,7 @@ async def _count(
             if campaign.spec.kind == "dpo":
                 _add_metric(session, now, task, participant, "held_out_pairs", result.n_rows)
                 _add_metric(session, now, task, participant, "held_out_accuracy", result.accuracy)
+                _add_metric(session, now, task, participant, "held_out_margin", result.margin)
         await _finish(session, at, campaign, now)
         await record(session, campaign, now, "task-done", **who(task), agent=participant.agent_name)
 

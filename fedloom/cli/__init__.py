@@ -14,6 +14,7 @@ from fedloom.cli import (
     algorithm,
     campaign,
     chat,
+    check_data,
     compare,
     coordinator,
     merge,
@@ -44,7 +45,7 @@ app = typer.Typer(
 app.add_typer(campaign.app, name="campaign")
 adapter.app.command()(merge.merge)
 app.add_typer(adapter.app, name="adapter")
-for command in (agent_work.enroll, agent_work.run, agent_work.rotate_secret):
+for command in (agent_work.enroll, agent_work.run, agent_work.rotate_secret, check_data.check_data):
     agent.app.command()(command)
 app.add_typer(agent.app, name="agent")
 app.add_typer(token.app, name="token")

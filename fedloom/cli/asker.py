@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 
 from rich.console import Console
 
 from agent.child import Question
 from agent.local import MICRO_BATCH, LocalChild
+from agent.own_template import OwnTemplate
 from fedloom.cli.chat_screen import Answers, Side, drawn
 from fedloom.cli.local_work import lora_file
 from fedloom.local_adapter import LocalAdapter
@@ -15,19 +17,20 @@ from shared.wire.leases import Progress
 
 
 class Asker:
-    """Two models and how they are asked. template: None for the campaign's, or `chat` where no campaign is known."""
+    """Two models and how they are asked. template: the name of one, or a file; None for the campaign's, or `chat` where
+    no campaign is known."""
 
     def __init__(
         self,
         child: LocalChild,
         adapter: LocalAdapter,
-        template: Template | None,
+        template: str | None,
         max_new_tokens: int,
         temperature: float,
     ) -> None:
         self._lora = lora_file(adapter)
         self._title = f"adapted · {adapter.name}"
-        self._template: Template = template or adapter.template or "chat"
+        self._template = _template(template) or adapter.template or "chat"
         self._child = child
         self._ask = partial(child.ask, template=self._template, max_new_tokens=max_new_tokens, temperature=temperature)
 
@@ -54,3 +57,12 @@ class Asker:
                     on_progress=side.progress,
                     on_piece=side.piece,
                 )
+
+
+def _template(given: str | None) -> Template | OwnTemplate | None:
+    """Raises TaskFailed for a file that cannot be read."""
+    match given:
+        case None | "alpaca" | "vicuna" | "chat":
+            return given
+        case _:
+            return OwnTemplate.read(Path(given))

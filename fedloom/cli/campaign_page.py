@@ -1,5 +1,6 @@
 """What ``fedloom campaign show`` shows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from rich.text import Text
 from fedloom.cli import output
 from fedloom.client import Client
 from shared.states import CampaignState, ParticipantState, TaskState
+from shared.wire.adapters import Origin
 from shared.wire.campaigns import CampaignDetail, ParticipantView, RoundView, TaskView
 from shared.wire.leases import Phase, Progress
 
@@ -57,7 +59,11 @@ class CampaignPage:
         lines.show_header = False
         lines.add_row("id", self.campaign.id)
         lines.add_row("created", output.ago(self.campaign.created_at))
-        lines.add_row("model", spec.base.model + (f" @ {spec.base.revision}" if spec.base.revision else ""))
+        revision = f" @ {spec.base.revision}" if spec.base.revision else ""
+        quantized = f", {spec.base.quantization}" if spec.base.quantization else ""
+        lines.add_row("model", f"{spec.base.model}{revision}{quantized}")
+        if self.campaign.origins:
+            lines.add_row("starts from", chain(self.campaign.origins))
         lines.add_row("data", f"{spec.data.name}, template {spec.data.template}")
         lines.add_row("training", f"{amount} a round, batch {training.batch_size}, lr {training.learning_rate:g}")
         params = (f"{name}={value}" for name, value in sorted(spec.algorithm.params.items()))
@@ -90,7 +96,8 @@ class CampaignPage:
         if one.state != ParticipantState.PREPARED or campaign.state.is_final:
             return []
         if one.client_number is None:
-            return ["joins in the next round"] if campaign.fingerprint is not None else []
+            has_begun = any(each.client_number is not None for each in campaign.participants)
+            return ["joins in the next round"] if has_begun else []
         if one.set_aside_until is None or one.set_aside_until <= campaign.rounds_closed:
             return []
         n = one.failures_in_a_row
@@ -191,6 +198,13 @@ def header(campaign: CampaignDetail) -> Text:
     if campaign.reason:
         text.append(f"\n{campaign.reason}", style="yellow")
     return text
+
+
+def chain(origins: Sequence[Origin]) -> str:
+    """The adapters that a campaign goes back to, in a line."""
+    return ", which started from ".join(
+        f"adapter {one.adapter_number} of {one.campaign_name} ({one.kind}, {one.sha256[:12]})" for one in origins
+    )
 
 
 def done_of_total(at: Progress) -> str:

@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,9 +23,11 @@ def chat(
     adapter: AdapterFolder,
     base: BaseFolder = None,
     template: Annotated[
-        Literal["alpaca", "vicuna", "chat"] | None,
+        str | None,
         typer.Option(
-            help="How a question becomes a prompt; by default as in the adapter's campaign, otherwise `chat`."
+            metavar="NAME|FILE",
+            help="How a question becomes a prompt: alpaca, vicuna, chat, or a file with a chat template; by default as "
+            "in the adapter's campaign, otherwise `chat`.",
         ),
     ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 200,
@@ -43,8 +45,8 @@ def chat(
     answer. With --question, or with questions on standard input (one a line),
     it answers them and ends.
 
-    Each question stands alone: nothing that was said before is remembered, for
-    adapters are trained on single turns. Needs the extra `agent`.
+    Each question stands alone: nothing that was said before is remembered.
+    Needs the extra `agent`.
     """
     from fedloom.cli.asker import Asker
     from fedloom.local_adapter import read_adapter_folder

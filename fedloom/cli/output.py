@@ -114,6 +114,11 @@ def loss(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
+def share(value: float | None) -> str:
+    """A share in percent, or nothing."""
+    return "" if value is None else f"{value:.0%}"
+
+
 def labels(found: dict[str, str]) -> str:
     """Labels as they are given on the command line."""
     return ", ".join(f"{name}={value}" for name, value in sorted(found.items()))

@@ -96,5 +96,6 @@ def _work(task: TaskView) -> str:
     assert task.progress is not None
     at = task.progress
     loss = f"loss {at.loss:.3f}" if at.loss is not None else ""
+    margin = f"margin {at.reward_margin:.3f}" if at.reward_margin is not None else ""
     speed = f"{at.tokens_per_s:.0f} tokens/s" if at.tokens_per_s else ""
-    return "  ".join(filter(None, (task.agent_name, at.phase, done_of_total(at), loss, speed)))
+    return "  ".join(filter(None, (task.agent_name, at.phase, done_of_total(at), loss, margin, speed)))

@@ -140,11 +140,15 @@ def _losses(losses: dict[int, float]) -> str:
 
 
 def _tasks(tasks: list[TaskView]) -> Table:
-    table = output.table("AGENT", "DOING", "", "DONE", "LOSS", "TOKENS/S", right=["DONE", "LOSS", "TOKENS/S"])
+    rewards = (
+        ["MARGIN", "RIGHT"] if any(one.progress and one.progress.reward_margin is not None for one in tasks) else []
+    )
+    right = ["DONE", "LOSS", *rewards, "TOKENS/S"]
+    table = output.table("AGENT", "DOING", "", *right, right=right)
     for one in sorted(tasks, key=lambda task: task.agent_name):
         at = one.progress
         if at is None:
-            table.add_row(one.agent_name, f"starting {one.kind}", "", "", "", "")
+            table.add_row(one.agent_name, f"starting {one.kind}")
             continue
         table.add_row(
             one.agent_name,
@@ -152,6 +156,7 @@ def _tasks(tasks: list[TaskView]) -> Table:
             ProgressBar(total=at.total, completed=at.done, width=12) if at.total else "",
             done_of_total(at),
             output.loss(at.loss),
+            *([output.loss(at.reward_margin), output.share(at.reward_accuracy)] if rewards else []),
             f"{at.tokens_per_s:.0f}" if at.tokens_per_s is not None else "",
         )
     return table

@@ -152,7 +152,7 @@ class Comparison:
         plan = self.spec.partition.plan() if n_clients > 1 else Plan(Kind.IID)
         settings = self._settings
         if path is not None:
-            source = settings.data[campaign.data.name].model_copy(update={"path": path})
+            source = settings.data[campaign.data.name].at(path)
             settings = settings.model_copy(update={"data": {campaign.data.name: source}})
         return Simulation(campaign, settings, n_clients, plan, seed)
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from agent.child import Completed, LoraFile, Question, Scored
 from agent.local import LocalChild
+from agent.own_template import template_of
 from agent.records import read_records
 from agent.settings import AgentSettings, DataSource
 from fedloom.comparison.spec import ScoreSection
@@ -39,7 +40,7 @@ class Rows:
     def read(cls, path: Path, source: DataSource, score: ScoreSection) -> Self:
         """The rows of a file, by the columns of *source*. Raises ComparisonError, and TaskFailed for what is no file of
         records."""
-        rows = [_completed(path, place, record, source) for place, record in read_records(path)]
+        rows = [_completed(path, place, record, source) for place, record in read_records(source.at(path))]
         if not rows:
             raise ComparisonError(f"{path}: the file has no rows")
         choices = sorted({row.completion for row in rows}) if score.measure == "choice" else []
@@ -67,8 +68,8 @@ class Scorer:
     """Scores models with one base model, kept in a child of its own. Use it as a context manager."""
 
     def __init__(self, spec: CampaignSpec, settings: AgentSettings, score: ScoreSection, folder: Path) -> None:
-        """folder: for the child's log. Raises NotInstalled and OSError."""
-        self._template = spec.data.template
+        """folder: for the child's log. Raises NotInstalled, OSError, and TaskFailed for a template that is no text."""
+        self._template = template_of(settings.data[spec.data.name], spec.data.template)
         self._score = score
         path = settings.models.get(spec.base.model)
         self._child = LocalChild(spec.base, path, compute=settings.compute, folder=folder)

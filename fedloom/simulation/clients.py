@@ -110,7 +110,7 @@ class Clients:
 
     def _settings_of(self, name: str) -> AgentSettings:
         source = self._settings.data[self._data_name]
-        mine = source.model_copy(update={"path": self._homes[name].home / ROWS_FILE})
+        mine = source.at(self._homes[name].home / ROWS_FILE)
         return self._settings.model_copy(update={"data": {self._data_name: mine}})
 
 

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from agent.records import read_records
 from agent.settings import AgentSettings, DataSource
+from agent.tables import data_digest
 from fedloom.errors import SimulationError
 from fedloom.simulation.clients import client_names
 from fedloom.simulation.partition import assign, values_of
 from fedloom.simulation.plan import Plan
 from shared.campaign import CampaignSpec, DeadlineSection
-from shared.digest import sha256_file
 
 _FOREVER_S = 10.0 * 365 * 86400
 
@@ -48,6 +48,11 @@ class Simulation:
     seed: int
 
     def __post_init__(self) -> None:
+        if self.spec.start_from is not None:
+            raise SimulationError(
+                f"the campaign starts from {self.spec.start_from}, which only the coordinator that made it has, and "
+                "a simulation has one of its own; leave start_from out"
+            )
         if self.spec.data.name not in self.settings.data:
             raise SimulationError(
                 f"the campaign trains on data named {self.spec.data.name}, which the settings do not have; "
@@ -70,7 +75,7 @@ class Simulation:
 
     def partition(self) -> Parts:
         """Share the rows out. Raises PartitionError, and TaskFailed for a file that cannot be read."""
-        found = list(read_records(self.source.path))
+        found = list(read_records(self.source))
         values = values_of(found, self.plan.by) if self.plan.by is not None else None
         assignment = assign(self.plan, n_rows=len(found), n_clients=self.n_clients, seed=self.seed, values=values)
         return Parts(client_names(self.n_clients), [record for _, record in found], assignment, values)
@@ -82,8 +87,8 @@ class Simulation:
             "clients": self.n_clients,
             "partition": str(self.plan),
             "seed": self.seed,
-            "data": sha256_file(source.path),
-            "held out": sha256_file(source.held_out_path) if source.held_out_path else source.held_out,
+            "data": data_digest(source),
+            "held out": data_digest(source.held_out_source) if source.held_out_source else source.held_out,
             "columns": [source.input, *source.columns(self.spec.kind).values()],
             "campaign": self.spec.model_dump(mode="json"),
         }

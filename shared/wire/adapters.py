@@ -2,7 +2,8 @@
 
 from datetime import datetime
 
-from shared.wire.base import BlobRef, Reply
+from shared.campaign import TrainingKind
+from shared.wire.base import BlobRef, Reply, Sha256
 
 
 class Contribution(Reply):
@@ -20,8 +21,20 @@ class Contribution(Reply):
     staleness: int = 0
 
 
+class Origin(Reply):
+    """The adapter that a campaign started from: the campaign that made it, that one's kind of training, its number
+    there, and its digest. Where that campaign was rolled back since, another adapter may have the number."""
+
+    campaign_id: str
+    campaign_name: str
+    kind: TrainingKind
+    adapter_number: int
+    sha256: Sha256
+
+
 class AdapterView(Reply):
-    """A global adapter: where it came from, who contributed, and whether its bytes are still kept."""
+    """A global adapter: where it came from, who contributed, and whether its bytes are still kept. origin: of adapter 0
+    where it is another campaign's."""
 
     number: int
     blob: BlobRef
@@ -31,3 +44,4 @@ class AdapterView(Reply):
     contributions: list[Contribution]
     created_at: datetime
     held_out_loss: float | None
+    origin: Origin | None = None

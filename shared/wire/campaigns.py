@@ -7,6 +7,7 @@ from pydantic import Field
 
 from shared.campaign import CampaignSpec
 from shared.states import CampaignState, ParticipantState, RoundState, TaskKind, TaskState
+from shared.wire.adapters import Origin
 from shared.wire.base import Reply, Request
 from shared.wire.jobs import Fingerprint
 from shared.wire.leases import Failure, Progress
@@ -45,11 +46,13 @@ class CampaignView(Reply):
 
 class CampaignDetail(CampaignView):
     """A campaign with its file and its participants. ``fingerprint`` is of the base model that they train on; None
-    until they agree on one."""
+    until they agree on one. ``origins``: the adapter of another campaign that it started from, the one which that
+    campaign started from, and so on."""
 
     spec: CampaignSpec
     participants: list[ParticipantView]
     fingerprint: Fingerprint | None = None
+    origins: list[Origin] = []
 
 
 class RollbackRequest(Request):

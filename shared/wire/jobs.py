@@ -7,6 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from shared.campaign import BaseSection, DataSection, DpoSection, LoraSection, TrainingKind
 from shared.wire.base import BlobRef, Reply, Request, Sha256
 
+_IF_SAID = Field(exclude_if=lambda value: value is None)
+"""A field of a result that says nothing where it is None: a result that was sent before an upgrade stays the same."""
+
 
 class Fingerprint(BaseModel):
     """Digests of a base model's parts. Agents train together only where all of them agree."""
@@ -59,7 +62,8 @@ class TrainJob(JobBase):
 
     counted: digest of the delta of this client that counted last, where its algorithm has clients keep something; None
     where none has, or all start again. keep_versions: how many of what belongs to this client's deltas to hold on to: a
-    campaign that is rolled back asks for an older one.
+    campaign that is rolled back asks for an older one. reference: of dpo, the adapter on the base that training is held
+    to; None where that is the base alone.
     """
 
     kind: Literal["train"] = "train"
@@ -79,13 +83,14 @@ class TrainJob(JobBase):
     max_grad_norm: float | None = 1.0
     dpo: DpoSection = DpoSection()
     adapter: BlobRef
+    reference: BlobRef | None = None
     broadcast: BlobRef | None = None
     counted: Sha256 | None = None
     keep_versions: Annotated[int, Field(ge=2)] = 2
 
 
 class EvaluateJob(JobBase):
-    """Compute the held-out loss of a global adapter. ``round`` is the adapter's number."""
+    """Compute the held-out loss of a global adapter. ``round`` is the adapter's number; reference: as in training."""
 
     kind: Literal["evaluate"] = "evaluate"
     fingerprint: Fingerprint
@@ -95,11 +100,13 @@ class EvaluateJob(JobBase):
     max_length: int
     dpo: DpoSection = DpoSection()
     adapter: BlobRef
+    reference: BlobRef | None = None
 
 
 Job = Annotated[PrepareJob | InitJob | TrainJob | EvaluateJob, Field(discriminator="kind")]
 
 Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class PrepareResult(Request):
@@ -122,7 +129,8 @@ class InitResult(Request):
 
 class TrainMetrics(Request):
     """Of one task. Losses are nats a supervised token, of dpo nats a pair, None where the owner does not report them;
-    tokens are real ones, padding not counted."""
+    tokens are real ones, padding not counted. reward_margin, reward_accuracy: dpo only, means over all pairs of the
+    task, each at its own step: r(chosen) − r(rejected), and whether that is above 0."""
 
     steps: Count
     loss_first: float | None
@@ -132,6 +140,8 @@ class TrainMetrics(Request):
     seconds: Annotated[float, Field(ge=0)]
     tokens_per_s: Annotated[float, Field(ge=0)]
     peak_memory_bytes: Count
+    reward_margin: Annotated[float | None, _IF_SAID] = None
+    reward_accuracy: Annotated[Share | None, _IF_SAID] = None
 
 
 class TrainResult(Request):
@@ -147,14 +157,16 @@ class TrainResult(Request):
 
 class EvaluateResult(Request):
     """loss: mean over the held-out rows' supervised tokens, in nats a token; of dpo over the pairs, in nats a pair.
-    n_rows: the held-out rows or pairs. accuracy: dpo only, the share of pairs whose chosen side has the higher reward.
+    n_rows: the held-out rows or pairs. Of dpo only, accuracy: the share of pairs whose chosen side has the higher
+    reward; margin: the mean of r(chosen) − r(rejected).
     """
 
     kind: Literal["evaluate"] = "evaluate"
     loss: float
     n_rows: Annotated[int, Field(ge=1)]
     n_tokens: Annotated[int, Field(ge=1)]
-    accuracy: Annotated[float, Field(ge=0, le=1)] | None = None
+    accuracy: Share | None = None
+    margin: Annotated[float | None, _IF_SAID] = None
 
 
 Result = Annotated[PrepareResult | InitResult | TrainResult | EvaluateResult, Field(discriminator="kind")]

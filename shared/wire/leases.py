@@ -38,6 +38,7 @@ class Phase(StrEnum):
     DOWNLOADING = "downloading"
     TRAINING = "training"
     EVALUATING = "evaluating"
+    SCORING_REFERENCE = "scoring the reference"
     UPLOADING = "uploading"
     # of what a person asks for on one machine: no lease carries them
     ANSWERING = "answering"
@@ -47,13 +48,16 @@ class Phase(StrEnum):
 
 
 class Progress(Request):
-    """How far a task is. ``done`` of ``total`` counts steps, rows or bytes, by phase."""
+    """How far a task is. ``done`` of ``total`` counts steps, rows or bytes, by phase. reward_margin, reward_accuracy:
+    of the latest step's pairs, in training of kind dpo."""
 
     phase: Phase
     done: Annotated[int, Field(ge=0)] = 0
     total: Annotated[int, Field(ge=0)] = 0
     loss: float | None = None
     tokens_per_s: Annotated[float, Field(ge=0)] | None = None
+    reward_margin: float | None = None
+    reward_accuracy: Annotated[float, Field(ge=0, le=1)] | None = None
 
 
 class RenewRequest(Request):

@@ -11,7 +11,7 @@ from agent.settings import TEMPLATE, AgentSettings, load_settings
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("[data.notes]\nprompt = 'q'", "data.notes.path"),
+        ("[data.notes]\nprompt = 'q'", "data.notes: .*path or hub"),
         ("[data.'no good']\npath = 'x'", "data.no good"),
         ("[compute]\ndevice = 'tpu'", "compute.device"),
         ("[compute]\nmicro_batch = 0", "compute.micro_batch"),
@@ -19,6 +19,9 @@ from agent.settings import TEMPLATE, AgentSettings, load_settings
         ("[polcy]", "polcy"),
         ("[data.notes]\npath = 'x'\nheld_out = 1.0", "data.notes.held_out"),
         ("[compute\n", "line 1"),
+        ("[data.notes]\npath = 'x'\nhub = 'a/b'", "data.notes: .*either path or hub"),
+        ("[data.notes]\npreset = 'alpacca'", "data.notes: .*no preset 'alpacca'; there are alpaca, alpaca-gpt4"),
+        ("[data.notes]\npath = 'x'\nencoding = 'latine'", "data.notes: .*encoding: there is none called 'latine'"),
         ("[data.notes]\npath = '~nobody-of-that-name/x'", "home"),
     ],
 )
@@ -47,8 +50,13 @@ def test_the_template_is_the_defaults(tmp_path: Path) -> None:
 
 def test_paths_count_from_the_settings_file(tmp_path: Path) -> None:
     path = tmp_path / "agent.toml"
-    path.write_text("[models]\ntiny = 'm'\n[data.notes]\npath = 'a.jsonl'\nheld_out_path = '/b.jsonl'\n")
+    path.write_text(
+        "[models]\ntiny = 'm'\n[data.notes]\npath = 'a.jsonl'\nheld_out_path = '/b.jsonl'\n"
+        "template = 'own.jinja'\n[data.public]\npreset = 'alpaca'\n"
+    )
     settings = load_settings(path)
     assert settings.models == {"tiny": tmp_path / "m"}
     assert settings.data["notes"].path == tmp_path / "a.jsonl"
     assert settings.data["notes"].held_out_path == Path("/b.jsonl")
+    assert settings.data["notes"].template == tmp_path / "own.jinja"
+    assert (settings.data["public"].path, settings.data["public"].hub) == (None, "tatsu-lab/alpaca")

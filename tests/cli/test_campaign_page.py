@@ -60,7 +60,7 @@ def printed(*parts: ParticipantView, rounds: list[RoundView] | None = None, **ch
     ],
 )
 def test_it_says_why_an_agent_is_not_drawn(changes: dict[str, Any], said: str) -> None:
-    [row] = [line for line in printed(part("ada", 0, **changes)).splitlines() if "ada" in line]
+    [row] = [line for line in printed(part("ada", 0, **changes), part("bob", 1)).splitlines() if "ada" in line]
     assert row.partition("10         0")[2].strip() == said
 
 
@@ -69,6 +69,17 @@ def test_nobody_is_set_aside_or_joins_where_nothing_goes_on() -> None:
     assert "set aside" not in printed(*parts, state=CampaignState.COMPLETED)
     assert "joins" not in printed(*parts, state=CampaignState.COMPLETED)
     assert "joins" not in printed(part("bob", None), state=CampaignState.PREPARING, fingerprint=None)
+    assert "joins" not in printed(part("bob", None), state=CampaignState.PREPARING)  # of a chain it is known at once
+
+
+def test_a_chain_is_told_in_a_line() -> None:
+    origins = [
+        {"campaign_id": f"c{n}", "campaign_name": name, "kind": kind, "adapter_number": n, "sha256": f"{n}" * 64}
+        for n, (name, kind) in enumerate([("tuned", "dpo"), ("taught", "sft")])
+    ]
+    said = " ".join(printed(part("ada", 0), origins=origins).split())
+    assert "starts from adapter 0 of tuned (dpo, 000000000000), which started from adapter 1 of taught (sft, " in said
+    assert "starts from" not in printed(part("ada", 0))
 
 
 def test_late_updates_are_counted_apart() -> None:

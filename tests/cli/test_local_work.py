@@ -160,6 +160,17 @@ def test_chat_with_an_adapter_of_another_program(run: Run, base: Path, adapter: 
     assert "[adapted · foreign]" in ran.out
 
 
+def test_chat_takes_a_template_of_somebodys_own(run: Run, adapter: Path, tmp_path: Path) -> None:
+    file = tmp_path / "own.jinja"
+    file.write_text("{% for m in messages %}{{ m['content'] }}<|im_end|>{% endfor %}")
+    asked = ("--question", "Why?", *FEW, "--json")
+    own, named = (json.loads(run("chat", adapter, "--template", one, *asked).out) for one in (file, "alpaca"))
+    assert own["base"] != named["base"]
+    gone = run("chat", adapter, "--template", "alpacca", *asked)
+    assert gone.code == 1
+    assert "the template alpacca cannot be read" in gone.err
+
+
 def test_what_chat_cannot_do_is_told_in_a_line(
     run: Run, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -287,6 +287,32 @@ def test_adapter_list_marks_the_final_and_the_best(fedloom: Run, completed: Camp
     assert len(json.loads(fedloom("adapter", "list", "small", "--json").out)) == 2
 
 
+def test_a_chain_is_shown_and_goes_with_what_is_pulled(
+    fedloom: Run, completed: Campaign, campaign_file: Path, tmp_path: Path
+) -> None:
+    written = yaml.safe_load(campaign_file.read_text())
+    for name, start_from in (("next", "small/final"), ("last", "next/0"), ("lost", "nobody/final")):
+        (tmp_path / name).write_text(yaml.safe_dump({**written, "name": name, "start_from": start_from}))
+    for name in ("next", "last"):
+        assert fedloom("campaign", "create", tmp_path / name).code == 0
+    shown = " ".join(fedloom("campaign", "show", "last").out.split())
+    assert "starts from adapter 0 of next (sft, " in shown
+    assert ", which started from adapter 1 of small (sft, " in shown
+    watched = fedloom("campaign", "cancel", "last"), fedloom("campaign", "watch", "last")
+    assert "campaign-starts-from campaign=next" in watched[1].out
+    assert fedloom("adapter", "pull", "last", "--which", "0", "--out", tmp_path / "pulled").code == 0
+    lineage = Lineage.model_validate_json((tmp_path / "pulled" / "fedloom.json").read_text())
+    assert [(one.campaign_name, one.adapter_number) for one in lineage.origins] == [("next", 0), ("small", 1)]
+    assert {one.sha256 for one in lineage.origins} == {lineage.sha256}
+    assert lineage.origins[1].campaign_id == completed.id
+    card = (tmp_path / "pulled" / "README.md").read_text()
+    assert "| Started from | adapter 0 of `next` (`" in card
+    assert f"| which started from | adapter 1 of `small` (`{completed.id}`, sft), `{lineage.sha256}` |" in card
+    refused = fedloom("campaign", "create", tmp_path / "lost")
+    assert refused.code == 2
+    assert "start_from: there is no campaign nobody, neither by id nor by name" in refused.err
+
+
 # --- agents, tokens, algorithms, storage
 
 

@@ -130,3 +130,11 @@ def test_a_partition_of_another_name_is_refused_with_those_that_there_are(run: R
     assert ran.code == 2
     for kind in ("iid", "dirichlet", "quantity", "key", "domain"):
         assert kind in ran.err
+
+
+def test_a_simulation_has_no_other_campaigns_to_start_from(run: Run, campaign_file: Path) -> None:
+    campaign_file.write_text(campaign_file.read_text() + "start_from: taught/final\n")
+    (campaign_file.parent / "agent.toml").write_text('[data.notes]\npath = "rows.jsonl"\n')
+    ran = run("simulate", campaign_file, "--clients", 2)
+    assert ran.code == 2
+    assert "the campaign starts from taught/final, which only the coordinator that made it has" in ran.err

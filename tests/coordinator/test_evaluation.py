@@ -68,8 +68,9 @@ def test_preferences_are_weighed_by_their_pairs_and_have_an_accuracy(
         refused = ada.result(lease, body)
         assert refused.status_code == 422
         assert "accuracy" in refused.text
-    assert ada.result(lease, without | {"accuracy": 1.0, "loss": 0.5, "n_tokens": 9000}).status_code == 200
-    bob.evaluate(1.5, n_tokens=10, n_rows=1, accuracy=0.0)
+    good = without | {"accuracy": 1.0, "margin": 2.0, "loss": 0.5, "n_tokens": 9000}
+    assert ada.result(lease, good).status_code == 200
+    bob.evaluate(1.5, n_tokens=10, n_rows=1, accuracy=0.0, margin=-2.0)
     for agent in held_out:
         agent.train(adapter_bytes(tmp_path, 1.0))
     for agent in held_out:
@@ -83,7 +84,33 @@ def test_preferences_are_weighed_by_their_pairs_and_have_an_accuracy(
         "held_out_tokens": [(0, 9000), (1, 10)],
         "held_out_pairs": [(0, 3), (1, 1)],
         "held_out_accuracy": [(0, 1.0), (1, 0.0), (None, 0.75)],
+        "held_out_margin": [(0, 2.0), (1, -2.0), (None, 1.0)],
     }
+    after = operator.items(f"/v1/campaigns/{campaign_id}/metrics", round=1)
+    assert "held_out_margin" not in {row["name"] for row in after}, "nobody told one"
+
+
+@pytest.mark.usefixtures("coordinator")
+def test_agents_read_the_adapter_that_preferences_are_held_to(
+    operator: Operator, enroll: Enroll, tmp_path: Path
+) -> None:
+    ada, bob = enroll("ada"), enroll("bob")
+    body = {"kind": "dpo", "dpo": {"reference": "initial"}, "rounds": 2, "evaluation": {"every": 1}}
+    campaign_id = begin(operator, {ada: 5, bob: 0}, tmp_path, **body)
+    initial = operator.get(f"/v1/campaigns/{campaign_id}/adapters/0")["blob"]
+    ada.evaluate(1.0, accuracy=0.5)
+    for number in (1, 2):
+        for agent in (ada, bob):
+            lease = agent.lease("train")
+            assert lease["job"]["reference"] == initial
+            assert agent.http.get(f"/v1/blobs/{initial['sha256']}").status_code == 200
+            agent.train(adapter_bytes(tmp_path, float(number)), lease)
+        lease = ada.lease("evaluate")
+        assert lease["job"]["reference"] == initial
+        result = {"kind": "evaluate", "loss": 1.0, "n_rows": 3, "n_tokens": 3, "accuracy": 0.5}
+        assert ada.result(lease, result).status_code == 200
+    operator.wait_for(campaign_id, "completed")
+    assert bob.http.get(f"/v1/blobs/{initial['sha256']}").status_code == 403
 
 
 @pytest.mark.usefixtures("coordinator")

@@ -288,6 +288,50 @@ def test_down_to_the_first_revision_and_up_again_keeps_what_that_knows(
     assert [sorted(row) for row in after["tasks"]] == [sorted(row) for row in before["tasks"]]
 
 
+_CHAINS = {"main": {"start_from": "done/1"}, "waiting": {"start_from": "done/final"}, "done": {"start_from": "x/0"}}
+
+
+def test_down_to_0003_ends_what_that_cannot_run_and_has_the_rest_go_on(
+    data_dir: Path, database_url: str | None
+) -> None:
+    async def work(database: Database) -> tuple[Rows, Rows]:
+        await fill(database)
+        await migrate(database)
+        async with database.write("test") as session:
+            for campaign in (await session.scalars(select(CampaignRow))).all():
+                said = campaign.spec.model_dump(mode="json") | _CHAINS.get(campaign.name, {})
+                if campaign.name == "stuck":
+                    said["base"]["quantization"] = "nf4"
+                campaign.spec_json = said
+            await session.execute(text("UPDATE adapters SET origin_campaign_id = 'c', origin_number = 1"))
+            progress = '{"phase": "training", "done": 1, "reward_margin": 0.5}'
+            await session.execute(text("UPDATE tasks SET progress = :said WHERE state = 'done'"), {"said": progress})
+        before = await all_rows(database)
+        await on_connection(database, lambda connection: run_migrations(connection, "downgrade", "0003"))
+        after = await all_rows(database)
+        await migrate(database)
+        async with database.read() as session:
+            assert all(campaign.spec for campaign in (await session.scalars(select(CampaignRow))).all())
+        return before, after
+
+    before, after = with_database(data_dir, database_url, work)
+    was, found = ({row["name"]: row for row in rows["campaigns"]} for rows in (before, after))
+    ended = {name for name in found if found[name]["state"] != was[name]["state"]}
+    assert ended == {"waiting", "stuck"}
+    assert {found[name]["state"] for name in ended} == {"cancelled"}
+    assert (found["waiting"]["final_adapter"], found["stuck"]["final_adapter"]) == (None, 0)
+    for name in found:
+        expected = copy.deepcopy(was[name]["spec_json"])
+        expected.pop("start_from", None)
+        expected["base"].pop("quantization", None)
+        assert found[name]["spec_json"] == expected
+    ids = {found[name]["id"] for name in ended}
+    live = [row for row in after["tasks"] if row["campaign_id"] in ids and row["state"] in ("pending", "leased")]
+    assert live == []
+    assert {row["progress"] for row in after["tasks"] if row["state"] == "done"} == {None}
+    assert "origin_number" not in after["adapters"][0]
+
+
 def test_a_newer_schema_is_refused_and_left_alone(data_dir: Path, database_url: str | None) -> None:
     async def work(database: Database) -> str:
         async with database.write("test") as session:

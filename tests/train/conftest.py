@@ -118,6 +118,11 @@ def pairs_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_rows(tmp_path_factory.mktemp("data") / "pairs.jsonl", PAIRS)
 
 
+def supervised_from(tokens: list[int], start: int) -> tuple[list[int], list[bool]]:
+    """A row of tokens whose end is supervised."""
+    return tokens, [index >= start for index in range(len(tokens))]
+
+
 LORA = LoraSection(rank=4, alpha=8, dropout=0.1)
 NOBODY = Fingerprint(weights="0" * 64, config="0" * 64, tokenizer="0" * 64, template="0" * 64)
 

@@ -13,8 +13,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from agent.child import DELTA_FILE, LoraFile, Question
 from agent.errors import TaskFailed
+from agent.rows import Row
 from agent.train.answers import _Pieces
-from agent.train.templates import Row, render
+from agent.train.templates import render
 from shared.campaign import LoraSection
 from shared.wire.leases import FailureKind, Phase
 from tests.train.conftest import Lab, read
@@ -28,7 +29,7 @@ def plain_answers(lab: Lab, model: Any, template: Any, n_tokens: int = 20) -> li
     tokenizer = AutoTokenizer.from_pretrained(lab.model)
     texts = []
     for question in QUESTIONS:
-        prompt = render(Row(question.prompt, question.input, "x"), template, tokenizer).prompt
+        prompt = render(Row(question.prompt, question.input, "x"), template, tokenizer).exchanges[0].prompt
         inputs = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)
         ids = model.generate(
             input_ids=inputs["input_ids"],
@@ -85,7 +86,7 @@ def test_an_answer_ends_at_the_end_token_and_only_there(lab: Lab, tmp_path: Path
     folder = Path(shutil.copytree(lab.model, tmp_path / "model"))
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder)
-    prompt = render(Row(QUESTIONS[0].prompt, "", "x"), "chat", tokenizer).prompt
+    prompt = render(Row(QUESTIONS[0].prompt, "", "x"), "chat", tokenizer).exchanges[0].prompt
     inputs = tokenizer(prompt, return_tensors="pt")
     new = model.generate(**inputs, max_new_tokens=20, do_sample=False)[0, inputs["input_ids"].shape[1] :].tolist()
     at = next(i for i, token in enumerate(new) if i > 2 and token not in new[:i])

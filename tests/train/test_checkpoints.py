@@ -25,7 +25,7 @@ from shared.wire.base import BlobRef
 from shared.wire.jobs import TrainJob, TrainResult
 from shared.wire.leases import Phase
 from tests.support.tiny import ROWS
-from tests.train.conftest import LORA, NOBODY, Lab, read, write_rows
+from tests.train.conftest import LORA, NOBODY, Lab, read, supervised_from, write_rows
 
 pytestmark = pytest.mark.train
 
@@ -354,6 +354,7 @@ OTHER: dict[str, Any] = {
     "max_grad_norm": None,
     "dpo": DpoSection(beta=0.7),
     "adapter": BlobRef(sha256="1" * 64, n_bytes=1),
+    "reference": BlobRef(sha256="1" * 64, n_bytes=1),
     "broadcast": BlobRef(sha256="1" * 64, n_bytes=1),
 }
 NO_MATTER: dict[str, Any] = {"campaign_name": "other", "counted": "1" * 64, "keep_versions": 9}
@@ -379,6 +380,6 @@ def test_whatever_a_delta_follows_from_makes_another_training(lab: Lab, adapter:
 def test_rows_have_a_digest_of_all_that_they_are() -> None:
     rows = [[([1, 2, 3], 1), ([4, 5], 1)], [([1, 2, 3], 2), ([4, 5], 1)], [([1, 2], 1), ([3, 4, 5], 1)]]
     rows.append([([1, 2, 3], 1), ([4, 6], 1)])
-    made = [TokenRows.of(each) for each in rows]
+    made, again = ([TokenRows.of([supervised_from(*row) for row in each]) for each in rows] for _ in range(2))
     assert len({each.sha256 for each in made}) == len(rows)
-    assert made[0].sha256 == TokenRows.of(rows[0]).sha256 == PairRows(made[0]).sha256
+    assert made[0].sha256 == again[0].sha256 == PairRows(made[0]).sha256

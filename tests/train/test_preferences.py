@@ -1,9 +1,9 @@
-"""Preference optimisation: its data, its reference, its loss, and what it leaves behind."""
+"""Preference optimisation: its data, its losses, its rewards, and what it leaves behind."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -13,18 +13,20 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 
 from agent.child import DELTA_FILE
 from agent.errors import TaskFailed
+from agent.reading import is_held_out
+from agent.rows import Pair
 from agent.train.evaluate import held_out_preference
 from agent.train.loss import collate_pairs
 from agent.train.model import Base, Lent
-from agent.train.templates import Pair, render
-from agent.train.tokens import DataCache, PairRows, Tokenizing, TokenRows, is_held_out
+from agent.train.templates import render
+from agent.train.tokens import DataCache, PairRows, Tokenizing, TokenRows
 from agent.train.trainer import Recipe, dpo_trainer
 from agent.train.worker import Worker
 from shared.algorithms import ClientHalf, fedavg
-from shared.campaign import DpoSection, LoraSection
+from shared.campaign import DpoLoss, DpoSection, LoraSection
 from shared.wire.leases import FailureKind, Phase
 from tests.support.tiny import PAIRS, byte_level_bpe
-from tests.train.conftest import Lab, read, write_rows
+from tests.train.conftest import Lab, read, supervised_from, write_rows
 from tests.train.test_training import NO_DROPOUT, batches, plain_model, train
 
 pytestmark = pytest.mark.train
@@ -85,7 +87,8 @@ def test_both_sides_are_what_fine_tuning_would_show_of_them() -> None:
 
 
 def test_a_batch_holds_the_chosen_sides_and_then_the_rejected_ones() -> None:
-    rows = PairRows(TokenRows.of([([1, 2, 3], 2), ([1, 2, 4, 5], 2), ([6, 7], 1), ([6, 8], 1)]))
+    sides = [([1, 2, 3], 2), ([1, 2, 4, 5], 2), ([6, 7], 1), ([6, 8], 1)]
+    rows = PairRows(TokenRows.of([supervised_from(*side) for side in sides]))
     batch = collate_pairs([rows.example(0), rows.example(1)])
     assert batch["input_ids"].tolist() == [[1, 2, 3, 0], [6, 7, 0, 0], [1, 2, 4, 5], [6, 8, 0, 0]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 1, 1], [1, 1, 0, 0]]
@@ -161,37 +164,100 @@ def lent_base(lab: Lab, lora: LoraSection, tensors: dict[str, Any]) -> Iterator[
         yield lent
 
 
-def build(lab: Lab, lent: Lent, tokenizer: Any = None, n_examples: int = 8, **changes: Any) -> Any:
+def examples_of(lab: Lab, pairs: Any, indices: Iterable[int]) -> list[dict[str, Any]]:
+    """Pairs as a trainer takes them, with what the bare base says of them."""
+    examples = []
+    with torch.no_grad():
+        for index in indices:
+            pair = pairs.example(index)
+            chosen, rejected = plain_log_probs(bare(lab), collate_pairs([pair])).tolist()
+            examples.append(pair | {"ref_chosen_logps": chosen, "ref_rejected_logps": rejected})
+    return examples
+
+
+def build(
+    lab: Lab, lent: Lent, tokenizer: Any = None, n_examples: int = 8, dpo: DpoSection | None = None, **changes: Any
+) -> Any:
     data = prepare(lab, lab.folder / "cache")
     how = {"folder": str(lab.folder / "t"), "batch_size": 4, "micro_batch": 4, "learning_rate": 1e-2, "seed": 0}
     return dpo_trainer(
         lent,
-        [data.train.example(index) for index in range(n_examples)],
+        examples_of(lab, data.train, range(n_examples)),
         tokenizer or AutoTokenizer.from_pretrained(lab.model),
         Recipe(**(how | {"half": None} | changes)),
-        beta=0.3,
+        dpo or DpoSection(beta=0.3),
     )
 
 
-def test_the_reference_is_the_bare_base_in_every_round(lab: Lab) -> None:
-    """With TRL's own reference, the adapter that the round starts from, the first loss would be log 2."""
-    start = read(lab.adapter_0(NO_DROPOUT))
-    batch = batches(lab, steps=3, batch_size=4, round_number=2, kind="dpo")[0]
-    base = bare(lab)
-    wanted = plain_dpo_loss(plain_model(lab, NO_DROPOUT, start), base, batch, 0.3).item()
-    assert abs(wanted - np.log(2)) > 1e-3
-    with lent_base(lab, NO_DROPOUT, start) as lent:
-        trainer = build(lab, lent)
+def test_trls_copy_of_the_adapter_is_gone_and_what_was_frozen_stays_so(lab: Lab) -> None:
+    lora = NO_DROPOUT.model_copy(update={"freeze_a": True})
+    with lent_base(lab, lora, read(lab.adapter_0(lora))) as lent:
+        trained = set(lent.trained)
+        build(lab, lent)
         assert list(lent.model.peft_config) == ["default"]
         assert not any(".ref." in name for name, _ in lent.model.named_parameters())
-        assert trainer.compute_loss(trainer.model, dict(batch)).item() == pytest.approx(wanted, abs=1e-6)
-        reference = torch.cat(trainer.compute_ref_log_probs(trainer.model, dict(batch)))
-        with torch.no_grad():
-            torch.testing.assert_close(reference, plain_log_probs(base, batch), atol=1e-4, rtol=0)
+        assert set(lent.trained) == trained
 
+
+def plain_losses(model: Any, base: Any, batch: dict[str, torch.Tensor], beta: float) -> dict[str, torch.Tensor]:
+    """Some of TRL's losses from their papers: Zhao et al. 2023 (hinge), Azar et al. 2023, eq. 17, with means over
+    tokens (ipo), Chowdhury et al. 2024, with a tenth of the pairs flipped (robust), Wu et al. 2024 (sppo_hard)."""
+    with torch.no_grad():
+        reference = plain_log_probs(base, batch)
+    ratios = plain_log_probs(model, batch) - reference
+    chosen, rejected = ratios.chunk(2)
+    margins = chosen - rejected
+    n_chosen, n_rejected = batch["completion_mask"].sum(1).chunk(2)
+    log_sigmoid = torch.nn.functional.logsigmoid
+    return {
+        "sigmoid": -log_sigmoid(beta * margins).mean(),
+        "hinge": torch.relu(1 - beta * margins).mean(),
+        "ipo": ((chosen / n_chosen - rejected / n_rejected - 1 / (2 * beta)) ** 2).mean(),
+        "robust": ((-0.9 * log_sigmoid(beta * margins) + 0.1 * log_sigmoid(-beta * margins)) / 0.8).mean(),
+        "sppo_hard": ((chosen - 0.5 / beta) ** 2 + (rejected + 0.5 / beta) ** 2).mean(),
+    }
+
+
+@pytest.mark.parametrize("loss", get_args(DpoLoss))
+def test_every_loss_of_trl_can_be_trained(lab: Lab, loss: Any) -> None:
+    dpo = DpoSection(beta=0.3, loss=loss, label_smoothing=0.1 if loss in ("robust", "exo_pair") else 0.0)
+    start = read(lab.adapter_0(NO_DROPOUT))
+    with lent_base(lab, NO_DROPOUT, start) as lent:
+        trainer = build(lab, lent, n_examples=4, dpo=dpo)
+        trainer.follow(fedavg.Client(fedavg.Params(), {}), lent.trained)
+        trainer.train()
+        assert any(not torch.equal(value, torch.from_numpy(start[name])) for name, value in lent.trained.items())
+    made = prepare(lab, lab.folder / "cache").train
+    batch = collate_pairs([made.example(index) for index in range(4)])
+    wanted = plain_losses(plain_model(lab, NO_DROPOUT, start), bare(lab), batch, 0.3)
+    if loss in wanted:
+        assert trainer.course.losses == [pytest.approx(wanted[loss].item(), rel=1e-4)]
+
+
+def test_each_step_tells_its_pairs_margin_and_accuracy(lab: Lab) -> None:
+    """Whatever the micro-batch; the task tells the means over its steps."""
     adapter = lab.adapter_0(NO_DROPOUT)
-    result, _ = train(lab, adapter, job=DPO | {"round": 2})
-    assert result.metrics.loss_first == pytest.approx(wanted, abs=1e-5)
+    model, base = plain_model(lab, NO_DROPOUT, read(adapter)), bare(lab)
+    with torch.no_grad():
+        margins = [0.3 * plain_margins(model, base, one) for one in batches(lab, steps=3, batch_size=4, kind="dpo")]
+    told = [(margin.mean().item(), (margin > 0).double().mean().item()) for margin in margins]
+    for micro_batch in (4, 1):
+        result, _ = train(lab, adapter, job=DPO | {"learning_rate": 1e-9}, micro_batch=micro_batch)
+        first = next(report for report in lab.reports if report.phase == Phase.TRAINING and report.done == 1)
+        assert (first.reward_margin, first.reward_accuracy) == pytest.approx(told[0], abs=1e-5)
+        means = np.mean(told, axis=0)
+        assert (result.metrics.reward_margin, result.metrics.reward_accuracy) == pytest.approx(means, abs=1e-5)
+
+
+def test_no_reward_leaves_where_no_loss_may(lab: Lab) -> None:
+    result, _ = train(lab, lab.adapter_0(NO_DROPOUT), job=DPO, report_losses=False)
+    assert (result.metrics.reward_margin, result.metrics.reward_accuracy) == (None, None)
+    assert not [report for report in lab.reports if report.reward_margin is not None]
+
+
+def test_fine_tuning_has_no_rewards(lab: Lab) -> None:
+    result, _ = train(lab, lab.adapter_0(NO_DROPOUT))
+    assert "reward_margin" not in result.model_dump()["metrics"]
 
 
 @pytest.mark.parametrize("micro_batch", [8, 1])
@@ -287,6 +353,7 @@ def test_the_held_out_loss_and_accuracy_are_plain_torchs(lab: Lab, micro_batch: 
     assert result.loss == pytest.approx(-torch.nn.functional.logsigmoid(0.3 * margins).mean().item(), abs=1e-5)
     assert result.accuracy == pytest.approx((margins > 0).double().mean().item())
     assert 0 < result.accuracy < 1
+    assert result.margin == pytest.approx(0.3 * margins.mean().item(), abs=1e-5)
     assert (result.n_rows, result.n_tokens) == (len(margins), int(batch["completion_mask"].sum()))
     reports = [report for report in lab.reports if report.phase == Phase.EVALUATING]
     assert (reports[-1].done, reports[-1].total) == (result.n_rows, result.n_rows)
@@ -308,10 +375,10 @@ def test_fine_tuning_has_no_accuracy(lab: Lab) -> None:
 
 def test_a_reward_out_of_reach_is_no_infinity(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = prepare(lab, lab.folder / "cache").held_out
-    found = iter([np.tile([-2000.0, 0.0], len(rows)), np.zeros(2 * len(rows))])
-    monkeypatch.setattr("agent.train.evaluate.log_probabilities", lambda *_, **__: next(found))
+    reference = np.tile([2000.0, 0.0], (len(rows), 1))
+    monkeypatch.setattr("agent.train.evaluate.log_probabilities", lambda *_, **__: np.zeros(2 * len(rows)))
     with lent_base(lab, NO_DROPOUT, {}) as lent:
-        loss, _, accuracy = held_out_preference(
-            lent.model, rows, beta=1.0, micro_batch=4, half=None, report=lambda _: None
+        found = held_out_preference(
+            lent.model, rows, reference, beta=1.0, micro_batch=4, half=None, report=lambda _: None
         )
-    assert (loss, accuracy) == (2000.0, 0.0)
+    assert (found.loss, found.accuracy, found.margin) == (2000.0, 0.0, -2000.0)

@@ -1,5 +1,6 @@
 """The child as its parent sees it: a process that speaks lines."""
 
+import importlib.util
 import json
 import os
 from pathlib import Path
@@ -138,6 +139,7 @@ def test_telemetry_is_off_and_kernels_are_not_fetched() -> None:
     from transformers.integrations import hub_kernels
 
     assert not hub_kernels._kernels_enabled
+    assert importlib.util.find_spec("kernels") is None, "bitsandbytes would fetch some by it"
 
 
 class Failing:

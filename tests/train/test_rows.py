@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from agent.errors import TaskFailed
+from agent.reading import read_rows
+from agent.rows import Pair, Row
 from agent.settings import DataSource
-from agent.train.rows import read_rows
-from agent.train.templates import Pair, Row
 from shared.campaign import TrainingKind
 from shared.wire.leases import FailureKind
 
@@ -18,7 +18,7 @@ GOOD = '{"prompt": "p", "completion": "c"}\n'
 
 def refusal(path: Path, kind: TrainingKind = "sft", **columns: Any) -> str:
     with pytest.raises(TaskFailed) as caught:
-        read_rows(path, DataSource(path=path, **columns), kind)
+        read_rows(DataSource(path=path, **columns), kind)
     assert caught.value.failure.kind == FailureKind.DATA
     return caught.value.failure.message
 
@@ -35,14 +35,14 @@ def refusal(path: Path, kind: TrainingKind = "sft", **columns: Any) -> str:
 def test_every_format_gives_the_same_rows(tmp_path: Path, name: str, text: str) -> None:
     path = tmp_path / name
     path.write_bytes(text.encode())
-    rows = read_rows(path, DataSource(path=path, prompt="q", input="more", completion="a"), "sft")
-    assert rows == [Row("one", "two", "three"), Row("four", "", "five")]
+    rows = read_rows(DataSource(path=path, prompt="q", input="more", completion="a"), "sft")
+    assert rows.rows == [Row("one", "two", "three"), Row("four", "", "five")]
 
 
 def test_csv_cells_may_hold_lines_and_be_long(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('prompt,completion\n"a\nb","' + "x" * 200_000 + '"\n')
-    assert read_rows(path, DataSource(path=path), "sft") == [Row("a\nb", "", "x" * 200_000)]
+    assert read_rows(DataSource(path=path), "sft").rows == [Row("a\nb", "", "x" * 200_000)]
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_csv_cells_may_hold_lines_and_be_long(tmp_path: Path) -> None:
         ("a.jsonl", GOOD + '{"prompt": "SECRET", "completion": null}\n', "'completion' (completion) holds null"),
         ("a.csv", "prompt,completion\na,b\nSECRET,b,c\n", "line 3 has 3 cells, the header 2"),
         ("a.csv", "question,answer\nSECRET,b\n", "it has 'question', 'answer'"),
-        ("a.parquet", "SECRET", "unknown kind of file"),
+        ("a.docx", "SECRET", "unknown kind of file"),
     ],
 )
 def test_what_is_wrong_is_said_by_place_and_never_by_content(tmp_path: Path, name: str, text: str, said: str) -> None:
@@ -79,7 +79,7 @@ def test_preferences_are_pairs_by_columns_of_their_own(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("q,more,good,bad\none,two,three,four\nfive,,six,seven\n")
     source = DataSource(path=path, prompt="q", input="more", chosen="good", rejected="bad")
-    assert read_rows(path, source, "dpo") == [Pair("one", "two", "three", "four"), Pair("five", "", "six", "seven")]
+    assert read_rows(source, "dpo").rows == [Pair("one", "two", "three", "four"), Pair("five", "", "six", "seven")]
 
 
 @pytest.mark.parametrize(

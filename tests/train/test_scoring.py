@@ -9,7 +9,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from agent.child import Completed, Score
 from agent.errors import TaskFailed
-from agent.train.templates import Row, render
+from agent.rows import Row
+from agent.train.templates import render
 from shared.wire.leases import FailureKind, Phase
 from tests.train.conftest import Lab
 from tests.train.orders import lora_file, peft_model, score_order
@@ -30,8 +31,10 @@ def plain_log_probs(lab: Lab, model: Any) -> tuple[list[float], list[int]]:
     sums, counts = [], []
     for row in ROWS:
         text = render(Row(row.prompt, row.input, row.completion), "chat", tokenizer)
-        prompt = tokenizer(text.prompt, add_special_tokens=False).input_ids
-        completion = tokenizer(text.completion, add_special_tokens=False).input_ids
+        prompt, completion = (
+            tokenizer(part, add_special_tokens=False).input_ids
+            for part in (text.exchanges[0].prompt, text.exchanges[0].answer)
+        )
         with torch.no_grad():
             log_p = model(torch.tensor([prompt + completion])).logits[0].log_softmax(-1)
         sums.append(sum(log_p[len(prompt) - 1 + i, token].item() for i, token in enumerate(completion)))

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 from agent.errors import TaskFailed
-from agent.train.templates import Row, Text, render
-from agent.train.tokens import IGNORED, DataCache, Tokenizing, TokenRows, is_held_out
+from agent.reading import is_held_out
+from agent.rows import Row
+from agent.train.templates import Exchange, Text, render
+from agent.train.tokens import IGNORED, DataCache, Tokenizing, TokenRows
 from shared.campaign import DataSection
 from shared.wire.jobs import Fingerprint
 from shared.wire.leases import FailureKind, Phase
-from tests.train.conftest import ROWS, Lab, byte_level_bpe, sentencepiece_style, write_rows
+from tests.train.conftest import ROWS, Lab, byte_level_bpe, sentencepiece_style, supervised_from, write_rows
 
 pytestmark = pytest.mark.train
 
@@ -22,7 +24,15 @@ FINGERPRINT = Fingerprint(weights="1" * 64, config="2" * 64, tokenizer="3" * 64,
 def tokens_of(tokenizer: Any, row: Row, template: Any, max_length: int = 4096) -> tuple[list[int], int]:
     (found,) = Tokenizing(tokenizer, max_length).rows([render(row, template, tokenizer)])
     assert found is not None
-    return found
+    return start_of(found)
+
+
+def start_of(row: tuple[list[int], list[bool]]) -> tuple[list[int], int]:
+    """A row's tokens, and where the supervised ones start, which end it."""
+    tokens, supervised = row
+    start = supervised.index(True)
+    assert row == supervised_from(tokens, start)
+    return tokens, start
 
 
 @pytest.mark.parametrize("template", ["alpaca", "vicuna", "chat"])
@@ -50,9 +60,9 @@ def test_no_token_spans_the_border_whatever_the_completion_begins_with(
 ) -> None:
     tokenizer = make()
     for prompt in ("### Response:\n", "ASSISTANT:", "x"):
-        (found,) = Tokenizing(tokenizer, 4096).rows([Text(prompt, completion + "z", starts_bare=True)])
+        (found,) = Tokenizing(tokenizer, 4096).rows([Text((Exchange(prompt, completion + "z"),), plain=True)])
         assert found is not None
-        tokens, start = found
+        tokens, start = start_of(found)
         assert tokenizer.decode(tokens, skip_special_tokens=True) == prompt + completion + "z"
         assert tokenizer.decode(tokens[start:-1]).lstrip(" ") == (completion + "z").lstrip(" ")
 
@@ -113,10 +123,13 @@ def test_long_rows_are_cut_at_the_end_and_hopeless_ones_dropped() -> None:
 
 
 def test_labels_cover_exactly_the_supervised_tokens() -> None:
-    rows = TokenRows.of([([5, 6, 7, 8], 2), ([9, 10], 1)])
-    assert rows.lengths.tolist() == [4, 2]
-    assert rows.example(0) == {"input_ids": [5, 6, 7, 8], "labels": [IGNORED, IGNORED, 7, 8]}
+    rows = TokenRows.of([([5, 6, 7, 8], [False, True, False, True]), ([9, 10], [False, True]), ([4], [False])])
+    assert rows.lengths.tolist() == [4, 2, 1]
+    assert rows.n_supervised.tolist() == [2, 1, 0]
+    assert rows.example(0) == {"input_ids": [5, 6, 7, 8], "labels": [IGNORED, 6, IGNORED, 8]}
     assert rows.example(1) == {"input_ids": [9, 10], "labels": [IGNORED, 10]}
+    some = rows.take(np.array([1, 0, 1]))
+    assert [some.example(index) for index in range(3)] == [rows.example(index) for index in (1, 0, 1)]
 
 
 def test_the_split_stays_when_rows_are_added_and_keeps_duplicates_together() -> None:
@@ -145,7 +158,7 @@ def test_tokens_are_kept_in_memory_and_on_disk(lab: Lab, tmp_path: Path) -> None
     assert reports == []
     assert again.dropped == first.dropped
     for side in ("train", "held_out"):
-        for part in ("ids", "offsets", "starts"):
+        for part in ("ids", "offsets", "supervised"):
             np.testing.assert_array_equal(getattr(getattr(again, side), part), getattr(getattr(first, side), part))
 
 

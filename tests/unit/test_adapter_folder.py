@@ -10,7 +10,7 @@ import yaml
 from fedloom.adapter_folder import peft_config, target_modules
 from fedloom.model_card import model_card
 from shared.campaign import CampaignSpec
-from shared.wire.adapters import AdapterView, Contribution
+from shared.wire.adapters import AdapterView, Contribution, Origin
 from shared.wire.base import BlobRef
 from shared.wire.campaigns import CampaignDetail
 
@@ -103,3 +103,22 @@ def test_card_of_adapter_0_has_no_contributors() -> None:
     card = model_card(campaign(), adapter(0))
     assert "started from" in card
     assert "Contributors" not in card
+
+
+def test_card_tells_the_chain_of_campaigns() -> None:
+    origins = [
+        Origin(campaign_id=f"c{n}", campaign_name=name, kind="sft", adapter_number=n, sha256=f"{n}" * 64)
+        for n, name in enumerate(("second", "first"))
+    ]
+    chained = campaign().model_copy(update={"origins": origins})
+    card = model_card(chained, adapter())
+    assert f"| Started from | adapter 0 of `second` (`c0`, sft), `{'0' * 64}` |" in card
+    assert f"| which started from | adapter 1 of `first` (`c1`, sft), `{'1' * 64}` |" in card
+    assert "the campaign started from, adapter 0 of another one." in model_card(chained, adapter(0))
+    assert "tarted from |" not in model_card(campaign(), adapter())
+
+
+def test_card_says_how_the_base_was_quantised_in_training() -> None:
+    quantized = {"model": "org/model", "quantization": "nf4"}
+    assert "the base was quantised to nf4" in model_card(campaign(base=quantized), adapter())
+    assert "quantised" not in model_card(campaign(), adapter())

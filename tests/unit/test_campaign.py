@@ -1,9 +1,11 @@
 """The campaign's own arithmetic, by numbers worked by hand."""
 
+import json
+
 import pytest
 from pydantic import ValidationError
 
-from shared.campaign import FROM_COORDINATOR, CampaignSpec, TrainingSection
+from shared.campaign import FROM_COORDINATOR, BaseSection, CampaignSpec, TrainingSection
 
 
 def training(**values: float) -> TrainingSection:
@@ -99,3 +101,15 @@ def test_a_reply_may_name_an_algorithm_that_is_not_installed_here() -> None:
     with pytest.raises(ValidationError, match="unknown algorithm 'theirs'"):
         CampaignSpec.model_validate(body)
     assert CampaignSpec.model_validate(body, context=FROM_COORDINATOR).algorithm.name == "theirs"
+
+
+def test_quantization_is_said_only_where_there_is_some() -> None:
+    """Agents of protocol version 1 refuse a job that names a field which they do not know."""
+    section = spec(rounds=1, every=1).base
+    assert section.quantization is None
+    assert section.model_dump(mode="json") == {"model": "m", "revision": None}
+    for held in ("int8", "nf4"):
+        made = BaseSection.model_validate_json(json.dumps({"model": "m", "quantization": held}))
+        assert made.model_dump(mode="json") == {"model": "m", "revision": None, "quantization": held}
+    with pytest.raises(ValidationError, match="quantization"):
+        BaseSection.model_validate({"model": "m", "quantization": "int4"})

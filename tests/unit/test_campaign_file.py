@@ -111,6 +111,7 @@ def test_a_file_is_read_from_disk_and_named_in_its_errors(tmp_path: Path) -> Non
         (GOOD.replace("model: H", "model: a\n  model: H"), "line 4: base.model: given twice, first on line 3"),
         (GOOD + "kind: ppo\n", "line 9: kind: Input should be 'sft' or 'dpo'"),
         (GOOD.replace("clinic", "my clinic"), "line 1: name: only letters, digits"),
+        (GOOD + "start_from: taught\n", "line 9: start_from: give CAMPAIGN/final, CAMPAIGN/best or CAMPAIGN/NUMBER"),
         (GOOD + "lora: 8\n", "line 9: lora: needs fields of its own: rank, alpha, dropout, target_modules"),
         (GOOD + "lora:\n", "line 9: lora: needs fields of its own"),
         (

@@ -109,6 +109,16 @@ def test_the_card_of_a_merged_model_names_base_campaign_and_adapter(folder: Path
     )
 
 
+def test_the_card_of_a_merged_model_says_how_the_base_was_quantised_in_training(folder: Path) -> None:
+    content = json.loads((folder / LINEAGE_FILE).read_text())
+    content["spec"]["base"]["quantization"] = "nf4"
+    (folder / LINEAGE_FILE).write_text(json.dumps(content))
+    found = read_adapter_folder(folder)
+    assert found.base.quantization == "nf4"
+    card = merged_card(found, dtype="float32", merge_difference=0, file_difference=0)
+    assert "| Base in training | quantised to nf4;" in card
+
+
 def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     out = tmp_path / "new" / "out"
     with pytest.raises(FileNotFoundError), whole_folder(out, force=False) as draft:

@@ -1,0 +1,99 @@
+"""Three owners of preferences align one model together: reward accuracy on pairs that nobody trained on.
+
+    python benchmarks/hh_rlhf.py --pairs harmless-base_test.jsonl --model /models/smollm2-135m-instruct
+
+Anthropic's HH-RLHF (Bai et al. 2022): two transcripts a line that differ in the assistant's last reply. The rows are
+dealt out to three owners; each keeps a share for evaluation, chosen by the rows' own content. The campaign is of kind
+dpo, its reference the base model. The table says for each owner how many held-out pairs the model ranks rightly before
+and after, with the standard error √(p (1 − p) / n).
+"""
+
+import argparse
+import csv
+import json
+import math
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+CAMPAIGN = """\
+name: hh-rlhf
+kind: dpo
+base: {model: HuggingFaceTB/SmolLM2-135M-Instruct}
+lora: {rank: 8, alpha: 16}
+training: {steps: STEPS, batch_size: 8, max_length: LENGTH, learning_rate: RATE, min_learning_rate: 1.0e-5, seed: 1}
+dpo: {beta: 0.1}
+data: {name: preferences, template: chat}
+rounds: ROUNDS
+selection: {minimum: 3}
+evaluation: {every: EVERY}
+retention: {adapters: 1}
+"""
+SETTINGS = """\
+[data.preferences]
+preset = "hh-rlhf"
+path = PAIRS
+held_out = 0.6
+[models]
+"HuggingFaceTB/SmolLM2-135M-Instruct" = MODEL
+[compute]
+device = "cpu"
+threads = 1
+micro_batch = 8
+"""
+METRICS = ("held_out_loss", "held_out_margin", "held_out_accuracy", "held_out_pairs")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=Path, required=True, help="a file of HH-RLHF, .jsonl or .jsonl.gz")
+    parser.add_argument("--model", type=Path, required=True, help="the folder of SmolLM2-135M-Instruct")
+    parser.add_argument("--out", type=Path, default=Path("hh-rlhf"), help="the folder to write (default hh-rlhf)")
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--steps", type=int, default=5, help="a round (default 5)")
+    parser.add_argument("--every", type=int, default=6, help="evaluate after so many rounds (default 6)")
+    parser.add_argument("--max-length", type=int, default=192, help="tokens a side (default 192)")
+    parser.add_argument("--learning-rate", type=float, default=5e-4)
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    numbers = {"STEPS": given.steps, "LENGTH": given.max_length, "RATE": given.learning_rate}
+    numbers |= {"ROUNDS": given.rounds, "EVERY": given.every}
+    (given.out / "campaign.yaml").write_text(_filled(CAMPAIGN, numbers))
+    places = {"PAIRS": given.pairs.resolve(), "MODEL": given.model.resolve()}
+    (given.out / "agent.toml").write_text(_filled(SETTINGS, {name: json.dumps(str(p)) for name, p in places.items()}))
+    command = [sys.executable, "-m", "fedloom", "simulate", str(given.out / "campaign.yaml")]
+    command += ["--settings", str(given.out / "agent.toml"), "--out", str(given.out / "simulation"), "--clients", "3"]
+    code = subprocess.run(command, check=False).returncode
+    if code == 0:
+        show(given.out / "simulation" / "metrics.csv")
+    sys.exit(code)
+
+
+def _filled(text: str, values: dict[str, object]) -> str:
+    for name, value in values.items():
+        text = text.replace(name, str(value))
+    return text
+
+
+def show(path: Path) -> None:
+    """Print each owner's numbers by round, as a table of Markdown."""
+    found: dict[tuple[int, str], dict[str, float]] = defaultdict(dict)
+    with path.open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if row["metric"] in METRICS:
+                found[int(row["round"]), row["client"] or "all"][row["metric"]] = float(row["value"])
+    print("| round | owner | held-out pairs | loss | margin | reward accuracy |")
+    print("| ---: | --- | ---: | ---: | ---: | ---: |")
+    for (number, client), told in sorted(found.items()):
+        n_pairs = told.get("held_out_pairs") or sum(
+            each["held_out_pairs"] for (of, who), each in found.items() if of == number and who != "all"
+        )
+        share = told["held_out_accuracy"]
+        error = math.sqrt(share * (1 - share) / n_pairs)
+        numbers = f"{told['held_out_loss']:.4f} | {told['held_out_margin']:+.4f} | {share:.3f} ± {error:.3f}"
+        print(f"| {number} | {client} | {n_pairs:.0f} | {numbers} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""A look through data without a tokenizer: everything that is wrong, and everything that is counted."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.checking import gather, kind_of
+from agent.data_report import MOST_ERRORS, DataReport, Spread
+from agent.settings import DataSource
+from shared.campaign import TrainingKind
+
+
+def write(path: Path, rows: list[Any]) -> Path:
+    path.write_text("".join(row if isinstance(row, str) else json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def report(source: DataSource, kind: TrainingKind = "sft") -> DataReport:
+    return gather(source, kind).report("notes", source, kind)
+
+
+def row(number: int, **changes: Any) -> dict[str, Any]:
+    return {"prompt": f"p{number}", "completion": f"c{number}"} | changes
+
+
+def test_counts(tmp_path: Path) -> None:
+    rows = [*(row(n) for n in range(100)), row(3), row(200, completion=""), row(201, completion="")]
+    source = DataSource(path=write(tmp_path / "a.jsonl", rows), held_out=0.2)
+    found = report(source)
+    assert found.records == 103
+    assert found.train + found.held_out == 101
+    assert 10 < found.held_out < 30
+    assert found.left_out == {"an empty completion": 2}
+    assert (found.duplicates, found.overlap, found.n_errors, found.unusable) == (1, 0, 0, "")
+    assert found.tokens is None
+    assert found.characters is not None
+    assert (found.characters.least, found.characters.most) == (4, 6)
+
+
+def test_all_errors_are_told_by_place_those_of_one_kind_together_and_none_quotes_a_row(tmp_path: Path) -> None:
+    rows = [row(0), '{"SECRET\n', *[{"q": "SECRET"}] * (MOST_ERRORS + 5), row(1, prompt=3)]
+    found = report(DataSource(path=write(tmp_path / "a.jsonl", rows), held_out=0.0))
+    assert found.n_errors == MOST_ERRORS + 7
+    assert found.unusable == f"{MOST_ERRORS + 7} errors"
+    first, second, third = map(str, found.errors)
+    assert first.startswith("a.jsonl: line 2 is not JSON")
+    assert second.startswith("a.jsonl: line 3 has no column 'prompt' (prompt); it has 'q'; the same: line 4, line 5, ")
+    assert second.endswith(f"line {MOST_ERRORS + 2}, and 5 more")
+    assert third == "a.jsonl: line 58: the column 'prompt' (prompt) holds int, not text"
+    assert "SECRET" not in first + second + third
+    assert found.train == 1
+
+
+def test_what_cannot_be_read_at_all_is_an_error_of_the_report(tmp_path: Path) -> None:
+    gone = report(DataSource(path=tmp_path / "gone.jsonl"))
+    assert "no such file" in str(gone.errors[0])
+    empty = report(DataSource(path=write(tmp_path / "a.jsonl", [])))
+    assert (str(empty.errors[0]), empty.unusable) == ("a.jsonl: the file has no rows", "1 error")
+    nothing = report(DataSource(path=write(tmp_path / "b.jsonl", [row(0, completion="")])))
+    assert (nothing.n_errors, nothing.unusable) == (0, "there is no row to train on")
+
+
+def test_rows_and_prompts_on_both_sides_are_counted(tmp_path: Path) -> None:
+    held_out = write(tmp_path / "held.jsonl", [row(0), row(1), row(2, completion="other")])
+    source = DataSource(path=write(tmp_path / "a.jsonl", [row(n) for n in range(5)]), held_out_path=held_out)
+    found = report(source)
+    assert (found.records, found.train, found.held_out, found.overlap, found.same_prompt) == (8, 3, 3, 2, 1)
+
+
+def test_examples_are_the_first_the_last_and_one_between(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [row(n) for n in range(9)])
+    found = report(DataSource(path=path, held_out=0.0))
+    assert [example.place for example in found.examples] == ["line 1", "line 5", "line 9"]
+    pieces = [(piece.text, piece.learnt) for piece in found.examples[0].sides[0].pieces]
+    assert pieces == [("user: ", False), ("p0", False), ("\nassistant: ", False), ("c0", True)]
+    one = report(DataSource(path=write(path, [row(0)]), held_out=0.0))
+    assert [example.place for example in one.examples] == ["line 1"]
+
+
+def test_the_kind_is_that_of_the_columns(tmp_path: Path) -> None:
+    assert kind_of(DataSource(path=write(tmp_path / "a.jsonl", ["{\n", row(0)]))) == "sft"
+    pair = {"prompt": "p", "chosen": "a", "rejected": "b"}
+    source = DataSource(path=write(tmp_path / "b.jsonl", [pair, pair | {"rejected": "a"}]), held_out=0.0)
+    assert kind_of(source) == "dpo"
+    found = report(source, "dpo")
+    assert (found.train, found.left_out) == (1, {"two completions that are equal": 1})
+    assert [side.name for side in found.examples[0].sides] == ["chosen", "rejected"]
+    assert kind_of(DataSource(path=tmp_path / "gone.jsonl")) == "sft"
+
+
+@pytest.mark.parametrize(("numbers", "expected"), [([5], (5, 5, 5, 5, 5)), (range(101), (0, 50, 90, 99, 100))])
+def test_a_spread_is_made_of_the_numbers_themselves(numbers: Any, expected: tuple[int, ...]) -> None:
+    found = Spread.of(reversed(numbers))
+    assert found is not None
+    assert tuple(found.model_dump().values()) == expected
+    assert Spread.of([]) is None

@@ -1,0 +1,182 @@
+"""From records of every shape to rows, and what is said of those that are none."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.reading import Rows, is_held_out, read_rows, split
+from agent.rows import Pair, Row, Turn
+from agent.settings import DataSource
+from agent.shapes import LeftOut, Wrong, row_of
+from shared.campaign import TrainingKind
+
+SOURCE = DataSource(path=Path("rows.jsonl"))
+SYSTEM = Turn("system", "Be brief.")
+BEFORE = (SYSTEM, Turn("user", "Hi"), Turn("assistant", "Hello."))
+CHAT = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Hi"},
+    {"role": "assistant", "content": "Hello."},
+    {"role": "user", "content": "Why?"},
+    {"role": "assistant", "content": "Because."},
+]
+SHAREGPT = [
+    {"from": name, "value": turn["content"]}
+    for name, turn in zip(("system", "human", "gpt", "human", "gpt"), CHAT, strict=True)
+]
+
+
+def rows(tmp_path: Path, records: list[dict[str, Any]], kind: TrainingKind = "sft", **columns: Any) -> Rows:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return read_rows(DataSource(path=path, **columns), kind)
+
+
+@pytest.mark.parametrize(
+    ("record", "row"),
+    [
+        ({"instruction": "Add.", "input": "1 1", "output": "2"}, Row("Add.", "1 1", "2")),
+        ({"instruction": "Add.", "output": "2"}, Row("Add.", "", "2")),
+        ({"prompt": "Why?", "completion": "Because."}, Row("Why?", "", "Because.")),
+        ({"messages": CHAT}, Row("Why?", "", "Because.", BEFORE)),
+        ({"conversations": SHAREGPT}, Row("Why?", "", "Because.", BEFORE)),
+        ({"prompt": CHAT[:4], "completion": CHAT[4:]}, Row("Why?", "", "Because.", BEFORE)),
+        ({"messages": [*CHAT, {"role": "user", "content": "Bye."}]}, Row("Why?", "", "Because.", BEFORE)),
+    ],
+)
+def test_well_known_shapes_need_no_settings(tmp_path: Path, record: dict[str, Any], row: Row) -> None:
+    assert rows(tmp_path, [record]).rows == [row]
+
+
+def test_other_columns_are_named_in_the_settings(tmp_path: Path) -> None:
+    turns = [{"q": "x", "talk": CHAT[1:3]}]
+    assert rows(tmp_path, turns, messages="talk").rows == [Row("Hi", "", "Hello.")]
+    hh = [{"chosen": "\n\nHuman: Hi\n\nAssistant: Hello."}]
+    assert rows(tmp_path, hh, messages="chosen").rows == [Row("Hi", "", "Hello.")]
+
+
+def test_settings_go_before_what_a_record_looks_like(tmp_path: Path) -> None:
+    record = {"messages": CHAT, "prompt": "p", "completion": "c"}
+    assert rows(tmp_path, [record]).rows == [Row("p", "", "c")]
+    assert rows(tmp_path, [record], messages="messages").rows == [Row("Why?", "", "Because.", BEFORE)]
+
+
+HH = "\n\nHuman: Hi\n\nAssistant: Hello.\n\nHuman: Why?\n\nAssistant:"
+
+
+@pytest.mark.parametrize(
+    ("record", "pair"),
+    [
+        ({"prompt": "Why?", "chosen": "Because.", "rejected": "No."}, Pair("Why?", "", "Because.", "No.")),
+        (
+            {"instruction": "Why?", "input": "x", "chosen": "Because.", "rejected": "No."},
+            Pair("Why?", "x", "Because.", "No."),
+        ),
+        (
+            {"prompt": "ignored", "chosen": CHAT, "rejected": [*CHAT[:4], {"role": "assistant", "content": "No."}]},
+            Pair("Why?", "", "Because.", "No.", BEFORE),
+        ),
+        (
+            {"prompt": CHAT[:4], "chosen": CHAT[4:], "rejected": [{"role": "assistant", "content": "No."}]},
+            Pair("Why?", "", "Because.", "No.", BEFORE),
+        ),
+        (
+            {
+                "conversations": SHAREGPT[:4],
+                "chosen": {"from": "gpt", "value": "Because."},
+                "rejected": {"from": "gpt", "value": "No."},
+            },
+            Pair("Why?", "", "Because.", "No.", BEFORE),
+        ),
+        (
+            {"chosen": f"{HH} Because.", "rejected": f"{HH} No."},
+            Pair("Why?", "", "Because.", "No.", BEFORE[1:]),
+        ),
+    ],
+)
+def test_preferences_of_every_shape_need_no_settings(tmp_path: Path, record: dict[str, Any], pair: Pair) -> None:
+    assert rows(tmp_path, [record], "dpo").rows == [pair]
+
+
+def test_of_equal_transcripts_the_last_reply_is_the_completion() -> None:
+    record = {"chosen": f"{HH} Because.", "rejected": f"{HH} Because."}
+    assert row_of(record, SOURCE, "dpo") == Pair("Why?", "", "Because.", "Because.", BEFORE[1:])
+
+
+@pytest.mark.parametrize(
+    ("record", "kind", "why"),
+    [
+        ({"messages": []}, "sft", "no reply of the assistant"),
+        ({"messages": CHAT[:2]}, "sft", "no reply of the assistant"),
+        ({"messages": CHAT[2:3]}, "sft", "a reply that follows no turn of the user"),
+        ({"messages": [*CHAT, CHAT[2]]}, "sft", "a reply that follows no turn of the user"),
+        ({"messages": [*CHAT[1:3], *CHAT]}, "sft", "a system turn that is not the first"),
+        ({"chosen": f"{HH} a", "rejected": "\n\nHuman: Hi\n\nAssistant: No."}, "dpo", "sides that part before"),
+        ({"chosen": "\n\nHuman: Hi", "rejected": f"{HH} a"}, "dpo", "no reply of the assistant"),
+    ],
+)
+def test_records_without_anything_to_learn_are_left_out_and_counted(
+    tmp_path: Path, record: dict[str, Any], kind: TrainingKind, why: str
+) -> None:
+    source = SOURCE.model_copy(update={"messages": "messages" if kind == "sft" else None})
+    with pytest.raises(LeftOut, match=why):
+        row_of(record, source, kind)
+    found = rows(tmp_path, [record, record], kind)
+    assert (found.rows, found.left_out.total()) == ([], 2)
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ([{"role": "SECRET", "content": "x"}], "'messages' (messages), turn 1, has a 'role' that is none of system"),
+        ([{"role": "user", "content": ["SECRET"]}], "turn 1, in its 'content' holds list, not text"),
+        ([CHAT[1], {"speaker": "x", "text": "SECRET"}], "turn 2, has neither 'role' and 'content' nor 'from'"),
+        ("SECRET", "holds neither messages nor a transcript"),
+        (3, "holds int, not messages"),
+        ("\ud800", "half a character"),
+    ],
+)
+def test_wrong_messages_are_told_by_column_and_turn_and_never_by_content(value: Any, says: str) -> None:
+    with pytest.raises(Wrong) as caught:
+        row_of({"messages": value}, SOURCE.model_copy(update={"messages": "messages"}), "sft")
+    assert says in str(caught.value)
+    assert "SECRET" not in str(caught.value)
+
+
+def test_rows_that_are_equal_in_a_column_are_left_out_after_the_first(tmp_path: Path) -> None:
+    records = [{"prompt": p, "completion": c} for p, c in (("a", "1"), ("b", "2"), ("a", "3"))]
+    found = rows(tmp_path, records, unique="prompt")
+    assert found.rows == [Row("a", "", "1"), Row("b", "", "2")]
+    assert dict(found.left_out) == {"a 'prompt' that came before": 1}
+
+
+# --- the split
+
+
+def test_the_split_of_rows_of_one_turn_is_what_it_was() -> None:
+    """These numbers are of the first version: a row that moved would be trained on after it was evaluated on."""
+    assert [n for n in range(60) if is_held_out(Row(f"p{n}", "", f"c{n}"), 0.1)] == [2, 7, 10, 15, 19, 22, 35, 49, 57]
+    assert [n for n in range(60) if is_held_out(Pair(f"p{n}", "i", f"c{n}", f"r{n}"), 0.1)] == [27, 35, 41, 46]
+
+
+def test_the_split_of_conversations_stays_when_rows_are_added_and_keeps_equal_ones_together() -> None:
+    talks = [Row(f"p{n}", "", "c", (Turn("user", f"{n}"), Turn("assistant", "x"))) for n in range(1000)]
+    first = split(Rows(talks), None, 0.2)
+    assert 150 < len(first.held_out) < 250
+    assert not set(first.train) & set(first.held_out)
+    more = split(Rows([Row("new", "", "c"), *talks, *talks]), None, 0.2)
+    assert set(first.held_out) == set(more.held_out) - {Row("new", "", "c")}
+    assert len(more.held_out) >= 2 * len(first.held_out)
+
+
+def test_what_was_said_before_is_part_of_the_row() -> None:
+    said = [Row("p", "", "c", (Turn(role, text),)) for role in ("user", "assistant") for text in ("a", "b")]
+    assert len({row.parts for row in [*said, Row("p", "", "c")]}) == 5
+
+
+def test_a_file_of_held_out_rows_is_never_trained_on() -> None:
+    a, b, c = (Row(name, "", "x") for name in "abc")
+    found = split(Rows([a, b, a, c]), Rows([a, b]), 0.5)
+    assert (list(found.train), list(found.held_out), found.overlap) == ([c], [a, b], 3)
