@@ -46,6 +46,7 @@ GUARDS = {
     "DO_NOT_TRACK": "1",
     "USE_HUB_KERNELS": "NO",  # compiled code from the hub is remote code
     "TOKENIZERS_PARALLELISM": "false",
+    "TORCHDYNAMO_DISABLE": "1",  # nothing is compiled here, and bitsandbytes loads the compiler: two seconds a start
 }
 
 
