@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 
 import migrations
 from coordinator.db import Database
+from shared import crash_points
 
 _NEWEST = "head"
 
@@ -39,6 +40,8 @@ async def migrate(database: Database, revision: str = _NEWEST) -> None:
             if not database.is_sqlite:
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
             await connection.run_sync(_upgrade, revision)
+            crash_points.reach("migrate: before commit")
+        crash_points.reach("migrate: committed")
     finally:
         _alembic.release()
 

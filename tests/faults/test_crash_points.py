@@ -68,7 +68,8 @@ CLAIMS = around("keep claim")
 CALLS = around("create_campaign", "pause_campaign", "resume_campaign", "let go", "roll back", "cancel_campaign")
 MISHAPS = around("expire leases", "release", "failure", "say", "give up")
 IDENTITIES = around("create_token", "enroll", "rotate_secret", "delete_token", "revoke_agent")
-KEYS = around("first key", "further key")
+STARTING = around("migrate", "first key")
+NEW_KEY = around("further key")
 AGENT = (
     *("agent: leased", "agent: tokenizing", "agent: result there", "agent: ended"),  # prepare
     *("agent: loading model", "agent: adapter sent"),  # init
@@ -79,7 +80,7 @@ AGENT = (
 
 GROUPS = (
     *(LEASES, ENGINE, CLEANING, CLEANING_DATABASE, UPLOADS, UPLOADS_DATABASE),
-    *(IN_DATABASE, CLAIMS, CALLS, MISHAPS, IDENTITIES, KEYS, AGENT),
+    *(IN_DATABASE, CLAIMS, CALLS, MISHAPS, IDENTITIES, STARTING, NEW_KEY, AGENT),
 )
 POINTS = {point.partition("#")[0] for group in GROUPS for point in group}
 
@@ -206,7 +207,7 @@ def test_a_key_that_died_with_the_one_who_showed_it_is_made_anew(tmp_path: Path)
         return Process(argv, log, popen=Preloaded, FEDLOOM_CRASH_AT=at, FEDLOOM_CRASH_NOTES=str(notes))
 
     serve = ("serve", "--port", str(port))
-    for command, points in ((serve, KEYS[:2]), (("new-key",), KEYS[2:])):
+    for command, points in ((serve, STARTING), (("new-key",), NEW_KEY)):
         for point in points:
             dead = start(*command, at=point)
             assert dead.popen.wait(60) == -signal.SIGKILL, dead.printed()
