@@ -6,7 +6,7 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from agent import __version__
 from agent.errors import CoordinatorUnreachable, InsecureCoordinator, refusal
+from agent.workspace import Identity
 from shared.credentials import hash_secret
 from shared.digest import content_digest_header
 from shared.wire.base import LEASE_HEADER, PROTOCOL_HEADER, PROTOCOL_VERSION
@@ -61,6 +62,11 @@ class CoordinatorApi:
             headers["Authorization"] = f"Bearer {secret}"
         verify = ssl.create_default_context(cafile=ca_file) if ca_file is not None else True
         self._http = httpx.AsyncClient(base_url=base_url, headers=headers, timeout=_TIMEOUT, verify=verify)
+
+    @classmethod
+    def of(cls, identity: Identity) -> Self:
+        """The connection of an enrolled agent."""
+        return cls(identity.coordinator, identity.secret, ca_file=identity.ca_file, insecure=identity.insecure)
 
     async def close(self) -> None:
         await self._http.aclose()

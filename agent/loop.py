@@ -31,7 +31,7 @@ async def run_agent(workspace: Workspace, identity: Identity, settings: AgentSet
 
     Raises CoordinatorRefused where the coordinator does not want this agent any more.
     """
-    api = CoordinatorApi(identity.coordinator, identity.secret, ca_file=identity.ca_file, insecure=identity.insecure)
+    api = CoordinatorApi.of(identity)
     runner = TaskRunner(api, workspace, settings, supervisor)
     instance_id = workspace.instance_id
     log.info("agent %s, waiting for work from %s", identity.name, identity.coordinator)

@@ -103,7 +103,7 @@ async def _change_secret(workspace: Workspace, identity: Identity) -> Identity:
 
 
 async def _tell_secret(identity: Identity, secret: str) -> None:
-    api = CoordinatorApi(identity.coordinator, identity.secret, ca_file=identity.ca_file, insecure=identity.insecure)
+    api = CoordinatorApi.of(identity)
     try:
         await api.change_secret(secret)
     finally:

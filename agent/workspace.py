@@ -28,6 +28,7 @@ from agent.errors import AlreadyRunning, NotEnrolled
 from shared import crash_points
 from shared.credentials import AGENT_PREFIX, new_secret
 from shared.digest import sha256_file
+from shared.durable import sync_folder
 from shared.wire.jobs import Result
 
 _RESULT: TypeAdapter[Result] = TypeAdapter(Result)
@@ -230,3 +231,4 @@ def _write_atomically(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
+    sync_folder(path.parent)  # before anybody is told what stands there

@@ -27,6 +27,7 @@ from coordinator.scratch import scratch_file
 from coordinator.tables import BlobChunkRow, BlobRow
 from shared import crash_points
 from shared.digest import sha256_file
+from shared.durable import sync_folder
 from shared.states import BlobKind
 from shared.wire.base import BlobRef
 
@@ -98,8 +99,8 @@ class FileBlobs(BlobStore):
         crash_points.reach("update: checked")
         path.replace(target)
         crash_points.reach("update: renamed")
-        _sync_folder(target.parent)
-        _sync_folder(target.parent.parent)
+        sync_folder(target.parent)
+        sync_folder(target.parent.parent)
 
     def names(self) -> set[str]:
         """The digests of all blobs that are here."""
@@ -239,7 +240,7 @@ class FileStaging(Staging):
         finally:
             os.close(descriptor)
         if is_new:
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
 
     @asynccontextmanager
     async def as_file(self, upload_id: str, scratch: Path) -> AsyncIterator[Path]:  # noqa: ARG002
@@ -323,12 +324,3 @@ async def _check_digest(path: Path, ref: BlobRef) -> None:
     found = await asyncio.to_thread(sha256_file, path)
     if found != ref.sha256:
         raise CorruptBlob(ref.sha256, found)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Have the names in a folder on the disk, as fsync has the bytes of a file."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

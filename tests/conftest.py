@@ -12,6 +12,7 @@ import pytest
 from agent.train.__main__ import guard_environment
 from coordinator.db import Database
 from coordinator.migrate import migrate
+from coordinator.settings import Settings
 from tests.support.operator import Operator
 from tests.support.scripted import ScriptedAgent
 from tests.support.server import RunningCoordinator, quick_settings, running_coordinator
@@ -88,16 +89,24 @@ def data_dir(tmp_path: Path, sqlite_template: Path) -> Path:
 
 
 @pytest.fixture
-def coordinator(data_dir: Path) -> Iterator[RunningCoordinator]:
+def settings_of() -> Callable[[Path, str | None], Settings]:
+    """What makes a coordinator's settings, from data folder and database; a module may have another."""
+    return quick_settings
+
+
+@pytest.fixture
+def coordinator(data_dir: Path, settings_of: Callable[[Path, str | None], Settings]) -> Iterator[RunningCoordinator]:
     """A coordinator on SQLite."""
-    with running_coordinator(quick_settings(data_dir, None)) as running:
+    with running_coordinator(settings_of(data_dir, None)) as running:
         yield running
 
 
 @pytest.fixture
-def either_coordinator(data_dir: Path, database_url: str | None) -> Iterator[RunningCoordinator]:
+def either_coordinator(
+    data_dir: Path, database_url: str | None, settings_of: Callable[[Path, str | None], Settings]
+) -> Iterator[RunningCoordinator]:
     """A coordinator on SQLite, and on PostgreSQL."""
-    with running_coordinator(quick_settings(data_dir, database_url)) as running:
+    with running_coordinator(settings_of(data_dir, database_url)) as running:
         yield running
 
 

@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from coordinator.backup.errors import BadBackup, FileThere, NoRoom
 from coordinator.storage import CHUNK_BYTES
 from shared.digest import sha256_file, sha256_hex
+from shared.durable import sync_folder
 from shared.wire.base import BlobRef
 
 _BLOBS, _DATABASE, _MANIFEST, _SUMS = "blobs", "fedloom.db", "manifest.json", "SHA256SUMS"
@@ -123,15 +124,6 @@ def writing(file: Path, tell: Tell) -> Iterator[ArchiveWriter]:
 def _refuse_to_replace(file: Path) -> None:
     if os.path.lexists(file):
         raise FileThere(file)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable. Raises OSError."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class ArchiveReader:

@@ -10,7 +10,7 @@ from sqlalchemy import delete, inspect, literal, select, table, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from coordinator.backup.archive import ArchiveReader, Manifest, reading, sync_folder
+from coordinator.backup.archive import ArchiveReader, Manifest, reading
 from coordinator.backup.errors import NotEmpty, NotRestored
 from coordinator.backup.places import UPDATES, place_of, sqlite_file, work_folder
 from coordinator.backup.rows import BYTES, copy_rows, settle, sqlite_at, tables_of
@@ -22,6 +22,7 @@ from coordinator.settings import Settings
 from coordinator.storage import Storage
 from coordinator.tables import Base, BlobChunkRow, BlobRow, BlobUseRow, CampaignRow
 from shared import crash_points
+from shared.durable import sync_folder
 from shared.wire.base import BlobRef
 
 

@@ -98,6 +98,8 @@ def run(console: Console, seed: int, out: Path, split: Split) -> None:
         for _ in compete([together, *alone, in_one_place], spec, load_settings(out / "agent.toml"), records, out):
             live.update(_race(entries, spec.rounds), refresh=True)
             time.sleep(POLL_S)
+    if not console.is_terminal:
+        console.print()  # the live picture ends without a new line there
     console.print(f"[bold]3[/]  One exam for all: {len(questions)} questions in words that nobody was trained on.")
     with Exam(questions, HERE / "model", spec.data, out) as exam:
         results = _examine(exam, entries, console)

@@ -7,21 +7,21 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.settings import Settings
 from shared.wire.jobs import Result, TrainJob
 from tests.agent.federation import DEADLINE_S, ROWS, Federation, Mishap, Send, federation_of
 from tests.agent.parts import Home
 from tests.support.driven import patient_settings
 from tests.support.operator import Operator
 from tests.support.processes import wait_until
-from tests.support.server import RunningCoordinator, running_coordinator
+from tests.support.server import RunningCoordinator
 
 LATE_COUNTS = {"late_updates": "next_round"}
 
 
 @pytest.fixture
-def coordinator(data_dir: Path) -> Iterator[RunningCoordinator]:
-    with running_coordinator(patient_settings(data_dir)) as running:
-        yield running
+def settings_of() -> Callable[[Path, str | None], Settings]:
+    return patient_settings
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from tests.support.scripted import FINGERPRINT, ScriptedAgent, adapter_bytes, ca
 from tests.support.server import RunningCoordinator
 
 Enroll = Callable[..., ScriptedAgent]
-N_AGENTS, N_CAMPAIGNS, N_ROUNDS = 6, 2, 1
+N_AGENTS, N_CAMPAIGNS, N_ROUNDS = 8, 3, 1
 
 
 class Worker:

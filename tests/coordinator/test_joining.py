@@ -1,26 +1,26 @@
 """Agents that join a running campaign: who is asked, from when on they are clients, and what that does to the sums."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from coordinator.settings import Settings
 from shared.digest import sha256_hex
 from tests.support.driven import DEADLINE_S, DrivenCampaign, patient_settings
 from tests.support.operator import Operator
 from tests.support.scripted import FINGERPRINT, ScriptedAgent, slots_bytes
-from tests.support.server import RunningCoordinator, running_coordinator
+from tests.support.server import RunningCoordinator
 
 Enroll = Callable[..., ScriptedAgent]
 OTHER_BASE = {**FINGERPRINT, "weights": sha256_hex(b"other weights")}
 
 
 @pytest.fixture
-def coordinator(data_dir: Path) -> Iterator[RunningCoordinator]:
-    with running_coordinator(patient_settings(data_dir)) as running:
-        yield running
+def settings_of() -> Callable[[Path, str | None], Settings]:
+    return patient_settings
 
 
 def numbers(campaign: DrivenCampaign) -> dict[str, tuple[int | None, int | None]]:

@@ -12,6 +12,7 @@ from coordinator.backup.restoring import restore
 from coordinator.backup.saving import back_up
 from coordinator.settings import Settings
 from tests.coordinator.test_backup import ADAPTER, DELTA, fill, rows, settings_at, stored, with_services
+from tests.faults.mortal_world import around
 from tests.support.processes import ROOT
 from tests.support.server import quick_settings
 
@@ -28,7 +29,9 @@ def killed(point: str, folder: Path, command: str, settings: Settings, file: Pat
     assert ended.returncode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("point", ["backup: rows copied", "backup: written"])
+@pytest.mark.parametrize(
+    "point", ["migrate: committed", *around("draft", "leave out"), "backup: rows copied", "backup: written"]
+)
 def test_a_killed_backup_is_not_there_and_the_next_one_is(data_dir: Path, tmp_path: Path, point: str) -> None:
     settings, file, other = (
         quick_settings(data_dir, None),
@@ -47,8 +50,10 @@ def test_a_killed_backup_is_not_there_and_the_next_one_is(data_dir: Path, tmp_pa
 @pytest.mark.parametrize(
     ("kind", "updates", "point"),
     [
+        *(("sqlite", "files", point) for point in around("restore")),
         ("sqlite", "files", "restore: rows inserted"),
         ("sqlite", "files", "restore: files there"),
+        *(("postgres", "files", point) for point in (*around("migrate", "clear bytes"), "restore: before commit")),
         ("postgres", "files", "restore: rows inserted"),
         ("postgres", "database", "blob: committed"),
     ],

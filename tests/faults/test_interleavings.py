@@ -11,7 +11,7 @@ from tests.faults.interleavings.machine import Interleavings
 from tests.faults.interleavings.world import World
 from tests.support.seeds import seed_of_today
 
-EXAMPLES = int(os.environ.get("FEDLOOM_FAULT_EXAMPLES") or (200 if os.environ.get("FEDLOOM_SOAK") else 6))
+EXAMPLES = int(os.environ.get("FEDLOOM_FAULT_EXAMPLES") or (200 if os.environ.get("FEDLOOM_SOAK") else 10))
 STEPS = 80 if os.environ.get("FEDLOOM_SOAK") else 40
 
 

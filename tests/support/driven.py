@@ -12,9 +12,12 @@ from shared.adapters import AdapterFile, write_adapter
 from shared.digest import sha256_file
 from tests.support.operator import Operator
 from tests.support.scripted import SHAPES, ScriptedAgent, adapter_bytes, campaign_body
-from tests.support.server import quick_settings
+from tests.support.server import RunningCoordinator, quick_settings
 
 DEADLINE_S = 1000.0
+NAMES = ("ada", "bob", "cyd", "dan", "eve")
+LATE_COUNTS = {"late_updates": "next_round"}
+TWO_OF_ALL = {"minimum": 2, "clients_per_round": 2}
 _LONG_S = 1e6
 
 Tensors = dict[str, np.ndarray]
@@ -31,6 +34,14 @@ def delta_of(name: str, number: int) -> Tensors:
     """An agent's delta of a round, always the same one."""
     rng = np.random.default_rng([number, *name.encode()])
     return {tensor: rng.standard_normal(shape, dtype=np.float32) for tensor, shape in SHAPES.items()}
+
+
+def miss_the_deadline(coordinator: RunningCoordinator) -> None:
+    coordinator.clock.move(DEADLINE_S + 1)
+
+
+def late_in(number: int) -> dict[str, str]:
+    return {"kind": "late", "message": f"it was not done by the deadline of round {number}"}
 
 
 class DrivenCampaign:
