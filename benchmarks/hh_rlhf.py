@@ -39,8 +39,8 @@ held_out = 0.6
 "HuggingFaceTB/SmolLM2-135M-Instruct" = MODEL
 [compute]
 device = "cpu"
-threads = 1
-micro_batch = 8
+threads = 2
+micro_batch = 2
 """
 METRICS = ("held_out_loss", "held_out_margin", "held_out_accuracy", "held_out_pairs")
 

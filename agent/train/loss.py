@@ -4,6 +4,7 @@ With a vocabulary of 49,000 the head is a fifth of a small model's work, and mos
 scores all of them on a CPU; so it is handed the hidden states of the supervised ones alone. The loss is the same.
 """
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -34,6 +35,26 @@ def only_supervised(base: Any, labels: Tensor) -> Iterator[Tensor]:
         yield following[following != IGNORED].unsqueeze(0)
     finally:
         hook.remove()
+
+
+def score_supervised_alone(base: Any) -> None:
+    """Have the fused head of *base* score supervised positions alone, where it is called with ``labels``.
+
+    What it returns by token keeps its shape, (batch, tokens − 1), with zeros elsewhere, as before.
+    """
+    fused = base.forward
+
+    @functools.wraps(fused)
+    def forward(*args: Any, labels: Tensor, **kwargs: Any) -> Any:
+        with only_supervised(base, labels) as targets:
+            output = fused(*args, shift_labels=targets, **kwargs)
+        supervised = labels[:, 1:] != IGNORED
+        for name in ("log_probs", "entropy", "mean_logits", "is_top1"):
+            found = output[name]
+            output[name] = found.new_zeros(supervised.shape).masked_scatter(supervised, found)
+        return output
+
+    base.forward = forward
 
 
 def collate(examples: Sequence[dict[str, list[int]]]) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from transformers import PrinterCallback, Trainer, set_seed
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from agent.train.following import FollowsAlgorithm
-from agent.train.loss import collate, collate_pairs, only_supervised
+from agent.train.loss import collate, collate_pairs, only_supervised, score_supervised_alone
 from agent.train.model import Lent
 from shared.campaign import DpoSection
 
@@ -56,6 +56,7 @@ class DpoTrainer(FollowsAlgorithm, DPOTrainer):
             super().__init__(*args, model=model, processing_class=processing_class, **kwargs)
         finally:
             processing_class.pad_token = pad_token  # TRL sets one where there is none
+        score_supervised_alone(model.get_base_model())
         model.delete_adapter("ref")  # TRL's copy of the adapter that training starts from
         self.precompute_ref_logps = True  # not as an argument: TRL would find them anew, and digest the whole model
         for parameter in frozen:  # PEFT makes all of an adapter trainable whenever it is switched on
