@@ -1,6 +1,8 @@
 """Real slices of the data sets that people fine-tune on: every shape is read, and the loss covers the replies."""
 
-from itertools import groupby
+import csv
+import json
+from itertools import groupby, product
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +12,20 @@ from agent.checking import gather
 from agent.reading import read_rows
 from agent.rows import Pair, Row
 from agent.settings import DataSource
+from agent.train.templates import render
+from agent.train.tokens import Tokenizing, TokenRow
 from shared.campaign import TrainingKind
 from tests.real.conftest import SHARED
+from tests.support.tokenizers import sentencepiece_style, wordpiece
 
 pytestmark = pytest.mark.train
 
 DATA = SHARED / "data"
 FPB = {"separator": "@", "encoding": "ISO-8859-1"}
+MTS = {"prompt": "dialogue", "completion": "section_text"}
 QA = {"prompt": "question", "completion": "answer"}
+REBUILT = "fingpt.jsonl"
+"""Not there: ``fingpt`` makes it."""
 SLICES: dict[str, tuple[str, TrainingKind, dict[str, Any], int]] = {
     "alpaca": ("alpaca/alpaca_data_1k.json", "sft", {"preset": "alpaca"}, 1000),
     "alpaca-gpt4": ("alpaca_gpt4/alpaca_en_demo.json", "sft", {"preset": "alpaca-gpt4"}, 999),
@@ -30,12 +38,10 @@ SLICES: dict[str, tuple[str, TrainingKind, dict[str, Any], int]] = {
     "phrasebank": ("finance/fpb/Sentences_AllAgree.txt", "sft", FPB, 2264),
     "phrasebank, half agree": ("finance/fpb/Sentences_50Agree.txt", "sft", FPB, 4846),
     "tfns": ("finance/tfns/sent_train.csv", "sft", {"prompt": "text", "completion": "label"}, 9543),
-    "mts-dialog": (
-        "medical/mts_dialog/MTS-Dialog-TrainingSet.csv",
-        "sft",
-        {"prompt": "dialogue", "completion": "section_text"},
-        1201,
-    ),
+    "aqua": ("math/aqua_dev.json.jsonl", "sft", {"prompt": "question", "completion": "rationale"}, 254),
+    "mts-dialog": ("medical/mts_dialog/MTS-Dialog-TrainingSet.csv", "sft", MTS, 1201),
+    "mts-dialog, validation": ("medical/mts_dialog/MTS-Dialog-ValidationSet.csv", "sft", MTS, 100),
+    "fingpt": (REBUILT, "sft", {"preset": "fingpt-sentiment"}, 4846 + 9543),
     "hh-rlhf": ("dpo/hh_rlhf/harmless-base_first1500.jsonl", "dpo", {"preset": "hh-rlhf"}, 1500),
     "hh-rlhf, chosen": ("dpo/hh_rlhf/harmless-base_first1500.jsonl", "sft", {"messages": "chosen"}, 1500),
     "ultrafeedback": ("dpo/ultrafeedback/train_clean.jsonl", "dpo", {"preset": "ultrafeedback"}, 900),
@@ -44,14 +50,34 @@ SLICES: dict[str, tuple[str, TrainingKind, dict[str, Any], int]] = {
 }
 
 
-def source_of(name: str) -> tuple[DataSource, TrainingKind, int]:
-    path, kind, settings, records = SLICES[name]
-    return DataSource(path=DATA / path, **settings), kind, records
+@pytest.fixture(scope="session")
+def fingpt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """FinGPT's training set in its own columns, of two of the sets that it was made of."""
+    news = (DATA / "finance/fpb/Sentences_50Agree.txt").read_text(encoding="ISO-8859-1").splitlines()
+    rows = [("news", *line.rsplit("@", 1)) for line in news]
+    with (DATA / "finance/tfns/sent_train.csv").open(encoding="utf-8", newline="") as file:
+        labels = ("negative", "positive", "neutral")  # bearish, bullish, neutral
+        rows += [("tweet", row["text"], labels[int(row["label"])]) for row in csv.DictReader(file)]
+    ask = "What is the sentiment of this {}? Please choose an answer from {{negative/neutral/positive}}."
+    path = tmp_path_factory.mktemp("fingpt") / REBUILT
+    path.write_text(
+        "".join(
+            json.dumps({"instruction": ask.format(what), "input": text, "output": label}) + "\n"
+            for what, text, label in rows
+        )
+    )
+    return path
 
 
-@pytest.mark.parametrize("name", SLICES)
-def test_every_record_is_a_row_or_is_counted(name: str) -> None:
-    source, kind, records = source_of(name)
+@pytest.fixture(params=SLICES)
+def slice_of(request: pytest.FixtureRequest, fingpt: Path) -> tuple[DataSource, TrainingKind, int]:
+    """The settings of an owner of it, what it is for, and its records."""
+    path, kind, settings, records = SLICES[request.param]
+    return DataSource(path=fingpt if path == REBUILT else DATA / path, **settings), kind, records
+
+
+def test_every_record_is_a_row_or_is_counted(slice_of: tuple[DataSource, TrainingKind, int]) -> None:
+    source, kind, records = slice_of
     found = gather(source, kind)
     assert found.n_errors == 0, [str(problem) for problem in found.problems]
     assert found.records == records
@@ -60,41 +86,90 @@ def test_every_record_is_a_row_or_is_counted(name: str) -> None:
     assert not {one.row for one in found.train} & {one.row for one in found.held_out}
 
 
+def test_fingpts_question_and_news_are_the_prompt(fingpt: Path) -> None:
+    rows = read_rows(DataSource(path=fingpt, preset="fingpt-sentiment"), "sft").rows
+    assert {row.completion for row in rows} == {"negative", "neutral", "positive"}
+    assert {row.prompt for row in rows} == {
+        f"What is the sentiment of this {what}? Please choose an answer from {{negative/neutral/positive}}."
+        for what in ("news", "tweet")
+    }
+    assert all(row.input for row in rows)
+
+
 def test_transcripts_hold_their_prompt_and_all_turns_before() -> None:
-    source, kind, _ = source_of("hh-rlhf")
-    rows = read_rows(source, kind).rows
+    path, kind, settings, _ = SLICES["hh-rlhf"]
+    rows = read_rows(DataSource(path=DATA / path, **settings), kind).rows
     assert sum(len(row.before) >= 2 for row in rows) > 1000
     for row in rows:
         assert isinstance(row, Pair)
         assert not any("\n\nHuman:" in text or "\n\nAssistant:" in text for text in (row.prompt, row.chosen))
 
 
+def sides_of(source: DataSource, kind: TrainingKind) -> list[Row]:
+    """Some sixty rows from all of the file, both sides of a pair."""
+    rows = [row for row in read_rows(source, kind).rows if all(side.completion for side in row.sides)]
+    return [side for row in rows[:: max(1, len(rows) // 60)] for side in row.sides]
+
+
 @pytest.fixture(scope="session")
-def smollm2_tokenizer(smollm2: Path) -> Any:
+def tokenizers(smollm2: Path, fingpt: Path) -> dict[str, Any]:
+    """Of three families: SmolLM2's byte-level BPE, and two that are trained on the rows that the tests look at."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(smollm2)
+    corpus = [
+        turn.text
+        for path, kind, settings, _ in SLICES.values()
+        for side in sides_of(DataSource(path=fingpt if path == REBUILT else DATA / path, **settings), kind)
+        for turn in side.turns
+    ]
+    return {
+        "smollm2": AutoTokenizer.from_pretrained(smollm2),
+        "sentencepiece": sentencepiece_style(corpus, vocab_size=4000),
+        "wordpiece": wordpiece(corpus, vocab_size=8000),
+    }
 
 
-@pytest.mark.parametrize("template", ["alpaca", "vicuna", "chat"])
-@pytest.mark.parametrize("name", SLICES)
-def test_the_supervised_tokens_of_smollm2_are_exactly_the_replies(
-    smollm2_tokenizer: Any, name: str, template: Any
+def learnt_texts(tokenizer: Any, row: TokenRow) -> list[str]:
+    """What each run of supervised tokens adds to the text before it."""
+    tokens, supervised = row
+    found, begin = [], 0
+    for learnt, run in groupby(supervised):
+        end = begin + len(list(run))
+        if learnt:
+            before, text = tokenizer.decode(tokens[:begin]), tokenizer.decode(tokens[:end])
+            assert text.startswith(before)
+            found.append(text[len(before) :])
+        begin = end
+    return found
+
+
+@pytest.mark.parametrize(
+    ("family", "template"),
+    [
+        *product(("smollm2", "sentencepiece", "wordpiece"), ("alpaca", "vicuna")),
+        *product(("smollm2", "wordpiece"), ("chat",)),
+    ],
+)
+def test_the_supervised_tokens_are_exactly_the_replies(
+    tokenizers: dict[str, Any], family: str, slice_of: tuple[DataSource, TrainingKind, int], template: Any
 ) -> None:
-    from agent.train.templates import render
-    from agent.train.tokens import Tokenizing
-
-    source, kind, _ = source_of(name)
-    rows = [row for row in read_rows(source, kind).rows if all(side.completion for side in row.sides)]
-    sides: list[Row] = [side for row in rows[:: max(1, len(rows) // 60)] for side in row.sides]
-    tokenizing = Tokenizing(smollm2_tokenizer, 1 << 20)
-    for side, tokens in zip(
-        sides, tokenizing.rows([render(side, template, smollm2_tokenizer) for side in sides]), strict=True
-    ):
+    tokenizer = tokenizers[family]
+    source, kind, _ = slice_of
+    sides = sides_of(source, kind)
+    rows = Tokenizing(tokenizer, 1 << 20).rows([render(side, template, tokenizer) for side in sides])
+    space = " " if template == "vicuna" else ""
+    for side, tokens in zip(sides, rows, strict=True):
         assert tokens is not None
-        runs = groupby(zip(*tokens, strict=True), key=lambda token: token[1])
-        texts = [smollm2_tokenizer.decode([token for token, _ in run]) for learnt, run in runs if learnt]
         replies = [turn.text for turn in side.turns if turn.role == "assistant"]
         wanted = replies[-1:] if side.only_last else [reply for reply in replies if reply]
-        space = " " if template == "vicuna" else ""
-        assert texts == [f"{space}{reply}<|im_end|>" for reply in wanted]
+        if family == "wordpiece":  # keeps no white space, and its chat template ends nothing but the text
+            ends = [""] * (len(wanted) - 1) if template == "chat" else [tokenizer.eos_token] * (len(wanted) - 1)
+            whole = [f"{reply}{end}" for reply, end in zip(wanted, [*ends, tokenizer.eos_token], strict=True)]
+            assert [bare(text) for text in learnt_texts(tokenizer, tokens)] == [bare(text) for text in whole]
+        else:
+            whole = [f"{space}{reply}{tokenizer.eos_token}" for reply in wanted]
+            assert learnt_texts(tokenizer, tokens) == whole
+
+
+def bare(text: str) -> str:
+    return "".join(text.split())

@@ -20,9 +20,6 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers  # noqa: E402
-from transformers import PreTrainedTokenizerFast  # noqa: E402
-
 from agent.train.worker import Worker  # noqa: E402
 from shared.adapters import AdapterFile, write_adapter  # noqa: E402
 from shared.campaign import BaseSection, DataSection, LoraSection, TrainingKind  # noqa: E402
@@ -34,55 +31,10 @@ from shared.wire.jobs import (  # noqa: E402
     PrepareJob,
     TrainJob,
 )
-from tests.support.tiny import CORPUS, PAIRS, ROWS, byte_level_bpe, make_model  # noqa: E402
+from tests.support.tiny import PAIRS, ROWS, byte_level_bpe, make_model  # noqa: E402
+from tests.support.tokenizers import sentencepiece_style, wordpiece  # noqa: E402
 
 torch.set_num_threads(1)
-
-
-def sentencepiece_style() -> Any:
-    """As in Llama 2: a space before every text, byte fallback, a special token before a text, no chat template."""
-    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    fallback = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
-    tokenizer.decoder = decoders.Sequence(fallback)
-    special = ["<unk>", "<s>", "</s>"] + [f"<0x{byte:02X}>" for byte in range(256)]
-    words = [word for text in CORPUS for word in text.split()]
-    tokenizer.train_from_iterator(words, trainers.BpeTrainer(vocab_size=420, special_tokens=special[:3]))
-    known = json.loads(tokenizer.to_str())
-    vocabulary: dict[str, int] = known["model"]["vocab"]
-    for token in special[3:]:
-        vocabulary[token] = len(vocabulary)
-    tokenizer = Tokenizer.from_str(json.dumps(known))
-    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token="<s>",
-        eos_token="</s>",
-        unk_token="<unk>",
-        clean_up_tokenization_spaces=False,
-    )
-
-
-def wordpiece() -> Any:
-    """As in BERT: whole words first, and special tokens on both sides of a text."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece(cleanup=False)
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    tokenizer.train_from_iterator(CORPUS, trainers.WordPieceTrainer(vocab_size=300, special_tokens=special))
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        cls_token="[CLS]",
-        eos_token="[SEP]",
-        unk_token="[UNK]",
-        pad_token="[PAD]",
-        chat_template="{% for m in messages %}{{ m['role'] }} : {{ m['content'] }} {% endfor %}"
-        "{% if add_generation_prompt %}assistant : {% endif %}",
-        clean_up_tokenization_spaces=False,
-    )
 
 
 TOKENIZERS: dict[str, Callable[[], Any]] = {

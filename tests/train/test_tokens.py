@@ -14,7 +14,8 @@ from agent.train.tokens import IGNORED, DataCache, Tokenizing, TokenRows
 from shared.campaign import DataSection
 from shared.wire.jobs import Fingerprint
 from shared.wire.leases import FailureKind, Phase
-from tests.train.conftest import ROWS, Lab, byte_level_bpe, sentencepiece_style, supervised_from, write_rows
+from tests.support.tokenizers import sentencepiece_style
+from tests.train.conftest import ROWS, Lab, byte_level_bpe, supervised_from, write_rows
 
 pytestmark = pytest.mark.train
 

@@ -14,7 +14,8 @@ from agent.train.templates import render
 from agent.train.tokens import DataCache, Tokenizing, TokenRow, TokenRows
 from shared.wire.leases import FailureKind
 from tests.support.tiny import byte_level_bpe
-from tests.train.conftest import Lab, sentencepiece_style, wordpiece, write_rows
+from tests.support.tokenizers import sentencepiece_style, wordpiece
+from tests.train.conftest import Lab, write_rows
 
 pytestmark = pytest.mark.train
 
