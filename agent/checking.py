@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from agent.data_report import MOST_ERRORS, DataReport, Example, Piece, Problem, Side, Spread
 from agent.errors import TaskFailed
-from agent.reading import is_held_out, nothing_in, scan
+from agent.reading import divide, nothing_in, scan
 from agent.records import Broken, scan_records
 from agent.rows import Pair, Row
 from agent.settings import DataSource
@@ -90,20 +90,18 @@ def gather(source: DataSource, kind: TrainingKind) -> Gathered:
     found = Gathered()
     rows = _read(source, kind, found)
     found.duplicates = len(rows) - len({one.row for one in rows})
-    if (apart := source.held_out_source) is not None:
-        found.held_out = _read(apart, kind, found)
-        kept = {one.row for one in found.held_out}
-        found.train = [one for one in rows if one.row not in kept]
-        found.overlap = len(rows) - len(found.train)
-    else:
-        for one in rows:
-            (found.held_out if is_held_out(one.row, source.held_out) else found.train).append(one)
-    found.train, found.held_out = (_usable(part, found) for part in (found.train, found.held_out))
+    apart = _read(source.held_out_source, kind, found) if source.held_out_source is not None else None
+    parts = divide(rows, apart, source.held_out, lambda one: one.row)
+    if apart is not None:
+        found.overlap = len(rows) - len(parts[0])
+    found.train, found.held_out = (_usable(part, found) for part in parts)
     return found
 
 
 def kind_of(source: DataSource) -> TrainingKind:
-    """The kind of training that data is for, by the columns of its first record."""
+    """The kind of training that data is for, by the columns of its first record. One side alone may be messages."""
+    if source.messages is not None and source.messages in (source.chosen, source.rejected):
+        return "sft"
     try:
         first = next((record for _, record in scan_records(source) if not isinstance(record, Broken)), {})
     except TaskFailed:  # it is told where the rows are read
@@ -122,9 +120,9 @@ def _read(source: DataSource, kind: TrainingKind, found: Gathered) -> list[Place
     before = found.records
     try:
         for one in scan(source, kind):
-            found.records += 1
+            found.records += bool(one.place)
             if one.wrong:
-                found.error(source, one.place, one.wrong)
+                found.error(source, one.place, one.wrong + one.here)
             elif one.row is None:
                 found.left_out[one.left_out] += 1
             else:

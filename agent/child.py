@@ -150,6 +150,7 @@ class Check(LocalOrder):
     kind: TrainingKind
     template: Template
     max_length: Annotated[int, Field(ge=1)]
+    remote_code: bool
 
 
 class Merge(LocalOrder):

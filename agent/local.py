@@ -146,11 +146,20 @@ class LocalChild:
         kind: TrainingKind,
         template: Template,
         max_length: int,
+        remote_code: bool,
         on_progress: Callable[[Progress], None] = lambda _: None,
     ) -> DataReport:
-        """What is in the owner's data *name* for a kind of training. Raises TaskFailed with what to do, and
-        ChildDied."""
-        order = Check(**self._model, name=name, data=data, kind=kind, template=template, max_length=max_length)
+        """What is in the owner's data *name* for a kind of training. remote_code: whether the owner lets code run that
+        comes with a model. Raises TaskFailed with what to do, and ChildDied."""
+        order = Check(
+            **self._model,
+            name=name,
+            data=data,
+            kind=kind,
+            template=template,
+            max_length=max_length,
+            remote_code=remote_code,
+        )
         return self._last_word(self._supervisor.run(order, self._log_file, on_progress)).report
 
     def merge(

@@ -1,13 +1,14 @@
 """Rows out of the owner's data, and which of them are held out.
 
-Messages say line numbers and column names, never what stands in a row: they leave the building.
+Messages say line numbers and the columns that the settings name, never what stands in a row: they leave the building.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
+from agent.presets import PRESETS
 from agent.records import Broken, refuse, scan_records
 from agent.rows import Pair, Row
 from agent.settings import DataSource
@@ -15,15 +16,18 @@ from agent.shapes import LeftOut, Wrong, listed, recognised, row_of
 from shared.campaign import TrainingKind
 from shared.digest import sha256_of_parts
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Found:
     """What became of one record. row: None where it is wrong or left out, which then says why. wrong: goes on after the
-    place."""
+    place, which is empty where all the data is wrong; here: goes on after that, and stays on this machine."""
 
     place: str
     row: Row | Pair | None
     wrong: str = ""
+    here: str = ""
     left_out: str = ""
 
 
@@ -37,12 +41,10 @@ class Rows:
 
 @dataclass(frozen=True)
 class Split:
-    """The rows to train on and the rows to evaluate on. overlap: rows that stand on both sides in the owner's files,
-    and are kept from training."""
+    """The rows to train on and the rows to evaluate on."""
 
     train: Sequence[Row | Pair]
     held_out: Sequence[Row | Pair]
-    overlap: int
     left_out: Counter[str]
 
 
@@ -59,23 +61,25 @@ def scan(source: DataSource, kind: TrainingKind) -> Iterator[Found]:
         columns |= dict.fromkeys(record)
         used = used or recognised(source, record, kind)
         yield _found(place, record, used, kind, seen)
-    if source.input is not None and columns and source.input not in columns:
-        refuse(source, f"no row has the column {source.input!r} (input); there are {listed(columns)}")
+    presets = PRESETS[source.preset].get("input") if source.preset is not None else None  # which a copy may lack
+    if source.input not in (None, presets, *columns) and columns:
+        yield Found("", None, f"no row has the column {source.input!r} (input)", f"; there are {listed(columns)}")
 
 
 def _found(place: str, record: Mapping[str, Any], source: DataSource, kind: TrainingKind, seen: set[str]) -> Found:
     try:
         row = row_of(record, source, kind)
     except Wrong as wrong:
-        return Found(place, None, wrong=str(wrong))
+        return Found(place, None, wrong=str(wrong), here=wrong.here)
     except LeftOut as reason:
         return Found(place, None, left_out=str(reason))
     if (column := source.unique) is not None:
         if column not in record:
-            return Found(place, None, wrong=f" has no column {column!r} (unique); it has {listed(record)}")
+            return Found(place, None, f" has no column {column!r} (unique)", f"; it has {listed(record)}")
         if (value := str(record[column])) in seen:
             return Found(place, None, left_out=f"a {column!r} that came before")
-        seen.add(value)
+        if not nothing_in(row):
+            seen.add(value)
     return Found(place, row)
 
 
@@ -84,7 +88,8 @@ def read_rows(source: DataSource, kind: TrainingKind) -> Rows:
     rows = Rows()
     for found in scan(source, kind):
         if found.wrong:
-            refuse(source, f"{found.place}{found.wrong}")
+            look = "; `fedloom agent check-data` shows which there are" if found.here else ""
+            refuse(source, f"{found.place}{found.wrong}{look}")
         if found.row is not None:
             rows.rows.append(found.row)
         else:
@@ -97,21 +102,23 @@ def read_rows(source: DataSource, kind: TrainingKind) -> Rows:
 def read_split(source: DataSource, kind: TrainingKind) -> Split:
     """The rows of the data, split for training and evaluation. Raises TaskFailed (data)."""
     found = read_rows(source, kind)
-    held_out = read_rows(apart, kind) if (apart := source.held_out_source) is not None else None
-    return split(found, held_out, source.held_out)
+    apart = read_rows(source.held_out_source, kind) if source.held_out_source is not None else None
+    train, held_out = divide(found.rows, apart.rows if apart is not None else None, source.held_out, lambda row: row)
+    return Split(train, held_out, found.left_out + apart.left_out if apart is not None else found.left_out)
 
 
-def split(found: Rows, held_out: Rows | None, fraction: float) -> Split:
-    """Split rows by a file of held-out rows, or by the fraction. Training never sees what evaluation asks."""
-    if held_out is None:
-        sides: tuple[list[Any], list[Any]] = [], []
-        for row in found.rows:
-            sides[is_held_out(row, fraction)].append(row)
-        return Split(*sides, overlap=0, left_out=found.left_out)
-    kept = set(held_out.rows)
-    train = [row for row in found.rows if row not in kept]
-    left_out = found.left_out + held_out.left_out
-    return Split(train, held_out.rows, overlap=len(found.rows) - len(train), left_out=left_out)
+def divide(
+    found: Sequence[T], apart: Sequence[T] | None, fraction: float, row_of: Callable[[T], Row | Pair]
+) -> tuple[list[T], list[T]]:
+    """What to train on and what to evaluate on: *apart*, where the owner has held-out rows of their own, otherwise the
+    fraction. Training never sees what evaluation asks."""
+    if apart is None:
+        sides: tuple[list[T], list[T]] = [], []
+        for one in found:
+            sides[is_held_out(row_of(one), fraction)].append(one)
+        return sides
+    kept = {row_of(one) for one in apart}
+    return [one for one in found if row_of(one) not in kept], list(apart)
 
 
 def is_held_out(row: Row | Pair, fraction: float) -> bool:

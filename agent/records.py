@@ -1,6 +1,6 @@
 """The raw records of the owner's data: text files here, tables and data sets by ``agent.tables``.
 
-Messages say line numbers and column names, never what stands in a row: they leave the building.
+Messages say line numbers, never what stands in a row: they leave the building.
 """
 
 import bz2
@@ -92,9 +92,8 @@ def _json_lines(file: TextIO, _source: DataSource) -> Iterator[tuple[str, Record
         place = f"line {number}"
         try:
             record = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            reason = error.msg if isinstance(error, json.JSONDecodeError) else "too deeply nested"
-            yield place, Broken(f" is not JSON ({reason})")
+        except (ValueError, RecursionError) as error:
+            yield place, Broken(f" is not JSON ({_not_json(error)})")
             continue
         yield place, record if isinstance(record, dict) else Broken(" is not a JSON object")
 
@@ -108,13 +107,19 @@ def _json_list(file: TextIO, source: DataSource) -> Iterator[tuple[str, Record |
     except json.JSONDecodeError as error:
         hint = "; a file of one object a line is named .jsonl" if error.msg == "Extra data" else ""
         refuse(source, f"line {error.lineno} is not JSON ({error.msg}){hint}")
-    except RecursionError:
-        refuse(source, "the file is not JSON (too deeply nested)")
+    except (ValueError, RecursionError) as error:
+        refuse(source, f"the file is not JSON ({_not_json(error)})")
     if not isinstance(records, list):
         refuse(source, "the file is not a list of JSON objects")
     for number, record in enumerate(records, 1):
         place = f"row {number}"
         yield place, record if isinstance(record, dict) else Broken(" is not a JSON object")
+
+
+def _not_json(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return error.msg
+    return "too deeply nested" if isinstance(error, RecursionError) else "a number of too many digits"
 
 
 def _csv(file: TextIO, source: DataSource, between: str = ",") -> Iterator[tuple[str, Record | Broken]]:

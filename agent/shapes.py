@@ -1,6 +1,6 @@
 """From a record to a row: instruction and output, chat messages, ShareGPT, transcripts, and preferences of these.
 
-Messages say column names and roles, never what stands in a record: they leave the building.
+Messages say the columns that the settings name, never what stands in a record: they leave the building.
 """
 
 import re
@@ -26,7 +26,12 @@ _LISTED = 20
 
 
 class Wrong(Exception):
-    """A record that cannot be read. The text goes on where "line 3" ends."""
+    """A record that cannot be read. The text goes on where "line 3" ends. here: goes on after it, and stays on this
+    machine: the names of columns are data where a table lacks its header."""
+
+    def __init__(self, text: str, here: str = "") -> None:
+        super().__init__(text)
+        self.here = here
 
 
 class LeftOut(Exception):
@@ -36,9 +41,11 @@ class LeftOut(Exception):
 def recognised(source: DataSource, record: Mapping[str, Any], kind: TrainingKind) -> DataSource:
     """*source* with the columns of a well-known shape, where its own are the default ones and *record*, the first of
     the data, has another shape."""
-    if source.messages is not None or source.prompt != "prompt" or source.prompt in record:
+    if source.messages is not None or source.prompt != "prompt":
         return source
     if kind == "dpo":
+        if source.prompt in record:
+            return source
         for column in ("conversations", "instruction"):
             if column in record:
                 return source.model_copy(update={"prompt": column, "input": source.input or "input"})
@@ -74,6 +81,9 @@ def _row(record: Mapping[str, Any], source: DataSource) -> Row:
 
 def _pair(record: Mapping[str, Any], source: DataSource) -> Pair:
     columns = source.columns("dpo")
+    for role in ("chosen", "rejected"):
+        if source.messages == columns[role]:
+            raise Wrong(f": the column {columns[role]!r} is both messages and {role}; a pair needs a table of its own")
     asks = columns["prompt"] in record
     values = {role: _value(record, columns[role], role) for role in ("chosen", "rejected")}
     whole = all(_is_conversation(value, alone=not asks) for value in values.values())
@@ -132,7 +142,7 @@ def _input(record: Mapping[str, Any], source: DataSource) -> str:
 
 def _value(record: Mapping[str, Any], column: str, role: str) -> Any:
     if column not in record:
-        raise Wrong(f" has no column {column!r} ({role}); it has {listed(record)}")
+        raise Wrong(f" has no column {column!r} ({role})", f"; it has {listed(record)}")
     return record[column]
 
 
@@ -165,7 +175,8 @@ def _message(message: Mapping[str, Any], where: str) -> Turn:
             if not isinstance(who, str) or who.lower() not in _ROLES:
                 raise Wrong(f"{where} has a {role!r} that is none of {', '.join(_ROLES)}")
             return Turn(_ROLES[who.lower()], _text(message[content], f"{where} in its {content!r}"))
-    raise Wrong(f"{where} has neither 'role' and 'content' nor 'from' and 'value'; it has {listed(message)}")
+    neither = f"{where} has neither 'role' and 'content' nor 'from' and 'value'"
+    raise Wrong(neither, f"; it has {listed(message)}")
 
 
 def _text(value: object, where: str, wanted: str = "text") -> str:

@@ -38,6 +38,7 @@ from agent.child import (
 )
 from agent.errors import AgentError, NotInstalled
 from agent.settings import ComputeSettings
+from agent.tables import NO_REPORTS
 from shared.wire.leases import Progress
 
 log = logging.getLogger(__name__)
@@ -226,9 +227,7 @@ def child_environment(compute: ComputeSettings) -> dict[str, str]:
         # two processes that spin in OpenMP on the same cores slow each other tenfold; read when torch is imported
         "OMP_WAIT_POLICY": "passive",
         "TOKENIZERS_PARALLELISM": "false",
-        # the trainers report their use to a hub unless told not to
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "DO_NOT_TRACK": "1",
+        **NO_REPORTS,
     }
     if compute.threads is not None:
         environment["OMP_NUM_THREADS"] = environment["MKL_NUM_THREADS"] = str(compute.threads)

@@ -3,6 +3,7 @@
 Their libraries are slow to import and not everywhere, so each is imported where it is needed.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from importlib import import_module
@@ -17,6 +18,12 @@ from shared.wire.leases import FailureKind
 if TYPE_CHECKING:
     from datasets import Dataset
 
+NO_REPORTS = {
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_UPDATE_DOWNLOAD_COUNTS": "0",  # of data sets, told to a bucket of their own by name
+    "DO_NOT_TRACK": "1",
+}
+"""Environment in which the hub's libraries report nothing; read when they are imported."""
 _SAVED = ("state.json", "dataset_dict.json")
 """What ``save_to_disk`` leaves in a folder: of one dataset, of several splits."""
 
@@ -56,7 +63,9 @@ def _dataset(source: DataSource) -> "Dataset":
     _library("datasets", source.label)
     if source.path is not None and any((source.path / name).is_file() for name in _SAVED):
         return _saved(source.path, source.split)
-    return _loaded(str(source.path or source.hub), source.label, source.split, source.revision)
+    if source.path is not None:
+        return _loaded(str(source.path), source.label, source.split, None)
+    return _fetched(str(source.hub), source.label, source.split, source.revision)
 
 
 def _saved(path: Path, split: str) -> "Dataset":
@@ -74,8 +83,12 @@ def _saved(path: Path, split: str) -> "Dataset":
 
 
 @lru_cache(maxsize=4)
-def _loaded(name: str, label: str, split: str, revision: str | None) -> "Dataset":
+def _fetched(name: str, label: str, split: str, revision: str | None) -> "Dataset":
     """Asked for once in a process: rounds go on while the hub is away, and on the same rows."""
+    return _loaded(name, label, split, revision)
+
+
+def _loaded(name: str, label: str, split: str, revision: str | None) -> "Dataset":
     import datasets
     from huggingface_hub import errors as hub_errors
 
@@ -107,6 +120,7 @@ def _splits(name: str, revision: str | None) -> list[str]:
 
 
 def _library(name: str, label: str) -> Any:
+    os.environ.update(NO_REPORTS)
     try:
         return import_module(name)
     except ModuleNotFoundError as error:

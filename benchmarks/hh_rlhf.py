@@ -4,8 +4,9 @@
 
 Anthropic's HH-RLHF (Bai et al. 2022): two transcripts a line that differ in the assistant's last reply. The rows are
 dealt out to three owners; each keeps a share for evaluation, chosen by the rows' own content. The campaign is of kind
-dpo, its reference the base model. The table says for each owner how many held-out pairs the model ranks rightly before
-and after, with the standard error √(p (1 − p) / n).
+dpo, its reference the base model. The table says for each owner how many held-out pairs the model ranks rightly, with
+the standard error √(p (1 − p) / n). In round 0 the model is its own reference and ranks none: what it is held to is
+chance, a half.
 """
 
 import argparse
@@ -83,6 +84,7 @@ def show(path: Path) -> None:
         for row in csv.DictReader(file):
             if row["metric"] in METRICS:
                 found[int(row["round"]), row["client"] or "all"][row["metric"]] = float(row["value"])
+    chance = "none ranked; chance 0.500"
     print("| round | owner | held-out pairs | loss | margin | reward accuracy |")
     print("| ---: | --- | ---: | ---: | ---: | ---: |")
     for (number, client), told in sorted(found.items()):
@@ -91,7 +93,8 @@ def show(path: Path) -> None:
         )
         share = told["held_out_accuracy"]
         error = math.sqrt(share * (1 - share) / n_pairs)
-        numbers = f"{told['held_out_loss']:.4f} | {told['held_out_margin']:+.4f} | {share:.3f} ± {error:.3f}"
+        right = f"{share:.3f} ± {error:.3f}" if told["held_out_margin"] else chance
+        numbers = f"{told['held_out_loss']:.4f} | {told['held_out_margin']:+.4f} | {right}"
         print(f"| {number} | {client} | {n_pairs:.0f} | {numbers} |")
 
 

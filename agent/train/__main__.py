@@ -38,12 +38,12 @@ from agent.child import (
     Work,
 )
 from agent.errors import TaskFailed
+from agent.tables import NO_REPORTS
 from shared.wire.jobs import Result
 from shared.wire.leases import Failure, FailureKind, Progress
 
 GUARDS = {
-    "HF_HUB_DISABLE_TELEMETRY": "1",  # TRL's trainers report to the hub in their constructors
-    "DO_NOT_TRACK": "1",
+    **NO_REPORTS,  # TRL's trainers report to the hub in their constructors
     "USE_HUB_KERNELS": "NO",  # compiled code from the hub is remote code
     "TOKENIZERS_PARALLELISM": "false",
     "TORCHDYNAMO_DISABLE": "1",  # nothing is compiled here, and bitsandbytes loads the compiler: two seconds a start

@@ -89,7 +89,7 @@ def _find(order: LocalOrder, finder: Finder, report: Reporter) -> BaseFiles:
         order.model_path,
         order.cache,
         refresh=False,
-        remote_code=False,
+        remote_code=isinstance(order, Check) and order.remote_code,
         remedy=_MAP if isinstance(order, Check) else _GIVE,
         report=report,
     )

@@ -147,7 +147,8 @@ class _Rendered:
             )
         except TemplateSyntaxError as error:
             raise _refused(f"the chat template has an error in line {error.lineno}") from error
-        except TemplateError as error:  # most often one that takes no system turn, or two of one side in a row
+        except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
+            # most often one that takes no system turn, or two of one side in a row
             roles = ", ".join(message["role"] for message in some[:8])
             raise _refused(f"the chat template refuses a row of these turns: {roles}") from error
         return text

@@ -82,5 +82,6 @@ def _with_tokens(name: str, source: "DataSource", settings: "AgentSettings", cam
             kind=spec.kind,
             template=spec.data.template,
             max_length=spec.training.max_length,
+            remote_code=settings.policy.remote_code,
             on_progress=show,
         )

@@ -36,7 +36,8 @@ def client_names(count: int) -> list[str]:
 
 def write_records(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
     """Write records as JSON lines. Raises OSError."""
-    lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    # default: tables hold dates and bytes, in columns that nobody trains on
+    lines = (json.dumps(record, ensure_ascii=False, default=str) + "\n" for record in records)
     path.write_text("".join(lines), encoding="utf-8")
 
 

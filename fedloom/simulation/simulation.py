@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.own_template import OwnTemplate, template_of
 from agent.records import read_records
 from agent.settings import AgentSettings, DataSource
 from agent.tables import data_digest
@@ -81,14 +82,20 @@ class Simulation:
         return Parts(client_names(self.n_clients), [record for _, record in found], assignment, values)
 
     def facts(self) -> dict[str, Any]:
-        """What makes a simulation the same, as JSON: the campaign, the partition, the data. Raises OSError."""
+        """What makes a simulation the same, as JSON: the campaign, the partition, the data, and how it is read.
+
+        Raises OSError, and TaskFailed where the owner's template cannot be read.
+        """
         source = self.source
+        form = template_of(source, self.spec.data.template)
         return {
             "clients": self.n_clients,
             "partition": str(self.plan),
             "seed": self.seed,
             "data": data_digest(source),
             "held out": data_digest(source.held_out_source) if source.held_out_source else source.held_out,
-            "columns": [source.input, *source.columns(self.spec.kind).values()],
+            "columns": [source.input, source.unique, *source.columns(self.spec.kind).values()],
+            "reading": [source.encoding, source.separator],
+            "template": form.text if isinstance(form, OwnTemplate) else None,
             "campaign": self.spec.model_dump(mode="json"),
         }

@@ -90,6 +90,22 @@ def test_the_kind_is_that_of_the_columns(tmp_path: Path) -> None:
     assert kind_of(DataSource(path=tmp_path / "gone.jsonl")) == "sft"
 
 
+def test_one_side_of_pairs_may_be_messages_and_is_then_no_pair(tmp_path: Path) -> None:
+    said = "\n\nHuman: Why?\n\nAssistant: "
+    path = write(tmp_path / "a.jsonl", [{"chosen": said + "Because.", "rejected": said + "No."}])
+    source = DataSource(path=path, messages="chosen", held_out=0.0)
+    assert kind_of(source) == "sft"
+    assert report(source).train == 1
+    (error,) = report(source, "dpo").errors
+    assert "the column 'chosen' is both messages and chosen" in str(error)
+
+
+def test_an_input_that_no_row_has_is_one_error(tmp_path: Path) -> None:
+    found = report(DataSource(path=write(tmp_path / "a.jsonl", [row(0), row(1)]), input="more", held_out=0.0))
+    assert (found.records, found.train, found.n_errors) == (2, 2, 1)
+    assert str(found.errors[0]) == ("a.jsonl: no row has the column 'more' (input); there are 'prompt', 'completion'")
+
+
 @pytest.mark.parametrize(("numbers", "expected"), [([5], (5, 5, 5, 5, 5)), (range(101), (0, 50, 90, 99, 100))])
 def test_a_spread_is_made_of_the_numbers_themselves(numbers: Any, expected: tuple[int, ...]) -> None:
     found = Spread.of(reversed(numbers))

@@ -78,10 +78,10 @@ def test_all_that_is_wrong_is_told_and_reading_goes_on(tmp_path: Path) -> None:
     found = list(scan(DataSource(path=path), "sft"))
     assert [one.place for one in found] == ["line 1", "line 2", "line 3", "line 4"]
     assert found[1].row == Row("a", "", "b")
-    assert [one.wrong for one in found if one.row is None] == [
-        " is not JSON (Expecting ',' delimiter)",
-        " is not a JSON object",
-        " has no column 'completion' (completion); it has 'prompt'",
+    assert [(one.wrong, one.here) for one in found if one.row is None] == [
+        (" is not JSON (Expecting ',' delimiter)", ""),
+        (" is not a JSON object", ""),
+        (" has no column 'completion' (completion)", "; it has 'prompt'"),
     ]
     path = tmp_path / "a.csv"
     path.write_text("prompt,completion\na,b\nSECRET\nc,d,e\nf,g\n")
@@ -162,6 +162,8 @@ def test_a_folder_as_the_hub_holds_it(dataset: Any, tmp_path: Path) -> None:
     )
     before = data_digest(source)
     assert data_digest(source) == before
+    dataset.select([0]).to_parquet(folder / "data" / "train-00000-of-00001.parquet")
+    assert read_rows(source, "sft").rows == ROWS[:1], "as it is now"
     (folder / "data" / "README").write_text("x")
     assert data_digest(source) != before
 
@@ -183,6 +185,13 @@ def test_what_an_owner_says_goes_before_the_preset() -> None:
     source = DataSource(preset="alpaca", hub="yahma/alpaca-cleaned", input=None)
     assert (source.hub, source.prompt, source.input) == ("yahma/alpaca-cleaned", "instruction", None)
     assert DataSource(preset="ultrafeedback", split="test_prefs").split == "test_prefs"
+
+
+def test_a_copy_may_lack_the_input_of_its_preset_and_no_other_column(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"instruction": "Why?", "output": "Because."}\n')
+    assert read_rows(DataSource(preset="alpaca", path=path), "sft").rows == [Row("Why?", "", "Because.")]
+    assert "no row has the column 'context'" in refusal(DataSource(preset="alpaca", path=path, input="context"))
 
 
 RECORD_OF = {

@@ -120,6 +120,14 @@ def test_a_data_set_is_fetched_and_every_refusal_says_what_to_do(hub: str, read:
     assert absent == "tiny/absent: the hub has no such data set, or it is private: correct its name, or set HF_TOKEN"
 
 
+def test_no_download_is_counted_anywhere() -> None:
+    """The library would tell a bucket of its own the name of each data set."""
+    code = "from agent.tables import _library; print(_library('datasets', '').config.HF_UPDATE_DOWNLOAD_COUNTS)"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
+    assert ran.stdout == "False\n"
+
+
 def test_what_was_fetched_is_read_while_the_hub_is_away(hub: str, read: Callable[..., list[Any]]) -> None:
     assert read(hub, {"hub": "tiny/rows"}) == [[["oñe", "", "two"]]]
     again, other = read("http://127.0.0.1:1", {"hub": "tiny/rows"}, {"hub": "tiny/other"})

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agent.reading import Rows, is_held_out, read_rows, split
+from agent.reading import Rows, divide, is_held_out, read_rows
 from agent.rows import Pair, Row, Turn
 from agent.settings import DataSource
 from agent.shapes import LeftOut, Wrong, row_of
@@ -43,6 +43,7 @@ def rows(tmp_path: Path, records: list[dict[str, Any]], kind: TrainingKind = "sf
         ({"messages": CHAT}, Row("Why?", "", "Because.", BEFORE)),
         ({"conversations": SHAREGPT}, Row("Why?", "", "Because.", BEFORE)),
         ({"prompt": CHAT[:4], "completion": CHAT[4:]}, Row("Why?", "", "Because.", BEFORE)),
+        ({"prompt": "Hi", "prompt_id": "1", "messages": CHAT}, Row("Why?", "", "Because.", BEFORE)),
         ({"messages": [*CHAT, {"role": "user", "content": "Bye."}]}, Row("Why?", "", "Because.", BEFORE)),
     ],
 )
@@ -146,9 +147,9 @@ def test_wrong_messages_are_told_by_column_and_turn_and_never_by_content(value: 
 
 
 def test_rows_that_are_equal_in_a_column_are_left_out_after_the_first(tmp_path: Path) -> None:
-    records = [{"prompt": p, "completion": c} for p, c in (("a", "1"), ("b", "2"), ("a", "3"))]
-    found = rows(tmp_path, records, unique="prompt")
-    assert found.rows == [Row("a", "", "1"), Row("b", "", "2")]
+    pairs = (("a", "1"), ("b", "2"), ("a", "3"), ("c", ""), ("c", "4"))
+    found = rows(tmp_path, [{"prompt": p, "completion": c} for p, c in pairs], unique="prompt")
+    assert [row for row in found.rows if row.completion] == [Row("a", "", "1"), Row("b", "", "2"), Row("c", "", "4")]
     assert dict(found.left_out) == {"a 'prompt' that came before": 1}
 
 
@@ -163,12 +164,12 @@ def test_the_split_of_rows_of_one_turn_is_what_it_was() -> None:
 
 def test_the_split_of_conversations_stays_when_rows_are_added_and_keeps_equal_ones_together() -> None:
     talks = [Row(f"p{n}", "", "c", (Turn("user", f"{n}"), Turn("assistant", "x"))) for n in range(1000)]
-    first = split(Rows(talks), None, 0.2)
-    assert 150 < len(first.held_out) < 250
-    assert not set(first.train) & set(first.held_out)
-    more = split(Rows([Row("new", "", "c"), *talks, *talks]), None, 0.2)
-    assert set(first.held_out) == set(more.held_out) - {Row("new", "", "c")}
-    assert len(more.held_out) >= 2 * len(first.held_out)
+    train, held_out = divide(talks, None, 0.2, lambda row: row)
+    assert 150 < len(held_out) < 250
+    assert not set(train) & set(held_out)
+    _, more = divide([Row("new", "", "c"), *talks, *talks], None, 0.2, lambda row: row)
+    assert set(held_out) == set(more) - {Row("new", "", "c")}
+    assert len(more) >= 2 * len(held_out)
 
 
 def test_what_was_said_before_is_part_of_the_row() -> None:
@@ -178,5 +179,4 @@ def test_what_was_said_before_is_part_of_the_row() -> None:
 
 def test_a_file_of_held_out_rows_is_never_trained_on() -> None:
     a, b, c = (Row(name, "", "x") for name in "abc")
-    found = split(Rows([a, b, a, c]), Rows([a, b]), 0.5)
-    assert (list(found.train), list(found.held_out), found.overlap) == ([c], [a, b], 3)
+    assert divide([a, b, a, c], [a, b], 0.5, lambda row: row) == ([c], [a, b])

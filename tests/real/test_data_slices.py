@@ -38,13 +38,16 @@ SLICES: dict[str, tuple[str, TrainingKind, dict[str, Any], int]] = {
     "phrasebank": ("finance/fpb/Sentences_AllAgree.txt", "sft", FPB, 2264),
     "phrasebank, half agree": ("finance/fpb/Sentences_50Agree.txt", "sft", FPB, 4846),
     "tfns": ("finance/tfns/sent_train.csv", "sft", {"prompt": "text", "completion": "label"}, 9543),
+    "aqua, test": ("math/aqua_test.json.jsonl", "sft", {"prompt": "question", "completion": "rationale"}, 254),
     "aqua": ("math/aqua_dev.json.jsonl", "sft", {"prompt": "question", "completion": "rationale"}, 254),
     "mts-dialog": ("medical/mts_dialog/MTS-Dialog-TrainingSet.csv", "sft", MTS, 1201),
     "mts-dialog, validation": ("medical/mts_dialog/MTS-Dialog-ValidationSet.csv", "sft", MTS, 100),
+    "mts-dialog, test": ("medical/mts_dialog/MTS-Dialog-TestSet-1-MEDIQA-Chat-2023.csv", "sft", MTS, 200),
     "fingpt": (REBUILT, "sft", {"preset": "fingpt-sentiment"}, 4846 + 9543),
     "hh-rlhf": ("dpo/hh_rlhf/harmless-base_first1500.jsonl", "dpo", {"preset": "hh-rlhf"}, 1500),
     "hh-rlhf, chosen": ("dpo/hh_rlhf/harmless-base_first1500.jsonl", "sft", {"messages": "chosen"}, 1500),
     "ultrafeedback": ("dpo/ultrafeedback/train_clean.jsonl", "dpo", {"preset": "ultrafeedback"}, 900),
+    "ultrafeedback, held out": ("dpo/ultrafeedback/eval_clean.jsonl", "dpo", {"preset": "ultrafeedback"}, 200),
     "dpo_en_demo": ("dpo/dpo_en_demo.json", "dpo", {}, 300),
     "fedllm-bench": ("fedllm_bench/Fed-ChatbotPA_local_154.json", "dpo", {}, 154),
 }
@@ -94,6 +97,20 @@ def test_fingpts_question_and_news_are_the_prompt(fingpt: Path) -> None:
         for what in ("news", "tweet")
     }
     assert all(row.input for row in rows)
+
+
+def test_mathinstruct_asks_each_question_once(tmp_path: Path) -> None:
+    path, kind, _, records = SLICES["mathinstruct, messages"]
+    asked = [(row.prompt, row.completion) for row in read_rows(DataSource(path=DATA / path), kind).rows]
+    own = tmp_path / "MathInstruct.json"  # in its own columns, each question with a second way to its answer
+    doubled = [*asked, *((question, f"In code: {answer}") for question, answer in asked)]
+    own.write_text(json.dumps([{"source": "x", "instruction": q, "output": a} for q, a in doubled]))
+    found = read_rows(DataSource(path=own, preset="math-instruct"), kind)
+    first: dict[str, str] = {}
+    for question, answer in asked:
+        first.setdefault(question, answer)
+    assert [(row.prompt, row.completion) for row in found.rows] == list(first.items())
+    assert found.left_out.total() == 2 * records - len(found.rows)
 
 
 def test_transcripts_hold_their_prompt_and_all_turns_before() -> None:

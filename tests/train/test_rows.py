@@ -62,7 +62,14 @@ def test_csv_cells_may_hold_lines_and_be_long(tmp_path: Path) -> None:
         ("a.jsonl", GOOD + '{"prompt": 3, "completion": "SECRET"}\n', "line 2: the column 'prompt' (prompt) holds int"),
         ("a.jsonl", GOOD + '{"prompt": "SECRET", "completion": null}\n', "'completion' (completion) holds null"),
         ("a.csv", "prompt,completion\na,b\nSECRET,b,c\n", "line 3 has 3 cells, the header 2"),
-        ("a.csv", "question,answer\nSECRET,b\n", "it has 'question', 'answer'"),
+        ("a.csv", "SECRET,answer\nb,c\n", "line 2 has no column 'prompt' (prompt); `fedloom agent check-data` shows"),
+        (
+            "a.jsonl",
+            '{"prompt": {"SECRET": 1}, "completion": "c"}',
+            "neither 'role' and 'content' nor 'from' and 'value'",
+        ),
+        ("a.jsonl", f'{{"prompt": "SECRET", "n": {"1" * 5000}}}', "line 1 is not JSON (a number of too many digits)"),
+        ("a.json", f'[{{"prompt": "SECRET", "n": {"1" * 5000}}}]', "is not JSON (a number of too many digits)"),
         ("a.docx", "SECRET", "unknown kind of file"),
     ],
 )
@@ -87,7 +94,7 @@ def test_preferences_are_pairs_by_columns_of_their_own(tmp_path: Path) -> None:
     [
         (
             '{"prompt": "SECRET", "completion": "c"}',
-            "line 2 has no column 'good' (chosen); it has 'prompt', 'completion'",
+            "line 2 has no column 'good' (chosen); `fedloom agent check-data` shows which there are",
         ),
         ('{"prompt": "SECRET", "good": "c"}', "line 2 has no column 'rejected' (rejected)"),
         ('{"good": "SECRET", "rejected": "c"}', "line 2 has no column 'prompt' (prompt)"),
@@ -115,7 +122,7 @@ def test_bytes_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
 def test_an_input_column_that_no_row_has_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(GOOD)
-    assert "no row has the column 'extra' (input); there are 'prompt', 'completion'" in refusal(path, input="extra")
+    assert "no row has the column 'extra' (input); `fedloom agent check-data`" in refusal(path, input="extra")
 
 
 def test_a_missing_file_is_said(tmp_path: Path) -> None:

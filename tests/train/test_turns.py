@@ -167,6 +167,12 @@ def test_a_template_that_refuses_a_row_says_its_turns_and_nothing_of_them() -> N
     )
 
 
+@pytest.mark.parametrize("text", ["{{ messages[0]['content'] + 5 }}", "{{ 1 / 0 }}", "{{ '%d' % 'x' }}"])
+def test_a_template_that_cannot_be_computed_refuses_the_row(text: str) -> None:
+    with pytest.raises(TaskFailed, match="refuses a row of these turns: user"):
+        render(SHAPES["one turn"], OwnTemplate(name="own.jinja", text=text), byte_level_bpe())
+
+
 def test_an_own_template_with_an_error_is_told_by_its_line(tmp_path: Path) -> None:
     path = tmp_path / "own.jinja"
     path.write_text("{% for m in messages %}\n{% endfo %}")
