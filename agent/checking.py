@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from agent.data_report import MOST_ERRORS, DataReport, Example, Piece, Problem, Side, Spread
+from agent.data_report import MOST_ERRORS, MOST_PLACES, DataReport, Example, Piece, Problem, Side, Spread
 from agent.errors import TaskFailed
 from agent.reading import divide, nothing_in, scan
 from agent.records import Broken, scan_records
@@ -47,7 +47,7 @@ class Gathered:
         """Remember an error; *message* goes on after the place."""
         found = self.errors.setdefault((source.label, message), Problems())
         found.count += 1
-        if len(found.places) < MOST_ERRORS:
+        if len(found.places) < MOST_PLACES:
             found.places.append(place)
 
     @property

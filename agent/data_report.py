@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 from shared.campaign import TrainingKind
 
-MOST_ERRORS = 50
+MOST_ERRORS, MOST_PLACES = 50, 10
 """Errors that are told, and places of each; the others are counted."""
 
 

@@ -28,8 +28,9 @@ def show(report: "DataReport", console: "Console") -> None:
         console.print("without a campaign no tokenizer is asked: nothing is said about tokens and templates")
     console.print()
     _counts(report, console)
-    console.print()
-    _lengths(report, console)
+    if report.characters is not None:
+        console.print()
+        _lengths(report, console)
     if report.errors:
         console.print(Text("\nerrors", style="bold red"))
         for error in report.errors:

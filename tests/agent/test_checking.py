@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agent.checking import gather, kind_of
-from agent.data_report import MOST_ERRORS, DataReport, Spread
+from agent.data_report import MOST_PLACES, DataReport, Spread
 from agent.settings import DataSource
 from shared.campaign import TrainingKind
 
@@ -40,15 +40,15 @@ def test_counts(tmp_path: Path) -> None:
 
 
 def test_all_errors_are_told_by_place_those_of_one_kind_together_and_none_quotes_a_row(tmp_path: Path) -> None:
-    rows = [row(0), '{"SECRET\n', *[{"q": "SECRET"}] * (MOST_ERRORS + 5), row(1, prompt=3)]
+    rows = [row(0), '{"SECRET\n', *[{"q": "SECRET"}] * (MOST_PLACES + 5), row(1, prompt=3)]
     found = report(DataSource(path=write(tmp_path / "a.jsonl", rows), held_out=0.0))
-    assert found.n_errors == MOST_ERRORS + 7
-    assert found.unusable == f"{MOST_ERRORS + 7} errors"
+    assert found.n_errors == MOST_PLACES + 7
+    assert found.unusable == f"{MOST_PLACES + 7} errors"
     first, second, third = map(str, found.errors)
     assert first.startswith("a.jsonl: line 2 is not JSON")
     assert second.startswith("a.jsonl: line 3 has no column 'prompt' (prompt); it has 'q'; the same: line 4, line 5, ")
-    assert second.endswith(f"line {MOST_ERRORS + 2}, and 5 more")
-    assert third == "a.jsonl: line 58: the column 'prompt' (prompt) holds int, not text"
+    assert second.endswith(f"line {MOST_PLACES + 2}, and 5 more")
+    assert third == "a.jsonl: line 18: the column 'prompt' (prompt) holds int, not text"
     assert "SECRET" not in first + second + third
     assert found.train == 1
 
