@@ -61,8 +61,8 @@ def scan(source: DataSource, kind: TrainingKind) -> Iterator[Found]:
         columns |= dict.fromkeys(record)
         used = used or recognised(source, record, kind)
         yield _found(place, record, used, kind, seen)
-    presets = PRESETS[source.preset].get("input") if source.preset is not None else None  # which a copy may lack
-    if source.input not in (None, presets, *columns) and columns:
+    of_preset = PRESETS[source.preset].get("input") if source.preset is not None else None  # which a copy may lack
+    if columns and source.input not in (None, of_preset, *columns):
         yield Found("", None, f"no row has the column {source.input!r} (input)", f"; there are {listed(columns)}")
 
 

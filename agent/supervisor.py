@@ -38,7 +38,6 @@ from agent.child import (
 )
 from agent.errors import AgentError, NotInstalled
 from agent.settings import ComputeSettings
-from agent.tables import NO_REPORTS
 from shared.wire.leases import Progress
 
 log = logging.getLogger(__name__)
@@ -221,13 +220,12 @@ def check_installed() -> None:
 
 
 def child_environment(compute: ComputeSettings) -> dict[str, str]:
-    """The child's environment: its thread budget, and nothing that phones home."""
+    """The child's environment: its thread budget, and no threads that spin."""
     environment = {
         **os.environ,
         # two processes that spin in OpenMP on the same cores slow each other tenfold; read when torch is imported
         "OMP_WAIT_POLICY": "passive",
         "TOKENIZERS_PARALLELISM": "false",
-        **NO_REPORTS,
     }
     if compute.threads is not None:
         environment["OMP_NUM_THREADS"] = environment["MKL_NUM_THREADS"] = str(compute.threads)

@@ -26,6 +26,13 @@ from tests.support.server import RunningCoordinator
 Enroll = Callable[..., ScriptedAgent]
 
 
+def wait_until_adapters_alone_are_kept(operator: Operator) -> None:
+    kinds = operator.wait_until(
+        lambda: operator.get("/v1/storage")["bytes_by_kind"], lambda found: "delta" not in found
+    )
+    assert set(kinds) == {"adapter"}
+
+
 @pytest.fixture
 def settings_of() -> Callable[[Path, str | None], Settings]:
     return patient_settings
@@ -110,10 +117,7 @@ def test_a_late_update_may_come_at_any_time(
     campaign.wait_for("completed")
     assert {name: late for name, (_, late) in campaign.shares(2).items()} == {"ada": 0, "bob": 0, "cyd": 1}
     assert campaign.digest(2) == campaign.digest_by_hand(2, campaign.shares(2))
-    kinds = operator.wait_until(
-        lambda: operator.get("/v1/storage")["bytes_by_kind"], lambda found: "delta" not in found
-    )
-    assert set(kinds) == {"adapter"}
+    wait_until_adapters_alone_are_kept(operator)
 
 
 def test_what_is_later_than_the_next_round_is_taken_back_and_said(
@@ -257,10 +261,7 @@ def test_a_rollback_to_the_round_that_it_was_late_in(
         campaign.train(bob)
         campaign.wait_until_open(3)
     campaign.roll_back(1)
-    kinds = operator.wait_until(
-        lambda: operator.get("/v1/storage")["bytes_by_kind"], lambda found: "delta" not in found
-    )
-    assert set(kinds) == {"adapter"}
+    wait_until_adapters_alone_are_kept(operator)
     campaign.move("resume")
     if late_update == "is under way":
         assert campaign.wait_until_open(2)["sampled"] == [0, 1]
@@ -290,10 +291,7 @@ def test_a_cancelled_campaign_keeps_no_late_update(
     campaign.train(cyd, late[0])
     campaign.move("cancel")
     assert dan.renew(late[1]).json()["directive"] == "cancel"
-    kinds = operator.wait_until(
-        lambda: operator.get("/v1/storage")["bytes_by_kind"], lambda found: "delta" not in found
-    )
-    assert set(kinds) == {"adapter"}
+    wait_until_adapters_alone_are_kept(operator)
 
 
 def test_what_late_work_began_from_stays_for_as_long_as_it_is_under_way(

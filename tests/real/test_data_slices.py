@@ -75,7 +75,11 @@ def fingpt(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(params=SLICES)
 def slice_of(request: pytest.FixtureRequest, fingpt: Path) -> tuple[DataSource, TrainingKind, int]:
     """The settings of an owner of it, what it is for, and its records."""
-    path, kind, settings, records = SLICES[request.param]
+    return opened(request.param, fingpt)
+
+
+def opened(name: str, fingpt: Path) -> tuple[DataSource, TrainingKind, int]:
+    path, kind, settings, records = SLICES[name]
     return DataSource(path=fingpt if path == REBUILT else DATA / path, **settings), kind, records
 
 
@@ -135,8 +139,8 @@ def tokenizers(smollm2: Path, fingpt: Path) -> dict[str, Any]:
 
     corpus = [
         turn.text
-        for path, kind, settings, _ in SLICES.values()
-        for side in sides_of(DataSource(path=fingpt if path == REBUILT else DATA / path, **settings), kind)
+        for source, kind, _ in (opened(name, fingpt) for name in SLICES)
+        for side in sides_of(source, kind)
         for turn in side.turns
     ]
     return {

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
+from trl.trainer import utils
 
 from agent.child import DELTA_FILE
 from agent.errors import TaskFailed
@@ -197,6 +198,29 @@ def test_trls_copy_of_the_adapter_is_gone_and_what_was_frozen_stays_so(lab: Lab)
         assert list(lent.model.peft_config) == ["default"]
         assert not any(".ref." in name for name, _ in lent.model.named_parameters())
         assert set(lent.trained) == trained
+
+
+def test_the_head_scores_supervised_positions_alone_and_tells_the_same(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against TRL's own head, which scores all of them on a CPU."""
+    lora, fields = NO_DROPOUT, ("log_probs", "entropy", "mean_logits", "is_top1")
+    batch = collate_pairs([prepare(lab, lab.folder / "cache").train.example(index) for index in range(2)])
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    labels = batch["input_ids"].masked_fill(batch["completion_mask"] == 0, -100)
+    start = read(lab.adapter_0(lora))
+    wanted = plain_model(lab, lora, start).get_base_model()
+    utils.add_fused_lm_head(wanted, outputs=fields)
+    positions: list[int] = []
+    kernel, score = utils._ChunkedLogProbFunction, utils._ChunkedLogProbFunction.apply
+    monkeypatch.setattr(kernel, "apply", lambda hidden, *rest: (positions.append(len(hidden)), score(hidden, *rest))[1])
+    with lent_base(lab, lora, start) as lent, torch.no_grad():
+        build(lab, lent)
+        ours = lent.model.get_base_model()(**inputs, labels=labels, fused_lm_head=True)
+        theirs = wanted(**inputs, labels=labels, fused_lm_head=True)
+    for name in fields:
+        torch.testing.assert_close(ours[name], theirs[name])
+    assert positions == [int(batch["completion_mask"][:, 1:].sum()), labels[:, 1:].numel()]
 
 
 def plain_losses(model: Any, base: Any, batch: dict[str, torch.Tensor], beta: float) -> dict[str, torch.Tensor]:
