@@ -53,7 +53,7 @@ def create_app(services: Services, *, with_engine: bool) -> FastAPI:
         async with running(services, work):
             yield
         await Sweeper(services).write_last_seen()
-        await services.database.close()
+        await services.close()
 
     app = ProtocolApp(
         title="Fedloom coordinator",

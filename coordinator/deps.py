@@ -1,13 +1,16 @@
 """What endpoints ask for: a session, the caller, the time, the services of the process."""
 
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Annotated
 
 from fastapi import Depends, Path, Query, Request
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
+from threadpoolctl import threadpool_limits
 
 from coordinator.bells import Bells
 from coordinator.clock import Clock
@@ -23,22 +26,40 @@ from shared.wire.base import LEASE_HEADER
 MAX_INT = (1 << 31) - 1
 """Largest number that PostgreSQL's integer columns hold."""
 _MAX_DIGITS = 18
+AT_ONCE = 4
+"""Campaigns that one engine moves on at the same time, so that a large aggregation holds up nobody else."""
+
+
+def _aggregation_threads() -> ThreadPoolExecutor:
+    """As many as there are aggregations at a time, each with one thread of linear algebra: small products gain nothing
+    from more, lose tenfold where other work has the cores, and the sums would depend on how many there are."""
+    limit = partial(threadpool_limits, limits=1, user_api="blas")
+    return ThreadPoolExecutor(AT_ONCE, "aggregation", initializer=limit)
 
 
 @dataclass
 class Services:
-    """What one process of the coordinator is made of."""
+    """What one process of the coordinator is made of. Dependencies are coroutines, for FastAPI runs others in threads.
+
+    aggregations: where rounds are computed, apart from the threads that files are read and hashed in.
+    """
 
     settings: Settings
     clock: Clock
     database: Database
     storage: Storage
     bells: Bells = field(default_factory=Bells)
+    aggregations: ThreadPoolExecutor = field(default_factory=_aggregation_threads)
     seen: dict[str, datetime] = field(default_factory=dict)
     """When agents were last heard of; written to the database in batches."""
 
+    async def close(self) -> None:
+        """Let go of connections and threads."""
+        self.aggregations.shutdown(wait=False)
+        await self.database.close()
 
-def services(request: Request) -> Services:
+
+async def services(request: Request) -> Services:
     found = request.app.state.services
     assert isinstance(found, Services)
     return found
@@ -47,7 +68,7 @@ def services(request: Request) -> Services:
 ServicesDep = Annotated[Services, Depends(services)]
 
 
-def _now(at: ServicesDep) -> datetime:
+async def _now(at: ServicesDep) -> datetime:
     return at.clock.now()
 
 
@@ -110,14 +131,14 @@ async def _caller(request: Request, at: ServicesDep, now: Now) -> Caller:
 CallerDep = Annotated[Caller, Depends(_caller)]
 
 
-def _operator(caller: CallerDep) -> Operator:
+async def _operator(caller: CallerDep) -> Operator:
     if not isinstance(caller, Operator):
         message = "this needs an operator's key"
         raise Forbidden(message)
     return caller
 
 
-def _agent(caller: CallerDep) -> Agent:
+async def _agent(caller: CallerDep) -> Agent:
     if not isinstance(caller, Agent):
         message = "this needs an agent's secret"
         raise Forbidden(message)

@@ -17,6 +17,7 @@ from typing import Any
 
 from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm.attributes import set_committed_value
 
 from coordinator.errors import IllegalMove
 from coordinator.tables import CampaignRow, ParticipantRow, RoundRow, TaskRow
@@ -94,4 +95,5 @@ async def move(
     statement = statement.execution_options(synchronize_session=False)
     if (await session.execute(statement)).first() is None:
         raise IllegalMove(what, f"no longer {row.state}", to)
-    await session.refresh(row)
+    for name, value in {"state": to, **values}.items():
+        set_committed_value(row, name, value)

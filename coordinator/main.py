@@ -70,7 +70,7 @@ def prepare(settings: Settings, *, first_key: bool = True) -> str | None:
                     return None
                 return await new_operator_key(session, services.clock.now())
         finally:
-            await services.database.close()
+            await services.close()
 
     return asyncio.run(work())
 
@@ -134,7 +134,7 @@ def run_engine(settings: Settings) -> None:
             async with running(services, engine_work(services)):
                 await asyncio.Event().wait()
         finally:
-            await services.database.close()
+            await services.close()
 
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(work())
@@ -156,7 +156,7 @@ def new_key(settings: Settings) -> str:
             async with services.database.write("further key") as session:
                 return await new_operator_key(session, services.clock.now())
         finally:
-            await services.database.close()
+            await services.close()
 
     return asyncio.run(work())
 

@@ -4,7 +4,20 @@ import enum
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Enum, ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint, text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Enum,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    String,
+    Text,
+    UniqueConstraint,
+    false,
+    text,
+    true,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from coordinator.db import UtcTime
@@ -79,7 +92,8 @@ class CampaignRow(Base):
     """A campaign. Its row is the lock of all that belongs to it: whoever changes a part of it locks this row first.
 
     due_at: when the engine should look next. claim_token, claim_expires_at: the engine that looks now. last_event: the
-    number of the newest event. contract: what adapters look like, as JSON, once adapter 0 is there.
+    number of the newest event. contract: what adapters look like, as JSON, once adapter 0 is there. new_agents: whether
+    agents enrolled since it last looked for some to invite.
     """
 
     __tablename__ = "campaigns"
@@ -102,6 +116,7 @@ class CampaignRow(Base):
     best_adapter: Mapped[int | None]
     last_event: Mapped[int] = mapped_column(default=0)
     due_at: Mapped[datetime | None]
+    new_agents: Mapped[bool] = mapped_column(default=True, server_default=true())
     claim_token: Mapped[str | None] = mapped_column(_ID)
     claim_expires_at: Mapped[datetime | None]
 
@@ -160,6 +175,8 @@ class TaskRow(Base):
     __table_args__ = (
         Index("tasks_by_agent", "agent_id", "state"),
         Index("tasks_by_campaign", "campaign_id", "kind", "round"),
+        Index("tasks_open", "campaign_id", "kind", "state", "counts_in"),
+        Index("tasks_leased", "state", "lease_expires_at"),
         Index(
             "tasks_one_update_a_round",
             "campaign_id",
@@ -209,10 +226,13 @@ class BlobUseRow(Base):
     """That a campaign uses a blob, and what for. The bytes go when their last stored use goes; this row stays."""
 
     __tablename__ = "blob_uses"
-    __table_args__ = (Index("blob_uses_by_sha256", "sha256"),)
+    __table_args__ = (
+        Index("blob_uses_by_sha256", "sha256"),
+        Index("blob_uses_stored", "campaign_id", "stored", "kind", "round"),
+    )
 
     id: Mapped[str] = mapped_column(_ID, primary_key=True)
-    campaign_id: Mapped[str] = mapped_column(ForeignKey("campaigns.id"), index=True)
+    campaign_id: Mapped[str] = mapped_column(ForeignKey("campaigns.id"))
     kind: Mapped[BlobKind]
     round: Mapped[int]
     task_id: Mapped[str | None] = mapped_column(ForeignKey("tasks.id"))
@@ -222,10 +242,12 @@ class BlobUseRow(Base):
 
 
 class AdapterRow(Base):
-    """A global adapter and its lineage. broadcast, state: what the algorithm keeps beside it. origin: of adapter 0,
-    where it is another campaign's, which campaign's and what number it had there."""
+    """A global adapter and its lineage. broadcast, state: what the algorithm keeps beside it. evaluating: whether its
+    held-out loss waits for clients. origin: of adapter 0, where it is another campaign's, which campaign's and what
+    number it had there."""
 
     __tablename__ = "adapters"
+    __table_args__ = (Index("adapters_evaluating", "campaign_id", "evaluating"),)
 
     campaign_id: Mapped[str] = mapped_column(ForeignKey("campaigns.id"), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True)
@@ -238,6 +260,7 @@ class AdapterRow(Base):
     contributions: Mapped[list[Any]]
     created_at: Mapped[datetime]
     held_out_loss: Mapped[float | None]
+    evaluating: Mapped[bool] = mapped_column(default=False, server_default=false())
     origin_campaign_id: Mapped[str | None] = mapped_column(_ID)
     origin_number: Mapped[int | None]
 

@@ -22,6 +22,8 @@ from shared.wire.enrollments import (
     TokenCreated,
 )
 
+_ENDED = (CampaignState.COMPLETED, CampaignState.CANCELLED)
+
 
 async def new_operator_key(session: AsyncSession, now: datetime) -> str:
     """Make an operator's key and return it; only its hash is kept."""
@@ -97,11 +99,13 @@ async def enroll(session: AsyncSession, now: datetime, request: EnrollmentReques
             session.add(agent)
     except IntegrityError as error:  # somebody else took the name just now
         raise NameTaken(request.name) from error
-    # campaigns under way may want this one; locked in the order in which all lock them
-    states = (CampaignState.PREPARING, CampaignState.INITIALIZING, CampaignState.RUNNING)
-    under_way = select(CampaignRow.id).where(CampaignRow.state.in_(states)).order_by(CampaignRow.id)
-    campaign_ids = (await session.scalars(under_way.with_for_update())).all()
-    await session.execute(update(CampaignRow).where(CampaignRow.id.in_(campaign_ids)).values(due_at=now))
+    # campaigns that go on may want this one; locked in the order in which all lock them
+    going_on = select(CampaignRow).where(CampaignRow.state.not_in(_ENDED)).order_by(CampaignRow.id)
+    for campaign in (await session.scalars(going_on.with_for_update())).all():
+        if campaign.spec.selection.labels.items() <= agent.labels.items():
+            campaign.new_agents = True
+            if campaign.state is not CampaignState.PAUSED:
+                campaign.due_at = now
     return EnrollmentReply(agent_id=agent.id, name=agent.name, labels=agent.labels, secret=secret)
 
 
@@ -176,7 +180,7 @@ async def revoke(session: AsyncSession, now: datetime, id_or_name: str) -> Agent
         for task in (await session.scalars(live)).all():
             await lifecycle.move(session, task, TaskState.CANCELLED, ended_at=now)
         if not campaign.state.is_final:
-            await record(session, campaign, now, "agent-revoked", agent=agent.name)
+            record(session, campaign, now, "agent-revoked", agent=agent.name)
             campaign.due_at = now
     await session.refresh(agent)
     return agent

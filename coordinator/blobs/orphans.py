@@ -40,8 +40,7 @@ async def _whole_blobs(at: Services) -> int:
     query = select(BlobRow.sha256).where(~used, ~awaited, ~_aggregating())
     async with at.database.read() as session:
         orphans = (await session.scalars(query)).all()
-    for sha256 in orphans:
-        await let_go(at, BlobKind.ADAPTER, sha256)
+    await let_go(at, ((BlobKind.ADAPTER, sha256) for sha256 in orphans))
     return len(orphans)
 
 
@@ -76,8 +75,7 @@ async def _files(at: Services) -> int:
         for upload_id, sha256 in (await session.execute(select(UploadRow.id, UploadRow.sha256))).all():
             uploads.discard(upload_id)
             blobs.discard(sha256)
-    for sha256 in blobs:
-        await let_go(at, BlobKind.DELTA, sha256)
+    await let_go(at, ((BlobKind.DELTA, sha256) for sha256 in blobs))
     for upload_id in uploads:
         await staging.discard(upload_id)
     return len(blobs) + len(uploads)

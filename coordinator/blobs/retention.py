@@ -1,13 +1,22 @@
 """Lets go of bytes that nobody needs: what is collected keeps its digest in the lineage."""
 
-from sqlalchemy import exists, select, update
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+
+from sqlalchemy import and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator import lifecycle
 from coordinator.deps import Services
 from coordinator.errors import NotFound
+from coordinator.events.log import lock_campaign
 from coordinator.tables import BlobRow, BlobUseRow, CampaignRow, TaskRow, UploadRow
 from shared.states import BlobKind, CampaignState, TaskKind
+
+_AT_ONCE = 100
+
+Blob = tuple[BlobKind, str]
+"""What a blob is kept for, and its SHA-256."""
 
 
 async def hold(session: AsyncSession, sha256: str) -> None:
@@ -18,53 +27,87 @@ async def hold(session: AsyncSession, sha256: str) -> None:
         raise NotFound("blob", sha256)
 
 
-async def let_go(at: Services, kind: BlobKind, sha256: str) -> None:
-    """Delete a blob's bytes unless some campaign still uses them, or an upload of the same bytes is about to count.
+async def let_go(at: Services, blobs: Iterable[Blob]) -> None:
+    """Delete the bytes of blobs, but for those that some campaign still uses or an upload of the same bytes awaits.
 
-    The blob's row is locked, so that whoever counts on its bytes at this moment either is seen here or finds them gone.
+    The blobs' rows are locked, so that whoever counts on their bytes at this moment either is seen here or finds them
+    gone.
     """
-    kinds = at.storage.kinds_beside(kind)
-    used = exists().where(BlobUseRow.sha256 == sha256, BlobUseRow.stored, BlobUseRow.kind.in_(kinds))
-    awaited = exists().where(UploadRow.sha256 == sha256, UploadRow.purpose.in_(kinds))
-    async with at.database.write("let go") as session:
-        await session.execute(select(BlobRow.sha256).where(BlobRow.sha256 == sha256).with_for_update())
-        if not await session.scalar(select(used | awaited)):
-            await at.storage.store_of(kind).delete(session, sha256)
+    for kind, digests in _in_parts(blobs):
+        kinds = at.storage.kinds_beside(kind)
+        used = select(BlobUseRow.sha256).where(
+            BlobUseRow.sha256.in_(digests), BlobUseRow.stored, BlobUseRow.kind.in_(kinds)
+        )
+        awaited = select(UploadRow.sha256).where(UploadRow.sha256.in_(digests), UploadRow.purpose.in_(kinds))
+        rows = select(BlobRow.sha256).where(BlobRow.sha256.in_(digests)).order_by(BlobRow.sha256)
+        async with at.database.write("let go") as session:
+            await session.execute(rows.with_for_update())
+            wanted = {*(await session.scalars(used)).all(), *(await session.scalars(awaited)).all()}
+            for sha256 in digests:
+                if sha256 not in wanted:
+                    await at.storage.store_of(kind).delete(session, sha256)
+
+
+def _in_parts(blobs: Iterable[Blob]) -> Iterator[tuple[BlobKind, list[str]]]:
+    """The blobs by kind, as many at a time as one transaction takes, in an order in which nobody waits in a circle."""
+    for kind, those in groupby(sorted(set(blobs)), key=lambda blob: blob[0]):
+        digests = [sha256 for _, sha256 in those]
+        for start in range(0, len(digests), _AT_ONCE):
+            yield kind, digests[start : start + _AT_ONCE]
+
+
+async def retire(session: AsyncSession, campaign: CampaignRow) -> list[Blob]:
+    """Apply a locked campaign's retention; the blobs to let go of once that is committed. Adapter 0, the best, the last
+    one, and adapters that a live task names, stay; updates of a round that was cancelled do not."""
+    closed = campaign.rounds_closed
+    ended = [
+        and_(BlobUseRow.kind == kind, BlobUseRow.round < oldest) for kind, oldest in _oldest(campaign) if oldest > 0
+    ]
+    if campaign.state is CampaignState.CANCELLED:
+        ended.append(BlobUseRow.round > closed)
+    if not ended:
+        return []
+    query = select(BlobUseRow).where(BlobUseRow.campaign_id == campaign.id, BlobUseRow.stored, or_(*ended))
+    found = (await session.scalars(query)).all()
+    needed = await _needed(session, campaign) if any(use.round <= closed for use in found) else set()
+    gone = [use for use in found if use.round > closed or (use.kind, use.round) not in needed]
+    for use in gone:
+        use.stored = False
+    return [(use.kind, use.sha256) for use in gone]
 
 
 async def collect(at: Services, campaign_id: str) -> int:
-    """Apply a campaign's retention; how many blobs it let go. Adapter 0, the best, the last one, and adapters that a
-    live task names, stay; updates of a round that was cancelled do not."""
+    """Apply a campaign's retention, and let go of what it does not keep; how many blobs that were."""
     async with at.database.write("collect") as session:
-        campaign = await session.get_one(CampaignRow, campaign_id)
-        keep, closed = campaign.spec.retention, campaign.rounds_closed
-        needed = {(BlobKind.ADAPTER, each) for each in (0, closed, campaign.best_adapter, campaign.final_adapter)}
-        live = select(TaskRow.kind, TaskRow.round).where(
-            TaskRow.campaign_id == campaign_id,
-            TaskRow.kind.in_((TaskKind.EVALUATE, TaskKind.TRAIN)),
-            TaskRow.state.in_(lifecycle.LIVE_TASK),
-        )
-        for kind, number in (await session.execute(live)).all():
-            if kind is TaskKind.EVALUATE:
-                needed.add((BlobKind.ADAPTER, number))
-            elif number is not None:  # a late one began several rounds ago
-                needed |= {(BlobKind.ADAPTER, number - 1), (BlobKind.BROADCAST, number - 1)}
-        oldest = {
-            BlobKind.ADAPTER: 0 if keep.adapters == "all" else closed - keep.adapters + 1,
-            BlobKind.BROADCAST: closed - keep.server_state + 1,  # a part of the state: no rollback without it
-            BlobKind.SERVER_STATE: closed - keep.server_state + 1,
-            BlobKind.DELTA: closed - keep.updates + 1,
-            BlobKind.EXTRAS: closed - keep.updates + 1,
-        }
-        uses = await session.scalars(select(BlobUseRow).where(BlobUseRow.campaign_id == campaign_id, BlobUseRow.stored))
-        gone = [
-            use
-            for use in uses.all()
-            if (use.round < oldest[use.kind] and (use.kind, use.round) not in needed)
-            or (use.round > closed and campaign.state is CampaignState.CANCELLED)
-        ]
-        for use in gone:
-            await session.execute(update(BlobUseRow).where(BlobUseRow.id == use.id).values(stored=False))
-    for use in gone:
-        await let_go(at, use.kind, use.sha256)
+        gone = await retire(session, await lock_campaign(session, campaign_id))
+    await let_go(at, gone)
     return len(gone)
+
+
+def _oldest(campaign: CampaignRow) -> Sequence[tuple[BlobKind, int]]:
+    """The oldest round of which a kind is kept."""
+    keep, closed = campaign.spec.retention, campaign.rounds_closed
+    return (
+        (BlobKind.ADAPTER, 0 if keep.adapters == "all" else closed - keep.adapters + 1),
+        (BlobKind.BROADCAST, closed - keep.server_state + 1),  # a part of the state: no rollback without it
+        (BlobKind.SERVER_STATE, closed - keep.server_state + 1),
+        (BlobKind.DELTA, closed - keep.updates + 1),
+        (BlobKind.EXTRAS, closed - keep.updates + 1),
+    )
+
+
+async def _needed(session: AsyncSession, campaign: CampaignRow) -> set[tuple[BlobKind, int | None]]:
+    """What of a campaign stays, however old it is."""
+    numbers = (0, campaign.rounds_closed, campaign.best_adapter, campaign.final_adapter)
+    needed: set[tuple[BlobKind, int | None]] = {(BlobKind.ADAPTER, number) for number in numbers}
+    live = select(TaskRow.kind, TaskRow.round).where(
+        TaskRow.campaign_id == campaign.id,
+        TaskRow.kind.in_((TaskKind.EVALUATE, TaskKind.TRAIN)),
+        TaskRow.state.in_(lifecycle.LIVE_TASK),
+    )
+    for kind, number in (await session.execute(live)).all():
+        if kind is TaskKind.EVALUATE:
+            needed.add((BlobKind.ADAPTER, number))
+        elif number is not None:  # a late one began several rounds ago
+            needed |= {(BlobKind.ADAPTER, number - 1), (BlobKind.BROADCAST, number - 1)}
+    return needed

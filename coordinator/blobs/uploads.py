@@ -1,9 +1,11 @@
 """Resumable uploads: chunks with digests, appended only at the end of what is there, so the offset never falls."""
 
 import logging
+from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import ColumnElement, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator.blobs.retention import let_go
@@ -129,13 +131,30 @@ async def withdraw(at: Services, claim: LeaseClaim, upload: UploadRow) -> None:
 
 
 async def discard(at: Services, upload_id: str) -> None:
-    """Throw an upload away: its row, its chunks, and the blob that was made of it unless that counts.
-
-    The row goes first: one that outlived its chunks would say that they are there.
-    """
+    """Throw an upload away: its row, its chunks, and the blob that was made of it unless that counts."""
     async with at.database.write("discard upload") as session:
-        gone = delete(UploadRow).where(UploadRow.id == upload_id).returning(UploadRow.purpose, UploadRow.sha256)
-        upload = (await session.execute(gone)).first()
-    await at.storage.staging.discard(upload_id)
-    if upload is not None:
-        await let_go(at, *upload)
+        gone = await forget(session, UploadRow.id == upload_id)
+    await clear(at, gone)
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """An upload whose row is gone, and whose bytes are still to be cleared away."""
+
+    id: str
+    purpose: BlobKind
+    sha256: str
+
+
+async def forget(session: AsyncSession, which: ColumnElement[bool]) -> list[Forgotten]:
+    """Delete uploads' rows. The row goes first: one that outlived its chunks would say that they are there."""
+    gone = delete(UploadRow).where(which).returning(UploadRow.id, UploadRow.purpose, UploadRow.sha256)
+    return [Forgotten(*found) for found in (await session.execute(gone)).all()]
+
+
+async def clear(at: Services, gone: Collection[Forgotten], counted: Collection[str] = ()) -> None:
+    """Delete the chunks of uploads that are forgotten, and the blobs that were made of them, but for the digests that
+    count from here on."""
+    for upload in gone:
+        await at.storage.staging.discard(upload.id)
+    await let_go(at, [(upload.purpose, upload.sha256) for upload in gone if upload.sha256 not in counted])

@@ -68,7 +68,7 @@ async def start_from_another(session: AsyncSession, campaign: CampaignRow, now: 
         )
     )
     said = {"campaign": source.name, "campaign_id": source.id, "adapter": adapter.number, "sha256": adapter.sha256}
-    await record(session, campaign, now, "campaign-starts-from", **said)
+    record(session, campaign, now, "campaign-starts-from", **said)
 
 
 async def origin_of(session: AsyncSession, campaign_id: str) -> Origin | None:

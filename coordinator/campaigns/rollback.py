@@ -48,7 +48,7 @@ async def roll_back(at: Services, campaign_id: str, number: int) -> CampaignRow:
         _check(campaign, number, undone, adapters, stored)
         for round_row in reversed(undone):
             adapter = adapters.get(round_row.number)
-            await step.record(
+            step.record(
                 "round-rolled-back",
                 round=round_row.number,
                 adapter=adapter.sha256 if adapter else None,
@@ -61,10 +61,9 @@ async def roll_back(at: Services, campaign_id: str, number: int) -> CampaignRow:
         await _restore_counted(step, left)
         await _pause(step, number, best_adapter=_best(left, stored))
         numbers = [round_row.number for round_row in undone]
-        await step.record("campaign-rolled-back", round=number, adapter=left[-1].sha256, undone=numbers)
+        step.record("campaign-rolled-back", round=number, adapter=left[-1].sha256, undone=numbers)
         after_commit(session, lambda: at.bells.events.ring([campaign_id]))
-    for use in gone:
-        await let_go(at, use.kind, use.sha256)
+    await let_go(at, [(use.kind, use.sha256) for use in gone])
     return campaign
 
 
@@ -184,6 +183,7 @@ async def _pause(step: Step, number: int, *, best_adapter: int | None) -> None:
         "final_adapter": None,
         "ended_at": None,
         "due_at": None,
+        "new_agents": True,  # nobody told a campaign that had ended
         "claim_token": None,
         "claim_expires_at": None,
     }

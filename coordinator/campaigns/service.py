@@ -35,6 +35,7 @@ async def create(session: AsyncSession, at: Services, spec: CampaignSpec, idempo
         rounds_closed=0,
         last_event=0,
         due_at=now,
+        new_agents=True,
     )
     if idempotency_key is not None:
         with_key = select(CampaignRow).where(CampaignRow.idempotency_key == idempotency_key)
@@ -46,7 +47,7 @@ async def create(session: AsyncSession, at: Services, spec: CampaignSpec, idempo
             return found
     session.add(campaign)
     await session.flush()
-    await record(session, campaign, now, "campaign-created", name=spec.name, rounds=spec.rounds)
+    record(session, campaign, now, "campaign-created", name=spec.name, rounds=spec.rounds)
     if spec.start_from is not None:
         await start_from_another(session, campaign, now)
     _wake(session, at, campaign.id, [])

@@ -34,13 +34,14 @@ class ClientUpdate:
 
 @dataclass(frozen=True)
 class Aggregated:
-    """What a round gives. update_norm: ‖x⁺ − x‖₂ over all tensors. factors: the cost of averaging A and B apart."""
+    """What a round gives. update_norm: ‖x⁺ − x‖₂ over all tensors. factor_gap: what averaging A and B apart cost,
+    where it was asked for."""
 
     adapter: Path
     broadcast: Path | None
     state: Path | None
     update_norm: float
-    factors: FactorGap
+    factor_gap: FactorGap | None
 
 
 def aggregate(
@@ -54,13 +55,24 @@ def aggregate(
     first: bool,
     lora: LoraSection,
     growth: float = 1.0,
+    measures_gap: bool = False,
 ) -> Aggregated:
     """Make the next global adapter from its parent, the server's state and the updates, as files in the folder *out*.
 
-    state: None where the algorithm keeps none yet. first: whether the state is the initial one. Tensors that the
-    clients do not train stay as they are. growth: what the algorithm's sums over all clients are multiplied by first,
-    because clients joined. Runs in a thread; raises OSError, and AdapterError where a file is not what
-    it was checked to be or the result is not finite.
+    Tensors that the clients do not train stay as they are. Runs in a thread.
+
+    Args:
+        algorithm, params: whose server half computes it.
+        parent: the global adapter that the round started from.
+        state: what the last round left; None where the algorithm keeps none yet.
+        updates: the round's updates, in any order.
+        out: an empty folder.
+        first: whether the state is the initial one.
+        lora: the campaign's section.
+        growth: what the algorithm's sums over all clients are multiplied by first, because clients joined.
+        measures_gap: whether to measure what averaging A and B apart costs, too.
+
+    Raises OSError, and AdapterError where a file is not what it was checked to be or the result is not finite.
     """
     server = algorithm.server(params)
     slots, broadcast = server.state, server.broadcast
@@ -108,7 +120,9 @@ def aggregate(
             del views  # let the maps be closed
             crash_points.reach("aggregation: tensor written")
         del x
-        gap = factor_gap(x_file, [(update.p, delta) for update, delta, _ in files], lora.alpha / lora.rank)
+        gap = None
+        if measures_gap:
+            gap = factor_gap(x_file, [(update.p, delta) for update, delta, _ in files], lora.alpha / lora.rank)
     return Aggregated(adapter_path, broadcast_path, state_path, math.sqrt(squared_norm), gap)
 
 

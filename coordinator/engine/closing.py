@@ -45,11 +45,12 @@ async def aggregate_round(at: Services, campaign_id: str) -> ClosedRound:
     async with at.database.read() as session:
         campaign = await session.get_one(CampaignRow, campaign_id)
         inputs = await of_open_round(session, campaign)
-    async with computed(at, inputs) as made:
+    async with computed(at, inputs, measures_gap=True) as made:
+        assert made.factor_gap is not None
         numbers = {
             "update_norm": made.update_norm,
-            "factor_gap": made.factors.gap,
-            "factor_gap_relative": made.factors.relative,
+            "factor_gap": made.factor_gap.gap,
+            "factor_gap_relative": made.factor_gap.relative,
         }
         finite = {name: value for name, value in numbers.items() if math.isfinite(value)}  # no JSON holds another
         return ClosedRound(inputs, await _store(at, made), finite)
@@ -105,7 +106,7 @@ async def write_down(step: Step, closed: ClosedRound) -> bool:
         add_metric(step, closed.number, name, value)
     await _mean_train_loss(step, closed)
     names = [each.agent_name for each in closed.contributions]
-    await step.record("round-closed", round=closed.number, adapter=adapter.sha256, contributors=names)
+    step.record("round-closed", round=closed.number, adapter=adapter.sha256, contributors=names)
     await _remember_counted(step, closed)
     if step.spec.evaluates(closed.number):
         await add_evaluations(step, closed.number)
@@ -142,7 +143,7 @@ async def _remember_counted(step: Step, closed: ClosedRound) -> None:
     if lost:
         # what a late update would add belongs to what its client kept before
         await stragglers.give_up_late_work(step, closed.number + 1)
-        await step.record("algorithm-restarted", round=closed.number, lost_state=lost)
+        step.record("algorithm-restarted", round=closed.number, lost_state=lost)
 
 
 async def _mean_train_loss(step: Step, closed: ClosedRound) -> None:

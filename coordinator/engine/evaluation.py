@@ -4,30 +4,37 @@ from sqlalchemy import select
 
 from coordinator.clock import new_id
 from coordinator.engine.step import Step
-from coordinator.tables import AdapterRow, MetricRow
+from coordinator.tables import AdapterRow, MetricRow, TaskRow
 from shared.states import TaskKind
 
 
 async def add_evaluations(step: Step, adapter_number: int) -> None:
     """Have every client with held-out rows evaluate a global adapter, but for those set aside in the next round: the
     adapter's loss would wait for them."""
-    for client in (await step.clients()).values():
-        if client.n_held_out and (client.set_aside_until or 0) <= adapter_number:
-            await step.add_task(TaskKind.EVALUATE, client.agent_id, adapter_number)
+    willing = [
+        client
+        for client in (await step.clients()).values()
+        if client.n_held_out and (client.set_aside_until or 0) <= adapter_number
+    ]
+    for client in willing:
+        await step.add_task(TaskKind.EVALUATE, client.agent_id, adapter_number)
+    if willing:
+        (await step.session.get_one(AdapterRow, (step.campaign.id, adapter_number))).evaluating = True
 
 
-async def settle_evaluations(step: Step) -> bool:
-    """Give every adapter whose evaluations have all ended its loss; whether some are still under way."""
-    by_adapter: dict[int, list[bool]] = {}
-    for task in await step.tasks(TaskKind.EVALUATE):
-        assert task.round is not None
-        by_adapter.setdefault(task.round, []).append(task.state.is_final)
-    query = select(AdapterRow).where(AdapterRow.campaign_id == step.campaign.id, AdapterRow.held_out_loss.is_(None))
-    for adapter in (await step.session.scalars(query.order_by(AdapterRow.number))).all():
-        ended = by_adapter.get(adapter.number)
-        if ended is not None and all(ended):
+async def settle_evaluations(step: Step) -> list[TaskRow]:
+    """Give every adapter whose evaluations have all ended its loss; the evaluations that are still under way."""
+    query = select(AdapterRow).where(AdapterRow.campaign_id == step.campaign.id, AdapterRow.evaluating)
+    evaluating = (await step.session.scalars(query.order_by(AdapterRow.number))).all()
+    if not evaluating:
+        return []
+    live = await step.live_tasks(TaskKind.EVALUATE)
+    waited_for = {task.round for task in live}
+    for adapter in evaluating:
+        if adapter.number not in waited_for:
+            adapter.evaluating = False
             await _settle(step, adapter)
-    return not all(all(ended) for ended in by_adapter.values())
+    return live
 
 
 async def _settle(step: Step, adapter: AdapterRow) -> None:
@@ -62,7 +69,7 @@ async def _settle(step: Step, adapter: AdapterRow) -> None:
     best_row = await step.session.get(AdapterRow, (step.campaign.id, best)) if best is not None else None
     if best_row is None or best_row.held_out_loss is None or loss < best_row.held_out_loss:
         step.campaign.best_adapter = adapter.number
-    await step.record("adapter-evaluated", adapter=adapter.number, held_out_loss=loss, clients=len(by_client))
+    step.record("adapter-evaluated", adapter=adapter.number, held_out_loss=loss, clients=len(by_client))
 
 
 def add_metric(step: Step, round_number: int, name: str, value: float) -> None:

@@ -22,7 +22,7 @@ from coordinator.scratch import scratch_folder
 from coordinator.tables import AdapterRow, BlobUseRow, CampaignRow, ParticipantRow, TaskRow
 from shared import algorithms, crash_points
 from shared.campaign import CampaignSpec
-from shared.states import BlobKind, TaskState
+from shared.states import BlobKind, TaskKind, TaskState
 from shared.wire.adapters import Contribution
 from shared.wire.base import BlobRef
 
@@ -39,7 +39,7 @@ class Share:
 class RoundInputs:
     """What a round is computed from.
 
-    shares: in the order of client numbers. stored: the campaign's blobs that still have their bytes, with their
+    shares: in the order of client numbers. stored: those of the blobs it needs that still have their bytes, with their
     sizes; equal bytes of another kind may lie in another store.
     growth: the weight of all clients of the round before over that of this round's; below 1 where clients joined.
     """
@@ -66,7 +66,10 @@ async def of_open_round(session: AsyncSession, campaign: CampaignRow) -> RoundIn
     number = campaign.rounds_closed + 1
     clients = await _clients(session, campaign.id)
     query = select(TaskRow).where(
-        TaskRow.campaign_id == campaign.id, TaskRow.state == TaskState.DONE, TaskRow.counts_in == number
+        TaskRow.campaign_id == campaign.id,
+        TaskRow.kind == TaskKind.TRAIN,
+        TaskRow.state == TaskState.DONE,
+        TaskRow.counts_in == number,
     )
     by_agent = {client.agent_id: client for client in clients}
     tasks = [(by_agent[task.agent_id], task) for task in (await session.scalars(query)).all()]
@@ -90,7 +93,7 @@ async def of_closed_round(session: AsyncSession, campaign: CampaignRow, adapter:
 
 
 @asynccontextmanager
-async def computed(at: Services, inputs: RoundInputs) -> AsyncIterator[Aggregated]:
+async def computed(at: Services, inputs: RoundInputs, *, measures_gap: bool) -> AsyncIterator[Aggregated]:
     """Aggregate; the files that come out are there for the length of the block.
 
     Raises CorruptBlob, NotFound, StorageFull, and AdapterError where the sum of finite updates is not finite.
@@ -129,9 +132,10 @@ async def computed(at: Services, inputs: RoundInputs) -> AsyncIterator[Aggregate
             first=inputs.number == 1 or (bool(algorithm.server.state) and state is None),
             lora=inputs.spec.lora,
             growth=inputs.growth,
+            measures_gap=measures_gap,
         )
         with full_storage_is_said():
-            made = await asyncio.to_thread(work)
+            made = await asyncio.get_running_loop().run_in_executor(at.aggregations, work)
         crash_points.reach("aggregation: done")
         yield replace(made, state=None, broadcast=None) if inputs.who_lost else made
 
@@ -160,6 +164,10 @@ def _contribution(client: ParticipantRow, task: TaskRow, number: int, weight: fl
     )
 
 
+def _files_of(share: Contribution) -> tuple[str | None, ...]:
+    return share.update_sha256, share.extras_sha256
+
+
 async def _clients(session: AsyncSession, campaign_id: str) -> Sequence[ParticipantRow]:
     query = select(ParticipantRow).where(
         ParticipantRow.campaign_id == campaign_id, ParticipantRow.client_number.is_not(None)
@@ -176,7 +184,11 @@ async def _inputs(
 ) -> RoundInputs:
     spec = campaign.spec
     parent = await session.get_one(AdapterRow, (campaign.id, number - 1))
-    uses = await session.scalars(select(BlobUseRow).where(BlobUseRow.campaign_id == campaign.id, BlobUseRow.stored))
+    wanted = {parent.sha256, parent.state_sha256, *(digest for each in said for digest in _files_of(each))}
+    query = select(BlobUseRow).where(
+        BlobUseRow.campaign_id == campaign.id, BlobUseRow.stored, BlobUseRow.sha256.in_(wanted)
+    )
+    uses = await session.scalars(query)
 
     def weight_in(round_number: int) -> int:
         return sum(_weight(spec, client) for client in clients if (client.joined_round or 1) <= round_number)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import ColumnElement, and_, exists, func, select, true
 
 from coordinator import lifecycle
 from coordinator.engine.step import Step
@@ -14,18 +14,22 @@ _NAMED = 5
 
 
 async def invite(step: Step) -> None:
-    """Make active agents with the campaign's labels participants, those that are none yet, and have them prepare."""
+    """Make active agents with the campaign's labels participants, those that are none yet, and have them prepare.
+
+    Agents are looked at only where some enrolled since the last time: there may be many, and none for this campaign.
+    """
+    if not step.campaign.new_agents:
+        return
+    step.campaign.new_agents = False
     takes_part = exists().where(ParticipantRow.campaign_id == step.campaign.id, ParticipantRow.agent_id == AgentRow.id)
-    query = select(AgentRow).where(AgentRow.state == AgentState.ACTIVE, ~takes_part).order_by(AgentRow.name)
-    for agent in (await step.session.scalars(query)).all():
-        if not has_labels(agent, step.spec.selection.labels):
-            continue
+    query = select(AgentRow).where(AgentRow.state == AgentState.ACTIVE, ~takes_part, _has_labels(step))
+    for agent in (await step.session.scalars(query.order_by(AgentRow.name))).all():
         participant = ParticipantRow(
             campaign_id=step.campaign.id, agent_id=agent.id, agent_name=agent.name, state=ParticipantState.PREPARING
         )
         step.session.add(participant)
         await step.add_task(TaskKind.PREPARE, agent.id)
-        await step.record("agent-invited", agent=agent.name)
+        step.record("agent-invited", agent=agent.name)
 
 
 async def invite_again(step: Step) -> None:
@@ -51,7 +55,7 @@ async def admit(step: Step, round_number: int) -> None:
         number += 1
         participant.client_number, participant.joined_round = number, round_number
         participant.reason = None
-        await step.record("agent-joined", agent=participant.agent_name, client=number, round=round_number)
+        step.record("agent-joined", agent=participant.agent_name, client=number, round=round_number)
 
 
 async def ready(step: Step) -> list[ParticipantRow]:
@@ -95,24 +99,23 @@ async def is_apart(step: Step, participant: ParticipantRow, agreed: Fingerprint)
     whose = "the others'" if step.spec.start_from is None else f"the one that {step.spec.start_from} was trained on"
     reason = f"its base model differs from {whose} in: {parts}; fetch the same revision; resuming asks again"
     await lifecycle.move(step.session, participant, ParticipantState.MISMATCHED, reason=reason)
-    await step.record("agent-mismatched", agent=participant.agent_name, parts=parts)
+    step.record("agent-mismatched", agent=participant.agent_name, parts=parts)
     return True
 
 
 async def active(step: Step) -> list[ParticipantRow]:
     """The participants whose agents are not revoked, and still have the campaign's labels, by name."""
     query = (
-        select(ParticipantRow, AgentRow)
+        select(ParticipantRow)
         .join(AgentRow, AgentRow.id == ParticipantRow.agent_id)
-        .where(ParticipantRow.campaign_id == step.campaign.id, AgentRow.state == AgentState.ACTIVE)
+        .where(ParticipantRow.campaign_id == step.campaign.id, AgentRow.state == AgentState.ACTIVE, _has_labels(step))
         .order_by(AgentRow.name)
     )
-    found = (await step.session.execute(query)).all()
-    return [part for part, agent in found if has_labels(agent, step.spec.selection.labels)]
+    return list((await step.session.scalars(query)).all())
 
 
 async def _unfinished(step: Step) -> list[TaskRow]:
-    return [task for task in await step.tasks(TaskKind.PREPARE) if not task.state.is_final]
+    return await step.live_tasks(TaskKind.PREPARE)
 
 
 def names(participants: Sequence[ParticipantRow]) -> str:
@@ -123,6 +126,7 @@ def names(participants: Sequence[ParticipantRow]) -> str:
     return ", ".join(found)
 
 
-def has_labels(agent: AgentRow, wanted: dict[str, str]) -> bool:
-    """Whether an agent's labels include all that are wanted."""
-    return all(agent.labels.get(label) == value for label, value in wanted.items())
+def _has_labels(step: Step) -> ColumnElement[bool]:
+    """That an agent's labels include all that the campaign wants."""
+    wanted = step.spec.selection.labels.items()
+    return and_(true(), *(AgentRow.labels[label].as_string() == value for label, value in wanted))

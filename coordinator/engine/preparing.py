@@ -37,7 +37,7 @@ async def initialize(step: Step) -> bool:
         if step.spec.evaluates(0):
             await add_evaluations(step, 0)
         return False
-    tasks = await step.tasks(TaskKind.INIT)
+    tasks = await step.tasks(TaskKind.INIT, None)
     recent = [task for task in tasks if task.created_at >= step.campaign.resumed_at or not task.state.is_final]
     for task in recent:
         if not task.state.is_final:
@@ -90,5 +90,5 @@ async def _start(step: Step, participants: list[ParticipantRow], prepared: list[
         participant.client_number, participant.joined_round = number, 1
     for participant in participants:
         if participant.state is ParticipantState.PREPARING:
-            await step.record("agent-joins-later", agent=participant.agent_name)
+            step.record("agent-joins-later", agent=participant.agent_name)
     await step.move(CampaignState.INITIALIZING, fingerprint=agreed.model_dump(), reason=None)

@@ -28,18 +28,16 @@ async def run(step: Step) -> bool:
 
 async def finish(step: Step) -> bool:
     """After the last round: wait for its evaluations, then name the final adapter."""
-    waiting = await settle_evaluations(step)
-    tasks = await step.tasks(TaskKind.EVALUATE)
-    patience = step.after(step.campaign.resumed_at, step.spec.deadline.round_s)
-    if tasks:
-        patience = max(patience, step.after(max(task.created_at for task in tasks), step.spec.deadline.round_s))
-    if waiting and step.now < patience:
-        step.look_again_at(patience)
-        return False
-    if waiting:
-        await step.cancel_tasks(tasks)
+    evaluations = await settle_evaluations(step)
+    if evaluations:
+        since = max(step.campaign.resumed_at, *(task.created_at for task in evaluations))
+        patience = step.after(since, step.spec.deadline.round_s)
+        if step.now < patience:
+            step.look_again_at(patience)
+            return False
+        await step.cancel_tasks(evaluations)
         await settle_evaluations(step)
-    await step.cancel_tasks(await step.tasks(TaskKind.PREPARE))
+    await step.cancel_tasks(await step.live_tasks(TaskKind.PREPARE))
     final = step.campaign.rounds_closed
     await step.move(CampaignState.COMPLETED, final_adapter=final, ended_at=step.now, reason=None)
     return False
@@ -74,7 +72,7 @@ async def _open(step: Step, number: int) -> bool:
     )
     for client_number in sampled:
         await step.add_task(TaskKind.TRAIN, clients[client_number].agent_id, number)
-    await step.record("round-opened", round=number, sampled=[clients[each].agent_name for each in sampled])
+    step.record("round-opened", round=number, sampled=[clients[each].agent_name for each in sampled])
     step.look_again_at(deadline_at)
     return False
 
@@ -113,7 +111,7 @@ async def _close_to_updates(step: Step, round_row: RoundRow, tasks: Sequence[Tas
     """From here on the set of updates is fixed; who is not done yet is too late."""
     n_updates = await stragglers.settle(step, round_row, tasks)
     await lifecycle.move(step.session, round_row, RoundState.AGGREGATING)
-    await step.record("round-aggregating", round=round_row.number, updates=n_updates)
+    step.record("round-aggregating", round=round_row.number, updates=n_updates)
     return True
 
 
@@ -150,6 +148,6 @@ async def _replace(step: Step, round_row: RoundRow, tasks: Sequence[TaskRow], mi
     found = [each for each in order if each in clients and clients[each].agent_id not in tried][:missing]
     for client_number in found:
         await step.add_task(TaskKind.TRAIN, clients[client_number].agent_id, round_row.number)
-        await step.record("client-drawn-instead", round=round_row.number, agent=clients[client_number].agent_name)
+        step.record("client-drawn-instead", round=round_row.number, agent=clients[client_number].agent_name)
     round_row.sampled = sorted({*round_row.sampled, *found})
     return len(found)

@@ -28,16 +28,16 @@ class Step:
     wake: set[str] = field(default_factory=set)
     next_look_at: datetime | None = None
 
-    async def record(self, event: str, /, **data: Any) -> None:
+    def record(self, event: str, /, **data: Any) -> None:
         """Write an event of the campaign."""
-        await record(self.session, self.campaign, self.now, event, **data)
+        record(self.session, self.campaign, self.now, event, **data)
 
     async def move(self, to: CampaignState, **values: Any) -> None:
         """Move the campaign, and tell."""
         before = self.campaign.state
         await self.session.flush()
         await lifecycle.move(self.session, self.campaign, to, **values)
-        await self.record("campaign-moved", before=before.value, to=to.value, reason=values.get("reason"))
+        self.record("campaign-moved", before=before.value, to=to.value, reason=values.get("reason"))
 
     async def pause(self, reason: str) -> None:
         """Stop where only a person can help; ``fedloom campaign resume`` goes on from here."""
@@ -50,13 +50,23 @@ class Step:
     def after(self, since: datetime, seconds: float) -> datetime:
         return since + timedelta(seconds=seconds)
 
-    async def tasks(self, kind: TaskKind, round_number: int | None = None) -> list[TaskRow]:
-        """The campaign's tasks of a kind, oldest first; none of a round that was rolled back."""
+    async def tasks(self, kind: TaskKind, round_number: int | None) -> list[TaskRow]:
+        """The tasks of a kind and a round, oldest first; none of a round that was rolled back."""
         query = select(TaskRow).where(
-            TaskRow.campaign_id == self.campaign.id, TaskRow.kind == kind, TaskRow.state != TaskState.SUPERSEDED
+            TaskRow.campaign_id == self.campaign.id,
+            TaskRow.kind == kind,
+            TaskRow.round == round_number,
+            TaskRow.state != TaskState.SUPERSEDED,
         )
-        if round_number is not None:
-            query = query.where(TaskRow.round == round_number)
+        return list((await self.session.scalars(query.order_by(TaskRow.id))).all())
+
+    async def live_tasks(self, kind: TaskKind, agent_id: str | None = None) -> list[TaskRow]:
+        """The tasks of a kind that have not ended, of all rounds, oldest first; of one agent where it is named."""
+        query = select(TaskRow).where(
+            TaskRow.campaign_id == self.campaign.id, TaskRow.kind == kind, TaskRow.state.in_(lifecycle.LIVE_TASK)
+        )
+        if agent_id is not None:
+            query = query.where(TaskRow.agent_id == agent_id)
         return list((await self.session.scalars(query.order_by(TaskRow.id))).all())
 
     async def add_task(self, kind: TaskKind, agent_id: str, round_number: int | None = None) -> None:

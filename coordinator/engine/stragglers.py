@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from math import ceil
 
-from sqlalchemy import and_, or_, select, update
+from sqlalchemy import select, update
 
 from coordinator import lifecycle
 from coordinator.engine import joining
@@ -86,12 +86,12 @@ def drawn(step: Step, n_eligible: int) -> int:
 
 async def _earlier_tasks(step: Step, round_number: int) -> Sequence[TaskRow]:
     """Train tasks of earlier rounds whose updates came late and did not count yet, or are still to come."""
-    late = and_(TaskRow.state == TaskState.DONE, TaskRow.counts_in.is_(None))
     query = select(TaskRow).where(
         TaskRow.campaign_id == step.campaign.id,
         TaskRow.kind == TaskKind.TRAIN,
+        TaskRow.state.in_((*lifecycle.LIVE_TASK, TaskState.DONE)),
+        TaskRow.counts_in.is_(None),
         TaskRow.round < round_number,
-        or_(TaskRow.state.in_(lifecycle.LIVE_TASK), late),
     )
     return (await step.session.scalars(query.order_by(TaskRow.id))).all()
 
@@ -129,7 +129,7 @@ async def take_back(step: Step, round_row: RoundRow, live: Sequence[TaskRow], n_
         n_spare = await _n_spare(step, round_row)
     taken = hopeless[:n_spare]  # without anybody to do it instead, it may as well wait for its agent
     await step.cancel_tasks(taken, _late(round_row.number))
-    await step.record("round-extended", round=round_row.number, taken_back=len(taken))
+    step.record("round-extended", round=round_row.number, taken_back=len(taken))
     return len(taken)
 
 
@@ -171,9 +171,9 @@ async def _tally(step: Step, round_number: int, tasks: Sequence[TaskRow]) -> Non
             participant.failures_in_a_row += 1
             if participant.failures_in_a_row >= rule.set_aside_after and rule.set_aside_rounds:
                 participant.set_aside_until = round_number + rule.set_aside_rounds
-                evaluations = await step.tasks(TaskKind.EVALUATE)  # nobody waits for those either
-                await step.cancel_tasks(each for each in evaluations if each.agent_id == participant.agent_id)
-                await step.record(
+                # nobody waits for those either
+                await step.cancel_tasks(await step.live_tasks(TaskKind.EVALUATE, participant.agent_id))
+                step.record(
                     "agent-set-aside",
                     agent=participant.agent_name,
                     failures=participant.failures_in_a_row,

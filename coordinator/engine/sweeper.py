@@ -86,8 +86,7 @@ class Sweeper:
         if not seen:
             return
         async with self._at.database.write("last seen") as session:
-            for agent_id, at in seen.items():
-                await session.execute(update(AgentRow).where(AgentRow.id == agent_id).values(last_seen_at=at))
+            await session.execute(update(AgentRow), [{"id": key, "last_seen_at": at} for key, at in seen.items()])
         for agent_id, at in seen.items():
             if self._at.seen.get(agent_id) == at:
                 del self._at.seen[agent_id]

@@ -66,7 +66,7 @@ async def _verify_round(at: Services, campaign_id: str, number: int) -> RoundVer
     if missing is not None:
         return said(Outcome.NOT_KEPT, missing)
     try:
-        async with computed(at, inputs) as made:
+        async with computed(at, inputs, measures_gap=False) as made:
             digests = await asyncio.to_thread(_digests, made)
     except (CorruptBlob, NotFound, AdapterError) as error:
         return said(Outcome.CORRUPT, f"what it was made from: {error}")

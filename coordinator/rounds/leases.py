@@ -83,7 +83,7 @@ async def _grant(
     except IllegalMove:
         return None  # cancelled or granted in the meantime; whoever asks again sees what there is
     await session.execute(update(AgentRow).where(AgentRow.id == task.agent_id).values(version=request.version))
-    await record(session, campaign, now, "task-leased", **who(task), attempt=attempt)
+    record(session, campaign, now, "task-leased", **who(task), attempt=attempt)
     return TaskLease(
         task_id=task.id,
         attempt=attempt,
@@ -156,7 +156,7 @@ async def release(session: AsyncSession, now: datetime, claim: LeaseClaim) -> No
     """Give a task back unfinished, because the agent stops. Raises LeaseLost."""
     campaign, task = await lock_held(session, claim)
     await end(session, claim, task, TaskState.PENDING, **_NOBODYS)
-    await record(session, campaign, now, "task-released", **who(task))
+    record(session, campaign, now, "task-released", **who(task))
 
 
 async def expire(session: AsyncSession, now: datetime) -> int:
@@ -172,7 +172,7 @@ async def expire(session: AsyncSession, now: datetime) -> int:
             await lifecycle.move(session, task, TaskState.PENDING, fence=(task.attempt, task.token_hash), **_NOBODYS)
         except IllegalMove:
             continue  # it ended while we looked
-        await record(session, campaign, now, "lease-expired", **who(task), attempt=task.attempt)
+        record(session, campaign, now, "lease-expired", **who(task), attempt=task.attempt)
     return len(tasks)
 
 

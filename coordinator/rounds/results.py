@@ -88,11 +88,6 @@ async def _accept(at: Services, claim: LeaseClaim, result: Result) -> None:
         failure = Failure(kind=FailureKind.BAD_UPDATE, message=f"the coordinator refused the update: {error}")
         await fail(at, claim, failure)
         raise
-    async with at.database.read() as session:
-        query = select(UploadRow.id).where(UploadRow.task_id == task.id)
-        upload_ids = (await session.scalars(query)).all()
-    for upload_id in upload_ids:
-        await uploads.discard(at, upload_id)
 
 
 async def fail(at: Services, claim: LeaseClaim, failure: Failure) -> None:
@@ -108,7 +103,7 @@ async def fail(at: Services, claim: LeaseClaim, failure: Failure) -> None:
             participant = await session.get_one(ParticipantRow, (campaign.id, task.agent_id))
             await lifecycle.move(session, participant, ParticipantState.FAILED, reason=failure.message)
         await _finish(session, at, campaign, now)
-        await record(session, campaign, now, "task-failed", **who(task), failure=failure.kind, message=failure.message)
+        record(session, campaign, now, "task-failed", **who(task), failure=failure.kind, message=failure.message)
 
 
 def _is_replay(task: TaskRow, result: Result) -> bool:
@@ -193,11 +188,15 @@ async def _count(
     stored: list[tuple[BlobKind, BlobRef]],
     contract: Contract | None,
 ) -> None:
-    """The transaction that ends the task and makes its result count. Raises LeaseLost and ResultDiffers."""
+    """The transaction that ends the task and makes its result count. Raises LeaseLost and ResultDiffers.
+
+    The task's uploads end with it: from here on its files are kept because they count, and the chunks are no more.
+    """
     async with at.database.write("result") as session:
         campaign, task = await lock_held(session, claim)
         if _is_replay(task, result):
             return
+        gone = await uploads.forget(session, UploadRow.task_id == task.id)
         now = at.clock.now()  # under the lock, so that a page of metrics never misses some with smaller ids
         await end(session, claim, task, TaskState.DONE, result=result.model_dump(mode="json"), ended_at=now)
         participant = await session.get_one(ParticipantRow, (campaign.id, task.agent_id))
@@ -230,7 +229,8 @@ async def _count(
                 _add_metric(session, now, task, participant, "held_out_accuracy", result.accuracy)
                 _add_metric(session, now, task, participant, "held_out_margin", result.margin)
         await _finish(session, at, campaign, now)
-        await record(session, campaign, now, "task-done", **who(task), agent=participant.agent_name)
+        record(session, campaign, now, "task-done", **who(task), agent=participant.agent_name)
+    await uploads.clear(at, gone, counted={ref.sha256 for _, ref in stored})
 
 
 def _counts_at_earliest(campaign: CampaignRow, task: TaskRow) -> int:

@@ -1,4 +1,4 @@
-"""Campaigns that start from another's adapter: which one adapter 0 is.
+"""Campaigns that start from another's adapter: which one adapter 0 is; what a look at a campaign reads, by indexes.
 
 Revision ID: 0004
 Revises: 0003
@@ -21,6 +21,13 @@ _NEW_IN_FILES = (("base", "quantization"), ("dpo", "loss"), ("dpo", "label_smoot
 
 _KNOWN_OF_PROGRESS = ("phase", "done", "total", "loss", "tokens_per_s")
 
+_INDEXES = (
+    ("adapters_evaluating", "adapters", ["campaign_id", "evaluating"]),
+    ("tasks_open", "tasks", ["campaign_id", "kind", "state", "counts_in"]),
+    ("tasks_leased", "tasks", ["state", "lease_expires_at"]),
+    ("blob_uses_stored", "blob_uses", ["campaign_id", "stored", "kind", "round"]),
+)
+
 _CAMPAIGNS = sa.table(
     "campaigns",
     sa.column("id", sa.String),
@@ -33,6 +40,13 @@ _CAMPAIGNS = sa.table(
 def upgrade() -> None:
     op.add_column("adapters", sa.Column("origin_campaign_id", sa.String(length=40), nullable=True))
     op.add_column("adapters", sa.Column("origin_number", sa.Integer(), nullable=True))
+    op.add_column("adapters", sa.Column("evaluating", sa.Boolean(), server_default=sa.false(), nullable=False))
+    op.add_column("campaigns", sa.Column("new_agents", sa.Boolean(), server_default=sa.true(), nullable=False))
+    adapters = sa.table("adapters", sa.column("evaluating", sa.Boolean), sa.column("held_out_loss", sa.Float))
+    op.execute(adapters.update().where(adapters.c.held_out_loss.is_(None)).values(evaluating=True))
+    for name, table, columns in _INDEXES:
+        op.create_index(name, table, columns)
+    op.drop_index("ix_blob_uses_campaign_id", "blob_uses")
 
 
 def downgrade() -> None:
@@ -48,6 +62,11 @@ def downgrade() -> None:
             _cancel(row["id"])
         connection.execute(_CAMPAIGNS.update().where(_CAMPAIGNS.c.id == row["id"]).values(spec_json=known))
     _forget_new_progress()
+    op.create_index("ix_blob_uses_campaign_id", "blob_uses", ["campaign_id"])
+    for name, table, _ in _INDEXES:
+        op.drop_index(name, table)
+    op.drop_column("campaigns", "new_agents")
+    op.drop_column("adapters", "evaluating")
     op.drop_column("adapters", "origin_number")
     op.drop_column("adapters", "origin_campaign_id")
 

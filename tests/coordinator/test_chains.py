@@ -270,7 +270,7 @@ def test_the_start_is_held_or_found_gone_whoever_is_faster(
         async with at.database.write("test") as session:
             await service.create(session, at, spec, None)
             await session.flush()
-            going = asyncio.create_task(let_go(at, BlobKind.ADAPTER, one))
+            going = asyncio.create_task(let_go(at, [(BlobKind.ADAPTER, one)]))
             await asyncio.sleep(0.2)
             assert not going.done()
         await going

@@ -1,12 +1,18 @@
 """Several engines on one database, engines that died, and bytes that rotted."""
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import pytest
+
 from coordinator.app import create_services
 from coordinator.db import Database
+from coordinator.deps import Services
+from coordinator.engine import loop
+from coordinator.engine.closing import ClosedRound
 from coordinator.engine.loop import Engine
 from tests.support.operator import Operator
 from tests.support.scripted import ScriptedAgent, adapter_bytes, begin_campaign, campaign_body
@@ -60,32 +66,54 @@ def test_several_engines_do_each_thing_once(data_dir: Path, database_url: str | 
         assert found[0][0].count("round-closed") == 3
 
 
+async def look(engine: Engine) -> list[str]:
+    """Have an engine move on what is due; which campaigns that were."""
+    due = await engine._due()
+    for campaign_id in due:
+        await engine._work(campaign_id)
+    return list(due)
+
+
 def test_an_engine_that_lost_its_claim_changes_nothing(
-    data_dir: Path, database_url: str | None, tmp_path: Path
+    data_dir: Path, database_url: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """It sleeps over an aggregation for longer than its claim lives; another one does the round meanwhile."""
+    awake = asyncio.Event()
+    asleep = threading.Event()
+    aggregate_round = loop.aggregate_round
+
+    async def sleepy(at: Services, campaign_id: str) -> ClosedRound:
+        closed = await aggregate_round(at, campaign_id)
+        if not asleep.is_set():
+            asleep.set()
+            await awake.wait()
+        return closed
+
+    monkeypatch.setattr(loop, "aggregate_round", sleepy)
     with running_coordinator(quick_settings(data_dir, database_url), with_engine=False) as running:
         operator = Operator(running.url, running.key)
         agent = ScriptedAgent(running.url, operator.token(), "ada")
         old, new = Engine(running.services), Engine(running.services)
-        campaign_id = operator.post("/v1/campaigns", campaign_body(selection={"minimum": 1}))["id"]
-        lost = running.run(old._claim())
-        assert lost is not None
-        assert running.run(new._claim()) is None
+        campaign_id = operator.post("/v1/campaigns", campaign_body(selection={"minimum": 1}, rounds=1))["id"]
+        for work in (agent.prepare, lambda: agent.init(adapter_bytes(tmp_path))):
+            assert running.run(look(new)) == [campaign_id]
+            work()
+        assert running.run(look(new)) == [campaign_id]
+        agent.train(adapter_bytes(tmp_path, 2.0))
+        lost = asyncio.run_coroutine_threadsafe(look(old), running.loop)
+        assert asleep.wait(30)
+        assert running.run(look(new)) == []  # the claim stands
         running.clock.move(61)
-        claimed = running.run(new._claim())
-        assert claimed is not None
-        assert claimed[0] == lost[0] == campaign_id
-        assert running.run(old._advance(*lost[:2])) is None
-        running.run(old._say(*lost[:2], "from the dead"))
-        running.run(old._release(*lost, None))
-        assert operator.events(campaign_id) == ["campaign-created"]
-        assert operator.get(f"/v1/campaigns/{campaign_id}")["reason"] is None
-        assert running.run(old._claim()) is None  # the new claim stands
-        running.run(new._hold(*claimed))
-        assert operator.events(campaign_id)[1:] == ["agent-invited"]
-        with more_engines(running, 1):
-            agent.prepare()
-            operator.wait_for(campaign_id, "initializing")
+        assert running.run(look(new)) == [campaign_id]
+        done = operator.wait_for(campaign_id, "completed")
+        events = operator.items(f"/v1/campaigns/{campaign_id}/events")
+        running.loop.call_soon_threadsafe(awake.set)
+        assert lost.result(30) == [campaign_id]
+        running.run(old._let_go(campaign_id, "the old token", 0, "from the dead"))
+        assert operator.items(f"/v1/campaigns/{campaign_id}/events") == events
+        assert operator.get(f"/v1/campaigns/{campaign_id}") == done
+        adapter = operator.get(f"/v1/campaigns/{campaign_id}/adapters/1")
+        assert operator.http.get(f"/v1/blobs/{adapter['blob']['sha256']}").is_success, "the late engine took its bytes"
         agent.http.close()
 
 

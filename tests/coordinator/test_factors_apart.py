@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from coordinator.engine.aggregate import Aggregated, ClientUpdate, aggregate
+from coordinator.engine.factor_gap import FactorGap
 from shared import algorithms
 from shared.adapters import AdapterFile, write_adapter
 from shared.campaign import LoraSection
@@ -44,7 +45,9 @@ def close_round(
         write_adapter(folder / f"delta-{k}", delta)
         updates.append(ClientUpdate(k, p, p, folder / f"delta-{k}", None))
     lora = LoraSection(rank=4, alpha=4 * SCALE, freeze_a=freeze_a)
-    made = aggregate(algorithm, algorithm.params(), folder / "x", None, updates, folder, first=True, lora=lora)
+    params, x_file = algorithm.params(), folder / "x"
+    made = aggregate(algorithm, params, x_file, None, updates, folder, first=True, lora=lora, measures_gap=True)
+    assert made.factor_gap is not None
     with AdapterFile(made.adapter) as file:
         return made, {name: file.read(name).copy() for name in file.tensors}
 
@@ -55,7 +58,7 @@ def test_with_a_frozen_they_are_equal_and_the_gap_is_nothing(tmp_path: Path) -> 
     made, after = close_round(tmp_path, x, deltas, WEIGHTS, freeze_a=True)
     mean = mean_of_products(x, deltas, WEIGHTS)
     np.testing.assert_allclose(products(after), mean, rtol=0, atol=3e-7 * float(np.abs(mean).max()))
-    assert made.factors.gap == made.factors.relative == 0.0
+    assert made.factor_gap == FactorGap(0.0, 0.0)
     for name, values in x.items():
         assert np.array_equal(after[name], values) == ("lora_A" in name)
 
@@ -66,14 +69,14 @@ def test_without_they_lie_the_measured_gap_apart(tmp_path: Path, size: float) ->
     made, after = close_round(tmp_path, x, deltas, WEIGHTS, freeze_a=False)
     apart = np.linalg.norm(mean_of_products(x, deltas, WEIGHTS) - products(after))
     assert apart > size**2
-    assert made.factors.gap == pytest.approx(apart, rel=1e-5)
+    assert made.factor_gap.gap == pytest.approx(apart, rel=1e-5)
 
 
 def test_clients_that_agree_leave_no_gap_and_one_client_leaves_none(tmp_path: Path) -> None:
     for deltas, weights in (([drawn(1)] * 3, [0.2, 0.3, 0.5]), ([drawn(1)], [1.0])):
         made, _ = close_round(tmp_path, drawn(0), deltas, weights, freeze_a=False)
-        assert made.factors.gap == 0.0
-        assert made.factors.moved > 1
+        assert made.factor_gap.gap == 0.0
+        assert made.factor_gap.moved > 1
 
 
 def test_one_number_by_hand(tmp_path: Path) -> None:
@@ -84,4 +87,4 @@ def test_one_number_by_hand(tmp_path: Path) -> None:
 
     made, after = close_round(tmp_path, tensors(2, 0), [tensors(1, 1), tensors(-1, -1)], [0.5, 0.5], freeze_a=False)
     assert products(after).tolist() == [0.0]
-    assert (made.factors.gap, made.factors.moved, made.factors.relative) == (1.5, 1.5, 1.0)
+    assert (made.factor_gap.gap, made.factor_gap.moved, made.factor_gap.relative) == (1.5, 1.5, 1.0)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from coordinator.engine import aggregate
 from tests.support.operator import Operator, problem
 from tests.support.scripted import ScriptedAgent, adapter_bytes, begin_campaign, slots_bytes
 from tests.support.server import RunningCoordinator
@@ -53,6 +54,16 @@ def test_every_round_whose_updates_are_kept_is_verified(
     adapters = operator.items(f"/v1/campaigns/{campaign_id}/adapters")
     assert [each["adapter_sha256"] for each in found] == [each["blob"]["sha256"] for each in adapters]
     assert [each["computed_sha256"] for each in found[1:]] == [each["blob"]["sha256"] for each in adapters[1:]]
+
+
+@pytest.mark.usefixtures("coordinator")
+def test_what_is_computed_anew_is_not_measured_anew(
+    operator: Operator, enroll: Enroll, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    campaign_id = run_campaign(operator, tmp_path, enroll, retention={"updates": 3})
+    assert len(operator.items(f"/v1/campaigns/{campaign_id}/metrics", name="factor_gap")) == 3
+    monkeypatch.delattr(aggregate, "factor_gap")
+    assert outcomes(operator, campaign_id) == ["verified"] * 4
 
 
 @pytest.mark.usefixtures("coordinator")

@@ -177,14 +177,12 @@ def large_rounds_with_state(world: World) -> str:
 
 
 def claims(world: World) -> str:
-    """An engine that keeps its claim from the first moment on, because that hardly lives; there is nothing to do."""
+    """An engine that prolongs its claim from the first moment of an aggregation on, because that hardly lives."""
+    world.start_agents("ada", "bob")
     with world.dying():
-        campaign_id = world.operator.create(campaign("idle", 1))
-        for _ in range(10):  # each resumption has it looked at
-            world.move(campaign_id, "pause")
-            world.move(campaign_id, "resume")
-    world.move(campaign_id, "cancel")
-    return "no adapter"
+        campaign_id = world.operator.create(campaign("small", 2))
+        world.wait_for(campaign_id, "completed")
+    return world.audited(campaign_id, [("ada", "bob")] * 2)
 
 
 def operators_calls(world: World) -> str:

@@ -48,15 +48,15 @@ at_length = pytest.mark.skipif("FEDLOOM_SOAK" not in os.environ, reason="on Post
 # each group in the order in which a round comes by; NAME#N is the N-th time
 LEASES = around("last seen", "acquire", "renew", "result")
 ENGINE = (
-    *around("free claims", "claim", "look"),
+    *around("free claims", "look"),
     "aggregation: begun",
     "aggregation: tensor written",
     "aggregation: done",
     *(f"aggregation: {kind} stored" for kind in ("adapter", "broadcast", "server_state")),
-    *around("write down", "release claim"),
+    *around("write down"),
 )
-CLEANING = (*around("discard upload"), "upload: deleted", *around("collect", "let go"), "update: deleted")
-CLEANING_DATABASE = around("loose chunks", "discard upload", "discard chunks", "collect", "let go")
+CLEANING = ("upload: deleted", *around("collect", "let go"), "update: deleted")
+CLEANING_DATABASE = around("loose chunks", "discard chunks", "collect", "let go")
 UPLOADS = (
     *(*around("start_upload"), "chunk: written", "chunk: synced", *around("append")),
     *("update: checked", "update: renamed"),
@@ -66,7 +66,7 @@ UPLOADS_DATABASE = around("start_upload", "chunk of an upload", "append", "chunk
 IN_DATABASE = around("loose chunks", "chunk of an upload", "discard chunks")
 CLAIMS = around("keep claim")
 CALLS = around("create_campaign", "pause_campaign", "resume_campaign", "let go", "roll back", "cancel_campaign")
-MISHAPS = around("expire leases", "release", "failure", "say", "give up")
+MISHAPS = around("expire leases", "release", "failure", "discard upload", "release claim", "give up")
 IDENTITIES = around("create_token", "enroll", "rotate_secret", "delete_token", "revoke_agent")
 STARTING = around("migrate", "first key")
 NEW_KEY = around("further key")
@@ -249,7 +249,7 @@ def named_in_the_code() -> set[str]:
                 case ast.Call(func=ast.Attribute(attr="reach"), args=[ast.Constant(value=str(name))]):
                     points.add(name)
                 case ast.Call(func=ast.Attribute(attr=method, value=of), args=[ast.Constant(value=str(name)), *_]):
-                    if method in ("_transaction", "_claimed") or (method == "write" and "database" in ast.unparse(of)):
+                    if method in ("_locked", "_claimed") or (method == "write" and "database" in ast.unparse(of)):
                         transactions.add(name)
                 case ast.AsyncFunctionDef(name=name, args=arguments):
                     if any(ast.unparse(each.annotation or node) == "WriteSession" for each in arguments.args):

@@ -126,7 +126,7 @@ class Interleavings(RuleBasedStateMachine):
         self.world.look(n_engines)
 
     @precondition(lambda self: not self.world.has_sleeper)
-    @rule(before=st.sampled_from(["write down", "look", "release claim"]))
+    @rule(before=st.sampled_from(["write down", "look"]))
     def an_engine_falls_asleep(self, before: str) -> None:
         self.world.look_and_fall_asleep(before)
 

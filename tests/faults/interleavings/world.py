@@ -9,14 +9,14 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import ColumnElement
 
 from coordinator.deps import Services
 from coordinator.engine.loop import Engine
+from coordinator.engine.step import Step
 from coordinator.engine.sweeper import Sweeper
 from coordinator.errors import NotFound
 from coordinator.settings import EngineSettings, LeaseSettings, Settings, StorageSettings
-from coordinator.tables import CampaignRow
 from tests.support.operator import Operator
 from tests.support.server import RunningCoordinator, running_coordinator
 
@@ -43,27 +43,25 @@ class ScriptedEngine(Engine):
         self.asleep = threading.Event()
 
     async def look(self) -> bool:
-        """Claim one campaign that is due, and move it on; whether there was one."""
-        claimed = await self._claim()
-        if claimed is not None:
-            await self._hold(*claimed)
-        return claimed is not None
+        """Move one campaign on that is due; whether there was one."""
+        due = await self._due()
+        for campaign_id in due[:1]:
+            await self._work(campaign_id)
+        return bool(due)
 
     async def wake(self, *, dies: bool = False) -> None:
         self._dies = dies
         self._awake.set()
 
     @asynccontextmanager
-    async def _claimed(
-        self, name: str, campaign_id: str, token: str
-    ) -> AsyncIterator[tuple[AsyncSession, CampaignRow | None]]:
+    async def _locked(self, name: str, campaign_id: str, condition: ColumnElement[bool]) -> AsyncIterator[Step | None]:
         if name == self._sleeps_before:
             self.asleep.set()
             await self._awake.wait()
         if self._dies:
             raise Died
-        async with super()._claimed(name, campaign_id, token) as found:
-            yield found
+        async with super()._locked(name, campaign_id, condition) as step:
+            yield step
 
 
 class _Errors(logging.Handler):

@@ -1,0 +1,53 @@
+"""A training child that costs nothing: it speaks the child's protocol and hands in deltas that were made before.
+
+Started by benchmarks/rounds.py. FEDLOOM_BENCH names a JSON file: ``tensors``, pairs of a name and a shape.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from agent.child import ADAPTER_FILE, DELTA_FILE, RESULT_FILE, Done, Work
+from shared.adapters import write_adapter
+from shared.digest import sha256_file, sha256_hex
+from shared.wire.jobs import Fingerprint, InitJob, InitResult, PrepareJob, PrepareResult, TrainMetrics, TrainResult
+
+TENSORS = json.loads(Path(os.environ["FEDLOOM_BENCH"]).read_text())["tensors"]
+FINGERPRINT = Fingerprint(**{part: sha256_hex(part.encode()) for part in Fingerprint.model_fields})
+METRICS = TrainMetrics(
+    steps=1, loss_first=1, loss_last=1, loss_mean=1, tokens=1, seconds=1, tokens_per_s=1, peak_memory_bytes=0
+)
+
+
+def draw(path: Path, seed: int, scale: float) -> str:
+    """Write random tensors of the adapter's shapes; the file's digest."""
+    noise = np.random.default_rng(seed)
+    write_adapter(path, {name: scale * noise.standard_normal(shape, dtype=np.float32) for name, shape in TENSORS})
+    return sha256_file(path)
+
+
+def main() -> None:
+    # two, in turn: an update whose bytes the coordinator has just seen would be less work
+    deltas = [Path.cwd() / f"delta-{os.getpid()}-{turn}" for turn in range(2)]
+    digests: list[str] = []
+    for line in sys.stdin:
+        work = Work.model_validate_json(line)
+        if isinstance(work.job, PrepareJob):
+            result = PrepareResult(fingerprint=FINGERPRINT, n_train=10, n_held_out=0)
+            digests = digests or [draw(path, seed=os.getpid() + turn, scale=1e-3) for turn, path in enumerate(deltas)]
+        elif isinstance(work.job, InitJob):
+            result = InitResult(adapter=draw(work.folder / ADAPTER_FILE, seed=0, scale=1e-2))
+        else:
+            turn = work.job.round % 2
+            os.link(deltas[turn], work.folder / DELTA_FILE)
+            result = TrainResult(delta=digests[turn], metrics=METRICS)
+        (work.folder / RESULT_FILE).write_text(result.model_dump_json())
+        sys.stdout.write(Done(result=result).model_dump_json() + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

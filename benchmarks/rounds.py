@@ -1,0 +1,240 @@
+"""What a round costs beside training: a real coordinator, agents in processes of their own, a child that costs nothing.
+
+    python benchmarks/rounds.py [--mb 25] [--tensors 448] [--rank 8] [--agents 2] [--rounds 5] [--database-url URL]
+                                [--against CHECKOUT] [--repeat 1]
+
+Prints seconds a round (median), the coordinator's CPU a round and an agent, and its peak of anonymous and of mapped
+memory, beside the time that bare copies of the same bytes take (``bare_copies.py``) in the same run. ``--mb 0`` is an
+adapter of one kilobyte. ``--against`` runs another checkout in turn with this one, and prints the ratio of medians. On
+PostgreSQL each campaign has a new database. The first round warms up and does not count. Linux only.
+"""
+
+import argparse
+import asyncio
+import itertools
+import json
+import math
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import httpx
+from bare_copies import bare_copies
+
+ROOT = Path(__file__).resolve().parents[1]
+CHILD = Path(__file__).with_name("costless_child.py")
+AGENT = (
+    "import json, sys; from pathlib import Path; from agent import main; home = Path(sys.argv[1]);"
+    "main.enroll(home, sys.argv[2], sys.argv[3], home.name);"
+    "(home / 'agent.toml').write_text('[data.notes]\\npath = \"notes.jsonl\"\\n');"
+    "main.run(home, json.loads(sys.argv[4]))"
+)
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Found:
+    """Of one run: seconds a round, the coordinator's CPU seconds a round and an agent, peaks of memory in bytes."""
+
+    round_s: float
+    cpu_s: float
+    anonymous: int
+    mapped: int
+
+
+def shapes(n_bytes: int, n_tensors: int, rank: int) -> list[tuple[str, tuple[int, int]]]:
+    """Factors A and B of square modules that make up so many bytes."""
+    width = max(rank, round(n_bytes / 4 / n_tensors / rank))
+    found: list[tuple[str, tuple[int, int]]] = []
+    for module in range(math.ceil(n_tensors / 2)):
+        found.append((f"base_model.model.layers.{module}.q.lora_A.weight", (rank, width)))
+        found.append((f"base_model.model.layers.{module}.q.lora_B.weight", (width, rank)))
+    return found
+
+
+@contextmanager
+def process(
+    argv: list[str], checkout: Path, cwd: Path, log: Path, **environment: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A Python process of a checkout, ended with the block."""
+    env = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1", **environment}
+    with log.open("wb") as file:
+        started = subprocess.Popen([sys.executable, *argv], cwd=cwd, env=env, stdout=file, stderr=file)
+    try:
+        yield started
+    finally:
+        started.send_signal(signal.SIGINT)
+        try:
+            started.wait(20)
+        except subprocess.TimeoutExpired:
+            started.kill()
+            started.wait()
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+class Memory(threading.Thread):
+    """Watches a process's anonymous memory, and what it maps of files, until it ends."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self._rollup = Path(f"/proc/{pid}/smaps_rollup")
+        self.anonymous = self.mapped = 0
+
+    def run(self) -> None:
+        while True:
+            try:
+                lines = self._rollup.read_text().splitlines()
+            except OSError:
+                return
+            size = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines[1:]}
+            self.anonymous = max(self.anonymous, size.get("Anonymous", 0))
+            self.mapped = max(self.mapped, size.get("Rss", 0) - size.get("Anonymous", 0))
+            time.sleep(0.05)
+
+
+def wait_for(read: Any, what: str) -> Any:
+    """What *read* gives once it gives something."""
+    until = time.monotonic() + 120
+    while not (found := read()):
+        if time.monotonic() > until:
+            sys.exit(f"timed out waiting for {what}")
+        time.sleep(0.05)
+    return found
+
+
+def new_database(url: str) -> str:
+    """An empty database on the PostgreSQL server of a URL."""
+    import asyncpg
+
+    async def create(name: str) -> None:
+        connection = await asyncpg.connect(url)
+        await connection.execute(f"CREATE DATABASE {name}")
+        await connection.close()
+
+    name = f"bench_{time.time_ns()}"
+    asyncio.run(create(name))
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(path=f"/{name}"))
+
+
+def measure(checkout: Path, given: argparse.Namespace) -> Found:
+    """One campaign with the code of a checkout."""
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        folder = Path(name)
+        bench = folder / "bench.json"
+        bench.write_text(json.dumps({"tensors": shapes(given.n_bytes, given.tensors, given.rank)}))
+        port = 20000 + os.getpid() % 20000
+        url, log = f"http://127.0.0.1:{port}", folder / "coordinator.log"
+        argv = ["-m", "fedloom", "coordinator", "serve", "--port", str(port), "--data-dir", str(folder / "data")]
+        if given.database_url:
+            argv += ["--database-url", new_database(given.database_url)]
+        coordinator = stack.enter_context(process(argv, checkout, checkout, log))
+        key = wait_for(lambda: re.search(r"flo_[\w-]+", log.read_text()), "the operator's key")[0]
+        http = stack.enter_context(httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=600))
+        wait_for(lambda: _answers(http), "the coordinator")
+        child = json.dumps([sys.executable, str(CHILD)])
+        for number in range(given.agents):
+            home = folder / f"agent-{number}"
+            token = http.post("/v1/tokens", json={}).json()["token"]
+            argv = ["-c", AGENT, str(home), url, token, child]
+            agent_log = folder / f"{home.name}.log"
+            stack.enter_context(process(argv, checkout, folder, agent_log, FEDLOOM_BENCH=str(bench)))
+            (wait_for(lambda home=home: home if home.is_dir() else None, "an agent") / "notes.jsonl").touch()
+        memory = Memory(coordinator.pid)
+        memory.start()
+        return _campaign(http, given, coordinator.pid, memory)
+
+
+def _answers(http: httpx.Client) -> bool:
+    try:
+        return http.get("/readyz").is_success
+    except httpx.HTTPError:
+        return False
+
+
+def _campaign(http: httpx.Client, given: argparse.Namespace, pid: int, memory: Memory) -> Found:
+    body = {
+        "name": "bench",
+        "base": {"model": "none"},
+        "lora": {"rank": given.rank},
+        "training": {"steps": 1, "learning_rate": 0.1},
+        "data": {"name": "notes"},
+        "rounds": given.rounds + 1,
+        "selection": {"minimum": given.agents},
+        "evaluation": {"every": 0},
+        "retention": {"adapters": 1, "server_state": 1},
+    }
+    path = f"/v1/campaigns/{http.post('/v1/campaigns', json=body).raise_for_status().json()['id']}"
+    closed: list[datetime] = []
+    cpu = [0.0]
+    with http.stream("GET", f"{path}/events", headers={"Accept": "text/event-stream"}) as events:
+        for line in events.iter_lines():
+            if not line.startswith("data:"):
+                continue
+            event = json.loads(line[5:])
+            if event["type"] == "round-closed":
+                closed.append(datetime.fromisoformat(event["at"]))
+                cpu.append(cpu_seconds(pid))
+            elif event["type"] in ("task-failed", "campaign-moved") and "paused" in line:
+                sys.exit(f"the campaign stopped: {line}")
+    seconds = [(after - before).total_seconds() for before, after in itertools.pairwise(closed)]
+    used = (cpu[-1] - cpu[1]) / given.rounds / given.agents
+    return Found(statistics.median(seconds), used, memory.anonymous, memory.mapped)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mb", type=float, default=25, help="Megabytes of an adapter and of an update; 0: a kilobyte.")
+    parser.add_argument("--tensors", type=int, default=448)
+    parser.add_argument("--rank", type=int, default=8)
+    parser.add_argument("--agents", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--database-url", help="postgresql://…, empty; left out, SQLite.")
+    parser.add_argument("--against", type=Path, help="Another checkout of Fedloom, to compare with.")
+    parser.add_argument("--repeat", type=int, default=1, help="Campaigns of each checkout, in turn.")
+    given = parser.parse_args()
+    given.n_bytes = int(given.mb * 1e6) or 1000
+    given.tensors = given.tensors if given.mb else 2
+    checkouts = {"this": ROOT} | ({"other": given.against.resolve()} if given.against else {})
+    found: dict[str, list[Found]] = {name: [] for name in checkouts}
+    for _ in range(given.repeat):
+        for name, checkout in checkouts.items():
+            found[name].append(measure(checkout, given))
+    show(given, found, bare_copies(given.n_bytes, given.tensors, given.agents, given.rounds))
+
+
+def show(given: argparse.Namespace, found: dict[str, list[Found]], bare_s: float) -> None:
+    """Print a line a checkout, and the ratio of two."""
+    print(f"{given.agents} agents, {given.n_bytes / 1e6:g} MB in {given.tensors} tensors, rank {given.rank}")
+    print("code    seconds a round  of bare copies  CPU a round and agent  anonymous   mapped")
+    for name, runs in found.items():
+        round_s = statistics.median(run.round_s for run in runs)
+        cpu_ms = 1000 * statistics.median(run.cpu_s for run in runs)
+        anonymous, mapped = (max(getattr(run, what) for run in runs) / 1e6 for what in ("anonymous", "mapped"))
+        times = f"{name:6}  {round_s:15.3f}  {round_s / bare_s:14.1f}  {cpu_ms:18.0f} ms"
+        print(f"{times}  {anonymous:6.0f} MB  {mapped:4.0f} MB")
+    print(f"bare    {bare_s:15.3f}")
+    if given.against:
+        ours, theirs = (statistics.median(run.round_s for run in runs) for runs in found.values())
+        print(f"this checkout is {theirs / ours:.1f} times as fast as the other")
+
+
+if __name__ == "__main__":
+    main()
