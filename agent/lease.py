@@ -86,6 +86,8 @@ class LeaseKeeper:
     async def keep(self) -> None:
         """Renew, with jitter, and report progress, until cancelled. Raises TaskGone."""
         while True:
+            # before the first report too: what is done within a second needs none
+            await asyncio.sleep(min(_REPORT_EVERY_S, self._lease.renew_every_s / 2))
             pause_s = self._lease.renew_every_s * random.uniform(0.8, 1.0)  # noqa: S311
             # not `wait_for`, which in Python 3.11 swallows a cancellation that comes together with news
             with suppress(TimeoutError):
@@ -104,7 +106,6 @@ class LeaseKeeper:
                 # a call that ends the task ends the lease too, before its reply is here; a real loss it meets itself
                 if not self._is_finishing:
                     await self._acquire_again(lease)
-            await asyncio.sleep(min(_REPORT_EVERY_S, lease.renew_every_s / 2))
 
     async def _acquire_again(self, lost: TaskLease) -> None:
         async with self._lock:

@@ -6,23 +6,27 @@ raises. SQLite's default transactions lose updates (two readers may both go on t
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar, TypeVarTuple
 
-from sqlalchemy import DateTime, Dialect, Select, TypeDecorator, event
-from sqlalchemy.engine import Connection
+from sqlalchemy import DateTime, Dialect, Row, Select, TypeDecorator, event
+from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from coordinator.full_storage import full_storage_is_said
+from coordinator.sqlite_statements import connect
 from shared import crash_points
 
 _AFTER_COMMIT = "after_commit"
 
 R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -52,11 +56,14 @@ class Database:
         if self.is_sqlite:
             self._writer = _sqlite_engine(url, begin="BEGIN IMMEDIATE", pool_size=1)
             self._reader = _sqlite_engine(url, begin="BEGIN", pool_size=8)
+            self._single = _sqlite_engine(url, begin=None, pool_size=2)
         else:
             self._writer = self._reader = create_async_engine(url, pool_size=10, max_overflow=20, pool_pre_ping=True)
+            self._single = self._reader.execution_options(isolation_level="AUTOCOMMIT")
         self._writing: dict[asyncio.Task[Any] | None, asyncio.Event] = {}
         self._write = async_sessionmaker(self._writer, expire_on_commit=False)
         self._read = async_sessionmaker(self._reader, expire_on_commit=False)
+        self._read_once = async_sessionmaker(self._single, expire_on_commit=False)
 
     @property
     def engine(self) -> AsyncEngine:
@@ -89,6 +96,11 @@ class Database:
         async with self._read() as session:
             yield session
 
+    async def fetch(self, query: Select[*Ts]) -> Sequence[Row[*Ts]]:
+        """The rows of a single query. It needs no transaction, and is a third of one."""
+        async with self._read_once() as session:
+            return (await session.execute(query)).all()
+
     async def cancel(self, *tasks: asyncio.Task[Any]) -> None:
         """Cancel tasks, each when it is between two transactions, and wait for their end.
 
@@ -104,6 +116,7 @@ class Database:
     async def close(self) -> None:
         await self._writer.dispose()
         await self._reader.dispose()
+        await self._single.dispose()
 
 
 def after_commit(session: AsyncSession, callback: Callable[[], None]) -> None:
@@ -116,6 +129,9 @@ async def add_or_find(session: AsyncSession, row: R, same: Select[R]) -> R:
     found = (await session.scalars(same)).first()
     if found is not None:
         return found
+    if session.get_bind().dialect.name == "sqlite":  # whoever may write is alone
+        session.add(row)
+        return row
     try:
         async with session.begin_nested():
             session.add(row)
@@ -124,8 +140,17 @@ async def add_or_find(session: AsyncSession, row: R, same: Select[R]) -> R:
     return row
 
 
-def _sqlite_engine(url: str, *, begin: str, pool_size: int) -> AsyncEngine:
-    engine = create_async_engine(url, pool_size=pool_size, max_overflow=0, pool_timeout=120)
+def _sqlite_engine(url: str, *, begin: str | None, pool_size: int) -> AsyncEngine:
+    """begin: how transactions begin; None for single statements, which need none."""
+    path = Path(make_url(url).database or "")
+    engine = create_async_engine(
+        url,
+        async_creator=partial(connect, path),
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=120,
+        **({"isolation_level": "AUTOCOMMIT", "skip_autocommit_rollback": True} if begin is None else {}),
+    )
 
     @event.listens_for(engine.sync_engine, "connect")
     def _on_connect(connection: Any, _record: ConnectionPoolEntry) -> None:
@@ -135,8 +160,10 @@ def _sqlite_engine(url: str, *, begin: str, pool_size: int) -> AsyncEngine:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
-    @event.listens_for(engine.sync_engine, "begin")
-    def _on_begin(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
+    if begin is not None:
+
+        @event.listens_for(engine.sync_engine, "begin")
+        def _on_begin(connection: Connection) -> None:
+            connection.exec_driver_sql(begin)
 
     return engine

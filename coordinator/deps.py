@@ -113,18 +113,16 @@ async def _caller(request: Request, at: ServicesDep, now: Now) -> Caller:
     if scheme.lower() != "bearer" or not secret:
         raise Unauthenticated
     digest = hash_secret(secret.strip())
-    async with at.database.read() as session:
-        if secret.startswith(OPERATOR_PREFIX):
-            key_id = await session.scalar(select(OperatorKeyRow.id).where(OperatorKeyRow.key_hash == digest))
-            if key_id is not None:
-                return Operator(key_id)
-        elif secret.startswith(AGENT_PREFIX):
-            agent = await session.scalar(select(AgentRow).where(AgentRow.secret_hash == digest))
-            if agent is not None:
-                if agent.state is not AgentState.ACTIVE:
-                    raise AgentRevoked(agent.name)
-                at.seen[agent.id] = now
-                return Agent(agent.id, agent.name)
+    if secret.startswith(OPERATOR_PREFIX):
+        for (key_id,) in await at.database.fetch(select(OperatorKeyRow.id).where(OperatorKeyRow.key_hash == digest)):
+            return Operator(key_id)
+    elif secret.startswith(AGENT_PREFIX):
+        query = select(AgentRow.id, AgentRow.name, AgentRow.state).where(AgentRow.secret_hash == digest)
+        for agent_id, name, state in await at.database.fetch(query):
+            if state is not AgentState.ACTIVE:
+                raise AgentRevoked(name)
+            at.seen[agent_id] = now
+            return Agent(agent_id, name)
     raise Unauthenticated
 
 

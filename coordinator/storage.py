@@ -174,18 +174,16 @@ class DatabaseBlobs(BlobStore):
         return is_whole
 
     async def has(self, sha256: str) -> bool:
-        async with self._database.read() as session:
-            return await session.get(BlobRow, sha256) is not None
+        return bool(await self._database.fetch(select(BlobRow.sha256).where(BlobRow.sha256 == sha256)))
 
     async def read(self, ref: BlobRef, start: int, end: int) -> AsyncIterator[bytes]:
         offset = start - start % CHUNK_BYTES
         while offset < end:
-            async with self._database.read() as session:
-                data = await session.scalar(
-                    select(BlobChunkRow.data).where(BlobChunkRow.blob == ref.sha256, BlobChunkRow.offset == offset)
-                )
-            if data is None:
+            of_blob = (BlobChunkRow.blob == ref.sha256, BlobChunkRow.offset == offset)
+            found = await self._database.fetch(select(BlobChunkRow.data).where(*of_blob))
+            if not found:
                 raise NotFound("blob", ref.sha256)
+            [(data,)] = found
             yield data[max(0, start - offset) : end - offset]
             offset += CHUNK_BYTES
 

@@ -47,9 +47,9 @@ async def start_upload(
 
 
 @router.head("/uploads/{upload_id}", status_code=204)
-async def upload_offset(upload_id: str, response: Response, session: ReadSession, agent: AgentDep) -> None:
+async def upload_offset(upload_id: str, response: Response, at: ServicesDep, agent: AgentDep) -> None:
     """How many bytes of an upload are there, in Upload-Offset."""
-    upload = await uploads.find(session, agent.id, upload_id)
+    upload = await uploads.find(at, agent.id, upload_id)
     response.headers["Upload-Offset"] = str(upload.offset)
 
 
@@ -63,7 +63,7 @@ async def append_chunk(upload_id: str, request: Request, response: Response, at:
     digest = request.headers.get("Content-Digest")
     if digest is None:
         raise BadChunk
-    end = await uploads.append(at, claim, upload, offset, await request.body(), digest)
+    end = await uploads.append(at, claim, upload.id, offset, await request.body(), digest)
     response.headers["Upload-Offset"] = str(end)
 
 
@@ -71,12 +71,11 @@ async def append_chunk(upload_id: str, request: Request, response: Response, at:
 async def delete_upload(upload_id: str, request: Request, at: ServicesDep, agent: AgentDep) -> None:
     """Throw an upload away. Only the task's current attempt may: a later one goes on where an earlier stopped."""
     upload, claim = await _claimed(request, at, agent, upload_id)
-    await uploads.withdraw(at, claim, upload)
+    await uploads.withdraw(at, claim, upload.id)
 
 
 async def _claimed(request: Request, at: ServicesDep, agent: Agent, upload_id: str) -> tuple[UploadRow, LeaseClaim]:
-    async with at.database.read() as session:
-        upload = await uploads.find(session, agent.id, upload_id)
+    upload = await uploads.find(at, agent.id, upload_id)
     return upload, lease_claim(request, agent, upload.task_id)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, delete, select, update
+from sqlalchemy import ColumnElement, delete, exists, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator.blobs.retention import let_go
@@ -14,13 +14,13 @@ from coordinator.db import add_or_find
 from coordinator.deps import LeaseClaim, Services
 from coordinator.errors import BadChunk, Forbidden, Invalid, LeaseLost, NotFound, TooLarge, WrongOffset
 from coordinator.locks import KeyedLocks
-from coordinator.rounds.leases import find_held
+from coordinator.rounds.leases import is_leased
 from coordinator.tables import CampaignRow, TaskRow, UploadRow
 from shared import algorithms
 from shared.adapters import Contract
 from shared.digest import matches_content_digest
 from shared.lora import trained
-from shared.states import BlobKind, TaskKind, TaskState
+from shared.states import BlobKind, TaskKind
 from shared.wire.leases import UploadRequest
 
 log = logging.getLogger(__name__)
@@ -35,14 +35,16 @@ async def start(
 
     Raises LeaseLost; Invalid where the task has no such file; TooLarge before the first byte is sent.
     """
-    task = await find_held(session, claim)
-    if task.state is not TaskState.LEASED:
+    both = select(TaskRow, CampaignRow).join(CampaignRow, CampaignRow.id == TaskRow.campaign_id)
+    leased = (await session.execute(both.where(is_leased(claim)))).first()
+    if leased is None:
         raise LeaseLost(claim.task_id, claim.attempt)
-    campaign = await session.get_one(CampaignRow, task.campaign_id)
+    task, campaign = leased
     expected = contract_of(campaign, task, request.purpose)
     limit = expected.file_bytes if expected is not None else max_adapter_bytes
     if request.n_bytes > limit:
         raise TooLarge(request.n_bytes, limit)
+    begun = select(UploadRow).where(UploadRow.task_id == task.id, UploadRow.sha256 == request.sha256)
     upload = UploadRow(
         id=new_id(now),
         task_id=task.id,
@@ -52,7 +54,6 @@ async def start(
         offset=0,
         updated_at=now,
     )
-    begun = select(UploadRow).where(UploadRow.task_id == task.id, UploadRow.sha256 == request.sha256)
     found = await add_or_find(session, upload, begun)
     log.info("upload %s of %s: %d of %d bytes are there", found.id, found.purpose, found.offset, found.n_bytes)
     return found
@@ -72,62 +73,61 @@ def contract_of(campaign: CampaignRow, task: TaskRow, purpose: BlobKind) -> Cont
     raise Invalid(("purpose", f"a task of kind {task.kind} has no file {purpose}"))
 
 
-async def find(session: AsyncSession, agent_id: str, upload_id: str) -> UploadRow:
+async def find(at: Services, agent_id: str, upload_id: str) -> UploadRow:
     """An agent's own upload. Raises NotFound and Forbidden."""
-    upload = await session.get(UploadRow, upload_id)
-    if upload is None:
-        raise NotFound("upload", upload_id)
-    task = await session.get_one(TaskRow, upload.task_id)
-    if task.agent_id != agent_id:
-        message = "this upload belongs to another agent"
-        raise Forbidden(message)
-    return upload
+    query = select(UploadRow, TaskRow.agent_id).join(TaskRow, TaskRow.id == UploadRow.task_id)
+    found: UploadRow
+    for found, owner in await at.database.fetch(query.where(UploadRow.id == upload_id)):
+        if owner != agent_id:
+            message = "this upload belongs to another agent"
+            raise Forbidden(message)
+        return found
+    raise NotFound("upload", upload_id)
 
 
-async def append(
-    at: Services, claim: LeaseClaim, upload: UploadRow, offset: int, data: bytes, content_digest: str
-) -> int:
-    """Add a chunk at the end; the new offset. Raises BadChunk, WrongOffset, TooLarge, LeaseLost, StorageFull."""
+async def append(at: Services, claim: LeaseClaim, upload_id: str, offset: int, data: bytes, content_digest: str) -> int:
+    """Add a chunk at the end; the new offset. Raises NotFound, BadChunk, WrongOffset, TooLarge, LeaseLost,
+    StorageFull."""
     if not matches_content_digest(data, content_digest):
         raise BadChunk
     end = offset + len(data)
-    async with _locks.of(upload.id):
-        async with at.database.read() as session:
-            await _check_leased(session, claim)
-            current = await session.get(UploadRow, upload.id, populate_existing=True)
-            if current is None:
-                raise NotFound("upload", upload.id)
+    async with _locks.of(upload_id):
+        current = await _find_leased(at, claim, upload_id)
         if offset != current.offset:
             raise WrongOffset(current.offset, offset)
         if end > current.n_bytes:
             raise TooLarge(end, current.n_bytes)
-        await at.storage.staging.write(upload.id, offset, data)
+        await at.storage.staging.write(upload_id, offset, data)
         async with at.database.write("append") as session:
-            await _check_leased(session, claim)
             moved = await session.execute(
                 update(UploadRow)
-                .where(UploadRow.id == upload.id, UploadRow.offset == offset)
+                .where(UploadRow.id == upload_id, UploadRow.offset == offset, exists().where(is_leased(claim)))
                 .values(offset=end, updated_at=at.clock.now())
                 .returning(UploadRow.id)
+                .execution_options(synchronize_session=False)
             )
-            if moved.first() is None:
+            if moved.first() is None:  # somebody else wrote there, or the lease was lost meanwhile
                 raise WrongOffset(current.offset, offset)
-    log.info("upload %s: %d bytes at %d of %d", upload.id, len(data), offset, current.n_bytes)
+    log.info("upload %s: %d bytes at %d of %d", upload_id, len(data), offset, current.n_bytes)
     return end
 
 
-async def _check_leased(session: AsyncSession, claim: LeaseClaim) -> None:
-    task = await find_held(session, claim)
-    if task.state is not TaskState.LEASED:
-        raise LeaseLost(claim.task_id, claim.attempt)
+async def _find_leased(at: Services, claim: LeaseClaim, upload_id: str) -> UploadRow:
+    """An upload of a task that the claim holds the lease of. Raises LeaseLost and NotFound."""
+    query = select(TaskRow.id, UploadRow).outerjoin(UploadRow, UploadRow.id == upload_id).where(is_leased(claim))
+    upload: UploadRow | None
+    for _, upload in await at.database.fetch(query):
+        if upload is None:
+            raise NotFound("upload", upload_id)
+        return upload
+    raise LeaseLost(claim.task_id, claim.attempt)
 
 
-async def withdraw(at: Services, claim: LeaseClaim, upload: UploadRow) -> None:
-    """Throw an upload away on its agent's wish. Raises LeaseLost."""
-    async with _locks.of(upload.id):
-        async with at.database.read() as session:
-            await _check_leased(session, claim)
-        await discard(at, upload.id)
+async def withdraw(at: Services, claim: LeaseClaim, upload_id: str) -> None:
+    """Throw an upload away on its agent's wish. Raises LeaseLost and NotFound."""
+    async with _locks.of(upload_id):
+        await _find_leased(at, claim, upload_id)
+        await discard(at, upload_id)
 
 
 async def discard(at: Services, upload_id: str) -> None:

@@ -17,7 +17,7 @@ async def add_evaluations(step: Step, adapter_number: int) -> None:
         if client.n_held_out and (client.set_aside_until or 0) <= adapter_number
     ]
     for client in willing:
-        await step.add_task(TaskKind.EVALUATE, client.agent_id, adapter_number)
+        step.add_task(TaskKind.EVALUATE, client.agent_id, adapter_number)
     if willing:
         (await step.session.get_one(AdapterRow, (step.campaign.id, adapter_number))).evaluating = True
 

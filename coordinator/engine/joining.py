@@ -28,7 +28,7 @@ async def invite(step: Step) -> None:
             campaign_id=step.campaign.id, agent_id=agent.id, agent_name=agent.name, state=ParticipantState.PREPARING
         )
         step.session.add(participant)
-        await step.add_task(TaskKind.PREPARE, agent.id)
+        step.add_task(TaskKind.PREPARE, agent.id)
         step.record("agent-invited", agent=agent.name)
 
 
@@ -40,7 +40,7 @@ async def invite_again(step: Step) -> None:
         if participant.state in (ParticipantState.FAILED, ParticipantState.MISMATCHED):
             await lifecycle.move(step.session, participant, ParticipantState.PREPARING, reason=None)
         if participant.state is ParticipantState.PREPARING and participant.agent_id not in at_it:
-            await step.add_task(TaskKind.PREPARE, participant.agent_id)
+            step.add_task(TaskKind.PREPARE, participant.agent_id)
 
 
 async def admit(step: Step, round_number: int) -> None:

@@ -85,8 +85,7 @@ class Engine:
     async def _due(self) -> Sequence[str]:
         """The campaigns to look at now, but for those that this engine is looking at."""
         query = select(CampaignRow.id).where(_is_due(self._at.clock.now())).order_by(CampaignRow.due_at)
-        async with self._at.database.read() as session:
-            found = (await session.scalars(query)).all()
+        found = [campaign_id for (campaign_id,) in await self._at.database.fetch(query)]
         self._due_again.update(self._looking.intersection(found))
         return [campaign_id for campaign_id in found if campaign_id not in self._looking]
 

@@ -50,7 +50,7 @@ async def initialize(step: Step) -> bool:
     tried = {task.agent_id for task in recent}
     for client in (await step.clients()).values():
         if client.agent_id not in tried:
-            await step.add_task(TaskKind.INIT, client.agent_id)
+            step.add_task(TaskKind.INIT, client.agent_id)
             step.look_again_at(step.after(step.now, step.spec.deadline.round_s))
             return False
     failures = "; ".join(str(task.failure["message"]) for task in recent if task.failure)

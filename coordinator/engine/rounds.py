@@ -71,7 +71,7 @@ async def _open(step: Step, number: int) -> bool:
         )
     )
     for client_number in sampled:
-        await step.add_task(TaskKind.TRAIN, clients[client_number].agent_id, number)
+        step.add_task(TaskKind.TRAIN, clients[client_number].agent_id, number)
     step.record("round-opened", round=number, sampled=[clients[each].agent_name for each in sampled])
     step.look_again_at(deadline_at)
     return False
@@ -147,7 +147,7 @@ async def _replace(step: Step, round_row: RoundRow, tasks: Sequence[TaskRow], mi
     order = draw_order(step.spec.training.seed, round_row.number, round_row.eligible)
     found = [each for each in order if each in clients and clients[each].agent_id not in tried][:missing]
     for client_number in found:
-        await step.add_task(TaskKind.TRAIN, clients[client_number].agent_id, round_row.number)
+        step.add_task(TaskKind.TRAIN, clients[client_number].agent_id, round_row.number)
         step.record("client-drawn-instead", round=round_row.number, agent=clients[client_number].agent_name)
     round_row.sampled = sorted({*round_row.sampled, *found})
     return len(found)

@@ -35,7 +35,6 @@ class Step:
     async def move(self, to: CampaignState, **values: Any) -> None:
         """Move the campaign, and tell."""
         before = self.campaign.state
-        await self.session.flush()
         await lifecycle.move(self.session, self.campaign, to, **values)
         self.record("campaign-moved", before=before.value, to=to.value, reason=values.get("reason"))
 
@@ -69,9 +68,8 @@ class Step:
             query = query.where(TaskRow.agent_id == agent_id)
         return list((await self.session.scalars(query.order_by(TaskRow.id))).all())
 
-    async def add_task(self, kind: TaskKind, agent_id: str, round_number: int | None = None) -> None:
+    def add_task(self, kind: TaskKind, agent_id: str, round_number: int | None = None) -> None:
         """Give an agent a piece of work."""
-        await self.session.flush()
         self.session.add(
             TaskRow(
                 id=new_id(self.now),

@@ -63,6 +63,8 @@ async def take_along(step: Step, round_number: int) -> None:
     """Keep the files of late updates for the round that is about to open: those that came while the one before it was
     aggregated would go with that."""
     done = [task.id for task in await _earlier_tasks(step, round_number) if task.state is TaskState.DONE]
+    if not done:
+        return
     await step.session.execute(
         update(BlobUseRow)
         .where(BlobUseRow.task_id.in_(done))

@@ -53,9 +53,7 @@ class Sweeper:
             .join(TaskRow, TaskRow.id == UploadRow.task_id)
             .where(TaskRow.state.not_in(lifecycle.LIVE_TASK) | (UploadRow.updated_at < stale_before))
         )
-        async with self._at.database.read() as session:
-            stale = (await session.scalars(query)).all()
-        for upload_id in stale:
+        for (upload_id,) in await self._at.database.fetch(query):
             await uploads.discard(self._at, upload_id)
         # the updates of a round that was cancelled; other rounds' are collected when they close
         query = select(CampaignRow.id).where(
@@ -66,9 +64,7 @@ class Sweeper:
                 BlobUseRow.round > CampaignRow.rounds_closed,
             ),
         )
-        async with self._at.database.read() as session:
-            cancelled = (await session.scalars(query)).all()
-        for campaign_id in cancelled:
+        for (campaign_id,) in await self._at.database.fetch(query):
             await collect(self._at, campaign_id)
         if now >= self._leftovers_from:
             self._leftovers_from = now + timedelta(seconds=_LEFTOVERS_EVERY_S)

@@ -4,7 +4,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator.tables import AdapterRow, CampaignRow, ParticipantRow, RoundRow, TaskRow
-from shared.states import TaskKind
+from shared.states import TaskKind, TaskState
 from shared.wire.base import BlobRef
 from shared.wire.jobs import EvaluateJob, Fingerprint, InitJob, Job, JobBase, PrepareJob, TrainJob
 
@@ -42,9 +42,18 @@ async def build_job(session: AsyncSession, campaign: CampaignRow, task: TaskRow)
             adapter=BlobRef(sha256=adapter.sha256, n_bytes=adapter.n_bytes),
             reference=await _reference(session, campaign),
         )
-    parent = await session.get_one(AdapterRow, (campaign.id, task.round - 1))
-    round_row = await session.get_one(RoundRow, (campaign.id, task.round))
-    participant = await session.get_one(ParticipantRow, (campaign.id, task.agent_id))
+    is_parent = (AdapterRow.campaign_id == RoundRow.campaign_id) & (AdapterRow.number == RoundRow.number - 1)
+    query = (
+        select(RoundRow, AdapterRow, ParticipantRow)
+        .join(AdapterRow, is_parent)
+        .join(ParticipantRow, ParticipantRow.campaign_id == RoundRow.campaign_id)
+        .where(
+            RoundRow.campaign_id == campaign.id,
+            RoundRow.number == task.round,
+            ParticipantRow.agent_id == task.agent_id,
+        )
+    )
+    round_row, parent, participant = (await session.execute(query)).one()
     assert participant.client_number is not None
     assert participant.n_train is not None
     return TrainJob(
@@ -74,15 +83,19 @@ async def build_job(session: AsyncSession, campaign: CampaignRow, task: TaskRow)
 
 async def blobs_of_lease(session: AsyncSession, agent_id: str) -> list[BlobRef]:
     """The blobs that an agent may read now: those that its live lease names."""
-    query = select(TaskRow).where(TaskRow.agent_id == agent_id, TaskRow.state == "leased")
+    query = (
+        select(TaskRow, CampaignRow)
+        .join(CampaignRow, CampaignRow.id == TaskRow.campaign_id)
+        .where(TaskRow.agent_id == agent_id, TaskRow.state == TaskState.LEASED)
+    )
     refs: list[BlobRef] = []
-    for task in (await session.scalars(query)).all():
+    for task, campaign in (await session.execute(query)).all():
         if task.kind not in (TaskKind.TRAIN, TaskKind.EVALUATE) or task.round is None:
             continue
         number = task.round if task.kind is TaskKind.EVALUATE else task.round - 1
         adapter = await session.get_one(AdapterRow, (task.campaign_id, number))
         refs.append(BlobRef(sha256=adapter.sha256, n_bytes=adapter.n_bytes))
-        reference = await _reference(session, await session.get_one(CampaignRow, task.campaign_id))
+        reference = await _reference(session, campaign)
         if reference is not None:
             refs.append(reference)
         broadcast = _ref(adapter.broadcast_sha256, adapter.broadcast_bytes)

@@ -6,11 +6,11 @@ row. A time that passes only lets the same agent acquire again.
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, and_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator import lifecycle
-from coordinator.deps import Agent, LeaseClaim
+from coordinator.deps import Agent, LeaseClaim, Services
 from coordinator.errors import AgentAlreadyRunning, AgentRevoked, IllegalMove, LeaseLost
 from coordinator.events.log import lock_campaign, record
 from coordinator.rounds.jobs import build_job
@@ -34,32 +34,38 @@ async def acquire(
     """
     # the agent is locked before any campaign (as in revoking), so that two requests at once never get a task each;
     # without its key: new tasks refer to that, and the engine that makes them holds their campaign
-    own_row = select(AgentRow.state).where(AgentRow.id == agent.id).with_for_update(key_share=True)
-    if await session.scalar(own_row) is not AgentState.ACTIVE:
+    own_row = select(AgentRow).where(AgentRow.id == agent.id).with_for_update(key_share=True)
+    row = await session.scalar(own_row)
+    if row is None or row.state is not AgentState.ACTIVE:
         raise AgentRevoked(agent.name)
-    held = await session.scalar(
-        select(TaskRow).where(TaskRow.agent_id == agent.id, TaskRow.state == TaskState.LEASED).limit(1)
-    )
-    if held is not None:
-        expires_at = held.lease_expires_at or now
-        if held.instance_id != request.instance_id and expires_at > now:
+    task = await _next_task(session, agent.id)
+    if task is None:
+        return None
+    if task.state is TaskState.LEASED and (expires_at := task.lease_expires_at or now) > now:
+        if task.instance_id != request.instance_id:
             raise AgentAlreadyRunning(agent.name, expires_at)
-        if has_waited and expires_at > now:
+        if has_waited:
             return None
-        return await _grant(session, now, ttl_s, held, request)
-    waiting = (
+    row.version = request.version
+    return await _grant(session, now, ttl_s, task, request)
+
+
+async def _next_task(session: AsyncSession, agent_id: str) -> TaskRow | None:
+    """The task that an agent holds, otherwise its oldest one of a campaign that is at work."""
+    is_held = TaskRow.state == TaskState.LEASED
+    query = (
         select(TaskRow)
         .join(CampaignRow, CampaignRow.id == TaskRow.campaign_id)
         .where(
-            TaskRow.agent_id == agent.id,
-            TaskRow.state == TaskState.PENDING,
-            CampaignRow.state.in_(lifecycle.ACTIVE_CAMPAIGN),
+            TaskRow.agent_id == agent_id,
+            TaskRow.state.in_(lifecycle.LIVE_TASK),
+            is_held | CampaignRow.state.in_(lifecycle.ACTIVE_CAMPAIGN),
         )
-        .order_by(TaskRow.id)
+        .order_by(is_held.desc(), TaskRow.id)
         .limit(1)
     )
-    task = await session.scalar(waiting)
-    return await _grant(session, now, ttl_s, task, request) if task is not None else None
+    found: TaskRow | None = await session.scalar(query)
+    return found
 
 
 async def _grant(
@@ -82,7 +88,6 @@ async def _grant(
         )
     except IllegalMove:
         return None  # cancelled or granted in the meantime; whoever asks again sees what there is
-    await session.execute(update(AgentRow).where(AgentRow.id == task.agent_id).values(version=request.version))
     record(session, campaign, now, "task-leased", **who(task), attempt=attempt)
     return TaskLease(
         task_id=task.id,
@@ -96,7 +101,18 @@ async def _grant(
 
 async def find_held(session: AsyncSession, claim: LeaseClaim) -> TaskRow:
     """The task that a claim speaks for, whatever its state. Raises LeaseLost."""
-    task = await session.get(TaskRow, claim.task_id)
+    return _held(await session.get(TaskRow, claim.task_id), claim)
+
+
+async def find_held_with_campaign(at: Services, claim: LeaseClaim) -> tuple[TaskRow, CampaignRow]:
+    """The task that a claim speaks for, whatever its state, and its campaign. Raises LeaseLost."""
+    both = select(TaskRow, CampaignRow).join(CampaignRow, CampaignRow.id == TaskRow.campaign_id)
+    for task, campaign in await at.database.fetch(both.where(TaskRow.id == claim.task_id)):
+        return _held(task, claim), campaign
+    raise LeaseLost(claim.task_id, claim.attempt)
+
+
+def _held(task: TaskRow | None, claim: LeaseClaim) -> TaskRow:
     if (
         task is None
         or task.agent_id != claim.agent_id
@@ -107,12 +123,29 @@ async def find_held(session: AsyncSession, claim: LeaseClaim) -> TaskRow:
     return task
 
 
-async def lock_held(session: AsyncSession, claim: LeaseClaim) -> tuple[CampaignRow, TaskRow]:
-    """The campaign, locked, and the task that a claim speaks for, whatever its state. Raises LeaseLost."""
-    task = await find_held(session, claim)
-    campaign = await lock_campaign(session, task.campaign_id)
-    await session.refresh(task)  # it may have ended before we had the lock
-    return campaign, task
+def is_leased(claim: LeaseClaim) -> ColumnElement[bool]:
+    """In SQL: the claim's task is leased, and its lease is the claim's."""
+    return and_(
+        TaskRow.id == claim.task_id,
+        TaskRow.agent_id == claim.agent_id,
+        TaskRow.attempt == claim.attempt,
+        TaskRow.token_hash == claim.token_hash,
+        TaskRow.state == TaskState.LEASED,
+    )
+
+
+async def lock_held(
+    session: AsyncSession, claim: LeaseClaim, campaign_id: str | None = None
+) -> tuple[CampaignRow, TaskRow]:
+    """The campaign, locked, and the task that a claim speaks for, whatever its state. Raises LeaseLost.
+
+    campaign_id: the task's, where it is known.
+    """
+    if campaign_id is None:
+        campaign_id = (await find_held(session, claim)).campaign_id
+    campaign = await lock_campaign(session, campaign_id)
+    # it may have ended before we had the lock
+    return campaign, _held(await session.get(TaskRow, claim.task_id, populate_existing=True), claim)
 
 
 async def end(session: AsyncSession, claim: LeaseClaim, task: TaskRow, to: TaskState, **values: object) -> None:
@@ -132,18 +165,7 @@ async def renew(
     values: dict[str, object] = {"lease_expires_at": expires_at}
     if request.progress is not None:
         values["progress"] = request.progress.model_dump(mode="json")
-    renewed = await session.execute(
-        update(TaskRow)
-        .where(
-            TaskRow.id == claim.task_id,
-            TaskRow.agent_id == claim.agent_id,
-            TaskRow.attempt == claim.attempt,
-            TaskRow.token_hash == claim.token_hash,
-            TaskRow.state == TaskState.LEASED,
-        )
-        .values(values)
-        .returning(TaskRow.id)
-    )
+    renewed = await session.execute(update(TaskRow).where(is_leased(claim)).values(values).returning(TaskRow.id))
     if renewed.first() is not None:
         return RenewReply(expires_at=expires_at, directive=Directive.CONTINUE)
     task = await find_held(session, claim)

@@ -31,7 +31,6 @@ async def look_out(at: Services) -> None:
                         CampaignRow.state.in_(lifecycle.ACTIVE_CAMPAIGN),
                     )
                 )
-                async with at.database.read() as session:
-                    at.bells.tasks.ring((await session.scalars(query.distinct())).all())
+                at.bells.tasks.ring([agent_id for (agent_id,) in await at.database.fetch(query.distinct())])
         except Exception:
             log.exception("could not look out for work")

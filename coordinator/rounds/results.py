@@ -21,7 +21,7 @@ from coordinator.errors import BadUpdate, Invalid, LeaseLost, ResultDiffers
 from coordinator.events.log import record
 from coordinator.locks import KeyedLocks
 from coordinator.rounds.checks import check_adapter_zero, check_update
-from coordinator.rounds.leases import end, find_held, lock_held, who
+from coordinator.rounds.leases import end, find_held_with_campaign, lock_held, who
 from coordinator.storage import BlobStore
 from coordinator.tables import (
     AdapterRow,
@@ -66,13 +66,11 @@ async def accept(at: Services, claim: LeaseClaim, result: Result) -> None:
 
 
 async def _accept(at: Services, claim: LeaseClaim, result: Result) -> None:
-    async with at.database.read() as session:
-        task = await find_held(session, claim)
-        if _is_replay(task, result):
-            return
-        if result.kind != task.kind:
-            raise Invalid(("kind", f"the task is of kind {task.kind}"))
-        campaign = await session.get_one(CampaignRow, task.campaign_id)
+    task, campaign = await find_held_with_campaign(at, claim)
+    if _is_replay(task, result):
+        return
+    if result.kind != task.kind:
+        raise Invalid(("kind", f"the task is of kind {task.kind}"))
     if isinstance(result, EvaluateResult) and campaign.spec.kind == "dpo" and result.accuracy is None:
         raise Invalid(("accuracy", "the campaign is of kind dpo, which needs one"))
     stored: list[tuple[BlobKind, BlobRef]] = []
@@ -83,7 +81,7 @@ async def _accept(at: Services, claim: LeaseClaim, result: Result) -> None:
             upload = await _find_upload(at, task, purpose, sha256)
             contract = await _check_and_store(at, campaign, task, upload)
             stored.append((purpose, BlobRef(sha256=sha256, n_bytes=upload.n_bytes)))
-        await _count(at, claim, result, stored, contract)
+        await _count(at, claim, task.campaign_id, result, stored, contract)
     except BadUpdate as error:
         failure = Failure(kind=FailureKind.BAD_UPDATE, message=f"the coordinator refused the update: {error}")
         await fail(at, claim, failure)
@@ -102,7 +100,7 @@ async def fail(at: Services, claim: LeaseClaim, failure: Failure) -> None:
         if task.kind is TaskKind.PREPARE:
             participant = await session.get_one(ParticipantRow, (campaign.id, task.agent_id))
             await lifecycle.move(session, participant, ParticipantState.FAILED, reason=failure.message)
-        await _finish(session, at, campaign, now)
+        _finish(session, at, campaign, now)
         record(session, campaign, now, "task-failed", **who(task), failure=failure.kind, message=failure.message)
 
 
@@ -141,8 +139,8 @@ def _files_of(result: Result) -> list[tuple[BlobKind, str]]:
 
 async def _find_upload(at: Services, task: TaskRow, purpose: BlobKind, sha256: str) -> UploadRow:
     """The finished upload of that digest by this very task. Raises Invalid."""
-    async with at.database.read() as session:
-        upload = await session.scalar(select(UploadRow).where(UploadRow.task_id == task.id, UploadRow.sha256 == sha256))
+    query = select(UploadRow).where(UploadRow.task_id == task.id, UploadRow.sha256 == sha256)
+    upload: UploadRow | None = next((found for (found,) in await at.database.fetch(query)), None)
     if upload is None or upload.purpose is not purpose:
         raise Invalid((purpose.value, f"{sha256} was not uploaded for this task"))
     if upload.offset != upload.n_bytes:
@@ -184,6 +182,7 @@ def _check(path: Path, expected: Contract | None, campaign: CampaignRow) -> Cont
 async def _count(
     at: Services,
     claim: LeaseClaim,
+    campaign_id: str,
     result: Result,
     stored: list[tuple[BlobKind, BlobRef]],
     contract: Contract | None,
@@ -193,7 +192,7 @@ async def _count(
     The task's uploads end with it: from here on its files are kept because they count, and the chunks are no more.
     """
     async with at.database.write("result") as session:
-        campaign, task = await lock_held(session, claim)
+        campaign, task = await lock_held(session, claim, campaign_id)
         if _is_replay(task, result):
             return
         gone = await uploads.forget(session, UploadRow.task_id == task.id)
@@ -228,7 +227,7 @@ async def _count(
                 _add_metric(session, now, task, participant, "held_out_pairs", result.n_rows)
                 _add_metric(session, now, task, participant, "held_out_accuracy", result.accuracy)
                 _add_metric(session, now, task, participant, "held_out_margin", result.margin)
-        await _finish(session, at, campaign, now)
+        _finish(session, at, campaign, now)
         record(session, campaign, now, "task-done", **who(task), agent=participant.agent_name)
     await uploads.clear(at, gone, counted={ref.sha256 for _, ref in stored})
 
@@ -280,10 +279,9 @@ def _add_metric(
     )
 
 
-async def _finish(session: AsyncSession, at: Services, campaign: CampaignRow, now: datetime) -> None:
+def _finish(session: AsyncSession, at: Services, campaign: CampaignRow, now: datetime) -> None:
     """Make the campaign due, and wake the engine and the watchers once that is committed."""
     campaign.due_at = now
-    await session.flush()
     campaign_id = campaign.id
     after_commit(session, lambda: at.bells.engine.ring([""]))
     after_commit(session, lambda: at.bells.events.ring([campaign_id]))

@@ -1,0 +1,94 @@
+"""SQLite statements: one visit to the connection's thread for a small one, and no more rows in memory than asked for."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError, OperationalError
+
+from coordinator import sqlite_statements
+from coordinator.db import Database
+
+MANY = 2 * sqlite_statements._AT_ONCE + 7
+TEN = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10) SELECT i FROM n"
+
+
+@pytest.fixture
+def visits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by one with each visit."""
+    found: list[int] = []
+    visit = sqlite_statements.Connection.visit
+
+    async def counted(connection: sqlite_statements.Connection, work: Any) -> None:
+        found.append(1)
+        await visit(connection, work)
+
+    monkeypatch.setattr(sqlite_statements.Connection, "visit", counted)
+    return found
+
+
+def in_database(folder: Path, work: Callable[[Database], Coroutine[Any, Any, None]]) -> None:
+    async def run() -> None:
+        database = Database(f"sqlite+aiosqlite:///{folder / 'test.db'}")
+        try:
+            async with database.write("test") as session:
+                await session.execute(text("CREATE TABLE n (i INTEGER PRIMARY KEY)"))
+                await session.execute(text("INSERT INTO n VALUES (:i)"), [{"i": i} for i in range(MANY)])
+            await work(database)
+        finally:
+            await database.close()
+
+    asyncio.run(run())
+
+
+def test_a_small_statement_is_one_visit(tmp_path: Path, visits: list[int]) -> None:
+    async def work(database: Database) -> None:
+        async with database.write("test") as session:
+            await session.execute(text("SELECT 1"))
+            before = len(visits)
+            assert (await session.scalars(text(TEN))).all() == list(range(1, 11))
+            assert len(visits) == before + 1
+            found = await session.execute(text("DELETE FROM n WHERE i < 3 RETURNING i"))
+            assert found.scalars().all() == [0, 1, 2]
+            gone = await session.execute(text("DELETE FROM n WHERE i < 5"))
+            assert gone.rowcount == 2
+            assert len(visits) == before + 3
+
+    in_database(tmp_path, work)
+
+
+def test_many_rows_come_whole_and_in_parts(tmp_path: Path) -> None:
+    async def work(database: Database) -> None:
+        async with database.read() as session:
+            assert (await session.scalars(text("SELECT i FROM n ORDER BY i"))).all() == list(range(MANY))
+            parts = await session.stream(text("SELECT i FROM n ORDER BY i"))
+            sizes, values = [], []
+            async for rows in parts.partitions(700):
+                sizes.append(len(rows))
+                values += [row.i for row in rows]
+            assert values == list(range(MANY))
+            assert max(sizes) <= 700
+            begun = await session.stream(text("SELECT i FROM n ORDER BY i"))  # and never read to its end
+            assert (await begun.fetchone()).i == 0
+            await begun.close()
+        async with database.write("test") as session:
+            await session.execute(text("DROP TABLE n"))
+
+    in_database(tmp_path, work)
+
+
+def test_errors_are_those_of_the_statement_and_leave_the_connection_usable(tmp_path: Path) -> None:
+    async def work(database: Database) -> None:
+        with pytest.raises(IntegrityError):
+            async with database.write("test") as session:
+                await session.execute(text("INSERT INTO n VALUES (1)"))
+        with pytest.raises(OperationalError, match="no such table"):
+            async with database.write("test") as session:
+                await session.execute(text("SELECT * FROM nowhere"))
+        async with database.write("test") as session:
+            assert await session.scalar(text("SELECT count(*) FROM n")) == MANY
+
+    in_database(tmp_path, work)
