@@ -227,7 +227,7 @@ class BlobUseRow(Base):
 
     __tablename__ = "blob_uses"
     __table_args__ = (
-        Index("blob_uses_by_sha256", "sha256"),
+        Index("blob_uses_by_sha256", "sha256", "stored", "kind"),
         Index("blob_uses_stored", "campaign_id", "stored", "kind", "round"),
     )
 

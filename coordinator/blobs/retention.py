@@ -1,9 +1,9 @@
 """Lets go of bytes that nobody needs: what is collected keeps its digest in the lineage."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import and_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator import lifecycle
@@ -60,15 +60,12 @@ async def retire(session: AsyncSession, campaign: CampaignRow) -> list[Blob]:
     """Apply a locked campaign's retention; the blobs to let go of once that is committed. Adapter 0, the best, the last
     one, and adapters that a live task names, stay; updates of a round that was cancelled do not."""
     closed = campaign.rounds_closed
-    ended = [
-        and_(BlobUseRow.kind == kind, BlobUseRow.round < oldest) for kind, oldest in _oldest(campaign) if oldest > 0
-    ]
+    ended = [and_(BlobUseRow.kind.in_(kinds), BlobUseRow.round < oldest) for oldest, kinds in _oldest(campaign).items()]
     if campaign.state is CampaignState.CANCELLED:
         ended.append(BlobUseRow.round > closed)
-    if not ended:
-        return []
-    query = select(BlobUseRow).where(BlobUseRow.campaign_id == campaign.id, BlobUseRow.stored, or_(*ended))
-    found = (await session.scalars(query)).all()
+    stored = select(BlobUseRow).where(BlobUseRow.campaign_id == campaign.id, BlobUseRow.stored)
+    # one by one: for several at once, SQLite goes through all that is stored
+    found = [use for condition in ended for use in (await session.scalars(stored.where(condition))).all()]
     needed = await _needed(session, campaign) if any(use.round <= closed for use in found) else set()
     gone = [use for use in found if use.round > closed or (use.kind, use.round) not in needed]
     for use in gone:
@@ -84,16 +81,21 @@ async def collect(at: Services, campaign_id: str) -> int:
     return len(gone)
 
 
-def _oldest(campaign: CampaignRow) -> Sequence[tuple[BlobKind, int]]:
-    """The oldest round of which a kind is kept."""
+def _oldest(campaign: CampaignRow) -> dict[int, list[BlobKind]]:
+    """The oldest rounds that are kept, and the kinds of which that is so; none where nothing is old enough to go."""
     keep, closed = campaign.spec.retention, campaign.rounds_closed
-    return (
-        (BlobKind.ADAPTER, 0 if keep.adapters == "all" else closed - keep.adapters + 1),
-        (BlobKind.BROADCAST, closed - keep.server_state + 1),  # a part of the state: no rollback without it
-        (BlobKind.SERVER_STATE, closed - keep.server_state + 1),
-        (BlobKind.DELTA, closed - keep.updates + 1),
-        (BlobKind.EXTRAS, closed - keep.updates + 1),
-    )
+    kept_rounds = {
+        BlobKind.ADAPTER: closed + 1 if keep.adapters == "all" else keep.adapters,
+        BlobKind.BROADCAST: keep.server_state,  # a part of the state: no rollback without it
+        BlobKind.SERVER_STATE: keep.server_state,
+        BlobKind.DELTA: keep.updates,
+        BlobKind.EXTRAS: keep.updates,
+    }
+    by_oldest: dict[int, list[BlobKind]] = {}
+    for kind, rounds in kept_rounds.items():
+        if rounds <= closed:
+            by_oldest.setdefault(closed - rounds + 1, []).append(kind)
+    return by_oldest
 
 
 async def _needed(session: AsyncSession, campaign: CampaignRow) -> set[tuple[BlobKind, int | None]]:

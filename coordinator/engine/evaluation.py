@@ -25,7 +25,8 @@ async def add_evaluations(step: Step, adapter_number: int) -> None:
 async def settle_evaluations(step: Step) -> list[TaskRow]:
     """Give every adapter whose evaluations have all ended its loss; the evaluations that are still under way."""
     query = select(AdapterRow).where(AdapterRow.campaign_id == step.campaign.id, AdapterRow.evaluating)
-    evaluating = (await step.session.scalars(query.order_by(AdapterRow.number))).all()
+    # in order here: asked to, SQLite goes through all adapters in their order
+    evaluating = sorted((await step.session.scalars(query)).all(), key=lambda adapter: adapter.number)
     if not evaluating:
         return []
     live = await step.live_tasks(TaskKind.EVALUATE)

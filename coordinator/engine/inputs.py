@@ -185,10 +185,7 @@ async def _inputs(
     spec = campaign.spec
     parent = await session.get_one(AdapterRow, (campaign.id, number - 1))
     wanted = {parent.sha256, parent.state_sha256, *(digest for each in said for digest in _files_of(each))}
-    query = select(BlobUseRow).where(
-        BlobUseRow.campaign_id == campaign.id, BlobUseRow.stored, BlobUseRow.sha256.in_(wanted)
-    )
-    uses = await session.scalars(query)
+    uses = await session.scalars(select(BlobUseRow).where(BlobUseRow.sha256.in_(wanted), BlobUseRow.stored))
 
     def weight_in(round_number: int) -> int:
         return sum(_weight(spec, client) for client in clients if (client.joined_round or 1) <= round_number)
@@ -199,6 +196,6 @@ async def _inputs(
         spec=spec,
         parent=parent,
         shares=[Share(each, of_client[each.client_number] / weight_in(number)) for each in said],
-        stored={(use.kind, use.sha256): use.n_bytes for use in uses.all()},
+        stored={(use.kind, use.sha256): use.n_bytes for use in uses.all() if use.campaign_id == campaign.id},
         growth=weight_in(number - 1) / weight_in(number) if number > 1 else 1.0,
     )

@@ -93,9 +93,10 @@ async def _earlier_tasks(step: Step, round_number: int) -> Sequence[TaskRow]:
         TaskRow.kind == TaskKind.TRAIN,
         TaskRow.state.in_((*lifecycle.LIVE_TASK, TaskState.DONE)),
         TaskRow.counts_in.is_(None),
-        TaskRow.round < round_number,
     )
-    return (await step.session.scalars(query.order_by(TaskRow.id))).all()
+    # compared here: asked to, SQLite goes through the tasks of all rounds before
+    found = (await step.session.scalars(query.order_by(TaskRow.id))).all()
+    return [task for task in found if task.round is not None and task.round < round_number]
 
 
 async def settle(step: Step, round_row: RoundRow, tasks: Sequence[TaskRow]) -> int:

@@ -26,6 +26,7 @@ _INDEXES = (
     ("tasks_open", "tasks", ["campaign_id", "kind", "state", "counts_in"]),
     ("tasks_leased", "tasks", ["state", "lease_expires_at"]),
     ("blob_uses_stored", "blob_uses", ["campaign_id", "stored", "kind", "round"]),
+    ("blob_uses_by_sha256", "blob_uses", ["sha256", "stored", "kind"]),
 )
 
 _CAMPAIGNS = sa.table(
@@ -44,9 +45,10 @@ def upgrade() -> None:
     op.add_column("campaigns", sa.Column("new_agents", sa.Boolean(), server_default=sa.true(), nullable=False))
     adapters = sa.table("adapters", sa.column("evaluating", sa.Boolean), sa.column("held_out_loss", sa.Float))
     op.execute(adapters.update().where(adapters.c.held_out_loss.is_(None)).values(evaluating=True))
+    for name in ("ix_blob_uses_campaign_id", "blob_uses_by_sha256"):
+        op.drop_index(name, "blob_uses")
     for name, table, columns in _INDEXES:
         op.create_index(name, table, columns)
-    op.drop_index("ix_blob_uses_campaign_id", "blob_uses")
 
 
 def downgrade() -> None:
@@ -62,9 +64,10 @@ def downgrade() -> None:
             _cancel(row["id"])
         connection.execute(_CAMPAIGNS.update().where(_CAMPAIGNS.c.id == row["id"]).values(spec_json=known))
     _forget_new_progress()
-    op.create_index("ix_blob_uses_campaign_id", "blob_uses", ["campaign_id"])
     for name, table, _ in _INDEXES:
         op.drop_index(name, table)
+    op.create_index("blob_uses_by_sha256", "blob_uses", ["sha256"])
+    op.create_index("ix_blob_uses_campaign_id", "blob_uses", ["campaign_id"])
     op.drop_column("campaigns", "new_agents")
     op.drop_column("adapters", "evaluating")
     op.drop_column("adapters", "origin_number")

@@ -1,4 +1,4 @@
-"""SQLite statements: one visit to the connection's thread for a small one, and no more rows in memory than asked for."""
+"""SQLite statements: one visit to the connection's thread for small ones, no more rows in memory than asked for."""
 
 import asyncio
 from collections.abc import Callable, Coroutine

@@ -1,0 +1,75 @@
+"""Counts what a coordinator asks of SQLite: statements, the rows that come back, and the steps of SQLite's own machine.
+
+Steps show what rows do not: a scan through rows that none of the result is made of.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coordinator import db, sqlite_statements
+from coordinator.sqlite_statements import Connection, Statement
+
+_EVERY = 1
+"""Steps of SQLite's machine between two counts."""
+
+
+@dataclass
+class Cost:
+    """statements, rows, steps: by the statement's text."""
+
+    statements: Counter[str] = field(default_factory=Counter)
+    rows: Counter[str] = field(default_factory=Counter)
+    steps: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def transactions(self) -> int:
+        return self.statements["BEGIN IMMEDIATE"]
+
+
+class Meter:
+    """Counts while it is asked to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._cost: Cost | None = None
+        self._steps = 0
+        meter, connect = self, sqlite_statements.connect
+
+        def counted(method: Any) -> Any:
+            async def execute(statement: Statement, sql: str, *rest: Any) -> Statement:
+                meter._steps = 0
+                await method(statement, sql, *rest)
+                if meter._cost is not None:
+                    meter._cost.steps[sql] += meter._steps
+                    meter._cost.statements[sql] += 1
+                    meter._cost.rows[sql] += len(statement._rows)
+                return statement
+
+            return execute
+
+        def step() -> int:
+            meter._steps += _EVERY
+            return 0
+
+        async def connected(path: Path) -> Connection:
+            connection = await connect(path)
+            await connection.visit(lambda opened: opened.set_progress_handler(step, _EVERY))
+            return connection
+
+        monkeypatch.setattr(db, "connect", connected)
+        for name in ("execute", "executemany"):
+            monkeypatch.setattr(Statement, name, counted(getattr(Statement, name)))
+
+    @contextmanager
+    def measured(self) -> Iterator[Cost]:
+        """The cost of a block, once it has ended."""
+        self._cost = cost = Cost()
+        try:
+            yield cost
+        finally:
+            self._cost = None
