@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import httpx
 
 from agent.main import enroll
+from tests.support import quick_children
 from tests.support.operator import Operator
 from tests.support.preloaded import Preloaded
 from tests.support.server import free_port
@@ -173,9 +174,14 @@ class QuickCoordinator(CoordinatorProcess):
 
 
 class QuickAgent(AgentProcess):
-    """An agent that is started often, and asks again at once after a cut."""
+    """An agent that is started often, and asks again at once after a cut. Its training child starts at once too."""
 
     popen = Preloaded
+
+    def start(self) -> None:
+        if self._child is None:
+            self.environment |= quick_children.environment()
+        super().start()
 
     def launch(self) -> None:
         self.start()

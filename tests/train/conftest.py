@@ -31,6 +31,7 @@ from shared.wire.jobs import (  # noqa: E402
     PrepareJob,
     TrainJob,
 )
+from tests.support.quick_children import SERVER  # noqa: E402
 from tests.support.tiny import PAIRS, ROWS, byte_level_bpe, make_model  # noqa: E402
 from tests.support.tokenizers import sentencepiece_style, wordpiece  # noqa: E402
 
@@ -205,13 +206,13 @@ def lab(_shared_lab: Lab) -> Lab:
 
 
 class Child:
-    """A real child process."""
+    """A real child process. command: what starts it."""
 
     def __init__(self, command: list[str], environment: dict[str, str], log: Path) -> None:
         self.log = log
         with log.open("wb") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, *command],
+                command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -250,9 +251,11 @@ class Child:
 def start_child(tmp_path: Path) -> Iterator[Callable[..., Child]]:
     children: list[Child] = []
 
-    def start(*command: str, **environment: str) -> Child:
-        log = tmp_path / f"child-{len(children)}.log"
-        children.append(Child(list(command) or ["-m", "agent.train"], environment, log))
+    def start(*command: str, spawned: bool = False, **environment: str) -> Child:
+        """A child by ``python COMMAND...``: forked, which is quick, or spawned, as agents do it."""
+        python = list(command) or ["-m", "agent.train"]
+        argv = [sys.executable, *python] if spawned else SERVER.stand_in(*python)
+        children.append(Child(argv, environment, tmp_path / f"child-{len(children)}.log"))
         return children[-1]
 
     yield start
