@@ -20,7 +20,8 @@ _MODULES = (
     *("aiosqlite", "asyncpg", "uvicorn.lifespan.on", "uvicorn.loops.uvloop", "uvicorn.protocols.http.httptools_impl"),
     *("sqlalchemy.dialects.sqlite.aiosqlite", "sqlalchemy.dialects.postgresql.asyncpg"),
     # what commands import when they are called
-    *("fedloom.cli.simulate", "fedloom.cli.simulation_view", "fedloom.simulation.run", "fedloom.simulation.simulation"),
+    *("fedloom.cli.compare", "fedloom.cli.simulate", "fedloom.cli.simulation_view", "fedloom.simulation.run"),
+    *("fedloom.comparison.comparison", "fedloom.comparison.trial"),
 )
 
 
