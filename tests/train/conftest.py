@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from shared.wire.jobs import (  # noqa: E402
     PrepareJob,
     TrainJob,
 )
-from tests.support.quick_children import SERVER  # noqa: E402
+from tests.support.quick_children import SERVER, argv  # noqa: E402
 from tests.support.tiny import PAIRS, ROWS, byte_level_bpe, make_model  # noqa: E402
 from tests.support.tokenizers import sentencepiece_style, wordpiece  # noqa: E402
 
@@ -45,7 +45,26 @@ TOKENIZERS: dict[str, Callable[[], Any]] = {
 }
 
 
-@pytest.fixture(scope="session", params=list(TOKENIZERS))
+DEEP = pytest.mark.deep
+
+
+def first_in_fast(values: Sequence[Any]) -> list[Any]:
+    """Parameters of which the fast tier takes the first."""
+    return [values[0], *(pytest.param(value, marks=DEEP) for value in values[1:])]
+
+
+def in_pairs(first: Sequence[Any], second: Sequence[Any]) -> list[Any]:
+    """All pairs, as parameters, of which the fast tier takes as few as have each value once."""
+    n = max(len(first), len(second))
+    fast = {(number % len(first), number % len(second)) for number in range(n)}
+    return [
+        pytest.param(one, other, marks=() if (i, j) in fast else DEEP)
+        for i, one in enumerate(first)
+        for j, other in enumerate(second)
+    ]
+
+
+@pytest.fixture(scope="session", params=first_in_fast(list(TOKENIZERS)))
 def tokenizer(request: pytest.FixtureRequest) -> Any:
     return TOKENIZERS[request.param]()
 
@@ -99,6 +118,7 @@ class Lab:
             "base": BaseSection(model="tiny/llama"),
         }
         self._count = 0
+        self._adapters: dict[tuple[str, int], Path] = {}
 
     def source(self, kind: TrainingKind = "sft", **changes: Any) -> DataSource:
         columns = {"prompt": "instruction", "input": "input", "completion": "output"}
@@ -163,7 +183,12 @@ class Lab:
         return self.worker.run(work, self.reports.append)
 
     def adapter_0(self, lora: LoraSection = LORA, seed: int = 7) -> Path:
-        """The adapter of an init job, with B drawn at random too: with B = 0 half of the gradients are zero."""
+        """The adapter of an init job, with B drawn at random too: with B = 0 half of the gradients are zero.
+
+        Made once, and not to be written to.
+        """
+        if known := self._adapters.get((lora.model_dump_json(), seed)):
+            return known
         work = self.work(self.init_job(lora=lora, seed=seed))
         self.run(work)
         generator = np.random.default_rng(seed)
@@ -173,6 +198,7 @@ class Lab:
                 tensors[name] = generator.normal(0, 0.05, values.shape).astype(np.float32)
         path = work.folder / "started.safetensors"
         write_adapter(path, tensors)
+        self._adapters[lora.model_dump_json(), seed] = path
         return path
 
 
@@ -254,11 +280,17 @@ def start_child(tmp_path: Path) -> Iterator[Callable[..., Child]]:
     def start(*command: str, spawned: bool = False, **environment: str) -> Child:
         """A child by ``python COMMAND...``: forked, which is quick, or spawned, as agents do it."""
         python = list(command) or ["-m", "agent.train"]
-        argv = [sys.executable, *python] if spawned else SERVER.stand_in(*python)
-        children.append(Child(argv, environment, tmp_path / f"child-{len(children)}.log"))
+        command_line = [sys.executable, *python] if spawned else SERVER.stand_in(*python)
+        children.append(Child(command_line, environment, tmp_path / f"child-{len(children)}.log"))
         return children[-1]
 
     yield start
     for child in children:
         child.process.kill()
         child.close()
+
+
+@pytest.fixture
+def quick_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Children that this process starts by default are forked."""
+    monkeypatch.setattr("agent.supervisor.DEFAULT_ARGV", tuple(argv()))

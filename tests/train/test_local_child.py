@@ -16,16 +16,10 @@ from agent.supervisor import ChildDied, Supervisor
 from shared.campaign import BaseSection
 from shared.wire.jobs import Fingerprint
 from shared.wire.leases import FailureKind, Phase, Progress
-from tests.support import quick_children
 from tests.train.conftest import Lab
 from tests.train.orders import QUESTIONS, ask, lora_file
 
-pytestmark = pytest.mark.train
-
-
-@pytest.fixture(autouse=True)
-def _quick_children(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.supervisor.DEFAULT_ARGV", tuple(quick_children.argv()))
+pytestmark = [pytest.mark.train, pytest.mark.usefixtures("quick_children")]
 
 
 def open_child(lab: Lab, folder: Path, fingerprint: Fingerprint | None = None) -> LocalChild:
