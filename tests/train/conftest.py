@@ -1,5 +1,6 @@
 """A tiny model, its tokenizers, jobs for it, and two ways to do them: in this process and in a real child."""
 
+import gc
 import json
 import os
 import subprocess
@@ -37,12 +38,17 @@ from tests.support.tokenizers import sentencepiece_style, wordpiece  # noqa: E40
 
 torch.set_num_threads(1)
 
-
 TOKENIZERS: dict[str, Callable[[], Any]] = {
     "byte-level": byte_level_bpe,
     "sentencepiece": sentencepiece_style,
     "wordpiece": wordpiece,
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_collections() -> None:
+    """As the child does it: the trainers collect garbage whenever one starts, over all that was imported."""
+    gc.freeze()
 
 
 DEEP = pytest.mark.deep

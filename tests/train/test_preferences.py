@@ -260,8 +260,9 @@ def test_every_loss_of_trl_can_be_trained(lab: Lab, loss: Any) -> None:
         assert trainer.course.losses == [pytest.approx(wanted[loss].item(), rel=1e-4)]
 
 
-def test_each_step_tells_its_pairs_margin_and_accuracy(lab: Lab) -> None:
+def test_each_step_tells_its_pairs_margin_and_accuracy(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the micro-batch; the task tells the means over its steps."""
+    monkeypatch.setattr("agent.train.progress._INTERVAL_S", 0.0)  # a step takes less, and each is looked at
     adapter = lab.adapter_0(NO_DROPOUT)
     model, base = plain_model(lab, NO_DROPOUT, read(adapter)), bare(lab)
     with torch.no_grad():

@@ -87,7 +87,7 @@ def test_they_end_with_what_stands_for_them(end: "Callable[[subprocess.Popen[str
 
 @pytest.mark.deep
 def test_server_and_children_end_with_who_needed_them(tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
     argv = [sys.executable, "-c", LEAVES_ONE_BEHIND, SLEEP]
     ended = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
     assert ended.returncode == -9, ended.stderr
