@@ -33,13 +33,16 @@ TUNED: dict[str, Any] = {
 }
 
 
-def test_three_owners_go_on_with_preferences_where_fine_tuning_ended(tmp_path: Path) -> None:
+def test_three_owners_go_on_with_preferences_where_fine_tuning_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
     from tests.support.tiny import PAIRS, make_model
 
+    monkeypatch.setattr("fedloom.client.LONGEST_POLL_S", 0.2)
     model = make_model(tmp_path / "model")
     lines = [json.dumps({**row, "output": row["chosen"]}) for row in PAIRS]
     coordinator = QuickCoordinator(tmp_path / "coordinator")

@@ -160,11 +160,11 @@ def digest_of_agents(coordinator: CoordinatorProcess, agents: list[AgentProcess]
 def test_goes_on_where_it_was_stopped_and_where_it_was_killed(folder: Path) -> None:
     write_campaign(folder, rounds=6)
     stopped = running(folder, "first.log")
-    stopped.wait_to_print("round 2/6")
+    stopped.wait_to_print("round [23]/6")
     assert stopped.stop() == 130
     assert "the same command goes on" in stopped.printed()
     killed = running(folder, "second.log")
-    killed.wait_to_print("round 4/6")
+    killed.wait_to_print("round [45]/6")
     killed.kill()
     again = simulate(folder, *DOMAINS)
     assert again.returncode == 0, again.stderr
@@ -217,7 +217,7 @@ def test_two_processes_do_not_run_one_simulation(folder: Path) -> None:
     write_campaign(folder, rounds=50)
     first = running(folder, "first.log")
     try:
-        first.wait_to_print("round 1/50")
+        first.wait_to_print("round [1-9]")
         second = simulate(folder, *DOMAINS)
         assert second.returncode == 2
         assert "another process" in second.stderr

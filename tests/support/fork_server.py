@@ -124,10 +124,10 @@ def _take_streams(streams: Sequence[int]) -> None:
 def _open_streams() -> None:
     """Python's streams anew, as it opens them when it starts: a terminal is written to line by line."""
     opened = partial(open, closefd=False)
-    sys.stdin = sys.__stdin__ = opened(0)
-    sys.stdout = sys.__stdout__ = opened(1, "w")
+    sys.stdin = opened(0)
+    sys.stdout = opened(1, "w")
     sys.stdout.reconfigure(write_through=bool(os.environ.get("PYTHONUNBUFFERED")))
-    sys.stderr = sys.__stderr__ = opened(2, "w", buffering=1, errors="backslashreplace")
+    sys.stderr = opened(2, "w", buffering=1, errors="backslashreplace")
 
 
 def _extend_path(python_path: str) -> None:

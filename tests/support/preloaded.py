@@ -1,8 +1,8 @@
 """Processes that start at once: forked from one that has imported the coordinator and the agent's parent.
 
 A test that starts eighty of them would otherwise import for minutes. What runs is the same command in a process of its
-own; but agents started so ask again at once after a cut, so that nobody waits for their jitter, and their training
-children may be forked too.
+own; but agents started so ask again at once after a cut, so that nobody waits for their jitter, simulations see each
+round of a tiny model, and training children may be forked too.
 """
 
 import os
@@ -14,6 +14,7 @@ from tests.support.fork_server import main
 from tests.support.forked import ROOT, Forked, Server
 
 AGAIN_S = 0.2
+LOOK_S = 0.1
 _MODULES = (
     *("fedloom.cli", "coordinator.main", "agent.main", "migrations"),
     # what libraries import when they are used
@@ -48,9 +49,12 @@ def run(argv: Sequence[str], timeout_s: float = 400, **environment: str) -> "sub
 
 def _adopt() -> None:
     from agent import retry
+    from fedloom.cli import simulation_view
+    from fedloom.comparison import trial
     from tests.support import quick_children
 
     retry.BASE_S = retry.CAP_S = AGAIN_S
+    simulation_view.POLL_S = trial.POLL_S = LOOK_S
     quick_children.adopt()
 
 
