@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from agent.child import (
     OutOfMemory,
 )
 from agent.errors import TaskFailed
+from agent.settings import ComputeSettings
+from agent.supervisor import Supervisor
 from agent.train import memory
 from agent.train.__main__ import GUARDS, choose_gpu, serve
 from shared.campaign import DataSection, LoraSection
@@ -125,6 +128,11 @@ def test_fine_tuning_and_preferences_leave_nothing_to_each_other_in_a_warm_child
         result = cold.result(work)
         assert result.delta == same.delta
         assert result.metrics.loss_mean == same.metrics.loss_mean
+
+
+def test_agents_spawn_this_child() -> None:
+    """Other tests replace it, by one that is forked."""
+    assert Supervisor(ComputeSettings())._argv == (sys.executable, "-m", "agent.train")
 
 
 def test_the_end_of_input_ends_an_idle_child_before_it_imports_anything(start_child: Any) -> None:
