@@ -14,7 +14,7 @@ from agent.errors import AgentError, CoordinatorRefused, NotEnrolled
 from agent.loop import run_agent
 from agent.retry import until_reached
 from agent.settings import TEMPLATE, AgentSettings, load_settings
-from agent.supervisor import DEFAULT_ARGV, Supervisor, check_installed
+from agent.supervisor import Supervisor, check_installed
 from agent.workspace import Identity, Workspace
 from shared import crash_points
 from shared.credentials import hash_secret
@@ -110,13 +110,13 @@ async def _tell_secret(identity: Identity, secret: str) -> None:
         await api.close()
 
 
-def run(home: Path, child: Sequence[str] = DEFAULT_ARGV) -> None:
+def run(home: Path, child: Sequence[str] | None = None) -> None:
     """Work until interrupted; the task at hand is then given back.
 
-    child: argv of the training child. Raises NotInstalled, NotEnrolled, SettingsError, AlreadyRunning and
-    CoordinatorRefused.
+    child: argv of the training child, where it is not the default one. Raises NotInstalled, NotEnrolled, SettingsError,
+    AlreadyRunning and CoordinatorRefused.
     """
-    if child is DEFAULT_ARGV:
+    if child is None:
         check_installed()
     workspace = Workspace(home)
     identity = workspace.read_identity()
@@ -134,7 +134,7 @@ async def _work(workspace: Workspace, identity: Identity, settings: AgentSetting
 
 
 async def _until_signalled(
-    workspace: Workspace, identity: Identity, settings: AgentSettings, child: Sequence[str]
+    workspace: Workspace, identity: Identity, settings: AgentSettings, child: Sequence[str] | None
 ) -> None:
     supervisor = Supervisor(settings.compute, child)
     work = asyncio.create_task(_work(workspace, identity, settings, supervisor))

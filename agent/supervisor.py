@@ -42,7 +42,7 @@ from shared.wire.leases import Progress
 
 log = logging.getLogger(__name__)
 
-DEFAULT_ARGV = (sys.executable, "-m", "agent.train")
+DEFAULT_ARGV: tuple[str, ...] = (sys.executable, "-m", "agent.train")
 CHILD_NEEDS = ("torch", "transformers", "peft", "trl", "datasets")
 """Looked for, and never imported, in this process."""
 _LINE_BYTES = 4 << 20
@@ -62,11 +62,12 @@ class ChildDied(AgentError):
 class Supervisor:
     """Starts the child, hands it one job at a time, and reads its answers.
 
-    turn: agents that share the child, in a simulation, hold it while they use the child and the files it reads.
+    argv: the child's command, in the place of DEFAULT_ARGV. turn: agents that share the child, in a simulation, hold it
+    while they use the child and the files it reads.
     """
 
-    def __init__(self, compute: ComputeSettings, argv: Sequence[str] = DEFAULT_ARGV) -> None:
-        self._argv = tuple(argv)
+    def __init__(self, compute: ComputeSettings, argv: Sequence[str] | None = None) -> None:
+        self._argv = tuple(DEFAULT_ARGV if argv is None else argv)
         self.turn = asyncio.Lock()
         self._environment = child_environment(compute)
         self._process: Process | None = None

@@ -1,7 +1,9 @@
 """Runs the ``fedloom`` command in this process, and a campaign for it to speak of."""
 
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 from fedloom.cli import main
 from tests.support.operator import Operator
 from tests.support.scripted import ScriptedAgent, adapter_bytes, campaign_body
-from tests.support.server import RunningCoordinator
+from tests.support.server import RunningCoordinator, quick_settings, running_coordinator
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,32 @@ def agents(enroll: Callable[..., ScriptedAgent]) -> list[ScriptedAgent]:
 def campaign(operator: Operator, agents: list[ScriptedAgent], tmp_path: Path) -> Campaign:
     """A campaign that was just created."""
     return Campaign(operator, agents, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def _finished(
+    sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[RunningCoordinator, Campaign]]:
+    folder = tmp_path_factory.mktemp("finished")
+    shutil.copy(sqlite_template, folder / "fedloom.db")
+    with running_coordinator(quick_settings(folder, None)) as running, ExitStack() as stack:
+        operator, agents = Operator(running.url, running.key), []
+        for name, labels in (("ada", {"site": "north"}), ("bob", {})):
+            agents.append(ScriptedAgent(running.url, operator.token(labels=labels), name))
+            stack.callback(agents[-1].http.close)
+        campaign = Campaign(operator, agents, folder)
+        campaign.complete()
+        yield running, campaign
+
+
+@pytest.fixture
+def finished(_finished: tuple[RunningCoordinator, Campaign], run: Run, monkeypatch: pytest.MonkeyPatch) -> Campaign:
+    """A campaign that is over, for tests that only look at it: ``run`` runs command lines as its operator."""
+    running, campaign = _finished
+    monkeypatch.setenv("FEDLOOM_URL", running.url)
+    monkeypatch.setenv("FEDLOOM_KEY", running.key)
+    monkeypatch.setattr("fedloom.cli.watch.POLL_S", 0.05)
+    return campaign
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import os
 import pty
 import select
 import shutil
-import subprocess
 import sys
 import termios
 import time
@@ -22,6 +21,8 @@ from shared.campaign import CampaignSpec
 from shared.digest import sha256_file
 from shared.wire.jobs import Fingerprint
 from tests.cli.conftest import Run
+from tests.support import quick_children
+from tests.support.preloaded import Preloaded
 
 torch = pytest.importorskip("torch")
 peft = pytest.importorskip("peft")
@@ -78,6 +79,7 @@ def with_lineage(adapter: Path, folder: Path, **changes: Any) -> Path:
 
 @pytest.fixture(autouse=True)
 def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("agent.supervisor.DEFAULT_ARGV", tuple(quick_children.argv()))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -198,13 +200,12 @@ class Terminal:
         self._end, inner = pty.openpty()
         termios.tcsetwinsize(inner, (24, 80))
         environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
-        self.process = subprocess.Popen(
+        self.process = Preloaded(
             [sys.executable, "-m", "fedloom", *map(str, arguments)],
             stdin=inner,
             stdout=inner,
             stderr=inner,
-            start_new_session=True,
-            env={**environment, "TERM": "xterm", "PYTHONUNBUFFERED": "1"},
+            env={**environment, "TERM": "xterm", "PYTHONUNBUFFERED": "1", **quick_children.environment()},
         )
         os.close(inner)
         self._read = b""

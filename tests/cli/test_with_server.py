@@ -76,12 +76,12 @@ def test_show_tells_who_is_at_work_and_how_far(fedloom: Run, campaign: Campaign,
     assert max(map(len, shown.splitlines())) <= 80
 
 
-def test_show_of_a_completed_campaign_says_how_to_get_the_adapter(fedloom: Run, completed: Campaign) -> None:
-    shown = fedloom("campaign", "show", completed.id).out
+def test_show_of_a_completed_campaign_says_how_to_get_the_adapter(run: Run, finished: Campaign) -> None:
+    shown = run("campaign", "show", finished.id).out
     assert "small  completed  1 of 1 rounds closed" in shown
     assert "fedloom adapter pull small --out small-adapter" in shown
     assert "1 closed 2/2 1.5000 1.5000 * 5e-05" in " ".join(shown.split())
-    page = json.loads(fedloom("campaign", "show", "small", "--json").out)
+    page = json.loads(run("campaign", "show", "small", "--json").out)
     assert page["held_out_loss"] == {"0": 2.0, "1": 1.5}
     assert page["train_loss"] == {"1": 1.5}
     assert page["rounds"][0]["contributors"] == [0, 1]
@@ -103,8 +103,8 @@ def test_create_and_wait_for_the_end(fedloom: Run, campaign_file: Path, operator
     assert "cancelled" in ran.out
 
 
-def test_watch_prints_plain_lines_where_there_is_no_terminal(fedloom: Run, completed: Campaign) -> None:
-    ran = fedloom("campaign", "watch", "small")
+def test_watch_prints_plain_lines_where_there_is_no_terminal(run: Run, finished: Campaign) -> None:
+    ran = run("campaign", "watch", "small")
     assert ran.code == 0
     lines = ran.out.splitlines()
     assert "campaign-created  name=small rounds=1" in lines[0]
@@ -113,8 +113,8 @@ def test_watch_prints_plain_lines_where_there_is_no_terminal(fedloom: Run, compl
     assert lines[-1].startswith("completed; get the adapter with: fedloom adapter pull small")
 
 
-def test_watch_as_json_prints_events_one_a_line_without_gaps(fedloom: Run, completed: Campaign) -> None:
-    ran = fedloom("campaign", "watch", completed.id, "--json")
+def test_watch_as_json_prints_events_one_a_line_without_gaps(run: Run, finished: Campaign) -> None:
+    ran = run("campaign", "watch", finished.id, "--json")
     events = [json.loads(line) for line in ran.out.splitlines()]
     assert [event["number"] for event in events] == list(range(1, len(events) + 1))
     assert events[-1]["type"] == "campaign-moved"
@@ -208,9 +208,9 @@ def test_a_restart_of_the_algorithm_shows_in_watch(
 # --- adapters
 
 
-def test_pulled_folder_holds_weights_configuration_and_card(fedloom: Run, completed: Campaign, tmp_path: Path) -> None:
+def test_pulled_folder_holds_weights_configuration_and_card(run: Run, finished: Campaign, tmp_path: Path) -> None:
     out = tmp_path / "new" / "folder"
-    ran = fedloom("adapter", "pull", "small", "--out", out)
+    ran = run("adapter", "pull", "small", "--out", out)
     assert ran.code == 0, ran.err
     assert f"wrote adapter 1 of small to {out}" in ran.out
     assert sorted(path.name for path in out.iterdir()) == [
@@ -233,25 +233,23 @@ def test_pulled_folder_holds_weights_configuration_and_card(fedloom: Run, comple
     assert "| 0 | ada | 30 | 0.7500 |" in card
 
 
-def test_pull_refuses_a_folder_that_holds_something_unless_forced(
-    fedloom: Run, completed: Campaign, tmp_path: Path
-) -> None:
+def test_pull_refuses_a_folder_that_holds_something_unless_forced(run: Run, finished: Campaign, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    assert fedloom("adapter", "pull", "small", "--out", out, "--which", "0").code == 0  # empty is fine
+    assert run("adapter", "pull", "small", "--out", out, "--which", "0").code == 0  # empty is fine
     (out / "mine.txt").write_text("precious")
-    ran = fedloom("adapter", "pull", "small", "--out", out)
+    ran = run("adapter", "pull", "small", "--out", out)
     assert ran.code == 1
     assert "--force" in ran.err
     assert (out / "mine.txt").read_text() == "precious"
-    assert fedloom("adapter", "pull", "small", "--out", out, "--force").code == 0
+    assert run("adapter", "pull", "small", "--out", out, "--force").code == 0
     assert not (out / "mine.txt").exists()
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
 @pytest.mark.parametrize(("which", "number"), [("final", 1), ("best", 1), ("latest", 1), ("0", 0)])
-def test_pull_by_number_or_by_word(fedloom: Run, completed: Campaign, tmp_path: Path, which: str, number: int) -> None:
-    ran = fedloom("adapter", "pull", "small", "--out", tmp_path / "out", "--which", which, "--json")
+def test_pull_by_number_or_by_word(run: Run, finished: Campaign, tmp_path: Path, which: str, number: int) -> None:
+    ran = run("adapter", "pull", "small", "--out", tmp_path / "out", "--which", which, "--json")
     assert json.loads(ran.out)["adapter"]["number"] == number
 
 
@@ -265,7 +263,7 @@ def test_an_adapter_that_is_not_there(fedloom: Run, campaign: Campaign, tmp_path
 
 
 def test_a_download_that_fails_leaves_nothing(
-    fedloom: Run, completed: Campaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, finished: Campaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def corrupt(transport: Transport, blob: BlobRef, path: Path) -> None:
         path.write_bytes(b"half of it")
@@ -273,18 +271,18 @@ def test_a_download_that_fails_leaves_nothing(
 
     monkeypatch.setattr("fedloom.adapter_folder.download_blob", corrupt)
     (tmp_path / "out").mkdir()
-    ran = fedloom("adapter", "pull", "small", "--out", tmp_path / "out")
+    ran = run("adapter", "pull", "small", "--out", tmp_path / "out")
     assert ran.code == 1
     assert "is not blob" in ran.err
     assert list((tmp_path / "out").iterdir()) == []
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-def test_adapter_list_marks_the_final_and_the_best(fedloom: Run, completed: Campaign) -> None:
-    listed = fedloom("adapter", "list", "small").out.splitlines()
+def test_adapter_list_marks_the_final_and_the_best(run: Run, finished: Campaign) -> None:
+    listed = run("adapter", "list", "small").out.splitlines()
     assert "1.5000" in listed[2]
     assert listed[2].rstrip().endswith("final, best")
-    assert len(json.loads(fedloom("adapter", "list", "small", "--json").out)) == 2
+    assert len(json.loads(run("adapter", "list", "small", "--json").out)) == 2
 
 
 def test_a_chain_is_shown_and_goes_with_what_is_pulled(
@@ -357,9 +355,9 @@ def test_algorithms_are_listed_and_shown(fedloom: Run) -> None:
     assert fedloom("algorithm", "show", "fedavgg").code == 5
 
 
-def test_storage_tells_what_is_kept(fedloom: Run, completed: Campaign) -> None:
-    assert "adapter" in fedloom("storage").out
-    assert json.loads(fedloom("storage", "--json").out)["n_blobs"] == 2
+def test_storage_tells_what_is_kept(run: Run, finished: Campaign) -> None:
+    assert "adapter" in run("storage").out
+    assert json.loads(run("storage", "--json").out)["n_blobs"] == 2
 
 
 # --- who may

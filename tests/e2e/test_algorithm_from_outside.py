@@ -1,10 +1,11 @@
-"""The example of an algorithm from outside, installed with pip: found, validated, and run over HTTP."""
+"""The example of an algorithm from outside, installed: found, validated, and run over HTTP."""
 
 import importlib.util
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,21 @@ import pytest
 from shared.adapters import AdapterFile
 from shared.algorithms import Updates, UpdateTensor
 from tests.support.distributions import EXAMPLE, pip_install
-from tests.support.processes import ROOT, AgentProcess, CoordinatorProcess, ended
+from tests.support.entry_points import write_out
+from tests.support.processes import ROOT, QuickAgent, QuickCoordinator, ended
 from tests.support.scripted import campaign_body
 
 ROWS = {"ada": 10, "bob": 30, "cyd": 60}
 ROUNDS, SEED = 3, 11
 
 
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return pip_install(EXAMPLE, tmp_path_factory.mktemp("site"))
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(write_out, id="by-hand"), pytest.param(pip_install, id="pip", marks=pytest.mark.deep)],
+)
+def installed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    install: Callable[[Path, Path], str] = request.param
+    return install(EXAMPLE, tmp_path_factory.mktemp("site"))
 
 
 def python(installed: str, code: str) -> Any:
@@ -114,8 +120,8 @@ def expected(adapter_zero: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def test_a_campaign_runs_with_it(installed: str, tmp_path: Path) -> None:
-    coordinator = CoordinatorProcess(tmp_path / "coordinator", PYTHONPATH=installed)
-    agents = [AgentProcess.recorded_one(coordinator, tmp_path, name, n_rows) for name, n_rows in ROWS.items()]
+    coordinator = QuickCoordinator(tmp_path / "coordinator", PYTHONPATH=installed)
+    agents = [QuickAgent.recorded_one(coordinator, tmp_path, name, n_rows) for name, n_rows in ROWS.items()]
     with ended(coordinator, *agents):
         for agent in agents:
             agent.environment["PYTHONPATH"] = installed

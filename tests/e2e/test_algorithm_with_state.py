@@ -1,13 +1,16 @@
 """An algorithm from outside, with server state, a broadcast and extras, end to end over HTTP."""
 
+from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
 
 import numpy as np
+import pytest
 
 from shared.adapters import AdapterFile
 from tests.support.distributions import EXAMPLE, pip_install
-from tests.support.processes import AgentProcess, CoordinatorProcess, ended
+from tests.support.entry_points import write_out
+from tests.support.processes import QuickAgent, QuickCoordinator, ended
 from tests.support.scripted import campaign_body
 
 MODULE = '''
@@ -49,14 +52,14 @@ ROWS = {"ada": 10, "bob": 30, "cyd": 60}
 ROUNDS, STEPS, BETA, SEED = 3, 4, 0.25, 11
 
 
-def install(folder: Path) -> str:
+def install(folder: Path, how: Callable[[Path, Path], str]) -> str:
     """Drift as a third party's distribution, made after the example's; the folder to put on the path."""
     source = folder / "source"
     source.mkdir(parents=True)
     (source / "fedloom_drift.py").write_text(dedent(MODULE))
     project = (EXAMPLE / "pyproject.toml").read_text()
     (source / "pyproject.toml").write_text(project.replace("trimmed_mean", "drift").replace("trimmed-mean", "drift"))
-    return pip_install(source, folder / "site")
+    return how(source, folder / "site")
 
 
 def expected(adapter_zero: dict[str, np.ndarray], rank_shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
@@ -77,10 +80,13 @@ def expected(adapter_zero: dict[str, np.ndarray], rank_shapes: dict[str, tuple[i
     return x
 
 
-def test_state_broadcast_and_extras_go_round(tmp_path: Path) -> None:
-    path = install(tmp_path / "plugin")
-    coordinator = CoordinatorProcess(tmp_path / "coordinator", PYTHONPATH=path)
-    agents = [AgentProcess.recorded_one(coordinator, tmp_path, name, n_rows) for name, n_rows in ROWS.items()]
+@pytest.mark.parametrize(
+    "how", [pytest.param(write_out, id="by-hand"), pytest.param(pip_install, id="pip", marks=pytest.mark.deep)]
+)
+def test_state_broadcast_and_extras_go_round(tmp_path: Path, how: Callable[[Path, Path], str]) -> None:
+    path = install(tmp_path / "plugin", how)
+    coordinator = QuickCoordinator(tmp_path / "coordinator", PYTHONPATH=path)
+    agents = [QuickAgent.recorded_one(coordinator, tmp_path, name, n_rows) for name, n_rows in ROWS.items()]
     with ended(coordinator, *agents):
         for agent in agents:
             agent.environment["PYTHONPATH"] = path

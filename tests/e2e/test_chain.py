@@ -9,7 +9,7 @@ import pytest
 from fedloom import Client
 from fedloom.lineage import Lineage
 from tests.e2e.test_training import make_agent
-from tests.support.processes import CoordinatorProcess, ended
+from tests.support.processes import QuickCoordinator, ended
 
 pytestmark = pytest.mark.train
 
@@ -33,16 +33,19 @@ TUNED: dict[str, Any] = {
 }
 
 
-def test_three_owners_go_on_with_preferences_where_fine_tuning_ended(tmp_path: Path) -> None:
+def test_three_owners_go_on_with_preferences_where_fine_tuning_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
     from tests.support.tiny import PAIRS, make_model
 
+    monkeypatch.setattr("fedloom.client.LONGEST_POLL_S", 0.2)
     model = make_model(tmp_path / "model")
     lines = [json.dumps({**row, "output": row["chosen"]}) for row in PAIRS]
-    coordinator = CoordinatorProcess(tmp_path / "coordinator")
+    coordinator = QuickCoordinator(tmp_path / "coordinator")
     parts = {"ada": lines[:26], "bob": lines[26:52], "cyd": lines[52:]}
     agents = [make_agent(coordinator, tmp_path / name, model, "\n".join(rows)) for name, rows in parts.items()]
     with ended(coordinator, *agents):

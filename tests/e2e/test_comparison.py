@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from shared.digest import sha256_file
-from tests.support.processes import ROOT, Process
+from tests.support import preloaded, quick_children
+from tests.support.processes import Process
 
 pytestmark = pytest.mark.train
 
@@ -79,14 +80,19 @@ def argv(folder: Path, *options: object) -> list[str]:
     return [*command, "--out", str(folder / "out"), *map(str, options)]
 
 
-def compare(folder: Path, *options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(argv(folder, *options), cwd=ROOT, capture_output=True, text=True, timeout=400)
+def compare(folder: Path, *options: object) -> "subprocess.CompletedProcess[str]":
+    return preloaded.run(argv(folder, *options), **environment())
+
+
+def environment() -> dict[str, str]:
+    """Of comparisons that start at once, and look often whether a round can be closed."""
+    return {"FEDLOOM_ENGINE__POLL_S": "0.05", **quick_children.environment()}
 
 
 @pytest.mark.fault
 def test_a_comparison_goes_on_where_it_was_killed_and_grows(folder: Path) -> None:
     some = ("--algorithms", "fedprox", "--seeds", 1, "--baselines", "none", "--threads", 1)
-    stopped = Process(argv(folder, *some), folder / "first.log")
+    stopped = Process(argv(folder, *some), folder / "first.log", popen=preloaded.Preloaded, **environment())
     stopped.wait_to_print("2/3")  # the base model, and one of two rates
     stopped.popen.send_signal(signal.SIGKILL)
     stopped.popen.wait(20)

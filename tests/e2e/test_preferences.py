@@ -9,7 +9,7 @@ import pytest
 from fedloom import Client
 from shared.digest import sha256_file
 from tests.e2e.test_training import SETTINGS, make_agent
-from tests.support.processes import CoordinatorProcess, ended
+from tests.support.processes import QuickCoordinator, ended
 
 pytestmark = pytest.mark.train
 
@@ -30,7 +30,7 @@ def test_two_owners_of_preferences_end_with_a_better_adapter(tmp_path: Path) -> 
 
     model = make_model(tmp_path / "model")
     lines = [json.dumps({**row, "better": row["chosen"]}) for row in PAIRS]
-    coordinator = CoordinatorProcess(tmp_path / "coordinator")
+    coordinator = QuickCoordinator(tmp_path / "coordinator")
     settings = SETTINGS + 'chosen = "better"\n'
     agents = [
         make_agent(coordinator, tmp_path / name, model, "\n".join(rows), settings)

@@ -3,15 +3,33 @@
 import json
 from pathlib import Path
 
-from tests.support.processes import AgentProcess, CoordinatorProcess, EngineProcess, ended
+import pytest
+
+from tests.support.processes import (
+    AgentProcess,
+    CoordinatorProcess,
+    EngineProcess,
+    QuickAgent,
+    QuickCoordinator,
+    ended,
+)
 from tests.support.scripted import campaign_body
 
 
-def test_a_campaign_runs_through(tmp_path: Path) -> None:
-    coordinator = CoordinatorProcess(tmp_path / "coordinator")
+@pytest.mark.parametrize(
+    ("coordinator_process", "agent_process"),
+    [
+        pytest.param(QuickCoordinator, QuickAgent, id="forked"),
+        pytest.param(CoordinatorProcess, AgentProcess, id="cold", marks=pytest.mark.deep),
+    ],
+)
+def test_a_campaign_runs_through(
+    tmp_path: Path, coordinator_process: type[CoordinatorProcess], agent_process: type[AgentProcess]
+) -> None:
+    coordinator = coordinator_process(tmp_path / "coordinator")
     with ended(coordinator):
         agents = [
-            AgentProcess.recorded_one(coordinator, tmp_path, name, 10 * (number + 1))
+            agent_process.recorded_one(coordinator, tmp_path, name, 10 * (number + 1))
             for number, name in enumerate(("ada", "bob", "cyd"))
         ]
         with ended(*agents):
@@ -35,9 +53,9 @@ def test_a_campaign_runs_through(tmp_path: Path) -> None:
 
 
 def test_the_engine_runs_apart(tmp_path: Path) -> None:
-    coordinator = CoordinatorProcess(tmp_path / "coordinator", serve=["--no-engine"])
+    coordinator = QuickCoordinator(tmp_path / "coordinator", serve=["--no-engine"])
     engine = EngineProcess(coordinator)
-    agents = [AgentProcess.recorded_one(coordinator, tmp_path, name) for name in ("ada", "bob")]
+    agents = [QuickAgent.recorded_one(coordinator, tmp_path, name) for name in ("ada", "bob")]
     with ended(coordinator, engine, *agents):
         for agent in agents:
             agent.start()

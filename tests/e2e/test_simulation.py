@@ -1,6 +1,7 @@
 """`fedloom simulate` in a process of its own: real coordinator, real HTTP, real training of a tiny model."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -10,7 +11,16 @@ from typing import Any
 import pytest
 
 from shared.digest import sha256_file
-from tests.support.processes import ROOT, AgentProcess, CoordinatorProcess, Process, ended
+from tests.support import preloaded, quick_children
+from tests.support.processes import (
+    ROOT,
+    AgentProcess,
+    CoordinatorProcess,
+    Process,
+    QuickAgent,
+    QuickCoordinator,
+    ended,
+)
 
 pytestmark = pytest.mark.train
 
@@ -44,16 +54,20 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_model(tmp_path_factory.mktemp("model"))
 
 
-@pytest.fixture
-def folder(tmp_path: Path, model: Path) -> Path:
+def write_inputs(folder: Path, model: Path) -> Path:
     """A campaign file with settings and rows beside it."""
     from tests.support.tiny import ROWS
 
     rows = [{**row, "topic": f"topic {i % 3}"} for i, row in enumerate(ROWS)]
-    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    (tmp_path / "agent.toml").write_text(SETTINGS.format(model=model, rows="rows.jsonl"))
-    write_campaign(tmp_path)
-    return tmp_path
+    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "agent.toml").write_text(SETTINGS.format(model=model, rows="rows.jsonl"))
+    write_campaign(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path, model: Path) -> Path:
+    return write_inputs(tmp_path, model)
 
 
 def write_campaign(folder: Path, **changes: Any) -> None:
@@ -65,8 +79,21 @@ def argv(folder: Path, *options: object) -> list[str]:
     return [*command, "--out", str(folder / "out"), *map(str, options)]
 
 
-def simulate(folder: Path, *options: object) -> subprocess.CompletedProcess[str]:
+def simulate(folder: Path, *options: object) -> "subprocess.CompletedProcess[str]":
+    return preloaded.run(argv(folder, *options), **environment())
+
+
+def simulate_from_cold(folder: Path, *options: object) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(argv(folder, *options), cwd=ROOT, capture_output=True, text=True, timeout=400)
+
+
+def running(folder: Path, log: str) -> Process:
+    return Process(argv(folder, *DOMAINS), folder / log, popen=preloaded.Preloaded, **environment())
+
+
+def environment() -> dict[str, str]:
+    """Of simulations that start at once, and look often whether a round can be closed."""
+    return {"FEDLOOM_ENGINE__POLL_S": "0.05", **quick_children.environment()}
 
 
 def final_digest(folder: Path) -> str:
@@ -74,36 +101,70 @@ def final_digest(folder: Path) -> str:
 
 
 DOMAINS = ("--clients", 3, "--partition", "domain", "--by", "topic")
+SHARE_ONE = pytest.mark.xdist_group("finished-simulation")
 
 
-def test_simulated_clients_and_real_agents_end_with_the_same_adapter(folder: Path, model: Path) -> None:
+@pytest.fixture(scope="module")
+def once_finished(tmp_path_factory: pytest.TempPathFactory, model: Path) -> "tuple[Path, str]":
+    """The folder of a simulation that came to its end, not to be written to, and what it printed."""
+    folder = write_inputs(tmp_path_factory.mktemp("finished"), model)
     done = simulate(folder, *DOMAINS)
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+@pytest.fixture
+def finished(once_finished: "tuple[Path, str]", tmp_path: Path) -> Path:
+    """A finished simulation of the test's own."""
+    shutil.copytree(once_finished[0], tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+@SHARE_ONE
+def test_simulated_clients_and_real_agents_end_with_the_same_adapter(
+    once_finished: "tuple[Path, str]", tmp_path: Path, model: Path
+) -> None:
+    folder, printed = once_finished
+    assert "round 3/3" in printed
+    assert final_digest(folder) in printed
+    coordinator = QuickCoordinator(tmp_path / "coordinator")
+    agents = [QuickAgent(tmp_path / f"client-{number:02}") for number in range(3)]
+    assert digest_of_agents(coordinator, agents, folder, model) == final_digest(folder)
+
+
+@pytest.mark.deep
+def test_processes_that_start_cold_end_with_the_same_adapter_too(folder: Path, model: Path) -> None:
+    done = simulate_from_cold(folder, *DOMAINS)
     assert done.returncode == 0, done.stderr
     assert "round 3/3" in done.stdout
     assert final_digest(folder) in done.stdout
-
     coordinator = CoordinatorProcess(folder / "coordinator")
     agents = [AgentProcess(folder / f"client-{number:02}") for number in range(3)]
+    assert digest_of_agents(coordinator, agents, folder, model) == final_digest(folder)
+
+
+def digest_of_agents(coordinator: CoordinatorProcess, agents: list[AgentProcess], simulated: Path, model: Path) -> str:
+    """The final adapter of real agents with the rows of simulated clients of the same names."""
     with ended(coordinator, *agents):
         for agent in agents:
-            rows = folder / "out" / "clients" / agent.home.name / "rows.jsonl"
+            rows = simulated / "out" / "clients" / agent.home.name / "rows.jsonl"
             agent.enroll(coordinator, SETTINGS.format(model=model, rows=rows))
             agent.start()
         campaign_id = coordinator.operator.post("/v1/campaigns", CAMPAIGN)["id"]
         coordinator.operator.wait_for(campaign_id, "completed", timeout_s=400)
         adapters = coordinator.operator.items(f"/v1/campaigns/{campaign_id}/adapters")
-    assert adapters[-1]["blob"]["sha256"] == final_digest(folder)
+    return str(adapters[-1]["blob"]["sha256"])
 
 
 @pytest.mark.fault
 def test_goes_on_where_it_was_stopped_and_where_it_was_killed(folder: Path) -> None:
     write_campaign(folder, rounds=6)
-    stopped = Process(argv(folder, *DOMAINS), folder / "first.log")
-    stopped.wait_to_print("round 2/6")
+    stopped = running(folder, "first.log")
+    stopped.wait_to_print("round [23]/6")
     assert stopped.stop() == 130
     assert "the same command goes on" in stopped.printed()
-    killed = Process(argv(folder, *DOMAINS), folder / "second.log")
-    killed.wait_to_print("round 4/6")
+    killed = running(folder, "second.log")
+    killed.wait_to_print("round [45]/6")
     killed.kill()
     again = simulate(folder, *DOMAINS)
     assert again.returncode == 0, again.stderr
@@ -111,13 +172,16 @@ def test_goes_on_where_it_was_stopped_and_where_it_was_killed(folder: Path) -> N
     assert "round 3/6" not in again.stdout
     digest = final_digest(folder)
 
-    assert simulate(folder, *DOMAINS, "--force").returncode == 0
+    unbroken = simulate(folder, *DOMAINS, "--force", "--json")
+    assert unbroken.returncode == 0
     assert final_digest(folder) == digest, "the unbroken run ends with the same adapter"
+    assert json.loads(unbroken.stdout)["adapter"]["blob"]["sha256"] == digest
 
 
-def test_a_finished_simulation_is_shown_again_at_once_and_another_one_is_refused(folder: Path) -> None:
-    first = simulate(folder, *DOMAINS, "--json")
-    adapter = json.loads(first.stdout)["adapter"]
+@SHARE_ONE
+def test_a_finished_simulation_is_shown_again_at_once_and_another_one_is_refused(finished: Path) -> None:
+    folder = finished
+    adapter = json.loads(simulate(folder, *DOMAINS, "--json").stdout)["adapter"]
     assert adapter["blob"]["sha256"] == final_digest(folder)
     metrics = (folder / "out" / "metrics.csv").read_text().splitlines()
     assert metrics[0] == "round,client,metric,value"
@@ -151,24 +215,25 @@ def test_a_folder_of_somebody_else_is_left_alone(folder: Path) -> None:
 
 def test_two_processes_do_not_run_one_simulation(folder: Path) -> None:
     write_campaign(folder, rounds=50)
-    running = Process(argv(folder, *DOMAINS), folder / "first.log")
+    first = running(folder, "first.log")
     try:
-        running.wait_to_print("round 1/50")
+        first.wait_to_print("round [1-9]")
         second = simulate(folder, *DOMAINS)
         assert second.returncode == 2
         assert "another process" in second.stderr
     finally:
-        assert running.stop() == 130
+        assert first.stop() == 130
 
 
-def test_many_clients_share_one_child_and_one_cache(folder: Path) -> None:
+@pytest.mark.parametrize("n_clients", [8, pytest.param(40, marks=pytest.mark.deep)])
+def test_many_clients_share_one_child_and_one_cache(folder: Path, n_clients: int) -> None:
     write_campaign(folder, rounds=2, evaluation={"every": 2})
-    done = simulate(folder, "--clients", 40, "--partition", "dirichlet", "--by", "topic")
+    done = simulate(folder, "--clients", n_clients, "--partition", "dirichlet", "--by", "topic")
     assert done.returncode == 0, done.stderr
     clients = folder / "out" / "clients"
     logs = [log for home in clients.glob("client-*") for log in (home / "logs").iterdir()]
     assert sum(log.read_text().count("base model loaded") for log in logs) == 1
-    assert sorted(path.name for path in clients.iterdir()) == ["cache", *(f"client-{i:02}" for i in range(40))]
+    assert sorted(path.name for path in clients.iterdir()) == ["cache", *(f"client-{i:02}" for i in range(n_clients))]
     assert not any((home / "cache").exists() for home in clients.glob("client-*"))
 
 

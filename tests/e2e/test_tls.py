@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import trustme
 
+from tests.support import preloaded
 from tests.support.operator import Operator
-from tests.support.processes import ROOT, AgentProcess, Process, wait_until
+from tests.support.processes import Process, QuickAgent, wait_until
 from tests.support.server import free_port
 
 
@@ -26,15 +27,15 @@ def authority(tmp_path: Path) -> Path:
 
 def enroll(home: Path, url: str, token: str, *more: str) -> "subprocess.CompletedProcess[str]":
     argv = [sys.executable, "-m", "fedloom", "agent", "enroll", "--home", str(home), "--name", "ada"]
-    argv += ["--coordinator", url, "--token", token, *more]
-    return subprocess.run(argv, capture_output=True, text=True, cwd=ROOT)
+    return preloaded.run([*argv, "--coordinator", url, "--token", token, *more])
 
 
 def test_an_agent_works_over_tls_with_a_private_authority(authority: Path) -> None:
     port = free_port()
     argv = [sys.executable, "-m", "fedloom", "coordinator", "serve", "--port", str(port)]
     argv += ["--data-dir", str(authority / "data"), "--tls-cert", str(authority / "chain.pem")]
-    service = Process([*argv, "--tls-key", str(authority / "key.pem")], authority / "coordinator.log")
+    argv += ["--tls-key", str(authority / "key.pem")]
+    service = Process(argv, authority / "coordinator.log", popen=preloaded.Preloaded)
     try:
         key = service.wait_to_print(r"flo_[\w-]+")[0]
         service.wait_to_print("Fedloom coordinator on")
@@ -48,7 +49,7 @@ def test_an_agent_works_over_tls_with_a_private_authority(authority: Path) -> No
         assert "CERTIFICATE_VERIFY_FAILED" in untrusted.stderr
         trusted = enroll(home, url, token, "--ca-file", str(authority / "ca.pem"))
         assert trusted.returncode == 0, trusted.stderr
-        agent = AgentProcess(home, ["false"])
+        agent = QuickAgent(home, ["false"])
         agent.start()
         agent.process.wait_to_print("waiting for work")
         wait_until(lambda: operator.get("/v1/agents/ada")["last_seen_at"], "the agent's call")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import AgentProcess, CoordinatorProcess, ended
+from tests.support.processes import QuickAgent, QuickCoordinator, ended
 
 pytestmark = pytest.mark.train
 
@@ -33,9 +33,9 @@ held_out = 0.2
 
 
 def make_agent(
-    coordinator: CoordinatorProcess, home: Path, model: Path, rows: str, settings: str = SETTINGS
-) -> AgentProcess:
-    agent = AgentProcess(home)
+    coordinator: QuickCoordinator, home: Path, model: Path, rows: str, settings: str = SETTINGS
+) -> QuickAgent:
+    agent = QuickAgent(home)
     agent.enroll(coordinator, settings.format(model=model))
     (home / "rows.jsonl").write_text(rows)
     return agent
@@ -47,7 +47,7 @@ def test_agents_that_can_train_together_and_the_others_say_why_not(tmp_path: Pat
     model, other_model = make_model(tmp_path / "model"), make_model(tmp_path / "other", seed=1)
     lines = [json.dumps(row) for row in ROWS]
     all_rows = "\n".join(lines)
-    coordinator = CoordinatorProcess(tmp_path / "coordinator")
+    coordinator = QuickCoordinator(tmp_path / "coordinator")
     agents = {
         name: make_agent(coordinator, tmp_path / name, folder, rows, settings)
         for name, folder, rows, settings in (

@@ -15,12 +15,18 @@ from typing import Any, Protocol
 import httpx
 
 from agent.main import enroll
+from tests.support import quick_children
 from tests.support.operator import Operator
 from tests.support.preloaded import Preloaded
 from tests.support.server import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDED_CHILD = [sys.executable, "-m", "tests.support.recorded_child"]
+
+
+def quick_recorded_child() -> list[str]:
+    """The command of a recorded child that starts at once."""
+    return Preloaded.server.stand_in(*RECORDED_CHILD[1:])
 
 
 class Process:
@@ -160,10 +166,13 @@ class AgentProcess:
             "import sys, json; from pathlib import Path; from agent import main; main.log_to_stderr(); "
             "main.run(Path(sys.argv[1]), *([json.loads(sys.argv[2])] if sys.argv[2] != 'null' else []))"
         )
-        argv = [sys.executable, "-c", script, str(self.home), json.dumps(self._child)]
+        argv = [sys.executable, "-c", script, str(self.home), json.dumps(self._child_argv())]
         log = self.home.parent / f"{self.home.name}.log"
         recorded = json.dumps(self.recorded)
         self.process = Process(argv, log, popen=self.popen, FEDLOOM_RECORDED=recorded, **self.environment)
+
+    def _child_argv(self) -> list[str] | None:
+        return self._child
 
 
 class QuickCoordinator(CoordinatorProcess):
@@ -173,9 +182,17 @@ class QuickCoordinator(CoordinatorProcess):
 
 
 class QuickAgent(AgentProcess):
-    """An agent that is started often, and asks again at once after a cut."""
+    """An agent that is started often, and asks again at once after a cut. Its child starts at once too."""
 
     popen = Preloaded
+
+    def start(self) -> None:
+        if self._child is None:
+            self.environment |= quick_children.environment()
+        super().start()
+
+    def _child_argv(self) -> list[str] | None:
+        return quick_recorded_child() if self._child == RECORDED_CHILD else self._child
 
     def launch(self) -> None:
         self.start()

@@ -1,10 +1,11 @@
 """A tiny model, its tokenizers, jobs for it, and two ways to do them: in this process and in a real child."""
 
+import gc
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,11 +32,11 @@ from shared.wire.jobs import (  # noqa: E402
     PrepareJob,
     TrainJob,
 )
+from tests.support.quick_children import SERVER, argv  # noqa: E402
 from tests.support.tiny import PAIRS, ROWS, byte_level_bpe, make_model  # noqa: E402
 from tests.support.tokenizers import sentencepiece_style, wordpiece  # noqa: E402
 
 torch.set_num_threads(1)
-
 
 TOKENIZERS: dict[str, Callable[[], Any]] = {
     "byte-level": byte_level_bpe,
@@ -44,7 +45,32 @@ TOKENIZERS: dict[str, Callable[[], Any]] = {
 }
 
 
-@pytest.fixture(scope="session", params=list(TOKENIZERS))
+@pytest.fixture(scope="session", autouse=True)
+def _quick_collections() -> None:
+    """As the child does it: the trainers collect garbage whenever one starts, over all that was imported."""
+    gc.freeze()
+
+
+DEEP = pytest.mark.deep
+
+
+def first_in_fast(values: Sequence[Any]) -> list[Any]:
+    """Parameters of which the fast tier takes the first."""
+    return [values[0], *(pytest.param(value, marks=DEEP) for value in values[1:])]
+
+
+def in_pairs(first: Sequence[Any], second: Sequence[Any]) -> list[Any]:
+    """All pairs, as parameters, of which the fast tier takes as few as have each value once."""
+    n = max(len(first), len(second))
+    fast = {(number % len(first), number % len(second)) for number in range(n)}
+    return [
+        pytest.param(one, other, marks=() if (i, j) in fast else DEEP)
+        for i, one in enumerate(first)
+        for j, other in enumerate(second)
+    ]
+
+
+@pytest.fixture(scope="session", params=first_in_fast(list(TOKENIZERS)))
 def tokenizer(request: pytest.FixtureRequest) -> Any:
     return TOKENIZERS[request.param]()
 
@@ -98,6 +124,7 @@ class Lab:
             "base": BaseSection(model="tiny/llama"),
         }
         self._count = 0
+        self._adapters: dict[tuple[str, int], Path] = {}
 
     def source(self, kind: TrainingKind = "sft", **changes: Any) -> DataSource:
         columns = {"prompt": "instruction", "input": "input", "completion": "output"}
@@ -162,7 +189,12 @@ class Lab:
         return self.worker.run(work, self.reports.append)
 
     def adapter_0(self, lora: LoraSection = LORA, seed: int = 7) -> Path:
-        """The adapter of an init job, with B drawn at random too: with B = 0 half of the gradients are zero."""
+        """The adapter of an init job, with B drawn at random too: with B = 0 half of the gradients are zero.
+
+        Made once, and not to be written to.
+        """
+        if known := self._adapters.get((lora.model_dump_json(), seed)):
+            return known
         work = self.work(self.init_job(lora=lora, seed=seed))
         self.run(work)
         generator = np.random.default_rng(seed)
@@ -172,6 +204,7 @@ class Lab:
                 tensors[name] = generator.normal(0, 0.05, values.shape).astype(np.float32)
         path = work.folder / "started.safetensors"
         write_adapter(path, tensors)
+        self._adapters[lora.model_dump_json(), seed] = path
         return path
 
 
@@ -205,13 +238,13 @@ def lab(_shared_lab: Lab) -> Lab:
 
 
 class Child:
-    """A real child process."""
+    """A real child process. command: what starts it."""
 
     def __init__(self, command: list[str], environment: dict[str, str], log: Path) -> None:
         self.log = log
         with log.open("wb") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, *command],
+                command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -250,12 +283,20 @@ class Child:
 def start_child(tmp_path: Path) -> Iterator[Callable[..., Child]]:
     children: list[Child] = []
 
-    def start(*command: str, **environment: str) -> Child:
-        log = tmp_path / f"child-{len(children)}.log"
-        children.append(Child(list(command) or ["-m", "agent.train"], environment, log))
+    def start(*command: str, spawned: bool = False, **environment: str) -> Child:
+        """A child by ``python COMMAND...``: forked, which is quick, or spawned, as agents do it."""
+        python = list(command) or ["-m", "agent.train"]
+        command_line = [sys.executable, *python] if spawned else SERVER.stand_in(*python)
+        children.append(Child(command_line, environment, tmp_path / f"child-{len(children)}.log"))
         return children[-1]
 
     yield start
     for child in children:
         child.process.kill()
         child.close()
+
+
+@pytest.fixture
+def quick_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Children that this process starts by default are forked."""
+    monkeypatch.setattr("agent.supervisor.DEFAULT_ARGV", tuple(argv()))

@@ -19,13 +19,15 @@ from agent.child import DELTA_FILE, EXTRAS_FILE, KEPT_FILE
 from agent.train.model import Lent
 from shared.adapters import write_adapter
 from shared.campaign import DpoSection, LoraSection, TrainingKind
-from tests.train.conftest import Lab, read
+from tests.train.conftest import Lab, in_pairs, read
 from tests.train.test_preferences import bare, plain_dpo_loss
 from tests.train.test_training import NO_DROPOUT, batches, plain_loss, plain_model, train
 
 pytestmark = pytest.mark.train
 
 KINDS: list[TrainingKind] = ["sft", "dpo"]
+MICRO_BATCHES = [4, 1]
+"""The whole batch at once, and accumulated."""
 BETA, MU, LR, STEPS = 0.3, 0.3, 0.1, 2
 
 Tensors = dict[str, NDArray[np.float64]]
@@ -85,8 +87,7 @@ def close(found: Mapping[str, Any], wanted: Mapping[str, Any], atol: float) -> N
         np.testing.assert_allclose(found[name], values, rtol=0, atol=atol)
 
 
-@pytest.mark.parametrize("micro_batch", [4, 1], ids=["whole", "accumulated"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "micro_batch"), in_pairs(KINDS, MICRO_BATCHES[::-1]))
 def test_fedprox_pulls_once_a_step(lab: Lab, kind: TrainingKind, micro_batch: int) -> None:
     adapter = lab.adapter_0(NO_DROPOUT)
     asked = job(kind, algorithm="fedprox", algorithm_params={"mu": MU})
@@ -110,8 +111,7 @@ def test_fedprox_pulls_once_a_step(lab: Lab, kind: TrainingKind, micro_batch: in
         assert max(np.abs(other[name] - delta[name]).max() for name in delta) > 1e-4
 
 
-@pytest.mark.parametrize("micro_batch", [4, 1], ids=["whole", "accumulated"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "micro_batch"), in_pairs(KINDS, MICRO_BATCHES))
 def test_scaffold_corrects_each_step_and_keeps_what_follows(lab: Lab, kind: TrainingKind, micro_batch: int) -> None:
     adapter = lab.adapter_0(NO_DROPOUT)
     x = {name: values.astype(float) for name, values in read(adapter).items()}

@@ -18,7 +18,7 @@ from agent.train.answers import _Pieces
 from agent.train.templates import render
 from shared.campaign import LoraSection
 from shared.wire.leases import FailureKind, Phase
-from tests.train.conftest import Lab, read
+from tests.train.conftest import Lab, first_in_fast, read
 from tests.train.orders import QUESTIONS, ask, lora_file, peft_model
 
 pytestmark = pytest.mark.train
@@ -44,7 +44,7 @@ def plain_answers(lab: Lab, model: Any, template: Any, n_tokens: int = 20) -> li
     return texts
 
 
-@pytest.mark.parametrize("template", ["chat", "alpaca", "vicuna"])
+@pytest.mark.parametrize("template", first_in_fast(["chat", "alpaca", "vicuna"]))
 def test_answers_are_those_of_plain_peft(lab: Lab, template: str) -> None:
     adapter = lab.adapter_0()
     base = AutoModelForCausalLM.from_pretrained(lab.model, dtype=torch.float32)
@@ -56,7 +56,7 @@ def test_answers_are_those_of_plain_peft(lab: Lab, template: str) -> None:
     assert ask(lab, template=template) == without, "the base is as it was before the adapter"
 
 
-@pytest.mark.parametrize("micro_batch", [2, 3, 8])
+@pytest.mark.parametrize("micro_batch", first_in_fast([3, 2, 8]))
 def test_questions_asked_together_are_answered_as_one_by_one(lab: Lab, micro_batch: int) -> None:
     adapter = lora_file(lab.adapter_0())
     for lent in (None, adapter):

@@ -216,7 +216,8 @@ def hub(copy: Path) -> Iterator[str]:
 def test_a_model_is_fetched_from_the_hub_and_every_refusal_says_what_to_do(
     lab: Lab, hub: str, start_child: Any, tmp_path: Path
 ) -> None:
-    child = start_child(HF_ENDPOINT=hub, HF_HOME=str(tmp_path / "home"), HF_HUB_OFFLINE="0", HF_TOKEN="")
+    home = str(tmp_path / "home")
+    child = start_child(spawned=True, HF_ENDPOINT=hub, HF_HOME=home, HF_HUB_OFFLINE="0", HF_TOKEN="")
 
     def refused(model: str, revision: str | None = None) -> str:
         job = lab.prepare_job(base=BaseSection(model=model, revision=revision))

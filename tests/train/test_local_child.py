@@ -19,7 +19,7 @@ from shared.wire.leases import FailureKind, Phase, Progress
 from tests.train.conftest import Lab
 from tests.train.orders import QUESTIONS, ask, lora_file
 
-pytestmark = pytest.mark.train
+pytestmark = [pytest.mark.train, pytest.mark.usefixtures("quick_children")]
 
 
 def open_child(lab: Lab, folder: Path, fingerprint: Fingerprint | None = None) -> LocalChild:

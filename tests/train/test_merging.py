@@ -14,7 +14,7 @@ from agent.errors import TaskFailed
 from agent.train import merging
 from shared.campaign import LoraSection
 from shared.wire.leases import FailureKind, Phase
-from tests.train.conftest import Lab
+from tests.train.conftest import Lab, first_in_fast
 from tests.train.orders import ask, merge_order, peft_model
 
 pytestmark = pytest.mark.train
@@ -67,7 +67,7 @@ def test_a_merged_model_is_base_and_adapter(lab: Lab, base: Path, tmp_path: Path
     assert phases == [Phase.LOADING_MODEL, Phase.MERGING, Phase.WRITING, Phase.CHECKING]
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", first_in_fast(["bfloat16", "float16"]))
 def test_a_half_dtype_rounds_what_was_merged_in_float32(lab: Lab, base: Path, tmp_path: Path, dtype: str) -> None:
     adapter = lab.adapter_0()
     half = merge(lab, adapter, tmp_path / "half", model_path=base, fingerprint=None, dtype=dtype)

@@ -10,15 +10,14 @@ from transformers import AutoTokenizer
 from agent.child import DELTA_FILE, EXTRAS_FILE, KEPT_FILE
 from shared import algorithms
 from shared.campaign import TrainingKind
-from tests.train.conftest import Lab, read
+from tests.train.conftest import Lab, first_in_fast, in_pairs, read
 
 pytestmark = pytest.mark.train
 
 KINDS: list[TrainingKind] = ["sft", "dpo"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", sorted(algorithms.bundled()))
+@pytest.mark.parametrize(("name", "kind"), in_pairs(sorted(algorithms.bundled()), KINDS))
 def test_every_algorithm_trains(lab: Lab, name: str, kind: TrainingKind) -> None:
     adapter = lab.adapter_0()
     work = lab.work(lab.train_job(adapter, algorithm=name, training_kind=kind, steps=1), adapter=adapter)
@@ -30,7 +29,7 @@ def test_every_algorithm_trains(lab: Lab, name: str, kind: TrainingKind) -> None
         assert set(found) == {f"{slot}/{tensor}" for slot in slots for tensor in delta}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", first_in_fast(KINDS))
 def test_a_tokenizer_with_neither_padding_nor_unknown_token_trains(
     new_lab: Callable[..., Lab], tmp_path: Path, kind: TrainingKind
 ) -> None:

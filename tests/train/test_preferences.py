@@ -27,7 +27,7 @@ from shared.algorithms import ClientHalf, fedavg
 from shared.campaign import DpoLoss, DpoSection, LoraSection
 from shared.wire.leases import FailureKind, Phase
 from tests.support.tiny import PAIRS, byte_level_bpe
-from tests.train.conftest import Lab, read, supervised_from, write_rows
+from tests.train.conftest import DEEP, Lab, first_in_fast, read, supervised_from, write_rows
 from tests.train.test_training import NO_DROPOUT, batches, plain_model, train
 
 pytestmark = pytest.mark.train
@@ -242,7 +242,9 @@ def plain_losses(model: Any, base: Any, batch: dict[str, torch.Tensor], beta: fl
     }
 
 
-@pytest.mark.parametrize("loss", get_args(DpoLoss))
+@pytest.mark.parametrize(
+    "loss", [loss if loss in ("sigmoid", "robust") else pytest.param(loss, marks=DEEP) for loss in get_args(DpoLoss)]
+)
 def test_every_loss_of_trl_can_be_trained(lab: Lab, loss: Any) -> None:
     dpo = DpoSection(beta=0.3, loss=loss, label_smoothing=0.1 if loss in ("robust", "exo_pair") else 0.0)
     start = read(lab.adapter_0(NO_DROPOUT))
@@ -258,8 +260,9 @@ def test_every_loss_of_trl_can_be_trained(lab: Lab, loss: Any) -> None:
         assert trainer.course.losses == [pytest.approx(wanted[loss].item(), rel=1e-4)]
 
 
-def test_each_step_tells_its_pairs_margin_and_accuracy(lab: Lab) -> None:
+def test_each_step_tells_its_pairs_margin_and_accuracy(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the micro-batch; the task tells the means over its steps."""
+    monkeypatch.setattr("agent.train.progress._INTERVAL_S", 0.0)  # a step takes less, and each is looked at
     adapter = lab.adapter_0(NO_DROPOUT)
     model, base = plain_model(lab, NO_DROPOUT, read(adapter)), bare(lab)
     with torch.no_grad():
@@ -284,7 +287,7 @@ def test_fine_tuning_has_no_rewards(lab: Lab) -> None:
     assert "reward_margin" not in result.model_dump()["metrics"]
 
 
-@pytest.mark.parametrize("micro_batch", [8, 1])
+@pytest.mark.parametrize("micro_batch", first_in_fast([1, 8]))
 def test_a_steps_loss_and_gradient_are_the_whole_batchs(lab: Lab, micro_batch: int) -> None:
     start = read(lab.adapter_0(NO_DROPOUT))
     made = prepare(lab, lab.folder / "cache").train
@@ -366,7 +369,7 @@ def held_out_batch(lab: Lab) -> dict[str, torch.Tensor]:
     return collate_pairs([rows.example(index) for index in range(len(rows))])
 
 
-@pytest.mark.parametrize("micro_batch", [1, 16])
+@pytest.mark.parametrize("micro_batch", first_in_fast([16, 1]))
 def test_the_held_out_loss_and_accuracy_are_plain_torchs(lab: Lab, micro_batch: int) -> None:
     adapter = lab.adapter_0()
     work = lab.work(lab.evaluate_job(adapter, **DPO), adapter=adapter, micro_batch=micro_batch)

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from agent.child import (
     OutOfMemory,
 )
 from agent.errors import TaskFailed
+from agent.settings import ComputeSettings
+from agent.supervisor import Supervisor
 from agent.train import memory
 from agent.train.__main__ import GUARDS, choose_gpu, serve
 from shared.campaign import DataSection, LoraSection
@@ -40,7 +43,7 @@ def noisy(work):
     worker = opener(work)
     run = worker.run
     def loud(work, report):
-        print("noise of a library")
+        print("noise of a library", flush=True)
         os.write(1, b'{"type": "done"}\\n')
         subprocess.run(["echo", "noise of a program"], check=True)
         assert sys.stdin.readline() == ""
@@ -56,7 +59,7 @@ child.main()
 
 
 def test_a_warm_child_gives_what_a_cold_one_gives_bit_for_bit(lab: Lab, start_child: Any) -> None:
-    """Prepare, init, train, evaluate in one noisy process; then the second round again in a new one."""
+    """Prepare, init, train, evaluate in one noisy process; then the second round again in one that starts cold."""
     warm = start_child("-c", NOISY)
     prepared = warm.result(lab.work(lab.prepare_job()))
     assert prepared.fingerprint == lab.fingerprint
@@ -85,7 +88,7 @@ def test_a_warm_child_gives_what_a_cold_one_gives_bit_for_bit(lab: Lab, start_ch
     assert log.count("base model loaded") == 1
     assert log.count("noise of a library") == log.count("noise of a program") == 8
 
-    cold = start_child()
+    cold = start_child(spawned=True)
     again = lab.work(lab.train_job(adapter, round=2), adapter=adapter)
     cold_result = cold.result(again)
     assert cold_result.delta == warm_result.delta == sha256_file(second.folder / DELTA_FILE)
@@ -127,8 +130,13 @@ def test_fine_tuning_and_preferences_leave_nothing_to_each_other_in_a_warm_child
         assert result.metrics.loss_mean == same.metrics.loss_mean
 
 
+def test_agents_spawn_this_child() -> None:
+    """Other tests replace it, by one that is forked."""
+    assert Supervisor(ComputeSettings())._argv == (sys.executable, "-m", "agent.train")
+
+
 def test_the_end_of_input_ends_an_idle_child_before_it_imports_anything(start_child: Any) -> None:
-    child = start_child()
+    child = start_child(spawned=True)
     assert child.close() == 0
     assert child.log.read_text() == ""
 

@@ -23,7 +23,7 @@ from shared.campaign import BaseSection, DpoSection, LoraSection, Quantization
 from shared.digest import sha256_file
 from shared.wire.leases import FailureKind
 from tests.support.tiny import byte_level_bpe
-from tests.train.conftest import LORA, Lab, read
+from tests.train.conftest import LORA, Lab, first_in_fast, in_pairs, read
 from tests.train.orders import ask, lora_file, merge_order, score_order
 from tests.train.test_training import NO_DROPOUT, train
 
@@ -33,8 +33,11 @@ pytestmark = pytest.mark.train
 CPU = torch.device("cpu")
 SFT: dict[str, Any] = {"lora": NO_DROPOUT}
 DPO = SFT | {"training_kind": "dpo", "dpo": DpoSection(beta=0.3)}
-KINDS = pytest.mark.parametrize("kind", [SFT, DPO], ids=["sft", "dpo"])
 QUANTIZATIONS = pytest.mark.parametrize("held", ["int8", "nf4"])
+ONE_QUANTIZATION = pytest.mark.parametrize("held", first_in_fast(["nf4", "int8"]))
+QUANTIZATIONS_AND_KINDS = pytest.mark.parametrize(
+    ("held", "kind"), in_pairs(["int8", "nf4"], [SFT, DPO]), ids=["int8-sft", "int8-dpo", "nf4-sft", "nf4-dpo"]
+)
 
 
 def section(held: Quantization) -> BaseSection:
@@ -72,8 +75,7 @@ def dequantized(lab: Lab, tmp_path: Path) -> Callable[[Quantization], Lab]:
 # training
 
 
-@KINDS
-@QUANTIZATIONS
+@QUANTIZATIONS_AND_KINDS
 def test_one_small_step_moves_every_tensor_in_float32(lab: Lab, held: Quantization, kind: dict[str, Any]) -> None:
     """AdamW's first step moves a weight by the rate, whatever its gradient. Rounded to bfloat16, as TRL does it,
     weights of 0.05 would move by 1e-4 or not at all."""
@@ -89,8 +91,7 @@ def test_one_small_step_moves_every_tensor_in_float32(lab: Lab, held: Quantizati
         assert 0.9e-6 < largest < 1.1e-6, name
 
 
-@KINDS
-@QUANTIZATIONS
+@QUANTIZATIONS_AND_KINDS
 def test_training_is_training_over_the_weights_that_the_bits_stand_for(
     lab: Lab, dequantized: Callable[[Quantization], Lab], held: Quantization, kind: dict[str, Any]
 ) -> None:
@@ -129,8 +130,7 @@ def gpt2(folder: Path, width: int) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("target_modules", ["all-linear", ["c_attn", "c_proj"]])
-@QUANTIZATIONS
+@pytest.mark.parametrize(("held", "target_modules"), in_pairs(["int8", "nf4"], ["all-linear", ["c_attn", "c_proj"]]))
 def test_layers_that_hold_their_weights_the_other_way_round_have_the_same_adapter(
     lab: Lab, tmp_path: Path, held: Quantization, target_modules: Any
 ) -> None:
@@ -148,8 +148,7 @@ def test_layers_that_hold_their_weights_the_other_way_round_have_the_same_adapte
         np.testing.assert_allclose(deltas[1][name], values, atol=0.2 * np.abs(values).max(), err_msg=name)
 
 
-@KINDS
-@QUANTIZATIONS
+@QUANTIZATIONS_AND_KINDS
 def test_half_precision_computes_nearly_the_same(lab: Lab, held: Quantization, kind: dict[str, Any]) -> None:
     """Norms, embeddings and head are then in bfloat16 too: raising them to float32 would change less than this."""
     adapter = lab.adapter_0(NO_DROPOUT)
@@ -190,7 +189,7 @@ def test_weights_take_a_fourth_or_an_eighth_of_the_memory(lab: Lab, held: Quanti
 # warmth
 
 
-@QUANTIZATIONS
+@ONE_QUANTIZATION
 def test_a_warm_child_gives_what_a_cold_one_gives(lab: Lab, start_child: Any, held: Quantization) -> None:
     """Fine-tuning, evaluation, preferences, fine-tuning in one process; the last two again in a new one."""
     adapter, base = lab.adapter_0(), {"base": section(held)}
@@ -230,8 +229,7 @@ def test_one_base_is_kept_and_is_never_taken_for_another(lab: Lab, new_lab: Call
 # evaluation, and a person's orders
 
 
-@KINDS
-@QUANTIZATIONS
+@QUANTIZATIONS_AND_KINDS
 def test_the_held_out_loss_is_near_that_of_the_full_base(
     lab: Lab, dequantized: Callable[[Quantization], Lab], held: Quantization, kind: dict[str, Any]
 ) -> None:
@@ -247,7 +245,7 @@ def test_the_held_out_loss_is_near_that_of_the_full_base(
     assert found.loss == pytest.approx(evaluated(dequantized(held)).loss, abs=1e-5)
 
 
-@QUANTIZATIONS
+@ONE_QUANTIZATION
 def test_answers_and_likelihoods_are_those_of_the_base_as_it_was_trained(
     lab: Lab, dequantized: Callable[[Quantization], Lab], held: Quantization
 ) -> None:
@@ -291,11 +289,12 @@ def test_without_the_library_preparing_says_what_to_install(lab: Lab, start_chil
     child.result(lab.work(lab.prepare_job()))  # other campaigns go on
 
 
+@pytest.mark.deep
 @pytest.mark.skipif(
     torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"), reason="a CPU of another kind, or without AVX2"
 )
 def test_a_cpu_without_avx2_is_refused(lab: Lab, start_child: Any) -> None:
-    child = start_child(ATEN_CPU_CAPABILITY="default")
+    child = start_child(spawned=True, ATEN_CPU_CAPABILITY="default")
     assert "needs a CPU with AVX2" in refusal(child, lab.work(lab.prepare_job(base=section("int8"))))
 
 

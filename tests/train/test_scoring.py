@@ -12,7 +12,7 @@ from agent.errors import TaskFailed
 from agent.rows import Row
 from agent.train.templates import render
 from shared.wire.leases import FailureKind, Phase
-from tests.train.conftest import Lab
+from tests.train.conftest import Lab, first_in_fast
 from tests.train.orders import lora_file, peft_model, score_order
 from tests.train.test_local_child import open_child
 
@@ -42,7 +42,7 @@ def plain_log_probs(lab: Lab, model: Any) -> tuple[list[float], list[int]]:
     return sums, counts
 
 
-@pytest.mark.parametrize("micro_batch", [1, 8])
+@pytest.mark.parametrize("micro_batch", first_in_fast([8, 1]))
 def test_log_probabilities_are_those_of_plain_peft_in_the_order_of_the_rows(lab: Lab, micro_batch: int) -> None:
     adapter = lab.adapter_0()
     base = AutoModelForCausalLM.from_pretrained(lab.model, dtype=torch.float32).eval()
@@ -61,6 +61,7 @@ def test_a_row_that_the_model_cannot_take_is_refused_in_numbers_not_in_words(lab
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.usefixtures("quick_children")
 def test_a_child_scores_and_answers_with_one_model(lab: Lab, tmp_path: Path) -> None:
     phases: list[Phase] = []
     with open_child(lab, tmp_path / "cache", lab.fingerprint) as child:

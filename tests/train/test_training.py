@@ -25,7 +25,7 @@ from shared.campaign import LoraSection, TrainingKind
 from shared.digest import sha256_file
 from shared.wire.jobs import Result, TrainResult
 from shared.wire.leases import FailureKind, Phase
-from tests.train.conftest import LORA, Lab, read
+from tests.train.conftest import LORA, Lab, first_in_fast, read
 
 pytestmark = pytest.mark.train
 
@@ -279,7 +279,7 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("toy")
-@pytest.mark.parametrize("micro_batch", [4, 1])
+@pytest.mark.parametrize("micro_batch", first_in_fast([1, 4]))
 def test_every_hook_of_an_algorithm_acts_as_in_a_plain_torch_loop(lab: Lab, micro_batch: int) -> None:
     adapter = lab.adapter_0(NO_DROPOUT)
     start = read(adapter)

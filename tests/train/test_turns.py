@@ -15,7 +15,7 @@ from agent.train.tokens import DataCache, Tokenizing, TokenRow, TokenRows
 from shared.wire.leases import FailureKind
 from tests.support.tiny import byte_level_bpe
 from tests.support.tokenizers import sentencepiece_style, wordpiece
-from tests.train.conftest import Lab, write_rows
+from tests.train.conftest import Lab, first_in_fast, write_rows
 
 pytestmark = pytest.mark.train
 
@@ -121,7 +121,7 @@ def test_several_turns_of_alpaca_and_vicuna_are_the_published_blocks() -> None:
     assert tokenizer.decode(tokens_of(tokenizer, system, "alpaca")[0]).startswith("Be brief.\n\n### Instruction:\nc")
 
 
-@pytest.mark.parametrize("make", [byte_level_bpe, sentencepiece_style, wordpiece])
+@pytest.mark.parametrize("make", first_in_fast([byte_level_bpe, sentencepiece_style, wordpiece]))
 def test_a_template_that_renders_a_turn_otherwise_once_others_follow_teaches_the_last_alone(make: Any) -> None:
     tokenizer = make()
     found = tokens_of(tokenizer, SHAPES["several turns"], FORGETFUL)

@@ -1,0 +1,94 @@
+"""Forked children behave as spawned ones."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.processes import ROOT, wait_until
+from tests.support.quick_children import SERVER
+
+SLEEP = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+
+LEAVES_ONE_BEHIND = """
+import os, sys
+from tests.support.preloaded import Preloaded
+
+with open("log", "wb") as log:
+    made = Preloaded([sys.executable, "-c", sys.argv[1]], stdout=log, stderr=log, env=dict(os.environ))
+print(made.pid, flush=True)
+os.kill(os.getpid(), 9)
+"""
+
+
+def start(code: str, **options: Any) -> "subprocess.Popen[str]":
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(SERVER.stand_in("-c", code), start_new_session=True, **(streams | options))
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "told"),
+    [
+        ("pass", 0, ""),
+        ("import sys; sys.exit(3)", 3, ""),
+        ("import sys; sys.exit('no rows')", 1, "no rows\n"),
+        ("import os; os._exit(77)", 77, ""),
+        ("1 / 0", 1, "ZeroDivisionError: division by zero\n"),
+        ("import os; os.kill(os.getpid(), 15)", -15, ""),
+        ("import os; os.kill(os.getpid(), 9)", -9, ""),
+    ],
+)
+def test_they_end_with_the_same_status_and_words(code: str, status: int, told: str) -> None:
+    out, err = (process := start(code)).communicate(timeout=60)
+    assert (process.returncode, out) == (status, "")
+    assert err.endswith(told)
+    assert bool(err) == bool(told)
+
+
+def test_they_have_the_streams_the_environment_and_the_folder_of_who_asks(tmp_path: Path) -> None:
+    code = "import os, sys, torch; print(input(), os.environ['X'], os.getcwd(), torch.get_num_threads())"
+    environment = {**os.environ, "X": "y", "OMP_NUM_THREADS": "2"}
+    process = start(code, cwd=tmp_path, env=environment)
+    assert process.communicate("hello\n", timeout=60) == (f"hello y {tmp_path} 2\n", "")
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda process: process.terminate(),
+        lambda process: process.kill(),
+        lambda process: os.killpg(process.pid, signal.SIGKILL),
+    ],
+    ids=["terminated", "killed", "killed with its group"],
+)
+def test_they_end_with_what_stands_for_them(end: "Callable[[subprocess.Popen[str]], None]") -> None:
+    process = start(f"import subprocess; subprocess.Popen(['sleep', '600'])\n{SLEEP}")
+    assert process.stdout is not None
+    pid = int(process.stdout.readline())
+    assert is_running(pid)
+    end(process)
+    assert process.communicate(timeout=60) == ("", ""), "what the child started has let go of the streams too"
+    assert process.returncode < 0
+    wait_until(lambda: not is_running(pid), "its end", 20)
+
+
+@pytest.mark.deep
+def test_server_and_children_end_with_who_needed_them(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    argv = [sys.executable, "-c", LEAVES_ONE_BEHIND, SLEEP]
+    ended = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == -9, ended.stderr
+    wait_until(lambda: not is_running(int(ended.stdout)), "its end", 20)
