@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from agent.child import LoraFile
 from agent.train.model import Base
 from coordinator.engine.aggregate import ClientUpdate, aggregate
+from coordinator.engine.factor_gap import FactorGap
 from fedloom.adapter_folder import CONFIG_FILE, WEIGHTS_FILE, peft_config
 from shared import algorithms
 from shared.adapters import write_adapter
@@ -97,8 +98,8 @@ def test_a_lent_model_has_it_for_training_evaluation_and_answers(lab: Lab, tmp_p
 # --- the mean over clients, on whole models
 
 
-def federate(lab: Lab, folder: Path, *, freeze_a: bool) -> tuple[Path, list[Path], float, float]:
-    """A round of FedAvg with drawn deltas: the new adapter, each client's own, and the gap with what moved."""
+def federate(lab: Lab, folder: Path, *, freeze_a: bool) -> tuple[Path, list[Path], FactorGap]:
+    """A round of FedAvg with drawn deltas: the new adapter, each client's own, and the gap."""
     folder.mkdir()
     parent, lora = lab.adapter_0(LORA), LORA.model_copy(update={"freeze_a": freeze_a})
     x, clients, updates = read(parent), [], []
@@ -114,8 +115,10 @@ def federate(lab: Lab, folder: Path, *, freeze_a: bool) -> tuple[Path, list[Path
         clients.append(folder / f"client-{k}")
         updates.append(ClientUpdate(k, p, p, folder / f"delta-{k}", None))
     fedavg = algorithms.find("fedavg")
-    made = aggregate(fedavg, fedavg.params(), parent, None, updates, folder, first=True, lora=lora)
-    return made.adapter, clients, made.factors.gap, made.factors.moved
+    params = fedavg.params()
+    made = aggregate(fedavg, params, parent, None, updates, folder, first=True, lora=lora, measures_gap=True)
+    assert made.factor_gap is not None
+    return made.adapter, clients, made.factor_gap
 
 
 def distance_to_the_mean(lab: Lab, adapter: Path, clients: list[Path], folder: Path) -> float:
@@ -129,12 +132,14 @@ def distance_to_the_mean(lab: Lab, adapter: Path, clients: list[Path], folder: P
 
 
 def test_with_a_frozen_the_merged_model_is_the_mean_of_the_clients_merged_models(lab: Lab, tmp_path: Path) -> None:
-    adapter, clients, gap, moved = federate(lab, tmp_path / "round", freeze_a=True)
-    assert gap == 0.0
+    adapter, clients, found = federate(lab, tmp_path / "round", freeze_a=True)
+    assert found.gap == 0.0
+    (before := tmp_path / "before").mkdir()
+    moved = distance_to_the_mean(lab, lab.adapter_0(LORA), clients, before)
     assert distance_to_the_mean(lab, adapter, clients, tmp_path) < 1e-5 * moved
 
 
 def test_without_it_lies_the_measured_gap_away(lab: Lab, tmp_path: Path) -> None:
-    adapter, clients, gap, moved = federate(lab, tmp_path / "round", freeze_a=False)
-    assert gap > 0.01 * moved
-    assert distance_to_the_mean(lab, adapter, clients, tmp_path) == pytest.approx(gap, rel=1e-3)
+    adapter, clients, found = federate(lab, tmp_path / "round", freeze_a=False)
+    assert found.gap > 0.01 * found.moved
+    assert distance_to_the_mean(lab, adapter, clients, tmp_path) == pytest.approx(found.gap, rel=1e-3)
