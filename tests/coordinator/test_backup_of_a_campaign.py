@@ -78,9 +78,9 @@ def at_rest(coordinator: RunningCoordinator) -> dict[str, Any]:
     ("source", "target"),
     [
         (("sqlite", "files"), ("sqlite", "files")),
-        (("postgres", "files"), ("postgres", "database")),
-        (("sqlite", "database"), ("postgres", "files")),
-        (("postgres", "database"), ("sqlite", "files")),
+        pytest.param(("postgres", "files"), ("postgres", "database"), marks=pytest.mark.deep),
+        pytest.param(("sqlite", "database"), ("postgres", "files"), marks=pytest.mark.deep),
+        pytest.param(("postgres", "database"), ("sqlite", "files"), marks=pytest.mark.deep),
     ],
 )
 def test_a_campaign_goes_on_from_a_backup_as_if_nothing_had_been(

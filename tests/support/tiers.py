@@ -1,0 +1,23 @@
+"""A plugin of pytest that holds every test to one tier: fast where it has no marker, or deep, soak or real."""
+
+from collections.abc import Sequence
+
+import pytest
+
+TIERS = frozenset({"deep", "soak", "real"})
+POSTGRES = pytest.param("postgres", marks=pytest.mark.deep)
+"""The parameter of tests on either database: fast tests know SQLite alone."""
+
+
+def tier_of(item: pytest.Item) -> str:
+    """The tier of a test. Raises UsageError where it has more than one."""
+    found = sorted(TIERS & {mark.name for mark in item.iter_markers()})
+    if len(found) > 1:
+        raise pytest.UsageError(f"{item.nodeid} is of several tiers: {', '.join(found)}")
+    return found[0] if found else "fast"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    for item in items:
+        tier_of(item)
