@@ -98,17 +98,18 @@ class _Server(uvicorn.Server):
         await self.lifespan.shutdown()
 
 
-async def _look_when_moved(services: Services, moved: asyncio.Event) -> None:
-    """Have engine and sweeper look at once when the clock was moved, as their polling has them a little later."""
+async def _look_when_moved(services: Services, moved: asyncio.Event, *, sweeps: bool) -> None:
+    """Have engines, and the sweeper, look at once when the clock was moved, as their polling has them later."""
     sweeper = Sweeper(services)
     sweeper._leftovers_from += timedelta(days=365)  # left to the other one, which looks for them at the start
     while True:
         await moved.wait()
         moved.clear()
-        try:
-            await sweeper.sweep()
-        except Exception:
-            log.exception("could not tidy up")
+        if sweeps:
+            try:
+                await sweeper.sweep()
+            except Exception:
+                log.exception("could not tidy up")
         services.bells.engine.ring([""])
 
 
@@ -128,9 +129,8 @@ def running_coordinator(settings: Settings, *, with_engine: bool = True) -> Iter
         server = _Server(uvicorn.Config(app, port=port, log_config=None, access_log=False), services, listens)
         loop, moved = asyncio.get_running_loop(), asyncio.Event()
         found.update(stop=server.stop, services=services, loop=loop)
-        server.looks = loop.create_task(_look_when_moved(services, moved))
-        if with_engine:
-            clock.on_move = lambda: loop.call_soon_threadsafe(moved.set)
+        server.looks = loop.create_task(_look_when_moved(services, moved, sweeps=with_engine))
+        clock.on_move = lambda: loop.call_soon_threadsafe(moved.set)
         await server.serve()
 
     def run() -> None:
