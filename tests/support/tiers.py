@@ -1,11 +1,22 @@
 """A plugin of pytest that holds every test to one tier: fast where it has no marker, or deep, soak or real."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+if TYPE_CHECKING:
+    from _pytest.mark.structures import ParameterSet
+
 TIERS = frozenset({"deep", "soak", "real"})
-POSTGRES = pytest.param("postgres", marks=pytest.mark.deep)
+
+
+def deep(*values: object, **named: Any) -> "ParameterSet":
+    """Parameters that make a test a deep one."""
+    return pytest.param(*values, marks=pytest.mark.deep, **named)
+
+
+POSTGRES = deep("postgres")
 """The parameter of tests on either database: fast tests know SQLite alone."""
 
 
