@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from _pytest.mark.structures import ParameterSet
 
 TIERS = frozenset({"deep", "soak", "real"})
+COLLECTED = pytest.StashKey[dict[str, str]]()
+"""The tier of each test that was collected, by the test's name; those that are not run are among them."""
 
 
 def deep(*values: object, **named: Any) -> "ParameterSet":
@@ -29,6 +31,5 @@ def tier_of(item: pytest.Item) -> str:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
-    for item in items:
-        tier_of(item)
+def pytest_collection_modifyitems(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
+    config.stash[COLLECTED] = {item.nodeid: tier_of(item) for item in items}
