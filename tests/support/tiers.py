@@ -30,6 +30,6 @@ def tier_of(item: pytest.Item) -> str:
     return found[0] if found else "fast"
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
+    # after the hooks of folders, which add markers, and before those tests are taken out that are not asked for
     config.stash[COLLECTED] = {item.nodeid: tier_of(item) for item in items}
