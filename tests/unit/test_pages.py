@@ -94,15 +94,12 @@ def often_run(config: pytest.Config, files: set[str]) -> set[str]:
 
 
 def test_each_fault_and_each_promise_has_a_fast_or_a_deep_test(request: pytest.FixtureRequest) -> None:
-    rows = {
-        row: [f"tests/{file}::{test}" for file, test in named_in(cell)]
-        for page in UNCOVERED
-        for row, cell in rows_of(page)
-    }
+    pages = [each for page in UNCOVERED for each in rows_of(page)]
+    rows = [(row, [f"tests/{file}::{test}" for file, test in named_in(cell)]) for row, cell in pages]
     assert len(rows) > 100
-    files = {name.partition("::")[0] for names in rows.values() for name in names}
+    files = {name.partition("::")[0] for _, names in rows for name in names}
     there = {name.partition("[")[0] for name in often_run(request.config, files)}
-    bare = {row for row, names in rows.items() if not any(_is_among(name, there) for name in names)}
+    bare = {row for row, names in rows if not any(_is_among(name, there) for name in names)}
     assert bare == {row for reasons in UNCOVERED.values() for row in reasons}
 
 
