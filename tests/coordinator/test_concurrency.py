@@ -69,7 +69,7 @@ class Worker:
     ("database_url", "n_agents", "n_campaigns"),
     [
         pytest.param("sqlite", 4, 2, id="sqlite"),
-        deep("sqlite", 8, 3, id="sqlite, more"),
+        pytest.param("sqlite", 8, 3, id="sqlite, more", marks=pytest.mark.soak),
         deep("postgres", 8, 3, id="postgres"),
     ],
     indirect=["database_url"],
