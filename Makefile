@@ -1,12 +1,15 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+TWO    := -n 2 --dist loadgroup
 
-.PHONY: help install demo test test-real soak lint format docs clean
+.PHONY: help install demo test test-deep test-real soak lint format docs clean
 
 help:
 	@echo "make demo       install, and run a real federated campaign (needs Python 3.11 or newer)"
-	@echo "make test       install what the tests need, and run them"
+	@echo "make test       install what the tests need, and run the fast ones: each behaviour once"
+	@echo "make test-deep  other databases, sizes, seeds and long paths"
 	@echo "make test-real  the tests on a real small model and real data, where they are there"
 	@echo "make soak       half an hour of campaigns with processes killed at random, and long random interleavings"
 	@echo "make lint       ruff, mypy --strict, import rules"
@@ -26,14 +29,17 @@ demo: install
 	@OMP_WAIT_POLICY=passive $(BIN)/python examples/quickstart/demo.py
 
 test: install
-	@$(BIN)/python -m pytest -m "not real" -n 2 --dist loadgroup
+	@$(PYTEST) -m "not (deep or soak or real)" $(TWO)
+
+test-deep: install
+	@$(PYTEST) -m deep $(TWO)
 
 test-real: install
-	@$(BIN)/python -m pytest -m real
+	@$(PYTEST) -m real
 
 soak: install
 	@$(BIN)/python -m tests.faults.soak
-	@FEDLOOM_SOAK=1 $(BIN)/python -m pytest tests/faults/test_interleavings.py tests/faults/test_crash_points.py --timeout 7200
+	@$(PYTEST) -m soak $(TWO) --timeout 7200
 
 lint: install
 	@$(BIN)/ruff check .

@@ -13,11 +13,17 @@ from agent.train.__main__ import guard_environment
 from coordinator.db import Database
 from coordinator.migrate import migrate
 from coordinator.settings import Settings
+from tests.support import tiers, times
 from tests.support.operator import Operator
 from tests.support.scripted import ScriptedAgent
 from tests.support.server import RunningCoordinator, quick_settings, running_coordinator
 
 guard_environment()  # as in the child: before any test imports torch and the hub's client
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for plugin in (tiers, times):
+        config.pluginmanager.register(plugin)
 
 
 @pytest.fixture(scope="session")
@@ -44,9 +50,12 @@ async def _migrated(url: str) -> None:
 
 
 @pytest.fixture
-def new_postgres(postgres_url: str) -> Callable[[], str]:
+def new_postgres(request: pytest.FixtureRequest) -> Callable[[], str]:
     """Makes a fresh PostgreSQL database."""
+    assert tiers.tier_of(request.node) != "fast", "PostgreSQL is for deep tests"
     import asyncpg
+
+    postgres_url: str = request.getfixturevalue("postgres_url")
 
     def make() -> str:
         name = f"test_{uuid4().hex[:12]}"
@@ -62,7 +71,7 @@ def new_postgres(postgres_url: str) -> Callable[[], str]:
     return make
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", tiers.POSTGRES])
 def database_url(request: pytest.FixtureRequest) -> str | None:
     """A fresh database of either kind: None is SQLite in the data folder."""
     if request.param == "sqlite":

@@ -145,6 +145,7 @@ def test_a_chunk_whose_answer_names_no_offset_is_tried_again(headers: dict[str, 
         asyncio.run(work(stub.url))
 
 
+@pytest.mark.deep
 def test_a_chunk_may_take_longer_than_one_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a slow line only a standstill is an error."""
     monkeypatch.setattr(api, "_CHUNK_TIMEOUT", httpx.Timeout(3.0, read=60))

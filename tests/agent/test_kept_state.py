@@ -20,6 +20,7 @@ from tests.agent.test_agent import record
 from tests.support.operator import Operator
 from tests.support.processes import wait_until
 from tests.support.server import RunningCoordinator
+from tests.support.tiers import deep
 
 
 class Killed(Exception):
@@ -37,7 +38,7 @@ def federation(
         yield made
 
 
-@pytest.mark.parametrize("by", ["examples", "uniform"])
+@pytest.mark.parametrize("by", ["examples", deep("uniform")])
 def test_c_is_the_weighted_mean_of_what_the_clients_keep(federation: Federation, by: str) -> None:
     federation.start(weighting={"by": by})
     federation.complete()
@@ -108,7 +109,7 @@ def test_an_update_that_came_during_a_pause_counts(federation: Federation) -> No
     assert federation.restarts() == []
 
 
-@pytest.mark.parametrize("back_to", [3, 1])
+@pytest.mark.parametrize("back_to", [3, deep(1)])
 def test_what_belongs_to_an_undone_round_is_not_gone_on_from(federation: Federation, back_to: int) -> None:
     """The campaign goes back to an earlier round while bob's update of round 4 is on its way."""
     undone: list[TrainJob] = []
@@ -132,7 +133,7 @@ def test_what_belongs_to_an_undone_round_is_not_gone_on_from(federation: Federat
     assert all(job.counted == counted[job.round, job.client_number] for job in again)
 
 
-@pytest.mark.parametrize("was_accepted", [False, True])
+@pytest.mark.parametrize("was_accepted", [deep(False), True])
 def test_an_agent_that_is_killed_as_it_sends_its_result_goes_on(federation: Federation, was_accepted: bool) -> None:
     async def die(job: TrainJob, result: Result, send: Send) -> None:
         if was_accepted:
@@ -159,7 +160,7 @@ def of_another_model(path: Path) -> None:
     write_adapter(path, {slot_name("c_k", "a.lora_A.weight"): np.ones((2, 2), dtype=np.float32)})
 
 
-@pytest.mark.parametrize("spoil", [Path.unlink, truncated, of_another_model])
+@pytest.mark.parametrize("spoil", [Path.unlink, deep(truncated), deep(of_another_model)])
 def test_where_a_client_lost_its_part_all_start_again(federation: Federation, spoil: Callable[[Path], None]) -> None:
     async def lose(job: TrainJob, result: Result, send: Send) -> None:
         assert result.kind == "train"
@@ -181,6 +182,7 @@ def test_where_a_client_lost_its_part_all_start_again(federation: Federation, sp
     assert log.count('"lost_state": true') == 1
 
 
+@pytest.mark.deep
 def test_mishaps_together(federation: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sitting out, refused, undone and lost, in one campaign."""
 

@@ -15,6 +15,7 @@ from tests.support.driven import patient_settings
 from tests.support.operator import Operator
 from tests.support.processes import wait_until
 from tests.support.server import RunningCoordinator
+from tests.support.tiers import deep
 
 LATE_COUNTS = {"late_updates": "next_round"}
 
@@ -95,7 +96,7 @@ def test_a_late_update_from_before_all_started_again_does_not_count(federation: 
     federation.check_sum()
 
 
-@pytest.mark.parametrize("by", ["examples", "uniform"])
+@pytest.mark.parametrize("by", ["examples", deep("uniform")])
 def test_c_is_the_mean_over_all_clients_also_after_one_has_joined(federation: Federation, by: str) -> None:
     async def wait_for_dan(job: TrainJob, result: Result, send: Send) -> None:
         await asyncio.to_thread(federation.join, "dan", 50)

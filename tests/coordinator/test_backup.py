@@ -53,6 +53,7 @@ from shared.digest import sha256_hex
 from shared.states import BlobKind
 from shared.wire.base import BlobRef
 from tests.support.server import quick_settings
+from tests.support.tiers import POSTGRES
 
 T = TypeVar("T")
 Work = Callable[[Services], Awaitable[T]]
@@ -192,7 +193,7 @@ def test_a_backup_holds_what_counts_and_other_tools_can_check_it(small: Settings
     assert not list(small.data_dir.glob("scratch/*"))
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+@pytest.mark.parametrize("kind", ["sqlite", POSTGRES])
 def test_rows_are_equal_and_claims_and_uploads_are_not_restored(
     small: Settings, saved: Path, tmp_path: Path, request: pytest.FixtureRequest, kind: str
 ) -> None:
@@ -210,7 +211,9 @@ def test_rows_are_equal_and_claims_and_uploads_are_not_restored(
     assert with_services(other, lambda at: n_of(at, BlobChunkRow)) == 1
 
 
-@pytest.mark.parametrize(("revision", "target"), [("0001", "sqlite"), ("0002", "postgres")])
+@pytest.mark.parametrize(
+    ("revision", "target"), [("0001", "sqlite"), pytest.param("0002", "postgres", marks=pytest.mark.deep)]
+)
 def test_a_backup_of_an_older_schema_is_migrated(
     small: Settings, tmp_path: Path, request: pytest.FixtureRequest, revision: str, target: str
 ) -> None:
@@ -310,9 +313,7 @@ def test_foreign_and_forged_files_are_refused(saved: Path, place: Settings, tmp_
     assert not (tmp_path / "outside").exists()
 
 
-def test_only_an_empty_place_is_restored_into(
-    small: Settings, saved: Path, place: Settings, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
+def test_only_an_empty_place_is_restored_into(small: Settings, saved: Path, place: Settings) -> None:
     before = (small.data_dir / "fedloom.db").read_bytes()
     with pytest.raises(NotEmpty, match=r"fedloom\.db is there"):
         restore(small, saved)
@@ -323,6 +324,10 @@ def test_only_an_empty_place_is_restored_into(
     with pytest.raises(NotEmpty, match=r"fedloom\.db-wal is there"):
         restore(place, saved)
     assert list(place.data_dir.iterdir()) == [log]
+
+
+@pytest.mark.deep
+def test_only_an_empty_database_is_restored_into(saved: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     postgres = settings_at(request, tmp_path / "postgres", "postgres", "files")
     restore(postgres, saved)
     there = with_services(postgres, rows)
@@ -332,6 +337,7 @@ def test_only_an_empty_place_is_restored_into(
     assert with_services(postgres, stored) == {(BlobKind.ADAPTER, 1): [ADAPTER], (BlobKind.DELTA, 1): [DELTA]}
 
 
+@pytest.mark.deep
 def test_a_restore_into_postgres_that_fails_leaves_nothing(
     saved: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

@@ -14,6 +14,7 @@ from tests.coordinator.test_backup import rows, settings_at, stored, with_servic
 from tests.support.operator import Operator, problem
 from tests.support.scripted import ScriptedAgent, adapter_bytes, begin_campaign, slots_bytes
 from tests.support.server import RunningCoordinator, quick_settings, running_coordinator
+from tests.support.tiers import deep
 
 
 class Round:
@@ -78,9 +79,9 @@ def at_rest(coordinator: RunningCoordinator) -> dict[str, Any]:
     ("source", "target"),
     [
         (("sqlite", "files"), ("sqlite", "files")),
-        (("postgres", "files"), ("postgres", "database")),
-        (("sqlite", "database"), ("postgres", "files")),
-        (("postgres", "database"), ("sqlite", "files")),
+        deep(("postgres", "files"), ("postgres", "database")),
+        deep(("sqlite", "database"), ("postgres", "files")),
+        deep(("postgres", "database"), ("sqlite", "files")),
     ],
 )
 def test_a_campaign_goes_on_from_a_backup_as_if_nothing_had_been(

@@ -318,6 +318,7 @@ def test_the_base_model_that_the_start_was_trained_on_counts(
     ]
 
 
+@pytest.mark.deep
 def test_a_chain_goes_on_from_a_backup(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     settings = settings_at(request, tmp_path / "source", "sqlite", "files")
     other = settings_at(request, tmp_path / "target", "postgres", "database")

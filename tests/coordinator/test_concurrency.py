@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from shared.digest import sha256_hex
 from tests.support.operator import Operator
 from tests.support.scripted import FINGERPRINT, ScriptedAgent, adapter_bytes, campaign_body
-from tests.support.server import RunningCoordinator
+from tests.support.tiers import deep
 
 Enroll = Callable[..., ScriptedAgent]
-N_AGENTS, N_CAMPAIGNS, N_ROUNDS = 8, 3, 1
+N_ROUNDS = 1
 
 
 class Worker:
@@ -64,13 +65,23 @@ class Worker:
         assert {self.note(each.result()).status_code for each in replies} == {200}
 
 
+@pytest.mark.parametrize(
+    ("database_url", "n_agents", "n_campaigns"),
+    [
+        pytest.param("sqlite", 4, 2, id="sqlite"),
+        pytest.param("sqlite", 8, 3, id="sqlite, more", marks=pytest.mark.soak),
+        deep("postgres", 8, 3, id="postgres"),
+    ],
+    indirect=["database_url"],
+)
+@pytest.mark.usefixtures("either_coordinator")
 def test_many_at_once_count_each_update_once(
-    either_coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path
+    operator: Operator, enroll: Enroll, tmp_path: Path, n_agents: int, n_campaigns: int
 ) -> None:
     stop = threading.Event()
     workers = [
         Worker(enroll(f"agent-{number}"), adapter_bytes(tmp_path, number + 1.0), adapter_bytes(tmp_path), stop)
-        for number in range(N_AGENTS)
+        for number in range(n_agents)
     ]
     leavers = [enroll(f"leaver-{number}") for number in range(3)]
     spare = list(leavers)
@@ -93,9 +104,9 @@ def test_many_at_once_count_each_update_once(
                 assert operator.http.post(f"/v1/agents/{spare.pop().name}/revoke").status_code == 200
             stop.wait(0.2)
 
-    body = campaign_body(rounds=N_ROUNDS, evaluation={"every": 1}, selection={"minimum": N_AGENTS})
-    ids = [operator.post("/v1/campaigns", body)["id"] for _ in range(N_CAMPAIGNS)]
-    with ThreadPoolExecutor(N_AGENTS + len(leavers) + 1) as pool:
+    body = campaign_body(rounds=N_ROUNDS, evaluation={"every": 1}, selection={"minimum": n_agents})
+    ids = [operator.post("/v1/campaigns", body)["id"] for _ in range(n_campaigns)]
+    with ThreadPoolExecutor(n_agents + len(leavers) + 1) as pool:
         running = [pool.submit(worker.run) for worker in workers] + [pool.submit(watch)]
         running += [pool.submit(leave, agent) for agent in leavers]
         try:
@@ -114,11 +125,11 @@ def test_many_at_once_count_each_update_once(
             names = [share["agent_name"] for share in row["contributions"]]
             assert names == [worker.agent.name for worker in workers]
         tokens = operator.items(f"/v1/campaigns/{campaign_id}/metrics", name="tokens")
-        assert len(tokens) == N_AGENTS * N_ROUNDS
+        assert len(tokens) == n_agents * N_ROUNDS
         events = operator.items(f"/v1/campaigns/{campaign_id}/events")
         assert [event["number"] for event in events] == list(range(1, len(events) + 1))
         done = Counter(event["data"].get("kind") for event in events if event["type"] == "task-done")
-        assert done["train"] == N_AGENTS * N_ROUNDS
+        assert done["train"] == n_agents * N_ROUNDS
     assert len(digests) == 1  # whoever came first, the sums are the same
     statuses = sum((worker.statuses for worker in workers), Counter())
     assert set(statuses) <= {200, 201, 204, 409}, statuses

@@ -14,11 +14,18 @@ from coordinator.deps import Services
 from coordinator.engine import loop
 from coordinator.engine.closing import ClosedRound
 from coordinator.engine.loop import Engine
+from coordinator.settings import EngineSettings, Settings
 from tests.support.operator import Operator
 from tests.support.scripted import ScriptedAgent, adapter_bytes, begin_campaign, campaign_body
 from tests.support.server import RunningCoordinator, quick_settings, running_coordinator
 
 Enroll = Callable[..., ScriptedAgent]
+
+
+def polling_settings(data_dir: Path, database_url: str | None) -> Settings:
+    """Of processes that find each other's work by polling."""
+    engine = EngineSettings(poll_s=0.05, sweep_s=0.1)
+    return quick_settings(data_dir, database_url).model_copy(update={"engine": engine})
 
 
 @contextmanager
@@ -43,7 +50,7 @@ def more_engines(running: RunningCoordinator, n_engines: int) -> Iterator[None]:
 
 def test_several_engines_do_each_thing_once(data_dir: Path, database_url: str | None, tmp_path: Path) -> None:
     with (
-        running_coordinator(quick_settings(data_dir, database_url), with_engine=False) as running,
+        running_coordinator(polling_settings(data_dir, database_url), with_engine=False) as running,
         ExitStack() as stack,
     ):
         operator = Operator(running.url, running.key)
@@ -168,7 +175,7 @@ def test_a_coordinator_goes_on_where_it_was_stopped(data_dir: Path, database_url
 
 def test_a_stopped_engine_leaves_no_lock_behind(data_dir: Path) -> None:
     """Engines are stopped at any moment; a write half-way would keep everybody else from SQLite."""
-    with running_coordinator(quick_settings(data_dir, None), with_engine=False) as running:
+    with running_coordinator(polling_settings(data_dir, None), with_engine=False) as running:
         operator = Operator(running.url, running.key)
         for number in range(8):
             operator.post("/v1/campaigns", campaign_body(name=f"c{number}"))

@@ -13,6 +13,7 @@ from tests.support.driven import DEADLINE_S, DrivenCampaign, patient_settings
 from tests.support.operator import Operator
 from tests.support.scripted import FINGERPRINT, ScriptedAgent, slots_bytes
 from tests.support.server import RunningCoordinator
+from tests.support.tiers import deep
 
 Enroll = Callable[..., ScriptedAgent]
 OTHER_BASE = {**FINGERPRINT, "weights": sha256_hex(b"other weights")}
@@ -174,7 +175,7 @@ def test_a_campaign_that_lost_its_clients_waits_for_new_ones_to_get_ready(
     assert set(campaign.shares(2)) == {"ada", "cyd"}
 
 
-@pytest.mark.parametrize("bob", ["fails again and again", "never answers"])
+@pytest.mark.parametrize("bob", ["fails again and again", deep("never answers")])
 def test_a_round_that_lacks_clients_draws_who_got_ready_since_it_opened(
     coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path, bob: str
 ) -> None:

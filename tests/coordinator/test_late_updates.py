@@ -22,6 +22,7 @@ from tests.support.driven import (
 from tests.support.operator import Operator
 from tests.support.scripted import ScriptedAgent, slots_bytes
 from tests.support.server import RunningCoordinator
+from tests.support.tiers import deep
 
 Enroll = Callable[..., ScriptedAgent]
 
@@ -183,9 +184,9 @@ def test_late_work_that_fails_is_a_failure_like_any_other(
     ("bob", "late_update"),
     [
         ("is revoked before the round", "is under way"),
-        ("fails in the round", "is under way"),
+        deep("fails in the round", "is under way"),
         ("fails in the round", "is there"),
-        ("is silent in the round", "is there"),
+        deep("is silent in the round", "is there"),
     ],
 )
 def test_late_work_is_given_up_where_its_client_is_needed(

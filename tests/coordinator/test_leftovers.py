@@ -18,6 +18,7 @@ from shared.wire.base import BlobRef
 from tests.support.operator import Operator
 from tests.support.scripted import ScriptedAgent, adapter_bytes, begin_campaign
 from tests.support.server import RunningCoordinator, quick_settings, running_coordinator
+from tests.support.tiers import deep
 
 Enroll = Callable[..., ScriptedAgent]
 
@@ -46,7 +47,7 @@ async def count_chunks(running: RunningCoordinator, blob: str) -> bool:
         return await session.get(BlobChunkRow, (blob, 0)) is not None
 
 
-@pytest.mark.parametrize("updates", ["files", "database"])
+@pytest.mark.parametrize("updates", ["files", deep("database")])
 def test_what_is_nobodys_goes_and_all_else_stays(
     data_dir: Path, database_url: str | None, tmp_path: Path, updates: str
 ) -> None:

@@ -29,6 +29,7 @@ from shared.digest import sha256_hex
 from tests.support.operator import Operator
 from tests.support.scripted import FINGERPRINT, ScriptedAgent, adapter_bytes, slots_bytes
 from tests.support.server import quick_settings, running_coordinator
+from tests.support.tiers import deep
 
 
 def with_database(data_dir: Path, database_url: str | None, work: Callable[[Database], Any]) -> Any:
@@ -147,7 +148,7 @@ def contents(operator: Operator, folder: Path, campaign_id: str, number: int) ->
         return {float(value) for name in file.tensors for value in file.read(name).reshape(-1)}
 
 
-@pytest.mark.parametrize("revision", ["0001", "0002"])
+@pytest.mark.parametrize("revision", ["0001", deep("0002")])
 def test_a_data_folder_of_an_earlier_version_opens_and_its_campaigns_go_on(
     data_dir: Path, database_url: str | None, tmp_path: Path, revision: str
 ) -> None:

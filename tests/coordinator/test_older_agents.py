@@ -15,6 +15,7 @@ from tests.support import protocol_1 as v1
 from tests.support.driven import delta_of
 from tests.support.operator import Operator
 from tests.support.scripted import FINGERPRINT, adapter_bytes, campaign_body, slots_bytes
+from tests.support.tiers import deep
 
 M = TypeVar("M", bound=BaseModel)
 _SOME_BYTES = 100
@@ -131,7 +132,7 @@ EVERYTHING: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize(("kind", "algorithm"), [("sft", "fedprox"), ("dpo", "scaffold")])
+@pytest.mark.parametrize(("kind", "algorithm"), [deep("sft", "fedprox"), ("dpo", "scaffold")])
 @pytest.mark.usefixtures("coordinator")
 def test_agents_of_version_1_do_a_whole_campaign(
     operator: Operator, older: Callable[[str], OlderAgent], kind: str, algorithm: str

@@ -8,11 +8,12 @@ import pytest
 
 from tests.support.operator import Operator, problem
 from tests.support.scripted import ScriptedAgent, adapter_bytes, begin_campaign, campaign_body
+from tests.support.tiers import deep
 
 Enroll = Callable[..., ScriptedAgent]
 
 
-@pytest.mark.parametrize("updates", [0, 2])
+@pytest.mark.parametrize("updates", [deep(0), 2])
 @pytest.mark.usefixtures("either_coordinator")
 def test_retention_keeps_what_it_says(operator: Operator, enroll: Enroll, tmp_path: Path, updates: int) -> None:
     ada, bob = enroll("ada"), enroll("bob")

@@ -13,6 +13,7 @@ from shared.adapters import AdapterFile
 from tests.support.operator import Operator, problem
 from tests.support.scripted import SHAPES, ScriptedAgent, adapter_bytes, begin_campaign, campaign_body
 from tests.support.server import RunningCoordinator
+from tests.support.tiers import deep
 
 Enroll = Callable[..., ScriptedAgent]
 NAMES = ("ada", "bob", "cyd", "dan", "eve")
@@ -149,7 +150,7 @@ def test_a_round_without_enough_clients_left_pauses(operator: Operator, enroll: 
 @pytest.mark.parametrize(
     ("weighting", "weights"),
     [
-        ({"by": "examples"}, [0.1, 0.3, 0.6]),
+        deep({"by": "examples"}, [0.1, 0.3, 0.6]),
         ({"by": "uniform"}, [1 / 3, 1 / 3, 1 / 3]),
         ({"by": "examples", "max_examples": 30}, [10 / 70, 30 / 70, 30 / 70]),
     ],

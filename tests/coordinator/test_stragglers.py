@@ -23,6 +23,7 @@ from tests.support.driven import (
 from tests.support.operator import Operator
 from tests.support.scripted import ScriptedAgent, campaign_body
 from tests.support.server import RunningCoordinator
+from tests.support.tiers import deep
 
 Enroll = Callable[..., ScriptedAgent]
 
@@ -209,7 +210,7 @@ def test_who_fails_round_after_round_is_not_drawn_for_a_while(
     assert (dans["failures_in_a_row"], dans["set_aside_until"]) == (1, None)
 
 
-@pytest.mark.parametrize("bob", ["is revoked", "fails", "is silent"])
+@pytest.mark.parametrize("bob", [deep("is revoked"), "fails", deep("is silent")])
 def test_who_is_set_aside_is_back_where_the_minimum_needs_it(
     coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path, bob: str
 ) -> None:

@@ -11,6 +11,7 @@ from coordinator.engine import aggregate
 from tests.support.operator import Operator, problem
 from tests.support.scripted import ScriptedAgent, adapter_bytes, begin_campaign, slots_bytes
 from tests.support.server import RunningCoordinator
+from tests.support.tiers import deep
 
 Enroll = Callable[..., ScriptedAgent]
 
@@ -42,7 +43,7 @@ async def execute(running: RunningCoordinator, statement: str, **values: Any) ->
 
 @pytest.mark.usefixtures("either_coordinator")
 @pytest.mark.parametrize(
-    "algorithm", [{"name": "fedavg"}, {"name": "fedavgm"}, {"name": "scaffold"}], ids=lambda found: found["name"]
+    "algorithm", [deep({"name": "fedavg"}), {"name": "fedavgm"}, {"name": "scaffold"}], ids=lambda found: found["name"]
 )
 def test_every_round_whose_updates_are_kept_is_verified(
     operator: Operator, enroll: Enroll, tmp_path: Path, algorithm: dict[str, Any]

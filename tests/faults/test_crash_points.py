@@ -43,8 +43,7 @@ from tests.support.server import free_port
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(1200)]
 
-at_length = pytest.mark.skipif("FEDLOOM_SOAK" not in os.environ, reason="on PostgreSQL in `make soak`")
-
+together = pytest.mark.xdist_group("deaths")  # where several workers run tests, one plays the unbroken run
 # each group in the order in which a round comes by; NAME#N is the N-th time
 LEASES = around("last seen", "acquire", "renew", "result")
 ENGINE = (
@@ -77,6 +76,10 @@ AGENT = (
     *("agent: chunk sent", "agent: delta sent", "agent: extras sent", "agent: one kept more", "agent: kept"),
     "agent: evaluating",
 )
+
+# one of each kind: in a request, an aggregation, an engine's transaction, a clean-up; with the result there, and sent
+FEW = ("result: committed", "aggregation: tensor written", "write down: committed", "update: deleted")
+FEW_OF_AGENT = ("agent: result there", "agent: delta sent", "agent: kept")
 
 GROUPS = (
     *(LEASES, ENGINE, CLEANING, CLEANING_DATABASE, UPLOADS, UPLOADS_DATABASE),
@@ -127,51 +130,76 @@ def check_nothing_is_left(world: World) -> None:
     assert left == []
 
 
-@pytest.mark.parametrize(
-    ("points", "scenario", "database"),
-    [
-        pytest.param(LEASES, rounds, "sqlite", id="leases and results"),
-        pytest.param(ENGINE, rounds, "sqlite", id="engine and aggregation"),
-        pytest.param(ENGINE, rounds, "postgres", id="engine and aggregation, PostgreSQL", marks=at_length),
-        pytest.param(CLEANING, rounds, "sqlite", id="clean-up and retention"),
-        pytest.param(around("write down"), one_round, "sqlite", id="the last round"),
-        pytest.param(CLEANING_DATABASE, rounds, "postgres", id="clean-up and retention, PostgreSQL", marks=at_length),
-        pytest.param(UPLOADS, large_rounds, "sqlite", id="uploads and blobs"),
-        pytest.param(IN_DATABASE, rounds, "sqlite, updates too", id="updates in the database"),
-        pytest.param(UPLOADS_DATABASE, large_rounds, "postgres", id="uploads and blobs, PostgreSQL", marks=at_length),
-        pytest.param(CLAIMS, claims, "sqlite", id="claims that are kept"),
-        pytest.param(CALLS, operators_calls, "sqlite", id="the operator's calls"),
-        pytest.param(MISHAPS, mishaps, "sqlite", id="mishaps"),
-        pytest.param(IDENTITIES, identities, "sqlite", id="identities"),
-    ],
-)
-def test_the_coordinator_dies_at_each_point(
-    points: Sequence[str],
-    scenario: Scenario,
-    database: str,
-    tmp_path: Path,
-    unbroken: Run,
-    request: pytest.FixtureRequest,
-) -> None:
-    stored = {} if database == "sqlite" else {"updates": "database"}
-    if database == "postgres":
-        stored["database_url"] = request.getfixturevalue("new_postgres")()
+def check_deaths(points: Sequence[str], scenario: Scenario, tmp_path: Path, unbroken: Run, **stored: str) -> None:
     with world(tmp_path, scenario, points, **stored) as mortal:
         assert scenario(mortal) == unbroken(scenario).digest
         assert mortal.died_at == list(points)
         check_nothing_is_left(mortal)
 
 
-def test_an_agent_dies_at_each_point(tmp_path: Path, unbroken: Run) -> None:
-    with world(tmp_path, large_rounds_with_state, AGENT, victim="ada") as mortal:
-        assert large_rounds_with_state(mortal) == unbroken(large_rounds_with_state).digest
-        assert mortal.died_at == list(AGENT)
+@together
+def test_the_coordinator_dies_at_points_of_each_kind(tmp_path: Path, unbroken: Run) -> None:
+    check_deaths(FEW, rounds, tmp_path, unbroken)
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize(
+    ("points", "scenario", "updates"),
+    [
+        pytest.param(LEASES, rounds, "files", id="leases and results"),
+        pytest.param(ENGINE, rounds, "files", id="engine and aggregation"),
+        pytest.param(CLEANING, rounds, "files", id="clean-up and retention"),
+        pytest.param(around("write down"), one_round, "files", id="the last round"),
+        pytest.param(UPLOADS, large_rounds, "files", id="uploads and blobs"),
+        pytest.param(IN_DATABASE, rounds, "database", id="updates in the database"),
+        pytest.param(CLAIMS, claims, "files", id="claims that are kept"),
+        pytest.param(CALLS, operators_calls, "files", id="the operator's calls"),
+        pytest.param(MISHAPS, mishaps, "files", id="mishaps"),
+        pytest.param(IDENTITIES, identities, "files", id="identities"),
+    ],
+)
+def test_the_coordinator_dies_at_each_point(
+    points: Sequence[str], scenario: Scenario, updates: str, tmp_path: Path, unbroken: Run
+) -> None:
+    check_deaths(points, scenario, tmp_path, unbroken, updates=updates)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    ("points", "scenario"),
+    [
+        pytest.param(ENGINE, rounds, id="engine and aggregation"),
+        pytest.param(CLEANING_DATABASE, rounds, id="clean-up and retention"),
+        pytest.param(UPLOADS_DATABASE, large_rounds, id="uploads and blobs"),
+    ],
+)
+def test_the_coordinator_dies_at_each_point_on_postgres(
+    points: Sequence[str], scenario: Scenario, tmp_path: Path, unbroken: Run, new_postgres: Callable[[], str]
+) -> None:
+    check_deaths(points, scenario, tmp_path, unbroken, updates="database", database_url=new_postgres())
+
+
+@pytest.mark.parametrize(
+    ("points", "scenario", "trainings"),
+    [
+        pytest.param(FEW_OF_AGENT, rounds, 4, id="few", marks=together),
+        pytest.param(AGENT, large_rounds_with_state, 3 + 1, id="all", marks=pytest.mark.deep),
+    ],
+)
+def test_an_agent_dies_at_each_point(
+    points: Sequence[str], scenario: Scenario, trainings: int, tmp_path: Path, unbroken: Run
+) -> None:
+    with world(tmp_path, scenario, points, victim="ada") as mortal:
+        assert scenario(mortal) == unbroken(scenario).digest
+        assert mortal.died_at == list(points)
         trained = mortal.agents["ada"].process.printed().count("  training 1/2")
-        assert trained <= 3 + 1, "more than what was cut off in training was trained again"
+        assert trained <= trainings, "more than what was cut off in training was trained again"
         check_nothing_is_left(mortal)
 
 
-@pytest.mark.parametrize("point", [*around("discard upload"), "upload: deleted"])
+@pytest.mark.parametrize(
+    "point", [*(pytest.param(point, marks=pytest.mark.deep) for point in around("discard upload")), "upload: deleted"]
+)
 def test_an_upload_that_was_thrown_away_half_way_begins_anew(tmp_path: Path, point: str) -> None:
     """Its task lives on, it was only stale."""
     data = adapter_bytes(tmp_path)
@@ -222,6 +250,11 @@ def test_a_key_that_died_with_the_one_who_showed_it_is_made_anew(tmp_path: Path)
         serving.kill()
 
 
+def test_every_point_that_the_code_names_is_killed_at() -> None:
+    assert named_in_the_code() <= POINTS | test_identity_kills.POINTS
+
+
+@pytest.mark.deep
 def test_every_point_is_killed_at_and_there_are_no_others(tmp_path: Path, unbroken: Run) -> None:
     watched = tmp_path / "reached"
     with world(tmp_path, rounds, watched=watched) as whole:
@@ -233,7 +266,6 @@ def test_every_point_is_killed_at_and_there_are_no_others(tmp_path: Path, unbrok
     runs.append(unbroken(rounds, updates="database"))
     reached = set(watched.read_text().splitlines()).union(*(run.reached for run in runs))
     assert reached == POINTS
-    assert named_in_the_code() <= POINTS | test_identity_kills.POINTS
 
 
 def named_in_the_code() -> set[str]:

@@ -11,19 +11,31 @@ from tests.faults.interleavings.machine import Interleavings
 from tests.faults.interleavings.world import World
 from tests.support.seeds import seed_of_today
 
-EXAMPLES = int(os.environ.get("FEDLOOM_FAULT_EXAMPLES") or (200 if os.environ.get("FEDLOOM_SOAK") else 10))
-STEPS = 80 if os.environ.get("FEDLOOM_SOAK") else 40
+MORE = int(os.environ.get("FEDLOOM_FAULT_EXAMPLES") or 0)
 
 
 @pytest.mark.fault
-@pytest.mark.timeout(max(1200, 30 * EXAMPLES))
-def test_what_must_hold_holds_whatever_comes_after_what(data_dir: Path, database_url: str | None) -> None:
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize(
+    ("database_url", "examples", "steps"),
+    [
+        pytest.param("sqlite", 3, 40, id="sqlite"),
+        pytest.param("sqlite", 10, 40, id="sqlite, more", marks=pytest.mark.deep),
+        pytest.param("postgres", 10, 40, id="postgres", marks=pytest.mark.deep),
+        pytest.param("sqlite", 200, 80, id="sqlite, many", marks=pytest.mark.soak),
+        pytest.param("postgres", 200, 80, id="postgres, many", marks=pytest.mark.soak),
+    ],
+    indirect=["database_url"],
+)
+def test_what_must_hold_holds_whatever_comes_after_what(
+    data_dir: Path, database_url: str | None, examples: int, steps: int
+) -> None:
     with World(data_dir, database_url).opened() as world:
         run_state_machine_as_test(
             seed(seed_of_today())(lambda: Interleavings(world)),
             settings=settings(
-                max_examples=EXAMPLES,
-                stateful_step_count=STEPS,
+                max_examples=MORE or examples,
+                stateful_step_count=steps,
                 deadline=None,
                 database=None,
                 phases=(Phase.generate, Phase.shrink),

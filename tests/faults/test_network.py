@@ -132,6 +132,7 @@ def site(whole_site: Site) -> Iterator[Site]:
     whole_site.proxy.mend()
 
 
+@pytest.mark.deep
 def test_100_cuts_at_random_bytes_of_one_upload(site: Site, unbroken: Callable[[int], str]) -> None:
     rank = 125
     n_bytes = rank * COLUMNS * 4
@@ -156,12 +157,14 @@ def test_100_cuts_at_random_bytes_of_one_upload(site: Site, unbroken: Callable[[
     assert again < size, told  # as chunks of 8 MiB it would never end
 
 
+@pytest.mark.deep
 def test_a_delay_of_200_ms_each_way(site: Site, unbroken: Callable[[int], str]) -> None:
     expected = unbroken(1)
     site.proxy.delay_s = 0.2
     assert site.end(site.begin(1)) == expected
 
 
+@pytest.mark.deep
 def test_a_line_of_1_mbit_per_second(site: Site, unbroken: Callable[[int], str]) -> None:
     expected = unbroken(1)
     site.proxy.bytes_per_s = 125_000
@@ -206,6 +209,7 @@ def test_a_page_of_html_in_place_of_each_answer(site: Site, unbroken: Callable[[
     assert methods["PATCH"] >= 2
 
 
+@pytest.mark.deep
 def test_a_proxy_that_is_away_for_longer_than_a_lease_lives(site: Site, unbroken: Callable[[int], str]) -> None:
     expected, operator = unbroken(1), site.coordinator.operator
     campaign_id = site.begin(1, steps=30)  # three seconds

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -145,7 +146,8 @@ def leftovers(settings: Settings) -> list[str]:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
+    # not rglob, which fails where a folder goes while it looks
+    return sorted(Path(at, name) for at, _, names in os.walk(folder) for name in names)
 
 
 def _digest(data: bytes) -> str:

@@ -1,13 +1,15 @@
 """A clock that can be moved."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 
 class ManualClock:
-    """Starts now, runs with real time, and can be moved ahead."""
+    """Starts now, runs with real time, and can be moved ahead. on_move: called after each jump."""
 
     def __init__(self) -> None:
         self._offset = timedelta(0)
+        self.on_move: Callable[[], object] | None = None
 
     def now(self) -> datetime:
         return datetime.now(UTC) + self._offset
@@ -18,3 +20,5 @@ class ManualClock:
     def move(self, seconds: float) -> None:
         """Jump."""
         self._offset += timedelta(seconds=seconds)
+        if self.on_move is not None:
+            self.on_move()

@@ -10,6 +10,8 @@ import httpx
 
 from shared.wire.problems import Problem
 
+_LOOK_S, _LOOK_AT_MOST_S = 0.01, 0.1
+
 
 class Operator:
     """Speaks to a coordinator with its key."""
@@ -70,14 +72,16 @@ class Operator:
 
     @staticmethod
     def wait_until(read: Callable[[], Any], is_so: Callable[[Any], bool], timeout_s: float = 180) -> Any:
-        """What *read* gives once it is so; fails after *timeout_s*."""
-        until = time.monotonic() + timeout_s
+        """What *read* gives once it is so; fails after *timeout_s*. Asked less and less often, for each answer costs
+        the coordinator as much as an agent's request."""
+        began = time.monotonic()
         while True:
             found = read()
             if is_so(found):
                 return found
-            assert time.monotonic() < until, f"timed out, last seen: {found}"
-            time.sleep(0.03)
+            waited_s = time.monotonic() - began
+            assert waited_s < timeout_s, f"timed out, last seen: {found}"
+            time.sleep(min(_LOOK_S + waited_s / 10, _LOOK_AT_MOST_S))
 
 
 def problem(reply: httpx.Response) -> Problem:

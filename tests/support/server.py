@@ -1,11 +1,13 @@
 """A real coordinator behind a real uvicorn on loopback, in a thread of this process."""
 
 import asyncio
+import logging
 import socket
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,11 +16,17 @@ import uvicorn
 from coordinator.agents.service import new_operator_key
 from coordinator.app import create_app, create_services
 from coordinator.deps import Services
+from coordinator.engine.sweeper import Sweeper
 from coordinator.migrate import migrate
 from coordinator.settings import EngineSettings, LeaseSettings, Settings
 from tests.support.clock import ManualClock
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+_LOOKS, _LOOK_S = 400, 0.005
+"""How often, and every how many seconds, a server that stops looks whether everybody has an answer."""
 
 
 def free_port() -> int:
@@ -43,29 +51,73 @@ class RunningCoordinator:
 
 
 def quick_settings(data_dir: Path, database_url: str | None, **lease: float) -> Settings:
+    """Of a coordinator that polls seldom: bells ring for what is done in its process, and for its clock."""
     return Settings(
         data_dir=data_dir,
         database_url=database_url,
         lease=LeaseSettings(**lease),
-        engine=EngineSettings(poll_s=0.05, sweep_s=0.1),
+        engine=EngineSettings(poll_s=0.5, sweep_s=1.0),
     )
 
 
-class _Announced(uvicorn.Server):
-    """Says when it listens."""
+class _Server(uvicorn.Server):
+    """Says when it listens, and stops as soon as everybody has an answer, where uvicorn looks ten times a second."""
 
-    announce: Callable[[], None]
+    looks: asyncio.Task[None]
+
+    def __init__(self, config: uvicorn.Config, services: Services, listens: threading.Event) -> None:
+        super().__init__(config)
+        self._services = services
+        self._listens = listens
+        self._over = asyncio.Event()
 
     async def startup(self, sockets: Any = None) -> None:
         await super().startup(sockets)
-        self.announce()
+        self._listens.set()
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        await self._over.wait()
+
+    def stop(self) -> None:
+        self._services.bells.close()
+        self._over.set()
+
+    async def shutdown(self, sockets: Any = None) -> None:
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        for _ in range(_LOOKS):
+            if not (self.server_state.connections or self.server_state.tasks):
+                break
+            await asyncio.sleep(_LOOK_S)
+        for task in self.server_state.tasks:
+            task.cancel()
+        await self._services.database.cancel(self.looks)
+        await self.lifespan.shutdown()
+
+
+async def _look_when_moved(services: Services, moved: asyncio.Event, *, sweeps: bool) -> None:
+    """Have engines, and the sweeper, look at once when the clock was moved, as their polling has them later."""
+    sweeper = Sweeper(services)
+    sweeper._leftovers_from += timedelta(days=365)  # left to the other one, which looks for them at the start
+    while True:
+        await moved.wait()
+        moved.clear()
+        if sweeps:
+            try:
+                await sweeper.sweep()
+            except Exception:
+                log.exception("could not tidy up")
+        services.bells.engine.ring([""])
 
 
 @contextmanager
 def running_coordinator(settings: Settings, *, with_engine: bool = True) -> Iterator[RunningCoordinator]:
     """Serve for the length of the block."""
     clock, port = ManualClock(), free_port()
-    started = threading.Event()
+    listens = threading.Event()
     found: dict[str, Any] = {}
 
     async def main() -> None:
@@ -74,20 +126,25 @@ def running_coordinator(settings: Settings, *, with_engine: bool = True) -> Iter
         async with services.database.write("test") as session:
             found["key"] = await new_operator_key(session, clock.now())
         app = create_app(services, with_engine=with_engine)
-        server = _Announced(
-            uvicorn.Config(app, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=2)
-        )
-        server.announce = started.set
-        found.update(server=server, services=services, loop=asyncio.get_running_loop())
+        server = _Server(uvicorn.Config(app, port=port, log_config=None, access_log=False), services, listens)
+        loop, moved = asyncio.get_running_loop(), asyncio.Event()
+        found.update(stop=server.stop, services=services, loop=loop)
+        server.looks = loop.create_task(_look_when_moved(services, moved, sweeps=with_engine))
+        clock.on_move = lambda: loop.call_soon_threadsafe(moved.set)
         await server.serve()
 
-    thread = threading.Thread(target=lambda: asyncio.run(main()), daemon=True)
+    def run() -> None:
+        loop_factory = uvicorn.Config("", log_config=None).get_loop_factory()  # the one of those who serve
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(main())
+
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    assert started.wait(60), "the coordinator did not start"
+    assert listens.wait(60), "the coordinator did not start"
     try:
         yield RunningCoordinator(f"http://127.0.0.1:{port}", found["key"], found["services"], clock, found["loop"])
     finally:
-        found["loop"].call_soon_threadsafe(found["services"].bells.close)
-        found["server"].should_exit = True
+        clock.on_move = None
+        found["loop"].call_soon_threadsafe(found["stop"])
         thread.join(20)
         assert not thread.is_alive(), "the coordinator did not stop"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
@@ -24,6 +24,7 @@ from shared.adapters import (
     write_adapter,
 )
 from shared.digest import sha256_file
+from tests.support.tiers import deep
 
 
 def tensors() -> dict[str, Array]:
@@ -263,10 +264,17 @@ def test_a_file_that_is_not_there_is_an_os_error(tmp_path: Path) -> None:
         AdapterFile(tmp_path / "none")
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.data())
-def test_corruption_of_a_header_never_raises_anything_but_adapter_error(tmp_path: Path, data: st.DataObject) -> None:
-    path = tmp_path / "a"
+@pytest.mark.parametrize("examples", [80, deep(400)])
+def test_corruption_of_a_header_never_raises_anything_but_adapter_error(tmp_path: Path, examples: int) -> None:
+    @settings(max_examples=examples, deadline=None)
+    @given(st.data())
+    def is_read_or_refused(data: st.DataObject) -> None:
+        corrupt_and_read(tmp_path / "a", data)
+
+    is_read_or_refused()
+
+
+def corrupt_and_read(path: Path, data: st.DataObject) -> None:
     write_adapter(path, {"v": np.ones((2, 2), dtype=np.float32), "w": np.ones(3, dtype=np.float32)})
     raw = bytearray(path.read_bytes())
     header_end = 8 + struct.unpack("<Q", raw[:8])[0]
@@ -288,23 +296,28 @@ def test_corruption_of_a_header_never_raises_anything_but_adapter_error(tmp_path
         str(error).encode()
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    header=st.recursive(
-        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just("F32"),
-        lambda inner: (
-            st.lists(inner, max_size=3)
-            | st.dictionaries(
-                st.sampled_from(["w", "dtype", "shape", "data_offsets", "__metadata__"]) | st.text(max_size=3),
-                inner,
-                max_size=4,
-            )
-        ),
-    )
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just("F32"),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["w", "dtype", "shape", "data_offsets", "__metadata__"]) | st.text(max_size=3),
+            inner,
+            max_size=4,
+        )
+    ),
 )
-def test_a_header_of_any_json_is_refused_with_adapter_error(tmp_path: Path, header: Any) -> None:
-    raw_file(tmp_path / "a", header, b"\0" * 8)
-    refusal(tmp_path / "a")  # eight bytes of data that no tensor claims
+
+
+@pytest.mark.parametrize("examples", [50, deep(200)])
+def test_a_header_of_any_json_is_refused_with_adapter_error(tmp_path: Path, examples: int) -> None:
+    @settings(max_examples=examples, deadline=None)
+    @given(ANY_JSON)
+    def is_refused(header: Any) -> None:
+        raw_file(tmp_path / "a", header, b"\0" * 8)
+        refusal(tmp_path / "a")  # eight bytes of data that no tensor claims
+
+    is_refused()
 
 
 # --- finite values

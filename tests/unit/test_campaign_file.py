@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from shared.campaign import CampaignSpec
 from shared.campaign_file import CampaignFileError, FileProblem, parse_campaign, read_campaign_file
+from tests.support.tiers import deep
 
 GOOD = """\
 name: clinic
@@ -189,12 +190,16 @@ def test_rules_between_fields(text: str, says: str) -> None:
     assert problem(text).startswith(says)
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.data())
-def test_no_text_raises_anything_but_campaign_file_error(data: st.DataObject) -> None:
-    text = list(GOOD + "lora: {rank: 4, target_modules: [q_proj]}\nselection: {labels: {a: b}}\n")
-    for _ in range(data.draw(st.integers(1, 8))):
-        at = data.draw(st.integers(0, len(text) - 1))
-        text[at] = data.draw(st.sampled_from([*"\n\t :-[]{}?!&*#|>'\"%@,0.~", "!!int ", "<<: ", "2024-13-01"]))
-    with contextlib.suppress(CampaignFileError):
-        parse_campaign("".join(text))
+@pytest.mark.parametrize("examples", [100, deep(300)])
+def test_no_text_raises_anything_but_campaign_file_error(examples: int) -> None:
+    @settings(max_examples=examples, deadline=None)
+    @given(st.data())
+    def is_read_or_refused(data: st.DataObject) -> None:
+        text = list(GOOD + "lora: {rank: 4, target_modules: [q_proj]}\nselection: {labels: {a: b}}\n")
+        for _ in range(data.draw(st.integers(1, 8))):
+            at = data.draw(st.integers(0, len(text) - 1))
+            text[at] = data.draw(st.sampled_from([*"\n\t :-[]{}?!&*#|>'\"%@,0.~", "!!int ", "<<: ", "2024-13-01"]))
+        with contextlib.suppress(CampaignFileError):
+            parse_campaign("".join(text))
+
+    is_read_or_refused()
