@@ -1,8 +1,8 @@
 """What a coordinator's database and folders hold, read behind its back: does all count once, is nothing left over?"""
 
 import asyncio
-import os
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from pathlib import Path
