@@ -51,7 +51,9 @@ class Listener:
     async def wait(self, timeout_s: float) -> bool:
         """Wait for a ring, or for so long; whether it rang. A ring since the last wait counts."""
         try:
-            await asyncio.wait_for(self._event.wait(), timeout_s)
+            # not asyncio.wait_for: before Python 3.12 that loses a cancellation that comes just after a ring
+            async with asyncio.timeout(timeout_s):
+                await self._event.wait()
         except TimeoutError:
             return False
         self._event.clear()

@@ -287,5 +287,5 @@ def named_in_the_code() -> set[str]:
                     if any(ast.unparse(each.annotation or node) == "WriteSession" for each in arguments.args):
                         transactions.add(name)
     assert len(points) > 15
-    assert len(transactions) > 35
+    assert len(transactions) > 30
     return {*points, *around(*transactions)}
