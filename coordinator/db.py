@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, TypeVarTuple
 
-from sqlalchemy import DateTime, Dialect, Row, Select, TypeDecorator, event
+from sqlalchemy import CompoundSelect, DateTime, Dialect, Row, Select, TypeDecorator, event
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
@@ -96,7 +96,7 @@ class Database:
         async with self._read() as session:
             yield session
 
-    async def fetch(self, query: Select[*Ts]) -> Sequence[Row[*Ts]]:
+    async def fetch(self, query: Select[*Ts] | CompoundSelect[*Ts]) -> Sequence[Row[*Ts]]:
         """The rows of a single query. It needs no transaction, and is a third of one."""
         async with self._read_once() as session:
             return (await session.execute(query)).all()

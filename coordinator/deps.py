@@ -162,13 +162,29 @@ def read_number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS else None
 
 
+@dataclass(frozen=True)
+class LeaseHolder:
+    """An agent, and what its request says in the lease header."""
+
+    agent_id: str
+    header: str
+
+    def claim_of(self, task_id: str) -> LeaseClaim:
+        """The claim on a task. Raises LeaseLost where the header is missing or unreadable."""
+        attempt, _, token = self.header.partition(".")
+        number = read_number(attempt)
+        if number is None or number > MAX_INT or not token:
+            raise LeaseLost(task_id, -1)
+        return LeaseClaim(task_id, self.agent_id, number, hash_secret(token))
+
+
+def lease_holder(request: Request, agent: Agent) -> LeaseHolder:
+    return LeaseHolder(agent.id, request.headers.get(LEASE_HEADER, ""))
+
+
 def lease_claim(request: Request, agent: Agent, task_id: str) -> LeaseClaim:
     """The claim in a request's lease header. Raises LeaseLost where it is missing or unreadable."""
-    attempt, _, token = request.headers.get(LEASE_HEADER, "").partition(".")
-    number = read_number(attempt)
-    if number is None or number > MAX_INT or not token:
-        raise LeaseLost(task_id, -1)
-    return LeaseClaim(task_id, agent.id, number, hash_secret(token))
+    return lease_holder(request, agent).claim_of(task_id)
 
 
 Number = Annotated[int, Path(ge=0, le=MAX_INT)]

@@ -11,17 +11,16 @@ from coordinator.deps import (
     Agent,
     AgentDep,
     CallerDep,
-    LeaseClaim,
     Now,
-    ReadSession,
     ServicesDep,
     WriteSession,
     lease_claim,
+    lease_holder,
     read_number,
 )
-from coordinator.errors import BadChunk, Forbidden, NotFound, RangeNotSatisfiable, WrongOffset
+from coordinator.errors import BadChunk, Forbidden, NotFound, RangeNotSatisfiable
 from coordinator.rounds.jobs import blobs_of_lease
-from coordinator.tables import BlobUseRow, UploadRow
+from coordinator.tables import BlobUseRow
 from shared.wire.base import BlobRef
 from shared.wire.leases import UploadReply, UploadRequest
 
@@ -49,48 +48,41 @@ async def start_upload(
 @router.head("/uploads/{upload_id}", status_code=204)
 async def upload_offset(upload_id: str, response: Response, at: ServicesDep, agent: AgentDep) -> None:
     """How many bytes of an upload are there, in Upload-Offset."""
-    upload = await uploads.find(at, agent.id, upload_id)
+    upload, _ = await uploads.find(at, agent.id, upload_id)
     response.headers["Upload-Offset"] = str(upload.offset)
 
 
 @router.patch("/uploads/{upload_id}", status_code=204)
 async def append_chunk(upload_id: str, request: Request, response: Response, at: ServicesDep, agent: AgentDep) -> None:
     """Append a chunk at Upload-Offset. Its Content-Digest (sha-256) must match."""
-    upload, claim = await _claimed(request, at, agent, upload_id)
     offset = read_number(request.headers.get("Upload-Offset", ""))
-    if offset is None:
-        raise WrongOffset(upload.offset, -1)
     digest = request.headers.get("Content-Digest")
     if digest is None:
         raise BadChunk
-    end = await uploads.append(at, claim, upload.id, offset, await request.body(), digest)
+    holder = lease_holder(request, agent)
+    end = await uploads.append(at, holder, upload_id, -1 if offset is None else offset, await request.body(), digest)
     response.headers["Upload-Offset"] = str(end)
 
 
 @router.delete("/uploads/{upload_id}", status_code=204)
 async def delete_upload(upload_id: str, request: Request, at: ServicesDep, agent: AgentDep) -> None:
     """Throw an upload away. Only the task's current attempt may: a later one goes on where an earlier stopped."""
-    upload, claim = await _claimed(request, at, agent, upload_id)
-    await uploads.withdraw(at, claim, upload.id)
-
-
-async def _claimed(request: Request, at: ServicesDep, agent: Agent, upload_id: str) -> tuple[UploadRow, LeaseClaim]:
-    upload = await uploads.find(at, agent.id, upload_id)
-    return upload, lease_claim(request, agent, upload.task_id)
+    await uploads.withdraw(at, lease_holder(request, agent), upload_id)
 
 
 @router.get("/blobs/{sha256}")
-async def get_blob(sha256: str, request: Request, session: ReadSession, at: ServicesDep, caller: CallerDep) -> Response:
+async def get_blob(sha256: str, request: Request, at: ServicesDep, caller: CallerDep) -> Response:
     """A blob's bytes, or a range of them. For operators, and for agents whose live lease names the blob."""
-    if isinstance(caller, Agent) and sha256 not in {ref.sha256 for ref in await blobs_of_lease(session, caller.id)}:
+    if isinstance(caller, Agent) and sha256 not in {ref.sha256 for ref in await blobs_of_lease(at, caller.id)}:
         message = "no live lease of this agent names that blob"
         raise Forbidden(message)
-    stored = select(BlobUseRow).where(BlobUseRow.sha256 == sha256, BlobUseRow.stored)
-    use = await session.scalar(stored.order_by(BlobUseRow.id).limit(1))
-    if use is None:
+    stored = select(BlobUseRow.kind, BlobUseRow.n_bytes).where(BlobUseRow.sha256 == sha256, BlobUseRow.stored)
+    uses = await at.database.fetch(stored.order_by(BlobUseRow.id).limit(1))
+    if not uses:
         raise NotFound("blob", sha256)
-    ref = BlobRef(sha256=sha256, n_bytes=use.n_bytes)
-    store = at.storage.store_of(use.kind)
+    [(kind, n_bytes)] = uses
+    ref = BlobRef(sha256=sha256, n_bytes=n_bytes)
+    store = at.storage.store_of(kind)
     if not await store.has(sha256):
         raise NotFound("blob", sha256)
     headers = {"Accept-Ranges": "bytes", "ETag": f'"{sha256}"', "Cache-Control": "private, immutable"}

@@ -11,16 +11,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from coordinator.blobs.retention import let_go
 from coordinator.clock import new_id
 from coordinator.db import add_or_find
-from coordinator.deps import LeaseClaim, Services
+from coordinator.deps import LeaseClaim, LeaseHolder, Services
 from coordinator.errors import BadChunk, Forbidden, Invalid, LeaseLost, NotFound, TooLarge, WrongOffset
 from coordinator.locks import KeyedLocks
-from coordinator.rounds.leases import is_leased
+from coordinator.rounds.leases import held, is_leased
 from coordinator.tables import CampaignRow, TaskRow, UploadRow
 from shared import algorithms
 from shared.adapters import Contract
 from shared.digest import matches_content_digest
 from shared.lora import trained
-from shared.states import BlobKind, TaskKind
+from shared.states import BlobKind, TaskKind, TaskState
 from shared.wire.leases import UploadRequest
 
 log = logging.getLogger(__name__)
@@ -73,28 +73,31 @@ def contract_of(campaign: CampaignRow, task: TaskRow, purpose: BlobKind) -> Cont
     raise Invalid(("purpose", f"a task of kind {task.kind} has no file {purpose}"))
 
 
-async def find(at: Services, agent_id: str, upload_id: str) -> UploadRow:
-    """An agent's own upload. Raises NotFound and Forbidden."""
-    query = select(UploadRow, TaskRow.agent_id).join(TaskRow, TaskRow.id == UploadRow.task_id)
-    found: UploadRow
-    for found, owner in await at.database.fetch(query.where(UploadRow.id == upload_id)):
-        if owner != agent_id:
+async def find(at: Services, agent_id: str, upload_id: str) -> tuple[UploadRow, TaskRow]:
+    """An agent's own upload, and its task. Raises NotFound and Forbidden."""
+    query = select(UploadRow, TaskRow).join(TaskRow, TaskRow.id == UploadRow.task_id).where(UploadRow.id == upload_id)
+    for upload, task in await at.database.fetch(query):
+        if task.agent_id != agent_id:
             message = "this upload belongs to another agent"
             raise Forbidden(message)
-        return found
+        return upload, task
     raise NotFound("upload", upload_id)
 
 
-async def append(at: Services, claim: LeaseClaim, upload_id: str, offset: int, data: bytes, content_digest: str) -> int:
-    """Add a chunk at the end; the new offset. Raises NotFound, BadChunk, WrongOffset, TooLarge, LeaseLost,
-    StorageFull."""
-    if not matches_content_digest(data, content_digest):
-        raise BadChunk
-    end = offset + len(data)
+async def append(
+    at: Services, holder: LeaseHolder, upload_id: str, offset: int, data: bytes, content_digest: str
+) -> int:
+    """Add a chunk at the end; the new offset.
+
+    Raises NotFound, Forbidden, LeaseLost, BadChunk, WrongOffset, TooLarge, StorageFull.
+    """
     async with _locks.of(upload_id):
-        current = await _find_leased(at, claim, upload_id)
+        claim, current = await _find_leased(at, holder, upload_id)
+        if not matches_content_digest(data, content_digest):
+            raise BadChunk
         if offset != current.offset:
             raise WrongOffset(current.offset, offset)
+        end = offset + len(data)
         if end > current.n_bytes:
             raise TooLarge(end, current.n_bytes)
         await at.storage.staging.write(upload_id, offset, data)
@@ -112,21 +115,19 @@ async def append(at: Services, claim: LeaseClaim, upload_id: str, offset: int, d
     return end
 
 
-async def _find_leased(at: Services, claim: LeaseClaim, upload_id: str) -> UploadRow:
-    """An upload of a task that the claim holds the lease of. Raises LeaseLost and NotFound."""
-    query = select(TaskRow.id, UploadRow).outerjoin(UploadRow, UploadRow.id == upload_id).where(is_leased(claim))
-    upload: UploadRow | None
-    for _, upload in await at.database.fetch(query):
-        if upload is None:
-            raise NotFound("upload", upload_id)
-        return upload
-    raise LeaseLost(claim.task_id, claim.attempt)
+async def _find_leased(at: Services, holder: LeaseHolder, upload_id: str) -> tuple[LeaseClaim, UploadRow]:
+    """The upload of a task that the holder has the lease of. Raises NotFound, Forbidden and LeaseLost."""
+    upload, task = await find(at, holder.agent_id, upload_id)
+    claim = holder.claim_of(task.id)
+    if held(task, claim).state is not TaskState.LEASED:
+        raise LeaseLost(claim.task_id, claim.attempt)
+    return claim, upload
 
 
-async def withdraw(at: Services, claim: LeaseClaim, upload_id: str) -> None:
-    """Throw an upload away on its agent's wish. Raises LeaseLost and NotFound."""
+async def withdraw(at: Services, holder: LeaseHolder, upload_id: str) -> None:
+    """Throw an upload away on its agent's wish. Raises NotFound, Forbidden and LeaseLost."""
     async with _locks.of(upload_id):
-        await _find_leased(at, claim, upload_id)
+        await _find_leased(at, holder, upload_id)
         await discard(at, upload_id)
 
 

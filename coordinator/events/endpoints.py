@@ -1,5 +1,6 @@
 """Events as pages and as a stream (SSE)."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated
 
@@ -17,6 +18,9 @@ from shared.wire.events import EventView
 router = APIRouter(prefix="/v1/campaigns", tags=["events"])
 
 _KEEP_ALIVE_S = 15.0
+_AT_ONCE = 1000
+_GATHER_S = 0.05
+"""Events come in groups, each of which rings: what follows within this time is read with it."""
 
 
 @router.get("/{campaign_id}/events", response_model=Page[EventView])
@@ -30,14 +34,13 @@ async def list_events(
     last_event_id: Annotated[int | None, Header(ge=0, le=MAX_INT)] = None,
 ) -> Response:
     """Events after a number: a page, or, asked for as `text/event-stream`, a stream that ends with the campaign."""
-    async with at.database.read() as session:
-        if await session.get(CampaignRow, campaign_id) is None:
-            raise NotFound("campaign", campaign_id)
+    if not await at.database.fetch(select(CampaignRow.id).where(CampaignRow.id == campaign_id)):
+        raise NotFound("campaign", campaign_id)
     start = last_event_id if last_event_id is not None else after
     if "text/event-stream" in request.headers.get("Accept", ""):
         stream = _stream(at, request, campaign_id, start)
         return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
-    events, _ended = await _read(at, campaign_id, start, limit)
+    events = await _read(at, campaign_id, start, limit)
     cursor = str(events[-1].number) if len(events) == limit else None
     return JSONResponse(Page(items=events, next_cursor=cursor).model_dump(mode="json"))
 
@@ -47,30 +50,35 @@ async def _stream(at: Services, request: Request, campaign_id: str, after: int) 
     silent_s = 0.0
     with at.bells.events.listen(campaign_id) as bell:
         while not (at.bells.closing or await request.is_disconnected()):
-            events, ended = await _read(at, campaign_id, after, 1000)
+            has_ended = await _has_ended(at, campaign_id)  # before its last events are read
+            events = await _read(at, campaign_id, after, _AT_ONCE)
             for event in events:
                 yield format_sse_event(data_str=event.model_dump_json(), event=event.type, id=str(event.number))
                 after = event.number
-            if ended and not events:
+            if len(events) == _AT_ONCE:
+                continue
+            if has_ended:
                 return
             if events:
                 silent_s = 0.0
-                continue
-            await bell.wait(at.settings.engine.poll_s)
+            if await bell.wait(at.settings.engine.poll_s):
+                await asyncio.sleep(_GATHER_S)
             silent_s += at.settings.engine.poll_s
             if silent_s >= _KEEP_ALIVE_S:
                 silent_s = 0.0
                 yield format_sse_event(comment="still here")
 
 
-async def _read(at: Services, campaign_id: str, after: int, limit: int) -> tuple[list[EventView], bool]:
+async def _has_ended(at: Services, campaign_id: str) -> bool:
+    found = await at.database.fetch(select(CampaignRow.state).where(CampaignRow.id == campaign_id))
+    return all(state.is_final for (state,) in found)
+
+
+async def _read(at: Services, campaign_id: str, after: int, limit: int) -> list[EventView]:
     query = (
-        select(EventRow)
+        select(EventRow.number, EventRow.at, EventRow.type, EventRow.data)
         .where(EventRow.campaign_id == campaign_id, EventRow.number > after)
         .order_by(EventRow.number)
         .limit(limit)
     )
-    async with at.database.read() as session:
-        campaign = await session.get_one(CampaignRow, campaign_id)
-        rows = (await session.scalars(query)).all()
-        return [EventView.model_validate(row, from_attributes=True) for row in rows], campaign.state.is_final
+    return [EventView.model_validate(row, from_attributes=True) for row in await at.database.fetch(query)]

@@ -33,9 +33,11 @@ async def acquire(body: LeaseRequest, request: Request, at: ServicesDep, agent: 
     has_waited = False
     with at.bells.tasks.listen(agent.id) as bell:
         while not await request.is_disconnected():  # a task for somebody who is gone would wait until his lease ends
-            async with at.database.write("acquire") as session:
-                ttl_s = at.settings.lease.ttl_s
-                lease = await leases.acquire(session, at.clock.now(), ttl_s, agent, body, has_waited=has_waited)
+            lease = None
+            if await leases.has_work(at, agent.id):
+                async with at.database.write("acquire") as session:
+                    ttl_s = at.settings.lease.ttl_s
+                    lease = await leases.acquire(session, at.clock.now(), ttl_s, agent, body, has_waited=has_waited)
             if lease is not None:
                 at.bells.events.ring([lease.job.campaign_id])
                 return Response(lease.model_dump_json(), 201, media_type="application/json")

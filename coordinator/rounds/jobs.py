@@ -1,9 +1,11 @@
 """Builds the job that a lease carries, from the campaign and the task."""
 
-from sqlalchemy import select
+from sqlalchemy import case, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from coordinator.deps import Services
 from coordinator.tables import AdapterRow, CampaignRow, ParticipantRow, RoundRow, TaskRow
+from shared.campaign import CampaignSpec
 from shared.states import TaskKind, TaskState
 from shared.wire.base import BlobRef
 from shared.wire.jobs import EvaluateJob, Fingerprint, InitJob, Job, JobBase, PrepareJob, TrainJob
@@ -81,33 +83,39 @@ async def build_job(session: AsyncSession, campaign: CampaignRow, task: TaskRow)
     )
 
 
-async def blobs_of_lease(session: AsyncSession, agent_id: str) -> list[BlobRef]:
+async def blobs_of_lease(at: Services, agent_id: str) -> list[BlobRef]:
     """The blobs that an agent may read now: those that its live lease names."""
+    is_train = TaskRow.kind == TaskKind.TRAIN
+    number = TaskRow.round - case((is_train, 1), else_=0)
     query = (
-        select(TaskRow, CampaignRow)
-        .join(CampaignRow, CampaignRow.id == TaskRow.campaign_id)
-        .where(TaskRow.agent_id == agent_id, TaskRow.state == TaskState.LEASED)
+        select(CampaignRow, AdapterRow, is_train)
+        .join(TaskRow, TaskRow.campaign_id == CampaignRow.id)
+        .join(AdapterRow, (AdapterRow.campaign_id == CampaignRow.id) & (AdapterRow.number == number))
+        .where(
+            TaskRow.agent_id == agent_id,
+            TaskRow.state == TaskState.LEASED,
+            TaskRow.kind.in_((TaskKind.TRAIN, TaskKind.EVALUATE)),
+        )
     )
     refs: list[BlobRef] = []
-    for task, campaign in (await session.execute(query)).all():
-        if task.kind not in (TaskKind.TRAIN, TaskKind.EVALUATE) or task.round is None:
-            continue
-        number = task.round if task.kind is TaskKind.EVALUATE else task.round - 1
-        adapter = await session.get_one(AdapterRow, (task.campaign_id, number))
+    for campaign, adapter, trains in await at.database.fetch(query):
         refs.append(BlobRef(sha256=adapter.sha256, n_bytes=adapter.n_bytes))
-        reference = await _reference(session, campaign)
-        if reference is not None:
-            refs.append(reference)
         broadcast = _ref(adapter.broadcast_sha256, adapter.broadcast_bytes)
-        if broadcast is not None and task.kind is TaskKind.TRAIN:
+        if broadcast is not None and trains:
             refs.append(broadcast)
+        if _has_reference(campaign.spec):
+            initial = select(AdapterRow).where(AdapterRow.campaign_id == campaign.id, AdapterRow.number == 0)
+            refs += [BlobRef(sha256=row.sha256, n_bytes=row.n_bytes) for (row,) in await at.database.fetch(initial)]
     return refs
 
 
+def _has_reference(spec: CampaignSpec) -> bool:
+    """Whether preferences are held to an adapter on the base: number 0, which is always kept."""
+    return spec.kind == "dpo" and spec.dpo.reference == "initial"
+
+
 async def _reference(session: AsyncSession, campaign: CampaignRow) -> BlobRef | None:
-    """The adapter on the base that preferences are held to, where there is one: number 0, which is always kept."""
-    spec = campaign.spec
-    if spec.kind != "dpo" or spec.dpo.reference == "base":
+    if not _has_reference(campaign.spec):
         return None
     initial = await session.get_one(AdapterRow, (campaign.id, 0))
     return BlobRef(sha256=initial.sha256, n_bytes=initial.n_bytes)

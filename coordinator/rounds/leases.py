@@ -6,7 +6,7 @@ row. A time that passes only lets the same agent acquire again.
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, and_, select, update
+from sqlalchemy import ColumnElement, Select, and_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator import lifecycle
@@ -50,22 +50,31 @@ async def acquire(
     return await _grant(session, now, ttl_s, task, request)
 
 
+async def has_work(at: Services, agent_id: str) -> bool:
+    """Whether ``acquire`` would find something: most requests of waiting agents find nothing, and need no transaction.
+    Of an agent that was revoked meanwhile ``acquire`` says so."""
+    is_revoked = select(AgentRow.id).where(AgentRow.id == agent_id, AgentRow.state != AgentState.ACTIVE)
+    return bool(await at.database.fetch(_tasks_of(agent_id).with_only_columns(TaskRow.id).union_all(is_revoked)))
+
+
 async def _next_task(session: AsyncSession, agent_id: str) -> TaskRow | None:
     """The task that an agent holds, otherwise its oldest one of a campaign that is at work."""
-    is_held = TaskRow.state == TaskState.LEASED
-    query = (
+    query = _tasks_of(agent_id).order_by((TaskRow.state == TaskState.LEASED).desc(), TaskRow.id).limit(1)
+    found: TaskRow | None = await session.scalar(query)
+    return found
+
+
+def _tasks_of(agent_id: str) -> Select[TaskRow]:
+    """The tasks that an agent holds, and those that it could be granted."""
+    return (
         select(TaskRow)
         .join(CampaignRow, CampaignRow.id == TaskRow.campaign_id)
         .where(
             TaskRow.agent_id == agent_id,
             TaskRow.state.in_(lifecycle.LIVE_TASK),
-            is_held | CampaignRow.state.in_(lifecycle.ACTIVE_CAMPAIGN),
+            (TaskRow.state == TaskState.LEASED) | CampaignRow.state.in_(lifecycle.ACTIVE_CAMPAIGN),
         )
-        .order_by(is_held.desc(), TaskRow.id)
-        .limit(1)
     )
-    found: TaskRow | None = await session.scalar(query)
-    return found
 
 
 async def _grant(
@@ -101,18 +110,19 @@ async def _grant(
 
 async def find_held(session: AsyncSession, claim: LeaseClaim) -> TaskRow:
     """The task that a claim speaks for, whatever its state. Raises LeaseLost."""
-    return _held(await session.get(TaskRow, claim.task_id), claim)
+    return held(await session.get(TaskRow, claim.task_id), claim)
 
 
 async def find_held_with_campaign(at: Services, claim: LeaseClaim) -> tuple[TaskRow, CampaignRow]:
     """The task that a claim speaks for, whatever its state, and its campaign. Raises LeaseLost."""
     both = select(TaskRow, CampaignRow).join(CampaignRow, CampaignRow.id == TaskRow.campaign_id)
     for task, campaign in await at.database.fetch(both.where(TaskRow.id == claim.task_id)):
-        return _held(task, claim), campaign
+        return held(task, claim), campaign
     raise LeaseLost(claim.task_id, claim.attempt)
 
 
-def _held(task: TaskRow | None, claim: LeaseClaim) -> TaskRow:
+def held(task: TaskRow | None, claim: LeaseClaim) -> TaskRow:
+    """The task that a claim speaks for, whatever its state, if this is it. Raises LeaseLost."""
     if (
         task is None
         or task.agent_id != claim.agent_id
@@ -145,7 +155,7 @@ async def lock_held(
         campaign_id = (await find_held(session, claim)).campaign_id
     campaign = await lock_campaign(session, campaign_id)
     # it may have ended before we had the lock
-    return campaign, _held(await session.get(TaskRow, claim.task_id, populate_existing=True), claim)
+    return campaign, held(await session.get(TaskRow, claim.task_id, populate_existing=True), claim)
 
 
 async def end(session: AsyncSession, claim: LeaseClaim, task: TaskRow, to: TaskState, **values: object) -> None:
