@@ -143,14 +143,19 @@ def world(
             pass
 
 
-def rounds(world: World) -> str:
+def rounds(world: World, step_s: float = 0.0) -> str:
     """Small updates; old adapters and states are let go."""
     keep = {"adapters": 2, "server_state": 1}
-    world.start_agents("ada", "bob")
+    world.start_agents("ada", "bob", step_s=step_s)
     with world.dying():
         campaign_id = world.operator.create(campaign("small", 4, evaluation={"every": 3}, retention=keep))
         world.wait_for(campaign_id, "completed")
     return world.audited(campaign_id, [("ada", "bob")] * 4)
+
+
+def slow_rounds(world: World) -> str:
+    """Trainings so long that agents report on the way."""
+    return rounds(world, step_s=0.7)
 
 
 def one_round(world: World) -> str:

@@ -146,7 +146,7 @@ def test_the_coordinator_dies_at_points_of_each_kind(tmp_path: Path, unbroken: R
 @pytest.mark.parametrize(
     ("points", "scenario", "updates"),
     [
-        pytest.param(LEASES, rounds, "files", id="leases and results"),
+        pytest.param(LEASES, slow_rounds, "files", id="leases and results"),
         pytest.param(ENGINE, rounds, "files", id="engine and aggregation"),
         pytest.param(CLEANING, rounds, "files", id="clean-up and retention"),
         pytest.param(around("write down"), one_round, "files", id="the last round"),
