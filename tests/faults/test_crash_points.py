@@ -32,6 +32,7 @@ from tests.faults.mortal_world import (
     one_round,
     operators_calls,
     rounds,
+    slow_rounds,
     world,
 )
 from tests.support import audit
