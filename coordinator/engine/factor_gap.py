@@ -6,18 +6,17 @@ Clients end a round with B_k A_k, and averaging the factors apart gives mean(B) 
 
 is the covariance of the factors over the clients: none of them meant it (Sun et al. 2024, arXiv 2403.12313, section 3).
 
-The sum is a product L R of two thin matrices, L (out, K r) with the blocks p_k (B_k − mean(B)) and R (K r, in) with the
-blocks A_k − mean(A). Its norm needs no matrix of the layer's size:
+Its norm needs no matrix of the layer's size. With u_k = B_k − B_1 and v_k = A_k − A_1 the sum is one of products
+of thin matrices, Σ C_jk u_j v_k with C = diag(p) − p pᵀ, and for any such sum
 
-    ‖L R‖² = tr(LᵀL · RRᵀ) = Σ (LᵀL) ∘ (RRᵀ),
+    ‖Σ C_jk L_j R_k‖² = Σ (LᵀL) ∘ (C (R Rᵀ) Cᵀ)
 
-two Gram matrices (K r, K r), accumulated in float64 over blocks of rows of L and of columns of R.
+where L = [L_1, L_2, …] (out, n r) and R = [R_1; R_2; …] (n r, in): two Gram matrices, in float64.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +28,7 @@ Matrix = NDArray[np.float64]
 
 _BLOCK_BYTES = 8 << 20
 _CANCELLED = 1e-7
-"""A share of ‖L‖² ‖R‖² below which the Gram form's rounding (1e-16 of it, times K r) would reach the sixth digit."""
+"""A share of the sum of its terms' sizes below which a sum's rounding (1e-16 of them) would reach the sixth digit."""
 
 
 @dataclass(frozen=True)
@@ -46,26 +45,44 @@ class FactorGap:
         return self.gap / self.moved if self.moved > 0 else 0.0
 
 
+@dataclass(frozen=True)
 class _Module:
-    """One module's factors, A (r, in) and B (out, r); each client's p_k, delta of A and delta of B; the mean deltas."""
+    """One module's factors, A (r, in) and B (out, r), and each client's p_k, delta of A and delta of B."""
 
-    def __init__(self, a: Array, b: Array, clients: Sequence[tuple[float, Array, Array]]) -> None:
-        self.a, self.b, self.clients = a, b, clients
-        self.mean_a = _mean([(p, delta_a) for p, delta_a, _ in clients])
-        self.mean_b = _mean([(p, delta_b) for p, _, delta_b in clients])
+    a: Array
+    b: Array
+    clients: Sequence[tuple[float, Array, Array]]
 
     def left(self, rows: slice) -> Matrix:
-        """Some rows of [B, dB, L], (rows, (K + 2) r)."""
-        mean = self.mean_b[rows]
-        blocks: list[NDArray[Any]] = [self.b[rows], mean, *(p * (b[rows] - mean) for p, _, b in self.clients)]
-        return np.concatenate(blocks, axis=1, dtype=np.float64)
+        """Some rows of [B, dB_1, u_2, …, u_K], transposed: ((K + 1) r, rows)."""
+        first = self.clients[0][2][rows]
+        later = (np.subtract(delta[rows], first, dtype=np.float64) for _, _, delta in self.clients[1:])
+        return np.concatenate([self.b[rows], first, *later], axis=1, dtype=np.float64).T
 
     def right(self, columns: slice) -> Matrix:
-        """Some columns of [dA; A + dA; R], ((K + 2) r, columns)."""
-        mean = self.mean_a[:, columns]
-        blocks: list[NDArray[Any]] = [mean, self.a[:, columns] + mean]
-        blocks += [a[:, columns] - mean for _, a, _ in self.clients]
-        return np.concatenate(blocks, axis=0, dtype=np.float64)
+        """Some columns of [A; dA_1; v_2; …; v_K], ((K + 1) r, columns)."""
+        first = self.clients[0][1][:, columns]
+        later = (np.subtract(delta[:, columns], first, dtype=np.float64) for _, delta, _ in self.clients[1:])
+        return np.concatenate([self.a[:, columns], first, *later], axis=0, dtype=np.float64)
+
+    def of_gap(self) -> Matrix:
+        """C of the gap, (K + 1, K + 1)."""
+        c, p = np.zeros((len(self.clients) + 1,) * 2), self._later_weights
+        c[2:, 2:] = np.diag(p) - np.outer(p, p)
+        return c
+
+    def of_movement(self) -> Matrix:
+        """C of mean(BA) − BA = B mean(dA) + mean(dB) A + mean(dB dA), (K + 1, K + 1)."""
+        c, p = np.zeros((len(self.clients) + 1,) * 2), self._later_weights
+        c[0, 1] = c[1, 0] = c[1, 1] = 1
+        c[:2, 2:] = p
+        c[2:, :2] = p[:, np.newaxis]
+        c[2:, 2:] = np.diag(p)
+        return c
+
+    @property
+    def _later_weights(self) -> Matrix:
+        return np.array([p for p, _, _ in self.clients[1:]])
 
 
 def factor_gap(parent: AdapterFile, deltas: Sequence[tuple[float, AdapterFile]], scale: float) -> FactorGap:
@@ -92,39 +109,43 @@ def factor_gap(parent: AdapterFile, deltas: Sequence[tuple[float, AdapterFile]],
 
 
 def _squared_norms(module: _Module) -> tuple[float, float]:
-    """‖mean(BA) − mean(B) mean(A)‖² and ‖mean(BA) − BA‖² of one module.
-
-    With the mean deltas dA and dB, mean(BA) − BA = B dA + dB (A + dA) + L R: two blocks more than the gap.
-    """
-    n_in, n_out = module.a.shape[1], module.b.shape[0]
-    rank = module.a.shape[0]
-    n_thin = rank * (2 + len(module.clients))
+    """‖mean(BA) − mean(B) mean(A)‖² and ‖mean(BA) − BA‖² of one module."""
+    rank, n_in = module.a.shape
+    n_out, n_thin = module.b.shape[0], rank * (1 + len(module.clients))
     if 8 * n_thin**2 <= _BLOCK_BYTES and n_thin * (n_out + n_in) < 2 * n_out * n_in:
-        left = _gram(n_thin, n_out, lambda rows: module.left(rows).T)
-        right = _gram(n_thin, n_in, module.right)
-        of_gap = slice(2 * rank, None)
-        gap = _norm_of_product(left[of_gap, of_gap], right[of_gap, of_gap])
-        moved = _norm_of_product(left, right)
+        left, right = _gram(n_thin, n_out, module.left), _gram(n_thin, n_in, module.right)
+        gap = _norm_of_sum(module.of_gap(), left, right)
+        moved = _norm_of_sum(module.of_movement(), left, right)
         if gap is not None and moved is not None:
             return gap, moved
     return _densely(module)
 
 
-def _norm_of_product(left: Matrix, right: Matrix) -> float | None:
-    """‖L R‖² from LᵀL and RRᵀ; None where it is too small beside its terms to be told from their rounding."""
-    squared = float(np.vdot(left, right))
-    largest = float(np.trace(left)) * float(np.trace(right))
-    return squared if largest == 0.0 or squared > _CANCELLED * largest else None
+def _norm_of_sum(c: Matrix, left: Matrix, right: Matrix) -> float | None:
+    """‖Σ C_jk L_j R_k‖² from LᵀL and RRᵀ; None where it is too small to be told from the rounding of its terms."""
+    squared = float(np.vdot(left, _combined(c, right)))
+    size = float(np.vdot(np.abs(left), _combined(np.abs(c), np.abs(right))))
+    return squared if size == 0.0 or squared > _CANCELLED * size else None
+
+
+def _combined(c: Matrix, gram: Matrix) -> Matrix:
+    """C G Cᵀ, where C (n, n) acts on the blocks of G (n r, n r)."""
+    n = c.shape[0]
+    blocks = gram.reshape(n, -1, n, gram.shape[0] // n)  # (n, r, n, r)
+    once = np.tensordot(c, blocks, axes=(1, 0))
+    return np.tensordot(once, c, axes=(2, 1)).transpose(0, 1, 3, 2).reshape(gram.shape)
 
 
 def _densely(module: _Module) -> tuple[float, float]:
     """The same norms from the products themselves, a block of their rows at a time."""
     squared_gap = squared_moved = 0.0
+    mean_a = _mean([(p, a) for p, a, _ in module.clients])
+    mean_b = _mean([(p, b) for p, _, b in module.clients])
     for rows in _blocks(module.b.shape[0], module.a.shape[1]):
         gap = np.zeros((module.b[rows].shape[0], module.a.shape[1]))
         for p, a, b in module.clients:
-            gap += (p * (b[rows] - module.mean_b[rows])) @ (a - module.mean_a)
-        moved = module.b[rows] @ module.mean_a + module.mean_b[rows] @ (module.a + module.mean_a) + gap
+            gap += (p * (b[rows] - mean_b[rows])) @ (a - mean_a)
+        moved = module.b[rows] @ mean_a + mean_b[rows] @ (module.a + mean_a) + gap
         squared_gap += float(np.vdot(gap, gap))
         squared_moved += float(np.vdot(moved, moved))
     return squared_gap, squared_moved

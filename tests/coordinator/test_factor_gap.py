@@ -149,8 +149,7 @@ def test_memory_does_not_grow_with_the_number_of_clients(tmp_path: Path, monkeyp
             factor_gap(file, [(1 / n_clients, file)] * n_clients, 1.0)
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
-    assert peaks[1] < 1.2 * peaks[0]
-    assert peaks[1] < 16 << 20, "a few tensors of 1 MB, in float64, not the product of 17 GB"
+    assert max(peaks) < 8 * (1 << 18), "a few blocks; not the clients' tensors of 1 MB, nor the product of 17 GB"
 
 
 # --- campaigns
