@@ -27,7 +27,7 @@ MAX_INT = (1 << 31) - 1
 """Largest number that PostgreSQL's integer columns hold."""
 _MAX_DIGITS = 18
 AT_ONCE = 4
-"""Campaigns that one engine moves on at the same time, so that a large aggregation holds up nobody else."""
+"""Campaigns that one engine looks at, and that it aggregates, at the same time."""
 
 
 def _aggregation_threads() -> ThreadPoolExecutor:

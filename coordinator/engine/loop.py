@@ -48,7 +48,7 @@ class Engine:
 
     def __init__(self, at: Services) -> None:
         self._at = at
-        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._looks, self._aggregations = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(AT_ONCE)
         self._looking: set[str] = set()
         self._due_again: set[str] = set()
         self._name = ""
@@ -92,33 +92,34 @@ class Engine:
     async def _work(self, campaign_id: str) -> None:
         """Move a campaign on as far as it goes now; after an error another look comes later."""
         token = self._name + secrets.token_hex(12)
-        self._looking.add(campaign_id)
-        async with self._slots:
-            try:
-                if await self._look_at(campaign_id, token):
-                    async with self._claim_kept(campaign_id, token):
-                        await self._aggregate(campaign_id, token)
-            except asyncio.CancelledError:
-                with _logged("could not let go of campaign %s, its claim will run out", campaign_id):
-                    await self._let_go(campaign_id, token, 0)
-                raise
-            except Exception as error:
-                log.exception("campaign %s could not be moved on", campaign_id)
-                what = str(error) if isinstance(error, CoordinatorError) else type(error).__name__
-                with _logged("could not say so"):
-                    await self._let_go(campaign_id, token, RETRY_S, f"the engine failed and tries again: {what}")
+        try:
+            if await self._look_at(campaign_id, token):
+                async with self._claim_kept(campaign_id, token), self._aggregations:
+                    await self._aggregate(campaign_id, token)
+        except asyncio.CancelledError:
+            with _logged("could not let go of campaign %s, its claim will run out", campaign_id):
+                await self._let_go(campaign_id, token, 0)
+            raise
+        except Exception as error:
+            log.exception("campaign %s could not be moved on", campaign_id)
+            what = str(error) if isinstance(error, CoordinatorError) else type(error).__name__
+            with _logged("could not say so"):
+                await self._let_go(campaign_id, token, RETRY_S, f"the engine failed and tries again: {what}")
 
     async def _look_at(self, campaign_id: str, token: str) -> bool:
         """Do what there is to do for a campaign; whether it is claimed, because its round is ready to be aggregated."""
+        self._looking.add(campaign_id)
         try:
-            async with self._locked("look", campaign_id, _is_due(self._at.clock.now())) as step:
+            async with self._looks, self._locked("look", campaign_id, _is_due(self._at.clock.now())) as step:
                 if step is None:  # another engine was faster
                     return False
                 is_ready = await _look(step)
-                step.campaign.due_at = step.next_look_at
+                campaign = step.campaign
+                campaign.claim_token, campaign.claim_expires_at = None, None  # of an engine that died
+                campaign.due_at = step.next_look_at
                 if is_ready:
-                    step.campaign.claim_token = token
-                    step.campaign.claim_expires_at = step.campaign.due_at = self._claim_end()
+                    campaign.claim_token = token
+                    campaign.claim_expires_at = campaign.due_at = self._claim_end()
             return is_ready
         finally:
             self._looking.discard(campaign_id)
