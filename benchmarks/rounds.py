@@ -70,7 +70,7 @@ def process(
     argv: list[str], checkout: Path, cwd: Path, log: Path, **environment: str
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A Python process of a checkout, ended with the block."""
-    env = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1", **environment}
+    env = {**os.environ, "PYTHONPATH": str(checkout), **environment}
     with log.open("wb") as file:
         started = subprocess.Popen([sys.executable, *argv], cwd=cwd, env=env, stdout=file, stderr=file)
     try:

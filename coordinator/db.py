@@ -158,6 +158,9 @@ def _sqlite_engine(url: str, *, begin: str | None, pool_size: int) -> AsyncEngin
         cursor = connection.cursor()
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
             cursor.execute(f"PRAGMA {pragma}")
+        # Debian's SQLite writes zeros over what is deleted: for a blob of 100 MB, a third of a second under the lock.
+        # As with a file that is deleted, its bytes may then be on the disk until others take their place.
+        cursor.execute("PRAGMA secure_delete=FAST")
         cursor.close()
 
     if begin is not None:
