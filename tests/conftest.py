@@ -2,6 +2,8 @@
 
 import asyncio
 import shutil
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,6 +21,9 @@ from tests.support.scripted import ScriptedAgent
 from tests.support.server import RunningCoordinator, quick_settings, running_coordinator
 
 guard_environment()  # as in the child: before any test imports torch and the hub's client
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    # started in the background of a shell; processes of tests would inherit that, and no Ctrl-C would reach them
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure(config: pytest.Config) -> None:
