@@ -216,7 +216,7 @@ def test_a_proxy_that_is_away_for_longer_than_a_lease_lives(site: Site, unbroken
 
     def is_training() -> bool:
         tasks = operator.items(f"/v1/campaigns/{campaign_id}/tasks", state="leased")
-        return any(task["kind"] == "train" for task in tasks)
+        return any((task["progress"] or {}).get("phase") == "training" for task in tasks)
 
     wait_until(is_training, "the training")
     site.proxy.is_away = True
