@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
-from sqlalchemy import and_, select
+from sqlalchemy import and_, exists, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator import lifecycle
@@ -35,16 +35,14 @@ async def let_go(at: Services, blobs: Iterable[Blob]) -> None:
     """
     for kind, digests in _in_parts(blobs):
         kinds = at.storage.kinds_beside(kind)
-        used = select(BlobUseRow.sha256).where(
-            BlobUseRow.sha256.in_(digests), BlobUseRow.stored, BlobUseRow.kind.in_(kinds)
-        )
-        awaited = select(UploadRow.sha256).where(UploadRow.sha256.in_(digests), UploadRow.purpose.in_(kinds))
         rows = select(BlobRow.sha256).where(BlobRow.sha256.in_(digests)).order_by(BlobRow.sha256)
         async with at.database.write("let go") as session:
             await session.execute(rows.with_for_update())
-            wanted = {*(await session.scalars(used)).all(), *(await session.scalars(awaited)).all()}
             for sha256 in digests:
-                if sha256 not in wanted:
+                used = exists().where(BlobUseRow.sha256 == sha256, BlobUseRow.stored, BlobUseRow.kind.in_(kinds))
+                awaited = exists().where(UploadRow.sha256 == sha256, UploadRow.purpose.in_(kinds))
+                # in one statement: one transaction ends an upload and counts its bytes, and is seen whole or not at all
+                if not await session.scalar(select(used | awaited)):
                     await at.storage.store_of(kind).delete(session, sha256)
 
 
