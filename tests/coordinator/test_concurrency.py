@@ -1,20 +1,28 @@
 """Many agents and operators at once: no error of the server's, no deadlock, and each update counted once."""
 
+import asyncio
 import random
 import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import delete, event, update
 
+from coordinator.blobs.retention import let_go
+from coordinator.db import Database
+from coordinator.tables import BlobUseRow, UploadRow
 from shared.digest import sha256_hex
+from shared.states import BlobKind
 from tests.support.operator import Operator
-from tests.support.scripted import FINGERPRINT, ScriptedAgent, adapter_bytes, campaign_body
-from tests.support.tiers import deep
+from tests.support.scripted import FINGERPRINT, ScriptedAgent, adapter_bytes, begin_campaign, campaign_body
+from tests.support.server import RunningCoordinator
+from tests.support.tiers import POSTGRES, deep
 
 Enroll = Callable[..., ScriptedAgent]
 N_ROUNDS = 1
@@ -133,3 +141,46 @@ def test_many_at_once_count_each_update_once(
     assert len(digests) == 1  # whoever came first, the sums are the same
     statuses = sum((worker.statuses for worker in workers), Counter())
     assert set(statuses) <= {200, 201, 204, 409}, statuses
+
+
+@pytest.mark.parametrize("database_url", [POSTGRES], indirect=True)
+@pytest.mark.parametrize("statement", [1, 2, 3])
+def test_bytes_stay_whenever_their_upload_ends_and_counts(
+    either_coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path, statement: int
+) -> None:
+    """Two agents' updates are equal. While the first one's bytes are released, the second one's result is committed:
+    after the first statement of the release, after the second, and so on."""
+    ada, bob, delta = enroll("ada"), enroll("bob"), adapter_bytes(tmp_path, 1.0)
+    begin_campaign(operator, tmp_path, [ada, bob])
+    ada.train(delta)
+    sha256 = bob.upload(bob.lease("train"), "delta", delta)
+    services = either_coordinator.services
+    keeps = update(BlobUseRow).where(BlobUseRow.sha256 == sha256)
+    releases, seen = ContextVar("releases", default=False), 0
+
+    async def bob_counts() -> None:
+        database = Database(services.database.url)
+        async with database.write("test") as session:
+            await session.execute(delete(UploadRow).where(UploadRow.sha256 == sha256))
+            await session.execute(keeps.values(stored=True))
+        await database.close()
+
+    def after_statement(*_: object) -> None:
+        nonlocal seen
+        seen += releases.get()
+        if releases.get() and seen == statement:
+            between = threading.Thread(target=asyncio.run, args=(bob_counts(),))
+            between.start()
+            between.join()
+
+    async def release() -> None:
+        async with services.database.write("test") as session:
+            await session.execute(keeps.values(stored=False))
+        releases.set(True)
+        await let_go(services, [(BlobKind.DELTA, sha256)])
+        if seen < statement:
+            await bob_counts()
+
+    event.listen(services.database.engine.sync_engine, "after_cursor_execute", after_statement)
+    either_coordinator.run(release())
+    assert operator.http.get(f"/v1/blobs/{sha256}").status_code == 200
