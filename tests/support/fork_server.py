@@ -68,9 +68,10 @@ class ForkServer:
             connection.send(str(pid).encode())
 
     def _let_go(self, pid: int) -> None:
-        """Nobody waits for the process any more: end it."""
-        self._selector.unregister(self._running[pid])
-        _kill(pid)
+        """Nobody waits for the process any more: end it, unless it ended in the same moment."""
+        if pid in self._running:
+            self._selector.unregister(self._running[pid])
+            _kill(pid)
 
     def _tell(self, pid: int, ended: int) -> None:
         self._selector.unregister(ended)

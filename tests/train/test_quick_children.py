@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.preloaded import Preloaded
 from tests.support.processes import ROOT, wait_until
 from tests.support.quick_children import SERVER
 
@@ -92,3 +93,17 @@ def test_server_and_children_end_with_who_needed_them(tmp_path: Path) -> None:
     ended = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
     assert ended.returncode == -9, ended.stderr
     wait_until(lambda: not is_running(int(ended.stdout)), "its end", 20)
+
+
+def test_the_server_outlives_a_process_that_ends_as_its_client_leaves(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("wb") as log:
+        leaving = Preloaded([sys.executable, "-c", SLEEP], stdout=log, stderr=log, env=dict(os.environ))
+        server = int(Path(f"/proc/{leaving.pid}/stat").read_text().split()[3])
+        os.kill(server, signal.SIGSTOP)  # both ends come to it at once, the process's first
+        try:
+            os.kill(leaving.pid, signal.SIGKILL)
+            wait_until(lambda: Path(f"/proc/{leaving.pid}/stat").read_text().split()[2] == "Z", "the process's end")
+            leaving._connection.close()
+        finally:
+            os.kill(server, signal.SIGCONT)
+        assert Preloaded([sys.executable, "-c", ""], stdout=log, stderr=log, env=dict(os.environ)).wait(10) == 0
