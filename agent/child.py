@@ -1,10 +1,11 @@
-"""What the agent's parent and its training child say to each other: one JSON object a line.
+"""The protocol between the agent's parent and its training child: one JSON object a line.
 
-The parent writes an order to the child's standard input, one at a time: ``Work``, a coordinator's job, or ``Ask``,
-``Score``, ``Check`` or ``Merge``, which a person on this machine wants and no network ever brings. The child answers on
-its own copy of descriptor 1 with any number of ``Report`` and ``Piece``, and then a last word: the one that belongs to
-the order (``Done``, ``Answered``, ``Scored``, ``Checked``, ``Merged``), ``Failed`` or ``OutOfMemory``. The end of its
-input ends the child. After ``OutOfMemory`` it exits with ``OUT_OF_MEMORY_EXIT``.
+The parent writes one order at a time to the child's standard input: ``LocalJob``, which is a coordinator's job, or
+``AnswerRequest``, ``ScoreRequest``, ``CheckRequest`` or ``MergeRequest``, which only a person on this machine sends,
+never the network. On its own copy of descriptor 1 the child answers with any number of ``Report`` and ``TextChunk``,
+and then with one final message: the order's own (``Done``, ``Answered``, ``Scored``, ``Checked``, ``Merged``),
+``Failed`` or ``OutOfMemory``. The end of its input ends the child. After ``OutOfMemory`` it exits with
+``OUT_OF_MEMORY_EXIT``.
 """
 
 from pathlib import Path
@@ -12,8 +13,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from agent.data_report import DataReport
-from agent.own_template import OwnTemplate
+from agent.data.own_template import OwnTemplate
+from agent.data.report import DataReport
 from agent.settings import ComputeSettings, DataSource
 from shared.campaign import BaseSection, LoraSection, Template, TrainingKind
 from shared.states import BlobKind
@@ -25,7 +26,7 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 OUT_OF_MEMORY_EXIT = 77
 DELTA_FILE = "delta.safetensors"
 EXTRAS_FILE = "extras.safetensors"
-KEPT_FILE = "kept.safetensors"
+CLIENT_STATE_FILE = "client_state.safetensors"
 """What the client keeps of a task for its next one, where its algorithm has it keep something. It never leaves."""
 CHECKPOINT_FILE = "checkpoint.pt"
 """Where a training goes on after a crash. It is gone once there is a result, and it never leaves."""
@@ -50,17 +51,17 @@ class Message(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Work(Message):
+class LocalJob(Message):
     """A job, with all that it needs on this machine.
 
     folder: where the job's files are written. model_path: the base model's folder, None to fetch it from the hub.
     adapter, broadcast: the downloaded global tensors. reference: the adapter that preferences are held to, None where
-    that is the base alone. kept: what this client kept with its counted update. cache: where
+    that is the base alone. client_state: what this client kept with its counted update. cache: where
     tokenised data is kept. report_losses: whether losses may leave the machine; without it the child puts none into
     reports and results.
     """
 
-    type: Literal["work"] = "work"
+    type: Literal["job"] = "job"
     job: Job
     folder: Path
     cache: Path
@@ -69,7 +70,7 @@ class Work(Message):
     adapter: Path | None
     broadcast: Path | None
     reference: Path | None = None
-    kept: Path | None = None
+    client_state: Path | None = None
     compute: ComputeSettings
     micro_batch: int
     remote_code: bool
@@ -104,15 +105,15 @@ class Question(Message):
     input: str = ""
 
 
-class Ask(LocalOrder):
+class AnswerRequest(LocalOrder):
     """Answer each question by itself, with the adapter on the base model or, where it is None, by the base alone.
 
     micro_batch: questions that go through the model at once. temperature: 0 takes the likeliest token each time; above
-    it tokens are drawn, from *seed*. A question that comes alone is answered in ``Piece`` too. Without any questions
-    the model is loaded, and nothing else.
+    0 tokens are sampled, with *seed*. The answer to a single question is streamed in ``TextChunk`` as well. Without
+    questions the model is loaded, and nothing else.
     """
 
-    type: Literal["ask"] = "ask"
+    type: Literal["answer"] = "answer"
     adapter: LoraFile | None
     template: Template | OwnTemplate
     questions: list[Question]
@@ -128,7 +129,7 @@ class Completed(Question):
     completion: str
 
 
-class Score(LocalOrder):
+class ScoreRequest(LocalOrder):
     """Find how likely each completion is after its prompt, with the adapter on the base model or by the base alone.
 
     micro_batch: rows that go through the model at once.
@@ -141,7 +142,7 @@ class Score(LocalOrder):
     micro_batch: Annotated[int, Field(ge=1)]
 
 
-class Check(LocalOrder):
+class CheckRequest(LocalOrder):
     """Look through an owner's data, called *name*, as a campaign of this kind, template and length would."""
 
     type: Literal["check"] = "check"
@@ -153,7 +154,7 @@ class Check(LocalOrder):
     remote_code: bool
 
 
-class Merge(LocalOrder):
+class MergeRequest(LocalOrder):
     """Write base model and adapter as one model of *dtype* into *folder*, which is there and empty, and check it."""
 
     type: Literal["merge"] = "merge"
@@ -162,7 +163,7 @@ class Merge(LocalOrder):
     folder: Path
 
 
-Order = Annotated[Work | Ask | Score | Check | Merge, Field(discriminator="type")]
+Order = Annotated[LocalJob | AnswerRequest | ScoreRequest | CheckRequest | MergeRequest, Field(discriminator="type")]
 ORDER: TypeAdapter[Order] = TypeAdapter(Order)
 
 
@@ -180,10 +181,10 @@ class Done(Message):
     result: Result
 
 
-class Piece(Message):
+class TextChunk(Message):
     """More text of the answer to the only question. Characters are whole."""
 
-    type: Literal["piece"] = "piece"
+    type: Literal["text_chunk"] = "text_chunk"
     text: str
 
 
@@ -234,6 +235,6 @@ class OutOfMemory(Message):
     longest_row_tokens: int
 
 
-LastWord = Done | Answered | Scored | Checked | Merged | Failed | OutOfMemory
-Answer = Annotated[Report | Piece | LastWord, Field(discriminator="type")]
+FinalMessage = Done | Answered | Scored | Checked | Merged | Failed | OutOfMemory
+Answer = Annotated[Report | TextChunk | FinalMessage, Field(discriminator="type")]
 ANSWER: TypeAdapter[Answer] = TypeAdapter(Answer)

@@ -14,23 +14,23 @@ from typing import Any, Self, TypeVar
 
 from agent.child import (
     Answered,
-    Ask,
-    Check,
+    AnswerRequest,
     Checked,
+    CheckRequest,
     Completed,
     Dtype,
     Failed,
     LoraFile,
-    Merge,
     Merged,
+    MergeRequest,
     OutOfMemory,
     Question,
-    Score,
     Scored,
+    ScoreRequest,
 )
-from agent.data_report import DataReport
+from agent.data.own_template import OwnTemplate
+from agent.data.report import DataReport
 from agent.errors import TaskFailed
-from agent.own_template import OwnTemplate
 from agent.settings import ComputeSettings, DataSource
 from agent.supervisor import ChildDied, Supervisor, check_installed
 from shared.campaign import BaseSection, Template, TrainingKind
@@ -103,14 +103,14 @@ class LocalChild:
         temperature: float = 0.0,
         seed: int = 0,
         on_progress: Callable[[Progress], None] = lambda _: None,
-        on_piece: Callable[[str], None] = lambda _: None,
+        on_text: Callable[[str], None] = lambda _: None,
     ) -> list[str]:
         """The answers in the order of the questions, each asked by itself; without *adapter* those of the base alone.
 
         temperature: 0 takes the likeliest token each time; above it tokens are drawn, from *seed*. on_piece: called
         with the pieces of the answer to an only question. Raises TaskFailed with what to do, and ChildDied.
         """
-        order = Ask(
+        order = AnswerRequest(
             **self._model,
             adapter=adapter,
             template=template,
@@ -120,7 +120,7 @@ class LocalChild:
             temperature=temperature,
             seed=seed,
         )
-        return self._last_word(self._supervisor.run(order, self._log_file, on_progress, on_piece)).texts
+        return self._last_word(self._supervisor.run(order, self._log_file, on_progress, on_text)).texts
 
     def score(
         self,
@@ -135,7 +135,9 @@ class LocalChild:
 
         Raises TaskFailed with what to do, and ChildDied.
         """
-        order = Score(**self._model, adapter=adapter, template=template, rows=list(rows), micro_batch=micro_batch)
+        order = ScoreRequest(
+            **self._model, adapter=adapter, template=template, rows=list(rows), micro_batch=micro_batch
+        )
         return self._last_word(self._supervisor.run(order, self._log_file, on_progress))
 
     def check(
@@ -151,7 +153,7 @@ class LocalChild:
     ) -> DataReport:
         """What is in the owner's data *name* for a kind of training. remote_code: whether the owner lets code run that
         comes with a model. Raises TaskFailed with what to do, and ChildDied."""
-        order = Check(
+        order = CheckRequest(
             **self._model,
             name=name,
             data=data,
@@ -169,7 +171,7 @@ class LocalChild:
 
         Raises TaskFailed with what to do, and ChildDied; what is in the folder is then of no use.
         """
-        order = Merge(**self._model, adapter=adapter, dtype=dtype, folder=folder.absolute())
+        order = MergeRequest(**self._model, adapter=adapter, dtype=dtype, folder=folder.absolute())
         return self._last_word(self._supervisor.run(order, self._log_file, on_progress))
 
     def _last_word(self, running: Coroutine[Any, Any, L | Failed | OutOfMemory]) -> L:

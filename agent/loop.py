@@ -5,9 +5,9 @@ import errno
 import logging
 import random
 
-from agent.api import CoordinatorApi
 from agent.errors import AgentError, CoordinatorRefused
-from agent.retry import until_reached
+from agent.network.api import CoordinatorApi
+from agent.network.retry import until_reached
 from agent.runner import FINAL, TaskRunner
 from agent.settings import AgentSettings
 from agent.supervisor import Supervisor

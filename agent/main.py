@@ -9,10 +9,10 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
-from agent.api import CoordinatorApi
 from agent.errors import AgentError, CoordinatorRefused, NotEnrolled
 from agent.loop import run_agent
-from agent.retry import until_reached
+from agent.network.api import CoordinatorApi
+from agent.network.retry import until_reached
 from agent.settings import TEMPLATE, AgentSettings, load_settings
 from agent.supervisor import Supervisor, check_installed
 from agent.workspace import Identity, Workspace

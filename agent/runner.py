@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agent import policy
-from agent.api import CoordinatorApi
-from agent.child import Done, Failed, OutOfMemory, Work, files_of
+from agent.child import Done, Failed, LocalJob, OutOfMemory, files_of
 from agent.errors import CoordinatorRefused, TaskFailed, TransferCorrupted
-from agent.lease import LeaseKeeper, TaskGone
+from agent.network.api import CoordinatorApi
+from agent.network.heartbeat import LeaseHeartbeat, TaskGone
+from agent.network.transfer import AdapterCache, upload
 from agent.settings import AgentSettings
 from agent.supervisor import ChildDied, Supervisor
-from agent.transfer import AdapterCache, upload
 from agent.workspace import Workspace
 from shared import crash_points
 from shared.wire.jobs import EvaluateJob, InitJob, Job, Result, TrainJob, TrainResult
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 _SAY_EVERY_S = 5.0
 _ROOM_BYTES = 1 << 20
 
-FINAL = frozenset({ProblemType.AGENT_REVOKED, ProblemType.UNAUTHENTICATED, ProblemType.AGENT_TOO_OLD})
+FINAL = frozenset({ProblemType.AGENT_REVOKED, ProblemType.UNAUTHENTICATED, ProblemType.PROTOCOL_NOT_SERVED})
 """Refusals after which this agent need not ask again."""
 
 
@@ -46,13 +46,13 @@ class TaskRunner:
 
         Cancelled, it gives the task back.
         """
-        keeper = LeaseKeeper(self._api, instance_id, lease)
+        heartbeat = LeaseHeartbeat(self._api, instance_id, lease)
         log.info("%s", _describe(lease.job))
-        keeping = asyncio.create_task(keeper.keep())
-        working = asyncio.create_task(self._work(lease.job, keeper))
+        beating = asyncio.create_task(heartbeat.run())
+        working = asyncio.create_task(self._work(lease.job, heartbeat))
         try:
-            await asyncio.wait((keeping, working), return_when=asyncio.FIRST_COMPLETED)
-            for task in (working, keeping):
+            await asyncio.wait((beating, working), return_when=asyncio.FIRST_COMPLETED)
+            for task in (working, beating):
                 if task.done():
                     await task
                     return None
@@ -60,72 +60,72 @@ class TaskRunner:
             log.info("%s", gone)
             return gone.successor
         except asyncio.CancelledError:
-            for task in (keeping, working):  # `keep` too: it would take the released task back
+            for task in (beating, working):  # the heartbeat too: it would take the released task back
                 task.cancel()
-            await asyncio.wait((keeping, working))
-            await keeper.release()
+            await asyncio.wait((beating, working))
+            await heartbeat.release()
             raise
         finally:
-            for task in (keeping, working):
+            for task in (beating, working):
                 task.cancel()
-            await asyncio.gather(keeping, working, return_exceptions=True)
+            await asyncio.gather(beating, working, return_exceptions=True)
         return None
 
-    async def _work(self, job: Job, keeper: LeaseKeeper) -> None:
+    async def _work(self, job: Job, heartbeat: LeaseHeartbeat) -> None:
         try:
             crash_points.reach("agent: leased")
             policy.check(self._settings.policy, job)
-            result = await asyncio.to_thread(self._workspace.finished_result, keeper.task_id)
+            result = await asyncio.to_thread(self._workspace.finished_result, heartbeat.task_id)
             if result is not None:
                 log.info("this task was finished before; its result only needs to be sent")
             else:
                 async with self._supervisor.turn:
-                    result = await self._train(job, keeper)
+                    result = await self._train(job, heartbeat)
             crash_points.reach("agent: result there")
-            await self._send(job, result, keeper)
+            await self._send(job, result, heartbeat)
         except TaskFailed as error:
-            await self._give_up(error.failure, keeper)
+            await self._give_up(error.failure, heartbeat)
         except TransferCorrupted as error:
-            await self._give_up(TaskFailed(FailureKind.TRANSFER, str(error)).failure, keeper)
+            await self._give_up(TaskFailed(FailureKind.TRANSFER, str(error)).failure, heartbeat)
         except CoordinatorRefused as refused:
             if refused.kind in FINAL:
                 raise
             message = f"the coordinator refused what this agent sent: {refused}"
-            await self._give_up(TaskFailed(FailureKind.BAD_UPDATE, message).failure, keeper)
+            await self._give_up(TaskFailed(FailureKind.BAD_UPDATE, message).failure, heartbeat)
         crash_points.reach("agent: ended")
-        self._workspace.forget_task(keeper.task_id)
+        self._workspace.forget_task(heartbeat.task_id)
 
-    async def _give_up(self, failure: Failure, keeper: LeaseKeeper) -> None:
+    async def _give_up(self, failure: Failure, heartbeat: LeaseHeartbeat) -> None:
         log.error("%s: %s", failure.kind, failure.message)
-        self._workspace.note_sent("failure", task=keeper.task_id, **failure.model_dump(mode="json"))
-        await keeper.finish(lambda lease: self._api.put_failure(lease, failure))
+        self._workspace.note_sent("failure", task=heartbeat.task_id, **failure.model_dump(mode="json"))
+        await heartbeat.finish(lambda lease: self._api.put_failure(lease, failure))
 
-    async def _train(self, job: Job, keeper: LeaseKeeper) -> Result:
+    async def _train(self, job: Job, heartbeat: LeaseHeartbeat) -> Result:
         """Have the child do the job; with a smaller micro-batch where memory runs out. Raises TaskFailed."""
         adapter = reference = broadcast = None
         if isinstance(job, TrainJob | EvaluateJob):
-            adapter = await self._cache.fetch(self._api, keeper, job.adapter)
+            adapter = await self._cache.fetch(self._api, heartbeat, job.adapter)
             if job.reference is not None:
-                reference = await self._cache.fetch(self._api, keeper, job.reference)
+                reference = await self._cache.fetch(self._api, heartbeat, job.reference)
         if isinstance(job, TrainJob) and job.broadcast is not None:
-            broadcast = await self._cache.fetch(self._api, keeper, job.broadcast)
+            broadcast = await self._cache.fetch(self._api, heartbeat, job.broadcast)
         self._cache.evict(keep=(adapter, reference, broadcast))
         crash_points.reach("agent: downloaded")
         length = 0 if isinstance(job, InitJob) else job.max_length
-        kept = self._kept(job)
+        client_state = self._client_state(job)
         micro_batch = self._workspace.micro_batch(_weights(job), length, self._settings.compute.micro_batch)
-        course = _Course(_said(keeper.report))
+        course = _TrainingProgress(_said(heartbeat.report))
         while True:
-            work = Work(
+            work = LocalJob(
                 job=job,
-                folder=self._workspace.task_folder(keeper.task_id),
+                folder=self._workspace.task_folder(heartbeat.task_id),
                 cache=self._workspace.cache,
                 model_path=self._settings.models.get(job.base.model),
                 data=None if isinstance(job, InitJob) else self._settings.data.get(job.data.name),
                 adapter=adapter,
                 broadcast=broadcast,
                 reference=reference,
-                kept=kept,
+                client_state=client_state,
                 compute=self._settings.compute,
                 micro_batch=micro_batch,
                 remote_code=self._settings.policy.remote_code,
@@ -133,7 +133,7 @@ class TaskRunner:
             )
             await asyncio.to_thread(_check_room, work)
             try:
-                answer = await self._supervisor.run(work, self._workspace.log_file(keeper.task_id), course.report)
+                answer = await self._supervisor.run(work, self._workspace.log_file(heartbeat.task_id), course.report)
             except ChildDied as died:
                 if not died.out_of_memory:
                     if not course.came_further():
@@ -149,11 +149,11 @@ class TaskRunner:
                 raise TaskFailed(answer.failure.kind, answer.failure.message)
             micro_batch = self._smaller(job, length, micro_batch, answer)
 
-    def _kept(self, job: Job) -> Path | None:
+    def _client_state(self, job: Job) -> Path | None:
         """What this client kept with its counted update, where there is something."""
-        if not isinstance(job, TrainJob) or job.counted is None:
+        if not isinstance(job, TrainJob) or job.committed_update is None:
             return None
-        return self._workspace.kept_with(job.campaign_id, job.counted)
+        return self._workspace.client_state_of(job.campaign_id, job.committed_update)
 
     def _smaller(self, job: Job, length: int, micro_batch: int, answer: OutOfMemory) -> int:
         """Half the micro-batch, remembered for next time. Raises TaskFailed at 1."""
@@ -167,25 +167,27 @@ class TaskRunner:
         log.warning("out of memory with a micro-batch of %d; trying %d", micro_batch, smaller)
         return smaller
 
-    async def _send(self, job: Job, result: Result, keeper: LeaseKeeper) -> None:
+    async def _send(self, job: Job, result: Result, heartbeat: LeaseHeartbeat) -> None:
         """Upload the result's files and complete the task. Each is noted before it leaves: the part of it that an
         interruption lets through has left too."""
-        folder = self._workspace.task_folder(keeper.task_id)
+        folder = self._workspace.task_folder(heartbeat.task_id)
         for purpose, name, sha256 in files_of(result):
             n_bytes = (folder / name).stat().st_size
-            self._workspace.note_sent(purpose.value, task=keeper.task_id, sha256=sha256, bytes=n_bytes)
-            await upload(self._api, keeper, purpose, folder / name, sha256)
+            self._workspace.note_sent(purpose.value, task=heartbeat.task_id, sha256=sha256, bytes=n_bytes)
+            await upload(self._api, heartbeat, purpose, folder / name, sha256)
             crash_points.reach(f"agent: {purpose} sent")
             log.info("sent %s, %.1f MB", name, n_bytes / 1e6)
         if isinstance(job, TrainJob) and isinstance(result, TrainResult):
             # before the result can count: afterwards a crash would leave a counted update without what belongs to it
-            self._workspace.keep(job.campaign_id, keeper.task_id, result.delta, job.counted, job.keep_versions)
-            crash_points.reach("agent: kept")
-            if result.lost_state:
+            self._workspace.keep_client_state(
+                job.campaign_id, heartbeat.task_id, result.delta, job.committed_update, job.state_versions
+            )
+            crash_points.reach("agent: client state kept")
+            if result.client_state_lost:
                 log.warning("what this agent kept for %s is not here; it began without, and said so", job.algorithm)
-        self._workspace.note_sent("result", task=keeper.task_id, **result.model_dump(mode="json"))
+        self._workspace.note_sent("result", task=heartbeat.task_id, **result.model_dump(mode="json"))
         try:
-            await keeper.finish(lambda lease: self._api.put_result(lease, result))
+            await heartbeat.finish(lambda lease: self._api.put_result(lease, result))
         except CoordinatorRefused as error:
             if error.kind not in (ProblemType.BAD_UPDATE, ProblemType.RESULT_DIFFERS):
                 raise
@@ -194,7 +196,7 @@ class TaskRunner:
             log.info("done")
 
 
-class _Course:
+class _TrainingProgress:
     """How far a training came, over the children that died on it: one goes on from its predecessor's checkpoint."""
 
     def __init__(self, say: Callable[[Progress], None]) -> None:
@@ -213,7 +215,7 @@ class _Course:
         return further
 
 
-def _check_room(work: Work) -> None:
+def _check_room(work: LocalJob) -> None:
     """Raise OSError where the disk has no room for what the child writes, by writing as much. A full disk says nothing
     of the task: it is looked for before hours of training, and where the child met it, which reports a crash."""
     n_bytes = _ROOM_BYTES + (work.adapter.stat().st_size if work.adapter is not None else 0)

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from agent.data.presets import PLACE, PRESETS
 from agent.errors import SettingsError
-from agent.presets import PLACE, PRESETS
 from shared.campaign import Name, TrainingKind
 
 

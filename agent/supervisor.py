@@ -21,20 +21,20 @@ from agent.child import (
     OUT_OF_MEMORY_EXIT,
     Answer,
     Answered,
-    Ask,
-    Check,
+    AnswerRequest,
     Checked,
+    CheckRequest,
     Done,
     Failed,
-    LastWord,
-    Merge,
+    FinalMessage,
+    LocalJob,
     Merged,
+    MergeRequest,
     OutOfMemory,
-    Piece,
     Report,
-    Score,
     Scored,
-    Work,
+    ScoreRequest,
+    TextChunk,
 )
 from agent.errors import AgentError, NotInstalled
 from agent.settings import ComputeSettings
@@ -76,35 +76,35 @@ class Supervisor:
 
     @overload
     async def run(
-        self, order: Work, log_file: Path, on_progress: Callable[[Progress], None]
+        self, order: LocalJob, log_file: Path, on_progress: Callable[[Progress], None]
     ) -> Done | Failed | OutOfMemory: ...
     @overload
     async def run(
         self,
-        order: Ask,
+        order: AnswerRequest,
         log_file: Path,
         on_progress: Callable[[Progress], None],
-        on_piece: Callable[[str], None] | None = None,
+        on_text: Callable[[str], None] | None = None,
     ) -> Answered | Failed | OutOfMemory: ...
     @overload
     async def run(
-        self, order: Score, log_file: Path, on_progress: Callable[[Progress], None]
+        self, order: ScoreRequest, log_file: Path, on_progress: Callable[[Progress], None]
     ) -> Scored | Failed | OutOfMemory: ...
     @overload
     async def run(
-        self, order: Check, log_file: Path, on_progress: Callable[[Progress], None]
+        self, order: CheckRequest, log_file: Path, on_progress: Callable[[Progress], None]
     ) -> Checked | Failed | OutOfMemory: ...
     @overload
     async def run(
-        self, order: Merge, log_file: Path, on_progress: Callable[[Progress], None]
+        self, order: MergeRequest, log_file: Path, on_progress: Callable[[Progress], None]
     ) -> Merged | Failed | OutOfMemory: ...
     async def run(
         self,
-        order: Work | Ask | Score | Check | Merge,
+        order: LocalJob | AnswerRequest | ScoreRequest | CheckRequest | MergeRequest,
         log_file: Path,
         on_progress: Callable[[Progress], None],
-        on_piece: Callable[[str], None] | None = None,
-    ) -> LastWord:
+        on_text: Callable[[str], None] | None = None,
+    ) -> FinalMessage:
         """Give the child an order and wait for its last word. Raises ChildDied. Cancelled, it ends the child."""
         self._log_file = log_file
         try:
@@ -118,7 +118,7 @@ class Supervisor:
             try:
                 process.stdin.write(order.model_dump_json().encode() + b"\n")
                 await process.stdin.drain()
-                answer = await self._answer(process.stdout, on_progress, on_piece)
+                answer = await self._answer(process.stdout, on_progress, on_text)
             except (BrokenPipeError, ConnectionResetError):
                 answer = None
             if answer is None or isinstance(answer, OutOfMemory):
@@ -163,8 +163,8 @@ class Supervisor:
         self,
         lines: asyncio.StreamReader,
         on_progress: Callable[[Progress], None],
-        on_piece: Callable[[str], None] | None,
-    ) -> LastWord | None:
+        on_text: Callable[[str], None] | None,
+    ) -> FinalMessage | None:
         """The child's last word on an order; None where it ended without one."""
         while True:
             try:
@@ -177,9 +177,9 @@ class Supervisor:
                 continue
             if isinstance(answer, Report):
                 on_progress(answer.progress)
-            elif isinstance(answer, Piece):
-                if on_piece is not None:
-                    on_piece(answer.text)
+            elif isinstance(answer, TextChunk):
+                if on_text is not None:
+                    on_text(answer.text)
             else:
                 return answer
 

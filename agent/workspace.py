@@ -6,7 +6,7 @@ new_secret.json  a secret that the coordinator is being told of, until identity.
 tasks/ID/        files of one task; result.json is written last, so what it names is complete
 cache/           downloaded adapters, tokenised data, digests of model files
 logs/ID.log      what the training child printed
-kept/CAMPAIGN/   what an algorithm has this client keep between rounds; named by the delta that it belongs to
+client_state/CAMPAIGN/ what an algorithm has this client keep between rounds; named by the delta that it belongs to
 sent.jsonl       everything that left for the coordinator, a line each
 """
 
@@ -23,7 +23,7 @@ from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from agent.child import KEPT_FILE, RESULT_FILE, files_of
+from agent.child import CLIENT_STATE_FILE, RESULT_FILE, files_of
 from agent.errors import AlreadyRunning, NotEnrolled
 from shared import crash_points
 from shared.credentials import AGENT_PREFIX, new_secret
@@ -77,12 +77,12 @@ class Workspace:
         self._new_secret_file = self.home / "new_secret.json"
         self._tasks = self.home / "tasks"
         self._logs = self.home / "logs"
-        self._kept = self.home / "kept"
+        self._client_state = self.home / "client_state"
         self._micro_batches = self.cache / "micro_batches.json"
 
     def create(self) -> None:
         """Make the folders."""
-        for folder in (self.home, self.adapters, self._tasks, self._logs, self._kept):
+        for folder in (self.home, self.adapters, self._tasks, self._logs, self._client_state):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def lock(self) -> IO[str]:
@@ -157,25 +157,27 @@ class Workspace:
             return None
         return result if is_whole else None
 
-    def kept_with(self, campaign_id: str, delta_sha256: str) -> Path | None:
+    def client_state_of(self, campaign_id: str, delta_sha256: str) -> Path | None:
         """What was kept with a delta of this client; None where it is not here."""
-        path = self._kept / campaign_id / delta_sha256
+        path = self._client_state / campaign_id / delta_sha256
         return path if path.is_file() else None
 
-    def keep(self, campaign_id: str, task_id: str, delta_sha256: str, counted: str | None, versions: int) -> None:
+    def keep_client_state(
+        self, campaign_id: str, task_id: str, delta_sha256: str, committed_update: str | None, versions: int
+    ) -> None:
         """Keep what a task left for the next one, what belongs to the counted delta, and the newest of the others, so
         that there are *versions* at most.
 
         Which of them counts is known when the round has closed: the next lease says so.
         """
-        path = self._tasks / task_id / KEPT_FILE
+        path = self._tasks / task_id / CLIENT_STATE_FILE
         if not path.is_file():
             return
-        folder = self._kept / campaign_id
+        folder = self._client_state / campaign_id
         folder.mkdir(parents=True, exist_ok=True)
         path.replace(folder / delta_sha256)
-        crash_points.reach("agent: one kept more")
-        others = [each for each in folder.iterdir() if each.name not in (delta_sha256, counted)]
+        crash_points.reach("agent: one more client state kept")
+        others = [each for each in folder.iterdir() if each.name not in (delta_sha256, committed_update)]
         others.sort(key=lambda each: each.stat().st_mtime_ns, reverse=True)
         for old in others[max(0, versions - 2) :]:
             old.unlink()
@@ -193,7 +195,7 @@ class Workspace:
         for folder in self._tasks.iterdir():
             if folder.stat().st_mtime < time.time() - _KEEP_TASKS_S:
                 shutil.rmtree(folder, ignore_errors=True)
-        for folder in self._kept.iterdir():
+        for folder in self._client_state.iterdir():
             if folder.stat().st_mtime < time.time() - _KEEP_CAMPAIGNS_S:
                 shutil.rmtree(folder, ignore_errors=True)
         for log in sorted(self._logs.iterdir())[:-_KEEP_LOGS]:

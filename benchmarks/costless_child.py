@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.child import ADAPTER_FILE, DELTA_FILE, RESULT_FILE, Done, Work
+from agent.child import ADAPTER_FILE, DELTA_FILE, RESULT_FILE, Done, LocalJob
 from shared.adapters import write_adapter
 from shared.digest import sha256_file, sha256_hex
 from shared.wire.jobs import Fingerprint, InitJob, InitResult, PrepareJob, PrepareResult, TrainMetrics, TrainResult
@@ -34,7 +34,7 @@ def main() -> None:
     deltas = [Path.cwd() / f"delta-{os.getpid()}-{turn}" for turn in range(2)]
     digests: list[str] = []
     for line in sys.stdin:
-        work = Work.model_validate_json(line)
+        work = LocalJob.model_validate_json(line)
         if isinstance(work.job, PrepareJob):
             result = PrepareResult(fingerprint=FINGERPRINT, n_train=10, n_held_out=0)
             digests = digests or [draw(path, seed=os.getpid() + turn, scale=1e-3) for turn, path in enumerate(deltas)]

@@ -10,22 +10,23 @@ from typing import Any
 from fastapi import FastAPI
 from sqlalchemy import func, select
 
-from coordinator import __version__, problems, service_endpoints
+from coordinator import __version__
 from coordinator.agents import endpoints as agents
-from coordinator.blobs import endpoints as blobs
 from coordinator.campaigns import endpoints as campaigns
 from coordinator.clock import Clock, SystemClock
-from coordinator.db import Database
-from coordinator.deps import Services
+from coordinator.database.sessions import Database
+from coordinator.database.tables import CampaignRow, EventRow
 from coordinator.engine.loop import Engine
 from coordinator.engine.sweeper import Sweeper
 from coordinator.events import endpoints as events
-from coordinator.middleware import ProtocolApp
-from coordinator.rounds import endpoints as rounds
-from coordinator.rounds.lookout import look_out
+from coordinator.services import Services, aggregation_threads
 from coordinator.settings import Settings
-from coordinator.storage import Storage
-from coordinator.tables import CampaignRow, EventRow
+from coordinator.storage.storage import Storage
+from coordinator.tasks import endpoints as rounds
+from coordinator.tasks import transfer_endpoints as blobs
+from coordinator.tasks.work_poller import poll_for_work
+from coordinator.web import problems, service_endpoints
+from coordinator.web.middleware import ProtocolApp
 
 log = logging.getLogger(__name__)
 
@@ -34,11 +35,17 @@ _SLACK = timedelta(seconds=5)
 
 
 def create_services(settings: Settings, clock: Clock | None = None) -> Services:
-    """Open the database and the data folder. The schema must be there already (see ``coordinator.migrate``)."""
+    """Open the database and the data folder. The schema must be there already: see ``database.migrate``."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     database = Database(settings.sqlalchemy_url)
     storage = Storage(database, settings.data_dir, updates=settings.storage.updates)
-    return Services(settings=settings, clock=clock or SystemClock(), database=database, storage=storage)
+    return Services(
+        settings=settings,
+        clock=clock or SystemClock(),
+        database=database,
+        storage=storage,
+        aggregations=aggregation_threads(settings.engine.campaigns_at_once),
+    )
 
 
 def create_app(services: Services, *, with_engine: bool) -> FastAPI:
@@ -47,7 +54,7 @@ def create_app(services: Services, *, with_engine: bool) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await keep_time(services)
-        work = [look_out(services)]
+        work = [poll_for_work(services)]
         if with_engine:
             work += engine_work(services)
         async with running(services, work):

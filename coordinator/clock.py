@@ -1,13 +1,9 @@
-"""Time and chance, injected, so that tests move the clock instead of waiting."""
+"""Time, injected, so that tests move the clock instead of waiting."""
 
-import itertools
-import secrets
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
-
-_counter = itertools.count()
 
 
 class Clock(Protocol):
@@ -48,8 +44,3 @@ class SystemClock:
 
     def not_before(self, at: datetime) -> None:
         self._origin += max(at - self.now(), timedelta(0))
-
-
-def new_id(now: datetime) -> str:
-    """A unique id that sorts by creation: milliseconds, this process's counter and 64 random bits, in hexadecimal."""
-    return f"{int(now.timestamp() * 1000):012x}{next(_counter) & 0xFFFF:04x}{secrets.token_hex(8)}"

@@ -8,7 +8,7 @@ CoordinatorError
 ├── TokenRefused         an enrolment token that is wrong, used or expired
 ├── NameTaken            an active agent has that name
 ├── AgentAlreadyRunning  another process of the same agent holds a lease
-├── AgentTooOld          the agent's protocol is no longer served
+├── ProtocolNotServed    the caller's fedloom speaks another protocol
 ├── Invalid              a request that can be read but not accepted; names the fields
 ├── IllegalMove          the state does not allow it
 ├── NotKept              a round to go back to, of which something is no longer stored
@@ -25,6 +25,8 @@ CoordinatorError
 """
 
 from datetime import datetime
+
+from shared.wire.base import PROTOCOL
 
 
 class CoordinatorError(Exception):
@@ -87,13 +89,15 @@ class AgentAlreadyRunning(CoordinatorError):
         )
 
 
-class AgentTooOld(CoordinatorError):
-    """The protocol that the agent speaks is no longer served."""
+class ProtocolNotServed(CoordinatorError):
+    """The caller's fedloom speaks another protocol."""
 
-    def __init__(self, spoken: str, oldest: int) -> None:
+    def __init__(self, spoken: str) -> None:
         self.spoken = spoken
-        self.oldest = oldest
-        super().__init__(f"this agent speaks protocol {spoken}, the oldest served is {oldest}; upgrade fedloom")
+        super().__init__(
+            f"your fedloom speaks protocol {spoken}, this coordinator speaks {PROTOCOL}; install the same version of "
+            "fedloom on both sides"
+        )
 
 
 class Invalid(CoordinatorError):

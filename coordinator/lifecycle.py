@@ -1,6 +1,6 @@
-"""Every legal move of a campaign, a round, a task and a participant, on one page, and the one door to make it.
+"""The lock of a campaign, every legal move of a campaign, round, task and participant, and the one function that moves.
 
-A move is compare-and-set: it names the state that it leaves, in the ``UPDATE`` itself. Where somebody else was faster,
+A move is compare-and-set: the ``UPDATE`` itself names the state that it leaves. Where another transaction was faster,
 it changes nothing and raises IllegalMove.
 
     campaign     preparing → initializing → running → finishing → completed
@@ -8,19 +8,19 @@ it changes nothing and raises IllegalMove.
                  running, finishing, completed → paused, rolled back to an earlier round
     round        open → aggregating → closed; open → cancelled
     task         pending → leased → done | failed; leased → pending (expired, released); not final → cancelled;
-                 any → superseded (its round was rolled back, or its late work was given up)
-    participant  preparing → prepared | failed; prepared → mismatched; failed, mismatched → preparing (another try)
+                 any → superseded (its round was rolled back, or its late update was discarded)
+    participant  preparing → prepared | failed; prepared → mismatched; failed, mismatched → preparing (on resume)
 """
 
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import ColumnElement, select, true, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.attributes import set_committed_value
 
-from coordinator.errors import IllegalMove
-from coordinator.tables import CampaignRow, ParticipantRow, RoundRow, TaskRow
+from coordinator.database.tables import CampaignRow, ParticipantRow, RoundRow, TaskRow
+from coordinator.errors import IllegalMove, NotFound
 from shared.states import CampaignState, ParticipantState, RoundState, TaskState
 
 C, R, T, P = CampaignState, RoundState, TaskState, ParticipantState
@@ -97,3 +97,24 @@ async def move(
         raise IllegalMove(what, f"no longer {row.state}", to)
     for name, value in {"state": to, **values}.items():
         set_committed_value(row, name, value)
+
+
+async def lock_campaign(session: AsyncSession, campaign_id: str) -> CampaignRow:
+    """Lock a campaign for the rest of the transaction. Whatever changes a part of a campaign locks it first.
+
+    So two transactions never wait for each other: agents are locked before campaigns, and several campaigns in the
+    order of their ids. Raises NotFound.
+    """
+    campaign = await lock_campaign_where(session, campaign_id, true())
+    if campaign is None:
+        raise NotFound("campaign", campaign_id)
+    return campaign
+
+
+async def lock_campaign_where(
+    session: AsyncSession, campaign_id: str, condition: ColumnElement[bool]
+) -> CampaignRow | None:
+    """As ``lock_campaign``; None where the campaign does not meet the condition once it is locked."""
+    query = select(CampaignRow).where(CampaignRow.id == campaign_id, condition).with_for_update()
+    campaign: CampaignRow | None = await session.scalar(query, execution_options={"populate_existing": True})
+    return campaign

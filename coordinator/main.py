@@ -15,10 +15,10 @@ from sqlalchemy import func, select
 
 from coordinator.agents.service import new_operator_key
 from coordinator.app import create_app, create_services, engine_work, keep_time, running
-from coordinator.deps import Services
-from coordinator.migrate import migrate
+from coordinator.database.migrate import migrate
+from coordinator.database.tables import OperatorKeyRow
+from coordinator.services import Services
 from coordinator.settings import Settings
-from coordinator.tables import OperatorKeyRow
 
 _GRACE_S = 5
 _LOOK_S = 0.02
@@ -49,14 +49,14 @@ class _Server(uvicorn.Server):
         return int(self.servers[0].sockets[0].getsockname()[1])
 
     async def shutdown(self, sockets: object = None) -> None:
-        self.services.bells.close()
+        self.services.notifiers.close()
         await super().shutdown(sockets)  # type: ignore[arg-type]
 
 
 def prepare(settings: Settings, *, first_key: bool = True) -> str | None:
     """Bring the schema up to date. With *first_key*, the operator's key where there is none yet, to be shown once.
 
-    Raises SchemaTooNew, and OSError where the data folder cannot be used.
+    Raises UnknownSchema, and OSError where the data folder cannot be used.
     """
 
     async def work() -> str | None:

@@ -29,6 +29,8 @@ class EngineSettings(Group):
     """Seconds between looks at the database; what happens in the same process wakes it at once."""
     claim_ttl_s: Annotated[float, Field(gt=0)] = 60.0
     """Seconds after which another engine may take over a campaign from one that died."""
+    campaigns_at_once: Annotated[int, Field(ge=1, le=64)] = 4
+    """Campaigns that one engine moves on at the same time, and that it aggregates at the same time."""
     sweep_s: Annotated[float, Field(gt=0)] = 5.0
     """Seconds between looks for expired leases and stale uploads."""
 

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel
 
-from fedloom.adapter_folder import write_adapter_folder
+from fedloom.adapters.folder import write_adapter_folder
 from fedloom.errors import NoSuchAdapter, NotFound, Unreachable, WaitTimeout
 from fedloom.event_stream import follow_events, past_events
 from fedloom.transport import OUTAGE_S, Transport

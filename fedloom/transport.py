@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from fedloom.errors import FedloomError, InsecureUrl, MalformedKey, Unreachable, refused
 from shared.campaign import FROM_COORDINATOR
-from shared.wire.base import PROTOCOL_HEADER, PROTOCOL_VERSION
+from shared.wire.base import PROTOCOL, PROTOCOL_HEADER
 from shared.wire.problems import MEDIA_TYPE, Problem
 
 ATTEMPTS = 4
@@ -41,7 +41,7 @@ class Transport:
     def __init__(self, url: str, key: str | None, *, ca_file: Path | None, insecure: bool, timeout_s: float) -> None:
         self.url = url.rstrip("/")
         self._check_url(insecure)
-        headers = {PROTOCOL_HEADER: str(PROTOCOL_VERSION), "Accept": "application/json"}
+        headers = {PROTOCOL_HEADER: PROTOCOL, "Accept": "application/json"}
         if key and (key := key.strip()):
             if not _MAY_BE_A_KEY.fullmatch(key):
                 raise MalformedKey  # here, for the errors of a header quote it

@@ -1,8 +1,8 @@
-"""Runs migrations on the connection that ``coordinator.migrate`` hands over."""
+"""Runs migrations on the connection that ``coordinator.database.migrate`` hands over."""
 
 from alembic import context
 
-from coordinator.tables import Base
+from coordinator.database.tables import Base
 
 context.configure(
     connection=context.config.attributes["connection"],

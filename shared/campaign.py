@@ -40,10 +40,6 @@ FROM_COORDINATOR = {"from": "coordinator"}
 """The validation context of a campaign that a coordinator has accepted."""
 
 
-_LATER = Field(exclude_if=lambda value: value in (None, "sigmoid", 0.0, "base"))
-"""A field that agents of protocol version 1 do not know, and would refuse: its default is not said to them."""
-
-
 class Section(BaseModel):
     """A part of a campaign file."""
 
@@ -57,7 +53,7 @@ class BaseSection(Section):
     """Hub id or folder. An agent's settings may say where that model lies on its machine."""
     revision: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     """Branch, tag or commit at the hub. Pin a commit, so that all agents get the same weights."""
-    quantization: Annotated[Quantization | None, _LATER] = None
+    quantization: Quantization | None = None
     """How the frozen weights are held in memory: `int8` (Dettmers et al. 2022) or `nf4`, four bits (Dettmers et al.
     2023), both by bitsandbytes; left out, not at all. The adapter is float32 all the same."""
 
@@ -140,14 +136,14 @@ class DpoSection(Section):
 
     beta: Annotated[float, Field(gt=0)] = 0.1
     """How strongly the model is held to the reference: β of the loss −log σ(β (chosen's log ratio − rejected's))."""
-    loss: Annotated[DpoLoss, _LATER] = "sigmoid"
+    loss: DpoLoss = "sigmoid"
     """The loss that is trained, as TRL's DPO trainer names them; `sigmoid` is the paper's. Held-out losses are the
     paper's whatever is trained, so that campaigns can be compared. `aot` and `aot_unpaired` compare the pairs of a
     micro-batch with one another: their result depends on the agents' micro-batches."""
-    label_smoothing: Annotated[float, Field(ge=0, lt=0.5), _LATER] = 0.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
     """Share of pairs whose order may be wrong, for the losses `exo_pair` and `robust`, which need one above 0, and for
     `aot` and `aot_unpaired`."""
-    reference: Annotated[Literal["base", "initial"], _LATER] = "base"
+    reference: Literal["base", "initial"] = "base"
     """What the model is held to, the same in every round: `base`, the base model alone, or `initial`, the base with
     global adapter 0 on it, for a campaign that starts from the adapter of another."""
 
@@ -298,7 +294,7 @@ class CampaignSpec(Section):
     weighting: WeightingSection = WeightingSection()
     rounds: Annotated[int, Field(ge=1, le=100_000)]
     """How many rounds."""
-    start_from: Annotated[StartFrom | None, _LATER] = None
+    start_from: StartFrom | None = None
     """Global adapter 0, where it is not to be drawn anew: another campaign's adapter, as `CAMPAIGN/final`,
     `CAMPAIGN/best` or `CAMPAIGN/NUMBER`, the campaign by its id or its name (the newest of that name). It has the same
     base model and the same `lora`."""

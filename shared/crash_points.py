@@ -22,7 +22,7 @@ class _Watch:
     def __init__(self, at: str, notes: Path) -> None:
         self._name, _, nth = at.partition("#")
         self._nth = int(nth or 1)
-        self._at = at
+        self._services = at
         self._notes = notes
         self._reached: Counter[str] = Counter()
 
@@ -31,8 +31,8 @@ class _Watch:
         if self._name == _ALL:
             if self._reached[name] == 1:
                 self._note(name)
-        elif name == self._name and self._reached[name] == self._nth and self._at not in self._noted():
-            self._note(self._at)
+        elif name == self._name and self._reached[name] == self._nth and self._services not in self._noted():
+            self._note(self._services)
             os.kill(os.getpid(), signal.SIGKILL)
 
     def _noted(self) -> list[str]:

@@ -12,8 +12,8 @@ from uuid import uuid4
 import pytest
 
 from agent.train.__main__ import guard_environment
-from coordinator.db import Database
-from coordinator.migrate import migrate
+from coordinator.database.migrate import migrate
+from coordinator.database.sessions import Database
 from coordinator.settings import Settings
 from tests.support import tiers, times
 from tests.support.operator import Operator

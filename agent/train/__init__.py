@@ -10,7 +10,7 @@ model and the tokenised data stay warm between its jobs; everything else is new 
     quantization  bases in 8 or 4 bits
     model         the loaded base model, lent with an adapter on it
     templates     how a row becomes text: what comes before each answer, and the answer
-    tokens        tokenised rows, and their cache; the owner's files are read by agent.reading
+    tokens        tokenised rows, and their cache; the owner's files are read by agent.data.reading
     checking      what a campaign would train on, for its owner to look at
     sampling      which rows a round takes
     following     the client half of every algorithm inside TRL's trainers

@@ -20,25 +20,25 @@ from agent.child import (
     ORDER,
     OUT_OF_MEMORY_EXIT,
     Answered,
-    Ask,
-    Check,
+    AnswerRequest,
     Checked,
+    CheckRequest,
     Done,
     Failed,
-    LastWord,
-    Merge,
+    FinalMessage,
+    LocalJob,
     Merged,
+    MergeRequest,
     Message,
     Order,
     OutOfMemory,
-    Piece,
     Report,
-    Score,
     Scored,
-    Work,
+    ScoreRequest,
+    TextChunk,
 )
+from agent.data.tables import NO_REPORTS
 from agent.errors import TaskFailed
-from agent.tables import NO_REPORTS
 from shared.wire.jobs import Result
 from shared.wire.leases import Failure, FailureKind, Progress
 
@@ -55,11 +55,11 @@ class Handler(Protocol):
 
     longest_row_tokens: int
 
-    def run(self, work: Work, report: Callable[[Progress], None]) -> Result: ...
-    def ask(self, ask: Ask, report: Callable[[Progress], None], say: Callable[[str], None]) -> list[str]: ...
-    def score(self, score: Score, report: Callable[[Progress], None]) -> Scored: ...
-    def check(self, check: Check, report: Callable[[Progress], None]) -> Checked: ...
-    def merge(self, merge: Merge, report: Callable[[Progress], None]) -> Merged: ...
+    def run(self, work: LocalJob, report: Callable[[Progress], None]) -> Result: ...
+    def ask(self, ask: AnswerRequest, report: Callable[[Progress], None], say: Callable[[str], None]) -> list[str]: ...
+    def score(self, score: ScoreRequest, report: Callable[[Progress], None]) -> Scored: ...
+    def check(self, check: CheckRequest, report: Callable[[Progress], None]) -> Checked: ...
+    def merge(self, merge: MergeRequest, report: Callable[[Progress], None]) -> Merged: ...
 
 
 def guard_environment() -> None:
@@ -138,11 +138,11 @@ def serve(
     """Answer each order until the lines end. Returns the exit status."""
     handler: Handler | None = None
     for line in lines:
-        answer: LastWord
+        answer: FinalMessage
         try:
             order = ORDER.validate_json(line)
             handler = handler or opener(order)
-            answer = _obey(handler, order, send)
+            answer = _dispatch(handler, order, send)
         except ValidationError as error:
             traceback.print_exc()
             wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
@@ -161,19 +161,19 @@ def serve(
     return 0
 
 
-def _obey(
+def _dispatch(
     handler: Handler, order: Order, send: Callable[[Message], None]
 ) -> Done | Answered | Scored | Checked | Merged:
     def report(progress: Progress) -> None:
         send(Report(progress=progress))
 
-    if isinstance(order, Work):
+    if isinstance(order, LocalJob):
         return Done(result=handler.run(order, report))
-    if isinstance(order, Ask):
-        return Answered(texts=handler.ask(order, report, lambda text: send(Piece(text=text))))
-    if isinstance(order, Score):
+    if isinstance(order, AnswerRequest):
+        return Answered(texts=handler.ask(order, report, lambda text: send(TextChunk(text=text))))
+    if isinstance(order, ScoreRequest):
         return handler.score(order, report)
-    if isinstance(order, Check):
+    if isinstance(order, CheckRequest):
         return handler.check(order, report)
     return handler.merge(order, report)
 

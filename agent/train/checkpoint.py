@@ -26,15 +26,15 @@ from torch import Tensor, nn
 from transformers import TrainerCallback
 
 from agent import __version__
-from agent.train.files import write_whole
-from agent.train.following import Course, FollowsAlgorithm
+from agent.train.files import atomic_write
+from agent.train.kinds.federated import FederatedTrainerMixin, TrainingHistory
 from shared import crash_points
 from shared.digest import sha256_file, sha256_of_parts
 from shared.wire.jobs import TrainJob
 
 log = logging.getLogger(__name__)
 
-_NO_MATTER = {"campaign_name", "counted", "keep_versions"}
+_NO_MATTER = {"campaign_name", "committed_update", "state_versions"}
 """Fields of a job that its delta does not follow from. What was kept with the counted delta is looked at itself."""
 _VERSIONS = [__version__, torch.__version__, transformers.__version__, peft.__version__, trl.__version__]
 
@@ -44,28 +44,30 @@ class Checkpoint:
     """adapter: the trained tensors. optimizer, scaler: their ``state_dict``; a scaler there is under fp16 only.
     randomness: the states of all generators that a model may draw from."""
 
-    course: Course
+    history: TrainingHistory
     adapter: dict[str, Tensor]
     optimizer: dict[str, Any]
     scaler: dict[str, Any] | None
     randomness: dict[str, Any]
 
 
-def identity(job: TrainJob, rows_sha256: str, kept: Path | None, device: torch.device, dtype: torch.dtype) -> str:
+def identity(
+    job: TrainJob, rows_sha256: str, client_state: Path | None, device: torch.device, dtype: torch.dtype
+) -> str:
     """The digest of all that a training's delta follows from, except what changes its rounding only: threads, and the
     micro-batch, which is halved where memory runs out.
 
-    kept: the file of what the client remembers. Versions: another one may step, or draw, in another way.
+    client_state: the file of what the client remembers. Versions: another one may step, or draw, in another way.
     """
-    remembered = sha256_file(kept) if kept is not None else ""
+    state_sha256 = sha256_file(client_state) if client_state is not None else ""
     quantizer = metadata.version("bitsandbytes") if job.base.quantization is not None else ""
-    parts = [job.model_dump_json(exclude=_NO_MATTER), rows_sha256, remembered, device.type, str(dtype)]
+    parts = [job.model_dump_json(exclude=_NO_MATTER), rows_sha256, state_sha256, device.type, str(dtype)]
     return sha256_of_parts([*parts, *_VERSIONS, quantizer])
 
 
 def save(path: Path, identity: str, checkpoint: Checkpoint) -> None:
     """Write a checkpoint in the place of an earlier one, whole or not at all. Raises OSError."""
-    content = vars(checkpoint) | {"course": asdict(checkpoint.course), "identity": identity}
+    content = vars(checkpoint) | {"history": asdict(checkpoint.history), "identity": identity}
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:
@@ -76,7 +78,7 @@ def save(path: Path, identity: str, checkpoint: Checkpoint) -> None:
                     raise error.__context__ from None
                 raise
 
-    write_whole(path, write)
+    atomic_write(path, write)
 
 
 def load(path: Path, identity: str) -> Checkpoint | None:
@@ -93,7 +95,7 @@ def load(path: Path, identity: str) -> Checkpoint | None:
         if content.pop("identity") != identity:
             log.info("the checkpoint is of another training; this one begins anew")
             return None
-        return Checkpoint(**content | {"course": Course(**content["course"])})
+        return Checkpoint(**content | {"history": TrainingHistory(**content["history"])})
     except Exception as error:  # noqa: BLE001 - whatever is wrong with it, training can do without
         log.warning("the checkpoint cannot be read (%s); training begins anew", type(error).__name__)
         return None
@@ -110,10 +112,10 @@ class Checkpoints(TrainerCallback):
         self._identity = identity
         self._every = every
         self._found = load(path, identity)
-        self.done = self._found.course.done if self._found is not None else 0
+        self.done = self._found.history.done if self._found is not None else 0
         """Optimizer steps that are done already. The trainer is given the examples of the others."""
 
-    def accompany(self, trainer: FollowsAlgorithm, adapter: Mapping[str, nn.Parameter]) -> None:
+    def accompany(self, trainer: FederatedTrainerMixin, adapter: Mapping[str, nn.Parameter]) -> None:
         """Put a trainer that follows an algorithm from the global *adapter* on to where the checkpoint was made."""
         self._trainer: Any = trainer
         self._adapter = adapter
@@ -122,7 +124,7 @@ class Checkpoints(TrainerCallback):
         if self._found is not None:
             for name, value in adapter.items():
                 value.data.copy_(self._found.adapter[name])
-            trainer.go_on(self._found.course)
+            trainer.go_on(self._found.history)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_kwargs: Any) -> None:  # noqa: ARG002
         """Before the first step, and not earlier: the trainer makes its optimizer late, and draws as it starts."""
@@ -136,7 +138,7 @@ class Checkpoints(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_kwargs: Any) -> None:  # noqa: ARG002
         """Save one where it is time. A disk that is full costs the checkpoint, not the training."""
-        done = self._trainer.course.done
+        done = self._trainer.history.done
         if self._every == 0 or done % self._every != 0:
             return
         try:
@@ -149,7 +151,7 @@ class Checkpoints(TrainerCallback):
     def _now(self) -> Checkpoint:
         scaler = self._trainer.accelerator.scaler
         return Checkpoint(
-            course=self._trainer.course,
+            history=self._trainer.history,
             adapter={name: value.detach() for name, value in self._adapter.items()},
             optimizer=self._trainer.optimizer.state_dict(),
             scaler=scaler.state_dict() if scaler is not None else None,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
     """Let *write* fill a temporary file beside *path*, then put it in its place. Raises OSError and what write raises.
 
     The temporary name carries the process id: a child that outlives its parent must not spoil its successor's file.

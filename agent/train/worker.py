@@ -18,36 +18,37 @@ from transformers.utils import logging as transformers_logging
 from agent.child import (
     ADAPTER_FILE,
     CHECKPOINT_FILE,
+    CLIENT_STATE_FILE,
     DELTA_FILE,
     EXTRAS_FILE,
-    KEPT_FILE,
     RESULT_FILE,
-    Ask,
-    Check,
+    AnswerRequest,
     Checked,
-    Merge,
+    CheckRequest,
+    LocalJob,
     Merged,
-    Score,
+    MergeRequest,
     Scored,
-    Work,
+    ScoreRequest,
 )
 from agent.errors import TaskFailed
 from agent.settings import ComputeSettings
-from agent.train import local, memory
-from agent.train.adapter_files import load_adapter, read_broadcast, read_kept
-from agent.train.base_files import Finder
+from agent.train import memory
+from agent.train.base.adapter_files import load_adapter, read_broadcast, read_client_state
+from agent.train.base.device import choose_device, choose_dtype
+from agent.train.base.files import Finder
+from agent.train.base.model import AttachedAdapter, Base, Models
+from agent.train.base.source import Reporter, check_same
 from agent.train.checkpoint import Checkpoints, identity
-from agent.train.device import choose_device, choose_dtype
-from agent.train.evaluate import held_out_loss, held_out_preference
-from agent.train.files import write_whole
-from agent.train.following import Course
-from agent.train.model import Base, Lent, Models
+from agent.train.data.sampling import rows_of_round, seed_of_round
+from agent.train.data.tokens import DataCache, PairRows, Prepared, TokenRows
+from agent.train.files import atomic_write
+from agent.train.kinds.evaluate import held_out_loss, held_out_preference
+from agent.train.kinds.federated import TrainingHistory
+from agent.train.kinds.reference import Reference, completions_at_once
+from agent.train.kinds.trainer import DpoTrainer, Recipe, SftTrainer, dpo_trainer, sft_trainer
+from agent.train.local import orders as local
 from agent.train.progress import Throttle
-from agent.train.reference import Reference, sides_at_once
-from agent.train.sampling import rows_of_round, seed_of_round
-from agent.train.source import Reporter, check_same
-from agent.train.tokens import DataCache, PairRows, Prepared, TokenRows
-from agent.train.trainer import DpoTrainer, Recipe, SftTrainer, dpo_trainer, sft_trainer
 from shared import algorithms, crash_points
 from shared.adapters import AdapterError, check_finite, slot_name, write_adapter
 from shared.digest import sha256_file
@@ -81,34 +82,34 @@ class Worker:
         self.data = DataCache()
         self.finder = Finder()
 
-    def run(self, work: Work, report: Reporter) -> Result:
+    def run(self, work: LocalJob, report: Reporter) -> Result:
         """Do the job, leave its files in ``work.folder``, the result last. Raises TaskFailed, and what went wrong."""
         self._begin(work.compute)
         work.folder.mkdir(parents=True, exist_ok=True)
         _clear(work.folder)
         result = _Job(self, work, Throttle(report)).result()
         text = result.model_dump_json()
-        write_whole(work.folder / RESULT_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+        atomic_write(work.folder / RESULT_FILE, lambda path: path.write_text(text, encoding="utf-8"))
         crash_points.reach("child: result written")
         (work.folder / CHECKPOINT_FILE).unlink(missing_ok=True)
         return result
 
-    def ask(self, ask: Ask, report: Reporter, say: Callable[[str], None]) -> list[str]:
+    def ask(self, ask: AnswerRequest, report: Reporter, say: Callable[[str], None]) -> list[str]:
         """Answer the questions; *say* is called with the pieces of an only answer. Raises TaskFailed."""
         self._begin(ask.compute)
         return local.ask(ask, self.finder, self.models, Throttle(report), say)
 
-    def score(self, score: Score, report: Reporter) -> Scored:
+    def score(self, score: ScoreRequest, report: Reporter) -> Scored:
         """Find how likely the completions are. Raises TaskFailed."""
         self._begin(score.compute)
         return local.score(score, self.finder, self.models, Throttle(report))
 
-    def check(self, check: Check, report: Reporter) -> Checked:
+    def check(self, check: CheckRequest, report: Reporter) -> Checked:
         """Look through an owner's data. Raises TaskFailed."""
         self._begin(check.compute)
         return local.check(check, self.finder, Throttle(report))
 
-    def merge(self, merge: Merge, report: Reporter) -> Merged:
+    def merge(self, merge: MergeRequest, report: Reporter) -> Merged:
         """Write the merged model. Raises TaskFailed, and OSError where it cannot be written."""
         self._begin(merge.compute)
         self.models.forget()  # two models are enough: the merged one, and the one that is read again
@@ -124,7 +125,7 @@ class Worker:
 class _Job:
     """One job: what all four begin with, then one method each."""
 
-    def __init__(self, worker: Worker, work: Work, report: Reporter) -> None:
+    def __init__(self, worker: Worker, work: LocalJob, report: Reporter) -> None:
         self._worker = worker
         self._work = work
         self._report = report
@@ -162,8 +163,8 @@ class _Job:
         )
 
     def _init(self, job: InitJob) -> InitResult:
-        with self._base() as base, base.lend(job.lora, seed=job.seed) as lent:
-            return InitResult(adapter=self._write(ADAPTER_FILE, lent.tensors()))
+        with self._base() as base, base.adapter(job.lora, seed=job.seed) as attached:
+            return InitResult(adapter=self._write(ADAPTER_FILE, attached.tensors()))
 
     def _train(self, job: TrainJob) -> TrainResult:
         work = self._work
@@ -178,44 +179,52 @@ class _Job:
             reference = self._reference(job, base, rows, indices)
         with (
             self._base() as base,
-            base.lend(job.lora, seed=seed) as lent,
+            base.adapter(job.lora, seed=seed) as attached,
             tempfile.TemporaryDirectory(dir=work.folder, prefix=_TRAINER_FOLDER) as folder,
         ):
-            load_adapter(lent, work.adapter)
-            start = lent.tensors()
-            broadcast = read_broadcast(work.broadcast, algorithm.server.broadcast, lent)
-            remembered = read_kept(work.kept, algorithm.client.kept, lent) if algorithm.client.kept else {}
-            whole = identity(job, rows.sha256, work.kept if remembered else None, base.device, base.dtype)
+            load_adapter(attached, work.adapter)
+            start = attached.tensors()
+            broadcast = read_broadcast(work.broadcast, algorithm.server.broadcast, attached)
+            client_state = (
+                read_client_state(work.client_state, algorithm.client.state, attached) if algorithm.client.state else {}
+            )
+            whole = identity(job, rows.sha256, work.client_state if client_state else None, base.device, base.dtype)
             checkpoints = Checkpoints(work.folder / CHECKPOINT_FILE, whole, every=work.compute.checkpoint_every)
             examples = self._examples(rows, indices, reference)
             left = examples[checkpoints.done * job.batch_size :]
             # no trainer can be made for nothing, which is left where a crash came after the last step
-            trainer = self._trainer(job, base, lent, left or examples, seed, folder)
-            client = algorithm.client(algorithm.params.model_validate(job.algorithm_params), broadcast, remembered)
-            trainer.follow(client, lent.trained, lambda course: self._stepped(course, job.steps))
-            checkpoints.accompany(trainer, lent.trained)
+            trainer = self._trainer(job, base, attached, left or examples, seed, folder)
+            client = algorithm.client(algorithm.params.model_validate(job.algorithm_params), broadcast, client_state)
+            trainer.attach(client, attached.trained, lambda history: self._stepped(history, job.steps))
+            checkpoints.accompany(trainer, attached.trained)
             if checkpoints.done:
                 log.info("goes on after step %d of %d", checkpoints.done, job.steps)
             self._report(Progress(phase=Phase.TRAINING, done=checkpoints.done, total=job.steps))
             if left:
                 trainer.train()
             slots = trainer.slots()
-            extras, kept = _of_slots(slots, algorithm.client.extras), _of_slots(slots, algorithm.client.kept)
-            ended = lent.tensors()
-            delta = {name: ended[name] - start[name] for name in lent.trained}
-        if kept:
-            self._write(KEPT_FILE, kept)
+            extras, kept_state = _of_slots(slots, algorithm.client.extras), _of_slots(slots, algorithm.client.state)
+            ended = attached.tensors()
+            delta = {name: ended[name] - start[name] for name in attached.trained}
+        if kept_state:
+            self._write(CLIENT_STATE_FILE, kept_state)
         result = TrainResult(
             delta=self._write(DELTA_FILE, delta),
             extras=self._write(EXTRAS_FILE, extras) if extras else None,
-            lost_state=bool(algorithm.client.kept) and job.counted is not None and not remembered,
-            metrics=_metrics(trainer.course, work.report_losses),
+            client_state_lost=bool(algorithm.client.state) and job.committed_update is not None and not client_state,
+            metrics=_metrics(trainer.history, work.report_losses),
         )
         crash_points.reach("child: delta written")
         return result
 
     def _trainer(
-        self, job: TrainJob, base: Base, lent: Lent, examples: Sequence[Mapping[str, Any]], seed: int, folder: str
+        self,
+        job: TrainJob,
+        base: Base,
+        attached: AttachedAdapter,
+        examples: Sequence[Mapping[str, Any]],
+        seed: int,
+        folder: str,
     ) -> SftTrainer | DpoTrainer:
         recipe = Recipe(
             folder=folder,
@@ -229,8 +238,8 @@ class _Job:
         )
         tokenizer = self._files.tokenizer
         if job.training_kind == "dpo":
-            return dpo_trainer(lent, examples, tokenizer, recipe, job.dpo)
-        return sft_trainer(lent, examples, tokenizer, recipe)
+            return dpo_trainer(attached, examples, tokenizer, recipe, job.dpo)
+        return sft_trainer(attached, examples, tokenizer, recipe)
 
     def _reference(
         self, job: TrainJob | EvaluateJob, base: Base, rows: TokenRows | PairRows, indices: NDArray[np.int64]
@@ -257,16 +266,16 @@ class _Job:
                 example |= {"ref_chosen_logps": chosen, "ref_rejected_logps": rejected}
         return examples
 
-    def _stepped(self, course: Course, steps: int) -> None:
+    def _stepped(self, history: TrainingHistory, steps: int) -> None:
         tells = self._work.report_losses
-        margin, accuracy = course.rewards[-1] if tells and course.rewards else (None, None)
+        margin, accuracy = history.rewards[-1] if tells and history.rewards else (None, None)
         self._report(
             Progress(
                 phase=Phase.TRAINING,
-                done=course.done,
+                done=history.done,
                 total=steps,
-                loss=course.losses[-1] if tells else None,
-                tokens_per_s=course.tokens_per_s,
+                loss=history.losses[-1] if tells else None,
+                tokens_per_s=history.tokens_per_s,
                 reward_margin=margin,
                 reward_accuracy=accuracy,
             )
@@ -288,16 +297,16 @@ class _Job:
 
         with self._base() as base:
             reference = self._reference(job, base, rows, np.arange(len(rows)))
-            with base.lend(job.lora, seed=0) as lent:
-                load_adapter(lent, work.adapter)
+            with base.adapter(job.lora, seed=0) as attached:
+                load_adapter(attached, work.adapter)
                 how: dict[str, Any] = {"micro_batch": work.micro_batch, "half": base.half, "report": evaluated}
                 if isinstance(rows, PairRows):
                     assert reference is not None
-                    how["micro_batch"] = sides_at_once(base, work.micro_batch)
-                    found = held_out_preference(lent.model, rows, reference, beta=job.dpo.beta, **how)
+                    how["micro_batch"] = completions_at_once(base, work.micro_batch)
+                    found = held_out_preference(attached.model, rows, reference, beta=job.dpo.beta, **how)
                     judged = asdict(found)
                 else:
-                    loss, n_tokens = held_out_loss(lent.model, rows, **how)
+                    loss, n_tokens = held_out_loss(attached.model, rows, **how)
                     judged = {"loss": loss, "n_tokens": n_tokens}
         if not math.isfinite(judged["loss"]):
             raise TaskFailed(FailureKind.CRASH, f"the held-out loss of the global adapter is {judged['loss']}")
@@ -343,7 +352,7 @@ class _Job:
             message = f"training diverged, {error}: the learning rate may be too high"
             raise TaskFailed(FailureKind.CRASH, message) from error
         path = self._work.folder / name
-        write_whole(path, lambda temporary: write_adapter(temporary, arrays))
+        atomic_write(path, lambda temporary: write_adapter(temporary, arrays))
         return sha256_file(path)
 
 
@@ -362,16 +371,16 @@ def _of_slots(tensors: Mapping[str, Mapping[str, Tensor]], slots: Iterable[str])
     }
 
 
-def _metrics(course: Course, report_losses: bool) -> TrainMetrics:
-    losses, rewards = (course.losses, course.rewards) if report_losses else ([], [])
+def _metrics(history: TrainingHistory, report_losses: bool) -> TrainMetrics:
+    losses, rewards = (history.losses, history.rewards) if report_losses else ([], [])
     return TrainMetrics(
-        steps=course.steps,
+        steps=history.steps,
         loss_first=losses[0] if losses else None,
         loss_last=losses[-1] if losses else None,
         loss_mean=_mean(losses),
-        tokens=course.tokens,
-        seconds=course.seconds,
-        tokens_per_s=course.tokens_per_s,
+        tokens=history.tokens,
+        seconds=history.seconds,
+        tokens_per_s=history.tokens_per_s,
         peak_memory_bytes=memory.peak_bytes(),
         reward_margin=_mean([margin for margin, _ in rewards]),
         reward_accuracy=_mean([accuracy for _, accuracy in rewards]),

@@ -4,11 +4,11 @@ from fastapi import APIRouter
 from sqlalchemy import delete, select
 
 from coordinator.agents import service
-from coordinator.db import after_commit
-from coordinator.deps import AgentDep, Cursor, Limit, Now, OperatorDep, ReadSession, ServicesDep, WriteSession
+from coordinator.database.tables import AgentRow, TaskRow, TokenRow
 from coordinator.errors import NotFound
-from coordinator.paging import fetch_page
-from coordinator.tables import AgentRow, TaskRow, TokenRow
+from coordinator.web.authentication import AgentDep, OperatorDep
+from coordinator.web.deps import Cursor, Limit, Now, ReadSession, ServicesDep, WriteSession
+from coordinator.web.paging import fetch_page
 from shared.states import TaskState
 from shared.wire.agents import AgentView
 from shared.wire.base import Page
@@ -51,21 +51,21 @@ async def delete_token(token_id: str, session: WriteSession, _: OperatorDep) -> 
 
 
 @router.post("/enrollments", status_code=201)
-async def enroll(body: EnrollmentRequest, session: WriteSession, now: Now, at: ServicesDep) -> EnrollmentReply:
+async def enroll(body: EnrollmentRequest, session: WriteSession, now: Now, services: ServicesDep) -> EnrollmentReply:
     """Turn a one-time token into an agent's identity."""
-    after_commit(session, lambda: at.bells.engine.ring([""]))
+    services.notifiers.after_commit(session)
     return await service.enroll(session, now, body)
 
 
 @router.post("/agents/me/secret")
-async def rotate_secret(session: WriteSession, agent: AgentDep, body: SecretRequest | None = None) -> SecretReply:
+async def rotate_secret(session: WriteSession, agent: AgentDep, body: SecretRequest) -> SecretReply:
     """Let the calling agent have another secret; the old one is void."""
     return await service.rotate_secret(session, agent.id, body)
 
 
 @router.get("/agents")
 async def list_agents(
-    session: ReadSession, at: ServicesDep, _: OperatorDep, limit: Limit = 100, cursor: Cursor = None
+    session: ReadSession, services: ServicesDep, _: OperatorDep, limit: Limit = 100, cursor: Cursor = None
 ) -> Page[AgentView]:
     """Registered agents in the order of their enrolment."""
     rows, after = await fetch_page(session, select(AgentRow), AgentRow.id, str, cursor=cursor, limit=limit)
@@ -73,28 +73,29 @@ async def list_agents(
         TaskRow.agent_id.in_([row.id for row in rows]), TaskRow.state == TaskState.LEASED
     )
     current = dict((await session.execute(leased)).all())
-    return Page(items=[_view(row, at, current.get(row.id)) for row in rows], next_cursor=after)
+    return Page(items=[_view(row, services, current.get(row.id)) for row in rows], next_cursor=after)
 
 
 @router.get("/agents/{id_or_name}")
-async def show_agent(id_or_name: str, session: ReadSession, at: ServicesDep, _: OperatorDep) -> AgentView:
+async def show_agent(id_or_name: str, session: ReadSession, services: ServicesDep, _: OperatorDep) -> AgentView:
     """One agent."""
     row = await service.find_agent(session, id_or_name)
     leased = select(TaskRow.id).where(TaskRow.agent_id == row.id, TaskRow.state == TaskState.LEASED).limit(1)
-    return _view(row, at, await session.scalar(leased))
+    return _view(row, services, await session.scalar(leased))
 
 
 @router.post("/agents/{id_or_name}/revoke")
-async def revoke_agent(id_or_name: str, session: WriteSession, now: Now, at: ServicesDep, _: OperatorDep) -> AgentView:
+async def revoke_agent(
+    id_or_name: str, session: WriteSession, now: Now, services: ServicesDep, _: OperatorDep
+) -> AgentView:
     """Shut an agent out. Other agents notice nothing, but that they may get its tasks."""
     revoked = await service.revoke(session, now, id_or_name)
-    after_commit(session, lambda: at.bells.engine.ring([""]))
-    after_commit(session, lambda: at.bells.tasks.ring([revoked.id]))  # it may wait for work
-    return _view(revoked, at, None)
+    services.notifiers.after_commit(session, agent_ids=[revoked.id])  # it may wait for work
+    return _view(revoked, services, None)
 
 
-def _view(row: AgentRow, at: ServicesDep, current_task_id: str | None) -> AgentView:
-    seen = max(filter(None, (row.last_seen_at, at.seen.get(row.id))), default=None)
+def _view(row: AgentRow, services: ServicesDep, current_task_id: str | None) -> AgentView:
+    seen = max(filter(None, (row.last_seen_at, services.last_seen.get(row.id))), default=None)
     return AgentView(
         id=row.id,
         name=row.name,

@@ -7,11 +7,13 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator import lifecycle
-from coordinator.clock import new_id
+from coordinator.database.ids import new_id
+from coordinator.database.tables import AgentRow, CampaignRow, OperatorKeyRow, ParticipantRow, TaskRow, TokenRow
 from coordinator.errors import AgentRevoked, NameTaken, NotFound, TokenRefused
-from coordinator.events.log import lock_campaign, record
-from coordinator.tables import AgentRow, CampaignRow, OperatorKeyRow, ParticipantRow, TaskRow, TokenRow
-from shared.credentials import AGENT_PREFIX, ENROLLMENT_PREFIX, OPERATOR_PREFIX, hash_secret, new_secret
+from coordinator.events.log import record
+from coordinator.lifecycle import lock_campaign
+from shared.credentials import ENROLLMENT_PREFIX, OPERATOR_PREFIX, hash_secret, new_secret
+from shared.events import EventType
 from shared.states import AgentState, CampaignState, TaskState
 from shared.wire.enrollments import (
     EnrollmentReply,
@@ -83,13 +85,12 @@ async def enroll(session: AsyncSession, now: datetime, request: EnrollmentReques
     )
     if claimed.first() is None:
         raise TokenRefused("this token was used just now")
-    secret, secret_hash = _secret(request.secret_hash)
     agent = AgentRow(
         id=new_id(now),
         name=request.name,
         labels=token.labels,
         state=AgentState.ACTIVE,
-        secret_hash=secret_hash,
+        secret_hash=request.secret_hash,
         version=request.version,
         created_at=now,
         last_seen_at=now,
@@ -106,20 +107,10 @@ async def enroll(session: AsyncSession, now: datetime, request: EnrollmentReques
             campaign.new_agents = True
             if campaign.state is not CampaignState.PAUSED:
                 campaign.due_at = now
-    return EnrollmentReply(agent_id=agent.id, name=agent.name, labels=agent.labels, secret=secret)
-
-
-def _secret(secret_hash: str | None) -> tuple[str | None, str]:
-    """The secret to tell where it is made here, and its hash."""
-    if secret_hash is not None:
-        return None, secret_hash
-    secret = new_secret(AGENT_PREFIX)
-    return secret, hash_secret(secret)
+    return EnrollmentReply(agent_id=agent.id, name=agent.name, labels=agent.labels)
 
 
 async def _enrolled_with(session: AsyncSession, request: EnrollmentRequest) -> AgentRow | None:
-    if request.secret_hash is None:
-        return None
     query = select(AgentRow).where(
         AgentRow.name == request.name,
         AgentRow.state == AgentState.ACTIVE,
@@ -140,18 +131,17 @@ async def find_agent(session: AsyncSession, id_or_name: str) -> AgentRow:
     return agent
 
 
-async def rotate_secret(session: AsyncSession, agent_id: str, request: SecretRequest | None) -> SecretReply:
+async def rotate_secret(session: AsyncSession, agent_id: str, request: SecretRequest) -> SecretReply:
     """Let an agent have another secret; the old one is void at once. Raises AgentRevoked."""
-    secret, secret_hash = _secret(request.secret_hash if request is not None else None)
     rotated = await session.execute(
         update(AgentRow)
         .where(AgentRow.id == agent_id, AgentRow.state == AgentState.ACTIVE)
-        .values(secret_hash=secret_hash)
+        .values(secret_hash=request.secret_hash)
         .returning(AgentRow.id)
     )
     if rotated.first() is None:
         raise AgentRevoked(agent_id)
-    return SecretReply(agent_id=agent_id, secret=secret)
+    return SecretReply(agent_id=agent_id)
 
 
 async def revoke(session: AsyncSession, now: datetime, id_or_name: str) -> AgentRow:
@@ -180,7 +170,7 @@ async def revoke(session: AsyncSession, now: datetime, id_or_name: str) -> Agent
         for task in (await session.scalars(live)).all():
             await lifecycle.move(session, task, TaskState.CANCELLED, ended_at=now)
         if not campaign.state.is_final:
-            record(session, campaign, now, "agent-revoked", agent=agent.name)
+            record(session, campaign, now, EventType.AGENT_REVOKED, agent=agent.name)
             campaign.due_at = now
     await session.refresh(agent)
     return agent

@@ -22,7 +22,7 @@ from typing import IO, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from coordinator.backup.errors import BadBackup, FileThere, NoRoom
-from coordinator.storage import CHUNK_BYTES
+from coordinator.storage.stores import CHUNK_BYTES
 from shared.digest import sha256_file, sha256_hex
 from shared.durable import sync_folder
 from shared.wire.base import BlobRef

@@ -15,12 +15,12 @@ from coordinator.backup.errors import NotEmpty, NotRestored
 from coordinator.backup.places import UPDATES, place_of, sqlite_file, work_folder
 from coordinator.backup.rows import BYTES, copy_rows, settle, sqlite_at, tables_of
 from coordinator.backup.saving import Show
-from coordinator.db import Database
-from coordinator.full_storage import full_storage_is_said
-from coordinator.migrate import migrate
+from coordinator.database.migrate import migrate
+from coordinator.database.sessions import Database
+from coordinator.database.tables import Base, BlobChunkRow, BlobRow, BlobUseRow, CampaignRow
+from coordinator.disk_full import translate_disk_full
 from coordinator.settings import Settings
-from coordinator.storage import Storage
-from coordinator.tables import Base, BlobChunkRow, BlobRow, BlobUseRow, CampaignRow
+from coordinator.storage.storage import Storage
 from shared import crash_points
 from shared.durable import sync_folder
 from shared.wire.base import BlobRef
@@ -30,7 +30,7 @@ def restore(settings: Settings, file: Path, *, show: Show = lambda *_: None) -> 
     """Make a backup the data of a coordinator that does not run yet; what was in it.
 
     Its database must not be there, or be empty. The schema becomes the newest, and bytes are put where the settings
-    say, wherever they came from. Raises BackupError, SchemaTooNew, StorageFull and OSError, and leaves nothing behind
+    say, wherever they came from. Raises BackupError, UnknownSchema, StorageFull and OSError, and leaves nothing behind
     then; what a killed process left goes with the next try.
     """
     return asyncio.run(_restore(settings, file, show))
@@ -45,7 +45,7 @@ async def _restore(settings: Settings, file: Path, show: Show) -> Manifest:
         show(min(n_done, archive.n_bytes), archive.n_bytes)
 
     try:
-        with reading(file, tell) as archive, full_storage_is_said():
+        with reading(file, tell) as archive, translate_disk_full():
             restoring = _Restoring(settings, archive)
             await (restoring.into_sqlite() if sqlite_file(settings) is not None else restoring.into_postgres())
             return archive.manifest
@@ -107,7 +107,7 @@ class _Restoring:
 
     @asynccontextmanager
     async def _unpacked(self, work: Path) -> AsyncIterator[Database]:
-        """The backup's rows, with the newest schema. Raises SchemaTooNew."""
+        """The backup's rows, with the newest schema. Raises UnknownSchema."""
         self._archive.unpack_database(work / "fedloom.db")
         draft = sqlite_at(work / "fedloom.db")
         try:

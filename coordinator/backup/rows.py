@@ -11,8 +11,8 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.types import NullType, TypeEngine
 
-from coordinator.db import Database, UtcTime
-from coordinator.tables import BlobChunkRow, BlobRow, UploadRow
+from coordinator.database.sessions import Database, UtcTime
+from coordinator.database.tables import BlobChunkRow, BlobRow, UploadRow
 
 BYTES = frozenset({BlobRow.__tablename__, BlobChunkRow.__tablename__})
 """Tables of bytes. Those that count come as blobs of their own; others belong to whoever is putting them just now."""

@@ -17,14 +17,15 @@ from coordinator.backup.errors import Damage, DamagedBlobs, NoDatabase, TooFast,
 from coordinator.backup.places import UPDATES, place_of, sqlite_file
 from coordinator.backup.rows import copy_rows, settle, snapshot, sqlite_at, tables_of
 from coordinator.clock import SystemClock
-from coordinator.db import Database
+from coordinator.database.migrate import migrate
+from coordinator.database.sessions import Database
+from coordinator.database.tables import BlobUseRow, CampaignRow
+from coordinator.disk_full import translate_disk_full
 from coordinator.errors import NotFound
-from coordinator.full_storage import full_storage_is_said
-from coordinator.migrate import migrate
-from coordinator.scratch import scratch_folder
 from coordinator.settings import Settings
-from coordinator.storage import FileBlobs, Storage
-from coordinator.tables import BlobUseRow, CampaignRow
+from coordinator.storage.file_store import FileStore
+from coordinator.storage.scratch import scratch_folder
+from coordinator.storage.storage import Storage
 from shared import crash_points
 from shared.states import BlobKind
 from shared.wire.base import BlobRef
@@ -61,7 +62,7 @@ def back_up(
 
     The coordinator may run meanwhile, here or on another machine, and nothing of it changes. Every blob is checked
     against its digest. leave_out_damaged: go without those that are not what they should be, as if they were no longer
-    kept. Raises BackupError, SchemaTooNew, StorageFull and OSError.
+    kept. Raises BackupError, UnknownSchema, StorageFull and OSError.
     """
     return asyncio.run(_back_up(settings, file, show, leave_out_damaged=leave_out_damaged))
 
@@ -74,7 +75,7 @@ async def _back_up(settings: Settings, file: Path, show: Show, *, leave_out_dama
     storage = Storage(database, settings.data_dir, updates=settings.storage.updates)
     try:
         # not beside the file: SQLite does not get on with the file systems of every network
-        with full_storage_is_said(), scratch_folder(storage.scratch) as work:
+        with translate_disk_full(), scratch_folder(storage.scratch) as work:
             saving = _Saving(settings, database, storage, work, show)
             with writing(file, saving.tell) as archive:
                 return await saving.run(archive, leave_out_damaged=leave_out_damaged)
@@ -158,7 +159,7 @@ class _Saving:
 
     @asynccontextmanager
     async def _drafted(self, path: Path) -> AsyncIterator[_Draft]:
-        """All rows as they are now. Raises NoDatabase and SchemaTooNew."""
+        """All rows as they are now. Raises NoDatabase and UnknownSchema."""
         draft = sqlite_at(path)
         try:
             async with snapshot(self._database) as source:
@@ -213,7 +214,7 @@ class _Saving:
             raise _Damaged(f"its bytes cannot be read ({error.strerror})") from error
 
     def _place_of(self, use: _Use) -> str:
-        in_files = isinstance(self._storage.store_of(use.kind), FileBlobs)
+        in_files = isinstance(self._storage.store_of(use.kind), FileStore)
         return str(self._settings.data_dir / UPDATES) if in_files else "the database"
 
     def _manifest(self, draft: _Draft, uses: Sequence[_Use], n_campaigns: int, left_out: Sequence[Damage]) -> Manifest:

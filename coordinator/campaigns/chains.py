@@ -10,12 +10,14 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from coordinator.blobs.retention import hold
-from coordinator.clock import new_id
+from coordinator.database.ids import new_id
+from coordinator.database.tables import AdapterRow, BlobUseRow, CampaignRow
 from coordinator.errors import Invalid, NotFound, in_words
-from coordinator.events.log import lock_campaign, record
-from coordinator.tables import AdapterRow, BlobUseRow, CampaignRow
+from coordinator.events.log import record
+from coordinator.lifecycle import lock_campaign
+from coordinator.storage.retention import pin
 from shared.campaign import CampaignSpec
+from shared.events import EventType
 from shared.states import BlobKind
 from shared.wire.adapters import Origin
 
@@ -41,7 +43,7 @@ async def start_from_another(session: AsyncSession, campaign: CampaignRow, now: 
         of = f"in campaign {source.name}, whose adapter it starts from"
         raise Invalid(*((field, f"it is {here} here and {there} {of}") for field, here, there in differing))
     try:
-        await hold(session, adapter.sha256)
+        await pin(session, adapter.sha256)
     except NotFound as error:
         raise Invalid((_FIELD, await _not_stored(session, source, adapter.number))) from error
     campaign.contract, campaign.fingerprint = source.contract, source.fingerprint
@@ -68,7 +70,7 @@ async def start_from_another(session: AsyncSession, campaign: CampaignRow, now: 
         )
     )
     said = {"campaign": source.name, "campaign_id": source.id, "adapter": adapter.number, "sha256": adapter.sha256}
-    record(session, campaign, now, "campaign-starts-from", **said)
+    record(session, campaign, now, EventType.CAMPAIGN_STARTS_FROM, **said)
 
 
 async def origin_of(session: AsyncSession, campaign_id: str) -> Origin | None:

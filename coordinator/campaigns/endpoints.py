@@ -7,20 +7,12 @@ from sqlalchemy import exists, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator.campaigns import chains, rollback, service
-from coordinator.deps import (
-    Cursor,
-    Limit,
-    Number,
-    OperatorDep,
-    OptionalNumber,
-    ReadSession,
-    ServicesDep,
-    WriteSession,
-)
-from coordinator.engine.verify import verify_round
+from coordinator.database.tables import AdapterRow, AgentRow, BlobUseRow, CampaignRow, MetricRow, RoundRow, TaskRow
+from coordinator.engine.aggregation.verify import verify_round
 from coordinator.errors import NotFound
-from coordinator.paging import fetch_page
-from coordinator.tables import AdapterRow, AgentRow, BlobUseRow, CampaignRow, MetricRow, RoundRow, TaskRow
+from coordinator.web.authentication import OperatorDep
+from coordinator.web.deps import Cursor, Limit, Number, OptionalNumber, ReadSession, ServicesDep, WriteSession
+from coordinator.web.paging import fetch_page
 from shared.campaign import CampaignSpec
 from shared.states import BlobKind, TaskState
 from shared.wire.adapters import AdapterView
@@ -43,10 +35,14 @@ IdempotencyKey = Annotated[str | None, Header(max_length=100)]
 
 @router.post("", status_code=201)
 async def create_campaign(
-    spec: CampaignSpec, session: WriteSession, at: ServicesDep, _: OperatorDep, idempotency_key: IdempotencyKey = None
+    spec: CampaignSpec,
+    session: WriteSession,
+    services: ServicesDep,
+    _: OperatorDep,
+    idempotency_key: IdempotencyKey = None,
 ) -> CampaignDetail:
     """Make a campaign. The same body with the same Idempotency-Key gives the same campaign."""
-    return await _detail(session, await service.create(session, at, spec, idempotency_key))
+    return await _detail(session, await service.create(session, services, spec, idempotency_key))
 
 
 @router.get("")
@@ -68,27 +64,35 @@ async def show_campaign(campaign_id: str, session: ReadSession, _: OperatorDep) 
 
 
 @router.post("/{campaign_id}/pause")
-async def pause_campaign(campaign_id: str, session: WriteSession, at: ServicesDep, _: OperatorDep) -> CampaignView:
+async def pause_campaign(
+    campaign_id: str, session: WriteSession, services: ServicesDep, _: OperatorDep
+) -> CampaignView:
     """Stop handing out work; work under way may be finished."""
-    return _view(await service.pause(session, at, campaign_id))
+    return _view(await service.pause(session, services, campaign_id))
 
 
 @router.post("/{campaign_id}/resume")
-async def resume_campaign(campaign_id: str, session: WriteSession, at: ServicesDep, _: OperatorDep) -> CampaignView:
+async def resume_campaign(
+    campaign_id: str, session: WriteSession, services: ServicesDep, _: OperatorDep
+) -> CampaignView:
     """Go on where the campaign was paused."""
-    return _view(await service.resume(session, at, campaign_id))
+    return _view(await service.resume(session, services, campaign_id))
 
 
 @router.post("/{campaign_id}/cancel")
-async def cancel_campaign(campaign_id: str, session: WriteSession, at: ServicesDep, _: OperatorDep) -> CampaignView:
+async def cancel_campaign(
+    campaign_id: str, session: WriteSession, services: ServicesDep, _: OperatorDep
+) -> CampaignView:
     """End a campaign early; its adapters stay."""
-    return _view(await service.cancel(session, at, campaign_id))
+    return _view(await service.cancel(session, services, campaign_id))
 
 
 @router.post("/{campaign_id}/rollback")
-async def roll_back_campaign(campaign_id: str, body: RollbackRequest, at: ServicesDep, _: OperatorDep) -> CampaignView:
+async def roll_back_campaign(
+    campaign_id: str, body: RollbackRequest, services: ServicesDep, _: OperatorDep
+) -> CampaignView:
     """Go back to where the campaign stood after a round, and leave it paused there."""
-    return _view(await rollback.roll_back(at, campaign_id, body.round))
+    return _view(await rollback.roll_back(services, campaign_id, body.round))
 
 
 @router.get("/{campaign_id}/rounds")
@@ -123,9 +127,9 @@ async def list_rounds(
 
 
 @router.get("/{campaign_id}/rounds/{number}/verification")
-async def verify(campaign_id: str, number: Number, at: ServicesDep, _: OperatorDep) -> RoundVerification:
+async def verify(campaign_id: str, number: Number, services: ServicesDep, _: OperatorDep) -> RoundVerification:
     """Compute a closed round anew from its kept updates and compare the digests; with 0, check adapter 0."""
-    return await verify_round(at, campaign_id, number)
+    return await verify_round(services, campaign_id, number)
 
 
 @router.get("/{campaign_id}/tasks")

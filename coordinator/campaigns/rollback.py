@@ -10,13 +10,13 @@ from sqlalchemy import and_, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator import lifecycle
-from coordinator.blobs.retention import let_go
-from coordinator.db import after_commit
-from coordinator.deps import Services
-from coordinator.engine.step import Step
+from coordinator.database.tables import AdapterRow, BlobUseRow, CampaignRow, MetricRow, RoundRow, TaskRow
+from coordinator.engine.campaign_tx import CampaignTx
 from coordinator.errors import IllegalMove, Invalid, NotKept
-from coordinator.events.log import lock_campaign
-from coordinator.tables import AdapterRow, BlobUseRow, CampaignRow, MetricRow, RoundRow, TaskRow
+from coordinator.lifecycle import lock_campaign
+from coordinator.services import Services
+from coordinator.storage.retention import release_blobs
+from shared.events import EventType
 from shared.states import BlobKind, CampaignState, TaskKind, TaskState
 from shared.wire.adapters import Contribution
 
@@ -33,37 +33,37 @@ _waits_to_count = and_(TaskRow.kind == TaskKind.TRAIN, TaskRow.state == TaskStat
 """A late update that the open round would have taken."""
 
 
-async def roll_back(at: Services, campaign_id: str, number: int) -> CampaignRow:
+async def roll_back(services: Services, campaign_id: str, number: int) -> CampaignRow:
     """Undo all that came after round *number* closed (0: after adapter 0 was there), and leave the campaign paused.
 
     An engine that is at work on the campaign loses its claim, so what it aggregates is never written down. Raises
     NotFound; IllegalMove; Invalid where no such round was closed, or nothing came after it; NotKept.
     """
-    async with at.database.write("roll back") as session:
+    async with services.database.write("roll back") as session:
         campaign = await lock_campaign(session, campaign_id)
-        step = Step(session, campaign, campaign.spec, at.clock.now())
+        tx = CampaignTx(session, campaign, campaign.spec, services.clock.now())
         adapters = await _adapters(session, campaign_id)
         undone = await _rounds_after(session, campaign_id, number)
         stored = await _stored(session, campaign_id)
         _check(campaign, number, undone, adapters, stored)
         for round_row in reversed(undone):
             adapter = adapters.get(round_row.number)
-            step.record(
-                "round-rolled-back",
+            tx.record(
+                EventType.ROUND_ROLLED_BACK,
                 round=round_row.number,
                 adapter=adapter.sha256 if adapter else None,
                 held_out_loss=adapter.held_out_loss if adapter else None,
                 contributions=adapter.contributions if adapter else [],
             )
-        await _supersede_tasks(step, number)
+        await _supersede_tasks(tx, number)
         gone = await _drop(session, campaign_id, number)
         left = [adapters[each] for each in range(number + 1)]
-        await _restore_counted(step, left)
-        await _pause(step, number, best_adapter=_best(left, stored))
+        await _restore_counted(tx, left)
+        await _pause(tx, number, best_adapter=_best(left, stored))
         numbers = [round_row.number for round_row in undone]
-        step.record("campaign-rolled-back", round=number, adapter=left[-1].sha256, undone=numbers)
-        after_commit(session, lambda: at.bells.events.ring([campaign_id]))
-    await let_go(at, [(use.kind, use.sha256) for use in gone])
+        tx.record(EventType.CAMPAIGN_ROLLED_BACK, round=number, adapter=left[-1].sha256, undone=numbers)
+        services.notifiers.after_commit(session, campaign_id=campaign_id, engine=False)
+    await release_blobs(services.storage, [(use.kind, use.sha256) for use in gone])
     return campaign
 
 
@@ -121,18 +121,18 @@ async def _stored(session: AsyncSession, campaign_id: str) -> set[tuple[BlobKind
     return {(kind, number) for kind, number in (await session.execute(query)).all()}
 
 
-async def _supersede_tasks(step: Step, number: int) -> None:
+async def _supersede_tasks(tx: CampaignTx, number: int) -> None:
     """Take the tasks of later rounds out of the game, whatever became of them. Agents at work hear ``cancel``."""
-    tasks = await step.session.scalars(
+    tasks = await tx.session.scalars(
         select(TaskRow).where(
-            TaskRow.campaign_id == step.campaign.id,
+            TaskRow.campaign_id == tx.campaign.id,
             TaskRow.kind.in_((TaskKind.TRAIN, TaskKind.EVALUATE)),
             TaskRow.state != TaskState.SUPERSEDED,
             or_(TaskRow.round > number, TaskRow.counts_in > number, _waits_to_count),
         )
     )
     for task in tasks.all():
-        await lifecycle.move(step.session, task, TaskState.SUPERSEDED, ended_at=task.ended_at or step.now)
+        await lifecycle.move(tx.session, task, TaskState.SUPERSEDED, ended_at=task.ended_at or tx.now)
 
 
 async def _drop(session: AsyncSession, campaign_id: str, number: int) -> Sequence[BlobUseRow]:
@@ -147,18 +147,18 @@ async def _drop(session: AsyncSession, campaign_id: str, number: int) -> Sequenc
     return gone
 
 
-async def _restore_counted(step: Step, adapters: Sequence[AdapterRow]) -> None:
+async def _restore_counted(tx: CampaignTx, adapters: Sequence[AdapterRow]) -> None:
     """Have each participant's newest contribution be the one that counted last; none from before a restart."""
     counted: dict[int, str] = {}
     for adapter in reversed(adapters):
         shares = [Contribution.model_validate(share) for share in adapter.contributions]
-        if any(share.lost_state for share in shares):
+        if any(share.client_state_lost for share in shares):
             break
         for share in shares:
             counted.setdefault(share.client_number, share.update_sha256)
-    for participant in await step.participants():
+    for participant in await tx.participants():
         number = participant.client_number
-        participant.counted_sha256 = counted.get(number) if number is not None else None
+        participant.committed_update_sha256 = counted.get(number) if number is not None else None
         if participant.joined_round is not None:  # who joined later is a client from the next round on
             participant.joined_round = min(participant.joined_round, len(adapters))
 
@@ -174,7 +174,7 @@ def _best(adapters: Sequence[AdapterRow], stored: set[tuple[BlobKind, int]]) -> 
     return min(losses, key=losses.__getitem__, default=None)
 
 
-async def _pause(step: Step, number: int, *, best_adapter: int | None) -> None:
+async def _pause(tx: CampaignTx, number: int, *, best_adapter: int | None) -> None:
     values = {
         "paused_from": CampaignState.RUNNING,
         "reason": f"rolled back to round {number} by the operator",
@@ -187,8 +187,8 @@ async def _pause(step: Step, number: int, *, best_adapter: int | None) -> None:
         "claim_token": None,
         "claim_expires_at": None,
     }
-    if step.campaign.state is not CampaignState.PAUSED:
-        await step.move(CampaignState.PAUSED, **values)
+    if tx.campaign.state is not CampaignState.PAUSED:
+        await tx.move(CampaignState.PAUSED, **values)
         return
     for name, value in values.items():
-        setattr(step.campaign, name, value)
+        setattr(tx.campaign, name, value)

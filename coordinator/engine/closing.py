@@ -7,17 +7,19 @@ from dataclasses import dataclass
 from sqlalchemy import select
 
 from coordinator import lifecycle
-from coordinator.blobs.retention import hold
-from coordinator.clock import new_id
-from coordinator.deps import Services
-from coordinator.engine import rounds, stragglers
-from coordinator.engine.aggregate import Aggregated
+from coordinator.database.ids import new_id
+from coordinator.database.tables import AdapterRow, BlobUseRow, CampaignRow, MetricRow, RoundRow
+from coordinator.engine import rounds
+from coordinator.engine.aggregation.aggregate import Aggregated
+from coordinator.engine.aggregation.inputs import RoundInputs, computed, of_open_round
+from coordinator.engine.campaign_tx import CampaignTx
+from coordinator.engine.clients import stragglers
 from coordinator.engine.evaluation import add_evaluations, add_metric
-from coordinator.engine.inputs import RoundInputs, computed, of_open_round
-from coordinator.engine.step import Step
-from coordinator.tables import AdapterRow, BlobUseRow, CampaignRow, MetricRow, RoundRow
+from coordinator.services import Services
+from coordinator.storage.retention import pin
 from shared import crash_points
 from shared.digest import sha256_file
+from shared.events import EventType
 from shared.states import BlobKind, CampaignState, RoundState
 from shared.wire.adapters import Contribution
 from shared.wire.base import BlobRef
@@ -40,12 +42,12 @@ class ClosedRound:
         return [share.said for share in self.inputs.shares]
 
 
-async def aggregate_round(at: Services, campaign_id: str) -> ClosedRound:
+async def aggregate_round(services: Services, campaign_id: str) -> ClosedRound:
     """Aggregate the current round's updates and store what comes out. Raises what ``inputs.computed`` raises."""
-    async with at.database.read() as session:
+    async with services.database.read() as session:
         campaign = await session.get_one(CampaignRow, campaign_id)
         inputs = await of_open_round(session, campaign)
-    async with computed(at, inputs, measures_gap=True) as made:
+    async with computed(services, inputs, measures_gap=True) as made:
         assert made.factor_gap is not None
         numbers = {
             "update_norm": made.update_norm,
@@ -53,18 +55,18 @@ async def aggregate_round(at: Services, campaign_id: str) -> ClosedRound:
             "factor_gap_relative": made.factor_gap.relative,
         }
         finite = {name: value for name, value in numbers.items() if math.isfinite(value)}  # no JSON holds another
-        return ClosedRound(inputs, await _store(at, made), finite)
+        return ClosedRound(inputs, await _store(services, made), finite)
 
 
-async def write_down(step: Step, closed: ClosedRound) -> bool:
+async def close_round(tx: CampaignTx, closed: ClosedRound) -> bool:
     """Close the round, name the new global adapter and its lineage, and open the next round: one transaction.
 
     Does nothing, and returns False, where the campaign was paused or cancelled, or the round closed, in the meantime.
     (Where it was rolled back, the engine has lost its claim, and does not come here.) Raises NotFound where equal bytes
     of another campaign were let go of just now, and took ours with them.
     """
-    campaign = step.campaign
-    round_row = await step.session.get(RoundRow, (campaign.id, closed.number))
+    campaign = tx.campaign
+    round_row = await tx.session.get(RoundRow, (campaign.id, closed.number))
     if (
         campaign.state is not CampaignState.RUNNING
         or round_row is None
@@ -72,11 +74,11 @@ async def write_down(step: Step, closed: ClosedRound) -> bool:
     ):
         return False
     for ref in closed.blobs.values():
-        await hold(step.session, ref.sha256)
+        await pin(tx.session, ref.sha256)
     for kind, ref in closed.blobs.items():
-        step.session.add(
+        tx.session.add(
             BlobUseRow(
-                id=new_id(step.now),
+                id=new_id(tx.now),
                 campaign_id=campaign.id,
                 kind=kind,
                 round=closed.number,
@@ -86,7 +88,7 @@ async def write_down(step: Step, closed: ClosedRound) -> bool:
         )
     adapter, broadcast = closed.blobs[BlobKind.ADAPTER], closed.blobs.get(BlobKind.BROADCAST)
     state = closed.blobs.get(BlobKind.SERVER_STATE)
-    step.session.add(
+    tx.session.add(
         AdapterRow(
             campaign_id=campaign.id,
             number=closed.number,
@@ -97,65 +99,65 @@ async def write_down(step: Step, closed: ClosedRound) -> bool:
             state_sha256=state.sha256 if state else None,
             parent_sha256=closed.inputs.parent.sha256,
             contributions=[each.model_dump() for each in closed.contributions],
-            created_at=step.now,
+            created_at=tx.now,
         )
     )
-    await lifecycle.move(step.session, round_row, RoundState.CLOSED, closed_at=step.now)
+    await lifecycle.move(tx.session, round_row, RoundState.CLOSED, closed_at=tx.now)
     campaign.rounds_closed = closed.number
     for name, value in closed.numbers.items():
-        add_metric(step, closed.number, name, value)
-    await _mean_train_loss(step, closed)
+        add_metric(tx, closed.number, name, value)
+    await _mean_train_loss(tx, closed)
     names = [each.agent_name for each in closed.contributions]
-    step.record("round-closed", round=closed.number, adapter=adapter.sha256, contributors=names)
-    await _remember_counted(step, closed)
-    if step.spec.evaluates(closed.number):
-        await add_evaluations(step, closed.number)
-    if closed.number == step.spec.rounds:
-        await step.move(CampaignState.FINISHING)
-        await rounds.finish(step)
+    tx.record(EventType.ROUND_CLOSED, round=closed.number, adapter=adapter.sha256, contributors=names)
+    await _commit_updates(tx, closed)
+    if tx.spec.evaluates(closed.number):
+        await add_evaluations(tx, closed.number)
+    if closed.number == tx.spec.rounds:
+        await tx.move(CampaignState.FINISHING)
+        await rounds.finish(tx)
     else:
-        await rounds.run(step)
+        await rounds.run(tx)
     return True
 
 
-async def _store(at: Services, made: Aggregated) -> dict[BlobKind, BlobRef]:
+async def _store(services: Services, made: Aggregated) -> dict[BlobKind, BlobRef]:
     files = {BlobKind.ADAPTER: made.adapter, BlobKind.BROADCAST: made.broadcast, BlobKind.SERVER_STATE: made.state}
     refs: dict[BlobKind, BlobRef] = {}
     for kind, path in files.items():
         if path is not None:
             sha256 = await asyncio.to_thread(sha256_file, path)
             refs[kind] = BlobRef(sha256=sha256, n_bytes=path.stat().st_size)
-            await at.storage.store_of(kind).put(path, refs[kind])
+            await services.storage.store_of(kind).put(path, refs[kind])
             crash_points.reach(f"aggregation: {kind} stored")
     return refs
 
 
-async def _remember_counted(step: Step, closed: ClosedRound) -> None:
+async def _commit_updates(tx: CampaignTx, closed: ClosedRound) -> None:
     """Write down which delta of each participant counted last: what a client keeps belongs to that one, and to no other
     that it trained. After a restart none does."""
     counted = {each.client_number: each.update_sha256 for each in closed.contributions}
-    lost = closed.inputs.who_lost
-    for participant in await step.participants():
+    lost = closed.inputs.clients_without_state
+    for participant in await tx.participants():
         if lost:
-            participant.counted_sha256 = None
+            participant.committed_update_sha256 = None
         elif participant.client_number in counted:
-            participant.counted_sha256 = counted[participant.client_number]
+            participant.committed_update_sha256 = counted[participant.client_number]
     if lost:
         # what a late update would add belongs to what its client kept before
-        await stragglers.give_up_late_work(step, closed.number + 1)
-        step.record("algorithm-restarted", round=closed.number, lost_state=lost)
+        await stragglers.discard_late_updates(tx, closed.number + 1)
+        tx.record(EventType.ALGORITHM_RESTARTED, round=closed.number, agents=lost)
 
 
-async def _mean_train_loss(step: Step, closed: ClosedRound) -> None:
+async def _mean_train_loss(tx: CampaignTx, closed: ClosedRound) -> None:
     """The clients' mean training losses, weighted as their updates are."""
     query = select(MetricRow).where(
-        MetricRow.campaign_id == step.campaign.id,
+        MetricRow.campaign_id == tx.campaign.id,
         MetricRow.round.in_({closed.number - each.staleness for each in closed.contributions}),
         MetricRow.name == "train_loss_mean",
         MetricRow.client_number.is_not(None),
     )
-    found = (await step.session.scalars(query)).all()
+    found = (await tx.session.scalars(query)).all()
     losses = {(metric.client_number, metric.round): metric.value for metric in found}
     shares = [(each.weight, (each.client_number, closed.number - each.staleness)) for each in closed.contributions]
     if all(key in losses for _, key in shares):
-        add_metric(step, closed.number, "train_loss_mean", sum(weight * losses[key] for weight, key in shares))
+        add_metric(tx, closed.number, "train_loss_mean", sum(weight * losses[key] for weight, key in shares))

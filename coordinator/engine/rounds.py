@@ -3,127 +3,130 @@
 from collections.abc import Sequence
 
 from coordinator import lifecycle
-from coordinator.engine import joining, stragglers
-from coordinator.engine.evaluation import settle_evaluations
-from coordinator.engine.step import Step
-from coordinator.rounds.sampling import draw_order
-from coordinator.tables import ParticipantRow, RoundRow, TaskRow
+from coordinator.database.tables import ParticipantRow, RoundRow, TaskRow
+from coordinator.engine.campaign_tx import CampaignTx
+from coordinator.engine.clients import joining, stragglers
+from coordinator.engine.evaluation import collect_evaluations
+from shared.client_sampling import draw_order
+from shared.events import EventType
 from shared.states import CampaignState, RoundState, TaskKind, TaskState
+from shared.wire.jobs import Fingerprint
 
 
-async def run(step: Step) -> bool:
+async def run(tx: CampaignTx) -> bool:
     """Look after the current round. Returns True when its updates are complete and it waits to be aggregated."""
-    await settle_evaluations(step)
-    number = step.campaign.rounds_closed + 1
-    if number < step.spec.rounds:  # nobody who comes now could take part before the next round
-        await joining.invite(step)
-    await joining.ready(step)  # who has another base model is told at once
-    round_row = await step.session.get(RoundRow, (step.campaign.id, number))
+    await collect_evaluations(tx)
+    number = tx.campaign.rounds_closed + 1
+    if number < tx.spec.rounds:  # nobody who comes now could take part before the next round
+        await joining.invite(tx)
+    newcomers = await joining.list_newcomers(tx)  # a wrong base model is told at once, not when the next round opens
+    await joining.set_aside_mismatched(tx, newcomers, Fingerprint.model_validate(tx.campaign.fingerprint))
+    round_row = await tx.session.get(RoundRow, (tx.campaign.id, number))
     if round_row is None:
-        return await _open(step, number)
+        return await _open(tx, number)
     if round_row.state is RoundState.AGGREGATING:
         return True
-    return await _look_after(step, round_row)
+    return await _look_after(tx, round_row)
 
 
-async def finish(step: Step) -> bool:
+async def finish(tx: CampaignTx) -> bool:
     """After the last round: wait for its evaluations, then name the final adapter."""
-    evaluations = await settle_evaluations(step)
+    evaluations = await collect_evaluations(tx)
     if evaluations:
-        since = max(step.campaign.resumed_at, *(task.created_at for task in evaluations))
-        patience = step.after(since, step.spec.deadline.round_s)
-        if step.now < patience:
-            step.look_again_at(patience)
+        since = max(tx.campaign.resumed_at, *(task.created_at for task in evaluations))
+        patience = tx.after(since, tx.spec.deadline.round_s)
+        if tx.now < patience:
+            tx.reschedule_at(patience)
             return False
-        await step.cancel_tasks(evaluations)
-        await settle_evaluations(step)
-    await step.cancel_tasks(await step.live_tasks(TaskKind.PREPARE))
-    final = step.campaign.rounds_closed
-    await step.move(CampaignState.COMPLETED, final_adapter=final, ended_at=step.now, reason=None)
+        await tx.cancel_tasks(evaluations)
+        await collect_evaluations(tx)
+    await tx.cancel_tasks(await tx.live_tasks(TaskKind.PREPARE))
+    final = tx.campaign.rounds_closed
+    await tx.move(CampaignState.COMPLETED, final_adapter=final, ended_at=tx.now, reason=None)
     return False
 
 
-async def _open(step: Step, number: int) -> bool:
-    await joining.admit(step, number)
-    await stragglers.take_along(step, number)
-    clients = await step.clients()
-    minimum = step.spec.selection.minimum
+async def _open(tx: CampaignTx, number: int) -> bool:
+    await joining.admit(tx, number)
+    await stragglers.retain_late_updates(tx, number)
+    clients = await tx.clients()
+    minimum = tx.spec.selection.minimum
     if len(clients) < minimum:
-        await joining.invite(step)
+        await joining.invite(tx)
         lack = f"round {number} needs {minimum} clients, {len(clients)} are left"
-        if not await joining.wait(step, lack):
-            await step.pause(f"{lack}; enrol or resume")
+        if not await joining.reschedule_for_preparing(tx, lack):
+            await tx.pause(f"{lack}; enrol or resume")
         return False
-    eligible = await stragglers.eligible(step, number, clients)
-    order = draw_order(step.spec.training.seed, number, eligible)
-    sampled = sorted(order[: stragglers.drawn(step, len(eligible))])
-    deadline_at = step.after(step.now, step.spec.deadline.round_s)
-    step.session.add(
+    eligible = await stragglers.eligible(tx, number, clients)
+    order = draw_order(tx.spec.training.seed, number, eligible)
+    sampled = sorted(order[: stragglers.clients_to_draw(tx, len(eligible))])
+    deadline_at = tx.after(tx.now, tx.spec.deadline.round_s)
+    tx.session.add(
         RoundRow(
-            campaign_id=step.campaign.id,
+            campaign_id=tx.campaign.id,
             number=number,
             state=RoundState.OPEN,
-            opened_at=step.now,
+            opened_at=tx.now,
             deadline_at=deadline_at,
-            learning_rate=step.spec.training.learning_rate_in(number, step.spec.rounds),
+            learning_rate=tx.spec.training.learning_rate_in(number, tx.spec.rounds),
             eligible=sorted(eligible),
             sampled=sampled,
         )
     )
     for client_number in sampled:
-        step.add_task(TaskKind.TRAIN, clients[client_number].agent_id, number)
-    step.record("round-opened", round=number, sampled=[clients[each].agent_name for each in sampled])
-    step.look_again_at(deadline_at)
+        tx.add_task(TaskKind.TRAIN, clients[client_number].agent_id, number)
+    tx.record(EventType.ROUND_OPENED, round=number, sampled=[clients[each].agent_name for each in sampled])
+    tx.reschedule_at(deadline_at)
     return False
 
 
-async def _look_after(step: Step, round_row: RoundRow) -> bool:
-    tasks = await step.tasks(TaskKind.TRAIN, round_row.number)
+async def _look_after(tx: CampaignTx, round_row: RoundRow) -> bool:
+    tasks = await tx.tasks(TaskKind.TRAIN, round_row.number)
     n_done = sum(task.state is TaskState.DONE for task in tasks)
     live = [task for task in tasks if not task.state.is_final]
-    has_minimum = n_done >= step.spec.selection.minimum
-    is_over = step.now >= round_row.deadline_at
-    if n_done >= stragglers.wanted(step, len(round_row.eligible)) or (is_over and has_minimum):
-        return await _close_to_updates(step, round_row, tasks)
+    has_minimum = n_done >= tx.spec.selection.minimum
+    is_over = tx.now >= round_row.deadline_at
+    if n_done >= stragglers.updates_wanted(tx, len(round_row.eligible)) or (is_over and has_minimum):
+        return await _close_to_updates(tx, round_row, tasks)
     n_taken = 0
     if is_over:
-        if step.spec.stragglers.under_minimum == "fail":
-            await _give_up(step, round_row, tasks, "at its deadline")
+        if tx.spec.stragglers.under_minimum == "fail":
+            await _give_up(tx, round_row, tasks, "at its deadline")
             return False
-        round_row.deadline_at = step.after(step.now, step.spec.deadline.round_s)
-        n_taken = await stragglers.take_back(step, round_row, live, n_done)
+        round_row.deadline_at = tx.after(tx.now, tx.spec.deadline.round_s)
+        n_taken = await stragglers.reassign(tx, round_row, live, n_done)
         live = [task for task in live if not task.state.is_final]
-    missing = stragglers.wanted(step, len(round_row.eligible)) - n_done - len(live)
-    n_found = await _replace(step, round_row, tasks, max(missing, n_taken))
+    missing = stragglers.updates_wanted(tx, len(round_row.eligible)) - n_done - len(live)
+    n_found = await _replace(tx, round_row, tasks, max(missing, n_taken))
     if not live and not n_found:
         if has_minimum:
-            return await _close_to_updates(step, round_row, tasks)
-        if await stragglers.bring_back(step, round_row):
-            return await _look_after(step, round_row)
-        if not await joining.wait(step, await _lack(step, round_row, tasks, "and no client left")):
-            await _give_up(step, round_row, tasks, "and no client left")
+            return await _close_to_updates(tx, round_row, tasks)
+        if await stragglers.readmit(tx, round_row):
+            return await _look_after(tx, round_row)
+        if not await joining.reschedule_for_preparing(tx, await _lack(tx, round_row, tasks, "and no client left")):
+            await _give_up(tx, round_row, tasks, "and no client left")
             return False
-    step.look_again_at(round_row.deadline_at)
+    tx.reschedule_at(round_row.deadline_at)
     return False
 
 
-async def _close_to_updates(step: Step, round_row: RoundRow, tasks: Sequence[TaskRow]) -> bool:
+async def _close_to_updates(tx: CampaignTx, round_row: RoundRow, tasks: Sequence[TaskRow]) -> bool:
     """From here on the set of updates is fixed; who is not done yet is too late."""
-    n_updates = await stragglers.settle(step, round_row, tasks)
-    await lifecycle.move(step.session, round_row, RoundState.AGGREGATING)
-    step.record("round-aggregating", round=round_row.number, updates=n_updates)
+    n_updates = await stragglers.freeze_updates(tx, round_row, tasks)
+    await lifecycle.move(tx.session, round_row, RoundState.AGGREGATING)
+    tx.record(EventType.ROUND_AGGREGATING, round=round_row.number, updates=n_updates)
     return True
 
 
-async def _give_up(step: Step, round_row: RoundRow, tasks: Sequence[TaskRow], why: str) -> None:
+async def _give_up(tx: CampaignTx, round_row: RoundRow, tasks: Sequence[TaskRow], why: str) -> None:
     """Leave it to a person: a campaign that is resumed gives the round another deadline and everybody another try."""
-    await step.pause(await _lack(step, round_row, tasks, why))
+    await tx.pause(await _lack(tx, round_row, tasks, why))
 
 
-async def _lack(step: Step, round_row: RoundRow, tasks: Sequence[TaskRow], why: str) -> str:
+async def _lack(tx: CampaignTx, round_row: RoundRow, tasks: Sequence[TaskRow], why: str) -> str:
     n_done = sum(task.state is TaskState.DONE for task in tasks)
-    lack = f"round {round_row.number} has {n_done} of at least {step.spec.selection.minimum} updates {why}"
-    by_agent = {participant.agent_id: participant for participant in await step.participants()}
+    lack = f"round {round_row.number} has {n_done} of at least {tx.spec.selection.minimum} updates {why}"
+    by_agent = {participant.agent_id: participant for participant in await tx.participants()}
     by_message: dict[str, dict[str, ParticipantRow]] = {}
     for task in tasks:
         if task.failure:
@@ -132,22 +135,22 @@ async def _lack(step: Step, round_row: RoundRow, tasks: Sequence[TaskRow], why: 
     return f"{lack}: {failures}" if failures else lack
 
 
-async def _replace(step: Step, round_row: RoundRow, tasks: Sequence[TaskRow], missing: int) -> int:
+async def _replace(tx: CampaignTx, round_row: RoundRow, tasks: Sequence[TaskRow], missing: int) -> int:
     """Draw further clients for work that failed or was taken back; how many were found."""
     if missing <= 0:
         return 0
     # a failure from before the operator resumed does not count: whatever was wrong may be mended
-    resumed_at = step.campaign.resumed_at
+    resumed_at = tx.campaign.resumed_at
     tried = {
         task.agent_id
         for task in tasks
         if task.created_at >= resumed_at or task.state not in (TaskState.FAILED, TaskState.CANCELLED)
     }
-    clients: dict[int, ParticipantRow] = await step.clients()
-    order = draw_order(step.spec.training.seed, round_row.number, round_row.eligible)
+    clients: dict[int, ParticipantRow] = await tx.clients()
+    order = draw_order(tx.spec.training.seed, round_row.number, round_row.eligible)
     found = [each for each in order if each in clients and clients[each].agent_id not in tried][:missing]
     for client_number in found:
-        step.add_task(TaskKind.TRAIN, clients[client_number].agent_id, round_row.number)
-        step.record("client-drawn-instead", round=round_row.number, agent=clients[client_number].agent_name)
+        tx.add_task(TaskKind.TRAIN, clients[client_number].agent_id, round_row.number)
+        tx.record(EventType.CLIENT_REPLACED, round=round_row.number, agent=clients[client_number].agent_name)
     round_row.sampled = sorted({*round_row.sampled, *found})
     return len(found)

@@ -7,13 +7,13 @@ from datetime import timedelta
 
 from sqlalchemy import exists, select, update
 
-from coordinator import lifecycle, scratch
-from coordinator.blobs import uploads
-from coordinator.blobs.orphans import sweep_orphans
-from coordinator.blobs.retention import collect
-from coordinator.deps import Services
-from coordinator.rounds import leases
-from coordinator.tables import AgentRow, BlobUseRow, CampaignRow, TaskRow, UploadRow
+from coordinator import lifecycle
+from coordinator.database.tables import AgentRow, BlobUseRow, CampaignRow, TaskRow, UploadRow
+from coordinator.services import Services
+from coordinator.storage import scratch
+from coordinator.storage.orphans import sweep_orphans
+from coordinator.storage.retention import collect
+from coordinator.tasks import leases, uploads
 from shared.states import CampaignState
 
 log = logging.getLogger(__name__)
@@ -25,11 +25,11 @@ _LEFTOVERS_EVERY_S = 3600.0
 class Sweeper:
     """Runs until it is cancelled."""
 
-    def __init__(self, at: Services) -> None:
-        self._at = at
+    def __init__(self, services: Services) -> None:
+        self._services = services
         # while the coordinator was away nobody could renew: leases get their full time once more
-        self._leases_from = at.clock.now() + timedelta(seconds=at.settings.lease.ttl_s)
-        self._leftovers_from = at.clock.now()
+        self._leases_from = services.clock.now() + timedelta(seconds=services.settings.lease.ttl_s)
+        self._leftovers_from = services.clock.now()
 
     async def run(self) -> None:
         """Sweep for ever; a failure is logged and tried again."""
@@ -38,23 +38,23 @@ class Sweeper:
                 await self.sweep()
             except Exception:
                 log.exception("could not tidy up")
-            await asyncio.sleep(self._at.settings.engine.sweep_s)
+            await asyncio.sleep(self._services.settings.engine.sweep_s)
 
     async def sweep(self) -> None:
         """One pass."""
-        now = self._at.clock.now()
+        now = self._services.clock.now()
         await self.write_last_seen()
         if now >= self._leases_from:
-            async with self._at.database.write("expire leases") as session:
+            async with self._services.database.write("expire leases") as session:
                 await leases.expire(session, now)
-        stale_before = now - timedelta(seconds=self._at.settings.storage.stale_upload_s)
+        stale_before = now - timedelta(seconds=self._services.settings.storage.stale_upload_s)
         query = (
             select(UploadRow.id)
             .join(TaskRow, TaskRow.id == UploadRow.task_id)
             .where(TaskRow.state.not_in(lifecycle.LIVE_TASK) | (UploadRow.updated_at < stale_before))
         )
-        for (upload_id,) in await self._at.database.fetch(query):
-            await uploads.discard(self._at, upload_id)
+        for (upload_id,) in await self._services.database.fetch(query):
+            await uploads.discard(self._services, upload_id)
         # the updates of a round that was cancelled; other rounds' are collected when they close
         query = select(CampaignRow.id).where(
             CampaignRow.state == CampaignState.CANCELLED,
@@ -64,25 +64,25 @@ class Sweeper:
                 BlobUseRow.round > CampaignRow.rounds_closed,
             ),
         )
-        for (campaign_id,) in await self._at.database.fetch(query):
-            await collect(self._at, campaign_id)
+        for (campaign_id,) in await self._services.database.fetch(query):
+            await collect(self._services.storage, campaign_id)
         if now >= self._leftovers_from:
             self._leftovers_from = now + timedelta(seconds=_LEFTOVERS_EVERY_S)
             await self._clear_leftovers()
 
     async def _clear_leftovers(self) -> None:
-        n_orphans = await sweep_orphans(self._at)
-        n_scratch = await asyncio.to_thread(scratch.clear, self._at.storage.scratch)
+        n_orphans = await sweep_orphans(self._services.storage)
+        n_scratch = await asyncio.to_thread(scratch.clear, self._services.storage.scratch)
         if n_orphans or n_scratch:
             log.info("a process was killed at work; let go of %d blobs and %d files that it left", n_orphans, n_scratch)
 
     async def write_last_seen(self) -> None:
         """Write down, in one transaction, when agents were last heard of."""
-        seen = dict(sorted(self._at.seen.items()))  # rows are locked in one order
+        seen = dict(sorted(self._services.last_seen.items()))  # rows are locked in one order
         if not seen:
             return
-        async with self._at.database.write("last seen") as session:
+        async with self._services.database.write("last seen") as session:
             await session.execute(update(AgentRow), [{"id": key, "last_seen_at": at} for key, at in seen.items()])
         for agent_id, at in seen.items():
-            if self._at.seen.get(agent_id) == at:
-                del self._at.seen[agent_id]
+            if self._services.last_seen.get(agent_id) == at:
+                del self._services.last_seen[agent_id]

@@ -9,9 +9,12 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.sse import format_sse_event
 from sqlalchemy import select
 
-from coordinator.deps import MAX_INT, Limit, OperatorDep, Services, ServicesDep
+from coordinator.database.numbers import MAX_INT
+from coordinator.database.tables import CampaignRow, EventRow
 from coordinator.errors import NotFound
-from coordinator.tables import CampaignRow, EventRow
+from coordinator.services import Services
+from coordinator.web.authentication import OperatorDep
+from coordinator.web.deps import Limit, ServicesDep
 from shared.wire.base import Page
 from shared.wire.events import EventView
 
@@ -27,31 +30,31 @@ _GATHER_S = 0.05
 async def list_events(
     campaign_id: str,
     request: Request,
-    at: ServicesDep,
+    services: ServicesDep,
     _: OperatorDep,
     after: Annotated[int, Query(ge=0, le=MAX_INT)] = 0,
     limit: Limit = 1000,
     last_event_id: Annotated[int | None, Header(ge=0, le=MAX_INT)] = None,
 ) -> Response:
     """Events after a number: a page, or, asked for as `text/event-stream`, a stream that ends with the campaign."""
-    if not await at.database.fetch(select(CampaignRow.id).where(CampaignRow.id == campaign_id)):
+    if not await services.database.fetch(select(CampaignRow.id).where(CampaignRow.id == campaign_id)):
         raise NotFound("campaign", campaign_id)
     start = last_event_id if last_event_id is not None else after
     if "text/event-stream" in request.headers.get("Accept", ""):
-        stream = _stream(at, request, campaign_id, start)
+        stream = _stream(services, request, campaign_id, start)
         return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
-    events = await _read(at, campaign_id, start, limit)
+    events = await _read(services, campaign_id, start, limit)
     cursor = str(events[-1].number) if len(events) == limit else None
     return JSONResponse(Page(items=events, next_cursor=cursor).model_dump(mode="json"))
 
 
-async def _stream(at: Services, request: Request, campaign_id: str, after: int) -> AsyncIterator[bytes]:
+async def _stream(services: Services, request: Request, campaign_id: str, after: int) -> AsyncIterator[bytes]:
     """Events as they come. Ends once the campaign has ended and all was said; keeps the connection alive until then."""
     silent_s = 0.0
-    with at.bells.events.listen(campaign_id) as bell:
-        while not (at.bells.closing or await request.is_disconnected()):
-            has_ended = await _has_ended(at, campaign_id)  # before its last events are read
-            events = await _read(at, campaign_id, after, _AT_ONCE)
+    with services.notifiers.events.subscribe(campaign_id) as notifications:
+        while not (services.notifiers.closing or await request.is_disconnected()):
+            has_ended = await _has_ended(services, campaign_id)  # before its last events are read
+            events = await _read(services, campaign_id, after, _AT_ONCE)
             for event in events:
                 yield format_sse_event(data_str=event.model_dump_json(), event=event.type, id=str(event.number))
                 after = event.number
@@ -61,24 +64,24 @@ async def _stream(at: Services, request: Request, campaign_id: str, after: int) 
                 return
             if events:
                 silent_s = 0.0
-            if await bell.wait(at.settings.engine.poll_s):
+            if await notifications.wait(services.settings.engine.poll_s):
                 await asyncio.sleep(_GATHER_S)
-            silent_s += at.settings.engine.poll_s
+            silent_s += services.settings.engine.poll_s
             if silent_s >= _KEEP_ALIVE_S:
                 silent_s = 0.0
                 yield format_sse_event(comment="still here")
 
 
-async def _has_ended(at: Services, campaign_id: str) -> bool:
-    found = await at.database.fetch(select(CampaignRow.state).where(CampaignRow.id == campaign_id))
+async def _has_ended(services: Services, campaign_id: str) -> bool:
+    found = await services.database.fetch(select(CampaignRow.state).where(CampaignRow.id == campaign_id))
     return all(state.is_final for (state,) in found)
 
 
-async def _read(at: Services, campaign_id: str, after: int, limit: int) -> list[EventView]:
+async def _read(services: Services, campaign_id: str, after: int, limit: int) -> list[EventView]:
     query = (
         select(EventRow.number, EventRow.at, EventRow.type, EventRow.data)
         .where(EventRow.campaign_id == campaign_id, EventRow.number > after)
         .order_by(EventRow.number)
         .limit(limit)
     )
-    return [EventView.model_validate(row, from_attributes=True) for row in await at.database.fetch(query)]
+    return [EventView.model_validate(row, from_attributes=True) for row in await services.database.fetch(query)]

@@ -9,7 +9,7 @@ from make_data import write_rows
 
 from agent.child import LoraFile
 from agent.settings import AgentSettings
-from fedloom.adapter_folder import WEIGHTS_FILE
+from fedloom.adapters.folder import WEIGHTS_FILE
 from fedloom.errors import SimulationError
 from fedloom.simulation.plan import Kind, Plan
 from fedloom.simulation.run import Run, running

@@ -7,23 +7,16 @@ from typing import Annotated
 
 import typer
 
-from fedloom.cli import (
-    adapter,
-    agent,
-    agent_work,
-    algorithm,
-    campaign,
-    chat,
-    check_data,
-    compare,
-    coordinator,
-    merge,
-    simulate,
-    storage,
-    token,
-)
+from fedloom.cli.agent import commands as agent_commands
+from fedloom.cli.agent import registry as agent_registry
+from fedloom.cli.campaign import commands as campaign_commands
 from fedloom.cli.connection import Connection
+from fedloom.cli.coordinator import algorithm, storage, token
+from fedloom.cli.coordinator import commands as coordinator_commands
+from fedloom.cli.data import check as check_data
 from fedloom.cli.failures import tell
+from fedloom.cli.local import adapter, chat, merge
+from fedloom.cli.simulation import compare, simulate
 from fedloom.errors import FedloomError
 
 EPILOG = (
@@ -42,15 +35,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(campaign.app, name="campaign")
+app.add_typer(campaign_commands.app, name="campaign")
 adapter.app.command()(merge.merge)
 app.add_typer(adapter.app, name="adapter")
-for command in (agent_work.enroll, agent_work.run, agent_work.rotate_secret, check_data.check_data):
-    agent.app.command()(command)
-app.add_typer(agent.app, name="agent")
+for command in (agent_commands.enroll, agent_commands.run, agent_commands.rotate_secret, check_data.check_data):
+    agent_registry.app.command()(command)
+app.add_typer(agent_registry.app, name="agent")
 app.add_typer(token.app, name="token")
 app.add_typer(algorithm.app, name="algorithm")
-app.add_typer(coordinator.app, name="coordinator")
+app.add_typer(coordinator_commands.app, name="coordinator")
 app.command("chat")(chat.chat)
 app.command("simulate")(simulate.simulate)
 app.command("compare")(compare.compare)

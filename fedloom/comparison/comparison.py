@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from agent.settings import AgentSettings
 from fedloom.comparison.baselines import Baselines
-from fedloom.comparison.entrants import Entrant, EntrantKind, Rates, entrants, rates_to_try
+from fedloom.comparison.entrants import EntrantKind, Hyperparameters, Method, entrants, rates_to_try
 from fedloom.comparison.results import Outcome, Results
 from fedloom.comparison.scoring import CRITERION, Rows, Scorer, Scores, is_better
 from fedloom.comparison.spec import ComparisonSpec
@@ -94,7 +94,7 @@ class Comparison:
         """
         first, *others = self._seeds
         with self._workers() as work:
-            tried: dict[tuple[Entrant, Rates], Future[dict[str, Scores]]] = {}
+            tried: dict[tuple[Method, Hyperparameters], Future[dict[str, Scores]]] = {}
             for entrant in self._entrants:
                 choices = rates_to_try(entrant, self._campaign, self.spec.grid)
                 for rates in choices:
@@ -117,7 +117,9 @@ class Comparison:
                 outcome.failures.append(str(failed))
         return Results(self.spec.name, self.spec.score.measure, self._seeds, outcomes)
 
-    def _choose(self, entrant: Entrant, tried: Mapping[tuple[Entrant, Rates], Future[dict[str, Scores]]]) -> Outcome:
+    def _choose(
+        self, entrant: Method, tried: Mapping[tuple[Method, Hyperparameters], Future[dict[str, Scores]]]
+    ) -> Outcome:
         """The best rates by the criterion on the validation rows; the first of equally good ones."""
         measure = self.spec.score.measure
         outcome = Outcome(entrant)
@@ -138,7 +140,7 @@ class Comparison:
             outcome.failures.clear()  # rates that led nowhere are what a grid is there to find
         return outcome
 
-    def _trial(self, entrant: Entrant, rates: Rates, seed: int) -> Trial:
+    def _trial(self, entrant: Method, rates: Hyperparameters, seed: int) -> Trial:
         campaign = entrant.campaign(self._campaign, rates, seed, self.spec.clients)
         simulation = None
         if campaign is not None:

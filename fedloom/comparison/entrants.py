@@ -15,12 +15,12 @@ from enum import StrEnum
 from itertools import product
 from typing import Any
 
-from coordinator.rounds.sampling import draw_order
 from fedloom.comparison.baselines import Baselines
 from fedloom.comparison.spec import GridSection
 from fedloom.simulation.clients import client_names
 from shared import algorithms
 from shared.campaign import AlgorithmSection, CampaignSpec, EvaluationSection, SelectionSection
+from shared.client_sampling import draw_order
 
 
 class EntrantKind(StrEnum):
@@ -34,7 +34,7 @@ class EntrantKind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Rates:
+class Hyperparameters:
     """What an entrant chooses: its clients' learning rate, and parameters of its algorithm."""
 
     learning_rate: float
@@ -50,7 +50,7 @@ class Rates:
 
 
 @dataclass(frozen=True)
-class Entrant:
+class Method:
     """One row of the comparison. client: of an entrant that trains alone, its number."""
 
     name: str
@@ -60,7 +60,7 @@ class Entrant:
     steps_times: int = 1
     batch_times: int = 1
 
-    def campaign(self, spec: CampaignSpec, rates: Rates, seed: int, n_clients: int) -> CampaignSpec | None:
+    def campaign(self, spec: CampaignSpec, rates: Hyperparameters, seed: int, n_clients: int) -> CampaignSpec | None:
         """The campaign that it runs; None for what is not trained: the base model, and a client that is never drawn."""
         if self.kind is EntrantKind.BASE:
             return None
@@ -108,25 +108,25 @@ def clients_in_round(spec: CampaignSpec, n_clients: int) -> int:
     return n_clients if asked == "all" else min(asked, n_clients)
 
 
-def entrants(names: Sequence[str], spec: CampaignSpec, n_clients: int, baselines: Baselines) -> Iterator[Entrant]:
+def entrants(names: Sequence[str], spec: CampaignSpec, n_clients: int, baselines: Baselines) -> Iterator[Method]:
     """The base model, the algorithms of these names, and the baselines, in the order of the table."""
-    yield Entrant("base model", EntrantKind.BASE)
+    yield Method("base model", EntrantKind.BASE)
     for name in names:
-        yield Entrant(name, EntrantKind.ALGORITHM, algorithm=name)
+        yield Method(name, EntrantKind.ALGORITHM, algorithm=name)
     if baselines in (Baselines.ALL, Baselines.ALONE):
         for number, client in enumerate(client_names(n_clients)):
-            yield Entrant(f"{client} alone", EntrantKind.ALONE, client=number)
+            yield Method(f"{client} alone", EntrantKind.ALONE, client=number)
     if baselines in (Baselines.ALL, Baselines.POOLED):
         times = clients_in_round(spec, n_clients)
-        yield Entrant(f"pooled, batch ×{times}", EntrantKind.POOLED, batch_times=times)
-        yield Entrant(f"pooled, steps ×{times}", EntrantKind.POOLED, steps_times=times)
+        yield Method(f"pooled, batch ×{times}", EntrantKind.POOLED, batch_times=times)
+        yield Method(f"pooled, steps ×{times}", EntrantKind.POOLED, steps_times=times)
 
 
-def rates_to_try(entrant: Entrant, spec: CampaignSpec, grid: GridSection) -> list[Rates]:
+def rates_to_try(entrant: Method, spec: CampaignSpec, grid: GridSection) -> list[Hyperparameters]:
     """Every combination of the grid's values that this entrant has."""
     if entrant.kind is EntrantKind.BASE:
-        return [Rates(spec.training.learning_rate)]
+        return [Hyperparameters(spec.training.learning_rate)]
     learning_rates = grid.learning_rate or [spec.training.learning_rate]
     values = grid.params_of(entrant.algorithm, algorithms.find(entrant.algorithm).params.model_fields)
     combinations = product(learning_rates, *values.values())
-    return [Rates(rate, tuple(zip(values, chosen, strict=True))) for rate, *chosen in combinations]
+    return [Hyperparameters(rate, tuple(zip(values, chosen, strict=True))) for rate, *chosen in combinations]

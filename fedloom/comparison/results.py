@@ -10,7 +10,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from fedloom.comparison.entrants import Entrant, EntrantKind, Rates
+from fedloom.comparison.entrants import EntrantKind, Hyperparameters, Method
 from fedloom.comparison.scoring import CRITERION, Scores, is_better
 
 _PERCENT = frozenset({"accuracy"})
@@ -21,9 +21,9 @@ class Outcome:
     """What an entrant came to. rates: those that were chosen, None where every one failed. tried: the scores on the
     validation rows, with the first seed. scores: those on the test rows, by seed."""
 
-    entrant: Entrant
-    rates: Rates | None = None
-    tried: dict[Rates, Scores] = field(default_factory=dict)
+    entrant: Method
+    rates: Hyperparameters | None = None
+    tried: dict[Hyperparameters, Scores] = field(default_factory=dict)
     scores: dict[int, Scores] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
 

@@ -8,9 +8,9 @@ from typing import Self
 import numpy as np
 
 from agent.child import Completed, LoraFile, Question, Scored
+from agent.data.own_template import template_of
+from agent.data.records import read_records
 from agent.local import LocalChild
-from agent.own_template import template_of
-from agent.records import read_records
 from agent.settings import AgentSettings, DataSource
 from fedloom.comparison.spec import ScoreSection
 from fedloom.errors import ComparisonError

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from agent.child import LoraFile
-from fedloom.adapter_folder import WEIGHTS_FILE
-from fedloom.comparison.entrants import Entrant, Rates
+from fedloom.adapters.folder import WEIGHTS_FILE
+from fedloom.comparison.entrants import Hyperparameters, Method
 from fedloom.comparison.scoring import Rows, Scorer, Scores
 from fedloom.errors import TrialFailed
 from fedloom.simulation.run import ADAPTER_FOLDER, running
@@ -28,8 +28,8 @@ class Stopped(Exception):
 class Trial:
     """simulation: None where there is nothing to train, and the base model is what comes out."""
 
-    entrant: Entrant
-    rates: Rates
+    entrant: Method
+    rates: Hyperparameters
     seed: int
     folder: Path
     simulation: Simulation | None

@@ -14,8 +14,8 @@ from contextvars import ContextVar, copy_context
 from pathlib import Path
 from typing import Any
 
-from agent.api import CoordinatorApi
 from agent.loop import run_agent
+from agent.network.api import CoordinatorApi
 from agent.settings import AgentSettings
 from agent.supervisor import Supervisor
 from agent.workspace import Identity, Workspace

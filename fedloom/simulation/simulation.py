@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.own_template import OwnTemplate, template_of
-from agent.records import read_records
+from agent.data.own_template import OwnTemplate, template_of
+from agent.data.records import read_records
+from agent.data.tables import data_digest
 from agent.settings import AgentSettings, DataSource
-from agent.tables import data_digest
 from fedloom.errors import SimulationError
 from fedloom.simulation.clients import client_names
 from fedloom.simulation.partition import assign, values_of

@@ -11,7 +11,7 @@ slots (a slot holds one tensor for every trained tensor of the adapter, same sha
     Server.state       kept by the coordinator from round to round (a momentum, a control variate)
     Server.broadcast   the part of the state that clients receive with the global adapter
     Client.extras      what an update carries beside the delta
-    Client.kept        kept by the client, from a round that counted its update to the next one that it trains in; it
+    Client.state       kept by the client, from a round that counted its update to the next one that it trains in; it
                        never leaves
 
 Symbols: x the global adapter; Δ_k = w_k − x the delta of client k; p_k the client weights normalised over the round's
@@ -92,7 +92,7 @@ class ServerHalf(ABC, Generic[P]):
 
     state: ClassVar[tuple[str, ...]] = ()
     broadcast: ClassVar[tuple[str, ...]] = ()
-    over_clients: ClassVar[tuple[str, ...]] = ()
+    client_sums: ClassVar[tuple[str, ...]] = ()
     """The slots of the state that are Σ q_k c_k over what the clients keep. When clients join, whose c_k is zero, every
     q_k shrinks, and these with them."""
 
@@ -117,19 +117,19 @@ class ClientHalf(Generic[P]):
     """What a client does during local training beyond plain steps. One instance lives for one task.
 
     ``broadcast`` maps slots to tensors by name, and is empty while the server's state is the initial one.
-    ``remembered`` maps the slots of ``kept`` likewise to what the last counted task of this client left there, and is
-    empty where there was none. ``anchor`` is the global tensor that the round started from. All tensors handed in are
-    float32 and of one shape; torch tensors at the agent, numpy arrays in the tests. An instance keeps nothing between
-    steps but what it was made with: training may go on from a checkpoint, with a new instance in another process.
+    ``client_state`` maps the slots of ``state`` likewise to what this client's last committed update left there, and
+    is empty where there was none. ``anchor`` is the global tensor that the round started from. All tensors that it is
+    handed are float32 and of one shape: torch tensors at the agent, numpy arrays in the tests. An instance keeps
+    nothing between steps but what it was made with: training may go on from a checkpoint, in another process.
     """
 
     extras: ClassVar[tuple[str, ...]] = ()
-    kept: ClassVar[tuple[str, ...]] = ()
+    state: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, params: P, broadcast: Slots, remembered: Slots = _NOTHING) -> None:
+    def __init__(self, params: P, broadcast: Slots, client_state: Slots = _NOTHING) -> None:
         self.params = params
         self.broadcast = broadcast
-        self.remembered = remembered
+        self.client_state = client_state
 
     def extra_grad(self, name: str, w: Any, anchor: Any) -> Any:  # noqa: ARG002
         """A term to add to the gradient of w before each optimizer step, or None."""

@@ -36,7 +36,7 @@ class Server(ServerHalf[Params]):
 
     state = ("c",)
     broadcast = ("c",)
-    over_clients = ("c",)
+    client_sums = ("c",)
 
     def aggregate(self, x: Array, updates: Updates, state: dict[str, Array], *, first: bool) -> Array:  # noqa: ARG002
         state["c"] = state["c"] + updates.sum_in_campaign("delta_c")
@@ -47,10 +47,10 @@ class Client(ClientHalf[Params]):
     """Corrects each step by c − c_k, and uploads Δc_k = c_k⁺ − c_k."""
 
     extras = ("delta_c",)
-    kept = ("c_k",)
+    state = ("c_k",)
 
     def after_step(self, name: str, w: Any, lr: float) -> None:
-        c, c_k = self.broadcast.get("c"), self.remembered.get("c_k")
+        c, c_k = self.broadcast.get("c"), self.client_state.get("c_k")
         if c is not None:
             w -= lr * c[name]
         if c_k is not None:
@@ -58,7 +58,7 @@ class Client(ClientHalf[Params]):
 
     def finish(self, name: str, w: Any, anchor: Any, lr: float, steps: int) -> dict[str, Any]:
         zero = anchor * 0
-        c_k = self.remembered["c_k"][name] if self.remembered else zero
+        c_k = self.client_state["c_k"][name] if self.client_state else zero
         if steps == 0:
             return {"delta_c": zero, "c_k": c_k}
         c = self.broadcast["c"][name] if self.broadcast else zero

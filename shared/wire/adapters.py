@@ -17,7 +17,7 @@ class Contribution(Reply):
     extras_sha256: str | None
     n_examples: int
     weight: float
-    lost_state: bool = False
+    client_state_lost: bool = False
     staleness: int = 0
 
 

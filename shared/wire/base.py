@@ -4,12 +4,11 @@ from typing import Annotated, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-# 2: who reads a reply passes over fields that it does not know at every level, in the sections of a campaign file that
-#    a job carries too; failures may be of the kinds `transfer` and `late`
-# 1: those sections are read as a person's file is. So as long as version 1 is served, no job carries in them what it
-#    does not know
-PROTOCOL_VERSION = 2
-OLDEST_PROTOCOL_VERSION = 1
+PROTOCOL = "1-f9cb05"
+"""The protocol that this code speaks. Until a release it is rewritten in place; the part after the dash is a digest of
+all messages, which a test compares, so that peers of other code are told apart."""
+SERVED_PROTOCOLS = frozenset({PROTOCOL})
+"""What a coordinator serves: its own protocol, and from the first release on older ones that it still understands."""
 PROTOCOL_HEADER = "Fedloom-Protocol"
 LEASE_HEADER = "Fedloom-Lease"
 """``<attempt>.<token>``: the right to speak for a task."""

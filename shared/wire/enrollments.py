@@ -45,17 +45,15 @@ class EnrollmentRequest(Request):
     token: Annotated[str, Field(min_length=8, max_length=200)]
     name: Name
     version: Annotated[str, Field(max_length=40)]
-    secret_hash: SecretHash | None = None
-    """Agents of protocol version 1 send none: the coordinator makes their secret."""
+    secret_hash: SecretHash
 
 
 class EnrollmentReply(Reply):
-    """The agent's identity. secret: where the coordinator made it; shown once, and kept as a hash."""
+    """The agent's identity."""
 
     agent_id: str
     name: str
     labels: dict[str, str]
-    secret: str | None = None
 
 
 class SecretRequest(Request):
@@ -65,7 +63,6 @@ class SecretRequest(Request):
 
 
 class SecretReply(Reply):
-    """Another secret holds; the old one is void. secret: where the coordinator made it."""
+    """The new secret is valid, the old one void."""
 
     agent_id: str
-    secret: str | None = None

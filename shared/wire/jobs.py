@@ -7,9 +7,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from shared.campaign import BaseSection, DataSection, DpoSection, LoraSection, TrainingKind
 from shared.wire.base import BlobRef, Reply, Request, Sha256
 
-_IF_SAID = Field(exclude_if=lambda value: value is None)
-"""A field of a result that says nothing where it is None: a result that was sent before an upgrade stays the same."""
-
 
 class Fingerprint(BaseModel):
     """Digests of a base model's parts. Agents train together only where all of them agree."""
@@ -79,14 +76,14 @@ class TrainJob(JobBase):
     batch_size: int
     max_length: int
     learning_rate: float
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    max_grad_norm: float | None = 1.0
-    dpo: DpoSection = DpoSection()
+    optimizer: Literal["adamw", "sgd"]
+    max_grad_norm: float | None
+    dpo: DpoSection
     adapter: BlobRef
     reference: BlobRef | None = None
     broadcast: BlobRef | None = None
-    counted: Sha256 | None = None
-    keep_versions: Annotated[int, Field(ge=2)] = 2
+    committed_update: Sha256 | None = None
+    state_versions: Annotated[int, Field(ge=2)]
 
 
 class EvaluateJob(JobBase):
@@ -98,7 +95,7 @@ class EvaluateJob(JobBase):
     data: DataSection
     round: int
     max_length: int
-    dpo: DpoSection = DpoSection()
+    dpo: DpoSection
     adapter: BlobRef
     reference: BlobRef | None = None
 
@@ -140,8 +137,8 @@ class TrainMetrics(Request):
     seconds: Annotated[float, Field(ge=0)]
     tokens_per_s: Annotated[float, Field(ge=0)]
     peak_memory_bytes: Count
-    reward_margin: Annotated[float | None, _IF_SAID] = None
-    reward_accuracy: Annotated[Share | None, _IF_SAID] = None
+    reward_margin: float | None = None
+    reward_accuracy: Share | None = None
 
 
 class TrainResult(Request):
@@ -151,7 +148,7 @@ class TrainResult(Request):
     kind: Literal["train"] = "train"
     delta: Sha256
     extras: Sha256 | None = None
-    lost_state: bool = False
+    client_state_lost: bool = False
     metrics: TrainMetrics
 
 
@@ -166,7 +163,7 @@ class EvaluateResult(Request):
     n_rows: Annotated[int, Field(ge=1)]
     n_tokens: Annotated[int, Field(ge=1)]
     accuracy: Share | None = None
-    margin: Annotated[float | None, _IF_SAID] = None
+    margin: float | None = None
 
 
 Result = Annotated[PrepareResult | InitResult | TrainResult | EvaluateResult, Field(discriminator="kind")]

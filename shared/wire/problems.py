@@ -13,7 +13,7 @@ class ProblemType(StrEnum):
 
     AGENT_ALREADY_RUNNING = "agent-already-running"
     AGENT_REVOKED = "agent-revoked"
-    AGENT_TOO_OLD = "agent-too-old"
+    PROTOCOL_NOT_SERVED = "protocol-not-served"
     BAD_CHUNK = "bad-chunk"
     BAD_REQUEST = "bad-request"
     BAD_UPDATE = "bad-update"

@@ -14,7 +14,7 @@ class AlgorithmView(Reply):
     state: list[str]
     broadcast: list[str]
     extras: list[str]
-    kept: list[str] = []
+    client_state: list[str]
 
 
 class StorageView(Reply):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
-from agent.api import CoordinatorApi
-from coordinator.tables import AdapterRow, ParticipantRow
+from agent.network.api import CoordinatorApi
+from coordinator.database.tables import AdapterRow, ParticipantRow
 from shared.adapters import AdapterFile
 from shared.wire.jobs import Result, TrainJob
 from shared.wire.leases import TaskLease
@@ -76,7 +76,7 @@ class Federation:
 
     def kept(self, client: int) -> dict[str, Path]:
         """What a client has in its home, by the delta that it belongs to."""
-        folder = self.homes[client].folder / "kept" / self.campaign_id
+        folder = self.homes[client].folder / "client_state" / self.campaign_id
         return {path.name: path for path in folder.iterdir()}
 
     def wait_until_closed(self, number: int) -> None:
@@ -119,7 +119,7 @@ class Federation:
             state = await session.scalar(last.order_by(AdapterRow.number.desc()).limit(1))
             clients = select(ParticipantRow).where(ParticipantRow.campaign_id == self.campaign_id)
             rows = (await session.scalars(clients.order_by(ParticipantRow.client_number))).all()
-            return state, [row.counted_sha256 for row in rows]
+            return state, [row.committed_update_sha256 for row in rows]
 
 
 @contextmanager

@@ -9,19 +9,19 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
-from agent.child import Work
+from agent.child import LocalJob
 from agent.loop import run_agent
 from agent.settings import ComputeSettings, DataSource, load_settings
 from agent.supervisor import Supervisor
 from agent.workspace import Workspace
-from shared.wire.base import PROTOCOL_HEADER, PROTOCOL_VERSION
+from shared.wire.base import PROTOCOL, PROTOCOL_HEADER
 from shared.wire.jobs import EvaluateJob, Fingerprint, InitJob, Job, PrepareJob, TrainJob
 from shared.wire.leases import TaskLease
 from shared.wire.problems import MEDIA_TYPE, ProblemType
 from tests.support.processes import RECORDED_CHILD
 from tests.unit.stub_server import Answer, reply
 
-OURS = {PROTOCOL_HEADER: str(PROTOCOL_VERSION)}
+OURS = {PROTOCOL_HEADER: PROTOCOL}
 SHA = "a" * 64
 _BASE: dict[str, Any] = {
     "campaign_id": "c1",
@@ -44,14 +44,16 @@ def prepare_job(**changes: Any) -> PrepareJob:
 
 def train_job(**changes: Any) -> TrainJob:
     plan = {"data": {"name": "notes"}, "algorithm": "fedavg", "algorithm_params": {}, "round": 1, "client_number": 0}
-    numbers = {"seed": 1, "steps": 5, "batch_size": 2, "max_length": 64, "learning_rate": 0.1}
+    numbers: dict[str, Any] = {"seed": 1, "steps": 5, "batch_size": 2, "max_length": 64, "learning_rate": 0.1}
     adapter = {"sha256": SHA, "n_bytes": 10}
+    numbers |= {"optimizer": "adamw", "max_grad_norm": 1.0, "dpo": {}, "state_versions": 2}
     raw = {**_BASE, "fingerprint": _FINGERPRINT, **plan, **numbers, "adapter": adapter, **changes}
     return TrainJob.model_validate(raw)
 
 
 def evaluate_job(**changes: Any) -> EvaluateJob:
-    plan = {"data": {"name": "notes"}, "round": 1, "max_length": 64, "adapter": {"sha256": SHA, "n_bytes": 10}}
+    adapter = {"sha256": SHA, "n_bytes": 10}
+    plan = {"data": {"name": "notes"}, "round": 1, "max_length": 64, "adapter": adapter, "dpo": {}}
     return EvaluateJob.model_validate({**_BASE, "fingerprint": _FINGERPRINT, **plan, **changes})
 
 
@@ -89,8 +91,8 @@ def in_turn(*answers: Answer) -> Answer:
     return answer
 
 
-def a_work(folder: Path, job: Job | None = None) -> Work:
-    return Work(
+def a_work(folder: Path, job: Job | None = None) -> LocalJob:
+    return LocalJob(
         job=job or init_job(),
         folder=folder,
         cache=folder,

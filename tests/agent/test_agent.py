@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from agent.api import CoordinatorApi
 from agent.child import DELTA_FILE, RESULT_FILE
 from agent.errors import CoordinatorRefused
-from coordinator.tables import BlobChunkRow
+from agent.network.api import CoordinatorApi
+from coordinator.database.tables import BlobChunkRow
 from shared.wire.jobs import InitResult, Result
 from shared.wire.leases import TaskLease
 from shared.wire.problems import ProblemType

@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from agent import api
-from agent.api import CoordinatorApi
 from agent.errors import CoordinatorRefused, CoordinatorUnreachable, InsecureCoordinator, LeaseLost
+from agent.network import api
+from agent.network.api import CoordinatorApi
 from shared.wire.base import CHUNK_BYTES
 from shared.wire.jobs import Job
 from shared.wire.problems import ProblemType

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from agent.checking import gather, kind_of
-from agent.data_report import MOST_PLACES, DataReport, Spread
+from agent.data.checking import gather, kind_of
+from agent.data.report import MOST_PLACES, DataReport, Spread
 from agent.settings import DataSource
 from shared.campaign import TrainingKind
 
@@ -73,8 +73,8 @@ def test_examples_are_the_first_the_last_and_one_between(tmp_path: Path) -> None
     path = write(tmp_path / "a.jsonl", [row(n) for n in range(9)])
     found = report(DataSource(path=path, held_out=0.0))
     assert [example.place for example in found.examples] == ["line 1", "line 5", "line 9"]
-    pieces = [(piece.text, piece.learnt) for piece in found.examples[0].sides[0].pieces]
-    assert pieces == [("user: ", False), ("p0", False), ("\nassistant: ", False), ("c0", True)]
+    spans = [(piece.text, piece.supervised) for piece in found.examples[0].completions[0].spans]
+    assert spans == [("user: ", False), ("p0", False), ("\nassistant: ", False), ("c0", True)]
     one = report(DataSource(path=write(path, [row(0)]), held_out=0.0))
     assert [example.place for example in one.examples] == ["line 1"]
 
@@ -86,7 +86,7 @@ def test_the_kind_is_that_of_the_columns(tmp_path: Path) -> None:
     assert kind_of(source) == "dpo"
     found = report(source, "dpo")
     assert (found.train, found.left_out) == (1, {"two completions that are equal": 1})
-    assert [side.name for side in found.examples[0].sides] == ["chosen", "rejected"]
+    assert [side.name for side in found.examples[0].completions] == ["chosen", "rejected"]
     assert kind_of(DataSource(path=tmp_path / "gone.jsonl")) == "sft"
 
 

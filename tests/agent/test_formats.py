@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
+from agent.data.presets import PRESETS
+from agent.data.reading import read_rows, scan
+from agent.data.records import read_records
+from agent.data.rows import Row
+from agent.data.tables import data_digest
 from agent.errors import TaskFailed
-from agent.presets import PRESETS
-from agent.reading import read_rows, scan
-from agent.records import read_records
-from agent.rows import Row
 from agent.settings import DataSource
-from agent.tables import data_digest
 from shared.wire.leases import FailureKind
 
 RECORDS = [{"prompt": "oñe", "completion": "two"}, {"prompt": "three\tx", "completion": "four, five"}]

@@ -22,8 +22,8 @@ API, FILES = "/api/datasets/tiny/rows", "/datasets/tiny/rows/resolve/"
 READ = """
 import json, os, sys
 from agent.errors import TaskFailed
-from agent.tables import NO_REPORTS
-from agent.reading import read_rows
+from agent.data.tables import NO_REPORTS
+from agent.data.reading import read_rows
 from agent.settings import DataSource
 os.environ.update(NO_REPORTS)
 from huggingface_hub.utils import _http
@@ -127,7 +127,7 @@ def test_a_data_set_is_fetched_and_every_refusal_says_what_to_do(hub: str, read:
 
 def test_no_download_is_counted_anywhere() -> None:
     """The library would tell a bucket of its own the name of each data set."""
-    code = "from agent.tables import _library; print(_library('datasets', '').config.HF_UPDATE_DOWNLOAD_COUNTS)"
+    code = "from agent.data.tables import _library; print(_library('datasets', '').config.HF_UPDATE_DOWNLOAD_COUNTS)"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
     assert ran.stdout == "False\n"

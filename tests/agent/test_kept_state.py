@@ -43,8 +43,8 @@ def test_c_is_the_weighted_mean_of_what_the_clients_keep(federation: Federation,
     federation.start(weighting={"by": by})
     federation.complete()
     federation.check_sum(uniform=by == "uniform")
-    assert {job.counted is None for job in federation.jobs if job.round == 1} == {True}
-    assert {job.counted is None for job in federation.jobs if job.round > 1} == {False}
+    assert {job.committed_update is None for job in federation.jobs if job.round == 1} == {True}
+    assert {job.committed_update is None for job in federation.jobs if job.round > 1} == {False}
     assert federation.restarts() == []
 
 
@@ -127,10 +127,14 @@ def test_what_belongs_to_an_undone_round_is_not_gone_on_from(federation: Federat
     federation.complete()
     federation.check_sum()
     assert federation.restarts() == []  # the agents have what belongs to their older deltas
-    counted = {(job.round, job.client_number): job.counted for job in undone}
-    again = [job for job in federation.jobs if (job.round, job.client_number) in counted and job.round == back_to + 1]
+    committed_update = {(job.round, job.client_number): job.committed_update for job in undone}
+    again = [
+        job
+        for job in federation.jobs
+        if (job.round, job.client_number) in committed_update and job.round == back_to + 1
+    ]
     assert again
-    assert all(job.counted == counted[job.round, job.client_number] for job in again)
+    assert all(job.committed_update == committed_update[job.round, job.client_number] for job in again)
 
 
 @pytest.mark.parametrize("was_accepted", [deep(False), True])
@@ -170,16 +174,16 @@ def test_where_a_client_lost_its_part_all_start_again(federation: Federation, sp
     federation.mishaps = {(2, 1): lose}
     federation.start(rounds=5)
     federation.complete()
-    assert federation.restarts() == [{"round": 3, "lost_state": ["bob"]}]
+    assert federation.restarts() == [{"round": 3, "client_state_lost": ["bob"]}]
     adapters = federation.operator.items(f"/v1/campaigns/{federation.campaign_id}/adapters")
-    lost = [[share["lost_state"] for share in adapter["contributions"]] for adapter in adapters]
+    lost = [[share["client_state_lost"] for share in adapter["contributions"]] for adapter in adapters]
     assert lost == [[], [False] * 3, [False] * 3, [False, True, False], [False] * 3, [False] * 3]
     for job in federation.jobs:
         starts = job.round in (1, 4)
-        assert (job.counted is None, job.broadcast is None) == (starts, starts), job.round
+        assert (job.committed_update is None, job.broadcast is None) == (starts, starts), job.round
     federation.check_sum()
     log = (federation.homes[1].folder / "sent.jsonl").read_text()
-    assert log.count('"lost_state": true') == 1
+    assert log.count('"client_state_lost": true') == 1
 
 
 @pytest.mark.deep

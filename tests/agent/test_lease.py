@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.api import CoordinatorApi
-from agent.lease import LeaseKeeper, TaskGone
+from agent.network.api import CoordinatorApi
+from agent.network.heartbeat import LeaseHeartbeat, TaskGone
 from shared.wire.jobs import InitResult
 from shared.wire.leases import Phase, Progress
 from shared.wire.problems import ProblemType
@@ -20,9 +20,9 @@ LOST = problem(410, ProblemType.LEASE_LOST)
 KEPT = ours(200, '{"expires_at": "2030-01-01T00:00:00Z", "directive": "continue"}')
 
 
-def keeper_at(stub: Stub, renew_every_s: float = 0.01) -> tuple[CoordinatorApi, LeaseKeeper]:
+def heartbeat_at(stub: Stub, renew_every_s: float = 0.01) -> tuple[CoordinatorApi, LeaseHeartbeat]:
     api = CoordinatorApi(stub.url, "secret")
-    return api, LeaseKeeper(api, "instance", a_lease(renew_every_s=renew_every_s))
+    return api, LeaseHeartbeat(api, "instance", a_lease(renew_every_s=renew_every_s))
 
 
 def asked(stub: Stub, method: str) -> list[str]:
@@ -38,10 +38,10 @@ def test_a_lost_lease_is_got_back_once_for_both_who_miss_it() -> None:
         LOST(request)
 
     async def work(stub: Stub) -> None:
-        api, keeper = keeper_at(stub)
-        keeping = asyncio.create_task(keeper.keep())
-        await keeper.call(api.release)
-        keeping.cancel()
+        api, heartbeat = heartbeat_at(stub)
+        beating = asyncio.create_task(heartbeat.run())
+        await heartbeat.call(api.release)
+        beating.cancel()
 
     answers = by_call(PATCH=in_turn(first_try, KEPT), DELETE=in_turn(first_try, ours(204)), POST=second)
     with stub_server(answers) as stub:
@@ -63,11 +63,11 @@ def test_a_renewal_that_the_result_overtook_does_not_take_the_result_for_a_loss(
         ours(200, "{}")(request)
 
     async def work(stub: Stub) -> None:
-        api, keeper = keeper_at(stub)
-        keeping = asyncio.create_task(keeper.keep())
-        await keeper.finish(lambda lease: api.put_result(lease, InitResult(adapter=SHA)))
-        assert not keeping.done()
-        keeping.cancel()
+        api, heartbeat = heartbeat_at(stub)
+        beating = asyncio.create_task(heartbeat.run())
+        await heartbeat.finish(lambda lease: api.put_result(lease, InitResult(adapter=SHA)))
+        assert not beating.done()
+        beating.cancel()
 
     with stub_server(by_call(PATCH=refuse, PUT=accept, POST=ours(204))) as stub:
         asyncio.run(work(stub))
@@ -84,9 +84,9 @@ def test_a_renewal_that_the_result_overtook_does_not_take_the_result_for_a_loss(
 )
 def test_a_task_that_does_not_come_back_is_gone(answer: object, successor: str | None) -> None:
     async def work(stub: Stub) -> TaskGone:
-        api, keeper = keeper_at(stub)
+        api, heartbeat = heartbeat_at(stub)
         with pytest.raises(TaskGone) as caught:
-            await keeper.call(api.release)
+            await heartbeat.call(api.release)
         return caught.value
 
     with stub_server(by_call(DELETE=LOST, POST=answer)) as stub:  # type: ignore[arg-type]
@@ -98,7 +98,7 @@ def test_a_cancelled_task_ends_the_keeping() -> None:
     cancelled = ours(200, '{"expires_at": "2030-01-01T00:00:00Z", "directive": "cancel"}')
 
     async def work(stub: Stub) -> None:
-        await keeper_at(stub)[1].keep()
+        await heartbeat_at(stub)[1].run()
 
     with stub_server(cancelled) as stub, pytest.raises(TaskGone, match="cancelled"):
         asyncio.run(work(stub))
@@ -106,11 +106,11 @@ def test_a_cancelled_task_ends_the_keeping() -> None:
 
 def test_an_absent_coordinator_does_not_end_the_keeping() -> None:
     async def work(stub: Stub) -> None:
-        keeping = asyncio.create_task(keeper_at(stub)[1].keep())
+        beating = asyncio.create_task(heartbeat_at(stub)[1].run())
         while len(stub.seen) < 3:  # noqa: ASYNC110 - the server lives in another thread
             await asyncio.sleep(0.005)
-        assert not keeping.done()
-        keeping.cancel()
+        assert not beating.done()
+        beating.cancel()
 
     with stub_server(reply(502, "<html>", "text/html")) as stub:
         asyncio.run(work(stub))
@@ -118,14 +118,14 @@ def test_an_absent_coordinator_does_not_end_the_keeping() -> None:
 
 def test_progress_is_reported_soon_and_cancelling_at_that_moment_ends_the_keeping() -> None:
     async def work(stub: Stub) -> None:
-        _, keeper = keeper_at(stub, renew_every_s=60)
-        keeping = asyncio.create_task(keeper.keep())
+        _, heartbeat = heartbeat_at(stub, renew_every_s=60)
+        beating = asyncio.create_task(heartbeat.run())
         await asyncio.sleep(0)
-        keeper.report(Progress(phase=Phase.TRAINING, done=1, total=2))
+        heartbeat.report(Progress(phase=Phase.TRAINING, done=1, total=2))
         await asyncio.sleep(0)  # the news are there, but not taken yet
-        keeping.cancel()
+        beating.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await asyncio.wait_for(keeping, 5)
+            await asyncio.wait_for(beating, 5)
 
     with stub_server(KEPT) as stub:
         asyncio.run(work(stub))
@@ -136,7 +136,7 @@ def test_who_leaves_neither_waits_for_the_coordinator_nor_gets_a_new_lease(is_th
     async def work(stub: Stub) -> None:
         url = stub.url if is_there else f"http://127.0.0.1:{free_port()}"
         async with asyncio.timeout(4):
-            await LeaseKeeper(CoordinatorApi(url, "secret"), "instance", a_lease()).release()
+            await LeaseHeartbeat(CoordinatorApi(url, "secret"), "instance", a_lease()).release()
 
     with stub_server(by_call(DELETE=LOST)) as stub:
         asyncio.run(work(stub))

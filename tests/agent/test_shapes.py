@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from agent.reading import Rows, divide, is_held_out, read_rows
-from agent.rows import Pair, Row, Turn
+from agent.data.reading import Rows, divide, is_held_out, read_rows
+from agent.data.rows import Pair, Row, Turn
+from agent.data.shapes import LeftOut, Wrong, row_of
 from agent.settings import DataSource
-from agent.shapes import LeftOut, Wrong, row_of
 from shared.campaign import TrainingKind
 
 SOURCE = DataSource(path=Path("rows.jsonl"))

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from agent import retry, transfer
-from agent.api import CoordinatorApi
 from agent.errors import CoordinatorRefused, TransferCorrupted
-from agent.lease import LeaseKeeper
-from agent.transfer import AdapterCache, ChunkSize, upload
+from agent.network import retry, transfer
+from agent.network.api import CoordinatorApi
+from agent.network.heartbeat import LeaseHeartbeat
+from agent.network.transfer import AdapterCache, ChunkSize, upload
 from shared.digest import sha256_hex
 from shared.states import BlobKind
 from shared.wire.base import CHUNK_BYTES, BlobRef
@@ -47,17 +47,17 @@ def broken_off(n_bytes: int, *, tells_length: bool) -> Answer:
     return answer
 
 
-def with_keeper(stub: Stub, work: Callable[[CoordinatorApi, LeaseKeeper], Awaitable[object]]) -> None:
+def with_keeper(stub: Stub, work: Callable[[CoordinatorApi, LeaseHeartbeat], Awaitable[object]]) -> None:
     async def main() -> None:
         api = CoordinatorApi(stub.url, "secret")
-        await work(api, LeaseKeeper(api, "instance", a_lease()))
+        await work(api, LeaseHeartbeat(api, "instance", a_lease()))
         await api.close()
 
     asyncio.run(main())
 
 
 def fetch(stub: Stub, folder: Path) -> None:
-    with_keeper(stub, lambda api, keeper: AdapterCache(folder, 1 << 20).fetch(api, keeper, REF))
+    with_keeper(stub, lambda api, heartbeat: AdapterCache(folder, 1 << 20).fetch(api, heartbeat, REF))
 
 
 def ranges(stub: Stub) -> list[str | None]:
@@ -174,7 +174,7 @@ def chunks_seen(stub: Stub) -> list[tuple[int, int]]:
 def send(stub: Stub, folder: Path) -> None:
     path = folder / "delta.safetensors"
     path.write_bytes(DATA)
-    with_keeper(stub, lambda api, keeper: upload(api, keeper, BlobKind.DELTA, path, REF.sha256))
+    with_keeper(stub, lambda api, heartbeat: upload(api, heartbeat, BlobKind.DELTA, path, REF.sha256))
 
 
 @pytest.mark.parametrize(
@@ -216,12 +216,12 @@ def test_after_a_cut_the_upload_asks_where_to_go_on_and_sends_smaller_chunks(
 def test_an_upload_whose_every_chunk_is_cut_does_not_hurry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "BASE_S", 0.05)
 
-    async def work(api: CoordinatorApi, keeper: LeaseKeeper) -> None:
+    async def work(api: CoordinatorApi, heartbeat: LeaseHeartbeat) -> None:
         path = tmp_path / "delta.safetensors"
         path.write_bytes(DATA)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(1):
-                await upload(api, keeper, BlobKind.DELTA, path, REF.sha256)
+                await upload(api, heartbeat, BlobKind.DELTA, path, REF.sha256)
 
     with stub_server(by_call(POST=started(0), PATCH=hang_up)) as stub:
         with_keeper(stub, work)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.child import DELTA_FILE, EXTRAS_FILE, KEPT_FILE, RESULT_FILE, files_of
+from agent.child import CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE, RESULT_FILE, files_of
 from agent.errors import AlreadyRunning, NotEnrolled
 from agent.workspace import Workspace
 from shared.digest import sha256_hex
@@ -44,26 +44,26 @@ def test_a_finished_result_is_found_again(home: Workspace) -> None:
 
 def keep(home: Workspace, delta: str, counted: str | None, versions: int) -> list[str]:
     """Keep something with a delta, written in the second of its number; what is there afterwards."""
-    (home.task_folder("t1") / KEPT_FILE).write_text(delta)
-    os.utime(home.task_folder("t1") / KEPT_FILE, (int(delta[1:]), int(delta[1:])))
-    home.keep("c1", "t1", delta, counted, versions)
-    return sorted(path.name for path in (home.home / "kept" / "c1").iterdir())
+    (home.task_folder("t1") / CLIENT_STATE_FILE).write_text(delta)
+    os.utime(home.task_folder("t1") / CLIENT_STATE_FILE, (int(delta[1:]), int(delta[1:])))
+    home.keep_client_state("c1", "t1", delta, counted, versions)
+    return sorted(path.name for path in (home.home / "client_state" / "c1").iterdir())
 
 
 def test_what_is_kept_is_the_counted_one_and_the_newest(home: Workspace) -> None:
-    assert home.kept_with("c1", "d1") is None
+    assert home.client_state_of("c1", "d1") is None
     assert keep(home, "d1", None, 2) == ["d1"]
     assert keep(home, "d2", "d1", 2) == ["d1", "d2"]
     assert keep(home, "d3", "d1", 2) == ["d1", "d3"]  # d2 did not count
     assert keep(home, "d4", "d3", 3) == ["d1", "d3", "d4"]
     assert keep(home, "d5", "d1", 3) == ["d1", "d4", "d5"]  # the campaign went back
     assert keep(home, "d5", "d1", 3) == ["d1", "d4", "d5"]
-    path = home.kept_with("c1", "d1")
+    path = home.client_state_of("c1", "d1")
     assert path is not None
     assert path.read_text() == "d1"
-    assert home.kept_with("c2", "d1") is None
-    home.keep("c1", "t2", "d6", None, 2)  # a task that left nothing
-    assert home.kept_with("c1", "d5") is not None
+    assert home.client_state_of("c2", "d1") is None
+    home.keep_client_state("c1", "t2", "d6", None, 2)  # a task that left nothing
+    assert home.client_state_of("c1", "d5") is not None
 
 
 @pytest.mark.parametrize("name", [DELTA_FILE, EXTRAS_FILE])

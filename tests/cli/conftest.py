@@ -56,7 +56,7 @@ def fedloom(run: Run, coordinator: RunningCoordinator, monkeypatch: pytest.Monke
     """Runs a command line against the test's coordinator, as its operator."""
     monkeypatch.setenv("FEDLOOM_URL", coordinator.url)
     monkeypatch.setenv("FEDLOOM_KEY", coordinator.key)
-    monkeypatch.setattr("fedloom.cli.watch.POLL_S", 0.05)
+    monkeypatch.setattr("fedloom.cli.campaign.watch.POLL_S", 0.05)
     return run
 
 
@@ -133,7 +133,7 @@ def finished(_finished: tuple[RunningCoordinator, Campaign], run: Run, monkeypat
     running, campaign = _finished
     monkeypatch.setenv("FEDLOOM_URL", running.url)
     monkeypatch.setenv("FEDLOOM_KEY", running.key)
-    monkeypatch.setattr("fedloom.cli.watch.POLL_S", 0.05)
+    monkeypatch.setattr("fedloom.cli.campaign.watch.POLL_S", 0.05)
     return campaign
 
 

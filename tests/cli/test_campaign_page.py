@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from fedloom.cli.campaign_page import CampaignPage
+from fedloom.cli.campaign.page import CampaignPage
 from shared.states import CampaignState
 from shared.wire.campaigns import CampaignDetail, ParticipantView, RoundView
 from tests.support.scripted import FINGERPRINT, campaign_body

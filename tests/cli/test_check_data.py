@@ -152,8 +152,8 @@ def test_with_a_campaign_it_shows_what_is_trained_on_token_by_token(
     assert (told["records"], told["train"], told["tokens"]["cut"]) == (3, 2, 1)
     assert told["left_out"] == {"no room for its completion in 60 tokens": 1}
     assert told["tokens"]["lengths"]["most"] > 60
-    pieces = [piece["text"] for piece in told["examples"][0]["sides"][0]["pieces"] if piece["learnt"]]
-    assert pieces[0] == "one<|im_end|>"
+    spans = [piece["text"] for piece in told["examples"][0]["completions"][0]["spans"] if piece["supervised"]]
+    assert spans[0] == "one<|im_end|>"
 
 
 @pytest.mark.train

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from fedloom.adapter_folder import CONFIG_FILE, WEIGHTS_FILE, peft_config
-from fedloom.lineage import LINEAGE_FILE, Lineage
+from fedloom.adapters.folder import CONFIG_FILE, WEIGHTS_FILE, peft_config
+from fedloom.adapters.lineage import LINEAGE_FILE, Lineage
 from shared.adapters import AdapterFile
 from shared.campaign import CampaignSpec
 from shared.digest import sha256_file

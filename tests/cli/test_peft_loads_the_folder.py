@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedloom.adapter_folder import CONFIG_FILE, WEIGHTS_FILE, peft_config
+from fedloom.adapters.folder import CONFIG_FILE, WEIGHTS_FILE, peft_config
 from shared.adapters import write_adapter
 from shared.campaign import CampaignSpec
 

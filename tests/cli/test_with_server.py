@@ -9,8 +9,8 @@ import pytest
 import yaml
 from sqlalchemy import text
 
+from fedloom.adapters.lineage import Lineage
 from fedloom.errors import CorruptDownload
-from fedloom.lineage import Lineage
 from fedloom.transport import Transport
 from shared import algorithms
 from shared.adapters import AdapterFile
@@ -198,11 +198,15 @@ def test_a_restart_of_the_algorithm_shows_in_watch(
     campaign = Campaign(operator, agents, tmp_path, algorithm={"name": "scaffold"})
     campaign.prepare()
     campaign.evaluate(2.0)
-    for agent, lost_state in zip(agents, (False, True), strict=True):
-        agent.train(adapter_bytes(tmp_path, 4.0), extras=slots_bytes(tmp_path, 1.0, "delta_c"), lost_state=lost_state)
+    for agent, client_state_lost in zip(agents, (False, True), strict=True):
+        agent.train(
+            adapter_bytes(tmp_path, 4.0),
+            extras=slots_bytes(tmp_path, 1.0, "delta_c"),
+            client_state_lost=client_state_lost,
+        )
     campaign.evaluate(1.5)
     operator.wait_for(campaign.id, "completed")
-    assert "algorithm-restarted round=1 lost_state=bob" in fedloom("campaign", "watch", "small").out
+    assert "algorithm-restarted round=1 agents=bob" in fedloom("campaign", "watch", "small").out
 
 
 # --- adapters
@@ -269,7 +273,7 @@ def test_a_download_that_fails_leaves_nothing(
         path.write_bytes(b"half of it")
         raise CorruptDownload(blob.sha256)
 
-    monkeypatch.setattr("fedloom.adapter_folder.download_blob", corrupt)
+    monkeypatch.setattr("fedloom.adapters.folder.download_blob", corrupt)
     (tmp_path / "out").mkdir()
     ran = run("adapter", "pull", "small", "--out", tmp_path / "out")
     assert ran.code == 1

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from coordinator.engine.aggregate import ClientUpdate, aggregate
+from coordinator.engine.aggregation.aggregate import ClientUpdate, aggregate
 from shared import algorithms
 from shared.adapters import AdapterError, AdapterFile, slot_name, write_adapter
 from shared.algorithms import Algorithm

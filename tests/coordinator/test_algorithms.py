@@ -46,7 +46,7 @@ def test_parameters_that_an_algorithm_cannot_have_are_refused_by_name(operator: 
 def test_every_algorithm_says_what_it_keeps_and_sends(operator: Operator) -> None:
     listed = {each["name"]: each for each in operator.items("/v1/algorithms")}
     assert set(listed) >= set(WRONG)
-    slots = ("state", "broadcast", "extras", "kept")
+    slots = ("state", "broadcast", "extras", "client_state")
     assert {name: tuple(listed[name][slot] for slot in slots) for name in WRONG} == {
         "fedavg": ([], [], [], []),
         "fedprox": ([], [], [], []),
@@ -63,19 +63,21 @@ def test_every_algorithm_says_what_it_keeps_and_sends(operator: Operator) -> Non
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "lost_state", "reason"),
+    ("algorithm", "client_state_lost", "reason"),
     [
         ("scaffold", False, "scaffold needs the extras delta_c, the update has none"),
         ("fedadam", True, "fedadam has clients keep nothing that could be lost"),
     ],
 )
 def test_an_update_that_does_not_fit_the_algorithm_is_refused(
-    operator: Operator, enroll: Enroll, tmp_path: Path, algorithm: str, lost_state: bool, reason: str
+    operator: Operator, enroll: Enroll, tmp_path: Path, algorithm: str, client_state_lost: bool, reason: str
 ) -> None:
     ada, bob = enroll("ada"), enroll("bob")
     begin_campaign(operator, tmp_path, [ada, bob], algorithm={"name": algorithm})
     lease = ada.lease("train")
-    result = ada.train_result(ada.upload(lease, "delta", adapter_bytes(tmp_path, 1.0)), lost_state=lost_state)
+    result = ada.train_result(
+        ada.upload(lease, "delta", adapter_bytes(tmp_path, 1.0)), client_state_lost=client_state_lost
+    )
     reply = ada.result(lease, result)
     assert (reply.status_code, problem(reply).kind) == (422, "bad-update")
     assert problem(reply).detail == reason

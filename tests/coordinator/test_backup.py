@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from alembic import command
 from sqlalchemy import JSON, Text, cast, func, select, text, update
 
 from coordinator.app import create_services
@@ -32,10 +31,8 @@ from coordinator.backup.errors import (
 from coordinator.backup.places import work_folder
 from coordinator.backup.restoring import restore
 from coordinator.backup.saving import back_up
-from coordinator.deps import Services
-from coordinator.migrate import SchemaTooNew, alembic_config
-from coordinator.settings import Settings, StorageSettings
-from coordinator.tables import (
+from coordinator.database.migrate import UnknownSchema
+from coordinator.database.tables import (
     AdapterRow,
     AgentRow,
     Base,
@@ -48,10 +45,13 @@ from coordinator.tables import (
     TaskRow,
     UploadRow,
 )
+from coordinator.services import Services
+from coordinator.settings import Settings, StorageSettings
 from fedloom.cli import main
 from shared.digest import sha256_hex
 from shared.states import BlobKind
 from shared.wire.base import BlobRef
+from tests.support import next_release
 from tests.support.server import quick_settings
 from tests.support.tiers import POSTGRES
 
@@ -61,6 +61,11 @@ Work = Callable[[Services], Awaitable[T]]
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LEFT_OUT = {UploadRow.__tablename__, BlobRow.__tablename__, BlobChunkRow.__tablename__}
 ADAPTER, DELTA = b"the adapter" * 200_000, b"the delta" * 1000
+
+
+async def revision_of(services: Services) -> Any:
+    async with services.database.read() as session:
+        return await session.scalar(text("SELECT version_num FROM alembic_version"))
 
 
 def with_services(settings: Settings, work: Work[T]) -> T:
@@ -74,10 +79,10 @@ def with_services(settings: Settings, work: Work[T]) -> T:
     return asyncio.run(run())
 
 
-async def rows(at: Services) -> dict[str, list[dict[str, Any]]]:
+async def rows(services: Services) -> dict[str, list[dict[str, Any]]]:
     """All that is to be backed up, JSON as its text."""
     found = {}
-    async with at.database.read() as session:
+    async with services.database.read() as session:
         for table in Base.metadata.sorted_tables:
             columns = [cast(c, Text).label(c.name) if isinstance(c.type, JSON) else c for c in table.columns]
             query = select(*columns).order_by(*table.primary_key.columns)
@@ -86,20 +91,20 @@ async def rows(at: Services) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-async def stored(at: Services) -> dict[tuple[BlobKind, int], list[bytes]]:
+async def stored(services: Services) -> dict[tuple[BlobKind, int], list[bytes]]:
     """The bytes of all blobs that are stored, by kind and round, each checked against its digest."""
-    async with at.database.read() as session:
+    async with services.database.read() as session:
         uses = (await session.scalars(select(BlobUseRow).where(BlobUseRow.stored).order_by(BlobUseRow.id))).all()
     found: dict[tuple[BlobKind, int], list[bytes]] = {}
     for use in uses:
         ref = BlobRef(sha256=use.sha256, n_bytes=use.n_bytes)
-        async with at.storage.store_of(use.kind).as_file(ref, at.storage.scratch) as path:
+        async with services.storage.store_of(use.kind).as_file(ref, services.storage.scratch) as path:
             found.setdefault((use.kind, use.round), []).append(path.read_bytes())
     return found
 
 
-async def n_of(at: Services, table: type[Base]) -> int:
-    async with at.database.read() as session:
+async def n_of(services: Services, table: type[Base]) -> int:
+    async with services.database.read() as session:
         return await session.scalar(select(func.count()).select_from(table)) or 0
 
 
@@ -110,17 +115,17 @@ def settings_at(request: pytest.FixtureRequest, folder: Path, kind: str, updates
     return quick_settings(folder, url).model_copy(update={"storage": storage})
 
 
-async def fill(at: Services) -> None:
+async def fill(services: Services) -> None:
     """An agent and a completed campaign that keeps an adapter and an update."""
-    staged = at.storage.scratch / "staged"
+    staged = services.storage.scratch / "staged"
     refs = {}
     for kind, data in ((BlobKind.ADAPTER, ADAPTER), (BlobKind.DELTA, DELTA)):
         staged.write_bytes(data)
         refs[kind] = BlobRef(sha256=sha256_hex(data), n_bytes=len(data))
-        await at.storage.store_of(kind).put(staged, refs[kind])
+        await services.storage.store_of(kind).put(staged, refs[kind])
     staged.unlink(missing_ok=True)
     adapter, delta = refs[BlobKind.ADAPTER], refs[BlobKind.DELTA]
-    async with at.database.write("test") as session:
+    async with services.database.write("test") as session:
         session.add(OperatorKeyRow(id="k", key_hash="h", created_at=NOW))
         session.add(
             AgentRow(id="a", name="ada", labels={}, state="active", secret_hash="s", version="1", created_at=NOW)
@@ -133,7 +138,7 @@ async def fill(at: Services) -> None:
         )  # fmt: skip
         await session.flush()
         participant = {"campaign_id": "c", "agent_id": "a", "agent_name": "ada", "client_number": 0}
-        session.add(ParticipantRow(**participant, state="prepared", counted_sha256="d", n_train=3))
+        session.add(ParticipantRow(**participant, state="prepared", committed_update_sha256="d", n_train=3))
         task = {"campaign_id": "c", "agent_id": "a", "kind": "train", "created_at": NOW, "round": 1}
         session.add(TaskRow(id="t", state="done", **task))
         session.add(TaskRow(id="u", state="superseded", **task, result=None, failure={"of": [1, 0.1, None]}))
@@ -189,7 +194,7 @@ def test_a_backup_holds_what_counts_and_other_tools_can_check_it(small: Settings
     for line in contents["SHA256SUMS"].decode().splitlines():
         digest, name = line.split("  ")
         assert hashlib.sha256(contents[name]).hexdigest() == digest
-    assert json.loads(contents["manifest.json"])["schema_revision"] >= "0003"
+    assert json.loads(contents["manifest.json"])["schema_revision"] == with_services(small, revision_of)
     assert not list(small.data_dir.glob("scratch/*"))
 
 
@@ -211,55 +216,41 @@ def test_rows_are_equal_and_claims_and_uploads_are_not_restored(
     assert with_services(other, lambda at: n_of(at, BlobChunkRow)) == 1
 
 
-@pytest.mark.parametrize(
-    ("revision", "target"), [("0001", "sqlite"), pytest.param("0002", "postgres", marks=pytest.mark.deep)]
-)
-def test_a_backup_of_an_older_schema_is_migrated(
-    small: Settings, tmp_path: Path, request: pytest.FixtureRequest, revision: str, target: str
+@pytest.mark.parametrize("target", ["sqlite", POSTGRES])
+def test_a_backup_of_an_older_release_is_upgraded(
+    small: Settings, saved: Path, tmp_path: Path, request: pytest.FixtureRequest, target: str
 ) -> None:
-    """Backed up by the newer version before its first start: the file fits the older version too."""
-
-    async def downgrade(at: Services) -> None:
-        async with at.database.engine.begin() as connection:
-            await connection.run_sync(lambda c: command.downgrade(alembic_config(c), revision))
-
-    with_services(small, downgrade)
-    assert back_up(small, tmp_path / "old.tar").schema_revision == revision
+    monkeypatch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
+    next_release.install(tmp_path / "next", with_services(small, revision_of), monkeypatch)
     other = settings_at(request, tmp_path / "place", target, "files")
-    restore(other, tmp_path / "old.tar")
+    restore(other, saved)
 
-    async def upgrade(at: Services) -> dict[str, Any]:
-        async with at.database.engine.begin() as connection:
-            await connection.run_sync(lambda c: command.upgrade(alembic_config(c), "head"))
-        return await rows(at)
-
-    there = with_services(small, upgrade)
-    [campaign] = there["campaigns"]
-    found = with_services(other, rows)
-    campaign.update(claim_token=None, claim_expires_at=None, due_at=found["campaigns"][0]["due_at"])
+    assert with_services(other, revision_of) == next_release.REVISION
+    found, there = with_services(other, rows), with_services(small, rows)
+    there["campaigns"][0].update(claim_token=None, claim_expires_at=None, due_at=found["campaigns"][0]["due_at"])
     assert found == there
     assert with_services(other, stored) == {(BlobKind.ADAPTER, 1): [ADAPTER], (BlobKind.DELTA, 1): [DELTA]}
 
 
 def test_a_newer_schema_is_refused_at_both_ends(small: Settings, saved: Path, place: Settings, tmp_path: Path) -> None:
-    async def mark(at: Services) -> None:
-        async with at.database.write("test") as session:
+    async def mark(services: Services) -> None:
+        async with services.database.write("test") as session:
             await session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
 
-    words = "schema 9999, which this version does not know; upgrade fedloom"
+    words = "schema 9999, which this version of fedloom does not know: use the version that made it"
     with_services(small, mark)
-    with pytest.raises(SchemaTooNew, match=words):
+    with pytest.raises(UnknownSchema, match=words):
         back_up(small, tmp_path / "new.tar")
     assert not list(tmp_path.glob("new.tar*"))
     contents = members(saved)
 
-    async def empty(at: Services) -> None:
-        async with at.database.engine.connect() as connection:
+    async def empty(services: Services) -> None:
+        async with services.database.engine.connect() as connection:
             await connection.exec_driver_sql("PRAGMA user_version")
 
     with_services(small, empty)  # closes the last connection, so that the file is whole
     write_tar(tmp_path / "new.tar", {**contents, "fedloom.db": (small.data_dir / "fedloom.db").read_bytes()})
-    with pytest.raises(SchemaTooNew, match=words):
+    with pytest.raises(UnknownSchema, match=words):
         restore(place, tmp_path / "new.tar")
     assert not place.data_dir.exists()
 
@@ -351,8 +342,8 @@ def test_a_restore_into_postgres_that_fails_leaves_nothing(
         for table in (BlobRow, BlobChunkRow, OperatorKeyRow):
             assert with_services(other, lambda at, table=table: n_of(at, table)) == 0  # type: ignore[misc]
 
-    async def leave_bytes(at: Services) -> None:
-        async with at.database.write("test") as session:
+    async def leave_bytes(services: Services) -> None:
+        async with services.database.write("test") as session:
             session.add(BlobRow(sha256="0" * 64, n_bytes=1))
             session.add(BlobChunkRow(blob="0" * 64, offset=0, data=b"x"))
             session.add(BlobChunkRow(blob=sha256_hex(ADAPTER), offset=0, data=b"x"))
@@ -363,8 +354,8 @@ def test_a_restore_into_postgres_that_fails_leaves_nothing(
     assert with_services(other, stored) == {(BlobKind.ADAPTER, 1): [ADAPTER], (BlobKind.DELTA, 1): [DELTA]}
 
 
-async def flip_a_bit_of_the_adapter(at: Services) -> None:
-    async with at.database.write("test") as session:
+async def flip_a_bit_of_the_adapter(services: Services) -> None:
+    async with services.database.write("test") as session:
         rotten = bytes([ADAPTER[0] ^ 1]) + ADAPTER[1:]
         chunk = update(BlobChunkRow).where(BlobChunkRow.blob == sha256_hex(ADAPTER))
         await session.execute(chunk.values(data=rotten))

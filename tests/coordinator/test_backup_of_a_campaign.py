@@ -65,14 +65,14 @@ class Round:
 
 def at_rest(coordinator: RunningCoordinator) -> dict[str, Any]:
     """All rows, once nothing is written any more."""
-    at = coordinator.services
+    services = coordinator.services
 
     def is_at_rest(_: object) -> bool:
-        [campaign] = coordinator.run(rows(at))["campaigns"]
-        return not at.seen and campaign["claim_token"] is None and campaign["due_at"] > at.clock.now()
+        [campaign] = coordinator.run(rows(services))["campaigns"]
+        return not services.last_seen and campaign["claim_token"] is None and campaign["due_at"] > services.clock.now()
 
     Operator.wait_until(lambda: None, is_at_rest)
-    return coordinator.run(rows(at))
+    return coordinator.run(rows(services))
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def test_a_bad_update_is_replaced_by_another_client(operator: Operator, enroll: 
     agents[sampled[1]].train(GOOD)
     agents[spare].train(GOOD)
     operator.wait_for(campaign_id, "completed")
-    assert "client-drawn-instead" in operator.events(campaign_id)
+    assert "client-replaced" in operator.events(campaign_id)
 
 
 ZERO = np.zeros

@@ -5,16 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.db import Database
+from coordinator.database.sessions import Database
+from coordinator.database.tables import BlobRow
 from coordinator.errors import NotFound
 from coordinator.settings import Settings
-from coordinator.storage import CHUNK_BYTES, DatabaseBlobs
-from coordinator.tables import BlobRow
+from coordinator.storage.database_store import DatabaseStore
+from coordinator.storage.stores import CHUNK_BYTES
 from shared.digest import sha256_hex
 from shared.wire.base import BlobRef
 
 
-class Overtaken(DatabaseBlobs):
+class Overtaken(DatabaseStore):
     """Has somebody put the same blob, and let go of it, once all of our chunks are there."""
 
     def __init__(self, database: Database) -> None:

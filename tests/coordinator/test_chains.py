@@ -10,12 +10,12 @@ from sqlalchemy import select, update
 
 from coordinator.backup.restoring import restore
 from coordinator.backup.saving import back_up
-from coordinator.blobs.orphans import sweep_orphans
-from coordinator.blobs.retention import let_go
 from coordinator.campaigns import service
-from coordinator.deps import Services
+from coordinator.database.tables import BlobRow, BlobUseRow
 from coordinator.errors import Invalid
-from coordinator.tables import BlobRow, BlobUseRow
+from coordinator.services import Services
+from coordinator.storage.orphans import sweep_orphans
+from coordinator.storage.retention import release_blobs
 from shared.adapters import AdapterFile
 from shared.campaign import CampaignSpec
 from shared.digest import sha256_hex
@@ -93,13 +93,13 @@ def test_a_campaign_starts_from_anothers_adapter_and_nobody_builds_one(
     for agent in agents:
         agent.prepare(n_held_out=2)
     for agent in agents:
-        agent.evaluate(0.7, accuracy=0.5)
+        agent.evaluate(0.7, accuracy=0.5, margin=0.0)
     leases = [agent.lease("train") for agent in agents]
     assert {lease["job"]["adapter"]["sha256"] for lease in leases} == {last}
     for agent, lease in zip(agents, leases, strict=True):
         agent.train(adapter_bytes(tmp_path, 5.0), lease)
     for agent in agents:
-        agent.evaluate(0.6, accuracy=0.75)
+        agent.evaluate(0.6, accuracy=0.75, margin=0.1)
     assert operator.wait_for(tuned["id"], "completed")["final_adapter"] == 1
     tasks = operator.items(f"{path}/tasks")
     assert {task["kind"] for task in tasks} == {"prepare", "evaluate", "train"}
@@ -237,7 +237,7 @@ def test_the_start_stays_when_its_own_campaign_lets_go_of_it(
     )
     [start] = operator.items(f"/v1/campaigns/{tuned}/adapters")
     operator.post(f"{path}/rollback", {"round": 0})
-    either_coordinator.run(sweep_orphans(either_coordinator.services))
+    either_coordinator.run(sweep_orphans(either_coordinator.services.storage))
     assert start["stored"]
     assert values(operator, tmp_path, start["blob"]["sha256"]) == {1.0}
     assert operator.get(f"/v1/campaigns/{tuned}")["origins"][0]["adapter_number"] == 1
@@ -246,9 +246,9 @@ def test_the_start_stays_when_its_own_campaign_lets_go_of_it(
     assert eve.lease("train")["job"]["adapter"]["sha256"] == start["blob"]["sha256"]
 
 
-async def let_go_later(at: Services, sha256: str) -> None:
+async def let_go_later(services: Services, sha256: str) -> None:
     """As collecting does it: in a transaction of its own the adapter is kept no longer, and its bytes go after that."""
-    async with at.database.write("test") as session:
+    async with services.database.write("test") as session:
         await session.execute(update(BlobUseRow).where(BlobUseRow.sha256 == sha256).values(stored=False))
 
 
@@ -258,28 +258,28 @@ def test_the_start_is_held_or_found_gone_whoever_is_faster(
 ) -> None:
     ada = enroll("ada")
     taught, [_, one, _] = teach(operator, tmp_path, [ada])
-    at = either_coordinator.services
+    services = either_coordinator.services
     spec = CampaignSpec.model_validate(body(f"{taught}/1"))
 
     async def make() -> None:
-        async with at.database.write("test") as session:
-            await service.create(session, at, spec, None)
+        async with services.database.write("test") as session:
+            await service.create(session, services, spec, None)
 
     async def create_first() -> None:
-        await let_go_later(at, one)
-        async with at.database.write("test") as session:
-            await service.create(session, at, spec, None)
+        await let_go_later(services, one)
+        async with services.database.write("test") as session:
+            await service.create(session, services, spec, None)
             await session.flush()
-            going = asyncio.create_task(let_go(at, [(BlobKind.ADAPTER, one)]))
+            going = asyncio.create_task(release_blobs(services.storage, [(BlobKind.ADAPTER, one)]))
             await asyncio.sleep(0.2)
             assert not going.done()
         await going
 
     async def let_go_first() -> None:
-        await let_go_later(at, one)
-        async with at.database.write("test") as session:
+        await let_go_later(services, one)
+        async with services.database.write("test") as session:
             await session.execute(select(BlobRow.sha256).where(BlobRow.sha256 == one).with_for_update())
-            await at.storage.store_of(BlobKind.ADAPTER).delete(session, one)
+            await services.storage.store_of(BlobKind.ADAPTER).delete(session, one)
             making = asyncio.create_task(make())
             await asyncio.sleep(0.2)
             assert not making.done()

@@ -14,9 +14,9 @@ import httpx
 import pytest
 from sqlalchemy import delete, event, update
 
-from coordinator.blobs.retention import let_go
-from coordinator.db import Database
-from coordinator.tables import BlobUseRow, UploadRow
+from coordinator.database.sessions import Database
+from coordinator.database.tables import BlobUseRow, UploadRow
+from coordinator.storage.retention import release_blobs
 from shared.digest import sha256_hex
 from shared.states import BlobKind
 from tests.support.operator import Operator
@@ -177,7 +177,7 @@ def test_bytes_stay_whenever_their_upload_ends_and_counts(
         async with services.database.write("test") as session:
             await session.execute(keeps.values(stored=False))
         releases.set(True)
-        await let_go(services, [(BlobKind.DELTA, sha256)])
+        await release_blobs(services.storage, [(BlobKind.DELTA, sha256)])
         if seen < statement:
             await bob_counts()
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert
 
-from coordinator.clock import new_id
+from coordinator.database.ids import new_id
+from coordinator.database.tables import AgentRow
 from coordinator.engine.loop import Engine
 from coordinator.engine.sweeper import Sweeper
 from coordinator.settings import EngineSettings, Settings
-from coordinator.tables import AgentRow
 from shared.states import AgentState
 from tests.support.costs import Cost, Meter
 from tests.support.operator import Operator

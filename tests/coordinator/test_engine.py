@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from coordinator.app import create_services
-from coordinator.db import Database
-from coordinator.deps import Services
+from coordinator.database.sessions import Database
 from coordinator.engine import loop
 from coordinator.engine.closing import ClosedRound
 from coordinator.engine.loop import Engine
+from coordinator.services import Services
 from coordinator.settings import EngineSettings, Settings
 from tests.support.operator import Operator
 from tests.support.scripted import ScriptedAgent, adapter_bytes, begin_campaign, campaign_body
@@ -34,7 +34,7 @@ def more_engines(running: RunningCoordinator, n_engines: int) -> Iterator[None]:
 
     async def start() -> list[tuple[asyncio.Task[None], Database]]:
         others = [create_services(running.services.settings, running.clock) for _ in range(n_engines)]
-        return [(asyncio.create_task(Engine(at).run()), at.database) for at in others]
+        return [(asyncio.create_task(Engine(each).run()), each.database) for each in others]
 
     async def stop() -> None:
         for task, database in started:
@@ -89,8 +89,8 @@ def test_an_engine_that_lost_its_claim_changes_nothing(
     asleep = threading.Event()
     aggregate_round = loop.aggregate_round
 
-    async def sleepy(at: Services, campaign_id: str) -> ClosedRound:
-        closed = await aggregate_round(at, campaign_id)
+    async def sleepy(services: Services, campaign_id: str) -> ClosedRound:
+        closed = await aggregate_round(services, campaign_id)
         if not asleep.is_set():
             asleep.set()
             await awake.wait()
@@ -116,7 +116,7 @@ def test_an_engine_that_lost_its_claim_changes_nothing(
         events = operator.items(f"/v1/campaigns/{campaign_id}/events")
         running.loop.call_soon_threadsafe(awake.set)
         assert lost.result(30) == [campaign_id]
-        running.run(old._let_go(campaign_id, "the old token", 0, "from the dead"))
+        running.run(old._release(campaign_id, "the old token", 0, "from the dead"))
         assert operator.items(f"/v1/campaigns/{campaign_id}/events") == events
         assert operator.get(f"/v1/campaigns/{campaign_id}") == done
         adapter = operator.get(f"/v1/campaigns/{campaign_id}/adapters/1")

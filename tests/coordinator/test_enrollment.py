@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from shared.digest import content_digest_header
+from shared.digest import content_digest_header, sha256_hex
 from tests.support.operator import Operator, problem
 from tests.support.scripted import ScriptedAgent, adapter_bytes, begin_campaign, campaign_body
 from tests.support.server import RunningCoordinator
@@ -25,7 +25,7 @@ AGENT_CALLS = [
     ("POST", "/v1/leases/none/uploads", {"purpose": "delta", "sha256": "0" * 64, "n_bytes": 1}),
     ("PATCH", "/v1/uploads/none", None),
     ("DELETE", "/v1/uploads/none", None),
-    ("POST", "/v1/agents/me/secret", None),
+    ("POST", "/v1/agents/me/secret", {"secret_hash": "0" * 64}),
 ]
 OPERATOR_CALLS = [
     ("POST", "/v1/tokens", {}),
@@ -52,7 +52,7 @@ OPERATOR_CALLS = [
 
 
 def enroll_raw(operator: Operator, token: str, name: str = "ada") -> httpx.Response:
-    body = {"token": token, "name": name, "version": "test"}
+    body = {"token": token, "name": name, "version": "test", "secret_hash": sha256_hex(name.encode())}
     return operator.http.post("/v1/enrollments", json=body, headers={"Authorization": ""})
 
 
@@ -114,10 +114,9 @@ def test_an_agent_carries_its_tokens_labels(operator: Operator, enroll: Enroll) 
 @pytest.mark.usefixtures("coordinator")
 def test_rotation_voids_the_old_secret_and_touches_no_other_agent(enroll: Enroll) -> None:
     ada, bob = enroll("ada"), enroll("bob")
-    reply = ada.http.post("/v1/agents/me/secret")
-    assert reply.status_code == 200
+    secret = ada.rotate_secret()
     assert problem(ada.ask(0)).kind == "unauthenticated"
-    ada.http.headers["Authorization"] = f"Bearer {reply.json()['secret']}"
+    ada.http.headers["Authorization"] = f"Bearer {secret}"
     assert ada.ask(0).status_code == 204
     assert bob.ask(0).status_code == 204
 
@@ -133,7 +132,7 @@ def test_who_lost_the_reply_asks_again_and_is_the_same(operator: Operator) -> No
     first, again = enroll(), enroll()
     assert first.status_code == again.status_code == 201
     assert first.json() == again.json()
-    assert again.json()["secret"] is None
+    assert "secret" not in again.text
     for other in ({"name": "bob"}, {"secret_hash": "2" * 64}):
         assert problem(enroll(**other)).kind == "token-refused"
     operator.post("/v1/agents/ada/revoke")
@@ -174,7 +173,7 @@ def test_revoking_ends_a_waiting_request_at_once(
     replies: list[httpx.Response] = []
     waiting = threading.Thread(target=lambda: replies.append(ada.ask(30)))
     waiting.start()
-    operator.wait_until(lambda: coordinator.services.bells.tasks.keys, bool)
+    operator.wait_until(lambda: coordinator.services.notifiers.tasks.keys, bool)
     operator.post("/v1/agents/ada/revoke")
     waiting.join(10)
     assert problem(replies[0]).kind == "agent-revoked"
@@ -216,7 +215,7 @@ def test_secrets_are_in_no_log_line_and_not_in_the_database(
     lease = ada.lease("init")
     ada.send_chunk(lease, "none", 0, b"x", **{"Content-Digest": content_digest_header(b"y")})
     assert ada.result(lease, {"kind": "init", "adapter": "broken"}).status_code == 422
-    fresh = ada.http.post("/v1/agents/me/secret").json()["secret"]
+    fresh = ada.rotate_secret()
     enroll_raw(operator, token, "eve")
     ada.http.close()
     kept = b"".join(path.read_bytes() for path in coordinator.services.settings.data_dir.glob("fedloom.db*"))

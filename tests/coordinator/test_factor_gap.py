@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from coordinator.engine import factor_gap as module
-from coordinator.engine.factor_gap import FactorGap, factor_gap
+from coordinator.engine.aggregation import factor_gap as module
+from coordinator.engine.aggregation.factor_gap import FactorGap, factor_gap
 from shared.adapters import AdapterFile, write_adapter
 from tests.support.operator import Operator, problem
 from tests.support.scripted import ScriptedAgent, campaign_body, safetensors_bytes

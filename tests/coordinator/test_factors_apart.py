@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from coordinator.engine.aggregate import Aggregated, ClientUpdate, aggregate
-from coordinator.engine.factor_gap import FactorGap
+from coordinator.engine.aggregation.aggregate import Aggregated, ClientUpdate, aggregate
+from coordinator.engine.aggregation.factor_gap import FactorGap
 from shared import algorithms
 from shared.adapters import AdapterFile, write_adapter
 from shared.campaign import LoraSection

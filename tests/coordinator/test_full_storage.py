@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from coordinator.engine import inputs
+from coordinator.engine.aggregation import inputs
 from coordinator.settings import StorageSettings
 from shared.adapters import write_adapter
 from shared.digest import sha256_hex

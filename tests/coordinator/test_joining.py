@@ -200,7 +200,7 @@ def test_a_round_that_lacks_clients_draws_who_got_ready_since_it_opened(
     campaign.wait_for("completed")
     assert set(campaign.shares(1)) == {"ada", "cyd"}
     assert numbers(campaign)["cyd"] == (2, 1)
-    assert campaign.events("client-drawn-instead")[-1] == {"round": 1, "agent": "cyd"}
+    assert campaign.events("client-replaced")[-1] == {"round": 1, "agent": "cyd"}
 
 
 # --- sums over what clients keep

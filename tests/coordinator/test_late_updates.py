@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.deps import Services
 from coordinator.engine import loop
 from coordinator.engine.closing import ClosedRound
+from coordinator.services import Services
 from coordinator.settings import Settings
 from tests.support.driven import (
     LATE_COUNTS,
@@ -89,11 +89,11 @@ def test_a_late_update_may_come_at_any_time(
 ) -> None:
     asleep, wake = threading.Event(), threading.Event()
 
-    async def sleepy(at: Services, campaign_id: str) -> ClosedRound:
+    async def sleepy(services: Services, campaign_id: str) -> ClosedRound:
         if when == "while the round before is aggregated":
             asleep.set()
             await asyncio.to_thread(wake.wait, 60)
-        return await aggregate_round(at, campaign_id)
+        return await aggregate_round(services, campaign_id)
 
     aggregate_round = loop.aggregate_round
     monkeypatch.setattr(loop, "aggregate_round", sleepy)
@@ -336,10 +336,10 @@ def test_late_work_ends_where_scaffold_starts_again(
         campaign.train(agent, extras=extras)
     late = cyd.lease("train")
     campaign.train(ada, extras=extras)
-    campaign.train(bob, extras=extras, lost_state=True)
+    campaign.train(bob, extras=extras, client_state_lost=True)
     miss_the_deadline(coordinator)
     assert campaign.wait_until_open(3)["sampled"] == [0, 1, 2]
     assert cyd.renew(late).json()["directive"] == "cancel"
-    assert campaign.events("algorithm-restarted") == [{"round": 2, "lost_state": ["bob"]}]
+    assert campaign.events("algorithm-restarted") == [{"round": 2, "agents": ["bob"]}]
     again = cyd.lease("train")["job"]
-    assert (again["round"], again["counted"], again["broadcast"]) == (3, None, None)
+    assert (again["round"], again["committed_update"], again["broadcast"]) == (3, None, None)

@@ -27,7 +27,7 @@ def waiting(coordinator: RunningCoordinator, *agents: ScriptedAgent) -> Iterator
     for thread in threads:
         thread.start()
     keys = {agent.identity["agent_id"] for agent in agents}
-    Operator.wait_until(lambda: set(coordinator.services.bells.tasks.keys), lambda found: found >= keys)
+    Operator.wait_until(lambda: set(coordinator.services.notifiers.tasks.keys), lambda found: found >= keys)
     yield replies
     for thread in threads:
         thread.join(30)
@@ -158,13 +158,13 @@ def test_a_request_that_waited_takes_no_lease_from_a_later_one(
         body = {"instance_id": ada.instance_id, "version": "test"}
         pool = ThreadPoolExecutor(1)
         other = pool.submit(twin.post, "/v1/leases", json=body, headers={"Prefer": "wait=2"})
-        bells = either_coordinator.services.bells.tasks
-        operator.wait_until(lambda: len(bells._waiting[ada.identity["agent_id"]]), lambda found: found == 2)
+        notifiers = either_coordinator.services.notifiers.tasks
+        operator.wait_until(lambda: len(notifiers._waiting[ada.identity["agent_id"]]), lambda found: found == 2)
         operator.post("/v1/campaigns", campaign_body(selection={"minimum": 1}))
         second = other.result(30)
         if second.status_code == 201:
             assert ada.renew(second.json()).status_code == 200
-            either_coordinator.services.bells.close()  # the other one waits on: its instance holds the task already
+            either_coordinator.services.notifiers.close()  # the other one waits on: its instance holds the task already
     granted = [reply for reply in (*replies, second) if reply.status_code == 201]
     assert [reply.json()["attempt"] for reply in granted] == [1]
     assert ada.renew(granted[0].json()).status_code == 200

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from coordinator import scratch
-from coordinator.blobs.orphans import sweep_orphans
+from coordinator.database.tables import BlobChunkRow
 from coordinator.settings import StorageSettings
-from coordinator.tables import BlobChunkRow
+from coordinator.storage import scratch
+from coordinator.storage.orphans import sweep_orphans
 from shared.digest import sha256_hex
 from shared.states import BlobKind
 from shared.wire.base import BlobRef
@@ -69,8 +69,8 @@ def test_what_is_nobodys_goes_and_all_else_stays(
         running.run(add_chunks(running, "f" * 64, gone_upload))
         if updates == "files":
             (running.services.settings.data_dir / "uploads" / "nobodys").write_bytes(b"chunk")
-        assert running.run(sweep_orphans(running.services)) == 4 + (updates == "files")
-        assert running.run(sweep_orphans(running.services)) == 0
+        assert running.run(sweep_orphans(running.services.storage)) == 4 + (updates == "files")
+        assert running.run(sweep_orphans(running.services.storage)) == 0
         assert not any(has(running, kind, sha256) for kind, sha256 in orphans)
         assert not running.run(count_chunks(running, gone_upload))
         assert not running.run(count_chunks(running, "f" * 64))
@@ -91,14 +91,14 @@ def test_what_an_aggregation_has_stored_is_left_alone_while_it_goes_on(data_dir:
         sha256 = put(running, BlobKind.ADAPTER, b"about to be an adapter")
         running.run(add_chunks(running, "e" * 64))
         running.run(_set_up_an_aggregation(running))
-        assert running.run(sweep_orphans(running.services)) == 0
+        assert running.run(sweep_orphans(running.services.storage)) == 0
         assert has(running, BlobKind.ADAPTER, sha256)
         assert running.run(count_chunks(running, "e" * 64))
         ada.http.close()
 
 
 async def _set_up_an_aggregation(running: RunningCoordinator) -> None:
-    from coordinator.tables import CampaignRow, RoundRow
+    from coordinator.database.tables import CampaignRow, RoundRow
 
     now = running.clock.now()
     async with running.services.database.write("test") as session:

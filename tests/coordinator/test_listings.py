@@ -111,6 +111,6 @@ def test_a_stream_ends_when_the_coordinator_stops(coordinator: RunningCoordinato
     watcher = threading.Thread(target=stream, args=(operator, campaign_id, live))
     watcher.start()
     operator.wait_until(lambda: live, bool)
-    coordinator.loop.call_soon_threadsafe(coordinator.services.bells.close)
+    coordinator.loop.call_soon_threadsafe(coordinator.services.notifiers.close)
     watcher.join(10)
     assert not watcher.is_alive()

@@ -6,8 +6,9 @@ import httpx
 import pytest
 from sqlalchemy import update
 
-from coordinator.tables import CampaignRow
-from shared.wire.base import PROTOCOL_VERSION
+from coordinator.database.tables import CampaignRow
+from shared.wire import base
+from shared.wire.base import PROTOCOL
 from tests.support.operator import Operator, problem
 from tests.support.scripted import ScriptedAgent, campaign_body
 from tests.support.server import RunningCoordinator
@@ -17,24 +18,31 @@ Enroll = Callable[..., ScriptedAgent]
 pytestmark = pytest.mark.usefixtures("coordinator")
 
 
-def test_a_version_that_is_not_served_is_refused(operator: Operator) -> None:
-    for spoken in ("0", "-1", "one", "", "1.5", "9" * 5000):
+def test_a_protocol_that_is_not_served_is_refused(operator: Operator) -> None:
+    for spoken in ("0", "1", "2", "-1", "one", "", "1.5", "9" * 5000):
         reply = operator.http.get("/v1/campaigns", headers={"Fedloom-Protocol": spoken})
-        assert (reply.status_code, problem(reply).kind) == (426, "agent-too-old"), spoken[:20]
-        assert "upgrade fedloom" in problem(reply).detail
+        assert (reply.status_code, problem(reply).kind) == (426, "protocol-not-served"), spoken[:20]
+        assert problem(reply).detail == (
+            f"your fedloom speaks protocol {spoken[:20]}, this coordinator speaks {PROTOCOL}; install the same version "
+            "of fedloom on both sides"
+        )
         assert problem(reply).request_id == reply.headers["X-Request-Id"]
 
 
-def test_a_newer_agent_is_served(operator: Operator) -> None:
-    newer = str(PROTOCOL_VERSION + 1)
-    assert operator.http.get("/v1/campaigns", headers={"Fedloom-Protocol": newer}).status_code == 200
+def test_an_older_protocol_that_is_still_served_is_answered(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The older peer is made up."""
+    monkeypatch.setattr(base, "SERVED_PROTOCOLS", frozenset({PROTOCOL, "0-old"}))
+    reply = operator.http.get("/v1/campaigns", headers={"Fedloom-Protocol": "0-old"})
+    assert (reply.status_code, reply.headers["Fedloom-Protocol"]) == (200, PROTOCOL)
 
 
 def test_every_reply_names_the_protocol_and_the_request(operator: Operator) -> None:
     seen = set()
     for path in ("/healthz", "/readyz", "/v1/campaigns", "/v1/campaigns/none", "/nowhere", "/v1/blobs/none"):
         reply = operator.http.get(path)
-        assert reply.headers["Fedloom-Protocol"] == str(PROTOCOL_VERSION)
+        assert reply.headers["Fedloom-Protocol"] == PROTOCOL
         seen.add(reply.headers["X-Request-Id"])
         if reply.is_error:
             assert problem(reply).request_id == reply.headers["X-Request-Id"]
@@ -54,7 +62,7 @@ def test_an_unexpected_error_is_a_problem_with_the_same_headers(
     assert (reply.status_code, problem(reply).kind, problem(reply).retryable) == (500, "internal", True)
     assert "not" not in problem(reply).detail.split()
     assert problem(reply).request_id == reply.headers["X-Request-Id"]
-    assert reply.headers["Fedloom-Protocol"] == str(PROTOCOL_VERSION)
+    assert reply.headers["Fedloom-Protocol"] == PROTOCOL
 
 
 def test_unknown_routes_and_methods_are_problems(operator: Operator) -> None:

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from coordinator.deps import Services
+from coordinator.database.tables import BlobUseRow, ParticipantRow
 from coordinator.engine import loop
 from coordinator.engine.closing import ClosedRound
 from coordinator.errors import NotFound
-from coordinator.rounds.sampling import draw_order
-from coordinator.tables import BlobUseRow, ParticipantRow
+from coordinator.services import Services
+from shared.client_sampling import draw_order
 from shared.digest import sha256_hex
 from shared.states import BlobKind
 from tests.support.operator import Operator, problem
@@ -73,10 +73,10 @@ def events(operator: Operator, campaign_id: str, *types: str) -> list[dict[str, 
     return [event["data"] for event in found if event["type"] in types]
 
 
-async def counted(at: Services, campaign_id: str) -> dict[str, str | None]:
-    async with at.database.read() as session:
+async def counted(services: Services, campaign_id: str) -> dict[str, str | None]:
+    async with services.database.read() as session:
         rows = await session.scalars(select(ParticipantRow).where(ParticipantRow.campaign_id == campaign_id))
-        return {row.agent_name: row.counted_sha256 for row in rows.all()}
+        return {row.agent_name: row.committed_update_sha256 for row in rows.all()}
 
 
 @pytest.mark.parametrize("algorithm", [deep("fedavg"), deep("fedavgm"), "scaffold"])
@@ -111,7 +111,7 @@ def test_a_run_that_was_rolled_back_ends_as_an_unbroken_one(
         operator.wait_for(broken, "completed")
         assert adapters(operator, broken) == expected
         for lease, first in zip(again, leases[4:], strict=True):  # the same orders as in the unbroken run
-            same = ("adapter", "broadcast", "counted", "learning_rate")
+            same = ("adapter", "broadcast", "committed_update", "learning_rate")
             assert [lease["job"][field] for field in same] == [first["job"][field] for field in same]
         closed = events(operator, broken, "round-closed")
         assert [event["round"] for event in closed] == [1, 2, 3, 4, 3, 4]
@@ -268,7 +268,7 @@ def test_which_deltas_counted_follows_from_the_lineage(
                 agent.failure(lease, kind="crash", message="no")
                 continue
             lost = (agent.name, number) == ("bob", 3)
-            agent.train(delta_of(tmp_path, agent, number), lease, extras, lost_state=lost)
+            agent.train(delta_of(tmp_path, agent, number), lease, extras, client_state_lost=lost)
     wait_until_closed(operator, campaign_id, 5)
 
     def those(*numbers: int) -> dict[str, str | None]:
@@ -282,13 +282,17 @@ def test_which_deltas_counted_follows_from_the_lineage(
 
     assert now() == those(5, 5, 5)
     assert broadcasts[3] is None
-    assert [event["lost_state"] for event in events(operator, campaign_id, "algorithm-restarted")] == [["bob"]]
+    assert [event["agents"] for event in events(operator, campaign_id, "algorithm-restarted")] == [["bob"]]
     for number, expected in ((4, those(4, 4, 4)), (3, those(0, 0, 0)), (2, those(2, 2, 1)), (1, those(1, 1, 1))):
         roll_back(operator, campaign_id, number)
         assert now() == expected, number
         operator.post(f"/v1/campaigns/{campaign_id}/resume")
         job = agents[0].lease("train")["job"]
-        assert (job["round"], job["broadcast"], job["counted"]) == (number + 1, broadcasts[number], expected["ada"])
+        assert (job["round"], job["broadcast"], job["committed_update"]) == (
+            number + 1,
+            broadcasts[number],
+            expected["ada"],
+        )
     roll_back(operator, campaign_id, 0)
     assert now() == those(0, 0, 0)
 
@@ -363,8 +367,8 @@ def test_what_is_no_longer_stored_is_named(
     assert roll_back(operator, campaign_id, 4)["rounds_closed"] == 4
 
 
-async def forget(at: Services, campaign_id: str, kind: BlobKind, number: int) -> None:
-    async with at.database.write("test") as session:
+async def forget(services: Services, campaign_id: str, kind: BlobKind, number: int) -> None:
+    async with services.database.write("test") as session:
         of_it = (BlobUseRow.campaign_id == campaign_id, BlobUseRow.kind == kind, BlobUseRow.round == number)
         await session.execute(update(BlobUseRow).where(*of_it).values(stored=False))
 
@@ -402,8 +406,8 @@ def test_an_aggregation_of_an_undone_round_writes_nothing(
     asleep, wake = threading.Event(), threading.Event()
     woken = threading.Event()
 
-    async def sleepy(at: Services, campaign_id: str) -> ClosedRound:
-        closed = await aggregate_round(at, campaign_id)
+    async def sleepy(services: Services, campaign_id: str) -> ClosedRound:
+        closed = await aggregate_round(services, campaign_id)
         if not asleep.is_set():
             asleep.set()
             await asyncio.to_thread(wake.wait, 60)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coordinator.engine.aggregate import Aggregated, ClientUpdate, aggregate
+from coordinator.engine.aggregation.aggregate import Aggregated, ClientUpdate, aggregate
 from shared import algorithms
 from shared.adapters import AdapterFile, slot_name, write_adapter
 from shared.algorithms import Updates, UpdateTensor

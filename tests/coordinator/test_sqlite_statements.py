@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from coordinator import sqlite_statements
-from coordinator.db import Database
+from coordinator.database import sqlite_statements
+from coordinator.database.sessions import Database
 
 MANY = 2 * sqlite_statements._AT_ONCE + 7
 TEN = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10) SELECT i FROM n"

@@ -6,11 +6,11 @@ from typing import Any, cast
 
 import pytest
 
-from coordinator.engine import stragglers
-from coordinator.engine.step import Step
-from coordinator.rounds.sampling import draw_order
+from coordinator.engine.campaign_tx import CampaignTx
+from coordinator.engine.clients import stragglers
 from coordinator.settings import Settings
 from shared.campaign import CampaignSpec
+from shared.client_sampling import draw_order
 from tests.support.driven import (
     LATE_COUNTS,
     NAMES,
@@ -43,9 +43,9 @@ def settings_of() -> Callable[[Path, str | None], Settings]:
 def test_how_many_are_drawn(clients_per_round: int, over_selection: float, n_eligible: int, n_drawn: int) -> None:
     selection = {"clients_per_round": clients_per_round}
     body = campaign_body(selection=selection, stragglers={"over_selection": over_selection})
-    step = Step(cast("Any", None), cast("Any", None), CampaignSpec.model_validate(body), cast("Any", None))
-    assert stragglers.drawn(step, n_eligible) == n_drawn
-    assert stragglers.wanted(step, n_eligible) == min(clients_per_round, n_eligible)
+    step = CampaignTx(cast("Any", None), cast("Any", None), CampaignSpec.model_validate(body), cast("Any", None))
+    assert stragglers.clients_to_draw(step, n_eligible) == n_drawn
+    assert stragglers.updates_wanted(step, n_eligible) == min(clients_per_round, n_eligible)
 
 
 @pytest.mark.usefixtures("either_coordinator")
@@ -79,7 +79,7 @@ def test_failures_are_replaced_once_too_few_are_left(operator: Operator, enroll:
     campaign.train(fourth)
     campaign.train(third)
     campaign.wait_for("completed")
-    assert campaign.events("client-drawn-instead") == [{"round": 1, "agent": fourth.name}]
+    assert campaign.events("client-replaced") == [{"round": 1, "agent": fourth.name}]
     assert set(campaign.shares(1)) == {third.name, fourth.name}
 
 
@@ -130,7 +130,7 @@ def test_with_replace_each_deadline_gives_missing_work_to_others_while_there_are
         assert [task["failure"] for task in campaign.tasks(agent.name)] == [late_in(1)]
     campaign.train(fourth, leases[2])
     campaign.wait_for("completed")
-    assert campaign.events("client-drawn-instead") == [{"round": 1, "agent": each.name} for each in (third, fourth)]
+    assert campaign.events("client-replaced") == [{"round": 1, "agent": each.name} for each in (third, fourth)]
     assert set(campaign.shares(1)) == {done.name, fourth.name}
     failures = {each["agent_name"]: each["failures_in_a_row"] for each in campaign.detail()["participants"]}
     assert failures == {slow.name: 1, third.name: 1, done.name: 0, fourth.name: 0}
@@ -236,7 +236,7 @@ def test_who_is_set_aside_is_back_where_the_minimum_needs_it(
     campaign.train(agents["cyd"])
     if bob != "is revoked":
         campaign.wait_until_closed(2)
-        assert campaign.events("client-drawn-instead") == [{"round": 2, "agent": "cyd"}]
+        assert campaign.events("client-replaced") == [{"round": 2, "agent": "cyd"}]
         assert set(campaign.shares(2)) == {"ada", "cyd"}
         back = campaign.part("cyd")
         assert (back["failures_in_a_row"], back["set_aside_until"]) == (0, None)

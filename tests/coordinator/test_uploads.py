@@ -131,7 +131,8 @@ def test_only_the_current_attempt_throws_an_upload_away(
     assert offset_of(ada, upload_id) == 100
     assert ada.http.delete(f"/v1/uploads/{upload_id}", headers=ada.header(lease)).status_code == 204
     assert ada.http.head(f"/v1/uploads/{upload_id}").status_code == 404
-    assert not list((coordinator.services.settings.data_dir / "uploads").iterdir())
+    folder = coordinator.services.settings.data_dir / "uploads"
+    operator.wait_until(lambda: list(folder.iterdir()), lambda found: not found)  # the row goes first
     assert ada.upload(lease, "delta", delta) == sha256_hex(delta)
 
 
@@ -197,4 +198,5 @@ def test_stale_uploads_are_thrown_away(
     ada.send_chunk(lease, upload_id, 0, b"part")
     coordinator.clock.move(86400 + 1)
     operator.wait_until(lambda: ada.http.head(f"/v1/uploads/{upload_id}").status_code, lambda found: found == 404)
-    assert not list((coordinator.services.settings.data_dir / "uploads").iterdir())
+    folder = coordinator.services.settings.data_dir / "uploads"
+    operator.wait_until(lambda: list(folder.iterdir()), lambda found: not found)  # the row goes first

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from coordinator.engine import aggregate
+from coordinator.engine.aggregation import aggregate
 from tests.support.operator import Operator, problem
 from tests.support.scripted import ScriptedAgent, adapter_bytes, begin_campaign, slots_bytes
 from tests.support.server import RunningCoordinator

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fedloom import Client
-from fedloom.lineage import Lineage
+from fedloom.adapters.lineage import Lineage
 from tests.e2e.test_training import make_agent
 from tests.support.processes import QuickCoordinator, ended
 

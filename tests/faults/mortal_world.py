@@ -201,7 +201,11 @@ def operators_calls(world: World) -> str:
         world.wait_for(campaign_id, "paused")
         world.move(campaign_id, "resume")
         world.wait_for(campaign_id, "completed")
-    for number, points in ((3, ["let go: before commit"]), (2, ["let go: committed"]), (1, around("roll back"))):
+    for number, points in (
+        (3, ["release blobs: before commit"]),
+        (2, ["release blobs: committed"]),
+        (1, around("roll back")),
+    ):
         with world.dying(*points):
             world.move(campaign_id, "rollback", {"round": number})
         assert world.wait_for(campaign_id, "paused")["rounds_closed"] == number

@@ -48,15 +48,15 @@ together = pytest.mark.xdist_group("deaths")  # where several workers run tests,
 # each group in the order in which a round comes by; NAME#N is the N-th time
 LEASES = around("last seen", "acquire", "renew", "result")
 ENGINE = (
-    *around("free claims", "look"),
+    *around("free claims", "tick"),
     "aggregation: begun",
     "aggregation: tensor written",
     "aggregation: done",
     *(f"aggregation: {kind} stored" for kind in ("adapter", "broadcast", "server_state")),
-    *around("write down"),
+    *around("close round"),
 )
-CLEANING = ("upload: deleted", *around("collect", "let go"), "update: deleted")
-CLEANING_DATABASE = around("loose chunks", "discard chunks", "collect", "let go")
+CLEANING = ("upload: deleted", *around("collect", "release blobs"), "update: deleted")
+CLEANING_DATABASE = around("loose chunks", "discard chunks", "collect", "release blobs")
 UPLOADS = (
     *(*around("start_upload"), "chunk: written", "chunk: synced", *around("append")),
     *("update: checked", "update: renamed"),
@@ -64,9 +64,9 @@ UPLOADS = (
 )
 UPLOADS_DATABASE = around("start_upload", "chunk of an upload", "append", "chunk of a blob", "blob")
 IN_DATABASE = around("loose chunks", "chunk of an upload", "discard chunks")
-CLAIMS = around("keep claim")
-CALLS = around("create_campaign", "pause_campaign", "resume_campaign", "let go", "roll back", "cancel_campaign")
-MISHAPS = around("expire leases", "release", "failure", "discard upload", "release claim", "give up")
+CLAIMS = around("renew claim")
+CALLS = around("create_campaign", "pause_campaign", "resume_campaign", "release blobs", "roll back", "cancel_campaign")
+MISHAPS = around("expire leases", "release", "failure", "discard upload", "release claim", "pause after failure")
 IDENTITIES = around("create_token", "enroll", "rotate_secret", "delete_token", "revoke_agent")
 STARTING = around("migrate", "first key")
 NEW_KEY = around("further key")
@@ -74,13 +74,19 @@ AGENT = (
     *("agent: leased", "agent: tokenizing", "agent: result there", "agent: ended"),  # prepare
     *("agent: loading model", "agent: adapter sent"),  # init
     *("agent: piece downloaded", "agent: download whole", "agent: downloaded", "agent: training"),
-    *("agent: chunk sent", "agent: delta sent", "agent: extras sent", "agent: one kept more", "agent: kept"),
+    *(
+        "agent: chunk sent",
+        "agent: delta sent",
+        "agent: extras sent",
+        "agent: one more client state kept",
+        "agent: client state kept",
+    ),
     "agent: evaluating",
 )
 
 # one of each kind: in a request, an aggregation, an engine's transaction, a clean-up; with the result there, and sent
-FEW = ("result: committed", "aggregation: tensor written", "write down: committed", "update: deleted")
-FEW_OF_AGENT = ("agent: result there", "agent: delta sent", "agent: kept")
+FEW = ("result: committed", "aggregation: tensor written", "close round: committed", "update: deleted")
+FEW_OF_AGENT = ("agent: result there", "agent: delta sent", "agent: client state kept")
 
 GROUPS = (
     *(LEASES, ENGINE, CLEANING, CLEANING_DATABASE, UPLOADS, UPLOADS_DATABASE),
@@ -150,7 +156,7 @@ def test_the_coordinator_dies_at_points_of_each_kind(tmp_path: Path, unbroken: R
         pytest.param(LEASES, slow_rounds, "files", id="leases and results"),
         pytest.param(ENGINE, rounds, "files", id="engine and aggregation"),
         pytest.param(CLEANING, rounds, "files", id="clean-up and retention"),
-        pytest.param(around("write down"), one_round, "files", id="the last round"),
+        pytest.param(around("close round"), one_round, "files", id="the last round"),
         pytest.param(UPLOADS, large_rounds, "files", id="uploads and blobs"),
         pytest.param(IN_DATABASE, rounds, "database", id="updates in the database"),
         pytest.param(CLAIMS, claims, "files", id="claims that are kept"),

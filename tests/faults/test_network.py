@@ -22,10 +22,10 @@ import numpy as np
 import pytest
 import trustme
 
-from agent import retry
-from agent.api import CoordinatorApi
-from agent.lease import LeaseKeeper
-from agent.transfer import AdapterCache, upload
+from agent.network import retry
+from agent.network.api import CoordinatorApi
+from agent.network.heartbeat import LeaseHeartbeat
+from agent.network.transfer import AdapterCache, upload
 from shared.digest import sha256_hex
 from shared.states import BlobKind
 from shared.wire.base import BlobRef
@@ -51,7 +51,8 @@ class ImpatientAgent(QuickAgent):
 
     def start(self) -> None:
         script = (
-            "import sys, json; from pathlib import Path; from agent import main, retry; main.log_to_stderr(); "
+            "import sys, json; from pathlib import Path; from agent import main; from agent.network import retry; "
+            "main.log_to_stderr(); "
             "retry.BASE_S = float(sys.argv[3]); main.run(Path(sys.argv[1]), json.loads(sys.argv[2]))"
         )
         argv = [sys.executable, "-c", script, str(self.home), json.dumps(RECORDED_CHILD), str(PAUSE_S)]
@@ -242,18 +243,18 @@ class Transfers:
         self.agent.prepare()
         self.folder, self._url, self._ca_file = folder, url, ca_file
 
-    def make(self, kind: str, work: Callable[[CoordinatorApi, LeaseKeeper], Awaitable[Any]]) -> dict[str, Any]:
+    def make(self, kind: str, work: Callable[[CoordinatorApi, LeaseHeartbeat], Awaitable[Any]]) -> dict[str, Any]:
         """Do something with the lease of the next task; the lease."""
         lease = self.agent.lease(kind)
 
         async def main() -> None:
             api = CoordinatorApi(self._url, self.agent.identity["secret"], ca_file=self._ca_file)
-            keeper = LeaseKeeper(api, self.agent.instance_id, TaskLease.model_validate(lease))
-            keeping = asyncio.create_task(keeper.keep())
+            heartbeat = LeaseHeartbeat(api, self.agent.instance_id, TaskLease.model_validate(lease))
+            beating = asyncio.create_task(heartbeat.run())
             try:
-                await work(api, keeper)
+                await work(api, heartbeat)
             finally:
-                keeping.cancel()
+                beating.cancel()
                 await api.close()
 
         asyncio.run(main())
@@ -267,7 +268,7 @@ class Transfers:
         path = self.folder / "adapter.safetensors"
         path.write_bytes(data)
         sha256 = sha256_hex(data)
-        self.make("init", lambda api, keeper: upload(api, keeper, BlobKind.ADAPTER, path, sha256))
+        self.make("init", lambda api, heartbeat: upload(api, heartbeat, BlobKind.ADAPTER, path, sha256))
         lease = self.agent.ask(0).json()  # the attempt of the moment, whatever became of the one before
         assert self.agent.result(lease, {"kind": "init", "adapter": sha256}).is_success
         return data
@@ -276,7 +277,7 @@ class Transfers:
         """Download adapter 0 for the training that follows, and look whether it is whole."""
         ref, cache = BlobRef(sha256=sha256_hex(data), n_bytes=len(data)), self.folder / "cache"
         cache.mkdir()
-        self.make("train", lambda api, keeper: AdapterCache(cache, 1 << 30).fetch(api, keeper, ref))
+        self.make("train", lambda api, heartbeat: AdapterCache(cache, 1 << 30).fetch(api, heartbeat, ref))
         assert (cache / ref.sha256).read_bytes() == data
         assert [path.name for path in cache.iterdir()] == [ref.sha256]
 

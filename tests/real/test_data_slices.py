@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from agent.checking import gather
-from agent.reading import read_rows
-from agent.rows import Pair, Row
+from agent.data.checking import gather
+from agent.data.reading import read_rows
+from agent.data.rows import Pair, Row
 from agent.settings import DataSource
-from agent.train.templates import render
-from agent.train.tokens import Tokenizing, TokenRow
+from agent.train.data.templates import render
+from agent.train.data.tokens import Tokenizing, TokenRow
 from shared.campaign import TrainingKind
 from tests.real.conftest import SHARED
 from tests.support.tokenizers import sentencepiece_style, wordpiece
@@ -126,10 +126,10 @@ def test_transcripts_hold_their_prompt_and_all_turns_before() -> None:
         assert not any("\n\nHuman:" in text or "\n\nAssistant:" in text for text in (row.prompt, row.chosen))
 
 
-def sides_of(source: DataSource, kind: TrainingKind) -> list[Row]:
+def tokenize_completions(source: DataSource, kind: TrainingKind) -> list[Row]:
     """Some sixty rows from all of the file, both sides of a pair."""
-    rows = [row for row in read_rows(source, kind).rows if all(side.completion for side in row.sides)]
-    return [side for row in rows[:: max(1, len(rows) // 60)] for side in row.sides]
+    rows = [row for row in read_rows(source, kind).rows if all(side.completion for side in row.completions)]
+    return [side for row in rows[:: max(1, len(rows) // 60)] for side in row.completions]
 
 
 @pytest.fixture(scope="session")
@@ -140,7 +140,7 @@ def tokenizers(smollm2: Path, fingpt: Path) -> dict[str, Any]:
     corpus = [
         turn.text
         for source, kind, _ in (opened(name, fingpt) for name in SLICES)
-        for side in sides_of(source, kind)
+        for side in tokenize_completions(source, kind)
         for turn in side.turns
     ]
     return {
@@ -154,9 +154,9 @@ def learnt_texts(tokenizer: Any, row: TokenRow) -> list[str]:
     """What each run of supervised tokens adds to the text before it."""
     tokens, supervised = row
     found, begin = [], 0
-    for learnt, run in groupby(supervised):
+    for is_supervised, run in groupby(supervised):
         end = begin + len(list(run))
-        if learnt:
+        if is_supervised:
             before, text = tokenizer.decode(tokens[:begin]), tokenizer.decode(tokens[:end])
             assert text.startswith(before)
             found.append(text[len(before) :])
@@ -176,10 +176,10 @@ def test_the_supervised_tokens_are_exactly_the_replies(
 ) -> None:
     tokenizer = tokenizers[family]
     source, kind, _ = slice_of
-    sides = sides_of(source, kind)
-    rows = Tokenizing(tokenizer, 1 << 20).rows([render(side, template, tokenizer) for side in sides])
+    completions = tokenize_completions(source, kind)
+    rows = Tokenizing(tokenizer, 1 << 20).rows([render(side, template, tokenizer) for side in completions])
     space = " " if template == "vicuna" else ""
-    for side, tokens in zip(sides, rows, strict=True):
+    for side, tokens in zip(completions, rows, strict=True):
         assert tokens is not None
         replies = [turn.text for turn in side.turns if turn.role == "assistant"]
         wanted = replies[-1:] if side.only_last else [reply for reply in replies if reply]

@@ -11,9 +11,8 @@ from typing import Any, TypeVar
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from coordinator.db import Database
-from coordinator.settings import Settings
-from coordinator.tables import (
+from coordinator.database.sessions import Database
+from coordinator.database.tables import (
     AdapterRow,
     BlobChunkRow,
     BlobRow,
@@ -26,6 +25,7 @@ from coordinator.tables import (
     TaskRow,
     UploadRow,
 )
+from coordinator.settings import Settings
 from shared.digest import sha256_file
 from shared.states import BlobKind, RoundState, TaskState
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from coordinator import db, sqlite_statements
-from coordinator.sqlite_statements import Connection, Statement
+from coordinator.database import sessions as db
+from coordinator.database import sqlite_statements
+from coordinator.database.sqlite_statements import Connection, Statement
 
 _EVERY = 1
 """Steps of SQLite's machine between two counts."""

@@ -79,7 +79,7 @@ class DrivenCampaign:
         lease: dict[str, Any] | None = None,
         extras: bytes | None = None,
         *,
-        lost_state: bool = False,
+        client_state_lost: bool = False,
         **metrics: float,
     ) -> dict[str, Any]:
         """Do an agent's next task, or the one that it holds; its lease."""
@@ -87,7 +87,7 @@ class DrivenCampaign:
         delta = adapter_bytes(self.folder, **delta_of(agent.name, lease["job"]["round"]))
         digest = agent.upload(lease, "delta", delta)
         beside = agent.upload(lease, "extras", extras) if extras is not None else None
-        reply = agent.result(lease, agent.train_result(digest, beside, lost_state=lost_state, **metrics))
+        reply = agent.result(lease, agent.train_result(digest, beside, client_state_lost=client_state_lost, **metrics))
         assert reply.status_code == 200, reply.text
         return lease
 

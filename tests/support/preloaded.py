@@ -21,7 +21,12 @@ _MODULES = (
     *("aiosqlite", "asyncpg", "uvicorn.lifespan.on", "uvicorn.loops.uvloop", "uvicorn.protocols.http.httptools_impl"),
     *("sqlalchemy.dialects.sqlite.aiosqlite", "sqlalchemy.dialects.postgresql.asyncpg"),
     # what commands import when they are called
-    *("fedloom.cli.compare", "fedloom.cli.simulate", "fedloom.cli.simulation_view", "fedloom.simulation.run"),
+    *(
+        "fedloom.cli.simulation.compare",
+        "fedloom.cli.simulation.simulate",
+        "fedloom.cli.simulation.view",
+        "fedloom.simulation.run",
+    ),
     *("fedloom.comparison.comparison", "fedloom.comparison.trial"),
 )
 
@@ -48,8 +53,8 @@ def run(argv: Sequence[str], timeout_s: float = 400, **environment: str) -> "sub
 
 
 def _adopt() -> None:
-    from agent import retry
-    from fedloom.cli import simulation_view
+    from agent.network import retry
+    from fedloom.cli.simulation import view as simulation_view
     from fedloom.comparison import trial
     from tests.support import quick_children
 

@@ -106,11 +106,11 @@ class Federation:
         """One round; the updates of the late ones do not count."""
         trained = {k: self.train(k) for k in sorted(clients)}
         in_time = {k: slots for k, slots in trained.items() if k not in late}
-        lost = [k for k in in_time if self._algorithm.client.kept and k in self.counted and k not in self.kept]
+        lost = [k for k in in_time if self._algorithm.client.state and k in self.counted and k not in self.kept]
         self._aggregate(in_time)
         for k, slots in (in_time if self.commits else trained).items():
             self.counted.add(k)
-            self.kept[k] = {slot: slots[slot] for slot in self._algorithm.client.kept}
+            self.kept[k] = {slot: slots[slot] for slot in self._algorithm.client.state}
         if lost and self.restarts:
             self.state, self.kept = {}, {}
             self.counted.clear()

@@ -23,17 +23,17 @@ import numpy as np
 
 from agent.child import (
     ADAPTER_FILE,
+    CLIENT_STATE_FILE,
     DELTA_FILE,
     EXTRAS_FILE,
-    KEPT_FILE,
     OUT_OF_MEMORY_EXIT,
     RESULT_FILE,
     Done,
     Failed,
+    LocalJob,
     Message,
     OutOfMemory,
     Report,
-    Work,
 )
 from shared.adapters import AdapterError, AdapterFile, Contract, slot_name, write_adapter
 from shared.algorithms import find
@@ -65,14 +65,14 @@ def say(message: Message) -> None:
     sys.stdout.flush()
 
 
-def prepare(work: Work) -> PrepareResult:
+def prepare(work: LocalJob) -> PrepareResult:
     assert work.data is not None
     say(Report(progress=Progress(phase=Phase.TOKENIZING)))
     n_rows = len(work.data.path.read_text().splitlines())
     return PrepareResult(fingerprint=FINGERPRINT, n_train=n_rows, n_held_out=2)
 
 
-def init(work: Work, job: InitJob) -> InitResult:
+def init(work: LocalJob, job: InitJob) -> InitResult:
     say(Report(progress=Progress(phase=Phase.LOADING_MODEL)))
     rng = np.random.default_rng(job.seed)
     columns, rank = OPTIONS.get("size", 6), job.lora.rank
@@ -84,7 +84,7 @@ def init(work: Work, job: InitJob) -> InitResult:
     return InitResult(adapter=sha256_file(work.folder / ADAPTER_FILE))
 
 
-def train(work: Work, job: TrainJob) -> TrainResult:
+def train(work: LocalJob, job: TrainJob) -> TrainResult:
     assert work.adapter is not None
     rng = np.random.default_rng((job.seed, job.round, job.client_number))
     for step in range(job.steps):
@@ -95,9 +95,9 @@ def train(work: Work, job: TrainJob) -> TrainResult:
     with AdapterFile(work.adapter) as adapter:
         contract = trained(adapter.contract, job.lora)
     delta = {name: rng.standard_normal(spec.shape, dtype=np.float32) / 16 for name, spec in contract.tensors.items()}
-    remembered = read_kept(work.kept, contract, client.kept)
+    client_state = read_client_state(work.client_state, contract, client.state)
     broadcast = read_slots(work.broadcast) if work.broadcast is not None else {}
-    half = client(algorithm.params.model_validate(job.algorithm_params), broadcast, remembered)
+    half = client(algorithm.params.model_validate(job.algorithm_params), broadcast, client_state)
     slots: dict[str, dict[str, np.ndarray]] = {}
     for name, w in delta.items():  # the anchor is the origin
         for _ in range(job.steps):
@@ -107,7 +107,7 @@ def train(work: Work, job: TrainJob) -> TrainResult:
     if OPTIONS.get("nan") or [job.round, job.client_number] in OPTIONS.get("nan_in", ()):
         next(iter(delta.values()))[0, 0] = np.nan
     write_adapter(work.folder / DELTA_FILE, delta)
-    for path, names in ((EXTRAS_FILE, client.extras), (KEPT_FILE, client.kept)):
+    for path, names in ((EXTRAS_FILE, client.extras), (CLIENT_STATE_FILE, client.state)):
         if names:
             write_adapter(work.folder / path, {key: value for slot in names for key, value in slots[slot].items()})
     metrics = TrainMetrics(
@@ -123,12 +123,12 @@ def train(work: Work, job: TrainJob) -> TrainResult:
     return TrainResult(
         delta=sha256_file(work.folder / DELTA_FILE),
         extras=sha256_file(work.folder / EXTRAS_FILE) if client.extras else None,
-        lost_state=bool(client.kept) and job.counted is not None and not remembered,
+        client_state_lost=bool(client.state) and job.committed_update is not None and not client_state,
         metrics=metrics,
     )
 
 
-def read_kept(path: Path | None, contract: Contract, slots: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
+def read_client_state(path: Path | None, contract: Contract, slots: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
     """What was kept; nothing where it is not there, or not whole."""
     if path is None:
         return {}
@@ -154,7 +154,7 @@ def evaluate(job: EvaluateJob) -> EvaluateResult:
     return EvaluateResult(loss=2.0 / (1 + job.round), n_rows=2, n_tokens=20)
 
 
-def do(work: Work) -> Result:
+def do(work: LocalJob) -> Result:
     job = work.job
     if isinstance(job, PrepareJob):
         return prepare(work)
@@ -178,7 +178,7 @@ def main() -> None:
     threading.Thread(target=end_with_parent, args=(lines, ready), daemon=True).start()
     while True:
         ready.acquire()
-        work = Work.model_validate_json(lines.pop(0) or "")
+        work = LocalJob.model_validate_json(lines.pop(0) or "")
         Path(work.folder, "child.pid").write_text(str(os.getpid()))
         if work.data is None and not isinstance(work.job, InitJob):
             say(Failed(failure=Failure(kind=FailureKind.DATA, message="agent.toml names no such data")))

@@ -11,6 +11,7 @@ import httpx
 import numpy as np
 
 from shared.adapters import write_adapter
+from shared.credentials import AGENT_PREFIX, hash_secret, new_secret
 from shared.digest import content_digest_header, sha256_hex
 from tests.support.operator import Operator
 
@@ -85,10 +86,19 @@ class ScriptedAgent:
         self.instance_id = uuid4().hex
         # plain HTTP: reading the authorities of TLS takes 50 ms of a core for each client
         self.http = httpx.Client(base_url=url, timeout=30, verify=False)
-        reply = self.http.post("/v1/enrollments", json={"token": token, "name": name, "version": "test"})
+        secret = new_secret(AGENT_PREFIX)
+        body = {"token": token, "name": name, "version": "test", "secret_hash": hash_secret(secret)}
+        reply = self.http.post("/v1/enrollments", json=body)
         assert reply.status_code == 201, reply.text
-        self.identity = reply.json()
-        self.http.headers["Authorization"] = f"Bearer {self.identity['secret']}"
+        self.identity = {**reply.json(), "secret": secret}
+        self.http.headers["Authorization"] = f"Bearer {secret}"
+
+    def rotate_secret(self) -> str:
+        """Change to another secret; which."""
+        secret = new_secret(AGENT_PREFIX)
+        reply = self.http.post("/v1/agents/me/secret", json={"secret_hash": hash_secret(secret)})
+        assert reply.status_code == 200, reply.text
+        return secret
 
     def ask(self, wait_s: float = 10, instance_id: str | None = None) -> httpx.Response:
         body = {"instance_id": instance_id or self.instance_id, "version": "test"}
@@ -159,13 +169,13 @@ class ScriptedAgent:
         lease: dict[str, Any] | None = None,
         extras: bytes | None = None,
         *,
-        lost_state: bool = False,
+        client_state_lost: bool = False,
     ) -> dict[str, Any]:
         """Do a train task, the next one unless given; its lease."""
         lease = lease or self.lease("train")
         digest = self.upload(lease, "delta", delta)
         beside = self.upload(lease, "extras", extras) if extras is not None else None
-        reply = self.result(lease, self.train_result(digest, beside, lost_state=lost_state))
+        reply = self.result(lease, self.train_result(digest, beside, client_state_lost=client_state_lost))
         assert reply.status_code == 200, reply.text
         return lease
 
@@ -176,7 +186,7 @@ class ScriptedAgent:
 
     @staticmethod
     def train_result(
-        delta: str, extras: str | None = None, *, lost_state: bool = False, **metrics: Any
+        delta: str, extras: str | None = None, *, client_state_lost: bool = False, **metrics: Any
     ) -> dict[str, Any]:
         numbers = {
             "steps": 1,
@@ -187,6 +197,8 @@ class ScriptedAgent:
             "seconds": 1.0,
             "tokens_per_s": 10.0,
             "peak_memory_bytes": 0,
+            "reward_margin": None,
+            "reward_accuracy": None,
         }
-        files = {"delta": delta, "extras": extras, "lost_state": lost_state}
+        files = {"delta": delta, "extras": extras, "client_state_lost": client_state_lost}
         return {"kind": "train", **files, "metrics": {**numbers, **metrics}}

@@ -15,9 +15,9 @@ import uvicorn
 
 from coordinator.agents.service import new_operator_key
 from coordinator.app import create_app, create_services
-from coordinator.deps import Services
+from coordinator.database.migrate import migrate
 from coordinator.engine.sweeper import Sweeper
-from coordinator.migrate import migrate
+from coordinator.services import Services
 from coordinator.settings import EngineSettings, LeaseSettings, Settings
 from tests.support.clock import ManualClock
 
@@ -80,7 +80,7 @@ class _Server(uvicorn.Server):
         await self._over.wait()
 
     def stop(self) -> None:
-        self._services.bells.close()
+        self._services.notifiers.close()
         self._over.set()
 
     async def shutdown(self, sockets: Any = None) -> None:
@@ -110,7 +110,7 @@ async def _look_when_moved(services: Services, moved: asyncio.Event, *, sweeps: 
                 await sweeper.sweep()
             except Exception:
                 log.exception("could not tidy up")
-        services.bells.engine.ring([""])
+        services.notifiers.wake_engine()
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.child import ADAPTER_FILE, ANSWER, Failed, Report, Work
+from agent.child import ADAPTER_FILE, ANSWER, Failed, LocalJob, Report
 from agent.settings import ComputeSettings, DataSource
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -23,7 +23,7 @@ pytest.importorskip("trl")
 
 from agent.train.worker import Worker  # noqa: E402
 from shared.adapters import AdapterFile, write_adapter  # noqa: E402
-from shared.campaign import BaseSection, DataSection, LoraSection, TrainingKind  # noqa: E402
+from shared.campaign import BaseSection, DataSection, DpoSection, LoraSection, TrainingKind  # noqa: E402
 from shared.digest import sha256_file  # noqa: E402
 from shared.wire.jobs import (  # noqa: E402
     EvaluateJob,
@@ -131,7 +131,7 @@ class Lab:
         path = self.pairs if kind == "dpo" else self.data
         return DataSource(**({"path": path, "held_out": 0.2} | columns | changes))
 
-    def work(self, job: Any, **changes: Any) -> Work:
+    def work(self, job: Any, **changes: Any) -> LocalJob:
         self._count += 1
         defaults = {
             "folder": self.folder / f"task-{self._count}",
@@ -145,7 +145,7 @@ class Lab:
             "remote_code": False,
             "report_losses": True,
         }
-        return Work(job=job, **(defaults | changes))
+        return LocalJob(job=job, **(defaults | changes))
 
     def prepare_job(self, **changes: Any) -> PrepareJob:
         fields = {"lora": LORA, "algorithm": "fedavg", "max_length": 96, "steps": 3, "epochs": None, "rounds": 2}
@@ -168,6 +168,10 @@ class Lab:
             "batch_size": 4,
             "max_length": 96,
             "learning_rate": 1e-3,
+            "optimizer": "adamw",
+            "max_grad_norm": 1.0,
+            "dpo": DpoSection(),
+            "state_versions": 2,
             "adapter": {"sha256": sha256_file(adapter), "n_bytes": adapter.stat().st_size},
         }
         return TrainJob(**(self._base | fields | changes))
@@ -179,11 +183,12 @@ class Lab:
             "data": DataSection(name="d"),
             "round": 1,
             "max_length": 96,
+            "dpo": DpoSection(),
             "adapter": {"sha256": sha256_file(adapter), "n_bytes": adapter.stat().st_size},
         }
         return EvaluateJob(**(self._base | fields | changes))
 
-    def run(self, work: Work) -> Any:
+    def run(self, work: LocalJob) -> Any:
         """Do it here; raises what the worker raises."""
         self.reports: list[Any] = []
         return self.worker.run(work, self.reports.append)
@@ -251,7 +256,7 @@ class Child:
                 env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
             )
 
-    def send(self, work: Work) -> tuple[Any, list[Report]]:
+    def send(self, work: LocalJob) -> tuple[Any, list[Report]]:
         """Let it do *work*; its final answer and the reports before."""
         assert self.process.stdin
         assert self.process.stdout
@@ -264,7 +269,7 @@ class Child:
                 return answer, reports
             reports.append(answer)
 
-    def result(self, work: Work) -> Any:
+    def result(self, work: LocalJob) -> Any:
         answer, _ = self.send(work)
         assert not isinstance(answer, Failed), answer.failure
         return answer.result

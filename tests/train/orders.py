@@ -7,7 +7,7 @@ import torch
 from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 from transformers import AutoModelForCausalLM
 
-from agent.child import Ask, Completed, LoraFile, Merge, Question, Score
+from agent.child import AnswerRequest, Completed, LoraFile, MergeRequest, Question, ScoreRequest
 from agent.settings import ComputeSettings
 from shared.campaign import BaseSection
 from tests.train.conftest import LORA, Lab, read
@@ -36,19 +36,19 @@ def _local(lab: Lab, changes: dict[str, Any]) -> dict[str, Any]:
     return fields | changes
 
 
-def ask_order(lab: Lab, **changes: Any) -> Ask:
+def ask_order(lab: Lab, **changes: Any) -> AnswerRequest:
     fields = {"adapter": None, "template": "chat", "questions": QUESTIONS, "max_new_tokens": 20, "micro_batch": 1}
-    return Ask(**_local(lab, fields | changes))
+    return AnswerRequest(**_local(lab, fields | changes))
 
 
-def score_order(lab: Lab, rows: list[Completed], **changes: Any) -> Score:
+def score_order(lab: Lab, rows: list[Completed], **changes: Any) -> ScoreRequest:
     fields = {"adapter": None, "template": "chat", "rows": rows, "micro_batch": 8}
-    return Score(**_local(lab, fields | changes))
+    return ScoreRequest(**_local(lab, fields | changes))
 
 
-def merge_order(lab: Lab, adapter: Path, folder: Path, **changes: Any) -> Merge:
+def merge_order(lab: Lab, adapter: Path, folder: Path, **changes: Any) -> MergeRequest:
     folder.mkdir()
-    return Merge(**_local(lab, {"adapter": lora_file(adapter), "dtype": "float32", "folder": folder} | changes))
+    return MergeRequest(**_local(lab, {"adapter": lora_file(adapter), "dtype": "float32", "folder": folder} | changes))
 
 
 def ask(lab: Lab, **changes: Any) -> list[str]:

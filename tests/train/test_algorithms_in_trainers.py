@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM
 
-from agent.child import DELTA_FILE, EXTRAS_FILE, KEPT_FILE
-from agent.train.model import Lent
+from agent.child import CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE
+from agent.train.base.model import AttachedAdapter
 from shared.adapters import write_adapter
 from shared.campaign import DpoSection, LoraSection, TrainingKind
 from tests.train.conftest import Lab, in_pairs, read
@@ -119,10 +119,10 @@ def test_scaffold_corrects_each_step_and_keeps_what_follows(lab: Lab, kind: Trai
     result, folder = train(
         lab,
         adapter,
-        job=job(kind, algorithm="scaffold", counted="0" * 64),
+        job=job(kind, algorithm="scaffold", committed_update="0" * 64),
         micro_batch=micro_batch,
         broadcast=write_slot(lab.folder / "c.safetensors", "c", c),
-        kept=write_slot(lab.folder / "c_k.safetensors", "c_k", c_k),
+        client_state=write_slot(lab.folder / "c_k.safetensors", "c_k", c_k),
     )
     plain = Plain(lab, kind, NO_DROPOUT, read(adapter))
     w = dict(x)
@@ -133,8 +133,8 @@ def test_scaffold_corrects_each_step_and_keeps_what_follows(lab: Lab, kind: Trai
     new = {name: c_k[name] - c[name] + (x[name] - w[name]) / (STEPS * LR) for name in w}
     close(read(folder / DELTA_FILE), {name: w[name] - x[name] for name in w}, atol=1e-6)
     close(read(folder / EXTRAS_FILE), {f"delta_c/{name}": new[name] - c_k[name] for name in w}, atol=1e-5)
-    close(read(folder / KEPT_FILE), {f"c_k/{name}": new[name] for name in w}, atol=1e-5)
-    assert not result.lost_state
+    close(read(folder / CLIENT_STATE_FILE), {f"c_k/{name}": new[name] for name in w}, atol=1e-5)
+    assert not result.client_state_lost
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -145,13 +145,13 @@ def test_a_frozen_a_stays_and_an_update_holds_b_alone(
     lora = LoraSection(rank=4, alpha=6, freeze_a=True)
     adapter = lab.adapter_0(lora)
     seen: list[dict[str, torch.Tensor]] = []
-    tensors = Lent.tensors
+    tensors = AttachedAdapter.tensors
 
-    def watched(lent: Lent) -> dict[str, torch.Tensor]:
-        seen.append(tensors(lent))
+    def watched(attached: AttachedAdapter) -> dict[str, torch.Tensor]:
+        seen.append(tensors(attached))
         return seen[-1]
 
-    monkeypatch.setattr(Lent, "tensors", watched)
+    monkeypatch.setattr(AttachedAdapter, "tensors", watched)
     norm = 0.05
     _, folder = train(lab, adapter, job=job(kind, algorithm="scaffold", lora=lora, max_grad_norm=norm, steps=3))
     before, after = seen
@@ -168,7 +168,7 @@ def test_a_frozen_a_stays_and_an_update_holds_b_alone(
         w = {name: w[name] - LR * g[name] * (norm / (found + 1e-6)) for name in w}  # torch's own 1e-6
     close(read(folder / DELTA_FILE), {name: w[name] - x[name] for name in w}, atol=1e-6)
     assert read(folder / EXTRAS_FILE).keys() == {f"delta_c/{name}" for name in x}
-    assert read(folder / KEPT_FILE).keys() == {f"c_k/{name}" for name in x}
+    assert read(folder / CLIENT_STATE_FILE).keys() == {f"c_k/{name}" for name in x}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -12,10 +12,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from agent.child import DELTA_FILE, LoraFile, Question
+from agent.data.rows import Row
 from agent.errors import TaskFailed
-from agent.rows import Row
-from agent.train.answers import _Pieces
-from agent.train.templates import render
+from agent.train.data.templates import render
+from agent.train.local.answers import _Pieces
 from shared.campaign import LoraSection
 from shared.wire.leases import FailureKind, Phase
 from tests.train.conftest import Lab, first_in_fast, read
@@ -59,8 +59,8 @@ def test_answers_are_those_of_plain_peft(lab: Lab, template: str) -> None:
 @pytest.mark.parametrize("micro_batch", first_in_fast([3, 2, 8]))
 def test_questions_asked_together_are_answered_as_one_by_one(lab: Lab, micro_batch: int) -> None:
     adapter = lora_file(lab.adapter_0())
-    for lent in (None, adapter):
-        assert ask(lab, adapter=lent, micro_batch=micro_batch) == ask(lab, adapter=lent)
+    for attached in (None, adapter):
+        assert ask(lab, adapter=attached, micro_batch=micro_batch) == ask(lab, adapter=attached)
     reports = [(report.phase, report.done) for report in lab.reports]
     assert reports[-1] == (Phase.ANSWERING, len(QUESTIONS))
 

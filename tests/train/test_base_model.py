@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from agent.child import Failed
 from agent.errors import TaskFailed
-from agent.train.source import Digests
+from agent.train.base.source import Digests
 from shared.campaign import BaseSection, LoraSection
 from shared.wire.leases import FailureKind, Phase
 from tests.train.conftest import Lab
@@ -85,7 +85,7 @@ def test_digests_are_remembered_until_the_file_changes(tmp_path: Path, monkeypat
     path.write_bytes(b"one")
     first = Digests(tmp_path / "digests.json").of(path)
     with monkeypatch.context() as patch:
-        patch.setattr("agent.train.source.sha256_file", lambda _: pytest.fail("hashed again"))
+        patch.setattr("agent.train.base.source.sha256_file", lambda _: pytest.fail("hashed again"))
         assert Digests(tmp_path / "digests.json").of(path) == first
     path.write_bytes(b"three")
     assert Digests(tmp_path / "digests.json").of(path) != first

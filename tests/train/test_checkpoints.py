@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from agent.child import CHECKPOINT_FILE, DELTA_FILE, EXTRAS_FILE, KEPT_FILE, RESULT_FILE, Work
+from agent.child import CHECKPOINT_FILE, CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE, RESULT_FILE, LocalJob
 from agent.settings import ComputeSettings
 from agent.train.checkpoint import identity, load
-from agent.train.tokens import PairRows, TokenRows
+from agent.train.data.tokens import PairRows, TokenRows
 from shared import crash_points
 from shared.adapters import write_adapter
 from shared.campaign import BaseSection, DataSection, DpoSection, LoraSection
@@ -38,7 +38,7 @@ class Crash(BaseException):
     """Stands for the end of the process: nothing in the child catches it."""
 
 
-def run(lab: Lab, work: Work) -> tuple[TrainResult, Counter[str]]:
+def run(lab: Lab, work: LocalJob) -> tuple[TrainResult, Counter[str]]:
     """Do the work; its result, and how often each point was reached."""
     reached: Counter[str] = Counter()
     with pytest.MonkeyPatch.context() as patch:
@@ -46,7 +46,7 @@ def run(lab: Lab, work: Work) -> tuple[TrainResult, Counter[str]]:
         return lab.run(work), reached
 
 
-def crash(lab: Lab, work: Work, at: str, nth: int = 1) -> None:
+def crash(lab: Lab, work: LocalJob, at: str, nth: int = 1) -> None:
     """Do the work up to the n-th time that a point is reached."""
     reached: Counter[str] = Counter()
 
@@ -70,21 +70,21 @@ def compute(every: int) -> ComputeSettings:
     return ComputeSettings(device="cpu", threads=1, checkpoint_every=every)
 
 
-def order(lab: Lab, adapter: Path, *, job: dict[str, Any] | None = None, **work: Any) -> Work:
+def order(lab: Lab, adapter: Path, *, job: dict[str, Any] | None = None, **work: Any) -> LocalJob:
     """A training of two micro-batches a step, with dropout."""
     made = lab.train_job(adapter, **({"steps": STEPS, "learning_rate": 1e-2} | (job or {})))
     return lab.work(made, adapter=adapter, **({"micro_batch": 2, "compute": compute(EVERY)} | work))
 
 
-def outcome(result: TrainResult, work: Work) -> dict[str, Any]:
+def outcome(result: TrainResult, work: LocalJob) -> dict[str, Any]:
     """All that must be the same: the files, and of the metrics what is neither time nor memory."""
     files = {path.name: sha256_file(path) for path in work.folder.glob("*.safetensors")}
     assert files[DELTA_FILE] == result.delta
     metrics = result.metrics.model_dump(exclude={"seconds", "tokens_per_s", "peak_memory_bytes"})
-    return files | metrics | {"lost_state": result.lost_state}
+    return files | metrics | {"client_state_lost": result.client_state_lost}
 
 
-def unbroken(lab: Lab, work: Work) -> dict[str, Any]:
+def unbroken(lab: Lab, work: LocalJob) -> dict[str, Any]:
     """The outcome of the same work in a folder of its own."""
     same = work.model_copy(update={"folder": work.folder.with_name(f"{work.folder.name}-unbroken")})
     result, reached = run(lab, same)
@@ -100,7 +100,7 @@ def checkpoint(_shared_lab: Lab, adapter: Path) -> Path:
     return work.folder / CHECKPOINT_FILE
 
 
-def with_checkpoint(work: Work, checkpoint: Path) -> Work:
+def with_checkpoint(work: LocalJob, checkpoint: Path) -> LocalJob:
     work.folder.mkdir()
     shutil.copy(checkpoint, work.folder)
     return work
@@ -114,7 +114,7 @@ def whole(_shared_lab: Lab, adapter: Path) -> dict[str, Any]:
 
 # going on
 
-SCAFFOLD = {"algorithm": "scaffold", "counted": "0" * 64, "max_grad_norm": None}
+SCAFFOLD = {"algorithm": "scaffold", "committed_update": "0" * 64, "max_grad_norm": None}
 CASES: dict[str, dict[str, Any]] = {
     "fedprox": {"algorithm": "fedprox", "algorithm_params": {"mu": 0.5}},  # it pulls to where the round began
     "dpo": {"training_kind": "dpo"},
@@ -138,7 +138,10 @@ def slot_file(lab: Lab, adapter: Path, slot: str, *, only: str = "") -> Path:
 
 
 def slots(lab: Lab, adapter: Path, only: str = "") -> dict[str, Path]:
-    return {"broadcast": slot_file(lab, adapter, "c", only=only), "kept": slot_file(lab, adapter, "c_k", only=only)}
+    return {
+        "broadcast": slot_file(lab, adapter, "c", only=only),
+        "client_state": slot_file(lab, adapter, "c_k", only=only),
+    }
 
 
 @pytest.mark.parametrize("job", CASES.values(), ids=CASES)
@@ -149,7 +152,7 @@ def test_a_training_that_goes_on_ends_as_one_that_was_never_broken(
     sent = slots(lab, adapter, "lora_B" if "lora" in job else "") if job.get("algorithm") == "scaffold" else {}
     work = order(lab, adapter, job=job, **sent)
     same = unbroken(lab, work)
-    assert same.keys() >= ({DELTA_FILE, EXTRAS_FILE, KEPT_FILE} if sent else {DELTA_FILE})
+    assert same.keys() >= ({DELTA_FILE, EXTRAS_FILE, CLIENT_STATE_FILE} if sent else {DELTA_FILE})
     crash(lab, work, STEP, 3)
     with caplog.at_level(logging.INFO, "agent.train"):
         crash(lab, work, WRITTEN)
@@ -161,7 +164,7 @@ def test_a_training_that_goes_on_ends_as_one_that_was_never_broken(
     result, reached = run(lab, work)
     assert outcome(result, work) == same
     assert reached == {WRITTEN: 1, "child: result written": 1}
-    assert {path.name for path in work.folder.iterdir()} - {EXTRAS_FILE, KEPT_FILE} == {DELTA_FILE, RESULT_FILE}
+    assert {path.name for path in work.folder.iterdir()} - {EXTRAS_FILE, CLIENT_STATE_FILE} == {DELTA_FILE, RESULT_FILE}
 
 
 @pytest.mark.parametrize(("at", "nth", "twice"), [(STEP, 2, 2), (SAVED, 1, 0)])
@@ -195,8 +198,8 @@ def test_a_child_that_is_killed_leaves_all_to_the_next_one(
 def test_time_is_that_of_all_parts(lab: Lab, adapter: Path, checkpoint: Path) -> None:
     work = with_checkpoint(order(lab, adapter), checkpoint)
     content = torch.load(checkpoint, weights_only=True)
-    assert content["course"]["seconds"] > 0
-    content["course"]["seconds"] += 1e6
+    assert content["history"]["seconds"] > 0
+    content["history"]["seconds"] += 1e6
     torch.save(content, work.folder / CHECKPOINT_FILE)
     metrics = run(lab, work)[0].metrics
     assert metrics.seconds > 1e6
@@ -286,7 +289,7 @@ def test_a_checkpoint_that_is_broken_is_none(
     path = Path(shutil.copy(checkpoint, tmp_path))
     found = load(path, its_own)
     assert found is not None
-    assert found.course.done == 2
+    assert found.history.done == 2
     spoil(path)
     assert load(path, its_own) is None
     assert "training begins anew" in caplog.text
@@ -326,11 +329,11 @@ def test_a_checkpoint_from_before_the_data_was_edited_is_not_used(lab: Lab, adap
 def test_a_checkpoint_with_a_kept_state_that_is_lost_is_not_used(lab: Lab, adapter: Path) -> None:
     work = order(lab, adapter, job=SCAFFOLD, **slots(lab, adapter))
     crash(lab, work, STEP, 3)
-    assert work.kept is not None
-    work.kept.unlink()
+    assert work.client_state is not None
+    work.client_state.unlink()
     result, reached = run(lab, work)
     assert reached[STEP] == STEPS
-    assert result.lost_state
+    assert result.client_state_lost
     assert outcome(result, work) == unbroken(lab, work)
 
 
@@ -357,7 +360,7 @@ OTHER: dict[str, Any] = {
     "reference": BlobRef(sha256="1" * 64, n_bytes=1),
     "broadcast": BlobRef(sha256="1" * 64, n_bytes=1),
 }
-NO_MATTER: dict[str, Any] = {"campaign_name": "other", "counted": "1" * 64, "keep_versions": 9}
+NO_MATTER: dict[str, Any] = {"campaign_name": "other", "committed_update": "1" * 64, "state_versions": 9}
 
 
 def test_whatever_a_delta_follows_from_makes_another_training(lab: Lab, adapter: Path, tmp_path: Path) -> None:
@@ -367,11 +370,11 @@ def test_whatever_a_delta_follows_from_makes_another_training(lab: Lab, adapter:
     a.write_text("a")
     b.write_text("b")
 
-    def of(rows: str = "r", kept: Path | None = None, device: torch.device = CPU, **changes: Any) -> str:
-        return identity(job.model_copy(update=changes), rows, kept, device, torch.float32)
+    def of(rows: str = "r", client_state: Path | None = None, device: torch.device = CPU, **changes: Any) -> str:
+        return identity(job.model_copy(update=changes), rows, client_state, device, torch.float32)
 
     others = [of(**{name: value}) for name, value in OTHER.items()]
-    others += [of("s"), of(kept=a), of(kept=b), of(device=torch.device("meta"))]
+    others += [of("s"), of(client_state=a), of(client_state=b), of(device=torch.device("meta"))]
     others.append(identity(job, "r", None, CPU, torch.bfloat16))
     assert len({of(), *others}) == 1 + len(others)
     assert {of(**{name: value}) for name, value in NO_MATTER.items()} == {of()}

@@ -6,8 +6,8 @@ import torch
 from transformers import AutoTokenizer
 
 from agent.errors import TaskFailed
-from agent.train.loss import collate
-from agent.train.tokens import DataCache
+from agent.train.data.tokens import DataCache
+from agent.train.kinds.loss import collate
 from shared.wire.leases import FailureKind, Phase
 from tests.train.conftest import LORA, ROWS, Lab, read, write_rows
 from tests.train.test_training import plain_model

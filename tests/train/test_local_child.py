@@ -40,7 +40,7 @@ def test_one_warm_child_answers_and_merges(lab: Lab, tmp_path: Path) -> None:
         )
         assert texts == ask(lab, adapter=adapter)
         assert Phase.LOADING_MODEL not in [one.phase for one in progress], "it stays warm"
-        (text,) = child.ask(QUESTIONS[:1], template="chat", max_new_tokens=20, on_piece=pieces.append)
+        (text,) = child.ask(QUESTIONS[:1], template="chat", max_new_tokens=20, on_text=pieces.append)
         assert "".join(pieces) == text == ask(lab)[0]
         assert len(pieces) > 3
         (tmp_path / "out").mkdir()

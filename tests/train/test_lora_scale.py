@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from agent.child import LoraFile
-from agent.train.model import Base
-from coordinator.engine.aggregate import ClientUpdate, aggregate
-from coordinator.engine.factor_gap import FactorGap
-from fedloom.adapter_folder import CONFIG_FILE, WEIGHTS_FILE, peft_config
+from agent.train.base.model import Base
+from coordinator.engine.aggregation.aggregate import ClientUpdate, aggregate
+from coordinator.engine.aggregation.factor_gap import FactorGap
+from fedloom.adapters.folder import CONFIG_FILE, WEIGHTS_FILE, peft_config
 from shared import algorithms
 from shared.adapters import write_adapter
 from shared.campaign import CampaignSpec, LoraSection
@@ -84,8 +84,8 @@ def test_a_pulled_folder_has_it_in_plain_peft(lab: Lab, tmp_path: Path) -> None:
 
 def test_a_lent_model_has_it_for_training_evaluation_and_answers(lab: Lab, tmp_path: Path) -> None:
     adapter = lab.adapter_0(LORA)
-    with Base(lab.model, torch.device("cpu"), torch.float32, remote_code=False).lend(LORA, seed=0) as lent:
-        scales = {module.scaling["default"] for module in lent.model.modules() if isinstance(module, LoraLayer)}
+    with Base(lab.model, torch.device("cpu"), torch.float32, remote_code=False).adapter(LORA, seed=0) as attached:
+        scales = {module.scaling["default"] for module in attached.model.modules() if isinstance(module, LoraLayer)}
     assert scales == {SCALE}
     folder = tmp_path / "by-hand"
     AutoTokenizer.from_pretrained(lab.model).save_pretrained(folder)

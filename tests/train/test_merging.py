@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from agent.child import LoraFile, Merged
 from agent.errors import TaskFailed
-from agent.train import merging
+from agent.train.local import merging
 from shared.campaign import LoraSection
 from shared.wire.leases import FailureKind, Phase
 from tests.train.conftest import Lab, first_in_fast

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from agent.child import DELTA_FILE, EXTRAS_FILE, KEPT_FILE
+from agent.child import CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE
 from shared import algorithms
 from shared.campaign import TrainingKind
 from tests.train.conftest import Lab, first_in_fast, in_pairs, read
@@ -24,7 +24,7 @@ def test_every_algorithm_trains(lab: Lab, name: str, kind: TrainingKind) -> None
     lab.run(work)
     delta, client = read(work.folder / DELTA_FILE), algorithms.find(name).client
     assert all(values.any() for values in delta.values())
-    for file, slots in ((EXTRAS_FILE, client.extras), (KEPT_FILE, client.kept)):
+    for file, slots in ((EXTRAS_FILE, client.extras), (CLIENT_STATE_FILE, client.state)):
         found = read(work.folder / file) if (work.folder / file).exists() else {}
         assert set(found) == {f"{slot}/{tensor}" for slot in slots for tensor in delta}
 

@@ -13,15 +13,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 from trl.trainer import utils
 
 from agent.child import DELTA_FILE
+from agent.data.reading import is_held_out
+from agent.data.rows import Pair
 from agent.errors import TaskFailed
-from agent.reading import is_held_out
-from agent.rows import Pair
-from agent.train.evaluate import held_out_preference
-from agent.train.loss import collate_pairs
-from agent.train.model import Base, Lent
-from agent.train.templates import render
-from agent.train.tokens import DataCache, PairRows, Tokenizing, TokenRows
-from agent.train.trainer import Recipe, dpo_trainer
+from agent.train.base.model import AttachedAdapter, Base
+from agent.train.data.templates import render
+from agent.train.data.tokens import DataCache, PairRows, Tokenizing, TokenRows
+from agent.train.kinds.evaluate import held_out_preference
+from agent.train.kinds.loss import collate_pairs
+from agent.train.kinds.trainer import Recipe, dpo_trainer
 from agent.train.worker import Worker
 from shared.algorithms import ClientHalf, fedavg
 from shared.campaign import DpoLoss, DpoSection, LoraSection
@@ -72,7 +72,7 @@ def prepare(lab: Lab, folder: Path, max_length: int = 96, cache: DataCache | Non
 def test_both_sides_are_what_fine_tuning_would_show_of_them() -> None:
     tokenizer = byte_level_bpe()
     pair = Pair("What?", "Think.", "the river turns", "slowly")
-    tokens = list(Tokenizing(tokenizer, 96).rows([render(side, "chat", tokenizer) for side in pair.sides]))
+    tokens = list(Tokenizing(tokenizer, 96).rows([render(side, "chat", tokenizer) for side in pair.completions]))
     rows = PairRows(TokenRows.of([found for found in tokens if found is not None]))
     assert len(rows) == 1
     example = rows.example(0)
@@ -88,8 +88,8 @@ def test_both_sides_are_what_fine_tuning_would_show_of_them() -> None:
 
 
 def test_a_batch_holds_the_chosen_sides_and_then_the_rejected_ones() -> None:
-    sides = [([1, 2, 3], 2), ([1, 2, 4, 5], 2), ([6, 7], 1), ([6, 8], 1)]
-    rows = PairRows(TokenRows.of([supervised_from(*side) for side in sides]))
+    completions = [([1, 2, 3], 2), ([1, 2, 4, 5], 2), ([6, 7], 1), ([6, 8], 1)]
+    rows = PairRows(TokenRows.of([supervised_from(*side) for side in completions]))
     batch = collate_pairs([rows.example(0), rows.example(1)])
     assert batch["input_ids"].tolist() == [[1, 2, 3, 0], [6, 7, 0, 0], [1, 2, 4, 5], [6, 8, 0, 0]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 1, 1], [1, 1, 0, 0]]
@@ -111,7 +111,7 @@ def test_pairs_without_two_different_answers_are_dropped_and_counted(lab: Lab, t
     result = lab.run(work)
     assert (result.n_train, result.n_held_out, result.dropped) == (2, 0, 4)
     data = prepare(lab, tmp_path, path=path, held_out=0.0)
-    assert data.train.sides.lengths.max() == 96
+    assert data.train.completions.lengths.max() == 96
 
 
 def test_sides_that_differ_only_beyond_the_cut_are_equal(lab: Lab, tmp_path: Path) -> None:
@@ -157,12 +157,12 @@ def test_the_cache_tells_kinds_and_columns_apart(lab: Lab, tmp_path: Path) -> No
 
 
 @contextmanager
-def lent_base(lab: Lab, lora: LoraSection, tensors: dict[str, Any]) -> Iterator[Lent]:
+def lent_base(lab: Lab, lora: LoraSection, tensors: dict[str, Any]) -> Iterator[AttachedAdapter]:
     base = Base(lab.model, torch.device("cpu"), torch.float32, remote_code=False)
-    with base.lend(lora, seed=0) as lent:
+    with base.adapter(lora, seed=0) as attached:
         for name, values in tensors.items():
-            lent.adapter[name].data.copy_(torch.from_numpy(values))
-        yield lent
+            attached.adapter[name].data.copy_(torch.from_numpy(values))
+        yield attached
 
 
 def examples_of(lab: Lab, pairs: Any, indices: Iterable[int]) -> list[dict[str, Any]]:
@@ -177,12 +177,17 @@ def examples_of(lab: Lab, pairs: Any, indices: Iterable[int]) -> list[dict[str, 
 
 
 def build(
-    lab: Lab, lent: Lent, tokenizer: Any = None, n_examples: int = 8, dpo: DpoSection | None = None, **changes: Any
+    lab: Lab,
+    attached: AttachedAdapter,
+    tokenizer: Any = None,
+    n_examples: int = 8,
+    dpo: DpoSection | None = None,
+    **changes: Any,
 ) -> Any:
     data = prepare(lab, lab.folder / "cache")
     how = {"folder": str(lab.folder / "t"), "batch_size": 4, "micro_batch": 4, "learning_rate": 1e-2, "seed": 0}
     return dpo_trainer(
-        lent,
+        attached,
         examples_of(lab, data.train, range(n_examples)),
         tokenizer or AutoTokenizer.from_pretrained(lab.model),
         Recipe(**(how | {"half": None} | changes)),
@@ -192,12 +197,12 @@ def build(
 
 def test_trls_copy_of_the_adapter_is_gone_and_what_was_frozen_stays_so(lab: Lab) -> None:
     lora = NO_DROPOUT.model_copy(update={"freeze_a": True})
-    with lent_base(lab, lora, read(lab.adapter_0(lora))) as lent:
-        trained = set(lent.trained)
-        build(lab, lent)
-        assert list(lent.model.peft_config) == ["default"]
-        assert not any(".ref." in name for name, _ in lent.model.named_parameters())
-        assert set(lent.trained) == trained
+    with lent_base(lab, lora, read(lab.adapter_0(lora))) as attached:
+        trained = set(attached.trained)
+        build(lab, attached)
+        assert list(attached.model.peft_config) == ["default"]
+        assert not any(".ref." in name for name, _ in attached.model.named_parameters())
+        assert set(attached.trained) == trained
 
 
 def test_the_head_scores_supervised_positions_alone_and_tells_the_same(
@@ -214,9 +219,9 @@ def test_the_head_scores_supervised_positions_alone_and_tells_the_same(
     positions: list[int] = []
     kernel, score = utils._ChunkedLogProbFunction, utils._ChunkedLogProbFunction.apply
     monkeypatch.setattr(kernel, "apply", lambda hidden, *rest: (positions.append(len(hidden)), score(hidden, *rest))[1])
-    with lent_base(lab, lora, start) as lent, torch.no_grad():
-        build(lab, lent)
-        ours = lent.model.get_base_model()(**inputs, labels=labels, fused_lm_head=True)
+    with lent_base(lab, lora, start) as attached, torch.no_grad():
+        build(lab, attached)
+        ours = attached.model.get_base_model()(**inputs, labels=labels, fused_lm_head=True)
         theirs = wanted(**inputs, labels=labels, fused_lm_head=True)
     for name in fields:
         torch.testing.assert_close(ours[name], theirs[name])
@@ -248,16 +253,16 @@ def plain_losses(model: Any, base: Any, batch: dict[str, torch.Tensor], beta: fl
 def test_every_loss_of_trl_can_be_trained(lab: Lab, loss: Any) -> None:
     dpo = DpoSection(beta=0.3, loss=loss, label_smoothing=0.1 if loss in ("robust", "exo_pair") else 0.0)
     start = read(lab.adapter_0(NO_DROPOUT))
-    with lent_base(lab, NO_DROPOUT, start) as lent:
-        trainer = build(lab, lent, n_examples=4, dpo=dpo)
-        trainer.follow(fedavg.Client(fedavg.Params(), {}), lent.trained)
+    with lent_base(lab, NO_DROPOUT, start) as attached:
+        trainer = build(lab, attached, n_examples=4, dpo=dpo)
+        trainer.attach(fedavg.Client(fedavg.Params(), {}), attached.trained)
         trainer.train()
-        assert any(not torch.equal(value, torch.from_numpy(start[name])) for name, value in lent.trained.items())
+        assert any(not torch.equal(value, torch.from_numpy(start[name])) for name, value in attached.trained.items())
     made = prepare(lab, lab.folder / "cache").train
     batch = collate_pairs([made.example(index) for index in range(4)])
     wanted = plain_losses(plain_model(lab, NO_DROPOUT, start), bare(lab), batch, 0.3)
     if loss in wanted:
-        assert trainer.course.losses == [pytest.approx(wanted[loss].item(), rel=1e-4)]
+        assert trainer.history.losses == [pytest.approx(wanted[loss].item(), rel=1e-4)]
 
 
 def test_each_step_tells_its_pairs_margin_and_accuracy(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,7 +289,7 @@ def test_no_reward_leaves_where_no_loss_may(lab: Lab) -> None:
 
 def test_fine_tuning_has_no_rewards(lab: Lab) -> None:
     result, _ = train(lab, lab.adapter_0(NO_DROPOUT))
-    assert "reward_margin" not in result.model_dump()["metrics"]
+    assert (result.metrics.reward_margin, result.metrics.reward_accuracy) == (None, None)
 
 
 @pytest.mark.parametrize("micro_batch", first_in_fast([1, 8]))
@@ -299,15 +304,15 @@ def test_a_steps_loss_and_gradient_are_the_whole_batchs(lab: Lab, micro_batch: i
 
     class Looker(ClientHalf[Any]):
         def extra_grad(self, name: str, w: Any, anchor: Any) -> None:
-            seen[name] = lent.adapter[name].grad.clone()
+            seen[name] = attached.adapter[name].grad.clone()
 
-    with lent_base(lab, NO_DROPOUT, start) as lent:
-        trainer = build(lab, lent, batch_size=8, micro_batch=micro_batch)
-        trainer.follow(Looker(None, {}), lent.trained)
+    with lent_base(lab, NO_DROPOUT, start) as attached:
+        trainer = build(lab, attached, batch_size=8, micro_batch=micro_batch)
+        trainer.attach(Looker(None, {}), attached.trained)
         trainer.train()
-        course = trainer.course
-    assert course.losses == [pytest.approx(loss.item(), abs=1e-6)]
-    assert (course.steps, course.tokens) == (1, int(batch["attention_mask"].sum()))
+        history = trainer.history
+    assert history.losses == [pytest.approx(loss.item(), abs=1e-6)]
+    assert (history.steps, history.tokens) == (1, int(batch["attention_mask"].sum()))
     for name, value in model.named_parameters():
         if value.requires_grad:
             torch.testing.assert_close(seen[name.replace(".default", "")], value.grad, atol=1e-6, rtol=1e-4)
@@ -332,9 +337,9 @@ def test_the_tokenizer_stays_as_it_was_also_without_a_padding_token(lab: Lab) ->
     tokenizer = AutoTokenizer.from_pretrained(lab.model)
     tokenizer.pad_token = None
     special, text = dict(tokenizer._special_tokens_map), tokenizer.backend_tokenizer.to_str()
-    with lent_base(lab, NO_DROPOUT, start) as lent:
-        trainer = build(lab, lent, tokenizer)
-        trainer.follow(fedavg.Client(fedavg.Params(), {}), lent.trained)
+    with lent_base(lab, NO_DROPOUT, start) as attached:
+        trainer = build(lab, attached, tokenizer)
+        trainer.attach(fedavg.Client(fedavg.Params(), {}), attached.trained)
         trainer.train()
     assert tokenizer._special_tokens_map == special
     assert tokenizer.backend_tokenizer.to_str() == text
@@ -403,9 +408,9 @@ def test_fine_tuning_has_no_accuracy(lab: Lab) -> None:
 def test_a_reward_out_of_reach_is_no_infinity(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = prepare(lab, lab.folder / "cache").held_out
     reference = np.tile([2000.0, 0.0], (len(rows), 1))
-    monkeypatch.setattr("agent.train.evaluate.log_probabilities", lambda *_, **__: np.zeros(2 * len(rows)))
-    with lent_base(lab, NO_DROPOUT, {}) as lent:
+    monkeypatch.setattr("agent.train.kinds.evaluate.log_probabilities", lambda *_, **__: np.zeros(2 * len(rows)))
+    with lent_base(lab, NO_DROPOUT, {}) as attached:
         found = held_out_preference(
-            lent.model, rows, reference, beta=1.0, micro_batch=4, half=None, report=lambda _: None
+            attached.model, rows, reference, beta=1.0, micro_batch=4, half=None, report=lambda _: None
         )
     assert (found.loss, found.accuracy, found.margin) == (2000.0, 0.0, -2000.0)

@@ -13,8 +13,9 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 from agent.child import DELTA_FILE, Completed, Failed
 from agent.errors import TaskFailed
 from agent.settings import ComputeSettings
-from agent.train import memory, quantization
-from agent.train.model import Base
+from agent.train import memory
+from agent.train.base import quantization
+from agent.train.base.model import Base
 from agent.train.worker import Worker
 from shared import algorithms
 from shared.adapters import AdapterFile
@@ -181,8 +182,8 @@ def test_weights_take_a_fourth_or_an_eighth_of_the_memory(lab: Lab, held: Quanti
     linear, others = n_bytes(loaded(lab.model, None).language_model)
     base = loaded(lab.model, held)
     assert n_bytes(base.language_model) == (linear // share, others)
-    with base.lend(LORA, seed=0) as lent:
-        assert {value.dtype for value in lent.adapter.values()} == {torch.float32}
+    with base.adapter(LORA, seed=0) as attached:
+        assert {value.dtype for value in attached.adapter.values()} == {torch.float32}
     assert n_bytes(base.language_model) == (linear // share, others), "an adapter leaves no copy of the weights behind"
 
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from agent.data.reading import read_rows
+from agent.data.rows import Pair, Row
 from agent.errors import TaskFailed
-from agent.reading import read_rows
-from agent.rows import Pair, Row
 from agent.settings import DataSource
 from shared.campaign import TrainingKind
 from shared.wire.leases import FailureKind

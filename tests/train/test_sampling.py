@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from agent.train.sampling import rows_of_round, seed_of_round
+from agent.train.data.sampling import rows_of_round, seed_of_round
 
 pytestmark = pytest.mark.train
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from agent.child import Completed, Score
+from agent.child import Completed, ScoreRequest
+from agent.data.rows import Row
 from agent.errors import TaskFailed
-from agent.rows import Row
-from agent.train.templates import render
+from agent.train.data.templates import render
 from shared.wire.leases import FailureKind, Phase
 from tests.train.conftest import Lab, first_in_fast
 from tests.train.orders import lora_file, peft_model, score_order
@@ -67,7 +67,7 @@ def test_a_child_scores_and_answers_with_one_model(lab: Lab, tmp_path: Path) -> 
     with open_child(lab, tmp_path / "cache", lab.fingerprint) as child:
         found = child.score(ROWS, template="chat", on_progress=lambda progress: phases.append(progress.phase))
         assert phases[-1] is Phase.EVALUATING
-        order: Score = score_order(lab, ROWS)
+        order: ScoreRequest = score_order(lab, ROWS)
         here = lab.worker.score(order, lambda _: None)
         assert found.log_probs == pytest.approx(here.log_probs, abs=1e-5)
         assert child.ask([], template="chat") == []

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from agent.data.reading import is_held_out
+from agent.data.rows import Row
 from agent.errors import TaskFailed
-from agent.reading import is_held_out
-from agent.rows import Row
-from agent.train.templates import Exchange, Text, render
-from agent.train.tokens import IGNORED, DataCache, Tokenizing, TokenRows
+from agent.train.data.templates import Exchange, Text, render
+from agent.train.data.tokens import IGNORED, DataCache, Tokenizing, TokenRows
 from shared.campaign import DataSection
 from shared.wire.jobs import Fingerprint
 from shared.wire.leases import FailureKind, Phase
@@ -220,7 +220,7 @@ def test_an_unforeseen_error_leaves_without_its_text(lab: Lab, monkeypatch: pyte
     def explode(*_: Any) -> Any:
         raise KeyError("SECRET")
 
-    monkeypatch.setattr("agent.train.tokens.render", explode)
+    monkeypatch.setattr("agent.train.data.tokens.render", explode)
     kind, message = failure(lab, cache=tmp_path, max_length=95)
     assert kind == FailureKind.CRASH
     assert "KeyError" in message

@@ -13,10 +13,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from agent.child import ADAPTER_FILE, DELTA_FILE, EXTRAS_FILE, RESULT_FILE
 from agent.errors import TaskFailed
-from agent.train.loss import collate, collate_pairs, only_supervised
-from agent.train.sampling import rows_of_round
-from agent.train.tokens import DataCache
-from agent.train.trainer import Recipe, micro_batch_of, sft_trainer
+from agent.train.data.sampling import rows_of_round
+from agent.train.data.tokens import DataCache
+from agent.train.kinds.loss import collate, collate_pairs, only_supervised
+from agent.train.kinds.trainer import Recipe, micro_batch_of, sft_trainer
 from agent.train.worker import Worker
 from shared import algorithms
 from shared.adapters import write_adapter
@@ -217,11 +217,11 @@ def test_our_loss_and_gradients_are_trls(lab: Lab) -> None:
     assert base is not None
     found = []
     for ours in (True, False):
-        with base.lend(NO_DROPOUT, seed=0) as lent:
+        with base.adapter(NO_DROPOUT, seed=0) as attached:
             for name, values in read(adapter).items():
-                lent.adapter[name].data.copy_(torch.from_numpy(values))
+                attached.adapter[name].data.copy_(torch.from_numpy(values))
             trainer = sft_trainer(
-                lent,
+                attached,
                 [{"input_ids": [1, 2], "labels": [-100, 2]}] * 8,
                 AutoTokenizer.from_pretrained(lab.model),
                 Recipe(str(lab.folder / "t"), batch_size=8, micro_batch=8, learning_rate=1e-3, seed=0, half=None),
@@ -230,7 +230,7 @@ def test_our_loss_and_gradients_are_trls(lab: Lab) -> None:
             compute = trainer.compute_loss if ours else super(type(trainer), trainer).compute_loss
             loss = compute(trainer.model, dict(batch), num_items_in_batch=count)
             loss.backward()
-            found.append((loss.item(), {name: value.grad.clone() for name, value in lent.adapter.items()}))
+            found.append((loss.item(), {name: value.grad.clone() for name, value in attached.adapter.items()}))
     plain = plain_model(lab, NO_DROPOUT, read(adapter))
     assert found[0][0] == pytest.approx(found[1][0], abs=1e-6)
     assert found[0][0] == pytest.approx(plain_loss(plain, batch).item(), abs=1e-6)

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from agent.data.own_template import OwnTemplate, template_of
+from agent.data.rows import Pair, Row, Turn
 from agent.errors import TaskFailed
-from agent.own_template import OwnTemplate, template_of
-from agent.rows import Pair, Row, Turn
 from agent.settings import DataSource
-from agent.train.templates import render
-from agent.train.tokens import DataCache, Tokenizing, TokenRow, TokenRows
+from agent.train.data.templates import render
+from agent.train.data.tokens import DataCache, Tokenizing, TokenRow, TokenRows
 from shared.wire.leases import FailureKind
 from tests.support.tiny import byte_level_bpe
 from tests.support.tokenizers import sentencepiece_style, wordpiece
@@ -56,15 +56,16 @@ def tokens_of(tokenizer: Any, row: Row, template: Any, max_length: int = 4096) -
 def spans(row: TokenRow) -> list[tuple[bool, list[int]]]:
     """Runs of tokens that are supervised or not."""
     return [
-        (learnt, [token for token, _ in run]) for learnt, run in groupby(zip(*row, strict=True), key=lambda one: one[1])
+        (supervised, [token for token, _ in run])
+        for supervised, run in groupby(zip(*row, strict=True), key=lambda one: one[1])
     ]
 
 
 def learnt_texts(tokenizer: Any, row: TokenRow) -> list[str]:
     """The text of each run that is learnt, without the end marker, which it must have."""
     found = []
-    for learnt, tokens in spans(row):
-        if learnt:
+    for supervised, tokens in spans(row):
+        if supervised:
             assert tokens[-1] == tokenizer.eos_token_id
             found.append(tokenizer.decode(tokens[:-1]).removeprefix(" "))
     return found
@@ -78,12 +79,12 @@ def test_the_supervised_tokens_are_the_replies_each_with_its_end(tokenizer: Any,
     row = SHAPES[shape]
     found = tokens_of(tokenizer, row, TEMPLATES[template])
     replies = [turn.text for turn in row.turns if turn.role == "assistant"]
-    texts = [tokenizer.decode(run) for learnt, run in spans(found) if learnt]
+    texts = [tokenizer.decode(run) for supervised, run in spans(found) if supervised]
     end = tokenizer.eos_token
     assert [text.removesuffix(end).strip() for text in texts] == replies
     has_ends = template != "chat" or end in tokenizer.chat_template
     assert [text.endswith(end) for text in texts] == [has_ends] * (len(texts) - 1) + [True]
-    rest = "".join(tokenizer.decode(run) for learnt, run in spans(found) if not learnt)
+    rest = "".join(tokenizer.decode(run) for supervised, run in spans(found) if not supervised)
     assert all(text not in rest for text in replies)
     for turn in row.turns:
         words = turn.text.replace("?", " ").split()
@@ -95,7 +96,7 @@ def test_of_pairs_only_the_last_reply_is_learnt_after_the_same_prompt(tokenizer:
     if template == "chat" and not tokenizer.chat_template:
         pytest.skip("has no chat template")
     pair = Pair("What does the river do ?", "", "the river turns", "slowly", (SYSTEM, *BEFORE))
-    chosen, rejected = (tokens_of(tokenizer, side, TEMPLATES[template]) for side in pair.sides)
+    chosen, rejected = (tokens_of(tokenizer, side, TEMPLATES[template]) for side in pair.completions)
     assert learnt_texts(tokenizer, chosen) == ["the river turns"]
     assert learnt_texts(tokenizer, rejected) == ["slowly"]
     (_, before), _ = spans(chosen)
@@ -153,7 +154,7 @@ def test_labels_and_counts_follow_every_reply() -> None:
     rows = TokenRows.of([row, tokens_of(tokenizer, SHAPES["one turn"], "chat")])
     assert rows.n_supervised.tolist() == [sum(row[1]), sum(tokens_of(tokenizer, SHAPES["one turn"], "chat")[1])]
     labels = rows.example(0)["labels"]
-    assert [label for label in labels if label != -100] == [t for t, learnt in zip(*row, strict=True) if learnt]
+    assert [label for label in labels if label != -100] == [t for t, supervised in zip(*row, strict=True) if supervised]
 
 
 def test_a_template_that_refuses_a_row_says_its_turns_and_nothing_of_them() -> None:
@@ -230,5 +231,5 @@ def test_pairs_of_transcripts_are_trained_and_evaluated_on(lab: Lab, tmp_path: P
     assert result.metrics.loss_last is not None
     judged = lab.run(lab.work(lab.evaluate_job(adapter, **job), data=source, adapter=adapter))
     tokenizer = byte_level_bpe()
-    learnt = sum(len(tokenizer(text)["input_ids"]) + 1 for text in ("the river turns", "bread"))
-    assert judged.n_tokens == learnt * judged.n_rows
+    supervised = sum(len(tokenizer(text)["input_ids"]) + 1 for text in ("the river turns", "bread"))
+    assert judged.n_tokens == supervised * judged.n_rows

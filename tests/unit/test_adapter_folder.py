@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from fedloom.adapter_folder import peft_config, target_modules
-from fedloom.model_card import model_card
+from fedloom.adapters.folder import peft_config, target_modules
+from fedloom.adapters.model_card import model_card
 from shared.campaign import CampaignSpec
 from shared.wire.adapters import AdapterView, Contribution, Origin
 from shared.wire.base import BlobRef

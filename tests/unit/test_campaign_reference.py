@@ -10,9 +10,9 @@ import pytest
 import yaml
 from pydantic import BaseModel, Field, TypeAdapter
 
-from fedloom import campaign_reference
-from fedloom.cli import campaign as command
-from fedloom.schema_words import words
+from fedloom.cli.campaign import commands as command
+from fedloom.reference import campaign_file as campaign_reference
+from fedloom.reference.schema_words import words
 from shared import algorithms
 from shared.algorithms import Algorithm, AlgorithmParams, fedavg
 from shared.campaign import CampaignSpec, Name

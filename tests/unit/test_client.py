@@ -9,10 +9,10 @@ import pytest
 from pydantic import ValidationError
 
 from fedloom import Client, errors
-from fedloom.download import download_blob
+from fedloom.adapters.download import download_blob
 from fedloom.transport import ATTEMPTS, Transport
 from shared.digest import sha256_hex
-from shared.wire.base import PROTOCOL_VERSION, BlobRef
+from shared.wire.base import PROTOCOL, BlobRef
 from shared.wire.problems import MEDIA_TYPE, ProblemType
 from tests.unit.stub_server import Answer, cut_after, hang_up, reply, stub_server
 
@@ -65,7 +65,7 @@ def test_url_and_key_come_from_the_environment_unless_given(monkeypatch: pytest.
     keys = [headers["authorization"] for _, _, headers in stub.seen]
     assert keys == ["Bearer from-environment", "Bearer given"]
     assert stub.seen[0][1] == "/v1/storage"
-    assert stub.seen[0][2]["fedloom-protocol"] == str(PROTOCOL_VERSION)
+    assert stub.seen[0][2]["fedloom-protocol"] == PROTOCOL
 
 
 @pytest.mark.parametrize("url", ["http://example.org", "http://10.0.0.1:8470", "http://127.0.0.1.example.org"])

@@ -11,11 +11,11 @@ from shared.algorithms import fedprox, scaffold
 LR = 0.5
 C = {"a": np.float32([0.25, -1.0]), "b": np.float32([[2.0]])}
 C_K = {"a": np.float32([1.0, 0.5]), "b": np.float32([[-4.0]])}
-BROADCAST, REMEMBERED = {"c": C}, {"c_k": C_K}
+BROADCAST, CLIENT_STATE = {"c": C}, {"c_k": C_K}
 
 
-def make(broadcast: Any = None, remembered: Any = None) -> scaffold.Client:
-    return scaffold.Client(scaffold.Params(), broadcast or {}, remembered or {})
+def make(broadcast: Any = None, client_state: Any = None) -> scaffold.Client:
+    return scaffold.Client(scaffold.Params(), broadcast or {}, client_state or {})
 
 
 def corrected(client: scaffold.Client, name: str, start: list[Any]) -> list[Any]:
@@ -26,7 +26,7 @@ def corrected(client: scaffold.Client, name: str, start: list[Any]) -> list[Any]
 
 
 def test_scaffold_takes_off_c_and_puts_its_own_share_on_by_the_tensors_name() -> None:
-    client = make(BROADCAST, REMEMBERED)
+    client = make(BROADCAST, CLIENT_STATE)
     # w − ½ (c − c_k): c − c_k is (−0.75, −1.5), and 6
     assert corrected(client, "a", [1.0, 1.0]) == [1.375, 1.75]
     assert corrected(client, "b", [[1.0]]) == [[-2.0]]
@@ -35,29 +35,29 @@ def test_scaffold_takes_off_c_and_puts_its_own_share_on_by_the_tensors_name() ->
 def test_scaffold_has_one_half_alone_or_neither() -> None:
     assert corrected(make(), "a", [1.0, 1.0]) == [1.0, 1.0]
     assert corrected(make(broadcast=BROADCAST), "a", [1.0, 1.0]) == [0.875, 1.5]
-    assert corrected(make(remembered=REMEMBERED), "a", [1.0, 1.0]) == [1.5, 1.25]
+    assert corrected(make(client_state=CLIENT_STATE), "a", [1.0, 1.0]) == [1.5, 1.25]
 
 
 def test_a_correction_changes_neither_c_nor_the_clients_own() -> None:
     before = [values.copy() for values in (C["a"], C_K["a"])]
-    corrected(make(BROADCAST, REMEMBERED), "a", [1.0, 1.0])
+    corrected(make(BROADCAST, CLIENT_STATE), "a", [1.0, 1.0])
     np.testing.assert_array_equal([C["a"], C_K["a"]], before)
 
 
 @pytest.mark.parametrize(
-    ("broadcast", "remembered", "delta_c", "c_k"),
+    ("broadcast", "client_state", "delta_c", "c_k"),
     [
         # (x − w) / (S lr) = (2, −4) / (4 · ½) = (1, −2)
         (None, None, [1.0, -2.0], [1.0, -2.0]),  # c_k⁺ = 0 − 0 + (1, −2)
         (BROADCAST, None, [0.75, -1.0], [0.75, -1.0]),  # c_k⁺ = 0 − c + (1, −2): the first round of this client
-        (BROADCAST, REMEMBERED, [0.75, -1.0], [1.75, -0.5]),  # c_k⁺ = c_k − c + (1, −2)
+        (BROADCAST, CLIENT_STATE, [0.75, -1.0], [1.75, -0.5]),  # c_k⁺ = c_k − c + (1, −2)
     ],
 )
 def test_scaffolds_control_variate_is_that_of_option_two(
-    broadcast: Any, remembered: Any, delta_c: list[float], c_k: list[float]
+    broadcast: Any, client_state: Any, delta_c: list[float], c_k: list[float]
 ) -> None:
     x, w = np.float32([3.0, 0.0]), np.float32([1.0, 4.0])
-    made = make(broadcast, remembered).finish("a", w, x, LR, steps=4)
+    made = make(broadcast, client_state).finish("a", w, x, LR, steps=4)
     assert {slot: values.tolist() for slot, values in made.items()} == {"delta_c": delta_c, "c_k": c_k}
     assert {values.dtype for values in made.values()} == {np.dtype(np.float32)}
     assert (x.tolist(), w.tolist()) == ([3.0, 0.0], [1.0, 4.0])
@@ -67,7 +67,7 @@ def test_the_new_control_variate_is_the_mean_gradient_that_was_stepped_along() -
     """Option II by its meaning: with steps w ← w − lr (g + c − c_k), c_k⁺ = c_k − c + (x − w)/(S lr) = mean of g."""
     rng = np.random.default_rng(0)
     gradients = rng.standard_normal((7, 2)).astype(np.float32)
-    client, x = make(BROADCAST, REMEMBERED), np.float32([0.5, -0.5])
+    client, x = make(BROADCAST, CLIENT_STATE), np.float32([0.5, -0.5])
     w = x.copy()
     for gradient in gradients:
         w -= np.float32(LR) * gradient
@@ -77,11 +77,11 @@ def test_the_new_control_variate_is_the_mean_gradient_that_was_stepped_along() -
     np.testing.assert_allclose(made["delta_c"], gradients.mean(axis=0) - C_K["a"], atol=1e-6)
 
 
-@pytest.mark.parametrize(("remembered", "c_k"), [(None, [0.0, 0.0]), (REMEMBERED, [1.0, 0.5])])
-def test_without_a_step_scaffold_learns_nothing_and_divides_by_nothing(remembered: Any, c_k: list[float]) -> None:
+@pytest.mark.parametrize(("client_state", "c_k"), [(None, [0.0, 0.0]), (CLIENT_STATE, [1.0, 0.5])])
+def test_without_a_step_scaffold_learns_nothing_and_divides_by_nothing(client_state: Any, c_k: list[float]) -> None:
     x = np.float32([3.0, 0.0])
     with np.errstate(all="raise"):
-        made = make(BROADCAST, remembered).finish("a", x.copy(), x, LR, steps=0)
+        made = make(BROADCAST, client_state).finish("a", x.copy(), x, LR, steps=0)
     assert {slot: values.tolist() for slot, values in made.items()} == {"delta_c": [0.0, 0.0], "c_k": c_k}
 
 
@@ -102,5 +102,5 @@ def test_the_others_correct_no_step_and_keep_nothing(name: str) -> None:
     client.after_step("a", w, LR)
     assert w.tolist() == [1.0, 2.0]
     assert client.finish("a", w, w, LR, 3) == {}
-    assert (found.client.extras, found.client.kept, found.server.broadcast) == ((), (), ())
+    assert (found.client.extras, found.client.state, found.server.broadcast) == ((), (), ())
     assert (client.extra_grad("a", w, w) is None) == (name != "fedprox")

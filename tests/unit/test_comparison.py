@@ -10,7 +10,7 @@ from rich.console import Console
 
 from agent.settings import DataSource
 from fedloom.comparison.baselines import Baselines
-from fedloom.comparison.entrants import Entrant, EntrantKind, Rates, entrants, rates_to_try, rounds_drawn
+from fedloom.comparison.entrants import EntrantKind, Hyperparameters, Method, entrants, rates_to_try, rounds_drawn
 from fedloom.comparison.results import Outcome, Results
 from fedloom.comparison.scoring import Rows, macro_f1
 from fedloom.comparison.spec import GridSection, ScoreSection, read_comparison
@@ -29,10 +29,10 @@ FIELDS = MappingProxyType(
     }
 )
 SPEC = CampaignSpec.model_validate(FIELDS)
-RATES = Rates(4e-3)
+RATES = Hyperparameters(4e-3)
 
 
-def by_name(**changes: Any) -> dict[str, Entrant]:
+def by_name(**changes: Any) -> dict[str, Method]:
     spec = CampaignSpec.model_validate({**FIELDS, **changes})
     return {one.name: one for one in entrants(["fedavg", "fedadam"], spec, 4, Baselines.ALL)}
 
@@ -118,7 +118,7 @@ def test_every_entrant_takes_equal_steps_and_a_pool_sees_as_many_rows_as_the_fed
 
 
 def test_rates_and_seed_reach_the_campaign_and_the_minimum_keeps_its_proportion() -> None:
-    rates = Rates(4e-3, (("eta", 0.01),))
+    rates = Hyperparameters(4e-3, (("eta", 0.01),))
     campaign = by_name()["fedadam"].campaign(SPEC, rates, 7, 4)
     assert campaign is not None
     assert (campaign.training.learning_rate, campaign.training.seed) == (4e-3, 7)
@@ -130,16 +130,16 @@ def test_rates_and_seed_reach_the_campaign_and_the_minimum_keeps_its_proportion(
 def test_the_grid_tries_every_combination_that_an_entrant_has() -> None:
     found, grid = by_name(), GridSection(learning_rate=[1e-3, 2e-3], params={"eta": [0.1, 0.2, 0.3], "mu": [1.0]})
     assert len(rates_to_try(found["fedadam"], SPEC, grid)) == 6
-    assert rates_to_try(found["fedavg"], SPEC, grid) == [Rates(1e-3), Rates(2e-3)]
+    assert rates_to_try(found["fedavg"], SPEC, grid) == [Hyperparameters(1e-3), Hyperparameters(2e-3)]
     assert len(rates_to_try(found["base model"], SPEC, grid)) == 1
-    assert rates_to_try(found["fedavg"], SPEC, GridSection()) == [Rates(2e-3)]
+    assert rates_to_try(found["fedavg"], SPEC, GridSection()) == [Hyperparameters(2e-3)]
     assert len(rates_to_try(found["fedadam"], SPEC, GridSection())) == 3, "three server rates at least"
 
 
 def test_a_grid_may_name_one_algorithm_alone() -> None:
     grid = GridSection(params={"eta": [0.1, 0.2], "fedadam.eta": [0.3], "fedyogi.beta1": [0.5]})
-    assert rates_to_try(by_name()["fedadam"], SPEC, grid) == [Rates(2e-3, (("eta", 0.3),))]
-    yogi = Entrant("fedyogi", EntrantKind.ALGORITHM, algorithm="fedyogi")
+    assert rates_to_try(by_name()["fedadam"], SPEC, grid) == [Hyperparameters(2e-3, (("eta", 0.3),))]
+    yogi = Method("fedyogi", EntrantKind.ALGORITHM, algorithm="fedyogi")
     assert [dict(rates.params) for rates in rates_to_try(yogi, SPEC, grid)] == [
         {"beta1": 0.5, "eta": 0.1},
         {"beta1": 0.5, "eta": 0.2},
@@ -182,7 +182,7 @@ def test_a_row_without_its_columns_is_told_by_its_place(tmp_path: Path, line: st
 
 def outcome(name: str, kind: EntrantKind, *accuracies: float) -> Outcome:
     scores = {seed: {"accuracy": value} for seed, value in enumerate(accuracies, start=1)}
-    return Outcome(Entrant(name, kind), RATES, {RATES: {"accuracy": 0.5}}, scores)
+    return Outcome(Method(name, kind), RATES, {RATES: {"accuracy": 0.5}}, scores)
 
 
 RESULTS = Results(
@@ -219,7 +219,7 @@ def test_the_finding_counts_the_algorithms_above_the_best_client_alone() -> None
 
 def test_by_loss_the_lower_one_is_better() -> None:
     def at(name: str, kind: EntrantKind, loss: float) -> Outcome:
-        return Outcome(Entrant(name, kind), RATES, {}, {1: {"loss": loss}})
+        return Outcome(Method(name, kind), RATES, {}, {1: {"loss": loss}})
 
     results = Results(
         "r",

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedloom.adapter_folder import CONFIG_FILE, WEIGHTS_FILE, peft_config
+from fedloom.adapters.atomic_folder import atomic_folder
+from fedloom.adapters.folder import CONFIG_FILE, WEIGHTS_FILE, peft_config
+from fedloom.adapters.lineage import LINEAGE_FILE, Lineage
+from fedloom.adapters.local import read_adapter_folder
+from fedloom.adapters.merged_card import merged_card
 from fedloom.errors import BadAdapterFolder, FolderNotEmpty
-from fedloom.lineage import LINEAGE_FILE, Lineage
-from fedloom.local_adapter import read_adapter_folder
-from fedloom.merged_card import merged_card
-from fedloom.whole_folder import whole_folder
 from shared.adapters import write_adapter
 from shared.digest import sha256_file
 from shared.wire.base import BlobRef
@@ -121,15 +121,15 @@ def test_the_card_of_a_merged_model_says_how_the_base_was_quantised_in_training(
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     out = tmp_path / "new" / "out"
-    with pytest.raises(FileNotFoundError), whole_folder(out, force=False) as draft:
+    with pytest.raises(FileNotFoundError), atomic_folder(out, force=False) as draft:
         shutil.copy(__file__, draft / "half" / "of" / "it")
     assert list(out.parent.iterdir()) == []
-    with whole_folder(out, force=False) as draft:
+    with atomic_folder(out, force=False) as draft:
         (draft / "one").write_text("")
         assert not out.exists()
-    with pytest.raises(FolderNotEmpty), whole_folder(out, force=False):
+    with pytest.raises(FolderNotEmpty), atomic_folder(out, force=False):
         pytest.fail("it is refused before any work")
-    with whole_folder(out, force=True) as draft:
+    with atomic_folder(out, force=True) as draft:
         (draft / "two").write_text("")
     assert [path.name for path in out.iterdir()] == ["two"]
     assert [path.name for path in out.parent.iterdir()] == ["out"]

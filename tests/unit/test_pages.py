@@ -38,7 +38,7 @@ def test_an_algorithms_section_has_its_parameters_and_what_it_keeps(name: str) -
     said = dict(re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", section(name), re.MULTILINE))
     assert {key: float(value) for key, value in said.items()} == found.params().model_dump()
     [row] = [line for line in PAGE.splitlines() if line.startswith(f"| [`{name}`](#{name}) |")]
-    slots = [*found.server.state, *found.server.broadcast, *found.client.extras, *found.client.kept]
+    slots = [*found.server.state, *found.server.broadcast, *found.client.extras, *found.client.state]
     assert re.findall(r"`(\w+)`", row)[1:] == slots
 
 

@@ -144,7 +144,7 @@ class Book:
             assert each.work.change is not None
             mean += share * each.work.change
         m = mean if algorithm != "fedavgm" or number == 1 else 0.9 * before.m + 0.1 * mean
-        start_again = any(each.work.body["lost_state"] for _, each in counted)
+        start_again = any(each.work.body["client_state_lost"] for _, each in counted)
         self.closed[campaign_id][number] = Closed(
             said=said,
             x=before.x + m,

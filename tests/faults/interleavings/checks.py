@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from coordinator.database.tables import AdapterRow, RoundRow
 from coordinator.lifecycle import LIVE_TASK
-from coordinator.tables import AdapterRow, RoundRow
 from shared.states import BlobKind, CampaignState, RoundState, TaskKind, TaskState
 from tests.faults.interleavings.books import Accepted, Book, Closed
 from tests.faults.interleavings.owners import KEPT, Owner, Vector, vector_of
@@ -130,7 +130,7 @@ class Checks:
             assert (said["client_number"], said["agent_name"]) == (client, accepted.lease.owner.name)
             assert said["update_sha256"] == accepted.work.body["delta"]
             assert said["extras_sha256"] == accepted.work.body["extras"]
-            assert said["lost_state"] == accepted.work.body["lost_state"]
+            assert said["client_state_lost"] == accepted.work.body["client_state_lost"]
             assert said["staleness"] == adapter.number - accepted.round
             assert said["n_examples"] == accepted.lease.owner.rows
             assert said["staleness"] in (0, 1)
@@ -145,7 +145,7 @@ class Checks:
         book = self._book.closed[adapter.campaign_id][adapter.number]
         algorithm = seen.campaign.spec.algorithm.name
         self._holds(seen, adapter.sha256, "", book.x)
-        starts_again = any(each["lost_state"] for each in adapter.contributions)
+        starts_again = any(each["client_state_lost"] for each in adapter.contributions)
         if algorithm == "fedavg" or starts_again:
             assert adapter.state_sha256 is adapter.broadcast_sha256 is None
             return
@@ -208,7 +208,7 @@ class Checks:
             counted = (
                 book.counted.get(each.client_number) if book is not None and each.client_number is not None else None
             )
-            assert each.counted_sha256 == (counted.work.body["delta"] if counted is not None else None)
+            assert each.committed_update_sha256 == (counted.work.body["delta"] if counted is not None else None)
 
     def _stored(self, seen: Seen) -> None:
         """What is said to be stored is there; the adapters among it that retention and work under way ask for."""

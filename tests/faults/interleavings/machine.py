@@ -55,7 +55,7 @@ CAMPAIGN = st.fixed_dictionaries(
 SOMEBODY = st.integers(0, 3)
 A_LEASE = st.sampled_from([0, 0, 0, 1, 1, 2, 3, 5])
 """Counted from the newest, those that may be alive before all others."""
-AFTERWARDS = st.sampled_from(["look", "look", "aggregate", "nothing"])
+AFTERWARDS = st.sampled_from(["tick", "tick", "aggregate", "nothing"])
 """Whether an engine looks then, and whether it falls asleep over the aggregation."""
 A_VARIANT = st.sampled_from([0, 0, 0, 1])
 """Of an owner's training: it may have lost what it made of a task, and made something else."""
@@ -94,7 +94,7 @@ class Interleavings(RuleBasedStateMachine):
             self.steps.join()
         self._create(campaign)
         for _ in range(3 if is_begun else 0):  # until the first round is open
-            self.world.look()
+            self.world.tick()
             if not any(lease.kind == "init" for lease in self.steps.leases):
                 self.steps.all_work()
 
@@ -122,13 +122,13 @@ class Interleavings(RuleBasedStateMachine):
     # the coordinator
 
     @rule(n_engines=st.sampled_from([1, 1, 2]))
-    def look(self, n_engines: int) -> None:
-        self.world.look(n_engines)
+    def tick(self, n_engines: int) -> None:
+        self.world.tick(n_engines)
 
     @precondition(lambda self: not self.world.has_sleeper)
-    @rule(before=st.sampled_from(["write down", "look"]))
+    @rule(before=st.sampled_from(["close round", "tick"]))
     def an_engine_falls_asleep(self, before: str) -> None:
-        self.world.look_and_fall_asleep(before)
+        self.world.tick_and_fall_asleep(before)
 
     @precondition(lambda self: self.world.has_sleeper)
     @rule(dies=st.sampled_from([False, False, True]))
@@ -192,10 +192,10 @@ class Interleavings(RuleBasedStateMachine):
         self._afterwards(then)
 
     def _afterwards(self, then: str) -> None:
-        if then == "look":
-            self.world.look()
+        if then == "tick":
+            self.world.tick()
         elif then == "aggregate" and not self.world.has_sleeper:
-            self.world.look_and_fall_asleep("write down")
+            self.world.tick_and_fall_asleep("close round")
 
     # the operator, and mishaps
 
@@ -275,9 +275,9 @@ class Interleavings(RuleBasedStateMachine):
             if seen.campaign.state is CampaignState.PAUSED:
                 self.world.operator.campaign(campaign_id, "resume")
         n_accepted = len(self.book.accepted)
-        self.world.look()
+        self.world.tick()
         self.steps.all_work()
-        self.world.look()
+        self.world.tick()
         self.world.sweep()
         if len(self.book.accepted) == n_accepted:
             self.world.move_clock(4)

@@ -135,11 +135,11 @@ class Owner:
             delta = file_of(self._folder, change)
             return Work(self.agent.train_result(sha256_hex(delta)), {"delta": delta}, change)
         kept = self.kept.get(job["campaign_id"], {})
-        is_lost = job["counted"] is not None and job["counted"] not in kept
-        before = kept.get(job["counted"], np.zeros(SIZE))
+        is_lost = job["committed_update"] is not None and job["committed_update"] not in kept
+        before = kept.get(job["committed_update"], np.zeros(SIZE))
         change, moved = draw.new(), draw.new()
         delta, extras = file_of(self._folder, change), file_of(self._folder, moved, f"{slot}/")
-        body = self.agent.train_result(sha256_hex(delta), sha256_hex(extras), lost_state=is_lost)
+        body = self.agent.train_result(sha256_hex(delta), sha256_hex(extras), client_state_lost=is_lost)
         return Work(body, {"delta": delta, "extras": extras}, change, before + moved)
 
     def keep(self, lease: Lease, work: Work) -> None:
@@ -150,8 +150,8 @@ class Owner:
         delta = work.body["delta"]
         kept.pop(delta, None)
         kept[delta] = work.kept
-        others = [each for each in kept if each not in (delta, lease.job["counted"])]
-        for old in others[: len(others) - max(0, lease.job["keep_versions"] - 2)]:
+        others = [each for each in kept if each not in (delta, lease.job["committed_update"])]
+        for old in others[: len(others) - max(0, lease.job["state_versions"] - 2)]:
             del kept[old]
 
     def spoil(self, lease: Lease, purpose: str) -> bytes:

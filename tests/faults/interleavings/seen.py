@@ -7,9 +7,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from coordinator.deps import Services
-from coordinator.storage import FileBlobs
-from coordinator.tables import (
+from coordinator.database.tables import (
     AdapterRow,
     BlobChunkRow,
     BlobRow,
@@ -22,6 +20,8 @@ from coordinator.tables import (
     TaskRow,
     UploadRow,
 )
+from coordinator.services import Services
+from coordinator.storage.file_store import FileStore
 from shared.states import BlobKind, TaskKind, TaskState
 from shared.wire.base import BlobRef
 
@@ -52,9 +52,9 @@ class Seen:
         return {each.agent_id: each.client_number for each in self.participants if each.client_number is not None}
 
 
-async def look_at(at: Services, campaign_id: str) -> Seen:
+async def look_at(services: Services, campaign_id: str) -> Seen:
     """All of a campaign, as it is in one transaction."""
-    async with at.database.read() as session:
+    async with services.database.read() as session:
 
         async def rows(table: Any, *order: Any) -> Any:
             query = select(table).where(table.campaign_id == campaign_id).order_by(*order)
@@ -82,46 +82,48 @@ async def look_at(at: Services, campaign_id: str) -> Seen:
             trained=[tuple(row) for row in (await session.execute(of_clients)).all()],
         )
     for use in uses:
-        if use.stored and (use.sha256 in in_database if _is_row(at, use.kind) else _path(at, use.sha256).exists()):
+        if use.stored and (
+            use.sha256 in in_database if _is_row(services, use.kind) else _path(services, use.sha256).exists()
+        ):
             seen.there.add(use.id)
     return seen
 
 
-async def task_of(at: Services, task_id: str) -> TaskRow:
-    async with at.database.read() as session:
+async def task_of(services: Services, task_id: str) -> TaskRow:
+    async with services.database.read() as session:
         return await session.get_one(TaskRow, task_id)
 
 
-async def whole_uploads(at: Services, task_id: str) -> set[str]:
+async def whole_uploads(services: Services, task_id: str) -> set[str]:
     """The digests of a task's uploads that have all their bytes."""
     query = select(UploadRow.sha256).where(UploadRow.task_id == task_id, UploadRow.offset == UploadRow.n_bytes)
-    async with at.database.read() as session:
+    async with services.database.read() as session:
         return set((await session.scalars(query)).all())
 
 
-async def read_blob(at: Services, use: BlobUseRow) -> bytes:
+async def read_blob(services: Services, use: BlobUseRow) -> bytes:
     ref = BlobRef(sha256=use.sha256, n_bytes=use.n_bytes)
-    parts = at.storage.store_of(use.kind).read(ref, 0, use.n_bytes)
+    parts = services.storage.store_of(use.kind).read(ref, 0, use.n_bytes)
     return b"".join([part async for part in parts])
 
 
-async def unnamed(at: Services) -> set[str]:
+async def unnamed(services: Services) -> set[str]:
     """All that is stored and that no row names: neither as used nor as on its way."""
-    async with at.database.read() as session:
+    async with services.database.read() as session:
         uses = (await session.scalars(select(BlobUseRow).where(BlobUseRow.stored))).all()
         uploads = (await session.scalars(select(UploadRow))).all()
         chunks = (await session.scalars(select(BlobChunkRow.blob).distinct())).all()
         blobs = (await session.scalars(select(BlobRow.sha256))).all()
     named = {use.sha256 for use in uses} | {upload.sha256 for upload in uploads}
     named |= {upload.id for upload in uploads} | {f"upload:{upload.id}" for upload in uploads}
-    folders = [at.storage.data_dir / name for name in ("updates", "uploads", "scratch")]
+    folders = [services.storage.data_dir / name for name in ("updates", "uploads", "scratch")]
     files = [path.name for folder in folders for path in folder.rglob("*") if path.is_file()]
     return {*chunks, *blobs, *files} - named
 
 
-def _is_row(at: Services, kind: BlobKind) -> bool:
-    return not isinstance(at.storage.store_of(kind), FileBlobs)
+def _is_row(services: Services, kind: BlobKind) -> bool:
+    return not isinstance(services.storage.store_of(kind), FileStore)
 
 
-def _path(at: Services, sha256: str) -> Path:
-    return at.storage.data_dir / "updates" / sha256[:2] / sha256
+def _path(services: Services, sha256: str) -> Path:
+    return services.storage.data_dir / "updates" / sha256[:2] / sha256

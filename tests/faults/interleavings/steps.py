@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from coordinator.tables import TaskRow
+from coordinator.database.tables import TaskRow
 from shared.digest import sha256_hex
 from shared.states import TaskState
 from tests.faults.interleavings.books import Book

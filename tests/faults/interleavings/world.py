@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement
 
-from coordinator.deps import Services
+from coordinator.engine.campaign_tx import CampaignTx
 from coordinator.engine.loop import Engine
-from coordinator.engine.step import Step
 from coordinator.engine.sweeper import Sweeper
 from coordinator.errors import NotFound
+from coordinator.services import Services
 from coordinator.settings import EngineSettings, LeaseSettings, Settings, StorageSettings
 from tests.support.operator import Operator
 from tests.support.server import RunningCoordinator, running_coordinator
@@ -35,14 +35,14 @@ class Died(BaseException):
 class ScriptedEngine(Engine):
     """An engine that looks when it is told. sleeps_before: the transaction before which it sleeps until it is woken."""
 
-    def __init__(self, at: Services, sleeps_before: str | None = None) -> None:
-        super().__init__(at)
+    def __init__(self, services: Services, sleeps_before: str | None = None) -> None:
+        super().__init__(services)
         self._sleeps_before = sleeps_before
         self._awake = asyncio.Event()
         self._dies = False
         self.asleep = threading.Event()
 
-    async def look(self) -> bool:
+    async def tick(self) -> bool:
         """Move one campaign on that is due; whether there was one."""
         due = await self._due()
         for campaign_id in due[:1]:
@@ -54,7 +54,9 @@ class ScriptedEngine(Engine):
         self._awake.set()
 
     @asynccontextmanager
-    async def _locked(self, name: str, campaign_id: str, condition: ColumnElement[bool]) -> AsyncIterator[Step | None]:
+    async def _locked(
+        self, name: str, campaign_id: str, condition: ColumnElement[bool]
+    ) -> AsyncIterator[CampaignTx | None]:
         if name == self._sleeps_before:
             self.asleep.set()
             await self._awake.wait()
@@ -146,13 +148,13 @@ class World:
         found, self._errors.found = self._errors.found, []
         assert not found, "\n".join(found)
 
-    def look(self, n_engines: int = 1) -> int:
+    def tick(self, n_engines: int = 1) -> int:
         """Have engines move on all campaigns that are due, several of them at the same time; how many looks there
         were."""
         engines = [ScriptedEngine(self.services) for _ in range(n_engines)]
 
         async def once() -> int:
-            return sum(await asyncio.gather(*(engine.look() for engine in engines)))
+            return sum(await asyncio.gather(*(engine.tick() for engine in engines)))
 
         looks = 0
         while found := self.run(once()):
@@ -167,11 +169,11 @@ class World:
     def has_sleeper(self) -> bool:
         return self._sleeper is not None
 
-    def look_and_fall_asleep(self, before: str) -> None:
+    def tick_and_fall_asleep(self, before: str) -> None:
         """Have an engine look that falls asleep before a transaction, if it comes there."""
         assert self._sleeper is None
         engine = ScriptedEngine(self.services, sleeps_before=before)
-        look = asyncio.run_coroutine_threadsafe(engine.look(), self._running.loop)
+        look = asyncio.run_coroutine_threadsafe(engine.tick(), self._running.loop)
         look.add_done_callback(lambda _: engine.asleep.set())
         assert engine.asleep.wait(60)
         if look.done():

@@ -1,0 +1,1 @@
+"""The base model: its files, its weights, its device, the adapter on it."""

@@ -1,0 +1,1 @@
+"""Rows become tokens, and a round's share of them is drawn."""

@@ -1,0 +1,1 @@
+"""Training and evaluation of each kind: SFT and DPO, by TRL's trainers."""

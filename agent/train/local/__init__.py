@@ -1,0 +1,1 @@
+"""What a person asks for on this machine: answers, likelihoods, merged models."""

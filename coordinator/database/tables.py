@@ -1,0 +1,309 @@
+"""The database's rows. The migrations make the tables; a test compares the two."""
+
+import enum
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Enum,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from coordinator.database.sessions import UtcTime
+from shared.campaign import CampaignSpec
+from shared.states import AgentState, BlobKind, CampaignState, ParticipantState, RoundState, TaskKind, TaskState
+
+_ID = String(40)
+_SHA256 = String(64)
+
+
+class Base(DeclarativeBase):
+    """All tables."""
+
+    type_annotation_map = {  # noqa: RUF012
+        datetime: UtcTime,
+        dict[str, Any]: JSON,
+        list[Any]: JSON,
+        enum.Enum: Enum(enum.Enum, native_enum=False, length=20, values_callable=lambda kind: [m.value for m in kind]),
+    }
+
+
+class OperatorKeyRow(Base):
+    """A key of the operators."""
+
+    __tablename__ = "operator_keys"
+
+    id: Mapped[str] = mapped_column(_ID, primary_key=True)
+    key_hash: Mapped[str] = mapped_column(_SHA256, unique=True)
+    created_at: Mapped[datetime]
+
+
+class TokenRow(Base):
+    """A one-time enrolment token."""
+
+    __tablename__ = "tokens"
+
+    id: Mapped[str] = mapped_column(_ID, primary_key=True)
+    token_hash: Mapped[str] = mapped_column(_SHA256, unique=True)
+    labels: Mapped[dict[str, Any]]
+    note: Mapped[str] = mapped_column(String(200))
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
+    used_by: Mapped[str | None] = mapped_column(String(63))
+
+
+class AgentRow(Base):
+    """A registered agent."""
+
+    __tablename__ = "agents"
+    __table_args__ = (
+        Index(
+            "agents_active_name",
+            "name",
+            unique=True,
+            sqlite_where=text("state = 'active'"),
+            postgresql_where=text("state = 'active'"),
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(_ID, primary_key=True)
+    name: Mapped[str] = mapped_column(String(63))
+    labels: Mapped[dict[str, Any]]
+    state: Mapped[AgentState]
+    secret_hash: Mapped[str] = mapped_column(_SHA256, unique=True)
+    version: Mapped[str] = mapped_column(String(40))
+    created_at: Mapped[datetime]
+    last_seen_at: Mapped[datetime | None]
+
+
+class CampaignRow(Base):
+    """A campaign. Its row is the lock of all that belongs to it: whoever changes a part of it locks this row first.
+
+    due_at: when the engine should look next. claim_token, claim_expires_at: the engine that looks now. last_event: the
+    number of the newest event. contract: what adapters look like, as JSON, once adapter 0 is there. new_agents: whether
+    agents enrolled since it last looked for some to invite.
+    """
+
+    __tablename__ = "campaigns"
+    __table_args__ = (Index("campaigns_due", "due_at"),)
+
+    id: Mapped[str] = mapped_column(_ID, primary_key=True)
+    name: Mapped[str] = mapped_column(String(63), index=True)
+    spec_json: Mapped[dict[str, Any]]
+    state: Mapped[CampaignState]
+    paused_from: Mapped[CampaignState | None]
+    reason: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime]
+    resumed_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    idempotency_key: Mapped[str | None] = mapped_column(String(100), unique=True)
+    fingerprint: Mapped[dict[str, Any] | None]
+    contract: Mapped[str | None] = mapped_column(Text)
+    rounds_closed: Mapped[int] = mapped_column(default=0)
+    final_adapter: Mapped[int | None]
+    best_adapter: Mapped[int | None]
+    last_event: Mapped[int] = mapped_column(default=0)
+    due_at: Mapped[datetime | None]
+    new_agents: Mapped[bool] = mapped_column(default=True)
+    claim_token: Mapped[str | None] = mapped_column(_ID)
+    claim_expires_at: Mapped[datetime | None]
+
+    @property
+    def spec(self) -> CampaignSpec:
+        return CampaignSpec.model_validate(self.spec_json)
+
+
+class ParticipantRow(Base):
+    """An agent's part in a campaign.
+
+    joined_round: the first round that it is a client in. committed_update_sha256: its delta that counted last; its
+    client state belongs to that delta. failures_in_a_row: rounds in which it failed since its last update.
+    set_aside_until: the last round that it sits out.
+    """
+
+    __tablename__ = "participants"
+    __table_args__ = (UniqueConstraint("campaign_id", "client_number", name="participants_client_number"),)
+
+    campaign_id: Mapped[str] = mapped_column(ForeignKey("campaigns.id"), primary_key=True)
+    agent_id: Mapped[str] = mapped_column(ForeignKey("agents.id"), primary_key=True)
+    agent_name: Mapped[str] = mapped_column(String(63))
+    state: Mapped[ParticipantState]
+    client_number: Mapped[int | None]
+    n_train: Mapped[int | None]
+    n_held_out: Mapped[int | None]
+    fingerprint: Mapped[dict[str, Any] | None]
+    joined_round: Mapped[int | None]
+    committed_update_sha256: Mapped[str | None] = mapped_column(_SHA256)
+    failures_in_a_row: Mapped[int] = mapped_column(default=0)
+    set_aside_until: Mapped[int | None]
+    reason: Mapped[str | None] = mapped_column(Text)
+
+
+class RoundRow(Base):
+    """A round. eligible, sampled: client numbers."""
+
+    __tablename__ = "rounds"
+
+    campaign_id: Mapped[str] = mapped_column(ForeignKey("campaigns.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    state: Mapped[RoundState]
+    opened_at: Mapped[datetime]
+    deadline_at: Mapped[datetime]
+    closed_at: Mapped[datetime | None]
+    learning_rate: Mapped[float]
+    eligible: Mapped[list[Any]]
+    sampled: Mapped[list[Any]]
+
+
+class TaskRow(Base):
+    """One agent's piece of work, with its lease. round: for `evaluate`, the number of the adapter. counts_in: the round
+    whose aggregation takes its update, a later one for a late update; None until that is settled."""
+
+    __tablename__ = "tasks"
+    __table_args__ = (
+        Index("tasks_by_agent", "agent_id", "state"),
+        Index("tasks_by_campaign", "campaign_id", "kind", "round"),
+        Index("tasks_open", "campaign_id", "kind", "state", "counts_in"),
+        Index("tasks_leased", "state", "lease_expires_at"),
+        Index(
+            "tasks_one_update_a_round",
+            "campaign_id",
+            "kind",
+            "round",
+            "agent_id",
+            unique=True,
+            sqlite_where=text("round IS NOT NULL AND state IN ('pending', 'leased', 'done')"),
+            postgresql_where=text("round IS NOT NULL AND state IN ('pending', 'leased', 'done')"),
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(_ID, primary_key=True)
+    campaign_id: Mapped[str] = mapped_column(ForeignKey("campaigns.id"))
+    agent_id: Mapped[str] = mapped_column(ForeignKey("agents.id"))
+    kind: Mapped[TaskKind]
+    state: Mapped[TaskState]
+    round: Mapped[int | None]
+    attempt: Mapped[int] = mapped_column(default=0)
+    token_hash: Mapped[str | None] = mapped_column(_SHA256)
+    instance_id: Mapped[str | None] = mapped_column(String(64))
+    lease_expires_at: Mapped[datetime | None]
+    progress: Mapped[dict[str, Any] | None]
+    failure: Mapped[dict[str, Any] | None]
+    result: Mapped[dict[str, Any] | None]
+    counts_in: Mapped[int | None]
+    created_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+
+
+class UploadRow(Base):
+    """A file on its way from an agent. It belongs to the task, so a later attempt goes on where an earlier stopped."""
+
+    __tablename__ = "uploads"
+    __table_args__ = (UniqueConstraint("task_id", "sha256", name="uploads_one_per_file"),)
+
+    id: Mapped[str] = mapped_column(_ID, primary_key=True)
+    task_id: Mapped[str] = mapped_column(ForeignKey("tasks.id"))
+    purpose: Mapped[BlobKind]
+    sha256: Mapped[str] = mapped_column(_SHA256)
+    n_bytes: Mapped[int] = mapped_column(BigInteger)
+    offset: Mapped[int] = mapped_column(BigInteger, default=0)
+    updated_at: Mapped[datetime]
+
+
+class BlobUseRow(Base):
+    """That a campaign uses a blob, and what for. The bytes go when their last stored use goes; this row stays."""
+
+    __tablename__ = "blob_uses"
+    __table_args__ = (
+        Index("blob_uses_by_sha256", "sha256", "stored", "kind"),
+        Index("blob_uses_stored", "campaign_id", "stored", "kind", "round"),
+    )
+
+    id: Mapped[str] = mapped_column(_ID, primary_key=True)
+    campaign_id: Mapped[str] = mapped_column(ForeignKey("campaigns.id"))
+    kind: Mapped[BlobKind]
+    round: Mapped[int]
+    task_id: Mapped[str | None] = mapped_column(ForeignKey("tasks.id"))
+    sha256: Mapped[str] = mapped_column(_SHA256)
+    n_bytes: Mapped[int] = mapped_column(BigInteger)
+    stored: Mapped[bool] = mapped_column(default=True)
+
+
+class AdapterRow(Base):
+    """A global adapter and its lineage. broadcast, state: what the algorithm keeps beside it. evaluating: whether its
+    held-out loss waits for clients. origin: of adapter 0, where it is another campaign's, which campaign's and what
+    number it had there."""
+
+    __tablename__ = "adapters"
+    __table_args__ = (Index("adapters_evaluating", "campaign_id", "evaluating"),)
+
+    campaign_id: Mapped[str] = mapped_column(ForeignKey("campaigns.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    sha256: Mapped[str] = mapped_column(_SHA256)
+    n_bytes: Mapped[int] = mapped_column(BigInteger)
+    broadcast_sha256: Mapped[str | None] = mapped_column(_SHA256)
+    broadcast_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    state_sha256: Mapped[str | None] = mapped_column(_SHA256)
+    parent_sha256: Mapped[str | None] = mapped_column(_SHA256)
+    contributions: Mapped[list[Any]]
+    created_at: Mapped[datetime]
+    held_out_loss: Mapped[float | None]
+    evaluating: Mapped[bool] = mapped_column(default=False)
+    origin_campaign_id: Mapped[str | None] = mapped_column(_ID)
+    origin_number: Mapped[int | None]
+
+
+class BlobRow(Base):
+    """A blob in the database. The row is written last, so a blob is there whole or not at all."""
+
+    __tablename__ = "blobs"
+
+    sha256: Mapped[str] = mapped_column(_SHA256, primary_key=True)
+    n_bytes: Mapped[int] = mapped_column(BigInteger)
+
+
+class BlobChunkRow(Base):
+    """A part of a blob, or of an upload on its way: ``blob`` is a digest, or ``upload:`` and an id."""
+
+    __tablename__ = "blob_chunks"
+
+    blob: Mapped[str] = mapped_column(String(80), primary_key=True)
+    offset: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    data: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class MetricRow(Base):
+    """One number of a round; of one client, or of the whole round."""
+
+    __tablename__ = "metrics"
+    __table_args__ = (Index("metrics_by_campaign", "campaign_id", "round", "name"),)
+
+    id: Mapped[str] = mapped_column(_ID, primary_key=True)
+    campaign_id: Mapped[str] = mapped_column(ForeignKey("campaigns.id"))
+    round: Mapped[int]
+    name: Mapped[str] = mapped_column(String(40))
+    client_number: Mapped[int | None]
+    agent_name: Mapped[str | None] = mapped_column(String(63))
+    value: Mapped[float]
+
+
+class EventRow(Base):
+    """What happened, numbered without gaps in each campaign."""
+
+    __tablename__ = "events"
+
+    campaign_id: Mapped[str] = mapped_column(ForeignKey("campaigns.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+    type: Mapped[str] = mapped_column(String(40))
+    data: Mapped[dict[str, Any]]

@@ -1,0 +1,1 @@
+"""A round's updates become the next global adapter."""

@@ -1,0 +1,119 @@
+"""Computes closed rounds anew from their kept updates, and compares what comes out with what was recorded."""
+
+import asyncio
+from collections.abc import Mapping
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from coordinator.database.tables import AdapterRow, BlobUseRow, CampaignRow
+from coordinator.engine.aggregation.aggregate import Aggregated
+from coordinator.engine.aggregation.inputs import RoundInputs, computed, of_closed_round
+from coordinator.errors import CorruptBlob, NotFound
+from coordinator.keyed_locks import KeyedLocks
+from coordinator.services import Services
+from shared.adapters import AdapterError
+from shared.digest import sha256_file
+from shared.states import BlobKind
+from shared.wire.base import BlobRef
+from shared.wire.verification import Outcome, RoundVerification
+
+_locks = KeyedLocks()
+
+
+async def verify_round(services: Services, campaign_id: str, number: int) -> RoundVerification:
+    """Check a closed round, or with 0 adapter 0: its lineage, its stored bytes, and where its inputs are kept the
+    aggregation itself. Changes nothing. Raises NotFound."""
+    async with _locks.of("one at a time"):  # each takes a core and a disk's whole bandwidth
+        found = await _verify_round(services, campaign_id, number)
+        if found.outcome is Outcome.CORRUPT:  # or let go of just now, after the database said that it is stored
+            found = await _verify_round(services, campaign_id, number)
+        return found
+
+
+async def _verify_round(services: Services, campaign_id: str, number: int) -> RoundVerification:
+    async with services.database.read() as session:
+        campaign = await session.get(CampaignRow, campaign_id)
+        if campaign is None:
+            raise NotFound("campaign", campaign_id)
+        adapter = await session.get(AdapterRow, (campaign_id, number))
+        if adapter is None:
+            raise NotFound("round", number)
+        inputs = await of_closed_round(session, campaign, adapter) if number > 0 else None
+        stored = await _stored_of(session, campaign_id, number)
+
+    def said(outcome: Outcome, reason: str | None = None, computed_sha256: str | None = None) -> RoundVerification:
+        return RoundVerification(
+            round=number,
+            outcome=outcome,
+            adapter_sha256=adapter.sha256,
+            computed_sha256=computed_sha256,
+            reason=reason,
+        )
+
+    for kind, ref in stored.items():
+        try:
+            await services.storage.store_of(kind).check(ref)
+        except CorruptBlob as error:
+            return said(Outcome.CORRUPT, f"its {_in_words(kind)}: {error}")
+        except NotFound:
+            return said(Outcome.CORRUPT, f"its {_in_words(kind)} should be stored, and is gone")
+    if inputs is None:
+        return said(Outcome.VERIFIED) if stored else said(Outcome.NOT_KEPT, "the adapter is not stored")
+    if adapter.parent_sha256 != inputs.parent.sha256:
+        return said(Outcome.DIFFERS, f"its parent {adapter.parent_sha256} is not the adapter of round {number - 1}")
+    missing = _missing(inputs)
+    if missing is not None:
+        return said(Outcome.NOT_KEPT, missing)
+    try:
+        async with computed(services, inputs, measures_gap=False) as made:
+            digests = await asyncio.to_thread(_digests, made)
+    except (CorruptBlob, NotFound, AdapterError) as error:
+        return said(Outcome.CORRUPT, f"what it was made from: {error}")
+    recorded = {
+        BlobKind.ADAPTER: adapter.sha256,
+        BlobKind.SERVER_STATE: adapter.state_sha256,
+        BlobKind.BROADCAST: adapter.broadcast_sha256,
+    }
+    differing = [_in_words(kind) for kind, sha256 in recorded.items() if digests.get(kind) != sha256]
+    outcome = Outcome.DIFFERS if differing else Outcome.VERIFIED
+    reason = f"computed anew, another {' and '.join(differing)} comes out" if differing else None
+    return said(outcome, reason, digests[BlobKind.ADAPTER])
+
+
+async def _stored_of(session: AsyncSession, campaign_id: str, number: int) -> Mapping[BlobKind, BlobRef]:
+    """What came out of a round and still has its bytes."""
+    query = select(BlobUseRow).where(
+        BlobUseRow.campaign_id == campaign_id,
+        BlobUseRow.round == number,
+        BlobUseRow.stored,
+        BlobUseRow.kind.in_((BlobKind.ADAPTER, BlobKind.SERVER_STATE, BlobKind.BROADCAST)),
+    )
+    uses = (await session.scalars(query)).all()
+    return {use.kind: BlobRef(sha256=use.sha256, n_bytes=use.n_bytes) for use in uses}
+
+
+def _missing(inputs: RoundInputs) -> str | None:
+    """What the round cannot be computed from, because it is not stored any more."""
+    gone = [
+        share.said.agent_name
+        for share in inputs.shares
+        if not inputs.has(BlobKind.DELTA, share.said.update_sha256)
+        or not inputs.has(BlobKind.EXTRAS, share.said.extras_sha256)
+    ]
+    if gone:
+        return f"the updates of {', '.join(gone)} are not kept (retention.updates)"
+    if not inputs.has(BlobKind.ADAPTER, inputs.parent.sha256):
+        return "the adapter before it is not kept (retention.adapters)"
+    if not inputs.has(BlobKind.SERVER_STATE, inputs.parent.state_sha256):
+        return "the server's state before it is not kept (retention.server_state)"
+    return None
+
+
+def _digests(made: Aggregated) -> dict[BlobKind, str]:
+    files = {BlobKind.ADAPTER: made.adapter, BlobKind.SERVER_STATE: made.state, BlobKind.BROADCAST: made.broadcast}
+    return {kind: sha256_file(path) for kind, path in files.items() if path is not None}
+
+
+def _in_words(kind: BlobKind) -> str:
+    return kind.value.replace("_", " ")

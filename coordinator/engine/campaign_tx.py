@@ -1,0 +1,117 @@
+"""The engine's transaction on one campaign: the locked row, the time, and shorthands for tasks and events."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from coordinator import lifecycle
+from coordinator.database.ids import new_id
+from coordinator.database.tables import AgentRow, CampaignRow, ParticipantRow, TaskRow
+from coordinator.events.log import record
+from shared.campaign import CampaignSpec
+from shared.events import EventType
+from shared.states import AgentState, CampaignState, ParticipantState, TaskKind, TaskState
+from shared.wire.leases import Failure
+
+
+@dataclass
+class CampaignTx:
+    """One transaction on one locked campaign.
+
+    wake: the agents that got tasks; they are notified after the commit. next_tick_at: when the campaign is due again;
+    None where only a notification makes it due.
+    """
+
+    session: AsyncSession
+    campaign: CampaignRow
+    spec: CampaignSpec
+    now: datetime
+    wake: set[str] = field(default_factory=set)
+    next_tick_at: datetime | None = None
+
+    def record(self, event: EventType, /, **data: Any) -> None:
+        """Append an event to the campaign's log."""
+        record(self.session, self.campaign, self.now, event, **data)
+
+    async def move(self, to: CampaignState, **values: Any) -> None:
+        """Move the campaign to another state, and record it."""
+        before = self.campaign.state
+        await lifecycle.move(self.session, self.campaign, to, **values)
+        self.record(EventType.CAMPAIGN_MOVED, before=before.value, to=to.value, reason=values.get("reason"))
+
+    async def pause(self, reason: str) -> None:
+        """Pause the campaign where only a person can help; ``fedloom campaign resume`` goes on from here."""
+        await self.move(CampaignState.PAUSED, paused_from=self.campaign.state, reason=reason)
+
+    def reschedule_at(self, at: datetime) -> None:
+        """Make the campaign due at this time at the latest, even if nothing happens."""
+        self.next_tick_at = at if self.next_tick_at is None else min(self.next_tick_at, at)
+
+    def after(self, since: datetime, seconds: float) -> datetime:
+        return since + timedelta(seconds=seconds)
+
+    async def tasks(self, kind: TaskKind, round_number: int | None) -> list[TaskRow]:
+        """The tasks of one kind in one round, oldest first, without superseded ones."""
+        query = select(TaskRow).where(
+            TaskRow.campaign_id == self.campaign.id,
+            TaskRow.kind == kind,
+            TaskRow.round == round_number,
+            TaskRow.state != TaskState.SUPERSEDED,
+        )
+        return list((await self.session.scalars(query.order_by(TaskRow.id))).all())
+
+    async def live_tasks(self, kind: TaskKind, agent_id: str | None = None) -> list[TaskRow]:
+        """The pending and leased tasks of one kind in all rounds, oldest first; with *agent_id*, only that agent's."""
+        query = select(TaskRow).where(
+            TaskRow.campaign_id == self.campaign.id, TaskRow.kind == kind, TaskRow.state.in_(lifecycle.LIVE_TASK)
+        )
+        if agent_id is not None:
+            query = query.where(TaskRow.agent_id == agent_id)
+        return list((await self.session.scalars(query.order_by(TaskRow.id))).all())
+
+    def add_task(self, kind: TaskKind, agent_id: str, round_number: int | None = None) -> None:
+        """Add a pending task for an agent."""
+        self.session.add(
+            TaskRow(
+                id=new_id(self.now),
+                campaign_id=self.campaign.id,
+                agent_id=agent_id,
+                kind=kind,
+                state=TaskState.PENDING,
+                round=round_number,
+                created_at=self.now,
+            )
+        )
+        self.wake.add(agent_id)
+
+    async def cancel_tasks(self, tasks: Iterable[TaskRow], failure: Failure | None = None) -> None:
+        """Cancel the tasks that have not ended. failure: written into them, where their agents were too slow."""
+        values: dict[str, Any] = {"failure": failure.model_dump(mode="json")} if failure is not None else {}
+        for task in tasks:
+            if not task.state.is_final:
+                await lifecycle.move(self.session, task, TaskState.CANCELLED, ended_at=self.now, **values)
+
+    async def participants(self) -> list[ParticipantRow]:
+        """All participants, by agent name."""
+        query = select(ParticipantRow).where(ParticipantRow.campaign_id == self.campaign.id)
+        return list((await self.session.scalars(query.order_by(ParticipantRow.agent_name))).all())
+
+    async def clients(self) -> dict[int, ParticipantRow]:
+        """The clients that can be given tasks now, by client number: prepared, and not revoked."""
+        query = (
+            select(ParticipantRow)
+            .join(AgentRow, AgentRow.id == ParticipantRow.agent_id)
+            .where(
+                ParticipantRow.campaign_id == self.campaign.id,
+                ParticipantRow.state == ParticipantState.PREPARED,
+                ParticipantRow.client_number.is_not(None),
+                AgentRow.state == AgentState.ACTIVE,
+            )
+            .order_by(ParticipantRow.client_number)
+        )
+        rows = (await self.session.scalars(query)).all()
+        return {row.client_number: row for row in rows if row.client_number is not None}

@@ -1,0 +1,1 @@
+"""Who takes part in a campaign, and who in a round."""

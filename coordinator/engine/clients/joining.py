@@ -1,0 +1,133 @@
+"""Joining a campaign: enrolled agents are invited to prepare, and once ready are clients from the next round on."""
+
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import ColumnElement, and_, exists, func, select, true
+
+from coordinator import lifecycle
+from coordinator.database.tables import AgentRow, ParticipantRow
+from coordinator.engine.campaign_tx import CampaignTx
+from shared.events import EventType
+from shared.states import AgentState, ParticipantState, TaskKind
+from shared.wire.jobs import Fingerprint
+
+_NAMED = 5
+
+
+async def invite(tx: CampaignTx) -> None:
+    """Make active agents with the campaign's labels participants, and have them prepare.
+
+    Agents are queried only if some enrolled since the last time: there may be thousands with other labels.
+    """
+    if not tx.campaign.new_agents:
+        return
+    tx.campaign.new_agents = False
+    takes_part = exists().where(ParticipantRow.campaign_id == tx.campaign.id, ParticipantRow.agent_id == AgentRow.id)
+    query = select(AgentRow).where(AgentRow.state == AgentState.ACTIVE, ~takes_part, _has_labels(tx))
+    for agent in (await tx.session.scalars(query.order_by(AgentRow.name))).all():
+        participant = ParticipantRow(
+            campaign_id=tx.campaign.id, agent_id=agent.id, agent_name=agent.name, state=ParticipantState.PREPARING
+        )
+        tx.session.add(participant)
+        tx.add_task(TaskKind.PREPARE, agent.id)
+        tx.record(EventType.AGENT_INVITED, agent=agent.name)
+
+
+async def invite_again(tx: CampaignTx) -> None:
+    """After an operator resumed: have participants prepare again that failed, did not match, or never finished."""
+    preparing = {task.agent_id for task in await tx.live_tasks(TaskKind.PREPARE)}
+    for participant in await active(tx):
+        if participant.state in (ParticipantState.FAILED, ParticipantState.MISMATCHED):
+            await lifecycle.move(tx.session, participant, ParticipantState.PREPARING, reason=None)
+        if participant.state is ParticipantState.PREPARING and participant.agent_id not in preparing:
+            tx.add_task(TaskKind.PREPARE, participant.agent_id)
+
+
+async def admit(tx: CampaignTx, round_number: int) -> None:
+    """Make the participants that are ready clients from this round on.
+
+    They are numbered after all other clients, by name; a client number never changes.
+    """
+    highest = select(func.max(ParticipantRow.client_number)).where(ParticipantRow.campaign_id == tx.campaign.id)
+    taken = await tx.session.scalar(highest)
+    number = -1 if taken is None else taken
+    for participant in await list_ready(tx):
+        number += 1
+        participant.client_number, participant.joined_round = number, round_number
+        participant.reason = None
+        tx.record(EventType.AGENT_JOINED, agent=participant.agent_name, client=number, round=round_number)
+
+
+async def list_ready(tx: CampaignTx) -> list[ParticipantRow]:
+    """The participants that are no clients yet, but prepared on the campaign's base model, by name."""
+    agreed = Fingerprint.model_validate(tx.campaign.fingerprint)
+    return [each for each in await list_newcomers(tx) if Fingerprint.model_validate(each.fingerprint) == agreed]
+
+
+async def list_newcomers(tx: CampaignTx) -> Sequence[ParticipantRow]:
+    """The prepared participants that are no clients yet, by name."""
+    query = (
+        select(ParticipantRow)
+        .join(AgentRow, AgentRow.id == ParticipantRow.agent_id)
+        .where(
+            ParticipantRow.campaign_id == tx.campaign.id,
+            ParticipantRow.state == ParticipantState.PREPARED,
+            ParticipantRow.client_number.is_(None),
+            AgentRow.state == AgentState.ACTIVE,
+        )
+        .order_by(AgentRow.name)
+    )
+    return (await tx.session.scalars(query)).all()
+
+
+async def set_aside_mismatched(tx: CampaignTx, participants: Iterable[ParticipantRow], agreed: Fingerprint) -> None:
+    """Move the participants whose base model differs from the campaign's to MISMATCHED, with the reason."""
+    for participant in participants:
+        own = Fingerprint.model_validate(participant.fingerprint)
+        if own == agreed:
+            continue
+        parts = ", ".join(agreed.differences(own))
+        whose = "the others'" if tx.spec.start_from is None else f"the one that {tx.spec.start_from} was trained on"
+        reason = f"its base model differs from {whose} in: {parts}; fetch the same revision, then resume the campaign"
+        await lifecycle.move(tx.session, participant, ParticipantState.MISMATCHED, reason=reason)
+        tx.record(EventType.AGENT_MISMATCHED, agent=participant.agent_name, parts=parts)
+
+
+async def reschedule_for_preparing(tx: CampaignTx, lack: str) -> bool:
+    """Where a round lacks clients: schedule the next tick for the end of the preparations under way, and give the
+    reason. False where no agent is preparing, or none is in time."""
+    tasks = await tx.live_tasks(TaskKind.PREPARE)
+    resumed_at, patience_s = tx.campaign.resumed_at, tx.spec.deadline.prepare_s
+    until = max((tx.after(max(task.created_at, resumed_at), patience_s) for task in tasks), default=tx.now)
+    if until <= tx.now:
+        return False
+    preparing = {task.agent_id for task in tasks}
+    waiting = [participant for participant in await tx.participants() if participant.agent_id in preparing]
+    tx.campaign.reason = f"{lack}; waiting for {names(waiting)} to prepare"
+    tx.reschedule_at(until)
+    return True
+
+
+async def active(tx: CampaignTx) -> list[ParticipantRow]:
+    """The participants whose agents are not revoked and have the campaign's labels, by name."""
+    query = (
+        select(ParticipantRow)
+        .join(AgentRow, AgentRow.id == ParticipantRow.agent_id)
+        .where(ParticipantRow.campaign_id == tx.campaign.id, AgentRow.state == AgentState.ACTIVE, _has_labels(tx))
+        .order_by(AgentRow.name)
+    )
+    return list((await tx.session.scalars(query)).all())
+
+
+def names(participants: Sequence[ParticipantRow]) -> str:
+    """Their names; of many, the first five and a count."""
+    found = [participant.agent_name for participant in participants]
+    if len(found) > _NAMED + 1:
+        return f"{', '.join(found[:_NAMED])} and {len(found) - _NAMED} more"
+    return ", ".join(found)
+
+
+def _has_labels(tx: CampaignTx) -> ColumnElement[bool]:
+    """SQL: the agent's labels include all that the campaign wants."""
+    wanted = tx.spec.selection.labels.items()
+    return and_(true(), *(AgentRow.labels[label].as_string() == value for label, value in wanted))

@@ -1,0 +1,113 @@
+"""Notifications: wake agents that wait for tasks, watchers that wait for events, and the engine.
+
+A notification reaches the subscribers of its own process at once. Subscribers poll slowly as well, which finds what
+other processes did, so a missed notification costs time and never work.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from coordinator.database.sessions import after_commit
+
+_ENGINE = ""
+"""The only key of the engine's notifier."""
+
+
+class Notifier:
+    """Wakes the subscribers of a key."""
+
+    def __init__(self) -> None:
+        self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+
+    def notify(self, keys: Iterable[str]) -> None:
+        """Wake all subscribers of the keys."""
+        for key in keys:
+            for event in self._waiting.get(key, ()):
+                event.set()
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys that have subscribers."""
+        return list(self._waiting)
+
+    def subscribe(self, key: str) -> "Subscription":
+        """A subscription; notifications count from the moment that its block is entered."""
+        return Subscription(self._waiting, key)
+
+
+class Subscription:
+    """Receives the notifications of one key while its block lasts."""
+
+    def __init__(self, waiting: defaultdict[str, set[asyncio.Event]], key: str) -> None:
+        self._waiting = waiting
+        self._key = key
+        self._event = asyncio.Event()
+
+    def __enter__(self) -> "Subscription":
+        self._waiting[self._key].add(self._event)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._waiting[self._key].discard(self._event)
+        if not self._waiting[self._key]:
+            del self._waiting[self._key]
+
+    async def wait(self, timeout_s: float) -> bool:
+        """Wait for a notification, at most *timeout_s* seconds; whether one came. One since the last wait counts."""
+        try:
+            # not asyncio.wait_for: before Python 3.12 that loses a cancellation that comes just after a notification
+            async with asyncio.timeout(timeout_s):
+                await self._event.wait()
+        except TimeoutError:
+            return False
+        self._event.clear()
+        return True
+
+
+class Notifiers:
+    """All notifiers of a process. tasks: by agent id. events: by campaign id. closing: whether the service stops."""
+
+    def __init__(self) -> None:
+        self.tasks = Notifier()
+        self.events = Notifier()
+        self._engine = Notifier()
+        self.closing = False
+
+    def after_commit(
+        self,
+        session: AsyncSession,
+        *,
+        campaign_id: str | None = None,
+        agent_ids: Iterable[str] = (),
+        engine: bool = True,
+    ) -> None:
+        """Once the session's transaction is committed, wake a campaign's watchers, agents, and the engine.
+
+        agent_ids: read after the commit, so that a set may still grow.
+        """
+
+        def notify() -> None:
+            if campaign_id is not None:
+                self.events.notify([campaign_id])
+            self.tasks.notify(agent_ids)
+            if engine:
+                self.wake_engine()
+
+        after_commit(session, notify)
+
+    def wake_engine(self) -> None:
+        """Have the engine look for due campaigns."""
+        self._engine.notify([_ENGINE])
+
+    def subscribe_engine(self) -> Subscription:
+        """The engine's subscription."""
+        return self._engine.subscribe(_ENGINE)
+
+    def close(self) -> None:
+        """Wake everybody who waits, because the service stops."""
+        self.closing = True
+        for notifier in (self.tasks, self.events):
+            notifier.notify(notifier.keys)

@@ -1,1 +1,0 @@
-"""Rounds, tasks and leases: one aggregate, changed together in one transaction."""

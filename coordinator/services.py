@@ -1,0 +1,43 @@
+"""The services of one process: what endpoints, the engine and the sweeper work with. It knows no HTTP."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+
+from threadpoolctl import threadpool_limits
+
+from coordinator.clock import Clock
+from coordinator.database.sessions import Database
+from coordinator.notifier import Notifiers
+from coordinator.settings import Settings
+from coordinator.storage.storage import Storage
+
+
+@dataclass
+class Services:
+    """Everything that one process of the coordinator shares. Create it with ``app.create_services``.
+
+    aggregations: the threads in which rounds are aggregated, apart from those that read and hash files.
+    last_seen: when each agent was last heard of, by agent id; the sweeper writes it to the database in batches.
+    """
+
+    settings: Settings
+    clock: Clock
+    database: Database
+    storage: Storage
+    aggregations: ThreadPoolExecutor
+    notifiers: Notifiers = field(default_factory=Notifiers)
+    last_seen: dict[str, datetime] = field(default_factory=dict)
+
+    async def close(self) -> None:
+        """Close connections and threads."""
+        self.aggregations.shutdown(wait=False)
+        await self.database.close()
+
+
+def aggregation_threads(n_threads: int) -> ThreadPoolExecutor:
+    """Threads for aggregations, each limited to one BLAS thread: small products gain nothing from more, they slow down
+    tenfold where other work uses the cores, and the sums would depend on the number of cores."""
+    limit = partial(threadpool_limits, limits=1, user_api="blas")
+    return ThreadPoolExecutor(n_threads, "aggregation", initializer=limit)

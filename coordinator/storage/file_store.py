@@ -1,0 +1,113 @@
+"""Blobs and uploads as files in the data folder."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from coordinator.disk_full import translate_disk_full
+from coordinator.errors import NotFound
+from coordinator.storage.stores import CHUNK_BYTES, BlobStore, Staging, check_digest
+from shared import crash_points
+from shared.durable import sync_folder
+from shared.wire.base import BlobRef
+
+
+class FileStore(BlobStore):
+    """Blobs as files: staged in the same data folder, synced there, renamed into place."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def path(self, sha256: str) -> Path:
+        return self._folder / sha256[:2] / sha256
+
+    async def put(self, path: Path, ref: BlobRef) -> None:
+        with translate_disk_full():
+            await asyncio.to_thread(self._move, path, self.path(ref.sha256))
+
+    @staticmethod
+    def _move(path: Path, target: Path) -> None:
+        # the staged file was synced chunk by chunk and lies in the same data folder; its new name is synced here
+        target.parent.mkdir(parents=True, exist_ok=True)
+        crash_points.reach("update: checked")
+        path.replace(target)
+        crash_points.reach("update: renamed")
+        sync_folder(target.parent)
+        sync_folder(target.parent.parent)
+
+    def names(self) -> set[str]:
+        """The digests of all blobs that are here."""
+        return {path.name for path in self._folder.glob("??/*")}
+
+    async def has(self, sha256: str) -> bool:
+        return await asyncio.to_thread(self.path(sha256).exists)
+
+    async def read(self, ref: BlobRef, start: int, end: int) -> AsyncIterator[bytes]:
+        try:
+            file = self.path(ref.sha256).open("rb")
+        except FileNotFoundError as error:
+            raise NotFound("blob", ref.sha256) from error
+        with file:
+            file.seek(start)
+            while start < end:
+                chunk = await asyncio.to_thread(file.read, min(CHUNK_BYTES, end - start))
+                if not chunk:
+                    raise NotFound("blob", ref.sha256)
+                start += len(chunk)
+                yield chunk
+
+    async def delete(self, session: AsyncSession, sha256: str) -> None:  # noqa: ARG002
+        await asyncio.to_thread(self.path(sha256).unlink, missing_ok=True)
+        crash_points.reach("update: deleted")
+
+    @asynccontextmanager
+    async def as_file(self, ref: BlobRef, scratch: Path) -> AsyncIterator[Path]:  # noqa: ARG002
+        path = self.path(ref.sha256)
+        if not await self.has(ref.sha256):
+            raise NotFound("blob", ref.sha256)
+        await check_digest(path, ref)
+        yield path
+
+
+class FileStaging(Staging):
+    """One growing file for each upload."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def names(self) -> set[str]:
+        """The ids of all uploads that have bytes here."""
+        return {path.name for path in self._folder.iterdir()}
+
+    async def write(self, upload_id: str, offset: int, data: bytes) -> None:
+        with translate_disk_full():
+            await asyncio.to_thread(self._write, self._folder / upload_id, offset, data)
+
+    @staticmethod
+    def _write(path: Path, offset: int, data: bytes) -> None:
+        is_new = offset == 0
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            view = memoryview(data)
+            while view:
+                written = os.pwrite(descriptor, view, offset)
+                view, offset = view[written:], offset + written
+            crash_points.reach("chunk: written")
+            os.fsync(descriptor)
+            crash_points.reach("chunk: synced")
+        finally:
+            os.close(descriptor)
+        if is_new:
+            sync_folder(path.parent)
+
+    @asynccontextmanager
+    async def as_file(self, upload_id: str, scratch: Path) -> AsyncIterator[Path]:  # noqa: ARG002
+        yield self._folder / upload_id
+
+    async def discard(self, upload_id: str) -> None:
+        await asyncio.to_thread((self._folder / upload_id).unlink, missing_ok=True)
+        crash_points.reach("upload: deleted")

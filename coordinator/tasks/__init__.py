@@ -1,0 +1,1 @@
+"""Tasks as agents see them: leases, jobs, uploads, results."""

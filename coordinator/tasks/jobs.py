@@ -1,0 +1,127 @@
+"""Builds the job that a lease carries, from the campaign and the task."""
+
+from sqlalchemy import case, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from coordinator.database.tables import AdapterRow, CampaignRow, ParticipantRow, RoundRow, TaskRow
+from coordinator.services import Services
+from shared.campaign import CampaignSpec
+from shared.states import TaskKind, TaskState
+from shared.wire.base import BlobRef
+from shared.wire.jobs import EvaluateJob, Fingerprint, InitJob, Job, JobBase, PrepareJob, TrainJob
+
+
+async def build_job(session: AsyncSession, campaign: CampaignRow, task: TaskRow) -> Job:
+    """What the task asks its agent to do."""
+    spec = campaign.spec
+    base = JobBase(campaign_id=campaign.id, campaign_name=campaign.name, training_kind=spec.kind, base=spec.base)
+    common = {name: getattr(base, name) for name in JobBase.model_fields}
+    if task.kind is TaskKind.PREPARE:
+        return PrepareJob(
+            **common,
+            lora=spec.lora,
+            data=spec.data,
+            algorithm=spec.algorithm.name,
+            max_length=spec.training.max_length,
+            steps=spec.training.steps,
+            epochs=spec.training.epochs,
+            rounds=spec.rounds,
+        )
+    fingerprint = Fingerprint.model_validate(campaign.fingerprint)
+    if task.kind is TaskKind.INIT:
+        return InitJob(**common, fingerprint=fingerprint, lora=spec.lora, seed=spec.training.seed)
+    assert task.round is not None
+    if task.kind is TaskKind.EVALUATE:
+        adapter = await session.get_one(AdapterRow, (campaign.id, task.round))
+        return EvaluateJob(
+            **common,
+            fingerprint=fingerprint,
+            lora=spec.lora,
+            data=spec.data,
+            round=task.round,
+            max_length=spec.training.max_length,
+            dpo=spec.dpo,
+            adapter=BlobRef(sha256=adapter.sha256, n_bytes=adapter.n_bytes),
+            reference=await _reference(session, campaign),
+        )
+    is_parent = (AdapterRow.campaign_id == RoundRow.campaign_id) & (AdapterRow.number == RoundRow.number - 1)
+    query = (
+        select(RoundRow, AdapterRow, ParticipantRow)
+        .join(AdapterRow, is_parent)
+        .join(ParticipantRow, ParticipantRow.campaign_id == RoundRow.campaign_id)
+        .where(
+            RoundRow.campaign_id == campaign.id,
+            RoundRow.number == task.round,
+            ParticipantRow.agent_id == task.agent_id,
+        )
+    )
+    round_row, parent, participant = (await session.execute(query)).one()
+    assert participant.client_number is not None
+    assert participant.n_train is not None
+    return TrainJob(
+        **common,
+        fingerprint=fingerprint,
+        lora=spec.lora,
+        data=spec.data,
+        algorithm=spec.algorithm.name,
+        algorithm_params=spec.algorithm.params,
+        round=task.round,
+        client_number=participant.client_number,
+        seed=spec.training.seed,
+        steps=spec.training.steps_for(participant.n_train),
+        batch_size=spec.training.batch_size,
+        max_length=spec.training.max_length,
+        learning_rate=round_row.learning_rate,
+        optimizer=spec.training.optimizer,
+        max_grad_norm=spec.training.max_grad_norm,
+        dpo=spec.dpo,
+        adapter=BlobRef(sha256=parent.sha256, n_bytes=parent.n_bytes),
+        reference=await _reference(session, campaign),
+        broadcast=_ref(parent.broadcast_sha256, parent.broadcast_bytes),
+        committed_update=participant.committed_update_sha256,
+        state_versions=spec.retention.server_state + 1,  # one more: the newest may never count
+    )
+
+
+async def blobs_of_lease(services: Services, agent_id: str) -> list[BlobRef]:
+    """The blobs that an agent may read now: those that its live lease names."""
+    is_train = TaskRow.kind == TaskKind.TRAIN
+    number = TaskRow.round - case((is_train, 1), else_=0)
+    query = (
+        select(CampaignRow, AdapterRow, is_train)
+        .join(TaskRow, TaskRow.campaign_id == CampaignRow.id)
+        .join(AdapterRow, (AdapterRow.campaign_id == CampaignRow.id) & (AdapterRow.number == number))
+        .where(
+            TaskRow.agent_id == agent_id,
+            TaskRow.state == TaskState.LEASED,
+            TaskRow.kind.in_((TaskKind.TRAIN, TaskKind.EVALUATE)),
+        )
+    )
+    refs: list[BlobRef] = []
+    for campaign, adapter, trains in await services.database.fetch(query):
+        refs.append(BlobRef(sha256=adapter.sha256, n_bytes=adapter.n_bytes))
+        broadcast = _ref(adapter.broadcast_sha256, adapter.broadcast_bytes)
+        if broadcast is not None and trains:
+            refs.append(broadcast)
+        if _has_reference(campaign.spec):
+            initial = select(AdapterRow).where(AdapterRow.campaign_id == campaign.id, AdapterRow.number == 0)
+            refs += [
+                BlobRef(sha256=row.sha256, n_bytes=row.n_bytes) for (row,) in await services.database.fetch(initial)
+            ]
+    return refs
+
+
+def _has_reference(spec: CampaignSpec) -> bool:
+    """Whether preferences are held to an adapter on the base: number 0, which is always kept."""
+    return spec.kind == "dpo" and spec.dpo.reference == "initial"
+
+
+async def _reference(session: AsyncSession, campaign: CampaignRow) -> BlobRef | None:
+    if not _has_reference(campaign.spec):
+        return None
+    initial = await session.get_one(AdapterRow, (campaign.id, 0))
+    return BlobRef(sha256=initial.sha256, n_bytes=initial.n_bytes)
+
+
+def _ref(sha256: str | None, n_bytes: int | None) -> BlobRef | None:
+    return BlobRef(sha256=sha256, n_bytes=n_bytes or 0) if sha256 is not None else None

@@ -1,0 +1,108 @@
+"""Uploads in chunks, downloads by range."""
+
+from collections.abc import AsyncIterator
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
+from sqlalchemy import select
+
+from coordinator.database.numbers import read_number
+from coordinator.database.tables import BlobUseRow
+from coordinator.errors import BadChunk, Forbidden, NotFound, RangeNotSatisfiable
+from coordinator.tasks import uploads
+from coordinator.tasks.jobs import blobs_of_lease
+from coordinator.tasks.lease_header import ClaimDep, HolderDep
+from coordinator.web.authentication import Agent, AgentDep, CallerDep
+from coordinator.web.deps import Now, ServicesDep, WriteSession
+from shared.wire.base import BlobRef
+from shared.wire.leases import UploadReply, UploadRequest
+
+router = APIRouter(prefix="/v1", tags=["blobs"])
+
+
+@router.post("/leases/{task_id}/uploads", status_code=201)
+async def start_upload(
+    body: UploadRequest,
+    claim: ClaimDep,
+    response: Response,
+    session: WriteSession,
+    now: Now,
+    services: ServicesDep,
+) -> UploadReply:
+    """Begin the upload of a file of a task, or find out how much of it is there already."""
+    upload = await uploads.start(session, now, claim, body, services.settings.storage.max_adapter_bytes)
+    response.headers["Location"] = f"/v1/uploads/{upload.id}"
+    return UploadReply(id=upload.id, offset=upload.offset, n_bytes=upload.n_bytes)
+
+
+@router.head("/uploads/{upload_id}", status_code=204)
+async def upload_offset(upload_id: str, response: Response, services: ServicesDep, agent: AgentDep) -> None:
+    """How many bytes of an upload are there, in Upload-Offset."""
+    upload, _ = await uploads.find(services, agent.id, upload_id)
+    response.headers["Upload-Offset"] = str(upload.offset)
+
+
+@router.patch("/uploads/{upload_id}", status_code=204)
+async def append_chunk(
+    upload_id: str, request: Request, response: Response, services: ServicesDep, holder: HolderDep
+) -> None:
+    """Append a chunk at Upload-Offset. Its Content-Digest (sha-256) must match."""
+    offset = read_number(request.headers.get("Upload-Offset", ""))
+    digest = request.headers.get("Content-Digest")
+    if digest is None:
+        raise BadChunk
+    end = await uploads.append(
+        services, holder, upload_id, -1 if offset is None else offset, await request.body(), digest
+    )
+    response.headers["Upload-Offset"] = str(end)
+
+
+@router.delete("/uploads/{upload_id}", status_code=204)
+async def delete_upload(upload_id: str, services: ServicesDep, holder: HolderDep) -> None:
+    """Throw an upload away. Only the task's current attempt may: a later one goes on where an earlier stopped."""
+    await uploads.withdraw(services, holder, upload_id)
+
+
+@router.get("/blobs/{sha256}")
+async def get_blob(sha256: str, request: Request, services: ServicesDep, caller: CallerDep) -> Response:
+    """A blob's bytes, or a range of them. For operators, and for agents whose live lease names the blob."""
+    if isinstance(caller, Agent) and sha256 not in {ref.sha256 for ref in await blobs_of_lease(services, caller.id)}:
+        message = "no live lease of this agent names that blob"
+        raise Forbidden(message)
+    stored = select(BlobUseRow.kind, BlobUseRow.n_bytes).where(BlobUseRow.sha256 == sha256, BlobUseRow.stored)
+    uses = await services.database.fetch(stored.order_by(BlobUseRow.id).limit(1))
+    if not uses:
+        raise NotFound("blob", sha256)
+    [(kind, n_bytes)] = uses
+    ref = BlobRef(sha256=sha256, n_bytes=n_bytes)
+    store = services.storage.store_of(kind)
+    if not await store.has(sha256):
+        raise NotFound("blob", sha256)
+    headers = {"Accept-Ranges": "bytes", "ETag": f'"{sha256}"', "Cache-Control": "private, immutable"}
+    start, end, status = 0, ref.n_bytes, 200
+    wanted = _parse_range(request.headers.get("Range"), ref.n_bytes)
+    if wanted is not None:
+        start, end = wanted
+        status = 206
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{ref.n_bytes}"
+    headers["Content-Length"] = str(end - start)
+    body: AsyncIterator[bytes] = store.read(ref, start, end)
+    return StreamingResponse(body, status, headers, media_type="application/octet-stream")
+
+
+def _parse_range(header: str | None, n_bytes: int) -> tuple[int, int] | None:
+    """[start, end) of a single byte range; None for none, or for several, which are answered whole (RFC 9110, 14.2)."""
+    unit, _, value = (header or "").partition("=")
+    first, dash, last = value.strip().partition("-")
+    start_at, last_at = read_number(first), read_number(last)
+    if unit.strip() != "bytes" or not dash or (first and start_at is None) or (last and last_at is None):
+        return None
+    if start_at is not None:
+        start, end = start_at, n_bytes if last_at is None else min(last_at + 1, n_bytes)
+    elif last_at is not None:
+        start, end = max(0, n_bytes - last_at), n_bytes
+    else:
+        return None
+    if start >= end:
+        raise RangeNotSatisfiable(n_bytes)
+    return start, end

@@ -1,0 +1,164 @@
+"""Resumable uploads: chunks with digests, appended only at the end of what is there, so the offset never falls."""
+
+import logging
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, delete, exists, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from coordinator.database.ids import new_id
+from coordinator.database.sessions import add_or_find
+from coordinator.database.tables import CampaignRow, TaskRow, UploadRow
+from coordinator.errors import BadChunk, Forbidden, Invalid, LeaseLost, NotFound, TooLarge, WrongOffset
+from coordinator.keyed_locks import KeyedLocks
+from coordinator.services import Services
+from coordinator.storage.retention import release_blobs
+from coordinator.tasks.claims import LeaseClaim, LeaseHolder
+from coordinator.tasks.leases import held, is_leased
+from shared import algorithms
+from shared.adapters import Contract
+from shared.digest import matches_content_digest
+from shared.lora import trained
+from shared.states import BlobKind, TaskKind, TaskState
+from shared.wire.leases import UploadRequest
+
+log = logging.getLogger(__name__)
+
+_locks = KeyedLocks()
+
+
+async def start(
+    session: AsyncSession, now: datetime, claim: LeaseClaim, request: UploadRequest, max_adapter_bytes: int
+) -> UploadRow:
+    """Begin an upload for a leased task, or find the one that an earlier attempt began.
+
+    Raises LeaseLost; Invalid where the task has no such file; TooLarge before the first byte is sent.
+    """
+    both = select(TaskRow, CampaignRow).join(CampaignRow, CampaignRow.id == TaskRow.campaign_id)
+    leased = (await session.execute(both.where(is_leased(claim)))).first()
+    if leased is None:
+        raise LeaseLost(claim.task_id, claim.attempt)
+    task, campaign = leased
+    expected = contract_of(campaign, task, request.purpose)
+    limit = expected.file_bytes if expected is not None else max_adapter_bytes
+    if request.n_bytes > limit:
+        raise TooLarge(request.n_bytes, limit)
+    begun = select(UploadRow).where(UploadRow.task_id == task.id, UploadRow.sha256 == request.sha256)
+    upload = UploadRow(
+        id=new_id(now),
+        task_id=task.id,
+        purpose=request.purpose,
+        sha256=request.sha256,
+        n_bytes=request.n_bytes,
+        offset=0,
+        updated_at=now,
+    )
+    found = await add_or_find(session, upload, begun)
+    log.info("upload %s of %s: %d of %d bytes are there", found.id, found.purpose, found.offset, found.n_bytes)
+    return found
+
+
+def contract_of(campaign: CampaignRow, task: TaskRow, purpose: BlobKind) -> Contract | None:
+    """What an uploaded file must look like; None for adapter 0, which makes the contract. Raises Invalid."""
+    if task.kind is TaskKind.INIT and purpose is BlobKind.ADAPTER:
+        return None
+    if task.kind is TaskKind.TRAIN and campaign.contract is not None:
+        contract = trained(Contract.from_json(campaign.contract), campaign.spec.lora)
+        if purpose is BlobKind.DELTA:
+            return contract
+        extras = algorithms.find(campaign.spec.algorithm.name).client.extras
+        if purpose is BlobKind.EXTRAS and extras:
+            return contract.in_slots(extras)
+    raise Invalid(("purpose", f"a task of kind {task.kind} has no file {purpose}"))
+
+
+async def find(services: Services, agent_id: str, upload_id: str) -> tuple[UploadRow, TaskRow]:
+    """An agent's own upload, and its task. Raises NotFound and Forbidden."""
+    query = select(UploadRow, TaskRow).join(TaskRow, TaskRow.id == UploadRow.task_id).where(UploadRow.id == upload_id)
+    for upload, task in await services.database.fetch(query):
+        if task.agent_id != agent_id:
+            message = "this upload belongs to another agent"
+            raise Forbidden(message)
+        return upload, task
+    raise NotFound("upload", upload_id)
+
+
+async def append(
+    services: Services, holder: LeaseHolder, upload_id: str, offset: int, data: bytes, content_digest: str
+) -> int:
+    """Add a chunk at the end; the new offset.
+
+    Raises NotFound, Forbidden, LeaseLost, BadChunk, WrongOffset, TooLarge, StorageFull.
+    """
+    async with _locks.of(upload_id):
+        claim, current = await _find_leased(services, holder, upload_id)
+        if not matches_content_digest(data, content_digest):
+            raise BadChunk
+        if offset != current.offset:
+            raise WrongOffset(current.offset, offset)
+        end = offset + len(data)
+        if end > current.n_bytes:
+            raise TooLarge(end, current.n_bytes)
+        await services.storage.staging.write(upload_id, offset, data)
+        async with services.database.write("append") as session:
+            moved = await session.execute(
+                update(UploadRow)
+                .where(UploadRow.id == upload_id, UploadRow.offset == offset, exists().where(is_leased(claim)))
+                .values(offset=end, updated_at=services.clock.now())
+                .returning(UploadRow.id)
+                .execution_options(synchronize_session=False)
+            )
+            if moved.first() is None:  # somebody else wrote there, or the lease was lost meanwhile
+                raise WrongOffset(current.offset, offset)
+    log.info("upload %s: %d bytes at %d of %d", upload_id, len(data), offset, current.n_bytes)
+    return end
+
+
+async def _find_leased(services: Services, holder: LeaseHolder, upload_id: str) -> tuple[LeaseClaim, UploadRow]:
+    """The upload of a task that the holder has the lease of. Raises NotFound, Forbidden and LeaseLost."""
+    upload, task = await find(services, holder.agent_id, upload_id)
+    claim = holder.claim_of(task.id)
+    if held(task, claim).state is not TaskState.LEASED:
+        raise LeaseLost(claim.task_id, claim.attempt)
+    return claim, upload
+
+
+async def withdraw(services: Services, holder: LeaseHolder, upload_id: str) -> None:
+    """Throw an upload away on its agent's wish. Raises NotFound, Forbidden and LeaseLost."""
+    async with _locks.of(upload_id):
+        await _find_leased(services, holder, upload_id)
+        await discard(services, upload_id)
+
+
+async def discard(services: Services, upload_id: str) -> None:
+    """Throw an upload away: its row, its chunks, and the blob that was made of it unless that counts."""
+    async with services.database.write("discard upload") as session:
+        gone = await forget(session, UploadRow.id == upload_id)
+    await clear(services, gone)
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """An upload whose row is gone, and whose bytes are still to be cleared away."""
+
+    id: str
+    purpose: BlobKind
+    sha256: str
+
+
+async def forget(session: AsyncSession, which: ColumnElement[bool]) -> list[Forgotten]:
+    """Delete uploads' rows. The row goes first: one that outlived its chunks would say that they are there."""
+    gone = delete(UploadRow).where(which).returning(UploadRow.id, UploadRow.purpose, UploadRow.sha256)
+    return [Forgotten(*found) for found in (await session.execute(gone)).all()]
+
+
+async def clear(services: Services, gone: Collection[Forgotten], counted: Collection[str] = ()) -> None:
+    """Delete the chunks of uploads that are forgotten, and the blobs that were made of them, but for the digests that
+    count from here on."""
+    for upload in gone:
+        await services.storage.staging.discard(upload.id)
+    await release_blobs(
+        services.storage, [(upload.purpose, upload.sha256) for upload in gone if upload.sha256 not in counted]
+    )

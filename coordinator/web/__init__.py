@@ -1,0 +1,1 @@
+"""What every endpoint stands on: authentication, dependencies, pages, errors as problem+json."""

@@ -1,0 +1,1 @@
+"""Adapters as folders: download, lineage, model cards."""

@@ -1,0 +1,88 @@
+"""An adapter as a folder: what ``PeftModel.from_pretrained`` and vLLM load, with a model card and its lineage."""
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from fedloom.adapters.atomic_folder import atomic_folder
+from fedloom.adapters.download import download_blob
+from fedloom.adapters.lineage import LINEAGE_FILE, Lineage
+from fedloom.adapters.model_card import model_card
+from fedloom.errors import NoSuchAdapter
+from fedloom.transport import Transport
+from shared.adapters import AdapterFile
+from shared.campaign import CampaignSpec
+from shared.wire.adapters import AdapterView
+from shared.wire.campaigns import CampaignDetail
+
+WEIGHTS_FILE = "adapter_model.safetensors"
+CONFIG_FILE = "adapter_config.json"
+CARD_FILE = "README.md"
+
+_ADAPTED = re.compile(r"^(?P<module>.+)\.lora_(?:A|B|embedding_A|embedding_B)(?:\.weight)?$")
+
+
+def write_adapter_folder(
+    transport: Transport, campaign: CampaignDetail, adapter: AdapterView, folder: Path, *, force: bool
+) -> None:
+    """Download an adapter and write its folder, whole or not at all; *force* replaces what is there.
+
+    Raises errors.NoSuchAdapter where the bytes are no longer kept, errors.FolderNotEmpty, errors.CorruptDownload,
+    errors.Unreachable, errors.Refused and OSError.
+    """
+    if not adapter.stored:
+        why = f"its bytes are no longer kept (retention.adapters: {campaign.spec.retention.adapters})"
+        raise NoSuchAdapter(campaign.name, str(adapter.number), why)
+    with atomic_folder(folder, force=force) as draft:
+        weights = draft / WEIGHTS_FILE
+        download_blob(transport, adapter.blob, weights)
+        with AdapterFile(weights) as file:
+            config = peft_config(campaign.spec, file.tensors)
+        (draft / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        (draft / CARD_FILE).write_text(model_card(campaign, adapter), encoding="utf-8")
+        lineage = Lineage.of(campaign, adapter)
+        (draft / LINEAGE_FILE).write_text(lineage.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def peft_config(spec: CampaignSpec, tensor_names: Iterable[str]) -> dict[str, Any]:
+    """The ``adapter_config.json`` of a campaign's adapter."""
+    alpha = spec.lora.alpha
+    return {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": spec.base.model,
+        "revision": spec.base.revision,
+        "r": spec.lora.rank,
+        "lora_alpha": int(alpha) if alpha.is_integer() else alpha,  # vLLM declares it as a whole number
+        "lora_dropout": spec.lora.dropout,
+        "target_modules": target_modules(spec, tensor_names),
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+        "init_lora_weights": True,
+        "modules_to_save": None,
+        "use_dora": False,
+        "use_rslora": False,
+    }
+
+
+def target_modules(spec: CampaignSpec, tensor_names: Iterable[str]) -> list[str]:
+    """The names of the adapted modules: the campaign's, or where it says ``all-linear`` those that the tensors have.
+
+    ``all-linear`` itself is not written: another version of PEFT may find other layers, and vLLM does not know it.
+    """
+    if spec.lora.target_modules != "all-linear":
+        return sorted(set(spec.lora.target_modules))
+    modules = {found["module"] for found in map(_ADAPTED.match, tensor_names) if found}
+    return sorted({_short_name(module) for module in modules})
+
+
+def _short_name(module: str) -> str:
+    """The last word of a module's path; with the word before it where it is the number of a place in a list."""
+    parts = module.split(".")
+    start = len(parts) - 1
+    while start > 0 and parts[start].isdecimal():
+        start -= 1
+    return ".".join(parts[start:])

@@ -1,0 +1,124 @@
+"""An adapter's folder as merging and asking use it: one that ``adapter pull`` wrote, or any LoRA adapter of PEFT."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from fedloom.adapters.folder import CONFIG_FILE, WEIGHTS_FILE
+from fedloom.adapters.lineage import LINEAGE_FILE, Lineage
+from fedloom.errors import BadAdapterFolder
+from shared.campaign import FROM_COORDINATOR, BaseSection, LoraSection, Template
+from shared.digest import sha256_file
+from shared.wire.jobs import Fingerprint
+
+_PLAIN: dict[str, object] = {
+    "alora_invocation_tokens": None,
+    "alpha_pattern": {},
+    "bias": "none",
+    "exclude_modules": None,
+    "layer_replication": None,
+    "layers_to_transform": None,
+    "modules_to_save": None,
+    "rank_pattern": {},
+    "target_parameters": None,
+    "trainable_token_indices": None,
+    "use_dora": False,
+    "use_rslora": False,
+}
+"""What other values than these (or none) add to W + (alpha / rank) B A, Fedloom does not know."""
+
+
+@dataclass(frozen=True)
+class LocalAdapter:
+    """A LoRA adapter on this machine. sha256: of its weights. lineage: None for an adapter that is not Fedloom's."""
+
+    folder: Path
+    weights: Path
+    sha256: str
+    base: BaseSection
+    lora: LoraSection
+    lineage: Lineage | None
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        if self.lineage is None:
+            return self.folder.name
+        return f"{self.lineage.campaign_name} #{self.lineage.adapter_number}"
+
+    @property
+    def template(self) -> Template | None:
+        """How its prompts were written, where that is known."""
+        return self.lineage.spec.data.template if self.lineage is not None else None
+
+    @property
+    def fingerprint(self) -> Fingerprint | None:
+        """Of the base model that it was trained on, where that is known."""
+        return self.lineage.fingerprint if self.lineage is not None else None
+
+
+def read_adapter_folder(folder: Path) -> LocalAdapter:
+    """Read what *folder* says of its adapter. Raises errors.BadAdapterFolder and OSError."""
+    folder = folder.resolve()
+    weights = folder / WEIGHTS_FILE
+    if not weights.is_file():
+        raise BadAdapterFolder(folder, f"there is no {WEIGHTS_FILE}; `fedloom adapter pull` writes such a folder")
+    sha256 = sha256_file(weights)
+    if (folder / LINEAGE_FILE).is_file():
+        lineage = _lineage(folder)
+        if lineage.sha256 != sha256:
+            raise BadAdapterFolder(
+                folder, f"{WEIGHTS_FILE} is not the file that {LINEAGE_FILE} tells of; pull it again"
+            )
+        return LocalAdapter(folder, weights, sha256, lineage.spec.base, lineage.spec.lora, lineage)
+    config = _json(folder, CONFIG_FILE)
+    try:
+        return LocalAdapter(folder, weights, sha256, _base(config), _lora(config), lineage=None)
+    except (KeyError, ValueError) as error:
+        raise BadAdapterFolder(folder, f"{CONFIG_FILE} cannot be used: {_reason(error)}") from error
+
+
+def _lineage(folder: Path) -> Lineage:
+    content = _json(folder, LINEAGE_FILE)
+    if content.get("format") != 1:
+        what = f"{LINEAGE_FILE} has format {content.get('format')}, this Fedloom reads 1; upgrade it"
+        raise BadAdapterFolder(folder, what)
+    try:
+        return Lineage.model_validate(content, context=FROM_COORDINATOR, extra="ignore")
+    except ValidationError as error:
+        raise BadAdapterFolder(folder, f"{LINEAGE_FILE} cannot be used: {_reason(error)}") from error
+
+
+def _json(folder: Path, name: str) -> dict[str, Any]:
+    try:
+        content = json.loads((folder / name).read_bytes())
+    except FileNotFoundError as error:
+        raise BadAdapterFolder(folder, f"there is no {name}") from error
+    except ValueError as error:
+        raise BadAdapterFolder(folder, f"{name} is not JSON") from error
+    if not isinstance(content, dict):
+        raise BadAdapterFolder(folder, f"{name} is not a JSON object")
+    return content
+
+
+def _base(config: dict[str, Any]) -> BaseSection:
+    return BaseSection(model=config["base_model_name_or_path"], revision=config.get("revision"))
+
+
+def _lora(config: dict[str, Any]) -> LoraSection:
+    """The shape in a configuration of PEFT. Raises KeyError and ValueError where it is not one of plain LoRA."""
+    if config.get("peft_type") != "LORA":
+        raise ValueError(f"peft_type {config.get('peft_type')} is not LORA")
+    odd = [key for key, plain in _PLAIN.items() if config.get(key) and config[key] != plain]
+    if odd:
+        raise ValueError(f"{', '.join(odd)}: only plain LoRA can be used")
+    return LoraSection(rank=config["r"], alpha=config["lora_alpha"], target_modules=config["target_modules"])
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False))
+    return f"it lacks {error}" if isinstance(error, KeyError) else str(error)

@@ -1,0 +1,45 @@
+"""The model card of a merged model: what was put together, and how well."""
+
+from fedloom.adapters.local import LocalAdapter
+from fedloom.adapters.model_card import front_matter, origin_rows
+
+
+def merged_card(adapter: LocalAdapter, *, dtype: str, merge_difference: float, file_difference: float) -> str:
+    """The text of a README.md with front matter as the Hugging Face hub reads it.
+
+    merge_difference, file_difference: largest absolute differences of logits, as ``agent.child.Merged`` has them.
+    """
+    lora, base = adapter.lora, adapter.base
+    at = f" at revision `{base.revision}`" if base.revision else ""
+    lines = [
+        front_matter(base.model, library="transformers", tags=["federated-learning", "fedloom"]),
+        f"# {adapter.name}, merged",
+        "",
+        f"`{base.model}`{at} with a LoRA adapter (rank {lora.rank}, alpha {lora.alpha:g}) merged into its weights by "
+        f"Fedloom, as {dtype}.",
+        "",
+        f"Merged in float32, logits differ from those of base and adapter by at most {merge_difference:.2g}"
+        + (f"; rounded to {dtype}, by at most {file_difference:.2g}." if dtype != "float32" else "."),
+        "",
+        "## Lineage",
+        "",
+        "| | |",
+        "| --- | --- |",
+        f"| Base model | `{base.model}`{at} |",
+        f"| Adapter (SHA-256) | `{adapter.sha256}` |",
+    ]
+    lineage = adapter.lineage
+    if lineage is not None:
+        lines += [
+            f"| Campaign | `{lineage.campaign_name}` (`{lineage.campaign_id}`) |",
+            f"| Adapter | {lineage.adapter_number} of {lineage.spec.rounds} |",
+            *(f"| {name} | {value} |" for name, value in origin_rows(lineage.origins)),
+            f"| Prompts | written with the `{lineage.spec.data.template}` template |",
+        ]
+        if base.quantization is not None:
+            lines.append(f"| Base in training | quantised to {base.quantization}; merged into it as it was published |")
+        if lineage.held_out_loss is not None:
+            lines.append(f"| Held-out loss | {lineage.held_out_loss:.4f} nats a token |")
+        if lineage.fingerprint is not None:
+            lines.append(f"| Base weights | `{lineage.fingerprint.weights}` (fingerprint) |")
+    return "\n".join([*lines, ""])

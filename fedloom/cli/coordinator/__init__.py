@@ -1,0 +1,1 @@
+"""``fedloom coordinator`` and what an operator asks of it: tokens, storage, algorithms."""

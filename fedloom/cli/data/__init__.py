@@ -1,0 +1,1 @@
+"""``fedloom agent check-data``."""

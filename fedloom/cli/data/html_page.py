@@ -1,0 +1,79 @@
+"""A report on data as one HTML page that needs no other file."""
+
+from html import escape
+from typing import TYPE_CHECKING
+
+from fedloom.cli.data.terminal import KINDS, counts, lengths, visible
+
+if TYPE_CHECKING:
+    from agent.data.report import DataReport, ShownCompletion
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1d2430; }
+h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin-top: 2rem }
+table { border-collapse: collapse } td, th { padding: .15rem 1rem .15rem 0; text-align: left; font-weight: normal }
+td { text-align: right; font-variant-numeric: tabular-nums } thead th { color: #667 ; text-align: right }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f5f6f8; padding: .8rem; border-radius: 4px; }
+mark { background: #bfe8c8; color: inherit } .bad { color: #a11 } .note { color: #667 }
+@media (prefers-color-scheme: dark) {
+  body { background: #14171c; color: #dde } pre { background: #1e232b }
+  mark { background: #1f5a33 } .bad { color: #f88 }
+}
+"""
+
+
+def page(report: "DataReport") -> str:
+    """The whole page. All that comes from the data is escaped."""
+    title = escape(f"{report.name}: {report.label}, {KINDS[report.kind]}")
+    tokens = report.tokens
+    told = (
+        f"{tokens.model}, template {tokens.template}, at most {tokens.max_length} tokens"
+        if tokens is not None
+        else "without a campaign no tokenizer is asked: nothing is said about tokens and templates"
+    )
+    parts = [
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">',
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
+        f"<title>{title}</title><style>{_STYLE}</style></head><body>",
+        f"<h1>{title}</h1><p>{escape(told)}</p>",
+        "<p class=note>This page quotes rows: it is for the owner of the data.</p>",
+    ]
+    if report.unusable:
+        parts.append(f"<p class=bad>The data cannot be used: {escape(report.unusable)}.</p>")
+    parts += [_counts(report), _lengths(report), _errors(report)]
+    if report.examples:
+        parts.append("<h2>Examples</h2><p>The loss covers what is <mark>marked</mark>.</p>")
+    parts += [_side(example.place, side) for example in report.examples for side in example.completions]
+    return "\n".join([*parts, "</body></html>\n"])
+
+
+def _counts(report: "DataReport") -> str:
+    rows = "".join(f"<tr><th>{escape(words)}</th><td>{count:,}</td></tr>" for words, count in counts(report))
+    return f"<h2>Rows</h2><table>{rows}</table>"
+
+
+def _lengths(report: "DataReport") -> str:
+    head = "".join(f"<th>{name}</th>" for name in ("", "least", "median", "90 %", "99 %", "most"))
+    rows = ""
+    for words, spread in lengths(report):
+        cells = "".join(f"<td>{value:,}</td>" for value in spread.model_dump().values())
+        rows += f"<tr><th>{escape(words)}</th>{cells}</tr>"
+    return f"<h2>Lengths</h2><table><thead><tr>{head}</tr></thead>{rows}</table>" if rows else ""
+
+
+def _errors(report: "DataReport") -> str:
+    if not report.errors:
+        return ""
+    items = "".join(f"<li>{escape(visible(str(error)))}</li>" for error in report.errors)
+    more = report.n_errors - sum(one.count for one in report.errors)
+    rest = f"<p>and {more:,} more</p>" if more else ""
+    return f"<h2 class=bad>Errors</h2><ul>{items}</ul>{rest}"
+
+
+def _side(place: str, side: "ShownCompletion") -> str:
+    text = "".join(
+        f"<mark>{escape(visible(span.text))}</mark>" if span.supervised else escape(visible(span.text))
+        for span in side.spans
+    )
+    cut = f"<p class=note>{side.cut:,} more tokens are cut off.</p>" if side.cut else ""
+    return f"<h3>{escape(place)}{f', {escape(side.name)}' if side.name else ''}</h3><pre>{text}</pre>{cut}"

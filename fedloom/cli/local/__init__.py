@@ -1,0 +1,1 @@
+"""``fedloom adapter`` and ``fedloom chat``."""

@@ -1,0 +1,64 @@
+"""What ``adapter merge`` and ``chat`` share: the adapter they are given, the child that does the work, its progress."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fedloom.cli import output
+
+if TYPE_CHECKING:
+    from agent.child import LoraFile
+    from agent.local import LocalChild
+    from fedloom.adapters.local import LocalAdapter
+    from shared.wire.leases import Progress
+
+AdapterFolder = Annotated[
+    Path,
+    typer.Argument(
+        metavar="ADAPTER",
+        exists=True,
+        file_okay=False,
+        help="A folder that `fedloom adapter pull` wrote, or another LoRA adapter of PEFT.",
+    ),
+]
+BaseFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--base",
+        exists=True,
+        file_okay=False,
+        metavar="FOLDER",
+        help="The base model's folder; by default the model that the adapter names, fetched where it is not here.",
+    ),
+]
+
+
+def open_child(adapter: "LocalAdapter", base: Path | None) -> "LocalChild":
+    """A child for the adapter's base model. Raises NotInstalled and OSError."""
+    from agent.local import LocalChild
+
+    return LocalChild(adapter.base, base, adapter.fingerprint)
+
+
+def lora_file(adapter: "LocalAdapter") -> "LoraFile":
+    """The adapter as the child takes it."""
+    from agent.child import LoraFile
+
+    return LoraFile(weights=adapter.weights, lora=adapter.lora)
+
+
+@contextmanager
+def progress_shown(first: str) -> Iterator[Callable[["Progress"], None]]:
+    """Show what the child is doing on stderr, where that is a terminal, until the block ends."""
+    with output.console(stderr=True).status(first) as status:
+        yield lambda progress: status.update(in_words(progress))
+
+
+def in_words(progress: "Progress") -> str:
+    """What the child is doing, in a few words."""
+    if not progress.total:
+        return progress.phase
+    return f"{progress.phase}  {progress.done / progress.total:.0%}"

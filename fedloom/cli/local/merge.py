@@ -1,0 +1,78 @@
+"""``fedloom adapter merge``: base model and adapter as one model."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from fedloom.cli import output
+from fedloom.cli.agent.commands import telling_agent_errors
+from fedloom.cli.local.child import AdapterFolder, BaseFolder, lora_file, open_child, progress_shown
+from fedloom.cli.output import AsJson
+
+if TYPE_CHECKING:
+    from agent.child import Merged
+    from fedloom.adapters.local import LocalAdapter
+
+
+def merge(
+    adapter: AdapterFolder,
+    out: Annotated[Path, typer.Option("--out", help="The folder to write.")],
+    base: BaseFolder = None,
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"],
+        typer.Option(help="Precision of the weights that are written. Merging itself is in float32."),
+    ] = "float32",
+    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write base model and adapter as one model, which loads without PEFT.
+
+    What was written is read again: its logits must be those of base and
+    adapter, or nothing is left behind. Needs the extra `agent`.
+    """
+    from fedloom.adapters.local import read_adapter_folder
+
+    found = read_adapter_folder(adapter)
+    merged = _merge(found, base, out, dtype, force=force)
+    n_bytes = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    if as_json:
+        facts = {"folder": str(out.absolute()), "adapter_sha256": found.sha256, "dtype": dtype, "n_bytes": n_bytes}
+        output.print_json({**facts, **merged.model_dump(mode="json", exclude={"type"})})
+        return
+    typer.echo(f"wrote {found.name}, merged into its base model, to {out} ({output.size(n_bytes)}, {dtype})")
+    typer.echo(f"its logits differ from those of base and adapter by at most {merged.merge_difference:.2g}", nl=False)
+    typer.echo(f", rounded to {dtype} by {merged.file_difference:.2g}" if dtype != "float32" else "")
+
+
+def _merge(
+    adapter: "LocalAdapter",
+    base: Path | None,
+    out: Path,
+    dtype: Literal["float32", "bfloat16", "float16"],
+    *,
+    force: bool,
+) -> "Merged":
+    from fedloom.adapters.atomic_folder import atomic_folder
+    from fedloom.adapters.folder import CARD_FILE
+    from fedloom.adapters.merged_card import merged_card
+
+    for source in (adapter.folder, base or Path(adapter.base.model)):
+        if source.resolve().is_relative_to(out.resolve()):
+            message = f"{out} holds what the merged model is made of; choose another folder"
+            raise typer.BadParameter(message, param_hint="--out")
+    with (
+        telling_agent_errors(),
+        atomic_folder(out, force=force) as draft,
+        open_child(adapter, base) as child,
+        progress_shown("starting") as show,
+    ):
+        merged = child.merge(lora_file(adapter), dtype, draft, show)
+        card = merged_card(
+            adapter,
+            dtype=dtype,
+            merge_difference=merged.merge_difference,
+            file_difference=merged.file_difference,
+        )
+        (draft / CARD_FILE).write_text(card, encoding="utf-8")
+        return merged

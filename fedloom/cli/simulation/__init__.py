@@ -1,0 +1,1 @@
+"""``fedloom simulate`` and ``fedloom compare``."""

@@ -1,0 +1,101 @@
+"""``fedloom simulate``: a campaign with many clients on one machine."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fedloom.cli import output
+from fedloom.cli.agent.commands import telling_agent_errors
+from fedloom.cli.campaign.commands import read_spec
+from fedloom.cli.output import AsJson
+from fedloom.errors import FedloomError
+from fedloom.simulation.plan import DEFAULT_ALPHA, Kind, Plan
+
+if TYPE_CHECKING:
+    from fedloom.simulation.simulation import Simulation
+
+_SETTINGS_FILE = "agent.toml"
+
+
+def simulate(
+    file: Annotated[Path, typer.Argument(metavar="CAMPAIGN", help="A campaign file, the same as for real agents.")],
+    clients: Annotated[int, typer.Option(min=1, help="How many clients share the data.")],
+    partition: Annotated[Kind, typer.Option(help="How the rows are shared out; see below.")] = Kind.IID,
+    by: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="The data's column of the label, key or domain.")
+    ] = None,
+    alpha: Annotated[
+        float | None,
+        typer.Option(help=f"Concentration of the Dirichlet distribution: small is skewed. By default {DEFAULT_ALPHA}."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the partition; the campaign has its own.")] = 0,
+    settings: Annotated[
+        Path | None,
+        typer.Option(
+            help="Settings of every client, with the data to share out. By default agent.toml beside the campaign."
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The simulation's folder. By default simulations/NAME.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Start over, and delete what the folder holds.")] = False,
+    show_partition: Annotated[
+        bool, typer.Option("--show-partition", help="Only show what each client would get.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a campaign with many clients on this machine: a real coordinator, real HTTP, one model in memory for all.
+
+    Partitions: iid (equal parts at random); dirichlet (skewed by the label in --by); quantity (skewed in size); key
+    (rows with one value of --by stay together, a user or a site); domain (each client gets one value of --by).
+
+    Run again, it goes on where it was stopped.
+    """
+    from agent.settings import load_settings
+    from fedloom.simulation.simulation import Simulation
+
+    with telling_agent_errors():
+        spec = read_spec(file)
+        simulation = Simulation(
+            spec, load_settings(settings or file.parent / _SETTINGS_FILE), clients, Plan(partition, by, alpha), seed
+        )
+        if show_partition:
+            _show_partition(simulation, as_json=as_json)
+            return
+        _run(simulation, out or Path("simulations") / spec.name, force=force, as_json=as_json)
+
+
+def _show_partition(simulation: "Simulation", *, as_json: bool) -> None:
+    from fedloom.simulation import drawing
+
+    parts = simulation.partition()
+    if as_json:
+        output.print_json(drawing.as_json(parts.names, parts.assignment, parts.values))
+    else:
+        console = output.console()
+        console.print(drawing.show(parts.names, parts.assignment, parts.values, simulation.plan))
+
+
+def _run(simulation: "Simulation", folder: Path, *, force: bool, as_json: bool) -> None:
+    from fedloom.cli.simulation.view import SimulationView
+    from fedloom.simulation import run as runs
+
+    console = output.console(stderr=as_json)
+    console.print(f"[bold]{simulation.spec.name}[/]: {simulation.n_clients} clients, {simulation.plan}; in {folder}")
+    try:
+        with runs.running(simulation, folder, force=force) as run:
+            campaign = SimulationView(run, console).follow()
+            if campaign.final_adapter is not None:
+                adapter = run.write_results()
+    except KeyboardInterrupt:
+        typer.echo("stopped; the same command goes on from here", err=True)
+        raise typer.Exit(130) from None
+    if campaign.final_adapter is None:
+        raise FedloomError(
+            f"the campaign is {campaign.state}: {campaign.reason or 'no reason'}; see {folder / runs.LOG_FILE}"
+        )
+    if as_json:
+        told = {"campaign": campaign, "adapter": adapter}
+        output.print_json({name: one.model_dump(mode="json") for name, one in told.items()})
+        return
+    console.print(f"wrote {folder / runs.ADAPTER_FOLDER} (adapter {adapter.number}) and {folder / runs.METRICS_FILE}")
+    console.print(f"sha256 {adapter.blob.sha256}")

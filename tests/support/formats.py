@@ -1,0 +1,36 @@
+"""Digests of the formats that other code may have written otherwise: the database's schema, and the protocol."""
+
+from collections.abc import Iterator
+
+from pydantic import BaseModel
+
+from coordinator.database.tables import Base
+from shared.digest import sha256_of_parts
+from shared.wire.base import Reply, Request
+
+_LENGTH = 6
+
+
+def schema_digest() -> str:
+    """Of all tables: their columns with type and nullability, and their indexes."""
+    parts = []
+    for table in sorted(Base.metadata.tables.values(), key=lambda table: table.name):
+        parts += [f"{table.name}.{column.name} {column.type} {column.nullable}" for column in table.columns]
+        parts += sorted(f"{index.name} {[column.name for column in index.columns]}" for index in table.indexes)
+    return sha256_of_parts(parts)[:_LENGTH]
+
+
+def protocol_digest() -> str:
+    """Of all messages: their fields, and which of them are required."""
+    parts = []
+    for message in sorted({*_below(Request), *_below(Reply)}, key=lambda each: (each.__module__, each.__name__)):
+        if message.__module__.startswith("shared.") and "[" not in message.__name__:
+            fields = sorted(f"{name} {field.is_required()}" for name, field in message.model_fields.items())
+            parts.append(f"{message.__name__}: {', '.join(fields)}")
+    return sha256_of_parts(parts)[:_LENGTH]
+
+
+def _below(base: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    for each in base.__subclasses__():
+        yield each
+        yield from _below(each)
