@@ -250,7 +250,7 @@ def test_old_jobs_are_deleted(
 
 
 @contextmanager
-def verifiers(running: RunningCoordinator, n: int) -> Iterator[list["asyncio.Task[None]"]]:
+def verifiers(running: RunningCoordinator, n: int) -> Iterator[None]:
     """Verifiers with connections and notifiers of their own, as engines in other processes have."""
 
     async def start() -> list[tuple[asyncio.Task[None], Services]]:
@@ -266,7 +266,7 @@ def verifiers(running: RunningCoordinator, n: int) -> Iterator[list["asyncio.Tas
 
     started = running.run(start())
     try:
-        yield [task for task, _ in started]
+        yield
     finally:
         running.run(stop())
 
@@ -275,7 +275,6 @@ def test_an_engine_that_dies_is_followed_by_one_that_continues_with_the_next_rou
     data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The dead one comes back when the job is done, as after a suspension: it changes nothing."""
-    Path(data_dir / "first").mkdir()
     with running_coordinator(quick_settings(data_dir, None)) as running:
         operator = Operator(running.url, running.key)
         agents = [ScriptedAgent(running.url, operator.token(), "ada")]
