@@ -13,6 +13,7 @@ from sqlalchemy import func, select
 from coordinator import __version__
 from coordinator.agents import endpoints as agents
 from coordinator.campaigns import endpoints as campaigns
+from coordinator.campaigns import verification_endpoints as verifications
 from coordinator.clock import Clock, SystemClock
 from coordinator.database.sessions import Database
 from coordinator.database.tables import CampaignRow, EventRow
@@ -44,7 +45,8 @@ def create_services(settings: Settings, clock: Clock | None = None) -> Services:
         clock=clock or SystemClock(),
         database=database,
         storage=storage,
-        aggregations=aggregation_threads(settings.engine.campaigns_at_once),
+        # one more than the rounds that are aggregated at once: a verification never keeps a round waiting for a thread
+        aggregations=aggregation_threads(settings.engine.campaigns_at_once + 1),
     )
 
 
@@ -70,7 +72,7 @@ def create_app(services: Services, *, with_engine: bool) -> FastAPI:
     )
     app.state.services = services
     problems.install(app)
-    for module in (service_endpoints, agents, campaigns, events, rounds, blobs):
+    for module in (service_endpoints, agents, campaigns, verifications, events, rounds, blobs):
         app.include_router(module.router)
     return app
 

@@ -1,4 +1,4 @@
-"""Notifications: wake agents that wait for tasks, watchers that wait for events, and the engine.
+"""Notifications: wake agents that wait for tasks, watchers that wait for events, the engine and its verifier.
 
 A notification reaches the subscribers of its own process at once. Subscribers poll slowly as well, which finds what
 other processes did, so a missed notification costs time and never work.
@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator.database.sessions import after_commit
 
-_ENGINE = ""
-"""The only key of the engine's notifier."""
+_ENGINE, _VERIFIER = "engine", "verifier"
+"""The keys of the engine's notifier: campaigns that may be due, and verifications."""
 
 
 class Notifier:
@@ -102,9 +102,17 @@ class Notifiers:
         """Have the engine look for due campaigns."""
         self._engine.notify([_ENGINE])
 
+    def wake_verifier(self) -> None:
+        """Have the engine look for verifications to do."""
+        self._engine.notify([_VERIFIER])
+
     def subscribe_engine(self) -> Subscription:
         """The engine's subscription."""
         return self._engine.subscribe(_ENGINE)
+
+    def subscribe_verifier(self) -> Subscription:
+        """The subscription of the engine's verifier."""
+        return self._engine.subscribe(_VERIFIER)
 
     def close(self) -> None:
         """Wake everybody who waits, because the service stops."""

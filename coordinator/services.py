@@ -18,7 +18,7 @@ from coordinator.storage.storage import Storage
 class Services:
     """Everything that one process of the coordinator shares. Create it with ``app.create_services``.
 
-    aggregations: the threads in which rounds are aggregated, apart from those that read and hash files.
+    aggregations: the threads in which rounds are aggregated and verified, apart from those that read and hash files.
     last_seen: when each agent was last heard of, by agent id; the sweeper writes it to the database in batches.
     """
 

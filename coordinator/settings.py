@@ -44,6 +44,8 @@ class StorageSettings(Group):
     """Largest adapter 0; later ones have its size."""
     stale_upload_s: Annotated[float, Field(gt=0)] = 86400.0
     """Seconds after which an upload that nobody goes on with is thrown away."""
+    keep_verifications_s: Annotated[float, Field(ge=0)] = 30 * 86400.0
+    """Seconds for which a verification is stored after its end."""
 
 
 class Settings(BaseSettings):

@@ -3,7 +3,7 @@
 import os
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
@@ -11,10 +11,12 @@ from urllib.parse import quote
 
 from pydantic import BaseModel
 
+from fedloom import verifications
 from fedloom.adapters.folder import write_adapter_folder
 from fedloom.errors import NoSuchAdapter, NotFound, Unreachable, WaitTimeout
 from fedloom.event_stream import follow_events, past_events
 from fedloom.transport import OUTAGE_S, Transport
+from fedloom.verifications import OnProgress
 from shared.campaign import CampaignSpec
 from shared.campaign_file import read_campaign_file
 from shared.states import TaskState
@@ -25,14 +27,12 @@ from shared.wire.campaigns import CampaignDetail, CampaignView, MetricView, Roun
 from shared.wire.enrollments import TokenCreate, TokenCreated, TokenView
 from shared.wire.events import EventView
 from shared.wire.service import AlgorithmView, Health, StorageView
-from shared.wire.verification import RoundVerification
+from shared.wire.verification import VerificationDetail, VerificationView
 
 DEFAULT_URL = "http://127.0.0.1:8470"
 URL_VARIABLE = "FEDLOOM_URL"
 KEY_VARIABLE = "FEDLOOM_KEY"
 LONGEST_POLL_S = 5.0
-VERIFY_TIMEOUT_S = 3600.0
-"""A round of many large updates is read and summed again."""
 
 WhichAdapter = int | Literal["final", "best", "latest"]
 M = TypeVar("M", bound=BaseModel)
@@ -139,14 +139,44 @@ class Client:
         """
         return self._post(CampaignView, f"{_campaign_path(campaign_id)}/rollback", {"round": round})
 
-    def verify_round(self, campaign_id: str, round: int) -> RoundVerification:  # noqa: A002
-        """Have the coordinator compute a closed round anew from its kept updates, and compare; 0 checks adapter 0.
+    def verify(
+        self, campaign_id: str, rounds: Sequence[int] | None = None, *, on_progress: OnProgress | None = None
+    ) -> VerificationDetail:
+        """Have the coordinator recompute closed rounds from their stored updates and compare digests; wait for the end.
 
-        Takes as long as the aggregation took. Raises errors.NotFound.
+        A coordinator that restarts is waited for; it continues with the next round. The same call while the
+        verification runs waits for that one. Raises errors.NotFound for a campaign or a round that does not exist.
+
+        Args:
+            rounds: their numbers, 0 for adapter 0; None means all rounds that are closed now, with adapter 0.
+            on_progress: called with the verification at each poll; ``outcomes`` are those since the last call.
         """
-        path = f"{_campaign_path(campaign_id)}/rounds/{round}/verification"
-        reply = self._transport.request("GET", path, timeout_s=VERIFY_TIMEOUT_S)
-        return self._transport.read(RoundVerification, reply)
+        return self.wait_for_verification(
+            campaign_id, self.start_verification(campaign_id, rounds).id, on_progress=on_progress
+        )
+
+    def start_verification(self, campaign_id: str, rounds: Sequence[int] | None = None) -> VerificationView:
+        """Start a verification, and do not wait for it. Raises errors.NotFound."""
+        numbers = list(rounds) if rounds is not None else None
+        return verifications.start(self._transport, _campaign_path(campaign_id), numbers)
+
+    def wait_for_verification(
+        self, campaign_id: str, verification_id: str, *, on_progress: OnProgress | None = None
+    ) -> VerificationDetail:
+        """Wait until a verification is done or cancelled, as ``verify`` does. Raises errors.NotFound."""
+        return verifications.follow(self._transport, _campaign_path(campaign_id), verification_id, on_progress)
+
+    def verification(self, campaign_id: str, verification_id: str) -> VerificationDetail:
+        """A verification with its outcomes so far. Raises errors.NotFound."""
+        return verifications.read(self._transport, _campaign_path(campaign_id), verification_id)
+
+    def verifications(self, campaign_id: str) -> Iterator[VerificationView]:
+        """A campaign's verifications, newest first; the coordinator deletes old ones."""
+        return self._listing(VerificationView, verifications.verifications_path(_campaign_path(campaign_id)))
+
+    def cancel_verification(self, campaign_id: str, verification_id: str) -> VerificationView:
+        """End a verification early; its outcomes stay. Raises errors.IllegalMove and errors.NotFound."""
+        return verifications.cancel(self._transport, _campaign_path(campaign_id), verification_id)
 
     def wait(self, campaign_id: str, timeout_s: float | None = None) -> CampaignDetail:
         """Wait until a campaign is completed, cancelled or paused, and return it. A coordinator that restarts is

@@ -76,24 +76,20 @@ class Transport:
         headers: Mapping[str, str] = _NONE,
         repeatable: bool | None = None,
         also_fine: int | None = None,
-        timeout_s: float | None = None,
     ) -> httpx.Response:
         """Send a request and return its reply, a success or the status that is *also_fine*.
 
         A request that is *repeatable* (by default a GET) is sent again when the connection breaks or the service
-        fails; any other only when it certainly was not handled. timeout_s: for what takes the service long.
+        fails; any other only when it certainly was not handled.
         """
         if repeatable is None:
             repeatable = method == "GET"
         chosen = {name: value for name, value in params.items() if value is not None}
-        timeout = self._http.timeout if timeout_s is None else httpx.Timeout(timeout_s)
         for attempt in range(ATTEMPTS):
             floor_s = 0.0
             failure: FedloomError
             try:
-                reply = self._http.request(
-                    method, self.url + path, params=chosen, json=body, headers=headers, timeout=timeout
-                )
+                reply = self._http.request(method, self.url + path, params=chosen, json=body, headers=headers)
             except httpx.RequestError as error:
                 failure = self._unreachable(error)
                 unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)

@@ -74,6 +74,19 @@ class ParticipantState(StrEnum):
     FAILED = "failed"
 
 
+class VerificationState(StrEnum):
+    """Where a verification stands. ``pending``: no engine has begun it."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    DONE = "done"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        return self in (VerificationState.DONE, VerificationState.CANCELLED)
+
+
 class BlobKind(StrEnum):
     """What a stored blob of a campaign is."""
 

@@ -17,7 +17,7 @@ from coordinator.backup.rows import BYTES, copy_rows, settle, sqlite_at, tables_
 from coordinator.backup.saving import Show
 from coordinator.database.migrate import migrate
 from coordinator.database.sessions import Database
-from coordinator.database.tables import Base, BlobChunkRow, BlobRow, BlobUseRow, CampaignRow
+from coordinator.database.tables import Base, BlobChunkRow, BlobRow, BlobUseRow, CampaignRow, VerificationRow
 from coordinator.disk_full import translate_disk_full
 from coordinator.settings import Settings
 from coordinator.storage.storage import Storage
@@ -139,10 +139,11 @@ class _Restoring:
             crash_points.reach("restore: rows inserted")
 
     async def _free_claims(self, session: AsyncSession) -> None:
-        """Let go of claims on campaigns: the engines that held them are not here."""
+        """Release claims on campaigns and verifications: the engines that held them are not here."""
         held = update(CampaignRow).where(CampaignRow.claim_token.is_not(None))
         free = held.values(claim_token=None, claim_expires_at=None, due_at=self._archive.manifest.made_at)
         await session.execute(free)
+        await session.execute(update(VerificationRow).values(claim_token=None, claim_expires_at=None))
 
     async def _refuse_rows(self, session: AsyncSession) -> None:
         """Raise NotEmpty where a table has rows, whatever the schema. Bytes may be there, of a killed restore."""

@@ -8,7 +8,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator.campaigns import chains, rollback, service
 from coordinator.database.tables import AdapterRow, AgentRow, BlobUseRow, CampaignRow, MetricRow, RoundRow, TaskRow
-from coordinator.engine.aggregation.verify import verify_round
 from coordinator.errors import NotFound
 from coordinator.web.authentication import OperatorDep
 from coordinator.web.deps import Cursor, Limit, Number, OptionalNumber, ReadSession, ServicesDep, WriteSession
@@ -26,7 +25,6 @@ from shared.wire.campaigns import (
     RoundView,
     TaskView,
 )
-from shared.wire.verification import RoundVerification
 
 router = APIRouter(prefix="/v1/campaigns", tags=["campaigns"])
 
@@ -124,12 +122,6 @@ async def list_rounds(
         for row in rows
     ]
     return Page(items=views, next_cursor=after)
-
-
-@router.get("/{campaign_id}/rounds/{number}/verification")
-async def verify(campaign_id: str, number: Number, services: ServicesDep, _: OperatorDep) -> RoundVerification:
-    """Compute a closed round anew from its kept updates and compare the digests; with 0, check adapter 0."""
-    return await verify_round(services, campaign_id, number)
 
 
 @router.get("/{campaign_id}/tasks")

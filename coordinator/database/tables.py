@@ -20,7 +20,17 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from coordinator.database.sessions import UtcTime
 from shared.campaign import CampaignSpec
-from shared.states import AgentState, BlobKind, CampaignState, ParticipantState, RoundState, TaskKind, TaskState
+from shared.states import (
+    AgentState,
+    BlobKind,
+    CampaignState,
+    ParticipantState,
+    RoundState,
+    TaskKind,
+    TaskState,
+    VerificationState,
+)
+from shared.wire.verification import Outcome
 
 _ID = String(40)
 _SHA256 = String(64)
@@ -261,6 +271,45 @@ class AdapterRow(Base):
     evaluating: Mapped[bool] = mapped_column(default=False)
     origin_campaign_id: Mapped[str | None] = mapped_column(_ID)
     origin_number: Mapped[int | None]
+
+
+class VerificationRow(Base):
+    """A job of the engine: verify rounds of a campaign. Its row is the lock of the job and of its rounds; a transaction
+    that locks the campaign too locks the campaign first.
+
+    requested: the round numbers of the request, ascending; None for all closed rounds. due_at: when an engine may
+    continue; None once it has ended. claim_token, claim_expires_at: the engine that works on it.
+    """
+
+    __tablename__ = "verifications"
+    __table_args__ = (
+        Index("verifications_by_campaign", "campaign_id", "state"),
+        Index("verifications_due", "due_at"),
+    )
+
+    id: Mapped[str] = mapped_column(_ID, primary_key=True)
+    campaign_id: Mapped[str] = mapped_column(ForeignKey("campaigns.id"))
+    state: Mapped[VerificationState]
+    requested: Mapped[list[Any] | None]
+    reason: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    due_at: Mapped[datetime | None]
+    claim_token: Mapped[str | None] = mapped_column(_ID)
+    claim_expires_at: Mapped[datetime | None]
+
+
+class VerifiedRoundRow(Base):
+    """One round of a verification. adapter_sha256: recorded when the job was made. outcome: None until it is known."""
+
+    __tablename__ = "verified_rounds"
+
+    verification_id: Mapped[str] = mapped_column(ForeignKey("verifications.id"), primary_key=True)
+    round: Mapped[int] = mapped_column(primary_key=True)
+    adapter_sha256: Mapped[str] = mapped_column(_SHA256)
+    outcome: Mapped[Outcome | None]
+    computed_sha256: Mapped[str | None] = mapped_column(_SHA256)
+    reason: Mapped[str | None] = mapped_column(Text)
 
 
 class BlobRow(Base):

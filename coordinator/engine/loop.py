@@ -1,4 +1,4 @@
-"""The engine: gives every campaign that is due a tick, and aggregates rounds.
+"""The engine: gives every campaign that is due a tick, and aggregates rounds. Beside it runs the verifier.
 
 A tick is one transaction on the locked campaign: it does what there is to do, and sets the time of the next tick. Where
 a round is ready to be aggregated, the tick claims the campaign, because an aggregation runs outside of any transaction.
@@ -22,6 +22,8 @@ from coordinator.engine.campaign_tx import CampaignTx
 from coordinator.engine.clients import preparing
 from coordinator.engine.closing import aggregate_round, close_round
 from coordinator.engine.identity import engine_name
+from coordinator.engine.verification import Verifier
+from coordinator.engine.verification import free_claims as free_verifications
 from coordinator.errors import CoordinatorError, CorruptBlob, NotFound
 from coordinator.services import Services
 from coordinator.storage.retention import release_blobs, retire
@@ -66,6 +68,7 @@ class Engine:
             if alone:
                 with _logged("could not free the claims of an engine that died"):
                     await self._free_claims()
+            verifying = asyncio.create_task(Verifier(self._services, name).run())
             try:
                 while True:
                     with _logged("could not look for campaigns that are due"):
@@ -75,7 +78,7 @@ class Engine:
                             task.add_done_callback(working.discard)
                     await notifications.wait(self._services.settings.engine.poll_s)
             finally:
-                await self._services.database.cancel(*working)
+                await self._services.database.cancel(*working, verifying)
 
     async def _free_claims(self) -> None:
         """Release the claims of an earlier engine of this name: it is dead, since this one holds the name's lock."""
@@ -86,6 +89,7 @@ class Engine:
                 .values(claim_token=None, claim_expires_at=None, due_at=self._services.clock.now())
                 .execution_options(synchronize_session=False)
             )
+            await free_verifications(session, self._name)
 
     async def _due(self) -> Sequence[str]:
         """The campaigns that are due, except those whose tick runs in this engine at the moment."""

@@ -1,5 +1,5 @@
-"""Tidies up: leases that ran out, uploads that nobody goes on with, what a killed process left, and when agents were
-last seen."""
+"""Tidies up: leases that ran out, uploads that nobody goes on with, what a killed process left, old verifications, and
+when agents were last seen."""
 
 import asyncio
 import logging
@@ -9,6 +9,7 @@ from sqlalchemy import exists, select, update
 
 from coordinator import lifecycle
 from coordinator.database.tables import AgentRow, BlobUseRow, CampaignRow, TaskRow, UploadRow
+from coordinator.engine import verification
 from coordinator.services import Services
 from coordinator.storage import scratch
 from coordinator.storage.orphans import sweep_orphans
@@ -71,6 +72,7 @@ class Sweeper:
             await self._clear_leftovers()
 
     async def _clear_leftovers(self) -> None:
+        await verification.delete_old(self._services)
         n_orphans = await sweep_orphans(self._services.storage)
         n_scratch = await asyncio.to_thread(scratch.clear, self._services.storage.scratch)
         if n_orphans or n_scratch:

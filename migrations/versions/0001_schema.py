@@ -1,6 +1,6 @@
 """The schema.
 
-Revision ID: 1_d7b156
+Revision ID: 1_e9fe91
 Revises:
 """
 
@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 
 # Until a release the schema is rewritten in place; the digest of its tables tells databases of other code apart.
-revision = "1_d7b156"
+revision = "1_e9fe91"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -196,6 +196,40 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("campaign_id", "number"),
     )
     op.create_table(
+        "verifications",
+        sa.Column("id", sa.String(length=40), nullable=False),
+        sa.Column("campaign_id", sa.String(length=40), nullable=False),
+        sa.Column("state", STATE, nullable=False),
+        sa.Column("requested", sa.JSON(), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("created_at", TIME, nullable=False),
+        sa.Column("ended_at", TIME, nullable=True),
+        sa.Column("due_at", TIME, nullable=True),
+        sa.Column("claim_token", sa.String(length=40), nullable=True),
+        sa.Column("claim_expires_at", TIME, nullable=True),
+        sa.ForeignKeyConstraint(
+            ["campaign_id"],
+            ["campaigns.id"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("verifications_by_campaign", "verifications", ["campaign_id", "state"], unique=False)
+    op.create_index("verifications_due", "verifications", ["due_at"], unique=False)
+    op.create_table(
+        "verified_rounds",
+        sa.Column("verification_id", sa.String(length=40), nullable=False),
+        sa.Column("round", sa.Integer(), nullable=False),
+        sa.Column("adapter_sha256", sa.String(length=64), nullable=False),
+        sa.Column("outcome", STATE, nullable=True),
+        sa.Column("computed_sha256", sa.String(length=64), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["verification_id"],
+            ["verifications.id"],
+        ),
+        sa.PrimaryKeyConstraint("verification_id", "round"),
+    )
+    op.create_table(
         "tasks",
         sa.Column("id", sa.String(length=40), nullable=False),
         sa.Column("campaign_id", sa.String(length=40), nullable=False),
@@ -277,7 +311,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     for table in (
-        *("uploads", "blob_uses", "tasks", "rounds", "participants", "metrics", "events", "adapters", "tokens"),
-        *("operator_keys", "campaigns", "blobs", "blob_chunks", "agents"),
+        *("verified_rounds", "verifications", "uploads", "blob_uses", "tasks", "rounds", "participants", "metrics"),
+        *("events", "adapters", "tokens", "operator_keys", "campaigns", "blobs", "blob_chunks", "agents"),
     ):
         op.drop_table(table)

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from sqlalchemy import text
 
+from fedloom import Client
 from fedloom.adapters.lineage import Lineage
 from fedloom.errors import CorruptDownload
 from fedloom.transport import Transport
@@ -18,6 +19,7 @@ from shared.campaign import CampaignSpec
 from shared.digest import sha256_file
 from shared.wire.base import BlobRef
 from shared.wire.jobs import Fingerprint
+from shared.wire.verification import VerificationDetail
 from tests.cli.conftest import Campaign, Run
 from tests.support.operator import Operator
 from tests.support.scripted import FINGERPRINT, ScriptedAgent, adapter_bytes, campaign_body, slots_bytes
@@ -143,7 +145,52 @@ def test_watch_exits_with_1_unless_the_campaign_completes(fedloom: Run, campaign
     assert fedloom("campaign", "watch", "small").code == 1
 
 
-def test_verify_computes_rounds_anew_and_says_what_it_could_not(
+def test_verify_that_is_interrupted_goes_on_at_the_coordinator(
+    run: Run, finished: Campaign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as interrupted:
+
+        def interrupt(_seconds: float) -> None:
+            raise KeyboardInterrupt
+
+        interrupted.setattr("fedloom.verifications.time.sleep", interrupt)
+        interrupted.setattr("fedloom.verifications.read", lambda *_: interrupt(0))
+        ran = run("campaign", "verify", "small")
+    assert (ran.code, ran.out) == (130, "")
+    last = ran.err.splitlines()[-1]
+    found = re.fullmatch(r"  fedloom campaign verify small --job (\w+)", last)
+    assert found, ran.err
+    continued = run("campaign", "verify", "small", "--job", found[1])
+    assert continued.code == 0
+    assert continued.out.endswith("1 verified, 1 not kept, 0 wrong\n")
+    assert [job.id for job in Client().verifications(finished.id)].count(found[1]) == 1
+    assert run("campaign", "verify", "small", "--job", "nobody").code == 5
+    assert run("campaign", "verify", "small", "--job", found[1], "--round", 1).code == 2
+
+
+def test_verify_shows_how_far_it_is_on_a_terminal(
+    run: Run, finished: Campaign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    ran = run("campaign", "verify", "small")
+    drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", ran.err)
+    assert ran.code == 0
+    assert "verifying rounds" in drawn
+    assert "2/2" in drawn
+
+
+def test_verify_of_a_cancelled_verification_fails(
+    run: Run, finished: Campaign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = {"id": "7", "campaign_id": "1", "state": "cancelled", "n_rounds": 4, "n_done": 0, "outcomes": []}
+    job = VerificationDetail.model_validate({**body, "created_at": "2026-01-01T00:00:00Z"})
+    monkeypatch.setattr("fedloom.verifications.read", lambda *_: job)
+    ran = run("campaign", "verify", "small", "--job", "7")
+    assert ran.code == 1
+    assert ran.out.endswith("0 verified, 0 not kept, 0 wrong\ncancelled after 0 of 4 rounds\n")
+
+
+def test_verify_recomputes_rounds_and_says_what_it_could_not(
     fedloom: Run, completed: Campaign, coordinator: RunningCoordinator
 ) -> None:
     ran = fedloom("campaign", "verify", "small")

@@ -44,6 +44,8 @@ from coordinator.database.tables import (
     ParticipantRow,
     TaskRow,
     UploadRow,
+    VerificationRow,
+    VerifiedRoundRow,
 )
 from coordinator.services import Services
 from coordinator.settings import Settings, StorageSettings
@@ -142,7 +144,12 @@ async def fill(services: Services) -> None:
         task = {"campaign_id": "c", "agent_id": "a", "kind": "train", "created_at": NOW, "round": 1}
         session.add(TaskRow(id="t", state="done", **task))
         session.add(TaskRow(id="u", state="superseded", **task, result=None, failure={"of": [1, 0.1, None]}))
+        for job_id, token in (("v", "engine"), ("w", None)):
+            job = {"campaign_id": "c", "state": "running", "created_at": NOW, "due_at": NOW, "requested": [1]}
+            session.add(VerificationRow(id=job_id, claim_token=token, claim_expires_at=NOW if token else None, **job))
         await session.flush()
+        session.add(VerifiedRoundRow(verification_id="v", round=0, adapter_sha256="0", outcome="verified"))
+        session.add(VerifiedRoundRow(verification_id="v", round=1, adapter_sha256="1"))
         session.add(AdapterRow(campaign_id="c", number=1, **adapter.model_dump(), contributions=[], created_at=NOW))
         session.add(BlobUseRow(id="x", campaign_id="c", kind="adapter", round=1, **adapter.model_dump()))
         session.add(BlobUseRow(id="y", campaign_id="c", kind="delta", round=1, task_id="t", **delta.model_dump()))
@@ -210,6 +217,7 @@ def test_rows_are_equal_and_claims_and_uploads_are_not_restored(
     found, there = with_services(other, rows), with_services(small, rows)
     [campaign] = there["campaigns"]
     campaign.update(claim_token=None, claim_expires_at=None, due_at=manifest.made_at)
+    there["verifications"][0].update(claim_token=None, claim_expires_at=None)
     assert found == there
     assert with_services(other, lambda at: n_of(at, UploadRow)) == 0
     assert with_services(other, lambda at: n_of(at, BlobRow)) == 1
@@ -228,6 +236,7 @@ def test_a_backup_of_an_older_release_is_upgraded(
     assert with_services(other, revision_of) == next_release.REVISION
     found, there = with_services(other, rows), with_services(small, rows)
     there["campaigns"][0].update(claim_token=None, claim_expires_at=None, due_at=found["campaigns"][0]["due_at"])
+    there["verifications"][0].update(claim_token=None, claim_expires_at=None)
     assert found == there
     assert with_services(other, stored) == {(BlobKind.ADAPTER, 1): [ADAPTER], (BlobKind.DELTA, 1): [DELTA]}
 

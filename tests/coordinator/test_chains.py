@@ -108,8 +108,7 @@ def test_a_campaign_starts_from_anothers_adapter_and_nobody_builds_one(
     assert [each["held_out_loss"] for each in adapters] == [0.7, pytest.approx(0.6)]
     assert (adapters[1]["origin"], adapters[1]["parent_sha256"]) == (None, last)
     assert values(operator, tmp_path, adapters[1]["blob"]["sha256"]) == {7.0}
-    outcomes = [operator.get(f"{path}/rounds/{number}/verification")["outcome"] for number in (0, 1)]
-    assert outcomes == ["verified", "verified"]
+    assert [found["outcome"] for found in operator.verify(tuned["id"])] == ["verified", "verified"]
 
     longer = create(operator, f"{tuned['id']}/best", name="longer")
     assert longer["origins"] == [

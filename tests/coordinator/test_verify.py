@@ -1,4 +1,4 @@
-"""Closed rounds computed anew: what is right, what differs, what is damaged, what cannot be computed any more."""
+"""What verifying a closed round finds: it is right, differs, is damaged, or cannot be recomputed."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from coordinator.engine.aggregation import aggregate
 from tests.support.operator import Operator, problem
-from tests.support.scripted import ScriptedAgent, adapter_bytes, begin_campaign, slots_bytes
+from tests.support.scripted import ScriptedAgent, adapter_bytes, begin_campaign, campaign_body, slots_bytes
 from tests.support.server import RunningCoordinator
 from tests.support.tiers import deep
 
@@ -28,12 +28,8 @@ def run_campaign(operator: Operator, folder: Path, enroll: Enroll, *, extras: bo
     return campaign_id
 
 
-def verify(operator: Operator, campaign_id: str) -> list[dict[str, Any]]:
-    return [operator.get(f"/v1/campaigns/{campaign_id}/rounds/{number}/verification") for number in range(4)]
-
-
 def outcomes(operator: Operator, campaign_id: str) -> list[str]:
-    return [found["outcome"] for found in verify(operator, campaign_id)]
+    return [found["outcome"] for found in operator.verify(campaign_id)]
 
 
 async def execute(running: RunningCoordinator, statement: str, **values: Any) -> None:
@@ -50,7 +46,7 @@ def test_every_round_whose_updates_are_kept_is_verified(
 ) -> None:
     extras = algorithm["name"] == "scaffold"
     campaign_id = run_campaign(operator, tmp_path, enroll, extras=extras, algorithm=algorithm, retention={"updates": 3})
-    found = verify(operator, campaign_id)
+    found = operator.verify(campaign_id)
     assert [each["outcome"] for each in found] == ["verified"] * 4
     adapters = operator.items(f"/v1/campaigns/{campaign_id}/adapters")
     assert [each["adapter_sha256"] for each in found] == [each["blob"]["sha256"] for each in adapters]
@@ -75,7 +71,7 @@ def test_it_says_which_rounds_it_cannot_compute_and_why(operator: Operator, enro
     # the campaign has ended before what it lets go of is gone
     expected = ["verified", "not-kept", "not-kept", "not-kept"]
     operator.wait_until(lambda: outcomes(operator, campaign_id), lambda found: found == expected, 20)
-    found = verify(operator, campaign_id)
+    found = operator.verify(campaign_id)
     assert found[1]["reason"] == "the updates of ada, bob are not kept (retention.updates)"
     assert found[3]["reason"] == "the server's state before it is not kept (retention.server_state)"
 
@@ -108,7 +104,7 @@ def test_a_flipped_bit_is_found_by_its_digest_and_refused(
     update.write_bytes(spoilt)
     flip = "UPDATE blob_chunks SET data = zeroblob(length(data)) WHERE blob = :sha256"
     coordinator.run(execute(coordinator, flip, sha256=adapters[1]["blob"]["sha256"]))
-    found = verify(operator, campaign_id)
+    found = operator.verify(campaign_id)
     assert [each["outcome"] for each in found] == ["verified", "corrupt", "corrupt", "corrupt"]
     assert found[1]["reason"].startswith(f"its adapter: the bytes of blob {adapters[1]['blob']['sha256']} have")
     assert found[2]["reason"].startswith("what it was made from: the bytes of blob")
@@ -121,14 +117,16 @@ def test_a_blob_that_is_gone_without_having_been_let_go_of_is_found(
     campaign_id = run_campaign(operator, tmp_path, enroll, retention={"updates": 3})
     last = operator.items(f"/v1/campaigns/{campaign_id}/adapters")[3]["blob"]["sha256"]
     coordinator.run(execute(coordinator, "DELETE FROM blob_chunks WHERE blob = :sha256", sha256=last))
-    found = verify(operator, campaign_id)[3]
+    found = operator.verify(campaign_id)[3]
     assert (found["outcome"], found["reason"]) == ("corrupt", "its adapter should be stored, and is gone")
 
 
 @pytest.mark.usefixtures("coordinator")
 def test_only_closed_rounds_can_be_verified(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
+    early = operator.post("/v1/campaigns", campaign_body(name="early", selection={"labels": {"site": "nowhere"}}))["id"]
     campaign_id = begin_campaign(operator, tmp_path, [enroll("ada"), enroll("bob")])
     operator.wait_for(campaign_id, "running")
-    assert operator.get(f"/v1/campaigns/{campaign_id}/rounds/0/verification")["outcome"] == "verified"
-    refused = operator.http.get(f"/v1/campaigns/{campaign_id}/rounds/1/verification")
-    assert (refused.status_code, problem(refused).detail) == (404, "there is no round 1")
+    assert outcomes(operator, campaign_id) == ["verified"]
+    for of_campaign, body, missing in ((campaign_id, {"rounds": [0, 1]}, 1), (early, None, 0)):
+        refused = operator.http.post(f"/v1/campaigns/{of_campaign}/verifications", json=body)
+        assert (refused.status_code, problem(refused).detail) == (404, f"there is no round {missing}")

@@ -285,11 +285,45 @@ def identities(world: World) -> str:
     return "no adapter"
 
 
+def verifications(world: World) -> str:
+    """A verification of all rounds; one that fails, is cancelled, and is deleted."""
+    operator = world.operator
+    world.start_agents("ada", "bob")
+    campaign_id = operator.create(campaign("small", 4, retention={"updates": 4}))
+    world.wait_for(campaign_id, "completed")
+    path = f"/v1/campaigns/{campaign_id}/verifications"
+    working = ("start_verification", "claim verification", "renew verification", "record verification")
+    with world.dying(*around(*working)):
+        whole = f"{path}/{operator.post(path)['id']}"
+        world.wait(lambda: operator.get(whole)["state"] == "done", "the end of the verification")
+        assert [each["outcome"] for each in operator.get(whole)["outcomes"]] == ["verified"] * 5
+        assert len(operator.items(path)) == 1
+    [update] = audit.stored_files(world.settings, campaign_id, 4, "ada")
+    good = update.read_bytes()
+    update.unlink()
+    update.mkdir()  # the engine does not expect a folder
+    with world.dying(*around("release verification")):
+        stuck = f"{path}/{operator.post(path, {'rounds': [4]})['id']}"
+        world.wait(lambda: operator.get(stuck)["reason"], "an error of the engine")
+    world.coordinator.environment["FEDLOOM_STORAGE__KEEP_VERIFICATIONS_S"] = "0"
+    with world.dying(*around("cancel_verification", "delete verification")):
+        cancelled = operator.http.post(f"{stuck}/cancel")
+        assert cancelled.is_success or (world.points and cancelled.status_code in (404, 409)), cancelled.text
+    if not world.points:
+        world.coordinator.process.stop()
+        world.coordinator.start()  # old verifications are deleted at the start
+    world.wait(lambda: not operator.items(path), "the end of old verifications")
+    update.rmdir()
+    update.write_bytes(good)
+    return world.audited(campaign_id, [("ada", "bob")] * 4)
+
+
 _ASK_S = 0.1
 _PATIENCE_S = 600.0
 """For a dozen deaths and starts, on a machine with much else to do."""
 _QUICK = {"FEDLOOM_ENGINE__POLL_S": "0.1"}
 _HASTE: dict[Scenario, dict[str, str]] = {
     claims: {"FEDLOOM_ENGINE__CLAIM_TTL_S": "0.003"},
+    verifications: {"FEDLOOM_ENGINE__CLAIM_TTL_S": "0.003"},
     mishaps: {"FEDLOOM_LEASE__TTL_S": "2"},
 }

@@ -33,6 +33,7 @@ from tests.faults.mortal_world import (
     operators_calls,
     rounds,
     slow_rounds,
+    verifications,
     world,
 )
 from tests.support import audit
@@ -68,6 +69,10 @@ CLAIMS = around("renew claim")
 CALLS = around("create_campaign", "pause_campaign", "resume_campaign", "release blobs", "roll back", "cancel_campaign")
 MISHAPS = around("expire leases", "release", "failure", "discard upload", "release claim", "pause after failure")
 IDENTITIES = around("create_token", "enroll", "rotate_secret", "delete_token", "revoke_agent")
+VERIFICATIONS = (
+    *around("start_verification", "claim verification", "renew verification", "record verification"),
+    *around("release verification", "cancel_verification", "delete verification"),
+)
 STARTING = around("migrate", "first key")
 NEW_KEY = around("further key")
 AGENT = (
@@ -90,7 +95,7 @@ FEW_OF_AGENT = ("agent: result there", "agent: delta sent", "agent: client state
 
 GROUPS = (
     *(LEASES, ENGINE, CLEANING, CLEANING_DATABASE, UPLOADS, UPLOADS_DATABASE),
-    *(IN_DATABASE, CLAIMS, CALLS, MISHAPS, IDENTITIES, STARTING, NEW_KEY, AGENT),
+    *(IN_DATABASE, CLAIMS, CALLS, MISHAPS, IDENTITIES, VERIFICATIONS, STARTING, NEW_KEY, AGENT),
 )
 POINTS = {point.partition("#")[0] for group in GROUPS for point in group}
 
@@ -163,6 +168,7 @@ def test_the_coordinator_dies_at_points_of_each_kind(tmp_path: Path, unbroken: R
         pytest.param(CALLS, operators_calls, "files", id="the operator's calls"),
         pytest.param(MISHAPS, mishaps, "files", id="mishaps"),
         pytest.param(IDENTITIES, identities, "files", id="identities"),
+        pytest.param(VERIFICATIONS, verifications, "files", id="verifications"),
     ],
 )
 def test_the_coordinator_dies_at_each_point(
@@ -268,7 +274,7 @@ def test_every_point_is_killed_at_and_there_are_no_others(tmp_path: Path, unbrok
         argv = [sys.executable, "-m", "fedloom", "coordinator", "new-key"]
         environment = {**whole.watched, "FEDLOOM_DATA_DIR": str(whole.settings.data_dir)}
         assert Process(argv, tmp_path / "new-key.log", popen=Preloaded, **environment).popen.wait(60) == 0
-    scenarios = (rounds, large_rounds, claims, operators_calls, mishaps, identities)
+    scenarios = (rounds, large_rounds, claims, operators_calls, mishaps, identities, verifications)
     runs = [unbroken(scenario) for scenario in scenarios]
     runs.append(unbroken(rounds, updates="database"))
     reached = set(watched.read_text().splitlines()).union(*(run.reached for run in runs))

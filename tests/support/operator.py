@@ -57,6 +57,15 @@ class Operator:
             if cursor is None:
                 return found
 
+    def verify(self, campaign_id: str, *rounds: int, timeout_s: float = 60) -> list[Any]:
+        """The outcomes of a verification of all closed rounds, or of some, once it is done."""
+        path = f"/v1/campaigns/{campaign_id}/verifications"
+        job = self.post(path, {"rounds": list(rounds)} if rounds else None)
+        found = self.wait_until(
+            lambda: self.get(f"{path}/{job['id']}"), lambda read: read["state"] == "done", timeout_s
+        )
+        return list(found["outcomes"])
+
     def campaign(self, campaign_id: str, move: str) -> httpx.Response:
         """Pause, resume or cancel."""
         return self.http.post(f"/v1/campaigns/{campaign_id}/{move}")

@@ -111,6 +111,7 @@ async def _look_when_moved(services: Services, moved: asyncio.Event, *, sweeps: 
             except Exception:
                 log.exception("could not tidy up")
         services.notifiers.wake_engine()
+        services.notifiers.wake_verifier()
 
 
 @contextmanager

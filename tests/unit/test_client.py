@@ -266,6 +266,51 @@ def test_wait_gives_up_in_time() -> None:
         client.wait("1", timeout_s=0.05)
 
 
+# --- verifications
+
+
+def verification(state: str, n_done: int, *rounds: int) -> Answer:
+    outcomes = [{"round": number, "outcome": "verified", "adapter_sha256": "0" * 64} for number in rounds]
+    body = {
+        "id": "7", "campaign_id": "1", "state": state, "reason": None, "n_rounds": 3, "n_done": n_done,
+        "created_at": "2026-01-01T00:00:00Z", "ended_at": None, "outcomes": outcomes,
+    }  # fmt: skip
+    return reply(200 if rounds else 202, json.dumps(body))
+
+
+def test_verify_posts_once_polls_and_sits_out_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("fedloom.verifications.time.sleep", pauses.append)
+    outage = [hang_up] * ATTEMPTS + [reply(502, "<html>bad gateway</html>", "text/html")] * ATTEMPTS
+    answers = [
+        *(hang_up, verification("pending", 0)),  # the request whose reply a proxy cuts is sent again
+        *(verification("running", 1, 0), *outage, verification("running", 1), verification("done", 3, 1, 2)),
+    ]
+    seen: list[tuple[int, list[int]]] = []
+    with stub_server(*answers) as stub, Client(stub.url) as client:
+        found = client.verify(
+            "1",
+            on_progress=lambda job: seen.append((job.n_done, [one.round for one in job.outcomes])),
+        )
+    assert found.state == "done"
+    assert [one.round for one in found.outcomes] == [0, 1, 2]
+    assert seen == [(1, [0]), (1, []), (3, [1, 2])]
+    asked = [(method, path.partition("&")[0]) for method, path, _ in stub.seen]
+    path = "/v1/campaigns/1/verifications"
+    assert asked[:2] == [("POST", path)] * 2
+    assert set(asked[2:]) == {("GET", f"{path}/7?after=-1"), ("GET", f"{path}/7?after=0")}
+    polls = [pause for pause in pauses if pause >= 0.1]
+    assert polls == sorted(polls)
+    assert len(polls) == 4
+
+
+def test_verify_gives_up_after_a_long_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedloom.verifications.OUTAGE_S", 0.0)
+    answers = [verification("pending", 0), hang_up]
+    with stub_server(*answers) as stub, Client(stub.url) as client, pytest.raises(errors.Unreachable):
+        client.verify("1", [2])
+
+
 # --- events
 
 

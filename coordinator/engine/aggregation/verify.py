@@ -1,4 +1,4 @@
-"""Computes closed rounds anew from their kept updates, and compares what comes out with what was recorded."""
+"""Recomputes closed rounds from their stored updates, and compares the digests with the recorded ones."""
 
 import asyncio
 from collections.abc import Mapping
@@ -10,7 +10,6 @@ from coordinator.database.tables import AdapterRow, BlobUseRow, CampaignRow
 from coordinator.engine.aggregation.aggregate import Aggregated
 from coordinator.engine.aggregation.inputs import RoundInputs, computed, of_closed_round
 from coordinator.errors import CorruptBlob, NotFound
-from coordinator.keyed_locks import KeyedLocks
 from coordinator.services import Services
 from shared.adapters import AdapterError
 from shared.digest import sha256_file
@@ -18,17 +17,14 @@ from shared.states import BlobKind
 from shared.wire.base import BlobRef
 from shared.wire.verification import Outcome, RoundVerification
 
-_locks = KeyedLocks()
-
 
 async def verify_round(services: Services, campaign_id: str, number: int) -> RoundVerification:
-    """Check a closed round, or with 0 adapter 0: its lineage, its stored bytes, and where its inputs are kept the
+    """Verify a closed round, or with 0 adapter 0: its lineage, its stored bytes, and, if its inputs are stored, the
     aggregation itself. Changes nothing. Raises NotFound."""
-    async with _locks.of("one at a time"):  # each takes a core and a disk's whole bandwidth
+    found = await _verify_round(services, campaign_id, number)
+    if found.outcome is Outcome.CORRUPT:  # perhaps released after the database was read
         found = await _verify_round(services, campaign_id, number)
-        if found.outcome is Outcome.CORRUPT:  # or let go of just now, after the database said that it is stored
-            found = await _verify_round(services, campaign_id, number)
-        return found
+    return found
 
 
 async def _verify_round(services: Services, campaign_id: str, number: int) -> RoundVerification:
@@ -42,7 +38,7 @@ async def _verify_round(services: Services, campaign_id: str, number: int) -> Ro
         inputs = await of_closed_round(session, campaign, adapter) if number > 0 else None
         stored = await _stored_of(session, campaign_id, number)
 
-    def said(outcome: Outcome, reason: str | None = None, computed_sha256: str | None = None) -> RoundVerification:
+    def result(outcome: Outcome, reason: str | None = None, computed_sha256: str | None = None) -> RoundVerification:
         return RoundVerification(
             round=number,
             outcome=outcome,
@@ -55,21 +51,21 @@ async def _verify_round(services: Services, campaign_id: str, number: int) -> Ro
         try:
             await services.storage.store_of(kind).check(ref)
         except CorruptBlob as error:
-            return said(Outcome.CORRUPT, f"its {_in_words(kind)}: {error}")
+            return result(Outcome.CORRUPT, f"its {_in_words(kind)}: {error}")
         except NotFound:
-            return said(Outcome.CORRUPT, f"its {_in_words(kind)} should be stored, and is gone")
+            return result(Outcome.CORRUPT, f"its {_in_words(kind)} should be stored, and is gone")
     if inputs is None:
-        return said(Outcome.VERIFIED) if stored else said(Outcome.NOT_KEPT, "the adapter is not stored")
+        return result(Outcome.VERIFIED) if stored else result(Outcome.NOT_KEPT, "the adapter is not stored")
     if adapter.parent_sha256 != inputs.parent.sha256:
-        return said(Outcome.DIFFERS, f"its parent {adapter.parent_sha256} is not the adapter of round {number - 1}")
+        return result(Outcome.DIFFERS, f"its parent {adapter.parent_sha256} is not the adapter of round {number - 1}")
     missing = _missing(inputs)
     if missing is not None:
-        return said(Outcome.NOT_KEPT, missing)
+        return result(Outcome.NOT_KEPT, missing)
     try:
         async with computed(services, inputs, measures_gap=False) as made:
             digests = await asyncio.to_thread(_digests, made)
     except (CorruptBlob, NotFound, AdapterError) as error:
-        return said(Outcome.CORRUPT, f"what it was made from: {error}")
+        return result(Outcome.CORRUPT, f"what it was made from: {error}")
     recorded = {
         BlobKind.ADAPTER: adapter.sha256,
         BlobKind.SERVER_STATE: adapter.state_sha256,
@@ -77,12 +73,12 @@ async def _verify_round(services: Services, campaign_id: str, number: int) -> Ro
     }
     differing = [_in_words(kind) for kind, sha256 in recorded.items() if digests.get(kind) != sha256]
     outcome = Outcome.DIFFERS if differing else Outcome.VERIFIED
-    reason = f"computed anew, another {' and '.join(differing)} comes out" if differing else None
-    return said(outcome, reason, digests[BlobKind.ADAPTER])
+    reason = f"recomputed, another {' and '.join(differing)} comes out" if differing else None
+    return result(outcome, reason, digests[BlobKind.ADAPTER])
 
 
 async def _stored_of(session: AsyncSession, campaign_id: str, number: int) -> Mapping[BlobKind, BlobRef]:
-    """What came out of a round and still has its bytes."""
+    """The outputs of a round that still have their bytes."""
     query = select(BlobUseRow).where(
         BlobUseRow.campaign_id == campaign_id,
         BlobUseRow.round == number,
@@ -94,7 +90,7 @@ async def _stored_of(session: AsyncSession, campaign_id: str, number: int) -> Ma
 
 
 def _missing(inputs: RoundInputs) -> str | None:
-    """What the round cannot be computed from, because it is not stored any more."""
+    """Which input is no longer stored; None if all are."""
     gone = [
         share.said.agent_name
         for share in inputs.shares

@@ -161,15 +161,20 @@ def verify(
     ctx: typer.Context,
     campaign: IdOrName,
     round_number: Annotated[int | None, typer.Option("--round", min=0, help="Only this one; 0 is adapter 0.")] = None,
+    job: Annotated[
+        str | None, typer.Option(metavar="ID", help="Read a verification that was started before; start none.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compute every round anew whose updates are kept, and compare digests; exit with 1 where one differs."""
+    """Recompute every round whose updates are stored, and compare digests; exit with 1 if one differs."""
     from fedloom.cli.campaign import verification
 
+    if job is not None and round_number is not None:
+        raise typer.BadParameter("--job reads the rounds that its verification has; leave --round out")
     with connect(ctx) as client:
-        found = verification.verify(client, client.find_campaign(campaign), round_number, quiet=as_json)
+        found = verification.verify(client, client.find_campaign(campaign), round_number, job, quiet=as_json)
     if as_json:
-        output.print_json(found)
+        output.print_json(found.outcomes)
     else:
         verification.show(found)
     raise typer.Exit(ExitCode.FAILED if verification.is_wrong(found) else ExitCode.DONE)

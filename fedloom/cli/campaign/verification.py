@@ -1,53 +1,77 @@
-"""``fedloom campaign verify``: asks for round after round, and shows what was found."""
+"""``fedloom campaign verify``: has rounds verified, and shows progress and outcomes."""
 
+import sys
 from collections.abc import Sequence
 
 import typer
-from rich.progress import Progress
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
 
 from fedloom.cli import output
 from fedloom.client import Client
+from shared.states import VerificationState
 from shared.wire.campaigns import CampaignView
-from shared.wire.verification import Outcome, RoundVerification
+from shared.wire.verification import Outcome, RoundVerification, VerificationDetail, VerificationView
 
 _COLOURS = {
     Outcome.VERIFIED: "green",
     Outcome.NOT_KEPT: "yellow",
+    Outcome.ROLLED_BACK: "yellow",
     Outcome.DIFFERS: "red",
     Outcome.CORRUPT: "red",
 }
 
 
-def verify(client: Client, campaign: CampaignView, only: int | None, *, quiet: bool) -> list[RoundVerification]:
-    """Have one round verified, or all that are closed, with a progress bar on a terminal. Raises errors.NotFound."""
-    numbers = range(campaign.rounds_closed + 1) if only is None else [only]
+def verify(
+    client: Client, campaign: CampaignView, only: int | None, job_id: str | None, *, quiet: bool
+) -> VerificationDetail:
+    """Have one round verified, or all that are closed, or follow a job; with a progress bar on a terminal.
+
+    Ctrl-C ends the command with 130, and not the job. Raises errors.FedloomError.
+    """
+    if job_id is None:
+        job_id = client.start_verification(campaign.id, None if only is None else [only]).id
     console = output.console(stderr=True)
-    found = []
-    with Progress(console=console, disable=quiet or not console.is_terminal, transient=True) as progress:
-        task = progress.add_task("computing rounds anew", total=len(numbers))
-        for number in numbers:
-            found.append(client.verify_round(campaign.id, number))
-            progress.advance(task)
-    return found
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as progress:
+        task = progress.add_task("verifying rounds", total=None)
+
+        def show_progress(job: VerificationView) -> None:
+            what = job.reason or "verifying rounds"
+            progress.update(task, description=what, total=job.n_rounds, completed=job.n_done)
+
+        try:
+            return client.wait_for_verification(campaign.id, job_id, on_progress=show_progress)
+        except KeyboardInterrupt:
+            progress.stop()
+            typer.echo("stopped waiting; the coordinator continues the verification; read it with:", err=True)
+            typer.echo(f"  fedloom campaign verify {campaign.name} --job {job_id}", err=True)
+            sys.exit(130)
 
 
-def is_wrong(found: Sequence[RoundVerification]) -> bool:
-    """Whether anything differs or is corrupt; what is merely not kept is not wrong."""
-    return any(one.outcome in (Outcome.DIFFERS, Outcome.CORRUPT) for one in found)
+def is_wrong(job: VerificationDetail) -> bool:
+    """Whether a round differs or is corrupt, or the job was cancelled. A round that is not kept is not wrong."""
+    wrong = any(one.outcome in (Outcome.DIFFERS, Outcome.CORRUPT) for one in job.outcomes)
+    return wrong or job.state is VerificationState.CANCELLED
 
 
-def show(found: Sequence[RoundVerification]) -> None:
-    """Print a line for each round, and what they amount to."""
-    from rich.text import Text
+def show(job: VerificationDetail) -> None:
+    """Print a line for each round, and a summary."""
+    output.console().print(_table(job.outcomes))
+    n = {outcome: sum(one.outcome is outcome for one in job.outcomes) for outcome in Outcome}
+    wrong = n[Outcome.DIFFERS] + n[Outcome.CORRUPT]
+    rolled_back = f", {n[Outcome.ROLLED_BACK]} rolled back" if n[Outcome.ROLLED_BACK] else ""
+    typer.echo(f"\n{n[Outcome.VERIFIED]} verified, {n[Outcome.NOT_KEPT]} not kept{rolled_back}, {wrong} wrong")
+    if job.state is VerificationState.CANCELLED:
+        typer.echo(f"cancelled after {job.n_done} of {job.n_rounds} rounds")
+    if wrong:
+        typer.echo("go back to one that is right with: fedloom campaign rollback")
 
+
+def _table(outcomes: Sequence[RoundVerification]) -> Table:
     table = output.table("ROUND", "OUTCOME", "ADAPTER", "REASON", right=["ROUND"], fold=["REASON"])
-    for one in found:
+    for one in outcomes:
         outcome = Text(one.outcome, style=_COLOURS[one.outcome])
         table.add_row(str(one.round), outcome, one.adapter_sha256[:12], one.reason or "")
-    output.console().print(table)
-    n_by_outcome = {outcome: sum(one.outcome is outcome for one in found) for outcome in Outcome}
-    wrong = n_by_outcome[Outcome.DIFFERS] + n_by_outcome[Outcome.CORRUPT]
-    typer.echo(
-        f"\n{n_by_outcome[Outcome.VERIFIED]} verified, {n_by_outcome[Outcome.NOT_KEPT]} not kept, {wrong} wrong"
-        + ("\ngo back to one that is right with: fedloom campaign rollback" if wrong else "")
-    )
+    return table

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from coordinator.database.tables import AdapterRow, RoundRow
+from coordinator.engine.aggregation.verify import verify_round
 from coordinator.lifecycle import LIVE_TASK
 from shared.states import BlobKind, CampaignState, RoundState, TaskKind, TaskState
+from shared.wire.verification import Outcome
 from tests.faults.interleavings.books import Accepted, Book, Closed
 from tests.faults.interleavings.owners import KEPT, Owner, Vector, vector_of
 from tests.faults.interleavings.seen import Seen, look_at, read_blob
@@ -250,8 +252,8 @@ class Checks:
                 assert reply.status_code == 200
                 assert hashlib.sha256(reply.content).hexdigest() == use.sha256
         for adapter in seen.adapters:
-            verified = operator.get(f"{path}/rounds/{adapter.number}/verification")
-            assert verified["outcome"] in ("verified", "not-kept"), verified
+            verified = self._world.run(verify_round(self._world.services, campaign_id, adapter.number))
+            assert verified.outcome in (Outcome.VERIFIED, Outcome.NOT_KEPT), verified
         assert campaign_is_tidy(seen)
 
 
