@@ -1,10 +1,11 @@
 """The protocol between the agent's parent process and its training child: one JSON object a line.
 
-The parent writes one order at a time to the child's standard input. A ``LocalJob`` wraps a coordinator's job.
-``AnswerRequest``, ``ScoreRequest``, ``CheckRequest`` and ``MergeRequest`` come from a person at this machine, never from
-the network. On its own copy of descriptor 1 the child answers with any number of ``Report`` and ``TextChunk`` messages,
-then with one final message: the order's own (``Done``, ``Answered``, ``Scored``, ``Checked``, ``Merged``), ``Failed`` or
-``OutOfMemory``. The child exits when its input ends, and with ``OUT_OF_MEMORY_EXIT`` after ``OutOfMemory``.
+The parent writes one order at a time to the child's standard input. A ``LocalJob`` wraps a coordinator's job. The other
+orders (``AnswerRequest``, ``ScoreRequest``, ``CheckRequest``, ``MergeRequest``) come from a person at this machine,
+never from the network. On its own copy of descriptor 1 the child answers with any number of ``Report`` and
+``TextChunk`` messages, then with one final message: the order's own (``Done``, ``Answered``, ``Scored``, ``Checked``,
+``Merged``), ``Failed`` or ``OutOfMemory``. The child exits when its input ends, and with ``OUT_OF_MEMORY_EXIT`` after
+``OutOfMemory``.
 """
 
 from enum import StrEnum

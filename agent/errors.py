@@ -96,7 +96,7 @@ class TransferCorrupted(AgentError):
         self.expected = expected
         self.actual = actual
         super().__init__(
-            f"blob {expected} does not match its digest after {tries} downloads, of which the last has SHA-256 {actual}: "
+            f"blob {expected} does not match its digest after {tries} downloads; the last has SHA-256 {actual}: "
             "the coordinator's copy is probably damaged"
         )
 

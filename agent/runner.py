@@ -114,7 +114,7 @@ class TaskRunner:
         max_length = 0 if isinstance(job, InitJob) else job.max_length
         client_state = self._client_state(job)
         micro_batch = self._workspace.micro_batch(_model_key(job), max_length, self._settings.compute.micro_batch)
-        progress = _ProgressTracker(_logging(heartbeat.report))
+        progress = _ProgressTracker(_with_logging(heartbeat.report))
         while True:
             order = LocalJob(
                 job=job,
@@ -138,7 +138,7 @@ class TaskRunner:
                 if not died.out_of_memory:
                     if not progress.has_advanced():
                         raise TaskFailed(FailureKind.CRASH, str(died)) from died
-                    log.warning("%s; starting it again from its checkpoint", died)
+                    log.warning("%s; starting a new one", died)
                     continue
                 answer = OutOfMemory(peak_bytes=0, longest_row_tokens=0)
             if isinstance(answer, Done):
@@ -252,7 +252,7 @@ def _summary(job: Job) -> str:
     return f"{job.kind} for {campaign}"
 
 
-def _logging(report: Callable[[Progress], None]) -> Callable[[Progress], None]:
+def _with_logging(report: Callable[[Progress], None]) -> Callable[[Progress], None]:
     """Wrap *report* so that progress is also logged: each new phase, then every _LOG_EVERY_S seconds."""
     last_logged = 0.0
     last_phase: Phase | None = None

@@ -224,7 +224,7 @@ def child_environment(compute: ComputeSettings) -> dict[str, str]:
     """Return the child's environment: its thread budget, and no spinning OpenMP threads."""
     environment = {
         **os.environ,
-        # two processes with spinning OpenMP threads on the same cores slow each other tenfold; torch reads this on import
+        # two processes with spinning OpenMP threads slow each other tenfold on shared cores; torch reads this on import
         "OMP_WAIT_POLICY": "passive",
         "TOKENIZERS_PARALLELISM": "false",
     }

@@ -122,7 +122,7 @@ def test_a_job_of_a_newer_coordinator_is_read_without_what_is_new_in_it(job: Job
 @pytest.mark.parametrize("task_id", ["../../precious", "/home/ada", ".", "", "a/b", "a" * 65])
 def test_a_task_id_that_leads_out_of_the_home_is_not_accepted(task_id: str) -> None:
     answer = ours(201, a_lease(task_id=task_id).model_dump_json())
-    with stub_server(answer) as stub, pytest.raises(CoordinatorUnreachable, match="an id that cannot be one"):
+    with stub_server(answer) as stub, pytest.raises(CoordinatorUnreachable, match="invalid id"):
         acquire(stub.url)
 
 
@@ -131,7 +131,7 @@ def test_a_campaign_id_that_leads_out_of_the_home_is_not_accepted() -> None:
     lease = lease.model_copy(update={"job": lease.job.model_copy(update={"campaign_id": "../precious"})})
     with (
         stub_server(ours(201, lease.model_dump_json())) as stub,
-        pytest.raises(CoordinatorUnreachable, match="an id that cannot be one"),
+        pytest.raises(CoordinatorUnreachable, match="invalid id"),
     ):
         acquire(stub.url)
 
@@ -191,7 +191,7 @@ def test_a_download_asks_for_the_plain_bytes_and_refuses_the_whole_where_a_part_
 
 @pytest.mark.parametrize("url", ["http://[::1", "http://localhost:port", "https://a b\x00"])
 def test_what_is_no_url_is_told(url: str) -> None:
-    with pytest.raises(CoordinatorUnreachable, match="no URL"):
+    with pytest.raises(CoordinatorUnreachable, match="not a valid URL"):
         CoordinatorApi(url)
 
 
