@@ -20,8 +20,8 @@ from agent.settings import TEMPLATE, AgentSettings, load_settings
         ("[data.notes]\npath = 'x'\nheld_out = 1.0", "data.notes.held_out"),
         ("[compute\n", "line 1"),
         ("[data.notes]\npath = 'x'\nhub = 'a/b'", "data.notes: .*either path or hub"),
-        ("[data.notes]\npreset = 'alpacca'", "data.notes: .*no preset 'alpacca'; there are alpaca, alpaca-gpt4"),
-        ("[data.notes]\npath = 'x'\nencoding = 'latine'", "data.notes: .*encoding: there is none called 'latine'"),
+        ("[data.notes]\npreset = 'alpacca'", "data.notes: .*unknown preset 'alpacca'; known are alpaca, alpaca-gpt4"),
+        ("[data.notes]\npath = 'x'\nencoding = 'latine'", "data.notes: .*encoding: unknown encoding 'latine'"),
         ("[data.notes]\npath = '~nobody-of-that-name/x'", "home"),
     ],
 )
