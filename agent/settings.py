@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from agent.data.presets import LOCATION_KEYS, PRESETS
 from agent.errors import SettingsError
@@ -56,8 +57,8 @@ class DataSource(Section):
     revision: Annotated[str, Field(min_length=1)] | None = None
     """Branch, tag or commit of a data set of the hub."""
     separator: Annotated[str, Field(min_length=1)] | None = None
-    """Separator of the cells of a `.csv` or `.tsv`. In other text files, where each line is a row, the last separator of
-    the line divides `prompt` from `completion`."""
+    """Separator of the cells of a `.csv` or `.tsv`. In other text files, where each line is a row, the last separator
+    of the line divides `prompt` from `completion`."""
     encoding: str = "utf-8"
     """Encoding of a text file; JSON is always UTF-8."""
     prompt: str = "prompt"
@@ -67,8 +68,8 @@ class DataSource(Section):
     completion: str = "completion"
     """Column of the completion: the text that the loss covers."""
     messages: str | None = None
-    """Column of a whole conversation, instead of prompt and completion: a list of messages with `role` and `content`, or
-    with `from` and `value`. The loss covers each assistant message."""
+    """Column of a whole conversation, instead of prompt and completion: a list of messages with `role` and `content`,
+    or with `from` and `value`. The loss covers each assistant message."""
     chosen: str = "chosen"
     """Column of the better completion, for campaigns of kind `dpo`, whose rows are pairs of completions."""
     rejected: str = "rejected"
@@ -161,33 +162,52 @@ class AgentSettings(Section):
     """Data sources by the logical name that campaigns use."""
 
 
+_PLAIN_TERMS = {
+    "a valid integer, unable to parse string as an integer": "a whole number",
+    "a valid integer": "a whole number",
+    "a valid number, unable to parse string as a number": "a number",
+    "a valid dictionary": "a table",
+    "a valid list": "a list",
+    "a valid string": "text",
+    "greater than or equal to": "at least",
+}
+
+
 def load_settings(path: Path) -> AgentSettings:
     """Read the settings, resolving paths relative to the file's folder. Raises SettingsError."""
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise SettingsError(path, "there is no such file; `fedloom agent enroll` writes one to start from") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(path, str(error)) from error
+    except OSError as error:
+        raise SettingsError(path, f"the file cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(path, f"the file is not valid TOML: {error}") from error
     try:
         settings = AgentSettings.model_validate(raw)
     except ValidationError as error:
-        errors = error.errors(include_url=False)
-        raise SettingsError(
-            path, "; ".join(_describe(each["type"], each["loc"], each["msg"]) for each in errors)
-        ) from error
+        raise SettingsError(path, "; ".join(map(_describe, error.errors()))) from error
     try:
         return _absolute(settings, path.resolve().parent)
-    except RuntimeError as error:  # ~user of an unknown user
-        raise SettingsError(path, str(error)) from error
+    except RuntimeError as error:
+        message = "a path starts with ~ and the name of a user whose home folder is unknown; give the path in full"
+        raise SettingsError(path, message) from error
 
 
-def _describe(kind: str, location: tuple[int | str, ...], message: str) -> str:
-    """Describe one of pydantic's errors to the owner, who does not know its terms."""
-    key = ".".join(map(str, location))
-    if kind == "extra_forbidden":
-        return f"{key}: there is no such setting; correct its name or remove it"
-    return f"{key}: {message.removeprefix('Value error, ')}"
+def _describe(error: ErrorDetails) -> str:
+    """Describe a validation error in an owner's terms instead of pydantic's."""
+    *_, last = location = [str(part) for part in error["loc"]]
+    if last == "[key]":
+        return f"{'.'.join(location[:-1])}: a name has at most 63 letters, digits, '.', '_' and '-', no mark first"
+    key = ".".join(location)
+    if error["type"] == "extra_forbidden":
+        return f"{key}: there is no such setting; correct its name, or remove it"
+    if key == "compute.device":
+        return f"{key}: must be auto, cpu, mps, cuda, or a GPU such as cuda:1"
+    message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    for term, plain in _PLAIN_TERMS.items():
+        message = message.replace(term, plain)
+    return f"{key}: {message}"
 
 
 def _absolute(settings: AgentSettings, folder: Path) -> AgentSettings:
