@@ -198,7 +198,8 @@ def _describe(error: ErrorDetails) -> str:
     """Describe a validation error in an owner's terms instead of pydantic's."""
     *_, last = location = [str(part) for part in error["loc"]]
     if last == "[key]":
-        return f"{'.'.join(location[:-1])}: a name has at most 63 letters, digits, '.', '_' and '-', no mark first"
+        rule = "a name has at most 63 letters, digits, '.', '_' and '-', and starts with a letter or digit"
+        return f"{'.'.join(location[:-1])}: {rule}"
     key = ".".join(location)
     if error["type"] == "extra_forbidden":
         return f"{key}: there is no such setting; correct its name, or remove it"

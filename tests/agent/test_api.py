@@ -29,6 +29,7 @@ from tests.agent.parts import (
     problem,
     train_job,
 )
+from tests.support.server import free_port
 from tests.unit.stub_server import Answer, cut_after, hang_up, reply, stub_server
 
 PAGE = "<html>Welcome</html>"
@@ -134,6 +135,19 @@ def test_a_campaign_id_that_leads_out_of_the_home_is_not_accepted() -> None:
         pytest.raises(CoordinatorUnreachable, match="invalid id"),
     ):
         acquire(stub.url)
+
+
+def test_who_is_not_reached_is_named_with_the_cause() -> None:
+    port = free_port()
+    for host in ("127.0.0.1", "localhost"):
+        with pytest.raises(CoordinatorUnreachable) as caught:
+            acquire(f"http://{host}:{port}")
+        assert str(caught.value) == f"the coordinator at http://{host}:{port} cannot be reached: connection refused"
+    with stub_server(hang_up) as stub, pytest.raises(CoordinatorUnreachable) as caught:
+        acquire(stub.url)
+    assert str(caught.value).startswith(f"the connection to the coordinator at {stub.url} failed: server disconnected")
+    with stub_server(hang_up) as stub, pytest.raises(CoordinatorUnreachable, match="cannot be reached: the TLS conn"):
+        acquire(stub.url.replace("http:", "https:"))
 
 
 @pytest.mark.parametrize("headers", [{}, {"Upload_Offset": "many"}])

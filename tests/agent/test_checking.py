@@ -53,6 +53,20 @@ def test_all_errors_are_told_by_place_those_of_one_kind_together_and_none_quotes
     assert found.train == 1
 
 
+def test_fifty_errors_that_differ_in_numbers_or_columns_are_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("prompt,completion\n" + "".join(f"a{',b' * n}\n" for n in range(2, 52)))
+    found = report(DataSource(path=path))
+    assert [(len(error.places), error.count) for error in found.errors] == [(MAX_PLACES, 50)]
+    assert str(found.errors[0]).startswith(
+        "a.csv: the row that ends on line 2 has 3 cells, but the header has 2; also the row that ends on line 3, "
+    )
+    columns = report(DataSource(path=write(tmp_path / "b.jsonl", [{f"c{n}": "x"} for n in range(50)])))
+    assert [str(error)[:76] for error in columns.errors] == [
+        "b.jsonl: line 1 has no column 'prompt' (prompt); it has 'c0'; also line 2, l"
+    ]
+
+
 def test_what_cannot_be_read_at_all_is_an_error_of_the_report(tmp_path: Path) -> None:
     gone = report(DataSource(path=tmp_path / "gone.jsonl"))
     assert "no such file" in str(gone.errors[0])
