@@ -1,13 +1,14 @@
-"""The protocol between the agent's parent and its training child: one JSON object a line.
+"""The protocol between the agent's parent process and its training child: one JSON object a line.
 
-The parent writes one order at a time to the child's standard input: ``LocalJob``, which is a coordinator's job, or
-``AnswerRequest``, ``ScoreRequest``, ``CheckRequest`` or ``MergeRequest``, which only a person on this machine sends,
-never the network. On its own copy of descriptor 1 the child answers with any number of ``Report`` and ``TextChunk``,
-and then with one final message: the order's own (``Done``, ``Answered``, ``Scored``, ``Checked``, ``Merged``),
-``Failed`` or ``OutOfMemory``. The end of its input ends the child. After ``OutOfMemory`` it exits with
-``OUT_OF_MEMORY_EXIT``.
+The parent writes one order at a time to the child's standard input. A ``LocalJob`` wraps a coordinator's job. The other
+orders (``AnswerRequest``, ``ScoreRequest``, ``CheckRequest``, ``MergeRequest``) come from a person at this machine,
+never from the network. On its own copy of descriptor 1 the child answers with any number of ``Report`` and
+``TextChunk`` messages, then with one final message: the order's own (``Done``, ``Answered``, ``Scored``, ``Checked``,
+``Merged``), ``Failed`` or ``OutOfMemory``. The child exits when its input ends, and with ``OUT_OF_MEMORY_EXIT`` after
+``OutOfMemory``.
 """
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -27,16 +28,16 @@ OUT_OF_MEMORY_EXIT = 77
 DELTA_FILE = "delta.safetensors"
 EXTRAS_FILE = "extras.safetensors"
 CLIENT_STATE_FILE = "client_state.safetensors"
-"""What the client keeps of a task for its next one, where its algorithm has it keep something. It never leaves."""
+"""The client state that a task leaves for the next one, if the algorithm has any. It never leaves this machine."""
 CHECKPOINT_FILE = "checkpoint.pt"
-"""Where a training goes on after a crash. It is gone once there is a result, and it never leaves."""
+"""Where training resumes after a crash. Deleted once there is a result. It never leaves this machine."""
 ADAPTER_FILE = "adapter.safetensors"
 RESULT_FILE = "result.json"
-"""Written last, and whole: where it is, the task's other files are complete."""
+"""Written last and atomically: if it exists, the task's other files are complete."""
 
 
 def files_of(result: Result) -> list[tuple[BlobKind, str, str]]:
-    """The files that belong to a result: what each is, its name in the task's folder, its SHA-256."""
+    """Return kind, name in the task's folder, and SHA-256 of each file that belongs to a result."""
     if isinstance(result, InitResult):
         return [(BlobKind.ADAPTER, ADAPTER_FILE, result.adapter)]
     if isinstance(result, TrainResult):
@@ -52,13 +53,22 @@ class Message(BaseModel):
 
 
 class LocalJob(Message):
-    """A job, with all that it needs on this machine.
+    """A job with everything that it needs on this machine.
 
-    folder: where the job's files are written. model_path: the base model's folder, None to fetch it from the hub.
-    adapter, broadcast: the downloaded global tensors. reference: the adapter that preferences are held to, None where
-    that is the base alone. client_state: what this client kept with its counted update. cache: where
-    tokenised data is kept. report_losses: whether losses may leave the machine; without it the child puts none into
-    reports and results.
+    Args:
+        job: the coordinator's job.
+        folder: where the job's files are written.
+        cache: where tokenised data is stored.
+        model_path: the base model's folder; None fetches the model from the hub.
+        data: the owner's data; None for an ``init`` job.
+        adapter: the downloaded global adapter.
+        broadcast: the downloaded broadcast tensors.
+        reference: (DPO only) the adapter that defines π_ref; None means the bare base model.
+        client_state: the client state that belongs to this client's last committed update.
+        compute: what the child may use.
+        micro_batch: rows, or pairs, that go through the model at once.
+        remote_code: whether code that comes with a base model may run.
+        report_losses: whether losses may leave the machine. If not, the child puts none into reports and results.
     """
 
     type: Literal["job"] = "job"
@@ -78,17 +88,21 @@ class LocalJob(Message):
 
 
 class LoraFile(Message):
-    """A LoRA adapter: its weights, a safetensors file, and its shape."""
+    """A LoRA adapter: the safetensors file of its weights, and its shape."""
 
     weights: Path
     lora: LoraSection
 
 
 class LocalOrder(Message):
-    """What these orders say of the base model.
+    """The base model of an order from a person at this machine.
 
-    model_path: its folder, None to look where ``base`` points, fetching it from the hub. fingerprint: what the base
-    must be, None where nobody knows. cache: where digests of its files are remembered.
+    Args:
+        base: the base model as a campaign names it.
+        model_path: its folder; None uses ``base``, and fetches the model from the hub if need be.
+        fingerprint: what the base model must match; None if unknown.
+        cache: where digests of its files are cached.
+        compute: what the child may use.
     """
 
     base: BaseSection
@@ -99,18 +113,23 @@ class LocalOrder(Message):
 
 
 class Question(Message):
-    """A single turn. ``input`` is further text to the prompt, as rows of training data may have it."""
+    """A single-turn prompt. ``input`` is further text below the prompt, as in rows of training data."""
 
     prompt: str
     input: str = ""
 
 
 class AnswerRequest(LocalOrder):
-    """Answer each question by itself, with the adapter on the base model or, where it is None, by the base alone.
+    """Answer each question independently. Without questions the model is loaded and nothing else happens.
 
-    micro_batch: questions that go through the model at once. temperature: 0 takes the likeliest token each time; above
-    0 tokens are sampled, with *seed*. The answer to a single question is streamed in ``TextChunk`` as well. Without
-    questions the model is loaded, and nothing else.
+    Args:
+        adapter: the adapter on the base model; None asks the bare base model.
+        template: the chat template.
+        questions: the prompts. The answer to a single question is also streamed as ``TextChunk`` messages.
+        max_new_tokens: most tokens of one answer.
+        micro_batch: questions that go through the model at once.
+        temperature: 0 decodes greedily; above 0 tokens are sampled.
+        seed: seed of the sampling.
     """
 
     type: Literal["answer"] = "answer"
@@ -130,9 +149,13 @@ class Completed(Question):
 
 
 class ScoreRequest(LocalOrder):
-    """Find how likely each completion is after its prompt, with the adapter on the base model or by the base alone.
+    """Compute the log-likelihood of each completion given its prompt.
 
-    micro_batch: rows that go through the model at once.
+    Args:
+        adapter: the adapter on the base model; None scores with the bare base model.
+        template: the chat template.
+        rows: prompts with their completions.
+        micro_batch: rows that go through the model at once.
     """
 
     type: Literal["score"] = "score"
@@ -143,7 +166,16 @@ class ScoreRequest(LocalOrder):
 
 
 class CheckRequest(LocalOrder):
-    """Look through an owner's data, called *name*, as a campaign of this kind, template and length would."""
+    """Check an owner's data as a campaign would read it.
+
+    Args:
+        name: the data's name in agent.toml.
+        data: where the data is, and its columns.
+        kind: the campaign's kind of training.
+        template: the campaign's chat template.
+        max_length: the campaign's maximum length of a row, in tokens.
+        remote_code: whether code that comes with a base model may run.
+    """
 
     type: Literal["check"] = "check"
     name: str
@@ -155,7 +187,7 @@ class CheckRequest(LocalOrder):
 
 
 class MergeRequest(LocalOrder):
-    """Write base model and adapter as one model of *dtype* into *folder*, which is there and empty, and check it."""
+    """Merge base model and adapter, write the model as *dtype* into the existing empty *folder*, and check it."""
 
     type: Literal["merge"] = "merge"
     adapter: LoraFile
@@ -167,37 +199,60 @@ Order = Annotated[LocalJob | AnswerRequest | ScoreRequest | CheckRequest | Merge
 ORDER: TypeAdapter[Order] = TypeAdapter(Order)
 
 
+class LocalPhase(StrEnum):
+    """Phases of local orders only. No lease carries them, so the wire's ``Phase`` does not have them."""
+
+    ANSWERING = "answering"
+    MERGING = "merging"
+    WRITING = "writing"
+    CHECKING = "checking"
+
+
+class LocalProgress(Message):
+    """How far a local order is: *done* of *total* questions. *total* is 0 if there is nothing to count."""
+
+    phase: LocalPhase
+    done: Annotated[int, Field(ge=0)] = 0
+    total: Annotated[int, Field(ge=0)] = 0
+
+
+ChildProgress = Progress | LocalProgress
+"""What a child reports while it works. A job is reported in ``Progress`` alone; local orders use both."""
+
+
 class Report(Message):
-    """Progress."""
+    """Progress of the order."""
 
     type: Literal["report"] = "report"
-    progress: Progress
+    progress: ChildProgress
 
 
 class Done(Message):
-    """The job's result; the same as in RESULT_FILE."""
+    """The job's result, as in RESULT_FILE."""
 
     type: Literal["done"] = "done"
     result: Result
 
 
 class TextChunk(Message):
-    """More text of the answer to the only question. Characters are whole."""
+    """The next part of the answer to a single question. Characters are never split."""
 
     type: Literal["text_chunk"] = "text_chunk"
     text: str
 
 
 class Answered(Message):
-    """The answers, in the order of the questions. The pieces of the only one make up its text."""
+    """The answers in the order of the questions. The text chunks of a single question concatenate to its answer."""
 
     type: Literal["answered"] = "answered"
     texts: list[str]
 
 
 class Scored(Message):
-    """Of each row, in their order: Σ log p over the completion's tokens and the end marker, in nats, and how many
-    tokens these are."""
+    """Scores of the rows, in their order.
+
+    log_probs: Σ log p over the completion's tokens and the end marker, in nats. n_tokens: the number of these tokens.
+    """
 
     type: Literal["scored"] = "scored"
     log_probs: list[float]
@@ -205,15 +260,17 @@ class Scored(Message):
 
 
 class Checked(Message):
-    """What was found in the data."""
+    """The report on the data."""
 
     type: Literal["checked"] = "checked"
     report: DataReport
 
 
 class Merged(Message):
-    """Largest absolute differences of logits on a few texts, against base and adapter in float32. merge_difference: of
-    the merged weights in float32. file_difference: of the files as they were written, read again."""
+    """Largest absolute differences of logits on a few texts, against base and adapter in float32.
+
+    merge_difference: of the merged weights in float32. file_difference: of the written files, read again.
+    """
 
     type: Literal["merged"] = "merged"
     merge_difference: float
@@ -221,14 +278,14 @@ class Merged(Message):
 
 
 class Failed(Message):
-    """The job cannot be done here. The child lives on."""
+    """The order cannot be carried out here. The child keeps running."""
 
     type: Literal["failed"] = "failed"
     failure: Failure
 
 
 class OutOfMemory(Message):
-    """Memory ran out. The child exits: what is left of its memory cannot be trusted."""
+    """Memory ran out. The child exits, because its memory is in an unknown state."""
 
     type: Literal["out_of_memory"] = "out_of_memory"
     peak_bytes: int

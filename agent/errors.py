@@ -1,14 +1,15 @@
-"""What can go wrong at an agent.
+"""The agent's errors.
 
 AgentError
 ├── SettingsError          agent.toml cannot be used
-├── NotEnrolled            there is no identity in the home folder
-├── AlreadyRunning         another process uses the same home folder, or the same identity elsewhere
+├── NotEnrolled            the home folder holds no identity
+├── NotInstalled           libraries of the training child are missing
+├── AlreadyRunning         another process uses the same home folder
 ├── InsecureCoordinator    plain http:// to another host
-├── CoordinatorRefused     a final "no" of the coordinator, as its problem says
-│   └── LeaseLost          the task belongs to this process no longer
-├── CoordinatorUnreachable no answer, or one that is not the coordinator's
-├── TransferCorrupted      a blob does not have the digest that names it, however often it is downloaded
+├── CoordinatorRefused     a final refusal by the coordinator, with its problem document
+│   └── LeaseLost          this process no longer holds the task
+├── CoordinatorUnreachable no reply, or a reply that is not from a coordinator
+├── TransferCorrupted      a blob does not match its digest, even after several downloads
 └── TaskFailed             the task cannot be done here; carries the failure to report
 """
 
@@ -19,7 +20,7 @@ from shared.wire.problems import Problem, ProblemType
 
 
 class AgentError(Exception):
-    """Anything that an agent raises on purpose."""
+    """Base class of the errors that an agent raises deliberately."""
 
 
 class SettingsError(AgentError):
@@ -32,7 +33,7 @@ class SettingsError(AgentError):
 
 
 class NotEnrolled(AgentError):
-    """There is no identity in the home folder."""
+    """The home folder holds no identity."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -40,7 +41,7 @@ class NotEnrolled(AgentError):
 
 
 class NotInstalled(AgentError):
-    """The libraries of the training child are not there."""
+    """Libraries of the training child are missing."""
 
     def __init__(self, missing: list[str]) -> None:
         self.missing = missing
@@ -52,7 +53,7 @@ class AlreadyRunning(AgentError):
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        super().__init__(f"another agent process is running in {home}")
+        super().__init__(f"another agent process is running in {home}; stop it, or use another --home")
 
 
 class InsecureCoordinator(AgentError):
@@ -64,7 +65,7 @@ class InsecureCoordinator(AgentError):
 
 
 class CoordinatorRefused(AgentError):
-    """A final "no"."""
+    """A final refusal by the coordinator."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
@@ -76,11 +77,11 @@ class CoordinatorRefused(AgentError):
 
 
 class LeaseLost(CoordinatorRefused):
-    """The task belongs to this process no longer."""
+    """This process no longer holds the task."""
 
 
 class CoordinatorUnreachable(AgentError):
-    """No answer, or one that is not the coordinator's. ``retry_after_s`` is set where the reply asked for a pause."""
+    """No reply, or a reply that is not from a coordinator. ``retry_after_s``: the pause that the reply asked for."""
 
     def __init__(self, reason: str, retry_after_s: float | None = None) -> None:
         self.reason = reason
@@ -89,14 +90,14 @@ class CoordinatorUnreachable(AgentError):
 
 
 class TransferCorrupted(AgentError):
-    """A blob does not have the digest that names it, however often it is downloaded."""
+    """A blob does not match its digest, even after several downloads."""
 
-    def __init__(self, expected: str, found: str, tries: int) -> None:
+    def __init__(self, expected: str, actual: str, tries: int) -> None:
         self.expected = expected
-        self.found = found
+        self.actual = actual
         super().__init__(
-            f"what the coordinator stores as blob {expected} does not have that digest: downloaded {tries} times, the "
-            f"last time it had {found}"
+            f"blob {expected} does not match its digest after {tries} downloads; the last has SHA-256 {actual}: "
+            "the coordinator's copy is probably damaged"
         )
 
 
@@ -109,7 +110,7 @@ class TaskFailed(AgentError):
 
 
 def refusal(problem: Problem) -> CoordinatorRefused:
-    """The exception for a problem of the coordinator."""
+    """Return the exception for a coordinator's problem document."""
     if problem.kind == ProblemType.LEASE_LOST:
         return LeaseLost(problem)
     return CoordinatorRefused(problem)

@@ -1,4 +1,4 @@
-"""Answers, likelihoods, looks at data and merged models for a person at this machine, by a training child of their own.
+"""Answering, scoring, data checks and merging for a person at this machine, in a training child of their own.
 
 with LocalChild(BaseSection(model="/models/tiny")) as child:
     adapter = LoraFile(weights=Path("adapter_model.safetensors"), lora=LoraSection(rank=8, alpha=16))
@@ -17,6 +17,7 @@ from agent.child import (
     AnswerRequest,
     Checked,
     CheckRequest,
+    ChildProgress,
     Completed,
     Dtype,
     Failed,
@@ -35,20 +36,25 @@ from agent.settings import ComputeSettings, DataSource
 from agent.supervisor import ChildDied, Supervisor, check_installed
 from shared.campaign import BaseSection, Template, TrainingKind
 from shared.wire.jobs import Fingerprint
-from shared.wire.leases import FailureKind, Progress
+from shared.wire.leases import FailureKind
 
 MICRO_BATCH = 8
 _LOG_FILE = "child.log"
 
-L = TypeVar("L", Answered, Checked, Merged, Scored)
+M = TypeVar("M", Answered, Checked, Merged, Scored)
 
 
 class LocalChild:
-    """A training child with one base model, kept warm. Use it as a context manager: leaving it ends the child.
+    """A training child that keeps one base model loaded. Use it as a context manager: leaving it ends the child.
 
-    base: hub id or absolute path. model_path: the model's folder, where it lies elsewhere. fingerprint: what the model
-    must be, where that is known. compute: what the child may use. folder: where it keeps its log, and digests of the
-    model's files. Methods block; Ctrl-C in one ends the child, and the next starts another.
+    Methods block. Ctrl-C in one ends the child; the next call starts another.
+
+    Args:
+        base: the base model: a hub id or an absolute path.
+        model_path: the model's folder, if it is not at *base*.
+        fingerprint: what the model must match; None if unknown.
+        compute: what the child may use.
+        folder: where the child's log and the digests of the model's files are stored; default: ``default_folder()``.
     """
 
     def __init__(
@@ -60,7 +66,7 @@ class LocalChild:
         compute: ComputeSettings | None = None,
         folder: Path | None = None,
     ) -> None:
-        """Raises NotInstalled and OSError."""
+        """Prepare the folder. Raises NotInstalled and OSError."""
         check_installed()
         self._folder = (folder or default_folder()).absolute()
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -87,9 +93,9 @@ class LocalChild:
             self._runner.close()
 
     def load(
-        self, template: Template | OwnTemplate, adapter: LoraFile | None, on_progress: Callable[[Progress], None]
+        self, template: Template | OwnTemplate, adapter: LoraFile | None, on_progress: Callable[[ChildProgress], None]
     ) -> None:
-        """Load the base model and try the adapter on it, so that what is wrong shows now. Raises as ``ask`` does."""
+        """Load the base model and try the adapter on it, so that errors show now. Raises what ``ask`` raises."""
         self.ask([], template=template, adapter=adapter, on_progress=on_progress)
 
     def ask(
@@ -102,13 +108,23 @@ class LocalChild:
         micro_batch: int = MICRO_BATCH,
         temperature: float = 0.0,
         seed: int = 0,
-        on_progress: Callable[[Progress], None] = lambda _: None,
+        on_progress: Callable[[ChildProgress], None] = lambda _: None,
         on_text: Callable[[str], None] = lambda _: None,
     ) -> list[str]:
-        """The answers in the order of the questions, each asked by itself; without *adapter* those of the base alone.
+        """Answer each question independently and return the answers in their order.
 
-        temperature: 0 takes the likeliest token each time; above it tokens are drawn, from *seed*. on_piece: called
-        with the pieces of the answer to an only question. Raises TaskFailed with what to do, and ChildDied.
+        Raises TaskFailed, whose message says what to do, and ChildDied.
+
+        Args:
+            questions: the prompts; an empty list only loads the model.
+            template: the chat template.
+            adapter: the adapter on the base model; None asks the bare base model.
+            max_new_tokens: most tokens of one answer.
+            micro_batch: questions that go through the model at once.
+            temperature: 0 decodes greedily; above 0 tokens are sampled.
+            seed: seed of the sampling.
+            on_progress: called with the child's progress.
+            on_text: called with each chunk of the answer if there is a single question.
         """
         order = AnswerRequest(
             **self._model,
@@ -120,7 +136,7 @@ class LocalChild:
             temperature=temperature,
             seed=seed,
         )
-        return self._last_word(self._supervisor.run(order, self._log_file, on_progress, on_text)).texts
+        return self._final_message(self._supervisor.run(order, self._log_file, on_progress, on_text)).texts
 
     def score(
         self,
@@ -129,16 +145,23 @@ class LocalChild:
         template: Template | OwnTemplate,
         adapter: LoraFile | None = None,
         micro_batch: int = MICRO_BATCH,
-        on_progress: Callable[[Progress], None] = lambda _: None,
+        on_progress: Callable[[ChildProgress], None] = lambda _: None,
     ) -> Scored:
-        """How likely each completion is after its prompt, in the order of the rows, to the adapter or the base alone.
+        """Return the log-likelihood of each completion given its prompt, in the order of the rows.
 
-        Raises TaskFailed with what to do, and ChildDied.
+        Raises TaskFailed, whose message says what to do, and ChildDied.
+
+        Args:
+            rows: prompts with their completions.
+            template: the chat template.
+            adapter: the adapter on the base model; None scores with the bare base model.
+            micro_batch: rows that go through the model at once.
+            on_progress: called with the child's progress.
         """
         order = ScoreRequest(
             **self._model, adapter=adapter, template=template, rows=list(rows), micro_batch=micro_batch
         )
-        return self._last_word(self._supervisor.run(order, self._log_file, on_progress))
+        return self._final_message(self._supervisor.run(order, self._log_file, on_progress))
 
     def check(
         self,
@@ -149,10 +172,21 @@ class LocalChild:
         template: Template,
         max_length: int,
         remote_code: bool,
-        on_progress: Callable[[Progress], None] = lambda _: None,
+        on_progress: Callable[[ChildProgress], None] = lambda _: None,
     ) -> DataReport:
-        """What is in the owner's data *name* for a kind of training. remote_code: whether the owner lets code run that
-        comes with a model. Raises TaskFailed with what to do, and ChildDied."""
+        """Report on the owner's data *name* as a campaign would read it.
+
+        Raises TaskFailed, whose message says what to do, and ChildDied.
+
+        Args:
+            name: the data's name in agent.toml.
+            data: where the data is, and its columns.
+            kind: the kind of training.
+            template: the campaign's chat template.
+            max_length: the campaign's maximum length of a row, in tokens.
+            remote_code: whether the owner allows code that comes with a base model to run.
+            on_progress: called with the child's progress.
+        """
         order = CheckRequest(
             **self._model,
             name=name,
@@ -162,36 +196,40 @@ class LocalChild:
             max_length=max_length,
             remote_code=remote_code,
         )
-        return self._last_word(self._supervisor.run(order, self._log_file, on_progress)).report
+        return self._final_message(self._supervisor.run(order, self._log_file, on_progress)).report
 
     def merge(
-        self, adapter: LoraFile, dtype: Dtype, folder: Path, on_progress: Callable[[Progress], None] = lambda _: None
+        self,
+        adapter: LoraFile,
+        dtype: Dtype,
+        folder: Path,
+        on_progress: Callable[[ChildProgress], None] = lambda _: None,
     ) -> Merged:
-        """Write base model and adapter as one model into *folder*, which is there and empty.
+        """Merge base model and adapter, and write the model into the existing empty *folder*.
 
-        Raises TaskFailed with what to do, and ChildDied; what is in the folder is then of no use.
+        Raises TaskFailed, whose message says what to do, and ChildDied. The folder's content is then unusable.
         """
         order = MergeRequest(**self._model, adapter=adapter, dtype=dtype, folder=folder.absolute())
-        return self._last_word(self._supervisor.run(order, self._log_file, on_progress))
+        return self._final_message(self._supervisor.run(order, self._log_file, on_progress))
 
-    def _last_word(self, running: Coroutine[Any, Any, L | Failed | OutOfMemory]) -> L:
+    def _final_message(self, order: Coroutine[Any, Any, M | Failed | OutOfMemory]) -> M:
         try:
-            word = self._runner.run(running)
+            message = self._runner.run(order)
         except ChildDied as died:
             if not died.out_of_memory:
                 raise
-            word = OutOfMemory(peak_bytes=0, longest_row_tokens=0)
-        if isinstance(word, OutOfMemory):
-            peak = f" at a peak of {word.peak_bytes / 2**30:.1f} GiB" if word.peak_bytes else ""
-            message = f"out of memory{peak}: use a machine with more of it, or a smaller base model"
-            raise TaskFailed(FailureKind.OUT_OF_MEMORY, message)
-        if isinstance(word, Failed):
-            failure = word.failure
+            message = OutOfMemory(peak_bytes=0, longest_row_tokens=0)
+        if isinstance(message, OutOfMemory):
+            peak = f" at a peak of {message.peak_bytes / 2**30:.1f} GiB" if message.peak_bytes else ""
+            reason = f"out of memory{peak}: use a machine with more memory, or a smaller base model"
+            raise TaskFailed(FailureKind.OUT_OF_MEMORY, reason)
+        if isinstance(message, Failed):
+            failure = message.failure
             log = f" ({self._log_file})" if failure.kind == FailureKind.CRASH else ""
             raise TaskFailed(failure.kind, f"{failure.message}{log}")
-        return word
+        return message
 
 
 def default_folder() -> Path:
-    """The user's cache folder of Fedloom."""
+    """Return Fedloom's folder in the user's cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fedloom"

@@ -1,4 +1,4 @@
-"""The agent's main loop: ask for work, do it, ask again."""
+"""The agent's main loop: acquire a task, do it, acquire the next."""
 
 import asyncio
 import errno
@@ -21,15 +21,15 @@ WAIT_S = 50.0
 _BUSY_PAUSE_S = 5.0
 _IDLE_PAUSE_S = 1.0
 _FULL_DISK_PAUSE_S = 30.0
-"""Shorter than a lease lives, so that the task stays ours."""
+"""Shorter than a lease, so that this agent keeps the task."""
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 async def run_agent(workspace: Workspace, identity: Identity, settings: AgentSettings, supervisor: Supervisor) -> None:
-    """Work until cancelled; the supervisor is the caller's to stop.
+    """Work until cancelled. The caller stops the supervisor.
 
-    Raises CoordinatorRefused where the coordinator does not want this agent any more.
+    Raises CoordinatorRefused if the coordinator no longer serves this agent.
     """
     api = CoordinatorApi.of(identity)
     runner = TaskRunner(api, workspace, settings, supervisor)
@@ -39,15 +39,15 @@ async def run_agent(workspace: Workspace, identity: Identity, settings: AgentSet
     try:
         while True:
             if lease is None:
-                lease = await _ask(api, instance_id)
+                lease = await _acquire(api, instance_id)
             if lease is not None:
                 lease = await _do(runner, lease, instance_id)
     finally:
         await api.close()
 
 
-async def _ask(api: CoordinatorApi, instance_id: str) -> TaskLease | None:
-    """The next task, if one came while we waited. Raises CoordinatorRefused."""
+async def _acquire(api: CoordinatorApi, instance_id: str) -> TaskLease | None:
+    """Return the next task, or None if none came within the wait. Raises CoordinatorRefused."""
     try:
         lease = await until_reached(lambda: api.acquire(instance_id, WAIT_S))
     except CoordinatorRefused as refused:
@@ -57,25 +57,28 @@ async def _ask(api: CoordinatorApi, instance_id: str) -> TaskLease | None:
         await asyncio.sleep(_BUSY_PAUSE_S * random.uniform(0.5, 1.0))  # noqa: S311
         return None
     if lease is None:
-        # a coordinator that is stopping does not let us wait: it answers at once, over and over
+        # a coordinator that is shutting down answers at once instead of holding the request
         await asyncio.sleep(random.uniform(0, _IDLE_PAUSE_S))  # noqa: S311
     return lease
 
 
 async def _do(runner: TaskRunner, lease: TaskLease, instance_id: str) -> TaskLease | None:
-    """Do a task. What goes wrong with it alone is logged, and the agent goes on."""
+    """Do a task. Returns the lease of another task if one replaced it.
+
+    Errors that concern this task alone are logged, and the agent continues.
+    """
     pause_s = _BUSY_PAUSE_S
     try:
         return await runner.run(lease, instance_id)
     except CoordinatorRefused as refused:
         if refused.kind in FINAL:
             raise
-        log.error("the coordinator refused: %s", refused)
+        log.error("the coordinator refused a request: %s", refused)
     except (AgentError, OSError) as error:
-        if isinstance(error, OSError) and error.errno in _FULL:
+        if isinstance(error, OSError) and error.errno in _DISK_FULL:
             pause_s = _FULL_DISK_PAUSE_S
-            log.error("the disk of this agent is full: %s; free some space, the task is tried again", error)
+            log.error("this agent's disk is full: %s; free some space, the task will be tried again", error)
         else:
-            log.error("%s; the task stays ours and is tried again", error)
+            log.error("%s; this agent keeps the task and will try it again", error)
     await asyncio.sleep(pause_s)
     return None

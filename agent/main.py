@@ -1,4 +1,4 @@
-"""Starts an agent: enrolment, and the run itself."""
+"""Entry points of an agent: enrolment, secret rotation, and the run itself."""
 
 import asyncio
 import contextlib
@@ -22,36 +22,44 @@ from shared.wire.problems import ProblemType
 
 
 class AlreadyEnrolled(AgentError):
-    """The home folder has an identity."""
+    """The home folder already holds an identity."""
 
     def __init__(self, home: Path, name: str) -> None:
         self.home = home
-        super().__init__(f"{home} is enrolled as {name}; use another --home for another agent")
+        super().__init__(f"{home} is already enrolled as {name}; use another --home for another agent")
 
 
 def default_name() -> str:
-    """The host's name, as far as agent names allow it."""
-    kept = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())
-    return kept.strip("._-")[:63] or "agent"
+    """Return the host's name, with characters that agent names do not allow replaced."""
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())
+    return name.strip("._-")[:63] or "agent"
 
 
 def enroll(
     home: Path, coordinator: str, token: str, name: str, *, ca_file: Path | None = None, insecure: bool = False
 ) -> Identity:
-    """Turn a one-time token into this home's identity, and write settings to start from.
+    """Exchange a one-time token for this home's identity, and write a settings file to start from.
 
     Raises AlreadyEnrolled, InsecureCoordinator, CoordinatorRefused and CoordinatorUnreachable.
+
+    Args:
+        home: the agent's home folder.
+        coordinator: the coordinator's URL.
+        token: the one-time token from the operator.
+        name: the agent's name.
+        ca_file: a CA to trust instead of the default ones.
+        insecure: allow plain http:// to another host.
     """
     workspace = Workspace(home)
     try:
-        known = workspace.read_identity()
+        existing = workspace.read_identity()
     except NotEnrolled:
         pass
     else:
-        raise AlreadyEnrolled(home, known.name)
+        raise AlreadyEnrolled(home, existing.name)
     ca_file = ca_file.resolve() if ca_file is not None else None
 
-    async def work(secret: str) -> Identity:
+    async def exchange(secret: str) -> Identity:
         api = CoordinatorApi(coordinator, ca_file=ca_file, insecure=insecure)
         try:
             reply = await api.enroll(token, name, secret)
@@ -66,8 +74,8 @@ def enroll(
             insecure=insecure,
         )
 
-    workspace.create()  # before the token is used: a folder that cannot be written should not cost it
-    identity = asyncio.run(work(workspace.secret_for(f"enrolling with {hash_secret(token)}")))
+    workspace.create()  # before the token is used: an unwritable folder must not cost it
+    identity = asyncio.run(exchange(workspace.secret_for(f"enrolling with {hash_secret(token)}")))
     crash_points.reach("agent: enrolled")
     workspace.write_identity(identity)
     if not workspace.settings_file.exists():
@@ -76,33 +84,36 @@ def enroll(
 
 
 def rotate_secret(home: Path) -> None:
-    """Get a new secret; the old one is void. Raises NotEnrolled, CoordinatorRefused and CoordinatorUnreachable, after
-    which it may be called again, and the agent may be run."""
+    """Replace the agent's secret; the old one becomes invalid.
+
+    Raises NotEnrolled, AlreadyRunning, CoordinatorRefused and CoordinatorUnreachable. After an error it can be called
+    again, and the agent can run.
+    """
     workspace = Workspace(home)
     identity = workspace.read_identity()
     with workspace.lock():
         asyncio.run(_change_secret(workspace, identity))
 
 
-def _rotating(identity: Identity) -> str:
+def _rotation_purpose(identity: Identity) -> str:
     return f"instead of {hash_secret(identity.secret)}"
 
 
 async def _change_secret(workspace: Workspace, identity: Identity) -> Identity:
-    """Change the secret, or end a change that was cut: the coordinator may know the new one already."""
-    changed = identity.model_copy(update={"secret": workspace.secret_for(_rotating(identity))})
+    """Change the secret, or finish an interrupted change: the coordinator may already have the new one."""
+    changed = identity.model_copy(update={"secret": workspace.secret_for(_rotation_purpose(identity))})
     try:
-        await _tell_secret(identity, changed.secret)
+        await _send_secret(identity, changed.secret)
     except CoordinatorRefused as refused:
         if refused.kind != ProblemType.UNAUTHENTICATED:
             raise
-        await _tell_secret(changed, changed.secret)
+        await _send_secret(changed, changed.secret)
     crash_points.reach("agent: secret changed")
     workspace.write_identity(changed)
     return changed
 
 
-async def _tell_secret(identity: Identity, secret: str) -> None:
+async def _send_secret(identity: Identity, secret: str) -> None:
     api = CoordinatorApi.of(identity)
     try:
         await api.change_secret(secret)
@@ -111,9 +122,9 @@ async def _tell_secret(identity: Identity, secret: str) -> None:
 
 
 def run(home: Path, child: Sequence[str] | None = None) -> None:
-    """Work until interrupted; the task at hand is then given back.
+    """Work until interrupted, then give the current task back.
 
-    child: argv of the training child, where it is not the default one. Raises NotInstalled, NotEnrolled, SettingsError,
+    child: argv of the training child; None starts the default one. Raises NotInstalled, NotEnrolled, SettingsError,
     AlreadyRunning and CoordinatorRefused.
     """
     if child is None:
@@ -128,7 +139,7 @@ def run(home: Path, child: Sequence[str] | None = None) -> None:
 
 
 async def _work(workspace: Workspace, identity: Identity, settings: AgentSettings, supervisor: Supervisor) -> None:
-    if workspace.found_secret(_rotating(identity)) is not None:
+    if workspace.pending_secret(_rotation_purpose(identity)) is not None:
         identity = await until_reached(lambda: _change_secret(workspace, identity))
     await run_agent(workspace, identity, settings, supervisor)
 
@@ -149,6 +160,6 @@ async def _until_signalled(
 
 
 def log_to_stderr() -> None:
-    """One line for each thing that happens."""
+    """Log to stderr, one line an event."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("httpx").setLevel(logging.WARNING)

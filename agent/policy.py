@@ -1,4 +1,4 @@
-"""What the owner accepts, decided here and nowhere else. A refusal says which line of agent.toml it comes from."""
+"""The owner's policy: the only place that decides what is accepted. A refusal names the line of agent.toml."""
 
 from fnmatch import fnmatchcase
 
@@ -9,22 +9,22 @@ from shared.wire.leases import FailureKind
 
 
 def check(policy: PolicySettings, job: Job) -> None:
-    """Raise TaskFailed where the owner's policy does not allow the job."""
+    """Raise TaskFailed if the owner's policy does not allow the job."""
     if not _matches(job.base.model, policy.base_models):
-        raise _refused(f"base model {job.base.model} is not in policy.base_models")
+        raise _refused(f"base model {job.base.model} does not match policy.base_models")
     if job.training_kind not in policy.kinds:
         raise _refused(f"training kind {job.training_kind} is not in policy.kinds")
     if isinstance(job, EvaluateJob) and not policy.report_losses:
-        raise _refused("evaluation is off, because policy.report_losses is false")
+        raise _refused("evaluation reports losses, and policy.report_losses is false")
     if isinstance(job, PrepareJob | TrainJob):
         if not _matches(job.algorithm, policy.algorithms):
-            raise _refused(f"algorithm {job.algorithm} is not in policy.algorithms")
+            raise _refused(f"algorithm {job.algorithm} does not match policy.algorithms")
         if policy.max_steps is not None and job.steps is not None and job.steps > policy.max_steps:
-            raise _refused(f"{job.steps} steps a round exceed policy.max_steps = {policy.max_steps}")
+            raise _refused(f"{job.steps} steps a round are more than policy.max_steps = {policy.max_steps}")
     if isinstance(job, PrepareJob) and policy.max_rounds is not None and job.rounds > policy.max_rounds:
-        raise _refused(f"{job.rounds} rounds exceed policy.max_rounds = {policy.max_rounds}")
+        raise _refused(f"{job.rounds} rounds are more than policy.max_rounds = {policy.max_rounds}")
     if isinstance(job, TrainJob) and policy.max_rounds is not None and job.round > policy.max_rounds:
-        raise _refused(f"round {job.round} exceeds policy.max_rounds = {policy.max_rounds}")
+        raise _refused(f"round {job.round} is beyond policy.max_rounds = {policy.max_rounds}")
 
 
 def _matches(text: str, patterns: list[str]) -> bool:

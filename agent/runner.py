@@ -1,4 +1,4 @@
-"""Does one task from its lease to its result: policy, download, child, upload, completion."""
+"""Runs one task from lease to result: policy, download, training child, upload, completion."""
 
 import asyncio
 import logging
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agent import policy
-from agent.child import Done, Failed, LocalJob, OutOfMemory, files_of
+from agent.child import ChildProgress, Done, Failed, LocalJob, LocalProgress, OutOfMemory, files_of
 from agent.errors import CoordinatorRefused, TaskFailed, TransferCorrupted
 from agent.network.api import CoordinatorApi
 from agent.network.heartbeat import LeaseHeartbeat, TaskGone
@@ -22,15 +22,15 @@ from shared.wire.problems import ProblemType
 
 log = logging.getLogger(__name__)
 
-_SAY_EVERY_S = 5.0
-_ROOM_BYTES = 1 << 20
+_LOG_EVERY_S = 5.0
+_DISK_MARGIN_BYTES = 1 << 20
 
 FINAL = frozenset({ProblemType.AGENT_REVOKED, ProblemType.UNAUTHENTICATED, ProblemType.PROTOCOL_NOT_SERVED})
-"""Refusals after which this agent need not ask again."""
+"""Refusals after which the agent stops: asking again would not help."""
 
 
 class TaskRunner:
-    """Does tasks, one at a time, with one child that stays warm between them."""
+    """Runs tasks one at a time, with one child that keeps the base model loaded between them."""
 
     def __init__(
         self, api: CoordinatorApi, workspace: Workspace, settings: AgentSettings, supervisor: Supervisor
@@ -42,12 +42,12 @@ class TaskRunner:
         self._cache = AdapterCache(workspace.adapters, settings.cache.max_bytes)
 
     async def run(self, lease: TaskLease, instance_id: str) -> TaskLease | None:
-        """Do a leased task to its end, whatever the end is. The lease of another task, where one came instead.
+        """Run a leased task to its end, success or failure. Returns the lease of another task if one replaced it.
 
-        Cancelled, it gives the task back.
+        If cancelled, gives the task back.
         """
         heartbeat = LeaseHeartbeat(self._api, instance_id, lease)
-        log.info("%s", _describe(lease.job))
+        log.info("%s", _summary(lease.job))
         beating = asyncio.create_task(heartbeat.run())
         working = asyncio.create_task(self._work(lease.job, heartbeat))
         try:
@@ -60,7 +60,7 @@ class TaskRunner:
             log.info("%s", gone)
             return gone.successor
         except asyncio.CancelledError:
-            for task in (beating, working):  # the heartbeat too: it would take the released task back
+            for task in (beating, working):  # the heartbeat too: it would acquire the released task again
                 task.cancel()
             await asyncio.wait((beating, working))
             await heartbeat.release()
@@ -77,7 +77,7 @@ class TaskRunner:
             policy.check(self._settings.policy, job)
             result = await asyncio.to_thread(self._workspace.finished_result, heartbeat.task_id)
             if result is not None:
-                log.info("this task was finished before; its result only needs to be sent")
+                log.info("an earlier run finished this task; only its result is left to send")
             else:
                 async with self._supervisor.turn:
                     result = await self._train(job, heartbeat)
@@ -90,18 +90,18 @@ class TaskRunner:
         except CoordinatorRefused as refused:
             if refused.kind in FINAL:
                 raise
-            message = f"the coordinator refused what this agent sent: {refused}"
+            message = f"the coordinator refused a request of this agent: {refused}"
             await self._give_up(TaskFailed(FailureKind.BAD_UPDATE, message).failure, heartbeat)
         crash_points.reach("agent: ended")
         self._workspace.forget_task(heartbeat.task_id)
 
     async def _give_up(self, failure: Failure, heartbeat: LeaseHeartbeat) -> None:
         log.error("%s: %s", failure.kind, failure.message)
-        self._workspace.note_sent("failure", task=heartbeat.task_id, **failure.model_dump(mode="json"))
+        self._workspace.record_sent("failure", task=heartbeat.task_id, **failure.model_dump(mode="json"))
         await heartbeat.finish(lambda lease: self._api.put_failure(lease, failure))
 
     async def _train(self, job: Job, heartbeat: LeaseHeartbeat) -> Result:
-        """Have the child do the job; with a smaller micro-batch where memory runs out. Raises TaskFailed."""
+        """Have the child do the job, with a smaller micro-batch each time memory runs out. Raises TaskFailed."""
         adapter = reference = broadcast = None
         if isinstance(job, TrainJob | EvaluateJob):
             adapter = await self._cache.fetch(self._api, heartbeat, job.adapter)
@@ -111,12 +111,12 @@ class TaskRunner:
             broadcast = await self._cache.fetch(self._api, heartbeat, job.broadcast)
         self._cache.evict(keep=(adapter, reference, broadcast))
         crash_points.reach("agent: downloaded")
-        length = 0 if isinstance(job, InitJob) else job.max_length
+        max_length = 0 if isinstance(job, InitJob) else job.max_length
         client_state = self._client_state(job)
-        micro_batch = self._workspace.micro_batch(_weights(job), length, self._settings.compute.micro_batch)
-        course = _TrainingProgress(_said(heartbeat.report))
+        micro_batch = self._workspace.micro_batch(_model_key(job), max_length, self._settings.compute.micro_batch)
+        progress = _ProgressTracker(_with_logging(heartbeat.report))
         while True:
-            work = LocalJob(
+            order = LocalJob(
                 job=job,
                 folder=self._workspace.task_folder(heartbeat.task_id),
                 cache=self._workspace.cache,
@@ -131,61 +131,65 @@ class TaskRunner:
                 remote_code=self._settings.policy.remote_code,
                 report_losses=self._settings.policy.report_losses,
             )
-            await asyncio.to_thread(_check_room, work)
+            await asyncio.to_thread(_check_free_space, order)
             try:
-                answer = await self._supervisor.run(work, self._workspace.log_file(heartbeat.task_id), course.report)
+                answer = await self._supervisor.run(order, self._workspace.log_file(heartbeat.task_id), progress.report)
             except ChildDied as died:
                 if not died.out_of_memory:
-                    if not course.came_further():
+                    if not progress.has_advanced():
                         raise TaskFailed(FailureKind.CRASH, str(died)) from died
-                    log.warning("%s; trying once more", died)
+                    log.warning("%s; starting a new one", died)
                     continue
                 answer = OutOfMemory(peak_bytes=0, longest_row_tokens=0)
             if isinstance(answer, Done):
                 return answer.result
             if isinstance(answer, Failed):
                 if answer.failure.kind is FailureKind.CRASH:
-                    await asyncio.to_thread(_check_room, work)
+                    await asyncio.to_thread(_check_free_space, order)
                 raise TaskFailed(answer.failure.kind, answer.failure.message)
-            micro_batch = self._smaller(job, length, micro_batch, answer)
+            micro_batch = self._smaller_micro_batch(job, max_length, micro_batch, answer)
 
     def _client_state(self, job: Job) -> Path | None:
-        """What this client kept with its counted update, where there is something."""
+        """Return the client state that belongs to this client's last committed update, or None if there is none."""
         if not isinstance(job, TrainJob) or job.committed_update is None:
             return None
         return self._workspace.client_state_of(job.campaign_id, job.committed_update)
 
-    def _smaller(self, job: Job, length: int, micro_batch: int, answer: OutOfMemory) -> int:
-        """Half the micro-batch, remembered for next time. Raises TaskFailed at 1."""
+    def _smaller_micro_batch(self, job: Job, max_length: int, micro_batch: int, answer: OutOfMemory) -> int:
+        """Halve the micro-batch, and remember it for later tasks. Raises TaskFailed at 1."""
         if micro_batch == 1:
             peak = f"at a peak of {answer.peak_bytes / 2**30:.1f} GiB " if answer.peak_bytes else ""
             row = f"; the longest row has {answer.longest_row_tokens} tokens" if answer.longest_row_tokens else ""
             message = f"out of memory {peak}with one row at a time{row}; lower max_length, or use a smaller base model"
             raise TaskFailed(FailureKind.OUT_OF_MEMORY, message)
         smaller = micro_batch // 2
-        self._workspace.remember_micro_batch(_weights(job), length, smaller)
+        self._workspace.remember_micro_batch(_model_key(job), max_length, smaller)
         log.warning("out of memory with a micro-batch of %d; trying %d", micro_batch, smaller)
         return smaller
 
     async def _send(self, job: Job, result: Result, heartbeat: LeaseHeartbeat) -> None:
-        """Upload the result's files and complete the task. Each is noted before it leaves: the part of it that an
-        interruption lets through has left too."""
+        """Upload the result's files and complete the task.
+
+        Each file is recorded before it is sent, because an interrupted upload has sent a part of it.
+        """
         folder = self._workspace.task_folder(heartbeat.task_id)
         for purpose, name, sha256 in files_of(result):
             n_bytes = (folder / name).stat().st_size
-            self._workspace.note_sent(purpose.value, task=heartbeat.task_id, sha256=sha256, bytes=n_bytes)
+            self._workspace.record_sent(purpose.value, task=heartbeat.task_id, sha256=sha256, bytes=n_bytes)
             await upload(self._api, heartbeat, purpose, folder / name, sha256)
             crash_points.reach(f"agent: {purpose} sent")
             log.info("sent %s, %.1f MB", name, n_bytes / 1e6)
         if isinstance(job, TrainJob) and isinstance(result, TrainResult):
-            # before the result can count: afterwards a crash would leave a counted update without what belongs to it
+            # before the result is sent: a crash in between would leave a committed update without its client state
             self._workspace.keep_client_state(
                 job.campaign_id, heartbeat.task_id, result.delta, job.committed_update, job.state_versions
             )
             crash_points.reach("agent: client state kept")
             if result.client_state_lost:
-                log.warning("what this agent kept for %s is not here; it began without, and said so", job.algorithm)
-        self._workspace.note_sent("result", task=heartbeat.task_id, **result.model_dump(mode="json"))
+                log.warning(
+                    "this agent's client state for %s is missing; it trained without, and reports that", job.algorithm
+                )
+        self._workspace.record_sent("result", task=heartbeat.task_id, **result.model_dump(mode="json"))
         try:
             await heartbeat.finish(lambda lease: self._api.put_result(lease, result))
         except CoordinatorRefused as error:
@@ -196,69 +200,75 @@ class TaskRunner:
             log.info("done")
 
 
-class _TrainingProgress:
-    """How far a training came, over the children that died on it: one goes on from its predecessor's checkpoint."""
+class _ProgressTracker:
+    """Tracks the steps of a training across children that die: each resumes from its predecessor's checkpoint."""
 
-    def __init__(self, say: Callable[[Progress], None]) -> None:
-        self._say = say
+    def __init__(self, report: Callable[[Progress], None]) -> None:
+        self._report = report
         self._steps = 0
-        self._died_at = -1
+        self._steps_at_death = -1
 
-    def report(self, progress: Progress) -> None:
+    def report(self, progress: ChildProgress) -> None:
+        """Forward the progress of a job. ``LocalProgress`` never belongs to one."""
+        if isinstance(progress, LocalProgress):
+            return
         if progress.phase is Phase.TRAINING:
             self._steps = max(self._steps, progress.done)
-        self._say(progress)
+        self._report(progress)
 
-    def came_further(self) -> bool:
-        """Whether the child that died just now came further than the one before it."""
-        further, self._died_at = self._steps > self._died_at, self._steps
-        return further
+    def has_advanced(self) -> bool:
+        """Return whether the child that just died got further than the one before it."""
+        advanced, self._steps_at_death = self._steps > self._steps_at_death, self._steps
+        return advanced
 
 
-def _check_room(work: LocalJob) -> None:
-    """Raise OSError where the disk has no room for what the child writes, by writing as much. A full disk says nothing
-    of the task: it is looked for before hours of training, and where the child met it, which reports a crash."""
-    n_bytes = _ROOM_BYTES + (work.adapter.stat().st_size if work.adapter is not None else 0)
-    path = work.folder / "room.part"
+def _check_free_space(order: LocalJob) -> None:
+    """Raise OSError if the disk has no room for the child's files, by writing as many bytes.
+
+    A full disk is not the task's fault. It is checked before hours of training, and again after a crash, because the
+    child reports a full disk as a crash.
+    """
+    n_bytes = _DISK_MARGIN_BYTES + (order.adapter.stat().st_size if order.adapter is not None else 0)
+    path = order.folder / "room.part"
     try:
         with path.open("wb") as file:
-            for _ in range(0, n_bytes, _ROOM_BYTES):
-                file.write(bytes(_ROOM_BYTES))
+            for _ in range(0, n_bytes, _DISK_MARGIN_BYTES):
+                file.write(bytes(_DISK_MARGIN_BYTES))
     finally:
         path.unlink(missing_ok=True)
 
 
-def _weights(job: Job) -> str:
-    """What a micro-batch is remembered by: the base model, and how it is held."""
+def _model_key(job: Job) -> str:
+    """Return the key of a remembered micro-batch: the base model and its quantisation."""
     return " ".join(filter(None, (job.base.model, job.base.quantization)))
 
 
-def _describe(job: Job) -> str:
-    where = f"campaign {job.campaign_name}"
+def _summary(job: Job) -> str:
+    campaign = f"campaign {job.campaign_name}"
     if isinstance(job, TrainJob):
-        return f"train, round {job.round} of {where}"
+        return f"train, round {job.round} of {campaign}"
     if isinstance(job, EvaluateJob):
-        return f"evaluate adapter {job.round} of {where}"
-    return f"{job.kind} for {where}"
+        return f"evaluate adapter {job.round} of {campaign}"
+    return f"{job.kind} for {campaign}"
 
 
-def _said(report: Callable[[Progress], None]) -> Callable[[Progress], None]:
-    """Pass progress on, and say it here too from time to time."""
-    last_said = 0.0
+def _with_logging(report: Callable[[Progress], None]) -> Callable[[Progress], None]:
+    """Wrap *report* so that progress is also logged: each new phase, then every _LOG_EVERY_S seconds."""
+    last_logged = 0.0
     last_phase: Phase | None = None
 
     def on_progress(progress: Progress) -> None:
-        nonlocal last_said, last_phase
+        nonlocal last_logged, last_phase
         report(progress)
         crash_points.reach(f"agent: {progress.phase}")
         now = time.monotonic()
-        if progress.phase is not last_phase or now - last_said >= _SAY_EVERY_S:
-            last_said, last_phase = now, progress.phase
-            far = f" {progress.done}/{progress.total}" if progress.total else ""
+        if progress.phase is not last_phase or now - last_logged >= _LOG_EVERY_S:
+            last_logged, last_phase = now, progress.phase
+            count = f" {progress.done}/{progress.total}" if progress.total else ""
             loss = f", loss {progress.loss:.3f}" if progress.loss is not None else ""
             if progress.reward_margin is not None and progress.reward_accuracy is not None:
                 loss += f", reward margin {progress.reward_margin:.3f}, accuracy {progress.reward_accuracy:.0%}"
             speed = f", {progress.tokens_per_s:.0f} tokens/s" if progress.tokens_per_s else ""
-            log.info("  %s%s%s%s", progress.phase, far, loss, speed)
+            log.info("  %s%s%s%s", progress.phase, count, loss, speed)
 
     return on_progress

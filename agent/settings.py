@@ -1,4 +1,4 @@
-"""The agent's settings: one TOML file, written by its owner, never sent anywhere."""
+"""The agent's settings: one TOML file, written by the data owner and never sent anywhere."""
 
 import codecs
 import tomllib
@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
-from agent.data.presets import PLACE, PRESETS
+from agent.data.presets import LOCATION_KEYS, PRESETS
 from agent.errors import SettingsError
 from shared.campaign import Name, TrainingKind
 
@@ -24,104 +25,105 @@ class ComputeSettings(Section):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Precision of the frozen base model; `auto`: bfloat16 on a GPU that has it, else float32. Adapters are float32."""
+    """Precision of the frozen base model. `auto`: bfloat16 on a GPU that supports it, else float32. Adapters are always
+    float32."""
     threads: Annotated[int, Field(ge=1)] | None = None
-    """CPU threads; left out, all cores. Give each agent on a shared host its part."""
+    """CPU threads; default: all cores. On a shared host give each agent a part of the cores."""
     micro_batch: Annotated[int, Field(ge=1)] = 4
-    """Rows, or pairs of completions, that go through the model at once. Halved by itself when memory runs out."""
+    """Rows, or pairs of completions, that go through the model at once. Halved automatically when memory runs out."""
     checkpoint_every: Annotated[int, Field(ge=0)] = 50
-    """Optimizer steps between two checkpoints of a training; 0 makes none."""
+    """Optimizer steps between two training checkpoints; 0 turns checkpoints off."""
 
 
 class CacheSettings(Section):
     """The folder of downloaded adapters."""
 
     max_bytes: Annotated[int, Field(ge=0)] = 4 << 30
-    """The least recently used adapters go when it is exceeded."""
+    """Bytes of adapters to keep. Beyond that the least recently used are deleted."""
 
 
 class DataSource(Section):
-    """One data set of the owner: a file or folder (`path`), or a data set of the hub (`hub`)."""
+    """One data set of the owner: a local file or folder (`path`), or a data set of the hub (`hub`)."""
 
     preset: str | None = None
-    """A well-known data set, which says the columns and, without `path`, the hub id. What is set here goes before."""
+    """A well-known data set, which sets the columns and, without `path`, the hub id. Keys set here override it."""
     path: Path | None = None
-    """A file of rows (`.jsonl`, `.json`, `.csv`, `.tsv`, `.parquet`, or text with a `separator`), a text one of them
-    compressed too (`.gz`, `.bz2`, `.xz`), or the folder of a saved dataset; relative to the settings file."""
+    """A file of rows (`.jsonl`, `.json`, `.csv`, `.tsv`, `.parquet`, or text with a `separator`), or the folder of a
+    saved dataset; relative to the settings file. Text files may be compressed (`.gz`, `.bz2`, `.xz`)."""
     hub: Annotated[str, Field(min_length=1)] | None = None
     """A data set of the hub, such as `tatsu-lab/alpaca`, instead of `path`."""
     split: Annotated[str, Field(min_length=1)] = "train"
-    """Which part of a hub's or a saved data set."""
+    """Split of a data set of the hub or of a saved dataset."""
     revision: Annotated[str, Field(min_length=1)] | None = None
-    """Branch, tag or commit at the hub."""
+    """Branch, tag or commit of a data set of the hub."""
     separator: Annotated[str, Field(min_length=1)] | None = None
-    """What stands between cells of a `.csv` or `.tsv`; in other text, one row a line, what stands between the columns
-    `prompt` and `completion`: the last in the line."""
+    """Separator of the cells of a `.csv` or `.tsv`. In other text files, where each line is a row, the last separator
+    of the line divides `prompt` from `completion`."""
     encoding: str = "utf-8"
     """Encoding of a text file; JSON is always UTF-8."""
     prompt: str = "prompt"
     """Column of the prompt: text, or the messages of a conversation that end with it."""
     input: str | None = None
-    """Column of further input, added below the prompt where a row has it."""
+    """Column of further input, which is added below the prompt of rows that have it."""
     completion: str = "completion"
-    """Column of the completion: the part that the loss covers."""
+    """Column of the completion: the text that the loss covers."""
     messages: str | None = None
-    """Column of a whole conversation, instead of prompt and completion: a list of `role` and `content`, or of `from`
-    and `value`. The loss covers each reply in it."""
+    """Column of a whole conversation, instead of prompt and completion: a list of messages with `role` and `content`,
+    or with `from` and `value`. The loss covers each assistant message."""
     chosen: str = "chosen"
-    """Column of the better completion, in campaigns of kind `dpo`, which have pairs instead of one completion."""
+    """Column of the better completion, for campaigns of kind `dpo`, whose rows are pairs of completions."""
     rejected: str = "rejected"
-    """Column of the worse completion, in campaigns of kind `dpo`."""
+    """Column of the worse completion, for campaigns of kind `dpo`."""
     unique: str | None = None
-    """Column in which no two rows are equal: all but the first are left out."""
+    """Column whose values must be unique: rows with a repeated value are skipped."""
     template: Path | None = None
-    """A Jinja chat template of the owner's, which replaces what the campaign names; relative to the settings file."""
+    """The owner's own Jinja chat template, which replaces the campaign's; relative to the settings file."""
     held_out: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Fraction kept for evaluation. Chosen by the row's own content, so it stays the same when rows are added."""
+    """Fraction of the rows held out for evaluation. A row's own content decides, so added rows do not move others."""
     held_out_path: Path | None = None
-    """A file of evaluation rows, instead of a fraction."""
+    """A file of evaluation rows, instead of a fraction; relative to the settings file."""
 
     @model_validator(mode="before")
     @classmethod
-    def _of_preset(cls, given: Any) -> Any:
-        if not isinstance(given, dict) or not isinstance(given.get("preset"), str):
-            return given
-        if given["preset"] not in PRESETS:
-            message = f"there is no preset {given['preset']!r}; there are {', '.join(PRESETS)}"
+    def _apply_preset(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict) or not isinstance(raw.get("preset"), str):
+            return raw
+        if raw["preset"] not in PRESETS:
+            message = f"unknown preset {raw['preset']!r}; known are {', '.join(PRESETS)}"
             raise ValueError(message)
-        known = PRESETS[given["preset"]]
-        if given.get("path") or given.get("hub"):
-            known = {name: value for name, value in known.items() if name not in PLACE}
-        return known | given
+        preset = PRESETS[raw["preset"]]
+        if raw.get("path") or raw.get("hub"):
+            preset = {name: value for name, value in preset.items() if name not in LOCATION_KEYS}
+        return preset | raw
 
     @model_validator(mode="after")
-    def _is_somewhere(self) -> Self:
+    def _check_location_and_encoding(self) -> Self:
         if (self.path is None) == (self.hub is None):
-            message = "give either path or hub, or a preset"
+            message = "set either path or hub, or a preset"
             raise ValueError(message)
         try:
             codecs.lookup(self.encoding)
         except LookupError as error:
-            message = f"encoding: there is none called {self.encoding!r}"
+            message = f"encoding: unknown encoding {self.encoding!r}; use a name such as utf-8 or latin-1"
             raise ValueError(message) from error
         return self
 
     @property
     def label(self) -> str:
-        """What messages call it."""
+        """The name of the data in messages."""
         return self.path.name if self.path is not None else str(self.hub)
 
     def at(self, path: Path) -> Self:
-        """The same columns in another file."""
+        """Return a source with the same columns for another file."""
         return self.model_copy(update={"path": path, "hub": None, "revision": None})
 
     @property
     def held_out_source(self) -> Self | None:
-        """The owner's file of evaluation rows, read in the same way."""
+        """The owner's file of evaluation rows, with the same columns; None if there is no such file."""
         return self.at(self.held_out_path) if self.held_out_path is not None else None
 
     def columns(self, kind: TrainingKind) -> dict[str, str]:
-        """The columns that a row must have for a kind of training, by their roles."""
+        """Return the columns that a record must have for a kind of training, by role: "prompt", "completion", …"""
         if kind == "dpo":
             return {"prompt": self.messages or self.prompt, "chosen": self.chosen, "rejected": self.rejected}
         if self.messages is not None:
@@ -130,7 +132,7 @@ class DataSource(Section):
 
 
 class PolicySettings(Section):
-    """What this owner accepts, whatever a campaign asks for. `*` stands for any text in a pattern."""
+    """What the owner accepts, whatever a campaign asks for. `*` in a pattern matches any text."""
 
     base_models: list[str] = ["*"]
     """Patterns of base models."""
@@ -139,13 +141,13 @@ class PolicySettings(Section):
     algorithms: list[str] = ["*"]
     """Patterns of federated algorithms."""
     max_steps: Annotated[int, Field(ge=1)] | None = None
-    """Optimizer steps a round, at most."""
+    """Most optimizer steps a round; default: no limit."""
     max_rounds: Annotated[int, Field(ge=1)] | None = None
-    """Rounds of one campaign, at most."""
+    """Most rounds of one campaign; default: no limit."""
     remote_code: bool = False
     """Whether code that comes with a base model may run here."""
     report_losses: bool = True
-    """Whether losses on this data may leave. Without it, evaluation is refused too."""
+    """Whether losses on this data may be sent. If false, evaluation is refused too."""
 
 
 class AgentSettings(Section):
@@ -155,77 +157,107 @@ class AgentSettings(Section):
     cache: CacheSettings = CacheSettings()
     policy: PolicySettings = PolicySettings()
     models: dict[str, Path] = {}
-    """Where base models lie on this machine: name in the campaign to folder. Others are fetched from the hub."""
+    """Folders of base models on this machine, by their name in the campaign. Others are fetched from the hub."""
     data: dict[Name, DataSource] = {}
     """Data sources by the logical name that campaigns use."""
 
 
+_PLAIN_TERMS = {
+    "a valid integer, unable to parse string as an integer": "a whole number",
+    "a valid integer": "a whole number",
+    "a valid number, unable to parse string as a number": "a number",
+    "a valid dictionary": "a table",
+    "a valid list": "a list",
+    "a valid string": "text",
+    "greater than or equal to": "at least",
+}
+
+
 def load_settings(path: Path) -> AgentSettings:
-    """Read the settings, with paths made absolute from the file's folder. Raises SettingsError."""
+    """Read the settings, resolving paths relative to the file's folder. Raises SettingsError."""
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise SettingsError(path, "there is no such file; `fedloom agent enroll` writes one to start from") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(path, str(error)) from error
+    except OSError as error:
+        raise SettingsError(path, f"the file cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(path, f"the file is not valid TOML: {error}") from error
     try:
         settings = AgentSettings.model_validate(raw)
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False))
-        raise SettingsError(path, wrong) from error
+        raise SettingsError(path, "; ".join(map(_describe, error.errors()))) from error
     try:
         return _absolute(settings, path.resolve().parent)
-    except RuntimeError as error:  # a ~user that nobody is
-        raise SettingsError(path, str(error)) from error
+    except RuntimeError as error:
+        message = "a path starts with ~ and the name of a user whose home folder is unknown; give the path in full"
+        raise SettingsError(path, message) from error
+
+
+def _describe(error: ErrorDetails) -> str:
+    """Describe a validation error in an owner's terms instead of pydantic's."""
+    *_, last = location = [str(part) for part in error["loc"]]
+    if last == "[key]":
+        rule = "a name has at most 63 letters, digits, '.', '_' and '-', and starts with a letter or digit"
+        return f"{'.'.join(location[:-1])}: {rule}"
+    key = ".".join(location)
+    if error["type"] == "extra_forbidden":
+        return f"{key}: there is no such setting; correct its name, or remove it"
+    if key == "compute.device":
+        return f"{key}: must be auto, cpu, mps, cuda, or a GPU such as cuda:1"
+    message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    for term, plain in _PLAIN_TERMS.items():
+        message = message.replace(term, plain)
+    return f"{key}: {message}"
 
 
 def _absolute(settings: AgentSettings, folder: Path) -> AgentSettings:
-    def at(path: Path) -> Path:
+    def absolute(path: Path) -> Path:
         return folder / path.expanduser()
 
     data: dict[str, Any] = {}
     for name, source in settings.data.items():
-        given = {key: getattr(source, key) for key in ("path", "held_out_path", "template")}
-        data[name] = source.model_copy(update={key: at(path) for key, path in given.items() if path is not None})
-    models = {name: at(path) for name, path in settings.models.items()}
+        paths = {key: getattr(source, key) for key in ("path", "held_out_path", "template")}
+        data[name] = source.model_copy(update={key: absolute(path) for key, path in paths.items() if path is not None})
+    models = {name: absolute(path) for name, path in settings.models.items()}
     return settings.model_copy(update={"data": data, "models": models})
 
 
 TEMPLATE = """\
-# Settings of this Fedloom agent. They stay on this machine. Every line that starts with # shows a default.
+# Settings of this Fedloom agent. They stay on this machine. Settings behind a # show the defaults, or an example.
 
-# The data that campaigns may name; look at it with: fedloom agent check-data finance
+# The data that campaigns may name. Check it with: fedloom agent check-data finance
 # [data.finance]
-# path = "finance.jsonl"     # relative to this file; .jsonl, .json, .csv, .tsv, .parquet, text, a saved dataset
-# preset = "alpaca"          # a well-known data set, which says the columns and, without path, where it is at the hub
+# path = "finance.jsonl"     # relative to this file: .jsonl, .json, .csv, .tsv, .parquet, text, a saved dataset
+# preset = "alpaca"          # a well-known data set: sets the columns and, without path, the hub id
 # prompt = "prompt"          # column names
 # completion = "completion"
-# messages = "messages"      # or a column of conversations
-# chosen = "chosen"          # or, for preferences, two completions
+# messages = "messages"      # or: a column of whole conversations
+# chosen = "chosen"          # or, for preferences: two completions
 # rejected = "rejected"
-# template = "own.jinja"     # a chat template of your own, in place of the campaign's
-# held_out = 0.1             # fraction of rows kept for evaluation, never trained on
+# template = "own.jinja"     # your own chat template, instead of the campaign's
+# held_out = 0.1             # fraction of rows for evaluation, never trained on
 
 [compute]
 # device = "auto"            # cpu, cuda, cuda:1, mps
-# threads = 4                # left out: all cores
-# micro_batch = 4            # rows at once; halved by itself when memory runs out
-# checkpoint_every = 50      # optimizer steps; a crash in training costs these at most. 0: no checkpoints
+# threads = 4                # CPU threads; default: all cores
+# micro_batch = 4            # rows at once; halved automatically when memory runs out
+# checkpoint_every = 50      # optimizer steps, the most that a crash in training can cost; 0: no checkpoints
 
 [cache]
 # max_bytes = 4294967296
 
-# Where base models lie on this machine; others are fetched from the hub, with your own HF_TOKEN where they need one.
+# Folders of base models on this machine. Others are fetched from the hub, with your HF_TOKEN if they need one.
 [models]
 # "HuggingFaceTB/SmolLM2-135M-Instruct" = "/models/smollm2-135m-instruct"
 
 # What you accept, whatever a campaign asks for.
 [policy]
 # base_models = ["*"]        # patterns
-# kinds = ["sft", "dpo"]     # fine-tuning on completions, on preferences
+# kinds = ["sft", "dpo"]     # training on completions, on preferences
 # algorithms = ["*"]
-# max_steps = 100            # a round
-# max_rounds = 200           # a campaign
+# max_steps = 100            # optimizer steps a round; default: no limit
+# max_rounds = 200           # rounds a campaign; default: no limit
 # remote_code = false        # code that comes with a base model
-# report_losses = true       # false: no loss leaves, and evaluation is refused
+# report_losses = true       # false: no loss is sent, and evaluation is refused
 """

@@ -1,7 +1,7 @@
-"""The training child, seen from its parent: started when needed, kept warm, replaced when it dies.
+"""The parent's side of the training child: starts it on demand, keeps it running, replaces it when it dies.
 
-Spawned, never forked: a forked torch hangs in its thread pools. It speaks on its own copy of descriptor 1, so what
-libraries print cannot garble the lines; stderr goes to the task's log.
+The child is spawned, never forked: a forked torch hangs in its thread pools. It writes messages to its own copy of
+descriptor 1, so output that libraries print cannot garble them. Its stderr goes to the task's log.
 """
 
 import asyncio
@@ -24,6 +24,7 @@ from agent.child import (
     AnswerRequest,
     Checked,
     CheckRequest,
+    ChildProgress,
     Done,
     Failed,
     FinalMessage,
@@ -38,32 +39,31 @@ from agent.child import (
 )
 from agent.errors import AgentError, NotInstalled
 from agent.settings import ComputeSettings
-from shared.wire.leases import Progress
 
 log = logging.getLogger(__name__)
 
 DEFAULT_ARGV: tuple[str, ...] = (sys.executable, "-m", "agent.train")
-CHILD_NEEDS = ("torch", "transformers", "peft", "trl", "datasets")
-"""Looked for, and never imported, in this process."""
+CHILD_LIBRARIES = ("torch", "transformers", "peft", "trl", "datasets")
+"""Libraries of the child. This process checks that they are installed and never imports them."""
 _LINE_BYTES = 4 << 20
 _STOP_GRACE_S = 5.0
 
 
 class ChildDied(AgentError):
-    """The child ended without an answer. ``out_of_memory`` is set where the kernel's killer is the likely cause."""
+    """The child ended without an answer. ``out_of_memory``: the kernel's OOM killer is the likely cause."""
 
     def __init__(self, exit_code: int, log_file: Path) -> None:
         self.exit_code = exit_code
         self.out_of_memory = exit_code in (-signal.SIGKILL, OUT_OF_MEMORY_EXIT)
         how = f"by signal {-exit_code}" if exit_code < 0 else f"with exit code {exit_code}"
-        super().__init__(f"the training process ended {how}; the agent's {log_file} says more")
+        super().__init__(f"the training process ended {how}; see the agent's {log_file}")
 
 
 class Supervisor:
-    """Starts the child, hands it one job at a time, and reads its answers.
+    """Starts the child, sends it one order at a time, and reads its answers.
 
-    argv: the child's command, in the place of DEFAULT_ARGV. turn: agents that share the child, in a simulation, hold it
-    while they use the child and the files it reads.
+    argv: the child's command; None means DEFAULT_ARGV. turn: a lock for the agents of a simulation, which share one
+    child. An agent holds it while it uses the child and the files that the child reads.
     """
 
     def __init__(self, compute: ComputeSettings, argv: Sequence[str] | None = None) -> None:
@@ -76,36 +76,36 @@ class Supervisor:
 
     @overload
     async def run(
-        self, order: LocalJob, log_file: Path, on_progress: Callable[[Progress], None]
+        self, order: LocalJob, log_file: Path, on_progress: Callable[[ChildProgress], None]
     ) -> Done | Failed | OutOfMemory: ...
     @overload
     async def run(
         self,
         order: AnswerRequest,
         log_file: Path,
-        on_progress: Callable[[Progress], None],
+        on_progress: Callable[[ChildProgress], None],
         on_text: Callable[[str], None] | None = None,
     ) -> Answered | Failed | OutOfMemory: ...
     @overload
     async def run(
-        self, order: ScoreRequest, log_file: Path, on_progress: Callable[[Progress], None]
+        self, order: ScoreRequest, log_file: Path, on_progress: Callable[[ChildProgress], None]
     ) -> Scored | Failed | OutOfMemory: ...
     @overload
     async def run(
-        self, order: CheckRequest, log_file: Path, on_progress: Callable[[Progress], None]
+        self, order: CheckRequest, log_file: Path, on_progress: Callable[[ChildProgress], None]
     ) -> Checked | Failed | OutOfMemory: ...
     @overload
     async def run(
-        self, order: MergeRequest, log_file: Path, on_progress: Callable[[Progress], None]
+        self, order: MergeRequest, log_file: Path, on_progress: Callable[[ChildProgress], None]
     ) -> Merged | Failed | OutOfMemory: ...
     async def run(
         self,
         order: LocalJob | AnswerRequest | ScoreRequest | CheckRequest | MergeRequest,
         log_file: Path,
-        on_progress: Callable[[Progress], None],
+        on_progress: Callable[[ChildProgress], None],
         on_text: Callable[[str], None] | None = None,
     ) -> FinalMessage:
-        """Give the child an order and wait for its last word. Raises ChildDied. Cancelled, it ends the child."""
+        """Send the child an order and return its final message. Raises ChildDied. If cancelled, ends the child."""
         self._log_file = log_file
         try:
             process = self._process
@@ -118,7 +118,7 @@ class Supervisor:
             try:
                 process.stdin.write(order.model_dump_json().encode() + b"\n")
                 await process.stdin.drain()
-                answer = await self._answer(process.stdout, on_progress, on_text)
+                answer = await self._read_answer(process.stdout, on_progress, on_text)
             except (BrokenPipeError, ConnectionResetError):
                 answer = None
             if answer is None or isinstance(answer, OutOfMemory):
@@ -131,8 +131,8 @@ class Supervisor:
             raise
 
     async def stop(self) -> None:
-        """End the child: by the end of its input, or by force where it does not listen."""
-        # in a task of its own: before Python 3.11.3 nothing times out in a task that was cancelled
+        """End the child: close its input, and kill it if it does not exit."""
+        # in a new task: before Python 3.11.3 asyncio.timeout never fires in a task that was cancelled
         await asyncio.create_task(self._stop())
 
     async def _stop(self) -> None:
@@ -151,7 +151,7 @@ class Supervisor:
             stderr=PIPE,
             limit=_LINE_BYTES,
             env=self._environment,
-            start_new_session=True,  # Ctrl-C is for the parent, which ends the child in good order
+            start_new_session=True,  # Ctrl-C reaches only the parent, which ends the child cleanly
         )
         assert process.stderr is not None
         self._process = process
@@ -159,21 +159,21 @@ class Supervisor:
         log.debug("training child %d started", process.pid)
         return process
 
-    async def _answer(
+    async def _read_answer(
         self,
         lines: asyncio.StreamReader,
-        on_progress: Callable[[Progress], None],
+        on_progress: Callable[[ChildProgress], None],
         on_text: Callable[[str], None] | None,
     ) -> FinalMessage | None:
-        """The child's last word on an order; None where it ended without one."""
+        """Return the child's final message on an order, or None if the child ended without one."""
         while True:
             try:
                 line = await lines.readline()
                 if not line:
                     return None
                 answer: Answer = ANSWER.validate_json(line)
-            except ValueError:  # pydantic's, and that of a line which does not end
-                log.warning("the training child said something that is no message")
+            except ValueError:  # invalid JSON or message, or a line that is too long
+                log.warning("ignoring a line from the training child that is not a message")
                 continue
             if isinstance(answer, Report):
                 on_progress(answer.progress)
@@ -184,23 +184,23 @@ class Supervisor:
                 return answer
 
     async def _pump(self, stderr: asyncio.StreamReader) -> None:
-        """Write what the child prints to the log of the task of the moment."""
+        """Append the child's stderr to the current task's log."""
         while chunk := await stderr.read(1 << 16):
-            # a full disk costs the log, not the task: a child whose stderr nobody reads stands still
+            # a full disk loses the log, not the task: if stderr were not read, the child would block
             with suppress(OSError), self._log_file.open("ab") as file:
                 file.write(chunk)
 
     async def _end(self, process: Process) -> int:
-        """Wait for a child that is about to go, by force where it does not; its exit code."""
+        """Wait for an ending child, kill it after a grace period, and return its exit code."""
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.close()
         try:
             async with asyncio.timeout(_STOP_GRACE_S):
-                await process.stdout.read()  # asyncio lets go of a process when its pipes are read to their ends
+                await process.stdout.read()  # asyncio waits until a process's pipes are read to the end
                 await process.wait()
         except TimeoutError:
-            # the whole session: processes that the child started may hold its pipes open
+            # the whole session: processes that the child started may keep its pipes open
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             await process.stdout.read()
@@ -214,17 +214,17 @@ class Supervisor:
 
 
 def check_installed() -> None:
-    """Raise NotInstalled where the libraries of the default child are not there."""
-    missing = [name for name in CHILD_NEEDS if importlib.util.find_spec(name) is None]
+    """Raise NotInstalled if libraries of the default child are missing."""
+    missing = [name for name in CHILD_LIBRARIES if importlib.util.find_spec(name) is None]
     if missing:
         raise NotInstalled(missing)
 
 
 def child_environment(compute: ComputeSettings) -> dict[str, str]:
-    """The child's environment: its thread budget, and no threads that spin."""
+    """Return the child's environment: its thread budget, and no spinning OpenMP threads."""
     environment = {
         **os.environ,
-        # two processes that spin in OpenMP on the same cores slow each other tenfold; read when torch is imported
+        # two processes with spinning OpenMP threads slow each other tenfold on shared cores; torch reads this on import
         "OMP_WAIT_POLICY": "passive",
         "TOKENIZERS_PARALLELISM": "false",
     }

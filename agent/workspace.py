@@ -1,13 +1,14 @@
-"""The agent's home folder: identity, tasks under way, caches, what was sent.
+"""The agent's home folder.
 
-agent.toml       settings, written by the owner
-identity.json    who this agent is, and its secret; readable by its user only
-new_secret.json  a secret that the coordinator is being told of, until identity.json has it
-tasks/ID/        files of one task; result.json is written last, so what it names is complete
-cache/           downloaded adapters, tokenised data, digests of model files
-logs/ID.log      what the training child printed
-client_state/CAMPAIGN/ what an algorithm has this client keep between rounds; named by the delta that it belongs to
-sent.jsonl       everything that left for the coordinator, a line each
+agent.toml             settings, written by the owner
+identity.json          the agent's identity with its secret; readable by its user only
+new_secret.json        a secret that is being sent to the coordinator, until identity.json holds it
+instance.json          the id of the process that runs in this folder
+tasks/ID/              files of one task; result.json is written last, so the files that it names are complete
+cache/                 downloaded adapters, tokenised data, digests of model files
+logs/ID.log            output of the training child
+client_state/CAMPAIGN/ client state between rounds, each file named by the digest of the delta that it belongs to
+sent.jsonl             a record of everything that was sent to the coordinator, one line each
 """
 
 import fcntl
@@ -33,13 +34,13 @@ from shared.wire.jobs import Result
 
 _RESULT: TypeAdapter[Result] = TypeAdapter(Result)
 _MICRO_BATCHES = TypeAdapter(dict[str, Annotated[int, Field(ge=1)]])
-_KEEP_LOGS = 50
-_KEEP_TASKS_S = 14 * 86400
-_KEEP_CAMPAIGNS_S = 180 * 86400
+_MAX_LOGS = 50
+_TASK_RETENTION_S = 14 * 86400
+_CLIENT_STATE_RETENTION_S = 180 * 86400
 
 
 class Identity(BaseModel):
-    """Who this agent is, and where its coordinator is."""
+    """The agent's identity, and how to reach its coordinator."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -52,21 +53,21 @@ class Identity(BaseModel):
 
 
 class _NewSecret(BaseModel):
-    """A secret that the coordinator may know already. purpose: what it was made for."""
+    """A secret that the coordinator may already know. purpose: what it was made for."""
 
     secret: str
     purpose: str
 
 
 class _Instance(BaseModel):
-    """Who runs in a home folder, and where that lies."""
+    """The id of the agent process in a home folder. place: host name and path of the folder."""
 
     id: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
     place: list[str]
 
 
 class Workspace:
-    """One home folder. cache: a folder that agents on one machine share, instead of one of their own."""
+    """One home folder. cache: a cache folder shared by agents on one machine; None means one inside the home folder."""
 
     def __init__(self, home: Path, cache: Path | None = None) -> None:
         self.home = home.resolve()
@@ -81,12 +82,12 @@ class Workspace:
         self._micro_batches = self.cache / "micro_batches.json"
 
     def create(self) -> None:
-        """Make the folders."""
+        """Create the folders."""
         for folder in (self.home, self.adapters, self._tasks, self._logs, self._client_state):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def lock(self) -> IO[str]:
-        """Keep other processes out of this home until the returned file is closed. Raises AlreadyRunning."""
+        """Lock this home folder for one process until the returned file is closed. Raises AlreadyRunning."""
         file = (self.home / "agent.lock").open("w")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -97,14 +98,17 @@ class Workspace:
 
     @property
     def instance_id(self) -> str:
-        """Names whoever runs in this home. The lock allows one process at a time, so a restarted one may go on with its
-        predecessor's lease; a copy of the folder somewhere else gets a name of its own."""
+        """The id of the agent process that runs in this home folder.
+
+        The lock allows one process at a time, so a restarted process may continue its predecessor's lease. A copy of
+        the folder elsewhere gets an id of its own.
+        """
         path = self.home / "instance.json"
         place = [socket.gethostname(), str(self.home)]
         try:
-            known = _Instance.model_validate_json(path.read_bytes())
-            if known.place == place:
-                return known.id
+            existing = _Instance.model_validate_json(path.read_bytes())
+            if existing.place == place:
+                return existing.id
         except (OSError, ValidationError):
             pass
         instance = _Instance(id=uuid4().hex, place=place)
@@ -112,63 +116,72 @@ class Workspace:
         return instance.id
 
     def read_identity(self) -> Identity:
-        """Who this agent is. Raises NotEnrolled, and OSError for a file that cannot be read."""
+        """Return the agent's identity. Raises NotEnrolled, and OSError if the file cannot be read."""
         try:
             return Identity.model_validate_json(self._identity_file.read_bytes())
         except (FileNotFoundError, ValidationError) as error:
             raise NotEnrolled(self.home) from error
 
     def write_identity(self, identity: Identity) -> None:
-        """Keep the identity where only this user can read it."""
+        """Store the identity so that only this user can read it."""
         _write_atomically(self._identity_file, identity.model_dump_json(indent=2) + "\n")
         crash_points.reach("agent: identity")
         self._new_secret_file.unlink(missing_ok=True)
 
-    def found_secret(self, purpose: str) -> str | None:
-        """The secret that was made for a purpose, and never came into use as far as is known."""
+    def pending_secret(self, purpose: str) -> str | None:
+        """Return the secret that was made for a purpose and is not yet in the identity; None if there is none."""
         try:
-            found = _NewSecret.model_validate_json(self._new_secret_file.read_bytes())
+            pending = _NewSecret.model_validate_json(self._new_secret_file.read_bytes())
         except (OSError, ValidationError):
             return None
-        return found.secret if found.purpose == purpose else None
+        return pending.secret if pending.purpose == purpose else None
 
     def secret_for(self, purpose: str) -> str:
-        """A new secret for a purpose, the same one until an identity is written: a lost reply, or a process that
-        dies, shuts nobody out."""
-        secret = self.found_secret(purpose)
+        """Return a new secret for a purpose, the same one until an identity is written.
+
+        So neither a lost reply nor a killed process locks the agent out.
+        """
+        secret = self.pending_secret(purpose)
         if secret is None:
             secret = new_secret(AGENT_PREFIX)
             _write_atomically(self._new_secret_file, _NewSecret(secret=secret, purpose=purpose).model_dump_json())
         return secret
 
     def task_folder(self, task_id: str) -> Path:
-        """The folder of a task's files, made if need be."""
+        """Return the folder of a task's files; create it if it does not exist."""
         folder = self._tasks / task_id
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def finished_result(self, task_id: str) -> Result | None:
-        """The result that an earlier process left for a task; None unless its files are there, with their digests."""
+        """Return the result that an earlier process left for a task; None unless its files match their digests."""
         folder = self._tasks / task_id
         try:
             result = _RESULT.validate_json((folder / RESULT_FILE).read_bytes())
-            is_whole = all(sha256_file(folder / name) == sha256 for _, name, sha256 in files_of(result))
+            is_complete = all(sha256_file(folder / name) == sha256 for _, name, sha256 in files_of(result))
         except (OSError, ValidationError):
             return None
-        return result if is_whole else None
+        return result if is_complete else None
 
     def client_state_of(self, campaign_id: str, delta_sha256: str) -> Path | None:
-        """What was kept with a delta of this client; None where it is not here."""
+        """Return the client state that belongs to a delta of this client; None if it is not stored here."""
         path = self._client_state / campaign_id / delta_sha256
         return path if path.is_file() else None
 
     def keep_client_state(
         self, campaign_id: str, task_id: str, delta_sha256: str, committed_update: str | None, versions: int
     ) -> None:
-        """Keep what a task left for the next one, what belongs to the counted delta, and the newest of the others, so
-        that there are *versions* at most.
+        """Store the client state that a task left for the next one, and delete old versions.
 
-        Which of them counts is known when the round has closed: the next lease says so.
+        The new version, the committed update's version and the newest others stay, *versions* at most. Which update
+        is committed is known once the round has closed: the next lease names it.
+
+        Args:
+            campaign_id: the campaign.
+            task_id: the task whose folder holds the new client state. If it holds none, nothing happens.
+            delta_sha256: digest of the delta that the new client state belongs to.
+            committed_update: digest of this client's last committed delta; None if there is none.
+            versions: most versions to keep.
         """
         path = self._tasks / task_id / CLIENT_STATE_FILE
         if not path.is_file():
@@ -177,8 +190,8 @@ class Workspace:
         folder.mkdir(parents=True, exist_ok=True)
         path.replace(folder / delta_sha256)
         crash_points.reach("agent: one more client state kept")
-        others = [each for each in folder.iterdir() if each.name not in (delta_sha256, committed_update)]
-        others.sort(key=lambda each: each.stat().st_mtime_ns, reverse=True)
+        others = [version for version in folder.iterdir() if version.name not in (delta_sha256, committed_update)]
+        others.sort(key=lambda version: version.stat().st_mtime_ns, reverse=True)
         for old in others[max(0, versions - 2) :]:
             old.unlink()
 
@@ -187,36 +200,36 @@ class Workspace:
         shutil.rmtree(self._tasks / task_id, ignore_errors=True)
 
     def log_file(self, task_id: str) -> Path:
-        """Where the child's output for a task goes."""
+        """Return the path of the child's log for a task."""
         return self._logs / f"{task_id}.log"
 
     def tidy(self) -> None:
-        """Delete the files of tasks that were never asked for again, of campaigns long past, and old logs."""
+        """Delete files of abandoned tasks, client states of old campaigns, and old logs."""
         for folder in self._tasks.iterdir():
-            if folder.stat().st_mtime < time.time() - _KEEP_TASKS_S:
+            if folder.stat().st_mtime < time.time() - _TASK_RETENTION_S:
                 shutil.rmtree(folder, ignore_errors=True)
         for folder in self._client_state.iterdir():
-            if folder.stat().st_mtime < time.time() - _KEEP_CAMPAIGNS_S:
+            if folder.stat().st_mtime < time.time() - _CLIENT_STATE_RETENTION_S:
                 shutil.rmtree(folder, ignore_errors=True)
-        for log in sorted(self._logs.iterdir())[:-_KEEP_LOGS]:
+        for log in sorted(self._logs.iterdir())[:-_MAX_LOGS]:
             log.unlink(missing_ok=True)
 
-    def note_sent(self, what: str, **facts: Any) -> None:
-        """Add a line to the owner's record of what left."""
-        line = json.dumps({"at": datetime.now(UTC).isoformat(timespec="seconds"), "what": what, **facts})
+    def record_sent(self, what: str, **details: Any) -> None:
+        """Append a line to sent.jsonl, the owner's record of what was sent."""
+        line = json.dumps({"at": datetime.now(UTC).isoformat(timespec="seconds"), "what": what, **details})
         with (self.home / "sent.jsonl").open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
     def micro_batch(self, base: str, max_length: int, default: int) -> int:
-        """The micro-batch that fits for a base model and a length, as far as was found out."""
-        known = self._read_micro_batches().get(f"{base} {max_length}", default)
-        return min(known, default)
+        """Return the largest micro-batch known to fit a base model and a maximum length, at most *default*."""
+        remembered = self._read_micro_batches().get(f"{base} {max_length}", default)
+        return min(remembered, default)
 
     def remember_micro_batch(self, base: str, max_length: int, micro_batch: int) -> None:
-        """Keep a smaller micro-batch for next time."""
-        known = self._read_micro_batches()
-        known[f"{base} {max_length}"] = micro_batch
-        _write_atomically(self._micro_batches, json.dumps(known, indent=2))
+        """Remember a smaller micro-batch for later tasks."""
+        micro_batches = self._read_micro_batches()
+        micro_batches[f"{base} {max_length}"] = micro_batch
+        _write_atomically(self._micro_batches, json.dumps(micro_batches, indent=2))
 
     def _read_micro_batches(self) -> dict[str, int]:
         try:
@@ -233,4 +246,4 @@ def _write_atomically(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
-    sync_folder(path.parent)  # before anybody is told what stands there
+    sync_folder(path.parent)  # so that the name survives a power cut before anything relies on it

@@ -1,1 +1,1 @@
-"""The owner's data: files to records, records to rows, and a report on them. No torch."""
+"""The owner's data: files to records, records to rows, and a report on both. No torch."""

@@ -1,72 +1,83 @@
-"""Looks through an owner's data as training would, and goes on where training would end: all errors, not the first."""
+"""Checks an owner's data by the rules of training, but collects all errors where training stops at the first."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from agent.data.reading import divide, nothing_in, scan
-from agent.data.records import Broken, scan_records
-from agent.data.report import MOST_ERRORS, MOST_PLACES, DataReport, Example, Problem, ShownCompletion, Span, Spread
+from agent.data.reading import scan_rows, skip_reason, split_rows
+from agent.data.records import BrokenRecord, scan_records
+from agent.data.report import MAX_ERRORS, MAX_PLACES, DataReport, Example, Problem, ShownCompletion, Span, Spread
 from agent.data.rows import Pair, Row
 from agent.errors import TaskFailed
 from agent.settings import DataSource
 from shared.campaign import TrainingKind
 
 _N_EXAMPLES = 3
+_NUMBER = re.compile(r"\d+")
 
 
 @dataclass(frozen=True)
-class Placed:
-    """A row with its place in the owner's files."""
+class LocatedRow:
+    """A row with its place in the owner's files, such as "line 3"."""
 
     place: str
     row: Row | Pair
 
 
 @dataclass
-class Problems:
-    """Where an error is: the first places, and how many there are."""
+class _Occurrences:
+    """One error: the message at its first place, the first places, and the number of all places."""
 
+    message: str
     places: list[str] = field(default_factory=list)
     count: int = 0
 
 
 @dataclass
-class Gathered:
-    """All that the owner's files hold, and the first part of a report on it."""
+class CollectedData:
+    """The content of the owner's files, and the counts for a report on it. The fields mean what ``DataReport`` says."""
 
-    train: list[Placed] = field(default_factory=list)
-    held_out: list[Placed] = field(default_factory=list)
-    left_out: Counter[str] = field(default_factory=Counter)
-    errors: dict[tuple[str, str], Problems] = field(default_factory=dict)
+    train: list[LocatedRow] = field(default_factory=list)
+    held_out: list[LocatedRow] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
+    errors: dict[tuple[str, str], _Occurrences] = field(default_factory=dict)
     records: int = 0
     duplicates: int = 0
     overlap: int = 0
 
-    def error(self, source: DataSource, place: str, message: str) -> None:
-        """Remember an error; *message* goes on after the place."""
-        found = self.errors.setdefault((source.label, message), Problems())
-        found.count += 1
-        if len(found.places) < MOST_PLACES:
-            found.places.append(place)
+    def add_error(self, source: DataSource, place: str, error: str, private: str = "") -> None:
+        """Add an error. Errors that differ only in numbers or in *private* are one error at several places.
+
+        Args:
+            source: the file or data set.
+            place: where the error is, such as "line 3"; empty if it concerns the whole file.
+            error: the message; it continues the place.
+            private: the rest of the message, which continues *error*.
+        """
+        key = (source.label, _NUMBER.sub("#", error))
+        occurrences = self.errors.setdefault(key, _Occurrences(error + private))
+        occurrences.count += 1
+        if len(occurrences.places) < MAX_PLACES:
+            occurrences.places.append(place)
 
     @property
     def n_errors(self) -> int:
-        """All errors."""
-        return sum(one.count for one in self.errors.values())
+        """The number of errors, at all places."""
+        return sum(occurrences.count for occurrences in self.errors.values())
 
     @property
     def problems(self) -> list[Problem]:
-        """The first errors, those with one message together."""
+        """The first MAX_ERRORS errors, each with its places."""
         return [
-            Problem(label=label, message=message, places=one.places, count=one.count)
-            for (label, message), one in list(self.errors.items())[:MOST_ERRORS]
+            Problem(label=label, message=error.message, places=error.places, count=error.count)
+            for (label, _), error in list(self.errors.items())[:MAX_ERRORS]
         ]
 
     def report(self, name: str, source: DataSource, kind: TrainingKind) -> DataReport:
-        """The report, as far as no tokenizer is needed."""
-        asked = {one.row.asked for one in self.held_out}
-        both = (*self.train, *self.held_out)
+        """Return the part of the report that needs no tokenizer."""
+        held_out_prompts = {located.row.prompt_parts for located in self.held_out}
+        usable = (*self.train, *self.held_out)
         return DataReport(
             name=name,
             label=source.label,
@@ -74,82 +85,89 @@ class Gathered:
             records=self.records,
             train=len(self.train),
             held_out=len(self.held_out),
-            left_out=dict(self.left_out.most_common()),
+            skipped=dict(self.skipped.most_common()),
             errors=self.problems,
             n_errors=self.n_errors,
             duplicates=self.duplicates,
             overlap=self.overlap,
-            same_prompt=sum(one.row.asked in asked for one in self.train),
+            same_prompt=sum(located.row.prompt_parts in held_out_prompts for located in self.train),
             characters=Spread.of(
-                sum(len(turn.text) for turn in side.turns) for one in both for side in one.row.completions
+                sum(len(turn.text) for turn in row.turns) for located in usable for row in located.row.completions
             ),
-            examples=[Example(place=one.place, completions=_sides(one.row)) for one in spread_out(self.train)],
+            examples=[
+                Example(place=located.place, completions=_shown(located.row)) for located in choose_examples(self.train)
+            ],
         )
 
 
-def gather(source: DataSource, kind: TrainingKind) -> Gathered:
-    """Read all files of *source*. What is wrong with them becomes errors."""
-    found = Gathered()
-    rows = _read(source, kind, found)
-    found.duplicates = len(rows) - len({one.row for one in rows})
-    apart = _read(source.held_out_source, kind, found) if source.held_out_source is not None else None
-    parts = divide(rows, apart, source.held_out, lambda one: one.row)
-    if apart is not None:
-        found.overlap = len(rows) - len(parts[0])
-    found.train, found.held_out = (_usable(part, found) for part in parts)
-    return found
+def collect(source: DataSource, kind: TrainingKind) -> CollectedData:
+    """Read all files of *source* and collect their rows and errors."""
+    data = CollectedData()
+    rows = _read(source, kind, data)
+    data.duplicates = len(rows) - len({located.row for located in rows})
+    own_held_out = _read(source.held_out_source, kind, data) if source.held_out_source is not None else None
+    parts = split_rows(rows, own_held_out, source.held_out, lambda located: located.row)
+    if own_held_out is not None:
+        data.overlap = len(rows) - len(parts[0])
+    data.train, data.held_out = (_usable(part, data) for part in parts)
+    return data
 
 
-def kind_of(source: DataSource) -> TrainingKind:
-    """The kind of training that data is for, by the columns of its first record. One side alone may be messages."""
+def guess_kind(source: DataSource) -> TrainingKind:
+    """Guess the kind of training that data is for from the columns of its first record.
+
+    Data whose conversations are in the chosen or rejected column is for sft.
+    """
     if source.messages is not None and source.messages in (source.chosen, source.rejected):
         return "sft"
     try:
-        first = next((record for _, record in scan_records(source) if not isinstance(record, Broken)), {})
-    except TaskFailed:  # it is told where the rows are read
+        first = next((record for _, record in scan_records(source) if not isinstance(record, BrokenRecord)), {})
+    except TaskFailed:  # reading the rows will report it
         return "sft"
     return "dpo" if source.chosen in first and source.rejected in first else "sft"
 
 
-def spread_out(rows: Sequence[Placed]) -> list[Placed]:
-    """A few of the rows: the first, the last, and some between."""
+def choose_examples(rows: Sequence[LocatedRow]) -> list[LocatedRow]:
+    """Return a few of the rows, evenly spaced from the first to the last."""
     last = len(rows) - 1
     return [rows[index] for index in sorted({last * part // (_N_EXAMPLES - 1) for part in range(_N_EXAMPLES)}) if rows]
 
 
-def _read(source: DataSource, kind: TrainingKind, found: Gathered) -> list[Placed]:
+def _read(source: DataSource, kind: TrainingKind, data: CollectedData) -> list[LocatedRow]:
     rows = []
-    before = found.records
+    n_before = data.records
     try:
-        for one in scan(source, kind):
-            found.records += bool(one.place)
-            if one.wrong:
-                found.error(source, one.place, one.wrong + one.here)
-            elif one.row is None:
-                found.left_out[one.left_out] += 1
+        for scanned in scan_rows(source, kind):
+            data.records += bool(scanned.place)
+            if scanned.error:
+                data.add_error(source, scanned.place, scanned.error, scanned.private)
+            elif scanned.row is None:
+                data.skipped[scanned.skip_reason] += 1
             else:
-                rows.append(Placed(one.place, one.row))
-        if found.records == before:
-            found.error(source, "", "the file has no rows")
+                rows.append(LocatedRow(scanned.place, scanned.row))
+        if data.records == n_before:
+            data.add_error(source, "", "the file has no rows")
     except TaskFailed as error:
-        found.error(source, "", str(error).removeprefix(f"{source.label}: "))
+        data.add_error(source, "", str(error).removeprefix(f"{source.label}: "))
     return rows
 
 
-def _usable(rows: Sequence[Placed], found: Gathered) -> list[Placed]:
-    """The rows that have something to learn in them, whatever the tokenizer."""
+def _usable(rows: Sequence[LocatedRow], data: CollectedData) -> list[LocatedRow]:
+    """Return the rows with tokens to train on under any tokenizer; count the others as skipped."""
     usable = []
-    for one in rows:
-        if reason := nothing_in(one.row):
-            found.left_out[reason] += 1
+    for located in rows:
+        if reason := skip_reason(located.row):
+            data.skipped[reason] += 1
         else:
-            usable.append(one)
+            usable.append(located)
     return usable
 
 
-def _sides(row: Row | Pair) -> list[ShownCompletion]:
+def _shown(row: Row | Pair) -> list[ShownCompletion]:
     names = ("chosen", "rejected") if isinstance(row, Pair) else ("",)
-    return [ShownCompletion(name=name, spans=_spans(side)) for name, side in zip(names, row.completions, strict=True)]
+    return [
+        ShownCompletion(name=name, spans=_spans(single)) for name, single in zip(names, row.completions, strict=True)
+    ]
 
 
 def _spans(row: Row) -> list[Span]:

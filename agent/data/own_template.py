@@ -1,4 +1,4 @@
-"""A chat template of somebody's own, in place of what a campaign names."""
+"""A person's own chat template, which replaces the campaign's."""
 
 from pathlib import Path
 from typing import Self
@@ -12,7 +12,7 @@ from shared.wire.leases import FailureKind
 
 
 class OwnTemplate(BaseModel):
-    """A Jinja chat template in transformers' way. name: what messages call it."""
+    """A Jinja chat template as transformers uses it. name: its name in messages."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -21,7 +21,7 @@ class OwnTemplate(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """The template in a file. Raises TaskFailed (data)."""
+        """Read a template from a file. Raises TaskFailed (data)."""
         try:
             return cls(name=path.name, text=path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
@@ -30,5 +30,5 @@ class OwnTemplate(BaseModel):
 
 
 def template_of(source: DataSource, template: Template) -> Template | OwnTemplate:
-    """The template for an owner's data: the owner's own, or what the campaign names. Raises TaskFailed (data)."""
+    """Return the owner's own template for the data, or the campaign's if there is none. Raises TaskFailed (data)."""
     return template if source.template is None else OwnTemplate.read(source.template)

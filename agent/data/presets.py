@@ -1,6 +1,6 @@
-"""Presets: where well-known data sets are at the hub, and what their columns are called.
+"""Presets: hub ids and column names of well-known data sets.
 
-A new one is an entry here, in the words of a data table in agent.toml: ``hub``, ``split``, and the names of columns.
+To add one, add an entry with the keys of a data table in agent.toml: ``hub``, ``split``, and the names of columns.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "alpaca": {"hub": "tatsu-lab/alpaca", **_ALPACA},
     "alpaca-gpt4": {"hub": "vicgalle/alpaca-gpt4", **_ALPACA},
     "fingpt-sentiment": {"hub": "FinGPT/fingpt-sentiment-train", **_ALPACA},
-    # Its instruction is the same in every row: "Answer this question truthfully".
+    # the prompt is "input": "instruction" is the same in every row ("Answer this question truthfully")
     "medical-flashcards": {
         "hub": "medalpaca/medical_meadow_medical_flashcards",
         "prompt": "input",
@@ -33,5 +33,5 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "hh-rlhf": {"hub": "Anthropic/hh-rlhf", "chosen": "chosen", "rejected": "rejected"},
 }
-PLACE = ("path", "hub", "split", "revision")
-"""What a preset says of where the data is; the owner's own ``path`` or ``hub`` replaces all of it."""
+LOCATION_KEYS = ("path", "hub", "split", "revision")
+"""The keys that locate data. The owner's own ``path`` or ``hub`` replaces all of them in a preset."""

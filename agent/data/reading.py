@@ -1,6 +1,7 @@
-"""Rows out of the owner's data, and which of them are held out.
+"""Reads the owner's data into rows, and splits them into training and held-out rows.
 
-Messages say line numbers and the columns that the settings name, never what stands in a row: they leave the building.
+Error messages are sent to the coordinator. They contain line numbers and the columns that the settings name, never the
+content of a row.
 """
 
 from collections import Counter
@@ -9,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from agent.data.presets import PRESETS
-from agent.data.records import Broken, refuse, scan_records
+from agent.data.records import BrokenRecord, refuse, scan_records
 from agent.data.rows import Pair, Row
-from agent.data.shapes import LeftOut, Wrong, listed, recognised, row_of
+from agent.data.shapes import RecordError, SkippedRecord, detect_columns, list_columns, parse_row
 from agent.settings import DataSource
 from shared.campaign import TrainingKind
 from shared.digest import sha256_of_parts
@@ -20,116 +21,138 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Found:
-    """What became of one record. row: None where it is wrong or left out, which then says why. wrong: goes on after the
-    place, which is empty where all the data is wrong; here: goes on after that, and stays on this machine."""
+class ScannedRecord:
+    """The outcome of reading one record: a row, an error, or a reason to skip it.
+
+    Args:
+        place: where the record is, such as "line 3"; empty if the error concerns all the data.
+        row: the row; None if the record has an error or is skipped.
+        error: the error message, which continues the place; empty if there is none.
+        private: the rest of the error message. It quotes column names and stays on this machine.
+        skip_reason: why the record is skipped; empty if it is used.
+    """
 
     place: str
     row: Row | Pair | None
-    wrong: str = ""
-    here: str = ""
-    left_out: str = ""
+    error: str = ""
+    private: str = ""
+    skip_reason: str = ""
 
 
 @dataclass
 class Rows:
-    """All rows of some data: pairs for dpo. left_out: how many records are none, by the reason."""
+    """All rows of some data, which are pairs for dpo. skipped: the number of skipped records by reason."""
 
     rows: list[Any] = field(default_factory=list)
-    left_out: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
 class Split:
-    """The rows to train on and the rows to evaluate on."""
+    """The rows to train on and the rows to evaluate on. skipped: the number of skipped records by reason."""
 
     train: Sequence[Row | Pair]
     held_out: Sequence[Row | Pair]
-    left_out: Counter[str]
+    skipped: Counter[str]
 
 
-def scan(source: DataSource, kind: TrainingKind) -> Iterator[Found]:
-    """Each record of the data by the columns that *source* names. Raises TaskFailed (data) where nothing more can be
-    read."""
+def scan_rows(source: DataSource, kind: TrainingKind) -> Iterator[ScannedRecord]:
+    """Yield the outcome of each record of the data. Raises TaskFailed (data) if the rest cannot be read."""
     columns: dict[str, None] = {}
-    used = None
+    detected = None
     seen: set[str] = set()
     for place, record in scan_records(source):
-        if isinstance(record, Broken):
-            yield Found(place, None, wrong=record.message)
+        if isinstance(record, BrokenRecord):
+            yield ScannedRecord(place, None, error=record.message)
             continue
         columns |= dict.fromkeys(record)
-        used = used or recognised(source, record, kind)
-        yield _found(place, record, used, kind, seen)
-    of_preset = PRESETS[source.preset].get("input") if source.preset is not None else None  # which a copy may lack
-    if columns and source.input not in (None, of_preset, *columns):
-        yield Found("", None, f"no row has the column {source.input!r} (input)", f"; there are {listed(columns)}")
+        detected = detected or detect_columns(source, record, kind)
+        yield _scan_record(place, record, detected, kind, seen)
+    # an owner's copy of a preset's data set may lack the preset's input column
+    optional = PRESETS[source.preset].get("input") if source.preset is not None else None
+    if columns and source.input not in (None, optional, *columns):
+        error = f"no row has the column {source.input!r} (input)"
+        yield ScannedRecord("", None, error, f"; the columns are {list_columns(columns)}")
 
 
-def _found(place: str, record: Mapping[str, Any], source: DataSource, kind: TrainingKind, seen: set[str]) -> Found:
+def _scan_record(
+    place: str, record: Mapping[str, Any], source: DataSource, kind: TrainingKind, seen: set[str]
+) -> ScannedRecord:
+    """Read one record. seen: the values of the unique column so far, which this record is added to."""
     try:
-        row = row_of(record, source, kind)
-    except Wrong as wrong:
-        return Found(place, None, wrong=str(wrong), here=wrong.here)
-    except LeftOut as reason:
-        return Found(place, None, left_out=str(reason))
+        row = parse_row(record, source, kind)
+    except RecordError as error:
+        return ScannedRecord(place, None, error=str(error), private=error.private)
+    except SkippedRecord as reason:
+        return ScannedRecord(place, None, skip_reason=str(reason))
     if (column := source.unique) is not None:
         if column not in record:
-            return Found(place, None, f" has no column {column!r} (unique)", f"; it has {listed(record)}")
+            return ScannedRecord(place, None, f" has no column {column!r} (unique)", f"; it has {list_columns(record)}")
         if (value := str(record[column])) in seen:
-            return Found(place, None, left_out=f"a {column!r} that came before")
-        if not nothing_in(row):
+            return ScannedRecord(place, None, skip_reason=f"a repeated {column!r}")
+        if not skip_reason(row):
             seen.add(value)
-    return Found(place, row)
+    return ScannedRecord(place, row)
 
 
 def read_rows(source: DataSource, kind: TrainingKind) -> Rows:
-    """All rows of the data. Raises TaskFailed (data) with the place that is wrong."""
+    """Return all rows of the data. Raises TaskFailed (data) that names the place of the first error."""
     rows = Rows()
-    for found in scan(source, kind):
-        if found.wrong:
-            look = "; `fedloom agent check-data` shows which there are" if found.here else ""
-            refuse(source, f"{found.place}{found.wrong}{look}")
-        if found.row is not None:
-            rows.rows.append(found.row)
+    for scanned in scan_rows(source, kind):
+        if scanned.error:
+            hint = "; `fedloom agent check-data` lists the columns" if scanned.private else ""
+            refuse(source, f"{scanned.place}{scanned.error}{hint}")
+        if scanned.row is not None:
+            rows.rows.append(scanned.row)
         else:
-            rows.left_out[found.left_out] += 1
-    if not rows.rows and not rows.left_out:
+            rows.skipped[scanned.skip_reason] += 1
+    if not rows.rows and not rows.skipped:
         refuse(source, "the file has no rows")
     return rows
 
 
 def read_split(source: DataSource, kind: TrainingKind) -> Split:
-    """The rows of the data, split for training and evaluation. Raises TaskFailed (data)."""
-    found = read_rows(source, kind)
-    apart = read_rows(source.held_out_source, kind) if source.held_out_source is not None else None
-    train, held_out = divide(found.rows, apart.rows if apart is not None else None, source.held_out, lambda row: row)
-    return Split(train, held_out, found.left_out + apart.left_out if apart is not None else found.left_out)
+    """Return the rows of the data, split into training and held-out rows. Raises TaskFailed (data)."""
+    data = read_rows(source, kind)
+    if source.held_out_source is None:
+        train, held_out = split_rows(data.rows, None, source.held_out, lambda row: row)
+        return Split(train, held_out, data.skipped)
+    own_held_out = read_rows(source.held_out_source, kind)
+    train, held_out = split_rows(data.rows, own_held_out.rows, source.held_out, lambda row: row)
+    return Split(train, held_out, data.skipped + own_held_out.skipped)
 
 
-def divide(
-    found: Sequence[T], apart: Sequence[T] | None, fraction: float, row_of: Callable[[T], Row | Pair]
+def split_rows(
+    items: Sequence[T], own_held_out: Sequence[T] | None, fraction: float, row_of: Callable[[T], Row | Pair]
 ) -> tuple[list[T], list[T]]:
-    """What to train on and what to evaluate on: *apart*, where the owner has held-out rows of their own, otherwise the
-    fraction. Training never sees what evaluation asks."""
-    if apart is None:
-        completions: tuple[list[T], list[T]] = [], []
-        for one in found:
-            completions[is_held_out(row_of(one), fraction)].append(one)
-        return completions
-    kept = {row_of(one) for one in apart}
-    return [one for one in found if row_of(one) not in kept], list(apart)
+    """Split rows into those to train on and those to evaluate on. No row is in both.
+
+    Args:
+        items: the rows, or objects that hold them.
+        own_held_out: the owner's own held-out rows. Rows that equal one of them are not trained on.
+        fraction: the share of *items* to hold out if *own_held_out* is None.
+        row_of: returns the row of an item.
+    """
+    if own_held_out is None:
+        parts: tuple[list[T], list[T]] = [], []
+        for item in items:
+            parts[is_held_out(row_of(item), fraction)].append(item)
+        return parts
+    held_out_rows = {row_of(item) for item in own_held_out}
+    return [item for item in items if row_of(item) not in held_out_rows], list(own_held_out)
 
 
 def is_held_out(row: Row | Pair, fraction: float) -> bool:
-    """Whether a row is kept for evaluation. It depends on the row's own text alone: rows that are added later move no
-    other row, and equal rows stay on one side."""
+    """Return whether a row is held out for evaluation.
+
+    This depends only on the row's own text, so added rows never move another row, and equal rows stay together.
+    """
     digest = sha256_of_parts(row.parts)
     return int(digest[:16], 16) / 2**64 < fraction
 
 
-def nothing_in(row: Row | Pair) -> str:
-    """Why there is nothing to learn in a row, whatever the tokenizer; nothing where there is something."""
-    if not all(side.completion for side in row.completions):
+def skip_reason(row: Row | Pair) -> str:
+    """Return why a row cannot be trained on under any tokenizer; empty if it can."""
+    if not all(single.completion for single in row.completions):
         return "an empty completion"
-    return "two completions that are equal" if isinstance(row, Pair) and row.chosen == row.rejected else ""
+    return "two equal completions" if isinstance(row, Pair) and row.chosen == row.rejected else ""

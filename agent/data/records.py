@@ -1,6 +1,6 @@
-"""The raw records of the owner's data: text files here, tables and data sets by ``agent.data.tables``.
+"""Reads the raw records of the owner's data: text files here, tables and data sets in ``agent.data.tables``.
 
-Messages say line numbers, never what stands in a row: they leave the building.
+Error messages are sent to the coordinator. They contain line numbers, never the content of a row.
 """
 
 import bz2
@@ -26,22 +26,22 @@ Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Broken:
-    """A part of a file that is no record. The message goes on after its place: " is not JSON"."""
+class BrokenRecord:
+    """A part of a file that is not a valid record. The message continues its place: " is not JSON"."""
 
     message: str
 
 
 def read_records(source: DataSource) -> Iterator[tuple[str, Record]]:
-    """Each record with its place, such as "line 3". Raises TaskFailed (data) on reaching what is wrong."""
+    """Yield each record with its place, such as "line 3". Raises TaskFailed (data) at the first broken record."""
     for place, record in scan_records(source):
-        if isinstance(record, Broken):
+        if isinstance(record, BrokenRecord):
             refuse(source, f"{place}{record.message}")
         yield place, record
 
 
-def scan_records(source: DataSource) -> Iterator[tuple[str, Record | Broken]]:
-    """Each record with its place, and what is none. Raises TaskFailed (data) where nothing more can be read."""
+def scan_records(source: DataSource) -> Iterator[tuple[str, Record | BrokenRecord]]:
+    """Yield each record, valid or broken, with its place. Raises TaskFailed (data) if the rest cannot be read."""
     path = source.path
     if path is None or path.is_dir():
         yield from tables.dataset(source)
@@ -55,15 +55,15 @@ def scan_records(source: DataSource) -> Iterator[tuple[str, Record | Broken]]:
         reader = _READERS.get(suffix) or (_separated if source.separator is not None else None)
         if reader is None:
             known = ", ".join([*_READERS, ".parquet"])
-            refuse(source, f"unknown kind of file; known are {known}, and text with a separator")
-        # a byte order mark is no part of the first row
+            refuse(source, f"unknown file type; known are {known}, and text with a separator")
+        # utf-8-sig drops a byte order mark, which is not part of the first row
         encoding = "utf-8-sig" if encoding == "utf-8" else encoding
         with opener(path) as file, io.TextIOWrapper(file, encoding=encoding, newline=_NEWLINES.get(suffix)) as text:
             yield from reader(text, source)
     except FileNotFoundError:
         refuse(source, "there is no such file; correct its path in agent.toml")
     except UnicodeError:
-        hint = "" if suffix in _UTF8 else '; say its encoding in agent.toml, such as encoding = "latin-1"'
+        hint = "" if suffix in _UTF8 else '; set its encoding in agent.toml, such as encoding = "latin-1"'
         refuse(source, f"the file is not {encoding.removesuffix('-sig').upper()} text{hint}")
     except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile):
         refuse(source, "the file cannot be decompressed")
@@ -77,7 +77,7 @@ def refuse(source: DataSource, message: str) -> NoReturn:
 
 
 def _kind(path: Path) -> tuple[Callable[[Path], Any], str]:
-    """How a file is opened, and the suffix that says what is in it."""
+    """Return the function that opens a file, decompressed, and the suffix that names its type."""
     openers: dict[str, Callable[[Path], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
     suffix = path.suffix.lower()
     if suffix in openers:
@@ -85,7 +85,7 @@ def _kind(path: Path) -> tuple[Callable[[Path], Any], str]:
     return lambda plain: plain.open("rb"), suffix
 
 
-def _json_lines(file: TextIO, _source: DataSource) -> Iterator[tuple[str, Record | Broken]]:
+def _json_lines(file: TextIO, _source: DataSource) -> Iterator[tuple[str, Record | BrokenRecord]]:
     for number, line in enumerate(file, 1):
         if not line.strip():
             continue
@@ -93,41 +93,41 @@ def _json_lines(file: TextIO, _source: DataSource) -> Iterator[tuple[str, Record
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
-            yield place, Broken(f" is not JSON ({_not_json(error)})")
+            yield place, BrokenRecord(f" is not JSON ({_json_error(error)})")
             continue
-        yield place, record if isinstance(record, dict) else Broken(" is not a JSON object")
+        yield place, record if isinstance(record, dict) else BrokenRecord(" is not a JSON object")
 
 
-def _json_list(file: TextIO, source: DataSource) -> Iterator[tuple[str, Record | Broken]]:
+def _json_list(file: TextIO, source: DataSource) -> Iterator[tuple[str, Record | BrokenRecord]]:
     text = file.read()
     if not text.strip():
         return
     try:
         records = json.loads(text)
     except json.JSONDecodeError as error:
-        hint = "; a file of one object a line is named .jsonl" if error.msg == "Extra data" else ""
+        hint = "; a file with one object a line must be named .jsonl" if error.msg == "Extra data" else ""
         refuse(source, f"line {error.lineno} is not JSON ({error.msg}){hint}")
     except (ValueError, RecursionError) as error:
-        refuse(source, f"the file is not JSON ({_not_json(error)})")
+        refuse(source, f"the file is not JSON ({_json_error(error)})")
     if not isinstance(records, list):
         refuse(source, "the file is not a list of JSON objects")
     for number, record in enumerate(records, 1):
         place = f"row {number}"
-        yield place, record if isinstance(record, dict) else Broken(" is not a JSON object")
+        yield place, record if isinstance(record, dict) else BrokenRecord(" is not a JSON object")
 
 
-def _not_json(error: Exception) -> str:
+def _json_error(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
         return error.msg
-    return "too deeply nested" if isinstance(error, RecursionError) else "a number of too many digits"
+    return "too deeply nested" if isinstance(error, RecursionError) else "a number with too many digits"
 
 
-def _csv(file: TextIO, source: DataSource, between: str = ",") -> Iterator[tuple[str, Record | Broken]]:
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # its default, 128 KiB, is short for a document
+def _csv(file: TextIO, source: DataSource, separator: str = ",") -> Iterator[tuple[str, Record | BrokenRecord]]:
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # the default, 128 KiB, is too small for documents
     try:
-        reader = csv.reader(file, delimiter=source.separator or between)
+        reader = csv.reader(file, delimiter=source.separator or separator)
     except TypeError:
-        refuse(source, "the separator of cells is one character; correct it in agent.toml")
+        refuse(source, "the separator of a table must be one character; correct it in agent.toml")
     try:
         header = next(reader, None)
         if header is None:
@@ -139,29 +139,29 @@ def _csv(file: TextIO, source: DataSource, between: str = ",") -> Iterator[tuple
             if len(cells) == len(header):
                 yield place, dict(zip(header, cells, strict=True))
             else:
-                yield place, Broken(f" has {len(cells)} cells, the header {len(header)}")
+                yield place, BrokenRecord(f" has {len(cells)} cells, but the header has {len(header)}")
     except csv.Error as error:
         refuse(source, f"line {reader.line_num} is not CSV ({error})")
 
 
-def _tsv(file: TextIO, source: DataSource) -> Iterator[tuple[str, Record | Broken]]:
-    return _csv(file, source, between="\t")
+def _tsv(file: TextIO, source: DataSource) -> Iterator[tuple[str, Record | BrokenRecord]]:
+    return _csv(file, source, separator="\t")
 
 
-def _separated(file: TextIO, source: DataSource) -> Iterator[tuple[str, Record | Broken]]:
+def _separated(file: TextIO, source: DataSource) -> Iterator[tuple[str, Record | BrokenRecord]]:
     separator = cast("str", source.separator)
     for number, line in enumerate(file, 1):
         if not line.strip():
             continue
-        prompt, found, completion = line.rstrip("\n").rpartition(separator)
-        # a line without a separator is left out, as a prompt without a completion is
+        prompt, has_separator, completion = line.rstrip("\n").rpartition(separator)
+        # a line without a separator is a prompt without a completion, which is skipped later
         yield (
             f"line {number}",
-            {"prompt": prompt, "completion": completion} if found else {"prompt": line, "completion": ""},
+            {"prompt": prompt, "completion": completion} if has_separator else {"prompt": line, "completion": ""},
         )
 
 
-_READERS: dict[str, Callable[[TextIO, DataSource], Iterator[tuple[str, Record | Broken]]]] = {
+_READERS: dict[str, Callable[[TextIO, DataSource], Iterator[tuple[str, Record | BrokenRecord]]]] = {
     ".jsonl": _json_lines,
     ".json": _json_list,
     ".csv": _csv,
@@ -169,4 +169,4 @@ _READERS: dict[str, Callable[[TextIO, DataSource], Iterator[tuple[str, Record | 
 }
 _UTF8 = (".jsonl", ".json")
 _NEWLINES = {".jsonl": "\n", ".json": "\n", ".csv": "", ".tsv": ""}
-"""What ends a line, as ``open`` takes it: text may hold other ends of lines."""
+"""The ``newline`` argument of ``open``: cells and JSON strings may contain other line ends."""

@@ -1,4 +1,4 @@
-"""What a check of the owner's data finds. It is shown on this machine and never leaves: it quotes rows."""
+"""The report on a check of the owner's data. It quotes rows, so it is shown on this machine and never sent."""
 
 from collections.abc import Iterable
 
@@ -6,8 +6,8 @@ from pydantic import BaseModel, ConfigDict
 
 from shared.campaign import TrainingKind
 
-MOST_ERRORS, MOST_PLACES = 50, 10
-"""Errors that are told, and places of each; the others are counted."""
+MAX_ERRORS, MAX_PLACES = 50, 10
+"""Different errors that a report lists, and places that it lists for each. The rest is only counted."""
 
 
 class Part(BaseModel):
@@ -17,7 +17,7 @@ class Part(BaseModel):
 
 
 class Spread(Part):
-    """How some numbers are spread."""
+    """Minimum, percentiles and maximum of some numbers."""
 
     least: int
     median: int
@@ -27,24 +27,26 @@ class Spread(Part):
 
     @classmethod
     def of(cls, numbers: Iterable[int]) -> "Spread | None":
-        """The spread of some numbers, each a number that is among them; None where there are none."""
-        found = sorted(numbers)
-        if not found:
+        """Return the spread of some numbers, without interpolation; None if there are no numbers."""
+        ordered = sorted(numbers)
+        if not ordered:
             return None
-        least, median, p90, p99, most = (found[(len(found) - 1) * part // 100] for part in (0, 50, 90, 99, 100))
+        least, median, p90, p99, most = (ordered[(len(ordered) - 1) * part // 100] for part in (0, 50, 90, 99, 100))
         return cls(least=least, median=median, p90=p90, p99=p99, most=most)
 
 
 class Span(Part):
-    """Text of an example. learnt: whether the loss covers it."""
+    """A part of an example's text. supervised: whether the loss covers it."""
 
     text: str
     supervised: bool
 
 
 class ShownCompletion(Part):
-    """What the model is shown of an example. name: which completion of a pair, or nothing. cut: tokens beyond the
-    maximum length."""
+    """One conversation of an example, as the model sees it.
+
+    name: "chosen" or "rejected" for a pair, otherwise empty. cut: number of tokens beyond the maximum length.
+    """
 
     name: str
     spans: list[Span]
@@ -52,15 +54,21 @@ class ShownCompletion(Part):
 
 
 class Example(Part):
-    """A row as it is trained on. place: such as "line 3"."""
+    """A row as the model sees it in training. place: where it is, such as "line 3"."""
 
     place: str
     completions: list[ShownCompletion]
 
 
 class Problem(Part):
-    """Something that is wrong, in one place or several. places: the first of them, such as "line 3", after which the
-    message goes on."""
+    """An error at one or more places.
+
+    Args:
+        label: the name of the file or data set.
+        message: continues the first place: " has no column 'x'".
+        places: the first places, such as "line 3"; empty text for an error of the whole file.
+        count: the number of all places.
+    """
 
     label: str
     message: str
@@ -69,14 +77,22 @@ class Problem(Part):
 
     def __str__(self) -> str:
         first, *others = self.places
-        rest = self.count - len(self.places)
-        same = f"; the same: {', '.join(others)}" if others else ""
-        return f"{self.label}: {first}{self.message}{same}{f', and {rest:,} more' if rest else ''}"
+        n_more = self.count - len(self.places)
+        also = f"; also {', '.join(others)}" if others else ""
+        return f"{self.label}: {first}{self.message}{also}{f', and {n_more:,} more' if n_more else ''}"
 
 
 class Tokens(Part):
-    """What a tokenizer finds. model, template, max_length: the campaign's. lengths, learnt: tokens of each row, or side
-    of a pair, before any cut, and those of them that the loss covers. cut: rows that lose their end."""
+    """The part of a report that needs a tokenizer.
+
+    Args:
+        model: the campaign's base model.
+        template: the chat template, the owner's or the campaign's.
+        max_length: the campaign's maximum length, in tokens.
+        lengths: tokens of each row, or of each completion of a pair with its prompt, before any cut.
+        supervised: tokens of these that the loss covers.
+        cut: number of rows that are cut at the maximum length.
+    """
 
     model: str
     template: str
@@ -87,12 +103,24 @@ class Tokens(Part):
 
 
 class DataReport(Part):
-    """What is in an owner's data, for one kind of training.
+    """The report on an owner's data, for one kind of training.
 
-    records: in all files. train, held_out: rows to train on and to evaluate on. left_out: the others that are no
-    errors, by the reason. errors: the first of them; n_errors: all. duplicates: rows that equal an earlier one.
-    overlap: rows that stand among the held-out ones too, and are not trained on. same_prompt: rows to train on that ask
-    what a held-out row asks. characters: of each row, or side of a pair. tokens: None where no tokenizer was asked.
+    Args:
+        name: the data's name in agent.toml.
+        label: the name of the file or data set.
+        kind: the kind of training.
+        records: number of records in all files.
+        train: number of rows to train on.
+        held_out: number of rows to evaluate on.
+        skipped: number of skipped records by reason. Errors are not among them.
+        errors: the first MAX_ERRORS different errors.
+        n_errors: number of errors, at all places.
+        duplicates: number of rows that equal an earlier one.
+        overlap: number of rows that are not trained on because the owner's held-out file has them too.
+        same_prompt: number of training rows whose prompt is also the prompt of a held-out row.
+        characters: characters of each row, or of each completion of a pair with its prompt.
+        tokens: None if no tokenizer was used.
+        examples: a few of the training rows.
     """
 
     name: str
@@ -101,7 +129,7 @@ class DataReport(Part):
     records: int
     train: int
     held_out: int
-    left_out: dict[str, int]
+    skipped: dict[str, int]
     errors: list[Problem]
     n_errors: int
     duplicates: int
@@ -113,7 +141,7 @@ class DataReport(Part):
 
     @property
     def unusable(self) -> str:
-        """Why training cannot use the data; nothing where it can."""
+        """Why the data cannot be used for training; empty if it can."""
         if self.n_errors:
             return f"{self.n_errors} {'error' if self.n_errors == 1 else 'errors'}"
         return "" if self.train else "there is no row to train on"

@@ -1,4 +1,4 @@
-"""What there is to learn from: a prompt and its completion, or a pair of completions, with the turns before them."""
+"""Training rows: a prompt with its completion (sft) or a pair of completions (dpo), and the turns before the prompt."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +8,7 @@ Role = Literal["system", "user", "assistant"]
 
 @dataclass(frozen=True)
 class Turn:
-    """What one side said in a conversation."""
+    """One message of a conversation."""
 
     role: Role
     text: str
@@ -16,9 +16,14 @@ class Turn:
 
 @dataclass(frozen=True)
 class Row:
-    """One record of the owner's data: the last prompt and its completion, and the turns before them.
+    """A row for sft: the last prompt of a conversation, its completion, and the turns before.
 
-    ``input`` is empty where the record has none. only_last: completions among the turns before are not learnt.
+    Args:
+        prompt: the last prompt.
+        input: further text to the prompt; empty if there is none.
+        completion: the text to train on.
+        before: the turns before the prompt.
+        only_last: whether the loss covers only the completion, and no assistant turns in *before*.
     """
 
     prompt: str
@@ -29,7 +34,7 @@ class Row:
 
     @property
     def completions(self) -> tuple["Row", ...]:
-        """What the model is shown of the record."""
+        """The row as a sequence with one completion, as ``Pair.completions`` has two."""
         return (self,)
 
     @property
@@ -43,19 +48,19 @@ class Row:
         return (*self.before, Turn("user", self.question), Turn("assistant", self.completion))
 
     @property
-    def asked(self) -> tuple[str, ...]:
-        """What the completion answers, as strings."""
+    def prompt_parts(self) -> tuple[str, ...]:
+        """All text before the completion. Rows with equal parts ask the same."""
         return (self.prompt, self.input, *_strings(self.before))
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """All that it says. Rows of one turn are split by the digest of these, so their parts must stay as they are."""
+        """All text of the row. Their digest decides the held-out split, so the parts of a row must never change."""
         return (self.prompt, self.input, self.completion, *_strings(self.before))
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One record of preferences: the better and the worse completion of one prompt, and the turns before it."""
+    """A row for dpo: the better and the worse completion of one prompt, and the turns before it."""
 
     prompt: str
     input: str
@@ -65,7 +70,7 @@ class Pair:
 
     @property
     def completions(self) -> tuple[Row, ...]:
-        """What the model is shown of the record: the chosen side, the rejected side."""
+        """The chosen and the rejected completion, each as a row whose loss covers only that completion."""
         chosen, rejected = (
             Row(self.prompt, self.input, completion, self.before, only_last=True)
             for completion in (self.chosen, self.rejected)
@@ -73,14 +78,13 @@ class Pair:
         return chosen, rejected
 
     @property
-    def asked(self) -> tuple[str, ...]:
-        """What the completions answer, as strings."""
+    def prompt_parts(self) -> tuple[str, ...]:
+        """All text before the completions. Pairs with equal parts ask the same."""
         return (self.prompt, self.input, *_strings(self.before))
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """All that it says. Pairs of one turn are split by the digest of these, so their parts must stay as they
-        are."""
+        """All text of the pair. Their digest decides the held-out split, so the parts of a pair must never change."""
         return (self.prompt, self.input, self.chosen, self.rejected, *_strings(self.before))
 
 

@@ -1,6 +1,6 @@
-"""Records of Parquet files, of saved datasets, and of data sets of the hub.
+"""Reads records from Parquet files, saved datasets, and data sets of the hub.
 
-Their libraries are slow to import and not everywhere, so each is imported where it is needed.
+The libraries are optional and slow to import, so each is imported only when it is needed.
 """
 
 import os
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 NO_REPORTS = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_UPDATE_DOWNLOAD_COUNTS": "0",  # of data sets, told to a bucket of their own by name
+    "HF_UPDATE_DOWNLOAD_COUNTS": "0",  # the datasets library reports the name of each data set to a bucket of its own
     "DO_NOT_TRACK": "1",
 }
-"""Environment in which the hub's libraries report nothing; read when they are imported."""
-_SAVED = ("state.json", "dataset_dict.json")
-"""What ``save_to_disk`` leaves in a folder: of one dataset, of several splits."""
+"""Environment variables that turn off the reports of the hub's libraries, which read them on import."""
+_SAVED_FILES = ("state.json", "dataset_dict.json")
+"""Files that ``save_to_disk`` writes: for one dataset, for several splits."""
 
 
 def parquet(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The records of a Parquet file. Raises TaskFailed (data)."""
+    """Yield the records of a Parquet file with their places. Raises TaskFailed (data)."""
     pyarrow = _library("pyarrow", path.name)
     number = 0
     try:
@@ -39,29 +39,29 @@ def parquet(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
                     number += 1
                     yield f"row {number}", record
     except pyarrow.ArrowException as error:
-        _refuse(path.name, f"the file is not Parquet, or damaged ({type(error).__name__})", error)
+        _refuse(path.name, f"the file is damaged or not Parquet ({type(error).__name__})", error)
 
 
 def dataset(source: DataSource) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The records of a saved dataset, of a folder of files, or of a data set of the hub. Raises TaskFailed (data)."""
+    """Yield the records of a saved dataset, a folder of files, or a data set of the hub. Raises TaskFailed (data)."""
     for number, record in enumerate(_dataset(source), 1):
         yield f"row {number}", record
 
 
-def data_digest(source: DataSource, of: Callable[[Path], str] = sha256_file) -> str:
-    """What changes when the data does. of: the digest of a file. Raises OSError, and TaskFailed (data)."""
+def data_digest(source: DataSource, digest: Callable[[Path], str] = sha256_file) -> str:
+    """Return a digest of the data. digest: computes the digest of a file. Raises OSError and TaskFailed (data)."""
     path = source.path
     if path is None:
         return str(_dataset(source)._fingerprint)
     if not path.is_dir():
-        return of(path)
+        return digest(path)
     files = sorted(file for file in path.rglob("*") if file.is_file())
-    return sha256_of_parts(part for file in files for part in (str(file.relative_to(path)), of(file)))
+    return sha256_of_parts(part for file in files for part in (str(file.relative_to(path)), digest(file)))
 
 
 def _dataset(source: DataSource) -> "Dataset":
     _library("datasets", source.label)
-    if source.path is not None and any((source.path / name).is_file() for name in _SAVED):
+    if source.path is not None and any((source.path / name).is_file() for name in _SAVED_FILES):
         return _saved(source.path, source.split)
     if source.path is not None:
         return _loaded(str(source.path), source.label, source.split, None)
@@ -72,19 +72,19 @@ def _saved(path: Path, split: str) -> "Dataset":
     import datasets
 
     try:
-        found = datasets.load_from_disk(str(path))
-    except Exception as error:  # noqa: BLE001 - whatever is wrong with its files
+        saved = datasets.load_from_disk(str(path))
+    except Exception as error:  # noqa: BLE001 - damaged files raise errors of many types
         _refuse(path.name, f"the saved dataset cannot be read ({type(error).__name__})", error)
-    if isinstance(found, datasets.DatasetDict):
-        if split not in found:
-            _refuse(path.name, f"there is no split {split!r}; there are {', '.join(found)}")
-        return found[split]
-    return found
+    if isinstance(saved, datasets.DatasetDict):
+        if split not in saved:
+            _refuse(path.name, f"the data set has no split {split!r}; it has {', '.join(saved)}")
+        return saved[split]
+    return saved
 
 
 @lru_cache(maxsize=4)
 def _fetched(name: str, label: str, split: str, revision: str | None) -> "Dataset":
-    """Asked for once in a process: rounds go on while the hub is away, and on the same rows."""
+    """Load a data set once per process, so that rounds use the same rows, even while the hub cannot be reached."""
     return _loaded(name, label, split, revision)
 
 
@@ -103,11 +103,11 @@ def _loaded(name: str, label: str, split: str, revision: str | None) -> "Dataset
         _refuse(label, "the hub has no such data set, or it is private: correct its name, or set HF_TOKEN", error)
     except ConnectionError as error:
         _refuse(label, "the hub cannot be reached: check the network, or give a copy of the data by path", error)
-    except Exception as error:  # noqa: BLE001 - the library's, the network's, and the disk's
+    except Exception as error:  # noqa: BLE001 - errors of the library, the network and the disk
         if (splits := _splits(name, revision)) and split.partition("[")[0] not in splits:
-            _refuse(label, f"there is no split {split!r}; there are {', '.join(splits)}", error)
-        told = "the data set cannot be loaded here; give a copy of one of its files by path"
-        _refuse(label, f"{told} ({type(error).__name__})", error)
+            _refuse(label, f"the data set has no split {split!r}; it has {', '.join(splits)}", error)
+        message = f"the data set cannot be loaded ({type(error).__name__}); give a copy of one of its files by path"
+        _refuse(label, message, error)
 
 
 def _splits(name: str, revision: str | None) -> list[str]:
@@ -115,7 +115,7 @@ def _splits(name: str, revision: str | None) -> list[str]:
 
     try:
         return list(datasets.get_dataset_split_names(name, revision=revision))
-    except Exception:  # noqa: BLE001 - then the first error is told
+    except Exception:  # noqa: BLE001 - the caller reports the first error
         return []
 
 

@@ -1,1 +1,1 @@
-"""All that goes over the network: calls to the coordinator, heartbeats, transfers, retries."""
+"""The agent's network traffic: calls to the coordinator, heartbeats, transfers, retries."""

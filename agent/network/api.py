@@ -1,7 +1,9 @@
-"""The coordinator's calls, typed. Everything that can go wrong on the way becomes an error of ``agent.errors`` here."""
+"""A typed client of the coordinator's API. Every network error becomes one of ``agent.errors`` here."""
 
 import ipaddress
+import os
 import re
+import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -32,22 +34,25 @@ from shared.wire.leases import (
 )
 from shared.wire.problems import MEDIA_TYPE, Problem
 
-# of reading and writing for each piece, not for the whole: a slow line is no error, one that stands still is
+# per read and write, not for the whole transfer: a slow line is no error, a stalled one is
 _TIMEOUT = httpx.Timeout(30.0, connect=10.0)
-# once the kernel has the last piece of a chunk, a slow line may still need its time for what waits in buffers
+# after the kernel has accepted the last bytes of a chunk, a slow line still needs time to drain the buffers
 _CHUNK_TIMEOUT = httpx.Timeout(30.0, read=60.0, connect=10.0)
 _PIECE_BYTES = 1 << 18
-# httpx lets the errors of a TLS connection through that is there already: of records that were changed on the way
-_BROKEN = (httpx.HTTPError, ssl.SSLError)
+# httpx does not wrap the errors of an established TLS connection, such as records that were altered in transit
+_CONNECTION_ERRORS = (httpx.HTTPError, ssl.SSLError)
 _ID = re.compile(r"[0-9A-Za-z-]{1,64}")
-_BODY_IS_A_RETRY = frozenset({408, 425, 429, 500, 502, 503, 504, 507})
+_RETRYABLE_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 507})
 
 M = TypeVar("M", bound=BaseModel)
 
 
 class CoordinatorApi:
-    """One agent's connection. Raises CoordinatorRefused (LeaseLost for a lost lease) and CoordinatorUnreachable; when
-    it is made, InsecureCoordinator, CoordinatorUnreachable for what is no URL, and OSError for *ca_file*."""
+    """One agent's connection to the coordinator.
+
+    Every call raises CoordinatorUnreachable, and CoordinatorRefused, of which LeaseLost means a lost lease. The
+    constructor raises InsecureCoordinator, CoordinatorUnreachable for an invalid URL, and OSError for *ca_file*.
+    """
 
     def __init__(
         self, url: str, secret: str | None = None, *, ca_file: Path | None = None, insecure: bool = False
@@ -56,7 +61,7 @@ class CoordinatorApi:
             check_url(url, insecure=insecure)
             base_url = httpx.URL(url)
         except (ValueError, httpx.InvalidURL) as error:
-            raise CoordinatorUnreachable(f"{url} is no URL: {error}") from error
+            raise CoordinatorUnreachable(f"{url} is not a valid URL: {error}") from error
         headers = {PROTOCOL_HEADER: PROTOCOL, "User-Agent": f"fedloom-agent/{__version__}"}
         if secret is not None:
             headers["Authorization"] = f"Bearer {secret}"
@@ -65,24 +70,24 @@ class CoordinatorApi:
 
     @classmethod
     def of(cls, identity: Identity) -> Self:
-        """The connection of an enrolled agent."""
+        """Return the connection of an enrolled agent."""
         return cls(identity.coordinator, identity.secret, ca_file=identity.ca_file, insecure=identity.insecure)
 
     async def close(self) -> None:
         await self._http.aclose()
 
     async def enroll(self, token: str, name: str, secret: str) -> EnrollmentReply:
-        """Become an agent with a secret of our own, of which only the hash is sent."""
+        """Enrol with a secret of our own. Only its hash is sent."""
         body = EnrollmentRequest(token=token, name=name, version=__version__, secret_hash=hash_secret(secret))
         return await self._call("POST", "/v1/enrollments", EnrollmentReply, body)
 
     async def change_secret(self, secret: str) -> None:
-        """Have *secret* hold from now on; this connection goes on with the old one, which is void."""
+        """Replace the agent's secret by *secret*. This connection still uses the old one, which becomes invalid."""
         body = SecretRequest(secret_hash=hash_secret(secret))
         await self._call("POST", "/v1/agents/me/secret", SecretReply, body)
 
     async def acquire(self, instance_id: str, wait_s: float) -> TaskLease | None:
-        """The next task; None after *wait_s* seconds without one."""
+        """Return the next task, or None if there is none within *wait_s* seconds."""
         reply = await self._send(
             "POST",
             "/v1/leases",
@@ -93,9 +98,9 @@ class CoordinatorApi:
         if reply.status_code == httpx.codes.NO_CONTENT:
             return None
         lease = _read(reply, TaskLease)
-        for name in (lease.task_id, lease.job.campaign_id):  # they name folders here, which are deleted in the end
+        for name in (lease.task_id, lease.job.campaign_id):  # they name folders here, which are deleted later
             if not _ID.fullmatch(name):
-                raise CoordinatorUnreachable(f"an id that cannot be one: {name!r}")
+                raise CoordinatorUnreachable(f"the coordinator sent an invalid id: {name!r}")
         return lease
 
     async def renew(self, lease: TaskLease, progress: Progress | None) -> RenewReply:
@@ -105,7 +110,7 @@ class CoordinatorApi:
         await self._send("DELETE", _path(lease), headers=_lease_header(lease))
 
     async def put_result(self, lease: TaskLease, result: Result) -> None:
-        # checking a large update takes the coordinator a while
+        # the coordinator needs a while to check a large update
         timeout = httpx.Timeout(600.0, connect=10.0)
         await self._send("PUT", _path(lease) + "/result", result, headers=_lease_header(lease), timeout=timeout)
 
@@ -116,7 +121,7 @@ class CoordinatorApi:
         return await self._call("POST", _path(lease) + "/uploads", UploadReply, request, lease)
 
     async def append(self, lease: TaskLease, upload_id: str, offset: int, chunk: bytes) -> int:
-        """Send a chunk; the upload's new offset."""
+        """Send a chunk and return the upload's new offset."""
         headers = {
             **_lease_header(lease),
             "Upload-Offset": str(offset),
@@ -128,12 +133,12 @@ class CoordinatorApi:
         try:
             return int(reply.headers["Upload-Offset"])
         except (KeyError, ValueError) as error:
-            message = "an answer to a chunk that does not say how much is there"
+            message = "the coordinator's reply to a chunk lacks the upload's offset"
             raise CoordinatorUnreachable(message) from error
 
     @asynccontextmanager
     async def download(self, sha256: str, offset: int) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The bytes of a blob from *offset* on, as they come."""
+        """Stream the bytes of a blob from *offset* on."""
         headers = {"Accept-Encoding": "identity"}  # an offset counts the blob's own bytes
         if offset:
             headers["Range"] = f"bytes={offset}-"
@@ -143,11 +148,12 @@ class CoordinatorApi:
                     await reply.aread()
                 _check(reply)
                 if offset and reply.status_code != httpx.codes.PARTIAL_CONTENT:
-                    message = "the coordinator ignored the range of a download"
+                    message = "the coordinator ignored the range of a download and sent the whole file"
                     raise CoordinatorUnreachable(message)
-                yield reply.aiter_bytes()  # as they come: gathered into larger pieces, a cut would lose them
-        except _BROKEN as error:
-            raise CoordinatorUnreachable(_reason(error)) from error
+                # unbuffered: collected into larger pieces, bytes would be lost when the connection breaks
+                yield reply.aiter_bytes()
+        except _CONNECTION_ERRORS as error:
+            raise self._unreachable(error) from error
 
     async def _call(
         self, method: str, path: str, model: type[M], body: BaseModel | None = None, lease: TaskLease | None = None
@@ -165,19 +171,25 @@ class CoordinatorApi:
         headers: Mapping[str, str],
         timeout: httpx.Timeout = _TIMEOUT,
     ) -> httpx.Response:
-        sent: dict[str, Any] = {"headers": dict(headers), "timeout": timeout}
+        options: dict[str, Any] = {"headers": dict(headers), "timeout": timeout}
         if content is not None:
-            sent["content"] = _in_pieces(content)
-            sent["headers"]["Content-Length"] = str(len(content))
+            options["content"] = _in_pieces(content)
+            options["headers"]["Content-Length"] = str(len(content))
         if body is not None:
-            sent["content"] = body.model_dump_json()
-            sent["headers"]["Content-Type"] = "application/json"
+            options["content"] = body.model_dump_json()
+            options["headers"]["Content-Type"] = "application/json"
         try:
-            reply = await self._http.request(method, path, **sent)
-        except _BROKEN as error:
-            raise CoordinatorUnreachable(_reason(error)) from error
+            reply = await self._http.request(method, path, **options)
+        except _CONNECTION_ERRORS as error:
+            raise self._unreachable(error) from error
         _check(reply)
         return reply
+
+    def _unreachable(self, error: httpx.HTTPError | ssl.SSLError) -> CoordinatorUnreachable:
+        coordinator = f"the coordinator at {_origin(self._http.base_url)}"
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+            return CoordinatorUnreachable(f"{coordinator} cannot be reached: {_cause(error)}")
+        return CoordinatorUnreachable(f"the connection to {coordinator} failed: {_cause(error)}")
 
 
 def check_url(url: str, *, insecure: bool) -> None:
@@ -195,9 +207,10 @@ def check_url(url: str, *, insecure: bool) -> None:
 
 
 def _check(reply: httpx.Response) -> None:
-    """Raise what an error reply means. One that is not the coordinator's own (a proxy's page) says nothing of us."""
+    """Raise the error of a reply. A reply that is not the coordinator's own, such as a proxy's page, is retryable."""
     if PROTOCOL_HEADER not in reply.headers:
-        raise CoordinatorUnreachable(f"{reply.status_code} from something that is not a Fedloom coordinator")
+        message = f"status {reply.status_code} from {_origin(reply.request.url)}, which is not a Fedloom coordinator"
+        raise CoordinatorUnreachable(f"{message}: check its URL, and any proxy on the way to it")
     if reply.is_success:
         return
     retry_after = reply.headers.get("Retry-After", "")
@@ -205,25 +218,30 @@ def _check(reply: httpx.Response) -> None:
     try:
         problem = Problem.model_validate_json(reply.content)
     except ValidationError as error:
-        raise CoordinatorUnreachable(f"{reply.status_code} without an explanation", pause_s) from error
-    if reply.status_code in _BODY_IS_A_RETRY or not reply.headers.get("Content-Type", "").startswith(MEDIA_TYPE):
+        message = f"the coordinator answered with status {reply.status_code} and no explanation"
+        raise CoordinatorUnreachable(message, pause_s) from error
+    if reply.status_code in _RETRYABLE_STATUSES or not reply.headers.get("Content-Type", "").startswith(MEDIA_TYPE):
         raise CoordinatorUnreachable(problem.detail or problem.title, pause_s)
     raise refusal(problem)
 
 
 async def _in_pieces(content: bytes) -> AsyncIterator[bytes]:
-    """httpx writes whatever it is given at once within one time-out: a slow line needs longer for a chunk."""
-    for at in range(0, len(content), _PIECE_BYTES):
-        yield content[at : at + _PIECE_BYTES]
+    """Split a body, because httpx applies its write time-out to each piece: a slow line needs longer for a chunk."""
+    for offset in range(0, len(content), _PIECE_BYTES):
+        yield content[offset : offset + _PIECE_BYTES]
 
 
 def _read(reply: httpx.Response, model: type[M]) -> M:
-    """What an answer says, without the fields that only a newer coordinator knows. A job carries sections of a campaign
-    file, which forbid unknown fields where a person wrote them; here they are left out at every level."""
+    """Parse a reply, ignoring fields that only a newer coordinator knows, at every level.
+
+    A job carries sections of a campaign file, which forbid unknown fields when a person writes them.
+    """
     try:
         return model.model_validate_json(reply.content, extra="ignore")
     except ValidationError as error:
-        raise CoordinatorUnreachable(f"an answer that cannot be read: {error.error_count()} errors") from error
+        raise CoordinatorUnreachable(
+            f"the coordinator sent a reply that cannot be read ({error.error_count()} errors)"
+        ) from error
 
 
 def _path(lease: TaskLease) -> str:
@@ -234,5 +252,26 @@ def _lease_header(lease: TaskLease) -> dict[str, str]:
     return {LEASE_HEADER: f"{lease.attempt}.{lease.token}"}
 
 
-def _reason(error: httpx.HTTPError | ssl.SSLError) -> str:
-    return f"the coordinator cannot be reached: {type(error).__name__} {error}".rstrip()
+def _origin(url: httpx.URL) -> str:
+    return f"{url.scheme}://{url.netloc.decode()}"
+
+
+def _cause(error: httpx.HTTPError | ssl.SSLError) -> str:
+    """Say in plain words why a connection failed. The errors of httpx name the cause only in their chain."""
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, ExceptionGroup):  # an attempt for each address of the host
+            link = link.exceptions[0]
+        if isinstance(link, ssl.SSLCertVerificationError):
+            return f"its certificate is not trusted ({link.verify_message})"
+        if isinstance(link, ssl.SSLError):
+            return f"the TLS connection failed ({link.reason or link})"
+        if isinstance(link, socket.gaierror):
+            return "its host name is unknown"
+        if isinstance(link, OSError) and link.errno is not None:
+            return os.strerror(link.errno).lower()
+        link = link.__cause__ or link.__context__
+    if isinstance(error, httpx.TimeoutException):
+        return "no answer in time"
+    text = str(error).rstrip(".") or "the connection was closed"
+    return text[0].lower() + text[1:]

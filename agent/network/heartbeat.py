@@ -1,8 +1,8 @@
-"""Keeps a lease alive while its task is worked on, and gets it back where it was lost.
+"""Renews a lease while its task runs, and acquires the task again if the lease is lost.
 
-A lease is lost when the coordinator could not hear of us for long enough, or was restored from a backup. The task is
-still ours, since a task belongs to one agent for life: asking again gives the same task as a new attempt, and what was
-trained and uploaded so far still counts.
+A lease is lost if no renewal reaches the coordinator in time, or if the coordinator was restored from a backup. The
+task still belongs to this agent, as a task does for life: acquiring it again starts a new attempt, and everything
+trained and uploaded so far stays valid.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class TaskGone(AgentError):
-    """The task is ours no longer. ``successor`` is the lease that came instead, if any."""
+    """This agent no longer holds the task. ``successor``: the lease of another task that came instead, or None."""
 
     def __init__(self, reason: str, successor: TaskLease | None = None) -> None:
         self.successor = successor
@@ -35,8 +35,11 @@ class TaskGone(AgentError):
 
 
 class LeaseHeartbeat:
-    """Holds one task's lease. Run ``run`` beside the work; make calls that need the lease through ``call``, and the
-    one that ends the task through ``finish``."""
+    """Holds one task's lease.
+
+    Run ``run`` beside the work. Make calls that need the lease through ``call``, and the call that ends the task
+    through ``finish``.
+    """
 
     def __init__(self, api: CoordinatorApi, instance_id: str, lease: TaskLease) -> None:
         self._api = api
@@ -44,7 +47,7 @@ class LeaseHeartbeat:
         self._lease = lease
         self._lock = asyncio.Lock()
         self._progress: Progress | None = None
-        self._news = asyncio.Event()
+        self._progress_changed = asyncio.Event()
         self._is_finishing = False
 
     @property
@@ -52,18 +55,20 @@ class LeaseHeartbeat:
         return self._lease.task_id
 
     def report(self, progress: Progress) -> None:
-        """Send the progress with the next renewal, which comes soon."""
+        """Send the progress with the next renewal, which follows soon."""
         self._progress = progress
-        self._news.set()
+        self._progress_changed.set()
 
     async def call(self, request: Callable[[TaskLease], Awaitable[T]]) -> T:
-        """Make a call in the name of the lease: until the coordinator is reached, and with a new attempt where the
-        lease was lost. Raises TaskGone, and whatever else the coordinator refuses."""
+        """Make a call under the lease. Repeats it until the coordinator is reached, and with a new attempt if the lease
+        is lost. Raises TaskGone and CoordinatorRefused."""
         return await until_reached(lambda: self.once(request))
 
     async def once(self, request: Callable[[TaskLease], Awaitable[T]]) -> T:
-        """As ``call``, but where the coordinator is not reached raise CoordinatorUnreachable: for transfers, which find
-        out how far they came before they go on."""
+        """Make a call as ``call`` does, but raise CoordinatorUnreachable instead of repeating it.
+
+        For transfers, which first determine how much has arrived.
+        """
         while True:
             lease = self._lease
             try:
@@ -77,23 +82,23 @@ class LeaseHeartbeat:
         return await self.call(request)
 
     async def release(self) -> None:
-        """Give the task back unfinished, if the coordinator answers soon; otherwise the lease ends by itself."""
-        # not through `call`: whoever leaves should neither wait for the coordinator nor get another lease
+        """Give the task back unfinished. If the coordinator does not answer soon, the lease expires by itself."""
+        # not through `call`: a leaving agent must neither wait for the coordinator nor acquire another lease
         with suppress(AgentError, TimeoutError):
             async with asyncio.timeout(_RELEASE_S):
                 await self._api.release(self._lease)
 
     async def run(self) -> None:
-        """Renew, with jitter, and report progress, until cancelled. Raises TaskGone."""
+        """Renew the lease, with jitter, and report progress, until cancelled. Raises TaskGone."""
         while True:
-            # before the first report too: what is done within a second needs none
+            # also before the first report: a task that is done within a second needs none
             await asyncio.sleep(min(_REPORT_EVERY_S, self._lease.renew_every_s / 2))
             pause_s = self._lease.renew_every_s * random.uniform(0.8, 1.0)  # noqa: S311
-            # not `wait_for`, which in Python 3.11 swallows a cancellation that comes together with news
+            # not `wait_for`: in Python 3.11 it swallows a cancellation that arrives together with the event
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
-                    await self._news.wait()
-            self._news.clear()
+                    await self._progress_changed.wait()
+            self._progress_changed.clear()
             lease = self._lease
             try:
                 reply = await self._api.renew(lease, self._progress)
@@ -101,24 +106,25 @@ class LeaseHeartbeat:
                     message = "the coordinator cancelled the task"
                     raise TaskGone(message)
             except CoordinatorUnreachable as error:
-                log.warning("%s; the work goes on", error)
+                log.warning("%s; the task continues meanwhile", error)
             except LeaseLost:
-                # a call that ends the task ends the lease too, before its reply is here; a real loss it meets itself
+                # the call that ends the task also ends the lease, before its reply arrives; that call itself finds out
+                # if the lease was really lost
                 if not self._is_finishing:
                     await self._acquire_again(lease)
 
     async def _acquire_again(self, lost: TaskLease) -> None:
         async with self._lock:
             if self._lease is not lost:
-                return  # the other one of `run` and `call` was faster
+                return  # the other one of `run` and `call` has already acquired it
             try:
-                found = await until_reached(lambda: self._api.acquire(self._instance_id, 0))
+                acquired = await until_reached(lambda: self._api.acquire(self._instance_id, 0))
             except CoordinatorRefused as refused:
                 if refused.kind != ProblemType.AGENT_ALREADY_RUNNING:
                     raise
                 raise TaskGone(str(refused)) from refused
-            if found is None or found.task_id != lost.task_id:
-                message = f"task {lost.task_id} was taken back"
-                raise TaskGone(message, found)
-            log.info("got task %s back as attempt %d", found.task_id, found.attempt)
-            self._lease = found
+            if acquired is None or acquired.task_id != lost.task_id:
+                message = f"the coordinator withdrew task {lost.task_id}"
+                raise TaskGone(message, acquired)
+            log.info("got task %s back as attempt %d", acquired.task_id, acquired.attempt)
+            self._lease = acquired

@@ -1,13 +1,13 @@
-"""Downloads and uploads that go on where they stopped, checked against their digests.
+"""Resumable downloads and uploads, verified against their digests.
 
-**A chunk follows the line.** A chunk counts whole or not at all, so a line that is cut every few megabytes would never
-get one of CHUNK_BYTES through, and a line of 1 Mbit/s would need more than a minute for it, which is longer than many
-proxies wait. So chunks begin small, grow while they go through quickly, aim at a few seconds each, and shrink where
-they are cut; a cut then costs less than one of them. The same finds the way through a proxy that refuses large bodies
-with a page of its own.
+**The chunk size adapts to the connection.** A chunk is stored whole or not at all. A connection that breaks every few
+megabytes would never deliver one of CHUNK_BYTES, and 1 Mbit/s would need more than a minute for it, longer than many
+proxies wait. So chunks start small, grow while they are fast, aim at a few seconds each, and shrink when the connection
+breaks; a break then costs less than one chunk. The same rule gets past a proxy that rejects large bodies with a page of
+its own.
 
-**After every cut the coordinator is asked how much it has**: whether a chunk arrived whose reply was lost only it
-knows. Between a cut and the question lies a pause, short as long as the transfer comes further.
+**After every break the coordinator is asked how much it has**: if a reply was lost, only the coordinator knows whether
+the chunk arrived. A pause precedes the question; it is short as long as the transfer advances.
 """
 
 import asyncio
@@ -31,67 +31,68 @@ from shared.wire.problems import ProblemType
 log = logging.getLogger(__name__)
 
 _FIRST_CHUNK_BYTES = 1 << 20
-_LEAST_CHUNK_BYTES = 1 << 16
+_MIN_CHUNK_BYTES = 1 << 16
 _CHUNK_S = 5.0
 _DOWNLOADS = 3
-"""How often a blob that does not have its digest is downloaded: once more for a bad line, and once to be sure."""
+"""Downloads of a blob that does not match its digest: the second in case of a bad connection, the third to be sure."""
 
-_ASK_WHERE_TO_GO_ON = frozenset({ProblemType.WRONG_OFFSET, ProblemType.BAD_CHUNK, ProblemType.NOT_FOUND})
+_RESUMABLE = frozenset({ProblemType.WRONG_OFFSET, ProblemType.BAD_CHUNK, ProblemType.NOT_FOUND})
 
 
 class ChunkSize:
-    """How many bytes the next chunk has.
+    """The size of the next chunk.
 
-    It doubles at most, as long as nothing was cut; afterwards it grows by a quarter, or every second chunk would be cut
-    on a line that carries only so much at a time.
+    It at most doubles until a chunk fails, and grows by at most a quarter afterwards: otherwise every second chunk
+    would fail on a connection with a fixed limit.
     """
 
     def __init__(self) -> None:
         self.n_bytes = _FIRST_CHUNK_BYTES
         self._growth = 2.0
 
-    def went_through(self, seconds: float) -> None:
-        """A chunk of this size took so long, until its reply was here."""
+    def succeeded(self, seconds: float) -> None:
+        """Adapt to a chunk of this size that took *seconds* including its reply."""
         factor = min(self._growth, max(0.5, _CHUNK_S / max(seconds, 1e-6)))
-        self.n_bytes = min(CHUNK_BYTES, max(_LEAST_CHUNK_BYTES, int(self.n_bytes * factor)))
+        self.n_bytes = min(CHUNK_BYTES, max(_MIN_CHUNK_BYTES, int(self.n_bytes * factor)))
 
-    def was_cut(self) -> None:
-        """A chunk of this size did not go through."""
-        self.n_bytes = max(_LEAST_CHUNK_BYTES, self.n_bytes // 2)
+    def failed(self) -> None:
+        """Adapt to a chunk of this size that did not arrive."""
+        self.n_bytes = max(_MIN_CHUNK_BYTES, self.n_bytes // 2)
         self._growth = 1.25
 
 
 class AdapterCache:
-    """Downloaded adapters by digest; the least recently used go when there are too many bytes."""
+    """Downloaded adapters by digest. The least recently used are deleted when the cache is too large."""
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self._folder = folder
         self._max_bytes = max_bytes
 
     async def fetch(self, api: CoordinatorApi, heartbeat: LeaseHeartbeat, ref: BlobRef) -> Path:
-        """The blob as a local file. Raises TaskGone, TransferCorrupted, CoordinatorRefused, TaskFailed, and OSError.
+        """Return the blob as a local file, downloading it if it is not cached.
 
-        What was downloaded stays, so that after a lost task or a full disk another call goes on with it.
+        Raises TaskGone, TransferCorrupted, CoordinatorRefused, TaskFailed and OSError. A partial download stays on
+        disk, so another call resumes it after a lost task or a full disk.
         """
         path = self._folder / ref.sha256
-        # checked here too: a power cut may have left the name without the bytes
+        # checked in the cache too: a power cut may have left the name without the bytes
         if path.exists() and await asyncio.to_thread(sha256_file, path) == ref.sha256:
             path.touch()
             return path
         part = path.with_suffix(".part")
         for tries in range(1, _DOWNLOADS + 1):
             await _complete(api, heartbeat, ref, part)
-            found = await asyncio.to_thread(sha256_file, part)
-            if found == ref.sha256:
+            actual = await asyncio.to_thread(sha256_file, part)
+            if actual == ref.sha256:
                 crash_points.reach("agent: download whole")
                 part.replace(path)
                 return path
-            log.warning("download %d of %s has SHA-256 %s; it is thrown away", tries, ref.sha256, found)
+            log.warning("download %d of blob %s has SHA-256 %s instead; deleting it", tries, ref.sha256, actual)
             part.unlink()
-        raise TransferCorrupted(ref.sha256, found, _DOWNLOADS)
+        raise TransferCorrupted(ref.sha256, actual, _DOWNLOADS)
 
     def evict(self, keep: Collection[Path | None]) -> None:
-        """Delete the least recently used files while there are too many bytes, but none of *keep*."""
+        """Delete the least recently used files until the cache fits its limit, except those in *keep*."""
         files = sorted(self._folder.iterdir(), key=lambda path: path.stat().st_mtime)
         total = sum(path.stat().st_size for path in files)
         for path in files:
@@ -103,38 +104,38 @@ class AdapterCache:
 
 
 async def _complete(api: CoordinatorApi, heartbeat: LeaseHeartbeat, ref: BlobRef, part: Path) -> None:
-    """Download what a part lacks, over as many connections as it takes. Raises what ``fetch`` does."""
+    """Download the missing rest of *part*, over as many connections as it takes. Raises what ``fetch`` raises."""
     backoff = Backoff()
-    while (there := _size(part)) < ref.n_bytes:
+    while (n_bytes := _size(part)) < ref.n_bytes:
         try:
             await heartbeat.once(lambda lease: _download(api, heartbeat, lease, ref, part))
         except CoordinatorUnreachable as error:
-            if _size(part) > there:
+            if _size(part) > n_bytes:
                 backoff.reset()
             await backoff.pause(error)
 
 
 async def _download(api: CoordinatorApi, heartbeat: LeaseHeartbeat, lease: TaskLease, ref: BlobRef, part: Path) -> None:
-    """Download what a part lacks, over one connection."""
+    """Download the missing rest of *part* over one connection."""
     try:
         async with api.download(ref.sha256, _size(part)) as pieces:
             with part.open("ab") as file:
                 async for piece in pieces:
                     file.write(piece)
-                    file.flush()  # what is in the file is the blob's beginning at any time, on a full disk too
+                    file.flush()  # so that the file is a prefix of the blob at any time, even on a full disk
                     heartbeat.report(Progress(phase=Phase.DOWNLOADING, done=file.tell(), total=ref.n_bytes))
                     crash_points.reach("agent: piece downloaded")
     except CoordinatorRefused as refused:
         if refused.kind == ProblemType.FORBIDDEN:
-            # only a live lease opens its blobs; where ours is lost, this says so
+            # only a live lease grants access to its blobs; if ours is lost, this raises LeaseLost
             await api.renew(lease, None)
         if refused.kind == ProblemType.NOT_FOUND:
             raise TaskFailed(
-                FailureKind.TRANSFER, f"the coordinator lost what this task begins with: {refused}"
+                FailureKind.TRANSFER, f"the coordinator no longer has a file that this task needs: {refused}"
             ) from refused
         raise
     if _size(part) < ref.n_bytes:
-        message = "a download ended early"
+        message = "the coordinator ended a download early"
         raise CoordinatorUnreachable(message)
 
 
@@ -143,32 +144,42 @@ def _size(part: Path) -> int:
 
 
 async def upload(api: CoordinatorApi, heartbeat: LeaseHeartbeat, purpose: BlobKind, path: Path, sha256: str) -> None:
-    """Send a task's file in chunks, from where an earlier attempt stopped. Raises TaskGone and CoordinatorRefused."""
+    """Upload a task's file in chunks, resuming where an earlier attempt stopped.
+
+    Raises TaskGone and CoordinatorRefused.
+
+    Args:
+        api: the connection to the coordinator.
+        heartbeat: the task's lease.
+        purpose: what the file is to the task.
+        path: the file.
+        sha256: its digest.
+    """
     with path.open("rb") as file:
         n_bytes = file.seek(0, os.SEEK_END)
         request = UploadRequest(purpose=purpose, sha256=sha256, n_bytes=n_bytes)
-        size, backoff, there = ChunkSize(), Backoff(), 0
+        size, backoff, offset = ChunkSize(), Backoff(), 0
         while True:
             started = await heartbeat.call(lambda lease: api.start_upload(lease, request))
-            if started.offset > there:
-                backoff.reset()  # the chunk came through, and only its reply did not
-            there = started.offset
+            if started.offset > offset:
+                backoff.reset()  # the chunk arrived, and only its reply was lost
+            offset = started.offset
             try:
-                while there < n_bytes:
-                    file.seek(there)
-                    chunk, at, began = file.read(size.n_bytes), there, time.monotonic()
-                    there = await heartbeat.once(lambda lease: api.append(lease, started.id, at, chunk))  # noqa: B023
-                    size.went_through(time.monotonic() - began)
+                while offset < n_bytes:
+                    file.seek(offset)
+                    chunk, start, began = file.read(size.n_bytes), offset, time.monotonic()
+                    offset = await heartbeat.once(lambda lease: api.append(lease, started.id, start, chunk))  # noqa: B023
+                    size.succeeded(time.monotonic() - began)
                     backoff.reset()
-                    heartbeat.report(Progress(phase=Phase.UPLOADING, done=there, total=n_bytes))
+                    heartbeat.report(Progress(phase=Phase.UPLOADING, done=offset, total=n_bytes))
                     crash_points.reach("agent: chunk sent")
                 return
             except CoordinatorUnreachable as error:
-                size.was_cut()
+                size.failed()
                 await backoff.pause(error)
             except CoordinatorRefused as error:
-                if error.kind not in _ASK_WHERE_TO_GO_ON:
+                if error.kind not in _RESUMABLE:
                     raise
                 if error.kind == ProblemType.BAD_CHUNK:
-                    size.was_cut()  # the line changes bytes: fewer of them are more likely to be left alone
+                    size.failed()  # the connection alters bytes: a smaller chunk is more likely to arrive intact
                 await backoff.pause(error)

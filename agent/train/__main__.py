@@ -23,6 +23,7 @@ from agent.child import (
     AnswerRequest,
     Checked,
     CheckRequest,
+    ChildProgress,
     Done,
     Failed,
     FinalMessage,
@@ -40,7 +41,7 @@ from agent.child import (
 from agent.data.tables import NO_REPORTS
 from agent.errors import TaskFailed
 from shared.wire.jobs import Result
-from shared.wire.leases import Failure, FailureKind, Progress
+from shared.wire.leases import Failure, FailureKind
 
 GUARDS = {
     **NO_REPORTS,  # TRL's trainers report to the hub in their constructors
@@ -55,11 +56,13 @@ class Handler(Protocol):
 
     longest_row_tokens: int
 
-    def run(self, work: LocalJob, report: Callable[[Progress], None]) -> Result: ...
-    def ask(self, ask: AnswerRequest, report: Callable[[Progress], None], say: Callable[[str], None]) -> list[str]: ...
-    def score(self, score: ScoreRequest, report: Callable[[Progress], None]) -> Scored: ...
-    def check(self, check: CheckRequest, report: Callable[[Progress], None]) -> Checked: ...
-    def merge(self, merge: MergeRequest, report: Callable[[Progress], None]) -> Merged: ...
+    def run(self, work: LocalJob, report: Callable[[ChildProgress], None]) -> Result: ...
+    def ask(
+        self, ask: AnswerRequest, report: Callable[[ChildProgress], None], say: Callable[[str], None]
+    ) -> list[str]: ...
+    def score(self, score: ScoreRequest, report: Callable[[ChildProgress], None]) -> Scored: ...
+    def check(self, check: CheckRequest, report: Callable[[ChildProgress], None]) -> Checked: ...
+    def merge(self, merge: MergeRequest, report: Callable[[ChildProgress], None]) -> Merged: ...
 
 
 def guard_environment() -> None:
@@ -164,7 +167,7 @@ def serve(
 def _dispatch(
     handler: Handler, order: Order, send: Callable[[Message], None]
 ) -> Done | Answered | Scored | Checked | Merged:
-    def report(progress: Progress) -> None:
+    def report(progress: ChildProgress) -> None:
         send(Report(progress=progress))
 
     if isinstance(order, LocalJob):

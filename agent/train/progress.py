@@ -4,7 +4,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from shared.wire.leases import Phase, Progress
+from agent.child import ChildProgress, LocalPhase
+from shared.wire.leases import Phase
 
 _INTERVAL_S = 0.3
 
@@ -12,13 +13,13 @@ _INTERVAL_S = 0.3
 class Throttle:
     """Passes on the first report of a phase, its last one, and in between one every 0.3 seconds."""
 
-    def __init__(self, report: Callable[[Progress], None]) -> None:
+    def __init__(self, report: Callable[[ChildProgress], None]) -> None:
         self._report = report
         self._lock = threading.Lock()  # downloads report from their own threads
-        self._phase: Phase | None = None
+        self._phase: Phase | LocalPhase | None = None
         self._next = 0.0
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: ChildProgress) -> None:
         now = time.monotonic()
         with self._lock:
             last = 0 < progress.total <= progress.done

@@ -40,11 +40,6 @@ class Phase(StrEnum):
     EVALUATING = "evaluating"
     SCORING_REFERENCE = "scoring the reference"
     UPLOADING = "uploading"
-    # of what a person asks for on one machine: no lease carries them
-    ANSWERING = "answering"
-    MERGING = "merging"
-    WRITING = "writing"
-    CHECKING = "checking"
 
 
 class Progress(Request):

@@ -179,7 +179,7 @@ def test_a_stored_adapter_that_rotted_is_told_to_the_operator(
         tasks = f"/v1/campaigns/{campaign_id}/tasks"
         [failed] = wait_until(lambda: operator.items(tasks, state="failed"), "the failure")
     assert failed["failure"]["kind"] == "transfer"
-    assert "what the coordinator stores as blob" in failed["failure"]["message"]
+    assert "does not match its digest" in failed["failure"]["message"]
     assert [line["kind"] for line in home.sent("failure")] == ["transfer"]
     assert home.error is None
 
@@ -220,7 +220,7 @@ def test_a_full_disk_is_told_and_waited_for(
         monkeypatch.setattr(parts, "RECORDED_CHILD", [sys.executable, "-c", script])
 
     def times_told() -> int:
-        return caplog.text.count("the disk of this agent is full: [Errno 28] No space left on device")
+        return caplog.text.count("this agent's disk is full: [Errno 28] No space left on device")
 
     with home.running():
         if where == "download":  # of an adapter that is known from a campaign like it

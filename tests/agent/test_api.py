@@ -29,6 +29,7 @@ from tests.agent.parts import (
     problem,
     train_job,
 )
+from tests.support.server import free_port
 from tests.unit.stub_server import Answer, cut_after, hang_up, reply, stub_server
 
 PAGE = "<html>Welcome</html>"
@@ -122,7 +123,7 @@ def test_a_job_of_a_newer_coordinator_is_read_without_what_is_new_in_it(job: Job
 @pytest.mark.parametrize("task_id", ["../../precious", "/home/ada", ".", "", "a/b", "a" * 65])
 def test_a_task_id_that_leads_out_of_the_home_is_not_accepted(task_id: str) -> None:
     answer = ours(201, a_lease(task_id=task_id).model_dump_json())
-    with stub_server(answer) as stub, pytest.raises(CoordinatorUnreachable, match="an id that cannot be one"):
+    with stub_server(answer) as stub, pytest.raises(CoordinatorUnreachable, match="invalid id"):
         acquire(stub.url)
 
 
@@ -131,9 +132,22 @@ def test_a_campaign_id_that_leads_out_of_the_home_is_not_accepted() -> None:
     lease = lease.model_copy(update={"job": lease.job.model_copy(update={"campaign_id": "../precious"})})
     with (
         stub_server(ours(201, lease.model_dump_json())) as stub,
-        pytest.raises(CoordinatorUnreachable, match="an id that cannot be one"),
+        pytest.raises(CoordinatorUnreachable, match="invalid id"),
     ):
         acquire(stub.url)
+
+
+def test_who_is_not_reached_is_named_with_the_cause() -> None:
+    port = free_port()
+    for host in ("127.0.0.1", "localhost"):
+        with pytest.raises(CoordinatorUnreachable) as caught:
+            acquire(f"http://{host}:{port}")
+        assert str(caught.value) == f"the coordinator at http://{host}:{port} cannot be reached: connection refused"
+    with stub_server(hang_up) as stub, pytest.raises(CoordinatorUnreachable) as caught:
+        acquire(stub.url)
+    assert str(caught.value).startswith(f"the connection to the coordinator at {stub.url} failed: server disconnected")
+    with stub_server(hang_up) as stub, pytest.raises(CoordinatorUnreachable, match="cannot be reached: the TLS conn"):
+        acquire(stub.url.replace("http:", "https:"))
 
 
 @pytest.mark.parametrize("headers", [{}, {"Upload_Offset": "many"}])
@@ -191,7 +205,7 @@ def test_a_download_asks_for_the_plain_bytes_and_refuses_the_whole_where_a_part_
 
 @pytest.mark.parametrize("url", ["http://[::1", "http://localhost:port", "https://a b\x00"])
 def test_what_is_no_url_is_told(url: str) -> None:
-    with pytest.raises(CoordinatorUnreachable, match="no URL"):
+    with pytest.raises(CoordinatorUnreachable, match="not a valid URL"):
         CoordinatorApi(url)
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from agent.data.checking import gather, kind_of
-from agent.data.report import MOST_PLACES, DataReport, Spread
+from agent.data.checking import collect, guess_kind
+from agent.data.report import MAX_PLACES, DataReport, Spread
 from agent.settings import DataSource
 from shared.campaign import TrainingKind
 
@@ -18,7 +18,7 @@ def write(path: Path, rows: list[Any]) -> Path:
 
 
 def report(source: DataSource, kind: TrainingKind = "sft") -> DataReport:
-    return gather(source, kind).report("notes", source, kind)
+    return collect(source, kind).report("notes", source, kind)
 
 
 def row(number: int, **changes: Any) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def test_counts(tmp_path: Path) -> None:
     assert found.records == 103
     assert found.train + found.held_out == 101
     assert 10 < found.held_out < 30
-    assert found.left_out == {"an empty completion": 2}
+    assert found.skipped == {"an empty completion": 2}
     assert (found.duplicates, found.overlap, found.n_errors, found.unusable) == (1, 0, 0, "")
     assert found.tokens is None
     assert found.characters is not None
@@ -40,17 +40,31 @@ def test_counts(tmp_path: Path) -> None:
 
 
 def test_all_errors_are_told_by_place_those_of_one_kind_together_and_none_quotes_a_row(tmp_path: Path) -> None:
-    rows = [row(0), '{"SECRET\n', *[{"q": "SECRET"}] * (MOST_PLACES + 5), row(1, prompt=3)]
+    rows = [row(0), '{"SECRET\n', *[{"q": "SECRET"}] * (MAX_PLACES + 5), row(1, prompt=3)]
     found = report(DataSource(path=write(tmp_path / "a.jsonl", rows), held_out=0.0))
-    assert found.n_errors == MOST_PLACES + 7
-    assert found.unusable == f"{MOST_PLACES + 7} errors"
+    assert found.n_errors == MAX_PLACES + 7
+    assert found.unusable == f"{MAX_PLACES + 7} errors"
     first, second, third = map(str, found.errors)
     assert first.startswith("a.jsonl: line 2 is not JSON")
-    assert second.startswith("a.jsonl: line 3 has no column 'prompt' (prompt); it has 'q'; the same: line 4, line 5, ")
-    assert second.endswith(f"line {MOST_PLACES + 2}, and 5 more")
+    assert second.startswith("a.jsonl: line 3 has no column 'prompt' (prompt); it has 'q'; also line 4, line 5, ")
+    assert second.endswith(f"line {MAX_PLACES + 2}, and 5 more")
     assert third == "a.jsonl: line 18: the column 'prompt' (prompt) holds int, not text"
     assert "SECRET" not in first + second + third
     assert found.train == 1
+
+
+def test_fifty_errors_that_differ_in_numbers_or_columns_are_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("prompt,completion\n" + "".join(f"a{',b' * n}\n" for n in range(2, 52)))
+    found = report(DataSource(path=path))
+    assert [(len(error.places), error.count) for error in found.errors] == [(MAX_PLACES, 50)]
+    assert str(found.errors[0]).startswith(
+        "a.csv: the row that ends on line 2 has 3 cells, but the header has 2; also the row that ends on line 3, "
+    )
+    columns = report(DataSource(path=write(tmp_path / "b.jsonl", [{f"c{n}": "x"} for n in range(50)])))
+    assert [str(error)[:76] for error in columns.errors] == [
+        "b.jsonl: line 1 has no column 'prompt' (prompt); it has 'c0'; also line 2, l"
+    ]
 
 
 def test_what_cannot_be_read_at_all_is_an_error_of_the_report(tmp_path: Path) -> None:
@@ -80,30 +94,32 @@ def test_examples_are_the_first_the_last_and_one_between(tmp_path: Path) -> None
 
 
 def test_the_kind_is_that_of_the_columns(tmp_path: Path) -> None:
-    assert kind_of(DataSource(path=write(tmp_path / "a.jsonl", ["{\n", row(0)]))) == "sft"
+    assert guess_kind(DataSource(path=write(tmp_path / "a.jsonl", ["{\n", row(0)]))) == "sft"
     pair = {"prompt": "p", "chosen": "a", "rejected": "b"}
     source = DataSource(path=write(tmp_path / "b.jsonl", [pair, pair | {"rejected": "a"}]), held_out=0.0)
-    assert kind_of(source) == "dpo"
+    assert guess_kind(source) == "dpo"
     found = report(source, "dpo")
-    assert (found.train, found.left_out) == (1, {"two completions that are equal": 1})
+    assert (found.train, found.skipped) == (1, {"two equal completions": 1})
     assert [side.name for side in found.examples[0].completions] == ["chosen", "rejected"]
-    assert kind_of(DataSource(path=tmp_path / "gone.jsonl")) == "sft"
+    assert guess_kind(DataSource(path=tmp_path / "gone.jsonl")) == "sft"
 
 
 def test_one_side_of_pairs_may_be_messages_and_is_then_no_pair(tmp_path: Path) -> None:
     said = "\n\nHuman: Why?\n\nAssistant: "
     path = write(tmp_path / "a.jsonl", [{"chosen": said + "Because.", "rejected": said + "No."}])
     source = DataSource(path=path, messages="chosen", held_out=0.0)
-    assert kind_of(source) == "sft"
+    assert guess_kind(source) == "sft"
     assert report(source).train == 1
     (error,) = report(source, "dpo").errors
-    assert "the column 'chosen' is both messages and chosen" in str(error)
+    assert "the column 'chosen' is set as both messages and chosen" in str(error)
 
 
 def test_an_input_that_no_row_has_is_one_error(tmp_path: Path) -> None:
     found = report(DataSource(path=write(tmp_path / "a.jsonl", [row(0), row(1)]), input="more", held_out=0.0))
     assert (found.records, found.train, found.n_errors) == (2, 2, 1)
-    assert str(found.errors[0]) == ("a.jsonl: no row has the column 'more' (input); there are 'prompt', 'completion'")
+    assert str(found.errors[0]) == (
+        "a.jsonl: no row has the column 'more' (input); the columns are 'prompt', 'completion'"
+    )
 
 
 @pytest.mark.parametrize(("numbers", "expected"), [([5], (5, 5, 5, 5, 5)), (range(101), (0, 50, 90, 99, 100))])

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from agent.data.presets import PRESETS
-from agent.data.reading import read_rows, scan
+from agent.data.reading import read_rows, scan_rows
 from agent.data.records import read_records
 from agent.data.rows import Row
 from agent.data.tables import data_digest
@@ -60,7 +60,7 @@ def test_text_with_a_separator_is_one_row_a_line_split_at_the_last(tmp_path: Pat
     expected = [Row("Sales at a@b rose 5 £", "", "positive"), Row("1\n", "", ""), Row("Zürich", "", "neutral")]
     assert read_rows(source, "sft").rows == expected
     assert [place for place, _ in read_records(source)] == ["line 1", "line 3", "line 4"]
-    assert "say its encoding in agent.toml" in refusal(source.model_copy(update={"encoding": "utf-8"}))
+    assert "set its encoding in agent.toml" in refusal(source.model_copy(update={"encoding": "utf-8"}))
     assert "text with a separator" in refusal(DataSource(path=path))
 
 
@@ -75,17 +75,17 @@ def test_a_separator_of_cells(tmp_path: Path) -> None:
 def test_all_that_is_wrong_is_told_and_reading_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"prompt": "SECRET"\n{"prompt": "a", "completion": "b"}\n["SECRET"]\n{"prompt": "SECRET"}\n')
-    found = list(scan(DataSource(path=path), "sft"))
+    found = list(scan_rows(DataSource(path=path), "sft"))
     assert [one.place for one in found] == ["line 1", "line 2", "line 3", "line 4"]
     assert found[1].row == Row("a", "", "b")
-    assert [(one.wrong, one.here) for one in found if one.row is None] == [
+    assert [(one.error, one.private) for one in found if one.row is None] == [
         (" is not JSON (Expecting ',' delimiter)", ""),
         (" is not a JSON object", ""),
         (" has no column 'completion' (completion)", "; it has 'prompt'"),
     ]
     path = tmp_path / "a.csv"
     path.write_text("prompt,completion\na,b\nSECRET\nc,d,e\nf,g\n")
-    assert [one.row is None for one in scan(DataSource(path=path), "sft")] == [False, True, True, False]
+    assert [one.row is None for one in scan_rows(DataSource(path=path), "sft")] == [False, True, True, False]
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_broken_compression_is_told(tmp_path: Path, suffix: str, compress: Calla
 def test_a_file_of_lines_that_is_called_json_is_told_its_name(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text(LINES)
-    assert "a file of one object a line is named .jsonl" in refusal(DataSource(path=path))
+    assert "a file with one object a line must be named .jsonl" in refusal(DataSource(path=path))
 
 
 # --- tables
@@ -127,7 +127,7 @@ def test_parquet(dataset: Any, tmp_path: Path) -> None:
     assert read_rows(source, "sft").rows == ROWS
     assert [place for place, _ in read_records(source)] == ["row 1", "row 2"]
     path.write_bytes(path.read_bytes()[:50])
-    assert "not Parquet, or damaged" in refusal(source)
+    assert "damaged or not Parquet" in refusal(source)
 
 
 def test_a_saved_dataset(dataset: Any, tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_a_saved_dataset_of_several_splits(dataset: Any, tmp_path: Path) -> None
     DatasetDict({"train": dataset, "few": dataset.select([1])}).save_to_disk(folder)
     assert read_rows(DataSource(path=folder), "sft").rows == ROWS
     assert read_rows(DataSource(path=folder, split="few"), "sft").rows == ROWS[1:]
-    assert "there is no split 'gone'; there are train, few" in refusal(DataSource(path=folder, split="gone"))
+    assert "the data set has no split 'gone'; it has train, few" in refusal(DataSource(path=folder, split="gone"))
     (folder / "train" / "state.json").unlink()
     (folder / "train" / "dataset_info.json").unlink()
     assert "cannot be read" in refusal(DataSource(path=folder))
@@ -157,7 +157,7 @@ def test_a_folder_as_the_hub_holds_it(dataset: Any, tmp_path: Path) -> None:
     source = DataSource(path=folder)
     assert read_rows(source, "sft").rows == ROWS
     assert read_rows(DataSource(path=folder, split="test"), "sft").rows == ROWS[1:]
-    assert "there is no split 'validation'; there are train, test" in refusal(
+    assert "the data set has no split 'validation'; it has train, test" in refusal(
         source.model_copy(update={"split": "validation"})
     )
     before = data_digest(source)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from agent.errors import CoordinatorUnreachable
+from agent.network import retry
 from agent.network.api import CoordinatorApi
 from agent.network.heartbeat import LeaseHeartbeat, TaskGone
 from shared.wire.jobs import InitResult
@@ -129,6 +131,11 @@ def test_progress_is_reported_soon_and_cancelling_at_that_moment_ends_the_keepin
 
     with stub_server(KEPT) as stub:
         asyncio.run(work(stub))
+
+
+def test_a_pause_before_another_try_is_never_told_as_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    asyncio.run(retry.Backoff().pause(CoordinatorUnreachable("no answer")))
+    assert caplog.messages == ["no answer; trying again in 1 s"]
 
 
 @pytest.mark.parametrize("is_there", [True, False])

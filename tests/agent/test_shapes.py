@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from agent.data.reading import Rows, divide, is_held_out, read_rows
+from agent.data.reading import Rows, is_held_out, read_rows, split_rows
 from agent.data.rows import Pair, Row, Turn
-from agent.data.shapes import LeftOut, Wrong, row_of
+from agent.data.shapes import RecordError, SkippedRecord, parse_row
 from agent.settings import DataSource
 from shared.campaign import TrainingKind
 
@@ -103,35 +103,38 @@ def test_preferences_of_every_shape_need_no_settings(tmp_path: Path, record: dic
 
 def test_of_equal_transcripts_the_last_reply_is_the_completion() -> None:
     record = {"chosen": f"{HH} Because.", "rejected": f"{HH} Because."}
-    assert row_of(record, SOURCE, "dpo") == Pair("Why?", "", "Because.", "Because.", BEFORE[1:])
+    assert parse_row(record, SOURCE, "dpo") == Pair("Why?", "", "Because.", "Because.", BEFORE[1:])
 
 
 @pytest.mark.parametrize(
     ("record", "kind", "why"),
     [
-        ({"messages": []}, "sft", "no reply of the assistant"),
-        ({"messages": CHAT[:2]}, "sft", "no reply of the assistant"),
-        ({"messages": CHAT[2:3]}, "sft", "a reply that follows no turn of the user"),
-        ({"messages": [*CHAT, CHAT[2]]}, "sft", "a reply that follows no turn of the user"),
+        ({"messages": []}, "sft", "no assistant turn"),
+        ({"messages": CHAT[:2]}, "sft", "no assistant turn"),
+        ({"messages": CHAT[2:3]}, "sft", "an assistant turn that follows no user turn"),
+        ({"messages": [*CHAT, CHAT[2]]}, "sft", "an assistant turn that follows no user turn"),
         ({"messages": [*CHAT[1:3], *CHAT]}, "sft", "a system turn that is not the first"),
-        ({"chosen": f"{HH} a", "rejected": "\n\nHuman: Hi\n\nAssistant: No."}, "dpo", "sides that part before"),
-        ({"chosen": "\n\nHuman: Hi", "rejected": f"{HH} a"}, "dpo", "no reply of the assistant"),
+        ({"chosen": f"{HH} a", "rejected": "\n\nHuman: Hi\n\nAssistant: No."}, "dpo", "completions that differ before"),
+        ({"chosen": "\n\nHuman: Hi", "rejected": f"{HH} a"}, "dpo", "no assistant turn"),
     ],
 )
 def test_records_without_anything_to_learn_are_left_out_and_counted(
     tmp_path: Path, record: dict[str, Any], kind: TrainingKind, why: str
 ) -> None:
     source = SOURCE.model_copy(update={"messages": "messages" if kind == "sft" else None})
-    with pytest.raises(LeftOut, match=why):
-        row_of(record, source, kind)
+    with pytest.raises(SkippedRecord, match=why):
+        parse_row(record, source, kind)
     found = rows(tmp_path, [record, record], kind)
-    assert (found.rows, found.left_out.total()) == ([], 2)
+    assert (found.rows, found.skipped.total()) == ([], 2)
 
 
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        ([{"role": "SECRET", "content": "x"}], "'messages' (messages), turn 1, has a 'role' that is none of system"),
+        (
+            [{"role": "SECRET", "content": "x"}],
+            "(messages), turn 1, has an unknown 'role'; known are system",
+        ),
         ([{"role": "user", "content": ["SECRET"]}], "turn 1, in its 'content' holds list, not text"),
         ([CHAT[1], {"speaker": "x", "text": "SECRET"}], "turn 2, has neither 'role' and 'content' nor 'from'"),
         ("SECRET", "holds neither messages nor a transcript"),
@@ -140,8 +143,8 @@ def test_records_without_anything_to_learn_are_left_out_and_counted(
     ],
 )
 def test_wrong_messages_are_told_by_column_and_turn_and_never_by_content(value: Any, says: str) -> None:
-    with pytest.raises(Wrong) as caught:
-        row_of({"messages": value}, SOURCE.model_copy(update={"messages": "messages"}), "sft")
+    with pytest.raises(RecordError) as caught:
+        parse_row({"messages": value}, SOURCE.model_copy(update={"messages": "messages"}), "sft")
     assert says in str(caught.value)
     assert "SECRET" not in str(caught.value)
 
@@ -150,7 +153,7 @@ def test_rows_that_are_equal_in_a_column_are_left_out_after_the_first(tmp_path: 
     pairs = (("a", "1"), ("b", "2"), ("a", "3"), ("c", ""), ("c", "4"))
     found = rows(tmp_path, [{"prompt": p, "completion": c} for p, c in pairs], unique="prompt")
     assert [row for row in found.rows if row.completion] == [Row("a", "", "1"), Row("b", "", "2"), Row("c", "", "4")]
-    assert dict(found.left_out) == {"a 'prompt' that came before": 1}
+    assert dict(found.skipped) == {"a repeated 'prompt'": 1}
 
 
 # --- the split
@@ -164,10 +167,10 @@ def test_the_split_of_rows_of_one_turn_is_what_it_was() -> None:
 
 def test_the_split_of_conversations_stays_when_rows_are_added_and_keeps_equal_ones_together() -> None:
     talks = [Row(f"p{n}", "", "c", (Turn("user", f"{n}"), Turn("assistant", "x"))) for n in range(1000)]
-    train, held_out = divide(talks, None, 0.2, lambda row: row)
+    train, held_out = split_rows(talks, None, 0.2, lambda row: row)
     assert 150 < len(held_out) < 250
     assert not set(train) & set(held_out)
-    _, more = divide([Row("new", "", "c"), *talks, *talks], None, 0.2, lambda row: row)
+    _, more = split_rows([Row("new", "", "c"), *talks, *talks], None, 0.2, lambda row: row)
     assert set(held_out) == set(more) - {Row("new", "", "c")}
     assert len(more) >= 2 * len(held_out)
 
@@ -179,4 +182,4 @@ def test_what_was_said_before_is_part_of_the_row() -> None:
 
 def test_a_file_of_held_out_rows_is_never_trained_on() -> None:
     a, b, c = (Row(name, "", "x") for name in "abc")
-    assert divide([a, b, a, c], [a, b], 0.5, lambda row: row) == ([c], [a, b])
+    assert split_rows([a, b, a, c], [a, b], 0.5, lambda row: row) == ([c], [a, b])

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from agent import supervisor as supervising
-from agent.child import Failed, OutOfMemory
+from agent.child import Failed, LocalPhase, LocalProgress, OutOfMemory
 from agent.settings import ComputeSettings
 from agent.supervisor import ChildDied, Supervisor
-from shared.wire.leases import Progress
+from shared.wire.leases import Phase, Progress
 from tests.agent.parts import a_work
 from tests.support.processes import RECORDED_CHILD
 
@@ -58,6 +58,14 @@ def test_what_is_no_message_is_passed_over(tmp_path: Path) -> None:
     progress, answer = ask(child(f"sys.stdout.reconfigure(errors='surrogateescape')\n{garbage}"), tmp_path)
     assert isinstance(progress, Progress)
     assert isinstance(answer, Failed)
+
+
+def test_phases_of_local_orders_are_reported_too(tmp_path: Path) -> None:
+    local = '{"type": "report", "progress": {"phase": "merging"}}'
+    first, second, _ = ask(child(f"input(); say('{local}'); say('{REPORT}'); say('{ANSWER}'); input()"), tmp_path)
+    assert first == LocalProgress(phase=LocalPhase.MERGING)
+    assert second == Progress(phase=Phase.TRAINING, done=1, total=2)
+    assert not {phase.value for phase in LocalPhase} & {phase.value for phase in Phase}
 
 
 def test_a_line_without_end_is_passed_over(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_a_corrupt_part_is_thrown_away_and_the_next_try_is_whole(tmp_path: Path,
 def test_a_blob_that_never_has_its_digest_is_given_up_after_three_downloads(tmp_path: Path) -> None:
     rotten = b"x" + DATA[1:]
     with stub_server(ours(200, rotten)) as stub:
-        with pytest.raises(TransferCorrupted, match=f"{REF.sha256} does not have that digest.*{sha256_hex(rotten)}"):
+        with pytest.raises(TransferCorrupted, match=f"{REF.sha256} does not match its digest.*{sha256_hex(rotten)}"):
             fetch(stub, tmp_path)
         assert ranges(stub) == [None] * 3
     assert list(tmp_path.iterdir()) == []
@@ -192,7 +192,7 @@ def test_a_chunk_out_of_place_makes_the_upload_ask_where_to_go_on(
 
 def test_chunks_that_are_changed_on_the_way_become_smaller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfer, "_FIRST_CHUNK_BYTES", 8192)
-    monkeypatch.setattr(transfer, "_LEAST_CHUNK_BYTES", 1024)
+    monkeypatch.setattr(transfer, "_MIN_CHUNK_BYTES", 1024)
     chunks = in_turn(problem(422, ProblemType.BAD_CHUNK), ours(204, Upload_Offset=str(len(DATA))))
     with stub_server(by_call(POST=started(0), PATCH=chunks)) as stub:
         send(stub, tmp_path)
@@ -203,7 +203,7 @@ def test_after_a_cut_the_upload_asks_where_to_go_on_and_sends_smaller_chunks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transfer, "_FIRST_CHUNK_BYTES", 8192)
-    monkeypatch.setattr(transfer, "_LEAST_CHUNK_BYTES", 1024)
+    monkeypatch.setattr(transfer, "_MIN_CHUNK_BYTES", 1024)
     lost = reply(502, "<html>", "text/html")
     chunks = in_turn(hang_up, lost, *(ours(204, Upload_Offset=str(at)) for at in (10240, 12800, len(DATA))))
     with stub_server(by_call(POST=in_turn(started(0), started(0), started(8192)), PATCH=chunks)) as stub:
@@ -232,20 +232,20 @@ def test_a_chunk_follows_the_line() -> None:
     size = ChunkSize()
     assert size.n_bytes == 1 << 20
     for _ in range(4):
-        size.went_through(0.01)
+        size.succeeded(0.01)
     assert size.n_bytes == CHUNK_BYTES  # a fast line
     for seconds in (67.0, 34.0, 17.0, 8.4):
-        size.went_through(seconds)
+        size.succeeded(seconds)
     assert 600_000 < size.n_bytes < 650_000  # 1 Mbit/s for five seconds
     for _ in range(20):
-        size.was_cut()
+        size.failed()
     assert size.n_bytes == 1 << 16
-    size.went_through(0.01)
+    size.succeeded(0.01)
     assert size.n_bytes == (1 << 16) * 5 // 4  # slowly now
     for _ in range(40):
-        size.went_through(0.01)
+        size.succeeded(0.01)
     assert size.n_bytes == CHUNK_BYTES
-    size.went_through(3600)
+    size.succeeded(3600)
     assert size.n_bytes == CHUNK_BYTES // 2
 
 

@@ -124,7 +124,7 @@ def test_a_home_is_for_one_process(home: Workspace) -> None:
 
 
 def test_what_left_is_noted_line_by_line(home: Workspace) -> None:
-    home.note_sent("delta", sha256="a", bytes=5)
-    home.note_sent("result", note="line\nbreak")
+    home.record_sent("delta", sha256="a", bytes=5)
+    home.record_sent("result", note="line\nbreak")
     lines = [json.loads(line) for line in (home.home / "sent.jsonl").read_text().splitlines()]
     assert [line["what"] for line in lines] == ["delta", "result"]

@@ -44,9 +44,7 @@ def test_data_that_cannot_be_used_ends_with_1_and_an_unknown_name_with_2(run: Ru
     folder = home([*ROWS, {"prompt": "x"}, {"prompt": "y"}])
     ran = run("agent", "check-data", "notes", "--home", folder)
     assert ran.code == 1
-    assert "line 21 has no column 'completion' (completion); it has 'prompt'; the same: line 22" in " ".join(
-        ran.out.split()
-    )
+    assert "line 21 has no column 'completion' (completion); it has 'prompt'; also line 22" in " ".join(ran.out.split())
     assert "the data cannot be used: 2 errors" in ran.out
     told = run("agent", "check-data", "notes", "--home", folder, "--json")
     assert (told.code, json.loads(told.out)["unusable"]) == (1, "2 errors")
@@ -150,7 +148,7 @@ def test_with_a_campaign_it_shows_what_is_trained_on_token_by_token(
     assert "more tokens are cut off)" in ran.out
     told = json.loads(run("agent", "check-data", "notes", "--home", folder, "--campaign", file, "--json").out)
     assert (told["records"], told["train"], told["tokens"]["cut"]) == (3, 2, 1)
-    assert told["left_out"] == {"no room for its completion in 60 tokens": 1}
+    assert told["skipped"] == {"no room for its completion in 60 tokens": 1}
     assert told["tokens"]["lengths"]["most"] > 60
     spans = [piece["text"] for piece in told["examples"][0]["completions"][0]["spans"] if piece["supervised"]]
     assert spans[0] == "one<|im_end|>"

@@ -188,7 +188,7 @@ def test_what_chat_cannot_do_is_told_in_a_line(
     assert ran.code == 2
     assert "fedloom adapter pull" in ran.err
     assert run("chat", tmp_path / "none").code == 2
-    monkeypatch.setattr("agent.supervisor.CHILD_NEEDS", ("no_such_library",))
+    monkeypatch.setattr("agent.supervisor.CHILD_LIBRARIES", ("no_such_library",))
     ran = run("chat", adapter, "--question", "Why?")
     assert (ran.code, ran.err) == (1, "fedloom: no_such_library not installed; run: pip install 'fedloom[agent]'\n")
 

@@ -84,7 +84,7 @@ def test_coordinator_away_for_longer_than_a_lease_lives(tmp_path: Path, unbroken
         coordinator.start()
 
     assert run_with(tmp_path, disturb) == unbroken_digest
-    assert "the work goes on" in (tmp_path / "ada.log").read_text()
+    assert "the task continues meanwhile" in (tmp_path / "ada.log").read_text()
 
 
 @pytest.mark.deep

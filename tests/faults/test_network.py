@@ -227,7 +227,7 @@ def test_a_proxy_that_is_away_for_longer_than_a_lease_lives(site: Site, unbroken
     events = operator.events(campaign_id)
     assert "lease-expired" in events
     printed = site.agent.process.printed()
-    assert "the work goes on" in printed
+    assert "the task continues meanwhile" in printed
     assert "got task" in printed
 
 

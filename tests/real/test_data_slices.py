@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agent.data.checking import gather
+from agent.data.checking import collect
 from agent.data.reading import read_rows
 from agent.data.rows import Pair, Row
 from agent.settings import DataSource
@@ -85,11 +85,11 @@ def opened(name: str, fingpt: Path) -> tuple[DataSource, TrainingKind, int]:
 
 def test_every_record_is_a_row_or_is_counted(slice_of: tuple[DataSource, TrainingKind, int]) -> None:
     source, kind, records = slice_of
-    found = gather(source, kind)
+    found = collect(source, kind)
     assert found.n_errors == 0, [str(problem) for problem in found.problems]
     assert found.records == records
-    assert len(found.train) + len(found.held_out) + found.left_out.total() == records
-    assert found.left_out.total() <= 8
+    assert len(found.train) + len(found.held_out) + found.skipped.total() == records
+    assert found.skipped.total() <= 8
     assert not {one.row for one in found.train} & {one.row for one in found.held_out}
 
 
@@ -114,7 +114,7 @@ def test_mathinstruct_asks_each_question_once(tmp_path: Path) -> None:
     for question, answer in asked:
         first.setdefault(question, answer)
     assert [(row.prompt, row.completion) for row in found.rows] == list(first.items())
-    assert found.left_out.total() == 2 * records - len(found.rows)
+    assert found.skipped.total() == 2 * records - len(found.rows)
 
 
 def test_transcripts_hold_their_prompt_and_all_turns_before() -> None:

@@ -11,13 +11,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from agent.child import DELTA_FILE, LoraFile, Question
+from agent.child import DELTA_FILE, LocalPhase, LoraFile, Question
 from agent.data.rows import Row
 from agent.errors import TaskFailed
 from agent.train.data.templates import render
 from agent.train.local.answers import _Pieces
 from shared.campaign import LoraSection
-from shared.wire.leases import FailureKind, Phase
+from shared.wire.leases import FailureKind
 from tests.train.conftest import Lab, first_in_fast, read
 from tests.train.orders import QUESTIONS, ask, lora_file, peft_model
 
@@ -62,7 +62,7 @@ def test_questions_asked_together_are_answered_as_one_by_one(lab: Lab, micro_bat
     for attached in (None, adapter):
         assert ask(lab, adapter=attached, micro_batch=micro_batch) == ask(lab, adapter=attached)
     reports = [(report.phase, report.done) for report in lab.reports]
-    assert reports[-1] == (Phase.ANSWERING, len(QUESTIONS))
+    assert reports[-1] == (LocalPhase.ANSWERING, len(QUESTIONS))
 
 
 def test_training_is_the_same_after_a_question(lab: Lab, new_lab: Callable[..., Lab]) -> None:

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
-from agent.child import LoraFile, Merged
+from agent.child import LocalPhase, LoraFile, Merged
 from agent.errors import TaskFailed
 from agent.train.local import merging
 from shared.campaign import LoraSection
@@ -64,7 +64,7 @@ def test_a_merged_model_is_base_and_adapter(lab: Lab, base: Path, tmp_path: Path
     for name in ("tokenizer.json", "generation_config.json", "chat_template.jinja"):
         assert (out / name).read_bytes() == (base / name).read_bytes()
     phases = [report.phase for report in lab.reports]
-    assert phases == [Phase.LOADING_MODEL, Phase.MERGING, Phase.WRITING, Phase.CHECKING]
+    assert phases == [Phase.LOADING_MODEL, LocalPhase.MERGING, LocalPhase.WRITING, LocalPhase.CHECKING]
 
 
 @pytest.mark.parametrize("dtype", first_in_fast(["bfloat16", "float16"]))

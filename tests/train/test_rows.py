@@ -61,16 +61,16 @@ def test_csv_cells_may_hold_lines_and_be_long(tmp_path: Path) -> None:
         ("a.jsonl", GOOD + '{"prompt": "SECRET", "answer": "x"}\n', "line 2 has no column 'completion' (completion)"),
         ("a.jsonl", GOOD + '{"prompt": 3, "completion": "SECRET"}\n', "line 2: the column 'prompt' (prompt) holds int"),
         ("a.jsonl", GOOD + '{"prompt": "SECRET", "completion": null}\n', "'completion' (completion) holds null"),
-        ("a.csv", "prompt,completion\na,b\nSECRET,b,c\n", "line 3 has 3 cells, the header 2"),
-        ("a.csv", "SECRET,answer\nb,c\n", "line 2 has no column 'prompt' (prompt); `fedloom agent check-data` shows"),
+        ("a.csv", "prompt,completion\na,b\nSECRET,b,c\n", "line 3 has 3 cells, but the header has 2"),
+        ("a.csv", "SECRET,answer\nb,c\n", "line 2 has no column 'prompt' (prompt); `fedloom agent check-data` lists"),
         (
             "a.jsonl",
             '{"prompt": {"SECRET": 1}, "completion": "c"}',
             "neither 'role' and 'content' nor 'from' and 'value'",
         ),
-        ("a.jsonl", f'{{"prompt": "SECRET", "n": {"1" * 5000}}}', "line 1 is not JSON (a number of too many digits)"),
-        ("a.json", f'[{{"prompt": "SECRET", "n": {"1" * 5000}}}]', "is not JSON (a number of too many digits)"),
-        ("a.docx", "SECRET", "unknown kind of file"),
+        ("a.jsonl", f'{{"prompt": "SECRET", "n": {"1" * 5000}}}', "line 1 is not JSON (a number with too many digits)"),
+        ("a.json", f'[{{"prompt": "SECRET", "n": {"1" * 5000}}}]', "is not JSON (a number with too many digits)"),
+        ("a.docx", "SECRET", "unknown file type"),
     ],
 )
 def test_what_is_wrong_is_said_by_place_and_never_by_content(tmp_path: Path, name: str, text: str, said: str) -> None:
@@ -94,7 +94,7 @@ def test_preferences_are_pairs_by_columns_of_their_own(tmp_path: Path) -> None:
     [
         (
             '{"prompt": "SECRET", "completion": "c"}',
-            "line 2 has no column 'good' (chosen); `fedloom agent check-data` shows which there are",
+            "line 2 has no column 'good' (chosen); `fedloom agent check-data` lists the columns",
         ),
         ('{"prompt": "SECRET", "good": "c"}', "line 2 has no column 'rejected' (rejected)"),
         ('{"good": "SECRET", "rejected": "c"}', "line 2 has no column 'prompt' (prompt)"),

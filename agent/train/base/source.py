@@ -15,6 +15,7 @@ import huggingface_hub
 from huggingface_hub import errors as hub_errors
 from tqdm import tqdm  # type: ignore[import-untyped]
 
+from agent.child import ChildProgress
 from agent.errors import TaskFailed
 from agent.train.files import atomic_write
 from shared.campaign import BaseSection
@@ -22,7 +23,7 @@ from shared.digest import sha256_file, sha256_hex, sha256_of_parts
 from shared.wire.jobs import Fingerprint
 from shared.wire.leases import FailureKind, Phase, Progress
 
-Reporter = Callable[[Progress], None]
+Reporter = Callable[[ChildProgress], None]
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _TOKENIZER = (

@@ -5,7 +5,7 @@ from itertools import groupby
 from typing import Any
 
 from agent.child import CheckRequest
-from agent.data.checking import Gathered, Placed, gather, spread_out
+from agent.data.checking import CollectedData, LocatedRow, choose_examples, collect
 from agent.data.own_template import template_of
 from agent.data.report import DataReport, Example, ShownCompletion, Span, Spread, Tokens
 from agent.data.rows import Pair
@@ -22,18 +22,18 @@ def check_data(order: CheckRequest, tokenizer: Any, report: Reporter) -> DataRep
     """The report on the data of *order*. Raises TaskFailed (data) where the template cannot be used at all."""
     form = template_of(order.data, order.template)
     check(form, tokenizer)
-    found = gather(order.data, order.kind)
+    found = collect(order.data, order.kind)
     plain = found.report(order.name, order.data, order.kind)
     tokenizing = Tokenizing(tokenizer, order.max_length)
     total, done = len(found.train) + len(found.held_out), 0
-    parts: list[list[tuple[Placed, TokenizedRow]]] = []
+    parts: list[list[tuple[LocatedRow, TokenizedRow]]] = []
     for rows in (found.train, found.held_out):
         usable = []
         for begin in range(0, len(rows), _BATCH):
             some = rows[begin : begin + _BATCH]
             for one, completions in _tokenized(some, form, tokenizing, order, found):
-                if completions.left_out:
-                    found.left_out[completions.left_out] += 1
+                if completions.skip_reason:
+                    found.skipped[completions.skip_reason] += 1
                 else:
                     usable.append((one, completions))
             done += len(some)
@@ -41,12 +41,12 @@ def check_data(order: CheckRequest, tokenizer: Any, report: Reporter) -> DataRep
         parts.append(usable)
     train, held_out = parts
     used = [completions for part in parts for _, completions in part]
-    shown = {id(one) for one in spread_out([one for one, _ in train])}
+    shown = {id(one) for one in choose_examples([one for one, _ in train])}
     return plain.model_copy(
         update={
             "train": len(train),
             "held_out": len(held_out),
-            "left_out": dict(found.left_out.most_common()),
+            "skipped": dict(found.skipped.most_common()),
             "errors": found.problems,
             "n_errors": found.n_errors,
             "tokens": Tokens(
@@ -63,20 +63,20 @@ def check_data(order: CheckRequest, tokenizer: Any, report: Reporter) -> DataRep
 
 
 def _tokenized(
-    rows: Sequence[Placed], form: Form, tokenizing: Tokenizing, order: CheckRequest, found: Gathered
-) -> Iterator[tuple[Placed, TokenizedRow]]:
+    rows: Sequence[LocatedRow], form: Form, tokenizing: Tokenizing, order: CheckRequest, found: CollectedData
+) -> Iterator[tuple[LocatedRow, TokenizedRow]]:
     """The rows with their tokens, but for those that the template refuses, which are errors."""
     try:
         yield from list(zip(rows, tokenize_completions([one.row for one in rows], form, tokenizing), strict=True))
     except TaskFailed as error:
         if len(rows) == 1:
-            found.error(order.data, rows[0].place, f": {error}")
+            found.add_error(order.data, rows[0].place, f": {error}")
             return
         for one in rows:
             yield from _tokenized([one], form, tokenizing, order, found)
 
 
-def _example(one: Placed, completions: TokenizedRow, tokenizer: Any) -> Example:
+def _example(one: LocatedRow, completions: TokenizedRow, tokenizer: Any) -> Example:
     names = ("chosen", "rejected") if isinstance(one.row, Pair) else ("",)
     shown = [
         ShownCompletion(name=name, spans=list(_spans(row, tokenizer)), cut=len(whole[0]) - len(row[0]))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.data.own_template import OwnTemplate, template_of
-from agent.data.reading import nothing_in, read_split
+from agent.data.reading import read_split, skip_reason
 from agent.data.records import refuse
 from agent.data.rows import Pair, Row
 from agent.data.tables import data_digest
@@ -279,11 +279,11 @@ def _tokenize(
         for begin in range(0, len(part), _BATCH):
             some = part[begin : begin + _BATCH]
             for completions in tokenize_completions(some, form, tokenizing):
-                usable += [] if completions.left_out else completions.rows
+                usable += [] if completions.skip_reason else completions.rows
             done += len(some)
             report(Progress(phase=Phase.TOKENIZING, done=done, total=total))
         parts.append(_rows_of(kind, TokenRows.of(usable)))
-    total += split.left_out.total()
+    total += split.skipped.total()
     prepared = Prepared(parts[0], parts[1], dropped=total - sum(map(len, parts)))
     if prepared.dropped == total:
         why = "a completion that is empty, or two that are equal" if kind == "dpo" else "an empty completion"
@@ -296,22 +296,22 @@ def _tokenize(
 
 @dataclass(frozen=True)
 class TokenizedRow:
-    """The tokens of a row's sides, and of them what fits into the maximum length. left_out: why there is nothing to
-    learn in it, or nothing."""
+    """The tokens of a row's sides, and of them what fits into the maximum length. skip_reason: why the row is
+    skipped; empty if it is used."""
 
     whole: list[TokenRow]
     rows: list[TokenRow]
-    left_out: str
+    skip_reason: str
 
 
 def tokenize_completions(rows: Sequence[Row | Pair], form: Form, tokenizing: Tokenizing) -> Iterator[TokenizedRow]:
     """Each row's sides. Raises TaskFailed (data) where the template refuses a row."""
-    answered = [row for row in rows if not nothing_in(row)]
+    answered = [row for row in rows if not skip_reason(row)]
     tokens = tokenizing.whole(
         [render(side, form, tokenizing.tokenizer) for row in answered for side in row.completions]
     )
     for row in rows:
-        reason = nothing_in(row)
+        reason = skip_reason(row)
         whole = [next(tokens) for _ in row.completions] if not reason else []
         cut = [tokenizing.cut(one) for one in whole]
         if not all(any(supervised) for _, supervised in cut):

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import GenerationConfig
 
-from agent.child import Merged, MergeRequest
+from agent.child import LocalPhase, LocalProgress, Merged, MergeRequest
 from agent.errors import TaskFailed
 from agent.train.base.adapter_files import load_adapter
 from agent.train.base.files import BaseFiles
@@ -40,7 +40,7 @@ def merge(order: MergeRequest, base: BaseFiles, report: Reporter) -> Merged:
     """
     probes = [torch.tensor([base.tokenizer(text)["input_ids"]]) for text in _PROBES]
     expected, rounded, merge_difference = _write(order, base, probes, report)
-    report(Progress(phase=Phase.CHECKING))
+    report(LocalProgress(phase=LocalPhase.CHECKING))
     with Base(order.folder, _CPU, torch.float32, remote_code=False).without_adapter() as model:
         found = _logits(model, probes)
     _check("what was written differs, read again, from what was merged", found, rounded)
@@ -60,13 +60,13 @@ def _write(
     base = Base(files.folder, _CPU, torch.float32, remote_code=False)
     with base.adapter(order.adapter.lora, seed=0) as attached:
         load_adapter(attached, order.adapter.weights)
-        report(Progress(phase=Phase.MERGING))
+        report(LocalProgress(phase=LocalPhase.MERGING))
         attached.model.eval()
         expected = _logits(attached.model, probes)
         model = attached.model.merge_and_unload()
         merged = _logits(model, probes)
         _check("merging changes what base and adapter compute", merged, expected)
-        report(Progress(phase=Phase.WRITING))
+        report(LocalProgress(phase=LocalPhase.WRITING))
         _round(model, getattr(torch, order.dtype))
         try:
             _save(model, files.folder, order.folder)

@@ -10,6 +10,8 @@ from agent.child import (
     Checked,
     CheckRequest,
     LocalOrder,
+    LocalPhase,
+    LocalProgress,
     LoraFile,
     Merged,
     MergeRequest,
@@ -42,13 +44,13 @@ def ask(ask: AnswerRequest, finder: Finder, models: Models, report: Reporter, sa
     templates.check(ask.template, files.tokenizer)
     total = len(ask.questions)
     with _loaded(ask, files, models, report) as base, _attached(base, ask.adapter) as model:
-        report(Progress(phase=Phase.ANSWERING, total=total))
+        report(LocalProgress(phase=LocalPhase.ANSWERING, total=total))
         return answer(
             model,
             ask,
             files.tokenizer,
             half=base.half,
-            report=lambda done: report(Progress(phase=Phase.ANSWERING, done=done, total=total)),
+            report=lambda done: report(LocalProgress(phase=LocalPhase.ANSWERING, done=done, total=total)),
             say=say,
         )
 

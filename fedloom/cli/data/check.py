@@ -62,10 +62,10 @@ def check_data(
 
 
 def _plain(name: str, source: "DataSource") -> "DataReport":
-    from agent.data.checking import gather, kind_of
+    from agent.data.checking import collect, guess_kind
 
-    kind = kind_of(source)
-    return gather(source, kind).report(name, source, kind)
+    kind = guess_kind(source)
+    return collect(source, kind).report(name, source, kind)
 
 
 def _with_tokens(name: str, source: "DataSource", settings: "AgentSettings", campaign: Path) -> "DataReport":

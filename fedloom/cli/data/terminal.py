@@ -51,14 +51,14 @@ def counts(report: "DataReport") -> list[tuple[str, int]]:
         ("records", report.records),
         ("to train on", report.train),
         ("held out", report.held_out),
-        *((f"left out: {reason}", count) for reason, count in report.left_out.items()),
+        *((f"skipped: {reason}", count) for reason, count in report.skipped.items()),
         ("errors", report.n_errors),
     ]
     if report.tokens is not None:
         found.append((f"cut at {report.tokens.max_length} tokens", report.tokens.cut))
     found.append(("duplicates", report.duplicates))
     if report.overlap:
-        found.append(("left out: held out too", report.overlap))
+        found.append(("skipped: also in the held-out file", report.overlap))
     found.append(("to train on, with a held-out prompt", report.same_prompt))
     return found
 

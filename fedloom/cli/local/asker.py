@@ -6,14 +6,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from agent.child import Question
+from agent.child import ChildProgress, Question
 from agent.data.own_template import OwnTemplate
 from agent.local import MICRO_BATCH, LocalChild
 from fedloom.adapters.local import LocalAdapter
 from fedloom.cli.local.chat_screen import Answers, Side, drawn
 from fedloom.cli.local.child import lora_file
 from shared.campaign import Template
-from shared.wire.leases import Progress
 
 
 class Asker:
@@ -34,7 +33,7 @@ class Asker:
         self._child = child
         self._ask = partial(child.ask, template=self._template, max_new_tokens=max_new_tokens, temperature=temperature)
 
-    def load(self, on_progress: Callable[[Progress], None]) -> None:
+    def load(self, on_progress: Callable[[ChildProgress], None]) -> None:
         """Load the models, so that what is wrong shows before a question is asked. Raises TaskFailed and ChildDied."""
         self._child.load(self._template, self._lora, on_progress)
 

@@ -10,8 +10,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from agent.child import ChildProgress
 from fedloom.cli.local.child import in_words
-from shared.wire.leases import Progress
 
 NARROW = 60
 """Columns of a terminal below which two answers do not fit beside each other."""
@@ -28,7 +28,7 @@ class Side:
     text: str = ""
     waiting: str = ""
 
-    def progress(self, progress: Progress) -> None:
+    def progress(self, progress: ChildProgress) -> None:
         """Take the child's word on what it is doing."""
         self.waiting = in_words(progress)
 

@@ -10,10 +10,9 @@ import typer
 from fedloom.cli import output
 
 if TYPE_CHECKING:
-    from agent.child import LoraFile
+    from agent.child import ChildProgress, LoraFile
     from agent.local import LocalChild
     from fedloom.adapters.local import LocalAdapter
-    from shared.wire.leases import Progress
 
 AdapterFolder = Annotated[
     Path,
@@ -51,13 +50,13 @@ def lora_file(adapter: "LocalAdapter") -> "LoraFile":
 
 
 @contextmanager
-def progress_shown(first: str) -> Iterator[Callable[["Progress"], None]]:
+def progress_shown(first: str) -> Iterator[Callable[["ChildProgress"], None]]:
     """Show what the child is doing on stderr, where that is a terminal, until the block ends."""
     with output.console(stderr=True).status(first) as status:
         yield lambda progress: status.update(in_words(progress))
 
 
-def in_words(progress: "Progress") -> str:
+def in_words(progress: "ChildProgress") -> str:
     """What the child is doing, in a few words."""
     if not progress.total:
         return progress.phase
