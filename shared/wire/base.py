@@ -4,7 +4,7 @@ from typing import Annotated, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-PROTOCOL = "1-f9cb05"
+PROTOCOL = "1-0abe3c"
 """The protocol that this code speaks. Until a release it is rewritten in place; the part after the dash is a digest of
 all messages, which a test compares, so that peers of other code are told apart."""
 SERVED_PROTOCOLS = frozenset({PROTOCOL})

@@ -33,12 +33,16 @@ class JobBase(Reply):
 
 
 class PrepareJob(JobBase):
-    """Get the base model, fingerprint it, tokenise the data, count it. Says all that an agent's policy asks about."""
+    """Get the base model, fingerprint it, tokenise the data, count it. Says all that an agent's policy asks about.
+
+    plain_client: whether the algorithm's client half is plain local training, which needs no plug-in at the agent.
+    """
 
     kind: Literal["prepare"] = "prepare"
     lora: LoraSection
     data: DataSection
     algorithm: str
+    plain_client: bool
     max_length: int
     steps: int | None
     epochs: float | None
@@ -60,7 +64,8 @@ class TrainJob(JobBase):
     counted: digest of the delta of this client that counted last, where its algorithm has clients keep something; None
     where none has, or all start again. keep_versions: how many of what belongs to this client's deltas to hold on to: a
     campaign that is rolled back asks for an older one. reference: of dpo, the adapter on the base that training is held
-    to; None where that is the base alone.
+    to; None where that is the base alone. plain_client: as in prepare; if true, algorithm_params are the server half's
+    alone.
     """
 
     kind: Literal["train"] = "train"
@@ -69,6 +74,7 @@ class TrainJob(JobBase):
     data: DataSection
     algorithm: str
     algorithm_params: dict[str, Any]
+    plain_client: bool
     round: int
     client_number: int
     seed: int
