@@ -20,7 +20,6 @@ from shared.wire.events import EventView
 
 router = APIRouter(prefix="/v1/campaigns", tags=["events"])
 
-_KEEP_ALIVE_S = 15.0
 _AT_ONCE = 1000
 _GATHER_S = 0.05
 """Events come in groups, each of which rings: what follows within this time is read with it."""
@@ -67,7 +66,7 @@ async def _stream(services: Services, request: Request, campaign_id: str, after:
             if await notifications.wait(services.settings.engine.poll_s):
                 await asyncio.sleep(_GATHER_S)
             silent_s += services.settings.engine.poll_s
-            if silent_s >= _KEEP_ALIVE_S:
+            if silent_s >= services.settings.service.event_keep_alive_s:
                 silent_s = 0.0
                 yield format_sse_event(comment="still here")
 
