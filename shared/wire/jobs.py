@@ -33,16 +33,14 @@ class JobBase(Reply):
 
 
 class PrepareJob(JobBase):
-    """Get the base model, fingerprint it, tokenise the data, count it. Says all that an agent's policy asks about.
-
-    plain_client: whether the algorithm's client half is plain local training, which needs no plug-in at the agent.
-    """
+    """Get the base model, fingerprint it, tokenise the data, count it. Says all that an agent's policy asks about."""
 
     kind: Literal["prepare"] = "prepare"
     lora: LoraSection
     data: DataSection
     algorithm: str
     plain_client: bool
+    """Whether the algorithm's client half is plain local training, which needs no plug-in at the agent."""
     max_length: int
     steps: int | None
     epochs: float | None
@@ -64,8 +62,7 @@ class TrainJob(JobBase):
     counted: digest of the delta of this client that counted last, where its algorithm has clients keep something; None
     where none has, or all start again. keep_versions: how many of what belongs to this client's deltas to hold on to: a
     campaign that is rolled back asks for an older one. reference: of dpo, the adapter on the base that training is held
-    to; None where that is the base alone. plain_client: as in prepare; if true, algorithm_params are the server half's
-    alone.
+    to; None where that is the base alone.
     """
 
     kind: Literal["train"] = "train"
@@ -75,6 +72,7 @@ class TrainJob(JobBase):
     algorithm: str
     algorithm_params: dict[str, Any]
     plain_client: bool
+    """As in ``prepare``. If true, the agent does not validate ``algorithm_params``."""
     round: int
     client_number: int
     seed: int

@@ -174,7 +174,7 @@ def test_where_a_client_lost_its_part_all_start_again(federation: Federation, sp
     federation.mishaps = {(2, 1): lose}
     federation.start(rounds=5)
     federation.complete()
-    assert federation.restarts() == [{"round": 3, "client_state_lost": ["bob"]}]
+    assert federation.restarts() == [{"round": 3, "agents": ["bob"]}]
     adapters = federation.operator.items(f"/v1/campaigns/{federation.campaign_id}/adapters")
     lost = [[share["client_state_lost"] for share in adapter["contributions"]] for adapter in adapters]
     assert lost == [[], [False] * 3, [False] * 3, [False, True, False], [False] * 3, [False] * 3]

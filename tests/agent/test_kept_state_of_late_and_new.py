@@ -91,7 +91,7 @@ def test_a_late_update_from_before_all_started_again_does_not_count(federation: 
     federation.mishaps = {(2, 1): lose, (3, 2): late(federation)}
     federation.start(rounds=6, stragglers=LATE_COUNTS)
     federation.complete()
-    assert federation.restarts() == [{"round": 3, "client_state_lost": ["bob"]}]
+    assert federation.restarts() == [{"round": 3, "agents": ["bob"]}]
     assert staleness(federation, 4) == {"ada": 0, "bob": 0, "cyd": 0}
     federation.check_sum()
 

@@ -32,13 +32,13 @@ def described(model: type[BaseModel], prefix: str, name_of: Any) -> Iterator[str
 def test_each_setting_of_a_coordinator_is_documented() -> None:
     page = (DOCS / "operator.md").read_text(encoding="utf-8")
     rows = list(described(Settings, "FEDLOOM_", str.upper))
-    assert re.findall(r"^\| `FEDLOOM_.*$", page, re.MULTILINE) == rows
+    assert re.findall(r"^\| `FEDLOOM_.*$", page, re.MULTILINE) == rows, "write into the page:\n" + "\n".join(rows)
 
 
 def test_each_setting_of_an_agents_network_is_documented() -> None:
     page = (DOCS / "data-owner.md").read_text(encoding="utf-8")
     rows = list(described(NetworkSettings, "", str))
-    assert re.findall(r"^\| `\w+_s` .*$", page, re.MULTILINE) == rows
+    assert re.findall(r"^\| `\w+_s` .*$", page, re.MULTILINE) == rows, "write into the page:\n" + "\n".join(rows)
 
 
 SECTIONS = {name: field.default for name, field in AgentSettings.model_fields.items()}
