@@ -17,7 +17,6 @@ from shared.wire.problems import ProblemType
 
 log = logging.getLogger(__name__)
 
-WAIT_S = 50.0
 _BUSY_PAUSE_S = 5.0
 _IDLE_PAUSE_S = 1.0
 _FULL_DISK_PAUSE_S = 30.0
@@ -31,7 +30,7 @@ async def run_agent(workspace: Workspace, identity: Identity, settings: AgentSet
 
     Raises CoordinatorRefused if the coordinator no longer serves this agent.
     """
-    api = CoordinatorApi.of(identity)
+    api = CoordinatorApi.of(identity, settings.network)
     runner = TaskRunner(api, workspace, settings, supervisor)
     instance_id = workspace.instance_id
     log.info("agent %s, waiting for work from %s", identity.name, identity.coordinator)
@@ -49,7 +48,7 @@ async def run_agent(workspace: Workspace, identity: Identity, settings: AgentSet
 async def _acquire(api: CoordinatorApi, instance_id: str) -> TaskLease | None:
     """Return the next task, or None if none came within the wait. Raises CoordinatorRefused."""
     try:
-        lease = await until_reached(lambda: api.acquire(instance_id, WAIT_S))
+        lease = await until_reached(lambda: api.acquire(instance_id))
     except CoordinatorRefused as refused:
         if refused.kind != ProblemType.AGENT_ALREADY_RUNNING:
             raise

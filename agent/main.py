@@ -13,7 +13,7 @@ from agent.errors import AgentError, CoordinatorRefused, NotEnrolled
 from agent.loop import run_agent
 from agent.network.api import CoordinatorApi
 from agent.network.retry import until_reached
-from agent.settings import TEMPLATE, AgentSettings, load_settings
+from agent.settings import TEMPLATE, AgentSettings, NetworkSettings, load_settings
 from agent.supervisor import Supervisor, check_installed
 from agent.workspace import Identity, Workspace
 from shared import crash_points
@@ -99,22 +99,22 @@ def _rotation_purpose(identity: Identity) -> str:
     return f"instead of {hash_secret(identity.secret)}"
 
 
-async def _change_secret(workspace: Workspace, identity: Identity) -> Identity:
+async def _change_secret(workspace: Workspace, identity: Identity, network: NetworkSettings | None = None) -> Identity:
     """Change the secret, or finish an interrupted change: the coordinator may already have the new one."""
     changed = identity.model_copy(update={"secret": workspace.secret_for(_rotation_purpose(identity))})
     try:
-        await _send_secret(identity, changed.secret)
+        await _send_secret(identity, changed.secret, network)
     except CoordinatorRefused as refused:
         if refused.kind != ProblemType.UNAUTHENTICATED:
             raise
-        await _send_secret(changed, changed.secret)
+        await _send_secret(changed, changed.secret, network)
     crash_points.reach("agent: secret changed")
     workspace.write_identity(changed)
     return changed
 
 
-async def _send_secret(identity: Identity, secret: str) -> None:
-    api = CoordinatorApi.of(identity)
+async def _send_secret(identity: Identity, secret: str, network: NetworkSettings | None) -> None:
+    api = CoordinatorApi.of(identity, network)
     try:
         await api.change_secret(secret)
     finally:
@@ -140,7 +140,7 @@ def run(home: Path, child: Sequence[str] | None = None) -> None:
 
 async def _work(workspace: Workspace, identity: Identity, settings: AgentSettings, supervisor: Supervisor) -> None:
     if workspace.pending_secret(_rotation_purpose(identity)) is not None:
-        identity = await until_reached(lambda: _change_secret(workspace, identity))
+        identity = await until_reached(lambda: _change_secret(workspace, identity, settings.network))
     await run_agent(workspace, identity, settings, supervisor)
 
 

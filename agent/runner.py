@@ -8,6 +8,7 @@ from pathlib import Path
 
 from agent import policy
 from agent.child import ChildProgress, Done, Failed, LocalJob, LocalProgress, OutOfMemory, files_of
+from agent.client_half import check_installed
 from agent.errors import CoordinatorRefused, TaskFailed, TransferCorrupted
 from agent.network.api import CoordinatorApi
 from agent.network.heartbeat import LeaseHeartbeat, TaskGone
@@ -102,6 +103,7 @@ class TaskRunner:
 
     async def _train(self, job: Job, heartbeat: LeaseHeartbeat) -> Result:
         """Have the child do the job, with a smaller micro-batch each time memory runs out. Raises TaskFailed."""
+        check_installed(job)  # before anything is downloaded
         adapter = reference = broadcast = None
         if isinstance(job, TrainJob | EvaluateJob):
             adapter = await self._cache.fetch(self._api, heartbeat, job.adapter)

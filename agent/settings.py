@@ -42,6 +42,22 @@ class CacheSettings(Section):
     """Bytes of adapters to keep. Beyond that the least recently used are deleted."""
 
 
+class NetworkSettings(Section):
+    """How long the agent waits for the coordinator. A request that takes longer is cut and tried again."""
+
+    connect_timeout_s: Annotated[float, Field(ge=1, le=600)] = 10.0
+    """Seconds to connect, TLS included."""
+    timeout_s: Annotated[float, Field(ge=1, le=3600)] = 30.0
+    """Seconds without a byte after which a request, an upload or a download is cut."""
+    chunk_timeout_s: Annotated[float, Field(ge=1, le=3600)] = 60.0
+    """Seconds to wait for the reply once a chunk of an upload is sent; a slow line may still be sending it then."""
+    result_timeout_s: Annotated[float, Field(ge=1, le=86400)] = 600.0
+    """Seconds to wait for the reply to a result: the coordinator checks the whole update first."""
+    wait_s: Annotated[float, Field(ge=0, le=3600)] = 50.0
+    """Seconds that a request for work may wait for some; keep it below the idle time-outs of proxies on the way. The
+    coordinator may answer earlier."""
+
+
 class DataSource(Section):
     """One data set of the owner: a local file or folder (`path`), or a data set of the hub (`hub`)."""
 
@@ -155,6 +171,7 @@ class AgentSettings(Section):
 
     compute: ComputeSettings = ComputeSettings()
     cache: CacheSettings = CacheSettings()
+    network: NetworkSettings = NetworkSettings()
     policy: PolicySettings = PolicySettings()
     models: dict[str, Path] = {}
     """Folders of base models on this machine, by their name in the campaign. Others are fetched from the hub."""
@@ -240,12 +257,21 @@ TEMPLATE = """\
 
 [compute]
 # device = "auto"            # cpu, cuda, cuda:1, mps
+# dtype = "auto"             # of the base model: float32, bfloat16, float16; auto: bfloat16 on GPUs that support it
 # threads = 4                # CPU threads; default: all cores
 # micro_batch = 4            # rows at once; halved automatically when memory runs out
 # checkpoint_every = 50      # optimizer steps, the most that a crash in training can cost; 0: no checkpoints
 
 [cache]
 # max_bytes = 4294967296
+
+# Seconds to wait for the coordinator. A request that takes longer is tried again.
+[network]
+# connect_timeout_s = 10
+# timeout_s = 30             # without a byte, of any request
+# chunk_timeout_s = 60       # for the reply to a chunk of an upload
+# result_timeout_s = 600     # for the reply to a result, which is checked first
+# wait_s = 50                # that a request for work waits; a proxy on the way may allow less
 
 # Folders of base models on this machine. Others are fetched from the hub, with your HF_TOKEN if they need one.
 [models]

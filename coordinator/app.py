@@ -38,7 +38,7 @@ _SLACK = timedelta(seconds=5)
 def create_services(settings: Settings, clock: Clock | None = None) -> Services:
     """Open the database and the data folder. The schema must be there already: see ``database.migrate``."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    database = Database(settings.sqlalchemy_url)
+    database = Database(settings.sqlalchemy_url, connections=settings.database_connections)
     storage = Storage(database, settings.data_dir, updates=settings.storage.updates)
     return Services(
         settings=settings,

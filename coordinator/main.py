@@ -20,7 +20,6 @@ from coordinator.database.tables import OperatorKeyRow
 from coordinator.services import Services
 from coordinator.settings import Settings
 
-_GRACE_S = 5
 _LOOK_S = 0.02
 
 
@@ -116,7 +115,7 @@ def _server(settings: Settings, listen: Listen, *, with_engine: bool) -> _Server
         ssl_keyfile=listen.tls_key,
         log_config=None,
         access_log=False,
-        timeout_graceful_shutdown=_GRACE_S,
+        timeout_graceful_shutdown=settings.service.shutdown_s,
     )
     server = _Server(config)
     server.services = services

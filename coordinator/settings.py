@@ -13,6 +13,15 @@ class Group(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
+class ServiceSettings(Group):
+    """The HTTP service."""
+
+    shutdown_s: Annotated[int, Field(ge=1)] = 5
+    """Seconds that requests in progress get when the service stops; requests that wait for work end at once."""
+    event_keep_alive_s: Annotated[float, Field(gt=0, le=60)] = 15.0
+    """Seconds of silence after which an event stream sends a comment, so that proxies keep it open."""
+
+
 class LeaseSettings(Group):
     """Leases and waiting for work."""
 
@@ -46,6 +55,8 @@ class StorageSettings(Group):
     """Seconds after which an upload that nobody goes on with is thrown away."""
     keep_verifications_s: Annotated[float, Field(ge=0)] = 30 * 86400.0
     """Seconds for which a verification is stored after its end."""
+    orphan_sweep_s: Annotated[float, Field(gt=0)] = 3600.0
+    """Seconds between searches for blobs and files that a killed process left; the first one is at the start."""
 
 
 class Settings(BaseSettings):
@@ -59,6 +70,9 @@ class Settings(BaseSettings):
     """Folder of the SQLite file and of the updates."""
     database_url: str | None = None
     """`postgresql://user:password@host/name`; left out, SQLite in the data folder."""
+    database_connections: Annotated[int, Field(ge=5)] = 30
+    """Connections to PostgreSQL that one process opens at most."""
+    service: ServiceSettings = ServiceSettings()
     lease: LeaseSettings = LeaseSettings()
     engine: EngineSettings = EngineSettings()
     storage: StorageSettings = StorageSettings()

@@ -1,4 +1,4 @@
-"""The types of events that a campaign's log holds, and what each carries. ``docs/events.md`` is written from here."""
+"""The types of events that a campaign's log holds, and what each carries; ``docs/events.md`` documents them."""
 
 from enum import StrEnum
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from agent import __version__
 from agent.errors import CoordinatorUnreachable, InsecureCoordinator, refusal
+from agent.settings import NetworkSettings
 from agent.workspace import Identity
 from shared.credentials import hash_secret
 from shared.digest import content_digest_header
@@ -34,10 +35,6 @@ from shared.wire.leases import (
 )
 from shared.wire.problems import MEDIA_TYPE, Problem
 
-# per read and write, not for the whole transfer: a slow line is no error, a stalled one is
-_TIMEOUT = httpx.Timeout(30.0, connect=10.0)
-# after the kernel has accepted the last bytes of a chunk, a slow line still needs time to drain the buffers
-_CHUNK_TIMEOUT = httpx.Timeout(30.0, read=60.0, connect=10.0)
 _PIECE_BYTES = 1 << 18
 # httpx does not wrap the errors of an established TLS connection, such as records that were altered in transit
 _CONNECTION_ERRORS = (httpx.HTTPError, ssl.SSLError)
@@ -55,7 +52,13 @@ class CoordinatorApi:
     """
 
     def __init__(
-        self, url: str, secret: str | None = None, *, ca_file: Path | None = None, insecure: bool = False
+        self,
+        url: str,
+        secret: str | None = None,
+        *,
+        ca_file: Path | None = None,
+        insecure: bool = False,
+        network: NetworkSettings | None = None,
     ) -> None:
         try:
             check_url(url, insecure=insecure)
@@ -65,13 +68,20 @@ class CoordinatorApi:
         headers = {PROTOCOL_HEADER: PROTOCOL, "User-Agent": f"fedloom-agent/{__version__}"}
         if secret is not None:
             headers["Authorization"] = f"Bearer {secret}"
+        self._network = network or NetworkSettings()
         verify = ssl.create_default_context(cafile=ca_file) if ca_file is not None else True
-        self._http = httpx.AsyncClient(base_url=base_url, headers=headers, timeout=_TIMEOUT, verify=verify)
+        self._http = httpx.AsyncClient(base_url=base_url, headers=headers, timeout=self._timeout(), verify=verify)
 
     @classmethod
-    def of(cls, identity: Identity) -> Self:
+    def of(cls, identity: Identity, network: NetworkSettings | None = None) -> Self:
         """Return the connection of an enrolled agent."""
-        return cls(identity.coordinator, identity.secret, ca_file=identity.ca_file, insecure=identity.insecure)
+        return cls(
+            identity.coordinator,
+            identity.secret,
+            ca_file=identity.ca_file,
+            insecure=identity.insecure,
+            network=network,
+        )
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -86,14 +96,15 @@ class CoordinatorApi:
         body = SecretRequest(secret_hash=hash_secret(secret))
         await self._call("POST", "/v1/agents/me/secret", SecretReply, body)
 
-    async def acquire(self, instance_id: str, wait_s: float) -> TaskLease | None:
-        """Return the next task, or None if there is none within *wait_s* seconds."""
+    async def acquire(self, instance_id: str, wait_s: float | None = None) -> TaskLease | None:
+        """Return the next task, or None if there is none within *wait_s* seconds, by default those of the settings."""
+        wait_s = self._network.wait_s if wait_s is None else wait_s
         reply = await self._send(
             "POST",
             "/v1/leases",
             LeaseRequest(instance_id=instance_id, version=__version__),
             headers={"Prefer": f"wait={wait_s:g}"},
-            timeout=httpx.Timeout(wait_s + 30.0, connect=10.0),
+            timeout=self._timeout(read_s=wait_s + self._network.timeout_s),
         )
         if reply.status_code == httpx.codes.NO_CONTENT:
             return None
@@ -110,8 +121,7 @@ class CoordinatorApi:
         await self._send("DELETE", _path(lease), headers=_lease_header(lease))
 
     async def put_result(self, lease: TaskLease, result: Result) -> None:
-        # the coordinator needs a while to check a large update
-        timeout = httpx.Timeout(600.0, connect=10.0)
+        timeout = self._timeout(read_s=self._network.result_timeout_s)
         await self._send("PUT", _path(lease) + "/result", result, headers=_lease_header(lease), timeout=timeout)
 
     async def put_failure(self, lease: TaskLease, failure: Failure) -> None:
@@ -129,7 +139,9 @@ class CoordinatorApi:
             "Content-Type": "application/octet-stream",
         }
         path = f"/v1/uploads/{upload_id}"
-        reply = await self._send("PATCH", path, content=chunk, headers=headers, timeout=_CHUNK_TIMEOUT)
+        # once the kernel has the last piece of a chunk, a slow line may still need its time for what waits in buffers
+        timeout = self._timeout(read_s=self._network.chunk_timeout_s)
+        reply = await self._send("PATCH", path, content=chunk, headers=headers, timeout=timeout)
         try:
             return int(reply.headers["Upload-Offset"])
         except (KeyError, ValueError) as error:
@@ -155,6 +167,11 @@ class CoordinatorApi:
         except _CONNECTION_ERRORS as error:
             raise self._unreachable(error) from error
 
+    def _timeout(self, read_s: float | None = None) -> httpx.Timeout:
+        """Time-outs of each read and write, not of the whole: a slow line is no error, one that stands still is."""
+        network = self._network
+        return httpx.Timeout(network.timeout_s, read=read_s or network.timeout_s, connect=network.connect_timeout_s)
+
     async def _call(
         self, method: str, path: str, model: type[M], body: BaseModel | None = None, lease: TaskLease | None = None
     ) -> M:
@@ -169,9 +186,9 @@ class CoordinatorApi:
         *,
         content: bytes | None = None,
         headers: Mapping[str, str],
-        timeout: httpx.Timeout = _TIMEOUT,
+        timeout: httpx.Timeout | None = None,
     ) -> httpx.Response:
-        options: dict[str, Any] = {"headers": dict(headers), "timeout": timeout}
+        options: dict[str, Any] = {"headers": dict(headers), "timeout": timeout or self._timeout()}
         if content is not None:
             options["content"] = _in_pieces(content)
             options["headers"]["Content-Length"] = str(len(content))

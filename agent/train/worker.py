@@ -31,6 +31,7 @@ from agent.child import (
     Scored,
     ScoreRequest,
 )
+from agent.client_half import load_client
 from agent.errors import TaskFailed
 from agent.settings import ComputeSettings
 from agent.train import memory
@@ -49,7 +50,7 @@ from agent.train.kinds.reference import Reference, completions_at_once
 from agent.train.kinds.trainer import DpoTrainer, Recipe, SftTrainer, dpo_trainer, sft_trainer
 from agent.train.local import orders as local
 from agent.train.progress import Throttle
-from shared import algorithms, crash_points
+from shared import crash_points
 from shared.adapters import AdapterError, check_finite, slot_name, write_adapter
 from shared.digest import sha256_file
 from shared.wire.jobs import (
@@ -130,6 +131,7 @@ class _Job:
         self._work = work
         self._report = report
         job: Job = work.job
+        self._client = load_client(job) if isinstance(job, PrepareJob | TrainJob) else None
         self._files = worker.finder.find(
             job.base,
             work.model_path,
@@ -173,8 +175,9 @@ class _Job:
         indices = rows_of_round(len(rows), job.steps * job.batch_size, **drawn)
         self._worker.longest_row_tokens = int(rows.lengths[indices].max())
         seed = seed_of_round(**drawn)
-        algorithm = algorithms.find(job.algorithm)
+        assert self._client is not None
         assert work.adapter is not None
+        half, params = self._client.half, self._client.read_params(job.algorithm_params)
         with self._base() as base:
             reference = self._reference(job, base, rows, indices)
         with (
@@ -184,18 +187,19 @@ class _Job:
         ):
             load_adapter(attached, work.adapter)
             start = attached.tensors()
-            broadcast = read_broadcast(work.broadcast, algorithm.server.broadcast, attached)
-            client_state = (
-                read_client_state(work.client_state, algorithm.client.state, attached) if algorithm.client.state else {}
-            )
+            broadcast = read_broadcast(work.broadcast, self._client.broadcast, attached)
+            client_state = read_client_state(work.client_state, half.state, attached) if half.state else {}
             whole = identity(job, rows.sha256, work.client_state if client_state else None, base.device, base.dtype)
             checkpoints = Checkpoints(work.folder / CHECKPOINT_FILE, whole, every=work.compute.checkpoint_every)
             examples = self._examples(rows, indices, reference)
             left = examples[checkpoints.done * job.batch_size :]
             # no trainer can be made for nothing, which is left where a crash came after the last step
             trainer = self._trainer(job, base, attached, left or examples, seed, folder)
-            client = algorithm.client(algorithm.params.model_validate(job.algorithm_params), broadcast, client_state)
-            trainer.attach(client, attached.trained, lambda history: self._stepped(history, job.steps))
+            trainer.attach(
+                half(params, broadcast, client_state),
+                attached.trained,
+                lambda history: self._stepped(history, job.steps),
+            )
             checkpoints.accompany(trainer, attached.trained)
             if checkpoints.done:
                 log.info("goes on after step %d of %d", checkpoints.done, job.steps)
@@ -203,7 +207,7 @@ class _Job:
             if left:
                 trainer.train()
             slots = trainer.slots()
-            extras, kept_state = _of_slots(slots, algorithm.client.extras), _of_slots(slots, algorithm.client.state)
+            extras, kept_state = _of_slots(slots, half.extras), _of_slots(slots, half.state)
             ended = attached.tensors()
             delta = {name: ended[name] - start[name] for name in attached.trained}
         if kept_state:
@@ -211,7 +215,7 @@ class _Job:
         result = TrainResult(
             delta=self._write(DELTA_FILE, delta),
             extras=self._write(EXTRAS_FILE, extras) if extras else None,
-            client_state_lost=bool(algorithm.client.state) and job.committed_update is not None and not client_state,
+            client_state_lost=bool(half.state) and job.committed_update is not None and not client_state,
             metrics=_metrics(trainer.history, work.report_losses),
         )
         crash_points.reach("child: delta written")

@@ -8,7 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator import lifecycle
 from coordinator.database.ids import new_id
-from coordinator.database.tables import AgentRow, CampaignRow, OperatorKeyRow, ParticipantRow, TaskRow, TokenRow
+from coordinator.database.tables import AgentRow, CampaignRow, OperatorKeyRow, TaskRow, TokenRow
+from coordinator.engine import participants
 from coordinator.errors import AgentRevoked, NameTaken, NotFound, TokenRefused
 from coordinator.events.log import record
 from coordinator.lifecycle import lock_campaign
@@ -155,12 +156,7 @@ async def revoke(session: AsyncSession, now: datetime, id_or_name: str) -> Agent
     )
     if revoked.first() is None:
         return agent
-    campaigns = await session.scalars(
-        select(ParticipantRow.campaign_id)
-        .where(ParticipantRow.agent_id == agent.id)
-        .order_by(ParticipantRow.campaign_id)
-    )
-    for campaign_id in campaigns.all():
+    for campaign_id in await participants.campaigns_of(session, agent.id):
         campaign = await lock_campaign(session, campaign_id)
         live = select(TaskRow).where(
             TaskRow.campaign_id == campaign_id,

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator.campaigns import chains, rollback, service
 from coordinator.database.tables import AdapterRow, AgentRow, BlobUseRow, CampaignRow, MetricRow, RoundRow, TaskRow
+from coordinator.engine import participants
 from coordinator.errors import NotFound
 from coordinator.web.authentication import OperatorDep
 from coordinator.web.deps import Cursor, Limit, Number, OptionalNumber, ReadSession, ServicesDep, WriteSession
@@ -220,14 +221,14 @@ def _view(row: CampaignRow) -> CampaignView:
 
 
 async def _detail(session: AsyncSession, row: CampaignRow) -> CampaignDetail:
-    participants = [
+    views = [
         ParticipantView.model_validate(participant, from_attributes=True)
-        for participant in await service.participants_of(session, row.id)
+        for participant in await participants.all_of(session, row.id)
     ]
     return CampaignDetail(
         **_view(row).model_dump(),
         spec=row.spec,
-        participants=participants,
+        participants=views,
         fingerprint=row.fingerprint,
         origins=await chains.origins_of(session, row.id),
     )

@@ -9,7 +9,7 @@ from coordinator import lifecycle
 from coordinator.campaigns.chains import start_from_another
 from coordinator.database.ids import new_id
 from coordinator.database.sessions import add_or_find
-from coordinator.database.tables import CampaignRow, ParticipantRow, RoundRow, TaskRow
+from coordinator.database.tables import CampaignRow, RoundRow, TaskRow
 from coordinator.engine.campaign_tx import CampaignTx
 from coordinator.engine.clients.joining import invite_again
 from coordinator.errors import Conflict, IllegalMove
@@ -114,12 +114,6 @@ async def cancel(session: AsyncSession, services: Services, campaign_id: str) ->
         await lifecycle.move(session, round_row, RoundState.CANCELLED, closed_at=tx.now)
     services.notifiers.after_commit(session, campaign_id=campaign_id)
     return campaign
-
-
-async def participants_of(session: AsyncSession, campaign_id: str) -> list[ParticipantRow]:
-    """The campaign's participants by name."""
-    query = select(ParticipantRow).where(ParticipantRow.campaign_id == campaign_id)
-    return list((await session.scalars(query.order_by(ParticipantRow.agent_name))).all())
 
 
 async def _locked_tx(session: AsyncSession, services: Services, campaign_id: str) -> CampaignTx:

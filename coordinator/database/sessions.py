@@ -48,9 +48,9 @@ class UtcTime(TypeDecorator[datetime]):
 
 
 class Database:
-    """Hands out sessions."""
+    """Hands out sessions. connections: how many this process opens to PostgreSQL at most."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, connections: int = 30) -> None:
         self.url = url
         self.is_sqlite = url.startswith("sqlite")
         if self.is_sqlite:
@@ -58,7 +58,10 @@ class Database:
             self._reader = _sqlite_engine(url, begin="BEGIN", pool_size=8)
             self._single = _sqlite_engine(url, begin=None, pool_size=2)
         else:
-            self._writer = self._reader = create_async_engine(url, pool_size=10, max_overflow=20, pool_pre_ping=True)
+            pool_size = min(10, connections)
+            self._writer = self._reader = create_async_engine(
+                url, pool_size=pool_size, max_overflow=connections - pool_size, pool_pre_ping=True
+            )
             self._single = self._reader.execution_options(isolation_level="AUTOCOMMIT")
         self._writing: dict[asyncio.Task[Any] | None, asyncio.Event] = {}
         self._write = async_sessionmaker(self._writer, expire_on_commit=False)

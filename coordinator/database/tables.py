@@ -130,7 +130,11 @@ class CampaignRow(Base):
 
     @property
     def spec(self) -> CampaignSpec:
-        return CampaignSpec.model_validate(self.spec_json)
+        """The campaign file, parsed once for each value of ``spec_json`` that this object has."""
+        parsed: tuple[dict[str, Any], CampaignSpec] | None = self.__dict__.get("_parsed")
+        if parsed is None or parsed[0] is not self.spec_json:
+            parsed = self.__dict__["_parsed"] = self.spec_json, CampaignSpec.model_validate(self.spec_json)
+        return parsed[1]
 
 
 class ParticipantRow(Base):

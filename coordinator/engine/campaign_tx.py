@@ -10,11 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator import lifecycle
 from coordinator.database.ids import new_id
-from coordinator.database.tables import AgentRow, CampaignRow, ParticipantRow, TaskRow
+from coordinator.database.tables import CampaignRow, ParticipantRow, TaskRow
+from coordinator.engine import participants
 from coordinator.events.log import record
 from shared.campaign import CampaignSpec
 from shared.events import EventType
-from shared.states import AgentState, CampaignState, ParticipantState, TaskKind, TaskState
+from shared.states import CampaignState, TaskKind, TaskState
 from shared.wire.leases import Failure
 
 
@@ -97,21 +98,8 @@ class CampaignTx:
 
     async def participants(self) -> list[ParticipantRow]:
         """All participants, by agent name."""
-        query = select(ParticipantRow).where(ParticipantRow.campaign_id == self.campaign.id)
-        return list((await self.session.scalars(query.order_by(ParticipantRow.agent_name))).all())
+        return await participants.all_of(self.session, self.campaign.id)
 
     async def clients(self) -> dict[int, ParticipantRow]:
         """The clients that can be given tasks now, by client number: prepared, and not revoked."""
-        query = (
-            select(ParticipantRow)
-            .join(AgentRow, AgentRow.id == ParticipantRow.agent_id)
-            .where(
-                ParticipantRow.campaign_id == self.campaign.id,
-                ParticipantRow.state == ParticipantState.PREPARED,
-                ParticipantRow.client_number.is_not(None),
-                AgentRow.state == AgentState.ACTIVE,
-            )
-            .order_by(ParticipantRow.client_number)
-        )
-        rows = (await self.session.scalars(query)).all()
-        return {row.client_number: row for row in rows if row.client_number is not None}
+        return await participants.available_clients(self.session, self.campaign.id)

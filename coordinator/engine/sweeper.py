@@ -19,9 +19,6 @@ from shared.states import CampaignState
 
 log = logging.getLogger(__name__)
 
-_LEFTOVERS_EVERY_S = 3600.0
-"""Seconds between looks for what killed processes left; the first one is at the start."""
-
 
 class Sweeper:
     """Runs until it is cancelled."""
@@ -68,7 +65,7 @@ class Sweeper:
         for (campaign_id,) in await self._services.database.fetch(query):
             await collect(self._services.storage, campaign_id)
         if now >= self._leftovers_from:
-            self._leftovers_from = now + timedelta(seconds=_LEFTOVERS_EVERY_S)
+            self._leftovers_from = now + timedelta(seconds=self._services.settings.storage.orphan_sweep_s)
             await self._clear_leftovers()
 
     async def _clear_leftovers(self) -> None:

@@ -15,18 +15,29 @@ from coordinator.errors import NotFound
 from coordinator.services import Services
 from coordinator.web.authentication import OperatorDep
 from coordinator.web.deps import Limit, ServicesDep
+from shared.events import EventType
 from shared.wire.base import Page
 from shared.wire.events import EventView
 
 router = APIRouter(prefix="/v1/campaigns", tags=["events"])
 
-_KEEP_ALIVE_S = 15.0
 _AT_ONCE = 1000
 _GATHER_S = 0.05
 """Events come in groups, each of which rings: what follows within this time is read with it."""
 
 
-@router.get("/{campaign_id}/events", response_model=Page[EventView])
+_DESCRIPTION = "\n".join(
+    [
+        "Events after a number: a page, or, asked for as `text/event-stream`, a stream that ends with the campaign.",
+        "",
+        "The types of events, and the keys of their data:",
+        "",
+        *(f"- `{each}`: {', '.join(f'`{key}`' for key in each.carries)}" for each in EventType),
+    ]
+)
+
+
+@router.get("/{campaign_id}/events", response_model=Page[EventView], description=_DESCRIPTION)
 async def list_events(
     campaign_id: str,
     request: Request,
@@ -36,7 +47,6 @@ async def list_events(
     limit: Limit = 1000,
     last_event_id: Annotated[int | None, Header(ge=0, le=MAX_INT)] = None,
 ) -> Response:
-    """Events after a number: a page, or, asked for as `text/event-stream`, a stream that ends with the campaign."""
     if not await services.database.fetch(select(CampaignRow.id).where(CampaignRow.id == campaign_id)):
         raise NotFound("campaign", campaign_id)
     start = last_event_id if last_event_id is not None else after
@@ -67,7 +77,7 @@ async def _stream(services: Services, request: Request, campaign_id: str, after:
             if await notifications.wait(services.settings.engine.poll_s):
                 await asyncio.sleep(_GATHER_S)
             silent_s += services.settings.engine.poll_s
-            if silent_s >= _KEEP_ALIVE_S:
+            if silent_s >= services.settings.service.event_keep_alive_s:
                 silent_s = 0.0
                 yield format_sse_event(comment="still here")
 

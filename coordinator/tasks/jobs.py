@@ -5,6 +5,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator.database.tables import AdapterRow, CampaignRow, ParticipantRow, RoundRow, TaskRow
 from coordinator.services import Services
+from shared import algorithms
 from shared.campaign import CampaignSpec
 from shared.states import TaskKind, TaskState
 from shared.wire.base import BlobRef
@@ -22,6 +23,7 @@ async def build_job(session: AsyncSession, campaign: CampaignRow, task: TaskRow)
             lora=spec.lora,
             data=spec.data,
             algorithm=spec.algorithm.name,
+            plain_client=algorithms.find(spec.algorithm.name).has_plain_client,
             max_length=spec.training.max_length,
             steps=spec.training.steps,
             epochs=spec.training.epochs,
@@ -65,6 +67,7 @@ async def build_job(session: AsyncSession, campaign: CampaignRow, task: TaskRow)
         data=spec.data,
         algorithm=spec.algorithm.name,
         algorithm_params=spec.algorithm.params,
+        plain_client=algorithms.find(spec.algorithm.name).has_plain_client,
         round=task.round,
         client_number=participant.client_number,
         seed=spec.training.seed,

@@ -18,7 +18,8 @@ from shared.wire import base
 from shared.wire.base import CHUNK_BYTES, PROTOCOL, PROTOCOL_HEADER
 
 MAX_BODY_BYTES = 1 << 20
-"""Bytes of a request's body, at most; upload chunks have a limit of their own."""
+"""Bytes of a request's body, at most; upload chunks have a limit of their own. Valid bodies are far
+smaller, so this is no setting."""
 
 log = logging.getLogger("coordinator.access")
 

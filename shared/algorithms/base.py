@@ -144,6 +144,17 @@ class ClientHalf(Generic[P]):
         return {}
 
 
+class _Plain(ClientHalf[AlgorithmParams]):
+    """A client half that adds nothing."""
+
+    extras: ClassVar[tuple[str, ...]] = ()
+    state: ClassVar[tuple[str, ...]] = ()
+
+
+_NO_BEHAVIOUR = frozenset(vars(_Plain))
+"""The attributes of a class that adds nothing; those that Python itself gives a class are among them."""
+
+
 @dataclass(frozen=True)
 class Algorithm:
     """An algorithm found by its name."""
@@ -153,3 +164,15 @@ class Algorithm:
     params: type[AlgorithmParams]
     server: type[ServerHalf[Any]]
     client: type[ClientHalf[Any]]
+
+    @property
+    def has_plain_client(self) -> bool:
+        """Whether ClientHalf itself can stand in for the client half, so that agents do not need the algorithm.
+
+        This is so if the client half defines nothing beyond ClientHalf and the server half broadcasts nothing. A
+        further attribute counts as an addition, even if nothing uses it.
+        """
+        if self.server.broadcast or self.client.extras or self.client.state or type(self.client) is not type(_Plain):
+            return False
+        added = (parent for parent in self.client.__mro__ if parent not in ClientHalf.__mro__)
+        return all(vars(parent).keys() <= _NO_BEHAVIOUR for parent in added)

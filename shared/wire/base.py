@@ -4,7 +4,7 @@ from typing import Annotated, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-PROTOCOL = "1-832857"
+PROTOCOL = "1-349e58"
 """The protocol that this code speaks. Until a release it is rewritten in place; the part after the dash is a digest of
 all messages, which a test compares, so that peers of other code are told apart."""
 SERVED_PROTOCOLS = frozenset({PROTOCOL})

@@ -39,6 +39,8 @@ class PrepareJob(JobBase):
     lora: LoraSection
     data: DataSection
     algorithm: str
+    plain_client: bool
+    """Whether the algorithm's client half is plain local training, which needs no plug-in at the agent."""
     max_length: int
     steps: int | None
     epochs: float | None
@@ -69,6 +71,8 @@ class TrainJob(JobBase):
     data: DataSection
     algorithm: str
     algorithm_params: dict[str, Any]
+    plain_client: bool
+    """As in ``prepare``. If true, the agent does not validate ``algorithm_params``."""
     round: int
     client_number: int
     seed: int

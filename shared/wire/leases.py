@@ -82,6 +82,7 @@ class FailureKind(StrEnum):
     BASE_MODEL = "base-model"
     FINGERPRINT = "fingerprint"
     DATA = "data"
+    ALGORITHM = "algorithm"
     OUT_OF_MEMORY = "out-of-memory"
     BAD_UPDATE = "bad-update"
     CRASH = "crash"

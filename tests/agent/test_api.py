@@ -12,10 +12,10 @@ import httpx
 import pytest
 
 from agent.errors import CoordinatorRefused, CoordinatorUnreachable, InsecureCoordinator, LeaseLost
-from agent.network import api
 from agent.network.api import CoordinatorApi
+from agent.settings import NetworkSettings
 from shared.wire.base import CHUNK_BYTES
-from shared.wire.jobs import Job
+from shared.wire.jobs import InitResult, Job
 from shared.wire.problems import ProblemType
 from tests.agent.parts import (
     OURS,
@@ -159,10 +159,32 @@ def test_a_chunk_whose_answer_names_no_offset_is_tried_again(headers: dict[str, 
         asyncio.run(work(stub.url))
 
 
+def test_each_time_out_is_the_settings() -> None:
+    network = NetworkSettings(connect_timeout_s=2, timeout_s=3, chunk_timeout_s=4, result_timeout_s=5, wait_s=6)
+    timeouts: list[dict[str, float]] = []
+
+    async def note(request: httpx.Request) -> None:
+        timeouts.append(request.extensions["timeout"])
+
+    async def work(url: str) -> None:
+        api = CoordinatorApi(url, "secret", network=network)
+        api._http.event_hooks = {"request": [note]}
+        await api.acquire("instance")
+        await api.append(a_lease(), "u1", 0, b"bytes")
+        await api.put_result(a_lease(), InitResult(adapter=SHA))
+        await api.release(a_lease())
+
+    with stub_server(ours(204, Upload_Offset="5")) as stub:
+        asyncio.run(work(stub.url))
+        assert stub.seen[0][2]["prefer"] == "wait=6"
+    assert [each["read"] for each in timeouts] == [6 + 3, 4, 5, 3]
+    assert {(each["connect"], each["write"]) for each in timeouts} == {(2, 3)}
+
+
 @pytest.mark.deep
-def test_a_chunk_may_take_longer_than_one_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chunk_may_take_longer_than_one_time_out() -> None:
     """On a slow line only a standstill is an error."""
-    monkeypatch.setattr(api, "_CHUNK_TIMEOUT", httpx.Timeout(3.0, read=60))
+    network = NetworkSettings(timeout_s=3)
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
     listening.bind(("127.0.0.1", 0))
@@ -180,7 +202,7 @@ def test_a_chunk_may_take_longer_than_one_time_out(monkeypatch: pytest.MonkeyPat
 
     async def work() -> int:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        return await CoordinatorApi(url, "secret").append(a_lease(), "u1", 0, bytes(CHUNK_BYTES))
+        return await CoordinatorApi(url, "secret", network=network).append(a_lease(), "u1", 0, bytes(CHUNK_BYTES))
 
     reading = threading.Thread(target=read_slowly)
     with listening:

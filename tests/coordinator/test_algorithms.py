@@ -8,7 +8,7 @@ import pytest
 
 from shared import algorithms
 from tests.support.operator import Operator, problem
-from tests.support.scripted import ScriptedAgent, adapter_bytes, begin_campaign, campaign_body
+from tests.support.scripted import FINGERPRINT, ScriptedAgent, adapter_bytes, begin_campaign, campaign_body
 
 Enroll = Callable[..., ScriptedAgent]
 
@@ -41,6 +41,19 @@ def test_parameters_that_an_algorithm_cannot_have_are_refused_by_name(operator: 
             assert error.field == "algorithm"
             assert error.message.startswith(f"params.{key}: "), (name, key, value, error.message)
     assert operator.items("/v1/campaigns") == []
+
+
+@pytest.mark.parametrize(("name", "is_plain"), [("fedadam", True), ("fedprox", False)])
+def test_a_job_says_whether_its_client_half_is_plain(
+    operator: Operator, enroll: Enroll, tmp_path: Path, name: str, is_plain: bool
+) -> None:
+    ada = enroll("ada")
+    operator.post("/v1/campaigns", campaign_body(algorithm={"name": name}, selection={"minimum": 1}))
+    prepare = ada.lease("prepare")
+    assert prepare["job"]["plain_client"] is is_plain
+    ada.result(prepare, {"kind": "prepare", "fingerprint": FINGERPRINT, "n_train": 10, "n_held_out": 0})
+    ada.init(adapter_bytes(tmp_path))
+    assert ada.lease("train")["job"]["plain_client"] is is_plain
 
 
 def test_every_algorithm_says_what_it_keeps_and_sends(operator: Operator) -> None:

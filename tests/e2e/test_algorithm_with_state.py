@@ -87,10 +87,12 @@ def test_state_broadcast_and_extras_go_round(tmp_path: Path, how: Callable[[Path
     path = install(tmp_path / "plugin", how)
     coordinator = QuickCoordinator(tmp_path / "coordinator", PYTHONPATH=path)
     agents = [QuickAgent.recorded_one(coordinator, tmp_path, name, n_rows) for name, n_rows in ROWS.items()]
-    with ended(coordinator, *agents):
+    without = QuickAgent.recorded_one(coordinator, tmp_path, "dan")
+    with ended(coordinator, *agents, without):
         for agent in agents:
             agent.environment["PYTHONPATH"] = path
             agent.start()
+        without.start()
         operator = coordinator.operator
         body = campaign_body(
             rounds=ROUNDS,
@@ -100,7 +102,8 @@ def test_state_broadcast_and_extras_go_round(tmp_path: Path, how: Callable[[Path
             retention={"server_state": 1},
         )
         campaign_id = operator.post("/v1/campaigns", body)["id"]
-        operator.wait_for(campaign_id, "completed")
+        assert operator.wait_for(campaign_id, "completed", "failed", "paused")["state"] == "completed"
+        tasks = [each for each in operator.items(f"/v1/campaigns/{campaign_id}/tasks") if each["agent_name"] == "dan"]
         adapters = operator.items(f"/v1/campaigns/{campaign_id}/adapters")
         files = []
         for adapter in (adapters[0], adapters[-1]):
@@ -115,6 +118,12 @@ def test_state_broadcast_and_extras_go_round(tmp_path: Path, how: Callable[[Path
         for name, values in wanted.items():
             np.testing.assert_allclose(final.read(name), values, rtol=0, atol=1e-6)
     assert drift["broadcast"] == ["m"]
+    [prepare] = tasks
+    assert (prepare["kind"], prepare["state"], prepare["failure"]["kind"]) == ("prepare", "failed", "algorithm")
+    assert prepare["failure"]["message"].startswith(
+        "the algorithm drift is not installed at this agent; installed are fed"
+    )
+    assert "pip install" in prepare["failure"]["message"]
     one_slot = adapters[0]["blob"]["n_bytes"]
     assert one_slot < kinds["server_state"] < 3 * one_slot, "only the last round's state is kept"
     assert set(kinds) == {"adapter", "broadcast", "server_state"}

@@ -35,8 +35,8 @@ from agent.child import (
     OutOfMemory,
     Report,
 )
+from agent.client_half import load_client
 from shared.adapters import AdapterError, AdapterFile, Contract, slot_name, write_adapter
-from shared.algorithms import find
 from shared.digest import sha256_file, sha256_hex
 from shared.lora import trained
 from shared.wire.jobs import (
@@ -90,14 +90,14 @@ def train(work: LocalJob, job: TrainJob) -> TrainResult:
     for step in range(job.steps):
         time.sleep(OPTIONS.get("step_s", 0))
         say(Report(progress=Progress(phase=Phase.TRAINING, done=step + 1, total=job.steps, loss=1.0, tokens_per_s=100)))
-    algorithm = find(job.algorithm)
-    client = algorithm.client
+    installed = load_client(job)
+    client = installed.half
     with AdapterFile(work.adapter) as adapter:
         contract = trained(adapter.contract, job.lora)
     delta = {name: rng.standard_normal(spec.shape, dtype=np.float32) / 16 for name, spec in contract.tensors.items()}
     client_state = read_client_state(work.client_state, contract, client.state)
     broadcast = read_slots(work.broadcast) if work.broadcast is not None else {}
-    half = client(algorithm.params.model_validate(job.algorithm_params), broadcast, client_state)
+    half = client(installed.read_params(job.algorithm_params), broadcast, client_state)
     slots: dict[str, dict[str, np.ndarray]] = {}
     for name, w in delta.items():  # the anchor is the origin
         for _ in range(job.steps):

@@ -149,6 +149,7 @@ class Lab:
 
     def prepare_job(self, **changes: Any) -> PrepareJob:
         fields = {"lora": LORA, "algorithm": "fedavg", "max_length": 96, "steps": 3, "epochs": None, "rounds": 2}
+        fields["plain_client"] = False
         return PrepareJob(**(self._base | fields | {"data": DataSection(name="d")} | changes))
 
     def init_job(self, **changes: Any) -> InitJob:
@@ -161,6 +162,7 @@ class Lab:
             "data": DataSection(name="d"),
             "algorithm": "fedavg",
             "algorithm_params": {},
+            "plain_client": False,
             "round": 1,
             "client_number": 0,
             "seed": 7,

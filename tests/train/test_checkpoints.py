@@ -346,6 +346,7 @@ OTHER: dict[str, Any] = {
     "data": DataSection(name="d", template="vicuna"),
     "algorithm": "fedprox",
     "algorithm_params": {"mu": 0.1},
+    "plain_client": True,
     "round": 2,
     "client_number": 1,
     "seed": 8,

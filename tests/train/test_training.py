@@ -368,6 +368,24 @@ def test_a_delta_that_is_not_finite_is_never_written(lab: Lab, monkeypatch: pyte
     assert list(folder.iterdir()) == []
 
 
+def test_an_algorithm_that_is_not_installed_is_refused_in_prepare_and_in_train(lab: Lab) -> None:
+    with pytest.raises(TaskFailed, match="the algorithm far is not installed") as caught:
+        lab.run(lab.work(lab.prepare_job(algorithm="far")))
+    assert caught.value.failure.kind == FailureKind.ALGORITHM
+    kind, message, folder = failure(lab, lab.adapter_0(), algorithm="far")
+    assert kind == FailureKind.ALGORITHM
+    assert "the algorithm far is not installed" in message
+    assert list(folder.iterdir()) == []
+
+
+def test_a_plain_client_half_trains_as_fedavg_does_whatever_its_algorithm_is_called(lab: Lab) -> None:
+    adapter = lab.adapter_0()
+    here, _ = train(lab, adapter)
+    far = {"algorithm": "far", "algorithm_params": {"trim": 0.2}, "plain_client": True}
+    elsewhere, _ = train(lab, adapter, job=far)
+    assert (elsewhere.delta, elsewhere.extras) == (here.delta, None)
+
+
 def test_a_global_adapter_of_another_shape_is_refused(lab: Lab) -> None:
     adapter = lab.adapter_0(LoraSection(rank=2))
     kind, message, _ = failure(lab, adapter)

@@ -5,13 +5,14 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from shared import algorithms
-from shared.algorithms import Updates, UpdateTensor, fedavg
+from shared.algorithms import Algorithm, ClientHalf, ServerHalf, Updates, UpdateTensor, fedavg
 from shared.algorithms.base import Array
 from shared.campaign import AlgorithmSection
 
@@ -78,6 +79,73 @@ def test_every_algorithm_has_a_default_and_states_its_slots() -> None:
             state = server.initial_state(slot, (2, 3))
             assert (state.shape, state.dtype) == ((2, 3), np.float32)
         assert "delta" not in found.client.extras
+
+
+class WithHelper(fedavg.Client):
+    """Adds a method that nothing calls."""
+
+    def unused(self) -> None: ...
+
+
+class WithMixin(WithHelper):
+    """Inherits what makes it more than plain."""
+
+
+class WithEmptySlots(fedavg.Client):
+    """Says that it has none."""
+
+    extras = ()
+    state = ()
+
+
+class WithExtras(fedavg.Client):
+    """Sends something."""
+
+    extras = ("c",)
+
+
+class WithState(fedavg.Client):
+    """Remembers something."""
+
+    state = ("c",)
+
+
+class WithStep(fedavg.Client):
+    """Corrects steps."""
+
+    def after_step(self, name: str, w: Any, lr: float) -> None:
+        w -= lr
+
+
+class Broadcasting(fedavg.Server):
+    """Sends something."""
+
+    state = broadcast = ("c",)
+
+
+@pytest.mark.parametrize(
+    ("server", "client", "is_plain"),
+    [
+        (fedavg.Server, fedavg.Client, True),
+        (fedavg.Server, ClientHalf, True),
+        (fedavg.Server, WithEmptySlots, True),
+        (Broadcasting, fedavg.Client, False),
+        (fedavg.Server, WithExtras, False),
+        (fedavg.Server, WithState, False),
+        (fedavg.Server, WithStep, False),
+        (fedavg.Server, WithHelper, False),
+        (fedavg.Server, WithMixin, False),
+    ],
+)
+def test_a_client_half_is_plain_if_the_base_class_can_stand_in_for_it(
+    server: type[ServerHalf[Any]], client: type[ClientHalf[Any]], is_plain: bool
+) -> None:
+    assert Algorithm("one", "", fedavg.Params, server, client).has_plain_client is is_plain
+
+
+def test_the_bundled_algorithms_with_a_client_half_of_their_own_are_two() -> None:
+    own = {name for name in algorithms.bundled() if not algorithms.find(name).has_plain_client}
+    assert own == {"fedprox", "scaffold"}
 
 
 PLUGIN = '''"""FedMax: the largest delta wins."""

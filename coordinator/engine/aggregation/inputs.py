@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from coordinator.database.tables import AdapterRow, BlobUseRow, CampaignRow, ParticipantRow, TaskRow
 from coordinator.disk_full import translate_disk_full
 from coordinator.engine.aggregation.aggregate import Aggregated, ClientUpdate, aggregate
+from coordinator.engine.participants import numbered_clients
 from coordinator.errors import NotFound
 from coordinator.services import Services
 from coordinator.storage.scratch import scratch_folder
@@ -64,7 +65,7 @@ class RoundInputs:
 async def of_open_round(session: AsyncSession, campaign: CampaignRow) -> RoundInputs:
     """The inputs of the round that is to be closed: the updates that were settled on."""
     number = campaign.rounds_closed + 1
-    clients = await _clients(session, campaign.id)
+    clients = await numbered_clients(session, campaign.id)
     query = select(TaskRow).where(
         TaskRow.campaign_id == campaign.id,
         TaskRow.kind == TaskKind.TRAIN,
@@ -89,7 +90,7 @@ async def of_open_round(session: AsyncSession, campaign: CampaignRow) -> RoundIn
 async def of_closed_round(session: AsyncSession, campaign: CampaignRow, adapter: AdapterRow) -> RoundInputs:
     """The inputs of the round that made an adapter, as its lineage says."""
     said = [Contribution.model_validate(each) for each in adapter.contributions]
-    return await _inputs(session, campaign, adapter.number, said, await _clients(session, campaign.id))
+    return await _inputs(session, campaign, adapter.number, said, await numbered_clients(session, campaign.id))
 
 
 @asynccontextmanager
@@ -168,13 +169,6 @@ def _contribution(client: ParticipantRow, task: TaskRow, number: int, weight: fl
 
 def _files_of(share: Contribution) -> tuple[str | None, ...]:
     return share.update_sha256, share.extras_sha256
-
-
-async def _clients(session: AsyncSession, campaign_id: str) -> Sequence[ParticipantRow]:
-    query = select(ParticipantRow).where(
-        ParticipantRow.campaign_id == campaign_id, ParticipantRow.client_number.is_not(None)
-    )
-    return (await session.scalars(query)).all()
 
 
 async def _inputs(

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import ColumnElement, and_, exists, func, select, true
-
 from coordinator import lifecycle
-from coordinator.database.tables import AgentRow, ParticipantRow
+from coordinator.database.tables import ParticipantRow
+from coordinator.engine import participants as queries
 from coordinator.engine.campaign_tx import CampaignTx
 from shared.events import EventType
-from shared.states import AgentState, ParticipantState, TaskKind
+from shared.states import ParticipantState, TaskKind
 from shared.wire.jobs import Fingerprint
 
 _NAMED = 5
@@ -22,9 +21,7 @@ async def invite(tx: CampaignTx) -> None:
     if not tx.campaign.new_agents:
         return
     tx.campaign.new_agents = False
-    takes_part = exists().where(ParticipantRow.campaign_id == tx.campaign.id, ParticipantRow.agent_id == AgentRow.id)
-    query = select(AgentRow).where(AgentRow.state == AgentState.ACTIVE, ~takes_part, _has_labels(tx))
-    for agent in (await tx.session.scalars(query.order_by(AgentRow.name))).all():
+    for agent in await queries.agents_to_invite(tx.session, tx.campaign.id, tx.spec.selection.labels):
         participant = ParticipantRow(
             campaign_id=tx.campaign.id, agent_id=agent.id, agent_name=agent.name, state=ParticipantState.PREPARING
         )
@@ -48,9 +45,8 @@ async def admit(tx: CampaignTx, round_number: int) -> None:
 
     They are numbered after all other clients, by name; a client number never changes.
     """
-    highest = select(func.max(ParticipantRow.client_number)).where(ParticipantRow.campaign_id == tx.campaign.id)
-    taken = await tx.session.scalar(highest)
-    number = -1 if taken is None else taken
+    highest = await queries.highest_client_number(tx.session, tx.campaign.id)
+    number = -1 if highest is None else highest
     for participant in await list_ready(tx):
         number += 1
         participant.client_number, participant.joined_round = number, round_number
@@ -66,18 +62,7 @@ async def list_ready(tx: CampaignTx) -> list[ParticipantRow]:
 
 async def list_newcomers(tx: CampaignTx) -> Sequence[ParticipantRow]:
     """The prepared participants that are no clients yet, by name."""
-    query = (
-        select(ParticipantRow)
-        .join(AgentRow, AgentRow.id == ParticipantRow.agent_id)
-        .where(
-            ParticipantRow.campaign_id == tx.campaign.id,
-            ParticipantRow.state == ParticipantState.PREPARED,
-            ParticipantRow.client_number.is_(None),
-            AgentRow.state == AgentState.ACTIVE,
-        )
-        .order_by(AgentRow.name)
-    )
-    return (await tx.session.scalars(query)).all()
+    return await queries.newcomers(tx.session, tx.campaign.id)
 
 
 async def set_aside_mismatched(tx: CampaignTx, participants: Iterable[ParticipantRow], agreed: Fingerprint) -> None:
@@ -110,13 +95,7 @@ async def reschedule_for_preparing(tx: CampaignTx, lack: str) -> bool:
 
 async def active(tx: CampaignTx) -> list[ParticipantRow]:
     """The participants whose agents are not revoked and have the campaign's labels, by name."""
-    query = (
-        select(ParticipantRow)
-        .join(AgentRow, AgentRow.id == ParticipantRow.agent_id)
-        .where(ParticipantRow.campaign_id == tx.campaign.id, AgentRow.state == AgentState.ACTIVE, _has_labels(tx))
-        .order_by(AgentRow.name)
-    )
-    return list((await tx.session.scalars(query)).all())
+    return await queries.active(tx.session, tx.campaign.id, tx.spec.selection.labels)
 
 
 def names(participants: Sequence[ParticipantRow]) -> str:
@@ -125,9 +104,3 @@ def names(participants: Sequence[ParticipantRow]) -> str:
     if len(found) > _NAMED + 1:
         return f"{', '.join(found[:_NAMED])} and {len(found) - _NAMED} more"
     return ", ".join(found)
-
-
-def _has_labels(tx: CampaignTx) -> ColumnElement[bool]:
-    """SQL: the agent's labels include all that the campaign wants."""
-    wanted = tx.spec.selection.labels.items()
-    return and_(true(), *(AgentRow.labels[label].as_string() == value for label, value in wanted))

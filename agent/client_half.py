@@ -1,0 +1,83 @@
+"""The client half of a job's algorithm, as installed in this agent's environment.
+
+A plain client half needs nothing installed: ``ClientHalf`` itself does what it does.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from agent.errors import TaskFailed
+from shared import algorithms
+from shared.algorithms import AlgorithmParams, ClientHalf
+from shared.wire.jobs import Job, PrepareJob, TrainJob
+from shared.wire.leases import FailureKind
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class InstalledClient:
+    """A client half and what it works with.
+
+    Args:
+        half: the class.
+        read_params: validates the campaign's parameters. Raises TaskFailed.
+        broadcast: the slots that the server half sends.
+    """
+
+    half: type[ClientHalf[Any]]
+    read_params: Callable[[dict[str, Any]], AlgorithmParams]
+    broadcast: tuple[str, ...] = ()
+
+
+def check_installed(job: Job) -> None:
+    """Raise TaskFailed (algorithm) if the job needs an algorithm that is not installed. Imports no plug-in."""
+    if not isinstance(job, PrepareJob | TrainJob) or job.plain_client:
+        return
+    known = algorithms.names()
+    if job.algorithm not in known:
+        raise _missing(job.algorithm, known)
+
+
+def load_client(job: PrepareJob | TrainJob) -> InstalledClient:
+    """Load the job's client half. Raises TaskFailed (algorithm) if it is missing or cannot be imported."""
+    if job.plain_client:
+        return InstalledClient(ClientHalf, lambda _: AlgorithmParams())
+    try:
+        algorithm = algorithms.find(job.algorithm)
+    except algorithms.UnknownAlgorithm as error:
+        raise _missing(job.algorithm, error.known) from error
+    except Exception as error:
+        # the reason may hold paths of this machine, so it stays here
+        log.exception("the algorithm %s cannot be loaded", job.algorithm)
+        message = (
+            f"the algorithm {job.algorithm} is installed at this agent but cannot be loaded ({type(error).__name__}, "
+            "its log has the reason). Repair or upgrade the distribution that provides it in the agent's environment, "
+            "then restart the agent"
+        )
+        raise TaskFailed(FailureKind.ALGORITHM, message) from error
+
+    def read_params(params: dict[str, Any]) -> AlgorithmParams:
+        try:
+            return algorithm.params.model_validate(params)
+        except ValidationError as error:
+            wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+            message = (
+                f"the algorithm {job.algorithm} at this agent does not accept the campaign's parameters ({wrong}). "
+                "Install the version that the coordinator has in the agent's environment, then restart the agent"
+            )
+            raise TaskFailed(FailureKind.ALGORITHM, message) from error
+
+    return InstalledClient(algorithm.client, read_params, algorithm.server.broadcast)
+
+
+def _missing(name: str, known: list[str]) -> TaskFailed:
+    message = (
+        f"the algorithm {name} is not installed at this agent; installed are {', '.join(known)}. Install the "
+        "distribution that provides it (pip install DISTRIBUTION) in the agent's environment, then restart the agent"
+    )
+    return TaskFailed(FailureKind.ALGORITHM, message)
