@@ -2,7 +2,7 @@
 
 A canonical file has its tensors in sorted order, no metadata, and a header padded with spaces to a multiple of eight
 bytes, so equal adapters have equal digests. This module parses the header itself instead of calling ``safetensors``: a
-file from the network may give a false length, false offsets or false shapes, and no memory is allocated from its claims.
+file from the network may give a false length, false offsets or false shapes, and no memory is allocated from them.
 
     AdapterFile      a checked file, read tensor by tensor
     AdapterWriter    writes a canonical file, tensor by tensor

@@ -77,7 +77,7 @@ def _parse(text: str, model: type[M], source: str) -> M:
         raise CampaignFileError(source, [FileProblem(line, "", error.problem or "not YAML")]) from error
     except yaml.YAMLError as error:
         raise CampaignFileError(source, [FileProblem(1, "", f"not YAML: {error}")]) from error
-    except (ValueError, LookupError, AttributeError, RecursionError) as error:  # PyYAML raises these, for example at 2024-13-01
+    except (ValueError, LookupError, AttributeError, RecursionError) as error:  # from PyYAML, for example at 2024-13-01
         raise CampaignFileError(source, [FileProblem(1, "", f"a value cannot be read: {error}")]) from error
     try:
         return model.model_validate(value)

@@ -123,10 +123,10 @@ class ClientHalf(Generic[P]):
     """A client's additions to plain local training. One instance serves one task.
 
     ``broadcast`` maps slots to tensors by name; it is empty while the server's state is the initial one.
-    ``client_state`` maps the slots of ``state`` to tensors by name, as this client's last committed update left them; it
-    is empty if there is none. ``anchor`` is the global tensor that the round started from. All tensors passed to one
-    call are float32 and have the same shape: torch tensors at the agent, numpy arrays in the tests. An instance must not
-    store anything between steps, since training may resume from a checkpoint in another process.
+    ``client_state`` maps the slots of ``state`` to tensors by name, as this client's last committed update left them.
+    It is empty if there is none. ``anchor`` is the global tensor that the round started from. All tensors passed to one
+    call are float32 and have the same shape: torch tensors at the agent, numpy arrays in the tests. An instance must
+    not store anything between steps, since training may resume from a checkpoint in another process.
     """
 
     extras: ClassVar[tuple[str, ...]] = ()
@@ -146,7 +146,7 @@ class ClientHalf(Generic[P]):
         return
 
     def finish(self, name: str, w: Any, anchor: Any, lr: float, steps: int) -> dict[str, Any]:  # noqa: ARG002
-        """Return the extras and the new client state of one tensor, slot to tensor. steps: optimizer steps actually done."""
+        """Return one tensor's extras and new client state, slot to tensor. steps: optimizer steps actually done."""
         return {}
 
 

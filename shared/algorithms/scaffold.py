@@ -1,7 +1,7 @@
 """SCAFFOLD: control variates correct each client's drift towards its own optimum.
 
 Karimireddy et al. 2020, "SCAFFOLD: Stochastic Controlled Averaging for Federated Learning" (arXiv 1910.06378),
-algorithm 1 with option II. Client k stores c_k, its mean step in units of the gradient; the server stores c = Σ q_k c_k.
+algorithm 1 with option II. Client k stores c_k, its mean step in units of gradient; the server stores c = Σ q_k c_k.
 
     each step     w ← w − lr (c − c_k), after the optimizer's step
     at the end    c_k⁺ = c_k − c + (x − w) / (S lr)      S: steps actually done, lr: constant within the round
