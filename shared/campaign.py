@@ -68,7 +68,7 @@ class LoraSection(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout probability of the adapter's inputs in training. Campaigns of kind `dpo` train without dropout."""
     target_modules: Literal["all-linear"] | Annotated[list[Name], Field(min_length=1)] = "all-linear"
-    """Modules with an adapter: `all-linear` (all linear layers except the head), or a list of names without `lm_head`."""
+    """Modules with an adapter: `all-linear` (all linear layers but the head), or a list of names without `lm_head`."""
     freeze_a: bool = False
     """Train B only and keep A at its initial values (FFA-LoRA, Sun et al. 2024). The mean of the clients' products BA
     then equals the product of their means exactly, and updates are half as large, but the same rank has less
@@ -94,12 +94,12 @@ class TrainingSection(Section):
     batch_size: Annotated[int, Field(ge=1)] = 16
     """Effective batch size: rows per optimizer step. Each agent sets its own micro-batch (`compute.micro_batch`)."""
     max_length: Annotated[int, Field(ge=8)] = 512
-    """Maximum tokens per row, prompt and completion together. Longer rows are cut at the end; rows without any completion
-    left are dropped."""
+    """Maximum tokens per row, prompt and completion together. Longer rows are cut at the end; rows without any
+    completion left are dropped."""
     learning_rate: Annotated[float, Field(gt=0)] = 5e-5
     """Learning rate of the first round. The rate is constant within a round."""
     min_learning_rate: Annotated[float, Field(ge=0)] | None = None
-    """Lower end of the cosine schedule over rounds, at most `learning_rate`. If left out, every round has the same rate."""
+    """Lower end of the cosine schedule over rounds, at most `learning_rate`. If left out, all rounds use the same rate."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """The client's optimizer, whose state restarts in each round: AdamW without weight decay, or plain SGD."""
     max_grad_norm: Annotated[float, Field(gt=0)] | None = 1.0
@@ -140,9 +140,9 @@ class DpoSection(Section):
     """β of the loss −log σ(β (log ratio of chosen − log ratio of rejected)): a larger β keeps the model closer to the
     reference."""
     loss: DpoLoss = "sigmoid"
-    """Training loss, by its name in TRL's DPO trainer; `sigmoid` is the paper's. The held-out loss is always the paper's,
-    so that campaigns can be compared. `aot` and `aot_unpaired` compare the pairs of a micro-batch with one another, so
-    their result depends on the agents' micro-batches."""
+    """Training loss, by its name in TRL's DPO trainer; `sigmoid` is the paper's. The held-out loss is always the
+    paper's, so that campaigns can be compared. `aot` and `aot_unpaired` compare the pairs of a micro-batch with one
+    another, so their result depends on the agents' micro-batches."""
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
     """Assumed share of pairs with the wrong order. The losses `exo_pair` and `robust` need a value above 0; `aot` and
     `aot_unpaired` accept one; all other losses need 0."""
@@ -260,8 +260,8 @@ class DeadlineSection(Section):
     """Seconds for agents to prepare. At the deadline the campaign starts if at least `selection.minimum` agents are
     prepared; the others join in a later round."""
     round_s: Annotated[float, Field(gt=0)] = 3600.0
-    """Seconds for a round. At the deadline the round closes if it has at least `selection.minimum` updates. `stragglers`
-    says what happens to the other clients, and to a round with fewer updates."""
+    """Seconds for a round. At the deadline the round closes if it has at least `selection.minimum` updates.
+    `stragglers` says what happens to the other clients, and to a round with fewer updates."""
 
 
 class EvaluationSection(Section):
@@ -280,8 +280,8 @@ class RetentionSection(Section):
     """Rounds whose algorithm state is kept, at the coordinator and at the clients. A rollback needs the state of its
     round."""
     updates: Annotated[int, Field(ge=0)] = 0
-    """Number of newest closed rounds whose updates are kept; `fedloom campaign verify` needs them. 0 deletes updates when
-    their round closes."""
+    """Number of newest closed rounds whose updates are kept; `fedloom campaign verify` needs them. 0 deletes updates
+    when their round closes."""
 
 
 class CampaignSpec(Section):
@@ -302,8 +302,8 @@ class CampaignSpec(Section):
     rounds: Annotated[int, Field(ge=1, le=100_000)]
     """Number of rounds."""
     start_from: StartFrom | None = None
-    """Another campaign's adapter to start from, as `CAMPAIGN/final`, `CAMPAIGN/best` or `CAMPAIGN/NUMBER`; CAMPAIGN is an
-    id or a name (the newest campaign of that name). Both campaigns need the same `base` and the same `lora`, except
+    """Another campaign's adapter to start from, as `CAMPAIGN/final`, `CAMPAIGN/best` or `CAMPAIGN/NUMBER`; CAMPAIGN is
+    an id or a name (the newest campaign of that name). Both campaigns need the same `base` and the same `lora`, except
     `lora.dropout`. If left out, adapter 0 is drawn from `training.seed`."""
     selection: SelectionSection = SelectionSection()
     deadline: DeadlineSection = DeadlineSection()

@@ -7,9 +7,10 @@ algorithm 1 with option II. Client k stores c_k, its mean step in units of gradi
     at the end    c_k⁺ = c_k − c + (x − w) / (S lr)      S: steps actually done, lr: constant within the round
     server        x ← x + η_g Δ,   c ← c + Σ_{k in round} q_k (c_k⁺ − c_k)
 
-Differences from the paper: q_k, the client's weight in the whole campaign, replaces 1/N. With example weights, 1/N would
-make c a different mean than the one that is zero at the optimum. The correction is a separate step, so any optimizer can
-precede it. With AdamW, c_k is the client's mean *preconditioned* step; the paper's convergence holds for SGD only.
+Differences from the paper: q_k, the client's weight in the whole campaign, replaces 1/N. With example weights, 1/N
+would make c a different mean than the one that is zero at the optimum. The correction is a separate step, so any
+optimizer can precede it. With AdamW, c_k is the client's mean *preconditioned* step; the paper's convergence holds for
+SGD only.
 
 c is the weighted mean of all c_k, and the server never sees a c_k. If a client loses its c_k, the coordinator resets c
 and all c_k to zero. Otherwise a share of the lost c_k would stay in c for good and move the fixed point.
