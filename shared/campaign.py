@@ -99,7 +99,7 @@ class TrainingSection(Section):
     learning_rate: Annotated[float, Field(gt=0)] = 5e-5
     """Learning rate of the first round. The rate is constant within a round."""
     min_learning_rate: Annotated[float, Field(ge=0)] | None = None
-    """Lower end of the cosine schedule over rounds, at most `learning_rate`. If left out, all rounds use the same rate."""
+    """Lower end of the cosine schedule over rounds, at most `learning_rate`. If left out, the rate is constant."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """The client's optimizer, whose state restarts in each round: AdamW without weight decay, or plain SGD."""
     max_grad_norm: Annotated[float, Field(gt=0)] | None = 1.0
