@@ -1,8 +1,8 @@
 """The minimal work of a round: the same bytes, streamed, hashed, stored and added.
 
 Each of K processes receives the global adapter over a loopback socket, hashes and stores it, hashes its own delta and
-sends it back. The main process hashes and stores each delta (fsync), adds the K deltas to the adapter in float64, tensor
-by tensor, and hashes and stores the sum. It uses no HTTP, no database and no checks.
+sends it back. The main process hashes and stores each delta (fsync), adds the K deltas to the adapter in float64,
+tensor by tensor, and hashes and stores the sum. It uses no HTTP, no database and no checks.
 """
 
 import hashlib

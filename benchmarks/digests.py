@@ -2,9 +2,9 @@
 
     python benchmarks/digests.py [--against CHECKOUT]
 
-Each case runs three rounds with three simulated clients, the quickstart's model and one thread. With ``--against`` another
-checkout runs the same cases, and the exit status is 1 if a digest differs: a refactoring leaves all digests unchanged.
-Digests depend on the machine, the versions of the libraries and the number of threads.
+Each case runs three rounds with three simulated clients, the quickstart's model and one thread. With ``--against``
+another checkout runs the same cases, and the exit status is 1 if a digest differs: a refactoring leaves all digests
+unchanged. Digests depend on the machine, the versions of the libraries and the number of threads.
 """
 
 import argparse

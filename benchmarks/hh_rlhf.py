@@ -4,9 +4,9 @@
 
 The data is Anthropic's HH-RLHF (Bai et al. 2022): two transcripts per line that differ in the assistant's last reply.
 The rows are split among three owners; each holds out a share for evaluation, chosen by content. The campaign is of kind
-dpo with the base model as its reference. The table shows for each owner the share of held-out pairs that the model ranks
-correctly, with the standard error √(p (1 − p) / n). In round 0 the model is its own reference and ranks no pair, so the
-baseline is chance, one half.
+dpo with the base model as its reference. The table shows for each owner the share of held-out pairs that the model
+ranks correctly, with the standard error √(p (1 − p) / n). In round 0 the model is its own reference and ranks no pair,
+so the baseline is chance, one half.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--steps", type=int, default=5, help="steps per round (default 5)")
     parser.add_argument("--every", type=int, default=6, help="evaluate after every n rounds (default 6)")
-    parser.add_argument("--max-length", type=int, default=192, help="tokens per completion with its prompt (default 192)")
+    parser.add_argument("--max-length", type=int, default=192, help="tokens of prompt and completion (default 192)")
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)

@@ -2,10 +2,10 @@
 
     python benchmarks/phrasebank.py --sentences Sentences_AllAgree.txt --model /models/smollm2-135m-instruct
 
-The data is Financial PhraseBank (Malo et al. 2014), with a sentence and its sentiment per line. Each of three owners gets
-200 rows, 70% of one label, 20% of the next, 10% of the third. Another 150 rows are for choosing rates, and 300 for the
-test, both with the label distribution of the file. The prediction is the most likely of the three labels; the scores are
-accuracy and macro-F1.
+The data is Financial PhraseBank (Malo et al. 2014), with a sentence and its sentiment per line. Each of three owners
+gets 200 rows, 70% of one label, 20% of the next, 10% of the third. Another 150 rows are for choosing rates, and 300 for
+the test, both with the label distribution of the file. The prediction is the most likely of the three labels; the
+scores are accuracy and macro-F1.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--baselines", default="alone", help="alone (default), pooled, all or none")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--learning-rates", type=float, nargs="+", default=[3e-4], metavar="RATE")
-    parser.add_argument("--etas", type=float, nargs="+", default=[1e-3], metavar="ETA", help="server learning rates of the FedOpt family")
+    parser.add_argument("--etas", type=float, nargs="+", default=[1e-3], metavar="ETA", help="η of the FedOpt family")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     share_out(read_sentences(given.sentences), given.out)

@@ -4,8 +4,8 @@
                                 [--against CHECKOUT] [--repeat 1]
 
 Prints the median seconds per round, the coordinator's CPU time per round and agent, and its peak anonymous and mapped
-memory, beside the time of bare copies of the same bytes (``bare_copies.py``) in the same run. ``--mb 0`` is an adapter of
-one kilobyte. ``--against`` runs another checkout alternately with this one and prints the ratio of the medians. On
+memory, beside the time of bare copies of the same bytes (``bare_copies.py``) in the same run. ``--mb 0`` is an adapter
+of one kilobyte. ``--against`` runs another checkout alternately with this one and prints the ratio of the medians. On
 PostgreSQL each campaign gets a new database. The first round is a warm-up and is not measured. Linux only.
 """
 
@@ -201,7 +201,9 @@ def _campaign(http: httpx.Client, given: argparse.Namespace, pid: int, memory: M
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mb", type=float, default=25, help="Megabytes of the adapter and of each update; 0: a kilobyte.")
+    parser.add_argument(
+        "--mb", type=float, default=25, help="Megabytes of the adapter and of an update; 0: a kilobyte."
+    )
     parser.add_argument("--tensors", type=int, default=448)
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--agents", type=int, default=2)

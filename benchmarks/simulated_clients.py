@@ -3,8 +3,8 @@
     python benchmarks/simulated_clients.py [--clients 10 100]
 
 Runs `fedloom simulate` with the quickstart's model and samples the memory of the simulation and its child (PSS, so that
-shared pages count once). The reference is the same simulation with the fewest clients: the memory ratio should stay near
-1, since all clients share one model.
+shared pages count once). The reference is the same simulation with the fewest clients: the memory ratio should stay
+near 1, since all clients share one model.
 """
 
 import argparse
