@@ -138,7 +138,7 @@ class DpoSection(Section):
 
     beta: Annotated[float, Field(gt=0)] = 0.1
     """β of the loss −log σ(β (log ratio of chosen − log ratio of rejected)): a larger β keeps the model closer to the
-    reference."""
+    reference. The default is the paper's."""
     loss: DpoLoss = "sigmoid"
     """Training loss, by its name in TRL's DPO trainer; `sigmoid` is the paper's. The held-out loss is always the
     paper's, so that campaigns can be compared. `aot` and `aot_unpaired` compare the pairs of a micro-batch with one
@@ -218,7 +218,7 @@ class SelectionSection(Section):
     """Clients drawn for each round; `all` draws every client."""
     minimum: Annotated[int, Field(ge=1)] = 2
     """Minimum number of prepared clients to start with, and of updates to close a round; late updates of the round
-    before do not count towards it. At most `clients_per_round`."""
+    before do not count towards it. At most `clients_per_round`. The default is the smallest federation."""
     labels: dict[Label, str] = Field(default_factory=dict)
     """Only agents whose enrolment token had all of these labels take part."""
 
@@ -241,7 +241,7 @@ class StragglersSection(Section):
     it continues, is not drawn for the next round, and its update is aggregated in that round."""
     staleness_exponent: Annotated[float, Field(ge=0)] = 0.5
     """Exponent a of the factor (1 + s)^-a on a late update's weight, where s = 1 is the number of rounds by which it is
-    late (Xie et al. 2019)."""
+    late (Xie et al. 2019, who use 0.5 too). 0 keeps the full weight."""
     under_minimum: Literal["extend", "replace", "fail"] = "extend"
     """What happens to a round with fewer than `selection.minimum` updates at its deadline. `extend`: the deadline is
     extended, and tasks that were not started go to clients that were not drawn. `replace`: the deadline is extended,
@@ -275,10 +275,11 @@ class RetentionSection(Section):
     """How many rounds of files the coordinator keeps. Deleted files keep their digests in the lineage."""
 
     adapters: Annotated[int, Field(ge=1)] | Literal["all"] = "all"
-    """Number of newest global adapters to keep. Adapter 0, the best and the last one are always kept."""
+    """Number of newest global adapters to keep, by default all, since they are small and a rollback needs them. Adapter
+    0, the best and the last one are always kept."""
     server_state: Annotated[int, Field(ge=1)] = 5
-    """Rounds whose algorithm state is kept, at the coordinator and at the clients. A rollback needs the state of its
-    round."""
+    """Number of newest rounds whose algorithm state is kept, at the coordinator and at the clients. A rollback needs
+    the state of its round; a state can be several times as large as an adapter."""
     updates: Annotated[int, Field(ge=0)] = 0
     """Number of newest closed rounds whose updates are kept; `fedloom campaign verify` needs them. 0 deletes updates
     when their round closes."""
@@ -314,7 +315,7 @@ class CampaignSpec(Section):
     @model_validator(mode="after")
     def _over_selects_from_a_number(self) -> Self:
         if self.stragglers.over_selection and self.selection.clients_per_round == "all":
-            message = "stragglers.over_selection: there is nobody else to draw where selection.clients_per_round is all"
+            message = "stragglers.over_selection: set selection.clients_per_round to a number; all leaves no client to draw"
             raise ValueError(message)
         return self
 
