@@ -315,7 +315,9 @@ class CampaignSpec(Section):
     @model_validator(mode="after")
     def _over_selects_from_a_number(self) -> Self:
         if self.stragglers.over_selection and self.selection.clients_per_round == "all":
-            message = "stragglers.over_selection: set selection.clients_per_round to a number; all leaves no client to draw"
+            message = (
+                "stragglers.over_selection: set selection.clients_per_round to a number; all leaves no client to draw"
+            )
             raise ValueError(message)
         return self
 
