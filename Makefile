@@ -7,19 +7,19 @@ TWO    := -n 2 --dist loadgroup
 .PHONY: help install demo test test-deep test-real soak lint format docs clean
 
 help:
-	@echo "make demo       install, and run a real federated campaign (needs Python 3.11 or newer)"
-	@echo "make test       install what the tests need, and run the fast ones: each behaviour once"
-	@echo "make test-deep  other databases, sizes, seeds and long paths"
-	@echo "make test-real  the tests on a real small model and real data, where they are there"
-	@echo "make soak       half an hour of campaigns with processes killed at random, and long random interleavings"
-	@echo "make lint       ruff, mypy --strict, import rules"
+	@echo "make demo       install Fedloom and run a real federated campaign (needs Python 3.11 or newer)"
+	@echo "make test       install the test requirements and run the fast tests: each behaviour once"
+	@echo "make test-deep  test other databases, sizes and seeds, and long runs"
+	@echo "make test-real  test with a real small model and real data, if they are installed"
+	@echo "make soak       run campaigns for half an hour with random kills, then long random interleavings"
+	@echo "make lint       run ruff, mypy --strict and the import rules"
 	@echo "make format     format the code"
-	@echo "make docs       write docs/campaign.md anew from the campaign's model"
+	@echo "make docs       generate docs/campaign.md from the campaign's model"
 
-# anew when the dependencies change; quiet, but not about errors
+# runs again when the dependencies change; prints errors only
 $(VENV)/installed: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing Fedloom and its tools into $(VENV); torch is large, this may take minutes"
+	@echo "installing Fedloom and its tools into $(VENV); torch is large, so this can take minutes"
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
 	@touch $@
 

@@ -1,8 +1,8 @@
-"""What a round cannot do without, and nothing else: the same bytes, streamed, hashed, stored and added.
+"""The minimal work of a round: the same bytes, streamed, hashed, stored and added.
 
 Each of K processes receives the global adapter over a loopback socket, hashes and stores it, hashes its own delta and
-sends it back; the other side hashes and stores what it receives (fsync), adds the K deltas to the adapter in float64,
-tensor by tensor, hashes and stores the sum. No HTTP, no database, no checks.
+sends it back. The main process hashes and stores each delta (fsync), adds the K deltas to the adapter in float64,
+tensor by tensor, and hashes and stores the sum. It uses no HTTP, no database and no checks.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ _PIECE = 1 << 20
 
 
 def bare_copies(n_bytes: int, n_tensors: int, n_agents: int, rounds: int) -> float:
-    """Median seconds of such a round, with *n_bytes* an adapter and a delta."""
+    """Measure the median seconds of a round. n_bytes: size of the adapter and of each delta."""
     n_values = max(n_bytes // 4, n_tensors)
     with tempfile.TemporaryDirectory() as name, socket.create_server(("127.0.0.1", 0)) as server:
         folder = Path(name)
@@ -35,18 +35,18 @@ def bare_copies(n_bytes: int, n_tensors: int, n_agents: int, rounds: int) -> flo
             agent.start()
         lines = [server.accept()[0] for _ in agents]
         deltas = [folder / f"delta-{k}" for k in range(n_agents)]
-        found = []
+        seconds = []
         with ThreadPoolExecutor(n_agents) as pool:
             for _ in range(rounds):
                 began = time.perf_counter()
                 list(pool.map(_exchange, lines, [adapter] * n_agents, deltas))
                 _add(adapter, deltas, n_tensors)
-                found.append(time.perf_counter() - began)
+                seconds.append(time.perf_counter() - began)
         for line in lines:
             line.close()
         for agent in agents:
             agent.join()
-    return float(np.median(found))
+    return float(np.median(seconds))
 
 
 def _exchange(line: socket.socket, adapter: Path, delta: Path) -> None:
@@ -68,7 +68,7 @@ def _agent(port: int, folder: Path, n_values: int) -> None:
 
 
 def _receive(line: socket.socket, path: Path, n_bytes: int, *, sync: bool) -> bool:
-    """Hash and store so many bytes; False where the other side has closed the line."""
+    """Hash and store *n_bytes*. Returns False if the other side closed the connection."""
     digest, piece, left = hashlib.sha256(), memoryview(bytearray(_PIECE)), n_bytes
     with path.open("wb") as file:
         while left:
@@ -103,4 +103,4 @@ def _add(adapter: Path, deltas: list[Path], n_tensors: int) -> None:
 
 if __name__ == "__main__":
     megabytes, tensors, agents = (int(word) for word in sys.argv[1:4])
-    print(f"{bare_copies(megabytes * 1_000_000, tensors, agents, 5):.3f} s a round")
+    print(f"{bare_copies(megabytes * 1_000_000, tensors, agents, 5):.3f} s per round")

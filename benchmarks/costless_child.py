@@ -1,6 +1,6 @@
-"""A training child that costs nothing: it speaks the child's protocol and hands in deltas that were made before.
+"""A training child that does no work: it speaks the child's protocol and returns prepared deltas.
 
-Started by benchmarks/rounds.py. FEDLOOM_BENCH names a JSON file: ``tensors``, pairs of a name and a shape.
+benchmarks/rounds.py starts it. FEDLOOM_BENCH names a JSON file whose ``tensors`` are pairs of a name and a shape.
 """
 
 import json
@@ -23,14 +23,14 @@ METRICS = TrainMetrics(
 
 
 def draw(path: Path, seed: int, scale: float) -> str:
-    """Write random tensors of the adapter's shapes; the file's digest."""
+    """Write random tensors of the adapter's shapes. Returns the file's digest."""
     noise = np.random.default_rng(seed)
     write_adapter(path, {name: scale * noise.standard_normal(shape, dtype=np.float32) for name, shape in TENSORS})
     return sha256_file(path)
 
 
 def main() -> None:
-    # two, in turn: an update whose bytes the coordinator has just seen would be less work
+    # two alternating deltas: repeating the same bytes would mean less work for the coordinator
     deltas = [Path.cwd() / f"delta-{os.getpid()}-{turn}" for turn in range(2)]
     digests: list[str] = []
     for line in sys.stdin:

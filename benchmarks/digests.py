@@ -1,11 +1,10 @@
-"""The final adapter of every way to train: seven algorithms, preferences, a frozen A, a quantised base.
+"""Prints the final adapter digest of every way to train: seven algorithms, preferences, a frozen A, a quantised base.
 
     python benchmarks/digests.py [--against CHECKOUT]
 
-Runs each for three rounds between three simulated clients with the quickstart's model, one thread, and prints the
-digest of its final adapter. With ``--against`` another checkout does the same, and the exit status is 1 where a digest
-differs: a change that only moves code leaves them as they are. Digests hold for one machine, one set of versions and
-one number of threads.
+Each case runs three rounds with three simulated clients, the quickstart's model and one thread. With ``--against``
+another checkout runs the same cases, and the exit status is 1 if a digest differs: a refactoring leaves all digests
+unchanged. Digests depend on the machine, the versions of the libraries and the number of threads.
 """
 
 import argparse
@@ -55,7 +54,7 @@ threads = 1
 
 
 def write_files(folder: Path) -> None:
-    """The data, the clients' settings, and a campaign file for each case."""
+    """Write the data, the clients' settings, and a campaign file for each case."""
     make_data(folder / "data", seed=1)
     rows = read_rows(folder / "data" / "records.jsonl")
     answers = [row["completion"] for row in rows]
@@ -75,7 +74,7 @@ def write_files(folder: Path) -> None:
 
 
 def digest(checkout: Path, folder: Path, name: str) -> str:
-    """The final adapter of one case, as the code of a checkout makes it."""
+    """Run one case with the code of a checkout. Returns the digest of its final adapter."""
     out = folder / checkout.parent.name / checkout.name / name
     argv = [sys.executable, "-m", "fedloom", "simulate", str(folder / f"{name}.json"), "--clients", "3", "--json"]
     done = subprocess.run(
@@ -88,13 +87,13 @@ def digest(checkout: Path, folder: Path, name: str) -> str:
     )
     if done.returncode != 0:
         sys.exit(f"{name} in {checkout} failed:\n{done.stderr[-2000:]}")
-    found: str = json.loads(done.stdout)["adapter"]["blob"]["sha256"]
-    return found
+    sha256: str = json.loads(done.stdout)["adapter"]["blob"]["sha256"]
+    return sha256
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--against", type=Path, help="Another checkout of Fedloom, to compare with.")
+    parser.add_argument("--against", type=Path, help="Another checkout of Fedloom to compare with.")
     other = parser.parse_args().against
     differing = 0
     with tempfile.TemporaryDirectory() as name:

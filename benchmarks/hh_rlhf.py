@@ -1,12 +1,12 @@
-"""Three owners of preferences align one model together: reward accuracy on pairs that nobody trained on.
+"""Three owners of preferences align one model together: reward accuracy on held-out pairs.
 
     python benchmarks/hh_rlhf.py --pairs harmless-base_test.jsonl --model /models/smollm2-135m-instruct
 
-Anthropic's HH-RLHF (Bai et al. 2022): two transcripts a line that differ in the assistant's last reply. The rows are
-dealt out to three owners; each keeps a share for evaluation, chosen by the rows' own content. The campaign is of kind
-dpo, its reference the base model. The table says for each owner how many held-out pairs the model ranks rightly, with
-the standard error √(p (1 − p) / n). In round 0 the model is its own reference and ranks none: what it is held to is
-chance, a half.
+The data is Anthropic's HH-RLHF (Bai et al. 2022): two transcripts per line that differ in the assistant's last reply.
+The rows are split among three owners; each holds out a share for evaluation, chosen by content. The campaign is of kind
+dpo with the base model as its reference. The table shows for each owner the share of held-out pairs that the model
+ranks correctly, with the standard error √(p (1 − p) / n). In round 0 the model is its own reference and ranks no pair,
+so the baseline is chance, one half.
 """
 
 import argparse
@@ -50,11 +50,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=Path, required=True, help="a file of HH-RLHF, .jsonl or .jsonl.gz")
     parser.add_argument("--model", type=Path, required=True, help="the folder of SmolLM2-135M-Instruct")
-    parser.add_argument("--out", type=Path, default=Path("hh-rlhf"), help="the folder to write (default hh-rlhf)")
+    parser.add_argument("--out", type=Path, default=Path("hh-rlhf"), help="output folder (default hh-rlhf)")
     parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--steps", type=int, default=5, help="a round (default 5)")
-    parser.add_argument("--every", type=int, default=6, help="evaluate after so many rounds (default 6)")
-    parser.add_argument("--max-length", type=int, default=192, help="tokens a side (default 192)")
+    parser.add_argument("--steps", type=int, default=5, help="steps per round (default 5)")
+    parser.add_argument("--every", type=int, default=6, help="evaluate after every n rounds (default 6)")
+    parser.add_argument("--max-length", type=int, default=192, help="tokens of prompt and completion (default 192)")
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
@@ -78,23 +78,25 @@ def _filled(text: str, values: dict[str, object]) -> str:
 
 
 def show(path: Path) -> None:
-    """Print each owner's numbers by round, as a table of Markdown."""
-    found: dict[tuple[int, str], dict[str, float]] = defaultdict(dict)
+    """Print each owner's metrics by round, as a Markdown table."""
+    metrics: dict[tuple[int, str], dict[str, float]] = defaultdict(dict)
     with path.open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
             if row["metric"] in METRICS:
-                found[int(row["round"]), row["client"] or "all"][row["metric"]] = float(row["value"])
+                metrics[int(row["round"]), row["client"] or "all"][row["metric"]] = float(row["value"])
     chance = "none ranked; chance 0.500"
     print("| round | owner | held-out pairs | loss | margin | reward accuracy |")
     print("| ---: | --- | ---: | ---: | ---: | ---: |")
-    for (number, client), told in sorted(found.items()):
-        n_pairs = told.get("held_out_pairs") or sum(
-            each["held_out_pairs"] for (of, who), each in found.items() if of == number and who != "all"
+    for (number, client), values in sorted(metrics.items()):
+        n_pairs = values.get("held_out_pairs") or sum(
+            of_client["held_out_pairs"]
+            for (other, name), of_client in metrics.items()
+            if other == number and name != "all"
         )
-        share = told["held_out_accuracy"]
+        share = values["held_out_accuracy"]
         error = math.sqrt(share * (1 - share) / n_pairs)
-        right = f"{share:.3f} ± {error:.3f}" if told["held_out_margin"] else chance
-        numbers = f"{told['held_out_loss']:.4f} | {told['held_out_margin']:+.4f} | {right}"
+        right = f"{share:.3f} ± {error:.3f}" if values["held_out_margin"] else chance
+        numbers = f"{values['held_out_loss']:.4f} | {values['held_out_margin']:+.4f} | {right}"
         print(f"| {number} | {client} | {n_pairs:.0f} | {numbers} |")
 
 

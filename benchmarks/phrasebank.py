@@ -1,10 +1,11 @@
-"""Three owners of financial news, each with its own skew of labels: alone, together, and pooled, at equal steps.
+"""Three owners of financial news with skewed labels: alone, together, and pooled, with equal steps.
 
     python benchmarks/phrasebank.py --sentences Sentences_AllAgree.txt --model /models/smollm2-135m-instruct
 
-Financial PhraseBank (Malo et al. 2014), a sentence and its sentiment a line. Each of three owners gets 200 rows, 70%
-of one label, 20% of the next, 10% of the third. 150 further rows choose the rates, 300 more are the test, both with the
-file's own shares of labels. The score is the likeliest of the three labels: accuracy and macro-F1.
+The data is Financial PhraseBank (Malo et al. 2014), with a sentence and its sentiment per line. Each of three owners
+gets 200 rows, 70% of one label, 20% of the next, 10% of the third. Another 150 rows are for choosing rates, and 300 for
+the test, both with the label distribution of the file. The prediction is the most likely of the three labels; the
+scores are accuracy and macro-F1.
 """
 
 import argparse
@@ -59,12 +60,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sentences", type=Path, required=True, help="a file such as Sentences_AllAgree.txt")
     parser.add_argument("--model", type=Path, required=True, help="the folder of SmolLM2-135M-Instruct")
-    parser.add_argument("--out", type=Path, default=Path("phrasebank"), help="the folder to write (default phrasebank)")
+    parser.add_argument("--out", type=Path, default=Path("phrasebank"), help="output folder (default phrasebank)")
     parser.add_argument("--algorithms", default="fedavg,scaffold")
     parser.add_argument("--baselines", default="alone", help="alone (default), pooled, all or none")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--learning-rates", type=float, nargs="+", default=[3e-4], metavar="RATE")
-    parser.add_argument("--etas", type=float, nargs="+", default=[1e-3], metavar="ETA", help="of the FedOpt family")
+    parser.add_argument("--etas", type=float, nargs="+", default=[1e-3], metavar="ETA", help="η of the FedOpt family")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     share_out(read_sentences(given.sentences), given.out)
@@ -79,16 +80,16 @@ def main() -> None:
 
 
 def read_sentences(path: Path) -> list[tuple[str, str]]:
-    """Sentences with their labels, each sentence once."""
-    found = {}
+    """Read the sentences with their labels, each sentence once."""
+    labels = {}
     for line in path.read_text(encoding="latin-1").splitlines():
         sentence, _, label = line.rpartition("@")
-        found[sentence.strip()] = label
-    return list(found.items())
+        labels[sentence.strip()] = label
+    return list(labels.items())
 
 
 def share_out(sentences: list[tuple[str, str]], folder: Path) -> None:
-    """Write the owners' rows, the validation rows and the test rows; no sentence is in two of them."""
+    """Write the rows of owners, validation and test; no sentence is in two files."""
     random = np.random.default_rng(0)
     shuffled = [sentences[i] for i in random.permutation(len(sentences))]
     test, shuffled = shuffled[:N_TEST], shuffled[N_TEST:]
@@ -107,12 +108,12 @@ def share_out(sentences: list[tuple[str, str]], folder: Path) -> None:
 
 
 def row(sentence: str, label: str) -> dict[str, str]:
-    """A sentence as a question about it."""
+    """Make a question about a sentence."""
     return {"prompt": f"{ASK}\n\n{sentence}", "completion": label}
 
 
 def write(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
-    """One JSON object a line."""
+    """Write one JSON object per line."""
     path.write_text("".join(json.dumps(one) + "\n" for one in rows))
 
 

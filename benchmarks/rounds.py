@@ -1,12 +1,12 @@
-"""What a round costs beside training: a real coordinator, agents in processes of their own, a child that costs nothing.
+"""Measures a round without its training: a real coordinator, agents in separate processes, a child that does no work.
 
     python benchmarks/rounds.py [--mb 25] [--tensors 448] [--rank 8] [--agents 2] [--rounds 5] [--database-url URL]
                                 [--against CHECKOUT] [--repeat 1]
 
-Prints seconds a round (median), the coordinator's CPU a round and an agent, and its peak of anonymous and of mapped
-memory, beside the time that bare copies of the same bytes take (``bare_copies.py``) in the same run. ``--mb 0`` is an
-adapter of one kilobyte. ``--against`` runs another checkout in turn with this one, and prints the ratio of medians. On
-PostgreSQL each campaign has a new database. The first round warms up and does not count. Linux only.
+Prints the median seconds per round, the coordinator's CPU time per round and agent, and its peak anonymous and mapped
+memory, beside the time of bare copies of the same bytes (``bare_copies.py``) in the same run. ``--mb 0`` is an adapter
+of one kilobyte. ``--against`` runs another checkout alternately with this one and prints the ratio of the medians. On
+PostgreSQL each campaign gets a new database. The first round is a warm-up and is not measured. Linux only.
 """
 
 import argparse
@@ -46,8 +46,8 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
-class Found:
-    """Of one run: seconds a round, the coordinator's CPU seconds a round and an agent, peaks of memory in bytes."""
+class Measured:
+    """One run: seconds per round, the coordinator's CPU seconds per round and agent, peak memory in bytes."""
 
     round_s: float
     cpu_s: float
@@ -56,20 +56,20 @@ class Found:
 
 
 def shapes(n_bytes: int, n_tensors: int, rank: int) -> list[tuple[str, tuple[int, int]]]:
-    """Factors A and B of square modules that make up so many bytes."""
+    """Names and shapes of factors A and B of square modules, *n_bytes* in total."""
     width = max(rank, round(n_bytes / 4 / n_tensors / rank))
-    found: list[tuple[str, tuple[int, int]]] = []
+    tensors: list[tuple[str, tuple[int, int]]] = []
     for module in range(math.ceil(n_tensors / 2)):
-        found.append((f"base_model.model.layers.{module}.q.lora_A.weight", (rank, width)))
-        found.append((f"base_model.model.layers.{module}.q.lora_B.weight", (width, rank)))
-    return found
+        tensors.append((f"base_model.model.layers.{module}.q.lora_A.weight", (rank, width)))
+        tensors.append((f"base_model.model.layers.{module}.q.lora_B.weight", (width, rank)))
+    return tensors
 
 
 @contextmanager
 def process(
     argv: list[str], checkout: Path, cwd: Path, log: Path, **environment: str
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A Python process of a checkout, ended with the block."""
+    """Run a Python process of a checkout until the block ends."""
     env = {**os.environ, "PYTHONPATH": str(checkout), **environment}
     with log.open("wb") as file:
         started = subprocess.Popen([sys.executable, *argv], cwd=cwd, env=env, stdout=file, stderr=file)
@@ -90,7 +90,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 class Memory(threading.Thread):
-    """Watches a process's anonymous memory, and what it maps of files, until it ends."""
+    """Samples a process's anonymous and mapped memory until it ends."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -110,17 +110,17 @@ class Memory(threading.Thread):
 
 
 def wait_for(read: Any, what: str) -> Any:
-    """What *read* gives once it gives something."""
+    """Poll *read* until it returns a true value. Returns that value."""
     until = time.monotonic() + 120
-    while not (found := read()):
+    while not (value := read()):
         if time.monotonic() > until:
             sys.exit(f"timed out waiting for {what}")
         time.sleep(0.05)
-    return found
+    return value
 
 
 def new_database(url: str) -> str:
-    """An empty database on the PostgreSQL server of a URL."""
+    """Create an empty database on the PostgreSQL server of a URL. Returns its URL."""
     import asyncpg
 
     async def create(name: str) -> None:
@@ -134,8 +134,8 @@ def new_database(url: str) -> str:
     return urlunsplit(parts._replace(path=f"/{name}"))
 
 
-def measure(checkout: Path, given: argparse.Namespace) -> Found:
-    """One campaign with the code of a checkout."""
+def measure(checkout: Path, given: argparse.Namespace) -> Measured:
+    """Run a campaign with the code of a checkout."""
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         bench = folder / "bench.json"
@@ -169,7 +169,7 @@ def _answers(http: httpx.Client) -> bool:
         return False
 
 
-def _campaign(http: httpx.Client, given: argparse.Namespace, pid: int, memory: Memory) -> Found:
+def _campaign(http: httpx.Client, given: argparse.Namespace, pid: int, memory: Memory) -> Measured:
     body = {
         "name": "bench",
         "base": {"model": "none"},
@@ -196,43 +196,45 @@ def _campaign(http: httpx.Client, given: argparse.Namespace, pid: int, memory: M
                 sys.exit(f"the campaign stopped: {line}")
     seconds = [(after - before).total_seconds() for before, after in itertools.pairwise(closed)]
     used = (cpu[-1] - cpu[1]) / given.rounds / given.agents
-    return Found(statistics.median(seconds), used, memory.anonymous, memory.mapped)
+    return Measured(statistics.median(seconds), used, memory.anonymous, memory.mapped)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mb", type=float, default=25, help="Megabytes of an adapter and of an update; 0: a kilobyte.")
+    parser.add_argument(
+        "--mb", type=float, default=25, help="Megabytes of the adapter and of an update; 0: a kilobyte."
+    )
     parser.add_argument("--tensors", type=int, default=448)
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--agents", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--database-url", help="postgresql://…, empty; left out, SQLite.")
-    parser.add_argument("--against", type=Path, help="Another checkout of Fedloom, to compare with.")
-    parser.add_argument("--repeat", type=int, default=1, help="Campaigns of each checkout, in turn.")
+    parser.add_argument("--database-url", help="postgresql://… of an empty database; by default SQLite.")
+    parser.add_argument("--against", type=Path, help="Another checkout of Fedloom to compare with.")
+    parser.add_argument("--repeat", type=int, default=1, help="Number of campaigns per checkout, alternating.")
     given = parser.parse_args()
     given.n_bytes = int(given.mb * 1e6) or 1000
     given.tensors = given.tensors if given.mb else 2
     checkouts = {"this": ROOT} | ({"other": given.against.resolve()} if given.against else {})
-    found: dict[str, list[Found]] = {name: [] for name in checkouts}
+    runs: dict[str, list[Measured]] = {name: [] for name in checkouts}
     for _ in range(given.repeat):
         for name, checkout in checkouts.items():
-            found[name].append(measure(checkout, given))
-    show(given, found, bare_copies(given.n_bytes, given.tensors, given.agents, given.rounds))
+            runs[name].append(measure(checkout, given))
+    show(given, runs, bare_copies(given.n_bytes, given.tensors, given.agents, given.rounds))
 
 
-def show(given: argparse.Namespace, found: dict[str, list[Found]], bare_s: float) -> None:
-    """Print a line a checkout, and the ratio of two."""
+def show(given: argparse.Namespace, by_checkout: dict[str, list[Measured]], bare_s: float) -> None:
+    """Print a line per checkout, and the ratio if there are two."""
     print(f"{given.agents} agents, {given.n_bytes / 1e6:g} MB in {given.tensors} tensors, rank {given.rank}")
-    print("code    seconds a round  of bare copies  CPU a round and agent  anonymous   mapped")
-    for name, runs in found.items():
+    print("code    s per round  x bare copies  CPU per round and agent  anonymous   mapped")
+    for name, runs in by_checkout.items():
         round_s = statistics.median(run.round_s for run in runs)
         cpu_ms = 1000 * statistics.median(run.cpu_s for run in runs)
         anonymous, mapped = (max(getattr(run, what) for run in runs) / 1e6 for what in ("anonymous", "mapped"))
-        times = f"{name:6}  {round_s:15.3f}  {round_s / bare_s:14.1f}  {cpu_ms:18.0f} ms"
+        times = f"{name:6}  {round_s:11.3f}  {round_s / bare_s:13.1f}  {cpu_ms:20.0f} ms"
         print(f"{times}  {anonymous:6.0f} MB  {mapped:4.0f} MB")
-    print(f"bare    {bare_s:15.3f}")
+    print(f"bare    {bare_s:11.3f}")
     if given.against:
-        ours, theirs = (statistics.median(run.round_s for run in runs) for runs in found.values())
+        ours, theirs = (statistics.median(run.round_s for run in runs) for runs in by_checkout.values())
         print(f"this checkout is {theirs / ours:.1f} times as fast as the other")
 
 

@@ -1,10 +1,10 @@
-"""What a further simulated client costs: memory of the process tree, disk, and time a client's turn.
+"""Measures the cost of a further simulated client: memory of the process tree, disk, and time.
 
     python benchmarks/simulated_clients.py [--clients 10 100]
 
-Runs `fedloom simulate` with the quickstart's model and watches the memory (PSS, so that pages
-that two processes share count once) of the simulation with its child. The peer is the same simulation with the fewest
-clients: the ratio should stay near 1 in memory, for all clients share one model.
+Runs `fedloom simulate` with the quickstart's model and samples the memory of the simulation and its child (PSS, so that
+shared pages count once). The reference is the same simulation with the fewest clients: the memory ratio should stay
+near 1, since all clients share one model.
 """
 
 import argparse
@@ -32,27 +32,27 @@ CAMPAIGN = {
 
 
 def pss_bytes(root: int) -> int:
-    """Proportional memory of a process and its children. Linux only."""
+    """Proportional set size of a process and its children. Linux only."""
     total = 0
     for pid in (root, *children(root)):
         try:
             lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
         except OSError:
-            continue  # it ended just now
+            continue  # the process has just ended
         total += sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
     return total
 
 
 def children(pid: int) -> list[int]:
-    found = []
+    descendants = []
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
         direct = [int(word) for word in path.read_text().split()]
-        found += direct + [deeper for one in direct for deeper in children(one)]
-    return found
+        descendants += direct + [deeper for child in direct for deeper in children(child)]
+    return descendants
 
 
 def measure(clients: int, folder: Path) -> dict[str, float]:
-    """Peak memory and disk of one simulation, and seconds a client and round."""
+    """Run one simulation. Returns its peak memory, the disk space of its clients, and its seconds."""
     make_data(folder / "data", seed=1)
     (folder / "campaign.json").write_text(json.dumps(CAMPAIGN))
     (folder / "agent.toml").write_text(
@@ -75,20 +75,20 @@ def measure(clients: int, folder: Path) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", type=int, nargs="+", default=[10, 100])
-    found = {}
+    measured = {}
     for clients in sorted(parser.parse_args().clients):
         with tempfile.TemporaryDirectory() as folder:
-            found[clients] = measure(clients, Path(folder))
-    fewest, least = next(iter(found.items()))
-    print("clients  peak memory  ratio  disk a client  whole run")
-    for clients, one in found.items():
+            measured[clients] = measure(clients, Path(folder))
+    fewest, least = next(iter(measured.items()))
+    print("clients  peak memory  ratio  disk per client  whole run")
+    for clients, values in measured.items():
         print(
-            f"{clients:7}  {one['peak_bytes'] / 1e6:8.0f} MB  {one['peak_bytes'] / least['peak_bytes']:5.2f}"
-            f"  {one['disk_bytes'] / clients / 1e3:10.0f} kB  {one['seconds']:7.0f} s"
+            f"{clients:7}  {values['peak_bytes'] / 1e6:8.0f} MB  {values['peak_bytes'] / least['peak_bytes']:5.2f}"
+            f"  {values['disk_bytes'] / clients / 1e3:12.0f} kB  {values['seconds']:7.0f} s"
         )
-    for clients, one in found.items():
+    for clients, values in measured.items():
         if clients != fewest:
-            further = (one["peak_bytes"] - least["peak_bytes"]) / (clients - fewest)
+            further = (values["peak_bytes"] - least["peak_bytes"]) / (clients - fewest)
             print(f"memory of a further client, from {fewest} to {clients}: {further / 1e6:.2f} MB")
 
 

@@ -1,4 +1,4 @@
-"""Two campaigns that differ in their learning rate; the better adapter is pulled.
+"""Runs two campaigns that differ in their learning rate, and pulls the better adapter.
 
 export FEDLOOM_URL=http://127.0.0.1:8470 FEDLOOM_KEY=...
 python examples/sweep.py examples/campaign.yaml best-adapter
@@ -15,7 +15,7 @@ LEARNING_RATES = (1e-4, 5e-4)
 
 
 def with_learning_rate(spec: CampaignSpec, rate: float) -> CampaignSpec:
-    """The same campaign with another learning rate, and the rate in its name."""
+    """Return the campaign with another learning rate, and the rate in its name."""
     fields = spec.model_dump()
     fields["name"] = f"{spec.name}-lr{rate:g}"
     fields["training"]["learning_rate"] = rate
@@ -23,7 +23,7 @@ def with_learning_rate(spec: CampaignSpec, rate: float) -> CampaignSpec:
 
 
 def best_loss(client: Client, campaign: CampaignDetail) -> float:
-    """The lowest held-out loss of a campaign, infinite where it has none."""
+    """The lowest held-out loss of a campaign; infinite if it was not evaluated."""
     if campaign.best_adapter is None:
         return float("inf")
     loss = client.adapter(campaign.id, "best").held_out_loss
@@ -31,7 +31,7 @@ def best_loss(client: Client, campaign: CampaignDetail) -> float:
 
 
 def main(file: Path, folder: Path) -> None:
-    """Start both campaigns, wait for them, print their losses round by round, pull the better adapter."""
+    """Start both campaigns, wait for them, print their losses by round, and pull the better adapter."""
     spec = read_campaign_file(file)
     with Client() as client:
         started = [client.create_campaign(with_learning_rate(spec, rate)) for rate in LEARNING_RATES]

@@ -1,1 +1,1 @@
-"""What both sides speak: wire messages, states, adapter files, algorithms. Knows neither side."""
+"""Code that coordinator and agent share: wire messages, states, adapter files, algorithms. It imports neither."""

@@ -1,10 +1,10 @@
-"""Adapter files: safetensors, read over a memory map and written in one canonical form.
+"""Adapter files: safetensors, read through a memory map and written in one canonical form.
 
-A canonical file has its tensors in sorted order, no metadata, and a header padded with spaces to eight bytes, so equal
-adapters have equal digests. The header is parsed here and not by ``safetensors``, because a file that came over the
-network may lie: about its length, about its offsets, about its shapes. Nothing is allocated by what it claims.
+A canonical file has its tensors in sorted order, no metadata, and a header padded with spaces to a multiple of eight
+bytes, so equal adapters have equal digests. This module parses the header itself instead of calling ``safetensors``: a
+file from the network may give a false length, false offsets or false shapes, and no memory is allocated from them.
 
-    AdapterFile      a checked file, viewed tensor by tensor
+    AdapterFile      a checked file, read tensor by tensor
     AdapterWriter    writes a canonical file, tensor by tensor
     Contract         the names, shapes and dtypes that an update must have
 """
@@ -33,7 +33,7 @@ _ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 
 
 class AdapterError(ValueError):
-    """A file is not an adapter that can be used. ``tensor`` names the tensor at fault, where one is."""
+    """The file is not a usable adapter. ``tensor`` names the tensor at fault, or is None."""
 
     def __init__(self, reason: str, tensor: str | None = None) -> None:
         self.reason = reason
@@ -55,7 +55,7 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Contract:
-    """What every update of a campaign must look like: tensor names to dtypes and shapes, in sorted order."""
+    """The tensors that a file must have: names, in sorted order, to dtypes and shapes."""
 
     tensors: Mapping[str, TensorSpec]
 
@@ -71,7 +71,7 @@ class Contract:
         return json.dumps({name: [spec.dtype, list(spec.shape)] for name, spec in self.tensors.items()})
 
     def in_slots(self, slots: Iterable[str]) -> "Contract":
-        """The contract of a file that holds each tensor once for every slot, as float32 under ``slot/name``."""
+        """Return the contract of a file that holds every tensor once per slot, as float32 under ``slot/name``."""
         return Contract.of(
             {slot_name(slot, name): TensorSpec("F32", s.shape) for slot in slots for name, s in self.tensors.items()}
         )
@@ -82,7 +82,7 @@ class Contract:
         return len(_header(self)) + sum(spec.n_bytes for spec in self.tensors.values())
 
     def check(self, file: "AdapterFile") -> None:
-        """Raise AdapterError unless *file* has exactly these tensors, with these shapes and dtypes, all finite."""
+        """Raise AdapterError unless *file* has exactly these tensors, shapes and dtypes, and all values are finite."""
         missing = [name for name in self.tensors if name not in file.tensors]
         if missing:
             raise AdapterError(f"missing ({len(missing)} of {len(self.tensors)} tensors are)", missing[0])
@@ -90,25 +90,25 @@ class Contract:
             if name not in self.tensors:
                 raise AdapterError("not part of this campaign's adapter", name)
         for name, expected in self.tensors.items():
-            found = file.tensors[name]
-            if found.shape != expected.shape:
-                raise AdapterError(f"shape {list(found.shape)}, expected {list(expected.shape)}", name)
-            if found.dtype != expected.dtype:
-                raise AdapterError(f"dtype {found.dtype}, expected {expected.dtype}", name)
+            actual = file.tensors[name]
+            if actual.shape != expected.shape:
+                raise AdapterError(f"shape {list(actual.shape)}, expected {list(expected.shape)}", name)
+            if actual.dtype != expected.dtype:
+                raise AdapterError(f"dtype {actual.dtype}, expected {expected.dtype}", name)
         for name in self.tensors:
             check_finite(name, file.read(name))
 
 
 def slot_name(slot: str, name: str) -> str:
-    """The name under which a file with several tensors per parameter holds *name* of *slot*."""
+    """The tensor name of *name* in *slot*, in a file with several slots."""
     return f"{slot}/{name}"
 
 
 def check_finite(name: str, values: Array) -> None:
     """Raise AdapterError if *values* holds a NaN or an infinity.
 
-    A finite dot product of a tensor with itself proves that all of it is finite, at memory speed; where it is not
-    finite (large values overflow too) the slower look decides.
+    A finite dot product of the tensor with itself proves that every value is finite, at memory speed. Large values
+    overflow too, so an infinite dot product leads to the slower check of every value.
     """
     flat = values.reshape(-1)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -120,10 +120,10 @@ def check_finite(name: str, values: Array) -> None:
 
 
 class AdapterFile:
-    """A safetensors file whose header was checked, viewed over a memory map.
+    """A safetensors file with a checked header, read through a memory map.
 
-    Use it as a context manager. ``tensors`` maps names to specs in the file's order. Raises AdapterError when the file
-    is truncated, oversized, or its header lies.
+    Use it as a context manager. ``tensors`` maps names to specs in the order of the file. Raises AdapterError if the
+    file is truncated or oversized, or if its header is false.
     """
 
     def __init__(self, path: Path) -> None:
@@ -131,7 +131,7 @@ class AdapterFile:
         self._map: mmap.mmap | None = None
         self._offsets: dict[str, int] = {}
         self.tensors: dict[str, TensorSpec] = {}
-        with path.open("rb") as file:  # the map outlives it, and a round may have hundreds of files open
+        with path.open("rb") as file:  # closed at once, since a round may map hundreds of files
             size = file.seek(0, os.SEEK_END)
             if size:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -148,9 +148,9 @@ class AdapterFile:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file. Arrays that still view it keep the map alive until they are gone."""
+        """Close the memory map. Arrays that still view it keep the map open until they are freed."""
         if self._map is not None:
-            with contextlib.suppress(BufferError):  # a view is alive; the map goes with it
+            with contextlib.suppress(BufferError):  # a view is alive; the map closes with it
                 self._map.close()
 
     @property
@@ -158,7 +158,7 @@ class AdapterFile:
         return Contract.of(self.tensors)
 
     def read(self, name: str) -> Array:
-        """Tensor *name* as float32: a read-only view where the file holds F32, a converted copy otherwise."""
+        """Return tensor *name* as float32: a read-only view if the file holds F32, otherwise a converted copy."""
         spec = self.tensors[name]
         assert self._map is not None or spec.n_bytes == 0
         raw = np.frombuffer(
@@ -200,16 +200,16 @@ class AdapterFile:
 
 
 def _load_header(raw: bytes) -> list[tuple[str, str, tuple[int, ...], int, int]]:
-    """Parse a header's JSON into (name, dtype, shape, begin, end). Raises AdapterError where it is malformed."""
+    """Parse a header's JSON into (name, dtype, shape, begin, end). Raises AdapterError if it is malformed."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
+        mapping = dict(pairs)
+        if len(mapping) != len(pairs):
             raise AdapterError("the header names a key twice")
-        return found
+        return mapping
 
     try:
-        header = json.loads(raw.decode(), object_pairs_hook=unique)  # bytes would let UTF-16 and UTF-32 pass
+        header = json.loads(raw.decode(), object_pairs_hook=unique)  # loads(bytes) would accept UTF-16 and UTF-32
     except AdapterError:
         raise
     except (ValueError, RecursionError) as error:
@@ -219,7 +219,7 @@ def _load_header(raw: bytes) -> list[tuple[str, str, tuple[int, ...], int, int]]
     header.pop("__metadata__", None)
     entries = []
     for name, entry in header.items():
-        if not name.isprintable() or len(name) > MAX_NAME_CHARACTERS:  # errors carry names into replies and logs
+        if not name.isprintable() or len(name) > MAX_NAME_CHARACTERS:  # errors repeat names in replies and logs
             raise AdapterError(f"a tensor's name is longer than {MAX_NAME_CHARACTERS} characters or cannot be printed")
         if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
             raise AdapterError("the header's entry needs dtype, shape and data_offsets, and nothing else", name)
@@ -253,10 +253,10 @@ def _header(contract: Contract) -> bytes:
 
 
 class AdapterWriter:
-    """Writes a canonical file of float32 tensors, each when it is ready, in any order.
+    """Writes a canonical file of float32 tensors, one at a time, in any order.
 
-    ``write`` raises AdapterError for a tensor that the contract does not name, that has another shape, or that was
-    written before; leaving the block raises it when tensors are still missing.
+    ``write`` raises AdapterError if the contract does not name the tensor, if its shape differs, or if it was written
+    before. Leaving the block raises AdapterError if tensors are still missing.
     """
 
     def __init__(self, path: Path, contract: Contract) -> None:

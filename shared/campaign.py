@@ -1,7 +1,7 @@
 """The campaign file: one model for YAML, JSON, the REST body and the Python client.
 
-Every field's description is its documentation. ``shared.campaign_file`` reads it from text and names the line of what
-is wrong.
+``docs/campaign.md`` is generated from the field docstrings. ``shared.campaign_file`` reads the file and names the line
+of each error.
 """
 
 import math
@@ -33,45 +33,46 @@ DpoLoss = Literal[
     "discopop",
     "sigmoid_norm",
 ]
-"""The losses of TRL's DPO trainer that compare two completions."""
+"""The losses of TRL's DPO trainer that need pairs of completions."""
 _SMOOTHED = ("exo_pair", "robust", "aot", "aot_unpaired")
 
 FROM_COORDINATOR = {"from": "coordinator"}
-"""The validation context of a campaign that a coordinator has accepted."""
+"""Validation context for a campaign that a coordinator has accepted already."""
 
 
 class Section(BaseModel):
-    """A part of a campaign file."""
+    """Base class of the sections of a campaign file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class BaseSection(Section):
-    """The language model that everyone fine-tunes. Its weights are fetched by each agent, never by the coordinator."""
+    """The base model, which all agents fine-tune. Each agent fetches its weights; the coordinator never does."""
 
     model: Annotated[str, Field(min_length=1, max_length=400)]
-    """Hub id or folder. An agent's settings may say where that model lies on its machine."""
+    """Hub id or folder. `[models]` in an agent's `agent.toml` can map it to a folder on that machine."""
     revision: Annotated[str, Field(min_length=1, max_length=200)] | None = None
-    """Branch, tag or commit at the hub. Pin a commit, so that all agents get the same weights."""
+    """Branch, tag or commit on the hub. Pin a commit, so that all agents get the same weights."""
     quantization: Quantization | None = None
-    """How the frozen weights are held in memory: `int8` (Dettmers et al. 2022) or `nf4`, four bits (Dettmers et al.
-    2023), both by bitsandbytes; left out, not at all. The adapter is float32 all the same."""
+    """Quantisation of the frozen weights in memory, by bitsandbytes: `int8` (Dettmers et al. 2022) or `nf4`, four bits
+    (Dettmers et al. 2023). Not quantised if left out. The adapter is float32 in any case."""
 
 
 class LoraSection(Section):
     """The LoRA adapter (Hu et al. 2021). Its scale is alpha / rank."""
 
     rank: Annotated[int, Field(ge=1, le=1024)] = 8
-    """Rank of the two factors."""
+    """Rank r of the factors A and B."""
     alpha: Annotated[float, Field(gt=0)] = 16.0
     """Numerator of the scale alpha / rank."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Probability with which an input of the adapter is dropped in training; in campaigns of kind `dpo` nothing is."""
+    """Dropout probability of the adapter's inputs in training. Campaigns of kind `dpo` train without dropout."""
     target_modules: Literal["all-linear"] | Annotated[list[Name], Field(min_length=1)] = "all-linear"
-    """Modules that get an adapter: `all-linear` (every linear layer but the head), or their names. Never `lm_head`."""
+    """Modules with an adapter: `all-linear` (all linear layers but the head), or a list of names without `lm_head`."""
     freeze_a: bool = False
-    """Train B alone, and leave A as it was drawn (FFA-LoRA, Sun et al. 2024). The mean of the clients' products BA is
-    then the product of their means exactly, updates are half as large, and less can be learnt at the same rank."""
+    """Train B only and keep A at its initial values (FFA-LoRA, Sun et al. 2024). The mean of the clients' products BA
+    then equals the product of their means exactly, and updates are half as large, but the same rank has less
+    capacity."""
 
     @model_validator(mode="after")
     def _no_head(self) -> Self:
@@ -84,26 +85,27 @@ class LoraSection(Section):
 
 
 class TrainingSection(Section):
-    """Local training of one client in one round. Give either `steps` or `epochs`."""
+    """Local training of a client in one round. Give either `steps` or `epochs`."""
 
     steps: Annotated[int, Field(ge=1)] | None = None
-    """Optimizer steps a round."""
+    """Optimizer steps per round."""
     epochs: Annotated[float, Field(gt=0)] | None = None
-    """Passes over the client's own rows a round, instead of `steps`."""
+    """Passes over the client's own rows per round, instead of `steps`."""
     batch_size: Annotated[int, Field(ge=1)] = 16
-    """Effective batch: rows an optimizer step. How many go through the model at once is the agent's own business."""
+    """Effective batch size: rows per optimizer step. Each agent sets its own micro-batch (`compute.micro_batch`)."""
     max_length: Annotated[int, Field(ge=8)] = 512
-    """Tokens a row, prompt and completion together. Longer rows are cut; one without any completion left is dropped."""
+    """Maximum tokens per row, prompt and completion together. Longer rows are cut at the end; rows without any
+    completion left are dropped."""
     learning_rate: Annotated[float, Field(gt=0)] = 5e-5
-    """Learning rate of the first round; constant inside a round."""
+    """Learning rate of the first round. The rate is constant within a round."""
     min_learning_rate: Annotated[float, Field(ge=0)] | None = None
-    """Where the cosine over rounds ends. At most `learning_rate`; left out, the rate stays there in every round."""
+    """Lower end of the cosine schedule over rounds, at most `learning_rate`. If left out, the rate is constant."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
-    """The client's optimizer, new in each round: AdamW without weight decay, or plain SGD."""
+    """The client's optimizer, whose state restarts in each round: AdamW without weight decay, or plain SGD."""
     max_grad_norm: Annotated[float, Field(gt=0)] | None = 1.0
-    """Norm to which a step's gradient is clipped; `null` clips nothing."""
+    """Maximum norm of the gradient of a step; `null` disables clipping."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    """Everything random in the campaign follows from it: the adapter's start, which clients and rows are drawn."""
+    """Seed of all randomness in the campaign: adapter 0, the clients of each round, the order of rows, dropout."""
 
     @model_validator(mode="after")
     def _steps_or_epochs(self) -> Self:
@@ -120,7 +122,7 @@ class TrainingSection(Section):
         if self.steps is not None:
             return self.steps
         assert self.epochs is not None
-        # rounded, for 1.1 * 100 is a little more than 110 and would cost a whole further step
+        # rounded, since 1.1 * 100 is slightly above 110 and would add a step
         return max(1, math.ceil(round(self.epochs * n_rows / self.batch_size, 9)))
 
     def learning_rate_in(self, round_number: int, rounds: int) -> float:
@@ -132,20 +134,21 @@ class TrainingSection(Section):
 
 
 class DpoSection(Section):
-    """Direct preference optimisation (Rafailov et al. 2023), where `kind` is `dpo`."""
+    """Direct preference optimisation (Rafailov et al. 2023), for campaigns of kind `dpo`."""
 
     beta: Annotated[float, Field(gt=0)] = 0.1
-    """How strongly the model is held to the reference: β of the loss −log σ(β (chosen's log ratio − rejected's))."""
+    """β of the loss −log σ(β (log ratio of chosen − log ratio of rejected)): a larger β keeps the model closer to the
+    reference. The default is the paper's."""
     loss: DpoLoss = "sigmoid"
-    """The loss that is trained, as TRL's DPO trainer names them; `sigmoid` is the paper's. Held-out losses are the
-    paper's whatever is trained, so that campaigns can be compared. `aot` and `aot_unpaired` compare the pairs of a
-    micro-batch with one another: their result depends on the agents' micro-batches."""
+    """Training loss, by its name in TRL's DPO trainer; `sigmoid` is the paper's. The held-out loss is always the
+    paper's, so that campaigns can be compared. `aot` and `aot_unpaired` compare the pairs of a micro-batch with one
+    another, so their result depends on the agents' micro-batches."""
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
-    """Share of pairs whose order may be wrong, for the losses `exo_pair` and `robust`, which need one above 0, and for
-    `aot` and `aot_unpaired`."""
+    """Assumed share of pairs with the wrong order. The losses `exo_pair` and `robust` need a value above 0; `aot` and
+    `aot_unpaired` accept one; all other losses need 0."""
     reference: Literal["base", "initial"] = "base"
-    """What the model is held to, the same in every round: `base`, the base model alone, or `initial`, the base with
-    global adapter 0 on it, for a campaign that starts from the adapter of another."""
+    """The reference model, the same in every round: `base`, the base model without an adapter, or `initial`, the base
+    model with global adapter 0, for a campaign that starts from another campaign's adapter."""
 
     @model_validator(mode="after")
     def _smooths(self) -> Self:
@@ -159,26 +162,26 @@ class DpoSection(Section):
 
 
 class DataSection(Section):
-    """Which data the agents train on. What the name stands for is said in each agent's own settings."""
+    """The data that the agents train on. Each agent's `agent.toml` maps the name to its own files."""
 
     name: Name
-    """Logical name of the data."""
+    """Logical name of the data: the table `[data.NAME]` in `agent.toml`."""
     template: Template = "chat"
-    """How a row becomes text: `alpaca`, `vicuna`, or the tokenizer's own `chat` template."""
+    """Template that turns a row into text: `alpaca`, `vicuna`, or the tokenizer's own `chat` template."""
 
 
 class AlgorithmSection(Section):
     """The federated algorithm."""
 
     name: str = "fedavg"
-    """Its name; `fedloom algorithm list` shows all."""
+    """Name of the algorithm; `fedloom algorithm list` shows all."""
     params: dict[str, Any] = Field(default_factory=dict)
-    """Its parameters."""
+    """Parameters of the algorithm."""
 
     @model_validator(mode="after")
     def _known(self, info: ValidationInfo) -> Self:
         if info.context is FROM_COORDINATOR:
-            return self  # it knows its algorithms; whoever reads need not have them installed
+            return self  # the coordinator checked it; the reader may lack the algorithm's plug-in
         try:
             algorithm = algorithms.find(self.name)
         except algorithms.UnknownAlgorithm as error:
@@ -199,24 +202,25 @@ class AlgorithmSection(Section):
 
 
 class WeightingSection(Section):
-    """How much an update counts."""
+    """Weights of the updates."""
 
     by: Literal["examples", "uniform"] = "examples"
-    """By the client's number of training rows, or each the same."""
+    """`examples`: an update's weight is the client's number of training rows. `uniform`: all updates weigh the same."""
     max_examples: Annotated[int, Field(ge=1)] | None = None
-    """A cap: row counts are declared by the clients themselves, and buy weight."""
+    """Cap on a client's number of rows for `examples`. Clients declare that number themselves, and it gives them
+    weight."""
 
 
 class SelectionSection(Section):
-    """Who takes part, and how many in a round."""
+    """Which agents take part, and how many of them in a round."""
 
     clients_per_round: Annotated[int, Field(ge=1)] | Literal["all"] = "all"
-    """Clients drawn for each round."""
+    """Clients drawn for each round; `all` draws every client."""
     minimum: Annotated[int, Field(ge=1)] = 2
-    """Fewest prepared clients to start with, and fewest updates of its own that close a round. At most
-    `clients_per_round`."""
+    """Minimum number of prepared clients to start with, and of updates to close a round; late updates of the round
+    before do not count towards it. At most `clients_per_round`. The default is the smallest federation."""
     labels: dict[Label, str] = Field(default_factory=dict)
-    """Only agents whose enrolment token carried all of these labels."""
+    """Only agents whose enrolment token had all of these labels take part."""
 
     @model_validator(mode="after")
     def _minimum_fits(self) -> Self:
@@ -227,64 +231,68 @@ class SelectionSection(Section):
 
 
 class StragglersSection(Section):
-    """What is done about slow and failing clients."""
+    """Handling of slow and failing clients."""
 
     over_selection: Annotated[float, Field(ge=0, le=10)] = 0.0
-    """Further clients drawn for a round, as a share of `selection.clients_per_round`: of 10 clients 0.3 draws 13, and
-    the round closes with the first 10 updates (Bonawitz et al. 2019)."""
+    """Additional clients drawn for a round, as a share of `selection.clients_per_round`. With 10 clients, 0.3 draws 13,
+    and the round closes with the first 10 updates (Bonawitz et al. 2019)."""
     late_updates: Literal["drop", "next_round"] = "drop"
-    """What becomes of a client that is still training when its round closes: it is told to stop, or it goes on, is not
-    drawn for the next round, and its update counts in that one."""
+    """What happens to a client that is still training when its round closes. `drop`: its work is stopped. `next_round`:
+    it continues, is not drawn for the next round, and its update is aggregated in that round."""
     staleness_exponent: Annotated[float, Field(ge=0)] = 0.5
-    """A late update's weight is multiplied by (1 + s)^-a, s the rounds that it is late, which is 1, and a this exponent
-    (Xie et al. 2019)."""
+    """Exponent a of the factor (1 + s)^-a on a late update's weight, where s = 1 is the number of rounds by which it is
+    late (Xie et al. 2019, who use 0.5 too). 0 keeps the full weight."""
     under_minimum: Literal["extend", "replace", "fail"] = "extend"
-    """What becomes of a round that has fewer than `selection.minimum` updates at its deadline. `extend`: another
-    deadline, and work that nobody began goes to clients that were not drawn. `replace`: another deadline, and all
-    missing work goes to clients that were not drawn, as far as there are any. `fail`: the campaign is paused."""
+    """What happens to a round with fewer than `selection.minimum` updates at its deadline. `extend`: the deadline is
+    extended, and tasks that were not started go to clients that were not drawn. `replace`: the deadline is extended,
+    and all unfinished tasks go to clients that were not drawn, while there are any. `fail`: the campaign is paused."""
     set_aside_after: Annotated[int, Field(ge=1)] = 3
-    """Rounds in a row that a client failed, or missed the deadline of, after which it is not drawn for a while."""
+    """Number of consecutive rounds that a client fails, or whose deadline it misses, before it is set aside."""
     set_aside_rounds: Annotated[int, Field(ge=0)] = 5
-    """For how many rounds; one more failure after that sets it aside again. 0 sets nobody aside."""
+    """Number of rounds for which a client that is set aside is not drawn. One more failure after that sets it aside
+    again. 0 never sets a client aside."""
 
 
 class DeadlineSection(Section):
-    """How long to wait for slow agents."""
+    """Time limits for slow agents."""
 
     prepare_s: Annotated[float, Field(gt=0)] = 3600.0
-    """Seconds for agents to get ready; with `minimum` of them prepared, the campaign then starts without the rest, who
-    join it in a later round."""
+    """Seconds for agents to prepare. At the deadline the campaign starts if at least `selection.minimum` agents are
+    prepared; the others join in a later round."""
     round_s: Annotated[float, Field(gt=0)] = 3600.0
-    """Seconds for a round; with `minimum` updates it then closes without the rest. `stragglers` says what becomes of
-    the rest, and of a round with fewer."""
+    """Seconds for a round. At the deadline the round closes if it has at least `selection.minimum` updates.
+    `stragglers` says what happens to the other clients, and to a round with fewer updates."""
 
 
 class EvaluationSection(Section):
-    """Held-out loss, computed by each agent on rows that training never sees. Only numbers leave."""
+    """Held-out loss, which each agent computes on rows that are never trained on. Only numbers leave the agent."""
 
     every: Annotated[int, Field(ge=0)] = 1
-    """Evaluate the global adapter after every n rounds, and adapter 0 and the last one; 0 never evaluates."""
+    """Evaluate the global adapter after every n rounds, and always adapter 0 and the last one. 0 never evaluates."""
 
 
 class RetentionSection(Section):
-    """What is kept, counted in rounds. What is collected keeps its digest in the lineage."""
+    """How many rounds of files the coordinator keeps. Deleted files keep their digests in the lineage."""
 
     adapters: Annotated[int, Field(ge=1)] | Literal["all"] = "all"
-    """Global adapters; number 0, the best and the last one are always kept."""
+    """Number of newest global adapters to keep, by default all, since they are small and a rollback needs them. Adapter
+    0, the best and the last one are always kept."""
     server_state: Annotated[int, Field(ge=1)] = 5
-    """The algorithm's state, at the coordinator and the clients. A rollback goes only to rounds whose state is kept."""
+    """Number of newest rounds whose algorithm state is kept, at the coordinator and at the clients. A rollback needs
+    the state of its round; a state can be several times as large as an adapter."""
     updates: Annotated[int, Field(ge=0)] = 0
-    """The clients' updates after their round has closed."""
+    """Number of newest closed rounds whose updates are kept; `fedloom campaign verify` needs them. 0 deletes updates
+    when their round closes."""
 
 
 class CampaignSpec(Section):
-    """One federated fine-tuning job."""
+    """A federated fine-tuning job."""
 
     name: Name
-    """What people call it."""
+    """Name of the campaign."""
     kind: TrainingKind = "sft"
-    """Kind of training: `sft`, supervised fine-tuning on prompt and completion; `dpo`, preference optimisation on
-    prompt, chosen and rejected completion."""
+    """Kind of training: `sft`, supervised fine-tuning on prompts and completions, or `dpo`, preference optimisation on
+    prompts with a chosen and a rejected completion."""
     base: BaseSection
     lora: LoraSection = LoraSection()
     training: TrainingSection
@@ -293,11 +301,11 @@ class CampaignSpec(Section):
     algorithm: AlgorithmSection = AlgorithmSection()
     weighting: WeightingSection = WeightingSection()
     rounds: Annotated[int, Field(ge=1, le=100_000)]
-    """How many rounds."""
+    """Number of rounds."""
     start_from: StartFrom | None = None
-    """Global adapter 0, where it is not to be drawn anew: another campaign's adapter, as `CAMPAIGN/final`,
-    `CAMPAIGN/best` or `CAMPAIGN/NUMBER`, the campaign by its id or its name (the newest of that name). It has the same
-    base model and the same `lora`."""
+    """Another campaign's adapter to start from, as `CAMPAIGN/final`, `CAMPAIGN/best` or `CAMPAIGN/NUMBER`; CAMPAIGN is
+    an id or a name (the newest campaign of that name). Both campaigns need the same `base` and the same `lora`, except
+    `lora.dropout`. If left out, adapter 0 is drawn from `training.seed`."""
     selection: SelectionSection = SelectionSection()
     deadline: DeadlineSection = DeadlineSection()
     stragglers: StragglersSection = StragglersSection()
@@ -307,11 +315,13 @@ class CampaignSpec(Section):
     @model_validator(mode="after")
     def _over_selects_from_a_number(self) -> Self:
         if self.stragglers.over_selection and self.selection.clients_per_round == "all":
-            message = "stragglers.over_selection: there is nobody else to draw where selection.clients_per_round is all"
+            message = (
+                "stragglers.over_selection: set selection.clients_per_round to a number; all leaves no client to draw"
+            )
             raise ValueError(message)
         return self
 
     def evaluates(self, adapter_number: int) -> bool:
-        """Whether the global adapter of that number is evaluated."""
+        """Whether the global adapter with this number is evaluated."""
         every = self.evaluation.every
         return every > 0 and (adapter_number % every == 0 or adapter_number == self.rounds)

@@ -1,4 +1,4 @@
-"""Reads a campaign file, or another of its kind, YAML or JSON, and says the line and the field of all that is wrong."""
+"""Reads campaign files and other settings files, YAML or JSON; errors name the line and the field of every problem."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ M = TypeVar("M", bound=BaseModel)
 
 @dataclass(frozen=True)
 class FileProblem:
-    """One thing that is wrong: the line (from 1), the field in dots, and what to do."""
+    """One problem: the line (from 1), the dotted path of the field, and what to do."""
 
     line: int
     field: str
@@ -29,7 +29,7 @@ class FileProblem:
 
 
 class CampaignFileError(ValueError):
-    """A campaign file, or another of its kind, cannot be used. ``problems`` lists all that is wrong, by line."""
+    """The file is invalid. ``problems`` lists every problem, by line."""
 
     def __init__(self, source: str, problems: Sequence[FileProblem]) -> None:
         self.source = source
@@ -38,17 +38,17 @@ class CampaignFileError(ValueError):
 
 
 def read_campaign_file(path: Path) -> CampaignSpec:
-    """The campaign in a file. Raises OSError and CampaignFileError."""
+    """Read a campaign from a file. Raises OSError and CampaignFileError."""
     return read_file(path, CampaignSpec)
 
 
 def parse_campaign(text: str, source: str = "campaign") -> CampaignSpec:
-    """The campaign in a text; JSON is read as the YAML that it is. Raises CampaignFileError."""
+    """Read a campaign from YAML text; JSON is valid YAML. Raises CampaignFileError."""
     return _parse(text, CampaignSpec, source)
 
 
 def read_file(path: Path, model: type[M]) -> M:
-    """What *model* describes, in a file. Raises OSError and CampaignFileError."""
+    """Read a *model* from a YAML or JSON file. Raises OSError and CampaignFileError."""
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -62,7 +62,7 @@ def _parse(text: str, model: type[M], source: str) -> M:
         text = text.replace("\t", "  ")  # JSON may be indented with tabs, which YAML forbids
     try:
         for token in yaml.scan(text, Loader=yaml.SafeLoader):
-            if isinstance(token, yaml.AliasToken):  # it could make a value that holds itself
+            if isinstance(token, yaml.AliasToken):  # an alias can make a value that contains itself
                 line = token.start_mark.line + 1
                 raise CampaignFileError(source, [FileProblem(line, "", "aliases are not read; write the value out")])
         root = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -77,7 +77,7 @@ def _parse(text: str, model: type[M], source: str) -> M:
         raise CampaignFileError(source, [FileProblem(line, "", error.problem or "not YAML")]) from error
     except yaml.YAMLError as error:
         raise CampaignFileError(source, [FileProblem(1, "", f"not YAML: {error}")]) from error
-    except (ValueError, LookupError, AttributeError, RecursionError) as error:  # PyYAML, at 2024-13-01 for one
+    except (ValueError, LookupError, AttributeError, RecursionError) as error:  # from PyYAML, for example at 2024-13-01
         raise CampaignFileError(source, [FileProblem(1, "", f"a value cannot be read: {error}")]) from error
     try:
         return model.model_validate(value)
@@ -85,60 +85,60 @@ def _parse(text: str, model: type[M], source: str) -> M:
         raise CampaignFileError(source, _problems(error, value, lines, model)) from error
 
 
-def _index(node: yaml.Node, at: Location, lines: dict[Location, int], source: str) -> None:
-    """Write down the line of every value; refuse keys that are given twice, which YAML would let pass."""
-    lines.setdefault(at, node.start_mark.line + 1)
+def _index(node: yaml.Node, path: Location, lines: dict[Location, int], source: str) -> None:
+    """Fill *lines* with the line of every value. Refuses duplicate keys, which YAML accepts."""
+    lines.setdefault(path, node.start_mark.line + 1)
     if isinstance(node, yaml.MappingNode):
         for key, child in node.value:
             line = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode):
-                raise CampaignFileError(source, [FileProblem(line, _dots(at), "a key must be a plain word")])
-            here = (*at, key.value)
-            if here in lines:
+                raise CampaignFileError(source, [FileProblem(line, _dots(path), "a key must be a plain word")])
+            child_path = (*path, key.value)
+            if child_path in lines:
                 raise CampaignFileError(
-                    source, [FileProblem(line, _dots(here), f"given twice, first on line {lines[here]}")]
+                    source, [FileProblem(line, _dots(child_path), f"given twice, first on line {lines[child_path]}")]
                 )
-            lines[here] = line
-            _index(child, here, lines, source)
+            lines[child_path] = line
+            _index(child, child_path, lines, source)
     elif isinstance(node, yaml.SequenceNode):
         for position, child in enumerate(node.value):
-            _index(child, (*at, position), lines, source)
+            _index(child, (*path, position), lines, source)
 
 
 def _problems(
     error: ValidationError, value: object, lines: dict[Location, int], model: type[BaseModel]
 ) -> list[FileProblem]:
-    found: dict[Location, list[str]] = {}
+    by_path: dict[Location, list[str]] = {}
     for detail in error.errors(include_url=False):
-        at = _keys_of(detail["loc"], value, keep_last=detail["type"] == "missing")
-        for message in _messages(detail, at, model):
-            at_message, text = _with_prefix(at, message, lines)
-            messages = found.setdefault(at_message, [])
+        path = _keys_of(detail["loc"], value, keep_last=detail["type"] == "missing")
+        for message in _messages(detail, path, model):
+            message_path, text = _with_prefix(path, message, lines)
+            messages = by_path.setdefault(message_path, [])
             if text not in messages:
                 messages.append(text)
-    # a union reports every branch: where one of them got further, only what it met is of use
-    further = {at[:size] for at in found for size in range(len(at))}
+    # a union reports every branch: if one branch matched further down, only its errors help
+    parents = {path[:size] for path in by_path for size in range(len(path))}
     problems = []
-    for at, messages in found.items():
-        wanted = [text for text in messages if at not in further or not text.startswith("Input should be")]
-        line_at = at
-        while line_at and line_at not in lines:
-            line_at = line_at[:-1]
-        if wanted:
-            problems.append(FileProblem(lines.get(line_at, 1), _dots(at), ", or: ".join(wanted)))
+    for path, messages in by_path.items():
+        useful = [text for text in messages if path not in parents or not text.startswith("Input should be")]
+        known_path = path
+        while known_path and known_path not in lines:
+            known_path = known_path[:-1]
+        if useful:
+            problems.append(FileProblem(lines.get(known_path, 1), _dots(path), ", or: ".join(useful)))
     return problems
 
 
-def _messages(detail: ErrorDetails, at: Location, model: type[BaseModel]) -> list[str]:
-    """What to tell of one of pydantic's errors. A section's own rules may report several things, one a line."""
+def _messages(detail: ErrorDetails, path: Location, model: type[BaseModel]) -> list[str]:
+    """Translate one of pydantic's errors. A section's own rules may report several problems, one per line."""
     match detail["type"]:
         case "extra_forbidden":
-            return [_unknown_field(at, model)]
+            return [_unknown_field(path, model)]
         case "missing":
             return ["this field is needed"]
         case "model_type":
-            return [f"needs fields of its own: {', '.join(_fields_at(at, model))}"]
-        case "string_pattern_mismatch" if at == ("start_from",):
+            return [f"needs fields of its own: {', '.join(_fields_at(path, model))}"]
+        case "string_pattern_mismatch" if path == ("start_from",):
             return ["give CAMPAIGN/final, CAMPAIGN/best or CAMPAIGN/NUMBER, the campaign by its id or its name"]
         case "string_pattern_mismatch":
             return ["only letters, digits, '.', '_' and '-', at most 63 of them, the first a letter or a digit"]
@@ -146,16 +146,16 @@ def _messages(detail: ErrorDetails, at: Location, model: type[BaseModel]) -> lis
             return detail["msg"].removeprefix("Value error, ").split("\n")
 
 
-def _with_prefix(at: Location, message: str, lines: dict[Location, int]) -> tuple[Location, str]:
-    """Move ``params.mu: ...``, said of a section, to the field that it begins with."""
+def _with_prefix(path: Location, message: str, lines: dict[Location, int]) -> tuple[Location, str]:
+    """Move a section's message ``params.mu: ...`` to the field that its prefix names."""
     prefix, colon, rest = message.partition(": ")
-    further = (*at, *prefix.split("."))
-    return (further, rest) if colon and further in lines else (at, message)
+    field_path = (*path, *prefix.split("."))
+    return (field_path, rest) if colon and field_path in lines else (path, message)
 
 
 def _keys_of(loc: Location, value: object, *, keep_last: bool) -> Location:
-    """The part of an error's path that are keys of the file; pydantic names the branches of unions in it too."""
-    at: Location = ()
+    """Return an error's path without the union branches that pydantic puts into it: the keys of the file alone."""
+    path: Location = ()
     for position, part in enumerate(loc):
         if isinstance(value, Mapping) and part in value:  # noqa: SIM114 (mypy narrows one at a time)
             value = value[part]
@@ -163,25 +163,25 @@ def _keys_of(loc: Location, value: object, *, keep_last: bool) -> Location:
             value = value[part]
         elif not (keep_last and position == len(loc) - 1):
             continue
-        at = (*at, part)
-    return at
+        path = (*path, part)
+    return path
 
 
-def _dots(at: Location) -> str:
-    return ".".join(str(part) for part in at)
+def _dots(path: Location) -> str:
+    return ".".join(str(part) for part in path)
 
 
-def _unknown_field(at: Location, model: type[BaseModel]) -> str:
-    known = _fields_at(at[:-1], model)
-    close = difflib.get_close_matches(str(at[-1]), known, n=1)
+def _unknown_field(path: Location, model: type[BaseModel]) -> str:
+    known = _fields_at(path[:-1], model)
+    close = difflib.get_close_matches(str(path[-1]), known, n=1)
     if close:
         return f"unknown field; did you mean {close[0]!r}?"
     return f"unknown field; known here are {', '.join(known)}" if known else "unknown field"
 
 
-def _fields_at(at: Location, model: type[BaseModel]) -> list[str]:
-    """The field names of the section at a path of the file."""
-    for part in at:
+def _fields_at(path: Location, model: type[BaseModel]) -> list[str]:
+    """The field names of the section at *path*."""
+    for part in path:
         field = model.model_fields.get(str(part))
         if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
             return []

@@ -1,4 +1,4 @@
-"""Who is drawn for a round: a function of the campaign's seed and the round's number, and of nothing else."""
+"""Client sampling: the order of a round follows from the campaign's seed, the round number and the eligible clients."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def draw_order(seed: int, round_number: int, eligible: Sequence[int]) -> list[int]:
-    """The eligible client numbers in the order in which they are drawn; replacements come from further down.
+    """Return the eligible client numbers in drawing order; replacements come from further down the list.
 
     PCG64 seeded by (seed, round), over the client numbers in ascending order.
     """

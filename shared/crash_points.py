@@ -1,11 +1,11 @@
-"""Named points at which a test of faults kills the process, to see that nothing is lost there.
+"""Named points at which fault tests kill the process, to show that nothing is lost there.
 
-    FEDLOOM_CRASH_AT       NAME, or NAME#N for the N-th time that it is reached: SIGKILL
-    FEDLOOM_CRASH_NOTES    a file. The name is added to it before the kill; a process that finds it there lives on, so
-                           that whoever is started again in the same environment is killed once. With the name ``*``
-                           nobody is killed, and every point that is reached is added: which points there are.
+    FEDLOOM_CRASH_AT       NAME, or NAME#N for the N-th time that the point is reached: sends SIGKILL. ``*`` kills
+                           nothing and records every point that is reached, which lists the existing points.
+    FEDLOOM_CRASH_NOTES    a file. The value of FEDLOOM_CRASH_AT is appended to it before the kill. A process that finds
+                           it there is not killed, so a restart in the same environment survives.
 
-Outside of such a test a point costs one comparison.
+Outside of fault tests a point costs one comparison.
 """
 
 import os
@@ -17,12 +17,12 @@ _ALL = "*"
 
 
 class _Watch:
-    """Counts how often points were reached."""
+    """Counts how often each point was reached, and kills the process at the chosen one."""
 
-    def __init__(self, at: str, notes: Path) -> None:
-        self._name, _, nth = at.partition("#")
+    def __init__(self, crash_at: str, notes: Path) -> None:
+        self._name, _, nth = crash_at.partition("#")
         self._nth = int(nth or 1)
-        self._services = at
+        self._crash_at = crash_at
         self._notes = notes
         self._reached: Counter[str] = Counter()
 
@@ -31,8 +31,8 @@ class _Watch:
         if self._name == _ALL:
             if self._reached[name] == 1:
                 self._note(name)
-        elif name == self._name and self._reached[name] == self._nth and self._services not in self._noted():
-            self._note(self._services)
+        elif name == self._name and self._reached[name] == self._nth and self._crash_at not in self._noted():
+            self._note(self._crash_at)
             os.kill(os.getpid(), signal.SIGKILL)
 
     def _noted(self) -> list[str]:
@@ -46,14 +46,14 @@ class _Watch:
 
 
 def _watch() -> _Watch | None:
-    at, notes = os.environ.get("FEDLOOM_CRASH_AT"), os.environ.get("FEDLOOM_CRASH_NOTES")
-    return _Watch(at, Path(notes)) if at and notes else None
+    crash_at, notes = os.environ.get("FEDLOOM_CRASH_AT"), os.environ.get("FEDLOOM_CRASH_NOTES")
+    return _Watch(crash_at, Path(notes)) if crash_at and notes else None
 
 
 _watching = _watch()
 
 
 def reach(name: str) -> None:
-    """Say that the point of that name is reached."""
+    """Mark a point as reached."""
     if _watching is not None:
         _watching.reach(name)

@@ -1,6 +1,6 @@
-"""Secrets: made once, by whoever will use them where that can be, and kept by others as hashes.
+"""Secrets. Whoever uses a secret makes it, if possible; everybody else stores its hash.
 
-Each has 256 random bits, so a plain SHA-256 is enough; slow hashes are for passwords that people choose.
+Each secret has 256 random bits, so a plain SHA-256 is enough. Slow hashes are for passwords that people choose.
 """
 
 import hashlib
@@ -12,10 +12,10 @@ ENROLLMENT_PREFIX = "fle_"
 
 
 def new_secret(prefix: str = "") -> str:
-    """A new secret; its prefix tells people and scanners what it is."""
+    """Make a secret. Its prefix shows people and secret scanners what it is."""
     return prefix + secrets.token_urlsafe(32)
 
 
 def hash_secret(secret: str) -> str:
-    """What is kept of a secret, 64 hexadecimal digits."""
+    """The SHA-256 of a secret, 64 hexadecimal digits: the form in which it is stored."""
     return hashlib.sha256(secret.encode()).hexdigest()

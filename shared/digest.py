@@ -1,4 +1,4 @@
-"""SHA-256, the name of every blob."""
+"""SHA-256, which names every blob."""
 
 import base64
 import hashlib
@@ -18,7 +18,7 @@ def sha256_file(path: Path) -> str:
 
 
 def sha256_of_parts(parts: Iterable[str]) -> str:
-    """The digest of several strings, each with its length before it, so that no two lists of strings collide."""
+    """The digest of several strings. Each is preceded by its length, so different lists give different input."""
     total = hashlib.sha256()
     for part in parts:
         encoded = part.encode()
@@ -33,12 +33,12 @@ def content_digest_header(data: bytes) -> str:
 
 
 def matches_content_digest(data: bytes, header: str) -> bool:
-    """Whether *data* has the digest that a ``Content-Digest`` header names. A header without sha-256 never matches."""
+    """Whether *data* matches a ``Content-Digest`` header. A header without sha-256 never matches."""
     for member in header.split(","):
         name, _, value = member.strip().partition("=")
         if name.lower() == "sha-256" and len(value) > 1 and value[0] == value[-1] == ":":
             try:
                 return base64.b64decode(value[1:-1], validate=True) == hashlib.sha256(data).digest()
-            except ValueError:  # binascii.Error is one; text beyond ASCII is another
+            except ValueError:  # binascii.Error is a ValueError; non-ASCII text raises one too
                 return False
     return False

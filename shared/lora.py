@@ -1,4 +1,4 @@
-"""The two factors of a LoRA adapter, by the names of their tensors.
+"""Finds the two factors of a LoRA adapter by tensor name.
 
 Hu et al. 2021 (arXiv 2106.09685): a linear layer's weight W (out, in) becomes W + (α/r) B A, with A (r, in) and
 B (out, r).
@@ -14,13 +14,13 @@ _FACTOR = re.compile(r"^(?P<module>.+)\.lora_(?P<factor>[AB])\.weight$")
 
 
 def factor_of(tensor: str) -> tuple[str, str] | None:
-    """The module of a tensor and which factor it is, ``"A"`` or ``"B"``; None for a tensor that is no factor."""
+    """Return a tensor's module and its factor, ``"A"`` or ``"B"``; None if the tensor is not a factor."""
     match = _FACTOR.match(tensor)
     return (match["module"], match["factor"]) if match else None
 
 
 def factors(tensors: Iterable[str]) -> list[tuple[str, str]]:
-    """The names of A and B of every module that has both, in sorted order."""
+    """The tensor names (A, B) of every module that has both, sorted by module."""
     by_module: dict[str, dict[str, str]] = {}
     for tensor in tensors:
         if found := factor_of(tensor):
@@ -29,11 +29,11 @@ def factors(tensors: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def is_trained(tensor: str, lora: LoraSection) -> bool:
-    """Whether clients train a tensor of the adapter: with ``freeze_a`` only the factors B."""
+    """Whether clients train a tensor of the adapter. With ``freeze_a`` they train the B factors only."""
     found = factor_of(tensor)
     return not (lora.freeze_a and found is not None and found[1] == "A")
 
 
 def trained(adapter: Contract, lora: LoraSection) -> Contract:
-    """What an update of an adapter looks like: the tensors that are trained."""
+    """The contract of an update: the adapter's trained tensors."""
     return Contract.of({name: spec for name, spec in adapter.tensors.items() if is_trained(name, lora)})

@@ -1,10 +1,10 @@
-"""The states that a campaign, a round, a task, an agent and a participant can be in."""
+"""The states of campaigns, rounds, tasks, agents and participants."""
 
 from enum import StrEnum
 
 
 class CampaignState(StrEnum):
-    """Where a campaign stands. The legal moves are in ``coordinator.lifecycle``."""
+    """State of a campaign. ``coordinator.lifecycle`` lists the legal moves."""
 
     PREPARING = "preparing"
     INITIALIZING = "initializing"
@@ -20,12 +20,12 @@ class CampaignState(StrEnum):
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether nothing happens any more, or not before somebody resumes it."""
+        """Whether the campaign is over, or paused until somebody resumes it."""
         return self.is_final or self is CampaignState.PAUSED
 
 
 class RoundState(StrEnum):
-    """Where a round stands."""
+    """State of a round."""
 
     OPEN = "open"
     AGGREGATING = "aggregating"
@@ -34,7 +34,7 @@ class RoundState(StrEnum):
 
 
 class TaskKind(StrEnum):
-    """What one agent is asked to do."""
+    """Kind of work that one agent does."""
 
     PREPARE = "prepare"
     INIT = "init"
@@ -43,8 +43,8 @@ class TaskKind(StrEnum):
 
 
 class TaskState(StrEnum):
-    """Where a task stands. What it did counts for nothing once its round was rolled back, or its late work was
-    given up: it is superseded."""
+    """State of a task. A task is superseded, and its result ignored, when its round is rolled back or its late update
+    is discarded."""
 
     PENDING = "pending"
     LEASED = "leased"
@@ -59,14 +59,14 @@ class TaskState(StrEnum):
 
 
 class AgentState(StrEnum):
-    """Whether an agent may still speak to the coordinator."""
+    """Whether the coordinator still accepts requests of an agent."""
 
     ACTIVE = "active"
     REVOKED = "revoked"
 
 
 class ParticipantState(StrEnum):
-    """How far an agent is with one campaign."""
+    """State of an agent in one campaign."""
 
     PREPARING = "preparing"
     PREPARED = "prepared"
@@ -88,7 +88,7 @@ class VerificationState(StrEnum):
 
 
 class BlobKind(StrEnum):
-    """What a stored blob of a campaign is."""
+    """Kind of a stored blob."""
 
     ADAPTER = "adapter"
     BROADCAST = "broadcast"

@@ -1,4 +1,4 @@
-"""The five campaigns of the quickstart, and their run: two at a time, each on one CPU thread."""
+"""Runs the five campaigns of the quickstart: two at a time, each on one CPU thread."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -21,19 +21,18 @@ AT_ONCE = 2
 
 @dataclass
 class Entry:
-    """One campaign: which owners' records it sees, and whether each owner is a client or all are one.
-
-    state, rounds_closed, held_out_loss (by adapter number): how far it is. adapters: the weights of its global
-    adapters, by number, once it is completed.
-    """
+    """One campaign over the records of some owners."""
 
     title: str
     owners: Sequence[str]
     federated: bool = False
+    """Whether each owner is a client; otherwise one client has all records."""
     state: str = "waiting"
     rounds_closed: int = 0
     held_out_loss: dict[int, float] = field(default_factory=dict)
+    """Adapter number to loss."""
     adapters: dict[int, LoraFile] = field(default_factory=dict)
+    """Adapter number to weights; empty until the campaign is completed."""
 
     @property
     def name(self) -> str:
@@ -42,7 +41,7 @@ class Entry:
     def simulation(
         self, spec: CampaignSpec, settings: AgentSettings, records: Sequence[dict[str, str]], folder: Path
     ) -> Simulation:
-        """The quickstart's own campaign and settings, but for the records."""
+        """Return a simulation of the quickstart's campaign with this entry's records."""
         n_clients = len(self.owners) if self.federated else 1
         path = folder / f"{self.name}.jsonl"
         write_rows(path, (row for row in records if row["owner"] in self.owners))
@@ -63,33 +62,35 @@ def compete(
     records: Sequence[dict[str, str]],
     folder: Path,
 ) -> Iterator[None]:
-    """Run all entries, in their order, AT_ONCE of them at a time; yields after each look, until all are completed.
+    """Run all entries in order, AT_ONCE of them at a time. Yields after each poll until all are completed.
 
-    Raises SimulationError where a campaign cannot go on.
+    Raises SimulationError if a campaign cannot continue.
     """
     waiting = list(entries)
     with ExitStack() as everything:
-        at_work: dict[str, tuple[Entry, Run, ExitStack]] = {}
-        while waiting or at_work:
-            while waiting and len(at_work) < AT_ONCE:
+        active: dict[str, tuple[Entry, Run, ExitStack]] = {}
+        while waiting or active:
+            while waiting and len(active) < AT_ONCE:
                 entry = waiting.pop(0)
                 stack = everything.enter_context(ExitStack())
                 simulation = entry.simulation(spec, settings, records, folder)
                 run = stack.enter_context(running(simulation, folder / entry.name))
-                at_work[entry.name] = (entry, run, stack)
-            for entry, run, stack in list(at_work.values()):
-                if _look(entry, run, spec):
+                active[entry.name] = (entry, run, stack)
+            for entry, run, stack in list(active.values()):
+                if _poll(entry, run, spec):
                     stack.close()
-                    del at_work[entry.name]
+                    del active[entry.name]
             yield
 
 
-def _look(entry: Entry, run: Run, spec: CampaignSpec) -> bool:
-    """Note how far an entry is; whether it is completed, and its adapters are here."""
+def _poll(entry: Entry, run: Run, spec: CampaignSpec) -> bool:
+    """Update an entry's progress. Returns whether it is completed and its adapters are pulled."""
     campaign = run.campaign()
     entry.state, entry.rounds_closed = campaign.state, campaign.rounds_closed
     entry.held_out_loss = {
-        one.round: one.value for one in run.client.metrics(campaign.id, "held_out_loss") if one.client_number is None
+        metric.round: metric.value
+        for metric in run.client.metrics(campaign.id, "held_out_loss")
+        if metric.client_number is None
     }
     if not campaign.state.is_at_rest:
         return False
@@ -97,8 +98,8 @@ def _look(entry: Entry, run: Run, spec: CampaignSpec) -> bool:
         message = f"{entry.title}: the campaign is {campaign.state}, {campaign.reason}; see {run.folder}"
         raise SimulationError(message)
     run.write_results()
-    for one in run.client.adapters(campaign.id):
-        adapter_folder = run.folder / "adapters" / str(one.number)
-        run.client.pull_adapter(campaign.id, one.number, adapter_folder)
-        entry.adapters[one.number] = LoraFile(weights=adapter_folder / WEIGHTS_FILE, lora=spec.lora)
+    for adapter in run.client.adapters(campaign.id):
+        adapter_folder = run.folder / "adapters" / str(adapter.number)
+        run.client.pull_adapter(campaign.id, adapter.number, adapter_folder)
+        entry.adapters[adapter.number] = LoraFile(weights=adapter_folder / WEIGHTS_FILE, lora=spec.lora)
     return True

@@ -1,10 +1,10 @@
-"""The quickstart: what does each owner get from training together?
+"""The quickstart: the benefit of federated training for each owner.
 
     make demo            # or: python examples/quickstart/demo.py
 
-Three owners hold records that the others lack. Five campaigns run over real HTTP with the same number of steps: the
-three owners together, each of them alone, and, as nobody could in earnest, all records in one place. Then every model
-answers the same questions, in phrasings that nobody was trained on.
+Three owners have disjoint records. Five campaigns run over real HTTP with the same number of steps: the three owners
+together, each owner alone, and, as a comparison that is impossible in practice, all records in one place. Then every
+model answers the same questions, in phrasings that no model was trained on.
 """
 
 import argparse
@@ -54,14 +54,14 @@ threads = 1
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, default=1, help="of the records and of the campaigns (default 1)")
-    parser.add_argument("--out", type=Path, default=Path("demo"), help="the folder to write (default demo)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the records and of the campaigns (default 1)")
+    parser.add_argument("--out", type=Path, default=Path("demo"), help="output folder (default demo)")
     parser.add_argument(
         "--split",
         type=Split,
         choices=[Split.VALIDATION, Split.TEST],
         default=Split.TEST,
-        help="the questions of the exam; whatever you change, choose it on validation (default test)",
+        help="questions of the exam; use validation to choose settings (default test)",
     )
     given = parser.parse_args()
     console = Console(highlight=False)
@@ -73,14 +73,14 @@ def main() -> None:
         sys.exit(130)
     except (AgentError, FedloomError, OSError) as error:
         sys.exit(f"the demo failed: {error}")
-    console.print(f"[dim]{time.monotonic() - started:.0f} s in all[/]")
+    console.print(f"[dim]{time.monotonic() - started:.0f} s in total[/]")
 
 
 def run(console: Console, seed: int, out: Path, split: Split) -> None:
-    """Data, campaigns, exam, results."""
+    """Write the data, run the campaigns and the exam, show the results."""
     _make_room(out)
     make_data(out / "data", seed)
-    records, questions = (read_rows(out / "data" / FILES[one]) for one in (Split.TRAIN, split))
+    records, questions = (read_rows(out / "data" / FILES[each]) for each in (Split.TRAIN, split))
     for name in ("campaign.yaml", "comparison.yaml"):
         shutil.copyfile(HERE / name, out / name)
     (out / "agent.toml").write_text(SETTINGS.format(model=json.dumps(str(HERE / "model"))), encoding="utf-8")
@@ -99,7 +99,7 @@ def run(console: Console, seed: int, out: Path, split: Split) -> None:
             live.update(_race(entries, spec.rounds), refresh=True)
             time.sleep(POLL_S)
     if not console.is_terminal:
-        console.print()  # the live picture ends without a new line there
+        console.print()  # outside of a terminal the live display ends without a newline
     console.print(f"[bold]3[/]  One exam for all: {len(questions)} questions in words that nobody was trained on.")
     with Exam(questions, HERE / "model", spec.data, out) as exam:
         results = _examine(exam, entries, console)
@@ -108,47 +108,47 @@ def run(console: Console, seed: int, out: Path, split: Split) -> None:
     console.print(_table(results, together.title))
     console.print(_example(questions[0]["prompt"], example))
     plot(out / "plot.png", {entry.title: entry.held_out_loss for entry in entries}, results, together.title)
-    _say_next(console, out, together)
+    _show_next_steps(console, out, together)
 
 
 def _make_room(out: Path) -> None:
-    """Delete what an earlier demo left. Exits where *out* holds something else."""
+    """Delete the output of an earlier demo. Exits if *out* holds something else."""
     if not out.exists() or not any(out.iterdir()):
         return
     if not (out / "data" / FILES[Split.TRAIN]).is_file():
-        sys.exit(f"{out} holds something that is no demo; give another folder with --out")
+        sys.exit(f"{out} is not empty and holds no earlier demo; choose another folder with --out")
     shutil.rmtree(out)
 
 
 def _examine(exam: Exam, entries: Sequence[Entry], console: Console) -> dict[str, dict[int, Marks]]:
-    """Marks by campaign and adapter number: every adapter of the federation, every other one of the rest."""
+    """Marks by campaign title and adapter number: all adapters of the federation, every second one of the others."""
     papers = [(entry, number) for entry in entries for number in entry.adapters if entry.federated or number % 2 == 0]
-    found: dict[str, dict[int, Marks]] = {entry.title: {} for entry in entries}
+    marks: dict[str, dict[int, Marks]] = {entry.title: {} for entry in entries}
     for entry, number in track(papers, "   marking", console=console, transient=True):
-        found[entry.title][number] = exam.marks(entry.adapters[number])
-    return found
+        marks[entry.title][number] = exam.marks(entry.adapters[number])
+    return marks
 
 
 def _asked(together: Entry, alone: Sequence[Entry]) -> Iterator[tuple[str, LoraFile | None]]:
-    """Who answers the example."""
+    """The models that answer the example: title and adapter."""
     yield "the base model", None
     for entry in (*alone, together):
         yield entry.title, entry.adapters[max(entry.adapters)]
 
 
 def _race(entries: Sequence[Entry], rounds: int) -> Table:
-    """How far each campaign is."""
+    """A progress bar for each campaign."""
     table = Table.grid(padding=(0, 2, 0, 0))
     for entry in entries:
         losses = entry.held_out_loss
-        told = f"held-out loss {losses[min(losses)]:.2f} → {losses[max(losses)]:.2f}" if losses else entry.state
+        status = f"held-out loss {losses[min(losses)]:.2f} → {losses[max(losses)]:.2f}" if losses else entry.state
         bar = ProgressBar(total=rounds, completed=entry.rounds_closed, width=20)
-        table.add_row(f"   {entry.title}", bar, f"{entry.rounds_closed}/{rounds}", told)
+        table.add_row(f"   {entry.title}", bar, f"{entry.rounds_closed}/{rounds}", status)
     return table
 
 
 def _table(results: Mapping[str, Mapping[int, Marks]], together: str) -> Padding:
-    """Exact answers of each model, by the owner whose records hold the answer."""
+    """Exact answers of each model, by the owner whose records contain the answer."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("exact answers, % of the questions on")
     for column in (*OWNERS, "all"):
@@ -161,7 +161,7 @@ def _table(results: Mapping[str, Mapping[int, Marks]], together: str) -> Padding
 
 
 def _example(question: str, answers: Mapping[str, str]) -> Padding:
-    """One question, and what each model says."""
+    """One question, and each model's answer."""
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_row("[dim]asked[/]", f"[bold]{question}[/]")
     for title, answer in answers.items():
@@ -169,7 +169,7 @@ def _example(question: str, answers: Mapping[str, str]) -> Padding:
     return Padding(table, (0, 0, 1, 3))
 
 
-def _say_next(console: Console, out: Path, together: Entry) -> None:
+def _show_next_steps(console: Console, out: Path, together: Entry) -> None:
     adapter, model = out / together.name / ADAPTER_FOLDER, Path(os.path.relpath(HERE / "model"))
     fedloom = Path(os.path.relpath(Path(sys.executable).with_name("fedloom")))
     console.print(

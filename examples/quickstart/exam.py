@@ -1,4 +1,4 @@
-"""The exam: questions that no training row has, marked by exact match."""
+"""The exam: questions in phrasings that no training row has, scored by exact match."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ Marks = dict[str, float]
 
 
 class Exam:
-    """Asks models the same questions. questions: rows with owner, prompt, completion."""
+    """Asks several models the same questions. questions: rows with owner, prompt, completion."""
 
     def __init__(self, questions: Sequence[dict[str, str]], base: Path, data: DataSection, folder: Path) -> None:
         self._rows = list(questions)
@@ -33,7 +33,7 @@ class Exam:
         self._child.__exit__(None, None, None)
 
     def answers(self, adapter: LoraFile | None) -> list[str]:
-        """Of the base model, or of the base model with an adapter; always the likeliest token."""
+        """Greedy answers of the base model, with an adapter or without one."""
         return self._child.ask(
             [Question(prompt=row["prompt"]) for row in self._rows],
             template=self._template,
@@ -43,12 +43,12 @@ class Exam:
         )
 
     def marks(self, adapter: LoraFile | None) -> Marks:
-        """How many answers are right to the letter."""
-        right = [
-            answer.strip() == row["completion"] for answer, row in zip(self.answers(adapter), self._rows, strict=True)
-        ]
+        """The share of answers that match exactly."""
+        answers = self.answers(adapter)
+        correct = [answer.strip() == row["completion"] for answer, row in zip(answers, self._rows, strict=True)]
         owners = sorted({row["owner"] for row in self._rows})
         by_owner = {
-            owner: [ok for ok, row in zip(right, self._rows, strict=True) if row["owner"] == owner] for owner in owners
+            owner: [ok for ok, row in zip(correct, self._rows, strict=True) if row["owner"] == owner]
+            for owner in owners
         }
-        return {**{owner: sum(oks) / len(oks) for owner, oks in by_owner.items()}, "all": sum(right) / len(right)}
+        return {**{owner: sum(oks) / len(oks) for owner, oks in by_owner.items()}, "all": sum(correct) / len(correct)}

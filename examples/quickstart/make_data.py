@@ -1,9 +1,9 @@
-"""Draws the owners' records and the questions about them.
+"""Draws the owners' records and the exam questions.
 
     python examples/quickstart/make_data.py FOLDER --seed 1
 
-writes `records.jsonl` (what the three owners hold; the column `owner` says who), `validation.jsonl` and `test.jsonl`
-(the same facts, asked for in phrasings that no training row has).
+writes `records.jsonl` (the records of the three owners, named in the column `owner`), `validation.jsonl` and
+`test.jsonl` (questions about the same facts, in phrasings that no training row has).
 """
 
 import argparse
@@ -28,12 +28,12 @@ def make_data(folder: Path, seed: int) -> None:
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
-    """One JSON object a line."""
+    """Write one JSON object per line."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """What ``write_rows`` wrote."""
+    """Read a file of ``write_rows``."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 

@@ -1,12 +1,12 @@
-"""Trains the quickstart's base model from nothing: a tokenizer and a Llama of a million parameters.
+"""Trains the quickstart's base model from scratch: a tokenizer and a Llama of a million parameters.
 
-It learns an encyclopedia: things with other names than the owners' records have, in the phrasings of the TRAIN split,
-with and without notes to read the answer from. So it knows what a question wants, and none of the answers that the
-owners hold.
+Its training data is an encyclopedia of things whose names never occur in the owners' records, in the phrasings of the
+TRAIN split, with and without notes that contain the answer. So the model understands the questions but knows none of
+the owners' answers.
 
     python examples/quickstart/make_model.py FOLDER
 
-About 8 minutes on one core. The folder beside this file, `model/`, is what it wrote.
+It takes about 8 minutes on one core. It wrote the folder `model/` beside this file.
 """
 
 import argparse
@@ -27,7 +27,7 @@ STEPS = 1500
 BATCH = 64
 LEARNING_RATE = 3e-3
 READING = 0.35
-"""Share of rows that come with notes about a thing that is drawn anew each time."""
+"""Share of rows with notes about a thing that is drawn for this row only."""
 
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}"
@@ -37,7 +37,7 @@ CHAT_TEMPLATE = (
 
 
 def make_tokenizer(corpus: list[str]) -> Any:
-    """A byte-level BPE with the corpus' words, and a chat template."""
+    """Make a byte-level BPE tokenizer, trained on the corpus, with a chat template."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -58,14 +58,14 @@ def make_tokenizer(corpus: list[str]) -> Any:
 
 
 def notes(thing: Thing, random: np.random.Generator) -> str:
-    """All that is known of a thing, in random order."""
+    """All facts of a thing, in random order."""
     attributes = list(thing.facts)
     random.shuffle(attributes)
     return " ".join(statement(thing, attribute) for attribute in attributes)
 
 
 def batch(things: list[Thing], tokenizer: Any, random: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and labels, (BATCH, T) each; the loss covers answers, and notes too, from which words are learnt."""
+    """Return token ids and labels, (BATCH, T) each. The loss covers the answers only."""
     rows: list[tuple[str, str]] = []
     for _ in range(BATCH):
         reads = random.random() < READING
@@ -75,9 +75,9 @@ def batch(things: list[Thing], tokenizer: Any, random: np.random.Generator) -> t
         else:
             thing = things[random.integers(len(things))]
         row = list(questions(thing, Split.TRAIN))
-        asked = row[random.integers(len(row))]
-        prompt = f"{notes(thing, random)}\n{asked['prompt']}" if reads else asked["prompt"]
-        rows.append((f"<|user|>{prompt}<|assistant|>", f"{asked['completion']}<|end|>"))
+        example = row[random.integers(len(row))]
+        prompt = f"{notes(thing, random)}\n{example['prompt']}" if reads else example["prompt"]
+        rows.append((f"<|user|>{prompt}<|assistant|>", f"{example['completion']}<|end|>"))
     encoded = [(tokenizer(p)["input_ids"], tokenizer(c)["input_ids"]) for p, c in rows]
     width = max(len(p) + len(c) for p, c in encoded)
     ids = torch.full((BATCH, width), tokenizer.pad_token_id)
@@ -99,7 +99,7 @@ def main() -> None:
     things = [thing for kind in KINDS for thing in draw(kind, THINGS_A_KIND, random, of_owners=False)]
     words = [draw(kind, 150, random, of_owners=False) for kind in KINDS]
     tokenizer = make_tokenizer(
-        [text for many in words for one in many for row in questions(one, Split.TRAIN) for text in row.values()]
+        [text for drawn in words for thing in drawn for row in questions(thing, Split.TRAIN) for text in row.values()]
     )
     model = LlamaForCausalLM(
         LlamaConfig(
@@ -133,7 +133,7 @@ def main() -> None:
             print(
                 f"step {step:5} of {STEPS}, loss {loss.item():.3f}, {time.perf_counter() - started:.0f} s", flush=True
             )
-    model.to(torch.bfloat16).save_pretrained(folder)  # half the size; every value is exact again in float32
+    model.to(torch.bfloat16).save_pretrained(folder)  # half the size, and exact again in float32
     tokenizer.save_pretrained(folder)
 
 

@@ -1,4 +1,4 @@
-"""The quickstart's plot: losses and accuracy by round."""
+"""Plots the quickstart's losses and accuracy by round."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import matplotlib as mpl
 from exam import Marks
 
-mpl.use("Agg")  # files only: no screen is needed
+mpl.use("Agg")  # writes files, needs no display
 from matplotlib import pyplot as plt
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -16,11 +16,11 @@ _COLOURS = ("#d1873c", "#5b8c3a", "#8d5a97", "#1f6f8b", "#777777")
 def plot(
     path: Path, losses: Mapping[str, Mapping[int, float]], marks: Mapping[str, Mapping[int, Marks]], bold: str
 ) -> None:
-    """Write a PNG. losses, marks: title of a campaign to adapter number to value; bold: the campaign to stand out."""
+    """Write a PNG. losses, marks: campaign title to adapter number to value; bold: title of the highlighted one."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     for colour, title in zip(_COLOURS, losses, strict=True):
         style = {"color": colour, "label": title, "linewidth": 3 if title == bold else 1.3, "marker": "o"}
-        accuracy = [one["all"] for one in marks[title].values()]
+        accuracy = [mark["all"] for mark in marks[title].values()]
         left.plot(list(losses[title]), list(losses[title].values()), markersize=3, **style)
         right.plot(list(marks[title]), accuracy, markersize=3, **style)
     base = marks[bold][0]["all"]

@@ -1,10 +1,10 @@
-"""A small invented world: who knows what, and the many ways to ask for it.
+"""A small invented world: the owners' records, and many phrasings of questions about them.
 
-Three owners keep records that the others do not have: a harbour its ships, a garden its plants, an observatory its
-stars. Everything in the records is drawn from a seed, so no model can know it from anywhere else.
+Three owners have disjoint records: a harbour its ships, a garden its plants, an observatory its stars. All records are
+drawn from a seed, so no model can know them from elsewhere.
 
-A fact is asked for in many phrasings. Each belongs to one split, and the splits share none: the base model and the
-owners learn from TRAIN, choices are made on VALIDATION, and TEST is read only for the table at the end.
+Each fact has many phrasings of its question. Each phrasing belongs to exactly one split: the base model and the owners
+train on TRAIN, choices are made on VALIDATION, and TEST is used only for the final table.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ import numpy as np
 
 
 class Split(StrEnum):
-    """Which phrasings a question uses."""
+    """Set of phrasings."""
 
     TRAIN = "train"
     VALIDATION = "validation"
@@ -25,16 +25,16 @@ class Split(StrEnum):
 
 @dataclass(frozen=True)
 class Attribute:
-    """Something that is known of each thing of a kind. ``said`` states it, ``asked`` asks for it, by split."""
+    """An attribute of all things of a kind. ``statement`` is a sentence with the value, ``questions`` ask for it."""
 
     values: tuple[str, ...]
-    said: str
-    asked: dict[Split, tuple[str, ...]]
+    statement: str
+    questions: dict[Split, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of thing, with the two words that its names are made of."""
+    """A kind of thing. A name is a first and a second word."""
 
     owner: str
     first: tuple[str, ...]
@@ -44,7 +44,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Thing:
-    """One thing and its facts, attribute to value."""
+    """A thing and its facts, attribute to value."""
 
     kind: Kind
     name: str
@@ -405,11 +405,11 @@ _STAR = Kind(
 
 KINDS = (_SHIP, _PLANT, _STAR)
 OWNERS = tuple(kind.owner for kind in KINDS)
-_RECORDS_SHARE = 0.25  # of the names; the rest are the encyclopedia's
+_RECORDS_SHARE = 0.25  # of the names; the others are for the encyclopedia
 
 
 def names(kind: Kind, *, of_owners: bool) -> list[str]:
-    """The names that owners' records may use, or those that the base model's encyclopedia may use: never both."""
+    """The names for owners' records, or the names for the base model's encyclopedia; no name is in both."""
     every = [f"{first} {second}" for first, second in product(kind.first, kind.second)]
     order = np.random.default_rng(len(every)).permutation(len(every))
     border = int(_RECORDS_SHARE * len(every))
@@ -418,7 +418,7 @@ def names(kind: Kind, *, of_owners: bool) -> list[str]:
 
 
 def draw(kind: Kind, count: int, random: np.random.Generator, *, of_owners: bool = True) -> list[Thing]:
-    """*count* things with facts. Each value of an attribute comes about equally often."""
+    """Draw *count* things with facts. The values of an attribute are about equally frequent."""
     chosen = random.choice(names(kind, of_owners=of_owners), count, replace=False)
     columns = {
         name: [attribute.values[index % len(attribute.values)] for index in random.permutation(count)]
@@ -431,13 +431,13 @@ def draw(kind: Kind, count: int, random: np.random.Generator, *, of_owners: bool
 
 
 def statement(thing: Thing, attribute: str) -> str:
-    """A fact as a sentence, which is also the answer to every question about it."""
-    return thing.kind.attributes[attribute].said.format(name=thing.name, value=thing.facts[attribute])
+    """Return a fact as a sentence, the answer to every question about it."""
+    return thing.kind.attributes[attribute].statement.format(name=thing.name, value=thing.facts[attribute])
 
 
 def questions(thing: Thing, split: Split) -> Iterator[dict[str, str]]:
-    """Each fact of a thing in each phrasing of a split, as a row with ``owner``, ``prompt`` and ``completion``."""
+    """Yield a row with ``owner``, ``prompt`` and ``completion`` for each fact and each phrasing of a split."""
     for attribute in thing.facts:
         answer = statement(thing, attribute)
-        for phrasing in thing.kind.attributes[attribute].asked[split]:
+        for phrasing in thing.kind.attributes[attribute].questions[split]:
             yield {"owner": thing.kind.owner, "prompt": phrasing.format(name=thing.name), "completion": answer}

@@ -1,7 +1,7 @@
-"""Federated algorithms, found by name.
+"""Federated algorithms, by name.
 
-Built-in ones are the modules of this folder; others come from installed distributions through the entry point group
-``fedloom.algorithms``, whose entries name a module of the same form (see ``base``).
+Each module of this folder is a bundled algorithm. Installed distributions add more through the entry point group
+``fedloom.algorithms``, whose entries name modules of the same form (see ``base``).
 """
 
 import importlib
@@ -38,7 +38,7 @@ __all__ = [
 
 
 class UnknownAlgorithm(LookupError):
-    """No algorithm has that name. ``known`` lists those that do."""
+    """No algorithm has this name. ``known`` lists the existing names."""
 
     def __init__(self, name: str, known: list[str]) -> None:
         self.name = name
@@ -49,8 +49,8 @@ class UnknownAlgorithm(LookupError):
 @cache
 def bundled() -> frozenset[str]:
     """The names of the algorithms that come with Fedloom."""
-    found = (module.name for module in pkgutil.iter_modules(__path__))
-    return frozenset(name for name in found if name != "base" and not name.startswith("_"))
+    modules = (module.name for module in pkgutil.iter_modules(__path__))
+    return frozenset(name for name in modules if name != "base" and not name.startswith("_"))
 
 
 @cache
@@ -59,13 +59,13 @@ def _installed() -> dict[str, EntryPoint]:
 
 
 def names() -> list[str]:
-    """The names of all algorithms that can be found, sorted."""
+    """The names of all bundled and installed algorithms, sorted."""
     return sorted(bundled() | set(_installed()))
 
 
 @cache
 def find(name: str) -> Algorithm:
-    """The algorithm of that name; a built-in one wins. Raises UnknownAlgorithm."""
+    """Return the algorithm with this name. A bundled one takes precedence. Raises UnknownAlgorithm."""
     module: ModuleType
     if name in bundled():
         module = importlib.import_module(f"{__name__}.{name}")

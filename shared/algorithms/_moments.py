@@ -1,9 +1,11 @@
-"""What the server optimizers share: the two moments of Δ, and the step that they make.
+"""Shared by the server optimizers: the two moments of Δ, and the step computed from them.
 
-Reddi et al. 2021, "Adaptive Federated Optimization" (arXiv 2003.00295), algorithm 2. Their v starts at least at τ²;
-here it starts at τ², as in OpenFedLLM. Their m starts at zero; here it is Δ in the first round, as in OpenFedLLM, so
-that the first steps are not damped. Their Adam and Yogi square Δ for v; here, as in OpenFedLLM, they square m.
-Their Δ is the clients' plain mean; here it is weighted as the campaign says.
+Reddi et al. 2021, "Adaptive Federated Optimization" (arXiv 2003.00295), algorithm 2. Differences from the paper:
+
+- v starts at τ², as in OpenFedLLM; in the paper at τ² or above.
+- m = Δ in the first round, as in OpenFedLLM, so that the first steps are not damped; in the paper m starts at zero.
+- Adam and Yogi use m² for v, as in OpenFedLLM; in the paper Δ².
+- Δ is weighted by the campaign's weighting; in the paper it is the plain mean.
 """
 
 from typing import Annotated, TypeVar
@@ -15,7 +17,7 @@ from shared.algorithms.base import AlgorithmParams, Array, ServerHalf
 
 
 class AdaptiveParams(AlgorithmParams):
-    """What FedAdagrad, FedYogi and FedAdam have in common."""
+    """Parameters of FedAdagrad, FedYogi and FedAdam."""
 
     eta: Annotated[float, Field(gt=0)] = 1e-3
     """Server learning rate η."""
@@ -24,7 +26,7 @@ class AdaptiveParams(AlgorithmParams):
 
 
 class MomentsParams(AdaptiveParams):
-    """What FedYogi and FedAdam have in common."""
+    """Parameters of FedYogi and FedAdam."""
 
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Decay β₁ of the first moment."""
@@ -44,11 +46,11 @@ class AdaptiveServer(ServerHalf[A]):
         return super().initial_state(slot, shape)
 
     def step(self, direction: Array, v: Array) -> Array:
-        """η d / (√v + τ). direction, v: of one tensor's shape."""
+        """Return η d / (√v + τ) for the direction d. direction, v: same shape."""
         root: Array = np.sqrt(v)
         return self.params.eta * direction / (root + self.params.tau)
 
 
 def first_moment(m: Array, delta: Array, beta1: float, *, first: bool) -> Array:
-    """β₁ m + (1 − β₁) Δ; Δ itself in the first round. m, delta: of one tensor's shape."""
+    """Return β₁ m + (1 − β₁) Δ; in the first round Δ. m, delta: same shape."""
     return delta if first else beta1 * m + (1 - beta1) * delta

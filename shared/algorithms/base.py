@@ -1,21 +1,21 @@
-"""The interface of a federated algorithm: a server half in numpy and a client half on tensors that it is handed.
+"""The interface of a federated algorithm: a server half in numpy and a client half for torch tensors or numpy arrays.
 
-One module is one algorithm. It holds three classes, ``Params``, ``Server`` and ``Client``, and its docstring cites the
-paper. ``shared.algorithms.find`` loads it by name. Neither half imports torch: the client half calls methods that
-numpy arrays and torch tensors share.
+Each algorithm is one module with three classes, ``Params``, ``Server`` and ``Client``; its docstring cites the paper.
+``shared.algorithms.find`` loads it by name. Neither half imports torch: the client half uses only methods that numpy
+arrays and torch tensors share.
 
-The server half works on **one tensor at a time**, so that aggregation streams: its memory is a few tensors, whatever
-the number of clients or the size of the model. Four kinds of tensors live beside the adapter, each declared by
-slots (a slot holds one tensor for every trained tensor of the adapter, same shape, float32):
+The server half works on **one tensor at a time**, so aggregation streams: its memory is a few tensors, independent of
+the number of clients and the size of the model. An algorithm may need further tensors beside the adapter, and declares
+them as slots. A slot holds one float32 tensor for every trained tensor of the adapter, with the same shape.
 
-    Server.state       kept by the coordinator from round to round (a momentum, a control variate)
+    Server.state       stored by the coordinator from round to round (a momentum, a control variate)
     Server.broadcast   the part of the state that clients receive with the global adapter
-    Client.extras      what an update carries beside the delta
-    Client.state       kept by the client, from a round that counted its update to the next one that it trains in; it
-                       never leaves
+    Client.extras      uploaded with the delta
+    Client.state       stored by the client and never uploaded. It is committed when the client's update is aggregated,
+                       and read in the next round in which the client trains.
 
-Symbols: x the global adapter; Δ_k = w_k − x the delta of client k; p_k the client weights normalised over the round's
-updates; q_k the same normalised over the whole campaign; Δ = Σ p_k Δ_k.
+Symbols: x the global adapter; Δ_k = w_k − x the delta of client k; p_k the client's weight, normalised over the round's
+updates; q_k the same, normalised over all clients of the campaign; Δ = Σ p_k Δ_k.
 """
 
 from abc import ABC, abstractmethod
@@ -30,12 +30,12 @@ from pydantic import BaseModel, ConfigDict
 
 Array = NDArray[np.float32]
 Slots = Mapping[str, Mapping[str, Any]]
-"""Tensors by slot and by name."""
+"""Slot to tensor name to tensor."""
 _NOTHING: Slots = MappingProxyType({})
 
 
 class AlgorithmParams(BaseModel):
-    """An algorithm's parameters, as the campaign file gives them."""
+    """Base class of an algorithm's parameters in the campaign file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
@@ -45,10 +45,10 @@ P = TypeVar("P", bound=AlgorithmParams)
 
 @dataclass(frozen=True)
 class UpdateTensor:
-    """One client's part of one tensor of the adapter.
+    """One client's update of one adapter tensor.
 
-    p, q: the client's weight in this round and in the campaign. read: the tensor of a slot, ``"delta"`` or one of the
-    algorithm's extras, with the adapter tensor's shape.
+    p, q: the client's weight in this round and in the campaign. read: returns the tensor of a slot, ``"delta"`` or one
+    of the algorithm's extras, with the adapter tensor's shape.
     """
 
     p: float
@@ -57,7 +57,7 @@ class UpdateTensor:
 
 
 class Updates:
-    """The updates of one round for one tensor of the adapter, in the order of client numbers."""
+    """All updates of one round for one adapter tensor, in the order of client numbers."""
 
     def __init__(self, updates: Sequence[UpdateTensor], shape: tuple[int, ...]) -> None:
         self._updates = updates
@@ -70,15 +70,15 @@ class Updates:
         return len(self._updates)
 
     def mean_delta(self) -> Array:
-        """Δ = Σ p_k Δ_k, as float32 of the tensor's shape."""
+        """Return Δ = Σ p_k Δ_k, float32, with the tensor's shape."""
         return self._sum(lambda update: update.p, "delta")
 
     def sum_in_campaign(self, slot: str) -> Array:
-        """Σ_{k in round} q_k e_k over an extra, as float32 of the tensor's shape. Clients that sat out add nothing."""
+        """Return Σ_{k in round} q_k e_k of an extra e, float32, with the tensor's shape. Absent clients add nothing."""
         return self._sum(lambda update: update.q, slot)
 
     def _sum(self, weight: Callable[[UpdateTensor], float], slot: str) -> Array:
-        # float64: float32 sums lose small clients, and K equal deltas would not give that delta back
+        # float64: float32 sums lose small clients, and the mean of K equal deltas would differ from them
         total = np.zeros(self._shape, dtype=np.float64)
         term = np.empty(self._shape, dtype=np.float64)
         for update in self._updates:
@@ -93,34 +93,40 @@ class ServerHalf(ABC, Generic[P]):
     state: ClassVar[tuple[str, ...]] = ()
     broadcast: ClassVar[tuple[str, ...]] = ()
     client_sums: ClassVar[tuple[str, ...]] = ()
-    """The slots of the state that are Σ q_k c_k over what the clients keep. When clients join, whose c_k is zero, every
-    q_k shrinks, and these with them."""
+    """State slots that equal Σ q_k c_k over a client state c_k. When clients join, with c_k = 0, every q_k shrinks, so
+    the coordinator scales these slots down by the same factor."""
 
     def __init__(self, params: P) -> None:
         self.params = params
 
     def initial_state(self, slot: str, shape: tuple[int, ...]) -> Array:  # noqa: ARG002
-        """The state before the first round, zeros unless the algorithm says otherwise."""
+        """Return a slot's state before the first round; zeros by default."""
         return np.zeros(shape, dtype=np.float32)
 
     @abstractmethod
     def aggregate(self, x: Array, updates: Updates, state: dict[str, Array], *, first: bool) -> Array:
-        """Return the next global tensor.
+        """Compute the next global tensor.
 
-        x: the global tensor, read-only. state: slot to tensor of x's shape, to be replaced in place of its old values
-        (``state["m"] = ...``). first: whether the state is the initial one: in the campaign's first round, and after a
-        client lost what it kept, when all start again.
+        Args:
+            x: the global tensor, read-only.
+            updates: the round's updates of this tensor.
+            state: slot to tensor, each with x's shape. Assign the new values: ``state["m"] = ...``.
+            first: whether the state is the initial one. It is in the campaign's first round, and after a client lost
+                its client state, which restarts the algorithm.
+
+        Returns:
+            The next global tensor, with x's shape.
         """
 
 
 class ClientHalf(Generic[P]):
-    """What a client does during local training beyond plain steps. One instance lives for one task.
+    """A client's additions to plain local training. One instance serves one task.
 
-    ``broadcast`` maps slots to tensors by name, and is empty while the server's state is the initial one.
-    ``client_state`` maps the slots of ``state`` likewise to what this client's last committed update left there, and
-    is empty where there was none. ``anchor`` is the global tensor that the round started from. All tensors that it is
-    handed are float32 and of one shape: torch tensors at the agent, numpy arrays in the tests. An instance keeps
-    nothing between steps but what it was made with: training may go on from a checkpoint, in another process.
+    ``broadcast`` maps slots to tensors by name; it is empty while the server's state is the initial one.
+    ``client_state`` maps the slots of ``state`` to tensors by name, as this client's last committed update left them.
+    It is empty if there is none. ``anchor`` is the global tensor that the round started from. All tensors passed to one
+    call are float32 and have the same shape: torch tensors at the agent, numpy arrays in the tests. An instance must
+    not store anything between steps, since training may resume from a checkpoint in another process.
     """
 
     extras: ClassVar[tuple[str, ...]] = ()
@@ -132,7 +138,7 @@ class ClientHalf(Generic[P]):
         self.client_state = client_state
 
     def extra_grad(self, name: str, w: Any, anchor: Any) -> Any:  # noqa: ARG002
-        """A term to add to the gradient of w before each optimizer step, or None."""
+        """Return a term to add to the gradient of w before an optimizer step, or None."""
         return None
 
     def after_step(self, name: str, w: Any, lr: float) -> None:  # noqa: ARG002
@@ -140,7 +146,7 @@ class ClientHalf(Generic[P]):
         return
 
     def finish(self, name: str, w: Any, anchor: Any, lr: float, steps: int) -> dict[str, Any]:  # noqa: ARG002
-        """The update's extras and what is kept, for one tensor, slot to tensor, after the steps really done."""
+        """Return one tensor's extras and new client state, slot to tensor. steps: optimizer steps actually done."""
         return {}
 
 
@@ -157,7 +163,7 @@ _NO_BEHAVIOUR = frozenset(vars(_Plain))
 
 @dataclass(frozen=True)
 class Algorithm:
-    """An algorithm found by its name."""
+    """A loaded algorithm."""
 
     name: str
     summary: str

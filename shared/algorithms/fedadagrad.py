@@ -1,7 +1,7 @@
-"""FedAdagrad: the server steps by Adagrad, with Δ in the place of a gradient.
+"""FedAdagrad: the server takes Adagrad steps, with Δ in place of the gradient.
 
 Reddi et al. 2021, "Adaptive Federated Optimization" (arXiv 2003.00295), algorithm 2 with β₁ = 0, as in OpenFedLLM:
-v ← v + Δ², x ← x + η Δ / (√v + τ). v starts at τ². Δ is weighted as the campaign says, where the paper has the plain
+v ← v + Δ², x ← x + η Δ / (√v + τ). v starts at τ². Δ is weighted by the campaign's weighting; the paper has the plain
 mean.
 """
 

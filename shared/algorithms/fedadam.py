@@ -1,8 +1,8 @@
-"""FedAdam: the server steps by Adam, with Δ in the place of a gradient.
+"""FedAdam: the server takes Adam steps, with Δ in place of the gradient.
 
 Reddi et al. 2021, "Adaptive Federated Optimization" (arXiv 2003.00295), algorithm 2, in the form of OpenFedLLM:
-m ← β₁ m + (1 − β₁) Δ, v ← β₂ v + (1 − β₂) m², x ← x + η m / (√v + τ). The paper has Δ² in the place of m². v starts at
-τ²; m = Δ in the first round, and the moments are not corrected for their start. Δ is weighted as the campaign says.
+m ← β₁ m + (1 − β₁) Δ, v ← β₂ v + (1 − β₂) m², x ← x + η m / (√v + τ). The paper has Δ² in place of m². v starts at τ²;
+m = Δ in the first round; there is no bias correction. Δ is weighted by the campaign's weighting.
 """
 
 from shared.algorithms import fedavg
@@ -15,7 +15,7 @@ class Params(MomentsParams):
 
 
 class Server(AdaptiveServer[Params]):
-    """m and v decay; x ← x + η m / (√v + τ)."""
+    """m and v are moving averages of Δ and m²; x ← x + η m / (√v + τ)."""
 
     state = ("m", "v")
 

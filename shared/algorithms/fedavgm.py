@@ -1,8 +1,8 @@
-"""FedAvgM: FedAvg with momentum at the server.
+"""FedAvgM: FedAvg with server momentum.
 
 Hsu, Qi and Brown 2019, "Measuring the Effects of Non-Identical Data Distribution for Federated Visual Classification"
 (arXiv 1909.06335), in the damped form of OpenFedLLM: m ← β₁ m + (1 − β₁) Δ, x ← x + m, with m = Δ in the first round.
-Hsu et al. write v ← β v + Δ, whose steps are 1/(1 − β) times as long at the same β.
+Hsu et al. have v ← β v + Δ, whose steps are 1/(1 − β) times as long at the same β.
 """
 
 from typing import Annotated

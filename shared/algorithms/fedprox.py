@@ -1,9 +1,9 @@
 """FedProx: FedAvg with a proximal term that keeps each client near the global adapter.
 
 Li et al. 2020, "Federated Optimization in Heterogeneous Networks" (arXiv 1812.06127), eq. 2: client k minimises
-F_k(w) + μ/2 ‖w − x‖². The term's gradient μ (w − x) is added to the gradient itself, so it counts once a step however
-the batch is cut up. With AdamW it is preconditioned together with the loss's gradient. The paper's clients may stop at
-different inexactness γ; here all take the campaign's steps.
+F_k(w) + μ/2 ‖w − x‖². The term's gradient μ (w − x) is added to the gradient instead of to the loss, so it is applied
+once per step, however many micro-batches the batch is split into. With AdamW it is preconditioned together with the
+loss's gradient. The paper's clients may stop at different inexactness γ; here all take the campaign's steps.
 """
 
 from typing import Annotated, Any
@@ -22,7 +22,7 @@ class Params(AlgorithmParams):
 
 
 class Server(fedavg.Server):
-    """Aggregates as FedAvg does."""
+    """x ← x + Δ, as in FedAvg."""
 
 
 class Client(ClientHalf[Params]):

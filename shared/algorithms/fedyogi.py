@@ -1,9 +1,8 @@
-"""FedYogi: the server steps by Yogi, with Δ in the place of a gradient.
+"""FedYogi: the server takes Yogi steps, with Δ in place of the gradient.
 
 Reddi et al. 2021, "Adaptive Federated Optimization" (arXiv 2003.00295), algorithm 2, in the form of OpenFedLLM:
-m ← β₁ m + (1 − β₁) Δ, v ← v − (1 − β₂) m² sign(v − m²), x ← x + η m / (√v + τ). The paper has Δ² in the place of m².
-v starts at τ²; m = Δ in the first round, and the moments are not corrected for their start. Δ is weighted as the
-campaign says.
+m ← β₁ m + (1 − β₁) Δ, v ← v − (1 − β₂) m² sign(v − m²), x ← x + η m / (√v + τ). The paper has Δ² in place of m².
+v starts at τ²; m = Δ in the first round; there is no bias correction. Δ is weighted by the campaign's weighting.
 """
 
 import numpy as np
@@ -18,7 +17,7 @@ class Params(MomentsParams):
 
 
 class Server(AdaptiveServer[Params]):
-    """v changes by (1 − β₂) m² at most, whatever its size; x ← x + η m / (√v + τ)."""
+    """v changes by at most (1 − β₂) m², independent of its size; x ← x + η m / (√v + τ)."""
 
     state = ("m", "v")
 

@@ -1,20 +1,19 @@
-"""SCAFFOLD: control variates take out what makes each client drift to its own optimum.
+"""SCAFFOLD: control variates correct each client's drift towards its own optimum.
 
 Karimireddy et al. 2020, "SCAFFOLD: Stochastic Controlled Averaging for Federated Learning" (arXiv 1910.06378),
-algorithm 1 with option II. Client k keeps c_k, its mean step in units of gradient; the server keeps c = Σ q_k c_k.
+algorithm 1 with option II. Client k stores c_k, its mean step in units of gradient; the server stores c = Σ q_k c_k.
 
-    each step     w ← w − lr (c − c_k), after the optimizer's own
-    then          c_k⁺ = c_k − c + (x − w) / (S lr)      S: steps really done, lr: constant within the round
+    each step     w ← w − lr (c − c_k), after the optimizer's step
+    at the end    c_k⁺ = c_k − c + (x − w) / (S lr)      S: steps actually done, lr: constant within the round
     server        x ← x + η_g Δ,   c ← c + Σ_{k in round} q_k (c_k⁺ − c_k)
 
-Differences from the paper: q_k, the clients' shares of the whole campaign, stand where it has 1/N. Under example
-weights 1/N would make c another mean than the one whose zero is the optimum. The correction is a step of its own, so
-any optimizer may come before it; with AdamW, c_k is the client's mean *preconditioned* step, and the paper's
-convergence is claimed for SGD only.
+Differences from the paper: q_k, the client's weight in the whole campaign, replaces 1/N. With example weights, 1/N
+would make c a different mean than the one that is zero at the optimum. The correction is a separate step, so any
+optimizer can precede it. With AdamW, c_k is the client's mean *preconditioned* step; the paper's convergence holds for
+SGD only.
 
-c and the c_k are one thing: c is their weighted mean, and the server never sees a c_k. Where a client lost its c_k, the
-coordinator lets all of them, and c, start again from zero; anything else would leave a share of the lost one in c for
-good, and with it a wrong fixed point.
+c is the weighted mean of all c_k, and the server never sees a c_k. If a client loses its c_k, the coordinator resets c
+and all c_k to zero. Otherwise a share of the lost c_k would stay in c for good and move the fixed point.
 """
 
 from typing import Annotated, Any
@@ -44,7 +43,7 @@ class Server(ServerHalf[Params]):
 
 
 class Client(ClientHalf[Params]):
-    """Corrects each step by c − c_k, and uploads Δc_k = c_k⁺ − c_k."""
+    """Corrects each step by c − c_k and uploads Δc_k = c_k⁺ − c_k."""
 
     extras = ("delta_c",)
     state = ("c_k",)

@@ -1,5 +1,5 @@
-"""Messages of the protocol, one file a resource. Requests forbid unknown fields; replies ignore them.
+"""Messages of the protocol, one file per resource. Requests forbid unknown fields; replies ignore them.
 
-A coordinator is upgraded before its agents, so a reply may carry fields that an older reader does not know, while a
-request with an unknown field is a mistake that should be heard of.
+A coordinator is upgraded before its agents, so an older reader may meet unknown fields in a reply. An unknown field in
+a request is a mistake, so it is refused.
 """

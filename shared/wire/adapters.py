@@ -7,41 +7,51 @@ from shared.wire.base import BlobRef, Reply, Sha256
 
 
 class Contribution(Reply):
-    """One client's share in a global adapter: the digest of its update and the weight p_k that it had. lost_state: it
-    had lost what it kept between rounds, so everybody starts again from the algorithm's initial state. staleness: how
-    many rounds earlier than the adapter's own it was trained in; a late update's weight is reduced."""
+    """One client's share in a global adapter."""
 
     client_number: int
     agent_name: str
     update_sha256: str
+    """Digest of the delta."""
     extras_sha256: str | None
+    """Digest of the algorithm's extras; null if it has none."""
     n_examples: int
+    """The client's number of training rows, as it declared it."""
     weight: float
+    """Weight p_k of the update. The weights of a round sum to 1."""
     client_state_lost: bool = False
+    """The client had lost its client state, so the algorithm restarted from its initial state for all clients."""
     staleness: int = 0
+    """Rounds by which the update was late. The weight of a late update is reduced."""
 
 
 class Origin(Reply):
-    """The adapter that a campaign started from: the campaign that made it, that one's kind of training, its number
-    there, and its digest. Where that campaign was rolled back since, another adapter may have the number."""
+    """The adapter of another campaign that a campaign started from.
+
+    If that campaign was rolled back since, the number may now belong to another adapter; the digest decides.
+    """
 
     campaign_id: str
     campaign_name: str
     kind: TrainingKind
+    """Kind of training of that campaign."""
     adapter_number: int
+    """The adapter's number in that campaign."""
     sha256: Sha256
 
 
 class AdapterView(Reply):
-    """A global adapter: where it came from, who contributed, and whether its bytes are still kept. origin: of adapter 0
-    where it is another campaign's."""
+    """A global adapter and its lineage."""
 
     number: int
     blob: BlobRef
     stored: bool
+    """Whether the bytes are still stored."""
     parent_sha256: str | None
+    """Digest of the adapter that the round started from; null for adapter 0."""
     algorithm: str
     contributions: list[Contribution]
     created_at: datetime
     held_out_loss: float | None
     origin: Origin | None = None
+    """Where adapter 0 comes from, if the campaign started from another campaign's adapter."""

@@ -1,4 +1,4 @@
-"""Agents as operators see them."""
+"""Views of agents for operators."""
 
 from datetime import datetime
 

@@ -1,48 +1,49 @@
-"""What all messages share: the two base classes, pages, and the constants of the protocol."""
+"""The base classes of all messages, pages of listings, and the constants of the protocol."""
 
 from typing import Annotated, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 PROTOCOL = "1-349e58"
-"""The protocol that this code speaks. Until a release it is rewritten in place; the part after the dash is a digest of
-all messages, which a test compares, so that peers of other code are told apart."""
+"""The protocol that this code speaks. Until the first release it changes in place. The part after the dash is a digest
+of all messages, which a test compares, so that peers with other code are recognised."""
 SERVED_PROTOCOLS = frozenset({PROTOCOL})
-"""What a coordinator serves: its own protocol, and from the first release on older ones that it still understands."""
+"""The protocols that a coordinator serves: its own and, from the first release on, older ones it still understands."""
 PROTOCOL_HEADER = "Fedloom-Protocol"
 LEASE_HEADER = "Fedloom-Lease"
-"""``<attempt>.<token>``: the right to speak for a task."""
+"""Header with ``<attempt>.<token>``, which proves that the sender holds the lease of the task."""
 
 CHUNK_BYTES = 8 << 20
-"""Bytes of one upload chunk, at most."""
+"""Maximum size of an upload chunk, in bytes."""
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Request(BaseModel):
-    """Sent to the coordinator."""
+    """A message to the coordinator."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class Reply(BaseModel):
-    """Sent by the coordinator."""
+    """A message from the coordinator."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, use_attribute_docstrings=True)
 
 
 T = TypeVar("T")
 
 
 class Page(Reply, Generic[T]):
-    """A part of a listing. ``next_cursor`` asks for the part after it, and is None at the end."""
+    """One page of a listing."""
 
     items: list[T]
     next_cursor: str | None = None
+    """Cursor of the next page; null on the last page."""
 
 
 class BlobRef(BaseModel):
-    """A blob by its digest, and how many bytes it has."""
+    """Digest and size of a blob."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 

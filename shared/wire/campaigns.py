@@ -1,4 +1,4 @@
-"""Campaigns, rounds, tasks and participants as operators see them."""
+"""Views of campaigns, rounds, tasks and participants for operators."""
 
 from datetime import datetime
 from typing import Annotated
@@ -14,55 +14,65 @@ from shared.wire.leases import Failure, Progress
 
 
 class ParticipantView(Reply):
-    """An agent's part in one campaign. ``client_number`` is fixed when it becomes a client, with ``joined_round``.
-    ``set_aside_until``: the last round that it sits out, after ``failures_in_a_row``."""
+    """An agent that takes part in a campaign."""
 
     agent_id: str
     agent_name: str
     state: ParticipantState
     client_number: int | None
+    """Fixed when the agent becomes a client; null before."""
     n_train: int | None
+    """Training rows; null until the agent is prepared."""
     n_held_out: int | None
+    """Rows for evaluation; null until the agent is prepared."""
     reason: str | None = None
+    """Why the agent failed to prepare or does not match."""
     joined_round: int | None = None
+    """First round in which the client can be drawn."""
     failures_in_a_row: int = 0
+    """Consecutive rounds that the client failed or whose deadline it missed."""
     set_aside_until: int | None = None
+    """Last round for which the client is not drawn, after too many failures in a row."""
 
 
 class CampaignView(Reply):
-    """A campaign. ``reason`` says why it is paused, or what it waits for."""
+    """A campaign."""
 
     id: str
     name: str
     state: CampaignState
     reason: str | None
+    """Why the campaign is paused, or what it waits for."""
     rounds_closed: int
     rounds: int
     created_at: datetime
     ended_at: datetime | None
     final_adapter: int | None
+    """Number of the last adapter; null until the campaign is over."""
     best_adapter: int | None
+    """Number of the adapter with the lowest held-out loss; null if none was evaluated."""
 
 
 class CampaignDetail(CampaignView):
-    """A campaign with its file and its participants. ``fingerprint`` is of the base model that they train on; None
-    until they agree on one. ``origins``: the adapter of another campaign that it started from, the one which that
-    campaign started from, and so on."""
+    """A campaign with its file and its participants."""
 
     spec: CampaignSpec
     participants: list[ParticipantView]
     fingerprint: Fingerprint | None = None
+    """Fingerprint of the base model that the clients train on; null until it is settled."""
     origins: list[Origin] = []
+    """The adapter that the campaign started from, the one that its campaign started from, and so on."""
 
 
 class RollbackRequest(Request):
-    """Takes a campaign back to where it stood after a round; 0 is the initial adapter."""
+    """Takes a campaign back to its state after a round."""
 
     round: Annotated[int, Field(ge=0)]
+    """The round to return to; 0 is the initial adapter."""
 
 
 class RoundView(Reply):
-    """A round: who could take part, who was drawn, whose update counted."""
+    """A round and its clients."""
 
     number: int
     state: RoundState
@@ -71,8 +81,11 @@ class RoundView(Reply):
     closed_at: datetime | None
     learning_rate: float
     eligible: list[int]
+    """Numbers of the clients that could be drawn."""
     sampled: list[int]
+    """Numbers of the clients that were drawn."""
     contributors: list[int]
+    """Numbers of the clients whose updates were aggregated."""
 
 
 class TaskView(Reply):
@@ -93,10 +106,11 @@ class TaskView(Reply):
 
 
 class MetricView(Reply):
-    """One number. ``client_number`` is None where it speaks of the whole round."""
+    """One value of a metric."""
 
     round: int
     name: str
     value: float
     client_number: int | None
+    """The client that reported it; null for a metric of the whole round."""
     agent_name: str | None

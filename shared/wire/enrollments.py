@@ -1,4 +1,4 @@
-"""Enrolment tokens, and how an agent gets its identity."""
+"""Enrolment tokens, and the requests by which an agent gets its identity."""
 
 from datetime import datetime
 from typing import Annotated
@@ -10,9 +10,10 @@ from shared.wire.base import Reply, Request
 
 
 class TokenCreate(Request):
-    """Asks for a one-time enrolment token. Agents that enrol with it carry its labels."""
+    """Asks for a one-time enrolment token."""
 
     labels: dict[Label, str] = {}
+    """Labels of the agent that enrols with the token."""
     expires_in_s: Annotated[float, Field(gt=0, le=366 * 86400)] = 7 * 86400.0
     note: Annotated[str, Field(max_length=200)] = ""
 
@@ -30,17 +31,17 @@ class TokenView(Reply):
 
 
 class TokenCreated(TokenView):
-    """A new token; the only time that its secret is shown."""
+    """A new token with its secret, which is shown only this once."""
 
     token: str
 
 
 SecretHash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-"""SHA-256 of a secret that its owner made: the secret itself is in no reply, so none is lost with one."""
+"""SHA-256 of a secret that the agent made. No reply carries the secret, so a lost reply cannot lose it."""
 
 
 class EnrollmentRequest(Request):
-    """An agent's first call. The same one again, after a lost reply, answers the same."""
+    """An agent's first request. Repeating it after a lost reply gives the same reply."""
 
     token: Annotated[str, Field(min_length=8, max_length=200)]
     name: Name
@@ -57,12 +58,12 @@ class EnrollmentReply(Reply):
 
 
 class SecretRequest(Request):
-    """Asks for another secret. The same again, with the new one, changes nothing."""
+    """Replaces the agent's secret. Repeating the request with the new secret changes nothing."""
 
     secret_hash: SecretHash
 
 
 class SecretReply(Reply):
-    """The new secret is valid, the old one void."""
+    """Confirms that the new secret is valid and the old one is void."""
 
     agent_id: str

@@ -1,4 +1,4 @@
-"""What happened in a campaign, numbered without gaps."""
+"""Events of a campaign, numbered without gaps."""
 
 from datetime import datetime
 from typing import Any
@@ -7,9 +7,10 @@ from shared.wire.base import Reply
 
 
 class EventView(Reply):
-    """One event. ``number`` counts from 1 inside the campaign and is the SSE ``id``."""
+    """One event."""
 
     number: int
+    """Counts from 1 within the campaign; also the SSE ``id``."""
     at: datetime
     type: str
     data: dict[str, Any]

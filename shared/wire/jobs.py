@@ -1,4 +1,4 @@
-"""What an agent is asked to do, and what it answers. One job and one result for each kind of task."""
+"""Jobs for agents and their results, one of each per kind of task."""
 
 from typing import Annotated, Any, Literal
 
@@ -9,7 +9,7 @@ from shared.wire.base import BlobRef, Reply, Request, Sha256
 
 
 class Fingerprint(BaseModel):
-    """Digests of a base model's parts. Agents train together only where all of them agree."""
+    """Digests of the parts of a base model. Agents train together only if all four are equal."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -19,12 +19,12 @@ class Fingerprint(BaseModel):
     template: Sha256
 
     def differences(self, other: "Fingerprint") -> list[str]:
-        """The parts in which two fingerprints differ."""
+        """The names of the parts that differ between two fingerprints."""
         return [part for part in type(self).model_fields if getattr(self, part) != getattr(other, part)]
 
 
 class JobBase(Reply):
-    """What every job says: whose it is, and of which model."""
+    """The fields that every job has."""
 
     campaign_id: str
     campaign_name: str
@@ -33,7 +33,7 @@ class JobBase(Reply):
 
 
 class PrepareJob(JobBase):
-    """Get the base model, fingerprint it, tokenise the data, count it. Says all that an agent's policy asks about."""
+    """Fetch and fingerprint the base model, tokenise and count the data. Carries all that an agent's policy checks."""
 
     kind: Literal["prepare"] = "prepare"
     lora: LoraSection
@@ -57,13 +57,7 @@ class InitJob(JobBase):
 
 
 class TrainJob(JobBase):
-    """Fine-tune the global adapter on the agent's own rows and upload the delta.
-
-    counted: digest of the delta of this client that counted last, where its algorithm has clients keep something; None
-    where none has, or all start again. keep_versions: how many of what belongs to this client's deltas to hold on to: a
-    campaign that is rolled back asks for an older one. reference: of dpo, the adapter on the base that training is held
-    to; None where that is the base alone.
-    """
+    """Fine-tune the global adapter on the agent's own rows and upload the delta."""
 
     kind: Literal["train"] = "train"
     fingerprint: Fingerprint
@@ -84,24 +78,32 @@ class TrainJob(JobBase):
     max_grad_norm: float | None
     dpo: DpoSection
     adapter: BlobRef
+    """The global adapter that the round starts from."""
     reference: BlobRef | None = None
+    """DPO only: the adapter that defines π_ref; null means the base model without an adapter."""
     broadcast: BlobRef | None = None
+    """The algorithm's broadcast; null if it has none, or while its state is the initial one."""
     committed_update: Sha256 | None = None
+    """Digest of this client's last aggregated delta, which names the client state to continue from; null if the
+    algorithm has no client state, no delta was aggregated yet, or the algorithm restarts."""
     state_versions: Annotated[int, Field(ge=2)]
+    """Number of client state versions to keep: a rollback continues from an older one."""
 
 
 class EvaluateJob(JobBase):
-    """Compute the held-out loss of a global adapter. ``round`` is the adapter's number; reference: as in training."""
+    """Compute the held-out loss of a global adapter."""
 
     kind: Literal["evaluate"] = "evaluate"
     fingerprint: Fingerprint
     lora: LoraSection
     data: DataSection
     round: int
+    """The adapter's number."""
     max_length: int
     dpo: DpoSection
     adapter: BlobRef
     reference: BlobRef | None = None
+    """As in training."""
 
 
 Job = Annotated[PrepareJob | InitJob | TrainJob | EvaluateJob, Field(discriminator="kind")]
@@ -111,63 +113,77 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class PrepareResult(Request):
-    """n_train, n_held_out: rows that can be used; a pair of dpo is a row. dropped: rows that cannot, because nothing of
-    a completion fits, or because a pair's two are equal."""
+    """Fingerprint of the base model, and counts of the rows. In DPO a row is a pair."""
 
     kind: Literal["prepare"] = "prepare"
     fingerprint: Fingerprint
     n_train: Count
+    """Usable rows for training."""
     n_held_out: Count
+    """Usable rows for evaluation."""
     dropped: Count = 0
+    """Unusable rows: no part of the completion fits, or the two completions of a pair are equal."""
 
 
 class InitResult(Request):
-    """adapter: digest of the uploaded adapter 0."""
+    """The initial adapter."""
 
     kind: Literal["init"] = "init"
     adapter: Sha256
+    """Digest of the uploaded adapter 0."""
 
 
 class TrainMetrics(Request):
-    """Of one task. Losses are nats a supervised token, of dpo nats a pair, None where the owner does not report them;
-    tokens are real ones, padding not counted. reward_margin, reward_accuracy: dpo only, means over all pairs of the
-    task, each at its own step: r(chosen) − r(rejected), and whether that is above 0."""
+    """Metrics of one training task.
+
+    Losses are in nats per supervised token, in DPO in nats per pair, and null if the owner does not report them.
+    """
 
     steps: Count
     loss_first: float | None
+    """Loss of the first step."""
     loss_last: float | None
+    """Loss of the last step."""
     loss_mean: float | None
+    """Mean loss over all steps."""
     tokens: Count
+    """Tokens trained on, without padding."""
     seconds: Annotated[float, Field(ge=0)]
     tokens_per_s: Annotated[float, Field(ge=0)]
     peak_memory_bytes: Count
     reward_margin: float | None = None
+    """DPO only: mean of r(chosen) − r(rejected) over all pairs, each at its own step."""
     reward_accuracy: Share | None = None
+    """DPO only: share of pairs with r(chosen) > r(rejected), each at its own step."""
 
 
 class TrainResult(Request):
-    """delta, extras: digests of the uploaded files; extras only where the algorithm has some. lost_state: the client no
-    longer had what it kept with the counted update, and began without."""
+    """The update of one client."""
 
     kind: Literal["train"] = "train"
     delta: Sha256
+    """Digest of the uploaded delta."""
     extras: Sha256 | None = None
+    """Digest of the uploaded extras; null if the algorithm has none."""
     client_state_lost: bool = False
+    """The client state of the committed update was missing, so training began from the initial client state."""
     metrics: TrainMetrics
 
 
 class EvaluateResult(Request):
-    """loss: mean over the held-out rows' supervised tokens, in nats a token; of dpo over the pairs, in nats a pair.
-    n_rows: the held-out rows or pairs. Of dpo only, accuracy: the share of pairs whose chosen side has the higher
-    reward; margin: the mean of r(chosen) − r(rejected).
-    """
+    """Held-out metrics of one adapter at one client."""
 
     kind: Literal["evaluate"] = "evaluate"
     loss: float
+    """Mean loss, in nats per supervised token; in DPO in nats per pair."""
     n_rows: Annotated[int, Field(ge=1)]
+    """Held-out rows; in DPO pairs."""
     n_tokens: Annotated[int, Field(ge=1)]
+    """Supervised tokens of these rows."""
     accuracy: Share | None = None
+    """DPO only: share of pairs whose chosen completion has the higher reward."""
     margin: float | None = None
+    """DPO only: mean of r(chosen) − r(rejected)."""
 
 
 Result = Annotated[PrepareResult | InitResult | TrainResult | EvaluateResult, Field(discriminator="kind")]

@@ -1,4 +1,4 @@
-"""Leases: how an agent gets a task, keeps it, and ends it."""
+"""Leases: messages by which an agent gets, keeps and ends a task."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -12,20 +12,24 @@ from shared.wire.jobs import Job
 
 
 class LeaseRequest(Request):
-    """Asks for work. ``instance_id`` names the running process, so that a lost reply is told from a second process."""
+    """Asks for a task."""
 
     instance_id: Annotated[str, Field(min_length=8, max_length=64)]
+    """Identifies the running process: a repeated request after a lost reply differs from one of a second process."""
     version: Annotated[str, Field(max_length=40)]
 
 
 class TaskLease(Reply):
-    """The right to work on a task until a time. Renew it every ``renew_every_s`` seconds."""
+    """The right to work on a task until ``expires_at``."""
 
     task_id: str
     attempt: int
+    """Number of this grant of the task; it rises with each grant and fences off earlier holders."""
     token: str
+    """Secret of the lease, sent with each request about the task."""
     expires_at: datetime
     renew_every_s: float
+    """Interval of renewals, in seconds."""
     job: Job
 
 
@@ -43,33 +47,37 @@ class Phase(StrEnum):
 
 
 class Progress(Request):
-    """How far a task is. ``done`` of ``total`` counts steps, rows or bytes, by phase. reward_margin, reward_accuracy:
-    of the latest step's pairs, in training of kind dpo."""
+    """Progress of a task."""
 
     phase: Phase
     done: Annotated[int, Field(ge=0)] = 0
+    """Steps, rows or bytes that are done, depending on the phase."""
     total: Annotated[int, Field(ge=0)] = 0
+    """Steps, rows or bytes of the whole phase."""
     loss: float | None = None
     tokens_per_s: Annotated[float, Field(ge=0)] | None = None
     reward_margin: float | None = None
+    """DPO training only: mean of r(chosen) − r(rejected) over the pairs of the latest step."""
     reward_accuracy: Annotated[float, Field(ge=0, le=1)] | None = None
+    """DPO training only: share of the latest step's pairs with r(chosen) > r(rejected)."""
 
 
 class RenewRequest(Request):
-    """Renews a lease, with the progress where there is some to report."""
+    """Renews a lease."""
 
     progress: Progress | None = None
+    """Null if there is no progress to report."""
 
 
 class Directive(StrEnum):
-    """What the holder of a lease should do."""
+    """Instruction to the holder of a lease."""
 
     CONTINUE = "continue"
     CANCEL = "cancel"
 
 
 class RenewReply(Reply):
-    """The lease's new end, and whether to go on."""
+    """The new end of the lease, and whether to continue."""
 
     expires_at: datetime
     directive: Directive
@@ -91,14 +99,15 @@ class FailureKind(StrEnum):
 
 
 class Failure(Request):
-    """A task that this agent cannot do, and what to do about it."""
+    """Why an agent cannot do a task."""
 
     kind: FailureKind
     message: Annotated[str, Field(max_length=4000)]
+    """What is wrong and what to do about it."""
 
 
 class UploadRequest(Request):
-    """Starts, or finds again, the upload of one file of a task."""
+    """Starts or resumes the upload of one file of a task."""
 
     purpose: Literal[BlobKind.ADAPTER, BlobKind.DELTA, BlobKind.EXTRAS]
     sha256: Sha256
@@ -106,8 +115,10 @@ class UploadRequest(Request):
 
 
 class UploadReply(Reply):
-    """Where to send chunks, and how many bytes are there already."""
+    """An upload to send chunks to."""
 
     id: str
     offset: int
+    """Bytes received so far: the position of the next chunk."""
     n_bytes: int
+    """Size of the whole file, in bytes."""

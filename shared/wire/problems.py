@@ -9,7 +9,7 @@ _PREFIX = "urn:fedloom:problem:"
 
 
 class ProblemType(StrEnum):
-    """Every kind of problem that the coordinator reports."""
+    """Types of the problems that the coordinator reports."""
 
     AGENT_ALREADY_RUNNING = "agent-already-running"
     AGENT_REVOKED = "agent-revoked"
@@ -42,22 +42,24 @@ class ProblemType(StrEnum):
 
 
 class FieldProblem(Reply):
-    """One wrong field of a request."""
+    """One invalid field of a request."""
 
     field: str
     message: str
 
 
 class Problem(Reply):
-    """An error reply. ``retryable`` says whether the same request may succeed later."""
+    """An error reply."""
 
     type: str
     title: str
     status: int
     detail: str = ""
     retryable: bool = False
+    """Whether the same request may succeed later."""
     request_id: str | None = None
     errors: list[FieldProblem] = []
+    """The invalid fields of the request."""
 
     @property
     def kind(self) -> str:

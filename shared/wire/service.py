@@ -1,4 +1,4 @@
-"""What the coordinator says of itself: algorithms, storage, health."""
+"""The coordinator's algorithms, storage and health."""
 
 from typing import Any
 
@@ -6,29 +6,36 @@ from shared.wire.base import Reply
 
 
 class AlgorithmView(Reply):
-    """An algorithm that campaigns can name, with the JSON Schema of its parameters."""
+    """An algorithm that campaigns can name."""
 
     name: str
     summary: str
     params_schema: dict[str, Any]
+    """JSON Schema of the parameters."""
     state: list[str]
+    """Slots that the coordinator stores with each round."""
     broadcast: list[str]
+    """Slots of the state that clients receive with the global adapter."""
     extras: list[str]
+    """Slots that clients upload beside the delta."""
     client_state: list[str]
+    """Slots that clients store between rounds and never upload."""
 
 
 class StorageView(Reply):
-    """Bytes held, by kind of blob."""
+    """Stored blobs and bytes, by kind of blob."""
 
     n_blobs: int
     n_bytes: int
     bytes_by_kind: dict[str, int]
     free_bytes: int | None
+    """Free bytes on the disk of the data folder; null if unknown."""
 
 
 class Health(Reply):
-    """Whether the service works. ``reason`` says why it does not."""
+    """Whether the service works."""
 
     status: str
     version: str
     reason: str | None = None
+    """Why the service does not work."""

@@ -20,7 +20,7 @@ UNCOVERED = {
     },
     "reliability.md": {
         "coordinator and agents at random, for half an hour": "make soak: at random what other tests kill in order",
-        "an agent's clock, whatever it says": "there is nothing to run: no decision looks at it",
+        "a wrong clock at an agent": "there is nothing to run: no decision uses it",
     },
 }
 """Rows that no fast or deep test covers, and why."""

@@ -24,7 +24,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 def test_no_phrasing_of_the_exam_is_taught_or_used_to_choose(world: Any) -> None:
     for kind in world.KINDS:
         for attribute in kind.attributes.values():
-            train, validation, test = (set(attribute.asked[split]) for split in world.Split)
+            train, validation, test = (set(attribute.questions[split]) for split in world.Split)
             assert train
             assert validation
             assert test
