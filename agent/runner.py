@@ -179,8 +179,13 @@ class TaskRunner:
             log.info("sent %s, %.1f MB", name, n_bytes / 1e6)
         if isinstance(job, TrainJob) and isinstance(result, TrainResult):
             # before the result can count: afterwards a crash would leave a counted update without what belongs to it
-            self._workspace.keep_client_state(
-                job.campaign_id, heartbeat.task_id, result.delta, job.committed_update, job.state_versions
+            await asyncio.to_thread(
+                self._workspace.keep_client_state,
+                job.campaign_id,
+                heartbeat.task_id,
+                result.delta,
+                job.committed_update,
+                job.state_versions,
             )
             crash_points.reach("agent: client state kept")
             if result.client_state_lost:

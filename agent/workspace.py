@@ -12,7 +12,6 @@ sent.jsonl       everything that left for the coordinator, a line each
 
 import fcntl
 import json
-import os
 import shutil
 import socket
 import time
@@ -28,7 +27,7 @@ from agent.errors import AlreadyRunning, NotEnrolled
 from shared import crash_points
 from shared.credentials import AGENT_PREFIX, new_secret
 from shared.digest import sha256_file
-from shared.durable import sync_folder
+from shared.durable import atomic_text, move_into_place
 from shared.wire.jobs import Result
 
 _RESULT: TypeAdapter[Result] = TypeAdapter(Result)
@@ -108,7 +107,7 @@ class Workspace:
         except (OSError, ValidationError):
             pass
         instance = _Instance(id=uuid4().hex, place=place)
-        _write_atomically(path, instance.model_dump_json())
+        _write_private(path, instance.model_dump_json())
         return instance.id
 
     def read_identity(self) -> Identity:
@@ -120,7 +119,7 @@ class Workspace:
 
     def write_identity(self, identity: Identity) -> None:
         """Keep the identity where only this user can read it."""
-        _write_atomically(self._identity_file, identity.model_dump_json(indent=2) + "\n")
+        _write_private(self._identity_file, identity.model_dump_json(indent=2) + "\n")
         crash_points.reach("agent: identity")
         self._new_secret_file.unlink(missing_ok=True)
 
@@ -138,7 +137,7 @@ class Workspace:
         secret = self.found_secret(purpose)
         if secret is None:
             secret = new_secret(AGENT_PREFIX)
-            _write_atomically(self._new_secret_file, _NewSecret(secret=secret, purpose=purpose).model_dump_json())
+            _write_private(self._new_secret_file, _NewSecret(secret=secret, purpose=purpose).model_dump_json())
         return secret
 
     def task_folder(self, task_id: str) -> Path:
@@ -175,7 +174,7 @@ class Workspace:
             return
         folder = self._client_state / campaign_id
         folder.mkdir(parents=True, exist_ok=True)
-        path.replace(folder / delta_sha256)
+        move_into_place(path, folder / delta_sha256)
         crash_points.reach("agent: one more client state kept")
         others = [each for each in folder.iterdir() if each.name not in (delta_sha256, committed_update)]
         others.sort(key=lambda each: each.stat().st_mtime_ns, reverse=True)
@@ -216,7 +215,7 @@ class Workspace:
         """Keep a smaller micro-batch for next time."""
         known = self._read_micro_batches()
         known[f"{base} {max_length}"] = micro_batch
-        _write_atomically(self._micro_batches, json.dumps(known, indent=2))
+        _write_private(self._micro_batches, json.dumps(known, indent=2))
 
     def _read_micro_batches(self) -> dict[str, int]:
         try:
@@ -225,12 +224,5 @@ class Workspace:
             return {}
 
 
-def _write_atomically(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-    sync_folder(path.parent)  # before anybody is told what stands there
+def _write_private(path: Path, text: str) -> None:
+    atomic_text(path, text, mode=0o600)

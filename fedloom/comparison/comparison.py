@@ -34,6 +34,7 @@ from fedloom.simulation.simulation import Simulation
 from shared import algorithms
 from shared.campaign import CampaignSpec
 from shared.digest import sha256_file
+from shared.durable import atomic_text, delete_leftovers
 
 VALIDATION, TEST = "validation", "test"
 LOOK_S = 0.3
@@ -193,8 +194,8 @@ class Comparison:
         """Make the folder, or see that it holds this comparison; with *force* empty it."""
         facts = self._facts()
         state = self._folder / _STATE_FILE
-        draft = self._folder / f"{_STATE_FILE}.part"
-        if self._folder.is_dir() and any(path != draft for path in self._folder.iterdir()):
+        delete_leftovers(state)
+        if self._folder.is_dir() and any(self._folder.iterdir()):
             if not state.is_file():
                 raise ComparisonError(f"{self._folder} holds something that is no comparison; give another with --out")
             known = json.loads(state.read_text(encoding="utf-8"))
@@ -207,8 +208,7 @@ class Comparison:
             if force:
                 shutil.rmtree(self._folder)
         self._folder.mkdir(parents=True, exist_ok=True)
-        draft.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-        draft.replace(state)
+        atomic_text(state, json.dumps(facts, indent=2) + "\n")
 
     def _facts(self) -> dict[str, Any]:
         """What makes a comparison the same. Algorithms, seeds and grid may grow: what is done is kept."""

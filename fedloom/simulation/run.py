@@ -26,6 +26,7 @@ from fedloom.client import Client
 from fedloom.errors import SimulationError
 from fedloom.simulation.clients import Background, Clients, NamesClient
 from fedloom.simulation.simulation import Parts, Simulation
+from shared.durable import atomic_text
 from shared.states import CampaignState, TaskKind
 from shared.wire.adapters import AdapterView
 from shared.wire.campaigns import CampaignDetail
@@ -139,9 +140,7 @@ def _start(simulation: Simulation, folder: Path, *, force: bool) -> dict[str, An
 
 
 def _write(folder: Path, state: dict[str, Any]) -> None:
-    draft = folder / f"{_STATE_FILE}.part"
-    draft.write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
-    draft.replace(folder / _STATE_FILE)
+    atomic_text(folder / _STATE_FILE, json.dumps(state, indent=2) + "\n")
 
 
 @contextmanager
