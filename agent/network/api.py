@@ -1,13 +1,11 @@
 """The coordinator's calls, typed. Everything that can go wrong on the way becomes an error of ``agent.errors`` here."""
 
-import ipaddress
 import re
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self, TypeVar
-from urllib.parse import urlsplit
 
 import httpx
 from pydantic import BaseModel, ValidationError
@@ -17,6 +15,7 @@ from agent.errors import CoordinatorUnreachable, InsecureCoordinator, refusal
 from agent.workspace import Identity
 from shared.credentials import hash_secret
 from shared.digest import content_digest_header
+from shared.urls import is_confidential
 from shared.wire.base import LEASE_HEADER, PROTOCOL, PROTOCOL_HEADER
 from shared.wire.enrollments import EnrollmentReply, EnrollmentRequest, SecretReply, SecretRequest
 from shared.wire.jobs import Result
@@ -53,10 +52,11 @@ class CoordinatorApi:
         self, url: str, secret: str | None = None, *, ca_file: Path | None = None, insecure: bool = False
     ) -> None:
         try:
-            check_url(url, insecure=insecure)
-            base_url = httpx.URL(url)
+            confidential, base_url = is_confidential(url), httpx.URL(url)
         except (ValueError, httpx.InvalidURL) as error:
-            raise CoordinatorUnreachable(f"{url} is no URL: {error}") from error
+            raise CoordinatorUnreachable(f"{url} is no URL of a coordinator: {error}") from error
+        if not (confidential or insecure):
+            raise InsecureCoordinator(url)
         headers = {PROTOCOL_HEADER: PROTOCOL, "User-Agent": f"fedloom-agent/{__version__}"}
         if secret is not None:
             headers["Authorization"] = f"Bearer {secret}"
@@ -178,20 +178,6 @@ class CoordinatorApi:
             raise CoordinatorUnreachable(_reason(error)) from error
         _check(reply)
         return reply
-
-
-def check_url(url: str, *, insecure: bool) -> None:
-    """Refuse to speak in the clear to another host. Raises InsecureCoordinator."""
-    parts = urlsplit(url)
-    if parts.scheme == "https" or insecure:
-        return
-    host = parts.hostname or ""
-    try:
-        loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = host == "localhost" or host.endswith(".localhost")
-    if not loopback:
-        raise InsecureCoordinator(url)
 
 
 def _check(reply: httpx.Response) -> None:
