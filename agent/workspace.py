@@ -10,16 +10,18 @@ client_state/CAMPAIGN/ what an algorithm has this client keep between rounds; na
 sent.jsonl       everything that left for the coordinator, a line each
 """
 
-import fcntl
 import json
 import shutil
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import Annotated, Any
 from uuid import uuid4
 
+from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from agent.child import CLIENT_STATE_FILE, RESULT_FILE, files_of
@@ -84,15 +86,15 @@ class Workspace:
         for folder in (self.home, self.adapters, self._tasks, self._logs, self._client_state):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    def lock(self) -> IO[str]:
-        """Keep other processes out of this home until the returned file is closed. Raises AlreadyRunning."""
-        file = (self.home / "agent.lock").open("w")
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other processes out of this home for the length of the block. Raises AlreadyRunning and OSError."""
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.close()
+            lock = FileLock(self.home / "agent.lock", thread_local=False).acquire(timeout=0)
+        except Timeout as error:
             raise AlreadyRunning(self.home) from error
-        return file
+        with lock:
+            yield
 
     @property
     def instance_id(self) -> str:
