@@ -150,8 +150,10 @@ async def _until_signalled(
     supervisor = Supervisor(settings.compute, child)
     work = asyncio.create_task(_work(workspace, identity, settings, supervisor))
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, work.cancel)
+    # event loops on Windows have no signal handlers; there asyncio cancels this task after Ctrl-C, and so its work
+    with contextlib.suppress(NotImplementedError):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, work.cancel)
     try:
         with contextlib.suppress(asyncio.CancelledError):
             await work

@@ -183,8 +183,13 @@ class TaskRunner:
             log.info("sent %s, %.1f MB", name, n_bytes / 1e6)
         if isinstance(job, TrainJob) and isinstance(result, TrainResult):
             # before the result is sent: a crash in between would leave a committed update without its client state
-            self._workspace.keep_client_state(
-                job.campaign_id, heartbeat.task_id, result.delta, job.committed_update, job.state_versions
+            await asyncio.to_thread(
+                self._workspace.keep_client_state,
+                job.campaign_id,
+                heartbeat.task_id,
+                result.delta,
+                job.committed_update,
+                job.state_versions,
             )
             crash_points.reach("agent: client state kept")
             if result.client_state_lost:

@@ -9,12 +9,13 @@ import importlib.util
 import logging
 import os
 import signal
+import subprocess
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 from agent.child import (
     ANSWER,
@@ -45,6 +46,14 @@ log = logging.getLogger(__name__)
 DEFAULT_ARGV: tuple[str, ...] = (sys.executable, "-m", "agent.train")
 CHILD_LIBRARIES = ("torch", "transformers", "peft", "trl", "datasets")
 """Libraries of the child. This process checks that they are installed and never imports them."""
+_KILLED_EXIT = -9
+"""The exit code after SIGKILL. No process on Windows, which has no signals, ends with it."""
+_APART: dict[str, Any] = (
+    {"start_new_session": True}
+    if os.name == "posix"
+    else {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
+)
+"""Ctrl-C reaches only the parent, which ends the child cleanly."""
 _LINE_BYTES = 4 << 20
 _STOP_GRACE_S = 5.0
 
@@ -54,7 +63,7 @@ class ChildDied(AgentError):
 
     def __init__(self, exit_code: int, log_file: Path) -> None:
         self.exit_code = exit_code
-        self.out_of_memory = exit_code in (-signal.SIGKILL, OUT_OF_MEMORY_EXIT)
+        self.out_of_memory = exit_code in (_KILLED_EXIT, OUT_OF_MEMORY_EXIT)
         how = f"by signal {-exit_code}" if exit_code < 0 else f"with exit code {exit_code}"
         super().__init__(f"the training process ended {how}; see the agent's {log_file}")
 
@@ -151,7 +160,7 @@ class Supervisor:
             stderr=PIPE,
             limit=_LINE_BYTES,
             env=self._environment,
-            start_new_session=True,  # Ctrl-C reaches only the parent, which ends the child cleanly
+            **_APART,
         )
         assert process.stderr is not None
         self._process = process
@@ -200,9 +209,7 @@ class Supervisor:
                 await process.stdout.read()  # asyncio waits until a process's pipes are read to the end
                 await process.wait()
         except TimeoutError:
-            # the whole session: processes that the child started may keep its pipes open
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            _kill(process)
             await process.stdout.read()
             await process.wait()
         assert process.returncode is not None
@@ -211,6 +218,15 @@ class Supervisor:
             await self._log_pump
             self._log_pump = None
         return process.returncode
+
+
+def _kill(process: Process) -> None:
+    """Kill the child. On POSIX kill its whole session: processes that it started may hold its pipes open."""
+    with suppress(ProcessLookupError):
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
 
 
 def check_installed() -> None:

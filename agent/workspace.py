@@ -11,17 +11,18 @@ client_state/CAMPAIGN/ client state between rounds, each file named by the diges
 sent.jsonl             a record of everything that was sent to the coordinator, one line each
 """
 
-import fcntl
 import json
-import os
 import shutil
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import Annotated, Any
 from uuid import uuid4
 
+from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from agent.child import CLIENT_STATE_FILE, RESULT_FILE, files_of
@@ -29,7 +30,7 @@ from agent.errors import AlreadyRunning, NotEnrolled
 from shared import crash_points
 from shared.credentials import AGENT_PREFIX, new_secret
 from shared.digest import sha256_file
-from shared.durable import sync_folder
+from shared.durable import atomic_text, move_into_place
 from shared.wire.jobs import Result
 
 _RESULT: TypeAdapter[Result] = TypeAdapter(Result)
@@ -86,15 +87,15 @@ class Workspace:
         for folder in (self.home, self.adapters, self._tasks, self._logs, self._client_state):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    def lock(self) -> IO[str]:
-        """Lock this home folder for one process until the returned file is closed. Raises AlreadyRunning."""
-        file = (self.home / "agent.lock").open("w")
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Lock this home folder for one process, for the length of the block. Raises AlreadyRunning and OSError."""
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.close()
+            lock = FileLock(self.home / "agent.lock", thread_local=False).acquire(timeout=0)
+        except Timeout as error:
             raise AlreadyRunning(self.home) from error
-        return file
+        with lock:
+            yield
 
     @property
     def instance_id(self) -> str:
@@ -112,7 +113,7 @@ class Workspace:
         except (OSError, ValidationError):
             pass
         instance = _Instance(id=uuid4().hex, place=place)
-        _write_atomically(path, instance.model_dump_json())
+        _write_private(path, instance.model_dump_json())
         return instance.id
 
     def read_identity(self) -> Identity:
@@ -124,7 +125,7 @@ class Workspace:
 
     def write_identity(self, identity: Identity) -> None:
         """Store the identity so that only this user can read it."""
-        _write_atomically(self._identity_file, identity.model_dump_json(indent=2) + "\n")
+        _write_private(self._identity_file, identity.model_dump_json(indent=2) + "\n")
         crash_points.reach("agent: identity")
         self._new_secret_file.unlink(missing_ok=True)
 
@@ -144,7 +145,7 @@ class Workspace:
         secret = self.pending_secret(purpose)
         if secret is None:
             secret = new_secret(AGENT_PREFIX)
-            _write_atomically(self._new_secret_file, _NewSecret(secret=secret, purpose=purpose).model_dump_json())
+            _write_private(self._new_secret_file, _NewSecret(secret=secret, purpose=purpose).model_dump_json())
         return secret
 
     def task_folder(self, task_id: str) -> Path:
@@ -188,7 +189,7 @@ class Workspace:
             return
         folder = self._client_state / campaign_id
         folder.mkdir(parents=True, exist_ok=True)
-        path.replace(folder / delta_sha256)
+        move_into_place(path, folder / delta_sha256)
         crash_points.reach("agent: one more client state kept")
         others = [version for version in folder.iterdir() if version.name not in (delta_sha256, committed_update)]
         others.sort(key=lambda version: version.stat().st_mtime_ns, reverse=True)
@@ -229,7 +230,7 @@ class Workspace:
         """Remember a smaller micro-batch for later tasks."""
         micro_batches = self._read_micro_batches()
         micro_batches[f"{base} {max_length}"] = micro_batch
-        _write_atomically(self._micro_batches, json.dumps(micro_batches, indent=2))
+        _write_private(self._micro_batches, json.dumps(micro_batches, indent=2))
 
     def _read_micro_batches(self) -> dict[str, int]:
         try:
@@ -238,12 +239,5 @@ class Workspace:
             return {}
 
 
-def _write_atomically(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-    sync_folder(path.parent)  # so that the name survives a power cut before anything relies on it
+def _write_private(path: Path, text: str) -> None:
+    atomic_text(path, text, mode=0o600)

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+from shared.durable import atomic_write
+
 _PIECE = 1 << 20
 
 
@@ -87,8 +89,8 @@ def _receive(line: socket.socket, path: Path, n_bytes: int, *, sync: bool) -> bo
 def _add(adapter: Path, deltas: list[Path], n_tensors: int) -> None:
     """x ← x + Σ Δ_k / K, tensor by tensor in float64."""
     sources = [np.memmap(path, dtype=np.float32, mode="r") for path in (adapter, *deltas)]
-    result, digest = adapter.with_suffix(".next"), hashlib.sha256()
-    with result.open("wb") as file:
+    digest = hashlib.sha256()
+    with atomic_write(adapter) as file:
         for part in zip(*(np.array_split(source, n_tensors) for source in sources), strict=True):
             total = part[0].astype(np.float64)
             for delta in part[1:]:
@@ -96,9 +98,6 @@ def _add(adapter: Path, deltas: list[Path], n_tensors: int) -> None:
             values = total.astype(np.float32)
             digest.update(values.data)
             file.write(values.data)
-        file.flush()
-        os.fsync(file.fileno())
-    result.replace(adapter)
 
 
 if __name__ == "__main__":

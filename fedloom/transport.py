@@ -1,6 +1,5 @@
 """HTTP to one coordinator: authentication, retries, and its problems as errors."""
 
-import ipaddress
 import random
 import re
 import ssl
@@ -17,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from fedloom.errors import FedloomError, InsecureUrl, MalformedKey, Unreachable, refused
 from shared.campaign import FROM_COORDINATOR
+from shared.urls import is_confidential
 from shared.wire.base import PROTOCOL, PROTOCOL_HEADER
 from shared.wire.problems import MEDIA_TYPE, Problem
 
@@ -40,7 +40,12 @@ class Transport:
 
     def __init__(self, url: str, key: str | None, *, ca_file: Path | None, insecure: bool, timeout_s: float) -> None:
         self.url = url.rstrip("/")
-        self._check_url(insecure)
+        try:
+            confidential, _ = is_confidential(self.url), httpx.URL(self.url)
+        except (ValueError, httpx.InvalidURL) as error:
+            raise Unreachable(self.url, f"no URL of a coordinator: {error}") from error
+        if not (confidential or insecure):
+            raise InsecureUrl(self.url)
         headers = {PROTOCOL_HEADER: PROTOCOL, "Accept": "application/json"}
         if key and (key := key.strip()):
             if not _MAY_BE_A_KEY.fullmatch(key):
@@ -55,16 +60,6 @@ class Transport:
     def close(self) -> None:
         """Close all connections."""
         self._http.close()
-
-    def _check_url(self, insecure: bool) -> None:
-        try:
-            url = httpx.URL(self.url)
-        except httpx.InvalidURL as error:
-            raise Unreachable(self.url, f"not a URL: {error}") from error
-        if url.scheme not in ("http", "https") or not url.host:
-            raise Unreachable(self.url, "not a URL of the form http://HOST:PORT or https://HOST:PORT")
-        if url.scheme == "http" and not insecure and not _is_loopback(url.host):
-            raise InsecureUrl(self.url)
 
     def request(
         self,
@@ -157,12 +152,3 @@ def _retry_after_s(reply: httpx.Response) -> float:
 
 def _is_about_certificates(error: httpx.RequestError) -> bool:
     return "CERTIFICATE_VERIFY_FAILED" in str(error)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

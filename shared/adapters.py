@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -255,11 +255,12 @@ def _header(contract: Contract) -> bytes:
 class AdapterWriter:
     """Writes a canonical file of float32 tensors, one at a time, in any order.
 
-    ``write`` raises AdapterError if the contract does not name the tensor, if its shape differs, or if it was written
-    before. Leaving the block raises AdapterError if tensors are still missing.
+    *target* is a path, or an empty file that is open for writing; the end of the block closes it. ``write`` raises
+    AdapterError if the contract does not name the tensor, if its shape differs, or if it was written before. Leaving
+    the block raises AdapterError if tensors are still missing.
     """
 
-    def __init__(self, path: Path, contract: Contract) -> None:
+    def __init__(self, target: Path | IO[bytes], contract: Contract) -> None:
         if any(spec.dtype != "F32" for spec in contract.tensors.values()):
             raise AdapterError("canonical files are written in F32")
         header = _header(contract)
@@ -268,7 +269,7 @@ class AdapterWriter:
         for name, spec in contract.tensors.items():
             self._missing[name] = (position, spec.shape)
             position += spec.n_bytes
-        self._file = path.open("wb")
+        self._file = target.open("wb") if isinstance(target, Path) else target
         self._file.write(header)
 
     def __enter__(self) -> Self:
@@ -289,10 +290,10 @@ class AdapterWriter:
         self._file.write(np.ascontiguousarray(values, dtype="<f4").data)
 
 
-def write_adapter(path: Path, tensors: Mapping[str, Array]) -> Contract:
-    """Write *tensors* as a canonical file and return its contract. Raises OSError."""
+def write_adapter(target: Path | IO[bytes], tensors: Mapping[str, Array]) -> Contract:
+    """Write *tensors* as a canonical file and return its contract. An open file is closed. Raises OSError."""
     contract = Contract.of({name: TensorSpec("F32", values.shape) for name, values in tensors.items()})
-    with AdapterWriter(path, contract) as writer:
+    with AdapterWriter(target, contract) as writer:
         for name in contract.tensors:
             writer.write(name, tensors[name])
     return contract

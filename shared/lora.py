@@ -10,13 +10,24 @@ from collections.abc import Iterable
 from shared.adapters import Contract
 from shared.campaign import LoraSection
 
-_FACTOR = re.compile(r"^(?P<module>.+)\.lora_(?P<factor>[AB])\.weight$")
+_TENSOR = re.compile(r"(?P<module>.+)\.lora_(?:(?P<factor>[AB])\.weight|embedding_[AB])")
+"""The names that PEFT gives: a linear layer's factors are modules, an embedding's are parameters."""
+
+
+def module_of(tensor: str) -> str | None:
+    """The adapted module of a tensor, a linear layer or an embedding; None for other tensors."""
+    match = _TENSOR.fullmatch(tensor)
+    return match["module"] if match else None
 
 
 def factor_of(tensor: str) -> tuple[str, str] | None:
-    """Return a tensor's module and its factor, ``"A"`` or ``"B"``; None if the tensor is not a factor."""
-    match = _FACTOR.match(tensor)
-    return (match["module"], match["factor"]) if match else None
+    """Return a tensor's linear layer and its factor, ``"A"`` or ``"B"``; None for other tensors.
+
+    An embedding's factors are not among them: PEFT initialises A to zero there, so freezing A would leave nothing to
+    train.
+    """
+    match = _TENSOR.fullmatch(tensor)
+    return (match["module"], match["factor"]) if match and match["factor"] else None
 
 
 def factors(tensors: Iterable[str]) -> list[tuple[str, str]]:

@@ -1,6 +1,5 @@
 """A typed client of the coordinator's API. Every network error becomes one of ``agent.errors`` here."""
 
-import ipaddress
 import os
 import re
 import socket
@@ -9,7 +8,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self, TypeVar
-from urllib.parse import urlsplit
 
 import httpx
 from pydantic import BaseModel, ValidationError
@@ -20,6 +18,7 @@ from agent.settings import NetworkSettings
 from agent.workspace import Identity
 from shared.credentials import hash_secret
 from shared.digest import content_digest_header
+from shared.urls import is_confidential
 from shared.wire.base import LEASE_HEADER, PROTOCOL, PROTOCOL_HEADER
 from shared.wire.enrollments import EnrollmentReply, EnrollmentRequest, SecretReply, SecretRequest
 from shared.wire.jobs import Result
@@ -61,10 +60,11 @@ class CoordinatorApi:
         network: NetworkSettings | None = None,
     ) -> None:
         try:
-            check_url(url, insecure=insecure)
-            base_url = httpx.URL(url)
+            confidential, base_url = is_confidential(url), httpx.URL(url)
         except (ValueError, httpx.InvalidURL) as error:
-            raise CoordinatorUnreachable(f"{url} is not a valid URL: {error}") from error
+            raise CoordinatorUnreachable(f"{url} is not a valid URL of a coordinator: {error}") from error
+        if not (confidential or insecure):
+            raise InsecureCoordinator(url)
         headers = {PROTOCOL_HEADER: PROTOCOL, "User-Agent": f"fedloom-agent/{__version__}"}
         if secret is not None:
             headers["Authorization"] = f"Bearer {secret}"
@@ -207,20 +207,6 @@ class CoordinatorApi:
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
             return CoordinatorUnreachable(f"{coordinator} cannot be reached: {_cause(error)}")
         return CoordinatorUnreachable(f"the connection to {coordinator} failed: {_cause(error)}")
-
-
-def check_url(url: str, *, insecure: bool) -> None:
-    """Refuse to speak in the clear to another host. Raises InsecureCoordinator."""
-    parts = urlsplit(url)
-    if parts.scheme == "https" or insecure:
-        return
-    host = parts.hostname or ""
-    try:
-        loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = host == "localhost" or host.endswith(".localhost")
-    if not loopback:
-        raise InsecureCoordinator(url)
 
 
 def _check(reply: httpx.Response) -> None:

@@ -23,6 +23,7 @@ from agent.network.heartbeat import LeaseHeartbeat
 from agent.network.retry import Backoff
 from shared import crash_points
 from shared.digest import sha256_file
+from shared.durable import move_into_place
 from shared.states import BlobKind
 from shared.wire.base import CHUNK_BYTES, BlobRef
 from shared.wire.leases import FailureKind, Phase, Progress, TaskLease, UploadRequest
@@ -85,7 +86,7 @@ class AdapterCache:
             actual = await asyncio.to_thread(sha256_file, part)
             if actual == ref.sha256:
                 crash_points.reach("agent: download whole")
-                part.replace(path)
+                await asyncio.to_thread(move_into_place, part, path)
                 return path
             log.warning("download %d of blob %s has SHA-256 %s instead; deleting it", tries, ref.sha256, actual)
             part.unlink()

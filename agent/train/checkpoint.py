@@ -26,10 +26,10 @@ from torch import Tensor, nn
 from transformers import TrainerCallback
 
 from agent import __version__
-from agent.train.files import atomic_write
 from agent.train.kinds.federated import FederatedTrainerMixin, TrainingHistory
 from shared import crash_points
 from shared.digest import sha256_file, sha256_of_parts
+from shared.durable import atomic_write
 from shared.wire.jobs import TrainJob
 
 log = logging.getLogger(__name__)
@@ -68,17 +68,13 @@ def identity(
 def save(path: Path, identity: str, checkpoint: Checkpoint) -> None:
     """Write a checkpoint in the place of an earlier one, whole or not at all. Raises OSError."""
     content = vars(checkpoint) | {"history": asdict(checkpoint.history), "identity": identity}
-
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as file:
-            try:
-                torch.save(content, file)
-            except RuntimeError as error:
-                if isinstance(error.__context__, OSError):  # a full disk: torch says that its archive has a wrong size
-                    raise error.__context__ from None
-                raise
-
-    atomic_write(path, write)
+    with atomic_write(path) as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):  # a full disk: torch says that its archive has a wrong size
+                raise error.__context__ from None
+            raise
 
 
 def load(path: Path, identity: str) -> Checkpoint | None:

@@ -43,7 +43,6 @@ from agent.train.base.source import Reporter, check_same
 from agent.train.checkpoint import Checkpoints, identity
 from agent.train.data.sampling import rows_of_round, seed_of_round
 from agent.train.data.tokens import DataCache, PairRows, Prepared, TokenRows
-from agent.train.files import atomic_write
 from agent.train.kinds.evaluate import held_out_loss, held_out_preference
 from agent.train.kinds.federated import TrainingHistory
 from agent.train.kinds.reference import Reference, completions_at_once
@@ -53,6 +52,7 @@ from agent.train.progress import Throttle
 from shared import crash_points
 from shared.adapters import AdapterError, check_finite, slot_name, write_adapter
 from shared.digest import sha256_file
+from shared.durable import atomic_text, atomic_write
 from shared.wire.jobs import (
     EvaluateJob,
     EvaluateResult,
@@ -89,8 +89,7 @@ class Worker:
         work.folder.mkdir(parents=True, exist_ok=True)
         _clear(work.folder)
         result = _Job(self, work, Throttle(report)).result()
-        text = result.model_dump_json()
-        atomic_write(work.folder / RESULT_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+        atomic_text(work.folder / RESULT_FILE, result.model_dump_json())
         crash_points.reach("child: result written")
         (work.folder / CHECKPOINT_FILE).unlink(missing_ok=True)
         return result
@@ -356,7 +355,8 @@ class _Job:
             message = f"training diverged, {error}: the learning rate may be too high"
             raise TaskFailed(FailureKind.CRASH, message) from error
         path = self._work.folder / name
-        atomic_write(path, lambda temporary: write_adapter(temporary, arrays))
+        with atomic_write(path) as file:
+            write_adapter(file, arrays)
         return sha256_file(path)
 
 

@@ -14,7 +14,7 @@ import os
 import re
 import tarfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Literal
@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from coordinator.backup.errors import BadBackup, FileThere, NoRoom
 from coordinator.storage.stores import CHUNK_BYTES
 from shared.digest import sha256_file, sha256_hex
-from shared.durable import sync_folder
+from shared.durable import atomic_write, delete_leftovers
 from shared.wire.base import BlobRef
 
 _BLOBS, _DATABASE, _MANIFEST, _SUMS = "blobs", "fedloom.db", "manifest.json", "SHA256SUMS"
@@ -78,8 +78,6 @@ class ArchiveWriter:
             with self._member(name, len(data)) as write:
                 write(data)
         self._file.write(bytes(2 * tarfile.BLOCKSIZE))
-        self._file.flush()
-        os.fsync(self._file.fileno())
 
     @contextmanager
     def _member(self, name: str, n_bytes: int) -> Iterator[Callable[[bytes], None]]:
@@ -103,22 +101,16 @@ class ArchiveWriter:
 @contextmanager
 def writing(file: Path, tell: Tell) -> Iterator[ArchiveWriter]:
     """Write a backup that is there with the end of the block, or not at all. Raises FileThere and NoRoom."""
-    part = file.with_name(f"{file.name}.part")
     _refuse_to_replace(file)
-    part.unlink(missing_ok=True)  # of a backup that was killed
+    delete_leftovers(file)
     try:
-        with os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "w+b") as draft:
+        with atomic_write(file, mode=0o600) as draft:
             yield ArchiveWriter(draft, tell)
-        _refuse_to_replace(file)
-        part.rename(file)
+            _refuse_to_replace(file)
     except OSError as error:
         if error.errno in _FULL:
             raise NoRoom(file) from error
         raise
-    finally:
-        part.unlink(missing_ok=True)
-    with suppress(OSError):  # not every network's file system can sync a folder
-        sync_folder(file.parent)
 
 
 def _refuse_to_replace(file: Path) -> None:

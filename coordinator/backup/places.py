@@ -1,12 +1,11 @@
 """Where a coordinator's data lies, and a folder to prepare it in."""
 
-import fcntl
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from sqlalchemy import make_url
 
 from coordinator.backup.errors import Busy
@@ -14,6 +13,7 @@ from coordinator.settings import Settings
 
 UPDATES = "updates"
 """The folder of updates that are kept as files, in a data folder."""
+_LOCK_FILE = "lock"
 
 
 def sqlite_file(settings: Settings) -> Path | None:
@@ -30,33 +30,33 @@ def place_of(settings: Settings) -> str:
 
 @contextmanager
 def work_folder(folder: Path) -> Iterator[Path]:
-    """An empty folder for this process alone, gone with the block. What a killed process left in it goes first.
+    """A folder for this process alone, empty but for its lock, and deleted with the block.
+
+    What a killed process left in it is deleted first.
 
     Raises Busy where another process has it, and OSError.
     """
     parent_is_new = not folder.parent.exists()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
+    lock_file = folder / _LOCK_FILE
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Busy(folder) from error
-        _clear(folder)
+        lock = FileLock(lock_file, thread_local=False).acquire(timeout=0)
+    except Timeout as error:
+        raise Busy(folder) from error
+    with lock:
+        _clear(folder, lock_file)
         try:
             yield folder
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)  # the lock's file too: nobody waits for it
             if parent_is_new:
                 with suppress(OSError):  # unless something is in it by now
                     folder.parent.rmdir()
-    finally:
-        os.close(descriptor)
 
 
-def _clear(folder: Path) -> None:
+def _clear(folder: Path, keep: Path) -> None:
     for entry in folder.iterdir():
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
-        else:
+        elif entry != keep:
             entry.unlink()

@@ -5,28 +5,37 @@ data folder; taking the claim of one that lives would cost it work and nothing e
 asks for the claim.
 """
 
-import fcntl
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_NAME_FILE = "engine"
+from filelock import FileLock, Timeout
+
+from shared.durable import atomic_text
+
+_NAME_FILE, _LOCK_FILE = "engine", "engine.lock"
 
 
 @contextmanager
 def engine_name(data_dir: Path) -> Iterator[tuple[str, bool]]:
     """The name, 8 hexadecimal digits, and whether no other engine lives on this folder, for the length of the block."""
-    with (data_dir / _NAME_FILE).open("a+", encoding="ascii") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield secrets.token_hex(4), False  # a name of its own: the other one may be started anew beside it
-            return
-        file.seek(0)
-        name = file.read().strip()
-        if not name:
-            name = secrets.token_hex(4)
-            file.write(name)
-            file.flush()
-        yield name, True
+    try:
+        lock = FileLock(data_dir / _LOCK_FILE, thread_local=False).acquire(timeout=0)
+    except Timeout:
+        yield secrets.token_hex(4), False  # a name of its own: the other engine may restart beside it
+        return
+    with lock:
+        yield _stored_name(data_dir / _NAME_FILE), True
+
+
+def _stored_name(path: Path) -> str:
+    """The name that engines on this data folder share; the first one writes it."""
+    try:
+        name = path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        name = ""
+    if not name:
+        name = secrets.token_hex(4)
+        atomic_text(path, name)
+    return name

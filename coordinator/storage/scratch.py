@@ -1,7 +1,10 @@
 """Files of a moment, on the data folder's disk. Each is locked by the process that works on it, so that what a killed
-process left can be told from what is in use, in another process too, and thrown away."""
+process left can be told from what is in use, in another process too, and thrown away.
 
-import fcntl
+The lock is flock on the file or folder itself, not the filelock package: that one locks a second file beside it, which
+a killed process would leave too and nobody could delete safely. A coordinator runs on POSIX only.
+"""
+
 import os
 import shutil
 import tempfile
@@ -21,7 +24,7 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir=parent) as name:
         descriptor = os.open(name, os.O_RDONLY)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _lock(descriptor, wait=True)
             yield Path(name)
         finally:
             os.close(descriptor)
@@ -31,7 +34,7 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
 def scratch_file(parent: Path) -> Iterator[IO[bytes]]:
     """An empty file for the length of the block."""
     with tempfile.NamedTemporaryFile(dir=parent) as file:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+        _lock(file.fileno(), wait=True)
         yield file
 
 
@@ -55,9 +58,19 @@ def clear(parent: Path) -> int:
 def _is_left(path: Path) -> bool:
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(descriptor, wait=False)
     except BlockingIOError:
         return False
     finally:
         os.close(descriptor)
     return True
+
+
+def _lock(descriptor: int, *, wait: bool) -> None:
+    """Lock a file or folder until its descriptor is closed.
+
+    wait: until others have released it; without it raises BlockingIOError.
+    """
+    import fcntl  # here: Windows lacks it, and modules that import this one should still load there
+
+    fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

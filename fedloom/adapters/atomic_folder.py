@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fedloom.errors import FolderNotEmpty
+from shared.durable import sync_folder, sync_tree
 
 
 @contextmanager
@@ -24,7 +25,9 @@ def atomic_folder(folder: Path, *, force: bool) -> Iterator[Path]:
     draft.mkdir()
     try:
         yield draft
+        sync_tree(draft)
         _put_in_place(draft, folder, force=force)
+        sync_folder(folder.parent)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

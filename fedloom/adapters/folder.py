@@ -1,7 +1,6 @@
 """An adapter as a folder: what ``PeftModel.from_pretrained`` and vLLM load, with a model card and its lineage."""
 
 import json
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,13 @@ from fedloom.errors import NoSuchAdapter
 from fedloom.transport import Transport
 from shared.adapters import AdapterFile
 from shared.campaign import CampaignSpec
+from shared.lora import module_of
 from shared.wire.adapters import AdapterView
 from shared.wire.campaigns import CampaignDetail
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
 CARD_FILE = "README.md"
-
-_ADAPTED = re.compile(r"^(?P<module>.+)\.lora_(?:A|B|embedding_A|embedding_B)(?:\.weight)?$")
 
 
 def write_adapter_folder(
@@ -75,8 +73,8 @@ def target_modules(spec: CampaignSpec, tensor_names: Iterable[str]) -> list[str]
     """
     if spec.lora.target_modules != "all-linear":
         return sorted(set(spec.lora.target_modules))
-    modules = {found["module"] for found in map(_ADAPTED.match, tensor_names) if found}
-    return sorted({_short_name(module) for module in modules})
+    modules = map(module_of, tensor_names)
+    return sorted({_short_name(module) for module in modules if module is not None})
 
 
 def _short_name(module: str) -> str:

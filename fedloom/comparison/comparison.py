@@ -1,14 +1,13 @@
 """All trials of a comparison, several at a time: rates are chosen on validation rows, then the test rows are scored.
 
 comparison.json   what is compared
+comparison.lock   locked while a process runs it
 data/seed-S/      the rows of each client, and of all
 runs/…            a folder for each trial, as `fedloom simulate` makes it, with scores.json
 results.csv       every score
 plot.png          the picture
 """
 
-import json
-import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -16,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Self
 
 from pydantic import ValidationError
 
@@ -28,6 +27,7 @@ from fedloom.comparison.scoring import CRITERION, Rows, Scorer, Scores, is_bette
 from fedloom.comparison.spec import ComparisonSpec
 from fedloom.comparison.trial import Stopped, Trial
 from fedloom.errors import ComparisonError, TrialFailed
+from fedloom.run_folder import run_folder
 from fedloom.simulation.clients import write_records
 from fedloom.simulation.plan import Kind, Plan
 from fedloom.simulation.simulation import Simulation
@@ -37,7 +37,6 @@ from shared.digest import sha256_file
 
 VALIDATION, TEST = "validation", "test"
 LOOK_S = 0.3
-_STATE_FILE = "comparison.json"
 
 
 @dataclass
@@ -51,11 +50,18 @@ class Look:
 
 
 class Comparison:
-    """A comparison in a folder, set up and checked; ``run`` does it, from where an earlier run stopped.
+    """A comparison in a folder, checked. Its block holds the folder; ``run`` resumes where an earlier run stopped.
 
-    campaign, settings: what the spec's files hold. names: the algorithms. seeds: the first one chooses the rates.
-    at_once: trials that run at the same time. Raises ComparisonError, SimulationError, PartitionError, TaskFailed for
-    data that cannot be read, and OSError.
+    Args:
+        campaign: the content of the spec's campaign file.
+        settings: the content of the spec's settings file.
+        names: the algorithms.
+        seeds: the first one chooses the rates.
+        at_once: trials that run at the same time.
+        force: start over, and delete what the folder holds.
+
+    Raises ComparisonError, SimulationError, PartitionError, TaskFailed if data cannot be read, and OSError; so does
+    entering the block.
     """
 
     def __init__(
@@ -83,8 +89,20 @@ class Comparison:
         source = self._simulation(campaign, spec.clients, seed=0).source
         files = {VALIDATION: spec.validation, TEST: spec.test}
         self._rows = {split: Rows.read(path, source, spec.score) for split, path in files.items()}
-        self._begin(force=force)
-        self._data = {seed: self._share_out(seed) for seed in self._seeds}
+        self._force = force
+        self._data: dict[int, dict[int | None, Path]] = {}
+        self._exit = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            held = stack.enter_context(run_folder(self._folder, "comparison", ComparisonError))
+            held.begin(self._facts(), force=self._force)
+            self._data = {seed: self._share_out(seed) for seed in self._seeds}
+            self._exit = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._exit.close()
 
     def run(self, on_look: Callable[[Look], None]) -> Results:
         """Do all trials that are not done. on_look: called over and over with how far it is.
@@ -189,34 +207,13 @@ class Comparison:
                     wrong = "; ".join(one["msg"].removeprefix("Value error, ") for one in error.errors())
                     raise ComparisonError(f"grid.params, {entrant.name}: {wrong}") from error
 
-    def _begin(self, *, force: bool) -> None:
-        """Make the folder, or see that it holds this comparison; with *force* empty it."""
-        facts = self._facts()
-        state = self._folder / _STATE_FILE
-        draft = self._folder / f"{_STATE_FILE}.part"
-        if self._folder.is_dir() and any(path != draft for path in self._folder.iterdir()):
-            if not state.is_file():
-                raise ComparisonError(f"{self._folder} holds something that is no comparison; give another with --out")
-            known = json.loads(state.read_text(encoding="utf-8"))
-            other = [name for name, value in facts.items() if known.get(name) != value]
-            if other and not force:
-                raise ComparisonError(
-                    f"{self._folder} holds another comparison, with a different {', '.join(other)}; "
-                    "give another folder with --out, or start over with --force"
-                )
-            if force:
-                shutil.rmtree(self._folder)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        draft.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-        draft.replace(state)
-
     def _facts(self) -> dict[str, Any]:
         """What makes a comparison the same. Algorithms, seeds and grid may grow: what is done is kept."""
         facts = self._simulation(self._campaign, self.spec.clients, seed=0).facts()
         facts |= {VALIDATION: sha256_file(self.spec.validation), TEST: sha256_file(self.spec.test)}
         del facts["seed"]
         facts["score"] = self.spec.score.model_dump(mode="json")
-        return dict(json.loads(json.dumps(facts)))
+        return facts
 
     @contextmanager
     def _workers(self) -> Iterator[Callable[[Trial, Sequence[str]], Future[dict[str, Scores]]]]:

@@ -14,6 +14,7 @@ from fedloom.comparison.scoring import Rows, Scorer, Scores
 from fedloom.errors import TrialFailed
 from fedloom.simulation.run import ADAPTER_FOLDER, running
 from fedloom.simulation.simulation import Simulation
+from shared.durable import atomic_text
 from shared.states import CampaignState
 
 POLL_S = 1.0
@@ -93,9 +94,7 @@ class Trial:
 
     def _remember(self, scores: Mapping[str, Scores]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        draft = self.folder / f"{SCORES_FILE}.part"
-        draft.write_text(json.dumps({"of": self._facts(), "scores": scores}, indent=2) + "\n", encoding="utf-8")
-        draft.replace(self.folder / SCORES_FILE)
+        atomic_text(self.folder / SCORES_FILE, json.dumps({"of": self._facts(), "scores": scores}, indent=2) + "\n")
 
     def _facts(self) -> dict[str, Any] | None:
         # through JSON, as they are read again

@@ -1,6 +1,7 @@
 """A simulation as it runs: a folder with a coordinator and clients, and a campaign that goes on where it stopped.
 
 simulation.json   what is simulated
+simulation.lock   locked while a process runs it
 coordinator/      the coordinator's data folder, as `fedloom coordinator serve` makes it
 clients/NAME/     a client's home, with its rows in rows.jsonl
 clients/cache/    what all clients share
@@ -10,20 +11,17 @@ metrics.csv       its metrics
 """
 
 import csv
-import fcntl
-import json
 import logging
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
 
 from coordinator import main as coordinator
 from coordinator.settings import Settings
 from fedloom.client import Client
 from fedloom.errors import SimulationError
+from fedloom.run_folder import run_folder
 from fedloom.simulation.clients import Background, Clients, NamesClient
 from fedloom.simulation.simulation import Parts, Simulation
 from shared.states import CampaignState, TaskKind
@@ -33,8 +31,6 @@ from shared.wire.campaigns import CampaignDetail
 ADAPTER_FOLDER = "adapter"
 METRICS_FILE = "metrics.csv"
 LOG_FILE = "simulation.log"
-_STATE_FILE = "simulation.json"
-_LOCK_FILE = "simulation.lock"
 
 _log_file: ContextVar[Path | None] = ContextVar("log_file", default=None)
 """The log of the simulation that a thread works for."""
@@ -80,10 +76,9 @@ def running(simulation: Simulation, folder: Path, *, force: bool = False) -> Ite
     in use, PartitionError, TaskFailed for data that cannot be read, and OSError.
     """
     parts = simulation.partition()
-    folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        stack.enter_context(_locked(folder))
-        state = _start(simulation, folder, force=force)
+        held = stack.enter_context(run_folder(folder, "simulation", SimulationError))
+        state = held.begin(simulation.facts(), force=force, is_set_up=lambda known: "campaign_id" in known)
         stack.enter_context(_logging(folder / LOG_FILE))
         # whatever database the environment names for a real coordinator is none of a simulation's business
         settings = Settings(data_dir=folder / "coordinator", database_url=None)
@@ -95,7 +90,7 @@ def running(simulation: Simulation, folder: Path, *, force: bool = False) -> Ite
         if "campaign_id" not in state:
             _set_up(parts, clients, client, simulation.spec.selection.labels)
             state["campaign_id"] = client.create_campaign(simulation.patient_spec).id
-            _write(folder, state)
+            held.write(state)
         campaign = client.campaign(state["campaign_id"])
         if campaign.state == CampaignState.PAUSED:
             client.resume(campaign.id)
@@ -107,51 +102,6 @@ def _set_up(parts: Parts, clients: Clients, client: Client, labels: Mapping[str,
     for number, name in enumerate(clients.names):
         clients.write_rows(name, parts.rows_of(number))
     clients.enroll(client.url, {name: client.create_token(labels).token for name in clients.names})
-
-
-def _start(simulation: Simulation, folder: Path, *, force: bool) -> dict[str, Any]:
-    """What the folder knows of this simulation; emptied and begun where an earlier set-up did not reach its end."""
-    facts = simulation.facts()
-    try:
-        known = json.loads((folder / _STATE_FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        if any(path.name != _LOCK_FILE for path in folder.iterdir()):
-            raise SimulationError(
-                f"{folder} holds something that is no simulation; give another folder with --out"
-            ) from None
-        known = {}
-    except ValueError:
-        raise SimulationError(f"{folder / _STATE_FILE} cannot be read; start over with --force") from None
-    if "campaign_id" in known and not force:
-        if other := [name for name, value in facts.items() if known.get(name) != value]:
-            raise SimulationError(
-                f"{folder} holds another simulation, with a different {', '.join(other)}; "
-                "give another folder with --out, or start over with --force"
-            )
-        return dict(known)
-    for path in sorted(folder.iterdir(), key=lambda path: path.name == _STATE_FILE):  # it says that the rest is ours
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.name != _LOCK_FILE:
-            path.unlink()
-    _write(folder, facts)
-    return facts
-
-
-def _write(folder: Path, state: dict[str, Any]) -> None:
-    draft = folder / f"{_STATE_FILE}.part"
-    draft.write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
-    draft.replace(folder / _STATE_FILE)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    with (folder / _LOCK_FILE).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise SimulationError(f"another process runs the simulation in {folder}") from error
-        yield
 
 
 @contextmanager

@@ -100,10 +100,13 @@ def test_a_child_that_dies_says_how(tmp_path: Path, script: str, exit_code: int,
 
 
 @pytest.mark.parametrize("last_words", [f"say('{MEMORY}')", "os.close(1)"], ids=["out of memory", "end of its answers"])
+@pytest.mark.parametrize("has_sessions", [True, False], ids=["POSIX", "as on Windows"])
 def test_a_child_that_lingers_after_its_last_word_is_ended(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last_words: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last_words: str, has_sessions: bool
 ) -> None:
     monkeypatch.setattr(supervising, "_STOP_GRACE_S", 0.2)
+    if not has_sessions:
+        monkeypatch.delattr(os, "killpg")
     [heard] = ask(child(f"input(); {last_words}; time.sleep(60)"), tmp_path)
     assert isinstance(heard, OutOfMemory | ChildDied)
 

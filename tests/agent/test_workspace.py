@@ -118,9 +118,10 @@ def test_micro_batches_that_cannot_be_read_are_forgotten(home: Workspace, data: 
 
 
 def test_a_home_is_for_one_process(home: Workspace) -> None:
-    with home.lock(), pytest.raises(AlreadyRunning):
-        home.lock()
-    home.lock().close()
+    with home.lock(), pytest.raises(AlreadyRunning), home.lock():
+        pass
+    with home.lock():
+        pass
 
 
 def test_what_left_is_noted_line_by_line(home: Workspace) -> None:

@@ -250,7 +250,7 @@ def test_a_newer_schema_is_refused_at_both_ends(small: Settings, saved: Path, pl
     with_services(small, mark)
     with pytest.raises(UnknownSchema, match=words):
         back_up(small, tmp_path / "new.tar")
-    assert not list(tmp_path.glob("new.tar*"))
+    assert not list(tmp_path.glob("*new.tar*"))
     contents = members(saved)
 
     async def empty(services: Services) -> None:
@@ -381,7 +381,7 @@ def test_damage_fails_the_backup_and_is_named(small: Settings, tmp_path: Path, p
     assert f"campaign small, adapter of round 1 ({sha256_hex(ADAPTER)}): its bytes have the digest" in said
     lost = f"its bytes, or some of them, are not in {small.data_dir / 'updates'}"
     assert f"campaign small, delta of round 1 ({digest}): {lost}" in said
-    assert not list(tmp_path.glob("backup.tar*"))
+    assert not list(tmp_path.glob("*backup.tar*"))
     manifest = back_up(small, tmp_path / "backup.tar", leave_out_damaged=True)
     assert (len(manifest.left_out), manifest.adapters, manifest.updates) == (2, 0, 0)
     restore(place, tmp_path / "backup.tar")
@@ -397,7 +397,7 @@ def test_a_database_that_cannot_be_read_is_said(small: Settings, tmp_path: Path)
     database.write_bytes(pages)
     with pytest.raises(Unreadable, match="malformed"):
         back_up(small, tmp_path / "backup.tar")
-    assert not list(tmp_path.glob("backup.tar*"))
+    assert not list(tmp_path.glob("*backup.tar*"))
 
 
 @contextmanager
@@ -416,7 +416,7 @@ def test_without_room_nothing_is_left(small: Settings, saved: Path, place: Setti
             back_up(small, tmp_path / "backup.tar")
         with pytest.raises(OSError, match="too large"):
             restore(place, saved)
-    assert not list(tmp_path.glob("backup.tar*"))
+    assert not list(tmp_path.glob("*backup.tar*"))
     assert not place.data_dir.exists()
     restore(place, saved)
 

@@ -103,7 +103,7 @@ def test_a_campaign_goes_on_from_a_backup_as_if_nothing_had_been(
     assert restore(other, file) == manifest
     assert with_services(other, rows) == there
     assert with_services(other, stored) == bytes_there
-    assert not list(tmp_path.glob("*.part")), "something of the backup is left"
+    assert not list(tmp_path.glob(".backup.tar.*")), "something of the backup is left"
     assert {path.name for path in other.data_dir.iterdir()} <= {"fedloom.db", "updates", "scratch", "uploads"}
     with running_coordinator(other) as restored:
         round_2.call(restored.url)

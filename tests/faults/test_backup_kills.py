@@ -41,7 +41,7 @@ def test_a_killed_backup_is_not_there_and_the_next_one_is(data_dir: Path, tmp_pa
     killed(point, tmp_path, "backup", settings, file)
     assert not file.exists()
     back_up(settings, file)
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob(".backup.tar.*"))
     restore(other, file)
     assert [data for found in with_services(other, stored).values() for data in found] == [ADAPTER, DELTA]
 

@@ -38,6 +38,7 @@ from agent.child import (
 from agent.client_half import load_client
 from shared.adapters import AdapterError, AdapterFile, Contract, slot_name, write_adapter
 from shared.digest import sha256_file, sha256_hex
+from shared.durable import atomic_text
 from shared.lora import trained
 from shared.wire.jobs import (
     EvaluateJob,
@@ -189,9 +190,7 @@ def main() -> None:
             say(OutOfMemory(peak_bytes=1 << 30, longest_row_tokens=77))
             sys.exit(OUT_OF_MEMORY_EXIT)
         result = do(work)
-        part = work.folder / "result.part"
-        part.write_text(result.model_dump_json())
-        part.replace(work.folder / RESULT_FILE)
+        atomic_text(work.folder / RESULT_FILE, result.model_dump_json())
         say(Done(result=result))
 
 

@@ -1,13 +1,12 @@
 """A training that is broken off and goes on, against one that never was: the same bits, and few steps twice."""
 
 import logging
-import os
 import shutil
 import signal
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ from agent.child import CHECKPOINT_FILE, CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_F
 from agent.settings import ComputeSettings
 from agent.train.checkpoint import identity, load
 from agent.train.data.tokens import PairRows, TokenRows
-from shared import crash_points
+from shared import crash_points, durable
 from shared.adapters import write_adapter
 from shared.campaign import BaseSection, DataSection, DpoSection, LoraSection
 from shared.digest import sha256_file
@@ -224,14 +223,18 @@ def test_no_checkpoints_where_the_owner_wants_none(lab: Lab, adapter: Path, whol
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
 def test_a_full_disk_costs_the_checkpoint_and_not_the_training(
-    lab: Lab, adapter: Path, whole: dict[str, Any], caplog: pytest.LogCaptureFixture
+    lab: Lab, adapter: Path, whole: dict[str, Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work = order(lab, adapter)
-    temporary = work.folder / f".{CHECKPOINT_FILE}.{os.getpid()}.tmp"
+    work, usual = order(lab, adapter), durable._create
+
+    def create(path: Path, mode: int) -> IO[bytes]:
+        monkeypatch.setattr(durable, "_create", usual)
+        path.symlink_to("/dev/full")  # every write to it fails as on a full disk
+        return path.open("wb")
 
     def fill_up(progress: Any) -> None:
         if progress.phase == Phase.TRAINING and progress.done == 0:
-            temporary.symlink_to("/dev/full")  # every write to it fails as on a full disk; it is gone with the first
+            monkeypatch.setattr(durable, "_create", create)
 
     result = lab.worker.run(work, fill_up)
     assert "no checkpoint after step 2: [Errno 28] No space left on device" in caplog.text

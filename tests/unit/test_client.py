@@ -68,24 +68,6 @@ def test_url_and_key_come_from_the_environment_unless_given(monkeypatch: pytest.
     assert stub.seen[0][2]["fedloom-protocol"] == PROTOCOL
 
 
-@pytest.mark.parametrize("url", ["http://example.org", "http://10.0.0.1:8470", "http://127.0.0.1.example.org"])
-def test_plain_http_to_another_host_is_refused_unless_allowed(url: str) -> None:
-    with pytest.raises(errors.InsecureUrl, match="--insecure"):
-        Client(url)
-    Client(url, insecure=True).close()
-
-
-@pytest.mark.parametrize("url", ["http://localhost:1", "http://127.8.9.1", "http://[::1]:8470", "https://example.org"])
-def test_loopback_and_https_are_fine(url: str) -> None:
-    Client(url).close()
-
-
-@pytest.mark.parametrize("url", ["ftp://x", "127.0.0.1:8470", "http://", "https://[::1", "x"])
-def test_what_is_no_url_is_told(url: str) -> None:
-    with pytest.raises(errors.Unreachable, match="not a URL"):
-        Client(url)
-
-
 def test_a_ca_file_that_is_not_there_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         Client("https://example.org", ca_file=tmp_path / "none.pem")

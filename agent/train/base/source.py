@@ -17,9 +17,9 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from agent.child import ChildProgress
 from agent.errors import TaskFailed
-from agent.train.files import atomic_write
 from shared.campaign import BaseSection
 from shared.digest import sha256_file, sha256_hex, sha256_of_parts
+from shared.durable import atomic_text
 from shared.wire.jobs import Fingerprint
 from shared.wire.leases import FailureKind, Phase, Progress
 
@@ -171,8 +171,8 @@ class Digests:
             return str(entry[2])
         digest = sha256_file(path)
         self._known[key] = [*stamp, digest]
-        text = json.dumps(self._known)
-        atomic_write(self._path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_text(self._path, json.dumps(self._known))
         return digest
 
 

@@ -20,9 +20,9 @@ from agent.errors import TaskFailed
 from agent.settings import DataSource
 from agent.train.base.source import Digests, Reporter
 from agent.train.data.templates import Text, check, render
-from agent.train.files import atomic_write
 from shared.campaign import Template, TrainingKind
 from shared.digest import sha256_hex, sha256_of_parts
+from shared.durable import atomic_write
 from shared.wire.jobs import Fingerprint
 from shared.wire.leases import FailureKind, Phase, Progress
 
@@ -330,12 +330,9 @@ def _save(path: Path, data: Prepared) -> None:
     for part, found in (("train", data.train), ("held_out", data.held_out)):
         rows = found.completions if isinstance(found, PairRows) else found
         arrays |= {f"{part}_{name}": array for name, array in vars(rows).items() if name in _ARRAYS}
-
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as file:  # a name without .npz would get one
-            np.savez(file, **arrays)
-
-    atomic_write(path, write)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as file:
+        np.savez(file, **arrays)
 
 
 def _load(path: Path, kind: TrainingKind) -> Prepared | None:

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from agent.train.base.adapter_files import load_adapter
 from agent.train.base.model import Base
 from agent.train.data.tokens import PairRows
-from agent.train.files import atomic_write
 from agent.train.kinds.evaluate import log_probabilities
 from shared.campaign import BaseSection, LoraSection
 from shared.digest import sha256_file, sha256_of_parts
+from shared.durable import atomic_write
 from shared.wire.jobs import Fingerprint
 
 log = logging.getLogger(__name__)
@@ -107,8 +107,6 @@ def _load(path: Path, n_pairs: int) -> NDArray[np.float64]:
 
 
 def _save(path: Path, known: NDArray[np.float64]) -> None:
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as file:  # a name without .npz would get one
-            np.savez(file, log_probs=known)
-
-    atomic_write(path, write)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as file:
+        np.savez(file, log_probs=known)

@@ -61,7 +61,7 @@ def compare(
         budget = threads or os.cpu_count() or 1
         folder = out or Path("comparisons") / spec.name
         first = campaign.training.seed
-        comparison = Comparison(
+        with Comparison(
             spec,
             campaign,
             settings,
@@ -71,8 +71,8 @@ def compare(
             baselines=baselines,
             at_once=max(1, budget // (settings.compute.threads or budget)),
             force=force,
-        )
-        _show(_run(comparison, folder, output.console(stderr=as_json)), folder, as_json=as_json)
+        ) as comparison:
+            _show(_run(comparison, folder, output.console(stderr=as_json)), folder, as_json=as_json)
 
 
 def _names(asked: str) -> list[str]:
