@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator.database.ids import new_id
 from coordinator.database.tables import AdapterRow, BlobUseRow, CampaignRow
-from coordinator.errors import Invalid, NotFound, in_words
+from coordinator.errors import Invalid, NotFound, format_ranges
 from coordinator.events.log import record
 from coordinator.lifecycle import lock_campaign
 from coordinator.storage.retention import pin
@@ -158,6 +158,6 @@ async def _not_stored(session: AsyncSession, source: CampaignRow, number: int) -
     query = select(BlobUseRow.round).where(
         BlobUseRow.campaign_id == source.id, BlobUseRow.kind == BlobKind.ADAPTER, BlobUseRow.stored
     )
-    left = in_words(sorted((await session.scalars(query)).all()))
+    left = format_ranges(sorted((await session.scalars(query)).all()))
     kept = f"retention.adapters: {source.spec.retention.adapters}"
     return f"adapter {number} of campaign {source.name} is no longer stored ({kept}); still stored: {left}"

@@ -1,8 +1,8 @@
-"""Which engine this is: engines that run one after the other on one data folder bear one name.
+"""The engine's name. Engines that run one after the other on the same data folder have the same name.
 
-A claim that says whose it is need not be waited for when that engine is dead. Whether it is, is known by a lock on the
-data folder; taking the claim of one that lives would cost it work and nothing else, since every one of its transactions
-asks for the claim.
+A claim starts with its engine's name, so the claims of a dead engine can be released before they expire. A lock on the
+data folder shows whether the engine is dead. Taking the claim of a live engine would cost it work but do no harm, since
+each of its transactions checks the claim.
 """
 
 import fcntl
@@ -16,12 +16,12 @@ _NAME_FILE = "engine"
 
 @contextmanager
 def engine_name(data_dir: Path) -> Iterator[tuple[str, bool]]:
-    """The name, 8 hexadecimal digits, and whether no other engine lives on this folder, for the length of the block."""
+    """Yield the name, 8 hexadecimal digits, and whether this is the only engine on the folder while the block runs."""
     with (data_dir / _NAME_FILE).open("a+", encoding="ascii") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            yield secrets.token_hex(4), False  # a name of its own: the other one may be started anew beside it
+            yield secrets.token_hex(4), False  # a name of its own, since the other engine may restart beside this one
             return
         file.seek(0)
         name = file.read().strip()

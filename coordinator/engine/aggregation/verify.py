@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator.database.tables import AdapterRow, BlobUseRow, CampaignRow
 from coordinator.engine.aggregation.aggregate import Aggregated
-from coordinator.engine.aggregation.inputs import RoundInputs, computed, of_closed_round
+from coordinator.engine.aggregation.inputs import RoundInputs, aggregated, load_closed_round
 from coordinator.errors import CorruptBlob, NotFound
 from coordinator.keyed_locks import KeyedLocks
 from coordinator.services import Services
@@ -39,7 +39,7 @@ async def _verify_round(services: Services, campaign_id: str, number: int) -> Ro
         adapter = await session.get(AdapterRow, (campaign_id, number))
         if adapter is None:
             raise NotFound("round", number)
-        inputs = await of_closed_round(session, campaign, adapter) if number > 0 else None
+        inputs = await load_closed_round(session, campaign, adapter) if number > 0 else None
         stored = await _stored_of(session, campaign_id, number)
 
     def said(outcome: Outcome, reason: str | None = None, computed_sha256: str | None = None) -> RoundVerification:
@@ -66,7 +66,7 @@ async def _verify_round(services: Services, campaign_id: str, number: int) -> Ro
     if missing is not None:
         return said(Outcome.NOT_KEPT, missing)
     try:
-        async with computed(services, inputs, measures_gap=False) as made:
+        async with aggregated(services, inputs, measures_gap=False) as made:
             digests = await asyncio.to_thread(_digests, made)
     except (CorruptBlob, NotFound, AdapterError) as error:
         return said(Outcome.CORRUPT, f"what it was made from: {error}")
@@ -96,10 +96,10 @@ async def _stored_of(session: AsyncSession, campaign_id: str, number: int) -> Ma
 def _missing(inputs: RoundInputs) -> str | None:
     """What the round cannot be computed from, because it is not stored any more."""
     gone = [
-        share.said.agent_name
+        share.contribution.agent_name
         for share in inputs.shares
-        if not inputs.has(BlobKind.DELTA, share.said.update_sha256)
-        or not inputs.has(BlobKind.EXTRAS, share.said.extras_sha256)
+        if not inputs.has(BlobKind.DELTA, share.contribution.update_sha256)
+        or not inputs.has(BlobKind.EXTRAS, share.contribution.extras_sha256)
     ]
     if gone:
         return f"the updates of {', '.join(gone)} are not kept (retention.updates)"
