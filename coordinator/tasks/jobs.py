@@ -143,7 +143,7 @@ async def blobs_of_lease(services: Services, agent_id: str) -> list[BlobRef]:
         if _has_reference(campaign.spec):
             initial = select(AdapterRow).where(AdapterRow.campaign_id == campaign.id, AdapterRow.number == 0)
             for (row,) in await services.database.fetch(initial):
-                refs.append(BlobRef(sha256=row.sha256, n_bytes=row.n_bytes))  # noqa: PERF401
+                refs.append(BlobRef(sha256=row.sha256, n_bytes=row.n_bytes))
     return refs
 
 

@@ -1,6 +1,6 @@
 """Leases: who may work on a task, until when, and as which attempt.
 
-Safety does not depend on clocks. ``attempt`` rises with each grant and is the fencing token: requests of an older attempt
+Safety does not depend on clocks. ``attempt`` rises with each grant and is the fencing token: requests of older attempts
 match no row. The expiry of a lease only lets the same agent acquire the task again.
 """
 
@@ -31,8 +31,8 @@ async def acquire(
 ) -> TaskLease | None:
     """Grant the agent its next task, or grant the task that it holds again. Returns None if there is no work.
 
-    An instance that asks while it holds a task has lost the reply, so it gets the same task as a new attempt. A request
-    that has waited gets nothing in this case: the task was granted to a later request of the instance.
+    An instance that asks while it holds a task has lost the reply or was restarted, so it gets the same task as a new
+    attempt. A request that has waited gets nothing then: the task was granted to a later request of the instance.
 
     Raises AgentAlreadyRunning while another instance holds a live lease, and AgentRevoked.
     """

@@ -18,7 +18,7 @@ def check_update(path: Path, contract: Contract) -> None:
 
 
 def check_adapter_zero(path: Path, lora: LoraSection) -> Contract:
-    """The contract that adapter 0 defines. Raises BadUpdate unless it is a LoRA adapter of the campaign's rank in F32."""
+    """The contract of adapter 0. Raises BadUpdate unless it is a LoRA adapter of the campaign's rank in F32."""
     try:
         with AdapterFile(path) as file:
             contract = file.contract

@@ -171,7 +171,7 @@ def _blocks(length: int, width: int) -> list[slice]:
 
 
 def _mean(parts: Sequence[tuple[float, Array]]) -> Matrix:
-    """Σ p_k x_k, computed around x_1: Σ p_k may differ from 1 by rounding, but the mean of equal x must be exactly x."""
+    """Σ p_k x_k, computed around x_1: Σ p_k may differ from 1 by rounding, but the mean of equal x must be exact."""
     first = parts[0][1].astype(np.float64)
     total = np.zeros_like(first)
     for p, values in parts[1:]:
