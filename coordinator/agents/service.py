@@ -58,7 +58,7 @@ async def create_token(session: AsyncSession, now: datetime, request: TokenCreat
 
 
 async def enroll(session: AsyncSession, now: datetime, request: EnrollmentRequest) -> EnrollmentReply:
-    """Enrol an agent with a one-time token. Raises TokenRefused and NameTaken; a refused name does not use the token up.
+    """Enrol an agent with a one-time token. Raises TokenRefused and NameTaken; a refused name leaves the token unused.
 
     A repeated request with the same name and secret comes from the same agent, whose reply was lost: it gets the same
     reply again.

@@ -1,4 +1,4 @@
-"""Where a coordinator's data lies, and a folder to prepare it in."""
+"""Places of a coordinator's data, and a work folder for restores."""
 
 import fcntl
 import os
@@ -13,26 +13,26 @@ from coordinator.backup.errors import Busy
 from coordinator.settings import Settings
 
 UPDATES = "updates"
-"""The folder of updates that are kept as files, in a data folder."""
+"""The folder of update files in a data folder."""
 
 
 def sqlite_file(settings: Settings) -> Path | None:
-    """The file of the database, where it is SQLite."""
+    """The file of the database if it is SQLite, otherwise None."""
     url = make_url(settings.sqlalchemy_url)
     return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
 
 
 def place_of(settings: Settings) -> str:
-    """The database's place, to be shown: without a password."""
+    """The database's place for messages, without the password."""
     file = sqlite_file(settings)
     return str(file) if file is not None else make_url(settings.sqlalchemy_url).render_as_string(hide_password=True)
 
 
 @contextmanager
 def work_folder(folder: Path) -> Iterator[Path]:
-    """An empty folder for this process alone, gone with the block. What a killed process left in it goes first.
+    """An empty folder for this process alone while the block runs. Leftovers of a killed process are deleted first.
 
-    Raises Busy where another process has it, and OSError.
+    Raises Busy if another process uses the folder, and OSError.
     """
     parent_is_new = not folder.parent.exists()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -42,19 +42,19 @@ def work_folder(folder: Path) -> Iterator[Path]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise Busy(folder) from error
-        _clear(folder)
+        _delete_entries(folder)
         try:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
             if parent_is_new:
-                with suppress(OSError):  # unless something is in it by now
+                with suppress(OSError):  # not empty by now
                     folder.parent.rmdir()
     finally:
         os.close(descriptor)
 
 
-def _clear(folder: Path) -> None:
+def _delete_entries(folder: Path) -> None:
     for entry in folder.iterdir():
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)

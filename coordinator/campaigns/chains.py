@@ -1,6 +1,6 @@
 """Chains: a campaign that starts from another campaign's adapter.
 
-The transaction that creates the campaign resolves the adapter, checks that it fits, and records its campaign, number and
+The transaction that creates the campaign finds the adapter, checks that it fits, and records its campaign, number and
 digest with adapter 0. Later the names may refer to others, and the source may release the adapter or be rolled back.
 """
 

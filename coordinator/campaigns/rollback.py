@@ -1,7 +1,7 @@
 """Rolls a campaign back to its state after one of its rounds.
 
-Rows of later rounds, adapters and metrics are deleted, since their numbers are used again, and their blobs are released.
-The events keep what they were. Later tasks stay as superseded, so they no longer count.
+Rows of later rounds, adapters and metrics are deleted, since their numbers are used again. Their blobs are released. The
+events keep what they were. Later tasks stay as superseded, so they no longer count.
 """
 
 from collections.abc import Sequence
@@ -36,8 +36,9 @@ _is_unused_update = and_(TaskRow.kind == TaskKind.TRAIN, TaskRow.state == TaskSt
 async def roll_back(services: Services, campaign_id: str, number: int) -> CampaignRow:
     """Undo all that followed the close of round *number* (0: the making of adapter 0), and leave the campaign paused.
 
-    An engine that is aggregating loses its claim, so its result is never recorded. Raises NotFound, IllegalMove, Invalid
-    if that round was not closed or nothing followed it, and NotKept.
+    An engine that is aggregating loses its claim, so its result is never recorded.
+
+    Raises NotFound, IllegalMove, Invalid if that round was not closed or nothing followed it, and NotKept.
     """
     async with services.database.write("roll back") as session:
         campaign = await lock_campaign(session, campaign_id)
@@ -147,7 +148,7 @@ async def _delete_rows(session: AsyncSession, campaign_id: str, number: int) -> 
 
 
 async def _restore_participants(tx: CampaignTx, adapters: Sequence[AdapterRow]) -> None:
-    """Reset each participant's committed update to its newest contribution since the last restart, and ``joined_round``."""
+    """Restore each participant's ``joined_round``, and its committed update: the newest one since the last restart."""
     committed: dict[int, str] = {}
     for adapter in reversed(adapters):
         contributions = [Contribution.model_validate(each) for each in adapter.contributions]

@@ -26,8 +26,8 @@ async def create(
 ) -> CampaignRow:
     """Create a campaign. With an idempotency key that was used before, return that campaign instead.
 
-    Raises Conflict if the key was used with another file, and Invalid if the campaign cannot start from the adapter that
-    it names.
+    Raises Conflict if the key was used with another file, and Invalid if the campaign cannot start from the adapter it
+    names.
     """
     spec_json = spec.model_dump(mode="json")
     now = services.clock.now()

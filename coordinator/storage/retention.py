@@ -28,7 +28,7 @@ async def pin(session: AsyncSession, sha256: str) -> None:
 async def release_blobs(storage: Storage, blobs: Iterable[Blob]) -> None:
     """Delete the bytes of blobs, unless a campaign references them or an upload of equal bytes awaits them.
 
-    The rows of the blobs are locked: a concurrent transaction that pins a blob is either seen here, or finds it missing.
+    The rows of the blobs are locked: a concurrent transaction that pins a blob is either seen here or finds it missing.
     """
     for kind, digests in _batches(blobs):
         kinds = storage.kinds_sharing_store(kind)
@@ -38,7 +38,7 @@ async def release_blobs(storage: Storage, blobs: Iterable[Blob]) -> None:
             for sha256 in digests:
                 used = exists().where(BlobUseRow.sha256 == sha256, BlobUseRow.stored, BlobUseRow.kind.in_(kinds))
                 awaited = exists().where(UploadRow.sha256 == sha256, UploadRow.purpose.in_(kinds))
-                # one statement, so that a transaction that ends an upload and references its bytes is seen entirely or not
+                # one statement, so that a transaction that ends an upload and references its bytes is seen whole or not
                 if not await session.scalar(select(used | awaited)):
                     await storage.store_of(kind).delete(session, sha256)
 

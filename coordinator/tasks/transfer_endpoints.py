@@ -91,7 +91,7 @@ async def get_blob(sha256: str, request: Request, services: ServicesDep, caller:
 
 
 def _parse_range(header: str | None, n_bytes: int) -> tuple[int, int] | None:
-    """[start, end) of a single byte range. None for no range or several: the reply is the whole blob (RFC 9110, 14.2)."""
+    """[start, end) of a single byte range. None for none or several: the reply is the whole blob (RFC 9110, 14.2)."""
     unit, _, value = (header or "").partition("=")
     first, dash, last = value.strip().partition("-")
     start_at, last_at = read_number(first), read_number(last)
