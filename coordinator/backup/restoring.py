@@ -54,8 +54,8 @@ async def _restore(settings: Settings, file: Path, show: Show) -> Manifest:
 
 
 class _Restoring:
-    """A restore in progress. The rows are migrated in the backup's SQLite database before they are copied to another kind of
-    database, so old schemas occur in SQLite only."""
+    """A restore in progress. The rows are migrated in the backup's SQLite database before they go to PostgreSQL, so old
+    schemas occur in SQLite only."""
 
     def __init__(self, settings: Settings, archive: ArchiveReader) -> None:
         self._settings = settings

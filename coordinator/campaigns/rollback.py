@@ -1,7 +1,7 @@
 """Rolls a campaign back to its state after one of its rounds.
 
-Rows of later rounds, adapters and metrics are deleted, since their numbers are used again. Their blobs are released. The
-events keep what they were. Later tasks stay as superseded, so they no longer count.
+Rows of later rounds, adapters and metrics are deleted, since their numbers are used again. Their blobs are released.
+The events keep what they were. Later tasks stay as superseded, so they no longer count.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
 """Engine and sessions, with the same interface for SQLite and PostgreSQL.
 
-A session of ``write`` is one transaction that its caller owns: it commits when the block ends and rolls back if the block
-raises. SQLite's default transactions can lose updates (two readers may both proceed to write), so SQLite writers begin
-with ``BEGIN IMMEDIATE``, and share one connection.
+A session of ``write`` is one transaction that its caller owns: it commits when the block ends, and rolls back if the
+block raises. SQLite's default transactions can lose updates (two readers may both proceed to write), so SQLite writers
+begin with ``BEGIN IMMEDIATE``, and share one connection.
 """
 
 import asyncio
@@ -158,7 +158,7 @@ def _sqlite_engine(url: str, *, begin: str | None, pool_size: int) -> AsyncEngin
         cursor = connection.cursor()
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
             cursor.execute(f"PRAGMA {pragma}")
-        # Debian's SQLite overwrites deleted content with zeros: a third of a second under the lock for a blob of 100 MB.
+        # Debian's SQLite overwrites deleted content with zeros: for a blob of 100 MB, 1/3 s under the lock.
         # With FAST, deleted bytes may stay on the disk until they are overwritten, as those of deleted files do.
         cursor.execute("PRAGMA secure_delete=FAST")
         cursor.close()

@@ -1,6 +1,6 @@
 """SQLite statements that run in the event loop's thread instead of the connection's thread.
 
-aiosqlite switches to that thread four times per statement: to open the cursor, execute, fetch rows, and close the cursor.
+aiosqlite switches to that thread four times per statement: to open a cursor, execute, fetch rows, and close the cursor.
 Each switch costs about 100 µs in two threads, while the coordinator's usual statement takes 5 µs. So a statement is one
 call in the event loop's thread. Only statements that may block go to the connection's thread: they wait for another
 process's lock, for the disk to make a commit durable, or for megabytes of a blob.
@@ -19,7 +19,7 @@ _MAY_WAIT = re.compile(r"BEGIN IMMEDIATE|PRAGMA|CREATE|ALTER|DROP|\bblob_chunks\
 
 
 class Statement:
-    """The part of aiosqlite's cursor that SQLAlchemy uses. Executing also fetches the first rows; later rows are fetched on
+    """The part of aiosqlite's cursor that SQLAlchemy uses. ``execute`` also fetches the first rows, the rest come on
     demand."""
 
     arraysize = 1

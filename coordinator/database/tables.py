@@ -89,7 +89,7 @@ class AgentRow(Base):
 class CampaignRow(Base):
     """A campaign. Its row is the lock of the whole campaign: every change of a part of it locks this row first.
 
-    due_at: time of the next tick; None if only a notification makes the campaign due. claim_token, claim_expires_at: the
+    due_at: time of the next tick; None if only a notification makes the campaign due. claim_token, claim_expires_at:
     claim of the engine that is aggregating. last_event: number of the newest event. contract: the adapters' contract as
     JSON; None before adapter 0 exists. new_agents: whether agents enrolled since the last invitations.
     """
@@ -126,9 +126,9 @@ class CampaignRow(Base):
 class ParticipantRow(Base):
     """An agent's part in a campaign.
 
-    joined_round: the first round in which it is a client. committed_update_sha256: its delta that counted last, to which
-    its client state belongs. failures_in_a_row: rounds in which it failed since its last update. set_aside_until: the
-    last round for which it is set aside.
+    joined_round: the first round in which it is a client. committed_update_sha256: its last delta that counted; its client
+    state belongs to that delta. failures_in_a_row: rounds in which it failed since its last update. set_aside_until:
+    the last round for which it is set aside.
     """
 
     __tablename__ = "participants"
@@ -168,8 +168,8 @@ class RoundRow(Base):
 class TaskRow(Base):
     """A task of one agent, with its lease.
 
-    round: for `evaluate`, the adapter's number. counts_in: the round whose aggregation uses the update, which is a later
-    one for a late update; None until the set of updates is fixed.
+    round: for `evaluate`, the adapter's number. counts_in: the round whose aggregation uses the update, a later one for
+    a late update; None until the set of updates is fixed.
     """
 
     __tablename__ = "tasks"
