@@ -126,9 +126,9 @@ class CampaignRow(Base):
 class ParticipantRow(Base):
     """An agent's part in a campaign.
 
-    joined_round: the first round in which it is a client. committed_update_sha256: its last delta that counted; its client
-    state belongs to that delta. failures_in_a_row: rounds in which it failed since its last update. set_aside_until:
-    the last round for which it is set aside.
+    joined_round: the first round in which it is a client. committed_update_sha256: its last delta that counted; its
+    client state belongs to that delta. failures_in_a_row: rounds in which it failed since its last update.
+    set_aside_until: the last round for which it is set aside.
     """
 
     __tablename__ = "participants"

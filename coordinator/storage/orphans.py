@@ -27,8 +27,8 @@ async def sweep_orphans(storage: Storage) -> int:
 
 
 async def _overdue(storage: Storage) -> int:
-    """Apply retention again: an engine that dies while it closes a round leaves it to the next round, and the last round
-    has none."""
+    """Apply retention again: an engine that dies while it closes a round leaves it to the next round, and the last
+    round has none."""
     with_blobs = exists().where(BlobUseRow.campaign_id == CampaignRow.id, BlobUseRow.stored)
     async with storage.database.read() as session:
         campaigns = (await session.scalars(select(CampaignRow.id).where(with_blobs))).all()

@@ -278,10 +278,10 @@ def test_a_file_that_is_not_whole_or_was_altered_is_refused(saved: Path, place: 
 def test_foreign_and_forged_files_are_refused(saved: Path, place: Settings, tmp_path: Path) -> None:
     contents, forged = members(saved), tmp_path / "forged.tar"
     forged.write_bytes(b"no tar at all" * 1000)
-    refused(place, forged, "no backup")
+    refused(place, forged, "not a backup")
     with tarfile.open(forged, "w:gz") as tar:
         tar.add(saved, "saved.tar")
-    refused(place, forged, "no backup")
+    refused(place, forged, "not a backup")
     for name in ("../outside", "/tmp/outside", "blobs/../../outside", "blobs/abc", "notes.txt"):
         write_tar(forged, {name: b"x", **contents})
         refused(place, forged, "which is not part of a backup")
@@ -306,7 +306,7 @@ def test_foreign_and_forged_files_are_refused(saved: Path, place: Settings, tmp_
 
 def test_only_an_empty_place_is_restored_into(small: Settings, saved: Path, place: Settings) -> None:
     before = (small.data_dir / "fedloom.db").read_bytes()
-    with pytest.raises(NotEmpty, match=r"fedloom\.db is there"):
+    with pytest.raises(NotEmpty, match=r"fedloom\.db exists"):
         restore(small, saved)
     assert (small.data_dir / "fedloom.db").read_bytes() == before
     place.data_dir.mkdir()
@@ -403,7 +403,7 @@ def files_of_at_most(n_bytes: int) -> Iterator[None]:
 
 def test_without_room_nothing_is_left(small: Settings, saved: Path, place: Settings, tmp_path: Path) -> None:
     with files_of_at_most(len(ADAPTER) // 2):
-        with pytest.raises(NoRoom, match="no room"):
+        with pytest.raises(NoRoom, match="the disk is full"):
             back_up(small, tmp_path / "backup.tar")
         with pytest.raises(OSError, match="too large"):
             restore(place, saved)
