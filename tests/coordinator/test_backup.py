@@ -312,7 +312,7 @@ def test_only_an_empty_place_is_restored_into(small: Settings, saved: Path, plac
     place.data_dir.mkdir()
     log = place.data_dir / "fedloom.db-wal"
     log.write_bytes(b"of another database")
-    with pytest.raises(NotEmpty, match=r"fedloom\.db-wal is there"):
+    with pytest.raises(NotEmpty, match=r"fedloom\.db-wal exists"):
         restore(place, saved)
     assert list(place.data_dir.iterdir()) == [log]
 
@@ -322,7 +322,7 @@ def test_only_an_empty_database_is_restored_into(saved: Path, tmp_path: Path, re
     postgres = settings_at(request, tmp_path / "postgres", "postgres", "files")
     restore(postgres, saved)
     there = with_services(postgres, rows)
-    with pytest.raises(NotEmpty, match=r"postgresql.*is there"):
+    with pytest.raises(NotEmpty, match=r"postgresql.*exists"):
         restore(postgres, saved)
     assert with_services(postgres, rows) == there
     assert with_services(postgres, stored) == {(BlobKind.ADAPTER, 1): [ADAPTER], (BlobKind.DELTA, 1): [DELTA]}
