@@ -30,9 +30,9 @@ def place_of(settings: Settings) -> str:
 
 @contextmanager
 def work_folder(folder: Path) -> Iterator[Path]:
-    """An empty folder for this process alone while the block runs. Leftovers of a killed process are deleted first.
+    """An empty folder for this process alone, gone with the block. What a killed process left in it goes first.
 
-    Raises Busy if another process uses the folder, and OSError.
+    Raises Busy where another process has it, and OSError.
     """
     parent_is_new = not folder.parent.exists()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -42,7 +42,7 @@ def work_folder(folder: Path) -> Iterator[Path]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise Busy(folder) from error
-        _delete_entries(folder)
+        _clear(folder)
         try:
             yield folder
         finally:
@@ -54,7 +54,7 @@ def work_folder(folder: Path) -> Iterator[Path]:
         os.close(descriptor)
 
 
-def _delete_entries(folder: Path) -> None:
+def _clear(folder: Path) -> None:
     for entry in folder.iterdir():
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)

@@ -21,7 +21,7 @@ def engine_name(data_dir: Path) -> Iterator[tuple[str, bool]]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            yield secrets.token_hex(4), False  # a name of its own, since the other engine may restart beside this one
+            yield secrets.token_hex(4), False  # a name of its own: the other one may be started anew beside it
             return
         file.seek(0)
         name = file.read().strip()

@@ -1,5 +1,5 @@
-"""Temporary files on the data folder's disk. Each is locked by the process that uses it, so any process can distinguish
-leftovers of killed processes from files in use, and delete them."""
+"""Files of a moment, on the data folder's disk. Each is locked by the process that works on it, so that what a killed
+process left can be told from what is in use, in another process too, and thrown away."""
 
 import fcntl
 import os

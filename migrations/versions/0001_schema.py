@@ -7,7 +7,7 @@ Revises:
 import sqlalchemy as sa
 from alembic import op
 
-# Before the first release the schema is rewritten in place. The digest of its tables in the revision identifies it.
+# Until a release the schema is rewritten in place; the digest of its tables tells databases of other code apart.
 revision = "1_d7b156"
 down_revision = None
 branch_labels = None
