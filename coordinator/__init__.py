@@ -1,3 +1,3 @@
-"""The REST service and the round engine. Light: it needs neither torch nor transformers."""
+"""The REST service and the round engine. It needs neither torch nor transformers."""
 
 __version__ = "0.1.0"

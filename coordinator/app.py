@@ -1,4 +1,4 @@
-"""Puts the application together: services, background work, routers, errors."""
+"""Assembles the application: services, background work, routers, error handlers."""
 
 import asyncio
 import logging
@@ -23,20 +23,20 @@ from coordinator.events import endpoints as events
 from coordinator.services import Services, aggregation_threads
 from coordinator.settings import Settings
 from coordinator.storage.storage import Storage
-from coordinator.tasks import endpoints as rounds
-from coordinator.tasks import transfer_endpoints as blobs
+from coordinator.tasks import endpoints as tasks
+from coordinator.tasks import transfer_endpoints as transfers
 from coordinator.tasks.work_poller import poll_for_work
 from coordinator.web import problems, service_endpoints
 from coordinator.web.middleware import ProtocolApp
 
 log = logging.getLogger(__name__)
 
-_SLACK = timedelta(seconds=5)
-"""By which clocks of several machines may differ without a word."""
+_CLOCK_TOLERANCE = timedelta(seconds=5)
+"""Difference between the clocks of several machines that is ignored."""
 
 
 def create_services(settings: Settings, clock: Clock | None = None) -> Services:
-    """Open the database and the data folder. The schema must be there already: see ``database.migrate``."""
+    """Open the database and the data folder. The schema must exist: see ``database.migrate``."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     database = Database(settings.sqlalchemy_url, connections=settings.database_connections)
     storage = Storage(database, settings.data_dir, updates=settings.storage.updates)
@@ -51,11 +51,11 @@ def create_services(settings: Settings, clock: Clock | None = None) -> Services:
 
 
 def create_app(services: Services, *, with_engine: bool) -> FastAPI:
-    """The REST service; with the engine in the same process, or without it."""
+    """The REST service, with or without the engine in the same process."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await keep_time(services)
+        await advance_clock(services)
         work = [poll_for_work(services)]
         if with_engine:
             work += engine_work(services)
@@ -72,33 +72,37 @@ def create_app(services: Services, *, with_engine: bool) -> FastAPI:
     )
     app.state.services = services
     problems.install(app)
-    for module in (service_endpoints, agents, campaigns, verifications, events, rounds, blobs):
+    for module in (service_endpoints, agents, campaigns, verifications, events, tasks, transfers):
         app.include_router(module.router)
     return app
 
 
-async def keep_time(services: Services) -> None:
-    """Have time go on from the newest event in the database, where the machine's clock is behind that: deadlines,
-    leases and claims would otherwise stand for as long as the clock was set back."""
+async def advance_clock(services: Services) -> None:
+    """Advance the clock to the newest event in the database if the machine's clock is behind it.
+
+    Otherwise deadlines, leases and claims would last longer by the time that the clock was set back.
+    """
     newest = select(func.max(EventRow.at)).join(
         CampaignRow, (CampaignRow.id == EventRow.campaign_id) & (CampaignRow.last_event == EventRow.number)
     )
     async with services.database.read() as session:
         seen_at = await session.scalar(newest)
     behind = (seen_at - services.clock.now()) if seen_at is not None else timedelta(0)
-    if seen_at is not None and behind > _SLACK:
-        log.warning("the clock is %s behind the newest event in the database; time goes on from that", behind)
+    if seen_at is not None and behind > _CLOCK_TOLERANCE:
+        log.warning(
+            "this machine's clock is %s behind the newest event in the database; time continues from that event", behind
+        )
         services.clock.not_before(seen_at)
 
 
 def engine_work(services: Services) -> list[Coroutine[Any, Any, None]]:
-    """What runs wherever the engine runs."""
+    """The background coroutines of a process with an engine."""
     return [Engine(services).run(), Sweeper(services).run()]
 
 
 @asynccontextmanager
 async def running(services: Services, work: list[Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
-    """Run coroutines in the background for the length of the block."""
+    """Run coroutines in the background while the block runs."""
     tasks = [asyncio.create_task(each) for each in work]
     try:
         yield

@@ -1,4 +1,4 @@
-"""Time, injected, so that tests move the clock instead of waiting."""
+"""Clocks. They are injected, so that tests move the clock instead of waiting."""
 
 import time
 from collections.abc import Callable
@@ -7,14 +7,14 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Says what time it is."""
+    """A source of the current time."""
 
     def now(self) -> datetime:
-        """The time, aware, in UTC."""
+        """The current time, timezone-aware, in UTC."""
         ...
 
     def not_before(self, at: datetime) -> None:
-        """Go on from a time, where it is not that late yet."""
+        """Advance the clock to a time, unless it is later already."""
         ...
 
 
@@ -23,16 +23,15 @@ def _utc_now() -> datetime:
 
 
 def _seconds() -> float:
-    """Seconds that no setting of the clock touches; on Linux those in which the machine slept count too."""
+    """Seconds unaffected by changes of the wall clock. On Linux they include time asleep."""
     boot_time = getattr(time, "CLOCK_BOOTTIME", None)
     return time.clock_gettime(boot_time) if boot_time is not None else time.monotonic()
 
 
 class SystemClock:
-    """The machine's clock as it was at the start, and the seconds since then.
+    """The machine's wall clock at the start, plus monotonic seconds since then.
 
-    So nobody who sets the clock, or corrects it by hours, moves a deadline, a lease or an engine's claim of a process
-    that is running.
+    A change of the wall clock therefore moves no deadline, lease or engine claim of a running process.
     """
 
     def __init__(self, wall: Callable[[], datetime] = _utc_now, seconds: Callable[[], float] = _seconds) -> None:

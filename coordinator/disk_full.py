@@ -1,4 +1,4 @@
-"""The many ways in which a disk or a database says that it is full, as one error."""
+"""Translates the errors of a full disk or database into StorageFull."""
 
 import errno
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @contextmanager
 def translate_disk_full() -> Iterator[None]:
-    """Raise StorageFull where the block raises what means that."""
+    """Raise StorageFull if the block raises an error of a full disk or database."""
     try:
         yield
     except OSError as error:

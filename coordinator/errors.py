@@ -1,43 +1,40 @@
-"""What can go wrong at the coordinator. Errors carry facts and know no HTTP; ``problems`` maps them to replies.
+"""Errors of the coordinator. They carry facts and are independent of HTTP; ``web.problems`` maps them to replies.
 
 CoordinatorError
-├── Unauthenticated      no key, or one that nobody has
+├── Unauthenticated      the key is missing, malformed or unknown
 ├── AgentRevoked         the agent's secret was revoked
-├── Forbidden            a key of the wrong kind, or a blob that is none of the caller's business
-├── NotFound             no such thing
-├── TokenRefused         an enrolment token that is wrong, used or expired
+├── Forbidden            the key is of the wrong kind, or gives no access to the resource
+├── NotFound             the resource does not exist
+├── TokenRefused         the enrolment token is unknown, used or expired
 ├── NameTaken            an active agent has that name
 ├── AgentAlreadyRunning  another process of the same agent holds a lease
-├── ProtocolNotServed    the caller's fedloom speaks another protocol
-├── Invalid              a request that can be read but not accepted; names the fields
+├── ProtocolNotServed    the caller's version of fedloom uses another protocol
+├── Invalid              the request is well-formed but not acceptable; names the fields
 ├── IllegalMove          the state does not allow it
-├── NotKept              a round to go back to, of which something is no longer stored
-├── Conflict             the same idempotency key came with another body
-├── LeaseLost            the lease belongs to an earlier attempt, or to nobody
-├── ResultDiffers        another result was accepted before
-├── BadUpdate            an update that breaks the contract; names the tensor
-├── BadChunk             a chunk whose bytes do not have its digest
-├── WrongOffset          a chunk for another place than the upload's end
-├── TooLarge             more bytes than the contract allows
-├── RangeNotSatisfiable  a range outside the blob
-├── CorruptBlob          stored bytes that no longer have their digest
+├── NotKept              a round cannot be rolled back to: a blob of it is no longer stored
+├── Conflict             the idempotency key was used with another body
+├── LeaseLost            the lease is unknown, expired, ended, or superseded by a later attempt
+├── ResultDiffers        the task has ended with another result
+├── BadUpdate            the uploaded file breaks the contract; names the tensor
+├── BadChunk             the chunk's bytes do not match its digest
+├── WrongOffset          the chunk does not start at the upload's end
+├── TooLarge             more bytes than allowed
+├── RangeNotSatisfiable  the range lies outside the blob
+├── CorruptBlob          stored bytes do not match their digest
 └── StorageFull          the disk or the database is full
 """
 
 from datetime import datetime
 
-from shared.wire.base import PROTOCOL
+from shared.wire.base import LEASE_HEADER, PROTOCOL
 
 
 class CoordinatorError(Exception):
-    """Anything that the coordinator raises on purpose."""
+    """Base class of the coordinator's errors."""
 
 
 class Unauthenticated(CoordinatorError):
-    """No key, or one that nobody has."""
-
-    def __init__(self) -> None:
-        super().__init__("send a valid key as `Authorization: Bearer KEY`")
+    """The key is missing, malformed or unknown."""
 
 
 class AgentRevoked(CoordinatorError):
@@ -53,7 +50,7 @@ class Forbidden(CoordinatorError):
 
 
 class NotFound(CoordinatorError):
-    """No such thing."""
+    """The resource does not exist."""
 
     def __init__(self, what: str, key: object) -> None:
         self.what = what
@@ -62,7 +59,7 @@ class NotFound(CoordinatorError):
 
 
 class TokenRefused(CoordinatorError):
-    """An enrolment token cannot be used."""
+    """The enrolment token is unknown, used or expired."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -74,7 +71,9 @@ class NameTaken(CoordinatorError):
 
     def __init__(self, name: str) -> None:
         self.name = name
-        super().__init__(f"an active agent is called {name}; choose another --name, or have the operator revoke it")
+        super().__init__(
+            f"the name {name} is taken by an active agent; choose another --name, or ask the operator to revoke it"
+        )
 
 
 class AgentAlreadyRunning(CoordinatorError):
@@ -85,23 +84,23 @@ class AgentAlreadyRunning(CoordinatorError):
         self.expires_at = expires_at
         super().__init__(
             f"another process of agent {agent_name} holds a lease until {expires_at:%H:%M:%S} UTC; "
-            "if it is gone, this one takes over then"
+            "stop that process, or wait until its lease expires"
         )
 
 
 class ProtocolNotServed(CoordinatorError):
-    """The caller's fedloom speaks another protocol."""
+    """The caller's version of fedloom uses another protocol."""
 
     def __init__(self, spoken: str) -> None:
         self.spoken = spoken
         super().__init__(
-            f"your fedloom speaks protocol {spoken}, this coordinator speaks {PROTOCOL}; install the same version of "
-            "fedloom on both sides"
+            f"your version of fedloom uses protocol {spoken}, this coordinator uses {PROTOCOL}; install the same "
+            "version of fedloom on both sides"
         )
 
 
 class Invalid(CoordinatorError):
-    """A request that cannot be accepted. ``errors`` holds (field, message)."""
+    """The request is well-formed but not acceptable. errors: pairs of field and message."""
 
     def __init__(self, *errors: tuple[str, str]) -> None:
         self.errors = errors
@@ -109,18 +108,24 @@ class Invalid(CoordinatorError):
 
 
 class IllegalMove(CoordinatorError):
-    """The state does not allow it."""
+    """The state does not allow it. to: the state or the action refused, as a participle where there is one."""
 
     def __init__(self, what: str, state: str, to: str) -> None:
         self.what = what
         self.state = state
         self.to = to
-        super().__init__(f"{what} is {state} and cannot become {to}")
+        super().__init__(f"a {what} that is {state} cannot be {to}")
 
 
 class NotKept(CoordinatorError):
-    """A campaign cannot go back to a round. missing: what is no longer stored. setting: what decides that. possible:
-    the rounds that it can go back to."""
+    """A campaign cannot be rolled back to a round, because a blob of that round is no longer stored.
+
+    Args:
+        number: the round.
+        missing: the kind of blob that is missing, in words.
+        setting: the retention setting that governs this kind.
+        possible: the rounds that the campaign can be rolled back to, ascending.
+    """
 
     def __init__(self, number: int, missing: str, setting: str, possible: list[int]) -> None:
         self.number = number
@@ -129,12 +134,12 @@ class NotKept(CoordinatorError):
         self.possible = possible
         super().__init__(
             f"the {missing} of round {number} is no longer stored ({setting}); "
-            f"what can be gone back to: round {in_words(possible)}"
+            f"rounds that the campaign can be rolled back to: {format_ranges(possible)}"
         )
 
 
-def in_words(numbers: list[int]) -> str:
-    """Ascending numbers, runs of them as ``4-6``."""
+def format_ranges(numbers: list[int]) -> str:
+    """Format ascending numbers with consecutive ones as ranges, such as ``0, 4-6``."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][-1] + 1:
@@ -145,28 +150,32 @@ def in_words(numbers: list[int]) -> str:
 
 
 class Conflict(CoordinatorError):
-    """The same idempotency key came with another body."""
+    """The idempotency key was used with another body."""
 
 
 class LeaseLost(CoordinatorError):
-    """The lease belongs to an earlier attempt, or to nobody."""
+    """The lease is unknown, expired, ended, or superseded by a later attempt. attempt: None if the header has none."""
 
-    def __init__(self, task_id: str, attempt: int) -> None:
+    def __init__(self, task_id: str, attempt: int | None) -> None:
         self.task_id = task_id
         self.attempt = attempt
-        super().__init__(f"attempt {attempt} no longer holds task {task_id}")
+        super().__init__(
+            f"attempt {attempt} no longer holds the lease of task {task_id}"
+            if attempt is not None
+            else f"the {LEASE_HEADER} header is missing or malformed; its form is ATTEMPT.TOKEN"
+        )
 
 
 class ResultDiffers(CoordinatorError):
-    """Another result was accepted before."""
+    """The task has ended with another result."""
 
     def __init__(self, task_id: str) -> None:
         self.task_id = task_id
-        super().__init__(f"task {task_id} has ended with another result; the first one counts")
+        super().__init__(f"task {task_id} has already ended with another result; the first one is kept")
 
 
 class BadUpdate(CoordinatorError):
-    """An upload breaks the contract."""
+    """The uploaded file breaks the contract. tensor: the tensor concerned, if it is one."""
 
     def __init__(self, reason: str, tensor: str | None = None) -> None:
         self.reason = reason
@@ -175,40 +184,42 @@ class BadUpdate(CoordinatorError):
 
 
 class BadChunk(CoordinatorError):
-    """A chunk's bytes do not have its digest."""
+    """The chunk's bytes do not match its digest."""
 
     def __init__(self) -> None:
         super().__init__("the chunk does not match its Content-Digest (sha-256); send it again")
 
 
 class WrongOffset(CoordinatorError):
-    """A chunk for another place than the upload's end."""
+    """The chunk does not start at the upload's end."""
 
     def __init__(self, expected: int, found: int) -> None:
         self.expected = expected
         self.found = found
-        super().__init__(f"the upload has {expected} bytes, the chunk starts at {found}")
+        super().__init__(
+            f"the upload has {expected} bytes, but the chunk starts at {found}; continue at the upload's end"
+        )
 
 
 class TooLarge(CoordinatorError):
-    """More bytes than the contract allows."""
+    """More bytes than allowed."""
 
     def __init__(self, n_bytes: int, limit: int) -> None:
         self.n_bytes = n_bytes
         self.limit = limit
-        super().__init__(f"{n_bytes} bytes, at most {limit} are expected here")
+        super().__init__(f"{n_bytes} bytes are too many; at most {limit} are allowed here")
 
 
 class RangeNotSatisfiable(CoordinatorError):
-    """A range outside the blob."""
+    """The range lies outside the blob. n_bytes: the blob's size."""
 
     def __init__(self, n_bytes: int) -> None:
         self.n_bytes = n_bytes
-        super().__init__(f"the blob has {n_bytes} bytes")
+        super().__init__(f"the range lies outside the blob, which has {n_bytes} bytes")
 
 
 class CorruptBlob(CoordinatorError):
-    """Bytes that do not have the digest that they are named by."""
+    """Stored bytes do not match the digest that names them."""
 
     def __init__(self, expected: str, found: str) -> None:
         self.expected = expected
@@ -220,4 +231,4 @@ class StorageFull(CoordinatorError):
     """The disk or the database is full."""
 
     def __init__(self) -> None:
-        super().__init__("the coordinator's storage is full; nothing was lost, try again when there is room")
+        super().__init__("the coordinator's storage is full; nothing was lost: free some space, then try again")

@@ -1,7 +1,7 @@
-"""The lock of a campaign, every legal move of a campaign, round, task and participant, and the one function that moves.
+"""State machines: all legal moves of campaigns, rounds, tasks and participants, and the lock of a campaign.
 
-A move is compare-and-set: the ``UPDATE`` itself names the state that it leaves. Where another transaction was faster,
-it changes nothing and raises IllegalMove.
+Only ``move`` changes a state. It is compare-and-set: the ``UPDATE`` names the state that it leaves. If another
+transaction was faster, it changes nothing and raises IllegalMove.
 
     campaign     preparing → initializing → running → finishing → completed
                  any of the first four → paused → back; any that is not final → cancelled
@@ -52,7 +52,7 @@ _MOVES: dict[type[StrEnum], dict[StrEnum, set[StrEnum]]] = {
         P.FAILED: {P.PREPARING},
     },
 }
-# by kind first: states of two kinds that are spelt the same are equal as keys
+# by enum first: equal strings of two enums are equal as keys
 
 
 def is_legal(state: StrEnum, to: StrEnum) -> bool:
@@ -76,9 +76,10 @@ async def move(
     fence: tuple[int, str | None] | None = None,
     **values: Any,
 ) -> None:
-    """Move *row* to a state and set *values* with it. fence: a task's attempt and token hash, which it must still have.
+    """Move *row* to another state, and set *values* in the same statement.
 
-    Raises IllegalMove when the table above does not allow it, or when the row is no longer as it was read.
+    fence: attempt and token hash that a task must still have. Raises IllegalMove if the table above does not allow the
+    move, or if the row's state or fence has changed since it was read.
     """
     kind = type(row)
     what = kind.__name__.removesuffix("Row").lower()
@@ -100,10 +101,9 @@ async def move(
 
 
 async def lock_campaign(session: AsyncSession, campaign_id: str) -> CampaignRow:
-    """Lock a campaign for the rest of the transaction. Whatever changes a part of a campaign locks it first.
+    """Lock a campaign for the rest of the transaction. Every change of a part of a campaign locks it first.
 
-    So two transactions never wait for each other: agents are locked before campaigns, and several campaigns in the
-    order of their ids. Raises NotFound.
+    Lock order, which prevents deadlocks: agents before campaigns, several campaigns by id. Raises NotFound.
     """
     campaign = await lock_campaign_where(session, campaign_id, true())
     if campaign is None:
@@ -114,7 +114,7 @@ async def lock_campaign(session: AsyncSession, campaign_id: str) -> CampaignRow:
 async def lock_campaign_where(
     session: AsyncSession, campaign_id: str, condition: ColumnElement[bool]
 ) -> CampaignRow | None:
-    """As ``lock_campaign``; None where the campaign does not meet the condition once it is locked."""
+    """Lock a campaign as ``lock_campaign`` does. Returns None if it does not meet the condition once locked."""
     query = select(CampaignRow).where(CampaignRow.id == campaign_id, condition).with_for_update()
     campaign: CampaignRow | None = await session.scalar(query, execution_options={"populate_existing": True})
     return campaign

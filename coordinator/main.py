@@ -1,4 +1,4 @@
-"""Starts the coordinator: the service, the engine alone, a further operator's key."""
+"""Entry points of the coordinator: the service, the engine alone, a new operator key."""
 
 import asyncio
 import contextlib
@@ -14,18 +14,18 @@ import uvicorn
 from sqlalchemy import func, select
 
 from coordinator.agents.service import new_operator_key
-from coordinator.app import create_app, create_services, engine_work, keep_time, running
+from coordinator.app import advance_clock, create_app, create_services, engine_work, running
 from coordinator.database.migrate import migrate
 from coordinator.database.tables import OperatorKeyRow
 from coordinator.services import Services
 from coordinator.settings import Settings
 
-_LOOK_S = 0.02
+_POLL_S = 0.02
 
 
 @dataclass(frozen=True)
 class Listen:
-    """Where the service listens, and with which certificate."""
+    """Address and certificate of the service."""
 
     host: str
     port: int
@@ -38,13 +38,13 @@ class Listen:
 
 
 class _Server(uvicorn.Server):
-    """Sends the waiting requests home when it stops, instead of waiting for them."""
+    """Ends waiting requests at once when it stops."""
 
     services: Services
 
     @property
     def port(self) -> int:
-        """Where it listens, once it has started."""
+        """The port it listens on. Available once the server has started."""
         return int(self.servers[0].sockets[0].getsockname()[1])
 
     async def shutdown(self, sockets: object = None) -> None:
@@ -53,9 +53,10 @@ class _Server(uvicorn.Server):
 
 
 def prepare(settings: Settings, *, first_key: bool = True) -> str | None:
-    """Bring the schema up to date. With *first_key*, the operator's key where there is none yet, to be shown once.
+    """Bring the schema up to date.
 
-    Raises UnknownSchema, and OSError where the data folder cannot be used.
+    With *first_key*, also makes the first operator key, to be shown once. Returns None if a key exists already. Raises
+    UnknownSchema, and OSError if the data folder cannot be used.
     """
 
     async def work() -> str | None:
@@ -77,27 +78,27 @@ def prepare(settings: Settings, *, first_key: bool = True) -> str | None:
 def serve(settings: Settings, listen: Listen, *, with_engine: bool) -> None:
     """Serve until interrupted."""
     server = _server(settings, listen, with_engine=with_engine)
-    with contextlib.suppress(KeyboardInterrupt):  # uvicorn passes Ctrl-C on once it has stopped in good order
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises Ctrl-C again after a clean stop
         server.run()
 
 
 @contextlib.contextmanager
 def serving(settings: Settings) -> Iterator[str]:
-    """Serve with the engine on a free port of this machine, in a thread, for the length of the block; its address.
+    """Serve with the engine on a free local port, in a thread, while the block runs. Yields the URL.
 
-    Raises RuntimeError where the service does not start; its log says why.
+    Raises RuntimeError if the service does not start; the log has the cause.
     """
     server = _server(settings, Listen("127.0.0.1", 0), with_engine=True)
-    # in the caller's context: whoever has several at once tells their logs apart by it
+    # in the caller's context, by which several services in one process tell their logs apart
     target = contextvars.copy_context().run
     thread = threading.Thread(target=target, args=(server.run,), name="coordinator", daemon=True)
     thread.start()
     try:
         while not server.started:
             if not thread.is_alive():
-                message = "the coordinator did not start"
+                message = "the coordinator did not start; see its log"
                 raise RuntimeError(message)
-            thread.join(_LOOK_S)
+            thread.join(_POLL_S)
         yield f"http://127.0.0.1:{server.port}"
     finally:
         server.should_exit = True
@@ -129,7 +130,7 @@ def run_engine(settings: Settings) -> None:
     async def work() -> None:
         services = create_services(settings)
         try:
-            await keep_time(services)
+            await advance_clock(services)
             async with running(services, engine_work(services)):
                 await asyncio.Event().wait()
         finally:
@@ -140,14 +141,14 @@ def run_engine(settings: Settings) -> None:
 
 
 def _allow_many_files() -> None:
-    """Raise the limit of open files as far as the system lets us: a round maps every update, agents wait on sockets."""
+    """Raise the limit of open files to the system's maximum: a round maps every update, and agents wait on sockets."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):  # macOS names a limit that it does not grant
+    with contextlib.suppress(ValueError, OSError):  # macOS reports a maximum that it does not grant
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def new_key(settings: Settings) -> str:
-    """Make a further operator's key."""
+    """Make and return another operator key."""
 
     async def work() -> str:
         services = create_services(settings)
@@ -161,7 +162,7 @@ def new_key(settings: Settings) -> str:
 
 
 def log_to_stderr(*, verbose: bool) -> None:
-    """One line for each thing that happens; with *verbose*, each request too."""
+    """Log each event in one line; with *verbose*, each request too."""
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.INFO,
         format="%(asctime)s %(levelname)-7s %(message)s",

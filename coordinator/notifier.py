@@ -1,7 +1,7 @@
 """Notifications: wake agents that wait for tasks, watchers that wait for events, the engine and its verifier.
 
-A notification reaches the subscribers of its own process at once. Subscribers poll slowly as well, which finds what
-other processes did, so a missed notification costs time and never work.
+A notification reaches the subscribers of its own process at once. Subscribers also poll slowly, which finds changes by
+other processes. A missed notification therefore costs time, but loses no work.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ _ENGINE, _VERIFIER = "engine", "verifier"
 
 
 class Notifier:
-    """Wakes the subscribers of a key."""
+    """Wakes subscribers by key."""
 
     def __init__(self) -> None:
         self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
@@ -34,7 +34,7 @@ class Notifier:
         return list(self._waiting)
 
     def subscribe(self, key: str) -> "Subscription":
-        """A subscription; notifications count from the moment that its block is entered."""
+        """A subscription. It receives notifications from the moment its block is entered."""
         return Subscription(self._waiting, key)
 
 
@@ -56,7 +56,10 @@ class Subscription:
             del self._waiting[self._key]
 
     async def wait(self, timeout_s: float) -> bool:
-        """Wait for a notification, at most *timeout_s* seconds; whether one came. One since the last wait counts."""
+        """Wait at most *timeout_s* seconds for a notification; one since the last wait returns at once.
+
+        Returns whether there was one.
+        """
         try:
             # not asyncio.wait_for: before Python 3.12 that loses a cancellation that comes just after a notification
             async with asyncio.timeout(timeout_s):
@@ -68,7 +71,7 @@ class Subscription:
 
 
 class Notifiers:
-    """All notifiers of a process. tasks: by agent id. events: by campaign id. closing: whether the service stops."""
+    """All notifiers of a process. tasks: by agent id. events: by campaign id. closing: True once the service stops."""
 
     def __init__(self) -> None:
         self.tasks = Notifier()
@@ -84,9 +87,9 @@ class Notifiers:
         agent_ids: Iterable[str] = (),
         engine: bool = True,
     ) -> None:
-        """Once the session's transaction is committed, wake a campaign's watchers, agents, and the engine.
+        """Wake a campaign's watchers, agents and the engine once the session's transaction is committed.
 
-        agent_ids: read after the commit, so that a set may still grow.
+        agent_ids: read after the commit, so a set may grow until then.
         """
 
         def notify() -> None:
@@ -99,7 +102,7 @@ class Notifiers:
         after_commit(session, notify)
 
     def wake_engine(self) -> None:
-        """Have the engine look for due campaigns."""
+        """Make the engine query due campaigns now."""
         self._engine.notify([_ENGINE])
 
     def wake_verifier(self) -> None:
@@ -115,7 +118,7 @@ class Notifiers:
         return self._engine.subscribe(_VERIFIER)
 
     def close(self) -> None:
-        """Wake everybody who waits, because the service stops."""
+        """Wake all subscribers because the service stops."""
         self.closing = True
         for notifier in (self.tasks, self.events):
             notifier.notify(notifier.keys)

@@ -1,4 +1,4 @@
-"""The services of one process: what endpoints, the engine and the sweeper work with. It knows no HTTP."""
+"""The services of one process: used by endpoints, the engine and the sweeper. Independent of HTTP."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,8 +18,8 @@ from coordinator.storage.storage import Storage
 class Services:
     """Everything that one process of the coordinator shares. Create it with ``app.create_services``.
 
-    aggregations: the threads in which rounds are aggregated and verified, apart from those that read and hash files.
-    last_seen: when each agent was last heard of, by agent id; the sweeper writes it to the database in batches.
+    aggregations: threads that aggregate and verify rounds, separate from those that read and hash files.
+    last_seen: time of each agent's last request, by agent id; the sweeper writes it to the database in batches.
     """
 
     settings: Settings
@@ -37,7 +37,10 @@ class Services:
 
 
 def aggregation_threads(n_threads: int) -> ThreadPoolExecutor:
-    """Threads for aggregations, each limited to one BLAS thread: small products gain nothing from more, they slow down
-    tenfold where other work uses the cores, and the sums would depend on the number of cores."""
+    """Threads for aggregations, each limited to one BLAS thread.
+
+    Small products gain nothing from more threads, and slow down tenfold while other work uses the cores. The sums would
+    also depend on the number of cores.
+    """
     limit = partial(threadpool_limits, limits=1, user_api="blas")
     return ThreadPoolExecutor(n_threads, "aggregation", initializer=limit)

@@ -26,37 +26,37 @@ class LeaseSettings(Group):
     """Leases and waiting for work."""
 
     ttl_s: Annotated[float, Field(gt=0)] = 90.0
-    """Seconds that a lease lives without being renewed."""
+    """Seconds until a lease expires unless it is renewed."""
     max_wait_s: Annotated[float, Field(ge=0)] = 50.0
-    """Longest that a request for work waits; below the idle time-outs of usual proxies (60 s)."""
+    """Longest wait of a request for work, in seconds; below the idle time-out of common proxies (60 s)."""
 
 
 class EngineSettings(Group):
     """The round engine."""
 
     poll_s: Annotated[float, Field(gt=0)] = 1.0
-    """Seconds between looks at the database; what happens in the same process wakes it at once."""
+    """Seconds between polls of the database; events in the same process wake the engine at once."""
     claim_ttl_s: Annotated[float, Field(gt=0)] = 60.0
     """Seconds after which another engine may take over a campaign from one that died."""
     campaigns_at_once: Annotated[int, Field(ge=1, le=64)] = 4
-    """Campaigns that one engine moves on at the same time, and that it aggregates at the same time."""
+    """Most campaigns that one engine ticks at the same time, and most that it aggregates at the same time."""
     sweep_s: Annotated[float, Field(gt=0)] = 5.0
-    """Seconds between looks for expired leases and stale uploads."""
+    """Seconds between sweeps for expired leases and stale uploads."""
 
 
 class StorageSettings(Group):
-    """Where bytes are kept."""
+    """Storage of blobs and uploads."""
 
     updates: Literal["files", "database"] = "files"
-    """Updates as files in the data folder, or in the database where several replicas share no folder."""
+    """Where updates are stored: as files in the data folder, or in the database if replicas share no folder."""
     max_adapter_bytes: Annotated[int, Field(gt=0)] = 4 << 30
-    """Largest adapter 0; later ones have its size."""
+    """Largest size of adapter 0, in bytes; later adapters have the same size."""
     stale_upload_s: Annotated[float, Field(gt=0)] = 86400.0
-    """Seconds after which an upload that nobody goes on with is thrown away."""
+    """Seconds without a new chunk after which an upload is deleted."""
     keep_verifications_s: Annotated[float, Field(ge=0)] = 30 * 86400.0
     """Seconds for which a verification is stored after its end."""
     orphan_sweep_s: Annotated[float, Field(gt=0)] = 3600.0
-    """Seconds between searches for blobs and files that a killed process left; the first one is at the start."""
+    """Seconds between searches for unreferenced blobs and files; the first search is at the start."""
 
 
 class Settings(BaseSettings):
@@ -67,11 +67,11 @@ class Settings(BaseSettings):
     )
 
     data_dir: Path = Path("fedloom-data")
-    """Folder of the SQLite file and of the updates."""
+    """Folder of the SQLite database and of the updates."""
     database_url: str | None = None
-    """`postgresql://user:password@host/name`; left out, SQLite in the data folder."""
+    """`postgresql://user:password@host/name`; without it, SQLite in the data folder."""
     database_connections: Annotated[int, Field(ge=5)] = 30
-    """Connections to PostgreSQL that one process opens at most."""
+    """Most connections that one process opens to PostgreSQL."""
     service: ServiceSettings = ServiceSettings()
     lease: LeaseSettings = LeaseSettings()
     engine: EngineSettings = EngineSettings()

@@ -1,1 +1,1 @@
-"""Alembic migrations of the coordinator's database. They are applied when it starts."""
+"""Alembic migrations of the coordinator's database. The coordinator applies them when it starts."""

@@ -1,4 +1,4 @@
-"""Runs migrations on the connection that ``coordinator.database.migrate`` hands over."""
+"""Runs migrations on the connection that ``coordinator.database.migrate`` passes."""
 
 from alembic import context
 

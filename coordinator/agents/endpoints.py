@@ -1,4 +1,4 @@
-"""Tokens, enrolment, agents."""
+"""Endpoints for tokens, enrolment and agents."""
 
 from fastapi import APIRouter
 from sqlalchemy import delete, select
@@ -27,7 +27,7 @@ router = APIRouter(prefix="/v1", tags=["agents"])
 
 @router.post("/tokens", status_code=201)
 async def create_token(body: TokenCreate, session: WriteSession, now: Now, _: OperatorDep) -> TokenCreated:
-    """Make a one-time enrolment token; this reply is the only one that shows it."""
+    """Make a one-time enrolment token; only this reply shows it."""
     return await service.create_token(session, now, body)
 
 
@@ -44,9 +44,9 @@ async def list_tokens(
 
 @router.delete("/tokens/{token_id}", status_code=204)
 async def delete_token(token_id: str, session: WriteSession, _: OperatorDep) -> None:
-    """Withdraw a token; agents that enrolled with it stay."""
-    gone = await session.execute(delete(TokenRow).where(TokenRow.id == token_id).returning(TokenRow.id))
-    if gone.first() is None:
+    """Delete a token. Agents that enrolled with it stay."""
+    deleted = await session.execute(delete(TokenRow).where(TokenRow.id == token_id).returning(TokenRow.id))
+    if deleted.first() is None:
         raise NotFound("token", token_id)
 
 
@@ -59,7 +59,7 @@ async def enroll(body: EnrollmentRequest, session: WriteSession, now: Now, servi
 
 @router.post("/agents/me/secret")
 async def rotate_secret(session: WriteSession, agent: AgentDep, body: SecretRequest) -> SecretReply:
-    """Let the calling agent have another secret; the old one is void."""
+    """Replace the calling agent's secret; the old one is void."""
     return await service.rotate_secret(session, agent.id, body)
 
 
@@ -88,9 +88,9 @@ async def show_agent(id_or_name: str, session: ReadSession, services: ServicesDe
 async def revoke_agent(
     id_or_name: str, session: WriteSession, now: Now, services: ServicesDep, _: OperatorDep
 ) -> AgentView:
-    """Shut an agent out. Other agents notice nothing, but that they may get its tasks."""
+    """Revoke an agent. Other agents are unaffected, except that they may get its tasks."""
     revoked = await service.revoke(session, now, id_or_name)
-    services.notifiers.after_commit(session, agent_ids=[revoked.id])  # it may wait for work
+    services.notifiers.after_commit(session, agent_ids=[revoked.id])  # it may be waiting for work
     return _view(revoked, services, None)
 
 

@@ -1,4 +1,4 @@
-"""The rules of enrolment: tokens work once, secrets are kept as hashes, revoking one site touches no other."""
+"""Rules of enrolment: tokens work once, only hashes of secrets are stored, revoking an agent affects no other."""
 
 from datetime import datetime, timedelta
 
@@ -29,14 +29,14 @@ _ENDED = (CampaignState.COMPLETED, CampaignState.CANCELLED)
 
 
 async def new_operator_key(session: AsyncSession, now: datetime) -> str:
-    """Make an operator's key and return it; only its hash is kept."""
+    """Make and return an operator key; only its hash is stored."""
     key = new_secret(OPERATOR_PREFIX)
     session.add(OperatorKeyRow(id=new_id(now), key_hash=hash_secret(key), created_at=now))
     return key
 
 
 async def create_token(session: AsyncSession, now: datetime, request: TokenCreate) -> TokenCreated:
-    """Make a one-time enrolment token; only its hash is kept."""
+    """Make a one-time enrolment token; only its hash is stored."""
     token = new_secret(ENROLLMENT_PREFIX)
     row = TokenRow(
         id=new_id(now),
@@ -59,18 +59,19 @@ async def create_token(session: AsyncSession, now: datetime, request: TokenCreat
 
 
 async def enroll(session: AsyncSession, now: datetime, request: EnrollmentRequest) -> EnrollmentReply:
-    """Turn a one-time token into an agent. Raises TokenRefused and NameTaken; a refused name costs no token.
+    """Enrol an agent with a one-time token. Raises TokenRefused and NameTaken; a refused name leaves the token unused.
 
-    Who asks again with the secret of its own that the token was used with is the same agent: its reply was lost.
+    A repeated request with the same name and secret comes from the same agent, whose reply was lost: it gets the same
+    reply again.
     """
     token = await session.scalar(
         select(TokenRow).where(TokenRow.token_hash == hash_secret(request.token)).with_for_update()
     )
     if token is None:
-        raise TokenRefused("nobody knows this token")
+        raise TokenRefused("this token is unknown")
     if token.used_at is not None:
-        if (same := await _enrolled_with(session, request)) is not None:
-            return EnrollmentReply(agent_id=same.id, name=same.name, labels=same.labels)
+        if (enrolled := await _enrolled_with(session, request)) is not None:
+            return EnrollmentReply(agent_id=enrolled.id, name=enrolled.name, labels=enrolled.labels)
         raise TokenRefused(f"this token was used by {token.used_by} on {token.used_at:%Y-%m-%d %H:%M} UTC")
     if token.expires_at <= now:
         raise TokenRefused(f"this token expired on {token.expires_at:%Y-%m-%d %H:%M} UTC")
@@ -99,11 +100,11 @@ async def enroll(session: AsyncSession, now: datetime, request: EnrollmentReques
     try:
         async with session.begin_nested():
             session.add(agent)
-    except IntegrityError as error:  # somebody else took the name just now
+    except IntegrityError as error:  # a concurrent request took the name
         raise NameTaken(request.name) from error
-    # campaigns that go on may want this one; locked in the order in which all lock them
-    going_on = select(CampaignRow).where(CampaignRow.state.not_in(_ENDED)).order_by(CampaignRow.id)
-    for campaign in (await session.scalars(going_on.with_for_update())).all():
+    # campaigns that have not ended may want this agent; locked by id, as everywhere
+    unfinished = select(CampaignRow).where(CampaignRow.state.not_in(_ENDED)).order_by(CampaignRow.id)
+    for campaign in (await session.scalars(unfinished.with_for_update())).all():
         if campaign.spec.selection.labels.items() <= agent.labels.items():
             campaign.new_agents = True
             if campaign.state is not CampaignState.PAUSED:
@@ -117,12 +118,12 @@ async def _enrolled_with(session: AsyncSession, request: EnrollmentRequest) -> A
         AgentRow.state == AgentState.ACTIVE,
         AgentRow.secret_hash == request.secret_hash,
     )
-    found: AgentRow | None = await session.scalar(query)
-    return found
+    agent: AgentRow | None = await session.scalar(query)
+    return agent
 
 
 async def find_agent(session: AsyncSession, id_or_name: str) -> AgentRow:
-    """An agent by its id, or the newest of that name. Raises NotFound."""
+    """Find an agent by its id, or the newest one with a name. Raises NotFound."""
     agent = await session.get(AgentRow, id_or_name)
     if agent is None:
         by_name = select(AgentRow).where(AgentRow.name == id_or_name).order_by(AgentRow.id.desc()).limit(1)
@@ -133,7 +134,7 @@ async def find_agent(session: AsyncSession, id_or_name: str) -> AgentRow:
 
 
 async def rotate_secret(session: AsyncSession, agent_id: str, request: SecretRequest) -> SecretReply:
-    """Let an agent have another secret; the old one is void at once. Raises AgentRevoked."""
+    """Replace an agent's secret; the old one is void at once. Raises AgentRevoked."""
     rotated = await session.execute(
         update(AgentRow)
         .where(AgentRow.id == agent_id, AgentRow.state == AgentState.ACTIVE)
@@ -146,7 +147,7 @@ async def rotate_secret(session: AsyncSession, agent_id: str, request: SecretReq
 
 
 async def revoke(session: AsyncSession, now: datetime, id_or_name: str) -> AgentRow:
-    """Shut an agent out, and take its tasks back so that others can do them. Raises NotFound."""
+    """Revoke an agent, and cancel its tasks so that others can do them. Raises NotFound."""
     agent = await find_agent(session, id_or_name)
     revoked = await session.execute(
         update(AgentRow)

@@ -1,11 +1,11 @@
-"""A coordinator in one file: taken while it runs, restored into an empty place, whatever the database there is.
+"""Backups: a coordinator's data in one file, made while it runs, restored into an empty place with either database.
 
-    archive      the file: a tar, what is in it, how it is written whole and read with distrust
-    rows         one moment of a database, copied to another one of either kind
+    archive      the file: a tar, its members, atomic writing and distrustful reading
+    rows         a snapshot of a database, copied to another database of either kind
     saving       makes a backup
-    restoring    makes a coordinator's data of it
+    restoring    restores a coordinator's data from a backup
 
-Rows and bytes come apart. The rows are copied within one transaction, which is short; the bytes of blobs never change
-once they are there, so they are copied after it, and where the running coordinator let go of some in between, the rows
-are taken once more. Bytes that were copied by then stay in the file, also where nothing names them any more.
+Rows and bytes are copied separately. The rows are copied in one short transaction. The bytes of blobs never change, so
+they are copied after it. If the running coordinator deletes some in between, the rows are copied again. Bytes copied by
+then stay in the file, even if no row references them any more.
 """

@@ -1,11 +1,11 @@
 """The file of a backup: an uncompressed tar.
 
-    blobs/SHA256     the bytes that the rows name, wherever the coordinator kept them
+    blobs/SHA256     the blobs that the rows reference, from whichever store
     fedloom.db       the rows, as a SQLite database
-    manifest.json    what this is, in a few words
-    SHA256SUMS       the digests of the two before it, as `sha256sum --check` reads them
+    manifest.json    a summary
+    SHA256SUMS       the digests of the two files before it, in the format of `sha256sum --check`
 
-What comes last proves that all is there. Nothing is unpacked under a name that a file gives, only under ours.
+The last member proves that the file is complete. Names in the archive are never used as paths to unpack to.
 """
 
 import errno
@@ -21,7 +21,7 @@ from typing import IO, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from coordinator.backup.errors import BadBackup, FileThere, NoRoom
+from coordinator.backup.errors import BadBackup, FileExists, NoRoom
 from coordinator.storage.stores import CHUNK_BYTES
 from shared.digest import sha256_file, sha256_hex
 from shared.durable import atomic_write, delete_leftovers
@@ -30,15 +30,15 @@ from shared.wire.base import BlobRef
 _BLOBS, _DATABASE, _MANIFEST, _SUMS = "blobs", "fedloom.db", "manifest.json", "SHA256SUMS"
 _NAME = re.compile(rf"{_BLOBS}/[0-9a-f]{{64}}|{re.escape(_DATABASE)}|{re.escape(_MANIFEST)}|{_SUMS}")
 _SMALL_BYTES = 64 << 20
-"""Most that is read of a manifest at once."""
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # EFBIG: file systems for which 4 GiB are too many
+"""Most bytes read of a manifest."""
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # EFBIG: file systems with a limit of 4 GiB per file
 
-Tell = Callable[[int], None]
-"""Is told of each piece of bytes that was copied."""
+OnBytes = Callable[[int], None]
+"""Called with the size of each copied piece, in bytes."""
 
 
 class Manifest(BaseModel):
-    """What a backup holds. database: the kind that it came from. left_out: damaged blobs that it goes without."""
+    """Summary of a backup. database: the kind that it was made from. left_out: damaged blobs that it lacks."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -57,24 +57,24 @@ class Manifest(BaseModel):
 class ArchiveWriter:
     """Writes a backup, member by member."""
 
-    def __init__(self, file: IO[bytes], tell: Tell) -> None:
+    def __init__(self, file: IO[bytes], on_bytes: OnBytes) -> None:
         self._file = file
-        self._tell = tell
+        self._on_bytes = on_bytes
 
     @contextmanager
     def blob(self, ref: BlobRef) -> Iterator[Callable[[bytes], None]]:
-        """What takes the bytes of a blob. Where the block fails, nothing of it stays."""
+        """Add a blob. Yields the function that writes its bytes. If the block raises, the member is removed."""
         with self._member(f"{_BLOBS}/{ref.sha256}", ref.n_bytes) as write:
             yield write
 
     def finish(self, database: Path, manifest: Manifest) -> None:
-        """Add the rows and what comes last."""
+        """Add the rows, the manifest and the digests."""
         with database.open("rb") as rows, self._member(_DATABASE, database.stat().st_size) as write:
             while chunk := rows.read(CHUNK_BYTES):
                 write(chunk)
-        said = manifest.model_dump_json(indent=2).encode()
-        sums = f"{sha256_file(database)}  {_DATABASE}\n{sha256_hex(said)}  {_MANIFEST}\n".encode()
-        for name, data in ((_MANIFEST, said), (_SUMS, sums)):
+        manifest_json = manifest.model_dump_json(indent=2).encode()
+        sums = f"{sha256_file(database)}  {_DATABASE}\n{sha256_hex(manifest_json)}  {_MANIFEST}\n".encode()
+        for name, data in ((_MANIFEST, manifest_json), (_SUMS, sums)):
             with self._member(name, len(data)) as write:
                 write(data)
         self._file.write(bytes(2 * tarfile.BLOCKSIZE))
@@ -95,17 +95,17 @@ class ArchiveWriter:
 
     def _write(self, data: bytes) -> None:
         self._file.write(data)
-        self._tell(len(data))
+        self._on_bytes(len(data))
 
 
 @contextmanager
-def writing(file: Path, tell: Tell) -> Iterator[ArchiveWriter]:
-    """Write a backup that is there with the end of the block, or not at all. Raises FileThere and NoRoom."""
+def writing(file: Path, on_bytes: OnBytes) -> Iterator[ArchiveWriter]:
+    """Write a backup atomically: the file appears, complete, when the block ends. Raises FileExists and NoRoom."""
     _refuse_to_replace(file)
     delete_leftovers(file)
     try:
         with atomic_write(file, mode=0o600) as draft:
-            yield ArchiveWriter(draft, tell)
+            yield ArchiveWriter(draft, on_bytes)
             _refuse_to_replace(file)
     except OSError as error:
         if error.errno in _FULL:
@@ -115,20 +115,20 @@ def writing(file: Path, tell: Tell) -> Iterator[ArchiveWriter]:
 
 def _refuse_to_replace(file: Path) -> None:
     if os.path.lexists(file):
-        raise FileThere(file)
+        raise FileExists(file)
 
 
 class ArchiveReader:
-    """A backup whose manifest was checked. Its other members are checked as they are unpacked."""
+    """A backup with a checked manifest. Other members are checked when they are unpacked."""
 
-    def __init__(self, file: Path, tar: tarfile.TarFile, tell: Tell) -> None:
+    def __init__(self, file: Path, tar: tarfile.TarFile, on_bytes: OnBytes) -> None:
         self._file = file
         self._tar = tar
-        self._tell = tell
+        self._on_bytes = on_bytes
         self._members: dict[str, tarfile.TarInfo] = {}
         for member in tar:
             if _NAME.fullmatch(member.name) is None or member.type != tarfile.REGTYPE or member.name in self._members:
-                raise BadBackup(file, f"it holds {member.name!r}, which no backup does")
+                raise BadBackup(file, f"it contains {member.name!r}, which is not part of a backup")
             self._members[member.name] = member
         self._sums = self._read_sums()
         self.manifest = self._read_manifest()
@@ -143,12 +143,12 @@ class ArchiveReader:
 
     @property
     def n_bytes(self) -> int:
-        """How many bytes its members have."""
+        """Total size of the members."""
         return sum(member.size for member in self._members.values())
 
     def _read_sums(self) -> dict[str, str]:
         if _SUMS not in self._members:
-            raise BadBackup(self._file, "it is no backup of a coordinator, or its end is missing")
+            raise BadBackup(self._file, "it is not a backup of a coordinator, or it is incomplete")
         lines = self._read_small(_SUMS).decode("ascii", "replace").splitlines()
         sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
         if sums.keys() != {_DATABASE, _MANIFEST}:
@@ -156,11 +156,11 @@ class ArchiveReader:
         return sums
 
     def _read_manifest(self) -> Manifest:
-        said = self._read_small(_MANIFEST)
-        if sha256_hex(said) != self._sums[_MANIFEST]:
+        manifest_json = self._read_small(_MANIFEST)
+        if sha256_hex(manifest_json) != self._sums[_MANIFEST]:
             raise BadBackup(self._file, f"{_MANIFEST} or {_SUMS} was altered")
         try:
-            return Manifest.model_validate_json(said)
+            return Manifest.model_validate_json(manifest_json)
         except ValidationError as error:
             raise BadBackup(self._file, "this version cannot read its manifest; upgrade fedloom") from error
 
@@ -169,10 +169,10 @@ class ArchiveReader:
             return member.read(_SMALL_BYTES)
 
     def _open(self, name: str) -> IO[bytes]:
-        found = self._tar.extractfile(self._members[name]) if name in self._members else None
-        if found is None:
+        member = self._tar.extractfile(self._members[name]) if name in self._members else None
+        if member is None:
             raise BadBackup(self._file, f"{name} is missing")
-        return found
+        return member
 
     def _unpack(self, name: str, sha256: str, path: Path) -> None:
         digest = hashlib.sha256()
@@ -181,7 +181,7 @@ class ArchiveReader:
             while chunk := member.read(CHUNK_BYTES):
                 digest.update(chunk)
                 out.write(chunk)
-                self._tell(len(chunk))
+                self._on_bytes(len(chunk))
             out.flush()
             os.fsync(out.fileno())
         if digest.hexdigest() != sha256:
@@ -189,10 +189,10 @@ class ArchiveReader:
 
 
 @contextmanager
-def reading(file: Path, tell: Tell) -> Iterator[ArchiveReader]:
-    """A backup for the length of the block. Raises BadBackup and OSError."""
+def reading(file: Path, on_bytes: OnBytes) -> Iterator[ArchiveReader]:
+    """Open a backup while the block runs. Raises BadBackup and OSError."""
     try:
         with tarfile.open(file, "r:") as tar:
-            yield ArchiveReader(file, tar, tell)
+            yield ArchiveReader(file, tar, on_bytes)
     except tarfile.TarError as error:
-        raise BadBackup(file, f"it is no backup of a coordinator, or not whole ({error})") from error
+        raise BadBackup(file, f"it is not a backup of a coordinator, or it is incomplete ({error})") from error

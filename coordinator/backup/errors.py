@@ -1,16 +1,16 @@
-"""What can go wrong with backups.
+"""Errors of backups.
 
 BackupError
-├── NoDatabase    there is nothing to back up
-├── FileThere     a backup replaces no file
-├── Busy          another restore goes into the same folder
+├── NoDatabase    there is no database to back up
+├── FileExists    the file of the backup exists already
+├── Busy          another restore into the same folder is running
 ├── NoRoom        the disk of the backup is full
-├── TooFast       the coordinator let go of blobs faster than they could be copied
+├── TooFast       the coordinator deleted blobs faster than they could be copied
 ├── Unreadable    the database cannot be read
-├── DamagedBlobs  stored bytes that are gone or have changed; names them
-├── BadBackup     a file that is no backup, or not whole, or altered
-├── NotEmpty      a restore goes into an empty place only
-└── NotRestored   the database did not take what is in the backup
+├── DamagedBlobs  stored blobs are missing or damaged; names them
+├── BadBackup     the file is not a backup, or is incomplete or altered
+├── NotEmpty      the place to restore into is not empty
+└── NotRestored   the database refused the rows of the backup
 """
 
 from collections.abc import Sequence
@@ -22,46 +22,46 @@ from shared.states import BlobKind
 
 
 class BackupError(CoordinatorError):
-    """Anything that backups raise on purpose."""
+    """Base class of errors of backups."""
 
 
 class NoDatabase(BackupError):
-    """There is nothing to back up."""
+    """There is no database to back up."""
 
     def __init__(self, place: str) -> None:
         super().__init__(
-            f"there is no coordinator's database at {place}; --data-dir or --database-url says where it is"
+            f"there is no coordinator's database at {place}; give its place with --data-dir or --database-url"
         )
 
 
-class FileThere(BackupError):
-    """A backup replaces no file."""
+class FileExists(BackupError):
+    """The file of the backup exists already."""
 
     def __init__(self, file: Path) -> None:
-        super().__init__(f"{file} is there already; give another name, or move it away")
+        super().__init__(f"{file} already exists; give another name, or move it away")
 
 
 class Busy(BackupError):
-    """Another restore goes into the same folder."""
+    """Another restore into the same folder is running."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(f"another restore is at work in {folder}; try again when it is over")
+        super().__init__(f"another restore is running in {folder}; try again when it has ended")
 
 
 class NoRoom(BackupError):
     """The disk of the backup is full."""
 
     def __init__(self, file: Path) -> None:
-        super().__init__(f"{file}: there is no room for the backup; nothing of it is left")
+        super().__init__(f"{file}: the disk is full, and no backup was written; free some space, then try again")
 
 
 class TooFast(BackupError):
-    """The coordinator let go of blobs faster than they could be copied."""
+    """The coordinator deleted blobs faster than they could be copied. tries: how often the backup was tried."""
 
     def __init__(self, tries: int) -> None:
         super().__init__(
-            f"the coordinator let go of updates while they were copied, {tries} times; "
-            "try again, or pause its campaigns for the time of the backup"
+            f"the coordinator deleted updates while they were copied, in each of {tries} tries; "
+            "try again, or pause its campaigns during the backup"
         )
 
 
@@ -69,12 +69,12 @@ class Unreadable(BackupError):
     """The database cannot be read."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"no backup was written, for the database cannot be read: {reason}")
+        super().__init__(f"no backup was written, because the database cannot be read: {reason}")
 
 
 @dataclass(frozen=True)
 class Damage:
-    """A blob that cannot be backed up, and what it is of."""
+    """A blob that cannot be backed up, and its use."""
 
     campaign: str
     kind: BlobKind
@@ -87,38 +87,38 @@ class Damage:
 
 
 class DamagedBlobs(BackupError):
-    """Stored bytes that are gone or have changed."""
+    """Stored blobs are missing or damaged."""
 
     def __init__(self, damage: Sequence[Damage]) -> None:
         self.damage = damage
         super().__init__(
             "\n  ".join(
                 [
-                    "no backup was written, for some stored bytes are damaged:",
+                    "no backup was written, because some stored blobs are missing or damaged:",
                     *map(str, damage),
-                    "put the right bytes back, or roll the campaign back to a round before them; with "
-                    "--leave-out-damaged the backup goes without them, as if they were no longer kept",
+                    "restore the blobs, or roll the campaign back to a round before them; with "
+                    "--leave-out-damaged the backup omits them, as if they were no longer stored",
                 ]
             )
         )
 
 
 class BadBackup(BackupError):
-    """A file that is no backup, or not whole, or altered."""
+    """The file is not a backup, or is incomplete or altered."""
 
     def __init__(self, file: Path, reason: str) -> None:
         super().__init__(f"{file} cannot be restored: {reason}")
 
 
 class NotEmpty(BackupError):
-    """A restore goes into an empty place only."""
+    """The place to restore into is not empty."""
 
     def __init__(self, place: str) -> None:
-        super().__init__(f"{place} is there and holds data; a backup is restored into an empty place only")
+        super().__init__(f"{place} exists and contains data; a backup can only be restored into an empty place")
 
 
 class NotRestored(BackupError):
-    """The database did not take what is in the backup."""
+    """The database refused the rows of the backup."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"the backup could not be restored, and nothing of it is left: {reason}")
+        super().__init__(f"the backup could not be restored, and nothing was changed: {reason}")

@@ -1,4 +1,4 @@
-"""Where a coordinator's data lies, and a folder to prepare it in."""
+"""Places of a coordinator's data, and a work folder for restores."""
 
 import shutil
 from collections.abc import Iterator
@@ -12,18 +12,18 @@ from coordinator.backup.errors import Busy
 from coordinator.settings import Settings
 
 UPDATES = "updates"
-"""The folder of updates that are kept as files, in a data folder."""
+"""The folder of update files in a data folder."""
 _LOCK_FILE = "lock"
 
 
 def sqlite_file(settings: Settings) -> Path | None:
-    """The file of the database, where it is SQLite."""
+    """The file of the database if it is SQLite, otherwise None."""
     url = make_url(settings.sqlalchemy_url)
     return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
 
 
 def place_of(settings: Settings) -> str:
-    """The database's place, to be shown: without a password."""
+    """The database's place for messages, without the password."""
     file = sqlite_file(settings)
     return str(file) if file is not None else make_url(settings.sqlalchemy_url).render_as_string(hide_password=True)
 
@@ -50,7 +50,7 @@ def work_folder(folder: Path) -> Iterator[Path]:
         finally:
             shutil.rmtree(folder, ignore_errors=True)  # the lock's file too: nobody waits for it
             if parent_is_new:
-                with suppress(OSError):  # unless something is in it by now
+                with suppress(OSError):  # not empty by now
                     folder.parent.rmdir()
 
 

@@ -1,4 +1,4 @@
-"""Makes a coordinator's data of a backup: all of it, or nothing."""
+"""Restores a coordinator's data from a backup, entirely or not at all."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from coordinator.backup.archive import ArchiveReader, Manifest, reading
 from coordinator.backup.errors import NotEmpty, NotRestored
 from coordinator.backup.places import UPDATES, place_of, sqlite_file, work_folder
-from coordinator.backup.rows import BYTES, copy_rows, settle, sqlite_at, tables_of
+from coordinator.backup.rows import BYTE_TABLES, copy_rows, merge_log, sqlite_at, tables_of
 from coordinator.backup.saving import Show
 from coordinator.database.migrate import migrate
 from coordinator.database.sessions import Database
@@ -27,11 +27,11 @@ from shared.wire.base import BlobRef
 
 
 def restore(settings: Settings, file: Path, *, show: Show = lambda *_: None) -> Manifest:
-    """Make a backup the data of a coordinator that does not run yet; what was in it.
+    """Restore a backup as the data of a coordinator that has not started yet. Returns the backup's manifest.
 
-    Its database must not be there, or be empty. The schema becomes the newest, and bytes are put where the settings
-    say, wherever they came from. Raises BackupError, UnknownSchema, StorageFull and OSError, and leaves nothing behind
-    then; what a killed process left goes with the next try.
+    Its database must be missing or empty. The schema is migrated to the newest, and blobs are stored where the settings
+    say, wherever they came from. Raises BackupError, UnknownSchema, StorageFull and OSError; nothing is left behind
+    then. Leftovers of a killed restore are deleted by the next try.
     """
     return asyncio.run(_restore(settings, file, show))
 
@@ -39,13 +39,13 @@ def restore(settings: Settings, file: Path, *, show: Show = lambda *_: None) -> 
 async def _restore(settings: Settings, file: Path, show: Show) -> Manifest:
     n_done = 0
 
-    def tell(n_bytes: int) -> None:
+    def add_bytes(n_bytes: int) -> None:
         nonlocal n_done
         n_done += n_bytes
         show(min(n_done, archive.n_bytes), archive.n_bytes)
 
     try:
-        with reading(file, tell) as archive, translate_disk_full():
+        with reading(file, add_bytes) as archive, translate_disk_full():
             restoring = _Restoring(settings, archive)
             await (restoring.into_sqlite() if sqlite_file(settings) is not None else restoring.into_postgres())
             return archive.manifest
@@ -54,15 +54,15 @@ async def _restore(settings: Settings, file: Path, show: Show) -> Manifest:
 
 
 class _Restoring:
-    """One restore on its way. The rows come in SQLite, are migrated there, and are copied to another kind of database
-    as they are then, so that old schemas are met in SQLite only."""
+    """A restore in progress. The rows are migrated in the backup's SQLite database before they go to PostgreSQL, so old
+    schemas occur in SQLite only."""
 
     def __init__(self, settings: Settings, archive: ArchiveReader) -> None:
         self._settings = settings
         self._archive = archive
 
     async def into_sqlite(self) -> None:
-        """The rows' database gets the blobs, and is renamed into place."""
+        """Put the blobs beside the backup's rows, and link the database into place."""
         target = sqlite_file(self._settings)
         assert target is not None
         _refuse_to_replace(target)
@@ -73,15 +73,17 @@ class _Restoring:
                     await self._free_claims(session)
             crash_points.reach("restore: rows inserted")
             path = work / "fedloom.db"
-            settle(path)
+            merge_log(path)
             with _updates_in_place(work, self._settings.data_dir):
                 crash_points.reach("restore: files there")
                 _refuse_to_replace(target)
-                os.link(path, target)  # a renaming would replace the database of a coordinator that was just started
+                os.link(
+                    path, target
+                )  # unlike renaming, this cannot replace the database of a coordinator that was just started
                 sync_folder(target.parent)
 
     async def into_postgres(self) -> None:
-        """The bytes come first: while no row names them they are nobody's. The rows are one transaction."""
+        """Store the blobs first: they are unreferenced until the rows follow, in one transaction."""
         target = Database(self._settings.sqlalchemy_url)
         try:
             async with target.read() as session:
@@ -96,7 +98,7 @@ class _Restoring:
                             crash_points.reach("restore: files there")
                             await self._copy_rows(draft, target)
                     except BaseException:
-                        with suppress(Exception):  # the first error is the one to be told
+                        with suppress(Exception):  # raise the first error
                             await self._clear_bytes(target)
                         raise
         finally:
@@ -119,10 +121,10 @@ class _Restoring:
     async def _put_blobs(self, draft: Database, storage: Storage) -> None:
         query = select(BlobUseRow.kind, BlobUseRow.sha256, BlobUseRow.n_bytes).where(BlobUseRow.stored).distinct()
         async with draft.read() as session:
-            found = [(kind, BlobRef(sha256=sha256, n_bytes=n)) for kind, sha256, n in await session.execute(query)]
-        for kind, ref in found:
+            blobs = [(kind, BlobRef(sha256=sha256, n_bytes=n)) for kind, sha256, n in await session.execute(query)]
+        for kind, ref in blobs:
             store = storage.store_of(kind)
-            if await store.has(ref.sha256):  # equal bytes of another kind
+            if await store.has(ref.sha256):  # stored before, as another kind
                 continue
             path = storage.scratch / ref.sha256
             self._archive.unpack_blob(ref, path)
@@ -139,17 +141,17 @@ class _Restoring:
             crash_points.reach("restore: rows inserted")
 
     async def _free_claims(self, session: AsyncSession) -> None:
-        """Release claims on campaigns and verifications: the engines that held them are not here."""
-        held = update(CampaignRow).where(CampaignRow.claim_token.is_not(None))
-        free = held.values(claim_token=None, claim_expires_at=None, due_at=self._archive.manifest.made_at)
-        await session.execute(free)
+        """Release all claims on campaigns and verifications: the engines that held them do not exist here."""
+        claimed = update(CampaignRow).where(CampaignRow.claim_token.is_not(None))
+        made_at = self._archive.manifest.made_at
+        await session.execute(claimed.values(claim_token=None, claim_expires_at=None, due_at=made_at))
         await session.execute(update(VerificationRow).values(claim_token=None, claim_expires_at=None))
 
     async def _refuse_rows(self, session: AsyncSession) -> None:
-        """Raise NotEmpty where a table has rows, whatever the schema. Bytes may be there, of a killed restore."""
+        """Raise NotEmpty if a table has rows, whatever the schema. Bytes may exist, left by a killed restore."""
         connection = await session.connection()
-        there = await connection.run_sync(lambda c: inspect(c).get_table_names())
-        for name in sorted(Base.metadata.tables.keys() & (set(there) - BYTES)):
+        existing = await connection.run_sync(lambda c: inspect(c).get_table_names())
+        for name in sorted(Base.metadata.tables.keys() & (set(existing) - BYTE_TABLES)):
             if await session.scalar(select(literal(1)).select_from(table(name)).limit(1)):
                 raise NotEmpty(place_of(self._settings))
 
@@ -162,7 +164,7 @@ class _Restoring:
 
 
 def _refuse_to_replace(database: Path) -> None:
-    """Raise NotEmpty where there is a database, or the log of one, which SQLite would apply to any that comes there."""
+    """Raise NotEmpty if there is a database, or a database's log, which SQLite would apply to a new database."""
     for suffix in ("", "-wal", "-shm", "-journal"):
         path = database.with_name(database.name + suffix)
         if os.path.lexists(path):
@@ -171,7 +173,7 @@ def _refuse_to_replace(database: Path) -> None:
 
 @contextmanager
 def _updates_in_place(work: Path, data_dir: Path) -> Iterator[None]:
-    """Move the updates into the data folder, and away again where the block fails."""
+    """Move the updates into the data folder. If the block raises, delete them again."""
     placed = []
     folders = {data_dir}
     try:

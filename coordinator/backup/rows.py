@@ -1,4 +1,4 @@
-"""One moment of a database, copied to another one of either kind."""
+"""Copies a snapshot of a database to another database of either kind."""
 
 import sqlite3
 from collections.abc import AsyncIterator, Iterable
@@ -14,16 +14,16 @@ from sqlalchemy.types import NullType, TypeEngine
 from coordinator.database.sessions import Database, UtcTime
 from coordinator.database.tables import BlobChunkRow, BlobRow, UploadRow
 
-BYTES = frozenset({BlobRow.__tablename__, BlobChunkRow.__tablename__})
-"""Tables of bytes. Those that count come as blobs of their own; others belong to whoever is putting them just now."""
+BYTE_TABLES = frozenset({BlobRow.__tablename__, BlobChunkRow.__tablename__})
+"""Tables of blobs' bytes. Referenced blobs are copied as files; others belong to writes in progress."""
 
-_LEFT_OUT = BYTES | {UploadRow.__tablename__, "alembic_version"}  # what was on its way is sent again
+_NOT_COPIED = BYTE_TABLES | {UploadRow.__tablename__, "alembic_version"}  # agents repeat unfinished uploads
 
 _BATCH = 1000
 
 
 class _JsonText(TypeDecorator[str]):
-    """JSON as the text that is stored: what was NULL stays NULL, and what was ``null`` stays that."""
+    """JSON as its stored text, so that SQL NULL and JSON ``null`` stay distinct."""
 
     impl = NullType
     cache_ok = True
@@ -34,9 +34,9 @@ class _JsonText(TypeDecorator[str]):
 
 @asynccontextmanager
 async def snapshot(database: Database) -> AsyncIterator[AsyncSession]:
-    """A session that sees one moment of the database, whatever is written meanwhile."""
+    """A session that sees one snapshot of the database, whatever is written meanwhile."""
     async with database.read() as session:
-        if not database.is_sqlite:  # there every transaction is one
+        if not database.is_sqlite:  # SQLite transactions are snapshots
             options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
             await session.connection(execution_options=options)
         yield session
@@ -47,21 +47,21 @@ def sqlite_at(path: Path) -> Database:
     return Database(f"sqlite+aiosqlite:///{path}")
 
 
-def settle(path: Path) -> None:
-    """Have a SQLite database that nobody has open be one file, without a log beside it."""
+def merge_log(path: Path) -> None:
+    """Merge the write-ahead log of a SQLite database into its file. Nobody may have the database open."""
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode=DELETE")
 
 
 def tables_of(connection: Connection) -> dict[str, Table]:
-    """The tables to copy by name, in the order of their references, as they are in this SQLite database.
+    """The tables to copy, by name, in the order of their references.
 
-    They are read from the database, not taken from the models, since its schema may be an older one. Their types fit
-    both kinds of databases.
+    They are reflected from this SQLite database instead of taken from the models, since its schema may be older. Their
+    types fit both kinds of databases.
     """
     metadata = MetaData()
     metadata.reflect(connection)
-    tables = {table.name: table for table in metadata.sorted_tables if table.name not in _LEFT_OUT}
+    tables = {table.name: table for table in metadata.sorted_tables if table.name not in _NOT_COPIED}
     for table in tables.values():
         for column in table.columns:
             column.type = _for_both(column.type)
@@ -77,6 +77,6 @@ def _for_both(kind: TypeEngine[Any]) -> TypeEngine[Any]:
 async def copy_rows(source: AsyncSession, target: AsyncSession, tables: Iterable[Table]) -> None:
     """Copy all rows of the tables."""
     for table in tables:
-        found = await source.stream(select(table))
-        async for rows in found.mappings().partitions(_BATCH):
+        result = await source.stream(select(table))
+        async for rows in result.mappings().partitions(_BATCH):
             await target.execute(insert(table), [dict(row) for row in rows])

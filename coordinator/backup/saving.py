@@ -15,7 +15,7 @@ from coordinator import __version__
 from coordinator.backup.archive import ArchiveWriter, Manifest, writing
 from coordinator.backup.errors import Damage, DamagedBlobs, NoDatabase, TooFast, Unreadable
 from coordinator.backup.places import UPDATES, place_of, sqlite_file
-from coordinator.backup.rows import copy_rows, settle, snapshot, sqlite_at, tables_of
+from coordinator.backup.rows import copy_rows, merge_log, snapshot, sqlite_at, tables_of
 from coordinator.clock import SystemClock
 from coordinator.database.migrate import migrate
 from coordinator.database.sessions import Database
@@ -31,20 +31,20 @@ from shared.states import BlobKind
 from shared.wire.base import BlobRef
 
 Show = Callable[[int, int], None]
-"""Is told how many bytes are done, and how many there are."""
+"""Called with the number of bytes done and the total."""
 
 _TRIES = 5
-_SOONEST_GONE = (BlobKind.DELTA, BlobKind.EXTRAS, BlobKind.BROADCAST, BlobKind.SERVER_STATE, BlobKind.ADAPTER)
-"""The order of copying: a running coordinator lets go of updates when their round closes, of adapters hardly ever."""
+_COPY_ORDER = (BlobKind.DELTA, BlobKind.EXTRAS, BlobKind.BROADCAST, BlobKind.SERVER_STATE, BlobKind.ADAPTER)
+"""Kinds in the order in which a running coordinator deletes them: updates after each round, adapters rarely."""
 
 
 class _Damaged(Exception):
-    """A blob's bytes are not what they should be."""
+    """A blob's bytes are missing or do not match its digest."""
 
 
 @dataclass(frozen=True)
 class _Use:
-    """A stored blob, and what the campaign uses it for."""
+    """A campaign's use of a stored blob."""
 
     campaign: str
     kind: BlobKind
@@ -58,11 +58,16 @@ class _Use:
 def back_up(
     settings: Settings, file: Path, *, leave_out_damaged: bool = False, show: Show = lambda *_: None
 ) -> Manifest:
-    """Write a backup of a coordinator to a file, whole or not at all; what is in it.
+    """Write a backup of a coordinator to a file, atomically. Returns the backup's manifest.
 
-    The coordinator may run meanwhile, here or on another machine, and nothing of it changes. Every blob is checked
-    against its digest. leave_out_damaged: go without those that are not what they should be, as if they were no longer
-    kept. Raises BackupError, UnknownSchema, StorageFull and OSError.
+    The coordinator may run meanwhile, here or on another machine, and is not changed. Every blob is checked against its
+    digest. Raises BackupError, UnknownSchema, StorageFull and OSError.
+
+    Args:
+        settings: the coordinator's.
+        file: must not exist.
+        leave_out_damaged: omit damaged blobs, as if they were no longer stored, instead of raising DamagedBlobs.
+        show: called with the progress.
     """
     return asyncio.run(_back_up(settings, file, show, leave_out_damaged=leave_out_damaged))
 
@@ -74,10 +79,10 @@ async def _back_up(settings: Settings, file: Path, show: Show, *, leave_out_dama
     database = Database(settings.sqlalchemy_url)
     storage = Storage(database, settings.data_dir, updates=settings.storage.updates)
     try:
-        # not beside the file: SQLite does not get on with the file systems of every network
+        # not beside the file: SQLite does not work on all network file systems
         with translate_disk_full(), scratch_folder(storage.scratch) as work:
             saving = _Saving(settings, database, storage, work, show)
-            with writing(file, saving.tell) as archive:
+            with writing(file, saving.add_bytes) as archive:
                 return await saving.run(archive, leave_out_damaged=leave_out_damaged)
     except DBAPIError as error:
         raise Unreadable(str(error.orig)) from error
@@ -87,7 +92,7 @@ async def _back_up(settings: Settings, file: Path, show: Show, *, leave_out_dama
 
 @dataclass(frozen=True)
 class _Draft:
-    """The rows of one moment, in a SQLite database of their own with the schema that they were found in."""
+    """A snapshot of the rows, in a SQLite database of its own with the source's schema."""
 
     path: Path
     database: Database
@@ -95,19 +100,19 @@ class _Draft:
     tables: dict[str, Table]
 
     async def uses(self) -> list[_Use]:
-        """The blobs that are stored, in the order in which they are to be copied."""
+        """The stored blobs in the order in which to copy them."""
         use, campaign = self.tables[BlobUseRow.__tablename__], self.tables[CampaignRow.__tablename__]
         columns = (campaign.c.name, use.c.kind, use.c.round, use.c.sha256, use.c.n_bytes)
         query = select(*columns).select_from(use.join(campaign)).where(use.c.stored)
         async with self.database.read() as session:
-            found = [
+            uses = [
                 _Use(name, BlobKind(kind), number, BlobRef(sha256=sha256, n_bytes=n_bytes))
                 for name, kind, number, sha256, n_bytes in await session.execute(query)
             ]
-        return sorted(found, key=lambda each: (_SOONEST_GONE.index(each.kind), each.round))
+        return sorted(uses, key=lambda each: (_COPY_ORDER.index(each.kind), each.round))
 
     async def leave_out(self, digests: Iterable[str]) -> None:
-        """Have blobs be no longer kept."""
+        """Mark blobs as no longer stored."""
         use = self.tables[BlobUseRow.__tablename__]
         async with self.database.write("leave out") as session:
             for sha256 in digests:
@@ -120,7 +125,7 @@ class _Draft:
 
 
 class _Saving:
-    """One backup on its way. Blobs never change, so what was copied is good for every later moment too."""
+    """A backup in progress. Blobs never change, so copied ones stay valid for later snapshots."""
 
     def __init__(self, settings: Settings, database: Database, storage: Storage, work: Path, show: Show) -> None:
         self._settings = settings
@@ -133,13 +138,13 @@ class _Saving:
         self._missed: set[str] = set()
         self._damaged: dict[str, str] = {}
 
-    def tell(self, n_bytes: int) -> None:
-        """Take down that bytes were written."""
+    def add_bytes(self, n_bytes: int) -> None:
+        """Add written bytes to the progress."""
         self._n_done += n_bytes
         self._show(self._n_done, max(self._n_done, self._n_bytes))
 
     async def run(self, archive: ArchiveWriter, *, leave_out_damaged: bool) -> Manifest:
-        """Copy all that there is. Raises what ``back_up`` does."""
+        """Write the whole backup. Raises the errors of ``back_up``."""
         for number in range(_TRIES):
             async with self._drafted(self._work / f"{number}.db") as draft:
                 uses = await draft.uses()
@@ -150,7 +155,7 @@ class _Saving:
                     raise DamagedBlobs(damage)
                 await draft.leave_out(self._damaged)
                 n_campaigns = await draft.count_campaigns()
-            settle(draft.path)
+            merge_log(draft.path)
             manifest = self._manifest(draft, uses, n_campaigns, damage)
             archive.finish(draft.path, manifest)
             crash_points.reach("backup: written")
@@ -159,7 +164,7 @@ class _Saving:
 
     @asynccontextmanager
     async def _drafted(self, path: Path) -> AsyncIterator[_Draft]:
-        """All rows as they are now. Raises NoDatabase and UnknownSchema."""
+        """Copy a snapshot of all rows. Raises NoDatabase and UnknownSchema."""
         draft = sqlite_at(path)
         try:
             async with snapshot(self._database) as source:
@@ -177,25 +182,25 @@ class _Saving:
             await draft.close()
 
     async def _copy_blobs(self, archive: ArchiveWriter, uses: Sequence[_Use]) -> bool:
-        """Copy the blobs that were not copied yet; False where some were let go of since the rows were copied."""
+        """Copy the remaining blobs. Returns False if some were deleted since the rows were copied."""
         known = self._copied | self._damaged.keys()
-        left = {use.ref.sha256: use for use in uses if use.ref.sha256 not in known}
-        self._n_bytes = self._n_done + sum(use.ref.n_bytes for use in left.values())
-        is_whole = True
-        for sha256, use in left.items():
+        remaining = {use.ref.sha256: use for use in uses if use.ref.sha256 not in known}
+        self._n_bytes = self._n_done + sum(use.ref.n_bytes for use in remaining.values())
+        is_complete = True
+        for sha256, use in remaining.items():
             try:
                 await self._copy(archive, use)
                 self._copied.add(sha256)
             except _Damaged as error:
                 self._damaged[sha256] = str(error)
             except NotFound:
-                # where it was let go of, rows that are taken later do not name it any more
+                # after a regular deletion, a later snapshot of the rows does not reference it any more
                 if sha256 in self._missed:
-                    self._damaged[sha256] = f"its bytes, or some of them, are not in {self._place_of(use)}"
+                    self._damaged[sha256] = f"some or all of its bytes are missing in {self._place_of(use)}"
                 else:
                     self._missed.add(sha256)
-                    is_whole = False
-        return is_whole
+                    is_complete = False
+        return is_complete
 
     async def _copy(self, archive: ArchiveWriter, use: _Use) -> None:
         digest = hashlib.sha256()
@@ -210,7 +215,7 @@ class _Saving:
         try:
             async for chunk in self._storage.store_of(use.kind).read(use.ref, 0, use.ref.n_bytes):
                 yield chunk
-        except OSError as error:  # of a disk that dies; what cannot be written is no damage
+        except OSError as error:  # the source disk fails; errors of writing do not come here
             raise _Damaged(f"its bytes cannot be read ({error.strerror})") from error
 
     def _place_of(self, use: _Use) -> str:

@@ -1,1 +1,1 @@
-"""Campaigns as operators make, steer and read them."""
+"""Campaigns as operators create, control and read them."""

@@ -1,7 +1,7 @@
-"""Chains: a campaign that starts from another's adapter. Which one it is, whether it fits, and what is written down.
+"""Chains: a campaign that starts from another campaign's adapter.
 
-It is written down with adapter 0, in the transaction that makes the campaign: its campaign, its number, its digest. So
-names may change their meaning later, and the other campaign may let go of it or be rolled back.
+The transaction that creates the campaign finds the adapter, checks that it fits, and records its campaign, number and
+digest with adapter 0. Later the names may refer to others, and the source may release the adapter or be rolled back.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator.database.ids import new_id
 from coordinator.database.tables import AdapterRow, BlobUseRow, CampaignRow
-from coordinator.errors import Invalid, NotFound, in_words
+from coordinator.errors import Invalid, NotFound, format_ranges
 from coordinator.events.log import record
 from coordinator.lifecycle import lock_campaign
 from coordinator.storage.retention import pin
@@ -24,24 +24,24 @@ from shared.wire.adapters import Origin
 _FIELD = "start_from"
 
 _MAY_DIFFER = frozenset({"lora.dropout"})
-"""Of the sections that two campaigns of a chain share, what does not belong to the adapter."""
+"""Fields of the sections compared in a chain that do not affect the adapter, so may differ."""
 
 
 async def start_from_another(session: AsyncSession, campaign: CampaignRow, now: datetime) -> None:
-    """Give a new campaign the adapter that its file names as adapter 0, with its contract and its base model.
+    """Make the adapter that a new campaign's file names its adapter 0, and copy the contract and base model.
 
-    Raises Invalid where there is no such adapter, its bytes are no longer stored, or it does not fit.
+    Raises Invalid if the adapter does not exist, is no longer stored, or does not fit.
     """
     spec = campaign.spec
     assert spec.start_from is not None
     named, _, which = spec.start_from.rpartition("/")
-    # locked, so that it is not rolled back meanwhile
+    # locked, so that it cannot be rolled back meanwhile
     source = await lock_campaign(session, await _find(session, named, campaign.id))
     adapter = await _adapter(session, source, which)
     differing = list(_differences(spec, source.spec))
     if differing:
-        of = f"in campaign {source.name}, whose adapter it starts from"
-        raise Invalid(*((field, f"it is {here} here and {there} {of}") for field, here, there in differing))
+        origin = f"in campaign {source.name}, whose adapter it starts from"
+        raise Invalid(*((field, f"it is {own} here and {other} {origin}") for field, own, other in differing))
     try:
         await pin(session, adapter.sha256)
     except NotFound as error:
@@ -69,21 +69,21 @@ async def start_from_another(session: AsyncSession, campaign: CampaignRow, now: 
             n_bytes=adapter.n_bytes,
         )
     )
-    said = {"campaign": source.name, "campaign_id": source.id, "adapter": adapter.number, "sha256": adapter.sha256}
-    record(session, campaign, now, EventType.CAMPAIGN_STARTS_FROM, **said)
+    facts = {"campaign": source.name, "campaign_id": source.id, "adapter": adapter.number, "sha256": adapter.sha256}
+    record(session, campaign, now, EventType.CAMPAIGN_STARTS_FROM, **facts)
 
 
 async def origin_of(session: AsyncSession, campaign_id: str) -> Origin | None:
-    """The other campaign's adapter that a campaign started from; None where adapter 0 is its own."""
+    """The adapter of another campaign that a campaign started from. None if its adapter 0 is its own."""
     query = (
         select(AdapterRow, CampaignRow)
         .join(CampaignRow, CampaignRow.id == AdapterRow.origin_campaign_id)
         .where(AdapterRow.campaign_id == campaign_id, AdapterRow.number == 0)
     )
-    found = (await session.execute(query)).first()
-    if found is None:
+    row = (await session.execute(query)).first()
+    if row is None:
         return None
-    adapter, source = found
+    adapter, source = row
     return Origin(
         campaign_id=source.id,
         campaign_name=source.name,
@@ -94,57 +94,59 @@ async def origin_of(session: AsyncSession, campaign_id: str) -> Origin | None:
 
 
 async def origins_of(session: AsyncSession, campaign_id: str) -> list[Origin]:
-    """What a campaign started from, what that one's campaign started from, and so on."""
-    found: list[Origin] = []
+    """The origin of a campaign, the origin of that campaign, and so on."""
+    origins: list[Origin] = []
     while (origin := await origin_of(session, campaign_id)) is not None:
-        found.append(origin)
+        origins.append(origin)
         campaign_id = origin.campaign_id
-    return found
+    return origins
 
 
 async def _find(session: AsyncSession, named: str, own_id: str) -> str:
-    """The id of the campaign of that id, otherwise of the newest one of that name. Raises Invalid."""
-    others = select(CampaignRow.id).where(CampaignRow.id != own_id)  # a campaign may be called as the one before it
-    found = await session.scalar(others.where(CampaignRow.id == named))
-    if found is None:
+    """Find a campaign by its id, otherwise the newest with that name. Returns its id. Raises Invalid."""
+    others = select(CampaignRow.id).where(CampaignRow.id != own_id)  # a campaign may have its predecessor's name
+    campaign_id = await session.scalar(others.where(CampaignRow.id == named))
+    if campaign_id is None:
         newest = others.where(CampaignRow.name == named).order_by(CampaignRow.id.desc()).limit(1)
-        found = await session.scalar(newest)
-    if found is None:
-        raise Invalid((_FIELD, f"there is no campaign {named}, neither by id nor by name"))
-    return found
+        campaign_id = await session.scalar(newest)
+    if campaign_id is None:
+        raise Invalid((_FIELD, f"there is no campaign with the id or name {named}"))
+    return campaign_id
 
 
 async def _adapter(session: AsyncSession, source: CampaignRow, which: str) -> AdapterRow:
-    """An adapter of a campaign by its number, or as ``final`` or ``best``. Raises Invalid."""
+    """Find an adapter of a campaign by its number, or as ``final`` or ``best``. Raises Invalid."""
     numbers = {"final": source.final_adapter, "best": source.best_adapter}
     number = numbers[which] if which in numbers else int(which)
-    there = f"its adapters are 0 to {source.rounds_closed}" if source.contract is not None else "it has no adapter yet"
+    available = (
+        f"its adapters are 0 to {source.rounds_closed}" if source.contract is not None else "it has no adapter yet"
+    )
     if number is None and which == "final":
-        what = f"campaign {source.name} is {source.state} and has no final adapter"
-        raise Invalid((_FIELD, f"{what}; wait until it is completed, or name an adapter by its number: {there}"))
+        problem = f"campaign {source.name} is {source.state} and has no final adapter"
+        raise Invalid((_FIELD, f"{problem}; wait until it is completed, or name an adapter by its number: {available}"))
     if number is None:
-        what = f"nothing of campaign {source.name} was evaluated yet, so no adapter is its best"
-        raise Invalid((_FIELD, f"{what}; wait for that, or name an adapter by its number: {there}"))
-    found = await session.get(AdapterRow, (source.id, number))
-    if found is None:
-        raise Invalid((_FIELD, f"campaign {source.name} has no adapter {number}; {there}"))
-    return found
+        problem = f"no adapter of campaign {source.name} has been evaluated yet, so none is its best"
+        raise Invalid((_FIELD, f"{problem}; wait for that, or name an adapter by its number: {available}"))
+    adapter = await session.get(AdapterRow, (source.id, number))
+    if adapter is None:
+        raise Invalid((_FIELD, f"campaign {source.name} has no adapter {number}; {available}"))
+    return adapter
 
 
 def _differences(spec: CampaignSpec, other: CampaignSpec) -> Iterator[tuple[str, str, str]]:
-    """What of base model and adapter is not the same in two campaigns: field, and both values in words."""
+    """Fields of base model and adapter that differ between two campaigns, with both values as text."""
     for name in ("base", "lora"):
         section = getattr(spec, name)
         for field in type(section).model_fields:
-            here, there = getattr(section, field), getattr(getattr(other, name), field)
-            if f"{name}.{field}" not in _MAY_DIFFER and _plain(here) != _plain(there):
-                yield f"{name}.{field}", _plain(here), _plain(there)
+            own_value, other_value = _plain(getattr(section, field)), _plain(getattr(getattr(other, name), field))
+            if f"{name}.{field}" not in _MAY_DIFFER and own_value != other_value:
+                yield f"{name}.{field}", own_value, other_value
 
 
 def _plain(value: object) -> str:
-    """A value as a campaign file has it."""
+    """A value as it is written in a campaign file."""
     match value:
-        case list():  # of names, whose order means nothing
+        case list():  # names, whose order has no meaning
             return ", ".join(sorted(set(value)))
         case bool():
             return str(value).lower()
@@ -158,6 +160,6 @@ async def _not_stored(session: AsyncSession, source: CampaignRow, number: int) -
     query = select(BlobUseRow.round).where(
         BlobUseRow.campaign_id == source.id, BlobUseRow.kind == BlobKind.ADAPTER, BlobUseRow.stored
     )
-    left = in_words(sorted((await session.scalars(query)).all()))
-    kept = f"retention.adapters: {source.spec.retention.adapters}"
-    return f"adapter {number} of campaign {source.name} is no longer stored ({kept}); still stored: {left}"
+    stored = format_ranges(sorted((await session.scalars(query)).all()))
+    setting = f"retention.adapters: {source.spec.retention.adapters}"
+    return f"adapter {number} of campaign {source.name} is no longer stored ({setting}); still stored: {stored}"

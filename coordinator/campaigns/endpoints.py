@@ -1,4 +1,4 @@
-"""Campaigns, their rounds, tasks, metrics and adapters."""
+"""Endpoints for campaigns, their rounds, tasks, metrics and adapters."""
 
 from typing import Annotated
 
@@ -40,7 +40,7 @@ async def create_campaign(
     _: OperatorDep,
     idempotency_key: IdempotencyKey = None,
 ) -> CampaignDetail:
-    """Make a campaign. The same body with the same Idempotency-Key gives the same campaign."""
+    """Create a campaign. The same body with the same Idempotency-Key returns the same campaign."""
     return await _detail(session, await service.create(session, services, spec, idempotency_key))
 
 
@@ -66,7 +66,7 @@ async def show_campaign(campaign_id: str, session: ReadSession, _: OperatorDep) 
 async def pause_campaign(
     campaign_id: str, session: WriteSession, services: ServicesDep, _: OperatorDep
 ) -> CampaignView:
-    """Stop handing out work; work under way may be finished."""
+    """Stop granting leases; tasks under way may finish."""
     return _view(await service.pause(session, services, campaign_id))
 
 
@@ -74,7 +74,7 @@ async def pause_campaign(
 async def resume_campaign(
     campaign_id: str, session: WriteSession, services: ServicesDep, _: OperatorDep
 ) -> CampaignView:
-    """Go on where the campaign was paused."""
+    """Continue a paused campaign."""
     return _view(await service.resume(session, services, campaign_id))
 
 
@@ -90,7 +90,7 @@ async def cancel_campaign(
 async def roll_back_campaign(
     campaign_id: str, body: RollbackRequest, services: ServicesDep, _: OperatorDep
 ) -> CampaignView:
-    """Go back to where the campaign stood after a round, and leave it paused there."""
+    """Return to the state after a round, and leave the campaign paused."""
     return _view(await rollback.roll_back(services, campaign_id, body.round))
 
 
@@ -107,7 +107,7 @@ async def list_rounds(
             AdapterRow.campaign_id == campaign_id, AdapterRow.number.in_([row.number for row in rows])
         )
     )
-    shares = {row.number: [share["client_number"] for share in row.contributions] for row in adapters.all()}
+    contributors = {row.number: [each["client_number"] for each in row.contributions] for row in adapters.all()}
     views = [
         RoundView(
             number=row.number,
@@ -118,7 +118,7 @@ async def list_rounds(
             learning_rate=row.learning_rate,
             eligible=row.eligible,
             sampled=row.sampled,
-            contributors=shares.get(row.number, []),
+            contributors=contributors.get(row.number, []),
         )
         for row in rows
     ]
@@ -135,7 +135,7 @@ async def list_tasks(
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Page[TaskView]:
-    """The campaign's tasks in the order in which they were made, with their live progress."""
+    """The campaign's tasks in the order of their creation, with their live progress."""
     await _get(session, campaign_id)
     query = select(TaskRow).where(TaskRow.campaign_id == campaign_id)
     if state is not None:
@@ -166,7 +166,7 @@ async def list_metrics(
     limit: Limit = 1000,
     cursor: Cursor = None,
 ) -> Page[MetricView]:
-    """The campaign's numbers in the order in which they came."""
+    """The campaign's metrics in the order in which they were recorded."""
     await _get(session, campaign_id)
     query = select(MetricRow).where(MetricRow.campaign_id == campaign_id)
     if name is not None:
@@ -181,7 +181,7 @@ async def list_metrics(
 async def list_adapters(
     campaign_id: str, session: ReadSession, _: OperatorDep, limit: Limit = 100, cursor: Cursor = None
 ) -> Page[AdapterView]:
-    """The campaign's global adapters and where each came from."""
+    """The campaign's global adapters with their lineage."""
     campaign = await _get(session, campaign_id)
     query = select(AdapterRow).where(AdapterRow.campaign_id == campaign_id)
     rows, after = await fetch_page(session, query, AdapterRow.number, int, cursor=cursor, limit=limit)

@@ -1,7 +1,7 @@
-"""Takes a campaign back to where it stood after one of its rounds.
+"""Rolls a campaign back to its state after one of its rounds.
 
-Rounds, adapters and metrics after that one leave their tables, since their numbers are used again, and their bytes are
-let go. What they were stays in the events. Their tasks stay too, superseded, so that none of them counts any more.
+Rows of later rounds, adapters and metrics are deleted, since their numbers are used again. Their blobs are released.
+The events keep what they were. Later tasks stay as superseded, so they no longer count.
 """
 
 from collections.abc import Sequence
@@ -27,17 +27,18 @@ _NEEDED = {
     BlobKind.SERVER_STATE: ("server state", "retention.server_state"),
     BlobKind.BROADCAST: ("broadcast", "retention.server_state"),
 }
-"""What a round that is gone back to must still have: what it is called, and the setting that decides how long."""
+"""Blobs that a rollback target must still have: the kind in words, and the setting that governs its retention."""
 
-_waits_to_count = and_(TaskRow.kind == TaskKind.TRAIN, TaskRow.state == TaskState.DONE, TaskRow.counts_in.is_(None))
-"""A late update that the open round would have taken."""
+_is_unused_update = and_(TaskRow.kind == TaskKind.TRAIN, TaskRow.state == TaskState.DONE, TaskRow.counts_in.is_(None))
+"""SQL: a late update that has not counted in any round yet."""
 
 
 async def roll_back(services: Services, campaign_id: str, number: int) -> CampaignRow:
-    """Undo all that came after round *number* closed (0: after adapter 0 was there), and leave the campaign paused.
+    """Undo all that followed the close of round *number* (0: the making of adapter 0), and leave the campaign paused.
 
-    An engine that is at work on the campaign loses its claim, so what it aggregates is never written down. Raises
-    NotFound; IllegalMove; Invalid where no such round was closed, or nothing came after it; NotKept.
+    An engine that is aggregating loses its claim, so its result is never recorded.
+
+    Raises NotFound, IllegalMove, Invalid if that round was not closed or nothing followed it, and NotKept.
     """
     async with services.database.write("roll back") as session:
         campaign = await lock_campaign(session, campaign_id)
@@ -56,14 +57,14 @@ async def roll_back(services: Services, campaign_id: str, number: int) -> Campai
                 contributions=adapter.contributions if adapter else [],
             )
         await _supersede_tasks(tx, number)
-        gone = await _drop(session, campaign_id, number)
-        left = [adapters[each] for each in range(number + 1)]
-        await _restore_counted(tx, left)
-        await _pause(tx, number, best_adapter=_best(left, stored))
+        unused = await _delete_rows(session, campaign_id, number)
+        remaining = [adapters[each] for each in range(number + 1)]
+        await _restore_participants(tx, remaining)
+        await _pause(tx, number, best_adapter=_best(remaining, stored))
         numbers = [round_row.number for round_row in undone]
-        tx.record(EventType.CAMPAIGN_ROLLED_BACK, round=number, adapter=left[-1].sha256, undone=numbers)
+        tx.record(EventType.CAMPAIGN_ROLLED_BACK, round=number, adapter=remaining[-1].sha256, undone=numbers)
         services.notifiers.after_commit(session, campaign_id=campaign_id, engine=False)
-    await release_blobs(services.storage, [(use.kind, use.sha256) for use in gone])
+    await release_blobs(services.storage, [(use.kind, use.sha256) for use in unused])
     return campaign
 
 
@@ -74,16 +75,16 @@ def _check(
     adapters: dict[int, AdapterRow],
     stored: set[tuple[BlobKind, int]],
 ) -> None:
-    """Raise IllegalMove, Invalid or NotKept unless the campaign can go back to the round."""
+    """Raise IllegalMove, Invalid or NotKept unless the campaign can be rolled back to the round."""
     is_paused = campaign.state is CampaignState.PAUSED
     if (campaign.paused_from if is_paused else campaign.state) not in _FROM:
         state = f"paused while {campaign.paused_from}" if is_paused else campaign.state
         raise IllegalMove("campaign", state, "rolled back")
     closed = campaign.rounds_closed
     if number > closed:
-        raise Invalid(("round", f"{number} is above {closed}, the last round that was closed"))
+        raise Invalid(("round", f"{number} is above {closed}, the last closed round"))
     if not undone:
-        raise Invalid(("round", f"nothing came after round {number} that could be undone"))
+        raise Invalid(("round", f"there is nothing to undo after round {number}"))
     missing = _missing(adapters[number], stored)
     if missing is not None:
         possible = [each for each in range(closed + 1) if _missing(adapters[each], stored) is None]
@@ -91,8 +92,7 @@ def _check(
 
 
 def _missing(adapter: AdapterRow, stored: set[tuple[BlobKind, int]]) -> BlobKind | None:
-    """What of an adapter and its round's state is no longer stored. The initial state is always there: it has no
-    bytes."""
+    """The first kind of an adapter's blobs that is no longer stored, or None. The initial state has no blob."""
     digests = {
         BlobKind.ADAPTER: adapter.sha256,
         BlobKind.SERVER_STATE: adapter.state_sha256,
@@ -114,7 +114,7 @@ async def _rounds_after(session: AsyncSession, campaign_id: str, number: int) ->
 
 
 async def _stored(session: AsyncSession, campaign_id: str) -> set[tuple[BlobKind, int]]:
-    """Of which rounds which blobs have their bytes."""
+    """The stored blobs that rollbacks need, as kind and round."""
     query = select(BlobUseRow.kind, BlobUseRow.round).where(
         BlobUseRow.campaign_id == campaign_id, BlobUseRow.stored, BlobUseRow.kind.in_(_NEEDED)
     )
@@ -122,50 +122,52 @@ async def _stored(session: AsyncSession, campaign_id: str) -> set[tuple[BlobKind
 
 
 async def _supersede_tasks(tx: CampaignTx, number: int) -> None:
-    """Take the tasks of later rounds out of the game, whatever became of them. Agents at work hear ``cancel``."""
+    """Supersede the tasks of later rounds, in any state. Agents at work on them get the directive CANCEL."""
     tasks = await tx.session.scalars(
         select(TaskRow).where(
             TaskRow.campaign_id == tx.campaign.id,
             TaskRow.kind.in_((TaskKind.TRAIN, TaskKind.EVALUATE)),
             TaskRow.state != TaskState.SUPERSEDED,
-            or_(TaskRow.round > number, TaskRow.counts_in > number, _waits_to_count),
+            or_(TaskRow.round > number, TaskRow.counts_in > number, _is_unused_update),
         )
     )
     for task in tasks.all():
         await lifecycle.move(tx.session, task, TaskState.SUPERSEDED, ended_at=task.ended_at or tx.now)
 
 
-async def _drop(session: AsyncSession, campaign_id: str, number: int) -> Sequence[BlobUseRow]:
-    """Delete the later rounds' rows; the uses of blobs that end with them."""
+async def _delete_rows(session: AsyncSession, campaign_id: str, number: int) -> Sequence[BlobUseRow]:
+    """Delete the rows of later rounds. Returns their blob uses, which are now unstored."""
     await session.flush()
     await session.execute(delete(MetricRow).where(MetricRow.campaign_id == campaign_id, MetricRow.round > number))
     await session.execute(delete(AdapterRow).where(AdapterRow.campaign_id == campaign_id, AdapterRow.number > number))
     await session.execute(delete(RoundRow).where(RoundRow.campaign_id == campaign_id, RoundRow.number > number))
-    ended = (BlobUseRow.campaign_id == campaign_id, BlobUseRow.round > number, BlobUseRow.stored)
-    gone = (await session.scalars(select(BlobUseRow).where(*ended))).all()
-    await session.execute(update(BlobUseRow).where(*ended).values(stored=False))
-    return gone
+    is_later = (BlobUseRow.campaign_id == campaign_id, BlobUseRow.round > number, BlobUseRow.stored)
+    unused = (await session.scalars(select(BlobUseRow).where(*is_later))).all()
+    await session.execute(update(BlobUseRow).where(*is_later).values(stored=False))
+    return unused
 
 
-async def _restore_counted(tx: CampaignTx, adapters: Sequence[AdapterRow]) -> None:
-    """Have each participant's newest contribution be the one that counted last; none from before a restart."""
-    counted: dict[int, str] = {}
+async def _restore_participants(tx: CampaignTx, adapters: Sequence[AdapterRow]) -> None:
+    """Restore each participant's ``joined_round``, and its committed update: the newest one since the last restart."""
+    committed: dict[int, str] = {}
     for adapter in reversed(adapters):
-        shares = [Contribution.model_validate(share) for share in adapter.contributions]
-        if any(share.client_state_lost for share in shares):
+        contributions = [Contribution.model_validate(each) for each in adapter.contributions]
+        if any(each.client_state_lost for each in contributions):
             break
-        for share in shares:
-            counted.setdefault(share.client_number, share.update_sha256)
+        for each in contributions:
+            committed.setdefault(each.client_number, each.update_sha256)
     for participant in await tx.participants():
         number = participant.client_number
-        participant.committed_update_sha256 = counted.get(number) if number is not None else None
-        if participant.joined_round is not None:  # who joined later is a client from the next round on
+        participant.committed_update_sha256 = committed.get(number) if number is not None else None
+        if participant.joined_round is not None:  # clients that joined later count from the next round on
             participant.joined_round = min(participant.joined_round, len(adapters))
 
 
 def _best(adapters: Sequence[AdapterRow], stored: set[tuple[BlobKind, int]]) -> int | None:
-    """The adapter with the lowest held-out loss; of those that can still be had, for the best so far was kept only
-    while it was the best."""
+    """The number of the stored adapter with the lowest held-out loss, or None.
+
+    An earlier best adapter may be missing: it was kept only while it was the best.
+    """
     losses = {
         row.number: row.held_out_loss
         for row in adapters
@@ -183,7 +185,7 @@ async def _pause(tx: CampaignTx, number: int, *, best_adapter: int | None) -> No
         "final_adapter": None,
         "ended_at": None,
         "due_at": None,
-        "new_agents": True,  # nobody told a campaign that had ended
+        "new_agents": True,  # enrolments do not set this for a campaign that has ended
         "claim_token": None,
         "claim_expires_at": None,
     }

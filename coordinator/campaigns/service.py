@@ -1,4 +1,4 @@
-"""What an operator can do with a campaign."""
+"""Operators' actions on campaigns."""
 
 from datetime import datetime
 
@@ -24,14 +24,17 @@ from shared.states import CampaignState, RoundState, TaskState
 async def create(
     session: AsyncSession, services: Services, spec: CampaignSpec, idempotency_key: str | None
 ) -> CampaignRow:
-    """Make a campaign; with a key that was used before, give that campaign again. Raises Conflict, and Invalid where
-    it cannot start from what it names."""
-    said = spec.model_dump(mode="json")
+    """Create a campaign. With an idempotency key that was used before, return that campaign instead.
+
+    Raises Conflict if the key was used with another file, and Invalid if the campaign cannot start from the adapter it
+    names.
+    """
+    spec_json = spec.model_dump(mode="json")
     now = services.clock.now()
     campaign = CampaignRow(
         id=new_id(now),
         name=spec.name,
-        spec_json=said,
+        spec_json=spec_json,
         state=CampaignState.PREPARING,
         created_at=now,
         resumed_at=now,
@@ -43,12 +46,12 @@ async def create(
     )
     if idempotency_key is not None:
         with_key = select(CampaignRow).where(CampaignRow.idempotency_key == idempotency_key)
-        found = await add_or_find(session, campaign, with_key)
-        if found is not campaign:
-            if found.spec_json != said:
-                message = f"this idempotency key made campaign {found.id} from another file"
+        existing = await add_or_find(session, campaign, with_key)
+        if existing is not campaign:
+            if existing.spec_json != spec_json:
+                message = f"this idempotency key created campaign {existing.id} from another file; use another key"
                 raise Conflict(message)
-            return found
+            return existing
     session.add(campaign)
     await session.flush()
     record(session, campaign, now, EventType.CAMPAIGN_CREATED, name=spec.name, rounds=spec.rounds)
@@ -59,7 +62,7 @@ async def create(
 
 
 async def pause(session: AsyncSession, services: Services, campaign_id: str) -> CampaignRow:
-    """Stop handing out work. Work under way may be finished and is kept. Raises NotFound and IllegalMove."""
+    """Stop granting leases. Tasks under way may finish, and their results count. Raises NotFound and IllegalMove."""
     tx = await _locked_tx(session, services, campaign_id)
     if tx.campaign.state not in lifecycle.ACTIVE_CAMPAIGN:
         raise IllegalMove("campaign", tx.campaign.state, CampaignState.PAUSED)
@@ -69,10 +72,9 @@ async def pause(session: AsyncSession, services: Services, campaign_id: str) -> 
 
 
 async def resume(session: AsyncSession, services: Services, campaign_id: str) -> CampaignRow:
-    """Go on where the campaign was paused. Agents that could not prepare, or are set aside, get another try, deadlines
-    their full time.
+    """Continue a paused campaign. Raises NotFound and IllegalMove.
 
-    Raises NotFound and IllegalMove.
+    Agents that failed to prepare or were set aside get another try, and deadlines start again.
     """
     tx = await _locked_tx(session, services, campaign_id)
     campaign = tx.campaign
@@ -96,7 +98,7 @@ async def resume(session: AsyncSession, services: Services, campaign_id: str) ->
 
 
 async def cancel(session: AsyncSession, services: Services, campaign_id: str) -> CampaignRow:
-    """End a campaign early. Its adapters stay; the last one is the final one. Raises NotFound and IllegalMove."""
+    """End a campaign early. Its adapters stay, and the last one is final. Raises NotFound and IllegalMove."""
     tx = await _locked_tx(session, services, campaign_id)
     campaign = tx.campaign
     final = campaign.rounds_closed if campaign.contract is not None else None

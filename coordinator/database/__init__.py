@@ -1,1 +1,1 @@
-"""The database: sessions and transactions, tables, the schema's migration."""
+"""The database: sessions and transactions, tables, schema migration."""

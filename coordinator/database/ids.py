@@ -1,4 +1,4 @@
-"""Ids of rows."""
+"""Row ids."""
 
 import itertools
 import secrets

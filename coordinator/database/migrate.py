@@ -1,4 +1,4 @@
-"""Brings the database to the schema that this version of the code knows."""
+"""Migrates the database to the schema of this version of the code."""
 
 import asyncio
 import threading
@@ -21,23 +21,23 @@ _LOCK = 0x666C6F6F6D
 """Key of the advisory lock that keeps replicas from migrating at the same time."""
 
 _alembic = threading.Lock()
-"""Alembic keeps its context in globals, and several simulations in one process start at the same time."""
+"""Alembic keeps its context in globals, and several simulations of one process may start at the same time."""
 
 
 class UnknownSchema(Exception):
-    """The database was made by other code of Fedloom."""
+    """The database was made by another version of Fedloom."""
 
     def __init__(self, revision: str) -> None:
         self.revision = revision
         super().__init__(
-            f"the database has schema {revision}, which this version of fedloom does not know: "
-            "use the version that made it, or give an empty data folder and database"
+            f"the database has schema {revision}, which this version of fedloom does not know; "
+            "use the version that made it, or an empty data folder and database"
         )
 
 
 async def migrate(database: Database, revision: str = _NEWEST) -> None:
     """Upgrade the schema to a revision, by default the newest, in one transaction. Raises UnknownSchema."""
-    await asyncio.to_thread(_alembic.acquire)  # not here, where the one who holds it may be waiting for this loop
+    await asyncio.to_thread(_alembic.acquire)  # in a thread: the lock's holder may be waiting for this loop
     try:
         async with database.engine.begin() as connection:
             if not database.is_sqlite:

@@ -1,10 +1,10 @@
-"""Numbers that the database's columns can hold."""
+"""Bounds of the database's integer columns."""
 
 MAX_INT = (1 << 31) - 1
-"""Largest number of PostgreSQL's integer columns."""
+"""Largest value of PostgreSQL's integer columns."""
 _MAX_DIGITS = 18
 
 
 def read_number(text: str) -> int | None:
-    """A whole number from text, such as a header; None unless it is one that a big integer column can hold."""
+    """Parse a whole number, such as a header's. Returns None unless it is one that a big-integer column can hold."""
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS else None

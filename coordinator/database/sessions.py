@@ -1,8 +1,8 @@
-"""Engine and sessions, the same for SQLite and PostgreSQL.
+"""Engine and sessions, with the same interface for SQLite and PostgreSQL.
 
-A session of ``write`` is one transaction that its caller owns: it commits when the block ends and rolls back when it
-raises. SQLite's default transactions lose updates (two readers may both go on to write), so writers there begin with
-``BEGIN IMMEDIATE``, and one connection serves them all in turn.
+A session of ``write`` is one transaction that its caller owns: it commits when the block ends, and rolls back if the
+block raises. SQLite's default transactions can lose updates (two readers may both proceed to write), so SQLite writers
+begin with ``BEGIN IMMEDIATE``, and share one connection.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ Ts = TypeVarTuple("Ts")
 
 
 class UtcTime(TypeDecorator[datetime]):
-    """An aware UTC time. SQLite keeps none of the zone, so it is taken off and put back there."""
+    """A timezone-aware UTC time. SQLite stores no zone, so it is removed and restored there."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -48,7 +48,7 @@ class UtcTime(TypeDecorator[datetime]):
 
 
 class Database:
-    """Hands out sessions. connections: how many this process opens to PostgreSQL at most."""
+    """Creates sessions. connections: most connections that this process opens to PostgreSQL."""
 
     def __init__(self, url: str, connections: int = 30) -> None:
         self.url = url
@@ -70,14 +70,14 @@ class Database:
 
     @property
     def engine(self) -> AsyncEngine:
-        """The engine of the writers."""
+        """The engine of write sessions."""
         return self._writer
 
     @asynccontextmanager
     async def write(self, name: str) -> AsyncIterator[AsyncSession]:
-        """One transaction that may write; what was given to ``after_commit`` runs once it is committed.
+        """One transaction that may write. Callbacks given to ``after_commit`` run once it is committed.
 
-        name: what it does, for the crash points before and after its commit. Raises StorageFull.
+        name: names the crash points before and after the commit. Raises StorageFull.
         """
         task = asyncio.current_task()
         ended = self._writing[task] = asyncio.Event()
@@ -95,20 +95,20 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
-        """One consistent view that writes nothing."""
+        """A session that only reads, with one consistent view."""
         async with self._read() as session:
             yield session
 
     async def fetch(self, query: Select[*Ts] | CompoundSelect[*Ts]) -> Sequence[Row[*Ts]]:
-        """The rows of a single query. It needs no transaction, and is a third of one."""
+        """The rows of a single query. It needs no transaction, and takes a third of the time of one."""
         async with self._read_once() as session:
             return (await session.execute(query)).all()
 
     async def cancel(self, *tasks: asyncio.Task[Any]) -> None:
-        """Cancel tasks, each when it is between two transactions, and wait for their end.
+        """Cancel tasks, each between two of its transactions, and wait for their end.
 
-        A statement that is cancelled half-way keeps SQLite's lock for as long as anything refers to its cursor, and
-        nobody else can write.
+        A statement cancelled half-way would keep SQLite's lock while anything references its cursor, which blocks all
+        other writers.
         """
         for task in tasks:
             while (ended := self._writing.get(task)) is not None:
@@ -123,16 +123,16 @@ class Database:
 
 
 def after_commit(session: AsyncSession, callback: Callable[[], None]) -> None:
-    """Call *callback* when the session's transaction is committed, and never when it is rolled back."""
+    """Call *callback* once the session's transaction is committed; never if it is rolled back."""
     session.info.setdefault(_AFTER_COMMIT, []).append(callback)
 
 
 async def add_or_find(session: AsyncSession, row: R, same: Select[R]) -> R:
-    """Add a row, or find the one that *same* selects and a unique constraint lets nobody have twice."""
-    found = (await session.scalars(same)).first()
-    if found is not None:
-        return found
-    if session.get_bind().dialect.name == "sqlite":  # whoever may write is alone
+    """Add a row, or return the existing one that *same* selects. A unique constraint must prevent duplicates of it."""
+    existing = (await session.scalars(same)).first()
+    if existing is not None:
+        return existing
+    if session.get_bind().dialect.name == "sqlite":  # the write lock excludes other writers
         session.add(row)
         return row
     try:
@@ -144,7 +144,7 @@ async def add_or_find(session: AsyncSession, row: R, same: Select[R]) -> R:
 
 
 def _sqlite_engine(url: str, *, begin: str | None, pool_size: int) -> AsyncEngine:
-    """begin: how transactions begin; None for single statements, which need none."""
+    """begin: the statement that begins transactions; None for single statements, which need none."""
     path = Path(make_url(url).database or "")
     engine = create_async_engine(
         url,
@@ -157,12 +157,12 @@ def _sqlite_engine(url: str, *, begin: str | None, pool_size: int) -> AsyncEngin
 
     @event.listens_for(engine.sync_engine, "connect")
     def _on_connect(connection: Any, _record: ConnectionPoolEntry) -> None:
-        connection.isolation_level = None  # transactions begin as we say, below
+        connection.isolation_level = None  # turn off the driver's own BEGIN; see _on_begin
         cursor = connection.cursor()
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
             cursor.execute(f"PRAGMA {pragma}")
-        # Debian's SQLite writes zeros over what is deleted: for a blob of 100 MB, a third of a second under the lock.
-        # As with a file that is deleted, its bytes may then be on the disk until others take their place.
+        # Debian's SQLite overwrites deleted content with zeros: for a blob of 100 MB, 1/3 s under the lock.
+        # With FAST, deleted bytes may stay on the disk until they are overwritten, as those of deleted files do.
         cursor.execute("PRAGMA secure_delete=FAST")
         cursor.close()
 

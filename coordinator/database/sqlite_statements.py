@@ -1,9 +1,9 @@
-"""SQLite statements that are run where they are asked for, without a visit to the connection's thread.
+"""SQLite statements that run in the event loop's thread instead of the connection's thread.
 
-aiosqlite visits that thread four times for a statement: for the cursor, the statement, its rows, and the cursor's end.
-Each visit costs a hundred microseconds of two threads, the coordinator's usual statement five. So a statement is one
-call, in the event loop's own thread. What may wait goes to the connection's thread: for another process's lock, for the
-disk's word that a commit is safe, for megabytes of a blob.
+aiosqlite switches to that thread four times per statement: to open a cursor, execute, fetch rows, and close the cursor.
+Each switch costs about 100 µs in two threads, while the coordinator's usual statement takes 5 µs. So a statement is one
+call in the event loop's thread. Only statements that may block go to the connection's thread: they wait for another
+process's lock, for the disk to make a commit durable, or for megabytes of a blob.
 """
 
 import re
@@ -19,8 +19,8 @@ _MAY_WAIT = re.compile(r"BEGIN IMMEDIATE|PRAGMA|CREATE|ALTER|DROP|\bblob_chunks\
 
 
 class Statement:
-    """What SQLAlchemy needs of aiosqlite's cursor. The first rows come with the statement; further ones are left where
-    they are until they are asked for."""
+    """The part of aiosqlite's cursor that SQLAlchemy uses. ``execute`` also fetches the first rows, the rest come on
+    demand."""
 
     arraysize = 1
 
@@ -45,25 +45,25 @@ class Statement:
 
     async def fetchall(self) -> list[Any]:
         while self._cursor is not None:
-            await self._connection.visit(lambda _: self._fetch())
+            await self._connection.run_in_thread(lambda _: self._fetch())
         rows, self._rows = self._rows, []
         return rows
 
     async def fetchmany(self, size: int) -> list[Any]:
         if not self._rows and self._cursor is not None:
-            await self._connection.visit(lambda _: self._fetch())
+            await self._connection.run_in_thread(lambda _: self._fetch())
         rows, self._rows = self._rows[:size], self._rows[size:]
         return rows
 
     async def close(self) -> None:
         if self._cursor is not None:
-            await self._connection.visit(lambda _: self._end())
+            await self._connection.run_in_thread(lambda _: self._end())
 
     async def _run(self, sql: str, work: Callable[[sqlite3.Connection], None]) -> None:
         if _MAY_WAIT.search(sql):
-            await self._connection.visit(work)
+            await self._connection.run_in_thread(work)
         else:
-            self._connection.do(work)
+            self._connection.run_here(work)
 
     def _begin(self, cursor: sqlite3.Cursor) -> None:
         self._cursor, self.description = cursor, cursor.description
@@ -85,17 +85,17 @@ class Statement:
 
 
 class Connection(aiosqlite.Connection):
-    """aiosqlite's connection, with such statements as cursors."""
+    """aiosqlite's connection, with ``Statement`` as cursor."""
 
     def cursor(self) -> Statement:  # type: ignore[override]
         return Statement(self)
 
-    def do(self, work: Callable[[sqlite3.Connection], None]) -> None:
-        """Do some work here. The connection's thread is idle: a connection belongs to one task at a time."""
+    def run_here(self, work: Callable[[sqlite3.Connection], None]) -> None:
+        """Run *work* in this thread. The connection's thread is idle: a connection belongs to one task at a time."""
         work(self._conn)
 
-    async def visit(self, work: Callable[[sqlite3.Connection], None]) -> None:
-        """Do some work in the connection's thread."""
+    async def run_in_thread(self, work: Callable[[sqlite3.Connection], None]) -> None:
+        """Run *work* in the connection's thread."""
         await self._execute(lambda: work(self._conn))  # type: ignore[no-untyped-call]
 
     async def rollback(self) -> None:
@@ -105,6 +105,6 @@ class Connection(aiosqlite.Connection):
 async def connect(path: Path) -> Connection:
     """Open a database."""
     connection = Connection(lambda: sqlite3.connect(path, check_same_thread=False), iter_chunk_size=64)
-    connection._thread.daemon = True  # as SQLAlchemy has it: a connection that was not closed keeps no process alive
+    connection._thread.daemon = True  # as SQLAlchemy does: an unclosed connection must not keep the process alive
     await connection
     return connection

@@ -1,4 +1,4 @@
-"""The database's rows. The migrations make the tables; a test compares the two."""
+"""ORM classes of the tables. The migrations create the tables; a test compares the two."""
 
 import enum
 from datetime import datetime
@@ -37,7 +37,7 @@ _SHA256 = String(64)
 
 
 class Base(DeclarativeBase):
-    """All tables."""
+    """Base class of all tables."""
 
     type_annotation_map = {  # noqa: RUF012
         datetime: UtcTime,
@@ -48,7 +48,7 @@ class Base(DeclarativeBase):
 
 
 class OperatorKeyRow(Base):
-    """A key of the operators."""
+    """An operator key."""
 
     __tablename__ = "operator_keys"
 
@@ -97,11 +97,11 @@ class AgentRow(Base):
 
 
 class CampaignRow(Base):
-    """A campaign. Its row is the lock of all that belongs to it: whoever changes a part of it locks this row first.
+    """A campaign. Its row is the lock of the whole campaign: every change of a part of it locks this row first.
 
-    due_at: when the engine should look next. claim_token, claim_expires_at: the engine that looks now. last_event: the
-    number of the newest event. contract: what adapters look like, as JSON, once adapter 0 is there. new_agents: whether
-    agents enrolled since it last looked for some to invite.
+    due_at: time of the next tick; None if only a notification makes the campaign due. claim_token, claim_expires_at:
+    claim of the engine that is aggregating. last_event: number of the newest event. contract: the adapters' contract as
+    JSON; None before adapter 0 exists. new_agents: whether agents enrolled since the last invitations.
     """
 
     __tablename__ = "campaigns"
@@ -140,9 +140,9 @@ class CampaignRow(Base):
 class ParticipantRow(Base):
     """An agent's part in a campaign.
 
-    joined_round: the first round that it is a client in. committed_update_sha256: its delta that counted last; its
+    joined_round: the first round in which it is a client. committed_update_sha256: its last delta that counted; its
     client state belongs to that delta. failures_in_a_row: rounds in which it failed since its last update.
-    set_aside_until: the last round that it sits out.
+    set_aside_until: the last round for which it is set aside.
     """
 
     __tablename__ = "participants"
@@ -180,8 +180,11 @@ class RoundRow(Base):
 
 
 class TaskRow(Base):
-    """One agent's piece of work, with its lease. round: for `evaluate`, the number of the adapter. counts_in: the round
-    whose aggregation takes its update, a later one for a late update; None until that is settled."""
+    """A task of one agent, with its lease.
+
+    round: for `evaluate`, the adapter's number. counts_in: the round whose aggregation uses the update, a later one for
+    a late update; None until the set of updates is fixed.
+    """
 
     __tablename__ = "tasks"
     __table_args__ = (
@@ -220,7 +223,7 @@ class TaskRow(Base):
 
 
 class UploadRow(Base):
-    """A file on its way from an agent. It belongs to the task, so a later attempt goes on where an earlier stopped."""
+    """An unfinished upload. It belongs to the task, so a later attempt continues where an earlier one stopped."""
 
     __tablename__ = "uploads"
     __table_args__ = (UniqueConstraint("task_id", "sha256", name="uploads_one_per_file"),)
@@ -235,7 +238,7 @@ class UploadRow(Base):
 
 
 class BlobUseRow(Base):
-    """That a campaign uses a blob, and what for. The bytes go when their last stored use goes; this row stays."""
+    """A campaign's use of a blob. The bytes are deleted with their last stored use; the row stays."""
 
     __tablename__ = "blob_uses"
     __table_args__ = (
@@ -254,9 +257,11 @@ class BlobUseRow(Base):
 
 
 class AdapterRow(Base):
-    """A global adapter and its lineage. broadcast, state: what the algorithm keeps beside it. evaluating: whether its
-    held-out loss waits for clients. origin: of adapter 0, where it is another campaign's, which campaign's and what
-    number it had there."""
+    """A global adapter and its lineage.
+
+    broadcast, state: the algorithm's files beside it. evaluating: whether evaluations are under way. origin: for an
+    adapter 0 that comes from another campaign, that campaign and the adapter's number there.
+    """
 
     __tablename__ = "adapters"
     __table_args__ = (Index("adapters_evaluating", "campaign_id", "evaluating"),)
@@ -317,7 +322,7 @@ class VerifiedRoundRow(Base):
 
 
 class BlobRow(Base):
-    """A blob in the database. The row is written last, so a blob is there whole or not at all."""
+    """A blob in the database. The row is written last, so a blob is stored completely or not at all."""
 
     __tablename__ = "blobs"
 
@@ -326,7 +331,7 @@ class BlobRow(Base):
 
 
 class BlobChunkRow(Base):
-    """A part of a blob, or of an upload on its way: ``blob`` is a digest, or ``upload:`` and an id."""
+    """A chunk of a blob or of an unfinished upload. blob: a digest, or ``upload:`` and an upload's id."""
 
     __tablename__ = "blob_chunks"
 
@@ -336,7 +341,7 @@ class BlobChunkRow(Base):
 
 
 class MetricRow(Base):
-    """One number of a round; of one client, or of the whole round."""
+    """A metric of one client or of a whole round."""
 
     __tablename__ = "metrics"
     __table_args__ = (Index("metrics_by_campaign", "campaign_id", "round", "name"),)
@@ -351,7 +356,7 @@ class MetricRow(Base):
 
 
 class EventRow(Base):
-    """What happened, numbered without gaps in each campaign."""
+    """An event. Numbers have no gaps within a campaign."""
 
     __tablename__ = "events"
 

@@ -1,1 +1,1 @@
-"""Moves campaigns on: prepares agents, opens rounds, aggregates, closes. All it knows is in the database."""
+"""The engine: prepares agents, opens rounds, aggregates and closes them. All of its state is in the database."""

@@ -23,8 +23,8 @@ from shared.wire.leases import Failure
 class CampaignTx:
     """One transaction on one locked campaign.
 
-    wake: the agents that got tasks; they are notified after the commit. next_tick_at: when the campaign is due again;
-    None where only a notification makes it due.
+    wake: ids of agents with new tasks, notified after the commit. next_tick_at: when the campaign is due again; None if
+    only a notification makes it due.
     """
 
     session: AsyncSession
@@ -45,14 +45,15 @@ class CampaignTx:
         self.record(EventType.CAMPAIGN_MOVED, before=before.value, to=to.value, reason=values.get("reason"))
 
     async def pause(self, reason: str) -> None:
-        """Pause the campaign where only a person can help; ``fedloom campaign resume`` goes on from here."""
+        """Pause the campaign because only a person can help; ``fedloom campaign resume`` continues it."""
         await self.move(CampaignState.PAUSED, paused_from=self.campaign.state, reason=reason)
 
     def reschedule_at(self, at: datetime) -> None:
-        """Make the campaign due at this time at the latest, even if nothing happens."""
+        """Make the campaign due at this time at the latest."""
         self.next_tick_at = at if self.next_tick_at is None else min(self.next_tick_at, at)
 
     def after(self, since: datetime, seconds: float) -> datetime:
+        """The time *seconds* after another."""
         return since + timedelta(seconds=seconds)
 
     async def tasks(self, kind: TaskKind, round_number: int | None) -> list[TaskRow]:
@@ -90,7 +91,7 @@ class CampaignTx:
         self.wake.add(agent_id)
 
     async def cancel_tasks(self, tasks: Iterable[TaskRow], failure: Failure | None = None) -> None:
-        """Cancel the tasks that have not ended. failure: written into them, where their agents were too slow."""
+        """Cancel the tasks that have not ended. failure: recorded in them if their agents were too slow."""
         values: dict[str, Any] = {"failure": failure.model_dump(mode="json")} if failure is not None else {}
         for task in tasks:
             if not task.state.is_final:
@@ -101,5 +102,5 @@ class CampaignTx:
         return await participants.all_of(self.session, self.campaign.id)
 
     async def clients(self) -> dict[int, ParticipantRow]:
-        """The clients that can be given tasks now, by client number: prepared, and not revoked."""
+        """The clients that can get tasks now, by client number: prepared and not revoked."""
         return await participants.available_clients(self.session, self.campaign.id)

@@ -1,4 +1,4 @@
-"""Closes a round: aggregates its updates outside of any transaction, and writes down what came out."""
+"""Closes a round: aggregates its updates outside of any transaction, then records the result in one."""
 
 import asyncio
 import math
@@ -11,7 +11,7 @@ from coordinator.database.ids import new_id
 from coordinator.database.tables import AdapterRow, BlobUseRow, CampaignRow, MetricRow, RoundRow
 from coordinator.engine import rounds
 from coordinator.engine.aggregation.aggregate import Aggregated
-from coordinator.engine.aggregation.inputs import RoundInputs, computed, of_open_round
+from coordinator.engine.aggregation.inputs import RoundInputs, aggregated, load_open_round
 from coordinator.engine.campaign_tx import CampaignTx
 from coordinator.engine.clients import stragglers
 from coordinator.engine.evaluation import add_evaluations, add_metric
@@ -27,7 +27,7 @@ from shared.wire.base import BlobRef
 
 @dataclass(frozen=True)
 class ClosedRound:
-    """A round's outcome, stored and ready to be written down. numbers: metrics of the whole round, all finite."""
+    """A round's result, stored but not yet recorded. numbers: metrics of the whole round, all finite."""
 
     inputs: RoundInputs
     blobs: dict[BlobKind, BlobRef]
@@ -39,31 +39,31 @@ class ClosedRound:
 
     @property
     def contributions(self) -> list[Contribution]:
-        return [share.said for share in self.inputs.shares]
+        return [share.contribution for share in self.inputs.shares]
 
 
 async def aggregate_round(services: Services, campaign_id: str) -> ClosedRound:
-    """Aggregate the current round's updates and store what comes out. Raises what ``inputs.computed`` raises."""
+    """Aggregate the current round's updates and store the result. Raises the errors of ``inputs.aggregated``."""
     async with services.database.read() as session:
         campaign = await session.get_one(CampaignRow, campaign_id)
-        inputs = await of_open_round(session, campaign)
-    async with computed(services, inputs, measures_gap=True) as made:
-        assert made.factor_gap is not None
+        inputs = await load_open_round(session, campaign)
+    async with aggregated(services, inputs, measures_gap=True) as result:
+        assert result.factor_gap is not None
         numbers = {
-            "update_norm": made.update_norm,
-            "factor_gap": made.factor_gap.gap,
-            "factor_gap_relative": made.factor_gap.relative,
+            "update_norm": result.update_norm,
+            "factor_gap": result.factor_gap.gap,
+            "factor_gap_relative": result.factor_gap.relative,
         }
-        finite = {name: value for name, value in numbers.items() if math.isfinite(value)}  # no JSON holds another
-        return ClosedRound(inputs, await _store(services, made), finite)
+        finite = {name: value for name, value in numbers.items() if math.isfinite(value)}  # JSON has no other numbers
+        return ClosedRound(inputs, await _store(services, result), finite)
 
 
 async def close_round(tx: CampaignTx, closed: ClosedRound) -> bool:
-    """Close the round, name the new global adapter and its lineage, and open the next round: one transaction.
+    """Close the round, record the new global adapter with its lineage, and open the next round, in one transaction.
 
-    Does nothing, and returns False, where the campaign was paused or cancelled, or the round closed, in the meantime.
-    (Where it was rolled back, the engine has lost its claim, and does not come here.) Raises NotFound where equal bytes
-    of another campaign were let go of just now, and took ours with them.
+    Does nothing and returns False if meanwhile the campaign was paused or cancelled, or the round was closed. (After a
+    rollback the engine has lost its claim, so this function is not called.) Raises NotFound if one of the new blobs was
+    deleted meanwhile, because another campaign released the same bytes.
     """
     campaign = tx.campaign
     round_row = await tx.session.get(RoundRow, (campaign.id, closed.number))
@@ -106,7 +106,7 @@ async def close_round(tx: CampaignTx, closed: ClosedRound) -> bool:
     campaign.rounds_closed = closed.number
     for name, value in closed.numbers.items():
         add_metric(tx, closed.number, name, value)
-    await _mean_train_loss(tx, closed)
+    await _add_train_loss(tx, closed)
     names = [each.agent_name for each in closed.contributions]
     tx.record(EventType.ROUND_CLOSED, round=closed.number, adapter=adapter.sha256, contributors=names)
     await _commit_updates(tx, closed)
@@ -120,8 +120,12 @@ async def close_round(tx: CampaignTx, closed: ClosedRound) -> bool:
     return True
 
 
-async def _store(services: Services, made: Aggregated) -> dict[BlobKind, BlobRef]:
-    files = {BlobKind.ADAPTER: made.adapter, BlobKind.BROADCAST: made.broadcast, BlobKind.SERVER_STATE: made.state}
+async def _store(services: Services, result: Aggregated) -> dict[BlobKind, BlobRef]:
+    files = {
+        BlobKind.ADAPTER: result.adapter,
+        BlobKind.BROADCAST: result.broadcast,
+        BlobKind.SERVER_STATE: result.state,
+    }
     refs: dict[BlobKind, BlobRef] = {}
     for kind, path in files.items():
         if path is not None:
@@ -133,31 +137,33 @@ async def _store(services: Services, made: Aggregated) -> dict[BlobKind, BlobRef
 
 
 async def _commit_updates(tx: CampaignTx, closed: ClosedRound) -> None:
-    """Write down which delta of each participant counted last: what a client keeps belongs to that one, and to no other
-    that it trained. After a restart none does."""
-    counted = {each.client_number: each.update_sha256 for each in closed.contributions}
+    """Record each contributor's delta as its committed update. Its client state belongs to that delta only.
+
+    If a client lost its state, the algorithm restarts and no participant has a committed update.
+    """
+    committed = {each.client_number: each.update_sha256 for each in closed.contributions}
     lost = closed.inputs.clients_without_state
     for participant in await tx.participants():
         if lost:
             participant.committed_update_sha256 = None
-        elif participant.client_number in counted:
-            participant.committed_update_sha256 = counted[participant.client_number]
+        elif participant.client_number in committed:
+            participant.committed_update_sha256 = committed[participant.client_number]
     if lost:
-        # what a late update would add belongs to what its client kept before
+        # a late update was trained with client state from before the restart
         await stragglers.discard_late_updates(tx, closed.number + 1)
         tx.record(EventType.ALGORITHM_RESTARTED, round=closed.number, agents=lost)
 
 
-async def _mean_train_loss(tx: CampaignTx, closed: ClosedRound) -> None:
-    """The clients' mean training losses, weighted as their updates are."""
+async def _add_train_loss(tx: CampaignTx, closed: ClosedRound) -> None:
+    """Record the mean of the clients' training losses, weighted as their updates are."""
     query = select(MetricRow).where(
         MetricRow.campaign_id == tx.campaign.id,
         MetricRow.round.in_({closed.number - each.staleness for each in closed.contributions}),
         MetricRow.name == "train_loss_mean",
         MetricRow.client_number.is_not(None),
     )
-    found = (await tx.session.scalars(query)).all()
-    losses = {(metric.client_number, metric.round): metric.value for metric in found}
+    metrics = (await tx.session.scalars(query)).all()
+    losses = {(metric.client_number, metric.round): metric.value for metric in metrics}
     shares = [(each.weight, (each.client_number, closed.number - each.staleness)) for each in closed.contributions]
     if all(key in losses for _, key in shares):
         add_metric(tx, closed.number, "train_loss_mean", sum(weight * losses[key] for weight, key in shares))

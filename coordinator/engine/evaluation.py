@@ -1,4 +1,4 @@
-"""Held-out evaluation of global adapters: hand it out, and put the clients' numbers together."""
+"""Held-out evaluation of global adapters: adds the tasks, and combines the clients' metrics."""
 
 from sqlalchemy import select
 
@@ -10,38 +10,43 @@ from shared.states import TaskKind
 
 
 async def add_evaluations(tx: CampaignTx, adapter_number: int) -> None:
-    """Have every client with held-out rows evaluate a global adapter, but for those set aside in the next round: the
-    adapter's loss would wait for them."""
-    willing = [
+    """Add an evaluation of a global adapter for every client with held-out rows.
+
+    Clients set aside in the next round are skipped, because the adapter's loss would wait for them.
+    """
+    evaluators = [
         client
         for client in (await tx.clients()).values()
         if client.n_held_out and (client.set_aside_until or 0) <= adapter_number
     ]
-    for client in willing:
+    for client in evaluators:
         tx.add_task(TaskKind.EVALUATE, client.agent_id, adapter_number)
-    if willing:
+    if evaluators:
         (await tx.session.get_one(AdapterRow, (tx.campaign.id, adapter_number))).evaluating = True
 
 
 async def collect_evaluations(tx: CampaignTx) -> list[TaskRow]:
-    """Give every adapter whose evaluations have all ended its loss; the evaluations that are still under way."""
+    """Record the loss of every adapter whose evaluations have all ended. Returns the evaluations still under way."""
     query = select(AdapterRow).where(AdapterRow.campaign_id == tx.campaign.id, AdapterRow.evaluating)
-    # in order here: asked to, SQLite goes through all adapters in their order
+    # sorted here: with ORDER BY, SQLite scans all adapters
     evaluating = sorted((await tx.session.scalars(query)).all(), key=lambda adapter: adapter.number)
     if not evaluating:
         return []
     live = await tx.live_tasks(TaskKind.EVALUATE)
-    waited_for = {task.round for task in live}
+    awaited = {task.round for task in live}
     for adapter in evaluating:
-        if adapter.number not in waited_for:
+        if adapter.number not in awaited:
             adapter.evaluating = False
-            await _settle(tx, adapter)
+            await _record_loss(tx, adapter)
     return live
 
 
-async def _settle(tx: CampaignTx, adapter: AdapterRow) -> None:
-    """held_out_loss = Σ loss_k n_k / Σ n_k: the loss on all that is held out together. n_k: a client's tokens or, for
-    dpo, whose losses are means over pairs, its pairs; there the accuracy likewise, and the margin where all tell it."""
+async def _record_loss(tx: CampaignTx, adapter: AdapterRow) -> None:
+    """Record an adapter's held-out metrics, each a mean over all held-out rows: Σ m_k n_k / Σ n_k.
+
+    n_k is the number of a client's held-out tokens. For DPO, whose metrics are means over pairs, it is the number of
+    its pairs; accuracy and margin are recorded too. Updates the campaign's best adapter.
+    """
     dpo = tx.campaign.spec.kind == "dpo"
     size = "held_out_pairs" if dpo else "held_out_tokens"
     query = select(MetricRow).where(
@@ -57,13 +62,13 @@ async def _settle(tx: CampaignTx, adapter: AdapterRow) -> None:
     total = sum(each[size] for each in by_client.values())
     if not total:
         return
-    # divided first: a client's finite loss times its tokens may be infinite
+    # divide first: a finite loss times the number of tokens may be infinite
     loss = sum(each["held_out_loss"] * (each[size] / total) for each in by_client.values())
     adapter.held_out_loss = loss
     add_metric(tx, adapter.number, "held_out_loss", loss)
-    if dpo:  # divided last: a share stays at most 1
-        right = sum(each["held_out_accuracy"] * each[size] for each in by_client.values())
-        add_metric(tx, adapter.number, "held_out_accuracy", right / total)
+    if dpo:  # divide last, so that the accuracy never exceeds 1
+        n_correct = sum(each["held_out_accuracy"] * each[size] for each in by_client.values())
+        add_metric(tx, adapter.number, "held_out_accuracy", n_correct / total)
         margin = sum(each["held_out_margin"] * (each[size] / total) for each in by_client.values())
         add_metric(tx, adapter.number, "held_out_margin", margin)
     best = tx.campaign.best_adapter
@@ -74,5 +79,5 @@ async def _settle(tx: CampaignTx, adapter: AdapterRow) -> None:
 
 
 def add_metric(tx: CampaignTx, round_number: int, name: str, value: float) -> None:
-    """Write down a number of the whole round."""
+    """Record a metric of the whole round."""
     tx.session.add(MetricRow(id=new_id(tx.now), campaign_id=tx.campaign.id, round=round_number, name=name, value=value))

@@ -1,8 +1,8 @@
-"""Which engine this is: engines that run one after the other on one data folder bear one name.
+"""The engine's name. Engines that run one after the other on the same data folder have the same name.
 
-A claim that says whose it is need not be waited for when that engine is dead. Whether it is, is known by a lock on the
-data folder; taking the claim of one that lives would cost it work and nothing else, since every one of its transactions
-asks for the claim.
+A claim starts with its engine's name, so the claims of a dead engine can be released before they expire. A lock on the
+data folder shows whether the engine is dead. Taking the claim of a live engine would cost it work but do no harm, since
+each of its transactions checks the claim.
 """
 
 import secrets
@@ -19,7 +19,7 @@ _NAME_FILE, _LOCK_FILE = "engine", "engine.lock"
 
 @contextmanager
 def engine_name(data_dir: Path) -> Iterator[tuple[str, bool]]:
-    """The name, 8 hexadecimal digits, and whether no other engine lives on this folder, for the length of the block."""
+    """Yield the name, 8 hexadecimal digits, and whether this is the only engine on the folder while the block runs."""
     try:
         lock = FileLock(data_dir / _LOCK_FILE, thread_local=False).acquire(timeout=0)
     except Timeout:

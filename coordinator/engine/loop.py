@@ -1,6 +1,6 @@
 """The engine: gives every campaign that is due a tick, and aggregates rounds. Beside it runs the verifier.
 
-A tick is one transaction on the locked campaign: it does what there is to do, and sets the time of the next tick. Where
+A tick is one transaction on the locked campaign: it does the pending work, and sets the time of the next tick. If
 a round is ready to be aggregated, the tick claims the campaign, because an aggregation runs outside of any transaction.
 The claim is a lease that is renewed while the aggregation lasts. The transaction that closes the round checks the
 claim's token under the lock, so an engine that lost its claim (it was suspended, its clock jumped) changes nothing.
@@ -38,7 +38,7 @@ RETRY_S = 5.0
 
 @contextmanager
 def _logged(message: str, *args: object) -> Iterator[None]:
-    """Log an error and go on."""
+    """Log an error and continue."""
     try:
         yield
     except Exception:
@@ -57,8 +57,10 @@ class Engine:
         self._name = ""
 
     async def run(self) -> None:
-        """Give due campaigns their ticks, for ever. An error in one campaign is logged, written into its reason, and
-        followed by another try."""
+        """Tick due campaigns until cancelled.
+
+        An error in one campaign is logged and recorded as its reason; another tick follows.
+        """
         working: set[asyncio.Task[None]] = set()
         with (
             engine_name(self._services.settings.data_dir) as (name, alone),
@@ -66,12 +68,12 @@ class Engine:
         ):
             self._name = name
             if alone:
-                with _logged("could not free the claims of an engine that died"):
+                with _logged("could not release the claims of an engine that died"):
                     await self._free_claims()
             verifying = asyncio.create_task(Verifier(self._services, name).run())
             try:
                 while True:
-                    with _logged("could not look for campaigns that are due"):
+                    with _logged("could not query the campaigns that are due"):
                         for campaign_id in await self._due():
                             task = asyncio.create_task(self._work(campaign_id))
                             working.add(task)
@@ -92,14 +94,14 @@ class Engine:
             await free_verifications(session, self._name)
 
     async def _due(self) -> Sequence[str]:
-        """The campaigns that are due, except those whose tick runs in this engine at the moment."""
+        """The campaigns that are due, except those that this engine is ticking now."""
         query = select(CampaignRow.id).where(_is_due(self._services.clock.now())).order_by(CampaignRow.due_at)
-        found = [campaign_id for (campaign_id,) in await self._services.database.fetch(query)]
-        self._due_again.update(self._ticking.intersection(found))
-        return [campaign_id for campaign_id in found if campaign_id not in self._ticking]
+        due = [campaign_id for (campaign_id,) in await self._services.database.fetch(query)]
+        self._due_again.update(self._ticking.intersection(due))
+        return [campaign_id for campaign_id in due if campaign_id not in self._ticking]
 
     async def _work(self, campaign_id: str) -> None:
-        """Give a campaign its tick, and aggregate its round if that is ready; after an error another tick follows."""
+        """Tick a campaign, and aggregate its round if it is ready. After an error another tick follows."""
         token = self._name + secrets.token_hex(12)
         try:
             if await self._tick(campaign_id, token):
@@ -110,13 +112,13 @@ class Engine:
                 await self._release(campaign_id, token, 0)
             raise
         except Exception as error:
-            log.exception("campaign %s could not be moved on", campaign_id)
+            log.exception("campaign %s: the engine failed", campaign_id)
             what = str(error) if isinstance(error, CoordinatorError) else type(error).__name__
-            with _logged("could not write down the reason"):
+            with _logged("campaign %s: could not record the reason", campaign_id):
                 await self._release(campaign_id, token, RETRY_S, f"the engine failed and tries again: {what}")
 
     async def _tick(self, campaign_id: str, token: str) -> bool:
-        """Do what there is to do for a campaign. Returns whether it was claimed, to aggregate its round."""
+        """Do a campaign's pending work. Returns whether it was claimed, so that its round is aggregated."""
         self._ticking.add(campaign_id)
         try:
             async with self._ticks, self._locked("tick", campaign_id, _is_due(self._services.clock.now())) as tx:
@@ -146,7 +148,7 @@ class Engine:
                     await tx.pause(f"the round cannot be aggregated: {error}")
             return
         async with self._claimed("close round", campaign_id, token) as tx:
-            if tx is None:  # whoever has the claim now makes the same bytes, and may be using ours
+            if tx is None:  # the claim's new holder makes the same bytes, and may be using ours
                 return
             if await close_round(tx, closed):
                 gone = await retire(tx.session, tx.campaign)
@@ -158,8 +160,10 @@ class Engine:
     async def _locked(
         self, name: str, campaign_id: str, condition: ColumnElement[bool]
     ) -> AsyncIterator[CampaignTx | None]:
-        """One transaction on the locked campaign; None where it does not meet the condition. After the commit, agents
-        with new tasks are woken, and the campaign's watchers where events were recorded."""
+        """One transaction on the locked campaign. Yields None if the campaign does not meet the condition.
+
+        After the commit, agents with new tasks are woken, and the campaign's watchers if events were recorded.
+        """
         async with self._services.database.write(name) as session:
             campaign = await lifecycle.lock_campaign_where(session, campaign_id, condition)
             if campaign is None:
@@ -177,7 +181,7 @@ class Engine:
 
     @asynccontextmanager
     async def _claimed(self, name: str, campaign_id: str, token: str) -> AsyncIterator[CampaignTx | None]:
-        """The last transaction under a claim, which releases it; None where the claim was lost."""
+        """The last transaction under a claim, which releases it. Yields None if the claim was lost."""
         async with self._locked(name, campaign_id, CampaignRow.claim_token == token) as tx:
             yield tx
             if tx is not None:
@@ -185,7 +189,7 @@ class Engine:
                 tx.campaign.due_at = tx.next_tick_at
 
     async def _release(self, campaign_id: str, token: str, pause_s: float, reason: str | None = None) -> None:
-        """Release a campaign whose work was interrupted; its next tick is due after a pause."""
+        """Release a campaign whose work was interrupted. Its next tick is due after a pause."""
         unclaimed = CampaignRow.claim_token.is_(None)
         is_ours = and_(_is_active(), unclaimed | (CampaignRow.claim_token == token))
         async with self._locked("release claim", campaign_id, is_ours) as tx:
@@ -199,7 +203,7 @@ class Engine:
 
     @asynccontextmanager
     async def _claim_renewed(self, campaign_id: str, token: str) -> AsyncIterator[None]:
-        """Renew a claim for the length of the block."""
+        """Renew a claim while the block runs."""
         renewing = asyncio.create_task(self._renew(campaign_id, token))
         try:
             yield

@@ -1,4 +1,4 @@
-"""Rounds: open, fill, wait, close. What is decided here follows from the database and the clock alone."""
+"""Rounds: open, replace clients, wait, close. All decisions follow from the database and the clock."""
 
 from collections.abc import Sequence
 
@@ -14,29 +14,29 @@ from shared.wire.jobs import Fingerprint
 
 
 async def run(tx: CampaignTx) -> bool:
-    """Look after the current round. Returns True when its updates are complete and it waits to be aggregated."""
+    """Advance the current round. Returns whether its set of updates is fixed, so that it can be aggregated."""
     await collect_evaluations(tx)
     number = tx.campaign.rounds_closed + 1
-    if number < tx.spec.rounds:  # nobody who comes now could take part before the next round
+    if number < tx.spec.rounds:  # agents invited now take part from the next round on
         await joining.invite(tx)
-    newcomers = await joining.list_newcomers(tx)  # a wrong base model is told at once, not when the next round opens
+    newcomers = await joining.list_newcomers(tx)  # report a wrong base model now, not when the next round opens
     await joining.set_aside_mismatched(tx, newcomers, Fingerprint.model_validate(tx.campaign.fingerprint))
     round_row = await tx.session.get(RoundRow, (tx.campaign.id, number))
     if round_row is None:
         return await _open(tx, number)
     if round_row.state is RoundState.AGGREGATING:
         return True
-    return await _look_after(tx, round_row)
+    return await _advance(tx, round_row)
 
 
 async def finish(tx: CampaignTx) -> bool:
-    """After the last round: wait for its evaluations, then name the final adapter."""
+    """Wait for the last round's evaluations, then complete the campaign with its final adapter."""
     evaluations = await collect_evaluations(tx)
     if evaluations:
         since = max(tx.campaign.resumed_at, *(task.created_at for task in evaluations))
-        patience = tx.after(since, tx.spec.deadline.round_s)
-        if tx.now < patience:
-            tx.reschedule_at(patience)
+        deadline = tx.after(since, tx.spec.deadline.round_s)
+        if tx.now < deadline:
+            tx.reschedule_at(deadline)
             return False
         await tx.cancel_tasks(evaluations)
         await collect_evaluations(tx)
@@ -55,7 +55,7 @@ async def _open(tx: CampaignTx, number: int) -> bool:
         await joining.invite(tx)
         lack = f"round {number} needs {minimum} clients, {len(clients)} are left"
         if not await joining.reschedule_for_preparing(tx, lack):
-            await tx.pause(f"{lack}; enrol or resume")
+            await tx.pause(f"{lack}; enrol more agents, or resume the campaign for another try")
         return False
     eligible = await stragglers.eligible(tx, number, clients)
     order = draw_order(tx.spec.training.seed, number, eligible)
@@ -80,50 +80,51 @@ async def _open(tx: CampaignTx, number: int) -> bool:
     return False
 
 
-async def _look_after(tx: CampaignTx, round_row: RoundRow) -> bool:
+async def _advance(tx: CampaignTx, round_row: RoundRow) -> bool:
     tasks = await tx.tasks(TaskKind.TRAIN, round_row.number)
     n_done = sum(task.state is TaskState.DONE for task in tasks)
     live = [task for task in tasks if not task.state.is_final]
     has_minimum = n_done >= tx.spec.selection.minimum
     is_over = tx.now >= round_row.deadline_at
     if n_done >= stragglers.updates_wanted(tx, len(round_row.eligible)) or (is_over and has_minimum):
-        return await _close_to_updates(tx, round_row, tasks)
-    n_taken = 0
+        return await _start_aggregating(tx, round_row, tasks)
+    n_taken_back = 0
     if is_over:
         if tx.spec.stragglers.under_minimum == "fail":
-            await _give_up(tx, round_row, tasks, "at its deadline")
+            await _pause(tx, round_row, tasks, "at its deadline")
             return False
         round_row.deadline_at = tx.after(tx.now, tx.spec.deadline.round_s)
-        n_taken = await stragglers.reassign(tx, round_row, live, n_done)
+        n_taken_back = await stragglers.reassign(tx, round_row, live, n_done)
         live = [task for task in live if not task.state.is_final]
     missing = stragglers.updates_wanted(tx, len(round_row.eligible)) - n_done - len(live)
-    n_found = await _replace(tx, round_row, tasks, max(missing, n_taken))
-    if not live and not n_found:
+    n_replaced = await _replace(tx, round_row, tasks, max(missing, n_taken_back))
+    if not live and not n_replaced:
         if has_minimum:
-            return await _close_to_updates(tx, round_row, tasks)
+            return await _start_aggregating(tx, round_row, tasks)
         if await stragglers.readmit(tx, round_row):
-            return await _look_after(tx, round_row)
+            return await _advance(tx, round_row)
         if not await joining.reschedule_for_preparing(tx, await _lack(tx, round_row, tasks, "and no client left")):
-            await _give_up(tx, round_row, tasks, "and no client left")
+            await _pause(tx, round_row, tasks, "and no client left")
             return False
     tx.reschedule_at(round_row.deadline_at)
     return False
 
 
-async def _close_to_updates(tx: CampaignTx, round_row: RoundRow, tasks: Sequence[TaskRow]) -> bool:
-    """From here on the set of updates is fixed; who is not done yet is too late."""
+async def _start_aggregating(tx: CampaignTx, round_row: RoundRow, tasks: Sequence[TaskRow]) -> bool:
+    """Fix the set of updates and move the round to AGGREGATING. Later updates do not count in it."""
     n_updates = await stragglers.freeze_updates(tx, round_row, tasks)
     await lifecycle.move(tx.session, round_row, RoundState.AGGREGATING)
     tx.record(EventType.ROUND_AGGREGATING, round=round_row.number, updates=n_updates)
     return True
 
 
-async def _give_up(tx: CampaignTx, round_row: RoundRow, tasks: Sequence[TaskRow], why: str) -> None:
-    """Leave it to a person: a campaign that is resumed gives the round another deadline and everybody another try."""
+async def _pause(tx: CampaignTx, round_row: RoundRow, tasks: Sequence[TaskRow], why: str) -> None:
+    """Pause for lack of updates. Resuming gives the round a new deadline and every client another try."""
     await tx.pause(await _lack(tx, round_row, tasks, why))
 
 
 async def _lack(tx: CampaignTx, round_row: RoundRow, tasks: Sequence[TaskRow], why: str) -> str:
+    """Describe a round's lack of updates, with the failures of its tasks."""
     n_done = sum(task.state is TaskState.DONE for task in tasks)
     lack = f"round {round_row.number} has {n_done} of at least {tx.spec.selection.minimum} updates {why}"
     by_agent = {participant.agent_id: participant for participant in await tx.participants()}
@@ -131,15 +132,15 @@ async def _lack(tx: CampaignTx, round_row: RoundRow, tasks: Sequence[TaskRow], w
     for task in tasks:
         if task.failure:
             by_message.setdefault(task.failure["message"], {})[task.agent_id] = by_agent[task.agent_id]
-    failures = "; ".join(f"{joining.names([*those.values()])}: {message}" for message, those in by_message.items())
+    failures = "; ".join(f"{joining.names([*failed.values()])}: {message}" for message, failed in by_message.items())
     return f"{lack}: {failures}" if failures else lack
 
 
 async def _replace(tx: CampaignTx, round_row: RoundRow, tasks: Sequence[TaskRow], missing: int) -> int:
-    """Draw further clients for work that failed or was taken back; how many were found."""
+    """Draw more clients for tasks that failed or were taken back. Returns how many were drawn."""
     if missing <= 0:
         return 0
-    # a failure from before the operator resumed does not count: whatever was wrong may be mended
+    # ignore failures from before the operator resumed: their cause may be repaired
     resumed_at = tx.campaign.resumed_at
     tried = {
         task.agent_id
@@ -148,9 +149,9 @@ async def _replace(tx: CampaignTx, round_row: RoundRow, tasks: Sequence[TaskRow]
     }
     clients: dict[int, ParticipantRow] = await tx.clients()
     order = draw_order(tx.spec.training.seed, round_row.number, round_row.eligible)
-    found = [each for each in order if each in clients and clients[each].agent_id not in tried][:missing]
-    for client_number in found:
+    drawn = [each for each in order if each in clients and clients[each].agent_id not in tried][:missing]
+    for client_number in drawn:
         tx.add_task(TaskKind.TRAIN, clients[client_number].agent_id, round_row.number)
         tx.record(EventType.CLIENT_REPLACED, round=round_row.number, agent=clients[client_number].agent_name)
-    round_row.sampled = sorted({*round_row.sampled, *found})
-    return len(found)
+    round_row.sampled = sorted({*round_row.sampled, *drawn})
+    return len(drawn)

@@ -1,5 +1,5 @@
-"""Tidies up: leases that ran out, uploads that nobody goes on with, what a killed process left, old verifications, and
-when agents were last seen."""
+"""Periodic cleanup: expired leases, stale uploads, leftovers of killed processes, old verifications. Also records when
+agents were last seen."""
 
 import asyncio
 import logging
@@ -25,17 +25,17 @@ class Sweeper:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        # while the coordinator was away nobody could renew: leases get their full time once more
+        # agents could not renew while the coordinator was down, so leases get their full time again
         self._leases_from = services.clock.now() + timedelta(seconds=services.settings.lease.ttl_s)
         self._leftovers_from = services.clock.now()
 
     async def run(self) -> None:
-        """Sweep for ever; a failure is logged and tried again."""
+        """Sweep periodically until cancelled. A failure is logged, and the next sweep tries again."""
         while True:
             try:
                 await self.sweep()
             except Exception:
-                log.exception("could not tidy up")
+                log.exception("the sweep failed; the next one tries again")
             await asyncio.sleep(self._services.settings.engine.sweep_s)
 
     async def sweep(self) -> None:
@@ -53,7 +53,7 @@ class Sweeper:
         )
         for (upload_id,) in await self._services.database.fetch(query):
             await uploads.discard(self._services, upload_id)
-        # the updates of a round that was cancelled; other rounds' are collected when they close
+        # updates of cancelled rounds; those of other rounds are collected when the round closes
         query = select(CampaignRow.id).where(
             CampaignRow.state == CampaignState.CANCELLED,
             exists().where(
@@ -73,11 +73,11 @@ class Sweeper:
         n_orphans = await sweep_orphans(self._services.storage)
         n_scratch = await asyncio.to_thread(scratch.clear, self._services.storage.scratch)
         if n_orphans or n_scratch:
-            log.info("a process was killed at work; let go of %d blobs and %d files that it left", n_orphans, n_scratch)
+            log.info("deleted %d blobs and %d files that a killed process left behind", n_orphans, n_scratch)
 
     async def write_last_seen(self) -> None:
-        """Write down, in one transaction, when agents were last heard of."""
-        seen = dict(sorted(self._services.last_seen.items()))  # rows are locked in one order
+        """Record in the database when agents were last seen."""
+        seen = dict(sorted(self._services.last_seen.items()))  # lock the rows in a fixed order
         if not seen:
             return
         async with self._services.database.write("last seen") as session:

@@ -1,1 +1,1 @@
-"""What happened in campaigns: written with every move, read as pages or as a stream."""
+"""Events of campaigns: recorded with every move, read as pages or as a stream."""

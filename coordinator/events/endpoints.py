@@ -1,4 +1,4 @@
-"""Events as pages and as a stream (SSE)."""
+"""Endpoints for events, as pages or as a stream (SSE)."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,9 +21,9 @@ from shared.wire.events import EventView
 
 router = APIRouter(prefix="/v1/campaigns", tags=["events"])
 
-_AT_ONCE = 1000
+_BATCH = 1000
 _GATHER_S = 0.05
-"""Events come in groups, each of which rings: what follows within this time is read with it."""
+"""Seconds to wait after a notification: events come in groups, and those within this time are read together."""
 
 
 _DESCRIPTION = "\n".join(
@@ -59,16 +59,16 @@ async def list_events(
 
 
 async def _stream(services: Services, request: Request, campaign_id: str, after: int) -> AsyncIterator[bytes]:
-    """Events as they come. Ends once the campaign has ended and all was said; keeps the connection alive until then."""
+    """Stream events until the campaign has ended and all were sent. Comments keep the connection alive."""
     silent_s = 0.0
     with services.notifiers.events.subscribe(campaign_id) as notifications:
         while not (services.notifiers.closing or await request.is_disconnected()):
-            has_ended = await _has_ended(services, campaign_id)  # before its last events are read
-            events = await _read(services, campaign_id, after, _AT_ONCE)
+            has_ended = await _has_ended(services, campaign_id)  # checked before the last events are read
+            events = await _read(services, campaign_id, after, _BATCH)
             for event in events:
                 yield format_sse_event(data_str=event.model_dump_json(), event=event.type, id=str(event.number))
                 after = event.number
-            if len(events) == _AT_ONCE:
+            if len(events) == _BATCH:
                 continue
             if has_ended:
                 return
@@ -83,8 +83,8 @@ async def _stream(services: Services, request: Request, campaign_id: str, after:
 
 
 async def _has_ended(services: Services, campaign_id: str) -> bool:
-    found = await services.database.fetch(select(CampaignRow.state).where(CampaignRow.id == campaign_id))
-    return all(state.is_final for (state,) in found)
+    states = await services.database.fetch(select(CampaignRow.state).where(CampaignRow.id == campaign_id))
+    return all(state.is_final for (state,) in states)
 
 
 async def _read(services: Services, campaign_id: str, after: int, limit: int) -> list[EventView]:

@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 def record(session: AsyncSession, campaign: CampaignRow, now: datetime, event: EventType, /, **data: Any) -> None:
-    """Append an event to a locked campaign's log, in the transaction of what it tells. Its number is the next one.
+    """Append an event to a locked campaign's log, in the transaction of the change. It gets the next number.
 
     data: the keys that the event's type carries.
     """

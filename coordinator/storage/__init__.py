@@ -1,1 +1,1 @@
-"""Blobs: where their bytes are kept, for how long, and what is left over."""
+"""Blobs: stores, retention, and cleanup of leftovers."""

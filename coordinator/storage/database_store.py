@@ -1,4 +1,4 @@
-"""Blobs and uploads as rows of the database, for replicas that share no folder."""
+"""Blobs and uploads as rows in the database, for replicas that share no folder."""
 
 import asyncio
 import os
@@ -20,7 +20,7 @@ from shared.wire.base import BlobRef
 
 
 class DatabaseStore(BlobStore):
-    """Blobs as rows of chunks. The blob's own row comes last, so it is there whole or not at all."""
+    """Blobs as rows of chunks. The blob's own row is written last, so a blob is stored completely or not at all."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -36,22 +36,25 @@ class DatabaseStore(BlobStore):
         with translate_disk_full(), path.open("rb") as file:
             offset = 0
             while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
-                # a transaction for each chunk: one for all would keep every other writer of SQLite waiting
+                # a transaction for each chunk: a single one would block SQLite's other writers
                 async with self._database.write("chunk of a blob") as session:
                     row = {"blob": ref.sha256, "offset": offset, "data": chunk}
                     await session.execute(insert(BlobChunkRow).on_conflict_do_nothing(), row)
                 offset += len(chunk)
 
     async def _put_row(self, ref: BlobRef) -> bool:
-        """Say that the blob is there; False where it is not any more. Somebody else may have put the same blob, and let
-        go of it and of our chunks with it. The row comes first: it waits for whoever is letting go of it just now."""
+        """Insert the blob's row. Returns False if chunks are missing: another process may have put the same blob, and
+        deleted it together with our chunks.
+
+        The row is inserted before the check, because the insert waits for a deletion in progress.
+        """
         insert = (sqlite if self._database.is_sqlite else postgresql).insert
-        there = select(func.coalesce(func.sum(func.length(BlobChunkRow.data)), 0)).where(
+        stored_bytes = select(func.coalesce(func.sum(func.length(BlobChunkRow.data)), 0)).where(
             BlobChunkRow.blob == ref.sha256
         )
         async with self._database.write("blob") as session:
             await session.execute(insert(BlobRow).on_conflict_do_nothing(), ref.model_dump())
-            is_whole = await session.scalar(there) == ref.n_bytes
+            is_whole = await session.scalar(stored_bytes) == ref.n_bytes
             if not is_whole:
                 await session.execute(delete(BlobRow).where(BlobRow.sha256 == ref.sha256))
         return is_whole
@@ -63,21 +66,21 @@ class DatabaseStore(BlobStore):
         offset = start - start % CHUNK_BYTES
         while offset < end:
             of_blob = (BlobChunkRow.blob == ref.sha256, BlobChunkRow.offset == offset)
-            found = await self._database.fetch(select(BlobChunkRow.data).where(*of_blob))
-            if not found:
+            rows = await self._database.fetch(select(BlobChunkRow.data).where(*of_blob))
+            if not rows:
                 raise NotFound("blob", ref.sha256)
-            [(data,)] = found
+            [(data,)] = rows
             yield data[max(0, start - offset) : end - offset]
             offset += CHUNK_BYTES
 
     async def delete(self, session: AsyncSession, sha256: str) -> None:
-        whole = await session.scalar(delete(BlobRow).where(BlobRow.sha256 == sha256).returning(BlobRow.sha256))
-        if whole is not None:  # chunks without the row are of somebody who is putting the blob just now
+        deleted = await session.scalar(delete(BlobRow).where(BlobRow.sha256 == sha256).returning(BlobRow.sha256))
+        if deleted is not None:  # chunks without the row belong to a put in progress
             await session.execute(delete(BlobChunkRow).where(BlobChunkRow.blob == sha256))
 
 
 class DatabaseStaging(Staging):
-    """Chunks as rows, for replicas that share no folder."""
+    """Uploaded chunks as rows, for replicas that share no folder."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -88,14 +91,14 @@ class DatabaseStaging(Staging):
 
     async def write(self, upload_id: str, offset: int, data: bytes) -> None:
         insert = (sqlite if self._database.is_sqlite else postgresql).insert(BlobChunkRow)
-        # of two replicas that write the same place the longer chunk stays: the other's end may be what counts
+        # if two replicas write at the same offset, keep the longer chunk: the recorded offset may be its end
         longer = func.length(insert.excluded.data) > func.length(BlobChunkRow.data)
-        either = insert.on_conflict_do_update(
+        keep_longer = insert.on_conflict_do_update(
             index_elements=["blob", "offset"], set_={"data": insert.excluded.data}, where=longer
         )
         with translate_disk_full():
             async with self._database.write("chunk of an upload") as session:
-                await session.execute(either, {"blob": self._key(upload_id), "offset": offset, "data": data})
+                await session.execute(keep_longer, {"blob": self._key(upload_id), "offset": offset, "data": data})
 
     @asynccontextmanager
     async def as_file(self, upload_id: str, scratch: Path) -> AsyncIterator[Path]:

@@ -17,7 +17,7 @@ from shared.wire.base import BlobRef
 
 
 class FileStore(BlobStore):
-    """Blobs as files: staged in the same data folder, synced there, renamed into place."""
+    """Blobs as files: staged in the same data folder, synced, then renamed into place."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -40,7 +40,7 @@ class FileStore(BlobStore):
         sync_folder(target.parent.parent)
 
     def names(self) -> set[str]:
-        """The digests of all blobs that are here."""
+        """The digests of all stored blobs."""
         return {path.name for path in self._folder.glob("??/*")}
 
     async def has(self, sha256: str) -> bool:
@@ -74,13 +74,13 @@ class FileStore(BlobStore):
 
 
 class FileStaging(Staging):
-    """One growing file for each upload."""
+    """One growing file per upload."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def names(self) -> set[str]:
-        """The ids of all uploads that have bytes here."""
+        """The ids of all uploads with bytes."""
         return {path.name for path in self._folder.iterdir()}
 
     async def write(self, upload_id: str, offset: int, data: bytes) -> None:

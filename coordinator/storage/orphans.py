@@ -1,8 +1,8 @@
 """Deletes unreferenced blobs: what a process leaves when it dies between two steps.
 
 A row announces each blob before it is written (an upload; a round that is being aggregated), and a later transaction
-references it. Unannounced, unreferenced blobs are garbage. Nothing is lost where one is deleted that somebody was about
-to reference after all: that transaction finds it gone, and the blob is made again.
+references it. Unannounced, unreferenced blobs are garbage. Nothing is lost if a transaction was about to reference a
+deleted blob: it finds the blob missing, and the blob is made again.
 """
 
 import asyncio
@@ -23,20 +23,21 @@ async def sweep_orphans(storage: Storage) -> int:
 
     While a round is being aggregated, blobs that it may have stored are left alone.
     """
-    return await _overdue(storage) + await _whole_blobs(storage) + await _loose_chunks(storage) + await _files(storage)
+    return sum([await _overdue(storage), await _blobs(storage), await _loose_chunks(storage), await _files(storage)])
 
 
 async def _overdue(storage: Storage) -> int:
-    """Apply retention again: an engine that died as it closed a round left it to the next round, and the last round has
-    none."""
+    """Apply retention again: an engine that dies while it closes a round leaves it to the next round, and the last
+    round has none."""
     with_blobs = exists().where(BlobUseRow.campaign_id == CampaignRow.id, BlobUseRow.stored)
     async with storage.database.read() as session:
         campaigns = (await session.scalars(select(CampaignRow.id).where(with_blobs))).all()
     return sum([await collect(storage, campaign_id) for campaign_id in campaigns])
 
 
-async def _whole_blobs(storage: Storage) -> int:
-    kinds = storage.kinds_beside(BlobKind.ADAPTER)
+async def _blobs(storage: Storage) -> int:
+    """Unreferenced blobs in the database that no upload awaits."""
+    kinds = storage.kinds_sharing_store(BlobKind.ADAPTER)
     used = exists().where(BlobUseRow.sha256 == BlobRow.sha256, BlobUseRow.stored, BlobUseRow.kind.in_(kinds))
     awaited = exists().where(UploadRow.sha256 == BlobRow.sha256)
     query = select(BlobRow.sha256).where(~used, ~awaited, ~_aggregating())
@@ -72,7 +73,7 @@ async def _files(storage: Storage) -> int:
     uploads = await asyncio.to_thread(staging.names) if isinstance(staging, FileStaging) else set()
     if not blobs and not uploads:
         return 0
-    kinds = storage.kinds_beside(BlobKind.DELTA)
+    kinds = storage.kinds_sharing_store(BlobKind.DELTA)
     async with storage.database.read() as session:
         used = await session.scalars(select(BlobUseRow.sha256).where(BlobUseRow.stored, BlobUseRow.kind.in_(kinds)))
         blobs -= set(used.all())

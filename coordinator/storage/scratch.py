@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import IO
 
 _YOUNG_S = 60.0
-"""Younger ones are left alone: they may have been made just now, and be about to be locked."""
+"""Age in seconds under which entries are left alone: a new one may not be locked yet."""
 
 
 @contextmanager
 def scratch_folder(parent: Path) -> Iterator[Path]:
-    """An empty folder for the length of the block."""
+    """An empty folder that exists while the block runs."""
     with tempfile.TemporaryDirectory(dir=parent) as name:
         descriptor = os.open(name, os.O_RDONLY)
         try:
@@ -32,14 +32,14 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
 
 @contextmanager
 def scratch_file(parent: Path) -> Iterator[IO[bytes]]:
-    """An empty file for the length of the block."""
+    """An empty file that exists while the block runs."""
     with tempfile.NamedTemporaryFile(dir=parent) as file:
         _lock(file.fileno(), wait=True)
         yield file
 
 
 def clear(parent: Path) -> int:
-    """Delete what nobody works on any more; how many files and folders that were."""
+    """Delete leftovers of killed processes. Returns how many files and folders were deleted."""
     n_gone = 0
     for path in parent.iterdir():
         try:

@@ -1,4 +1,4 @@
-"""Which blob is kept where."""
+"""Assigns blobs to stores."""
 
 import shutil
 from pathlib import Path
@@ -11,7 +11,7 @@ from shared.states import BlobKind
 
 
 class Storage:
-    """Says which blob is kept where: updates are many and short-lived, adapters belong beside their lineage."""
+    """Assigns blobs to stores by kind: updates are many and short-lived, adapters belong beside their lineage."""
 
     def __init__(self, database: Database, data_dir: Path, *, updates: str) -> None:
         self.database = database
@@ -29,14 +29,14 @@ class Storage:
             folder.mkdir(parents=True, exist_ok=True)
 
     def store_of(self, kind: BlobKind) -> BlobStore:
-        """Where blobs of a kind are kept."""
+        """The store of blobs of a kind."""
         return self._updates if kind in (BlobKind.DELTA, BlobKind.EXTRAS) else self._adapters
 
-    def kinds_beside(self, kind: BlobKind) -> list[BlobKind]:
-        """The kinds that are kept in the same store as a kind; equal bytes of theirs are kept once."""
+    def kinds_sharing_store(self, kind: BlobKind) -> list[BlobKind]:
+        """All kinds in the store of a kind, including it. The store keeps equal bytes of these kinds once."""
         return [other for other in BlobKind if self.store_of(other) is self.store_of(kind)]
 
     @property
     def free_bytes(self) -> int:
-        """Room left on the data folder's disk."""
+        """Free bytes on the data folder's disk."""
         return shutil.disk_usage(self.data_dir).free

@@ -1,6 +1,6 @@
-"""The two interfaces of storage: ``BlobStore`` keeps whole blobs, ``Staging`` collects the chunks of an upload.
+"""The two interfaces of storage: ``BlobStore`` stores complete blobs, ``Staging`` collects the chunks of an upload.
 
-A blob is checked against its digest when it comes in, and when the engine reads it whole.
+A blob is checked against its digest on arrival, and whenever the engine reads it.
 """
 
 import asyncio
@@ -19,20 +19,22 @@ from shared.digest import sha256_file
 from shared.wire.base import BlobRef
 
 CHUNK_BYTES = 4 << 20
-"""Bytes of one row of a blob in the database, and of one read of a file."""
+"""Size of one row of a blob in the database, and of one read of a file."""
 
 
 class BlobStore(ABC):
-    """Keeps whole blobs."""
+    """Stores complete blobs."""
 
     @abstractmethod
     async def put(self, path: Path, ref: BlobRef) -> None:
-        """Keep a local file whose digest was checked, and take the file away where that saves copying it. Does nothing
-        where the blob is there. Raises StorageFull."""
+        """Store a local file whose digest was checked. May move the file instead of copying it.
+
+        Does nothing if the blob is stored already. Raises StorageFull.
+        """
 
     @abstractmethod
     async def has(self, sha256: str) -> bool:
-        """Whether the blob is there, whole."""
+        """Whether the blob is stored completely."""
 
     @abstractmethod
     def read(self, ref: BlobRef, start: int, end: int) -> AsyncIterator[bytes]:
@@ -40,19 +42,19 @@ class BlobStore(ABC):
 
     @abstractmethod
     async def delete(self, session: AsyncSession, sha256: str) -> None:
-        """Let go of a blob, in the transaction that saw that nobody uses it; nothing happens where it is not there."""
+        """Delete a blob, in the transaction that found it unreferenced. Does nothing if it is not stored."""
 
     async def check(self, ref: BlobRef) -> None:
-        """Read a blob whole. Raises NotFound, and CorruptBlob where its bytes do not have its digest."""
-        found = hashlib.sha256()
+        """Read and check a whole blob. Raises NotFound, and CorruptBlob if its bytes do not match its digest."""
+        digest = hashlib.sha256()
         async for chunk in self.read(ref, 0, ref.n_bytes):
-            await asyncio.to_thread(found.update, chunk)
-        if found.hexdigest() != ref.sha256:
-            raise CorruptBlob(ref.sha256, found.hexdigest())
+            await asyncio.to_thread(digest.update, chunk)
+        if digest.hexdigest() != ref.sha256:
+            raise CorruptBlob(ref.sha256, digest.hexdigest())
 
     @asynccontextmanager
     async def as_file(self, ref: BlobRef, scratch: Path) -> AsyncIterator[Path]:
-        """The blob as a local file for the length of the block, checked against its digest.
+        """The blob as a local file while the block runs, checked against its digest.
 
         Raises NotFound and CorruptBlob.
         """
@@ -67,23 +69,23 @@ class BlobStore(ABC):
 
 
 class Staging(ABC):
-    """Collects the chunks of an upload until it is whole."""
+    """Collects the chunks of an upload until it is complete."""
 
     @abstractmethod
     async def write(self, upload_id: str, offset: int, data: bytes) -> None:
-        """Keep a chunk durably. The same place may be written again. Raises StorageFull."""
+        """Store a chunk durably. The same offset may be written again. Raises StorageFull."""
 
     @abstractmethod
     def as_file(self, upload_id: str, scratch: Path) -> AbstractAsyncContextManager[Path]:
-        """The upload as a local file for the length of the block."""
+        """The upload as a local file while the block runs."""
 
     @abstractmethod
     async def discard(self, upload_id: str) -> None:
-        """Throw an upload away; nothing happens where there is none."""
+        """Delete an upload's bytes. Does nothing if there are none."""
 
 
 async def check_digest(path: Path, ref: BlobRef) -> None:
-    """Raise CorruptBlob unless the file has the digest."""
-    found = await asyncio.to_thread(sha256_file, path)
-    if found != ref.sha256:
-        raise CorruptBlob(ref.sha256, found)
+    """Raise CorruptBlob unless the file has the blob's digest."""
+    sha256 = await asyncio.to_thread(sha256_file, path)
+    if sha256 != ref.sha256:
+        raise CorruptBlob(ref.sha256, sha256)

@@ -1,4 +1,4 @@
-"""The lease header: what an agent claims to hold. Whether it does hold it is checked in ``leases``, by the fence."""
+"""The lease header: an agent's claim to hold a lease. ``leases`` checks the claim, by the fence."""
 
 from dataclasses import dataclass
 
@@ -25,9 +25,9 @@ class LeaseHolder:
     header: str
 
     def claim_of(self, task_id: str) -> LeaseClaim:
-        """The claim on a task. Raises LeaseLost where the header is missing or unreadable."""
+        """The claim on a task. Raises LeaseLost if the header is missing or malformed."""
         attempt, _, token = self.header.partition(".")
         number = read_number(attempt)
         if number is None or number > MAX_INT or not token:
-            raise LeaseLost(task_id, -1)
+            raise LeaseLost(task_id, None)
         return LeaseClaim(task_id, self.agent_id, number, hash_secret(token))

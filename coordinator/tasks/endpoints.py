@@ -1,4 +1,4 @@
-"""What agents call: leases, progress, results."""
+"""Endpoints for agents: leases, progress, results."""
 
 import random
 import re
@@ -18,23 +18,25 @@ from shared.wire.leases import Failure, LeaseRequest, RenewReply, RenewRequest
 router = APIRouter(prefix="/v1/leases", tags=["leases"])
 
 _WAIT = re.compile(r"\bwait=(\d+(?:\.\d+)?)")
-_LOOK_AGAIN_S = 10.0
-"""How often a waiting request queries the database itself. Tasks from this process wake it at once; tasks from other
-processes are found by ``work_poller``."""
+_POLL_S = 10.0
+"""Seconds between a waiting request's own queries of the database. Tasks from this process wake it at once, tasks from
+other processes by way of ``work_poller``."""
 
 
 @router.post("", status_code=201, responses={204: {"description": "no work; ask again after Retry-After"}})
 async def acquire(body: LeaseRequest, request: Request, services: ServicesDep, agent: AgentDep) -> Response:
     """Get the next task. With `Prefer: wait=SECONDS` the request waits for one; it holds no database session."""
     asked = _WAIT.search(request.headers.get("Prefer", ""))
-    # jitter: agents that were cut off together should not come back together
+    # jitter: agents that lost their connections together should not reconnect together
     longest_s = services.settings.lease.max_wait_s * random.uniform(0.9, 1.0)  # noqa: S311
     wait_s = min(float(asked[1]), longest_s) if asked else 0.0
-    # real time, not the clock: it bounds how long a connection is held, and decides nothing
+    # real time, not the injected clock: it only bounds how long a connection is held
     began = time.monotonic()
     has_waited = False
     with services.notifiers.tasks.subscribe(agent.id) as notifications:
-        while not await request.is_disconnected():  # a lease for a caller that is gone would have to expire
+        while (
+            not await request.is_disconnected()
+        ):  # a lease granted to a disconnected caller would block the task until it expires
             lease = None
             if await leases.has_work(services, agent.id):
                 async with services.database.write("acquire") as session:
@@ -50,7 +52,7 @@ async def acquire(body: LeaseRequest, request: Request, services: ServicesDep, a
             if left_s <= 0 or services.notifiers.closing:
                 break
             has_waited = True
-            await notifications.wait(min(left_s, _LOOK_AGAIN_S))
+            await notifications.wait(min(left_s, _POLL_S))
     return Response(status_code=204, headers={"Retry-After": "1"})
 
 
@@ -58,13 +60,13 @@ async def acquire(body: LeaseRequest, request: Request, services: ServicesDep, a
 async def renew(
     body: RenewRequest, claim: ClaimDep, session: WriteSession, now: Now, services: ServicesDep
 ) -> RenewReply:
-    """Keep a lease, and report progress. The reply says whether to go on."""
+    """Renew a lease and report progress. The reply has a directive: continue or cancel."""
     return await leases.renew(session, now, services.settings.lease.ttl_s, claim, body)
 
 
 @router.delete("/{task_id}", status_code=204)
 async def release(claim: ClaimDep, session: WriteSession, now: Now) -> None:
-    """Give a task back unfinished, because the agent stops."""
+    """Return an unfinished task because the agent stops."""
     await leases.release(session, now, claim)
 
 
@@ -72,13 +74,13 @@ async def release(claim: ClaimDep, session: WriteSession, now: Now) -> None:
 async def put_result(
     body: Annotated[Annotated[Result, Field(discriminator="kind")], Body()], claim: ClaimDep, services: ServicesDep
 ) -> dict[str, str]:
-    """End a task with its result. The same result again changes nothing."""
+    """End a task with its result. Repeating the same result changes nothing."""
     await results.accept(services, claim, body)
     return {"status": "accepted"}
 
 
 @router.put("/{task_id}/failure")
 async def put_failure(body: Failure, claim: ClaimDep, services: ServicesDep) -> dict[str, str]:
-    """End a task that this agent cannot do, saying why."""
+    """End a task with the failure that prevented it."""
     await results.fail(services, claim, body)
     return {"status": "accepted"}

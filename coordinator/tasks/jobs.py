@@ -1,4 +1,6 @@
-"""Builds the job that a lease carries, from the campaign and the task."""
+"""Builds the job of a lease from the campaign and the task."""
+
+from typing import Any
 
 from sqlalchemy import case, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -13,56 +15,64 @@ from shared.wire.jobs import EvaluateJob, Fingerprint, InitJob, Job, JobBase, Pr
 
 
 async def build_job(session: AsyncSession, campaign: CampaignRow, task: TaskRow) -> Job:
-    """What the task asks its agent to do."""
-    spec = campaign.spec
-    base = JobBase(campaign_id=campaign.id, campaign_name=campaign.name, training_kind=spec.kind, base=spec.base)
-    common = {name: getattr(base, name) for name in JobBase.model_fields}
+    """Build the job of a task."""
     if task.kind is TaskKind.PREPARE:
-        return PrepareJob(
-            **common,
-            lora=spec.lora,
-            data=spec.data,
-            algorithm=spec.algorithm.name,
-            plain_client=algorithms.find(spec.algorithm.name).has_plain_client,
-            max_length=spec.training.max_length,
-            steps=spec.training.steps,
-            epochs=spec.training.epochs,
-            rounds=spec.rounds,
-        )
-    fingerprint = Fingerprint.model_validate(campaign.fingerprint)
+        return _prepare_job(campaign)
     if task.kind is TaskKind.INIT:
-        return InitJob(**common, fingerprint=fingerprint, lora=spec.lora, seed=spec.training.seed)
-    assert task.round is not None
+        return _init_job(campaign)
     if task.kind is TaskKind.EVALUATE:
-        adapter = await session.get_one(AdapterRow, (campaign.id, task.round))
-        return EvaluateJob(
-            **common,
-            fingerprint=fingerprint,
-            lora=spec.lora,
-            data=spec.data,
-            round=task.round,
-            max_length=spec.training.max_length,
-            dpo=spec.dpo,
-            adapter=BlobRef(sha256=adapter.sha256, n_bytes=adapter.n_bytes),
-            reference=await _reference(session, campaign),
-        )
-    is_parent = (AdapterRow.campaign_id == RoundRow.campaign_id) & (AdapterRow.number == RoundRow.number - 1)
-    query = (
-        select(RoundRow, AdapterRow, ParticipantRow)
-        .join(AdapterRow, is_parent)
-        .join(ParticipantRow, ParticipantRow.campaign_id == RoundRow.campaign_id)
-        .where(
-            RoundRow.campaign_id == campaign.id,
-            RoundRow.number == task.round,
-            ParticipantRow.agent_id == task.agent_id,
-        )
+        return await _evaluate_job(session, campaign, task)
+    return await _train_job(session, campaign, task)
+
+
+def _prepare_job(campaign: CampaignRow) -> PrepareJob:
+    spec = campaign.spec
+    return PrepareJob(
+        **_common(campaign, spec),
+        lora=spec.lora,
+        data=spec.data,
+        algorithm=spec.algorithm.name,
+        plain_client=algorithms.find(spec.algorithm.name).has_plain_client,
+        max_length=spec.training.max_length,
+        steps=spec.training.steps,
+        epochs=spec.training.epochs,
+        rounds=spec.rounds,
     )
-    round_row, parent, participant = (await session.execute(query)).one()
+
+
+def _init_job(campaign: CampaignRow) -> InitJob:
+    spec = campaign.spec
+    return InitJob(
+        **_common(campaign, spec), fingerprint=_fingerprint(campaign), lora=spec.lora, seed=spec.training.seed
+    )
+
+
+async def _evaluate_job(session: AsyncSession, campaign: CampaignRow, task: TaskRow) -> EvaluateJob:
+    assert task.round is not None
+    spec = campaign.spec
+    adapter = await session.get_one(AdapterRow, (campaign.id, task.round))
+    return EvaluateJob(
+        **_common(campaign, spec),
+        fingerprint=_fingerprint(campaign),
+        lora=spec.lora,
+        data=spec.data,
+        round=task.round,
+        max_length=spec.training.max_length,
+        dpo=spec.dpo,
+        adapter=BlobRef(sha256=adapter.sha256, n_bytes=adapter.n_bytes),
+        reference=await _reference(session, campaign),
+    )
+
+
+async def _train_job(session: AsyncSession, campaign: CampaignRow, task: TaskRow) -> TrainJob:
+    assert task.round is not None
+    spec = campaign.spec
+    round_row, parent, participant = await _round_facts(session, task)
     assert participant.client_number is not None
     assert participant.n_train is not None
     return TrainJob(
-        **common,
-        fingerprint=fingerprint,
+        **_common(campaign, spec),
+        fingerprint=_fingerprint(campaign),
         lora=spec.lora,
         data=spec.data,
         algorithm=spec.algorithm.name,
@@ -82,12 +92,39 @@ async def build_job(session: AsyncSession, campaign: CampaignRow, task: TaskRow)
         reference=await _reference(session, campaign),
         broadcast=_ref(parent.broadcast_sha256, parent.broadcast_bytes),
         committed_update=participant.committed_update_sha256,
-        state_versions=spec.retention.server_state + 1,  # one more: the newest may never count
+        state_versions=spec.retention.server_state + 1,  # one more, because the newest update may never count
     )
 
 
+def _common(campaign: CampaignRow, spec: CampaignSpec) -> dict[str, Any]:
+    """The fields that all jobs have."""
+    base = JobBase(campaign_id=campaign.id, campaign_name=campaign.name, training_kind=spec.kind, base=spec.base)
+    return {name: getattr(base, name) for name in JobBase.model_fields}
+
+
+def _fingerprint(campaign: CampaignRow) -> Fingerprint:
+    return Fingerprint.model_validate(campaign.fingerprint)
+
+
+async def _round_facts(session: AsyncSession, task: TaskRow) -> tuple[RoundRow, AdapterRow, ParticipantRow]:
+    """A train task's round, the adapter that the round starts from, and the agent's participant."""
+    is_parent = (AdapterRow.campaign_id == RoundRow.campaign_id) & (AdapterRow.number == RoundRow.number - 1)
+    query = (
+        select(RoundRow, AdapterRow, ParticipantRow)
+        .join(AdapterRow, is_parent)
+        .join(ParticipantRow, ParticipantRow.campaign_id == RoundRow.campaign_id)
+        .where(
+            RoundRow.campaign_id == task.campaign_id,
+            RoundRow.number == task.round,
+            ParticipantRow.agent_id == task.agent_id,
+        )
+    )
+    round_row, parent, participant = (await session.execute(query)).one()
+    return round_row, parent, participant
+
+
 async def blobs_of_lease(services: Services, agent_id: str) -> list[BlobRef]:
-    """The blobs that an agent may read now: those that its live lease names."""
+    """The blobs that an agent may download now: those in the job of its live lease."""
     is_train = TaskRow.kind == TaskKind.TRAIN
     number = TaskRow.round - case((is_train, 1), else_=0)
     query = (
@@ -101,21 +138,20 @@ async def blobs_of_lease(services: Services, agent_id: str) -> list[BlobRef]:
         )
     )
     refs: list[BlobRef] = []
-    for campaign, adapter, trains in await services.database.fetch(query):
+    for campaign, adapter, is_training in await services.database.fetch(query):
         refs.append(BlobRef(sha256=adapter.sha256, n_bytes=adapter.n_bytes))
         broadcast = _ref(adapter.broadcast_sha256, adapter.broadcast_bytes)
-        if broadcast is not None and trains:
+        if broadcast is not None and is_training:
             refs.append(broadcast)
         if _has_reference(campaign.spec):
             initial = select(AdapterRow).where(AdapterRow.campaign_id == campaign.id, AdapterRow.number == 0)
-            refs += [
-                BlobRef(sha256=row.sha256, n_bytes=row.n_bytes) for (row,) in await services.database.fetch(initial)
-            ]
+            for (row,) in await services.database.fetch(initial):
+                refs.append(BlobRef(sha256=row.sha256, n_bytes=row.n_bytes))
     return refs
 
 
 def _has_reference(spec: CampaignSpec) -> bool:
-    """Whether preferences are held to an adapter on the base: number 0, which is always kept."""
+    """Whether π_ref of DPO is adapter 0, which is always stored, rather than the bare base model."""
     return spec.kind == "dpo" and spec.dpo.reference == "initial"
 
 

@@ -21,4 +21,4 @@ async def _claim(task_id: str, holder: HolderDep) -> LeaseClaim:
 
 
 ClaimDep = Annotated[LeaseClaim, Depends(_claim)]
-"""The claim on the task in the request's path. Raises LeaseLost where the header is missing or unreadable."""
+"""The claim on the task in the request's path. Raises LeaseLost if the header is missing or malformed."""

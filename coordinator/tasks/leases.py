@@ -1,7 +1,7 @@
 """Leases: who may work on a task, until when, and as which attempt.
 
-Safety never rests on clocks. ``attempt`` rises with each grant and fences: what an older attempt still sends matches no
-row. A time that passes only lets the same agent acquire again.
+Safety does not depend on clocks. ``attempt`` rises with each grant and is the fencing token: requests of older attempts
+match no row. The expiry of a lease only lets the same agent acquire the task again.
 """
 
 from datetime import datetime, timedelta
@@ -22,21 +22,22 @@ from shared.events import EventType
 from shared.states import AgentState, TaskState
 from shared.wire.leases import Directive, LeaseRequest, RenewReply, RenewRequest, TaskLease
 
-_NOBODYS: dict[str, object] = {"token_hash": None, "instance_id": None, "lease_expires_at": None}
-"""What a task without a lease has in place of one; its attempt stays, and fences."""
+_NO_LEASE: dict[str, object] = {"token_hash": None, "instance_id": None, "lease_expires_at": None}
+"""Columns that clear a lease. ``attempt`` is kept: it is the fencing token."""
 
 
 async def acquire(
     session: AsyncSession, now: datetime, ttl_s: float, agent_id: str, request: LeaseRequest, *, has_waited: bool
 ) -> TaskLease | None:
-    """Grant the agent its next task, or the one that it holds once more; None where there is no work.
+    """Grant the agent its next task, or grant the task that it holds again. Returns None if there is no work.
 
-    The same instance asking again had its reply lost, or was restarted: it gets the same task as a new attempt. Not so
-    a request that has waited: what its instance holds now was granted to a later one. Raises AgentAlreadyRunning while
-    another instance's lease is alive, and AgentRevoked.
+    An instance that asks while it holds a task has lost the reply or was restarted, so it gets the same task as a new
+    attempt. A request that has waited gets nothing then: the task was granted to a later request of the instance.
+
+    Raises AgentAlreadyRunning while another instance holds a live lease, and AgentRevoked.
     """
-    # the agent is locked before any campaign (as in revoking), so that two requests at once never get a task each;
-    # without its key: new tasks refer to that, and the engine that makes them holds their campaign
+    # lock the agent before any campaign, as revoking does, so that concurrent requests never get a task each; not its
+    # key (key_share): new tasks reference the key, and the engine that adds them holds their campaign's lock
     own_row = select(AgentRow).where(AgentRow.id == agent_id).with_for_update(key_share=True)
     row = await session.scalar(own_row)
     assert row is not None  # agents are revoked, never deleted
@@ -55,21 +56,23 @@ async def acquire(
 
 
 async def has_work(services: Services, agent_id: str) -> bool:
-    """Whether ``acquire`` would find something: most requests of waiting agents find nothing, and need no transaction.
-    Of an agent that was revoked meanwhile ``acquire`` says so."""
+    """Whether ``acquire`` is worth a transaction: most requests of waiting agents find no work.
+
+    True for a revoked agent too, so that ``acquire`` raises AgentRevoked.
+    """
     is_revoked = select(AgentRow.id).where(AgentRow.id == agent_id, AgentRow.state != AgentState.ACTIVE)
     return bool(await services.database.fetch(_tasks_of(agent_id).with_only_columns(TaskRow.id).union_all(is_revoked)))
 
 
 async def _next_task(session: AsyncSession, agent_id: str) -> TaskRow | None:
-    """The task that an agent holds, otherwise its oldest one of a campaign that is at work."""
+    """The task that an agent holds, otherwise its oldest task in an active campaign."""
     query = _tasks_of(agent_id).order_by((TaskRow.state == TaskState.LEASED).desc(), TaskRow.id).limit(1)
     found: TaskRow | None = await session.scalar(query)
     return found
 
 
 def _tasks_of(agent_id: str) -> Select[TaskRow]:
-    """The tasks that an agent holds, and those that it could be granted."""
+    """The tasks that an agent holds or can be granted."""
     return (
         select(TaskRow)
         .join(CampaignRow, CampaignRow.id == TaskRow.campaign_id)
@@ -100,8 +103,8 @@ async def _grant(
             lease_expires_at=expires_at,
         )
     except IllegalMove:
-        return None  # cancelled or granted in the meantime; whoever asks again sees what there is
-    record(session, campaign, now, EventType.TASK_LEASED, **who(task), attempt=attempt)
+        return None  # cancelled or granted meanwhile; the agent asks again
+    record(session, campaign, now, EventType.TASK_LEASED, **task_facts(task), attempt=attempt)
     return TaskLease(
         task_id=task.id,
         attempt=attempt,
@@ -113,20 +116,20 @@ async def _grant(
 
 
 async def find_held(session: AsyncSession, claim: LeaseClaim) -> TaskRow:
-    """The task that a claim speaks for, whatever its state. Raises LeaseLost."""
-    return held(await session.get(TaskRow, claim.task_id), claim)
+    """The task of a claim, in any state. Raises LeaseLost."""
+    return check_held(await session.get(TaskRow, claim.task_id), claim)
 
 
 async def find_held_with_campaign(services: Services, claim: LeaseClaim) -> tuple[TaskRow, CampaignRow]:
-    """The task that a claim speaks for, whatever its state, and its campaign. Raises LeaseLost."""
+    """The task of a claim, in any state, and its campaign. Raises LeaseLost."""
     both = select(TaskRow, CampaignRow).join(CampaignRow, CampaignRow.id == TaskRow.campaign_id)
     for task, campaign in await services.database.fetch(both.where(TaskRow.id == claim.task_id)):
-        return held(task, claim), campaign
+        return check_held(task, claim), campaign
     raise LeaseLost(claim.task_id, claim.attempt)
 
 
-def held(task: TaskRow | None, claim: LeaseClaim) -> TaskRow:
-    """The task that a claim speaks for, whatever its state, if this is it. Raises LeaseLost."""
+def check_held(task: TaskRow | None, claim: LeaseClaim) -> TaskRow:
+    """Return *task*, in any state, if the claim matches it. Raises LeaseLost otherwise."""
     if (
         task is None
         or task.agent_id != claim.agent_id
@@ -138,7 +141,7 @@ def held(task: TaskRow | None, claim: LeaseClaim) -> TaskRow:
 
 
 def is_leased(claim: LeaseClaim) -> ColumnElement[bool]:
-    """In SQL: the claim's task is leased, and its lease is the claim's."""
+    """SQL: the claim's task is leased under this claim."""
     return and_(
         TaskRow.id == claim.task_id,
         TaskRow.agent_id == claim.agent_id,
@@ -151,19 +154,19 @@ def is_leased(claim: LeaseClaim) -> ColumnElement[bool]:
 async def lock_held(
     session: AsyncSession, claim: LeaseClaim, campaign_id: str | None = None
 ) -> tuple[CampaignRow, TaskRow]:
-    """The campaign, locked, and the task that a claim speaks for, whatever its state. Raises LeaseLost.
+    """Lock the campaign of a claim's task. Returns the campaign and the task, in any state. Raises LeaseLost.
 
-    campaign_id: the task's, where it is known.
+    campaign_id: the task's campaign if known, which saves a query.
     """
     if campaign_id is None:
         campaign_id = (await find_held(session, claim)).campaign_id
     campaign = await lock_campaign(session, campaign_id)
-    # it may have ended before we had the lock
-    return campaign, held(await session.get(TaskRow, claim.task_id, populate_existing=True), claim)
+    # read again: it may have ended before the lock was ours
+    return campaign, check_held(await session.get(TaskRow, claim.task_id, populate_existing=True), claim)
 
 
 async def end(session: AsyncSession, claim: LeaseClaim, task: TaskRow, to: TaskState, **values: object) -> None:
-    """End the attempt: compare-and-set on id, attempt, token and state together. Raises LeaseLost."""
+    """End the attempt, with compare-and-set on id, attempt, token and state together. Raises LeaseLost."""
     try:
         await lifecycle.move(session, task, to, fence=(claim.attempt, claim.token_hash), **values)
     except IllegalMove as error:
@@ -173,8 +176,10 @@ async def end(session: AsyncSession, claim: LeaseClaim, task: TaskRow, to: TaskS
 async def renew(
     session: AsyncSession, now: datetime, ttl_s: float, claim: LeaseClaim, request: RenewRequest
 ) -> RenewReply:
-    """Prolong a lease and take its progress down. Raises LeaseLost; a task that was taken back answers with the
-    directive."""
+    """Renew a lease and record its progress. Raises LeaseLost.
+
+    If the task was cancelled or superseded, the reply's directive is CANCEL.
+    """
     expires_at = now + timedelta(seconds=ttl_s)
     values: dict[str, object] = {"lease_expires_at": expires_at}
     if request.progress is not None:
@@ -189,29 +194,29 @@ async def renew(
 
 
 async def release(session: AsyncSession, now: datetime, claim: LeaseClaim) -> None:
-    """Give a task back unfinished, because the agent stops. Raises LeaseLost."""
+    """Return an unfinished task because its agent stops. Raises LeaseLost."""
     campaign, task = await lock_held(session, claim)
-    await end(session, claim, task, TaskState.PENDING, **_NOBODYS)
-    record(session, campaign, now, EventType.TASK_RELEASED, **who(task))
+    await end(session, claim, task, TaskState.PENDING, **_NO_LEASE)
+    record(session, campaign, now, EventType.TASK_RELEASED, **task_facts(task))
 
 
 async def expire(session: AsyncSession, now: datetime) -> int:
-    """Free the tasks whose lease has ended without being renewed; how many there were."""
+    """Free the tasks whose lease has expired. Returns the number of expired leases found."""
     query = select(TaskRow).where(TaskRow.state == TaskState.LEASED, TaskRow.lease_expires_at < now)
     tasks = (await session.scalars(query.order_by(TaskRow.campaign_id, TaskRow.id))).all()
     for task in tasks:
         campaign = await lock_campaign(session, task.campaign_id)
-        await session.refresh(task)  # it may have been renewed or ended before we had the lock
+        await session.refresh(task)  # it may have been renewed or ended before the lock was ours
         if task.state is not TaskState.LEASED or task.lease_expires_at is None or task.lease_expires_at >= now:
             continue
         try:
-            await lifecycle.move(session, task, TaskState.PENDING, fence=(task.attempt, task.token_hash), **_NOBODYS)
+            await lifecycle.move(session, task, TaskState.PENDING, fence=(task.attempt, task.token_hash), **_NO_LEASE)
         except IllegalMove:
-            continue  # it ended while we looked
-        record(session, campaign, now, EventType.LEASE_EXPIRED, **who(task), attempt=task.attempt)
+            continue  # it ended meanwhile
+        record(session, campaign, now, EventType.LEASE_EXPIRED, **task_facts(task), attempt=task.attempt)
     return len(tasks)
 
 
-def who(task: TaskRow) -> dict[str, object]:
-    """What events say of a task."""
+def task_facts(task: TaskRow) -> dict[str, object]:
+    """The event data that identifies a task."""
     return {"task_id": task.id, "agent_id": task.agent_id, "kind": task.kind.value, "round": task.round}

@@ -1,8 +1,8 @@
-"""Takes the end of a task down: its result, or why it failed.
+"""Ends tasks: accepts a result, or records a failure.
 
-Uploads are checked and stored before the transaction, which then counts them: it ends the task, writes the metrics and
-the event, and makes the campaign due for the engine. What was stored and did not count (the lease was lost, the
-process died) stays with its upload, for the task's next attempt.
+Uploads are checked and stored as blobs before the transaction. The transaction references them, ends the task, records
+the metrics and the event, and makes the campaign due for the engine. If it does not commit (the lease was lost, the
+process died), the blobs stay with their uploads, for the task's next attempt.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from coordinator.services import Services
 from coordinator.storage.stores import BlobStore
 from coordinator.tasks import uploads
 from coordinator.tasks.claims import LeaseClaim
-from coordinator.tasks.leases import end, find_held_with_campaign, lock_held, who
+from coordinator.tasks.leases import end, find_held_with_campaign, lock_held, task_facts
 from coordinator.tasks.update_checks import check_adapter_zero, check_update
 from shared import algorithms
 from shared.adapters import Contract
@@ -57,12 +57,12 @@ _TRAIN_METRICS = {
 
 
 async def accept(services: Services, claim: LeaseClaim, result: Result) -> None:
-    """Count a task's result. The same result again changes nothing.
+    """Accept a task's result. Repeating the same result changes nothing.
 
-    Raises LeaseLost; ResultDiffers when another result was accepted before; Invalid; and BadUpdate, after which the
-    task has failed and the round goes on without it.
+    Raises LeaseLost, Invalid, ResultDiffers if the task has ended with another result, and BadUpdate. After BadUpdate
+    the task has failed, and the round continues without it.
     """
-    async with _locks.of(claim.task_id):  # the same result twice at once is checked once
+    async with _locks.of(claim.task_id):  # check concurrent copies of the same result once
         await _accept(services, claim, result)
 
 
@@ -71,20 +71,20 @@ async def _accept(services: Services, claim: LeaseClaim, result: Result) -> None
     if _is_replay(task, result):
         return
     if result.kind != task.kind:
-        raise Invalid(("kind", f"the task is of kind {task.kind}"))
+        raise Invalid(("kind", f"the result is of kind {result.kind}, but the task is of kind {task.kind}"))
     if isinstance(result, EvaluateResult) and campaign.spec.kind == "dpo":
         missing = [name for name in ("accuracy", "margin") if getattr(result, name) is None]
         if missing:
-            raise Invalid(*((name, "required where the campaign is of kind dpo") for name in missing))
+            raise Invalid(*((name, "required in a campaign of kind dpo") for name in missing))
     stored: list[tuple[BlobKind, BlobRef]] = []
     contract: Contract | None = None
     try:
-        _check_extras(campaign, result)
+        _check_against_algorithm(campaign, result)
         for purpose, sha256 in _files_of(result):
             upload = await _find_upload(services, task, purpose, sha256)
             contract = await _check_and_store(services, campaign, task, upload)
             stored.append((purpose, BlobRef(sha256=sha256, n_bytes=upload.n_bytes)))
-        await _count(services, claim, task.campaign_id, result, stored, contract)
+        await _commit(services, claim, task.campaign_id, result, stored, contract)
     except BadUpdate as error:
         failure = Failure(kind=FailureKind.BAD_UPDATE, message=f"the coordinator refused the update: {error}")
         await fail(services, claim, failure)
@@ -92,25 +92,31 @@ async def _accept(services: Services, claim: LeaseClaim, result: Result) -> None
 
 
 async def fail(services: Services, claim: LeaseClaim, failure: Failure) -> None:
-    """Take down that an agent cannot do a task. The same failure sent again changes nothing. Raises LeaseLost."""
-    said = failure.model_dump(mode="json")
+    """End a task with a failure. Repeating the same failure changes nothing. Raises LeaseLost."""
+    recorded = failure.model_dump(mode="json")
     async with services.database.write("failure") as session:
         campaign, task = await lock_held(session, claim)
-        if task.state is TaskState.FAILED and task.failure == said:
+        if task.state is TaskState.FAILED and task.failure == recorded:
             return
-        now = services.clock.now()  # under the lock, so that ids and times rise with the numbers of the events
-        await end(session, claim, task, TaskState.FAILED, failure=said, ended_at=now)
+        now = services.clock.now()  # under the lock, so that ids and times rise with event numbers
+        await end(session, claim, task, TaskState.FAILED, failure=recorded, ended_at=now)
         if task.kind is TaskKind.PREPARE:
             participant = await session.get_one(ParticipantRow, (campaign.id, task.agent_id))
             await lifecycle.move(session, participant, ParticipantState.FAILED, reason=failure.message)
-        _finish(session, services, campaign, now)
+        _make_due(session, services, campaign, now)
         record(
-            session, campaign, now, EventType.TASK_FAILED, **who(task), failure=failure.kind, message=failure.message
+            session,
+            campaign,
+            now,
+            EventType.TASK_FAILED,
+            **task_facts(task),
+            failure=failure.kind,
+            message=failure.message,
         )
 
 
 def _is_replay(task: TaskRow, result: Result) -> bool:
-    """Whether this very result was accepted before. Raises ResultDiffers and LeaseLost."""
+    """Whether the same result was accepted before. Raises ResultDiffers and LeaseLost."""
     if task.state is TaskState.LEASED:
         return False
     if task.state is TaskState.DONE:
@@ -120,17 +126,19 @@ def _is_replay(task: TaskRow, result: Result) -> bool:
     raise LeaseLost(task.id, task.attempt)
 
 
-def _check_extras(campaign: CampaignRow, result: Result) -> None:
-    """Raise BadUpdate where an update lacks the extras that the campaign's algorithm lives on, or says to have lost
-    what that has no client keep."""
+def _check_against_algorithm(campaign: CampaignRow, result: Result) -> None:
+    """Raise BadUpdate if an update contradicts the campaign's algorithm.
+
+    It does if it lacks required extras, or reports the loss of client state that the algorithm does not have.
+    """
     if not isinstance(result, TrainResult):
         return
     name = campaign.spec.algorithm.name
     client = algorithms.find(name).client
     if result.extras is None and client.extras:
-        raise BadUpdate(f"{name} needs the extras {', '.join(client.extras)}, the update has none")
+        raise BadUpdate(f"{name} needs the extras {', '.join(client.extras)}, but the update has none")
     if result.client_state_lost and not client.state:
-        raise BadUpdate(f"{name} has clients keep nothing that could be lost")
+        raise BadUpdate(f"the update reports lost client state, but {name} has no client state")
 
 
 def _files_of(result: Result) -> list[tuple[BlobKind, str]]:
@@ -143,11 +151,11 @@ def _files_of(result: Result) -> list[tuple[BlobKind, str]]:
 
 
 async def _find_upload(services: Services, task: TaskRow, purpose: BlobKind, sha256: str) -> UploadRow:
-    """The finished upload of that digest by this very task. Raises Invalid."""
+    """The task's completed upload with a digest. Raises Invalid."""
     query = select(UploadRow).where(UploadRow.task_id == task.id, UploadRow.sha256 == sha256)
-    upload: UploadRow | None = next((found for (found,) in await services.database.fetch(query)), None)
+    upload: UploadRow | None = next((row for (row,) in await services.database.fetch(query)), None)
     if upload is None or upload.purpose is not purpose:
-        raise Invalid((purpose.value, f"{sha256} was not uploaded for this task"))
+        raise Invalid((purpose.value, f"{sha256} was not uploaded for this task; upload it first"))
     if upload.offset != upload.n_bytes:
         raise Invalid((purpose.value, f"{upload.offset} of {upload.n_bytes} bytes were uploaded; send the rest first"))
     return upload
@@ -156,13 +164,13 @@ async def _find_upload(services: Services, task: TaskRow, purpose: BlobKind, sha
 async def _check_and_store(
     services: Services, campaign: CampaignRow, task: TaskRow, upload: UploadRow
 ) -> Contract | None:
-    """Check an upload and keep it as a blob; the contract that it makes, where it is adapter 0. Raises BadUpdate."""
+    """Check an upload and store it as a blob. Returns the contract if it is adapter 0. Raises BadUpdate."""
     store = services.storage.store_of(upload.purpose)
     ref = BlobRef(sha256=upload.sha256, n_bytes=upload.n_bytes)
     expected = uploads.contract_of(campaign, task, upload.purpose)
-    if await store.has(ref.sha256):  # a crash came between storing and counting
+    if await store.has(ref.sha256):  # an earlier try died between storing and committing
         async with store.as_file(ref, services.storage.scratch) as path:
-            return await asyncio.to_thread(_check, path, expected, campaign)
+            return await asyncio.to_thread(_check_file, path, expected, campaign)
     async with services.storage.staging.as_file(upload.id, services.storage.scratch) as path:
         return await _check_and_put(store, path, ref, expected, campaign)
 
@@ -170,23 +178,23 @@ async def _check_and_store(
 async def _check_and_put(
     store: BlobStore, path: Path, ref: BlobRef, expected: Contract | None, campaign: CampaignRow
 ) -> Contract | None:
-    found = await asyncio.to_thread(sha256_file, path)
-    if found != ref.sha256:
-        message = f"the uploaded bytes have the digest {found}, not {ref.sha256}"
+    sha256 = await asyncio.to_thread(sha256_file, path)
+    if sha256 != ref.sha256:
+        message = f"the uploaded bytes have the digest {sha256}, not {ref.sha256}"
         raise BadUpdate(message)
-    contract = await asyncio.to_thread(_check, path, expected, campaign)
+    contract = await asyncio.to_thread(_check_file, path, expected, campaign)
     await store.put(path, ref)
     return contract
 
 
-def _check(path: Path, expected: Contract | None, campaign: CampaignRow) -> Contract | None:
+def _check_file(path: Path, expected: Contract | None, campaign: CampaignRow) -> Contract | None:
     if expected is None:
         return check_adapter_zero(path, campaign.spec.lora)
     check_update(path, expected)
     return None
 
 
-async def _count(
+async def _commit(
     services: Services,
     claim: LeaseClaim,
     campaign_id: str,
@@ -194,16 +202,18 @@ async def _count(
     stored: list[tuple[BlobKind, BlobRef]],
     contract: Contract | None,
 ) -> None:
-    """The transaction that ends the task and makes its result count. Raises LeaseLost and ResultDiffers.
+    """Commit a result: end the task, and reference its blobs. Raises LeaseLost and ResultDiffers.
 
-    The task's uploads end with it: from here on its files are kept because they count, and the chunks are no more.
+    The task's uploads are deleted. From here on its blobs are stored because the campaign references them.
     """
     async with services.database.write("result") as session:
         campaign, task = await lock_held(session, claim, campaign_id)
         if _is_replay(task, result):
             return
-        gone = await uploads.forget(session, UploadRow.task_id == task.id)
-        now = services.clock.now()  # under the lock, so that a page of metrics never misses some with smaller ids
+        deleted = await uploads.delete_rows(session, UploadRow.task_id == task.id)
+        now = (
+            services.clock.now()
+        )  # under the lock, so that no metric appears later with a smaller id, which pages would miss
         await end(session, claim, task, TaskState.DONE, result=result.model_dump(mode="json"), ended_at=now)
         participant = await session.get_one(ParticipantRow, (campaign.id, task.agent_id))
         for kind, ref in stored:
@@ -212,14 +222,14 @@ async def _count(
                     id=new_id(now),
                     campaign_id=campaign.id,
                     kind=kind,
-                    round=_counts_at_earliest(campaign, task),
+                    round=_round_of_files(campaign, task),
                     task_id=task.id,
                     sha256=ref.sha256,
                     n_bytes=ref.n_bytes,
                 )
             )
         if isinstance(result, PrepareResult):
-            await _take_prepare(session, participant, result)
+            await _apply_prepare(session, participant, result)
         elif isinstance(result, InitResult):
             assert contract is not None
             campaign.contract = contract.to_json()
@@ -234,19 +244,19 @@ async def _count(
                 _add_metric(session, now, task, participant, "held_out_pairs", result.n_rows)
                 _add_metric(session, now, task, participant, "held_out_accuracy", result.accuracy)
                 _add_metric(session, now, task, participant, "held_out_margin", result.margin)
-        _finish(session, services, campaign, now)
-        record(session, campaign, now, EventType.TASK_DONE, **who(task), agent=participant.agent_name)
-    await uploads.clear(services, gone, counted={ref.sha256 for _, ref in stored})
+        _make_due(session, services, campaign, now)
+        record(session, campaign, now, EventType.TASK_DONE, **task_facts(task), agent=participant.agent_name)
+    await uploads.delete_bytes(services, deleted, keep={ref.sha256 for _, ref in stored})
 
 
-def _counts_at_earliest(campaign: CampaignRow, task: TaskRow) -> int:
-    """The round that a task's files are kept for: of a late update the one that is open now."""
+def _round_of_files(campaign: CampaignRow, task: TaskRow) -> int:
+    """The round whose retention governs a task's files. For a late update it is the round that is open now."""
     if task.kind is TaskKind.TRAIN:
         return max(task.round or 0, campaign.rounds_closed + 1)
     return 0
 
 
-async def _take_prepare(session: AsyncSession, participant: ParticipantRow, result: PrepareResult) -> None:
+async def _apply_prepare(session: AsyncSession, participant: ParticipantRow, result: PrepareResult) -> None:
     if result.n_train == 0:
         reason = "the data has no training rows"
         await lifecycle.move(session, participant, ParticipantState.FAILED, reason=reason)
@@ -258,7 +268,7 @@ async def _take_prepare(session: AsyncSession, participant: ParticipantRow, resu
         n_train=result.n_train,
         n_held_out=result.n_held_out,
         fingerprint=result.fingerprint.model_dump(),
-        reason=f"{result.dropped} rows are left out: too long, or without an answer" if result.dropped else None,
+        reason=f"{result.dropped} rows are skipped: too long, or without an answer" if result.dropped else None,
     )
 
 
@@ -286,7 +296,7 @@ def _add_metric(
     )
 
 
-def _finish(session: AsyncSession, services: Services, campaign: CampaignRow, now: datetime) -> None:
-    """Make the campaign due, and wake the engine and the watchers once that is committed."""
+def _make_due(session: AsyncSession, services: Services, campaign: CampaignRow, now: datetime) -> None:
+    """Make the campaign due, and wake the engine and watchers after the commit."""
     campaign.due_at = now
     services.notifiers.after_commit(session, campaign_id=campaign.id)

@@ -1,4 +1,4 @@
-"""Uploads in chunks, downloads by range."""
+"""Endpoints for uploads in chunks and downloads by range."""
 
 from collections.abc import AsyncIterator
 
@@ -29,7 +29,7 @@ async def start_upload(
     now: Now,
     services: ServicesDep,
 ) -> UploadReply:
-    """Begin the upload of a file of a task, or find out how much of it is there already."""
+    """Begin the upload of a task's file, or get the offset at which to continue it."""
     upload = await uploads.start(session, now, claim, body, services.settings.storage.max_adapter_bytes)
     response.headers["Location"] = f"/v1/uploads/{upload.id}"
     return UploadReply(id=upload.id, offset=upload.offset, n_bytes=upload.n_bytes)
@@ -37,7 +37,7 @@ async def start_upload(
 
 @router.head("/uploads/{upload_id}", status_code=204)
 async def upload_offset(upload_id: str, response: Response, services: ServicesDep, agent: AgentDep) -> None:
-    """How many bytes of an upload are there, in Upload-Offset."""
+    """The number of bytes received of an upload, in Upload-Offset."""
     upload, _ = await uploads.find(services, agent.id, upload_id)
     response.headers["Upload-Offset"] = str(upload.offset)
 
@@ -59,7 +59,7 @@ async def append_chunk(
 
 @router.delete("/uploads/{upload_id}", status_code=204)
 async def delete_upload(upload_id: str, services: ServicesDep, holder: HolderDep) -> None:
-    """Throw an upload away. Only the task's current attempt may: a later one goes on where an earlier stopped."""
+    """Delete an upload. Only the task's current attempt may: a later attempt continues an earlier one's upload."""
     await uploads.withdraw(services, holder, upload_id)
 
 
@@ -67,7 +67,7 @@ async def delete_upload(upload_id: str, services: ServicesDep, holder: HolderDep
 async def get_blob(sha256: str, request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """A blob's bytes, or a range of them. For operators, and for agents whose live lease names the blob."""
     if isinstance(caller, Agent) and sha256 not in {ref.sha256 for ref in await blobs_of_lease(services, caller.id)}:
-        message = "no live lease of this agent names that blob"
+        message = "this agent has no live lease on a task that needs this blob"
         raise Forbidden(message)
     stored = select(BlobUseRow.kind, BlobUseRow.n_bytes).where(BlobUseRow.sha256 == sha256, BlobUseRow.stored)
     uses = await services.database.fetch(stored.order_by(BlobUseRow.id).limit(1))
@@ -91,7 +91,7 @@ async def get_blob(sha256: str, request: Request, services: ServicesDep, caller:
 
 
 def _parse_range(header: str | None, n_bytes: int) -> tuple[int, int] | None:
-    """[start, end) of a single byte range; None for none, or for several, which are answered whole (RFC 9110, 14.2)."""
+    """[start, end) of a single byte range. None for none or several: the reply is the whole blob (RFC 9110, 14.2)."""
     unit, _, value = (header or "").partition("=")
     first, dash, last = value.strip().partition("-")
     start_at, last_at = read_number(first), read_number(last)

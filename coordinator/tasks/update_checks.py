@@ -1,4 +1,4 @@
-"""Checks what an agent uploads before anything counts on it. Names the tensor and the reason."""
+"""Checks of uploaded files before they are used. Errors name the tensor and the reason."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def check_update(path: Path, contract: Contract) -> None:
 
 
 def check_adapter_zero(path: Path, lora: LoraSection) -> Contract:
-    """The contract that adapter 0 makes. Raises BadUpdate unless it is a LoRA adapter of the campaign's rank in F32."""
+    """The contract of adapter 0. Raises BadUpdate unless it is a LoRA adapter of the campaign's rank in F32."""
     try:
         with AdapterFile(path) as file:
             contract = file.contract
@@ -30,17 +30,17 @@ def check_adapter_zero(path: Path, lora: LoraSection) -> Contract:
         raise BadUpdate(message)
     factors: dict[str, set[str]] = {}
     for name, spec in contract.tensors.items():
-        found = factor_of(name)
-        if found is None:
+        module_factor = factor_of(name)
+        if module_factor is None:
             raise BadUpdate("not a LoRA factor; expected NAME.lora_A.weight or NAME.lora_B.weight", name)
-        module, factor = found
+        module, factor = module_factor
         if spec.dtype != "F32":
             raise BadUpdate(f"dtype {spec.dtype}, expected F32", name)
         rank_axis = 0 if factor == "A" else 1  # A: (r, in), B: (out, r)
         if len(spec.shape) != 2 or spec.shape[rank_axis] != lora.rank:
             raise BadUpdate(f"shape {list(spec.shape)} does not have rank {lora.rank}", name)
         factors.setdefault(module, set()).add(factor)
-    for module, there in factors.items():
-        if there != {"A", "B"}:
-            raise BadUpdate(f"only factor {there.pop()} is there", module)
+    for module, present in factors.items():
+        for missing in sorted({"A", "B"} - present):
+            raise BadUpdate(f"factor {missing} is missing", module)
     return contract

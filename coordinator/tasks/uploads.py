@@ -1,4 +1,4 @@
-"""Resumable uploads: chunks with digests, appended only at the end of what is there, so the offset never falls."""
+"""Resumable uploads: chunks with digests, appended only at the upload's end, so the offset never falls."""
 
 import logging
 from collections.abc import Collection
@@ -16,7 +16,7 @@ from coordinator.keyed_locks import KeyedLocks
 from coordinator.services import Services
 from coordinator.storage.retention import release_blobs
 from coordinator.tasks.claims import LeaseClaim, LeaseHolder
-from coordinator.tasks.leases import held, is_leased
+from coordinator.tasks.leases import check_held, is_leased
 from shared import algorithms
 from shared.adapters import Contract
 from shared.digest import matches_content_digest
@@ -32,9 +32,9 @@ _locks = KeyedLocks()
 async def start(
     session: AsyncSession, now: datetime, claim: LeaseClaim, request: UploadRequest, max_adapter_bytes: int
 ) -> UploadRow:
-    """Begin an upload for a leased task, or find the one that an earlier attempt began.
+    """Begin an upload for a leased task, or continue the one that an earlier attempt began.
 
-    Raises LeaseLost; Invalid where the task has no such file; TooLarge before the first byte is sent.
+    Raises LeaseLost, Invalid if the task has no such file, and TooLarge before the first byte is sent.
     """
     both = select(TaskRow, CampaignRow).join(CampaignRow, CampaignRow.id == TaskRow.campaign_id)
     leased = (await session.execute(both.where(is_leased(claim)))).first()
@@ -55,13 +55,13 @@ async def start(
         offset=0,
         updated_at=now,
     )
-    found = await add_or_find(session, upload, begun)
-    log.info("upload %s of %s: %d of %d bytes are there", found.id, found.purpose, found.offset, found.n_bytes)
-    return found
+    upload = await add_or_find(session, upload, begun)
+    log.info("upload %s of %s: has %d of %d bytes", upload.id, upload.purpose, upload.offset, upload.n_bytes)
+    return upload
 
 
 def contract_of(campaign: CampaignRow, task: TaskRow, purpose: BlobKind) -> Contract | None:
-    """What an uploaded file must look like; None for adapter 0, which makes the contract. Raises Invalid."""
+    """The contract of an uploaded file. Returns None for adapter 0, which defines the contract. Raises Invalid."""
     if task.kind is TaskKind.INIT and purpose is BlobKind.ADAPTER:
         return None
     if task.kind is TaskKind.TRAIN and campaign.contract is not None:
@@ -88,7 +88,7 @@ async def find(services: Services, agent_id: str, upload_id: str) -> tuple[Uploa
 async def append(
     services: Services, holder: LeaseHolder, upload_id: str, offset: int, data: bytes, content_digest: str
 ) -> int:
-    """Add a chunk at the end; the new offset.
+    """Append a chunk at the upload's end. Returns the new offset.
 
     Raises NotFound, Forbidden, LeaseLost, BadChunk, WrongOffset, TooLarge, StorageFull.
     """
@@ -110,55 +110,54 @@ async def append(
                 .returning(UploadRow.id)
                 .execution_options(synchronize_session=False)
             )
-            if moved.first() is None:  # somebody else wrote there, or the lease was lost meanwhile
+            if moved.first() is None:  # another request appended, or the lease was lost, meanwhile
                 raise WrongOffset(current.offset, offset)
     log.info("upload %s: %d bytes at %d of %d", upload_id, len(data), offset, current.n_bytes)
     return end
 
 
 async def _find_leased(services: Services, holder: LeaseHolder, upload_id: str) -> tuple[LeaseClaim, UploadRow]:
-    """The upload of a task that the holder has the lease of. Raises NotFound, Forbidden and LeaseLost."""
+    """An upload of a task whose lease the holder has. Raises NotFound, Forbidden and LeaseLost."""
     upload, task = await find(services, holder.agent_id, upload_id)
     claim = holder.claim_of(task.id)
-    if held(task, claim).state is not TaskState.LEASED:
+    if check_held(task, claim).state is not TaskState.LEASED:
         raise LeaseLost(claim.task_id, claim.attempt)
     return claim, upload
 
 
 async def withdraw(services: Services, holder: LeaseHolder, upload_id: str) -> None:
-    """Throw an upload away on its agent's wish. Raises NotFound, Forbidden and LeaseLost."""
+    """Delete an upload on its agent's request. Raises NotFound, Forbidden and LeaseLost."""
     async with _locks.of(upload_id):
         await _find_leased(services, holder, upload_id)
         await discard(services, upload_id)
 
 
 async def discard(services: Services, upload_id: str) -> None:
-    """Throw an upload away: its row, its chunks, and the blob that was made of it unless that counts."""
+    """Delete an upload: its row, its chunks, and the blob made from it unless that is referenced."""
     async with services.database.write("discard upload") as session:
-        gone = await forget(session, UploadRow.id == upload_id)
-    await clear(services, gone)
+        deleted = await delete_rows(session, UploadRow.id == upload_id)
+    await delete_bytes(services, deleted)
 
 
 @dataclass(frozen=True)
-class Forgotten:
-    """An upload whose row is gone, and whose bytes are still to be cleared away."""
+class DeletedUpload:
+    """An upload whose row is deleted, but not yet its bytes."""
 
     id: str
     purpose: BlobKind
     sha256: str
 
 
-async def forget(session: AsyncSession, which: ColumnElement[bool]) -> list[Forgotten]:
-    """Delete uploads' rows. The row goes first: one that outlived its chunks would say that they are there."""
-    gone = delete(UploadRow).where(which).returning(UploadRow.id, UploadRow.purpose, UploadRow.sha256)
-    return [Forgotten(*found) for found in (await session.execute(gone)).all()]
+async def delete_rows(session: AsyncSession, condition: ColumnElement[bool]) -> list[DeletedUpload]:
+    """Delete uploads' rows. Rows go before bytes: a row that outlived its chunks would claim that they exist."""
+    statement = delete(UploadRow).where(condition).returning(UploadRow.id, UploadRow.purpose, UploadRow.sha256)
+    return [DeletedUpload(*row) for row in (await session.execute(statement)).all()]
 
 
-async def clear(services: Services, gone: Collection[Forgotten], counted: Collection[str] = ()) -> None:
-    """Delete the chunks of uploads that are forgotten, and the blobs that were made of them, but for the digests that
-    count from here on."""
-    for upload in gone:
+async def delete_bytes(services: Services, uploads: Collection[DeletedUpload], keep: Collection[str] = ()) -> None:
+    """Delete the chunks of deleted uploads, and release the blobs made from them. keep: digests of blobs that stay."""
+    for upload in uploads:
         await services.storage.staging.discard(upload.id)
     await release_blobs(
-        services.storage, [(upload.purpose, upload.sha256) for upload in gone if upload.sha256 not in counted]
+        services.storage, [(upload.purpose, upload.sha256) for upload in uploads if upload.sha256 not in keep]
     )

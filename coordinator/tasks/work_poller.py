@@ -1,4 +1,4 @@
-"""Finds work that came from another process: one small query for all waiting agents, whatever their number."""
+"""Finds tasks added by other processes, with few small queries for all waiting agents."""
 
 import asyncio
 import logging
@@ -12,21 +12,21 @@ from shared.states import TaskState
 
 log = logging.getLogger(__name__)
 
-_AT_ONCE = 500
+_BATCH = 500
 
 
 async def poll_for_work(services: Services) -> None:
-    """Ring for agents with pending tasks, and for watchers, every ``engine.poll_s``, until cancelled."""
+    """Wake waiting agents that have pending tasks, every ``engine.poll_s`` seconds, until cancelled."""
     while True:
         await asyncio.sleep(services.settings.engine.poll_s)
         waiting = services.notifiers.tasks.keys
         try:
-            for start in range(0, len(waiting), _AT_ONCE):
+            for start in range(0, len(waiting), _BATCH):
                 query = (
                     select(TaskRow.agent_id)
                     .join(CampaignRow, CampaignRow.id == TaskRow.campaign_id)
                     .where(
-                        TaskRow.agent_id.in_(waiting[start : start + _AT_ONCE]),
+                        TaskRow.agent_id.in_(waiting[start : start + _BATCH]),
                         TaskRow.state == TaskState.PENDING,
                         CampaignRow.state.in_(lifecycle.ACTIVE_CAMPAIGN),
                     )
@@ -35,4 +35,4 @@ async def poll_for_work(services: Services) -> None:
                     [agent_id for (agent_id,) in await services.database.fetch(query.distinct())]
                 )
         except Exception:
-            log.exception("could not look out for work")
+            log.exception("could not query pending tasks; trying again")

@@ -1,1 +1,1 @@
-"""What every endpoint stands on: authentication, dependencies, pages, errors as problem+json."""
+"""Shared parts of all endpoints: authentication, dependencies, pages, errors as problem+json."""

@@ -32,9 +32,12 @@ Caller = Operator | Agent
 
 
 async def _caller(request: Request, services: ServicesDep, now: Now) -> Caller:
-    scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
+    header = request.headers.get("Authorization", "")
+    scheme, _, secret = header.partition(" ")
+    if not header:
+        raise Unauthenticated("the request has no key; send one as `Authorization: Bearer KEY`")
     if scheme.lower() != "bearer" or not secret:
-        raise Unauthenticated
+        raise Unauthenticated("the Authorization header is malformed; its form is `Authorization: Bearer KEY`")
     digest = hash_secret(secret.strip())
     if secret.startswith(OPERATOR_PREFIX):
         query = select(OperatorKeyRow.id).where(OperatorKeyRow.key_hash == digest)
@@ -47,7 +50,7 @@ async def _caller(request: Request, services: ServicesDep, now: Now) -> Caller:
                 raise AgentRevoked(name)
             services.last_seen[agent_id] = now
             return Agent(agent_id, name)
-    raise Unauthenticated
+    raise Unauthenticated("the key is unknown to this coordinator; check the key and the coordinator's URL")
 
 
 CallerDep = Annotated[Caller, Depends(_caller)]
@@ -55,14 +58,14 @@ CallerDep = Annotated[Caller, Depends(_caller)]
 
 async def _operator(caller: CallerDep) -> Operator:
     if not isinstance(caller, Operator):
-        message = "this needs an operator's key"
+        message = "this request needs an operator key"
         raise Forbidden(message)
     return caller
 
 
 async def _agent(caller: CallerDep) -> Agent:
     if not isinstance(caller, Agent):
-        message = "this needs an agent's secret"
+        message = "this request needs an agent's secret"
         raise Forbidden(message)
     return caller
 

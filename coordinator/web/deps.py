@@ -1,6 +1,6 @@
-"""What endpoints declare as parameters: the services, a session, the time, numbers within the database's bounds.
+"""Parameters that endpoints declare: the services, a session, the time, numbers within the database's bounds.
 
-Dependencies are coroutines: FastAPI runs plain functions in threads, which costs more than what they do.
+Dependencies are coroutines: FastAPI runs plain functions in threads, which costs more than their own work.
 """
 
 from collections.abc import AsyncIterator

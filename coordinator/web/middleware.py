@@ -18,22 +18,24 @@ from shared.wire import base
 from shared.wire.base import CHUNK_BYTES, PROTOCOL, PROTOCOL_HEADER
 
 MAX_BODY_BYTES = 1 << 20
-"""Bytes of a request's body, at most; upload chunks have a limit of their own. Valid bodies are far
-smaller, so this is no setting."""
+"""Largest request body, in bytes. Valid bodies are far smaller, so this is no setting. Upload chunks have a limit of
+their own."""
 
 log = logging.getLogger("coordinator.access")
 
 
 class ProtocolApp(FastAPI):
-    """A FastAPI application inside ProtocolMiddleware, its replies to unexpected errors included."""
+    """A FastAPI application inside ProtocolMiddleware, which thus also covers replies to unexpected errors."""
 
     def build_middleware_stack(self) -> ASGIApp:
         return ProtocolMiddleware(super().build_middleware_stack())
 
 
 class ProtocolMiddleware:
-    """Gives each request an id, answers with the protocol's version, refuses one that is no longer served, and bodies
-    that are too large. (FastAPI's own limit answers in plain text, which agents take for a proxy's page.)"""
+    """Gives each request an id and each reply the protocol version; refuses other protocols and too large bodies.
+
+    (FastAPI's own limit answers in plain text, which agents take for a proxy's page.)
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -69,10 +71,10 @@ class ProtocolMiddleware:
 
 
 def _check_headers(headers: Headers, limit: int) -> None:
-    """Raise ProtocolNotServed, and TooLarge before the first byte of the body is read."""
-    spoken = headers.get(PROTOCOL_HEADER, PROTOCOL)  # curl sends none
-    if spoken not in base.SERVED_PROTOCOLS:
-        raise ProtocolNotServed(spoken[:20])
+    """Raise ProtocolNotServed or TooLarge, before the first byte of the body is read."""
+    protocol = headers.get(PROTOCOL_HEADER, PROTOCOL)  # curl sends none
+    if protocol not in base.SERVED_PROTOCOLS:
+        raise ProtocolNotServed(protocol[:20])
     announced = read_number(headers.get("Content-Length", "0"))
     n_bytes = sys.maxsize if announced is None else announced
     if n_bytes > limit:
@@ -80,7 +82,7 @@ def _check_headers(headers: Headers, limit: int) -> None:
 
 
 def _limited(receive: Receive, limit: int) -> Receive:
-    """*receive*, until a body without a Content-Length has more bytes than the limit."""
+    """Wrap *receive* so that it raises once a body without a Content-Length exceeds the limit."""
     n_bytes = 0
 
     async def limited() -> Message:
@@ -88,7 +90,7 @@ def _limited(receive: Receive, limit: int) -> Receive:
         message = await receive()
         n_bytes += len(message.get("body", b""))
         if n_bytes > limit:
-            raise HTTPException(413, str(TooLarge(n_bytes, limit)))  # the one kind that body parsers let through
+            raise HTTPException(413, str(TooLarge(n_bytes, limit)))  # the only exception that body parsers pass on
         return message
 
     return limited

@@ -1,4 +1,4 @@
-"""Keyset pages: a page costs the same wherever it is in the listing, and rows that come in between shift nothing."""
+"""Keyset pages: each page of a listing costs the same, and rows added meanwhile shift nothing."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -13,6 +13,8 @@ from coordinator.errors import Invalid
 R = TypeVar("R")
 K = TypeVar("K", int, str)
 
+_BAD_CURSOR = ("cursor", "not a cursor of this listing; use next_cursor of its previous page")
+
 
 async def fetch_page(
     session: AsyncSession,
@@ -24,14 +26,17 @@ async def fetch_page(
     limit: int,
     newest_first: bool = False,
 ) -> tuple[Sequence[R], str | None]:
-    """The rows after a cursor, in the order of a unique key, and the cursor of the next page. Raises Invalid."""
+    """Fetch the rows after a cursor, in the order of a unique key.
+
+    Returns the rows, and the cursor of the next page, None on the last. Raises Invalid if the cursor is not valid.
+    """
     if cursor is not None:
         try:
             start: Any = read_key(cursor)
         except ValueError as error:
-            raise Invalid(("cursor", "not a cursor of this listing")) from error
+            raise Invalid(_BAD_CURSOR) from error
         if isinstance(start, int) and not 0 <= start <= MAX_INT:
-            raise Invalid(("cursor", "not a cursor of this listing"))
+            raise Invalid(_BAD_CURSOR)
         query = query.where(key < start if newest_first else key > start)
     query = query.order_by(key.desc() if newest_first else key).limit(limit + 1)
     rows = (await session.scalars(query)).all()

@@ -31,15 +31,15 @@ TABLE: Mapping[type[errors.CoordinatorError], tuple[int, ProblemType, str]] = {
     errors.ProtocolNotServed: (426, P.PROTOCOL_NOT_SERVED, "The protocol is not served"),
     errors.Invalid: (422, P.INVALID, "The request is not valid"),
     errors.IllegalMove: (409, P.ILLEGAL_MOVE, "The state does not allow it"),
-    errors.NotKept: (409, P.NOT_KEPT, "It is no longer stored"),
+    errors.NotKept: (409, P.NOT_KEPT, "The round is no longer stored"),
     errors.Conflict: (409, P.CONFLICT, "The idempotency key was used with another body"),
     errors.LeaseLost: (410, P.LEASE_LOST, "The lease is lost"),
     errors.ResultDiffers: (409, P.RESULT_DIFFERS, "Another result was accepted"),
     errors.BadUpdate: (422, P.BAD_UPDATE, "The update breaks the contract"),
     errors.BadChunk: (422, P.BAD_CHUNK, "The chunk is corrupt"),
-    errors.WrongOffset: (409, P.WRONG_OFFSET, "The chunk is for another place"),
+    errors.WrongOffset: (409, P.WRONG_OFFSET, "The chunk has another offset"),
     errors.TooLarge: (413, P.TOO_LARGE, "Too large"),
-    errors.RangeNotSatisfiable: (416, P.RANGE_NOT_SATISFIABLE, "The range lies outside the blob"),
+    errors.RangeNotSatisfiable: (416, P.RANGE_NOT_SATISFIABLE, "The range is not satisfiable"),
     errors.CorruptBlob: (500, P.CORRUPT_BLOB, "Stored bytes are corrupt"),
     errors.StorageFull: (507, P.STORAGE_FULL, "The storage is full"),
 }
@@ -66,7 +66,7 @@ def problem_reply(
     fields: tuple[tuple[str, str], ...] = (),
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
-    """A problem as a reply."""
+    """A problem+json reply."""
     problem = Problem(
         type=kind.uri,
         title=title,
@@ -80,72 +80,78 @@ def problem_reply(
 
 
 def install(app: FastAPI) -> None:
-    """Make every error of *app* a problem."""
+    """Answer every error of *app* with a problem."""
+    app.exception_handler(errors.CoordinatorError)(_domain_error)
+    app.exception_handler(RequestValidationError)(_invalid_request)
+    app.exception_handler(HTTPException)(_http_error)
+    for no_database in (InterfaceError, NoConnection, OperationalError):
+        app.exception_handler(no_database)(_database_unavailable)
+    for bad_value in (OverflowError, DBAPIError):  # SQLite raises OverflowError
+        app.exception_handler(bad_value)(_bad_value)
+    app.exception_handler(ClientDisconnect)(_disconnected)
+    app.exception_handler(OSError)(_os_error)
+    app.exception_handler(Exception)(_unexpected)
 
-    @app.exception_handler(errors.CoordinatorError)
-    async def _domain(request: Request, error: errors.CoordinatorError) -> JSONResponse:
-        status, kind, title = TABLE[type(error)]
-        headers = {}
-        if isinstance(error, errors.AgentAlreadyRunning):
-            headers["Retry-After"] = "5"
-        if isinstance(error, errors.WrongOffset):
-            headers["Upload-Offset"] = str(error.expected)
-        if isinstance(error, errors.RangeNotSatisfiable):
-            headers["Content-Range"] = f"bytes */{error.n_bytes}"
-        if isinstance(error, errors.Unauthenticated):
-            headers["WWW-Authenticate"] = "Bearer"
-        fields = error.errors if isinstance(error, errors.Invalid) else ()
-        return problem_reply(request, status, kind, title, str(error), fields, headers)
 
-    @app.exception_handler(RequestValidationError)
-    async def _validation(request: Request, error: RequestValidationError) -> JSONResponse:
-        # the input itself is left out: it may hold a secret
-        fields = tuple(
-            (".".join(str(part) for part in detail["loc"][1:]), detail["msg"].removeprefix("Value error, "))
-            for detail in error.errors()
-        )
-        detail = "; ".join(f"{field}: {message}" for field, message in fields)
-        return problem_reply(request, 422, P.INVALID, "The request is not valid", detail, fields)
+async def _domain_error(request: Request, error: errors.CoordinatorError) -> JSONResponse:
+    status, kind, title = TABLE[type(error)]
+    headers = {}
+    if isinstance(error, errors.AgentAlreadyRunning):
+        headers["Retry-After"] = "5"
+    if isinstance(error, errors.WrongOffset):
+        headers["Upload-Offset"] = str(error.expected)
+    if isinstance(error, errors.RangeNotSatisfiable):
+        headers["Content-Range"] = f"bytes */{error.n_bytes}"
+    if isinstance(error, errors.Unauthenticated):
+        headers["WWW-Authenticate"] = "Bearer"
+    fields = error.errors if isinstance(error, errors.Invalid) else ()
+    return problem_reply(request, status, kind, title, str(error), fields, headers)
 
-    @app.exception_handler(HTTPException)
-    async def _http(request: Request, error: HTTPException) -> JSONResponse:
-        kind = _BY_STATUS.get(error.status_code, P.INTERNAL if error.status_code >= 500 else P.BAD_REQUEST)
-        return problem_reply(request, error.status_code, kind, error.detail, error.detail, headers=error.headers)
 
-    @app.exception_handler(InterfaceError)
-    @app.exception_handler(NoConnection)
-    @app.exception_handler(OperationalError)
-    async def _database(request: Request, error: Exception) -> JSONResponse:
-        log.error("the database failed: %s", getattr(error, "orig", error))
-        return problem_reply(
-            request, 503, P.UNAVAILABLE, "The database is not available", "try again", headers={"Retry-After": "5"}
-        )
+async def _invalid_request(request: Request, error: RequestValidationError) -> JSONResponse:
+    # the input itself is omitted: it may hold a secret
+    fields = tuple(
+        (".".join(str(part) for part in detail["loc"][1:]), detail["msg"].removeprefix("Value error, "))
+        for detail in error.errors()
+    )
+    detail = "; ".join(f"{field}: {message}" for field, message in fields)
+    return problem_reply(request, 422, P.INVALID, "The request is not valid", detail, fields)
 
-    @app.exception_handler(OverflowError)  # how SQLite says it
-    @app.exception_handler(DBAPIError)
-    async def _unfit(request: Request, error: OverflowError | DBAPIError) -> JSONResponse:
-        if isinstance(error, DBAPIError) and not isinstance(error.driver_exception, DataError):
-            return await _unexpected(request, error)
-        log.warning("a request that the database cannot keep: %s", getattr(error, "driver_exception", error))
-        detail = "a number is too large for the database, or a text holds a NUL"
-        return problem_reply(request, 422, P.INVALID, "The request is not valid", detail)
 
-    @app.exception_handler(ClientDisconnect)
-    async def _gone(request: Request, _error: ClientDisconnect) -> JSONResponse:
-        # nobody hears this; without it, each line that is cut would fill the log with tracebacks
-        return problem_reply(request, 400, P.BAD_REQUEST, "The connection was cut", "the request did not arrive whole")
+async def _http_error(request: Request, error: HTTPException) -> JSONResponse:
+    kind = _BY_STATUS.get(error.status_code, P.INTERNAL if error.status_code >= 500 else P.BAD_REQUEST)
+    return problem_reply(request, error.status_code, kind, error.detail, error.detail, headers=error.headers)
 
-    @app.exception_handler(OSError)
-    async def _disk(request: Request, error: OSError) -> JSONResponse:
-        try:
-            with translate_disk_full():
-                raise error
-        except errors.StorageFull as full:
-            return await _domain(request, full)
-        except OSError:
-            return await _unexpected(request, error)
 
-    @app.exception_handler(Exception)
-    async def _unexpected(request: Request, error: Exception) -> JSONResponse:
-        log.error("unexpected error", exc_info=error)
-        return problem_reply(request, 500, P.INTERNAL, "Internal error", "the coordinator's log says more")
+async def _database_unavailable(request: Request, error: Exception) -> JSONResponse:
+    log.error("the database failed: %s", getattr(error, "orig", error))
+    title, detail = "The database is not available", "the database is not available; try again later"
+    return problem_reply(request, 503, P.UNAVAILABLE, title, detail, headers={"Retry-After": "5"})
+
+
+async def _bad_value(request: Request, error: OverflowError | DBAPIError) -> JSONResponse:
+    if isinstance(error, DBAPIError) and not isinstance(error.driver_exception, DataError):
+        return await _unexpected(request, error)
+    log.warning("the database cannot store a value of the request: %s", getattr(error, "driver_exception", error))
+    detail = "a number is too large for the database, or a text contains a NUL character"
+    return problem_reply(request, 422, P.INVALID, "The request is not valid", detail)
+
+
+async def _disconnected(request: Request, _error: ClientDisconnect) -> JSONResponse:
+    # the client does not receive this; without it, each cut connection would log a traceback
+    return problem_reply(request, 400, P.BAD_REQUEST, "The connection was cut", "the request arrived incomplete")
+
+
+async def _os_error(request: Request, error: OSError) -> JSONResponse:
+    try:
+        with translate_disk_full():
+            raise error
+    except errors.StorageFull as full:
+        return await _domain_error(request, full)
+    except OSError:
+        return await _unexpected(request, error)
+
+
+async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    log.error("unexpected error", exc_info=error)
+    return problem_reply(request, 500, P.INTERNAL, "Internal error", "internal error; see the coordinator's log")

@@ -1,4 +1,4 @@
-"""What the coordinator says of itself: health, algorithms, storage."""
+"""The coordinator itself: health, algorithms, storage."""
 
 from fastapi import APIRouter, Response
 from sqlalchemy import func, select, text
@@ -26,7 +26,7 @@ async def readyz(services: ServicesDep, response: Response) -> Health:
     try:
         async with services.database.read() as session:
             await session.execute(text("SELECT 1"))
-    except Exception as error:  # noqa: BLE001 - whatever it is, the answer is "not ready"
+    except Exception as error:  # noqa: BLE001 - any error means "not ready"
         response.status_code = 503
         return Health(status="unavailable", version=__version__, reason=type(error).__name__)
     return Health(status="ok", version=__version__)
@@ -35,27 +35,26 @@ async def readyz(services: ServicesDep, response: Response) -> Health:
 @router.get("/v1/algorithms")
 async def list_algorithms(_: OperatorDep) -> Page[AlgorithmView]:
     """The algorithms that campaigns can name, with the JSON Schema of their parameters."""
-    found = [algorithms.find(name) for name in algorithms.names()]
     views = [
         AlgorithmView(
-            name=each.name,
-            summary=each.summary,
-            params_schema=each.params.model_json_schema(),
-            state=list(each.server.state),
-            broadcast=list(each.server.broadcast),
-            extras=list(each.client.extras),
-            client_state=list(each.client.state),
+            name=algorithm.name,
+            summary=algorithm.summary,
+            params_schema=algorithm.params.model_json_schema(),
+            state=list(algorithm.server.state),
+            broadcast=list(algorithm.server.broadcast),
+            extras=list(algorithm.client.extras),
+            client_state=list(algorithm.client.state),
         )
-        for each in found
+        for algorithm in map(algorithms.find, algorithms.names())
     ]
     return Page(items=views)
 
 
 @router.get("/v1/storage")
 async def show_storage(session: ReadSession, services: ServicesDep, _: OperatorDep) -> StorageView:
-    """How many bytes are kept, by kind."""
-    distinct = select(BlobUseRow.kind, BlobUseRow.sha256, BlobUseRow.n_bytes).where(BlobUseRow.stored).distinct()
-    blobs = distinct.subquery()
+    """Bytes stored, by kind, and free space."""
+    used = select(BlobUseRow.kind, BlobUseRow.sha256, BlobUseRow.n_bytes).where(BlobUseRow.stored)
+    blobs = used.distinct().subquery()
     totals = await session.execute(select(blobs.c.kind, func.count(), func.sum(blobs.c.n_bytes)).group_by(blobs.c.kind))
     rows = totals.all()
     return StorageView(

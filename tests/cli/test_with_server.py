@@ -39,7 +39,7 @@ def test_create_list_show_pause_resume_cancel(fedloom: Run, campaign_file: Path)
         assert f"small  {state}" in fedloom("campaign", "show", "small").out
     again = fedloom("campaign", "cancel", "small")
     assert again.code == 1
-    assert again.err == "fedloom: campaign is cancelled and cannot become cancelled\n"
+    assert again.err == "fedloom: a campaign that is cancelled cannot be cancelled\n"
 
 
 def test_creating_again_with_the_same_key_makes_no_second_campaign(fedloom: Run, campaign_file: Path) -> None:
@@ -219,7 +219,7 @@ def test_verify_recomputes_rounds_and_says_what_it_could_not(
 def test_rollback_says_what_it_did_and_what_comes_next(fedloom: Run, completed: Campaign) -> None:
     nothing = fedloom("campaign", "rollback", "small", "--round", 1)
     assert nothing.code == 2
-    assert "round: nothing came after round 1 that could be undone" in nothing.err
+    assert "round: there is nothing to undo after round 1" in nothing.err
     assert fedloom("campaign", "rollback", "small").code == 2
     assert fedloom("campaign", "rollback", "small", "--round", 0).out == (
         "small stands again where round 0 left it, and is paused\ngo on with: fedloom campaign resume small\n"
@@ -359,7 +359,7 @@ def test_a_chain_is_shown_and_goes_with_what_is_pulled(
     assert f"| which started from | adapter 1 of `small` (`{completed.id}`, sft), `{lineage.sha256}` |" in card
     refused = fedloom("campaign", "create", tmp_path / "lost")
     assert refused.code == 2
-    assert "start_from: there is no campaign nobody, neither by id nor by name" in refused.err
+    assert "start_from: there is no campaign with the id or name nobody" in refused.err
 
 
 # --- agents, tokens, algorithms, storage

@@ -78,8 +78,8 @@ def test_every_algorithm_says_what_it_keeps_and_sends(operator: Operator) -> Non
 @pytest.mark.parametrize(
     ("algorithm", "client_state_lost", "reason"),
     [
-        ("scaffold", False, "scaffold needs the extras delta_c, the update has none"),
-        ("fedadam", True, "fedadam has clients keep nothing that could be lost"),
+        ("scaffold", False, "scaffold needs the extras delta_c, but the update has none"),
+        ("fedadam", True, "the update reports lost client state, but fedadam has no client state"),
     ],
 )
 def test_an_update_that_does_not_fit_the_algorithm_is_refused(

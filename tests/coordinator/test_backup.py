@@ -22,7 +22,7 @@ from coordinator.backup.errors import (
     BadBackup,
     Busy,
     DamagedBlobs,
-    FileThere,
+    FileExists,
     NoDatabase,
     NoRoom,
     NotEmpty,
@@ -246,7 +246,7 @@ def test_a_newer_schema_is_refused_at_both_ends(small: Settings, saved: Path, pl
         async with services.database.write("test") as session:
             await session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
 
-    words = "schema 9999, which this version of fedloom does not know: use the version that made it"
+    words = "schema 9999, which this version of fedloom does not know; use the version that made it"
     with_services(small, mark)
     with pytest.raises(UnknownSchema, match=words):
         back_up(small, tmp_path / "new.tar")
@@ -287,18 +287,18 @@ def test_a_file_that_is_not_whole_or_was_altered_is_refused(saved: Path, place: 
 def test_foreign_and_forged_files_are_refused(saved: Path, place: Settings, tmp_path: Path) -> None:
     contents, forged = members(saved), tmp_path / "forged.tar"
     forged.write_bytes(b"no tar at all" * 1000)
-    refused(place, forged, "no backup")
+    refused(place, forged, "not a backup")
     with tarfile.open(forged, "w:gz") as tar:
         tar.add(saved, "saved.tar")
-    refused(place, forged, "no backup")
+    refused(place, forged, "not a backup")
     for name in ("../outside", "/tmp/outside", "blobs/../../outside", "blobs/abc", "notes.txt"):
         write_tar(forged, {name: b"x", **contents})
-        refused(place, forged, "which no backup does")
+        refused(place, forged, "which is not part of a backup")
     link = tarfile.TarInfo(f"blobs/{'0' * 64}")
     link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
     with tarfile.open(forged, "w") as tar:
         tar.addfile(link)
-    refused(place, forged, "which no backup does")
+    refused(place, forged, "which is not part of a backup")
     blob = f"blobs/{sha256_hex(DELTA)}"
     write_tar(forged, {name: data for name, data in contents.items() if name != blob})
     refused(place, forged, f"{blob} is missing")
@@ -315,13 +315,13 @@ def test_foreign_and_forged_files_are_refused(saved: Path, place: Settings, tmp_
 
 def test_only_an_empty_place_is_restored_into(small: Settings, saved: Path, place: Settings) -> None:
     before = (small.data_dir / "fedloom.db").read_bytes()
-    with pytest.raises(NotEmpty, match=r"fedloom\.db is there"):
+    with pytest.raises(NotEmpty, match=r"fedloom\.db exists"):
         restore(small, saved)
     assert (small.data_dir / "fedloom.db").read_bytes() == before
     place.data_dir.mkdir()
     log = place.data_dir / "fedloom.db-wal"
     log.write_bytes(b"of another database")
-    with pytest.raises(NotEmpty, match=r"fedloom\.db-wal is there"):
+    with pytest.raises(NotEmpty, match=r"fedloom\.db-wal exists"):
         restore(place, saved)
     assert list(place.data_dir.iterdir()) == [log]
 
@@ -331,7 +331,7 @@ def test_only_an_empty_database_is_restored_into(saved: Path, tmp_path: Path, re
     postgres = settings_at(request, tmp_path / "postgres", "postgres", "files")
     restore(postgres, saved)
     there = with_services(postgres, rows)
-    with pytest.raises(NotEmpty, match=r"postgresql.*is there"):
+    with pytest.raises(NotEmpty, match=r"postgresql.*exists"):
         restore(postgres, saved)
     assert with_services(postgres, rows) == there
     assert with_services(postgres, stored) == {(BlobKind.ADAPTER, 1): [ADAPTER], (BlobKind.DELTA, 1): [DELTA]}
@@ -379,7 +379,7 @@ def test_damage_fails_the_backup_and_is_named(small: Settings, tmp_path: Path, p
         back_up(small, tmp_path / "backup.tar")
     said = str(caught.value)
     assert f"campaign small, adapter of round 1 ({sha256_hex(ADAPTER)}): its bytes have the digest" in said
-    lost = f"its bytes, or some of them, are not in {small.data_dir / 'updates'}"
+    lost = f"some or all of its bytes are missing in {small.data_dir / 'updates'}"
     assert f"campaign small, delta of round 1 ({digest}): {lost}" in said
     assert not list(tmp_path.glob("*backup.tar*"))
     manifest = back_up(small, tmp_path / "backup.tar", leave_out_damaged=True)
@@ -412,7 +412,7 @@ def files_of_at_most(n_bytes: int) -> Iterator[None]:
 
 def test_without_room_nothing_is_left(small: Settings, saved: Path, place: Settings, tmp_path: Path) -> None:
     with files_of_at_most(len(ADAPTER) // 2):
-        with pytest.raises(NoRoom, match="no room"):
+        with pytest.raises(NoRoom, match="the disk is full"):
             back_up(small, tmp_path / "backup.tar")
         with pytest.raises(OSError, match="too large"):
             restore(place, saved)
@@ -423,13 +423,13 @@ def test_without_room_nothing_is_left(small: Settings, saved: Path, place: Setti
 
 def test_places_that_cannot_be_are_refused(small: Settings, saved: Path, place: Settings) -> None:
     before = saved.read_bytes()
-    with pytest.raises(FileThere, match="is there already"):
+    with pytest.raises(FileExists, match="already exists"):
         back_up(small, saved)
     assert saved.read_bytes() == before
     with pytest.raises(NoDatabase, match="there is no coordinator's database at"):
         back_up(place, saved.with_name("other.tar"))
     assert not place.data_dir.exists()
-    with work_folder(place.data_dir / "restore.part"), pytest.raises(Busy, match="another restore is at work"):
+    with work_folder(place.data_dir / "restore.part"), pytest.raises(Busy, match="another restore is running"):
         restore(place, saved)
     with pytest.raises(FileNotFoundError):
         back_up(small, saved.parent / "nowhere" / "other.tar")
@@ -456,7 +456,7 @@ def test_the_commands_say_what_they_did(
     assert out.startswith("backed up 1 campaign, 1 adapter, 1 update, ")
     assert out.endswith(f", to {file}\n")
     code, _, err = run("backup", file, *data)
-    assert (code, err) == (1, f"fedloom: {file} is there already; give another name, or move it away\n")
+    assert (code, err) == (1, f"fedloom: {file} already exists; give another name, or move it away\n")
     code, out, _ = run("restore", file, *place)
     assert code == 0
     assert out.startswith("restored 1 campaign, 1 adapter, 1 update, ")

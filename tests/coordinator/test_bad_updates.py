@@ -120,7 +120,7 @@ BAD_ADAPTERS: dict[str, tuple[bytes | dict[str, np.ndarray], str]] = {
     "wrong rank of A": ({A: ZERO((3, 8), np.float32), B: ZERO((8, 2), np.float32)}, "rank 2"),
     "wrong rank of B": ({A: ZERO((2, 8), np.float32), B: ZERO((8, 3), np.float32)}, "rank 2"),
     "one dimension": ({A: ZERO((2,), np.float32), B: ZERO((8, 2), np.float32)}, "rank 2"),
-    "one factor": ({A: ZERO((2, 8), np.float32)}, "only factor A"),
+    "one factor": ({A: ZERO((2, 8), np.float32)}, "factor B is missing"),
     "F16": (safetensors_bytes(tensors("F16")), "dtype F16"),
     "NaN": (safetensors_bytes(with_value(math.nan)), "NaN"),
     "no tensors": (with_header({}, b""), "no tensors"),

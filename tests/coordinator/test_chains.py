@@ -159,7 +159,7 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(operator: Operator, enr
     )
     operator.post("/v1/campaigns", campaign_body(name="young", selection={"labels": {"site": "nowhere"}}))
     for start_from, message in (
-        ("nobody/final", "there is no campaign nobody, neither by id nor by name"),
+        ("nobody/final", "there is no campaign with the id or name nobody"),
         ("taught/7", "campaign taught has no adapter 7; its adapters are 0 to 2"),
         (
             "taught/1",
@@ -167,7 +167,7 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(operator: Operator, enr
         ),
         (
             "taught/best",
-            "nothing of campaign taught was evaluated yet, so no adapter is its best; wait for that, or name an "
+            "no adapter of campaign taught has been evaluated yet, so none is its best; wait for that, or name an "
             "adapter by its number: its adapters are 0 to 2",
         ),
         (

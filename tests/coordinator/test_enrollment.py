@@ -66,7 +66,7 @@ def test_a_token_that_is_wrong_used_expired_or_deleted_is_refused(
     assert problem(operator.http.delete(f"/v1/tokens/{deleted['id']}")).kind == "not-found"
     expired = operator.token(expires_in_s=10)
     coordinator.clock.move(11)
-    refused = {"fle_nobody-knows-this": "nobody", used: "used by ada", deleted["token"]: "nobody", expired: "expired"}
+    refused = {"fle_never-made": "unknown", used: "used by ada", deleted["token"]: "unknown", expired: "expired"}
     for token, reason in refused.items():
         reply = enroll_raw(operator, token, "bob")
         assert reply.status_code == 401
@@ -191,11 +191,17 @@ def test_each_key_opens_its_own_doors_only(operator: Operator, enroll: Enroll) -
 
 @pytest.mark.usefixtures("coordinator")
 def test_without_a_key_that_somebody_has_nothing_opens(operator: Operator) -> None:
-    for header in (b"", b"Bearer", b"Basic YTpi", b"Bearer fla_no", b"Bearer flo_no", b"flo_no", b"Bearer \xff"):
+    reasons = {
+        b"": "has no key",
+        **dict.fromkeys((b"Bearer", b"Basic YTpi", b"flo_no"), "is malformed"),
+        **dict.fromkeys((b"Bearer fla_no", b"Bearer flo_no", b"Bearer \xff"), "is unknown"),
+    }
+    for header, reason in reasons.items():
         with httpx.Client(base_url=operator.http.base_url, headers={b"Authorization": header}) as client:
             for method, path, body in [*AGENT_CALLS, *OPERATOR_CALLS]:
                 reply = client.request(method, path, json=body)
                 assert (reply.status_code, problem(reply).kind) == (401, "unauthenticated"), (header, path)
+                assert reason in problem(reply).detail, (header, path)
                 assert reply.headers["WWW-Authenticate"] == "Bearer"
 
 

@@ -223,7 +223,7 @@ def test_a_frozen_factor_neither_travels_nor_changes(operator: Operator, enroll:
     whole, part = as_bytes(tmp_path, drawn(1, SHAPES)), as_bytes(tmp_path, drawn(1, only_b))
     refused = ada.start_upload(lease, "delta", whole)
     assert (refused.status_code, problem(refused).kind) == (413, "too-large")
-    assert problem(refused).detail == f"{len(whole)} bytes, at most {len(part)} are expected here"
+    assert problem(refused).detail == f"{len(whole)} bytes are too many; at most {len(part)} are allowed here"
     extras = as_bytes(tmp_path, {f"delta_c/{B}": np.ones(SHAPES[B], dtype=np.float32)})
     with_a = as_bytes(tmp_path, {f"delta_c/{name}": np.ones(shape, np.float32) for name, shape in SHAPES.items()})
     assert ada.start_upload(lease, "extras", with_a).status_code == 413

@@ -121,8 +121,8 @@ def test_a_disk_that_is_full_while_a_round_is_aggregated_is_said_and_tried_again
     waiting = operator.wait_until(lambda: operator.get(f"/v1/campaigns/{campaign_id}"), lambda found: found["reason"])
     assert (waiting["state"], waiting["reason"]) == (
         "running",
-        "the engine failed and tries again: the coordinator's storage is full; nothing was lost, try again when "
-        "there is room",
+        "the engine failed and tries again: the coordinator's storage is full; nothing was lost: free some space, "
+        "then try again",
     )
     monkeypatch.setattr(inputs, "aggregate", real)
     operator.wait_for(campaign_id, "completed")

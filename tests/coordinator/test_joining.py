@@ -161,7 +161,8 @@ def test_a_campaign_that_lost_its_clients_waits_for_new_ones_to_get_ready(
     campaign.train(bob)
     operator.post("/v1/agents/bob/revoke")
     campaign.train(ada)
-    assert campaign.wait_for("paused")["reason"] == "round 2 needs 2 clients, 1 are left; enrol or resume"
+    reason = "round 2 needs 2 clients, 1 are left; enrol more agents, or resume the campaign for another try"
+    assert campaign.wait_for("paused")["reason"] == reason
     cyd = enroll("cyd")
     campaign.move("resume")
     campaign.wait_until_told("round 2 needs 2 clients, 1 are left; waiting for cyd to prepare")

@@ -92,9 +92,7 @@ def test_a_database_of_other_code_is_refused_and_left_alone(
     async def work(database: Database) -> None:
         async with database.write("test") as session:
             await session.execute(text(f"UPDATE alembic_version SET version_num = '{revision}'"))
-        wanted = (
-            f"schema {revision}, which this version of fedloom does not know: use the version that made it, or give"
-        )
+        wanted = f"schema {revision}, which this version of fedloom does not know; use the version that made it, or an"
         with pytest.raises(UnknownSchema, match=wanted):
             await migrate(database)
 

@@ -23,8 +23,8 @@ def test_a_protocol_that_is_not_served_is_refused(operator: Operator) -> None:
         reply = operator.http.get("/v1/campaigns", headers={"Fedloom-Protocol": spoken})
         assert (reply.status_code, problem(reply).kind) == (426, "protocol-not-served"), spoken[:20]
         assert problem(reply).detail == (
-            f"your fedloom speaks protocol {spoken[:20]}, this coordinator speaks {PROTOCOL}; install the same version "
-            "of fedloom on both sides"
+            f"your version of fedloom uses protocol {spoken[:20]}, this coordinator uses {PROTOCOL}; install the same "
+            "version of fedloom on both sides"
         )
         assert problem(reply).request_id == reply.headers["X-Request-Id"]
 

@@ -314,16 +314,16 @@ def test_where_it_cannot_go_back_it_says_why(operator: Operator, enroll: Enroll,
     ada.init(adapter_bytes(tmp_path))
     do_rounds(tmp_path, [ada], [1])
     wait_until_closed(operator, campaign_id, 1)
-    assert refused(operator, campaign_id, 2) == (422, "invalid", "round: 2 is above 1, the last round that was closed")
+    assert refused(operator, campaign_id, 2) == (422, "invalid", "round: 2 is above 1, the last closed round")
     assert refused(operator, campaign_id, 10**12)[0] == 422
     assert refused(operator, campaign_id, -1)[:2] == (422, "invalid")
     roll_back(operator, campaign_id, 1)
-    expected = (422, "invalid", "round: nothing came after round 1 that could be undone")
+    expected = (422, "invalid", "round: there is nothing to undo after round 1")
     assert refused(operator, campaign_id, 1) == expected
     operator.campaign(campaign_id, "resume")
     do_rounds(tmp_path, [ada], [2])
     operator.wait_for(campaign_id, "completed")
-    assert refused(operator, campaign_id, 2)[2] == "round: nothing came after round 2 that could be undone"
+    assert refused(operator, campaign_id, 2)[2] == "round: there is nothing to undo after round 2"
     assert operator.campaign(campaign_id, "pause").status_code == 409
     roll_back(operator, campaign_id, 0)
     operator.campaign(campaign_id, "cancel")
@@ -357,7 +357,7 @@ def test_what_is_no_longer_stored_is_named(
     campaign_id = begin_campaign(operator, tmp_path, agents, **body)
     do_rounds(tmp_path, agents, (1, 2, 3, 4, 5), algorithm=algorithm)
     operator.wait_for(campaign_id, "completed")
-    sentence = f"{missing}; what can be gone back to: round {possible}"
+    sentence = f"{missing}; rounds that the campaign can be rolled back to: {possible}"
     # collected right after the last round has closed
     operator.wait_until(lambda: refused(operator, campaign_id, 2), lambda found: found == (409, "not-kept", sentence))
     assert operator.get(f"/v1/campaigns/{campaign_id}")["state"] == "completed"

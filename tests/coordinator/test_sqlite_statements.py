@@ -20,13 +20,13 @@ TEN = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 
 def visits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows by one with each visit."""
     found: list[int] = []
-    visit = sqlite_statements.Connection.visit
+    visit = sqlite_statements.Connection.run_in_thread
 
     async def counted(connection: sqlite_statements.Connection, work: Any) -> None:
         found.append(1)
         await visit(connection, work)
 
-    monkeypatch.setattr(sqlite_statements.Connection, "visit", counted)
+    monkeypatch.setattr(sqlite_statements.Connection, "run_in_thread", counted)
     return found
 
 

@@ -59,7 +59,7 @@ class Meter:
 
         async def connected(path: Path) -> Connection:
             connection = await connect(path)
-            await connection.visit(lambda opened: opened.set_progress_handler(step, _EVERY))
+            await connection.run_in_thread(lambda opened: opened.set_progress_handler(step, _EVERY))
             return connection
 
         monkeypatch.setattr(db, "connect", connected)

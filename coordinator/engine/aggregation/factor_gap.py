@@ -1,13 +1,14 @@
-"""LoRA's own trap: the mean of the factors A and B is not the mean of their products.
+"""The factor gap of LoRA: the product of the averaged factors is not the average of the products.
 
-Clients end a round with B_k A_k, and averaging the factors apart gives mean(B) mean(A). What lies between,
+Clients end a round with B_k A_k, and averaging the factors separately gives mean(B) mean(A). The difference,
 
     mean(BA) − mean(B) mean(A) = Σ p_k (B_k − mean(B)) (A_k − mean(A)),
 
-is the covariance of the factors over the clients: none of them meant it (Sun et al. 2024, arXiv 2403.12313, section 3).
+is the covariance of the factors over the clients, an error that no client intended (Sun et al. 2024, arXiv 2403.12313,
+section 3).
 
-Its norm needs no matrix of the layer's size. With u_k = B_k − B_1 and v_k = A_k − A_1 the sum is one of products
-of thin matrices, Σ C_jk u_j v_k with C = diag(p) − p pᵀ, and for any such sum
+Its norm needs no matrix of the layer's size. With u_k = B_k − B_1 and v_k = A_k − A_1, the sum consists of products of
+thin matrices, Σ C_jk u_j v_k with C = diag(p) − p pᵀ. For any such sum
 
     ‖Σ C_jk L_j R_k‖² = Σ (LᵀL) ∘ (C (R Rᵀ) Cᵀ)
 
@@ -28,26 +29,29 @@ Matrix = NDArray[np.float64]
 
 _BLOCK_BYTES = 8 << 20
 _CANCELLED = 1e-7
-"""A share of the sum of its terms' sizes below which a sum's rounding (1e-16 of them) would reach the sixth digit."""
+"""Least ratio of a sum to the sum of its terms' magnitudes. Below it, rounding (1e-16 of the latter) would reach the
+sixth digit."""
 
 
 @dataclass(frozen=True)
 class FactorGap:
-    """Frobenius norms over all modules of which both factors are trained. gap: α/r ‖mean(BA) − mean(B) mean(A)‖. moved:
-    α/r ‖mean(BA) − BA‖, how far the clients moved the product on average."""
+    """Frobenius norms over all modules with both factors trained.
+
+    gap: α/r ‖mean(BA) − mean(B) mean(A)‖. moved: α/r ‖mean(BA) − BA‖, how far the clients moved the product on average.
+    """
 
     gap: float
     moved: float
 
     @property
     def relative(self) -> float:
-        """The gap as a share of the movement; 0 where nothing moved."""
+        """The gap as a share of the movement; 0 if nothing moved."""
         return self.gap / self.moved if self.moved > 0 else 0.0
 
 
 @dataclass(frozen=True)
 class _Module:
-    """One module's factors, A (r, in) and B (out, r), and each client's p_k, delta of A and delta of B."""
+    """One module: its factors A (r, in) and B (out, r), and for each client p_k, delta of A, delta of B."""
 
     a: Array
     b: Array
@@ -86,11 +90,11 @@ class _Module:
 
 
 def factor_gap(parent: AdapterFile, deltas: Sequence[tuple[float, AdapterFile]], scale: float) -> FactorGap:
-    """Measure the gap of a round. Nothing is computed where a factor is frozen, that is, not in the deltas.
+    """Measure the factor gap of a round. Modules with a frozen factor, which deltas lack, have none and are skipped.
 
-    Memory is a few tensors, Gram matrices and blocks of 8 MiB at most, whatever the number of clients. A module costs
-    2 (out + in) (K r)² floating-point operations; with so many clients that its products themselves are cheaper, or the
-    Gram matrices larger, 2 out · in · K r.
+    Memory is a few tensors, Gram matrices and blocks of at most 8 MiB, independent of the number of clients. A module
+    costs 2 (out + in) (K r)² floating-point operations. With so many clients that the products themselves are cheaper,
+    or that the Gram matrices exceed a block, it costs 2 out · in · K r.
 
     Args:
         parent: the global adapter that the round started from.
@@ -118,11 +122,11 @@ def _squared_norms(module: _Module) -> tuple[float, float]:
         moved = _norm_of_sum(module.of_movement(), left, right)
         if gap is not None and moved is not None:
             return gap, moved
-    return _densely(module)
+    return _dense_norms(module)
 
 
 def _norm_of_sum(c: Matrix, left: Matrix, right: Matrix) -> float | None:
-    """‖Σ C_jk L_j R_k‖² from LᵀL and RRᵀ; None where it is too small to be told from the rounding of its terms."""
+    """‖Σ C_jk L_j R_k‖² from LᵀL and RRᵀ. None if rounding of its terms would dominate it."""
     squared = float(np.vdot(left, _combined(c, right)))
     size = float(np.vdot(np.abs(left), _combined(np.abs(c), np.abs(right))))
     return squared if size == 0.0 or squared > _CANCELLED * size else None
@@ -136,7 +140,7 @@ def _combined(c: Matrix, gram: Matrix) -> Matrix:
     return np.tensordot(once, c, axes=(2, 1)).transpose(0, 1, 3, 2).reshape(gram.shape)
 
 
-def _densely(module: _Module) -> tuple[float, float]:
+def _dense_norms(module: _Module) -> tuple[float, float]:
     """The same norms from the products themselves, a block of their rows at a time."""
     squared_gap = squared_moved = 0.0
     mean_a = _mean([(p, a) for p, a, _ in module.clients])
@@ -161,13 +165,13 @@ def _gram(n_thin: int, n_long: int, read: Callable[[slice], Matrix]) -> Matrix:
 
 
 def _blocks(length: int, width: int) -> list[slice]:
-    """Slices of *length* so short that a float64 matrix of that length and *width* has at most _BLOCK_BYTES."""
+    """Slices of *length*, so that a float64 block of a slice's length times *width* has at most _BLOCK_BYTES."""
     step = max(1, _BLOCK_BYTES // (8 * width))
     return [slice(begin, begin + step) for begin in range(0, length, step)]
 
 
 def _mean(parts: Sequence[tuple[float, Array]]) -> Matrix:
-    """Σ p_k x_k, exactly x where all are x: around the first, since the p_k may miss 1 by a rounding."""
+    """Σ p_k x_k, computed around x_1: Σ p_k may differ from 1 by rounding, but the mean of equal x must be exact."""
     first = parts[0][1].astype(np.float64)
     total = np.zeros_like(first)
     for p, values in parts[1:]:

@@ -1,7 +1,7 @@
-"""What a round's adapter is computed from, by names in the database, and the computation itself.
+"""The inputs of a round's aggregation, as named in the database, and the aggregation itself.
 
-The result is a function of what is named, so an engine that dies here is followed by one that does the same again and
-gets the same bytes, and a closed round can be computed anew at any time while its updates are kept.
+The result is a function of the named inputs. If an engine dies here, the next one computes the same bytes, and a closed
+round can be recomputed while its updates are stored.
 """
 
 import asyncio
@@ -30,19 +30,25 @@ from shared.wire.base import BlobRef
 
 @dataclass(frozen=True)
 class Share:
-    """One client's part in a round. q: its share of the whole campaign."""
+    """One client's part in a round. q: its weight among all clients of the campaign."""
 
-    said: Contribution
+    contribution: Contribution
     q: float
 
 
 @dataclass(frozen=True)
 class RoundInputs:
-    """What a round is computed from.
+    """The inputs of a round's aggregation.
 
-    shares: in the order of client numbers. stored: those of the blobs it needs that still have their bytes, with their
-    sizes; equal bytes of another kind may lie in another store.
-    growth: the weight of all clients of the round before over that of this round's; below 1 where clients joined.
+    Args:
+        number: the round.
+        spec: the campaign's.
+        parent: the adapter that the round started from.
+        shares: the contributions with their weights.
+        stored: sizes of the needed blobs that are stored, by kind and digest: equal bytes of another kind may lie in
+            another store.
+        membership_scale: total weight of all clients in the previous round over that in this round; below 1 if clients
+            joined.
     """
 
     number: int
@@ -53,17 +59,20 @@ class RoundInputs:
     membership_scale: float
 
     def has(self, kind: BlobKind, sha256: str | None) -> bool:
-        """Whether a blob still has its bytes; what there never was is not missing."""
+        """Whether a blob is stored. True for None: there is no such blob to miss."""
         return sha256 is None or (kind, sha256) in self.stored
 
     @property
     def clients_without_state(self) -> list[str]:
-        """The clients that lost their part of a state which is one thing with the server's: all start again."""
-        return [share.said.agent_name for share in self.shares if share.said.client_state_lost]
+        """Names of clients that lost their local state.
+
+        It must match the server's, so one loss restarts the algorithm for all.
+        """
+        return [share.contribution.agent_name for share in self.shares if share.contribution.client_state_lost]
 
 
-async def of_open_round(session: AsyncSession, campaign: CampaignRow) -> RoundInputs:
-    """The inputs of the round that is to be closed: the updates that were settled on."""
+async def load_open_round(session: AsyncSession, campaign: CampaignRow) -> RoundInputs:
+    """Load the inputs of the round that is being aggregated, whose set of updates is fixed."""
     number = campaign.rounds_closed + 1
     clients = await numbered_clients(session, campaign.id)
     query = select(TaskRow).where(
@@ -75,29 +84,29 @@ async def of_open_round(session: AsyncSession, campaign: CampaignRow) -> RoundIn
     by_agent = {client.agent_id: client for client in clients}
     tasks = [(by_agent[task.agent_id], task) for task in (await session.scalars(query)).all()]
     tasks.sort(key=lambda pair: pair[0].client_number or 0)
-    late = campaign.spec.stragglers.staleness_exponent
+    exponent = campaign.spec.stragglers.staleness_exponent
     weights = [
-        _weight(campaign.spec, client) * (1 + number - (task.round or number)) ** -late for client, task in tasks
+        _weight(campaign.spec, client) * (1 + number - (task.round or number)) ** -exponent for client, task in tasks
     ]
     total = sum(weights)
-    said = [
+    contributions = [
         _contribution(client, task, number, weight / total)
         for (client, task), weight in zip(tasks, weights, strict=True)
     ]
-    return await _inputs(session, campaign, number, said, clients)
+    return await _load(session, campaign, number, contributions, clients)
 
 
-async def of_closed_round(session: AsyncSession, campaign: CampaignRow, adapter: AdapterRow) -> RoundInputs:
-    """The inputs of the round that made an adapter, as its lineage says."""
-    said = [Contribution.model_validate(each) for each in adapter.contributions]
-    return await _inputs(session, campaign, adapter.number, said, await numbered_clients(session, campaign.id))
+async def load_closed_round(session: AsyncSession, campaign: CampaignRow, adapter: AdapterRow) -> RoundInputs:
+    """Load the inputs of the round that made an adapter, from the adapter's lineage."""
+    contributions = [Contribution.model_validate(each) for each in adapter.contributions]
+    return await _load(session, campaign, adapter.number, contributions, await numbered_clients(session, campaign.id))
 
 
 @asynccontextmanager
-async def computed(services: Services, inputs: RoundInputs, *, measures_gap: bool) -> AsyncIterator[Aggregated]:
-    """Aggregate; the files that come out are there for the length of the block.
+async def aggregated(services: Services, inputs: RoundInputs, *, measures_gap: bool) -> AsyncIterator[Aggregated]:
+    """Aggregate a round. The resulting files exist while the block runs.
 
-    Raises CorruptBlob, NotFound, StorageFull, and AdapterError where the sum of finite updates is not finite.
+    Raises CorruptBlob, NotFound, StorageFull, and AdapterError if the sum of finite updates is not finite.
     """
     algorithm = algorithms.find(inputs.spec.algorithm.name)
     params = algorithm.params.model_validate(inputs.spec.algorithm.params)
@@ -116,10 +125,11 @@ async def computed(services: Services, inputs: RoundInputs, *, measures_gap: boo
 
         updates = []
         for share in inputs.shares:
-            delta = await fetch(BlobKind.DELTA, share.said.update_sha256)
-            extras = await fetch(BlobKind.EXTRAS, share.said.extras_sha256)
+            contribution = share.contribution
+            delta = await fetch(BlobKind.DELTA, contribution.update_sha256)
+            extras = await fetch(BlobKind.EXTRAS, contribution.extras_sha256)
             assert delta is not None
-            updates.append(ClientUpdate(share.said.client_number, share.said.weight, share.q, delta, extras))
+            updates.append(ClientUpdate(contribution.client_number, contribution.weight, share.q, delta, extras))
         parent = await fetch(BlobKind.ADAPTER, inputs.parent.sha256)
         assert parent is not None
         state = await fetch(BlobKind.SERVER_STATE, inputs.parent.state_sha256)
@@ -138,13 +148,13 @@ async def computed(services: Services, inputs: RoundInputs, *, measures_gap: boo
             measures_gap=measures_gap,
         )
         with translate_disk_full():
-            made = await asyncio.get_running_loop().run_in_executor(services.aggregations, work)
+            result = await asyncio.get_running_loop().run_in_executor(services.aggregations, work)
         crash_points.reach("aggregation: done")
-        yield replace(made, state=None, broadcast=None) if inputs.clients_without_state else made
+        yield replace(result, state=None, broadcast=None) if inputs.clients_without_state else result
 
 
 def _weight(spec: CampaignSpec, client: ParticipantRow) -> int:
-    """How much a client's update counts before it is normalised: by its rows, capped, or 1."""
+    """A client's weight before normalisation: its number of training rows, capped, or 1."""
     n_examples = client.n_train or 0
     if spec.weighting.by == "uniform":
         return 1
@@ -167,31 +177,28 @@ def _contribution(client: ParticipantRow, task: TaskRow, number: int, weight: fl
     )
 
 
-def _files_of(share: Contribution) -> tuple[str | None, ...]:
-    return share.update_sha256, share.extras_sha256
-
-
-async def _inputs(
+async def _load(
     session: AsyncSession,
     campaign: CampaignRow,
     number: int,
-    said: Sequence[Contribution],
+    contributions: Sequence[Contribution],
     clients: Sequence[ParticipantRow],
 ) -> RoundInputs:
     spec = campaign.spec
     parent = await session.get_one(AdapterRow, (campaign.id, number - 1))
-    wanted = {parent.sha256, parent.state_sha256, *(digest for each in said for digest in _files_of(each))}
+    updates = [digest for each in contributions for digest in (each.update_sha256, each.extras_sha256)]
+    wanted = {parent.sha256, parent.state_sha256, *updates}
     uses = await session.scalars(select(BlobUseRow).where(BlobUseRow.sha256.in_(wanted), BlobUseRow.stored))
 
     def weight_in(round_number: int) -> int:
         return sum(_weight(spec, client) for client in clients if (client.joined_round or 1) <= round_number)
 
-    of_client = {client.client_number: _weight(spec, client) for client in clients}
+    weights = {client.client_number: _weight(spec, client) for client in clients}
     return RoundInputs(
         number=number,
         spec=spec,
         parent=parent,
-        shares=[Share(each, of_client[each.client_number] / weight_in(number)) for each in said],
+        shares=[Share(each, weights[each.client_number] / weight_in(number)) for each in contributions],
         stored={(use.kind, use.sha256): use.n_bytes for use in uses.all() if use.campaign_id == campaign.id},
         membership_scale=weight_in(number - 1) / weight_in(number) if number > 1 else 1.0,
     )

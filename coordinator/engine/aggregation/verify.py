@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator.database.tables import AdapterRow, BlobUseRow, CampaignRow
 from coordinator.engine.aggregation.aggregate import Aggregated
-from coordinator.engine.aggregation.inputs import RoundInputs, computed, of_closed_round
+from coordinator.engine.aggregation.inputs import RoundInputs, aggregated, load_closed_round
 from coordinator.errors import CorruptBlob, NotFound
 from coordinator.services import Services
 from shared.adapters import AdapterError
@@ -35,7 +35,7 @@ async def _verify_round(services: Services, campaign_id: str, number: int) -> Ro
         adapter = await session.get(AdapterRow, (campaign_id, number))
         if adapter is None:
             raise NotFound("round", number)
-        inputs = await of_closed_round(session, campaign, adapter) if number > 0 else None
+        inputs = await load_closed_round(session, campaign, adapter) if number > 0 else None
         stored = await _stored_of(session, campaign_id, number)
 
     def result(outcome: Outcome, reason: str | None = None, computed_sha256: str | None = None) -> RoundVerification:
@@ -62,7 +62,7 @@ async def _verify_round(services: Services, campaign_id: str, number: int) -> Ro
     if missing is not None:
         return result(Outcome.NOT_KEPT, missing)
     try:
-        async with computed(services, inputs, measures_gap=False) as made:
+        async with aggregated(services, inputs, measures_gap=False) as made:
             digests = await asyncio.to_thread(_digests, made)
     except (CorruptBlob, NotFound, AdapterError) as error:
         return result(Outcome.CORRUPT, f"what it was made from: {error}")
@@ -92,10 +92,10 @@ async def _stored_of(session: AsyncSession, campaign_id: str, number: int) -> Ma
 def _missing(inputs: RoundInputs) -> str | None:
     """Which input is no longer stored; None if all are."""
     gone = [
-        share.said.agent_name
+        share.contribution.agent_name
         for share in inputs.shares
-        if not inputs.has(BlobKind.DELTA, share.said.update_sha256)
-        or not inputs.has(BlobKind.EXTRAS, share.said.extras_sha256)
+        if not inputs.has(BlobKind.DELTA, share.contribution.update_sha256)
+        or not inputs.has(BlobKind.EXTRAS, share.contribution.extras_sha256)
     ]
     if gone:
         return f"the updates of {', '.join(gone)} are not kept (retention.updates)"

@@ -1,4 +1,4 @@
-"""Joining a campaign: enrolled agents are invited to prepare, and once ready are clients from the next round on."""
+"""Joining a campaign: enrolled agents are invited to prepare, and become clients in the round after they are ready."""
 
 from collections.abc import Iterable, Sequence
 
@@ -14,9 +14,9 @@ _NAMED = 5
 
 
 async def invite(tx: CampaignTx) -> None:
-    """Make active agents with the campaign's labels participants, and have them prepare.
+    """Make active agents with the campaign's labels participants, and give them a task to prepare.
 
-    Agents are queried only if some enrolled since the last time: there may be thousands with other labels.
+    Agents are queried only if some enrolled since the last call: there may be thousands with other labels.
     """
     if not tx.campaign.new_agents:
         return
@@ -31,7 +31,7 @@ async def invite(tx: CampaignTx) -> None:
 
 
 async def invite_again(tx: CampaignTx) -> None:
-    """After an operator resumed: have participants prepare again that failed, did not match, or never finished."""
+    """Give participants that failed, mismatched or did not finish preparing another try. For campaigns that resume."""
     preparing = {task.agent_id for task in await tx.live_tasks(TaskKind.PREPARE)}
     for participant in await active(tx):
         if participant.state in (ParticipantState.FAILED, ParticipantState.MISMATCHED):
@@ -41,9 +41,9 @@ async def invite_again(tx: CampaignTx) -> None:
 
 
 async def admit(tx: CampaignTx, round_number: int) -> None:
-    """Make the participants that are ready clients from this round on.
+    """Make ready participants clients from this round on.
 
-    They are numbered after all other clients, by name; a client number never changes.
+    Their numbers follow those of all other clients, in the order of names. A client number never changes.
     """
     highest = await queries.highest_client_number(tx.session, tx.campaign.id)
     number = -1 if highest is None else highest
@@ -55,13 +55,13 @@ async def admit(tx: CampaignTx, round_number: int) -> None:
 
 
 async def list_ready(tx: CampaignTx) -> list[ParticipantRow]:
-    """The participants that are no clients yet, but prepared on the campaign's base model, by name."""
+    """Participants prepared on the campaign's base model that are not clients yet, by name."""
     agreed = Fingerprint.model_validate(tx.campaign.fingerprint)
     return [each for each in await list_newcomers(tx) if Fingerprint.model_validate(each.fingerprint) == agreed]
 
 
 async def list_newcomers(tx: CampaignTx) -> Sequence[ParticipantRow]:
-    """The prepared participants that are no clients yet, by name."""
+    """Prepared participants that are not clients yet, by name."""
     return await queries.newcomers(tx.session, tx.campaign.id)
 
 
@@ -79,8 +79,10 @@ async def set_aside_mismatched(tx: CampaignTx, participants: Iterable[Participan
 
 
 async def reschedule_for_preparing(tx: CampaignTx, lack: str) -> bool:
-    """Where a round lacks clients: schedule the next tick for the end of the preparations under way, and give the
-    reason. False where no agent is preparing, or none is in time."""
+    """Make a round that lacks clients wait for the agents that are preparing, and set the campaign's reason.
+
+    The next tick is due when their time to prepare ends. Returns False if no agent is preparing within its time.
+    """
     tasks = await tx.live_tasks(TaskKind.PREPARE)
     resumed_at, patience_s = tx.campaign.resumed_at, tx.spec.deadline.prepare_s
     until = max((tx.after(max(task.created_at, resumed_at), patience_s) for task in tasks), default=tx.now)
@@ -99,8 +101,8 @@ async def active(tx: CampaignTx) -> list[ParticipantRow]:
 
 
 def names(participants: Sequence[ParticipantRow]) -> str:
-    """Their names; of many, the first five and a count."""
-    found = [participant.agent_name for participant in participants]
-    if len(found) > _NAMED + 1:
-        return f"{', '.join(found[:_NAMED])} and {len(found) - _NAMED} more"
-    return ", ".join(found)
+    """The participants' names; if there are many, the first five and a count."""
+    agent_names = [participant.agent_name for participant in participants]
+    if len(agent_names) > _NAMED + 1:
+        return f"{', '.join(agent_names[:_NAMED])} and {len(agent_names) - _NAMED} more"
+    return ", ".join(agent_names)

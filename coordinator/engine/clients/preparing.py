@@ -10,7 +10,7 @@ from shared.wire.jobs import Fingerprint
 
 
 async def prepare(tx: CampaignTx) -> bool:
-    """Ask every eligible agent to get ready; start once enough are and nobody is still at it, or time is up."""
+    """Have every eligible agent prepare. Start once all have, or at the deadline if enough have."""
     await joining.invite(tx)
     participants = await joining.active(tx)
     minimum = tx.spec.selection.minimum
@@ -31,8 +31,10 @@ async def prepare(tx: CampaignTx) -> bool:
 
 
 async def initialize(tx: CampaignTx) -> bool:
-    """Have one client build adapter 0 from the seed; another one where it cannot. Then the rounds begin; at once where
-    the campaign started from another's adapter."""
+    """Have one client build adapter 0 from the seed, or another client if that fails. Then the rounds begin.
+
+    They begin at once if the campaign starts from another campaign's adapter.
+    """
     if tx.campaign.contract is not None:
         await tx.move(CampaignState.RUNNING, reason=None)
         if tx.spec.evaluates(0):
@@ -43,9 +45,9 @@ async def initialize(tx: CampaignTx) -> bool:
     for task in recent:
         if not task.state.is_final:
             since = max(task.created_at, tx.campaign.resumed_at)
-            patience = tx.after(since, tx.spec.deadline.round_s)
-            if tx.now < patience:
-                tx.reschedule_at(patience)
+            deadline = tx.after(since, tx.spec.deadline.round_s)
+            if tx.now < deadline:
+                tx.reschedule_at(deadline)
                 return False
             await tx.cancel_tasks([task])
     tried = {task.agent_id for task in recent}
@@ -59,20 +61,20 @@ async def initialize(tx: CampaignTx) -> bool:
     return False
 
 
-def _wait_for_agents(tx: CampaignTx, found: int) -> None:
+def _wait_for_agents(tx: CampaignTx, n_enrolled: int) -> None:
     selection = tx.spec.selection
     labels = ", ".join(f"{label}={value}" for label, value in selection.labels.items())
     with_labels = f" with {labels}" if labels else ""
-    tx.campaign.reason = f"waiting for agents: {found} of {selection.minimum}{with_labels} enrolled"
+    tx.campaign.reason = f"waiting for agents: {n_enrolled} of {selection.minimum}{with_labels} enrolled"
 
 
 async def _start(tx: CampaignTx, participants: list[ParticipantRow], prepared: list[ParticipantRow]) -> None:
-    """Settle on a base model and number those who have it, or pause and say what is in the way."""
+    """Agree on a base model and number the clients that have it. Pause with the reasons if they are too few."""
     fingerprints = [Fingerprint.model_validate(p.fingerprint) for p in prepared]
-    if tx.campaign.fingerprint is not None:  # of the base model that the adapter it starts from was trained on
+    if tx.campaign.fingerprint is not None:  # the campaign starts from an adapter that was trained on this base model
         agreed: Fingerprint | None = Fingerprint.model_validate(tx.campaign.fingerprint)
     else:
-        # the most common one; of equally common ones that of the first agent by name
+        # the most common one; in a tie, that of the first agent by name
         agreed = max(fingerprints, key=fingerprints.count, default=None)
     if agreed is not None:
         await joining.set_aside_mismatched(tx, prepared, agreed)
@@ -83,7 +85,7 @@ async def _start(tx: CampaignTx, participants: list[ParticipantRow], prepared: l
         for participant in participants:
             if participant not in agreeing:
                 by_reason.setdefault(participant.reason, []).append(participant)
-        reasons = "; ".join(f"{joining.names(those)}: {reason}" for reason, those in by_reason.items())
+        reasons = "; ".join(f"{joining.names(unready)}: {reason}" for reason, unready in by_reason.items())
         await tx.pause(f"{len(agreeing)} of {minimum} agents are ready. {reasons}")
         return
     for number, participant in enumerate(sorted(agreeing, key=lambda p: p.agent_name)):

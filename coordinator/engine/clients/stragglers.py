@@ -4,22 +4,22 @@
     -------------------------------  -----------------------------------------  -----------------------------
     enough updates, in time          done: counts                               done: counts, with less weight
                                      pending: cancelled, no failure             pending, leased: cancelled, a failure
-                                     leased: goes on late, where the policy
-                                     is late_updates = "next_round" and a
+                                     leased: continues late if the policy is
+                                     late_updates = "next_round" and a
                                      round follows; otherwise cancelled
-    deadline, minimum reached        as above, and what is cancelled is         as above
-                                     a failure
-    deadline, under the minimum      under_minimum = "fail": the campaign       goes on
+    deadline, minimum reached        as above, and cancelled ones are           as above
+                                     failures
+    deadline, under the minimum      under_minimum = "fail": the campaign       continues
                                      pauses
                                      "extend": pending ones are reassigned
                                      "replace": pending and leased ones are
-                                     reassigned, in both cases as far as
-                                     there are spare clients; new deadline
-    no task left, under the minimum  clients that the round left out are        discarded, where no other client
-                                     readmitted                                 is free
+                                     reassigned. In both cases only to spare
+                                     clients, and with a new deadline
+    no task left, under the minimum  clients that the round left out are        discarded if no other client is
+                                     readmitted                                 free
 
 After ``set_aside_after`` failures in a row a client is set aside for ``set_aside_rounds`` rounds. A client whose late
-task is still counted on in this round is not drawn for it.
+task may still count in a round is not drawn for it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,15 +39,15 @@ from shared.wire.leases import Failure, FailureKind
 async def eligible(tx: CampaignTx, round_number: int, clients: Mapping[int, ParticipantRow]) -> list[int]:
     """The client numbers that a round is drawn from: all but those set aside, and those with a late task.
 
-    Where that leaves fewer than the minimum, clients that were set aside are eligible again, and where even that is not
-    enough, late updates are discarded: neither may stop a campaign that could go on.
+    If fewer than the minimum are left, clients that were set aside are eligible again. If even that is not enough, late
+    updates are discarded. Neither may stop a campaign that could continue.
     """
     minimum = tx.spec.selection.minimum
     busy = {task.agent_id for task in await _earlier_tasks(tx, round_number)}
     ready = [number for number, client in clients.items() if client.agent_id not in busy]
-    willing = [number for number in ready if (clients[number].set_aside_until or 0) < round_number]
-    if len(willing) >= minimum:
-        return willing
+    active = [number for number in ready if (clients[number].set_aside_until or 0) < round_number]
+    if len(active) >= minimum:
+        return active
     if len(ready) >= minimum:
         return ready
     await discard_late_updates(tx, round_number)
@@ -55,10 +55,10 @@ async def eligible(tx: CampaignTx, round_number: int, clients: Mapping[int, Part
 
 
 async def readmit(tx: CampaignTx, round_row: RoundRow) -> bool:
-    """Let a round that lacks clients draw from those that it left out. Returns whether there are any.
+    """Make clients that a round left out eligible, because it lacks clients. Returns whether there are any.
 
-    First those that got ready since it opened or are set aside; where there are none, those with a late task, which is
-    discarded.
+    Clients that became ready since the round opened or are set aside come first. If there are none, clients with a late
+    task are eligible, and the late task is discarded.
     """
     await joining.invite(tx)
     await joining.admit(tx, round_row.number)
@@ -82,8 +82,10 @@ async def discard_late_updates(tx: CampaignTx, round_number: int) -> None:
 
 
 async def retain_late_updates(tx: CampaignTx, round_number: int) -> None:
-    """Keep the files of late updates for the round that is about to open. Those that came while the round before was
-    being aggregated would otherwise be released with that round's."""
+    """Keep the files of late updates for the round that is about to open.
+
+    Files that arrived while the previous round was aggregated would otherwise be released with that round's.
+    """
     done = [task.id for task in await _earlier_tasks(tx, round_number) if task.state is TaskState.DONE]
     if not done:
         return
@@ -102,9 +104,9 @@ def updates_wanted(tx: CampaignTx, n_eligible: int) -> int:
 
 
 def clients_to_draw(tx: CampaignTx, n_eligible: int) -> int:
-    """How many clients a round starts with: those wanted, and more by ``stragglers.over_selection``."""
+    """How many clients a round starts with: the updates wanted, plus the share ``stragglers.over_selection``."""
     share = 1 + tx.spec.stragglers.over_selection
-    # rounded, for 10 * 1.1 is a little more than 11 and would draw a further client
+    # rounded, because 10 * 1.1 is slightly more than 11 and would draw another client
     return min(n_eligible, ceil(round(updates_wanted(tx, n_eligible) * share, 9)))
 
 
@@ -116,13 +118,13 @@ async def _earlier_tasks(tx: CampaignTx, round_number: int) -> Sequence[TaskRow]
         TaskRow.state.in_((*lifecycle.LIVE_TASK, TaskState.DONE)),
         TaskRow.counts_in.is_(None),
     )
-    # compared here: asked to, SQLite goes through the tasks of all rounds before
-    found = (await tx.session.scalars(query.order_by(TaskRow.id))).all()
-    return [task for task in found if task.round is not None and task.round < round_number]
+    # rounds are compared here: in SQL, SQLite would scan the tasks of all earlier rounds
+    tasks = (await tx.session.scalars(query.order_by(TaskRow.id))).all()
+    return [task for task in tasks if task.round is not None and task.round < round_number]
 
 
 async def freeze_updates(tx: CampaignTx, round_row: RoundRow, tasks: Sequence[TaskRow]) -> int:
-    """Fix which updates count in a round, and cancel the rest or let it go on late. Returns how many count.
+    """Fix which updates count in a round. Cancel the other tasks, or let them continue late. Returns how many count.
 
     tasks: the round's own train tasks. See the table above.
     """
@@ -132,9 +134,9 @@ async def freeze_updates(tx: CampaignTx, round_row: RoundRow, tasks: Sequence[Ta
     counting = [task for task in (*tasks, *earlier) if task.state is TaskState.DONE]
     for task in counting:
         task.counts_in = number
-    goes_on = tx.spec.stragglers.late_updates == "next_round" and number < tx.spec.rounds
-    own = [task for task in tasks if not (goes_on and task.state is TaskState.LEASED)]
-    # before the deadline the round had all that it wanted, and nobody was slow
+    late_tasks_continue = tx.spec.stragglers.late_updates == "next_round" and number < tx.spec.rounds
+    own = [task for task in tasks if not (late_tasks_continue and task.state is TaskState.LEASED)]
+    # before the deadline the round had enough updates, so no client was slow
     await tx.cancel_tasks(own, _late(number) if tx.now >= round_row.deadline_at else None)
     await tx.cancel_tasks(earlier, _late(number))
     await _tally(tx, number, [*failed, *earlier, *own])
@@ -142,19 +144,19 @@ async def freeze_updates(tx: CampaignTx, round_row: RoundRow, tasks: Sequence[Ta
 
 
 async def reassign(tx: CampaignTx, round_row: RoundRow, live: Sequence[TaskRow], n_done: int) -> int:
-    """At a deadline under the minimum: take back tasks that other clients can do instead. Returns how many."""
+    """At a deadline under the minimum, take tasks back that spare clients can do instead. Returns how many."""
     replaces = tx.spec.stragglers.under_minimum == "replace"
     idle = [task for task in live if task.state is TaskState.PENDING]
     slow = [task for task in live if task.state is TaskState.LEASED and replaces]
-    hopeless = [*idle, *slow]
-    lacking = tx.spec.selection.minimum - n_done - (len(live) - len(hopeless))
+    overdue = [*idle, *slow]
+    lacking = tx.spec.selection.minimum - n_done - (len(live) - len(overdue))
     n_spare = await _n_spare(tx, round_row)
-    while n_spare < min(lacking, len(hopeless)) and await readmit(tx, round_row):
+    while n_spare < min(lacking, len(overdue)) and await readmit(tx, round_row):
         n_spare = await _n_spare(tx, round_row)
-    taken = hopeless[:n_spare]  # without a spare client, a task may as well wait for its own
-    await tx.cancel_tasks(taken, _late(round_row.number))
-    tx.record(EventType.ROUND_EXTENDED, round=round_row.number, taken_back=len(taken))
-    return len(taken)
+    taken_back = overdue[:n_spare]  # without a spare client, a task stays with its own
+    await tx.cancel_tasks(taken_back, _late(round_row.number))
+    tx.record(EventType.ROUND_EXTENDED, round=round_row.number, taken_back=len(taken_back))
+    return len(taken_back)
 
 
 async def _n_spare(tx: CampaignTx, round_row: RoundRow) -> int:
@@ -195,7 +197,7 @@ async def _tally(tx: CampaignTx, round_number: int, tasks: Sequence[TaskRow]) ->
             participant.failures_in_a_row += 1
             if participant.failures_in_a_row >= rule.set_aside_after and rule.set_aside_rounds:
                 participant.set_aside_until = round_number + rule.set_aside_rounds
-                # the adapter's loss does not wait for its evaluations either
+                # nor does an adapter's loss wait for its evaluations
                 await tx.cancel_tasks(await tx.live_tasks(TaskKind.EVALUATE, participant.agent_id))
                 tx.record(
                     EventType.AGENT_SET_ASIDE,
