@@ -274,7 +274,7 @@ class Client:
 
     def health(self) -> Health:
         """Whether the coordinator is ready for work; where it is not, the reply says why."""
-        return self._transport.read(Health, self._transport.request("GET", "/readyz", also_fine=503))
+        return self._transport.read(Health, self._transport.request("GET", "/readyz", accept_status=503))
 
     def _post(self, model: type[M], path: str, body: Any = None) -> M:
         return self._transport.read(model, self._transport.request("POST", path, body=body))

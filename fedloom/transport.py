@@ -75,10 +75,10 @@ class Transport:
         body: Any = None,
         headers: Mapping[str, str] = _NONE,
         repeatable: bool | None = None,
-        also_fine: int | None = None,
+        accept_status: int | None = None,
         timeout_s: float | None = None,
     ) -> httpx.Response:
-        """Send a request and return its reply, a success or the status that is *also_fine*.
+        """Send a request and return its reply, a success or the status that is *accept_status*.
 
         A request that is *repeatable* (by default a GET) is sent again when the connection breaks or the service
         fails; any other only when it certainly was not handled. timeout_s: for what takes the service long.
@@ -99,7 +99,7 @@ class Transport:
                 unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
                 again = (repeatable or unsent) and not _is_about_certificates(error)
             else:
-                if reply.is_success or reply.status_code == also_fine:
+                if reply.is_success or reply.status_code == accept_status:
                     return reply
                 failure = self._refusal(reply)
                 unhandled = reply.status_code in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)

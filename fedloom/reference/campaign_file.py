@@ -10,7 +10,7 @@ from typing import TypeGuard
 
 from pydantic import BaseModel
 
-from fedloom.reference.schema_words import Schema, literal, words
+from fedloom.reference.schema_text import Schema, literal, words
 from shared import algorithms
 from shared.algorithms import Algorithm
 from shared.campaign import CampaignSpec

@@ -153,7 +153,7 @@ class Background:
             self._loop.close()
 
 
-class NamesClient(logging.Filter):
+class ClientNameFilter(logging.Filter):
     """Puts the client's name before what is logged in its name."""
 
     def filter(self, record: logging.LogRecord) -> bool:

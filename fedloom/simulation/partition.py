@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedloom.errors import PartitionError
-from fedloom.simulation.plan import Kind, Plan
+from fedloom.simulation.partition_plan import PartitionKind, PartitionPlan
 
 MIN_ROWS = 10
 """What each client gets at least under a skewed partition, where there are rows enough (Li et al. 2022 have it too)."""
@@ -45,7 +45,7 @@ def _value(place: str, record: Mapping[str, Any], column: str) -> str:
 
 
 def assign(
-    plan: Plan, *, n_rows: int, n_clients: int, seed: int, values: Sequence[str] | None = None
+    plan: PartitionPlan, *, n_rows: int, n_clients: int, seed: int, values: Sequence[str] | None = None
 ) -> list[NDArray[np.int64]]:
     """For each client the indices of its rows, ascending.
 
@@ -64,19 +64,19 @@ def assign(
     number = {name: k for k, name in enumerate(names)}
     codes = np.array([number[value] for value in values], np.int64) if values else np.zeros(n_rows, np.int64)
     match plan.kind:
-        case Kind.IID:
+        case PartitionKind.IID:
             owner = rng.permutation(np.arange(n_rows) % n_clients)
-        case Kind.DIRICHLET | Kind.QUANTITY:
+        case PartitionKind.DIRICHLET | PartitionKind.QUANTITY:
             assert plan.alpha is not None
             owner = _dirichlet(codes, plan.alpha, n_clients, rng)
-        case Kind.KEY:
+        case PartitionKind.KEY:
             if len(names) < n_clients:
                 raise PartitionError(
                     f"the column {plan.by!r} has {len(names)} values, too few for {n_clients} clients; "
                     f"ask for at most {len(names)} clients"
                 )
             owner = _whole_keys(codes, n_clients, rng)
-        case Kind.DOMAIN:
+        case PartitionKind.DOMAIN:
             if len(names) > n_clients:
                 raise PartitionError(
                     f"the column {plan.by!r} has {len(names)} domains, too many for {n_clients} clients of one domain "

@@ -24,8 +24,8 @@ from coordinator import main as coordinator
 from coordinator.settings import Settings
 from fedloom.client import Client
 from fedloom.errors import SimulationError
-from fedloom.simulation.clients import Background, Clients, NamesClient
-from fedloom.simulation.simulation import Parts, Simulation
+from fedloom.simulation.clients import Background, Clients, ClientNameFilter
+from fedloom.simulation.simulation import Partition, Simulation
 from shared.states import CampaignState, TaskKind
 from shared.wire.adapters import AdapterView
 from shared.wire.campaigns import CampaignDetail
@@ -55,7 +55,7 @@ class Run:
             self._work.check()
         return self.client.campaign(self.campaign_id)
 
-    def share_of_done(self, campaign: CampaignDetail) -> float:
+    def fraction_done(self, campaign: CampaignDetail) -> float:
         """How much of a campaign's training is done, from 0 to 1: closed rounds, and tasks of the open one."""
         tasks = self.client.tasks(campaign.id, round=campaign.rounds_closed + 1)
         ended = [task.state.is_final for task in tasks if task.kind == TaskKind.TRAIN]
@@ -94,7 +94,7 @@ def running(simulation: Simulation, folder: Path, *, force: bool = False) -> Ite
         clients = Clients(folder / "clients", parts.names, simulation.settings, simulation.spec.data.name)
         if "campaign_id" not in state:
             _set_up(parts, clients, client, simulation.spec.selection.labels)
-            state["campaign_id"] = client.create_campaign(simulation.patient_spec).id
+            state["campaign_id"] = client.create_campaign(simulation.spec_without_deadlines).id
             _write(folder, state)
         campaign = client.campaign(state["campaign_id"])
         if campaign.state == CampaignState.PAUSED:
@@ -103,7 +103,7 @@ def running(simulation: Simulation, folder: Path, *, force: bool = False) -> Ite
         yield Run(folder, client, campaign.id, work)
 
 
-def _set_up(parts: Parts, clients: Clients, client: Client, labels: Mapping[str, str]) -> None:
+def _set_up(parts: Partition, clients: Clients, client: Client, labels: Mapping[str, str]) -> None:
     for number, name in enumerate(clients.names):
         clients.write_rows(name, parts.rows_of(number))
     clients.enroll(client.url, {name: client.create_token(labels).token for name in clients.names})
@@ -158,7 +158,7 @@ def _locked(folder: Path) -> Iterator[None]:
 def _logging(path: Path) -> Iterator[None]:
     """Log to *path*, and to nobody's terminal. What other simulations of this process say goes to their own logs."""
     handler = logging.FileHandler(path, encoding="utf-8")
-    handler.addFilter(NamesClient())
+    handler.addFilter(ClientNameFilter())
     handler.addFilter(lambda _: _log_file.get() == path)
     token = _log_file.set(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(client)s %(message)s"))

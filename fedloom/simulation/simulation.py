@@ -14,14 +14,14 @@ from agent.settings import AgentSettings, DataSource
 from fedloom.errors import SimulationError
 from fedloom.simulation.clients import client_names
 from fedloom.simulation.partition import assign, values_of
-from fedloom.simulation.plan import Plan
+from fedloom.simulation.partition_plan import PartitionPlan
 from shared.campaign import CampaignSpec, DeadlineSection
 
 _FOREVER_S = 10.0 * 365 * 86400
 
 
 @dataclass(frozen=True)
-class Parts:
+class Partition:
     """Who got what. assignment: for each client the indices of its records, ascending; values: for each record what
     stands in the partition's column, where it has one."""
 
@@ -45,7 +45,7 @@ class Simulation:
     spec: CampaignSpec
     settings: AgentSettings
     n_clients: int
-    plan: Plan
+    plan: PartitionPlan
     seed: int
 
     def __post_init__(self) -> None:
@@ -70,16 +70,16 @@ class Simulation:
         return self.settings.data[self.spec.data.name]
 
     @property
-    def patient_spec(self) -> CampaignSpec:
+    def spec_without_deadlines(self) -> CampaignSpec:
         """The campaign without deadlines: simulated clients take turns, so that waiting is no sign of slowness."""
         return self.spec.model_copy(update={"deadline": DeadlineSection(prepare_s=_FOREVER_S, round_s=_FOREVER_S)})
 
-    def partition(self) -> Parts:
+    def partition(self) -> Partition:
         """Share the rows out. Raises PartitionError, and TaskFailed for a file that cannot be read."""
         found = list(read_records(self.source))
         values = values_of(found, self.plan.by) if self.plan.by is not None else None
         assignment = assign(self.plan, n_rows=len(found), n_clients=self.n_clients, seed=self.seed, values=values)
-        return Parts(client_names(self.n_clients), [record for _, record in found], assignment, values)
+        return Partition(client_names(self.n_clients), [record for _, record in found], assignment, values)
 
     def facts(self) -> dict[str, Any]:
         """What makes a simulation the same, as JSON: the campaign, the partition, the data, and how it is read.

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from fedloom.cli.local.chat_screen import Answers, Side
+from fedloom.cli.chat.screen import Answers, Side
 from shared.wire.leases import Phase, Progress
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 
 from fedloom.cli.campaign import commands as command
 from fedloom.reference import campaign_file as campaign_reference
-from fedloom.reference.schema_words import words
+from fedloom.reference.schema_text import words
 from shared import algorithms
 from shared.algorithms import Algorithm, AlgorithmParams, fedavg
 from shared.campaign import CampaignSpec, Name

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from agent.settings import DataSource
 from fedloom.comparison.baselines import Baselines
-from fedloom.comparison.entrants import EntrantKind, Hyperparameters, Method, entrants, rates_to_try, rounds_drawn
+from fedloom.comparison.methods import MethodKind, Hyperparameters, Method, entrants, grid_points, rounds_drawn
 from fedloom.comparison.results import Outcome, Results
 from fedloom.comparison.scoring import Rows, macro_f1
 from fedloom.comparison.spec import GridSection, ScoreSection, read_comparison
@@ -129,18 +129,18 @@ def test_rates_and_seed_reach_the_campaign_and_the_minimum_keeps_its_proportion(
 
 def test_the_grid_tries_every_combination_that_an_entrant_has() -> None:
     found, grid = by_name(), GridSection(learning_rate=[1e-3, 2e-3], params={"eta": [0.1, 0.2, 0.3], "mu": [1.0]})
-    assert len(rates_to_try(found["fedadam"], SPEC, grid)) == 6
-    assert rates_to_try(found["fedavg"], SPEC, grid) == [Hyperparameters(1e-3), Hyperparameters(2e-3)]
-    assert len(rates_to_try(found["base model"], SPEC, grid)) == 1
-    assert rates_to_try(found["fedavg"], SPEC, GridSection()) == [Hyperparameters(2e-3)]
-    assert len(rates_to_try(found["fedadam"], SPEC, GridSection())) == 3, "three server rates at least"
+    assert len(grid_points(found["fedadam"], SPEC, grid)) == 6
+    assert grid_points(found["fedavg"], SPEC, grid) == [Hyperparameters(1e-3), Hyperparameters(2e-3)]
+    assert len(grid_points(found["base model"], SPEC, grid)) == 1
+    assert grid_points(found["fedavg"], SPEC, GridSection()) == [Hyperparameters(2e-3)]
+    assert len(grid_points(found["fedadam"], SPEC, GridSection())) == 3, "three server rates at least"
 
 
 def test_a_grid_may_name_one_algorithm_alone() -> None:
     grid = GridSection(params={"eta": [0.1, 0.2], "fedadam.eta": [0.3], "fedyogi.beta1": [0.5]})
-    assert rates_to_try(by_name()["fedadam"], SPEC, grid) == [Hyperparameters(2e-3, (("eta", 0.3),))]
-    yogi = Method("fedyogi", EntrantKind.ALGORITHM, algorithm="fedyogi")
-    assert [dict(rates.params) for rates in rates_to_try(yogi, SPEC, grid)] == [
+    assert grid_points(by_name()["fedadam"], SPEC, grid) == [Hyperparameters(2e-3, (("eta", 0.3),))]
+    yogi = Method("fedyogi", MethodKind.ALGORITHM, algorithm="fedyogi")
+    assert [dict(rates.params) for rates in grid_points(yogi, SPEC, grid)] == [
         {"beta1": 0.5, "eta": 0.1},
         {"beta1": 0.5, "eta": 0.2},
     ]
@@ -180,7 +180,7 @@ def test_a_row_without_its_columns_is_told_by_its_place(tmp_path: Path, line: st
 # --- results
 
 
-def outcome(name: str, kind: EntrantKind, *accuracies: float) -> Outcome:
+def outcome(name: str, kind: MethodKind, *accuracies: float) -> Outcome:
     scores = {seed: {"accuracy": value} for seed, value in enumerate(accuracies, start=1)}
     return Outcome(Method(name, kind), RATES, {RATES: {"accuracy": 0.5}}, scores)
 
@@ -190,12 +190,12 @@ RESULTS = Results(
     "exact",
     [1, 2, 3],
     [
-        outcome("base model", EntrantKind.BASE, 0.1, 0.1, 0.1),
-        outcome("fedavg", EntrantKind.ALGORITHM, 0.5, 0.6, 0.7),
-        outcome("fedadam", EntrantKind.ALGORITHM, 0.2, 0.2, 0.2),
-        outcome("client-00 alone", EntrantKind.ALONE, 0.3, 0.3, 0.3),
-        outcome("client-01 alone", EntrantKind.ALONE, 0.1, 0.2, 0.3),
-        outcome("pooled", EntrantKind.POOLED, 0.9, 0.9, 0.9),
+        outcome("base model", MethodKind.BASE, 0.1, 0.1, 0.1),
+        outcome("fedavg", MethodKind.ALGORITHM, 0.5, 0.6, 0.7),
+        outcome("fedadam", MethodKind.ALGORITHM, 0.2, 0.2, 0.2),
+        outcome("client-00 alone", MethodKind.ALONE, 0.3, 0.3, 0.3),
+        outcome("client-01 alone", MethodKind.ALONE, 0.1, 0.2, 0.3),
+        outcome("pooled", MethodKind.POOLED, 0.9, 0.9, 0.9),
     ],
 )
 
@@ -218,14 +218,14 @@ def test_the_finding_counts_the_algorithms_above_the_best_client_alone() -> None
 
 
 def test_by_loss_the_lower_one_is_better() -> None:
-    def at(name: str, kind: EntrantKind, loss: float) -> Outcome:
+    def at(name: str, kind: MethodKind, loss: float) -> Outcome:
         return Outcome(Method(name, kind), RATES, {}, {1: {"loss": loss}})
 
     results = Results(
         "r",
         "loss",
         [1],
-        [at("a", EntrantKind.ALGORITHM, 1.5), at("b", EntrantKind.ALGORITHM, 1.0), at("c", EntrantKind.ALONE, 1.2)],
+        [at("a", MethodKind.ALGORITHM, 1.5), at("b", MethodKind.ALGORITHM, 1.0), at("c", MethodKind.ALONE, 1.2)],
     )
     best = results.best()
     assert best is not None
@@ -234,7 +234,7 @@ def test_by_loss_the_lower_one_is_better() -> None:
 
 
 def test_an_entrant_without_all_its_seeds_has_failed_and_has_no_mean() -> None:
-    short = outcome("fedyogi", EntrantKind.ALGORITHM, 0.9, 0.9)
+    short = outcome("fedyogi", MethodKind.ALGORITHM, 0.9, 0.9)
     results = Results("r", "exact", [1, 2, 3], [*RESULTS.outcomes, short])
     row = next(row for row in results.rows() if row.name == "fedyogi")
     assert row.mean("accuracy") is None

@@ -30,7 +30,7 @@ def list_(ctx: typer.Context, as_json: AsJson = False) -> None:
 @app.command()
 def show(ctx: typer.Context, name: str, as_json: AsJson = False) -> None:
     """Show an algorithm's parameters and what travels with its updates."""
-    from fedloom.reference.schema_words import literal, words
+    from fedloom.reference.schema_text import literal, words
 
     with connect(ctx) as client:
         algorithms = {one.name: one for one in client.algorithms()}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedloom.cli import output
-from fedloom.cli.agent.commands import DEFAULT_HOME, Home, telling_agent_errors
+from fedloom.cli.agent.owner_commands import DEFAULT_HOME, Home, agent_errors_reported
 from fedloom.cli.failures import ExitCode
 from fedloom.cli.output import AsJson
 
@@ -37,7 +37,7 @@ def check_data(
     """
     from agent.settings import load_settings
 
-    with telling_agent_errors():
+    with agent_errors_reported():
         settings = load_settings(home / "agent.toml")
         if name not in settings.data:
             known = ", ".join(settings.data) or "none"
@@ -71,7 +71,7 @@ def _plain(name: str, source: "DataSource") -> "DataReport":
 def _with_tokens(name: str, source: "DataSource", settings: "AgentSettings", campaign: Path) -> "DataReport":
     from agent.local import LocalChild
     from fedloom.cli.campaign.commands import read_spec
-    from fedloom.cli.local.child import progress_shown
+    from fedloom.cli.adapter.local_child import progress_shown
 
     spec = read_spec(campaign)
     mapped = settings.models.get(spec.base.model)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedloom.cli import output
-from fedloom.cli.agent.commands import telling_agent_errors
+from fedloom.cli.agent.owner_commands import agent_errors_reported
 from fedloom.cli.failures import ExitCode
 from fedloom.cli.output import AsJson
 from fedloom.comparison.baselines import Baselines
@@ -51,7 +51,7 @@ def compare(
     from fedloom.comparison.spec import read_comparison
     from shared.campaign_file import CampaignFileError
 
-    with telling_agent_errors():
+    with agent_errors_reported():
         try:
             spec = read_comparison(file)
         except CampaignFileError as error:

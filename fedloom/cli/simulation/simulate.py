@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedloom.cli import output
-from fedloom.cli.agent.commands import telling_agent_errors
+from fedloom.cli.agent.owner_commands import agent_errors_reported
 from fedloom.cli.campaign.commands import read_spec
 from fedloom.cli.output import AsJson
 from fedloom.errors import FedloomError
-from fedloom.simulation.plan import DEFAULT_ALPHA, Kind, Plan
+from fedloom.simulation.partition_plan import DEFAULT_ALPHA, PartitionKind, PartitionPlan
 
 if TYPE_CHECKING:
     from fedloom.simulation.simulation import Simulation
@@ -21,7 +21,7 @@ _SETTINGS_FILE = "agent.toml"
 def simulate(
     file: Annotated[Path, typer.Argument(metavar="CAMPAIGN", help="A campaign file, the same as for real agents.")],
     clients: Annotated[int, typer.Option(min=1, help="How many clients share the data.")],
-    partition: Annotated[Kind, typer.Option(help="How the rows are shared out; see below.")] = Kind.IID,
+    partition: Annotated[PartitionKind, typer.Option(help="How the rows are shared out; see below.")] = PartitionKind.IID,
     by: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="The data's column of the label, key or domain.")
     ] = None,
@@ -53,10 +53,10 @@ def simulate(
     from agent.settings import load_settings
     from fedloom.simulation.simulation import Simulation
 
-    with telling_agent_errors():
+    with agent_errors_reported():
         spec = read_spec(file)
         simulation = Simulation(
-            spec, load_settings(settings or file.parent / _SETTINGS_FILE), clients, Plan(partition, by, alpha), seed
+            spec, load_settings(settings or file.parent / _SETTINGS_FILE), clients, PartitionPlan(partition, by, alpha), seed
         )
         if show_partition:
             _show_partition(simulation, as_json=as_json)
@@ -65,14 +65,14 @@ def simulate(
 
 
 def _show_partition(simulation: "Simulation", *, as_json: bool) -> None:
-    from fedloom.simulation import drawing
+    from fedloom.simulation import partition_view
 
     parts = simulation.partition()
     if as_json:
-        output.print_json(drawing.as_json(parts.names, parts.assignment, parts.values))
+        output.print_json(partition_view.as_json(parts.names, parts.assignment, parts.values))
     else:
         console = output.console()
-        console.print(drawing.show(parts.names, parts.assignment, parts.values, simulation.plan))
+        console.print(partition_view.show(parts.names, parts.assignment, parts.values, simulation.plan))
 
 
 def _run(simulation: "Simulation", folder: Path, *, force: bool, as_json: bool) -> None:

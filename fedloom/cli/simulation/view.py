@@ -57,7 +57,7 @@ class SimulationView:
         self._console.print(f"round {campaign.rounds_closed}/{campaign.rounds} {self._held_out()}".rstrip())
 
     def _screen(self, campaign: CampaignDetail) -> RenderableType:
-        done = self._run.share_of_done(campaign)
+        done = self._run.fraction_done(campaign)
         line = Table.grid(padding=(0, 2, 0, 0))
         line.add_row(
             f"rounds {campaign.rounds_closed}/{campaign.rounds}",

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from fedloom.cli import output
-from fedloom.cli.agent.commands import telling_agent_errors
-from fedloom.cli.local.child import AdapterFolder, BaseFolder, lora_file, open_child, progress_shown
+from fedloom.cli.agent.owner_commands import agent_errors_reported
+from fedloom.cli.adapter.local_child import AdapterFolder, BaseFolder, lora_file, open_child, progress_shown
 from fedloom.cli.output import AsJson
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def _merge(
             message = f"{out} holds what the merged model is made of; choose another folder"
             raise typer.BadParameter(message, param_hint="--out")
     with (
-        telling_agent_errors(),
+        agent_errors_reported(),
         atomic_folder(out, force=force) as draft,
         open_child(adapter, base) as child,
         progress_shown("starting") as show,

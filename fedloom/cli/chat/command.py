@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedloom.cli import output
-from fedloom.cli.agent.commands import telling_agent_errors
-from fedloom.cli.local.child import AdapterFolder, BaseFolder, open_child, progress_shown
+from fedloom.cli.agent.owner_commands import agent_errors_reported
+from fedloom.cli.adapter.local_child import AdapterFolder, BaseFolder, open_child, progress_shown
 
 if TYPE_CHECKING:
-    from fedloom.cli.local.asker import Asker
+    from fedloom.cli.chat.asker import Asker
 
 PROMPT = "ask> "
 _STOPPED = 130
@@ -49,7 +49,7 @@ def chat(
     Needs the extra `agent`.
     """
     from fedloom.adapters.local import read_adapter_folder
-    from fedloom.cli.local.asker import Asker
+    from fedloom.cli.chat.asker import Asker
 
     questions = question or _piped()
     if questions is None and as_json:
@@ -57,7 +57,7 @@ def chat(
         raise typer.BadParameter(message, param_hint="--json")
     found = read_adapter_folder(adapter)
     try:
-        with telling_agent_errors(), open_child(found, base) as child:
+        with agent_errors_reported(), open_child(found, base) as child:
             asker = Asker(child, found, template, max_new_tokens, temperature)
             with progress_shown("starting") as show:
                 asker.load(show)

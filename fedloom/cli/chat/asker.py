@@ -10,8 +10,8 @@ from agent.child import Question
 from agent.data.own_template import OwnTemplate
 from agent.local import MICRO_BATCH, LocalChild
 from fedloom.adapters.local import LocalAdapter
-from fedloom.cli.local.chat_screen import Answers, Side, drawn
-from fedloom.cli.local.child import lora_file
+from fedloom.cli.chat.screen import Answers, Side, drawn
+from fedloom.cli.adapter.local_child import lora_file
 from shared.campaign import Template
 from shared.wire.leases import Progress
 

@@ -10,7 +10,7 @@ MAX_ALPHA = 1e6
 """Shares are then equal to a tenth of a percent. Near the largest float, the draw itself would overflow."""
 
 
-class Kind(StrEnum):
+class PartitionKind(StrEnum):
     """The ways to share rows out among clients."""
 
     IID = "iid"
@@ -20,15 +20,15 @@ class Kind(StrEnum):
     DOMAIN = "domain"
 
 
-_BY_COLUMN = {Kind.DIRICHLET, Kind.KEY, Kind.DOMAIN}
-_BY_ALPHA = {Kind.DIRICHLET, Kind.QUANTITY}
+_BY_COLUMN = {PartitionKind.DIRICHLET, PartitionKind.KEY, PartitionKind.DOMAIN}
+_BY_ALPHA = {PartitionKind.DIRICHLET, PartitionKind.QUANTITY}
 
 
 @dataclass(frozen=True)
-class Plan:
+class PartitionPlan:
     """A kind of partition with what it needs. Raises PartitionError for options that do not go together."""
 
-    kind: Kind
+    kind: PartitionKind
     by: str | None = None
     """The column that holds the label, key or domain of a row."""
     alpha: float | None = None

@@ -16,7 +16,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from fedloom.simulation.plan import Plan
+from fedloom.simulation.partition_plan import PartitionPlan
 
 COLOURS = ("blue", "yellow", "green", "magenta", "cyan", "red")
 """Of the most common values; in the terminal's own palette, so that they suit its background."""
@@ -32,7 +32,7 @@ TOP_VALUES = 2
 
 
 def show(
-    names: Sequence[str], parts: Sequence[NDArray[np.int64]], values: Sequence[str] | None, plan: Plan
+    names: Sequence[str], parts: Sequence[NDArray[np.int64]], values: Sequence[str] | None, plan: PartitionPlan
 ) -> RenderableType:
     """The plan, a line with a bar for each client, and a summary.
 

@@ -10,7 +10,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from fedloom.cli.local.child import in_words
+from fedloom.cli.adapter.local_child import in_words
 from shared.wire.leases import Progress
 
 NARROW = 60

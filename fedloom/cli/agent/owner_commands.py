@@ -32,7 +32,7 @@ def enroll(
     """Join a coordinator with a one-time token. Writes the agent's identity, and settings to start from."""
     from agent import main
 
-    with telling_agent_errors():
+    with agent_errors_reported():
         identity = main.enroll(
             home, coordinator.rstrip("/"), token, name or main.default_name(), ca_file=ca_file, insecure=insecure
         )
@@ -48,7 +48,7 @@ def run(home: Home = DEFAULT_HOME) -> None:
     from agent import main
 
     main.log_to_stderr()
-    with telling_agent_errors():
+    with agent_errors_reported():
         main.run(home)
 
 
@@ -56,7 +56,7 @@ def rotate_secret(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     """Get a new secret for a stopped agent; the old one is void at once."""
     from agent import main
 
-    with telling_agent_errors():
+    with agent_errors_reported():
         main.rotate_secret(home)
     if as_json:
         output.print_json({"home": str(home), "rotated": True})
@@ -65,7 +65,7 @@ def rotate_secret(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
 
 
 @contextmanager
-def telling_agent_errors() -> Iterator[None]:
+def agent_errors_reported() -> Iterator[None]:
     """Tell an agent's error in a line, and end with the exit code that it means."""
     from agent import errors
 
