@@ -155,7 +155,7 @@ class Client:
         return self._transport.read(RoundVerification, reply)
 
     def wait(self, campaign_id: str, timeout_s: float | None = None) -> CampaignDetail:
-        """Wait until a campaign is completed, failed, cancelled or paused, and return it.
+        """Wait until a campaign is completed, cancelled or paused, and return it.
 
         Waits through a restart of the coordinator. Raises errors.WaitTimeout after *timeout_s* seconds (None waits
         without limit), and errors.NotFound.

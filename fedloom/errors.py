@@ -56,7 +56,9 @@ class MalformedKey(FedloomError):
     """The key has characters that no key has, such as a space or a line break."""
 
     def __init__(self) -> None:
-        super().__init__("the key is malformed: it contains a space, a line break or another character that no key has; copy it again")
+        super().__init__(
+            "the key is malformed: it contains a space, a line break or another character that no key has; copy it again"
+        )
 
 
 class Refused(FedloomError):
@@ -143,7 +145,9 @@ class FolderNotEmpty(FedloomError):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        super().__init__(f"{folder} exists and is not an empty folder; choose another, or replace it with --force (force=True)")
+        super().__init__(
+            f"{folder} exists and is not an empty folder; choose another, or replace it with --force (force=True)"
+        )
 
 
 class BadAdapterFolder(FedloomError):

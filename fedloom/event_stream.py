@@ -65,6 +65,8 @@ def _read(transport: Transport, reply: httpx.Response) -> Iterator[EventView]:
             try:
                 event = EventView.model_validate_json("\n".join(data))
             except ValueError as error:
-                raise Unreachable(transport.url, "sent an event that this version cannot read; upgrade fedloom") from error
+                raise Unreachable(
+                    transport.url, "sent an event that this version cannot read; upgrade fedloom"
+                ) from error
             data.clear()
             yield event

@@ -124,7 +124,9 @@ class Transport:
         try:
             return model.model_validate_json(reply.content, context=FROM_COORDINATOR, extra="ignore")
         except ValidationError as error:
-            raise Unreachable(self.url, "the reply does not come from a coordinator; check the URL and any proxy") from error
+            raise Unreachable(
+                self.url, "the reply does not come from a coordinator; check the URL and any proxy"
+            ) from error
 
     @contextmanager
     def stream(self, path: str, headers: Mapping[str, str], *, read_timeout_s: float) -> Iterator[httpx.Response]:
@@ -153,7 +155,9 @@ class Transport:
                 return MissingKey(error.problem)
             return error
         status = f"{reply.status_code} {reply.reason_phrase}".strip()
-        return Unreachable(self.url, f"the reply ({status}) does not come from a coordinator; check the URL and any proxy")
+        return Unreachable(
+            self.url, f"the reply ({status}) does not come from a coordinator; check the URL and any proxy"
+        )
 
 
 def pause(attempt: int, floor_s: float = 0.0) -> None:

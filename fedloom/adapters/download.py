@@ -25,7 +25,9 @@ def download_blob(transport: Transport, blob: BlobRef, path: Path) -> None:
                         file.seek(0)
                         file.truncate()
                         digest, done = hashlib.sha256(), 0
-                    for piece in reply.iter_bytes():  # without a chunk size: it would buffer, and a break would lose the buffer
+                    for (
+                        piece
+                    ) in reply.iter_bytes():  # without a chunk size: it would buffer, and a break would lose the buffer
                         if done + len(piece) > blob.n_bytes:
                             raise CorruptDownload(blob.sha256)
                         file.write(piece)

@@ -120,5 +120,7 @@ def _lora(config: dict[str, Any]) -> LoraSection:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, ValidationError):
-        return "; ".join(f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in error.errors(include_url=False))
+        return "; ".join(
+            f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in error.errors(include_url=False)
+        )
     return f"{error} is missing" if isinstance(error, KeyError) else str(error)

@@ -37,7 +37,9 @@ def merged_card(adapter: LocalAdapter, *, dtype: str, merge_difference: float, f
             f"| Prompts | written with the `{lineage.spec.data.template}` template |",
         ]
         if base.quantization is not None:
-            lines.append(f"| Base in training | quantised to {base.quantization}; the adapter is merged into the published weights |")
+            lines.append(
+                f"| Base in training | quantised to {base.quantization}; the adapter is merged into the published weights |"
+            )
         if lineage.held_out_loss is not None:
             lines.append(f"| Held-out loss | {lineage.held_out_loss:.4f} nats a token |")
         if lineage.fingerprint is not None:

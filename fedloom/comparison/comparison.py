@@ -195,7 +195,9 @@ class Comparison:
         known = {name for _, name in own} | {f"{algorithm}.{name}" for algorithm, name in own}
         known |= set(type(grid)().params)
         if unknown := [name for name in grid.params if name not in known]:
-            raise ComparisonError(f"grid.params: none of the compared algorithms has the parameter {', '.join(unknown)}")
+            raise ComparisonError(
+                f"grid.params: none of the compared algorithms has the parameter {', '.join(unknown)}"
+            )
         for method in self._methods:
             for hyperparameters in grid_points(method, campaign, grid):
                 try:

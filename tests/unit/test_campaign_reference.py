@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 
 from fedloom.cli.campaign import commands as command
 from fedloom.reference import campaign_file as campaign_reference
-from fedloom.reference.schema_text import words
+from fedloom.reference.schema_text import describe
 from shared import algorithms
 from shared.algorithms import Algorithm, AlgorithmParams, fedavg
 from shared.campaign import CampaignSpec, Name
@@ -157,4 +157,4 @@ def test_a_plug_in_on_this_machine_does_not_change_the_page(monkeypatch: pytest.
 )
 def test_types_in_plain_words(annotation: Any, said: str) -> None:
     schema = TypeAdapter(annotation).json_schema()
-    assert words(schema, schema.get("$defs", {})) == said
+    assert describe(schema, schema.get("$defs", {})) == said

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from agent.settings import DataSource
 from fedloom.comparison.baselines import Baselines
-from fedloom.comparison.methods import MethodKind, Hyperparameters, Method, entrants, grid_points, rounds_drawn
+from fedloom.comparison.methods import Hyperparameters, Method, MethodKind, entrants, grid_points, rounds_drawn
 from fedloom.comparison.results import Outcome, Results
 from fedloom.comparison.scoring import Rows, macro_f1
 from fedloom.comparison.spec import GridSection, ScoreSection, read_comparison

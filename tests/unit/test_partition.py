@@ -24,7 +24,9 @@ def plan_of(kind: PartitionKind, alpha: float | None = None) -> PartitionPlan:
     )
 
 
-def share_out(kind: PartitionKind, values: Sequence[str], n_clients: int, *, alpha: float | None = None, seed: int = 1) -> Parts:
+def share_out(
+    kind: PartitionKind, values: Sequence[str], n_clients: int, *, alpha: float | None = None, seed: int = 1
+) -> Parts:
     plan = plan_of(kind, alpha)
     return assign(
         plan, n_rows=len(values), n_clients=n_clients, seed=seed, values=values if plan.by is not None else None
@@ -57,7 +59,11 @@ def test_each_row_goes_to_exactly_one_client_and_none_is_left_without(
     except PartitionError:
         found = len(set(values))
         too_few_rows = n_rows < n_clients or (kind == PartitionKind.DOMAIN and n_rows < 2 * n_clients)
-        assert too_few_rows or (kind == PartitionKind.KEY and found < n_clients) or (kind == PartitionKind.DOMAIN and found > n_clients)
+        assert (
+            too_few_rows
+            or (kind == PartitionKind.KEY and found < n_clients)
+            or (kind == PartitionKind.DOMAIN and found > n_clients)
+        )
         return
     assert len(parts) == n_clients
     assert min(sizes(parts)) >= 1
@@ -103,7 +109,10 @@ def test_sizes_have_the_mean_and_the_variance_of_the_distribution() -> None:
     n_clients, alpha, n_rows, draws = 4, 2.0, 4000, 400
     shares = (
         np.array(
-            [sizes(share_out(PartitionKind.QUANTITY, [""] * n_rows, n_clients, alpha=alpha, seed=seed)) for seed in range(draws)]
+            [
+                sizes(share_out(PartitionKind.QUANTITY, [""] * n_rows, n_clients, alpha=alpha, seed=seed))
+                for seed in range(draws)
+            ]
         )
         / n_rows
     )
@@ -213,7 +222,10 @@ def test_a_partition_that_cannot_be_is_refused_with_what_to_do(
         ({"kind": PartitionKind.QUANTITY, "by": "topic"}, "quantity looks at no column"),
         ({"kind": PartitionKind.IID, "alpha": 0.5}, "iid has no alpha; leave out --alpha"),
         ({"kind": PartitionKind.KEY, "by": "topic", "alpha": 0.5}, "key has no alpha"),
-        *(({"kind": PartitionKind.QUANTITY, "alpha": alpha}, "must be above 0") for alpha in (0, -1, np.nan, np.inf, 1e300)),
+        *(
+            ({"kind": PartitionKind.QUANTITY, "alpha": alpha}, "must be above 0")
+            for alpha in (0, -1, np.nan, np.inf, 1e300)
+        ),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(options: dict[str, Any], said: str) -> None:

@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 from rich.console import Console
 
-from fedloom.simulation.partition_view import BAR_WIDTH, as_json, show
 from fedloom.simulation.partition import assign
 from fedloom.simulation.partition_plan import PartitionKind, PartitionPlan
+from fedloom.simulation.partition_view import BAR_WIDTH, as_json, show
 
 PLAN = PartitionPlan(PartitionKind.DIRICHLET, by="topic", alpha=0.3)
 

@@ -1,1 +1,1 @@
-"""``fedloom adapter`` and ``fedloom chat``."""
+"""``fedloom adapter``."""

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Start, watch and control campaigns.", no_args_is_help=True)
 
-IdOrName = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="Campaign id or name; a name means its newest campaign.")]
+IdOrName = Annotated[
+    str, typer.Argument(metavar="CAMPAIGN", help="Campaign id or name; a name means its newest campaign.")
+]
 
 
 @app.command()
@@ -28,7 +30,9 @@ def create(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check the file; contact no coordinator.")] = False,
     idempotency_key: Annotated[
         str | None,
-        typer.Option(metavar="KEY", help="With the same key again, no second campaign starts. For scripts that may run twice."),
+        typer.Option(
+            metavar="KEY", help="With the same key again, no second campaign starts. For scripts that may run twice."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -147,7 +151,9 @@ def resume(ctx: typer.Context, campaign: IdOrName, as_json: AsJson = False) -> N
 def rollback(
     ctx: typer.Context,
     campaign: IdOrName,
-    round_number: Annotated[int, typer.Option("--round", min=0, help="The last round to keep; 0 keeps only the initial adapter.")],
+    round_number: Annotated[
+        int, typer.Option("--round", min=0, help="The last round to keep; 0 keeps only the initial adapter.")
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Undo all rounds after a given one, and pause. Updates that retention deleted are not restored.

@@ -1,4 +1,4 @@
-"""Asks two models in one child: the base alone, and with the adapter on it."""
+"""Asks two models in one child process: the base model alone, and the base model with the adapter."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -10,15 +10,18 @@ from agent.child import Question
 from agent.data.own_template import OwnTemplate
 from agent.local import MICRO_BATCH, LocalChild
 from fedloom.adapters.local import LocalAdapter
-from fedloom.cli.chat.screen import Answers, Side, drawn
 from fedloom.cli.adapter.local_child import lora_file
+from fedloom.cli.chat.screen import Answers, Column, drawn
 from shared.campaign import Template
 from shared.wire.leases import Progress
 
 
 class Asker:
-    """Two models and how they are asked. template: the name of one, or a file; None for the campaign's, or `chat` where
-    no campaign is known."""
+    """Asks the base model and the adapted model.
+
+    template: a template's name, or a file with one. None means the template of the adapter's campaign, or `chat` if the
+    adapter has no campaign.
+    """
 
     def __init__(
         self,
@@ -35,34 +38,34 @@ class Asker:
         self._ask = partial(child.ask, template=self._template, max_new_tokens=max_new_tokens, temperature=temperature)
 
     def load(self, on_progress: Callable[[Progress], None]) -> None:
-        """Load the models, so that what is wrong shows before a question is asked. Raises TaskFailed and ChildDied."""
+        """Load both models, so that errors show before the first question. Raises TaskFailed and ChildDied."""
         self._child.load(self._template, self._lora, on_progress)
 
     def answers(self, questions: Sequence[str]) -> Iterator[Answers]:
-        """Both answers to each question, in their order, some at a time. Raises TaskFailed and ChildDied."""
-        for begin in range(0, len(questions), MICRO_BATCH):
-            some = [Question(prompt=one) for one in questions[begin : begin + MICRO_BATCH]]
-            for base, adapted in zip(self._ask(some), self._ask(some, adapter=self._lora), strict=True):
-                yield Answers(Side("base", base), Side(self._title, adapted))
+        """Both answers to each question, in order, computed in batches. Raises TaskFailed and ChildDied."""
+        for start in range(0, len(questions), MICRO_BATCH):
+            batch = [Question(prompt=text) for text in questions[start : start + MICRO_BATCH]]
+            for base, adapted in zip(self._ask(batch), self._ask(batch, adapter=self._lora), strict=True):
+                yield Answers(Column("base", base), Column(self._title, adapted))
 
     def show(self, question: str, console: Console, *, seed: int) -> None:
-        """Draw both answers as they grow, the base's first. Raises TaskFailed and ChildDied."""
-        answers = Answers(Side("base"), Side(self._title, waiting="waiting"))
+        """Draw both answers as they are generated, the base model's first. Raises TaskFailed and ChildDied."""
+        answers = Answers(Column("base"), Column(self._title, status="waiting"))
         with drawn(console, answers):
-            for side, adapter in ((answers.base, None), (answers.adapted, self._lora)):
-                (side.text,) = self._ask(
+            for column, adapter in ((answers.base, None), (answers.adapted, self._lora)):
+                (column.text,) = self._ask(
                     [Question(prompt=question)],
                     adapter=adapter,
                     seed=seed,
-                    on_progress=side.progress,
-                    on_text=side.piece,
+                    on_progress=column.progress,
+                    on_text=column.append,
                 )
 
 
-def _template(given: str | None) -> Template | OwnTemplate | None:
-    """Raises TaskFailed for a file that cannot be read."""
-    match given:
+def _template(option: str | None) -> Template | OwnTemplate | None:
+    """The template of an option. Raises TaskFailed if its file cannot be read."""
+    match option:
         case None | "alpaca" | "vicuna" | "chat":
-            return given
+            return option
         case _:
-            return OwnTemplate.read(Path(given))
+            return OwnTemplate.read(Path(option))

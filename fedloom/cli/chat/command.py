@@ -1,4 +1,4 @@
-"""``fedloom chat``: the base model and the adapted one, asked the same."""
+"""``fedloom chat``: asks the base model and the adapted model the same questions."""
 
 import json
 import sys
@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedloom.cli import output
+from fedloom.cli.adapter.local_child import AdapterFolder, BaseFolder, open_child, progress_status
 from fedloom.cli.agent.owner_commands import agent_errors_reported
-from fedloom.cli.adapter.local_child import AdapterFolder, BaseFolder, open_child, progress_shown
 
 if TYPE_CHECKING:
     from fedloom.cli.chat.asker import Asker
 
 PROMPT = "ask> "
-_STOPPED = 130
+_INTERRUPTED = 130
 
 
 def chat(
@@ -26,40 +26,42 @@ def chat(
         str | None,
         typer.Option(
             metavar="NAME|FILE",
-            help="How a question becomes a prompt: alpaca, vicuna, chat, or a file with a chat template; by default as "
-            "in the adapter's campaign, otherwise `chat`.",
+            help="Prompt template: alpaca, vicuna, chat, or a file with a chat template. By default the one of the "
+            "adapter's campaign, otherwise chat.",
         ),
     ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 200,
     temperature: Annotated[
-        float, typer.Option(min=0.0, help="0 takes the likeliest token each time; above it tokens are drawn.")
+        float, typer.Option(min=0.0, help="0 always takes the likeliest token; above 0, tokens are sampled.")
     ] = 0.0,
     question: Annotated[
-        list[str] | None, typer.Option(metavar="TEXT", help="Ask this and end. May be given several times.")
+        list[str] | None, typer.Option(metavar="TEXT", help="Ask this question and exit. May be repeated.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a question.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON for each question.")] = False,
 ) -> None:
-    """Ask the base model and the adapted one the same, side by side.
+    """Ask the base model and the adapted model the same questions, side by side.
 
-    On a terminal it asks for questions until /quit or Ctrl-D; Ctrl-C stops an
+    On a terminal, type questions until /quit or Ctrl-D; Ctrl-C stops an
     answer. With --question, or with questions on standard input (one a line),
-    it answers them and ends.
+    it answers them and exits.
 
-    Each question stands alone: nothing that was said before is remembered.
-    Needs the extra `agent`.
+    Each question stands alone: earlier questions and answers are not part of
+    the prompt. Needs the extra `agent`.
+
+    Example: fedloom chat clinic-adapter --question "What is a fever?"
     """
     from fedloom.adapters.local import read_adapter_folder
     from fedloom.cli.chat.asker import Asker
 
     questions = question or _piped()
     if questions is None and as_json:
-        message = "needs --question, or questions on standard input"
+        message = "also needs --question, or questions on standard input"
         raise typer.BadParameter(message, param_hint="--json")
-    found = read_adapter_folder(adapter)
+    local_adapter = read_adapter_folder(adapter)
     try:
-        with agent_errors_reported(), open_child(found, base) as child:
-            asker = Asker(child, found, template, max_new_tokens, temperature)
-            with progress_shown("starting") as show:
+        with agent_errors_reported(), open_child(local_adapter, base) as child:
+            asker = Asker(child, local_adapter, template, max_new_tokens, temperature)
+            with progress_status("starting") as show:
                 asker.load(show)
             if questions is None:
                 _converse(asker)
@@ -67,53 +69,53 @@ def chat(
                 _answer(asker, questions, as_json=as_json)
     except KeyboardInterrupt:
         typer.echo("stopped", err=True)
-        sys.exit(_STOPPED)
+        sys.exit(_INTERRUPTED)
 
 
 def _piped() -> list[str] | None:
-    """The questions on standard input; None where it is a terminal."""
+    """The questions on standard input. None if it is a terminal."""
     if sys.stdin.isatty():
         return None
     try:
         return [line.strip() for line in sys.stdin if line.strip()]
     except UnicodeDecodeError as error:
-        message = "the questions on standard input are not text in UTF-8"
+        message = "standard input is not UTF-8 text"
         raise typer.BadParameter(message) from error
 
 
 def _answer(asker: "Asker", questions: Sequence[str], *, as_json: bool) -> None:
     console = output.console()
-    for one, answers in zip(questions, asker.answers(questions), strict=True):
+    for text, answers in zip(questions, asker.answers(questions), strict=True):
         if as_json:
-            fields = {"question": one, "base": answers.base.text, "adapted": answers.adapted.text}
-            print(json.dumps(fields, ensure_ascii=False), flush=True)  # noqa: T201  (flushed: somebody may be reading)
+            fields = {"question": text, "base": answers.base.text, "adapted": answers.adapted.text}
+            print(json.dumps(fields, ensure_ascii=False), flush=True)  # noqa: T201  (flushed: a program may be reading)
         elif console.is_terminal:
-            console.print(one, style="bold", markup=False)
+            console.print(text, style="bold", markup=False)
             console.print(answers)
         else:
-            sides = "".join(f"\n[{side.title}]\n{side.text}\n" for side in (answers.base, answers.adapted))
-            print(f"{PROMPT}{one}{sides}", flush=True)  # noqa: T201
+            columns = "".join(f"\n[{column.title}]\n{column.text}\n" for column in (answers.base, answers.adapted))
+            print(f"{PROMPT}{text}{columns}", flush=True)  # noqa: T201
 
 
 def _converse(asker: "Asker") -> None:
-    """Ask and answer until the person has had enough."""
+    """Read questions from the terminal and answer them until /quit or Ctrl-D."""
     from agent.errors import TaskFailed
 
     console = output.console()
-    typer.echo("Each question stands alone. /quit or Ctrl-D ends, Ctrl-C stops an answer.")
-    for number, one in enumerate(_typed()):
+    typer.echo("Each question stands alone. /quit or Ctrl-D exits, Ctrl-C stops an answer.")
+    for number, text in enumerate(_typed()):
         try:
-            asker.show(one, console, seed=number)
+            asker.show(text, console, seed=number)
         except KeyboardInterrupt:
-            typer.echo("stopped; the next question loads the model again")
+            typer.echo("stopped; the model is loaded again for the next question")
         except TaskFailed as error:
             typer.echo(f"fedloom: {error}", err=True)
 
 
 def _typed() -> Iterator[str]:
-    """The lines that are typed, without the empty ones."""
-    with suppress(ImportError):  # Windows has none; its terminal edits lines by itself
-        import readline  # noqa: F401  - input() edits lines, and remembers them
+    """The typed lines, without empty ones."""
+    with suppress(ImportError):  # Windows lacks it; its terminal edits lines itself
+        import readline  # noqa: F401  - gives input() line editing and a history
     while True:
         try:
             line = input(PROMPT).strip()
