@@ -57,7 +57,7 @@ class MalformedKey(FedloomError):
 
     def __init__(self) -> None:
         super().__init__(
-            "the key is malformed: it contains a space, a line break or another character that no key has; copy it again"
+            "malformed key: it contains a space, a line break or another character that no key has; copy it again"
         )
 
 

@@ -15,8 +15,8 @@ def merged_card(adapter: LocalAdapter, *, dtype: str, merge_difference: float, f
         front_matter(base.model, library="transformers", tags=["federated-learning", "fedloom"]),
         f"# {adapter.name}, merged",
         "",
-        f"`{base.model}`{revision} with a LoRA adapter (rank {lora.rank}, alpha {lora.alpha:g}) merged into its weights by "
-        f"Fedloom, as {dtype}.",
+        f"`{base.model}`{revision} with a LoRA adapter (rank {lora.rank}, alpha {lora.alpha:g}) merged into its "
+        f"weights by Fedloom, as {dtype}.",
         "",
         f"Merged in float32, its logits differ from those of base and adapter by at most {merge_difference:.2g}"
         + (f"; rounded to {dtype}, by at most {file_difference:.2g}." if dtype != "float32" else "."),
@@ -37,9 +37,7 @@ def merged_card(adapter: LocalAdapter, *, dtype: str, merge_difference: float, f
             f"| Prompts | written with the `{lineage.spec.data.template}` template |",
         ]
         if base.quantization is not None:
-            lines.append(
-                f"| Base in training | quantised to {base.quantization}; the adapter is merged into the published weights |"
-            )
+            lines.append(f"| Base in training | quantised to {base.quantization}; merged into the published weights |")
         if lineage.held_out_loss is not None:
             lines.append(f"| Held-out loss | {lineage.held_out_loss:.4f} nats a token |")
         if lineage.fingerprint is not None:

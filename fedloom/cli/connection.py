@@ -21,7 +21,7 @@ class Connection:
 
 
 def connect(ctx: typer.Context) -> "Client":
-    """A client for the global options. Raises errors.InsecureUrl, errors.MalformedKey, errors.Unreachable and OSError."""
+    """A client for the global options. Raises InsecureUrl, MalformedKey, Unreachable and OSError."""
     from fedloom.client import Client
 
     options: Connection = ctx.obj

@@ -38,7 +38,7 @@ class Rows:
 
     @classmethod
     def read(cls, path: Path, source: DataSource, score: ScoreSection) -> Self:
-        """Read a file by the columns of *source*. Raises ComparisonError, and TaskFailed if it is no file of records."""
+        """Read a file by the columns of *source*. Raises ComparisonError, and TaskFailed if it holds no records."""
         rows = [_completed(path, place, record, source) for place, record in read_records(source.at(path))]
         if not rows:
             raise ComparisonError(f"{path}: the file has no rows")

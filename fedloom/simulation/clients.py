@@ -57,7 +57,8 @@ class Clients:
         write_records(home.home / ROWS_FILE, records)
 
     def enroll(self, coordinator: str, tokens: Mapping[str, str]) -> None:
-        """Enrol every client. tokens: one-time token by client name. Raises CoordinatorRefused, CoordinatorUnreachable."""
+        """Enrol every client. tokens: one-time token by client name. Raises CoordinatorRefused and
+        CoordinatorUnreachable."""
 
         async def enroll(name: str, secret: str) -> EnrollmentReply:
             api = CoordinatorApi(coordinator)

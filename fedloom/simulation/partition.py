@@ -119,10 +119,11 @@ def _dirichlet(labels: NDArray[np.int64], alpha: float, n_clients: int, rng: np.
 
 
 def _fill_up(counts: NDArray[np.int64], wanted: NDArray[np.float64], at_least: int, rng: np.random.Generator) -> None:
-    """Move rows between clients, in place, until each client has *at_least* rows. counts, wanted: (K labels, N clients).
+    """Move rows between clients, in place, until each has *at_least* rows. counts, wanted: (K labels, N clients).
 
     A client below the minimum gets rows of the labels that it drew most of, so it keeps its skew. Each row comes from
-    the client that has most rows of that label and is above the minimum. The sum of counts must be at least N * at_least.
+    the client with most rows of that label among those above the minimum. The sum of counts must be at least
+    N * at_least.
     """
     sizes = counts.sum(axis=0)
     for short in np.flatnonzero(sizes < at_least):

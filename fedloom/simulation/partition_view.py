@@ -65,7 +65,8 @@ def show(
 def as_json(
     names: Sequence[str], parts: Sequence[NDArray[np.int64]], values: Sequence[str] | None
 ) -> dict[str, dict[str, Any]]:
-    """For each client ``rows``, the number of its rows. With values also ``values``: rows by value, most common first."""
+    """For each client ``rows``, the number of its rows. With values also ``values``: rows by value, most common
+    first."""
     if values is None:
         return {name: {"rows": len(part)} for name, part in zip(names, parts, strict=True)}
     return {

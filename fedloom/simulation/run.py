@@ -56,7 +56,7 @@ class Run:
         return self.client.campaign(self.campaign_id)
 
     def fraction_done(self, campaign: CampaignDetail) -> float:
-        """Fraction of a campaign's training that is done, from 0 to 1: closed rounds, and ended tasks of the open round."""
+        """Fraction of the training that is done, from 0 to 1: closed rounds, and ended tasks of the open round."""
         tasks = self.client.tasks(campaign.id, round=campaign.rounds_closed + 1)
         ended = [task.state.is_final for task in tasks if task.kind == TaskKind.TRAIN]
         part = sum(ended) / len(ended) if ended else 0.0

@@ -121,9 +121,9 @@ def test_a_comparison_goes_on_where_it_was_killed_and_grows(folder: Path) -> Non
     assert "of 2 algorithms beat the best client alone" in results["finding"]
 
     rows = list(csv.DictReader((folder / "out" / "results.csv").open(encoding="utf-8")))
-    assert {row["entrant"]: float(row["value"]) for row in rows if row["split"] == "test"}["fedavg"] == losses["fedavg"]
-    [chosen] = [row for row in rows if (row["entrant"], row["split"]) == ("fedprox", "test")]
-    tried = [row for row in rows if (row["entrant"], row["split"]) == ("fedprox", "validation")]
+    assert {row["method"]: float(row["value"]) for row in rows if row["split"] == "test"}["fedavg"] == losses["fedavg"]
+    [chosen] = [row for row in rows if (row["method"], row["split"]) == ("fedprox", "test")]
+    tried = [row for row in rows if (row["method"], row["split"]) == ("fedprox", "validation")]
     assert {row["params"] for row in tried} == {"mu=0.1", "mu=100"}
     assert chosen["params"] == min(tried, key=lambda row: float(row["value"]))["params"]
     assert (folder / "out" / "plot.png").stat().st_size > 1000

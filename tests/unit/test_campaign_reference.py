@@ -80,7 +80,7 @@ def test_the_defaults_shown_are_those_that_the_reader_gives() -> None:
         section = written if model is CampaignSpec else written.setdefault(heading, {})
         for name, (_, default, _) in rows(heading).items():
             field = model.model_fields[name]
-            assert (default == "**needed**") == field.is_required()
+            assert (default == "**required**") == field.is_required()
             assert (default == "not set") == (not field.is_required() and field.default is None)
             if default.startswith("`"):
                 section[name] = yaml.safe_load(default.strip("`"))
@@ -126,7 +126,7 @@ def test_an_algorithm_is_described_with_its_parameters(monkeypatch: pytest.Monke
     assert "Stays close." in part("prox", page)
     assert rows("prox", page) == {
         "mu": ["number, at least 0", "`0.01`", r"Weight of \|w - x\|."],
-        "variant": ["`a` or `b`", "**needed**", "Which one."],
+        "variant": ["`a` or `b`", "**required**", "Which one."],
     }
 
 

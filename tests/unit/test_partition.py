@@ -218,8 +218,8 @@ def test_a_partition_that_cannot_be_is_refused_with_what_to_do(
         ({"kind": PartitionKind.DIRICHLET}, "dirichlet needs a column of the data: --by COLUMN"),
         ({"kind": PartitionKind.KEY, "by": ""}, "key needs a column"),
         ({"kind": PartitionKind.DOMAIN}, "domain needs a column"),
-        ({"kind": PartitionKind.IID, "by": "topic"}, "iid looks at no column; leave out --by"),
-        ({"kind": PartitionKind.QUANTITY, "by": "topic"}, "quantity looks at no column"),
+        ({"kind": PartitionKind.IID, "by": "topic"}, "iid uses no column; leave out --by"),
+        ({"kind": PartitionKind.QUANTITY, "by": "topic"}, "quantity uses no column"),
         ({"kind": PartitionKind.IID, "alpha": 0.5}, "iid has no alpha; leave out --alpha"),
         ({"kind": PartitionKind.KEY, "by": "topic", "alpha": 0.5}, "key has no alpha"),
         *(
@@ -254,11 +254,11 @@ def test_values_are_text_and_numbers_and_booleans_become_it() -> None:
 @pytest.mark.parametrize(
     ("record", "said"),
     [
-        ({"site": "x", "text": "y"}, "line 7 has no column 'topic'; it has 'site', 'text'"),
-        ({}, "it has none"),
+        ({"site": "x", "text": "y"}, "line 7 has no column 'topic'; its columns are 'site', 'text'"),
+        ({}, "its columns are none"),
         ({"topic": None}, "line 7: the column 'topic' is empty"),
         ({"topic": " "}, "line 7: the column 'topic' is empty"),
-        ({"topic": ["news"]}, "line 7: the column 'topic' holds a list, not one value"),
+        ({"topic": ["news"]}, "line 7: the column 'topic' holds a list, not a single value"),
         ({"topic": {"a": 1}}, "holds a dict"),
     ],
 )

@@ -156,7 +156,7 @@ def rollback(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Undo all rounds after a given one, and pause. Updates that retention deleted are not restored.
+    """Undo all rounds after a given one, and pause. Files that retention deleted are not restored.
 
     Example: fedloom campaign rollback clinic-notes --round 3
     """

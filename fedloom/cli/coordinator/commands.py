@@ -157,8 +157,8 @@ def restore(
         return
     typer.echo(f"restored {_contents(manifest)}, from {manifest.made_at:%Y-%m-%d %H:%M} UTC, to {place_of(settings)}")
     typer.echo(
-        "start it with `fedloom coordinator serve` and the same options. Changes after the backup are lost: agents that\n"
-        "enrolled since then must enrol again, and agents that were revoked since then must be revoked again"
+        "start it with `fedloom coordinator serve` and the same options; changes after the backup are lost:\n"
+        "agents that enrolled since then must enrol again, agents that were revoked since then must be revoked again"
     )
 
 

@@ -44,7 +44,7 @@ def create(
         return
     typer.echo(token.token)
     typer.echo(
-        f"\nThe token works once, until {token.expires_at.astimezone():%Y-%m-%d %H:%M}. On the data owner's machine, run:\n"
+        f"\nThe token works once, until {token.expires_at.astimezone():%Y-%m-%d %H:%M}. The data owner runs:\n"
         f"  fedloom agent enroll --coordinator {url} --token {token.token}",
         err=True,  # so that TOKEN=$(fedloom token create) holds the token alone
     )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def check_data(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="Name of the data: NAME of the table [data.NAME] in agent.toml.")
+        str, typer.Argument(metavar="NAME", help="Name of the data, as in its agent.toml table data.NAME.")
     ],
     campaign: Annotated[
         Path | None,

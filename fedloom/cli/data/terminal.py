@@ -16,7 +16,7 @@ SUPERVISED_STYLE = "bold green"
 OPEN_MARK, CLOSE_MARK = "[[", "]]"
 _MAX_CHARACTERS = 1200
 _MAX_PLACES = 9
-_DETAIL = re.compile(r"\d+|'[^']*'|\"[^\"]*\"")  # numbers and quoted text
+_QUOTED_OR_NUMBER = re.compile(r"'[^']*'|\d+")
 _INVISIBLE = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
 
 
@@ -79,11 +79,16 @@ def lengths(report: "DataReport") -> list[tuple[str, "Spread"]]:
 
 
 def error_lines(errors: Iterable["Problem"]) -> list[str]:
-    """A line for each kind of error. Messages that differ only in numbers or quoted text count as one kind."""
+    """A line for each kind of error. Messages of one kind differ only in numbers, or in the hint after a semicolon."""
     groups: dict[tuple[str, str], list[Problem]] = {}
     for error in errors:
-        groups.setdefault((error.label, _DETAIL.sub("…", error.message)), []).append(error)
+        groups.setdefault((error.label, _kind_of(error.message)), []).append(error)
     return [_error_line(group) for group in groups.values()]
+
+
+def _kind_of(message: str) -> str:
+    statement, _, _hint = message.partition("; ")
+    return _QUOTED_OR_NUMBER.sub(lambda match: "…" if match[0].isdecimal() else match[0], statement)
 
 
 def _error_line(errors: Sequence["Problem"]) -> str:

@@ -1,6 +1,7 @@
 """``fedloom compare``: runs algorithms and baselines side by side."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -152,9 +153,20 @@ def _show(results: "Results", folder: Path, *, as_json: bool) -> None:
     console = output.console()
     seeds = f"mean ± standard deviation over seeds {', '.join(map(str, results.seeds))}; ★ best algorithm"
     console.print(results.table(), f"\n[dim]{seeds if len(results.seeds) > 1 else '★ best algorithm'}[/]")
-    for result in results.methods:
-        for failure in result.failures:
-            console.print(f"failed: {failure}", style="red", soft_wrap=True)
+    for failure in _grouped([failure for result in results.methods for failure in result.failures]):
+        console.print(f"failed: {failure}", style="red", soft_wrap=True)
     if finding := results.finding():
         console.print(finding)
     console.print(f"wrote {' and '.join(map(str, written))}", soft_wrap=True)
+
+
+def _grouped(failures: Sequence[str]) -> list[str]:
+    """Failures of trials, "TRIAL: REASON; see FOLDER", one for each reason."""
+    groups: dict[str, list[str]] = {}
+    for failure in failures:
+        reason, _, _folder = failure.partition(": ")[2].partition("; see ")
+        groups.setdefault(reason, []).append(failure)
+    return [
+        first + (f" (and {len(others)} more with the same reason)" if others else "")
+        for first, *others in groups.values()
+    ]

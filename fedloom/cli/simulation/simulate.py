@@ -27,9 +27,7 @@ def simulate(
     ] = None,
     alpha: Annotated[
         float | None,
-        typer.Option(
-            help=f"Concentration of the Dirichlet distribution: small is skewed, large is even. By default {DEFAULT_ALPHA}."
-        ),
+        typer.Option(help=f"Dirichlet concentration: small is skewed, large is even. By default {DEFAULT_ALPHA}."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the partition; the campaign has its own.")] = 0,
     settings: Annotated[
