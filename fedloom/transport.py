@@ -26,6 +26,7 @@ LONGEST_PAUSE_S = 10.0
 OUTAGE_S = 300.0
 """Seconds for which a caller that follows a campaign waits for a coordinator that stopped answering."""
 _KEY = re.compile(r"[!-~]+")
+_ERRNO = re.compile(r"^\[Errno -?\d+\] ")
 _NONE: Mapping[str, str] = MappingProxyType({})
 
 M = TypeVar("M", bound=BaseModel)
@@ -145,7 +146,9 @@ class Transport:
         if _is_about_certificates(error):
             return Unreachable(self.url, "its certificate is not trusted; name its CA with --ca-file (ca_file=…)")
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-            return Unreachable(self.url, f"cannot connect ({error}); is the coordinator running there?")
+            return Unreachable(
+                self.url, f"cannot connect ({_ERRNO.sub('', str(error))}); is the coordinator running there?"
+            )
         return Unreachable(self.url, str(error) or type(error).__name__)
 
     def _refusal(self, reply: httpx.Response) -> FedloomError:

@@ -55,7 +55,7 @@ def _text(error: errors.FedloomError | OSError) -> str:
             fields = (f"{detail.field}: {detail.message}" for detail in error.errors)
             return "\n  ".join(["the coordinator refused the request:", *fields])
         case errors.Unreachable():
-            return f"{error} (set the address with FEDLOOM_URL or --url)"
+            return f"{error} (FEDLOOM_URL or --url)"
         case errors.Refused() if error.problem.request_id and error.problem.status >= 500:
             return f"{error} (request {error.problem.request_id})"
         case OSError() if error.filename is not None:

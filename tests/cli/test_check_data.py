@@ -57,14 +57,14 @@ def test_data_that_cannot_be_used_ends_with_1_and_an_unknown_name_with_2(run: Ru
 
 
 def test_errors_of_one_kind_share_a_line(run: Run, home: Callable[..., Path]) -> None:
-    folder = home([*ROWS, *({"prompt": "x", f"column {n}": 1} for n in range(50)), {"completion": "x"}])
+    folder = home([*ROWS, *({"prompt": "x", f"column {n}": 1} for n in range(40)), {"completion": "x"}])
     ran = run("agent", "check-data", "notes", "--home", folder)
     lines = ran.out.splitlines()
     start = lines.index("errors")
     assert "line 21 has no column 'completion'" in lines[start + 1]
     assert "; similar: line 22, " in lines[start + 1]
-    assert ", and 40 more" in lines[start + 1]
-    assert "line 71 has no column 'prompt'" in lines[start + 2]
+    assert ", and 30 more" in lines[start + 1]
+    assert "line 61 has no column 'prompt'" in lines[start + 2]
 
 
 class Tags(HTMLParser):

@@ -145,8 +145,8 @@ def test_what_diverges_is_a_row_that_failed_and_not_the_end(folder: Path) -> Non
 @pytest.mark.parametrize(
     ("changes", "options", "says"),
     [
-        ({}, ("--algorithms", "fedavgg"), "unknown algorithm fedavgg; known are"),
-        ({"grid": {"params": {"etta": [1.0]}}}, (), "no compared algorithm has a parameter etta"),
+        ({}, ("--algorithms", "fedavgg"), "unknown algorithm fedavgg; choose from"),
+        ({"grid": {"params": {"etta": [1.0]}}}, (), "none of the compared algorithms has the parameter etta"),
         ({"grid": {"params": {"mu": [1.0], "beta1": [2.0]}}}, (), "grid.params, fedadam"),
         ({"validation": "nowhere.jsonl"}, (), "nowhere.jsonl: there is no such file"),
     ],

@@ -24,7 +24,7 @@ _BYTE_PHASES = (Phase.FETCHING_MODEL, Phase.DOWNLOADING, Phase.UPLOADING)
 
 @dataclass(frozen=True)
 class CampaignPage:
-    """A campaign with its rounds, losses by round, open tasks and latest failed tasks."""
+    """A campaign with its rounds, losses by round, open tasks and failed tasks."""
 
     campaign: CampaignDetail
     rounds: list[RoundView]
@@ -41,7 +41,7 @@ class CampaignPage:
             "train_loss": self.train_loss,
             "held_out_loss": self.held_out_loss,
             "tasks": [task.model_dump(mode="json") for task in self.tasks],
-            "failures": [task.model_dump(mode="json") for task in self.failures],
+            "failures": [task.model_dump(mode="json") for task in self.failures[-FAILURES_SHOWN:]],
         }
 
     def print(self, console: Console) -> None:

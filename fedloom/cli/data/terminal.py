@@ -64,7 +64,7 @@ def counts(report: "DataReport") -> list[tuple[str, int]]:
     labelled.append(("duplicates", report.duplicates))
     if report.overlap:
         labelled.append(("skipped: also held out", report.overlap))
-    labelled.append(("to train on, prompt also held out", report.same_prompt))
+    labelled.append(("to train on, with a held-out prompt", report.same_prompt))
     return labelled
 
 
@@ -74,7 +74,7 @@ def lengths(report: "DataReport") -> list[tuple[str, "Spread"]]:
     tokens = report.tokens
     labelled = [(f"characters a {unit}", report.characters)]
     if tokens is not None:
-        labelled += [(f"tokens a {unit}", tokens.lengths), (f"loss covers, a {unit}", tokens.supervised)]
+        labelled += [(f"tokens a {unit}", tokens.lengths), (f"covered by the loss, a {unit}", tokens.supervised)]
     return [(label, spread) for label, spread in labelled if spread is not None]
 
 
@@ -129,8 +129,10 @@ def _examples(report: "DataReport", console: "Console") -> None:
     if not report.examples:
         return
     coloured = console.is_terminal and not console.no_color
-    mark = Text("green", style=SUPERVISED_STYLE) if coloured else Text(f"between {OPEN_MARK} and {CLOSE_MARK}")
-    console.print(Text("\nexamples; the loss covers the text that is ") + mark)
+    mark = (
+        Text("green text", style=SUPERVISED_STYLE) if coloured else Text(f"text between {OPEN_MARK} and {CLOSE_MARK}")
+    )
+    console.print(Text("\nexamples; the loss covers the ") + mark)
     for example in report.examples:
         for shown in example.completions:
             title = Text(f"{example.place}{f', {shown.name}' if shown.name else ''}")
