@@ -54,7 +54,8 @@ class Client:
         insecure: bool = False,
         timeout_s: float = 30.0,
     ) -> None:
-        """
+        """Create a client. No request is sent yet.
+
         Args:
             url: The coordinator's address. By default FEDLOOM_URL, then http://127.0.0.1:8470.
             key: The operator's key. By default FEDLOOM_KEY.
