@@ -117,7 +117,7 @@ def _run(comparison: "Comparison", folder: Path, console: "Console") -> "Results
         with Live(console=console, auto_refresh=False, transient=True) as live:
             return comparison.run(lambda progress: live.update(_screen(progress), refresh=True))
     except KeyboardInterrupt:
-        typer.echo("stopped; the same command continues", err=True)
+        typer.echo("stopped; run the same command again to continue", err=True)
         raise typer.Exit(130) from None
 
 

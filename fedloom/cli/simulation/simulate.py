@@ -95,7 +95,7 @@ def _run(simulation: "Simulation", folder: Path, *, force: bool, as_json: bool) 
             if campaign.final_adapter is not None:
                 adapter = run.write_results()
     except KeyboardInterrupt:
-        typer.echo("stopped; the same command continues", err=True)
+        typer.echo("stopped; run the same command again to continue", err=True)
         raise typer.Exit(130) from None
     if campaign.final_adapter is None:
         raise FedloomError(
