@@ -1,4 +1,4 @@
-"""Fedloom from Python: the client of a coordinator, what can go wrong, and the campaign file's model.
+"""Fedloom from Python: the coordinator's client, its errors, and the model of the campaign file.
 
 >>> from fedloom import Client
 >>> with Client() as client:  # FEDLOOM_URL, FEDLOOM_KEY
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 __all__ = ["CampaignSpec", "Client", "__version__", "errors"]
 
-_HOMES = {"CampaignSpec": "shared.campaign", "Client": "fedloom.client"}
+_MODULES = {"CampaignSpec": "shared.campaign", "Client": "fedloom.client"}
 
 
 def __getattr__(name: str) -> Any:
-    # on first use, so that `fedloom --help` waits neither for httpx nor for numpy
+    # imported on first use: `fedloom --help` needs neither httpx nor numpy
     if name == "__version__":
         value: Any = importlib.import_module("importlib.metadata").version("fedloom")
     elif name == "errors":
         value = importlib.import_module("fedloom.errors")
-    elif name in _HOMES:
-        value = getattr(importlib.import_module(_HOMES[name]), name)
+    elif name in _MODULES:
+        value = getattr(importlib.import_module(_MODULES[name]), name)
     else:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)

@@ -1,4 +1,4 @@
-"""The client of a coordinator: every call of the operator's API, typed."""
+"""The coordinator's client: every call of the operator's API, typed."""
 
 import os
 import time
@@ -39,13 +39,10 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class Client:
-    """Speaks to one coordinator. Use it as a context manager, or close it.
+    """The client of one coordinator. Use it as a context manager, or close it.
 
-    url, key: by default FEDLOOM_URL and FEDLOOM_KEY of the environment. ca_file: a CA to trust instead of the usual
-    ones. insecure: allow plain http:// to another host.
-
-    Every method raises ``errors.Unreachable`` and ``errors.Refused`` or one of its kinds. What is safe to repeat is
-    tried again when the network or the service fails. Listings are iterators that ask for page after page.
+    Every method raises ``errors.Unreachable`` and ``errors.Refused`` or a subclass. Requests that are safe to repeat
+    are sent again when the network or the service fails. Listings are iterators that fetch one page at a time.
     """
 
     def __init__(
@@ -57,8 +54,18 @@ class Client:
         insecure: bool = False,
         timeout_s: float = 30.0,
     ) -> None:
-        """Raises errors.InsecureUrl, errors.MalformedKey, errors.Unreachable where *url* is no URL, and OSError for
-        *ca_file*."""
+        """Create a client. No request is sent yet.
+
+        Args:
+            url: The coordinator's address. By default FEDLOOM_URL, then http://127.0.0.1:8470.
+            key: The operator's key. By default FEDLOOM_KEY.
+            ca_file: A CA to trust instead of the system's.
+            insecure: Allow plain http:// to another host.
+            timeout_s: Seconds to wait for a reply.
+
+        Raises errors.InsecureUrl, errors.MalformedKey, errors.Unreachable if *url* is not a URL, and OSError if
+        *ca_file* cannot be read.
+        """
         url = url or os.environ.get(URL_VARIABLE) or DEFAULT_URL
         key = key or os.environ.get(KEY_VARIABLE)
         self._transport = Transport(url, key, ca_file=ca_file, insecure=insecure, timeout_s=timeout_s)
@@ -83,10 +90,10 @@ class Client:
     def create_campaign(
         self, spec: CampaignSpec | Mapping[str, Any] | Path, idempotency_key: str | None = None
     ) -> CampaignDetail:
-        """Start a campaign from a model, its fields or its file.
+        """Start a campaign from a CampaignSpec, its fields as a mapping, or a campaign file.
 
-        The same idempotency key gives the same campaign again. Raises CampaignFileError for a file and
-        pydantic.ValidationError for fields that are wrong, errors.Invalid and errors.Conflict.
+        A second call with the same idempotency key returns the campaign of the first. Raises CampaignFileError for an
+        invalid file, pydantic.ValidationError for invalid fields, errors.Invalid, errors.Conflict and OSError.
         """
         if isinstance(spec, Path):
             spec = read_campaign_file(spec)
@@ -102,7 +109,7 @@ class Client:
         return self._transport.read(CampaignDetail, reply)
 
     def campaigns(self, name: str | None = None) -> Iterator[CampaignView]:
-        """Campaigns, newest first."""
+        """All campaigns, newest first. name: only campaigns of this name."""
         return self._listing(CampaignView, "/v1/campaigns", name=name)
 
     def campaign(self, campaign_id: str) -> CampaignDetail:
@@ -110,7 +117,7 @@ class Client:
         return self._transport.fetch(CampaignDetail, _campaign_path(campaign_id))
 
     def find_campaign(self, id_or_name: str) -> CampaignDetail:
-        """The campaign with that id, otherwise the newest one of that name. Raises errors.NotFound."""
+        """The campaign with this id, otherwise the newest of this name. Raises errors.NotFound."""
         try:
             return self.campaign(id_or_name)
         except NotFound:
@@ -124,18 +131,18 @@ class Client:
         return self._post(CampaignView, f"{_campaign_path(campaign_id)}/pause")
 
     def resume(self, campaign_id: str) -> CampaignView:
-        """Go on with a paused campaign. Raises errors.IllegalMove and errors.NotFound."""
+        """Continue a paused campaign. Raises errors.IllegalMove and errors.NotFound."""
         return self._post(CampaignView, f"{_campaign_path(campaign_id)}/resume")
 
     def cancel(self, campaign_id: str) -> CampaignView:
-        """End a campaign for good; its adapters stay. Raises errors.IllegalMove and errors.NotFound."""
+        """End a campaign for good; its adapters are kept. Raises errors.IllegalMove and errors.NotFound."""
         return self._post(CampaignView, f"{_campaign_path(campaign_id)}/cancel")
 
     def rollback(self, campaign_id: str, round: int) -> CampaignView:  # noqa: A002
-        """Take a campaign back to where it stood after a round, 0 for its initial adapter, and leave it paused there.
+        """Take a campaign back to its state after a round and pause it there. Round 0 keeps only the initial adapter.
 
-        Raises errors.IllegalMove, errors.Invalid where there is no such round or nothing to undo, errors.NotKept where
-        something of it is no longer stored, and errors.NotFound.
+        Raises errors.IllegalMove, errors.Invalid if the round does not exist or nothing came after it, errors.NotKept
+        if something of the round is no longer stored, and errors.NotFound.
         """
         return self._post(CampaignView, f"{_campaign_path(campaign_id)}/rollback", {"round": round})
 
@@ -179,10 +186,10 @@ class Client:
         return verifications.cancel(self._transport, _campaign_path(campaign_id), verification_id)
 
     def wait(self, campaign_id: str, timeout_s: float | None = None) -> CampaignDetail:
-        """Wait until a campaign is completed, cancelled or paused, and return it. A coordinator that restarts is
-        waited for.
+        """Wait until a campaign is completed, cancelled or paused, and return it.
 
-        Raises errors.WaitTimeout after *timeout_s* seconds, and errors.NotFound.
+        Waits through a restart of the coordinator. Raises errors.WaitTimeout after *timeout_s* seconds (None waits
+        without limit), and errors.NotFound.
         """
         started_at, poll_s = time.monotonic(), 0.2
         campaign, seen_at = self.campaign(campaign_id), started_at
@@ -203,21 +210,21 @@ class Client:
         return campaign
 
     def rounds(self, campaign_id: str) -> Iterator[RoundView]:
-        """A campaign's rounds in their order."""
+        """A campaign's rounds, oldest first."""
         return self._listing(RoundView, f"{_campaign_path(campaign_id)}/rounds")
 
     def tasks(self, campaign_id: str, state: TaskState | None = None, round: int | None = None) -> Iterator[TaskView]:  # noqa: A002
-        """A campaign's tasks, with the live progress of those at work."""
+        """A campaign's tasks; leased tasks have their current progress."""
         return self._listing(TaskView, f"{_campaign_path(campaign_id)}/tasks", state=state, round=round)
 
     def metrics(self, campaign_id: str, name: str | None = None, round: int | None = None) -> Iterator[MetricView]:  # noqa: A002
-        """A campaign's metrics, of clients and (with client_number None) of whole rounds."""
+        """A campaign's metrics. A metric of a whole round has ``client_number`` None."""
         return self._listing(MetricView, f"{_campaign_path(campaign_id)}/metrics", name=name, round=round)
 
     def events(self, campaign_id: str, after: int = 0, *, follow: bool = True) -> Iterator[EventView]:
-        """What happened after event number *after*, and what happens from now on until the campaign ends.
+        """A campaign's events after number *after*, and new events as they happen until the campaign ends.
 
-        A lost connection is opened again where it broke. Without *follow* it ends with what there is.
+        A broken connection is reopened after the last event received. With *follow* false, past events only.
         """
         path = _campaign_path(campaign_id)
         return (
@@ -229,11 +236,11 @@ class Client:
     # --- adapters
 
     def adapters(self, campaign_id: str) -> Iterator[AdapterView]:
-        """A campaign's global adapters with their lineage, in their order."""
+        """A campaign's global adapters with their lineage, by number."""
         return self._listing(AdapterView, f"{_campaign_path(campaign_id)}/adapters")
 
     def adapter(self, campaign_id: str, which: WhichAdapter) -> AdapterView:
-        """One global adapter: its number, ``"final"``, ``"best"`` (lowest held-out loss) or ``"latest"``.
+        """One global adapter, by number or as ``"final"``, ``"best"`` (lowest held-out loss) or ``"latest"``.
 
         Raises errors.NoSuchAdapter and errors.NotFound.
         """
@@ -248,14 +255,14 @@ class Client:
                 "latest": campaign.rounds_closed,
             }[which]
             if number is None:
-                why = "nothing was evaluated yet" if which == "best" else f"it is {campaign.state}"
-                raise NoSuchAdapter(campaign.name, which, why)
+                reason = "no adapter has been evaluated" if which == "best" else f"it is {campaign.state}"
+                raise NoSuchAdapter(campaign.name, which, reason)
         return self._transport.fetch(AdapterView, f"{_campaign_path(campaign_id)}/adapters/{number}")
 
     def pull_adapter(self, campaign_id: str, which: WhichAdapter, folder: Path, *, force: bool = False) -> AdapterView:
         """Write an adapter as a folder that PEFT and vLLM load: weights, configuration and a model card.
 
-        The folder appears whole or not at all; *force* replaces one that is there. Raises errors.NoSuchAdapter,
+        The folder appears complete or not at all; *force* replaces an existing one. Raises errors.NoSuchAdapter,
         errors.NotFound, errors.FolderNotEmpty, errors.CorruptDownload and OSError.
         """
         campaign = self.campaign(campaign_id)
@@ -268,7 +275,7 @@ class Client:
     def create_token(
         self, labels: Mapping[str, str] | None = None, *, expires_in_s: float = 7 * 86400.0, note: str = ""
     ) -> TokenCreated:
-        """A one-time enrolment token; its secret is shown this once. Raises pydantic.ValidationError."""
+        """Create a one-time enrolment token. Only this reply contains the secret. Raises pydantic.ValidationError."""
         body = TokenCreate(labels=dict(labels or {}), expires_in_s=expires_in_s, note=note)
         return self._post(TokenCreated, "/v1/tokens", body.model_dump(mode="json"))
 
@@ -277,34 +284,34 @@ class Client:
         return self._listing(TokenView, "/v1/tokens")
 
     def delete_token(self, token_id: str) -> None:
-        """Withdraw a token; agents that enrolled with it stay. Raises errors.NotFound."""
+        """Delete a token. An agent that enrolled with it stays enrolled. Raises errors.NotFound."""
         self._transport.request("DELETE", f"/v1/tokens/{quote(token_id, safe='')}")
 
     def agents(self) -> Iterator[AgentView]:
-        """Registered agents."""
+        """All enrolled agents."""
         return self._listing(AgentView, "/v1/agents")
 
     def agent(self, id_or_name: str) -> AgentView:
-        """One agent. Raises errors.NotFound."""
+        """One agent, by id or name. Raises errors.NotFound."""
         return self._transport.fetch(AgentView, f"/v1/agents/{quote(id_or_name, safe='')}")
 
     def revoke_agent(self, id_or_name: str) -> AgentView:
-        """Shut an agent out for good. Raises errors.NotFound."""
+        """Revoke an agent's access for good. Raises errors.NotFound."""
         return self._post(AgentView, f"/v1/agents/{quote(id_or_name, safe='')}/revoke")
 
     # --- the service
 
     def algorithms(self) -> Iterator[AlgorithmView]:
-        """The algorithms that campaigns can name."""
+        """The algorithms that the coordinator offers."""
         return self._listing(AlgorithmView, "/v1/algorithms")
 
     def storage(self) -> StorageView:
-        """How many bytes are kept, and of what."""
+        """Bytes that the coordinator stores, by kind."""
         return self._transport.fetch(StorageView, "/v1/storage")
 
     def health(self) -> Health:
-        """Whether the coordinator is ready for work; where it is not, the reply says why."""
-        return self._transport.read(Health, self._transport.request("GET", "/readyz", also_fine=503))
+        """Whether the coordinator is ready. If it is not, the reply gives the reason."""
+        return self._transport.read(Health, self._transport.request("GET", "/readyz", accept_status=503))
 
     def _post(self, model: type[M], path: str, body: Any = None) -> M:
         return self._transport.read(model, self._transport.request("POST", path, body=body))

@@ -1,26 +1,27 @@
-"""What can go wrong between a client and its coordinator.
+"""Errors of the client and of the command line.
 
 FedloomError
-├── Unreachable            no answer, or one that does not come from a coordinator
-├── InsecureUrl            plain http:// to another host would show the key to everybody on the way
-├── MalformedKey           a key that no header can carry
-├── Refused                the coordinator said no; ``problem`` holds all that it said
-│   ├── Unauthenticated    no key, or one that nobody has
-│   ├── Forbidden          a key that may not do this
-│   ├── NotFound           no such campaign, agent, token, adapter or blob
-│   ├── Invalid            a request that cannot be accepted; ``errors`` names the fields
-│   ├── IllegalMove        the state does not allow it
-│   ├── NotKept            a round to go back to, of which something is no longer stored
+├── Unreachable            no reply, or a reply that does not come from a coordinator
+├── InsecureUrl            plain http:// to another host would expose the key
+├── MalformedKey           the key has characters that no key has
+├── Refused                the coordinator refused the request; ``problem`` is its whole reply
+│   ├── Unauthenticated    the coordinator does not know the key
+│   │   └── MissingKey     no key was given
+│   ├── Forbidden          the key does not permit this request
+│   ├── NotFound           the campaign, agent, token, adapter or blob does not exist
+│   ├── Invalid            the request is invalid; ``errors`` names the fields
+│   ├── IllegalMove        the current state does not allow the request
+│   ├── NotKept            a rollback needs something that is no longer stored
 │   └── Conflict           the idempotency key was used with another campaign
-├── NoSuchAdapter          the campaign has no such adapter, not yet or no longer
-├── CorruptDownload        bytes that do not have the digest they should have
-├── FolderNotEmpty         there is something where a folder should go
-├── BadAdapterFolder       a folder does not hold an adapter that can be used
-├── WaitTimeout            the campaign was not over in time
-├── SimulationError        a simulation that cannot be run as it was asked for
-├── ComparisonError        a comparison that cannot be run as it was asked for
+├── NoSuchAdapter          the campaign does not have the adapter yet, or no longer stores it
+├── CorruptDownload        downloaded bytes do not match their digest
+├── FolderNotEmpty         the folder to write exists and is not empty
+├── BadAdapterFolder       a folder does not hold a usable adapter
+├── WaitTimeout            the campaign did not end in time; also a TimeoutError
+├── SimulationError        the simulation cannot run as requested
+├── ComparisonError        the comparison cannot run as requested
 │   └── TrialFailed        one of its campaigns did not complete
-└── PartitionError         the rows cannot be shared out among the clients in the way that was asked for
+└── PartitionError         the rows cannot be split among the clients as requested
 """
 
 from pathlib import Path
@@ -29,11 +30,11 @@ from shared.wire.problems import FieldProblem, Problem, ProblemType
 
 
 class FedloomError(Exception):
-    """Anything that the client raises on purpose."""
+    """Base class of all errors that Fedloom raises on purpose."""
 
 
 class Unreachable(FedloomError):
-    """No answer, or one that does not come from a coordinator."""
+    """No reply, or a reply that does not come from a coordinator."""
 
     def __init__(self, url: str, reason: str) -> None:
         self.url = url
@@ -42,7 +43,7 @@ class Unreachable(FedloomError):
 
 
 class InsecureUrl(FedloomError):
-    """Plain http:// to another host would show the key to everybody on the way."""
+    """Plain http:// to another host would expose the key."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -52,14 +53,16 @@ class InsecureUrl(FedloomError):
 
 
 class MalformedKey(FedloomError):
-    """A key that no header can carry, so it is nobody's."""
+    """The key has characters that no key has, such as a space or a line break."""
 
     def __init__(self) -> None:
-        super().__init__("the key holds a space, a line break or another character that no key has; copy it again")
+        super().__init__(
+            "malformed key: it contains a space, a line break or another character that no key has; copy it again"
+        )
 
 
 class Refused(FedloomError):
-    """The coordinator said no."""
+    """The coordinator refused the request."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
@@ -67,32 +70,36 @@ class Refused(FedloomError):
 
 
 class Unauthenticated(Refused):
-    """No key, or one that nobody has."""
+    """The coordinator does not know the key."""
+
+
+class MissingKey(Unauthenticated):
+    """No key was given."""
 
 
 class Forbidden(Refused):
-    """A key that may not do this."""
+    """The key does not permit this request."""
 
 
 class NotFound(Refused):
-    """No such campaign, agent, token, adapter or blob."""
+    """The campaign, agent, token, adapter or blob does not exist."""
 
 
 class Invalid(Refused):
-    """A request that cannot be accepted."""
+    """The request is invalid."""
 
     @property
     def errors(self) -> list[FieldProblem]:
-        """The fields that are wrong."""
+        """The invalid fields."""
         return self.problem.errors
 
 
 class IllegalMove(Refused):
-    """The state does not allow it."""
+    """The current state does not allow the request."""
 
 
 class NotKept(Refused):
-    """Something of the round to go back to is no longer stored."""
+    """A rollback needs something that is no longer stored."""
 
 
 class Conflict(Refused):
@@ -112,12 +119,12 @@ _BY_TYPE: dict[str, type[Refused]] = {
 
 
 def refused(problem: Problem) -> Refused:
-    """The error for a problem, by its type."""
+    """The error for a problem, by the problem's type."""
     return _BY_TYPE.get(problem.kind, Refused)(problem)
 
 
 class NoSuchAdapter(FedloomError):
-    """The campaign has no such adapter, not yet or no longer."""
+    """The campaign does not have the adapter yet, or no longer stores it."""
 
     def __init__(self, campaign: str, which: str, reason: str) -> None:
         self.campaign = campaign
@@ -126,23 +133,25 @@ class NoSuchAdapter(FedloomError):
 
 
 class CorruptDownload(FedloomError):
-    """Bytes that do not have the digest they should have."""
+    """Downloaded bytes do not match their digest."""
 
     def __init__(self, sha256: str) -> None:
         self.sha256 = sha256
-        super().__init__(f"what was downloaded is not blob {sha256}; try again, and if it stays so ask the operator")
+        super().__init__(f"the download does not match the digest of blob {sha256}; try again, then ask the operator")
 
 
 class FolderNotEmpty(FedloomError):
-    """There is something where a folder should go."""
+    """The folder to write exists and is not empty."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        super().__init__(f"{folder} exists and is not an empty folder; choose another, or replace it with --force")
+        super().__init__(
+            f"{folder} exists and is not an empty folder; choose another, or replace it with --force (force=True)"
+        )
 
 
 class BadAdapterFolder(FedloomError):
-    """A folder does not hold an adapter that can be used."""
+    """A folder does not hold a usable adapter."""
 
     def __init__(self, folder: Path, reason: str) -> None:
         self.folder = folder
@@ -150,21 +159,21 @@ class BadAdapterFolder(FedloomError):
         super().__init__(f"{folder}: {reason}")
 
 
-class WaitTimeout(FedloomError):
-    """The campaign was not over in time. It goes on."""
+class WaitTimeout(FedloomError, TimeoutError):
+    """The campaign did not end in time. It continues."""
 
     def __init__(self, campaign: str, timeout_s: float, state: str) -> None:
         self.campaign = campaign
         self.timeout_s = timeout_s
-        super().__init__(f"campaign {campaign} is still {state} after {timeout_s:g} s; it goes on")
+        super().__init__(f"campaign {campaign} is still {state} after {timeout_s:g} s; it continues")
 
 
 class SimulationError(FedloomError):
-    """A simulation that cannot be run as it was asked for."""
+    """The simulation cannot run as requested."""
 
 
 class ComparisonError(FedloomError):
-    """A comparison that cannot be run as it was asked for."""
+    """The comparison cannot run as requested."""
 
 
 class TrialFailed(ComparisonError):
@@ -177,4 +186,4 @@ class TrialFailed(ComparisonError):
 
 
 class PartitionError(FedloomError):
-    """The rows cannot be shared out among the clients of a simulation in the way that was asked for."""
+    """The rows cannot be split among the clients of a simulation as requested."""

@@ -1,4 +1,4 @@
-"""A campaign's events as they happen: server-sent events that survive a lost connection."""
+"""A campaign's events as they happen: server-sent events that survive a broken connection."""
 
 import time
 from collections.abc import Iterator
@@ -12,12 +12,12 @@ from shared.wire.campaigns import CampaignView
 from shared.wire.events import EventView
 
 SILENCE_S = 90.0
-"""A stream that is silent for longer is taken for dead; a coordinator sends comments much more often."""
+"""A stream that is silent for longer counts as broken; a coordinator sends comments much more often."""
 REOPEN_S = 1.0
 
 
 def past_events(transport: Transport, path: str, after: int) -> Iterator[EventView]:
-    """The events after a number that are there already. Raises Unreachable and Refused."""
+    """The recorded events after number *after*. Raises Unreachable and Refused."""
     while True:
         page = transport.fetch(Page[EventView], path, after=after)
         yield from page.items
@@ -27,36 +27,36 @@ def past_events(transport: Transport, path: str, after: int) -> Iterator[EventVi
 
 
 def follow_events(transport: Transport, campaign_path: str, after: int) -> Iterator[EventView]:
-    """The events after a number, those there are and those to come, until the campaign's last one.
+    """The events after number *after*, past and future, until the campaign's last one.
 
-    Goes on after the last event it saw when the connection breaks. Raises Unreachable when that cannot be made, or not
-    again for some minutes, and Refused.
+    After a broken connection the stream continues after the last event received. Raises Unreachable if the first
+    connection fails or later ones fail for OUTAGE_S seconds, and Refused.
     """
-    path, failures, seen_at = f"{campaign_path}/events", 0, 0.0
+    path, failures, connected_at = f"{campaign_path}/events", 0, 0.0
     while True:
         opened_at = time.monotonic()
         try:
             headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
             with transport.stream(path, headers, read_timeout_s=SILENCE_S) as reply:
-                failures, seen_at = 0, time.monotonic()
+                failures, connected_at = 0, time.monotonic()
                 for event in _read(transport, reply):
-                    after, seen_at = event.number, time.monotonic()
+                    after, connected_at = event.number, time.monotonic()
                     yield event
         except Unreachable:
             failures += 1
-            if failures >= ATTEMPTS and time.monotonic() - seen_at > OUTAGE_S:
+            if failures >= ATTEMPTS and time.monotonic() - connected_at > OUTAGE_S:
                 raise
             pause(failures)
             continue
         if transport.fetch(CampaignView, campaign_path).state.is_final:
-            yield from past_events(transport, path, after)  # what a stream cut at its end may have left out
+            yield from past_events(transport, path, after)  # a stream cut at its end may lack the last events
             return
         if time.monotonic() - opened_at < REOPEN_S:
-            time.sleep(REOPEN_S)  # a coordinator that is restarting closes streams as fast as they open
+            time.sleep(REOPEN_S)  # a restarting coordinator closes streams as fast as they open
 
 
 def _read(transport: Transport, reply: httpx.Response) -> Iterator[EventView]:
-    """The events of one connection. Only ``data`` is looked at: it holds the number and the type too."""
+    """The events of one connection, from the ``data`` fields alone: they contain the number and the type too."""
     data: list[str] = []
     for line in reply.iter_lines():
         if line.startswith("data:"):
@@ -65,6 +65,8 @@ def _read(transport: Transport, reply: httpx.Response) -> Iterator[EventView]:
             try:
                 event = EventView.model_validate_json("\n".join(data))
             except ValueError as error:
-                raise Unreachable(transport.url, "sent an event that cannot be read; upgrade fedloom") from error
+                raise Unreachable(
+                    transport.url, "sent an event that this version cannot read; upgrade fedloom"
+                ) from error
             data.clear()
             yield event

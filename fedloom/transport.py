@@ -1,4 +1,4 @@
-"""HTTP to one coordinator: authentication, retries, and its problems as errors."""
+"""HTTP to one coordinator: authentication, retries, and problem replies as errors."""
 
 import random
 import re
@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from fedloom.errors import FedloomError, InsecureUrl, MalformedKey, Unreachable, refused
+from fedloom.errors import FedloomError, InsecureUrl, MalformedKey, MissingKey, Unauthenticated, Unreachable, refused
 from shared.campaign import FROM_COORDINATOR
 from shared.urls import is_confidential
 from shared.wire.base import PROTOCOL, PROTOCOL_HEADER
@@ -24,18 +24,19 @@ ATTEMPTS = 4
 BACKOFF_S = 0.3
 LONGEST_PAUSE_S = 10.0
 OUTAGE_S = 300.0
-"""How long something that follows a campaign puts up with a coordinator that was there and is gone."""
-_MAY_BE_A_KEY = re.compile(r"[!-~]+")
+"""Seconds for which a caller that follows a campaign waits for a coordinator that stopped answering."""
+_KEY = re.compile(r"[!-~]+")
+_ERRNO = re.compile(r"^\[Errno -?\d+\] ")
 _NONE: Mapping[str, str] = MappingProxyType({})
 
 M = TypeVar("M", bound=BaseModel)
 
 
 class Transport:
-    """Sends requests to one coordinator and honours the proxies that the environment names.
+    """Sends requests to one coordinator, through the proxies that the environment names.
 
-    Every method raises Unreachable and Refused. Raises InsecureUrl for plain http:// to another host, MalformedKey,
-    and OSError where *ca_file* cannot be read.
+    Every method raises Unreachable and Refused. The constructor raises InsecureUrl for plain http:// to another host,
+    MalformedKey, and OSError if *ca_file* cannot be read.
     """
 
     def __init__(self, url: str, key: str | None, *, ca_file: Path | None, insecure: bool, timeout_s: float) -> None:
@@ -48,8 +49,8 @@ class Transport:
             raise InsecureUrl(self.url)
         headers = {PROTOCOL_HEADER: PROTOCOL, "Accept": "application/json"}
         if key and (key := key.strip()):
-            if not _MAY_BE_A_KEY.fullmatch(key):
-                raise MalformedKey  # here, for the errors of a header quote it
+            if not _KEY.fullmatch(key):
+                raise MalformedKey  # checked here because httpx would quote the key in its error
             headers["Authorization"] = f"Bearer {key}"
         self._http = httpx.Client(
             headers=headers,
@@ -70,33 +71,37 @@ class Transport:
         body: Any = None,
         headers: Mapping[str, str] = _NONE,
         repeatable: bool | None = None,
-        also_fine: int | None = None,
+        accept_status: int | None = None,
     ) -> httpx.Response:
-        """Send a request and return its reply, a success or the status that is *also_fine*.
+        """Send a request and return its reply.
 
-        A request that is *repeatable* (by default a GET) is sent again when the connection breaks or the service
-        fails; any other only when it certainly was not handled.
+        Args:
+            params: Query parameters; those that are None are left out.
+            body: Sent as JSON.
+            repeatable: Send the request again when the connection breaks or the service fails. By default true for a
+                GET. Other requests are sent again only if the service certainly did not handle them.
+            accept_status: A status that is returned like a success.
         """
         if repeatable is None:
             repeatable = method == "GET"
-        chosen = {name: value for name, value in params.items() if value is not None}
+        query = {name: value for name, value in params.items() if value is not None}
         for attempt in range(ATTEMPTS):
             floor_s = 0.0
             failure: FedloomError
             try:
-                reply = self._http.request(method, self.url + path, params=chosen, json=body, headers=headers)
+                reply = self._http.request(method, self.url + path, params=query, json=body, headers=headers)
             except httpx.RequestError as error:
                 failure = self._unreachable(error)
                 unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
-                again = (repeatable or unsent) and not _is_about_certificates(error)
+                retry = (repeatable or unsent) and not _is_about_certificates(error)
             else:
-                if reply.is_success or reply.status_code == also_fine:
+                if reply.is_success or reply.status_code == accept_status:
                     return reply
                 failure = self._refusal(reply)
                 unhandled = reply.status_code in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
-                again = unhandled or (repeatable and reply.is_server_error)
+                retry = unhandled or (repeatable and reply.is_server_error)
                 floor_s = _retry_after_s(reply)
-            if not again or attempt == ATTEMPTS - 1:
+            if not retry or attempt == ATTEMPTS - 1:
                 raise failure
             pause(attempt, floor_s)
         raise AssertionError  # the last attempt returned or raised
@@ -106,15 +111,17 @@ class Transport:
         return self.read(model, self.request("GET", path, params=params))
 
     def read(self, model: type[M], reply: httpx.Response) -> M:
-        """The model in a reply; what a newer coordinator says besides, in a campaign's file too, is passed over."""
+        """Parse a reply. Fields that a newer coordinator added are ignored, also in a campaign file."""
         try:
             return model.model_validate_json(reply.content, context=FROM_COORDINATOR, extra="ignore")
         except ValidationError as error:
-            raise Unreachable(self.url, "answered with something else than a coordinator does; check it") from error
+            raise Unreachable(
+                self.url, "the reply does not come from a coordinator; check the URL and any proxy"
+            ) from error
 
     @contextmanager
     def stream(self, path: str, headers: Mapping[str, str], *, read_timeout_s: float) -> Iterator[httpx.Response]:
-        """GET a body piece by piece. A connection that breaks on the way is Unreachable too."""
+        """GET a body piece by piece. Raises Unreachable also if the connection breaks within the body."""
         timeout = httpx.Timeout(self._http.timeout.connect, read=read_timeout_s)
         try:
             with self._http.stream("GET", self.url + path, headers=headers, timeout=timeout) as reply:
@@ -127,20 +134,30 @@ class Transport:
 
     def _unreachable(self, error: httpx.RequestError) -> Unreachable:
         if _is_about_certificates(error):
-            return Unreachable(self.url, "its certificate is not trusted; name its CA with --ca-file (ca_file=...)")
+            return Unreachable(self.url, "its certificate is not trusted; name its CA with --ca-file (ca_file=…)")
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-            return Unreachable(self.url, f"cannot connect ({error}); is the coordinator running there?")
+            return Unreachable(
+                self.url, f"cannot connect ({_ERRNO.sub('', str(error))}); is the coordinator running there?"
+            )
         return Unreachable(self.url, str(error) or type(error).__name__)
 
     def _refusal(self, reply: httpx.Response) -> FedloomError:
         if reply.headers.get("Content-Type", "").startswith(MEDIA_TYPE):
-            return refused(self.read(Problem, reply))
+            error = refused(self.read(Problem, reply))
+            if isinstance(error, Unauthenticated) and "Authorization" not in self._http.headers:
+                return MissingKey(error.problem)
+            return error
         status = f"{reply.status_code} {reply.reason_phrase}".strip()
-        return Unreachable(self.url, f"answered {status}, but not as a coordinator does; check the URL and any proxy")
+        return Unreachable(
+            self.url, f"the reply ({status}) does not come from a coordinator; check the URL and any proxy"
+        )
 
 
 def pause(attempt: int, floor_s: float = 0.0) -> None:
-    """Wait before the next attempt (from 0): full jitter, so that clients that fail together do not return together."""
+    """Wait before the next attempt. Full jitter, so that clients that fail together do not retry together.
+
+    attempt: number of the failed attempt, from 0. floor_s: seconds to wait at least.
+    """
     longest_s = min(LONGEST_PAUSE_S, BACKOFF_S * 2**attempt)
     time.sleep(floor_s + random.uniform(0, longest_s))  # noqa: S311
 

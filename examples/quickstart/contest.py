@@ -11,7 +11,7 @@ from agent.child import LoraFile
 from agent.settings import AgentSettings
 from fedloom.adapters.folder import WEIGHTS_FILE
 from fedloom.errors import SimulationError
-from fedloom.simulation.plan import Kind, Plan
+from fedloom.simulation.partition_plan import PartitionKind, PartitionPlan
 from fedloom.simulation.run import Run, running
 from fedloom.simulation.simulation import Simulation
 from shared.campaign import CampaignSpec
@@ -50,7 +50,7 @@ class Entry:
             spec.model_copy(update={"selection": spec.selection.model_copy(update={"minimum": n_clients})}),
             settings.model_copy(update={"data": {spec.data.name: source}}),
             n_clients,
-            Plan(Kind.DOMAIN, by="owner") if self.federated else Plan(Kind.IID),
+            PartitionPlan(PartitionKind.DOMAIN, by="owner") if self.federated else PartitionPlan(PartitionKind.IID),
             seed=0,
         )
 

@@ -1,4 +1,4 @@
-"""Folders that are whole or not there: filled under another name, and renamed into place."""
+"""Folders that appear complete or not at all: filled under another name, then renamed."""
 
 import secrets
 import shutil
@@ -12,10 +12,10 @@ from shared.durable import sync_folder, sync_tree
 
 @contextmanager
 def atomic_folder(folder: Path, *, force: bool) -> Iterator[Path]:
-    """An empty folder to fill, which becomes *folder* at the end of the block, and is gone where the block fails.
+    """An empty folder to fill. It becomes *folder* at the end of the block, and is deleted if the block fails.
 
-    force: replace what is there; without it only an empty folder is. Raises errors.FolderNotEmpty, before the block
-    where it can, and OSError.
+    force: replace an existing folder; without it only an empty one is replaced. Raises errors.FolderNotEmpty, before
+    the block if the folder exists then, and OSError.
     """
     folder = folder.absolute()
     if not force and _is_taken(folder):
@@ -38,11 +38,11 @@ def _is_taken(folder: Path) -> bool:
 
 def _put_in_place(draft: Path, folder: Path, *, force: bool) -> None:
     if folder.is_dir() and not _is_taken(folder):
-        folder.rmdir()  # Windows renames onto nothing, not even onto an empty folder
+        folder.rmdir()  # Windows cannot rename onto an existing folder, not even an empty one
     if not folder.exists():
         draft.rename(folder)
         return
-    if not force:  # it came into being meanwhile
+    if not force:  # created while the block ran
         raise FolderNotEmpty(folder)
     old = draft.with_name(draft.name + ".old")
     folder.rename(old)

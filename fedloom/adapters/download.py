@@ -1,4 +1,4 @@
-"""Downloads a blob, goes on where a connection broke, and checks its digest."""
+"""Downloads a blob, resumes after a broken connection, and checks the digest."""
 
 import hashlib
 from pathlib import Path
@@ -21,11 +21,13 @@ def download_blob(transport: Transport, blob: BlobRef, path: Path) -> None:
             before = done
             try:
                 with transport.stream(f"/v1/blobs/{blob.sha256}", headers, read_timeout_s=SILENCE_S) as reply:
-                    if done and reply.status_code != 206:  # a proxy without ranges sends it all again
+                    if done and reply.status_code != 206:  # a proxy without ranges sends the whole blob again
                         file.seek(0)
                         file.truncate()
                         digest, done = hashlib.sha256(), 0
-                    for piece in reply.iter_bytes():  # as they come: pieces of one size would be lost in a break
+                    for (
+                        piece
+                    ) in reply.iter_bytes():  # without a chunk size: it would buffer, and a break would lose the buffer
                         if done + len(piece) > blob.n_bytes:
                             raise CorruptDownload(blob.sha256)
                         file.write(piece)

@@ -1,4 +1,4 @@
-"""An adapter as a folder: what ``PeftModel.from_pretrained`` and vLLM load, with a model card and its lineage."""
+"""Writes an adapter folder that ``PeftModel.from_pretrained`` and vLLM load, with a model card and its lineage."""
 
 import json
 from collections.abc import Iterable
@@ -25,14 +25,14 @@ CARD_FILE = "README.md"
 def write_adapter_folder(
     transport: Transport, campaign: CampaignDetail, adapter: AdapterView, folder: Path, *, force: bool
 ) -> None:
-    """Download an adapter and write its folder, whole or not at all; *force* replaces what is there.
+    """Download an adapter and write its folder, complete or not at all; *force* replaces an existing folder.
 
-    Raises errors.NoSuchAdapter where the bytes are no longer kept, errors.FolderNotEmpty, errors.CorruptDownload,
+    Raises errors.NoSuchAdapter if the weights are no longer stored, errors.FolderNotEmpty, errors.CorruptDownload,
     errors.Unreachable, errors.Refused and OSError.
     """
     if not adapter.stored:
-        why = f"its bytes are no longer kept (retention.adapters: {campaign.spec.retention.adapters})"
-        raise NoSuchAdapter(campaign.name, str(adapter.number), why)
+        reason = f"its weights are no longer stored (retention.adapters: {campaign.spec.retention.adapters})"
+        raise NoSuchAdapter(campaign.name, str(adapter.number), reason)
     with atomic_folder(folder, force=force) as draft:
         weights = draft / WEIGHTS_FILE
         download_blob(transport, adapter.blob, weights)
@@ -53,7 +53,7 @@ def peft_config(spec: CampaignSpec, tensor_names: Iterable[str]) -> dict[str, An
         "base_model_name_or_path": spec.base.model,
         "revision": spec.base.revision,
         "r": spec.lora.rank,
-        "lora_alpha": int(alpha) if alpha.is_integer() else alpha,  # vLLM declares it as a whole number
+        "lora_alpha": int(alpha) if alpha.is_integer() else alpha,  # vLLM expects an integer
         "lora_dropout": spec.lora.dropout,
         "target_modules": target_modules(spec, tensor_names),
         "bias": "none",
@@ -67,9 +67,9 @@ def peft_config(spec: CampaignSpec, tensor_names: Iterable[str]) -> dict[str, An
 
 
 def target_modules(spec: CampaignSpec, tensor_names: Iterable[str]) -> list[str]:
-    """The names of the adapted modules: the campaign's, or where it says ``all-linear`` those that the tensors have.
+    """The names of the adapted modules: the campaign's, or for ``all-linear`` those in the tensor names.
 
-    ``all-linear`` itself is not written: another version of PEFT may find other layers, and vLLM does not know it.
+    ``all-linear`` itself is not written: another version of PEFT may match other layers, and vLLM does not support it.
     """
     if spec.lora.target_modules != "all-linear":
         return sorted(set(spec.lora.target_modules))
@@ -78,7 +78,7 @@ def target_modules(spec: CampaignSpec, tensor_names: Iterable[str]) -> list[str]
 
 
 def _short_name(module: str) -> str:
-    """The last word of a module's path; with the word before it where it is the number of a place in a list."""
+    """The last part of a module's path. If that is an index in a list, the part before it too."""
     parts = module.split(".")
     start = len(parts) - 1
     while start > 0 and parts[start].isdecimal():

@@ -1,4 +1,4 @@
-"""``fedloom.json``: where an adapter came from, for programs. Written beside the weights that it speaks of."""
+"""``fedloom.json``: where an adapter came from, for programs. Written beside the weights that it describes."""
 
 from typing import Literal, Self
 
@@ -14,12 +14,14 @@ LINEAGE_FILE = "fedloom.json"
 
 
 class Lineage(BaseModel):
-    """The campaign that made an adapter, and which of its adapters this is.
+    """The campaign that made an adapter, and the adapter's number in it.
 
-    format: rises when older programs could not make sense of the file. sha256: of the weights. held_out_loss: nats a
-    token, None where it was not evaluated. fingerprint: of the base model that the adapter was trained on, None where
-    the coordinator did not tell. origins: the adapter of another campaign that this one started from, the one which
-    that campaign started from, and so on.
+    Args:
+        format: Version of the file; it rises when older programs can no longer read the file.
+        sha256: Digest of the weights.
+        held_out_loss: In nats a token. None if the adapter was not evaluated.
+        fingerprint: Of the base model that the adapter was trained on. None if the coordinator sent none.
+        origins: The adapter that the campaign started from, the one that its campaign started from, and so on.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)

@@ -1,4 +1,4 @@
-"""An adapter's folder as merging and asking use it: one that ``adapter pull`` wrote, or any LoRA adapter of PEFT."""
+"""Reads an adapter folder to merge it or chat with it: one from ``adapter pull``, or any plain LoRA adapter of PEFT."""
 
 import json
 from dataclasses import dataclass
@@ -28,12 +28,12 @@ _PLAIN: dict[str, object] = {
     "use_dora": False,
     "use_rslora": False,
 }
-"""What other values than these (or none) add to W + (alpha / rank) B A, Fedloom does not know."""
+"""Values (or none) with which PEFT computes plain LoRA, W + (alpha / rank) B A. Fedloom supports no others."""
 
 
 @dataclass(frozen=True)
 class LocalAdapter:
-    """A LoRA adapter on this machine. sha256: of its weights. lineage: None for an adapter that is not Fedloom's."""
+    """A LoRA adapter on this machine. sha256: of its weights. lineage: None if Fedloom did not write the folder."""
 
     folder: Path
     weights: Path
@@ -44,34 +44,34 @@ class LocalAdapter:
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """Name for messages."""
         if self.lineage is None:
             return self.folder.name
         return f"{self.lineage.campaign_name} #{self.lineage.adapter_number}"
 
     @property
     def template(self) -> Template | None:
-        """How its prompts were written, where that is known."""
+        """The template that its prompts were written with. None if unknown."""
         return self.lineage.spec.data.template if self.lineage is not None else None
 
     @property
     def fingerprint(self) -> Fingerprint | None:
-        """Of the base model that it was trained on, where that is known."""
+        """Fingerprint of the base model that it was trained on. None if unknown."""
         return self.lineage.fingerprint if self.lineage is not None else None
 
 
 def read_adapter_folder(folder: Path) -> LocalAdapter:
-    """Read what *folder* says of its adapter. Raises errors.BadAdapterFolder and OSError."""
+    """Read the adapter in *folder*. Raises errors.BadAdapterFolder and OSError."""
     folder = folder.resolve()
     weights = folder / WEIGHTS_FILE
     if not weights.is_file():
-        raise BadAdapterFolder(folder, f"there is no {WEIGHTS_FILE}; `fedloom adapter pull` writes such a folder")
+        raise BadAdapterFolder(folder, f"{WEIGHTS_FILE} is missing; `fedloom adapter pull` writes such a folder")
     sha256 = sha256_file(weights)
     if (folder / LINEAGE_FILE).is_file():
         lineage = _lineage(folder)
         if lineage.sha256 != sha256:
             raise BadAdapterFolder(
-                folder, f"{WEIGHTS_FILE} is not the file that {LINEAGE_FILE} tells of; pull it again"
+                folder, f"{WEIGHTS_FILE} does not match the digest in {LINEAGE_FILE}; pull the adapter again"
             )
         return LocalAdapter(folder, weights, sha256, lineage.spec.base, lineage.spec.lora, lineage)
     config = _json(folder, CONFIG_FILE)
@@ -84,8 +84,8 @@ def read_adapter_folder(folder: Path) -> LocalAdapter:
 def _lineage(folder: Path) -> Lineage:
     content = _json(folder, LINEAGE_FILE)
     if content.get("format") != 1:
-        what = f"{LINEAGE_FILE} has format {content.get('format')}, this Fedloom reads 1; upgrade it"
-        raise BadAdapterFolder(folder, what)
+        reason = f"{LINEAGE_FILE} has format {content.get('format')}, this Fedloom reads 1; upgrade it"
+        raise BadAdapterFolder(folder, reason)
     try:
         return Lineage.model_validate(content, context=FROM_COORDINATOR, extra="ignore")
     except ValidationError as error:
@@ -96,7 +96,7 @@ def _json(folder: Path, name: str) -> dict[str, Any]:
     try:
         content = json.loads((folder / name).read_bytes())
     except FileNotFoundError as error:
-        raise BadAdapterFolder(folder, f"there is no {name}") from error
+        raise BadAdapterFolder(folder, f"{name} is missing") from error
     except ValueError as error:
         raise BadAdapterFolder(folder, f"{name} is not JSON") from error
     if not isinstance(content, dict):
@@ -109,16 +109,18 @@ def _base(config: dict[str, Any]) -> BaseSection:
 
 
 def _lora(config: dict[str, Any]) -> LoraSection:
-    """The shape in a configuration of PEFT. Raises KeyError and ValueError where it is not one of plain LoRA."""
+    """The LoRA settings in a configuration of PEFT. Raises KeyError and ValueError if it is not plain LoRA."""
     if config.get("peft_type") != "LORA":
         raise ValueError(f"peft_type {config.get('peft_type')} is not LORA")
-    odd = [key for key, plain in _PLAIN.items() if config.get(key) and config[key] != plain]
-    if odd:
-        raise ValueError(f"{', '.join(odd)}: only plain LoRA can be used")
+    unsupported = [key for key, plain in _PLAIN.items() if config.get(key) and config[key] != plain]
+    if unsupported:
+        raise ValueError(f"{', '.join(unsupported)}: only plain LoRA is supported")
     return LoraSection(rank=config["r"], alpha=config["lora_alpha"], target_modules=config["target_modules"])
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, ValidationError):
-        return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False))
-    return f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        return "; ".join(
+            f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in error.errors(include_url=False)
+        )
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error)

@@ -1,4 +1,4 @@
-"""The model card of a merged model: what was put together, and how well."""
+"""The model card of a merged model: its parts, and how exact the merge is."""
 
 from fedloom.adapters.local import LocalAdapter
 from fedloom.adapters.model_card import front_matter, origin_rows
@@ -7,25 +7,25 @@ from fedloom.adapters.model_card import front_matter, origin_rows
 def merged_card(adapter: LocalAdapter, *, dtype: str, merge_difference: float, file_difference: float) -> str:
     """The text of a README.md with front matter as the Hugging Face hub reads it.
 
-    merge_difference, file_difference: largest absolute differences of logits, as ``agent.child.Merged`` has them.
+    merge_difference, file_difference: largest absolute differences of logits, as in ``agent.child.Merged``.
     """
     lora, base = adapter.lora, adapter.base
-    at = f" at revision `{base.revision}`" if base.revision else ""
+    revision = f" at revision `{base.revision}`" if base.revision else ""
     lines = [
         front_matter(base.model, library="transformers", tags=["federated-learning", "fedloom"]),
         f"# {adapter.name}, merged",
         "",
-        f"`{base.model}`{at} with a LoRA adapter (rank {lora.rank}, alpha {lora.alpha:g}) merged into its weights by "
-        f"Fedloom, as {dtype}.",
+        f"`{base.model}`{revision} with a LoRA adapter (rank {lora.rank}, alpha {lora.alpha:g}) merged into its "
+        f"weights by Fedloom, as {dtype}.",
         "",
-        f"Merged in float32, logits differ from those of base and adapter by at most {merge_difference:.2g}"
+        f"Merged in float32, its logits differ from those of base and adapter by at most {merge_difference:.2g}"
         + (f"; rounded to {dtype}, by at most {file_difference:.2g}." if dtype != "float32" else "."),
         "",
         "## Lineage",
         "",
         "| | |",
         "| --- | --- |",
-        f"| Base model | `{base.model}`{at} |",
+        f"| Base model | `{base.model}`{revision} |",
         f"| Adapter (SHA-256) | `{adapter.sha256}` |",
     ]
     lineage = adapter.lineage
@@ -37,7 +37,7 @@ def merged_card(adapter: LocalAdapter, *, dtype: str, merge_difference: float, f
             f"| Prompts | written with the `{lineage.spec.data.template}` template |",
         ]
         if base.quantization is not None:
-            lines.append(f"| Base in training | quantised to {base.quantization}; merged into it as it was published |")
+            lines.append(f"| Base in training | quantised to {base.quantization}; merged into the published weights |")
         if lineage.held_out_loss is not None:
             lines.append(f"| Held-out loss | {lineage.held_out_loss:.4f} nats a token |")
         if lineage.fingerprint is not None:

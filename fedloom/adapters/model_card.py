@@ -1,4 +1,4 @@
-"""The model card of an adapter: what it is, how to load it, and where it came from."""
+"""The model card of an adapter: what it is, how to load it, where it came from."""
 
 import json
 import re
@@ -40,9 +40,9 @@ def model_card(campaign: CampaignDetail, adapter: AdapterView) -> str:
 
 
 def front_matter(base_model: str, *, library: str, tags: list[str]) -> str:
-    """The head of a card, with the empty line after it."""
+    """The front matter of a card, up to and including its closing line."""
     front: dict[str, Any] = {}
-    if _HUB_ID.match(base_model):  # the hub refuses a card whose base model is a folder
+    if _HUB_ID.match(base_model):  # the hub rejects a card whose base model is a folder
         front["base_model"] = base_model
     front["library_name"] = library
     front["pipeline_tag"] = "text-generation"
@@ -53,7 +53,7 @@ def front_matter(base_model: str, *, library: str, tags: list[str]) -> str:
 def _summary(campaign: CampaignDetail, adapter: AdapterView) -> list[str]:
     spec = campaign.spec
     origin = (
-        f"It is the adapter that the campaign started from{_of_another(campaign)}."
+        f"It is the adapter that the campaign started from{_origin(campaign)}."
         if adapter.number == 0
         else f"It is the global adapter after round {adapter.number} of {spec.rounds}."
     )
@@ -66,14 +66,14 @@ def _summary(campaign: CampaignDetail, adapter: AdapterView) -> list[str]:
     if spec.base.quantization is not None:
         lines += [
             "",
-            f"In training and evaluation the base was quantised to {spec.base.quantization} by bitsandbytes. Over the "
-            "weights as they were published the adapter gives slightly other answers.",
+            f"In training and evaluation the base was quantised to {spec.base.quantization} by bitsandbytes. On the "
+            "published weights the adapter gives slightly different answers.",
         ]
     if adapter.held_out_loss is not None:
         lines += [
             "",
-            f"Held-out loss: **{adapter.held_out_loss:.4f}** nats a token, over rows of all clients that training "
-            "never saw.",
+            f"Held-out loss: **{adapter.held_out_loss:.4f}** nats a token, on held-out rows of all clients, which "
+            "no client trained on.",
         ]
     return lines
 
@@ -103,7 +103,7 @@ def _lineage(campaign: CampaignDetail, adapter: AdapterView) -> list[str]:
         ("Round", f"{adapter.number} of {campaign.spec.rounds}"),
         ("Local training", f"{amount} a round, batch {training.batch_size}, learning rate {training.learning_rate:g}"),
         ("Data", f"`{campaign.spec.data.name}`, as each owner holds it"),
-        ("Made", f"{adapter.created_at:%Y-%m-%d %H:%M:%S} UTC"),
+        ("Created", f"{adapter.created_at:%Y-%m-%d %H:%M:%S} UTC"),
         ("SHA-256", f"`{adapter.blob.sha256}`"),
         ("Parent", f"`{adapter.parent_sha256}`" if adapter.parent_sha256 else "none"),
         *origin_rows(campaign.origins),
@@ -112,18 +112,19 @@ def _lineage(campaign: CampaignDetail, adapter: AdapterView) -> list[str]:
 
 
 def origin_rows(origins: Sequence[Origin]) -> list[tuple[str, str]]:
-    """Rows of a lineage on the adapters that a chain of campaigns went through, the newest first."""
+    """Lineage rows for the adapters of a chain of campaigns, newest first."""
     return [
         (
             "Started from" if place == 0 else "which started from",
-            f"adapter {one.adapter_number} of `{one.campaign_name}` (`{one.campaign_id}`, {one.kind}), `{one.sha256}`",
+            f"adapter {origin.adapter_number} of `{origin.campaign_name}` (`{origin.campaign_id}`, {origin.kind}), "
+            f"`{origin.sha256}`",
         )
-        for place, one in enumerate(origins)
+        for place, origin in enumerate(origins)
     ]
 
 
-def _of_another(campaign: CampaignDetail) -> str:
-    return f", adapter {campaign.origins[0].adapter_number} of another one" if campaign.origins else ""
+def _origin(campaign: CampaignDetail) -> str:
+    return f", adapter {campaign.origins[0].adapter_number} of another campaign" if campaign.origins else ""
 
 
 def _contributors(adapter: AdapterView) -> list[str]:
@@ -135,8 +136,9 @@ def _contributors(adapter: AdapterView) -> list[str]:
         "| client | agent | rows | weight | update (SHA-256) |",
         "| ---: | --- | ---: | ---: | --- |",
         *(
-            f"| {one.client_number} | {one.agent_name} | {one.n_examples} | {one.weight:.4f} | `{one.update_sha256}` |"
-            for one in adapter.contributions
+            f"| {each.client_number} | {each.agent_name} | {each.n_examples} | {each.weight:.4f} "
+            f"| `{each.update_sha256}` |"
+            for each in adapter.contributions
         ),
         "",
     ]

@@ -1,5 +1,4 @@
-"""The ``fedloom`` command. Each group of commands is one module; what is slow to import waits for the command that
-needs it."""
+"""The ``fedloom`` command. Each group of commands is one package; a command imports slow modules only when it runs."""
 
 import sys
 from pathlib import Path
@@ -7,15 +6,17 @@ from typing import Annotated
 
 import typer
 
-from fedloom.cli.agent import commands as agent_commands
-from fedloom.cli.agent import registry as agent_registry
+from fedloom.cli.adapter import commands as adapter_commands
+from fedloom.cli.adapter import merge
+from fedloom.cli.agent import operator_commands as agent_commands
+from fedloom.cli.agent import owner_commands
 from fedloom.cli.campaign import commands as campaign_commands
+from fedloom.cli.chat import command as chat
 from fedloom.cli.connection import Connection
 from fedloom.cli.coordinator import algorithm, storage, token
 from fedloom.cli.coordinator import commands as coordinator_commands
 from fedloom.cli.data import check as check_data
-from fedloom.cli.failures import tell
-from fedloom.cli.local import adapter, chat, merge
+from fedloom.cli.failures import report
 from fedloom.cli.simulation import compare, simulate
 from fedloom.errors import FedloomError
 
@@ -25,7 +26,7 @@ EPILOG = (
 )
 
 COORDINATOR_NEEDS = ("aiosqlite", "alembic", "asyncpg", "fastapi", "pydantic_settings", "sqlalchemy", "uvicorn")
-"""What the extra ``coordinator`` installs; the other commands do without."""
+"""Modules of the extra ``coordinator``; the other commands do not need them."""
 
 app = typer.Typer(
     name="fedloom",
@@ -36,11 +37,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(campaign_commands.app, name="campaign")
-adapter.app.command()(merge.merge)
-app.add_typer(adapter.app, name="adapter")
-for command in (agent_commands.enroll, agent_commands.run, agent_commands.rotate_secret, check_data.check_data):
-    agent_registry.app.command()(command)
-app.add_typer(agent_registry.app, name="agent")
+adapter_commands.app.command()(merge.merge)
+app.add_typer(adapter_commands.app, name="adapter")
+for command in (owner_commands.enroll, owner_commands.run, owner_commands.rotate_secret, check_data.check_data):
+    agent_commands.app.command()(command)
+app.add_typer(agent_commands.app, name="agent")
 app.add_typer(token.app, name="token")
 app.add_typer(algorithm.app, name="algorithm")
 app.add_typer(coordinator_commands.app, name="coordinator")
@@ -50,8 +51,8 @@ app.command("compare")(compare.compare)
 app.command("storage")(storage.storage)
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         import fedloom
 
         typer.echo(f"fedloom {fedloom.__version__}")
@@ -63,13 +64,13 @@ def connection(
     ctx: typer.Context,
     url: Annotated[
         str | None,
-        typer.Option(envvar="FEDLOOM_URL", help="The coordinator's address, by default http://127.0.0.1:8470."),
+        typer.Option(envvar="FEDLOOM_URL", help="The coordinator's address; by default http://127.0.0.1:8470."),
     ] = None,
     key: Annotated[str | None, typer.Option(envvar="FEDLOOM_KEY", help="The operator's key.")] = None,
     ca_file: Annotated[
         Path | None,
         typer.Option(
-            envvar="FEDLOOM_CA_FILE", exists=True, dir_okay=False, help="A CA to trust instead of the usual ones."
+            envvar="FEDLOOM_CA_FILE", exists=True, dir_okay=False, help="A CA to trust instead of the system's (PEM)."
         ),
     ] = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="Allow plain http:// to another host.")] = False,
@@ -81,12 +82,12 @@ def connection(
 
 
 def main() -> None:
-    """Run the command line. What goes wrong is told in a line, and by the exit code."""
+    """Run the command line. An error prints one message on stderr and sets the exit code."""
     try:
         app(prog_name="fedloom")
     except (FedloomError, OSError) as error:
-        sys.exit(tell(error))
+        sys.exit(report(error))
     except ModuleNotFoundError as error:
         if error.name not in COORDINATOR_NEEDS:
             raise
-        sys.exit(tell(FedloomError(f"{error.name} is not installed; run: pip install 'fedloom[coordinator]'")))
+        sys.exit(report(FedloomError(f"{error.name} is not installed; run: pip install 'fedloom[coordinator]'")))

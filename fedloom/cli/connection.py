@@ -1,4 +1,4 @@
-"""Where the coordinator is, by the global options."""
+"""The global options, and the client that they describe."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Connection:
-    """The global options; None is left to the client's defaults."""
+    """The global options. None means the client's default."""
 
     url: str | None
     key: str | None
@@ -21,8 +21,8 @@ class Connection:
 
 
 def connect(ctx: typer.Context) -> "Client":
-    """A client by the global options. Raises errors.InsecureUrl, errors.Unreachable and OSError."""
+    """A client for the global options. Raises InsecureUrl, MalformedKey, Unreachable and OSError."""
     from fedloom.client import Client
 
-    at: Connection = ctx.obj
-    return Client(at.url, at.key, ca_file=at.ca_file, insecure=at.insecure)
+    options: Connection = ctx.obj
+    return Client(options.url, options.key, ca_file=options.ca_file, insecure=options.insecure)

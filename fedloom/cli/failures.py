@@ -1,4 +1,4 @@
-"""How failures are told: a line that says what to do, and an exit code that scripts can branch on."""
+"""Error messages, which name what to do, and exit codes for scripts."""
 
 from enum import IntEnum
 
@@ -8,7 +8,7 @@ from fedloom import errors
 
 
 class ExitCode(IntEnum):
-    """What the command's end means."""
+    """Exit code of the command."""
 
     DONE = 0
     FAILED = 1
@@ -35,7 +35,7 @@ _CODES: list[tuple[type[Exception], ExitCode]] = [
 ]
 
 
-def tell(error: errors.FedloomError | OSError) -> ExitCode:
+def report(error: errors.FedloomError | OSError) -> ExitCode:
     """Print an error to stderr and return its exit code."""
     typer.echo(f"fedloom: {_text(error)}", err=True)
     return next((code for kind, code in _CODES if isinstance(error, kind)), ExitCode.FAILED)
@@ -43,14 +43,19 @@ def tell(error: errors.FedloomError | OSError) -> ExitCode:
 
 def _text(error: errors.FedloomError | OSError) -> str:
     match error:
+        case errors.MissingKey():
+            return "no key: set FEDLOOM_KEY or --key to the operator's key"
+        case errors.MalformedKey():
+            return f"{error} (FEDLOOM_KEY or --key)"
         case errors.Unauthenticated():
-            return "the coordinator does not know this key; give the operator's with --key or FEDLOOM_KEY"
+            return "unknown key: set FEDLOOM_KEY or --key to a key of this coordinator's operator"
         case errors.Forbidden():
-            return f"{error}; this needs the operator's key (--key or FEDLOOM_KEY)"
+            return "this key is an agent's secret: set FEDLOOM_KEY or --key to the operator's key"
         case errors.Invalid() if error.errors:
-            return "\n  ".join(["the coordinator refused:", *(f"{one.field}: {one.message}" for one in error.errors)])
+            fields = (f"{detail.field}: {detail.message}" for detail in error.errors)
+            return "\n  ".join(["the coordinator refused the request:", *fields])
         case errors.Unreachable():
-            return f"{error} (--url or FEDLOOM_URL says where it is)"
+            return f"{error} (FEDLOOM_URL or --url)"
         case errors.Refused() if error.problem.request_id and error.problem.status >= 500:
             return f"{error} (request {error.problem.request_id})"
         case OSError() if error.filename is not None:

@@ -1,4 +1,4 @@
-"""How results look: tables that fit into 80 columns, times and sizes in words, and JSON."""
+"""Formats results: tables that fit into 80 columns, times and sizes with units, and JSON."""
 
 import json
 import os
@@ -40,28 +40,28 @@ _COLOURS = {
 
 
 def console(*, stderr: bool = False) -> "Console":
-    """The terminal. What is written to a pipe is not cut to a terminal's width, unless COLUMNS asks for it."""
+    """The terminal. Output to a pipe is PIPE_WIDTH wide, unless COLUMNS is set."""
     from rich.console import Console
 
-    found = Console(highlight=False, stderr=stderr)
-    if not found.is_terminal and "COLUMNS" not in os.environ:
-        found.width = PIPE_WIDTH
-    return found
+    terminal = Console(highlight=False, stderr=stderr)
+    if not terminal.is_terminal and "COLUMNS" not in os.environ:
+        terminal.width = PIPE_WIDTH
+    return terminal
 
 
 def table(*columns: str, right: Sequence[str] = (), fold: Sequence[str] = ()) -> "Table":
-    """A table without lines. right: columns of numbers. fold: columns that may take several lines."""
+    """An empty table without borders. right: columns to align right. fold: columns that may wrap."""
     from rich.table import Table
 
-    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    new = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for name in columns:
-        made.add_column(
+        new.add_column(
             name,
             justify="right" if name in right else "left",
             overflow="fold" if name in fold else "ellipsis",
             no_wrap=name not in fold,
         )
-    return made
+    return new
 
 
 def state(value: str) -> "Text":
@@ -72,26 +72,26 @@ def state(value: str) -> "Text":
 
 
 def print_json(value: "BaseModel | Iterable[BaseModel] | dict[str, Any]") -> None:
-    """Print a model, several or a plain object as one JSON document."""
+    """Print a model, a list of models or a dict as one JSON document."""
     document: Any
     if isinstance(value, dict):
         document = value
     elif hasattr(value, "model_dump"):
         document = value.model_dump(mode="json")
     else:
-        document = [one.model_dump(mode="json") for one in value]
+        document = [model.model_dump(mode="json") for model in value]
     typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
 
-def ago(at: datetime | None) -> str:
-    """A time of the past in words."""
-    if at is None:
+def ago(moment: datetime | None) -> str:
+    """How long ago a time is; "never" for None."""
+    if moment is None:
         return "never"
-    return f"{duration((datetime.now(UTC) - at).total_seconds())} ago"
+    return f"{duration((datetime.now(UTC) - moment).total_seconds())} ago"
 
 
 def duration(seconds: float) -> str:
-    """A length of time with one unit."""
+    """A duration with one unit."""
     seconds = max(0.0, seconds)
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size:
@@ -100,7 +100,7 @@ def duration(seconds: float) -> str:
 
 
 def size(n_bytes: int) -> str:
-    """A number of bytes with a decimal unit."""
+    """A number of bytes with a decimal unit (kB, MB, …)."""
     value = float(n_bytes)
     for unit in ("B", "kB", "MB", "GB"):
         if value < 1000:
@@ -110,15 +110,15 @@ def size(n_bytes: int) -> str:
 
 
 def loss(value: float | None) -> str:
-    """A loss, or nothing."""
+    """A loss; empty for None."""
     return "" if value is None else f"{value:.4f}"
 
 
 def share(value: float | None) -> str:
-    """A share in percent, or nothing."""
+    """A share in percent; empty for None."""
     return "" if value is None else f"{value:.0%}"
 
 
-def labels(found: dict[str, str]) -> str:
-    """Labels as they are given on the command line."""
-    return ", ".join(f"{name}={value}" for name, value in sorted(found.items()))
+def labels(values: dict[str, str]) -> str:
+    """Labels as the command line takes them."""
+    return ", ".join(f"{name}={value}" for name, value in sorted(values.items()))

@@ -1,10 +1,10 @@
-"""Which baselines are asked for. It holds no numpy: the command line reads it to print its help."""
+"""Which baselines to run. Imports no numpy: the command line reads this module to print its help."""
 
 from enum import StrEnum
 
 
 class Baselines(StrEnum):
-    """What algorithms are compared with, beside each other and the base model."""
+    """Baselines besides the base model, which every comparison has."""
 
     ALL = "all"
     ALONE = "alone"

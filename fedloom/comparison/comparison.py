@@ -1,11 +1,12 @@
-"""All trials of a comparison, several at a time: rates are chosen on validation rows, then the test rows are scored.
+"""All trials of a comparison, several at a time: hyperparameters are chosen on validation rows, then the test rows are
+scored.
 
 comparison.json   what is compared
 comparison.lock   locked while a process runs it
-data/seed-S/      the rows of each client, and of all
+data/seed-S/      the rows of each client, one file a client
 runs/…            a folder for each trial, as `fedloom simulate` makes it, with scores.json
 results.csv       every score
-plot.png          the picture
+plot.png          the figure
 """
 
 import threading
@@ -21,44 +22,51 @@ from pydantic import ValidationError
 
 from agent.settings import AgentSettings
 from fedloom.comparison.baselines import Baselines
-from fedloom.comparison.entrants import EntrantKind, Hyperparameters, Method, entrants, rates_to_try
-from fedloom.comparison.results import Outcome, Results
+from fedloom.comparison.methods import Hyperparameters, Method, MethodKind, grid_points, methods
+from fedloom.comparison.results import MethodResult, Results
 from fedloom.comparison.scoring import CRITERION, Rows, Scorer, Scores, is_better
 from fedloom.comparison.spec import ComparisonSpec
 from fedloom.comparison.trial import Stopped, Trial
 from fedloom.errors import ComparisonError, TrialFailed
 from fedloom.run_folder import run_folder
 from fedloom.simulation.clients import write_records
-from fedloom.simulation.plan import Kind, Plan
+from fedloom.simulation.partition_plan import PartitionKind, PartitionPlan
 from fedloom.simulation.simulation import Simulation
 from shared import algorithms
 from shared.campaign import CampaignSpec
 from shared.digest import sha256_file
 
 VALIDATION, TEST = "validation", "test"
-LOOK_S = 0.3
+PROGRESS_EVERY_S = 0.3
 
 
 @dataclass
-class Look:
-    """How far a comparison is. stage: what it does now. working: how much of each trial under way is trained."""
+class ComparisonProgress:
+    """How far a comparison is.
+
+    Args:
+        stage: The current step, in a few words.
+        done: Trials of the stage that have ended.
+        total: All trials of the stage.
+        running: For each running trial, the fraction of its training that is done.
+    """
 
     stage: str = ""
     done: int = 0
     total: int = 0
-    working: dict[str, float] = field(default_factory=dict)
+    running: dict[str, float] = field(default_factory=dict)
 
 
 class Comparison:
     """A comparison in a folder, checked. Its block holds the folder; ``run`` resumes where an earlier run stopped.
 
     Args:
-        campaign: the content of the spec's campaign file.
-        settings: the content of the spec's settings file.
-        names: the algorithms.
-        seeds: the first one chooses the rates.
-        at_once: trials that run at the same time.
-        force: start over, and delete what the folder holds.
+        campaign: Content of the spec's campaign file.
+        settings: Content of the spec's settings file.
+        algorithm_names: The algorithms to compare.
+        seeds: One campaign a seed; the hyperparameters are chosen with the first.
+        at_once: Trials that run at the same time.
+        force: Start over, and delete what the folder holds.
 
     Raises ComparisonError, SimulationError, PartitionError, TaskFailed if data cannot be read, and OSError; so does
     entering the block.
@@ -69,7 +77,7 @@ class Comparison:
         spec: ComparisonSpec,
         campaign: CampaignSpec,
         settings: AgentSettings,
-        names: Sequence[str],
+        algorithm_names: Sequence[str],
         seeds: Sequence[int],
         folder: Path,
         *,
@@ -78,13 +86,13 @@ class Comparison:
         force: bool = False,
     ) -> None:
         self.spec = spec
-        self.look = Look()
+        self.progress = ComparisonProgress()
         self._campaign = campaign
         self._settings = settings
         self._seeds = list(seeds)
         self._folder = folder
         self._at_once = at_once
-        self._entrants = list(entrants(names, campaign, spec.clients, baselines))
+        self._methods = list(methods(algorithm_names, campaign, spec.clients, baselines))
         self._check()
         source = self._simulation(campaign, spec.clients, seed=0).source
         files = {VALIDATION: spec.validation, TEST: spec.test}
@@ -104,72 +112,72 @@ class Comparison:
     def __exit__(self, *_: object) -> None:
         self._exit.close()
 
-    def run(self, on_look: Callable[[Look], None]) -> Results:
-        """Do all trials that are not done. on_look: called over and over with how far it is.
+    def run(self, on_progress: Callable[[ComparisonProgress], None]) -> Results:
+        """Run all trials that are not done. on_progress: called every PROGRESS_EVERY_S seconds and after each stage.
 
-        Raises what a trial raises, other than TrialFailed: an entrant that fails is an outcome. Ctrl-C stops the
-        trials; another run goes on with them.
+        Raises what a trial raises, except TrialFailed: a failed method is a result. Ctrl-C stops the trials; another
+        run continues them.
         """
         first, *others = self._seeds
-        with self._workers() as work:
+        with self._workers() as submit:
             tried: dict[tuple[Method, Hyperparameters], Future[dict[str, Scores]]] = {}
-            for entrant in self._entrants:
-                choices = rates_to_try(entrant, self._campaign, self.spec.grid)
-                for rates in choices:
-                    splits = [VALIDATION] if len(choices) > 1 else []  # there is something to choose
-                    tried[entrant, rates] = work(self._trial(entrant, rates, first), splits)
-            self._wait(tried.values(), f"choosing rates on the validation rows, seed {first}", on_look)
-            outcomes = [self._choose(entrant, tried) for entrant in self._entrants]
+            for method in self._methods:
+                points = grid_points(method, self._campaign, self.spec.grid)
+                for hyperparameters in points:
+                    splits = [VALIDATION] if len(points) > 1 else []  # a single point needs no validation score
+                    tried[method, hyperparameters] = submit(self._trial(method, hyperparameters, first), splits)
+            self._wait(tried.values(), f"choosing hyperparameters on the validation rows, seed {first}", on_progress)
+            results = [self._choose(method, tried) for method in self._methods]
             finals = [
-                (outcome, seed, work(self._trial(outcome.entrant, outcome.rates, seed), [TEST]))
+                (result, seed, submit(self._trial(result.method, result.hyperparameters, seed), [TEST]))
                 for seed in (first, *others)
-                for outcome in outcomes
-                if outcome.rates is not None
+                for result in results
+                if result.hyperparameters is not None
             ]
             seeds = f"seed{'s' if others else ''} {', '.join(map(str, self._seeds))}"
-            self._wait([future for *_, future in finals], f"scoring the test rows, {seeds}", on_look)
-        for outcome, seed, future in finals:
+            self._wait([future for *_, future in finals], f"scoring the test rows, {seeds}", on_progress)
+        for result, seed, future in finals:
             try:
-                outcome.scores[seed] = future.result()[TEST]
+                result.scores[seed] = future.result()[TEST]
             except TrialFailed as failed:
-                outcome.failures.append(str(failed))
-        return Results(self.spec.name, self.spec.score.measure, self._seeds, outcomes)
+                result.failures.append(str(failed))
+        return Results(self.spec.name, self.spec.score.measure, self._seeds, results)
 
     def _choose(
-        self, entrant: Method, tried: Mapping[tuple[Method, Hyperparameters], Future[dict[str, Scores]]]
-    ) -> Outcome:
-        """The best rates by the criterion on the validation rows; the first of equally good ones."""
+        self, method: Method, tried: Mapping[tuple[Method, Hyperparameters], Future[dict[str, Scores]]]
+    ) -> MethodResult:
+        """The best hyperparameters by the criterion on the validation rows; the first if several are equally good."""
         measure = self.spec.score.measure
-        outcome = Outcome(entrant)
-        for (one, rates), future in tried.items():
-            if one != entrant:
+        result = MethodResult(method)
+        for (tried_method, hyperparameters), future in tried.items():
+            if tried_method != method:
                 continue
             try:
                 scores = future.result().get(VALIDATION, {})
             except TrialFailed as failed:
-                outcome.failures.append(str(failed))
+                result.failures.append(str(failed))
                 continue
-            outcome.tried[rates] = scores
-            best = outcome.tried[outcome.rates] if outcome.rates is not None else None
+            result.tried[hyperparameters] = scores
+            best = result.tried[result.hyperparameters] if result.hyperparameters is not None else None
             key = CRITERION[measure]
             if best is None or is_better(measure, scores[key], best[key]):
-                outcome.rates = rates
-        if outcome.rates is not None:
-            outcome.failures.clear()  # rates that led nowhere are what a grid is there to find
-        return outcome
+                result.hyperparameters = hyperparameters
+        if result.hyperparameters is not None:
+            result.failures.clear()  # a grid is expected to hold values that fail
+        return result
 
-    def _trial(self, entrant: Method, rates: Hyperparameters, seed: int) -> Trial:
-        campaign = entrant.campaign(self._campaign, rates, seed, self.spec.clients)
+    def _trial(self, method: Method, hyperparameters: Hyperparameters, seed: int) -> Trial:
+        campaign = method.campaign(self._campaign, hyperparameters, seed, self.spec.clients)
         simulation = None
         if campaign is not None:
-            n_clients = self.spec.clients if entrant.kind is EntrantKind.ALGORITHM else 1
-            simulation = self._simulation(campaign, n_clients, seed, self._data[seed].get(entrant.client))
-        folder = self._folder / "runs" / f"seed-{seed}" / f"{entrant.slug}-{rates.slug}"
-        return Trial(entrant, rates, seed, folder, simulation)
+            n_clients = self.spec.clients if method.kind is MethodKind.ALGORITHM else 1
+            simulation = self._simulation(campaign, n_clients, seed, self._data[seed].get(method.client))
+        folder = self._folder / "runs" / f"seed-{seed}" / f"{method.folder_name}-{hyperparameters.folder_name}"
+        return Trial(method, hyperparameters, seed, folder, simulation)
 
     def _simulation(self, campaign: CampaignSpec, n_clients: int, seed: int, path: Path | None = None) -> Simulation:
-        """A simulation of the comparison's partition, or of one client with the rows in *path*."""
-        plan = self.spec.partition.plan() if n_clients > 1 else Plan(Kind.IID)
+        """A simulation of the comparison's partition, or of one client. path: the rows; None for all rows."""
+        plan = self.spec.partition.plan() if n_clients > 1 else PartitionPlan(PartitionKind.IID)
         settings = self._settings
         if path is not None:
             source = settings.data[campaign.data.name].at(path)
@@ -177,35 +185,38 @@ class Comparison:
         return Simulation(campaign, settings, n_clients, plan, seed)
 
     def _share_out(self, seed: int) -> dict[int | None, Path]:
-        """Write the rows of each client by itself, as its federation has them; the files by client number."""
+        """Write each client's rows of the partition with this seed to a file, and return the files by client number."""
         folder = self._folder / "data" / f"seed-{seed}"
         folder.mkdir(parents=True, exist_ok=True)
-        parts = self._simulation(self._campaign, self.spec.clients, seed).partition()
+        partition = self._simulation(self._campaign, self.spec.clients, seed).partition()
         files: dict[int | None, Path] = {}
-        for number, name in enumerate(parts.names):
+        for number, name in enumerate(partition.names):
             files[number] = folder / f"{name}.jsonl"
-            write_records(files[number], parts.rows_of(number))
+            write_records(files[number], partition.rows_of(number))
         return files
 
     def _check(self) -> None:
-        """Raise ComparisonError for what cannot be compared, before anything runs."""
+        """Raise ComparisonError if the campaign or the grid cannot be compared, before anything runs."""
         campaign, grid = self._campaign, self.spec.grid
         if campaign.training.steps is None:
-            raise ComparisonError("training.steps: a comparison needs equal steps for all; give steps, not epochs")
+            raise ComparisonError("training.steps: every method takes the same number of steps; set steps, not epochs")
         if campaign.kind != "sft":
-            raise ComparisonError(f"kind: answers are compared after sft; a campaign of kind {campaign.kind} has none")
-        compared = {one.algorithm for one in self._entrants}
-        own = {(one, name) for one in compared for name in algorithms.find(one).params.model_fields}
-        known = {name for _, name in own} | {f"{one}.{name}" for one, name in own} | set(type(grid)().params)
+            raise ComparisonError(f"kind: only campaigns of kind sft can be compared; this one is {campaign.kind}")
+        compared = {method.algorithm for method in self._methods}
+        own = {(algorithm, name) for algorithm in compared for name in algorithms.find(algorithm).params.model_fields}
+        known = {name for _, name in own} | {f"{algorithm}.{name}" for algorithm, name in own}
+        known |= set(type(grid)().params)
         if unknown := [name for name in grid.params if name not in known]:
-            raise ComparisonError(f"grid.params: no compared algorithm has a parameter {', '.join(unknown)}")
-        for entrant in self._entrants:
-            for rates in rates_to_try(entrant, campaign, grid):
+            raise ComparisonError(
+                f"grid.params: none of the compared algorithms has the parameter {', '.join(unknown)}"
+            )
+        for method in self._methods:
+            for hyperparameters in grid_points(method, campaign, grid):
                 try:
-                    entrant.campaign(campaign, rates, self._seeds[0], self.spec.clients)
+                    method.campaign(campaign, hyperparameters, self._seeds[0], self.spec.clients)
                 except ValidationError as error:
-                    wrong = "; ".join(one["msg"].removeprefix("Value error, ") for one in error.errors())
-                    raise ComparisonError(f"grid.params, {entrant.name}: {wrong}") from error
+                    reasons = "; ".join(detail["msg"].removeprefix("Value error, ") for detail in error.errors())
+                    raise ComparisonError(f"grid.params, {method.name}: {reasons}") from error
 
     def _facts(self) -> dict[str, Any]:
         """What makes a comparison the same. Algorithms, seeds and grid may grow: what is done is kept."""
@@ -217,7 +228,7 @@ class Comparison:
 
     @contextmanager
     def _workers(self) -> Iterator[Callable[[Trial, Sequence[str]], Future[dict[str, Scores]]]]:
-        """A function that has a trial run as soon as there is room for it, and scored on the rows of some splits."""
+        """A function that queues a trial. Its arguments are the trial and the splits to score it on."""
         stop = threading.Event()
         scorers: SimpleQueue[Scorer] = SimpleQueue()
         with ExitStack() as stack:
@@ -227,35 +238,39 @@ class Comparison:
                 scorers.put(stack.enter_context(scorer))
             pool = stack.enter_context(ThreadPoolExecutor(self._at_once, thread_name_prefix="trial"))
 
-            def do(trial: Trial, splits: Sequence[str]) -> dict[str, Scores]:
+            def run_trial(trial: Trial, splits: Sequence[str]) -> dict[str, Scores]:
                 if stop.is_set():
                     raise Stopped
                 scorer, name = scorers.get(), str(trial)
-                self.look.working[name] = 0.0
+                running = self.progress.running
+                running[name] = 0.0
                 try:
                     rows = {split: self._rows[split] for split in splits}
-                    return trial.run(scorer, rows, stop, lambda share: self.look.working.update({name: share}))
+                    return trial.run(scorer, rows, stop, lambda fraction: running.update({name: fraction}))
                 finally:
-                    self.look.working.pop(name)
+                    running.pop(name)
                     scorers.put(scorer)
 
             try:
-                yield lambda trial, splits: pool.submit(do, trial, splits)
+                yield lambda trial, splits: pool.submit(run_trial, trial, splits)
             except BaseException:
                 stop.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
-    def _wait(self, futures: Iterable[Future[Any]], stage: str, on_look: Callable[[Look], None]) -> None:
-        """Until all are done, showing how far they are. Raises what ended one, other than TrialFailed."""
+    def _wait(
+        self, futures: Iterable[Future[Any]], stage: str, on_progress: Callable[[ComparisonProgress], None]
+    ) -> None:
+        """Wait for all trials of a stage. Raises the error of a trial, except TrialFailed."""
         waiting = set(futures)
-        self.look.stage, self.look.total, self.look.done = stage, len(waiting), 0
+        progress = self.progress
+        progress.stage, progress.total, progress.done = stage, len(waiting), 0
         while waiting:
-            on_look(self.look)
-            done, waiting = wait(waiting, timeout=LOOK_S)
+            on_progress(progress)
+            done, waiting = wait(waiting, timeout=PROGRESS_EVERY_S)
             for future in done:
                 error = future.exception()
                 if error is not None and not isinstance(error, TrialFailed):
                     raise error
-            self.look.done += len(done)
-        on_look(self.look)
+            progress.done += len(done)
+        on_progress(progress)

@@ -1,22 +1,22 @@
-"""The picture of a comparison: a point for each seed, the mean as a bar of its own."""
+"""The figure of a comparison: a point for each seed, and a bar at the mean."""
 
 from pathlib import Path
 
 import matplotlib as mpl
 
-from fedloom.comparison.entrants import EntrantKind
+from fedloom.comparison.methods import MethodKind
 from fedloom.comparison.results import Results
 
-mpl.use("Agg")  # files only: no screen is needed
+mpl.use("Agg")  # writes files, needs no display
 from matplotlib import pyplot as plt
 from matplotlib.ticker import PercentFormatter
 
 _COLOURS = {
-    EntrantKind.BASE: "#777777",
-    EntrantKind.ALGORITHM: "#1f6f8b",
-    EntrantKind.ALONE: "#d1873c",
-    EntrantKind.ALONE_MEAN: "#d1873c",
-    EntrantKind.POOLED: "#5b8c3a",
+    MethodKind.BASE: "#777777",
+    MethodKind.ALGORITHM: "#1f6f8b",
+    MethodKind.ALONE: "#d1873c",
+    MethodKind.ALONE_MEAN: "#d1873c",
+    MethodKind.POOLED: "#5b8c3a",
 }
 
 

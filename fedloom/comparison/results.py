@@ -1,4 +1,4 @@
-"""What came out of a comparison: means and spreads over the seeds, the table, the CSV file."""
+"""Results of a comparison: means and spreads over the seeds, the table, the CSV file."""
 
 import csv
 import statistics
@@ -10,19 +10,25 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from fedloom.comparison.entrants import EntrantKind, Hyperparameters, Method
+from fedloom.comparison.methods import Hyperparameters, Method, MethodKind
 from fedloom.comparison.scoring import CRITERION, Scores, is_better
 
 _PERCENT = frozenset({"accuracy"})
 
 
 @dataclass
-class Outcome:
-    """What an entrant came to. rates: those that were chosen, None where every one failed. tried: the scores on the
-    validation rows, with the first seed. scores: those on the test rows, by seed."""
+class MethodResult:
+    """Result of one method.
 
-    entrant: Method
-    rates: Hyperparameters | None = None
+    Args:
+        hyperparameters: The chosen ones; None if all failed.
+        tried: Scores on the validation rows, with the first seed.
+        scores: Scores on the test rows, by seed.
+        failures: One message for each failed trial.
+    """
+
+    method: Method
+    hyperparameters: Hyperparameters | None = None
     tried: dict[Hyperparameters, Scores] = field(default_factory=dict)
     scores: dict[int, Scores] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
@@ -30,142 +36,146 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table. scores: by metric, a value for each seed; empty where the entrant failed."""
+    """A row of the table. scores: by metric, one value a seed; empty if the method failed."""
 
     name: str
-    kind: EntrantKind
-    rates: str
+    kind: MethodKind
+    hyperparameters: str
     scores: dict[str, list[float]]
 
     def mean(self, metric: str) -> float | None:
-        """The mean over the seeds; None where there are none."""
+        """The mean over the seeds. None without scores."""
         return statistics.fmean(self.scores[metric]) if self.scores.get(metric) else None
 
     def spread(self, metric: str) -> float | None:
-        """The sample standard deviation over the seeds; None with fewer than two."""
-        found = self.scores.get(metric, [])
-        return statistics.stdev(found) if len(found) > 1 else None
+        """The sample standard deviation over the seeds. None with fewer than two."""
+        values = self.scores.get(metric, [])
+        return statistics.stdev(values) if len(values) > 1 else None
 
 
 @dataclass(frozen=True)
 class Results:
-    """All outcomes, in the order of the table."""
+    """Results of all methods, in the order of the table."""
 
     name: str
     measure: str
     seeds: list[int]
-    outcomes: list[Outcome]
+    methods: list[MethodResult]
 
     @property
     def metrics(self) -> list[str]:
         """The names of the scores, the criterion first."""
-        found = {metric for outcome in self.outcomes for scores in outcome.scores.values() for metric in scores}
-        return sorted(found, key=lambda metric: (metric != self.criterion, metric))
+        names = {metric for result in self.methods for scores in result.scores.values() for metric in scores}
+        return sorted(names, key=lambda metric: (metric != self.criterion, metric))
 
     @property
     def criterion(self) -> str:
-        """The score that rates are chosen by, and rows compared by."""
+        """The score by which hyperparameters are chosen and rows compared."""
         return CRITERION[self.measure]
 
     def rows(self) -> list[Row]:
-        """The table's rows: every entrant, and after the clients alone their mean."""
-        found: list[Row] = []
+        """The table's rows: every method, and after the clients alone their mean."""
+        rows: list[Row] = []
         alone: list[Row] = []
-        for outcome in self.outcomes:
-            row = self._row(outcome)
-            if alone and outcome.entrant.kind is not EntrantKind.ALONE:
-                found.append(self._mean_of(alone))
+        for result in self.methods:
+            row = self._row(result)
+            if alone and result.method.kind is not MethodKind.ALONE:
+                rows.append(self._mean_of(alone))
                 alone = []
-            found.append(row)
-            if outcome.entrant.kind is EntrantKind.ALONE:
+            rows.append(row)
+            if result.method.kind is MethodKind.ALONE:
                 alone.append(row)
-        return found
+        return rows
 
     def best(self) -> Row | None:
-        """The best algorithm by the mean of the criterion."""
+        """The algorithm with the best mean of the criterion. None without scores."""
         best: Row | None = None
         for row in self.rows():
             score = row.mean(self.criterion)
-            if row.kind is not EntrantKind.ALGORITHM or score is None:
+            if row.kind is not MethodKind.ALGORITHM or score is None:
                 continue
-            than = best.mean(self.criterion) if best is not None else None
-            if than is None or is_better(self.measure, score, than):
+            best_score = best.mean(self.criterion) if best is not None else None
+            if best_score is None or is_better(self.measure, score, best_score):
                 best = row
         return best
 
     def finding(self) -> str:
-        """Whether every algorithm beats every client alone, in a sentence; empty without baselines."""
+        """One sentence: how many algorithms beat the best client alone. Empty without that baseline."""
         rows = self.rows()
-        alone = [(score, row) for row in rows if row.kind is EntrantKind.ALONE if (score := row.mean(self.criterion))]
+        alone = [(score, row) for row in rows if row.kind is MethodKind.ALONE if (score := row.mean(self.criterion))]
         if not alone:
             return ""
-        lower = self.criterion == "loss"
-        limit, strongest = (min if lower else max)(alone, key=lambda pair: pair[0])
-        algorithms = [row for row in rows if row.kind is EntrantKind.ALGORITHM]
-        above = [
-            row for row in algorithms if (found := row.mean(self.criterion)) and is_better(self.measure, found, limit)
+        lower_is_better = self.criterion == "loss"
+        limit, best_alone = (min if lower_is_better else max)(alone, key=lambda pair: pair[0])
+        algorithms = [row for row in rows if row.kind is MethodKind.ALGORITHM]
+        better = [
+            row for row in algorithms if (score := row.mean(self.criterion)) and is_better(self.measure, score, limit)
         ]
-        short = [row.name for row in algorithms if row not in above]
-        best = f"{strongest.name}, {self.shown(limit)}"
-        say = f"{len(above)} of {len(algorithms)} algorithms beat the best client alone ({best})"
-        return say + (f"; not {', '.join(short)}" if short else "")
+        others = [row.name for row in algorithms if row not in better]
+        best = f"{best_alone.name}, {self.formatted(limit)}"
+        finding = f"{len(better)} of {len(algorithms)} algorithms beat the best client alone ({best})"
+        return finding + (f"; not {', '.join(others)}" if others else "")
 
     def table(self) -> Table:
-        """The table for a terminal: mean ± standard deviation over the seeds, the best algorithm marked."""
+        """The table for a terminal: mean ± standard deviation over the seeds, with a star at the best algorithm."""
         table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
         table.add_column("")
-        table.add_column("RATES")
+        table.add_column("HYPERPARAMETERS")
         for metric in self.metrics:
             table.add_column(metric.upper().replace("_", "-"), justify="right", no_wrap=True)
         best = self.best()
         for row in self.rows():
             is_best = best is not None and row.name == best.name
             cells = [self._cell(row, metric) for metric in self.metrics]
-            table.add_row(
-                Text(f"{row.name} ★" if is_best else row.name), row.rates, *cells, style="bold green" if is_best else ""
-            )
+            name = Text(f"{row.name} ★" if is_best else row.name)
+            table.add_row(name, row.hyperparameters, *cells, style="bold green" if is_best else "")
         return table
 
     def _cell(self, row: Row, metric: str) -> str:
         mean, spread = row.mean(metric), row.spread(metric)
         if mean is None:
             return "failed"
-        return self.shown(mean, metric) + (f" ± {self.shown(spread, metric)}" if spread is not None else "")
+        return self.formatted(mean, metric) + (f" ± {self.formatted(spread, metric)}" if spread is not None else "")
 
-    def shown(self, value: float, metric: str | None = None) -> str:
+    def formatted(self, value: float, metric: str | None = None) -> str:
         """A score as the table shows it; accuracy in percent."""
         return f"{100 * value:.1f}" if (metric or self.criterion) in _PERCENT else f"{value:.3f}"
 
     def write_csv(self, path: Path) -> None:
-        """Write every score that was taken, a line each. Raises OSError."""
+        """Write every score, one a line. Raises OSError."""
         with path.open("w", encoding="utf-8", newline="") as file:
             out = csv.writer(file)
-            out.writerow(["entrant", "kind", "learning_rate", "params", "seed", "split", "metric", "value"])
+            out.writerow(["method", "kind", "learning_rate", "params", "seed", "split", "metric", "value"])
             for line in self._lines():
                 out.writerow(line)
 
     def _lines(self) -> Iterator[Sequence[Any]]:
-        for outcome in self.outcomes:
-            taken = [(rates, self.seeds[0], "validation", scores) for rates, scores in outcome.tried.items()]
-            assert outcome.rates is not None or not outcome.scores
-            taken += [(outcome.rates, seed, "test", scores) for seed, scores in outcome.scores.items() if outcome.rates]
-            for rates, seed, split, scores in taken:
-                params = " ".join(f"{name}={value:g}" for name, value in rates.params)
+        for result in self.methods:
+            scored = [(tried, self.seeds[0], "validation", scores) for tried, scores in result.tried.items()]
+            chosen = result.hyperparameters
+            assert chosen is not None or not result.scores
+            scored += [(chosen, seed, "test", scores) for seed, scores in result.scores.items() if chosen]
+            for hyperparameters, seed, split, scores in scored:
+                learning_rate = f"{hyperparameters.learning_rate:g}"
+                params = " ".join(f"{name}={value:g}" for name, value in hyperparameters.params)
                 for metric, value in scores.items():
-                    name, kind = outcome.entrant.name, outcome.entrant.kind
-                    yield name, kind, f"{rates.learning_rate:g}", params, seed, split, metric, repr(value)
+                    name, kind = result.method.name, result.method.kind
+                    yield name, kind, learning_rate, params, seed, split, metric, repr(value)
 
     def as_json(self) -> dict[str, Any]:
         """The rows, for scripts."""
-        rows = [{"name": row.name, "kind": row.kind, "rates": row.rates, "scores": row.scores} for row in self.rows()]
-        failures = [failure for outcome in self.outcomes for failure in outcome.failures]
+        rows = [
+            {"name": row.name, "kind": row.kind, "rates": row.hyperparameters, "scores": row.scores}
+            for row in self.rows()
+        ]
+        failures = [failure for result in self.methods for failure in result.failures]
         return {"name": self.name, "seeds": self.seeds, "rows": rows, "failures": failures, "finding": self.finding()}
 
-    def _row(self, outcome: Outcome) -> Row:
-        whole = outcome.scores if len(outcome.scores) == len(self.seeds) else {}  # a mean over fewer would mislead
-        scores = {metric: [whole[seed][metric] for seed in self.seeds] for metric in self.metrics} if whole else {}
-        trained = outcome.rates is not None and outcome.entrant.kind is not EntrantKind.BASE
-        return Row(outcome.entrant.name, outcome.entrant.kind, str(outcome.rates) if trained else "", scores)
+    def _row(self, result: MethodResult) -> Row:
+        by_seed = result.scores if len(result.scores) == len(self.seeds) else {}  # a mean over fewer would mislead
+        scores = {metric: [by_seed[seed][metric] for seed in self.seeds] for metric in self.metrics} if by_seed else {}
+        trained = result.hyperparameters is not None and result.method.kind is not MethodKind.BASE
+        return Row(result.method.name, result.method.kind, str(result.hyperparameters) if trained else "", scores)
 
     def _mean_of(self, alone: Sequence[Row]) -> Row:
         """The clients alone, averaged seed by seed."""
@@ -174,4 +184,4 @@ class Results:
             for metric in self.metrics:
                 by_seed = zip(*(row.scores[metric] for row in alone), strict=True)
                 scores[metric] = [statistics.fmean(values) for values in by_seed]
-        return Row("mean of clients alone", EntrantKind.ALONE_MEAN, "", scores)
+        return Row("mean of clients alone", MethodKind.ALONE_MEAN, "", scores)

@@ -1,4 +1,4 @@
-"""How a model does on rows: its loss, its exact answers, or which of some completions it finds likeliest."""
+"""Scores of a model on rows: its loss, its exact answers, or the completion that it finds likeliest."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ from shared.campaign import CampaignSpec
 Scores = dict[str, float]
 
 CRITERION = {"loss": "loss", "exact": "accuracy", "choice": "accuracy"}
-"""What rates are chosen by, for each measure."""
-_AT_ONCE = 32
-_MOST_CHOICES = 20
+"""For each measure, the score that hyperparameters are chosen by."""
+_MICRO_BATCH = 32
+_MAX_CHOICES = 20
 
 
 def is_better(measure: str, score: float, than: float) -> bool:
@@ -31,44 +31,43 @@ def is_better(measure: str, score: float, than: float) -> bool:
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows to score on. choices: all completions in the file, sorted; empty unless the measure chooses among them."""
+    """Rows to score on. choices: all completions in the file, sorted; empty unless the measure is `choice`."""
 
     rows: list[Completed]
     choices: list[str]
 
     @classmethod
     def read(cls, path: Path, source: DataSource, score: ScoreSection) -> Self:
-        """The rows of a file, by the columns of *source*. Raises ComparisonError, and TaskFailed for what is no file of
-        records."""
+        """Read a file by the columns of *source*. Raises ComparisonError, and TaskFailed if it holds no records."""
         rows = [_completed(path, place, record, source) for place, record in read_records(source.at(path))]
         if not rows:
             raise ComparisonError(f"{path}: the file has no rows")
         choices = sorted({row.completion for row in rows}) if score.measure == "choice" else []
-        if len(choices) > _MOST_CHOICES:
+        if len(choices) > _MAX_CHOICES:
             raise ComparisonError(
-                f"{path}: {len(choices)} different completions are too many to choose among (at most {_MOST_CHOICES}); "
-                "use the measure exact or loss"
+                f"{path}: {len(choices)} different completions are too many to choose among (at most {_MAX_CHOICES}); "
+                "set score.measure to exact or loss"
             )
         return cls(rows, choices)
 
 
 def _completed(path: Path, place: str, record: object, source: DataSource) -> Completed:
     assert isinstance(record, dict)
-    found = {}
+    fields = {}
     for role, column in (("prompt", source.prompt), ("completion", source.completion)):
         value = record.get(column)
         if not isinstance(value, str) or not value:
-            raise ComparisonError(f"{path}, {place}: needs a text in the column {column!r} ({role})")
-        found[role] = value
+            raise ComparisonError(f"{path}, {place}: the column {column!r} ({role}) must hold a text")
+        fields[role] = value
     further = record.get(source.input) if source.input is not None else None
-    return Completed(**found, input=further if isinstance(further, str) else "")
+    return Completed(**fields, input=further if isinstance(further, str) else "")
 
 
 class Scorer:
-    """Scores models with one base model, kept in a child of its own. Use it as a context manager."""
+    """Scores adapters on one base model, which a child process holds. Use it as a context manager."""
 
     def __init__(self, spec: CampaignSpec, settings: AgentSettings, score: ScoreSection, folder: Path) -> None:
-        """folder: for the child's log. Raises NotInstalled, OSError, and TaskFailed for a template that is no text."""
+        """folder: for the child's log. Raises NotInstalled, OSError, and TaskFailed if the template is not text."""
         self._template = template_of(settings.data[spec.data.name], spec.data.template)
         self._score = score
         path = settings.models.get(spec.base.model)
@@ -82,18 +81,18 @@ class Scorer:
         self._child.__exit__(None, None, None)
 
     def scores(self, rows: Rows, adapter: LoraFile | None) -> Scores:
-        """What the model is worth on *rows*; without *adapter* the base alone. Raises TaskFailed and ChildDied."""
+        """Score the base model with *adapter*, None for the base alone. Raises TaskFailed and ChildDied."""
         match self._score.measure:
             case "loss":
-                found = self._log_probs(rows.rows, adapter)
-                return {"loss": -sum(found.log_probs) / sum(found.n_tokens)}
+                scored = self._log_probs(rows.rows, adapter)
+                return {"loss": -sum(scored.log_probs) / sum(scored.n_tokens)}
             case "exact":
                 return self._exact(rows.rows, adapter)
             case "choice":
                 return self._choice(rows, adapter)
 
     def _log_probs(self, rows: Sequence[Completed], adapter: LoraFile | None) -> Scored:
-        return self._child.score(rows, template=self._template, adapter=adapter, micro_batch=_AT_ONCE)
+        return self._child.score(rows, template=self._template, adapter=adapter, micro_batch=_MICRO_BATCH)
 
     def _exact(self, rows: Sequence[Completed], adapter: LoraFile | None) -> Scores:
         answers = self._child.ask(
@@ -101,14 +100,14 @@ class Scorer:
             template=self._template,
             adapter=adapter,
             max_new_tokens=self._score.max_new_tokens,
-            micro_batch=_AT_ONCE,
+            micro_batch=_MICRO_BATCH,
         )
         right = sum(answer.strip() == row.completion.strip() for answer, row in zip(answers, rows, strict=True))
         return {"accuracy": right / len(rows)}
 
     def _choice(self, rows: Rows, adapter: LoraFile | None) -> Scores:
-        asked = [row.model_copy(update={"completion": choice}) for row in rows.rows for choice in rows.choices]
-        log_probs = np.reshape(self._log_probs(asked, adapter).log_probs, (len(rows.rows), len(rows.choices)))
+        candidates = [row.model_copy(update={"completion": choice}) for row in rows.rows for choice in rows.choices]
+        log_probs = np.reshape(self._log_probs(candidates, adapter).log_probs, (len(rows.rows), len(rows.choices)))
         predicted = [rows.choices[index] for index in log_probs.argmax(axis=1)]
         true = [row.completion for row in rows.rows]
         right = sum(a == b for a, b in zip(predicted, true, strict=True))
@@ -119,9 +118,9 @@ def macro_f1(true: Sequence[str], predicted: Sequence[str]) -> float:
     """The mean over the true labels of F1 = 2 TP / (2 TP + FP + FN)."""
     pairs = list(zip(true, predicted, strict=True))
     labels = sorted(set(true))
-    found = []
+    scores = []
     for label in labels:
         both = sum(t == label == p for t, p in pairs)
         either = sum((t == label) + (p == label) for t, p in pairs)
-        found.append(2 * both / either)
-    return sum(found) / len(labels)
+        scores.append(2 * both / either)
+    return sum(scores) / len(labels)

@@ -1,4 +1,4 @@
-"""The comparison's file: a campaign, how its data is shared out, what is scored, and the rates to choose from."""
+"""The comparison file: a campaign, the partition of its data, the score, and the hyperparameters to choose from."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from fedloom.errors import PartitionError
-from fedloom.simulation.plan import Kind, Plan
+from fedloom.simulation.partition_plan import PartitionKind, PartitionPlan
 from shared.campaign import Name, Section
 from shared.campaign_file import read_file
 
@@ -16,12 +16,12 @@ Measure = Literal["loss", "exact", "choice"]
 
 
 class PartitionSection(Section):
-    """How the rows are shared out among the clients, as `fedloom simulate` does it."""
+    """How the rows are split among the clients, as in `fedloom simulate`."""
 
-    kind: Kind = Kind.IID
+    kind: PartitionKind = PartitionKind.IID
     """`iid`, `dirichlet`, `quantity`, `key` or `domain`."""
     by: str | None = None
-    """The data's column of the label, key or domain."""
+    """Column of the data that holds the label, key or domain."""
     alpha: float | None = None
     """Concentration of the Dirichlet distribution."""
 
@@ -33,58 +33,58 @@ class PartitionSection(Section):
             raise ValueError(str(error)) from error
         return self
 
-    def plan(self) -> Plan:
-        """The same for the simulation."""
-        return Plan(self.kind, self.by, self.alpha)
+    def plan(self) -> PartitionPlan:
+        """The partition as the simulation takes it."""
+        return PartitionPlan(self.kind, self.by, self.alpha)
 
 
 class ScoreSection(Section):
-    """What a model is worth, on rows with the columns of the training data."""
+    """How a model is scored, on rows with the columns of the training data."""
 
     measure: Measure = "loss"
-    """`loss` on the completions; `exact`, the share of answers that are right to the letter; `choice`, whether the
-    right one of all completions in the file is the likeliest: accuracy and macro-F1."""
+    """`loss`: the loss on the completions. `exact`: the share of answers that equal the completion exactly. `choice`:
+    whether the right completion is the likeliest of all completions in the file, as accuracy and macro-F1."""
     max_new_tokens: Annotated[int, Field(ge=1)] = 32
-    """Longest answer for `exact`."""
+    """Longest answer in tokens, for `exact`."""
 
 
 class GridSection(Section):
     """Values to choose from, by the score on the validation rows with the first seed. Every combination is tried."""
 
     learning_rate: Values | None = None
-    """The clients' learning rates; left out, the campaign's own. A minimum of the campaign keeps its proportion."""
+    """The clients' learning rates; by default the campaign's. `training.min_learning_rate` is scaled in proportion."""
     params: dict[str, Values] = Field(default_factory=lambda: {"eta": [1e-3, 3e-3, 1e-2]})
-    """Values of algorithms' parameters: under `eta` for each algorithm that has one of that name, under `fedadam.eta`
-    for that algorithm alone."""
+    """Values of algorithm parameters. `eta` applies to every algorithm with a parameter of that name, `fedadam.eta` to
+    that algorithm alone."""
 
     def params_of(self, algorithm: str, fields: Collection[str]) -> dict[str, Values]:
-        """The values for one algorithm's parameters, *fields*, by name in sorted order."""
-        found = {name: self.params.get(f"{algorithm}.{name}", self.params.get(name)) for name in sorted(fields)}
-        return {name: values for name, values in found.items() if values is not None}
+        """Values for the parameters *fields* of one algorithm, by name in sorted order."""
+        by_name = {name: self.params.get(f"{algorithm}.{name}", self.params.get(name)) for name in sorted(fields)}
+        return {name: values for name, values in by_name.items() if values is not None}
 
 
 class ComparisonSpec(Section):
     """One comparison. Paths are relative to its file."""
 
     name: Name
-    """What people call it."""
+    """Name of the comparison."""
     campaign: Path = Path("campaign.yaml")
-    """The campaign that every algorithm runs; its `algorithm` is left aside."""
+    """The campaign that every algorithm runs; its `algorithm` is ignored."""
     settings: Path = Path("agent.toml")
-    """Settings of every client, with the data to share out."""
+    """Settings of every client, with the data to split."""
     clients: Annotated[int, Field(ge=2)]
-    """How many clients share the data."""
+    """Number of clients that the data is split among."""
     partition: PartitionSection = PartitionSection()
     validation: Path
-    """Rows to choose rates by. No client trains on them."""
+    """Rows that hyperparameters are chosen on. No client trains on them."""
     test: Path
-    """Rows for the table at the end. Nothing is chosen by them."""
+    """Rows for the final table. Nothing is chosen on them."""
     score: ScoreSection = ScoreSection()
     grid: GridSection = GridSection()
 
 
 def read_comparison(path: Path) -> ComparisonSpec:
-    """The comparison in a file, with paths made absolute. Raises OSError and CampaignFileError."""
+    """Read a comparison file and make its paths absolute. Raises OSError and CampaignFileError."""
     spec = read_file(path, ComparisonSpec)
     folder = path.resolve().parent
     files = {name: folder / getattr(spec, name) for name in ("campaign", "settings", "validation", "test")}

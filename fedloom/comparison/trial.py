@@ -1,4 +1,4 @@
-"""One campaign of an entrant, simulated in a folder of its own, and what it scored; both go on where they stopped."""
+"""One simulated campaign of a method in its own folder, and its scores. A second run continues the first."""
 
 import json
 import threading
@@ -9,7 +9,7 @@ from typing import Any
 
 from agent.child import LoraFile
 from fedloom.adapters.folder import WEIGHTS_FILE
-from fedloom.comparison.entrants import Hyperparameters, Method
+from fedloom.comparison.methods import Hyperparameters, Method
 from fedloom.comparison.scoring import Rows, Scorer, Scores
 from fedloom.errors import TrialFailed
 from fedloom.simulation.run import ADAPTER_FOLDER, running
@@ -27,16 +27,16 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Trial:
-    """simulation: None where there is nothing to train, and the base model is what comes out."""
+    """One method with one choice of hyperparameters and one seed. simulation: None scores the base model untrained."""
 
-    entrant: Method
-    rates: Hyperparameters
+    method: Method
+    hyperparameters: Hyperparameters
     seed: int
     folder: Path
     simulation: Simulation | None
 
     def __str__(self) -> str:
-        return f"{self.entrant.name}, {self.rates}, seed {self.seed}"
+        return f"{self.method.name}, {self.hyperparameters}, seed {self.seed}"
 
     def run(
         self,
@@ -45,23 +45,27 @@ class Trial:
         stop: threading.Event,
         on_progress: Callable[[float], None],
     ) -> dict[str, Scores]:
-        """Train, unless that is done, and score on *rows*, by the name of their split, what was not scored yet.
+        """Train unless an earlier run did, score on every split that has no score yet, and return the scores.
 
-        on_progress: called with the share of the training that is done. Raises Stopped, TrialFailed, and what a
-        simulation and a scorer raise.
+        Args:
+            rows: The rows of each split, by its name.
+            stop: Set to end the training early.
+            on_progress: Called with the fraction of the training that is done.
+
+        Raises Stopped, TrialFailed, and what a simulation and a scorer raise.
         """
-        known = self._known()
-        if known is None:
+        scores = self._stored_scores()
+        if scores is None:
             self._train(stop, on_progress)
-            known = {}
-            self._remember(known)
-        if missing := [split for split in rows if split not in known]:
+            scores = {}
+            self._store(scores)
+        if missing := [split for split in rows if split not in scores]:
             on_progress(1.0)
             adapter = self._adapter()
             for split in missing:
-                known[split] = scorer.scores(rows[split], adapter)
-            self._remember(known)
-        return {split: known[split] for split in rows}
+                scores[split] = scorer.scores(rows[split], adapter)
+            self._store(scores)
+        return {split: scores[split] for split in rows}
 
     def _train(self, stop: threading.Event, on_progress: Callable[[float], None]) -> None:
         if self.simulation is None:
@@ -69,7 +73,7 @@ class Trial:
         with running(self.simulation, self.folder) as run:
             while True:
                 campaign = run.campaign()
-                on_progress(run.share_of_done(campaign))
+                on_progress(run.fraction_done(campaign))
                 if campaign.state.is_at_rest:
                     break
                 if stop.wait(POLL_S):
@@ -79,23 +83,23 @@ class Trial:
             run.write_results()
 
     def _adapter(self) -> LoraFile | None:
-        """What came out of the training; None for the base model as it is."""
+        """The trained adapter. None for the base model alone."""
         if self.simulation is None:
             return None
         return LoraFile(weights=self.folder / ADAPTER_FOLDER / WEIGHTS_FILE, lora=self.simulation.spec.lora)
 
-    def _known(self) -> dict[str, Scores] | None:
-        """What was scored before, of this very simulation; None where it was not trained yet."""
+    def _stored_scores(self) -> dict[str, Scores] | None:
+        """Scores of an earlier run of this same simulation. None if it has not been trained."""
         try:
-            kept = json.loads((self.folder / SCORES_FILE).read_text(encoding="utf-8"))
+            stored = json.loads((self.folder / SCORES_FILE).read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
             return None
-        return dict(kept["scores"]) if kept.get("of") == self._facts() else None
+        return dict(stored["scores"]) if stored.get("of") == self._facts() else None
 
-    def _remember(self, scores: Mapping[str, Scores]) -> None:
+    def _store(self, scores: Mapping[str, Scores]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         atomic_text(self.folder / SCORES_FILE, json.dumps({"of": self._facts(), "scores": scores}, indent=2) + "\n")
 
     def _facts(self) -> dict[str, Any] | None:
-        # through JSON, as they are read again
+        # through JSON, so that they compare equal to the facts read from the file
         return json.loads(json.dumps(self.simulation.facts())) if self.simulation is not None else None

@@ -1,1 +1,1 @@
-"""Reference pages that are written from the code."""
+"""Reference pages, generated from the code."""

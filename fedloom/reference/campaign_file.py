@@ -1,7 +1,7 @@
-"""Writes the page on the campaign file, ``docs/campaign.md``, from the model itself, so that it cannot go stale.
+"""Generates the reference of the campaign file, ``docs/campaign.md``, from the model, so that it stays up to date.
 
-Fields, defaults, bounds and sentences come from ``CampaignSpec`` and from the algorithms' ``Params``; what the page
-shows of errors is what the reader says while the page is written.
+Fields, defaults, bounds and descriptions come from ``CampaignSpec`` and from the algorithms' ``Params``. The error
+messages on the page are those of the reader, produced while the page is generated.
 """
 
 import inspect
@@ -10,7 +10,7 @@ from typing import TypeGuard
 
 from pydantic import BaseModel
 
-from fedloom.reference.schema_words import Schema, literal, words
+from fedloom.reference.schema_text import Schema, describe, yaml_literal
 from shared import algorithms
 from shared.algorithms import Algorithm
 from shared.campaign import CampaignSpec
@@ -26,7 +26,7 @@ data:
   name: notes
 rounds: 10
 """
-"""A campaign with nothing in it that could be left out."""
+"""A campaign with only the required fields."""
 
 WRONG = """\
 name: clinic notes
@@ -46,20 +46,20 @@ selection:
 deadline:
   round_s: 0
 """
-"""A campaign that breaks, beside others, the rules that no table can say: those between fields."""
+"""A campaign with errors, among them errors between fields, which no table of fields shows."""
 
 INTRO = """\
 # The campaign file
 
-A campaign is one file. The same fields, under the same names, make the YAML file, the JSON file, the body of
-`POST /v1/campaigns`, and `CampaignSpec` in Python. Check a file without a coordinator:
+One file describes a campaign. The fields and their names are the same in the YAML file, the JSON file, the body of
+`POST /v1/campaigns`, and `CampaignSpec` in Python. To check a file without a coordinator:
 
 ```
 fedloom campaign create FILE --dry-run
 ```
 
-[examples/campaign.yaml](../examples/campaign.yaml) is a whole file with comments. This page lists every field. It is
-written by `fedloom campaign reference`, from the model that reads the file.
+[examples/campaign.yaml](../examples/campaign.yaml) is a complete file with comments. This page lists every field.
+`fedloom campaign reference` generates it from the model that reads the file.
 """
 
 
@@ -75,15 +75,15 @@ def _page() -> Iterator[str]:
     yield "Everything else has a default.\n"
     yield "## Fields\n"
     yield f"Where a table says *name*: {_rule_for_names()}."
-    yield "Rules between fields are in the errors at the [end of the page](#when-something-is-wrong).\n"
+    yield "Rules between fields appear in the error messages at the [end of the page](#when-something-is-wrong).\n"
     yield from _table(CampaignSpec)
     for section, model in sections():
         yield f"### `{section}`\n"
         yield f"{_sentence(model)}\n"
         yield from _table(model)
     yield "## Parameters of the algorithms\n"
-    yield "They go under `algorithm.params`. The algorithms here come with Fedloom; `fedloom algorithm list`"
-    yield "shows all that a coordinator has.\n"
+    yield "They go under `algorithm.params`. These algorithms come with Fedloom; `fedloom algorithm list` lists all"
+    yield "that a coordinator offers.\n"
     for algorithm in bundled_algorithms():
         yield f"### `{algorithm.name}`\n"
         yield f"{algorithm.summary}\n"
@@ -92,10 +92,10 @@ def _page() -> Iterator[str]:
         else:
             yield "It has no parameters.\n"
     yield "## When something is wrong\n"
-    yield "All that is wrong is told at once, each with its line and field. This file\n"
+    yield "All errors are reported at once, each with its line and field. This file\n"
     yield "```text"
     yield from (f"{number:2}  {line}" for number, line in enumerate(WRONG.splitlines(), start=1))
-    yield "```\n\nis refused with\n"
+    yield "```\n\ngives these errors:\n"
     yield f"```text\n{_refusal(WRONG)}\n```\n"
 
 
@@ -106,19 +106,19 @@ def sections() -> list[tuple[str, type[BaseModel]]]:
 
 
 def bundled_algorithms() -> list[Algorithm]:
-    """The algorithms that come with Fedloom. What else this machine has installed must not change the page."""
+    """The algorithms that come with Fedloom. Others that are installed must not change the page."""
     return [algorithms.find(name) for name in sorted(algorithms.bundled())]
 
 
 def default_of(model: type[BaseModel], name: str) -> str:
-    """A field's default as a file would say it, in words where it would say nothing."""
+    """A field's default as YAML, or a word if it has no YAML form: required, not set."""
     field = model.model_fields[name]
     if field.is_required():
-        return "**needed**"
+        return "**required**"
     if _is_model(field.annotation):
         return "its defaults"
     value = field.get_default(call_default_factory=True)
-    return "not set" if value is None else f"`{literal(value)}`"
+    return "not set" if value is None else f"`{yaml_literal(value)}`"
 
 
 def _is_model(annotation: object) -> TypeGuard[type[BaseModel]]:
@@ -126,7 +126,7 @@ def _is_model(annotation: object) -> TypeGuard[type[BaseModel]]:
 
 
 def _table(model: type[BaseModel]) -> Iterator[str]:
-    """A row for every field of a model."""
+    """A table with one row for each field of a model."""
     schema = model.model_json_schema(by_alias=False)
     definitions: Schema = schema.get("$defs", {})
     yield "| field | value | default | meaning |\n| --- | --- | --- | --- |"
@@ -134,7 +134,7 @@ def _table(model: type[BaseModel]) -> Iterator[str]:
         if _is_model(field.annotation):
             value, meaning = f"[section](#{name})", _sentence(field.annotation)
         else:
-            value = words(schema["properties"][name], definitions)
+            value = describe(schema["properties"][name], definitions)
             meaning = field.description or ""
         cells = (f"`{name}`", value, default_of(model, name), " ".join(meaning.split()))
         yield "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
@@ -146,15 +146,15 @@ def _sentence(model: type[BaseModel]) -> str:
 
 
 def _rule_for_names() -> str:
-    """What the reader says of a name that is none."""
+    """The rule for names, from the reader's error for an invalid one."""
     return _refusal(SMALLEST.replace("clinic-notes", "'-'")).rpartition("name: ")[2]
 
 
 def _refusal(text: str) -> str:
-    """What the reader says of a file that it refuses."""
+    """The reader's error message for an invalid file."""
     try:
         parse_campaign(text, source="campaign.yaml")
     except CampaignFileError as error:
         return str(error)
-    message = "the page's example of a wrong file is right"
+    message = "the page's example of an invalid file is valid"
     raise AssertionError(message)

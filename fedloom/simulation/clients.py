@@ -1,7 +1,7 @@
-"""The clients of a simulation: agents with homes of their own, in one event loop, with one training child for all.
+"""The clients of a simulation: agents with separate homes, in one event loop, with one training child for all.
 
-Each client is an enrolled agent that speaks HTTP with the coordinator. They share what a machine need hold only once:
-the child with the base model in it, the cache of downloaded adapters, the digests of the model's files.
+Each client is an enrolled agent that talks HTTP to the coordinator. All share what one machine needs only once: the
+child that holds the base model, the cache of downloaded adapters, the digests of the model's files.
 """
 
 import asyncio
@@ -25,24 +25,24 @@ from shared.wire.enrollments import EnrollmentReply
 ROWS_FILE = "rows.jsonl"
 
 running_client: ContextVar[str] = ContextVar("running_client", default="")
-"""The client in whose name something is logged."""
+"""Name of the client that the current log record belongs to."""
 
 
 def client_names(count: int) -> list[str]:
-    """Names whose order is that of the numbers: the coordinator numbers clients in the order of their names."""
+    """Names whose alphabetical order is the order of the numbers, because the coordinator numbers clients by name."""
     width = max(2, len(str(count - 1)))
     return [f"client-{number:0{width}}" for number in range(count)]
 
 
 def write_records(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
     """Write records as JSON lines. Raises OSError."""
-    # default: tables hold dates and bytes, in columns that nobody trains on
+    # default=str: tables hold dates and bytes, in columns that are not trained on
     lines = (json.dumps(record, ensure_ascii=False, default=str) + "\n" for record in records)
     path.write_text("".join(lines), encoding="utf-8")
 
 
 class Clients:
-    """The homes of all clients in one folder, with the cache that they share beside them."""
+    """The homes of all clients in one folder, and beside them their shared cache."""
 
     def __init__(self, folder: Path, names: Sequence[str], settings: AgentSettings, data_name: str) -> None:
         self.names = list(names)
@@ -51,35 +51,36 @@ class Clients:
         self._homes = {name: Workspace(folder / name, cache=folder / "cache") for name in names}
 
     def write_rows(self, name: str, records: Sequence[Mapping[str, Any]]) -> None:
-        """Give a client its rows, as a file in its home."""
+        """Write a client's rows to a file in its home."""
         home = self._homes[name]
         home.create()
         write_records(home.home / ROWS_FILE, records)
 
     def enroll(self, coordinator: str, tokens: Mapping[str, str]) -> None:
-        """Enrol every client with its one-time token. Raises CoordinatorRefused and CoordinatorUnreachable."""
+        """Enrol every client. tokens: one-time token by client name. Raises CoordinatorRefused and
+        CoordinatorUnreachable."""
 
-        async def one(name: str, secret: str) -> EnrollmentReply:
+        async def enroll(name: str, secret: str) -> EnrollmentReply:
             api = CoordinatorApi(coordinator)
             try:
                 return await api.enroll(tokens[name], name, secret)
             finally:
                 await api.close()
 
-        async def every() -> None:
+        async def enroll_all() -> None:
             for name in self.names:
                 secret = new_secret(AGENT_PREFIX)
-                reply = await one(name, secret)
+                reply = await enroll(name, secret)
                 identity = Identity(coordinator=coordinator, agent_id=reply.agent_id, name=name, secret=secret)
                 self._homes[name].write_identity(identity)
 
-        asyncio.run(every())
+        asyncio.run(enroll_all())
 
     @contextmanager
     def running(self, coordinator: str) -> Iterator["Background"]:
-        """Let all clients work for the length of the block, in a thread; then they give back what they are at.
+        """Run all clients in a thread for the duration of the block. At its end they give back their open tasks.
 
-        Raises NotEnrolled where a home lost its identity.
+        Raises NotEnrolled if a home has no identity.
         """
         identities = {
             name: home.read_identity().model_copy(update={"coordinator": coordinator})
@@ -95,7 +96,7 @@ class Clients:
     async def _run(self, identities: Mapping[str, Identity]) -> None:
         supervisor = Supervisor(self._settings.compute)
 
-        async def one(name: str) -> None:
+        async def run_client(name: str) -> None:
             running_client.set(name)
             home = self._homes[name]
             home.create()
@@ -105,23 +106,23 @@ class Clients:
         try:
             async with asyncio.TaskGroup() as group:
                 for name in self.names:
-                    group.create_task(one(name))
+                    group.create_task(run_client(name))
         finally:
             await supervisor.stop()
 
     def _settings_of(self, name: str) -> AgentSettings:
         source = self._settings.data[self._data_name]
-        mine = source.at(self._homes[name].home / ROWS_FILE)
-        return self._settings.model_copy(update={"data": {self._data_name: mine}})
+        own_rows = source.at(self._homes[name].home / ROWS_FILE)
+        return self._settings.model_copy(update={"data": {self._data_name: own_rows}})
 
 
 class Background:
-    """A coroutine in an event loop and thread of its own, which may be stopped from outside."""
+    """A coroutine in its own event loop and thread, which another thread can stop."""
 
     def __init__(self, coroutine: Any) -> None:
         self._loop = asyncio.new_event_loop()
-        self._task = self._loop.create_task(coroutine)  # the context of this moment is the task's too
-        # in the caller's context, which says whose log it is
+        self._task = self._loop.create_task(coroutine)  # the task gets the current context
+        # the thread runs in the caller's context, which names the log file
         self._thread = threading.Thread(target=copy_context().run, args=(self._main,), name="clients", daemon=True)
         self._error: BaseException | None = None
 
@@ -129,7 +130,7 @@ class Background:
         self._thread.start()
 
     def check(self) -> None:
-        """Raise what ended the work before its time, if anything did."""
+        """Raise the error that ended the work early, if any."""
         if self._error is not None:
             raise self._error
 
@@ -146,15 +147,15 @@ class Background:
             pass
         except BaseExceptionGroup as group:
             self._error = group.exceptions[0]
-        except Exception as error:  # noqa: BLE001 - raised in the thread that asks
+        except Exception as error:  # noqa: BLE001 - check() raises it in the caller's thread
             self._error = error
         finally:
             self._loop.run_until_complete(self._loop.shutdown_default_executor())
             self._loop.close()
 
 
-class NamesClient(logging.Filter):
-    """Puts the client's name before what is logged in its name."""
+class ClientNameFilter(logging.Filter):
+    """Sets ``client`` on a log record to the name of the client that it belongs to."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.client = running_client.get()

@@ -1,7 +1,7 @@
-"""Who gets which rows: sharing one data set out among simulated clients.
+"""Splits the rows of one data set among simulated clients.
 
-Whatever the kind, each row goes to exactly one client, each client gets at least one row, and a seed always gives the
-same partition.
+For every kind of partition, each row goes to exactly one client, each client gets at least one row, and equal seeds
+give equal partitions.
 """
 
 import json
@@ -13,47 +13,52 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedloom.errors import PartitionError
-from fedloom.simulation.plan import Kind, Plan
+from fedloom.simulation.partition_plan import PartitionKind, PartitionPlan
 
 MIN_ROWS = 10
-"""What each client gets at least under a skewed partition, where there are rows enough (Li et al. 2022 have it too)."""
+"""Smallest client of a skewed partition, if there are enough rows (as in Li et al. 2022)."""
 
 _STREAM = 0
-"""Spawn key of the partition's random numbers: ``default_rng(seed)`` itself is where client 0 draws its first rows."""
+"""Spawn key of the partition's random numbers. ``default_rng(seed)`` without it is the stream that shuffles client 0's
+rows."""
 
 
 def values_of(records: Iterable[tuple[str, Mapping[str, Any]]], column: str) -> list[str]:
-    """The text in *column* of each record, numbers and booleans as JSON spells them.
+    """The value in *column* of each record, as text; numbers and booleans as JSON spells them.
 
-    records: each with its place in the file. Raises PartitionError with the place of a record that has no such value.
+    records: pairs of a record's place in the file and the record. Raises PartitionError, which names the place, if a
+    record has no such value.
     """
     return [_value(place, record, column) for place, record in records]
 
 
 def _value(place: str, record: Mapping[str, Any], column: str) -> str:
     if column not in record:
-        there = ", ".join(repr(name[:60]) for name in list(record)[:20]) or "none"
-        raise PartitionError(f"{place} has no column {column!r}; it has {there}")
+        columns = ", ".join(repr(name[:60]) for name in list(record)[:20]) or "none"
+        raise PartitionError(f"{place} has no column {column!r}; its columns are {columns}")
     value = record[column]
     if value is None or (isinstance(value, str) and not value.strip()):
         raise PartitionError(f"{place}: the column {column!r} is empty; give each row a value, or use another column")
     if isinstance(value, str):
         return value
     if not isinstance(value, bool | int | float):
-        raise PartitionError(f"{place}: the column {column!r} holds a {type(value).__name__}, not one value")
+        raise PartitionError(f"{place}: the column {column!r} holds a {type(value).__name__}, not a single value")
     return json.dumps(value)
 
 
 def assign(
-    plan: Plan, *, n_rows: int, n_clients: int, seed: int, values: Sequence[str] | None = None
+    plan: PartitionPlan, *, n_rows: int, n_clients: int, seed: int, values: Sequence[str] | None = None
 ) -> list[NDArray[np.int64]]:
-    """For each client the indices of its rows, ascending.
+    """Assign each row to a client. Returns for each client the indices of its rows, ascending.
 
-    values: for each row what stands in ``plan.by``; None where the plan looks at no column. seed: at least 0. Raises
-    PartitionError where the rows do not suffice, ValueError where the values do not fit to the plan or the rows.
+    Args:
+        seed: At least 0.
+        values: For each row its value in the column ``plan.by``. None if the plan uses no column.
+
+    Raises PartitionError if there are too few rows, ValueError if the values do not fit the plan or the rows.
     """
     if (values is None) != (plan.by is None) or (values is not None and len(values) != n_rows):
-        message = "values are one for each row, and there exactly if the plan has a column"
+        message = "values: one for each row if the plan has a column, otherwise None"
         raise ValueError(message)
     if n_clients < 1:
         raise PartitionError("there must be at least one client")
@@ -64,19 +69,19 @@ def assign(
     number = {name: k for k, name in enumerate(names)}
     codes = np.array([number[value] for value in values], np.int64) if values else np.zeros(n_rows, np.int64)
     match plan.kind:
-        case Kind.IID:
+        case PartitionKind.IID:
             owner = rng.permutation(np.arange(n_rows) % n_clients)
-        case Kind.DIRICHLET | Kind.QUANTITY:
+        case PartitionKind.DIRICHLET | PartitionKind.QUANTITY:
             assert plan.alpha is not None
             owner = _dirichlet(codes, plan.alpha, n_clients, rng)
-        case Kind.KEY:
+        case PartitionKind.KEY:
             if len(names) < n_clients:
                 raise PartitionError(
                     f"the column {plan.by!r} has {len(names)} values, too few for {n_clients} clients; "
                     f"ask for at most {len(names)} clients"
                 )
             owner = _whole_keys(codes, n_clients, rng)
-        case Kind.DOMAIN:
+        case PartitionKind.DOMAIN:
             if len(names) > n_clients:
                 raise PartitionError(
                     f"the column {plan.by!r} has {len(names)} domains, too many for {n_clients} clients of one domain "
@@ -87,15 +92,15 @@ def assign(
 
 
 def _dirichlet(labels: NDArray[np.int64], alpha: float, n_clients: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """The client of each row, (n_rows,): the shares of each label are Dir(alpha). labels: (n_rows,), from 0.
+    """The client of each row, (n_rows,): each label is split in Dir(alpha) shares. labels: (n_rows,), from 0.
 
-    This is the form per label of Yurochkin et al. 2019 (arXiv 1905.12022): p_k ~ Dir_N(alpha), and client i gets the
+    This is the per-label form of Yurochkin et al. 2019 (arXiv 1905.12022): p_k ~ Dir_N(alpha), and client i gets the
     part p_ki of label k. It skews the clients' sizes too. Hsu, Qi and Brown 2019 (arXiv 1909.06335) draw a mix of
-    labels for each client instead, and all clients are of one size. With a single label it is the quantity skew of
+    labels for each client instead, and all clients have equal sizes. With a single label it is the quantity skew of
     Li et al. 2022 (arXiv 2102.02079): q ~ Dir_N(alpha), and client i gets the part q_i of all rows.
 
-    Li et al. repeat the whole draw until the smallest client has MIN_ROWS. With 100 clients that often never comes
-    (50,000 rows, 3 labels, alpha 0.1: in none of 1,000 draws), so here the short clients are filled up.
+    Li et al. repeat the whole draw until the smallest client has MIN_ROWS. With 100 clients that may never happen
+    (50,000 rows, 3 labels, alpha 0.1: in none of 1,000 draws), so here clients below the minimum are filled up.
     """
     n_of_label = np.bincount(labels)  # (K,)
     wanted = rng.dirichlet(np.full(n_clients, alpha), size=len(n_of_label)) * n_of_label[:, None]  # (K, N)
@@ -107,28 +112,29 @@ def _dirichlet(labels: NDArray[np.int64], alpha: float, n_clients: int, rng: np.
     counts = edges[:, 1:] - edges[:, :-1]
     _fill_up(counts, wanted, max(1, min(MIN_ROWS, len(labels) // (2 * n_clients))), rng)
     order = rng.permutation(len(labels))
-    order = order[np.argsort(labels[order], kind="stable")]  # shuffled inside of each label
+    order = order[np.argsort(labels[order], kind="stable")]  # shuffled within each label
     owner = np.empty(len(labels), np.int64)
     owner[order] = np.repeat(np.tile(np.arange(n_clients), len(n_of_label)), counts.ravel())
     return owner
 
 
 def _fill_up(counts: NDArray[np.int64], wanted: NDArray[np.float64], at_least: int, rng: np.random.Generator) -> None:
-    """Move rows, in place, until each client has *at_least* so many. counts, wanted: (K labels, N clients).
+    """Move rows between clients, in place, until each has *at_least* rows. counts, wanted: (K labels, N clients).
 
-    A short client gets rows of the labels that it drew most of, so it keeps its skew; each from the client that has
-    most of that label and can spare one. The sum of counts must be at least N * at_least.
+    A client below the minimum gets rows of the labels that it drew most of, so it keeps its skew. Each row comes from
+    the client with most rows of that label among those above the minimum. The sum of counts must be at least
+    N * at_least.
     """
     sizes = counts.sum(axis=0)
     for short in np.flatnonzero(sizes < at_least):
-        # shares may be 0 in floating point where alpha is small: then no label comes before another
+        # with a small alpha, shares may be 0 in floating point: the random key then decides the order of the labels
         for label in np.lexsort((rng.random(len(counts)), -wanted[:, short])):
             while sizes[short] < at_least:
-                spare = np.where(sizes > at_least, counts[label], 0)
-                giver = spare.argmax()
-                if spare[giver] == 0:
+                available = np.where(sizes > at_least, counts[label], 0)
+                donor = available.argmax()
+                if available[donor] == 0:
                     break
-                for client, change in ((giver, -1), (short, 1)):
+                for client, change in ((donor, -1), (short, 1)):
                     counts[label, client] += change
                     sizes[client] += change
 

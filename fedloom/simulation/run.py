@@ -1,13 +1,13 @@
-"""A simulation as it runs: a folder with a coordinator and clients, and a campaign that goes on where it stopped.
+"""Runs a simulation in a folder: a coordinator, its clients, and a campaign that a second run continues.
 
 simulation.json   what is simulated
 simulation.lock   locked while a process runs it
 coordinator/      the coordinator's data folder, as `fedloom coordinator serve` makes it
 clients/NAME/     a client's home, with its rows in rows.jsonl
-clients/cache/    what all clients share
-simulation.log    what coordinator and clients say
+clients/cache/    the clients' shared cache
+simulation.log    log of the coordinator and the clients
 adapter/          the final adapter, once the campaign is completed
-metrics.csv       its metrics
+metrics.csv       the campaign's metrics
 """
 
 import csv
@@ -22,8 +22,8 @@ from coordinator.settings import Settings
 from fedloom.client import Client
 from fedloom.errors import SimulationError
 from fedloom.run_folder import run_folder
-from fedloom.simulation.clients import Background, Clients, NamesClient
-from fedloom.simulation.simulation import Parts, Simulation
+from fedloom.simulation.clients import Background, ClientNameFilter, Clients
+from fedloom.simulation.simulation import Partition, Simulation
 from shared.states import CampaignState, TaskKind
 from shared.wire.adapters import AdapterView
 from shared.wire.campaigns import CampaignDetail
@@ -33,11 +33,11 @@ METRICS_FILE = "metrics.csv"
 LOG_FILE = "simulation.log"
 
 _log_file: ContextVar[Path | None] = ContextVar("log_file", default=None)
-"""The log of the simulation that a thread works for."""
+"""Log file of the simulation that the current thread works for."""
 
 
 class Run:
-    """A running simulation. client: speaks to its coordinator."""
+    """A running simulation. client: the client of its coordinator."""
 
     def __init__(self, folder: Path, client: Client, campaign_id: str, work: Background | None) -> None:
         self.folder = folder
@@ -46,13 +46,13 @@ class Run:
         self._work = work
 
     def campaign(self) -> CampaignDetail:
-        """The campaign now. Raises what ended the clients' work, if anything did."""
+        """The campaign's current state. Raises the error that ended the clients, if any."""
         if self._work is not None:
             self._work.check()
         return self.client.campaign(self.campaign_id)
 
-    def share_of_done(self, campaign: CampaignDetail) -> float:
-        """How much of a campaign's training is done, from 0 to 1: closed rounds, and tasks of the open one."""
+    def fraction_done(self, campaign: CampaignDetail) -> float:
+        """Fraction of the training that is done, from 0 to 1: closed rounds, and ended tasks of the open round."""
         tasks = self.client.tasks(campaign.id, round=campaign.rounds_closed + 1)
         ended = [task.state.is_final for task in tasks if task.kind == TaskKind.TRAIN]
         part = sum(ended) / len(ended) if ended else 0.0
@@ -63,33 +63,33 @@ class Run:
         with (self.folder / METRICS_FILE).open("w", encoding="utf-8", newline="") as file:
             table = csv.writer(file)
             table.writerow(["round", "client", "metric", "value"])
-            for one in self.client.metrics(self.campaign_id):
-                table.writerow([one.round, one.agent_name or "", one.name, repr(one.value)])
+            for metric in self.client.metrics(self.campaign_id):
+                table.writerow([metric.round, metric.agent_name or "", metric.name, repr(metric.value)])
         return self.client.pull_adapter(self.campaign_id, "final", self.folder / ADAPTER_FOLDER, force=True)
 
 
 @contextmanager
 def running(simulation: Simulation, folder: Path, *, force: bool = False) -> Iterator[Run]:
-    """Run a simulation for the length of the block, from where an earlier one stopped in *folder*; with *force* anew.
+    """Run a simulation for the duration of the block. It continues an earlier run in *folder*; *force* starts over.
 
-    Leaving the block gives back what clients are at. Raises SimulationError where the folder holds something else or is
-    in use, PartitionError, TaskFailed for data that cannot be read, and OSError.
+    Leaving the block gives back the clients' open tasks. Raises SimulationError if the folder is in use or holds
+    something else, PartitionError, TaskFailed if data cannot be read, and OSError.
     """
-    parts = simulation.partition()
+    partition = simulation.partition()
     with ExitStack() as stack:
         held = stack.enter_context(run_folder(folder, "simulation", SimulationError))
         state = held.begin(simulation.facts(), force=force, is_set_up=lambda known: "campaign_id" in known)
         stack.enter_context(_logging(folder / LOG_FILE))
-        # whatever database the environment names for a real coordinator is none of a simulation's business
+        # database_url=None: the environment may name the database of a real coordinator
         settings = Settings(data_dir=folder / "coordinator", database_url=None)
         coordinator.prepare(settings, first_key=False)
         key = coordinator.new_key(settings)
         url = stack.enter_context(coordinator.serving(settings))
         client = stack.enter_context(Client(url, key))
-        clients = Clients(folder / "clients", parts.names, simulation.settings, simulation.spec.data.name)
+        clients = Clients(folder / "clients", partition.names, simulation.settings, simulation.spec.data.name)
         if "campaign_id" not in state:
-            _set_up(parts, clients, client, simulation.spec.selection.labels)
-            state["campaign_id"] = client.create_campaign(simulation.patient_spec).id
+            _set_up(partition, clients, client, simulation.spec.selection.labels)
+            state["campaign_id"] = client.create_campaign(simulation.spec_without_deadlines).id
             held.write(state)
         campaign = client.campaign(state["campaign_id"])
         if campaign.state == CampaignState.PAUSED:
@@ -98,17 +98,17 @@ def running(simulation: Simulation, folder: Path, *, force: bool = False) -> Ite
         yield Run(folder, client, campaign.id, work)
 
 
-def _set_up(parts: Parts, clients: Clients, client: Client, labels: Mapping[str, str]) -> None:
+def _set_up(partition: Partition, clients: Clients, client: Client, labels: Mapping[str, str]) -> None:
     for number, name in enumerate(clients.names):
-        clients.write_rows(name, parts.rows_of(number))
+        clients.write_rows(name, partition.rows_of(number))
     clients.enroll(client.url, {name: client.create_token(labels).token for name in clients.names})
 
 
 @contextmanager
 def _logging(path: Path) -> Iterator[None]:
-    """Log to *path*, and to nobody's terminal. What other simulations of this process say goes to their own logs."""
+    """Log to *path* only. Records of other simulations in this process go to their own logs."""
     handler = logging.FileHandler(path, encoding="utf-8")
-    handler.addFilter(NamesClient())
+    handler.addFilter(ClientNameFilter())
     handler.addFilter(lambda _: _log_file.get() == path)
     token = _log_file.set(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(client)s %(message)s"))

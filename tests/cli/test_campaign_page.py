@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from fedloom.cli.campaign.page import CampaignPage
+from fedloom.cli.campaign.page import CampaignPage, failures_grouped
 from shared.states import CampaignState
-from shared.wire.campaigns import CampaignDetail, ParticipantView, RoundView
+from shared.wire.campaigns import CampaignDetail, ParticipantView, RoundView, TaskView
 from tests.support.scripted import FINGERPRINT, campaign_body
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -91,3 +91,19 @@ def test_late_updates_are_counted_apart() -> None:
     rows = printed(part("ada", 0), rounds=[a_round(1, [0, 1, 2], [0, 1]), a_round(2, [0, 1], [0, 1, 2])]).splitlines()
     assert ["2/3" in row for row in rows if "closed  " in row] == [True, False]
     assert ["2/2 + 1 late" in row for row in rows if "closed  " in row] == [False, True]
+
+
+def test_equal_failures_share_a_line_and_the_latest_come_last() -> None:
+    def failed(agent: str, message: str) -> TaskView:
+        failure = {"kind": "data", "message": message}
+        fields = {"id": "t", "kind": "train", "state": "failed", "round": 1, "agent_id": agent, "agent_name": agent}
+        blank = {"campaign_id": "c1", "progress": None, "ended_at": None}
+        return TaskView.model_validate({**fields, **blank, "attempt": 1, "created_at": NOW, "failure": failure})
+
+    tasks = [failed("ada", "no such file"), failed("bob", "too long"), *[failed("eve", "no such file")] * 50]
+    assert failures_grouped(tasks) == [
+        ("bob, train task", "(data): too long"),
+        ("ada, eve (50 times), train tasks", "(data): no such file"),
+    ]
+    names = [title for title, _ in failures_grouped([failed(f"a{n}", "full") for n in range(9)])]
+    assert names == ["a0, a1, a2, a3, a4 and 4 more, train tasks"]

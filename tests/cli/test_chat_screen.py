@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from fedloom.cli.local.chat_screen import Answers, Side
+from fedloom.cli.chat.screen import Answers, Column
 from shared.wire.leases import Phase, Progress
 
 
@@ -16,11 +16,11 @@ def drawn(answers: Answers, width: int, height: int = 24) -> list[str]:
 
 
 def answers() -> Answers:
-    return Answers(Side("base", "one " * 30), Side("adapted · clinic #10", "two " * 300))
+    return Answers(Column("base", "one " * 30), Column("adapted · clinic #10", "two " * 300))
 
 
 @pytest.mark.parametrize(("width", "beside"), [(120, True), (80, True), (60, True), (59, False), (30, False)])
-def test_sides_are_beside_each_other_where_there_is_room(width: int, beside: bool) -> None:
+def test_columns_are_beside_each_other_where_there_is_room(width: int, beside: bool) -> None:
     lines = drawn(answers(), width)
     assert max(map(len, lines)) <= width
     assert ("base" in lines[0] and "adapted" in lines[0]) == beside
@@ -32,22 +32,22 @@ def test_sides_are_beside_each_other_where_there_is_room(width: int, beside: boo
 def test_what_grows_fits_the_terminal_and_shows_its_end(width: int) -> None:
     growing = answers()
     growing.growing = True
-    growing.adapted.piece("the end")
+    growing.adapted.append("the end")
     lines = drawn(growing, width, height=12)
     assert len(lines) < 12
     assert "the end" in "".join(lines)
 
 
 def test_until_an_answer_comes_it_says_what_is_done() -> None:
-    side = Side("base")
-    side.progress(Progress(phase=Phase.FETCHING_MODEL, done=30, total=60))
-    assert "fetching model  50%" in "".join(drawn(Answers(side, Side("adapted")), 80))
-    side.piece("so")
-    assert "fetching" not in "".join(drawn(Answers(side, Side("adapted")), 80))
+    column = Column("base")
+    column.progress(Progress(phase=Phase.FETCHING_MODEL, done=30, total=60))
+    assert "fetching model  50%" in "".join(drawn(Answers(column, Column("adapted")), 80))
+    column.append("so")
+    assert "fetching" not in "".join(drawn(Answers(column, Column("adapted")), 80))
 
 
 def test_a_long_word_is_folded_and_control_characters_are_shown() -> None:
-    lines = drawn(Answers(Side("base", "x" * 200), Side("adapted", "\x1b[2Ja\tb\r")), 80)
+    lines = drawn(Answers(Column("base", "x" * 200), Column("adapted", "\x1b[2Ja\tb\r")), 80)
     text = "".join(lines)
     assert text.count("x") == 200
     assert "\x1b" not in text

@@ -34,7 +34,7 @@ ROWS = [{"prompt": f"What is {n}?", "completion": f"the number {n}"} for n in ra
 def test_without_a_campaign_it_says_that_no_tokenizer_was_asked(run: Run, home: Callable[..., Path]) -> None:
     ran = run("agent", "check-data", "notes", "--home", home(ROWS))
     assert ran.code == 0, ran.err
-    assert "without a campaign no tokenizer is asked" in ran.out
+    assert "no tokenizer is used without --campaign" in ran.out
     assert "assistant: [[the number 19]]" in ran.out
     told = json.loads(run("agent", "check-data", "notes", "--home", home(ROWS), "--json").out)
     assert (told["records"], told["train"] + told["held_out"], told["tokens"], told["unusable"]) == (20, 20, None, None)
@@ -52,6 +52,17 @@ def test_data_that_cannot_be_used_ends_with_1_and_an_unknown_name_with_2(run: Ru
     assert unknown.code == 2
     assert "[data.gone]" in unknown.err
     assert run("agent", "check-data", "notes", "--home", folder / "gone").code == 2
+
+
+def test_errors_of_one_kind_share_a_line(run: Run, home: Callable[..., Path]) -> None:
+    folder = home([*ROWS, *({"prompt": "x", f"column {n}": 1} for n in range(40)), {"completion": "x"}])
+    ran = run("agent", "check-data", "notes", "--home", folder)
+    lines = ran.out.splitlines()
+    start = lines.index("errors")
+    assert "line 21 has no column 'completion'" in lines[start + 1]
+    assert "; similar: line 22, " in lines[start + 1]
+    assert ", and 30 more" in lines[start + 1]
+    assert "line 61 has no column 'prompt'" in lines[start + 2]
 
 
 class Tags(HTMLParser):
@@ -85,6 +96,7 @@ def test_the_page_needs_nothing_else_and_escapes_all_and_no_terminal_is_told_wha
     assert ran.code == 1
     assert "\x1b" not in ran.out
     assert "[[c <script>alert(1)</script> & \\x1b[31m]]" in ran.out
+    assert file.stat().st_mode & 0o777 == 0o600, "it quotes rows"
     text = file.read_text()
     page = Tags()
     page.feed(text)

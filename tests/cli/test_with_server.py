@@ -140,7 +140,7 @@ def test_watch_exits_with_1_unless_the_campaign_completes(fedloom: Run, campaign
     fedloom("campaign", "pause", "small")
     paused = fedloom("campaign", "watch", "small")
     assert paused.code == 1
-    assert "paused (paused by the operator); go on with: fedloom campaign resume small" in paused.out
+    assert "paused (paused by the operator); continue with: fedloom campaign resume small" in paused.out
     fedloom("campaign", "cancel", "small")
     assert fedloom("campaign", "watch", "small").code == 1
 
@@ -222,7 +222,7 @@ def test_rollback_says_what_it_did_and_what_comes_next(fedloom: Run, completed: 
     assert "round: there is nothing to undo after round 1" in nothing.err
     assert fedloom("campaign", "rollback", "small").code == 2
     assert fedloom("campaign", "rollback", "small", "--round", 0).out == (
-        "small stands again where round 0 left it, and is paused\ngo on with: fedloom campaign resume small\n"
+        "small is rolled back to round 0 and paused\ncontinue with: fedloom campaign resume small\n"
     )
     shown = fedloom("campaign", "show", "small").out
     assert "small  paused  0 of 1 rounds closed\nrolled back to round 0 by the operator\n" in shown
@@ -231,7 +231,7 @@ def test_rollback_says_what_it_did_and_what_comes_next(fedloom: Run, completed: 
     [dropped] = [line for line in watched.out.splitlines() if "round-rolled-back" in line]
     assert dropped.endswith(" held_out_loss=1.5000 contributors=ada,bob")
     assert "campaign-rolled-back round=0 adapter=" in watched.out
-    assert "paused (rolled back to round 0 by the operator); go on with:" in watched.out
+    assert "paused (rolled back to round 0 by the operator); continue with:" in watched.out
     assert fedloom("campaign", "resume", "small").code == 0
     completed.train()
     completed.evaluate(1.25)
@@ -324,7 +324,7 @@ def test_a_download_that_fails_leaves_nothing(
     (tmp_path / "out").mkdir()
     ran = run("adapter", "pull", "small", "--out", tmp_path / "out")
     assert ran.code == 1
-    assert "is not blob" in ran.err
+    assert "does not match the digest of blob" in ran.err
     assert list((tmp_path / "out").iterdir()) == []
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
@@ -397,7 +397,7 @@ def test_algorithms_are_listed_and_shown(fedloom: Run) -> None:
     assert "fedavg" in fedloom("algorithm", "list").out
     assert "It has no parameters" in fedloom("algorithm", "show", "fedavg").out
     shown = fedloom("algorithm", "show", "fedadam").out
-    assert "kept by the coordinator  m, v" in shown
+    assert "stored by the coordinator  m, v" in shown
     assert "beta1      0.9      at least 0 and below 1  Decay" in shown
     [line] = [line for line in shown.splitlines() if "algorithm: {" in line]
     written = CampaignSpec.model_validate(campaign_body(**yaml.safe_load(line)))
@@ -419,10 +419,15 @@ def test_a_wrong_key_and_an_agents_key_are_turned_away(
 ) -> None:
     wrong = fedloom("--key", "nobody", "campaign", "list")
     assert wrong.code == 4
-    assert "FEDLOOM_KEY" in wrong.err
+    assert wrong.err.startswith("fedloom: unknown key: set FEDLOOM_KEY or --key")
     monkeypatch.delenv("FEDLOOM_KEY")
-    assert fedloom("campaign", "list").code == 4
-    assert fedloom("--key", agents[0].identity["secret"], "campaign", "list").code == 4
+    missing = fedloom("campaign", "list")
+    assert (missing.code, missing.err) == (4, "fedloom: no key: set FEDLOOM_KEY or --key to the operator's key\n")
+    agents_key = fedloom("--key", agents[0].identity["secret"], "campaign", "list")
+    assert agents_key.code == 4
+    assert agents_key.err == (
+        "fedloom: this key is an agent's secret: set FEDLOOM_KEY or --key to the operator's key\n"
+    )
 
 
 def test_every_listing_says_what_to_do_when_it_is_empty(fedloom: Run) -> None:

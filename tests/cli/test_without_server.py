@@ -137,4 +137,4 @@ def test_a_simulation_has_no_other_campaigns_to_start_from(run: Run, campaign_fi
     (campaign_file.parent / "agent.toml").write_text('[data.notes]\npath = "rows.jsonl"\n')
     ran = run("simulate", campaign_file, "--clients", 2)
     assert ran.code == 2
-    assert "the campaign starts from taught/final, which only the coordinator that made it has" in ran.err
+    assert "the campaign starts from taught/final, an adapter that only its own coordinator has" in ran.err

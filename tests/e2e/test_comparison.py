@@ -121,9 +121,9 @@ def test_a_comparison_goes_on_where_it_was_killed_and_grows(folder: Path) -> Non
     assert "of 2 algorithms beat the best client alone" in results["finding"]
 
     rows = list(csv.DictReader((folder / "out" / "results.csv").open(encoding="utf-8")))
-    assert {row["entrant"]: float(row["value"]) for row in rows if row["split"] == "test"}["fedavg"] == losses["fedavg"]
-    [chosen] = [row for row in rows if (row["entrant"], row["split"]) == ("fedprox", "test")]
-    tried = [row for row in rows if (row["entrant"], row["split"]) == ("fedprox", "validation")]
+    assert {row["method"]: float(row["value"]) for row in rows if row["split"] == "test"}["fedavg"] == losses["fedavg"]
+    [chosen] = [row for row in rows if (row["method"], row["split"]) == ("fedprox", "test")]
+    tried = [row for row in rows if (row["method"], row["split"]) == ("fedprox", "validation")]
     assert {row["params"] for row in tried} == {"mu=0.1", "mu=100"}
     assert chosen["params"] == min(tried, key=lambda row: float(row["value"]))["params"]
     assert (folder / "out" / "plot.png").stat().st_size > 1000
@@ -145,8 +145,8 @@ def test_what_diverges_is_a_row_that_failed_and_not_the_end(folder: Path) -> Non
 @pytest.mark.parametrize(
     ("changes", "options", "says"),
     [
-        ({}, ("--algorithms", "fedavgg"), "unknown algorithm fedavgg; known are"),
-        ({"grid": {"params": {"etta": [1.0]}}}, (), "no compared algorithm has a parameter etta"),
+        ({}, ("--algorithms", "fedavgg"), "unknown algorithm fedavgg; choose from"),
+        ({"grid": {"params": {"etta": [1.0]}}}, (), "none of the compared algorithms has the parameter etta"),
         ({"grid": {"params": {"mu": [1.0], "beta1": [2.0]}}}, (), "grid.params, fedadam"),
         ({"validation": "nowhere.jsonl"}, (), "nowhere.jsonl: there is no such file"),
     ],

@@ -162,7 +162,7 @@ def test_goes_on_where_it_was_stopped_and_where_it_was_killed(folder: Path) -> N
     stopped = running(folder, "first.log")
     stopped.wait_to_print("round [23]/6")
     assert stopped.stop() == 130
-    assert "the same command goes on" in stopped.printed()
+    assert "run the same command again to continue" in stopped.printed()
     killed = running(folder, "second.log")
     killed.wait_to_print("round [45]/6")
     killed.kill()

@@ -114,7 +114,7 @@ def test_card_tells_the_chain_of_campaigns() -> None:
     card = model_card(chained, adapter())
     assert f"| Started from | adapter 0 of `second` (`c0`, sft), `{'0' * 64}` |" in card
     assert f"| which started from | adapter 1 of `first` (`c1`, sft), `{'1' * 64}` |" in card
-    assert "the campaign started from, adapter 0 of another one." in model_card(chained, adapter(0))
+    assert "the campaign started from, adapter 0 of another campaign." in model_card(chained, adapter(0))
     assert "tarted from |" not in model_card(campaign(), adapter())
 
 

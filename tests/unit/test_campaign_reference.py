@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 
 from fedloom.cli.campaign import commands as command
 from fedloom.reference import campaign_file as campaign_reference
-from fedloom.reference.schema_words import words
+from fedloom.reference.schema_text import describe
 from shared import algorithms
 from shared.algorithms import Algorithm, AlgorithmParams, fedavg
 from shared.campaign import CampaignSpec, Name
@@ -80,7 +80,7 @@ def test_the_defaults_shown_are_those_that_the_reader_gives() -> None:
         section = written if model is CampaignSpec else written.setdefault(heading, {})
         for name, (_, default, _) in rows(heading).items():
             field = model.model_fields[name]
-            assert (default == "**needed**") == field.is_required()
+            assert (default == "**required**") == field.is_required()
             assert (default == "not set") == (not field.is_required() and field.default is None)
             if default.startswith("`"):
                 section[name] = yaml.safe_load(default.strip("`"))
@@ -126,7 +126,7 @@ def test_an_algorithm_is_described_with_its_parameters(monkeypatch: pytest.Monke
     assert "Stays close." in part("prox", page)
     assert rows("prox", page) == {
         "mu": ["number, at least 0", "`0.01`", r"Weight of \|w - x\|."],
-        "variant": ["`a` or `b`", "**needed**", "Which one."],
+        "variant": ["`a` or `b`", "**required**", "Which one."],
     }
 
 
@@ -157,4 +157,4 @@ def test_a_plug_in_on_this_machine_does_not_change_the_page(monkeypatch: pytest.
 )
 def test_types_in_plain_words(annotation: Any, said: str) -> None:
     schema = TypeAdapter(annotation).json_schema()
-    assert words(schema, schema.get("$defs", {})) == said
+    assert describe(schema, schema.get("$defs", {})) == said

@@ -158,7 +158,7 @@ def test_nobody_listens() -> None:
 )
 def test_problems_become_errors_by_their_type(status: int, kind: ProblemType, error: type[errors.Refused]) -> None:
     answer = problem(status, kind, errors=[{"field": "rounds", "message": "too many"}])
-    with stub_server(answer) as stub, Client(stub.url) as client, pytest.raises(errors.Refused) as caught:
+    with stub_server(answer) as stub, Client(stub.url, "flo_key") as client, pytest.raises(errors.Refused) as caught:
         client.campaign("1")
     assert type(caught.value) is error
     assert caught.value.problem.status == status
@@ -168,13 +168,21 @@ def test_problems_become_errors_by_their_type(status: int, kind: ProblemType, er
     assert len(stub.seen) == 1
 
 
+def test_a_missing_key_is_an_error_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FEDLOOM_KEY", raising=False)
+    answer = problem(401, ProblemType.UNAUTHENTICATED)
+    with stub_server(answer) as stub, Client(stub.url) as client, pytest.raises(errors.MissingKey) as caught:
+        client.campaign("1")
+    assert isinstance(caught.value, errors.Unauthenticated)
+
+
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
-        (reply(404, "not here", "text/html"), "answered 404 Not Found, but not as a coordinator"),
-        (reply(200, "<html>log in</html>", "text/html"), "answered with something else"),
-        (reply(302, "", Location="https://elsewhere"), "answered 302"),
-        (reply(422, '{"type": 3}', MEDIA_TYPE), "answered with something else"),
+        (reply(404, "not here", "text/html"), r"the reply \(404 Not Found\) does not come from a coordinator"),
+        (reply(200, "<html>log in</html>", "text/html"), "the reply does not come from a coordinator"),
+        (reply(302, "", Location="https://elsewhere"), "the reply \\(302"),
+        (reply(422, '{"type": 3}', MEDIA_TYPE), "the reply does not come from a coordinator"),
     ],
 )
 def test_what_does_not_come_from_a_coordinator_is_told(answer: Answer, says: str) -> None:
@@ -218,7 +226,7 @@ def test_ids_are_quoted() -> None:
 # --- adapters that are not there
 
 
-@pytest.mark.parametrize(("which", "says"), [("final", "it is running"), ("best", "nothing was evaluated yet")])
+@pytest.mark.parametrize(("which", "says"), [("final", "it is running"), ("best", "no adapter has been evaluated")])
 def test_an_adapter_that_is_not_there_yet(which: Any, says: str) -> None:
     with stub_server(campaign()) as stub, Client(stub.url) as client, pytest.raises(errors.NoSuchAdapter, match=says):
         client.adapter("1", which)
@@ -243,9 +251,10 @@ def test_wait_gives_up_in_time() -> None:
     with (
         stub_server(campaign()) as stub,
         Client(stub.url) as client,
-        pytest.raises(errors.WaitTimeout, match="goes on"),
+        pytest.raises(errors.WaitTimeout, match="it continues") as caught,
     ):
         client.wait("1", timeout_s=0.05)
+    assert isinstance(caught.value, TimeoutError)
 
 
 # --- verifications

@@ -1,4 +1,4 @@
-"""A comparison's file, its entrants, its scores and its table."""
+"""A comparison's file, its methods, its scores and its table."""
 
 from pathlib import Path
 from types import MappingProxyType
@@ -10,8 +10,8 @@ from rich.console import Console
 
 from agent.settings import DataSource
 from fedloom.comparison.baselines import Baselines
-from fedloom.comparison.entrants import EntrantKind, Hyperparameters, Method, entrants, rates_to_try, rounds_drawn
-from fedloom.comparison.results import Outcome, Results
+from fedloom.comparison.methods import Hyperparameters, Method, MethodKind, clients_drawn, grid_points, methods
+from fedloom.comparison.results import MethodResult, Results
 from fedloom.comparison.scoring import Rows, macro_f1
 from fedloom.comparison.spec import GridSection, ScoreSection, read_comparison
 from fedloom.errors import ComparisonError
@@ -29,12 +29,12 @@ FIELDS = MappingProxyType(
     }
 )
 SPEC = CampaignSpec.model_validate(FIELDS)
-RATES = Hyperparameters(4e-3)
+HYPERPARAMETERS = Hyperparameters(4e-3)
 
 
 def by_name(**changes: Any) -> dict[str, Method]:
     spec = CampaignSpec.model_validate({**FIELDS, **changes})
-    return {one.name: one for one in entrants(["fedavg", "fedadam"], spec, 4, Baselines.ALL)}
+    return {one.name: one for one in methods(["fedavg", "fedadam"], spec, 4, Baselines.ALL)}
 
 
 # --- the file
@@ -71,7 +71,7 @@ def test_what_is_wrong_in_it_is_told_with_its_line(tmp_path: Path, text: str, sa
     assert says in str(caught.value)
 
 
-# --- entrants
+# --- methods
 
 
 def test_the_table_has_the_base_the_algorithms_each_client_and_two_pools() -> None:
@@ -86,23 +86,23 @@ def test_the_table_has_the_base_the_algorithms_each_client_and_two_pools() -> No
         "pooled, batch ×2",
         "pooled, steps ×2",
     ]
-    assert [one.name for one in entrants(["fedavg"], SPEC, 4, Baselines.NONE)] == ["base model", "fedavg"]
+    assert [one.name for one in methods(["fedavg"], SPEC, 4, Baselines.NONE)] == ["base model", "fedavg"]
     for baselines, n_more in ((Baselines.ALONE, 4), (Baselines.POOLED, 2)):
-        assert len(list(entrants(["fedavg"], SPEC, 4, baselines))) == 2 + n_more
+        assert len(list(methods(["fedavg"], SPEC, 4, baselines))) == 2 + n_more
 
 
 def test_a_client_alone_trains_in_as_many_rounds_as_it_was_drawn_for() -> None:
-    drawn = rounds_drawn(SPEC, 5, 4)
+    drawn = clients_drawn(SPEC, 5, 4)
     assert len(drawn) == 6 * 2
     found = by_name()
     for number in range(4):
-        campaign = found[f"client-0{number} alone"].campaign(SPEC, RATES, 5, 4)
+        campaign = found[f"client-0{number} alone"].campaign(SPEC, HYPERPARAMETERS, 5, 4)
         assert (campaign.rounds if campaign else 0) == drawn.count(number)
 
 
-def test_every_entrant_takes_equal_steps_and_a_pool_sees_as_many_rows_as_the_federation() -> None:
+def test_every_method_takes_equal_steps_and_a_pool_sees_as_many_rows_as_the_federation() -> None:
     found = by_name()
-    campaigns = {name: one.campaign(SPEC, RATES, 5, 4) for name, one in found.items()}
+    campaigns = {name: one.campaign(SPEC, HYPERPARAMETERS, 5, 4) for name, one in found.items()}
     assert campaigns["base model"] is None
     federation, batch, steps = (campaigns[name] for name in ("fedavg", "pooled, batch ×2", "pooled, steps ×2"))
     assert federation is not None
@@ -117,30 +117,30 @@ def test_every_entrant_takes_equal_steps_and_a_pool_sees_as_many_rows_as_the_fed
     assert CampaignSpec.model_validate(batch.model_dump()) == batch
 
 
-def test_rates_and_seed_reach_the_campaign_and_the_minimum_keeps_its_proportion() -> None:
-    rates = Hyperparameters(4e-3, (("eta", 0.01),))
-    campaign = by_name()["fedadam"].campaign(SPEC, rates, 7, 4)
+def test_hyperparameters_and_seed_reach_the_campaign_and_the_minimum_keeps_its_proportion() -> None:
+    hyperparameters = Hyperparameters(4e-3, (("eta", 0.01),))
+    campaign = by_name()["fedadam"].campaign(SPEC, hyperparameters, 7, 4)
     assert campaign is not None
     assert (campaign.training.learning_rate, campaign.training.seed) == (4e-3, 7)
     assert campaign.training.min_learning_rate == pytest.approx(4e-4)
     assert campaign.algorithm.params == {"eta": 0.01}
-    assert (str(rates), rates.slug) == ("lr 0.004, eta 0.01", "lr0.004-eta0.01")
+    assert (str(hyperparameters), hyperparameters.folder_name) == ("lr 0.004, eta 0.01", "lr0.004-eta0.01")
 
 
-def test_the_grid_tries_every_combination_that_an_entrant_has() -> None:
+def test_the_grid_tries_every_combination_that_a_method_has() -> None:
     found, grid = by_name(), GridSection(learning_rate=[1e-3, 2e-3], params={"eta": [0.1, 0.2, 0.3], "mu": [1.0]})
-    assert len(rates_to_try(found["fedadam"], SPEC, grid)) == 6
-    assert rates_to_try(found["fedavg"], SPEC, grid) == [Hyperparameters(1e-3), Hyperparameters(2e-3)]
-    assert len(rates_to_try(found["base model"], SPEC, grid)) == 1
-    assert rates_to_try(found["fedavg"], SPEC, GridSection()) == [Hyperparameters(2e-3)]
-    assert len(rates_to_try(found["fedadam"], SPEC, GridSection())) == 3, "three server rates at least"
+    assert len(grid_points(found["fedadam"], SPEC, grid)) == 6
+    assert grid_points(found["fedavg"], SPEC, grid) == [Hyperparameters(1e-3), Hyperparameters(2e-3)]
+    assert len(grid_points(found["base model"], SPEC, grid)) == 1
+    assert grid_points(found["fedavg"], SPEC, GridSection()) == [Hyperparameters(2e-3)]
+    assert len(grid_points(found["fedadam"], SPEC, GridSection())) == 3, "three server hyperparameters at least"
 
 
 def test_a_grid_may_name_one_algorithm_alone() -> None:
     grid = GridSection(params={"eta": [0.1, 0.2], "fedadam.eta": [0.3], "fedyogi.beta1": [0.5]})
-    assert rates_to_try(by_name()["fedadam"], SPEC, grid) == [Hyperparameters(2e-3, (("eta", 0.3),))]
-    yogi = Method("fedyogi", EntrantKind.ALGORITHM, algorithm="fedyogi")
-    assert [dict(rates.params) for rates in rates_to_try(yogi, SPEC, grid)] == [
+    assert grid_points(by_name()["fedadam"], SPEC, grid) == [Hyperparameters(2e-3, (("eta", 0.3),))]
+    yogi = Method("fedyogi", MethodKind.ALGORITHM, algorithm="fedyogi")
+    assert [dict(hyperparameters.params) for hyperparameters in grid_points(yogi, SPEC, grid)] == [
         {"beta1": 0.5, "eta": 0.1},
         {"beta1": 0.5, "eta": 0.2},
     ]
@@ -172,7 +172,9 @@ def test_choices_are_the_completions_of_the_file_and_not_too_many(tmp_path: Path
 def test_a_row_without_its_columns_is_told_by_its_place(tmp_path: Path, line: str) -> None:
     file = tmp_path / "rows.jsonl"
     file.write_text('{"q": "one", "a": "yes"}\n' + line)
-    with pytest.raises(ComparisonError, match=r"rows.jsonl, line 2: needs a text in the column 'a'") as caught:
+    with pytest.raises(
+        ComparisonError, match=r"rows.jsonl, line 2: the column 'a' \(completion\) must hold a text"
+    ) as caught:
         Rows.read(file, DataSource(path=file, prompt="q", completion="a"), ScoreSection())
     assert "secret" not in str(caught.value)
 
@@ -180,9 +182,9 @@ def test_a_row_without_its_columns_is_told_by_its_place(tmp_path: Path, line: st
 # --- results
 
 
-def outcome(name: str, kind: EntrantKind, *accuracies: float) -> Outcome:
+def result(name: str, kind: MethodKind, *accuracies: float) -> MethodResult:
     scores = {seed: {"accuracy": value} for seed, value in enumerate(accuracies, start=1)}
-    return Outcome(Method(name, kind), RATES, {RATES: {"accuracy": 0.5}}, scores)
+    return MethodResult(Method(name, kind), HYPERPARAMETERS, {HYPERPARAMETERS: {"accuracy": 0.5}}, scores)
 
 
 RESULTS = Results(
@@ -190,12 +192,12 @@ RESULTS = Results(
     "exact",
     [1, 2, 3],
     [
-        outcome("base model", EntrantKind.BASE, 0.1, 0.1, 0.1),
-        outcome("fedavg", EntrantKind.ALGORITHM, 0.5, 0.6, 0.7),
-        outcome("fedadam", EntrantKind.ALGORITHM, 0.2, 0.2, 0.2),
-        outcome("client-00 alone", EntrantKind.ALONE, 0.3, 0.3, 0.3),
-        outcome("client-01 alone", EntrantKind.ALONE, 0.1, 0.2, 0.3),
-        outcome("pooled", EntrantKind.POOLED, 0.9, 0.9, 0.9),
+        result("base model", MethodKind.BASE, 0.1, 0.1, 0.1),
+        result("fedavg", MethodKind.ALGORITHM, 0.5, 0.6, 0.7),
+        result("fedadam", MethodKind.ALGORITHM, 0.2, 0.2, 0.2),
+        result("client-00 alone", MethodKind.ALONE, 0.3, 0.3, 0.3),
+        result("client-01 alone", MethodKind.ALONE, 0.1, 0.2, 0.3),
+        result("pooled", MethodKind.POOLED, 0.9, 0.9, 0.9),
     ],
 )
 
@@ -218,14 +220,14 @@ def test_the_finding_counts_the_algorithms_above_the_best_client_alone() -> None
 
 
 def test_by_loss_the_lower_one_is_better() -> None:
-    def at(name: str, kind: EntrantKind, loss: float) -> Outcome:
-        return Outcome(Method(name, kind), RATES, {}, {1: {"loss": loss}})
+    def at(name: str, kind: MethodKind, loss: float) -> MethodResult:
+        return MethodResult(Method(name, kind), HYPERPARAMETERS, {}, {1: {"loss": loss}})
 
     results = Results(
         "r",
         "loss",
         [1],
-        [at("a", EntrantKind.ALGORITHM, 1.5), at("b", EntrantKind.ALGORITHM, 1.0), at("c", EntrantKind.ALONE, 1.2)],
+        [at("a", MethodKind.ALGORITHM, 1.5), at("b", MethodKind.ALGORITHM, 1.0), at("c", MethodKind.ALONE, 1.2)],
     )
     best = results.best()
     assert best is not None
@@ -233,9 +235,9 @@ def test_by_loss_the_lower_one_is_better() -> None:
     assert results.finding() == "1 of 2 algorithms beat the best client alone (c, 1.200); not a"
 
 
-def test_an_entrant_without_all_its_seeds_has_failed_and_has_no_mean() -> None:
-    short = outcome("fedyogi", EntrantKind.ALGORITHM, 0.9, 0.9)
-    results = Results("r", "exact", [1, 2, 3], [*RESULTS.outcomes, short])
+def test_a_method_without_all_its_seeds_has_failed_and_has_no_mean() -> None:
+    short = result("fedyogi", MethodKind.ALGORITHM, 0.9, 0.9)
+    results = Results("r", "exact", [1, 2, 3], [*RESULTS.methods, short])
     row = next(row for row in results.rows() if row.name == "fedyogi")
     assert row.mean("accuracy") is None
     console = Console(width=80, record=True, file=None, force_terminal=False)
@@ -252,7 +254,7 @@ def test_an_entrant_without_all_its_seeds_has_failed_and_has_no_mean() -> None:
 def test_the_csv_has_every_score_with_its_split(tmp_path: Path) -> None:
     RESULTS.write_csv(tmp_path / "r.csv")
     lines = (tmp_path / "r.csv").read_text().splitlines()
-    assert lines[0] == "entrant,kind,learning_rate,params,seed,split,metric,value"
+    assert lines[0] == "method,kind,learning_rate,params,seed,split,metric,value"
     assert "fedavg,algorithm,0.004,,1,validation,accuracy,0.5" in lines
     assert "fedavg,algorithm,0.004,,3,test,accuracy,0.7" in lines
     assert len(lines) == 1 + 6 * 4

@@ -81,7 +81,7 @@ def test_folders_that_cannot_be_used_say_why(folder: Path) -> None:
     edit(folder / LINEAGE_FILE, later="ignored")
     read_adapter_folder(folder)
     edit(folder / LINEAGE_FILE, sha256="0" * 64)
-    assert "is not the file that fedloom.json tells of" in refusal(folder)
+    assert "does not match the digest in fedloom.json" in refusal(folder)
     edit(folder / LINEAGE_FILE, sha256=sha256_file(folder / WEIGHTS_FILE), campaign_id=None)
     assert "campaign_id" in refusal(folder)
     edit(folder / LINEAGE_FILE, format=2)
@@ -91,7 +91,7 @@ def test_folders_that_cannot_be_used_say_why(folder: Path) -> None:
         assert says in refusal(folder)
     (folder / LINEAGE_FILE).unlink()
     (folder / CONFIG_FILE).unlink()
-    assert refusal(folder) == "there is no adapter_config.json"
+    assert refusal(folder) == "adapter_config.json is missing"
     (folder / WEIGHTS_FILE).unlink()
     assert "fedloom adapter pull" in refusal(folder)
 

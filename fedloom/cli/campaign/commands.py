@@ -1,4 +1,4 @@
-"""``fedloom campaign``: start campaigns, look at them, steer them."""
+"""``fedloom campaign``: start, watch and control campaigns."""
 
 import sys
 from pathlib import Path
@@ -15,24 +15,31 @@ if TYPE_CHECKING:
     from shared.campaign import CampaignSpec
     from shared.wire.campaigns import CampaignView
 
-app = typer.Typer(help="Start campaigns, watch them, steer them.", no_args_is_help=True)
+app = typer.Typer(help="Start, watch and control campaigns.", no_args_is_help=True)
 
-IdOrName = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="Its id, or its name (the newest of that name).")]
+IdOrName = Annotated[
+    str, typer.Argument(metavar="CAMPAIGN", help="Campaign id or name; a name means its newest campaign.")
+]
 
 
 @app.command()
 def create(
     ctx: typer.Context,
-    file: Annotated[Path, typer.Argument(help="A campaign file, YAML or JSON.")],
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for its end; exit with 1 unless it completes.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check the file; ask no coordinator.")] = False,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A campaign file, YAML or JSON.")],
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it ends; exit with 1 unless it completes.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check the file; contact no coordinator.")] = False,
     idempotency_key: Annotated[
         str | None,
-        typer.Option(metavar="KEY", help="Scripts that run again give the same: one campaign is made, not two."),
+        typer.Option(
+            metavar="KEY", help="With the same key again, no second campaign starts. For scripts that may run twice."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Start a campaign from a file."""
+    """Start a campaign from a file.
+
+    Example: fedloom campaign create campaign.yaml --wait
+    """
     spec = read_spec(file)
     if dry_run:
         if as_json:
@@ -57,7 +64,7 @@ def create(
 
 
 def read_spec(file: Path) -> "CampaignSpec":
-    """A campaign file; what is wrong with it is told, and ends the command."""
+    """Read a campaign file. An invalid file ends the command: its errors on stderr, exit code USAGE."""
     from shared.campaign_file import CampaignFileError, read_campaign_file
 
     try:
@@ -70,7 +77,7 @@ def read_spec(file: Path) -> "CampaignSpec":
 
 
 def exit_code(campaign: "CampaignView") -> ExitCode:
-    """What a campaign's end means to a script."""
+    """The exit code for a campaign that has ended or is paused."""
     from shared.states import CampaignState
 
     return ExitCode.DONE if campaign.state == CampaignState.COMPLETED else ExitCode.FAILED
@@ -92,15 +99,16 @@ def list_(
         typer.echo("no campaigns; start one with: fedloom campaign create FILE")
         return
     table = output.table("NAME", "STATE", "ROUNDS", "CREATED", "ID", right=["ROUNDS"], fold=["NAME"])
-    for one in campaigns:
-        rounds = f"{one.rounds_closed}/{one.rounds}"
-        table.add_row(one.name, output.state(one.state), rounds, output.ago(one.created_at), one.id)
+    for campaign in campaigns:
+        rounds = f"{campaign.rounds_closed}/{campaign.rounds}"
+        created = output.ago(campaign.created_at)
+        table.add_row(campaign.name, output.state(campaign.state), rounds, created, campaign.id)
     output.console().print(table)
 
 
 @app.command()
 def show(ctx: typer.Context, campaign: IdOrName, as_json: AsJson = False) -> None:
-    """Show a campaign: state, participants, rounds, work in progress."""
+    """Show a campaign's state, participants, rounds and current tasks."""
     from fedloom.cli.campaign import page as campaign_page
 
     with connect(ctx) as client:
@@ -115,45 +123,50 @@ def show(ctx: typer.Context, campaign: IdOrName, as_json: AsJson = False) -> Non
 def watch(
     ctx: typer.Context,
     campaign: IdOrName,
-    as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON, one a line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print each event as one line of JSON.")] = False,
 ) -> None:
     """Follow a campaign until it ends or is paused; exit with 1 unless it completes."""
-    from fedloom.cli.campaign import watch as view
+    from fedloom.cli.campaign import watch as campaign_watch
 
     with connect(ctx) as client:
-        ended = view.watch(client, campaign, as_json=as_json)
-    raise typer.Exit(exit_code(ended))
+        last_state = campaign_watch.watch(client, campaign, as_json=as_json)
+    raise typer.Exit(exit_code(last_state))
 
 
 @app.command()
 def pause(ctx: typer.Context, campaign: IdOrName, as_json: AsJson = False) -> None:
-    """Stop giving out work; what agents are at is finished."""
+    """Pause a campaign: agents finish their current tasks and get no new ones."""
     with connect(ctx) as client:
-        _tell(client.pause(client.find_campaign(campaign).id), as_json)
+        _print_state(client.pause(client.find_campaign(campaign).id), as_json)
 
 
 @app.command()
 def resume(ctx: typer.Context, campaign: IdOrName, as_json: AsJson = False) -> None:
-    """Go on with a paused campaign."""
+    """Continue a paused campaign."""
     with connect(ctx) as client:
-        _tell(client.resume(client.find_campaign(campaign).id), as_json)
+        _print_state(client.resume(client.find_campaign(campaign).id), as_json)
 
 
 @app.command()
 def rollback(
     ctx: typer.Context,
     campaign: IdOrName,
-    round_number: Annotated[int, typer.Option("--round", min=0, help="The last round to keep; 0 keeps none.")],
+    round_number: Annotated[
+        int, typer.Option("--round", min=0, help="The last round to keep; 0 keeps only the initial adapter.")
+    ],
     as_json: AsJson = False,
 ) -> None:
-    """Undo all rounds after one, and pause there; bytes that were collected do not come back."""
+    """Undo all rounds after a given one, and pause. Files that retention deleted are not restored.
+
+    Example: fedloom campaign rollback clinic-notes --round 3
+    """
     with connect(ctx) as client:
-        found = client.rollback(client.find_campaign(campaign).id, round_number)
+        view = client.rollback(client.find_campaign(campaign).id, round_number)
     if as_json:
-        output.print_json(found)
+        output.print_json(view)
         return
-    typer.echo(f"{found.name} stands again where round {round_number} left it, and is paused")
-    typer.echo(f"go on with: fedloom campaign resume {found.name}")
+    typer.echo(f"{view.name} is rolled back to round {round_number} and paused")
+    typer.echo(f"continue with: fedloom campaign resume {view.name}")
 
 
 @app.command()
@@ -182,14 +195,14 @@ def verify(
 
 @app.command()
 def cancel(ctx: typer.Context, campaign: IdOrName, as_json: AsJson = False) -> None:
-    """End a campaign for good; its adapters stay."""
+    """End a campaign for good; its adapters are kept."""
     with connect(ctx) as client:
-        _tell(client.cancel(client.find_campaign(campaign).id), as_json)
+        _print_state(client.cancel(client.find_campaign(campaign).id), as_json)
 
 
 @app.command()
 def reference() -> None:
-    """Describe every field of a campaign file."""
+    """Print the reference of the campaign file: every field, its values and its default."""
     from fedloom.reference.campaign_file import campaign_reference
 
     page = campaign_reference()
@@ -201,7 +214,7 @@ def reference() -> None:
         typer.echo(page, nl=False)
 
 
-def _tell(campaign: "CampaignView", as_json: bool) -> None:
+def _print_state(campaign: "CampaignView", as_json: bool) -> None:
     if as_json:
         output.print_json(campaign)
     else:

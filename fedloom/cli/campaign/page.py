@@ -1,5 +1,6 @@
-"""What ``fedloom campaign show`` shows."""
+"""The page of ``fedloom campaign show``."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,13 +17,14 @@ from shared.wire.leases import Phase, Progress
 
 ROUNDS_SHOWN = 12
 FAILURES_SHOWN = 5
+NAMES_SHOWN = 5
 
 _BYTE_PHASES = (Phase.FETCHING_MODEL, Phase.DOWNLOADING, Phase.UPLOADING)
 
 
 @dataclass(frozen=True)
 class CampaignPage:
-    """A campaign with its rounds, its losses by round, its open tasks and the tasks that failed last."""
+    """A campaign with its rounds, losses by round, open tasks and failed tasks."""
 
     campaign: CampaignDetail
     rounds: list[RoundView]
@@ -32,18 +34,18 @@ class CampaignPage:
     failures: list[TaskView]
 
     def as_json(self) -> dict[str, Any]:
-        """All of it as one JSON object."""
+        """The page as one JSON object."""
         return {
             "campaign": self.campaign.model_dump(mode="json"),
-            "rounds": [one.model_dump(mode="json") for one in self.rounds],
+            "rounds": [each.model_dump(mode="json") for each in self.rounds],
             "train_loss": self.train_loss,
             "held_out_loss": self.held_out_loss,
-            "tasks": [one.model_dump(mode="json") for one in self.tasks],
-            "failures": [one.model_dump(mode="json") for one in self.failures],
+            "tasks": [task.model_dump(mode="json") for task in self.tasks],
+            "failures": [task.model_dump(mode="json") for task in self.failures[-FAILURES_SHOWN:]],
         }
 
     def print(self, console: Console) -> None:
-        """Print it for people."""
+        """Print the page as tables."""
         console.print(header(self.campaign))
         self._print_spec(console)
         self._print_participants(console)
@@ -73,35 +75,36 @@ class CampaignPage:
     def _print_participants(self, console: Console) -> None:
         console.print()
         if not self.campaign.participants:
-            console.print("No agents take part yet; see who is enrolled with: fedloom agent list")
+            console.print("No agents take part yet. List the enrolled ones with: fedloom agent list")
             return
         table = output.table(
             "CLIENT", "AGENT", "STATE", "ROWS", "HELD OUT", "REASON",
             right=["CLIENT", "ROWS", "HELD OUT"], fold=["REASON"],
         )  # fmt: skip
-        for one in self.campaign.participants:
+        for participant in self.campaign.participants:
             table.add_row(
-                _count(one.client_number),
-                one.agent_name,
-                output.state(one.state),
-                _count(one.n_train),
-                _count(one.n_held_out),
-                "; ".join([*self._standing(one), *([one.reason] if one.reason else [])]),
+                _count(participant.client_number),
+                participant.agent_name,
+                output.state(participant.state),
+                _count(participant.n_train),
+                _count(participant.n_held_out),
+                "; ".join(filter(None, (self._not_drawn_reason(participant), participant.reason))),
             )
         console.print(table)
 
-    def _standing(self, one: ParticipantView) -> list[str]:
-        """Why a client that is ready is not drawn."""
+    def _not_drawn_reason(self, participant: ParticipantView) -> str:
+        """Why a prepared participant is not drawn. Empty if it may be drawn."""
         campaign = self.campaign
-        if one.state != ParticipantState.PREPARED or campaign.state.is_final:
-            return []
-        if one.client_number is None:
-            has_begun = any(each.client_number is not None for each in campaign.participants)
-            return ["joins in the next round"] if has_begun else []
-        if one.set_aside_until is None or one.set_aside_until <= campaign.rounds_closed:
-            return []
-        n = one.failures_in_a_row
-        return [f"set aside until round {one.set_aside_until} after {n} failure{'s in a row' if n > 1 else ''}"]
+        if participant.state != ParticipantState.PREPARED or campaign.state.is_final:
+            return ""
+        if participant.client_number is None:
+            has_clients = any(each.client_number is not None for each in campaign.participants)
+            return "joins in the next round" if has_clients else ""
+        until = participant.set_aside_until
+        if until is None or until <= campaign.rounds_closed:
+            return ""
+        n = participant.failures_in_a_row
+        return f"set aside until round {until} after {n} failure{'s in a row' if n > 1 else ''}"
 
     def _print_rounds(self, console: Console) -> None:
         if not self.rounds and not self.held_out_loss:
@@ -114,20 +117,20 @@ class CampaignPage:
         )  # fmt: skip
         if 0 in self.held_out_loss:
             table.add_row("0", "start", "", "", *self._held_out(0), "", "")
-        for one in shown:
-            took = output.duration((one.closed_at - one.opened_at).total_seconds()) if one.closed_at else ""
+        for each in shown:
+            took = output.duration((each.closed_at - each.opened_at).total_seconds()) if each.closed_at else ""
             table.add_row(
-                str(one.number),
-                output.state(one.state),
-                _updates(one),
-                output.loss(self.train_loss.get(one.number)),
-                *self._held_out(one.number),
-                f"{one.learning_rate:.2g}",
+                str(each.number),
+                output.state(each.state),
+                _updates(each),
+                output.loss(self.train_loss.get(each.number)),
+                *self._held_out(each.number),
+                f"{each.learning_rate:.2g}",
                 took,
             )
         console.print(table)
         if len(shown) < len(self.rounds):
-            console.print(f"{len(self.rounds) - len(shown)} earlier rounds are in --json", style="dim")
+            console.print(f"{len(self.rounds) - len(shown)} earlier rounds: see --json", style="dim")
         if self.campaign.best_adapter is not None:
             console.print("* best", style="dim")
 
@@ -141,23 +144,22 @@ class CampaignPage:
                 "AGENT", "TASK", "ROUND", "DOING", "DONE", "LOSS", "TOKENS/S",
                 right=["ROUND", "DONE", "LOSS", "TOKENS/S"],
             )  # fmt: skip
-            for one in self.tasks:
-                at = one.progress
-                doing = at.phase if at else ("waits for its agent" if one.state == TaskState.PENDING else "starting")
+            for task in self.tasks:
+                progress = task.progress
+                idle = "waits for its agent" if task.state == TaskState.PENDING else "starting"
                 table.add_row(
-                    one.agent_name,
-                    one.kind,
-                    _count(one.round),
-                    doing,
-                    done_of_total(at) if at else "",
-                    output.loss(at.loss) if at else "",
-                    f"{at.tokens_per_s:.0f}" if at and at.tokens_per_s is not None else "",
+                    task.agent_name,
+                    task.kind,
+                    _count(task.round),
+                    progress.phase if progress else idle,
+                    done_of_total(progress) if progress else "",
+                    output.loss(progress.loss) if progress else "",
+                    f"{progress.tokens_per_s:.0f}" if progress and progress.tokens_per_s is not None else "",
                 )
             console.print(table)
-        for one in self.failures:
-            assert one.failure is not None
-            text = Text(f"\n{one.agent_name}, {one.kind} task", style="red")
-            console.print(text.append(f" failed ({one.failure.kind}): {one.failure.message}", style="default"))
+        for title, message in failures_grouped(self.failures):
+            text = Text(f"\n{title}", style="red")
+            console.print(text.append(f" failed {message}", style="default"))
 
     def _print_next(self, console: Console) -> None:
         campaign = self.campaign
@@ -165,33 +167,55 @@ class CampaignPage:
             command = f"fedloom adapter pull {campaign.name} --out {campaign.name}-adapter"
             console.print(f"\nThe adapter is ready. Get it with:\n  {command}")
             if campaign.best_adapter is not None and campaign.best_adapter != campaign.final_adapter:
-                console.print("or the one with the lowest held-out loss with --which best")
+                console.print("Add --which best for the adapter with the lowest held-out loss.")
         elif campaign.state == CampaignState.PAUSED:
-            console.print(f"\nGo on with:\n  fedloom campaign resume {campaign.name}")
+            console.print(f"\nContinue with:\n  fedloom campaign resume {campaign.name}")
 
 
 def load(client: Client, id_or_name: str) -> CampaignPage:
-    """Ask for all that the page shows."""
+    """Fetch the page's content. Raises errors.NotFound."""
     campaign = client.find_campaign(id_or_name)
-    open_tasks = [one for state in (TaskState.LEASED, TaskState.PENDING) for one in client.tasks(campaign.id, state)]
+    open_tasks = [task for state in (TaskState.LEASED, TaskState.PENDING) for task in client.tasks(campaign.id, state)]
     failed = [] if campaign.state.is_final else list(client.tasks(campaign.id, TaskState.FAILED))
     return CampaignPage(
         campaign=campaign,
         rounds=list(client.rounds(campaign.id)),
         train_loss=by_round(client, campaign.id, "train_loss_mean"),
         held_out_loss=by_round(client, campaign.id, "held_out_loss"),
-        tasks=sorted(open_tasks, key=lambda one: one.agent_name),
-        failures=[one for one in failed if one.failure is not None][-FAILURES_SHOWN:],
+        tasks=sorted(open_tasks, key=lambda task: task.agent_name),
+        failures=[task for task in failed if task.failure is not None],
     )
+
+
+def failures_grouped(tasks: Sequence[TaskView]) -> list[tuple[str, str]]:
+    """The latest failures, equal ones together: who failed at what, and the failure with its kind."""
+    agents: dict[tuple[str, str, str], list[str]] = {}
+    for task in tasks:
+        assert task.failure is not None
+        key = (task.kind, task.failure.kind, task.failure.message)
+        agents[key] = [*agents.pop(key, []), task.agent_name]  # popped: the latest group comes last
+    return [
+        (f"{_names(names)}, {kind} task{'s' if len(names) > 1 else ''}", f"({failure_kind}): {message}")
+        for (kind, failure_kind, message), names in list(agents.items())[-FAILURES_SHOWN:]
+    ]
+
+
+def _names(names: Sequence[str]) -> str:
+    """Each name once, with its number of times; at most NAMES_SHOWN of them."""
+    counts = Counter(names)
+    shown = [name if n == 1 else f"{name} ({n} times)" for name, n in list(counts.items())[:NAMES_SHOWN]]
+    rest = len(counts) - NAMES_SHOWN
+    return ", ".join(shown) + (f" and {rest} more" if rest > 0 else "")
 
 
 def by_round(client: Client, campaign_id: str, name: str) -> dict[int, float]:
     """A metric of whole rounds, by round."""
-    return {one.round: one.value for one in client.metrics(campaign_id, name) if one.client_number is None}
+    metrics = client.metrics(campaign_id, name)
+    return {metric.round: metric.value for metric in metrics if metric.client_number is None}
 
 
 def header(campaign: CampaignDetail) -> Text:
-    """Name, state, rounds, and why it stands where it stands."""
+    """Name, state, rounds, and the reason of the state."""
     text = Text(campaign.name, style="bold").append("  ")
     text.append_text(output.state(campaign.state))
     text.append(f"  {campaign.rounds_closed} of {campaign.rounds} rounds closed", style="default")
@@ -201,26 +225,28 @@ def header(campaign: CampaignDetail) -> Text:
 
 
 def chain(origins: Sequence[Origin]) -> str:
-    """The adapters that a campaign goes back to, in a line."""
+    """The chain of adapters that a campaign started from, in one line."""
     return ", which started from ".join(
-        f"adapter {one.adapter_number} of {one.campaign_name} ({one.kind}, {one.sha256[:12]})" for one in origins
+        f"adapter {origin.adapter_number} of {origin.campaign_name} ({origin.kind}, {origin.sha256[:12]})"
+        for origin in origins
     )
 
 
-def done_of_total(at: Progress) -> str:
-    """How far a task is, in steps, rows or bytes."""
-    if not at.total:
+def done_of_total(progress: Progress) -> str:
+    """How far a task is, in steps, rows or bytes. Empty if the total is unknown."""
+    if not progress.total:
         return ""
-    if at.phase in _BYTE_PHASES:
-        return f"{output.size(at.done)}/{output.size(at.total)}"
-    return f"{at.done}/{at.total}"
+    if progress.phase in _BYTE_PHASES:
+        return f"{output.size(progress.done)}/{output.size(progress.total)}"
+    return f"{progress.done}/{progress.total}"
 
 
-def _updates(one: RoundView) -> str:
-    """How many of those drawn contributed, and how many late ones of the round before."""
-    n_late = len(set(one.contributors) - set(one.sampled))
+def _updates(campaign_round: RoundView) -> str:
+    """Updates of the drawn clients out of those drawn, and late updates of the round before."""
+    contributors, sampled = campaign_round.contributors, campaign_round.sampled
+    n_late = len(set(contributors) - set(sampled))
     late = f" + {n_late} late" if n_late else ""
-    return f"{len(one.contributors) - n_late}/{len(one.sampled)}{late}"
+    return f"{len(contributors) - n_late}/{len(sampled)}{late}"
 
 
 def _count(value: int | None) -> str:

@@ -1,4 +1,4 @@
-"""``fedloom campaign watch``: a campaign as it goes, on a terminal, as plain lines, or as JSON."""
+"""``fedloom campaign watch``: follows a campaign on a terminal, as plain lines, or as JSON."""
 
 import re
 import sys
@@ -31,13 +31,19 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
-class Look:
-    """One look at a campaign, with the events since the one before. ``away`` says why the coordinator is not seen."""
+class Snapshot:
+    """A campaign at one moment.
+
+    Args:
+        tasks: The leased tasks.
+        new_events: Events since the snapshot before.
+        outage: Why the coordinator cannot be reached; None if it answered.
+    """
 
     campaign: CampaignDetail
     tasks: list[TaskView]
     new_events: list[EventView]
-    away: str | None = None
+    outage: str | None = None
 
     @property
     def is_last(self) -> bool:
@@ -48,85 +54,85 @@ def watch(client: Client, id_or_name: str, *, as_json: bool) -> CampaignDetail:
     """Show a campaign until it ends or is paused, and return it. Raises errors.FedloomError."""
     console = output.console()
     live = not as_json and console.is_terminal
-    looks = _looks(client, id_or_name)
+    snapshots = _snapshots(client, id_or_name)
     try:
-        campaign = _draw(client, looks, console) if live else _print_lines(looks, as_json=as_json)
+        campaign = _draw(client, snapshots, console) if live else _print_lines(snapshots, as_json=as_json)
     except KeyboardInterrupt:
-        typer.echo("stopped watching; the campaign goes on", err=True)
+        typer.echo("stopped watching; the campaign continues", err=True)
         sys.exit(130)
     if not as_json:
         console.print(_verdict(campaign))
     return campaign
 
 
-def _looks(client: Client, id_or_name: str) -> Iterator[Look]:
-    """Look again and again, up to the look in which the campaign has ended or is paused.
+def _snapshots(client: Client, id_or_name: str) -> Iterator[Snapshot]:
+    """Poll the campaign, up to the snapshot in which it has ended or is paused.
 
-    A coordinator that was seen and is gone is waited for: it may be restarting.
+    Waits up to OUTAGE_S seconds for a coordinator that stopped answering: it may be restarting.
     """
     campaign_id, last_event = client.find_campaign(id_or_name).id, 0
-    look, seen_at = None, time.monotonic()
-    while look is None or not look.is_last:
+    snapshot, answered_at = None, time.monotonic()
+    while snapshot is None or not snapshot.is_last:
         try:
-            # the state first: the events up to it are then complete
+            # the state first, so that the events up to it are complete
             campaign = client.campaign(campaign_id)
             events = list(client.events(campaign_id, last_event, follow=False))
-            look = Look(campaign, list(client.tasks(campaign_id, TaskState.LEASED)), events)
-            seen_at = time.monotonic()
+            snapshot = Snapshot(campaign, list(client.tasks(campaign_id, TaskState.LEASED)), events)
+            answered_at = time.monotonic()
         except Unreachable as error:
-            if look is None or time.monotonic() - seen_at > OUTAGE_S:
+            if snapshot is None or time.monotonic() - answered_at > OUTAGE_S:
                 raise
-            look = Look(look.campaign, look.tasks, [], away=str(error))
-        if look.new_events:
-            last_event = look.new_events[-1].number
-        yield look
-        if not look.is_last:
+            snapshot = Snapshot(snapshot.campaign, snapshot.tasks, [], outage=str(error))
+        if snapshot.new_events:
+            last_event = snapshot.new_events[-1].number
+        yield snapshot
+        if not snapshot.is_last:
             time.sleep(POLL_S)
 
 
-def _print_lines(looks: Iterator[Look], *, as_json: bool) -> CampaignDetail:
-    look = None
-    for look in looks:
-        for event in look.new_events:
-            line = event.model_dump_json() if as_json else _line(event, look.campaign)
-            print(line, flush=True)  # noqa: T201  (flushed: somebody may be reading the pipe)
-    assert look is not None
-    return look.campaign
+def _print_lines(snapshots: Iterator[Snapshot], *, as_json: bool) -> CampaignDetail:
+    snapshot = None
+    for snapshot in snapshots:
+        for event in snapshot.new_events:
+            line = event.model_dump_json() if as_json else _line(event, snapshot.campaign)
+            print(line, flush=True)  # noqa: T201  (flushed: a program may be reading the pipe)
+    assert snapshot is not None
+    return snapshot.campaign
 
 
-def _draw(client: Client, looks: Iterator[Look], console: Console) -> CampaignDetail:
+def _draw(client: Client, snapshots: Iterator[Snapshot], console: Console) -> CampaignDetail:
     events: deque[EventView] = deque(maxlen=EVENTS_SHOWN)
     losses: dict[int, float] = {}
-    look = None
+    snapshot = None
     with ExitStack() as stack:
         live: Live | None = None
-        for look in looks:
-            if live is None:  # not before the first look: an error should not clear the screen
+        for snapshot in snapshots:
+            if live is None:  # not before the first snapshot: an error should not clear the screen
                 live = stack.enter_context(Live(console=console, auto_refresh=False, transient=False))
-            if look.new_events and look.away is None:
-                events.extend(look.new_events)
-                losses = by_round(client, look.campaign.id, "held_out_loss")
-            live.update(_screen(look, losses, list(events)), refresh=True)
-    assert look is not None
-    return look.campaign
+            if snapshot.new_events and snapshot.outage is None:
+                events.extend(snapshot.new_events)
+                losses = by_round(client, snapshot.campaign.id, "held_out_loss")
+            live.update(_screen(snapshot, losses, list(events)), refresh=True)
+    assert snapshot is not None
+    return snapshot.campaign
 
 
-def _screen(look: Look, losses: dict[int, float], events: list[EventView]) -> RenderableType:
-    campaign = look.campaign
+def _screen(snapshot: Snapshot, losses: dict[int, float], events: list[EventView]) -> RenderableType:
+    campaign = snapshot.campaign
     parts: list[RenderableType] = [header(campaign)]
     rounds = Table.grid(padding=(0, 2, 0, 0))
     rounds.add_row(
         "rounds", ProgressBar(total=campaign.rounds, completed=campaign.rounds_closed, width=24), _losses(losses)
     )
     parts += [rounds, ""]
-    parts.append(_tasks(look.tasks) if look.tasks else Text("no agent is at work", style="dim"))
+    parts.append(_tasks(snapshot.tasks) if snapshot.tasks else Text("no agent is working", style="dim"))
     if events:
         parts += [
             "",
             *(Text(_line(event, campaign), style="dim", no_wrap=True, overflow="ellipsis") for event in events),
         ]
-    if look.away:
-        parts += ["", Text(f"waiting for the coordinator: {look.away}", style="yellow")]
+    if snapshot.outage:
+        parts += ["", Text(f"waiting for the coordinator: {snapshot.outage}", style="yellow")]
     return Group(*parts)
 
 
@@ -140,31 +146,30 @@ def _losses(losses: dict[int, float]) -> str:
 
 
 def _tasks(tasks: list[TaskView]) -> Table:
-    rewards = (
-        ["MARGIN", "RIGHT"] if any(one.progress and one.progress.reward_margin is not None for one in tasks) else []
-    )
+    has_rewards = any(task.progress and task.progress.reward_margin is not None for task in tasks)
+    rewards = ["MARGIN", "ACCURACY"] if has_rewards else []
     right = ["DONE", "LOSS", *rewards, "TOKENS/S"]
     table = output.table("AGENT", "DOING", "", *right, right=right)
-    for one in sorted(tasks, key=lambda task: task.agent_name):
-        at = one.progress
-        if at is None:
-            table.add_row(one.agent_name, f"starting {one.kind}")
+    for task in sorted(tasks, key=lambda task: task.agent_name):
+        progress = task.progress
+        if progress is None:
+            table.add_row(task.agent_name, f"starting {task.kind}")
             continue
         table.add_row(
-            one.agent_name,
-            at.phase,
-            ProgressBar(total=at.total, completed=at.done, width=12) if at.total else "",
-            done_of_total(at),
-            output.loss(at.loss),
-            *([output.loss(at.reward_margin), output.share(at.reward_accuracy)] if rewards else []),
-            f"{at.tokens_per_s:.0f}" if at.tokens_per_s is not None else "",
+            task.agent_name,
+            progress.phase,
+            ProgressBar(total=progress.total, completed=progress.done, width=12) if progress.total else "",
+            done_of_total(progress),
+            output.loss(progress.loss),
+            *([output.loss(progress.reward_margin), output.share(progress.reward_accuracy)] if rewards else []),
+            f"{progress.tokens_per_s:.0f}" if progress.tokens_per_s is not None else "",
         )
     return table
 
 
 def _line(event: EventView, campaign: CampaignDetail) -> str:
-    """An event in one line, with names in place of ids."""
-    names = {one.agent_id: one.agent_name for one in campaign.participants}
+    """An event in one line, with agent names in place of ids."""
+    names = {each.agent_id: each.agent_name for each in campaign.participants}
     facts = dict(event.data)
     facts.pop("task_id", None)
     if shares := facts.pop("contributions", None):
@@ -172,8 +177,8 @@ def _line(event: EventView, campaign: CampaignDetail) -> str:
     agent_id = facts.pop("agent_id", None)
     if agent_id is not None:
         facts = {"agent": names.get(agent_id, agent_id), **facts}
-    told = " ".join(f"{name}={_fact(value)}" for name, value in facts.items() if value not in (None, []))
-    return f"{event.at.astimezone():%H:%M:%S} {event.type:<17} {told}".rstrip()
+    data = " ".join(f"{name}={_fact(value)}" for name, value in facts.items() if value not in (None, []))
+    return f"{event.at.astimezone():%H:%M:%S} {event.type:<17} {data}".rstrip()
 
 
 def _fact(value: Any) -> str:
@@ -192,7 +197,7 @@ def _verdict(campaign: CampaignDetail) -> str:
                 f"completed; get the adapter with: fedloom adapter pull {campaign.name} --out {campaign.name}-adapter"
             )
         case CampaignState.PAUSED:
-            why = f" ({campaign.reason})" if campaign.reason else ""
-            return f"paused{why}; go on with: fedloom campaign resume {campaign.name}"
+            reason = f" ({campaign.reason})" if campaign.reason else ""
+            return f"paused{reason}; continue with: fedloom campaign resume {campaign.name}"
         case _:
             return f"{campaign.state}" + (f": {campaign.reason}" if campaign.reason else "")

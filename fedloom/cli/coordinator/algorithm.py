@@ -1,6 +1,6 @@
-"""``fedloom algorithm``: the federated algorithms that campaigns can name."""
+"""``fedloom algorithm``: the federated algorithms that the coordinator offers."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -9,68 +9,72 @@ from fedloom.cli.connection import connect
 from fedloom.cli.failures import ExitCode
 from fedloom.cli.output import AsJson
 
-app = typer.Typer(help="The federated algorithms that campaigns can name.", no_args_is_help=True)
+app = typer.Typer(help="Show the federated algorithms that campaigns can use.", no_args_is_help=True)
 
 
 @app.command("list")
 def list_(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """List the coordinator's algorithms."""
+    """List the algorithms that the coordinator offers."""
     with connect(ctx) as client:
         algorithms = list(client.algorithms())
     if as_json:
         output.print_json(algorithms)
         return
     table = output.table("NAME", "SUMMARY", fold=["SUMMARY"])
-    for one in algorithms:
-        title, _, rest = one.summary.partition(": ")
-        table.add_row(one.name, rest if title.lower() == one.name else one.summary)
+    for algorithm in algorithms:
+        title, _, rest = algorithm.summary.partition(": ")
+        table.add_row(algorithm.name, rest if title.lower() == algorithm.name else algorithm.summary)
     output.console().print(table)
 
 
 @app.command()
-def show(ctx: typer.Context, name: str, as_json: AsJson = False) -> None:
-    """Show an algorithm's parameters and what travels with its updates."""
-    from fedloom.reference.schema_words import literal, words
+def show(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The algorithm's name, such as fedadam.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show an algorithm's parameters, and what it sends and stores besides adapters and deltas."""
+    from fedloom.reference.schema_text import describe, yaml_literal
 
     with connect(ctx) as client:
-        algorithms = {one.name: one for one in client.algorithms()}
-    found = algorithms.get(name)
-    if found is None:
-        typer.echo(f"fedloom: unknown algorithm {name!r}; known are {', '.join(sorted(algorithms))}", err=True)
+        algorithms = {algorithm.name: algorithm for algorithm in client.algorithms()}
+    algorithm = algorithms.get(name)
+    if algorithm is None:
+        typer.echo(f"fedloom: unknown algorithm {name!r}; choose one of {', '.join(sorted(algorithms))}", err=True)
         raise typer.Exit(ExitCode.NOT_FOUND)
     if as_json:
-        output.print_json(found)
+        output.print_json(algorithm)
         return
     console = output.console()
-    console.print(found.summary)
+    console.print(algorithm.summary)
     console.print()
     slots = {
-        "kept by the coordinator": found.state,
-        "sent to clients beside the adapter": found.broadcast,
-        "sent by clients beside the delta": found.extras,
-        "kept by clients, and never sent": found.client_state,
+        "stored by the coordinator": algorithm.state,
+        "sent to clients with the adapter": algorithm.broadcast,
+        "sent by clients with the delta": algorithm.extras,
+        "stored by clients, never sent": algorithm.client_state,
     }
     facts = output.table("", "", fold=[""])
     facts.show_header = False
-    for what, names in slots.items():
+    for place, names in slots.items():
         if names:
-            facts.add_row(what, ", ".join(names))
+            facts.add_row(place, ", ".join(names))
     if facts.row_count:
         console.print(facts)
     else:
-        console.print("Nothing is sent but adapters and deltas, and nothing is kept between rounds.")
+        console.print("It sends only adapters and deltas, and stores nothing between rounds.")
     console.print()
-    parameters: dict[str, dict[str, Any]] = found.params_schema.get("properties", {})
+    parameters: dict[str, dict[str, Any]] = algorithm.params_schema.get("properties", {})
     if not parameters:
         console.print("It has no parameters.")
         return
     table = output.table("PARAMETER", "DEFAULT", "ALLOWED", "MEANING", fold=["MEANING"])
-    definitions = found.params_schema.get("$defs", {})
-    defaults = {key: literal(schema["default"]) for key, schema in parameters.items() if "default" in schema}
+    definitions = algorithm.params_schema.get("$defs", {})
+    defaults = {key: yaml_literal(schema["default"]) for key, schema in parameters.items() if "default" in schema}
     for key, schema in parameters.items():
-        allowed = words(schema, definitions).replace("`", "").removeprefix("number, ")
-        table.add_row(key, defaults.get(key, "needed"), allowed, schema.get("description", ""))
+        allowed = describe(schema, definitions).replace("`", "").removeprefix("number, ")
+        table.add_row(key, defaults.get(key, "required"), allowed, schema.get("description", ""))
     console.print(table)
     console.print("\nIn a campaign file:")
     params = ", ".join(f"{key}: {value}" for key, value in defaults.items())
-    console.print(f"  algorithm: {{name: {found.name}, params: {{{params}}}}}", soft_wrap=True)
+    console.print(f"  algorithm: {{name: {algorithm.name}, params: {{{params}}}}}", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`fedloom coordinator`: starts the service, backs it up. Its modules are imported only here, when they are needed."""
+"""``fedloom coordinator``: run the service, back it up. Each command imports the service's modules when it runs."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from coordinator.backup.archive import Manifest
     from coordinator.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, help="Run a coordinator: the service that agents and operators speak to.")
+app = typer.Typer(no_args_is_help=True, help="Run a coordinator, the service that agents and operators connect to.")
 
 DataDir = Annotated[
     Path | None,
     typer.Option(
         "--data-dir",
         envvar="FEDLOOM_DATA_DIR",
-        help="Folder of the database and the updates.",
+        help="Folder for the database and the stored files.",
         show_default="fedloom-data",
     ),
 ]
@@ -33,7 +33,7 @@ DatabaseUrl = Annotated[
     typer.Option(
         "--database-url",
         envvar="FEDLOOM_DATABASE_URL",
-        help="postgresql://user:password@host/name, for several replicas. Left out: SQLite in the data folder.",
+        help="postgresql://user:password@host/name, for several replicas. By default SQLite in the data folder.",
     ),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log every request.")]
@@ -41,20 +41,25 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log every reques
 
 @app.command()
 def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all interfaces.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8470,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
     tls_cert: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Certificate chain (PEM).")] = None,
-    tls_key: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Its private key (PEM).")] = None,
-    engine: Annotated[bool, typer.Option(help="Run the round engine in the same process.")] = True,
+    tls_key: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Private key of the certificate (PEM).")
+    ] = None,
+    engine: Annotated[bool, typer.Option(help="Run the round engine in this process.")] = True,
     verbose: Verbose = False,
 ) -> None:
-    """Serve. The first start makes the database and shows the operator's key, once."""
+    """Start the service. The first start creates the database and shows the operator's key, once.
+
+    Example: fedloom coordinator serve --data-dir fedloom-data --port 8470
+    """
     from coordinator import main
 
     if (tls_cert is None) != (tls_key is None):
-        message = "--tls-cert and --tls-key belong together"
+        message = "give both --tls-cert and --tls-key, or neither"
         raise typer.BadParameter(message)
     settings = _settings(data_dir, database_url)
     main.log_to_stderr(verbose=verbose)
@@ -64,14 +69,14 @@ def serve(
     if key is not None:
         _show_key(console, key, listen.url)
     if tls_cert is None and host not in ("127.0.0.1", "localhost", "::1"):
-        console.print("[yellow]Without --tls-cert everything travels in the clear; put a TLS proxy in front.[/]")
+        console.print("[yellow]Without --tls-cert all traffic is unencrypted; put a TLS proxy in front.[/]")
     console.print(f"Fedloom coordinator on [bold]{listen.url}[/], data in {settings.data_dir.resolve()}")
     main.serve(settings, listen, with_engine=engine)
 
 
 @app.command()
 def engine(data_dir: DataDir = None, database_url: DatabaseUrl = None, verbose: Verbose = False) -> None:
-    """Run the round engine alone, beside services that were started with --no-engine."""
+    """Run only the round engine, for services that were started with --no-engine."""
     from coordinator import main
 
     settings = _settings(data_dir, database_url)
@@ -82,7 +87,7 @@ def engine(data_dir: DataDir = None, database_url: DatabaseUrl = None, verbose: 
 
 @app.command("new-key")
 def new_key(data_dir: DataDir = None, database_url: DatabaseUrl = None, as_json: AsJson = False) -> None:
-    """Make a further operator's key, where the first one was lost. Earlier keys stay valid."""
+    """Create another operator's key, for example if the first one was lost. Earlier keys stay valid."""
     from coordinator import main
 
     settings = _settings(data_dir, database_url)
@@ -96,25 +101,27 @@ def new_key(data_dir: DataDir = None, database_url: DatabaseUrl = None, as_json:
 
 @app.command()
 def backup(
-    file: Annotated[Path, typer.Argument(dir_okay=False, help="The file to write; it must not be there yet.")],
+    file: Annotated[Path, typer.Argument(dir_okay=False, help="The file to write; it must not exist yet.")],
     leave_out_damaged: Annotated[
         bool,
-        typer.Option("--leave-out-damaged", help="Go without stored bytes that are damaged, as if no longer kept."),
+        typer.Option("--leave-out-damaged", help="Leave out damaged files, as if they were no longer stored."),
     ] = False,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write all that a coordinator has to one file, while it runs.
+    """Back up a coordinator to one file, while it runs.
 
-    Campaigns go on meanwhile. Every adapter and update is checked against
-    its digest. `fedloom coordinator restore` reads the file, into SQLite or
+    Campaigns continue meanwhile. Every adapter and update is checked against
+    its digest. `fedloom coordinator restore` restores the file to SQLite or
     PostgreSQL, whichever it came from.
+
+    Example: fedloom coordinator backup monday.backup
     """
     from coordinator.backup.saving import back_up
 
     settings = _settings(data_dir, database_url)
-    with _backup_errors_told(), _bytes_shown("backing up") as show:
+    with _backup_errors_converted(), _bytes_progress("backing up") as show:
         manifest = back_up(settings, file, leave_out_damaged=leave_out_damaged, show=show)
     if as_json:
         output.print_json({"file": str(file.absolute()), **manifest.model_dump(mode="json")})
@@ -131,29 +138,32 @@ def restore(
     database_url: DatabaseUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a backup the data of a new coordinator.
+    """Restore a backup as the data of a new coordinator.
 
-    Its data folder holds no database yet, or its PostgreSQL database is
-    empty. A backup of an older version gets the newest schema.
+    The data folder must not hold a database yet, or the PostgreSQL database
+    must be empty. A backup from an older version is migrated to the newest
+    schema.
+
+    Example: fedloom coordinator restore monday.backup --data-dir new-data
     """
     from coordinator.backup.places import place_of
     from coordinator.backup.restoring import restore as restore_backup
 
     settings = _settings(data_dir, database_url)
-    with _backup_errors_told(), _bytes_shown("restoring") as show:
+    with _backup_errors_converted(), _bytes_progress("restoring") as show:
         manifest = restore_backup(settings, file, show=show)
     if as_json:
         output.print_json({"database": place_of(settings), "backup": manifest.model_dump(mode="json")})
         return
-    typer.echo(f"restored {_contents(manifest)}, of {manifest.made_at:%Y-%m-%d %H:%M} UTC, into {place_of(settings)}")
+    typer.echo(f"restored {_contents(manifest)}, from {manifest.made_at:%Y-%m-%d %H:%M} UTC, to {place_of(settings)}")
     typer.echo(
-        "start it with `fedloom coordinator serve` and the same options; what came after the backup it does not know:\n"
-        "agents that enrolled since enrol again, agents that were revoked since are to be revoked again"
+        "start it with `fedloom coordinator serve` and the same options; changes after the backup are lost:\n"
+        "agents that enrolled since then must enrol again, agents that were revoked since then must be revoked again"
     )
 
 
 @contextmanager
-def _backup_errors_told() -> Iterator[None]:
+def _backup_errors_converted() -> Iterator[None]:
     from coordinator.database.migrate import UnknownSchema
     from coordinator.errors import CoordinatorError
 
@@ -164,8 +174,8 @@ def _backup_errors_told() -> Iterator[None]:
 
 
 @contextmanager
-def _bytes_shown(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal; what is to be told how many bytes are done, and how many there are."""
+def _bytes_progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on a terminal. Yields a function of the bytes done and the bytes in total."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
     console = output.console(stderr=True)
@@ -201,7 +211,7 @@ def _prepare(settings: "Settings", *, first_key: bool = True) -> str | None:
 def _show_key(console: Console, key: str, url: str) -> None:
     console.print(
         Panel(
-            f"[bold]{key}[/]\n\nKeep it: it is shown this once. Then, in another terminal:\n\n"
+            f"[bold]{key}[/]\n\nStore this key: it is shown only once. Then, in another terminal:\n\n"
             f"  export FEDLOOM_URL={url}\n  export FEDLOOM_KEY={key}\n  fedloom token create",
             title="The operator's key",
             expand=False,

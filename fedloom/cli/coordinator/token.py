@@ -1,4 +1,4 @@
-"""``fedloom token``: one-time tokens with which agents enrol."""
+"""``fedloom token``: one-time tokens that agents enrol with."""
 
 from typing import Annotated
 
@@ -9,7 +9,7 @@ from fedloom.cli.connection import connect
 from fedloom.cli.failures import ExitCode
 from fedloom.cli.output import AsJson
 
-app = typer.Typer(help="One-time tokens with which agents enrol.", no_args_is_help=True)
+app = typer.Typer(help="Create and manage the one-time tokens that agents enrol with.", no_args_is_help=True)
 
 DAY_S = 86400.0
 
@@ -18,13 +18,16 @@ DAY_S = 86400.0
 def create(
     ctx: typer.Context,
     label: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="A label for the agent; may be given again.")
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="A label for the agent. May be repeated.")
     ] = None,
-    days: Annotated[float, typer.Option(min=0.001, max=366, help="Days until it expires.")] = 7.0,
-    note: Annotated[str, typer.Option(help="For whom it is.")] = "",
+    days: Annotated[float, typer.Option(min=0.001, max=366, help="Days until the token expires.")] = 7.0,
+    note: Annotated[str, typer.Option(help="A note, such as who the token is for.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Make a token for one agent. Its secret is shown this once."""
+    """Create a token for one agent. The token is shown only once.
+
+    Example: fedloom token create --label site=north --note "for the clinic"
+    """
     from pydantic import ValidationError
 
     with connect(ctx) as client:
@@ -41,7 +44,7 @@ def create(
         return
     typer.echo(token.token)
     typer.echo(
-        f"\nIt can be used once, until {token.expires_at.astimezone():%Y-%m-%d %H:%M}. At the data owner, run:\n"
+        f"\nThe token works once, until {token.expires_at.astimezone():%Y-%m-%d %H:%M}. The data owner runs:\n"
         f"  fedloom agent enroll --coordinator {url} --token {token.token}",
         err=True,  # so that TOKEN=$(fedloom token create) holds the token alone
     )
@@ -49,10 +52,10 @@ def create(
 
 def _labels(given: list[str]) -> dict[str, str]:
     labels = {}
-    for one in given:
-        name, equals, value = one.partition("=")
+    for label in given:
+        name, equals, value = label.partition("=")
         if not equals:
-            message = f"{one!r} is not of the form NAME=VALUE"
+            message = f"{label!r} does not have the form NAME=VALUE"
             raise typer.BadParameter(message, param_hint="--label")
         labels[name] = value
     return labels
@@ -67,17 +70,22 @@ def list_(ctx: typer.Context, as_json: AsJson = False) -> None:
         output.print_json(tokens)
         return
     if not tokens:
-        typer.echo("no tokens; make one with: fedloom token create")
+        typer.echo("no tokens; create one with: fedloom token create")
         return
     table = output.table("ID", "CREATED", "USED BY", "LABELS", "NOTE", fold=["LABELS", "NOTE"])
-    for one in tokens:
-        table.add_row(one.id, output.ago(one.created_at), one.used_by or "", output.labels(one.labels), one.note)
+    for token in tokens:
+        created = output.ago(token.created_at)
+        table.add_row(token.id, created, token.used_by or "", output.labels(token.labels), token.note)
     output.console().print(table)
 
 
 @app.command()
-def delete(ctx: typer.Context, token_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson = False) -> None:
-    """Withdraw a token; an agent that enrolled with it stays."""
+def delete(
+    ctx: typer.Context,
+    token_id: Annotated[str, typer.Argument(metavar="ID", help="The token's id, as `fedloom token list` shows it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Delete a token. An agent that enrolled with it stays enrolled."""
     with connect(ctx) as client:
         client.delete_token(token_id)
     if as_json:

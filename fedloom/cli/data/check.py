@@ -1,12 +1,13 @@
-"""``fedloom agent check-data``: what a campaign would train on, before it does."""
+"""``fedloom agent check-data``: shows what a campaign would train on, before it does."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fedloom.cli import output
-from fedloom.cli.agent.commands import DEFAULT_HOME, Home, telling_agent_errors
+from fedloom.cli.agent.owner_commands import DEFAULT_HOME, Home, agent_errors_reported
 from fedloom.cli.failures import ExitCode
 from fedloom.cli.output import AsJson
 
@@ -16,52 +17,69 @@ if TYPE_CHECKING:
 
 
 def check_data(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The data, as its table in agent.toml is called.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name of the data, as in its agent.toml table data.NAME.")
+    ],
     campaign: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A campaign file, for its base model, template and maximum length."),
+        typer.Option(metavar="FILE", help="A campaign file: check with its base model, template and maximum length."),
     ] = None,
     home: Home = DEFAULT_HOME,
     report: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="Write the same as a page, with its examples whole.")
+        Path | None,
+        typer.Option(
+            metavar="FILE.html",
+            help="Also write the report as an HTML page, with complete examples. Only its owner can read the file.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what would be trained on: counts, lengths, errors by line, and examples with what the loss covers.
+    """Check data before training: counts, lengths, errors by line, and examples with the text that the loss covers.
 
-    Without --campaign no tokenizer is asked: rows, errors, duplicates and
-    characters are checked, and nothing is said about tokens.
+    Without --campaign no tokenizer is used: the check covers rows, errors,
+    duplicates and characters, but no tokens.
 
-    Nothing leaves this machine. What is shown and written quotes rows. Exit
-    code 1 where the data cannot be used.
+    Nothing leaves this machine. The output and the report quote rows. Exits
+    with 1 if the data cannot be used.
+
+    Example: fedloom agent check-data notes --campaign campaign.yaml
     """
     from agent.settings import load_settings
 
-    with telling_agent_errors():
+    with agent_errors_reported():
         settings = load_settings(home / "agent.toml")
         if name not in settings.data:
             known = ", ".join(settings.data) or "none"
-            message = f"{home / 'agent.toml'} has no table [data.{name}]; there is {known}"
+            message = f"{home / 'agent.toml'} has no table [data.{name}]; its data: {known}"
             raise typer.BadParameter(message, param_hint="NAME")
         source = settings.data[name]
-        found = _plain(name, source) if campaign is None else _with_tokens(name, source, settings, campaign)
+        data_report = (
+            _without_tokens(name, source) if campaign is None else _with_tokens(name, source, settings, campaign)
+        )
     if report is not None:
         from fedloom.cli.data.html_page import page
 
-        report.write_text(page(found), encoding="utf-8")
+        _write_private(report, page(data_report))
     if as_json:
-        output.print_json({**found.model_dump(mode="json"), "unusable": found.unusable or None})
+        output.print_json({**data_report.model_dump(mode="json"), "unusable": data_report.unusable or None})
     else:
         from fedloom.cli.data.terminal import show
 
-        show(found, output.console())
+        show(data_report, output.console())
     if report is not None:
         typer.echo(f"wrote {report}", err=as_json)
-    if found.unusable:
+    if data_report.unusable:
         raise typer.Exit(ExitCode.FAILED)
 
 
-def _plain(name: str, source: "DataSource") -> "DataReport":
+def _write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, since it quotes rows. Raises OSError."""
+    with open(path, "w", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        os.fchmod(file.fileno(), 0o600)  # the file may have existed before
+        file.write(text)
+
+
+def _without_tokens(name: str, source: "DataSource") -> "DataReport":
     from agent.data.checking import collect, guess_kind
 
     kind = guess_kind(source)
@@ -70,12 +88,12 @@ def _plain(name: str, source: "DataSource") -> "DataReport":
 
 def _with_tokens(name: str, source: "DataSource", settings: "AgentSettings", campaign: Path) -> "DataReport":
     from agent.local import LocalChild
+    from fedloom.cli.adapter.local_child import progress_status
     from fedloom.cli.campaign.commands import read_spec
-    from fedloom.cli.local.child import progress_shown
 
     spec = read_spec(campaign)
-    mapped = settings.models.get(spec.base.model)
-    with LocalChild(spec.base, mapped, compute=settings.compute) as child, progress_shown("starting") as show:
+    model_folder = settings.models.get(spec.base.model)
+    with LocalChild(spec.base, model_folder, compute=settings.compute) as child, progress_status("starting") as show:
         return child.check(
             name,
             source,

@@ -1,9 +1,9 @@
-"""A report on data as one HTML page that needs no other file."""
+"""A data report as one self-contained HTML page."""
 
 from html import escape
 from typing import TYPE_CHECKING
 
-from fedloom.cli.data.terminal import KINDS, counts, lengths, visible
+from fedloom.cli.data.terminal import KINDS, NO_TOKENIZER, counts, error_lines, lengths, visible
 
 if TYPE_CHECKING:
     from agent.data.report import DataReport, ShownCompletion
@@ -23,57 +23,57 @@ mark { background: #bfe8c8; color: inherit } .bad { color: #a11 } .note { color:
 
 
 def page(report: "DataReport") -> str:
-    """The whole page. All that comes from the data is escaped."""
+    """The whole page. All text from the data is escaped."""
     title = escape(f"{report.name}: {report.label}, {KINDS[report.kind]}")
     tokens = report.tokens
-    told = (
+    setup = (
         f"{tokens.model}, template {tokens.template}, at most {tokens.max_length} tokens"
         if tokens is not None
-        else "without a campaign no tokenizer is asked: nothing is said about tokens and templates"
+        else NO_TOKENIZER
     )
     parts = [
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">',
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
         f"<title>{title}</title><style>{_STYLE}</style></head><body>",
-        f"<h1>{title}</h1><p>{escape(told)}</p>",
-        "<p class=note>This page quotes rows: it is for the owner of the data.</p>",
+        f"<h1>{title}</h1><p>{escape(setup)}</p>",
+        "<p class=note>This page quotes rows. It is meant for the owner of the data only.</p>",
     ]
     if report.unusable:
         parts.append(f"<p class=bad>The data cannot be used: {escape(report.unusable)}.</p>")
     parts += [_counts(report), _lengths(report), _errors(report)]
     if report.examples:
-        parts.append("<h2>Examples</h2><p>The loss covers what is <mark>marked</mark>.</p>")
-    parts += [_side(example.place, side) for example in report.examples for side in example.completions]
+        parts.append("<h2>Examples</h2><p>The loss covers the <mark>marked</mark> text.</p>")
+    parts += [_completion(example.place, shown) for example in report.examples for shown in example.completions]
     return "\n".join([*parts, "</body></html>\n"])
 
 
 def _counts(report: "DataReport") -> str:
-    rows = "".join(f"<tr><th>{escape(words)}</th><td>{count:,}</td></tr>" for words, count in counts(report))
+    rows = "".join(f"<tr><th>{escape(label)}</th><td>{count:,}</td></tr>" for label, count in counts(report))
     return f"<h2>Rows</h2><table>{rows}</table>"
 
 
 def _lengths(report: "DataReport") -> str:
-    head = "".join(f"<th>{name}</th>" for name in ("", "least", "median", "90 %", "99 %", "most"))
+    head = "".join(f"<th>{name}</th>" for name in ("", "minimum", "median", "90 %", "99 %", "maximum"))
     rows = ""
-    for words, spread in lengths(report):
+    for label, spread in lengths(report):
         cells = "".join(f"<td>{value:,}</td>" for value in spread.model_dump().values())
-        rows += f"<tr><th>{escape(words)}</th>{cells}</tr>"
+        rows += f"<tr><th>{escape(label)}</th>{cells}</tr>"
     return f"<h2>Lengths</h2><table><thead><tr>{head}</tr></thead>{rows}</table>" if rows else ""
 
 
 def _errors(report: "DataReport") -> str:
     if not report.errors:
         return ""
-    items = "".join(f"<li>{escape(visible(str(error)))}</li>" for error in report.errors)
-    more = report.n_errors - sum(one.count for one in report.errors)
+    items = "".join(f"<li>{escape(visible(line))}</li>" for line in error_lines(report.errors))
+    more = report.n_errors - sum(error.count for error in report.errors)
     rest = f"<p>and {more:,} more</p>" if more else ""
     return f"<h2 class=bad>Errors</h2><ul>{items}</ul>{rest}"
 
 
-def _side(place: str, side: "ShownCompletion") -> str:
+def _completion(place: str, shown: "ShownCompletion") -> str:
     text = "".join(
         f"<mark>{escape(visible(span.text))}</mark>" if span.supervised else escape(visible(span.text))
-        for span in side.spans
+        for span in shown.spans
     )
-    cut = f"<p class=note>{side.cut:,} more tokens are cut off.</p>" if side.cut else ""
-    return f"<h3>{escape(place)}{f', {escape(side.name)}' if side.name else ''}</h3><pre>{text}</pre>{cut}"
+    cut = f"<p class=note>{shown.cut:,} more tokens are cut off.</p>" if shown.cut else ""
+    return f"<h3>{escape(place)}{f', {escape(shown.name)}' if shown.name else ''}</h3><pre>{text}</pre>{cut}"

@@ -1,5 +1,7 @@
-"""A report on data, on a terminal. What the loss covers is coloured, and marked where there are no colours."""
+"""A data report on a terminal. Text that the loss covers is green, or in brackets where there are no colours."""
 
+import re
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from fedloom.cli import output
@@ -8,11 +10,13 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from agent.data.report import DataReport, ShownCompletion, Span, Spread
+    from agent.data.report import DataReport, Problem, ShownCompletion, Span, Spread
 
-LEARNT = "bold green"
-OPENS, CLOSES = "[[", "]]"
-_MOST_CHARACTERS = 1200
+SUPERVISED_STYLE = "bold green"
+OPEN_MARK, CLOSE_MARK = "[[", "]]"
+_MAX_CHARACTERS = 1200
+_MAX_PLACES = 9
+_QUOTED_OR_NUMBER = re.compile(r"'[^']*'|\d+")
 _INVISIBLE = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
 
 
@@ -25,7 +29,7 @@ def show(report: "DataReport", console: "Console") -> None:
     if tokens is not None:
         console.print(Text(f"{tokens.model}, template {tokens.template}, at most {tokens.max_length} tokens"))
     else:
-        console.print("without a campaign no tokenizer is asked: nothing is said about tokens and templates")
+        console.print(NO_TOKENIZER)
     console.print()
     _counts(report, console)
     if report.characters is not None:
@@ -33,21 +37,22 @@ def show(report: "DataReport", console: "Console") -> None:
         _lengths(report, console)
     if report.errors:
         console.print(Text("\nerrors", style="bold red"))
-        for error in report.errors:
-            console.print(Text(f"  {visible(str(error))}"), soft_wrap=True)
-        if rest := report.n_errors - sum(one.count for one in report.errors):
+        for line in error_lines(report.errors):
+            console.print(Text(f"  {visible(line)}"), soft_wrap=True)
+        if rest := report.n_errors - sum(error.count for error in report.errors):
             console.print(f"  and {rest:,} more")
     _examples(report, console)
     if report.unusable:
         console.print(Text(f"\nthe data cannot be used: {report.unusable}", style="bold red"))
 
 
+NO_TOKENIZER = "no tokenizer is used without --campaign: tokens and templates are not checked"
 KINDS = {"sft": "completions (sft)", "dpo": "preferences (dpo)"}
 
 
 def counts(report: "DataReport") -> list[tuple[str, int]]:
-    """What is counted, in words."""
-    found = [
+    """The counts with their labels."""
+    labelled = [
         ("records", report.records),
         ("to train on", report.train),
         ("held out", report.held_out),
@@ -55,42 +60,65 @@ def counts(report: "DataReport") -> list[tuple[str, int]]:
         ("errors", report.n_errors),
     ]
     if report.tokens is not None:
-        found.append((f"cut at {report.tokens.max_length} tokens", report.tokens.cut))
-    found.append(("duplicates", report.duplicates))
+        labelled.append((f"cut at {report.tokens.max_length} tokens", report.tokens.cut))
+    labelled.append(("duplicates", report.duplicates))
     if report.overlap:
-        found.append(("skipped: also in the held-out file", report.overlap))
-    found.append(("to train on, with a held-out prompt", report.same_prompt))
-    return found
+        labelled.append(("skipped: also held out", report.overlap))
+    labelled.append(("to train on, with a held-out prompt", report.same_prompt))
+    return labelled
 
 
 def lengths(report: "DataReport") -> list[tuple[str, "Spread"]]:
-    """The spreads that are known, in words."""
-    of = "side" if report.kind == "dpo" else "row"
+    """The known length distributions with their labels."""
+    unit = "completion" if report.kind == "dpo" else "row"
     tokens = report.tokens
-    found = [(f"characters a {of}", report.characters)]
+    labelled = [(f"characters a {unit}", report.characters)]
     if tokens is not None:
-        found += [(f"tokens a {of}", tokens.lengths), (f"covered by the loss, a {of}", tokens.supervised)]
-    return [(words, spread) for words, spread in found if spread is not None]
+        labelled += [(f"tokens a {unit}", tokens.lengths), (f"covered by the loss, a {unit}", tokens.supervised)]
+    return [(label, spread) for label, spread in labelled if spread is not None]
+
+
+def error_lines(errors: Iterable["Problem"]) -> list[str]:
+    """A line for each kind of error. Messages of one kind differ only in numbers, or in the hint after a semicolon."""
+    groups: dict[tuple[str, str], list[Problem]] = {}
+    for error in errors:
+        groups.setdefault((error.label, _kind_of(error.message)), []).append(error)
+    return [_error_line(group) for group in groups.values()]
+
+
+def _kind_of(message: str) -> str:
+    statement, _, _hint = message.partition("; ")
+    return _QUOTED_OR_NUMBER.sub(lambda match: "…" if match[0].isdecimal() else match[0], statement)
+
+
+def _error_line(errors: Sequence["Problem"]) -> str:
+    if len(errors) == 1:
+        return str(errors[0])
+    first, *others = [place for error in errors for place in error.places]
+    shown = others[:_MAX_PLACES]
+    rest = sum(error.count for error in errors) - 1 - len(shown)
+    more = f", and {rest:,} more" if rest else ""
+    return f"{errors[0].label}: {first}{errors[0].message}; similar: {', '.join(shown)}{more}"
 
 
 def visible(text: str) -> str:
-    """Text whose control characters cannot reach a terminal."""
+    """Text with control characters escaped, so that they cannot reach a terminal."""
     return text.translate(_INVISIBLE)
 
 
 def _counts(report: "DataReport", console: "Console") -> None:
     table = output.table("WHAT", "ROWS", right=["ROWS"])
     table.show_header = False
-    for words, count in counts(report):
-        table.add_row(words, f"{count:,}", style="red" if words == "errors" and count else None)
+    for label, count in counts(report):
+        table.add_row(label, f"{count:,}", style="red" if label == "errors" and count else None)
     console.print(table)
 
 
 def _lengths(report: "DataReport", console: "Console") -> None:
-    names = ("LEAST", "MEDIAN", "90 %", "99 %", "MOST")
+    names = ("MINIMUM", "MEDIAN", "90 %", "99 %", "MAXIMUM")
     table = output.table("", *names, right=names)
-    for words, spread in lengths(report):
-        table.add_row(words, *(f"{value:,}" for value in spread.model_dump().values()))
+    for label, spread in lengths(report):
+        table.add_row(label, *(f"{value:,}" for value in spread.model_dump().values()))
     if table.row_count:
         console.print(table)
 
@@ -101,34 +129,37 @@ def _examples(report: "DataReport", console: "Console") -> None:
     if not report.examples:
         return
     coloured = console.is_terminal and not console.no_color
-    told = Text("green", style=LEARNT) if coloured else Text(f"between {OPENS} and {CLOSES}")
-    console.print(Text("\nexamples; the loss covers what is ") + told)
+    mark = (
+        Text("green text", style=SUPERVISED_STYLE) if coloured else Text(f"text between {OPEN_MARK} and {CLOSE_MARK}")
+    )
+    console.print(Text("\nexamples; the loss covers the ") + mark)
     for example in report.examples:
-        for side in example.completions:
-            console.rule(Text(f"{example.place}{f', {side.name}' if side.name else ''}"), align="left", characters="-")
-            console.print(_text(side, coloured=coloured), soft_wrap=True)
+        for shown in example.completions:
+            title = Text(f"{example.place}{f', {shown.name}' if shown.name else ''}")
+            console.rule(title, align="left", characters="-")
+            console.print(_text(shown, coloured=coloured), soft_wrap=True)
 
 
-def _text(side: "ShownCompletion", *, coloured: bool) -> "Text":
+def _text(completion: "ShownCompletion", *, coloured: bool) -> "Text":
     from rich.text import Text
 
     text = Text()
-    for span in side.spans:
+    for span in completion.spans:
         shown = visible(_shortened(span))
         if not span.supervised:
             text.append(shown, style="dim" if coloured else "")
         elif coloured:
-            text.append(shown, style=LEARNT)
+            text.append(shown, style=SUPERVISED_STYLE)
         else:
-            text.append(f"{OPENS}{shown}{CLOSES}")
-    if side.cut:
-        text.append(f"\n({side.cut:,} more tokens are cut off)", style="yellow")
+            text.append(f"{OPEN_MARK}{shown}{CLOSE_MARK}")
+    if completion.cut:
+        text.append(f"\n({completion.cut:,} more tokens are cut off)", style="yellow")
     return text
 
 
 def _shortened(span: "Span") -> str:
-    """A piece without its middle, where it is long."""
-    if len(span.text) <= _MOST_CHARACTERS:
+    """The text of a span; the middle of a long one is left out."""
+    if len(span.text) <= _MAX_CHARACTERS:
         return span.text
-    half = _MOST_CHARACTERS // 2
+    half = _MAX_CHARACTERS // 2
     return f"{span.text[:half]} ({len(span.text) - 2 * half:,} characters) {span.text[-half:]}"

@@ -1,13 +1,14 @@
-"""``fedloom compare``: algorithms and baselines side by side."""
+"""``fedloom compare``: runs algorithms and baselines side by side."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fedloom.cli import output
-from fedloom.cli.agent.commands import telling_agent_errors
+from fedloom.cli.agent.owner_commands import agent_errors_reported
 from fedloom.cli.failures import ExitCode
 from fedloom.cli.output import AsJson
 from fedloom.comparison.baselines import Baselines
@@ -16,7 +17,7 @@ from fedloom.errors import ComparisonError
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from fedloom.comparison.comparison import Comparison, Look
+    from fedloom.comparison.comparison import Comparison, ComparisonProgress
     from fedloom.comparison.results import Results
 
 _CSV_FILE, _PLOT_FILE = "results.csv", "plot.png"
@@ -24,26 +25,32 @@ _CSV_FILE, _PLOT_FILE = "results.csv", "plot.png"
 
 def compare(
     file: Annotated[Path, typer.Argument(metavar="COMPARISON", help="A comparison file; see docs/comparing.md.")],
-    algorithms: Annotated[str, typer.Option(help="`all`, or names with commas between.")] = "all",
-    seeds: Annotated[int, typer.Option(min=1, help="How many, counted up from the campaign's own.")] = 3,
+    algorithms: Annotated[str, typer.Option(help="`all`, or names separated by commas.")] = "all",
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, counted up from the campaign's.")] = 3,
     baselines: Annotated[
-        Baselines, typer.Option(help="Each client alone, all data in one place (pooled), both, or neither.")
+        Baselines,
+        typer.Option(help="Baselines: each client alone, all data in one place (pooled), both (all), or none."),
     ] = Baselines.ALL,
     threads: Annotated[
         int | None,
         typer.Option(
-            min=1, help="CPU threads in all, by default every core; each campaign takes compute.threads of agent.toml."
+            min=1, help="CPU threads in total, by default every core; a campaign takes compute.threads of agent.toml."
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The comparison's folder. By default comparisons/NAME.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Start over, and delete what the folder holds.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Delete the folder's content and start over.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run every algorithm, each client alone, and all data in one place, with equal steps; score all on the same rows.
+    """Compare algorithms and baselines: equal steps for all, scores on the same rows.
 
-    Rates are chosen from the file's grid on validation rows, with the first seed.
+    Baselines are the base model, each client alone, and all data in one
+    place. Hyperparameters are chosen from the file's grid on validation
+    rows, with the first seed.
 
-    Run again, it goes on where it was stopped; further algorithms, seeds and rates only add what is missing.
+    The same command again continues a stopped run. More algorithms, seeds
+    or grid values run only what is missing.
+
+    Example: fedloom compare comparison.yaml --algorithms fedavg,fedadam
     """
     from agent.settings import load_settings
     from fedloom.cli.campaign.commands import read_spec
@@ -51,7 +58,7 @@ def compare(
     from fedloom.comparison.spec import read_comparison
     from shared.campaign_file import CampaignFileError
 
-    with telling_agent_errors():
+    with agent_errors_reported():
         try:
             spec = read_comparison(file)
         except CampaignFileError as error:
@@ -75,19 +82,19 @@ def compare(
             _show(_run(comparison, folder, output.console(stderr=as_json)), folder, as_json=as_json)
 
 
-def _names(asked: str) -> list[str]:
-    """The algorithms of the option. Raises ComparisonError."""
+def _names(option: str) -> list[str]:
+    """The algorithms that the option names. Raises ComparisonError."""
     from shared import algorithms
 
     known = algorithms.names()
-    if asked == "all":
-        # the plain one first; the rest follow in the order of the alphabet
+    if option == "all":
+        # the reference algorithm first, then the others in alphabetical order
         return sorted(known, key=lambda name: (name != "fedavg", name))
-    names = [name.strip() for name in asked.split(",") if name.strip()]
+    names = [name.strip() for name in option.split(",") if name.strip()]
     if unknown := [name for name in names if name not in known]:
-        raise ComparisonError(f"unknown algorithm {', '.join(unknown)}; known are {', '.join(known)}")
+        raise ComparisonError(f"unknown algorithm {', '.join(unknown)}; choose from {', '.join(known)}")
     if not names:
-        raise ComparisonError("--algorithms names none")
+        raise ComparisonError("--algorithms is empty; give names separated by commas, or `all`")
     return list(dict.fromkeys(names))
 
 
@@ -95,40 +102,39 @@ def _run(comparison: "Comparison", folder: Path, console: "Console") -> "Results
     from rich.live import Live
 
     console.print(f"[bold]{comparison.spec.name}[/], in {folder}")
-    told: set[tuple[str, int]] = set()
+    printed: set[tuple[str, int]] = set()
 
-    def tell(look: "Look") -> None:
-        """A line for each tenth of a stage, where no screen can be redrawn."""
-        tenth = 10 * look.done // max(look.total, 1)
-        if (look.stage, tenth) not in told:
-            told.add((look.stage, tenth))
-            console.print(f"{look.stage}: {look.done}/{look.total}")
+    def print_line(progress: "ComparisonProgress") -> None:
+        """Print a line for each tenth of a stage, for output that is no terminal."""
+        tenth = 10 * progress.done // max(progress.total, 1)
+        if (progress.stage, tenth) not in printed:
+            printed.add((progress.stage, tenth))
+            console.print(f"{progress.stage}: {progress.done}/{progress.total}")
 
     try:
         if not console.is_terminal:
-            return comparison.run(tell)
+            return comparison.run(print_line)
         with Live(console=console, auto_refresh=False, transient=True) as live:
-            return comparison.run(lambda look: live.update(_screen(look), refresh=True))
+            return comparison.run(lambda progress: live.update(_screen(progress), refresh=True))
     except KeyboardInterrupt:
-        typer.echo("stopped; the same command goes on from here", err=True)
+        typer.echo("stopped; run the same command again to continue", err=True)
         raise typer.Exit(130) from None
 
 
-def _screen(look: "Look") -> "RenderableType":
+def _screen(progress: "ComparisonProgress") -> "RenderableType":
     from rich.console import Group
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
 
     line = Table.grid(padding=(0, 2, 0, 0))
-    line.add_row(
-        look.stage, ProgressBar(total=max(look.total, 1), completed=look.done, width=24), f"{look.done}/{look.total}"
-    )
-    working = [
-        Text(f"  {name}  " + (f"{share:.0%}" if share < 1 else "scoring"), style="dim")
-        for name, share in sorted(look.working.copy().items())
+    bar = ProgressBar(total=max(progress.total, 1), completed=progress.done, width=24)
+    line.add_row(progress.stage, bar, f"{progress.done}/{progress.total}")
+    running = [
+        Text(f"  {name}  " + (f"{fraction:.0%}" if fraction < 1 else "scoring"), style="dim")
+        for name, fraction in sorted(progress.running.copy().items())
     ]
-    return Group(line, *working)
+    return Group(line, *running)
 
 
 def _show(results: "Results", folder: Path, *, as_json: bool) -> None:
@@ -137,7 +143,7 @@ def _show(results: "Results", folder: Path, *, as_json: bool) -> None:
     try:
         from fedloom.comparison.plot import plot
     except ModuleNotFoundError:
-        typer.echo("fedloom: no picture: matplotlib is not installed; run: pip install 'fedloom[plot]'", err=True)
+        typer.echo("fedloom: no figure: matplotlib is not installed; run: pip install 'fedloom[plot]'", err=True)
     else:
         plot(results, folder / _PLOT_FILE)
         written.append(folder / _PLOT_FILE)
@@ -145,10 +151,22 @@ def _show(results: "Results", folder: Path, *, as_json: bool) -> None:
         output.print_json(results.as_json())
         return
     console = output.console()
-    seeds = f"mean ± standard deviation over seeds {', '.join(map(str, results.seeds))}; ★ the best algorithm"
-    console.print(results.table(), f"\n[dim]{seeds if len(results.seeds) > 1 else '★ the best algorithm'}[/]")
-    for failure in [failure for outcome in results.outcomes for failure in outcome.failures]:
+    seeds = f"mean ± standard deviation over seeds {', '.join(map(str, results.seeds))}; ★ best algorithm"
+    console.print(results.table(), f"\n[dim]{seeds if len(results.seeds) > 1 else '★ best algorithm'}[/]")
+    for failure in _grouped([failure for result in results.methods for failure in result.failures]):
         console.print(f"failed: {failure}", style="red", soft_wrap=True)
     if finding := results.finding():
         console.print(finding)
     console.print(f"wrote {' and '.join(map(str, written))}", soft_wrap=True)
+
+
+def _grouped(failures: Sequence[str]) -> list[str]:
+    """Failures of trials, "TRIAL: REASON; see FOLDER", one for each reason."""
+    groups: dict[str, list[str]] = {}
+    for failure in failures:
+        reason, _, _folder = failure.partition(": ")[2].partition("; see ")
+        groups.setdefault(reason, []).append(failure)
+    return [
+        first + (f" (and {len(others)} more with the same reason)" if others else "")
+        for first, *others in groups.values()
+    ]

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedloom.cli import output
-from fedloom.cli.agent.commands import telling_agent_errors
+from fedloom.cli.agent.owner_commands import agent_errors_reported
 from fedloom.cli.campaign.commands import read_spec
 from fedloom.cli.output import AsJson
 from fedloom.errors import FedloomError
-from fedloom.simulation.plan import DEFAULT_ALPHA, Kind, Plan
+from fedloom.simulation.partition_plan import DEFAULT_ALPHA, PartitionKind, PartitionPlan
 
 if TYPE_CHECKING:
     from fedloom.simulation.simulation import Simulation
@@ -19,44 +19,52 @@ _SETTINGS_FILE = "agent.toml"
 
 
 def simulate(
-    file: Annotated[Path, typer.Argument(metavar="CAMPAIGN", help="A campaign file, the same as for real agents.")],
-    clients: Annotated[int, typer.Option(min=1, help="How many clients share the data.")],
-    partition: Annotated[Kind, typer.Option(help="How the rows are shared out; see below.")] = Kind.IID,
+    file: Annotated[Path, typer.Argument(metavar="CAMPAIGN", help="A campaign file, as for real agents.")],
+    clients: Annotated[int, typer.Option(min=1, help="Number of clients to split the data among.")],
+    partition: Annotated[PartitionKind, typer.Option(help="How the rows are split; see above.")] = PartitionKind.IID,
     by: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="The data's column of the label, key or domain.")
+        str | None, typer.Option(metavar="COLUMN", help="Column of the data with the label, key or domain.")
     ] = None,
     alpha: Annotated[
         float | None,
-        typer.Option(help=f"Concentration of the Dirichlet distribution: small is skewed. By default {DEFAULT_ALPHA}."),
+        typer.Option(help=f"Dirichlet concentration: small is skewed, large is even. By default {DEFAULT_ALPHA}."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the partition; the campaign has its own.")] = 0,
     settings: Annotated[
         Path | None,
         typer.Option(
-            help="Settings of every client, with the data to share out. By default agent.toml beside the campaign."
+            help="Settings of every client, with the data to split. By default agent.toml beside the campaign file."
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The simulation's folder. By default simulations/NAME.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Start over, and delete what the folder holds.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Delete the folder's content and start over.")] = False,
     show_partition: Annotated[
-        bool, typer.Option("--show-partition", help="Only show what each client would get.")
+        bool, typer.Option("--show-partition", help="Only show the rows that each client would get.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a campaign with many clients on this machine: a real coordinator, real HTTP, one model in memory for all.
 
-    Partitions: iid (equal parts at random); dirichlet (skewed by the label in --by); quantity (skewed in size); key
-    (rows with one value of --by stay together, a user or a site); domain (each client gets one value of --by).
+    Partitions: iid splits at random into equal parts; dirichlet skews the
+    labels in column --by; quantity skews the sizes; key keeps rows with one
+    value of --by together, such as a user or a site; domain gives each client
+    one value of --by.
 
-    Run again, it goes on where it was stopped.
+    The same command again continues a stopped run.
+
+    Example: fedloom simulate campaign.yaml --clients 10
     """
     from agent.settings import load_settings
     from fedloom.simulation.simulation import Simulation
 
-    with telling_agent_errors():
+    with agent_errors_reported():
         spec = read_spec(file)
         simulation = Simulation(
-            spec, load_settings(settings or file.parent / _SETTINGS_FILE), clients, Plan(partition, by, alpha), seed
+            spec,
+            load_settings(settings or file.parent / _SETTINGS_FILE),
+            clients,
+            PartitionPlan(partition, by, alpha),
+            seed,
         )
         if show_partition:
             _show_partition(simulation, as_json=as_json)
@@ -65,14 +73,14 @@ def simulate(
 
 
 def _show_partition(simulation: "Simulation", *, as_json: bool) -> None:
-    from fedloom.simulation import drawing
+    from fedloom.simulation import partition_view
 
-    parts = simulation.partition()
+    split = simulation.partition()
     if as_json:
-        output.print_json(drawing.as_json(parts.names, parts.assignment, parts.values))
+        output.print_json(partition_view.as_json(split.names, split.assignment, split.values))
     else:
         console = output.console()
-        console.print(drawing.show(parts.names, parts.assignment, parts.values, simulation.plan))
+        console.print(partition_view.show(split.names, split.assignment, split.values, simulation.plan))
 
 
 def _run(simulation: "Simulation", folder: Path, *, force: bool, as_json: bool) -> None:
@@ -87,15 +95,16 @@ def _run(simulation: "Simulation", folder: Path, *, force: bool, as_json: bool) 
             if campaign.final_adapter is not None:
                 adapter = run.write_results()
     except KeyboardInterrupt:
-        typer.echo("stopped; the same command goes on from here", err=True)
+        typer.echo("stopped; run the same command again to continue", err=True)
         raise typer.Exit(130) from None
     if campaign.final_adapter is None:
         raise FedloomError(
-            f"the campaign is {campaign.state}: {campaign.reason or 'no reason'}; see {folder / runs.LOG_FILE}"
+            f"the campaign is {campaign.state}{f': {campaign.reason}' if campaign.reason else ''}; see "
+            f"{folder / runs.LOG_FILE}"
         )
     if as_json:
-        told = {"campaign": campaign, "adapter": adapter}
-        output.print_json({name: one.model_dump(mode="json") for name, one in told.items()})
+        views = {"campaign": campaign, "adapter": adapter}
+        output.print_json({name: view.model_dump(mode="json") for name, view in views.items()})
         return
     console.print(f"wrote {folder / runs.ADAPTER_FOLDER} (adapter {adapter.number}) and {folder / runs.METRICS_FILE}")
     console.print(f"sha256 {adapter.blob.sha256}")

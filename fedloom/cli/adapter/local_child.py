@@ -1,4 +1,4 @@
-"""What ``adapter merge`` and ``chat`` share: the adapter they are given, the child that does the work, its progress."""
+"""What ``adapter merge`` and ``chat`` share: their arguments, the child process that does the work, its progress."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ AdapterFolder = Annotated[
         metavar="ADAPTER",
         exists=True,
         file_okay=False,
-        help="A folder that `fedloom adapter pull` wrote, or another LoRA adapter of PEFT.",
+        help="A folder from `fedloom adapter pull`, or another LoRA adapter of PEFT.",
     ),
 ]
 BaseFolder = Annotated[
@@ -30,13 +30,13 @@ BaseFolder = Annotated[
         exists=True,
         file_okay=False,
         metavar="FOLDER",
-        help="The base model's folder; by default the model that the adapter names, fetched where it is not here.",
+        help="The base model's folder; by default the model that the adapter names, downloaded if needed.",
     ),
 ]
 
 
 def open_child(adapter: "LocalAdapter", base: Path | None) -> "LocalChild":
-    """A child for the adapter's base model. Raises NotInstalled and OSError."""
+    """A child process for the adapter's base model. Raises NotInstalled and OSError."""
     from agent.local import LocalChild
 
     return LocalChild(adapter.base, base, adapter.fingerprint)
@@ -50,14 +50,14 @@ def lora_file(adapter: "LocalAdapter") -> "LoraFile":
 
 
 @contextmanager
-def progress_shown(first: str) -> Iterator[Callable[["ChildProgress"], None]]:
-    """Show what the child is doing on stderr, where that is a terminal, until the block ends."""
+def progress_status(first: str) -> Iterator[Callable[["ChildProgress"], None]]:
+    """Show the child's progress on stderr if that is a terminal, until the block ends. Yields the progress callback."""
     with output.console(stderr=True).status(first) as status:
-        yield lambda progress: status.update(in_words(progress))
+        yield lambda progress: status.update(progress_text(progress))
 
 
-def in_words(progress: "ChildProgress") -> str:
-    """What the child is doing, in a few words."""
+def progress_text(progress: "ChildProgress") -> str:
+    """The child's phase, with the percentage done if the total is known."""
     if not progress.total:
         return progress.phase
     return f"{progress.phase}  {progress.done / progress.total:.0%}"

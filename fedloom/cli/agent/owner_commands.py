@@ -1,4 +1,4 @@
-"""``fedloom agent enroll``, ``run``, ``rotate-secret``: the data owner's side."""
+"""``fedloom agent enroll``, ``run``, ``rotate-secret``: commands on the data owner's machine."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,50 +13,55 @@ from fedloom.cli.output import AsJson
 
 Home = Annotated[
     Path,
-    typer.Option("--home", envvar="FEDLOOM_AGENT_HOME", help="The agent's folder: settings, identity, caches."),
+    typer.Option(
+        "--home", envvar="FEDLOOM_AGENT_HOME", help="The agent's folder, with its settings, identity and caches."
+    ),
 ]
 DEFAULT_HOME = Path("fedloom-agent")
 
 
 def enroll(
     coordinator: Annotated[str, typer.Option(metavar="URL", help="The coordinator's address.")],
-    token: Annotated[str, typer.Option(envvar="FEDLOOM_TOKEN", help="The one-time token that the operator gave.")],
+    token: Annotated[str, typer.Option(envvar="FEDLOOM_TOKEN", help="The one-time token from the operator.")],
     home: Home = DEFAULT_HOME,
-    name: Annotated[str | None, typer.Option(help="What others call this agent; by default the host's name.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of this agent; by default the host's name.")] = None,
     ca_file: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="A CA to trust instead of the usual ones.")
+        Path | None, typer.Option(exists=True, dir_okay=False, help="A CA to trust instead of the system's (PEM).")
     ] = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="Allow plain http:// to another host.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Join a coordinator with a one-time token. Writes the agent's identity, and settings to start from."""
+    """Enrol this machine as an agent, with a one-time token. Writes the agent's identity and example settings.
+
+    Example: fedloom agent enroll --coordinator https://HOST:8470 --token TOKEN
+    """
     from agent import main
 
-    with telling_agent_errors():
+    with agent_errors_reported():
         identity = main.enroll(
             home, coordinator.rstrip("/"), token, name or main.default_name(), ca_file=ca_file, insecure=insecure
         )
     if as_json:
         output.print_json({"agent_id": identity.agent_id, "name": identity.name, "home": str(home)})
         return
-    typer.echo(f"enrolled as {identity.name}. Say what data there is in {home / 'agent.toml'}, then:")
+    typer.echo(f"enrolled as {identity.name}. Name your data in {home / 'agent.toml'}, then run:")
     typer.echo("  fedloom agent run" + (f" --home {home}" if home != DEFAULT_HOME else ""))
 
 
 def run(home: Home = DEFAULT_HOME) -> None:
-    """Work for the coordinator until interrupted. Needs the extra `agent`."""
+    """Run the agent until interrupted. Needs the extra `agent`."""
     from agent import main
 
     main.log_to_stderr()
-    with telling_agent_errors():
+    with agent_errors_reported():
         main.run(home)
 
 
 def rotate_secret(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
-    """Get a new secret for a stopped agent; the old one is void at once."""
+    """Replace the secret of a stopped agent; the old one stops working at once."""
     from agent import main
 
-    with telling_agent_errors():
+    with agent_errors_reported():
         main.rotate_secret(home)
     if as_json:
         output.print_json({"home": str(home), "rotated": True})
@@ -65,8 +70,8 @@ def rotate_secret(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
 
 
 @contextmanager
-def telling_agent_errors() -> Iterator[None]:
-    """Tell an agent's error in a line, and end with the exit code that it means."""
+def agent_errors_reported() -> Iterator[None]:
+    """Print an agent's error in one line, and exit with its code."""
     from agent import errors
 
     try:

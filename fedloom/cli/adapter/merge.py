@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from fedloom.cli import output
-from fedloom.cli.agent.commands import telling_agent_errors
-from fedloom.cli.local.child import AdapterFolder, BaseFolder, lora_file, open_child, progress_shown
+from fedloom.cli.adapter.local_child import AdapterFolder, BaseFolder, lora_file, open_child, progress_status
+from fedloom.cli.agent.owner_commands import agent_errors_reported
 from fedloom.cli.output import AsJson
 
 if TYPE_CHECKING:
@@ -21,28 +21,31 @@ def merge(
     base: BaseFolder = None,
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16"],
-        typer.Option(help="Precision of the weights that are written. Merging itself is in float32."),
+        typer.Option(help="Precision of the written weights. The merge itself is computed in float32."),
     ] = "float32",
-    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing folder.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write base model and adapter as one model, which loads without PEFT.
+    """Merge an adapter into its base model; the result loads without PEFT.
 
-    What was written is read again: its logits must be those of base and
-    adapter, or nothing is left behind. Needs the extra `agent`.
+    The merged model is loaded again and checked: if its logits differ from
+    those of base and adapter, nothing is written. Needs the extra `agent`.
+
+    Example: fedloom adapter merge clinic-adapter --out clinic-model
     """
     from fedloom.adapters.local import read_adapter_folder
 
-    found = read_adapter_folder(adapter)
-    merged = _merge(found, base, out, dtype, force=force)
+    local_adapter = read_adapter_folder(adapter)
+    merged = _merge(local_adapter, base, out, dtype, force=force)
     n_bytes = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     if as_json:
-        facts = {"folder": str(out.absolute()), "adapter_sha256": found.sha256, "dtype": dtype, "n_bytes": n_bytes}
+        sha256 = local_adapter.sha256
+        facts = {"folder": str(out.absolute()), "adapter_sha256": sha256, "dtype": dtype, "n_bytes": n_bytes}
         output.print_json({**facts, **merged.model_dump(mode="json", exclude={"type"})})
         return
-    typer.echo(f"wrote {found.name}, merged into its base model, to {out} ({output.size(n_bytes)}, {dtype})")
+    typer.echo(f"wrote {local_adapter.name}, merged into its base model, to {out} ({output.size(n_bytes)}, {dtype})")
     typer.echo(f"its logits differ from those of base and adapter by at most {merged.merge_difference:.2g}", nl=False)
-    typer.echo(f", rounded to {dtype} by {merged.file_difference:.2g}" if dtype != "float32" else "")
+    typer.echo(f"; after rounding to {dtype}, by at most {merged.file_difference:.2g}" if dtype != "float32" else "")
 
 
 def _merge(
@@ -59,13 +62,13 @@ def _merge(
 
     for source in (adapter.folder, base or Path(adapter.base.model)):
         if source.resolve().is_relative_to(out.resolve()):
-            message = f"{out} holds what the merged model is made of; choose another folder"
+            message = f"{out} contains the adapter or the base model; choose another folder"
             raise typer.BadParameter(message, param_hint="--out")
     with (
-        telling_agent_errors(),
+        agent_errors_reported(),
         atomic_folder(out, force=force) as draft,
         open_child(adapter, base) as child,
-        progress_shown("starting") as show,
+        progress_status("starting") as show,
     ):
         merged = child.merge(lora_file(adapter), dtype, draft, show)
         card = merged_card(

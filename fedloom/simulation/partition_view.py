@@ -1,4 +1,4 @@
-"""A partition to look at: in colours on a terminal, in letters in a pipe, and as JSON."""
+"""Shows a partition: in colours on a terminal, in letters in a pipe, and as JSON."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from fedloom.simulation.plan import Plan
+from fedloom.simulation.partition_plan import PartitionPlan
 
 COLOURS = ("blue", "yellow", "green", "magenta", "cyan", "red")
-"""Of the most common values; in the terminal's own palette, so that they suit its background."""
+"""Colours of the most common values, from the terminal's own palette so that they suit its background."""
 OTHER_COLOUR = "bright_black"
 LETTERS = "ABCDEF"
 OTHER_LETTER = "."
-"""What stands for the same values where there are no colours."""
+"""Letters of the same values, for output without colours."""
 
 BAR_WIDTH = 24
 NAME_WIDTH = 16
@@ -32,12 +32,15 @@ TOP_VALUES = 2
 
 
 def show(
-    names: Sequence[str], parts: Sequence[NDArray[np.int64]], values: Sequence[str] | None, plan: Plan
+    names: Sequence[str], parts: Sequence[NDArray[np.int64]], values: Sequence[str] | None, plan: PartitionPlan
 ) -> RenderableType:
     """The plan, a line with a bar for each client, and a summary.
 
-    names: of the clients. parts: for each client the indices of its rows. values: for each row what stands in
-    ``plan.by``, or None.
+    Args:
+        names: Names of the clients.
+        parts: For each client the indices of its rows.
+        values: For each row its value in the column ``plan.by``. None if the plan uses no column.
+        plan: The kind of partition.
     """
     sizes = [len(part) for part in parts]
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
@@ -48,12 +51,13 @@ def show(
         for name, size in zip(names, sizes, strict=True):
             table.add_row(name, f"{size:,}", Bar((size,), max(sizes)))
         return Group(Text(str(plan)), "", table, "", _summary(sizes))
-    table.add_column("MOST COMMON")  # the one column that may wrap is the one that rich narrows; its cells do not wrap
+    table.add_column("MOST COMMON")  # rich narrows only columns that may wrap; the cells themselves do not wrap
     common = [value for value, _ in Counter(values).most_common(len(COLOURS))]
     for name, counts in zip(names, _counts(parts, values), strict=True):
-        shown = [counts[value] for value in common]
+        common_counts = [counts[value] for value in common]
         size = counts.total()
-        table.add_row(name, f"{size:,}", Bar((*shown, size - sum(shown)), max(sizes)), _top(counts))
+        bar = Bar((*common_counts, size - sum(common_counts)), max(sizes))
+        table.add_row(name, f"{size:,}", bar, _top(counts))
     legend = Legend(common, has_other=len(set(values)) > len(common))
     return Group(Text(_printable(str(plan))), legend, "", table, "", _summary(sizes))
 
@@ -61,7 +65,8 @@ def show(
 def as_json(
     names: Sequence[str], parts: Sequence[NDArray[np.int64]], values: Sequence[str] | None
 ) -> dict[str, dict[str, Any]]:
-    """For each client ``rows`` and, where there are values, ``values``: how many rows have each, most common first."""
+    """For each client ``rows``, the number of its rows. With values also ``values``: rows by value, most common
+    first."""
     if values is None:
         return {name: {"rows": len(part)} for name, part in zip(names, parts, strict=True)}
     return {
@@ -72,16 +77,16 @@ def as_json(
 
 @dataclass(frozen=True)
 class Bar:
-    """Counts side by side. The length of the bar is in proportion to their sum; *full* takes the whole width."""
+    """A bar of several counts. Its length is in proportion to their sum; the sum *full* takes the whole width."""
 
     counts: tuple[int, ...]
     full: int
 
     def cells(self) -> list[int]:
-        """How many cells each count takes; a client with few rows still has one."""
+        """Terminal cells of each count; at least one cell in all."""
         total = sum(self.counts)
         length = max(1, round(BAR_WIDTH * total / self.full))
-        # the running sum is rounded, so that the cells add up to the length
+        # rounding the running sum makes the cells add up to the length
         ends = [round(end / total * length) for end in accumulate(self.counts)]
         return [end - start for start, end in pairwise([0, *ends])]
 
@@ -98,7 +103,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Legend:
-    """Which colour, or letter, is which value."""
+    """The colour or letter of each value."""
 
     common: Sequence[str]
     has_other: bool
@@ -115,7 +120,7 @@ class Legend:
 
 
 def _mark(console: Console, index: int, cells: int = 1) -> Segment:
-    """Cells in the colour of the index-th value, or of its letter; past the last colour they are of other values."""
+    """Cells in the colour, or with the letter, of the value at *index*. Past the last colour: of all other values."""
     is_other = index >= len(COLOURS)
     if console.color_system is None or console.no_color:
         return Segment((OTHER_LETTER if is_other else LETTERS[index]) * cells)
@@ -127,7 +132,7 @@ def _counts(parts: Sequence[NDArray[np.int64]], values: Sequence[str]) -> list[C
 
 
 def _top(counts: Counter[str]) -> Text:
-    """The most common values with their shares, and how many more there are."""
+    """The most common values with their shares, and the number of further values."""
     total = counts.total()
     shares = ", ".join(f"{_short(value)} {n / total:.0%}" for value, n in counts.most_common(TOP_VALUES))
     more = len(counts) - TOP_VALUES
@@ -141,8 +146,8 @@ def _short(value: str) -> str:
 
 
 def _printable(text: str) -> str:
-    """Text without what could move the cursor."""
-    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
+    """Text without characters that could move the cursor."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _summary(sizes: Sequence[int]) -> str:

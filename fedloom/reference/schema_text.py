@@ -1,4 +1,4 @@
-"""Says in plain words what a value may be, from its JSON schema."""
+"""Describes the allowed values of a JSON schema in plain words."""
 
 import json
 import re
@@ -13,16 +13,16 @@ Schema = dict[str, Any]
 _NAME_PATTERN = TypeAdapter(Name).json_schema()["pattern"]
 
 
-def words(schema: Schema, definitions: Schema) -> str:
-    """What a value of that schema may be. definitions: what its references point at."""
+def describe(schema: Schema, definitions: Schema) -> str:
+    """The allowed values of a schema. definitions: the schemas that its references name."""
     if "$ref" in schema:
-        return words(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+        return describe(definitions[schema["$ref"].rpartition("/")[2]], definitions)
     if "anyOf" in schema:
-        branches = (words(one, definitions) for one in schema["anyOf"] if one.get("type") != "null")
+        branches = (describe(branch, definitions) for branch in schema["anyOf"] if branch.get("type") != "null")
         return ", or ".join(branches)
     choices = schema.get("enum", [schema["const"]] if "const" in schema else [])
     if choices:
-        *others, last = (f"`{literal(choice)}`" for choice in choices)
+        *others, last = (f"`{yaml_literal(choice)}`" for choice in choices)
         return f"{', '.join(others)} or {last}" if others else last
     match schema.get("type"):
         case "integer":
@@ -40,8 +40,8 @@ def words(schema: Schema, definitions: Schema) -> str:
     return "anything"
 
 
-def literal(value: object) -> str:
-    """A value as it stands in a YAML file."""
+def yaml_literal(value: object) -> str:
+    """A value as it is written in a YAML file."""
     if isinstance(value, str):
         return value
     if isinstance(value, float):
@@ -64,8 +64,8 @@ def _bounded(noun: str, schema: Schema, unit: str = "") -> str:
     if low is not None and high is not None:
         return f"{noun}, {low:,} to {high:,}{unit}"
     bounds = (("at least", low), ("above", above), ("at most", high), ("below", below))
-    said = " and ".join(f"{word} {bound:,}{unit}" for word, bound in bounds if bound is not None)
-    return f"{noun}, {said}" if said else noun
+    limits = " and ".join(f"{word} {bound:,}{unit}" for word, bound in bounds if bound is not None)
+    return f"{noun}, {limits}" if limits else noun
 
 
 def _text(schema: Schema) -> str:
@@ -75,15 +75,15 @@ def _text(schema: Schema) -> str:
 
 
 def _list(schema: Schema, definitions: Schema) -> str:
-    one = words(schema.get("items", {}), definitions)
-    said = f"list of {one}s" if one.replace(" ", "").isalpha() else f"list, each {one}"
+    item = describe(schema.get("items", {}), definitions)
+    noun = f"list of {item}s" if item.replace(" ", "").isalpha() else f"list, each {item}"
     size = {"minimum": schema.get("minItems"), "maximum": schema.get("maxItems")}
-    return _bounded(said, size)
+    return _bounded(noun, size)
 
 
 def _pairs(schema: Schema, definitions: Schema) -> str:
     keys: Schema = schema.get("patternProperties", {})
     for pattern, value in keys.items():
-        key = words({"type": "string", "pattern": pattern}, definitions)
-        return f"pairs of {key} and {words(value, definitions)}"
+        key = describe({"type": "string", "pattern": pattern}, definitions)
+        return f"pairs of {key} and {describe(value, definitions)}"
     return "fields of its own"

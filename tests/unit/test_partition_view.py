@@ -7,11 +7,11 @@ import pytest
 from numpy.typing import NDArray
 from rich.console import Console
 
-from fedloom.simulation.drawing import BAR_WIDTH, as_json, show
 from fedloom.simulation.partition import assign
-from fedloom.simulation.plan import Kind, Plan
+from fedloom.simulation.partition_plan import PartitionKind, PartitionPlan
+from fedloom.simulation.partition_view import BAR_WIDTH, as_json, show
 
-PLAN = Plan(Kind.DIRICHLET, by="topic", alpha=0.3)
+PLAN = PartitionPlan(PartitionKind.DIRICHLET, by="topic", alpha=0.3)
 
 
 def rows(*sizes: int) -> list[NDArray[np.int64]]:
@@ -26,7 +26,7 @@ def names(count: int) -> list[str]:
 def drawn(
     parts: list[NDArray[np.int64]],
     values: list[str] | None,
-    plan: Plan = PLAN,
+    plan: PartitionPlan = PLAN,
     *,
     colours: bool = False,
     width: int = 80,
@@ -73,7 +73,7 @@ def test_a_terminal_gets_a_colour_for_each_value() -> None:
 
 
 def test_the_length_of_a_bar_is_the_clients_rows_relative_to_the_largest() -> None:
-    page = drawn(rows(240, 120, 1), None, Plan(Kind.QUANTITY))
+    page = drawn(rows(240, 120, 1), None, PartitionPlan(PartitionKind.QUANTITY))
     assert [line_of(page, name).count("█") for name in names(3)] == [BAR_WIDTH, BAR_WIDTH // 2, 1]
     assert "361 rows, 3 clients: smallest 1, median 120, largest 240" in page
 

@@ -1,1 +1,0 @@
-"""``fedloom adapter`` and ``fedloom chat``."""
