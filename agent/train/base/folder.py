@@ -108,9 +108,8 @@ def _download(base: BaseSection, *, refresh: bool, remote_code: bool, remedy: st
         message = f"{base.model} has no revision {base.revision}: pin one that exists in the campaign"
         raise _unusable(message) from error
     except hub_errors.RepositoryNotFoundError as error:
-        raise _unusable(
-            f"the hub has no {base.model}, or it is private: correct its name, set HF_TOKEN on this machine, or {remedy}"
-        ) from error
+        message = f"the hub has no {base.model}, or it is private"
+        raise _unusable(f"{message}: correct its name, set HF_TOKEN on this machine, or {remedy}") from error
     except hub_errors.HFValidationError as error:
         raise _unusable(
             f"{base.model} is neither a hub id nor an absolute path: correct its name, or {remedy}"
