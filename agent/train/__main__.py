@@ -67,7 +67,7 @@ class Handler(Protocol):
 def guard_environment() -> None:
     """Set the environment. It must be called before torch and the hub's client are imported."""
     os.environ.update(GUARDS)
-    sys.modules["kernels"] = None  # type: ignore[assignment]  # with it bitsandbytes downloads code
+    sys.modules["kernels"] = None  # type: ignore[assignment]  # with it bitsandbytes downloads code without asking
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # busy-waiting threads of two agents slow each other tenfold
 
 

@@ -1,4 +1,4 @@
-"""Runs the parent's orders with what stays in memory between them."""
+"""Runs the parent's orders, and keeps the base model and the tokenised data in memory between them."""
 
 import shutil
 from collections.abc import Callable
@@ -32,7 +32,7 @@ from shared.wire.jobs import Result
 
 
 class Worker:
-    """Runs one order at a time, and keeps the base model and the tokenised data in memory between orders."""
+    """Runs one order at a time. ``warm``: what stays in memory between orders."""
 
     def __init__(self) -> None:
         transformers_logging.disable_progress_bar()
@@ -76,7 +76,7 @@ class Worker:
     def merge(self, order: MergeRequest, report: Reporter) -> Merged:
         """Write the merged model. Raises TaskFailed, and OSError if it cannot be written."""
         self._begin(order.compute)
-        self.warm.models.release()  # memory must hold two others: the merged model, and the one that is read back
+        self.warm.models.release()  # memory is needed for two models: the merged one, and the one that is read back
         return local.merge(order, self.warm.finder, Throttle(report))
 
     def _begin(self, compute: ComputeSettings) -> None:

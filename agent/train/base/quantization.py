@@ -63,7 +63,7 @@ def prepare_for_training(model: Any, device: torch.device) -> None:
     for name, module in model.named_modules():
         if isinstance(module, (Linear4bit, Linear8bitLt)):
             _pin_training_mode(module)
-        # if blocks span the ends of rows, the AVX512 kernel of 0.50 silently uses the wrong blocks' scales
+        # if blocks span the ends of rows, the AVX512 kernel of bitsandbytes 0.50 silently uses the wrong blocks' scales
         if isinstance(module, Linear4bit) and device.type == "cpu" and module.in_features % _BLOCK:
             raise _unusable(
                 f"nf4 on a CPU needs layers whose inputs are a multiple of {_BLOCK}, and {name} has "

@@ -13,7 +13,7 @@ from shared.wire.leases import FailureKind
 
 
 class TextTokenizer:
-    """Turns texts into exact tokens, whatever the tokenizer does at the start of a text.
+    """Turns texts into exact tokens, independent of what the tokenizer adds at the start of a text.
 
     Prompts and answers are tokenised separately, so that no token spans a border. Special tokens are added once, here.
     """
@@ -51,7 +51,7 @@ class TextTokenizer:
         return tokens[: self.max_length], supervised[: self.max_length]
 
     def full_rows(self, texts: Sequence[Text]) -> Iterator[TokenRow]:
-        """Each text's tokens, whatever their number."""
+        """Each text's tokens, not truncated."""
         first_prompts = iter(self._encode([text.exchanges[0].prompt for text in texts]))
         later_prompts = iter(
             self._encode_continuations([exchange.prompt for text in texts for exchange in text.exchanges[1:]])
@@ -95,8 +95,8 @@ class TextTokenizer:
 class TokenizedRow:
     """The tokens of a row's completions, each with its prompt: one completion, or the chosen and the rejected one.
 
-    full: all tokens; empty if the row is skipped whatever the tokenizer. truncated: the tokens within the maximum
-    length. skip_reason: why the row is skipped; empty if it is used.
+    full: all tokens; empty if the row has an empty completion or two equal ones. truncated: the tokens within the
+    maximum length. skip_reason: why the row is skipped; empty if it is used.
     """
 
     full: list[TokenRow]
