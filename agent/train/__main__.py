@@ -1,7 +1,7 @@
-"""The child's streams, its environment, and its loop.
+"""The child's streams, its environment, and its message loop.
 
-Standard input and output are taken away from everybody else before anything heavy is imported: libraries print, and
-one of them may ask a question. Descriptor 1 then points at stderr, descriptor 0 at nothing.
+The child takes standard input and output for itself before it imports any large library: libraries print, and may
+prompt for input. Afterwards descriptor 1 is stderr, and descriptor 0 is the null device.
 """
 
 import gc
@@ -40,6 +40,7 @@ from agent.child import (
 )
 from agent.data.tables import NO_REPORTS
 from agent.errors import TaskFailed
+from agent.train.progress import Reporter
 from shared.wire.jobs import Result
 from shared.wire.leases import Failure, FailureKind
 
@@ -47,33 +48,35 @@ GUARDS = {
     **NO_REPORTS,  # TRL's trainers report to the hub in their constructors
     "USE_HUB_KERNELS": "NO",  # compiled code from the hub is remote code
     "TOKENIZERS_PARALLELISM": "false",
-    "TORCHDYNAMO_DISABLE": "1",  # nothing is compiled here, and bitsandbytes loads the compiler: two seconds a start
+    "TORCHDYNAMO_DISABLE": "1",  # unused here, but bitsandbytes would load the compiler: two seconds per start
 }
+"""Environment variables of the child."""
 
 
 class Handler(Protocol):
-    """What does the orders. ``longest_row_tokens`` is of the one in hand."""
+    """Runs orders. ``longest_row_tokens`` belongs to the current one."""
 
-    longest_row_tokens: int
-
-    def run(self, work: LocalJob, report: Callable[[ChildProgress], None]) -> Result: ...
-    def ask(
-        self, ask: AnswerRequest, report: Callable[[ChildProgress], None], say: Callable[[str], None]
-    ) -> list[str]: ...
-    def score(self, score: ScoreRequest, report: Callable[[ChildProgress], None]) -> Scored: ...
-    def check(self, check: CheckRequest, report: Callable[[ChildProgress], None]) -> Checked: ...
-    def merge(self, merge: MergeRequest, report: Callable[[ChildProgress], None]) -> Merged: ...
+    @property
+    def longest_row_tokens(self) -> int: ...
+    def run(self, work: LocalJob, report: Reporter) -> Result: ...
+    def answer(self, order: AnswerRequest, report: Reporter, on_text: Callable[[str], None]) -> list[str]: ...
+    def score(self, order: ScoreRequest, report: Reporter) -> Scored: ...
+    def check(self, order: CheckRequest, report: Reporter) -> Checked: ...
+    def merge(self, order: MergeRequest, report: Reporter) -> Merged: ...
 
 
 def guard_environment() -> None:
-    """Set what must be set before torch and the hub's client are imported."""
+    """Set the environment. It must be called before torch and the hub's client are imported."""
     os.environ.update(GUARDS)
-    sys.modules["kernels"] = None  # type: ignore[assignment]  # bitsandbytes fetches such code by it, and asks nobody
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning threads of two agents slow each other tenfold
+    sys.modules["kernels"] = None  # type: ignore[assignment]  # with it bitsandbytes downloads code without asking
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # busy-waiting threads of two agents slow each other tenfold
 
 
 def choose_gpu(device: str) -> None:
-    """Show CUDA one GPU only: TRL refuses to train where one process sees several. ``cuda:1`` is the second visible."""
+    """Make only one GPU visible to CUDA, because TRL refuses to train in a process that sees several.
+
+    device: as in the settings. ``cuda:1`` is the second GPU that was visible; no number means the first.
+    """
     kind, _, number = device.partition(":")
     if kind not in ("auto", "cuda"):
         return
@@ -86,34 +89,36 @@ def choose_gpu(device: str) -> None:
 
 
 def take_streams() -> tuple[BinaryIO, BinaryIO]:
-    """Our own input and output; everybody else's are nothing and stderr from here on."""
-    source, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    """Return the process's input and output, and replace them by the null device and stderr for all other code."""
+    source, sink = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    return source, answers
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    return source, sink
 
 
-def sender(answers: BinaryIO) -> Callable[[Message], None]:
-    """A function that writes one message a line, and ends the process where nobody reads any more."""
+def sender(sink: BinaryIO) -> Callable[[Message], None]:
+    """Return a function that writes one message per line. It ends the process if the parent no longer reads."""
     lock = threading.Lock()  # downloads report from their own threads
 
     def send(message: Message) -> None:
         line = message.model_dump_json().encode() + b"\n"
         with lock:
             try:
-                answers.write(line)
-                answers.flush()
+                sink.write(line)
+                sink.flush()
             except BrokenPipeError:
                 os._exit(0)
 
     return send
 
 
-def until_parent_leaves(source: BinaryIO) -> Iterator[bytes]:
-    """The lines of the parent. When they end the process ends at once, in the middle of a job too: the parent is gone,
-    and its successor's child may already be at work in the same folder."""
+def parent_lines(source: BinaryIO) -> Iterator[bytes]:
+    """Yield the parent's lines. When the input ends, the process ends at once, even in the middle of a job.
+
+    The parent has then ended, and its successor's child may already work in the same folder.
+    """
     lines: SimpleQueue[bytes] = SimpleQueue()
 
     def read() -> None:
@@ -127,18 +132,18 @@ def until_parent_leaves(source: BinaryIO) -> Iterator[bytes]:
 
 
 def open_worker(order: Order) -> Handler:
-    """Import torch and what stands on it. Seconds, hence not before there is something to do."""
+    """Import torch and all that uses it. It takes seconds, so the child waits for its first order."""
     choose_gpu(order.compute.device)
     from agent.train.worker import Worker
 
-    gc.freeze()  # the trainers collect garbage whenever one starts: a tenth of a second over what the imports left
+    gc.freeze()  # each trainer collects garbage when it starts; skipping the imports saves 0.1 s
     return Worker()
 
 
 def serve(
     lines: Iterable[bytes], send: Callable[[Message], None], opener: Callable[[Order], Handler] = open_worker
 ) -> int:
-    """Answer each order until the lines end. Returns the exit status."""
+    """Run each order and send its final message, until the lines end. Returns the exit status."""
     handler: Handler | None = None
     for line in lines:
         answer: FinalMessage
@@ -148,16 +153,18 @@ def serve(
             answer = _dispatch(handler, order, send)
         except ValidationError as error:
             traceback.print_exc()
-            wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
-            answer = _failed(FailureKind.CRASH, f"invalid message: {wrong}")
+            reasons = "; ".join(
+                f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False)
+            )
+            answer = _failed(FailureKind.CRASH, f"invalid message: {reasons}")
         except TaskFailed as error:
             traceback.print_exc()
             answer = Failed(failure=error.failure)
-        except Exception as error:  # noqa: BLE001 - whatever a job does, the parent gets an answer
+        except Exception as error:  # noqa: BLE001 - the parent gets an answer to every order
             traceback.print_exc()
-            # the text of an error that nobody foresaw may quote a row, and messages leave the building
-            told = f"{type(error).__name__} in the training process; the agent's own log says more"
-            answer = _out_of_memory(error, handler) or _failed(FailureKind.CRASH, told)
+            # the text of an unexpected error may quote a row, and messages leave this machine
+            message = f"{type(error).__name__} in the training process; see the agent's log"
+            answer = _out_of_memory(error, handler) or _failed(FailureKind.CRASH, message)
         send(answer)
         if isinstance(answer, OutOfMemory):
             return OUT_OF_MEMORY_EXIT
@@ -173,7 +180,7 @@ def _dispatch(
     if isinstance(order, LocalJob):
         return Done(result=handler.run(order, report))
     if isinstance(order, AnswerRequest):
-        return Answered(texts=handler.ask(order, report, lambda text: send(TextChunk(text=text))))
+        return Answered(texts=handler.answer(order, report, lambda text: send(TextChunk(text=text))))
     if isinstance(order, ScoreRequest):
         return handler.score(order, report)
     if isinstance(order, CheckRequest):
@@ -196,13 +203,13 @@ def _out_of_memory(error: Exception, handler: Handler | None) -> OutOfMemory | N
 
 
 def main() -> None:
-    source, answers = take_streams()
+    source, sink = take_streams()
     guard_environment()
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
     logging.getLogger("agent.train").setLevel(logging.INFO)
-    status = serve(until_parent_leaves(source), sender(answers))
+    status = serve(parent_lines(source), sender(sink))
     sys.stderr.flush()
-    os._exit(status)  # torch's threads and half-freed memory are not worth waiting for
+    os._exit(status)  # without waiting for torch to stop its threads and free its memory
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Memory: its peak, and what running out of it looks like."""
+"""Memory: its peak, and whether an error means that it ran out."""
 
 import contextlib
 import sys
@@ -12,18 +12,18 @@ _MESSAGES = (
     "out of memory",  # MPS, and CUDA libraries below torch's own allocator
     "cublas_status_alloc_failed",
 )
-_STATUS = Path("/proc/self/status")
+_PROCESS_STATUS = Path("/proc/self/status")
 
 
 def is_exhausted(error: BaseException) -> bool:
     """Whether *error* means that memory ran out, on the CPU or on a GPU."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(message in str(error).lower() for message in _MESSAGES)
+    return isinstance(error, RuntimeError) and any(text in str(error).lower() for text in _MESSAGES)
 
 
 def reset_peak() -> None:
-    """Start a new peak, where the system can."""
+    """Reset the peak, if the system supports it."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # Linux: resets VmHWM
     if torch.cuda.is_available():
@@ -31,11 +31,14 @@ def reset_peak() -> None:
 
 
 def peak_bytes() -> int:
-    """Most memory held since ``reset_peak``: the GPU's where there is one, otherwise the process's resident set."""
+    """Peak memory in bytes since ``reset_peak``: the GPU's if one exists, otherwise the process's resident set.
+
+    Returns 0 on Windows without a GPU.
+    """
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
     with contextlib.suppress(OSError):
-        for line in _STATUS.read_text().splitlines():
+        for line in _PROCESS_STATUS.read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
     if sys.platform == "win32":

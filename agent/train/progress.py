@@ -1,4 +1,4 @@
-"""Progress, not more of it than anybody reads."""
+"""Progress reports, limited in rate."""
 
 import threading
 import time
@@ -7,13 +7,16 @@ from collections.abc import Callable
 from agent.child import ChildProgress, LocalPhase
 from shared.wire.leases import Phase
 
+Reporter = Callable[[ChildProgress], None]
+"""Receives progress reports. Threads may call it at the same time."""
+
 _INTERVAL_S = 0.3
 
 
 class Throttle:
-    """Passes on the first report of a phase, its last one, and in between one every 0.3 seconds."""
+    """Forwards the first and the last report of each phase, and at most one every 0.3 seconds in between."""
 
-    def __init__(self, report: Callable[[ChildProgress], None]) -> None:
+    def __init__(self, report: Reporter) -> None:
         self._report = report
         self._lock = threading.Lock()  # downloads report from their own threads
         self._phase: Phase | LocalPhase | None = None
@@ -22,8 +25,8 @@ class Throttle:
     def __call__(self, progress: ChildProgress) -> None:
         now = time.monotonic()
         with self._lock:
-            last = 0 < progress.total <= progress.done
-            if progress.phase == self._phase and now < self._next and not last:
+            is_last = 0 < progress.total <= progress.done
+            if progress.phase == self._phase and now < self._next and not is_last:
                 return
             self._phase, self._next = progress.phase, now + _INTERVAL_S
         self._report(progress)

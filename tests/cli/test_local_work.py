@@ -180,7 +180,7 @@ def test_what_chat_cannot_do_is_told_in_a_line(
     gone = spec.model_copy(update={"base": spec.base.model_copy(update={"model": str(tmp_path / "gone")})})
     ran = run("chat", with_lineage(adapter, tmp_path / "moved", spec=gone), "--question", "Why?")
     assert ran.code == 1
-    assert ran.err.startswith(f"fedloom: the folder of {tmp_path}/gone is not here")
+    assert ran.err.startswith(f"fedloom: the folder of {tmp_path}/gone does not exist")
     assert "--base" in ran.err
     assert len(ran.err.splitlines()) == 1
     (tmp_path / "empty").mkdir()

@@ -13,7 +13,8 @@ from agent.data.reading import read_rows
 from agent.data.rows import Pair, Row
 from agent.settings import DataSource
 from agent.train.data.templates import render
-from agent.train.data.tokens import Tokenizing, TokenRow
+from agent.train.data.tokenizing import TextTokenizer
+from agent.train.data.tokens import TokenRow
 from shared.campaign import TrainingKind
 from tests.real.conftest import SHARED
 from tests.support.tokenizers import sentencepiece_style, wordpiece
@@ -177,7 +178,7 @@ def test_the_supervised_tokens_are_exactly_the_replies(
     tokenizer = tokenizers[family]
     source, kind, _ = slice_of
     completions = tokenize_completions(source, kind)
-    rows = Tokenizing(tokenizer, 1 << 20).rows([render(side, template, tokenizer) for side in completions])
+    rows = TextTokenizer(tokenizer, 1 << 20).rows([render(side, template, tokenizer) for side in completions])
     space = " " if template == "vicuna" else ""
     for side, tokens in zip(completions, rows, strict=True):
         assert tokens is not None

@@ -54,7 +54,7 @@ def merge_order(lab: Lab, adapter: Path, folder: Path, **changes: Any) -> MergeR
 def ask(lab: Lab, **changes: Any) -> list[str]:
     """The answers, made in this process; what is said on the way is in ``lab.reports`` and ``lab.pieces``."""
     lab.reports, pieces = [], []
-    texts: list[str] = lab.worker.ask(ask_order(lab, **changes), lab.reports.append, pieces.append)
+    texts: list[str] = lab.worker.answer(ask_order(lab, **changes), lab.reports.append, pieces.append)
     assert not pieces or "".join(pieces) == texts[0]
     return texts
 

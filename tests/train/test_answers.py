@@ -15,7 +15,7 @@ from agent.child import DELTA_FILE, LocalPhase, LoraFile, Question
 from agent.data.rows import Row
 from agent.errors import TaskFailed
 from agent.train.data.templates import render
-from agent.train.local.answers import _Pieces
+from agent.train.local.answers import _TextStreamer
 from shared.campaign import LoraSection
 from shared.wire.leases import FailureKind
 from tests.train.conftest import Lab, first_in_fast, read
@@ -112,7 +112,7 @@ def test_text_comes_in_pieces_of_whole_characters(tokenizer: Any) -> None:
     text = "the naïve ☃ 他好 👩‍🔬 is slow"
     tokens = tokenizer(text, add_special_tokens=False)["input_ids"]
     pieces: list[str] = []
-    streamer = _Pieces(tokenizer, {tokenizer.eos_token_id}, pieces.append)
+    streamer = _TextStreamer(tokenizer, {tokenizer.eos_token_id}, pieces.append)
     streamer.put(torch.tensor([[1, 2, 3]]))
     for token in [*tokens, tokenizer.eos_token_id]:
         streamer.put(torch.tensor([token]))
@@ -128,7 +128,7 @@ def test_bytes_that_never_become_a_character_are_said_at_the_end() -> None:
             return bytes(tokens).decode(errors="replace")
 
     pieces: list[str] = []
-    streamer = _Pieces(Bytes(), set(), pieces.append)
+    streamer = _TextStreamer(Bytes(), set(), pieces.append)
     for tokens in ([[0]], [97], [0xE2], [0x98], [0x83], [0xE2]):
         streamer.put(torch.tensor(tokens))
     assert pieces == ["a", "☃"]

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from agent.child import Failed
 from agent.errors import TaskFailed
-from agent.train.base.source import Digests
+from agent.train.digest_cache import DigestCache
 from shared.campaign import BaseSection, LoraSection
 from shared.wire.leases import FailureKind, Phase
 from tests.train.conftest import Lab
@@ -83,12 +83,12 @@ def test_another_base_model_is_a_fingerprint_failure_that_names_the_parts(lab: L
 def test_digests_are_remembered_until_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "weights"
     path.write_bytes(b"one")
-    first = Digests(tmp_path / "digests.json").of(path)
+    first = DigestCache(tmp_path / "digests.json").sha256(path)
     with monkeypatch.context() as patch:
-        patch.setattr("agent.train.base.source.sha256_file", lambda _: pytest.fail("hashed again"))
-        assert Digests(tmp_path / "digests.json").of(path) == first
+        patch.setattr("agent.train.digest_cache.sha256_file", lambda _: pytest.fail("hashed again"))
+        assert DigestCache(tmp_path / "digests.json").sha256(path) == first
     path.write_bytes(b"three")
-    assert Digests(tmp_path / "digests.json").of(path) != first
+    assert DigestCache(tmp_path / "digests.json").sha256(path) != first
 
 
 def test_sharded_weights_are_read_by_their_index(lab: Lab, copy: Path) -> None:

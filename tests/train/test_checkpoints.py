@@ -14,7 +14,7 @@ import torch
 
 from agent.child import CHECKPOINT_FILE, CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE, RESULT_FILE, LocalJob
 from agent.settings import ComputeSettings
-from agent.train.checkpoint import identity, load
+from agent.train.checkpoint import load, training_identity
 from agent.train.data.tokens import PairRows, TokenRows
 from shared import crash_points, durable
 from shared.adapters import write_adapter
@@ -155,7 +155,7 @@ def test_a_training_that_goes_on_ends_as_one_that_was_never_broken(
     crash(lab, work, STEP, 3)
     with caplog.at_level(logging.INFO, "agent.train"):
         crash(lab, work, WRITTEN)
-    assert "goes on after step 2 of 4" in caplog.text
+    assert "resuming after step 2 of 4" in caplog.text
     training = [report for report in lab.reports if report.phase == Phase.TRAINING]
     assert [(report.done, report.total) for report in (training[0], training[-1])] == [(2, STEPS), (STEPS, STEPS)]
     for path in work.folder.glob("*.safetensors"):
@@ -295,7 +295,7 @@ def test_a_checkpoint_that_is_broken_is_none(
     assert found.history.done == 2
     spoil(path)
     assert load(path, its_own) is None
-    assert "training begins anew" in caplog.text
+    assert "training starts over" in caplog.text
 
 
 def test_training_begins_anew_without_a_usable_checkpoint(
@@ -315,7 +315,7 @@ def test_a_checkpoint_of_another_round_is_not_used(
     with caplog.at_level(logging.INFO, "agent.train"):
         result, reached = run(lab, work)
     assert reached[STEP] == STEPS
-    assert "the checkpoint is of another training" in caplog.text
+    assert "the checkpoint belongs to another training" in caplog.text
     assert outcome(result, work) == unbroken(lab, work)
 
 
@@ -375,11 +375,11 @@ def test_whatever_a_delta_follows_from_makes_another_training(lab: Lab, adapter:
     b.write_text("b")
 
     def of(rows: str = "r", client_state: Path | None = None, device: torch.device = CPU, **changes: Any) -> str:
-        return identity(job.model_copy(update=changes), rows, client_state, device, torch.float32)
+        return training_identity(job.model_copy(update=changes), rows, client_state, device, torch.float32)
 
     others = [of(**{name: value}) for name, value in OTHER.items()]
     others += [of("s"), of(client_state=a), of(client_state=b), of(device=torch.device("meta"))]
-    others.append(identity(job, "r", None, CPU, torch.bfloat16))
+    others.append(training_identity(job, "r", None, CPU, torch.bfloat16))
     assert len({of(), *others}) == 1 + len(others)
     assert {of(**{name: value}) for name, value in NO_MATTER.items()} == {of()}
 

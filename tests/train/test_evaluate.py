@@ -6,7 +6,7 @@ import torch
 from transformers import AutoTokenizer
 
 from agent.errors import TaskFailed
-from agent.train.data.tokens import DataCache
+from agent.train.data.cache import DataCache
 from agent.train.kinds.loss import collate
 from shared.wire.leases import FailureKind, Phase
 from tests.train.conftest import LORA, ROWS, Lab, read, write_rows

@@ -96,7 +96,7 @@ def test_files_that_are_not_what_was_merged_are_refused(
         model.model.norm.weight.data[0] -= 0.5
 
     monkeypatch.setattr(merging, "_save", spoil)
-    with pytest.raises(TaskFailed, match=r"read again, from what was merged: logits differ by up to \d"):
+    with pytest.raises(TaskFailed, match=r"read back, differs from the merged one: logits differ by up to \d"):
         merge(lab, lab.adapter_0(), tmp_path / "out")
 
 

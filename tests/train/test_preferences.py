@@ -17,11 +17,13 @@ from agent.data.reading import is_held_out
 from agent.data.rows import Pair
 from agent.errors import TaskFailed
 from agent.train.base.model import AttachedAdapter, Base
+from agent.train.data.cache import DataCache
 from agent.train.data.templates import render
-from agent.train.data.tokens import DataCache, PairRows, Tokenizing, TokenRows
+from agent.train.data.tokenizing import TextTokenizer
+from agent.train.data.tokens import PairRows, TokenRows
 from agent.train.kinds.evaluate import held_out_preference
 from agent.train.kinds.loss import collate_pairs
-from agent.train.kinds.trainer import Recipe, dpo_trainer
+from agent.train.kinds.trainer import TrainerSettings, dpo_trainer
 from agent.train.worker import Worker
 from shared.algorithms import ClientHalf, fedavg
 from shared.campaign import DpoLoss, DpoSection, LoraSection
@@ -72,7 +74,7 @@ def prepare(lab: Lab, folder: Path, max_length: int = 96, cache: DataCache | Non
 def test_both_sides_are_what_fine_tuning_would_show_of_them() -> None:
     tokenizer = byte_level_bpe()
     pair = Pair("What?", "Think.", "the river turns", "slowly")
-    tokens = list(Tokenizing(tokenizer, 96).rows([render(side, "chat", tokenizer) for side in pair.completions]))
+    tokens = list(TextTokenizer(tokenizer, 96).rows([render(side, "chat", tokenizer) for side in pair.completions]))
     rows = PairRows(TokenRows.of([found for found in tokens if found is not None]))
     assert len(rows) == 1
     example = rows.example(0)
@@ -161,7 +163,7 @@ def lent_base(lab: Lab, lora: LoraSection, tensors: dict[str, Any]) -> Iterator[
     base = Base(lab.model, torch.device("cpu"), torch.float32, remote_code=False)
     with base.adapter(lora, seed=0) as attached:
         for name, values in tensors.items():
-            attached.adapter[name].data.copy_(torch.from_numpy(values))
+            attached.parameters[name].data.copy_(torch.from_numpy(values))
         yield attached
 
 
@@ -190,7 +192,7 @@ def build(
         attached,
         examples_of(lab, data.train, range(n_examples)),
         tokenizer or AutoTokenizer.from_pretrained(lab.model),
-        Recipe(**(how | {"half": None} | changes)),
+        TrainerSettings(**(how | {"half": None} | changes)),
         dpo or DpoSection(beta=0.3),
     )
 
@@ -198,11 +200,11 @@ def build(
 def test_trls_copy_of_the_adapter_is_gone_and_what_was_frozen_stays_so(lab: Lab) -> None:
     lora = NO_DROPOUT.model_copy(update={"freeze_a": True})
     with lent_base(lab, lora, read(lab.adapter_0(lora))) as attached:
-        trained = set(attached.trained)
+        trained = set(attached.trained_parameters)
         build(lab, attached)
         assert list(attached.model.peft_config) == ["default"]
         assert not any(".ref." in name for name, _ in attached.model.named_parameters())
-        assert set(attached.trained) == trained
+        assert set(attached.trained_parameters) == trained
 
 
 def test_the_head_scores_supervised_positions_alone_and_tells_the_same(
@@ -255,9 +257,11 @@ def test_every_loss_of_trl_can_be_trained(lab: Lab, loss: Any) -> None:
     start = read(lab.adapter_0(NO_DROPOUT))
     with lent_base(lab, NO_DROPOUT, start) as attached:
         trainer = build(lab, attached, n_examples=4, dpo=dpo)
-        trainer.attach(fedavg.Client(fedavg.Params(), {}), attached.trained)
+        trainer.attach(fedavg.Client(fedavg.Params(), {}), attached.trained_parameters)
         trainer.train()
-        assert any(not torch.equal(value, torch.from_numpy(start[name])) for name, value in attached.trained.items())
+        assert any(
+            not torch.equal(value, torch.from_numpy(start[name])) for name, value in attached.trained_parameters.items()
+        )
     made = prepare(lab, lab.folder / "cache").train
     batch = collate_pairs([made.example(index) for index in range(4)])
     wanted = plain_losses(plain_model(lab, NO_DROPOUT, start), bare(lab), batch, 0.3)
@@ -304,11 +308,11 @@ def test_a_steps_loss_and_gradient_are_the_whole_batchs(lab: Lab, micro_batch: i
 
     class Looker(ClientHalf[Any]):
         def extra_grad(self, name: str, w: Any, anchor: Any) -> None:
-            seen[name] = attached.adapter[name].grad.clone()
+            seen[name] = attached.parameters[name].grad.clone()
 
     with lent_base(lab, NO_DROPOUT, start) as attached:
         trainer = build(lab, attached, batch_size=8, micro_batch=micro_batch)
-        trainer.attach(Looker(None, {}), attached.trained)
+        trainer.attach(Looker(None, {}), attached.trained_parameters)
         trainer.train()
         history = trainer.history
     assert history.losses == [pytest.approx(loss.item(), abs=1e-6)]
@@ -339,7 +343,7 @@ def test_the_tokenizer_stays_as_it_was_also_without_a_padding_token(lab: Lab) ->
     special, text = dict(tokenizer._special_tokens_map), tokenizer.backend_tokenizer.to_str()
     with lent_base(lab, NO_DROPOUT, start) as attached:
         trainer = build(lab, attached, tokenizer)
-        trainer.attach(fedavg.Client(fedavg.Params(), {}), attached.trained)
+        trainer.attach(fedavg.Client(fedavg.Params(), {}), attached.trained_parameters)
         trainer.train()
     assert tokenizer._special_tokens_map == special
     assert tokenizer.backend_tokenizer.to_str() == text
@@ -360,7 +364,7 @@ def test_dropout_comes_back_after_preferences(lab: Lab, tmp_path: Path, new_lab:
     adapter = other.adapter_0(lora)
     first, _ = train(other, adapter, job={"lora": lora})
     train(other, adapter, job=DPO | {"lora": lora})
-    base = other.worker.models._base
+    base = other.worker.warm.models._base
     assert base is not None
     assert {module.p for module in base.language_model.modules() if isinstance(module, nn.Dropout)} == {0.1}
     assert train(other, adapter, job={"lora": lora})[0].delta == first.delta

@@ -199,7 +199,7 @@ def test_other_errors_are_answered_without_their_text_and_the_child_lives_on(lab
     assert status == 0
     failures = [message.failure for message in sent if isinstance(message, Failed)]
     assert [f.kind for f in failures] == [FailureKind.CRASH] * 2
-    assert failures[0].message == "ZeroDivisionError in the training process; the agent's own log says more"
+    assert failures[0].message == "ZeroDivisionError in the training process; see the agent's log"
     _, sent = answers(lab, TaskFailed(FailureKind.DATA, "line 3 is wrong"))
     assert isinstance(sent[-1], Failed)
     assert sent[-1].failure.kind == FailureKind.DATA

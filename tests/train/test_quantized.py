@@ -183,7 +183,7 @@ def test_weights_take_a_fourth_or_an_eighth_of_the_memory(lab: Lab, held: Quanti
     base = loaded(lab.model, held)
     assert n_bytes(base.language_model) == (linear // share, others)
     with base.adapter(LORA, seed=0) as attached:
-        assert {value.dtype for value in attached.adapter.values()} == {torch.float32}
+        assert {value.dtype for value in attached.parameters.values()} == {torch.float32}
     assert n_bytes(base.language_model) == (linear // share, others), "an adapter leaves no copy of the weights behind"
 
 
@@ -220,7 +220,7 @@ def test_one_base_is_kept_and_is_never_taken_for_another(lab: Lab, new_lab: Call
     digests: list[set[str]] = []
     for base in (BaseSection(model="tiny/llama"), section("int8"), section("nf4")):
         digests.append({train(fresh, adapter, job={"base": base})[0].delta for _ in range(2)})
-        model: Any = fresh.worker.models._base and fresh.worker.models._base.language_model
+        model: Any = fresh.worker.warm.models._base and fresh.worker.warm.models._base.language_model
         assert not any(hasattr(module, "lora_A") for module in model.modules())
         assert not any(value.requires_grad or value.grad is not None for value in model.parameters())
     assert [len(found) for found in digests] == [1, 1, 1]
@@ -285,7 +285,8 @@ def test_without_the_library_preparing_says_what_to_install(lab: Lab, start_chil
     child = start_child("-c", without)
     message = refusal(child, lab.work(lab.prepare_job(base=section("nf4"))))
     assert message == (
-        "the campaign's base is held in nf4 by bitsandbytes, which is not installed here: pip install 'fedloom[agent]'"
+        "the campaign quantises its base to nf4 with bitsandbytes, which is not installed: "
+        "run pip install 'fedloom[agent]'"
     )
     child.result(lab.work(lab.prepare_job()))  # other campaigns go on
 
@@ -301,7 +302,7 @@ def test_a_cpu_without_avx2_is_refused(lab: Lab, start_child: Any) -> None:
 
 def test_a_device_that_bitsandbytes_is_not_used_on_is_refused() -> None:
     with pytest.raises(TaskFailed, match=r'set compute\.device = "cpu" in agent\.toml') as caught:
-        quantization.check("nf4", torch.device("mps"))
+        quantization.check_support("nf4", torch.device("mps"))
     assert caught.value.failure.kind == FailureKind.BASE_MODEL
 
 
@@ -333,7 +334,7 @@ def test_memory_that_runs_out_in_training_is_seen_as_over_any_base(lab: Lab, mon
         with pytest.raises(RuntimeError) as caught:
             train(lab, adapter, job=job)
     assert memory.is_exhausted(caught.value)
-    assert lab.worker.models._base is None
+    assert lab.worker.warm.models._base is None
     train(lab, adapter, job=job)
 
 

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from agent.train.data.sampling import rows_of_round, seed_of_round
+from agent.train.data.sampling import round_seed, sample_rows
 
 pytestmark = pytest.mark.train
 
 
 def draw(round_number: int, n_rows: int = 10, need: int = 4, seed: int = 3, client_number: int = 1) -> list[int]:
-    return rows_of_round(n_rows, need, seed=seed, round_number=round_number, client_number=client_number).tolist()
+    return sample_rows(n_rows, need, seed=seed, round_number=round_number, client_number=client_number).tolist()
 
 
 def test_no_row_comes_again_before_all_have_come() -> None:
@@ -23,7 +23,7 @@ def test_a_round_is_a_pure_function_of_seed_round_and_client() -> None:
 
 
 def test_more_rows_than_there_are_repeat_evenly() -> None:
-    chosen = rows_of_round(3, 10, seed=0, round_number=2, client_number=0)
+    chosen = sample_rows(3, 10, seed=0, round_number=2, client_number=0)
     assert chosen.shape == (10,)
     counts = np.bincount(chosen, minlength=3)
     assert counts.min() >= 3
@@ -31,8 +31,8 @@ def test_more_rows_than_there_are_repeat_evenly() -> None:
 
 
 def test_rounds_join_without_gap_whatever_their_position() -> None:
-    whole = rows_of_round(7, 35, seed=1, round_number=1, client_number=2).tolist()
-    parts = [r for n in range(1, 8) for r in rows_of_round(7, 5, seed=1, round_number=n, client_number=2).tolist()]
+    whole = sample_rows(7, 35, seed=1, round_number=1, client_number=2).tolist()
+    parts = [r for n in range(1, 8) for r in sample_rows(7, 5, seed=1, round_number=n, client_number=2).tolist()]
     assert parts == whole
 
 
@@ -42,7 +42,7 @@ def test_no_rows_are_refused() -> None:
 
 
 def test_seeds_differ_by_round_and_client() -> None:
-    seeds = {seed_of_round(seed=1, round_number=r, client_number=c) for r in range(1, 5) for c in range(4)}
+    seeds = {round_seed(seed=1, round_number=r, client_number=c) for r in range(1, 5) for c in range(4)}
     assert len(seeds) == 16
     assert all(0 <= seed < 2**31 for seed in seeds)
 

@@ -9,8 +9,10 @@ import pytest
 from agent.data.reading import is_held_out
 from agent.data.rows import Row
 from agent.errors import TaskFailed
+from agent.train.data.cache import DataCache
 from agent.train.data.templates import Exchange, Text, render
-from agent.train.data.tokens import IGNORED, DataCache, Tokenizing, TokenRows
+from agent.train.data.tokenizing import TextTokenizer
+from agent.train.data.tokens import IGNORED, TokenRows
 from shared.campaign import DataSection
 from shared.wire.jobs import Fingerprint
 from shared.wire.leases import FailureKind, Phase
@@ -23,7 +25,7 @@ FINGERPRINT = Fingerprint(weights="1" * 64, config="2" * 64, tokenizer="3" * 64,
 
 
 def tokens_of(tokenizer: Any, row: Row, template: Any, max_length: int = 4096) -> tuple[list[int], int]:
-    (found,) = Tokenizing(tokenizer, max_length).rows([render(row, template, tokenizer)])
+    (found,) = TextTokenizer(tokenizer, max_length).rows([render(row, template, tokenizer)])
     assert found is not None
     return start_of(found)
 
@@ -61,7 +63,7 @@ def test_no_token_spans_the_border_whatever_the_completion_begins_with(
 ) -> None:
     tokenizer = make()
     for prompt in ("### Response:\n", "ASSISTANT:", "x"):
-        (found,) = Tokenizing(tokenizer, 4096).rows([Text((Exchange(prompt, completion + "z"),), plain=True)])
+        (found,) = TextTokenizer(tokenizer, 4096).rows([Text((Exchange(prompt, completion + "z"),), plain=True)])
         assert found is not None
         tokens, start = start_of(found)
         assert tokenizer.decode(tokens, skip_special_tokens=True) == prompt + completion + "z"
@@ -120,7 +122,7 @@ def test_long_rows_are_cut_at_the_end_and_hopeless_ones_dropped() -> None:
     cut, same = tokens_of(tokenizer, Row("What?", "", "the river turns slowly"), "vicuna", max_length=start + 1)
     assert (cut, same) == (whole[: start + 1], start)
     text = render(Row("What?", "", "the river turns slowly"), "vicuna", tokenizer)
-    assert list(Tokenizing(tokenizer, start).rows([text])) == [None]
+    assert list(TextTokenizer(tokenizer, start).rows([text])) == [None]
 
 
 def test_labels_cover_exactly_the_supervised_tokens() -> None:
@@ -220,7 +222,7 @@ def test_an_unforeseen_error_leaves_without_its_text(lab: Lab, monkeypatch: pyte
     def explode(*_: Any) -> Any:
         raise KeyError("SECRET")
 
-    monkeypatch.setattr("agent.train.data.tokens.render", explode)
+    monkeypatch.setattr("agent.train.data.tokenizing.render", explode)
     kind, message = failure(lab, cache=tmp_path, max_length=95)
     assert kind == FailureKind.CRASH
     assert "KeyError" in message

@@ -13,10 +13,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from agent.child import ADAPTER_FILE, DELTA_FILE, EXTRAS_FILE, RESULT_FILE
 from agent.errors import TaskFailed
-from agent.train.data.sampling import rows_of_round
-from agent.train.data.tokens import DataCache
-from agent.train.kinds.loss import collate, collate_pairs, only_supervised
-from agent.train.kinds.trainer import Recipe, micro_batch_of, sft_trainer
+from agent.train.data.cache import DataCache
+from agent.train.data.sampling import sample_rows
+from agent.train.kinds.loss import collate, collate_pairs, select_supervised
+from agent.train.kinds.trainer import TrainerSettings, micro_batch_of, sft_trainer
 from agent.train.worker import Worker
 from shared import algorithms
 from shared.adapters import write_adapter
@@ -61,7 +61,7 @@ def batches(
     data = DataCache().prepare(
         lab.source(kind), "chat", 96, tokenizer, lab.fingerprint, lab.folder / "cache", lambda _: None, kind=kind
     )
-    rows = rows_of_round(len(data.train), steps * batch_size, seed=7, round_number=round_number, client_number=0)
+    rows = sample_rows(len(data.train), steps * batch_size, seed=7, round_number=round_number, client_number=0)
     examples = [data.train.example(row) for row in rows]
     together: Any = collate_pairs if kind == "dpo" else collate
     return [together(examples[i : i + batch_size]) for i in range(0, len(examples), batch_size)]
@@ -169,7 +169,7 @@ def test_rounds_and_clients_train_on_rows_of_their_own(lab: Lab) -> None:
 
 def test_one_adapter_after_another_leaves_the_base_model_as_it_was(lab: Lab, new_lab: Callable[..., Lab]) -> None:
     lab.run(lab.work(lab.init_job()))
-    base = lab.worker.models._base
+    base = lab.worker.warm.models._base
     assert base is not None
     model = base._model
     modules = {name: id(module) for name, module in model.named_modules()}
@@ -180,7 +180,7 @@ def test_one_adapter_after_another_leaves_the_base_model_as_it_was(lab: Lab, new
     lab.run(lab.work(lab.evaluate_job(adapter), adapter=adapter))
     other = LoraSection(rank=2, target_modules=["q_proj", "mlp.up_proj"], dropout=0.5)
     train(lab, lab.adapter_0(other), job={"lora": other})
-    assert lab.worker.models._base is base
+    assert lab.worker.warm.models._base is base
     assert {name: id(module) for name, module in model.named_modules()} == modules
     assert all(torch.equal(weights[name], value) for name, value in model.named_parameters())
     assert not any(value.requires_grad or value.grad is not None for value in model.parameters())
@@ -204,7 +204,7 @@ def test_a_crash_in_training_lets_go_of_the_base_model(
         patch.setattr(ClientHalf, "extra_grad", fail)
         with pytest.raises(RuntimeError, match="boom"):
             train(fresh, adapter)
-    assert fresh.worker.models._base is None
+    assert fresh.worker.warm.models._base is None
     assert train(fresh, adapter)[0].delta == train(lab, adapter)[0].delta
 
 
@@ -213,24 +213,26 @@ def test_our_loss_and_gradients_are_trls(lab: Lab) -> None:
     adapter = lab.adapter_0(NO_DROPOUT)
     (batch,) = batches(lab, steps=1, batch_size=8)
     lab.run(lab.work(lab.init_job()))
-    base = lab.worker.models._base
+    base = lab.worker.warm.models._base
     assert base is not None
     found = []
     for ours in (True, False):
         with base.adapter(NO_DROPOUT, seed=0) as attached:
             for name, values in read(adapter).items():
-                attached.adapter[name].data.copy_(torch.from_numpy(values))
+                attached.parameters[name].data.copy_(torch.from_numpy(values))
             trainer = sft_trainer(
                 attached,
                 [{"input_ids": [1, 2], "labels": [-100, 2]}] * 8,
                 AutoTokenizer.from_pretrained(lab.model),
-                Recipe(str(lab.folder / "t"), batch_size=8, micro_batch=8, learning_rate=1e-3, seed=0, half=None),
+                TrainerSettings(
+                    str(lab.folder / "t"), batch_size=8, micro_batch=8, learning_rate=1e-3, seed=0, half=None
+                ),
             )
             count = (batch["labels"][:, 1:] != -100).sum()
             compute = trainer.compute_loss if ours else super(type(trainer), trainer).compute_loss
             loss = compute(trainer.model, dict(batch), num_items_in_batch=count)
             loss.backward()
-            found.append((loss.item(), {name: value.grad.clone() for name, value in attached.adapter.items()}))
+            found.append((loss.item(), {name: value.grad.clone() for name, value in attached.parameters.items()}))
     plain = plain_model(lab, NO_DROPOUT, read(adapter))
     assert found[0][0] == pytest.approx(found[1][0], abs=1e-6)
     assert found[0][0] == pytest.approx(plain_loss(plain, batch).item(), abs=1e-6)
@@ -242,7 +244,7 @@ def test_only_the_supervised_positions_reach_the_head(lab: Lab) -> None:
     (batch,) = batches(lab, steps=1, batch_size=4)
     model = AutoModelForCausalLM.from_pretrained(lab.model, dtype=torch.float32)
     whole = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-    with only_supervised(model, batch["labels"]) as targets:
+    with select_supervised(model, batch["labels"]) as targets:
         some = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
     supervised = batch["labels"][:, 1:] != -100
     torch.testing.assert_close(some[0], whole[:, :-1][supervised])

@@ -10,8 +10,10 @@ from agent.data.own_template import OwnTemplate, template_of
 from agent.data.rows import Pair, Row, Turn
 from agent.errors import TaskFailed
 from agent.settings import DataSource
+from agent.train.data.cache import DataCache
 from agent.train.data.templates import render
-from agent.train.data.tokens import DataCache, Tokenizing, TokenRow, TokenRows
+from agent.train.data.tokenizing import TextTokenizer
+from agent.train.data.tokens import TokenRow, TokenRows
 from shared.wire.leases import FailureKind
 from tests.support.tiny import byte_level_bpe
 from tests.support.tokenizers import sentencepiece_style, wordpiece
@@ -48,7 +50,7 @@ TEMPLATES = {"alpaca": "alpaca", "vicuna": "vicuna", "chat": "chat", "own": OWN}
 
 
 def tokens_of(tokenizer: Any, row: Row, template: Any, max_length: int = 4096) -> TokenRow:
-    (found,) = Tokenizing(tokenizer, max_length).rows([render(row, template, tokenizer)])
+    (found,) = TextTokenizer(tokenizer, max_length).rows([render(row, template, tokenizer)])
     assert found is not None
     return found
 
@@ -145,7 +147,7 @@ def test_a_conversation_is_cut_at_its_end_and_keeps_the_replies_that_fit() -> No
     assert learnt_texts(tokenizer, whole)[0] == "the water rises"
     cut = tokens_of(tokenizer, SHAPES["several turns"], "chat", max_length=first + 1)
     assert cut == (whole[0][: first + 1], whole[1][: first + 1])
-    assert list(Tokenizing(tokenizer, first).rows([render(SHAPES["several turns"], "chat", tokenizer)])) == [None]
+    assert list(TextTokenizer(tokenizer, first).rows([render(SHAPES["several turns"], "chat", tokenizer)])) == [None]
 
 
 def test_labels_and_counts_follow_every_reply() -> None:

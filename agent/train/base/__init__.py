@@ -1,1 +1,1 @@
-"""The base model: its files, its weights, its device, the adapter on it."""
+"""The base model: its folder, fingerprint, device, precision and quantisation, and the adapter on it."""

@@ -1,4 +1,4 @@
-"""The base model: loaded once, kept, and lent with an adapter on it."""
+"""The base model: loaded once, cached, and lent with an adapter attached."""
 
 import contextlib
 import logging
@@ -19,7 +19,7 @@ from transformers.pytorch_utils import Conv1D
 
 from agent.errors import TaskFailed
 from agent.train import memory
-from agent.train.base import quantization as quantizing
+from agent.train.base.quantization import bitsandbytes_config, prepare_for_training
 from shared.adapters import Contract, TensorSpec
 from shared.campaign import LoraSection, Quantization
 from shared.lora import is_trained
@@ -30,12 +30,12 @@ log = logging.getLogger(__name__)
 
 _LINEAR = (nn.Linear, Conv1D)
 _NOT_QUANTIZED = (
-    "the base model cannot be quantised here: too little memory, or a GPU that bitsandbytes does not know; the agent's "
-    "own log says more"
+    "the base model cannot be quantised here: too little memory, or a GPU that bitsandbytes does not support; see the "
+    "agent's log"
 )
 _QUANTIZED_ALREADY = (
-    "the base model's weight files are quantised already: leave base.quantization out, or name the model that they "
-    "were made of"
+    "the base model's weight files are quantised already: omit base.quantization, or name the model that they were "
+    "made from"
 )
 
 
@@ -44,7 +44,7 @@ def _unusable(message: str) -> TaskFailed:
 
 
 def load_tokenizer(folder: Path, *, remote_code: bool) -> Any:
-    """The tokenizer in *folder*. Raises TaskFailed (base-model)."""
+    """Load the tokenizer in *folder*. Raises TaskFailed (base-model)."""
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=remote_code, local_files_only=True)
     except (OSError, ValueError, KeyError, ImportError) as error:
@@ -53,36 +53,40 @@ def load_tokenizer(folder: Path, *, remote_code: bool) -> Any:
 
 @dataclass(frozen=True)
 class AttachedAdapter:
-    """A PEFT model and its adapter's parameters by the names that adapter files use. trained: those not frozen."""
+    """A PEFT model, and its adapter's parameters by the names that adapter files use.
+
+    Of a linear layer (in → out) and rank r, ``….lora_A.weight`` is (r, in) and ``….lora_B.weight`` is (out, r).
+    """
 
     model: Any
-    adapter: dict[str, nn.Parameter]
+    parameters: dict[str, nn.Parameter]
 
     @property
-    def trained(self) -> dict[str, nn.Parameter]:
-        return {name: value for name, value in self.adapter.items() if value.requires_grad}
+    def trained_parameters(self) -> dict[str, nn.Parameter]:
+        """The parameters that are not frozen."""
+        return {name: parameter for name, parameter in self.parameters.items() if parameter.requires_grad}
 
     @property
     def contract(self) -> Contract:
         """Names and shapes of the adapter's tensors, as float32."""
-        return _contract(self.adapter)
+        return _contract(self.parameters)
 
     @property
     def update_contract(self) -> Contract:
-        """Names and shapes of what an update holds: the trained tensors, as float32."""
-        return _contract(self.trained)
+        """Names and shapes of an update's tensors: the trained ones, as float32."""
+        return _contract(self.trained_parameters)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The adapter's values now, copied to the CPU as float32."""
-        return {name: value.detach().float().cpu().clone() for name, value in self.adapter.items()}
+        """The adapter's current values, copied to the CPU as float32."""
+        return {name: parameter.detach().float().cpu().clone() for name, parameter in self.parameters.items()}
 
     @contextmanager
     def keep_float32(self) -> Iterator[None]:
-        """Give the adapter its float32 values back at the end of the block, in which something rounds them."""
-        before = {name: value.data for name, value in self.adapter.items()}
+        """Restore the adapter's float32 values at the end of the block, in which a library may round them."""
+        before = {name: parameter.data for name, parameter in self.parameters.items()}
         yield
-        for name, value in self.adapter.items():
-            value.data = before[name]
+        for name, parameter in self.parameters.items():
+            parameter.data = before[name]
 
 
 class Base:
@@ -97,13 +101,21 @@ class Base:
         quantization: Quantization | None = None,
         remote_code: bool,
     ) -> None:
-        """Load the model. dtype: of what is not quantised, and of all products. Raises TaskFailed (base-model)."""
+        """Load the model. Raises TaskFailed (base-model).
+
+        Args:
+            folder: the model's files.
+            device: where the weights are held.
+            dtype: the dtype of weights that are not quantised, and of all matrix products.
+            quantization: how the linear layers' weights are quantised, or None.
+            remote_code: whether code that comes with the model may run.
+        """
         started = time.perf_counter()
-        quantized: dict[str, Any] = {}
+        quantizing: dict[str, Any] = {}
         if quantization is not None:
-            # bitsandbytes quantises weights as they arrive, and a model that it holds may not be moved
-            quantized["quantization_config"] = quantizing.configuration(quantization, dtype)
-            quantized["device_map"] = {"": str(device)}
+            # bitsandbytes quantises weights while they are loaded, and such a model must not be moved afterwards
+            quantizing["quantization_config"] = bitsandbytes_config(quantization, dtype)
+            quantizing["device_map"] = {"": str(device)}
         try:
             model, info = AutoModelForCausalLM.from_pretrained(
                 folder,
@@ -112,50 +124,50 @@ class Base:
                 trust_remote_code=remote_code,
                 local_files_only=True,
                 output_loading_info=True,
-                **quantized,
+                **quantizing,
             )
         except (OSError, ValueError, KeyError, ImportError, AttributeError, SafetensorError) as error:
             raise _unusable(f"the base model cannot be loaded: {_first_line(error)}") from error
         except RuntimeError as error:
             if quantization is None or memory.is_exhausted(error):
                 raise
-            # what it was stands in transformers' log only
+            # transformers puts the cause into its log only
             raise _unusable(_NOT_QUANTIZED) from error
         if quantization is not None and model.hf_quantizer.pre_quantized:
             raise _unusable(_QUANTIZED_ALREADY)
         if missing := sorted(info["missing_keys"]):
-            # transformers would draw them at random, and each agent would have a base of its own
+            # transformers would draw them at random, so every agent would have a different base
             raise _unusable(f"the weight files lack {len(missing)} of the model's tensors, {missing[0]} among them")
         self.device, self.dtype = device, dtype
         self._model: Any = model.requires_grad_(False).eval()
         if quantization is None:
             self._model.to(device)
         else:
-            quantizing.settle(model, device)
-        took = time.perf_counter() - started
-        log.info("base model loaded: %s, %s, %s, %.1f s", quantization or "not quantised", dtype, device, took)
+            prepare_for_training(model, device)
+        seconds = time.perf_counter() - started
+        log.info("base model loaded: %s, %s, %s, %.1f s", quantization or "not quantised", dtype, device, seconds)
 
     @property
     def half(self) -> torch.dtype | None:
-        """The dtype where it is a half precision, which asks for autocast."""
+        """The dtype if it is bfloat16 or float16, which needs autocast; None for float32."""
         return None if self.dtype == torch.float32 else self.dtype
 
     @property
     def language_model(self) -> Any:
-        """The model itself, which an adapter wraps."""
+        """The bare model, which an adapter wraps."""
         return self._model
 
     @property
     def max_length(self) -> int:
-        """Tokens that the model takes; without bounds where its configuration names none."""
+        """The model's context length in tokens; ``sys.maxsize`` if its configuration names none."""
         return getattr(self._model.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
 
     @contextmanager
     def adapter(self, lora: LoraSection, *, seed: int) -> Iterator[AttachedAdapter]:
-        """Lend the model with a fresh adapter, drawn from *seed* on the CPU, and take everything off again.
+        """Attach a fresh adapter, drawn from *seed* on the CPU, and remove it at the end of the block.
 
-        A trainer may do to the model what TRL's do: wrap its forward, change its configuration, tag it, train it.
-        Raises TaskFailed (base-model) where the adapter does not fit the model.
+        The block may do to the model what TRL's trainers do: wrap its forward, change its configuration, tag it, train
+        it. All of that is undone. Raises TaskFailed (base-model) if the adapter does not fit the model.
         """
         model = self._model
         _check_targets(model, lora)
@@ -169,33 +181,33 @@ class Base:
             bias="none",
         )
         with self.without_adapter():
-            attached = get_peft_model(model, config)
+            peft_model = get_peft_model(model, config)
             try:
-                adapter = _named_adapter(attached)
-                for name, parameter in adapter.items():
+                parameters = _adapter_parameters(peft_model)
+                for name, parameter in parameters.items():
                     parameter.requires_grad_(is_trained(name, lora))
-                yield AttachedAdapter(attached, adapter)
+                yield AttachedAdapter(peft_model, parameters)
             finally:
-                attached.unload()
+                peft_model.unload()
 
     @contextmanager
     def without_adapter(self) -> Iterator[Any]:
-        """Lend the model as it is, and undo what is done to its attributes, its configuration and its dropout."""
+        """Lend the bare model, and undo all changes to its attributes, its configuration and its dropout."""
         model = self._model
         dropouts = [module for module in model.modules() if isinstance(module, nn.Dropout)]
-        things = (model, model.config, model.config.get_text_config(), model.generation_config, *dropouts)
-        before = [(thing, dict(vars(thing))) for thing in things if thing is not None]
+        owners = (model, model.config, model.config.get_text_config(), model.generation_config, *dropouts)
+        before = [(owner, dict(vars(owner))) for owner in owners if owner is not None]
         try:
             yield model
         finally:
-            for thing, attributes in before:
-                vars(thing).clear()
-                vars(thing).update(attributes)
+            for owner, attributes in before:
+                vars(owner).clear()
+                vars(owner).update(attributes)
             model.requires_grad_(False).eval()
 
 
-class Models:
-    """Keeps one base model: the latest."""
+class ModelCache:
+    """Holds one base model: the latest."""
 
     def __init__(self) -> None:
         self._key: object = None
@@ -213,15 +225,23 @@ class Models:
         remote_code: bool,
         on_load: Callable[[], None],
     ) -> Iterator[Base]:
-        """The base model of *folder*, loaded unless it is there. Raises TaskFailed (base-model).
+        """Lend the base model in *folder*, loaded unless it is cached. Raises TaskFailed (base-model).
 
-        on_load: called before a load, which takes a while. After an unforeseen error in the block the model is let go
-        of, for nobody knows its state.
+        After an unexpected error in the block the cache drops the model, because its state is unknown.
+
+        Args:
+            folder: the model's files.
+            fingerprint: their digests; another fingerprint is another model.
+            device: where the weights are held.
+            dtype: see ``Base``.
+            quantization: how the linear layers' weights are quantised, or None.
+            remote_code: whether code that comes with the model may run.
+            on_load: called before a load, which takes a while.
         """
         key = (folder, fingerprint, device, dtype, quantization, remote_code)
         if self._base is None or self._key != key:
             on_load()
-            self._base = None  # first, so that memory never holds two
+            self._base = None  # first, so that memory never holds two models
             self._base = Base(folder, device, dtype, quantization=quantization, remote_code=remote_code)
             self._key = key
         try:
@@ -232,17 +252,17 @@ class Models:
             self._base = None
             raise
 
-    def forget(self) -> None:
-        """Let go of the model."""
+    def release(self) -> None:
+        """Drop the model, so that its memory is free."""
         self._base = None
 
 
-def _contract(tensors: Mapping[str, nn.Parameter]) -> Contract:
-    return Contract.of({name: TensorSpec("F32", tuple(value.shape)) for name, value in tensors.items()})
+def _contract(parameters: Mapping[str, nn.Parameter]) -> Contract:
+    return Contract.of({name: TensorSpec("F32", tuple(parameter.shape)) for name, parameter in parameters.items()})
 
 
-def _named_adapter(model: Any) -> dict[str, nn.Parameter]:
-    """The trainable parameters by their names in ``adapter_model.safetensors``, sorted."""
+def _adapter_parameters(model: Any) -> dict[str, nn.Parameter]:
+    """The trainable parameters, turned to float32, by their names in ``adapter_model.safetensors``, sorted."""
     named = {
         name.replace(".default.", ".").removesuffix(".default"): parameter
         for name, parameter in model.named_parameters()
@@ -250,8 +270,8 @@ def _named_adapter(model: Any) -> dict[str, nn.Parameter]:
     }
     saved = get_peft_model_state_dict(model, save_embedding_layers=False)
     if set(named) != set(saved):
-        odd = min(set(named) ^ set(saved))
-        raise _unusable(f"PEFT saves this model's adapter under other names than it trains it, {odd} among them")
+        mismatch = min(set(named) ^ set(saved))
+        raise _unusable(f"PEFT saves this model's adapter under other names than it trains, {mismatch} among them")
     for parameter in named.values():
         parameter.data = parameter.data.float()
     return dict(sorted(named.items()))
@@ -264,8 +284,8 @@ def _check_targets(model: Any, lora: LoraSection) -> None:
     linear = {name for name, module in model.named_modules() if isinstance(module, _LINEAR) and module is not head}
     absent = [target for target in lora.target_modules if not any(f".{name}".endswith(f".{target}") for name in linear)]
     if absent:
-        there = ", ".join(sorted({name.rpartition(".")[2] for name in linear}))
-        raise _unusable(f"target_modules: this model has no linear module {', '.join(absent)}; it has {there}")
+        present = ", ".join(sorted({name.rpartition(".")[2] for name in linear}))
+        raise _unusable(f"target_modules: this model has no linear module {', '.join(absent)}; it has {present}")
 
 
 def _first_line(error: BaseException) -> str:

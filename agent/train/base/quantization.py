@@ -1,8 +1,8 @@
-"""Bases whose frozen weights are held in fewer bits, by bitsandbytes: the linear layers, without the head.
+"""Quantised bases: bitsandbytes holds the frozen weights of linear layers, except the head, in 8 or 4 bits.
 
-What PEFT's ``prepare_model_for_kbit_training`` does besides is done already or not wanted: a base is frozen when it is
-loaded, gradients are not checkpointed, and what is not quantised has the agent's dtype, as over any other base. Norms
-compute in float32 whatever their weights are.
+PEFT's ``prepare_model_for_kbit_training`` is not used. A base is already frozen when it is loaded, gradients are not
+checkpointed, and layers that are not quantised keep the agent's dtype, as in any other base. Norms compute in float32
+whatever the dtype of their weights.
 """
 
 import importlib.util
@@ -18,30 +18,30 @@ from shared.wire.leases import FailureKind
 
 _DEVICES = ("cpu", "cuda")
 _BLOCK = 64
-"""Weights that share a scale in nf4."""
+"""Number of weights that share a scale in nf4."""
 
 
-def check(quantization: Quantization, device: torch.device) -> None:
-    """Raises TaskFailed (base-model) where no base can be held so on *device*."""
+def check_support(quantization: Quantization, device: torch.device) -> None:
+    """Raise TaskFailed (base-model) if *device* does not support the quantisation."""
     if device.type not in _DEVICES:
         raise _unusable(
-            f"the campaign's base is held in {quantization}, which trains on a CPU or a CUDA GPU only: set "
+            f"the campaign quantises its base to {quantization}, which trains on a CPU or a CUDA GPU only: set "
             'compute.device = "cpu" in agent.toml'
         )
     if importlib.util.find_spec("bitsandbytes") is None:
-        message = f"the campaign's base is held in {quantization} by bitsandbytes, which is not installed here"
-        raise _unusable(f"{message}: pip install 'fedloom[agent]'")
-    plain = platform.machine() in ("x86_64", "AMD64") and torch.backends.cpu.get_cpu_capability() == "DEFAULT"
-    if device.type == "cpu" and plain:
-        raise _unusable(f"the campaign's base is held in {quantization}, which needs a CPU with AVX2, or a CUDA GPU")
+        message = f"the campaign quantises its base to {quantization} with bitsandbytes, which is not installed"
+        raise _unusable(f"{message}: run pip install 'fedloom[agent]'")
+    lacks_avx2 = platform.machine() in ("x86_64", "AMD64") and torch.backends.cpu.get_cpu_capability() == "DEFAULT"
+    if device.type == "cpu" and lacks_avx2:
+        raise _unusable(f"the campaign quantises its base to {quantization}, which needs a CPU with AVX2 or a CUDA GPU")
 
 
-def configuration(quantization: Quantization, dtype: torch.dtype) -> BitsAndBytesConfig:
-    """How transformers is to load the weights. dtype: what products are computed in."""
+def bitsandbytes_config(quantization: Quantization, dtype: torch.dtype) -> BitsAndBytesConfig:
+    """How transformers loads the weights. dtype: the dtype of matrix products under nf4."""
     if quantization == "int8":
         return BitsAndBytesConfig(load_in_8bit=True)
-    # as QLoRA has it (Dettmers et al. 2023, section 3): the blocks' scales are quantised too, which saves 0.37 bits a
-    # weight
+    # As in QLoRA (Dettmers et al. 2023, section 3): the blocks' scales are quantised too, which saves 0.37 bits per
+    # weight.
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -50,20 +50,20 @@ def configuration(quantization: Quantization, dtype: torch.dtype) -> BitsAndByte
     )
 
 
-def settle(model: Any, device: torch.device) -> None:
-    """Make a quantised model one that can be trained. Raises TaskFailed (base-model) where it cannot.
+def prepare_for_training(model: Any, device: torch.device) -> None:
+    """Make a quantised model trainable. Raises TaskFailed (base-model) if *device* cannot train it.
 
-    Its quantised layers stay in training mode, whatever mode the model is put into. In evaluation mode bitsandbytes
-    computes other things on a CPU: int8 rounds the activations too, so that held-out losses and references would be of
-    another model than the one that is trained; nf4 repacks the weights where the CPU has AVX512-BF16, and no gradient
-    goes through them from then on.
+    Its quantised layers stay in training mode, whatever mode the model is in. In evaluation mode bitsandbytes computes
+    differently on a CPU. int8 also rounds the activations, so held-out losses and references would belong to another
+    model than the trained one. nf4 repacks the weights if the CPU has AVX512-BF16, and from then on no gradient passes
+    through them.
     """
-    from bitsandbytes.nn import Linear4bit, Linear8bitLt  # not everybody has it
+    from bitsandbytes.nn import Linear4bit, Linear8bitLt  # an optional dependency
 
     for name, module in model.named_modules():
         if isinstance(module, (Linear4bit, Linear8bitLt)):
-            _stay_in_training(module)
-        # where blocks go over the ends of rows, 0.50's AVX512 kernel takes the wrong blocks' scales, and says nothing
+            _pin_training_mode(module)
+        # if blocks span the ends of rows, the AVX512 kernel of bitsandbytes 0.50 silently uses the wrong blocks' scales
         if isinstance(module, Linear4bit) and device.type == "cpu" and module.in_features % _BLOCK:
             raise _unusable(
                 f"nf4 on a CPU needs layers whose inputs are a multiple of {_BLOCK}, and {name} has "
@@ -71,7 +71,7 @@ def settle(model: Any, device: torch.device) -> None:
             )
 
 
-def _stay_in_training(module: Any) -> None:
+def _pin_training_mode(module: Any) -> None:
     module.train()
     module.train = lambda _mode=True: module
 

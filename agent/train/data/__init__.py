@@ -1,1 +1,1 @@
-"""Rows become tokens, and a round's share of them is drawn."""
+"""From the owner's rows to tokens: templates, tokenising, the cache, and the sample of each round."""

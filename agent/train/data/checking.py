@@ -10,83 +10,94 @@ from agent.data.own_template import template_of
 from agent.data.report import DataReport, Example, ShownCompletion, Span, Spread, Tokens
 from agent.data.rows import Pair
 from agent.errors import TaskFailed
-from agent.train.base.source import Reporter
-from agent.train.data.templates import check
-from agent.train.data.tokens import Form, TokenizedRow, Tokenizing, TokenRow, tokenize_completions
+from agent.train.data.templates import AnyTemplate, check_template
+from agent.train.data.tokenizing import TextTokenizer, TokenizedRow, tokenize_rows
+from agent.train.data.tokens import TokenRow
+from agent.train.progress import Reporter
 from shared.wire.leases import Phase, Progress
 
-_BATCH = 256
+_BATCH = 256  # rows that are tokenised together
 
 
 def check_data(order: CheckRequest, tokenizer: Any, report: Reporter) -> DataReport:
-    """The report on the data of *order*. Raises TaskFailed (data) where the template cannot be used at all."""
-    form = template_of(order.data, order.template)
-    check(form, tokenizer)
-    found = collect(order.data, order.kind)
-    plain = found.report(order.name, order.data, order.kind)
-    tokenizing = Tokenizing(tokenizer, order.max_length)
-    total, done = len(found.train) + len(found.held_out), 0
+    """Report on the data of *order*. Raises TaskFailed (data) if the template cannot be used at all."""
+    template = template_of(order.data, order.template)
+    check_template(template, tokenizer)
+    collected = collect(order.data, order.kind)
+    without_tokens = collected.report(order.name, order.data, order.kind)
+    text_tokenizer = TextTokenizer(tokenizer, order.max_length)
+    total, done = len(collected.train) + len(collected.held_out), 0
     parts: list[list[tuple[LocatedRow, TokenizedRow]]] = []
-    for rows in (found.train, found.held_out):
+    for rows in (collected.train, collected.held_out):
         usable = []
         for begin in range(0, len(rows), _BATCH):
-            some = rows[begin : begin + _BATCH]
-            for one, completions in _tokenized(some, form, tokenizing, order, found):
-                if completions.skip_reason:
-                    found.skipped[completions.skip_reason] += 1
+            batch = rows[begin : begin + _BATCH]
+            for placed, tokenized in _tokenized(batch, template, text_tokenizer, order, collected):
+                if tokenized.skip_reason:
+                    collected.skipped[tokenized.skip_reason] += 1
                 else:
-                    usable.append((one, completions))
-            done += len(some)
+                    usable.append((placed, tokenized))
+            done += len(batch)
             report(Progress(phase=Phase.TOKENIZING, done=done, total=total))
         parts.append(usable)
     train, held_out = parts
-    used = [completions for part in parts for _, completions in part]
-    shown = {id(one) for one in choose_examples([one for one, _ in train])}
-    return plain.model_copy(
+    full_rows = [full for part in parts for _, tokenized in part for full in tokenized.full]
+    shown = {id(placed) for placed in choose_examples([placed for placed, _ in train])}
+    return without_tokens.model_copy(
         update={
             "train": len(train),
             "held_out": len(held_out),
-            "skipped": dict(found.skipped.most_common()),
-            "errors": found.problems,
-            "n_errors": found.n_errors,
+            "skipped": dict(collected.skipped.most_common()),
+            "errors": collected.problems,
+            "n_errors": collected.n_errors,
             "tokens": Tokens(
                 model=order.base.model,
-                template=form if isinstance(form, str) else form.name,
+                template=template if isinstance(template, str) else template.name,
                 max_length=order.max_length,
-                lengths=Spread.of(len(tokens) for completions in used for tokens, _ in completions.whole),
-                supervised=Spread.of(sum(supervised) for completions in used for _, supervised in completions.whole),
-                cut=sum(any(len(tokens) > order.max_length for tokens, _ in completions.whole) for completions in used),
+                lengths=Spread.of(len(tokens) for tokens, _ in full_rows),
+                supervised=Spread.of(sum(supervised) for _, supervised in full_rows),
+                cut=sum(
+                    any(len(tokens) > order.max_length for tokens, _ in tokenized.full)
+                    for part in parts
+                    for _, tokenized in part
+                ),
             ),
-            "examples": [_example(one, completions, tokenizer) for one, completions in train if id(one) in shown],
+            "examples": [_example(placed, tokenized, tokenizer) for placed, tokenized in train if id(placed) in shown],
         }
     )
 
 
 def _tokenized(
-    rows: Sequence[LocatedRow], form: Form, tokenizing: Tokenizing, order: CheckRequest, found: CollectedData
+    rows: Sequence[LocatedRow],
+    template: AnyTemplate,
+    text_tokenizer: TextTokenizer,
+    order: CheckRequest,
+    collected: CollectedData,
 ) -> Iterator[tuple[LocatedRow, TokenizedRow]]:
-    """The rows with their tokens, but for those that the template refuses, which are errors."""
+    """The rows with their tokens. A row that the template refuses is omitted, and recorded as an error."""
     try:
-        yield from list(zip(rows, tokenize_completions([one.row for one in rows], form, tokenizing), strict=True))
+        yield from list(
+            zip(rows, tokenize_rows([placed.row for placed in rows], template, text_tokenizer), strict=True)
+        )
     except TaskFailed as error:
         if len(rows) == 1:
-            found.add_error(order.data, rows[0].place, f": {error}")
+            collected.add_error(order.data, rows[0].place, f": {error}")
             return
-        for one in rows:
-            yield from _tokenized([one], form, tokenizing, order, found)
+        for placed in rows:
+            yield from _tokenized([placed], template, text_tokenizer, order, collected)
 
 
-def _example(one: LocatedRow, completions: TokenizedRow, tokenizer: Any) -> Example:
-    names = ("chosen", "rejected") if isinstance(one.row, Pair) else ("",)
-    shown = [
-        ShownCompletion(name=name, spans=list(_spans(row, tokenizer)), cut=len(whole[0]) - len(row[0]))
-        for name, row, whole in zip(names, completions.rows, completions.whole, strict=True)
+def _example(placed: LocatedRow, tokenized: TokenizedRow, tokenizer: Any) -> Example:
+    names = ("chosen", "rejected") if isinstance(placed.row, Pair) else ("",)
+    completions = [
+        ShownCompletion(name=name, spans=list(_spans(truncated, tokenizer)), cut=len(full[0]) - len(truncated[0]))
+        for name, truncated, full in zip(names, tokenized.truncated, tokenized.full, strict=True)
     ]
-    return Example(place=one.place, completions=shown)
+    return Example(place=placed.place, completions=completions)
 
 
 def _spans(row: TokenRow, tokenizer: Any) -> Iterator[Span]:
-    """The text of the tokens, as it stands in the row, by whether it is learnt."""
+    """The text of a row's tokens, in stretches that are supervised or not."""
     for supervised, tokens in groupby(zip(*row, strict=True), key=lambda token: token[1]):
         text = tokenizer.decode([token for token, _ in tokens], clean_up_tokenization_spaces=False)
         yield Span(text=text, supervised=supervised)

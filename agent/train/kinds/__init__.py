@@ -1,1 +1,1 @@
-"""Training and evaluation of each kind: SFT and DPO, by TRL's trainers."""
+"""Training and evaluation of each kind, SFT and DPO: losses, TRL's trainers, the client half of an algorithm."""

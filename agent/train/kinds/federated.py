@@ -1,4 +1,4 @@
-"""The client half of any federated algorithm, inside of one of TRL's trainers."""
+"""The client half of any federated algorithm, inside one of TRL's trainers."""
 
 import math
 import time
@@ -17,9 +17,15 @@ from shared.wire.leases import FailureKind
 
 @dataclass
 class TrainingHistory:
-    """How a training went. losses: one an optimizer step, in nats a supervised token, or a pair where the rows are
-    pairs; rewards: of pairs, each step's mean margin and accuracy; tokens: real ones of every sequence, no padding;
-    steps: those that changed the weights, which under fp16 not all do."""
+    """The course of a training.
+
+    Attributes:
+        losses: one per optimizer step, in nats per supervised token, or per pair in DPO.
+        rewards: mean margin and accuracy of each step's pairs; empty in SFT.
+        tokens: tokens of all sequences, without padding.
+        steps: optimizer steps that changed the weights; under fp16 some are skipped.
+        seconds: training time, with the part before an interruption.
+    """
 
     losses: list[float] = field(default_factory=list)
     rewards: list[tuple[float, float]] = field(default_factory=list)
@@ -29,7 +35,7 @@ class TrainingHistory:
 
     @property
     def done(self) -> int:
-        """Optimizer steps so far."""
+        """The number of optimizer steps so far, skipped ones included."""
         return len(self.losses)
 
     @property
@@ -38,32 +44,35 @@ class TrainingHistory:
 
 
 class FederatedTrainerMixin:
-    """Put before one of TRL's trainers: carries the client half of any algorithm, and counts.
+    """Mixed in before one of TRL's trainers: runs the client half of any algorithm, and records the history.
 
-    The gradient term is added where the gradients synchronise, after the last micro-batch of a step and before they are
-    clipped. As a term of the loss it would count once for every micro-batch in one trainer and once in another.
+    The gradient term is added where the gradients synchronise: after the last micro-batch of a step and before they are
+    clipped. As a term of the loss it would be added once per micro-batch in one trainer and once per step in another.
     """
 
     def attach(
         self,
         client: ClientHalf[Any],
-        adapter: Mapping[str, nn.Parameter],
+        parameters: Mapping[str, nn.Parameter],
         on_step: Callable[[TrainingHistory], None] = lambda _: None,
     ) -> None:
-        """Begin from *adapter* as it is now. on_step: called after each optimizer step."""
+        """Prepare a training that starts from the current values of *parameters*, the adapter's trained ones.
+
+        on_step: called after each optimizer step.
+        """
         self.history = TrainingHistory()
         self._client = client
-        self._adapter = dict(adapter)
-        self._anchor = {name: value.detach().clone() for name, value in adapter.items()}
+        self._parameters = dict(parameters)
+        self._anchor = {name: w.detach().clone() for name, w in parameters.items()}
         self._on_step = on_step
-        self._step_loss: Tensor | float = 0.0
-        self._began = time.perf_counter()
+        self._step_loss: Tensor | float = 0.0  # summed over the step's micro-batches, a scalar
+        self._started = time.perf_counter()
         self.add_callback(_OptimizerStep(self))  # type: ignore[attr-defined]
 
-    def go_on(self, history: TrainingHistory) -> None:
-        """Take up a training of this round that was broken off, after what it did."""
+    def resume(self, history: TrainingHistory) -> None:
+        """Continue a training of this round that was interrupted after *history*."""
         self.history = history
-        self._began -= history.seconds
+        self._started -= history.seconds
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         self.history.tokens += int(inputs["attention_mask"].sum())
@@ -71,9 +80,9 @@ class FederatedTrainerMixin:
         self._step_loss = self._step_loss + loss.detach()
         accelerator: Any = self.accelerator  # type: ignore[attr-defined]
         if accelerator.sync_gradients:
-            # fp16: the gradients carry the loss scale until they are clipped
+            # under fp16 the gradients carry the loss scale until they are clipped
             scale = accelerator.scaler.get_scale() if accelerator.scaler is not None else 1.0
-            for name, w in self._adapter.items():
+            for name, w in self._parameters.items():
                 term = self._client.extra_grad(name, w.detach(), self._anchor[name])
                 if term is not None:
                     w.grad = torch.zeros_like(w) if w.grad is None else w.grad
@@ -81,11 +90,11 @@ class FederatedTrainerMixin:
         return loss
 
     def step_rewards(self) -> tuple[float, float] | None:
-        """Mean margin and accuracy of the latest step's pairs; None where there are no pairs."""
+        """Mean margin and accuracy of the latest step's pairs; None if the rows are not pairs."""
         return None
 
     def optimizer_stepped(self) -> None:
-        """Called after the optimizer's step. Raises TaskFailed where the loss is no longer a number."""
+        """Called after the optimizer's step. Raises TaskFailed (crash) if the loss is not finite."""
         history = self.history
         history.losses.append(float(self._step_loss))
         self._step_loss = 0.0
@@ -98,26 +107,26 @@ class FederatedTrainerMixin:
         if not self.accelerator.optimizer_step_was_skipped:  # type: ignore[attr-defined]
             history.steps += 1
             with torch.no_grad():
-                for name, w in self._adapter.items():
+                for name, w in self._parameters.items():
                     self._client.after_step(name, w.data, self.learning_rate)
         if (rewards := self.step_rewards()) is not None:
             history.rewards.append(rewards)
-        history.seconds = time.perf_counter() - self._began
+        history.seconds = time.perf_counter() - self._started
         self._on_step(history)
 
     def slots(self) -> dict[str, dict[str, Tensor]]:
-        """The update's extras and what the client keeps, slot to name to tensor, once training has ended."""
-        found: dict[str, dict[str, Tensor]] = {slot: {} for slot in (*self._client.extras, *self._client.state)}
+        """The update's extras and the new client state, after training: slot to name to tensor of that name's shape."""
+        slots: dict[str, dict[str, Tensor]] = {slot: {} for slot in (*self._client.extras, *self._client.state)}
         with torch.no_grad():
-            for name, w in self._adapter.items():
+            for name, w in self._parameters.items():
                 tensors = self._client.finish(name, w.data, self._anchor[name], self.learning_rate, self.history.steps)
-                for slot in found:
-                    found[slot][name] = tensors[slot]
-        return found
+                for slot in slots:
+                    slots[slot][name] = tensors[slot]
+        return slots
 
     @property
     def learning_rate(self) -> float:
-        """Of the steps of this round; it is constant inside a round."""
+        """The learning rate, which is constant within a round."""
         return float(self.args.learning_rate)  # type: ignore[attr-defined]
 
 

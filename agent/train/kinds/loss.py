@@ -1,7 +1,8 @@
 """The loss of a causal language model at its supervised positions only, and batches for it.
 
-With a vocabulary of 49,000 the head is a fifth of a small model's work, and most positions are prompt. TRL's fused head
-scores all of them on a CPU; so it is handed the hidden states of the supervised ones alone. The loss is the same.
+With a vocabulary of 49,000 the head is a fifth of a small model's work, and most positions belong to the prompt. TRL's
+fused head scores all of them on a CPU, so it receives only the hidden states of the supervised ones. The loss is the
+same.
 """
 
 import functools
@@ -16,51 +17,52 @@ from agent.train.data.tokens import IGNORED
 
 
 @contextmanager
-def only_supervised(base: Any, labels: Tensor) -> Iterator[Tensor]:
-    """While the block runs, the backbone of *base* returns only hidden states that predict a supervised token.
+def select_supervised(model: Any, labels: Tensor) -> Iterator[Tensor]:
+    """Make the backbone of *model* return only the n hidden states that predict a supervised token, inside the block.
 
-    labels: (batch, tokens), IGNORED where the loss is not taken. Yields the targets, (1, n): what to pass to the fused
-    head as ``shift_labels``.
+    labels: (batch, tokens) int64, IGNORED where the loss is not taken. Yields the targets, (1, n) int64, to be passed
+    to the fused head as ``shift_labels``.
     """
-    following = labels[:, 1:]
-    predicts = torch.zeros_like(labels, dtype=torch.bool)
-    predicts[:, :-1] = following != IGNORED
+    next_labels = labels[:, 1:]  # (batch, tokens − 1)
+    predicts = torch.zeros_like(labels, dtype=torch.bool)  # (batch, tokens)
+    predicts[:, :-1] = next_labels != IGNORED
 
     def select(_module: Any, _inputs: Any, output: Any) -> Any:
+        # (batch, tokens, width) → (1, n, width)
         output.last_hidden_state = output.last_hidden_state[predicts].unsqueeze(0)
         return output
 
-    hook = base.base_model.register_forward_hook(select)
+    hook = model.base_model.register_forward_hook(select)
     try:
-        yield following[following != IGNORED].unsqueeze(0)
+        yield next_labels[next_labels != IGNORED].unsqueeze(0)
     finally:
         hook.remove()
 
 
-def score_supervised_alone(base: Any) -> None:
-    """Have the fused head of *base* score supervised positions alone, where it is called with ``labels``.
+def score_only_supervised(model: Any) -> None:
+    """Make the fused head of *model* score supervised positions only, when it is called with ``labels``.
 
-    What it returns by token keeps its shape, (batch, tokens − 1), with zeros elsewhere, as before.
+    Its outputs by token keep their shape, (batch, tokens − 1), with zeros at all other positions.
     """
-    fused = base.forward
+    fused = model.forward
 
     @functools.wraps(fused)
     def forward(*args: Any, labels: Tensor, **kwargs: Any) -> Any:
-        with only_supervised(base, labels) as targets:
+        with select_supervised(model, labels) as targets:
             output = fused(*args, shift_labels=targets, **kwargs)
-        supervised = labels[:, 1:] != IGNORED
+        supervised = labels[:, 1:] != IGNORED  # (batch, tokens − 1)
         for name in ("log_probs", "entropy", "mean_logits", "is_top1"):
-            found = output[name]
-            output[name] = found.new_zeros(supervised.shape).masked_scatter(supervised, found)
+            values = output[name]  # (1, n)
+            output[name] = values.new_zeros(supervised.shape).masked_scatter(supervised, values)
         return output
 
-    base.forward = forward
+    model.forward = forward
 
 
 def collate(examples: Sequence[dict[str, list[int]]]) -> dict[str, Tensor]:
-    """Pad rows on the right into ``input_ids``, ``attention_mask`` and ``labels``, each (batch, longest row)."""
+    """Pad rows on the right into ``input_ids``, ``attention_mask`` and ``labels``, each (batch, longest row) int64."""
     longest = max(len(example["input_ids"]) for example in examples)
-    input_ids = torch.zeros((len(examples), longest), dtype=torch.long)  # any token will do: padding is not attended to
+    input_ids = torch.zeros((len(examples), longest), dtype=torch.long)  # any token will do: padding is masked
     attention_mask = torch.zeros_like(input_ids)
     labels = torch.full_like(input_ids, IGNORED)
     for row, example in enumerate(examples):
@@ -72,13 +74,15 @@ def collate(examples: Sequence[dict[str, list[int]]]) -> dict[str, Tensor]:
 
 
 def collate_pairs(examples: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-    """Pad n pairs into what TRL's DPO takes: ``input_ids``, ``attention_mask`` and ``completion_mask``, each
-    (2n, longest side), the chosen sides first; and the reference's log-probabilities, (n,) each, where they are
-    known."""
-    completions = [example[side] for side in ("chosen", "rejected") for example in examples]
+    """Pad n pairs into the batch that TRL's DPO takes, all chosen completions before all rejected ones.
+
+    ``input_ids``, ``attention_mask`` and ``completion_mask`` are (2n, longest completion) int64. If the examples have
+    the reference's log-probabilities, ``ref_chosen_logps`` and ``ref_rejected_logps`` are (n,) float32.
+    """
+    completions = [example[name] for name in ("chosen", "rejected") for example in examples]
     batch = collate(completions)
     batch["completion_mask"] = (batch.pop("labels") != IGNORED).long()
-    for side in ("chosen", "rejected"):
-        if (name := f"ref_{side}_logps") in examples[0]:
+    for name in ("ref_chosen_logps", "ref_rejected_logps"):
+        if name in examples[0]:
             batch[name] = torch.tensor([example[name] for example in examples], dtype=torch.float32)
     return batch

@@ -1,7 +1,8 @@
-"""What preferences are held to: the log-probabilities of a reference that no round moves, found once and kept.
+"""The reference of preference training: its log-probabilities, computed once and cached.
 
-The reference is the base model alone, or with global adapter 0 on it. Its numbers for a row follow from the row, the
-base and that adapter alone, so every round takes them from a file, and finds only those that no round before needed.
+The reference is the bare base model, or the base model with global adapter 0, and no round changes it. Its
+log-probability of a row depends only on the row, the base and that adapter. So each round reads the values from a file,
+and computes only those that no earlier round needed.
 """
 
 import logging
@@ -25,21 +26,33 @@ from shared.wire.jobs import Fingerprint
 
 log = logging.getLogger(__name__)
 
-_FORMAT = "1"  # raise it when the same inputs give other numbers
+_FORMAT = "1"  # raise it if the same inputs give other numbers
 
 
-def completions_at_once(base: Base, micro_batch: int) -> int:
-    """How many sides go through the model together. On a CPU one: a side's bits then do not depend on which others it
-    came with, a model that has not moved has a margin of exactly 0, and nothing is padded."""
+def completion_batch_size(base: Base, micro_batch: int) -> int:
+    """The number of completions that go through the model together: *micro_batch*, but 1 on a CPU.
+
+    Alone, a completion's log-probability does not depend in any bit on the rest of a batch. So an untrained model has a
+    margin of exactly 0, and nothing is padded.
+    """
     return 1 if base.device.type == "cpu" else micro_batch
 
 
 class Reference:
-    """One reference, with its files in *folder*. adapter: global adapter 0, or None for the base alone."""
+    """One reference and its cache files."""
 
     def __init__(
         self, folder: Path, section: BaseSection, fingerprint: Fingerprint, adapter: Path | None, lora: LoraSection
     ) -> None:
+        """Digest *adapter*; the base is not loaded.
+
+        Args:
+            folder: where the cache files are stored.
+            section: the campaign's base model.
+            fingerprint: the base model's fingerprint, part of the cache key.
+            adapter: the file of the adapter that defines π_ref; None means the bare base model.
+            lora: the adapter's shape.
+        """
         self._folder, self._adapter, self._lora = folder, adapter, lora
         initial = [sha256_file(adapter), str(lora.alpha / lora.rank)] if adapter is not None else ["", ""]
         self._parts = [_FORMAT, section.quantization or "", fingerprint.weights, fingerprint.config, *initial]
@@ -53,33 +66,38 @@ class Reference:
         micro_batch: int,
         report: Callable[[int, int], None],
     ) -> NDArray[np.float64]:
-        """Σ log p over the supervised tokens of each pair's chosen and rejected side, in nats, (len(indices), 2).
+        """Return Σ log p over the supervised tokens of chosen and rejected completions, in nats, (k, 2).
 
-        report: called with the sides done and how many there are, where some are not known yet.
+        Args:
+            base: the base model.
+            pairs: all n pairs of the data.
+            indices: the pairs to score, (k,).
+            micro_batch: completions that go through the model at once, on a GPU.
+            report: called with the completions done and their total, if some are not cached.
         """
         path = self._folder / f"reference-{self._key(base, pairs)}.npz"
-        known = _load(path, len(pairs))
-        missing = np.unique(indices)[np.isnan(known[np.unique(indices)]).any(axis=1)]
+        known = _load(path, len(pairs))  # (n, 2), NaN where unknown
+        missing = np.unique(indices)[np.isnan(known[np.unique(indices)]).any(axis=1)]  # (m,)
         if len(missing):
             completions = pairs.completions.take(np.stack([2 * missing, 2 * missing + 1], axis=1).ravel())
             total = len(completions)
             report(0, total)
-            with self._attached(base) as (model, language_model):
-                found = log_probabilities(
+            with self._model(base) as (model, language_model):
+                log_probs = log_probabilities(
                     model,
                     language_model,
                     completions,
-                    micro_batch=completions_at_once(base, micro_batch),
+                    micro_batch=completion_batch_size(base, micro_batch),
                     half=base.half,
                     report=lambda done: report(done, total),
-                )
-            known[missing] = found.reshape(-1, 2)
+                )  # (2m,)
+            known[missing] = log_probs.reshape(-1, 2)
             _save(path, known)
         return known[indices]
 
     @contextmanager
-    def _attached(self, base: Base) -> Iterator[tuple[Any, Any]]:
-        """What to call, and the language model in it."""
+    def _model(self, base: Base) -> Iterator[tuple[Any, Any]]:
+        """The reference model, and the language model in it."""
         if self._adapter is None:
             with base.without_adapter() as model:
                 yield model, model
@@ -93,17 +111,17 @@ class Reference:
 
 
 def _load(path: Path, n_pairs: int) -> NDArray[np.float64]:
-    """What is known, (n_pairs, 2), NaN elsewhere."""
-    nothing = np.full((n_pairs, 2), np.nan)
+    """The cached log-probabilities, (n_pairs, 2) float64, NaN where unknown."""
+    unknown = np.full((n_pairs, 2), np.nan)
     try:
         with np.load(path, allow_pickle=False) as file:
-            found: NDArray[np.float64] = file["log_probs"]
+            cached: NDArray[np.float64] = file["log_probs"]
     except FileNotFoundError:
-        return nothing
+        return unknown
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        log.warning("%s cannot be read; the reference is scored again", path.name)
-        return nothing
-    return found if found.shape == nothing.shape and found.dtype == nothing.dtype else nothing
+        log.warning("%s cannot be read; computing the reference's log-probabilities again", path.name)
+        return unknown
+    return cached if cached.shape == unknown.shape and cached.dtype == unknown.dtype else unknown
 
 
 def _save(path: Path, known: NDArray[np.float64]) -> None:

@@ -1,1 +1,1 @@
-"""What a person asks for on this machine: answers, likelihoods, merged models."""
+"""Orders of a person at this machine: answers, likelihoods, data checks, merged models."""

@@ -1,4 +1,4 @@
-"""A model's answers to questions, each by itself, with prompts made as training makes them."""
+"""Generates answers to independent questions, with prompts in the form that training uses."""
 
 import contextlib
 import sys
@@ -13,64 +13,71 @@ from agent.child import AnswerRequest
 from agent.data.rows import Row
 from agent.errors import TaskFailed
 from agent.train.data.templates import render
-from agent.train.data.tokens import Tokenizing
+from agent.train.data.tokenizing import TextTokenizer
 from shared.wire.leases import FailureKind
 
-_HALF_A_CHARACTER = "\ufffd"
-"""What a tokenizer makes of bytes that are no character, or not yet."""
+_INCOMPLETE = "\ufffd"
+"""The character that a tokenizer decodes invalid bytes to, such as the first bytes of a longer character."""
 
 
-def answer(
+def generate_answers(
     model: Any,
-    ask: AnswerRequest,
+    order: AnswerRequest,
     tokenizer: Any,
     *,
     half: torch.dtype | None,
     report: Callable[[int], None],
-    say: Callable[[str], None],
+    on_text: Callable[[str], None],
 ) -> list[str]:
-    """The text of each answer, in the order of the questions.
+    """Return the text of each answer, in the order of the questions.
 
-    model: bare, or with its adapter; its attributes are changed, so it should be lent. half: the base's dtype where it
-    is bfloat16 or float16. report: called with the questions done. say: called with the pieces of an only answer.
-    Raises TaskFailed (data) where a question leaves the model no room to answer.
+    Raises TaskFailed (data) if a question leaves the model no room for its answer.
+
+    Args:
+        model: a bare or a PEFT model, lent by ``Base``, as its attributes are changed.
+        order: the questions, and how to sample.
+        tokenizer: the base model's.
+        half: the base's dtype if it is bfloat16 or float16, else None.
+        report: called with the number of questions done.
+        on_text: receives the answer piece by piece if there is only one question.
     """
-    if not ask.questions:
+    if not order.questions:
         return []
-    prompts = _prompts(ask, tokenizer)
-    _check_room(model, [tokens for tokens, _ in prompts], ask.max_new_tokens)
+    prompts = _prompts(order, tokenizer)
+    _check_room(model, [tokens for tokens, _ in prompts], order.max_new_tokens)
     model.eval()
-    ends = {end for _, end in prompts} | _own_ends(model) | {tokenizer.eos_token_id}
+    ends = {end for _, end in prompts} | _model_ends(model) | {tokenizer.eos_token_id}
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    # in place of the model's own, which may draw tokens and punish repetition: greedy here means greedy
+    # It replaces the model's own configuration, which may sample and penalise repetition: temperature 0 means greedy.
     model.generation_config = GenerationConfig(
-        max_new_tokens=ask.max_new_tokens,
-        do_sample=ask.temperature > 0,
-        temperature=ask.temperature or None,
-        top_k=0 if ask.temperature else None,
+        max_new_tokens=order.max_new_tokens,
+        do_sample=order.temperature > 0,
+        temperature=order.temperature or None,
+        top_k=0 if order.temperature else None,
         eos_token_id=sorted(ends),
         pad_token_id=pad,
     )
-    set_seed(ask.seed)
+    set_seed(order.seed)
     device = next(model.parameters()).device
     autocast = torch.autocast(device.type, dtype=half) if half is not None else contextlib.nullcontext()
     texts = [""] * len(prompts)
-    # the longest first: if memory is short it shows at once, and neighbours need little padding
-    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i][0]))
+    # the longest first, so that lack of memory shows at once, and a batch needs little padding
+    by_length = sorted(range(len(prompts)), key=lambda i: -len(prompts[i][0]))
     with torch.inference_mode(), autocast:
-        for begin in range(0, len(order), ask.micro_batch):
-            some = order[begin : begin + ask.micro_batch]
-            inputs = pad_left([prompts[i][0] for i in some], pad)
-            pieces = _Pieces(tokenizer, ends, say) if len(prompts) == 1 else None
-            found = model.generate(**{name: value.to(device) for name, value in inputs.items()}, streamer=pieces)
-            for i, tokens in zip(some, found[:, inputs["input_ids"].shape[1] :].tolist(), strict=True):
-                texts[i] = _text(_until(tokens, ends), tokenizer)
-            report(begin + len(some))
+        for begin in range(0, len(by_length), order.micro_batch):
+            batch = by_length[begin : begin + order.micro_batch]
+            inputs = pad_left([prompts[i][0] for i in batch], pad)
+            streamer = _TextStreamer(tokenizer, ends, on_text) if len(prompts) == 1 else None
+            generated = model.generate(**{name: value.to(device) for name, value in inputs.items()}, streamer=streamer)
+            new_tokens = generated[:, inputs["input_ids"].shape[1] :]  # (batch, new tokens)
+            for i, tokens in zip(batch, new_tokens.tolist(), strict=True):
+                texts[i] = _text(_before_end(tokens, ends), tokenizer)
+            report(begin + len(batch))
     return texts
 
 
 def pad_left(prompts: Sequence[Sequence[int]], pad: int) -> dict[str, Tensor]:
-    """Prompts that end together, as ``input_ids`` and ``attention_mask``, each (prompts, longest)."""
+    """Pad prompts on the left into ``input_ids`` and ``attention_mask``, each (prompts, longest prompt) int64."""
     longest = max(map(len, prompts))
     input_ids = torch.full((len(prompts), longest), pad, dtype=torch.long)
     attention_mask = torch.zeros_like(input_ids)
@@ -80,22 +87,27 @@ def pad_left(prompts: Sequence[Sequence[int]], pad: int) -> dict[str, Tensor]:
     return {"input_ids": input_ids, "attention_mask": attention_mask}
 
 
-def _prompts(ask: AnswerRequest, tokenizer: Any) -> list[tuple[list[int], int]]:
-    """Each question's tokens, and the token that ends its answer: a training row with an answer, without the answer."""
-    rows = [Row(question.prompt, question.input, completion="a") for question in ask.questions]
-    found = []
-    for row in Tokenizing(tokenizer, sys.maxsize).rows([render(row, ask.template, tokenizer) for row in rows]):
-        assert row is not None  # nothing is too long
-        tokens, supervised = row
-        # an answer that is no word to the tokenizer looks like one that ends itself
+def _prompts(order: AnswerRequest, tokenizer: Any) -> list[tuple[list[int], int]]:
+    """Each question's tokens, and the token that ends its answer.
+
+    They come from a training row with a placeholder as its answer, which is then cut off.
+    """
+    rows = [Row(question.prompt, question.input, completion="a") for question in order.questions]
+    texts = [render(row, order.template, tokenizer) for row in rows]
+    prompts = []
+    for token_row in TextTokenizer(tokenizer, sys.maxsize).rows(texts):
+        assert token_row is not None  # nothing is too long
+        tokens, supervised = token_row
+        # An unknown placeholder becomes the unknown token, which is special, so no end marker follows it.
         end = tokens[-1] if tokens[-1] != tokenizer.unk_token_id else tokenizer.eos_token_id
-        found.append((tokens[: supervised.index(True)], end))
-    return found
+        prompts.append((tokens[: supervised.index(True)], end))
+    return prompts
 
 
-def _own_ends(model: Any) -> set[int]:
-    own = model.generation_config.eos_token_id if model.generation_config is not None else None
-    return set(own) if isinstance(own, list) else {own} if own is not None else set()
+def _model_ends(model: Any) -> set[int]:
+    """The end tokens in the model's own generation configuration."""
+    ends = model.generation_config.eos_token_id if model.generation_config is not None else None
+    return set(ends) if isinstance(ends, list) else {ends} if ends is not None else set()
 
 
 def _check_room(model: Any, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
@@ -104,46 +116,48 @@ def _check_room(model: Any, prompts: Sequence[Sequence[int]], max_new_tokens: in
     if room is not None and longest + max_new_tokens > room:
         message = (
             f"a question has {longest} tokens, which with {max_new_tokens} new ones is more than the {room} that the "
-            "base model takes: ask a shorter one, or lower the number of new tokens"
+            "base model takes: shorten the question, or lower the number of new tokens"
         )
         raise TaskFailed(FailureKind.DATA, message)
 
 
-def _until(tokens: Sequence[int], ends: Collection[int]) -> Sequence[int]:
+def _before_end(tokens: Sequence[int], ends: Collection[int]) -> Sequence[int]:
     return tokens[: next((i for i, token in enumerate(tokens) if token in ends), len(tokens))]
 
 
 def _text(tokens: Sequence[int], tokenizer: Any) -> str:
-    """The text of generated tokens, without the space that a template may leave to the answer."""
+    """The text of generated tokens, without the leading space that some templates count to the answer."""
     text: str = tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     return text.lstrip()
 
 
-class _Pieces:
-    """A streamer, as ``generate`` takes one: says the text as it grows, in whole characters.
+class _TextStreamer:
+    """A streamer for ``generate``: passes the growing text on, in whole characters.
 
-    All tokens are decoded each time: a token's text depends on those before it.
+    All tokens are decoded each time, because a token's text depends on the tokens before it.
     """
 
-    def __init__(self, tokenizer: Any, ends: Collection[int], say: Callable[[str], None]) -> None:
+    def __init__(self, tokenizer: Any, ends: Collection[int], on_text: Callable[[str], None]) -> None:
         self._tokenizer = tokenizer
         self._ends = ends
-        self._say = say
+        self._on_text = on_text
         self._tokens: list[int] | None = None
-        self._said = 0
+        self._n_sent = 0  # characters
 
     def put(self, tokens: Tensor) -> None:
-        """Take the prompt, (1, tokens), the first time, and one token, (1,), from then on."""
+        """Take the prompt, (1, tokens), in the first call, and one token, (1,), in each later call."""
         if self._tokens is None:
             self._tokens = []
             return
         self._tokens += [token for token in tokens.tolist() if token not in self._ends]
-        self._say_up_to(_text(self._tokens, self._tokenizer).rstrip(_HALF_A_CHARACTER))
+        self._send(_text(self._tokens, self._tokenizer).rstrip(_INCOMPLETE))
 
     def end(self) -> None:
-        self._say_up_to(_text(self._tokens or [], self._tokenizer))
+        """Send the rest, called after the last token."""
+        self._send(_text(self._tokens or [], self._tokenizer))
 
-    def _say_up_to(self, text: str) -> None:
-        if len(text) > self._said:
-            self._say(text[self._said :])
-            self._said = len(text)
+    def _send(self, text: str) -> None:
+        """Pass on what of the whole *text* was not sent yet."""
+        if len(text) > self._n_sent:
+            self._on_text(text[self._n_sent :])
+            self._n_sent = len(text)

@@ -1,4 +1,7 @@
-"""Base model and adapter as one model: W + (alpha / rank) B A in every adapted layer, checked by its logits."""
+"""Merges base model and adapter into one model, and checks its logits.
+
+Every adapted layer W, (out, in), becomes W + (alpha / rank) B A, with B (out, rank) and A (rank, in).
+"""
 
 import math
 import shutil
@@ -14,14 +17,15 @@ from transformers import GenerationConfig
 from agent.child import LocalPhase, LocalProgress, Merged, MergeRequest
 from agent.errors import TaskFailed
 from agent.train.base.adapter_files import load_adapter
-from agent.train.base.files import BaseFiles
+from agent.train.base.finder import BaseFiles
+from agent.train.base.folder import companion_files
 from agent.train.base.model import Base
-from agent.train.base.source import Reporter, companion_files
+from agent.train.progress import Reporter
 from shared.wire.leases import FailureKind, Phase, Progress
 
 TOLERANCE = 1e-4
-"""Largest difference of logits in float32 that rounding explains, as a share of the largest logit (of 1 where all are
-smaller): an absolute bound would refuse large models for what is rounding."""
+"""The largest difference of float32 logits that rounding explains, relative to the largest logit, or to 1 if all are
+smaller. An absolute bound would reject large models because of rounding."""
 
 _PROBES = (
     "The capital of France is Paris, and the river that runs through it is the Seine.",
@@ -32,30 +36,31 @@ _CPU = torch.device("cpu")
 
 
 def merge(order: MergeRequest, base: BaseFiles, report: Reporter) -> Merged:
-    """Write the merged model into ``order.folder`` and read it again.
+    """Write the merged model into ``order.folder``, read it back and check it.
 
-    All arithmetic is in float32 on the CPU, over the weights as they were published: a base that was quantised in
-    training is not here. A half dtype only rounds the weights that are written. Raises TaskFailed where the model
-    cannot be loaded, the adapter does not fit, or logits differ by more than TOLERANCE.
+    All arithmetic is in float32 on the CPU, with the published weights, even if training quantised the base. A half
+    dtype only rounds the weights that are written. Raises TaskFailed if the model cannot be loaded or written, the
+    adapter does not fit, or logits differ by more than TOLERANCE.
     """
-    probes = [torch.tensor([base.tokenizer(text)["input_ids"]]) for text in _PROBES]
+    probes = [torch.tensor([base.tokenizer(text)["input_ids"]]) for text in _PROBES]  # (1, tokens) each
     expected, rounded, merge_difference = _write(order, base, probes, report)
     report(LocalProgress(phase=LocalPhase.CHECKING))
     with Base(order.folder, _CPU, torch.float32, remote_code=False).without_adapter() as model:
-        found = _logits(model, probes)
-    _check("what was written differs, read again, from what was merged", found, rounded)
-    file_difference = _difference(found, expected)
+        reloaded = _logits(model, probes)
+    _check("the written model, read back, differs from the merged one", reloaded, rounded)
+    file_difference = _difference(reloaded, expected)
     if not math.isfinite(file_difference):
-        raise TaskFailed(FailureKind.CRASH, f"the weights do not fit into {order.dtype}: use bfloat16 or float32")
+        raise TaskFailed(FailureKind.CRASH, f"the weights exceed the range of {order.dtype}: use bfloat16 or float32")
     if order.dtype == "float32":
-        _check("the model that was written differs from base and adapter", found, expected)
+        _check("the written model differs from base and adapter", reloaded, expected)
     return Merged(merge_difference=merge_difference, file_difference=file_difference)
 
 
 def _write(
     order: MergeRequest, files: BaseFiles, probes: Sequence[Tensor], report: Reporter
 ) -> tuple[list[Tensor], list[Tensor], float]:
-    """Merge and write. The logits of base and adapter, those of the weights as written, and the merge's difference."""
+    """Merge and write. Returns the logits of base and adapter, the logits of the weights as written, and the largest
+    difference of logits that merging causes in float32."""
     report(Progress(phase=Phase.LOADING_MODEL))
     base = Base(files.folder, _CPU, torch.float32, remote_code=False)
     with base.adapter(order.adapter.lora, seed=0) as attached:
@@ -65,7 +70,7 @@ def _write(
         expected = _logits(attached.model, probes)
         model = attached.model.merge_and_unload()
         merged = _logits(model, probes)
-        _check("merging changes what base and adapter compute", merged, expected)
+        _check("merging changes the logits of base and adapter", merged, expected)
         report(LocalProgress(phase=LocalPhase.WRITING))
         _round(model, getattr(torch, order.dtype))
         try:
@@ -77,14 +82,14 @@ def _write(
 
 
 def _round(model: Any, dtype: torch.dtype) -> None:
-    """Turn parameters into *dtype*; buffers, such as those of rotary embeddings, stay exact. Tied ones stay tied."""
+    """Convert the parameters to *dtype*. Tied ones stay tied; buffers, such as rotary embeddings', stay exact."""
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
 
 
 def _save(model: Any, base_folder: Path, folder: Path) -> None:
-    """Write weights and configuration; all other files are the base's own, byte for byte."""
-    # transformers refuses to write a generation configuration that it warned of when it was read
+    """Write weights and configuration; copy all other files from the base, byte for byte."""
+    # transformers refuses to write a generation configuration that it warned about when reading it
     model.generation_config = GenerationConfig.from_model_config(model.config)
     model.save_pretrained(folder)
     for path in companion_files(base_folder):
@@ -94,20 +99,20 @@ def _save(model: Any, base_folder: Path, folder: Path) -> None:
 
 
 def _logits(model: Any, probes: Sequence[Tensor]) -> list[Tensor]:
-    """Of each probe, (1, tokens, vocabulary)."""
+    """The logits of each probe, (1, tokens, vocabulary)."""
     with torch.inference_mode():
         return [model(input_ids=tokens).logits for tokens in probes]
 
 
-def _difference(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
-    return max(float((a - b).abs().max()) for a, b in zip(found, expected, strict=True))
+def _difference(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+    return max(float((a - b).abs().max()) for a, b in zip(actual, expected, strict=True))
 
 
-def _check(what: str, found: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
-    difference = _difference(found, expected)
+def _check(problem: str, actual: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
+    difference = _difference(actual, expected)
     largest = max(1.0, *(float(logits.abs().max()) for logits in expected))
-    if not difference <= TOLERANCE * largest:  # a NaN is no small number
+    if not difference <= TOLERANCE * largest:  # also true for NaN
         message = (
-            f"{what}: logits differ by up to {difference:.3g}, and the largest is {largest:.3g}; nothing was written"
+            f"{problem}: logits differ by up to {difference:.3g}, and the largest is {largest:.3g}; nothing was written"
         )
         raise TaskFailed(FailureKind.CRASH, message)

@@ -1,4 +1,4 @@
-"""What a person asks for on this machine: answers, likelihoods, a look at data, and a merged model."""
+"""Runs the orders of a person at this machine: answers, likelihoods, data checks, merged models."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -22,100 +22,106 @@ from agent.data.rows import Row
 from agent.errors import TaskFailed
 from agent.train.base.adapter_files import load_adapter
 from agent.train.base.device import choose_device, choose_dtype
-from agent.train.base.files import BaseFiles, Finder
-from agent.train.base.model import Base, Models
-from agent.train.base.source import Reporter, check_same
-from agent.train.data import templates
+from agent.train.base.finder import BaseFiles, BaseFinder
+from agent.train.base.fingerprint import check_fingerprint
+from agent.train.base.model import Base, ModelCache
 from agent.train.data.checking import check_data
-from agent.train.data.templates import render
-from agent.train.data.tokens import Tokenizing, TokenRows
+from agent.train.data.templates import check_template, render
+from agent.train.data.tokenizing import TextTokenizer
+from agent.train.data.tokens import TokenRows
 from agent.train.kinds.evaluate import log_probabilities
 from agent.train.local import merging
-from agent.train.local.answers import answer
+from agent.train.local.answers import generate_answers
+from agent.train.progress import Reporter
 from shared.wire.leases import FailureKind, Phase, Progress
 
-_GIVE = "give the model's folder with --base"
-_MAP = "map it to its folder under [models] in agent.toml"
+_USE_OPTION = "give the model's folder with --base"
+_USE_SETTINGS = "map it to its folder under [models] in agent.toml"
 
 
-def ask(ask: AnswerRequest, finder: Finder, models: Models, report: Reporter, say: Callable[[str], None]) -> list[str]:
-    """Answer the questions by the base model, kept in *models*, or with the adapter on it. Raises TaskFailed."""
-    files = _find(ask, finder, report)
-    templates.check(ask.template, files.tokenizer)
-    total = len(ask.questions)
-    with _loaded(ask, files, models, report) as base, _attached(base, ask.adapter) as model:
+def answer(
+    order: AnswerRequest, finder: BaseFinder, models: ModelCache, report: Reporter, on_text: Callable[[str], None]
+) -> list[str]:
+    """Answer the questions with the base model, or with the adapter on it. Raises TaskFailed.
+
+    on_text: receives the answer piece by piece if there is only one question.
+    """
+    files = _find(order, finder, report)
+    check_template(order.template, files.tokenizer)
+    total = len(order.questions)
+    with _loaded(order, files, models, report) as base, _model(base, order.adapter) as model:
         report(LocalProgress(phase=LocalPhase.ANSWERING, total=total))
-        return answer(
+        return generate_answers(
             model,
-            ask,
+            order,
             files.tokenizer,
             half=base.half,
             report=lambda done: report(LocalProgress(phase=LocalPhase.ANSWERING, done=done, total=total)),
-            say=say,
+            on_text=on_text,
         )
 
 
-def score(order: ScoreRequest, finder: Finder, models: Models, report: Reporter) -> Scored:
-    """Find how likely the completions are, by the base model, kept in *models*, or with the adapter on it.
+def score(order: ScoreRequest, finder: BaseFinder, models: ModelCache, report: Reporter) -> Scored:
+    """Compute the log-probabilities of the completions under the base model, or with the adapter on it.
 
-    Raises TaskFailed (data) where a prompt leaves no room for its completion, and as ``ask`` does.
+    Raises TaskFailed: data if a prompt leaves no room for its completion, others as ``answer`` does.
     """
     files = _find(order, finder, report)
-    templates.check(order.template, files.tokenizer)
+    check_template(order.template, files.tokenizer)
     texts = [
         render(Row(row.prompt, row.input, completion=row.completion), order.template, files.tokenizer)
         for row in order.rows
     ]
-    with _loaded(order, files, models, report) as base, _attached(base, order.adapter) as model:
+    with _loaded(order, files, models, report) as base, _model(base, order.adapter) as model:
         room = base.max_length
-        found = list(Tokenizing(files.tokenizer, sys.maxsize).rows(texts))
-        tokens = [row for row in found if row is not None and len(row[0]) <= room]
-        if len(tokens) < len(texts):
-            message = f"{len(texts) - len(tokens)} rows are empty, or longer than the {room} tokens that the base takes"
+        token_rows = list(TextTokenizer(files.tokenizer, sys.maxsize).rows(texts))
+        usable = [row for row in token_rows if row is not None and len(row[0]) <= room]
+        if len(usable) < len(texts):
+            message = f"{len(texts) - len(usable)} rows are empty, or longer than the {room} tokens that the base takes"
             raise TaskFailed(FailureKind.DATA, message)
-        rows, total = TokenRows.of(tokens), len(texts)
+        rows, total = TokenRows.of(usable), len(texts)
         report(Progress(phase=Phase.EVALUATING, total=total))
-        sums = log_probabilities(
+        log_probs = log_probabilities(
             model,
             base.language_model,
             rows,
             micro_batch=order.micro_batch,
             half=base.half,
             report=lambda done: report(Progress(phase=Phase.EVALUATING, done=done, total=total)),
-        )
-    return Scored(log_probs=sums.tolist(), n_tokens=rows.n_supervised.tolist())
+        )  # (rows,)
+    return Scored(log_probs=log_probs.tolist(), n_tokens=rows.n_supervised.tolist())
 
 
-def check(order: CheckRequest, finder: Finder, report: Reporter) -> Checked:
-    """Look through an owner's data with the base model's tokenizer. Raises TaskFailed."""
+def check(order: CheckRequest, finder: BaseFinder, report: Reporter) -> Checked:
+    """Check an owner's data with the base model's tokenizer. Raises TaskFailed."""
     return Checked(report=check_data(order, _find(order, finder, report).tokenizer, report))
 
 
-def merge(order: MergeRequest, finder: Finder, report: Reporter) -> Merged:
-    """Write base model and adapter as one model, and check it. Raises TaskFailed."""
+def merge(order: MergeRequest, finder: BaseFinder, report: Reporter) -> Merged:
+    """Merge base model and adapter into one model, and check it. Raises TaskFailed."""
     return merging.merge(order, _find(order, finder, report), report)
 
 
-def _find(order: LocalOrder, finder: Finder, report: Reporter) -> BaseFiles:
+def _find(order: LocalOrder, finder: BaseFinder, report: Reporter) -> BaseFiles:
     files = finder.find(
         order.base,
         order.model_path,
         order.cache,
         refresh=False,
         remote_code=isinstance(order, CheckRequest) and order.remote_code,
-        remedy=_MAP if isinstance(order, CheckRequest) else _GIVE,
+        remedy=_USE_SETTINGS if isinstance(order, CheckRequest) else _USE_OPTION,
         report=report,
     )
     if order.fingerprint is not None:
         remedy = "give the folder of the model that the adapter was trained on with --base"
-        check_same(files.fingerprint, order.fingerprint, remedy)
+        check_fingerprint(files.fingerprint, order.fingerprint, remedy)
     return files
 
 
 def _loaded(
-    order: AnswerRequest | ScoreRequest, files: BaseFiles, models: Models, report: Reporter
+    order: AnswerRequest | ScoreRequest, files: BaseFiles, models: ModelCache, report: Reporter
 ) -> AbstractContextManager[Base]:
-    quantization = order.base.quantization  # as it was held in training: what the adapter was made for
+    quantization = order.base.quantization  # as in training: the adapter was trained on this base
     device = choose_device(order.compute, quantization)
     return models.base(
         files.folder,
@@ -129,7 +135,8 @@ def _loaded(
 
 
 @contextmanager
-def _attached(base: Base, adapter: LoraFile | None) -> Iterator[Any]:
+def _model(base: Base, adapter: LoraFile | None) -> Iterator[Any]:
+    """Lend the bare base model, or a PEFT model with the adapter."""
     if adapter is None:
         with base.without_adapter() as model:
             yield model

@@ -1,26 +1,29 @@
-"""A base model as files: its folder on this machine, its tokenizer, its fingerprint."""
+"""Finds a base model on this machine: its folder, its tokenizer, its fingerprint."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from agent.train.base.fingerprint import fingerprint
+from agent.train.base.folder import find_folder
 from agent.train.base.model import load_tokenizer
-from agent.train.base.source import Digests, Reporter, find_folder, fingerprint
+from agent.train.digest_cache import DigestCache
+from agent.train.progress import Reporter
 from shared.campaign import BaseSection
 from shared.wire.jobs import Fingerprint
 
 
 @dataclass(frozen=True)
 class BaseFiles:
-    """A base model whose weights need not be loaded."""
+    """A base model on this machine. Its weights are not loaded."""
 
     folder: Path
     tokenizer: Any
     fingerprint: Fingerprint
 
 
-class Finder:
-    """Finds base models, and keeps the tokenizer of the latest."""
+class BaseFinder:
+    """Finds base models, and caches the tokenizer of the latest one."""
 
     def __init__(self) -> None:
         self._tokenizers: dict[object, Any] = {}
@@ -36,16 +39,23 @@ class Finder:
         remedy: str,
         report: Reporter,
     ) -> BaseFiles:
-        """The files of *base*, fetched where they are not here. See ``find_folder``; cache: where digests are kept.
+        """Return the files of *base*, downloaded if they are missing. Raises TaskFailed (base-model).
 
-        Raises TaskFailed (base-model).
+        Args:
+            base: the model and its revision.
+            mapped: the folder that the settings name for the model, or None.
+            cache: the folder of the digest cache.
+            refresh: ask the hub even if a snapshot exists, in case the branch has moved.
+            remote_code: whether code that comes with the model may run.
+            remedy: how a person names the model's folder; it ends error messages.
+            report: receives the progress of a download.
         """
         folder = find_folder(base, mapped, refresh=refresh, remote_code=remote_code, remedy=remedy, report=report)
         tokenizer = self._tokenizer(folder, remote_code=remote_code)
-        return BaseFiles(folder, tokenizer, fingerprint(folder, tokenizer, Digests(cache / "digests.json")))
+        return BaseFiles(folder, tokenizer, fingerprint(folder, tokenizer, DigestCache(cache / "digests.json")))
 
     def _tokenizer(self, folder: Path, *, remote_code: bool) -> Any:
-        """The tokenizer in *folder*, loaded once for these files."""
+        """The tokenizer in *folder*, loaded again only if a file changed."""
         stats = {path.name: path.stat() for path in folder.iterdir() if path.is_file()}
         files = frozenset((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats.items())
         key = (folder, remote_code, files)

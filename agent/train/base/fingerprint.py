@@ -1,0 +1,60 @@
+"""The fingerprint of a base model: digests of its weights, configuration, tokenizer and chat template."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from agent.errors import TaskFailed
+from agent.train.base.folder import TOKENIZER_FILES, weight_files
+from agent.train.digest_cache import DigestCache
+from shared.digest import sha256_hex, sha256_of_parts
+from shared.wire.jobs import Fingerprint
+from shared.wire.leases import FailureKind
+
+# Keys that differ between two copies of the same model: where a copy was stored, and which library wrote it.
+_VOLATILE_CONFIG = {"_name_or_path", "transformers_version", "torch_dtype", "dtype"}
+_VOLATILE_TOKENIZER = {"name_or_path", "transformers_version", "is_local", "local_files_only", "chat_template"}
+
+
+def fingerprint(folder: Path, tokenizer: Any, digests: DigestCache) -> Fingerprint:
+    """Digest the model in *folder*; *tokenizer* is the one loaded from it. Raises TaskFailed (base-model)."""
+    weights = [part for path in weight_files(folder) for part in (path.name, digests.sha256(path))]
+    config = _canonical_json(folder / "config.json", _VOLATILE_CONFIG)
+    parts: list[str] = []
+    for name in TOKENIZER_FILES:
+        path = folder / name
+        if path.is_file():
+            is_config = name == "tokenizer_config.json"
+            canonical = sha256_hex(_canonical_json(path, _VOLATILE_TOKENIZER)) if is_config else digests.sha256(path)
+            parts += [name, canonical]
+    template = tokenizer.chat_template or ""
+    if not isinstance(template, str):  # several templates, by name
+        template = json.dumps(template, sort_keys=True)
+    return Fingerprint(
+        weights=sha256_of_parts(weights),
+        config=sha256_hex(config),
+        tokenizer=sha256_of_parts(parts),
+        template=hashlib.sha256(template.encode()).hexdigest(),
+    )
+
+
+def _canonical_json(path: Path, volatile: set[str]) -> bytes:
+    """The JSON object in a file without its *volatile* keys, sorted and without white space."""
+    try:
+        content = json.loads(path.read_bytes())
+        stable = {key: value for key, value in content.items() if key not in volatile}
+    except (ValueError, AttributeError) as error:
+        raise TaskFailed(FailureKind.BASE_MODEL, f"{path.name} is not a JSON object") from error
+    return json.dumps(stable, sort_keys=True, separators=(",", ":")).encode()
+
+
+def check_fingerprint(
+    actual: Fingerprint, expected: Fingerprint, remedy: str = "use the same revision everywhere"
+) -> None:
+    """Raise TaskFailed (fingerprint) if the base model on this machine is not the campaign's."""
+    if differences := actual.differences(expected):
+        raise TaskFailed(
+            FailureKind.FINGERPRINT,
+            f"the base model on this machine differs from the campaign's in its {', '.join(differences)}: {remedy}",
+        )

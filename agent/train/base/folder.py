@@ -1,0 +1,148 @@
+"""The folder of the base model on this machine, and the files in it.
+
+All files are read from one folder: the one that the settings map the model to, or a snapshot from the hub.
+"""
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+from huggingface_hub import errors as hub_errors
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+from agent.errors import TaskFailed
+from agent.train.progress import Reporter
+from shared.campaign import BaseSection
+from shared.wire.leases import FailureKind, Phase, Progress
+
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
+_PATTERNS = (
+    "config.json",
+    "generation_config.json",
+    "model*.safetensors",
+    "model.safetensors.index.json",
+    *TOKENIZER_FILES,
+)
+_TEMPLATES = ("chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja")
+
+
+def _unusable(message: str) -> TaskFailed:
+    return TaskFailed(FailureKind.BASE_MODEL, message)
+
+
+def find_folder(
+    base: BaseSection, mapped: Path | None, *, refresh: bool, remote_code: bool, remedy: str, report: Reporter
+) -> Path:
+    """Return the folder of the base model, downloaded from the hub if this machine has none.
+
+    Raises TaskFailed (base-model), whose message ends with what to do.
+
+    Args:
+        base: the model and its revision. A model named by an absolute path is that folder.
+        mapped: the folder that the settings name for the model, or None.
+        refresh: ask the hub even if a snapshot exists, in case the branch has moved.
+        remote_code: whether to download code that comes with the model.
+        remedy: how a person names the model's folder; it ends error messages.
+        report: receives the progress of the download.
+    """
+    if mapped is None and Path(base.model).is_absolute():
+        mapped = Path(base.model)
+    folder = mapped or _download(base, refresh=refresh, remote_code=remote_code, remedy=remedy, report=report)
+    if not folder.is_dir():
+        # the message leaves this machine, so it omits the path
+        raise _unusable(f"the folder of {base.model} does not exist: {remedy}")
+    if not (folder / "config.json").is_file():
+        raise _unusable(f"the folder of {base.model} has no config.json: {remedy}")
+    weight_files(folder)
+    return folder
+
+
+def _download(base: BaseSection, *, refresh: bool, remote_code: bool, remedy: str, report: Reporter) -> Path:
+    patterns = [*_PATTERNS, *_TEMPLATES, *(["*.py"] if remote_code else [])]
+    if not refresh:  # rounds continue while the hub is unreachable
+        with contextlib.suppress(hub_errors.LocalEntryNotFoundError, hub_errors.HFValidationError):
+            return Path(
+                huggingface_hub.snapshot_download(
+                    base.model, revision=base.revision, allow_patterns=patterns, local_files_only=True
+                )
+            )
+    report(Progress(phase=Phase.FETCHING_MODEL))
+
+    class Meter(tqdm):
+        """Reports the downloaded bytes and prints nothing."""
+
+        def display(self, *_args: Any, **_kwargs: Any) -> None:
+            return
+
+        def update(self, n: float | None = 1) -> bool | None:
+            self.n += n or 0
+            if self.unit == "B" and self.total:
+                done, total = int(self.n), int(self.total)
+                report(Progress(phase=Phase.FETCHING_MODEL, done=min(done, total), total=total))
+            return None
+
+    try:
+        return Path(
+            huggingface_hub.snapshot_download(
+                base.model, revision=base.revision, allow_patterns=patterns, tqdm_class=Meter
+            )
+        )
+    except hub_errors.GatedRepoError as error:
+        message = f"{base.model} is gated: request access at the hub and set HF_TOKEN on this machine, or {remedy}"
+        raise _unusable(message) from error
+    except hub_errors.RevisionNotFoundError as error:
+        message = f"{base.model} has no revision {base.revision}: pin one that exists in the campaign"
+        raise _unusable(message) from error
+    except hub_errors.RepositoryNotFoundError as error:
+        message = f"the hub has no {base.model}, or it is private"
+        raise _unusable(f"{message}: correct its name, set HF_TOKEN on this machine, or {remedy}") from error
+    except hub_errors.HFValidationError as error:
+        raise _unusable(
+            f"{base.model} is neither a hub id nor an absolute path: correct its name, or {remedy}"
+        ) from error
+    except Exception as error:  # of the hub's client, the network or the disk
+        reason = str(error).strip().split("\n", 1)[0]
+        message = f"{base.model} could not be downloaded from the hub: check the network, or {remedy} ({reason})"
+        raise _unusable(message) from error
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The weight files that transformers would load, sorted by name. Raises TaskFailed (base-model)."""
+    single, index = (folder / name for name in _WEIGHTS)
+    if single.is_file():
+        return [single]
+    if index.is_file():
+        try:
+            names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+        except (ValueError, KeyError, AttributeError) as error:
+            raise _unusable(f"{index.name} is not a safetensors index") from error
+        missing = [name for name in names if not (folder / name).is_file()]
+        if missing:
+            raise _unusable(f"{len(missing)} of {len(names)} weight files are missing, {missing[0]} among them")
+        return [folder / name for name in names]
+    if any(folder.glob("*.bin")):
+        raise _unusable(
+            "the model's folder has only .bin weights, which can run code when they are loaded: "
+            "convert them to safetensors (load the model, then save_pretrained)"
+        )
+    raise _unusable(f"the model's folder has no weights: {_WEIGHTS[0]} or {_WEIGHTS[1]} is needed")
+
+
+def companion_files(folder: Path) -> list[Path]:
+    """The model's other files: tokenizer, chat templates, generation configuration."""
+    patterns = ("generation_config.json", *TOKENIZER_FILES, *_TEMPLATES)
+    return [path for pattern in patterns for path in sorted(folder.glob(pattern))]

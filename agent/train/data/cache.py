@@ -1,0 +1,182 @@
+"""The owner's data, read, split and tokenised once, then cached in memory and on disk."""
+
+import logging
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agent.data.own_template import OwnTemplate, template_of
+from agent.data.reading import read_split
+from agent.data.records import refuse
+from agent.data.tables import data_digest
+from agent.errors import TaskFailed
+from agent.settings import DataSource
+from agent.train.data.templates import AnyTemplate, check_template
+from agent.train.data.tokenizing import TextTokenizer, tokenize_rows
+from agent.train.data.tokens import PairRows, TokenRow, TokenRows
+from agent.train.digest_cache import DigestCache
+from agent.train.progress import Reporter
+from shared.campaign import Template, TrainingKind
+from shared.digest import sha256_of_parts
+from shared.durable import atomic_write
+from shared.wire.jobs import Fingerprint
+from shared.wire.leases import FailureKind, Phase, Progress
+
+_FORMAT = "2"  # raise it if the same inputs give other tokens
+_ARRAYS = ("ids", "supervised", "offsets")
+_BATCH = 256  # rows that are tokenised together
+_MAX_IN_MEMORY = 4  # data sets
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TokenizedData:
+    """An owner's data for one kind of training, model, template and length. dropped: the number of unusable rows."""
+
+    train: TokenRows | PairRows
+    held_out: TokenRows | PairRows
+    dropped: int
+
+
+class DataCache:
+    """Tokenised data, from memory, from disk, or tokenised now."""
+
+    def __init__(self) -> None:
+        self._in_memory: dict[str, TokenizedData] = {}
+
+    def prepare(
+        self,
+        source: DataSource,
+        template: Template,
+        max_length: int,
+        tokenizer: Any,
+        base: Fingerprint,
+        folder: Path,
+        report: Reporter,
+        *,
+        kind: TrainingKind,
+    ) -> TokenizedData:
+        """Return the tokenised data of *source*. Raises TaskFailed (data), whose message names the cause.
+
+        Args:
+            source: the owner's data.
+            template: the campaign's template; the source's own template replaces it.
+            max_length: in tokens; longer rows are truncated.
+            tokenizer: the base model's.
+            base: the base model's fingerprint, part of the cache key.
+            folder: where the cache files are stored.
+            report: receives the progress of tokenising.
+            kind: the kind of training, which decides the type of the rows.
+        """
+        used_template = template_of(source, template)
+        key = _key(source, kind, used_template, max_length, base, DigestCache(folder / "digests.json"))
+        data = self._in_memory.pop(key, None)
+        if data is None:
+            path = folder / f"tokens-{key}.npz"
+            data = _load(path, kind)
+            if data is None:
+                data = _hide_errors(lambda: _tokenize(source, kind, used_template, max_length, tokenizer, report))
+                _save(path, data)
+        self._in_memory[key] = data  # the last entry is the latest used
+        for oldest in list(self._in_memory)[:-_MAX_IN_MEMORY]:
+            del self._in_memory[oldest]
+        return data
+
+
+def _hide_errors(tokenize: Callable[[], TokenizedData]) -> TokenizedData:
+    """Run *tokenize*. Of an unexpected error only the type is reported, because its text may quote a row."""
+    try:
+        return tokenize()
+    except (TaskFailed, MemoryError):
+        raise
+    except Exception as error:
+        message = f"preparing the data failed with {type(error).__name__}; see the agent's log of this task"
+        raise TaskFailed(FailureKind.CRASH, message) from error
+
+
+def _key(
+    source: DataSource,
+    kind: TrainingKind,
+    template: AnyTemplate,
+    max_length: int,
+    base: Fingerprint,
+    digests: DigestCache,
+) -> str:
+    files: list[str] = []
+    for part in (source, source.held_out_source):
+        if part is None:
+            files.append("")
+            continue
+        try:
+            suffixes = part.path.suffixes[-2:] if part.path is not None else []
+            files += [data_digest(part, digests.sha256), "".join(suffixes).lower()]
+        except OSError as error:
+            refuse(part, f"the file cannot be read ({error.strerror}); correct its path in agent.toml")
+    columns = source.model_dump_json(exclude={"path", "held_out_path", "template", "preset"})
+    template_text = template.model_dump_json() if isinstance(template, OwnTemplate) else template
+    return sha256_of_parts(
+        [_FORMAT, kind, *files, columns, base.tokenizer, base.template, template_text, str(max_length)]
+    )
+
+
+def _tokenize(
+    source: DataSource, kind: TrainingKind, template: AnyTemplate, max_length: int, tokenizer: Any, report: Reporter
+) -> TokenizedData:
+    check_template(template, tokenizer)
+    report(Progress(phase=Phase.TOKENIZING))
+    split = read_split(source, kind)
+    text_tokenizer = TextTokenizer(tokenizer, max_length)
+    total, done, parts = len(split.train) + len(split.held_out), 0, []
+    for rows in (split.train, split.held_out):
+        usable: list[TokenRow] = []
+        for begin in range(0, len(rows), _BATCH):
+            batch = rows[begin : begin + _BATCH]
+            for row in tokenize_rows(batch, template, text_tokenizer):
+                usable += [] if row.skip_reason else row.truncated
+            done += len(batch)
+            report(Progress(phase=Phase.TOKENIZING, done=done, total=total))
+        parts.append(_of_kind(kind, TokenRows.of(usable)))
+    total += split.skipped.total()
+    data = TokenizedData(parts[0], parts[1], dropped=total - sum(map(len, parts)))
+    if data.dropped == total:
+        cause = "a completion that is empty, or two that are equal" if kind == "dpo" else "an empty completion"
+        message = f"all {total} rows are too long for max_length {max_length}, or have {cause}"
+        refuse(source, f"{message}; `fedloom agent check-data` shows the reasons")
+    if len(data.train) == 0:
+        refuse(source, f"no row is left to train on ({len(data.held_out)} held out, {data.dropped} dropped)")
+    return data
+
+
+def _of_kind(kind: TrainingKind, rows: TokenRows) -> TokenRows | PairRows:
+    return PairRows(rows) if kind == "dpo" else rows
+
+
+def _save(path: Path, data: TokenizedData) -> None:
+    arrays: dict[str, Any] = {"dropped": np.int64(data.dropped)}
+    for part, typed_rows in (("train", data.train), ("held_out", data.held_out)):
+        rows = typed_rows.completions if isinstance(typed_rows, PairRows) else typed_rows
+        arrays |= {f"{part}_{name}": array for name, array in vars(rows).items() if name in _ARRAYS}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as file:
+        np.savez(file, **arrays)
+
+
+def _load(path: Path, kind: TrainingKind) -> TokenizedData | None:
+    """The data in a cache file. Returns None if the file is missing or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            train, held_out = (
+                _of_kind(kind, TokenRows(*(file[f"{part}_{name}"] for name in _ARRAYS)))
+                for part in ("train", "held_out")
+            )
+            return TokenizedData(train, held_out, dropped=int(file["dropped"]))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        log.warning("%s cannot be read; tokenising the data again", path.name)
+        return None

@@ -1,0 +1,1 @@
+"""The coordinator's four jobs: prepare, init, train, evaluate."""

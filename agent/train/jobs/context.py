@@ -1,0 +1,130 @@
+"""What the four jobs share: the state that stays in memory, the base model, the data, and the files of a result."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from agent.child import LocalJob
+from agent.client_half import load_client
+from agent.errors import TaskFailed
+from agent.train.base.device import choose_device, choose_dtype
+from agent.train.base.finder import BaseFinder
+from agent.train.base.fingerprint import check_fingerprint
+from agent.train.base.model import Base, ModelCache
+from agent.train.data.cache import DataCache, TokenizedData
+from agent.train.data.tokens import PairRows, TokenRows
+from agent.train.kinds.reference import Reference
+from agent.train.progress import Reporter
+from shared.adapters import AdapterError, check_finite, write_adapter
+from shared.digest import sha256_file
+from shared.durable import atomic_write
+from shared.wire.jobs import EvaluateJob, PrepareJob, TrainJob
+from shared.wire.leases import FailureKind, Phase, Progress
+
+
+class WarmState:
+    """What stays in memory between orders.
+
+    longest_row_tokens: tokens of the longest row of the current order, reported if memory runs out; 0 until known.
+    """
+
+    def __init__(self) -> None:
+        self.models = ModelCache()
+        self.data = DataCache()
+        self.finder = BaseFinder()
+        self.longest_row_tokens = 0
+
+
+class JobContext:
+    """One job with its base model, its data and its folder."""
+
+    def __init__(self, warm: WarmState, work: LocalJob, report: Reporter) -> None:
+        """Load the client half, find the base model and check its fingerprint.
+
+        Raises TaskFailed (algorithm, base-model, fingerprint).
+        """
+        self.warm = warm
+        self.work = work
+        self.report = report
+        job = work.job
+        self.client = load_client(job) if isinstance(job, PrepareJob | TrainJob) else None
+        self.files = warm.finder.find(
+            job.base,
+            work.model_path,
+            work.cache,
+            refresh=isinstance(job, PrepareJob),
+            remote_code=work.remote_code,
+            remedy=f"map {job.base.model} to its folder under [models] in agent.toml",
+            report=report,
+        )
+        if not isinstance(job, PrepareJob):
+            check_fingerprint(self.files.fingerprint, job.fingerprint)
+
+    def data(self, job: PrepareJob | TrainJob | EvaluateJob) -> TokenizedData:
+        """The tokenised data that the job names. Raises TaskFailed (data)."""
+        source = self.work.data
+        if source is None:
+            message = f"this agent has no data named {job.data.name}: add a table [data.{job.data.name}] to agent.toml"
+            raise TaskFailed(FailureKind.DATA, message)
+        return self.warm.data.prepare(
+            source,
+            job.data.template,
+            job.max_length,
+            self.files.tokenizer,
+            self.files.fingerprint,
+            self.work.cache,
+            self.report,
+            kind=job.training_kind,
+        )
+
+    def base(self) -> AbstractContextManager[Base]:
+        """Lend the loaded base model. Raises TaskFailed (base-model)."""
+        compute = self.work.compute
+        quantization = self.work.job.base.quantization
+        device = choose_device(compute, quantization)
+        return self.warm.models.base(
+            self.files.folder,
+            self.files.fingerprint,
+            device,
+            choose_dtype(compute, device),
+            quantization=quantization,
+            remote_code=self.work.remote_code,
+            on_load=lambda: self.report(Progress(phase=Phase.LOADING_MODEL)),
+        )
+
+    def reference(
+        self, job: TrainJob | EvaluateJob, base: Base, rows: TokenRows | PairRows, indices: NDArray[np.int64]
+    ) -> NDArray[np.float64] | None:
+        """The reference's log-probabilities of the pairs at *indices*, (k,): chosen and rejected, (k, 2), in nats.
+
+        Returns None if the rows are not pairs.
+        """
+        if not isinstance(rows, PairRows):
+            return None
+        adapter = self.work.reference
+        reference = Reference(self.work.cache, job.base, self.files.fingerprint, adapter, job.lora)
+
+        def on_scored(done: int, total: int) -> None:
+            self.report(Progress(phase=Phase.SCORING_REFERENCE, done=done, total=total))
+
+        return reference.log_probabilities(base, rows, indices, micro_batch=self.work.micro_batch, report=on_scored)
+
+    def write(self, name: str, tensors: Mapping[str, Tensor]) -> str:
+        """Write a canonical adapter file into the job's folder and return its SHA-256.
+
+        tensors: on the CPU, as float32. Raises TaskFailed (crash) if a value is not finite.
+        """
+        arrays = {key: tensor.numpy() for key, tensor in tensors.items()}
+        try:
+            for key, values in arrays.items():
+                check_finite(key, values)
+        except AdapterError as error:
+            message = f"training diverged, {error}: the learning rate may be too high"
+            raise TaskFailed(FailureKind.CRASH, message) from error
+        path = self.work.folder / name
+        with atomic_write(path) as file:
+            write_adapter(file, arrays)
+        return sha256_file(path)

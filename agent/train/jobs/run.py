@@ -1,0 +1,38 @@
+"""Runs a job; prepare and init are here, as they are short."""
+
+from agent.child import ADAPTER_FILE, LocalJob
+from agent.train.base.device import choose_device
+from agent.train.jobs.context import JobContext, WarmState
+from agent.train.jobs.evaluate import evaluate
+from agent.train.jobs.train import train
+from agent.train.progress import Reporter
+from shared.wire.jobs import InitJob, InitResult, PrepareJob, PrepareResult, Result, TrainJob
+
+
+def run_job(warm: WarmState, work: LocalJob, report: Reporter) -> Result:
+    """Do the job and write its files, except the result. Raises TaskFailed, and any unexpected error."""
+    context = JobContext(warm, work, report)
+    job = work.job
+    if isinstance(job, PrepareJob):
+        return _prepare(context, job)
+    if isinstance(job, InitJob):
+        return _init(context, job)
+    if isinstance(job, TrainJob):
+        return train(context, job)
+    return evaluate(context, job)
+
+
+def _prepare(context: JobContext, job: PrepareJob) -> PrepareResult:
+    choose_device(context.work.compute, job.base.quantization)  # an unsupported device fails here, not in round 1
+    data = context.data(job)
+    return PrepareResult(
+        fingerprint=context.files.fingerprint,
+        n_train=len(data.train),
+        n_held_out=len(data.held_out),
+        dropped=data.dropped,
+    )
+
+
+def _init(context: JobContext, job: InitJob) -> InitResult:
+    with context.base() as base, base.adapter(job.lora, seed=job.seed) as attached:
+        return InitResult(adapter=context.write(ADAPTER_FILE, attached.tensors()))

@@ -1,0 +1,173 @@
+"""The train job: one client's training in one round, from the global adapter to a delta."""
+
+import logging
+import math
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from agent.child import CHECKPOINT_FILE, CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE
+from agent.train import memory
+from agent.train.base.adapter_files import load_adapter, read_broadcast, read_client_state
+from agent.train.base.model import AttachedAdapter, Base
+from agent.train.checkpoint import CheckpointCallback, training_identity
+from agent.train.data.sampling import round_seed, sample_rows
+from agent.train.data.tokens import PairRows, TokenRows
+from agent.train.jobs.context import JobContext
+from agent.train.kinds.federated import TrainingHistory
+from agent.train.kinds.trainer import DpoTrainer, SftTrainer, TrainerSettings, dpo_trainer, sft_trainer
+from shared import crash_points
+from shared.adapters import slot_name
+from shared.wire.jobs import TrainJob, TrainMetrics, TrainResult
+from shared.wire.leases import Phase, Progress
+
+log = logging.getLogger(__name__)
+
+TRAINER_FOLDER = "trainer-"
+"""The prefix of the trainers' temporary folders inside a task's folder."""
+
+
+def train(context: JobContext, job: TrainJob) -> TrainResult:
+    """Train for the round's steps, resumed from a checkpoint if one exists, and write the update's files.
+
+    Raises TaskFailed.
+    """
+    work = context.work
+    rows = context.data(job).train
+    draw = {"seed": job.seed, "round_number": job.round, "client_number": job.client_number}
+    indices = sample_rows(len(rows), job.steps * job.batch_size, **draw)  # (steps · batch_size,)
+    context.warm.longest_row_tokens = int(rows.lengths[indices].max())
+    seed = round_seed(**draw)
+    assert context.client is not None
+    assert work.adapter is not None
+    half, params = context.client.half, context.client.read_params(job.algorithm_params)
+    with context.base() as base:
+        reference = context.reference(job, base, rows, indices)  # (steps · batch_size, 2), or None
+    with (
+        context.base() as base,
+        base.adapter(job.lora, seed=seed) as attached,
+        tempfile.TemporaryDirectory(dir=work.folder, prefix=TRAINER_FOLDER) as folder,
+    ):
+        load_adapter(attached, work.adapter)
+        start = attached.tensors()
+        broadcast = read_broadcast(work.broadcast, context.client.broadcast, attached)
+        client_state = read_client_state(work.client_state, half.state, attached) if half.state else {}
+        state_file = work.client_state if client_state else None
+        identity = training_identity(job, rows.sha256, state_file, base.device, base.dtype)
+        checkpoints = CheckpointCallback(work.folder / CHECKPOINT_FILE, identity, every=work.compute.checkpoint_every)
+        steps_done = checkpoints.steps_done
+        examples = _examples(rows, indices, reference)
+        remaining = examples[steps_done * job.batch_size :]
+        # A crash after the last step leaves no examples, but a trainer cannot be built without any.
+        trainer = _trainer(context, job, base, attached, remaining or examples, seed, folder)
+        client = half(params, broadcast, client_state)
+        trained = attached.trained_parameters
+        trainer.attach(client, trained, lambda history: _report_step(context, history, job.steps))
+        checkpoints.attach_to(trainer, trained)
+        if steps_done:
+            log.info("resuming after step %d of %d", steps_done, job.steps)
+        context.report(Progress(phase=Phase.TRAINING, done=steps_done, total=job.steps))
+        if remaining:
+            trainer.train()
+        slots = trainer.slots()
+        extras = _flatten_slots(slots, half.extras)
+        new_client_state = _flatten_slots(slots, half.state)
+        end = attached.tensors()
+        delta = {name: end[name] - start[name] for name in trained}
+    if new_client_state:
+        context.write(CLIENT_STATE_FILE, new_client_state)
+    result = TrainResult(
+        delta=context.write(DELTA_FILE, delta),
+        extras=context.write(EXTRAS_FILE, extras) if extras else None,
+        client_state_lost=bool(half.state) and job.committed_update is not None and not client_state,
+        metrics=_metrics(trainer.history, work.report_losses),
+    )
+    crash_points.reach("child: delta written")
+    return result
+
+
+def _examples(
+    rows: TokenRows | PairRows, indices: NDArray[np.int64], reference: NDArray[np.float64] | None
+) -> list[dict[str, Any]]:
+    """The round's k examples in training order, as the trainer takes them.
+
+    indices: (k,). reference: the log-probabilities of chosen and rejected completions, (k, 2); None for single rows.
+    """
+    examples: list[dict[str, Any]] = [dict(rows.example(index)) for index in indices]
+    if reference is not None:
+        for example, (chosen, rejected) in zip(examples, reference.tolist(), strict=True):
+            example |= {"ref_chosen_logps": chosen, "ref_rejected_logps": rejected}
+    return examples
+
+
+def _trainer(
+    context: JobContext,
+    job: TrainJob,
+    base: Base,
+    attached: AttachedAdapter,
+    examples: Sequence[Mapping[str, Any]],
+    seed: int,
+    folder: str,
+) -> SftTrainer | DpoTrainer:
+    settings = TrainerSettings(
+        folder=folder,
+        batch_size=job.batch_size,
+        micro_batch=context.work.micro_batch,
+        learning_rate=job.learning_rate,
+        seed=seed,
+        half=base.half,
+        optimizer=job.optimizer,
+        max_grad_norm=job.max_grad_norm,
+    )
+    tokenizer = context.files.tokenizer
+    if job.training_kind == "dpo":
+        return dpo_trainer(attached, examples, tokenizer, settings, job.dpo)
+    return sft_trainer(attached, examples, tokenizer, settings)
+
+
+def _report_step(context: JobContext, history: TrainingHistory, steps: int) -> None:
+    with_losses = context.work.report_losses
+    margin, accuracy = history.rewards[-1] if with_losses and history.rewards else (None, None)
+    context.report(
+        Progress(
+            phase=Phase.TRAINING,
+            done=history.done,
+            total=steps,
+            loss=history.losses[-1] if with_losses else None,
+            tokens_per_s=history.tokens_per_s,
+            reward_margin=margin,
+            reward_accuracy=accuracy,
+        )
+    )
+    crash_points.reach("child: step")
+
+
+def _flatten_slots(tensors: Mapping[str, Mapping[str, Tensor]], slots: Iterable[str]) -> dict[str, Tensor]:
+    """The tensors of *slots* by their names in files, copied to the CPU as float32."""
+    return {
+        slot_name(slot, name): tensor.detach().float().cpu() for slot in slots for name, tensor in tensors[slot].items()
+    }
+
+
+def _metrics(history: TrainingHistory, report_losses: bool) -> TrainMetrics:
+    losses, rewards = (history.losses, history.rewards) if report_losses else ([], [])
+    return TrainMetrics(
+        steps=history.steps,
+        loss_first=losses[0] if losses else None,
+        loss_last=losses[-1] if losses else None,
+        loss_mean=_mean(losses),
+        tokens=history.tokens,
+        seconds=history.seconds,
+        tokens_per_s=history.tokens_per_s,
+        peak_memory_bytes=memory.peak_bytes(),
+        reward_margin=_mean([margin for margin, _ in rewards]),
+        reward_accuracy=_mean([accuracy for _, accuracy in rewards]),
+    )
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return math.fsum(values) / len(values) if values else None
