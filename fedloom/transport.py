@@ -44,7 +44,7 @@ class Transport:
         try:
             confidential, _ = is_confidential(self.url), httpx.URL(self.url)
         except (ValueError, httpx.InvalidURL) as error:
-            raise Unreachable(self.url, f"no URL of a coordinator: {error}") from error
+            raise Unreachable(self.url, f"not a valid URL of a coordinator: {error}") from error
         if not (confidential or insecure):
             raise InsecureUrl(self.url)
         headers = {PROTOCOL_HEADER: PROTOCOL, "Accept": "application/json"}

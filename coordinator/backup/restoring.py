@@ -15,10 +15,10 @@ from coordinator.backup.errors import NotEmpty, NotRestored
 from coordinator.backup.places import UPDATES, place_of, sqlite_file, work_folder
 from coordinator.backup.rows import BYTE_TABLES, copy_rows, merge_log, sqlite_at, tables_of
 from coordinator.backup.saving import Show
+from coordinator.database.disk_full import translate_disk_full
 from coordinator.database.migrate import migrate
 from coordinator.database.sessions import Database
 from coordinator.database.tables import Base, BlobChunkRow, BlobRow, BlobUseRow, CampaignRow, VerificationRow
-from coordinator.disk_full import translate_disk_full
 from coordinator.settings import Settings
 from coordinator.storage.storage import Storage
 from shared import crash_points

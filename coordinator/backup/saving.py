@@ -17,10 +17,10 @@ from coordinator.backup.errors import Damage, DamagedBlobs, NoDatabase, TooFast,
 from coordinator.backup.places import UPDATES, place_of, sqlite_file
 from coordinator.backup.rows import copy_rows, merge_log, snapshot, sqlite_at, tables_of
 from coordinator.clock import SystemClock
+from coordinator.database.disk_full import translate_disk_full
 from coordinator.database.migrate import migrate
 from coordinator.database.sessions import Database
 from coordinator.database.tables import BlobUseRow, CampaignRow
-from coordinator.disk_full import translate_disk_full
 from coordinator.errors import NotFound
 from coordinator.settings import Settings
 from coordinator.storage.file_store import FileStore

@@ -19,8 +19,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from coordinator.database.disk_full import translate_disk_full
 from coordinator.database.sqlite_statements import connect
-from coordinator.disk_full import translate_disk_full
 from shared import crash_points
 
 _AFTER_COMMIT = "after_commit"

@@ -10,9 +10,9 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from coordinator.database.disk_full import translate_disk_full
 from coordinator.database.sessions import Database
 from coordinator.database.tables import BlobChunkRow, BlobRow
-from coordinator.disk_full import translate_disk_full
 from coordinator.errors import NotFound
 from coordinator.storage.scratch import scratch_file
 from coordinator.storage.stores import CHUNK_BYTES, BlobStore, Staging

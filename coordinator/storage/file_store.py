@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from coordinator.disk_full import translate_disk_full
+from coordinator.database.disk_full import translate_disk_full
 from coordinator.errors import NotFound
 from coordinator.storage.stores import CHUNK_BYTES, BlobStore, Staging, check_digest
 from shared import crash_points

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from coordinator.disk_full import translate_disk_full
+from coordinator.database.disk_full import translate_disk_full
 from coordinator.errors import CorruptBlob
 from coordinator.storage.scratch import scratch_file
 from shared.digest import sha256_file

@@ -25,11 +25,11 @@ from coordinator.database.tables import (
 )
 from coordinator.errors import BadUpdate, Invalid, LeaseLost, ResultDiffers
 from coordinator.events.log import record
-from coordinator.keyed_locks import KeyedLocks
 from coordinator.services import Services
 from coordinator.storage.stores import BlobStore
 from coordinator.tasks import uploads
 from coordinator.tasks.claims import LeaseClaim
+from coordinator.tasks.keyed_locks import KeyedLocks
 from coordinator.tasks.leases import end, find_held_with_campaign, lock_held, task_facts
 from coordinator.tasks.update_checks import check_adapter_zero, check_update
 from shared import algorithms

@@ -12,10 +12,10 @@ from coordinator.database.ids import new_id
 from coordinator.database.sessions import add_or_find
 from coordinator.database.tables import CampaignRow, TaskRow, UploadRow
 from coordinator.errors import BadChunk, Forbidden, Invalid, LeaseLost, NotFound, TooLarge, WrongOffset
-from coordinator.keyed_locks import KeyedLocks
 from coordinator.services import Services
 from coordinator.storage.retention import release_blobs
 from coordinator.tasks.claims import LeaseClaim, LeaseHolder
+from coordinator.tasks.keyed_locks import KeyedLocks
 from coordinator.tasks.leases import check_held, is_leased
 from shared import algorithms
 from shared.adapters import Contract

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from coordinator import errors
-from coordinator.disk_full import translate_disk_full
+from coordinator.database.disk_full import translate_disk_full
 from shared.wire.problems import MEDIA_TYPE, FieldProblem, Problem, ProblemType
 
 log = logging.getLogger(__name__)

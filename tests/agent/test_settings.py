@@ -18,7 +18,7 @@ from agent.settings import TEMPLATE, AgentSettings, load_settings
         ("[compute]\nthreads = 'four'", "compute.threads: must be a whole number"),
         ("[policy]\nmax_step = 3", "policy.max_step: there is no such setting"),
         ("[polcy]", "polcy"),
-        ("[network]\ntimeout_s = 0", "network.timeout_s: Input should be greater than or equal to 1"),
+        ("[network]\ntimeout_s = 0", "network.timeout_s: must be at least 1"),
         ("[network]\nresult_timeout_s = 'long'", "network.result_timeout_s"),
         ("[network]\nread_timeout_s = 3", "network.read_timeout_s"),
         ("[data.notes]\npath = 'x'\nheld_out = 1.0", "data.notes.held_out"),

@@ -60,7 +60,7 @@ def test_errors_of_one_kind_share_a_line(run: Run, home: Callable[..., Path]) ->
     lines = ran.out.splitlines()
     start = lines.index("errors")
     assert "line 21 has no column 'completion'" in lines[start + 1]
-    assert "; similar: line 22, " in lines[start + 1]
+    assert "; also line 22, " in lines[start + 1]
     assert ", and 30 more" in lines[start + 1]
     assert "line 61 has no column 'prompt'" in lines[start + 2]
 

@@ -51,7 +51,7 @@ print(json.dumps([found.summary, found.params.model_json_schema()["properties"],
 
 def test_it_is_found_with_its_schema_beside_the_seven(installed: str) -> None:
     summary, schema, names = python(installed, FIND)
-    assert summary.startswith("Trimmed mean: of every number,")
+    assert summary.startswith("Trimmed mean: discards the clients' largest")
     assert len(names) == 8
     trim = schema["trim"]
     assert (trim["default"], trim["minimum"], trim["exclusiveMaximum"]) == (0.1, 0, 0.5)

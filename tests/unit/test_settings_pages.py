@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from agent.settings import TEMPLATE, AgentSettings, DataSource, NetworkSettings
 from coordinator.settings import Settings
-from fedloom.reference.schema_words import literal, words
+from fedloom.reference.schema_text import describe, yaml_literal
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -22,9 +22,9 @@ def described(model: type[BaseModel], prefix: str, name_of: Any) -> Iterator[str
         if isinstance(field.default, BaseModel):
             yield from described(type(field.default), f"{prefix}{name}__", name_of)
             continue
-        value = words(schema["properties"][name], schema.get("$defs", {}))
+        value = describe(schema["properties"][name], schema.get("$defs", {}))
         default = field.default if not isinstance(field.default, Path) else str(field.default)
-        shown = "" if default is None else f"`{literal(default)}`"
+        shown = "" if default is None else f"`{yaml_literal(default)}`"
         meaning = " ".join((field.description or "").split())
         yield f"| `{name_of(prefix + name)}` | {value} | {shown} | {meaning} |"
 

@@ -102,5 +102,5 @@ def test_no_url(connect: Connect, no_url: type[Exception], insecure: type[Except
     with pytest.raises(ValueError):
         is_confidential(url)
     for is_allowed in (False, True):
-        with pytest.raises(no_url, match=r"no URL of a coordinator"):
+        with pytest.raises(no_url, match="not a valid URL of a coordinator"):
             connect(url or "-", insecure=is_allowed)

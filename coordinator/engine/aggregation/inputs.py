@@ -14,8 +14,8 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from coordinator.database.disk_full import translate_disk_full
 from coordinator.database.tables import AdapterRow, BlobUseRow, CampaignRow, ParticipantRow, TaskRow
-from coordinator.disk_full import translate_disk_full
 from coordinator.engine.aggregation.aggregate import Aggregated, ClientUpdate, aggregate
 from coordinator.engine.participants import numbered_clients
 from coordinator.errors import NotFound

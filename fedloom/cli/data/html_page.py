@@ -3,7 +3,7 @@
 from html import escape
 from typing import TYPE_CHECKING
 
-from fedloom.cli.data.terminal import KINDS, NO_TOKENIZER, counts, error_lines, lengths, visible
+from fedloom.cli.data.terminal import KINDS, NO_TOKENIZER, counts, lengths, visible
 
 if TYPE_CHECKING:
     from agent.data.report import DataReport, ShownCompletion
@@ -64,7 +64,7 @@ def _lengths(report: "DataReport") -> str:
 def _errors(report: "DataReport") -> str:
     if not report.errors:
         return ""
-    items = "".join(f"<li>{escape(visible(line))}</li>" for line in error_lines(report.errors))
+    items = "".join(f"<li>{escape(visible(str(error)))}</li>" for error in report.errors)
     more = report.n_errors - sum(error.count for error in report.errors)
     rest = f"<p>and {more:,} more</p>" if more else ""
     return f"<h2 class=bad>Errors</h2><ul>{items}</ul>{rest}"

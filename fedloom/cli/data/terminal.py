@@ -1,7 +1,5 @@
 """A data report on a terminal. Text that the loss covers is green, or in brackets where there are no colours."""
 
-import re
-from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from fedloom.cli import output
@@ -10,13 +8,11 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from agent.data.report import DataReport, Problem, ShownCompletion, Span, Spread
+    from agent.data.report import DataReport, ShownCompletion, Span, Spread
 
 SUPERVISED_STYLE = "bold green"
 OPEN_MARK, CLOSE_MARK = "[[", "]]"
 _MAX_CHARACTERS = 1200
-_MAX_PLACES = 9
-_QUOTED_OR_NUMBER = re.compile(r"'[^']*'|\d+")
 _INVISIBLE = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
 
 
@@ -37,7 +33,7 @@ def show(report: "DataReport", console: "Console") -> None:
         _lengths(report, console)
     if report.errors:
         console.print(Text("\nerrors", style="bold red"))
-        for line in error_lines(report.errors):
+        for line in map(str, report.errors):
             console.print(Text(f"  {visible(line)}"), soft_wrap=True)
         if rest := report.n_errors - sum(error.count for error in report.errors):
             console.print(f"  and {rest:,} more")
@@ -76,29 +72,6 @@ def lengths(report: "DataReport") -> list[tuple[str, "Spread"]]:
     if tokens is not None:
         labelled += [(f"tokens a {unit}", tokens.lengths), (f"covered by the loss, a {unit}", tokens.supervised)]
     return [(label, spread) for label, spread in labelled if spread is not None]
-
-
-def error_lines(errors: Iterable["Problem"]) -> list[str]:
-    """A line for each kind of error. Messages of one kind differ only in numbers, or in the hint after a semicolon."""
-    groups: dict[tuple[str, str], list[Problem]] = {}
-    for error in errors:
-        groups.setdefault((error.label, _kind_of(error.message)), []).append(error)
-    return [_error_line(group) for group in groups.values()]
-
-
-def _kind_of(message: str) -> str:
-    statement, _, _hint = message.partition("; ")
-    return _QUOTED_OR_NUMBER.sub(lambda match: "…" if match[0].isdecimal() else match[0], statement)
-
-
-def _error_line(errors: Sequence["Problem"]) -> str:
-    if len(errors) == 1:
-        return str(errors[0])
-    first, *others = [place for error in errors for place in error.places]
-    shown = others[:_MAX_PLACES]
-    rest = sum(error.count for error in errors) - 1 - len(shown)
-    more = f", and {rest:,} more" if rest else ""
-    return f"{errors[0].label}: {first}{errors[0].message}; similar: {', '.join(shown)}{more}"
 
 
 def visible(text: str) -> str:
