@@ -15,10 +15,10 @@ from agent.train.__main__ import guard_environment
 from coordinator.database.migrate import migrate
 from coordinator.database.sessions import Database
 from coordinator.settings import Settings
-from tests.support import tiers, times
 from tests.support.operator import Operator
 from tests.support.scripted import ScriptedAgent
 from tests.support.server import RunningCoordinator, quick_settings, running_coordinator
+from tests.support.suite import tiers, times
 
 guard_environment()  # as in the child: before any test imports torch and the hub's client
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Run
-from tests.support import quick_children
+from tests.support.forks import quick_children
 
 HOSTILE = "<script>alert(1)</script> & \x1b[31m"
 

@@ -21,8 +21,8 @@ from shared.campaign import CampaignSpec
 from shared.digest import sha256_file
 from shared.wire.jobs import Fingerprint
 from tests.cli.conftest import Run
-from tests.support import quick_children
-from tests.support.preloaded import Preloaded
+from tests.support.forks import quick_children
+from tests.support.forks.preloaded import Preloaded
 
 torch = pytest.importorskip("torch")
 peft = pytest.importorskip("peft")

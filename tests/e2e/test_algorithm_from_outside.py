@@ -55,7 +55,7 @@ def test_it_is_found_with_its_schema_beside_the_seven(installed: str) -> None:
     assert len(names) == 8
     trim = schema["trim"]
     assert (trim["default"], trim["minimum"], trim["exclusiveMaximum"]) == (0.1, 0, 0.5)
-    assert trim["description"].startswith("Share β of the clients")
+    assert trim["description"].startswith("Share β of clients")
 
 
 VALIDATE = """

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from shared.digest import sha256_file
-from tests.support import preloaded, quick_children
+from tests.support.forks import preloaded, quick_children
 from tests.support.processes import (
     ROOT,
     AgentProcess,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from tests.support import preloaded
+from tests.support.forks import preloaded
 from tests.support.operator import Operator
 from tests.support.processes import Process, QuickAgent, wait_until
 from tests.support.server import free_port

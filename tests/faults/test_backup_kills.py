@@ -9,9 +9,9 @@ import pytest
 from coordinator.backup.restoring import restore
 from coordinator.backup.saving import back_up
 from coordinator.settings import Settings
-from tests.coordinator.test_backup import ADAPTER, DELTA, fill, rows, settings_at, stored, with_services
+from tests.coordinator.backup.test_backup import ADAPTER, DELTA, fill, rows, settings_at, stored, with_services
 from tests.faults.mortal_world import around
-from tests.support.preloaded import Preloaded
+from tests.support.forks.preloaded import Preloaded
 from tests.support.processes import Process
 from tests.support.server import quick_settings
 

@@ -38,7 +38,7 @@ from tests.faults.mortal_world import (
 )
 from tests.support import audit
 from tests.support.deaths import PatientOperator
-from tests.support.preloaded import Preloaded
+from tests.support.forks.preloaded import Preloaded
 from tests.support.processes import ROOT, Process, QuickCoordinator, ended
 from tests.support.scripted import ScriptedAgent, adapter_bytes
 from tests.support.server import free_port

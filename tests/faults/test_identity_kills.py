@@ -8,8 +8,8 @@ import pytest
 
 from agent.workspace import Workspace
 from shared.credentials import hash_secret
+from tests.support.forks.preloaded import Preloaded
 from tests.support.operator import Operator
-from tests.support.preloaded import Preloaded
 from tests.support.processes import Process
 from tests.support.server import RunningCoordinator
 

@@ -9,7 +9,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tests.faults.interleavings.machine import Interleavings
 from tests.faults.interleavings.world import World
-from tests.support.seeds import seed_of_today
+from tests.support.suite.seeds import seed_of_today
 
 MORE = int(os.environ.get("FEDLOOM_FAULT_EXAMPLES") or 0)
 

@@ -34,7 +34,7 @@ from tests.support.operator import Operator
 from tests.support.processes import RECORDED_CHILD, Process, QuickAgent, QuickCoordinator, ended, wait_until
 from tests.support.proxy import FaultyProxy
 from tests.support.scripted import ScriptedAgent, adapter_bytes, campaign_body
-from tests.support.seeds import seed_of_today
+from tests.support.suite.seeds import seed_of_today
 
 # one coordinator for all of them, also where several workers run tests
 pytestmark = [pytest.mark.fault, pytest.mark.xdist_group("network")]

@@ -15,9 +15,9 @@ from typing import Any, Protocol
 import httpx
 
 from agent.main import enroll
-from tests.support import quick_children
+from tests.support.forks import quick_children
+from tests.support.forks.preloaded import Preloaded
 from tests.support.operator import Operator
-from tests.support.preloaded import Preloaded
 from tests.support.server import free_port
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -32,7 +32,7 @@ from shared.wire.jobs import (  # noqa: E402
     PrepareJob,
     TrainJob,
 )
-from tests.support.quick_children import SERVER, argv  # noqa: E402
+from tests.support.forks.quick_children import SERVER, argv  # noqa: E402
 from tests.support.tiny import PAIRS, ROWS, byte_level_bpe, make_model  # noqa: E402
 from tests.support.tokenizers import sentencepiece_style, wordpiece  # noqa: E402
 

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from tests.support.preloaded import Preloaded
+from tests.support.forks.preloaded import Preloaded
+from tests.support.forks.quick_children import SERVER
 from tests.support.processes import ROOT, wait_until
-from tests.support.quick_children import SERVER
 
 SLEEP = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
 
 LEAVES_ONE_BEHIND = """
 import os, sys
-from tests.support.preloaded import Preloaded
+from tests.support.forks.preloaded import Preloaded
 
 with open("log", "wb") as log:
     made = Preloaded([sys.executable, "-c", sys.argv[1]], stdout=log, stderr=log, env=dict(os.environ))

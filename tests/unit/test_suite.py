@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.processes import ROOT
-from tests.support.tiers import deep
+from tests.support.suite.tiers import deep
 
 TESTS = """
 import time
@@ -39,7 +39,9 @@ def suite(tmp_path: Path) -> Path:
     """A small suite with the markers and the plugins of this one."""
     markers = ["deep: .", "soak: .", "real: ."]
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n" + "".join(f"    {each}\n" for each in markers))
-    (tmp_path / "conftest.py").write_text('pytest_plugins = ["tests.support.tiers", "tests.support.times"]\n')
+    (tmp_path / "conftest.py").write_text(
+        'pytest_plugins = ["tests.support.suite.tiers", "tests.support.suite.times"]\n'
+    )
     (tmp_path / "tests" / "unit").mkdir(parents=True)
     (tmp_path / "tests" / "unit" / "test_it.py").write_text(TESTS)
     (tmp_path / "tests" / "test_other.py").write_text("def test_other():\n    pass\n")

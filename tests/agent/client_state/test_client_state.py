@@ -1,0 +1,213 @@
+"""What SCAFFOLD has clients keep, c_k, through all that can happen to an update.
+
+The server's c is Σ q_k c_k over all clients, each c_k being the one that belongs to the update of that client which
+counted last. Whatever happens, that holds to the accuracy of float32; it is checked against the files in the agents'
+homes.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shared.adapters import slot_name, write_adapter
+from shared.wire.jobs import Result, TrainJob
+from tests.agent.federation import DEADLINE_S, ROWS, Federation, Send, federation_of
+from tests.agent.parts import Home
+from tests.agent.test_agent import record
+from tests.support.operator import Operator
+from tests.support.processes import wait_until
+from tests.support.server import RunningCoordinator
+from tests.support.suite.tiers import deep
+
+
+class Killed(Exception):
+    """Stands for kill -9: the agent does nothing more."""
+
+
+@pytest.fixture
+def federation(
+    coordinator: RunningCoordinator,
+    operator: Operator,
+    new_home: Callable[[str], Home],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Federation]:
+    with federation_of(coordinator, operator, new_home, monkeypatch, ROWS) as made:
+        yield made
+
+
+@pytest.mark.parametrize("by", ["examples", deep("uniform")])
+def test_c_is_the_weighted_mean_of_what_the_clients_keep(federation: Federation, by: str) -> None:
+    federation.start(weighting={"by": by})
+    federation.complete()
+    federation.check_sum(uniform=by == "uniform")
+    assert {job.committed_update is None for job in federation.jobs if job.round == 1} == {True}
+    assert {job.committed_update is None for job in federation.jobs if job.round > 1} == {False}
+    assert federation.restarts() == []
+
+
+def test_clients_that_sit_out_rounds_go_on_from_their_last_one(federation: Federation) -> None:
+    federation.start(rounds=7, selection={"minimum": 2, "clients_per_round": 2})
+    federation.complete()
+    assert len({tuple(federation.contributors(number)) for number in range(1, 8)}) > 1
+    federation.check_sum()
+    assert federation.restarts() == []
+
+
+def test_an_update_that_is_refused_leaves_the_kept_one_in_place(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(monkeypatch, nan_in=[[2, 1], [3, 1]])
+    federation.start()
+    federation.complete()
+    assert [federation.contributors(number) for number in (1, 2, 3, 4)] == [
+        ["ada", "bob", "cyd"],
+        ["ada", "cyd"],
+        ["ada", "cyd"],
+        ["ada", "bob", "cyd"],
+    ]
+    federation.check_sum()
+    assert federation.restarts() == []
+
+
+def test_a_late_update_leaves_the_kept_one_in_place(federation: Federation) -> None:
+    async def come_late(job: TrainJob, result: Result, send: Send) -> None:
+        federation.coordinator.clock.move(DEADLINE_S + 1)
+        await asyncio.to_thread(federation.wait_until_closed, job.round)
+        await send()
+
+    async def after_the_others(job: TrainJob, result: Result, send: Send) -> None:
+        def others_are_done() -> bool:
+            path = f"/v1/campaigns/{federation.campaign_id}/tasks"
+            done = federation.operator.items(path, state="done", round=job.round)
+            return len([task for task in done if task["kind"] == "train"]) == 2
+
+        await asyncio.to_thread(wait_until, others_are_done, "the others")
+        await come_late(job, result, send)
+
+    federation.mishaps = {(2, 1): after_the_others, (3, 2): after_the_others}
+    federation.start()
+    federation.complete()
+    assert [federation.contributors(number) for number in (2, 3)] == [["ada", "cyd"], ["ada", "bob"]]
+    federation.check_sum()
+    assert federation.restarts() == []
+
+
+def test_an_update_that_came_during_a_pause_counts(federation: Federation) -> None:
+    async def pause(job: TrainJob, result: Result, send: Send) -> None:
+        assert federation.operator.campaign(federation.campaign_id, "pause").is_success
+        await send()
+        assert federation.operator.campaign(federation.campaign_id, "resume").is_success
+
+    federation.mishaps = {(2, 0): pause, (3, 2): pause}
+    federation.start()
+    federation.complete()
+    assert len(federation.contributors(2)) == len(federation.contributors(3)) == 3
+    federation.check_sum()
+    assert federation.restarts() == []
+
+
+@pytest.mark.parametrize("back_to", [3, deep(1)])
+def test_what_belongs_to_an_undone_round_is_not_gone_on_from(federation: Federation, back_to: int) -> None:
+    """The campaign goes back to an earlier round while bob's update of round 4 is on its way."""
+    undone: list[TrainJob] = []
+
+    async def roll_back(job: TrainJob, result: Result, send: Send) -> None:
+        undone.extend(federation.jobs)
+        federation.jobs.clear()
+        path = f"/v1/campaigns/{federation.campaign_id}"
+        federation.operator.post(f"{path}/rollback", {"round": back_to})
+        federation.operator.post(f"{path}/resume")
+        await send()
+
+    federation.mishaps = {(4, 1): roll_back}
+    federation.start(rounds=6)
+    federation.complete()
+    federation.check_sum()
+    assert federation.restarts() == []  # the agents have what belongs to their older deltas
+    committed_update = {(job.round, job.client_number): job.committed_update for job in undone}
+    again = [
+        job
+        for job in federation.jobs
+        if (job.round, job.client_number) in committed_update and job.round == back_to + 1
+    ]
+    assert again
+    assert all(job.committed_update == committed_update[job.round, job.client_number] for job in again)
+
+
+@pytest.mark.parametrize("was_accepted", [deep(False), True])
+def test_an_agent_that_is_killed_as_it_sends_its_result_goes_on(federation: Federation, was_accepted: bool) -> None:
+    async def die(job: TrainJob, result: Result, send: Send) -> None:
+        if was_accepted:
+            await send()
+        raise Killed
+
+    federation.mishaps = {(2, 1): die}
+    federation.start()
+    bob = federation.homes[1]
+    wait_until(lambda: bob.error, "bob's end")
+    assert isinstance(bob.error, Killed)
+    with bob.running():
+        federation.complete()
+    assert len(federation.contributors(2)) == 3
+    federation.check_sum()
+    assert federation.restarts() == []
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-3])
+
+
+def of_another_model(path: Path) -> None:
+    write_adapter(path, {slot_name("c_k", "a.lora_A.weight"): np.ones((2, 2), dtype=np.float32)})
+
+
+@pytest.mark.parametrize("spoil", [Path.unlink, deep(truncated), deep(of_another_model)])
+def test_where_a_client_lost_its_part_all_start_again(federation: Federation, spoil: Callable[[Path], None]) -> None:
+    async def lose(job: TrainJob, result: Result, send: Send) -> None:
+        assert result.kind == "train"
+        spoil(federation.kept(job.client_number)[result.delta])  # it was kept before the result leaves
+        await send()
+
+    federation.mishaps = {(2, 1): lose}
+    federation.start(rounds=5)
+    federation.complete()
+    assert federation.restarts() == [{"round": 3, "agents": ["bob"]}]
+    adapters = federation.operator.items(f"/v1/campaigns/{federation.campaign_id}/adapters")
+    lost = [[share["client_state_lost"] for share in adapter["contributions"]] for adapter in adapters]
+    assert lost == [[], [False] * 3, [False] * 3, [False, True, False], [False] * 3, [False] * 3]
+    for job in federation.jobs:
+        starts = job.round in (1, 4)
+        assert (job.committed_update is None, job.broadcast is None) == (starts, starts), job.round
+    federation.check_sum()
+    log = (federation.homes[1].folder / "sent.jsonl").read_text()
+    assert log.count('"client_state_lost": true') == 1
+
+
+@pytest.mark.deep
+def test_mishaps_together(federation: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sitting out, refused, undone and lost, in one campaign."""
+
+    async def roll_back(job: TrainJob, result: Result, send: Send) -> None:
+        for client in range(3):
+            federation.mishaps.pop((8, client), None)
+        path = f"/v1/campaigns/{federation.campaign_id}"
+        federation.operator.post(f"{path}/rollback", {"round": 4})
+        federation.operator.post(f"{path}/resume")
+        await send()
+
+    async def lose(job: TrainJob, result: Result, send: Send) -> None:
+        assert result.kind == "train"
+        federation.kept(job.client_number)[result.delta].unlink()
+        await send()
+
+    record(monkeypatch, nan_in=[[3, 0], [6, 2], [9, 1]])
+    federation.mishaps = {(8, client): roll_back for client in range(3)} | {(10, 0): lose, (10, 1): lose}
+    federation.start(rounds=14, selection={"minimum": 1, "clients_per_round": 2}, retention={"server_state": 4})
+    federation.complete()
+    federation.check_sum()
+    assert federation.restarts()
+    assert federation.homes[0].error is federation.homes[1].error is federation.homes[2].error is None
+    assert all(len(federation.kept(client)) <= 5 for client in range(3))

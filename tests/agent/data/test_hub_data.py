@@ -1,0 +1,140 @@
+"""Data sets of the hub: a hub of the test's own on loopback, asked by the real library in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from tests.agent.data.test_formats import RECORDS
+
+pytest.importorskip("datasets")
+pytestmark = pytest.mark.train
+
+COMMIT = "a" * 40
+API, FILES = "/api/datasets/tiny/rows", "/datasets/tiny/rows/resolve/"
+READ = """
+import json, os, sys
+from agent.errors import TaskFailed
+from agent.data.tables import NO_REPORTS
+from agent.data.reading import read_rows
+from agent.settings import DataSource
+os.environ.update(NO_REPORTS)
+from huggingface_hub.utils import _http
+# a hundredth of a second, doubled four times, in place of one: a hub that is away is asked again so often
+_http.http_backoff.__kwdefaults__["base_wait_time"] = 0.01
+for settings in json.loads(sys.argv[1]):
+    try:
+        print(json.dumps([row.parts for row in read_rows(DataSource(**settings), "sft").rows]))
+    except TaskFailed as error:
+        print(json.dumps(str(error)))
+"""
+
+
+class Hub(BaseHTTPRequestHandler):
+    """As much of the hub as a data set asks for."""
+
+    files: ClassVar[dict[str, bytes]] = {
+        f"{split}.jsonl": json.dumps(record).encode() + b"\n"
+        for split, record in zip(("train", "test"), RECORDS, strict=True)
+    }
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        if path.startswith(("/api/datasets/tiny/gated", "/datasets/tiny/gated/")):
+            self._answer(b"{}", 403, {"X-Error-Code": "GatedRepo"})
+        elif path in (API, f"{API}/revision/main", f"{API}/revision/{COMMIT}"):
+            self._json({"id": "tiny/rows", "sha": COMMIT, "siblings": [{"rfilename": name} for name in self.files]})
+        elif path.startswith(f"{API}/tree/{COMMIT}"):
+            there = [{"path": name, "size": len(content)} for name, content in self.files.items()]
+            self._json([{"type": "file", "oid": "0" * 40} | file for file in there])
+        elif path.startswith(f"{API}/revision/"):
+            self._answer(b"{}", 404, {"X-Error-Code": "RevisionNotFound"})
+        elif path.startswith(FILES):
+            name = path.rpartition("/")[2]
+            if name in self.files:
+                self._answer(self.files[name], 200, {"X-Repo-Commit": COMMIT, "ETag": f'"{name}"'})
+            else:
+                self._answer(b"", 404, {"X-Error-Code": "EntryNotFound"})
+        else:
+            self._answer(b"{}", 404, {"X-Error-Code": "RepoNotFound"})
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def _json(self, value: Any) -> None:
+        self._answer(json.dumps(value).encode(), 200, {"Content-Type": "application/json"})
+
+    def _answer(self, body: bytes, status: int, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in (headers | {"Content-Length": str(len(body))}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        return
+
+
+@pytest.fixture
+def hub() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Callable[..., list[Any]]:
+    """Reads data in a process of its own; of each the rows, or what was told."""
+
+    def run(endpoint: str, *settings: dict[str, str]) -> list[Any]:
+        home = {"HF_HOME": str(tmp_path / "home"), "HF_TOKEN": "", "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+        environment = os.environ | home | {"HF_ENDPOINT": endpoint}
+        argv = [sys.executable, "-c", READ, json.dumps(settings)]
+        ran = subprocess.run(argv, check=True, capture_output=True, text=True, env=environment, timeout=240)
+        return [json.loads(line) for line in ran.stdout.splitlines()]
+
+    return run
+
+
+def test_a_data_set_is_fetched_and_every_refusal_says_what_to_do(hub: str, read: Callable[..., list[Any]]) -> None:
+    train, test, split, revision, gated, absent = read(
+        hub,
+        {"hub": "tiny/rows"},
+        {"hub": "tiny/rows", "split": "test", "revision": COMMIT},
+        {"hub": "tiny/rows", "split": "gone"},
+        {"hub": "tiny/rows", "revision": "gone"},
+        {"hub": "tiny/gated"},
+        {"hub": "tiny/absent"},
+    )
+    assert train == [["oñe", "", "two"]]
+    assert test == [["three\tx", "", "four, five"]]
+    assert split == "tiny/rows: the data set has no split 'gone'; it has train, test"
+    assert revision == "tiny/rows: the data set has no revision 'gone': correct it in agent.toml"
+    assert gated == "tiny/gated: the data set is gated: ask for access at the hub, and set HF_TOKEN here"
+    assert absent == "tiny/absent: the hub has no such data set, or it is private: correct its name, or set HF_TOKEN"
+
+
+def test_no_download_is_counted_anywhere() -> None:
+    """The library would tell a bucket of its own the name of each data set."""
+    code = "from agent.data.tables import _library; print(_library('datasets', '').config.HF_UPDATE_DOWNLOAD_COUNTS)"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
+    assert ran.stdout == "False\n"
+
+
+def test_what_was_fetched_is_read_while_the_hub_is_away(hub: str, read: Callable[..., list[Any]]) -> None:
+    assert read(hub, {"hub": "tiny/rows"}) == [[["oñe", "", "two"]]]
+    again, other = read("http://127.0.0.1:1", {"hub": "tiny/rows"}, {"hub": "tiny/other"})
+    assert again == [["oñe", "", "two"]]
+    assert other == ("tiny/other: the hub cannot be reached: check the network, or give a copy of the data by path")

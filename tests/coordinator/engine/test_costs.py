@@ -1,0 +1,160 @@
+"""What a round asks of the database does not grow, with the rounds before it or with agents that it does not want."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert
+
+from coordinator.database.ids import new_id
+from coordinator.database.tables import AgentRow
+from coordinator.engine.loop import Engine
+from coordinator.engine.sweeper import Sweeper
+from coordinator.settings import EngineSettings, Settings
+from shared.states import AgentState
+from tests.support.operator import Operator
+from tests.support.scripted import ScriptedAgent, adapter_bytes, campaign_body
+from tests.support.server import RunningCoordinator, running_coordinator
+from tests.support.suite.costs import Cost, Meter
+
+
+class Played:
+    """A campaign with one agent whose engine looks when it is told, so that each round is the same."""
+
+    def __init__(self, running: RunningCoordinator, folder: Path) -> None:
+        self._running = running
+        self._engine, self._sweeper = Engine(running.services), Sweeper(running.services)
+        self.folder = folder
+        self._delta = adapter_bytes(folder, 1.0)
+        self.operator = Operator(running.url, running.key)
+        self.agent = self.enroll("ada", site="north")
+        body = campaign_body(
+            rounds=1000,
+            selection={"minimum": 1, "labels": {"site": "north"}},
+            evaluation={"every": 1},
+            stragglers={"late_updates": "next_round"},
+            retention={"server_state": 1},
+        )
+        self.campaign_id = self.operator.post("/v1/campaigns", body)["id"]
+        self.look()
+        self.agent.prepare(n_held_out=5)
+        self.look()
+        self.agent.init(adapter_bytes(folder))
+        self.look()
+
+    def enroll(self, name: str, **labels: str) -> ScriptedAgent:
+        return ScriptedAgent(self._running.url, self.operator.token(labels=labels), name)
+
+    def look(self) -> int:
+        """Have the engine move on what is due; how many campaigns that were."""
+
+        async def work() -> int:
+            due = await self._engine._due()
+            for campaign_id in due:
+                await self._engine._work(campaign_id)
+            return len(due)
+
+        return self._running.run(work())
+
+    def round(self) -> None:
+        """Evaluate the newest adapter, train, close the round and open the next one, and tidy up."""
+        self.agent.evaluate(1.0)
+        assert self.look() == 1
+        self.agent.train(self._delta)
+        assert self.look() == 1
+        self._running.run(self._sweeper.sweep())
+
+    def rounds_until(self, number: int) -> None:
+        while self.operator.get(f"/v1/campaigns/{self.campaign_id}")["rounds_closed"] < number:
+            self.round()
+
+    def add_idle_agents(self, count: int) -> None:
+        """Agents at other sites, enrolled long ago."""
+
+        async def add() -> None:
+            now = self._running.clock.now()
+            async with self._running.services.database.write("test") as session:
+                await session.execute(
+                    insert(AgentRow),
+                    [
+                        {
+                            "id": (made := new_id(now)),
+                            "name": f"idle-{made}",
+                            "labels": {"site": "south"},
+                            "state": AgentState.ACTIVE,
+                            "secret_hash": made,
+                            "version": "test",
+                            "created_at": now,
+                            "last_seen_at": now,
+                        }
+                        for _ in range(count)
+                    ],
+                )
+
+        self._running.run(add())
+
+
+@pytest.fixture
+def meter(monkeypatch: pytest.MonkeyPatch) -> Meter:
+    return Meter(monkeypatch)
+
+
+@pytest.fixture
+def played(meter: Meter, data_dir: Path, tmp_path: Path) -> Iterator[Played]:
+    settings = Settings(data_dir=data_dir, engine=EngineSettings(poll_s=600))
+    with running_coordinator(settings, with_engine=False) as running:
+        made = Played(running, tmp_path)
+        yield made
+        made.agent.http.close()
+
+
+def check_equal(before: Cost, after: Cost) -> None:
+    assert after.statements == before.statements
+    assert after.rows == before.rows
+    more = {sql: (before.steps[sql], steps) for sql, steps in after.steps.items() if steps > before.steps[sql] + 20}
+    assert not more, "rows are read that are not in the result:\n" + "\n".join(map(str, more.items()))
+
+
+@pytest.mark.parametrize("late", [40, pytest.param(300, marks=pytest.mark.deep)])
+def test_a_round_costs_the_same_however_many_were_before_it(played: Played, meter: Meter, late: int) -> None:
+    costs = []
+    for number in (3, late):
+        played.rounds_until(number - 1)
+        with meter.measured() as cost:
+            played.round()
+        costs.append(cost)
+    check_equal(*costs)
+    assert sum(costs[0].statements.values()) <= 145
+
+
+def test_agents_that_a_campaign_does_not_want_cost_it_nothing(played: Played, meter: Meter) -> None:
+    played.rounds_until(2)
+    costs = []
+    for count in (10, 990):
+        played.add_idle_agents(count)
+        with meter.measured() as cost:
+            played.round()
+        costs.append(cost)
+    check_equal(*costs)
+    played.enroll("far", site="south").http.close()
+    assert played.look() == 0, "a campaign was looked at for an agent that it does not want"
+    played.enroll("near", site="north").http.close()
+    assert played.look() == 1
+    assert played.operator.events(played.campaign_id)[-1] == "agent-invited"
+
+
+def test_a_look_is_one_transaction(played: Played, meter: Meter) -> None:
+    played.agent.evaluate(1.0)
+    with meter.measured() as waiting:
+        assert played.look() == 1
+    assert waiting.transactions == 1
+    assert not any("claim_token=" in statement for statement in waiting.statements), "nothing runs outside of it"
+    lease = played.agent.lease("train")
+    with meter.measured() as idle:
+        assert played.look() == 0
+    assert idle.transactions == 0
+    played.agent.train(adapter_bytes(played.folder, 1.0), lease)
+    with meter.measured() as closing:
+        assert played.look() == 1
+    # the look that claims, two for the adapter's bytes, the closing, and letting go of the updates
+    assert closing.transactions == 5

@@ -1,0 +1,27 @@
+"""The fork server of training children: imports what they use, and also what that imports when it is first used."""
+
+import os
+
+from agent.train.__main__ import guard_environment
+from tests.support.forks.fork_server import main
+
+_MODULES = (
+    "agent.train.worker",
+    # what libraries import when they are used
+    *("peft.tuners.lora.bnb", "peft.utils.transformers_weight_conversion", "transformers.integrations.bitsandbytes"),
+    *("transformers.models.llama.configuration_llama", "transformers.models.llama.modeling_llama"),
+)
+
+
+def _adopt() -> None:
+    import numpy as np
+    import torch
+
+    np.random.seed()
+    torch.seed()
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
+
+
+if __name__ == "__main__":
+    guard_environment()
+    main(_MODULES, _adopt)

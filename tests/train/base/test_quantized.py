@@ -1,0 +1,352 @@
+"""Bases in int8 and nf4, on the CPU: what is trained over them, what they cost, and what they leave behind."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+
+from agent.child import DELTA_FILE, Completed, Failed
+from agent.errors import TaskFailed
+from agent.settings import ComputeSettings
+from agent.train import memory
+from agent.train.base import quantization
+from agent.train.base.model import Base
+from agent.train.worker import Worker
+from shared import algorithms
+from shared.adapters import AdapterFile
+from shared.algorithms import Algorithm, fedavg
+from shared.campaign import BaseSection, DpoSection, LoraSection, Quantization
+from shared.digest import sha256_file
+from shared.wire.leases import FailureKind
+from tests.support.tiny import byte_level_bpe
+from tests.train.conftest import LORA, Lab, first_in_fast, in_pairs, read
+from tests.train.kinds.test_training import NO_DROPOUT, train
+from tests.train.orders import ask, lora_file, merge_order, score_order
+
+pytest.importorskip("bitsandbytes")
+pytestmark = pytest.mark.train
+
+CPU = torch.device("cpu")
+SFT: dict[str, Any] = {"lora": NO_DROPOUT}
+DPO = SFT | {"training_kind": "dpo", "dpo": DpoSection(beta=0.3)}
+QUANTIZATIONS = pytest.mark.parametrize("held", ["int8", "nf4"])
+ONE_QUANTIZATION = pytest.mark.parametrize("held", first_in_fast(["nf4", "int8"]))
+QUANTIZATIONS_AND_KINDS = pytest.mark.parametrize(
+    ("held", "kind"), in_pairs(["int8", "nf4"], [SFT, DPO]), ids=["int8-sft", "int8-dpo", "nf4-sft", "nf4-dpo"]
+)
+
+
+def section(held: Quantization) -> BaseSection:
+    return BaseSection(model="tiny/llama", quantization=held)
+
+
+def loaded(folder: Path, held: Quantization | None, dtype: torch.dtype = torch.float32) -> Base:
+    return Base(folder, CPU, dtype, quantization=held, remote_code=False)
+
+
+def stood_for(folder: Path, held: Quantization, target: Path) -> Path:
+    """Write the model whose weights are those that the quantised ones stand for; nothing in it is quantised."""
+    model = loaded(folder, held).language_model.dequantize()
+    plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    changed = {name: not torch.equal(value, model.state_dict()[name]) for name, value in plain.state_dict().items()}
+    assert changed == {name: "_proj." in name for name in changed}, "linear layers only, and not the head"
+    plain.load_state_dict(model.state_dict())
+    for path in folder.iterdir():
+        (target / path.name).write_bytes(path.read_bytes())
+    plain.save_pretrained(target)
+    return target
+
+
+@pytest.fixture
+def dequantized(lab: Lab, tmp_path: Path) -> Callable[[Quantization], Lab]:
+    def make(held: Quantization) -> Lab:
+        (tmp_path / "plain").mkdir()
+        made = Lab(stood_for(lab.model, held, tmp_path / "plain"), lab.data, lab.pairs, tmp_path, Worker())
+        made.fingerprint = made.run(made.work(made.prepare_job())).fingerprint
+        return made
+
+    return make
+
+
+# training
+
+
+@QUANTIZATIONS_AND_KINDS
+def test_one_small_step_moves_every_tensor_in_float32(lab: Lab, held: Quantization, kind: dict[str, Any]) -> None:
+    """AdamW's first step moves a weight by the rate, whatever its gradient. Rounded to bfloat16, as TRL does it,
+    weights of 0.05 would move by 1e-4 or not at all."""
+    adapter = lab.adapter_0(NO_DROPOUT)
+    job = kind | {"base": section(held), "steps": 1, "learning_rate": 1e-6}
+    result, folder = train(lab, adapter, job=job)
+    assert result.metrics.steps == 1
+    with AdapterFile(folder / DELTA_FILE) as file, AdapterFile(adapter) as start:
+        start.contract.check(file)
+    for name, values in read(folder / DELTA_FILE).items():
+        assert values.dtype == np.float32
+        largest = float(np.abs(values).max())
+        assert 0.9e-6 < largest < 1.1e-6, name
+
+
+@QUANTIZATIONS_AND_KINDS
+def test_training_is_training_over_the_weights_that_the_bits_stand_for(
+    lab: Lab, dequantized: Callable[[Quantization], Lab], held: Quantization, kind: dict[str, Any]
+) -> None:
+    """By plain SGD, whose steps are as large as the gradients, so that these are compared."""
+    adapter = lab.adapter_0(NO_DROPOUT)
+    job = kind | {"optimizer": "sgd", "learning_rate": 0.1, "max_grad_norm": None, "steps": 3}
+    found, folder = train(lab, adapter, job=job | {"base": section(held)})
+    plain = dequantized(held)
+    expected, plain_folder = train(plain, adapter, job=job)
+    assert found.metrics.loss_mean == pytest.approx(expected.metrics.loss_mean, abs=1e-5)
+    delta = read(folder / DELTA_FILE)
+    for name, values in read(plain_folder / DELTA_FILE).items():
+        assert np.abs(values).max() > 1e-5, name
+        np.testing.assert_allclose(delta[name], values, atol=1e-2 * np.abs(values).max(), err_msg=name)
+
+
+@QUANTIZATIONS
+def test_adapter_0_is_the_one_that_a_full_base_draws(lab: Lab, held: Quantization) -> None:
+    works = [lab.work(lab.init_job()), lab.work(lab.init_job(base=section(held)))]
+    assert lab.run(works[0]) == lab.run(works[1])
+
+
+def gpt2(folder: Path, width: int) -> Path:
+    tokenizer = byte_level_bpe()
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=len(tokenizer),
+        n_embd=width,
+        n_layer=1,
+        n_head=2,
+        eos_token_id=tokenizer.eos_token_id,
+        n_positions=128,
+    )
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(("held", "target_modules"), in_pairs(["int8", "nf4"], ["all-linear", ["c_attn", "c_proj"]]))
+def test_layers_that_hold_their_weights_the_other_way_round_have_the_same_adapter(
+    lab: Lab, tmp_path: Path, held: Quantization, target_modules: Any
+) -> None:
+    """GPT-2's Conv1D, (in, out) where a linear layer is (out, in)."""
+    other = Lab(gpt2(tmp_path / "gpt2", width=64), lab.data, lab.pairs, tmp_path, Worker())
+    other.fingerprint = other.run(other.work(other.prepare_job())).fingerprint
+    lora = LoraSection(rank=2, target_modules=target_modules)
+    adapter = other.adapter_0(lora)
+    job = {"lora": lora, "optimizer": "sgd", "learning_rate": 0.1}
+    deltas = [
+        read(train(other, adapter, job=job | {"base": base})[1] / DELTA_FILE)
+        for base in (BaseSection(model="tiny/llama"), section(held))
+    ]
+    for name, values in deltas[0].items():
+        np.testing.assert_allclose(deltas[1][name], values, atol=0.2 * np.abs(values).max(), err_msg=name)
+
+
+@QUANTIZATIONS_AND_KINDS
+def test_half_precision_computes_nearly_the_same(lab: Lab, held: Quantization, kind: dict[str, Any]) -> None:
+    """Norms, embeddings and head are then in bfloat16 too: raising them to float32 would change less than this."""
+    adapter = lab.adapter_0(NO_DROPOUT)
+    job = kind | {"base": section(held), "optimizer": "sgd", "learning_rate": 0.1, "max_grad_norm": None}
+    full, folder = train(lab, adapter, job=job)
+    half, half_folder = train(lab, adapter, job=job, compute=ComputeSettings(device="cpu", threads=1, dtype="bfloat16"))
+    assert half.metrics.loss_mean == pytest.approx(full.metrics.loss_mean, abs=0.05)
+    found = [read(one / DELTA_FILE) for one in (folder, half_folder)]
+    deltas = [np.concatenate([values.ravel() for values in one.values()]) for one in found]
+    assert np.dot(*deltas) / np.linalg.norm(deltas[0]) / np.linalg.norm(deltas[1]) > 0.99
+    assert deltas[1].dtype == np.float32
+
+
+# memory
+
+
+def n_bytes(model: Any) -> tuple[int, int]:
+    """Bytes of the parameters of the linear layers without the head, and of all others."""
+    linear = {
+        id(module.weight)
+        for module in model.modules()
+        if isinstance(module, nn.Linear) and module is not model.get_output_embeddings()
+    }
+    sizes = [(id(value) in linear, value.numel() * value.element_size()) for value in model.parameters()]
+    return sum(size for is_linear, size in sizes if is_linear), sum(size for is_linear, size in sizes if not is_linear)
+
+
+@pytest.mark.parametrize(("held", "share"), [("int8", 4), ("nf4", 8)])
+def test_weights_take_a_fourth_or_an_eighth_of_the_memory(lab: Lab, held: Quantization, share: int) -> None:
+    linear, others = n_bytes(loaded(lab.model, None).language_model)
+    base = loaded(lab.model, held)
+    assert n_bytes(base.language_model) == (linear // share, others)
+    with base.adapter(LORA, seed=0) as attached:
+        assert {value.dtype for value in attached.parameters.values()} == {torch.float32}
+    assert n_bytes(base.language_model) == (linear // share, others), "an adapter leaves no copy of the weights behind"
+
+
+# warmth
+
+
+@ONE_QUANTIZATION
+def test_a_warm_child_gives_what_a_cold_one_gives(lab: Lab, start_child: Any, held: Quantization) -> None:
+    """Fine-tuning, evaluation, preferences, fine-tuning in one process; the last two again in a new one."""
+    adapter, base = lab.adapter_0(), {"base": section(held)}
+
+    def trained(child: Any, **changes: Any) -> Any:
+        return child.result(lab.work(lab.train_job(adapter, **(base | changes)), adapter=adapter))
+
+    def evaluated(child: Any) -> Any:
+        return child.result(lab.work(lab.evaluate_job(adapter, **base), adapter=adapter))
+
+    warm = start_child()
+    trained(warm, round=1)
+    loss = evaluated(warm)
+    of_preferences = trained(warm, training_kind="dpo")
+    last = trained(warm, round=2)
+    assert warm.log.read_text().count(f"base model loaded: {held}") == 1
+    cold = start_child()
+    again = trained(cold, round=2)
+    assert (again.delta, again.metrics.loss_mean) == (last.delta, last.metrics.loss_mean)
+    assert trained(cold, training_kind="dpo").delta == of_preferences.delta
+    assert evaluated(cold) == loss
+
+
+def test_one_base_is_kept_and_is_never_taken_for_another(lab: Lab, new_lab: Callable[..., Lab]) -> None:
+    adapter, fresh = lab.adapter_0(), new_lab()
+    fresh.fingerprint = lab.fingerprint
+    digests: list[set[str]] = []
+    for base in (BaseSection(model="tiny/llama"), section("int8"), section("nf4")):
+        digests.append({train(fresh, adapter, job={"base": base})[0].delta for _ in range(2)})
+        model: Any = fresh.worker.warm.models._base and fresh.worker.warm.models._base.language_model
+        assert not any(hasattr(module, "lora_A") for module in model.modules())
+        assert not any(value.requires_grad or value.grad is not None for value in model.parameters())
+    assert [len(found) for found in digests] == [1, 1, 1]
+    assert len(set.union(*digests)) == 3
+
+
+# evaluation, and a person's orders
+
+
+@QUANTIZATIONS_AND_KINDS
+def test_the_held_out_loss_is_near_that_of_the_full_base(
+    lab: Lab, dequantized: Callable[[Quantization], Lab], held: Quantization, kind: dict[str, Any]
+) -> None:
+    """And is the one of the weights that the bits stand for, on which training goes too."""
+    adapter = lab.adapter_0(NO_DROPOUT)
+
+    def evaluated(where: Lab, **changes: Any) -> Any:
+        return where.run(where.work(where.evaluate_job(adapter, **(kind | changes)), adapter=adapter))
+
+    found, full = evaluated(lab, base=section(held)), evaluated(lab)
+    assert found.loss == pytest.approx(full.loss, abs={"int8": 0.01, "nf4": 0.1}[held])
+    assert found.loss != full.loss
+    assert found.loss == pytest.approx(evaluated(dequantized(held)).loss, abs=1e-5)
+
+
+@ONE_QUANTIZATION
+def test_answers_and_likelihoods_are_those_of_the_base_as_it_was_trained(
+    lab: Lab, dequantized: Callable[[Quantization], Lab], held: Quantization
+) -> None:
+    adapter, plain = lab.adapter_0(), dequantized(held)
+    rows = [Completed(prompt="What does the water do now?", completion="the water rises")]
+    for file in (None, lora_file(adapter)):
+        found = lab.worker.score(score_order(lab, rows, adapter=file, base=section(held)), lambda _: None)
+        expected = plain.worker.score(score_order(plain, rows, adapter=file), lambda _: None)
+        full = lab.worker.score(score_order(lab, rows, adapter=file), lambda _: None)
+        assert found.log_probs == pytest.approx(expected.log_probs, abs=1e-4)
+        assert found.log_probs != pytest.approx(full.log_probs, abs=1e-4)
+        assert ask(lab, adapter=file, base=section(held)) == ask(plain, adapter=file)
+
+
+@QUANTIZATIONS
+def test_an_adapter_is_merged_into_the_full_base(lab: Lab, tmp_path: Path, held: Quantization) -> None:
+    adapter, digests = lab.adapter_0(), []
+    for name, base in (("full", BaseSection(model="tiny/llama")), (held, section(held))):
+        lab.worker.merge(merge_order(lab, adapter, tmp_path / name, base=base), lambda _: None)
+        digests.append(sha256_file(tmp_path / name / "model.safetensors"))
+    assert digests[0] == digests[1]
+
+
+# what cannot be
+
+
+def refusal(child: Any, work: Any) -> str:
+    answer, _ = child.send(work)
+    assert isinstance(answer, Failed)
+    assert answer.failure.kind == FailureKind.BASE_MODEL
+    return answer.failure.message
+
+
+def test_without_the_library_preparing_says_what_to_install(lab: Lab, start_child: Any) -> None:
+    without = "import sys; sys.modules['bitsandbytes'] = None; from agent.train.__main__ import main; main()"
+    child = start_child("-c", without)
+    message = refusal(child, lab.work(lab.prepare_job(base=section("nf4"))))
+    assert message == (
+        "the campaign quantises its base to nf4 with bitsandbytes, which is not installed: "
+        "run pip install 'fedloom[agent]'"
+    )
+    child.result(lab.work(lab.prepare_job()))  # other campaigns go on
+
+
+@pytest.mark.deep
+@pytest.mark.skipif(
+    torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"), reason="a CPU of another kind, or without AVX2"
+)
+def test_a_cpu_without_avx2_is_refused(lab: Lab, start_child: Any) -> None:
+    child = start_child(spawned=True, ATEN_CPU_CAPABILITY="default")
+    assert "needs a CPU with AVX2" in refusal(child, lab.work(lab.prepare_job(base=section("int8"))))
+
+
+def test_a_device_that_bitsandbytes_is_not_used_on_is_refused() -> None:
+    with pytest.raises(TaskFailed, match=r'set compute\.device = "cpu" in agent\.toml') as caught:
+        quantization.check_support("nf4", torch.device("mps"))
+    assert caught.value.failure.kind == FailureKind.BASE_MODEL
+
+
+def test_rows_that_blocks_go_over_are_refused_in_nf4_only(tmp_path: Path) -> None:
+    folder = gpt2(tmp_path / "gpt2", width=96)
+    with pytest.raises(
+        TaskFailed, match=r"multiple of 64, and transformer\.h\.0\.attn\.c_attn has 96: use int8"
+    ) as caught:
+        loaded(folder, "nf4")
+    assert caught.value.failure.kind == FailureKind.BASE_MODEL
+    loaded(folder, "int8")
+
+
+def test_a_base_whose_files_are_quantised_already_is_refused(lab: Lab, tmp_path: Path) -> None:
+    loaded(lab.model, "nf4").language_model.save_pretrained(tmp_path)
+    with pytest.raises(TaskFailed, match="quantised already") as caught:
+        loaded(tmp_path, "int8")
+    assert caught.value.failure.kind == FailureKind.BASE_MODEL
+
+
+def test_memory_that_runs_out_in_training_is_seen_as_over_any_base(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Greedy(fedavg.Client):
+        def extra_grad(self, name: str, w: Any, anchor: Any) -> Any:
+            return torch.empty(1 << 60, dtype=torch.uint8)
+
+    adapter, job = lab.adapter_0(), {"base": section("nf4")}
+    with monkeypatch.context() as patch:
+        patch.setattr(algorithms, "find", lambda _: Algorithm("greedy", "", fedavg.Params, fedavg.Server, Greedy))
+        with pytest.raises(RuntimeError) as caught:
+            train(lab, adapter, job=job)
+    assert memory.is_exhausted(caught.value)
+    assert lab.worker.warm.models._base is None
+    train(lab, adapter, job=job)
+
+
+def test_memory_that_runs_out_while_weights_are_quantised_is_no_riddle(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers raises another error in the place of the one that it met."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr("bitsandbytes.functional.quantize_4bit", fail)
+    with pytest.raises(TaskFailed, match="cannot be quantised here: too little memory") as caught:
+        loaded(lab.model, "nf4")
+    assert caught.value.failure.kind == FailureKind.BASE_MODEL

@@ -1,0 +1,188 @@
+"""What an algorithm's client half does inside of the trainers, against its update rule in plain numpy.
+
+The gradients come from torch's autograd on a plain PEFT model and, for preferences, the bare base; all that follows a
+gradient is written out here. Fine-tuning and preference optimisation are carried by the same mixin, so everything is
+asked of both.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from transformers import AutoModelForCausalLM
+
+from agent.child import CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE
+from agent.train.base.model import AttachedAdapter
+from shared.adapters import write_adapter
+from shared.campaign import DpoSection, LoraSection, TrainingKind
+from tests.train.conftest import Lab, in_pairs, read
+from tests.train.kinds.test_preferences import bare, plain_dpo_loss
+from tests.train.kinds.test_training import NO_DROPOUT, batches, plain_loss, plain_model, train
+
+pytestmark = pytest.mark.train
+
+KINDS: list[TrainingKind] = ["sft", "dpo"]
+MICRO_BATCHES = [4, 1]
+"""The whole batch at once, and accumulated."""
+BETA, MU, LR, STEPS = 0.3, 0.3, 0.1, 2
+
+Tensors = dict[str, NDArray[np.float64]]
+
+
+def job(kind: TrainingKind, **changes: Any) -> dict[str, Any]:
+    fields = {
+        "training_kind": kind,
+        "dpo": DpoSection(beta=BETA),
+        "lora": NO_DROPOUT,
+        "steps": STEPS,
+        "learning_rate": LR,
+        "optimizer": "sgd",
+        "max_grad_norm": None,
+    }
+    return fields | changes
+
+
+class Plain:
+    """The gradient and the loss of a batch at any weights."""
+
+    def __init__(self, lab: Lab, kind: TrainingKind, lora: LoraSection, start: Mapping[str, Any]) -> None:
+        self.model = plain_model(lab, lora, dict(start))
+        base = bare(lab)
+        losses: dict[str, Callable[[Any], torch.Tensor]] = {
+            "sft": lambda batch: plain_loss(self.model, batch),
+            "dpo": lambda batch: plain_dpo_loss(self.model, base, batch, BETA),
+        }
+        self._loss = losses[kind]
+        self._named = {name.replace(".default", ""): value for name, value in self.model.named_parameters()}
+
+    def gradient(self, w: Tensors, batch: Any) -> tuple[float, Tensors]:
+        """The loss at *w*, and its gradient."""
+        for name, values in w.items():
+            self._named[name].data.copy_(torch.from_numpy(values))
+            self._named[name].grad = None
+        loss = self._loss(batch)
+        loss.backward()
+        return loss.item(), {name: self._named[name].grad.double().numpy().copy() for name in w}
+
+
+def at_random(seed: int, like: Mapping[str, Any]) -> Tensors:
+    generator = np.random.default_rng(seed)
+    return {
+        name: generator.normal(0, 0.02, values.shape).astype(np.float32).astype(float) for name, values in like.items()
+    }
+
+
+def write_slot(path: Path, slot: str, tensors: Tensors) -> Path:
+    write_adapter(path, {f"{slot}/{name}": values.astype(np.float32) for name, values in tensors.items()})
+    return path
+
+
+def close(found: Mapping[str, Any], wanted: Mapping[str, Any], atol: float) -> None:
+    assert found.keys() == wanted.keys()
+    for name, values in wanted.items():
+        np.testing.assert_allclose(found[name], values, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize(("kind", "micro_batch"), in_pairs(KINDS, MICRO_BATCHES[::-1]))
+def test_fedprox_pulls_once_a_step(lab: Lab, kind: TrainingKind, micro_batch: int) -> None:
+    adapter = lab.adapter_0(NO_DROPOUT)
+    asked = job(kind, algorithm="fedprox", algorithm_params={"mu": MU})
+    result, folder = train(lab, adapter, job=asked, micro_batch=micro_batch)
+    x = {name: values.astype(float) for name, values in read(adapter).items()}
+    plain = Plain(lab, kind, NO_DROPOUT, read(adapter))
+
+    def trained(pulls: int) -> tuple[list[float], Tensors]:
+        w, losses = dict(x), []
+        for batch in batches(lab, steps=STEPS, batch_size=4, kind=kind):
+            loss, g = plain.gradient(w, batch)
+            losses.append(loss)
+            w = {name: w[name] - LR * (g[name] + pulls * MU * (w[name] - x[name])) for name in w}
+        return losses, {name: w[name] - x[name] for name in w}
+
+    losses, delta = trained(pulls=1)
+    close(read(folder / DELTA_FILE), delta, atol=1e-6)
+    assert [result.metrics.loss_first, result.metrics.loss_last] == pytest.approx(losses, abs=1e-5)
+    for pulls in (0, 4):  # not at all, once for each of four micro-batches: both would be seen
+        other = trained(pulls)[1]
+        assert max(np.abs(other[name] - delta[name]).max() for name in delta) > 1e-4
+
+
+@pytest.mark.parametrize(("kind", "micro_batch"), in_pairs(KINDS, MICRO_BATCHES))
+def test_scaffold_corrects_each_step_and_keeps_what_follows(lab: Lab, kind: TrainingKind, micro_batch: int) -> None:
+    adapter = lab.adapter_0(NO_DROPOUT)
+    x = {name: values.astype(float) for name, values in read(adapter).items()}
+    c, c_k = at_random(1, x), at_random(2, x)
+    result, folder = train(
+        lab,
+        adapter,
+        job=job(kind, algorithm="scaffold", committed_update="0" * 64),
+        micro_batch=micro_batch,
+        broadcast=write_slot(lab.folder / "c.safetensors", "c", c),
+        client_state=write_slot(lab.folder / "c_k.safetensors", "c_k", c_k),
+    )
+    plain = Plain(lab, kind, NO_DROPOUT, read(adapter))
+    w = dict(x)
+    for batch in batches(lab, steps=STEPS, batch_size=4, kind=kind):
+        _, g = plain.gradient(w, batch)
+        w = {name: w[name] - LR * g[name] for name in w}
+        w = {name: w[name] - LR * (c[name] - c_k[name]) for name in w}
+    new = {name: c_k[name] - c[name] + (x[name] - w[name]) / (STEPS * LR) for name in w}
+    close(read(folder / DELTA_FILE), {name: w[name] - x[name] for name in w}, atol=1e-6)
+    close(read(folder / EXTRAS_FILE), {f"delta_c/{name}": new[name] - c_k[name] for name in w}, atol=1e-5)
+    close(read(folder / CLIENT_STATE_FILE), {f"c_k/{name}": new[name] for name in w}, atol=1e-5)
+    assert not result.client_state_lost
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_frozen_a_stays_and_an_update_holds_b_alone(
+    lab: Lab, kind: TrainingKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gradient is clipped by the norm of B's alone: PEFT makes A trainable again behind the trainer's back."""
+    lora = LoraSection(rank=4, alpha=6, freeze_a=True)
+    adapter = lab.adapter_0(lora)
+    seen: list[dict[str, torch.Tensor]] = []
+    tensors = AttachedAdapter.tensors
+
+    def watched(attached: AttachedAdapter) -> dict[str, torch.Tensor]:
+        seen.append(tensors(attached))
+        return seen[-1]
+
+    monkeypatch.setattr(AttachedAdapter, "tensors", watched)
+    norm = 0.05
+    _, folder = train(lab, adapter, job=job(kind, algorithm="scaffold", lora=lora, max_grad_norm=norm, steps=3))
+    before, after = seen
+    for name, value in before.items():
+        assert torch.equal(value, after[name]) == ("lora_A" in name)
+
+    x = {name: values.astype(float) for name, values in read(adapter).items() if "lora_B" in name}
+    plain = Plain(lab, kind, lora, read(adapter))
+    w = dict(x)
+    for batch in batches(lab, steps=3, batch_size=4, kind=kind):
+        _, g = plain.gradient(w, batch)
+        found = np.sqrt(sum(np.square(values).sum() for values in g.values()))
+        assert found > norm
+        w = {name: w[name] - LR * g[name] * (norm / (found + 1e-6)) for name in w}  # torch's own 1e-6
+    close(read(folder / DELTA_FILE), {name: w[name] - x[name] for name in w}, atol=1e-6)
+    assert read(folder / EXTRAS_FILE).keys() == {f"delta_c/{name}" for name in x}
+    assert read(folder / CLIENT_STATE_FILE).keys() == {f"c_k/{name}" for name in x}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_scale_is_alpha_over_rank(lab: Lab, kind: TrainingKind) -> None:
+    """The first loss is that of W + (6/4) B A in plain transformers."""
+    lora = LoraSection(rank=4, alpha=6)
+    adapter = lab.adapter_0(lora)
+    start = read(adapter)
+    model = AutoModelForCausalLM.from_pretrained(lab.model, dtype=torch.float32)
+    for name, module in model.named_modules():
+        if (a := start.get(f"base_model.model.{name}.lora_A.weight")) is not None:
+            module.weight.data += 1.5 * torch.from_numpy(start[f"base_model.model.{name}.lora_B.weight"] @ a)
+    batch = batches(lab, steps=STEPS, batch_size=4, kind=kind)[0]
+    with torch.no_grad():
+        wanted = plain_loss(model, batch) if kind == "sft" else plain_dpo_loss(model, bare(lab), batch, BETA)
+    result, _ = train(lab, adapter, job=job(kind, lora=lora))
+    assert result.metrics.loss_first == pytest.approx(wanted.item(), abs=1e-5)

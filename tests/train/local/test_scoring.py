@@ -1,0 +1,73 @@
+"""How likely completions are, against plain transformers and plain PEFT."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from agent.child import Completed, ScoreRequest
+from agent.data.rows import Row
+from agent.errors import TaskFailed
+from agent.train.data.templates import render
+from shared.wire.leases import FailureKind, Phase
+from tests.train.conftest import Lab, first_in_fast
+from tests.train.local.test_local_child import open_child
+from tests.train.orders import lora_file, peft_model, score_order
+
+pytestmark = pytest.mark.train
+
+ROWS = [
+    Completed(prompt="What does the water do now?", completion="the water rises"),
+    Completed(prompt="Why?", completion="winter"),
+    Completed(prompt="What does the engine do?", input="Think of number 3.", completion="it turns and turns slowly"),
+]
+
+
+def plain_log_probs(lab: Lab, model: Any) -> tuple[list[float], list[int]]:
+    """Each completion with its end marker, token after token."""
+    tokenizer = AutoTokenizer.from_pretrained(lab.model)
+    sums, counts = [], []
+    for row in ROWS:
+        text = render(Row(row.prompt, row.input, row.completion), "chat", tokenizer)
+        prompt, completion = (
+            tokenizer(part, add_special_tokens=False).input_ids
+            for part in (text.exchanges[0].prompt, text.exchanges[0].answer)
+        )
+        with torch.no_grad():
+            log_p = model(torch.tensor([prompt + completion])).logits[0].log_softmax(-1)
+        sums.append(sum(log_p[len(prompt) - 1 + i, token].item() for i, token in enumerate(completion)))
+        counts.append(len(completion))
+    return sums, counts
+
+
+@pytest.mark.parametrize("micro_batch", first_in_fast([8, 1]))
+def test_log_probabilities_are_those_of_plain_peft_in_the_order_of_the_rows(lab: Lab, micro_batch: int) -> None:
+    adapter = lab.adapter_0()
+    base = AutoModelForCausalLM.from_pretrained(lab.model, dtype=torch.float32).eval()
+    for model, file in ((base, None), (peft_model(lab.model, adapter), lora_file(adapter))):
+        scored = lab.worker.score(score_order(lab, ROWS, adapter=file, micro_batch=micro_batch), lambda _: None)
+        sums, counts = plain_log_probs(lab, model)
+        assert scored.n_tokens == counts
+        assert scored.log_probs == pytest.approx(sums, abs=1e-3)
+
+
+def test_a_row_that_the_model_cannot_take_is_refused_in_numbers_not_in_words(lab: Lab) -> None:
+    long = Completed(prompt="secret " * 600, completion="x")
+    with pytest.raises(TaskFailed, match="1 rows are empty, or longer than the 512 tokens") as caught:
+        lab.worker.score(score_order(lab, [*ROWS, long]), lambda _: None)
+    assert caught.value.failure.kind is FailureKind.DATA
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("quick_children")
+def test_a_child_scores_and_answers_with_one_model(lab: Lab, tmp_path: Path) -> None:
+    phases: list[Phase] = []
+    with open_child(lab, tmp_path / "cache", lab.fingerprint) as child:
+        found = child.score(ROWS, template="chat", on_progress=lambda progress: phases.append(progress.phase))
+        assert phases[-1] is Phase.EVALUATING
+        order: ScoreRequest = score_order(lab, ROWS)
+        here = lab.worker.score(order, lambda _: None)
+        assert found.log_probs == pytest.approx(here.log_probs, abs=1e-5)
+        assert child.ask([], template="chat") == []

@@ -1,0 +1,135 @@
+"""What an adapter's folder says of its adapter, with and without ``fedloom.json``."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedloom.adapters.atomic_folder import atomic_folder
+from fedloom.adapters.folder import CONFIG_FILE, WEIGHTS_FILE, peft_config
+from fedloom.adapters.lineage import LINEAGE_FILE, Lineage
+from fedloom.adapters.local import read_adapter_folder
+from fedloom.adapters.merged_card import merged_card
+from fedloom.errors import BadAdapterFolder, FolderNotEmpty
+from shared.adapters import write_adapter
+from shared.digest import sha256_file
+from shared.wire.base import BlobRef
+from tests.unit.fedloom.test_adapter_folder import adapter, campaign, front_matter
+
+NAMES = ["base_model.model.q_proj.lora_A.weight", "base_model.model.q_proj.lora_B.weight"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """As ``adapter pull`` writes it."""
+    write_adapter(tmp_path / WEIGHTS_FILE, {name: np.ones((8, 8), np.float32) for name in NAMES})
+    detail = campaign(lora={"rank": 4, "alpha": 2.5}, data={"name": "notes", "template": "vicuna"})
+    blob = BlobRef(sha256=sha256_file(tmp_path / WEIGHTS_FILE), n_bytes=8)
+    lineage = Lineage.of(detail, adapter().model_copy(update={"blob": blob}))
+    (tmp_path / LINEAGE_FILE).write_text(lineage.model_dump_json())
+    (tmp_path / CONFIG_FILE).write_text(json.dumps(peft_config(detail.spec, NAMES)))
+    return tmp_path
+
+
+def edit(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(BadAdapterFolder) as caught:
+        read_adapter_folder(folder)
+    return caught.value.reason
+
+
+def test_lineage_tells_all(folder: Path) -> None:
+    found = read_adapter_folder(folder)
+    assert found.name == "clinic #3"
+    assert (found.lora.rank, found.lora.alpha, found.template) == (4, 2.5, "vicuna")
+    assert (found.base.model, found.base.revision) == ("org/model", "main")
+    assert json.loads((folder / LINEAGE_FILE).read_text())["format"] == 1
+
+
+def test_an_adapter_of_another_program_is_read_from_its_configuration(folder: Path) -> None:
+    (folder / LINEAGE_FILE).unlink()
+    found = read_adapter_folder(folder)
+    assert (found.name, found.template, found.fingerprint) == (folder.name, None, None)
+    assert (found.lora.rank, found.lora.alpha, found.lora.target_modules) == (4, 2.5, ["q_proj"])
+    assert (found.base.model, found.base.revision) == ("org/model", "main")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"peft_type": "IA3"}, "peft_type IA3 is not LORA"),
+        ({"use_dora": True, "modules_to_save": ["embed"]}, "modules_to_save, use_dora: only plain LoRA"),
+        ({"target_modules": ["lm_head"]}, "lm_head cannot be adapted"),
+        ({"target_modules": None}, "target_modules"),
+        ({"base_model_name_or_path": None}, "model: Input should be a valid string"),
+        ({"r": "many"}, "rank"),
+    ],
+)
+def test_what_is_no_plain_lora_is_refused(folder: Path, changes: dict[str, Any], says: str) -> None:
+    (folder / LINEAGE_FILE).unlink()
+    edit(folder / CONFIG_FILE, **changes)
+    assert says in refusal(folder)
+
+
+def test_folders_that_cannot_be_used_say_why(folder: Path) -> None:
+    edit(folder / LINEAGE_FILE, later="ignored")
+    read_adapter_folder(folder)
+    edit(folder / LINEAGE_FILE, sha256="0" * 64)
+    assert "does not match the digest in fedloom.json" in refusal(folder)
+    edit(folder / LINEAGE_FILE, sha256=sha256_file(folder / WEIGHTS_FILE), campaign_id=None)
+    assert "campaign_id" in refusal(folder)
+    edit(folder / LINEAGE_FILE, format=2)
+    assert "has format 2, this Fedloom reads 1" in refusal(folder)
+    for text, says in (("[]", "not a JSON object"), ("{", "is not JSON")):
+        (folder / LINEAGE_FILE).write_text(text)
+        assert says in refusal(folder)
+    (folder / LINEAGE_FILE).unlink()
+    (folder / CONFIG_FILE).unlink()
+    assert refusal(folder) == "adapter_config.json is missing"
+    (folder / WEIGHTS_FILE).unlink()
+    assert "fedloom adapter pull" in refusal(folder)
+
+
+def test_the_card_of_a_merged_model_names_base_campaign_and_adapter(folder: Path) -> None:
+    found = read_adapter_folder(folder)
+    card = merged_card(found, dtype="bfloat16", merge_difference=3e-6, file_difference=0.04)
+    assert front_matter(card)["base_model"] == "org/model"
+    assert front_matter(card)["library_name"] == "transformers"
+    for fact in (found.sha256, "`clinic` (`1`)", "| Adapter | 3 of 3 |", "revision `main`", "3e-06", "0.04", "1.2500"):
+        assert fact in card
+    (folder / LINEAGE_FILE).unlink()
+    assert "Campaign" not in merged_card(
+        read_adapter_folder(folder), dtype="float32", merge_difference=0, file_difference=0
+    )
+
+
+def test_the_card_of_a_merged_model_says_how_the_base_was_quantised_in_training(folder: Path) -> None:
+    content = json.loads((folder / LINEAGE_FILE).read_text())
+    content["spec"]["base"]["quantization"] = "nf4"
+    (folder / LINEAGE_FILE).write_text(json.dumps(content))
+    found = read_adapter_folder(folder)
+    assert found.base.quantization == "nf4"
+    card = merged_card(found, dtype="float32", merge_difference=0, file_difference=0)
+    assert "| Base in training | quantised to nf4;" in card
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "out"
+    with pytest.raises(FileNotFoundError), atomic_folder(out, force=False) as draft:
+        shutil.copy(__file__, draft / "half" / "of" / "it")
+    assert list(out.parent.iterdir()) == []
+    with atomic_folder(out, force=False) as draft:
+        (draft / "one").write_text("")
+        assert not out.exists()
+    with pytest.raises(FolderNotEmpty), atomic_folder(out, force=False):
+        pytest.fail("it is refused before any work")
+    with atomic_folder(out, force=True) as draft:
+        (draft / "two").write_text("")
+    assert [path.name for path in out.iterdir()] == ["two"]
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
