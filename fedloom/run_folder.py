@@ -41,7 +41,7 @@ class RunFolder:
         if known is not None and is_set_up(known):
             if different := [name for name, value in facts.items() if known.get(name) != value]:
                 raise self._error(
-                    f"{self._folder} holds another {self._name}, with a different {', '.join(different)}; "
+                    f"{self._folder} holds another {self._name}, which differs in: {', '.join(different)}; "
                     "give another folder with --out, or start over with --force"
                 )
             return known

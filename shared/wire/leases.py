@@ -42,7 +42,7 @@ class Phase(StrEnum):
     DOWNLOADING = "downloading"
     TRAINING = "training"
     EVALUATING = "evaluating"
-    SCORING_REFERENCE = "scoring the reference"
+    SCORING_REFERENCE = "computing reference log-probabilities"
     UPLOADING = "uploading"
 
 

@@ -193,7 +193,7 @@ def test_a_finished_simulation_is_shown_again_at_once_and_another_one_is_refused
 
     other = simulate(folder, "--clients", 4)
     assert other.returncode == 2
-    assert "a different clients, partition" in other.stderr
+    assert "which differs in: clients, partition" in other.stderr
     assert "--force" in other.stderr
     own = folder / "own.jinja"
     own.write_text("{% for m in messages %}{{ m['content'] }}{{ eos_token }}{% endfor %}")

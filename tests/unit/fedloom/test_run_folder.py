@@ -44,7 +44,7 @@ def test_a_run_resumes_with_its_state(tmp_path: Path) -> None:
 
 def test_another_run_is_refused_with_what_differs(tmp_path: Path) -> None:
     fill(tmp_path)
-    with pytest.raises(SimulationError, match=r"another simulation, with a different clients, way; .*--out.*--force"):
+    with pytest.raises(SimulationError, match=r"another simulation, which differs in: clients, way; .*--out.*--force"):
         begin(tmp_path, {**FACTS, "clients": 4, "way": "iid"}, force=False)
     assert "metrics.csv" in names(tmp_path)
 
