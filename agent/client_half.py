@@ -34,7 +34,7 @@ class InstalledClient:
     broadcast: tuple[str, ...] = ()
 
 
-def check_installed(job: Job) -> None:
+def check_algorithm_installed(job: Job) -> None:
     """Raise TaskFailed (algorithm) if the job needs an algorithm that is not installed. Imports no plug-in."""
     if not isinstance(job, PrepareJob | TrainJob) or job.plain_client:
         return

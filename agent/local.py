@@ -33,7 +33,7 @@ from agent.data.own_template import OwnTemplate
 from agent.data.report import DataReport
 from agent.errors import TaskFailed
 from agent.settings import ComputeSettings, DataSource
-from agent.supervisor import ChildDied, Supervisor, check_installed
+from agent.supervisor import ChildDied, Supervisor, check_libraries_installed
 from shared.campaign import BaseSection, Template, TrainingKind
 from shared.wire.jobs import Fingerprint
 from shared.wire.leases import FailureKind
@@ -67,7 +67,7 @@ class LocalChild:
         folder: Path | None = None,
     ) -> None:
         """Prepare the folder. Raises NotInstalled and OSError."""
-        check_installed()
+        check_libraries_installed()
         self._folder = (folder or default_folder()).absolute()
         self._folder.mkdir(parents=True, exist_ok=True)
         self._log_file = self._folder / _LOG_FILE

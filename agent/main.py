@@ -14,7 +14,7 @@ from agent.loop import run_agent
 from agent.network.api import CoordinatorApi
 from agent.network.retry import until_reached
 from agent.settings import TEMPLATE, AgentSettings, NetworkSettings, load_settings
-from agent.supervisor import Supervisor, check_installed
+from agent.supervisor import Supervisor, check_libraries_installed
 from agent.workspace import Identity, Workspace
 from shared import crash_points
 from shared.credentials import hash_secret
@@ -128,7 +128,7 @@ def run(home: Path, child: Sequence[str] | None = None) -> None:
     AlreadyRunning and CoordinatorRefused.
     """
     if child is None:
-        check_installed()
+        check_libraries_installed()
     workspace = Workspace(home)
     identity = workspace.read_identity()
     settings = load_settings(workspace.settings_file)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from agent import policy
 from agent.child import ChildProgress, Done, Failed, LocalJob, LocalProgress, OutOfMemory, files_of
-from agent.client_half import check_installed
+from agent.client_half import check_algorithm_installed
 from agent.errors import CoordinatorRefused, TaskFailed, TransferCorrupted
 from agent.network.api import CoordinatorApi
 from agent.network.heartbeat import LeaseHeartbeat, TaskGone
@@ -103,7 +103,7 @@ class TaskRunner:
 
     async def _train(self, job: Job, heartbeat: LeaseHeartbeat) -> Result:
         """Have the child do the job, with a smaller micro-batch each time memory runs out. Raises TaskFailed."""
-        check_installed(job)  # before anything is downloaded
+        check_algorithm_installed(job)  # before anything is downloaded
         adapter = reference = broadcast = None
         if isinstance(job, TrainJob | EvaluateJob):
             adapter = await self._cache.fetch(self._api, heartbeat, job.adapter)
@@ -172,7 +172,7 @@ class TaskRunner:
     async def _send(self, job: Job, result: Result, heartbeat: LeaseHeartbeat) -> None:
         """Upload the result's files and complete the task.
 
-        Each file is recorded before it is sent, because an interrupted upload has sent a part of it.
+        Each file is recorded before it is sent, because even an interrupted upload has sent part of the file.
         """
         folder = self._workspace.task_folder(heartbeat.task_id)
         for purpose, name, sha256 in files_of(result):
@@ -182,7 +182,7 @@ class TaskRunner:
             crash_points.reach(f"agent: {purpose} sent")
             log.info("sent %s, %.1f MB", name, n_bytes / 1e6)
         if isinstance(job, TrainJob) and isinstance(result, TrainResult):
-            # before the result is sent: a crash in between would leave a committed update without its client state
+            # keep the state first: a crash after sending but before keeping would leave a committed update without it
             await asyncio.to_thread(
                 self._workspace.keep_client_state,
                 job.campaign_id,

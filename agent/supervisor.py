@@ -229,7 +229,7 @@ def _kill(process: Process) -> None:
             process.kill()
 
 
-def check_installed() -> None:
+def check_libraries_installed() -> None:
     """Raise NotInstalled if libraries of the default child are missing."""
     missing = [name for name in CHILD_LIBRARIES if importlib.util.find_spec(name) is None]
     if missing:

@@ -1,11 +1,11 @@
 """State machines: all legal moves of campaigns, rounds, tasks and participants, and the lock of a campaign.
 
-Only ``move`` changes a state. It is compare-and-set: the ``UPDATE`` names the state that it leaves. If another
-transaction was faster, it changes nothing and raises IllegalMove.
+Only ``move`` changes a state. It is compare-and-set: the ``UPDATE`` matches only the expected current state. If another
+transaction was faster, ``move`` changes nothing and raises IllegalMove.
 
     campaign     preparing → initializing → running → finishing → completed
-                 any of the first four → paused → back; any that is not final → cancelled
-                 running, finishing, completed → paused, rolled back to an earlier round
+                 each of the first four ⇄ paused; any state that is not final → cancelled
+                 running, finishing, completed → paused (by a rollback to an earlier round)
     round        open → aggregating → closed; open → cancelled
     task         pending → leased → done | failed; leased → pending (expired, released); not final → cancelled;
                  any → superseded (its round was rolled back, or its late update was discarded)
@@ -25,6 +25,7 @@ from shared.states import CampaignState, ParticipantState, RoundState, TaskState
 
 C, R, T, P = CampaignState, RoundState, TaskState, ParticipantState
 
+# Keyed by the enum first: members of two StrEnums with equal values are equal as keys.
 _MOVES: dict[type[StrEnum], dict[StrEnum, set[StrEnum]]] = {
     C: {
         C.PREPARING: {C.INITIALIZING, C.PAUSED, C.CANCELLED},
@@ -52,7 +53,6 @@ _MOVES: dict[type[StrEnum], dict[StrEnum, set[StrEnum]]] = {
         P.FAILED: {P.PREPARING},
     },
 }
-# by enum first: equal strings of two enums are equal as keys
 
 
 def is_legal(state: StrEnum, to: StrEnum) -> bool:

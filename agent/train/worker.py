@@ -23,7 +23,7 @@ from agent.settings import ComputeSettings
 from agent.train import memory
 from agent.train.jobs.context import WarmState
 from agent.train.jobs.run import run_job
-from agent.train.jobs.train import TRAINER_FOLDER
+from agent.train.jobs.train import TRAINER_FOLDER_PREFIX
 from agent.train.local import orders as local
 from agent.train.progress import Reporter, Throttle
 from shared import crash_points
@@ -87,7 +87,7 @@ class Worker:
 
 def _delete_leftovers(folder: Path) -> None:
     """Delete what a killed process left unfinished in a task's folder."""
-    for leftover in folder.glob(f"{TRAINER_FOLDER}*"):
+    for leftover in folder.glob(f"{TRAINER_FOLDER_PREFIX}*"):
         shutil.rmtree(leftover, ignore_errors=True)
     for leftover in folder.glob(".*.tmp"):
         leftover.unlink(missing_ok=True)

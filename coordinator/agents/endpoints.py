@@ -4,7 +4,7 @@ from fastapi import APIRouter
 from sqlalchemy import delete, select
 
 from coordinator.agents import service
-from coordinator.database.tables import AgentRow, TaskRow, TokenRow
+from coordinator.database.tables import AgentRow, EnrollmentTokenRow, TaskRow
 from coordinator.errors import NotFound
 from coordinator.web.authentication import AgentDep, OperatorDep
 from coordinator.web.deps import Cursor, Limit, Now, ReadSession, ServicesDep, WriteSession
@@ -37,7 +37,7 @@ async def list_tokens(
 ) -> Page[TokenView]:
     """Enrolment tokens, newest first, without their secrets."""
     rows, after = await fetch_page(
-        session, select(TokenRow), TokenRow.id, str, cursor=cursor, limit=limit, newest_first=True
+        session, select(EnrollmentTokenRow), EnrollmentTokenRow.id, str, cursor=cursor, limit=limit, newest_first=True
     )
     return Page(items=[TokenView.model_validate(row, from_attributes=True) for row in rows], next_cursor=after)
 
@@ -45,7 +45,9 @@ async def list_tokens(
 @router.delete("/tokens/{token_id}", status_code=204)
 async def delete_token(token_id: str, session: WriteSession, _: OperatorDep) -> None:
     """Delete a token. Agents that enrolled with it stay."""
-    deleted = await session.execute(delete(TokenRow).where(TokenRow.id == token_id).returning(TokenRow.id))
+    deleted = await session.execute(
+        delete(EnrollmentTokenRow).where(EnrollmentTokenRow.id == token_id).returning(EnrollmentTokenRow.id)
+    )
     if deleted.first() is None:
         raise NotFound("token", token_id)
 

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator import lifecycle
 from coordinator.database.ids import new_id
-from coordinator.database.tables import AgentRow, CampaignRow, OperatorKeyRow, TaskRow, TokenRow
+from coordinator.database.tables import AgentRow, CampaignRow, EnrollmentTokenRow, OperatorKeyRow, TaskRow
 from coordinator.engine import participants
 from coordinator.errors import AgentRevoked, NameTaken, NotFound, TokenRefused
 from coordinator.events.log import record
@@ -38,7 +38,7 @@ async def new_operator_key(session: AsyncSession, now: datetime) -> str:
 async def create_token(session: AsyncSession, now: datetime, request: TokenCreate) -> TokenCreated:
     """Make a one-time enrolment token; only its hash is stored."""
     token = new_secret(ENROLLMENT_PREFIX)
-    row = TokenRow(
+    row = EnrollmentTokenRow(
         id=new_id(now),
         token_hash=hash_secret(token),
         labels=request.labels,
@@ -65,7 +65,7 @@ async def enroll(session: AsyncSession, now: datetime, request: EnrollmentReques
     reply again.
     """
     token = await session.scalar(
-        select(TokenRow).where(TokenRow.token_hash == hash_secret(request.token)).with_for_update()
+        select(EnrollmentTokenRow).where(EnrollmentTokenRow.token_hash == hash_secret(request.token)).with_for_update()
     )
     if token is None:
         raise TokenRefused("this token is unknown")
@@ -80,10 +80,10 @@ async def enroll(session: AsyncSession, now: datetime, request: EnrollmentReques
     ):
         raise NameTaken(request.name)
     claimed = await session.execute(
-        update(TokenRow)
-        .where(TokenRow.id == token.id, TokenRow.used_at.is_(None))
+        update(EnrollmentTokenRow)
+        .where(EnrollmentTokenRow.id == token.id, EnrollmentTokenRow.used_at.is_(None))
         .values(used_at=now, used_by=request.name)
-        .returning(TokenRow.id)
+        .returning(EnrollmentTokenRow.id)
     )
     if claimed.first() is None:
         raise TokenRefused("this token was used just now")

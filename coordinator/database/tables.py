@@ -57,7 +57,7 @@ class OperatorKeyRow(Base):
     created_at: Mapped[datetime]
 
 
-class TokenRow(Base):
+class EnrollmentTokenRow(Base):
     """A one-time enrolment token."""
 
     __tablename__ = "tokens"

@@ -26,7 +26,7 @@ from shared.wire.base import BlobRef
 
 
 @dataclass(frozen=True)
-class ClosedRound:
+class AggregatedRound:
     """A round's result, stored but not yet recorded. numbers: metrics of the whole round, all finite."""
 
     inputs: RoundInputs
@@ -42,7 +42,7 @@ class ClosedRound:
         return [share.contribution for share in self.inputs.shares]
 
 
-async def aggregate_round(services: Services, campaign_id: str) -> ClosedRound:
+async def aggregate_round(services: Services, campaign_id: str) -> AggregatedRound:
     """Aggregate the current round's updates and store the result. Raises the errors of ``inputs.aggregated``."""
     async with services.database.read() as session:
         campaign = await session.get_one(CampaignRow, campaign_id)
@@ -55,10 +55,10 @@ async def aggregate_round(services: Services, campaign_id: str) -> ClosedRound:
             "factor_gap_relative": result.factor_gap.relative,
         }
         finite = {name: value for name, value in numbers.items() if math.isfinite(value)}  # JSON has no other numbers
-        return ClosedRound(inputs, await _store(services, result), finite)
+        return AggregatedRound(inputs, await _store(services, result), finite)
 
 
-async def close_round(tx: CampaignTx, closed: ClosedRound) -> bool:
+async def close_round(tx: CampaignTx, closed: AggregatedRound) -> bool:
     """Close the round, record the new global adapter with its lineage, and open the next round, in one transaction.
 
     Does nothing and returns False if meanwhile the campaign was paused or cancelled, or the round was closed. (After a
@@ -136,7 +136,7 @@ async def _store(services: Services, result: Aggregated) -> dict[BlobKind, BlobR
     return refs
 
 
-async def _commit_updates(tx: CampaignTx, closed: ClosedRound) -> None:
+async def _commit_updates(tx: CampaignTx, closed: AggregatedRound) -> None:
     """Record each contributor's delta as its committed update. Its client state belongs to that delta only.
 
     If a client lost its state, the algorithm restarts and no participant has a committed update.
@@ -154,7 +154,7 @@ async def _commit_updates(tx: CampaignTx, closed: ClosedRound) -> None:
         tx.record(EventType.ALGORITHM_RESTARTED, round=closed.number, agents=lost)
 
 
-async def _add_train_loss(tx: CampaignTx, closed: ClosedRound) -> None:
+async def _add_train_loss(tx: CampaignTx, closed: AggregatedRound) -> None:
     """Record the mean of the clients' training losses, weighted as their updates are."""
     query = select(MetricRow).where(
         MetricRow.campaign_id == tx.campaign.id,

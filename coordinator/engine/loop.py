@@ -1,4 +1,4 @@
-"""The engine: gives every campaign that is due a tick, and aggregates rounds. Beside it runs the verifier.
+"""The engine: ticks every campaign that is due, and aggregates rounds. The verifier runs alongside.
 
 A tick is one transaction on the locked campaign: it does the pending work, and sets the time of the next tick. If
 a round is ready to be aggregated, the tick claims the campaign, because an aggregation runs outside of any transaction.
@@ -59,7 +59,8 @@ class Engine:
     async def run(self) -> None:
         """Tick due campaigns until cancelled.
 
-        An error in one campaign is logged and recorded as its reason; another tick follows.
+        An error in one campaign is logged and stored in the campaign's ``reason``. The campaign is ticked again after
+        RETRY_S.
         """
         working: set[asyncio.Task[None]] = set()
         with (
@@ -83,7 +84,7 @@ class Engine:
                 await self._services.database.cancel(*working, verifying)
 
     async def _free_claims(self) -> None:
-        """Release the claims of an earlier engine of this name: it is dead, since this one holds the name's lock."""
+        """Release claims of a previous engine of this name. It must be dead: this engine holds the lock on the name."""
         async with self._services.database.write("free claims") as session:
             await session.execute(
                 update(CampaignRow)
@@ -118,15 +119,15 @@ class Engine:
                 await self._release(campaign_id, token, RETRY_S, f"the engine failed and tries again: {what}")
 
     async def _tick(self, campaign_id: str, token: str) -> bool:
-        """Do a campaign's pending work. Returns whether it was claimed, so that its round is aggregated."""
+        """Do a campaign's pending work. Returns True if the campaign is now claimed, for the caller to aggregate."""
         self._ticking.add(campaign_id)
         try:
             async with self._ticks, self._locked("tick", campaign_id, _is_due(self._services.clock.now())) as tx:
                 if tx is None:  # another engine was faster
                     return False
-                is_ready = await _advance(tx)
+                is_ready = await _advance_campaign(tx)
                 campaign = tx.campaign
-                campaign.claim_token, campaign.claim_expires_at = None, None  # of an engine that died
+                campaign.claim_token, campaign.claim_expires_at = None, None  # left by an engine that died
                 campaign.due_at = tx.next_tick_at
                 if is_ready:
                     campaign.claim_token = token
@@ -148,7 +149,7 @@ class Engine:
                     await tx.pause(f"the round cannot be aggregated: {error}")
             return
         async with self._claimed("close round", campaign_id, token) as tx:
-            if tx is None:  # the claim's new holder makes the same bytes, and may be using ours
+            if tx is None:  # the claim's new holder computes identical blobs and may reference ours: leave them
                 return
             if await close_round(tx, closed):
                 gone = await retire(tx.session, tx.campaign)
@@ -162,7 +163,7 @@ class Engine:
     ) -> AsyncIterator[CampaignTx | None]:
         """One transaction on the locked campaign. Yields None if the campaign does not meet the condition.
 
-        After the commit, agents with new tasks are woken, and the campaign's watchers if events were recorded.
+        After the commit, wakes agents that have new tasks and, if events were recorded, the campaign's watchers.
         """
         async with self._services.database.write(name) as session:
             campaign = await lifecycle.lock_campaign_where(session, campaign_id, condition)
@@ -181,21 +182,21 @@ class Engine:
 
     @asynccontextmanager
     async def _claimed(self, name: str, campaign_id: str, token: str) -> AsyncIterator[CampaignTx | None]:
-        """The last transaction under a claim, which releases it. Yields None if the claim was lost."""
+        """Run the last transaction under a claim, and release the claim. Yields None if the claim was lost."""
         async with self._locked(name, campaign_id, CampaignRow.claim_token == token) as tx:
             yield tx
             if tx is not None:
                 tx.campaign.claim_token = tx.campaign.claim_expires_at = None
                 tx.campaign.due_at = tx.next_tick_at
 
-    async def _release(self, campaign_id: str, token: str, pause_s: float, reason: str | None = None) -> None:
-        """Release a campaign whose work was interrupted. Its next tick is due after a pause."""
+    async def _release(self, campaign_id: str, token: str, delay_s: float, reason: str | None = None) -> None:
+        """Release a campaign whose work was interrupted. Its next tick is due after a delay."""
         unclaimed = CampaignRow.claim_token.is_(None)
         is_ours = and_(_is_active(), unclaimed | (CampaignRow.claim_token == token))
         async with self._locked("release claim", campaign_id, is_ours) as tx:
             if tx is not None:
                 tx.campaign.claim_token = tx.campaign.claim_expires_at = None
-                tx.campaign.due_at = tx.after(tx.now, pause_s)
+                tx.campaign.due_at = tx.after(tx.now, delay_s)
                 tx.campaign.reason = reason or tx.campaign.reason
 
     def _claim_end(self) -> datetime:
@@ -239,10 +240,10 @@ _HANDLERS: Mapping[CampaignState, Callable[[CampaignTx], Awaitable[bool]]] = {
 }
 
 
-async def _advance(tx: CampaignTx) -> bool:
+async def _advance_campaign(tx: CampaignTx) -> bool:
     """Move a campaign as far as it can go now. Returns whether its round is ready to be aggregated."""
     if tx.campaign.state in lifecycle.ACTIVE_CAMPAIGN:
-        tx.campaign.reason = None  # a handler that waits gives the reason again
+        tx.campaign.reason = None  # a handler that still has to wait sets it again
     while True:
         state = tx.campaign.state
         handler = _HANDLERS.get(state)

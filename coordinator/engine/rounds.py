@@ -26,7 +26,7 @@ async def run(tx: CampaignTx) -> bool:
         return await _open(tx, number)
     if round_row.state is RoundState.AGGREGATING:
         return True
-    return await _advance(tx, round_row)
+    return await _advance_round(tx, round_row)
 
 
 async def finish(tx: CampaignTx) -> bool:
@@ -57,7 +57,7 @@ async def _open(tx: CampaignTx, number: int) -> bool:
         if not await joining.reschedule_for_preparing(tx, lack):
             await tx.pause(f"{lack}; enrol more agents, or resume the campaign for another try")
         return False
-    eligible = await stragglers.eligible(tx, number, clients)
+    eligible = await stragglers.choose_eligible(tx, number, clients)
     order = draw_order(tx.spec.training.seed, number, eligible)
     sampled = sorted(order[: stragglers.clients_to_draw(tx, len(eligible))])
     deadline_at = tx.after(tx.now, tx.spec.deadline.round_s)
@@ -80,7 +80,7 @@ async def _open(tx: CampaignTx, number: int) -> bool:
     return False
 
 
-async def _advance(tx: CampaignTx, round_row: RoundRow) -> bool:
+async def _advance_round(tx: CampaignTx, round_row: RoundRow) -> bool:
     tasks = await tx.tasks(TaskKind.TRAIN, round_row.number)
     n_done = sum(task.state is TaskState.DONE for task in tasks)
     live = [task for task in tasks if not task.state.is_final]
@@ -102,7 +102,7 @@ async def _advance(tx: CampaignTx, round_row: RoundRow) -> bool:
         if has_minimum:
             return await _start_aggregating(tx, round_row, tasks)
         if await stragglers.readmit(tx, round_row):
-            return await _advance(tx, round_row)
+            return await _advance_round(tx, round_row)
         if not await joining.reschedule_for_preparing(tx, await _lack(tx, round_row, tasks, "and no client left")):
             await _pause(tx, round_row, tasks, "and no client left")
             return False

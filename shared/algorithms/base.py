@@ -78,7 +78,7 @@ class Updates:
         return self._sum(lambda update: update.q, slot)
 
     def _sum(self, weight: Callable[[UpdateTensor], float], slot: str) -> Array:
-        # float64: float32 sums lose small clients, and the mean of K equal deltas would differ from them
+        # float64: in float32 small clients are rounded away, and the mean of K equal deltas is not that delta
         total = np.zeros(self._shape, dtype=np.float64)
         term = np.empty(self._shape, dtype=np.float64)
         for update in self._updates:

@@ -148,7 +148,7 @@ class Base:
         log.info("base model loaded: %s, %s, %s, %.1f s", quantization or "not quantised", dtype, device, seconds)
 
     @property
-    def half(self) -> torch.dtype | None:
+    def autocast_dtype(self) -> torch.dtype | None:
         """The dtype if it is bfloat16 or float16, which needs autocast; None for float32."""
         return None if self.dtype == torch.float32 else self.dtype
 

@@ -38,7 +38,11 @@ def evaluate(context: JobContext, job: EvaluateJob) -> EvaluateResult:
         reference = context.reference(job, base, rows, np.arange(len(rows)))  # (n, 2), or None
         with base.adapter(job.lora, seed=0) as attached:
             load_adapter(attached, work.adapter)
-            options: dict[str, Any] = {"micro_batch": work.micro_batch, "half": base.half, "report": on_evaluated}
+            options: dict[str, Any] = {
+                "micro_batch": work.micro_batch,
+                "autocast_dtype": base.autocast_dtype,
+                "report": on_evaluated,
+            }
             if isinstance(rows, PairRows):
                 assert reference is not None
                 options["micro_batch"] = completion_batch_size(base, work.micro_batch)

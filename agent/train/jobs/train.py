@@ -27,7 +27,7 @@ from shared.wire.leases import Phase, Progress
 
 log = logging.getLogger(__name__)
 
-TRAINER_FOLDER = "trainer-"
+TRAINER_FOLDER_PREFIX = "trainer-"
 """The prefix of the trainers' temporary folders inside a task's folder."""
 
 
@@ -44,27 +44,27 @@ def train(context: JobContext, job: TrainJob) -> TrainResult:
     seed = round_seed(**draw)
     assert context.client is not None
     assert work.adapter is not None
-    half, params = context.client.half, context.client.read_params(job.algorithm_params)
+    client_half, params = context.client.half, context.client.read_params(job.algorithm_params)
     with context.base() as base:
         reference = context.reference(job, base, rows, indices)  # (steps · batch_size, 2), or None
     with (
         context.base() as base,
         base.adapter(job.lora, seed=seed) as attached,
-        tempfile.TemporaryDirectory(dir=work.folder, prefix=TRAINER_FOLDER) as folder,
+        tempfile.TemporaryDirectory(dir=work.folder, prefix=TRAINER_FOLDER_PREFIX) as folder,
     ):
         load_adapter(attached, work.adapter)
         start = attached.tensors()
         broadcast = read_broadcast(work.broadcast, context.client.broadcast, attached)
-        client_state = read_client_state(work.client_state, half.state, attached) if half.state else {}
+        client_state = read_client_state(work.client_state, client_half.state, attached) if client_half.state else {}
         state_file = work.client_state if client_state else None
         identity = training_identity(job, rows.sha256, state_file, base.device, base.dtype)
         checkpoints = CheckpointCallback(work.folder / CHECKPOINT_FILE, identity, every=work.compute.checkpoint_every)
         steps_done = checkpoints.steps_done
         examples = _examples(rows, indices, reference)
         remaining = examples[steps_done * job.batch_size :]
-        # A crash after the last step leaves no examples, but a trainer cannot be built without any.
+        # After a crash past the last step nothing remains to train, but a trainer cannot be built without examples.
         trainer = _trainer(context, job, base, attached, remaining or examples, seed, folder)
-        client = half(params, broadcast, client_state)
+        client = client_half(params, broadcast, client_state)
         trained = attached.trained_parameters
         trainer.attach(client, trained, lambda history: _report_step(context, history, job.steps))
         checkpoints.attach_to(trainer, trained)
@@ -74,8 +74,8 @@ def train(context: JobContext, job: TrainJob) -> TrainResult:
         if remaining:
             trainer.train()
         slots = trainer.slots()
-        extras = _flatten_slots(slots, half.extras)
-        new_client_state = _flatten_slots(slots, half.state)
+        extras = _flatten_slots(slots, client_half.extras)
+        new_client_state = _flatten_slots(slots, client_half.state)
         end = attached.tensors()
         delta = {name: end[name] - start[name] for name in trained}
     if new_client_state:
@@ -83,7 +83,7 @@ def train(context: JobContext, job: TrainJob) -> TrainResult:
     result = TrainResult(
         delta=context.write(DELTA_FILE, delta),
         extras=context.write(EXTRAS_FILE, extras) if extras else None,
-        client_state_lost=bool(half.state) and job.committed_update is not None and not client_state,
+        client_state_lost=bool(client_half.state) and job.committed_update is not None and not client_state,
         metrics=_metrics(trainer.history, work.report_losses),
     )
     crash_points.reach("child: delta written")
@@ -119,7 +119,7 @@ def _trainer(
         micro_batch=context.work.micro_batch,
         learning_rate=job.learning_rate,
         seed=seed,
-        half=base.half,
+        autocast_dtype=base.autocast_dtype,
         optimizer=job.optimizer,
         max_grad_norm=job.max_grad_norm,
     )

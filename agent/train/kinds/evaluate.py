@@ -15,7 +15,7 @@ from agent.train.kinds.loss import collate, select_supervised
 
 
 def held_out_loss(
-    model: Any, rows: TokenRows, *, micro_batch: int, half: Any | None, report: Callable[[int], None]
+    model: Any, rows: TokenRows, *, micro_batch: int, autocast_dtype: Any | None, report: Callable[[int], None]
 ) -> tuple[float, int]:
     """Return the mean loss over all supervised tokens of *rows*, in nats per token, and the number of these tokens.
 
@@ -23,7 +23,7 @@ def held_out_loss(
     """
     n_tokens = int(rows.n_supervised.sum())
     log_probs = log_probabilities(
-        model, model.get_base_model(), rows, micro_batch=micro_batch, half=half, report=report
+        model, model.get_base_model(), rows, micro_batch=micro_batch, autocast_dtype=autocast_dtype, report=report
     )  # (n,)
     return -float(log_probs.sum()) / n_tokens, n_tokens
 
@@ -49,7 +49,7 @@ def held_out_preference(
     *,
     beta: float,
     micro_batch: int,
-    half: Any | None,
+    autocast_dtype: Any | None,
     report: Callable[[int], None],
 ) -> Preference:
     """Evaluate the model on n *pairs* by the paper's loss, whichever loss is trained.
@@ -62,7 +62,7 @@ def held_out_preference(
         reference: log π_ref of each pair's chosen and rejected completion, in nats, (n, 2).
         beta: β.
         micro_batch: completions that go through the model at once; a pair has two.
-        half: see ``log_probabilities``.
+        autocast_dtype: see ``log_probabilities``.
         report: called with the number of pairs done.
     """
     log_probs = log_probabilities(
@@ -70,7 +70,7 @@ def held_out_preference(
         model.get_base_model(),
         pairs.completions,
         micro_batch=micro_batch,
-        half=half,
+        autocast_dtype=autocast_dtype,
         report=lambda done: report(done // 2),
     )  # (2n,)
     rewards = beta * (log_probs.reshape(-1, 2) - reference)  # (n, 2)
@@ -89,7 +89,7 @@ def log_probabilities(
     rows: TokenRows,
     *,
     micro_batch: int,
-    half: Any | None,
+    autocast_dtype: Any | None,
     report: Callable[[int], None],
 ) -> NDArray[np.float64]:
     """Return Σ log p over the supervised tokens of each of n *rows*, in nats, (n,).
@@ -100,7 +100,7 @@ def log_probabilities(
             in which it lends the model.
         rows: the rows to score.
         micro_batch: rows that go through the model at once.
-        half: the base's dtype if it is bfloat16 or float16, else None. Head and softmax are float32 in any case.
+        autocast_dtype: the dtype of a bfloat16 or float16 base, else None. Head and softmax are float32 in any case.
         report: called with the number of rows done.
     """
     model.eval()
@@ -108,7 +108,9 @@ def log_probabilities(
     device = next(language_model.parameters()).device
     order = np.argsort(-rows.lengths, kind="stable")  # (n,); the longest first, so that lack of memory shows at once
     sums = np.empty(len(rows), dtype=np.float64)
-    autocast = torch.autocast(device.type, dtype=half) if half is not None else contextlib.nullcontext()
+    autocast = (
+        torch.autocast(device.type, dtype=autocast_dtype) if autocast_dtype is not None else contextlib.nullcontext()
+    )
     with torch.no_grad(), autocast:
         for begin in range(0, len(rows), micro_batch):
             batch = order[begin : begin + micro_batch]  # (b,)

@@ -88,7 +88,7 @@ class Reference:
                     language_model,
                     completions,
                     micro_batch=completion_batch_size(base, micro_batch),
-                    half=base.half,
+                    autocast_dtype=base.autocast_dtype,
                     report=lambda done: report(done, total),
                 )  # (2m,)
             known[missing] = log_probs.reshape(-1, 2)

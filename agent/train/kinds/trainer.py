@@ -95,7 +95,7 @@ class TrainerSettings:
         micro_batch: the limit of rows, or pairs, that go through the model at once; see ``micro_batch_of``.
         learning_rate: the same for all steps.
         seed: of dropout, and of all that libraries draw.
-        half: the base's dtype if it is bfloat16 or float16, else None.
+        autocast_dtype: the base's dtype if it is bfloat16 or float16, else None.
         optimizer: "adamw" or "sgd", without weight decay.
         max_grad_norm: the norm that gradients are clipped to; None disables clipping.
     """
@@ -105,7 +105,7 @@ class TrainerSettings:
     micro_batch: int
     learning_rate: float
     seed: int
-    half: torch.dtype | None
+    autocast_dtype: torch.dtype | None
     optimizer: Optimizer = "adamw"
     max_grad_norm: float | None = 1.0
 
@@ -124,8 +124,8 @@ class TrainerSettings:
             "weight_decay": 0.0,
             "max_grad_norm": self.max_grad_norm or 0.0,  # for transformers, 0 disables clipping
             "optim": _OPTIMIZERS[self.optimizer],
-            "bf16": self.half == torch.bfloat16,
-            "fp16": self.half == torch.float16,
+            "bf16": self.autocast_dtype == torch.bfloat16,
+            "fp16": self.autocast_dtype == torch.float16,
             "gradient_checkpointing": False,
             "use_cpu": on_cpu,
             "train_sampling_strategy": "sequential",

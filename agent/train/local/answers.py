@@ -25,7 +25,7 @@ def generate_answers(
     order: AnswerRequest,
     tokenizer: Any,
     *,
-    half: torch.dtype | None,
+    autocast_dtype: torch.dtype | None,
     report: Callable[[int], None],
     on_text: Callable[[str], None],
 ) -> list[str]:
@@ -37,7 +37,7 @@ def generate_answers(
         model: a bare or a PEFT model, lent by ``Base``, as its attributes are changed.
         order: the questions, and how to sample.
         tokenizer: the base model's.
-        half: the base's dtype if it is bfloat16 or float16, else None.
+        autocast_dtype: the base's dtype if it is bfloat16 or float16, else None.
         report: called with the number of questions done.
         on_text: receives the answer piece by piece if there is only one question.
     """
@@ -59,7 +59,9 @@ def generate_answers(
     )
     set_seed(order.seed)
     device = next(model.parameters()).device
-    autocast = torch.autocast(device.type, dtype=half) if half is not None else contextlib.nullcontext()
+    autocast = (
+        torch.autocast(device.type, dtype=autocast_dtype) if autocast_dtype is not None else contextlib.nullcontext()
+    )
     texts = [""] * len(prompts)
     # the longest first, so that lack of memory shows at once, and a batch needs little padding
     by_length = sorted(range(len(prompts)), key=lambda i: -len(prompts[i][0]))

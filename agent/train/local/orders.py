@@ -55,7 +55,7 @@ def answer(
             model,
             order,
             files.tokenizer,
-            half=base.half,
+            autocast_dtype=base.autocast_dtype,
             report=lambda done: report(LocalProgress(phase=LocalPhase.ANSWERING, done=done, total=total)),
             on_text=on_text,
         )
@@ -86,7 +86,7 @@ def score(order: ScoreRequest, finder: BaseFinder, models: ModelCache, report: R
             base.language_model,
             rows,
             micro_batch=order.micro_batch,
-            half=base.half,
+            autocast_dtype=base.autocast_dtype,
             report=lambda done: report(Progress(phase=Phase.EVALUATING, done=done, total=total)),
         )  # (rows,)
     return Scored(log_probs=log_probs.tolist(), n_tokens=rows.n_supervised.tolist())

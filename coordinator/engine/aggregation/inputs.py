@@ -84,9 +84,9 @@ async def load_open_round(session: AsyncSession, campaign: CampaignRow) -> Round
     by_agent = {client.agent_id: client for client in clients}
     tasks = [(by_agent[task.agent_id], task) for task in (await session.scalars(query)).all()]
     tasks.sort(key=lambda pair: pair[0].client_number or 0)
-    exponent = campaign.spec.stragglers.staleness_exponent
     weights = [
-        _weight(campaign.spec, client) * (1 + number - (task.round or number)) ** -exponent for client, task in tasks
+        _weight(campaign.spec, client) * _staleness_discount(campaign.spec, number - (task.round or number))
+        for client, task in tasks
     ]
     total = sum(weights)
     contributions = [
@@ -159,6 +159,11 @@ def _weight(spec: CampaignSpec, client: ParticipantRow) -> int:
     if spec.weighting.by == "uniform":
         return 1
     return min(n_examples, spec.weighting.max_examples) if spec.weighting.max_examples else n_examples
+
+
+def _staleness_discount(spec: CampaignSpec, staleness: int) -> float:
+    """The factor on the weight of an update that was trained *staleness* rounds earlier: 1 if it is not late."""
+    return float((1 + staleness) ** -spec.stragglers.staleness_exponent)
 
 
 def _contribution(client: ParticipantRow, task: TaskRow, number: int, weight: float) -> Contribution:

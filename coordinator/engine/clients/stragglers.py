@@ -1,4 +1,4 @@
-"""Stragglers: clients that are slow or fail. What happens to a train task, by its state and the campaign's policy:
+"""Stragglers: clients that are slow or fail. What happens to a train task depends on its state and the policy:
 
     when                             task of this round                         late task of an earlier round
     -------------------------------  -----------------------------------------  -----------------------------
@@ -7,19 +7,19 @@
                                      leased: continues late if the policy is
                                      late_updates = "next_round" and a
                                      round follows; otherwise cancelled
-    deadline, minimum reached        as above, and cancelled ones are           as above
-                                     failures
+    deadline, minimum reached        as above, but each cancellation counts     as above
+                                     as a failure of its client
     deadline, under the minimum      under_minimum = "fail": the campaign       continues
                                      pauses
                                      "extend": pending ones are reassigned
                                      "replace": pending and leased ones are
-                                     reassigned. In both cases only to spare
-                                     clients, and with a new deadline
+                                     reassigned. Either way only to clients
+                                     not yet drawn, with a new deadline
     no task left, under the minimum  clients that the round left out are        discarded if no other client is
                                      readmitted                                 free
 
-After ``set_aside_after`` failures in a row a client is set aside for ``set_aside_rounds`` rounds. A client whose late
-task may still count in a round is not drawn for it.
+After ``set_aside_after`` failures in a row a client is set aside for ``set_aside_rounds`` rounds. A client is
+not drawn for a round in which its late task may still count.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,11 +36,11 @@ from shared.states import TaskKind, TaskState
 from shared.wire.leases import Failure, FailureKind
 
 
-async def eligible(tx: CampaignTx, round_number: int, clients: Mapping[int, ParticipantRow]) -> list[int]:
-    """The client numbers that a round is drawn from: all but those set aside, and those with a late task.
+async def choose_eligible(tx: CampaignTx, round_number: int, clients: Mapping[int, ParticipantRow]) -> list[int]:
+    """The numbers of the clients that a round is drawn from: all except those that are set aside or have a late task.
 
-    If fewer than the minimum are left, clients that were set aside are eligible again. If even that is not enough, late
-    updates are discarded. Neither may stop a campaign that could continue.
+    If fewer than the minimum are left, clients that are set aside are eligible again. If even that is not enough, late
+    updates are discarded, and all clients are eligible. Neither may stall a campaign that could otherwise go on.
     """
     minimum = tx.spec.selection.minimum
     busy = {task.agent_id for task in await _earlier_tasks(tx, round_number)}
@@ -55,7 +55,7 @@ async def eligible(tx: CampaignTx, round_number: int, clients: Mapping[int, Part
 
 
 async def readmit(tx: CampaignTx, round_row: RoundRow) -> bool:
-    """Make clients that a round left out eligible, because it lacks clients. Returns whether there are any.
+    """Make clients that this short-handed round left out eligible after all. Returns whether there are any.
 
     Clients that became ready since the round opened or are set aside come first. If there are none, clients with a late
     task are eligible, and the late task is discarded.
@@ -84,7 +84,7 @@ async def discard_late_updates(tx: CampaignTx, round_number: int) -> None:
 async def retain_late_updates(tx: CampaignTx, round_number: int) -> None:
     """Keep the files of late updates for the round that is about to open.
 
-    Files that arrived while the previous round was aggregated would otherwise be released with that round's.
+    Otherwise files that arrived during the aggregation of the previous round would be released with that round's.
     """
     done = [task.id for task in await _earlier_tasks(tx, round_number) if task.state is TaskState.DONE]
     if not done:
@@ -111,7 +111,7 @@ def clients_to_draw(tx: CampaignTx, n_eligible: int) -> int:
 
 
 async def _earlier_tasks(tx: CampaignTx, round_number: int) -> Sequence[TaskRow]:
-    """Late train tasks: of earlier rounds, done or still under way, whose updates have not counted yet."""
+    """Late tasks: train tasks of earlier rounds, done or still running, whose updates have not been counted."""
     query = select(TaskRow).where(
         TaskRow.campaign_id == tx.campaign.id,
         TaskRow.kind == TaskKind.TRAIN,
@@ -136,15 +136,15 @@ async def freeze_updates(tx: CampaignTx, round_row: RoundRow, tasks: Sequence[Ta
         task.counts_in = number
     late_tasks_continue = tx.spec.stragglers.late_updates == "next_round" and number < tx.spec.rounds
     own = [task for task in tasks if not (late_tasks_continue and task.state is TaskState.LEASED)]
-    # before the deadline the round had enough updates, so no client was slow
-    await tx.cancel_tasks(own, _late(number) if tx.now >= round_row.deadline_at else None)
-    await tx.cancel_tasks(earlier, _late(number))
-    await _tally(tx, number, [*failed, *earlier, *own])
+    # if the round filled before its deadline, nobody was slow, so a cancelled task is no failure
+    await tx.cancel_tasks(own, _missed_deadline(number) if tx.now >= round_row.deadline_at else None)
+    await tx.cancel_tasks(earlier, _too_late(number))
+    await _record_failures(tx, number, [*failed, *earlier, *own])
     return len(counting)
 
 
 async def reassign(tx: CampaignTx, round_row: RoundRow, live: Sequence[TaskRow], n_done: int) -> int:
-    """At a deadline under the minimum, take tasks back that spare clients can do instead. Returns how many."""
+    """At a deadline with too few updates: take back as many tasks as spare clients can do. Returns how many."""
     replaces = tx.spec.stragglers.under_minimum == "replace"
     idle = [task for task in live if task.state is TaskState.PENDING]
     slow = [task for task in live if task.state is TaskState.LEASED and replaces]
@@ -153,8 +153,8 @@ async def reassign(tx: CampaignTx, round_row: RoundRow, live: Sequence[TaskRow],
     n_spare = await _n_spare(tx, round_row)
     while n_spare < min(lacking, len(overdue)) and await readmit(tx, round_row):
         n_spare = await _n_spare(tx, round_row)
-    taken_back = overdue[:n_spare]  # without a spare client, a task stays with its own
-    await tx.cancel_tasks(taken_back, _late(round_row.number))
+    taken_back = overdue[:n_spare]  # a task stays with its client if no spare client can take it
+    await tx.cancel_tasks(taken_back, _missed_deadline(round_row.number))
     tx.record(EventType.ROUND_EXTENDED, round=round_row.number, taken_back=len(taken_back))
     return len(taken_back)
 
@@ -164,8 +164,13 @@ async def _n_spare(tx: CampaignTx, round_row: RoundRow) -> int:
     return sum(each in clients and each not in round_row.sampled for each in round_row.eligible)
 
 
-def _late(round_number: int) -> Failure:
+def _missed_deadline(round_number: int) -> Failure:
     return Failure(kind=FailureKind.LATE, message=f"it was not done by the deadline of round {round_number}")
+
+
+def _too_late(round_number: int) -> Failure:
+    """The failure of a late task that is not done when the next round takes no more updates."""
+    return Failure(kind=FailureKind.LATE, message=f"it was not done when round {round_number} took its last update")
 
 
 async def _failed_late(tx: CampaignTx, round_number: int) -> Sequence[TaskRow]:
@@ -183,7 +188,7 @@ async def _failed_late(tx: CampaignTx, round_number: int) -> Sequence[TaskRow]:
     return (await tx.session.scalars(query)).all()
 
 
-async def _tally(tx: CampaignTx, round_number: int, tasks: Sequence[TaskRow]) -> None:
+async def _record_failures(tx: CampaignTx, round_number: int, tasks: Sequence[TaskRow]) -> None:
     """Count each client's failures in a row, and set aside those with too many."""
     rule = tx.spec.stragglers
     last = {task.agent_id: task for task in sorted(tasks, key=lambda task: task.id)}
@@ -197,7 +202,7 @@ async def _tally(tx: CampaignTx, round_number: int, tasks: Sequence[TaskRow]) ->
             participant.failures_in_a_row += 1
             if participant.failures_in_a_row >= rule.set_aside_after and rule.set_aside_rounds:
                 participant.set_aside_until = round_number + rule.set_aside_rounds
-                # nor does an adapter's loss wait for its evaluations
+                # evaluations must not wait for this client either
                 await tx.cancel_tasks(await tx.live_tasks(TaskKind.EVALUATE, participant.agent_id))
                 tx.record(
                     EventType.AGENT_SET_ASIDE,

@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 
 from coordinator.database.tables import BlobUseRow, ParticipantRow
 from coordinator.engine import loop
-from coordinator.engine.closing import ClosedRound
+from coordinator.engine.closing import AggregatedRound
 from coordinator.errors import NotFound
 from coordinator.services import Services
 from shared.client_sampling import draw_order
@@ -406,7 +406,7 @@ def test_an_aggregation_of_an_undone_round_writes_nothing(
     asleep, wake = threading.Event(), threading.Event()
     woken = threading.Event()
 
-    async def sleepy(services: Services, campaign_id: str) -> ClosedRound:
+    async def sleepy(services: Services, campaign_id: str) -> AggregatedRound:
         closed = await aggregate_round(services, campaign_id)
         if not asleep.is_set():
             asleep.set()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.engine import loop
-from coordinator.engine.closing import ClosedRound
+from coordinator.engine.closing import AggregatedRound
 from coordinator.services import Services
 from coordinator.settings import Settings
 from tests.support.driven import (
@@ -89,7 +89,7 @@ def test_a_late_update_may_come_at_any_time(
 ) -> None:
     asleep, wake = threading.Event(), threading.Event()
 
-    async def sleepy(services: Services, campaign_id: str) -> ClosedRound:
+    async def sleepy(services: Services, campaign_id: str) -> AggregatedRound:
         if when == "while the round before is aggregated":
             asleep.set()
             await asyncio.to_thread(wake.wait, 60)

@@ -11,7 +11,7 @@ import pytest
 from coordinator.app import create_services
 from coordinator.database.sessions import Database
 from coordinator.engine import loop
-from coordinator.engine.closing import ClosedRound
+from coordinator.engine.closing import AggregatedRound
 from coordinator.engine.loop import Engine
 from coordinator.services import Services
 from coordinator.settings import EngineSettings, Settings
@@ -89,7 +89,7 @@ def test_an_engine_that_lost_its_claim_changes_nothing(
     asleep = threading.Event()
     aggregate_round = loop.aggregate_round
 
-    async def sleepy(services: Services, campaign_id: str) -> ClosedRound:
+    async def sleepy(services: Services, campaign_id: str) -> AggregatedRound:
         closed = await aggregate_round(services, campaign_id)
         if not asleep.is_set():
             asleep.set()

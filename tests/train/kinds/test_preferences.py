@@ -192,7 +192,7 @@ def build(
         attached,
         examples_of(lab, data.train, range(n_examples)),
         tokenizer or AutoTokenizer.from_pretrained(lab.model),
-        TrainerSettings(**(how | {"half": None} | changes)),
+        TrainerSettings(**(how | {"autocast_dtype": None} | changes)),
         dpo or DpoSection(beta=0.3),
     )
 
@@ -415,6 +415,6 @@ def test_a_reward_out_of_reach_is_no_infinity(lab: Lab, monkeypatch: pytest.Monk
     monkeypatch.setattr("agent.train.kinds.evaluate.log_probabilities", lambda *_, **__: np.zeros(2 * len(rows)))
     with lent_base(lab, NO_DROPOUT, {}) as attached:
         found = held_out_preference(
-            attached.model, rows, reference, beta=1.0, micro_batch=4, half=None, report=lambda _: None
+            attached.model, rows, reference, beta=1.0, micro_batch=4, autocast_dtype=None, report=lambda _: None
         )
     assert (found.loss, found.accuracy, found.margin) == (2000.0, 0.0, -2000.0)

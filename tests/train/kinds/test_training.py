@@ -225,7 +225,7 @@ def test_our_loss_and_gradients_are_trls(lab: Lab) -> None:
                 [{"input_ids": [1, 2], "labels": [-100, 2]}] * 8,
                 AutoTokenizer.from_pretrained(lab.model),
                 TrainerSettings(
-                    str(lab.folder / "t"), batch_size=8, micro_batch=8, learning_rate=1e-3, seed=0, half=None
+                    str(lab.folder / "t"), batch_size=8, micro_batch=8, learning_rate=1e-3, seed=0, autocast_dtype=None
                 ),
             )
             count = (batch["labels"][:, 1:] != -100).sum()
