@@ -30,7 +30,7 @@ from agent.errors import AlreadyRunning, NotEnrolled
 from shared import crash_points
 from shared.credentials import AGENT_PREFIX, new_secret
 from shared.digest import sha256_file
-from shared.durable import atomic_text, move_into_place
+from shared.durable import atomic_text, delete_leftovers, move_into_place
 from shared.wire.jobs import Result
 
 _RESULT: TypeAdapter[Result] = TypeAdapter(Result)
@@ -205,7 +205,9 @@ class Workspace:
         return self._logs / f"{task_id}.log"
 
     def tidy(self) -> None:
-        """Delete files of abandoned tasks, client states of old campaigns, and old logs."""
+        """Delete files of abandoned tasks, client states of old campaigns, old logs, and what killed processes left."""
+        for file in (self._identity_file, self._new_secret_file, self._micro_batches, self.home / "instance.json"):
+            delete_leftovers(file)
         for folder in self._tasks.iterdir():
             if folder.stat().st_mtime < time.time() - _TASK_RETENTION_S:
                 shutil.rmtree(folder, ignore_errors=True)

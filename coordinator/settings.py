@@ -6,11 +6,13 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+_TEN_YEARS_S = 3650 * 86400.0
+
 
 class Group(BaseModel):
     """A group of settings; ``FEDLOOM_LEASE__TTL_S`` sets ``lease.ttl_s``."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class ServiceSettings(Group):
@@ -51,9 +53,9 @@ class StorageSettings(Group):
     """Where updates are stored: as files in the data folder, or in the database if replicas share no folder."""
     max_adapter_bytes: Annotated[int, Field(gt=0)] = 4 << 30
     """Largest size of adapter 0, in bytes; later adapters have the same size."""
-    stale_upload_s: Annotated[float, Field(gt=0)] = 86400.0
+    stale_upload_s: Annotated[float, Field(gt=0, le=_TEN_YEARS_S)] = 86400.0
     """Seconds without a new chunk after which an upload is deleted."""
-    keep_verifications_s: Annotated[float, Field(ge=0)] = 30 * 86400.0
+    keep_verifications_s: Annotated[float, Field(ge=0, le=_TEN_YEARS_S)] = 30 * 86400.0
     """Seconds for which a verification is stored after its end."""
     orphan_sweep_s: Annotated[float, Field(gt=0)] = 3600.0
     """Seconds between searches for unreferenced blobs and files; the first search is at the start."""

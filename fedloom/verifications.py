@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from urllib.parse import quote
 
-from fedloom.errors import Unreachable
+from fedloom.errors import Refused, Unreachable
 from fedloom.transport import OUTAGE_S, Transport
 from shared.wire.verification import RoundVerification, VerificationDetail, VerificationRequest, VerificationView
 
@@ -58,8 +58,9 @@ def follow(
         try:
             job = read(transport, campaign_path, job_id, outcomes[-1].round if outcomes else -1)
             seen_at = time.monotonic()
-        except Unreachable:
-            if time.monotonic() - seen_at > OUTAGE_S:
+        except (Unreachable, Refused) as error:
+            is_outage = isinstance(error, Unreachable) or error.problem.retryable
+            if not is_outage or time.monotonic() - seen_at > OUTAGE_S:
                 raise
         else:
             outcomes += job.outcomes

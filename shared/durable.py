@@ -18,20 +18,24 @@ _IS_POSIX = os.name == "posix"
 _CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EACCES)
 """Errors of file systems that do not sync folders (some network ones), and of folders that may not be read."""
 
+_CANNOT_LINK = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
+"""Errors of file systems without hard links, such as FAT."""
+
 
 @contextmanager
-def atomic_write(path: Path, *, mode: int = 0o666) -> Iterator[IO[bytes]]:
+def atomic_write(path: Path, *, mode: int = 0o666, replace: bool = True) -> Iterator[IO[bytes]]:
     """A temporary file beside *path*, open for writing, that replaces *path* at the end of the block.
 
     If the block raises, *path* stays as it was and the temporary file is deleted. Its name carries the process id: a
     child that outlives its parent must not spoil its successor's file. A killed process leaves it behind.
-    mode: permissions of the new file, before the umask; 0o600 for secrets. Raises OSError.
+    mode: permissions of the new file, before the umask; 0o600 for secrets. replace: False to raise FileExistsError if
+    *path* exists by then. Raises OSError.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         with _create(temporary, mode) as file:
             yield file
-        move_into_place(temporary, path)
+        move_into_place(temporary, path, replace=replace)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -45,14 +49,33 @@ def atomic_text(path: Path, text: str, *, mode: int = 0o666) -> None:
 def delete_leftovers(path: Path) -> None:
     """Delete the temporary files that killed processes left beside *path*. Raises OSError."""
     for temporary in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        temporary.unlink(missing_ok=True)
+        if not _is_in_use(temporary):
+            temporary.unlink(missing_ok=True)
 
 
-def move_into_place(finished: Path, path: Path) -> None:
-    """Rename a finished file to *path* on the same disk, synced; an existing file is replaced. Raises OSError."""
+def move_into_place(finished: Path, path: Path, *, replace: bool = True) -> None:
+    """Rename a finished file to *path* on the same disk, synced. An existing file is replaced, or with *replace* False
+    raises FileExistsError. Raises OSError."""
     _sync_file(finished)
-    finished.replace(path)
+    if replace:
+        finished.replace(path)
+    else:
+        _link_into_place(finished, path)
     sync_folder(path.parent)
+
+
+def _link_into_place(finished: Path, path: Path) -> None:
+    """A link fails if *path* exists, where a renaming would replace it."""
+    try:
+        path.hardlink_to(finished)
+    except OSError as error:
+        if error.errno not in _CANNOT_LINK:
+            raise
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from error
+        finished.replace(path)
+    else:
+        finished.unlink()
 
 
 def sync_tree(folder: Path) -> None:
@@ -81,6 +104,20 @@ def sync_folder(folder: Path) -> None:
     except OSError as error:
         if error.errno not in _CANNOT_SYNC:
             raise
+
+
+def _is_in_use(temporary: Path) -> bool:
+    """Whether another process that runs on this machine made a temporary file; unknown on Windows, and then False."""
+    pid = int(temporary.name.split(".")[-3])
+    if not _IS_POSIX or pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _create(path: Path, mode: int) -> IO[bytes]:

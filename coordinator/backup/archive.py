@@ -104,9 +104,10 @@ def writing(file: Path, on_bytes: OnBytes) -> Iterator[ArchiveWriter]:
     _refuse_to_replace(file)
     delete_leftovers(file)
     try:
-        with atomic_write(file, mode=0o600) as draft:
+        with atomic_write(file, mode=0o600, replace=False) as draft:
             yield ArchiveWriter(draft, on_bytes)
-            _refuse_to_replace(file)
+    except FileExistsError as error:
+        raise FileExists(file) from error
     except OSError as error:
         if error.errno in _FULL:
             raise NoRoom(file) from error

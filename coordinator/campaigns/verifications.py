@@ -14,6 +14,7 @@ from coordinator.services import Services
 from shared.states import VerificationState
 from shared.wire.verification import RoundVerification, VerificationDetail, VerificationView
 
+_NONE = (0, 0)
 _FIRST = 0
 """The number of the initial adapter, which a campaign without closed rounds has too."""
 
@@ -21,17 +22,10 @@ _FIRST = 0
 async def start(
     session: AsyncSession, services: Services, campaign_id: str, rounds: Sequence[int] | None
 ) -> VerificationView:
-    """Make a job that verifies rounds, by default all that are closed. If a job for the same request has not ended,
+    """Make a job that verifies rounds, by default all that are closed. If a job for the same rounds has not ended,
     returns that one. Raises NotFound for the campaign and for a round that is not closed."""
     await lock_campaign(session, campaign_id)
     requested = sorted(set(rounds)) if rounds is not None else None
-    unended = select(VerificationRow).where(
-        VerificationRow.campaign_id == campaign_id,
-        VerificationRow.state.in_((VerificationState.PENDING, VerificationState.RUNNING)),
-    )
-    for job in (await session.scalars(unended.order_by(VerificationRow.id))).all():
-        if job.requested == requested:
-            return (await views(session, [job]))[0]
     query = select(AdapterRow.number, AdapterRow.sha256).where(AdapterRow.campaign_id == campaign_id)
     if requested is not None:
         query = query.where(AdapterRow.number.in_(requested))
@@ -39,6 +33,13 @@ async def start(
     missing = [number for number in requested or [_FIRST] if number not in adapters]
     if missing:
         raise NotFound("round", missing[0])
+    unended = select(VerificationRow).where(
+        VerificationRow.campaign_id == campaign_id,
+        VerificationRow.state.in_((VerificationState.PENDING, VerificationState.RUNNING)),
+    )
+    for job in (await session.scalars(unended.order_by(VerificationRow.id))).all():
+        if job.requested == requested and await _rounds_of(session, job) == adapters:
+            return (await views(session, [job]))[0]
     now = services.clock.now()
     job = VerificationRow(
         id=new_id(now),
@@ -56,6 +57,12 @@ async def start(
     )
     after_commit(session, services.notifiers.wake_verifier)
     return (await views(session, [job]))[0]
+
+
+async def _rounds_of(session: AsyncSession, job: VerificationRow) -> dict[int, str]:
+    """The rounds of a job, with the digests of their adapters when it was made."""
+    query = select(VerifiedRoundRow.round, VerifiedRoundRow.adapter_sha256)
+    return dict((await session.execute(query.where(VerifiedRoundRow.verification_id == job.id))).all())
 
 
 async def cancel(session: AsyncSession, services: Services, campaign_id: str, job_id: str) -> VerificationView:
@@ -101,8 +108,8 @@ async def views(session: AsyncSession, jobs: Sequence[VerificationRow]) -> list[
             campaign_id=job.campaign_id,
             state=job.state,
             reason=job.reason,
-            n_rounds=progress[job.id][0],
-            n_done=progress[job.id][1],
+            n_rounds=progress.get(job.id, _NONE)[0],  # the sweeper may have deleted the job meanwhile
+            n_done=progress.get(job.id, _NONE)[1],
             created_at=job.created_at,
             ended_at=job.ended_at,
         )

@@ -217,8 +217,9 @@ class Engine:
             with _logged("could not renew the claim on campaign %s, trying again", campaign_id):
                 is_ours = CampaignRow.claim_token == token
                 async with self._locked("renew claim", campaign_id, is_ours) as tx:
-                    if tx is not None:
-                        tx.campaign.claim_expires_at = self._claim_end()
+                    if tx is None:  # the claim was lost
+                        return
+                    tx.campaign.claim_expires_at = self._claim_end()
 
 
 def _is_active() -> ColumnElement[bool]:

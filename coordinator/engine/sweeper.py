@@ -69,11 +69,11 @@ class Sweeper:
             await self._clear_leftovers()
 
     async def _clear_leftovers(self) -> None:
-        await verification.delete_old(self._services)
         n_orphans = await sweep_orphans(self._services.storage)
         n_scratch = await asyncio.to_thread(scratch.clear, self._services.storage.scratch)
         if n_orphans or n_scratch:
             log.info("deleted %d blobs and %d files that a killed process left behind", n_orphans, n_scratch)
+        await verification.delete_old(self._services)
 
     async def write_last_seen(self) -> None:
         """Record in the database when agents were last seen."""

@@ -28,7 +28,9 @@ from shared.wire.verification import Outcome, RoundVerification
 log = logging.getLogger(__name__)
 
 RETRY_S = 5.0
-"""Seconds until the next attempt after an unexpected error."""
+"""Seconds until the next attempt after an unexpected error. They double with each further attempt at a round."""
+ATTEMPTS = 4
+"""Attempts at a round that fail before its outcome is FAILED, and the job continues with the next round."""
 
 _ROLLED_BACK = "the round was rolled back after this verification was requested"
 _OPEN = (VerificationState.PENDING, VerificationState.RUNNING)
@@ -49,6 +51,8 @@ class Verifier:
     def __init__(self, services: Services, name: str) -> None:
         self._services = services
         self._name = name
+        self._failures: tuple[str, int, int] = ("", 0, 0)
+        """The job and the round that failed last, and how often in a row."""
 
     async def run(self) -> None:
         """Work on jobs that are due, for ever; errors are logged, and followed by another attempt."""
@@ -82,26 +86,43 @@ class Verifier:
 
     async def _work(self, claim: _Claim) -> None:
         """Verify the job's rounds that have no outcome yet; after an error the job is due again later."""
+        number = -1
         try:
             async with self._renewed(claim):
                 while (planned := await self._next_round(claim)) is not None:
                     number, adapter_sha256 = planned
-                    if not await self._record(claim, number, adapter_sha256, await self._verify(claim, number)):
+                    outcome = await self._verify(claim, number, adapter_sha256)
+                    if not await self._record(claim, number, adapter_sha256, outcome):
                         return
         except asyncio.CancelledError:
             await self._release_logged(claim, 0)
             raise
         except Exception as error:
             log.exception("verification %s could not continue", claim.job_id)
-            what = str(error) if isinstance(error, CoordinatorError) else type(error).__name__
-            await self._release_logged(claim, RETRY_S, f"the engine failed and tries again: {what}")
+            n_failures = self._count_failure(claim, number)
+            reason = f"the engine failed at round {number} and tries again: {_reason(error)}"
+            await self._release_logged(claim, RETRY_S * 2.0 ** (n_failures - 1), reason)
 
-    async def _verify(self, claim: _Claim, number: int) -> RoundVerification | None:
-        """Verify one round; None if it no longer exists."""
+    def _count_failure(self, claim: _Claim, number: int) -> int:
+        """Count an attempt at a round that failed. Returns how many have failed in a row."""
+        job_id, failed, n_failures = self._failures
+        n_failures = n_failures + 1 if (job_id, failed) == (claim.job_id, number) else 1
+        self._failures = (claim.job_id, number, n_failures)
+        return n_failures
+
+    async def _verify(self, claim: _Claim, number: int, adapter_sha256: str) -> RoundVerification | None:
+        """Verify one round. Returns None if it no longer exists, and FAILED after the last attempt."""
         try:
             return await verify_round(self._services, claim.campaign_id, number)
         except NotFound:
             return None
+        except Exception as error:
+            if self._failures != (claim.job_id, number, ATTEMPTS - 1):
+                raise
+            log.exception("round %d of verification %s failed %d times", number, claim.job_id, ATTEMPTS)
+            return RoundVerification(
+                round=number, outcome=Outcome.FAILED, adapter_sha256=adapter_sha256, reason=_reason(error)
+            )
 
     async def _next_round(self, claim: _Claim) -> tuple[int, str] | None:
         """The first round without an outcome, with the digest of its adapter when the job was made."""
@@ -167,8 +188,9 @@ class Verifier:
             await asyncio.sleep(self._services.settings.engine.claim_ttl_s / 3)
             try:
                 async with self._claimed("renew verification", claim) as (_, job):
-                    if job is not None:
-                        job.claim_expires_at = self._claim_end()
+                    if job is None:  # the claim was lost
+                        return
+                    job.claim_expires_at = self._claim_end()
             except Exception:
                 log.exception("could not renew the claim on verification %s, trying again", claim.job_id)
 
@@ -195,6 +217,10 @@ async def delete_old(services: Services) -> None:
         async with services.database.write("delete verification") as session:
             await session.execute(delete(VerifiedRoundRow).where(VerifiedRoundRow.verification_id == job_id))
             await session.execute(delete(VerificationRow).where(VerificationRow.id == job_id))
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, CoordinatorError) else type(error).__name__
 
 
 def _is_left(job_id: str) -> ColumnElement[bool]:

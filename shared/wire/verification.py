@@ -26,12 +26,16 @@ class Outcome(StrEnum):
     """It cannot be recomputed: one of its inputs is no longer stored. What is stored has its digest."""
     ROLLED_BACK = "rolled-back"
     """The round was rolled back after the verification was requested."""
+    FAILED = "failed"
+    """The engine failed repeatedly on this round; the reason says how."""
 
 
 class VerificationRequest(Request):
     """Asks for a verification. rounds: which rounds, 0 for adapter 0; None means all that are closed now."""
 
-    rounds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, max_length=MAX_ROUNDS)] | None = None
+    rounds: (
+        Annotated[list[Annotated[int, Field(ge=0, lt=1 << 31)]], Field(min_length=1, max_length=MAX_ROUNDS)] | None
+    ) = None
 
 
 class RoundVerification(Reply):

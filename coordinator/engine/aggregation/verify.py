@@ -54,6 +54,8 @@ async def _verify_round(services: Services, campaign_id: str, number: int) -> Ro
             return result(Outcome.CORRUPT, f"its {_in_words(kind)}: {error}")
         except NotFound:
             return result(Outcome.CORRUPT, f"its {_in_words(kind)} should be stored, and is gone")
+        except OSError as error:
+            return result(Outcome.CORRUPT, f"its {_in_words(kind)} cannot be read: {_os_reason(error)}")
     if inputs is None:
         return result(Outcome.VERIFIED) if stored else result(Outcome.NOT_KEPT, "the adapter is not stored")
     if adapter.parent_sha256 != inputs.parent.sha256:
@@ -65,7 +67,9 @@ async def _verify_round(services: Services, campaign_id: str, number: int) -> Ro
         async with aggregated(services, inputs, measures_gap=False) as made:
             digests = await asyncio.to_thread(_digests, made)
     except (CorruptBlob, NotFound, AdapterError) as error:
-        return result(Outcome.CORRUPT, f"what it was made from: {error}")
+        return result(Outcome.CORRUPT, f"its inputs: {error}")
+    except OSError as error:  # a full disk is another error
+        return result(Outcome.CORRUPT, f"its inputs cannot be read: {_os_reason(error)}")
     recorded = {
         BlobKind.ADAPTER: adapter.sha256,
         BlobKind.SERVER_STATE: adapter.state_sha256,
@@ -109,6 +113,10 @@ def _missing(inputs: RoundInputs) -> str | None:
 def _digests(made: Aggregated) -> dict[BlobKind, str]:
     files = {BlobKind.ADAPTER: made.adapter, BlobKind.SERVER_STATE: made.state, BlobKind.BROADCAST: made.broadcast}
     return {kind: sha256_file(path) for kind, path in files.items() if path is not None}
+
+
+def _os_reason(error: OSError) -> str:
+    return error.strerror or type(error).__name__
 
 
 def _in_words(kind: BlobKind) -> str:

@@ -177,6 +177,7 @@ def verify(
     job: Annotated[
         str | None, typer.Option(metavar="ID", help="Read a verification that was started before; start none.")
     ] = None,
+    cancel_job: Annotated[bool, typer.Option("--cancel", help="End the verification given by --job early.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Recompute every round whose updates are stored, and compare digests; exit with 1 if one differs."""
@@ -184,8 +185,13 @@ def verify(
 
     if job is not None and round_number is not None:
         raise typer.BadParameter("--job reads the rounds that its verification has; leave --round out")
+    if cancel_job and job is None:
+        raise typer.BadParameter("--cancel needs the verification's ID, as --job ID")
     with connect(ctx) as client:
-        found = verification.verify(client, client.find_campaign(campaign), round_number, job, quiet=as_json)
+        found_campaign = client.find_campaign(campaign)
+        if cancel_job and job is not None:
+            client.cancel_verification(found_campaign.id, job)
+        found = verification.verify(client, found_campaign, round_number, job, quiet=as_json)
     if as_json:
         output.print_json(found.outcomes)
     else:

@@ -20,6 +20,7 @@ _COLOURS = {
     Outcome.ROLLED_BACK: "yellow",
     Outcome.DIFFERS: "red",
     Outcome.CORRUPT: "red",
+    Outcome.FAILED: "red",
 }
 
 
@@ -37,9 +38,13 @@ def verify(
     with Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as progress:
         task = progress.add_task("verifying rounds", total=None)
 
+        shown_reasons: list[str] = []
+
         def show_progress(job: VerificationView) -> None:
-            what = job.reason or "verifying rounds"
-            progress.update(task, description=what, total=job.n_rounds, completed=job.n_done)
+            progress.update(task, total=job.n_rounds, completed=job.n_done)
+            if job.reason is not None and job.reason not in shown_reasons:
+                shown_reasons.append(job.reason)
+                typer.echo(f"{campaign.name}: {job.reason}", err=True)
 
         try:
             return client.wait_for_verification(campaign.id, job_id, on_progress=show_progress)
@@ -51,8 +56,9 @@ def verify(
 
 
 def is_wrong(job: VerificationDetail) -> bool:
-    """Whether a round differs or is corrupt, or the job was cancelled. A round that is not kept is not wrong."""
-    wrong = any(one.outcome in (Outcome.DIFFERS, Outcome.CORRUPT) for one in job.outcomes)
+    """Whether a round differs, is corrupt or could not be verified, or the job was cancelled. A round that is not kept
+    is not wrong."""
+    wrong = any(one.outcome in (Outcome.DIFFERS, Outcome.CORRUPT, Outcome.FAILED) for one in job.outcomes)
     return wrong or job.state is VerificationState.CANCELLED
 
 
@@ -62,7 +68,8 @@ def show(job: VerificationDetail) -> None:
     n = {outcome: sum(one.outcome is outcome for one in job.outcomes) for outcome in Outcome}
     wrong = n[Outcome.DIFFERS] + n[Outcome.CORRUPT]
     rolled_back = f", {n[Outcome.ROLLED_BACK]} rolled back" if n[Outcome.ROLLED_BACK] else ""
-    typer.echo(f"\n{n[Outcome.VERIFIED]} verified, {n[Outcome.NOT_KEPT]} not kept{rolled_back}, {wrong} wrong")
+    failed = f", {n[Outcome.FAILED]} failed" if n[Outcome.FAILED] else ""
+    typer.echo(f"\n{n[Outcome.VERIFIED]} verified, {n[Outcome.NOT_KEPT]} not kept{rolled_back}{failed}, {wrong} wrong")
     if job.state is VerificationState.CANCELLED:
         typer.echo(f"cancelled after {job.n_done} of {job.n_rounds} rounds")
     if wrong:

@@ -107,7 +107,7 @@ def test_a_flipped_bit_is_found_by_its_digest_and_refused(
     found = operator.verify(campaign_id)
     assert [each["outcome"] for each in found] == ["verified", "corrupt", "corrupt", "corrupt"]
     assert found[1]["reason"].startswith(f"its adapter: the bytes of blob {adapters[1]['blob']['sha256']} have")
-    assert found[2]["reason"].startswith("what it was made from: the bytes of blob")
+    assert found[2]["reason"].startswith("its inputs: the bytes of blob")
     assert delta in found[3]["reason"]
 
 

@@ -214,7 +214,7 @@ def test_an_unexpected_error_is_shown_and_tried_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     campaign_id = run_campaign(operator, tmp_path, enroll)
-    gate, real, failures = Gate(monkeypatch), verification.verify_round, iter([OSError("the disk"), None, None, None])
+    gate, real, failures = Gate(monkeypatch), verification.verify_round, iter([ValueError("odd"), None, None, None])
 
     async def failing(services: Services, campaign_id: str, number: int) -> RoundVerification:
         if number == 1 and (error := next(failures)) is not None:
@@ -227,11 +227,49 @@ def test_an_unexpected_error_is_shown_and_tried_again(
     wait_until_done(operator, f"{path}/{other}")
     found = operator.get(f"{path}/{stuck}")
     assert (found["state"], found["n_done"]) == ("running", 1)
-    assert found["reason"] == "the engine failed and tries again: OSError"
+    assert found["reason"] == "the engine failed at round 1 and tries again: ValueError"
     coordinator.clock.move(verification.RETRY_S + 1)
     done = wait_until_done(operator, f"{path}/{stuck}")
     assert (outcomes(done), done["reason"]) == (["verified"] * 4, None)
     assert gate.numbers == [0, 3, 1, 2, 3]
+
+
+def test_a_round_that_fails_each_time_holds_up_no_other(
+    coordinator: RunningCoordinator,
+    operator: Operator,
+    enroll: Enroll,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    campaign_id = run_campaign(operator, tmp_path, enroll)
+    real = verification.verify_round
+
+    async def failing(services: Services, campaign_id: str, number: int) -> RoundVerification:
+        if number == 1:
+            raise ValueError("odd")
+        return await real(services, campaign_id, number)
+
+    monkeypatch.setattr(verification, "verify_round", failing)
+    monkeypatch.setattr(verification, "RETRY_S", 0.01)
+    path = path_of(campaign_id)
+    done = wait_until_done(operator, f"{path}/{operator.post(path, None)['id']}")
+    assert outcomes(done) == ["verified", "failed", "verified", "verified"]
+    assert done["outcomes"][1]["reason"] == "ValueError"
+
+
+def test_bytes_that_cannot_be_read_are_corrupt(
+    coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path
+) -> None:
+    """A folder in the place of an update's file."""
+    campaign_id = run_campaign(operator, tmp_path, enroll, retention={"updates": 9})
+    [share, *_] = operator.get(f"/v1/campaigns/{campaign_id}/adapters/2")["contributions"]
+    [file] = coordinator.services.settings.data_dir.glob(f"updates/*/{share['update_sha256']}")
+    file.unlink()
+    file.mkdir()
+    path = path_of(campaign_id)
+    done = wait_until_done(operator, f"{path}/{operator.post(path, {'rounds': [2]})['id']}")
+    assert outcomes(done) == ["corrupt"]
+    assert done["outcomes"][0]["reason"] == "its inputs cannot be read: Is a directory"
 
 
 def test_old_jobs_are_deleted(

@@ -132,10 +132,32 @@ def test_threads_do_not_mix_their_files(tmp_path: Path) -> None:
 
 
 def test_leftovers_of_one_file_go_and_others_stay(tmp_path: Path) -> None:
-    for name in ("[a]", ".[a].1.ff.tmp", ".[a].22.0.tmp", ".a.1.ff.tmp", ".b.1.ff.tmp"):
+    gone, running = 99_999_999, os.getppid()  # a process id that no system gives, and one that is in use
+    others = {"[a]", f".a.{gone}.ff.tmp", f".b.{gone}.ff.tmp", f".[a].{running}.ff.tmp"}
+    for name in (*others, f".[a].{gone}.ff.tmp", f".[a].{gone}.0.tmp", f".[a].{os.getpid()}.0.tmp"):
         (tmp_path / name).touch()
     delete_leftovers(tmp_path / "[a]")
-    assert {path.name for path in tmp_path.iterdir()} == {"[a]", ".a.1.ff.tmp", ".b.1.ff.tmp"}
+    assert {path.name for path in tmp_path.iterdir()} == others
+
+
+@pytest.mark.parametrize("number", [None, errno.EPERM])
+def test_an_existing_file_is_kept_where_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int | None
+) -> None:
+    """On a file system with hard links, and on one without."""
+
+    def fail(*_: object) -> None:
+        raise OSError(number, "no links here")
+
+    if number is not None:
+        monkeypatch.setattr(os, "link", fail)
+    path = tmp_path / "file"
+    with atomic_write(path, replace=False) as file:
+        file.write(b"first")
+    with pytest.raises(FileExistsError), atomic_write(path, replace=False) as file:
+        file.write(b"second")
+    assert path.read_bytes() == b"first"
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
 
 
 def test_where_folders_cannot_be_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, synced: list[Path]) -> None:
