@@ -31,7 +31,7 @@ def killed(point: str, folder: Path, command: str, settings: Settings, file: Pat
 @pytest.mark.parametrize(
     "point", ["migrate: committed", *around("draft", "leave out"), "backup: rows copied", "backup: written"]
 )
-def test_a_killed_backup_is_not_there_and_the_next_one_is(data_dir: Path, tmp_path: Path, point: str) -> None:
+def test_a_killed_backup_leaves_no_file_and_the_next_one_succeeds(data_dir: Path, tmp_path: Path, point: str) -> None:
     settings, file, other = (
         quick_settings(data_dir, None),
         tmp_path / "backup.tar",
@@ -59,7 +59,7 @@ def test_a_killed_backup_is_not_there_and_the_next_one_is(data_dir: Path, tmp_pa
         pytest.param("postgres", "database", "blob: committed", marks=pytest.mark.deep),
     ],
 )
-def test_a_killed_restore_goes_through_the_next_time(
+def test_a_killed_restore_succeeds_the_next_time(
     data_dir: Path, tmp_path: Path, request: pytest.FixtureRequest, kind: str, updates: str, point: str
 ) -> None:
     settings, file = quick_settings(data_dir, None), tmp_path / "backup.tar"

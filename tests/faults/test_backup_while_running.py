@@ -17,7 +17,7 @@ def command(*arguments: object) -> str:
     return subprocess.run(argv, check=True, cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout
 
 
-def test_agents_go_on_with_what_the_backup_knows_to_the_same_digest(tmp_path: Path) -> None:
+def test_agents_continue_from_the_backup_to_the_same_digest(tmp_path: Path) -> None:
     """A backup in round 1. The campaign completes, another one begins, and all of that is lost with the coordinator."""
     coordinator = QuickCoordinator(tmp_path / "coordinator", **LEASE_TTL)
     agents = make_agents(coordinator, tmp_path, step_s=0.1)

@@ -213,7 +213,7 @@ def test_an_agent_dies_at_each_point(
 @pytest.mark.parametrize(
     "point", [*(pytest.param(point, marks=pytest.mark.deep) for point in around("discard upload")), "upload: deleted"]
 )
-def test_an_upload_that_was_thrown_away_half_way_begins_anew(tmp_path: Path, point: str) -> None:
+def test_an_upload_whose_discard_was_interrupted_starts_again(tmp_path: Path, point: str) -> None:
     """Its task lives on, it was only stale."""
     data = adapter_bytes(tmp_path)
     half = len(data) // 2
@@ -238,7 +238,7 @@ def test_an_upload_that_was_thrown_away_half_way_begins_anew(tmp_path: Path, poi
     ada.http.close()
 
 
-def test_a_key_that_died_with_the_one_who_showed_it_is_made_anew(tmp_path: Path) -> None:
+def test_a_key_whose_process_died_before_showing_it_is_replaced(tmp_path: Path) -> None:
     port, notes = free_port(), tmp_path / "notes"
     folder = ["--data-dir", str(tmp_path / "data")]
 
@@ -263,12 +263,12 @@ def test_a_key_that_died_with_the_one_who_showed_it_is_made_anew(tmp_path: Path)
         serving.kill()
 
 
-def test_every_point_that_the_code_names_is_killed_at() -> None:
+def test_every_crash_point_in_the_code_is_tested() -> None:
     assert named_in_the_code() <= POINTS | test_identity_kills.POINTS
 
 
 @pytest.mark.deep
-def test_every_point_is_killed_at_and_there_are_no_others(tmp_path: Path, unbroken: Run) -> None:
+def test_the_tested_crash_points_are_exactly_those_reached(tmp_path: Path, unbroken: Run) -> None:
     watched = tmp_path / "reached"
     with world(tmp_path, rounds, watched=watched) as whole:
         argv = [sys.executable, "-m", "fedloom", "coordinator", "new-key"]

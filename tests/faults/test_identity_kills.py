@@ -54,7 +54,7 @@ def owner(coordinator: RunningCoordinator, operator: Operator, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("point", ENROLLING)
-def test_an_agent_that_is_killed_while_it_enrols_is_itself(owner: Owner, operator: Operator, point: str) -> None:
+def test_an_agent_killed_while_it_enrols_keeps_its_identity(owner: Owner, operator: Operator, point: str) -> None:
     owner.die(*owner.enroll, at=point)
     [known] = operator.items("/v1/agents")
     if point == "agent: enrolled":  # nothing here says so yet: the owner does it again

@@ -184,7 +184,7 @@ def test_a_second_process_in_the_same_home_is_refused(tmp_path: Path) -> None:
             first.stop()
 
 
-def test_a_nan_is_refused_and_told_at_both_ends(tmp_path: Path) -> None:
+def test_a_nan_is_refused_and_reported_on_both_sides(tmp_path: Path) -> None:
     coordinator = QuickCoordinator(tmp_path / "coordinator")
     agents = make_agents(coordinator, tmp_path)
     cyd = QuickAgent.recorded_one(coordinator, tmp_path, "cyd", nan=True)

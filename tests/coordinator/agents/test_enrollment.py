@@ -76,7 +76,7 @@ def test_a_token_that_is_wrong_used_expired_or_deleted_is_refused(
     assert [row["name"] for row in operator.items("/v1/agents")] == ["ada"]
 
 
-def test_a_name_that_is_taken_costs_no_token(
+def test_a_refused_name_does_not_use_up_the_token(
     coordinator: RunningCoordinator, operator: Operator, enroll: Enroll
 ) -> None:
     enroll("ada")
@@ -87,7 +87,7 @@ def test_a_name_that_is_taken_costs_no_token(
 
 
 @pytest.mark.usefixtures("either_coordinator")
-def test_of_enrolments_under_one_name_at_once_one_wins(operator: Operator) -> None:
+def test_one_of_several_concurrent_enrolments_under_one_name_wins(operator: Operator) -> None:
     tokens = [operator.token() for _ in range(6)]
     replies: list[httpx.Response] = []
     threads = [threading.Thread(target=lambda t=t: replies.append(enroll_raw(operator, t))) for t in tokens]
@@ -122,7 +122,7 @@ def test_rotation_voids_the_old_secret_and_touches_no_other_agent(enroll: Enroll
 
 
 @pytest.mark.usefixtures("either_coordinator")
-def test_who_lost_the_reply_asks_again_and_is_the_same(operator: Operator) -> None:
+def test_an_agent_that_lost_the_reply_can_enrol_again(operator: Operator) -> None:
     """With a secret of its own; nobody else can use the token then."""
     token, body = operator.token(), {"name": "ada", "version": "test", "secret_hash": "1" * 64}
 
@@ -180,7 +180,7 @@ def test_revoking_ends_a_waiting_request_at_once(
 
 
 @pytest.mark.usefixtures("coordinator")
-def test_each_key_opens_its_own_doors_only(operator: Operator, enroll: Enroll) -> None:
+def test_operator_and_agent_keys_reach_only_their_own_endpoints(operator: Operator, enroll: Enroll) -> None:
     ada = enroll("ada")
     for client, calls in ((operator.http, AGENT_CALLS), (ada.http, OPERATOR_CALLS)):
         for method, path, body in calls:
@@ -190,7 +190,7 @@ def test_each_key_opens_its_own_doors_only(operator: Operator, enroll: Enroll) -
 
 
 @pytest.mark.usefixtures("coordinator")
-def test_without_a_key_that_somebody_has_nothing_opens(operator: Operator) -> None:
+def test_a_missing_malformed_or_unknown_key_is_refused(operator: Operator) -> None:
     reasons = {
         b"": "has no key",
         **dict.fromkeys((b"Bearer", b"Basic YTpi", b"flo_no"), "is malformed"),

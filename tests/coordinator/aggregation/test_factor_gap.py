@@ -57,9 +57,7 @@ def directly(parent: Tensors, deltas: list[Tensors], p: list[float], scale: floa
 
 
 @pytest.mark.parametrize("block_bytes", [module._BLOCK_BYTES, 3000, 1000, 1])
-def test_the_gap_is_that_of_a_direct_computation(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int
-) -> None:
+def test_the_gap_equals_a_direct_computation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int) -> None:
     """Three modules of different sizes; blocks that hold a module, some of its columns, and one row at a time."""
     monkeypatch.setattr(module, "_BLOCK_BYTES", block_bytes)
     shapes = {
@@ -122,13 +120,13 @@ def test_the_gap_is_the_dense_value_whatever_the_factors(tmp_path: Path, deltas:
     assert measured(tmp_path, parent, deltas, p, 1.0).gap == pytest.approx(expected, rel=1e-6)
 
 
-def test_products_that_cancel_leave_nothing(tmp_path: Path) -> None:
+def test_products_that_cancel_leave_no_gap(tmp_path: Path) -> None:
     deltas = almost_cancelling(0.0)
     single = np.linalg.norm(deltas[0][B] @ deltas[0][A])
     assert measured(tmp_path, drawn(0, SHAPES), deltas, [1 / 3] * 3, 1.0).gap < 1e-15 * single
 
 
-def test_without_one_factor_or_without_differences_the_gap_is_exactly_nothing(tmp_path: Path) -> None:
+def test_without_one_factor_or_without_differences_the_gap_is_exactly_zero(tmp_path: Path) -> None:
     parent, p = drawn(0, SHAPES), [0.25, 0.75]
     frozen = [{B: tensors[B]} for tensors in (drawn(1, SHAPES), drawn(2, SHAPES))]
     found = measured(tmp_path, parent, frozen, p, 8.0)
@@ -179,7 +177,7 @@ def tensors_of(data: bytes, folder: Path) -> Tensors:
 
 
 @pytest.mark.usefixtures("either_coordinator")
-def test_every_round_says_its_gap(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
+def test_every_round_records_its_gap(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
     agents = [enroll("ada"), enroll("bob")]
     zero = drawn(0, SHAPES)
     campaign_id = begin(operator, agents, as_bytes(tmp_path, zero), rounds=2, lora={"rank": 2, "alpha": 6})

@@ -159,7 +159,7 @@ def digests(made: Aggregated) -> list[str | None]:
 
 
 @pytest.mark.parametrize(("name", "params"), CASES)
-def test_six_rounds_are_those_of_the_formulas(tmp_path: Path, name: str, params: dict[str, float]) -> None:
+def test_six_rounds_follow_the_formulas(tmp_path: Path, name: str, params: dict[str, float]) -> None:
     algorithm = algorithms.find(name)
     write_adapter(tmp_path / "start", start())
     parent, state = tmp_path / "start", None

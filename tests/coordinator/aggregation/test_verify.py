@@ -54,7 +54,7 @@ def test_every_round_whose_updates_are_kept_is_verified(
 
 
 @pytest.mark.usefixtures("coordinator")
-def test_what_is_computed_anew_is_not_measured_anew(
+def test_a_verification_does_not_measure_the_factor_gap_again(
     operator: Operator, enroll: Enroll, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     campaign_id = run_campaign(operator, tmp_path, enroll, retention={"updates": 3})
@@ -64,7 +64,9 @@ def test_what_is_computed_anew_is_not_measured_anew(
 
 
 @pytest.mark.usefixtures("coordinator")
-def test_it_says_which_rounds_it_cannot_compute_and_why(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
+def test_rounds_that_cannot_be_recomputed_are_reported_with_the_reason(
+    operator: Operator, enroll: Enroll, tmp_path: Path
+) -> None:
     campaign_id = run_campaign(
         operator, tmp_path, enroll, algorithm={"name": "fedavgm"}, retention={"updates": 2, "server_state": 1}
     )
@@ -111,7 +113,7 @@ def test_a_flipped_bit_is_found_by_its_digest_and_refused(
     assert delta in found[3]["reason"]
 
 
-def test_a_blob_that_is_gone_without_having_been_let_go_of_is_found(
+def test_a_blob_that_is_missing_without_a_release_is_found(
     coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     campaign_id = run_campaign(operator, tmp_path, enroll, retention={"updates": 3})

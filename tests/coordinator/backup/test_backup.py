@@ -193,7 +193,7 @@ def write_tar(file: Path, contents: dict[str, bytes]) -> None:
             tar.addfile(info, io.BytesIO(data))
 
 
-def test_a_backup_holds_what_counts_and_other_tools_can_check_it(small: Settings, saved: Path) -> None:
+def test_a_backup_is_complete_and_other_tools_can_check_it(small: Settings, saved: Path) -> None:
     contents = members(saved)
     assert list(contents) == [
         f"blobs/{sha256_hex(DELTA)}", f"blobs/{sha256_hex(ADAPTER)}", "fedloom.db", "manifest.json", "SHA256SUMS"
@@ -390,7 +390,7 @@ def test_damage_fails_the_backup_and_is_named(small: Settings, tmp_path: Path, p
     assert with_services(place, lambda at: n_of(at, BlobUseRow)) == 2
 
 
-def test_a_database_that_cannot_be_read_is_said(small: Settings, tmp_path: Path) -> None:
+def test_an_unreadable_database_is_reported(small: Settings, tmp_path: Path) -> None:
     database = small.data_dir / "fedloom.db"
     pages = bytearray(database.read_bytes())
     pages[8192:-8192] = b"x" * len(pages[8192:-8192])
@@ -421,7 +421,7 @@ def test_without_room_nothing_is_left(small: Settings, saved: Path, place: Setti
     restore(place, saved)
 
 
-def test_places_that_cannot_be_are_refused(small: Settings, saved: Path, place: Settings) -> None:
+def test_impossible_paths_are_refused(small: Settings, saved: Path, place: Settings) -> None:
     before = saved.read_bytes()
     with pytest.raises(FileExists, match="already exists"):
         back_up(small, saved)
@@ -435,7 +435,7 @@ def test_places_that_cannot_be_are_refused(small: Settings, saved: Path, place: 
         back_up(small, saved.parent / "nowhere" / "other.tar")
 
 
-def test_the_commands_say_what_they_did(
+def test_the_commands_report_what_they_did(
     small: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("FEDLOOM_DATABASE_URL", raising=False)

@@ -84,7 +84,7 @@ def at_rest(coordinator: RunningCoordinator) -> dict[str, Any]:
         deep(("postgres", "database"), ("sqlite", "files")),
     ],
 )
-def test_a_campaign_goes_on_from_a_backup_as_if_nothing_had_been(
+def test_a_campaign_continues_from_a_backup_with_the_same_result(
     tmp_path: Path, request: pytest.FixtureRequest, source: tuple[str, str], target: tuple[str, str]
 ) -> None:
     settings = settings_at(request, tmp_path / "source", *source)
@@ -115,7 +115,7 @@ def test_a_campaign_goes_on_from_a_backup_as_if_nothing_had_been(
     round_2.close()
 
 
-def test_updates_that_a_running_coordinator_lets_go_of_are_not_missed(
+def test_updates_released_during_a_backup_are_not_missed(
     coordinator: RunningCoordinator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The round closes when the rows were copied and the updates were not: they are gone, and nobody needs them."""

@@ -77,7 +77,7 @@ def values(operator: Operator, folder: Path, sha256: str) -> set[float]:
 
 
 @pytest.mark.usefixtures("either_coordinator")
-def test_a_campaign_starts_from_anothers_adapter_and_nobody_builds_one(
+def test_a_campaign_starts_from_the_adapter_of_another_without_an_init_task(
     operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     agents = [enroll("ada"), enroll("bob")]
@@ -126,7 +126,7 @@ def test_a_campaign_starts_from_anothers_adapter_and_nobody_builds_one(
 
 
 @pytest.mark.usefixtures("either_coordinator")
-def test_a_rollback_goes_back_to_the_start_and_the_servers_state_began_anew(
+def test_a_rollback_returns_to_the_start_and_the_server_state_starts_fresh(
     operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     agents = [enroll("ada"), enroll("bob")]
@@ -151,7 +151,9 @@ def test_a_rollback_goes_back_to_the_start_and_the_servers_state_began_anew(
 
 
 @pytest.mark.usefixtures("either_coordinator")
-def test_what_does_not_fit_is_refused_and_leaves_nothing(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
+def test_an_incompatible_start_is_refused_and_leaves_nothing(
+    operator: Operator, enroll: Enroll, tmp_path: Path
+) -> None:
     ada = enroll("ada")
     taught, _ = teach(operator, tmp_path, [ada], retention={"adapters": 1})
     operator.wait_until(
@@ -219,7 +221,7 @@ def test_names_mean_the_newest_other_campaign_and_may_be_used_again(
     assert ended["final_adapter"] == 0
 
 
-def test_the_start_stays_when_its_own_campaign_lets_go_of_it(
+def test_the_start_stays_stored_when_its_own_campaign_releases_it(
     either_coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     ada = enroll("ada")
@@ -252,7 +254,7 @@ async def let_go_later(services: Services, sha256: str) -> None:
 
 
 @pytest.mark.parametrize("first", ["create", "let go"])
-def test_the_start_is_held_or_found_gone_whoever_is_faster(
+def test_the_start_is_pinned_or_reported_missing_in_either_order(
     either_coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path, first: str
 ) -> None:
     ada = enroll("ada")
@@ -291,7 +293,7 @@ def test_the_start_is_held_or_found_gone_whoever_is_faster(
 
 
 @pytest.mark.usefixtures("coordinator")
-def test_the_base_model_that_the_start_was_trained_on_counts(
+def test_the_base_model_that_the_start_was_trained_on_is_required(
     operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     ada = enroll("ada")

@@ -80,7 +80,7 @@ async def counted(services: Services, campaign_id: str) -> dict[str, str | None]
 
 
 @pytest.mark.parametrize("algorithm", [deep("fedavg"), deep("fedavgm"), "scaffold"])
-def test_a_run_that_was_rolled_back_ends_as_an_unbroken_one(
+def test_a_run_that_was_rolled_back_ends_as_an_uninterrupted_one(
     data_dir: Path, database_url: str | None, tmp_path: Path, algorithm: str
 ) -> None:
     """It went astray for two rounds, was over, and the coordinator was restarted before it went on."""
@@ -120,7 +120,7 @@ def test_a_run_that_was_rolled_back_ends_as_an_unbroken_one(
 
 
 @pytest.mark.usefixtures("either_coordinator")
-def test_what_came_later_is_undone_and_stays_in_the_events(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
+def test_later_rounds_are_undone_and_stay_in_the_events(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
     agents = ada, _ = enroll("ada"), enroll("bob")
     campaign_id: str = operator.post("/v1/campaigns", campaign_body(rounds=3, evaluation={"every": 1}))["id"]
     for agent in agents:
@@ -207,7 +207,7 @@ def test_the_open_round_is_undone_and_its_agents_hear_cancel(
 
 
 @pytest.mark.usefixtures("either_coordinator")
-def test_who_was_drawn_for_an_undone_round_can_be_drawn_again(
+def test_a_client_drawn_for_an_undone_round_can_be_drawn_again(
     operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     agents = [enroll(name) for name in ("ada", "bob", "cyd")]
@@ -227,7 +227,7 @@ def test_who_was_drawn_for_an_undone_round_can_be_drawn_again(
 
 
 @pytest.mark.usefixtures("either_coordinator")
-def test_the_evaluation_of_the_adapter_gone_back_to_goes_on(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
+def test_the_evaluation_of_the_rollback_target_continues(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
     ada = enroll("ada")
     body = campaign_body(rounds=2, evaluation={"every": 1}, selection={"minimum": 1})
     campaign_id: str = operator.post("/v1/campaigns", body)["id"]
@@ -252,7 +252,7 @@ def test_the_evaluation_of_the_adapter_gone_back_to_goes_on(operator: Operator, 
     assert operator.wait_for(campaign_id, "completed")["best_adapter"] == 2
 
 
-def test_which_deltas_counted_follows_from_the_lineage(
+def test_committed_updates_are_restored_from_the_lineage(
     either_coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     """Cyd sits out round 2, bob lost its state in round 3."""
@@ -298,7 +298,7 @@ def test_which_deltas_counted_follows_from_the_lineage(
 
 
 @pytest.mark.usefixtures("coordinator")
-def test_where_it_cannot_go_back_it_says_why(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
+def test_a_refused_rollback_states_the_reason(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
     ada = enroll("ada")
     one = {"selection": {"minimum": 1}}
     assert refused(operator, "none", 0)[1] == "not-found"
@@ -342,7 +342,7 @@ def test_where_it_cannot_go_back_it_says_why(operator: Operator, enroll: Enroll,
         ),
     ],
 )
-def test_what_is_no_longer_stored_is_named(
+def test_a_refused_rollback_names_what_is_no_longer_stored(
     coordinator: RunningCoordinator,
     operator: Operator,
     enroll: Enroll,
@@ -374,7 +374,7 @@ async def forget(services: Services, campaign_id: str, kind: BlobKind, number: i
 
 
 @pytest.mark.usefixtures("coordinator")
-def test_the_best_adapter_is_one_that_can_still_be_had(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
+def test_the_best_adapter_is_one_that_is_still_stored(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
     ada = enroll("ada")
     body = campaign_body(
         rounds=4, evaluation={"every": 1}, selection={"minimum": 1}, retention={"adapters": 2}, name="best"

@@ -60,7 +60,7 @@ def test_agents_join_in_the_round_after_they_are_ready_numbered_by_name(
     assert campaign.digest(2) == campaign.digest_by_hand(2, campaign.shares(2))
 
 
-def test_who_is_slow_at_the_start_joins_later(
+def test_an_agent_that_is_slow_at_the_start_joins_later(
     coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     ada, bob, slow = enroll("ada"), enroll("bob"), enroll("slow")
@@ -80,7 +80,7 @@ def test_who_is_slow_at_the_start_joins_later(
 
 @pytest.mark.parametrize("at_first", ["cannot get ready", "has another base model"])
 @pytest.mark.usefixtures("coordinator")
-def test_who_could_not_join_is_asked_again_when_the_campaign_is_resumed(
+def test_an_agent_that_could_not_join_is_asked_again_when_the_campaign_is_resumed(
     operator: Operator, enroll: Enroll, tmp_path: Path, at_first: str
 ) -> None:
     ada, bob = enroll("ada"), enroll("bob")
@@ -109,7 +109,9 @@ def test_who_could_not_join_is_asked_again_when_the_campaign_is_resumed(
 
 
 @pytest.mark.usefixtures("coordinator")
-def test_who_was_revoked_before_it_joined_gets_no_number(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
+def test_an_agent_revoked_before_joining_gets_no_client_number(
+    operator: Operator, enroll: Enroll, tmp_path: Path
+) -> None:
     ada, bob = enroll("ada"), enroll("bob")
     campaign = DrivenCampaign.begun(operator, tmp_path, [ada, bob])
     for name in ("cyd", "dan"):
@@ -122,7 +124,7 @@ def test_who_was_revoked_before_it_joined_gets_no_number(operator: Operator, enr
 
 
 @pytest.mark.usefixtures("coordinator")
-def test_nobody_is_asked_in_the_last_round_and_who_is_not_ready_at_the_end_may_be_later(
+def test_no_agent_is_invited_in_the_last_round_and_a_rollback_lets_agents_join_after_all(
     operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     ada, bob = enroll("ada"), enroll("bob")
@@ -177,7 +179,7 @@ def test_a_campaign_that_lost_its_clients_waits_for_new_ones_to_get_ready(
 
 
 @pytest.mark.parametrize("bob", ["fails again and again", deep("never answers")])
-def test_a_round_that_lacks_clients_draws_who_got_ready_since_it_opened(
+def test_a_round_short_of_clients_draws_agents_that_got_ready_since_it_opened(
     coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path, bob: str
 ) -> None:
     ada, silent = enroll("ada"), enroll("bob")

@@ -121,7 +121,7 @@ def test_a_late_update_may_come_at_any_time(
     wait_until_adapters_alone_are_kept(operator)
 
 
-def test_what_is_later_than_the_next_round_is_taken_back_and_said(
+def test_an_update_later_than_the_next_round_is_cancelled_and_recorded_as_a_failure(
     coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     ada, bob, cyd = agents = [enroll(name) for name in NAMES[:3]]
@@ -140,7 +140,7 @@ def test_what_is_later_than_the_next_round_is_taken_back_and_said(
     assert campaign.part("cyd")["failures_in_a_row"] == 1
 
 
-def test_nobody_is_waited_for_after_the_last_round_nor_for_work_that_was_not_begun(
+def test_late_work_is_not_awaited_after_the_last_round_or_if_it_was_not_begun(
     coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     ada, bob, cyd, dan = agents = [enroll(name) for name in NAMES[:4]]
@@ -189,7 +189,7 @@ def test_late_work_that_fails_is_a_failure_like_any_other(
         deep("is silent in the round", "is there"),
     ],
 )
-def test_late_work_is_given_up_where_its_client_is_needed(
+def test_late_work_is_discarded_if_its_client_is_needed(
     coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path, bob: str, late_update: str
 ) -> None:
     agents = {name: enroll(name) for name in NAMES[:3]}
@@ -217,7 +217,7 @@ def test_late_work_is_given_up_where_its_client_is_needed(
 
 
 @pytest.mark.parametrize("was_there", [True, False])
-def test_a_revoked_clients_late_update_counts_only_where_it_was_there(
+def test_a_revoked_clients_late_update_counts_only_if_it_had_arrived(
     coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path, was_there: bool
 ) -> None:
     ada, bob, cyd = agents = [enroll(name) for name in NAMES[:3]]
@@ -295,7 +295,7 @@ def test_a_cancelled_campaign_keeps_no_late_update(
     wait_until_adapters_alone_are_kept(operator)
 
 
-def test_what_late_work_began_from_stays_for_as_long_as_it_is_under_way(
+def test_the_inputs_of_late_work_stay_stored_while_it_runs(
     either_coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     ada, bob, cyd = agents = [enroll(name) for name in NAMES[:3]]
@@ -323,7 +323,7 @@ def test_what_late_work_began_from_stays_for_as_long_as_it_is_under_way(
         operator.wait_until(lambda sha256=sha256: campaign.blob(sha256).status_code, lambda found: found == 404)
 
 
-def test_late_work_ends_where_scaffold_starts_again(
+def test_late_work_ends_when_scaffold_restarts(
     coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     """It was begun with a control variate that all start again without."""

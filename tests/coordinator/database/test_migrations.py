@@ -41,7 +41,7 @@ async def revision_of(database: Database) -> Any:
         return await session.scalar(text("SELECT version_num FROM alembic_version"))
 
 
-def test_the_migrations_make_what_the_models_say(data_dir: Path, database_url: str | None) -> None:
+def test_the_migrations_produce_the_schema_of_the_models(data_dir: Path, database_url: str | None) -> None:
     def differences(connection: Connection) -> Any:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
         return compare_metadata(context, Base.metadata)

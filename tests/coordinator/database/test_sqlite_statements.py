@@ -44,7 +44,7 @@ def in_database(folder: Path, work: Callable[[Database], Coroutine[Any, Any, Non
     asyncio.run(run())
 
 
-def test_only_what_may_wait_visits_the_thread(tmp_path: Path, visits: list[int]) -> None:
+def test_only_statements_that_may_block_run_in_the_thread(tmp_path: Path, visits: list[int]) -> None:
     async def work(database: Database) -> None:
         before = len(visits)
         async with database.write("test") as session:
@@ -83,7 +83,7 @@ def test_many_rows_come_whole_and_in_parts(tmp_path: Path) -> None:
     in_database(tmp_path, work)
 
 
-def test_errors_are_those_of_the_statement_and_leave_the_connection_usable(tmp_path: Path) -> None:
+def test_statement_errors_are_raised_and_leave_the_connection_usable(tmp_path: Path) -> None:
     async def work(database: Database) -> None:
         with pytest.raises(IntegrityError):
             async with database.write("test") as session:

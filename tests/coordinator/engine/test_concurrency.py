@@ -145,7 +145,7 @@ def test_many_at_once_count_each_update_once(
 
 @pytest.mark.parametrize("database_url", [POSTGRES], indirect=True)
 @pytest.mark.parametrize("statement", [1, 2, 3])
-def test_bytes_stay_whenever_their_upload_ends_and_counts(
+def test_shared_bytes_survive_a_release_concurrent_with_a_commit(
     either_coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path, statement: int
 ) -> None:
     """Two agents' updates are equal. While the first one's bytes are released, the second one's result is committed:

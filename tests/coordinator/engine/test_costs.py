@@ -143,7 +143,7 @@ def test_agents_that_a_campaign_does_not_want_cost_it_nothing(played: Played, me
     assert played.operator.events(played.campaign_id)[-1] == "agent-invited"
 
 
-def test_a_look_is_one_transaction(played: Played, meter: Meter) -> None:
+def test_a_tick_is_one_transaction(played: Played, meter: Meter) -> None:
     played.agent.evaluate(1.0)
     with meter.measured() as waiting:
         assert played.look() == 1

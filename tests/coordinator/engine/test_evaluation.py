@@ -41,7 +41,7 @@ def test_every_nth_adapter_is_evaluated_and_the_best_is_named(
 
 
 @pytest.mark.usefixtures("coordinator")
-def test_losses_are_weighed_by_their_tokens(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
+def test_losses_are_weighted_by_tokens(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
     ada, bob = enroll("ada"), enroll("bob")
     campaign_id = begin(operator, {ada: 5, bob: 5}, tmp_path, rounds=1, evaluation={"every": 1})
     ada.evaluate(1.0, n_tokens=300)
@@ -56,7 +56,7 @@ def test_losses_are_weighed_by_their_tokens(operator: Operator, enroll: Enroll, 
 
 
 @pytest.mark.usefixtures("coordinator")
-def test_preferences_are_weighed_by_their_pairs_and_have_an_accuracy(
+def test_preferences_are_weighted_by_pairs_and_have_an_accuracy(
     operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     ada, bob = enroll("ada"), enroll("bob")
@@ -90,7 +90,7 @@ def test_preferences_are_weighed_by_their_pairs_and_have_an_accuracy(
 
 
 @pytest.mark.usefixtures("coordinator")
-def test_agents_read_the_adapter_that_preferences_are_held_to(
+def test_agents_can_read_the_reference_adapter_of_preferences(
     operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     ada, bob = enroll("ada"), enroll("bob")

@@ -95,7 +95,7 @@ def test_the_deadline_closes_a_round_with_a_quorum_without_the_late(
     assert set(contributors(operator, campaign_id)) == {"ada", "bob"}
 
 
-def test_the_deadline_under_the_quorum_extends_and_draws_others_for_the_idle(
+def test_a_deadline_below_the_quorum_extends_the_round_and_replaces_idle_clients(
     coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     agents = [enroll(name) for name in NAMES[:3]]
@@ -119,7 +119,7 @@ def test_the_deadline_under_the_quorum_extends_and_draws_others_for_the_idle(
 
 
 @pytest.mark.usefixtures("either_coordinator")
-def test_when_all_have_failed_it_pauses_with_the_reasons_and_resuming_tries_again(
+def test_a_round_whose_clients_all_failed_pauses_with_the_reasons_and_resuming_retries(
     operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     ada, bob = enroll("ada"), enroll("bob")
@@ -156,7 +156,7 @@ def test_a_round_without_enough_clients_left_pauses(operator: Operator, enroll: 
     ],
 )
 @pytest.mark.usefixtures("coordinator")
-def test_updates_weigh_what_the_campaign_says(
+def test_updates_are_weighted_as_the_campaign_specifies(
     operator: Operator, enroll: Enroll, tmp_path: Path, weighting: dict[str, Any], weights: list[float]
 ) -> None:
     agents = [enroll(name) for name in NAMES[:3]]
@@ -195,7 +195,7 @@ def test_the_learning_rate_falls_by_a_cosine_over_rounds(operator: Operator, enr
 
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
 @pytest.mark.usefixtures("coordinator")
-def test_updates_that_add_up_to_infinity_pause_it(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
+def test_updates_that_sum_to_infinity_pause_the_campaign(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
     ada, bob = enroll("ada"), enroll("bob")
     campaign_id = begin_campaign(operator, tmp_path, [ada, bob], rounds=2)
     for _ in range(2):

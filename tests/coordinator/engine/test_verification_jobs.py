@@ -115,7 +115,7 @@ def test_a_request_makes_one_job_however_often_it_is_sent(
 
 
 @pytest.mark.usefixtures("coordinator")
-def test_what_cannot_be_requested(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
+def test_invalid_requests_are_refused(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
     campaign_id = run_campaign(operator, tmp_path, enroll, rounds=1)
     path = path_of(campaign_id)
     for body in ({"rounds": []}, {"rounds": [-1]}, {"rounds": [1] * 1001}, {"round": 1}):
@@ -153,7 +153,7 @@ def test_a_job_waits_for_an_engine_and_can_be_cancelled(
 # --- what happens meanwhile
 
 
-def test_rounds_that_are_rolled_back_meanwhile_are_said_to_be(
+def test_rounds_rolled_back_during_a_verification_are_reported_as_such(
     coordinator: RunningCoordinator,
     operator: Operator,
     enroll: Enroll,
@@ -271,7 +271,7 @@ def verifiers(running: RunningCoordinator, n: int) -> Iterator[None]:
         running.run(stop())
 
 
-def test_an_engine_that_dies_is_followed_by_one_that_continues_with_the_next_round(
+def test_after_an_engine_dies_another_continues_with_the_next_round(
     data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The dead one comes back when the job is done, as after a suspension: it changes nothing."""

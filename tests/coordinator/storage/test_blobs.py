@@ -83,7 +83,7 @@ def test_ranges_give_the_same_bytes_as_the_whole(operator: Operator, enroll: Enr
     assert sha256_hex(resumed) == sha256_hex(data)
 
 
-def test_equal_bytes_of_two_kinds_are_kept_and_let_go_apart(
+def test_equal_bytes_of_two_kinds_are_released_separately(
     coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     """A delta of zeros has the bytes of adapter 0, which stays."""

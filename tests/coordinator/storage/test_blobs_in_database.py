@@ -32,9 +32,7 @@ class Overtaken(DatabaseStore):
                 await self.delete(session, ref.sha256)
 
 
-def test_a_blob_that_others_let_go_of_meanwhile_is_put_again(
-    data_dir: Path, database_url: str | None, tmp_path: Path
-) -> None:
+def test_a_blob_released_during_a_put_is_put_again(data_dir: Path, database_url: str | None, tmp_path: Path) -> None:
     data = bytes(range(256)) * (CHUNK_BYTES // 256) + b"and a little more"
     ref = BlobRef(sha256=sha256_hex(data), n_bytes=len(data))
     (tmp_path / "blob").write_bytes(data)

@@ -76,7 +76,7 @@ def test_a_full_database_keeps_the_offset_and_the_upload_completes_later(data_di
         fill_up_and_make_room(running, tmp_path, fill_up, lambda _: running.run(limit(1 << 30)))
 
 
-def test_a_full_database_is_said_wherever_it_is_met_and_the_round_closes_later(data_dir: Path, tmp_path: Path) -> None:
+def test_a_full_database_is_reported_everywhere_and_the_round_closes_later(data_dir: Path, tmp_path: Path) -> None:
     with running_coordinator(quick_settings(data_dir, None)) as running:
         operator = Operator(running.url, running.key)
         ada = ScriptedAgent(running.url, operator.token(), "ada")
@@ -103,7 +103,7 @@ def test_a_full_database_is_said_wherever_it_is_met_and_the_round_closes_later(d
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
-def test_a_disk_that_is_full_while_a_round_is_aggregated_is_said_and_tried_again(
+def test_a_disk_full_during_aggregation_is_reported_and_retried(
     coordinator: RunningCoordinator, operator: Operator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ada = ScriptedAgent(coordinator.url, operator.token(), "ada")

@@ -15,7 +15,7 @@ Enroll = Callable[..., ScriptedAgent]
 
 @pytest.mark.parametrize("updates", [deep(0), 2])
 @pytest.mark.usefixtures("either_coordinator")
-def test_retention_keeps_what_it_says(operator: Operator, enroll: Enroll, tmp_path: Path, updates: int) -> None:
+def test_retention_keeps_the_configured_blobs(operator: Operator, enroll: Enroll, tmp_path: Path, updates: int) -> None:
     ada, bob = enroll("ada"), enroll("bob")
     retention = {"adapters": 2, "updates": updates}
     campaign_id = begin_campaign(operator, tmp_path, [ada, bob], rounds=4, retention=retention)

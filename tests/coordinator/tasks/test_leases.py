@@ -115,7 +115,7 @@ def test_an_expired_lease_returns_the_task_to_the_same_agent(
 
 
 @pytest.mark.usefixtures("either_coordinator")
-def test_a_released_task_is_there_again_at_once(operator: Operator, enroll: Enroll) -> None:
+def test_a_released_task_is_available_again_at_once(operator: Operator, enroll: Enroll) -> None:
     ada = enroll("ada")
     campaign_id = operator.post("/v1/campaigns", campaign_body(selection={"minimum": 1}))["id"]
     lease = ada.lease("prepare")
@@ -204,7 +204,7 @@ def test_one_agent_never_gets_two_tasks(
     assert [task["state"] for task in tasks()].count("leased") == 1
 
 
-def test_a_cancelled_task_says_so_when_renewed(
+def test_renewing_a_cancelled_task_returns_the_cancel_directive(
     either_coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     ada, bob = enroll("ada"), enroll("bob")

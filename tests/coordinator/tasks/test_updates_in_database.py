@@ -60,7 +60,7 @@ def test_a_campaign_goes_as_with_files(running: RunningCoordinator, tmp_path: Pa
         agent.http.close()
 
 
-def test_of_two_chunks_for_one_place_the_longer_stays(settings: Settings, tmp_path: Path) -> None:
+def test_the_longer_of_two_chunks_at_one_offset_stays(settings: Settings, tmp_path: Path) -> None:
     """Two replicas took a chunk each; whichever end was counted, its bytes are there."""
     # no engine, whose first sweep takes chunks of what is no upload
     with running_coordinator(settings, with_engine=False) as running:

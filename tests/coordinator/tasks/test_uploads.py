@@ -83,7 +83,7 @@ def test_a_chunk_that_does_not_fit_changes_nothing(operator: Operator, enroll: E
 
 
 @pytest.mark.usefixtures("coordinator")
-def test_what_the_contract_does_not_allow_is_refused_before_the_first_byte(
+def test_an_upload_outside_the_contract_is_refused_before_the_first_byte(
     operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     ada, lease, _ = begin_training(operator, enroll, tmp_path)
@@ -101,7 +101,7 @@ def test_what_the_contract_does_not_allow_is_refused_before_the_first_byte(
 
 
 @pytest.mark.usefixtures("coordinator")
-def test_an_upload_is_its_agents_own(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
+def test_an_upload_belongs_to_its_agent(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
     eve = enroll("eve")
     ada = enroll("ada")
     begin_campaign(operator, tmp_path, [ada, eve])
