@@ -1,4 +1,4 @@
-"""Tokens, enrolment, keys: who gets in, with what, and what is kept of it."""
+"""Tokens, enrolment, keys: which credentials are accepted, where, and how they are stored."""
 
 import logging
 import threading
@@ -123,7 +123,7 @@ def test_rotation_voids_the_old_secret_and_touches_no_other_agent(enroll: Enroll
 
 @pytest.mark.usefixtures("either_coordinator")
 def test_an_agent_that_lost_the_reply_can_enrol_again(operator: Operator) -> None:
-    """With a secret of its own; nobody else can use the token then."""
+    """The repeated request must carry the same name and secret; any other is refused."""
     token, body = operator.token(), {"name": "ada", "version": "test", "secret_hash": "1" * 64}
 
     def enroll(**changes: str) -> httpx.Response:
@@ -153,7 +153,7 @@ def test_a_revoked_agent_is_shut_out_and_another_does_its_task(
     spare = (set(names) - set(sampled)).pop()
     lease = agents[gone].lease("train")
     assert operator.post(f"/v1/agents/{gone}/revoke")["state"] == "revoked"
-    operator.post(f"/v1/agents/{gone}/revoke")  # once more changes nothing
+    operator.post(f"/v1/agents/{gone}/revoke")  # a repetition changes nothing
     for method, path, body in [*AGENT_CALLS, ("GET", f"/v1/blobs/{lease['job']['adapter']['sha256']}", None)]:
         reply = agents[gone].http.request(method, path, json=body)
         assert (reply.status_code, problem(reply).kind) == (403, "agent-revoked"), path

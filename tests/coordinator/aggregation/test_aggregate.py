@@ -1,4 +1,4 @@
-"""The streaming sum against plain numpy, its memory, and the slots of an algorithm."""
+"""The streaming sum: compared with plain numpy, its memory, and the slots of an algorithm."""
 
 import tracemalloc
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The product of the aggregated factors, against the mean of the clients' products: the same where A is frozen."""
+"""The product of the aggregated factors, compared with the mean of the clients' products: equal if A is frozen."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def mean_of_products(x: Tensors, deltas: list[Tensors], weights: list[float]) ->
 def close_round(
     folder: Path, x: Tensors, deltas: list[Tensors], weights: list[float], *, freeze_a: bool
 ) -> tuple[Aggregated, Tensors]:
-    """A round of FedAvg: what it gives, and the new adapter."""
+    """Aggregate a round of FedAvg. Returns the result and the new adapter's tensors."""
     algorithm = algorithms.find("fedavg")
     write_adapter(folder / "x", x)
     updates = []

@@ -1,4 +1,4 @@
-"""Each server half against its formulas in plain float64, over six rounds of real files."""
+"""Each server half compared with its formulas in plain float64, over six rounds of real files."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -50,10 +50,10 @@ def read(path: Path | None) -> Tensors:
         return {name: file.read(name).copy() for name in file.tensors}
 
 
-# --- the formulas, each written down from its paper, one tensor, float64
+# --- the formulas, each from its paper, for one tensor, in float64
 
 Step = Callable[[dict[str, Any], np.ndarray, np.ndarray, bool], np.ndarray]
-"""(state and parameters, Δ, Σ q_k Δc_k, whether it is the first round) -> what is added to x."""
+"""(state and parameters, Δ, Σ q_k Δc_k, whether it is the first round) -> increment of x."""
 
 
 def averaging(s: dict[str, Any], delta: np.ndarray, _sum: np.ndarray, _first: bool) -> np.ndarray:
@@ -90,7 +90,7 @@ def adam(s: dict[str, Any], delta: np.ndarray, _sum: np.ndarray, first: bool) ->
 
 @dataclass(frozen=True)
 class Formula:
-    """step, the slots of its state, and its parameters where a campaign gives none."""
+    """step, the slots of its state, and its default parameters."""
 
     step: Step
     slots: tuple[str, ...] = ()
@@ -196,7 +196,7 @@ def test_the_rounds_move_yogis_second_moment_both_ways() -> None:
     assert (seen[0] > 1e-6).any()
 
 
-# --- what holds exactly
+# --- exact properties
 
 EXACT: list[tuple[str, dict[str, float]]] = [
     ("fedavg", {}),

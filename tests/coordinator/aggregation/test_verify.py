@@ -1,4 +1,4 @@
-"""What verifying a closed round finds: it is right, differs, is damaged, or cannot be recomputed."""
+"""Outcomes of verifying a closed round: verified, differs, corrupt, or not recomputable."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,7 @@ Enroll = Callable[..., ScriptedAgent]
 
 
 def run_campaign(operator: Operator, folder: Path, enroll: Enroll, *, extras: bool = False, **changes: Any) -> str:
-    """Three rounds of two agents, to their end."""
+    """Run a campaign of three rounds with two agents to its end."""
     agents = [enroll("ada"), enroll("bob")]
     campaign_id = begin_campaign(operator, folder, agents, rounds=3, **changes)
     for number in (1, 2, 3):
@@ -70,7 +70,7 @@ def test_rounds_that_cannot_be_recomputed_are_reported_with_the_reason(
     campaign_id = run_campaign(
         operator, tmp_path, enroll, algorithm={"name": "fedavgm"}, retention={"updates": 2, "server_state": 1}
     )
-    # the campaign has ended before what it lets go of is gone
+    # the campaign ends before its released blobs are deleted
     expected = ["verified", "not-kept", "not-kept", "not-kept"]
     operator.wait_until(lambda: outcomes(operator, campaign_id), lambda found: found == expected, 20)
     found = operator.verify(campaign_id)
@@ -86,7 +86,7 @@ def test_an_adapter_or_a_lineage_that_was_changed_is_found(
     assert [share["weight"] for share in contributions] == [0.5, 0.5]
     shifted = str(contributions).replace("'", '"').replace("0.5", "0.25").replace("None", "null")
     shifted = shifted.replace("False", "false")
-    change = "UPDATE adapters SET contributions = :said WHERE campaign_id = :id AND number = 2"
+    change = "UPDATE adapters SET contributions = :contributions WHERE campaign_id = :id AND number = 2"
     coordinator.run(execute(coordinator, change, said=shifted, id=campaign_id))
     assert outcomes(operator, campaign_id) == ["verified", "verified", "differs", "verified"]
     change = "UPDATE adapters SET parent_sha256 = :other WHERE campaign_id = :id AND number = 3"

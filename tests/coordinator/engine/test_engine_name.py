@@ -1,4 +1,4 @@
-"""Engines that run one after the other on one data folder share a name."""
+"""Engines that run one after another on one data folder share a name."""
 
 from pathlib import Path
 

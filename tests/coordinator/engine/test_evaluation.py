@@ -1,4 +1,4 @@
-"""Held-out evaluation, and which adapter is the best."""
+"""Held-out evaluation and the choice of the best adapter."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ Enroll = Callable[..., ScriptedAgent]
 
 
 def begin(operator: Operator, agents: dict[ScriptedAgent, int], folder: Path, **changes: object) -> str:
-    """agents: with how many held-out rows each."""
+    """agents: number of held-out rows per agent."""
     campaign_id: str = operator.post("/v1/campaigns", campaign_body(**changes))["id"]
     for agent, n_held_out in agents.items():
         agent.prepare(n_held_out=n_held_out)
@@ -33,7 +33,7 @@ def test_every_nth_adapter_is_evaluated_and_the_best_is_named(
             ada.evaluate(losses[number])
         if number < 5:
             ada.train(adapter_bytes(tmp_path, 1.0))
-            bob.train(adapter_bytes(tmp_path, 1.0))  # without held-out rows it is never asked to evaluate
+            bob.train(adapter_bytes(tmp_path, 1.0))  # without held-out rows it gets no evaluate task
     campaign = operator.wait_for(campaign_id, "completed")
     assert (campaign["final_adapter"], campaign["best_adapter"]) == (5, 2)
     adapters = operator.items(f"/v1/campaigns/{campaign_id}/adapters")
@@ -48,7 +48,7 @@ def test_losses_are_weighted_by_tokens(operator: Operator, enroll: Enroll, tmp_p
     bob.evaluate(3.0, n_tokens=100)
     ada.train(adapter_bytes(tmp_path, 1.0))
     bob.train(adapter_bytes(tmp_path, 1.0))
-    ada.evaluate(1e308, n_tokens=10**6)  # whatever is said, the number stays a number
+    ada.evaluate(1e308, n_tokens=10**6)  # even for a huge loss the weighted mean stays finite
     bob.evaluate(1e308, n_tokens=10**6)
     operator.wait_for(campaign_id, "completed")
     rows = operator.items(f"/v1/campaigns/{campaign_id}/metrics", name="held_out_loss")

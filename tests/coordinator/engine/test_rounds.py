@@ -1,4 +1,4 @@
-"""Rounds: who is drawn, who is replaced, when a round closes, and what each update weighs."""
+"""Rounds: which clients are drawn and replaced, when a round closes, and how updates are weighted."""
 
 import math
 from collections.abc import Callable
@@ -35,7 +35,7 @@ def test_the_draw_follows_from_seed_and_round_alone() -> None:
     assert len(set(orders.values())) == 15
     assert all(sorted(order) == list(range(20)) for order in orders.values())
     assert draw_order(1, 2, [3, 1, 2]) == draw_order(1, 2, [1, 2, 3])
-    # the very numbers: a campaign that goes on under a later version of numpy draws the same clients
+    # exact values: a campaign that continues under a later version of numpy must draw the same clients
     assert draw_order(0, 1, range(6)) == list(orders_of_seed_0())
 
 
@@ -133,7 +133,7 @@ def test_a_round_whose_clients_all_failed_pauses_with_the_reasons_and_resuming_r
     bob.train(adapter_bytes(tmp_path, 3.0))
     campaign = operator.wait_for(campaign_id, "completed")
     assert campaign["reason"] is None
-    assert contributors(operator, campaign_id) == {"ada": 0.5, "bob": 0.5}  # ada's update was kept
+    assert contributors(operator, campaign_id) == {"ada": 0.5, "bob": 0.5}  # ada's update still counts
 
 
 @pytest.mark.usefixtures("coordinator")
@@ -164,7 +164,7 @@ def test_updates_are_weighted_as_the_campaign_specifies(
     for agent, n_train in zip(agents, (10, 30, 60), strict=True):
         agent.prepare(n_train=n_train)
     agents[0].init(adapter_bytes(tmp_path, 1.0))
-    for agent, fill in zip(reversed(agents), (4.0, 2.0, 1.0), strict=True):  # they may come in any order
+    for agent, fill in zip(reversed(agents), (4.0, 2.0, 1.0), strict=True):  # the order of arrival does not matter
         agent.train(adapter_bytes(tmp_path, fill))
     operator.wait_for(campaign_id, "completed")
     assert list(contributors(operator, campaign_id).values()) == pytest.approx(weights)

@@ -1,4 +1,4 @@
-"""Updates kept in the database, for replicas that share no folder: the same behaviour."""
+"""Updates stored in the database, for replicas without a shared folder: the behaviour is the same."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,8 +61,8 @@ def test_a_campaign_goes_as_with_files(running: RunningCoordinator, tmp_path: Pa
 
 
 def test_the_longer_of_two_chunks_at_one_offset_stays(settings: Settings, tmp_path: Path) -> None:
-    """Two replicas took a chunk each; whichever end was counted, its bytes are there."""
-    # no engine, whose first sweep takes chunks of what is no upload
+    """Two replicas accepted a chunk each. Whichever offset was committed, its bytes are stored."""
+    # no engine: its first sweep would delete chunks without an upload row
     with running_coordinator(settings, with_engine=False) as running:
         staging = running.services.storage.staging
 
