@@ -87,7 +87,7 @@ def test_an_adapter_or_a_lineage_that_was_changed_is_found(
     shifted = str(contributions).replace("'", '"').replace("0.5", "0.25").replace("None", "null")
     shifted = shifted.replace("False", "false")
     change = "UPDATE adapters SET contributions = :contributions WHERE campaign_id = :id AND number = 2"
-    coordinator.run(execute(coordinator, change, said=shifted, id=campaign_id))
+    coordinator.run(execute(coordinator, change, contributions=shifted, id=campaign_id))
     assert outcomes(operator, campaign_id) == ["verified", "verified", "differs", "verified"]
     change = "UPDATE adapters SET parent_sha256 = :other WHERE campaign_id = :id AND number = 3"
     coordinator.run(execute(coordinator, change, other="0" * 64, id=campaign_id))

@@ -1,4 +1,4 @@
-"""A coordinator in one file: what it holds, where it can be restored, and what is refused."""
+"""Backups: contents of the file, valid places to restore it, and refusals."""
 
 import asyncio
 import hashlib
@@ -82,7 +82,7 @@ def with_services(settings: Settings, work: Work[T]) -> T:
 
 
 async def rows(services: Services) -> dict[str, list[dict[str, Any]]]:
-    """All that is to be backed up, JSON as its text."""
+    """All rows that a backup must contain, with JSON as text."""
     found = {}
     async with services.database.read() as session:
         for table in Base.metadata.sorted_tables:
@@ -111,14 +111,14 @@ async def n_of(services: Services, table: type[Base]) -> int:
 
 
 def settings_at(request: pytest.FixtureRequest, folder: Path, kind: str, updates: str) -> Settings:
-    """Those of a coordinator with a new database of a kind; updates: where they are kept."""
+    """Settings of a coordinator with a new database of the given kind. updates: where they are stored."""
     url = request.getfixturevalue("new_postgres")() if kind == "postgres" else None
     storage = StorageSettings(updates="files" if updates == "files" else "database")
     return quick_settings(folder, url).model_copy(update={"storage": storage})
 
 
 async def fill(services: Services) -> None:
-    """An agent and a completed campaign that keeps an adapter and an update."""
+    """Add an agent and a completed campaign with one stored adapter and one stored update."""
     staged = services.storage.scratch / "staged"
     refs = {}
     for kind, data in ((BlobKind.ADAPTER, ADAPTER), (BlobKind.DELTA, DELTA)):
@@ -154,7 +154,7 @@ async def fill(services: Services) -> None:
         session.add(BlobUseRow(id="x", campaign_id="c", kind="adapter", round=1, **adapter.model_dump()))
         session.add(BlobUseRow(id="y", campaign_id="c", kind="delta", round=1, task_id="t", **delta.model_dump()))
         session.add(UploadRow(id="z", task_id="t", purpose="delta", sha256="0", n_bytes=1, offset=0, updated_at=NOW))
-        for blob in ("upload:z", sha256_hex(b"not whole")):  # somebody is sending, somebody is putting
+        for blob in ("upload:z", sha256_hex(b"not whole")):  # an upload and a put in progress
             session.add(BlobChunkRow(blob=blob, offset=0, data=b"part"))
 
 
@@ -167,14 +167,14 @@ def small(data_dir: Path) -> Settings:
 
 @pytest.fixture
 def saved(small: Settings, tmp_path: Path) -> Path:
-    """A backup of it."""
+    """A backup of the small coordinator."""
     back_up(small, tmp_path / "saved.tar")
     return tmp_path / "saved.tar"
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Settings:
-    """Where to restore it."""
+    """Settings of the place to restore to."""
     return quick_settings(tmp_path / "place", None)
 
 
@@ -184,7 +184,7 @@ def members(file: Path) -> dict[str, bytes]:
 
 
 def write_tar(file: Path, contents: dict[str, bytes]) -> None:
-    """A tar file whose sums are right, as somebody would forge it."""
+    """Write a tar file with correct checksums, as a forger would."""
     sums = "".join(f"{sha256_hex(contents[name])}  {name}\n" for name in ("fedloom.db", "manifest.json"))
     with tarfile.open(file, "w") as tar:
         for name, data in {**contents, "SHA256SUMS": sums.encode()}.items():
@@ -257,7 +257,7 @@ def test_a_newer_schema_is_refused_at_both_ends(small: Settings, saved: Path, pl
         async with services.database.engine.connect() as connection:
             await connection.exec_driver_sql("PRAGMA user_version")
 
-    with_services(small, empty)  # closes the last connection, so that the file is whole
+    with_services(small, empty)  # closes the last connection, so that the file is complete
     write_tar(tmp_path / "new.tar", {**contents, "fedloom.db": (small.data_dir / "fedloom.db").read_bytes()})
     with pytest.raises(UnknownSchema, match=words):
         restore(place, tmp_path / "new.tar")
@@ -267,7 +267,7 @@ def test_a_newer_schema_is_refused_at_both_ends(small: Settings, saved: Path, pl
 def refused(place: Settings, file: Path, why: str) -> None:
     with pytest.raises(BadBackup, match=why):
         restore(place, file)
-    assert not place.data_dir.exists(), "something of it is left"
+    assert not place.data_dir.exists(), "the refused restore left files behind"
 
 
 def test_a_file_that_is_not_whole_or_was_altered_is_refused(saved: Path, place: Settings, tmp_path: Path) -> None:
@@ -341,7 +341,7 @@ def test_only_an_empty_database_is_restored_into(saved: Path, tmp_path: Path, re
 def test_a_restore_into_postgres_that_fails_leaves_nothing(
     saved: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """The bytes come first, and go again. A restore that was killed leaves some; the next one clears them."""
+    """Blobs are written first and deleted on failure. A killed restore leaves some; the next restore deletes them."""
     other = settings_at(request, tmp_path / "place", "postgres", "database")
     contents, forged = members(saved), tmp_path / "forged.tar"
     for name in (f"blobs/{sha256_hex(DELTA)}", f"blobs/{sha256_hex(ADAPTER)}"):

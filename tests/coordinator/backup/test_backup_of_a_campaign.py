@@ -1,4 +1,4 @@
-"""A backup of a coordinator in use, restored: the campaign goes on as if nothing had been."""
+"""A restored backup of a coordinator in use: the campaign continues with the same result."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from tests.support.suite.tiers import deep
 
 
 class Round:
-    """Two agents in round 2 of 3: ada is done, half of bob's delta is there."""
+    """Two agents in round 2 of 3: ada is done, half of bob's delta is uploaded."""
 
     def __init__(self, operator: Operator, folder: Path) -> None:
         self.operator, self.folder = operator, folder
@@ -41,12 +41,12 @@ class Round:
         return adapter_bytes(self.folder, fill=1.1 * round_number + 10.3 * client_number)
 
     def call(self, url: str) -> None:
-        """Have operator and agents speak to the coordinator at another address."""
+        """Point operator and agents to the coordinator at another address."""
         for each in (self.operator, *self.agents):
             each.http.base_url = url
 
     def go_on(self) -> str:
-        """Do what is left; the digest of the final adapter."""
+        """Complete the campaign. Returns the digest of the final adapter."""
         bob, delta = self.agents[1], self.delta(2, 1)
         upload = bob.start_upload(self.lease, "delta", delta).json()
         sent = bob.send_chunk(self.lease, upload["id"], upload["offset"], delta[upload["offset"] :])
@@ -64,7 +64,7 @@ class Round:
 
 
 def at_rest(coordinator: RunningCoordinator) -> dict[str, Any]:
-    """All rows, once nothing is written any more."""
+    """Wait until nothing is written any more. Returns all rows."""
     services = coordinator.services
 
     def is_at_rest(_: object) -> bool:
@@ -103,13 +103,13 @@ def test_a_campaign_continues_from_a_backup_with_the_same_result(
     assert restore(other, file) == manifest
     assert with_services(other, rows) == there
     assert with_services(other, stored) == bytes_there
-    assert not list(tmp_path.glob(".backup.tar.*")), "something of the backup is left"
+    assert not list(tmp_path.glob(".backup.tar.*")), "the backup left temporary files"
     assert {path.name for path in other.data_dir.iterdir()} <= {"fedloom.db", "updates", "scratch", "uploads"}
     with running_coordinator(other) as restored:
         round_2.call(restored.url)
         rest = round_2.delta(2, 1)[100:]
         gone = round_2.agents[1].send_chunk(round_2.lease, round_2.upload_id, 100, rest)
-        assert problem(gone).kind == "not-found"  # on which an agent asks where to go on
+        assert problem(gone).kind == "not-found"  # the agent then asks for the offset to continue from
         assert round_2.go_on() == expected
         assert not list(restored.services.storage.scratch.iterdir())
     round_2.close()
@@ -118,7 +118,7 @@ def test_a_campaign_continues_from_a_backup_with_the_same_result(
 def test_updates_released_during_a_backup_are_not_missed(
     coordinator: RunningCoordinator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The round closes when the rows were copied and the updates were not: they are gone, and nobody needs them."""
+    """The round closes after the rows were copied and before the updates are: the updates are deleted and not needed."""
     operator = Operator(coordinator.url, coordinator.key)
     ada, bob = (ScriptedAgent(coordinator.url, operator.token(), name) for name in ("ada", "bob"))
     campaign_id = begin_campaign(operator, tmp_path, [ada, bob], rounds=2)

@@ -1,4 +1,4 @@
-"""The algorithms as campaigns name them: what is refused when a campaign is made, and when an update comes in."""
+"""Algorithms in campaigns: what is refused when a campaign is created and when an update arrives."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +25,7 @@ WRONG: dict[str, dict[str, list[Any]]] = {
     "fedyogi": _MOMENTS,
     "fedadam": _MOMENTS,
 }
-"""Values that each parameter of each bundled algorithm cannot have."""
+"""Invalid values for each parameter of each bundled algorithm."""
 
 
 def test_parameters_that_an_algorithm_cannot_have_are_refused_by_name(operator: Operator) -> None:

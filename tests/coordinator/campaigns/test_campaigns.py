@@ -1,4 +1,4 @@
-"""Campaigns as operators make and steer them."""
+"""Campaigns as operators create and control them."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -35,7 +35,7 @@ def test_a_campaign_is_paused_and_resumed_in_each_phase(operator: Operator, enro
     campaign_id = operator.post("/v1/campaigns", campaign_body(evaluation={"every": 1}))["id"]
     ada.lease("prepare")
     pause_and_resume(operator, campaign_id, "preparing")
-    ada.prepare(n_held_out=5)  # its lease outlived the pause; asking again gives it once more
+    ada.prepare(n_held_out=5)  # its lease outlived the pause; asking again grants it again
     bob.prepare()
     pause_and_resume(operator, campaign_id, "initializing")
     ada.init(adapter_bytes(tmp_path))
@@ -45,7 +45,7 @@ def test_a_campaign_is_paused_and_resumed_in_each_phase(operator: Operator, enro
     lease = bob.lease("train")
     operator.post(f"/v1/campaigns/{campaign_id}/pause")
     assert bob.renew(lease).json()["directive"] == "continue"
-    bob.train(adapter_bytes(tmp_path, 3.0), lease)  # what was under way is finished and kept
+    bob.train(adapter_bytes(tmp_path, 3.0), lease)  # work in progress is finished and counts
     assert bob.ask(0).status_code == 204
     assert operator.items(f"/v1/campaigns/{campaign_id}/rounds")[0]["state"] == "open"
     operator.post(f"/v1/campaigns/{campaign_id}/resume")

@@ -33,7 +33,7 @@ ALONE = {"minimum": 1}
 def teach(
     operator: Operator, folder: Path, agents: Sequence[ScriptedAgent], rounds: int = 2, **changes: Any
 ) -> tuple[str, list[str]]:
-    """A campaign named taught that was completed, and the digests of its adapters: all zeros, all ones, and so on."""
+    """Complete a campaign named taught. Returns it and the digests of its adapters: all zeros, all ones, and so on."""
     fields = {"name": "taught", "rounds": rounds, "selection": ALONE, **changes}
     campaign_id = begin_campaign(operator, folder, agents, **fields)
     train(folder, agents, range(1, rounds + 1))
@@ -58,7 +58,7 @@ def create(operator: Operator, start_from: str, **changes: Any) -> Any:
 
 
 def refusal(operator: Operator, start_from: str, **changes: Any) -> list[tuple[str, str]]:
-    """The fields that a campaign is refused for, and why."""
+    """Field and message of each reason for which a campaign is refused."""
     reply = operator.http.post("/v1/campaigns", json=body(start_from, **changes))
     assert reply.status_code == 422, reply.text
     return [(each.field, each.message) for each in problem(reply).errors]
@@ -69,7 +69,7 @@ def digests(operator: Operator, campaign_id: str) -> list[str]:
 
 
 def values(operator: Operator, folder: Path, sha256: str) -> set[float]:
-    """The values of an adapter's elements."""
+    """Distinct values of an adapter's elements."""
     path = folder / sha256
     path.write_bytes(operator.http.get(f"/v1/blobs/{sha256}").content)
     with AdapterFile(path) as file:
@@ -215,7 +215,7 @@ def test_names_mean_the_newest_other_campaign_and_may_be_used_again(
     assert [(each["campaign_id"], each["adapter_number"]) for each in third["origins"]] == [(second, 1)]
     by_id = made(f"{first}/final", "two")
     assert [(each["campaign_id"], each["adapter_number"]) for each in by_id["origins"]] == [(first, 2)]
-    operator.post(f"/v1/campaigns/{second}/rollback", {"round": 0})  # it has no final adapter any more
+    operator.post(f"/v1/campaigns/{second}/rollback", {"round": 0})  # it no longer has a final adapter
     assert made("taught/final", "one")["origins"] == third["origins"]
     ended = operator.post(f"/v1/campaigns/{third['id']}/cancel")
     assert ended["final_adapter"] == 0
@@ -248,7 +248,7 @@ def test_the_start_stays_stored_when_its_own_campaign_releases_it(
 
 
 async def let_go_later(services: Services, sha256: str) -> None:
-    """As collecting does it: in a transaction of its own the adapter is kept no longer, and its bytes go after that."""
+    """Release a blob as the collection does: one transaction ends its use, and its bytes are deleted after that."""
     async with services.database.write("test") as session:
         await session.execute(update(BlobUseRow).where(BlobUseRow.sha256 == sha256).values(stored=False))
 
@@ -309,7 +309,7 @@ def test_the_base_model_that_the_start_was_trained_on_is_required(
     assert paused["fingerprint"] == FINGERPRINT
     operator.post(f"/v1/campaigns/{tuned}/resume")
     ada.prepare()
-    bob.prepare(fingerprint=OTHER_BASE)  # as many as have the right one
+    bob.prepare(fingerprint=OTHER_BASE)  # as many as have the right base model
     cyd.prepare(fingerprint=OTHER_BASE)
     running = operator.wait_for(tuned, "running")
     assert [(part["state"], part["client_number"]) for part in running["participants"]] == [

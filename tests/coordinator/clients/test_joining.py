@@ -1,4 +1,4 @@
-"""Agents that join a running campaign: who is asked, from when on they are clients, and what that does to the sums."""
+"""Agents that join a running campaign: who is invited, from which round they are clients, and the effect on sums."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -151,7 +151,7 @@ def test_no_agent_is_invited_in_the_last_round_and_a_rollback_lets_agents_join_a
     assert (numbers(campaign)["late"], numbers(campaign)["slow"]) == ((2, 2), (3, 2))
 
 
-# --- where a round lacks clients
+# --- rounds that lack clients
 
 
 def test_a_campaign_that_lost_its_clients_waits_for_new_ones_to_get_ready(
@@ -206,14 +206,14 @@ def test_a_round_short_of_clients_draws_agents_that_got_ready_since_it_opened(
     assert campaign.events("client-replaced")[-1] == {"round": 1, "agent": "cyd"}
 
 
-# --- sums over what clients keep
+# --- sums over client state
 
 
 @pytest.mark.usefixtures("coordinator")
 def test_scaffolds_c_stays_the_mean_over_all_clients_when_one_joins(
     operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
-    """c = Σ q_k c_k, worked by hand. Cyd brings as many rows as ada and bob have together, and a c_k of zero."""
+    """c = Σ q_k c_k, computed by hand. Cyd brings as many rows as ada and bob have together, and a c_k of zero."""
     ada, bob = enroll("ada"), enroll("bob")
     rules: dict[str, Any] = {"algorithm": {"name": "scaffold"}, "rounds": 4, "retention": {"updates": 4}}
     campaign = DrivenCampaign.begun(operator, tmp_path, [ada, bob], {"ada": 10, "bob": 30}, **rules)
@@ -238,14 +238,14 @@ def test_scaffolds_c_stays_the_mean_over_all_clients_when_one_joins(
     verified = operator.verify(campaign.id, 1, 2)
     assert [found["outcome"] for found in verified] == ["verified"] * 2
 
-    campaign.roll_back(1)  # cyd is a client from round 2 on, again
+    campaign.roll_back(1)  # cyd is again a client from round 2 on
     campaign.move("resume")
     assert broadcast() == {2.5}
     train((ada, 0.0), (bob, 0.0), (cyd, -1.0))
     campaign.wait_until_open(3)
     assert (broadcast(), campaign.digest(2)) == ({0.75}, second)
 
-    campaign.roll_back(0)  # and now from round 1 on
+    campaign.roll_back(0)  # now cyd is one from round 1 on
     campaign.move("resume")
     assert numbers(campaign)["cyd"] == (2, 1)
     train((ada, 1.0), (bob, 3.0), (cyd, -1.0))

@@ -1,4 +1,4 @@
-"""From a new campaign to adapter 0."""
+"""Campaigns from their creation to adapter 0."""
 
 from collections.abc import Callable
 from pathlib import Path

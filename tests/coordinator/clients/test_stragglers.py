@@ -1,4 +1,4 @@
-"""Slow and failing clients: how many are drawn, who is drawn instead, and who is set aside."""
+"""Slow and failing clients: how many are drawn, who replaces them, and who is set aside."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -166,20 +166,20 @@ def test_with_fail_the_campaign_is_paused_and_resuming_gives_another_deadline(
     assert cyd.renew(slow).json()["directive"] == "continue"
     assert bob.ask(0).status_code == 204
     campaign.move("resume")
-    campaign.train(bob)  # whatever was wrong may be mended
+    campaign.train(bob)  # the cause of the failure may have been fixed
     campaign.train(cyd, slow)
     campaign.wait_for("completed")
     assert set(campaign.shares(1)) == {"ada", "bob", "cyd"}
     assert campaign.part("bob")["failures_in_a_row"] == 0
 
 
-# --- who is set aside
+# --- clients that are set aside
 
 
 def test_a_client_that_fails_round_after_round_is_not_drawn_for_a_while(
     either_coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
-    """Cyd never answers. Dan fails every other round, which is not in a row."""
+    """Cyd never answers. Dan fails every other round, so never twice in a row."""
     ada, bob, _, dan = agents = [enroll(name) for name in NAMES[:4]]
     rules = {"set_aside_after": 2, "set_aside_rounds": 2}
     campaign = DrivenCampaign.begun(operator, tmp_path, agents, rounds=7, stragglers=rules)
@@ -190,7 +190,7 @@ def test_a_client_that_fails_round_after_round_is_not_drawn_for_a_while(
             dan.failure(dan.lease("train"), kind="crash", message="power cut")
         else:
             campaign.train(dan)
-        if number in (1, 2, 5):  # cyd is waited for
+        if number in (1, 2, 5):  # the round waits for cyd
             assert campaign.wait_until_open(number)["sampled"] == [0, 1, 2, 3]
             miss_the_deadline(either_coordinator)
         campaign.wait_until_closed(number)
@@ -199,8 +199,8 @@ def test_a_client_that_fails_round_after_round_is_not_drawn_for_a_while(
             assert (cyd["failures_in_a_row"], cyd["set_aside_until"]) == (2, 4)
     campaign.wait_for("completed")
     eligible = [round_row["eligible"] for round_row in campaign.rounds()]
-    assert [2 in those for those in eligible] == [True, True, False, False, True, False, False]
-    assert all({0, 1, 3} <= set(those) for those in eligible)
+    assert [2 in clients for clients in eligible] == [True, True, False, False, True, False, False]
+    assert all({0, 1, 3} <= set(clients) for clients in eligible)
     assert campaign.events("agent-set-aside") == [
         {"agent": "cyd", "failures": 2, "until": 4},
         {"agent": "cyd", "failures": 3, "until": 7},

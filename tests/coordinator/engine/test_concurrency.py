@@ -149,7 +149,7 @@ def test_shared_bytes_survive_a_release_concurrent_with_a_commit(
     either_coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path, statement: int
 ) -> None:
     """Two agents' updates are equal. While the first one's bytes are released, the second one's result is committed:
-    after the first statement of the release, after the second, and so on."""
+    after the first, second or third statement of the release."""
     ada, bob, delta = enroll("ada"), enroll("bob"), adapter_bytes(tmp_path, 1.0)
     begin_campaign(operator, tmp_path, [ada, bob])
     ada.train(delta)

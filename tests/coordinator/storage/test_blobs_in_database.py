@@ -1,4 +1,4 @@
-"""Blobs as rows: whole or not there, whoever else puts and lets go of the same one at the same time."""
+"""Blobs as rows: complete or absent, even if others store and release the same blob concurrently."""
 
 import asyncio
 from pathlib import Path
@@ -16,7 +16,7 @@ from shared.wire.base import BlobRef
 
 
 class Overtaken(DatabaseStore):
-    """Has somebody put the same blob, and let go of it, once all of our chunks are there."""
+    """Another process stores the same blob, and releases it, once all our chunks are written."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)

@@ -1,4 +1,4 @@
-"""What a killed process leaves is found and let go of, and nothing else is."""
+"""Leftovers of killed processes are found and deleted, and nothing else is."""
 
 import fcntl
 import os
@@ -24,7 +24,7 @@ Enroll = Callable[..., ScriptedAgent]
 
 
 def put(running: RunningCoordinator, kind: BlobKind, data: bytes) -> str:
-    """Store a blob that no row speaks of."""
+    """Store a blob that no row references."""
     path = running.services.storage.scratch / sha256_hex(data)
     path.write_bytes(data)
     ref = BlobRef(sha256=path.name, n_bytes=len(data))

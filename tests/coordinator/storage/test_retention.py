@@ -1,4 +1,4 @@
-"""What is kept, what is let go, and what stays known of it."""
+"""Retention: which blobs are kept, which are released, and which records of them remain."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -49,7 +49,7 @@ def test_retention_keeps_the_configured_blobs(operator: Operator, enroll: Enroll
 
 @pytest.mark.usefixtures("either_coordinator")
 def test_bytes_that_another_campaign_uses_stay(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
-    """Twin campaigns have the same adapters and the same deltas; one lets them go while the other needs them."""
+    """Twin campaigns have equal adapters and deltas; one releases them while the other needs them."""
     ada = enroll("ada")
     body = campaign_body(selection={"minimum": 1}, rounds=3, retention={"adapters": 1})
     first, second = (operator.post("/v1/campaigns", body)["id"] for _ in range(2))

@@ -164,7 +164,7 @@ def test_a_request_that_waited_takes_no_lease_from_a_later_one(
         second = other.result(30)
         if second.status_code == 201:
             assert ada.renew(second.json()).status_code == 200
-            either_coordinator.services.notifiers.close()  # the other one keeps waiting: its instance already holds the task
+            either_coordinator.services.notifiers.close()  # the other one still waits: its instance holds the task
     granted = [reply for reply in (*replies, second) if reply.status_code == 201]
     assert [reply.json()["attempt"] for reply in granted] == [1]
     assert ada.renew(granted[0].json()).status_code == 200
