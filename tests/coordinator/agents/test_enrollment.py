@@ -224,8 +224,8 @@ def test_secrets_are_in_no_log_line_and_not_in_the_database(
     fresh = ada.rotate_secret()
     enroll_raw(operator, token, "eve")
     ada.http.close()
-    kept = b"".join(path.read_bytes() for path in coordinator.services.settings.data_dir.glob("fedloom.db*"))
-    assert ada.identity["agent_id"].encode() in kept
+    database_bytes = b"".join(path.read_bytes() for path in coordinator.services.settings.data_dir.glob("fedloom.db*"))
+    assert ada.identity["agent_id"].encode() in database_bytes
     for secret in (token, ada.identity["secret"], fresh, coordinator.key, lease["token"]):
         assert secret not in caplog.text
-        assert secret.encode() not in kept
+        assert secret.encode() not in database_bytes

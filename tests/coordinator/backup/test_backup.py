@@ -214,14 +214,14 @@ def test_rows_are_equal_and_claims_and_uploads_are_not_restored(
     manifest = restore(other, saved, show=lambda *bytes_: show.append(bytes_))
     assert [done <= total for done, total in show] == [True] * len(show)
     assert show[-1][0] >= manifest.n_bytes
-    found, there = with_services(other, rows), with_services(small, rows)
-    [campaign] = there["campaigns"]
+    found, expected = with_services(other, rows), with_services(small, rows)
+    [campaign] = expected["campaigns"]
     campaign.update(claim_token=None, claim_expires_at=None, due_at=manifest.made_at)
-    there["verifications"][0].update(claim_token=None, claim_expires_at=None)
-    assert found == there
-    assert with_services(other, lambda at: n_of(at, UploadRow)) == 0
-    assert with_services(other, lambda at: n_of(at, BlobRow)) == 1
-    assert with_services(other, lambda at: n_of(at, BlobChunkRow)) == 1
+    expected["verifications"][0].update(claim_token=None, claim_expires_at=None)
+    assert found == expected
+    assert with_services(other, lambda services: n_of(services, UploadRow)) == 0
+    assert with_services(other, lambda services: n_of(services, BlobRow)) == 1
+    assert with_services(other, lambda services: n_of(services, BlobChunkRow)) == 1
 
 
 @pytest.mark.parametrize("target", ["sqlite", POSTGRES])
@@ -234,10 +234,10 @@ def test_a_backup_of_an_older_release_is_upgraded(
     restore(other, saved)
 
     assert with_services(other, revision_of) == next_release.REVISION
-    found, there = with_services(other, rows), with_services(small, rows)
-    there["campaigns"][0].update(claim_token=None, claim_expires_at=None, due_at=found["campaigns"][0]["due_at"])
-    there["verifications"][0].update(claim_token=None, claim_expires_at=None)
-    assert found == there
+    found, expected = with_services(other, rows), with_services(small, rows)
+    expected["campaigns"][0].update(claim_token=None, claim_expires_at=None, due_at=found["campaigns"][0]["due_at"])
+    expected["verifications"][0].update(claim_token=None, claim_expires_at=None)
+    assert found == expected
     assert with_services(other, stored) == {(BlobKind.ADAPTER, 1): [ADAPTER], (BlobKind.DELTA, 1): [DELTA]}
 
 
@@ -279,8 +279,8 @@ def test_a_file_that_is_not_whole_or_was_altered_is_refused(saved: Path, place: 
     places = [whole.index(part) for part in parts]
     with tarfile.open(saved) as tar:
         places += [member.offset for member in tar]
-    for at in places:
-        altered.write_bytes(whole[: at + 5] + bytes([whole[at + 5] ^ 1]) + whole[at + 6 :])
+    for position in places:
+        altered.write_bytes(whole[: position + 5] + bytes([whole[position + 5] ^ 1]) + whole[position + 6 :])
         refused(place, altered, "cannot be restored")
 
 
@@ -330,10 +330,10 @@ def test_only_an_empty_place_is_restored_into(small: Settings, saved: Path, plac
 def test_only_an_empty_database_is_restored_into(saved: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     postgres = settings_at(request, tmp_path / "postgres", "postgres", "files")
     restore(postgres, saved)
-    there = with_services(postgres, rows)
+    expected = with_services(postgres, rows)
     with pytest.raises(NotEmpty, match=r"postgresql.*exists"):
         restore(postgres, saved)
-    assert with_services(postgres, rows) == there
+    assert with_services(postgres, rows) == expected
     assert with_services(postgres, stored) == {(BlobKind.ADAPTER, 1): [ADAPTER], (BlobKind.DELTA, 1): [DELTA]}
 
 
@@ -349,7 +349,7 @@ def test_a_restore_into_postgres_that_fails_leaves_nothing(
         with pytest.raises(BadBackup, match="was altered"):
             restore(other, forged)
         for table in (BlobRow, BlobChunkRow, OperatorKeyRow):
-            assert with_services(other, lambda at, table=table: n_of(at, table)) == 0  # type: ignore[misc]
+            assert with_services(other, lambda services, table=table: n_of(services, table)) == 0  # type: ignore[misc]
 
     async def leave_bytes(services: Services) -> None:
         async with services.database.write("test") as session:
@@ -359,7 +359,7 @@ def test_a_restore_into_postgres_that_fails_leaves_nothing(
 
     with_services(other, leave_bytes)
     restore(other, saved)
-    assert with_services(other, lambda at: n_of(at, BlobRow)) == 2
+    assert with_services(other, lambda services: n_of(services, BlobRow)) == 2
     assert with_services(other, stored) == {(BlobKind.ADAPTER, 1): [ADAPTER], (BlobKind.DELTA, 1): [DELTA]}
 
 
@@ -377,17 +377,17 @@ def test_damage_fails_the_backup_and_is_named(small: Settings, tmp_path: Path, p
     with_services(small, flip_a_bit_of_the_adapter)
     with pytest.raises(DamagedBlobs) as caught:
         back_up(small, tmp_path / "backup.tar")
-    said = str(caught.value)
-    assert f"campaign small, adapter of round 1 ({sha256_hex(ADAPTER)}): its bytes have the digest" in said
+    message = str(caught.value)
+    assert f"campaign small, adapter of round 1 ({sha256_hex(ADAPTER)}): its bytes have the digest" in message
     lost = f"some or all of its bytes are missing in {small.data_dir / 'updates'}"
-    assert f"campaign small, delta of round 1 ({digest}): {lost}" in said
+    assert f"campaign small, delta of round 1 ({digest}): {lost}" in message
     assert not list(tmp_path.glob("*backup.tar*"))
     manifest = back_up(small, tmp_path / "backup.tar", leave_out_damaged=True)
     assert (len(manifest.left_out), manifest.adapters, manifest.updates) == (2, 0, 0)
     restore(place, tmp_path / "backup.tar")
     assert with_services(place, stored) == {}
-    assert with_services(small, lambda at: n_of(at, BlobUseRow)) == 2
-    assert with_services(place, lambda at: n_of(at, BlobUseRow)) == 2
+    assert with_services(small, lambda services: n_of(services, BlobUseRow)) == 2
+    assert with_services(place, lambda services: n_of(services, BlobUseRow)) == 2
 
 
 def test_an_unreadable_database_is_reported(small: Settings, tmp_path: Path) -> None:

@@ -92,17 +92,17 @@ def test_a_campaign_continues_from_a_backup_with_the_same_result(
     file = tmp_path / "backup.tar"
     with running_coordinator(settings) as running:
         round_2 = Round(Operator(running.url, running.key), tmp_path)
-        there = at_rest(running)
-        bytes_there = running.run(stored(running.services))
+        expected_rows = at_rest(running)
+        expected_bytes = running.run(stored(running.services))
         manifest = back_up(settings, file)
         expected = round_2.go_on()
-    assert {kind for kind, _ in bytes_there} == set(BlobKind)
+    assert {kind for kind, _ in expected_bytes} == set(BlobKind)
     assert (manifest.campaigns, manifest.adapters, manifest.updates) == (1, 2, 3)
     assert manifest.database == ("sqlite" if source[0] == "sqlite" else "postgresql")
     assert file.stat().st_mode & 0o777 == 0o600
     assert restore(other, file) == manifest
-    assert with_services(other, rows) == there
-    assert with_services(other, stored) == bytes_there
+    assert with_services(other, rows) == expected_rows
+    assert with_services(other, stored) == expected_bytes
     assert not list(tmp_path.glob(".backup.tar.*")), "the backup left temporary files"
     assert {path.name for path in other.data_dir.iterdir()} <= {"fedloom.db", "updates", "scratch", "uploads"}
     with running_coordinator(other) as restored:
@@ -118,7 +118,7 @@ def test_a_campaign_continues_from_a_backup_with_the_same_result(
 def test_updates_released_during_a_backup_are_not_missed(
     coordinator: RunningCoordinator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The round closes after the rows were copied and before the updates are: the updates are deleted and not needed."""
+    """The round closes after the rows were copied but before the updates are: these are deleted and not needed."""
     operator = Operator(coordinator.url, coordinator.key)
     ada, bob = (ScriptedAgent(coordinator.url, operator.token(), name) for name in ("ada", "bob"))
     campaign_id = begin_campaign(operator, tmp_path, [ada, bob], rounds=2)

@@ -180,20 +180,20 @@ def test_an_incompatible_start_is_refused_and_leaves_nothing(
     ):
         assert refusal(operator, start_from) == [("start_from", message)]
     assert refusal(operator, "young/0") == [("start_from", "campaign young has no adapter 0; it has no adapter yet")]
-    there = "in campaign taught, whose adapter it starts from"
-    for field, value, said in (
-        ("base.model", "other", f"it is other here and tiny {there}"),
-        ("base.revision", "main", f"it is main here and not set {there}"),
-        ("base.quantization", "nf4", f"it is nf4 here and not set {there}"),
-        ("lora.rank", 3, f"it is 3 here and 2 {there}"),
-        ("lora.alpha", 2, f"it is 2 here and 16 {there}"),
-        ("lora.target_modules", ["v_proj", "q_proj"], f"it is q_proj, v_proj here and all-linear {there}"),
-        ("lora.freeze_a", True, f"it is true here and false {there}"),
+    parent = "in campaign taught, whose adapter it starts from"
+    for field, value, message in (
+        ("base.model", "other", f"it is other here and tiny {parent}"),
+        ("base.revision", "main", f"it is main here and not set {parent}"),
+        ("base.quantization", "nf4", f"it is nf4 here and not set {parent}"),
+        ("lora.rank", 3, f"it is 3 here and 2 {parent}"),
+        ("lora.alpha", 2, f"it is 2 here and 16 {parent}"),
+        ("lora.target_modules", ["v_proj", "q_proj"], f"it is q_proj, v_proj here and all-linear {parent}"),
+        ("lora.freeze_a", True, f"it is true here and false {parent}"),
     ):
         section, name = field.split(".")
         changes = {"base": {"model": "tiny"}, "lora": {"rank": 2}}
         changes[section] = {**changes[section], name: value}
-        assert refusal(operator, "taught/final", **changes) == [(field, said)]
+        assert refusal(operator, "taught/final", **changes) == [(field, message)]
     both = refusal(operator, "taught/2", base={"model": "other"}, lora={"rank": 3})
     assert [field for field, _ in both] == ["base.model", "lora.rank"]
     assert [each["name"] for each in operator.items("/v1/campaigns")] == ["young", "taught"]

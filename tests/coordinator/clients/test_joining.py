@@ -90,8 +90,10 @@ def test_an_agent_that_could_not_join_is_asked_again_when_the_campaign_is_resume
         cyd.failure(cyd.lease("prepare"), kind="base-model", message="set HF_TOKEN")
     else:
         cyd.prepare(fingerprint=OTHER_BASE)
-    said = "set HF_TOKEN" if at_first == "cannot get ready" else "its base model differs from the others' in: weights;"
-    operator.wait_until(lambda: campaign.part("cyd")["reason"] or "", lambda found: found.startswith(said))
+    reason = (
+        "set HF_TOKEN" if at_first == "cannot get ready" else "its base model differs from the others' in: weights;"
+    )
+    operator.wait_until(lambda: campaign.part("cyd")["reason"] or "", lambda found: found.startswith(reason))
     for agent in (ada, bob):
         campaign.train(agent)
     assert campaign.wait_until_open(2)["sampled"] == [0, 1]

@@ -123,8 +123,8 @@ def test_with_replace_each_deadline_reassigns_missing_work_while_clients_are_lef
         leases.append(spare.lease("train"))
     miss_the_deadline(either_coordinator)
     extended = {"round": 1, "taken_back": 1}
-    told = operator.wait_until(lambda: campaign.events("round-extended"), lambda found: len(found) == 3)
-    assert told == [extended, extended, {"round": 1, "taken_back": 0}]
+    extensions = operator.wait_until(lambda: campaign.events("round-extended"), lambda found: len(found) == 3)
+    assert extensions == [extended, extended, {"round": 1, "taken_back": 0}]
     for agent, lease in zip((slow, third), leases, strict=False):
         assert agent.renew(lease).json()["directive"] == "cancel"
         assert [task["failure"] for task in campaign.tasks(agent.name)] == [late_in(1)]

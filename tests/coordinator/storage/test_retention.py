@@ -27,15 +27,15 @@ def test_retention_keeps_the_configured_blobs(operator: Operator, enroll: Enroll
     def adapters() -> Any:
         return operator.items(f"/v1/campaigns/{campaign_id}/adapters")
 
-    kept = operator.wait_until(adapters, lambda found: not found[2]["stored"])
-    assert [row["stored"] for row in kept] == [True, False, False, True, True]
-    for row in kept:
+    rows = operator.wait_until(adapters, lambda found: not found[2]["stored"])
+    assert [row["stored"] for row in rows] == [True, False, False, True, True]
+    for row in rows:
         reply = operator.http.get(f"/v1/blobs/{row['blob']['sha256']}")
         assert reply.status_code == (200 if row["stored"] else 404)
         assert row["stored"] or problem(reply).kind == "not-found"
-    assert [len(row["contributions"]) for row in kept] == [0, 2, 2, 2, 2]
-    assert [row["parent_sha256"] for row in kept[1:]] == [row["blob"]["sha256"] for row in kept[:-1]]
-    for row in kept[1:]:
+    assert [len(row["contributions"]) for row in rows] == [0, 2, 2, 2, 2]
+    assert [row["parent_sha256"] for row in rows[1:]] == [row["blob"]["sha256"] for row in rows[:-1]]
+    for row in rows[1:]:
         for share in row["contributions"]:
             status = operator.http.get(f"/v1/blobs/{share['update_sha256']}").status_code
             assert status == (200 if row["number"] > 4 - updates else 404)

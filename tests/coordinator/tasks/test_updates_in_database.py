@@ -52,9 +52,9 @@ def test_a_campaign_goes_as_with_files(running: RunningCoordinator, tmp_path: Pa
             return list((await session.scalars(text("SELECT DISTINCT blob FROM blob_chunks ORDER BY blob"))).all())
 
     adapters = operator.items(f"/v1/campaigns/{campaign_id}/adapters")
-    kept = [row["blob"]["sha256"] for row in adapters]
-    kept += [share["update_sha256"] for share in adapters[2]["contributions"]]
-    assert operator.wait_until(lambda: running.run(left()), lambda found: len(found) == 5) == sorted(kept)
+    expected = [row["blob"]["sha256"] for row in adapters]
+    expected += [share["update_sha256"] for share in adapters[2]["contributions"]]
+    assert operator.wait_until(lambda: running.run(left()), lambda found: len(found) == 5) == sorted(expected)
     assert not list(running.services.storage.scratch.iterdir())
     for agent in (ada, bob):
         agent.http.close()

@@ -65,8 +65,8 @@ def test_a_chunk_that_does_not_fit_changes_nothing(operator: Operator, enroll: E
         wrong = ada.send_chunk(lease, upload_id, offset, delta[100:110])
         assert (wrong.status_code, problem(wrong).kind) == (409, "wrong-offset")
         assert wrong.headers["Upload-Offset"] == "100"
-    for said in ("", "x", "-1", "9" * 5000):
-        wrong = ada.send_chunk(lease, upload_id, 0, b"x", **{"Upload-Offset": said})
+    for offset_header in ("", "x", "-1", "9" * 5000):
+        wrong = ada.send_chunk(lease, upload_id, 0, b"x", **{"Upload-Offset": offset_header})
         assert (wrong.status_code, wrong.headers["Upload-Offset"]) == (409, "100")
     for digest in (content_digest_header(b"other"), "sha-256=:!:", "sha-512=:abc=:", "garbage", ""):
         corrupt = ada.send_chunk(lease, upload_id, 100, delta[100:], **{"Content-Digest": digest})
