@@ -1,4 +1,4 @@
-"""kill -9 of a backup and of a restore: what is there afterwards is whole or nothing, and the next try succeeds."""
+"""kill -9 of a backup and of a restore: the result is complete or absent, and the next attempt succeeds."""
 
 import signal
 import sys
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.fault
 
 
 def killed(point: str, folder: Path, command: str, settings: Settings, file: Path) -> None:
-    """Run a command that is killed at a crash point."""
+    """Run a command until it is killed at a crash point."""
     argv = [sys.executable, "-m", "fedloom", "coordinator", command, str(file), "--data-dir", str(settings.data_dir)]
     argv += ["--database-url", settings.database_url] if settings.database_url else []
     crash = {"FEDLOOM_CRASH_AT": point, "FEDLOOM_CRASH_NOTES": str(folder / "notes")}

@@ -1,4 +1,4 @@
-"""Random interleavings of all that agents, operators, engines and clocks do: what must hold holds after each step."""
+"""Random interleavings of the steps of agents, operators, engines and clocks: the invariants hold after each step."""
 
 import os
 from pathlib import Path

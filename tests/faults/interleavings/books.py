@@ -82,7 +82,7 @@ class Book:
         self._failed.add((lease.task_id, lease.attempt))
 
     def result(self, lease: Lease, work: Work, reply: httpx.Response) -> None:
-        """Record the reply to a result. The current attempt's first result counts; repeating it succeeds, others fail."""
+        """Record the reply to a result. The current attempt's first result counts; repeating it succeeds."""
         known = self.accepted.get(lease.task_id)
         if reply.status_code == 200:
             if known is None:

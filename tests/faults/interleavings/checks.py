@@ -121,7 +121,7 @@ class Checks:
         self._held_out(snapshot, adapter)
 
     def _contributions(self, snapshot: Snapshot, adapter: AdapterRow) -> list[tuple[int, Accepted]]:
-        """The updates that an adapter counts, by client number: those of all tasks that count in its round, each once."""
+        """The updates in an adapter, by client number: those of all tasks that count in its round, each once."""
         counted = [task for task in snapshot.train_tasks(TaskState.DONE) if task.counts_in == adapter.number]
         counted.sort(key=lambda task: snapshot.client_numbers[task.agent_id])
         found = []
