@@ -247,13 +247,13 @@ def test_the_start_stays_stored_when_its_own_campaign_releases_it(
     assert eve.lease("train")["job"]["adapter"]["sha256"] == start["blob"]["sha256"]
 
 
-async def let_go_later(services: Services, sha256: str) -> None:
+async def release_later(services: Services, sha256: str) -> None:
     """Release a blob as the collection does: one transaction ends its use, and its bytes are deleted after that."""
     async with services.database.write("test") as session:
         await session.execute(update(BlobUseRow).where(BlobUseRow.sha256 == sha256).values(stored=False))
 
 
-@pytest.mark.parametrize("first", ["create", "let go"])
+@pytest.mark.parametrize("first", ["create", "release"])
 def test_the_start_is_pinned_or_reported_missing_in_either_order(
     either_coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path, first: str
 ) -> None:
@@ -267,7 +267,7 @@ def test_the_start_is_pinned_or_reported_missing_in_either_order(
             await service.create(session, services, spec, None)
 
     async def create_first() -> None:
-        await let_go_later(services, one)
+        await release_later(services, one)
         async with services.database.write("test") as session:
             await service.create(session, services, spec, None)
             await session.flush()
@@ -276,8 +276,8 @@ def test_the_start_is_pinned_or_reported_missing_in_either_order(
             assert not going.done()
         await going
 
-    async def let_go_first() -> None:
-        await let_go_later(services, one)
+    async def release_first() -> None:
+        await release_later(services, one)
         async with services.database.write("test") as session:
             await session.execute(select(BlobRow.sha256).where(BlobRow.sha256 == one).with_for_update())
             await services.storage.store_of(BlobKind.ADAPTER).delete(session, one)
@@ -287,7 +287,7 @@ def test_the_start_is_pinned_or_reported_missing_in_either_order(
         with pytest.raises(Invalid, match="adapter 1 of campaign taught is no longer stored"):
             await making
 
-    either_coordinator.run(create_first() if first == "create" else let_go_first())
+    either_coordinator.run(create_first() if first == "create" else release_first())
     status = operator.http.get(f"/v1/blobs/{one}").status_code
     assert status == (200 if first == "create" else 404)
 
