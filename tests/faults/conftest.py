@@ -1,4 +1,4 @@
-"""Tells the seed of tests of faults, at the start and beside each failure."""
+"""Prints the seed of the fault tests, at the start and with each failure."""
 
 from collections.abc import Generator
 

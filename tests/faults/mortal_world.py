@@ -1,4 +1,4 @@
-"""A coordinator and agents that may die, and what they go through meanwhile."""
+"""A coordinator and agents that may die, and the scenarios that they play."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,26 +18,26 @@ from tests.support.scripted import campaign_body
 
 _ROWS = {"ada": 10, "bob": 30, "cyd": 60}
 _COLUMNS = 550_000
-"""Of a tensor that makes updates of 4.4 MB: three chunks of an upload, two of a blob."""
+"""Columns of a tensor that makes updates of 4.4 MB: three chunks of an upload, two of a blob."""
 
 
 def campaign(name: str, rounds: int, algorithm: str = "scaffold", **changes: Any) -> dict[str, Any]:
-    """A campaign; with state, broadcast, extras and kept tensors unless told otherwise."""
+    """A campaign file; by default with server state, broadcast, extras and client state."""
     training = {"steps": 2, "batch_size": 2, "learning_rate": 0.1, "seed": 7}
     return campaign_body(name=name, rounds=rounds, training=training, algorithm={"name": algorithm}, **changes)
 
 
 def around(*names: str) -> tuple[str, ...]:
-    """The points before and after the commits of transactions."""
+    """The crash points before and after the commits of the named transactions."""
     return tuple(f"{name}: {when}" for name in names for when in ("before commit", "committed"))
 
 
 @dataclass
 class World:
-    """A coordinator, its operator, agents by name, and who dies.
+    """A coordinator, its operator, agents by name, and the process that dies.
 
-    points: where; none where nobody dies. victim: the agent that does, None for the coordinator. watched: the
-    environment that has every point noted.
+    points: crash points, empty if no process dies. victim: the agent that dies, None for the coordinator. watched: the
+    environment that records every point reached.
     """
 
     folder: Path
@@ -62,7 +62,7 @@ class World:
 
     @contextmanager
     def dying(self, *points: str) -> Iterator[None]:
-        """Have whoever dies do so at these of its points, by default at all, in the block; all of them are reached."""
+        """Have the victim die at these of its points, by default at all, in the block. All of them must be reached."""
         if not self.points:
             yield
             return
@@ -76,12 +76,12 @@ class World:
             self.deaths.stop()
 
     def wait(self, read: Callable[[], Any], what: str) -> Any:
-        """What *read* gives once it gives something; fails at once where a death went wrong."""
+        """Wait until *read* returns a true value, and return it. Fails at once if a death went wrong."""
 
         def seldom() -> Any:
             found = read()
             if not found:
-                time.sleep(_ASK_S)  # whoever asks all the time keeps the others from their work
+                time.sleep(_ASK_S)  # constant polling would slow the other processes down
             return found
 
         return wait_until(seldom, what, _PATIENCE_S, lambda: self.deaths.trouble() if self.deaths else None)
@@ -102,13 +102,13 @@ class World:
         self.wait(lambda: self.show(campaign_id)["rounds_closed"] >= number, f"the end of round {number}")
 
     def move(self, campaign_id: str, move: str, body: Any = None) -> None:
-        """Pause, resume, cancel or roll back. To the call that is made again because its answer was lost, the answer
-        may be that this cannot be done any more."""
+        """Pause, resume, cancel or roll back. A call that is repeated because its reply was lost may be refused as no
+        longer possible."""
         reply = self.operator.http.post(f"/v1/campaigns/{campaign_id}/{move}", json=body)
         assert reply.is_success or (self.points and reply.status_code in (409, 422)), reply.text
 
     def audited(self, campaign_id: str, contributors: Sequence[Sequence[str]]) -> str:
-        """The last adapter's digest, where everything counted once and each round has its contributors."""
+        """Check that updates counted once and rounds have their contributors. Returns the last adapter's digest."""
         audit.check_counted(self.settings, campaign_id)
         assert audit.contributors(self.settings, campaign_id) == [list(names) for names in contributors]
         number = self.show(campaign_id)["final_adapter"]
@@ -129,7 +129,7 @@ def world(
     database_url: str | None = None,
     updates: str = "files",
 ) -> Iterator[World]:
-    """A world for a scenario. watched: a file for every point that is reached. updates: where they are kept."""
+    """A world for a scenario. watched: file that lists every point reached. updates: where they are stored."""
     data_dir = folder / "coordinator" / "data"
     settings = Settings(data_dir=data_dir, database_url=database_url, storage=StorageSettings(updates=updates))
     watching = {"FEDLOOM_CRASH_AT": "*", "FEDLOOM_CRASH_NOTES": str(watched)} if watched else {}
@@ -144,7 +144,7 @@ def world(
 
 
 def rounds(world: World, step_s: float = 0.0) -> str:
-    """Small updates; old adapters and states are let go."""
+    """Small updates; old adapters and states are released."""
     keep = {"adapters": 2, "server_state": 1}
     world.start_agents("ada", "bob", step_s=step_s)
     with world.dying():
@@ -154,12 +154,12 @@ def rounds(world: World, step_s: float = 0.0) -> str:
 
 
 def slow_rounds(world: World) -> str:
-    """Trainings so long that agents report on the way."""
+    """Trainings long enough for agents to report progress."""
     return rounds(world, step_s=0.7)
 
 
 def one_round(world: World) -> str:
-    """Nothing comes after it that would tidy up."""
+    """A single round: no later one cleans up after it."""
     world.start_agents("ada", "bob")
     with world.dying():
         campaign_id = world.operator.create(campaign("one", 1))
@@ -182,7 +182,7 @@ def large_rounds_with_state(world: World) -> str:
 
 
 def claims(world: World) -> str:
-    """An engine that prolongs its claim from the first moment of an aggregation on, because that hardly lives."""
+    """An engine that renews its claim from the start of an aggregation, because the claim's lifetime is very short."""
     world.start_agents("ada", "bob")
     with world.dying():
         campaign_id = world.operator.create(campaign("small", 2))
@@ -191,7 +191,7 @@ def claims(world: World) -> str:
 
 
 def operators_calls(world: World) -> str:
-    """Pause, resume, roll back, cancel. Each call is made again until it is answered."""
+    """Pause, resume, roll back, cancel. Each call is repeated until it is answered."""
     operator = world.operator
     world.start_agents("ada", "bob")
     with world.dying(*around("create_campaign", "pause_campaign", "resume_campaign")):
@@ -224,7 +224,7 @@ def operators_calls(world: World) -> str:
 
 
 def mishaps(world: World) -> str:
-    """A lease that runs out, one that is given back, a bad update, an engine that fails, an update that rotted."""
+    """A lease that expires, one that is released, a bad update, an engine that fails, a corrupted update."""
     operator = world.operator
     world.start_agents("ada")
     world.start_agents("cyd", nan_in=[[2, 2]])
@@ -239,7 +239,7 @@ def mishaps(world: World) -> str:
     bob.process.kill()
     with world.dying():
         world.wait(lambda: "lease-expired" in operator.events(campaign_id), "the end of bob's lease")
-        while "task-released" not in operator.events(campaign_id):  # nobody says it again for him
+        while "task-released" not in operator.events(campaign_id):  # a lost release is not repeated
             times = times_in_training()
             bob.start()
             world.wait(lambda: times_in_training() > times, "bob in training")  # noqa: B023
@@ -249,11 +249,11 @@ def mishaps(world: World) -> str:
         [update] = world.wait(lambda: audit.stored_files(world.settings, campaign_id, 3, "ada"), "ada's update")
         good = update.read_bytes()
         update.unlink()
-        update.mkdir()  # nothing that the engine expects
+        update.mkdir()  # the engine does not expect a folder
         world.wait_for(campaign_id, "running", "the engine failed")
         update.rmdir()
         update.write_bytes(good[:-1])
-        for move in ("pause", "resume"):  # or the engine would wait for a while
+        for move in ("pause", "resume"):  # otherwise the engine would wait before it retries
             world.move(campaign_id, move)
         world.wait_for(campaign_id, "paused", "cannot be aggregated")
         update.write_bytes(good)
@@ -263,7 +263,7 @@ def mishaps(world: World) -> str:
 
 
 def identities(world: World) -> str:
-    """Who may speak to the coordinator. A reply that is lost shuts no agent out: its secret is its own."""
+    """Enrolment, secrets, revocation. A lost reply locks no agent out, because the agent chooses its secret itself."""
     operator = world.operator
     first, second = new_secret(AGENT_PREFIX), new_secret(AGENT_PREFIX)
 
@@ -320,7 +320,7 @@ def verifications(world: World) -> str:
 
 _ASK_S = 0.1
 _PATIENCE_S = 600.0
-"""For a dozen deaths and starts, on a machine with much else to do."""
+"""Seconds, enough for a dozen deaths and starts on a busy machine."""
 _QUICK = {"FEDLOOM_ENGINE__POLL_S": "0.1"}
 _HASTE: dict[Scenario, dict[str, str]] = {
     claims: {"FEDLOOM_ENGINE__CLAIM_TTL_S": "0.003"},

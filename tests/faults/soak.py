@@ -1,9 +1,9 @@
-"""A soak: campaigns one after the other, agents with a child that writes given deltas, and SIGKILL again and again.
+"""Soak test: campaigns one after another, agents whose training child writes recorded deltas, and repeated SIGKILL.
 
     python -m tests.faults.soak --minutes 30 --agents 10 --database postgres
 
-Coordinator and agents are killed at random and started again. In the end every campaign must have ended, every update
-that was accepted must count once, and every round, computed anew from its updates, must have the recorded digest.
+Coordinator and agents are killed at random and started again. At the end every campaign must have ended, every
+accepted update must count once, and every round, recomputed from its updates, must have the recorded digest.
 """
 
 import argparse
@@ -37,13 +37,13 @@ AT_ONCE = 3
 ALGORITHMS = ("fedavg", "scaffold", "fedavgm")
 SAY_EVERY_S = 30.0
 PATIENCE_S = 600.0
-"""How long the last campaigns may take once nobody is killed any more."""
+"""Seconds that the last campaigns may take after the last kill."""
 
 
 @dataclass
 class Tally:
-    """What happened. lost: updates that were accepted and count nowhere. doubled: that count more than once. wrong:
-    rounds that computed anew differ, and campaigns with gaps in events or lineage."""
+    """Results of a run. lost: accepted updates that count in no round. doubled: updates that count more than once.
+    wrong: rounds that differ when recomputed, and campaigns with gaps in events or lineage."""
 
     kills: Counter[str] = field(default_factory=Counter)
     campaigns: int = 0
@@ -66,7 +66,7 @@ class Tally:
 
 
 class Soak:
-    """One run. seed: of which process is killed when, and of the campaigns."""
+    """One run. seed: determines the kills and the campaigns."""
 
     def __init__(
         self, coordinator: QuickCoordinator, agents: Sequence[QuickAgent], database: Path | str, seed: int
@@ -80,7 +80,7 @@ class Soak:
         self._n_started = 0
 
     def run(self, seconds: float) -> None:
-        """Kill and start again for so long; then let what is running end, and check it all."""
+        """Kill and restart processes for the given time, then let the running campaigns end and check them all."""
         until, say_at = time.monotonic() + seconds, time.monotonic() + SAY_EVERY_S
         ended_ids: list[str] = []
         while time.monotonic() < until:
@@ -141,7 +141,7 @@ class Soak:
         agent.start()
 
     def _take_ended(self) -> list[str]:
-        """The campaigns that have ended since the last look. One that is paused waits for a person: that is us."""
+        """Ids of the campaigns that ended since the last call. Resumes paused ones, which wait for an operator."""
         found = []
         for campaign_id in list(self._running):
             try:
@@ -173,7 +173,7 @@ class Soak:
         tally.lost += sum(update not in counted for update in accepted)
         tally.doubled += sum(times - 1 for times in counted.values())
         if set(counted) - set(accepted):
-            tally.wrong.append(f"{campaign_id}: counts what was never accepted")
+            tally.wrong.append(f"{campaign_id}: counts an update that was never accepted")
         if any(b["parent_sha256"] != a["blob"]["sha256"] for a, b in pairwise(adapters)):
             tally.wrong.append(f"{campaign_id}: a gap in the lineage")
         events = [event["number"] for event in operator.all_items(f"/v1/campaigns/{campaign_id}/events", limit=1000)]
@@ -186,7 +186,7 @@ class Soak:
                 tally.wrong.append(f"{campaign_id}, round {found['round']}: {found['outcome']}, {found['reason']}")
 
     async def _accepted(self, campaign_id: str) -> list[tuple[int, str]]:
-        """Client and digest of each update that the coordinator said yes to."""
+        """Client number and digest of each accepted update."""
         query = (
             "SELECT p.client_number, t.result FROM tasks t JOIN participants p USING (campaign_id, agent_id) "
             "WHERE t.kind = 'train' AND t.state = 'done' AND t.campaign_id = "
@@ -203,7 +203,7 @@ class Soak:
 
 @contextmanager
 def database(kind: str, folder: Path) -> Iterator[str | None]:
-    """The URL of a database that is gone with the block; None for SQLite in the coordinator's data folder."""
+    """The URL of a database that is deleted after the block; None for SQLite in the coordinator's data folder."""
     if kind == "sqlite":
         yield None
         return
@@ -216,7 +216,7 @@ def database(kind: str, folder: Path) -> Iterator[str | None]:
 
 
 def soak(kind: str, n_agents: int, seconds: float, seed: int, folder: Path) -> Tally:
-    """Run a soak; what happened. Raises AssertionError where a campaign does not end."""
+    """Run a soak. Returns its tally. Raises AssertionError if a campaign does not end."""
     with database(kind, folder) as url:
         coordinator = QuickCoordinator(folder / "coordinator", url, FEDLOOM_LEASE__TTL_S="6")
         agents = [
@@ -240,7 +240,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--agents", type=int, default=10)
     parser.add_argument("--database", choices=["postgres", "sqlite"], default="postgres")
-    parser.add_argument("--seed", type=int, default=None, help="by default today's")
+    parser.add_argument("--seed", type=int, default=None, help="default: the seed of today")
     given = parser.parse_args()
     seed = seed_of_today() if given.seed is None else given.seed
     print(f"seed {seed}, {given.agents} agents, {given.database}, {given.minutes:g} minutes", flush=True)

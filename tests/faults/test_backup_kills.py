@@ -1,4 +1,4 @@
-"""kill -9 of a backup and of a restore: what is there afterwards is whole or nothing, and the next try succeeds."""
+"""kill -9 of a backup and of a restore: the result is complete or absent, and the next attempt succeeds."""
 
 import signal
 import sys
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.fault
 
 
 def killed(point: str, folder: Path, command: str, settings: Settings, file: Path) -> None:
-    """Run a command that is killed at a crash point."""
+    """Run a command until it is killed at a crash point."""
     argv = [sys.executable, "-m", "fedloom", "coordinator", command, str(file), "--data-dir", str(settings.data_dir)]
     argv += ["--database-url", settings.database_url] if settings.database_url else []
     crash = {"FEDLOOM_CRASH_AT": point, "FEDLOOM_CRASH_NOTES": str(folder / "notes")}
@@ -31,7 +31,7 @@ def killed(point: str, folder: Path, command: str, settings: Settings, file: Pat
 @pytest.mark.parametrize(
     "point", ["migrate: committed", *around("draft", "leave out"), "backup: rows copied", "backup: written"]
 )
-def test_a_killed_backup_is_not_there_and_the_next_one_is(data_dir: Path, tmp_path: Path, point: str) -> None:
+def test_a_killed_backup_leaves_no_file_and_the_next_one_succeeds(data_dir: Path, tmp_path: Path, point: str) -> None:
     settings, file, other = (
         quick_settings(data_dir, None),
         tmp_path / "backup.tar",
@@ -59,7 +59,7 @@ def test_a_killed_backup_is_not_there_and_the_next_one_is(data_dir: Path, tmp_pa
         pytest.param("postgres", "database", "blob: committed", marks=pytest.mark.deep),
     ],
 )
-def test_a_killed_restore_goes_through_the_next_time(
+def test_a_killed_restore_succeeds_the_next_time(
     data_dir: Path, tmp_path: Path, request: pytest.FixtureRequest, kind: str, updates: str, point: str
 ) -> None:
     settings, file = quick_settings(data_dir, None), tmp_path / "backup.tar"

@@ -1,4 +1,4 @@
-"""A coordinator that is lost while its agents train: its backup, at the same address, goes on as if it were it."""
+"""A coordinator that is lost while its agents train: its backup, restored at the same address, takes over."""
 
 import subprocess
 import sys
@@ -17,8 +17,8 @@ def command(*arguments: object) -> str:
     return subprocess.run(argv, check=True, cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout
 
 
-def test_agents_go_on_with_what_the_backup_knows_to_the_same_digest(tmp_path: Path) -> None:
-    """A backup in round 1. The campaign completes, another one begins, and all of that is lost with the coordinator."""
+def test_agents_continue_from_the_backup_to_the_same_digest(tmp_path: Path) -> None:
+    """The backup is made in round 1. The campaign's completion and a second campaign are lost with the coordinator."""
     coordinator = QuickCoordinator(tmp_path / "coordinator", **LEASE_TTL)
     agents = make_agents(coordinator, tmp_path, step_s=0.1)
     operator, file = coordinator.operator, tmp_path / "backup.tar"

@@ -1,8 +1,8 @@
-"""kill -9 at every named point of coordinator and agent: the campaign ends as it does when nobody is killed.
+"""kill -9 at every crash point of coordinator and agent: the campaign ends with the result of an undisturbed run.
 
-A process is started with the first of a group's points; when that has killed it, with the next one, and so on through
-one campaign. Then everything counted once, nothing is left over, and the last adapter's digest is that of the unbroken
-run.
+A process is started with the first point of a group; once killed there, it is restarted with the next one, and so on
+through one campaign. At the end every update has counted once, nothing is left over, and the last adapter's digest
+equals that of the unbroken run.
 """
 
 import ast
@@ -45,8 +45,8 @@ from tests.support.server import free_port
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(1200)]
 
-together = pytest.mark.xdist_group("deaths")  # where several workers run tests, one plays the unbroken run
-# each group in the order in which a round comes by; NAME#N is the N-th time
+together = pytest.mark.xdist_group("deaths")  # with several workers, one of them plays the unbroken run
+# each group in the order in which a round reaches its points; NAME#N is the N-th time
 LEASES = around("last seen", "acquire", "renew", "result")
 ENGINE = (
     *around("free claims", "tick"),
@@ -89,7 +89,7 @@ AGENT = (
     "agent: evaluating",
 )
 
-# one of each kind: in a request, an aggregation, an engine's transaction, a clean-up; with the result there, and sent
+# one of each kind: in a request, an aggregation, an engine's transaction, a clean-up; agent: result written, then sent
 FEW = ("result: committed", "aggregation: tensor written", "close round: committed", "update: deleted")
 FEW_OF_AGENT = ("agent: result there", "agent: delta sent", "agent: client state kept")
 
@@ -104,7 +104,7 @@ SWEPT_AFTER_S = 20.0
 
 @dataclass(frozen=True)
 class Unbroken:
-    """What came of a scenario where nobody died, and the points that were reached."""
+    """The digest of a scenario without deaths, and the points that it reached."""
 
     digest: str
     reached: set[str]
@@ -115,7 +115,7 @@ Run = Callable[..., Unbroken]
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Plays a scenario, once."""
+    """Plays each scenario once, without deaths."""
 
     @cache
     def run(scenario: Scenario, updates: str = "files") -> Unbroken:
@@ -130,10 +130,10 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def check_nothing_is_left(world: World) -> None:
-    """Whoever starts last throws away what the dead left."""
+    """Check that the last start deletes all leftovers of dead processes."""
     world.coordinator.process.stop()
     for path in (world.settings.data_dir / "scratch").iterdir():
-        os.utime(path, (0, 0))  # what is young may be somebody's
+        os.utime(path, (0, 0))  # young files may be in use
     world.coordinator.start()
     until = time.monotonic() + SWEPT_AFTER_S
     while (left := audit.leftovers(world.settings)) and time.monotonic() < until:
@@ -164,7 +164,7 @@ def test_the_coordinator_dies_at_points_of_each_kind(tmp_path: Path, unbroken: R
         pytest.param(around("close round"), one_round, "files", id="the last round"),
         pytest.param(UPLOADS, large_rounds, "files", id="uploads and blobs"),
         pytest.param(IN_DATABASE, rounds, "database", id="updates in the database"),
-        pytest.param(CLAIMS, claims, "files", id="claims that are kept"),
+        pytest.param(CLAIMS, claims, "files", id="claims that are renewed"),
         pytest.param(CALLS, operators_calls, "files", id="the operator's calls"),
         pytest.param(MISHAPS, mishaps, "files", id="mishaps"),
         pytest.param(IDENTITIES, identities, "files", id="identities"),
@@ -206,15 +206,15 @@ def test_an_agent_dies_at_each_point(
         assert scenario(mortal) == unbroken(scenario).digest
         assert mortal.died_at == list(points)
         trained = mortal.agents["ada"].process.printed().count("  training 1/2")
-        assert trained <= trainings, "more than what was cut off in training was trained again"
+        assert trained <= trainings, "a finished training was repeated"
         check_nothing_is_left(mortal)
 
 
 @pytest.mark.parametrize(
     "point", [*(pytest.param(point, marks=pytest.mark.deep) for point in around("discard upload")), "upload: deleted"]
 )
-def test_an_upload_that_was_thrown_away_half_way_begins_anew(tmp_path: Path, point: str) -> None:
-    """Its task lives on, it was only stale."""
+def test_an_upload_whose_discard_was_interrupted_starts_again(tmp_path: Path, point: str) -> None:
+    """The upload was stale, but its task is still live."""
     data = adapter_bytes(tmp_path)
     half = len(data) // 2
     stale = {"FEDLOOM_STORAGE__STALE_UPLOAD_S": "0.3"}
@@ -238,7 +238,7 @@ def test_an_upload_that_was_thrown_away_half_way_begins_anew(tmp_path: Path, poi
     ada.http.close()
 
 
-def test_a_key_that_died_with_the_one_who_showed_it_is_made_anew(tmp_path: Path) -> None:
+def test_a_key_whose_process_died_before_showing_it_is_replaced(tmp_path: Path) -> None:
     port, notes = free_port(), tmp_path / "notes"
     folder = ["--data-dir", str(tmp_path / "data")]
 
@@ -263,12 +263,12 @@ def test_a_key_that_died_with_the_one_who_showed_it_is_made_anew(tmp_path: Path)
         serving.kill()
 
 
-def test_every_point_that_the_code_names_is_killed_at() -> None:
+def test_every_crash_point_in_the_code_is_tested() -> None:
     assert named_in_the_code() <= POINTS | test_identity_kills.POINTS
 
 
 @pytest.mark.deep
-def test_every_point_is_killed_at_and_there_are_no_others(tmp_path: Path, unbroken: Run) -> None:
+def test_the_tested_crash_points_are_exactly_those_reached(tmp_path: Path, unbroken: Run) -> None:
     watched = tmp_path / "reached"
     with world(tmp_path, rounds, watched=watched) as whole:
         argv = [sys.executable, "-m", "fedloom", "coordinator", "new-key"]
@@ -282,8 +282,8 @@ def test_every_point_is_killed_at_and_there_are_no_others(tmp_path: Path, unbrok
 
 
 def named_in_the_code() -> set[str]:
-    """The points whose names can be read there, reached or not. Those of backups and of the training child have tests
-    of their own, and are left out: faults/test_backup_kills.py, train/test_checkpoints.py."""
+    """The crash points named in the source, reached or not. Those of backups and of the training child are left out
+    because they have their own tests: faults/test_backup_kills.py, train/test_checkpoints.py."""
     points, transactions = set(), set()
     files = [path for package in ("coordinator", "agent", "shared") for path in (ROOT / package).rglob("*.py")]
     for path in files:

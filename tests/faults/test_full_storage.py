@@ -1,4 +1,4 @@
-"""A coordinator without room: agents are told, wait, and go on once there is some."""
+"""A coordinator with full storage: agents are informed, wait, and continue once there is space."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,7 +30,7 @@ def test_agents_wait_while_the_database_is_full_and_go_on(data_dir: Path, tmp_pa
             body = campaign_body(rounds=2, selection={"minimum": 1})
             campaign_id = operator.post("/v1/campaigns", body)["id"]
             operator.wait_until(lambda: operator.items(f"/v1/campaigns/{campaign_id}/tasks"), bool)
-            running.run(limit(1))  # SQLite takes the pages that there are, and no more
+            running.run(limit(1))  # SQLite raises the limit to the current number of pages, and allows no more
             ada.start()
             ada.process.wait_to_print("storage is full; nothing was lost.*trying again in")
             running.run(limit(1 << 30))

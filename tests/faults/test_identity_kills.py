@@ -1,4 +1,4 @@
-"""An agent that is killed, or whose reply is lost, while it gets its identity or another secret: it is not shut out."""
+"""Agents that are killed, or lose the reply, while they enrol or change their secret: they are not locked out."""
 
 import signal
 import sys
@@ -21,7 +21,7 @@ POINTS = {*ENROLLING, *CHANGING}
 
 
 class Owner:
-    """Gives the commands of a data owner in a home folder."""
+    """Runs the commands of a data owner in a home folder."""
 
     def __init__(self, folder: Path, url: str, token: str) -> None:
         self.home, self._folder = folder / "home", folder
@@ -54,10 +54,10 @@ def owner(coordinator: RunningCoordinator, operator: Operator, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("point", ENROLLING)
-def test_an_agent_that_is_killed_while_it_enrols_is_itself(owner: Owner, operator: Operator, point: str) -> None:
+def test_an_agent_killed_while_it_enrols_keeps_its_identity(owner: Owner, operator: Operator, point: str) -> None:
     owner.die(*owner.enroll, at=point)
     [known] = operator.items("/v1/agents")
-    if point == "agent: enrolled":  # nothing here says so yet: the owner does it again
+    if point == "agent: enrolled":  # the identity is not stored yet, so the owner repeats the command
         owner.do(*owner.enroll)
     owner.do("rotate-secret")
     assert operator.items("/v1/agents") == [known | {"last_seen_at": operator.get("/v1/agents/ada")["last_seen_at"]}]
@@ -78,8 +78,8 @@ def test_an_agent_that_is_killed_while_it_changes_its_secret_goes_on(
     else:
         owner.do("rotate-secret")
     assert owner.secret != before
-    said = {"Authorization": f"Bearer {owner.secret}"}
+    headers = {"Authorization": f"Bearer {owner.secret}"}
     body = {"secret_hash": hash_secret(owner.secret)}
-    assert operator.http.post("/v1/agents/me/secret", json=body, headers=said).status_code == 200
-    said = {"Authorization": f"Bearer {before}"}
-    assert operator.http.post("/v1/agents/me/secret", json=body, headers=said).status_code == 401
+    assert operator.http.post("/v1/agents/me/secret", json=body, headers=headers).status_code == 200
+    headers = {"Authorization": f"Bearer {before}"}
+    assert operator.http.post("/v1/agents/me/secret", json=body, headers=headers).status_code == 401

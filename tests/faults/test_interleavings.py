@@ -1,4 +1,4 @@
-"""Random interleavings of all that agents, operators, engines and clocks do: what must hold holds after each step."""
+"""Random interleavings of the steps of agents, operators, engines and clocks: the invariants hold after each step."""
 
 import os
 from pathlib import Path
@@ -27,7 +27,7 @@ MORE = int(os.environ.get("FEDLOOM_FAULT_EXAMPLES") or 0)
     ],
     indirect=["database_url"],
 )
-def test_what_must_hold_holds_whatever_comes_after_what(
+def test_the_invariants_hold_in_any_order_of_steps(
     data_dir: Path, database_url: str | None, examples: int, steps: int
 ) -> None:
     with World(data_dir, database_url).opened() as world:

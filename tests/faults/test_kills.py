@@ -1,4 +1,4 @@
-"""kill -9, cuts and absences: the campaign ends all the same, with the digest of the unbroken run."""
+"""kill -9, cuts and absences: the campaign still ends, with the digest of the unbroken run."""
 
 import re
 import shutil
@@ -80,7 +80,7 @@ def test_coordinator_away_for_longer_than_a_lease_lives(tmp_path: Path, unbroken
     def disturb(coordinator: QuickCoordinator, agents: dict[str, QuickAgent], campaign_id: str) -> None:
         wait_for_training(coordinator.operator, campaign_id, 1)
         coordinator.process.kill()
-        time.sleep(5)  # real absence is the point: agents finish training, run into closed doors, and wait
+        time.sleep(5)  # the absence must be real: agents finish training, cannot connect, and wait
         coordinator.start()
 
     assert run_with(tmp_path, disturb) == unbroken_digest
@@ -123,7 +123,7 @@ def test_agent_killed_at_60_percent_of_a_100_mb_upload_resends_one_chunk_at_most
     assert len({upload for upload, _, _ in sent}) == 1
     assert len({at for _, _, at in sent}) >= len(sent) - 1
     assert total <= adapter["blob"]["n_bytes"] + (8 << 20)
-    assert ada.process.printed().count("training 1/1") == 1, "the finished delta was trained again"
+    assert ada.process.printed().count("training 1/1") == 1, "the finished training was repeated"
 
 
 @pytest.mark.parametrize("die_of", ["exit", pytest.param("memory", marks=pytest.mark.deep)])
@@ -184,7 +184,7 @@ def test_a_second_process_in_the_same_home_is_refused(tmp_path: Path) -> None:
             first.stop()
 
 
-def test_a_nan_is_refused_and_told_at_both_ends(tmp_path: Path) -> None:
+def test_a_nan_is_refused_and_reported_on_both_sides(tmp_path: Path) -> None:
     coordinator = QuickCoordinator(tmp_path / "coordinator")
     agents = make_agents(coordinator, tmp_path)
     cyd = QuickAgent.recorded_one(coordinator, tmp_path, "cyd", nan=True)

@@ -1,8 +1,7 @@
-"""What bad networks do between an agent and a coordinator: the campaign ends as if nothing had been, and little is sent
-again.
+"""Bad networks between an agent and a coordinator: the campaign ends with the same result, and little is sent again.
 
-One coordinator and one agent, processes of their own, serve all tests, with the proxy between them; where a test is of
-one transfer only, it makes that itself, through a proxy of its own.
+All tests share one coordinator process and one agent process, with a proxy between them. Tests of a single transfer
+make that transfer themselves, through a separate proxy.
 """
 
 import asyncio
@@ -36,18 +35,18 @@ from tests.support.proxy import FaultyProxy
 from tests.support.scripted import ScriptedAgent, adapter_bytes, campaign_body
 from tests.support.suite.seeds import seed_of_today
 
-# one coordinator for all of them, also where several workers run tests
+# one coordinator for all tests, even if several workers run them
 pytestmark = [pytest.mark.fault, pytest.mark.xdist_group("network")]
 
 SEED = seed_of_today()
-TOLD = f"FEDLOOM_FAULT_SEED={SEED}"
+SEED_NOTE = f"FEDLOOM_FAULT_SEED={SEED}"
 COLUMNS = 40_000  # 160 kB for each rank
 TTL_S = 3.0
 PAUSE_S = 0.02
 
 
 class ImpatientAgent(QuickAgent):
-    """Waits for moments before it tries again, so that a hundred cuts do not take a minute."""
+    """Waits only briefly before it retries, so that a hundred cuts do not take a minute."""
 
     def start(self) -> None:
         script = (
@@ -62,7 +61,7 @@ class ImpatientAgent(QuickAgent):
 
 @dataclass
 class Behind:
-    """The coordinator as agents see it."""
+    """The coordinator as agents reach it, behind the proxy."""
 
     url: str
     operator: Operator
@@ -70,14 +69,14 @@ class Behind:
 
 @dataclass
 class Site:
-    """The coordinator, the agent, and what is between them."""
+    """The coordinator, the agent, and the proxy between them."""
 
     coordinator: QuickCoordinator
     agent: QuickAgent
     proxy: FaultyProxy
 
     def begin(self, rank: int, steps: int = 1) -> str:
-        """A campaign of this agent alone, whose adapter it has to download."""
+        """Begin a campaign with this agent alone, which must download the adapter. Returns the campaign's id."""
         for file in (self.agent.home / "cache" / "adapters").iterdir():
             file.unlink()
         body = campaign_body(
@@ -89,17 +88,17 @@ class Site:
         return str(self.coordinator.operator.post("/v1/campaigns", body)["id"])
 
     def end(self, campaign_id: str) -> str:
-        """The digest of a campaign's last adapter, into which one update went, once."""
+        """Wait for a campaign's end. Returns the digest of its last adapter, in which exactly one update counts."""
         operator = self.coordinator.operator
         operator.wait_for(campaign_id, "completed")
         adapter = operator.get(f"/v1/campaigns/{campaign_id}/adapters/1")
-        assert len(adapter["contributions"]) == 1, TOLD
+        assert len(adapter["contributions"]) == 1, SEED_NOTE
         done = [event for event in operator.events(campaign_id) if event == "task-done"]
-        assert len(done) == 3, TOLD  # prepare, init, train
+        assert len(done) == 3, SEED_NOTE  # prepare, init, train
         return str(adapter["blob"]["sha256"])
 
     def chunks(self, purpose: str) -> list[tuple[str, int, int]]:
-        """Upload, bytes and place of the chunks of one purpose that the coordinator took."""
+        """Upload id, size in bytes and offset of each chunk of one purpose that the coordinator accepted."""
         printed = self.coordinator.process.printed()
         uploads = set(re.findall(rf"upload (\w+) of {purpose}", printed))
         found = re.findall(r"upload (\w+): (\d+) bytes at (\d+) of", printed)
@@ -122,7 +121,7 @@ def whole_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def unbroken(whole_site: Site) -> Callable[[int], str]:
-    """The digest of a campaign of some rank that nothing happens to; a recorded delta is the same for any steps."""
+    """Final digest of an undisturbed campaign, by rank. A recorded delta is the same for any number of steps."""
     return cache(lambda rank: whole_site.end(whole_site.begin(rank)))
 
 
@@ -138,24 +137,24 @@ def test_100_cuts_at_random_bytes_of_one_upload(site: Site, unbroken: Callable[[
     rank = 125
     n_bytes = rank * COLUMNS * 4
     expected, before = unbroken(rank), len(site.chunks("delta"))
-    # the first of the two uploads, of adapter 0, passes; with room for what HTTP adds
+    # the first of the two uploads, of adapter 0, passes; with a margin for HTTP overhead
     first, *more = site.proxy.random_gaps(100, n_bytes - 100_000)
     site.proxy.cut([n_bytes + 50_000 + first, *more], "/v1/uploads/")
     site.proxy.requests.clear()
-    assert site.end(site.begin(rank)) == expected, TOLD
+    assert site.end(site.begin(rank)) == expected, SEED_NOTE
 
     taken = site.chunks("delta")[before:]
     [delta] = {upload for upload, _, _ in taken}
     sent = [request for request in site.proxy.requests if request.path == f"/v1/uploads/{delta}"]
     cut = [request for request in sent if request.fate == "cut"]
-    assert len(cut) == len(site.proxy.of_fate("cut")) == 100, TOLD
-    assert len({at for _, _, at in taken}) == len(taken), f"a chunk was taken twice, {TOLD}"
+    assert len(cut) == len(site.proxy.of_fate("cut")) == 100, SEED_NOTE
+    assert len({at for _, _, at in taken}) == len(taken), f"a chunk was taken twice, {SEED_NOTE}"
     size = sum(n for _, n, _ in taken)
     again = sum(request.came for request in sent) - size
-    told = f"{again} of {size} bytes were sent again, {again // len(cut)} for each cut; {TOLD}"
-    assert 0 <= size - n_bytes < 4096, told
-    assert 0 < again <= sum(request.n_bytes for request in cut), told
-    assert again < size, told  # as chunks of 8 MiB it would never end
+    note = f"{again} of {size} bytes were sent again, {again // len(cut)} for each cut; {SEED_NOTE}"
+    assert 0 <= size - n_bytes < 4096, note
+    assert 0 < again <= sum(request.n_bytes for request in cut), note
+    assert again < size, note  # with chunks of 8 MiB it would never end
 
 
 @pytest.mark.deep
@@ -221,7 +220,7 @@ def test_a_proxy_that_is_away_for_longer_than_a_lease_lives(site: Site, unbroken
 
     wait_until(is_training, "the training")
     site.proxy.is_away = True
-    time.sleep(TTL_S + 1)  # real absence is the point: the lease ends, the training does, and the agent waits
+    time.sleep(TTL_S + 1)  # the absence must be real: the lease expires, the training ends, and the agent waits
     site.proxy.is_away = False
     assert site.end(campaign_id) == expected
     events = operator.events(campaign_id)
@@ -232,7 +231,7 @@ def test_a_proxy_that_is_away_for_longer_than_a_lease_lives(site: Site, unbroken
 
 
 class Transfers:
-    """An agent by hand, with a campaign of its own, that makes its transfers with the agents' code through a proxy."""
+    """A scripted agent with its own campaign that runs the agent's transfer code through a proxy."""
 
     def __init__(self, site: Site, folder: Path, url: str, ca_file: Path | None = None) -> None:
         operator = site.coordinator.operator
@@ -244,7 +243,7 @@ class Transfers:
         self.folder, self._url, self._ca_file = folder, url, ca_file
 
     def make(self, kind: str, work: Callable[[CoordinatorApi, LeaseHeartbeat], Awaitable[Any]]) -> dict[str, Any]:
-        """Do something with the lease of the next task; the lease."""
+        """Run *work* with the lease of the next task. Returns the lease."""
         lease = self.agent.lease(kind)
 
         async def main() -> None:
@@ -261,7 +260,7 @@ class Transfers:
         return lease
 
     def send_adapter(self, n_columns: int) -> bytes:
-        """Upload adapter 0 and end its task; its bytes."""
+        """Upload adapter 0 and complete its task. Returns its bytes."""
         name = "base_model.model.q_proj.lora_A.weight"
         values = np.random.default_rng(SEED).standard_normal((2, n_columns), dtype=np.float32)
         data = adapter_bytes(self.folder, 0.0, **{name: values})
@@ -269,12 +268,12 @@ class Transfers:
         path.write_bytes(data)
         sha256 = sha256_hex(data)
         self.make("init", lambda api, heartbeat: upload(api, heartbeat, BlobKind.ADAPTER, path, sha256))
-        lease = self.agent.ask(0).json()  # the attempt of the moment, whatever became of the one before
+        lease = self.agent.ask(0).json()  # the current attempt; the one before may have been lost
         assert self.agent.result(lease, {"kind": "init", "adapter": sha256}).is_success
         return data
 
     def fetch_adapter(self, data: bytes) -> None:
-        """Download adapter 0 for the training that follows, and look whether it is whole."""
+        """Download adapter 0 for the training that follows, and check that it is complete."""
         ref, cache = BlobRef(sha256=sha256_hex(data), n_bytes=len(data)), self.folder / "cache"
         cache.mkdir()
         self.make("train", lambda api, heartbeat: AdapterCache(cache, 1 << 30).fetch(api, heartbeat, ref))
@@ -294,13 +293,13 @@ def test_tls_that_ends_in_the_middle_or_is_changed_on_the_way(
         FaultyProxy(end_of_tls.port, SEED, is_http=False) as line,
     ):
         transfers = Transfers(site, tmp_path, f"https://localhost:{line.port}", tmp_path / "ca.pem")
-        # in the first handshake, in a record of the body, and wherever
+        # in the first handshake, in a record of the body, and at random places
         line.cut([100, 400_000, *line.random_gaps(8, 1_500_000)])
         line.spoil_next_reply = True
         data = transfers.send_adapter(250_000)
-        assert line.cuts.n_cuts == 10, TOLD
+        assert line.cuts.n_cuts == 10, SEED_NOTE
         assert not line.spoil_next_reply
         line.cut_replies([1000, *line.random_gaps(8, 1_900_000)])
         transfers.fetch_adapter(data)
-        assert line.reply_cuts.n_cuts == 9, TOLD
+        assert line.reply_cuts.n_cuts == 9, SEED_NOTE
     assert site.coordinator.operator.campaign(transfers.campaign_id, "cancel").is_success

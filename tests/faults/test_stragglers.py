@@ -1,4 +1,4 @@
-"""Sites that are killed for good, and one that comes later: a campaign goes on without the ones and with the other."""
+"""Sites that are killed for good and one that joins later: the campaign continues without the dead, with the new."""
 
 from contextlib import ExitStack
 from datetime import datetime, timedelta
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.fault, pytest.mark.deep]
 DEADLINE_S = 8.0
 ROUNDS = 8
 SLACK_S = 5.0
-"""For a machine that is busy with other things at a deadline."""
+"""Slack in seconds for a machine that is busy at a deadline."""
 DEAD = {"cyd", "dan", "eve"}
 CAMPAIGN = campaign_body(
     rounds=ROUNDS,
@@ -59,7 +59,7 @@ def test_three_of_five_sites_are_killed_and_the_campaign_is_over_on_time(tmp_pat
         set_aside = events(operator, campaign_id, "agent-set-aside")
 
     assert len(rounds) == ROUNDS
-    # somebody is drawn in vain for two rounds: those during which it was killed, or the two after that
+    # dead sites are drawn in two rounds at most: those in which they were killed, or the two after that
     assert {event["agent"] for event in set_aside} == DEAD
     numbers = {part["client_number"] for part in campaign["participants"] if part["agent_name"] in DEAD}
     for round_row in rounds:

@@ -1,4 +1,4 @@
-"""Tokens, enrolment, keys: who gets in, with what, and what is kept of it."""
+"""Tokens, enrolment, keys: which credentials are accepted, where, and how they are stored."""
 
 import logging
 import threading
@@ -76,7 +76,7 @@ def test_a_token_that_is_wrong_used_expired_or_deleted_is_refused(
     assert [row["name"] for row in operator.items("/v1/agents")] == ["ada"]
 
 
-def test_a_name_that_is_taken_costs_no_token(
+def test_a_refused_name_does_not_use_up_the_token(
     coordinator: RunningCoordinator, operator: Operator, enroll: Enroll
 ) -> None:
     enroll("ada")
@@ -87,7 +87,7 @@ def test_a_name_that_is_taken_costs_no_token(
 
 
 @pytest.mark.usefixtures("either_coordinator")
-def test_of_enrolments_under_one_name_at_once_one_wins(operator: Operator) -> None:
+def test_one_of_several_concurrent_enrolments_under_one_name_wins(operator: Operator) -> None:
     tokens = [operator.token() for _ in range(6)]
     replies: list[httpx.Response] = []
     threads = [threading.Thread(target=lambda t=t: replies.append(enroll_raw(operator, t))) for t in tokens]
@@ -122,8 +122,8 @@ def test_rotation_voids_the_old_secret_and_touches_no_other_agent(enroll: Enroll
 
 
 @pytest.mark.usefixtures("either_coordinator")
-def test_who_lost_the_reply_asks_again_and_is_the_same(operator: Operator) -> None:
-    """With a secret of its own; nobody else can use the token then."""
+def test_an_agent_that_lost_the_reply_can_enrol_again(operator: Operator) -> None:
+    """The repeated request must carry the same name and secret; any other is refused."""
     token, body = operator.token(), {"name": "ada", "version": "test", "secret_hash": "1" * 64}
 
     def enroll(**changes: str) -> httpx.Response:
@@ -153,7 +153,7 @@ def test_a_revoked_agent_is_shut_out_and_another_does_its_task(
     spare = (set(names) - set(sampled)).pop()
     lease = agents[gone].lease("train")
     assert operator.post(f"/v1/agents/{gone}/revoke")["state"] == "revoked"
-    operator.post(f"/v1/agents/{gone}/revoke")  # once more changes nothing
+    operator.post(f"/v1/agents/{gone}/revoke")  # a repetition changes nothing
     for method, path, body in [*AGENT_CALLS, ("GET", f"/v1/blobs/{lease['job']['adapter']['sha256']}", None)]:
         reply = agents[gone].http.request(method, path, json=body)
         assert (reply.status_code, problem(reply).kind) == (403, "agent-revoked"), path
@@ -180,7 +180,7 @@ def test_revoking_ends_a_waiting_request_at_once(
 
 
 @pytest.mark.usefixtures("coordinator")
-def test_each_key_opens_its_own_doors_only(operator: Operator, enroll: Enroll) -> None:
+def test_operator_and_agent_keys_reach_only_their_own_endpoints(operator: Operator, enroll: Enroll) -> None:
     ada = enroll("ada")
     for client, calls in ((operator.http, AGENT_CALLS), (ada.http, OPERATOR_CALLS)):
         for method, path, body in calls:
@@ -190,7 +190,7 @@ def test_each_key_opens_its_own_doors_only(operator: Operator, enroll: Enroll) -
 
 
 @pytest.mark.usefixtures("coordinator")
-def test_without_a_key_that_somebody_has_nothing_opens(operator: Operator) -> None:
+def test_a_missing_malformed_or_unknown_key_is_refused(operator: Operator) -> None:
     reasons = {
         b"": "has no key",
         **dict.fromkeys((b"Bearer", b"Basic YTpi", b"flo_no"), "is malformed"),
@@ -224,8 +224,8 @@ def test_secrets_are_in_no_log_line_and_not_in_the_database(
     fresh = ada.rotate_secret()
     enroll_raw(operator, token, "eve")
     ada.http.close()
-    kept = b"".join(path.read_bytes() for path in coordinator.services.settings.data_dir.glob("fedloom.db*"))
-    assert ada.identity["agent_id"].encode() in kept
+    database_bytes = b"".join(path.read_bytes() for path in coordinator.services.settings.data_dir.glob("fedloom.db*"))
+    assert ada.identity["agent_id"].encode() in database_bytes
     for secret in (token, ada.identity["secret"], fresh, coordinator.key, lease["token"]):
         assert secret not in caplog.text
-        assert secret.encode() not in kept
+        assert secret.encode() not in database_bytes

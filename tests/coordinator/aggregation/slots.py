@@ -1,14 +1,14 @@
-"""An algorithm for tests that uses every slot: x ← x + Δ + m, m ← ½ m + Σ q_k e_k, and clients are sent m."""
+"""A test algorithm that uses every slot: x ← x + Δ + m, m ← ½ m + Σ q_k e_k; m is broadcast to the clients."""
 
 from shared.algorithms.base import AlgorithmParams, Array, ClientHalf, ServerHalf, Updates
 
 
 class Params(AlgorithmParams):
-    """It has none."""
+    """No parameters."""
 
 
 class Server(ServerHalf[Params]):
-    """Keeps m, which starts at one, and the number of rounds; broadcasts m."""
+    """State: m, which starts at one, and the number of rounds. Broadcasts m."""
 
     state = ("m", "rounds")
     broadcast = ("m",)

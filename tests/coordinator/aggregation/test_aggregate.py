@@ -1,4 +1,4 @@
-"""The streaming sum against plain numpy, its memory, and the slots of an algorithm."""
+"""The streaming sum: compared with plain numpy, its memory, and the slots of an algorithm."""
 
 import tracemalloc
 from pathlib import Path
@@ -44,7 +44,7 @@ def parent(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_mean_is_that_of_numpy_in_any_order(tmp_path: Path, parent: Path, seed: int) -> None:
+def test_the_mean_equals_numpys_in_any_order(tmp_path: Path, parent: Path, seed: int) -> None:
     noise = np.random.default_rng(seed)
     n_clients = int(noise.integers(1, 12))
     weights = noise.dirichlet(np.ones(n_clients))

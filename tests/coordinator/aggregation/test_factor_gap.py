@@ -1,4 +1,4 @@
-"""What averaging A and B apart costs, against float64; and campaigns that freeze A, where it costs nothing."""
+"""The error of averaging A and B separately, compared with float64; it is zero in campaigns that freeze A."""
 
 import tracemalloc
 from collections.abc import Callable
@@ -57,10 +57,8 @@ def directly(parent: Tensors, deltas: list[Tensors], p: list[float], scale: floa
 
 
 @pytest.mark.parametrize("block_bytes", [module._BLOCK_BYTES, 3000, 1000, 1])
-def test_the_gap_is_that_of_a_direct_computation(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int
-) -> None:
-    """Three modules of different sizes; blocks that hold a module, some of its columns, and one row at a time."""
+def test_the_gap_equals_a_direct_computation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int) -> None:
+    """Three modules of different sizes; blocks of a whole module, of some of its columns, and of one row."""
     monkeypatch.setattr(module, "_BLOCK_BYTES", block_bytes)
     shapes = {
         "m.q.lora_A.weight": (3, 40),
@@ -80,7 +78,7 @@ def test_the_gap_is_that_of_a_direct_computation(
 
 
 def covariance(parent: Tensors, deltas: list[Tensors], p: list[float]) -> float:
-    """‖Σ p_k (B_k − mean(B)) (A_k − mean(A))‖ in float64, dense: precise where the gap is small beside the factors."""
+    """‖Σ p_k (B_k − mean(B)) (A_k − mean(A))‖ in dense float64: precise even if the gap is small beside the factors."""
     apart = []
     for name in (A, B):
         wide = [delta[name].astype(np.float64) for delta in deltas]
@@ -96,7 +94,7 @@ def rank_one(seed: int) -> Tensors:
 
 
 def almost_cancelling(size: float) -> list[Tensors]:
-    """Three clients whose products cancel, but for a part of the size: a, −a and 0 times b, b and −2 b."""
+    """Three clients whose products cancel except for a part of relative size *size*: a, −a, 0 times b, b, −2 b."""
     one, rest = drawn(1, SHAPES), drawn(2, SHAPES, size)
     return [
         {A: sign * one[A] + rest[A] * (k == 2), B: times * one[B]}
@@ -108,9 +106,11 @@ def almost_cancelling(size: float) -> list[Tensors]:
     "deltas",
     [
         *(pytest.param([drawn(k, SHAPES, size) for k in range(3)], id=f"{size:g}") for size in (1, 1e30, 1e-30, 1e-42)),
-        pytest.param([{A: drawn(k, SHAPES, 1e30)[A], B: drawn(k, SHAPES, 1e-30)[B]} for k in range(3)], id="both"),
-        pytest.param([rank_one(k) for k in range(3)], id="of rank one"),
-        pytest.param([rank_one(1), rank_one(1), rank_one(2)], id="two that are equal"),
+        pytest.param(
+            [{A: drawn(k, SHAPES, 1e30)[A], B: drawn(k, SHAPES, 1e-30)[B]} for k in range(3)], id="A 1e30, B 1e-30"
+        ),
+        pytest.param([rank_one(k) for k in range(3)], id="rank one"),
+        pytest.param([rank_one(1), rank_one(1), rank_one(2)], id="two are equal"),
         *(pytest.param(almost_cancelling(size), id=f"cancelling to {size:g}") for size in (1e-2, 1e-4, 1e-6)),
         pytest.param([drawn(k, SHAPES) for k in range(40)], id="more clients than the module is wide"),
     ],
@@ -122,17 +122,17 @@ def test_the_gap_is_the_dense_value_whatever_the_factors(tmp_path: Path, deltas:
     assert measured(tmp_path, parent, deltas, p, 1.0).gap == pytest.approx(expected, rel=1e-6)
 
 
-def test_products_that_cancel_leave_nothing(tmp_path: Path) -> None:
+def test_products_that_cancel_leave_no_gap(tmp_path: Path) -> None:
     deltas = almost_cancelling(0.0)
     single = np.linalg.norm(deltas[0][B] @ deltas[0][A])
     assert measured(tmp_path, drawn(0, SHAPES), deltas, [1 / 3] * 3, 1.0).gap < 1e-15 * single
 
 
-def test_without_one_factor_or_without_differences_the_gap_is_exactly_nothing(tmp_path: Path) -> None:
+def test_without_one_factor_or_without_differences_the_gap_is_exactly_zero(tmp_path: Path) -> None:
     parent, p = drawn(0, SHAPES), [0.25, 0.75]
     frozen = [{B: tensors[B]} for tensors in (drawn(1, SHAPES), drawn(2, SHAPES))]
     found = measured(tmp_path, parent, frozen, p, 8.0)
-    assert found == FactorGap(0.0, 0.0), "nothing is measured where one is frozen"
+    assert found == FactorGap(0.0, 0.0), "nothing is measured if one factor is frozen"
     still: list[Tensors] = [{name: 0 * values for name, values in parent.items()}] * 2
     assert measured(tmp_path, parent, still, p, 8.0) == FactorGap(0.0, 0.0)
     assert FactorGap(0.0, 0.0).relative == 0.0
@@ -179,7 +179,7 @@ def tensors_of(data: bytes, folder: Path) -> Tensors:
 
 
 @pytest.mark.usefixtures("either_coordinator")
-def test_every_round_says_its_gap(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
+def test_every_round_records_its_gap(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
     agents = [enroll("ada"), enroll("bob")]
     zero = drawn(0, SHAPES)
     campaign_id = begin(operator, agents, as_bytes(tmp_path, zero), rounds=2, lora={"rank": 2, "alpha": 6})
@@ -199,7 +199,7 @@ def test_every_round_says_its_gap(operator: Operator, enroll: Enroll, tmp_path: 
 
 @pytest.mark.usefixtures("either_coordinator")
 def test_the_gap_of_huge_updates_is_a_number_too(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
-    """The products of finite factors overflow float32, and a float64's square root of their squares does not."""
+    """The products of finite factors overflow float32; their norm in float64 does not."""
     agents = [enroll("ada"), enroll("bob")]
     zero, deltas = drawn(0, SHAPES), [drawn(1, SHAPES, 1e30), drawn(2, SHAPES, 1e30)]
     campaign_id = begin(operator, agents, as_bytes(tmp_path, zero), lora={"rank": 2, "alpha": 2})
@@ -227,7 +227,7 @@ def test_a_frozen_factor_neither_travels_nor_changes(operator: Operator, enroll:
     extras = as_bytes(tmp_path, {f"delta_c/{B}": np.ones(SHAPES[B], dtype=np.float32)})
     with_a = as_bytes(tmp_path, {f"delta_c/{name}": np.ones(shape, np.float32) for name, shape in SHAPES.items()})
     assert ada.start_upload(lease, "extras", with_a).status_code == 413
-    # in half precision it is small enough to be sent
+    # in half precision it is small enough to be uploaded
     half = safetensors_bytes(
         {name: ("F16", SHAPES[name], drawn(1, SHAPES)[name].astype("<f2").tobytes()) for name in (A, B)}
     )

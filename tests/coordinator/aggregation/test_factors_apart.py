@@ -1,4 +1,4 @@
-"""The product of the aggregated factors, against the mean of the clients' products: the same where A is frozen."""
+"""The product of the aggregated factors, compared with the mean of the clients' products: equal if A is frozen."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def mean_of_products(x: Tensors, deltas: list[Tensors], weights: list[float]) ->
 def close_round(
     folder: Path, x: Tensors, deltas: list[Tensors], weights: list[float], *, freeze_a: bool
 ) -> tuple[Aggregated, Tensors]:
-    """A round of FedAvg: what it gives, and the new adapter."""
+    """Aggregate a round of FedAvg. Returns the result and the new adapter's tensors."""
     algorithm = algorithms.find("fedavg")
     write_adapter(folder / "x", x)
     updates = []
@@ -52,7 +52,7 @@ def close_round(
         return made, {name: file.read(name).copy() for name in file.tensors}
 
 
-def test_with_a_frozen_they_are_equal_and_the_gap_is_nothing(tmp_path: Path) -> None:
+def test_with_a_frozen_the_products_are_equal_and_the_gap_is_zero(tmp_path: Path) -> None:
     x = drawn(0)
     deltas = [{name: values for name, values in drawn(1 + k, 0.1).items() if "lora_B" in name} for k in range(3)]
     made, after = close_round(tmp_path, x, deltas, WEIGHTS, freeze_a=True)
@@ -64,7 +64,7 @@ def test_with_a_frozen_they_are_equal_and_the_gap_is_nothing(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("size", [0.1, 1.0])
-def test_without_they_lie_the_measured_gap_apart(tmp_path: Path, size: float) -> None:
+def test_without_freezing_the_products_differ_by_the_measured_gap(tmp_path: Path, size: float) -> None:
     x, deltas = drawn(0), [drawn(1 + k, size) for k in range(3)]
     made, after = close_round(tmp_path, x, deltas, WEIGHTS, freeze_a=False)
     apart = np.linalg.norm(mean_of_products(x, deltas, WEIGHTS) - products(after))

@@ -1,4 +1,4 @@
-"""Each server half against its formulas in plain float64, over six rounds of real files."""
+"""Each server half compared with its formulas in plain float64, over six rounds of real files."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -50,10 +50,10 @@ def read(path: Path | None) -> Tensors:
         return {name: file.read(name).copy() for name in file.tensors}
 
 
-# --- the formulas, each written down from its paper, one tensor, float64
+# --- the formulas, each from its paper, for one tensor, in float64
 
 Step = Callable[[dict[str, Any], np.ndarray, np.ndarray, bool], np.ndarray]
-"""(state and parameters, Δ, Σ q_k Δc_k, whether it is the first round) -> what is added to x."""
+"""(state and parameters, Δ, Σ q_k Δc_k, whether it is the first round) -> increment of x."""
 
 
 def averaging(s: dict[str, Any], delta: np.ndarray, _sum: np.ndarray, _first: bool) -> np.ndarray:
@@ -90,7 +90,7 @@ def adam(s: dict[str, Any], delta: np.ndarray, _sum: np.ndarray, first: bool) ->
 
 @dataclass(frozen=True)
 class Formula:
-    """step, the slots of its state, and its parameters where a campaign gives none."""
+    """step, the slots of its state, and its default parameters."""
 
     step: Step
     slots: tuple[str, ...] = ()
@@ -123,19 +123,19 @@ def expected(name: str, params: dict[str, float]) -> Iterator[tuple[Tensors, dic
     formula = FORMULAS[name]
     settings_ = dict(formula.defaults) | params
     x = {tensor: values.astype(np.float64) for tensor, values in start().items()}
-    kept: dict[str, dict[str, Any]] = {}
+    state: dict[str, dict[str, Any]] = {}
     for tensor, shape in SHAPES.items():
         zero = {slot: np.zeros(shape) for slot in formula.slots}
         if "v" in zero:
             zero["v"] = np.full(shape, settings_["tau"] ** 2)
-        kept[tensor] = zero | settings_
+        state[tensor] = zero | settings_
     for number, clients in enumerate(ROUNDS, 1):
         for tensor in SHAPES:
             delta = sum(ROWS[k] * drawn(number, k)[tensor].astype(np.float64) for k in clients)
             delta = delta / sum(ROWS[k] for k in clients)
             controls = sum(ROWS[k] * drawn(number, k, 1)[tensor].astype(np.float64) for k in clients) / ROWS.sum()
-            x[tensor] = x[tensor] + formula.step(kept[tensor], delta, controls, number == 1)
-        yield x, {slot: {tensor: kept[tensor][slot] for tensor in SHAPES} for slot in formula.slots}
+            x[tensor] = x[tensor] + formula.step(state[tensor], delta, controls, number == 1)
+        yield x, {slot: {tensor: state[tensor][slot] for tensor in SHAPES} for slot in formula.slots}
 
 
 # --- the rounds as the engine runs them
@@ -159,11 +159,11 @@ def digests(made: Aggregated) -> list[str | None]:
 
 
 @pytest.mark.parametrize(("name", "params"), CASES)
-def test_six_rounds_are_those_of_the_formulas(tmp_path: Path, name: str, params: dict[str, float]) -> None:
+def test_six_rounds_follow_the_formulas(tmp_path: Path, name: str, params: dict[str, float]) -> None:
     algorithm = algorithms.find(name)
     write_adapter(tmp_path / "start", start())
     parent, state = tmp_path / "start", None
-    for number, (x, kept) in enumerate(expected(name, params), 1):
+    for number, (x, expected_state) in enumerate(expected(name, params), 1):
         updates = updates_of(tmp_path, number, ROUNDS[number - 1], with_extras=bool(algorithm.client.extras))
         shuffled = [updates[k] for k in np.random.default_rng(number).permutation(len(updates))]
         made = []
@@ -177,8 +177,8 @@ def test_six_rounds_are_those_of_the_formulas(tmp_path: Path, name: str, params:
         for tensor, values in read(parent).items():
             np.testing.assert_allclose(values, x[tensor], rtol=1e-6, atol=1e-8)
         found = read(state)
-        assert set(found) == {slot_name(slot, tensor) for slot in kept for tensor in SHAPES}
-        for slot, tensors in kept.items():
+        assert set(found) == {slot_name(slot, tensor) for slot in expected_state for tensor in SHAPES}
+        for slot, tensors in expected_state.items():
             for tensor, values in tensors.items():
                 size = float(np.abs(values).max())
                 np.testing.assert_allclose(found[slot_name(slot, tensor)], values, rtol=1e-5, atol=1e-7 * size)
@@ -190,13 +190,13 @@ def test_six_rounds_are_those_of_the_formulas(tmp_path: Path, name: str, params:
 
 def test_the_rounds_move_yogis_second_moment_both_ways() -> None:
     seen = [
-        np.concatenate([values.reshape(-1) for values in kept["v"].values()]) for _, kept in expected("fedyogi", {})
+        np.concatenate([values.reshape(-1) for values in state["v"].values()]) for _, state in expected("fedyogi", {})
     ]
     assert (seen[0] < 1e-6).any()
     assert (seen[0] > 1e-6).any()
 
 
-# --- what holds exactly
+# --- exact properties
 
 EXACT: list[tuple[str, dict[str, float]]] = [
     ("fedavg", {}),

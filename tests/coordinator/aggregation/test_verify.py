@@ -1,4 +1,4 @@
-"""What verifying a closed round finds: it is right, differs, is damaged, or cannot be recomputed."""
+"""Outcomes of verifying a closed round: verified, differs, corrupt, or not recomputable."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,7 @@ Enroll = Callable[..., ScriptedAgent]
 
 
 def run_campaign(operator: Operator, folder: Path, enroll: Enroll, *, extras: bool = False, **changes: Any) -> str:
-    """Three rounds of two agents, to their end."""
+    """Run a campaign of three rounds with two agents to its end."""
     agents = [enroll("ada"), enroll("bob")]
     campaign_id = begin_campaign(operator, folder, agents, rounds=3, **changes)
     for number in (1, 2, 3):
@@ -54,7 +54,7 @@ def test_every_round_whose_updates_are_kept_is_verified(
 
 
 @pytest.mark.usefixtures("coordinator")
-def test_what_is_computed_anew_is_not_measured_anew(
+def test_a_verification_does_not_measure_the_factor_gap_again(
     operator: Operator, enroll: Enroll, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     campaign_id = run_campaign(operator, tmp_path, enroll, retention={"updates": 3})
@@ -64,11 +64,13 @@ def test_what_is_computed_anew_is_not_measured_anew(
 
 
 @pytest.mark.usefixtures("coordinator")
-def test_it_says_which_rounds_it_cannot_compute_and_why(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
+def test_rounds_that_cannot_be_recomputed_are_reported_with_the_reason(
+    operator: Operator, enroll: Enroll, tmp_path: Path
+) -> None:
     campaign_id = run_campaign(
         operator, tmp_path, enroll, algorithm={"name": "fedavgm"}, retention={"updates": 2, "server_state": 1}
     )
-    # the campaign has ended before what it lets go of is gone
+    # the campaign ends before its released blobs are deleted
     expected = ["verified", "not-kept", "not-kept", "not-kept"]
     operator.wait_until(lambda: outcomes(operator, campaign_id), lambda found: found == expected, 20)
     found = operator.verify(campaign_id)
@@ -84,8 +86,8 @@ def test_an_adapter_or_a_lineage_that_was_changed_is_found(
     assert [share["weight"] for share in contributions] == [0.5, 0.5]
     shifted = str(contributions).replace("'", '"').replace("0.5", "0.25").replace("None", "null")
     shifted = shifted.replace("False", "false")
-    change = "UPDATE adapters SET contributions = :said WHERE campaign_id = :id AND number = 2"
-    coordinator.run(execute(coordinator, change, said=shifted, id=campaign_id))
+    change = "UPDATE adapters SET contributions = :contributions WHERE campaign_id = :id AND number = 2"
+    coordinator.run(execute(coordinator, change, contributions=shifted, id=campaign_id))
     assert outcomes(operator, campaign_id) == ["verified", "verified", "differs", "verified"]
     change = "UPDATE adapters SET parent_sha256 = :other WHERE campaign_id = :id AND number = 3"
     coordinator.run(execute(coordinator, change, other="0" * 64, id=campaign_id))
@@ -111,7 +113,7 @@ def test_a_flipped_bit_is_found_by_its_digest_and_refused(
     assert delta in found[3]["reason"]
 
 
-def test_a_blob_that_is_gone_without_having_been_let_go_of_is_found(
+def test_a_blob_that_is_missing_without_a_release_is_found(
     coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     campaign_id = run_campaign(operator, tmp_path, enroll, retention={"updates": 3})

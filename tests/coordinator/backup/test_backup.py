@@ -1,4 +1,4 @@
-"""A coordinator in one file: what it holds, where it can be restored, and what is refused."""
+"""Backups: contents of the file, valid places to restore it, and refusals."""
 
 import asyncio
 import hashlib
@@ -82,7 +82,7 @@ def with_services(settings: Settings, work: Work[T]) -> T:
 
 
 async def rows(services: Services) -> dict[str, list[dict[str, Any]]]:
-    """All that is to be backed up, JSON as its text."""
+    """All rows that a backup must contain, with JSON as text."""
     found = {}
     async with services.database.read() as session:
         for table in Base.metadata.sorted_tables:
@@ -111,14 +111,14 @@ async def n_of(services: Services, table: type[Base]) -> int:
 
 
 def settings_at(request: pytest.FixtureRequest, folder: Path, kind: str, updates: str) -> Settings:
-    """Those of a coordinator with a new database of a kind; updates: where they are kept."""
+    """Settings of a coordinator with a new database of the given kind. updates: where they are stored."""
     url = request.getfixturevalue("new_postgres")() if kind == "postgres" else None
     storage = StorageSettings(updates="files" if updates == "files" else "database")
     return quick_settings(folder, url).model_copy(update={"storage": storage})
 
 
 async def fill(services: Services) -> None:
-    """An agent and a completed campaign that keeps an adapter and an update."""
+    """Add an agent and a completed campaign with one stored adapter and one stored update."""
     staged = services.storage.scratch / "staged"
     refs = {}
     for kind, data in ((BlobKind.ADAPTER, ADAPTER), (BlobKind.DELTA, DELTA)):
@@ -154,7 +154,7 @@ async def fill(services: Services) -> None:
         session.add(BlobUseRow(id="x", campaign_id="c", kind="adapter", round=1, **adapter.model_dump()))
         session.add(BlobUseRow(id="y", campaign_id="c", kind="delta", round=1, task_id="t", **delta.model_dump()))
         session.add(UploadRow(id="z", task_id="t", purpose="delta", sha256="0", n_bytes=1, offset=0, updated_at=NOW))
-        for blob in ("upload:z", sha256_hex(b"not whole")):  # somebody is sending, somebody is putting
+        for blob in ("upload:z", sha256_hex(b"not whole")):  # an upload and a put in progress
             session.add(BlobChunkRow(blob=blob, offset=0, data=b"part"))
 
 
@@ -167,14 +167,14 @@ def small(data_dir: Path) -> Settings:
 
 @pytest.fixture
 def saved(small: Settings, tmp_path: Path) -> Path:
-    """A backup of it."""
+    """A backup of the small coordinator."""
     back_up(small, tmp_path / "saved.tar")
     return tmp_path / "saved.tar"
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Settings:
-    """Where to restore it."""
+    """Settings of the place to restore to."""
     return quick_settings(tmp_path / "place", None)
 
 
@@ -184,7 +184,7 @@ def members(file: Path) -> dict[str, bytes]:
 
 
 def write_tar(file: Path, contents: dict[str, bytes]) -> None:
-    """A tar file whose sums are right, as somebody would forge it."""
+    """Write a tar file with correct checksums, as a forger would."""
     sums = "".join(f"{sha256_hex(contents[name])}  {name}\n" for name in ("fedloom.db", "manifest.json"))
     with tarfile.open(file, "w") as tar:
         for name, data in {**contents, "SHA256SUMS": sums.encode()}.items():
@@ -193,7 +193,7 @@ def write_tar(file: Path, contents: dict[str, bytes]) -> None:
             tar.addfile(info, io.BytesIO(data))
 
 
-def test_a_backup_holds_what_counts_and_other_tools_can_check_it(small: Settings, saved: Path) -> None:
+def test_a_backup_is_complete_and_other_tools_can_check_it(small: Settings, saved: Path) -> None:
     contents = members(saved)
     assert list(contents) == [
         f"blobs/{sha256_hex(DELTA)}", f"blobs/{sha256_hex(ADAPTER)}", "fedloom.db", "manifest.json", "SHA256SUMS"
@@ -214,14 +214,14 @@ def test_rows_are_equal_and_claims_and_uploads_are_not_restored(
     manifest = restore(other, saved, show=lambda *bytes_: show.append(bytes_))
     assert [done <= total for done, total in show] == [True] * len(show)
     assert show[-1][0] >= manifest.n_bytes
-    found, there = with_services(other, rows), with_services(small, rows)
-    [campaign] = there["campaigns"]
+    found, expected = with_services(other, rows), with_services(small, rows)
+    [campaign] = expected["campaigns"]
     campaign.update(claim_token=None, claim_expires_at=None, due_at=manifest.made_at)
-    there["verifications"][0].update(claim_token=None, claim_expires_at=None)
-    assert found == there
-    assert with_services(other, lambda at: n_of(at, UploadRow)) == 0
-    assert with_services(other, lambda at: n_of(at, BlobRow)) == 1
-    assert with_services(other, lambda at: n_of(at, BlobChunkRow)) == 1
+    expected["verifications"][0].update(claim_token=None, claim_expires_at=None)
+    assert found == expected
+    assert with_services(other, lambda services: n_of(services, UploadRow)) == 0
+    assert with_services(other, lambda services: n_of(services, BlobRow)) == 1
+    assert with_services(other, lambda services: n_of(services, BlobChunkRow)) == 1
 
 
 @pytest.mark.parametrize("target", ["sqlite", POSTGRES])
@@ -234,10 +234,10 @@ def test_a_backup_of_an_older_release_is_upgraded(
     restore(other, saved)
 
     assert with_services(other, revision_of) == next_release.REVISION
-    found, there = with_services(other, rows), with_services(small, rows)
-    there["campaigns"][0].update(claim_token=None, claim_expires_at=None, due_at=found["campaigns"][0]["due_at"])
-    there["verifications"][0].update(claim_token=None, claim_expires_at=None)
-    assert found == there
+    found, expected = with_services(other, rows), with_services(small, rows)
+    expected["campaigns"][0].update(claim_token=None, claim_expires_at=None, due_at=found["campaigns"][0]["due_at"])
+    expected["verifications"][0].update(claim_token=None, claim_expires_at=None)
+    assert found == expected
     assert with_services(other, stored) == {(BlobKind.ADAPTER, 1): [ADAPTER], (BlobKind.DELTA, 1): [DELTA]}
 
 
@@ -257,7 +257,7 @@ def test_a_newer_schema_is_refused_at_both_ends(small: Settings, saved: Path, pl
         async with services.database.engine.connect() as connection:
             await connection.exec_driver_sql("PRAGMA user_version")
 
-    with_services(small, empty)  # closes the last connection, so that the file is whole
+    with_services(small, empty)  # closes the last connection, so that the file is complete
     write_tar(tmp_path / "new.tar", {**contents, "fedloom.db": (small.data_dir / "fedloom.db").read_bytes()})
     with pytest.raises(UnknownSchema, match=words):
         restore(place, tmp_path / "new.tar")
@@ -267,7 +267,7 @@ def test_a_newer_schema_is_refused_at_both_ends(small: Settings, saved: Path, pl
 def refused(place: Settings, file: Path, why: str) -> None:
     with pytest.raises(BadBackup, match=why):
         restore(place, file)
-    assert not place.data_dir.exists(), "something of it is left"
+    assert not place.data_dir.exists(), "the refused restore left files behind"
 
 
 def test_a_file_that_is_not_whole_or_was_altered_is_refused(saved: Path, place: Settings, tmp_path: Path) -> None:
@@ -279,8 +279,8 @@ def test_a_file_that_is_not_whole_or_was_altered_is_refused(saved: Path, place: 
     places = [whole.index(part) for part in parts]
     with tarfile.open(saved) as tar:
         places += [member.offset for member in tar]
-    for at in places:
-        altered.write_bytes(whole[: at + 5] + bytes([whole[at + 5] ^ 1]) + whole[at + 6 :])
+    for position in places:
+        altered.write_bytes(whole[: position + 5] + bytes([whole[position + 5] ^ 1]) + whole[position + 6 :])
         refused(place, altered, "cannot be restored")
 
 
@@ -330,10 +330,10 @@ def test_only_an_empty_place_is_restored_into(small: Settings, saved: Path, plac
 def test_only_an_empty_database_is_restored_into(saved: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     postgres = settings_at(request, tmp_path / "postgres", "postgres", "files")
     restore(postgres, saved)
-    there = with_services(postgres, rows)
+    expected = with_services(postgres, rows)
     with pytest.raises(NotEmpty, match=r"postgresql.*exists"):
         restore(postgres, saved)
-    assert with_services(postgres, rows) == there
+    assert with_services(postgres, rows) == expected
     assert with_services(postgres, stored) == {(BlobKind.ADAPTER, 1): [ADAPTER], (BlobKind.DELTA, 1): [DELTA]}
 
 
@@ -341,7 +341,7 @@ def test_only_an_empty_database_is_restored_into(saved: Path, tmp_path: Path, re
 def test_a_restore_into_postgres_that_fails_leaves_nothing(
     saved: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """The bytes come first, and go again. A restore that was killed leaves some; the next one clears them."""
+    """Blobs are written first and deleted on failure. A killed restore leaves some; the next restore deletes them."""
     other = settings_at(request, tmp_path / "place", "postgres", "database")
     contents, forged = members(saved), tmp_path / "forged.tar"
     for name in (f"blobs/{sha256_hex(DELTA)}", f"blobs/{sha256_hex(ADAPTER)}"):
@@ -349,7 +349,7 @@ def test_a_restore_into_postgres_that_fails_leaves_nothing(
         with pytest.raises(BadBackup, match="was altered"):
             restore(other, forged)
         for table in (BlobRow, BlobChunkRow, OperatorKeyRow):
-            assert with_services(other, lambda at, table=table: n_of(at, table)) == 0  # type: ignore[misc]
+            assert with_services(other, lambda services, table=table: n_of(services, table)) == 0  # type: ignore[misc]
 
     async def leave_bytes(services: Services) -> None:
         async with services.database.write("test") as session:
@@ -359,7 +359,7 @@ def test_a_restore_into_postgres_that_fails_leaves_nothing(
 
     with_services(other, leave_bytes)
     restore(other, saved)
-    assert with_services(other, lambda at: n_of(at, BlobRow)) == 2
+    assert with_services(other, lambda services: n_of(services, BlobRow)) == 2
     assert with_services(other, stored) == {(BlobKind.ADAPTER, 1): [ADAPTER], (BlobKind.DELTA, 1): [DELTA]}
 
 
@@ -377,20 +377,20 @@ def test_damage_fails_the_backup_and_is_named(small: Settings, tmp_path: Path, p
     with_services(small, flip_a_bit_of_the_adapter)
     with pytest.raises(DamagedBlobs) as caught:
         back_up(small, tmp_path / "backup.tar")
-    said = str(caught.value)
-    assert f"campaign small, adapter of round 1 ({sha256_hex(ADAPTER)}): its bytes have the digest" in said
+    message = str(caught.value)
+    assert f"campaign small, adapter of round 1 ({sha256_hex(ADAPTER)}): its bytes have the digest" in message
     lost = f"some or all of its bytes are missing in {small.data_dir / 'updates'}"
-    assert f"campaign small, delta of round 1 ({digest}): {lost}" in said
+    assert f"campaign small, delta of round 1 ({digest}): {lost}" in message
     assert not list(tmp_path.glob("*backup.tar*"))
     manifest = back_up(small, tmp_path / "backup.tar", leave_out_damaged=True)
     assert (len(manifest.left_out), manifest.adapters, manifest.updates) == (2, 0, 0)
     restore(place, tmp_path / "backup.tar")
     assert with_services(place, stored) == {}
-    assert with_services(small, lambda at: n_of(at, BlobUseRow)) == 2
-    assert with_services(place, lambda at: n_of(at, BlobUseRow)) == 2
+    assert with_services(small, lambda services: n_of(services, BlobUseRow)) == 2
+    assert with_services(place, lambda services: n_of(services, BlobUseRow)) == 2
 
 
-def test_a_database_that_cannot_be_read_is_said(small: Settings, tmp_path: Path) -> None:
+def test_an_unreadable_database_is_reported(small: Settings, tmp_path: Path) -> None:
     database = small.data_dir / "fedloom.db"
     pages = bytearray(database.read_bytes())
     pages[8192:-8192] = b"x" * len(pages[8192:-8192])
@@ -421,7 +421,7 @@ def test_without_room_nothing_is_left(small: Settings, saved: Path, place: Setti
     restore(place, saved)
 
 
-def test_places_that_cannot_be_are_refused(small: Settings, saved: Path, place: Settings) -> None:
+def test_impossible_paths_are_refused(small: Settings, saved: Path, place: Settings) -> None:
     before = saved.read_bytes()
     with pytest.raises(FileExists, match="already exists"):
         back_up(small, saved)
@@ -435,7 +435,7 @@ def test_places_that_cannot_be_are_refused(small: Settings, saved: Path, place: 
         back_up(small, saved.parent / "nowhere" / "other.tar")
 
 
-def test_the_commands_say_what_they_did(
+def test_the_commands_report_what_they_did(
     small: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("FEDLOOM_DATABASE_URL", raising=False)

@@ -1,4 +1,4 @@
-"""A backup of a coordinator in use, restored: the campaign goes on as if nothing had been."""
+"""A restored backup of a coordinator in use: the campaign continues with the same result."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from tests.support.suite.tiers import deep
 
 
 class Round:
-    """Two agents in round 2 of 3: ada is done, half of bob's delta is there."""
+    """Two agents in round 2 of 3: ada is done, half of bob's delta is uploaded."""
 
     def __init__(self, operator: Operator, folder: Path) -> None:
         self.operator, self.folder = operator, folder
@@ -41,12 +41,12 @@ class Round:
         return adapter_bytes(self.folder, fill=1.1 * round_number + 10.3 * client_number)
 
     def call(self, url: str) -> None:
-        """Have operator and agents speak to the coordinator at another address."""
+        """Point operator and agents to the coordinator at another address."""
         for each in (self.operator, *self.agents):
             each.http.base_url = url
 
     def go_on(self) -> str:
-        """Do what is left; the digest of the final adapter."""
+        """Complete the campaign. Returns the digest of the final adapter."""
         bob, delta = self.agents[1], self.delta(2, 1)
         upload = bob.start_upload(self.lease, "delta", delta).json()
         sent = bob.send_chunk(self.lease, upload["id"], upload["offset"], delta[upload["offset"] :])
@@ -64,7 +64,7 @@ class Round:
 
 
 def at_rest(coordinator: RunningCoordinator) -> dict[str, Any]:
-    """All rows, once nothing is written any more."""
+    """Wait until nothing is written any more. Returns all rows."""
     services = coordinator.services
 
     def is_at_rest(_: object) -> bool:
@@ -84,7 +84,7 @@ def at_rest(coordinator: RunningCoordinator) -> dict[str, Any]:
         deep(("postgres", "database"), ("sqlite", "files")),
     ],
 )
-def test_a_campaign_goes_on_from_a_backup_as_if_nothing_had_been(
+def test_a_campaign_continues_from_a_backup_with_the_same_result(
     tmp_path: Path, request: pytest.FixtureRequest, source: tuple[str, str], target: tuple[str, str]
 ) -> None:
     settings = settings_at(request, tmp_path / "source", *source)
@@ -92,33 +92,33 @@ def test_a_campaign_goes_on_from_a_backup_as_if_nothing_had_been(
     file = tmp_path / "backup.tar"
     with running_coordinator(settings) as running:
         round_2 = Round(Operator(running.url, running.key), tmp_path)
-        there = at_rest(running)
-        bytes_there = running.run(stored(running.services))
+        expected_rows = at_rest(running)
+        expected_bytes = running.run(stored(running.services))
         manifest = back_up(settings, file)
         expected = round_2.go_on()
-    assert {kind for kind, _ in bytes_there} == set(BlobKind)
+    assert {kind for kind, _ in expected_bytes} == set(BlobKind)
     assert (manifest.campaigns, manifest.adapters, manifest.updates) == (1, 2, 3)
     assert manifest.database == ("sqlite" if source[0] == "sqlite" else "postgresql")
     assert file.stat().st_mode & 0o777 == 0o600
     assert restore(other, file) == manifest
-    assert with_services(other, rows) == there
-    assert with_services(other, stored) == bytes_there
-    assert not list(tmp_path.glob(".backup.tar.*")), "something of the backup is left"
+    assert with_services(other, rows) == expected_rows
+    assert with_services(other, stored) == expected_bytes
+    assert not list(tmp_path.glob(".backup.tar.*")), "the backup left temporary files"
     assert {path.name for path in other.data_dir.iterdir()} <= {"fedloom.db", "updates", "scratch", "uploads"}
     with running_coordinator(other) as restored:
         round_2.call(restored.url)
         rest = round_2.delta(2, 1)[100:]
         gone = round_2.agents[1].send_chunk(round_2.lease, round_2.upload_id, 100, rest)
-        assert problem(gone).kind == "not-found"  # on which an agent asks where to go on
+        assert problem(gone).kind == "not-found"  # the agent then asks for the offset to continue from
         assert round_2.go_on() == expected
         assert not list(restored.services.storage.scratch.iterdir())
     round_2.close()
 
 
-def test_updates_that_a_running_coordinator_lets_go_of_are_not_missed(
+def test_updates_released_during_a_backup_are_not_missed(
     coordinator: RunningCoordinator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The round closes when the rows were copied and the updates were not: they are gone, and nobody needs them."""
+    """The round closes after the rows were copied but before the updates are: these are deleted and not needed."""
     operator = Operator(coordinator.url, coordinator.key)
     ada, bob = (ScriptedAgent(coordinator.url, operator.token(), name) for name in ("ada", "bob"))
     campaign_id = begin_campaign(operator, tmp_path, [ada, bob], rounds=2)

@@ -1,4 +1,4 @@
-"""The algorithms as campaigns name them: what is refused when a campaign is made, and when an update comes in."""
+"""Algorithms in campaigns: what is refused when a campaign is created and when an update arrives."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +25,7 @@ WRONG: dict[str, dict[str, list[Any]]] = {
     "fedyogi": _MOMENTS,
     "fedadam": _MOMENTS,
 }
-"""Values that each parameter of each bundled algorithm cannot have."""
+"""Invalid values for each parameter of each bundled algorithm."""
 
 
 def test_parameters_that_an_algorithm_cannot_have_are_refused_by_name(operator: Operator) -> None:
@@ -44,7 +44,7 @@ def test_parameters_that_an_algorithm_cannot_have_are_refused_by_name(operator: 
 
 
 @pytest.mark.parametrize(("name", "is_plain"), [("fedadam", True), ("fedprox", False)])
-def test_a_job_says_whether_its_client_half_is_plain(
+def test_a_job_states_whether_its_client_half_is_plain(
     operator: Operator, enroll: Enroll, tmp_path: Path, name: str, is_plain: bool
 ) -> None:
     ada = enroll("ada")
@@ -56,7 +56,7 @@ def test_a_job_says_whether_its_client_half_is_plain(
     assert ada.lease("train")["job"]["plain_client"] is is_plain
 
 
-def test_every_algorithm_says_what_it_keeps_and_sends(operator: Operator) -> None:
+def test_every_algorithm_lists_its_state_and_transfers(operator: Operator) -> None:
     listed = {each["name"]: each for each in operator.items("/v1/algorithms")}
     assert set(listed) >= set(WRONG)
     slots = ("state", "broadcast", "extras", "client_state")

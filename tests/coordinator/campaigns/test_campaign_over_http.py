@@ -1,4 +1,4 @@
-"""A whole campaign by hand, in plain HTTP, on both databases."""
+"""A whole campaign by hand, over plain HTTP, on both databases."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -50,5 +50,5 @@ def test_two_rounds_give_the_weighted_mean(operator: Operator, enroll: Enroll, t
     assert [row["state"] for row in rounds] == ["closed", "closed"]
     assert [row["learning_rate"] for row in rounds] == pytest.approx([0.1, 0.05])
     assert operator.events(campaign_id)[-1] == "campaign-moved"
-    # retention's default keeps no updates of closed rounds
+    # by default no updates of closed rounds are retained
     assert set(operator.get("/v1/storage")["bytes_by_kind"]) == {"adapter"}

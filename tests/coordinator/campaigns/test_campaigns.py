@@ -1,4 +1,4 @@
-"""Campaigns as operators make and steer them."""
+"""Campaigns as operators create and control them."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -35,7 +35,7 @@ def test_a_campaign_is_paused_and_resumed_in_each_phase(operator: Operator, enro
     campaign_id = operator.post("/v1/campaigns", campaign_body(evaluation={"every": 1}))["id"]
     ada.lease("prepare")
     pause_and_resume(operator, campaign_id, "preparing")
-    ada.prepare(n_held_out=5)  # its lease outlived the pause; asking again gives it once more
+    ada.prepare(n_held_out=5)  # its lease outlived the pause; asking again grants it again
     bob.prepare()
     pause_and_resume(operator, campaign_id, "initializing")
     ada.init(adapter_bytes(tmp_path))
@@ -45,7 +45,7 @@ def test_a_campaign_is_paused_and_resumed_in_each_phase(operator: Operator, enro
     lease = bob.lease("train")
     operator.post(f"/v1/campaigns/{campaign_id}/pause")
     assert bob.renew(lease).json()["directive"] == "continue"
-    bob.train(adapter_bytes(tmp_path, 3.0), lease)  # what was under way is finished and kept
+    bob.train(adapter_bytes(tmp_path, 3.0), lease)  # work in progress is finished and counts
     assert bob.ask(0).status_code == 204
     assert operator.items(f"/v1/campaigns/{campaign_id}/rounds")[0]["state"] == "open"
     operator.post(f"/v1/campaigns/{campaign_id}/resume")
@@ -56,7 +56,7 @@ def test_a_campaign_is_paused_and_resumed_in_each_phase(operator: Operator, enro
 
 
 @pytest.mark.usefixtures("coordinator")
-def test_paused_work_is_not_handed_out_and_is_there_after_resuming(operator: Operator, enroll: Enroll) -> None:
+def test_paused_work_is_handed_out_only_after_resuming(operator: Operator, enroll: Enroll) -> None:
     ada = enroll("ada")
     campaign_id = operator.post("/v1/campaigns", campaign_body(selection={"minimum": 1}))["id"]
     operator.wait_until(lambda: operator.items(f"/v1/campaigns/{campaign_id}/tasks"), bool)
@@ -102,7 +102,7 @@ def test_a_campaign_is_cancelled_in_each_phase(operator: Operator, enroll: Enrol
 
 
 @pytest.mark.usefixtures("coordinator")
-def test_the_updates_of_a_cancelled_round_are_let_go(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
+def test_the_updates_of_a_cancelled_round_are_released(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
     ada, bob = enroll("ada"), enroll("bob")
     campaign_id = begin_campaign(operator, tmp_path, [ada, bob])
     ada.train(adapter_bytes(tmp_path, 1.0))
@@ -135,7 +135,7 @@ def test_an_idempotency_key_makes_one_campaign(operator: Operator) -> None:
 
 
 @pytest.mark.usefixtures("coordinator")
-def test_a_campaign_that_cannot_be_is_refused(operator: Operator) -> None:
+def test_an_invalid_campaign_is_refused(operator: Operator) -> None:
     cases: list[tuple[dict[str, Any], str, str]] = [
         ({"algorithm": {"name": "fedmagic"}}, "algorithm", "unknown algorithm 'fedmagic'; known are"),
         ({"algorithm": {"name": "fedavg", "params": {"mu": 1}}}, "algorithm", "params.mu"),
@@ -154,7 +154,7 @@ def test_a_campaign_that_cannot_be_is_refused(operator: Operator) -> None:
 
 
 @pytest.mark.usefixtures("coordinator")
-def test_what_is_not_there_is_not_found(operator: Operator) -> None:
+def test_unknown_resources_are_not_found(operator: Operator) -> None:
     for move in ("pause", "resume", "cancel"):
         assert problem(operator.campaign("none", move)).kind == "not-found"
     for path in ("", "/rounds", "/tasks", "/metrics", "/adapters", "/adapters/0", "/events"):
@@ -163,7 +163,7 @@ def test_what_is_not_there_is_not_found(operator: Operator) -> None:
 
 
 @pytest.mark.usefixtures("coordinator")
-def test_the_service_says_what_it_has(operator: Operator) -> None:
+def test_the_service_lists_its_algorithms_and_storage(operator: Operator) -> None:
     fedavg = next(each for each in operator.items("/v1/algorithms") if each["name"] == "fedavg")
     assert fedavg["summary"].startswith("FedAvg")
     storage = operator.get("/v1/storage")

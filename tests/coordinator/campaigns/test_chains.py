@@ -33,7 +33,7 @@ ALONE = {"minimum": 1}
 def teach(
     operator: Operator, folder: Path, agents: Sequence[ScriptedAgent], rounds: int = 2, **changes: Any
 ) -> tuple[str, list[str]]:
-    """A campaign named taught that was completed, and the digests of its adapters: all zeros, all ones, and so on."""
+    """Complete a campaign named taught. Returns it and the digests of its adapters: all zeros, all ones, and so on."""
     fields = {"name": "taught", "rounds": rounds, "selection": ALONE, **changes}
     campaign_id = begin_campaign(operator, folder, agents, **fields)
     train(folder, agents, range(1, rounds + 1))
@@ -58,7 +58,7 @@ def create(operator: Operator, start_from: str, **changes: Any) -> Any:
 
 
 def refusal(operator: Operator, start_from: str, **changes: Any) -> list[tuple[str, str]]:
-    """The fields that a campaign is refused for, and why."""
+    """Field and message of each reason for which a campaign is refused."""
     reply = operator.http.post("/v1/campaigns", json=body(start_from, **changes))
     assert reply.status_code == 422, reply.text
     return [(each.field, each.message) for each in problem(reply).errors]
@@ -69,7 +69,7 @@ def digests(operator: Operator, campaign_id: str) -> list[str]:
 
 
 def values(operator: Operator, folder: Path, sha256: str) -> set[float]:
-    """The values of an adapter's elements."""
+    """Distinct values of an adapter's elements."""
     path = folder / sha256
     path.write_bytes(operator.http.get(f"/v1/blobs/{sha256}").content)
     with AdapterFile(path) as file:
@@ -77,7 +77,7 @@ def values(operator: Operator, folder: Path, sha256: str) -> set[float]:
 
 
 @pytest.mark.usefixtures("either_coordinator")
-def test_a_campaign_starts_from_anothers_adapter_and_nobody_builds_one(
+def test_a_campaign_starts_from_the_adapter_of_another_without_an_init_task(
     operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     agents = [enroll("ada"), enroll("bob")]
@@ -126,7 +126,7 @@ def test_a_campaign_starts_from_anothers_adapter_and_nobody_builds_one(
 
 
 @pytest.mark.usefixtures("either_coordinator")
-def test_a_rollback_goes_back_to_the_start_and_the_servers_state_began_anew(
+def test_a_rollback_returns_to_the_start_and_the_server_state_starts_fresh(
     operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     agents = [enroll("ada"), enroll("bob")]
@@ -151,7 +151,9 @@ def test_a_rollback_goes_back_to_the_start_and_the_servers_state_began_anew(
 
 
 @pytest.mark.usefixtures("either_coordinator")
-def test_what_does_not_fit_is_refused_and_leaves_nothing(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
+def test_an_incompatible_start_is_refused_and_leaves_nothing(
+    operator: Operator, enroll: Enroll, tmp_path: Path
+) -> None:
     ada = enroll("ada")
     taught, _ = teach(operator, tmp_path, [ada], retention={"adapters": 1})
     operator.wait_until(
@@ -178,20 +180,20 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(operator: Operator, enr
     ):
         assert refusal(operator, start_from) == [("start_from", message)]
     assert refusal(operator, "young/0") == [("start_from", "campaign young has no adapter 0; it has no adapter yet")]
-    there = "in campaign taught, whose adapter it starts from"
-    for field, value, said in (
-        ("base.model", "other", f"it is other here and tiny {there}"),
-        ("base.revision", "main", f"it is main here and not set {there}"),
-        ("base.quantization", "nf4", f"it is nf4 here and not set {there}"),
-        ("lora.rank", 3, f"it is 3 here and 2 {there}"),
-        ("lora.alpha", 2, f"it is 2 here and 16 {there}"),
-        ("lora.target_modules", ["v_proj", "q_proj"], f"it is q_proj, v_proj here and all-linear {there}"),
-        ("lora.freeze_a", True, f"it is true here and false {there}"),
+    parent = "in campaign taught, whose adapter it starts from"
+    for field, value, message in (
+        ("base.model", "other", f"it is other here and tiny {parent}"),
+        ("base.revision", "main", f"it is main here and not set {parent}"),
+        ("base.quantization", "nf4", f"it is nf4 here and not set {parent}"),
+        ("lora.rank", 3, f"it is 3 here and 2 {parent}"),
+        ("lora.alpha", 2, f"it is 2 here and 16 {parent}"),
+        ("lora.target_modules", ["v_proj", "q_proj"], f"it is q_proj, v_proj here and all-linear {parent}"),
+        ("lora.freeze_a", True, f"it is true here and false {parent}"),
     ):
         section, name = field.split(".")
         changes = {"base": {"model": "tiny"}, "lora": {"rank": 2}}
         changes[section] = {**changes[section], name: value}
-        assert refusal(operator, "taught/final", **changes) == [(field, said)]
+        assert refusal(operator, "taught/final", **changes) == [(field, message)]
     both = refusal(operator, "taught/2", base={"model": "other"}, lora={"rank": 3})
     assert [field for field, _ in both] == ["base.model", "lora.rank"]
     assert [each["name"] for each in operator.items("/v1/campaigns")] == ["young", "taught"]
@@ -213,13 +215,13 @@ def test_names_mean_the_newest_other_campaign_and_may_be_used_again(
     assert [(each["campaign_id"], each["adapter_number"]) for each in third["origins"]] == [(second, 1)]
     by_id = made(f"{first}/final", "two")
     assert [(each["campaign_id"], each["adapter_number"]) for each in by_id["origins"]] == [(first, 2)]
-    operator.post(f"/v1/campaigns/{second}/rollback", {"round": 0})  # it has no final adapter any more
+    operator.post(f"/v1/campaigns/{second}/rollback", {"round": 0})  # it no longer has a final adapter
     assert made("taught/final", "one")["origins"] == third["origins"]
     ended = operator.post(f"/v1/campaigns/{third['id']}/cancel")
     assert ended["final_adapter"] == 0
 
 
-def test_the_start_stays_when_its_own_campaign_lets_go_of_it(
+def test_the_start_stays_stored_when_its_own_campaign_releases_it(
     either_coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     ada = enroll("ada")
@@ -245,14 +247,14 @@ def test_the_start_stays_when_its_own_campaign_lets_go_of_it(
     assert eve.lease("train")["job"]["adapter"]["sha256"] == start["blob"]["sha256"]
 
 
-async def let_go_later(services: Services, sha256: str) -> None:
-    """As collecting does it: in a transaction of its own the adapter is kept no longer, and its bytes go after that."""
+async def release_later(services: Services, sha256: str) -> None:
+    """Release a blob as the collection does: one transaction ends its use, and its bytes are deleted after that."""
     async with services.database.write("test") as session:
         await session.execute(update(BlobUseRow).where(BlobUseRow.sha256 == sha256).values(stored=False))
 
 
-@pytest.mark.parametrize("first", ["create", "let go"])
-def test_the_start_is_held_or_found_gone_whoever_is_faster(
+@pytest.mark.parametrize("first", ["create", "release"])
+def test_the_start_is_pinned_or_reported_missing_in_either_order(
     either_coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path, first: str
 ) -> None:
     ada = enroll("ada")
@@ -265,7 +267,7 @@ def test_the_start_is_held_or_found_gone_whoever_is_faster(
             await service.create(session, services, spec, None)
 
     async def create_first() -> None:
-        await let_go_later(services, one)
+        await release_later(services, one)
         async with services.database.write("test") as session:
             await service.create(session, services, spec, None)
             await session.flush()
@@ -274,8 +276,8 @@ def test_the_start_is_held_or_found_gone_whoever_is_faster(
             assert not going.done()
         await going
 
-    async def let_go_first() -> None:
-        await let_go_later(services, one)
+    async def release_first() -> None:
+        await release_later(services, one)
         async with services.database.write("test") as session:
             await session.execute(select(BlobRow.sha256).where(BlobRow.sha256 == one).with_for_update())
             await services.storage.store_of(BlobKind.ADAPTER).delete(session, one)
@@ -285,13 +287,13 @@ def test_the_start_is_held_or_found_gone_whoever_is_faster(
         with pytest.raises(Invalid, match="adapter 1 of campaign taught is no longer stored"):
             await making
 
-    either_coordinator.run(create_first() if first == "create" else let_go_first())
+    either_coordinator.run(create_first() if first == "create" else release_first())
     status = operator.http.get(f"/v1/blobs/{one}").status_code
     assert status == (200 if first == "create" else 404)
 
 
 @pytest.mark.usefixtures("coordinator")
-def test_the_base_model_that_the_start_was_trained_on_counts(
+def test_the_base_model_that_the_start_was_trained_on_is_required(
     operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     ada = enroll("ada")
@@ -307,7 +309,7 @@ def test_the_base_model_that_the_start_was_trained_on_counts(
     assert paused["fingerprint"] == FINGERPRINT
     operator.post(f"/v1/campaigns/{tuned}/resume")
     ada.prepare()
-    bob.prepare(fingerprint=OTHER_BASE)  # as many as have the right one
+    bob.prepare(fingerprint=OTHER_BASE)  # as many as have the right base model
     cyd.prepare(fingerprint=OTHER_BASE)
     running = operator.wait_for(tuned, "running")
     assert [(part["state"], part["client_number"]) for part in running["participants"]] == [

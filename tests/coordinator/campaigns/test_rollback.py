@@ -1,4 +1,4 @@
-"""Going back to an earlier round: what is undone, what stays, what goes on from there, and what is refused."""
+"""Rollback to an earlier round: what is undone, what stays, how the campaign continues, and refusals."""
 
 import asyncio
 import threading
@@ -24,11 +24,11 @@ from tests.support.suite.tiers import deep
 
 Enroll = Callable[..., ScriptedAgent]
 ALGORITHMS: dict[str, tuple[str, ...]] = {"fedavg": (), "fedavgm": (), "scaffold": ("delta_c",)}
-"""Algorithms without state, with the server's, and with the server's and the clients'; and the extras of each."""
+"""Algorithms without state, with server state, and with server and client state; and the extras of each."""
 
 
 def delta_of(folder: Path, agent: ScriptedAgent, number: int, *, astray: bool = False) -> bytes:
-    """An agent's delta of a round, always the same one."""
+    """An agent's delta of a round, always the same."""
     place = sum(map(ord, agent.name)) % 7
     return adapter_bytes(folder, number + place / 8 + (100 if astray else 0))
 
@@ -36,7 +36,7 @@ def delta_of(folder: Path, agent: ScriptedAgent, number: int, *, astray: bool = 
 def do_rounds(
     folder: Path, agents: Iterable[ScriptedAgent], numbers: Iterable[int], *, astray: bool = False, algorithm: str = ""
 ) -> list[dict[str, Any]]:
-    """Train in some rounds; the leases."""
+    """Train in the given rounds. Returns the leases."""
     slots = ALGORITHMS.get(algorithm, ())
     leases = []
     for number in numbers:
@@ -67,7 +67,7 @@ def adapters(operator: Operator, campaign_id: str) -> list[str]:
 
 
 def events(operator: Operator, campaign_id: str, *types: str) -> list[dict[str, Any]]:
-    """What the events of some types say; checks that all are numbered without gaps."""
+    """Data of the events of the given types. Checks that all events are numbered without gaps."""
     found = operator.items(f"/v1/campaigns/{campaign_id}/events")
     assert [event["number"] for event in found] == list(range(1, len(found) + 1))
     return [event["data"] for event in found if event["type"] in types]
@@ -80,10 +80,10 @@ async def counted(services: Services, campaign_id: str) -> dict[str, str | None]
 
 
 @pytest.mark.parametrize("algorithm", [deep("fedavg"), deep("fedavgm"), "scaffold"])
-def test_a_run_that_was_rolled_back_ends_as_an_unbroken_one(
+def test_a_run_that_was_rolled_back_ends_as_an_uninterrupted_one(
     data_dir: Path, database_url: str | None, tmp_path: Path, algorithm: str
 ) -> None:
-    """It went astray for two rounds, was over, and the coordinator was restarted before it went on."""
+    """The run diverged for two rounds and completed. The coordinator was restarted before the run continued."""
     settings = quick_settings(data_dir, database_url)
     body = {"rounds": 4, "algorithm": {"name": algorithm}}
     with running_coordinator(settings) as running:
@@ -110,7 +110,7 @@ def test_a_run_that_was_rolled_back_ends_as_an_unbroken_one(
         again = do_rounds(tmp_path, agents, (3, 4), algorithm=algorithm)
         operator.wait_for(broken, "completed")
         assert adapters(operator, broken) == expected
-        for lease, first in zip(again, leases[4:], strict=True):  # the same orders as in the unbroken run
+        for lease, first in zip(again, leases[4:], strict=True):  # the same jobs as in the uninterrupted run
             same = ("adapter", "broadcast", "committed_update", "learning_rate")
             assert [lease["job"][field] for field in same] == [first["job"][field] for field in same]
         closed = events(operator, broken, "round-closed")
@@ -120,7 +120,7 @@ def test_a_run_that_was_rolled_back_ends_as_an_unbroken_one(
 
 
 @pytest.mark.usefixtures("either_coordinator")
-def test_what_came_later_is_undone_and_stays_in_the_events(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
+def test_later_rounds_are_undone_and_stay_in_the_events(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
     agents = ada, _ = enroll("ada"), enroll("bob")
     campaign_id: str = operator.post("/v1/campaigns", campaign_body(rounds=3, evaluation={"every": 1}))["id"]
     for agent in agents:
@@ -199,7 +199,7 @@ def test_the_open_round_is_undone_and_its_agents_hear_cancel(
     ]
 
     operator.post(f"/v1/campaigns/{campaign_id}/resume")
-    do_rounds(tmp_path, agents, [2])  # all three: what failed before counts for nothing
+    do_rounds(tmp_path, agents, [2])  # all three: the failure before the rollback is forgotten
     operator.wait_for(campaign_id, "completed")
     [*_, final] = operator.items(f"/v1/campaigns/{campaign_id}/adapters")
     shares = [share["update_sha256"] for share in final["contributions"]]
@@ -207,7 +207,7 @@ def test_the_open_round_is_undone_and_its_agents_hear_cancel(
 
 
 @pytest.mark.usefixtures("either_coordinator")
-def test_who_was_drawn_for_an_undone_round_can_be_drawn_again(
+def test_a_client_drawn_for_an_undone_round_can_be_drawn_again(
     operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     agents = [enroll(name) for name in ("ada", "bob", "cyd")]
@@ -227,7 +227,7 @@ def test_who_was_drawn_for_an_undone_round_can_be_drawn_again(
 
 
 @pytest.mark.usefixtures("either_coordinator")
-def test_the_evaluation_of_the_adapter_gone_back_to_goes_on(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
+def test_the_evaluation_of_the_rollback_target_continues(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
     ada = enroll("ada")
     body = campaign_body(rounds=2, evaluation={"every": 1}, selection={"minimum": 1})
     campaign_id: str = operator.post("/v1/campaigns", body)["id"]
@@ -252,7 +252,7 @@ def test_the_evaluation_of_the_adapter_gone_back_to_goes_on(operator: Operator, 
     assert operator.wait_for(campaign_id, "completed")["best_adapter"] == 2
 
 
-def test_which_deltas_counted_follows_from_the_lineage(
+def test_committed_updates_are_restored_from_the_lineage(
     either_coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     """Cyd sits out round 2, bob lost its state in round 3."""
@@ -271,7 +271,7 @@ def test_which_deltas_counted_follows_from_the_lineage(
             agent.train(delta_of(tmp_path, agent, number), lease, extras, client_state_lost=lost)
     wait_until_closed(operator, campaign_id, 5)
 
-    def those(*numbers: int) -> dict[str, str | None]:
+    def updates_of(*numbers: int) -> dict[str, str | None]:
         return {
             agent.name: sha256_hex(delta_of(tmp_path, agent, number)) if number else None
             for agent, number in zip(agents, numbers, strict=True)
@@ -280,10 +280,15 @@ def test_which_deltas_counted_follows_from_the_lineage(
     def now() -> dict[str, str | None]:
         return either_coordinator.run(counted(either_coordinator.services, campaign_id))
 
-    assert now() == those(5, 5, 5)
+    assert now() == updates_of(5, 5, 5)
     assert broadcasts[3] is None
     assert [event["agents"] for event in events(operator, campaign_id, "algorithm-restarted")] == [["bob"]]
-    for number, expected in ((4, those(4, 4, 4)), (3, those(0, 0, 0)), (2, those(2, 2, 1)), (1, those(1, 1, 1))):
+    for number, expected in (
+        (4, updates_of(4, 4, 4)),
+        (3, updates_of(0, 0, 0)),
+        (2, updates_of(2, 2, 1)),
+        (1, updates_of(1, 1, 1)),
+    ):
         roll_back(operator, campaign_id, number)
         assert now() == expected, number
         operator.post(f"/v1/campaigns/{campaign_id}/resume")
@@ -294,11 +299,11 @@ def test_which_deltas_counted_follows_from_the_lineage(
             expected["ada"],
         )
     roll_back(operator, campaign_id, 0)
-    assert now() == those(0, 0, 0)
+    assert now() == updates_of(0, 0, 0)
 
 
 @pytest.mark.usefixtures("coordinator")
-def test_where_it_cannot_go_back_it_says_why(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
+def test_a_refused_rollback_states_the_reason(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
     ada = enroll("ada")
     one = {"selection": {"minimum": 1}}
     assert refused(operator, "none", 0)[1] == "not-found"
@@ -342,7 +347,7 @@ def test_where_it_cannot_go_back_it_says_why(operator: Operator, enroll: Enroll,
         ),
     ],
 )
-def test_what_is_no_longer_stored_is_named(
+def test_a_refused_rollback_names_what_is_no_longer_stored(
     coordinator: RunningCoordinator,
     operator: Operator,
     enroll: Enroll,
@@ -358,10 +363,10 @@ def test_what_is_no_longer_stored_is_named(
     do_rounds(tmp_path, agents, (1, 2, 3, 4, 5), algorithm=algorithm)
     operator.wait_for(campaign_id, "completed")
     sentence = f"{missing}; rounds that the campaign can be rolled back to: {possible}"
-    # collected right after the last round has closed
+    # blobs are collected right after the last round has closed
     operator.wait_until(lambda: refused(operator, campaign_id, 2), lambda found: found == (409, "not-kept", sentence))
     assert operator.get(f"/v1/campaigns/{campaign_id}")["state"] == "completed"
-    if algorithm == "scaffold":  # as earlier versions left it, which kept the last broadcast alone
+    if algorithm == "scaffold":  # as earlier versions left it, which stored only the last broadcast
         coordinator.run(forget(coordinator.services, campaign_id, BlobKind.BROADCAST, 3))
         assert refused(operator, campaign_id, 3)[2].startswith("the broadcast of round 3 is no longer stored")
     assert roll_back(operator, campaign_id, 4)["rounds_closed"] == 4
@@ -374,7 +379,7 @@ async def forget(services: Services, campaign_id: str, kind: BlobKind, number: i
 
 
 @pytest.mark.usefixtures("coordinator")
-def test_the_best_adapter_is_one_that_can_still_be_had(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
+def test_the_best_adapter_is_one_that_is_still_stored(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
     ada = enroll("ada")
     body = campaign_body(
         rounds=4, evaluation={"every": 1}, selection={"minimum": 1}, retention={"adapters": 2}, name="best"
@@ -402,7 +407,7 @@ def test_an_aggregation_of_an_undone_round_writes_nothing(
     monkeypatch: pytest.MonkeyPatch,
     wakes: str,
 ) -> None:
-    """It sleeps while the operator rolls back and resumes at once."""
+    """The aggregation sleeps while the operator rolls back and resumes at once."""
     asleep, wake = threading.Event(), threading.Event()
     woken = threading.Event()
 
@@ -413,7 +418,7 @@ def test_an_aggregation_of_an_undone_round_writes_nothing(
             await asyncio.to_thread(wake.wait, 60)
             either_coordinator.loop.call_later(0.3, woken.set)
             if wakes == "with an error":
-                raise NotFound("blob", "of a round that is no more")
+                raise NotFound("blob", "of a round that was rolled back")
         return closed
 
     aggregate_round = loop.aggregate_round

@@ -1,4 +1,4 @@
-"""Agents that join a running campaign: who is asked, from when on they are clients, and what that does to the sums."""
+"""Agents that join a running campaign: who is invited, from which round they are clients, and the effect on sums."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -60,7 +60,7 @@ def test_agents_join_in_the_round_after_they_are_ready_numbered_by_name(
     assert campaign.digest(2) == campaign.digest_by_hand(2, campaign.shares(2))
 
 
-def test_who_is_slow_at_the_start_joins_later(
+def test_an_agent_that_is_slow_at_the_start_joins_later(
     coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     ada, bob, slow = enroll("ada"), enroll("bob"), enroll("slow")
@@ -80,7 +80,7 @@ def test_who_is_slow_at_the_start_joins_later(
 
 @pytest.mark.parametrize("at_first", ["cannot get ready", "has another base model"])
 @pytest.mark.usefixtures("coordinator")
-def test_who_could_not_join_is_asked_again_when_the_campaign_is_resumed(
+def test_an_agent_that_could_not_join_is_asked_again_when_the_campaign_is_resumed(
     operator: Operator, enroll: Enroll, tmp_path: Path, at_first: str
 ) -> None:
     ada, bob = enroll("ada"), enroll("bob")
@@ -90,8 +90,10 @@ def test_who_could_not_join_is_asked_again_when_the_campaign_is_resumed(
         cyd.failure(cyd.lease("prepare"), kind="base-model", message="set HF_TOKEN")
     else:
         cyd.prepare(fingerprint=OTHER_BASE)
-    said = "set HF_TOKEN" if at_first == "cannot get ready" else "its base model differs from the others' in: weights;"
-    operator.wait_until(lambda: campaign.part("cyd")["reason"] or "", lambda found: found.startswith(said))
+    reason = (
+        "set HF_TOKEN" if at_first == "cannot get ready" else "its base model differs from the others' in: weights;"
+    )
+    operator.wait_until(lambda: campaign.part("cyd")["reason"] or "", lambda found: found.startswith(reason))
     for agent in (ada, bob):
         campaign.train(agent)
     assert campaign.wait_until_open(2)["sampled"] == [0, 1]
@@ -109,7 +111,9 @@ def test_who_could_not_join_is_asked_again_when_the_campaign_is_resumed(
 
 
 @pytest.mark.usefixtures("coordinator")
-def test_who_was_revoked_before_it_joined_gets_no_number(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
+def test_an_agent_revoked_before_joining_gets_no_client_number(
+    operator: Operator, enroll: Enroll, tmp_path: Path
+) -> None:
     ada, bob = enroll("ada"), enroll("bob")
     campaign = DrivenCampaign.begun(operator, tmp_path, [ada, bob])
     for name in ("cyd", "dan"):
@@ -122,7 +126,7 @@ def test_who_was_revoked_before_it_joined_gets_no_number(operator: Operator, enr
 
 
 @pytest.mark.usefixtures("coordinator")
-def test_nobody_is_asked_in_the_last_round_and_who_is_not_ready_at_the_end_may_be_later(
+def test_no_agent_is_invited_in_the_last_round_and_a_rollback_lets_agents_join_after_all(
     operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     ada, bob = enroll("ada"), enroll("bob")
@@ -149,7 +153,7 @@ def test_nobody_is_asked_in_the_last_round_and_who_is_not_ready_at_the_end_may_b
     assert (numbers(campaign)["late"], numbers(campaign)["slow"]) == ((2, 2), (3, 2))
 
 
-# --- where a round lacks clients
+# --- rounds that lack clients
 
 
 def test_a_campaign_that_lost_its_clients_waits_for_new_ones_to_get_ready(
@@ -177,7 +181,7 @@ def test_a_campaign_that_lost_its_clients_waits_for_new_ones_to_get_ready(
 
 
 @pytest.mark.parametrize("bob", ["fails again and again", deep("never answers")])
-def test_a_round_that_lacks_clients_draws_who_got_ready_since_it_opened(
+def test_a_round_short_of_clients_draws_agents_that_got_ready_since_it_opened(
     coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path, bob: str
 ) -> None:
     ada, silent = enroll("ada"), enroll("bob")
@@ -204,14 +208,14 @@ def test_a_round_that_lacks_clients_draws_who_got_ready_since_it_opened(
     assert campaign.events("client-replaced")[-1] == {"round": 1, "agent": "cyd"}
 
 
-# --- sums over what clients keep
+# --- sums over client state
 
 
 @pytest.mark.usefixtures("coordinator")
 def test_scaffolds_c_stays_the_mean_over_all_clients_when_one_joins(
     operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
-    """c = Σ q_k c_k, worked by hand. Cyd brings as many rows as ada and bob have together, and a c_k of zero."""
+    """c = Σ q_k c_k, computed by hand. Cyd brings as many rows as ada and bob have together, and a c_k of zero."""
     ada, bob = enroll("ada"), enroll("bob")
     rules: dict[str, Any] = {"algorithm": {"name": "scaffold"}, "rounds": 4, "retention": {"updates": 4}}
     campaign = DrivenCampaign.begun(operator, tmp_path, [ada, bob], {"ada": 10, "bob": 30}, **rules)
@@ -236,14 +240,14 @@ def test_scaffolds_c_stays_the_mean_over_all_clients_when_one_joins(
     verified = operator.verify(campaign.id, 1, 2)
     assert [found["outcome"] for found in verified] == ["verified"] * 2
 
-    campaign.roll_back(1)  # cyd is a client from round 2 on, again
+    campaign.roll_back(1)  # cyd is again a client from round 2 on
     campaign.move("resume")
     assert broadcast() == {2.5}
     train((ada, 0.0), (bob, 0.0), (cyd, -1.0))
     campaign.wait_until_open(3)
     assert (broadcast(), campaign.digest(2)) == ({0.75}, second)
 
-    campaign.roll_back(0)  # and now from round 1 on
+    campaign.roll_back(0)  # now cyd is one from round 1 on
     campaign.move("resume")
     assert numbers(campaign)["cyd"] == (2, 1)
     train((ada, 1.0), (bob, 3.0), (cyd, -1.0))

@@ -1,4 +1,4 @@
-"""Updates that come after their round has closed: in which round they count, with which weight, and what ends them."""
+"""Updates that arrive after their round has closed: the round and weight with which they count, and their end."""
 
 import asyncio
 import threading
@@ -121,7 +121,7 @@ def test_a_late_update_may_come_at_any_time(
     wait_until_adapters_alone_are_kept(operator)
 
 
-def test_what_is_later_than_the_next_round_is_taken_back_and_said(
+def test_an_update_later_than_the_next_round_is_cancelled_and_recorded_as_a_failure(
     coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     ada, bob, cyd = agents = [enroll(name) for name in NAMES[:3]]
@@ -140,7 +140,7 @@ def test_what_is_later_than_the_next_round_is_taken_back_and_said(
     assert campaign.part("cyd")["failures_in_a_row"] == 1
 
 
-def test_nobody_is_waited_for_after_the_last_round_nor_for_work_that_was_not_begun(
+def test_late_work_is_not_awaited_after_the_last_round_or_if_it_was_not_begun(
     coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     ada, bob, cyd, dan = agents = [enroll(name) for name in NAMES[:4]]
@@ -185,11 +185,11 @@ def test_late_work_that_fails_is_a_failure_like_any_other(
     [
         ("is revoked before the round", "is under way"),
         deep("fails in the round", "is under way"),
-        ("fails in the round", "is there"),
-        deep("is silent in the round", "is there"),
+        ("fails in the round", "has arrived"),
+        deep("is silent in the round", "has arrived"),
     ],
 )
-def test_late_work_is_given_up_where_its_client_is_needed(
+def test_late_work_is_discarded_if_its_client_is_needed(
     coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path, bob: str, late_update: str
 ) -> None:
     agents = {name: enroll(name) for name in NAMES[:3]}
@@ -201,7 +201,7 @@ def test_late_work_is_given_up_where_its_client_is_needed(
         operator.post("/v1/agents/bob/revoke")
     miss_the_deadline(coordinator)
     campaign.wait_until_open(2)
-    if late_update == "is there":
+    if late_update == "has arrived":
         campaign.train(agents["cyd"], late)
     if bob == "fails in the round":
         agents["bob"].failure(agents["bob"].lease("train"), kind="crash", message="power cut")
@@ -209,16 +209,16 @@ def test_late_work_is_given_up_where_its_client_is_needed(
     if bob == "is silent in the round":
         miss_the_deadline(coordinator)
     [first, _] = operator.wait_until(lambda: campaign.tasks("cyd"), lambda found: len(found) == 2)
-    assert first["state"] == ("superseded" if late_update == "is there" else "cancelled")
+    assert first["state"] == ("superseded" if late_update == "has arrived" else "cancelled")
     assert campaign.train(agents["cyd"])["job"]["round"] == 2
     campaign.wait_for("completed")
     assert campaign.shares(2) == {"ada": (0.5, 0), "cyd": (0.5, 0)}
     assert campaign.digest(2) == campaign.digest_by_hand(2, campaign.shares(2))
 
 
-@pytest.mark.parametrize("was_there", [True, False])
-def test_a_revoked_clients_late_update_counts_only_where_it_was_there(
-    coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path, was_there: bool
+@pytest.mark.parametrize("had_arrived", [True, False])
+def test_a_revoked_clients_late_update_counts_only_if_it_had_arrived(
+    coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path, had_arrived: bool
 ) -> None:
     ada, bob, cyd = agents = [enroll(name) for name in NAMES[:3]]
     campaign = DrivenCampaign.begun(
@@ -229,7 +229,7 @@ def test_a_revoked_clients_late_update_counts_only_where_it_was_there(
     campaign.train(bob)
     miss_the_deadline(coordinator)
     campaign.wait_until_open(2)
-    if was_there:
+    if had_arrived:
         campaign.train(cyd, late)
     operator.post("/v1/agents/cyd/revoke")
     campaign.train(ada)
@@ -237,17 +237,17 @@ def test_a_revoked_clients_late_update_counts_only_where_it_was_there(
     campaign.wait_for("completed")
     third = pytest.approx(1 / 3)
     in_time = {"ada": (third, 0), "bob": (third, 0), "cyd": (third, 1)}
-    assert campaign.shares(2) == (in_time if was_there else {"ada": (0.5, 0), "bob": (0.5, 0)})
+    assert campaign.shares(2) == (in_time if had_arrived else {"ada": (0.5, 0), "bob": (0.5, 0)})
 
 
 # --- late updates and the rest of the campaign
 
 
-@pytest.mark.parametrize("late_update", ["is under way", "is there", "has counted"])
+@pytest.mark.parametrize("late_update", ["is under way", "has arrived", "has counted"])
 def test_a_rollback_to_the_round_that_it_was_late_in(
     either_coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path, late_update: str
 ) -> None:
-    """What is under way goes on, as it did when that round closed; what came since then is undone."""
+    """Work that was under way when the round closed continues; everything after that is undone."""
     ada, bob, cyd = agents = [enroll(name) for name in NAMES[:3]]
     campaign = DrivenCampaign.begun(operator, tmp_path, agents, stragglers=LATE_COUNTS)
     late = cyd.lease("train")
@@ -295,7 +295,7 @@ def test_a_cancelled_campaign_keeps_no_late_update(
     wait_until_adapters_alone_are_kept(operator)
 
 
-def test_what_late_work_began_from_stays_for_as_long_as_it_is_under_way(
+def test_the_inputs_of_late_work_stay_stored_while_it_runs(
     either_coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     ada, bob, cyd = agents = [enroll(name) for name in NAMES[:3]]
@@ -311,7 +311,7 @@ def test_what_late_work_began_from_stays_for_as_long_as_it_is_under_way(
     campaign.wait_until_open(3)
     begun_from = {late["job"][part]["sha256"] for part in ("adapter", "broadcast")}
     assert len(begun_from) == 2
-    # what else is older than the last round is let go in the same stroke
+    # the same collection releases everything else that is older than the last round
     operator.wait_until(lambda: operator.get("/v1/storage")["bytes_by_kind"], lambda found: "delta" not in found)
     assert {cyd.http.get(f"/v1/blobs/{sha256}").status_code for sha256 in begun_from} == {200}
     campaign.train(cyd, late, extras)
@@ -323,10 +323,10 @@ def test_what_late_work_began_from_stays_for_as_long_as_it_is_under_way(
         operator.wait_until(lambda sha256=sha256: campaign.blob(sha256).status_code, lambda found: found == 404)
 
 
-def test_late_work_ends_where_scaffold_starts_again(
+def test_late_work_ends_when_scaffold_restarts(
     coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
-    """It was begun with a control variate that all start again without."""
+    """It started from a control variate that the restart discards for all clients."""
     ada, bob, cyd = agents = [enroll(name) for name in NAMES[:3]]
     extras = slots_bytes(tmp_path, 0.25, "delta_c")
     campaign = DrivenCampaign.begun(

@@ -1,4 +1,4 @@
-"""From a new campaign to adapter 0."""
+"""Campaigns from their creation to adapter 0."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,7 @@ def wait_for_reason(operator: Operator, campaign_id: str, part: str) -> None:
 
 
 @pytest.mark.usefixtures("coordinator")
-def test_many_agents_are_told_of_in_few_words(operator: Operator, enroll: Enroll) -> None:
+def test_a_long_list_of_agents_is_abbreviated(operator: Operator, enroll: Enroll) -> None:
     agents = [enroll(f"site-{number:02}") for number in range(9)]
     campaign_id = operator.post("/v1/campaigns", campaign_body())["id"]
     wait_for_reason(operator, campaign_id, "site-00, site-01, site-02, site-03, site-04 and 4 more to prepare")
@@ -50,7 +50,7 @@ def test_with_too_few_agents_it_waits_and_says_for_what(operator: Operator, enro
 
 
 @pytest.mark.usefixtures("coordinator")
-def test_the_majoritys_base_model_counts(operator: Operator, enroll: Enroll) -> None:
+def test_the_base_model_of_the_majority_is_required(operator: Operator, enroll: Enroll) -> None:
     agents = {name: enroll(name) for name in ("ada", "bob", "cyd")}
     campaign_id = operator.post("/v1/campaigns", campaign_body())["id"]
     agents["ada"].prepare(fingerprint=OTHER_BASE)
@@ -80,7 +80,7 @@ def test_too_few_that_agree_pause_it_and_resuming_asks_them_again(operator: Oper
 
 
 @pytest.mark.usefixtures("coordinator")
-def test_failures_and_empty_data_are_said_and_may_be_mended(operator: Operator, enroll: Enroll) -> None:
+def test_failures_and_empty_data_are_reported_and_can_be_fixed(operator: Operator, enroll: Enroll) -> None:
     ada, bob = enroll("ada"), enroll("bob")
     campaign_id = operator.post("/v1/campaigns", campaign_body())["id"]
     ada.failure(ada.lease("prepare"), kind="base-model", message="set HF_TOKEN")
@@ -94,7 +94,7 @@ def test_failures_and_empty_data_are_said_and_may_be_mended(operator: Operator, 
     operator.wait_for(campaign_id, "initializing")
 
 
-def test_it_starts_without_the_slow_once_time_is_up(
+def test_a_campaign_starts_without_slow_agents_after_the_time_limit(
     coordinator: RunningCoordinator, operator: Operator, enroll: Enroll
 ) -> None:
     agents = {name: enroll(name) for name in ("ada", "bob", "slow")}
@@ -111,7 +111,7 @@ def test_it_starts_without_the_slow_once_time_is_up(
 
 
 @pytest.mark.usefixtures("either_coordinator")
-def test_another_client_builds_adapter_0_where_the_first_cannot(
+def test_another_client_builds_adapter_0_if_the_first_cannot(
     operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     ada, bob = enroll("ada"), enroll("bob")

@@ -1,4 +1,4 @@
-"""Slow and failing clients: how many are drawn, who is drawn instead, and who is set aside."""
+"""Slow and failing clients: how many are drawn, who replaces them, and who is set aside."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -49,7 +49,7 @@ def test_how_many_are_drawn(clients_per_round: int, over_selection: float, n_eli
 
 
 @pytest.mark.usefixtures("either_coordinator")
-def test_of_the_clients_drawn_the_first_to_be_done_count(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
+def test_the_first_of_the_drawn_clients_to_finish_count(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
     agents = [enroll(name) for name in NAMES]
     rules = {"over_selection": 0.5, "set_aside_after": 1}
     campaign = DrivenCampaign.begun(operator, tmp_path, agents, rounds=1, selection=TWO_OF_ALL, stragglers=rules)
@@ -84,7 +84,7 @@ def test_failures_are_replaced_once_too_few_are_left(operator: Operator, enroll:
 
 
 @pytest.mark.usefixtures("coordinator")
-def test_who_was_drawn_beyond_need_may_count_in_the_next_round(
+def test_the_update_of_an_over_selected_client_may_count_in_the_next_round(
     operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     agents = [enroll(name) for name in NAMES]
@@ -109,7 +109,7 @@ def test_who_was_drawn_beyond_need_may_count_in_the_next_round(
 # --- too few updates at the deadline
 
 
-def test_with_replace_each_deadline_gives_missing_work_to_others_while_there_are_any(
+def test_with_replace_each_deadline_reassigns_missing_work_while_clients_are_left(
     either_coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     agents = [enroll(name) for name in NAMES[:4]]
@@ -123,8 +123,8 @@ def test_with_replace_each_deadline_gives_missing_work_to_others_while_there_are
         leases.append(spare.lease("train"))
     miss_the_deadline(either_coordinator)
     extended = {"round": 1, "taken_back": 1}
-    told = operator.wait_until(lambda: campaign.events("round-extended"), lambda found: len(found) == 3)
-    assert told == [extended, extended, {"round": 1, "taken_back": 0}]
+    extensions = operator.wait_until(lambda: campaign.events("round-extended"), lambda found: len(found) == 3)
+    assert extensions == [extended, extended, {"round": 1, "taken_back": 0}]
     for agent, lease in zip((slow, third), leases, strict=False):
         assert agent.renew(lease).json()["directive"] == "cancel"
         assert [task["failure"] for task in campaign.tasks(agent.name)] == [late_in(1)]
@@ -136,7 +136,7 @@ def test_with_replace_each_deadline_gives_missing_work_to_others_while_there_are
     assert failures == {slow.name: 1, third.name: 1, done.name: 0, fourth.name: 0}
 
 
-def test_as_many_are_drawn_as_work_was_taken_back(
+def test_one_client_is_drawn_for_each_reassigned_task(
     coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     agents = [enroll(name) for name in NAMES]
@@ -166,20 +166,20 @@ def test_with_fail_the_campaign_is_paused_and_resuming_gives_another_deadline(
     assert cyd.renew(slow).json()["directive"] == "continue"
     assert bob.ask(0).status_code == 204
     campaign.move("resume")
-    campaign.train(bob)  # whatever was wrong may be mended
+    campaign.train(bob)  # the cause of the failure may have been fixed
     campaign.train(cyd, slow)
     campaign.wait_for("completed")
     assert set(campaign.shares(1)) == {"ada", "bob", "cyd"}
     assert campaign.part("bob")["failures_in_a_row"] == 0
 
 
-# --- who is set aside
+# --- clients that are set aside
 
 
-def test_who_fails_round_after_round_is_not_drawn_for_a_while(
+def test_a_client_that_fails_round_after_round_is_not_drawn_for_a_while(
     either_coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
-    """Cyd never answers. Dan fails every other round, which is not in a row."""
+    """Cyd never answers. Dan fails every other round, so never twice in a row."""
     ada, bob, _, dan = agents = [enroll(name) for name in NAMES[:4]]
     rules = {"set_aside_after": 2, "set_aside_rounds": 2}
     campaign = DrivenCampaign.begun(operator, tmp_path, agents, rounds=7, stragglers=rules)
@@ -190,7 +190,7 @@ def test_who_fails_round_after_round_is_not_drawn_for_a_while(
             dan.failure(dan.lease("train"), kind="crash", message="power cut")
         else:
             campaign.train(dan)
-        if number in (1, 2, 5):  # cyd is waited for
+        if number in (1, 2, 5):  # the round waits for cyd
             assert campaign.wait_until_open(number)["sampled"] == [0, 1, 2, 3]
             miss_the_deadline(either_coordinator)
         campaign.wait_until_closed(number)
@@ -199,8 +199,8 @@ def test_who_fails_round_after_round_is_not_drawn_for_a_while(
             assert (cyd["failures_in_a_row"], cyd["set_aside_until"]) == (2, 4)
     campaign.wait_for("completed")
     eligible = [round_row["eligible"] for round_row in campaign.rounds()]
-    assert [2 in those for those in eligible] == [True, True, False, False, True, False, False]
-    assert all({0, 1, 3} <= set(those) for those in eligible)
+    assert [2 in clients for clients in eligible] == [True, True, False, False, True, False, False]
+    assert all({0, 1, 3} <= set(clients) for clients in eligible)
     assert campaign.events("agent-set-aside") == [
         {"agent": "cyd", "failures": 2, "until": 4},
         {"agent": "cyd", "failures": 3, "until": 7},
@@ -211,7 +211,7 @@ def test_who_fails_round_after_round_is_not_drawn_for_a_while(
 
 
 @pytest.mark.parametrize("bob", [deep("is revoked"), "fails", deep("is silent")])
-def test_who_is_set_aside_is_back_where_the_minimum_needs_it(
+def test_a_client_set_aside_is_readmitted_if_the_minimum_needs_it(
     coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path, bob: str
 ) -> None:
     agents = {name: enroll(name) for name in NAMES[:3]}
@@ -242,7 +242,7 @@ def test_who_is_set_aside_is_back_where_the_minimum_needs_it(
         assert (back["failures_in_a_row"], back["set_aside_until"]) == (0, None)
 
 
-def test_nobody_waits_for_an_evaluation_of_who_is_set_aside(
+def test_an_evaluation_does_not_wait_for_a_client_set_aside(
     coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     ada, bob, _ = agents = [enroll(name) for name in NAMES[:3]]
@@ -264,7 +264,7 @@ def test_nobody_waits_for_an_evaluation_of_who_is_set_aside(
     assert operator.get(f"{campaign.path}/adapters/2")["held_out_loss"] == 1.0
 
 
-def test_resuming_takes_back_everybody(
+def test_resuming_readmits_all_clients(
     coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     ada, bob, _ = agents = [enroll(name) for name in NAMES[:3]]

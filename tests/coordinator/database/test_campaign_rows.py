@@ -1,4 +1,4 @@
-"""A campaign's row: its file is parsed once for each row object, and again if it is replaced."""
+"""Campaign rows: the campaign file is parsed once per row object, and again if it is replaced."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from tests.support.server import RunningCoordinator
 
 @pytest.fixture
 def parses(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What was parsed as a campaign file so far."""
+    """All values that were parsed as a campaign file so far."""
     parsed: list[Any] = []
     validate = CampaignSpec.model_validate
 

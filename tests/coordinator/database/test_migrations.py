@@ -1,4 +1,4 @@
-"""Migrations: they make what the models say, upgrade a database in place, and refuse one of other code."""
+"""Migrations: they produce the schema of the models, upgrade a database in place, and refuse an unknown schema."""
 
 import asyncio
 from collections.abc import Callable
@@ -41,7 +41,7 @@ async def revision_of(database: Database) -> Any:
         return await session.scalar(text("SELECT version_num FROM alembic_version"))
 
 
-def test_the_migrations_make_what_the_models_say(data_dir: Path, database_url: str | None) -> None:
+def test_the_migrations_produce_the_schema_of_the_models(data_dir: Path, database_url: str | None) -> None:
     def differences(connection: Connection) -> Any:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
         return compare_metadata(context, Base.metadata)
@@ -68,7 +68,7 @@ def test_down_and_up_again(data_dir: Path, database_url: str | None) -> None:
 def test_a_database_of_an_older_release_is_upgraded_with_its_rows(
     data_dir: Path, database_url: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next release is made up: it has one more migration."""
+    """The next release is simulated: it has one more migration."""
     head = with_database(data_dir, database_url, revision_of)
     columns, values = "id, token_hash, labels, note, created_at, expires_at", "'a', 'h', '{}', '', CURRENT_TIMESTAMP"
     token = f"INSERT INTO tokens ({columns}) VALUES ({values}, CURRENT_TIMESTAMP)"
@@ -98,5 +98,5 @@ def test_a_database_of_other_code_is_refused_and_left_alone(
 
     with_database(data_dir, database_url, work)
     assert with_database(data_dir, database_url, revision_of) == revision
-    with pytest.raises(UnknownSchema):  # so a coordinator does not start
+    with pytest.raises(UnknownSchema):  # a coordinator does not start either
         prepare(Settings(data_dir=data_dir, database_url=database_url))

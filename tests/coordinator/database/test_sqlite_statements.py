@@ -1,4 +1,4 @@
-"""SQLite statements: run where they are asked for unless they may wait, with no more rows in memory than asked for."""
+"""SQLite statements: those that may block run in a thread, and no more rows are in memory than requested."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -18,7 +18,7 @@ TEN = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 
 
 @pytest.fixture
 def visits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Grows by one with each visit."""
+    """One entry for each call that runs in the thread."""
     found: list[int] = []
     visit = sqlite_statements.Connection.run_in_thread
 
@@ -44,12 +44,12 @@ def in_database(folder: Path, work: Callable[[Database], Coroutine[Any, Any, Non
     asyncio.run(run())
 
 
-def test_only_what_may_wait_visits_the_thread(tmp_path: Path, visits: list[int]) -> None:
+def test_only_statements_that_may_block_run_in_the_thread(tmp_path: Path, visits: list[int]) -> None:
     async def work(database: Database) -> None:
         before = len(visits)
         async with database.write("test") as session:
             await session.execute(text("SELECT 1"))
-            assert len(visits) == before + 1, "the lock, which another process may have"
+            assert len(visits) == before + 1, "the lock, which another process may hold"
             assert (await session.scalars(text(TEN))).all() == list(range(1, 11))
             found = await session.execute(text("DELETE FROM n WHERE i < 3 RETURNING i"))
             assert found.scalars().all() == [0, 1, 2]
@@ -74,7 +74,7 @@ def test_many_rows_come_whole_and_in_parts(tmp_path: Path) -> None:
                 values += [row.i for row in rows]
             assert values == list(range(MANY))
             assert max(sizes) <= 700
-            begun = await session.stream(text("SELECT i FROM n ORDER BY i"))  # and never read to its end
+            begun = await session.stream(text("SELECT i FROM n ORDER BY i"))  # never read to its end
             assert (await begun.fetchone()).i == 0
             await begun.close()
         async with database.write("test") as session:
@@ -83,7 +83,7 @@ def test_many_rows_come_whole_and_in_parts(tmp_path: Path) -> None:
     in_database(tmp_path, work)
 
 
-def test_errors_are_those_of_the_statement_and_leave_the_connection_usable(tmp_path: Path) -> None:
+def test_statement_errors_are_raised_and_leave_the_connection_usable(tmp_path: Path) -> None:
     async def work(database: Database) -> None:
         with pytest.raises(IntegrityError):
             async with database.write("test") as session:

@@ -1,4 +1,4 @@
-"""Clocks that jump by hours, while the coordinator runs and while it is away: the campaign goes on."""
+"""Clocks that jump by hours, while the coordinator runs or is stopped: the campaign continues."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -30,7 +30,7 @@ def test_a_jump_ahead_costs_leases_and_no_work(
     again = ada.lease("train")
     assert (again["task_id"], again["attempt"]) == (first["task_id"], 2)
     started = ada.start_upload(again, "delta", delta).json()
-    assert started["offset"] == len(delta), "what was uploaded before the jump is there"
+    assert started["offset"] == len(delta), "the upload from before the jump is kept"
     assert ada.result(again, ada.train_result(digest)).status_code == 200
     bob.train(adapter_bytes(tmp_path, 3.0))
     operator.wait_for(campaign_id, "completed")
@@ -49,7 +49,7 @@ def test_a_coordinator_that_starts_with_its_clock_set_back_goes_on_at_once(
         campaign_id = begin_campaign(operator, tmp_path, [ada, bob], rounds=2, deadline={"round_s": 60})
         ada.train(adapter_bytes(tmp_path, 1.0))
         held = bob.lease("train")
-    with running_coordinator(settings) as running:  # five hours earlier, by its machine's clock
+    with running_coordinator(settings) as running:  # five hours earlier by its machine's clock
         assert "behind the newest event in the database" in caplog.text
         operator = Operator(running.url, running.key)
         for agent in (ada, bob):

@@ -1,4 +1,4 @@
-"""Many agents and operators at once: no error of the server's, no deadlock, and each update counted once."""
+"""Many agents and operators at once: no server error, no deadlock, and each update counts once."""
 
 import asyncio
 import random
@@ -29,7 +29,7 @@ N_ROUNDS = 1
 
 
 class Worker:
-    """An agent that does whatever it is given, now and then clumsily: asks twice, sends twice, gives back."""
+    """An agent that does every task, sometimes clumsily: it asks twice, sends twice, or releases the task."""
 
     def __init__(self, agent: ScriptedAgent, delta: bytes, adapter: bytes, stop: threading.Event) -> None:
         self.agent, self.delta, self.adapter, self.stop = agent, delta, adapter, stop
@@ -95,13 +95,13 @@ def test_many_at_once_count_each_update_once(
     spare = list(leavers)
 
     def leave(agent: ScriptedAgent) -> None:
-        """Take tasks and finish none, until revoked."""
+        """Take tasks without finishing any, until revoked."""
         while (reply := agent.ask(0)).status_code in (201, 204):
             pass
         assert reply.status_code == 403, reply.text
 
     def watch() -> None:
-        """Read everything, pause and resume, enrol and revoke, all the time."""
+        """Read everything, pause and resume, enrol and revoke, continuously."""
         while not stop.is_set():
             for campaign_id in ids:
                 for path in ("", "/tasks", "/metrics", "/events", "/adapters"):
@@ -138,18 +138,18 @@ def test_many_at_once_count_each_update_once(
         assert [event["number"] for event in events] == list(range(1, len(events) + 1))
         done = Counter(event["data"].get("kind") for event in events if event["type"] == "task-done")
         assert done["train"] == n_agents * N_ROUNDS
-    assert len(digests) == 1  # whoever came first, the sums are the same
+    assert len(digests) == 1  # the sums do not depend on the order of arrival
     statuses = sum((worker.statuses for worker in workers), Counter())
     assert set(statuses) <= {200, 201, 204, 409}, statuses
 
 
 @pytest.mark.parametrize("database_url", [POSTGRES], indirect=True)
 @pytest.mark.parametrize("statement", [1, 2, 3])
-def test_bytes_stay_whenever_their_upload_ends_and_counts(
+def test_shared_bytes_survive_a_release_concurrent_with_a_commit(
     either_coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path, statement: int
 ) -> None:
     """Two agents' updates are equal. While the first one's bytes are released, the second one's result is committed:
-    after the first statement of the release, after the second, and so on."""
+    after the first, second or third statement of the release."""
     ada, bob, delta = enroll("ada"), enroll("bob"), adapter_bytes(tmp_path, 1.0)
     begin_campaign(operator, tmp_path, [ada, bob])
     ada.train(delta)

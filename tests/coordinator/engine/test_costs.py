@@ -1,4 +1,4 @@
-"""What a round asks of the database does not grow, with the rounds before it or with agents that it does not want."""
+"""The database cost of a round does not grow with earlier rounds or with agents that the campaign does not select."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +19,7 @@ from tests.support.suite.costs import Cost, Meter
 
 
 class Played:
-    """A campaign with one agent whose engine looks when it is told, so that each round is the same."""
+    """A campaign with one agent, whose engine ticks only on request, so that all rounds are alike."""
 
     def __init__(self, running: RunningCoordinator, folder: Path) -> None:
         self._running = running
@@ -46,7 +46,7 @@ class Played:
         return ScriptedAgent(self._running.url, self.operator.token(labels=labels), name)
 
     def look(self) -> int:
-        """Have the engine move on what is due; how many campaigns that were."""
+        """Have the engine process all due campaigns. Returns their number."""
 
         async def work() -> int:
             due = await self._engine._due()
@@ -57,7 +57,7 @@ class Played:
         return self._running.run(work())
 
     def round(self) -> None:
-        """Evaluate the newest adapter, train, close the round and open the next one, and tidy up."""
+        """Evaluate the newest adapter, train, close the round, open the next one, and sweep."""
         self.agent.evaluate(1.0)
         assert self.look() == 1
         self.agent.train(self._delta)
@@ -112,7 +112,7 @@ def check_equal(before: Cost, after: Cost) -> None:
     assert after.statements == before.statements
     assert after.rows == before.rows
     more = {sql: (before.steps[sql], steps) for sql, steps in after.steps.items() if steps > before.steps[sql] + 20}
-    assert not more, "rows are read that are not in the result:\n" + "\n".join(map(str, more.items()))
+    assert not more, "reads rows that are not in the result:\n" + "\n".join(map(str, more.items()))
 
 
 @pytest.mark.parametrize("late", [40, pytest.param(300, marks=pytest.mark.deep)])
@@ -137,18 +137,20 @@ def test_agents_that_a_campaign_does_not_want_cost_it_nothing(played: Played, me
         costs.append(cost)
     check_equal(*costs)
     played.enroll("far", site="south").http.close()
-    assert played.look() == 0, "a campaign was looked at for an agent that it does not want"
+    assert played.look() == 0, "a campaign was processed because of an agent that it does not select"
     played.enroll("near", site="north").http.close()
     assert played.look() == 1
     assert played.operator.events(played.campaign_id)[-1] == "agent-invited"
 
 
-def test_a_look_is_one_transaction(played: Played, meter: Meter) -> None:
+def test_a_tick_is_one_transaction(played: Played, meter: Meter) -> None:
     played.agent.evaluate(1.0)
     with meter.measured() as waiting:
         assert played.look() == 1
     assert waiting.transactions == 1
-    assert not any("claim_token=" in statement for statement in waiting.statements), "nothing runs outside of it"
+    assert not any("claim_token=" in statement for statement in waiting.statements), (
+        "a claim was taken outside the transaction"
+    )
     lease = played.agent.lease("train")
     with meter.measured() as idle:
         assert played.look() == 0
@@ -156,5 +158,5 @@ def test_a_look_is_one_transaction(played: Played, meter: Meter) -> None:
     played.agent.train(adapter_bytes(played.folder, 1.0), lease)
     with meter.measured() as closing:
         assert played.look() == 1
-    # the look that claims, two for the adapter's bytes, the closing, and letting go of the updates
+    # the tick that claims, two for the adapter's bytes, the closing, and the release of the updates
     assert closing.transactions == 5

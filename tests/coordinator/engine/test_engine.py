@@ -1,4 +1,4 @@
-"""Several engines on one database, engines that died, and bytes that rotted."""
+"""Several engines on one database, dead engines, and corrupted bytes."""
 
 import asyncio
 import threading
@@ -23,14 +23,14 @@ Enroll = Callable[..., ScriptedAgent]
 
 
 def polling_settings(data_dir: Path, database_url: str | None) -> Settings:
-    """Of processes that find each other's work by polling."""
+    """Settings of processes that find each other's work by polling."""
     engine = EngineSettings(poll_s=0.05, sweep_s=0.1)
     return quick_settings(data_dir, database_url).model_copy(update={"engine": engine})
 
 
 @contextmanager
 def more_engines(running: RunningCoordinator, n_engines: int) -> Iterator[None]:
-    """Further engines, each with connections and bells of its own, as in other processes."""
+    """Further engines, each with its own connections and notifiers, as in other processes."""
 
     async def start() -> list[tuple[asyncio.Task[None], Database]]:
         others = [create_services(running.services.settings, running.clock) for _ in range(n_engines)]
@@ -48,7 +48,7 @@ def more_engines(running: RunningCoordinator, n_engines: int) -> Iterator[None]:
         running.run(stop())
 
 
-def test_several_engines_do_each_thing_once(data_dir: Path, database_url: str | None, tmp_path: Path) -> None:
+def test_several_engines_do_each_step_once(data_dir: Path, database_url: str | None, tmp_path: Path) -> None:
     with (
         running_coordinator(polling_settings(data_dir, database_url), with_engine=False) as running,
         ExitStack() as stack,
@@ -74,7 +74,7 @@ def test_several_engines_do_each_thing_once(data_dir: Path, database_url: str | 
 
 
 async def look(engine: Engine) -> list[str]:
-    """Have an engine move on what is due; which campaigns that were."""
+    """Have an engine process all due campaigns. Returns their ids."""
     due = await engine._due()
     for campaign_id in due:
         await engine._work(campaign_id)
@@ -84,7 +84,7 @@ async def look(engine: Engine) -> list[str]:
 def test_an_engine_that_lost_its_claim_changes_nothing(
     data_dir: Path, database_url: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It sleeps over an aggregation for longer than its claim lives; another one does the round meanwhile."""
+    """It sleeps during an aggregation until its claim has expired; another engine closes the round meanwhile."""
     awake = asyncio.Event()
     asleep = threading.Event()
     aggregate_round = loop.aggregate_round
@@ -109,7 +109,7 @@ def test_an_engine_that_lost_its_claim_changes_nothing(
         agent.train(adapter_bytes(tmp_path, 2.0))
         lost = asyncio.run_coroutine_threadsafe(look(old), running.loop)
         assert asleep.wait(30)
-        assert running.run(look(new)) == []  # the claim stands
+        assert running.run(look(new)) == []  # the claim is still valid
         running.clock.move(61)
         assert running.run(look(new)) == [campaign_id]
         done = operator.wait_for(campaign_id, "completed")
@@ -120,7 +120,9 @@ def test_an_engine_that_lost_its_claim_changes_nothing(
         assert operator.items(f"/v1/campaigns/{campaign_id}/events") == events
         assert operator.get(f"/v1/campaigns/{campaign_id}") == done
         adapter = operator.get(f"/v1/campaigns/{campaign_id}/adapters/1")
-        assert operator.http.get(f"/v1/blobs/{adapter['blob']['sha256']}").is_success, "the late engine took its bytes"
+        assert operator.http.get(f"/v1/blobs/{adapter['blob']['sha256']}").is_success, (
+            "the late engine deleted its bytes"
+        )
         agent.http.close()
 
 
@@ -165,7 +167,7 @@ def test_a_coordinator_goes_on_where_it_was_stopped(data_dir: Path, database_url
         operator = Operator(running.url, running.key)
         for agent in agents:
             agent.http.base_url = running.url
-        running.clock.move(89)  # leases get their full time once more
+        running.clock.move(89)  # leases get their full time again
         assert agents[1].renew(lease).json()["directive"] == "continue"
         assert agents[1].result(lease, agents[1].train_result(digest)).status_code == 200
         operator.wait_for(campaign_id, "completed")
@@ -174,7 +176,7 @@ def test_a_coordinator_goes_on_where_it_was_stopped(data_dir: Path, database_url
 
 
 def test_a_stopped_engine_leaves_no_lock_behind(data_dir: Path) -> None:
-    """Engines are stopped at any moment; a write half-way would keep everybody else from SQLite."""
+    """Engines can be stopped at any moment; an unfinished write would lock SQLite for all others."""
     with running_coordinator(polling_settings(data_dir, None), with_engine=False) as running:
         operator = Operator(running.url, running.key)
         for number in range(8):

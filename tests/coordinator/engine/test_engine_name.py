@@ -1,4 +1,4 @@
-"""Engines that run one after the other on one data folder share a name."""
+"""Engines that run one after another on one data folder share a name."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def test_successors_share_a_name_and_companions_do_not(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "\n"])
-def test_a_name_that_was_never_written_is_made(tmp_path: Path, content: str) -> None:
+def test_a_missing_engine_name_is_created(tmp_path: Path, content: str) -> None:
     (tmp_path / "engine").write_text(content)
     with engine_name(tmp_path) as (name, is_alone):
         assert (len(name), is_alone) == (8, True)

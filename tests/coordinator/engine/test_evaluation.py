@@ -1,4 +1,4 @@
-"""Held-out evaluation, and which adapter is the best."""
+"""Held-out evaluation and the choice of the best adapter."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ Enroll = Callable[..., ScriptedAgent]
 
 
 def begin(operator: Operator, agents: dict[ScriptedAgent, int], folder: Path, **changes: object) -> str:
-    """agents: with how many held-out rows each."""
+    """agents: number of held-out rows per agent."""
     campaign_id: str = operator.post("/v1/campaigns", campaign_body(**changes))["id"]
     for agent, n_held_out in agents.items():
         agent.prepare(n_held_out=n_held_out)
@@ -33,7 +33,7 @@ def test_every_nth_adapter_is_evaluated_and_the_best_is_named(
             ada.evaluate(losses[number])
         if number < 5:
             ada.train(adapter_bytes(tmp_path, 1.0))
-            bob.train(adapter_bytes(tmp_path, 1.0))  # without held-out rows it is never asked to evaluate
+            bob.train(adapter_bytes(tmp_path, 1.0))  # without held-out rows it gets no evaluate task
     campaign = operator.wait_for(campaign_id, "completed")
     assert (campaign["final_adapter"], campaign["best_adapter"]) == (5, 2)
     adapters = operator.items(f"/v1/campaigns/{campaign_id}/adapters")
@@ -41,14 +41,14 @@ def test_every_nth_adapter_is_evaluated_and_the_best_is_named(
 
 
 @pytest.mark.usefixtures("coordinator")
-def test_losses_are_weighed_by_their_tokens(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
+def test_losses_are_weighted_by_tokens(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
     ada, bob = enroll("ada"), enroll("bob")
     campaign_id = begin(operator, {ada: 5, bob: 5}, tmp_path, rounds=1, evaluation={"every": 1})
     ada.evaluate(1.0, n_tokens=300)
     bob.evaluate(3.0, n_tokens=100)
     ada.train(adapter_bytes(tmp_path, 1.0))
     bob.train(adapter_bytes(tmp_path, 1.0))
-    ada.evaluate(1e308, n_tokens=10**6)  # whatever is said, the number stays a number
+    ada.evaluate(1e308, n_tokens=10**6)  # even for a huge loss the weighted mean stays finite
     bob.evaluate(1e308, n_tokens=10**6)
     operator.wait_for(campaign_id, "completed")
     rows = operator.items(f"/v1/campaigns/{campaign_id}/metrics", name="held_out_loss")
@@ -56,7 +56,7 @@ def test_losses_are_weighed_by_their_tokens(operator: Operator, enroll: Enroll, 
 
 
 @pytest.mark.usefixtures("coordinator")
-def test_preferences_are_weighed_by_their_pairs_and_have_an_accuracy(
+def test_preferences_are_weighted_by_pairs_and_have_an_accuracy(
     operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     ada, bob = enroll("ada"), enroll("bob")
@@ -90,7 +90,7 @@ def test_preferences_are_weighed_by_their_pairs_and_have_an_accuracy(
 
 
 @pytest.mark.usefixtures("coordinator")
-def test_agents_read_the_adapter_that_preferences_are_held_to(
+def test_agents_can_read_the_reference_adapter_of_preferences(
     operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     ada, bob = enroll("ada"), enroll("bob")

@@ -1,4 +1,4 @@
-"""Rounds: who is drawn, who is replaced, when a round closes, and what each update weighs."""
+"""Rounds: which clients are drawn and replaced, when a round closes, and how updates are weighted."""
 
 import math
 from collections.abc import Callable
@@ -35,7 +35,7 @@ def test_the_draw_follows_from_seed_and_round_alone() -> None:
     assert len(set(orders.values())) == 15
     assert all(sorted(order) == list(range(20)) for order in orders.values())
     assert draw_order(1, 2, [3, 1, 2]) == draw_order(1, 2, [1, 2, 3])
-    # the very numbers: a campaign that goes on under a later version of numpy draws the same clients
+    # exact values: a campaign that continues under a later version of numpy must draw the same clients
     assert draw_order(0, 1, range(6)) == list(orders_of_seed_0())
 
 
@@ -95,7 +95,7 @@ def test_the_deadline_closes_a_round_with_a_quorum_without_the_late(
     assert set(contributors(operator, campaign_id)) == {"ada", "bob"}
 
 
-def test_the_deadline_under_the_quorum_extends_and_draws_others_for_the_idle(
+def test_a_deadline_below_the_quorum_extends_the_round_and_replaces_idle_clients(
     coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     agents = [enroll(name) for name in NAMES[:3]]
@@ -119,7 +119,7 @@ def test_the_deadline_under_the_quorum_extends_and_draws_others_for_the_idle(
 
 
 @pytest.mark.usefixtures("either_coordinator")
-def test_when_all_have_failed_it_pauses_with_the_reasons_and_resuming_tries_again(
+def test_a_round_whose_clients_all_failed_pauses_with_the_reasons_and_resuming_retries(
     operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     ada, bob = enroll("ada"), enroll("bob")
@@ -133,7 +133,7 @@ def test_when_all_have_failed_it_pauses_with_the_reasons_and_resuming_tries_agai
     bob.train(adapter_bytes(tmp_path, 3.0))
     campaign = operator.wait_for(campaign_id, "completed")
     assert campaign["reason"] is None
-    assert contributors(operator, campaign_id) == {"ada": 0.5, "bob": 0.5}  # ada's update was kept
+    assert contributors(operator, campaign_id) == {"ada": 0.5, "bob": 0.5}  # ada's update still counts
 
 
 @pytest.mark.usefixtures("coordinator")
@@ -156,7 +156,7 @@ def test_a_round_without_enough_clients_left_pauses(operator: Operator, enroll: 
     ],
 )
 @pytest.mark.usefixtures("coordinator")
-def test_updates_weigh_what_the_campaign_says(
+def test_updates_are_weighted_as_the_campaign_specifies(
     operator: Operator, enroll: Enroll, tmp_path: Path, weighting: dict[str, Any], weights: list[float]
 ) -> None:
     agents = [enroll(name) for name in NAMES[:3]]
@@ -164,7 +164,7 @@ def test_updates_weigh_what_the_campaign_says(
     for agent, n_train in zip(agents, (10, 30, 60), strict=True):
         agent.prepare(n_train=n_train)
     agents[0].init(adapter_bytes(tmp_path, 1.0))
-    for agent, fill in zip(reversed(agents), (4.0, 2.0, 1.0), strict=True):  # they may come in any order
+    for agent, fill in zip(reversed(agents), (4.0, 2.0, 1.0), strict=True):  # the order of arrival does not matter
         agent.train(adapter_bytes(tmp_path, fill))
     operator.wait_for(campaign_id, "completed")
     assert list(contributors(operator, campaign_id).values()) == pytest.approx(weights)
@@ -195,7 +195,7 @@ def test_the_learning_rate_falls_by_a_cosine_over_rounds(operator: Operator, enr
 
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
 @pytest.mark.usefixtures("coordinator")
-def test_updates_that_add_up_to_infinity_pause_it(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
+def test_updates_that_sum_to_infinity_pause_the_campaign(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
     ada, bob = enroll("ada"), enroll("bob")
     campaign_id = begin_campaign(operator, tmp_path, [ada, bob], rounds=2)
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""Verifications as jobs: one engine at a time, one round after the other, and each round once, whoever dies."""
+"""Verification jobs: one engine at a time, one round after another, each round once, even if engines die."""
 
 import asyncio
 import threading
@@ -28,7 +28,7 @@ Enroll = Callable[..., ScriptedAgent]
 
 
 def run_campaign(operator: Operator, folder: Path, enroll: Enroll, rounds: int = 3, **changes: Any) -> str:
-    """Rounds of one agent, to their end, with all updates kept."""
+    """Run a campaign of one agent to its end, with all updates retained."""
     agent = enroll("ada")
     body = {"selection": {"minimum": 1}, "retention": {"updates": rounds}, **changes}
     campaign_id = begin_campaign(operator, folder, [agent], rounds=rounds, **body)
@@ -47,7 +47,7 @@ def outcomes(job: dict[str, Any]) -> list[str]:
 
 
 class Gate:
-    """Holds the verification of one round until it is opened, and notes which rounds were verified."""
+    """Blocks the verification of one round until it is opened, and records which rounds were verified."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, holds: int | None = None) -> None:
         self.entered = threading.Event()
@@ -88,7 +88,7 @@ def test_a_request_makes_one_job_however_often_it_is_sent(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As a client does whose replies a proxy cuts."""
+    """A client repeats the request if a proxy cuts the reply."""
     campaign_id = run_campaign(operator, tmp_path, enroll)
     path, gate = path_of(campaign_id), Gate(monkeypatch, holds=1)
     replies = [operator.http.post(path) for _ in range(2)]
@@ -111,11 +111,11 @@ def test_a_request_makes_one_job_however_often_it_is_sent(
     assert [each["id"] for each in operator.all_items(path, limit=1)] == [some[2], some[0], job["id"]]
     assert gate.numbers[:4] == [0, 1, 2, 3]
     assert sorted(gate.numbers) == [0, 1, 1, 2, 2, 3, 3]
-    assert operator.post(path)["id"] != job["id"], "a job that has ended is no answer to a new request"
+    assert operator.post(path)["id"] != job["id"], "a new request returned a job that has ended"
 
 
 @pytest.mark.usefixtures("coordinator")
-def test_what_cannot_be_requested(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
+def test_invalid_requests_are_refused(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
     campaign_id = run_campaign(operator, tmp_path, enroll, rounds=1)
     path = path_of(campaign_id)
     for body in ({"rounds": []}, {"rounds": [-1]}, {"rounds": [1] * 1001}, {"round": 1}):
@@ -150,10 +150,10 @@ def test_a_job_waits_for_an_engine_and_can_be_cancelled(
     assert operator.get(f"{path}/{first}")["n_done"] == 1, "the outcome of a cancelled job's round was written"
 
 
-# --- what happens meanwhile
+# --- concurrent events
 
 
-def test_rounds_that_are_rolled_back_meanwhile_are_said_to_be(
+def test_rounds_rolled_back_during_a_verification_are_reported_as_such(
     coordinator: RunningCoordinator,
     operator: Operator,
     enroll: Enroll,
@@ -174,7 +174,7 @@ def test_rounds_that_are_rolled_back_meanwhile_are_said_to_be(
 
 
 def test_a_verification_keeps_no_round_waiting(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One thread's worth of aggregation, and a verification that computes for as long as the test likes."""
+    """There is one aggregation thread, and the verification computes for as long as the test wants."""
     settings = quick_settings(data_dir, None)
     engine = settings.engine.model_copy(update={"campaigns_at_once": 1})
     computing, go_on, aggregate = threading.Event(), threading.Event(), inputs.aggregate
@@ -189,8 +189,8 @@ def test_a_verification_keeps_no_round_waiting(data_dir: Path, tmp_path: Path, m
     with running_coordinator(settings.model_copy(update={"engine": engine})) as running:
         operator = Operator(running.url, running.key)
         agent = ScriptedAgent(running.url, operator.token(), "ada")
-        kept = {"selection": {"minimum": 1}, "retention": {"updates": 9}}
-        campaign_id = begin_campaign(operator, tmp_path, [agent], rounds=3, **kept)
+        settings_of_campaign = {"selection": {"minimum": 1}, "retention": {"updates": 9}}
+        campaign_id = begin_campaign(operator, tmp_path, [agent], rounds=3, **settings_of_campaign)
         agent.train(adapter_bytes(tmp_path, 1.0))
         operator.wait_until(lambda: operator.get(f"/v1/campaigns/{campaign_id}"), lambda found: found["rounds_closed"])
         location = f"{path_of(campaign_id)}/{operator.post(path_of(campaign_id))['id']}"
@@ -289,7 +289,7 @@ def test_old_jobs_are_deleted(
 
 @contextmanager
 def verifiers(running: RunningCoordinator, n: int) -> Iterator[None]:
-    """Verifiers with connections and notifiers of their own, as engines in other processes have."""
+    """Verifiers with their own connections and notifiers, as in other processes."""
 
     async def start() -> list[tuple[asyncio.Task[None], Services]]:
         others = [create_services(running.services.settings, running.clock) for _ in range(n)]
@@ -309,10 +309,10 @@ def verifiers(running: RunningCoordinator, n: int) -> Iterator[None]:
         running.run(stop())
 
 
-def test_an_engine_that_dies_is_followed_by_one_that_continues_with_the_next_round(
+def test_after_an_engine_dies_another_continues_with_the_next_round(
     data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The dead one comes back when the job is done, as after a suspension: it changes nothing."""
+    """The dead engine wakes up when the job is done, as after a suspension, and changes nothing."""
     with running_coordinator(quick_settings(data_dir, None)) as running:
         operator = Operator(running.url, running.key)
         agents = [ScriptedAgent(running.url, operator.token(), "ada")]

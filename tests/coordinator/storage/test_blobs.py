@@ -1,4 +1,4 @@
-"""Downloads: who may read which blob, and by which ranges."""
+"""Downloads: who may read which blob, and which ranges are served."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -32,11 +32,11 @@ def test_an_agent_reads_what_its_live_lease_names_and_nothing_else(
     assert ada.http.get(url).content == adapter_0
     digest = ada.upload(lease, "delta", delta)
     assert ada.result(lease, ada.train_result(digest)).status_code == 200
-    for agent in (ada, bob):  # not even its own delta; not another's
+    for agent in (ada, bob):  # neither its own delta nor another's
         assert is_forbidden(agent.http.get(f"/v1/blobs/{digest}"))
     assert is_forbidden(ada.http.get(url))  # its lease has ended
     assert bob.http.get(url).status_code == 200
-    assert is_forbidden(bob.http.get("/v1/blobs/" + "0" * 64))  # the same answer: nothing is learnt of what exists
+    assert is_forbidden(bob.http.get("/v1/blobs/" + "0" * 64))  # the same reply: it does not reveal what exists
     assert operator.http.get(f"/v1/blobs/{digest}").content == delta
     missing = operator.http.get("/v1/blobs/" + "0" * 64)
     assert (missing.status_code, problem(missing).kind) == (404, "not-found")
@@ -83,10 +83,10 @@ def test_ranges_give_the_same_bytes_as_the_whole(operator: Operator, enroll: Enr
     assert sha256_hex(resumed) == sha256_hex(data)
 
 
-def test_equal_bytes_of_two_kinds_are_kept_and_let_go_apart(
+def test_equal_bytes_of_two_kinds_are_released_separately(
     coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
-    """A delta of zeros has the bytes of adapter 0, which stays."""
+    """A delta of zeros has the same bytes as adapter 0, which stays stored."""
     ada = enroll("ada")
     campaign_id = begin_campaign(operator, tmp_path, [ada], selection={"minimum": 1})
     ada.train(adapter_bytes(tmp_path))

@@ -1,4 +1,4 @@
-"""Blobs as rows: whole or not there, whoever else puts and lets go of the same one at the same time."""
+"""Blobs as rows: complete or absent, even if others store and release the same blob concurrently."""
 
 import asyncio
 from pathlib import Path
@@ -16,7 +16,7 @@ from shared.wire.base import BlobRef
 
 
 class Overtaken(DatabaseStore):
-    """Has somebody put the same blob, and let go of it, once all of our chunks are there."""
+    """Another process stores the same blob, and releases it, once all our chunks are written."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
@@ -32,9 +32,7 @@ class Overtaken(DatabaseStore):
                 await self.delete(session, ref.sha256)
 
 
-def test_a_blob_that_others_let_go_of_meanwhile_is_put_again(
-    data_dir: Path, database_url: str | None, tmp_path: Path
-) -> None:
+def test_a_blob_released_during_a_put_is_put_again(data_dir: Path, database_url: str | None, tmp_path: Path) -> None:
     data = bytes(range(256)) * (CHUNK_BYTES // 256) + b"and a little more"
     ref = BlobRef(sha256=sha256_hex(data), n_bytes=len(data))
     (tmp_path / "blob").write_bytes(data)

@@ -1,4 +1,4 @@
-"""Full storage: said as such, nothing lost, and the upload goes on once there is room."""
+"""Full storage: reported as such, nothing is lost, and the upload continues once there is space."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +22,7 @@ HALF = 100_000
 def fill_up_and_make_room(
     running: RunningCoordinator, folder: Path, fill_up: Callable[[str], None], make_room: Callable[[str], None]
 ) -> None:
-    """Send half of adapter 0, fail to send the rest, and send it later."""
+    """Send half of adapter 0, fail to send the rest, then send it after space is freed."""
     shapes = {"m.lora_A.weight": (2, 30_000), "m.lora_B.weight": (30_000, 2)}
     write_adapter(folder / "large", {name: np.ones(shape, dtype=np.float32) for name, shape in shapes.items()})
     data = (folder / "large").read_bytes()
@@ -71,12 +71,12 @@ def test_a_full_database_keeps_the_offset_and_the_upload_completes_later(data_di
                 await session.execute(text(f"PRAGMA max_page_count={n_pages}"))
 
         def fill_up(_: str) -> None:
-            running.run(limit(1))  # SQLite takes the pages that there are
+            running.run(limit(1))  # SQLite raises the limit to the current number of pages
 
         fill_up_and_make_room(running, tmp_path, fill_up, lambda _: running.run(limit(1 << 30)))
 
 
-def test_a_full_database_is_said_wherever_it_is_met_and_the_round_closes_later(data_dir: Path, tmp_path: Path) -> None:
+def test_a_full_database_is_reported_everywhere_and_the_round_closes_later(data_dir: Path, tmp_path: Path) -> None:
     with running_coordinator(quick_settings(data_dir, None)) as running:
         operator = Operator(running.url, running.key)
         ada = ScriptedAgent(running.url, operator.token(), "ada")
@@ -88,12 +88,12 @@ def test_a_full_database_is_said_wherever_it_is_met_and_the_round_closes_later(d
                 await session.execute(text(f"PRAGMA max_page_count={n_pages}"))
 
         running.run(limit(1))
-        for _ in range(100):  # until the pages that are free within the file are used up
+        for _ in range(100):  # until the free pages within the file are used up
             full = operator.http.post("/v1/tokens", json={"note": "x" * 190})
             if full.status_code != 201:
                 break
         assert (full.status_code, problem(full).kind, problem(full).retryable) == (507, "storage-full", True)
-        assert ada.renew(lease).status_code == 200, "what needs no room still works"
+        assert ada.renew(lease).status_code == 200, "requests that need no space still work"
         running.run(limit(1 << 30))
         digest = ada.upload(lease, "delta", adapter_bytes(tmp_path, 1.0))
         assert ada.result(lease, ada.train_result(digest)).status_code == 200
@@ -103,7 +103,7 @@ def test_a_full_database_is_said_wherever_it_is_met_and_the_round_closes_later(d
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
-def test_a_disk_that_is_full_while_a_round_is_aggregated_is_said_and_tried_again(
+def test_a_disk_full_during_aggregation_is_reported_and_retried(
     coordinator: RunningCoordinator, operator: Operator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ada = ScriptedAgent(coordinator.url, operator.token(), "ada")

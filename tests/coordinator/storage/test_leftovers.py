@@ -1,4 +1,4 @@
-"""What a killed process leaves is found and let go of, and nothing else is."""
+"""Leftovers of killed processes are found and deleted, and nothing else is."""
 
 import fcntl
 import os
@@ -24,7 +24,7 @@ Enroll = Callable[..., ScriptedAgent]
 
 
 def put(running: RunningCoordinator, kind: BlobKind, data: bytes) -> str:
-    """Store a blob that no row speaks of."""
+    """Store a blob that no row references."""
     path = running.services.storage.scratch / sha256_hex(data)
     path.write_bytes(data)
     ref = BlobRef(sha256=path.name, n_bytes=len(data))
@@ -48,7 +48,7 @@ async def count_chunks(running: RunningCoordinator, blob: str) -> bool:
 
 
 @pytest.mark.parametrize("updates", ["files", deep("database")])
-def test_what_is_nobodys_goes_and_all_else_stays(
+def test_only_unreferenced_data_is_deleted(
     data_dir: Path, database_url: str | None, tmp_path: Path, updates: str
 ) -> None:
     settings = quick_settings(data_dir, database_url)
@@ -84,7 +84,7 @@ def test_what_is_nobodys_goes_and_all_else_stays(
             agent.http.close()
 
 
-def test_what_an_aggregation_has_stored_is_left_alone_while_it_goes_on(data_dir: Path, tmp_path: Path) -> None:
+def test_blobs_of_a_running_aggregation_are_not_deleted(data_dir: Path, tmp_path: Path) -> None:
     with running_coordinator(quick_settings(data_dir, None), with_engine=False) as running:
         operator = Operator(running.url, running.key)
         ada = ScriptedAgent(running.url, operator.token(), "ada")
@@ -122,7 +122,7 @@ async def _set_up_an_aggregation(running: RunningCoordinator) -> None:
         )
 
 
-def test_scratch_files_of_the_dead_go_and_those_in_use_stay(tmp_path: Path) -> None:
+def test_scratch_files_of_dead_processes_are_deleted_and_those_in_use_stay(tmp_path: Path) -> None:
     left, young = tmp_path / "left", tmp_path / "young"
     left.mkdir()
     (left / "adapter.safetensors").write_bytes(b"half")
@@ -137,7 +137,7 @@ def test_scratch_files_of_the_dead_go_and_those_in_use_stay(tmp_path: Path) -> N
     assert [path.name for path in tmp_path.iterdir()] == ["young"]
 
 
-def test_a_lock_says_who_is_at_work_in_another_process_too(tmp_path: Path) -> None:
+def test_a_lock_protects_scratch_files_of_another_process(tmp_path: Path) -> None:
     (tmp_path / "theirs").write_bytes(b"")
     os.utime(tmp_path / "theirs", (0, 0))
     with (tmp_path / "theirs").open("rb") as file:

@@ -1,4 +1,4 @@
-"""What is kept, what is let go, and what stays known of it."""
+"""Retention: which blobs are kept, which are released, and which records of them remain."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ Enroll = Callable[..., ScriptedAgent]
 
 @pytest.mark.parametrize("updates", [deep(0), 2])
 @pytest.mark.usefixtures("either_coordinator")
-def test_retention_keeps_what_it_says(operator: Operator, enroll: Enroll, tmp_path: Path, updates: int) -> None:
+def test_retention_keeps_the_configured_blobs(operator: Operator, enroll: Enroll, tmp_path: Path, updates: int) -> None:
     ada, bob = enroll("ada"), enroll("bob")
     retention = {"adapters": 2, "updates": updates}
     campaign_id = begin_campaign(operator, tmp_path, [ada, bob], rounds=4, retention=retention)
@@ -27,15 +27,15 @@ def test_retention_keeps_what_it_says(operator: Operator, enroll: Enroll, tmp_pa
     def adapters() -> Any:
         return operator.items(f"/v1/campaigns/{campaign_id}/adapters")
 
-    kept = operator.wait_until(adapters, lambda found: not found[2]["stored"])
-    assert [row["stored"] for row in kept] == [True, False, False, True, True]
-    for row in kept:
+    rows = operator.wait_until(adapters, lambda found: not found[2]["stored"])
+    assert [row["stored"] for row in rows] == [True, False, False, True, True]
+    for row in rows:
         reply = operator.http.get(f"/v1/blobs/{row['blob']['sha256']}")
         assert reply.status_code == (200 if row["stored"] else 404)
         assert row["stored"] or problem(reply).kind == "not-found"
-    assert [len(row["contributions"]) for row in kept] == [0, 2, 2, 2, 2]
-    assert [row["parent_sha256"] for row in kept[1:]] == [row["blob"]["sha256"] for row in kept[:-1]]
-    for row in kept[1:]:
+    assert [len(row["contributions"]) for row in rows] == [0, 2, 2, 2, 2]
+    assert [row["parent_sha256"] for row in rows[1:]] == [row["blob"]["sha256"] for row in rows[:-1]]
+    for row in rows[1:]:
         for share in row["contributions"]:
             status = operator.http.get(f"/v1/blobs/{share['update_sha256']}").status_code
             assert status == (200 if row["number"] > 4 - updates else 404)
@@ -49,7 +49,7 @@ def test_retention_keeps_what_it_says(operator: Operator, enroll: Enroll, tmp_pa
 
 @pytest.mark.usefixtures("either_coordinator")
 def test_bytes_that_another_campaign_uses_stay(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
-    """Twin campaigns have the same adapters and the same deltas; one lets them go while the other needs them."""
+    """Twin campaigns have equal adapters and deltas; one releases them while the other needs them."""
     ada = enroll("ada")
     body = campaign_body(selection={"minimum": 1}, rounds=3, retention={"adapters": 1})
     first, second = (operator.post("/v1/campaigns", body)["id"] for _ in range(2))

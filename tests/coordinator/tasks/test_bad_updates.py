@@ -1,4 +1,4 @@
-"""Updates that break the contract: refused with the tensor and the reason, and the round goes on without them."""
+"""Updates that violate the contract: refused with the tensor and the reason; the round continues without them."""
 
 import math
 import struct
@@ -56,7 +56,7 @@ BAD: dict[str, tuple[bytes, str, str]] = {
     "no header": (b"short", "", "too few"),
     "overlapping offsets": (lying_offsets(256, 768), B, "overlaps"),
     "hole": (lying_offsets(516, 1028), B, "hole"),
-    "size that is not the shape's": (lying_offsets(512, 1020), B, "needs 512"),
+    "size that does not match the shape": (lying_offsets(512, 1020), B, "needs 512"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Leases: who holds a task, until when, and what an older attempt can still do (nothing)."""
+"""Leases: who holds a task and until when; an older attempt can do nothing."""
 
 import threading
 import time
@@ -21,7 +21,7 @@ PREPARED = {"kind": "prepare", "fingerprint": FINGERPRINT, "n_train": 10, "n_hel
 
 @contextmanager
 def waiting(coordinator: RunningCoordinator, *agents: ScriptedAgent) -> Iterator[list[httpx.Response]]:
-    """Requests for work that wait while the block runs; their replies, once it has ended."""
+    """Requests for work that wait while the block runs. The yielded list holds the replies after the block."""
     replies: list[httpx.Response] = []
     threads = [threading.Thread(target=lambda agent=agent: replies.append(agent.ask(30))) for agent in agents]
     for thread in threads:
@@ -68,7 +68,7 @@ def test_a_second_process_waits_until_the_lease_has_run_out(
     either_coordinator.clock.move(60)
     assert ada.ask(0, instance_id="another-process").status_code == 409
     either_coordinator.clock.move(31)
-    second = ada.ask(10, instance_id="another-process")  # the sweeper may be freeing it just now
+    second = ada.ask(10, instance_id="another-process")  # the sweeper may be releasing it at this moment
     assert second.status_code == 201
     assert second.json()["task_id"] == first["task_id"]
     assert ada.result(first, PREPARED).status_code == 410
@@ -115,7 +115,7 @@ def test_an_expired_lease_returns_the_task_to_the_same_agent(
 
 
 @pytest.mark.usefixtures("either_coordinator")
-def test_a_released_task_is_there_again_at_once(operator: Operator, enroll: Enroll) -> None:
+def test_a_released_task_is_available_again_at_once(operator: Operator, enroll: Enroll) -> None:
     ada = enroll("ada")
     campaign_id = operator.post("/v1/campaigns", campaign_body(selection={"minimum": 1}))["id"]
     lease = ada.lease("prepare")
@@ -164,7 +164,7 @@ def test_a_request_that_waited_takes_no_lease_from_a_later_one(
         second = other.result(30)
         if second.status_code == 201:
             assert ada.renew(second.json()).status_code == 200
-            either_coordinator.services.notifiers.close()  # the other one waits on: its instance holds the task already
+            either_coordinator.services.notifiers.close()  # the other one still waits: its instance holds the task
     granted = [reply for reply in (*replies, second) if reply.status_code == 201]
     assert [reply.json()["attempt"] for reply in granted] == [1]
     assert ada.renew(granted[0].json()).status_code == 200
@@ -204,7 +204,7 @@ def test_one_agent_never_gets_two_tasks(
     assert [task["state"] for task in tasks()].count("leased") == 1
 
 
-def test_a_cancelled_task_says_so_when_renewed(
+def test_renewing_a_cancelled_task_returns_the_cancel_directive(
     either_coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     ada, bob = enroll("ada"), enroll("bob")

@@ -1,4 +1,4 @@
-"""Results: each counts once, whatever is sent again."""
+"""Results: each counts once, even if it is sent again."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -77,7 +77,7 @@ def test_the_same_failure_twice_counts_once(operator: Operator, enroll: Enroll) 
 
 
 def test_any_text_and_any_number_gets_an_answer(operator: Operator, enroll: Enroll) -> None:
-    """What the database cannot keep is the sender's fault: final, or the agent would send it for ever."""
+    """Text that the database cannot store is a final error of the sender; otherwise the agent would retry forever."""
     ada = enroll("ada")
     operator.post("/v1/campaigns", campaign_body(selection={"minimum": 1}))
     lease = ada.lease("prepare")

@@ -1,4 +1,4 @@
-"""Updates kept in the database, for replicas that share no folder: the same behaviour."""
+"""Updates stored in the database, for replicas without a shared folder: the behaviour is the same."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,17 +52,17 @@ def test_a_campaign_goes_as_with_files(running: RunningCoordinator, tmp_path: Pa
             return list((await session.scalars(text("SELECT DISTINCT blob FROM blob_chunks ORDER BY blob"))).all())
 
     adapters = operator.items(f"/v1/campaigns/{campaign_id}/adapters")
-    kept = [row["blob"]["sha256"] for row in adapters]
-    kept += [share["update_sha256"] for share in adapters[2]["contributions"]]
-    assert operator.wait_until(lambda: running.run(left()), lambda found: len(found) == 5) == sorted(kept)
+    expected = [row["blob"]["sha256"] for row in adapters]
+    expected += [share["update_sha256"] for share in adapters[2]["contributions"]]
+    assert operator.wait_until(lambda: running.run(left()), lambda found: len(found) == 5) == sorted(expected)
     assert not list(running.services.storage.scratch.iterdir())
     for agent in (ada, bob):
         agent.http.close()
 
 
-def test_of_two_chunks_for_one_place_the_longer_stays(settings: Settings, tmp_path: Path) -> None:
-    """Two replicas took a chunk each; whichever end was counted, its bytes are there."""
-    # no engine, whose first sweep takes chunks of what is no upload
+def test_the_longer_of_two_chunks_at_one_offset_stays(settings: Settings, tmp_path: Path) -> None:
+    """Two replicas accepted a chunk each. Whichever offset was committed, its bytes are stored."""
+    # no engine: its first sweep would delete chunks without an upload row
     with running_coordinator(settings, with_engine=False) as running:
         staging = running.services.storage.staging
 

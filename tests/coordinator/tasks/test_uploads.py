@@ -1,4 +1,4 @@
-"""Uploads: resumable, checked, and never more than the contract allows."""
+"""Uploads: resumable, checked, and never larger than the contract allows."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +18,7 @@ Enroll = Callable[..., ScriptedAgent]
 
 
 def begin_training(operator: Operator, enroll: Enroll, folder: Path) -> tuple[ScriptedAgent, dict[str, Any], str]:
-    """An agent with a train task that it alone has to do."""
+    """An agent that holds the only train task of a campaign."""
     ada = enroll("ada")
     campaign_id = begin_campaign(operator, folder, [ada], selection={"minimum": 1})
     return ada, ada.lease("train"), campaign_id
@@ -65,8 +65,8 @@ def test_a_chunk_that_does_not_fit_changes_nothing(operator: Operator, enroll: E
         wrong = ada.send_chunk(lease, upload_id, offset, delta[100:110])
         assert (wrong.status_code, problem(wrong).kind) == (409, "wrong-offset")
         assert wrong.headers["Upload-Offset"] == "100"
-    for said in ("", "x", "-1", "9" * 5000):
-        wrong = ada.send_chunk(lease, upload_id, 0, b"x", **{"Upload-Offset": said})
+    for offset_header in ("", "x", "-1", "9" * 5000):
+        wrong = ada.send_chunk(lease, upload_id, 0, b"x", **{"Upload-Offset": offset_header})
         assert (wrong.status_code, wrong.headers["Upload-Offset"]) == (409, "100")
     for digest in (content_digest_header(b"other"), "sha-256=:!:", "sha-512=:abc=:", "garbage", ""):
         corrupt = ada.send_chunk(lease, upload_id, 100, delta[100:], **{"Content-Digest": digest})
@@ -83,7 +83,7 @@ def test_a_chunk_that_does_not_fit_changes_nothing(operator: Operator, enroll: E
 
 
 @pytest.mark.usefixtures("coordinator")
-def test_what_the_contract_does_not_allow_is_refused_before_the_first_byte(
+def test_an_upload_outside_the_contract_is_refused_before_the_first_byte(
     operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     ada, lease, _ = begin_training(operator, enroll, tmp_path)
@@ -101,7 +101,7 @@ def test_what_the_contract_does_not_allow_is_refused_before_the_first_byte(
 
 
 @pytest.mark.usefixtures("coordinator")
-def test_an_upload_is_its_agents_own(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
+def test_an_upload_belongs_to_its_agent(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
     eve = enroll("eve")
     ada = enroll("ada")
     begin_campaign(operator, tmp_path, [ada, eve])
@@ -177,13 +177,13 @@ RACE = {
 def test_a_finished_upload_outlives_a_lease_that_was_lost_while_it_was_checked(
     coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
-    """The delta is a blob already when the lease turns out lost; the next attempt submits it as it is."""
+    """The delta is already a blob when the lease turns out to be lost; the next attempt submits it unchanged."""
     ada, old, campaign_id = begin_training(operator, enroll, tmp_path)
     digest = ada.upload(old, "delta", adapter_bytes(tmp_path, 2.0))
     blobs = coordinator.services.settings.data_dir / "updates"
     staged = next((coordinator.services.settings.data_dir / "uploads").iterdir())
     (blobs / digest[:2]).mkdir(parents=True)
-    staged.rename(blobs / digest[:2] / digest)  # as after a crash between storing and counting
+    staged.rename(blobs / digest[:2] / digest)  # as after a crash between storing and committing
     lease = ada.lease("train")
     assert ada.result(old, ada.train_result(digest)).status_code == 410
     assert ada.result(lease, ada.train_result(digest)).status_code == 200

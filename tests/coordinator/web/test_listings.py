@@ -1,4 +1,4 @@
-"""Pages and the event stream: complete, in order, whatever is added meanwhile."""
+"""Pages and the event stream: complete and in order while rows are added."""
 
 import json
 import threading

@@ -1,4 +1,4 @@
-"""Notifiers: a subscriber can be cancelled at any moment, even the moment of a notification."""
+"""Notifiers: a subscriber can be cancelled at any moment, even during a notification."""
 
 import asyncio
 

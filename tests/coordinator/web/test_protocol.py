@@ -1,4 +1,4 @@
-"""What every call has in common: the protocol's header, ids, problems, limits of bodies."""
+"""Behaviour common to all calls: protocol header, request ids, problem replies, body limits."""
 
 from collections.abc import Callable, Iterator
 
@@ -32,7 +32,7 @@ def test_a_protocol_that_is_not_served_is_refused(operator: Operator) -> None:
 def test_an_older_protocol_that_is_still_served_is_answered(
     operator: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The older peer is made up."""
+    """The older peer is simulated."""
     monkeypatch.setattr(base, "SERVED_PROTOCOLS", frozenset({PROTOCOL, "0-old"}))
     reply = operator.http.get("/v1/campaigns", headers={"Fedloom-Protocol": "0-old"})
     assert (reply.status_code, reply.headers["Fedloom-Protocol"]) == (200, PROTOCOL)

@@ -1,9 +1,10 @@
-"""Random interleavings of a coordinator's and its agents' steps, and what must hold after each of them.
+"""Random interleavings of the steps of a coordinator and its agents, with invariants checked after each step.
 
-world      a coordinator that can be stopped, with a clock that can be moved and engines that look when they are told
-owners     agents that train in numpy and keep what SCAFFOLD has clients keep
-books      what was said and answered, kept by the test, and what must follow from it
-seen       what the database and the storage hold
+world      a coordinator that can be restarted, with a movable clock and engines that tick on request
+owners     agents that train in numpy and store SCAFFOLD's client state
+books      the test's record of requests and replies, and the state that must follow from it
+snapshot   contents of the database and the storage
 checks     compares the two
-machine    the steps
+steps      actions of owners and the operator, each with its allowed replies
+machine    the rules of the state machine
 """

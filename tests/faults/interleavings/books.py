@@ -1,4 +1,4 @@
-"""What a test writes down of what was said and answered, and what must follow from it by the campaign's rules alone."""
+"""The test's record of requests and replies, and the state that must follow from it by the campaign's rules alone."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from tests.support.operator import problem
 
 @dataclass(frozen=True)
 class Accepted:
-    """A result that the coordinator took."""
+    """A result that the coordinator accepted."""
 
     lease: Lease
     work: Work
@@ -25,21 +25,21 @@ class Accepted:
 
 @dataclass(frozen=True)
 class Closed:
-    """What a round said once it had closed, and what follows from it.
+    """A closed round: its recorded rows, and the values that follow from the accepted updates.
 
-    said: the rows as they are read. x: the adapter. m: FedAvgM's momentum. counted: by client number, the update of
-    each client that counted last, none from before all started again.
+    recorded: the rows as first read. x: the adapter. m: FedAvgM's momentum. committed: by client number, each client's
+    last update that counted, without those from before an algorithm restart. tasks: ids of the tasks that counted.
     """
 
-    said: dict[str, Any]
+    recorded: dict[str, Any]
     x: Vector
     m: Vector = field(default_factory=lambda: np.zeros(SIZE))
-    counted: Mapping[int, Accepted] = field(default_factory=dict)
+    committed: Mapping[int, Accepted] = field(default_factory=dict)
     tasks: frozenset[str] = frozenset()
 
 
 class Book:
-    """Of one example."""
+    """The record of one example."""
 
     def __init__(self) -> None:
         self.bodies: dict[str, dict[str, Any]] = {}
@@ -58,7 +58,7 @@ class Book:
         self.closed[campaign_id] = {}
 
     def grant(self, lease: Lease) -> None:
-        """A lease is granted: of a task that nothing has come of, one attempt after the one before."""
+        """Record a granted lease: its task has no accepted result, and its attempt is one more than the last."""
         before = self.granted.get(lease.task_id)
         assert lease.attempt == (before.attempt + 1 if before is not None else 1)
         assert before is None or before.owner is lease.owner
@@ -66,23 +66,23 @@ class Book:
         self.granted[lease.task_id] = lease
 
     def may_live(self, lease: Lease) -> bool:
-        """Whether nothing is known that ended the lease."""
+        """Whether no known event has ended the lease."""
         return self.granted[lease.task_id] is lease and (lease.task_id, lease.attempt) not in self._ended
 
     def end(self, lease: Lease) -> None:
-        """The owner gave the task back, or failed."""
+        """Record that the owner released the task, or failed."""
         assert self.may_live(lease)
         self._ended.add((lease.task_id, lease.attempt))
 
     def fail(self, lease: Lease) -> None:
-        """A failure was taken down; the same failure again is as good."""
+        """Record an accepted failure. Repeating the same failure is allowed."""
         if (lease.task_id, lease.attempt) in self._failed:
             return
         self.end(lease)
         self._failed.add((lease.task_id, lease.attempt))
 
     def result(self, lease: Lease, work: Work, reply: httpx.Response) -> None:
-        """A result was answered: the first of the current attempt counts, the same again is as good, others are not."""
+        """Record the reply to a result. The current attempt's first result counts; repeating it succeeds."""
         known = self.accepted.get(lease.task_id)
         if reply.status_code == 200:
             if known is None:
@@ -100,14 +100,14 @@ class Book:
             self.end(lease)
 
     def offset(self, upload_id: str, found: int) -> None:
-        """An upload goes on where it stopped."""
+        """Check that an upload continues where it stopped."""
         assert found == self._offsets.get(upload_id, 0)
 
     def append(self, upload_id: str, end: int) -> None:
         self._offsets[upload_id] = end
 
     def roll_back(self, campaign_id: str, number: int) -> None:
-        """Nothing that came after a round counts any more, nor what waited to count."""
+        """Undo everything after a round, including late updates that had not counted yet."""
         closed = self.closed[campaign_id]
         for later in [each for each in closed if each > number]:
             del closed[later]
@@ -123,14 +123,14 @@ class Book:
         }
 
     def weight(self, campaign_id: str, owner: Owner) -> int:
-        """What a client's update counts before it is normalised."""
+        """Weight of a client's update before normalisation."""
         by = self.bodies[campaign_id].get("weighting", {}).get("by", "examples")
         return owner.rows if by == "examples" else 1
 
     def close(
-        self, campaign_id: str, number: int, said: dict[str, Any], counted: Sequence[tuple[int, Accepted]]
+        self, campaign_id: str, number: int, recorded: dict[str, Any], counted: Sequence[tuple[int, Accepted]]
     ) -> None:
-        """A round closed with updates, by client number: what adapter comes of it."""
+        """Record a closed round: compute its adapter from the updates that count, by client number."""
         body = self.bodies[campaign_id]
         before = self.closed[campaign_id][number - 1]
         algorithm = body["algorithm"]["name"]
@@ -146,20 +146,20 @@ class Book:
         m = mean if algorithm != "fedavgm" or number == 1 else 0.9 * before.m + 0.1 * mean
         start_again = any(each.work.body["client_state_lost"] for _, each in counted)
         self.closed[campaign_id][number] = Closed(
-            said=said,
+            recorded=recorded,
             x=before.x + m,
             m=m,
-            counted={} if start_again else {**before.counted, **dict(counted)},
+            committed={} if start_again else {**before.committed, **dict(counted)},
             tasks=frozenset(each.lease.task_id for _, each in counted),
         )
-        for share, weighed in zip(shares, said["contributions"], strict=True):
+        for share, weighed in zip(shares, recorded["contributions"], strict=True):
             np.testing.assert_allclose(weighed["weight"], share, rtol=1e-9)
 
     def control_variate(self, campaign_id: str, number: int, clients: Mapping[int, Owner]) -> Vector:
-        """SCAFFOLD's c after a round, over those who were clients in it: Σ q_k c_k."""
+        """SCAFFOLD's c after a round, over the clients of that round: Σ q_k c_k."""
         weights = {client: self.weight(campaign_id, owner) for client, owner in clients.items()}
         total = np.zeros(SIZE)
-        for client, each in self.closed[campaign_id][number].counted.items():
-            assert each.work.kept is not None
-            total += weights[client] / sum(weights.values()) * each.work.kept
+        for client, each in self.closed[campaign_id][number].committed.items():
+            assert each.work.client_state is not None
+            total += weights[client] / sum(weights.values()) * each.work.client_state
         return total

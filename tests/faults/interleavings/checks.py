@@ -1,4 +1,4 @@
-"""What must hold after each step."""
+"""Invariants that must hold after each step."""
 
 import hashlib
 from collections import Counter
@@ -13,45 +13,47 @@ from coordinator.lifecycle import LIVE_TASK
 from shared.states import BlobKind, CampaignState, RoundState, TaskKind, TaskState
 from shared.wire.verification import Outcome
 from tests.faults.interleavings.books import Accepted, Book, Closed
-from tests.faults.interleavings.owners import KEPT, Owner, Vector, vector_of
-from tests.faults.interleavings.seen import Seen, look_at, read_blob
+from tests.faults.interleavings.owners import STATE_SLOTS, Owner, Vector, vector_of
+from tests.faults.interleavings.snapshot import Snapshot, read_blob, read_snapshot
 from tests.faults.interleavings.world import World
 
 CLOSE = {"rtol": 1e-6, "atol": 2e-5}
-"""float32 against float64."""
+"""Relative tolerance between float32 and float64."""
 
 
 class Checks:
-    """Compares a book with what the coordinator has."""
+    """Compares the test's record with the coordinator's state."""
 
     def __init__(self, world: World, book: Book, owners: Sequence[Owner]) -> None:
         self._world, self._book, self._owners = world, book, owners
 
-    def after_step(self, campaign_id: str) -> Seen:
-        """All that must always hold of a campaign."""
-        seen = self._world.run(look_at(self._world.services, campaign_id))
-        self._numbers(seen)
-        self._tasks(seen)
-        self._leases(seen)
-        for adapter in seen.adapters:
-            self._adapter(seen, adapter)
-        self._counted(seen)
-        self._clients(seen)
-        self._stored(seen)
-        return seen
+    def after_step(self, campaign_id: str) -> Snapshot:
+        """Check all invariants of a campaign. Returns its snapshot."""
+        snapshot = self._world.run(read_snapshot(self._world.services, campaign_id))
+        self._numbers(snapshot)
+        self._tasks(snapshot)
+        self._leases(snapshot)
+        for adapter in snapshot.adapters:
+            self._adapter(snapshot, adapter)
+        self._counted(snapshot)
+        self._clients(snapshot)
+        self._stored(snapshot)
+        return snapshot
 
-    def _numbers(self, seen: Seen) -> None:
-        """Rounds, adapters and events are numbered without gaps, and what is closed stays closed."""
-        campaign = seen.campaign
-        assert [row.number for row in seen.adapters] == list(range(campaign.rounds_closed + 1 if seen.adapters else 0))
-        assert [row.number for row in seen.rounds] == list(range(1, len(seen.rounds) + 1))
-        states = [row.state for row in seen.rounds]
+    def _numbers(self, snapshot: Snapshot) -> None:
+        """Rounds, adapters and events are numbered without gaps, and closed rounds stay closed."""
+        campaign = snapshot.campaign
+        assert [row.number for row in snapshot.adapters] == list(
+            range(campaign.rounds_closed + 1 if snapshot.adapters else 0)
+        )
+        assert [row.number for row in snapshot.rounds] == list(range(1, len(snapshot.rounds) + 1))
+        states = [row.state for row in snapshot.rounds]
         assert states[: campaign.rounds_closed] == [RoundState.CLOSED] * campaign.rounds_closed
         expected = RoundState.CANCELLED if campaign.state is CampaignState.CANCELLED else None
         for state in states[campaign.rounds_closed :]:
             assert state is expected or (expected is None and state in (RoundState.OPEN, RoundState.AGGREGATING))
         assert len(states) <= campaign.rounds_closed + 1
-        assert seen.events == list(range(1, campaign.last_event + 1))
+        assert snapshot.events == list(range(1, campaign.last_event + 1))
         assert campaign.last_event >= self._book.n_events.get(campaign.id, 0)
         self._book.n_events[campaign.id] = campaign.last_event
         ended = (CampaignState.COMPLETED, CampaignState.CANCELLED)
@@ -59,9 +61,9 @@ class Checks:
         if campaign.state is CampaignState.COMPLETED:
             assert campaign.final_adapter == campaign.rounds_closed == campaign.spec.rounds
 
-    def _tasks(self, seen: Seen) -> None:
-        """What is done is what was accepted; who is at work holds the only lease."""
-        for task in seen.tasks:
+    def _tasks(self, snapshot: Snapshot) -> None:
+        """Done tasks are exactly the accepted ones, and each client has at most one update per round."""
+        for task in snapshot.tasks:
             accepted = self._book.accepted.get(task.id)
             assert (task.result is not None) == (accepted is not None)
             if accepted is not None:
@@ -73,206 +75,206 @@ class Checks:
                 assert {name: task.result[name] for name in accepted.work.body} == accepted.work.body
             else:
                 assert task.state is not TaskState.DONE
-            if seen.campaign.state.is_final:
+            if snapshot.campaign.state.is_final:
                 assert task.state not in LIVE_TASK
-        updates = [(task.agent_id, task.round) for task in seen.train_tasks(*LIVE_TASK, TaskState.DONE)]
+        updates = [(task.agent_id, task.round) for task in snapshot.train_tasks(*LIVE_TASK, TaskState.DONE)]
         assert len(updates) == len(set(updates))
-        # the one of a round that is undone, or of a late update that was given up, goes or is never made again
-        assert max(Counter(seen.trained).values(), default=0) <= 1
+        # the metric of an undone round or a discarded late update is deleted or never written again
+        assert max(Counter(snapshot.trained).values(), default=0) <= 1
 
-    def _leases(self, seen: Seen) -> None:
-        for task in seen.tasks:
+    def _leases(self, snapshot: Snapshot) -> None:
+        for task in snapshot.tasks:
             lease = self._book.granted.get(task.id)
             assert task.attempt == (lease.attempt if lease is not None else 0)
             if task.state is TaskState.LEASED:
                 assert lease is not None
                 assert self._book.may_live(lease)
-                assert task.token_hash == hashlib.sha256(lease.said["token"].encode()).hexdigest()
+                assert task.token_hash == hashlib.sha256(lease.body["token"].encode()).hexdigest()
                 assert task.agent_id == lease.owner.id
                 assert task.lease_expires_at is not None
                 assert task.instance_id is not None
             elif task.state is TaskState.PENDING:
                 assert (task.token_hash, task.instance_id, task.lease_expires_at) == (None, None, None)
-        # an agent works on one task, of whatever campaign
-        at_work = Counter(task.agent_id for task in seen.tasks if task.state is TaskState.LEASED)
+        # an agent works on one task at a time
+        at_work = Counter(task.agent_id for task in snapshot.tasks if task.state is TaskState.LEASED)
         assert max(at_work.values(), default=0) <= 1
 
-    def _adapter(self, seen: Seen, adapter: AdapterRow) -> None:
-        """An adapter says for ever what it said first, and that follows from what was accepted."""
+    def _adapter(self, snapshot: Snapshot, adapter: AdapterRow) -> None:
+        """An adapter's recorded fields never change, and they follow from the accepted updates."""
         closed = self._book.closed[adapter.campaign_id]
-        said = _said(adapter, next((row for row in seen.rounds if row.number == adapter.number), None))
+        recorded = _recorded(adapter, next((row for row in snapshot.rounds if row.number == adapter.number), None))
         known = closed.get(adapter.number)
         if known is not None:
-            assert said == known.said
+            assert recorded == known.recorded
         elif adapter.number == 0:
-            [first] = [task for task in seen.tasks if task.kind is TaskKind.INIT and task.state is TaskState.DONE]
+            [first] = [task for task in snapshot.tasks if task.kind is TaskKind.INIT and task.state is TaskState.DONE]
             start = self._book.accepted[first.id].work
             assert start.change is not None
             assert adapter.sha256 == start.body["adapter"]
-            closed[0] = Closed(said, start.change)
+            closed[0] = Closed(recorded, start.change)
         else:
-            counted = self._contributions(seen, adapter)
-            assert adapter.parent_sha256 == seen.adapters[adapter.number - 1].sha256
+            counted = self._contributions(snapshot, adapter)
+            assert adapter.parent_sha256 == snapshot.adapters[adapter.number - 1].sha256
             assert abs(sum(each["weight"] for each in adapter.contributions) - 1) < 1e-9
-            self._book.close(adapter.campaign_id, adapter.number, said, counted)
-            self._bytes(seen, adapter)
-        self._held_out(seen, adapter)
+            self._book.close(adapter.campaign_id, adapter.number, recorded, counted)
+            self._bytes(snapshot, adapter)
+        self._held_out(snapshot, adapter)
 
-    def _contributions(self, seen: Seen, adapter: AdapterRow) -> list[tuple[int, Accepted]]:
-        """The updates that an adapter counts, by client number: all that the round's tasks say, each once."""
-        counted = [task for task in seen.train_tasks(TaskState.DONE) if task.counts_in == adapter.number]
-        counted.sort(key=lambda task: seen.client_numbers[task.agent_id])
+    def _contributions(self, snapshot: Snapshot, adapter: AdapterRow) -> list[tuple[int, Accepted]]:
+        """The updates in an adapter, by client number: those of all tasks that count in its round, each once."""
+        counted = [task for task in snapshot.train_tasks(TaskState.DONE) if task.counts_in == adapter.number]
+        counted.sort(key=lambda task: snapshot.client_numbers[task.agent_id])
         found = []
         assert len(counted) == len(adapter.contributions)
-        for task, said in zip(counted, adapter.contributions, strict=True):
+        for task, contribution in zip(counted, adapter.contributions, strict=True):
             accepted = self._book.accepted[task.id]
             assert task.id not in self._book.undone
             assert not any(task.id in each.tasks for each in self._book.closed[adapter.campaign_id].values())
-            client = seen.client_numbers[task.agent_id]
-            assert (said["client_number"], said["agent_name"]) == (client, accepted.lease.owner.name)
-            assert said["update_sha256"] == accepted.work.body["delta"]
-            assert said["extras_sha256"] == accepted.work.body["extras"]
-            assert said["client_state_lost"] == accepted.work.body["client_state_lost"]
-            assert said["staleness"] == adapter.number - accepted.round
-            assert said["n_examples"] == accepted.lease.owner.rows
-            assert said["staleness"] in (0, 1)
+            client = snapshot.client_numbers[task.agent_id]
+            assert (contribution["client_number"], contribution["agent_name"]) == (client, accepted.lease.owner.name)
+            assert contribution["update_sha256"] == accepted.work.body["delta"]
+            assert contribution["extras_sha256"] == accepted.work.body["extras"]
+            assert contribution["client_state_lost"] == accepted.work.body["client_state_lost"]
+            assert contribution["staleness"] == adapter.number - accepted.round
+            assert contribution["n_examples"] == accepted.lease.owner.rows
+            assert contribution["staleness"] in (0, 1)
             found.append((client, accepted))
         own = [each for each in adapter.contributions if not each["staleness"]]
-        assert len(own) >= seen.campaign.spec.selection.minimum
+        assert len(own) >= snapshot.campaign.spec.selection.minimum
         assert len({client for client, _ in found}) == len(found)
         return found
 
-    def _bytes(self, seen: Seen, adapter: AdapterRow) -> None:
-        """The adapter and the server's state are what plain numpy makes of the same updates."""
+    def _bytes(self, snapshot: Snapshot, adapter: AdapterRow) -> None:
+        """The adapter and the server state equal those that plain numpy computes from the same updates."""
         book = self._book.closed[adapter.campaign_id][adapter.number]
-        algorithm = seen.campaign.spec.algorithm.name
-        self._holds(seen, adapter.sha256, "", book.x)
+        algorithm = snapshot.campaign.spec.algorithm.name
+        self._check_blob(snapshot, adapter.sha256, "", book.x)
         starts_again = any(each["client_state_lost"] for each in adapter.contributions)
         if algorithm == "fedavg" or starts_again:
             assert adapter.state_sha256 is adapter.broadcast_sha256 is None
             return
         assert adapter.state_sha256 is not None
         slot, expected = "m", book.m
-        if algorithm in KEPT:
+        if algorithm in STATE_SLOTS:
             assert adapter.state_sha256 == adapter.broadcast_sha256
             by_name = {owner.name: owner for owner in self._owners}
             clients = {
                 each.client_number: by_name[each.agent_name]
-                for each in seen.participants
+                for each in snapshot.participants
                 if each.client_number is not None and (each.joined_round or 1) <= adapter.number
             }
             slot, expected = "c", self._book.control_variate(adapter.campaign_id, adapter.number, clients)
-        self._holds(seen, adapter.state_sha256, f"{slot}/", expected)
+        self._check_blob(snapshot, adapter.state_sha256, f"{slot}/", expected)
 
-    def _holds(self, seen: Seen, sha256: str, slot: str, expected: Vector) -> None:
-        """A blob holds what it should; unless a later round, closed in the same step, has let go of it."""
-        use = next((use for use in seen.uses if use.sha256 == sha256 and use.stored), None)
+    def _check_blob(self, snapshot: Snapshot, sha256: str, slot: str, expected: Vector) -> None:
+        """A blob holds the expected values, unless a later round closed in the same step has released it."""
+        use = next((use for use in snapshot.uses if use.sha256 == sha256 and use.stored), None)
         if use is not None:
             data = self._world.run(read_blob(self._world.services, use))
             assert hashlib.sha256(data).hexdigest() == sha256
             np.testing.assert_allclose(vector_of(data, slot), expected, **CLOSE)
 
-    def _held_out(self, seen: Seen, adapter: AdapterRow) -> None:
-        """The loss is the mean over what the clients said, and stays."""
+    def _held_out(self, snapshot: Snapshot, adapter: AdapterRow) -> None:
+        """The held-out loss is the token-weighted mean of the clients' losses, and never changes."""
         if adapter.held_out_loss is None:
             assert (adapter.campaign_id, adapter.number) not in self._book.held_out
             return
-        said = [
+        results = [
             task.result
-            for task in seen.tasks
+            for task in snapshot.tasks
             if task.kind is TaskKind.EVALUATE and task.round == adapter.number and task.state is TaskState.DONE
         ]
-        tokens = sum(each["n_tokens"] for each in said if each is not None)
-        loss = sum(each["loss"] * each["n_tokens"] / tokens for each in said if each is not None)
+        tokens = sum(each["n_tokens"] for each in results if each is not None)
+        loss = sum(each["loss"] * each["n_tokens"] / tokens for each in results if each is not None)
         np.testing.assert_allclose(adapter.held_out_loss, loss, rtol=1e-9)
         key = adapter.campaign_id, adapter.number
         assert self._book.held_out.setdefault(key, adapter.held_out_loss) == adapter.held_out_loss
 
-    def _counted(self, seen: Seen) -> None:
-        """No update is forgotten: it counts in its round, or late in the next, or waits for it."""
-        campaign = seen.campaign
+    def _counted(self, snapshot: Snapshot) -> None:
+        """No accepted update is lost: it counts in its round, counts late in the next, or waits for that round."""
+        campaign = snapshot.campaign
         rule = campaign.spec.stragglers.late_updates
-        for task in seen.train_tasks(TaskState.DONE):
+        for task in snapshot.train_tasks(TaskState.DONE):
             assert task.round is not None
             if task.counts_in is not None:
                 assert task.counts_in - task.round in ((0, 1) if rule == "next_round" else (0,))
                 assert task.counts_in <= campaign.rounds_closed + 1
             elif campaign.state is not CampaignState.CANCELLED:
                 late = rule == "next_round" and task.round == campaign.rounds_closed
-                assert late or task.round == campaign.rounds_closed + 1, "an accepted update was passed over"
+                assert late or task.round == campaign.rounds_closed + 1, "an accepted update was not counted"
 
-    def _clients(self, seen: Seen) -> None:
-        """What a client keeps is asked for by the update of its that counted last."""
-        numbers = sorted(seen.client_numbers.values())
+    def _clients(self, snapshot: Snapshot) -> None:
+        """Each client's committed update is its last update that counted."""
+        numbers = sorted(snapshot.client_numbers.values())
         assert numbers == list(range(len(numbers)))
-        book = self._book.closed[seen.campaign.id].get(seen.campaign.rounds_closed)
-        for each in seen.participants:
-            counted = (
-                book.counted.get(each.client_number) if book is not None and each.client_number is not None else None
+        book = self._book.closed[snapshot.campaign.id].get(snapshot.campaign.rounds_closed)
+        for each in snapshot.participants:
+            committed = (
+                book.committed.get(each.client_number) if book is not None and each.client_number is not None else None
             )
-            assert each.committed_update_sha256 == (counted.work.body["delta"] if counted is not None else None)
+            assert each.committed_update_sha256 == (committed.work.body["delta"] if committed is not None else None)
 
-    def _stored(self, seen: Seen) -> None:
-        """What is said to be stored is there; the adapters among it that retention and work under way ask for."""
-        campaign = seen.campaign
-        stored = [use for use in seen.uses if use.stored]
-        assert {use.id for use in stored} == seen.there
-        there = {(use.kind, use.round) for use in stored}
-        if seen.adapters:
+    def _stored(self, snapshot: Snapshot) -> None:
+        """All blobs marked as stored exist, including the adapters that retention and running work need."""
+        campaign = snapshot.campaign
+        stored = [use for use in snapshot.uses if use.stored]
+        assert {use.id for use in stored} == snapshot.present
+        present = {(use.kind, use.round) for use in stored}
+        if snapshot.adapters:
             needed = {0, campaign.rounds_closed} | {campaign.best_adapter} - {None}
-            assert {(BlobKind.ADAPTER, number) for number in needed} <= there
-        for task in seen.tasks:
+            assert {(BlobKind.ADAPTER, number) for number in needed} <= present
+        for task in snapshot.tasks:
             if task.state in LIVE_TASK and task.kind is TaskKind.EVALUATE:
-                assert (BlobKind.ADAPTER, task.round) in there
+                assert (BlobKind.ADAPTER, task.round) in present
             elif task.state in LIVE_TASK and task.kind is TaskKind.TRAIN:
                 assert task.round is not None
-                start = seen.adapters[task.round - 1]
-                assert (BlobKind.ADAPTER, start.number) in there
-                assert start.broadcast_sha256 is None or (BlobKind.BROADCAST, start.number) in there
+                start = snapshot.adapters[task.round - 1]
+                assert (BlobKind.ADAPTER, start.number) in present
+                assert start.broadcast_sha256 is None or (BlobKind.BROADCAST, start.number) in present
         by_digest = {use.sha256 for use in stored}
-        for task in seen.train_tasks(TaskState.DONE):
+        for task in snapshot.train_tasks(TaskState.DONE):
             waits = task.counts_in is None or task.counts_in == campaign.rounds_closed + 1
             if campaign.state is not CampaignState.CANCELLED and waits and task.result is not None:
                 assert task.result["delta"] in by_digest, "the bytes of an update that is still to count are gone"
 
     def at_the_end(self, campaign_id: str) -> None:
-        """The service says what the database says, and hands out what is stored."""
-        seen = self.after_step(campaign_id)
+        """The API agrees with the database and serves all stored blobs."""
+        snapshot = self.after_step(campaign_id)
         operator, path = self._world.operator, f"/v1/campaigns/{campaign_id}"
         listed = operator.all_items(f"{path}/adapters", 3)
-        assert [each["blob"]["sha256"] for each in listed] == [row.sha256 for row in seen.adapters]
+        assert [each["blob"]["sha256"] for each in listed] == [row.sha256 for row in snapshot.adapters]
         assert [[share["update_sha256"] for share in each["contributions"]] for each in listed] == [
-            [share["update_sha256"] for share in row.contributions] for row in seen.adapters
+            [share["update_sha256"] for share in row.contributions] for row in snapshot.adapters
         ]
         numbers = [each["number"] for each in operator.all_items(f"{path}/events", 500)]
-        assert numbers == list(seen.events)
-        for use in seen.uses:
+        assert numbers == list(snapshot.events)
+        for use in snapshot.uses:
             if use.stored:
                 reply = operator.http.get(f"/v1/blobs/{use.sha256}")
                 assert reply.status_code == 200
                 assert hashlib.sha256(reply.content).hexdigest() == use.sha256
-        for adapter in seen.adapters:
+        for adapter in snapshot.adapters:
             verified = self._world.run(verify_round(self._world.services, campaign_id, adapter.number))
             assert verified.outcome in (Outcome.VERIFIED, Outcome.NOT_KEPT), verified
-        assert campaign_is_tidy(seen)
+        assert campaign_is_tidy(snapshot)
 
 
-def campaign_is_tidy(seen: Seen) -> bool:
-    """Whether nothing is kept beyond what the campaign's retention says."""
-    keep, closed = seen.campaign.spec.retention, seen.campaign.rounds_closed
+def campaign_is_tidy(snapshot: Snapshot) -> bool:
+    """Whether nothing is stored beyond the campaign's retention."""
+    keep, closed = snapshot.campaign.spec.retention, snapshot.campaign.rounds_closed
     oldest = closed - keep.updates + 1
     return all(
         use.round >= oldest and use.round <= closed
-        for use in seen.uses
+        for use in snapshot.uses
         if use.stored and use.kind in (BlobKind.DELTA, BlobKind.EXTRAS)
     )
 
 
-def _said(adapter: AdapterRow, round_row: RoundRow | None) -> dict[str, Any]:
-    """What never changes of an adapter and its round."""
+def _recorded(adapter: AdapterRow, round_row: RoundRow | None) -> dict[str, Any]:
+    """Fields of an adapter and its round that never change."""
     fields = ("sha256", "n_bytes", "broadcast_sha256", "state_sha256", "parent_sha256", "contributions", "created_at")
-    said = {name: getattr(adapter, name) for name in fields}
+    recorded = {name: getattr(adapter, name) for name in fields}
     if round_row is not None:
         for name in ("state", "opened_at", "deadline_at", "closed_at", "learning_rate", "eligible", "sampled"):
-            said[f"round {name}"] = getattr(round_row, name)
-    return said
+            recorded[f"round {name}"] = getattr(round_row, name)
+    return recorded

@@ -1,4 +1,4 @@
-"""The rules. Each does one thing, or some that usually go together; what must hold is looked at after each."""
+"""The rules: each makes one step, or several that usually go together. Invariants are checked after each."""
 
 import sys
 from collections import Counter
@@ -12,13 +12,13 @@ from shared.states import CampaignState, TaskState
 from tests.faults.interleavings.books import Book
 from tests.faults.interleavings.checks import Checks
 from tests.faults.interleavings.owners import Lease, Owner
-from tests.faults.interleavings.seen import Seen, unnamed
+from tests.faults.interleavings.snapshot import Snapshot, unreferenced
 from tests.faults.interleavings.steps import Steps
 from tests.faults.interleavings.world import DEADLINE_S, World
 from tests.support.scripted import campaign_body
 
 MOST_TURNS = 60
-"""In how many turns a campaign must end when everybody works as they should."""
+"""Turns within which a campaign must end if every participant works correctly."""
 
 CAMPAIGN = st.fixed_dictionaries(
     {
@@ -54,11 +54,11 @@ CAMPAIGN = st.fixed_dictionaries(
 )
 SOMEBODY = st.integers(0, 3)
 A_LEASE = st.sampled_from([0, 0, 0, 1, 1, 2, 3, 5])
-"""Counted from the newest, those that may be alive before all others."""
+"""Index of a lease: those that may be live first, each group from the newest."""
 AFTERWARDS = st.sampled_from(["tick", "tick", "aggregate", "nothing"])
-"""Whether an engine looks then, and whether it falls asleep over the aggregation."""
+"""Whether an engine ticks afterwards, and whether it falls asleep during the aggregation."""
 A_VARIANT = st.sampled_from([0, 0, 0, 1])
-"""Of an owner's training: it may have lost what it made of a task, and made something else."""
+"""Variant of an owner's training: it may have lost its result and trained to a different one."""
 
 
 def has_leases(machine: "Interleavings") -> bool:
@@ -74,10 +74,10 @@ class Interleavings(RuleBasedStateMachine):
         self.world, self.book = world, Book()
         self.steps = Steps(world, self.book, world.n_examples)
         self.checks = Checks(world, self.book, self.steps.owners)
-        self.seen: dict[str, Seen] = {}
+        self.snapshots: dict[str, Snapshot] = {}
         self.restarts, self.cancels = 1, 0
         self.further: list[dict[str, Any]] = []
-        self.unnamed_before = world.run(unnamed(world.services))
+        self.unreferenced_before = world.run(unreferenced(world.services))
 
     @initialize(
         campaign=CAMPAIGN,
@@ -145,7 +145,7 @@ class Interleavings(RuleBasedStateMachine):
 
     @rule(who=SOMEBODY, process=st.sampled_from([0, 0, 0, 1]))
     def acquire(self, who: int, process: int) -> None:
-        """As the one process or as another."""
+        """Ask for work as the owner's usual process or as another."""
         self.steps.ask(self._owner(who), process)
 
     @precondition(has_leases)
@@ -179,13 +179,13 @@ class Interleavings(RuleBasedStateMachine):
 
     @rule(then=AFTERWARDS)
     def all_work(self, then: str) -> None:
-        """Everybody does all that there is to do."""
+        """All owners do all available tasks."""
         self.steps.all_work()
         self._afterwards(then)
 
     @rule(who=SOMEBODY, then=AFTERWARDS)
     def one_is_slow(self, who: int, then: str) -> None:
-        """It has begun, all others have done their part, and the deadline passes."""
+        """One owner has begun, all others have finished, and the deadline passes."""
         self.steps.ask(self._owner(who))
         self.steps.all_work(but=self._owner(who))
         self.world.move_clock(1)
@@ -202,14 +202,14 @@ class Interleavings(RuleBasedStateMachine):
     @rule(what=st.sampled_from(["roll back", "pause or resume", "join", "revoke", "begin", "cancel"]), number=SOMEBODY)
     def operate(self, what: str, number: int) -> None:
         if what == "pause or resume":
-            for campaign_id, seen in self.seen.items():
-                if seen.campaign.state is CampaignState.PAUSED:
+            for campaign_id, snapshot in self.snapshots.items():
+                if snapshot.campaign.state is CampaignState.PAUSED:
                     self.world.operator.campaign(campaign_id, "resume")
                 elif number == 0:  # less often, for little happens then
                     self.world.operator.campaign(campaign_id, "pause")
         elif what == "roll back":
-            for campaign_id, seen in self.seen.items():
-                self.steps.roll_back(campaign_id, max(0, seen.campaign.rounds_closed - number // 2))
+            for campaign_id, snapshot in self.snapshots.items():
+                self.steps.roll_back(campaign_id, max(0, snapshot.campaign.rounds_closed - number // 2))
                 if number != 0:
                     self.world.operator.campaign(campaign_id, "resume")
         elif what == "join" and len(self.steps.owners) < 5:
@@ -225,7 +225,7 @@ class Interleavings(RuleBasedStateMachine):
     @rule(what=st.sampled_from(["a state is lost", "the clock is set back", "restart"]), number=SOMEBODY)
     def something_happens(self, what: str, number: int) -> None:
         if what == "a state is lost":
-            self._owner(number).kept.clear()
+            self._owner(number).client_states.clear()
         elif what == "the clock is set back":
             self.world.move_clock(-8)
         elif self.restarts:
@@ -234,45 +234,48 @@ class Interleavings(RuleBasedStateMachine):
             for owner in self.steps.owners:
                 owner.agent.http.base_url = self.world.url
 
-    # what must hold
+    # invariants
 
     @invariant()
     def check(self) -> None:
         self.world.check_errors()
-        self.seen = {campaign_id: self.checks.after_step(campaign_id) for campaign_id in self.book.bodies}
+        self.snapshots = {campaign_id: self.checks.after_step(campaign_id) for campaign_id in self.book.bodies}
         at_work = Counter(
-            task.agent_id for seen in self.seen.values() for task in seen.tasks if task.state is TaskState.LEASED
+            task.agent_id
+            for snapshot in self.snapshots.values()
+            for task in snapshot.tasks
+            if task.state is TaskState.LEASED
         )
         assert max(at_work.values(), default=0) <= 1
 
     def teardown(self) -> None:
-        has_failed = sys.exc_info()[0] is not None  # in a step, which is to be seen
+        has_failed = sys.exc_info()[0] is not None  # in a step, whose error must not be hidden
         try:
             self.world.wake_engine()
-            if self.seen and not has_failed:
+            if self.snapshots and not has_failed:
                 self._end()
         finally:
             self._leave()
 
     def _end(self) -> None:
-        """When everybody works as they should, every campaign ends, and nothing is left lying about."""
+        """Check that every campaign ends if all participants work correctly, and that nothing is left over."""
         for _ in range(MOST_TURNS):
             self.check()
-            if all(seen.campaign.state.is_final for seen in self.seen.values()):
+            if all(snapshot.campaign.state.is_final for snapshot in self.snapshots.values()):
                 break
             self._take_a_turn()
         else:
-            raise AssertionError(f"no end: {[seen.campaign.reason for seen in self.seen.values()]}")
-        self.world.move_clock(24)  # uploads that nobody goes on with are stale, what a dead engine left is swept up
+            raise AssertionError(f"no end: {[snapshot.campaign.reason for snapshot in self.snapshots.values()]}")
+        self.world.move_clock(24)  # abandoned uploads become stale; leftovers of dead engines are swept
         self.world.sweep()
         for campaign_id in self.book.bodies:
             self.checks.at_the_end(campaign_id)
-        left = self.world.run(unnamed(self.world.services)) - self.unnamed_before
-        assert not left, "something is stored that no row names"
+        left = self.world.run(unreferenced(self.world.services)) - self.unreferenced_before
+        assert not left, "unreferenced data is stored"
 
     def _take_a_turn(self) -> None:
-        for campaign_id, seen in self.seen.items():
-            if seen.campaign.state is CampaignState.PAUSED:
+        for campaign_id, snapshot in self.snapshots.items():
+            if snapshot.campaign.state is CampaignState.PAUSED:
                 self.world.operator.campaign(campaign_id, "resume")
         n_accepted = len(self.book.accepted)
         self.world.tick()
@@ -283,7 +286,7 @@ class Interleavings(RuleBasedStateMachine):
             self.world.move_clock(4)
 
     def _leave(self) -> None:
-        """Leave the next example nothing to do."""
+        """End everything, so that the next example starts without work."""
         for campaign_id in self.book.bodies:
             self.world.operator.campaign(campaign_id, "cancel")
         for owner in self.steps.owners:

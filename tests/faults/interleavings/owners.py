@@ -1,4 +1,4 @@
-"""Data owners, as a coordinator sees them: what they train is drawn, what SCAFFOLD has them keep is kept."""
+"""Data owners as the coordinator sees them. Trained values are drawn at random; SCAFFOLD's client state is stored."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,15 +16,15 @@ from shared.digest import sha256_hex
 from tests.support.scripted import FINGERPRINT, SHAPES, ScriptedAgent
 
 Vector = NDArray[np.float64]
-"""All tensors of an adapter, one after the other."""
+"""All tensors of an adapter, concatenated. Shape (SIZE,)."""
 
 SIZE = sum(int(np.prod(shape)) for shape in SHAPES.values())
-KEPT = {"scaffold": "delta_c"}
-"""Algorithms that have clients keep something, and the slot in which its change travels."""
+STATE_SLOTS = {"scaffold": "delta_c"}
+"""Algorithms with client state, and the slot that carries its change."""
 
 
 def file_of(folder: Path, values: Vector, slot: str = "") -> bytes:
-    """The adapter file that holds a vector; with *slot* in front of the tensors' names."""
+    """The bytes of an adapter file that holds a vector. *slot* is prefixed to the tensors' names."""
     tensors, at = {}, 0
     for name, shape in SHAPES.items():
         size = int(np.prod(shape))
@@ -38,7 +38,7 @@ def file_of(folder: Path, values: Vector, slot: str = "") -> bytes:
 
 
 def vector_of(data: bytes, slot: str = "") -> Vector:
-    """What a file holds, by another reader than the coordinator's."""
+    """The vector that a file holds, read by another library than the coordinator's."""
     tensors = load(data)
     return np.concatenate([tensors[slot + name].reshape(-1) for name in SHAPES]).astype(np.float64)
 
@@ -48,19 +48,19 @@ class Lease:
     """A lease that an owner was granted."""
 
     owner: "Owner"
-    said: dict[str, Any]
+    body: dict[str, Any]
 
     @property
     def task_id(self) -> str:
-        return str(self.said["task_id"])
+        return str(self.body["task_id"])
 
     @property
     def attempt(self) -> int:
-        return int(self.said["attempt"])
+        return int(self.body["attempt"])
 
     @property
     def job(self) -> dict[str, Any]:
-        return dict(self.said["job"])
+        return dict(self.body["job"])
 
     @property
     def kind(self) -> str:
@@ -73,25 +73,25 @@ class Lease:
 
 @dataclass(frozen=True)
 class Work:
-    """What an owner made of a task. files: by purpose. change: the delta. kept: c_k as it is after this training."""
+    """An owner's result of a task. files: by purpose. change: the delta. client_state: c_k after this training."""
 
     body: dict[str, Any]
     files: Mapping[str, bytes] = field(default_factory=dict)
     change: Vector | None = None
-    kept: Vector | None = None
+    client_state: Vector | None = None
 
 
 class Owner:
-    """An agent and what it has at home.
+    """An agent and its local state.
 
-    rows: its training rows. kept: by campaign and delta, what it still has; counted on as the agent's own code does.
+    rows: number of training rows. client_states: c_k by campaign and delta digest, pruned as the agent's own code does.
     """
 
     def __init__(self, agent: ScriptedAgent, rows: int, held_out: int, folder: Path) -> None:
         self.agent = agent
         self.rows, self.held_out = rows, held_out
         self.is_revoked = False
-        self.kept: dict[str, dict[str, Vector]] = {}
+        self.client_states: dict[str, dict[str, Vector]] = {}
         self._folder = folder
         self._made: dict[tuple[str, int], Work] = {}
 
@@ -107,7 +107,7 @@ class Owner:
         return self.agent.ask(0, instance_id=f"process-{process}-of-{self.name}")
 
     def work_of(self, lease: Lease, variant: int, draw: "Draw") -> Work:
-        """What this owner makes of a task, and makes of it only once; another variant where it trained anew."""
+        """This owner's result of a task, computed once per variant. Another variant means that it trained again."""
         key = lease.task_id, variant
         if key not in self._made:
             self._made[key] = self._make(lease, variant, draw)
@@ -129,41 +129,41 @@ class Owner:
         return self._train(job, variant, draw)
 
     def _train(self, job: dict[str, Any], variant: int, draw: "Draw") -> Work:
-        slot = KEPT.get(job["algorithm"])
+        slot = STATE_SLOTS.get(job["algorithm"])
         if slot is None:
             change = draw.common(job["client_number"] + job["round"] + variant)
             delta = file_of(self._folder, change)
             return Work(self.agent.train_result(sha256_hex(delta)), {"delta": delta}, change)
-        kept = self.kept.get(job["campaign_id"], {})
-        is_lost = job["committed_update"] is not None and job["committed_update"] not in kept
-        before = kept.get(job["committed_update"], np.zeros(SIZE))
+        states = self.client_states.get(job["campaign_id"], {})
+        is_lost = job["committed_update"] is not None and job["committed_update"] not in states
+        before = states.get(job["committed_update"], np.zeros(SIZE))
         change, moved = draw.new(), draw.new()
         delta, extras = file_of(self._folder, change), file_of(self._folder, moved, f"{slot}/")
         body = self.agent.train_result(sha256_hex(delta), sha256_hex(extras), client_state_lost=is_lost)
         return Work(body, {"delta": delta, "extras": extras}, change, before + moved)
 
-    def keep(self, lease: Lease, work: Work) -> None:
-        """Before a result leaves: keep what belongs to it, to what counted, and to the newest of the others."""
-        if work.kept is None:
+    def store_client_state(self, lease: Lease, work: Work) -> None:
+        """Store a result's client state before it is sent. Those of the committed update and the newest others stay."""
+        if work.client_state is None:
             return
-        kept = self.kept.setdefault(lease.campaign_id, {})
+        states = self.client_states.setdefault(lease.campaign_id, {})
         delta = work.body["delta"]
-        kept.pop(delta, None)
-        kept[delta] = work.kept
-        others = [each for each in kept if each not in (delta, lease.job["committed_update"])]
+        states.pop(delta, None)
+        states[delta] = work.client_state
+        others = [each for each in states if each not in (delta, lease.job["committed_update"])]
         for old in others[: len(others) - max(0, lease.job["state_versions"] - 2)]:
-            del kept[old]
+            del states[old]
 
     def spoil(self, lease: Lease, purpose: str) -> bytes:
         """A file of the right shape that holds a NaN; no two are equal."""
         values = np.full(SIZE, float(lease.attempt))
         values[3] = np.nan
-        return file_of(self._folder, values, f"{KEPT[lease.job['algorithm']]}/" if purpose == "extras" else "")
+        return file_of(self._folder, values, f"{STATE_SLOTS[lease.job['algorithm']]}/" if purpose == "extras" else "")
 
 
 class Draw:
-    """Draws what is trained. Without algorithms that keep something there are few deltas, which several clients, rounds
-    and campaigns have in common: equal bytes are stored once."""
+    """Draws trained values. Algorithms without client state use few deltas, shared by clients, rounds and campaigns,
+    because equal bytes are stored once."""
 
     def __init__(self, example: int) -> None:
         self._example = example
@@ -177,5 +177,5 @@ class Draw:
         return values * (1 + number % 3)
 
     def new(self) -> Vector:
-        # float32 holds it
+        # exact in float32
         return self._random.integers(-(2**12), 2**12, SIZE) / 2**10

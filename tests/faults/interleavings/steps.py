@@ -1,4 +1,4 @@
-"""What owners and the operator can do, each with what may be answered."""
+"""Actions of owners and the operator, each with its allowed replies."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,17 +11,17 @@ from shared.digest import sha256_hex
 from shared.states import TaskState
 from tests.faults.interleavings.books import Book
 from tests.faults.interleavings.owners import Draw, Lease, Owner, Work
-from tests.faults.interleavings.seen import task_of, whole_uploads
+from tests.faults.interleavings.snapshot import task_of, whole_uploads
 from tests.faults.interleavings.world import World
 from tests.support.operator import problem
 from tests.support.scripted import ScriptedAgent
 
 NAMES = "cadbefg"
-"""In another order than that of enrolment: clients are numbered by name."""
+"""Not in alphabetical order, because clients are numbered by name and not by enrolment."""
 
 
 class Steps:
-    """One example's owners, and the leases that they were ever granted."""
+    """The owners of one example, and all leases granted to them."""
 
     def __init__(self, world: World, book: Book, example: int) -> None:
         self._world, self._book = world, book
@@ -76,11 +76,13 @@ class Steps:
         self._check_job(lease)
         if before is None:
             campaign = self._world.operator.get(f"/v1/campaigns/{lease.campaign_id}")
-            assert campaign["state"] in ("preparing", "initializing", "running", "finishing"), "nobody asked for it"
+            assert campaign["state"] in ("preparing", "initializing", "running", "finishing"), (
+                "a paused or ended campaign handed out work"
+            )
         return lease
 
     def _check_job(self, lease: Lease) -> None:
-        """What a lease names can be had."""
+        """Check that the blobs a lease names can be downloaded."""
         for name in ("adapter", "broadcast"):
             blob = lease.job.get(name)
             if blob is not None:
@@ -89,76 +91,76 @@ class Steps:
                 assert sha256_hex(reply.content) == blob["sha256"]
 
     def renew(self, lease: Lease) -> None:
-        reply = lease.owner.agent.renew(lease.said)
+        reply = lease.owner.agent.renew(lease.body)
         if reply.status_code == 200 and reply.json()["directive"] == "continue":
             assert self._book.may_live(lease)
         elif reply.status_code == 200:
             assert self._book.granted[lease.task_id] is lease
             assert self._task(lease).state in (TaskState.CANCELLED, TaskState.SUPERSEDED)
         else:
-            self._is_lost(lease, reply)
+            self._check_refused(lease, reply)
 
     def release(self, lease: Lease) -> None:
-        reply = lease.owner.agent.release(lease.said)
+        reply = lease.owner.agent.release(lease.body)
         if reply.status_code == 204:
             self._book.end(lease)
         else:
-            self._is_lost(lease, reply)
+            self._check_refused(lease, reply)
 
     def fail(self, lease: Lease) -> None:
-        reply = lease.owner.agent.failure(lease.said, kind="crash", message="the training died")
+        reply = lease.owner.agent.failure(lease.body, kind="crash", message="the training died")
         if reply.status_code == 200:
             self._book.fail(lease)
         else:
-            self._is_lost(lease, reply)
+            self._check_refused(lease, reply)
 
     # updates
 
     def upload(self, lease: Lease, variant: int = 0, *, half: bool = False) -> None:
-        """Send what is missing of a task's files, or of their first half."""
+        """Send the missing part of a task's files, or of their first half."""
         for purpose, data in self._work(lease, variant).files.items():
             self._send(lease, purpose, data, to=len(data) // 2 if half else len(data))
 
     def complete(self, lease: Lease, variant: int = 0, *, at_once: int = 1) -> None:
-        """Send a result, several times at once: with whatever was uploaded, late, again, as an old attempt."""
+        """Send a result, possibly several times at once, incompletely uploaded, late, again, or from an old attempt."""
         work = self._work(lease, variant)
-        lease.owner.keep(lease, work)
+        lease.owner.store_client_state(lease, work)
         with ThreadPoolExecutor(at_once) as pool:
-            sent = [pool.submit(lease.owner.agent.result, lease.said, work.body) for _ in range(at_once)]
+            sent = [pool.submit(lease.owner.agent.result, lease.body, work.body) for _ in range(at_once)]
         replies = [each.result() for each in sent]
         assert len({reply.status_code for reply in replies}) == 1
         for reply in replies:
-            self._answered(lease, work, reply)
+            self._check_answer(lease, work, reply)
 
     def send_two_results(self, lease: Lease) -> None:
-        """At once, of two trainings of the same task: one of them counts."""
+        """Send the results of two trainings of one task at once: only one counts."""
         works = [self._work(lease, variant) for variant in (0, 1)]
         for variant, work in enumerate(works):
             self.upload(lease, variant)
-            lease.owner.keep(lease, work)
+            lease.owner.store_client_state(lease, work)
         with ThreadPoolExecutor(2) as pool:
-            sent = [pool.submit(lease.owner.agent.result, lease.said, work.body) for work in works]
+            sent = [pool.submit(lease.owner.agent.result, lease.body, work.body) for work in works]
         answers = [(each.result(), work) for each, work in zip(sent, works, strict=True)]
         for reply, work in sorted(answers, key=lambda answer: answer[0].status_code):
-            self._answered(lease, work, reply)
+            self._check_answer(lease, work, reply)
 
     def send_wrong_chunks(self, lease: Lease) -> None:
-        """At a place where nothing is missing, and with bytes that are not those of their digest."""
+        """Send a chunk at a wrong offset, and one whose bytes do not match their digest."""
         for purpose, data in self._work(lease).files.items():
             upload = self._start_upload(lease, purpose, data)
             if upload is None:
                 continue
             agent, at = lease.owner.agent, upload["offset"]
             replies = [
-                agent.send_chunk(lease.said, upload["id"], at + 8, data[at : at + 8]),
+                agent.send_chunk(lease.body, upload["id"], at + 8, data[at : at + 8]),
                 agent.send_chunk(
-                    lease.said, upload["id"], at, data[at:], **{"Content-Digest": f"sha-256=:{'A' * 43}=:"}
+                    lease.body, upload["id"], at, data[at:], **{"Content-Digest": f"sha-256=:{'A' * 43}=:"}
                 ),
             ]
             assert [reply.status_code for reply in replies] == [409, 422]
 
     def send_bad_update(self, lease: Lease) -> None:
-        """With NaN in it."""
+        """Send an update that contains NaN."""
         if lease.kind != "train":
             return
         work = self._work(lease)
@@ -166,14 +168,14 @@ class Steps:
         for purpose, data in bad.items():
             self._send(lease, purpose, data, to=len(data))
         body = {**work.body, **{purpose: sha256_hex(data) for purpose, data in bad.items()}}
-        reply = lease.owner.agent.result(lease.said, body)
+        reply = lease.owner.agent.result(lease.body, body)
         assert reply.status_code != 200
-        self._answered(lease, Work(body), reply)
+        self._check_answer(lease, Work(body), reply)
 
-    # as it should be
+    # correct behaviour
 
     def do_next(self, owner: Owner) -> bool:
-        """Do the next task, from the lease to the result; whether there was one."""
+        """Do the next task from lease to result. Returns whether one was granted."""
         lease = self.ask(owner)
         if lease is not None:
             self.upload(lease)
@@ -182,12 +184,12 @@ class Steps:
         return lease is not None
 
     def all_work(self, but: Owner | None = None) -> None:
-        """Everybody, or all but one, do all that there is to do."""
+        """All owners, or all but one, do all available tasks."""
         for owner in self.active:
             while owner is not but and self.do_next(owner):
                 pass
 
-    # what they have in common
+    # helpers
 
     def _work(self, lease: Lease, variant: int = 0) -> Work:
         return lease.owner.work_of(lease, variant, self._draw)
@@ -195,8 +197,8 @@ class Steps:
     def _task(self, lease: Lease) -> TaskRow:
         return self._world.run(task_of(self._world.services, lease.task_id))
 
-    def _is_lost(self, lease: Lease, reply: httpx.Response) -> None:
-        """A refusal is right: the lease's attempt is not the task's any more, or the task has ended."""
+    def _check_refused(self, lease: Lease, reply: httpx.Response) -> None:
+        """Check that a refusal is right: the lease's attempt is no longer current, or the task has ended."""
         if lease.owner.is_revoked:
             assert reply.status_code == 403
             return
@@ -204,29 +206,29 @@ class Steps:
         task = self._task(lease)
         assert task.attempt != lease.attempt or task.state is not TaskState.LEASED
 
-    def _answered(self, lease: Lease, work: Work, reply: httpx.Response) -> None:
+    def _check_answer(self, lease: Lease, work: Work, reply: httpx.Response) -> None:
         self._book.result(lease, work, reply)
         if reply.status_code in (403, 410):
-            self._is_lost(lease, reply)
+            self._check_refused(lease, reply)
         elif reply.status_code == 422 and problem(reply).kind != "bad-update":
             assert problem(reply).kind == "invalid", reply.text
             needed = {sha256_hex(data) for data in work.files.values()}
             assert not needed <= self._world.run(whole_uploads(self._world.services, lease.task_id))
 
     def _start_upload(self, lease: Lease, purpose: str, data: bytes) -> dict[str, Any] | None:
-        reply = lease.owner.agent.start_upload(lease.said, purpose, data)
+        reply = lease.owner.agent.start_upload(lease.body, purpose, data)
         if reply.status_code != 201:
-            self._is_lost(lease, reply)
+            self._check_refused(lease, reply)
             return None
         upload: dict[str, Any] = reply.json()
         self._book.offset(upload["id"], upload["offset"])
         return upload
 
     def _send(self, lease: Lease, purpose: str, data: bytes, to: int) -> None:
-        """Send a part of a file, from where it stopped."""
+        """Send a part of a file from the current offset."""
         upload = self._start_upload(lease, purpose, data)
         if upload is None or upload["offset"] >= to:
             return
-        reply = lease.owner.agent.send_chunk(lease.said, upload["id"], upload["offset"], data[upload["offset"] : to])
+        reply = lease.owner.agent.send_chunk(lease.body, upload["id"], upload["offset"], data[upload["offset"] : to])
         assert reply.status_code == 204, reply.text
         self._book.append(upload["id"], to)

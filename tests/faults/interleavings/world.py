@@ -1,4 +1,4 @@
-"""The coordinator that all examples share. Nothing in it happens by itself: engines look when they are told."""
+"""The coordinator that all examples share. Nothing happens by itself: engines tick only on request."""
 
 import asyncio
 import logging
@@ -23,17 +23,17 @@ from tests.support.server import RunningCoordinator, running_coordinator
 T = TypeVar("T")
 
 UNIT_S = 1000.0
-"""The clock is moved by whole units, and whatever runs out does so half-way between two of them: how long a step really
-takes decides nothing, and an example can be had again."""
+"""The clock moves by whole units, and all expiries lie half-way between two units. So the real duration of a step
+has no effect, and an example is reproducible."""
 DEADLINE_S, LEASE_S, CLAIM_S, STALE_S = (n * UNIT_S + UNIT_S / 2 for n in (0, 1, 2, 20))
 
 
 class Died(BaseException):
-    """Stands for kill -9: the engine does nothing more, not even let go of its claim."""
+    """Stands for kill -9: the engine does nothing more and does not even release its claim."""
 
 
 class ScriptedEngine(Engine):
-    """An engine that looks when it is told. sleeps_before: the transaction before which it sleeps until it is woken."""
+    """An engine that ticks on request. sleeps_before: the transaction before which it sleeps until it is woken."""
 
     def __init__(self, services: Services, sleeps_before: str | None = None) -> None:
         super().__init__(services)
@@ -43,7 +43,7 @@ class ScriptedEngine(Engine):
         self.asleep = threading.Event()
 
     async def tick(self) -> bool:
-        """Move one campaign on that is due; whether there was one."""
+        """Process one due campaign. Returns whether there was one."""
         due = await self._due()
         for campaign_id in due[:1]:
             await self._work(campaign_id)
@@ -67,7 +67,7 @@ class ScriptedEngine(Engine):
 
 
 class _Errors(logging.Handler):
-    """Gathers what the coordinator logs as an error."""
+    """Collects the coordinator's error log records."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
@@ -75,7 +75,7 @@ class _Errors(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.exc_info and isinstance(record.exc_info[1], NotFound):
-            return  # an engine's bytes went with equal ones of another campaign; it is said, and the engine tries again
+            return  # another campaign released equal bytes; the engine logs it and retries
         self.found.append(self.format(record))
 
 
@@ -88,7 +88,7 @@ class World:
             database_url=database_url,
             lease=LeaseSettings(ttl_s=LEASE_S),
             engine=EngineSettings(claim_ttl_s=CLAIM_S, poll_s=60),
-            # one database: the files' way, the other: as replicas that share no folder
+            # SQLite stores updates as files; Postgres stores them as replicas without a shared folder do
             storage=StorageSettings(updates="files" if database_url is None else "database", stale_upload_s=STALE_S),
         )
         self.scratch = data_dir.parent
@@ -103,7 +103,7 @@ class World:
 
     @contextmanager
     def opened(self) -> Iterator["World"]:
-        """Serve for the length of the block."""
+        """Serve while the block runs."""
         loggers = [logging.getLogger(name) for name in ("coordinator", "uvicorn.error")]
         for logger in loggers:
             logger.addHandler(self._errors)
@@ -123,7 +123,7 @@ class World:
         self._sweeper = Sweeper(self._running.services)
 
     def restart(self) -> None:
-        """Stop the coordinator, and start it again on its data; an engine that is asleep dies."""
+        """Stop the coordinator and start it again on its data. A sleeping engine dies."""
         self.wake_engine(dies=True)
         self._stack.close()
         self._start()
@@ -144,23 +144,22 @@ class World:
         self._running.clock.move(units * UNIT_S)
 
     def check_errors(self) -> None:
-        """Fail where the coordinator said that something went wrong."""
+        """Fail if the coordinator logged an error."""
         found, self._errors.found = self._errors.found, []
         assert not found, "\n".join(found)
 
     def tick(self, n_engines: int = 1) -> int:
-        """Have engines move on all campaigns that are due, several of them at the same time; how many looks there
-        were."""
+        """Have *n_engines* engines at a time process all due campaigns. Returns the number of ticks that found work."""
         engines = [ScriptedEngine(self.services) for _ in range(n_engines)]
 
         async def once() -> int:
             return sum(await asyncio.gather(*(engine.tick() for engine in engines)))
 
-        looks = 0
+        n_ticks = 0
         while found := self.run(once()):
-            looks += found
-            assert looks < 50, "the engine finds something to do for ever"
-        return looks
+            n_ticks += found
+            assert n_ticks < 50, "the engine never runs out of work"
+        return n_ticks
 
     def sweep(self) -> None:
         self.run(self._sweeper.sweep())
@@ -170,24 +169,24 @@ class World:
         return self._sleeper is not None
 
     def tick_and_fall_asleep(self, before: str) -> None:
-        """Have an engine look that falls asleep before a transaction, if it comes there."""
+        """Start a tick of an engine that falls asleep before a transaction, if it reaches it."""
         assert self._sleeper is None
         engine = ScriptedEngine(self.services, sleeps_before=before)
-        look = asyncio.run_coroutine_threadsafe(engine.tick(), self._running.loop)
-        look.add_done_callback(lambda _: engine.asleep.set())
+        tick = asyncio.run_coroutine_threadsafe(engine.tick(), self._running.loop)
+        tick.add_done_callback(lambda _: engine.asleep.set())
         assert engine.asleep.wait(60)
-        if look.done():
-            look.result()
+        if tick.done():
+            tick.result()
         else:
-            self._sleeper = engine, look
+            self._sleeper = engine, tick
 
     def wake_engine(self, *, dies: bool = False) -> None:
-        """Let the engine that is asleep go on, or die where it is."""
+        """Let the sleeping engine continue, or die where it is."""
         if self._sleeper is None:
             return
-        (engine, look), self._sleeper = self._sleeper, None
+        (engine, tick), self._sleeper = self._sleeper, None
         self.run(engine.wake(dies=dies))
         try:
-            look.result(60)
+            tick.result(60)
         except Died:
             assert dies

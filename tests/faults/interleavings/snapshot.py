@@ -1,4 +1,4 @@
-"""What the database and the storage hold of a campaign."""
+"""Contents of the database and the storage for a campaign."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,9 +29,9 @@ IN_UPDATES = (BlobKind.DELTA, BlobKind.EXTRAS)
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A campaign's rows. there: the stored blobs of its that are where they should be. trained: client numbers and
-    rounds of the metrics of updates."""
+class Snapshot:
+    """A campaign's rows. present: ids of the blob uses whose bytes exist. trained: client number and round of each
+    metric of an update."""
 
     campaign: CampaignRow
     rounds: Sequence[RoundRow]
@@ -40,7 +40,7 @@ class Seen:
     participants: Sequence[ParticipantRow]
     events: Sequence[int]
     uses: Sequence[BlobUseRow]
-    there: set[str]
+    present: set[str]
     trained: Sequence[tuple[int, int]]
 
     def train_tasks(self, *states: TaskState) -> list[TaskRow]:
@@ -48,12 +48,12 @@ class Seen:
 
     @property
     def client_numbers(self) -> dict[str, int]:
-        """Of the clients, by the id of their agents."""
+        """Client numbers by agent id."""
         return {each.agent_id: each.client_number for each in self.participants if each.client_number is not None}
 
 
-async def look_at(services: Services, campaign_id: str) -> Seen:
-    """All of a campaign, as it is in one transaction."""
+async def read_snapshot(services: Services, campaign_id: str) -> Snapshot:
+    """Read all rows of a campaign in one transaction."""
     async with services.database.read() as session:
 
         async def rows(table: Any, *order: Any) -> Any:
@@ -66,7 +66,7 @@ async def look_at(services: Services, campaign_id: str) -> Seen:
         of_clients = select(MetricRow.client_number, MetricRow.round).where(
             MetricRow.campaign_id == campaign_id, MetricRow.name == "tokens"
         )
-        seen = Seen(
+        snapshot = Snapshot(
             campaign=await session.get_one(CampaignRow, campaign_id),
             rounds=await rows(RoundRow, RoundRow.number),
             adapters=await rows(AdapterRow, AdapterRow.number),
@@ -78,15 +78,15 @@ async def look_at(services: Services, campaign_id: str) -> Seen:
                 )
             ).all(),
             uses=uses,
-            there=set(),
+            present=set(),
             trained=[tuple(row) for row in (await session.execute(of_clients)).all()],
         )
     for use in uses:
         if use.stored and (
             use.sha256 in in_database if _is_row(services, use.kind) else _path(services, use.sha256).exists()
         ):
-            seen.there.add(use.id)
-    return seen
+            snapshot.present.add(use.id)
+    return snapshot
 
 
 async def task_of(services: Services, task_id: str) -> TaskRow:
@@ -107,8 +107,8 @@ async def read_blob(services: Services, use: BlobUseRow) -> bytes:
     return b"".join([part async for part in parts])
 
 
-async def unnamed(services: Services) -> set[str]:
-    """All that is stored and that no row names: neither as used nor as on its way."""
+async def unreferenced(services: Services) -> set[str]:
+    """Names of all stored data that no row references, neither as a blob in use nor as an upload."""
     async with services.database.read() as session:
         uses = (await session.scalars(select(BlobUseRow).where(BlobUseRow.stored))).all()
         uploads = (await session.scalars(select(UploadRow))).all()
