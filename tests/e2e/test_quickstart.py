@@ -41,5 +41,5 @@ def test_the_demo_leaves_a_folder_of_somebody_else_alone(tmp_path: Path) -> None
         [*DEMO, "--out", str(tmp_path)], env=environment, capture_output=True, text=True, timeout=60
     )
     assert refused.returncode == 1
-    assert "no demo" in refused.stderr
+    assert "no earlier demo" in refused.stderr
     assert (tmp_path / "thesis.txt").exists()

@@ -1,5 +1,6 @@
 """A coordinator that is lost while its agents train: its backup, restored at the same address, takes over."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +28,11 @@ def test_agents_continue_from_the_backup_to_the_same_digest(tmp_path: Path) -> N
             agent.start()
         campaign_id = operator.post("/v1/campaigns", CAMPAIGN)["id"]
         wait_for_training(operator, campaign_id, 1)
+        for agent in agents.values():  # or a slow machine would back up a campaign that has completed
+            agent.process.popen.send_signal(signal.SIGSTOP)
         assert "backed up 1 campaign, " in command("backup", file, "--data-dir", coordinator.data)
+        for agent in agents.values():
+            agent.process.popen.send_signal(signal.SIGCONT)
         digest = final_digest(operator, campaign_id)
         wait_for_training(operator, operator.post("/v1/campaigns", CAMPAIGN)["id"], 1)
         coordinator.process.kill()
