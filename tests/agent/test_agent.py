@@ -59,7 +59,7 @@ def is_running(pid: int) -> bool:
     return True
 
 
-def test_everything_that_left_is_noted_and_nothing_stays_behind(new_home: NewHome, operator: Operator) -> None:
+def test_everything_sent_is_recorded_and_no_task_folder_remains(new_home: NewHome, operator: Operator) -> None:
     home = new_home("ada")
     with home.running():
         campaign_id = start_campaign(operator, rounds=2)
@@ -125,7 +125,7 @@ def test_a_finished_delta_that_is_not_whole_is_trained_again(
     assert home.error is None
 
 
-def test_a_refusal_by_policy_is_told_noted_and_survived(new_home: NewHome, operator: Operator) -> None:
+def test_a_refusal_by_policy_is_reported_recorded_and_survived(new_home: NewHome, operator: Operator) -> None:
     home = new_home("ada")
     with home.workspace.settings_file.open("a") as file:
         file.write('[policy]\nbase_models = ["tiny"]\n')
@@ -157,7 +157,7 @@ def test_adapters_that_do_not_fit_the_cache_are_used_all_the_same(new_home: NewH
     assert len(left) == 1
 
 
-def test_a_stored_adapter_that_rotted_is_told_to_the_operator(
+def test_a_corrupted_stored_adapter_is_reported_to_the_operator(
     new_home: NewHome, operator: Operator, coordinator: RunningCoordinator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_result = CoordinatorApi.put_result
@@ -205,7 +205,7 @@ recorded_child.main()
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
 @pytest.mark.parametrize("where", ["download", "record of what left", "training"])
-def test_a_full_disk_is_told_and_waited_for(
+def test_a_full_disk_is_reported_and_waited_for(
     new_home: NewHome,
     operator: Operator,
     monkeypatch: pytest.MonkeyPatch,

@@ -37,7 +37,7 @@ def test_an_error_names_the_file_and_the_field(tmp_path: Path, text: str, says: 
     assert str(caught.value).startswith(str(path))
 
 
-def test_a_file_that_is_none_is_told(tmp_path: Path) -> None:
+def test_a_missing_or_unreadable_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="no such file"):
         load_settings(tmp_path / "agent.toml")
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")

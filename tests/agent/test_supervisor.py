@@ -53,14 +53,14 @@ def is_running(pid: int) -> bool:
     return True
 
 
-def test_what_is_no_message_is_passed_over(tmp_path: Path) -> None:
+def test_lines_that_are_not_messages_are_skipped(tmp_path: Path) -> None:
     garbage = f"input(); say('hello'); say('{{}}'); say('\\udcff'); say(''); say('{REPORT}'); say('{ANSWER}'); input()"
     progress, answer = ask(child(f"sys.stdout.reconfigure(errors='surrogateescape')\n{garbage}"), tmp_path)
     assert isinstance(progress, Progress)
     assert isinstance(answer, Failed)
 
 
-def test_phases_of_local_orders_are_reported_too(tmp_path: Path) -> None:
+def test_phases_of_local_requests_are_reported_too(tmp_path: Path) -> None:
     local = '{"type": "report", "progress": {"phase": "merging"}}'
     first, second, _ = ask(child(f"input(); say('{local}'); say('{REPORT}'); say('{ANSWER}'); input()"), tmp_path)
     assert first == LocalProgress(phase=LocalPhase.MERGING)
@@ -68,12 +68,12 @@ def test_phases_of_local_orders_are_reported_too(tmp_path: Path) -> None:
     assert not {phase.value for phase in LocalPhase} & {phase.value for phase in Phase}
 
 
-def test_a_line_without_end_is_passed_over(tmp_path: Path) -> None:
+def test_an_endless_line_is_skipped(tmp_path: Path) -> None:
     [answer] = ask(child(f"input(); say('x' * (9 << 20)); say('{ANSWER}'); input()"), tmp_path)
     assert isinstance(answer, Failed)
 
 
-def test_a_child_that_ends_after_each_job_is_started_anew_or_said_to_have_died(tmp_path: Path) -> None:
+def test_a_child_that_ends_after_each_job_is_started_again_or_reported_dead(tmp_path: Path) -> None:
     heard = ask(child(f"input(); say('{ANSWER}')"), tmp_path, times=4)
     assert isinstance(heard[0], Failed)
     assert all(isinstance(each, Failed | ChildDied) for each in heard)

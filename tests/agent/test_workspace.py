@@ -50,7 +50,7 @@ def keep(home: Workspace, delta: str, counted: str | None, versions: int) -> lis
     return sorted(path.name for path in (home.home / "client_state" / "c1").iterdir())
 
 
-def test_what_is_kept_is_the_counted_one_and_the_newest(home: Workspace) -> None:
+def test_the_committed_client_state_and_the_newest_ones_are_kept(home: Workspace) -> None:
     assert home.client_state_of("c1", "d1") is None
     assert keep(home, "d1", None, 2) == ["d1"]
     assert keep(home, "d2", "d1", 2) == ["d1", "d2"]
@@ -68,7 +68,7 @@ def test_what_is_kept_is_the_counted_one_and_the_newest(home: Workspace) -> None
 
 @pytest.mark.parametrize("name", [DELTA_FILE, EXTRAS_FILE])
 @pytest.mark.parametrize("data", [None, b"", b"delt", b"other"])
-def test_a_result_whose_files_are_not_whole_does_not_count(home: Workspace, name: str, data: bytes | None) -> None:
+def test_a_result_with_incomplete_files_is_ignored(home: Workspace, name: str, data: bytes | None) -> None:
     finished(home)
     path = home.task_folder("t1") / name
     path.unlink() if data is None else path.write_bytes(data)
@@ -76,14 +76,14 @@ def test_a_result_whose_files_are_not_whole_does_not_count(home: Workspace, name
 
 
 @pytest.mark.parametrize("data", GARBAGE)
-def test_a_result_that_cannot_be_read_does_not_count(home: Workspace, data: bytes) -> None:
+def test_an_unreadable_result_is_ignored(home: Workspace, data: bytes) -> None:
     finished(home)
     (home.task_folder("t1") / RESULT_FILE).write_bytes(data)
     assert home.finished_result("t1") is None
 
 
 @pytest.mark.parametrize("data", [*GARBAGE, b'{"id": "", "place": []}', b'{"id": 5, "place": "here"}'])
-def test_an_instance_file_that_cannot_be_read_is_written_anew(home: Workspace, data: bytes) -> None:
+def test_an_unreadable_instance_file_is_written_again(home: Workspace, data: bytes) -> None:
     (home.home / "instance.json").write_bytes(data)
     instance_id = home.instance_id
     assert len(instance_id) == 32
@@ -124,7 +124,7 @@ def test_a_home_is_for_one_process(home: Workspace) -> None:
         pass
 
 
-def test_what_left_is_noted_line_by_line(home: Workspace) -> None:
+def test_everything_sent_is_recorded_one_item_a_line(home: Workspace) -> None:
     home.record_sent("delta", sha256="a", bytes=5)
     home.record_sent("result", note="line\nbreak")
     lines = [json.loads(line) for line in (home.home / "sent.jsonl").read_text().splitlines()]

@@ -144,7 +144,7 @@ def slots(lab: Lab, adapter: Path, only: str = "") -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("job", CASES.values(), ids=CASES)
-def test_a_training_that_goes_on_ends_as_one_that_was_never_broken(
+def test_a_resumed_training_ends_as_an_uninterrupted_one(
     lab: Lab, adapter: Path, job: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Broken twice: within an interval, and when all steps are done and there is no result yet."""
@@ -178,7 +178,7 @@ def test_a_crash_costs_the_steps_since_the_latest_checkpoint(
     assert reached[STEP] == STEPS - done + twice
 
 
-def test_a_child_that_is_killed_leaves_all_to_the_next_one(
+def test_a_killed_child_is_resumed_by_the_next_one(
     lab: Lab, adapter: Path, whole: dict[str, Any], tmp_path: Path, start_child: Any
 ) -> None:
     work = order(lab, adapter)
@@ -194,7 +194,7 @@ def test_a_child_that_is_killed_leaves_all_to_the_next_one(
     assert {path.name for path in work.folder.iterdir()} == {DELTA_FILE, RESULT_FILE}
 
 
-def test_time_is_that_of_all_parts(lab: Lab, adapter: Path, checkpoint: Path) -> None:
+def test_the_time_covers_all_runs(lab: Lab, adapter: Path, checkpoint: Path) -> None:
     work = with_checkpoint(order(lab, adapter), checkpoint)
     content = torch.load(checkpoint, weights_only=True)
     assert content["history"]["seconds"] > 0
@@ -205,7 +205,9 @@ def test_time_is_that_of_all_parts(lab: Lab, adapter: Path, checkpoint: Path) ->
     assert metrics.tokens_per_s == metrics.tokens / metrics.seconds
 
 
-def test_a_smaller_micro_batch_goes_on(lab: Lab, adapter: Path, checkpoint: Path, whole: dict[str, Any]) -> None:
+def test_training_resumes_with_a_smaller_micro_batch(
+    lab: Lab, adapter: Path, checkpoint: Path, whole: dict[str, Any]
+) -> None:
     """As after memory ran out. What an owner lets out may have changed too."""
     work = with_checkpoint(order(lab, adapter, micro_batch=1, report_losses=False), checkpoint)
     result, reached = run(lab, work)
@@ -285,7 +287,7 @@ def make_incomplete(path: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", [cut, empty, flip, make_hostile, make_incomplete])
-def test_a_checkpoint_that_is_broken_is_none(
+def test_a_damaged_checkpoint_is_ignored(
     checkpoint: Path, tmp_path: Path, spoil: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     its_own = torch.load(checkpoint, weights_only=True)["identity"]
@@ -298,7 +300,7 @@ def test_a_checkpoint_that_is_broken_is_none(
     assert "training starts over" in caplog.text
 
 
-def test_training_begins_anew_without_a_usable_checkpoint(
+def test_training_starts_over_without_a_usable_checkpoint(
     lab: Lab, adapter: Path, checkpoint: Path, whole: dict[str, Any]
 ) -> None:
     work = with_checkpoint(order(lab, adapter), checkpoint)
@@ -329,7 +331,7 @@ def test_a_checkpoint_from_before_the_data_was_edited_is_not_used(lab: Lab, adap
     assert outcome(result, work) == unbroken(lab, work)
 
 
-def test_a_checkpoint_with_a_kept_state_that_is_lost_is_not_used(lab: Lab, adapter: Path) -> None:
+def test_a_checkpoint_whose_client_state_is_lost_is_not_used(lab: Lab, adapter: Path) -> None:
     work = order(lab, adapter, job=SCAFFOLD, **slots(lab, adapter))
     crash(lab, work, STEP, 3)
     assert work.client_state is not None
@@ -367,7 +369,7 @@ OTHER: dict[str, Any] = {
 NO_MATTER: dict[str, Any] = {"campaign_name": "other", "committed_update": "1" * 64, "state_versions": 9}
 
 
-def test_whatever_a_delta_follows_from_makes_another_training(lab: Lab, adapter: Path, tmp_path: Path) -> None:
+def test_every_input_of_a_delta_changes_the_training_identity(lab: Lab, adapter: Path, tmp_path: Path) -> None:
     job = lab.train_job(adapter)
     assert OTHER.keys() | NO_MATTER.keys() == TrainJob.model_fields.keys() - {"kind"}
     a, b = tmp_path / "a", tmp_path / "b"
@@ -384,7 +386,7 @@ def test_whatever_a_delta_follows_from_makes_another_training(lab: Lab, adapter:
     assert {of(**{name: value}) for name, value in NO_MATTER.items()} == {of()}
 
 
-def test_rows_have_a_digest_of_all_that_they_are() -> None:
+def test_the_digest_of_rows_covers_tokens_supervision_and_row_borders() -> None:
     rows = [[([1, 2, 3], 1), ([4, 5], 1)], [([1, 2, 3], 2), ([4, 5], 1)], [([1, 2], 1), ([3, 4, 5], 1)]]
     rows.append([([1, 2, 3], 1), ([4, 6], 1)])
     made, again = ([TokenRows.of([supervised_from(*row) for row in each]) for each in rows] for _ in range(2))

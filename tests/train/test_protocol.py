@@ -111,7 +111,7 @@ def test_a_warm_child_gives_what_a_cold_one_gives_bit_for_bit(lab: Lab, start_ch
     assert cold.process.wait(30) == 0
 
 
-def test_fine_tuning_and_preferences_leave_nothing_to_each_other_in_a_warm_child(lab: Lab, start_child: Any) -> None:
+def test_sft_and_dpo_do_not_affect_each_other_in_a_warm_child(lab: Lab, start_child: Any) -> None:
     """SFT, DPO, SFT in one process; each again in one of its own. The adapter has dropout, which DPO switches off."""
     adapter = lab.adapter_0()
     assert LORA.dropout > 0
@@ -217,7 +217,9 @@ def test_other_errors_are_answered_without_their_text_and_the_child_lives_on(lab
         ("cpu", None, None),
     ],
 )
-def test_one_gpu_is_shown(device: str, before: str | None, after: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_gpu_is_visible(
+    device: str, before: str | None, after: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if before is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", before)

@@ -52,14 +52,14 @@ def is_running(pid: int) -> bool:
         ("import os; os.kill(os.getpid(), 9)", -9, ""),
     ],
 )
-def test_they_end_with_the_same_status_and_words(code: str, status: int, told: str) -> None:
+def test_forked_children_end_with_the_same_status_and_output(code: str, status: int, told: str) -> None:
     out, err = (process := start(code)).communicate(timeout=60)
     assert (process.returncode, out) == (status, "")
     assert err.endswith(told)
     assert bool(err) == bool(told)
 
 
-def test_they_have_the_streams_the_environment_and_the_folder_of_who_asks(tmp_path: Path) -> None:
+def test_forked_children_have_the_streams_environment_and_folder_of_their_caller(tmp_path: Path) -> None:
     code = "import os, sys, torch; print(input(), os.environ['X'], os.getcwd(), torch.get_num_threads())"
     environment = {**os.environ, "X": "y", "OMP_NUM_THREADS": "2"}
     process = start(code, cwd=tmp_path, env=environment)
@@ -75,7 +75,7 @@ def test_they_have_the_streams_the_environment_and_the_folder_of_who_asks(tmp_pa
     ],
     ids=["terminated", "killed", "killed with its group"],
 )
-def test_they_end_with_what_stands_for_them(end: "Callable[[subprocess.Popen[str]], None]") -> None:
+def test_forked_children_end_with_their_stand_in(end: "Callable[[subprocess.Popen[str]], None]") -> None:
     process = start(f"import subprocess; subprocess.Popen(['sleep', '600'])\n{SLEEP}")
     assert process.stdout is not None
     pid = int(process.stdout.readline())
@@ -87,7 +87,7 @@ def test_they_end_with_what_stands_for_them(end: "Callable[[subprocess.Popen[str
 
 
 @pytest.mark.deep
-def test_server_and_children_end_with_who_needed_them(tmp_path: Path) -> None:
+def test_server_and_children_end_with_the_process_that_used_them(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
     argv = [sys.executable, "-c", LEAVES_ONE_BEHIND, SLEEP]
     ended = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)

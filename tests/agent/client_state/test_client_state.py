@@ -39,7 +39,7 @@ def federation(
 
 
 @pytest.mark.parametrize("by", ["examples", deep("uniform")])
-def test_c_is_the_weighted_mean_of_what_the_clients_keep(federation: Federation, by: str) -> None:
+def test_c_is_the_weighted_mean_of_the_client_states(federation: Federation, by: str) -> None:
     federation.start(weighting={"by": by})
     federation.complete()
     federation.check_sum(uniform=by == "uniform")
@@ -48,7 +48,7 @@ def test_c_is_the_weighted_mean_of_what_the_clients_keep(federation: Federation,
     assert federation.restarts() == []
 
 
-def test_clients_that_sit_out_rounds_go_on_from_their_last_one(federation: Federation) -> None:
+def test_clients_that_sit_out_rounds_resume_from_their_last_state(federation: Federation) -> None:
     federation.start(rounds=7, selection={"minimum": 2, "clients_per_round": 2})
     federation.complete()
     assert len({tuple(federation.contributors(number)) for number in range(1, 8)}) > 1
@@ -56,7 +56,7 @@ def test_clients_that_sit_out_rounds_go_on_from_their_last_one(federation: Feder
     assert federation.restarts() == []
 
 
-def test_an_update_that_is_refused_leaves_the_kept_one_in_place(
+def test_a_refused_update_leaves_the_committed_client_state(
     federation: Federation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record(monkeypatch, nan_in=[[2, 1], [3, 1]])
@@ -72,7 +72,7 @@ def test_an_update_that_is_refused_leaves_the_kept_one_in_place(
     assert federation.restarts() == []
 
 
-def test_a_late_update_leaves_the_kept_one_in_place(federation: Federation) -> None:
+def test_a_late_update_leaves_the_committed_client_state(federation: Federation) -> None:
     async def come_late(job: TrainJob, result: Result, send: Send) -> None:
         federation.coordinator.clock.move(DEADLINE_S + 1)
         await asyncio.to_thread(federation.wait_until_closed, job.round)
@@ -110,7 +110,7 @@ def test_an_update_that_came_during_a_pause_counts(federation: Federation) -> No
 
 
 @pytest.mark.parametrize("back_to", [3, deep(1)])
-def test_what_belongs_to_an_undone_round_is_not_gone_on_from(federation: Federation, back_to: int) -> None:
+def test_client_state_of_a_rolled_back_round_is_not_used(federation: Federation, back_to: int) -> None:
     """The campaign goes back to an earlier round while bob's update of round 4 is on its way."""
     undone: list[TrainJob] = []
 
@@ -165,7 +165,9 @@ def of_another_model(path: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", [Path.unlink, deep(truncated), deep(of_another_model)])
-def test_where_a_client_lost_its_part_all_start_again(federation: Federation, spoil: Callable[[Path], None]) -> None:
+def test_a_lost_client_state_restarts_the_algorithm_for_all(
+    federation: Federation, spoil: Callable[[Path], None]
+) -> None:
     async def lose(job: TrainJob, result: Result, send: Send) -> None:
         assert result.kind == "train"
         spoil(federation.kept(job.client_number)[result.delta])  # it was kept before the result leaves

@@ -69,7 +69,7 @@ def staleness(federation: Federation, number: int) -> dict[str, int]:
     return {share["agent_name"]: share["staleness"] for share in adapter["contributions"]}
 
 
-def test_a_late_update_that_counts_takes_what_was_kept_with_it(federation: Federation) -> None:
+def test_an_accepted_late_update_commits_its_client_state(federation: Federation) -> None:
     """Cyd is late in round 2, and goes on from that update in round 4; bob is late in round 4."""
     federation.mishaps = {(2, 2): late(federation), (4, 1): late(federation)}
     federation.start(rounds=6, stragglers=LATE_COUNTS)
@@ -81,7 +81,7 @@ def test_a_late_update_that_counts_takes_what_was_kept_with_it(federation: Feder
     assert federation.restarts() == []
 
 
-def test_a_late_update_from_before_all_started_again_does_not_count(federation: Federation) -> None:
+def test_a_late_update_from_before_a_restart_is_not_used(federation: Federation) -> None:
     async def lose(job: TrainJob, result: Result, send: Send) -> None:
         assert result.kind == "train"
         federation.kept(job.client_number)[result.delta].unlink()

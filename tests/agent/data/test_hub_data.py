@@ -133,7 +133,7 @@ def test_no_download_is_counted_anywhere() -> None:
     assert ran.stdout == "False\n"
 
 
-def test_what_was_fetched_is_read_while_the_hub_is_away(hub: str, read: Callable[..., list[Any]]) -> None:
+def test_fetched_data_is_read_while_the_hub_is_unreachable(hub: str, read: Callable[..., list[Any]]) -> None:
     assert read(hub, {"hub": "tiny/rows"}) == [[["oñe", "", "two"]]]
     again, other = read("http://127.0.0.1:1", {"hub": "tiny/rows"}, {"hub": "tiny/other"})
     assert again == [["oñe", "", "two"]]

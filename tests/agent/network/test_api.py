@@ -68,7 +68,7 @@ def acquire(url: str) -> object:
     ],
     ids=range(16),
 )
-def test_what_is_no_answer_of_a_coordinator_is_tried_again(answer: Answer) -> None:
+def test_replies_that_no_coordinator_gave_are_retried(answer: Answer) -> None:
     with stub_server(answer) as stub, pytest.raises(CoordinatorUnreachable):
         acquire(stub.url)
 
@@ -76,7 +76,7 @@ def test_what_is_no_answer_of_a_coordinator_is_tried_again(answer: Answer) -> No
 @pytest.mark.parametrize(
     ("retry_after", "pause_s"), [("7", 7.0), ("Wed, 21 Oct 2026 07:28:00 GMT", None), ("-1", None), ("", None)]
 )
-def test_a_pause_that_is_asked_for_in_seconds_is_kept(retry_after: str, pause_s: float | None) -> None:
+def test_retry_after_is_honoured_when_it_is_in_seconds(retry_after: str, pause_s: float | None) -> None:
     answer = problem(429, ProblemType.UNAVAILABLE, Retry_After=retry_after)
     with stub_server(answer) as stub, pytest.raises(CoordinatorUnreachable) as caught:
         acquire(stub.url)
@@ -112,7 +112,7 @@ def of_a_newer_coordinator(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("job", [prepare_job(), init_job(), train_job(), evaluate_job()], ids=lambda job: job.kind)
-def test_a_job_of_a_newer_coordinator_is_read_without_what_is_new_in_it(job: Job) -> None:
+def test_a_job_of_a_newer_coordinator_is_read_without_its_new_fields(job: Job) -> None:
     message = of_a_newer_coordinator(a_lease(job=job).model_dump(mode="json"))
     message["job"].get("algorithm_params", {}).clear()  # an algorithm's own, whatever they are
     assert "new" in message["job"]["lora" if job.kind == "init" else "data"]  # sections forbid this in a campaign file
@@ -137,7 +137,7 @@ def test_a_campaign_id_that_leads_out_of_the_home_is_not_accepted() -> None:
         acquire(stub.url)
 
 
-def test_who_is_not_reached_is_named_with_the_cause() -> None:
+def test_an_unreachable_coordinator_is_named_with_the_cause() -> None:
     port = free_port()
     for host in ("127.0.0.1", "localhost"):
         with pytest.raises(CoordinatorUnreachable) as caught:
@@ -159,7 +159,7 @@ def test_a_chunk_whose_answer_names_no_offset_is_tried_again(headers: dict[str, 
         asyncio.run(work(stub.url))
 
 
-def test_each_time_out_is_the_settings() -> None:
+def test_each_timeout_comes_from_the_settings() -> None:
     network = NetworkSettings(connect_timeout_s=2, timeout_s=3, chunk_timeout_s=4, result_timeout_s=5, wait_s=6)
     timeouts: list[dict[str, float]] = []
 
@@ -211,7 +211,7 @@ def test_a_chunk_may_take_longer_than_one_time_out() -> None:
         reading.join()
 
 
-def test_a_download_asks_for_the_plain_bytes_and_refuses_the_whole_where_a_part_was_asked_for() -> None:
+def test_a_download_asks_for_uncompressed_bytes_and_refuses_a_reply_that_ignores_the_range() -> None:
     async def work(url: str) -> None:
         async with CoordinatorApi(url, "secret").download(SHA, 5) as chunks:
             async for _ in chunks:

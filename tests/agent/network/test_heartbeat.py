@@ -31,7 +31,7 @@ def asked(stub: Stub, method: str) -> list[str]:
     return [path for seen, path, _ in stub.seen if seen == method]
 
 
-def test_a_lost_lease_is_got_back_once_for_both_who_miss_it() -> None:
+def test_a_lost_lease_is_reacquired_once_for_both_callers() -> None:
     second = ours(201, a_lease(2, renew_every_s=0.01).model_dump_json())
     both_asked = threading.Barrier(2)
 
@@ -53,7 +53,7 @@ def test_a_lost_lease_is_got_back_once_for_both_who_miss_it() -> None:
     assert attempts == ["1.t", "2.t"]
 
 
-def test_a_renewal_that_the_result_overtook_does_not_take_the_result_for_a_loss() -> None:
+def test_a_renewal_that_the_result_overtook_is_not_a_lost_lease() -> None:
     renewal_refused = threading.Event()
 
     def refuse(request: BaseHTTPRequestHandler) -> None:
@@ -96,7 +96,7 @@ def test_a_task_that_does_not_come_back_is_gone(answer: object, successor: str |
     assert (gone.successor.task_id if gone.successor else None) == successor
 
 
-def test_a_cancelled_task_ends_the_keeping() -> None:
+def test_a_cancelled_task_ends_the_heartbeat() -> None:
     cancelled = ours(200, '{"expires_at": "2030-01-01T00:00:00Z", "directive": "cancel"}')
 
     async def work(stub: Stub) -> None:
@@ -106,7 +106,7 @@ def test_a_cancelled_task_ends_the_keeping() -> None:
         asyncio.run(work(stub))
 
 
-def test_an_absent_coordinator_does_not_end_the_keeping() -> None:
+def test_an_absent_coordinator_does_not_end_the_heartbeat() -> None:
     async def work(stub: Stub) -> None:
         beating = asyncio.create_task(heartbeat_at(stub)[1].run())
         while len(stub.seen) < 3:  # noqa: ASYNC110 - the server lives in another thread
@@ -118,7 +118,7 @@ def test_an_absent_coordinator_does_not_end_the_keeping() -> None:
         asyncio.run(work(stub))
 
 
-def test_progress_is_reported_soon_and_cancelling_at_that_moment_ends_the_keeping() -> None:
+def test_progress_is_reported_soon_and_cancelling_at_that_moment_ends_the_heartbeat() -> None:
     async def work(stub: Stub) -> None:
         _, heartbeat = heartbeat_at(stub, renew_every_s=60)
         beating = asyncio.create_task(heartbeat.run())
@@ -133,13 +133,13 @@ def test_progress_is_reported_soon_and_cancelling_at_that_moment_ends_the_keepin
         asyncio.run(work(stub))
 
 
-def test_a_pause_before_another_try_is_never_told_as_nothing(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_pause_before_a_retry_is_never_logged_as_zero(caplog: pytest.LogCaptureFixture) -> None:
     asyncio.run(retry.Backoff().pause(CoordinatorUnreachable("no answer")))
     assert caplog.messages == ["no answer; trying again in 1 s"]
 
 
 @pytest.mark.parametrize("is_there", [True, False])
-def test_who_leaves_neither_waits_for_the_coordinator_nor_gets_a_new_lease(is_there: bool, tmp_path: Path) -> None:
+def test_releasing_neither_waits_for_the_coordinator_nor_acquires_a_new_lease(is_there: bool, tmp_path: Path) -> None:
     async def work(stub: Stub) -> None:
         url = stub.url if is_there else f"http://127.0.0.1:{free_port()}"
         async with asyncio.timeout(4):

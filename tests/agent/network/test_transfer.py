@@ -65,7 +65,7 @@ def ranges(stub: Stub) -> list[str | None]:
 
 
 @pytest.mark.parametrize("tells_length", [True, False])
-def test_a_download_goes_on_where_it_broke_off(tmp_path: Path, tells_length: bool) -> None:
+def test_a_download_resumes_where_it_broke_off(tmp_path: Path, tells_length: bool) -> None:
     page = reply(502, "<html>", "text/html")
     with stub_server(in_turn(broken_off(5000, tells_length=tells_length), page, hang_up, blob)) as stub:
         fetch(stub, tmp_path)
@@ -73,7 +73,7 @@ def test_a_download_goes_on_where_it_broke_off(tmp_path: Path, tells_length: boo
     assert [path.name for path in tmp_path.iterdir()] == [REF.sha256]
 
 
-def test_a_download_that_comes_further_each_time_waits_for_moments_only(tmp_path: Path) -> None:
+def test_a_download_that_makes_progress_waits_only_briefly_between_tries(tmp_path: Path) -> None:
     def a_thousand_bytes(request: BaseHTTPRequestHandler) -> None:
         start = int(request.headers.get("Range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
         ours(206 if start else 200, DATA[start:][:1000])(request)
@@ -106,7 +106,7 @@ def test_a_blob_that_never_has_its_digest_is_given_up_after_three_downloads(tmp_
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
-def test_a_full_disk_ends_the_download_and_what_is_there_stays(tmp_path: Path) -> None:
+def test_a_full_disk_ends_the_download_and_a_later_one_succeeds(tmp_path: Path) -> None:
     part = tmp_path / f"{REF.sha256}.part"
     part.symlink_to("/dev/full")  # every write to it fails as on a full disk
     with stub_server(in_turn(blob, broken_off(5000, tells_length=True), blob)) as stub:
@@ -129,7 +129,7 @@ def test_a_cached_blob_is_used_unless_its_bytes_have_changed(tmp_path: Path) -> 
     assert (tmp_path / REF.sha256).read_bytes() == DATA
 
 
-def test_a_lease_lost_during_a_download_is_got_back_and_the_download_goes_on(tmp_path: Path) -> None:
+def test_a_lease_lost_during_a_download_is_reacquired_and_the_download_resumes(tmp_path: Path) -> None:
     closed = problem(403, ProblemType.FORBIDDEN)
     answers = by_call(
         GET=in_turn(broken_off(5000, tells_length=True), closed, blob),
@@ -149,7 +149,7 @@ def test_a_blob_that_stays_closed_to_a_live_lease_is_refused_once(tmp_path: Path
         assert [method for method, _, _ in stub.seen] == ["GET", "PATCH"]
 
 
-def test_the_least_recently_used_go_but_nothing_that_is_in_use(tmp_path: Path) -> None:
+def test_the_least_recently_used_are_evicted_but_nothing_in_use(tmp_path: Path) -> None:
     names = ["adapter", "old", "newer", "broadcast"]
     for at, name in enumerate(names):
         (tmp_path / name).write_bytes(b"x" * 10)
@@ -181,7 +181,7 @@ def send(stub: Stub, folder: Path) -> None:
     ("status", "kind"),
     [(409, ProblemType.WRONG_OFFSET), (422, ProblemType.BAD_CHUNK), (404, ProblemType.NOT_FOUND)],
 )
-def test_a_chunk_out_of_place_makes_the_upload_ask_where_to_go_on(
+def test_a_chunk_out_of_place_makes_the_upload_ask_where_to_resume(
     tmp_path: Path, status: int, kind: ProblemType
 ) -> None:
     chunks = in_turn(problem(status, kind), ours(204, Upload_Offset=str(len(DATA))))
@@ -199,7 +199,7 @@ def test_chunks_that_are_changed_on_the_way_become_smaller(tmp_path: Path, monke
         assert chunks_seen(stub) == [(0, 8192), (0, 4096)]
 
 
-def test_after_a_cut_the_upload_asks_where_to_go_on_and_sends_smaller_chunks(
+def test_after_a_cut_the_upload_asks_where_to_resume_and_sends_smaller_chunks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transfer, "_FIRST_CHUNK_BYTES", 8192)
@@ -213,7 +213,7 @@ def test_after_a_cut_the_upload_asks_where_to_go_on_and_sends_smaller_chunks(
         assert [method for method, _, _ in stub.seen[:5]] == ["POST", "PATCH", "POST", "PATCH", "POST"]
 
 
-def test_an_upload_whose_every_chunk_is_cut_does_not_hurry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_upload_whose_every_chunk_is_cut_backs_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "BASE_S", 0.05)
 
     async def work(api: CoordinatorApi, heartbeat: LeaseHeartbeat) -> None:
@@ -228,7 +228,7 @@ def test_an_upload_whose_every_chunk_is_cut_does_not_hurry(tmp_path: Path, monke
         assert 2 <= len(chunks_seen(stub)) < 30
 
 
-def test_a_chunk_follows_the_line() -> None:
+def test_the_chunk_size_follows_the_speed_of_the_line() -> None:
     size = ChunkSize()
     assert size.n_bytes == 1 << 20
     for _ in range(4):
@@ -249,7 +249,7 @@ def test_a_chunk_follows_the_line() -> None:
     assert size.n_bytes == CHUNK_BYTES // 2
 
 
-def test_what_is_there_already_is_not_sent_again(tmp_path: Path) -> None:
+def test_a_blob_that_is_already_stored_is_not_sent_again(tmp_path: Path) -> None:
     with stub_server(by_call(POST=started(len(DATA)))) as stub:
         send(stub, tmp_path)
         assert [method for method, _, _ in stub.seen] == ["POST"]

@@ -138,7 +138,7 @@ def test_remote_code_stays_unrun(lab: Lab, copy: Path) -> None:
     assert not marker.exists()
 
 
-def test_unknown_target_modules_are_said_with_those_that_exist(lab: Lab) -> None:
+def test_unknown_target_modules_are_named_with_the_existing_ones(lab: Lab) -> None:
     lora = LoraSection(target_modules=["q_proj", "query", "mlp"])
     message = failure(lab, lab.init_job(lora=lora))
     assert "no linear module query, mlp" in message

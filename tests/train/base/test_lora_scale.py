@@ -70,7 +70,7 @@ def test_a_merged_model_has_alpha_over_rank_in_every_weight(lab: Lab, tmp_path: 
     assert changed == len(read(adapter)) / 2
 
 
-def test_a_pulled_folder_has_it_in_plain_peft(lab: Lab, tmp_path: Path) -> None:
+def test_a_pulled_folder_has_the_scale_in_plain_peft(lab: Lab, tmp_path: Path) -> None:
     adapter = lab.adapter_0(LORA)
     sections = {"base": {"model": str(lab.model)}, "lora": {"rank": 4, "alpha": 6}, "data": {"name": "d"}}
     spec = CampaignSpec.model_validate({"name": "c", "training": {"steps": 1}, "rounds": 1, **sections})
@@ -82,7 +82,7 @@ def test_a_pulled_folder_has_it_in_plain_peft(lab: Lab, tmp_path: Path) -> None:
     torch.testing.assert_close(logits(loaded, lab), logits(model_by_hand(lab, adapter), lab), rtol=0, atol=1e-4)
 
 
-def test_a_lent_model_has_it_for_training_evaluation_and_answers(lab: Lab, tmp_path: Path) -> None:
+def test_an_attached_adapter_has_the_scale_for_training_evaluation_and_answers(lab: Lab, tmp_path: Path) -> None:
     adapter = lab.adapter_0(LORA)
     with Base(lab.model, torch.device("cpu"), torch.float32, remote_code=False).adapter(LORA, seed=0) as attached:
         scales = {module.scaling["default"] for module in attached.model.modules() if isinstance(module, LoraLayer)}
@@ -139,7 +139,7 @@ def test_with_a_frozen_the_merged_model_is_the_mean_of_the_clients_merged_models
     assert distance_to_the_mean(lab, adapter, clients, tmp_path) < 1e-5 * moved
 
 
-def test_without_it_lies_the_measured_gap_away(lab: Lab, tmp_path: Path) -> None:
+def test_without_a_frozen_the_merged_model_lies_the_measured_gap_away(lab: Lab, tmp_path: Path) -> None:
     adapter, clients, found = federate(lab, tmp_path / "round", freeze_a=False)
     assert found.gap > 0.01 * found.moved
     assert distance_to_the_mean(lab, adapter, clients, tmp_path) == pytest.approx(found.gap, rel=1e-3)

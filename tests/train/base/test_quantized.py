@@ -93,7 +93,7 @@ def test_one_small_step_moves_every_tensor_in_float32(lab: Lab, held: Quantizati
 
 
 @QUANTIZATIONS_AND_KINDS
-def test_training_is_training_over_the_weights_that_the_bits_stand_for(
+def test_training_matches_training_over_the_dequantised_weights(
     lab: Lab, dequantized: Callable[[Quantization], Lab], held: Quantization, kind: dict[str, Any]
 ) -> None:
     """By plain SGD, whose steps are as large as the gradients, so that these are compared."""
@@ -132,7 +132,7 @@ def gpt2(folder: Path, width: int) -> Path:
 
 
 @pytest.mark.parametrize(("held", "target_modules"), in_pairs(["int8", "nf4"], ["all-linear", ["c_attn", "c_proj"]]))
-def test_layers_that_hold_their_weights_the_other_way_round_have_the_same_adapter(
+def test_layers_with_transposed_weights_have_the_same_adapter(
     lab: Lab, tmp_path: Path, held: Quantization, target_modules: Any
 ) -> None:
     """GPT-2's Conv1D, (in, out) where a linear layer is (out, in)."""
@@ -214,7 +214,7 @@ def test_a_warm_child_gives_what_a_cold_one_gives(lab: Lab, start_child: Any, he
     assert evaluated(cold) == loss
 
 
-def test_one_base_is_kept_and_is_never_taken_for_another(lab: Lab, new_lab: Callable[..., Lab]) -> None:
+def test_one_base_stays_loaded_and_is_never_taken_for_another(lab: Lab, new_lab: Callable[..., Lab]) -> None:
     adapter, fresh = lab.adapter_0(), new_lab()
     fresh.fingerprint = lab.fingerprint
     digests: list[set[str]] = []
@@ -247,7 +247,7 @@ def test_the_held_out_loss_is_near_that_of_the_full_base(
 
 
 @ONE_QUANTIZATION
-def test_answers_and_likelihoods_are_those_of_the_base_as_it_was_trained(
+def test_answers_and_likelihoods_match_the_dequantised_base(
     lab: Lab, dequantized: Callable[[Quantization], Lab], held: Quantization
 ) -> None:
     adapter, plain = lab.adapter_0(), dequantized(held)
@@ -306,7 +306,7 @@ def test_a_device_that_bitsandbytes_is_not_used_on_is_refused() -> None:
     assert caught.value.failure.kind == FailureKind.BASE_MODEL
 
 
-def test_rows_that_blocks_go_over_are_refused_in_nf4_only(tmp_path: Path) -> None:
+def test_rows_that_are_no_multiple_of_a_block_are_refused_in_nf4_only(tmp_path: Path) -> None:
     folder = gpt2(tmp_path / "gpt2", width=96)
     with pytest.raises(
         TaskFailed, match=r"multiple of 64, and transformer\.h\.0\.attn\.c_attn has 96: use int8"
@@ -323,7 +323,7 @@ def test_a_base_whose_files_are_quantised_already_is_refused(lab: Lab, tmp_path:
     assert caught.value.failure.kind == FailureKind.BASE_MODEL
 
 
-def test_memory_that_runs_out_in_training_is_seen_as_over_any_base(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_running_out_of_memory_in_training_is_recognised(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     class Greedy(fedavg.Client):
         def extra_grad(self, name: str, w: Any, anchor: Any) -> Any:
             return torch.empty(1 << 60, dtype=torch.uint8)
@@ -338,9 +338,7 @@ def test_memory_that_runs_out_in_training_is_seen_as_over_any_base(lab: Lab, mon
     train(lab, adapter, job=job)
 
 
-def test_memory_that_runs_out_while_weights_are_quantised_is_no_riddle(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_running_out_of_memory_while_quantising_is_named(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """transformers raises another error in the place of the one that it met."""
 
     def fail(*_: Any, **__: Any) -> None:

@@ -73,7 +73,7 @@ def test_csv_cells_may_hold_lines_and_be_long(tmp_path: Path) -> None:
         ("a.docx", "SECRET", "unknown file type"),
     ],
 )
-def test_what_is_wrong_is_said_by_place_and_never_by_content(tmp_path: Path, name: str, text: str, said: str) -> None:
+def test_errors_name_the_place_and_never_the_content(tmp_path: Path, name: str, text: str, said: str) -> None:
     path = tmp_path / name
     path.write_text(text, encoding="utf-8")
     message = refusal(path)
@@ -105,7 +105,7 @@ def test_preferences_are_pairs_by_columns_of_their_own(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_is_wrong_with_a_pair_is_said_by_place_column_and_role(tmp_path: Path, row: str, said: str) -> None:
+def test_errors_in_a_pair_name_the_place_column_and_role(tmp_path: Path, row: str, said: str) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"prompt": "p", "good": "g", "rejected": "b"}\n' + row + "\n")
     message = refusal(path, "dpo", chosen="good")
@@ -125,7 +125,7 @@ def test_an_input_column_that_no_row_has_is_refused(tmp_path: Path) -> None:
     assert "no row has the column 'extra' (input); `fedloom agent check-data`" in refusal(path, input="extra")
 
 
-def test_a_missing_file_is_said(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     assert "no such file" in refusal(tmp_path / "gone.jsonl")
 
 

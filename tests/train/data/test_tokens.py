@@ -150,7 +150,7 @@ def prepare(lab: Lab, cache: DataCache, folder: Path, report: Any = lambda _: No
     return cache.prepare(lab.source(**source), "chat", 96, byte_level_bpe(), FINGERPRINT, folder, report, kind="sft")
 
 
-def test_tokens_are_kept_in_memory_and_on_disk(lab: Lab, tmp_path: Path) -> None:
+def test_tokens_are_cached_in_memory_and_on_disk(lab: Lab, tmp_path: Path) -> None:
     cache, reports = DataCache(), []
     first = prepare(lab, cache, tmp_path, reports.append)
     assert reports[0].phase == Phase.TOKENIZING

@@ -94,7 +94,7 @@ def test_the_supervised_tokens_are_the_replies_each_with_its_end(tokenizer: Any,
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
-def test_of_pairs_only_the_last_reply_is_learnt_after_the_same_prompt(tokenizer: Any, template: str) -> None:
+def test_in_pairs_only_the_last_reply_is_supervised_after_the_same_prompt(tokenizer: Any, template: str) -> None:
     if template == "chat" and not tokenizer.chat_template:
         pytest.skip("has no chat template")
     pair = Pair("What does the river do ?", "", "the river turns", "slowly", (SYSTEM, *BEFORE))
@@ -125,7 +125,7 @@ def test_several_turns_of_alpaca_and_vicuna_are_the_published_blocks() -> None:
 
 
 @pytest.mark.parametrize("make", first_in_fast([byte_level_bpe, sentencepiece_style, wordpiece]))
-def test_a_template_that_renders_a_turn_otherwise_once_others_follow_teaches_the_last_alone(make: Any) -> None:
+def test_a_template_that_renders_earlier_turns_differently_supervises_the_last_reply_only(make: Any) -> None:
     tokenizer = make()
     found = tokens_of(tokenizer, SHAPES["several turns"], FORGETFUL)
     (text,) = learnt_texts(tokenizer, found)
@@ -133,7 +133,7 @@ def test_a_template_that_renders_a_turn_otherwise_once_others_follow_teaches_the
     assert len(spans(found)) == 2
 
 
-def test_an_earlier_reply_that_is_empty_is_not_learnt() -> None:
+def test_an_empty_earlier_reply_is_not_supervised() -> None:
     tokenizer = byte_level_bpe()
     row = Row("c", "", "e", (Turn("user", "a"), Turn("assistant", "")))
     for template in TEMPLATES.values():
@@ -159,7 +159,7 @@ def test_labels_and_counts_follow_every_reply() -> None:
     assert [label for label in labels if label != -100] == [t for t, supervised in zip(*row, strict=True) if supervised]
 
 
-def test_a_template_that_refuses_a_row_says_its_turns_and_nothing_of_them() -> None:
+def test_a_template_that_refuses_a_row_names_the_roles_and_quotes_no_turn() -> None:
     tokenizer = byte_level_bpe()
     tokenizer.chat_template = "{{ raise_exception('no system: ' + messages[0]['content']) }}"
     with pytest.raises(TaskFailed) as caught:
@@ -176,7 +176,7 @@ def test_a_template_that_cannot_be_computed_refuses_the_row(text: str) -> None:
         render(SHAPES["one turn"], OwnTemplate(name="own.jinja", text=text), byte_level_bpe())
 
 
-def test_an_own_template_with_an_error_is_told_by_its_line(tmp_path: Path) -> None:
+def test_an_error_in_an_own_template_is_reported_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "own.jinja"
     path.write_text("{% for m in messages %}\n{% endfo %}")
     own = template_of(DataSource(path=path, template=path), "chat")

@@ -112,7 +112,9 @@ def test_fedprox_pulls_once_a_step(lab: Lab, kind: TrainingKind, micro_batch: in
 
 
 @pytest.mark.parametrize(("kind", "micro_batch"), in_pairs(KINDS, MICRO_BATCHES))
-def test_scaffold_corrects_each_step_and_keeps_what_follows(lab: Lab, kind: TrainingKind, micro_batch: int) -> None:
+def test_scaffold_corrects_each_step_and_updates_its_client_state(
+    lab: Lab, kind: TrainingKind, micro_batch: int
+) -> None:
     adapter = lab.adapter_0(NO_DROPOUT)
     x = {name: values.astype(float) for name, values in read(adapter).items()}
     c, c_k = at_random(1, x), at_random(2, x)

@@ -71,7 +71,7 @@ def prepare(lab: Lab, folder: Path, max_length: int = 96, cache: DataCache | Non
 # data
 
 
-def test_both_sides_are_what_fine_tuning_would_show_of_them() -> None:
+def test_both_completions_are_tokenised_as_fine_tuning_would() -> None:
     tokenizer = byte_level_bpe()
     pair = Pair("What?", "Think.", "the river turns", "slowly")
     tokens = list(TextTokenizer(tokenizer, 96).rows([render(side, "chat", tokenizer) for side in pair.completions]))
@@ -89,7 +89,7 @@ def test_both_sides_are_what_fine_tuning_would_show_of_them() -> None:
     assert rows.lengths.tolist() == [max(len(example[side]["input_ids"]) for side in example)]
 
 
-def test_a_batch_holds_the_chosen_sides_and_then_the_rejected_ones() -> None:
+def test_a_batch_holds_the_chosen_completions_and_then_the_rejected_ones() -> None:
     completions = [([1, 2, 3], 2), ([1, 2, 4, 5], 2), ([6, 7], 1), ([6, 8], 1)]
     rows = PairRows(TokenRows.of([supervised_from(*side) for side in completions]))
     batch = collate_pairs([rows.example(0), rows.example(1)])
@@ -116,7 +116,7 @@ def test_pairs_without_two_different_answers_are_dropped_and_counted(lab: Lab, t
     assert data.train.completions.lengths.max() == 96
 
 
-def test_sides_that_differ_only_beyond_the_cut_are_equal(lab: Lab, tmp_path: Path) -> None:
+def test_completions_that_differ_only_beyond_the_cut_are_equal(lab: Lab, tmp_path: Path) -> None:
     row = {"instruction": "What?", "chosen": "bread " * 100 + "rises", "rejected": "bread " * 100 + "falls"}
     other = {"instruction": "What?", "chosen": "rises", "rejected": "falls"}
     path = write_rows(tmp_path / "pairs.jsonl", [row, other])
@@ -197,7 +197,7 @@ def build(
     )
 
 
-def test_trls_copy_of_the_adapter_is_gone_and_what_was_frozen_stays_so(lab: Lab) -> None:
+def test_trls_copy_of_the_adapter_is_removed_and_frozen_tensors_stay_frozen(lab: Lab) -> None:
     lora = NO_DROPOUT.model_copy(update={"freeze_a": True})
     with lent_base(lab, lora, read(lab.adapter_0(lora))) as attached:
         trained = set(attached.trained_parameters)
@@ -207,7 +207,7 @@ def test_trls_copy_of_the_adapter_is_gone_and_what_was_frozen_stays_so(lab: Lab)
         assert set(attached.trained_parameters) == trained
 
 
-def test_the_head_scores_supervised_positions_alone_and_tells_the_same(
+def test_the_head_scores_supervised_positions_alone_with_the_same_values(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Against TRL's own head, which scores all of them on a CPU."""
@@ -269,7 +269,7 @@ def test_every_loss_of_trl_can_be_trained(lab: Lab, loss: Any) -> None:
         assert trainer.history.losses == [pytest.approx(wanted[loss].item(), rel=1e-4)]
 
 
-def test_each_step_tells_its_pairs_margin_and_accuracy(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_step_reports_its_pairs_margin_and_accuracy(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the micro-batch; the task tells the means over its steps."""
     monkeypatch.setattr("agent.train.progress._INTERVAL_S", 0.0)  # a step takes less, and each is looked at
     adapter = lab.adapter_0(NO_DROPOUT)
@@ -285,7 +285,7 @@ def test_each_step_tells_its_pairs_margin_and_accuracy(lab: Lab, monkeypatch: py
         assert (result.metrics.reward_margin, result.metrics.reward_accuracy) == pytest.approx(means, abs=1e-5)
 
 
-def test_no_reward_leaves_where_no_loss_may(lab: Lab) -> None:
+def test_rewards_are_withheld_where_losses_are(lab: Lab) -> None:
     result, _ = train(lab, lab.adapter_0(NO_DROPOUT), job=DPO, report_losses=False)
     assert (result.metrics.reward_margin, result.metrics.reward_accuracy) == (None, None)
     assert not [report for report in lab.reports if report.reward_margin is not None]
@@ -379,7 +379,7 @@ def held_out_batch(lab: Lab) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("micro_batch", first_in_fast([16, 1]))
-def test_the_held_out_loss_and_accuracy_are_plain_torchs(lab: Lab, micro_batch: int) -> None:
+def test_the_held_out_loss_and_accuracy_match_plain_torch(lab: Lab, micro_batch: int) -> None:
     adapter = lab.adapter_0()
     work = lab.work(lab.evaluate_job(adapter, **DPO), adapter=adapter, micro_batch=micro_batch)
     result = lab.run(work)
@@ -395,7 +395,7 @@ def test_the_held_out_loss_and_accuracy_are_plain_torchs(lab: Lab, micro_batch: 
     assert (reports[-1].done, reports[-1].total) == (result.n_rows, result.n_rows)
 
 
-def test_an_adapter_that_does_nothing_has_the_loss_of_a_coin(lab: Lab) -> None:
+def test_an_adapter_with_b_zero_has_a_loss_of_log_2(lab: Lab) -> None:
     work = lab.work(lab.init_job(lora=NO_DROPOUT))
     lab.run(work)
     adapter = work.folder / "adapter.safetensors"
@@ -409,7 +409,7 @@ def test_fine_tuning_has_no_accuracy(lab: Lab) -> None:
     assert lab.run(lab.work(lab.evaluate_job(adapter), adapter=adapter)).accuracy is None
 
 
-def test_a_reward_out_of_reach_is_no_infinity(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_extreme_margin_gives_a_finite_loss(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = prepare(lab, lab.folder / "cache").held_out
     reference = np.tile([2000.0, 0.0], (len(rows), 1))
     monkeypatch.setattr("agent.train.kinds.evaluate.log_probabilities", lambda *_, **__: np.zeros(2 * len(rows)))

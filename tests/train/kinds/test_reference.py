@@ -67,7 +67,7 @@ def test_round_3_has_the_reference_of_round_1(lab: Lab, tmp_path: Path, kind: st
     assert result.metrics.loss_first == pytest.approx(wanted, abs=1e-4)
 
 
-def test_the_kept_numbers_are_plain_torchs(lab: Lab, tmp_path: Path) -> None:
+def test_the_cached_log_probabilities_match_plain_torch(lab: Lab, tmp_path: Path) -> None:
     train(lab, lab.adapter_0(NO_DROPOUT), job=DPO | {"steps": 1}, cache=tmp_path)
     batch = batches(lab, steps=1, batch_size=4, kind="dpo")[0]
     with torch.no_grad():
@@ -78,7 +78,7 @@ def test_the_kept_numbers_are_plain_torchs(lab: Lab, tmp_path: Path) -> None:
     np.testing.assert_allclose(rows[np.argsort(rows[:, 0])], wanted[np.argsort(wanted[:, 0])], atol=1e-4)
 
 
-def test_a_campaign_from_another_ones_adapter_starts_at_the_loss_of_a_coin(lab: Lab) -> None:
+def test_a_campaign_from_another_ones_adapter_starts_at_a_loss_of_log_2(lab: Lab) -> None:
     """Held to adapter 0, the model has not moved from it yet; held to the base, it has."""
     adapter = lab.adapter_0(NO_DROPOUT)
     result, _ = train(lab, adapter, job=INITIAL, reference=adapter)
@@ -101,7 +101,7 @@ def test_evaluations_share_the_reference_too(lab: Lab, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", first_in_fast(["cut", b"", b"no file of numpy"]))
-def test_a_damaged_file_is_made_anew_with_the_same_bits(lab: Lab, tmp_path: Path, damage: bytes | str) -> None:
+def test_a_damaged_file_is_computed_again_with_the_same_bits(lab: Lab, tmp_path: Path, damage: bytes | str) -> None:
     adapter = lab.adapter_0(NO_DROPOUT)
     first, _ = train(lab, adapter, job=DPO, cache=tmp_path)
     [path] = tmp_path.glob("reference-*.npz")
@@ -121,7 +121,7 @@ def test_the_reference_does_not_depend_on_what_came_before(lab: Lab, tmp_path: P
     assert cold.delta == warm.delta
 
 
-def test_another_reference_has_numbers_of_its_own(lab: Lab, tmp_path: Path) -> None:
+def test_another_reference_has_its_own_cache_file(lab: Lab, tmp_path: Path) -> None:
     adapter, other = lab.adapter_0(NO_DROPOUT), lab.adapter_0(NO_DROPOUT, seed=8)
     for reference in (None, adapter, other):
         job = DPO if reference is None else INITIAL
@@ -130,7 +130,7 @@ def test_another_reference_has_numbers_of_its_own(lab: Lab, tmp_path: Path) -> N
     assert len(list(tmp_path.glob("reference-*.npz"))) == 3
 
 
-def test_held_out_numbers_against_the_initial_adapter_are_plain_torchs(lab: Lab) -> None:
+def test_held_out_metrics_against_the_initial_adapter_match_plain_torch(lab: Lab) -> None:
     first, moved = lab.adapter_0(NO_DROPOUT), lab.adapter_0(NO_DROPOUT, seed=8)
     result = lab.run(lab.work(lab.evaluate_job(moved, **INITIAL), adapter=moved, reference=first))
     with torch.no_grad():

@@ -120,7 +120,7 @@ def test_metrics_and_reports_count_steps_and_real_tokens(lab: Lab) -> None:
     assert (trained[-1].done, trained[-1].loss) == (3, metrics.loss_last)
 
 
-def test_losses_stay_where_the_owner_says_so(lab: Lab) -> None:
+def test_losses_are_withheld_where_the_owner_says_so(lab: Lab) -> None:
     result, _ = train(lab, lab.adapter_0(), report_losses=False)
     assert (result.metrics.loss_first, result.metrics.loss_last, result.metrics.loss_mean) == (None, None, None)
     assert all(report.loss is None for report in lab.reports)
@@ -190,7 +190,7 @@ def test_one_adapter_after_another_leaves_the_base_model_as_it_was(lab: Lab, new
     assert vars(model).keys() == attributes.keys()
 
 
-def test_a_crash_in_training_lets_go_of_the_base_model(
+def test_a_crash_in_training_releases_the_base_model(
     new_lab: Callable[..., Lab], lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fresh = new_lab()
@@ -208,7 +208,7 @@ def test_a_crash_in_training_lets_go_of_the_base_model(
     assert train(fresh, adapter)[0].delta == train(lab, adapter)[0].delta
 
 
-def test_our_loss_and_gradients_are_trls(lab: Lab) -> None:
+def test_our_loss_and_gradients_match_trl(lab: Lab) -> None:
     """Only supervised positions through the head, against TRL's own compute_loss over all."""
     adapter = lab.adapter_0(NO_DROPOUT)
     (batch,) = batches(lab, steps=1, batch_size=8)

@@ -102,7 +102,7 @@ def test_temperature_draws_from_the_seed(lab: Lab) -> None:
     assert drawn[0] == drawn[1] != drawn[2]
 
 
-def test_without_questions_the_adapter_is_tried_all_the_same(lab: Lab) -> None:
+def test_without_questions_the_adapter_is_still_checked(lab: Lab) -> None:
     assert ask(lab, questions=[], adapter=lora_file(lab.adapter_0())) == []
     with pytest.raises(TaskFailed, match="does not fit"):
         ask(lab, questions=[], adapter=LoraFile(weights=lab.adapter_0(), lora=LoraSection(rank=2)))
@@ -122,7 +122,7 @@ def test_text_comes_in_pieces_of_whole_characters(tokenizer: Any) -> None:
     assert len(pieces) > 3
 
 
-def test_bytes_that_never_become_a_character_are_said_at_the_end() -> None:
+def test_bytes_that_never_become_a_character_are_emitted_at_the_end() -> None:
     class Bytes:
         def decode(self, tokens: list[int], **_: Any) -> str:
             return bytes(tokens).decode(errors="replace")
@@ -163,7 +163,7 @@ def test_another_base_is_refused_by_the_name_of_its_part(lab: Lab, tmp_path: Pat
     assert "--base" in str(caught.value)
 
 
-def test_a_base_that_is_not_there_says_how_to_name_it(lab: Lab, tmp_path: Path) -> None:
+def test_the_error_for_a_missing_base_says_how_to_name_it(lab: Lab, tmp_path: Path) -> None:
     for changes in ({"model_path": tmp_path / "gone"}, {"model_path": None}):
         with pytest.raises(TaskFailed) as caught:
             ask(lab, **changes)

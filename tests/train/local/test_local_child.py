@@ -74,7 +74,7 @@ def test_a_child_that_fails_says_how(
         assert caught.value.failure.kind in (FailureKind.OUT_OF_MEMORY, FailureKind.CRASH)
 
 
-def test_what_is_kept_lies_in_the_users_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_folder_lies_in_the_users_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
     assert default_folder() == Path("/somewhere/fedloom")
     monkeypatch.delenv("XDG_CACHE_HOME")

@@ -79,13 +79,13 @@ def test_a_half_dtype_rounds_what_was_merged_in_float32(lab: Lab, base: Path, tm
     assert str(AutoModelForCausalLM.from_pretrained(tmp_path / "half").dtype) == f"torch.{dtype}"
 
 
-def test_the_warm_base_is_not_the_merged_one(lab: Lab, tmp_path: Path) -> None:
+def test_merging_leaves_the_warm_base_unchanged(lab: Lab, tmp_path: Path) -> None:
     before = ask(lab)
     merge(lab, lab.adapter_0(), tmp_path / "out")
     assert ask(lab) == before
 
 
-def test_files_that_are_not_what_was_merged_are_refused(
+def test_written_files_that_differ_from_the_merged_model_are_refused(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save = merging._save
@@ -107,7 +107,7 @@ def test_a_merge_that_changes_the_logits_is_refused(lab: Lab, tmp_path: Path, mo
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_disk_that_takes_nothing_is_told(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 

@@ -53,7 +53,7 @@ def test_log_probabilities_are_those_of_plain_peft_in_the_order_of_the_rows(lab:
         assert scored.log_probs == pytest.approx(sums, abs=1e-3)
 
 
-def test_a_row_that_the_model_cannot_take_is_refused_in_numbers_not_in_words(lab: Lab) -> None:
+def test_a_row_too_long_for_the_model_is_refused_without_its_text(lab: Lab) -> None:
     long = Completed(prompt="secret " * 600, completion="x")
     with pytest.raises(TaskFailed, match="1 rows are empty, or longer than the 512 tokens") as caught:
         lab.worker.score(score_order(lab, [*ROWS, long]), lambda _: None)
