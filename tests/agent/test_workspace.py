@@ -1,4 +1,4 @@
-"""A home folder whose files are not what they should be."""
+"""A home folder whose files are missing, damaged or copied."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def home(tmp_path: Path) -> Workspace:
 
 
 def finished(home: Workspace) -> TrainResult:
-    """Leave a task's result and files."""
+    """Write the result and the files of task t1."""
     result = TrainResult(delta=sha256_hex(b"delta"), extras=sha256_hex(b"extras"), metrics=METRICS)
     folder = home.task_folder("t1")
     (folder / DELTA_FILE).write_bytes(b"delta")
@@ -42,11 +42,11 @@ def test_a_finished_result_is_found_again(home: Workspace) -> None:
     assert [name for _, name, _ in files_of(result)] == [DELTA_FILE, EXTRAS_FILE]
 
 
-def keep(home: Workspace, delta: str, counted: str | None, versions: int) -> list[str]:
-    """Keep something with a delta, written in the second of its number; what is there afterwards."""
+def keep(home: Workspace, delta: str, committed: str | None, versions: int) -> list[str]:
+    """Keep client state for a delta; its modification time is the delta's number in seconds. Returns all file names."""
     (home.task_folder("t1") / CLIENT_STATE_FILE).write_text(delta)
     os.utime(home.task_folder("t1") / CLIENT_STATE_FILE, (int(delta[1:]), int(delta[1:])))
-    home.keep_client_state("c1", "t1", delta, counted, versions)
+    home.keep_client_state("c1", "t1", delta, committed, versions)
     return sorted(path.name for path in (home.home / "client_state" / "c1").iterdir())
 
 
@@ -54,15 +54,15 @@ def test_the_committed_client_state_and_the_newest_ones_are_kept(home: Workspace
     assert home.client_state_of("c1", "d1") is None
     assert keep(home, "d1", None, 2) == ["d1"]
     assert keep(home, "d2", "d1", 2) == ["d1", "d2"]
-    assert keep(home, "d3", "d1", 2) == ["d1", "d3"]  # d2 did not count
+    assert keep(home, "d3", "d1", 2) == ["d1", "d3"]  # d2 was not committed
     assert keep(home, "d4", "d3", 3) == ["d1", "d3", "d4"]
-    assert keep(home, "d5", "d1", 3) == ["d1", "d4", "d5"]  # the campaign went back
+    assert keep(home, "d5", "d1", 3) == ["d1", "d4", "d5"]  # the campaign was rolled back
     assert keep(home, "d5", "d1", 3) == ["d1", "d4", "d5"]
     path = home.client_state_of("c1", "d1")
     assert path is not None
     assert path.read_text() == "d1"
     assert home.client_state_of("c2", "d1") is None
-    home.keep_client_state("c1", "t2", "d6", None, 2)  # a task that left nothing
+    home.keep_client_state("c1", "t2", "d6", None, 2)  # a task without client state
     assert home.client_state_of("c1", "d5") is not None
 
 

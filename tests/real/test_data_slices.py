@@ -151,7 +151,7 @@ def tokenizers(smollm2: Path, fingpt: Path) -> dict[str, Any]:
     }
 
 
-def learnt_texts(tokenizer: Any, row: TokenRow) -> list[str]:
+def supervised_texts(tokenizer: Any, row: TokenRow) -> list[str]:
     """What each run of supervised tokens adds to the text before it."""
     tokens, supervised = row
     found, begin = [], 0
@@ -187,10 +187,10 @@ def test_the_supervised_tokens_are_exactly_the_replies(
         if family == "wordpiece":  # keeps no white space, and its chat template ends nothing but the text
             ends = [""] * (len(wanted) - 1) if template == "chat" else [tokenizer.eos_token] * (len(wanted) - 1)
             whole = [f"{reply}{end}" for reply, end in zip(wanted, [*ends, tokenizer.eos_token], strict=True)]
-            assert [bare(text) for text in learnt_texts(tokenizer, tokens)] == [bare(text) for text in whole]
+            assert [bare(text) for text in supervised_texts(tokenizer, tokens)] == [bare(text) for text in whole]
         else:
             whole = [f"{space}{reply}{tokenizer.eos_token}" for reply in wanted]
-            assert learnt_texts(tokenizer, tokens) == whole
+            assert supervised_texts(tokenizer, tokens) == whole
 
 
 def bare(text: str) -> str:

@@ -102,7 +102,7 @@ def supervised_from(tokens: list[int], start: int) -> tuple[list[int], list[bool
 
 
 LORA = LoraSection(rank=4, alpha=8, dropout=0.1)
-NOBODY = Fingerprint(weights="0" * 64, config="0" * 64, tokenizer="0" * 64, template="0" * 64)
+UNKNOWN = Fingerprint(weights="0" * 64, config="0" * 64, tokenizer="0" * 64, template="0" * 64)
 
 
 @dataclass
@@ -114,7 +114,7 @@ class Lab:
     pairs: Path
     folder: Path
     worker: Worker
-    fingerprint: Fingerprint = NOBODY
+    fingerprint: Fingerprint = UNKNOWN
 
     def __post_init__(self) -> None:
         self._base = {

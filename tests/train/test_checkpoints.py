@@ -24,7 +24,7 @@ from shared.wire.base import BlobRef
 from shared.wire.jobs import TrainJob, TrainResult
 from shared.wire.leases import Phase
 from tests.support.tiny import ROWS
-from tests.train.conftest import LORA, NOBODY, Lab, read, supervised_from, write_rows
+from tests.train.conftest import LORA, UNKNOWN, Lab, read, supervised_from, write_rows
 
 pytestmark = pytest.mark.train
 
@@ -346,7 +346,7 @@ OTHER: dict[str, Any] = {
     "campaign_id": "c2",
     "training_kind": "dpo",
     "base": BaseSection(model="tiny/other"),
-    "fingerprint": NOBODY.model_copy(update={"weights": "1" * 64}),
+    "fingerprint": UNKNOWN.model_copy(update={"weights": "1" * 64}),
     "lora": LORA.model_copy(update={"alpha": 16}),
     "data": DataSection(name="d", template="vicuna"),
     "algorithm": "fedprox",

@@ -1,8 +1,7 @@
-"""What SCAFFOLD has clients keep, c_k, through all that can happen to an update.
+"""SCAFFOLD's client state, c_k, through everything that can happen to an update.
 
-The server's c is Σ q_k c_k over all clients, each c_k being the one that belongs to the update of that client which
-counted last. Whatever happens, that holds to the accuracy of float32; it is checked against the files in the agents'
-homes.
+The server's c is Σ q_k c_k over all clients, where c_k belongs to the client's last committed update. This must always
+hold to the accuracy of float32. The tests check it against the files in the agents' homes.
 """
 
 import asyncio
@@ -24,7 +23,7 @@ from tests.support.suite.tiers import deep
 
 
 class Killed(Exception):
-    """Stands for kill -9: the agent does nothing more."""
+    """Stands for kill -9: the agent does nothing after it."""
 
 
 @pytest.fixture
@@ -34,8 +33,8 @@ def federation(
     new_home: Callable[[str], Home],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Federation]:
-    with federation_of(coordinator, operator, new_home, monkeypatch, ROWS) as made:
-        yield made
+    with federation_of(coordinator, operator, new_home, monkeypatch, ROWS) as enrolled:
+        yield enrolled
 
 
 @pytest.mark.parametrize("by", ["examples", deep("uniform")])
@@ -111,11 +110,11 @@ def test_an_update_that_came_during_a_pause_counts(federation: Federation) -> No
 
 @pytest.mark.parametrize("back_to", [3, deep(1)])
 def test_client_state_of_a_rolled_back_round_is_not_used(federation: Federation, back_to: int) -> None:
-    """The campaign goes back to an earlier round while bob's update of round 4 is on its way."""
-    undone: list[TrainJob] = []
+    """The campaign is rolled back to an earlier round while bob sends its update of round 4."""
+    rolled_back: list[TrainJob] = []
 
     async def roll_back(job: TrainJob, result: Result, send: Send) -> None:
-        undone.extend(federation.jobs)
+        rolled_back.extend(federation.jobs)
         federation.jobs.clear()
         path = f"/v1/campaigns/{federation.campaign_id}"
         federation.operator.post(f"{path}/rollback", {"round": back_to})
@@ -126,8 +125,8 @@ def test_client_state_of_a_rolled_back_round_is_not_used(federation: Federation,
     federation.start(rounds=6)
     federation.complete()
     federation.check_sum()
-    assert federation.restarts() == []  # the agents have what belongs to their older deltas
-    committed_update = {(job.round, job.client_number): job.committed_update for job in undone}
+    assert federation.restarts() == []  # the agents still have the client state of their older deltas
+    committed_update = {(job.round, job.client_number): job.committed_update for job in rolled_back}
     again = [
         job
         for job in federation.jobs
@@ -170,7 +169,9 @@ def test_a_lost_client_state_restarts_the_algorithm_for_all(
 ) -> None:
     async def lose(job: TrainJob, result: Result, send: Send) -> None:
         assert result.kind == "train"
-        spoil(federation.kept(job.client_number)[result.delta])  # it was kept before the result leaves
+        spoil(
+            federation.client_states(job.client_number)[result.delta]
+        )  # the agent keeps it before it sends the result
         await send()
 
     federation.mishaps = {(2, 1): lose}
@@ -190,7 +191,7 @@ def test_a_lost_client_state_restarts_the_algorithm_for_all(
 
 @pytest.mark.deep
 def test_mishaps_together(federation: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sitting out, refused, undone and lost, in one campaign."""
+    """One campaign with clients that sit out, refused updates, a rollback and lost client state."""
 
     async def roll_back(job: TrainJob, result: Result, send: Send) -> None:
         for client in range(3):
@@ -202,7 +203,7 @@ def test_mishaps_together(federation: Federation, monkeypatch: pytest.MonkeyPatc
 
     async def lose(job: TrainJob, result: Result, send: Send) -> None:
         assert result.kind == "train"
-        federation.kept(job.client_number)[result.delta].unlink()
+        federation.client_states(job.client_number)[result.delta].unlink()
         await send()
 
     record(monkeypatch, nan_in=[[3, 0], [6, 2], [9, 1]])
@@ -212,4 +213,4 @@ def test_mishaps_together(federation: Federation, monkeypatch: pytest.MonkeyPatc
     federation.check_sum()
     assert federation.restarts()
     assert federation.homes[0].error is federation.homes[1].error is federation.homes[2].error is None
-    assert all(len(federation.kept(client)) <= 5 for client in range(3))
+    assert all(len(federation.client_states(client)) <= 5 for client in range(3))

@@ -47,7 +47,7 @@ def broken_off(n_bytes: int, *, tells_length: bool) -> Answer:
     return answer
 
 
-def with_keeper(stub: Stub, work: Callable[[CoordinatorApi, LeaseHeartbeat], Awaitable[object]]) -> None:
+def with_heartbeat(stub: Stub, work: Callable[[CoordinatorApi, LeaseHeartbeat], Awaitable[object]]) -> None:
     async def main() -> None:
         api = CoordinatorApi(stub.url, "secret")
         await work(api, LeaseHeartbeat(api, "instance", a_lease()))
@@ -57,7 +57,7 @@ def with_keeper(stub: Stub, work: Callable[[CoordinatorApi, LeaseHeartbeat], Awa
 
 
 def fetch(stub: Stub, folder: Path) -> None:
-    with_keeper(stub, lambda api, heartbeat: AdapterCache(folder, 1 << 20).fetch(api, heartbeat, REF))
+    with_heartbeat(stub, lambda api, heartbeat: AdapterCache(folder, 1 << 20).fetch(api, heartbeat, REF))
 
 
 def ranges(stub: Stub) -> list[str | None]:
@@ -174,7 +174,7 @@ def chunks_seen(stub: Stub) -> list[tuple[int, int]]:
 def send(stub: Stub, folder: Path) -> None:
     path = folder / "delta.safetensors"
     path.write_bytes(DATA)
-    with_keeper(stub, lambda api, heartbeat: upload(api, heartbeat, BlobKind.DELTA, path, REF.sha256))
+    with_heartbeat(stub, lambda api, heartbeat: upload(api, heartbeat, BlobKind.DELTA, path, REF.sha256))
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_an_upload_whose_every_chunk_is_cut_backs_off(tmp_path: Path, monkeypatc
                 await upload(api, heartbeat, BlobKind.DELTA, path, REF.sha256)
 
     with stub_server(by_call(POST=started(0), PATCH=hang_up)) as stub:
-        with_keeper(stub, work)
+        with_heartbeat(stub, work)
         assert 2 <= len(chunks_seen(stub)) < 30
 
 

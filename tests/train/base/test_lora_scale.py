@@ -21,7 +21,7 @@ from shared import algorithms
 from shared.adapters import write_adapter
 from shared.campaign import CampaignSpec, LoraSection
 from tests.train.conftest import Lab, read
-from tests.train.orders import ask, merge_order
+from tests.train.local_requests import ask, merge_request
 
 pytestmark = pytest.mark.train
 
@@ -42,7 +42,7 @@ def by_hand(model: Path, adapter: Path, scale: float = SCALE) -> Weights:
 
 
 def merge(lab: Lab, adapter: Path, folder: Path) -> Weights:
-    order = merge_order(lab, adapter, folder)
+    order = merge_request(lab, adapter, folder)
     lab.worker.merge(order.model_copy(update={"adapter": LoraFile(weights=adapter, lora=LORA)}), lambda _: None)
     return load_file(folder / "model.safetensors")
 

@@ -26,7 +26,7 @@ from shared.wire.leases import FailureKind
 from tests.support.tiny import byte_level_bpe
 from tests.train.conftest import LORA, Lab, first_in_fast, in_pairs, read
 from tests.train.kinds.test_training import NO_DROPOUT, train
-from tests.train.orders import ask, lora_file, merge_order, score_order
+from tests.train.local_requests import ask, lora_file, merge_request, score_request
 
 pytest.importorskip("bitsandbytes")
 pytestmark = pytest.mark.train
@@ -253,9 +253,9 @@ def test_answers_and_likelihoods_match_the_dequantised_base(
     adapter, plain = lab.adapter_0(), dequantized(held)
     rows = [Completed(prompt="What does the water do now?", completion="the water rises")]
     for file in (None, lora_file(adapter)):
-        found = lab.worker.score(score_order(lab, rows, adapter=file, base=section(held)), lambda _: None)
-        expected = plain.worker.score(score_order(plain, rows, adapter=file), lambda _: None)
-        full = lab.worker.score(score_order(lab, rows, adapter=file), lambda _: None)
+        found = lab.worker.score(score_request(lab, rows, adapter=file, base=section(held)), lambda _: None)
+        expected = plain.worker.score(score_request(plain, rows, adapter=file), lambda _: None)
+        full = lab.worker.score(score_request(lab, rows, adapter=file), lambda _: None)
         assert found.log_probs == pytest.approx(expected.log_probs, abs=1e-4)
         assert found.log_probs != pytest.approx(full.log_probs, abs=1e-4)
         assert ask(lab, adapter=file, base=section(held)) == ask(plain, adapter=file)
@@ -265,7 +265,7 @@ def test_answers_and_likelihoods_match_the_dequantised_base(
 def test_an_adapter_is_merged_into_the_full_base(lab: Lab, tmp_path: Path, held: Quantization) -> None:
     adapter, digests = lab.adapter_0(), []
     for name, base in (("full", BaseSection(model="tiny/llama")), (held, section(held))):
-        lab.worker.merge(merge_order(lab, adapter, tmp_path / name, base=base), lambda _: None)
+        lab.worker.merge(merge_request(lab, adapter, tmp_path / name, base=base), lambda _: None)
         digests.append(sha256_file(tmp_path / name / "model.safetensors"))
     assert digests[0] == digests[1]
 

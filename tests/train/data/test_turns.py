@@ -63,7 +63,7 @@ def spans(row: TokenRow) -> list[tuple[bool, list[int]]]:
     ]
 
 
-def learnt_texts(tokenizer: Any, row: TokenRow) -> list[str]:
+def supervised_texts(tokenizer: Any, row: TokenRow) -> list[str]:
     """The text of each run that is learnt, without the end marker, which it must have."""
     found = []
     for supervised, tokens in spans(row):
@@ -99,8 +99,8 @@ def test_in_pairs_only_the_last_reply_is_supervised_after_the_same_prompt(tokeni
         pytest.skip("has no chat template")
     pair = Pair("What does the river do ?", "", "the river turns", "slowly", (SYSTEM, *BEFORE))
     chosen, rejected = (tokens_of(tokenizer, side, TEMPLATES[template]) for side in pair.completions)
-    assert learnt_texts(tokenizer, chosen) == ["the river turns"]
-    assert learnt_texts(tokenizer, rejected) == ["slowly"]
+    assert supervised_texts(tokenizer, chosen) == ["the river turns"]
+    assert supervised_texts(tokenizer, rejected) == ["slowly"]
     (_, before), _ = spans(chosen)
     assert before == spans(rejected)[0][1]
     prompt = tokenizer.decode(before)
@@ -128,7 +128,7 @@ def test_several_turns_of_alpaca_and_vicuna_are_the_published_blocks() -> None:
 def test_a_template_that_renders_earlier_turns_differently_supervises_the_last_reply_only(make: Any) -> None:
     tokenizer = make()
     found = tokens_of(tokenizer, SHAPES["several turns"], FORGETFUL)
-    (text,) = learnt_texts(tokenizer, found)
+    (text,) = supervised_texts(tokenizer, found)
     assert text.endswith("the river turns slowly")
     assert len(spans(found)) == 2
 
@@ -137,14 +137,14 @@ def test_an_empty_earlier_reply_is_not_supervised() -> None:
     tokenizer = byte_level_bpe()
     row = Row("c", "", "e", (Turn("user", "a"), Turn("assistant", "")))
     for template in TEMPLATES.values():
-        assert learnt_texts(tokenizer, tokens_of(tokenizer, row, template)) == ["e"]
+        assert supervised_texts(tokenizer, tokens_of(tokenizer, row, template)) == ["e"]
 
 
 def test_a_conversation_is_cut_at_its_end_and_keeps_the_replies_that_fit() -> None:
     tokenizer = byte_level_bpe()
     whole = tokens_of(tokenizer, SHAPES["several turns"], "chat")
     first = whole[1].index(True)
-    assert learnt_texts(tokenizer, whole)[0] == "the water rises"
+    assert supervised_texts(tokenizer, whole)[0] == "the water rises"
     cut = tokens_of(tokenizer, SHAPES["several turns"], "chat", max_length=first + 1)
     assert cut == (whole[0][: first + 1], whole[1][: first + 1])
     assert list(TextTokenizer(tokenizer, first).rows([render(SHAPES["several turns"], "chat", tokenizer)])) == [None]

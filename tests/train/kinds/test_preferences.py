@@ -159,7 +159,7 @@ def test_the_cache_tells_kinds_and_columns_apart(lab: Lab, tmp_path: Path) -> No
 
 
 @contextmanager
-def lent_base(lab: Lab, lora: LoraSection, tensors: dict[str, Any]) -> Iterator[AttachedAdapter]:
+def attached_adapter(lab: Lab, lora: LoraSection, tensors: dict[str, Any]) -> Iterator[AttachedAdapter]:
     base = Base(lab.model, torch.device("cpu"), torch.float32, remote_code=False)
     with base.adapter(lora, seed=0) as attached:
         for name, values in tensors.items():
@@ -199,7 +199,7 @@ def build(
 
 def test_trls_copy_of_the_adapter_is_removed_and_frozen_tensors_stay_frozen(lab: Lab) -> None:
     lora = NO_DROPOUT.model_copy(update={"freeze_a": True})
-    with lent_base(lab, lora, read(lab.adapter_0(lora))) as attached:
+    with attached_adapter(lab, lora, read(lab.adapter_0(lora))) as attached:
         trained = set(attached.trained_parameters)
         build(lab, attached)
         assert list(attached.model.peft_config) == ["default"]
@@ -221,7 +221,7 @@ def test_the_head_scores_supervised_positions_alone_with_the_same_values(
     positions: list[int] = []
     kernel, score = utils._ChunkedLogProbFunction, utils._ChunkedLogProbFunction.apply
     monkeypatch.setattr(kernel, "apply", lambda hidden, *rest: (positions.append(len(hidden)), score(hidden, *rest))[1])
-    with lent_base(lab, lora, start) as attached, torch.no_grad():
+    with attached_adapter(lab, lora, start) as attached, torch.no_grad():
         build(lab, attached)
         ours = attached.model.get_base_model()(**inputs, labels=labels, fused_lm_head=True)
         theirs = wanted(**inputs, labels=labels, fused_lm_head=True)
@@ -255,7 +255,7 @@ def plain_losses(model: Any, base: Any, batch: dict[str, torch.Tensor], beta: fl
 def test_every_loss_of_trl_can_be_trained(lab: Lab, loss: Any) -> None:
     dpo = DpoSection(beta=0.3, loss=loss, label_smoothing=0.1 if loss in ("robust", "exo_pair") else 0.0)
     start = read(lab.adapter_0(NO_DROPOUT))
-    with lent_base(lab, NO_DROPOUT, start) as attached:
+    with attached_adapter(lab, NO_DROPOUT, start) as attached:
         trainer = build(lab, attached, n_examples=4, dpo=dpo)
         trainer.attach(fedavg.Client(fedavg.Params(), {}), attached.trained_parameters)
         trainer.train()
@@ -310,7 +310,7 @@ def test_a_steps_loss_and_gradient_are_the_whole_batchs(lab: Lab, micro_batch: i
         def extra_grad(self, name: str, w: Any, anchor: Any) -> None:
             seen[name] = attached.parameters[name].grad.clone()
 
-    with lent_base(lab, NO_DROPOUT, start) as attached:
+    with attached_adapter(lab, NO_DROPOUT, start) as attached:
         trainer = build(lab, attached, batch_size=8, micro_batch=micro_batch)
         trainer.attach(Looker(None, {}), attached.trained_parameters)
         trainer.train()
@@ -341,7 +341,7 @@ def test_the_tokenizer_stays_as_it_was_also_without_a_padding_token(lab: Lab) ->
     tokenizer = AutoTokenizer.from_pretrained(lab.model)
     tokenizer.pad_token = None
     special, text = dict(tokenizer._special_tokens_map), tokenizer.backend_tokenizer.to_str()
-    with lent_base(lab, NO_DROPOUT, start) as attached:
+    with attached_adapter(lab, NO_DROPOUT, start) as attached:
         trainer = build(lab, attached, tokenizer)
         trainer.attach(fedavg.Client(fedavg.Params(), {}), attached.trained_parameters)
         trainer.train()
@@ -413,7 +413,7 @@ def test_an_extreme_margin_gives_a_finite_loss(lab: Lab, monkeypatch: pytest.Mon
     rows = prepare(lab, lab.folder / "cache").held_out
     reference = np.tile([2000.0, 0.0], (len(rows), 1))
     monkeypatch.setattr("agent.train.kinds.evaluate.log_probabilities", lambda *_, **__: np.zeros(2 * len(rows)))
-    with lent_base(lab, NO_DROPOUT, {}) as attached:
+    with attached_adapter(lab, NO_DROPOUT, {}) as attached:
         found = held_out_preference(
             attached.model, rows, reference, beta=1.0, micro_batch=4, half=None, report=lambda _: None
         )

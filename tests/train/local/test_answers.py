@@ -19,7 +19,7 @@ from agent.train.local.answers import _TextStreamer
 from shared.campaign import LoraSection
 from shared.wire.leases import FailureKind
 from tests.train.conftest import Lab, first_in_fast, read
-from tests.train.orders import QUESTIONS, ask, lora_file, peft_model
+from tests.train.local_requests import QUESTIONS, ask, lora_file, peft_model
 
 pytestmark = pytest.mark.train
 

@@ -17,7 +17,7 @@ from shared.campaign import BaseSection
 from shared.wire.jobs import Fingerprint
 from shared.wire.leases import FailureKind, Phase, Progress
 from tests.train.conftest import Lab
-from tests.train.orders import QUESTIONS, ask, lora_file
+from tests.train.local_requests import QUESTIONS, ask, lora_file
 
 pytestmark = [pytest.mark.train, pytest.mark.usefixtures("quick_children")]
 

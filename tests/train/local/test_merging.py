@@ -15,7 +15,7 @@ from agent.train.local import merging
 from shared.campaign import LoraSection
 from shared.wire.leases import FailureKind, Phase
 from tests.train.conftest import Lab, first_in_fast
-from tests.train.orders import ask, merge_order, peft_model
+from tests.train.local_requests import ask, merge_request, peft_model
 
 pytestmark = pytest.mark.train
 
@@ -36,7 +36,7 @@ def base(request: pytest.FixtureRequest, lab: Lab, tmp_path: Path) -> Path:
 
 def merge(lab: Lab, adapter: Path, folder: Path, **changes: Any) -> Merged:
     lab.reports = []
-    return lab.worker.merge(merge_order(lab, adapter, folder, **changes), lab.reports.append)
+    return lab.worker.merge(merge_request(lab, adapter, folder, **changes), lab.reports.append)
 
 
 def logits(model: Any, base: Path) -> torch.Tensor:
@@ -122,7 +122,7 @@ def test_another_base_and_another_shape_are_refused(lab: Lab, tmp_path: Path) ->
         merge(lab, lab.adapter_0(), tmp_path / "a", fingerprint=other)
     assert caught.value.failure.kind == FailureKind.FINGERPRINT
     assert "in its config:" in str(caught.value)
-    order = merge_order(lab, lab.adapter_0(), tmp_path / "b")
+    order = merge_request(lab, lab.adapter_0(), tmp_path / "b")
     wrong = LoraFile(weights=order.adapter.weights, lora=LoraSection(rank=8))
     with pytest.raises(TaskFailed, match=r"shape \[4, 128\], expected \[8, 128\]"):
         lab.worker.merge(order.model_copy(update={"adapter": wrong}), lambda _: None)

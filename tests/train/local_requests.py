@@ -36,17 +36,17 @@ def _local(lab: Lab, changes: dict[str, Any]) -> dict[str, Any]:
     return fields | changes
 
 
-def ask_order(lab: Lab, **changes: Any) -> AnswerRequest:
+def answer_request(lab: Lab, **changes: Any) -> AnswerRequest:
     fields = {"adapter": None, "template": "chat", "questions": QUESTIONS, "max_new_tokens": 20, "micro_batch": 1}
     return AnswerRequest(**_local(lab, fields | changes))
 
 
-def score_order(lab: Lab, rows: list[Completed], **changes: Any) -> ScoreRequest:
+def score_request(lab: Lab, rows: list[Completed], **changes: Any) -> ScoreRequest:
     fields = {"adapter": None, "template": "chat", "rows": rows, "micro_batch": 8}
     return ScoreRequest(**_local(lab, fields | changes))
 
 
-def merge_order(lab: Lab, adapter: Path, folder: Path, **changes: Any) -> MergeRequest:
+def merge_request(lab: Lab, adapter: Path, folder: Path, **changes: Any) -> MergeRequest:
     folder.mkdir()
     return MergeRequest(**_local(lab, {"adapter": lora_file(adapter), "dtype": "float32", "folder": folder} | changes))
 
@@ -54,7 +54,7 @@ def merge_order(lab: Lab, adapter: Path, folder: Path, **changes: Any) -> MergeR
 def ask(lab: Lab, **changes: Any) -> list[str]:
     """The answers, made in this process; what is said on the way is in ``lab.reports`` and ``lab.pieces``."""
     lab.reports, pieces = [], []
-    texts: list[str] = lab.worker.answer(ask_order(lab, **changes), lab.reports.append, pieces.append)
+    texts: list[str] = lab.worker.answer(answer_request(lab, **changes), lab.reports.append, pieces.append)
     assert not pieces or "".join(pieces) == texts[0]
     return texts
 
