@@ -1,4 +1,4 @@
-"""A look through data without a tokenizer: everything that is wrong, and everything that is counted."""
+"""Checking data without a tokenizer: every error is reported, and every row is counted."""
 
 import json
 from pathlib import Path
@@ -87,10 +87,10 @@ def test_examples_are_the_first_the_last_and_one_between(tmp_path: Path) -> None
     path = write(tmp_path / "a.jsonl", [row(n) for n in range(9)])
     found = report(DataSource(path=path, held_out=0.0))
     assert [example.place for example in found.examples] == ["line 1", "line 5", "line 9"]
-    spans = [(piece.text, piece.supervised) for piece in found.examples[0].completions[0].spans]
+    spans = [(span.text, span.supervised) for span in found.examples[0].completions[0].spans]
     assert spans == [("user: ", False), ("p0", False), ("\nassistant: ", False), ("c0", True)]
-    one = report(DataSource(path=write(path, [row(0)]), held_out=0.0))
-    assert [example.place for example in one.examples] == ["line 1"]
+    single = report(DataSource(path=write(path, [row(0)]), held_out=0.0))
+    assert [example.place for example in single.examples] == ["line 1"]
 
 
 def test_the_kind_follows_from_the_columns(tmp_path: Path) -> None:
@@ -100,13 +100,13 @@ def test_the_kind_follows_from_the_columns(tmp_path: Path) -> None:
     assert guess_kind(source) == "dpo"
     found = report(source, "dpo")
     assert (found.train, found.skipped) == (1, {"two equal completions": 1})
-    assert [side.name for side in found.examples[0].completions] == ["chosen", "rejected"]
+    assert [completion.name for completion in found.examples[0].completions] == ["chosen", "rejected"]
     assert guess_kind(DataSource(path=tmp_path / "gone.jsonl")) == "sft"
 
 
 def test_a_column_of_pairs_may_be_read_as_messages_but_then_not_as_pairs(tmp_path: Path) -> None:
-    said = "\n\nHuman: Why?\n\nAssistant: "
-    path = write(tmp_path / "a.jsonl", [{"chosen": said + "Because.", "rejected": said + "No."}])
+    prompt = "\n\nHuman: Why?\n\nAssistant: "
+    path = write(tmp_path / "a.jsonl", [{"chosen": prompt + "Because.", "rejected": prompt + "No."}])
     source = DataSource(path=path, messages="chosen", held_out=0.0)
     assert guess_kind(source) == "sft"
     assert report(source).train == 1

@@ -1,4 +1,4 @@
-"""The same rows out of every kind of file, and what is said of files that are broken."""
+"""The same rows from every file format, and the errors of damaged files."""
 
 import bz2
 import gzip
@@ -76,16 +76,16 @@ def test_every_error_is_reported_and_reading_continues(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"prompt": "SECRET"\n{"prompt": "a", "completion": "b"}\n["SECRET"]\n{"prompt": "SECRET"}\n')
     found = list(scan_rows(DataSource(path=path), "sft"))
-    assert [one.place for one in found] == ["line 1", "line 2", "line 3", "line 4"]
+    assert [record.place for record in found] == ["line 1", "line 2", "line 3", "line 4"]
     assert found[1].row == Row("a", "", "b")
-    assert [(one.error, one.private) for one in found if one.row is None] == [
+    assert [(record.error, record.private) for record in found if record.row is None] == [
         (" is not JSON (Expecting ',' delimiter)", ""),
         (" is not a JSON object", ""),
         (" has no column 'completion' (completion)", "; it has 'prompt'"),
     ]
     path = tmp_path / "a.csv"
     path.write_text("prompt,completion\na,b\nSECRET\nc,d,e\nf,g\n")
-    assert [one.row is None for one in scan_rows(DataSource(path=path), "sft")] == [False, True, True, False]
+    assert [record.row is None for record in scan_rows(DataSource(path=path), "sft")] == [False, True, True, False]
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_a_folder_as_the_hub_holds_it(dataset: Any, tmp_path: Path) -> None:
     before = data_digest(source)
     assert data_digest(source) == before
     dataset.select([0]).to_parquet(folder / "data" / "train-00000-of-00001.parquet")
-    assert read_rows(source, "sft").rows == ROWS[:1], "as it is now"
+    assert read_rows(source, "sft").rows == ROWS[:1], "rows of an edited folder"
     (folder / "data" / "README").write_text("x")
     assert data_digest(source) != before
 
@@ -172,7 +172,7 @@ def test_a_folder_as_the_hub_holds_it(dataset: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_preset_makes_a_source_and_says_nothing_twice(name: str) -> None:
+def test_every_preset_makes_a_source_that_survives_serialisation(name: str) -> None:
     at_hub, own = DataSource(preset=name), DataSource(preset=name, path=Path("mine.jsonl"))
     assert (at_hub.path, at_hub.hub) == (None, PRESETS[name]["hub"])
     assert (own.hub, own.split) == (None, "train")

@@ -1,4 +1,4 @@
-"""Replies that a coordinator did not give, or not whole."""
+"""The agent's HTTP client: replies that are incomplete or not from a coordinator, refusals, time-outs."""
 
 import asyncio
 import gzip
@@ -104,17 +104,17 @@ def test_a_compressed_answer_is_read() -> None:
         assert acquire(stub.url) == a_lease()
 
 
-def of_a_newer_coordinator(value: Any) -> Any:
-    """A message with one more field at every level."""
+def with_new_fields(value: Any) -> Any:
+    """The message with one more field at every level, as a newer coordinator may send it."""
     if isinstance(value, dict):
-        return {**{key: of_a_newer_coordinator(each) for key, each in value.items()}, "new": {"newer": [1]}}
+        return {**{key: with_new_fields(field) for key, field in value.items()}, "new": {"newer": [1]}}
     return value
 
 
 @pytest.mark.parametrize("job", [prepare_job(), init_job(), train_job(), evaluate_job()], ids=lambda job: job.kind)
 def test_a_job_of_a_newer_coordinator_is_read_without_its_new_fields(job: Job) -> None:
-    message = of_a_newer_coordinator(a_lease(job=job).model_dump(mode="json"))
-    message["job"].get("algorithm_params", {}).clear()  # an algorithm's own, whatever they are
+    message = with_new_fields(a_lease(job=job).model_dump(mode="json"))
+    message["job"].get("algorithm_params", {}).clear()  # an algorithm defines its own parameters
     assert "new" in message["job"]["lora" if job.kind == "init" else "data"]  # sections forbid this in a campaign file
     with stub_server(ours(201, json.dumps(message))) as stub:
         assert acquire(stub.url) == a_lease(job=job)
@@ -177,13 +177,13 @@ def test_each_timeout_comes_from_the_settings() -> None:
     with stub_server(ours(204, Upload_Offset="5")) as stub:
         asyncio.run(work(stub.url))
         assert stub.seen[0][2]["prefer"] == "wait=6"
-    assert [each["read"] for each in timeouts] == [6 + 3, 4, 5, 3]
-    assert {(each["connect"], each["write"]) for each in timeouts} == {(2, 3)}
+    assert [timeout["read"] for timeout in timeouts] == [6 + 3, 4, 5, 3]
+    assert {(timeout["connect"], timeout["write"]) for timeout in timeouts} == {(2, 3)}
 
 
 @pytest.mark.deep
 def test_a_chunk_may_take_longer_than_one_time_out() -> None:
-    """On a slow line only a standstill is an error."""
+    """On a slow line, only a chunk that makes no progress is an error."""
     network = NetworkSettings(timeout_s=3)
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
@@ -194,9 +194,9 @@ def test_a_chunk_may_take_longer_than_one_time_out() -> None:
     def read_slowly() -> None:
         connection, _ = listening.accept()
         with connection:
-            came = 0
-            while came < CHUNK_BYTES:
-                came += len(connection.recv(1 << 16))
+            received = 0
+            while received < CHUNK_BYTES:
+                received += len(connection.recv(1 << 16))
                 time.sleep(0.04)
             connection.sendall(f"HTTP/1.1 204 Done\r\n{head}Upload-Offset: {CHUNK_BYTES}\r\n\r\n".encode())
 
