@@ -1,4 +1,4 @@
-"""Conversations as tokens: with tokenizers of three families and every template the loss covers exactly the replies."""
+"""Conversations as tokens: for three tokenizer families and every template, the loss covers exactly the replies."""
 
 from itertools import groupby
 from pathlib import Path
@@ -33,7 +33,7 @@ SHAPES = {
     "with input": Row("What does the river do ?", "Think of the school", "the river turns slowly"),
     "several turns": Row("What does the river do ?", "", "the river turns slowly", BEFORE),
     "system": Row("What does the river do ?", "", "the river turns slowly", (SYSTEM, *BEFORE)),
-    "two of one side": Row("Why ?", "", "the river turns slowly", (*BEFORE, Turn("user", "again ?"))),
+    "two turns of one role": Row("Why ?", "", "the river turns slowly", (*BEFORE, Turn("user", "again ?"))),
 }
 OWN = OwnTemplate(
     name="own.jinja",
@@ -56,15 +56,15 @@ def tokens_of(tokenizer: Any, row: Row, template: Any, max_length: int = 4096) -
 
 
 def spans(row: TokenRow) -> list[tuple[bool, list[int]]]:
-    """Runs of tokens that are supervised or not."""
+    """Runs of tokens, each with whether it is supervised."""
     return [
         (supervised, [token for token, _ in run])
-        for supervised, run in groupby(zip(*row, strict=True), key=lambda one: one[1])
+        for supervised, run in groupby(zip(*row, strict=True), key=lambda pair: pair[1])
     ]
 
 
 def supervised_texts(tokenizer: Any, row: TokenRow) -> list[str]:
-    """The text of each run that is learnt, without the end marker, which it must have."""
+    """The text of each supervised run without its end marker; each run must have one."""
     found = []
     for supervised, tokens in spans(row):
         if supervised:
@@ -98,7 +98,7 @@ def test_in_pairs_only_the_last_reply_is_supervised_after_the_same_prompt(tokeni
     if template == "chat" and not tokenizer.chat_template:
         pytest.skip("has no chat template")
     pair = Pair("What does the river do ?", "", "the river turns", "slowly", (SYSTEM, *BEFORE))
-    chosen, rejected = (tokens_of(tokenizer, side, TEMPLATES[template]) for side in pair.completions)
+    chosen, rejected = (tokens_of(tokenizer, completion, TEMPLATES[template]) for completion in pair.completions)
     assert supervised_texts(tokenizer, chosen) == ["the river turns"]
     assert supervised_texts(tokenizer, rejected) == ["slowly"]
     (_, before), _ = spans(chosen)
@@ -156,7 +156,9 @@ def test_labels_and_counts_follow_every_reply() -> None:
     rows = TokenRows.of([row, tokens_of(tokenizer, SHAPES["one turn"], "chat")])
     assert rows.n_supervised.tolist() == [sum(row[1]), sum(tokens_of(tokenizer, SHAPES["one turn"], "chat")[1])]
     labels = rows.example(0)["labels"]
-    assert [label for label in labels if label != -100] == [t for t, supervised in zip(*row, strict=True) if supervised]
+    assert [label for label in labels if label != -100] == [
+        token for token, supervised in zip(*row, strict=True) if supervised
+    ]
 
 
 def test_a_template_that_refuses_a_row_names_the_roles_and_quotes_no_turn() -> None:
@@ -206,32 +208,35 @@ def test_an_own_template_replaces_the_campaigns_and_a_changed_one_is_tokenised_a
 
 
 def test_conversations_are_trained_and_evaluated_on(lab: Lab, tmp_path: Path) -> None:
-    """On every reply: the counts of tokens say so."""
-    talks = [
+    """On every reply, as the numbers of tokens show."""
+    conversations = [
         {"messages": [{"role": turn.role, "content": f"{turn.text} {n}"} for turn in SHAPES["several turns"].turns]}
         for n in range(20)
     ]
-    source = DataSource(path=write_rows(tmp_path / "talks.jsonl", talks), held_out=0.2)
+    source = DataSource(path=write_rows(tmp_path / "conversations.jsonl", conversations), held_out=0.2)
     adapter = lab.adapter_0()
     result = lab.run(lab.work(lab.train_job(adapter, max_length=400), data=source, adapter=adapter))
     assert result.metrics.loss_last is not None
-    judged = lab.run(lab.work(lab.evaluate_job(adapter, max_length=400), data=source, adapter=adapter))
+    evaluated = lab.run(lab.work(lab.evaluate_job(adapter, max_length=400), data=source, adapter=adapter))
     data = DataCache().prepare(
         source, "chat", 400, byte_level_bpe(), lab.fingerprint, tmp_path, lambda _: None, kind="sft"
     )
-    assert judged.n_tokens == int(data.held_out.n_supervised.sum())
-    assert judged.n_tokens > 3 * 5 * judged.n_rows
+    assert evaluated.n_tokens == int(data.held_out.n_supervised.sum())
+    assert evaluated.n_tokens > 3 * 5 * evaluated.n_rows
 
 
 def test_pairs_of_transcripts_are_trained_and_evaluated_on(lab: Lab, tmp_path: Path) -> None:
-    talk = "\n\nHuman: What does the water do?\n\nAssistant: the water rises\n\nHuman: Why {}?\n\nAssistant: "
-    pairs = [{"chosen": talk.format(n) + "the river turns", "rejected": talk.format(n) + "bread"} for n in range(20)]
+    transcript = "\n\nHuman: What does the water do?\n\nAssistant: the water rises\n\nHuman: Why {}?\n\nAssistant: "
+    pairs = [
+        {"chosen": transcript.format(n) + "the river turns", "rejected": transcript.format(n) + "bread"}
+        for n in range(20)
+    ]
     source = DataSource(preset="hh-rlhf", path=write_rows(tmp_path / "pairs.jsonl", pairs), held_out=0.2)
     adapter = lab.adapter_0()
     job = {"training_kind": "dpo", "max_length": 200}
     result = lab.run(lab.work(lab.train_job(adapter, **job), data=source, adapter=adapter))
     assert result.metrics.loss_last is not None
-    judged = lab.run(lab.work(lab.evaluate_job(adapter, **job), data=source, adapter=adapter))
+    evaluated = lab.run(lab.work(lab.evaluate_job(adapter, **job), data=source, adapter=adapter))
     tokenizer = byte_level_bpe()
     supervised = sum(len(tokenizer(text)["input_ids"]) + 1 for text in ("the river turns", "bread"))
-    assert judged.n_tokens == supervised * judged.n_rows
+    assert evaluated.n_tokens == supervised * evaluated.n_rows

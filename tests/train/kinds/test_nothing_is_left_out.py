@@ -1,4 +1,4 @@
-"""Every algorithm that comes with Fedloom trains in every kind of training; and so does a tokenizer without padding."""
+"""Every bundled algorithm trains in every kind of training, and so does a tokenizer without padding."""
 
 import shutil
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Preference optimisation: its data, its losses, its rewards, and what it leaves behind."""
+"""Preference optimisation: its data, losses and rewards, and the state that it must not change."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -74,24 +74,26 @@ def prepare(lab: Lab, folder: Path, max_length: int = 96, cache: DataCache | Non
 def test_both_completions_are_tokenised_as_fine_tuning_would() -> None:
     tokenizer = byte_level_bpe()
     pair = Pair("What?", "Think.", "the river turns", "slowly")
-    tokens = list(TextTokenizer(tokenizer, 96).rows([render(side, "chat", tokenizer) for side in pair.completions]))
-    rows = PairRows(TokenRows.of([found for found in tokens if found is not None]))
+    tokens = list(
+        TextTokenizer(tokenizer, 96).rows([render(completion, "chat", tokenizer) for completion in pair.completions])
+    )
+    rows = PairRows(TokenRows.of([row for row in tokens if row is not None]))
     assert len(rows) == 1
     example = rows.example(0)
     prompts, answers = [], []
-    for side in ("chosen", "rejected"):
-        start = example[side]["labels"].count(-100)
-        prompts.append(example[side]["input_ids"][:start])
-        answers.append(tokenizer.decode(example[side]["input_ids"][start:]))
-        assert example[side]["labels"][start:] == example[side]["input_ids"][start:]
+    for role in ("chosen", "rejected"):
+        start = example[role]["labels"].count(-100)
+        prompts.append(example[role]["input_ids"][:start])
+        answers.append(tokenizer.decode(example[role]["input_ids"][start:]))
+        assert example[role]["labels"][start:] == example[role]["input_ids"][start:]
     assert prompts[0] == prompts[1]
     assert answers == ["the river turns<|im_end|>", "slowly<|im_end|>"]
-    assert rows.lengths.tolist() == [max(len(example[side]["input_ids"]) for side in example)]
+    assert rows.lengths.tolist() == [max(len(example[role]["input_ids"]) for role in example)]
 
 
 def test_a_batch_holds_the_chosen_completions_and_then_the_rejected_ones() -> None:
     completions = [([1, 2, 3], 2), ([1, 2, 4, 5], 2), ([6, 7], 1), ([6, 8], 1)]
-    rows = PairRows(TokenRows.of([supervised_from(*side) for side in completions]))
+    rows = PairRows(TokenRows.of([supervised_from(*completion) for completion in completions]))
     batch = collate_pairs([rows.example(0), rows.example(1)])
     assert batch["input_ids"].tolist() == [[1, 2, 3, 0], [6, 7, 0, 0], [1, 2, 4, 5], [6, 8, 0, 0]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 1, 1], [1, 1, 0, 0]]
@@ -106,7 +108,7 @@ def test_pairs_without_two_different_answers_are_dropped_and_counted(lab: Lab, t
         good | {"rejected": ""},
         good | {"rejected": "the river"},
         good | {"instruction": "long " * 200},
-        good | {"rejected": "bread " * 200},  # cut, and still another answer
+        good | {"rejected": "bread " * 200},  # cut, but still a different completion
     ]
     path = write_rows(tmp_path / "pairs.jsonl", rows)
     work = lab.work(lab.prepare_job(training_kind="dpo"), data=lab.source("dpo", path=path, held_out=0.0))
@@ -168,7 +170,7 @@ def attached_adapter(lab: Lab, lora: LoraSection, tensors: dict[str, Any]) -> It
 
 
 def examples_of(lab: Lab, pairs: Any, indices: Iterable[int]) -> list[dict[str, Any]]:
-    """Pairs as a trainer takes them, with what the bare base says of them."""
+    """Pairs as a trainer takes them, with their log-probabilities under the bare base."""
     examples = []
     with torch.no_grad():
         for index in indices:
@@ -187,12 +189,12 @@ def build(
     **changes: Any,
 ) -> Any:
     data = prepare(lab, lab.folder / "cache")
-    how = {"folder": str(lab.folder / "t"), "batch_size": 4, "micro_batch": 4, "learning_rate": 1e-2, "seed": 0}
+    settings = {"folder": str(lab.folder / "t"), "batch_size": 4, "micro_batch": 4, "learning_rate": 1e-2, "seed": 0}
     return dpo_trainer(
         attached,
         examples_of(lab, data.train, range(n_examples)),
         tokenizer or AutoTokenizer.from_pretrained(lab.model),
-        TrainerSettings(**(how | {"half": None} | changes)),
+        TrainerSettings(**(settings | {"half": None} | changes)),
         dpo or DpoSection(beta=0.3),
     )
 
@@ -210,29 +212,32 @@ def test_trls_copy_of_the_adapter_is_removed_and_frozen_tensors_stay_frozen(lab:
 def test_the_head_scores_supervised_positions_alone_with_the_same_values(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Against TRL's own head, which scores all of them on a CPU."""
+    """Against TRL's own head, which scores all positions on a CPU."""
     lora, fields = NO_DROPOUT, ("log_probs", "entropy", "mean_logits", "is_top1")
     batch = collate_pairs([prepare(lab, lab.folder / "cache").train.example(index) for index in range(2)])
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     labels = batch["input_ids"].masked_fill(batch["completion_mask"] == 0, -100)
     start = read(lab.adapter_0(lora))
-    wanted = plain_model(lab, lora, start).get_base_model()
-    utils.add_fused_lm_head(wanted, outputs=fields)
+    expected = plain_model(lab, lora, start).get_base_model()
+    utils.add_fused_lm_head(expected, outputs=fields)
     positions: list[int] = []
     kernel, score = utils._ChunkedLogProbFunction, utils._ChunkedLogProbFunction.apply
     monkeypatch.setattr(kernel, "apply", lambda hidden, *rest: (positions.append(len(hidden)), score(hidden, *rest))[1])
     with attached_adapter(lab, lora, start) as attached, torch.no_grad():
         build(lab, attached)
         ours = attached.model.get_base_model()(**inputs, labels=labels, fused_lm_head=True)
-        theirs = wanted(**inputs, labels=labels, fused_lm_head=True)
+        theirs = expected(**inputs, labels=labels, fused_lm_head=True)
     for name in fields:
         torch.testing.assert_close(ours[name], theirs[name])
     assert positions == [int(batch["completion_mask"][:, 1:].sum()), labels[:, 1:].numel()]
 
 
 def plain_losses(model: Any, base: Any, batch: dict[str, torch.Tensor], beta: float) -> dict[str, torch.Tensor]:
-    """Some of TRL's losses from their papers: Zhao et al. 2023 (hinge), Azar et al. 2023, eq. 17, with means over
-    tokens (ipo), Chowdhury et al. 2024, with a tenth of the pairs flipped (robust), Wu et al. 2024 (sppo_hard)."""
+    """Some of TRL's losses, written from their papers.
+
+    hinge: Zhao et al. 2023. ipo: Azar et al. 2023, eq. 17, with means over tokens. robust: Chowdhury et al. 2024, with
+    a tenth of the pairs flipped. sppo_hard: Wu et al. 2024.
+    """
     with torch.no_grad():
         reference = plain_log_probs(base, batch)
     ratios = plain_log_probs(model, batch) - reference
@@ -262,26 +267,28 @@ def test_every_loss_of_trl_can_be_trained(lab: Lab, loss: Any) -> None:
         assert any(
             not torch.equal(value, torch.from_numpy(start[name])) for name, value in attached.trained_parameters.items()
         )
-    made = prepare(lab, lab.folder / "cache").train
-    batch = collate_pairs([made.example(index) for index in range(4)])
-    wanted = plain_losses(plain_model(lab, NO_DROPOUT, start), bare(lab), batch, 0.3)
-    if loss in wanted:
-        assert trainer.history.losses == [pytest.approx(wanted[loss].item(), rel=1e-4)]
+    rows = prepare(lab, lab.folder / "cache").train
+    batch = collate_pairs([rows.example(index) for index in range(4)])
+    expected = plain_losses(plain_model(lab, NO_DROPOUT, start), bare(lab), batch, 0.3)
+    if loss in expected:
+        assert trainer.history.losses == [pytest.approx(expected[loss].item(), rel=1e-4)]
 
 
 def test_each_step_reports_its_pairs_margin_and_accuracy(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the micro-batch; the task tells the means over its steps."""
-    monkeypatch.setattr("agent.train.progress._INTERVAL_S", 0.0)  # a step takes less, and each is looked at
+    """Independent of the micro-batch. The task's metrics are the means over its steps."""
+    monkeypatch.setattr(
+        "agent.train.progress._INTERVAL_S", 0.0
+    )  # steps are shorter than the interval, and the test needs a report of each
     adapter = lab.adapter_0(NO_DROPOUT)
     model, base = plain_model(lab, NO_DROPOUT, read(adapter)), bare(lab)
     with torch.no_grad():
-        margins = [0.3 * plain_margins(model, base, one) for one in batches(lab, steps=3, batch_size=4, kind="dpo")]
-    told = [(margin.mean().item(), (margin > 0).double().mean().item()) for margin in margins]
+        margins = [0.3 * plain_margins(model, base, batch) for batch in batches(lab, steps=3, batch_size=4, kind="dpo")]
+    expected = [(margin.mean().item(), (margin > 0).double().mean().item()) for margin in margins]
     for micro_batch in (4, 1):
         result, _ = train(lab, adapter, job=DPO | {"learning_rate": 1e-9}, micro_batch=micro_batch)
         first = next(report for report in lab.reports if report.phase == Phase.TRAINING and report.done == 1)
-        assert (first.reward_margin, first.reward_accuracy) == pytest.approx(told[0], abs=1e-5)
-        means = np.mean(told, axis=0)
+        assert (first.reward_margin, first.reward_accuracy) == pytest.approx(expected[0], abs=1e-5)
+        means = np.mean(expected, axis=0)
         assert (result.metrics.reward_margin, result.metrics.reward_accuracy) == pytest.approx(means, abs=1e-5)
 
 
@@ -299,20 +306,20 @@ def test_fine_tuning_has_no_rewards(lab: Lab) -> None:
 @pytest.mark.parametrize("micro_batch", first_in_fast([1, 8]))
 def test_a_steps_loss_and_gradient_are_the_whole_batchs(lab: Lab, micro_batch: int) -> None:
     start = read(lab.adapter_0(NO_DROPOUT))
-    made = prepare(lab, lab.folder / "cache").train
-    batch = collate_pairs([made.example(index) for index in range(8)])
+    rows = prepare(lab, lab.folder / "cache").train
+    batch = collate_pairs([rows.example(index) for index in range(8)])
     model = plain_model(lab, NO_DROPOUT, start)
     loss = plain_dpo_loss(model, bare(lab), batch, 0.3)
     loss.backward()
     seen: dict[str, torch.Tensor] = {}
 
-    class Looker(ClientHalf[Any]):
+    class GradientRecorder(ClientHalf[Any]):
         def extra_grad(self, name: str, w: Any, anchor: Any) -> None:
             seen[name] = attached.parameters[name].grad.clone()
 
     with attached_adapter(lab, NO_DROPOUT, start) as attached:
         trainer = build(lab, attached, batch_size=8, micro_batch=micro_batch)
-        trainer.attach(Looker(None, {}), attached.trained_parameters)
+        trainer.attach(GradientRecorder(None, {}), attached.trained_parameters)
         trainer.train()
         history = trainer.history
     assert history.losses == [pytest.approx(loss.item(), abs=1e-6)]
@@ -350,7 +357,7 @@ def test_the_tokenizer_stays_as_it_was_also_without_a_padding_token(lab: Lab) ->
 
 
 def test_dropout_comes_back_after_preferences(lab: Lab, tmp_path: Path, new_lab: Callable[..., Lab]) -> None:
-    """GPT-2 has dropout modules of its own, which TRL switches off for preferences."""
+    """GPT-2 has its own dropout modules, which TRL switches off for preferences."""
     tokenizer = byte_level_bpe()
     torch.manual_seed(0)
     config = GPT2Config(
@@ -401,7 +408,7 @@ def test_an_adapter_with_b_zero_has_a_loss_of_log_2(lab: Lab) -> None:
     adapter = work.folder / "adapter.safetensors"
     result = lab.run(lab.work(lab.evaluate_job(adapter, **DPO), adapter=adapter))
     assert result.loss == pytest.approx(np.log(2))
-    assert result.accuracy == 0, "no side is the higher one"
+    assert result.accuracy == 0, "equal margins count as wrong"
 
 
 def test_fine_tuning_has_no_accuracy(lab: Lab) -> None:
@@ -414,7 +421,7 @@ def test_an_extreme_margin_gives_a_finite_loss(lab: Lab, monkeypatch: pytest.Mon
     reference = np.tile([2000.0, 0.0], (len(rows), 1))
     monkeypatch.setattr("agent.train.kinds.evaluate.log_probabilities", lambda *_, **__: np.zeros(2 * len(rows)))
     with attached_adapter(lab, NO_DROPOUT, {}) as attached:
-        found = held_out_preference(
+        result = held_out_preference(
             attached.model, rows, reference, beta=1.0, micro_batch=4, half=None, report=lambda _: None
         )
-    assert (found.loss, found.accuracy, found.margin) == (2000.0, 0.0, -2000.0)
+    assert (result.loss, result.accuracy, result.margin) == (2000.0, 0.0, -2000.0)

@@ -1,4 +1,4 @@
-"""Asking, against plain transformers and plain PEFT."""
+"""Answers to questions, against plain transformers and plain PEFT."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.train
 
 
 def plain_answers(lab: Lab, model: Any, template: Any, n_tokens: int = 20) -> list[str]:
-    """What ``generate`` makes of each prompt by itself."""
+    """The text that ``generate`` returns for each prompt alone."""
     tokenizer = AutoTokenizer.from_pretrained(lab.model)
     texts = []
     for question in QUESTIONS:
@@ -81,7 +81,7 @@ def test_training_is_the_same_after_a_question(lab: Lab, new_lab: Callable[..., 
 
 
 def test_an_answer_ends_at_the_end_token_and_only_there(lab: Lab, tmp_path: Path) -> None:
-    """In place of the chat's end marker, a token that the model soon generates."""
+    """The end token is replaced by one that the model soon generates."""
     (text,) = ask(lab, questions=QUESTIONS[:1])
     folder = Path(shutil.copytree(lab.model, tmp_path / "model"))
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -89,11 +89,11 @@ def test_an_answer_ends_at_the_end_token_and_only_there(lab: Lab, tmp_path: Path
     prompt = render(Row(QUESTIONS[0].prompt, "", "x"), "chat", tokenizer).exchanges[0].prompt
     inputs = tokenizer(prompt, return_tensors="pt")
     new = model.generate(**inputs, max_new_tokens=20, do_sample=False)[0, inputs["input_ids"].shape[1] :].tolist()
-    at = next(i for i, token in enumerate(new) if i > 2 and token not in new[:i])
-    settings = {"eos_token_id": [new[at]], "do_sample": True, "repetition_penalty": 5.0, "max_new_tokens": 1}
+    end = next(i for i, token in enumerate(new) if i > 2 and token not in new[:i])
+    settings = {"eos_token_id": [new[end]], "do_sample": True, "repetition_penalty": 5.0, "max_new_tokens": 1}
     (folder / "generation_config.json").write_text(json.dumps(settings))
     (short,) = ask(lab, model_path=folder, fingerprint=None, questions=QUESTIONS[:1])
-    assert short == tokenizer.decode(new[:at], clean_up_tokenization_spaces=False).lstrip()
+    assert short == tokenizer.decode(new[:end], clean_up_tokenization_spaces=False).lstrip()
     assert text.startswith(short)
 
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.train
 
 @pytest.fixture(params=["untied", "tied"])
 def base(request: pytest.FixtureRequest, lab: Lab, tmp_path: Path) -> Path:
-    """The tiny model; or one whose head is its embedding."""
+    """The tiny model, or a copy whose head is tied to its embedding."""
     if request.param == "untied":
         return lab.model
     folder = Path(shutil.copytree(lab.model, tmp_path / "tied"))
@@ -44,8 +44,8 @@ def logits(model: Any, base: Path) -> torch.Tensor:
         "the market turns and the fever falls again slowly", return_tensors="pt"
     )
     with torch.no_grad():
-        found: torch.Tensor = model(input_ids=inputs["input_ids"]).logits
-    return found
+        output: torch.Tensor = model(input_ids=inputs["input_ids"]).logits
+    return output
 
 
 def test_a_merged_model_is_base_and_adapter(lab: Lab, base: Path, tmp_path: Path) -> None:
@@ -122,8 +122,8 @@ def test_another_base_and_another_shape_are_refused(lab: Lab, tmp_path: Path) ->
         merge(lab, lab.adapter_0(), tmp_path / "a", fingerprint=other)
     assert caught.value.failure.kind == FailureKind.FINGERPRINT
     assert "in its config:" in str(caught.value)
-    order = merge_request(lab, lab.adapter_0(), tmp_path / "b")
-    wrong = LoraFile(weights=order.adapter.weights, lora=LoraSection(rank=8))
+    request = merge_request(lab, lab.adapter_0(), tmp_path / "b")
+    wrong = LoraFile(weights=request.adapter.weights, lora=LoraSection(rank=8))
     with pytest.raises(TaskFailed, match=r"shape \[4, 128\], expected \[8, 128\]"):
-        lab.worker.merge(order.model_copy(update={"adapter": wrong}), lambda _: None)
+        lab.worker.merge(request.model_copy(update={"adapter": wrong}), lambda _: None)
     assert [list((tmp_path / name).iterdir()) for name in "ab"] == [[], []]

@@ -1,4 +1,4 @@
-"""How likely completions are, against plain transformers and plain PEFT."""
+"""Log-probabilities of completions, against plain transformers and plain PEFT."""
 
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ ROWS = [
 
 
 def plain_log_probs(lab: Lab, model: Any) -> tuple[list[float], list[int]]:
-    """Each completion with its end marker, token after token."""
+    """Each completion's sum of log-probabilities, end marker included, and its number of tokens."""
     tokenizer = AutoTokenizer.from_pretrained(lab.model)
     sums, counts = [], []
     for row in ROWS:
@@ -65,9 +65,9 @@ def test_a_row_too_long_for_the_model_is_refused_without_its_text(lab: Lab) -> N
 def test_a_child_scores_and_answers_with_one_model(lab: Lab, tmp_path: Path) -> None:
     phases: list[Phase] = []
     with open_child(lab, tmp_path / "cache", lab.fingerprint) as child:
-        found = child.score(ROWS, template="chat", on_progress=lambda progress: phases.append(progress.phase))
+        from_child = child.score(ROWS, template="chat", on_progress=lambda progress: phases.append(progress.phase))
         assert phases[-1] is Phase.EVALUATING
-        order: ScoreRequest = score_request(lab, ROWS)
-        here = lab.worker.score(order, lambda _: None)
-        assert found.log_probs == pytest.approx(here.log_probs, abs=1e-5)
+        request: ScoreRequest = score_request(lab, ROWS)
+        in_process = lab.worker.score(request, lambda _: None)
+        assert from_child.log_probs == pytest.approx(in_process.log_probs, abs=1e-5)
         assert child.ask([], template="chat") == []
