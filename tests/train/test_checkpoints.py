@@ -292,9 +292,9 @@ def test_a_damaged_checkpoint_is_ignored(
 ) -> None:
     identity = torch.load(checkpoint, weights_only=True)["identity"]
     path = Path(shutil.copy(checkpoint, tmp_path))
-    found = load(path, identity)
-    assert found is not None
-    assert found.history.done == 2
+    loaded = load(path, identity)
+    assert loaded is not None
+    assert loaded.history.done == 2
     spoil(path)
     assert load(path, identity) is None
     assert "training starts over" in caplog.text
@@ -389,6 +389,6 @@ def test_every_input_of_a_delta_changes_the_training_identity(lab: Lab, adapter:
 def test_the_digest_of_rows_covers_tokens_supervision_and_row_borders() -> None:
     rows = [[([1, 2, 3], 1), ([4, 5], 1)], [([1, 2, 3], 2), ([4, 5], 1)], [([1, 2], 1), ([3, 4, 5], 1)]]
     rows.append([([1, 2, 3], 1), ([4, 6], 1)])
-    made, again = ([TokenRows.of([supervised_from(*row) for row in case]) for case in rows] for _ in range(2))
-    assert len({token_rows.sha256 for token_rows in made}) == len(rows)
-    assert made[0].sha256 == again[0].sha256 == PairRows(made[0]).sha256
+    first, again = ([TokenRows.of([supervised_from(*row) for row in case]) for case in rows] for _ in range(2))
+    assert len({token_rows.sha256 for token_rows in first}) == len(rows)
+    assert first[0].sha256 == again[0].sha256 == PairRows(first[0]).sha256

@@ -137,7 +137,7 @@ def test_client_state_of_a_rolled_back_round_is_not_used(federation: Federation,
 
 
 @pytest.mark.parametrize("was_accepted", [deep(False), True])
-def test_an_agent_that_is_killed_as_it_sends_its_result_goes_on(federation: Federation, was_accepted: bool) -> None:
+def test_an_agent_that_is_killed_while_it_sends_its_result_resumes(federation: Federation, was_accepted: bool) -> None:
     async def die(job: TrainJob, result: Result, send: Send) -> None:
         if was_accepted:
             await send()
@@ -169,9 +169,8 @@ def test_a_lost_client_state_restarts_the_algorithm_for_all(
 ) -> None:
     async def lose(job: TrainJob, result: Result, send: Send) -> None:
         assert result.kind == "train"
-        spoil(
-            federation.client_states(job.client_number)[result.delta]
-        )  # the agent keeps it before it sends the result
+        # the agent keeps the client state before it sends the result
+        spoil(federation.client_states(job.client_number)[result.delta])
         await send()
 
     federation.mishaps = {(2, 1): lose}

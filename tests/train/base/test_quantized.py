@@ -101,10 +101,10 @@ def test_training_matches_training_over_the_dequantised_weights(
     """With plain SGD, whose steps are proportional to the gradients, so the deltas compare the gradients."""
     adapter = lab.adapter_0(NO_DROPOUT)
     job = kind | {"optimizer": "sgd", "learning_rate": 0.1, "max_grad_norm": None, "steps": 3}
-    found, folder = train(lab, adapter, job=job | {"base": section(scheme)})
+    quantized, folder = train(lab, adapter, job=job | {"base": section(scheme)})
     plain = dequantized(scheme)
     expected, plain_folder = train(plain, adapter, job=job)
-    assert found.metrics.loss_mean == pytest.approx(expected.metrics.loss_mean, abs=1e-5)
+    assert quantized.metrics.loss_mean == pytest.approx(expected.metrics.loss_mean, abs=1e-5)
     delta = read(folder / DELTA_FILE)
     for name, values in read(plain_folder / DELTA_FILE).items():
         assert np.abs(values).max() > 1e-5, name
@@ -242,10 +242,10 @@ def test_the_held_out_loss_is_near_that_of_the_full_base(
     def evaluated(on: Lab, **changes: Any) -> Any:
         return on.run(on.work(on.evaluate_job(adapter, **(kind | changes)), adapter=adapter))
 
-    found, full = evaluated(lab, base=section(scheme)), evaluated(lab)
-    assert found.loss == pytest.approx(full.loss, abs={"int8": 0.01, "nf4": 0.1}[scheme])
-    assert found.loss != full.loss
-    assert found.loss == pytest.approx(evaluated(dequantized(scheme)).loss, abs=1e-5)
+    quantized, full = evaluated(lab, base=section(scheme)), evaluated(lab)
+    assert quantized.loss == pytest.approx(full.loss, abs={"int8": 0.01, "nf4": 0.1}[scheme])
+    assert quantized.loss != full.loss
+    assert quantized.loss == pytest.approx(evaluated(dequantized(scheme)).loss, abs=1e-5)
 
 
 @ONE_QUANTIZATION
@@ -255,11 +255,11 @@ def test_answers_and_likelihoods_match_the_dequantised_base(
     adapter, plain = lab.adapter_0(), dequantized(scheme)
     rows = [Completed(prompt="What does the water do now?", completion="the water rises")]
     for file in (None, lora_file(adapter)):
-        found = lab.worker.score(score_request(lab, rows, adapter=file, base=section(scheme)), lambda _: None)
+        quantized = lab.worker.score(score_request(lab, rows, adapter=file, base=section(scheme)), lambda _: None)
         expected = plain.worker.score(score_request(plain, rows, adapter=file), lambda _: None)
         full = lab.worker.score(score_request(lab, rows, adapter=file), lambda _: None)
-        assert found.log_probs == pytest.approx(expected.log_probs, abs=1e-4)
-        assert found.log_probs != pytest.approx(full.log_probs, abs=1e-4)
+        assert quantized.log_probs == pytest.approx(expected.log_probs, abs=1e-4)
+        assert quantized.log_probs != pytest.approx(full.log_probs, abs=1e-4)
         assert ask(lab, adapter=file, base=section(scheme)) == ask(plain, adapter=file)
 
 

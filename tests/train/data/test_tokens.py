@@ -27,9 +27,9 @@ FINGERPRINT = Fingerprint(weights="1" * 64, config="2" * 64, tokenizer="3" * 64,
 
 
 def tokens_of(tokenizer: Any, row: Row, template: Any, max_length: int = 4096) -> tuple[list[int], int]:
-    (found,) = TextTokenizer(tokenizer, max_length).rows([render(row, template, tokenizer)])
-    assert found is not None
-    return start_of(found)
+    (token_row,) = TextTokenizer(tokenizer, max_length).rows([render(row, template, tokenizer)])
+    assert token_row is not None
+    return start_of(token_row)
 
 
 def start_of(row: tuple[list[int], list[bool]]) -> tuple[list[int], int]:
@@ -65,9 +65,9 @@ def test_no_token_spans_the_border_whatever_the_completion_begins_with(
 ) -> None:
     tokenizer = make()
     for prompt in ("### Response:\n", "ASSISTANT:", "x"):
-        (found,) = TextTokenizer(tokenizer, 4096).rows([Text((Exchange(prompt, completion + "z"),), plain=True)])
-        assert found is not None
-        tokens, start = start_of(found)
+        (token_row,) = TextTokenizer(tokenizer, 4096).rows([Text((Exchange(prompt, completion + "z"),), plain=True)])
+        assert token_row is not None
+        tokens, start = start_of(token_row)
         assert tokenizer.decode(tokens, skip_special_tokens=True) == prompt + completion + "z"
         assert tokenizer.decode(tokens[start:-1]).lstrip(" ") == (completion + "z").lstrip(" ")
 

@@ -50,9 +50,9 @@ TEMPLATES = {"alpaca": "alpaca", "vicuna": "vicuna", "chat": "chat", "own": OWN}
 
 
 def tokens_of(tokenizer: Any, row: Row, template: Any, max_length: int = 4096) -> TokenRow:
-    (found,) = TextTokenizer(tokenizer, max_length).rows([render(row, template, tokenizer)])
-    assert found is not None
-    return found
+    (token_row,) = TextTokenizer(tokenizer, max_length).rows([render(row, template, tokenizer)])
+    assert token_row is not None
+    return token_row
 
 
 def spans(row: TokenRow) -> list[tuple[bool, list[int]]]:
@@ -65,12 +65,12 @@ def spans(row: TokenRow) -> list[tuple[bool, list[int]]]:
 
 def supervised_texts(tokenizer: Any, row: TokenRow) -> list[str]:
     """The text of each supervised run without its end marker; each run must have one."""
-    found = []
+    texts = []
     for supervised, tokens in spans(row):
         if supervised:
             assert tokens[-1] == tokenizer.eos_token_id
-            found.append(tokenizer.decode(tokens[:-1]).removeprefix(" "))
-    return found
+            texts.append(tokenizer.decode(tokens[:-1]).removeprefix(" "))
+    return texts
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -79,14 +79,14 @@ def test_the_supervised_tokens_are_the_replies_each_with_its_end(tokenizer: Any,
     if template == "chat" and not tokenizer.chat_template:
         pytest.skip("has no chat template")
     row = SHAPES[shape]
-    found = tokens_of(tokenizer, row, TEMPLATES[template])
+    token_row = tokens_of(tokenizer, row, TEMPLATES[template])
     replies = [turn.text for turn in row.turns if turn.role == "assistant"]
-    texts = [tokenizer.decode(run) for supervised, run in spans(found) if supervised]
+    texts = [tokenizer.decode(run) for supervised, run in spans(token_row) if supervised]
     end = tokenizer.eos_token
     assert [text.removesuffix(end).strip() for text in texts] == replies
     has_ends = template != "chat" or end in tokenizer.chat_template
     assert [text.endswith(end) for text in texts] == [has_ends] * (len(texts) - 1) + [True]
-    rest = "".join(tokenizer.decode(run) for supervised, run in spans(found) if not supervised)
+    rest = "".join(tokenizer.decode(run) for supervised, run in spans(token_row) if not supervised)
     assert all(text not in rest for text in replies)
     for turn in row.turns:
         words = turn.text.replace("?", " ").split()
@@ -127,10 +127,10 @@ def test_several_turns_of_alpaca_and_vicuna_are_the_published_blocks() -> None:
 @pytest.mark.parametrize("make", first_in_fast([byte_level_bpe, sentencepiece_style, wordpiece]))
 def test_a_template_that_renders_earlier_turns_differently_supervises_the_last_reply_only(make: Any) -> None:
     tokenizer = make()
-    found = tokens_of(tokenizer, SHAPES["several turns"], FORGETFUL)
-    (text,) = supervised_texts(tokenizer, found)
+    token_row = tokens_of(tokenizer, SHAPES["several turns"], FORGETFUL)
+    (text,) = supervised_texts(tokenizer, token_row)
     assert text.endswith("the river turns slowly")
-    assert len(spans(found)) == 2
+    assert len(spans(token_row)) == 2
 
 
 def test_an_empty_earlier_reply_is_not_supervised() -> None:

@@ -40,8 +40,8 @@ DPO = {"training_kind": "dpo", "lora": NO_DROPOUT, "dpo": DpoSection(beta=0.3)}
 def plain_log_probs(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """Σ log p over each row's completion, from all logits, (2n,)."""
     logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1].float()
-    each = logits.log_softmax(-1).gather(-1, batch["input_ids"][:, 1:, None]).squeeze(-1)
-    return (each * batch["completion_mask"][:, 1:]).sum(1)
+    token_log_probs = logits.log_softmax(-1).gather(-1, batch["input_ids"][:, 1:, None]).squeeze(-1)
+    return (token_log_probs * batch["completion_mask"][:, 1:]).sum(1)
 
 
 def plain_margins(model: Any, base: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -276,9 +276,8 @@ def test_every_loss_of_trl_can_be_trained(lab: Lab, loss: Any) -> None:
 
 def test_each_step_reports_its_pairs_margin_and_accuracy(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """Independent of the micro-batch. The task's metrics are the means over its steps."""
-    monkeypatch.setattr(
-        "agent.train.progress._INTERVAL_S", 0.0
-    )  # steps are shorter than the interval, and the test needs a report of each
+    # steps are shorter than the interval, and the test needs a report of each
+    monkeypatch.setattr("agent.train.progress._INTERVAL_S", 0.0)
     adapter = lab.adapter_0(NO_DROPOUT)
     model, base = plain_model(lab, NO_DROPOUT, read(adapter)), bare(lab)
     with torch.no_grad():
@@ -408,7 +407,7 @@ def test_an_adapter_with_b_zero_has_a_loss_of_log_2(lab: Lab) -> None:
     adapter = work.folder / "adapter.safetensors"
     result = lab.run(lab.work(lab.evaluate_job(adapter, **DPO), adapter=adapter))
     assert result.loss == pytest.approx(np.log(2))
-    assert result.accuracy == 0, "equal margins count as wrong"
+    assert result.accuracy == 0, "a margin of zero counts as wrong"
 
 
 def test_fine_tuning_has_no_accuracy(lab: Lab) -> None:

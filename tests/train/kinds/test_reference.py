@@ -24,7 +24,7 @@ INITIAL = DPO | {"dpo": DpoSection(beta=0.3, reference="initial")}
 
 
 def scored(lab: Lab) -> list[int]:
-    """How many completions the latest job scored, one number for each report that starts a scoring."""
+    """The numbers of completions that the latest job scored, one for each start of the scoring phase."""
     return [report.total for report in lab.reports if report.phase == Phase.SCORING_REFERENCE and report.done == 0]
 
 
@@ -72,8 +72,8 @@ def test_the_cached_log_probabilities_match_plain_torch(lab: Lab, tmp_path: Path
     batch = batches(lab, steps=1, batch_size=4, kind="dpo")[0]
     with torch.no_grad():
         chosen, rejected = plain_log_probs(bare(lab), batch).chunk(2)
-    found = cached(tmp_path)
-    rows = found[~np.isnan(found).any(axis=1)]
+    log_probs = cached(tmp_path)
+    rows = log_probs[~np.isnan(log_probs).any(axis=1)]
     expected = torch.stack([chosen, rejected], dim=1).double().numpy()
     np.testing.assert_allclose(rows[np.argsort(rows[:, 0])], expected[np.argsort(expected[:, 0])], atol=1e-4)
 

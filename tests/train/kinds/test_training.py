@@ -33,8 +33,8 @@ NO_DROPOUT = LoraSection(rank=4, alpha=8)
 
 
 def train(lab: Lab, adapter: Path, *, job: dict[str, Any] | None = None, **work: Any) -> tuple[TrainResult, Path]:
-    made = lab.work(lab.train_job(adapter, **(job or {})), adapter=adapter, **work)
-    return lab.run(made), made.folder
+    local_job = lab.work(lab.train_job(adapter, **(job or {})), adapter=adapter, **work)
+    return lab.run(local_job), local_job.folder
 
 
 def plain_model(lab: Lab, lora: LoraSection, tensors: dict[str, Any]) -> Any:
@@ -138,8 +138,8 @@ def test_global_plus_delta_is_the_local_model_in_plain_peft(lab: Lab) -> None:
         assert plain_loss(after, batch) < plain_loss(before, batch) - 0.01
     reloaded = lab.folder / "sum.safetensors"
     write_adapter(reloaded, {name: start[name] + delta[name] for name in start})
-    made = lab.work(lab.evaluate_job(reloaded), adapter=reloaded)
-    assert lab.run(made).loss > 0
+    local_job = lab.work(lab.evaluate_job(reloaded), adapter=reloaded)
+    assert lab.run(local_job).loss > 0
     assert result.metrics.loss_last is not None
 
 
@@ -343,10 +343,10 @@ def test_broadcast_tensors_of_another_model_are_refused(lab: Lab) -> None:
 
 
 def failure(lab: Lab, adapter: Path, **job: Any) -> tuple[FailureKind, str, Path]:
-    made = lab.work(lab.train_job(adapter, **job), adapter=adapter)
+    local_job = lab.work(lab.train_job(adapter, **job), adapter=adapter)
     with pytest.raises(TaskFailed) as caught:
-        lab.run(made)
-    return caught.value.failure.kind, caught.value.failure.message, made.folder
+        lab.run(local_job)
+    return caught.value.failure.kind, caught.value.failure.message, local_job.folder
 
 
 def test_divergence_is_a_failure_that_names_the_learning_rate_and_leaves_no_result(lab: Lab) -> None:
@@ -408,7 +408,7 @@ def test_half_precision_bases_train_float32_adapters(new_lab: Callable[..., Lab]
     largest = max(delta.values(), key=lambda values: float(np.abs(values).max()))
     rounded = torch.from_numpy(largest).bfloat16().float().numpy()
     assert (rounded != largest).any()  # the values need float32: they are no bfloat16 values stored as float32
-    made = fresh.work(fresh.evaluate_job(adapter, lora=NO_DROPOUT), adapter=adapter, compute=compute)
+    local_job = fresh.work(fresh.evaluate_job(adapter, lora=NO_DROPOUT), adapter=adapter, compute=compute)
     same = lab.work(lab.evaluate_job(adapter, lora=NO_DROPOUT), adapter=adapter)
-    results: list[Result] = [fresh.run(made), lab.run(same)]
+    results: list[Result] = [fresh.run(local_job), lab.run(same)]
     assert results[0].loss == pytest.approx(results[1].loss, abs=0.03)
