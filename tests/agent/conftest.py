@@ -1,4 +1,4 @@
-"""What the agent's tests share: no waiting between tries, and an enrolled agent in a home of its own."""
+"""Fixtures of the agent's tests: short pauses between tries, and an enrolled agent with its own home folder."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +25,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def new_home(coordinator: RunningCoordinator, operator: Operator, tmp_path: Path) -> Callable[[str], Home]:
-    """Enrols agents with a recorded child and ten rows each."""
+    """Enrols agents, each with a recorded child and ten rows."""
 
     def make(name: str) -> Home:
         folder = tmp_path / name

@@ -1,4 +1,4 @@
-"""Agents in this process and a campaign in which clients keep something, to be disturbed and checked."""
+"""Agents in this process and a campaign whose algorithm has client state, for tests that disturb and check it."""
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -28,8 +28,11 @@ DEADLINE_S = 1000.0
 
 
 class Federation:
-    """Agents and a campaign. homes, rows: by client number, so agents are enrolled in that order. mishaps: by round and
-    client number, what happens in place of sending the result."""
+    """Agents and a campaign.
+
+    homes and rows are indexed by client number, so agents must be enrolled in that order. mishaps maps (round, client
+    number) to what happens instead of sending the result.
+    """
 
     def __init__(
         self,
@@ -54,7 +57,7 @@ class Federation:
         return home
 
     def join(self, name: str, n_rows: int) -> None:
-        """Enrol one more agent, and start it."""
+        """Enrol and start one more agent."""
         self._stack.enter_context(self.enroll(name, n_rows).running())
 
     def start(self, **changes: Any) -> None:
@@ -74,33 +77,33 @@ class Federation:
     def complete(self) -> None:
         self.operator.wait_for(self.campaign_id, "completed", timeout_s=180)
 
-    def kept(self, client: int) -> dict[str, Path]:
-        """What a client has in its home, by the delta that it belongs to."""
+    def client_states(self, client: int) -> dict[str, Path]:
+        """The files of client state in a client's home, by the digest of the delta they belong to."""
         folder = self.homes[client].folder / "client_state" / self.campaign_id
         return {path.name: path for path in folder.iterdir()}
 
     def wait_until_closed(self, number: int) -> None:
         path = f"/v1/campaigns/{self.campaign_id}"
-        self.operator.wait_until(lambda: self.operator.get(path), lambda found: found["rounds_closed"] >= number)
+        self.operator.wait_until(lambda: self.operator.get(path), lambda campaign: campaign["rounds_closed"] >= number)
 
     def contributors(self, number: int) -> list[str]:
         adapter = self.operator.get(f"/v1/campaigns/{self.campaign_id}/adapters/{number}")
         return [share["agent_name"] for share in adapter["contributions"]]
 
     def restarts(self) -> list[dict[str, Any]]:
-        found = self.operator.items(f"/v1/campaigns/{self.campaign_id}/events")
-        return [event["data"] for event in found if event["type"] == "algorithm-restarted"]
+        events = self.operator.items(f"/v1/campaigns/{self.campaign_id}/events")
+        return [event["data"] for event in events if event["type"] == "algorithm-restarted"]
 
     def check_sum(self, *, uniform: bool = False) -> None:
-        """c = Σ q_k c_k, at the end."""
-        state, counted = self.coordinator.run(self._state_and_counted())
+        """Check that c = Σ q_k c_k after the last round."""
+        state, committed = self.coordinator.run(self._state_and_committed())
         assert state is not None
         c = self._read(self.operator.http.get(f"/v1/blobs/{state}").content, "c")
         rows = [1] * len(self.rows) if uniform else self.rows
         total = {name: np.zeros(values.shape) for name, values in c.items()}
-        for client, digest in enumerate(counted):
+        for client, digest in enumerate(committed):
             if digest is not None:
-                c_k = self._read(self.kept(client)[digest].read_bytes(), "c_k")
+                c_k = self._read(self.client_states(client)[digest].read_bytes(), "c_k")
                 for name in total:
                     total[name] += rows[client] / sum(rows) * c_k[name].astype(np.float64)
         for name, values in c.items():
@@ -113,7 +116,7 @@ class Federation:
         with AdapterFile(path) as file:
             return {name.removeprefix(f"{slot}/"): file.read(name).copy() for name in file.tensors}
 
-    async def _state_and_counted(self) -> tuple[str | None, list[str | None]]:
+    async def _state_and_committed(self) -> tuple[str | None, list[str | None]]:
         async with self.coordinator.services.database.read() as session:
             last = select(AdapterRow.state_sha256).where(AdapterRow.campaign_id == self.campaign_id)
             state = await session.scalar(last.order_by(AdapterRow.number.desc()).limit(1))
@@ -130,13 +133,13 @@ def federation_of(
     monkeypatch: pytest.MonkeyPatch,
     rows: Mapping[str, int],
 ) -> Iterator[Federation]:
-    """Enrolled agents with so many rows each."""
+    """Enrols agents by name, each with its number of rows."""
     put_result = CoordinatorApi.put_result
 
     async def send(api: CoordinatorApi, lease: TaskLease, result: Result) -> None:
         if isinstance(lease.job, TrainJob):
-            made.jobs.append(lease.job)
-            mishap = made.mishaps.pop((lease.job.round, lease.job.client_number), None)
+            federation.jobs.append(lease.job)
+            mishap = federation.mishaps.pop((lease.job.round, lease.job.client_number), None)
             if mishap is not None:
                 await mishap(lease.job, result, lambda: put_result(api, lease, result))
                 return
@@ -144,7 +147,7 @@ def federation_of(
 
     monkeypatch.setattr(CoordinatorApi, "put_result", send)
     with ExitStack() as stack:
-        made = Federation(coordinator, operator, new_home, stack)
+        federation = Federation(coordinator, operator, new_home, stack)
         for name, n_rows in rows.items():
-            made.enroll(name, n_rows)
-        yield made
+            federation.enroll(name, n_rows)
+        yield federation

@@ -1,4 +1,4 @@
-"""Parts of agents: jobs, leases and replies made by hand, and an agent that runs in this process."""
+"""Building blocks of the agent's tests: jobs, leases and replies made by hand, and an agent in this process."""
 
 import asyncio
 import json
@@ -81,19 +81,19 @@ def by_call(**answers: Answer) -> Answer:
 
 
 def in_turn(*answers: Answer) -> Answer:
-    """One answer after the other, the last for ever."""
-    left = list(answers)
+    """One answer after the other; the last one repeats."""
+    remaining = list(answers)
     lock = threading.Lock()
 
     def answer(request: BaseHTTPRequestHandler) -> None:
         with lock:
-            now = left.pop(0) if len(left) > 1 else left[0]
-        now(request)
+            current = remaining.pop(0) if len(remaining) > 1 else remaining[0]
+        current(request)
 
     return answer
 
 
-def a_work(folder: Path, job: Job | None = None) -> LocalJob:
+def local_job(folder: Path, job: Job | None = None) -> LocalJob:
     return LocalJob(
         job=job or init_job(),
         folder=folder,
@@ -110,7 +110,7 @@ def a_work(folder: Path, job: Job | None = None) -> LocalJob:
 
 
 class Home:
-    """An enrolled agent, which runs in a thread of this process for the length of a block."""
+    """An enrolled agent. It runs in a thread of this process while a `with` block lasts."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -119,7 +119,7 @@ class Home:
 
     @contextmanager
     def running(self) -> Iterator["Home"]:
-        """Run the agent; leaving the block is Ctrl-C."""
+        """Run the agent. Leaving the block acts as Ctrl-C."""
         loop = asyncio.new_event_loop()
         settings = load_settings(self.workspace.settings_file)
         supervisor = Supervisor(settings.compute, RECORDED_CHILD)
@@ -148,6 +148,6 @@ class Home:
             assert not thread.is_alive(), "the agent did not stop"
 
     def sent(self, what: str) -> list[dict[str, Any]]:
-        """The lines of sent.jsonl about something."""
+        """The entries of sent.jsonl whose "what" is *what*."""
         lines = (self.folder / "sent.jsonl").read_text().splitlines()
-        return [found for line in lines if (found := json.loads(line))["what"] == what]
+        return [entry for line in lines if (entry := json.loads(line))["what"] == what]

@@ -1,4 +1,4 @@
-"""Agents with a recorded child at a real coordinator: what is broken on the way, and what is left behind."""
+"""Agents with a recorded child at a real coordinator: failures on the way, and what remains afterwards."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ NewHome = Callable[[str], Home]
 
 
 def record(monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
-    """How the children that are started from now on behave."""
+    """Set how children behave that start from now on."""
     monkeypatch.setenv("FEDLOOM_RECORDED", json.dumps(options))
 
 
@@ -38,7 +38,7 @@ def start_campaign(operator: Operator, **changes: Any) -> str:
 
 
 def wait_for_training(operator: Operator, campaign_id: str) -> Any:
-    """The task that is being trained."""
+    """Wait until a train task reports progress, and return it."""
 
     def training() -> Any:
         tasks = operator.items(f"/v1/campaigns/{campaign_id}/tasks", state="leased")
@@ -59,7 +59,7 @@ def is_running(pid: int) -> bool:
     return True
 
 
-def test_everything_that_left_is_noted_and_nothing_stays_behind(new_home: NewHome, operator: Operator) -> None:
+def test_everything_sent_is_recorded_and_no_task_folder_remains(new_home: NewHome, operator: Operator) -> None:
     home = new_home("ada")
     with home.running():
         campaign_id = start_campaign(operator, rounds=2)
@@ -83,7 +83,7 @@ def test_ctrl_c_in_training_gives_the_task_back_and_ends_the_child(
         campaign_id = start_campaign(operator, training={"steps": 1000, "batch_size": 2})
         task = wait_for_training(operator, campaign_id)
         pid = child_of(home, task["id"])
-    [task] = [each for each in operator.items(f"/v1/campaigns/{campaign_id}/tasks") if each["id"] == task["id"]]
+    [task] = [row for row in operator.items(f"/v1/campaigns/{campaign_id}/tasks") if row["id"] == task["id"]]
     assert task["state"] == "pending"
     assert not is_running(pid)
     assert home.error is None
@@ -125,7 +125,7 @@ def test_a_finished_delta_that_is_not_whole_is_trained_again(
     assert home.error is None
 
 
-def test_a_refusal_by_policy_is_told_noted_and_survived(new_home: NewHome, operator: Operator) -> None:
+def test_a_refusal_by_policy_is_reported_recorded_and_survived(new_home: NewHome, operator: Operator) -> None:
     home = new_home("ada")
     with home.workspace.settings_file.open("a") as file:
         file.write('[policy]\nbase_models = ["tiny"]\n')
@@ -153,26 +153,26 @@ def test_adapters_that_do_not_fit_the_cache_are_used_all_the_same(new_home: NewH
         file.write("[cache]\nmax_bytes = 0\n")
     with home.running():
         operator.wait_for(start_campaign(operator, rounds=3), "completed", timeout_s=30)
-    left: list[Path] = list(home.workspace.adapters.iterdir())
-    assert len(left) == 1
+    cached: list[Path] = list(home.workspace.adapters.iterdir())
+    assert len(cached) == 1
 
 
-def test_a_stored_adapter_that_rotted_is_told_to_the_operator(
+def test_a_corrupted_stored_adapter_is_reported_to_the_operator(
     new_home: NewHome, operator: Operator, coordinator: RunningCoordinator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_result = CoordinatorApi.put_result
 
-    async def rot(sha256: str) -> None:
-        async with coordinator.services.database.write("rot") as session:
+    async def corrupt(sha256: str) -> None:
+        async with coordinator.services.database.write("corrupt") as session:
             row = await session.get_one(BlobChunkRow, (sha256, 0))
             row.data = row.data[:-1] + bytes([row.data[-1] ^ 1])
 
-    async def put_and_rot(api: CoordinatorApi, lease: TaskLease, result: Result) -> None:
+    async def put_and_corrupt(api: CoordinatorApi, lease: TaskLease, result: Result) -> None:
         await put_result(api, lease, result)
         if isinstance(result, InitResult):  # the agent asks for the task that downloads it after this
-            await asyncio.to_thread(coordinator.run, rot(result.adapter))
+            await asyncio.to_thread(coordinator.run, corrupt(result.adapter))
 
-    monkeypatch.setattr(CoordinatorApi, "put_result", put_and_rot)
+    monkeypatch.setattr(CoordinatorApi, "put_result", put_and_corrupt)
     home = new_home("ada")
     with home.running():
         campaign_id = start_campaign(operator)
@@ -204,38 +204,38 @@ recorded_child.main()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
-@pytest.mark.parametrize("where", ["download", "record of what left", "training"])
-def test_a_full_disk_is_told_and_waited_for(
+@pytest.mark.parametrize("where", ["download", "sent.jsonl", "training"])
+def test_a_full_disk_is_reported_and_waited_for(
     new_home: NewHome,
     operator: Operator,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     where: str,
 ) -> None:
-    """/dev/full stands for a file on a full disk: writing to it fails as there."""
+    """/dev/full stands for a file on a full disk: each write fails with the same error."""
     home = new_home("ada")
     full: Path | None = None
     if where == "training":
         script = MEETS_A_FULL_DISK.format(flag=home.folder / "flag")
         monkeypatch.setattr(parts, "RECORDED_CHILD", [sys.executable, "-c", script])
 
-    def times_told() -> int:
+    def n_log_lines() -> int:
         return caplog.text.count("this agent's disk is full: [Errno 28] No space left on device")
 
     with home.running():
-        if where == "download":  # of an adapter that is known from a campaign like it
+        if where == "download":  # the digest of adapter 0 is known from an identical campaign
             first = start_campaign(operator, name="first")
             operator.wait_for(first, "completed")
             for path in home.workspace.adapters.iterdir():
                 path.unlink()
             sha256 = operator.items(f"/v1/campaigns/{first}/adapters")[0]["blob"]["sha256"]
             full = home.workspace.adapters / f"{sha256}.part"
-        elif where == "record of what left":
+        elif where == "sent.jsonl":
             full = home.folder / "sent.jsonl"
         if full is not None:
             full.symlink_to("/dev/full")
         campaign_id = start_campaign(operator)
-        wait_until(lambda: times_told() >= (2 if full else 1), "the agent's word")
+        wait_until(lambda: n_log_lines() >= (2 if full else 1), "the agent's log line")
         if full is not None:
             full.unlink()
         operator.wait_for(campaign_id, "completed", timeout_s=60)

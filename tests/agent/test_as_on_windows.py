@@ -1,4 +1,4 @@
-"""An agent's parent process without what only POSIX has."""
+"""An agent's parent process without the modules and functions that only POSIX has."""
 
 import signal
 import sys
@@ -25,7 +25,7 @@ def refuse(*_):
     raise NotImplementedError
 
 asyncio.SelectorEventLoop.add_signal_handler = refuse
-signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the suite was started with
+signal.signal(signal.SIGINT, signal.default_int_handler)  # independent of how the suite was started
 
 from agent import main
 
@@ -46,7 +46,7 @@ def running(home: Home, child: list[str], log: Path) -> Iterator[Process]:
 
 def test_an_agent_waits_for_work_and_is_stopped(new_home: Callable[[str], Home], tmp_path: Path) -> None:
     home = new_home("ada")
-    for number in range(2):  # a home that was left can be entered again
+    for number in range(2):  # a second agent can use the home of a stopped one
         with running(home, ["never started"], tmp_path / f"log {number}") as agent:
             agent.wait_to_print("waiting for work")
             assert agent.stop() == 0
@@ -65,6 +65,6 @@ def test_ctrl_c_in_training_gives_the_task_back_and_ends_the_child(
         pid = child_of(home, task["id"])
         agent.popen.send_signal(signal.SIGINT)
         assert agent.popen.wait(15) == 0
-    [task] = [each for each in operator.items(f"/v1/campaigns/{campaign_id}/tasks") if each["id"] == task["id"]]
+    [task] = [row for row in operator.items(f"/v1/campaigns/{campaign_id}/tasks") if row["id"] == task["id"]]
     assert task["state"] == "pending"
     assert not is_running(pid)

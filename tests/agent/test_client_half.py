@@ -1,4 +1,4 @@
-"""The client half of a job's algorithm: what needs no plug-in, and what an agent without one answers."""
+"""The client half of a job's algorithm: what needs no plug-in, and what an agent without the plug-in answers."""
 
 from typing import Any
 

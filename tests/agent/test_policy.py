@@ -1,4 +1,4 @@
-"""What an owner's policy lets through."""
+"""Jobs that an owner's policy allows or refuses."""
 
 from typing import Any
 

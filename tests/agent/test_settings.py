@@ -1,4 +1,4 @@
-"""agent.toml: what is wrong is told with its file and its field."""
+"""agent.toml: each error names its file and its field."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from agent.settings import TEMPLATE, AgentSettings, load_settings
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("[data.notes]\nprompt = 'q'", "data.notes: .*path or hub"),
         ("[data.'no good']\npath = 'x'", "data.no good: a name has at most 63 letters"),
@@ -29,15 +29,15 @@ from agent.settings import TEMPLATE, AgentSettings, load_settings
         ("[data.notes]\npath = '~nobody-of-that-name/x'", "home"),
     ],
 )
-def test_an_error_names_the_file_and_the_field(tmp_path: Path, text: str, says: str) -> None:
+def test_an_error_names_the_file_and_the_field(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "agent.toml"
     path.write_text(text)
-    with pytest.raises(SettingsError, match=says) as caught:
+    with pytest.raises(SettingsError, match=message) as caught:
         load_settings(path)
     assert str(caught.value).startswith(str(path))
 
 
-def test_a_file_that_is_none_is_told(tmp_path: Path) -> None:
+def test_a_missing_or_unreadable_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="no such file"):
         load_settings(tmp_path / "agent.toml")
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")

@@ -1,4 +1,4 @@
-"""Children that do not behave."""
+"""The supervisor with children that misbehave."""
 
 import asyncio
 import os
@@ -12,7 +12,7 @@ from agent.child import Failed, LocalPhase, LocalProgress, OutOfMemory
 from agent.settings import ComputeSettings
 from agent.supervisor import ChildDied, Supervisor
 from shared.wire.leases import Phase, Progress
-from tests.agent.parts import a_work
+from tests.agent.parts import local_job
 from tests.support.processes import RECORDED_CHILD
 
 ANSWER = '{"type": "failed", "failure": {"kind": "data", "message": "no rows"}}'
@@ -21,28 +21,28 @@ REPORT = '{"type": "report", "progress": {"phase": "training", "done": 1, "total
 
 
 def child(script: str) -> Supervisor:
-    """A child in Python; `say` writes a line to the parent."""
+    """A supervisor of a child that runs a Python script; `say` in it writes a line to the parent."""
     head = "import os, signal, subprocess, sys, time\ndef say(line):\n    print(line, flush=True)\n"
     return Supervisor(ComputeSettings(), [sys.executable, "-c", head + script])
 
 
 def ask(supervisor: Supervisor, folder: Path, times: int = 1, log: Path | None = None) -> list[object]:
-    """What the child answers to so many jobs; the progress that it reports is in between."""
-    heard: list[object] = []
+    """The child's answers to *times* jobs, with its progress reports in between."""
+    received: list[object] = []
 
     async def work() -> None:
         try:
             for _ in range(times):
                 try:
-                    heard.append(await supervisor.run(a_work(folder), log or folder / "log", heard.append))
-                except ChildDied as died:
-                    heard.append(died)
+                    received.append(await supervisor.run(local_job(folder), log or folder / "log", received.append))
+                except ChildDied as error:
+                    received.append(error)
         finally:
             async with asyncio.timeout(10):
                 await supervisor.stop()
 
     asyncio.run(work())
-    return heard
+    return received
 
 
 def is_running(pid: int) -> bool:
@@ -53,14 +53,14 @@ def is_running(pid: int) -> bool:
     return True
 
 
-def test_what_is_no_message_is_passed_over(tmp_path: Path) -> None:
+def test_lines_that_are_not_messages_are_skipped(tmp_path: Path) -> None:
     garbage = f"input(); say('hello'); say('{{}}'); say('\\udcff'); say(''); say('{REPORT}'); say('{ANSWER}'); input()"
     progress, answer = ask(child(f"sys.stdout.reconfigure(errors='surrogateescape')\n{garbage}"), tmp_path)
     assert isinstance(progress, Progress)
     assert isinstance(answer, Failed)
 
 
-def test_phases_of_local_orders_are_reported_too(tmp_path: Path) -> None:
+def test_phases_of_local_requests_are_reported_too(tmp_path: Path) -> None:
     local = '{"type": "report", "progress": {"phase": "merging"}}'
     first, second, _ = ask(child(f"input(); say('{local}'); say('{REPORT}'); say('{ANSWER}'); input()"), tmp_path)
     assert first == LocalProgress(phase=LocalPhase.MERGING)
@@ -68,15 +68,15 @@ def test_phases_of_local_orders_are_reported_too(tmp_path: Path) -> None:
     assert not {phase.value for phase in LocalPhase} & {phase.value for phase in Phase}
 
 
-def test_a_line_without_end_is_passed_over(tmp_path: Path) -> None:
+def test_an_endless_line_is_skipped(tmp_path: Path) -> None:
     [answer] = ask(child(f"input(); say('x' * (9 << 20)); say('{ANSWER}'); input()"), tmp_path)
     assert isinstance(answer, Failed)
 
 
-def test_a_child_that_ends_after_each_job_is_started_anew_or_said_to_have_died(tmp_path: Path) -> None:
-    heard = ask(child(f"input(); say('{ANSWER}')"), tmp_path, times=4)
-    assert isinstance(heard[0], Failed)
-    assert all(isinstance(each, Failed | ChildDied) for each in heard)
+def test_a_child_that_ends_after_each_job_is_started_again_or_reported_dead(tmp_path: Path) -> None:
+    received = ask(child(f"input(); say('{ANSWER}')"), tmp_path, times=4)
+    assert isinstance(received[0], Failed)
+    assert all(isinstance(answer, Failed | ChildDied) for answer in received)
 
 
 def test_a_child_that_floods_its_answers_can_be_ended(tmp_path: Path) -> None:
@@ -99,16 +99,18 @@ def test_a_child_that_dies_says_how(tmp_path: Path, script: str, exit_code: int,
     assert (died.exit_code, died.out_of_memory) == (exit_code, out_of_memory)
 
 
-@pytest.mark.parametrize("last_words", [f"say('{MEMORY}')", "os.close(1)"], ids=["out of memory", "end of its answers"])
+@pytest.mark.parametrize(
+    "last_action", [f"say('{MEMORY}')", "os.close(1)"], ids=["out of memory", "end of its answers"]
+)
 @pytest.mark.parametrize("has_sessions", [True, False], ids=["POSIX", "as on Windows"])
-def test_a_child_that_lingers_after_its_last_word_is_ended(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last_words: str, has_sessions: bool
+def test_a_child_that_lingers_after_its_last_message_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last_action: str, has_sessions: bool
 ) -> None:
     monkeypatch.setattr(supervising, "_STOP_GRACE_S", 0.2)
     if not has_sessions:
         monkeypatch.delattr(os, "killpg")
-    [heard] = ask(child(f"input(); {last_words}; time.sleep(60)"), tmp_path)
-    assert isinstance(heard, OutOfMemory | ChildDied)
+    [received] = ask(child(f"input(); {last_action}; time.sleep(60)"), tmp_path)
+    assert isinstance(received, OutOfMemory | ChildDied)
 
 
 def test_a_full_disk_costs_the_log_and_not_the_task(tmp_path: Path) -> None:
@@ -140,7 +142,7 @@ time.sleep(60)
 
     async def work() -> None:
         supervisor = child(script)  # it never reads its input
-        job = asyncio.create_task(supervisor.run(a_work(tmp_path), tmp_path / "log", lambda _: None))
+        job = asyncio.create_task(supervisor.run(local_job(tmp_path), tmp_path / "log", lambda _: None))
         while not pids.exists():  # noqa: ASYNC110 - another process writes it
             await asyncio.sleep(0.01)
         job.cancel()
@@ -159,7 +161,7 @@ def test_a_warm_child_does_the_next_job_too(tmp_path: Path) -> None:
 
     async def work() -> None:
         for _ in range(2):
-            await supervisor.run(a_work(tmp_path), tmp_path / "log", lambda _: None)
+            await supervisor.run(local_job(tmp_path), tmp_path / "log", lambda _: None)
             seen.append((tmp_path / "child.pid").read_text())
         await supervisor.stop()
         await supervisor.stop()

@@ -1,4 +1,4 @@
-"""A home folder whose files are not what they should be."""
+"""A home folder whose files are missing, damaged or copied."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def home(tmp_path: Path) -> Workspace:
 
 
 def finished(home: Workspace) -> TrainResult:
-    """Leave a task's result and files."""
+    """Write the result and the files of task t1."""
     result = TrainResult(delta=sha256_hex(b"delta"), extras=sha256_hex(b"extras"), metrics=METRICS)
     folder = home.task_folder("t1")
     (folder / DELTA_FILE).write_bytes(b"delta")
@@ -42,33 +42,33 @@ def test_a_finished_result_is_found_again(home: Workspace) -> None:
     assert [name for _, name, _ in files_of(result)] == [DELTA_FILE, EXTRAS_FILE]
 
 
-def keep(home: Workspace, delta: str, counted: str | None, versions: int) -> list[str]:
-    """Keep something with a delta, written in the second of its number; what is there afterwards."""
+def keep(home: Workspace, delta: str, committed: str | None, versions: int) -> list[str]:
+    """Keep client state for a delta; its modification time is the delta's number in seconds. Returns all file names."""
     (home.task_folder("t1") / CLIENT_STATE_FILE).write_text(delta)
     os.utime(home.task_folder("t1") / CLIENT_STATE_FILE, (int(delta[1:]), int(delta[1:])))
-    home.keep_client_state("c1", "t1", delta, counted, versions)
+    home.keep_client_state("c1", "t1", delta, committed, versions)
     return sorted(path.name for path in (home.home / "client_state" / "c1").iterdir())
 
 
-def test_what_is_kept_is_the_counted_one_and_the_newest(home: Workspace) -> None:
+def test_the_committed_client_state_and_the_newest_ones_are_kept(home: Workspace) -> None:
     assert home.client_state_of("c1", "d1") is None
     assert keep(home, "d1", None, 2) == ["d1"]
     assert keep(home, "d2", "d1", 2) == ["d1", "d2"]
-    assert keep(home, "d3", "d1", 2) == ["d1", "d3"]  # d2 did not count
+    assert keep(home, "d3", "d1", 2) == ["d1", "d3"]  # d2 was not committed
     assert keep(home, "d4", "d3", 3) == ["d1", "d3", "d4"]
-    assert keep(home, "d5", "d1", 3) == ["d1", "d4", "d5"]  # the campaign went back
+    assert keep(home, "d5", "d1", 3) == ["d1", "d4", "d5"]  # the campaign was rolled back
     assert keep(home, "d5", "d1", 3) == ["d1", "d4", "d5"]
     path = home.client_state_of("c1", "d1")
     assert path is not None
     assert path.read_text() == "d1"
     assert home.client_state_of("c2", "d1") is None
-    home.keep_client_state("c1", "t2", "d6", None, 2)  # a task that left nothing
+    home.keep_client_state("c1", "t2", "d6", None, 2)  # a task without client state
     assert home.client_state_of("c1", "d5") is not None
 
 
 @pytest.mark.parametrize("name", [DELTA_FILE, EXTRAS_FILE])
 @pytest.mark.parametrize("data", [None, b"", b"delt", b"other"])
-def test_a_result_whose_files_are_not_whole_does_not_count(home: Workspace, name: str, data: bytes | None) -> None:
+def test_a_result_with_incomplete_files_is_ignored(home: Workspace, name: str, data: bytes | None) -> None:
     finished(home)
     path = home.task_folder("t1") / name
     path.unlink() if data is None else path.write_bytes(data)
@@ -76,14 +76,14 @@ def test_a_result_whose_files_are_not_whole_does_not_count(home: Workspace, name
 
 
 @pytest.mark.parametrize("data", GARBAGE)
-def test_a_result_that_cannot_be_read_does_not_count(home: Workspace, data: bytes) -> None:
+def test_an_unreadable_result_is_ignored(home: Workspace, data: bytes) -> None:
     finished(home)
     (home.task_folder("t1") / RESULT_FILE).write_bytes(data)
     assert home.finished_result("t1") is None
 
 
 @pytest.mark.parametrize("data", [*GARBAGE, b'{"id": "", "place": []}', b'{"id": 5, "place": "here"}'])
-def test_an_instance_file_that_cannot_be_read_is_written_anew(home: Workspace, data: bytes) -> None:
+def test_an_unreadable_instance_file_is_written_again(home: Workspace, data: bytes) -> None:
     (home.home / "instance.json").write_bytes(data)
     instance_id = home.instance_id
     assert len(instance_id) == 32
@@ -124,7 +124,7 @@ def test_a_home_is_for_one_process(home: Workspace) -> None:
         pass
 
 
-def test_what_left_is_noted_line_by_line(home: Workspace) -> None:
+def test_everything_sent_is_recorded_one_item_a_line(home: Workspace) -> None:
     home.record_sent("delta", sha256="a", bytes=5)
     home.record_sent("result", note="line\nbreak")
     lines = [json.loads(line) for line in (home.home / "sent.jsonl").read_text().splitlines()]

@@ -1,4 +1,4 @@
-"""The real small model, and real data slices, where they are there."""
+"""The real small model and real data slices; the tests are skipped where these are missing."""
 
 import csv
 import json
@@ -19,12 +19,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.real)
             if not (SHARED / "tools" / "make_smollm2.sh").exists():
-                item.add_marker(pytest.mark.skip(reason="the real model and data are not here"))
+                item.add_marker(pytest.mark.skip(reason="the real model and data are missing"))
 
 
 @pytest.fixture(scope="session")
 def smollm2() -> Path:
-    """SmolLM2-135M-Instruct, made once and kept."""
+    """SmolLM2-135M-Instruct, made once and then reused."""
     folder = ROOT / ".cache" / "smollm2"
     script = SHARED / "tools" / "make_smollm2.sh"
     subprocess.run(["bash", str(script), str(folder), sys.executable], check=True, capture_output=True)
@@ -32,7 +32,7 @@ def smollm2() -> Path:
 
 
 def finance_rows() -> list[dict[str, str]]:
-    """PhraseBank: a sentence and its sentiment."""
+    """PhraseBank: sentences with their sentiment."""
     text = (SHARED / "data/finance/fpb/Sentences_AllAgree.txt").read_text(encoding="latin-1")
     ask = "What is the sentiment of this news? Answer with negative, neutral or positive."
     rows = (line.rpartition("@") for line in text.splitlines())
@@ -42,8 +42,8 @@ def finance_rows() -> list[dict[str, str]]:
 def medical_rows() -> list[dict[str, str]]:
     """Medical questions and answers."""
     rows = json.loads((SHARED / "data/medical/medical_meadow_small.json").read_text())
-    found = [{"question": row["input"], "answer": row["output"]} for row in rows if row["input"] and row["output"]]
-    return shuffled(found)
+    pairs = [{"question": row["input"], "answer": row["output"]} for row in rows if row["input"] and row["output"]]
+    return shuffled(pairs)
 
 
 def code_rows() -> list[dict[str, str]]:
@@ -53,7 +53,7 @@ def code_rows() -> list[dict[str, str]]:
 
 
 def shuffled(rows: list[dict[str, str]]) -> list[dict[str, str]]:
-    """In a fixed random order: the files are sorted by label or subject."""
+    """Shuffle in a fixed random order, because the files are sorted by label or subject."""
     random.Random(0).shuffle(rows)
     return rows
 

@@ -1,4 +1,4 @@
-"""Real slices of the data sets that people fine-tune on: every shape is read, and the loss covers the replies."""
+"""Slices of real data sets for fine-tuning: every shape is read, and the loss covers the replies."""
 
 import csv
 import json
@@ -26,7 +26,7 @@ FPB = {"separator": "@", "encoding": "ISO-8859-1"}
 MTS = {"prompt": "dialogue", "completion": "section_text"}
 QA = {"prompt": "question", "completion": "answer"}
 REBUILT = "fingpt.jsonl"
-"""Not there: ``fingpt`` makes it."""
+"""Not a stored file: the fixture ``fingpt`` makes it."""
 SLICES: dict[str, tuple[str, TrainingKind, dict[str, Any], int]] = {
     "alpaca": ("alpaca/alpaca_data_1k.json", "sft", {"preset": "alpaca"}, 1000),
     "alpaca-gpt4": ("alpaca_gpt4/alpaca_en_demo.json", "sft", {"preset": "alpaca-gpt4"}, 999),
@@ -56,7 +56,7 @@ SLICES: dict[str, tuple[str, TrainingKind, dict[str, Any], int]] = {
 
 @pytest.fixture(scope="session")
 def fingpt(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """FinGPT's training set in its own columns, of two of the sets that it was made of."""
+    """FinGPT's training set in its own columns, rebuilt from two of its source data sets."""
     news = (DATA / "finance/fpb/Sentences_50Agree.txt").read_text(encoding="ISO-8859-1").splitlines()
     rows = [("news", *line.rsplit("@", 1)) for line in news]
     with (DATA / "finance/tfns/sent_train.csv").open(encoding="utf-8", newline="") as file:
@@ -75,7 +75,7 @@ def fingpt(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=SLICES)
 def slice_of(request: pytest.FixtureRequest, fingpt: Path) -> tuple[DataSource, TrainingKind, int]:
-    """The settings of an owner of it, what it is for, and its records."""
+    """A slice: an owner's settings for it, its kind of training, and its number of records."""
     return opened(request.param, fingpt)
 
 
@@ -91,7 +91,7 @@ def test_every_record_is_a_row_or_is_counted(slice_of: tuple[DataSource, Trainin
     assert found.records == records
     assert len(found.train) + len(found.held_out) + found.skipped.total() == records
     assert found.skipped.total() <= 8
-    assert not {one.row for one in found.train} & {one.row for one in found.held_out}
+    assert not {record.row for record in found.train} & {record.row for record in found.held_out}
 
 
 def test_fingpts_question_and_news_are_the_prompt(fingpt: Path) -> None:
@@ -107,7 +107,7 @@ def test_fingpts_question_and_news_are_the_prompt(fingpt: Path) -> None:
 def test_mathinstruct_asks_each_question_once(tmp_path: Path) -> None:
     path, kind, _, records = SLICES["mathinstruct, messages"]
     asked = [(row.prompt, row.completion) for row in read_rows(DataSource(path=DATA / path), kind).rows]
-    own = tmp_path / "MathInstruct.json"  # in its own columns, each question with a second way to its answer
+    own = tmp_path / "MathInstruct.json"  # in the preset's columns, each question with a second answer
     doubled = [*asked, *((question, f"In code: {answer}") for question, answer in asked)]
     own.write_text(json.dumps([{"source": "x", "instruction": q, "output": a} for q, a in doubled]))
     found = read_rows(DataSource(path=own, preset="math-instruct"), kind)
@@ -127,22 +127,22 @@ def test_transcripts_hold_their_prompt_and_all_turns_before() -> None:
         assert not any("\n\nHuman:" in text or "\n\nAssistant:" in text for text in (row.prompt, row.chosen))
 
 
-def tokenize_completions(source: DataSource, kind: TrainingKind) -> list[Row]:
-    """Some sixty rows from all of the file, both sides of a pair."""
-    rows = [row for row in read_rows(source, kind).rows if all(side.completion for side in row.completions)]
-    return [side for row in rows[:: max(1, len(rows) // 60)] for side in row.completions]
+def sample_completions(source: DataSource, kind: TrainingKind) -> list[Row]:
+    """About sixty rows spread over the file; of a pair, both completions."""
+    rows = [row for row in read_rows(source, kind).rows if all(completion.completion for completion in row.completions)]
+    return [completion for row in rows[:: max(1, len(rows) // 60)] for completion in row.completions]
 
 
 @pytest.fixture(scope="session")
 def tokenizers(smollm2: Path, fingpt: Path) -> dict[str, Any]:
-    """Of three families: SmolLM2's byte-level BPE, and two that are trained on the rows that the tests look at."""
+    """Tokenizers of three families: SmolLM2's byte-level BPE, and two that are trained on the sampled rows."""
     from transformers import AutoTokenizer
 
     corpus = [
         turn.text
         for source, kind, _ in (opened(name, fingpt) for name in SLICES)
-        for side in tokenize_completions(source, kind)
-        for turn in side.turns
+        for row in sample_completions(source, kind)
+        for turn in row.turns
     ]
     return {
         "smollm2": AutoTokenizer.from_pretrained(smollm2),
@@ -151,8 +151,8 @@ def tokenizers(smollm2: Path, fingpt: Path) -> dict[str, Any]:
     }
 
 
-def learnt_texts(tokenizer: Any, row: TokenRow) -> list[str]:
-    """What each run of supervised tokens adds to the text before it."""
+def supervised_texts(tokenizer: Any, row: TokenRow) -> list[str]:
+    """The text that each run of supervised tokens adds to the text before it."""
     tokens, supervised = row
     found, begin = [], 0
     for is_supervised, run in groupby(supervised):
@@ -177,20 +177,20 @@ def test_the_supervised_tokens_are_exactly_the_replies(
 ) -> None:
     tokenizer = tokenizers[family]
     source, kind, _ = slice_of
-    completions = tokenize_completions(source, kind)
-    rows = TextTokenizer(tokenizer, 1 << 20).rows([render(side, template, tokenizer) for side in completions])
+    completions = sample_completions(source, kind)
+    token_rows = TextTokenizer(tokenizer, 1 << 20).rows([render(row, template, tokenizer) for row in completions])
     space = " " if template == "vicuna" else ""
-    for side, tokens in zip(completions, rows, strict=True):
+    for row, tokens in zip(completions, token_rows, strict=True):
         assert tokens is not None
-        replies = [turn.text for turn in side.turns if turn.role == "assistant"]
-        wanted = replies[-1:] if side.only_last else [reply for reply in replies if reply]
-        if family == "wordpiece":  # keeps no white space, and its chat template ends nothing but the text
+        replies = [turn.text for turn in row.turns if turn.role == "assistant"]
+        wanted = replies[-1:] if row.only_last else [reply for reply in replies if reply]
+        if family == "wordpiece":  # drops white space; its chat template ends only the whole text
             ends = [""] * (len(wanted) - 1) if template == "chat" else [tokenizer.eos_token] * (len(wanted) - 1)
             whole = [f"{reply}{end}" for reply, end in zip(wanted, [*ends, tokenizer.eos_token], strict=True)]
-            assert [bare(text) for text in learnt_texts(tokenizer, tokens)] == [bare(text) for text in whole]
+            assert [bare(text) for text in supervised_texts(tokenizer, tokens)] == [bare(text) for text in whole]
         else:
             whole = [f"{space}{reply}{tokenizer.eos_token}" for reply in wanted]
-            assert learnt_texts(tokenizer, tokens) == whole
+            assert supervised_texts(tokenizer, tokens) == whole
 
 
 def bare(text: str) -> str:

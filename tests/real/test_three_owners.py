@@ -1,4 +1,4 @@
-"""Three owners with data of their own fine-tune SmolLM2 together over HTTP, each in processes of its own."""
+"""Three owners, each with its own data and processes, fine-tune SmolLM2 together over HTTP."""
 
 import json
 import os
@@ -151,11 +151,11 @@ def test_three_owners_learn_together_and_plain_peft_agrees(tmp_path: Path, smoll
             for row in code[-N_HELD_OUT:]
         ],
     }
-    counted = {row["agent_name"]: row["value"] for row in tokens}
+    n_tokens = {row["agent_name"]: row["value"] for row in tokens}
     for owner, rows in held_out.items():
         path = tmp_path / f"{owner}.json"
         path.write_text(json.dumps(rows))
         argv = [sys.executable, "-c", PLAIN_LOSS, str(smollm2), str(folder), str(path), str(MAX_LENGTH)]
         plain = json.loads(subprocess.run(argv, check=True, capture_output=True, text=True, cwd=tmp_path).stdout)
-        assert plain["tokens"] == counted[owner]
+        assert plain["tokens"] == n_tokens[owner]
         assert plain["loss"] == pytest.approx(losses[owner, 3], abs=1e-3)

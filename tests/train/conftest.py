@@ -1,4 +1,4 @@
-"""A tiny model, its tokenizers, jobs for it, and two ways to do them: in this process and in a real child."""
+"""A tiny model, its tokenizers, jobs for it, and two ways to run them: in this process and in a real child."""
 
 import gc
 import json
@@ -47,7 +47,7 @@ TOKENIZERS: dict[str, Callable[[], Any]] = {
 
 @pytest.fixture(scope="session", autouse=True)
 def _quick_collections() -> None:
-    """As the child does it: the trainers collect garbage whenever one starts, over all that was imported."""
+    """Freeze imported objects, as the child does: each trainer collects garbage when it starts, over all of them."""
     gc.freeze()
 
 
@@ -55,18 +55,18 @@ DEEP = pytest.mark.deep
 
 
 def first_in_fast(values: Sequence[Any]) -> list[Any]:
-    """Parameters of which the fast tier takes the first."""
+    """Parameters of which the fast tier runs only the first."""
     return [values[0], *(pytest.param(value, marks=DEEP) for value in values[1:])]
 
 
 def in_pairs(first: Sequence[Any], second: Sequence[Any]) -> list[Any]:
-    """All pairs, as parameters, of which the fast tier takes as few as have each value once."""
+    """All pairs as parameters. The fast tier runs the fewest pairs that contain each value once."""
     n = max(len(first), len(second))
     fast = {(number % len(first), number % len(second)) for number in range(n)}
     return [
-        pytest.param(one, other, marks=() if (i, j) in fast else DEEP)
-        for i, one in enumerate(first)
-        for j, other in enumerate(second)
+        pytest.param(left, right, marks=() if (i, j) in fast else DEEP)
+        for i, left in enumerate(first)
+        for j, right in enumerate(second)
     ]
 
 
@@ -77,7 +77,7 @@ def tokenizer(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Llama of two layers with random weights, as safetensors."""
+    """A two-layer Llama with random weights, stored as safetensors."""
     return make_model(tmp_path_factory.mktemp("model"))
 
 
@@ -97,24 +97,24 @@ def pairs_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def supervised_from(tokens: list[int], start: int) -> tuple[list[int], list[bool]]:
-    """A row of tokens whose end is supervised."""
+    """A row of tokens that is supervised from *start* to its end."""
     return tokens, [index >= start for index in range(len(tokens))]
 
 
 LORA = LoraSection(rank=4, alpha=8, dropout=0.1)
-NOBODY = Fingerprint(weights="0" * 64, config="0" * 64, tokenizer="0" * 64, template="0" * 64)
+UNKNOWN = Fingerprint(weights="0" * 64, config="0" * 64, tokenizer="0" * 64, template="0" * 64)
 
 
 @dataclass
 class Lab:
-    """Makes jobs for the tiny model and does them in this process."""
+    """Makes jobs for the tiny model and runs them in this process."""
 
     model: Path
     data: Path
     pairs: Path
     folder: Path
     worker: Worker
-    fingerprint: Fingerprint = NOBODY
+    fingerprint: Fingerprint = UNKNOWN
 
     def __post_init__(self) -> None:
         self._base = {
@@ -191,14 +191,14 @@ class Lab:
         return EvaluateJob(**(self._base | fields | changes))
 
     def run(self, work: LocalJob) -> Any:
-        """Do it here; raises what the worker raises."""
+        """Run the work in this process; raises what the worker raises."""
         self.reports: list[Any] = []
         return self.worker.run(work, self.reports.append)
 
     def adapter_0(self, lora: LoraSection = LORA, seed: int = 7) -> Path:
-        """The adapter of an init job, with B drawn at random too: with B = 0 half of the gradients are zero.
+        """The adapter of an init job, with B drawn at random too: with B = 0, half of the gradients are zero.
 
-        Made once, and not to be written to.
+        The file is made once and shared, so do not write to it.
         """
         if known := self._adapters.get((lora.model_dump_json(), seed)):
             return known
@@ -233,19 +233,19 @@ def new_lab(
 
 @pytest.fixture(scope="session")
 def _shared_lab(model_folder: Path, data_file: Path, pairs_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Lab:
-    made = Lab(model_folder, data_file, pairs_file, tmp_path_factory.mktemp("lab"), Worker())
-    made.fingerprint = made.run(made.work(made.prepare_job())).fingerprint
-    return made
+    lab = Lab(model_folder, data_file, pairs_file, tmp_path_factory.mktemp("lab"), Worker())
+    lab.fingerprint = lab.run(lab.work(lab.prepare_job())).fingerprint
+    return lab
 
 
 @pytest.fixture
 def lab(_shared_lab: Lab) -> Lab:
-    """A lab whose worker is warm, shared by the tests; its fingerprint is the tiny model's."""
+    """A lab with a warm worker and the tiny model's fingerprint, shared by the tests."""
     return _shared_lab
 
 
 class Child:
-    """A real child process. command: what starts it."""
+    """A real child process, started by *command*."""
 
     def __init__(self, command: list[str], environment: dict[str, str], log: Path) -> None:
         self.log = log
@@ -259,7 +259,7 @@ class Child:
             )
 
     def send(self, work: LocalJob) -> tuple[Any, list[Report]]:
-        """Let it do *work*; its final answer and the reports before."""
+        """Let the child do *work*; its final answer and the reports before it."""
         assert self.process.stdin
         assert self.process.stdout
         self.process.stdin.write(work.model_dump_json().encode() + b"\n")
@@ -277,7 +277,7 @@ class Child:
         return answer.result
 
     def close(self) -> int:
-        """End its input and wait for it."""
+        """Close the child's input and wait for its exit status."""
         if self.process.stdin and not self.process.stdin.closed:
             self.process.stdin.close()
         status = self.process.wait(30)
@@ -291,7 +291,7 @@ def start_child(tmp_path: Path) -> Iterator[Callable[..., Child]]:
     children: list[Child] = []
 
     def start(*command: str, spawned: bool = False, **environment: str) -> Child:
-        """A child by ``python COMMAND...``: forked, which is quick, or spawned, as agents do it."""
+        """Start ``python COMMAND...``: forked, which is quick, or spawned, as agents do it."""
         python = list(command) or ["-m", "agent.train"]
         command_line = [sys.executable, *python] if spawned else SERVER.stand_in(*python)
         children.append(Child(command_line, environment, tmp_path / f"child-{len(children)}.log"))
@@ -305,5 +305,5 @@ def start_child(tmp_path: Path) -> Iterator[Callable[..., Child]]:
 
 @pytest.fixture
 def quick_children(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Children that this process starts by default are forked."""
+    """Fork the children that this process starts with the default command."""
     monkeypatch.setattr("agent.supervisor.DEFAULT_ARGV", tuple(argv()))

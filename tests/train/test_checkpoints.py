@@ -1,4 +1,4 @@
-"""A training that is broken off and goes on, against one that never was: the same bits, and few steps twice."""
+"""A resumed training against an uninterrupted one: the same bits, and few steps repeated."""
 
 import logging
 import shutil
@@ -24,7 +24,7 @@ from shared.wire.base import BlobRef
 from shared.wire.jobs import TrainJob, TrainResult
 from shared.wire.leases import Phase
 from tests.support.tiny import ROWS
-from tests.train.conftest import LORA, NOBODY, Lab, read, supervised_from, write_rows
+from tests.train.conftest import LORA, UNKNOWN, Lab, read, supervised_from, write_rows
 
 pytestmark = pytest.mark.train
 
@@ -34,24 +34,24 @@ CPU = torch.device("cpu")
 
 
 class Crash(BaseException):
-    """Stands for the end of the process: nothing in the child catches it."""
+    """Stands for the end of the process: no code of the child catches it."""
 
 
 def run(lab: Lab, work: LocalJob) -> tuple[TrainResult, Counter[str]]:
-    """Do the work; its result, and how often each point was reached."""
+    """Do the work; its result, and how often each crash point was reached."""
     reached: Counter[str] = Counter()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(crash_points, "reach", lambda name: reached.update([name]))
         return lab.run(work), reached
 
 
-def crash(lab: Lab, work: LocalJob, at: str, nth: int = 1) -> None:
-    """Do the work up to the n-th time that a point is reached."""
+def crash(lab: Lab, work: LocalJob, point: str, nth: int = 1) -> None:
+    """Do the work until a crash point is reached for the n-th time."""
     reached: Counter[str] = Counter()
 
     def reach(name: str) -> None:
         reached[name] += 1
-        if name == at and reached[name] == nth:
+        if name == point and reached[name] == nth:
             raise Crash
 
     with pytest.MonkeyPatch.context() as patch:
@@ -69,23 +69,23 @@ def compute(every: int) -> ComputeSettings:
     return ComputeSettings(device="cpu", threads=1, checkpoint_every=every)
 
 
-def order(lab: Lab, adapter: Path, *, job: dict[str, Any] | None = None, **work: Any) -> LocalJob:
-    """A training of two micro-batches a step, with dropout."""
-    made = lab.train_job(adapter, **({"steps": STEPS, "learning_rate": 1e-2} | (job or {})))
-    return lab.work(made, adapter=adapter, **({"micro_batch": 2, "compute": compute(EVERY)} | work))
+def training_work(lab: Lab, adapter: Path, *, job: dict[str, Any] | None = None, **work: Any) -> LocalJob:
+    """A training with dropout and two micro-batches a step."""
+    train_job = lab.train_job(adapter, **({"steps": STEPS, "learning_rate": 1e-2} | (job or {})))
+    return lab.work(train_job, adapter=adapter, **({"micro_batch": 2, "compute": compute(EVERY)} | work))
 
 
 def outcome(result: TrainResult, work: LocalJob) -> dict[str, Any]:
-    """All that must be the same: the files, and of the metrics what is neither time nor memory."""
+    """Everything that must be equal: the files' digests, and all metrics except time and memory."""
     files = {path.name: sha256_file(path) for path in work.folder.glob("*.safetensors")}
     assert files[DELTA_FILE] == result.delta
     metrics = result.metrics.model_dump(exclude={"seconds", "tokens_per_s", "peak_memory_bytes"})
     return files | metrics | {"client_state_lost": result.client_state_lost}
 
 
-def unbroken(lab: Lab, work: LocalJob) -> dict[str, Any]:
-    """The outcome of the same work in a folder of its own."""
-    same = work.model_copy(update={"folder": work.folder.with_name(f"{work.folder.name}-unbroken")})
+def uninterrupted(lab: Lab, work: LocalJob) -> dict[str, Any]:
+    """The outcome of the same work, uninterrupted, in another folder."""
+    same = work.model_copy(update={"folder": work.folder.with_name(f"{work.folder.name}-uninterrupted")})
     result, reached = run(lab, same)
     assert reached[STEP] == STEPS
     return outcome(result, same)
@@ -93,8 +93,8 @@ def unbroken(lab: Lab, work: LocalJob) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def checkpoint(_shared_lab: Lab, adapter: Path) -> Path:
-    """The checkpoint after step 2 of what ``order`` makes."""
-    work = order(_shared_lab, adapter)
+    """The checkpoint after step 2 of the training that ``training_work`` makes."""
+    work = training_work(_shared_lab, adapter)
     crash(_shared_lab, work, STEP, 3)
     return work.folder / CHECKPOINT_FILE
 
@@ -107,15 +107,15 @@ def with_checkpoint(work: LocalJob, checkpoint: Path) -> LocalJob:
 
 @pytest.fixture(scope="module")
 def whole(_shared_lab: Lab, adapter: Path) -> dict[str, Any]:
-    """The outcome of what ``order`` makes."""
-    return unbroken(_shared_lab, order(_shared_lab, adapter))
+    """The uninterrupted outcome of the training that ``training_work`` makes."""
+    return uninterrupted(_shared_lab, training_work(_shared_lab, adapter))
 
 
-# going on
+# resuming
 
 SCAFFOLD = {"algorithm": "scaffold", "committed_update": "0" * 64, "max_grad_norm": None}
 CASES: dict[str, dict[str, Any]] = {
-    "fedprox": {"algorithm": "fedprox", "algorithm_params": {"mu": 0.5}},  # it pulls to where the round began
+    "fedprox": {"algorithm": "fedprox", "algorithm_params": {"mu": 0.5}},  # it pulls towards the round's first weights
     "dpo": {"training_kind": "dpo"},
     "scaffold": SCAFFOLD | {"optimizer": "sgd"},
     "scaffold, dpo, frozen A": SCAFFOLD
@@ -124,7 +124,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def slot_file(lab: Lab, adapter: Path, slot: str, *, only: str = "") -> Path:
-    """A tensor at random for each of the adapter's whose name has *only* in it."""
+    """A file with a random tensor for each tensor of the adapter whose name contains *only*."""
     generator = np.random.default_rng(len(slot))
     tensors = {
         f"{slot}/{name}": generator.normal(0, 0.02, values.shape).astype(np.float32)
@@ -144,13 +144,13 @@ def slots(lab: Lab, adapter: Path, only: str = "") -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("job", CASES.values(), ids=CASES)
-def test_a_training_that_goes_on_ends_as_one_that_was_never_broken(
+def test_a_resumed_training_ends_as_an_uninterrupted_one(
     lab: Lab, adapter: Path, job: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Broken twice: within an interval, and when all steps are done and there is no result yet."""
+    """Interrupted twice: between two checkpoints, and after the last step before the result is written."""
     sent = slots(lab, adapter, "lora_B" if "lora" in job else "") if job.get("algorithm") == "scaffold" else {}
-    work = order(lab, adapter, job=job, **sent)
-    same = unbroken(lab, work)
+    work = training_work(lab, adapter, job=job, **sent)
+    same = uninterrupted(lab, work)
     assert same.keys() >= ({DELTA_FILE, EXTRAS_FILE, CLIENT_STATE_FILE} if sent else {DELTA_FILE})
     crash(lab, work, STEP, 3)
     with caplog.at_level(logging.INFO, "agent.train"):
@@ -166,27 +166,27 @@ def test_a_training_that_goes_on_ends_as_one_that_was_never_broken(
     assert {path.name for path in work.folder.iterdir()} - {EXTRAS_FILE, CLIENT_STATE_FILE} == {DELTA_FILE, RESULT_FILE}
 
 
-@pytest.mark.parametrize(("at", "nth", "twice"), [(STEP, 2, 2), (SAVED, 1, 0)])
+@pytest.mark.parametrize(("point", "nth", "repeated"), [(STEP, 2, 2), (SAVED, 1, 0)])
 def test_a_crash_costs_the_steps_since_the_latest_checkpoint(
-    lab: Lab, adapter: Path, whole: dict[str, Any], at: str, nth: int, twice: int
+    lab: Lab, adapter: Path, whole: dict[str, Any], point: str, nth: int, repeated: int
 ) -> None:
-    work = order(lab, adapter)
-    crash(lab, work, at, nth)
+    work = training_work(lab, adapter)
+    crash(lab, work, point, nth)
     result, reached = run(lab, work)
     assert outcome(result, work) == whole
-    done = nth if at == STEP else nth * EVERY
-    assert reached[STEP] == STEPS - done + twice
+    done = nth if point == STEP else nth * EVERY
+    assert reached[STEP] == STEPS - done + repeated
 
 
-def test_a_child_that_is_killed_leaves_all_to_the_next_one(
+def test_a_killed_child_is_resumed_by_the_next_one(
     lab: Lab, adapter: Path, whole: dict[str, Any], tmp_path: Path, start_child: Any
 ) -> None:
-    work = order(lab, adapter)
+    work = training_work(lab, adapter)
     child = start_child(FEDLOOM_CRASH_AT=f"{STEP}#3", FEDLOOM_CRASH_NOTES=str(tmp_path / "notes"))
     child.process.stdin.write(work.model_dump_json().encode() + b"\n")
     child.process.stdin.flush()
     assert child.process.wait(120) == -signal.SIGKILL
-    (work.folder / f".{CHECKPOINT_FILE}.1.tmp").touch()  # as of one that was killed while it wrote
+    (work.folder / f".{CHECKPOINT_FILE}.1.tmp").touch()  # as left by a child that was killed while it wrote
     assert len(list(work.folder.glob("trainer-*"))) == 1
     result, reached = run(lab, work)
     assert reached[STEP] == 2
@@ -194,8 +194,8 @@ def test_a_child_that_is_killed_leaves_all_to_the_next_one(
     assert {path.name for path in work.folder.iterdir()} == {DELTA_FILE, RESULT_FILE}
 
 
-def test_time_is_that_of_all_parts(lab: Lab, adapter: Path, checkpoint: Path) -> None:
-    work = with_checkpoint(order(lab, adapter), checkpoint)
+def test_the_time_covers_all_runs(lab: Lab, adapter: Path, checkpoint: Path) -> None:
+    work = with_checkpoint(training_work(lab, adapter), checkpoint)
     content = torch.load(checkpoint, weights_only=True)
     assert content["history"]["seconds"] > 0
     content["history"]["seconds"] += 1e6
@@ -205,9 +205,11 @@ def test_time_is_that_of_all_parts(lab: Lab, adapter: Path, checkpoint: Path) ->
     assert metrics.tokens_per_s == metrics.tokens / metrics.seconds
 
 
-def test_a_smaller_micro_batch_goes_on(lab: Lab, adapter: Path, checkpoint: Path, whole: dict[str, Any]) -> None:
-    """As after memory ran out. What an owner lets out may have changed too."""
-    work = with_checkpoint(order(lab, adapter, micro_batch=1, report_losses=False), checkpoint)
+def test_training_resumes_with_a_smaller_micro_batch(
+    lab: Lab, adapter: Path, checkpoint: Path, whole: dict[str, Any]
+) -> None:
+    """As after memory ran out. The owner may also have changed report_losses."""
+    work = with_checkpoint(training_work(lab, adapter, micro_batch=1, report_losses=False), checkpoint)
     result, reached = run(lab, work)
     assert reached[STEP] == 2
     assert result.metrics.tokens == whole["tokens"]
@@ -215,7 +217,7 @@ def test_a_smaller_micro_batch_goes_on(lab: Lab, adapter: Path, checkpoint: Path
 
 
 def test_no_checkpoints_where_the_owner_wants_none(lab: Lab, adapter: Path, whole: dict[str, Any]) -> None:
-    work = order(lab, adapter, compute=compute(0))
+    work = training_work(lab, adapter, compute=compute(0))
     result, reached = run(lab, work)
     assert SAVED not in reached
     assert outcome(result, work) == whole
@@ -225,7 +227,7 @@ def test_no_checkpoints_where_the_owner_wants_none(lab: Lab, adapter: Path, whol
 def test_a_full_disk_costs_the_checkpoint_and_not_the_training(
     lab: Lab, adapter: Path, whole: dict[str, Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work, usual = order(lab, adapter), durable._create
+    work, usual = training_work(lab, adapter), durable._create
 
     def create(path: Path, mode: int) -> IO[bytes]:
         monkeypatch.setattr(durable, "_create", usual)
@@ -255,17 +257,17 @@ def empty(path: Path) -> None:
 
 
 def flip(path: Path) -> None:
-    """A bit of a weight."""
+    """Flip one bit of a weight."""
     data = bytearray(path.read_bytes())
     weights = torch.load(path, weights_only=True)["adapter"]
-    at = data.find(max(weights.values(), key=torch.numel).numpy().tobytes())
-    assert at > 0
-    data[at + 1002] ^= 64
+    offset = data.find(max(weights.values(), key=torch.numel).numpy().tobytes())
+    assert offset > 0
+    data[offset + 1002] ^= 64
     path.write_bytes(data)
 
 
 def called() -> None:
-    pytest.fail("a checkpoint had a function called")
+    pytest.fail("loading the checkpoint called a function")
 
 
 class Hostile:
@@ -285,23 +287,23 @@ def make_incomplete(path: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", [cut, empty, flip, make_hostile, make_incomplete])
-def test_a_checkpoint_that_is_broken_is_none(
+def test_a_damaged_checkpoint_is_ignored(
     checkpoint: Path, tmp_path: Path, spoil: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    its_own = torch.load(checkpoint, weights_only=True)["identity"]
+    identity = torch.load(checkpoint, weights_only=True)["identity"]
     path = Path(shutil.copy(checkpoint, tmp_path))
-    found = load(path, its_own)
-    assert found is not None
-    assert found.history.done == 2
+    loaded = load(path, identity)
+    assert loaded is not None
+    assert loaded.history.done == 2
     spoil(path)
-    assert load(path, its_own) is None
+    assert load(path, identity) is None
     assert "training starts over" in caplog.text
 
 
-def test_training_begins_anew_without_a_usable_checkpoint(
+def test_training_starts_over_without_a_usable_checkpoint(
     lab: Lab, adapter: Path, checkpoint: Path, whole: dict[str, Any]
 ) -> None:
-    work = with_checkpoint(order(lab, adapter), checkpoint)
+    work = with_checkpoint(training_work(lab, adapter), checkpoint)
     flip(work.folder / CHECKPOINT_FILE)
     result, reached = run(lab, work)
     assert reached[STEP] == STEPS
@@ -311,40 +313,40 @@ def test_training_begins_anew_without_a_usable_checkpoint(
 def test_a_checkpoint_of_another_round_is_not_used(
     lab: Lab, adapter: Path, checkpoint: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    work = with_checkpoint(order(lab, adapter, job={"round": 2}), checkpoint)
+    work = with_checkpoint(training_work(lab, adapter, job={"round": 2}), checkpoint)
     with caplog.at_level(logging.INFO, "agent.train"):
         result, reached = run(lab, work)
     assert reached[STEP] == STEPS
     assert "the checkpoint belongs to another training" in caplog.text
-    assert outcome(result, work) == unbroken(lab, work)
+    assert outcome(result, work) == uninterrupted(lab, work)
 
 
 def test_a_checkpoint_from_before_the_data_was_edited_is_not_used(lab: Lab, adapter: Path, tmp_path: Path) -> None:
     path = write_rows(tmp_path / "rows.jsonl", ROWS)
-    work = order(lab, adapter, data=lab.source(path=path))
+    work = training_work(lab, adapter, data=lab.source(path=path))
     crash(lab, work, STEP, 3)
     write_rows(path, [*ROWS[:-1], ROWS[-1] | {"output": "the end"}])
     result, reached = run(lab, work)
     assert reached[STEP] == STEPS
-    assert outcome(result, work) == unbroken(lab, work)
+    assert outcome(result, work) == uninterrupted(lab, work)
 
 
-def test_a_checkpoint_with_a_kept_state_that_is_lost_is_not_used(lab: Lab, adapter: Path) -> None:
-    work = order(lab, adapter, job=SCAFFOLD, **slots(lab, adapter))
+def test_a_checkpoint_whose_client_state_is_lost_is_not_used(lab: Lab, adapter: Path) -> None:
+    work = training_work(lab, adapter, job=SCAFFOLD, **slots(lab, adapter))
     crash(lab, work, STEP, 3)
     assert work.client_state is not None
     work.client_state.unlink()
     result, reached = run(lab, work)
     assert reached[STEP] == STEPS
     assert result.client_state_lost
-    assert outcome(result, work) == unbroken(lab, work)
+    assert outcome(result, work) == uninterrupted(lab, work)
 
 
 OTHER: dict[str, Any] = {
     "campaign_id": "c2",
     "training_kind": "dpo",
     "base": BaseSection(model="tiny/other"),
-    "fingerprint": NOBODY.model_copy(update={"weights": "1" * 64}),
+    "fingerprint": UNKNOWN.model_copy(update={"weights": "1" * 64}),
     "lora": LORA.model_copy(update={"alpha": 16}),
     "data": DataSection(name="d", template="vicuna"),
     "algorithm": "fedprox",
@@ -364,29 +366,29 @@ OTHER: dict[str, Any] = {
     "reference": BlobRef(sha256="1" * 64, n_bytes=1),
     "broadcast": BlobRef(sha256="1" * 64, n_bytes=1),
 }
-NO_MATTER: dict[str, Any] = {"campaign_name": "other", "committed_update": "1" * 64, "state_versions": 9}
+IRRELEVANT: dict[str, Any] = {"campaign_name": "other", "committed_update": "1" * 64, "state_versions": 9}
 
 
-def test_whatever_a_delta_follows_from_makes_another_training(lab: Lab, adapter: Path, tmp_path: Path) -> None:
+def test_every_input_of_a_delta_changes_the_training_identity(lab: Lab, adapter: Path, tmp_path: Path) -> None:
     job = lab.train_job(adapter)
-    assert OTHER.keys() | NO_MATTER.keys() == TrainJob.model_fields.keys() - {"kind"}
+    assert OTHER.keys() | IRRELEVANT.keys() == TrainJob.model_fields.keys() - {"kind"}
     a, b = tmp_path / "a", tmp_path / "b"
     a.write_text("a")
     b.write_text("b")
 
-    def of(rows: str = "r", client_state: Path | None = None, device: torch.device = CPU, **changes: Any) -> str:
+    def identity(rows: str = "r", client_state: Path | None = None, device: torch.device = CPU, **changes: Any) -> str:
         return training_identity(job.model_copy(update=changes), rows, client_state, device, torch.float32)
 
-    others = [of(**{name: value}) for name, value in OTHER.items()]
-    others += [of("s"), of(client_state=a), of(client_state=b), of(device=torch.device("meta"))]
+    others = [identity(**{name: value}) for name, value in OTHER.items()]
+    others += [identity("s"), identity(client_state=a), identity(client_state=b), identity(device=torch.device("meta"))]
     others.append(training_identity(job, "r", None, CPU, torch.bfloat16))
-    assert len({of(), *others}) == 1 + len(others)
-    assert {of(**{name: value}) for name, value in NO_MATTER.items()} == {of()}
+    assert len({identity(), *others}) == 1 + len(others)
+    assert {identity(**{name: value}) for name, value in IRRELEVANT.items()} == {identity()}
 
 
-def test_rows_have_a_digest_of_all_that_they_are() -> None:
+def test_the_digest_of_rows_covers_tokens_supervision_and_row_borders() -> None:
     rows = [[([1, 2, 3], 1), ([4, 5], 1)], [([1, 2, 3], 2), ([4, 5], 1)], [([1, 2], 1), ([3, 4, 5], 1)]]
     rows.append([([1, 2, 3], 1), ([4, 6], 1)])
-    made, again = ([TokenRows.of([supervised_from(*row) for row in each]) for each in rows] for _ in range(2))
-    assert len({each.sha256 for each in made}) == len(rows)
-    assert made[0].sha256 == again[0].sha256 == PairRows(made[0]).sha256
+    first, again = ([TokenRows.of([supervised_from(*row) for row in case]) for case in rows] for _ in range(2))
+    assert len({token_rows.sha256 for token_rows in first}) == len(rows)
+    assert first[0].sha256 == again[0].sha256 == PairRows(first[0]).sha256

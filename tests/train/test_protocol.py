@@ -1,4 +1,4 @@
-"""The child as its parent sees it: a process that speaks lines."""
+"""The child as its parent sees it: a process that reads and writes lines of JSON."""
 
 import importlib.util
 import json
@@ -59,7 +59,7 @@ child.main()
 
 
 def test_a_warm_child_gives_what_a_cold_one_gives_bit_for_bit(lab: Lab, start_child: Any) -> None:
-    """Prepare, init, train, evaluate in one noisy process; then the second round again in one that starts cold."""
+    """Prepare, init, train and evaluate in one noisy process; then repeat round 2 in a cold process."""
     warm = start_child("-c", NOISY)
     prepared = warm.result(lab.work(lab.prepare_job()))
     assert prepared.fingerprint == lab.fingerprint
@@ -75,7 +75,7 @@ def test_a_warm_child_gives_what_a_cold_one_gives_bit_for_bit(lab: Lab, start_ch
     answer, reports = warm.send(lab.work(lab.train_job(adapter, round=1), adapter=adapter))
     assert isinstance(answer, Done)
     phases = [report.progress.phase for report in reports]
-    assert Phase.LOADING_MODEL not in phases, "it is loaded once"
+    assert Phase.LOADING_MODEL not in phases, "the model is loaded once"
     assert phases[-1] == Phase.TRAINING
     warm.result(lab.work(lab.evaluate_job(adapter), adapter=adapter))
     job = lab.train_job(other_adapter, lora=other, data=DataSection(name="d", template="vicuna"), max_length=200)
@@ -101,24 +101,24 @@ def test_a_warm_child_gives_what_a_cold_one_gives_bit_for_bit(lab: Lab, start_ch
     assert failed.failure.kind == FailureKind.DATA
     cold.process.stdin.write(b'{"job": "SECRET"}\n')
     cold.process.stdin.flush()
-    odd = ANSWER.validate_json(cold.process.stdout.readline())
-    assert isinstance(odd, Failed)
-    assert "SECRET" not in odd.failure.message
-    cold.result(lab.work(lab.prepare_job()))  # lives on
-    cold.process.stdout.close()  # a parent that died: nobody reads the answer
+    refusal = ANSWER.validate_json(cold.process.stdout.readline())
+    assert isinstance(refusal, Failed)
+    assert "SECRET" not in refusal.failure.message
+    cold.result(lab.work(lab.prepare_job()))  # the child continues
+    cold.process.stdout.close()  # as if the parent had died: no process reads the answer
     cold.process.stdin.write(lab.work(lab.prepare_job()).model_dump_json().encode() + b"\n")
     cold.process.stdin.flush()
     assert cold.process.wait(30) == 0
 
 
-def test_fine_tuning_and_preferences_leave_nothing_to_each_other_in_a_warm_child(lab: Lab, start_child: Any) -> None:
-    """SFT, DPO, SFT in one process; each again in one of its own. The adapter has dropout, which DPO switches off."""
+def test_sft_and_dpo_do_not_affect_each_other_in_a_warm_child(lab: Lab, start_child: Any) -> None:
+    """SFT, DPO, SFT in one process; then each in its own process. The adapter has dropout, which DPO switches off."""
     adapter = lab.adapter_0()
     assert LORA.dropout > 0
 
     def works() -> list[Any]:
-        asked = [{"round": 1}, {"round": 1, "training_kind": "dpo"}, {"round": 2}]
-        return [lab.work(lab.train_job(adapter, **changes), adapter=adapter) for changes in asked]
+        jobs = [{"round": 1}, {"round": 1, "training_kind": "dpo"}, {"round": 2}]
+        return [lab.work(lab.train_job(adapter, **changes), adapter=adapter) for changes in jobs]
 
     warm = start_child()
     warm_results = [warm.result(work) for work in works()]
@@ -131,7 +131,7 @@ def test_fine_tuning_and_preferences_leave_nothing_to_each_other_in_a_warm_child
 
 
 def test_agents_spawn_this_child() -> None:
-    """Other tests replace it, by one that is forked."""
+    """Other tests replace the command by one that forks the child."""
     assert Supervisor(ComputeSettings())._argv == (sys.executable, "-m", "agent.train")
 
 
@@ -147,11 +147,11 @@ def test_telemetry_is_off_and_kernels_are_not_fetched() -> None:
     from transformers.integrations import hub_kernels
 
     assert not hub_kernels._kernels_enabled
-    assert importlib.util.find_spec("kernels") is None, "bitsandbytes would fetch some by it"
+    assert importlib.util.find_spec("kernels") is None, "with this package, bitsandbytes would fetch kernels"
 
 
 class Failing:
-    """A worker in which every job ends with *error*."""
+    """A worker whose every job raises *error*."""
 
     longest_row_tokens = 123
 
@@ -198,7 +198,7 @@ def test_other_errors_are_answered_without_their_text_and_the_child_lives_on(lab
     status, sent = answers(lab, ZeroDivisionError("a patient's name"))
     assert status == 0
     failures = [message.failure for message in sent if isinstance(message, Failed)]
-    assert [f.kind for f in failures] == [FailureKind.CRASH] * 2
+    assert [failure.kind for failure in failures] == [FailureKind.CRASH] * 2
     assert failures[0].message == "ZeroDivisionError in the training process; see the agent's log"
     _, sent = answers(lab, TaskFailed(FailureKind.DATA, "line 3 is wrong"))
     assert isinstance(sent[-1], Failed)
@@ -217,7 +217,9 @@ def test_other_errors_are_answered_without_their_text_and_the_child_lives_on(lab
         ("cpu", None, None),
     ],
 )
-def test_one_gpu_is_shown(device: str, before: str | None, after: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_gpu_is_visible(
+    device: str, before: str | None, after: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if before is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", before)

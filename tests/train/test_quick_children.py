@@ -1,4 +1,4 @@
-"""Forked children behave as spawned ones."""
+"""Forked children behave like spawned ones."""
 
 import os
 import signal
@@ -16,13 +16,13 @@ from tests.support.processes import ROOT, wait_until
 
 SLEEP = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
 
-LEAVES_ONE_BEHIND = """
+LEAVES_A_CHILD_BEHIND = """
 import os, sys
 from tests.support.forks.preloaded import Preloaded
 
 with open("log", "wb") as log:
-    made = Preloaded([sys.executable, "-c", sys.argv[1]], stdout=log, stderr=log, env=dict(os.environ))
-print(made.pid, flush=True)
+    child = Preloaded([sys.executable, "-c", sys.argv[1]], stdout=log, stderr=log, env=dict(os.environ))
+print(child.pid, flush=True)
 os.kill(os.getpid(), 9)
 """
 
@@ -41,7 +41,7 @@ def is_running(pid: int) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("code", "status", "told"),
+    ("code", "status", "message"),
     [
         ("pass", 0, ""),
         ("import sys; sys.exit(3)", 3, ""),
@@ -52,14 +52,14 @@ def is_running(pid: int) -> bool:
         ("import os; os.kill(os.getpid(), 9)", -9, ""),
     ],
 )
-def test_they_end_with_the_same_status_and_words(code: str, status: int, told: str) -> None:
+def test_forked_children_end_with_the_same_status_and_output(code: str, status: int, message: str) -> None:
     out, err = (process := start(code)).communicate(timeout=60)
     assert (process.returncode, out) == (status, "")
-    assert err.endswith(told)
-    assert bool(err) == bool(told)
+    assert err.endswith(message)
+    assert bool(err) == bool(message)
 
 
-def test_they_have_the_streams_the_environment_and_the_folder_of_who_asks(tmp_path: Path) -> None:
+def test_forked_children_have_the_streams_environment_and_folder_of_their_caller(tmp_path: Path) -> None:
     code = "import os, sys, torch; print(input(), os.environ['X'], os.getcwd(), torch.get_num_threads())"
     environment = {**os.environ, "X": "y", "OMP_NUM_THREADS": "2"}
     process = start(code, cwd=tmp_path, env=environment)
@@ -75,31 +75,31 @@ def test_they_have_the_streams_the_environment_and_the_folder_of_who_asks(tmp_pa
     ],
     ids=["terminated", "killed", "killed with its group"],
 )
-def test_they_end_with_what_stands_for_them(end: "Callable[[subprocess.Popen[str]], None]") -> None:
+def test_forked_children_end_with_their_stand_in(end: "Callable[[subprocess.Popen[str]], None]") -> None:
     process = start(f"import subprocess; subprocess.Popen(['sleep', '600'])\n{SLEEP}")
     assert process.stdout is not None
     pid = int(process.stdout.readline())
     assert is_running(pid)
     end(process)
-    assert process.communicate(timeout=60) == ("", ""), "what the child started has let go of the streams too"
+    assert process.communicate(timeout=60) == ("", ""), "the process that the child started has closed the streams too"
     assert process.returncode < 0
     wait_until(lambda: not is_running(pid), "its end", 20)
 
 
 @pytest.mark.deep
-def test_server_and_children_end_with_who_needed_them(tmp_path: Path) -> None:
+def test_server_and_children_end_with_the_process_that_used_them(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
-    argv = [sys.executable, "-c", LEAVES_ONE_BEHIND, SLEEP]
-    ended = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
-    assert ended.returncode == -9, ended.stderr
-    wait_until(lambda: not is_running(int(ended.stdout)), "its end", 20)
+    argv = [sys.executable, "-c", LEAVES_A_CHILD_BEHIND, SLEEP]
+    process = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    assert process.returncode == -9, process.stderr
+    wait_until(lambda: not is_running(int(process.stdout)), "its end", 20)
 
 
 def test_the_server_outlives_a_process_that_ends_as_its_client_leaves(tmp_path: Path) -> None:
     with (tmp_path / "log").open("wb") as log:
         leaving = Preloaded([sys.executable, "-c", SLEEP], stdout=log, stderr=log, env=dict(os.environ))
         server = int(Path(f"/proc/{leaving.pid}/stat").read_text().split()[3])
-        os.kill(server, signal.SIGSTOP)  # both ends come to it at once, the process's first
+        os.kill(server, signal.SIGSTOP)  # it sees both ends at once, the process's first
         try:
             os.kill(leaving.pid, signal.SIGKILL)
             wait_until(lambda: Path(f"/proc/{leaving.pid}/stat").read_text().split()[2] == "Z", "the process's end")

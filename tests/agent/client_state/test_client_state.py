@@ -1,8 +1,7 @@
-"""What SCAFFOLD has clients keep, c_k, through all that can happen to an update.
+"""SCAFFOLD's client state, c_k, through everything that can happen to an update.
 
-The server's c is Σ q_k c_k over all clients, each c_k being the one that belongs to the update of that client which
-counted last. Whatever happens, that holds to the accuracy of float32; it is checked against the files in the agents'
-homes.
+The server's c is Σ q_k c_k over all clients, where c_k belongs to the client's last committed update. This must always
+hold to the accuracy of float32. The tests check it against the files in the agents' homes.
 """
 
 import asyncio
@@ -24,7 +23,7 @@ from tests.support.suite.tiers import deep
 
 
 class Killed(Exception):
-    """Stands for kill -9: the agent does nothing more."""
+    """Stands for kill -9: the agent does nothing after it."""
 
 
 @pytest.fixture
@@ -34,12 +33,12 @@ def federation(
     new_home: Callable[[str], Home],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Federation]:
-    with federation_of(coordinator, operator, new_home, monkeypatch, ROWS) as made:
-        yield made
+    with federation_of(coordinator, operator, new_home, monkeypatch, ROWS) as enrolled:
+        yield enrolled
 
 
 @pytest.mark.parametrize("by", ["examples", deep("uniform")])
-def test_c_is_the_weighted_mean_of_what_the_clients_keep(federation: Federation, by: str) -> None:
+def test_c_is_the_weighted_mean_of_the_client_states(federation: Federation, by: str) -> None:
     federation.start(weighting={"by": by})
     federation.complete()
     federation.check_sum(uniform=by == "uniform")
@@ -48,7 +47,7 @@ def test_c_is_the_weighted_mean_of_what_the_clients_keep(federation: Federation,
     assert federation.restarts() == []
 
 
-def test_clients_that_sit_out_rounds_go_on_from_their_last_one(federation: Federation) -> None:
+def test_clients_that_sit_out_rounds_resume_from_their_last_state(federation: Federation) -> None:
     federation.start(rounds=7, selection={"minimum": 2, "clients_per_round": 2})
     federation.complete()
     assert len({tuple(federation.contributors(number)) for number in range(1, 8)}) > 1
@@ -56,7 +55,7 @@ def test_clients_that_sit_out_rounds_go_on_from_their_last_one(federation: Feder
     assert federation.restarts() == []
 
 
-def test_an_update_that_is_refused_leaves_the_kept_one_in_place(
+def test_a_refused_update_leaves_the_committed_client_state(
     federation: Federation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record(monkeypatch, nan_in=[[2, 1], [3, 1]])
@@ -72,7 +71,7 @@ def test_an_update_that_is_refused_leaves_the_kept_one_in_place(
     assert federation.restarts() == []
 
 
-def test_a_late_update_leaves_the_kept_one_in_place(federation: Federation) -> None:
+def test_a_late_update_leaves_the_committed_client_state(federation: Federation) -> None:
     async def come_late(job: TrainJob, result: Result, send: Send) -> None:
         federation.coordinator.clock.move(DEADLINE_S + 1)
         await asyncio.to_thread(federation.wait_until_closed, job.round)
@@ -110,12 +109,12 @@ def test_an_update_that_came_during_a_pause_counts(federation: Federation) -> No
 
 
 @pytest.mark.parametrize("back_to", [3, deep(1)])
-def test_what_belongs_to_an_undone_round_is_not_gone_on_from(federation: Federation, back_to: int) -> None:
-    """The campaign goes back to an earlier round while bob's update of round 4 is on its way."""
-    undone: list[TrainJob] = []
+def test_client_state_of_a_rolled_back_round_is_not_used(federation: Federation, back_to: int) -> None:
+    """The campaign is rolled back to an earlier round while bob sends its update of round 4."""
+    rolled_back: list[TrainJob] = []
 
     async def roll_back(job: TrainJob, result: Result, send: Send) -> None:
-        undone.extend(federation.jobs)
+        rolled_back.extend(federation.jobs)
         federation.jobs.clear()
         path = f"/v1/campaigns/{federation.campaign_id}"
         federation.operator.post(f"{path}/rollback", {"round": back_to})
@@ -126,8 +125,8 @@ def test_what_belongs_to_an_undone_round_is_not_gone_on_from(federation: Federat
     federation.start(rounds=6)
     federation.complete()
     federation.check_sum()
-    assert federation.restarts() == []  # the agents have what belongs to their older deltas
-    committed_update = {(job.round, job.client_number): job.committed_update for job in undone}
+    assert federation.restarts() == []  # the agents still have the client state of their older deltas
+    committed_update = {(job.round, job.client_number): job.committed_update for job in rolled_back}
     again = [
         job
         for job in federation.jobs
@@ -138,7 +137,7 @@ def test_what_belongs_to_an_undone_round_is_not_gone_on_from(federation: Federat
 
 
 @pytest.mark.parametrize("was_accepted", [deep(False), True])
-def test_an_agent_that_is_killed_as_it_sends_its_result_goes_on(federation: Federation, was_accepted: bool) -> None:
+def test_an_agent_that_is_killed_while_it_sends_its_result_resumes(federation: Federation, was_accepted: bool) -> None:
     async def die(job: TrainJob, result: Result, send: Send) -> None:
         if was_accepted:
             await send()
@@ -165,10 +164,13 @@ def of_another_model(path: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", [Path.unlink, deep(truncated), deep(of_another_model)])
-def test_where_a_client_lost_its_part_all_start_again(federation: Federation, spoil: Callable[[Path], None]) -> None:
+def test_a_lost_client_state_restarts_the_algorithm_for_all(
+    federation: Federation, spoil: Callable[[Path], None]
+) -> None:
     async def lose(job: TrainJob, result: Result, send: Send) -> None:
         assert result.kind == "train"
-        spoil(federation.kept(job.client_number)[result.delta])  # it was kept before the result leaves
+        # the agent keeps the client state before it sends the result
+        spoil(federation.client_states(job.client_number)[result.delta])
         await send()
 
     federation.mishaps = {(2, 1): lose}
@@ -188,7 +190,7 @@ def test_where_a_client_lost_its_part_all_start_again(federation: Federation, sp
 
 @pytest.mark.deep
 def test_mishaps_together(federation: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sitting out, refused, undone and lost, in one campaign."""
+    """One campaign with clients that sit out, refused updates, a rollback and lost client state."""
 
     async def roll_back(job: TrainJob, result: Result, send: Send) -> None:
         for client in range(3):
@@ -200,7 +202,7 @@ def test_mishaps_together(federation: Federation, monkeypatch: pytest.MonkeyPatc
 
     async def lose(job: TrainJob, result: Result, send: Send) -> None:
         assert result.kind == "train"
-        federation.kept(job.client_number)[result.delta].unlink()
+        federation.client_states(job.client_number)[result.delta].unlink()
         await send()
 
     record(monkeypatch, nan_in=[[3, 0], [6, 2], [9, 1]])
@@ -210,4 +212,4 @@ def test_mishaps_together(federation: Federation, monkeypatch: pytest.MonkeyPatc
     federation.check_sum()
     assert federation.restarts()
     assert federation.homes[0].error is federation.homes[1].error is federation.homes[2].error is None
-    assert all(len(federation.kept(client)) <= 5 for client in range(3))
+    assert all(len(federation.client_states(client)) <= 5 for client in range(3))

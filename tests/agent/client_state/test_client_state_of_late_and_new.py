@@ -1,4 +1,4 @@
-"""What SCAFFOLD has clients keep where updates count later than they were begun, and where clients join."""
+"""SCAFFOLD's client state when updates count in a later round, and when clients join."""
 
 import asyncio
 import threading
@@ -32,12 +32,12 @@ def federation(
     new_home: Callable[[str], Home],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Federation]:
-    with federation_of(coordinator, operator, new_home, monkeypatch, ROWS) as made:
-        yield made
+    with federation_of(coordinator, operator, new_home, monkeypatch, ROWS) as enrolled:
+        yield enrolled
 
 
 def late(federation: Federation) -> Mishap:
-    """Send once the round has closed without this update, and before anything else comes in the next one."""
+    """Send after the round has closed without this update, and before any other update of the next round."""
 
     async def send_late(job: TrainJob, result: Result, send: Send) -> None:
         def others_are_done() -> bool:
@@ -58,7 +58,7 @@ def late(federation: Federation) -> Mishap:
         try:
             await asyncio.to_thread(federation.wait_until_closed, job.round)
             await send()
-        finally:  # the agent may be told to stop
+        finally:  # the agent may be cancelled
             arrived.set()
 
     return send_late
@@ -69,8 +69,8 @@ def staleness(federation: Federation, number: int) -> dict[str, int]:
     return {share["agent_name"]: share["staleness"] for share in adapter["contributions"]}
 
 
-def test_a_late_update_that_counts_takes_what_was_kept_with_it(federation: Federation) -> None:
-    """Cyd is late in round 2, and goes on from that update in round 4; bob is late in round 4."""
+def test_an_accepted_late_update_commits_its_client_state(federation: Federation) -> None:
+    """Cyd is late in round 2 and resumes from that update in round 4. Bob is late in round 4."""
     federation.mishaps = {(2, 2): late(federation), (4, 1): late(federation)}
     federation.start(rounds=6, stragglers=LATE_COUNTS)
     federation.complete()
@@ -81,13 +81,13 @@ def test_a_late_update_that_counts_takes_what_was_kept_with_it(federation: Feder
     assert federation.restarts() == []
 
 
-def test_a_late_update_from_before_all_started_again_does_not_count(federation: Federation) -> None:
+def test_a_late_update_from_before_a_restart_is_not_used(federation: Federation) -> None:
     async def lose(job: TrainJob, result: Result, send: Send) -> None:
         assert result.kind == "train"
-        federation.kept(job.client_number)[result.delta].unlink()
+        federation.client_states(job.client_number)[result.delta].unlink()
         await send()
 
-    # bob finds in round 3 that what it kept with round 2 is gone, while cyd trains with what it kept
+    # bob finds in round 3 that its client state of round 2 is lost, while cyd trains with its own
     federation.mishaps = {(2, 1): lose, (3, 2): late(federation)}
     federation.start(rounds=6, stragglers=LATE_COUNTS)
     federation.complete()
@@ -103,7 +103,7 @@ def test_c_is_the_mean_over_all_clients_also_after_one_has_joined(federation: Fe
         path = f"/v1/campaigns/{federation.campaign_id}"
         ready = ["prepared"] * 4
         read = lambda: [part["state"] for part in federation.operator.get(path)["participants"]]  # noqa: E731
-        await asyncio.to_thread(federation.operator.wait_until, read, lambda found: found == ready)
+        await asyncio.to_thread(federation.operator.wait_until, read, lambda states: states == ready)
         await send()
 
     federation.mishaps = {(2, 0): wait_for_dan}

@@ -1,4 +1,4 @@
-"""A look through data without a tokenizer: everything that is wrong, and everything that is counted."""
+"""Checking data without a tokenizer: every error is reported, and every row is counted."""
 
 import json
 from pathlib import Path
@@ -39,7 +39,7 @@ def test_counts(tmp_path: Path) -> None:
     assert (found.characters.least, found.characters.most) == (4, 6)
 
 
-def test_all_errors_are_told_by_place_those_of_one_kind_together_and_none_quotes_a_row(tmp_path: Path) -> None:
+def test_errors_name_their_place_are_grouped_by_kind_and_never_quote_a_row(tmp_path: Path) -> None:
     rows = [row(0), '{"SECRET\n', *[{"q": "SECRET"}] * (MAX_PLACES + 5), row(1, prompt=3)]
     found = report(DataSource(path=write(tmp_path / "a.jsonl", rows), held_out=0.0))
     assert found.n_errors == MAX_PLACES + 7
@@ -67,7 +67,7 @@ def test_fifty_errors_that_differ_in_numbers_or_columns_are_one(tmp_path: Path) 
     ]
 
 
-def test_what_cannot_be_read_at_all_is_an_error_of_the_report(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_an_error_in_the_report(tmp_path: Path) -> None:
     gone = report(DataSource(path=tmp_path / "gone.jsonl"))
     assert "no such file" in str(gone.errors[0])
     empty = report(DataSource(path=write(tmp_path / "a.jsonl", [])))
@@ -76,7 +76,7 @@ def test_what_cannot_be_read_at_all_is_an_error_of_the_report(tmp_path: Path) ->
     assert (nothing.n_errors, nothing.unusable) == (0, "there is no row to train on")
 
 
-def test_rows_and_prompts_on_both_sides_are_counted(tmp_path: Path) -> None:
+def test_rows_and_prompts_in_both_splits_are_counted(tmp_path: Path) -> None:
     held_out = write(tmp_path / "held.jsonl", [row(0), row(1), row(2, completion="other")])
     source = DataSource(path=write(tmp_path / "a.jsonl", [row(n) for n in range(5)]), held_out_path=held_out)
     found = report(source)
@@ -87,26 +87,26 @@ def test_examples_are_the_first_the_last_and_one_between(tmp_path: Path) -> None
     path = write(tmp_path / "a.jsonl", [row(n) for n in range(9)])
     found = report(DataSource(path=path, held_out=0.0))
     assert [example.place for example in found.examples] == ["line 1", "line 5", "line 9"]
-    spans = [(piece.text, piece.supervised) for piece in found.examples[0].completions[0].spans]
+    spans = [(span.text, span.supervised) for span in found.examples[0].completions[0].spans]
     assert spans == [("user: ", False), ("p0", False), ("\nassistant: ", False), ("c0", True)]
-    one = report(DataSource(path=write(path, [row(0)]), held_out=0.0))
-    assert [example.place for example in one.examples] == ["line 1"]
+    single = report(DataSource(path=write(path, [row(0)]), held_out=0.0))
+    assert [example.place for example in single.examples] == ["line 1"]
 
 
-def test_the_kind_is_that_of_the_columns(tmp_path: Path) -> None:
+def test_the_kind_follows_from_the_columns(tmp_path: Path) -> None:
     assert guess_kind(DataSource(path=write(tmp_path / "a.jsonl", ["{\n", row(0)]))) == "sft"
     pair = {"prompt": "p", "chosen": "a", "rejected": "b"}
     source = DataSource(path=write(tmp_path / "b.jsonl", [pair, pair | {"rejected": "a"}]), held_out=0.0)
     assert guess_kind(source) == "dpo"
     found = report(source, "dpo")
     assert (found.train, found.skipped) == (1, {"two equal completions": 1})
-    assert [side.name for side in found.examples[0].completions] == ["chosen", "rejected"]
+    assert [completion.name for completion in found.examples[0].completions] == ["chosen", "rejected"]
     assert guess_kind(DataSource(path=tmp_path / "gone.jsonl")) == "sft"
 
 
-def test_one_side_of_pairs_may_be_messages_and_is_then_no_pair(tmp_path: Path) -> None:
-    said = "\n\nHuman: Why?\n\nAssistant: "
-    path = write(tmp_path / "a.jsonl", [{"chosen": said + "Because.", "rejected": said + "No."}])
+def test_a_column_of_pairs_may_be_read_as_messages_but_then_not_as_pairs(tmp_path: Path) -> None:
+    prompt = "\n\nHuman: Why?\n\nAssistant: "
+    path = write(tmp_path / "a.jsonl", [{"chosen": prompt + "Because.", "rejected": prompt + "No."}])
     source = DataSource(path=path, messages="chosen", held_out=0.0)
     assert guess_kind(source) == "sft"
     assert report(source).train == 1

@@ -1,4 +1,4 @@
-"""The same rows out of every kind of file, and what is said of files that are broken."""
+"""The same rows from every file format, and the errors of damaged files."""
 
 import bz2
 import gzip
@@ -72,26 +72,26 @@ def test_a_separator_of_cells(tmp_path: Path) -> None:
     assert "one character" in refusal(source.model_copy(update={"separator": "::"}))
 
 
-def test_all_that_is_wrong_is_told_and_reading_goes_on(tmp_path: Path) -> None:
+def test_every_error_is_reported_and_reading_continues(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"prompt": "SECRET"\n{"prompt": "a", "completion": "b"}\n["SECRET"]\n{"prompt": "SECRET"}\n')
     found = list(scan_rows(DataSource(path=path), "sft"))
-    assert [one.place for one in found] == ["line 1", "line 2", "line 3", "line 4"]
+    assert [record.place for record in found] == ["line 1", "line 2", "line 3", "line 4"]
     assert found[1].row == Row("a", "", "b")
-    assert [(one.error, one.private) for one in found if one.row is None] == [
+    assert [(record.error, record.private) for record in found if record.row is None] == [
         (" is not JSON (Expecting ',' delimiter)", ""),
         (" is not a JSON object", ""),
         (" has no column 'completion' (completion)", "; it has 'prompt'"),
     ]
     path = tmp_path / "a.csv"
     path.write_text("prompt,completion\na,b\nSECRET\nc,d,e\nf,g\n")
-    assert [one.row is None for one in scan_rows(DataSource(path=path), "sft")] == [False, True, True, False]
+    assert [record.row is None for record in scan_rows(DataSource(path=path), "sft")] == [False, True, True, False]
 
 
 @pytest.mark.parametrize(
     ("suffix", "compress"), [(".gz", gzip.compress), (".bz2", bz2.compress), (".xz", lzma.compress)]
 )
-def test_broken_compression_is_told(tmp_path: Path, suffix: str, compress: Callable[[bytes], bytes]) -> None:
+def test_broken_compression_is_reported(tmp_path: Path, suffix: str, compress: Callable[[bytes], bytes]) -> None:
     path = tmp_path / f"a.jsonl{suffix}"
     whole = compress(LINES.encode() * 100)
     for content in (whole[: len(whole) // 2], LINES.encode()):
@@ -100,7 +100,7 @@ def test_broken_compression_is_told(tmp_path: Path, suffix: str, compress: Calla
         assert "decompressed" in message or "cannot be read" in message, message
 
 
-def test_a_file_of_lines_that_is_called_json_is_told_its_name(tmp_path: Path) -> None:
+def test_json_lines_in_a_file_named_json_are_refused_with_the_right_name(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text(LINES)
     assert "a file with one object a line must be named .jsonl" in refusal(DataSource(path=path))
@@ -163,7 +163,7 @@ def test_a_folder_as_the_hub_holds_it(dataset: Any, tmp_path: Path) -> None:
     before = data_digest(source)
     assert data_digest(source) == before
     dataset.select([0]).to_parquet(folder / "data" / "train-00000-of-00001.parquet")
-    assert read_rows(source, "sft").rows == ROWS[:1], "as it is now"
+    assert read_rows(source, "sft").rows == ROWS[:1], "rows of an edited folder"
     (folder / "data" / "README").write_text("x")
     assert data_digest(source) != before
 
@@ -172,7 +172,7 @@ def test_a_folder_as_the_hub_holds_it(dataset: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_preset_makes_a_source_and_says_nothing_twice(name: str) -> None:
+def test_every_preset_makes_a_source_that_survives_serialisation(name: str) -> None:
     at_hub, own = DataSource(preset=name), DataSource(preset=name, path=Path("mine.jsonl"))
     assert (at_hub.path, at_hub.hub) == (None, PRESETS[name]["hub"])
     assert (own.hub, own.split) == (None, "train")
@@ -181,7 +181,7 @@ def test_every_preset_makes_a_source_and_says_nothing_twice(name: str) -> None:
         assert source.columns("sft") == own.columns("sft")
 
 
-def test_what_an_owner_says_goes_before_the_preset() -> None:
+def test_an_owners_settings_override_the_preset() -> None:
     source = DataSource(preset="alpaca", hub="yahma/alpaca-cleaned", input=None)
     assert (source.hub, source.prompt, source.input) == ("yahma/alpaca-cleaned", "instruction", None)
     assert DataSource(preset="ultrafeedback", split="test_prefs").split == "test_prefs"

@@ -1,4 +1,4 @@
-"""Data sets of the hub: a hub of the test's own on loopback, asked by the real library in a process of its own."""
+"""Data sets of the hub: the real library, in its own process, fetches them from a fake hub on loopback."""
 
 import json
 import os
@@ -27,7 +27,7 @@ from agent.data.reading import read_rows
 from agent.settings import DataSource
 os.environ.update(NO_REPORTS)
 from huggingface_hub.utils import _http
-# a hundredth of a second, doubled four times, in place of one: a hub that is away is asked again so often
+# an unreachable hub is tried again after pauses that double four times: start at 0.01 s instead of 1 s
 _http.http_backoff.__kwdefaults__["base_wait_time"] = 0.01
 for settings in json.loads(sys.argv[1]):
     try:
@@ -38,7 +38,7 @@ for settings in json.loads(sys.argv[1]):
 
 
 class Hub(BaseHTTPRequestHandler):
-    """As much of the hub as a data set asks for."""
+    """The endpoints of the hub that a data set needs."""
 
     files: ClassVar[dict[str, bytes]] = {
         f"{split}.jsonl": json.dumps(record).encode() + b"\n"
@@ -52,8 +52,8 @@ class Hub(BaseHTTPRequestHandler):
         elif path in (API, f"{API}/revision/main", f"{API}/revision/{COMMIT}"):
             self._json({"id": "tiny/rows", "sha": COMMIT, "siblings": [{"rfilename": name} for name in self.files]})
         elif path.startswith(f"{API}/tree/{COMMIT}"):
-            there = [{"path": name, "size": len(content)} for name, content in self.files.items()]
-            self._json([{"type": "file", "oid": "0" * 40} | file for file in there])
+            files = [{"path": name, "size": len(content)} for name, content in self.files.items()]
+            self._json([{"type": "file", "oid": "0" * 40} | file for file in files])
         elif path.startswith(f"{API}/revision/"):
             self._answer(b"{}", 404, {"X-Error-Code": "RevisionNotFound"})
         elif path.startswith(FILES):
@@ -95,14 +95,14 @@ def hub() -> Iterator[str]:
 
 @pytest.fixture
 def read(tmp_path: Path) -> Callable[..., list[Any]]:
-    """Reads data in a process of its own; of each the rows, or what was told."""
+    """Reads data in its own process; for each source the rows, or the error message."""
 
     def run(endpoint: str, *settings: dict[str, str]) -> list[Any]:
         home = {"HF_HOME": str(tmp_path / "home"), "HF_TOKEN": "", "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
         environment = os.environ | home | {"HF_ENDPOINT": endpoint}
         argv = [sys.executable, "-c", READ, json.dumps(settings)]
-        ran = subprocess.run(argv, check=True, capture_output=True, text=True, env=environment, timeout=240)
-        return [json.loads(line) for line in ran.stdout.splitlines()]
+        process = subprocess.run(argv, check=True, capture_output=True, text=True, env=environment, timeout=240)
+        return [json.loads(line) for line in process.stdout.splitlines()]
 
     return run
 
@@ -126,14 +126,14 @@ def test_a_data_set_is_fetched_and_every_refusal_says_what_to_do(hub: str, read:
 
 
 def test_no_download_is_counted_anywhere() -> None:
-    """The library would tell a bucket of its own the name of each data set."""
+    """By default, the library reports the name of each data set to a bucket of its own."""
     code = "from agent.data.tables import _library; print(_library('datasets', '').config.HF_UPDATE_DOWNLOAD_COUNTS)"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
-    assert ran.stdout == "False\n"
+    process = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
+    assert process.stdout == "False\n"
 
 
-def test_what_was_fetched_is_read_while_the_hub_is_away(hub: str, read: Callable[..., list[Any]]) -> None:
+def test_fetched_data_is_read_while_the_hub_is_unreachable(hub: str, read: Callable[..., list[Any]]) -> None:
     assert read(hub, {"hub": "tiny/rows"}) == [[["oñe", "", "two"]]]
     again, other = read("http://127.0.0.1:1", {"hub": "tiny/rows"}, {"hub": "tiny/other"})
     assert again == [["oñe", "", "two"]]

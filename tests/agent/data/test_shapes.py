@@ -1,4 +1,4 @@
-"""From records of every shape to rows, and what is said of those that are none."""
+"""From records of every shape to rows, and the errors of records that cannot become one."""
 
 import json
 from pathlib import Path
@@ -58,7 +58,7 @@ def test_other_columns_are_named_in_the_settings(tmp_path: Path) -> None:
     assert rows(tmp_path, hh, messages="chosen").rows == [Row("Hi", "", "Hello.")]
 
 
-def test_settings_go_before_what_a_record_looks_like(tmp_path: Path) -> None:
+def test_settings_override_the_detected_shape(tmp_path: Path) -> None:
     record = {"messages": CHAT, "prompt": "p", "completion": "c"}
     assert rows(tmp_path, [record]).rows == [Row("p", "", "c")]
     assert rows(tmp_path, [record], messages="messages").rows == [Row("Why?", "", "Because.", BEFORE)]
@@ -107,7 +107,7 @@ def test_of_equal_transcripts_the_last_reply_is_the_completion() -> None:
 
 
 @pytest.mark.parametrize(
-    ("record", "kind", "why"),
+    ("record", "kind", "reason"),
     [
         ({"messages": []}, "sft", "no assistant turn"),
         ({"messages": CHAT[:2]}, "sft", "no assistant turn"),
@@ -118,18 +118,18 @@ def test_of_equal_transcripts_the_last_reply_is_the_completion() -> None:
         ({"chosen": "\n\nHuman: Hi", "rejected": f"{HH} a"}, "dpo", "no assistant turn"),
     ],
 )
-def test_records_without_anything_to_learn_are_left_out_and_counted(
-    tmp_path: Path, record: dict[str, Any], kind: TrainingKind, why: str
+def test_records_with_nothing_to_train_on_are_skipped_and_counted(
+    tmp_path: Path, record: dict[str, Any], kind: TrainingKind, reason: str
 ) -> None:
     source = SOURCE.model_copy(update={"messages": "messages" if kind == "sft" else None})
-    with pytest.raises(SkippedRecord, match=why):
+    with pytest.raises(SkippedRecord, match=reason):
         parse_row(record, source, kind)
     found = rows(tmp_path, [record, record], kind)
     assert (found.rows, found.skipped.total()) == ([], 2)
 
 
 @pytest.mark.parametrize(
-    ("value", "says"),
+    ("value", "message"),
     [
         (
             [{"role": "SECRET", "content": "x"}],
@@ -142,14 +142,14 @@ def test_records_without_anything_to_learn_are_left_out_and_counted(
         ("\ud800", "half a character"),
     ],
 )
-def test_wrong_messages_are_told_by_column_and_turn_and_never_by_content(value: Any, says: str) -> None:
+def test_errors_in_messages_name_the_column_and_turn_and_never_the_content(value: Any, message: str) -> None:
     with pytest.raises(RecordError) as caught:
         parse_row({"messages": value}, SOURCE.model_copy(update={"messages": "messages"}), "sft")
-    assert says in str(caught.value)
+    assert message in str(caught.value)
     assert "SECRET" not in str(caught.value)
 
 
-def test_rows_that_are_equal_in_a_column_are_left_out_after_the_first(tmp_path: Path) -> None:
+def test_rows_that_repeat_a_unique_column_are_skipped_after_the_first(tmp_path: Path) -> None:
     pairs = (("a", "1"), ("b", "2"), ("a", "3"), ("c", ""), ("c", "4"))
     found = rows(tmp_path, [{"prompt": p, "completion": c} for p, c in pairs], unique="prompt")
     assert [row for row in found.rows if row.completion] == [Row("a", "", "1"), Row("b", "", "2"), Row("c", "", "4")]
@@ -159,25 +159,25 @@ def test_rows_that_are_equal_in_a_column_are_left_out_after_the_first(tmp_path: 
 # --- the split
 
 
-def test_the_split_of_rows_of_one_turn_is_what_it_was() -> None:
-    """These numbers are of the first version: a row that moved would be trained on after it was evaluated on."""
+def test_the_split_of_single_turn_rows_never_changes() -> None:
+    """The numbers are those of the first version: a row that moved could be trained on after an evaluation on it."""
     assert [n for n in range(60) if is_held_out(Row(f"p{n}", "", f"c{n}"), 0.1)] == [2, 7, 10, 15, 19, 22, 35, 49, 57]
     assert [n for n in range(60) if is_held_out(Pair(f"p{n}", "i", f"c{n}", f"r{n}"), 0.1)] == [27, 35, 41, 46]
 
 
 def test_the_split_of_conversations_stays_when_rows_are_added_and_keeps_equal_ones_together() -> None:
-    talks = [Row(f"p{n}", "", "c", (Turn("user", f"{n}"), Turn("assistant", "x"))) for n in range(1000)]
-    train, held_out = split_rows(talks, None, 0.2, lambda row: row)
+    conversations = [Row(f"p{n}", "", "c", (Turn("user", f"{n}"), Turn("assistant", "x"))) for n in range(1000)]
+    train, held_out = split_rows(conversations, None, 0.2, lambda row: row)
     assert 150 < len(held_out) < 250
     assert not set(train) & set(held_out)
-    _, more = split_rows([Row("new", "", "c"), *talks, *talks], None, 0.2, lambda row: row)
+    _, more = split_rows([Row("new", "", "c"), *conversations, *conversations], None, 0.2, lambda row: row)
     assert set(held_out) == set(more) - {Row("new", "", "c")}
     assert len(more) >= 2 * len(held_out)
 
 
-def test_what_was_said_before_is_part_of_the_row() -> None:
-    said = [Row("p", "", "c", (Turn(role, text),)) for role in ("user", "assistant") for text in ("a", "b")]
-    assert len({row.parts for row in [*said, Row("p", "", "c")]}) == 5
+def test_earlier_turns_are_part_of_the_row() -> None:
+    rows_before = [Row("p", "", "c", (Turn(role, text),)) for role in ("user", "assistant") for text in ("a", "b")]
+    assert len({row.parts for row in [*rows_before, Row("p", "", "c")]}) == 5
 
 
 def test_a_file_of_held_out_rows_is_never_trained_on() -> None:

@@ -1,4 +1,4 @@
-"""Replies that a coordinator did not give, or not whole."""
+"""The agent's HTTP client: replies that are incomplete or not from a coordinator, refusals, time-outs."""
 
 import asyncio
 import gzip
@@ -68,7 +68,7 @@ def acquire(url: str) -> object:
     ],
     ids=range(16),
 )
-def test_what_is_no_answer_of_a_coordinator_is_tried_again(answer: Answer) -> None:
+def test_replies_that_no_coordinator_gave_are_retried(answer: Answer) -> None:
     with stub_server(answer) as stub, pytest.raises(CoordinatorUnreachable):
         acquire(stub.url)
 
@@ -76,7 +76,7 @@ def test_what_is_no_answer_of_a_coordinator_is_tried_again(answer: Answer) -> No
 @pytest.mark.parametrize(
     ("retry_after", "pause_s"), [("7", 7.0), ("Wed, 21 Oct 2026 07:28:00 GMT", None), ("-1", None), ("", None)]
 )
-def test_a_pause_that_is_asked_for_in_seconds_is_kept(retry_after: str, pause_s: float | None) -> None:
+def test_retry_after_is_honoured_when_it_is_in_seconds(retry_after: str, pause_s: float | None) -> None:
     answer = problem(429, ProblemType.UNAVAILABLE, Retry_After=retry_after)
     with stub_server(answer) as stub, pytest.raises(CoordinatorUnreachable) as caught:
         acquire(stub.url)
@@ -104,17 +104,17 @@ def test_a_compressed_answer_is_read() -> None:
         assert acquire(stub.url) == a_lease()
 
 
-def of_a_newer_coordinator(value: Any) -> Any:
-    """A message with one more field at every level."""
+def with_new_fields(value: Any) -> Any:
+    """The message with one more field at every level, as a newer coordinator may send it."""
     if isinstance(value, dict):
-        return {**{key: of_a_newer_coordinator(each) for key, each in value.items()}, "new": {"newer": [1]}}
+        return {**{key: with_new_fields(field) for key, field in value.items()}, "new": {"newer": [1]}}
     return value
 
 
 @pytest.mark.parametrize("job", [prepare_job(), init_job(), train_job(), evaluate_job()], ids=lambda job: job.kind)
-def test_a_job_of_a_newer_coordinator_is_read_without_what_is_new_in_it(job: Job) -> None:
-    message = of_a_newer_coordinator(a_lease(job=job).model_dump(mode="json"))
-    message["job"].get("algorithm_params", {}).clear()  # an algorithm's own, whatever they are
+def test_a_job_of_a_newer_coordinator_is_read_without_its_new_fields(job: Job) -> None:
+    message = with_new_fields(a_lease(job=job).model_dump(mode="json"))
+    message["job"].get("algorithm_params", {}).clear()  # an algorithm defines its own parameters
     assert "new" in message["job"]["lora" if job.kind == "init" else "data"]  # sections forbid this in a campaign file
     with stub_server(ours(201, json.dumps(message))) as stub:
         assert acquire(stub.url) == a_lease(job=job)
@@ -137,7 +137,7 @@ def test_a_campaign_id_that_leads_out_of_the_home_is_not_accepted() -> None:
         acquire(stub.url)
 
 
-def test_who_is_not_reached_is_named_with_the_cause() -> None:
+def test_an_unreachable_coordinator_is_named_with_the_cause() -> None:
     port = free_port()
     for host in ("127.0.0.1", "localhost"):
         with pytest.raises(CoordinatorUnreachable) as caught:
@@ -159,7 +159,7 @@ def test_a_chunk_whose_answer_names_no_offset_is_tried_again(headers: dict[str, 
         asyncio.run(work(stub.url))
 
 
-def test_each_time_out_is_the_settings() -> None:
+def test_each_timeout_comes_from_the_settings() -> None:
     network = NetworkSettings(connect_timeout_s=2, timeout_s=3, chunk_timeout_s=4, result_timeout_s=5, wait_s=6)
     timeouts: list[dict[str, float]] = []
 
@@ -177,13 +177,13 @@ def test_each_time_out_is_the_settings() -> None:
     with stub_server(ours(204, Upload_Offset="5")) as stub:
         asyncio.run(work(stub.url))
         assert stub.seen[0][2]["prefer"] == "wait=6"
-    assert [each["read"] for each in timeouts] == [6 + 3, 4, 5, 3]
-    assert {(each["connect"], each["write"]) for each in timeouts} == {(2, 3)}
+    assert [timeout["read"] for timeout in timeouts] == [6 + 3, 4, 5, 3]
+    assert {(timeout["connect"], timeout["write"]) for timeout in timeouts} == {(2, 3)}
 
 
 @pytest.mark.deep
 def test_a_chunk_may_take_longer_than_one_time_out() -> None:
-    """On a slow line only a standstill is an error."""
+    """On a slow line, only a chunk that makes no progress is an error."""
     network = NetworkSettings(timeout_s=3)
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
@@ -194,9 +194,9 @@ def test_a_chunk_may_take_longer_than_one_time_out() -> None:
     def read_slowly() -> None:
         connection, _ = listening.accept()
         with connection:
-            came = 0
-            while came < CHUNK_BYTES:
-                came += len(connection.recv(1 << 16))
+            received = 0
+            while received < CHUNK_BYTES:
+                received += len(connection.recv(1 << 16))
                 time.sleep(0.04)
             connection.sendall(f"HTTP/1.1 204 Done\r\n{head}Upload-Offset: {CHUNK_BYTES}\r\n\r\n".encode())
 
@@ -211,7 +211,7 @@ def test_a_chunk_may_take_longer_than_one_time_out() -> None:
         reading.join()
 
 
-def test_a_download_asks_for_the_plain_bytes_and_refuses_the_whole_where_a_part_was_asked_for() -> None:
+def test_a_download_asks_for_uncompressed_bytes_and_refuses_a_reply_that_ignores_the_range() -> None:
     async def work(url: str) -> None:
         async with CoordinatorApi(url, "secret").download(SHA, 5) as chunks:
             async for _ in chunks:

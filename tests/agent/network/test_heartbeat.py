@@ -1,4 +1,4 @@
-"""A lease that is lost, and found, while others use it."""
+"""A lease that is lost and reacquired while other calls use it."""
 
 import asyncio
 import threading
@@ -19,7 +19,7 @@ from tests.support.server import free_port
 from tests.unit.stub_server import Stub, reply, stub_server
 
 LOST = problem(410, ProblemType.LEASE_LOST)
-KEPT = ours(200, '{"expires_at": "2030-01-01T00:00:00Z", "directive": "continue"}')
+RENEWED = ours(200, '{"expires_at": "2030-01-01T00:00:00Z", "directive": "continue"}')
 
 
 def heartbeat_at(stub: Stub, renew_every_s: float = 0.01) -> tuple[CoordinatorApi, LeaseHeartbeat]:
@@ -27,16 +27,16 @@ def heartbeat_at(stub: Stub, renew_every_s: float = 0.01) -> tuple[CoordinatorAp
     return api, LeaseHeartbeat(api, "instance", a_lease(renew_every_s=renew_every_s))
 
 
-def asked(stub: Stub, method: str) -> list[str]:
+def requests(stub: Stub, method: str) -> list[str]:
     return [path for seen, path, _ in stub.seen if seen == method]
 
 
-def test_a_lost_lease_is_got_back_once_for_both_who_miss_it() -> None:
+def test_a_lost_lease_is_reacquired_once_for_both_callers() -> None:
     second = ours(201, a_lease(2, renew_every_s=0.01).model_dump_json())
-    both_asked = threading.Barrier(2)
+    both_arrived = threading.Barrier(2)
 
-    def first_try(request: BaseHTTPRequestHandler) -> None:
-        both_asked.wait(10)
+    def refuse_first(request: BaseHTTPRequestHandler) -> None:
+        both_arrived.wait(10)
         LOST(request)
 
     async def work(stub: Stub) -> None:
@@ -45,15 +45,15 @@ def test_a_lost_lease_is_got_back_once_for_both_who_miss_it() -> None:
         await heartbeat.call(api.release)
         beating.cancel()
 
-    answers = by_call(PATCH=in_turn(first_try, KEPT), DELETE=in_turn(first_try, ours(204)), POST=second)
+    answers = by_call(PATCH=in_turn(refuse_first, RENEWED), DELETE=in_turn(refuse_first, ours(204)), POST=second)
     with stub_server(answers) as stub:
         asyncio.run(work(stub))
-        assert asked(stub, "POST") == ["/v1/leases"]
+        assert requests(stub, "POST") == ["/v1/leases"]
         attempts = [headers["fedloom-lease"] for method, _, headers in stub.seen if method == "DELETE"]
     assert attempts == ["1.t", "2.t"]
 
 
-def test_a_renewal_that_the_result_overtook_does_not_take_the_result_for_a_loss() -> None:
+def test_a_renewal_that_the_result_overtook_is_not_a_lost_lease() -> None:
     renewal_refused = threading.Event()
 
     def refuse(request: BaseHTTPRequestHandler) -> None:
@@ -73,7 +73,7 @@ def test_a_renewal_that_the_result_overtook_does_not_take_the_result_for_a_loss(
 
     with stub_server(by_call(PATCH=refuse, PUT=accept, POST=ours(204))) as stub:
         asyncio.run(work(stub))
-        assert asked(stub, "POST") == []
+        assert requests(stub, "POST") == []
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_task_that_does_not_come_back_is_gone(answer: object, successor: str |
     assert (gone.successor.task_id if gone.successor else None) == successor
 
 
-def test_a_cancelled_task_ends_the_keeping() -> None:
+def test_a_cancelled_task_ends_the_heartbeat() -> None:
     cancelled = ours(200, '{"expires_at": "2030-01-01T00:00:00Z", "directive": "cancel"}')
 
     async def work(stub: Stub) -> None:
@@ -106,7 +106,7 @@ def test_a_cancelled_task_ends_the_keeping() -> None:
         asyncio.run(work(stub))
 
 
-def test_an_absent_coordinator_does_not_end_the_keeping() -> None:
+def test_an_absent_coordinator_does_not_end_the_heartbeat() -> None:
     async def work(stub: Stub) -> None:
         beating = asyncio.create_task(heartbeat_at(stub)[1].run())
         while len(stub.seen) < 3:  # noqa: ASYNC110 - the server lives in another thread
@@ -118,33 +118,35 @@ def test_an_absent_coordinator_does_not_end_the_keeping() -> None:
         asyncio.run(work(stub))
 
 
-def test_progress_is_reported_soon_and_cancelling_at_that_moment_ends_the_keeping() -> None:
+def test_progress_is_reported_soon_and_cancelling_at_that_moment_ends_the_heartbeat() -> None:
     async def work(stub: Stub) -> None:
         _, heartbeat = heartbeat_at(stub, renew_every_s=60)
         beating = asyncio.create_task(heartbeat.run())
         await asyncio.sleep(0)
         heartbeat.report(Progress(phase=Phase.TRAINING, done=1, total=2))
-        await asyncio.sleep(0)  # the news are there, but not taken yet
+        await asyncio.sleep(0)  # the report is pending, but the heartbeat has not read it
         beating.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asyncio.wait_for(beating, 5)
 
-    with stub_server(KEPT) as stub:
+    with stub_server(RENEWED) as stub:
         asyncio.run(work(stub))
 
 
-def test_a_pause_before_another_try_is_never_told_as_nothing(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_pause_before_a_retry_is_never_logged_as_zero(caplog: pytest.LogCaptureFixture) -> None:
     asyncio.run(retry.Backoff().pause(CoordinatorUnreachable("no answer")))
     assert caplog.messages == ["no answer; trying again in 1 s"]
 
 
-@pytest.mark.parametrize("is_there", [True, False])
-def test_who_leaves_neither_waits_for_the_coordinator_nor_gets_a_new_lease(is_there: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_reachable", [True, False])
+def test_releasing_neither_waits_for_the_coordinator_nor_acquires_a_new_lease(
+    is_reachable: bool, tmp_path: Path
+) -> None:
     async def work(stub: Stub) -> None:
-        url = stub.url if is_there else f"http://127.0.0.1:{free_port()}"
+        url = stub.url if is_reachable else f"http://127.0.0.1:{free_port()}"
         async with asyncio.timeout(4):
             await LeaseHeartbeat(CoordinatorApi(url, "secret"), "instance", a_lease()).release()
 
     with stub_server(by_call(DELETE=LOST)) as stub:
         asyncio.run(work(stub))
-        assert asked(stub, "POST") == []
+        assert requests(stub, "POST") == []

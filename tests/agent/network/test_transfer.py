@@ -1,4 +1,4 @@
-"""Downloads and uploads over connections that break, and a cache that is not what it was."""
+"""Downloads and uploads over connections that break, and a cache whose files have changed."""
 
 import asyncio
 import errno
@@ -27,19 +27,19 @@ REF = BlobRef(sha256=sha256_hex(DATA), n_bytes=len(DATA))
 
 
 def blob(request: BaseHTTPRequestHandler) -> None:
-    """The blob from where it is asked for."""
+    """Answer with the blob from the requested offset on."""
     start = int(request.headers.get("Range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
     ours(206 if start else 200, DATA[start:])(request)
 
 
-def broken_off(n_bytes: int, *, tells_length: bool) -> Answer:
-    """The blob's first bytes, and then the end of the connection."""
+def broken_off(n_bytes: int, *, sends_length: bool) -> Answer:
+    """Answers with the blob's first bytes and then closes the connection."""
 
     def answer(request: BaseHTTPRequestHandler) -> None:
         request.send_response(200)
         for name, value in OURS.items():
             request.send_header(name, value)
-        request.send_header(*(("Content-Length", str(len(DATA))) if tells_length else ("Connection", "close")))
+        request.send_header(*(("Content-Length", str(len(DATA))) if sends_length else ("Connection", "close")))
         request.end_headers()
         request.wfile.write(DATA[:n_bytes])
         request.close_connection = True
@@ -47,7 +47,7 @@ def broken_off(n_bytes: int, *, tells_length: bool) -> Answer:
     return answer
 
 
-def with_keeper(stub: Stub, work: Callable[[CoordinatorApi, LeaseHeartbeat], Awaitable[object]]) -> None:
+def with_heartbeat(stub: Stub, work: Callable[[CoordinatorApi, LeaseHeartbeat], Awaitable[object]]) -> None:
     async def main() -> None:
         api = CoordinatorApi(stub.url, "secret")
         await work(api, LeaseHeartbeat(api, "instance", a_lease()))
@@ -57,23 +57,23 @@ def with_keeper(stub: Stub, work: Callable[[CoordinatorApi, LeaseHeartbeat], Awa
 
 
 def fetch(stub: Stub, folder: Path) -> None:
-    with_keeper(stub, lambda api, heartbeat: AdapterCache(folder, 1 << 20).fetch(api, heartbeat, REF))
+    with_heartbeat(stub, lambda api, heartbeat: AdapterCache(folder, 1 << 20).fetch(api, heartbeat, REF))
 
 
 def ranges(stub: Stub) -> list[str | None]:
     return [headers.get("range") for method, _, headers in stub.seen if method == "GET"]
 
 
-@pytest.mark.parametrize("tells_length", [True, False])
-def test_a_download_goes_on_where_it_broke_off(tmp_path: Path, tells_length: bool) -> None:
+@pytest.mark.parametrize("sends_length", [True, False])
+def test_a_download_resumes_where_it_broke_off(tmp_path: Path, sends_length: bool) -> None:
     page = reply(502, "<html>", "text/html")
-    with stub_server(in_turn(broken_off(5000, tells_length=tells_length), page, hang_up, blob)) as stub:
+    with stub_server(in_turn(broken_off(5000, sends_length=sends_length), page, hang_up, blob)) as stub:
         fetch(stub, tmp_path)
         assert ranges(stub) == [None, "bytes=5000-", "bytes=5000-", "bytes=5000-"]
     assert [path.name for path in tmp_path.iterdir()] == [REF.sha256]
 
 
-def test_a_download_that_comes_further_each_time_waits_for_moments_only(tmp_path: Path) -> None:
+def test_a_download_that_makes_progress_waits_only_briefly_between_tries(tmp_path: Path) -> None:
     def a_thousand_bytes(request: BaseHTTPRequestHandler) -> None:
         start = int(request.headers.get("Range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
         ours(206 if start else 200, DATA[start:][:1000])(request)
@@ -82,7 +82,7 @@ def test_a_download_that_comes_further_each_time_waits_for_moments_only(tmp_path
     with stub_server(a_thousand_bytes) as stub:
         fetch(stub, tmp_path)
         assert len(stub.seen) == 17
-    assert time.monotonic() - began < 60  # as many pauses, each twice as long as the one before, would be minutes
+    assert time.monotonic() - began < 60  # as many pauses, each twice as long as the last, would take minutes
     assert (tmp_path / REF.sha256).read_bytes() == DATA
 
 
@@ -106,10 +106,10 @@ def test_a_blob_that_never_has_its_digest_is_given_up_after_three_downloads(tmp_
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
-def test_a_full_disk_ends_the_download_and_what_is_there_stays(tmp_path: Path) -> None:
+def test_a_full_disk_ends_the_download_and_a_later_one_succeeds(tmp_path: Path) -> None:
     part = tmp_path / f"{REF.sha256}.part"
     part.symlink_to("/dev/full")  # every write to it fails as on a full disk
-    with stub_server(in_turn(blob, broken_off(5000, tells_length=True), blob)) as stub:
+    with stub_server(in_turn(blob, broken_off(5000, sends_length=True), blob)) as stub:
         with pytest.raises(OSError, match="No space left") as caught:
             fetch(stub, tmp_path)
         assert caught.value.errno == errno.ENOSPC
@@ -129,10 +129,10 @@ def test_a_cached_blob_is_used_unless_its_bytes_have_changed(tmp_path: Path) -> 
     assert (tmp_path / REF.sha256).read_bytes() == DATA
 
 
-def test_a_lease_lost_during_a_download_is_got_back_and_the_download_goes_on(tmp_path: Path) -> None:
+def test_a_lease_lost_during_a_download_is_reacquired_and_the_download_resumes(tmp_path: Path) -> None:
     closed = problem(403, ProblemType.FORBIDDEN)
     answers = by_call(
-        GET=in_turn(broken_off(5000, tells_length=True), closed, blob),
+        GET=in_turn(broken_off(5000, sends_length=True), closed, blob),
         PATCH=problem(410, ProblemType.LEASE_LOST),
         POST=ours(201, a_lease(2).model_dump_json()),
     )
@@ -149,11 +149,11 @@ def test_a_blob_that_stays_closed_to_a_live_lease_is_refused_once(tmp_path: Path
         assert [method for method, _, _ in stub.seen] == ["GET", "PATCH"]
 
 
-def test_the_least_recently_used_go_but_nothing_that_is_in_use(tmp_path: Path) -> None:
+def test_the_least_recently_used_are_evicted_but_nothing_in_use(tmp_path: Path) -> None:
     names = ["adapter", "old", "newer", "broadcast"]
-    for at, name in enumerate(names):
+    for second, name in enumerate(names):
         (tmp_path / name).write_bytes(b"x" * 10)
-        os.utime(tmp_path / name, (at, at))
+        os.utime(tmp_path / name, (second, second))
     cache = AdapterCache(tmp_path, 30)
     cache.evict(keep=(tmp_path / "adapter", tmp_path / "broadcast"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter", "broadcast", "newer"]
@@ -166,7 +166,7 @@ def started(offset: int) -> Answer:
 
 
 def chunks_seen(stub: Stub) -> list[tuple[int, int]]:
-    """Where each chunk was sent to, and its bytes."""
+    """Each chunk's offset and its length in bytes."""
     heads = [headers for method, _, headers in stub.seen if method == "PATCH"]
     return [(int(head["upload-offset"]), int(head["content-length"])) for head in heads]
 
@@ -174,14 +174,14 @@ def chunks_seen(stub: Stub) -> list[tuple[int, int]]:
 def send(stub: Stub, folder: Path) -> None:
     path = folder / "delta.safetensors"
     path.write_bytes(DATA)
-    with_keeper(stub, lambda api, heartbeat: upload(api, heartbeat, BlobKind.DELTA, path, REF.sha256))
+    with_heartbeat(stub, lambda api, heartbeat: upload(api, heartbeat, BlobKind.DELTA, path, REF.sha256))
 
 
 @pytest.mark.parametrize(
     ("status", "kind"),
     [(409, ProblemType.WRONG_OFFSET), (422, ProblemType.BAD_CHUNK), (404, ProblemType.NOT_FOUND)],
 )
-def test_a_chunk_out_of_place_makes_the_upload_ask_where_to_go_on(
+def test_a_chunk_out_of_place_makes_the_upload_ask_where_to_resume(
     tmp_path: Path, status: int, kind: ProblemType
 ) -> None:
     chunks = in_turn(problem(status, kind), ours(204, Upload_Offset=str(len(DATA))))
@@ -199,21 +199,21 @@ def test_chunks_that_are_changed_on_the_way_become_smaller(tmp_path: Path, monke
         assert chunks_seen(stub) == [(0, 8192), (0, 4096)]
 
 
-def test_after_a_cut_the_upload_asks_where_to_go_on_and_sends_smaller_chunks(
+def test_after_a_cut_the_upload_asks_where_to_resume_and_sends_smaller_chunks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transfer, "_FIRST_CHUNK_BYTES", 8192)
     monkeypatch.setattr(transfer, "_MIN_CHUNK_BYTES", 1024)
     lost = reply(502, "<html>", "text/html")
-    chunks = in_turn(hang_up, lost, *(ours(204, Upload_Offset=str(at)) for at in (10240, 12800, len(DATA))))
+    chunks = in_turn(hang_up, lost, *(ours(204, Upload_Offset=str(offset)) for offset in (10240, 12800, len(DATA))))
     with stub_server(by_call(POST=in_turn(started(0), started(0), started(8192)), PATCH=chunks)) as stub:
         send(stub, tmp_path)
-        # the second chunk had arrived, and only its reply was lost
+        # the second chunk had arrived; only its reply was lost
         assert chunks_seen(stub) == [(0, 8192), (0, 4096), (8192, 2048), (10240, 2560), (12800, 3200)]
         assert [method for method, _, _ in stub.seen[:5]] == ["POST", "PATCH", "POST", "PATCH", "POST"]
 
 
-def test_an_upload_whose_every_chunk_is_cut_does_not_hurry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_upload_whose_every_chunk_is_cut_backs_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "BASE_S", 0.05)
 
     async def work(api: CoordinatorApi, heartbeat: LeaseHeartbeat) -> None:
@@ -224,11 +224,11 @@ def test_an_upload_whose_every_chunk_is_cut_does_not_hurry(tmp_path: Path, monke
                 await upload(api, heartbeat, BlobKind.DELTA, path, REF.sha256)
 
     with stub_server(by_call(POST=started(0), PATCH=hang_up)) as stub:
-        with_keeper(stub, work)
+        with_heartbeat(stub, work)
         assert 2 <= len(chunks_seen(stub)) < 30
 
 
-def test_a_chunk_follows_the_line() -> None:
+def test_the_chunk_size_follows_the_speed_of_the_line() -> None:
     size = ChunkSize()
     assert size.n_bytes == 1 << 20
     for _ in range(4):
@@ -241,7 +241,7 @@ def test_a_chunk_follows_the_line() -> None:
         size.failed()
     assert size.n_bytes == 1 << 16
     size.succeeded(0.01)
-    assert size.n_bytes == (1 << 16) * 5 // 4  # slowly now
+    assert size.n_bytes == (1 << 16) * 5 // 4  # after a failure it grows slowly
     for _ in range(40):
         size.succeeded(0.01)
     assert size.n_bytes == CHUNK_BYTES
@@ -249,7 +249,7 @@ def test_a_chunk_follows_the_line() -> None:
     assert size.n_bytes == CHUNK_BYTES // 2
 
 
-def test_what_is_there_already_is_not_sent_again(tmp_path: Path) -> None:
+def test_a_blob_that_is_already_stored_is_not_sent_again(tmp_path: Path) -> None:
     with stub_server(by_call(POST=started(len(DATA)))) as stub:
         send(stub, tmp_path)
         assert [method for method, _, _ in stub.seen] == ["POST"]

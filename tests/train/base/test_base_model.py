@@ -1,4 +1,4 @@
-"""Where the base model comes from, what it must be, and its fingerprint."""
+"""The base model: its sources, its requirements and its fingerprint."""
 
 import json
 import shutil
@@ -138,7 +138,7 @@ def test_remote_code_stays_unrun(lab: Lab, copy: Path) -> None:
     assert not marker.exists()
 
 
-def test_unknown_target_modules_are_said_with_those_that_exist(lab: Lab) -> None:
+def test_unknown_target_modules_are_named_with_the_existing_ones(lab: Lab) -> None:
     lora = LoraSection(target_modules=["q_proj", "query", "mlp"])
     message = failure(lab, lab.init_job(lora=lora))
     assert "no linear module query, mlp" in message
@@ -155,14 +155,14 @@ COMMIT = "a" * 40
 
 
 class Hub(BaseHTTPRequestHandler):
-    """As much of the hub as a download asks for."""
+    """The endpoints of the hub that a download needs."""
 
     folder: ClassVar[Path]
-    asked: ClassVar[list[str]]
+    requested: ClassVar[list[str]]
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
-        self.asked.append(path)
+        self.requested.append(path)
         files = sorted(file for file in self.folder.iterdir() if file.is_file())
         if path == "/api/models/tiny/gated/revision/main":
             self._answer(b"{}", 403, {"X-Error-Code": "GatedRepo"})
@@ -203,7 +203,7 @@ class Hub(BaseHTTPRequestHandler):
 def hub(copy: Path) -> Iterator[str]:
     (copy / "pytorch_model.bin").write_bytes(b"never fetched")
     (copy / "modeling.py").write_text("never fetched")
-    Hub.folder, Hub.asked = copy, []
+    Hub.folder, Hub.requested = copy, []
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -233,9 +233,9 @@ def test_a_model_is_fetched_from_the_hub_and_every_refusal_says_what_to_do(
     fetched = {path.name for path in (tmp_path / "home").rglob("snapshots/*/*")}
     assert "model.safetensors" in fetched
     assert not fetched & {"pytorch_model.bin", "modeling.py"}
-    asked = len(Hub.asked)
+    n_requests = len(Hub.requested)
     child.result(lab.work(lab.init_job(base=BaseSection(model="tiny/llama")), model_path=None))
-    assert len(Hub.asked) == asked  # only prepare asks the hub again
+    assert len(Hub.requested) == n_requests  # only a prepare job contacts the hub again
     assert "HF_TOKEN" in refused("tiny/gated")
     assert "correct its name" in refused("tiny/absent")
     assert "no revision gone" in refused("tiny/llama", "gone")

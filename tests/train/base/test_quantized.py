@@ -1,4 +1,4 @@
-"""Bases in int8 and nf4, on the CPU: what is trained over them, what they cost, and what they leave behind."""
+"""Bases in int8 and nf4, on the CPU: training over them, their memory, and state that must not remain."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +26,7 @@ from shared.wire.leases import FailureKind
 from tests.support.tiny import byte_level_bpe
 from tests.train.conftest import LORA, Lab, first_in_fast, in_pairs, read
 from tests.train.kinds.test_training import NO_DROPOUT, train
-from tests.train.orders import ask, lora_file, merge_order, score_order
+from tests.train.local_requests import ask, lora_file, merge_request, score_request
 
 pytest.importorskip("bitsandbytes")
 pytestmark = pytest.mark.train
@@ -34,27 +34,27 @@ pytestmark = pytest.mark.train
 CPU = torch.device("cpu")
 SFT: dict[str, Any] = {"lora": NO_DROPOUT}
 DPO = SFT | {"training_kind": "dpo", "dpo": DpoSection(beta=0.3)}
-QUANTIZATIONS = pytest.mark.parametrize("held", ["int8", "nf4"])
-ONE_QUANTIZATION = pytest.mark.parametrize("held", first_in_fast(["nf4", "int8"]))
+QUANTIZATIONS = pytest.mark.parametrize("scheme", ["int8", "nf4"])
+ONE_QUANTIZATION = pytest.mark.parametrize("scheme", first_in_fast(["nf4", "int8"]))
 QUANTIZATIONS_AND_KINDS = pytest.mark.parametrize(
-    ("held", "kind"), in_pairs(["int8", "nf4"], [SFT, DPO]), ids=["int8-sft", "int8-dpo", "nf4-sft", "nf4-dpo"]
+    ("scheme", "kind"), in_pairs(["int8", "nf4"], [SFT, DPO]), ids=["int8-sft", "int8-dpo", "nf4-sft", "nf4-dpo"]
 )
 
 
-def section(held: Quantization) -> BaseSection:
-    return BaseSection(model="tiny/llama", quantization=held)
+def section(scheme: Quantization) -> BaseSection:
+    return BaseSection(model="tiny/llama", quantization=scheme)
 
 
-def loaded(folder: Path, held: Quantization | None, dtype: torch.dtype = torch.float32) -> Base:
-    return Base(folder, CPU, dtype, quantization=held, remote_code=False)
+def loaded(folder: Path, scheme: Quantization | None, dtype: torch.dtype = torch.float32) -> Base:
+    return Base(folder, CPU, dtype, quantization=scheme, remote_code=False)
 
 
-def stood_for(folder: Path, held: Quantization, target: Path) -> Path:
-    """Write the model whose weights are those that the quantised ones stand for; nothing in it is quantised."""
-    model = loaded(folder, held).language_model.dequantize()
+def write_dequantized(folder: Path, scheme: Quantization, target: Path) -> Path:
+    """Write the model with the dequantised weights; it has no quantised layer."""
+    model = loaded(folder, scheme).language_model.dequantize()
     plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     changed = {name: not torch.equal(value, model.state_dict()[name]) for name, value in plain.state_dict().items()}
-    assert changed == {name: "_proj." in name for name in changed}, "linear layers only, and not the head"
+    assert changed == {name: "_proj." in name for name in changed}, "only linear layers without the head are quantised"
     plain.load_state_dict(model.state_dict())
     for path in folder.iterdir():
         (target / path.name).write_bytes(path.read_bytes())
@@ -64,11 +64,11 @@ def stood_for(folder: Path, held: Quantization, target: Path) -> Path:
 
 @pytest.fixture
 def dequantized(lab: Lab, tmp_path: Path) -> Callable[[Quantization], Lab]:
-    def make(held: Quantization) -> Lab:
+    def make(scheme: Quantization) -> Lab:
         (tmp_path / "plain").mkdir()
-        made = Lab(stood_for(lab.model, held, tmp_path / "plain"), lab.data, lab.pairs, tmp_path, Worker())
-        made.fingerprint = made.run(made.work(made.prepare_job())).fingerprint
-        return made
+        plain = Lab(write_dequantized(lab.model, scheme, tmp_path / "plain"), lab.data, lab.pairs, tmp_path, Worker())
+        plain.fingerprint = plain.run(plain.work(plain.prepare_job())).fingerprint
+        return plain
 
     return make
 
@@ -77,11 +77,13 @@ def dequantized(lab: Lab, tmp_path: Path) -> Callable[[Quantization], Lab]:
 
 
 @QUANTIZATIONS_AND_KINDS
-def test_one_small_step_moves_every_tensor_in_float32(lab: Lab, held: Quantization, kind: dict[str, Any]) -> None:
-    """AdamW's first step moves a weight by the rate, whatever its gradient. Rounded to bfloat16, as TRL does it,
-    weights of 0.05 would move by 1e-4 or not at all."""
+def test_one_small_step_moves_every_tensor_in_float32(lab: Lab, scheme: Quantization, kind: dict[str, Any]) -> None:
+    """AdamW's first step moves each weight by the learning rate, independent of its gradient.
+
+    Rounded to bfloat16, as TRL does it, weights of 0.05 would move by 1e-4 or not at all.
+    """
     adapter = lab.adapter_0(NO_DROPOUT)
-    job = kind | {"base": section(held), "steps": 1, "learning_rate": 1e-6}
+    job = kind | {"base": section(scheme), "steps": 1, "learning_rate": 1e-6}
     result, folder = train(lab, adapter, job=job)
     assert result.metrics.steps == 1
     with AdapterFile(folder / DELTA_FILE) as file, AdapterFile(adapter) as start:
@@ -93,16 +95,16 @@ def test_one_small_step_moves_every_tensor_in_float32(lab: Lab, held: Quantizati
 
 
 @QUANTIZATIONS_AND_KINDS
-def test_training_is_training_over_the_weights_that_the_bits_stand_for(
-    lab: Lab, dequantized: Callable[[Quantization], Lab], held: Quantization, kind: dict[str, Any]
+def test_training_matches_training_over_the_dequantised_weights(
+    lab: Lab, dequantized: Callable[[Quantization], Lab], scheme: Quantization, kind: dict[str, Any]
 ) -> None:
-    """By plain SGD, whose steps are as large as the gradients, so that these are compared."""
+    """With plain SGD, whose steps are proportional to the gradients, so the deltas compare the gradients."""
     adapter = lab.adapter_0(NO_DROPOUT)
     job = kind | {"optimizer": "sgd", "learning_rate": 0.1, "max_grad_norm": None, "steps": 3}
-    found, folder = train(lab, adapter, job=job | {"base": section(held)})
-    plain = dequantized(held)
+    quantized, folder = train(lab, adapter, job=job | {"base": section(scheme)})
+    plain = dequantized(scheme)
     expected, plain_folder = train(plain, adapter, job=job)
-    assert found.metrics.loss_mean == pytest.approx(expected.metrics.loss_mean, abs=1e-5)
+    assert quantized.metrics.loss_mean == pytest.approx(expected.metrics.loss_mean, abs=1e-5)
     delta = read(folder / DELTA_FILE)
     for name, values in read(plain_folder / DELTA_FILE).items():
         assert np.abs(values).max() > 1e-5, name
@@ -110,8 +112,8 @@ def test_training_is_training_over_the_weights_that_the_bits_stand_for(
 
 
 @QUANTIZATIONS
-def test_adapter_0_is_the_one_that_a_full_base_draws(lab: Lab, held: Quantization) -> None:
-    works = [lab.work(lab.init_job()), lab.work(lab.init_job(base=section(held)))]
+def test_adapter_0_is_the_one_that_a_full_base_draws(lab: Lab, scheme: Quantization) -> None:
+    works = [lab.work(lab.init_job()), lab.work(lab.init_job(base=section(scheme)))]
     assert lab.run(works[0]) == lab.run(works[1])
 
 
@@ -131,11 +133,11 @@ def gpt2(folder: Path, width: int) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("held", "target_modules"), in_pairs(["int8", "nf4"], ["all-linear", ["c_attn", "c_proj"]]))
-def test_layers_that_hold_their_weights_the_other_way_round_have_the_same_adapter(
-    lab: Lab, tmp_path: Path, held: Quantization, target_modules: Any
+@pytest.mark.parametrize(("scheme", "target_modules"), in_pairs(["int8", "nf4"], ["all-linear", ["c_attn", "c_proj"]]))
+def test_layers_with_transposed_weights_have_the_same_adapter(
+    lab: Lab, tmp_path: Path, scheme: Quantization, target_modules: Any
 ) -> None:
-    """GPT-2's Conv1D, (in, out) where a linear layer is (out, in)."""
+    """GPT-2's Conv1D stores (in, out); a linear layer stores (out, in)."""
     other = Lab(gpt2(tmp_path / "gpt2", width=64), lab.data, lab.pairs, tmp_path, Worker())
     other.fingerprint = other.run(other.work(other.prepare_job())).fingerprint
     lora = LoraSection(rank=2, target_modules=target_modules)
@@ -143,22 +145,22 @@ def test_layers_that_hold_their_weights_the_other_way_round_have_the_same_adapte
     job = {"lora": lora, "optimizer": "sgd", "learning_rate": 0.1}
     deltas = [
         read(train(other, adapter, job=job | {"base": base})[1] / DELTA_FILE)
-        for base in (BaseSection(model="tiny/llama"), section(held))
+        for base in (BaseSection(model="tiny/llama"), section(scheme))
     ]
     for name, values in deltas[0].items():
         np.testing.assert_allclose(deltas[1][name], values, atol=0.2 * np.abs(values).max(), err_msg=name)
 
 
 @QUANTIZATIONS_AND_KINDS
-def test_half_precision_computes_nearly_the_same(lab: Lab, held: Quantization, kind: dict[str, Any]) -> None:
-    """Norms, embeddings and head are then in bfloat16 too: raising them to float32 would change less than this."""
+def test_half_precision_computes_nearly_the_same(lab: Lab, scheme: Quantization, kind: dict[str, Any]) -> None:
+    """Norms, embeddings and head are in bfloat16 too. Float32 there would change less than the tolerance."""
     adapter = lab.adapter_0(NO_DROPOUT)
-    job = kind | {"base": section(held), "optimizer": "sgd", "learning_rate": 0.1, "max_grad_norm": None}
+    job = kind | {"base": section(scheme), "optimizer": "sgd", "learning_rate": 0.1, "max_grad_norm": None}
     full, folder = train(lab, adapter, job=job)
     half, half_folder = train(lab, adapter, job=job, compute=ComputeSettings(device="cpu", threads=1, dtype="bfloat16"))
     assert half.metrics.loss_mean == pytest.approx(full.metrics.loss_mean, abs=0.05)
-    found = [read(one / DELTA_FILE) for one in (folder, half_folder)]
-    deltas = [np.concatenate([values.ravel() for values in one.values()]) for one in found]
+    tensors = [read(path / DELTA_FILE) for path in (folder, half_folder)]
+    deltas = [np.concatenate([values.ravel() for values in delta.values()]) for delta in tensors]
     assert np.dot(*deltas) / np.linalg.norm(deltas[0]) / np.linalg.norm(deltas[1]) > 0.99
     assert deltas[1].dtype == np.float32
 
@@ -167,7 +169,7 @@ def test_half_precision_computes_nearly_the_same(lab: Lab, held: Quantization, k
 
 
 def n_bytes(model: Any) -> tuple[int, int]:
-    """Bytes of the parameters of the linear layers without the head, and of all others."""
+    """Bytes of the linear layers' weights without the head, and of all other parameters."""
     linear = {
         id(module.weight)
         for module in model.modules()
@@ -177,23 +179,23 @@ def n_bytes(model: Any) -> tuple[int, int]:
     return sum(size for is_linear, size in sizes if is_linear), sum(size for is_linear, size in sizes if not is_linear)
 
 
-@pytest.mark.parametrize(("held", "share"), [("int8", 4), ("nf4", 8)])
-def test_weights_take_a_fourth_or_an_eighth_of_the_memory(lab: Lab, held: Quantization, share: int) -> None:
+@pytest.mark.parametrize(("scheme", "share"), [("int8", 4), ("nf4", 8)])
+def test_weights_take_a_fourth_or_an_eighth_of_the_memory(lab: Lab, scheme: Quantization, share: int) -> None:
     linear, others = n_bytes(loaded(lab.model, None).language_model)
-    base = loaded(lab.model, held)
+    base = loaded(lab.model, scheme)
     assert n_bytes(base.language_model) == (linear // share, others)
     with base.adapter(LORA, seed=0) as attached:
         assert {value.dtype for value in attached.parameters.values()} == {torch.float32}
     assert n_bytes(base.language_model) == (linear // share, others), "an adapter leaves no copy of the weights behind"
 
 
-# warmth
+# warm and cold children
 
 
 @ONE_QUANTIZATION
-def test_a_warm_child_gives_what_a_cold_one_gives(lab: Lab, start_child: Any, held: Quantization) -> None:
-    """Fine-tuning, evaluation, preferences, fine-tuning in one process; the last two again in a new one."""
-    adapter, base = lab.adapter_0(), {"base": section(held)}
+def test_a_warm_child_gives_what_a_cold_one_gives(lab: Lab, start_child: Any, scheme: Quantization) -> None:
+    """SFT, evaluation, DPO, SFT in one process; then the last two and the evaluation in a new one."""
+    adapter, base = lab.adapter_0(), {"base": section(scheme)}
 
     def trained(child: Any, **changes: Any) -> Any:
         return child.result(lab.work(lab.train_job(adapter, **(base | changes)), adapter=adapter))
@@ -204,17 +206,17 @@ def test_a_warm_child_gives_what_a_cold_one_gives(lab: Lab, start_child: Any, he
     warm = start_child()
     trained(warm, round=1)
     loss = evaluated(warm)
-    of_preferences = trained(warm, training_kind="dpo")
+    dpo_result = trained(warm, training_kind="dpo")
     last = trained(warm, round=2)
-    assert warm.log.read_text().count(f"base model loaded: {held}") == 1
+    assert warm.log.read_text().count(f"base model loaded: {scheme}") == 1
     cold = start_child()
     again = trained(cold, round=2)
     assert (again.delta, again.metrics.loss_mean) == (last.delta, last.metrics.loss_mean)
-    assert trained(cold, training_kind="dpo").delta == of_preferences.delta
+    assert trained(cold, training_kind="dpo").delta == dpo_result.delta
     assert evaluated(cold) == loss
 
 
-def test_one_base_is_kept_and_is_never_taken_for_another(lab: Lab, new_lab: Callable[..., Lab]) -> None:
+def test_one_base_stays_loaded_and_is_never_taken_for_another(lab: Lab, new_lab: Callable[..., Lab]) -> None:
     adapter, fresh = lab.adapter_0(), new_lab()
     fresh.fingerprint = lab.fingerprint
     digests: list[set[str]] = []
@@ -223,54 +225,54 @@ def test_one_base_is_kept_and_is_never_taken_for_another(lab: Lab, new_lab: Call
         model: Any = fresh.worker.warm.models._base and fresh.worker.warm.models._base.language_model
         assert not any(hasattr(module, "lora_A") for module in model.modules())
         assert not any(value.requires_grad or value.grad is not None for value in model.parameters())
-    assert [len(found) for found in digests] == [1, 1, 1]
+    assert [len(deltas) for deltas in digests] == [1, 1, 1]
     assert len(set.union(*digests)) == 3
 
 
-# evaluation, and a person's orders
+# evaluation and local requests
 
 
 @QUANTIZATIONS_AND_KINDS
 def test_the_held_out_loss_is_near_that_of_the_full_base(
-    lab: Lab, dequantized: Callable[[Quantization], Lab], held: Quantization, kind: dict[str, Any]
+    lab: Lab, dequantized: Callable[[Quantization], Lab], scheme: Quantization, kind: dict[str, Any]
 ) -> None:
-    """And is the one of the weights that the bits stand for, on which training goes too."""
+    """It equals the loss over the dequantised weights, which training uses too."""
     adapter = lab.adapter_0(NO_DROPOUT)
 
-    def evaluated(where: Lab, **changes: Any) -> Any:
-        return where.run(where.work(where.evaluate_job(adapter, **(kind | changes)), adapter=adapter))
+    def evaluated(on: Lab, **changes: Any) -> Any:
+        return on.run(on.work(on.evaluate_job(adapter, **(kind | changes)), adapter=adapter))
 
-    found, full = evaluated(lab, base=section(held)), evaluated(lab)
-    assert found.loss == pytest.approx(full.loss, abs={"int8": 0.01, "nf4": 0.1}[held])
-    assert found.loss != full.loss
-    assert found.loss == pytest.approx(evaluated(dequantized(held)).loss, abs=1e-5)
+    quantized, full = evaluated(lab, base=section(scheme)), evaluated(lab)
+    assert quantized.loss == pytest.approx(full.loss, abs={"int8": 0.01, "nf4": 0.1}[scheme])
+    assert quantized.loss != full.loss
+    assert quantized.loss == pytest.approx(evaluated(dequantized(scheme)).loss, abs=1e-5)
 
 
 @ONE_QUANTIZATION
-def test_answers_and_likelihoods_are_those_of_the_base_as_it_was_trained(
-    lab: Lab, dequantized: Callable[[Quantization], Lab], held: Quantization
+def test_answers_and_likelihoods_match_the_dequantised_base(
+    lab: Lab, dequantized: Callable[[Quantization], Lab], scheme: Quantization
 ) -> None:
-    adapter, plain = lab.adapter_0(), dequantized(held)
+    adapter, plain = lab.adapter_0(), dequantized(scheme)
     rows = [Completed(prompt="What does the water do now?", completion="the water rises")]
     for file in (None, lora_file(adapter)):
-        found = lab.worker.score(score_order(lab, rows, adapter=file, base=section(held)), lambda _: None)
-        expected = plain.worker.score(score_order(plain, rows, adapter=file), lambda _: None)
-        full = lab.worker.score(score_order(lab, rows, adapter=file), lambda _: None)
-        assert found.log_probs == pytest.approx(expected.log_probs, abs=1e-4)
-        assert found.log_probs != pytest.approx(full.log_probs, abs=1e-4)
-        assert ask(lab, adapter=file, base=section(held)) == ask(plain, adapter=file)
+        quantized = lab.worker.score(score_request(lab, rows, adapter=file, base=section(scheme)), lambda _: None)
+        expected = plain.worker.score(score_request(plain, rows, adapter=file), lambda _: None)
+        full = lab.worker.score(score_request(lab, rows, adapter=file), lambda _: None)
+        assert quantized.log_probs == pytest.approx(expected.log_probs, abs=1e-4)
+        assert quantized.log_probs != pytest.approx(full.log_probs, abs=1e-4)
+        assert ask(lab, adapter=file, base=section(scheme)) == ask(plain, adapter=file)
 
 
 @QUANTIZATIONS
-def test_an_adapter_is_merged_into_the_full_base(lab: Lab, tmp_path: Path, held: Quantization) -> None:
+def test_an_adapter_is_merged_into_the_full_base(lab: Lab, tmp_path: Path, scheme: Quantization) -> None:
     adapter, digests = lab.adapter_0(), []
-    for name, base in (("full", BaseSection(model="tiny/llama")), (held, section(held))):
-        lab.worker.merge(merge_order(lab, adapter, tmp_path / name, base=base), lambda _: None)
+    for name, base in (("full", BaseSection(model="tiny/llama")), (scheme, section(scheme))):
+        lab.worker.merge(merge_request(lab, adapter, tmp_path / name, base=base), lambda _: None)
         digests.append(sha256_file(tmp_path / name / "model.safetensors"))
     assert digests[0] == digests[1]
 
 
-# what cannot be
+# refusals
 
 
 def refusal(child: Any, work: Any) -> str:
@@ -288,7 +290,7 @@ def test_without_the_library_preparing_says_what_to_install(lab: Lab, start_chil
         "the campaign quantises its base to nf4 with bitsandbytes, which is not installed: "
         "run pip install 'fedloom[agent]'"
     )
-    child.result(lab.work(lab.prepare_job()))  # other campaigns go on
+    child.result(lab.work(lab.prepare_job()))  # other campaigns continue
 
 
 @pytest.mark.deep
@@ -306,7 +308,7 @@ def test_a_device_that_bitsandbytes_is_not_used_on_is_refused() -> None:
     assert caught.value.failure.kind == FailureKind.BASE_MODEL
 
 
-def test_rows_that_blocks_go_over_are_refused_in_nf4_only(tmp_path: Path) -> None:
+def test_rows_that_are_no_multiple_of_a_block_are_refused_in_nf4_only(tmp_path: Path) -> None:
     folder = gpt2(tmp_path / "gpt2", width=96)
     with pytest.raises(
         TaskFailed, match=r"multiple of 64, and transformer\.h\.0\.attn\.c_attn has 96: use int8"
@@ -323,7 +325,7 @@ def test_a_base_whose_files_are_quantised_already_is_refused(lab: Lab, tmp_path:
     assert caught.value.failure.kind == FailureKind.BASE_MODEL
 
 
-def test_memory_that_runs_out_in_training_is_seen_as_over_any_base(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_running_out_of_memory_in_training_is_recognised(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     class Greedy(fedavg.Client):
         def extra_grad(self, name: str, w: Any, anchor: Any) -> Any:
             return torch.empty(1 << 60, dtype=torch.uint8)
@@ -338,10 +340,8 @@ def test_memory_that_runs_out_in_training_is_seen_as_over_any_base(lab: Lab, mon
     train(lab, adapter, job=job)
 
 
-def test_memory_that_runs_out_while_weights_are_quantised_is_no_riddle(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """transformers raises another error in the place of the one that it met."""
+def test_running_out_of_memory_while_quantising_is_named(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers replaces the original error by another one."""
 
     def fail(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError

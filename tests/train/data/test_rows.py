@@ -1,3 +1,5 @@
+"""Rows of each file format, and errors that name the place but never quote the data."""
+
 import json
 from pathlib import Path
 from typing import Any
@@ -46,7 +48,7 @@ def test_csv_cells_may_hold_lines_and_be_long(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "expected"),
     [
         ("a.jsonl", "", "no rows"),
         ("a.json", "", "no rows"),
@@ -73,11 +75,11 @@ def test_csv_cells_may_hold_lines_and_be_long(tmp_path: Path) -> None:
         ("a.docx", "SECRET", "unknown file type"),
     ],
 )
-def test_what_is_wrong_is_said_by_place_and_never_by_content(tmp_path: Path, name: str, text: str, said: str) -> None:
+def test_errors_name_the_place_and_never_the_content(tmp_path: Path, name: str, text: str, expected: str) -> None:
     path = tmp_path / name
     path.write_text(text, encoding="utf-8")
     message = refusal(path)
-    assert said in message
+    assert expected in message
     assert name in message
     assert "SECRET" not in message
 
@@ -90,7 +92,7 @@ def test_preferences_are_pairs_by_columns_of_their_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "expected"),
     [
         (
             '{"prompt": "SECRET", "completion": "c"}',
@@ -105,11 +107,11 @@ def test_preferences_are_pairs_by_columns_of_their_own(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_is_wrong_with_a_pair_is_said_by_place_column_and_role(tmp_path: Path, row: str, said: str) -> None:
+def test_errors_in_a_pair_name_the_place_column_and_role(tmp_path: Path, row: str, expected: str) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"prompt": "p", "good": "g", "rejected": "b"}\n' + row + "\n")
     message = refusal(path, "dpo", chosen="good")
-    assert message.startswith(f"a.jsonl: {said}")
+    assert message.startswith(f"a.jsonl: {expected}")
     assert "SECRET" not in message
 
 
@@ -125,7 +127,7 @@ def test_an_input_column_that_no_row_has_is_refused(tmp_path: Path) -> None:
     assert "no row has the column 'extra' (input); `fedloom agent check-data`" in refusal(path, input="extra")
 
 
-def test_a_missing_file_is_said(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     assert "no such file" in refusal(tmp_path / "gone.jsonl")
 
 

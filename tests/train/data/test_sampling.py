@@ -1,3 +1,5 @@
+"""The rows that a round draws: every row once before any repeats, fixed by seed, round and client."""
+
 import numpy as np
 import pytest
 

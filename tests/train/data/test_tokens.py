@@ -1,3 +1,5 @@
+"""Rows as tokens: the border between prompt and completion, the split, and the cache."""
+
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -25,13 +27,13 @@ FINGERPRINT = Fingerprint(weights="1" * 64, config="2" * 64, tokenizer="3" * 64,
 
 
 def tokens_of(tokenizer: Any, row: Row, template: Any, max_length: int = 4096) -> tuple[list[int], int]:
-    (found,) = TextTokenizer(tokenizer, max_length).rows([render(row, template, tokenizer)])
-    assert found is not None
-    return start_of(found)
+    (token_row,) = TextTokenizer(tokenizer, max_length).rows([render(row, template, tokenizer)])
+    assert token_row is not None
+    return start_of(token_row)
 
 
 def start_of(row: tuple[list[int], list[bool]]) -> tuple[list[int], int]:
-    """A row's tokens, and where the supervised ones start, which end it."""
+    """A row's tokens, and the index from which all of them are supervised."""
     tokens, supervised = row
     start = supervised.index(True)
     assert row == supervised_from(tokens, start)
@@ -63,9 +65,9 @@ def test_no_token_spans_the_border_whatever_the_completion_begins_with(
 ) -> None:
     tokenizer = make()
     for prompt in ("### Response:\n", "ASSISTANT:", "x"):
-        (found,) = TextTokenizer(tokenizer, 4096).rows([Text((Exchange(prompt, completion + "z"),), plain=True)])
-        assert found is not None
-        tokens, start = start_of(found)
+        (token_row,) = TextTokenizer(tokenizer, 4096).rows([Text((Exchange(prompt, completion + "z"),), plain=True)])
+        assert token_row is not None
+        tokens, start = start_of(token_row)
         assert tokenizer.decode(tokens, skip_special_tokens=True) == prompt + completion + "z"
         assert tokenizer.decode(tokens[start:-1]).lstrip(" ") == (completion + "z").lstrip(" ")
 
@@ -73,9 +75,9 @@ def test_no_token_spans_the_border_whatever_the_completion_begins_with(
 def test_special_tokens_come_once(tokenizer: Any) -> None:
     row = Row("What now?", "", "the river turns")
     tokens, _ = tokens_of(tokenizer, row, "alpaca")
-    before = [t for t in (tokenizer.bos_token_id, tokenizer.cls_token_id) if t is not None]
-    assert tokens[: len(before)] == before
-    rest = tokens[len(before) : -1]
+    first_ids = [token for token in (tokenizer.bos_token_id, tokenizer.cls_token_id) if token is not None]
+    assert tokens[: len(first_ids)] == first_ids
+    rest = tokens[len(first_ids) : -1]
     assert not set(rest) & set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
 
 
@@ -83,7 +85,7 @@ def test_sentencepiece_completions_are_tokenised_as_continuations() -> None:
     tokenizer = sentencepiece_style()
     row = Row("What?", "", "river turns")
     tokens, start = tokens_of(tokenizer, row, "alpaca")
-    assert not tokenizer.convert_ids_to_tokens(tokens[start]).startswith("▁")  # a newline comes before, no space
+    assert not tokenizer.convert_ids_to_tokens(tokens[start]).startswith("▁")  # a newline precedes it, not a space
     tokens, start = tokens_of(tokenizer, row, "vicuna")
     first = tokenizer.convert_ids_to_tokens(tokens[start])
     assert first.startswith("▁")
@@ -92,7 +94,7 @@ def test_sentencepiece_completions_are_tokenised_as_continuations() -> None:
 
 def test_a_chat_template_without_end_marker_gets_one(tokenizer: Any) -> None:
     row = Row("What?", "", "the river")
-    given = tokenizer.chat_template
+    original = tokenizer.chat_template
     tokenizer.chat_template = (
         "{% for m in messages %}{{ m['role'] }} {{ m['content'] }} {% endfor %}"
         "{% if add_generation_prompt %}assistant {% endif %}"
@@ -100,7 +102,7 @@ def test_a_chat_template_without_end_marker_gets_one(tokenizer: Any) -> None:
     try:
         tokens, start = tokens_of(tokenizer, row, "chat")
     finally:
-        tokenizer.chat_template = given
+        tokenizer.chat_template = original
     assert tokens[-1] == tokenizer.eos_token_id
     assert tokenizer.decode(tokens[start:-1]).strip() == "the river"
 
@@ -142,7 +144,7 @@ def test_the_split_stays_when_rows_are_added_and_keeps_duplicates_together() -> 
     assert held_out == [is_held_out(row, 0.1) for row in [*rows, Row("new", "", "row")][: len(rows)]]
     assert all(is_held_out(Row(f"p{i}", "", f"c{i}"), 0.1) == held_out[i] for i in range(2000))
     wider = [is_held_out(row, 0.3) for row in rows]
-    assert all(w for h, w in zip(held_out, wider, strict=True) if h)
+    assert all(in_wider for in_first, in_wider in zip(held_out, wider, strict=True) if in_first)
     assert not any(is_held_out(row, 0.0) for row in rows)
 
 
@@ -150,7 +152,7 @@ def prepare(lab: Lab, cache: DataCache, folder: Path, report: Any = lambda _: No
     return cache.prepare(lab.source(**source), "chat", 96, byte_level_bpe(), FINGERPRINT, folder, report, kind="sft")
 
 
-def test_tokens_are_kept_in_memory_and_on_disk(lab: Lab, tmp_path: Path) -> None:
+def test_tokens_are_cached_in_memory_and_on_disk(lab: Lab, tmp_path: Path) -> None:
     cache, reports = DataCache(), []
     first = prepare(lab, cache, tmp_path, reports.append)
     assert reports[0].phase == Phase.TOKENIZING
@@ -160,9 +162,9 @@ def test_tokens_are_kept_in_memory_and_on_disk(lab: Lab, tmp_path: Path) -> None
     again = prepare(lab, DataCache(), tmp_path, reports.append)
     assert reports == []
     assert again.dropped == first.dropped
-    for side in ("train", "held_out"):
+    for split in ("train", "held_out"):
         for part in ("ids", "offsets", "supervised"):
-            np.testing.assert_array_equal(getattr(getattr(again, side), part), getattr(getattr(first, side), part))
+            np.testing.assert_array_equal(getattr(getattr(again, split), part), getattr(getattr(first, split), part))
 
 
 def test_a_spoilt_cache_file_is_made_again(lab: Lab, tmp_path: Path) -> None:

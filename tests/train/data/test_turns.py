@@ -1,4 +1,4 @@
-"""Conversations as tokens: with tokenizers of three families and every template the loss covers exactly the replies."""
+"""Conversations as tokens: for three tokenizer families and every template, the loss covers exactly the replies."""
 
 from itertools import groupby
 from pathlib import Path
@@ -33,7 +33,7 @@ SHAPES = {
     "with input": Row("What does the river do ?", "Think of the school", "the river turns slowly"),
     "several turns": Row("What does the river do ?", "", "the river turns slowly", BEFORE),
     "system": Row("What does the river do ?", "", "the river turns slowly", (SYSTEM, *BEFORE)),
-    "two of one side": Row("Why ?", "", "the river turns slowly", (*BEFORE, Turn("user", "again ?"))),
+    "two turns of one role": Row("Why ?", "", "the river turns slowly", (*BEFORE, Turn("user", "again ?"))),
 }
 OWN = OwnTemplate(
     name="own.jinja",
@@ -50,27 +50,27 @@ TEMPLATES = {"alpaca": "alpaca", "vicuna": "vicuna", "chat": "chat", "own": OWN}
 
 
 def tokens_of(tokenizer: Any, row: Row, template: Any, max_length: int = 4096) -> TokenRow:
-    (found,) = TextTokenizer(tokenizer, max_length).rows([render(row, template, tokenizer)])
-    assert found is not None
-    return found
+    (token_row,) = TextTokenizer(tokenizer, max_length).rows([render(row, template, tokenizer)])
+    assert token_row is not None
+    return token_row
 
 
 def spans(row: TokenRow) -> list[tuple[bool, list[int]]]:
-    """Runs of tokens that are supervised or not."""
+    """Runs of tokens, each with whether it is supervised."""
     return [
         (supervised, [token for token, _ in run])
-        for supervised, run in groupby(zip(*row, strict=True), key=lambda one: one[1])
+        for supervised, run in groupby(zip(*row, strict=True), key=lambda pair: pair[1])
     ]
 
 
-def learnt_texts(tokenizer: Any, row: TokenRow) -> list[str]:
-    """The text of each run that is learnt, without the end marker, which it must have."""
-    found = []
+def supervised_texts(tokenizer: Any, row: TokenRow) -> list[str]:
+    """The text of each supervised run without its end marker; each run must have one."""
+    texts = []
     for supervised, tokens in spans(row):
         if supervised:
             assert tokens[-1] == tokenizer.eos_token_id
-            found.append(tokenizer.decode(tokens[:-1]).removeprefix(" "))
-    return found
+            texts.append(tokenizer.decode(tokens[:-1]).removeprefix(" "))
+    return texts
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -79,14 +79,14 @@ def test_the_supervised_tokens_are_the_replies_each_with_its_end(tokenizer: Any,
     if template == "chat" and not tokenizer.chat_template:
         pytest.skip("has no chat template")
     row = SHAPES[shape]
-    found = tokens_of(tokenizer, row, TEMPLATES[template])
+    token_row = tokens_of(tokenizer, row, TEMPLATES[template])
     replies = [turn.text for turn in row.turns if turn.role == "assistant"]
-    texts = [tokenizer.decode(run) for supervised, run in spans(found) if supervised]
+    texts = [tokenizer.decode(run) for supervised, run in spans(token_row) if supervised]
     end = tokenizer.eos_token
     assert [text.removesuffix(end).strip() for text in texts] == replies
     has_ends = template != "chat" or end in tokenizer.chat_template
     assert [text.endswith(end) for text in texts] == [has_ends] * (len(texts) - 1) + [True]
-    rest = "".join(tokenizer.decode(run) for supervised, run in spans(found) if not supervised)
+    rest = "".join(tokenizer.decode(run) for supervised, run in spans(token_row) if not supervised)
     assert all(text not in rest for text in replies)
     for turn in row.turns:
         words = turn.text.replace("?", " ").split()
@@ -94,13 +94,13 @@ def test_the_supervised_tokens_are_the_replies_each_with_its_end(tokenizer: Any,
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
-def test_of_pairs_only_the_last_reply_is_learnt_after_the_same_prompt(tokenizer: Any, template: str) -> None:
+def test_in_pairs_only_the_last_reply_is_supervised_after_the_same_prompt(tokenizer: Any, template: str) -> None:
     if template == "chat" and not tokenizer.chat_template:
         pytest.skip("has no chat template")
     pair = Pair("What does the river do ?", "", "the river turns", "slowly", (SYSTEM, *BEFORE))
-    chosen, rejected = (tokens_of(tokenizer, side, TEMPLATES[template]) for side in pair.completions)
-    assert learnt_texts(tokenizer, chosen) == ["the river turns"]
-    assert learnt_texts(tokenizer, rejected) == ["slowly"]
+    chosen, rejected = (tokens_of(tokenizer, completion, TEMPLATES[template]) for completion in pair.completions)
+    assert supervised_texts(tokenizer, chosen) == ["the river turns"]
+    assert supervised_texts(tokenizer, rejected) == ["slowly"]
     (_, before), _ = spans(chosen)
     assert before == spans(rejected)[0][1]
     prompt = tokenizer.decode(before)
@@ -125,26 +125,26 @@ def test_several_turns_of_alpaca_and_vicuna_are_the_published_blocks() -> None:
 
 
 @pytest.mark.parametrize("make", first_in_fast([byte_level_bpe, sentencepiece_style, wordpiece]))
-def test_a_template_that_renders_a_turn_otherwise_once_others_follow_teaches_the_last_alone(make: Any) -> None:
+def test_a_template_that_renders_earlier_turns_differently_supervises_the_last_reply_only(make: Any) -> None:
     tokenizer = make()
-    found = tokens_of(tokenizer, SHAPES["several turns"], FORGETFUL)
-    (text,) = learnt_texts(tokenizer, found)
+    token_row = tokens_of(tokenizer, SHAPES["several turns"], FORGETFUL)
+    (text,) = supervised_texts(tokenizer, token_row)
     assert text.endswith("the river turns slowly")
-    assert len(spans(found)) == 2
+    assert len(spans(token_row)) == 2
 
 
-def test_an_earlier_reply_that_is_empty_is_not_learnt() -> None:
+def test_an_empty_earlier_reply_is_not_supervised() -> None:
     tokenizer = byte_level_bpe()
     row = Row("c", "", "e", (Turn("user", "a"), Turn("assistant", "")))
     for template in TEMPLATES.values():
-        assert learnt_texts(tokenizer, tokens_of(tokenizer, row, template)) == ["e"]
+        assert supervised_texts(tokenizer, tokens_of(tokenizer, row, template)) == ["e"]
 
 
 def test_a_conversation_is_cut_at_its_end_and_keeps_the_replies_that_fit() -> None:
     tokenizer = byte_level_bpe()
     whole = tokens_of(tokenizer, SHAPES["several turns"], "chat")
     first = whole[1].index(True)
-    assert learnt_texts(tokenizer, whole)[0] == "the water rises"
+    assert supervised_texts(tokenizer, whole)[0] == "the water rises"
     cut = tokens_of(tokenizer, SHAPES["several turns"], "chat", max_length=first + 1)
     assert cut == (whole[0][: first + 1], whole[1][: first + 1])
     assert list(TextTokenizer(tokenizer, first).rows([render(SHAPES["several turns"], "chat", tokenizer)])) == [None]
@@ -156,10 +156,12 @@ def test_labels_and_counts_follow_every_reply() -> None:
     rows = TokenRows.of([row, tokens_of(tokenizer, SHAPES["one turn"], "chat")])
     assert rows.n_supervised.tolist() == [sum(row[1]), sum(tokens_of(tokenizer, SHAPES["one turn"], "chat")[1])]
     labels = rows.example(0)["labels"]
-    assert [label for label in labels if label != -100] == [t for t, supervised in zip(*row, strict=True) if supervised]
+    assert [label for label in labels if label != -100] == [
+        token for token, supervised in zip(*row, strict=True) if supervised
+    ]
 
 
-def test_a_template_that_refuses_a_row_says_its_turns_and_nothing_of_them() -> None:
+def test_a_template_that_refuses_a_row_names_the_roles_and_quotes_no_turn() -> None:
     tokenizer = byte_level_bpe()
     tokenizer.chat_template = "{{ raise_exception('no system: ' + messages[0]['content']) }}"
     with pytest.raises(TaskFailed) as caught:
@@ -176,7 +178,7 @@ def test_a_template_that_cannot_be_computed_refuses_the_row(text: str) -> None:
         render(SHAPES["one turn"], OwnTemplate(name="own.jinja", text=text), byte_level_bpe())
 
 
-def test_an_own_template_with_an_error_is_told_by_its_line(tmp_path: Path) -> None:
+def test_an_error_in_an_own_template_is_reported_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "own.jinja"
     path.write_text("{% for m in messages %}\n{% endfo %}")
     own = template_of(DataSource(path=path, template=path), "chat")
@@ -206,32 +208,35 @@ def test_an_own_template_replaces_the_campaigns_and_a_changed_one_is_tokenised_a
 
 
 def test_conversations_are_trained_and_evaluated_on(lab: Lab, tmp_path: Path) -> None:
-    """On every reply: the counts of tokens say so."""
-    talks = [
+    """On every reply, as the numbers of tokens show."""
+    conversations = [
         {"messages": [{"role": turn.role, "content": f"{turn.text} {n}"} for turn in SHAPES["several turns"].turns]}
         for n in range(20)
     ]
-    source = DataSource(path=write_rows(tmp_path / "talks.jsonl", talks), held_out=0.2)
+    source = DataSource(path=write_rows(tmp_path / "conversations.jsonl", conversations), held_out=0.2)
     adapter = lab.adapter_0()
     result = lab.run(lab.work(lab.train_job(adapter, max_length=400), data=source, adapter=adapter))
     assert result.metrics.loss_last is not None
-    judged = lab.run(lab.work(lab.evaluate_job(adapter, max_length=400), data=source, adapter=adapter))
+    evaluated = lab.run(lab.work(lab.evaluate_job(adapter, max_length=400), data=source, adapter=adapter))
     data = DataCache().prepare(
         source, "chat", 400, byte_level_bpe(), lab.fingerprint, tmp_path, lambda _: None, kind="sft"
     )
-    assert judged.n_tokens == int(data.held_out.n_supervised.sum())
-    assert judged.n_tokens > 3 * 5 * judged.n_rows
+    assert evaluated.n_tokens == int(data.held_out.n_supervised.sum())
+    assert evaluated.n_tokens > 3 * 5 * evaluated.n_rows
 
 
 def test_pairs_of_transcripts_are_trained_and_evaluated_on(lab: Lab, tmp_path: Path) -> None:
-    talk = "\n\nHuman: What does the water do?\n\nAssistant: the water rises\n\nHuman: Why {}?\n\nAssistant: "
-    pairs = [{"chosen": talk.format(n) + "the river turns", "rejected": talk.format(n) + "bread"} for n in range(20)]
+    transcript = "\n\nHuman: What does the water do?\n\nAssistant: the water rises\n\nHuman: Why {}?\n\nAssistant: "
+    pairs = [
+        {"chosen": transcript.format(n) + "the river turns", "rejected": transcript.format(n) + "bread"}
+        for n in range(20)
+    ]
     source = DataSource(preset="hh-rlhf", path=write_rows(tmp_path / "pairs.jsonl", pairs), held_out=0.2)
     adapter = lab.adapter_0()
     job = {"training_kind": "dpo", "max_length": 200}
     result = lab.run(lab.work(lab.train_job(adapter, **job), data=source, adapter=adapter))
     assert result.metrics.loss_last is not None
-    judged = lab.run(lab.work(lab.evaluate_job(adapter, **job), data=source, adapter=adapter))
+    evaluated = lab.run(lab.work(lab.evaluate_job(adapter, **job), data=source, adapter=adapter))
     tokenizer = byte_level_bpe()
     supervised = sum(len(tokenizer(text)["input_ids"]) + 1 for text in ("the river turns", "bread"))
-    assert judged.n_tokens == supervised * judged.n_rows
+    assert evaluated.n_tokens == supervised * evaluated.n_rows

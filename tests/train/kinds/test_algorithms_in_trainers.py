@@ -1,8 +1,8 @@
-"""What an algorithm's client half does inside of the trainers, against its update rule in plain numpy.
+"""What an algorithm's client half does inside the trainers, against its update rule in plain numpy.
 
-The gradients come from torch's autograd on a plain PEFT model and, for preferences, the bare base; all that follows a
-gradient is written out here. Fine-tuning and preference optimisation are carried by the same mixin, so everything is
-asked of both.
+The gradients come from torch's autograd on a plain PEFT model and, for preferences, the bare base. Every computation
+after the gradient is written out here. The trainers of fine-tuning and of preference optimisation share a mixin, so
+the tests run for both.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.train
 
 KINDS: list[TrainingKind] = ["sft", "dpo"]
 MICRO_BATCHES = [4, 1]
-"""The whole batch at once, and accumulated."""
+"""The whole batch at once, and accumulated gradients."""
 BETA, MU, LR, STEPS = 0.3, 0.3, 0.1, 2
 
 Tensors = dict[str, NDArray[np.float64]]
@@ -47,7 +47,7 @@ def job(kind: TrainingKind, **changes: Any) -> dict[str, Any]:
 
 
 class Plain:
-    """The gradient and the loss of a batch at any weights."""
+    """Computes the loss and the gradient of a batch at given weights."""
 
     def __init__(self, lab: Lab, kind: TrainingKind, lora: LoraSection, start: Mapping[str, Any]) -> None:
         self.model = plain_model(lab, lora, dict(start))
@@ -69,7 +69,7 @@ class Plain:
         return loss.item(), {name: self._named[name].grad.double().numpy().copy() for name in w}
 
 
-def at_random(seed: int, like: Mapping[str, Any]) -> Tensors:
+def random_tensors(seed: int, like: Mapping[str, Any]) -> Tensors:
     generator = np.random.default_rng(seed)
     return {
         name: generator.normal(0, 0.02, values.shape).astype(np.float32).astype(float) for name, values in like.items()
@@ -81,17 +81,17 @@ def write_slot(path: Path, slot: str, tensors: Tensors) -> Path:
     return path
 
 
-def close(found: Mapping[str, Any], wanted: Mapping[str, Any], atol: float) -> None:
-    assert found.keys() == wanted.keys()
-    for name, values in wanted.items():
-        np.testing.assert_allclose(found[name], values, rtol=0, atol=atol)
+def assert_close(actual: Mapping[str, Any], expected: Mapping[str, Any], atol: float) -> None:
+    assert actual.keys() == expected.keys()
+    for name, values in expected.items():
+        np.testing.assert_allclose(actual[name], values, rtol=0, atol=atol)
 
 
 @pytest.mark.parametrize(("kind", "micro_batch"), in_pairs(KINDS, MICRO_BATCHES[::-1]))
 def test_fedprox_pulls_once_a_step(lab: Lab, kind: TrainingKind, micro_batch: int) -> None:
     adapter = lab.adapter_0(NO_DROPOUT)
-    asked = job(kind, algorithm="fedprox", algorithm_params={"mu": MU})
-    result, folder = train(lab, adapter, job=asked, micro_batch=micro_batch)
+    fields = job(kind, algorithm="fedprox", algorithm_params={"mu": MU})
+    result, folder = train(lab, adapter, job=fields, micro_batch=micro_batch)
     x = {name: values.astype(float) for name, values in read(adapter).items()}
     plain = Plain(lab, kind, NO_DROPOUT, read(adapter))
 
@@ -104,18 +104,20 @@ def test_fedprox_pulls_once_a_step(lab: Lab, kind: TrainingKind, micro_batch: in
         return losses, {name: w[name] - x[name] for name in w}
 
     losses, delta = trained(pulls=1)
-    close(read(folder / DELTA_FILE), delta, atol=1e-6)
+    assert_close(read(folder / DELTA_FILE), delta, atol=1e-6)
     assert [result.metrics.loss_first, result.metrics.loss_last] == pytest.approx(losses, abs=1e-5)
-    for pulls in (0, 4):  # not at all, once for each of four micro-batches: both would be seen
+    for pulls in (0, 4):  # no pull, and one for each of four micro-batches: the test would notice both
         other = trained(pulls)[1]
         assert max(np.abs(other[name] - delta[name]).max() for name in delta) > 1e-4
 
 
 @pytest.mark.parametrize(("kind", "micro_batch"), in_pairs(KINDS, MICRO_BATCHES))
-def test_scaffold_corrects_each_step_and_keeps_what_follows(lab: Lab, kind: TrainingKind, micro_batch: int) -> None:
+def test_scaffold_corrects_each_step_and_updates_its_client_state(
+    lab: Lab, kind: TrainingKind, micro_batch: int
+) -> None:
     adapter = lab.adapter_0(NO_DROPOUT)
     x = {name: values.astype(float) for name, values in read(adapter).items()}
-    c, c_k = at_random(1, x), at_random(2, x)
+    c, c_k = random_tensors(1, x), random_tensors(2, x)
     result, folder = train(
         lab,
         adapter,
@@ -131,9 +133,9 @@ def test_scaffold_corrects_each_step_and_keeps_what_follows(lab: Lab, kind: Trai
         w = {name: w[name] - LR * g[name] for name in w}
         w = {name: w[name] - LR * (c[name] - c_k[name]) for name in w}
     new = {name: c_k[name] - c[name] + (x[name] - w[name]) / (STEPS * LR) for name in w}
-    close(read(folder / DELTA_FILE), {name: w[name] - x[name] for name in w}, atol=1e-6)
-    close(read(folder / EXTRAS_FILE), {f"delta_c/{name}": new[name] - c_k[name] for name in w}, atol=1e-5)
-    close(read(folder / CLIENT_STATE_FILE), {f"c_k/{name}": new[name] for name in w}, atol=1e-5)
+    assert_close(read(folder / DELTA_FILE), {name: w[name] - x[name] for name in w}, atol=1e-6)
+    assert_close(read(folder / EXTRAS_FILE), {f"delta_c/{name}": new[name] - c_k[name] for name in w}, atol=1e-5)
+    assert_close(read(folder / CLIENT_STATE_FILE), {f"c_k/{name}": new[name] for name in w}, atol=1e-5)
     assert not result.client_state_lost
 
 
@@ -141,7 +143,7 @@ def test_scaffold_corrects_each_step_and_keeps_what_follows(lab: Lab, kind: Trai
 def test_a_frozen_a_stays_and_an_update_holds_b_alone(
     lab: Lab, kind: TrainingKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The gradient is clipped by the norm of B's alone: PEFT makes A trainable again behind the trainer's back."""
+    """The clipping uses the norm of B's gradients alone, although PEFT makes A trainable again unnoticed."""
     lora = LoraSection(rank=4, alpha=6, freeze_a=True)
     adapter = lab.adapter_0(lora)
     seen: list[dict[str, torch.Tensor]] = []
@@ -163,17 +165,17 @@ def test_a_frozen_a_stays_and_an_update_holds_b_alone(
     w = dict(x)
     for batch in batches(lab, steps=3, batch_size=4, kind=kind):
         _, g = plain.gradient(w, batch)
-        found = np.sqrt(sum(np.square(values).sum() for values in g.values()))
-        assert found > norm
-        w = {name: w[name] - LR * g[name] * (norm / (found + 1e-6)) for name in w}  # torch's own 1e-6
-    close(read(folder / DELTA_FILE), {name: w[name] - x[name] for name in w}, atol=1e-6)
+        g_norm = np.sqrt(sum(np.square(values).sum() for values in g.values()))
+        assert g_norm > norm
+        w = {name: w[name] - LR * g[name] * (norm / (g_norm + 1e-6)) for name in w}  # torch adds the 1e-6
+    assert_close(read(folder / DELTA_FILE), {name: w[name] - x[name] for name in w}, atol=1e-6)
     assert read(folder / EXTRAS_FILE).keys() == {f"delta_c/{name}" for name in x}
     assert read(folder / CLIENT_STATE_FILE).keys() == {f"c_k/{name}" for name in x}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_scale_is_alpha_over_rank(lab: Lab, kind: TrainingKind) -> None:
-    """The first loss is that of W + (6/4) B A in plain transformers."""
+    """The first loss equals the loss of W + (6/4) B A in plain transformers."""
     lora = LoraSection(rank=4, alpha=6)
     adapter = lab.adapter_0(lora)
     start = read(adapter)
@@ -183,6 +185,6 @@ def test_the_scale_is_alpha_over_rank(lab: Lab, kind: TrainingKind) -> None:
             module.weight.data += 1.5 * torch.from_numpy(start[f"base_model.model.{name}.lora_B.weight"] @ a)
     batch = batches(lab, steps=STEPS, batch_size=4, kind=kind)[0]
     with torch.no_grad():
-        wanted = plain_loss(model, batch) if kind == "sft" else plain_dpo_loss(model, bare(lab), batch, BETA)
+        expected = plain_loss(model, batch) if kind == "sft" else plain_dpo_loss(model, bare(lab), batch, BETA)
     result, _ = train(lab, adapter, job=job(kind, lora=lora))
-    assert result.metrics.loss_first == pytest.approx(wanted.item(), abs=1e-5)
+    assert result.metrics.loss_first == pytest.approx(expected.item(), abs=1e-5)

@@ -1,3 +1,5 @@
+"""Held-out loss of fine-tuning, against plain transformers."""
+
 from pathlib import Path
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Every algorithm that comes with Fedloom trains in every kind of training; and so does a tokenizer without padding."""
+"""Every bundled algorithm trains in every kind of training, and so does a tokenizer without padding."""
 
 import shutil
 from collections.abc import Callable
@@ -25,8 +25,8 @@ def test_every_algorithm_trains(lab: Lab, name: str, kind: TrainingKind) -> None
     delta, client = read(work.folder / DELTA_FILE), algorithms.find(name).client
     assert all(values.any() for values in delta.values())
     for file, slots in ((EXTRAS_FILE, client.extras), (CLIENT_STATE_FILE, client.state)):
-        found = read(work.folder / file) if (work.folder / file).exists() else {}
-        assert set(found) == {f"{slot}/{tensor}" for slot in slots for tensor in delta}
+        tensors = read(work.folder / file) if (work.folder / file).exists() else {}
+        assert set(tensors) == {f"{slot}/{tensor}" for slot in slots for tensor in delta}
 
 
 @pytest.mark.parametrize("kind", first_in_fast(KINDS))

@@ -1,4 +1,4 @@
-"""Preference optimisation: its data, its losses, its rewards, and what it leaves behind."""
+"""Preference optimisation: its data, losses and rewards, and the state that it must not change."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -40,8 +40,8 @@ DPO = {"training_kind": "dpo", "lora": NO_DROPOUT, "dpo": DpoSection(beta=0.3)}
 def plain_log_probs(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """Σ log p over each row's completion, from all logits, (2n,)."""
     logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1].float()
-    each = logits.log_softmax(-1).gather(-1, batch["input_ids"][:, 1:, None]).squeeze(-1)
-    return (each * batch["completion_mask"][:, 1:]).sum(1)
+    token_log_probs = logits.log_softmax(-1).gather(-1, batch["input_ids"][:, 1:, None]).squeeze(-1)
+    return (token_log_probs * batch["completion_mask"][:, 1:]).sum(1)
 
 
 def plain_margins(model: Any, base: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -71,27 +71,29 @@ def prepare(lab: Lab, folder: Path, max_length: int = 96, cache: DataCache | Non
 # data
 
 
-def test_both_sides_are_what_fine_tuning_would_show_of_them() -> None:
+def test_both_completions_are_tokenised_as_fine_tuning_would() -> None:
     tokenizer = byte_level_bpe()
     pair = Pair("What?", "Think.", "the river turns", "slowly")
-    tokens = list(TextTokenizer(tokenizer, 96).rows([render(side, "chat", tokenizer) for side in pair.completions]))
-    rows = PairRows(TokenRows.of([found for found in tokens if found is not None]))
+    tokens = list(
+        TextTokenizer(tokenizer, 96).rows([render(completion, "chat", tokenizer) for completion in pair.completions])
+    )
+    rows = PairRows(TokenRows.of([row for row in tokens if row is not None]))
     assert len(rows) == 1
     example = rows.example(0)
     prompts, answers = [], []
-    for side in ("chosen", "rejected"):
-        start = example[side]["labels"].count(-100)
-        prompts.append(example[side]["input_ids"][:start])
-        answers.append(tokenizer.decode(example[side]["input_ids"][start:]))
-        assert example[side]["labels"][start:] == example[side]["input_ids"][start:]
+    for role in ("chosen", "rejected"):
+        start = example[role]["labels"].count(-100)
+        prompts.append(example[role]["input_ids"][:start])
+        answers.append(tokenizer.decode(example[role]["input_ids"][start:]))
+        assert example[role]["labels"][start:] == example[role]["input_ids"][start:]
     assert prompts[0] == prompts[1]
     assert answers == ["the river turns<|im_end|>", "slowly<|im_end|>"]
-    assert rows.lengths.tolist() == [max(len(example[side]["input_ids"]) for side in example)]
+    assert rows.lengths.tolist() == [max(len(example[role]["input_ids"]) for role in example)]
 
 
-def test_a_batch_holds_the_chosen_sides_and_then_the_rejected_ones() -> None:
+def test_a_batch_holds_the_chosen_completions_and_then_the_rejected_ones() -> None:
     completions = [([1, 2, 3], 2), ([1, 2, 4, 5], 2), ([6, 7], 1), ([6, 8], 1)]
-    rows = PairRows(TokenRows.of([supervised_from(*side) for side in completions]))
+    rows = PairRows(TokenRows.of([supervised_from(*completion) for completion in completions]))
     batch = collate_pairs([rows.example(0), rows.example(1)])
     assert batch["input_ids"].tolist() == [[1, 2, 3, 0], [6, 7, 0, 0], [1, 2, 4, 5], [6, 8, 0, 0]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 1, 1], [1, 1, 0, 0]]
@@ -106,7 +108,7 @@ def test_pairs_without_two_different_answers_are_dropped_and_counted(lab: Lab, t
         good | {"rejected": ""},
         good | {"rejected": "the river"},
         good | {"instruction": "long " * 200},
-        good | {"rejected": "bread " * 200},  # cut, and still another answer
+        good | {"rejected": "bread " * 200},  # cut, but still a different completion
     ]
     path = write_rows(tmp_path / "pairs.jsonl", rows)
     work = lab.work(lab.prepare_job(training_kind="dpo"), data=lab.source("dpo", path=path, held_out=0.0))
@@ -116,7 +118,7 @@ def test_pairs_without_two_different_answers_are_dropped_and_counted(lab: Lab, t
     assert data.train.completions.lengths.max() == 96
 
 
-def test_sides_that_differ_only_beyond_the_cut_are_equal(lab: Lab, tmp_path: Path) -> None:
+def test_completions_that_differ_only_beyond_the_cut_are_equal(lab: Lab, tmp_path: Path) -> None:
     row = {"instruction": "What?", "chosen": "bread " * 100 + "rises", "rejected": "bread " * 100 + "falls"}
     other = {"instruction": "What?", "chosen": "rises", "rejected": "falls"}
     path = write_rows(tmp_path / "pairs.jsonl", [row, other])
@@ -159,7 +161,7 @@ def test_the_cache_tells_kinds_and_columns_apart(lab: Lab, tmp_path: Path) -> No
 
 
 @contextmanager
-def lent_base(lab: Lab, lora: LoraSection, tensors: dict[str, Any]) -> Iterator[AttachedAdapter]:
+def attached_adapter(lab: Lab, lora: LoraSection, tensors: dict[str, Any]) -> Iterator[AttachedAdapter]:
     base = Base(lab.model, torch.device("cpu"), torch.float32, remote_code=False)
     with base.adapter(lora, seed=0) as attached:
         for name, values in tensors.items():
@@ -168,7 +170,7 @@ def lent_base(lab: Lab, lora: LoraSection, tensors: dict[str, Any]) -> Iterator[
 
 
 def examples_of(lab: Lab, pairs: Any, indices: Iterable[int]) -> list[dict[str, Any]]:
-    """Pairs as a trainer takes them, with what the bare base says of them."""
+    """Pairs as a trainer takes them, with their log-probabilities under the bare base."""
     examples = []
     with torch.no_grad():
         for index in indices:
@@ -187,19 +189,19 @@ def build(
     **changes: Any,
 ) -> Any:
     data = prepare(lab, lab.folder / "cache")
-    how = {"folder": str(lab.folder / "t"), "batch_size": 4, "micro_batch": 4, "learning_rate": 1e-2, "seed": 0}
+    settings = {"folder": str(lab.folder / "t"), "batch_size": 4, "micro_batch": 4, "learning_rate": 1e-2, "seed": 0}
     return dpo_trainer(
         attached,
         examples_of(lab, data.train, range(n_examples)),
         tokenizer or AutoTokenizer.from_pretrained(lab.model),
-        TrainerSettings(**(how | {"autocast_dtype": None} | changes)),
+        TrainerSettings(**(settings | {"autocast_dtype": None} | changes)),
         dpo or DpoSection(beta=0.3),
     )
 
 
-def test_trls_copy_of_the_adapter_is_gone_and_what_was_frozen_stays_so(lab: Lab) -> None:
+def test_trls_copy_of_the_adapter_is_removed_and_frozen_tensors_stay_frozen(lab: Lab) -> None:
     lora = NO_DROPOUT.model_copy(update={"freeze_a": True})
-    with lent_base(lab, lora, read(lab.adapter_0(lora))) as attached:
+    with attached_adapter(lab, lora, read(lab.adapter_0(lora))) as attached:
         trained = set(attached.trained_parameters)
         build(lab, attached)
         assert list(attached.model.peft_config) == ["default"]
@@ -207,32 +209,35 @@ def test_trls_copy_of_the_adapter_is_gone_and_what_was_frozen_stays_so(lab: Lab)
         assert set(attached.trained_parameters) == trained
 
 
-def test_the_head_scores_supervised_positions_alone_and_tells_the_same(
+def test_the_head_scores_supervised_positions_alone_with_the_same_values(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Against TRL's own head, which scores all of them on a CPU."""
+    """Against TRL's own head, which scores all positions on a CPU."""
     lora, fields = NO_DROPOUT, ("log_probs", "entropy", "mean_logits", "is_top1")
     batch = collate_pairs([prepare(lab, lab.folder / "cache").train.example(index) for index in range(2)])
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     labels = batch["input_ids"].masked_fill(batch["completion_mask"] == 0, -100)
     start = read(lab.adapter_0(lora))
-    wanted = plain_model(lab, lora, start).get_base_model()
-    utils.add_fused_lm_head(wanted, outputs=fields)
+    expected = plain_model(lab, lora, start).get_base_model()
+    utils.add_fused_lm_head(expected, outputs=fields)
     positions: list[int] = []
     kernel, score = utils._ChunkedLogProbFunction, utils._ChunkedLogProbFunction.apply
     monkeypatch.setattr(kernel, "apply", lambda hidden, *rest: (positions.append(len(hidden)), score(hidden, *rest))[1])
-    with lent_base(lab, lora, start) as attached, torch.no_grad():
+    with attached_adapter(lab, lora, start) as attached, torch.no_grad():
         build(lab, attached)
         ours = attached.model.get_base_model()(**inputs, labels=labels, fused_lm_head=True)
-        theirs = wanted(**inputs, labels=labels, fused_lm_head=True)
+        theirs = expected(**inputs, labels=labels, fused_lm_head=True)
     for name in fields:
         torch.testing.assert_close(ours[name], theirs[name])
     assert positions == [int(batch["completion_mask"][:, 1:].sum()), labels[:, 1:].numel()]
 
 
 def plain_losses(model: Any, base: Any, batch: dict[str, torch.Tensor], beta: float) -> dict[str, torch.Tensor]:
-    """Some of TRL's losses from their papers: Zhao et al. 2023 (hinge), Azar et al. 2023, eq. 17, with means over
-    tokens (ipo), Chowdhury et al. 2024, with a tenth of the pairs flipped (robust), Wu et al. 2024 (sppo_hard)."""
+    """Some of TRL's losses, written from their papers.
+
+    hinge: Zhao et al. 2023. ipo: Azar et al. 2023, eq. 17, with means over tokens. robust: Chowdhury et al. 2024, with
+    a tenth of the pairs flipped. sppo_hard: Wu et al. 2024.
+    """
     with torch.no_grad():
         reference = plain_log_probs(base, batch)
     ratios = plain_log_probs(model, batch) - reference
@@ -255,37 +260,38 @@ def plain_losses(model: Any, base: Any, batch: dict[str, torch.Tensor], beta: fl
 def test_every_loss_of_trl_can_be_trained(lab: Lab, loss: Any) -> None:
     dpo = DpoSection(beta=0.3, loss=loss, label_smoothing=0.1 if loss in ("robust", "exo_pair") else 0.0)
     start = read(lab.adapter_0(NO_DROPOUT))
-    with lent_base(lab, NO_DROPOUT, start) as attached:
+    with attached_adapter(lab, NO_DROPOUT, start) as attached:
         trainer = build(lab, attached, n_examples=4, dpo=dpo)
         trainer.attach(fedavg.Client(fedavg.Params(), {}), attached.trained_parameters)
         trainer.train()
         assert any(
             not torch.equal(value, torch.from_numpy(start[name])) for name, value in attached.trained_parameters.items()
         )
-    made = prepare(lab, lab.folder / "cache").train
-    batch = collate_pairs([made.example(index) for index in range(4)])
-    wanted = plain_losses(plain_model(lab, NO_DROPOUT, start), bare(lab), batch, 0.3)
-    if loss in wanted:
-        assert trainer.history.losses == [pytest.approx(wanted[loss].item(), rel=1e-4)]
+    rows = prepare(lab, lab.folder / "cache").train
+    batch = collate_pairs([rows.example(index) for index in range(4)])
+    expected = plain_losses(plain_model(lab, NO_DROPOUT, start), bare(lab), batch, 0.3)
+    if loss in expected:
+        assert trainer.history.losses == [pytest.approx(expected[loss].item(), rel=1e-4)]
 
 
-def test_each_step_tells_its_pairs_margin_and_accuracy(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the micro-batch; the task tells the means over its steps."""
-    monkeypatch.setattr("agent.train.progress._INTERVAL_S", 0.0)  # a step takes less, and each is looked at
+def test_each_step_reports_its_pairs_margin_and_accuracy(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Independent of the micro-batch. The task's metrics are the means over its steps."""
+    # steps are shorter than the interval, and the test needs a report of each
+    monkeypatch.setattr("agent.train.progress._INTERVAL_S", 0.0)
     adapter = lab.adapter_0(NO_DROPOUT)
     model, base = plain_model(lab, NO_DROPOUT, read(adapter)), bare(lab)
     with torch.no_grad():
-        margins = [0.3 * plain_margins(model, base, one) for one in batches(lab, steps=3, batch_size=4, kind="dpo")]
-    told = [(margin.mean().item(), (margin > 0).double().mean().item()) for margin in margins]
+        margins = [0.3 * plain_margins(model, base, batch) for batch in batches(lab, steps=3, batch_size=4, kind="dpo")]
+    expected = [(margin.mean().item(), (margin > 0).double().mean().item()) for margin in margins]
     for micro_batch in (4, 1):
         result, _ = train(lab, adapter, job=DPO | {"learning_rate": 1e-9}, micro_batch=micro_batch)
         first = next(report for report in lab.reports if report.phase == Phase.TRAINING and report.done == 1)
-        assert (first.reward_margin, first.reward_accuracy) == pytest.approx(told[0], abs=1e-5)
-        means = np.mean(told, axis=0)
+        assert (first.reward_margin, first.reward_accuracy) == pytest.approx(expected[0], abs=1e-5)
+        means = np.mean(expected, axis=0)
         assert (result.metrics.reward_margin, result.metrics.reward_accuracy) == pytest.approx(means, abs=1e-5)
 
 
-def test_no_reward_leaves_where_no_loss_may(lab: Lab) -> None:
+def test_rewards_are_withheld_where_losses_are(lab: Lab) -> None:
     result, _ = train(lab, lab.adapter_0(NO_DROPOUT), job=DPO, report_losses=False)
     assert (result.metrics.reward_margin, result.metrics.reward_accuracy) == (None, None)
     assert not [report for report in lab.reports if report.reward_margin is not None]
@@ -299,20 +305,20 @@ def test_fine_tuning_has_no_rewards(lab: Lab) -> None:
 @pytest.mark.parametrize("micro_batch", first_in_fast([1, 8]))
 def test_a_steps_loss_and_gradient_are_the_whole_batchs(lab: Lab, micro_batch: int) -> None:
     start = read(lab.adapter_0(NO_DROPOUT))
-    made = prepare(lab, lab.folder / "cache").train
-    batch = collate_pairs([made.example(index) for index in range(8)])
+    rows = prepare(lab, lab.folder / "cache").train
+    batch = collate_pairs([rows.example(index) for index in range(8)])
     model = plain_model(lab, NO_DROPOUT, start)
     loss = plain_dpo_loss(model, bare(lab), batch, 0.3)
     loss.backward()
     seen: dict[str, torch.Tensor] = {}
 
-    class Looker(ClientHalf[Any]):
+    class GradientRecorder(ClientHalf[Any]):
         def extra_grad(self, name: str, w: Any, anchor: Any) -> None:
             seen[name] = attached.parameters[name].grad.clone()
 
-    with lent_base(lab, NO_DROPOUT, start) as attached:
+    with attached_adapter(lab, NO_DROPOUT, start) as attached:
         trainer = build(lab, attached, batch_size=8, micro_batch=micro_batch)
-        trainer.attach(Looker(None, {}), attached.trained_parameters)
+        trainer.attach(GradientRecorder(None, {}), attached.trained_parameters)
         trainer.train()
         history = trainer.history
     assert history.losses == [pytest.approx(loss.item(), abs=1e-6)]
@@ -341,7 +347,7 @@ def test_the_tokenizer_stays_as_it_was_also_without_a_padding_token(lab: Lab) ->
     tokenizer = AutoTokenizer.from_pretrained(lab.model)
     tokenizer.pad_token = None
     special, text = dict(tokenizer._special_tokens_map), tokenizer.backend_tokenizer.to_str()
-    with lent_base(lab, NO_DROPOUT, start) as attached:
+    with attached_adapter(lab, NO_DROPOUT, start) as attached:
         trainer = build(lab, attached, tokenizer)
         trainer.attach(fedavg.Client(fedavg.Params(), {}), attached.trained_parameters)
         trainer.train()
@@ -350,7 +356,7 @@ def test_the_tokenizer_stays_as_it_was_also_without_a_padding_token(lab: Lab) ->
 
 
 def test_dropout_comes_back_after_preferences(lab: Lab, tmp_path: Path, new_lab: Callable[..., Lab]) -> None:
-    """GPT-2 has dropout modules of its own, which TRL switches off for preferences."""
+    """GPT-2 has its own dropout modules, which TRL switches off for preferences."""
     tokenizer = byte_level_bpe()
     torch.manual_seed(0)
     config = GPT2Config(
@@ -379,7 +385,7 @@ def held_out_batch(lab: Lab) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("micro_batch", first_in_fast([16, 1]))
-def test_the_held_out_loss_and_accuracy_are_plain_torchs(lab: Lab, micro_batch: int) -> None:
+def test_the_held_out_loss_and_accuracy_match_plain_torch(lab: Lab, micro_batch: int) -> None:
     adapter = lab.adapter_0()
     work = lab.work(lab.evaluate_job(adapter, **DPO), adapter=adapter, micro_batch=micro_batch)
     result = lab.run(work)
@@ -395,13 +401,13 @@ def test_the_held_out_loss_and_accuracy_are_plain_torchs(lab: Lab, micro_batch: 
     assert (reports[-1].done, reports[-1].total) == (result.n_rows, result.n_rows)
 
 
-def test_an_adapter_that_does_nothing_has_the_loss_of_a_coin(lab: Lab) -> None:
+def test_an_adapter_with_b_zero_has_a_loss_of_log_2(lab: Lab) -> None:
     work = lab.work(lab.init_job(lora=NO_DROPOUT))
     lab.run(work)
     adapter = work.folder / "adapter.safetensors"
     result = lab.run(lab.work(lab.evaluate_job(adapter, **DPO), adapter=adapter))
     assert result.loss == pytest.approx(np.log(2))
-    assert result.accuracy == 0, "no side is the higher one"
+    assert result.accuracy == 0, "a margin of zero counts as wrong"
 
 
 def test_fine_tuning_has_no_accuracy(lab: Lab) -> None:
@@ -409,12 +415,12 @@ def test_fine_tuning_has_no_accuracy(lab: Lab) -> None:
     assert lab.run(lab.work(lab.evaluate_job(adapter), adapter=adapter)).accuracy is None
 
 
-def test_a_reward_out_of_reach_is_no_infinity(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_extreme_margin_gives_a_finite_loss(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = prepare(lab, lab.folder / "cache").held_out
     reference = np.tile([2000.0, 0.0], (len(rows), 1))
     monkeypatch.setattr("agent.train.kinds.evaluate.log_probabilities", lambda *_, **__: np.zeros(2 * len(rows)))
-    with lent_base(lab, NO_DROPOUT, {}) as attached:
-        found = held_out_preference(
+    with attached_adapter(lab, NO_DROPOUT, {}) as attached:
+        result = held_out_preference(
             attached.model, rows, reference, beta=1.0, micro_batch=4, autocast_dtype=None, report=lambda _: None
         )
-    assert (found.loss, found.accuracy, found.margin) == (2000.0, 0.0, -2000.0)
+    assert (result.loss, result.accuracy, result.margin) == (2000.0, 0.0, -2000.0)

@@ -1,4 +1,4 @@
-"""The train job, in this process, against plain torch, plain transformers and plain PEFT."""
+"""Train jobs in this process, against plain torch, plain transformers and plain PEFT."""
 
 import json
 from collections.abc import Callable
@@ -33,12 +33,12 @@ NO_DROPOUT = LoraSection(rank=4, alpha=8)
 
 
 def train(lab: Lab, adapter: Path, *, job: dict[str, Any] | None = None, **work: Any) -> tuple[TrainResult, Path]:
-    made = lab.work(lab.train_job(adapter, **(job or {})), adapter=adapter, **work)
-    return lab.run(made), made.folder
+    local_job = lab.work(lab.train_job(adapter, **(job or {})), adapter=adapter, **work)
+    return lab.run(local_job), local_job.folder
 
 
 def plain_model(lab: Lab, lora: LoraSection, tensors: dict[str, Any]) -> Any:
-    """The adapter on the base model by PEFT alone."""
+    """The base model with the adapter, loaded by PEFT alone."""
     base = AutoModelForCausalLM.from_pretrained(lab.model, dtype=torch.float32)
     config = LoraConfig(
         r=lora.rank,
@@ -56,15 +56,15 @@ def plain_model(lab: Lab, lora: LoraSection, tensors: dict[str, Any]) -> Any:
 def batches(
     lab: Lab, *, steps: int, batch_size: int, round_number: int = 1, kind: TrainingKind = "sft"
 ) -> list[dict[str, torch.Tensor]]:
-    """What a round trains on, a batch an optimizer step."""
+    """The batches of a round, one for each optimizer step."""
     tokenizer = AutoTokenizer.from_pretrained(lab.model)
     data = DataCache().prepare(
         lab.source(kind), "chat", 96, tokenizer, lab.fingerprint, lab.folder / "cache", lambda _: None, kind=kind
     )
     rows = sample_rows(len(data.train), steps * batch_size, seed=7, round_number=round_number, client_number=0)
     examples = [data.train.example(row) for row in rows]
-    together: Any = collate_pairs if kind == "dpo" else collate
-    return [together(examples[i : i + batch_size]) for i in range(0, len(examples), batch_size)]
+    collate_batch: Any = collate_pairs if kind == "dpo" else collate
+    return [collate_batch(examples[i : i + batch_size]) for i in range(0, len(examples), batch_size)]
 
 
 def plain_loss(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -120,7 +120,7 @@ def test_metrics_and_reports_count_steps_and_real_tokens(lab: Lab) -> None:
     assert (trained[-1].done, trained[-1].loss) == (3, metrics.loss_last)
 
 
-def test_losses_stay_where_the_owner_says_so(lab: Lab) -> None:
+def test_losses_are_withheld_where_the_owner_says_so(lab: Lab) -> None:
     result, _ = train(lab, lab.adapter_0(), report_losses=False)
     assert (result.metrics.loss_first, result.metrics.loss_last, result.metrics.loss_mean) == (None, None, None)
     assert all(report.loss is None for report in lab.reports)
@@ -138,8 +138,8 @@ def test_global_plus_delta_is_the_local_model_in_plain_peft(lab: Lab) -> None:
         assert plain_loss(after, batch) < plain_loss(before, batch) - 0.01
     reloaded = lab.folder / "sum.safetensors"
     write_adapter(reloaded, {name: start[name] + delta[name] for name in start})
-    made = lab.work(lab.evaluate_job(reloaded), adapter=reloaded)
-    assert lab.run(made).loss > 0
+    local_job = lab.work(lab.evaluate_job(reloaded), adapter=reloaded)
+    assert lab.run(local_job).loss > 0
     assert result.metrics.loss_last is not None
 
 
@@ -190,7 +190,7 @@ def test_one_adapter_after_another_leaves_the_base_model_as_it_was(lab: Lab, new
     assert vars(model).keys() == attributes.keys()
 
 
-def test_a_crash_in_training_lets_go_of_the_base_model(
+def test_a_crash_in_training_releases_the_base_model(
     new_lab: Callable[..., Lab], lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fresh = new_lab()
@@ -208,14 +208,14 @@ def test_a_crash_in_training_lets_go_of_the_base_model(
     assert train(fresh, adapter)[0].delta == train(lab, adapter)[0].delta
 
 
-def test_our_loss_and_gradients_are_trls(lab: Lab) -> None:
-    """Only supervised positions through the head, against TRL's own compute_loss over all."""
+def test_our_loss_and_gradients_match_trl(lab: Lab) -> None:
+    """Only supervised positions pass through the head; TRL's own compute_loss uses all positions."""
     adapter = lab.adapter_0(NO_DROPOUT)
     (batch,) = batches(lab, steps=1, batch_size=8)
     lab.run(lab.work(lab.init_job()))
     base = lab.worker.warm.models._base
     assert base is not None
-    found = []
+    results = []
     for ours in (True, False):
         with base.adapter(NO_DROPOUT, seed=0) as attached:
             for name, values in read(adapter).items():
@@ -232,12 +232,12 @@ def test_our_loss_and_gradients_are_trls(lab: Lab) -> None:
             compute = trainer.compute_loss if ours else super(type(trainer), trainer).compute_loss
             loss = compute(trainer.model, dict(batch), num_items_in_batch=count)
             loss.backward()
-            found.append((loss.item(), {name: value.grad.clone() for name, value in attached.parameters.items()}))
+            results.append((loss.item(), {name: value.grad.clone() for name, value in attached.parameters.items()}))
     plain = plain_model(lab, NO_DROPOUT, read(adapter))
-    assert found[0][0] == pytest.approx(found[1][0], abs=1e-6)
-    assert found[0][0] == pytest.approx(plain_loss(plain, batch).item(), abs=1e-6)
-    for name, gradient in found[0][1].items():
-        torch.testing.assert_close(gradient, found[1][1][name], atol=1e-7, rtol=1e-4)
+    assert results[0][0] == pytest.approx(results[1][0], abs=1e-6)
+    assert results[0][0] == pytest.approx(plain_loss(plain, batch).item(), abs=1e-6)
+    for name, gradient in results[0][1].items():
+        torch.testing.assert_close(gradient, results[1][1][name], atol=1e-7, rtol=1e-4)
 
 
 def test_only_the_supervised_positions_reach_the_head(lab: Lab) -> None:
@@ -260,7 +260,7 @@ class ToyServer(fedavg.Server):
 
 
 class ToyClient(ClientHalf[ToyParams]):
-    """FedProx's term, a correction after the step, and two extras: a bit of everything."""
+    """Uses every hook: FedProx's term, a correction after the step, and two extras."""
 
     extras = ("moved", "twice")
 
@@ -343,10 +343,10 @@ def test_broadcast_tensors_of_another_model_are_refused(lab: Lab) -> None:
 
 
 def failure(lab: Lab, adapter: Path, **job: Any) -> tuple[FailureKind, str, Path]:
-    made = lab.work(lab.train_job(adapter, **job), adapter=adapter)
+    local_job = lab.work(lab.train_job(adapter, **job), adapter=adapter)
     with pytest.raises(TaskFailed) as caught:
-        lab.run(made)
-    return caught.value.failure.kind, caught.value.failure.message, made.folder
+        lab.run(local_job)
+    return caught.value.failure.kind, caught.value.failure.message, local_job.folder
 
 
 def test_divergence_is_a_failure_that_names_the_learning_rate_and_leaves_no_result(lab: Lab) -> None:
@@ -407,8 +407,8 @@ def test_half_precision_bases_train_float32_adapters(new_lab: Callable[..., Lab]
     assert all(values.dtype == np.float32 for values in delta.values())
     largest = max(delta.values(), key=lambda values: float(np.abs(values).max()))
     rounded = torch.from_numpy(largest).bfloat16().float().numpy()
-    assert (rounded != largest).any()  # really float32, not bfloat16 in float32's clothes
-    made = fresh.work(fresh.evaluate_job(adapter, lora=NO_DROPOUT), adapter=adapter, compute=compute)
+    assert (rounded != largest).any()  # the values need float32: they are no bfloat16 values stored as float32
+    local_job = fresh.work(fresh.evaluate_job(adapter, lora=NO_DROPOUT), adapter=adapter, compute=compute)
     same = lab.work(lab.evaluate_job(adapter, lora=NO_DROPOUT), adapter=adapter)
-    results: list[Result] = [fresh.run(made), lab.run(same)]
+    results: list[Result] = [fresh.run(local_job), lab.run(same)]
     assert results[0].loss == pytest.approx(results[1].loss, abs=0.03)

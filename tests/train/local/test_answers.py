@@ -1,4 +1,4 @@
-"""Asking, against plain transformers and plain PEFT."""
+"""Answers to questions, against plain transformers and plain PEFT."""
 
 import json
 import shutil
@@ -19,13 +19,13 @@ from agent.train.local.answers import _TextStreamer
 from shared.campaign import LoraSection
 from shared.wire.leases import FailureKind
 from tests.train.conftest import Lab, first_in_fast, read
-from tests.train.orders import QUESTIONS, ask, lora_file, peft_model
+from tests.train.local_requests import QUESTIONS, ask, lora_file, peft_model
 
 pytestmark = pytest.mark.train
 
 
 def plain_answers(lab: Lab, model: Any, template: Any, n_tokens: int = 20) -> list[str]:
-    """What ``generate`` makes of each prompt by itself."""
+    """The text that ``generate`` returns for each prompt alone."""
     tokenizer = AutoTokenizer.from_pretrained(lab.model)
     texts = []
     for question in QUESTIONS:
@@ -81,7 +81,7 @@ def test_training_is_the_same_after_a_question(lab: Lab, new_lab: Callable[..., 
 
 
 def test_an_answer_ends_at_the_end_token_and_only_there(lab: Lab, tmp_path: Path) -> None:
-    """In place of the chat's end marker, a token that the model soon generates."""
+    """The end token is replaced by one that the model soon generates."""
     (text,) = ask(lab, questions=QUESTIONS[:1])
     folder = Path(shutil.copytree(lab.model, tmp_path / "model"))
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -89,11 +89,11 @@ def test_an_answer_ends_at_the_end_token_and_only_there(lab: Lab, tmp_path: Path
     prompt = render(Row(QUESTIONS[0].prompt, "", "x"), "chat", tokenizer).exchanges[0].prompt
     inputs = tokenizer(prompt, return_tensors="pt")
     new = model.generate(**inputs, max_new_tokens=20, do_sample=False)[0, inputs["input_ids"].shape[1] :].tolist()
-    at = next(i for i, token in enumerate(new) if i > 2 and token not in new[:i])
-    settings = {"eos_token_id": [new[at]], "do_sample": True, "repetition_penalty": 5.0, "max_new_tokens": 1}
+    end = next(i for i, token in enumerate(new) if i > 2 and token not in new[:i])
+    settings = {"eos_token_id": [new[end]], "do_sample": True, "repetition_penalty": 5.0, "max_new_tokens": 1}
     (folder / "generation_config.json").write_text(json.dumps(settings))
     (short,) = ask(lab, model_path=folder, fingerprint=None, questions=QUESTIONS[:1])
-    assert short == tokenizer.decode(new[:at], clean_up_tokenization_spaces=False).lstrip()
+    assert short == tokenizer.decode(new[:end], clean_up_tokenization_spaces=False).lstrip()
     assert text.startswith(short)
 
 
@@ -102,7 +102,7 @@ def test_temperature_draws_from_the_seed(lab: Lab) -> None:
     assert drawn[0] == drawn[1] != drawn[2]
 
 
-def test_without_questions_the_adapter_is_tried_all_the_same(lab: Lab) -> None:
+def test_without_questions_the_adapter_is_still_checked(lab: Lab) -> None:
     assert ask(lab, questions=[], adapter=lora_file(lab.adapter_0())) == []
     with pytest.raises(TaskFailed, match="does not fit"):
         ask(lab, questions=[], adapter=LoraFile(weights=lab.adapter_0(), lora=LoraSection(rank=2)))
@@ -122,7 +122,7 @@ def test_text_comes_in_pieces_of_whole_characters(tokenizer: Any) -> None:
     assert len(pieces) > 3
 
 
-def test_bytes_that_never_become_a_character_are_said_at_the_end() -> None:
+def test_bytes_that_never_become_a_character_are_emitted_at_the_end() -> None:
     class Bytes:
         def decode(self, tokens: list[int], **_: Any) -> str:
             return bytes(tokens).decode(errors="replace")
@@ -163,7 +163,7 @@ def test_another_base_is_refused_by_the_name_of_its_part(lab: Lab, tmp_path: Pat
     assert "--base" in str(caught.value)
 
 
-def test_a_base_that_is_not_there_says_how_to_name_it(lab: Lab, tmp_path: Path) -> None:
+def test_the_error_for_a_missing_base_says_how_to_name_it(lab: Lab, tmp_path: Path) -> None:
     for changes in ({"model_path": tmp_path / "gone"}, {"model_path": None}):
         with pytest.raises(TaskFailed) as caught:
             ask(lab, **changes)

@@ -1,4 +1,4 @@
-"""A child for a person at this machine, from outside: a real one, and some that misbehave."""
+"""A child for local requests, from outside: a real one, and some that misbehave."""
 
 import os
 import sys
@@ -17,7 +17,7 @@ from shared.campaign import BaseSection
 from shared.wire.jobs import Fingerprint
 from shared.wire.leases import FailureKind, Phase, Progress
 from tests.train.conftest import Lab
-from tests.train.orders import QUESTIONS, ask, lora_file
+from tests.train.local_requests import QUESTIONS, ask, lora_file
 
 pytestmark = [pytest.mark.train, pytest.mark.usefixtures("quick_children")]
 
@@ -33,13 +33,13 @@ def test_one_warm_child_answers_and_merges(lab: Lab, tmp_path: Path) -> None:
     pieces: list[str] = []
     with open_child(lab, tmp_path / "cache", lab.fingerprint) as child:
         child.load("chat", adapter, progress.append)
-        assert Phase.LOADING_MODEL in [one.phase for one in progress]
+        assert Phase.LOADING_MODEL in [report.phase for report in progress]
         progress.clear()
         texts = child.ask(
             QUESTIONS, template="chat", adapter=adapter, max_new_tokens=20, micro_batch=2, on_progress=progress.append
         )
         assert texts == ask(lab, adapter=adapter)
-        assert Phase.LOADING_MODEL not in [one.phase for one in progress], "it stays warm"
+        assert Phase.LOADING_MODEL not in [report.phase for report in progress], "the child stays warm"
         (text,) = child.ask(QUESTIONS[:1], template="chat", max_new_tokens=20, on_text=pieces.append)
         assert "".join(pieces) == text == ask(lab)[0]
         assert len(pieces) > 3
@@ -56,7 +56,7 @@ FAILED = '{"type": "failed", "failure": {"kind": "crash", "message": "ZeroDivisi
 
 
 @pytest.mark.parametrize(
-    ("script", "error", "says"),
+    ("script", "error", "message"),
     [
         ("input(); os.kill(os.getpid(), 9)", TaskFailed, "out of memory: use a machine"),
         ("input(); sys.exit(3)", ChildDied, "exit code 3"),
@@ -64,17 +64,17 @@ FAILED = '{"type": "failed", "failure": {"kind": "crash", "message": "ZeroDivisi
     ],
 )
 def test_a_child_that_fails_says_how(
-    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, error: type[Exception], says: str
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, error: type[Exception], message: str
 ) -> None:
     argv = [sys.executable, "-c", f"import os, sys\n{script}"]
     monkeypatch.setattr(local, "Supervisor", partial(Supervisor, argv=argv))
-    with open_child(lab, tmp_path) as child, pytest.raises(error, match=says) as caught:
+    with open_child(lab, tmp_path) as child, pytest.raises(error, match=message) as caught:
         child.ask([Question(prompt="Why?")], template="chat")
     if isinstance(caught.value, TaskFailed):
         assert caught.value.failure.kind in (FailureKind.OUT_OF_MEMORY, FailureKind.CRASH)
 
 
-def test_what_is_kept_lies_in_the_users_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_folder_lies_in_the_users_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
     assert default_folder() == Path("/somewhere/fedloom")
     monkeypatch.delenv("XDG_CACHE_HOME")

@@ -15,14 +15,14 @@ from agent.train.local import merging
 from shared.campaign import LoraSection
 from shared.wire.leases import FailureKind, Phase
 from tests.train.conftest import Lab, first_in_fast
-from tests.train.orders import ask, merge_order, peft_model
+from tests.train.local_requests import ask, merge_request, peft_model
 
 pytestmark = pytest.mark.train
 
 
 @pytest.fixture(params=["untied", "tied"])
 def base(request: pytest.FixtureRequest, lab: Lab, tmp_path: Path) -> Path:
-    """The tiny model; or one whose head is its embedding."""
+    """The tiny model, or a copy whose head is tied to its embedding."""
     if request.param == "untied":
         return lab.model
     folder = Path(shutil.copytree(lab.model, tmp_path / "tied"))
@@ -36,7 +36,7 @@ def base(request: pytest.FixtureRequest, lab: Lab, tmp_path: Path) -> Path:
 
 def merge(lab: Lab, adapter: Path, folder: Path, **changes: Any) -> Merged:
     lab.reports = []
-    return lab.worker.merge(merge_order(lab, adapter, folder, **changes), lab.reports.append)
+    return lab.worker.merge(merge_request(lab, adapter, folder, **changes), lab.reports.append)
 
 
 def logits(model: Any, base: Path) -> torch.Tensor:
@@ -44,8 +44,8 @@ def logits(model: Any, base: Path) -> torch.Tensor:
         "the market turns and the fever falls again slowly", return_tensors="pt"
     )
     with torch.no_grad():
-        found: torch.Tensor = model(input_ids=inputs["input_ids"]).logits
-    return found
+        output: torch.Tensor = model(input_ids=inputs["input_ids"]).logits
+    return output
 
 
 def test_a_merged_model_is_base_and_adapter(lab: Lab, base: Path, tmp_path: Path) -> None:
@@ -79,13 +79,13 @@ def test_a_half_dtype_rounds_what_was_merged_in_float32(lab: Lab, base: Path, tm
     assert str(AutoModelForCausalLM.from_pretrained(tmp_path / "half").dtype) == f"torch.{dtype}"
 
 
-def test_the_warm_base_is_not_the_merged_one(lab: Lab, tmp_path: Path) -> None:
+def test_merging_leaves_the_warm_base_unchanged(lab: Lab, tmp_path: Path) -> None:
     before = ask(lab)
     merge(lab, lab.adapter_0(), tmp_path / "out")
     assert ask(lab) == before
 
 
-def test_files_that_are_not_what_was_merged_are_refused(
+def test_written_files_that_differ_from_the_merged_model_are_refused(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save = merging._save
@@ -107,7 +107,7 @@ def test_a_merge_that_changes_the_logits_is_refused(lab: Lab, tmp_path: Path, mo
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_disk_that_takes_nothing_is_told(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
@@ -122,8 +122,8 @@ def test_another_base_and_another_shape_are_refused(lab: Lab, tmp_path: Path) ->
         merge(lab, lab.adapter_0(), tmp_path / "a", fingerprint=other)
     assert caught.value.failure.kind == FailureKind.FINGERPRINT
     assert "in its config:" in str(caught.value)
-    order = merge_order(lab, lab.adapter_0(), tmp_path / "b")
-    wrong = LoraFile(weights=order.adapter.weights, lora=LoraSection(rank=8))
+    request = merge_request(lab, lab.adapter_0(), tmp_path / "b")
+    wrong = LoraFile(weights=request.adapter.weights, lora=LoraSection(rank=8))
     with pytest.raises(TaskFailed, match=r"shape \[4, 128\], expected \[8, 128\]"):
-        lab.worker.merge(order.model_copy(update={"adapter": wrong}), lambda _: None)
+        lab.worker.merge(request.model_copy(update={"adapter": wrong}), lambda _: None)
     assert [list((tmp_path / name).iterdir()) for name in "ab"] == [[], []]

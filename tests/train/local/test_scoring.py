@@ -1,4 +1,4 @@
-"""How likely completions are, against plain transformers and plain PEFT."""
+"""Log-probabilities of completions, against plain transformers and plain PEFT."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from agent.train.data.templates import render
 from shared.wire.leases import FailureKind, Phase
 from tests.train.conftest import Lab, first_in_fast
 from tests.train.local.test_local_child import open_child
-from tests.train.orders import lora_file, peft_model, score_order
+from tests.train.local_requests import lora_file, peft_model, score_request
 
 pytestmark = pytest.mark.train
 
@@ -26,7 +26,7 @@ ROWS = [
 
 
 def plain_log_probs(lab: Lab, model: Any) -> tuple[list[float], list[int]]:
-    """Each completion with its end marker, token after token."""
+    """Each completion's sum of log-probabilities, end marker included, and its number of tokens."""
     tokenizer = AutoTokenizer.from_pretrained(lab.model)
     sums, counts = [], []
     for row in ROWS:
@@ -47,16 +47,16 @@ def test_log_probabilities_are_those_of_plain_peft_in_the_order_of_the_rows(lab:
     adapter = lab.adapter_0()
     base = AutoModelForCausalLM.from_pretrained(lab.model, dtype=torch.float32).eval()
     for model, file in ((base, None), (peft_model(lab.model, adapter), lora_file(adapter))):
-        scored = lab.worker.score(score_order(lab, ROWS, adapter=file, micro_batch=micro_batch), lambda _: None)
+        scored = lab.worker.score(score_request(lab, ROWS, adapter=file, micro_batch=micro_batch), lambda _: None)
         sums, counts = plain_log_probs(lab, model)
         assert scored.n_tokens == counts
         assert scored.log_probs == pytest.approx(sums, abs=1e-3)
 
 
-def test_a_row_that_the_model_cannot_take_is_refused_in_numbers_not_in_words(lab: Lab) -> None:
+def test_a_row_too_long_for_the_model_is_refused_without_its_text(lab: Lab) -> None:
     long = Completed(prompt="secret " * 600, completion="x")
     with pytest.raises(TaskFailed, match="1 rows are empty, or longer than the 512 tokens") as caught:
-        lab.worker.score(score_order(lab, [*ROWS, long]), lambda _: None)
+        lab.worker.score(score_request(lab, [*ROWS, long]), lambda _: None)
     assert caught.value.failure.kind is FailureKind.DATA
     assert "secret" not in str(caught.value)
 
@@ -65,9 +65,9 @@ def test_a_row_that_the_model_cannot_take_is_refused_in_numbers_not_in_words(lab
 def test_a_child_scores_and_answers_with_one_model(lab: Lab, tmp_path: Path) -> None:
     phases: list[Phase] = []
     with open_child(lab, tmp_path / "cache", lab.fingerprint) as child:
-        found = child.score(ROWS, template="chat", on_progress=lambda progress: phases.append(progress.phase))
+        from_child = child.score(ROWS, template="chat", on_progress=lambda progress: phases.append(progress.phase))
         assert phases[-1] is Phase.EVALUATING
-        order: ScoreRequest = score_order(lab, ROWS)
-        here = lab.worker.score(order, lambda _: None)
-        assert found.log_probs == pytest.approx(here.log_probs, abs=1e-5)
+        request: ScoreRequest = score_request(lab, ROWS)
+        in_process = lab.worker.score(request, lambda _: None)
+        assert from_child.log_probs == pytest.approx(in_process.log_probs, abs=1e-5)
         assert child.ask([], template="chat") == []

@@ -1,4 +1,4 @@
-"""Orders of a person for the tiny model, and plain PEFT to compare what comes of them with."""
+"""Local requests (answer, score, merge) to the tiny model, and plain PEFT to compare their results with."""
 
 from pathlib import Path
 from typing import Any
@@ -36,31 +36,31 @@ def _local(lab: Lab, changes: dict[str, Any]) -> dict[str, Any]:
     return fields | changes
 
 
-def ask_order(lab: Lab, **changes: Any) -> AnswerRequest:
+def answer_request(lab: Lab, **changes: Any) -> AnswerRequest:
     fields = {"adapter": None, "template": "chat", "questions": QUESTIONS, "max_new_tokens": 20, "micro_batch": 1}
     return AnswerRequest(**_local(lab, fields | changes))
 
 
-def score_order(lab: Lab, rows: list[Completed], **changes: Any) -> ScoreRequest:
+def score_request(lab: Lab, rows: list[Completed], **changes: Any) -> ScoreRequest:
     fields = {"adapter": None, "template": "chat", "rows": rows, "micro_batch": 8}
     return ScoreRequest(**_local(lab, fields | changes))
 
 
-def merge_order(lab: Lab, adapter: Path, folder: Path, **changes: Any) -> MergeRequest:
+def merge_request(lab: Lab, adapter: Path, folder: Path, **changes: Any) -> MergeRequest:
     folder.mkdir()
     return MergeRequest(**_local(lab, {"adapter": lora_file(adapter), "dtype": "float32", "folder": folder} | changes))
 
 
 def ask(lab: Lab, **changes: Any) -> list[str]:
-    """The answers, made in this process; what is said on the way is in ``lab.reports`` and ``lab.pieces``."""
+    """The answers, made in this process. The progress reports are in ``lab.reports``."""
     lab.reports, pieces = [], []
-    texts: list[str] = lab.worker.answer(ask_order(lab, **changes), lab.reports.append, pieces.append)
+    texts: list[str] = lab.worker.answer(answer_request(lab, **changes), lab.reports.append, pieces.append)
     assert not pieces or "".join(pieces) == texts[0]
     return texts
 
 
 def peft_model(folder: Path, adapter: Path) -> Any:
-    """Base and adapter by PEFT alone, in float32."""
+    """The base with the adapter, loaded by PEFT alone, in float32."""
     config = LoraConfig(r=LORA.rank, lora_alpha=LORA.alpha, target_modules=LORA.target_modules, task_type="CAUSAL_LM")
     model = get_peft_model(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), config)
     loaded = set_peft_model_state_dict(model, {name: torch.from_numpy(value) for name, value in read(adapter).items()})
