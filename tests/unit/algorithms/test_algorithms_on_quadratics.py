@@ -35,7 +35,8 @@ def test_scaffold_reaches_the_optimum_of_the_weighted_sum(by: str, draw: int | N
     federation = Federation(PROBLEM, "scaffold", by=by).run(2 * ROUNDS, draw)
     assert federation.distance_to(optimum(by)) < 1e-4
     for k in range(6):
-        np.testing.assert_allclose(joined(federation.kept[k]["c_k"]), PROBLEM.gradient(k, optimum(by)), atol=1e-3)
+        c_k = joined(federation.client_states[k]["c_k"])
+        np.testing.assert_allclose(c_k, PROBLEM.gradient(k, optimum(by)), atol=1e-3)
     np.testing.assert_allclose(joined(federation.state["c"]), 0, atol=1e-4)
 
 
@@ -72,7 +73,7 @@ def test_one_nth_in_place_of_q_ends_at_the_optimum_of_another_weighting(draw: in
 def lose(federation: Federation, client: int) -> np.ndarray:
     """Train for a while, and let a client lose its control variate; the one that is gone."""
     federation.run(5)
-    lost = joined(federation.kept.pop(client)["c_k"])
+    lost = joined(federation.client_states.pop(client)["c_k"])
     assert np.abs(lost).max() > 0.1
     return lost
 
@@ -83,7 +84,7 @@ def test_after_a_client_lost_its_control_variate_all_start_again_and_reach_the_o
     lose(federation, client=1)
     federation.round(range(6))
     assert not federation.state
-    assert not federation.kept
+    assert not federation.client_states
     assert federation.run(2 * ROUNDS, draw).distance_to(optimum()) < 1e-4
 
 
