@@ -34,7 +34,7 @@ HYPERPARAMETERS = Hyperparameters(4e-3)
 
 def by_name(**changes: Any) -> dict[str, Method]:
     spec = CampaignSpec.model_validate({**FIELDS, **changes})
-    return {one.name: one for one in methods(["fedavg", "fedadam"], spec, 4, Baselines.ALL)}
+    return {method.name: method for method in methods(["fedavg", "fedadam"], spec, 4, Baselines.ALL)}
 
 
 # --- the file
@@ -64,7 +64,7 @@ def test_a_comparison_file_names_its_files_from_its_own_folder(tmp_path: Path) -
         ("name: x\nclients: 3\nvalidation: v\ntest: t\ngrid: {learning_rate: [0.1, -1]}\n", "line 5"),
     ],
 )
-def test_what_is_wrong_in_it_is_told_with_its_line(tmp_path: Path, text: str, says: str) -> None:
+def test_an_error_in_the_file_names_its_line(tmp_path: Path, text: str, says: str) -> None:
     (tmp_path / "c.yaml").write_text(text)
     with pytest.raises(CampaignFileError) as caught:
         read_comparison(tmp_path / "c.yaml")
@@ -86,7 +86,7 @@ def test_the_table_has_the_base_the_algorithms_each_client_and_two_pools() -> No
         "pooled, batch ×2",
         "pooled, steps ×2",
     ]
-    assert [one.name for one in methods(["fedavg"], SPEC, 4, Baselines.NONE)] == ["base model", "fedavg"]
+    assert [method.name for method in methods(["fedavg"], SPEC, 4, Baselines.NONE)] == ["base model", "fedavg"]
     for baselines, n_more in ((Baselines.ALONE, 4), (Baselines.POOLED, 2)):
         assert len(list(methods(["fedavg"], SPEC, 4, baselines))) == 2 + n_more
 
@@ -169,7 +169,7 @@ def test_choices_are_the_completions_of_the_file_and_not_too_many(tmp_path: Path
 
 
 @pytest.mark.parametrize("line", ['{"q": "secret"}', '{"q": "secret", "a": ""}', '{"q": "secret", "a": 3}'])
-def test_a_row_without_its_columns_is_told_by_its_place(tmp_path: Path, line: str) -> None:
+def test_a_row_without_its_columns_is_reported_with_its_line(tmp_path: Path, line: str) -> None:
     file = tmp_path / "rows.jsonl"
     file.write_text('{"q": "one", "a": "yes"}\n' + line)
     with pytest.raises(

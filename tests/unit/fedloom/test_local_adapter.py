@@ -1,4 +1,4 @@
-"""What an adapter's folder says of its adapter, with and without ``fedloom.json``."""
+"""What is read from an adapter's folder, with and without ``fedloom.json``."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ NAMES = ["base_model.model.q_proj.lora_A.weight", "base_model.model.q_proj.lora_
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """As ``adapter pull`` writes it."""
+    """An adapter's folder as ``adapter pull`` writes it."""
     write_adapter(tmp_path / WEIGHTS_FILE, {name: np.ones((8, 8), np.float32) for name in NAMES})
     detail = campaign(lora={"rank": 4, "alpha": 2.5}, data={"name": "notes", "template": "vicuna"})
     blob = BlobRef(sha256=sha256_file(tmp_path / WEIGHTS_FILE), n_bytes=8)
@@ -44,7 +44,7 @@ def refusal(folder: Path) -> str:
     return caught.value.reason
 
 
-def test_lineage_tells_all(folder: Path) -> None:
+def test_lineage_gives_every_fact(folder: Path) -> None:
     found = read_adapter_folder(folder)
     assert found.name == "clinic #3"
     assert (found.lora.rank, found.lora.alpha, found.template) == (4, 2.5, "vicuna")
@@ -71,7 +71,7 @@ def test_an_adapter_of_another_program_is_read_from_its_configuration(folder: Pa
         ({"r": "many"}, "rank"),
     ],
 )
-def test_what_is_no_plain_lora_is_refused(folder: Path, changes: dict[str, Any], says: str) -> None:
+def test_an_adapter_that_is_not_plain_lora_is_refused(folder: Path, changes: dict[str, Any], says: str) -> None:
     (folder / LINEAGE_FILE).unlink()
     edit(folder / CONFIG_FILE, **changes)
     assert says in refusal(folder)
