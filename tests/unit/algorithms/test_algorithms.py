@@ -42,15 +42,15 @@ def aggregated(x: Array, ups: Updates) -> Array:
 
 
 def test_fedavg_is_found_with_its_parts_and_its_paper() -> None:
-    found = algorithms.find("fedavg")
-    assert (found.name, found.params, found.server, found.client) == (
+    algorithm = algorithms.find("fedavg")
+    assert (algorithm.name, algorithm.params, algorithm.server, algorithm.client) == (
         "fedavg",
         fedavg.Params,
         fedavg.Server,
         fedavg.Client,
     )
-    assert found.summary.startswith("FedAvg: ")
-    assert "\n" not in found.summary
+    assert algorithm.summary.startswith("FedAvg: ")
+    assert "\n" not in algorithm.summary
     assert "fedavg" in algorithms.names()
 
 
@@ -72,13 +72,13 @@ def test_the_error_for_an_unknown_algorithm_lists_the_known_ones(name: str) -> N
 
 def test_every_algorithm_has_a_default_and_states_its_slots() -> None:
     for name in algorithms.names():
-        found = algorithms.find(name)
-        server = found.server(found.params())
+        algorithm = algorithms.find(name)
+        server = algorithm.server(algorithm.params())
         assert set(server.broadcast) <= set(server.state)
         for slot in server.state:
             state = server.initial_state(slot, (2, 3))
             assert (state.shape, state.dtype) == ((2, 3), np.float32)
-        assert "delta" not in found.client.extras
+        assert "delta" not in algorithm.client.extras
 
 
 class WithHelper(fedavg.Client):
@@ -165,8 +165,8 @@ class Client(ClientHalf[Params]):
 USE = """
 from shared import algorithms
 from shared.campaign import AlgorithmSection
-found = algorithms.find("fedmax")
-print(found.summary, found.params().gain, "fedmax" in algorithms.names())
+algorithm = algorithms.find("fedmax")
+print(algorithm.summary, algorithm.params().gain, "fedmax" in algorithms.names())
 AlgorithmSection(name="fedmax", params={"gain": 3})
 print(algorithms.find("fedavg").summary[:6])
 """

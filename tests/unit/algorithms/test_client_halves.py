@@ -98,11 +98,11 @@ def test_fedprox_pulls_back_to_the_global_adapter() -> None:
 
 @pytest.mark.parametrize("name", sorted(algorithms.bundled() - {"scaffold"}))
 def test_the_others_correct_no_step_and_have_no_client_state(name: str) -> None:
-    found = algorithms.find(name)
-    client = found.client(found.params(), {})
+    algorithm = algorithms.find(name)
+    client = algorithm.client(algorithm.params(), {})
     w = np.float32([1.0, 2.0])
     client.after_step("a", w, LR)
     assert w.tolist() == [1.0, 2.0]
     assert client.finish("a", w, w, LR, 3) == {}
-    assert (found.client.extras, found.client.state, found.server.broadcast) == ((), (), ())
+    assert (algorithm.client.extras, algorithm.client.state, algorithm.server.broadcast) == ((), (), ())
     assert (client.extra_grad("a", w, w) is None) == (name != "fedprox")

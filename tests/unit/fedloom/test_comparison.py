@@ -94,15 +94,15 @@ def test_the_table_has_the_base_the_algorithms_each_client_and_two_pools() -> No
 def test_a_client_alone_trains_in_as_many_rounds_as_it_was_drawn_for() -> None:
     drawn = clients_drawn(SPEC, 5, 4)
     assert len(drawn) == 6 * 2
-    found = by_name()
+    named = by_name()
     for number in range(4):
-        campaign = found[f"client-0{number} alone"].campaign(SPEC, HYPERPARAMETERS, 5, 4)
+        campaign = named[f"client-0{number} alone"].campaign(SPEC, HYPERPARAMETERS, 5, 4)
         assert (campaign.rounds if campaign else 0) == drawn.count(number)
 
 
 def test_every_method_takes_equal_steps_and_a_pool_sees_as_many_rows_as_the_federation() -> None:
-    found = by_name()
-    campaigns = {name: one.campaign(SPEC, HYPERPARAMETERS, 5, 4) for name, one in found.items()}
+    named = by_name()
+    campaigns = {name: method.campaign(SPEC, HYPERPARAMETERS, 5, 4) for name, method in named.items()}
     assert campaigns["base model"] is None
     federation, batch, steps = (campaigns[name] for name in ("fedavg", "pooled, batch ×2", "pooled, steps ×2"))
     assert federation is not None
@@ -128,12 +128,12 @@ def test_hyperparameters_and_seed_reach_the_campaign_and_the_minimum_keeps_its_p
 
 
 def test_the_grid_tries_every_combination_that_a_method_has() -> None:
-    found, grid = by_name(), GridSection(learning_rate=[1e-3, 2e-3], params={"eta": [0.1, 0.2, 0.3], "mu": [1.0]})
-    assert len(grid_points(found["fedadam"], SPEC, grid)) == 6
-    assert grid_points(found["fedavg"], SPEC, grid) == [Hyperparameters(1e-3), Hyperparameters(2e-3)]
-    assert len(grid_points(found["base model"], SPEC, grid)) == 1
-    assert grid_points(found["fedavg"], SPEC, GridSection()) == [Hyperparameters(2e-3)]
-    assert len(grid_points(found["fedadam"], SPEC, GridSection())) == 3, "three server hyperparameters at least"
+    named, grid = by_name(), GridSection(learning_rate=[1e-3, 2e-3], params={"eta": [0.1, 0.2, 0.3], "mu": [1.0]})
+    assert len(grid_points(named["fedadam"], SPEC, grid)) == 6
+    assert grid_points(named["fedavg"], SPEC, grid) == [Hyperparameters(1e-3), Hyperparameters(2e-3)]
+    assert len(grid_points(named["base model"], SPEC, grid)) == 1
+    assert grid_points(named["fedavg"], SPEC, GridSection()) == [Hyperparameters(2e-3)]
+    assert len(grid_points(named["fedadam"], SPEC, GridSection())) == 3, "three server hyperparameters at least"
 
 
 def test_a_grid_may_name_one_algorithm_alone() -> None:
