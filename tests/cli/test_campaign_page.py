@@ -1,4 +1,4 @@
-"""What `fedloom campaign show` says of slow, failing and new agents."""
+"""How `fedloom campaign show` presents slow, failing and new agents."""
 
 import io
 from datetime import UTC, datetime
@@ -16,12 +16,12 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def part(name: str, number: int | None, **changes: Any) -> ParticipantView:
-    said = {"agent_id": name, "agent_name": name, "state": "prepared", "client_number": number, "n_train": 10}
-    return ParticipantView.model_validate({**said, "n_held_out": 0, **changes})
+    fields = {"agent_id": name, "agent_name": name, "state": "prepared", "client_number": number, "n_train": 10}
+    return ParticipantView.model_validate({**fields, "n_held_out": 0, **changes})
 
 
 def printed(*parts: ParticipantView, rounds: list[RoundView] | None = None, **changes: Any) -> str:
-    said = {
+    fields = {
         "id": "c1",
         "name": "small",
         "state": "running",
@@ -37,7 +37,7 @@ def printed(*parts: ParticipantView, rounds: list[RoundView] | None = None, **ch
         "fingerprint": FINGERPRINT,
         **changes,
     }
-    page = CampaignPage(CampaignDetail.model_validate(said), rounds or [], {}, {}, [], [])
+    page = CampaignPage(CampaignDetail.model_validate(fields), rounds or [], {}, {}, [], [])
     console = Console(file=io.StringIO(), width=120)
     page.print(console)
     assert isinstance(console.file, io.StringIO)
@@ -45,7 +45,7 @@ def printed(*parts: ParticipantView, rounds: list[RoundView] | None = None, **ch
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "reason"),
     [
         ({"set_aside_until": 7, "failures_in_a_row": 3}, "set aside until round 7 after 3 failures in a row"),
         ({"set_aside_until": 7, "failures_in_a_row": 1}, "set aside until round 7 after 1 failure"),
@@ -53,42 +53,46 @@ def printed(*parts: ParticipantView, rounds: list[RoundView] | None = None, **ch
             {"set_aside_until": 7, "failures_in_a_row": 2, "reason": "3 rows are left out"},
             "set aside until round 7 after 2 failures in a row; 3 rows are left out",
         ),
-        ({"set_aside_until": 6, "failures_in_a_row": 3}, ""),  # it was until the round before the open one
+        ({"set_aside_until": 6, "failures_in_a_row": 3}, ""),  # its last round set aside is before the open one
         ({"failures_in_a_row": 2}, ""),
         ({"client_number": None}, "joins in the next round"),
         ({"client_number": None, "state": "mismatched", "reason": "another base"}, "another base"),
     ],
 )
-def test_it_says_why_an_agent_is_not_drawn(changes: dict[str, Any], said: str) -> None:
+def test_it_says_why_an_agent_is_not_drawn(changes: dict[str, Any], reason: str) -> None:
     [row] = [line for line in printed(part("ada", 0, **changes), part("bob", 1)).splitlines() if "ada" in line]
-    assert row.partition("10         0")[2].strip() == said
+    assert row.partition("10         0")[2].strip() == reason
 
 
-def test_nobody_is_set_aside_or_joins_where_nothing_goes_on() -> None:
+def test_only_a_running_campaign_shows_agents_as_set_aside_or_joining() -> None:
     parts = part("ada", 0, set_aside_until=7, failures_in_a_row=3), part("bob", None)
     assert "set aside" not in printed(*parts, state=CampaignState.COMPLETED)
     assert "joins" not in printed(*parts, state=CampaignState.COMPLETED)
     assert "joins" not in printed(part("bob", None), state=CampaignState.PREPARING, fingerprint=None)
-    assert "joins" not in printed(part("bob", None), state=CampaignState.PREPARING)  # of a chain it is known at once
+    assert "joins" not in printed(
+        part("bob", None), state=CampaignState.PREPARING
+    )  # a chain has its fingerprint from the start
 
 
-def test_a_chain_is_told_in_a_line() -> None:
+def test_a_chain_is_shown_on_one_line() -> None:
     origins = [
         {"campaign_id": f"c{n}", "campaign_name": name, "kind": kind, "adapter_number": n, "sha256": f"{n}" * 64}
         for n, (name, kind) in enumerate([("tuned", "dpo"), ("taught", "sft")])
     ]
-    said = " ".join(printed(part("ada", 0), origins=origins).split())
-    assert "starts from adapter 0 of tuned (dpo, 000000000000), which started from adapter 1 of taught (sft, " in said
+    shown = " ".join(printed(part("ada", 0), origins=origins).split())
+    assert "starts from adapter 0 of tuned (dpo, 000000000000), which started from adapter 1 of taught (sft, " in shown
     assert "starts from" not in printed(part("ada", 0))
 
 
-def test_late_updates_are_counted_apart() -> None:
-    def a_round(number: int, sampled: list[int], contributors: list[int]) -> RoundView:
-        said = {"state": "closed", "opened_at": NOW, "deadline_at": NOW, "closed_at": NOW, "learning_rate": 0.1}
+def test_late_updates_are_counted_separately() -> None:
+    def round_view(number: int, sampled: list[int], contributors: list[int]) -> RoundView:
+        fields = {"state": "closed", "opened_at": NOW, "deadline_at": NOW, "closed_at": NOW, "learning_rate": 0.1}
         lists = {"eligible": sampled, "sampled": sampled, "contributors": contributors}
-        return RoundView.model_validate({"number": number, **said, **lists})
+        return RoundView.model_validate({"number": number, **fields, **lists})
 
-    rows = printed(part("ada", 0), rounds=[a_round(1, [0, 1, 2], [0, 1]), a_round(2, [0, 1], [0, 1, 2])]).splitlines()
+    rows = printed(
+        part("ada", 0), rounds=[round_view(1, [0, 1, 2], [0, 1]), round_view(2, [0, 1], [0, 1, 2])]
+    ).splitlines()
     assert ["2/3" in row for row in rows if "closed  " in row] == [True, False]
     assert ["2/2 + 1 late" in row for row in rows if "closed  " in row] == [False, True]
 

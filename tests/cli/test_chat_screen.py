@@ -1,4 +1,4 @@
-"""Two answers on terminals of several sizes."""
+"""Two answers side by side, on terminals of several sizes."""
 
 import io
 
@@ -20,7 +20,7 @@ def answers() -> Answers:
 
 
 @pytest.mark.parametrize(("width", "beside"), [(120, True), (80, True), (60, True), (59, False), (30, False)])
-def test_columns_are_beside_each_other_where_there_is_room(width: int, beside: bool) -> None:
+def test_columns_are_side_by_side_if_there_is_room(width: int, beside: bool) -> None:
     lines = drawn(answers(), width)
     assert max(map(len, lines)) <= width
     assert ("base" in lines[0] and "adapted" in lines[0]) == beside
@@ -29,7 +29,7 @@ def test_columns_are_beside_each_other_where_there_is_room(width: int, beside: b
 
 
 @pytest.mark.parametrize("width", [80, 50])
-def test_what_grows_fits_the_terminal_and_shows_its_end(width: int) -> None:
+def test_a_growing_answer_fits_the_terminal_and_shows_its_end(width: int) -> None:
     growing = answers()
     growing.growing = True
     growing.adapted.append("the end")
@@ -38,7 +38,7 @@ def test_what_grows_fits_the_terminal_and_shows_its_end(width: int) -> None:
     assert "the end" in "".join(lines)
 
 
-def test_until_an_answer_comes_it_says_what_is_done() -> None:
+def test_before_the_first_text_it_shows_the_current_step() -> None:
     column = Column("base")
     column.progress(Progress(phase=Phase.FETCHING_MODEL, done=30, total=60))
     assert "fetching model  50%" in "".join(drawn(Answers(column, Column("adapted")), 80))

@@ -36,8 +36,13 @@ def test_without_a_campaign_it_says_that_no_tokenizer_was_asked(run: Run, home: 
     assert ran.code == 0, ran.err
     assert "no tokenizer is used without --campaign" in ran.out
     assert "assistant: [[the number 19]]" in ran.out
-    told = json.loads(run("agent", "check-data", "notes", "--home", home(ROWS), "--json").out)
-    assert (told["records"], told["train"] + told["held_out"], told["tokens"], told["unusable"]) == (20, 20, None, None)
+    report = json.loads(run("agent", "check-data", "notes", "--home", home(ROWS), "--json").out)
+    assert (report["records"], report["train"] + report["held_out"], report["tokens"], report["unusable"]) == (
+        20,
+        20,
+        None,
+        None,
+    )
 
 
 def test_data_that_cannot_be_used_ends_with_1_and_an_unknown_name_with_2(run: Run, home: Callable[..., Path]) -> None:
@@ -46,8 +51,8 @@ def test_data_that_cannot_be_used_ends_with_1_and_an_unknown_name_with_2(run: Ru
     assert ran.code == 1
     assert "line 21 has no column 'completion' (completion); it has 'prompt'; also line 22" in " ".join(ran.out.split())
     assert "the data cannot be used: 2 errors" in ran.out
-    told = run("agent", "check-data", "notes", "--home", folder, "--json")
-    assert (told.code, json.loads(told.out)["unusable"]) == (1, "2 errors")
+    report = run("agent", "check-data", "notes", "--home", folder, "--json")
+    assert (report.code, json.loads(report.out)["unusable"]) == (1, "2 errors")
     unknown = run("agent", "check-data", "gone", "--home", folder)
     assert unknown.code == 2
     assert "[data.gone]" in unknown.err
@@ -66,7 +71,7 @@ def test_errors_of_one_kind_share_a_line(run: Run, home: Callable[..., Path]) ->
 
 
 class Tags(HTMLParser):
-    """The tags of a page, and the text in its marks."""
+    """Collects the tags of a page and the text inside its <mark> elements."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,7 +90,7 @@ class Tags(HTMLParser):
         self.marked += data if self._in_mark else ""
 
 
-def test_the_page_needs_nothing_else_and_escapes_all_and_no_terminal_is_told_what_to_do(
+def test_the_page_is_self_contained_and_escapes_rows_and_the_terminal_gets_no_control_codes(
     run: Run, home: Callable[..., Path], tmp_path: Path
 ) -> None:
     folder = home([{"prompt": HOSTILE, "completion": f"c {HOSTILE}", HOSTILE: 1}, {HOSTILE: "x"}], "held_out = 0.0\n")
@@ -96,7 +101,7 @@ def test_the_page_needs_nothing_else_and_escapes_all_and_no_terminal_is_told_wha
     assert ran.code == 1
     assert "\x1b" not in ran.out
     assert "[[c <script>alert(1)</script> & \\x1b[31m]]" in ran.out
-    assert file.stat().st_mode & 0o777 == 0o600, "it quotes rows"
+    assert file.stat().st_mode & 0o777 == 0o600, "the page quotes rows, so only its owner may read it"
     text = file.read_text()
     page = Tags()
     page.feed(text)
@@ -149,25 +154,27 @@ def test_with_a_campaign_it_shows_what_is_trained_on_token_by_token(
     ]
     long = [{"role": "user", "content": "x" * 100}, {"role": "assistant", "content": "y"}]
     cut = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "the river " * 30}]
-    rows = [{"messages": one} for one in (talk, long, cut)]
+    rows = [{"messages": messages} for messages in (talk, long, cut)]
     folder = home(rows)
     (folder / "agent.toml").write_text('[data.notes]\npath = "rows.jsonl"\nheld_out = 0.0\n')
     file = campaign()
     ran = run("agent", "check-data", "notes", "--home", folder, "--campaign", file)
     assert ran.code == 0, ran.err
-    assert "template chat, at most 60 tokens" in " ".join(ran.out.split())  # wrapped wherever the path ends
+    assert "template chat, at most 60 tokens" in " ".join(
+        ran.out.split()
+    )  # the path's length decides where the line wraps
     assert "[[one<|im_end|>]]" in ran.out
     assert "more tokens are cut off)" in ran.out
-    told = json.loads(run("agent", "check-data", "notes", "--home", folder, "--campaign", file, "--json").out)
-    assert (told["records"], told["train"], told["tokens"]["cut"]) == (3, 2, 1)
-    assert told["skipped"] == {"no room for its completion in 60 tokens": 1}
-    assert told["tokens"]["lengths"]["most"] > 60
-    spans = [piece["text"] for piece in told["examples"][0]["completions"][0]["spans"] if piece["supervised"]]
+    report = json.loads(run("agent", "check-data", "notes", "--home", folder, "--campaign", file, "--json").out)
+    assert (report["records"], report["train"], report["tokens"]["cut"]) == (3, 2, 1)
+    assert report["skipped"] == {"no room for its completion in 60 tokens": 1}
+    assert report["tokens"]["lengths"]["most"] > 60
+    spans = [piece["text"] for piece in report["examples"][0]["completions"][0]["spans"] if piece["supervised"]]
     assert spans[0] == "one<|im_end|>"
 
 
 @pytest.mark.train
-def test_the_kind_and_the_template_are_the_campaigns_and_the_owners(
+def test_the_campaign_sets_the_kind_and_the_owner_the_template(
     run: Run, home: Callable[..., Path], campaign: Callable[..., Path]
 ) -> None:
     folder = home([{"prompt": "What?", "chosen": "the river", "rejected": f"bread {n}"} for n in range(9)])

@@ -1,4 +1,4 @@
-"""The examples run as they are written."""
+"""The examples run as published."""
 
 import runpy
 import threading
@@ -16,7 +16,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 class Worker(threading.Thread):
-    """Does whatever its agent is asked to do; its held-out loss is lower for a higher learning rate."""
+    """Completes each task of its agent. Its held-out loss falls with the learning rate."""
 
     def __init__(self, agent: ScriptedAgent, folder: Path) -> None:
         super().__init__()

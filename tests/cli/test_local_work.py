@@ -70,7 +70,7 @@ def adapter(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def with_lineage(adapter: Path, folder: Path, **changes: Any) -> Path:
-    """A copy of the adapter of which fedloom.json tells something else."""
+    """Copy the adapter with *changes* to its fedloom.json. Returns the copy."""
     shutil.copytree(adapter, folder)
     lineage = Lineage.model_validate_json((folder / LINEAGE_FILE).read_text()).model_copy(update=changes)
     (folder / LINEAGE_FILE).write_text(lineage.model_dump_json())
@@ -101,9 +101,9 @@ def test_merge_writes_a_model_that_plain_transformers_loads(
     assert [path.name for path in out.parent.iterdir()] == ["merged"]
     tokens = torch.tensor([[5, 6, 7, 8]])
     expected = peft.PeftModel.from_pretrained(transformers.AutoModelForCausalLM.from_pretrained(base), adapter)
-    found = transformers.AutoModelForCausalLM.from_pretrained(out)
+    merged = transformers.AutoModelForCausalLM.from_pretrained(out)
     with torch.no_grad():
-        assert (found(input_ids=tokens).logits - expected(input_ids=tokens).logits).abs().max() <= 1e-4
+        assert (merged(input_ids=tokens).logits - expected(input_ids=tokens).logits).abs().max() <= 1e-4
     assert transformers.AutoTokenizer.from_pretrained(out).chat_template
     card = (out / "README.md").read_text()
     assert "`clinic` (`c1`)" in card
@@ -113,9 +113,9 @@ def test_merge_writes_a_model_that_plain_transformers_loads(
     assert again.code == 1
     assert "--force" in again.err
     forced = run("adapter", "merge", adapter, "--out", out, "--force", "--dtype", "bfloat16", "--json")
-    told = json.loads(forced.out)
-    assert told["folder"] == str(out)
-    assert told["merge_difference"] <= 1e-4 < told["file_difference"]
+    report = json.loads(forced.out)
+    assert report["folder"] == str(out)
+    assert report["merge_difference"] <= 1e-4 < report["file_difference"]
     assert transformers.AutoConfig.from_pretrained(out).dtype == torch.bfloat16
 
 
@@ -129,7 +129,7 @@ def test_merge_on_another_base_leaves_nothing(run: Run, adapter: Path, tmp_path:
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_merge_does_not_replace_what_it_is_made_of(run: Run, base: Path, adapter: Path) -> None:
+def test_merge_does_not_overwrite_its_inputs(run: Run, base: Path, adapter: Path) -> None:
     for out in (adapter, base, base.parent):
         ran = run("adapter", "merge", adapter, "--out", out, "--force")
         assert ran.code == 2
@@ -144,14 +144,14 @@ def test_chat_answers_questions_and_ends(run: Run, adapter: Path, monkeypatch: p
     asked = ("--question", "What does the water do?", "--question", "Why?")
     ran = run("chat", adapter, *asked, "--json", *FEW)
     assert ran.code == 0, ran.err
-    one, two = (json.loads(line) for line in ran.out.splitlines())
-    assert list(one) == ["question", "base", "adapted"]
-    assert (one["question"], two["question"]) == ("What does the water do?", "Why?")
-    assert one["base"] != one["adapted"]
+    first, second = (json.loads(line) for line in ran.out.splitlines())
+    assert list(first) == ["question", "base", "adapted"]
+    assert (first["question"], second["question"]) == ("What does the water do?", "Why?")
+    assert first["base"] != first["adapted"]
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n  What does the water do?\n\n"))
     piped = run("chat", adapter, *FEW)
     assert piped.out.splitlines()[0] == "ask> What does the water do?"
-    assert f"[base]\n{one['base']}\n\n[adapted · clinic #10]\n{one['adapted']}\n" in piped.out
+    assert f"[base]\n{first['base']}\n\n[adapted · clinic #10]\n{first['adapted']}\n" in piped.out
 
 
 def test_chat_with_an_adapter_of_another_program(run: Run, base: Path, adapter: Path, tmp_path: Path) -> None:
@@ -162,18 +162,18 @@ def test_chat_with_an_adapter_of_another_program(run: Run, base: Path, adapter: 
     assert "[adapted · foreign]" in ran.out
 
 
-def test_chat_takes_a_template_of_somebodys_own(run: Run, adapter: Path, tmp_path: Path) -> None:
+def test_chat_accepts_a_custom_template(run: Run, adapter: Path, tmp_path: Path) -> None:
     file = tmp_path / "own.jinja"
     file.write_text("{% for m in messages %}{{ m['content'] }}<|im_end|>{% endfor %}")
     asked = ("--question", "Why?", *FEW, "--json")
-    own, named = (json.loads(run("chat", adapter, "--template", one, *asked).out) for one in (file, "alpaca"))
+    own, named = (json.loads(run("chat", adapter, "--template", template, *asked).out) for template in (file, "alpaca"))
     assert own["base"] != named["base"]
-    gone = run("chat", adapter, "--template", "alpacca", *asked)
-    assert gone.code == 1
-    assert "the template alpacca cannot be read" in gone.err
+    misspelt = run("chat", adapter, "--template", "alpacca", *asked)
+    assert misspelt.code == 1
+    assert "the template alpacca cannot be read" in misspelt.err
 
 
-def test_what_chat_cannot_do_is_told_in_a_line(
+def test_chat_reports_an_error_on_one_line(
     run: Run, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = Lineage.model_validate_json((adapter / LINEAGE_FILE).read_text()).spec
@@ -194,7 +194,7 @@ def test_what_chat_cannot_do_is_told_in_a_line(
 
 
 class Terminal:
-    """A command on a terminal of 80 columns."""
+    """A command that runs on a pseudo-terminal of 80 columns."""
 
     def __init__(self, *arguments: object) -> None:
         self._end, inner = pty.openpty()
@@ -211,7 +211,7 @@ class Terminal:
         self._read = b""
 
     def until(self, text: str) -> str:
-        """All that was written until *text* has come."""
+        """Wait until the output contains *text*. Returns the output so far."""
         ends_at = time.monotonic() + 120
         while text.encode() not in self._read:
             assert time.monotonic() < ends_at, self._read.decode(errors="replace")
@@ -224,11 +224,11 @@ class Terminal:
         os.write(self._end, text.encode())
 
     def wait(self) -> int:
-        """How it ended."""
+        """Wait for its end. Returns its exit code."""
         try:
             while os.read(self._end, 1 << 16):
                 pass
-        except OSError:  # the other end is closed
+        except OSError:  # the process has closed its end
             pass
         os.close(self._end)
         return self.process.wait(30)

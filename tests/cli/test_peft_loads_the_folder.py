@@ -1,4 +1,4 @@
-"""PEFT itself loads what the folder holds, without a missing or an unexpected tensor."""
+"""PEFT itself loads an adapter's folder, without missing or unexpected tensors."""
 
 import json
 import warnings
@@ -40,11 +40,11 @@ def test_peft_loads_the_folder(tmp_path: Path, target_modules: str | list[str]) 
     write_adapter(tmp_path / WEIGHTS_FILE, tensors)
     (tmp_path / CONFIG_FILE).write_text(json.dumps(peft_config(campaign, tensors)))
     with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)  # PEFT warns of tensors that it misses
+        warnings.simplefilter("error", UserWarning)  # PEFT warns about missing tensors
         loaded = peft.PeftModel.from_pretrained(base(), tmp_path)
-    found = peft.get_peft_model_state_dict(loaded)
-    assert set(found) == set(tensors)
+    loaded_tensors = peft.get_peft_model_state_dict(loaded)
+    assert set(loaded_tensors) == set(tensors)
     for name, values in tensors.items():
-        np.testing.assert_array_equal(found[name].numpy(), values)
+        np.testing.assert_array_equal(loaded_tensors[name].numpy(), values)
     active = loaded.peft_config["default"]
     assert (active.r, active.lora_alpha, active.inference_mode) == (4, 8, True)

@@ -58,11 +58,11 @@ def test_a_name_means_the_newest_campaign_of_that_name(fedloom: Run, campaign_fi
     ids = [json.loads(fedloom("campaign", "create", campaign_file, "--json").out)["id"] for _ in range(2)]
     assert json.loads(fedloom("campaign", "show", "small", "--json").out)["campaign"]["id"] == ids[1]
     assert json.loads(fedloom("campaign", "show", ids[0], "--json").out)["campaign"]["id"] == ids[0]
-    assert [one["id"] for one in json.loads(fedloom("campaign", "list", "--json").out)] == ids[::-1]
+    assert [each["id"] for each in json.loads(fedloom("campaign", "list", "--json").out)] == ids[::-1]
     assert json.loads(fedloom("campaign", "list", "--name", "other", "--json").out) == []
 
 
-def test_show_tells_who_is_at_work_and_how_far(fedloom: Run, campaign: Campaign, operator: Operator) -> None:
+def test_show_lists_agents_at_work_with_their_progress(fedloom: Run, campaign: Campaign, operator: Operator) -> None:
     operator.wait_until(lambda: fedloom("campaign", "show", "small").out, lambda shown: "to prepare" in shown, 10)
     campaign.prepare()
     campaign.evaluate(2.0)
@@ -90,12 +90,12 @@ def test_show_of_a_completed_campaign_says_how_to_get_the_adapter(run: Run, fini
 
 
 def test_create_and_wait_for_the_end(fedloom: Run, campaign_file: Path, operator: Operator) -> None:
-    # no agent takes part, so that only the operator can end it
+    # no agent takes part, so only the operator can end it
     import threading
 
     def cancel() -> None:
-        (found,) = operator.wait_until(lambda: operator.items("/v1/campaigns"), bool)
-        operator.post(f"/v1/campaigns/{found['id']}/cancel")
+        (created,) = operator.wait_until(lambda: operator.items("/v1/campaigns"), bool)
+        operator.post(f"/v1/campaigns/{created['id']}/cancel")
 
     thread = threading.Thread(target=cancel)
     thread.start()
@@ -105,7 +105,7 @@ def test_create_and_wait_for_the_end(fedloom: Run, campaign_file: Path, operator
     assert "cancelled" in ran.out
 
 
-def test_watch_prints_plain_lines_where_there_is_no_terminal(run: Run, finished: Campaign) -> None:
+def test_watch_prints_plain_lines_without_a_terminal(run: Run, finished: Campaign) -> None:
     ran = run("campaign", "watch", "small")
     assert ran.code == 0
     lines = ran.out.splitlines()
@@ -122,9 +122,7 @@ def test_watch_as_json_prints_events_one_a_line_without_gaps(run: Run, finished:
     assert events[-1]["type"] == "campaign-moved"
 
 
-def test_watch_draws_where_there_is_a_terminal(
-    fedloom: Run, campaign: Campaign, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_watch_draws_on_a_terminal(fedloom: Run, campaign: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     campaign.prepare()
     campaign.evaluate(2.0)
@@ -145,7 +143,7 @@ def test_watch_exits_with_1_unless_the_campaign_completes(fedloom: Run, campaign
     assert fedloom("campaign", "watch", "small").code == 1
 
 
-def test_verify_that_is_interrupted_goes_on_at_the_coordinator(
+def test_an_interrupted_verify_continues_at_the_coordinator(
     run: Run, finished: Campaign, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as interrupted:
@@ -158,19 +156,17 @@ def test_verify_that_is_interrupted_goes_on_at_the_coordinator(
         ran = run("campaign", "verify", "small")
     assert (ran.code, ran.out) == (130, "")
     last = ran.err.splitlines()[-1]
-    found = re.fullmatch(r"  fedloom campaign verify small --job (\w+)", last)
-    assert found, ran.err
-    continued = run("campaign", "verify", "small", "--job", found[1])
+    match = re.fullmatch(r"  fedloom campaign verify small --job (\w+)", last)
+    assert match, ran.err
+    continued = run("campaign", "verify", "small", "--job", match[1])
     assert continued.code == 0
     assert continued.out.endswith("1 verified, 1 not kept, 0 wrong\n")
-    assert [job.id for job in Client().verifications(finished.id)].count(found[1]) == 1
+    assert [job.id for job in Client().verifications(finished.id)].count(match[1]) == 1
     assert run("campaign", "verify", "small", "--job", "nobody").code == 5
-    assert run("campaign", "verify", "small", "--job", found[1], "--round", 1).code == 2
+    assert run("campaign", "verify", "small", "--job", match[1], "--round", 1).code == 2
 
 
-def test_verify_shows_how_far_it_is_on_a_terminal(
-    run: Run, finished: Campaign, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_verify_shows_its_progress_on_a_terminal(run: Run, finished: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     ran = run("campaign", "verify", "small")
     drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", ran.err)
@@ -190,7 +186,7 @@ def test_verify_of_a_cancelled_verification_fails(
     assert ran.out.endswith("0 verified, 0 not kept, 0 wrong\ncancelled after 0 of 4 rounds\n")
 
 
-def test_verify_recomputes_rounds_and_says_what_it_could_not(
+def test_verify_recomputes_rounds_and_lists_those_it_could_not(
     fedloom: Run, completed: Campaign, coordinator: RunningCoordinator
 ) -> None:
     ran = fedloom("campaign", "verify", "small")
@@ -207,11 +203,11 @@ def test_verify_recomputes_rounds_and_says_what_it_could_not(
 
     coordinator.run(spoil())
     ran = fedloom("campaign", "verify", "small", "--round", "1", "--json")
-    [found] = json.loads(ran.out)
-    assert (found["round"], found["outcome"], ran.code) == (1, "corrupt", 1)
-    told = fedloom("campaign", "verify", "small").out
-    assert "2 wrong\ngo back to one that is right with: fedloom campaign rollback" in told
-    assert max(map(len, told.splitlines())) <= 80
+    [outcome] = json.loads(ran.out)
+    assert (outcome["round"], outcome["outcome"], ran.code) == (1, "corrupt", 1)
+    printed = fedloom("campaign", "verify", "small").out
+    assert "2 wrong\ngo back to one that is right with: fedloom campaign rollback" in printed
+    assert max(map(len, printed.splitlines())) <= 80
     missing = fedloom("campaign", "verify", "small", "--round", "7")
     assert (missing.code, missing.err) == (5, "fedloom: there is no round 7\n")
 
@@ -287,7 +283,7 @@ def test_pulled_folder_holds_weights_configuration_and_card(run: Run, finished: 
 def test_pull_refuses_a_folder_that_holds_something_unless_forced(run: Run, finished: Campaign, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    assert run("adapter", "pull", "small", "--out", out, "--which", "0").code == 0  # empty is fine
+    assert run("adapter", "pull", "small", "--out", out, "--which", "0").code == 0  # an empty folder is accepted
     (out / "mine.txt").write_text("precious")
     ran = run("adapter", "pull", "small", "--out", out)
     assert ran.code == 1
@@ -304,7 +300,7 @@ def test_pull_by_number_or_by_word(run: Run, finished: Campaign, tmp_path: Path,
     assert json.loads(ran.out)["adapter"]["number"] == number
 
 
-def test_an_adapter_that_is_not_there(fedloom: Run, campaign: Campaign, tmp_path: Path) -> None:
+def test_a_missing_adapter(fedloom: Run, campaign: Campaign, tmp_path: Path) -> None:
     for which, says in (("final", "has no final adapter: it is preparing"), ("7", "there is no adapter 7")):
         ran = fedloom("adapter", "pull", "small", "--out", tmp_path / "out", "--which", which)
         assert ran.code == 5
@@ -336,7 +332,7 @@ def test_adapter_list_marks_the_final_and_the_best(run: Run, finished: Campaign)
     assert len(json.loads(run("adapter", "list", "small", "--json").out)) == 2
 
 
-def test_a_chain_is_shown_and_goes_with_what_is_pulled(
+def test_a_chain_is_shown_and_recorded_in_the_pulled_folder(
     fedloom: Run, completed: Campaign, campaign_file: Path, tmp_path: Path
 ) -> None:
     written = yaml.safe_load(campaign_file.read_text())
@@ -351,8 +347,8 @@ def test_a_chain_is_shown_and_goes_with_what_is_pulled(
     assert "campaign-starts-from campaign=next" in watched[1].out
     assert fedloom("adapter", "pull", "last", "--which", "0", "--out", tmp_path / "pulled").code == 0
     lineage = Lineage.model_validate_json((tmp_path / "pulled" / "fedloom.json").read_text())
-    assert [(one.campaign_name, one.adapter_number) for one in lineage.origins] == [("next", 0), ("small", 1)]
-    assert {one.sha256 for one in lineage.origins} == {lineage.sha256}
+    assert [(origin.campaign_name, origin.adapter_number) for origin in lineage.origins] == [("next", 0), ("small", 1)]
+    assert {origin.sha256 for origin in lineage.origins} == {lineage.sha256}
     assert lineage.origins[1].campaign_id == completed.id
     card = (tmp_path / "pulled" / "README.md").read_text()
     assert "| Started from | adapter 0 of `next` (`" in card
@@ -390,7 +386,7 @@ def test_tokens_are_made_listed_and_deleted(fedloom: Run, coordinator: RunningCo
     assert made["token"]
     assert fedloom("token", "delete", made["id"]).code == 0
     assert fedloom("token", "delete", made["id"]).code == 5
-    assert [one["id"] for one in json.loads(fedloom("token", "list", "--json").out)] != [made["id"]]
+    assert [token["id"] for token in json.loads(fedloom("token", "list", "--json").out)] != [made["id"]]
 
 
 def test_algorithms_are_listed_and_shown(fedloom: Run) -> None:
@@ -406,12 +402,12 @@ def test_algorithms_are_listed_and_shown(fedloom: Run) -> None:
     assert fedloom("algorithm", "show", "fedavgg").code == 5
 
 
-def test_storage_tells_what_is_kept(run: Run, finished: Campaign) -> None:
+def test_storage_shows_what_is_stored(run: Run, finished: Campaign) -> None:
     assert "adapter" in run("storage").out
     assert json.loads(run("storage", "--json").out)["n_blobs"] == 2
 
 
-# --- who may
+# --- authorisation
 
 
 def test_a_wrong_key_and_an_agents_key_are_turned_away(

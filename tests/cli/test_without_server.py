@@ -1,4 +1,4 @@
-"""What the command tells where no coordinator is needed, or none is there."""
+"""The command without a coordinator: where none is needed, and where none answers."""
 
 import json
 import os
@@ -62,7 +62,7 @@ def test_version_is_that_of_the_installed_distribution(tmp_path: Path) -> None:
     assert ran.stdout == "fedloom 9.8.7\n", ran.stderr
 
 
-def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+def test_a_missing_name_is_an_attribute_error() -> None:
     import fedloom
 
     with pytest.raises(AttributeError, match="nothing"):
@@ -87,7 +87,7 @@ def test_each_problem_of_a_file_is_a_line_with_file_line_and_field(run: Run, cam
         ]
 
 
-def test_a_file_that_is_not_there(run: Run, tmp_path: Path) -> None:
+def test_a_missing_file(run: Run, tmp_path: Path) -> None:
     ran = run("campaign", "create", tmp_path / "none.yaml")
     assert (ran.code, ran.err) == (2, f"fedloom: {tmp_path}/none.yaml: No such file or directory\n")
 
@@ -125,7 +125,7 @@ def test_wrong_usage_exits_with_2(run: Run, arguments: list[str]) -> None:
     assert ran.err
 
 
-def test_a_partition_of_another_name_is_refused_with_those_that_there_are(run: Run, campaign_file: Path) -> None:
+def test_an_unknown_partition_is_refused_with_the_known_ones(run: Run, campaign_file: Path) -> None:
     ran = run("simulate", campaign_file, "--clients", 3, "--partition", "non-iid")
     assert ran.code == 2
     for kind in ("iid", "dirichlet", "quantity", "key", "domain"):

@@ -1,4 +1,4 @@
-"""The example of an algorithm from outside, installed: found, validated, and run over HTTP."""
+"""The example of a third-party algorithm, installed: discovered, validated, and run over HTTP."""
 
 import importlib.util
 import json
@@ -33,7 +33,7 @@ def installed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 
 def python(installed: str, code: str) -> Any:
-    """What code prints as JSON in a process that has the example installed."""
+    """Run code in a process that has the example installed. Returns what it prints as JSON."""
     path = os.pathsep.join([installed, str(ROOT)])
     argv = [sys.executable, "-c", code]
     ran = subprocess.run(argv, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False)
@@ -62,14 +62,14 @@ VALIDATE = """
 import json
 from pydantic import ValidationError
 from shared.campaign import AlgorithmSection
-said = []
+messages = []
 for params in ({}, {"trim": 0.2}, {"trim": 0.5}, {"trin": 0.2}):
     try:
         AlgorithmSection(name="trimmed_mean", params=params)
-        said.append("")
+        messages.append("")
     except ValidationError as error:
-        said.append(error.errors()[0]["msg"])
-print(json.dumps(said))
+        messages.append(error.errors()[0]["msg"])
+print(json.dumps(messages))
 """
 
 
@@ -95,13 +95,13 @@ def module() -> Any:
     [
         (0.2, [1.0, 2.0, 4.0, 6.0, 1e30], 4.0),
         (0.2, [-1e30, 2.0, 4.0, 6.0, 7.0], 4.0),
-        (0.1, [1.0, 2.0, 4.0, 6.0, 7.0], 4.0),  # ⌊0.5⌋ are left out
+        (0.1, [1.0, 2.0, 4.0, 6.0, 7.0], 4.0),  # ⌊0.5⌋ = 0 values are trimmed
         (0.4, [9.0, -1e30, 1e30], 9.0),  # the median
         (0.0, [1.0, 2.0], 1.5),
         (0.29, [float(value**2) for value in range(100)], sum(value**2 for value in range(29, 71)) / 42),
     ],
 )
-def test_liars_at_both_ends_are_left_out(module: Any, trim: float, values: list[float], mean: float) -> None:
+def test_outliers_at_both_ends_are_dropped(module: Any, trim: float, values: list[float], mean: float) -> None:
     updates = [UpdateTensor(p, p, lambda slot, value=value: np.float32([value])) for p, value in enumerate(values)]
     after = module.Server(module.Params(trim=trim)).aggregate(np.float32([1.0]), Updates(updates, (1,)), {}, first=True)
     assert after.dtype == np.float32
@@ -109,7 +109,7 @@ def test_liars_at_both_ends_are_left_out(module: Any, trim: float, values: list[
 
 
 def expected(adapter_zero: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The median of three clients, round by round; they draw their deltas as the recorded child does."""
+    """The median of three clients, round by round. Clients draw their deltas as the recorded child does."""
     x = {name: values.astype(np.float64) for name, values in adapter_zero.items()}
     for round_number in range(1, ROUNDS + 1):
         generators = [np.random.default_rng((SEED, round_number, client)) for client in range(len(ROWS))]

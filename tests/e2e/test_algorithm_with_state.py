@@ -1,4 +1,4 @@
-"""An algorithm from outside, with server state, a broadcast and extras, end to end over HTTP."""
+"""A third-party algorithm with server state, a broadcast and extras, end to end over HTTP."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.support.processes import QuickAgent, QuickCoordinator, ended
 from tests.support.scripted import campaign_body
 
 MODULE = '''
-"""Drift: the server remembers the clients' mean steps, and clients report theirs with what they were told."""
+"""Drift: the server averages the clients' steps over rounds; a client reports its step plus the broadcast mean."""
 
 from typing import Annotated
 
@@ -44,8 +44,8 @@ class Client(ClientHalf[Params]):
     extras = ("step",)
 
     def finish(self, name, w, anchor, lr, steps):
-        told = self.broadcast["m"][name] if self.broadcast else 0
-        return {"step": (w - anchor) / steps + told}
+        broadcast = self.broadcast["m"][name] if self.broadcast else 0
+        return {"step": (w - anchor) / steps + broadcast}
 '''
 
 ROWS = {"ada": 10, "bob": 30, "cyd": 60}
@@ -53,7 +53,7 @@ ROUNDS, STEPS, BETA, SEED = 3, 4, 0.25, 11
 
 
 def install(folder: Path, how: Callable[[Path, Path], str]) -> str:
-    """Drift as a third party's distribution, made after the example's; the folder to put on the path."""
+    """Install Drift as a third-party distribution, modelled on the example. Returns the folder to put on the path."""
     source = folder / "source"
     source.mkdir(parents=True)
     (source / "fedloom_drift.py").write_text(dedent(MODULE))
@@ -63,16 +63,16 @@ def install(folder: Path, how: Callable[[Path, Path], str]) -> str:
 
 
 def expected(adapter_zero: dict[str, np.ndarray], rank_shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """The same campaign in plain numpy; clients draw their deltas as the recorded child does."""
+    """The same campaign in plain numpy. Clients draw their deltas as the recorded child does."""
     q = np.array(list(ROWS.values())) / sum(ROWS.values())
     x = {name: values.astype(np.float64) for name, values in adapter_zero.items()}
     m = {name: np.zeros(shape) for name, shape in rank_shapes.items()}
     for round_number in range(1, ROUNDS + 1):
-        told = {name: values.copy() for name, values in m.items()}
+        broadcast = {name: values.copy() for name, values in m.items()}
         generators = [np.random.default_rng((SEED, round_number, client)) for client in range(len(ROWS))]
         for name, shape in rank_shapes.items():
             deltas = [rng.standard_normal(shape, dtype=np.float32) / 16 for rng in generators]
-            steps = [delta / STEPS + told[name] for delta in deltas]
+            steps = [delta / STEPS + broadcast[name] for delta in deltas]
             m[name] = BETA * m[name] + sum(weight * step for weight, step in zip(q, steps, strict=True))
             x[name] = x[name] + sum(weight * delta for weight, delta in zip(q, deltas, strict=True))
             if round_number > 1:
@@ -83,7 +83,7 @@ def expected(adapter_zero: dict[str, np.ndarray], rank_shapes: dict[str, tuple[i
 @pytest.mark.parametrize(
     "how", [pytest.param(write_out, id="by-hand"), pytest.param(pip_install, id="pip", marks=pytest.mark.deep)]
 )
-def test_state_broadcast_and_extras_go_round(tmp_path: Path, how: Callable[[Path, Path], str]) -> None:
+def test_state_broadcast_and_extras_make_the_round_trip(tmp_path: Path, how: Callable[[Path, Path], str]) -> None:
     path = install(tmp_path / "plugin", how)
     coordinator = QuickCoordinator(tmp_path / "coordinator", PYTHONPATH=path)
     agents = [QuickAgent.recorded_one(coordinator, tmp_path, name, n_rows) for name, n_rows in ROWS.items()]

@@ -1,4 +1,4 @@
-"""A chain on a tiny model: three owners fine-tune, then go on with preferences, each in a process of its own."""
+"""A chain on a tiny model: three owners, each in its own process, fine-tune and then train on preferences."""
 
 import json
 from pathlib import Path
@@ -33,7 +33,7 @@ TUNED: dict[str, Any] = {
 }
 
 
-def test_three_owners_go_on_with_preferences_where_fine_tuning_ended(
+def test_three_owners_continue_with_preferences_after_fine_tuning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
@@ -66,7 +66,7 @@ def test_three_owners_go_on_with_preferences_where_fine_tuning_ended(
     [origin] = tuned.origins
     assert (origin.campaign_id, origin.kind) == (taught.campaign_id, "sft")
     assert (origin.adapter_number, origin.sha256) == (1, taught.sha256)
-    # held to where it starts, nothing is preferred yet: ln 2
+    # DPO starts at its reference adapter, where the loss is ln 2
     losses = [adapter.held_out_loss for adapter in adapters]
     assert losses[0] == pytest.approx(0.6931, abs=1e-3)
     assert losses[1] is not None

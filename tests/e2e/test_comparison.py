@@ -1,4 +1,4 @@
-"""`fedloom compare` in a process of its own, on a tiny model: stopped, gone on with, grown, refused."""
+"""`fedloom compare` in its own process, on a tiny model: stopped, resumed, extended, refused."""
 
 import csv
 import json
@@ -59,7 +59,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path, model: Path) -> Path:
-    """A comparison file with campaign, settings and rows beside it."""
+    """A folder with a comparison file, its campaign, settings and rows."""
     from tests.support.tiny import ROWS
 
     rows = [{**row, "topic": f"topic {i % 3}"} for i, row in enumerate(ROWS)]
@@ -85,20 +85,20 @@ def compare(folder: Path, *options: object) -> "subprocess.CompletedProcess[str]
 
 
 def environment() -> dict[str, str]:
-    """Of comparisons that start at once, and look often whether a round can be closed."""
+    """Environment of comparisons that start at once and check often whether a round can close."""
     return {"FEDLOOM_ENGINE__POLL_S": "0.05", **quick_children.environment()}
 
 
 @pytest.mark.fault
-def test_a_comparison_goes_on_where_it_was_killed_and_grows(folder: Path) -> None:
+def test_a_comparison_resumes_after_a_kill_and_grows(folder: Path) -> None:
     some = ("--algorithms", "fedprox", "--seeds", 1, "--baselines", "none", "--threads", 1)
     stopped = Process(argv(folder, *some), folder / "first.log", popen=preloaded.Preloaded, **environment())
-    stopped.wait_to_print("2/3")  # the base model, and one of two rates
+    stopped.wait_to_print("2/3")  # the base model, and one of two learning rates
     stopped.popen.send_signal(signal.SIGKILL)
     stopped.popen.wait(20)
     runs = folder / "out" / "runs"
-    told = {path: json.loads(path.read_text())["scores"] for path in runs.rglob("scores.json")}
-    scored = {path: scores["validation"] for path, scores in told.items() if scores}
+    by_path = {path: json.loads(path.read_text())["scores"] for path in runs.rglob("scores.json")}
+    scored = {path: scores["validation"] for path, scores in by_path.items() if scores}
     weights = {path: sha256_file(path) for path in runs.rglob("adapter_model.safetensors")}
     assert len(scored) == 1
     started = time.time()
@@ -116,7 +116,7 @@ def test_a_comparison_goes_on_where_it_was_killed_and_grows(folder: Path) -> Non
     pooled = ["pooled, batch ×2", "pooled, steps ×2"]
     assert list(losses) == ["base model", "fedprox", "fedavg", *alone, "mean of clients alone", *pooled]
     assert losses["fedavg"] < losses["base model"]
-    assert losses["mean of clients alone"] == pytest.approx(sum(losses[one] for one in alone) / 3)
+    assert losses["mean of clients alone"] == pytest.approx(sum(losses[name] for name in alone) / 3)
     assert results["failures"] == []
     assert "of 2 algorithms beat the best client alone" in results["finding"]
 
@@ -127,14 +127,14 @@ def test_a_comparison_goes_on_where_it_was_killed_and_grows(folder: Path) -> Non
     assert {row["params"] for row in tried} == {"mu=0.1", "mu=100"}
     assert chosen["params"] == min(tried, key=lambda row: float(row["value"]))["params"]
     assert (folder / "out" / "plot.png").stat().st_size > 1000
-    for log in runs.rglob("simulation.log"):  # two at a time, and each tells of itself alone
+    for log in runs.rglob("simulation.log"):  # two run at a time, and each logs only its own run
         own = log.parent.name.partition("-lr")[0]
         lines = [line for line in log.read_text().splitlines() if "of campaign" in line]
         assert lines
         assert all(f"of campaign {own}" in line for line in lines)
 
 
-def test_what_diverges_is_a_row_that_failed_and_not_the_end(folder: Path) -> None:
+def test_a_diverging_method_is_a_failed_row_and_the_rest_runs(folder: Path) -> None:
     write_comparison(folder, grid={"learning_rate": [1e30], "params": {}})
     done = compare(folder, "--algorithms", "fedavg", "--seeds", 1, "--baselines", "none")
     assert done.returncode == 0, done.stderr

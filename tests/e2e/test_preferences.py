@@ -1,4 +1,4 @@
-"""A campaign of preference optimisation on a tiny model, with everybody in a process of its own."""
+"""A campaign of preference optimisation on a tiny model, with each program in its own process."""
 
 import json
 from pathlib import Path

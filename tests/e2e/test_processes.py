@@ -1,4 +1,4 @@
-"""Coordinator and agents as processes of their own, with a recorded child."""
+"""Coordinator and agents as separate processes, with a recorded child."""
 
 import json
 from pathlib import Path
@@ -52,7 +52,7 @@ def test_a_campaign_runs_through(
     assert (agents[0].home / "identity.json").stat().st_mode & 0o777 == 0o600
 
 
-def test_the_engine_runs_apart(tmp_path: Path) -> None:
+def test_the_engine_runs_as_its_own_process(tmp_path: Path) -> None:
     coordinator = QuickCoordinator(tmp_path / "coordinator", serve=["--no-engine"])
     engine = EngineProcess(coordinator)
     agents = [QuickAgent.recorded_one(coordinator, tmp_path, name) for name in ("ada", "bob")]

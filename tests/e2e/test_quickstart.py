@@ -1,4 +1,4 @@
-"""`make demo`, as it stands: five campaigns, the exam, the table and the plot."""
+"""`make demo`, unchanged: five campaigns, the exam, the table and the plot."""
 
 import json
 import os
@@ -30,11 +30,11 @@ def test_the_federation_knows_more_than_its_best_owner(tmp_path: Path) -> None:
     assert final["the three together"] >= best_alone + 0.10
     assert final["all data in one place"] >= best_alone + 0.10
     assert (out / "plot.png").read_bytes().startswith(b"\x89PNG")
-    for told in ("the base model", "the garden alone", "fedloom chat", "fedloom simulate"):
-        assert told in done.stdout
+    for words in ("the base model", "the garden alone", "fedloom chat", "fedloom simulate"):
+        assert words in done.stdout
 
 
-def test_the_demo_leaves_a_folder_of_somebody_else_alone(tmp_path: Path) -> None:
+def test_the_demo_leaves_an_unrelated_folder_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     refused = subprocess.run(

@@ -1,4 +1,4 @@
-"""`fedloom simulate` in a process of its own: real coordinator, real HTTP, real training of a tiny model."""
+"""`fedloom simulate` in its own process: real coordinator, real HTTP, real training of a tiny model."""
 
 import json
 import shutil
@@ -55,7 +55,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_inputs(folder: Path, model: Path) -> Path:
-    """A campaign file with settings and rows beside it."""
+    """Write a campaign file with settings and rows. Returns their folder."""
     from tests.support.tiny import ROWS
 
     rows = [{**row, "topic": f"topic {i % 3}"} for i, row in enumerate(ROWS)]
@@ -92,7 +92,7 @@ def running(folder: Path, log: str) -> Process:
 
 
 def environment() -> dict[str, str]:
-    """Of simulations that start at once, and look often whether a round can be closed."""
+    """Environment of simulations that start at once and check often whether a round can close."""
     return {"FEDLOOM_ENGINE__POLL_S": "0.05", **quick_children.environment()}
 
 
@@ -106,7 +106,7 @@ SHARE_ONE = pytest.mark.xdist_group("finished-simulation")
 
 @pytest.fixture(scope="module")
 def once_finished(tmp_path_factory: pytest.TempPathFactory, model: Path) -> "tuple[Path, str]":
-    """The folder of a simulation that came to its end, not to be written to, and what it printed."""
+    """The folder of a finished simulation, to be read only, and its output."""
     folder = write_inputs(tmp_path_factory.mktemp("finished"), model)
     done = simulate(folder, *DOMAINS)
     assert done.returncode == 0, done.stderr
@@ -115,7 +115,7 @@ def once_finished(tmp_path_factory: pytest.TempPathFactory, model: Path) -> "tup
 
 @pytest.fixture
 def finished(once_finished: "tuple[Path, str]", tmp_path: Path) -> Path:
-    """A finished simulation of the test's own."""
+    """A copy of the finished simulation for one test."""
     shutil.copytree(once_finished[0], tmp_path, dirs_exist_ok=True)
     return tmp_path
 
@@ -144,7 +144,7 @@ def test_processes_that_start_cold_end_with_the_same_adapter_too(folder: Path, m
 
 
 def digest_of_agents(coordinator: CoordinatorProcess, agents: list[AgentProcess], simulated: Path, model: Path) -> str:
-    """The final adapter of real agents with the rows of simulated clients of the same names."""
+    """Digest of the final adapter of real agents that hold the rows of simulated clients of the same names."""
     with ended(coordinator, *agents):
         for agent in agents:
             rows = simulated / "out" / "clients" / agent.home.name / "rows.jsonl"
@@ -157,7 +157,7 @@ def digest_of_agents(coordinator: CoordinatorProcess, agents: list[AgentProcess]
 
 
 @pytest.mark.fault
-def test_goes_on_where_it_was_stopped_and_where_it_was_killed(folder: Path) -> None:
+def test_it_resumes_after_a_stop_and_after_a_kill(folder: Path) -> None:
     write_campaign(folder, rounds=6)
     stopped = running(folder, "first.log")
     stopped.wait_to_print("round [23]/6")
@@ -203,7 +203,7 @@ def test_a_finished_simulation_is_shown_again_at_once_and_another_one_is_refused
     assert final_digest(folder) == adapter["blob"]["sha256"]
 
 
-def test_a_folder_of_somebody_else_is_left_alone(folder: Path) -> None:
+def test_an_unrelated_folder_is_left_alone(folder: Path) -> None:
     (folder / "out").mkdir()
     (folder / "out" / "thesis.txt").write_text("years of work")
     for options in ((), ("--force",)):
@@ -238,7 +238,7 @@ def test_many_clients_share_one_child_and_one_cache(folder: Path, n_clients: int
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (("--clients", 1), "selection.minimum"),
         (("--clients", 3, "--partition", "key"), "--by"),
@@ -247,17 +247,17 @@ def test_many_clients_share_one_child_and_one_cache(folder: Path, n_clients: int
         (("--clients", 3, "--settings", "nowhere.toml"), "nowhere.toml"),
     ],
 )
-def test_what_cannot_be_simulated_is_told_before_anything_is_made(
-    folder: Path, options: tuple[object, ...], told: str
+def test_what_cannot_be_simulated_is_refused_before_anything_is_created(
+    folder: Path, options: tuple[object, ...], message: str
 ) -> None:
     refused = simulate(folder, *options)
     assert refused.returncode == 2
-    assert told in refused.stderr
+    assert message in refused.stderr
     assert "Traceback" not in refused.stderr
     assert not (folder / "out" / "simulation.json").exists()
 
 
-def test_data_that_nobody_can_read_and_a_campaign_that_cannot_start_say_why(folder: Path) -> None:
+def test_unreadable_data_and_a_campaign_that_cannot_start_are_explained(folder: Path) -> None:
     settings = (folder / "agent.toml").read_text()
     (folder / "agent.toml").write_text(settings.replace("rows.jsonl", "nowhere.jsonl"))
     refused = simulate(folder, *DOMAINS)
@@ -270,7 +270,7 @@ def test_data_that_nobody_can_read_and_a_campaign_that_cannot_start_say_why(fold
     assert "[models]" in paused.stderr
 
     (folder / "agent.toml").write_text(settings)
-    assert simulate(folder, *DOMAINS).returncode == 0, "mended, the same command goes on"
+    assert simulate(folder, *DOMAINS).returncode == 0, "after the repair, the same command succeeds"
 
 
 def test_show_partition_runs_nothing(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""TLS from end to end, and the refusal to do without it."""
+"""TLS from end to end, and the refusal to send secrets without it."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ from tests.support.server import free_port
 
 @pytest.fixture
 def authority(tmp_path: Path) -> Path:
-    """A folder with ca.pem, chain.pem and key.pem of localhost."""
+    """A folder with ca.pem, and chain.pem and key.pem for localhost."""
     ca = trustme.CA()
     certificate = ca.issue_cert("localhost")
     ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))

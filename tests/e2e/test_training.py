@@ -1,4 +1,4 @@
-"""A real campaign of real training on a tiny model, with everybody in a process of its own."""
+"""A real campaign with real training on a tiny model, with each program in its own process."""
 
 import json
 from pathlib import Path
@@ -41,7 +41,7 @@ def make_agent(
     return agent
 
 
-def test_agents_that_can_train_together_and_the_others_say_why_not(tmp_path: Path) -> None:
+def test_compatible_agents_train_and_the_others_report_why_not(tmp_path: Path) -> None:
     from tests.support.tiny import ROWS, make_model
 
     model, other_model = make_model(tmp_path / "model"), make_model(tmp_path / "other", seed=1)
@@ -69,19 +69,19 @@ def test_agents_that_can_train_together_and_the_others_say_why_not(tmp_path: Pat
         campaign = operator.wait_for(campaign_id, "completed", "paused", timeout_s=400)
         assert campaign["state"] == "completed", campaign["reason"]
         adapters = operator.items(f"/v1/campaigns/{campaign_id}/adapters")
-    found = {each["agent_name"]: each for each in campaign["participants"]}
-    assert {name: each["state"] for name, each in found.items() if each["state"] != "failed"} == {
+    participants = {each["agent_name"]: each for each in campaign["participants"]}
+    assert {name: each["state"] for name, each in participants.items() if each["state"] != "failed"} == {
         "ada": "prepared",
         "bob": "prepared",
         "cyd": "mismatched",
     }
-    assert "weights" in found["cyd"]["reason"]
-    assert "nowhere" not in found["dee"]["reason"], "paths stay at the agent"
-    assert "[models]" in found["dee"]["reason"]
-    assert "line 3" in found["eve"]["reason"]
-    assert "no rows" in found["fay"]["reason"]
-    assert "policy.max_steps = 5" in found["gus"]["reason"]
-    assert "too long" in found["hal"]["reason"]
+    assert "weights" in participants["cyd"]["reason"]
+    assert "nowhere" not in participants["dee"]["reason"], "paths stay at the agent"
+    assert "[models]" in participants["dee"]["reason"]
+    assert "line 3" in participants["eve"]["reason"]
+    assert "no rows" in participants["fay"]["reason"]
+    assert "policy.max_steps = 5" in participants["gus"]["reason"]
+    assert "too long" in participants["hal"]["reason"]
     losses = [adapter["held_out_loss"] for adapter in adapters]
     assert losses[2] < losses[1] < losses[0]
     assert [share["agent_name"] for share in adapters[2]["contributions"]] == ["ada", "bob"]

@@ -1,4 +1,4 @@
-"""The wheel holds everything, and a coordinator installed from it alone closes a round, without torch."""
+"""The wheel is complete: a coordinator installed from it alone closes a round, without torch."""
 
 import subprocess
 import sys
@@ -12,12 +12,12 @@ from tests.support.processes import ROOT, Process, is_ready, wait_until
 from tests.support.scripted import ScriptedAgent, adapter_bytes, campaign_body
 from tests.support.server import free_port
 
-pytestmark = [pytest.mark.deep, pytest.mark.xdist_group("wheel")]  # installed once
+pytestmark = [pytest.mark.deep, pytest.mark.xdist_group("wheel")]  # one worker, so that it is installed once
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bin folder of a new environment, outside of the repository, with fedloom[coordinator] from a built wheel."""
+    """The bin folder of a new environment outside the repository, with fedloom[coordinator] from a built wheel."""
     folder = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", str(folder), str(ROOT)], check=True)

@@ -1,4 +1,4 @@
-"""What a coordinator's database and folders hold, read behind its back: does all count once, is nothing left over?"""
+"""Checks of a coordinator's database and folders, read directly: no duplicate records, nothing left over."""
 
 import asyncio
 import hashlib
@@ -35,7 +35,7 @@ _UPDATES = (BlobKind.DELTA, BlobKind.EXTRAS)
 
 
 def read(settings: Settings, work: Callable[[AsyncSession], Coroutine[Any, Any, T]]) -> T:
-    """What *work* finds in a coordinator's database."""
+    """Run *work* in a read transaction on a coordinator's database and return its result."""
 
     async def main() -> T:
         database = Database(settings.sqlalchemy_url)
@@ -49,7 +49,7 @@ def read(settings: Settings, work: Callable[[AsyncSession], Coroutine[Any, Any, 
 
 
 def check_counted(settings: Settings, campaign_id: str) -> None:
-    """Events are numbered without gaps; what is done was done once; every number of a client is there once."""
+    """Check that events are numbered without gaps and that tasks, metrics and blob uses are recorded once each."""
 
     async def work(session: AsyncSession) -> None:
         async def rows(table: Any) -> list[Any]:
@@ -62,9 +62,9 @@ def check_counted(settings: Settings, campaign_id: str) -> None:
         tasks = {task.id: task for task in await rows(TaskRow)}
         assert {task.state for task in tasks.values()} <= {*ended, TaskState.CANCELLED, TaskState.SUPERSEDED}
         for state, event in ended.items():
-            said = Counter(each.data["task_id"] for each in events if each.type == event)
-            assert set(said.values()) <= {1}, event
-            assert {task.id for task in tasks.values() if task.state is state} <= said.keys()
+            reported = Counter(each.data["task_id"] for each in events if each.type == event)
+            assert set(reported.values()) <= {1}, event
+            assert {task.id for task in tasks.values() if task.state is state} <= reported.keys()
         metrics = Counter((each.round, each.name, each.client_number) for each in await rows(MetricRow))
         assert set(metrics.values()) <= {1}, metrics.most_common(3)
         uses = Counter((use.kind, use.round, use.task_id) for use in await rows(BlobUseRow) if use.stored)
@@ -75,7 +75,7 @@ def check_counted(settings: Settings, campaign_id: str) -> None:
 
 
 def contributors(settings: Settings, campaign_id: str) -> list[list[str]]:
-    """Whose updates made each adapter, from the first round on."""
+    """Names of the agents that contributed to each adapter, from the first round on."""
 
     async def work(session: AsyncSession) -> list[list[str]]:
         query = select(AdapterRow).where(AdapterRow.campaign_id == campaign_id, AdapterRow.number > 0)
@@ -86,7 +86,7 @@ def contributors(settings: Settings, campaign_id: str) -> list[list[str]]:
 
 
 def stored_files(settings: Settings, campaign_id: str, round_number: int, agent_name: str) -> list[Path]:
-    """Where the files of an agent's update lie."""
+    """Paths of the stored files of an agent's update."""
 
     async def work(session: AsyncSession) -> list[Path]:
         query = (
@@ -101,14 +101,14 @@ def stored_files(settings: Settings, campaign_id: str, round_number: int, agent_
                 ParticipantRow.agent_name == agent_name,
             )
         )
-        found = (await session.scalars(query)).all()
-        return [settings.data_dir / "updates" / sha256[:2] / sha256 for sha256 in found]
+        digests = (await session.scalars(query)).all()
+        return [settings.data_dir / "updates" / sha256[:2] / sha256 for sha256 in digests]
 
     return read(settings, work)
 
 
 def leftovers(settings: Settings) -> list[str]:
-    """What is stored and belongs to nothing. Fails where something is missing that should be stored."""
+    """List what is stored but unreferenced. Fails if a referenced blob is missing or corrupt."""
 
     async def work(session: AsyncSession) -> list[str]:
         uses = (await session.scalars(select(BlobUseRow).where(BlobUseRow.stored))).all()
@@ -125,12 +125,12 @@ def leftovers(settings: Settings) -> list[str]:
         in_files = {use.sha256 for use in uses if settings.storage.updates == "files" and use.kind in _UPDATES}
         in_database = {use.sha256 for use in uses} - in_files
         for use in uses:
-            found = sha256_file(files[use.sha256]) if use.sha256 in in_files else _digest(blobs[use.sha256])
-            assert found == use.sha256, f"{use.kind} of round {use.round} is not what it was"
+            digest = sha256_file(files[use.sha256]) if use.sha256 in in_files else _digest(blobs[use.sha256])
+            assert digest == use.sha256, f"{use.kind} of round {use.round} is corrupt"
         specs = {campaign.id: campaign.spec for campaign in (await session.scalars(select(CampaignRow))).all()}
         return [
             *(
-                f"{use.kind} of round {use.round}, which is not to be kept"
+                f"{use.kind} of round {use.round}, which should be deleted"
                 for use in uses
                 if use.kind in _UPDATES and specs[use.campaign_id].retention.updates == 0
             ),
@@ -146,8 +146,8 @@ def leftovers(settings: Settings) -> list[str]:
 
 
 def _files(folder: Path) -> list[Path]:
-    # not rglob, which fails where a folder goes while it looks
-    return sorted(Path(at, name) for at, _, names in os.walk(folder) for name in names)
+    # not rglob, which fails if a folder disappears during the walk
+    return sorted(Path(parent, name) for parent, _, names in os.walk(folder) for name in names)
 
 
 def _digest(data: bytes) -> str:

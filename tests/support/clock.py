@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 
 class ManualClock:
-    """Starts now, runs with real time, and can be moved ahead. on_move: called after each jump."""
+    """A clock that starts now, runs with real time and can be moved ahead. on_move: called after each jump."""
 
     def __init__(self) -> None:
         self._offset = timedelta(0)
@@ -18,7 +18,7 @@ class ManualClock:
         self._offset += max(at - self.now(), timedelta(0))
 
     def move(self, seconds: float) -> None:
-        """Jump."""
+        """Move the clock by *seconds*, then call on_move."""
         self._offset += timedelta(seconds=seconds)
         if self.on_move is not None:
             self.on_move()

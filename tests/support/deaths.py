@@ -1,4 +1,4 @@
-"""A process that is killed at one point after the other, and whoever puts up with that."""
+"""A process that is killed at one crash point after another, and an operator who retries meanwhile."""
 
 import signal
 import tempfile
@@ -19,7 +19,7 @@ _PAUSE_S = 0.05
 
 
 class Mortal(Protocol):
-    """What can be killed and started again."""
+    """A process that can be killed and started again."""
 
     environment: dict[str, str]
     process: Process
@@ -28,8 +28,10 @@ class Mortal(Protocol):
 
 
 class Deaths:
-    """Kills a process at each of some points, in their order: it is started with the first one; when that has killed
-    it, with the next one; and after the last to live on."""
+    """Kills a process at each of several crash points, in order.
+
+    Each start sets the next point, which kills the process. After the last point it starts without one and stays up.
+    """
 
     def __init__(self, mortal: Mortal, points: Sequence[str], folder: Path) -> None:
         self._mortal = mortal
@@ -40,23 +42,23 @@ class Deaths:
         self._thread = threading.Thread(target=self._run)
 
     def begin(self) -> None:
-        """Stop the process in good order, and have it die at the points from now on."""
+        """Stop the process cleanly, then begin the deaths."""
         self._mortal.process.stop()
         self._thread.start()
 
     def trouble(self) -> str | None:
-        """What went wrong; None as long as nothing did."""
+        """What went wrong. Returns None if nothing did."""
         return self._trouble
 
     def finish(self) -> Sequence[str]:
-        """Wait for the last death and the start after it; the points. Fails where one is not reached any more."""
+        """Wait for the last death and the start after it. Returns the points; fails if one was not reached."""
         self._thread.join(_LAST_S)
         self.stop()
         assert self._trouble is None, self._trouble
         return self._points
 
     def stop(self) -> None:
-        """Start nothing any more."""
+        """Start the process no more."""
         self._is_over.set()
         self._thread.join()
 
@@ -72,18 +74,18 @@ class Deaths:
         self._mortal.launch()
 
     def _die(self, point: str) -> None:
-        notes = Path(tempfile.mkdtemp(dir=self._folder)) / "notes"  # new ones: a point may come twice
+        notes = Path(tempfile.mkdtemp(dir=self._folder)) / "notes"  # a new file, since a point may occur twice
         self._mortal.environment.update(FEDLOOM_CRASH_AT=point, FEDLOOM_CRASH_NOTES=str(notes))
         self._mortal.launch()
         process = self._mortal.process
         while (code := process.popen.poll()) is None:
-            assert not self._is_over.wait(_PAUSE_S), "never reached"
+            assert not self._is_over.wait(_PAUSE_S), "the process never reached this point"
         assert code == -signal.SIGKILL, f"the process ended with {code}: {process.printed()[-2000:]}"
-        assert notes.read_text() == f"{point}\n", "somebody else killed it"
+        assert notes.read_text() == f"{point}\n", "another cause killed the process"
 
 
-class _Patience(httpx.HTTPTransport):
-    """Sends a request again, as it is, until it is answered."""
+class _RetryingTransport(httpx.HTTPTransport):
+    """Repeats a request unchanged until a reply arrives."""
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         until = time.monotonic() + _PATIENCE_S
@@ -100,12 +102,12 @@ class _Patience(httpx.HTTPTransport):
 
 
 class PatientOperator(Operator):
-    """An operator who does everything again that got no answer."""
+    """An operator who repeats each request that got no reply."""
 
     def __init__(self, url: str, key: str) -> None:
         super().__init__(url, key)
-        self.http = httpx.Client(base_url=url, headers=self.http.headers, timeout=30, transport=_Patience())
+        self.http = httpx.Client(base_url=url, headers=self.http.headers, timeout=30, transport=_RetryingTransport())
 
     def create(self, body: dict[str, Any]) -> str:
-        """The id of a new campaign, the only one of its name."""
+        """Create a campaign, idempotent by its name. Returns its id."""
         return str(self.post("/v1/campaigns", body, **{"Idempotency-Key": body["name"]})["id"])

@@ -1,4 +1,4 @@
-"""Algorithms from outside, installed as anybody would."""
+"""Third-party algorithms, installed with pip."""
 
 import shutil
 import subprocess
@@ -12,7 +12,7 @@ EXAMPLE = ROOT / "examples" / "algorithm"
 
 
 def pip_install(source: Path, target: Path) -> str:
-    """Install the distribution whose source is in a folder; the folder to put on the path. Needs no network."""
+    """Install the distribution in *source*. Returns the folder to put on the path. Needs no network."""
     with tempfile.TemporaryDirectory() as scratch:
         copy = shutil.copytree(source, Path(scratch) / "source")  # a build leaves files behind
         options = ["--quiet", "--disable-pip-version-check", "--no-index", "--no-deps", "--no-build-isolation"]

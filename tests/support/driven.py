@@ -1,4 +1,4 @@
-"""A campaign that a test drives by hand, and what an operator sees of it."""
+"""A campaign that a test drives step by step, and an operator's view of it."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,14 +24,16 @@ Tensors = dict[str, np.ndarray]
 
 
 def patient_settings(data_dir: Path, database_url: str | None = None) -> Settings:
-    """Of a coordinator whose clock jumps over deadlines: leases and the engine's claims outlive that, so whoever is at
-    work stays at work."""
+    """Settings for a coordinator whose clock jumps over deadlines.
+
+    Leases and the engine's claims outlive the jumps, so tasks in progress stay leased.
+    """
     quick = quick_settings(data_dir, database_url, ttl_s=_LONG_S)
     return quick.model_copy(update={"engine": quick.engine.model_copy(update={"claim_ttl_s": _LONG_S})})
 
 
 def delta_of(name: str, number: int) -> Tensors:
-    """An agent's delta of a round, always the same one."""
+    """An agent's delta of a round; deterministic."""
     rng = np.random.default_rng([number, *name.encode()])
     return {tensor: rng.standard_normal(shape, dtype=np.float32) for tensor, shape in SHAPES.items()}
 
@@ -45,7 +47,7 @@ def late_in(number: int) -> dict[str, str]:
 
 
 class DrivenCampaign:
-    """A campaign of three rounds, unless the changes say otherwise. folder: for files."""
+    """A campaign of three rounds, unless *changes* set another number. folder: for temporary files."""
 
     def __init__(self, operator: Operator, folder: Path, **changes: Any) -> None:
         self.operator, self.folder = operator, folder
@@ -62,7 +64,7 @@ class DrivenCampaign:
         rows: Mapping[str, int] | None = None,
         **changes: Any,
     ) -> "DrivenCampaign":
-        """One whose agents are prepared and whose adapter 0 is there. rows: by agent, 10 where nothing is said."""
+        """A campaign whose agents are prepared and whose adapter 0 exists. rows: by agent, 10 by default."""
         campaign = cls(operator, folder, **changes)
         for agent in agents:
             agent.prepare(n_train=(rows or {}).get(agent.name, 10))
@@ -82,12 +84,13 @@ class DrivenCampaign:
         client_state_lost: bool = False,
         **metrics: float,
     ) -> dict[str, Any]:
-        """Do an agent's next task, or the one that it holds; its lease."""
+        """Complete an agent's next train task, or the one of *lease*. Returns the lease."""
         lease = lease or agent.lease("train")
         delta = adapter_bytes(self.folder, **delta_of(agent.name, lease["job"]["round"]))
         digest = agent.upload(lease, "delta", delta)
-        beside = agent.upload(lease, "extras", extras) if extras is not None else None
-        reply = agent.result(lease, agent.train_result(digest, beside, client_state_lost=client_state_lost, **metrics))
+        extras_digest = agent.upload(lease, "extras", extras) if extras is not None else None
+        result = agent.train_result(digest, extras_digest, client_state_lost=client_state_lost, **metrics)
+        reply = agent.result(lease, result)
         assert reply.status_code == 200, reply.text
         return lease
 
@@ -104,30 +107,30 @@ class DrivenCampaign:
         return self.operator.get(self.path)
 
     def part(self, name: str) -> Any:
-        """What is said of an agent's part."""
-        [found] = [each for each in self.detail()["participants"] if each["agent_name"] == name]
-        return found
+        """An agent's entry among the campaign's participants."""
+        [participant] = [each for each in self.detail()["participants"] if each["agent_name"] == name]
+        return participant
 
     def wait_for(self, *states: str) -> Any:
         return self.operator.wait_for(self.id, *states)
 
     def wait_until_closed(self, number: int) -> None:
-        self.operator.wait_until(self.detail, lambda found: found["rounds_closed"] >= number)
+        self.operator.wait_until(self.detail, lambda detail: detail["rounds_closed"] >= number)
 
     def wait_until_open(self, number: int) -> Any:
-        """The round once it is there."""
-        found = self.operator.wait_until(self.rounds, lambda found: len(found) >= number)
-        return found[number - 1]
+        """Wait until the round is open. Returns it."""
+        rounds = self.operator.wait_until(self.rounds, lambda rounds: len(rounds) >= number)
+        return rounds[number - 1]
 
-    def wait_until_told(self, part: str) -> None:
-        """Wait until the campaign's reason says something."""
-        self.operator.wait_until(self.detail, lambda found: part in (found["reason"] or ""))
+    def wait_for_reason(self, part: str) -> None:
+        """Wait until the campaign's reason contains *part*."""
+        self.operator.wait_until(self.detail, lambda detail: part in (detail["reason"] or ""))
 
     def rounds(self) -> list[Any]:
         return self.operator.items(f"{self.path}/rounds")
 
     def shares(self, number: int) -> dict[str, tuple[float, int]]:
-        """Weight and staleness of those who contributed to an adapter."""
+        """Weight and staleness of each contribution to an adapter, by agent name."""
         contributions = self.operator.get(f"{self.path}/adapters/{number}")["contributions"]
         return {share["agent_name"]: (share["weight"], share["staleness"]) for share in contributions}
 
@@ -135,13 +138,13 @@ class DrivenCampaign:
         return str(self.operator.get(f"{self.path}/adapters/{number}")["blob"]["sha256"])
 
     def tasks(self, agent: str, kind: str = "train") -> list[Any]:
-        found = self.operator.items(f"{self.path}/tasks")
-        return [task for task in found if (task["agent_name"], task["kind"]) == (agent, kind)]
+        tasks = self.operator.items(f"{self.path}/tasks")
+        return [task for task in tasks if (task["agent_name"], task["kind"]) == (agent, kind)]
 
     def events(self, *types: str) -> list[Any]:
-        """What the events of some types say."""
-        found = self.operator.items(f"{self.path}/events")
-        return [event["data"] for event in found if event["type"] in types]
+        """Data of the events of the given types."""
+        events = self.operator.items(f"{self.path}/events")
+        return [event["data"] for event in events if event["type"] in types]
 
     def blob(self, sha256: str) -> httpx.Response:
         return self.operator.http.get(f"/v1/blobs/{sha256}")
@@ -153,8 +156,10 @@ class DrivenCampaign:
             return {name: file.read(name).copy() for name in file.tensors}
 
     def digest_by_hand(self, number: int, shares: Mapping[str, tuple[float, int]]) -> str:
-        """The digest of x + Σ p_k Δ_k, from the adapter before and from the agents' deltas; shares: what each agent
-        weighs, and how many rounds ago it trained, in the order of client numbers."""
+        """Compute the digest of x + Σ p_k Δ_k from the previous adapter and the agents' deltas.
+
+        shares: weight and staleness in rounds of each agent, in the order of client numbers.
+        """
         before, after = self.tensors(self.digest(number - 1)), {}
         for name, x in before.items():
             total = np.zeros(x.shape, dtype=np.float64)

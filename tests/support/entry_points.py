@@ -1,4 +1,4 @@
-"""Algorithms from outside as an installation leaves them, written by hand: an installer takes seconds."""
+"""Third-party algorithms, laid out as pip would, without pip: an installer takes seconds."""
 
 import shutil
 import tomllib
@@ -6,8 +6,10 @@ from pathlib import Path
 
 
 def write_out(source: Path, target: Path) -> str:
-    """Write the modules of the distribution in *source*, its name and its entry points into *target*; the folder to put
-    on the path."""
+    """Write the modules, the name and the entry points of the distribution in *source* into *target*.
+
+    Returns the folder to put on the path.
+    """
     project = tomllib.loads((source / "pyproject.toml").read_text())["project"]
     name, version = project["name"], project["version"]
     info = target / f"{name.replace('-', '_')}-{version}.dist-info"

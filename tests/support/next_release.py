@@ -1,4 +1,4 @@
-"""A made-up next release: its schema has one more migration."""
+"""A fictitious next release: its schema has one more migration."""
 
 import shutil
 from pathlib import Path
@@ -23,7 +23,7 @@ def upgrade():
 
 
 def install(folder: Path, head: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the code be that of the next release. folder: an empty one. head: the revision of this one."""
+    """Make the code act as the next release. folder: empty. head: schema revision of this release."""
     package = folder / "migrations"
     shutil.copytree(Path(migrations.__file__).parent, package)
     (package / "versions" / "0002_next.py").write_text(_MIGRATION.format(revision=REVISION, head=head))

@@ -1,4 +1,4 @@
-"""An operator's calls in plain HTTP, so that tests of the service lean on none of its clients."""
+"""An operator's calls in plain HTTP: tests of the service depend on none of its clients."""
 
 import ssl
 import time
@@ -10,21 +10,21 @@ import httpx
 
 from shared.wire.problems import Problem
 
-_LOOK_S, _LOOK_AT_MOST_S = 0.01, 0.1
+_FIRST_POLL_S, _MAX_POLL_S = 0.01, 0.1
 
 
 class Operator:
-    """Speaks to a coordinator with its key."""
+    """Calls a coordinator with an operator's key."""
 
     def __init__(self, url: str, key: str, ca_file: Path | None = None) -> None:
         self.key = key
-        # not for plain HTTP: reading the authorities of TLS takes 50 ms of a core
+        # not for plain HTTP: loading the TLS authorities takes 50 ms of CPU
         verify = ssl.create_default_context(cafile=ca_file) if url.startswith("https:") else False
         headers = {"Authorization": f"Bearer {key}"}
         self.http = httpx.Client(base_url=url, headers=headers, timeout=30, verify=verify)
 
     def is_answered(self) -> bool:
-        """Whether the coordinator is there."""
+        """Whether the coordinator answers."""
         try:
             return self.http.get("/readyz").is_success
         except httpx.HTTPError:
@@ -47,24 +47,22 @@ class Operator:
         return list(self.get(path, **params)["items"])
 
     def all_items(self, path: str, limit: int = 2) -> list[Any]:
-        """A listing, page by page."""
-        found: list[Any] = []
+        """All items of a listing, fetched page by page."""
+        items: list[Any] = []
         cursor = None
         while True:
             page = self.get(path, limit=limit, **({"cursor": cursor} if cursor else {}))
-            found += page["items"]
+            items += page["items"]
             cursor = page["next_cursor"]
             if cursor is None:
-                return found
+                return items
 
     def verify(self, campaign_id: str, *rounds: int, timeout_s: float = 60) -> list[Any]:
-        """The outcomes of a verification of all closed rounds, or of some, once it is done."""
+        """Verify all closed rounds, or the given ones. Returns the outcomes once the job is done."""
         path = f"/v1/campaigns/{campaign_id}/verifications"
         job = self.post(path, {"rounds": list(rounds)} if rounds else None)
-        found = self.wait_until(
-            lambda: self.get(f"{path}/{job['id']}"), lambda read: read["state"] == "done", timeout_s
-        )
-        return list(found["outcomes"])
+        job = self.wait_until(lambda: self.get(f"{path}/{job['id']}"), lambda read: read["state"] == "done", timeout_s)
+        return list(job["outcomes"])
 
     def campaign(self, campaign_id: str, move: str) -> httpx.Response:
         """Pause, resume or cancel."""
@@ -74,23 +72,25 @@ class Operator:
         return [event["type"] for event in self.items(f"/v1/campaigns/{campaign_id}/events")]
 
     def wait_for(self, campaign_id: str, *states: str, timeout_s: float = 180) -> Any:
-        """The campaign once it is in one of the states."""
+        """Wait until the campaign is in one of the states. Returns the campaign."""
         return self.wait_until(
-            lambda: self.get(f"/v1/campaigns/{campaign_id}"), lambda found: found["state"] in states, timeout_s
+            lambda: self.get(f"/v1/campaigns/{campaign_id}"), lambda detail: detail["state"] in states, timeout_s
         )
 
     @staticmethod
     def wait_until(read: Callable[[], Any], is_so: Callable[[Any], bool], timeout_s: float = 180) -> Any:
-        """What *read* gives once it is so; fails after *timeout_s*. Asked less and less often, for each answer costs
-        the coordinator as much as an agent's request."""
+        """Poll *read* until *is_so* accepts its value. Returns the value; fails after *timeout_s*.
+
+        The interval grows, because each reply costs the coordinator as much as an agent's request.
+        """
         began = time.monotonic()
         while True:
-            found = read()
-            if is_so(found):
-                return found
+            value = read()
+            if is_so(value):
+                return value
             waited_s = time.monotonic() - began
-            assert waited_s < timeout_s, f"timed out, last seen: {found}"
-            time.sleep(min(_LOOK_S + waited_s / 10, _LOOK_AT_MOST_S))
+            assert waited_s < timeout_s, f"timed out, last value: {value}"
+            time.sleep(min(_FIRST_POLL_S + waited_s / 10, _MAX_POLL_S))
 
 
 def problem(reply: httpx.Response) -> Problem:

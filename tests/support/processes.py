@@ -1,4 +1,4 @@
-"""Coordinators and agents as processes of their own, to be killed and started again."""
+"""Coordinators and agents as separate processes that tests kill and restart."""
 
 import json
 import os
@@ -25,12 +25,12 @@ RECORDED_CHILD = [sys.executable, "-m", "tests.support.recorded_child"]
 
 
 def quick_recorded_child() -> list[str]:
-    """The command of a recorded child that starts at once."""
+    """Command of a recorded child that starts at once."""
     return Preloaded.server.stand_in(*RECORDED_CHILD[1:])
 
 
 class Process:
-    """One process, with what it printed in a file."""
+    """A process whose output goes to a log file."""
 
     def __init__(
         self,
@@ -47,12 +47,12 @@ class Process:
             )
 
     def kill(self) -> None:
-        """kill -9."""
+        """Send SIGKILL and wait."""
         self.popen.kill()
         self.popen.wait(10)
 
     def stop(self) -> int:
-        """End it as an operator would, with Ctrl-C; its exit code."""
+        """End it with SIGINT, as Ctrl-C does. Returns its exit code."""
         if self.popen.poll() is None:
             self.popen.send_signal(signal.SIGINT)
             try:
@@ -66,7 +66,7 @@ class Process:
         return self.log.read_text(errors="replace")
 
     def wait_to_print(self, pattern: str, timeout_s: float = 180) -> re.Match[str]:
-        """Wait until it printed what matches *pattern*."""
+        """Wait until its output matches *pattern*. Returns the match."""
         return wait_until(
             lambda: re.search(pattern, self.printed()), f"{pattern!r} in {self.log}", timeout_s, self._is_over
         )
@@ -79,17 +79,17 @@ class Process:
 def wait_until(
     read: Callable[[], Any], what: str, timeout_s: float = 180, is_over: Callable[[], str | None] = lambda: None
 ) -> Any:
-    """What *read* gives once it gives something; fails after *timeout_s*."""
+    """Poll *read* until its value is truthy. Returns the value; fails after *timeout_s*."""
     until = time.monotonic() + timeout_s
-    while not (found := read()):
+    while not (value := read()):
         assert (over := is_over()) is None, f"waiting for {what}: {over}"
         assert time.monotonic() < until, f"timed out waiting for {what}"
         time.sleep(0.02)
-    return found
+    return value
 
 
 def is_ready(url: str) -> bool:
-    """Whether a coordinator answers there."""
+    """Whether the coordinator at *url* is ready."""
     try:
         return httpx.get(f"{url}/readyz", timeout=5).status_code == 200
     except httpx.HTTPError:
@@ -97,7 +97,7 @@ def is_ready(url: str) -> bool:
 
 
 class CoordinatorProcess:
-    """`fedloom coordinator serve` on a fixed port, so that it can be started again in the same place."""
+    """`fedloom coordinator serve` on a fixed port, so that it can restart at the same URL."""
 
     popen: Callable[..., Any] = subprocess.Popen
 
@@ -121,22 +121,22 @@ class CoordinatorProcess:
         wait_until(lambda: is_ready(self.url), "the coordinator", 60, self.process._is_over)
 
     def launch(self) -> None:
-        """Start it, and do not wait until it answers."""
+        """Start it without waiting until it answers."""
         argv = [sys.executable, "-m", "fedloom", "coordinator", "serve", "--verbose", "--port", str(self.port)]
         argv += ["--data-dir", str(self.data), *self._arguments, *self._serve]
         self.folder.mkdir(exist_ok=True)
         self.process = Process(argv, self.folder / "coordinator.log", popen=self.popen, **self.environment)
 
 
-class Place(Protocol):
-    """A coordinator, of another process or of this one."""
+class AnyCoordinator(Protocol):
+    """A coordinator in another process or in this one."""
 
     url: str
     operator: Operator
 
 
 class AgentProcess:
-    """`fedloom agent run` in a home of its own, with a recorded child unless told otherwise."""
+    """`fedloom agent run` in its own home folder. child: command of its training child; None means the default."""
 
     popen: Callable[..., Any] = subprocess.Popen
 
@@ -149,15 +149,15 @@ class AgentProcess:
 
     @classmethod
     def recorded_one(
-        cls, coordinator: "Place", folder: Path, name: str, n_rows: int = 10, **recorded: Any
+        cls, coordinator: "AnyCoordinator", folder: Path, name: str, n_rows: int = 10, **recorded: Any
     ) -> "AgentProcess":
-        """An enrolled agent with a recorded child and so many rows."""
+        """An enrolled agent with a recorded child and *n_rows* rows."""
         agent = cls(folder / name, RECORDED_CHILD, **recorded)
         agent.enroll(coordinator, '[data.notes]\npath = "notes.jsonl"\n')
         (agent.home / "notes.jsonl").write_text("{}\n" * n_rows)
         return agent
 
-    def enroll(self, coordinator: "Place", settings: str, **labels: str) -> None:
+    def enroll(self, coordinator: "AnyCoordinator", settings: str, **labels: str) -> None:
         enroll(self.home, coordinator.url, coordinator.operator.token(labels=labels), self.home.name)
         (self.home / "agent.toml").write_text(settings)
 
@@ -176,13 +176,13 @@ class AgentProcess:
 
 
 class QuickCoordinator(CoordinatorProcess):
-    """A coordinator that is started often."""
+    """A coordinator process that starts at once, for tests with many starts."""
 
     popen = Preloaded
 
 
 class QuickAgent(AgentProcess):
-    """An agent that is started often, and asks again at once after a cut. Its child starts at once too."""
+    """An agent process that starts at once, with its child, and reconnects at once after a cut."""
 
     popen = Preloaded
 
@@ -217,7 +217,7 @@ class EngineProcess:
 
 @contextmanager
 def ended(*running: CoordinatorProcess | AgentProcess | EngineProcess) -> Iterator[None]:
-    """End the processes with the block, however it ends."""
+    """Kill the processes when the block ends, on errors too."""
     try:
         yield
     finally:

@@ -1,17 +1,17 @@
-"""A TCP proxy between agent and coordinator that does to connections what bad networks do.
+"""A TCP proxy between agent and coordinator that injects network faults.
 
-It listens on loopback and runs in a thread of its own. Faults are set by its methods while it runs:
+It listens on loopback and runs in its own thread. Its attributes and methods set the faults while it runs:
 
-    cut, cut_replies     end a connection after so many bytes of the client's, or of the server's, again and again
-    delay_s              seconds that every piece is under way, each way
-    bytes_per_s          what the line carries, each way, all connections together
-    drop_replies         let a request through, wait for the reply, and end the connection instead of passing it on
-    spoil_next_reply     change a bit in the next bytes of the server's
-    answer_with_page     answer a request with a page of HTML, as a proxy does that does not reach its server
-    is_away              end every connection, open ones and new ones
+    cut, cut_replies     end the connection after each given number of bytes from clients, or from the server
+    delay_s              latency of each piece, in seconds, in each direction
+    bytes_per_s          bandwidth in each direction, shared by all connections
+    drop_replies         pass a request on, wait for the reply, and end the connection instead of passing the reply on
+    spoil_next_reply     flip a bit in the next bytes from the server
+    answer_with_page     answer a request with an HTML page, like a proxy that does not reach its server
+    is_away              end all open connections and each new one
 
-What is random follows from the seed. Told to speak TLS it ends the encryption, and what is behind it is plain; told
-that what it passes is no HTTP, it passes TLS through, and cuts in the middle of its records.
+Random choices follow from the seed. With *tls* it terminates TLS, and the server behind it gets plain HTTP. With
+*is_http* false it passes bytes through, TLS included, and cuts in the middle of TLS records.
 """
 
 import asyncio
@@ -27,14 +27,16 @@ from types import TracebackType
 from typing import Self
 
 _PIECE_BYTES = 1 << 14
-_PIECES_UNDER_WAY = 64
+_PIECES_IN_FLIGHT = 64
 _PAGE = b"<html><body><h1>Something is in between</h1></body></html>"
 
 
 @dataclass
 class Request:
-    """One request of a client's: what it is, how many bytes its body has, how many of them came, and what became of it:
-    "passed", "cut", "reply dropped" or "page"."""
+    """One client request. n_bytes: size of its body. came: bytes of it received so far.
+
+    fate: its outcome: "passed", "cut", "reply dropped" or "page".
+    """
 
     method: str
     path: str
@@ -44,26 +46,26 @@ class Request:
 
 
 class _Cut(Exception):
-    """The connection ends here."""
+    """Ends the connection."""
 
 
 class _Rule:
-    """Says of which requests something becomes; of requests to one path, the first."""
+    """Selects the requests that a fault applies to: the first request to each matching path."""
 
     def __init__(self, method: str, path: str, status: int = 0) -> None:
         self.status = status
         self._method, self._path = method, re.compile(path)
-        self._had: set[str] = set()
+        self._taken_paths: set[str] = set()
 
     def takes(self, request: Request) -> bool:
-        if request.method != self._method or request.path in self._had or not self._path.search(request.path):
+        if request.method != self._method or request.path in self._taken_paths or not self._path.search(request.path):
             return False
-        self._had.add(request.path)
+        self._taken_paths.add(request.path)
         return True
 
 
 class _Cuts:
-    """Where one direction is cut: after each gap, which is a number of bytes, once."""
+    """Cut points of one direction: one cut after each gap. gaps: in bytes."""
 
     def __init__(self, gaps: Iterable[int] = (), path: str = "") -> None:
         self.n_cuts = 0
@@ -71,7 +73,7 @@ class _Cuts:
         self._left = deque(gaps)
 
     def allow(self, path: str, n_bytes: int) -> int | None:
-        """How many of the next bytes still pass before a cut; None where all do."""
+        """How many of the next *n_bytes* pass before a cut. Returns None if all do."""
         if not self._left or not self._path.search(path):
             return None
         if n_bytes < self._left[0]:
@@ -82,11 +84,11 @@ class _Cuts:
 
 
 class _Pipe:
-    """One direction of a connection: what is put in comes out later, when the line has carried it."""
+    """One direction of a connection: pieces come out after the delay, at the line's bandwidth."""
 
     def __init__(self, proxy: "FaultyProxy", line: "_Line", out: asyncio.StreamWriter) -> None:
         self._proxy, self._line, self._out = proxy, line, out
-        self._pieces: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_PIECES_UNDER_WAY)
+        self._pieces: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_PIECES_IN_FLIGHT)
 
     async def put(self, piece: bytes) -> None:
         await self._line.carry(len(piece), self._proxy.bytes_per_s)
@@ -101,12 +103,12 @@ class _Pipe:
             self._pieces.task_done()
 
     async def empty(self) -> None:
-        """Wait until everything came out."""
+        """Wait until all pieces have come out."""
         await self._pieces.join()
 
 
 class _Line:
-    """What all connections share in one direction."""
+    """The bandwidth that all connections share in one direction."""
 
     def __init__(self) -> None:
         self._free_at = 0.0
@@ -120,7 +122,7 @@ class _Line:
 
 
 class _Connection:
-    """A client's connection and the one to the server that belongs to it."""
+    """A client's connection and its counterpart to the server."""
 
     def __init__(
         self,
@@ -137,7 +139,7 @@ class _Connection:
         self._drops_reply = False
 
     async def run(self) -> None:
-        """Pass bytes until one side ends, or a fault does."""
+        """Pass bytes until either peer or a fault ends the connection."""
         from_client = self._requests() if self._proxy.is_http else self._bytes()
         works = (from_client, self._replies(), self._up.run(), self._down.run())
         tasks = [asyncio.create_task(work) for work in works]
@@ -147,7 +149,7 @@ class _Connection:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            # not `close`: a TLS connection would say goodbye
+            # not `close`, which sends a TLS close_notify
             self._to_client.transport.abort()
             self._to_server.transport.abort()
 
@@ -177,7 +179,7 @@ class _Connection:
             await self._send(piece)
 
     async def _send(self, piece: bytes) -> None:
-        """Pass a piece to the server, or end the connection in it."""
+        """Pass a piece to the server, or end the connection inside it."""
         allowed = self._proxy.cuts.allow(self._request.path, len(piece))
         await self._up.put(piece[:allowed])
         if allowed is not None:
@@ -216,7 +218,7 @@ class _Connection:
 
 
 class FaultyProxy:
-    """The proxy, for the length of a block. Threads other than its own may call everything that is public."""
+    """The proxy, as a context manager. Its public methods may be called from any thread."""
 
     def __init__(self, target_port: int, seed: int, *, is_http: bool = True, tls: ssl.SSLContext | None = None) -> None:
         self.is_http = is_http
@@ -231,7 +233,7 @@ class FaultyProxy:
         self.mend()
 
     def mend(self) -> None:
-        """Forget all faults, and what was seen."""
+        """Remove all faults and recorded requests."""
         self.delay_s = 0.0
         self.bytes_per_s: float | None = None
         self.spoil_next_reply = False
@@ -243,17 +245,17 @@ class FaultyProxy:
         self._is_away = False
 
     def cut(self, gaps: Iterable[int], path: str = "") -> None:
-        """Cut after each gap in what clients send to paths that match: so many bytes since the cut before."""
+        """Cut client data to matching paths after each gap: a number of bytes since the previous cut."""
         self.cuts = _Cuts(gaps, path)
 
     def cut_replies(self, gaps: Iterable[int], path: str = "") -> None:
-        """The same for what the server sends."""
+        """The same for data from the server."""
         self.reply_cuts = _Cuts(gaps, path)
 
     def random_gaps(self, times: int, n_bytes: int) -> list[int]:
-        """Gaps between so many random places of so many bytes."""
-        places = sorted(self._random.sample(range(1, n_bytes), times))
-        return [place - before for before, place in zip([0, *places], places, strict=False)]
+        """Gaps between *times* random positions within *n_bytes* bytes."""
+        positions = sorted(self._random.sample(range(1, n_bytes), times))
+        return [position - before for before, position in zip([0, *positions], positions, strict=False)]
 
     def drop_replies(self, method: str, path: str) -> None:
         """Drop the reply to the first request to each path that matches."""
@@ -274,7 +276,7 @@ class FaultyProxy:
             self._loop.call_soon_threadsafe(self._end_all)
 
     def of_fate(self, fate: str) -> list[Request]:
-        """The requests of which that became."""
+        """Requests with this outcome."""
         return [request for request in self.requests if request.fate == fate]
 
     @property
@@ -322,5 +324,5 @@ class FaultyProxy:
 
 
 def _length(head: bytes) -> int:
-    found = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)
-    return int(found[1]) if found else 0
+    match = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)
+    return int(match[1]) if match else 0

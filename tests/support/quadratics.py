@@ -1,4 +1,4 @@
-"""A convex federated problem whose optimum is known, and rounds on it in numpy with the real halves of an algorithm."""
+"""A convex federated problem with a known optimum, and rounds on it in numpy with an algorithm's real halves."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from shared.algorithms import Updates, UpdateTensor
 from shared.algorithms.base import Array
 
 SHAPES = {"u": (2, 2), "v": (2,)}
-"""The parameters come as two tensors, so that their names matter."""
+"""The six parameters as two tensors, so that a mix-up of tensor names shows."""
 Tensors = dict[str, Array]
 
 
@@ -25,7 +25,7 @@ def joined(tensors: Tensors) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Quadratics:
-    """Client k has f_k(w) = ½ (w − a_k)ᵀ H_k (w − a_k). a: (K, 6). h: (K, 6, 6). rows: (K,), that each trains on."""
+    """Client k has f_k(w) = ½ (w − a_k)ᵀ H_k (w − a_k). a: (K, 6). h: (K, 6, 6). rows: (K,), its training rows."""
 
     a: np.ndarray
     h: np.ndarray
@@ -33,14 +33,14 @@ class Quadratics:
 
     @classmethod
     def drawn(cls, seed: int, rows: Iterable[int]) -> "Quadratics":
-        """Curvatures from 0.2 to 2 in directions of each client's own, optima far apart."""
+        """Draw a problem: curvatures from 0.2 to 2, in directions that differ by client, and optima far apart."""
         rng, n_rows = np.random.default_rng(seed), np.array(list(rows))
         bases = [np.linalg.qr(rng.standard_normal((6, 6)))[0] for _ in n_rows]
         h = np.stack([basis @ np.diag(rng.uniform(0.2, 2, 6)) @ basis.T for basis in bases])
         return cls(rng.normal(0, 3, (len(n_rows), 6)), h, n_rows)
 
     def shares(self, by: str) -> np.ndarray:
-        """The weights of all clients, sum 1."""
+        """Weights of all clients, (K,), with sum 1. by: "examples" or "uniform"."""
         weights = self.rows if by == "examples" else np.ones(len(self.rows))
         return weights / weights.sum()
 
@@ -51,7 +51,7 @@ class Quadratics:
         return float(sum(p * (w - a) @ h @ (w - a) / 2 for p, a, h in zip(shares, self.a, self.h, strict=True)))
 
     def optimum(self, shares: np.ndarray, push: np.ndarray | float = 0.0) -> np.ndarray:
-        """Where Σ p_k ∇f_k(w) = push."""
+        """The w with Σ p_k ∇f_k(w) = push."""
         return zero_of(shares, self.h, self.a, push)
 
 
@@ -65,8 +65,8 @@ def zero_of(shares: np.ndarray, maps: np.ndarray, a: np.ndarray, push: np.ndarra
 class Federation:
     """Rounds as Fedloom runs them, with plain SGD at the clients.
 
-    restarts: all start again where a client has lost what it kept. commits: a client keeps what came of its last update
-    that counted, and of no other. Fedloom does both.
+    restarts: a client that lost its state restarts the algorithm for all. commits: a client keeps only the state of its
+    last accepted update. Fedloom does both.
     """
 
     problem: Quadratics
@@ -85,8 +85,8 @@ class Federation:
         self._q = self.problem.shares(self.by)
         self.x: Tensors = split(np.zeros(6))
         self.state: dict[str, Tensors] = {}
-        self.counted: set[int] = set()
-        self.kept: dict[int, dict[str, Tensors]] = {}
+        self.committed: set[int] = set()
+        self.client_states: dict[int, dict[str, Tensors]] = {}
 
     @property
     def w(self) -> np.ndarray:
@@ -96,29 +96,31 @@ class Federation:
         return float(np.linalg.norm(self.w - w))
 
     def run(self, rounds: int, draw: int | None = None, late: int = 0) -> "Federation":
-        """Rounds with *draw* clients each, or all; the last *late* of those drawn train in vain."""
+        """Run rounds with *draw* clients each, or all. The updates of the last *late* clients drawn are discarded."""
         for number in range(rounds):
             drawn = np.random.default_rng(number).permutation(len(self._q))[:draw]
             self.round(drawn.tolist(), drawn[len(drawn) - late :].tolist())
         return self
 
     def round(self, clients: Iterable[int], late: Collection[int] = ()) -> None:
-        """One round; the updates of the late ones do not count."""
+        """Run one round. The updates of the late clients are discarded."""
         trained = {k: self.train(k) for k in sorted(clients)}
         in_time = {k: slots for k, slots in trained.items() if k not in late}
-        lost = [k for k in in_time if self._algorithm.client.state and k in self.counted and k not in self.kept]
+        lost = [
+            k for k in in_time if self._algorithm.client.state and k in self.committed and k not in self.client_states
+        ]
         self._aggregate(in_time)
         for k, slots in (in_time if self.commits else trained).items():
-            self.counted.add(k)
-            self.kept[k] = {slot: slots[slot] for slot in self._algorithm.client.state}
+            self.committed.add(k)
+            self.client_states[k] = {slot: slots[slot] for slot in self._algorithm.client.state}
         if lost and self.restarts:
-            self.state, self.kept = {}, {}
-            self.counted.clear()
+            self.state, self.client_states = {}, {}
+            self.committed.clear()
 
     def train(self, k: int) -> dict[str, Tensors]:
-        """A client's delta, extras and what it would keep."""
+        """Train a client. Returns its delta, its extras and its new client state."""
         broadcast = {slot: self.state[slot] for slot in self._algorithm.server.broadcast if self.state}
-        client = self._algorithm.client(self._params, broadcast, self.kept.get(k, {}))
+        client = self._algorithm.client(self._params, broadcast, self.client_states.get(k, {}))
         w = {name: values.copy() for name, values in self.x.items()}
         for _ in range(self.steps):
             gradients = split(self.problem.gradient(k, joined(w)))

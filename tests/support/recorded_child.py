@@ -1,13 +1,14 @@
-"""A training child without torch: speaks the child's protocol, and writes adapters that follow from the job, from what
-it is told with it and from what it kept.
+"""A training child without torch.
 
-What it should do besides comes as JSON in FEDLOOM_RECORDED:
-    step_s         seconds a step takes
-    fits           the largest micro-batch that does not run out of memory
-    die_of         "exit" or "memory": how it ends when memory runs out (by the protocol, or by SIGKILL)
+It speaks the child's protocol and writes adapters that are a function of the job, the broadcast and the client state.
+
+FEDLOOM_RECORDED holds further options as JSON:
+    step_s         seconds per step
+    fits           largest micro-batch that fits into memory
+    die_of         how it ends when memory runs out: "exit" (by the protocol) or "memory" (by SIGKILL)
     size           columns of the largest tensor, for large uploads
-    nan            whether deltas hold a NaN
-    nan_in         pairs of a round and a client number for which they do
+    nan            whether all deltas contain a NaN
+    nan_in         pairs of round and client number whose deltas contain a NaN
 """
 
 import json
@@ -66,14 +67,14 @@ def say(message: Message) -> None:
     sys.stdout.flush()
 
 
-def prepare(work: LocalJob) -> PrepareResult:
-    assert work.data is not None
+def prepare(local_job: LocalJob) -> PrepareResult:
+    assert local_job.data is not None
     say(Report(progress=Progress(phase=Phase.TOKENIZING)))
-    n_rows = len(work.data.path.read_text().splitlines())
+    n_rows = len(local_job.data.path.read_text().splitlines())
     return PrepareResult(fingerprint=FINGERPRINT, n_train=n_rows, n_held_out=2)
 
 
-def init(work: LocalJob, job: InitJob) -> InitResult:
+def init(local_job: LocalJob, job: InitJob) -> InitResult:
     say(Report(progress=Progress(phase=Phase.LOADING_MODEL)))
     rng = np.random.default_rng(job.seed)
     columns, rank = OPTIONS.get("size", 6), job.lora.rank
@@ -81,36 +82,36 @@ def init(work: LocalJob, job: InitJob) -> InitResult:
         "base_model.model.layer.lora_A.weight": rng.standard_normal((rank, columns), dtype=np.float32),
         "base_model.model.layer.lora_B.weight": np.zeros((4, rank), dtype=np.float32),
     }
-    write_adapter(work.folder / ADAPTER_FILE, tensors)
-    return InitResult(adapter=sha256_file(work.folder / ADAPTER_FILE))
+    write_adapter(local_job.folder / ADAPTER_FILE, tensors)
+    return InitResult(adapter=sha256_file(local_job.folder / ADAPTER_FILE))
 
 
-def train(work: LocalJob, job: TrainJob) -> TrainResult:
-    assert work.adapter is not None
+def train(local_job: LocalJob, job: TrainJob) -> TrainResult:
+    assert local_job.adapter is not None
     rng = np.random.default_rng((job.seed, job.round, job.client_number))
     for step in range(job.steps):
         time.sleep(OPTIONS.get("step_s", 0))
         say(Report(progress=Progress(phase=Phase.TRAINING, done=step + 1, total=job.steps, loss=1.0, tokens_per_s=100)))
     installed = load_client(job)
     client = installed.half
-    with AdapterFile(work.adapter) as adapter:
+    with AdapterFile(local_job.adapter) as adapter:
         contract = trained(adapter.contract, job.lora)
     delta = {name: rng.standard_normal(spec.shape, dtype=np.float32) / 16 for name, spec in contract.tensors.items()}
-    client_state = read_client_state(work.client_state, contract, client.state)
-    broadcast = read_slots(work.broadcast) if work.broadcast is not None else {}
+    client_state = read_client_state(local_job.client_state, contract, client.state)
+    broadcast = read_slots(local_job.broadcast) if local_job.broadcast is not None else {}
     half = client(installed.read_params(job.algorithm_params), broadcast, client_state)
     slots: dict[str, dict[str, np.ndarray]] = {}
-    for name, w in delta.items():  # the anchor is the origin
+    for name, w in delta.items():  # the anchor is zero
         for _ in range(job.steps):
             half.after_step(name, w, job.learning_rate)
         for slot, values in half.finish(name, w, w * 0, job.learning_rate, job.steps).items():
             slots.setdefault(slot, {})[slot_name(slot, name)] = values
     if OPTIONS.get("nan") or [job.round, job.client_number] in OPTIONS.get("nan_in", ()):
         next(iter(delta.values()))[0, 0] = np.nan
-    write_adapter(work.folder / DELTA_FILE, delta)
+    write_adapter(local_job.folder / DELTA_FILE, delta)
     for path, names in ((EXTRAS_FILE, client.extras), (CLIENT_STATE_FILE, client.state)):
         if names:
-            write_adapter(work.folder / path, {key: value for slot in names for key, value in slots[slot].items()})
+            write_adapter(local_job.folder / path, {key: value for slot in names for key, value in slots[slot].items()})
     metrics = TrainMetrics(
         steps=job.steps,
         loss_first=2.0,
@@ -122,15 +123,15 @@ def train(work: LocalJob, job: TrainJob) -> TrainResult:
         peak_memory_bytes=0,
     )
     return TrainResult(
-        delta=sha256_file(work.folder / DELTA_FILE),
-        extras=sha256_file(work.folder / EXTRAS_FILE) if client.extras else None,
+        delta=sha256_file(local_job.folder / DELTA_FILE),
+        extras=sha256_file(local_job.folder / EXTRAS_FILE) if client.extras else None,
         client_state_lost=bool(client.state) and job.committed_update is not None and not client_state,
         metrics=metrics,
     )
 
 
 def read_client_state(path: Path | None, contract: Contract, slots: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
-    """What was kept; nothing where it is not there, or not whole."""
+    """Read the client state. Returns {} if it is missing or damaged."""
     if path is None:
         return {}
     try:
@@ -142,12 +143,12 @@ def read_client_state(path: Path | None, contract: Contract, slots: Sequence[str
 
 
 def read_slots(path: Path) -> dict[str, dict[str, np.ndarray]]:
-    found: dict[str, dict[str, np.ndarray]] = {}
+    slots: dict[str, dict[str, np.ndarray]] = {}
     with AdapterFile(path) as file:
         for full_name in file.tensors:
             slot, _, name = full_name.partition("/")
-            found.setdefault(slot, {})[name] = file.read(full_name).copy()
-    return found
+            slots.setdefault(slot, {})[name] = file.read(full_name).copy()
+    return slots
 
 
 def evaluate(job: EvaluateJob) -> EvaluateResult:
@@ -155,14 +156,14 @@ def evaluate(job: EvaluateJob) -> EvaluateResult:
     return EvaluateResult(loss=2.0 / (1 + job.round), n_rows=2, n_tokens=20)
 
 
-def do(work: LocalJob) -> Result:
-    job = work.job
+def run(local_job: LocalJob) -> Result:
+    job = local_job.job
     if isinstance(job, PrepareJob):
-        return prepare(work)
+        return prepare(local_job)
     if isinstance(job, InitJob):
-        return init(work, job)
+        return init(local_job, job)
     if isinstance(job, TrainJob):
-        return train(work, job)
+        return train(local_job, job)
     return evaluate(job)
 
 
@@ -179,18 +180,18 @@ def main() -> None:
     threading.Thread(target=end_with_parent, args=(lines, ready), daemon=True).start()
     while True:
         ready.acquire()
-        work = LocalJob.model_validate_json(lines.pop(0) or "")
-        Path(work.folder, "child.pid").write_text(str(os.getpid()))
-        if work.data is None and not isinstance(work.job, InitJob):
+        local_job = LocalJob.model_validate_json(lines.pop(0) or "")
+        Path(local_job.folder, "child.pid").write_text(str(os.getpid()))
+        if local_job.data is None and not isinstance(local_job.job, InitJob):
             say(Failed(failure=Failure(kind=FailureKind.DATA, message="agent.toml names no such data")))
             continue
-        if isinstance(work.job, TrainJob) and work.micro_batch > OPTIONS.get("fits", 1 << 30):
+        if isinstance(local_job.job, TrainJob) and local_job.micro_batch > OPTIONS.get("fits", 1 << 30):
             if OPTIONS.get("die_of") == "memory":
                 os.kill(os.getpid(), signal.SIGKILL)
             say(OutOfMemory(peak_bytes=1 << 30, longest_row_tokens=77))
             sys.exit(OUT_OF_MEMORY_EXIT)
-        result = do(work)
-        atomic_text(work.folder / RESULT_FILE, result.model_dump_json())
+        result = run(local_job)
+        atomic_text(local_job.folder / RESULT_FILE, result.model_dump_json())
         say(Done(result=result))
 
 

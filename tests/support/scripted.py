@@ -1,4 +1,4 @@
-"""An agent whose every call a test makes by hand, in plain HTTP."""
+"""An agent whose calls a test makes one by one, in plain HTTP."""
 
 import json
 import struct
@@ -23,7 +23,7 @@ FINGERPRINT = {part: sha256_hex(part.encode()) for part in ("weights", "config",
 
 
 def campaign_body(**changes: Any) -> dict[str, Any]:
-    """A small campaign that two scripted agents can do."""
+    """Request body of a small campaign for two scripted agents."""
     return {
         "name": "small",
         "base": {"model": "tiny"},
@@ -37,7 +37,7 @@ def campaign_body(**changes: Any) -> dict[str, Any]:
 
 
 def adapter_bytes(folder: Path, fill: float = 0.0, **changes: Any) -> bytes:
-    """An adapter file with the campaign's tensors, all of one value unless changed by name."""
+    """An adapter file with the campaign's tensors, filled with one value except for *changes* by name."""
     tensors = {name: np.full(shape, fill, dtype=np.float32) for name, shape in SHAPES.items()}
     path = folder / f"{uuid4().hex}.safetensors"
     write_adapter(path, {**tensors, **changes})
@@ -45,7 +45,7 @@ def adapter_bytes(folder: Path, fill: float = 0.0, **changes: Any) -> bytes:
 
 
 def slots_bytes(folder: Path, fill: float, *slots: str) -> bytes:
-    """A file with the campaign's tensors once for every slot, all of one value."""
+    """A file with the campaign's tensors for each slot, filled with one value."""
     tensors = {
         f"{slot}/{name}": np.full(shape, fill, dtype=np.float32) for slot in slots for name, shape in SHAPES.items()
     }
@@ -55,7 +55,7 @@ def slots_bytes(folder: Path, fill: float, *slots: str) -> bytes:
 
 
 def safetensors_bytes(tensors: dict[str, tuple[str, tuple[int, ...], bytes]], tail: bytes = b"") -> bytes:
-    """A file as `safetensors` lays it out, honest or not: tensor names to dtype, shape and data; *tail* comes after."""
+    """A safetensors file, valid or not. tensors: name to (dtype, shape, data). tail: bytes after the last tensor."""
     header, body = {}, b""
     for name, (dtype, shape, data) in tensors.items():
         header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [len(body), len(body) + len(data)]}
@@ -64,13 +64,13 @@ def safetensors_bytes(tensors: dict[str, tuple[str, tuple[int, ...], bytes]], ta
 
 
 def with_header(header: object, body: bytes, claimed_bytes: int | None = None) -> bytes:
-    """A safetensors file with any header, and any claim about how long that is."""
+    """A safetensors file with any header. claimed_bytes: length it claims for the header; None is the true one."""
     text = json.dumps(header, separators=(",", ":")).encode()
     return struct.pack("<Q", len(text) if claimed_bytes is None else claimed_bytes) + text + body
 
 
 def begin_campaign(operator: Operator, folder: Path, agents: Sequence["ScriptedAgent"], **changes: Any) -> str:
-    """A campaign whose agents are prepared and whose adapter 0, all zeros, is there; the first by name uploads it."""
+    """Begin a campaign: prepare all agents; the first by name uploads adapter 0, all zeros. Returns its id."""
     campaign_id: str = operator.post("/v1/campaigns", campaign_body(**changes))["id"]
     for agent in agents:
         agent.prepare()
@@ -79,12 +79,12 @@ def begin_campaign(operator: Operator, folder: Path, agents: Sequence["ScriptedA
 
 
 class ScriptedAgent:
-    """Enrols, and then does what the test says."""
+    """Enrols when created. The test makes each later call."""
 
     def __init__(self, url: str, token: str, name: str) -> None:
         self.name = name
         self.instance_id = uuid4().hex
-        # plain HTTP: reading the authorities of TLS takes 50 ms of a core for each client
+        # plain HTTP: loading the TLS authorities takes 50 ms of CPU per client
         self.http = httpx.Client(base_url=url, timeout=30, verify=False)
         secret = new_secret(AGENT_PREFIX)
         body = {"token": token, "name": name, "version": "test", "secret_hash": hash_secret(secret)}
@@ -94,7 +94,7 @@ class ScriptedAgent:
         self.http.headers["Authorization"] = f"Bearer {secret}"
 
     def rotate_secret(self) -> str:
-        """Change to another secret; which."""
+        """Rotate the secret. Returns the new one."""
         secret = new_secret(AGENT_PREFIX)
         reply = self.http.post("/v1/agents/me/secret", json={"secret_hash": hash_secret(secret)})
         assert reply.status_code == 200, reply.text
@@ -171,7 +171,7 @@ class ScriptedAgent:
         *,
         client_state_lost: bool = False,
     ) -> dict[str, Any]:
-        """Do a train task, the next one unless given; its lease."""
+        """Complete a train task, the next one unless *lease* is given. Returns the lease."""
         lease = lease or self.lease("train")
         digest = self.upload(lease, "delta", delta)
         beside = self.upload(lease, "extras", extras) if extras is not None else None

@@ -1,4 +1,4 @@
-"""A real coordinator behind a real uvicorn on loopback, in a thread of this process."""
+"""A real coordinator on a real uvicorn server on loopback, in a thread of this process."""
 
 import asyncio
 import logging
@@ -25,8 +25,8 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-_LOOKS, _LOOK_S = 400, 0.005
-"""How often, and every how many seconds, a server that stops looks whether everybody has an answer."""
+_POLLS, _POLL_S = 400, 0.005
+"""How many times, and at what interval in seconds, a stopping server checks that all requests are answered."""
 
 
 def free_port() -> int:
@@ -37,7 +37,7 @@ def free_port() -> int:
 
 @dataclass
 class RunningCoordinator:
-    """url, key: how to reach it as an operator. clock: its clock, which tests may move."""
+    """A coordinator that is serving. url, key: an operator's access. clock: its clock, which tests may move."""
 
     url: str
     key: str
@@ -51,7 +51,7 @@ class RunningCoordinator:
 
 
 def quick_settings(data_dir: Path, database_url: str | None, **lease: float) -> Settings:
-    """Of a coordinator that polls seldom: bells ring for what is done in its process, and for its clock."""
+    """Settings for a coordinator that polls seldom: notifiers report changes in its process, and clock jumps."""
     return Settings(
         data_dir=data_dir,
         database_url=database_url,
@@ -61,9 +61,9 @@ def quick_settings(data_dir: Path, database_url: str | None, **lease: float) -> 
 
 
 class _Server(uvicorn.Server):
-    """Says when it listens, and stops as soon as everybody has an answer, where uvicorn looks ten times a second."""
+    """Signals when it listens, and stops once all requests are answered. uvicorn checks only ten times a second."""
 
-    looks: asyncio.Task[None]
+    clock_task: asyncio.Task[None]
 
     def __init__(self, config: uvicorn.Config, services: Services, listens: threading.Event) -> None:
         super().__init__(config)
@@ -88,20 +88,20 @@ class _Server(uvicorn.Server):
             server.close()
         for connection in list(self.server_state.connections):
             connection.shutdown()
-        for _ in range(_LOOKS):
+        for _ in range(_POLLS):
             if not (self.server_state.connections or self.server_state.tasks):
                 break
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(_POLL_S)
         for task in self.server_state.tasks:
             task.cancel()
-        await self._services.database.cancel(self.looks)
+        await self._services.database.cancel(self.clock_task)
         await self.lifespan.shutdown()
 
 
-async def _look_when_moved(services: Services, moved: asyncio.Event, *, sweeps: bool) -> None:
-    """Have engines, and the sweeper, look at once when the clock was moved, as their polling has them later."""
+async def _tick_when_moved(services: Services, moved: asyncio.Event, *, sweeps: bool) -> None:
+    """Run the sweeper and wake the engines at once after each clock jump, instead of at their next poll."""
     sweeper = Sweeper(services)
-    sweeper._leftovers_from += timedelta(days=365)  # left to the other one, which looks for them at the start
+    sweeper._leftovers_from += timedelta(days=365)  # the app's own sweeper deletes them at its start
     while True:
         await moved.wait()
         moved.clear()
@@ -116,26 +116,26 @@ async def _look_when_moved(services: Services, moved: asyncio.Event, *, sweeps: 
 
 @contextmanager
 def running_coordinator(settings: Settings, *, with_engine: bool = True) -> Iterator[RunningCoordinator]:
-    """Serve for the length of the block."""
+    """Run a coordinator while the block runs. Yields it."""
     clock, port = ManualClock(), free_port()
     listens = threading.Event()
-    found: dict[str, Any] = {}
+    started: dict[str, Any] = {}
 
     async def main() -> None:
         services = create_services(settings, clock)
         await migrate(services.database)
         async with services.database.write("test") as session:
-            found["key"] = await new_operator_key(session, clock.now())
+            started["key"] = await new_operator_key(session, clock.now())
         app = create_app(services, with_engine=with_engine)
         server = _Server(uvicorn.Config(app, port=port, log_config=None, access_log=False), services, listens)
         loop, moved = asyncio.get_running_loop(), asyncio.Event()
-        found.update(stop=server.stop, services=services, loop=loop)
-        server.looks = loop.create_task(_look_when_moved(services, moved, sweeps=with_engine))
+        started.update(stop=server.stop, services=services, loop=loop)
+        server.clock_task = loop.create_task(_tick_when_moved(services, moved, sweeps=with_engine))
         clock.on_move = lambda: loop.call_soon_threadsafe(moved.set)
         await server.serve()
 
     def run() -> None:
-        loop_factory = uvicorn.Config("", log_config=None).get_loop_factory()  # the one of those who serve
+        loop_factory = uvicorn.Config("", log_config=None).get_loop_factory()  # the same loop as in production
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             runner.run(main())
 
@@ -143,9 +143,11 @@ def running_coordinator(settings: Settings, *, with_engine: bool = True) -> Iter
     thread.start()
     assert listens.wait(60), "the coordinator did not start"
     try:
-        yield RunningCoordinator(f"http://127.0.0.1:{port}", found["key"], found["services"], clock, found["loop"])
+        yield RunningCoordinator(
+            f"http://127.0.0.1:{port}", started["key"], started["services"], clock, started["loop"]
+        )
     finally:
         clock.on_move = None
-        found["loop"].call_soon_threadsafe(found["stop"])
+        started["loop"].call_soon_threadsafe(started["stop"])
         thread.join(20)
         assert not thread.is_alive(), "the coordinator did not stop"

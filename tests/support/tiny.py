@@ -1,4 +1,4 @@
-"""A tiny Llama with a tokenizer of its own, and rows and pairs for it."""
+"""A tiny Llama with its own tokenizer, and rows and preference pairs for it."""
 
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ CORPUS = [" ".join(row.values()) for row in ROWS]
 
 
 def byte_level_bpe() -> Any:
-    """As in GPT-2, SmolLM, Qwen: bytes, no special token before a text, a chat template."""
+    """A tokenizer like those of GPT-2, SmolLM and Qwen: byte-level, no BOS token, with a chat template."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -53,7 +53,7 @@ def byte_level_bpe() -> Any:
 
 
 def make_model(folder: Path, seed: int = 0) -> Path:
-    """Write a Llama of two layers with random weights, as safetensors, and its tokenizer."""
+    """Write a two-layer Llama with random weights, as safetensors, and its tokenizer. Returns *folder*."""
     tokenizer = byte_level_bpe()
     torch.manual_seed(seed)
     config = LlamaConfig(

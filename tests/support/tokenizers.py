@@ -1,4 +1,4 @@
-"""Tokenizers of two further families, trained on a corpus: of the tiny model's rows, or of any other."""
+"""Tokenizers of two further families, trained on the tiny model's corpus or another one."""
 
 import json
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from tests.support.tiny import CORPUS
 
 
 def sentencepiece_style(corpus: Sequence[str] = CORPUS, vocab_size: int = 420) -> Any:
-    """As in Llama 2: a space before every text, byte fallback, a special token before a text, no chat template."""
+    """A tokenizer like that of Llama 2: a space before every text, byte fallback, a BOS token, no chat template."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     fallback = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
@@ -19,11 +19,11 @@ def sentencepiece_style(corpus: Sequence[str] = CORPUS, vocab_size: int = 420) -
     special = ["<unk>", "<s>", "</s>"] + [f"<0x{byte:02X}>" for byte in range(256)]
     words = [word for text in corpus for word in text.split()]
     tokenizer.train_from_iterator(words, trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=special[:3]))
-    known = json.loads(tokenizer.to_str())
-    vocabulary: dict[str, int] = known["model"]["vocab"]
+    serialized = json.loads(tokenizer.to_str())
+    vocabulary: dict[str, int] = serialized["model"]["vocab"]
     for token in special[3:]:
         vocabulary[token] = len(vocabulary)
-    tokenizer = Tokenizer.from_str(json.dumps(known))
+    tokenizer = Tokenizer.from_str(json.dumps(serialized))
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -35,7 +35,7 @@ def sentencepiece_style(corpus: Sequence[str] = CORPUS, vocab_size: int = 420) -
 
 
 def wordpiece(corpus: Sequence[str] = CORPUS, vocab_size: int = 300) -> Any:
-    """As in BERT: whole words first, and special tokens on both sides of a text."""
+    """A tokenizer like that of BERT: whole words first, special tokens before and after a text."""
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=10_000))
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece(cleanup=False)

@@ -1,4 +1,4 @@
-"""An HTTP server that answers what a test tells it to, for what a real coordinator does only by accident."""
+"""An HTTP server with scripted answers, for replies that a real coordinator gives only by accident."""
 
 import ssl
 import threading
@@ -10,7 +10,7 @@ Answer = Callable[[BaseHTTPRequestHandler], None]
 
 
 class Stub:
-    """Answers requests in order, the last answer for ever. ``seen`` holds (method, path, headers) of each."""
+    """Answers requests in order and repeats the last answer. ``seen``: (method, path, headers) of each request."""
 
     def __init__(self, url: str, answers: list[Answer]) -> None:
         self.url = url
@@ -23,7 +23,7 @@ class Stub:
 
 @contextmanager
 def stub_server(*answers: Answer, tls: ssl.SSLContext | None = None) -> Iterator[Stub]:
-    """Serve for the length of the block, with *tls* encrypted."""
+    """Serve while the block runs; over TLS if *tls* is given."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -57,7 +57,7 @@ def stub_server(*answers: Answer, tls: ssl.SSLContext | None = None) -> Iterator
 
 
 def reply(status: int, body: bytes | str = b"", kind: str = "application/json", **headers: str) -> Answer:
-    """A whole reply."""
+    """A complete reply."""
     data = body.encode() if isinstance(body, str) else body
 
     def answer(request: BaseHTTPRequestHandler) -> None:
@@ -72,7 +72,7 @@ def reply(status: int, body: bytes | str = b"", kind: str = "application/json", 
 
 
 def cut_after(status: int, body: bytes, n_bytes: int, kind: str = "application/octet-stream") -> Answer:
-    """A reply whose connection breaks after some of its body."""
+    """A reply whose connection breaks after *n_bytes* of its body."""
 
     def answer(request: BaseHTTPRequestHandler) -> None:
         request.send_response(status)
@@ -86,5 +86,5 @@ def cut_after(status: int, body: bytes, n_bytes: int, kind: str = "application/o
 
 
 def hang_up(request: BaseHTTPRequestHandler) -> None:
-    """No reply at all."""
+    """Close the connection without a reply."""
     request.close_connection = True

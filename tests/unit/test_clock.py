@@ -1,4 +1,4 @@
-"""The coordinator's clock: nobody who sets the machine's moves it, and it never goes back behind what was seen."""
+"""The coordinator's clock: setting the machine's clock does not move it, and it never goes back."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -8,7 +8,7 @@ START = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
 
 class Machine:
-    """A machine's two clocks."""
+    """A machine's wall clock and monotonic clock."""
 
     def __init__(self) -> None:
         self.wall = START
@@ -18,7 +18,7 @@ class Machine:
         return SystemClock(lambda: self.wall, lambda: self.seconds)
 
 
-def test_time_goes_as_the_machine_counts_it_whatever_the_clock_is_set_to() -> None:
+def test_time_follows_the_monotonic_clock_when_the_wall_clock_is_set() -> None:
     machine = Machine()
     clock = machine.clock()
     machine.seconds += 30
@@ -29,7 +29,7 @@ def test_time_goes_as_the_machine_counts_it_whatever_the_clock_is_set_to() -> No
     assert clock.now() == START + timedelta(seconds=60)
 
 
-def test_it_goes_on_from_a_later_time_and_never_back() -> None:
+def test_it_continues_from_a_later_time_and_never_goes_back() -> None:
     machine = Machine()
     clock = machine.clock()
     clock.not_before(START - timedelta(hours=1))
@@ -39,5 +39,5 @@ def test_it_goes_on_from_a_later_time_and_never_back() -> None:
     assert clock.now() == START + timedelta(hours=1, seconds=5)
 
 
-def test_it_is_the_machines_time_where_nobody_sets_it() -> None:
+def test_it_agrees_with_the_wall_clock_if_nobody_sets_that() -> None:
     assert abs(SystemClock().now() - datetime.now(UTC)) < timedelta(seconds=1)

@@ -1,4 +1,4 @@
-"""Who needs what: the light sides start where the heavy libraries are not there at all."""
+"""Dependencies of each package: the light ones start without the heavy libraries."""
 
 import subprocess
 import sys

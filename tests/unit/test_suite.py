@@ -1,4 +1,4 @@
-"""The suite itself: every test is of one tier, and the end of a run says where its time went."""
+"""The suite itself: every test has one tier, and the end of a run reports where its time went."""
 
 import os
 import re
@@ -49,10 +49,12 @@ def suite(tmp_path: Path) -> Path:
 
 
 def run(suite: Path, *options: str) -> tuple[int, str]:
-    """The exit code of pytest, and what it printed."""
+    """Run pytest. Returns its exit code and its output."""
     argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--strict-markers", *options]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    for name in [name for name in environment if name.startswith("PYTEST_")]:  # of the run that this test is part of
+    for name in [
+        name for name in environment if name.startswith("PYTEST_")
+    ]:  # set by the run that this test is part of
         del environment[name]
     ran = subprocess.run(argv, check=False, cwd=suite, env=environment, capture_output=True, text=True, timeout=120)
     return ran.returncode, ran.stdout + ran.stderr
@@ -65,9 +67,9 @@ def test_the_end_of_a_run_says_where_its_time_went(suite: Path, options: tuple[s
     lines = printed[printed.index("where the time went") :].splitlines()[1:-1]
     assert len(lines) <= 20
     total, folder, other, slowest, *tests = lines
-    found = re.fullmatch(rf" +(\d+\.\d) s of work in (\d+\.\d) s with {workers}", total)
-    assert found, total
-    assert 1.0 <= float(found[1]) < 10  # a test's time is that of its set-up and teardown too
+    match = re.fullmatch(rf" +(\d+\.\d) s of work in (\d+\.\d) s with {workers}", total)
+    assert match, total
+    assert 1.0 <= float(match[1]) < 10  # a test's time includes setup and teardown
     assert re.fullmatch(r" +\d+\.\d s  tests/unit, 14 tests", folder)
     assert re.fullmatch(r" +0\.0 s  tests, 1 tests", other)
     assert slowest == "the slowest 10:"

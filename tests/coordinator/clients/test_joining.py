@@ -169,7 +169,7 @@ def test_a_campaign_that_lost_its_clients_waits_for_new_ones_to_get_ready(
     assert campaign.wait_for("paused")["reason"] == reason
     cyd = enroll("cyd")
     campaign.move("resume")
-    campaign.wait_until_told("round 2 needs 2 clients, 1 are left; waiting for cyd to prepare")
+    campaign.wait_for_reason("round 2 needs 2 clients, 1 are left; waiting for cyd to prepare")
     either_coordinator.clock.move(DEADLINE_S + 1)
     campaign.wait_for("paused")
     campaign.move("resume")
@@ -199,7 +199,7 @@ def test_a_round_short_of_clients_draws_agents_that_got_ready_since_it_opened(
         cyd = enroll("cyd")
         campaign.move("resume")
         silent.failure(silent.lease("train"), kind="crash", message="power cut")
-        campaign.wait_until_told(f"{reason}; waiting for cyd to prepare")
+        campaign.wait_for_reason(f"{reason}; waiting for cyd to prepare")
         cyd.prepare()
     campaign.train(cyd)
     campaign.wait_for("completed")

@@ -1,7 +1,8 @@
-"""A process that has imported much, and forks others that start at once.
+"""A process that imports heavy modules once and forks children that start at once.
 
-Whoever connects to its socket sends what to run, and its standard streams. What is forked lives no longer than the
-connection, by which its number is told, and then how it ended. The server ends with its own input.
+A client connects to the server's socket and sends a command with its standard streams. The server replies with the
+child's process id and, later, its exit code. A child is killed when its connection closes. The server exits when its
+standard input closes.
 """
 
 import gc
@@ -23,57 +24,57 @@ from typing import Any, NoReturn
 
 from shared import crash_points
 
-_ORDER_BYTES = 1 << 18
+_COMMAND_BYTES = 1 << 18
 
 
 class ForkServer:
-    """Serves one listening socket. adopt: called in each forked process, when its environment is in place."""
+    """Serves one listening socket. adopt: called in each forked process after its environment is set."""
 
     def __init__(self, listener: socket.socket, adopt: Callable[[], None]) -> None:
         self._listener = listener
         self._adopt = adopt
         self._running: dict[int, socket.socket] = {}
         self._selector = selectors.DefaultSelector()
-        self._selector.register(0, selectors.EVENT_READ, self._leave)
+        self._selector.register(0, selectors.EVENT_READ, self._exit)
         self._selector.register(listener, selectors.EVENT_READ, self._start)
 
     def serve(self) -> NoReturn:
-        gc.freeze()  # pages that no collection touches stay shared
-        warnings.filterwarnings("ignore", category=RuntimeWarning, module="runpy")  # modules run that are imported
+        gc.freeze()  # memory pages that the collector does not touch stay shared
+        warnings.filterwarnings("ignore", category=RuntimeWarning, module="runpy")  # about modules imported already
         while True:
             for key, _ in self._selector.select():
                 key.data()
 
-    def _leave(self) -> NoReturn:
+    def _exit(self) -> NoReturn:
         for pid in self._running:
             _kill(pid)
         os._exit(0)
 
     def _start(self) -> None:
         connection, _ = self._listener.accept()
-        message, streams, _, _ = socket.recv_fds(connection, _ORDER_BYTES, 3)
-        if not message:  # gone before it asked
+        message, streams, _, _ = socket.recv_fds(connection, _COMMAND_BYTES, 3)
+        if not message:  # the client left before it sent a command
             connection.close()
             return
         pid = os.fork()
         if pid == 0:
-            self._become(json.loads(message), streams)
+            self._run_child(json.loads(message), streams)
         for descriptor in streams:
             os.close(descriptor)
         self._running[pid] = connection
         ended = os.pidfd_open(pid)
-        self._selector.register(connection, selectors.EVENT_READ, lambda: self._let_go(pid))
-        self._selector.register(ended, selectors.EVENT_READ, lambda: self._tell(pid, ended))
+        self._selector.register(connection, selectors.EVENT_READ, lambda: self._abandon(pid))
+        self._selector.register(ended, selectors.EVENT_READ, lambda: self._report_exit(pid, ended))
         with suppress(OSError):
             connection.send(str(pid).encode())
 
-    def _let_go(self, pid: int) -> None:
-        """Nobody waits for the process any more: end it, unless it ended in the same moment."""
+    def _abandon(self, pid: int) -> None:
+        """Kill a process whose client disconnected, unless it has just ended."""
         if pid in self._running:
             self._selector.unregister(self._running[pid])
             _kill(pid)
 
-    def _tell(self, pid: int, ended: int) -> None:
+    def _report_exit(self, pid: int, ended: int) -> None:
         self._selector.unregister(ended)
         os.close(ended)
         _, status = os.waitpid(pid, 0)
@@ -84,7 +85,7 @@ class ForkServer:
             connection.send(str(os.waitstatus_to_exitcode(status)).encode())
         connection.close()
 
-    def _become(self, order: Mapping[str, Any], streams: Sequence[int]) -> NoReturn:
+    def _run_child(self, command: Mapping[str, Any], streams: Sequence[int]) -> NoReturn:
         code = 1
         try:
             os.setsid()
@@ -92,15 +93,15 @@ class ForkServer:
                 held.close()
             self._selector.close()
             _take_streams(streams)
-            os.chdir(order["cwd"])
+            os.chdir(command["cwd"])
             os.environ.clear()
-            os.environ.update(order["env"])
+            os.environ.update(command["env"])
             _open_streams()
             _extend_path(os.environ.get("PYTHONPATH", ""))
             random.seed()
             crash_points._watching = crash_points._watch()
             self._adopt()
-            code = _run(order["argv"])
+            code = _run(command["argv"])
         except BaseException:
             traceback.print_exc()
         with suppress(OSError):
@@ -110,7 +111,7 @@ class ForkServer:
 
 
 def _kill(pid: int) -> None:
-    """End a process, and those that it started in its session."""
+    """Kill a process and its process group."""
     for end in (os.kill, os.killpg):
         with suppress(ProcessLookupError):
             end(pid, signal.SIGKILL)
@@ -123,7 +124,7 @@ def _take_streams(streams: Sequence[int]) -> None:
 
 
 def _open_streams() -> None:
-    """Python's streams anew, as it opens them when it starts: a terminal is written to line by line."""
+    """Open Python's standard streams as at its start: line-buffered for a terminal."""
     opened = partial(open, closefd=False)
     sys.stdin = opened(0)
     sys.stdout = opened(1, "w")
@@ -137,14 +138,14 @@ def _extend_path(python_path: str) -> None:
 
 
 def _run(argv: Sequence[str]) -> int:
-    """What ``python ARGV...`` does; its exit code."""
-    option, what, *rest = argv
-    sys.argv = [what if option == "-m" else option, *rest]
+    """Do what ``python ARGV...`` does. Returns its exit code."""
+    option, target, *rest = argv
+    sys.argv = [target if option == "-m" else option, *rest]
     try:
         if option == "-m":
-            runpy.run_module(what, run_name="__main__", alter_sys=True)
+            runpy.run_module(target, run_name="__main__", alter_sys=True)
         else:
-            exec(compile(what, "<string>", "exec"), {"__name__": "__main__"})
+            exec(compile(target, "<string>", "exec"), {"__name__": "__main__"})
     except SystemExit as end:
         if isinstance(end.code, str):
             sys.stderr.write(f"{end.code}\n")
@@ -153,7 +154,7 @@ def _run(argv: Sequence[str]) -> int:
 
 
 def main(modules: Sequence[str], adopt: Callable[[], None]) -> NoReturn:
-    """Import the modules and serve the socket that is this process's by inheritance, with its number as argument."""
+    """Import the modules and serve the inherited socket whose descriptor is the first argument."""
     for name in modules:
         importlib.import_module(name)
     ForkServer(socket.socket(fileno=int(sys.argv[1])), adopt).serve()

@@ -1,4 +1,4 @@
-"""Fork servers as their clients see them: each starts when it is first needed, and ends with this process."""
+"""Clients of fork servers. A server starts at its first use and ends with this process."""
 
 import atexit
 import json
@@ -18,7 +18,7 @@ STAND_IN = Path(__file__).with_name("stand_in.py")
 
 
 class Server:
-    """The fork server that is the main program of *module*."""
+    """A fork server whose main program is *module*."""
 
     def __init__(self, module: str, **environment: str) -> None:
         self._module = module
@@ -26,7 +26,7 @@ class Server:
 
     @cached_property
     def address(self) -> str:
-        """The path of its socket. Who connects before it has imported everything waits."""
+        """Path of its socket. A client that connects during its imports waits."""
         folder = tempfile.TemporaryDirectory(prefix="forks-")
         path = f"{folder.name}/socket"
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
@@ -38,24 +38,24 @@ class Server:
                 cwd=ROOT,
                 env={**os.environ, **self._environment},
                 pass_fds=[listener.fileno()],
-                start_new_session=True,  # Ctrl-C is for the tests, whose end it sees
+                start_new_session=True,  # Ctrl-C reaches the tests alone; the server ends with them
             )
         assert process.stdin is not None
-        for last in (folder.cleanup, process.wait, process.stdin.close):  # called from the last to the first
-            atexit.register(last)
+        for cleanup in (folder.cleanup, process.wait, process.stdin.close):  # called in reverse order
+            atexit.register(cleanup)
         return path
 
     def stand_in(self, *argv: str) -> list[str]:
-        """A command that does what ``python ARGV...`` does, by a forked process."""
+        """A command that runs ``python ARGV...`` in a forked process."""
         return [sys.executable, "-I", "-S", str(STAND_IN), self.address, *argv]
 
 
 class Forked:
-    """A forked process, as ``subprocess.Popen`` has it."""
+    """A forked process with the interface of ``subprocess.Popen``."""
 
     server: ClassVar[Server]
     _connections: ClassVar[set[socket.socket]] = set()
-    """Kept, because a process ends with its connection, and should not with this object."""
+    """Open connections. A process ends with its connection, which must outlive this object."""
 
     def __init__(
         self,
@@ -67,20 +67,20 @@ class Forked:
         env: Mapping[str, str],
         cwd: Path = ROOT,
     ) -> None:
-        """argv: begins with the interpreter. Streams are files or their descriptors."""
+        """argv: begins with the interpreter. stdin, stdout, stderr: files or descriptors."""
         self.returncode: int | None = None
         self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._connection.connect(self.server.address)
         self._connections.add(self._connection)
-        order = json.dumps({"argv": list(argv[1:]), "env": dict(env), "cwd": str(cwd)}).encode()
+        command = json.dumps({"argv": list(argv[1:]), "env": dict(env), "cwd": str(cwd)}).encode()
         with Path(os.devnull).open("rb") as nothing:
             streams = [nothing if stream == subprocess.DEVNULL else stream for stream in (stdin, stdout, stderr)]
             numbers = [stream if isinstance(stream, int) else stream.fileno() for stream in streams]
-            socket.send_fds(self._connection, [order], numbers)
-        self.pid = self._told(None)
+            socket.send_fds(self._connection, [command], numbers)
+        self.pid = self._receive_number(None)
 
     def poll(self) -> int | None:
-        """The exit code, or minus the signal, once it has ended."""
+        """The exit code, or minus the signal number. Returns None while the process runs."""
         try:
             return self._end(0)
         except BlockingIOError:
@@ -101,13 +101,13 @@ class Forked:
 
     def _end(self, timeout: float | None) -> int:
         if self.returncode is None:
-            self.returncode = self._told(timeout)
+            self.returncode = self._receive_number(timeout)
             self._connections.discard(self._connection)
             self._connection.close()
         return self.returncode
 
-    def _told(self, timeout: float | None) -> int:
+    def _receive_number(self, timeout: float | None) -> int:
         self._connection.settimeout(timeout)
-        told = self._connection.recv(64)
-        assert told, f"the fork server of {self.server._module} is gone"
-        return int(told)
+        received = self._connection.recv(64)
+        assert received, f"the fork server of {self.server._module} is gone"
+        return int(received)

@@ -1,8 +1,8 @@
 """Processes that start at once: forked from one that has imported the coordinator and the agent's parent.
 
-A test that starts eighty of them would otherwise import for minutes. What runs is the same command in a process of its
-own; but agents started so ask again at once after a cut, so that nobody waits for their jitter, simulations see each
-round of a tiny model, and training children may be forked too.
+A test that starts eighty of them would otherwise spend minutes on imports. Each command still runs in its own process,
+with three differences: agents reconnect without jitter after a cut, simulations poll often enough to see each round of
+a tiny model, and training children may be forked too.
 """
 
 import os
@@ -13,14 +13,14 @@ from collections.abc import Sequence
 from tests.support.forks.fork_server import main
 from tests.support.forks.forked import ROOT, Forked, Server
 
-AGAIN_S = 0.2
-LOOK_S = 0.1
+RETRY_S = 0.2
+POLL_S = 0.1
 _MODULES = (
     *("fedloom.cli", "coordinator.main", "agent.main", "migrations"),
-    # what libraries import when they are used
+    # libraries import these at first use
     *("aiosqlite", "asyncpg", "uvicorn.lifespan.on", "uvicorn.loops.uvloop", "uvicorn.protocols.http.httptools_impl"),
     *("sqlalchemy.dialects.sqlite.aiosqlite", "sqlalchemy.dialects.postgresql.asyncpg"),
-    # what commands import when they are called
+    # commands import these when called
     *(
         "fedloom.cli.simulation.compare",
         "fedloom.cli.simulation.simulate",
@@ -32,13 +32,13 @@ _MODULES = (
 
 
 class Preloaded(Forked):
-    """A started process of Fedloom, as ``subprocess.Popen`` has it."""
+    """A Fedloom process with the interface of ``subprocess.Popen``."""
 
     server = Server("tests.support.forks.preloaded")
 
 
 def run(argv: Sequence[str], timeout_s: float = 400, **environment: str) -> "subprocess.CompletedProcess[str]":
-    """Run a command to its end, as ``subprocess.run`` does."""
+    """Run a command to its end, like ``subprocess.run``."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         process = Preloaded(argv, stdout=out, stderr=err, env={**os.environ, **environment}, cwd=ROOT)
         try:
@@ -58,8 +58,8 @@ def _adopt() -> None:
     from fedloom.comparison import trial
     from tests.support.forks import quick_children
 
-    retry.BASE_S = retry.CAP_S = AGAIN_S
-    simulation_view.POLL_S = trial.POLL_S = LOOK_S
+    retry.BASE_S = retry.CAP_S = RETRY_S
+    simulation_view.POLL_S = trial.POLL_S = POLL_S
     quick_children.adopt()
 
 

@@ -1,7 +1,7 @@
 """Training children that start at once: forked from a process that has imported the training stack.
 
-That process computes nothing, so that there are no thread pools which a fork would break. Production spawns its
-children; these behave as spawned ones, but cannot reach the hub, whatever their environment says.
+That process computes nothing, so it has no thread pools for a fork to break. Production spawns its children. These
+behave the same, except that they cannot reach the hub, whatever their environment.
 """
 
 import json
@@ -15,23 +15,23 @@ _VARIABLE = "FEDLOOM_TESTS_CHILD"
 SERVER = Server(
     "tests.support.forks.training_stack",
     OMP_NUM_THREADS="1",
-    OPENBLAS_NUM_THREADS="1",  # numpy starts its threads when it is imported
+    OPENBLAS_NUM_THREADS="1",  # numpy starts its threads at import
     HF_HUB_OFFLINE="1",
-    PYTORCH_NVML_BASED_CUDA_CHECK="1",  # the other check makes CUDA useless after a fork
+    PYTORCH_NVML_BASED_CUDA_CHECK="1",  # the default check makes CUDA unusable after a fork
 )
 
 
 def argv() -> list[str]:
-    """The command of a training child, as a supervisor takes it."""
+    """Command of a training child, for a supervisor."""
     return SERVER.stand_in("-m", "agent.train")
 
 
 def environment() -> dict[str, str]:
-    """What a process that is started by ``preloaded`` must find in its environment to have such children."""
+    """Environment that makes a process of ``preloaded`` start such children."""
     return {_VARIABLE: json.dumps(argv())}
 
 
 def adopt() -> None:
-    """Start such children by default in this process, if its environment says so."""
+    """Make such children the default of this process if its environment asks for it."""
     if command := os.environ.pop(_VARIABLE, None):
         supervisor.DEFAULT_ARGV = tuple(json.loads(command))

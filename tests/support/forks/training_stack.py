@@ -1,4 +1,4 @@
-"""The fork server of training children: imports what they use, and also what that imports when it is first used."""
+"""The fork server of training children: imports their libraries, and what those import at first use."""
 
 import os
 
@@ -7,7 +7,7 @@ from tests.support.forks.fork_server import main
 
 _MODULES = (
     "agent.train.worker",
-    # what libraries import when they are used
+    # libraries import these at first use
     *("peft.tuners.lora.bnb", "peft.utils.transformers_weight_conversion", "transformers.integrations.bitsandbytes"),
     *("transformers.models.llama.configuration_llama", "transformers.models.llama.modeling_llama"),
 )

@@ -1,6 +1,6 @@
-"""Counts what a coordinator asks of SQLite: statements, the rows that come back, and the steps of SQLite's own machine.
+"""Counts of a coordinator's SQLite use: statements, rows returned, and steps of SQLite's virtual machine.
 
-Steps show what rows do not: a scan through rows that none of the result is made of.
+Steps show what row counts hide: a scan of rows that do not appear in the result.
 """
 
 from collections import Counter
@@ -17,12 +17,12 @@ from coordinator.database import sqlite_statements
 from coordinator.database.sqlite_statements import Connection, Statement
 
 _EVERY = 1
-"""Steps of SQLite's machine between two counts."""
+"""Virtual-machine steps per call of the progress handler."""
 
 
 @dataclass
 class Cost:
-    """statements, rows, steps: by the statement's text."""
+    """Counts by SQL text. statements: executions. rows: rows returned. steps: virtual-machine steps."""
 
     statements: Counter[str] = field(default_factory=Counter)
     rows: Counter[str] = field(default_factory=Counter)
@@ -34,7 +34,7 @@ class Cost:
 
 
 class Meter:
-    """Counts while it is asked to."""
+    """Counts during blocks of `measured`."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._cost: Cost | None = None
@@ -68,7 +68,7 @@ class Meter:
 
     @contextmanager
     def measured(self) -> Iterator[Cost]:
-        """The cost of a block, once it has ended."""
+        """Measure a block. Yields its cost, which is complete when the block ends."""
         self._cost = cost = Cost()
         try:
             yield cost

@@ -1,4 +1,4 @@
-"""Digests of the formats that other code may have written otherwise: the database's schema, and the protocol."""
+"""Digests of the formats shared with other programs: the database schema and the protocol."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ _LENGTH = 6
 
 
 def schema_digest() -> str:
-    """Of all tables: their columns with type and nullability, and their indexes."""
+    """Digest of all tables: columns with type and nullability, and indexes."""
     parts = []
     for table in sorted(Base.metadata.tables.values(), key=lambda table: table.name):
         parts += [f"{table.name}.{column.name} {column.type} {column.nullable}" for column in table.columns]
@@ -21,7 +21,7 @@ def schema_digest() -> str:
 
 
 def protocol_digest() -> str:
-    """Of all messages: their fields, and which of them are required."""
+    """Digest of all messages: their fields, and which are required."""
     parts = []
     for message in sorted({*_below(Request), *_below(Reply)}, key=lambda each: (each.__module__, each.__name__)):
         if message.__module__.startswith("shared.") and "[" not in message.__name__:

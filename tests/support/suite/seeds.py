@@ -1,4 +1,4 @@
-"""One seed a day for tests of faults at random places: every day elsewhere, and each failure can be had again."""
+"""One seed a day for tests of faults at random places: new places every day, and reproducible failures."""
 
 import os
 from datetime import UTC, datetime
@@ -9,5 +9,5 @@ VARIABLE = "FEDLOOM_FAULT_SEED"
 
 @cache
 def seed_of_today() -> int:
-    """The number in FEDLOOM_FAULT_SEED, or else today's date."""
+    """The number in FEDLOOM_FAULT_SEED, by default today's date (UTC) as YYYYMMDD."""
     return int(os.environ.get(VARIABLE) or datetime.now(UTC).strftime("%Y%m%d"))

@@ -1,4 +1,4 @@
-"""A plugin of pytest that holds every test to one tier: fast where it has no marker, or deep, soak or real."""
+"""A pytest plugin that holds every test to one tier: deep, soak or real by its marker, fast without one."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,20 +10,20 @@ if TYPE_CHECKING:
 
 TIERS = frozenset({"deep", "soak", "real"})
 COLLECTED = pytest.StashKey[dict[str, str]]()
-"""The tier of each test that was collected, by the test's name; those that are not run are among them."""
+"""Tier of each collected test, by node id; deselected tests are included."""
 
 
 def deep(*values: object, **named: Any) -> "ParameterSet":
-    """Parameters that make a test a deep one."""
+    """Parameters that make a test deep."""
     return pytest.param(*values, marks=pytest.mark.deep, **named)
 
 
 POSTGRES = deep("postgres")
-"""The parameter of tests on either database: fast tests know SQLite alone."""
+"""The PostgreSQL parameter of tests on either database. It is deep: fast tests use SQLite only."""
 
 
 def tier_of(item: pytest.Item) -> str:
-    """The tier of a test. Raises UsageError where it has more than one."""
+    """The tier of a test. Raises UsageError if it has more than one."""
     found = sorted(TIERS & {mark.name for mark in item.iter_markers()})
     if len(found) > 1:
         raise pytest.UsageError(f"{item.nodeid} is of several tiers: {', '.join(found)}")
@@ -31,5 +31,5 @@ def tier_of(item: pytest.Item) -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
-    # after the hooks of folders, which add markers, and before those tests are taken out that are not asked for
+    # after the hooks of folders, which add markers, and before pytest deselects tests
     config.stash[COLLECTED] = {item.nodeid: tier_of(item) for item in items}

@@ -1,4 +1,4 @@
-"""A plugin of pytest that says at the end of a run where its time went: by folder, and the slowest tests."""
+"""A pytest plugin that reports at the end of a run where its time went: by folder, and the slowest tests."""
 
 import time
 from collections import defaultdict
@@ -10,7 +10,7 @@ _SLOWEST = 10
 
 
 class Times:
-    """Sums up what the reports say; where several workers run tests, all their reports come to one place."""
+    """Sums up durations from the reports. With several workers, the controlling process gets all reports."""
 
     def __init__(self, n_workers: int) -> None:
         self._n_workers = n_workers
@@ -18,7 +18,7 @@ class Times:
         self._seconds: defaultdict[str, float] = defaultdict(float)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        self._seconds[report.nodeid] += report.duration  # of set-up, call and teardown
+        self._seconds[report.nodeid] += report.duration  # one report each for setup, call and teardown
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if not self._seconds:
@@ -44,11 +44,11 @@ def _longest_first(seconds: Mapping[str, float]) -> list[str]:
 
 
 def _folder(test: str) -> str:
-    """Of a test's name: its first two folders, if it has so many."""
+    """The first two folders of a test's path, or fewer if it has fewer."""
     return "/".join(test.partition("::")[0].split("/")[:-1][:2]) or "."
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput"):
-        return  # a worker, whose reports are summed up elsewhere
+        return  # a worker: the controlling process sums up its reports
     config.pluginmanager.register(Times(config.getoption("numprocesses", None) or 1), "times")

@@ -1,4 +1,4 @@
-"""How algorithms are found, and what FedAvg computes."""
+"""Discovery of algorithms, and the arithmetic of FedAvg."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def updates(deltas: Sequence[Array], p: Sequence[float], q: Sequence[float] | None = None) -> Updates:
-    """Updates with these deltas; each carries an extra ``c``, twice its delta."""
+    """Updates with these deltas. Each has an extra ``c``, which is twice its delta."""
 
     def tensor(delta: Array, p_k: float, q_k: float) -> UpdateTensor:
         return UpdateTensor(p_k, q_k, lambda slot: {"delta": delta, "c": 2 * delta}[slot])
@@ -30,7 +30,7 @@ def updates(deltas: Sequence[Array], p: Sequence[float], q: Sequence[float] | No
 
 def random_deltas(n: int, shape: tuple[int, ...] = (8, 32)) -> list[Array]:
     rng = np.random.default_rng(n)
-    # magnitudes far apart, so that a float32 sum would lose the small ones
+    # magnitudes so far apart that a float32 sum would lose the small ones
     return [(rng.standard_normal(shape) * 10.0 ** rng.integers(-6, 3)).astype(np.float32) for _ in range(n)]
 
 
@@ -38,31 +38,31 @@ def aggregated(x: Array, ups: Updates) -> Array:
     return fedavg.Server(fedavg.Params()).aggregate(x, ups, {}, first=True)
 
 
-# --- finding
+# --- discovery
 
 
 def test_fedavg_is_found_with_its_parts_and_its_paper() -> None:
-    found = algorithms.find("fedavg")
-    assert (found.name, found.params, found.server, found.client) == (
+    algorithm = algorithms.find("fedavg")
+    assert (algorithm.name, algorithm.params, algorithm.server, algorithm.client) == (
         "fedavg",
         fedavg.Params,
         fedavg.Server,
         fedavg.Client,
     )
-    assert found.summary.startswith("FedAvg: ")
-    assert "\n" not in found.summary
+    assert algorithm.summary.startswith("FedAvg: ")
+    assert "\n" not in algorithm.summary
     assert "fedavg" in algorithms.names()
 
 
 @pytest.mark.parametrize("name", ["fedadagrad", "fedadam", "fedavg", "fedavgm", "fedprox", "fedyogi", "scaffold"])
-def test_a_campaign_takes_each_of_the_seven_and_none_misspelt(name: str) -> None:
+def test_a_campaign_accepts_each_bundled_algorithm_and_no_misspelt_name(name: str) -> None:
     assert AlgorithmSection(name=name).name == name
     with pytest.raises(ValidationError, match=f"unknown algorithm .* known are .*{name}"):
         AlgorithmSection(name=name[:4] + name[5:])
 
 
 @pytest.mark.parametrize("name", ["fedavgg", "base", "", "..base", "fedavg.Server", "__init__", "os"])
-def test_an_unknown_algorithm_is_told_which_are_known(name: str) -> None:
+def test_the_error_for_an_unknown_algorithm_lists_the_known_ones(name: str) -> None:
     with pytest.raises(algorithms.UnknownAlgorithm) as caught:
         algorithms.find(name)
     assert caught.value.name == name
@@ -72,13 +72,13 @@ def test_an_unknown_algorithm_is_told_which_are_known(name: str) -> None:
 
 def test_every_algorithm_has_a_default_and_states_its_slots() -> None:
     for name in algorithms.names():
-        found = algorithms.find(name)
-        server = found.server(found.params())
+        algorithm = algorithms.find(name)
+        server = algorithm.server(algorithm.params())
         assert set(server.broadcast) <= set(server.state)
         for slot in server.state:
             state = server.initial_state(slot, (2, 3))
             assert (state.shape, state.dtype) == ((2, 3), np.float32)
-        assert "delta" not in found.client.extras
+        assert "delta" not in algorithm.client.extras
 
 
 class WithHelper(fedavg.Client):
@@ -88,37 +88,37 @@ class WithHelper(fedavg.Client):
 
 
 class WithMixin(WithHelper):
-    """Inherits what makes it more than plain."""
+    """Inherits the method that makes it more than plain."""
 
 
 class WithEmptySlots(fedavg.Client):
-    """Says that it has none."""
+    """Declares empty slots."""
 
     extras = ()
     state = ()
 
 
 class WithExtras(fedavg.Client):
-    """Sends something."""
+    """Uploads an extra."""
 
     extras = ("c",)
 
 
 class WithState(fedavg.Client):
-    """Remembers something."""
+    """Has client state."""
 
     state = ("c",)
 
 
 class WithStep(fedavg.Client):
-    """Corrects steps."""
+    """Corrects each step."""
 
     def after_step(self, name: str, w: Any, lr: float) -> None:
         w -= lr
 
 
 class Broadcasting(fedavg.Server):
-    """Sends something."""
+    """Broadcasts a slot."""
 
     state = broadcast = ("c",)
 
@@ -165,8 +165,8 @@ class Client(ClientHalf[Params]):
 USE = """
 from shared import algorithms
 from shared.campaign import AlgorithmSection
-found = algorithms.find("fedmax")
-print(found.summary, found.params().gain, "fedmax" in algorithms.names())
+algorithm = algorithms.find("fedmax")
+print(algorithm.summary, algorithm.params().gain, "fedmax" in algorithms.names())
 AlgorithmSection(name="fedmax", params={"gain": 3})
 print(algorithms.find("fedavg").summary[:6])
 """
@@ -177,7 +177,7 @@ def test_an_algorithm_of_an_installed_distribution_is_found(tmp_path: Path) -> N
     info = tmp_path / "fedmax-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fedmax\nVersion: 1.0\n")
-    # its second entry tries to replace a built-in algorithm, which wins
+    # the second entry has the name of a bundled algorithm, which takes precedence
     (info / "entry_points.txt").write_text("[fedloom.algorithms]\nfedmax = fedmax_plugin\nfedavg = fedmax_plugin\n")
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
     ran = subprocess.run(

@@ -1,4 +1,4 @@
-"""Where the algorithms end: real halves on quadratics of clients that disagree, against optima in closed form."""
+"""Where the algorithms converge: real halves on quadratics with different client optima, against closed forms."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ def drift(federation: Federation, mu: float = 0.0) -> np.ndarray:
     return zero_of(PROBLEM.shares(federation.by), reached @ np.linalg.inv(held) @ h, PROBLEM.a)
 
 
-# --- SCAFFOLD and the drift that it takes out
+# --- SCAFFOLD and the client drift that it removes
 
 
 @pytest.mark.parametrize("draw", [None, 3], ids=["all", "three of six"])
@@ -35,7 +35,8 @@ def test_scaffold_reaches_the_optimum_of_the_weighted_sum(by: str, draw: int | N
     federation = Federation(PROBLEM, "scaffold", by=by).run(2 * ROUNDS, draw)
     assert federation.distance_to(optimum(by)) < 1e-4
     for k in range(6):
-        np.testing.assert_allclose(joined(federation.kept[k]["c_k"]), PROBLEM.gradient(k, optimum(by)), atol=1e-3)
+        c_k = joined(federation.client_states[k]["c_k"])
+        np.testing.assert_allclose(c_k, PROBLEM.gradient(k, optimum(by)), atol=1e-3)
     np.testing.assert_allclose(joined(federation.state["c"]), 0, atol=1e-4)
 
 
@@ -51,7 +52,7 @@ def test_the_two_weightings_have_different_optima() -> None:
 
 
 class OneOverN(scaffold.Server):
-    """As in the paper: c ← c + (1/N) Σ_{k in round} Δc_k."""
+    """The paper's rule: c ← c + (1/N) Σ_{k in round} Δc_k."""
 
     def aggregate(self, x: Array, updates: Updates, state: dict[str, Array], *, first: bool) -> Array:
         for update in updates:
@@ -66,13 +67,13 @@ def test_one_nth_in_place_of_q_ends_at_the_optimum_of_another_weighting(draw: in
     assert federation.distance_to(optimum("examples")) > 0.1
 
 
-# --- what clients keep
+# --- client state
 
 
 def lose(federation: Federation, client: int) -> np.ndarray:
-    """Train for a while, and let a client lose its control variate; the one that is gone."""
+    """Train for a few rounds, then delete a client's control variate. Returns the deleted one."""
     federation.run(5)
-    lost = joined(federation.kept.pop(client)["c_k"])
+    lost = joined(federation.client_states.pop(client)["c_k"])
     assert np.abs(lost).max() > 0.1
     return lost
 
@@ -83,11 +84,11 @@ def test_after_a_client_lost_its_control_variate_all_start_again_and_reach_the_o
     lose(federation, client=1)
     federation.round(range(6))
     assert not federation.state
-    assert not federation.kept
+    assert not federation.client_states
     assert federation.run(2 * ROUNDS, draw).distance_to(optimum()) < 1e-4
 
 
-def test_where_only_that_client_starts_again_its_share_stays_in_c_for_good() -> None:
+def test_if_only_that_client_restarts_its_lost_share_stays_in_c() -> None:
     federation = Federation(PROBLEM, "scaffold", restarts=False)
     lost = lose(federation, client=1)
     federation.run(2 * ROUNDS)
@@ -96,7 +97,7 @@ def test_where_only_that_client_starts_again_its_share_stays_in_c_for_good() -> 
     assert federation.distance_to(optimum()) > 0.1
 
 
-def test_an_update_that_did_not_count_leaves_no_control_variate_behind() -> None:
+def test_a_discarded_update_leaves_no_control_variate() -> None:
     distances = []
     for commits in (True, False):
         federation = Federation(PROBLEM, "scaffold", commits=commits).run(2 * ROUNDS, draw=4, late=1)
@@ -130,7 +131,7 @@ def test_mu_of_zero_is_fedavg_bit_for_bit() -> None:
     np.testing.assert_array_equal(*ended)
 
 
-# --- all seven
+# --- all bundled algorithms
 
 RATES: dict[str, dict[str, Any]] = {
     "fedadagrad": {"eta": 1.0},
@@ -148,7 +149,7 @@ def test_every_algorithm_that_comes_with_fedloom_is_tried_here() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(RATES))
-def test_each_of_the_seven_takes_off_most_of_the_loss(name: str) -> None:
+def test_each_bundled_algorithm_removes_most_of_the_loss(name: str) -> None:
     federation = Federation(PROBLEM, name, RATES[name])
     shares = PROBLEM.shares("examples")
     least = PROBLEM.loss(optimum(), shares)

@@ -1,4 +1,4 @@
-"""The client halves by hand: SCAFFOLD's option II, FedProx's term, and those that only train."""
+"""The client halves, with values worked by hand: SCAFFOLD's option II, FedProx's term, and the plain ones."""
 
 from typing import Any
 
@@ -19,20 +19,20 @@ def make(broadcast: Any = None, client_state: Any = None) -> scaffold.Client:
 
 
 def corrected(client: scaffold.Client, name: str, start: list[Any]) -> list[Any]:
-    """*start* after the correction of one step."""
+    """*start* after one step's correction."""
     w = np.float32(start)
     assert client.after_step(name, w, LR) is None
     return w.tolist()
 
 
-def test_scaffold_takes_off_c_and_puts_its_own_share_on_by_the_tensors_name() -> None:
+def test_scaffold_corrects_a_step_by_c_and_c_k_of_the_same_tensor() -> None:
     client = make(BROADCAST, CLIENT_STATE)
-    # w − ½ (c − c_k): c − c_k is (−0.75, −1.5), and 6
+    # w − ½ (c − c_k), with c − c_k = (−0.75, −1.5) for a and 6 for b
     assert corrected(client, "a", [1.0, 1.0]) == [1.375, 1.75]
     assert corrected(client, "b", [[1.0]]) == [[-2.0]]
 
 
-def test_scaffold_has_one_half_alone_or_neither() -> None:
+def test_scaffold_corrects_by_c_or_c_k_alone_or_by_neither() -> None:
     assert corrected(make(), "a", [1.0, 1.0]) == [1.0, 1.0]
     assert corrected(make(broadcast=BROADCAST), "a", [1.0, 1.0]) == [0.875, 1.5]
     assert corrected(make(client_state=CLIENT_STATE), "a", [1.0, 1.0]) == [1.5, 1.25]
@@ -53,7 +53,7 @@ def test_a_correction_changes_neither_c_nor_the_clients_own() -> None:
         (BROADCAST, CLIENT_STATE, [0.75, -1.0], [1.75, -0.5]),  # c_k⁺ = c_k − c + (1, −2)
     ],
 )
-def test_scaffolds_control_variate_is_that_of_option_two(
+def test_scaffold_computes_its_control_variate_by_option_two(
     broadcast: Any, client_state: Any, delta_c: list[float], c_k: list[float]
 ) -> None:
     x, w = np.float32([3.0, 0.0]), np.float32([1.0, 4.0])
@@ -63,8 +63,8 @@ def test_scaffolds_control_variate_is_that_of_option_two(
     assert (x.tolist(), w.tolist()) == ([3.0, 0.0], [1.0, 4.0])
 
 
-def test_the_new_control_variate_is_the_mean_gradient_that_was_stepped_along() -> None:
-    """Option II by its meaning: with steps w ← w − lr (g + c − c_k), c_k⁺ = c_k − c + (x − w)/(S lr) = mean of g."""
+def test_the_new_control_variate_is_the_mean_gradient_of_the_steps() -> None:
+    """Option II: with steps w ← w − lr (g + c − c_k), c_k⁺ = c_k − c + (x − w)/(S lr) is the mean of g."""
     rng = np.random.default_rng(0)
     gradients = rng.standard_normal((7, 2)).astype(np.float32)
     client, x = make(BROADCAST, CLIENT_STATE), np.float32([0.5, -0.5])
@@ -78,7 +78,9 @@ def test_the_new_control_variate_is_the_mean_gradient_that_was_stepped_along() -
 
 
 @pytest.mark.parametrize(("client_state", "c_k"), [(None, [0.0, 0.0]), (CLIENT_STATE, [1.0, 0.5])])
-def test_without_a_step_scaffold_learns_nothing_and_divides_by_nothing(client_state: Any, c_k: list[float]) -> None:
+def test_without_a_step_scaffold_keeps_its_state_and_does_not_divide_by_zero(
+    client_state: Any, c_k: list[float]
+) -> None:
     x = np.float32([3.0, 0.0])
     with np.errstate(all="raise"):
         made = make(BROADCAST, client_state).finish("a", x.copy(), x, LR, steps=0)
@@ -95,12 +97,12 @@ def test_fedprox_pulls_back_to_the_global_adapter() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(algorithms.bundled() - {"scaffold"}))
-def test_the_others_correct_no_step_and_keep_nothing(name: str) -> None:
-    found = algorithms.find(name)
-    client = found.client(found.params(), {})
+def test_the_others_correct_no_step_and_have_no_client_state(name: str) -> None:
+    algorithm = algorithms.find(name)
+    client = algorithm.client(algorithm.params(), {})
     w = np.float32([1.0, 2.0])
     client.after_step("a", w, LR)
     assert w.tolist() == [1.0, 2.0]
     assert client.finish("a", w, w, LR, 3) == {}
-    assert (found.client.extras, found.client.state, found.server.broadcast) == ((), (), ())
+    assert (algorithm.client.extras, algorithm.client.state, algorithm.server.broadcast) == ((), (), ())
     assert (client.extra_grad("a", w, w) is None) == (name != "fedprox")

@@ -25,16 +25,16 @@ def names(*modules: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("modules", "found"),
+    ("modules", "expected"),
     [
         (["model.layers.0.self_attn.q_proj", "model.layers.11.self_attn.q_proj"], ["q_proj"]),
         (["model.layers.0.mlp.down_proj", "model.layers.0.self_attn.q_proj"], ["down_proj", "q_proj"]),
         (["transformer.h.0.attn.c_attn"], ["c_attn"]),
-        (["encoder.0.net.1"], ["net.1"]),  # "1" alone would match the second of any list
+        (["encoder.0.net.1"], ["net.1"]),  # "1" alone would match the second entry of any module list
     ],
 )
-def test_all_linear_becomes_the_modules_that_the_tensors_have(modules: list[str], found: list[str]) -> None:
-    assert target_modules(spec(), names(*modules)) == found
+def test_all_linear_becomes_the_modules_of_the_tensors(modules: list[str], expected: list[str]) -> None:
+    assert target_modules(spec(), names(*modules)) == expected
 
 
 def test_modules_that_the_campaign_names_are_kept() -> None:
@@ -93,7 +93,7 @@ def test_a_base_model_that_is_a_folder_stays_out_of_the_front_matter(model: str)
     assert json.dumps(model) in card
 
 
-def test_card_tells_the_lineage() -> None:
+def test_card_shows_the_lineage() -> None:
     card = model_card(campaign(), adapter())
     for fact in ("a" * 64, "b" * 64, "c" * 64, "ada", "0.7500", "**1.2500**", "after round 3 of 3", "fedavg"):
         assert fact in card
@@ -105,7 +105,7 @@ def test_card_of_adapter_0_has_no_contributors() -> None:
     assert "Contributors" not in card
 
 
-def test_card_tells_the_chain_of_campaigns() -> None:
+def test_card_shows_the_chain_of_campaigns() -> None:
     origins = [
         Origin(campaign_id=f"c{n}", campaign_name=name, kind="sft", adapter_number=n, sha256=f"{n}" * 64)
         for n, name in enumerate(("second", "first"))

@@ -1,4 +1,4 @@
-"""The SDK's client against a server that misbehaves: retries, errors, downloads, event streams."""
+"""The SDK's client against a misbehaving server: retries, errors, downloads, event streams."""
 
 import json
 import ssl
@@ -50,7 +50,7 @@ def stream(*numbers: int) -> Answer:
     return reply(200, ": hello\n\n" + "".join(map(event, numbers)), "text/event-stream")
 
 
-# --- where to, and as whom
+# --- URL, key and TLS
 
 
 def test_url_and_key_come_from_the_environment_unless_given(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,12 +68,12 @@ def test_url_and_key_come_from_the_environment_unless_given(monkeypatch: pytest.
     assert stub.seen[0][2]["fedloom-protocol"] == PROTOCOL
 
 
-def test_a_ca_file_that_is_not_there_is_an_os_error(tmp_path: Path) -> None:
+def test_a_missing_ca_file_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         Client("https://example.org", ca_file=tmp_path / "none.pem")
 
 
-def test_a_ca_of_ones_own_is_trusted_where_it_is_named(tmp_path: Path) -> None:
+def test_a_private_ca_is_trusted_if_it_is_named(tmp_path: Path) -> None:
     trustme = pytest.importorskip("trustme")
     ca = trustme.CA()
     ca.cert_pem.write_to_path(tmp_path / "ca.pem")
@@ -96,7 +96,7 @@ def test_reading_is_tried_again(failure: Answer) -> None:
     assert len(stub.seen) == 3
 
 
-def test_trying_again_has_an_end() -> None:
+def test_retries_are_limited() -> None:
     with (
         stub_server(problem(503, ProblemType.UNAVAILABLE)) as stub,
         Client(stub.url) as client,
@@ -134,7 +134,7 @@ def test_a_campaign_that_is_wrong_is_not_sent() -> None:
     assert not stub.seen
 
 
-def test_nobody_listens() -> None:
+def test_a_refused_connection_is_reported() -> None:
     with stub_server(STORAGE) as stub:
         pass
     with Client(stub.url) as client, pytest.raises(errors.Unreachable, match="cannot connect"):
@@ -185,7 +185,7 @@ def test_a_missing_key_is_an_error_of_its_own(monkeypatch: pytest.MonkeyPatch) -
         (reply(422, '{"type": 3}', MEDIA_TYPE), "the reply does not come from a coordinator"),
     ],
 )
-def test_what_does_not_come_from_a_coordinator_is_told(answer: Answer, says: str) -> None:
+def test_a_reply_that_is_not_a_coordinators_is_reported(answer: Answer, says: str) -> None:
     with stub_server(answer) as stub, Client(stub.url) as client, pytest.raises(errors.Unreachable, match=says):
         client.storage()
 
@@ -203,9 +203,9 @@ def test_a_coordinator_that_is_not_ready_says_why() -> None:
 def test_listings_ask_for_page_after_page_and_only_as_they_are_read() -> None:
     def page(items: list[str], cursor: str | None) -> Answer:
         agents = [
-            {"id": one, "name": one, "labels": {}, "state": "active", "version": "1",
+            {"id": name, "name": name, "labels": {}, "state": "active", "version": "1",
              "created_at": "2026-01-01T00:00:00Z", "last_seen_at": None}
-            for one in items
+            for name in items
         ]  # fmt: skip
         return reply(200, json.dumps({"items": agents, "next_cursor": cursor}))
 
@@ -213,7 +213,7 @@ def test_listings_ask_for_page_after_page_and_only_as_they_are_read() -> None:
         agents = client.agents()
         assert [next(agents).id, next(agents).id] == ["a", "b"]
         assert len(stub.seen) == 1
-        assert [one.id for one in agents] == ["c"]
+        assert [agent.id for agent in agents] == ["c"]
     assert "cursor=b" in stub.seen[1][1]
 
 
@@ -223,11 +223,11 @@ def test_ids_are_quoted() -> None:
     assert stub.seen[0][1] == "/v1/campaigns/a%2F..%2Fb%3Fc"
 
 
-# --- adapters that are not there
+# --- missing adapters
 
 
 @pytest.mark.parametrize(("which", "says"), [("final", "it is running"), ("best", "no adapter has been evaluated")])
-def test_an_adapter_that_is_not_there_yet(which: Any, says: str) -> None:
+def test_an_adapter_that_does_not_exist_yet(which: Any, says: str) -> None:
     with stub_server(campaign()) as stub, Client(stub.url) as client, pytest.raises(errors.NoSuchAdapter, match=says):
         client.adapter("1", which)
 
@@ -274,17 +274,17 @@ def test_verify_posts_once_polls_and_sits_out_an_outage(monkeypatch: pytest.Monk
     monkeypatch.setattr("fedloom.verifications.time.sleep", pauses.append)
     outage = [hang_up] * ATTEMPTS + [reply(502, "<html>bad gateway</html>", "text/html")] * ATTEMPTS
     answers = [
-        *(hang_up, verification("pending", 0)),  # the request whose reply a proxy cuts is sent again
+        *(hang_up, verification("pending", 0)),  # repeats the request whose reply a proxy cut
         *(verification("running", 1, 0), *outage, verification("running", 1), verification("done", 3, 1, 2)),
     ]
     seen: list[tuple[int, list[int]]] = []
     with stub_server(*answers) as stub, Client(stub.url) as client:
-        found = client.verify(
+        job = client.verify(
             "1",
-            on_progress=lambda job: seen.append((job.n_done, [one.round for one in job.outcomes])),
+            on_progress=lambda job: seen.append((job.n_done, [outcome.round for outcome in job.outcomes])),
         )
-    assert found.state == "done"
-    assert [one.round for one in found.outcomes] == [0, 1, 2]
+    assert job.state == "done"
+    assert [outcome.round for outcome in job.outcomes] == [0, 1, 2]
     assert seen == [(1, [0]), (1, []), (3, [1, 2])]
     asked = [(method, path.partition("&")[0]) for method, path, _ in stub.seen]
     path = "/v1/campaigns/1/verifications"
@@ -305,12 +305,12 @@ def test_verify_gives_up_after_a_long_outage(monkeypatch: pytest.MonkeyPatch) ->
 # --- events
 
 
-def test_events_go_on_where_the_connection_broke() -> None:
+def test_events_continue_after_the_last_one_received() -> None:
     whole = (": hello\n\n" + event(1) + event(2) + event(3)).encode()
     broken = cut_after(200, whole, len(whole) - 10, "text/event-stream")
     answers = [broken, stream(3, 4), campaign("completed"), reply(200, '{"items": [], "next_cursor": null}')]
     with stub_server(*answers) as stub, Client(stub.url) as client:
-        assert [one.number for one in client.events("1")] == [1, 2, 3, 4]
+        assert [event.number for event in client.events("1")] == [1, 2, 3, 4]
     assert [headers.get("last-event-id") for _, _, headers in stub.seen] == ["0", "2", None, None]
 
 
@@ -319,11 +319,11 @@ def test_a_stream_that_ends_before_the_campaign_is_opened_again(monkeypatch: pyt
     last = reply(200, json.dumps({"items": [json.loads(event(3).split("data: ")[1])], "next_cursor": None}))
     answers = [stream(1), campaign(), stream(2), campaign("completed"), last]
     with stub_server(*answers) as stub, Client(stub.url) as client:
-        assert [one.number for one in client.events("1")] == [1, 2, 3]
+        assert [event.number for event in client.events("1")] == [1, 2, 3]
     assert "after=2" in stub.seen[-1][1]
 
 
-def test_events_of_a_campaign_that_is_not_there() -> None:
+def test_events_of_a_missing_campaign() -> None:
     with (
         stub_server(problem(404, ProblemType.NOT_FOUND)) as stub,
         Client(stub.url) as client,
@@ -339,7 +339,7 @@ BLOB = BlobRef(sha256=sha256_hex(DATA), n_bytes=len(DATA))
 
 
 def download(path: Path, *answers: Answer) -> list[str | None]:
-    """Download DATA to a file; the Range of each request."""
+    """Download DATA to a file. Returns the Range header of each request, None without one."""
     with stub_server(*answers) as stub:
         transport = Transport(stub.url, None, ca_file=None, insecure=False, timeout_s=5)
         try:
@@ -349,7 +349,7 @@ def download(path: Path, *answers: Answer) -> list[str | None]:
     return [headers.get("range") for _, _, headers in stub.seen]
 
 
-def test_a_download_that_is_cut_goes_on_where_it_broke(tmp_path: Path) -> None:
+def test_a_cut_download_resumes_at_the_last_byte_received(tmp_path: Path) -> None:
     answers = [cut_after(200, DATA, 3000), hang_up, cut_after(206, DATA[3000:], 2000), reply(206, DATA[5000:])]
     assert download(tmp_path / "a", *answers) == [None, "bytes=3000-", "bytes=3000-", "bytes=5000-"]
     assert (tmp_path / "a").read_bytes() == DATA
@@ -366,7 +366,7 @@ def test_other_bytes_are_refused(tmp_path: Path, wrong: bytes) -> None:
         download(tmp_path / "a", reply(200, wrong))
 
 
-def test_a_download_that_never_gets_on_ends(tmp_path: Path) -> None:
+def test_a_download_without_progress_ends(tmp_path: Path) -> None:
     with pytest.raises(errors.Unreachable):
         download(tmp_path / "a", hang_up)
     with pytest.raises(errors.Unreachable, match="ended after 5 of"):

@@ -34,7 +34,7 @@ HYPERPARAMETERS = Hyperparameters(4e-3)
 
 def by_name(**changes: Any) -> dict[str, Method]:
     spec = CampaignSpec.model_validate({**FIELDS, **changes})
-    return {one.name: one for one in methods(["fedavg", "fedadam"], spec, 4, Baselines.ALL)}
+    return {method.name: method for method in methods(["fedavg", "fedadam"], spec, 4, Baselines.ALL)}
 
 
 # --- the file
@@ -64,7 +64,7 @@ def test_a_comparison_file_names_its_files_from_its_own_folder(tmp_path: Path) -
         ("name: x\nclients: 3\nvalidation: v\ntest: t\ngrid: {learning_rate: [0.1, -1]}\n", "line 5"),
     ],
 )
-def test_what_is_wrong_in_it_is_told_with_its_line(tmp_path: Path, text: str, says: str) -> None:
+def test_an_error_in_the_file_names_its_line(tmp_path: Path, text: str, says: str) -> None:
     (tmp_path / "c.yaml").write_text(text)
     with pytest.raises(CampaignFileError) as caught:
         read_comparison(tmp_path / "c.yaml")
@@ -86,7 +86,7 @@ def test_the_table_has_the_base_the_algorithms_each_client_and_two_pools() -> No
         "pooled, batch ×2",
         "pooled, steps ×2",
     ]
-    assert [one.name for one in methods(["fedavg"], SPEC, 4, Baselines.NONE)] == ["base model", "fedavg"]
+    assert [method.name for method in methods(["fedavg"], SPEC, 4, Baselines.NONE)] == ["base model", "fedavg"]
     for baselines, n_more in ((Baselines.ALONE, 4), (Baselines.POOLED, 2)):
         assert len(list(methods(["fedavg"], SPEC, 4, baselines))) == 2 + n_more
 
@@ -94,15 +94,15 @@ def test_the_table_has_the_base_the_algorithms_each_client_and_two_pools() -> No
 def test_a_client_alone_trains_in_as_many_rounds_as_it_was_drawn_for() -> None:
     drawn = clients_drawn(SPEC, 5, 4)
     assert len(drawn) == 6 * 2
-    found = by_name()
+    named = by_name()
     for number in range(4):
-        campaign = found[f"client-0{number} alone"].campaign(SPEC, HYPERPARAMETERS, 5, 4)
+        campaign = named[f"client-0{number} alone"].campaign(SPEC, HYPERPARAMETERS, 5, 4)
         assert (campaign.rounds if campaign else 0) == drawn.count(number)
 
 
 def test_every_method_takes_equal_steps_and_a_pool_sees_as_many_rows_as_the_federation() -> None:
-    found = by_name()
-    campaigns = {name: one.campaign(SPEC, HYPERPARAMETERS, 5, 4) for name, one in found.items()}
+    named = by_name()
+    campaigns = {name: method.campaign(SPEC, HYPERPARAMETERS, 5, 4) for name, method in named.items()}
     assert campaigns["base model"] is None
     federation, batch, steps = (campaigns[name] for name in ("fedavg", "pooled, batch ×2", "pooled, steps ×2"))
     assert federation is not None
@@ -128,12 +128,12 @@ def test_hyperparameters_and_seed_reach_the_campaign_and_the_minimum_keeps_its_p
 
 
 def test_the_grid_tries_every_combination_that_a_method_has() -> None:
-    found, grid = by_name(), GridSection(learning_rate=[1e-3, 2e-3], params={"eta": [0.1, 0.2, 0.3], "mu": [1.0]})
-    assert len(grid_points(found["fedadam"], SPEC, grid)) == 6
-    assert grid_points(found["fedavg"], SPEC, grid) == [Hyperparameters(1e-3), Hyperparameters(2e-3)]
-    assert len(grid_points(found["base model"], SPEC, grid)) == 1
-    assert grid_points(found["fedavg"], SPEC, GridSection()) == [Hyperparameters(2e-3)]
-    assert len(grid_points(found["fedadam"], SPEC, GridSection())) == 3, "three server hyperparameters at least"
+    named, grid = by_name(), GridSection(learning_rate=[1e-3, 2e-3], params={"eta": [0.1, 0.2, 0.3], "mu": [1.0]})
+    assert len(grid_points(named["fedadam"], SPEC, grid)) == 6
+    assert grid_points(named["fedavg"], SPEC, grid) == [Hyperparameters(1e-3), Hyperparameters(2e-3)]
+    assert len(grid_points(named["base model"], SPEC, grid)) == 1
+    assert grid_points(named["fedavg"], SPEC, GridSection()) == [Hyperparameters(2e-3)]
+    assert len(grid_points(named["fedadam"], SPEC, GridSection())) == 3, "three server hyperparameters at least"
 
 
 def test_a_grid_may_name_one_algorithm_alone() -> None:
@@ -169,7 +169,7 @@ def test_choices_are_the_completions_of_the_file_and_not_too_many(tmp_path: Path
 
 
 @pytest.mark.parametrize("line", ['{"q": "secret"}', '{"q": "secret", "a": ""}', '{"q": "secret", "a": 3}'])
-def test_a_row_without_its_columns_is_told_by_its_place(tmp_path: Path, line: str) -> None:
+def test_a_row_without_its_columns_is_reported_with_its_line(tmp_path: Path, line: str) -> None:
     file = tmp_path / "rows.jsonl"
     file.write_text('{"q": "one", "a": "yes"}\n' + line)
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""What an adapter's folder says of its adapter, with and without ``fedloom.json``."""
+"""What is read from an adapter's folder, with and without ``fedloom.json``."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ NAMES = ["base_model.model.q_proj.lora_A.weight", "base_model.model.q_proj.lora_
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """As ``adapter pull`` writes it."""
+    """An adapter's folder as ``adapter pull`` writes it."""
     write_adapter(tmp_path / WEIGHTS_FILE, {name: np.ones((8, 8), np.float32) for name in NAMES})
     detail = campaign(lora={"rank": 4, "alpha": 2.5}, data={"name": "notes", "template": "vicuna"})
     blob = BlobRef(sha256=sha256_file(tmp_path / WEIGHTS_FILE), n_bytes=8)
@@ -44,20 +44,20 @@ def refusal(folder: Path) -> str:
     return caught.value.reason
 
 
-def test_lineage_tells_all(folder: Path) -> None:
-    found = read_adapter_folder(folder)
-    assert found.name == "clinic #3"
-    assert (found.lora.rank, found.lora.alpha, found.template) == (4, 2.5, "vicuna")
-    assert (found.base.model, found.base.revision) == ("org/model", "main")
+def test_lineage_gives_every_fact(folder: Path) -> None:
+    local = read_adapter_folder(folder)
+    assert local.name == "clinic #3"
+    assert (local.lora.rank, local.lora.alpha, local.template) == (4, 2.5, "vicuna")
+    assert (local.base.model, local.base.revision) == ("org/model", "main")
     assert json.loads((folder / LINEAGE_FILE).read_text())["format"] == 1
 
 
 def test_an_adapter_of_another_program_is_read_from_its_configuration(folder: Path) -> None:
     (folder / LINEAGE_FILE).unlink()
-    found = read_adapter_folder(folder)
-    assert (found.name, found.template, found.fingerprint) == (folder.name, None, None)
-    assert (found.lora.rank, found.lora.alpha, found.lora.target_modules) == (4, 2.5, ["q_proj"])
-    assert (found.base.model, found.base.revision) == ("org/model", "main")
+    local = read_adapter_folder(folder)
+    assert (local.name, local.template, local.fingerprint) == (folder.name, None, None)
+    assert (local.lora.rank, local.lora.alpha, local.lora.target_modules) == (4, 2.5, ["q_proj"])
+    assert (local.base.model, local.base.revision) == ("org/model", "main")
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_an_adapter_of_another_program_is_read_from_its_configuration(folder: Pa
         ({"r": "many"}, "rank"),
     ],
 )
-def test_what_is_no_plain_lora_is_refused(folder: Path, changes: dict[str, Any], says: str) -> None:
+def test_an_adapter_that_is_not_plain_lora_is_refused(folder: Path, changes: dict[str, Any], says: str) -> None:
     (folder / LINEAGE_FILE).unlink()
     edit(folder / CONFIG_FILE, **changes)
     assert says in refusal(folder)
@@ -97,11 +97,11 @@ def test_folders_that_cannot_be_used_say_why(folder: Path) -> None:
 
 
 def test_the_card_of_a_merged_model_names_base_campaign_and_adapter(folder: Path) -> None:
-    found = read_adapter_folder(folder)
-    card = merged_card(found, dtype="bfloat16", merge_difference=3e-6, file_difference=0.04)
+    local = read_adapter_folder(folder)
+    card = merged_card(local, dtype="bfloat16", merge_difference=3e-6, file_difference=0.04)
     assert front_matter(card)["base_model"] == "org/model"
     assert front_matter(card)["library_name"] == "transformers"
-    for fact in (found.sha256, "`clinic` (`1`)", "| Adapter | 3 of 3 |", "revision `main`", "3e-06", "0.04", "1.2500"):
+    for fact in (local.sha256, "`clinic` (`1`)", "| Adapter | 3 of 3 |", "revision `main`", "3e-06", "0.04", "1.2500"):
         assert fact in card
     (folder / LINEAGE_FILE).unlink()
     assert "Campaign" not in merged_card(
@@ -113,9 +113,9 @@ def test_the_card_of_a_merged_model_says_how_the_base_was_quantised_in_training(
     content = json.loads((folder / LINEAGE_FILE).read_text())
     content["spec"]["base"]["quantization"] = "nf4"
     (folder / LINEAGE_FILE).write_text(json.dumps(content))
-    found = read_adapter_folder(folder)
-    assert found.base.quantization == "nf4"
-    card = merged_card(found, dtype="float32", merge_difference=0, file_difference=0)
+    local = read_adapter_folder(folder)
+    assert local.base.quantization == "nf4"
+    card = merged_card(local, dtype="float32", merge_difference=0, file_difference=0)
     assert "| Base in training | quantised to nf4;" in card
 
 

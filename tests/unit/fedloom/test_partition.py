@@ -50,19 +50,19 @@ def cycled(n_rows: int, n_values: int) -> list[str]:
     seed=st.integers(0, 2**63),
 )
 @settings(deadline=None, max_examples=300)
-def test_each_row_goes_to_exactly_one_client_and_none_is_left_without(
+def test_each_row_goes_to_exactly_one_client_and_no_client_is_empty(
     kind: PartitionKind, n_clients: int, n_values: int, n_rows: int, alpha: float, seed: int
 ) -> None:
     values = cycled(n_rows, n_values)
     try:
         parts = share_out(kind, values, n_clients, alpha=alpha, seed=seed)
     except PartitionError:
-        found = len(set(values))
+        n_values = len(set(values))
         too_few_rows = n_rows < n_clients or (kind == PartitionKind.DOMAIN and n_rows < 2 * n_clients)
         assert (
             too_few_rows
-            or (kind == PartitionKind.KEY and found < n_clients)
-            or (kind == PartitionKind.DOMAIN and found > n_clients)
+            or (kind == PartitionKind.KEY and n_values < n_clients)
+            or (kind == PartitionKind.DOMAIN and n_values > n_clients)
         )
         return
     assert len(parts) == n_clients
@@ -76,7 +76,7 @@ def test_the_same_seed_gives_the_same_partition_and_another_seed_another(kind: P
     values = cycled(600, 12)
     first, again, other = (share_out(kind, values, 12, seed=seed) for seed in (3, 3, 4))
     assert [part.tolist() for part in first] == [part.tolist() for part in again]
-    if kind != PartitionKind.DOMAIN:  # twelve domains for twelve clients: there is one way only
+    if kind != PartitionKind.DOMAIN:  # with twelve domains for twelve clients, only one partition exists
         assert [part.tolist() for part in first] != [part.tolist() for part in other]
 
 
@@ -146,7 +146,7 @@ def test_a_hundred_clients_have_rows_enough_however_skewed(
     assert min(sizes(share_out(kind, cycled(n_rows, 3), 100, alpha=alpha))) >= at_least
 
 
-def test_clients_that_are_filled_up_keep_to_the_labels_that_they_drew() -> None:
+def test_clients_filled_up_to_the_minimum_get_rows_of_the_labels_they_drew() -> None:
     values = cycled(2000, 3)
     parts = share_out(PartitionKind.DIRICHLET, values, 100, alpha=0.1)
     filled_up = [part for part in parts if len(part) == MIN_ROWS]
@@ -195,7 +195,7 @@ def test_domain_gives_each_client_one_domain_in_turn() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "values", "n_clients", "said"),
+    ("kind", "values", "n_clients", "message"),
     [
         (PartitionKind.IID, cycled(3, 1), 4, "3 rows are not enough for 4 clients"),
         (PartitionKind.IID, [], 1, "0 rows"),
@@ -205,15 +205,15 @@ def test_domain_gives_each_client_one_domain_in_turn() -> None:
         (PartitionKind.DOMAIN, ["a"] * 30 + ["b"], 4, "the domain 'b' has 1 rows, too few for 2 clients"),
     ],
 )
-def test_a_partition_that_cannot_be_is_refused_with_what_to_do(
-    kind: PartitionKind, values: list[str], n_clients: int, said: str
+def test_an_impossible_partition_is_refused_with_advice(
+    kind: PartitionKind, values: list[str], n_clients: int, message: str
 ) -> None:
-    with pytest.raises(PartitionError, match=said):
+    with pytest.raises(PartitionError, match=message):
         share_out(kind, values, n_clients)
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"kind": PartitionKind.DIRICHLET}, "dirichlet needs a column of the data: --by COLUMN"),
         ({"kind": PartitionKind.KEY, "by": ""}, "key needs a column"),
@@ -228,8 +228,8 @@ def test_a_partition_that_cannot_be_is_refused_with_what_to_do(
         ),
     ],
 )
-def test_options_that_do_not_go_together_are_refused(options: dict[str, Any], said: str) -> None:
-    with pytest.raises(PartitionError, match=said):
+def test_incompatible_options_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(PartitionError, match=message):
         PartitionPlan(**options)
 
 
@@ -239,20 +239,20 @@ def test_alpha_has_a_default_where_it_is_needed() -> None:
     assert PartitionPlan(PartitionKind.IID).alpha is None
 
 
-def test_values_that_do_not_fit_to_the_plan_are_a_mistake_of_the_caller() -> None:
+def test_values_that_do_not_fit_the_plan_raise_value_error() -> None:
     with pytest.raises(ValueError, match="one for each row"):
         assign(PartitionPlan(PartitionKind.IID), n_rows=2, n_clients=1, seed=0, values=["a", "b"])
     with pytest.raises(ValueError, match="one for each row"):
         assign(PartitionPlan(PartitionKind.KEY, by="topic"), n_rows=2, n_clients=1, seed=0, values=["a"])
 
 
-def test_values_are_text_and_numbers_and_booleans_become_it() -> None:
+def test_values_become_text() -> None:
     records = [(f"line {n}", {"topic": value}) for n, value in enumerate(["news", 3, 0.5, True], 1)]
     assert values_of(records, "topic") == ["news", "3", "0.5", "true"]
 
 
 @pytest.mark.parametrize(
-    ("record", "said"),
+    ("record", "message"),
     [
         ({"site": "x", "text": "y"}, "line 7 has no column 'topic'; its columns are 'site', 'text'"),
         ({}, "its columns are none"),
@@ -262,13 +262,13 @@ def test_values_are_text_and_numbers_and_booleans_become_it() -> None:
         ({"topic": {"a": 1}}, "holds a dict"),
     ],
 )
-def test_a_record_without_a_usable_value_is_told_by_its_place(record: dict[str, Any], said: str) -> None:
-    with pytest.raises(PartitionError, match=said):
+def test_a_record_without_a_usable_value_is_reported_with_its_line(record: dict[str, Any], message: str) -> None:
+    with pytest.raises(PartitionError, match=message):
         values_of([("line 7", record)], "topic")
 
 
 @pytest.mark.parametrize("count", [1, 2, 11, 100, 101, 1200])
-def test_the_tenth_client_and_the_hundredth_are_themselves(count: int) -> None:
+def test_client_names_sort_in_the_order_of_their_numbers(count: int) -> None:
     """The coordinator numbers clients in the order of their names."""
     names = client_names(count)
     assert len(set(names)) == count

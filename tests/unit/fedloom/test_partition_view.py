@@ -103,10 +103,10 @@ def test_a_narrow_screen_shortens_the_values_and_not_the_names_or_sizes() -> Non
 
 def test_json_holds_rows_and_counts() -> None:
     parts = rows(3, 1)
-    found = as_json(names(2), parts, ["news", "blogs", "blogs", "news"])
-    assert found == {
+    shown = as_json(names(2), parts, ["news", "blogs", "blogs", "news"])
+    assert shown == {
         "client-00": {"rows": 3, "values": {"blogs": 2, "news": 1}},
         "client-01": {"rows": 1, "values": {"news": 1}},
     }
-    assert json.loads(json.dumps(found)) == found
+    assert json.loads(json.dumps(shown)) == shown
     assert as_json(names(2), parts, None) == {"client-00": {"rows": 3}, "client-01": {"rows": 1}}

@@ -1,4 +1,4 @@
-"""The folder of a run that resumes."""
+"""The folder of a resumable run."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from fedloom.errors import SimulationError
 from fedloom.run_folder import run_folder
 from tests.support.processes import ROOT
 
-FACTS = {"clients": 3, "seed": 1, "columns": ("a", "b")}  # JSON makes a list of the tuple
+FACTS = {"clients": 3, "seed": 1, "columns": ("a", "b")}  # JSON turns the tuple into a list
 
 
 def begin(folder: Path, facts: dict[str, Any] = FACTS, *, force: bool = False, **options: Any) -> dict[str, Any]:
@@ -113,6 +113,6 @@ with run_folder(Path({str(tmp_path)!r}), "simulation", SimulationError):
         with pytest.raises(SimulationError, match="another process runs the simulation in"):
             begin(tmp_path, force=True)
     finally:
-        other.kill()  # the lock ends with its process, whatever ends that
+        other.kill()  # the operating system releases the lock however the process ends
         other.communicate()
     begin(tmp_path, force=False)

@@ -1,4 +1,4 @@
-"""The page on the campaign file: it is what the model says, and what it shows works."""
+"""The page on the campaign file agrees with the model, and its examples work."""
 
 import re
 import sys
@@ -24,7 +24,7 @@ MODELS: list[tuple[str, type[BaseModel]]] = [("Fields", CampaignSpec), *campaign
 
 
 def part(heading: str, page: str = PAGE) -> str:
-    """What stands between a heading and the next one."""
+    """The text between a heading and the next one."""
     match = re.search(rf"^##+ `?{re.escape(heading)}`?\n(.*?)(?=^#|\Z)", page, re.MULTILINE | re.DOTALL)
     assert match, f"no heading {heading}"
     return match.group(1)
@@ -43,7 +43,7 @@ def fence(language: str, text: str = PAGE) -> list[str]:
 
 
 def test_the_file_is_what_the_model_says() -> None:
-    assert FILE.read_text(encoding="utf-8") == PAGE, "docs/campaign.md is not what the model says; run: make docs"
+    assert FILE.read_text(encoding="utf-8") == PAGE, "docs/campaign.md differs from the model; run: make docs"
 
 
 def test_the_command_prints_the_page_into_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
@@ -135,11 +135,11 @@ def test_a_plug_in_on_this_machine_does_not_change_the_page(monkeypatch: pytest.
     monkeypatch.setattr(algorithms, "_installed", lambda: {"mine": plug_in, "base": plug_in})
     assert "mine" in algorithms.names()
     bundled = {file.stem for file in Path(fedavg.__file__).parent.glob("[a-z]*.py")} - {"base"}
-    assert {one.name for one in campaign_reference.bundled_algorithms()} == bundled
+    assert {each.name for each in campaign_reference.bundled_algorithms()} == bundled
 
 
 @pytest.mark.parametrize(
-    ("annotation", "said"),
+    ("annotation", "text"),
     [
         (int, "whole number"),
         (Annotated[int, Field(gt=0, lt=1001)], "whole number, 1 to 1,000"),
@@ -155,6 +155,6 @@ def test_a_plug_in_on_this_machine_does_not_change_the_page(monkeypatch: pytest.
         (Any, "anything"),
     ],
 )
-def test_types_in_plain_words(annotation: Any, said: str) -> None:
+def test_types_in_plain_words(annotation: Any, text: str) -> None:
     schema = TypeAdapter(annotation).json_schema()
-    assert describe(schema, schema.get("$defs", {})) == said
+    assert describe(schema, schema.get("$defs", {})) == text

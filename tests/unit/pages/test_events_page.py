@@ -1,4 +1,4 @@
-"""docs/events.md, and the REST API's description, list each type of event with exactly the keys of its data."""
+"""docs/events.md and the REST API's description list each event type with exactly the keys of its data."""
 
 import ast
 import inspect
@@ -21,7 +21,7 @@ SECTIONS = dict(re.findall(r"^### `([a-z-]+)`\n\n(.*?)(?=^##|\Z)", PAGE, re.MULT
 
 
 def sentences() -> Iterator[tuple[EventType, str]]:
-    """The sentence below each type, which says when it is recorded."""
+    """Yield each event type with the sentence below it, which says when the event is recorded."""
     [body] = [node.body for node in ast.parse(inspect.getsource(events)).body if isinstance(node, ast.ClassDef)]
     for member, below in pairwise(body):
         if isinstance(member, ast.Assign) and isinstance(member.targets[0], ast.Name):

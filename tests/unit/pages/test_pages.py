@@ -1,4 +1,4 @@
-"""What the pages in docs/ say of algorithms and tests is so."""
+"""The statements in docs/ about algorithms and tests are true."""
 
 import re
 import subprocess
@@ -34,11 +34,12 @@ def section(name: str) -> str:
 
 @pytest.mark.parametrize("name", sorted(algorithms.bundled()))
 def test_an_algorithms_section_has_its_parameters_and_what_it_keeps(name: str) -> None:
-    found = algorithms.find(name)
-    said = dict(re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", section(name), re.MULTILINE))
-    assert {key: float(value) for key, value in said.items()} == found.params().model_dump()
+    algorithm = algorithms.find(name)
+    documented = dict(re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", section(name), re.MULTILINE))
+    assert {key: float(value) for key, value in documented.items()} == algorithm.params().model_dump()
     [row] = [line for line in PAGE.splitlines() if line.startswith(f"| [`{name}`](#{name}) |")]
-    slots = [*found.server.state, *found.server.broadcast, *found.client.extras, *found.client.state]
+    server, client = algorithm.server, algorithm.client
+    slots = [*server.state, *server.broadcast, *client.extras, *client.state]
     assert re.findall(r"`(\w+)`", row)[1:] == slots
 
 
@@ -50,13 +51,13 @@ def test_the_example_on_the_page_is_the_file(file: str, language: str) -> None:
 
 
 def named_in(text: str) -> list[tuple[str, str]]:
-    """Files and tests, "" where only a file is named; "…::test_b" is of the file before it."""
-    file, found = "", []
+    """Files and tests named in a text; the test is "" for a whole file. "…::test_b" belongs to the file before it."""
+    file, named = "", []
     for path, test in re.findall(r"`(?:tests/)?((?:\w+/)+test_\w+\.py)?(?:…?::(\w+))?`", text):
         file = path or file
         if file and (path or test):
-            found.append((file, test))
-    return found
+            named.append((file, test))
+    return named
 
 
 @pytest.mark.parametrize("page", ["openfedllm.md", "tests.md", "reliability.md", "algorithms.md"])
@@ -71,7 +72,7 @@ def test_the_tests_that_a_page_names_exist(page: str) -> None:
 
 
 def rows_of(page: str) -> list[tuple[str, str]]:
-    """What the tables of a page promise, and what they say of the tests."""
+    """Rows of a page's tables that name tests: the promise or fault, and the cell with the tests."""
     rows, is_promise = [], False
     for line in (DOCS / page).read_text(encoding="utf-8").splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else []
@@ -85,10 +86,10 @@ def rows_of(page: str) -> list[tuple[str, str]]:
 
 
 def often_run(config: pytest.Config, files: set[str]) -> set[str]:
-    """The fast and deep tests of some files: as this run collected them, or anew where it is a run of fewer files."""
-    found = config.stash[COLLECTED]
-    if files <= {name.partition("::")[0] for name in found}:
-        return {name for name, tier in found.items() if tier in ("fast", "deep")}
+    """Fast and deep tests of some files: from this run if it collected all these files, else from a new collection."""
+    collected = config.stash[COLLECTED]
+    if files <= {name.partition("::")[0] for name in collected}:
+        return {name for name, tier in collected.items() if tier in ("fast", "deep")}
     argv = [sys.executable, "-m", "pytest", "--collect-only", "-m", "not (soak or real)", *sorted(files)]
     return set(subprocess.run(argv, check=True, cwd=ROOT, capture_output=True, text=True).stdout.splitlines())
 
@@ -98,11 +99,11 @@ def test_each_fault_and_each_promise_has_a_fast_or_a_deep_test(request: pytest.F
     rows = [(row, [f"tests/{file}::{test}" for file, test in named_in(cell)]) for row, cell in pages]
     assert len(rows) > 100
     files = {name.partition("::")[0] for _, names in rows for name in names}
-    there = {name.partition("[")[0] for name in often_run(request.config, files)}
-    bare = {row for row, names in rows if not any(_is_among(name, there) for name in names)}
-    assert bare == {row for reasons in UNCOVERED.values() for row in reasons}
+    tests = {name.partition("[")[0] for name in often_run(request.config, files)}
+    uncovered = {row for row, names in rows if not any(_is_among(name, tests) for name in names)}
+    assert uncovered == {row for reasons in UNCOVERED.values() for row in reasons}
 
 
 def _is_among(name: str, tests: set[str]) -> bool:
-    """Whether a test is there, or some test of a file."""
+    """Whether *tests* has this test or, for a name that ends with "::", any test of the file."""
     return any(test.startswith(name) for test in tests) if name.endswith("::") else name in tests

@@ -1,4 +1,4 @@
-"""The quickstart is honest: what the exam asks was never taught."""
+"""The quickstart is honest: the questions of its exam were never trained on."""
 
 import json
 import sys
@@ -21,7 +21,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         sys.modules.pop(name, None)
 
 
-def test_no_phrasing_of_the_exam_is_taught_or_used_to_choose(world: Any) -> None:
+def test_no_phrasing_of_the_exam_is_in_training_or_validation(world: Any) -> None:
     for kind in world.KINDS:
         for attribute in kind.attributes.values():
             train, validation, test = (set(attribute.questions[split]) for split in world.Split)
@@ -33,9 +33,9 @@ def test_no_phrasing_of_the_exam_is_taught_or_used_to_choose(world: Any) -> None
             assert all("{name}" in phrasing for phrasing in train | validation | test)
 
 
-def test_the_base_model_knows_other_names_than_the_owners(world: Any) -> None:
+def test_the_base_model_and_the_owners_share_no_names(world: Any) -> None:
     for kind in world.KINDS:
-        owners, encyclopedia = (set(world.names(kind, of_owners=mine)) for mine in (True, False))
+        owners, encyclopedia = (set(world.names(kind, of_owners=of_owners)) for of_owners in (True, False))
         assert not owners & encyclopedia
         assert len(owners | encyclopedia) == len(kind.first) * len(kind.second)
 
@@ -48,14 +48,16 @@ def test_no_row_of_the_exam_is_trained_on_and_each_owner_holds_facts_of_its_own(
 
     make_data.make_data(tmp_path, seed)
     rows = {split: make_data.read_rows(tmp_path / name) for split, name in make_data.FILES.items()}
-    prompts = {split: {row["prompt"] for row in found} for split, found in rows.items()}
+    prompts = {split: {row["prompt"] for row in split_rows} for split, split_rows in rows.items()}
     assert not prompts[world.Split.TRAIN] & (prompts[world.Split.TEST] | prompts[world.Split.VALIDATION])
     assert not prompts[world.Split.TEST] & prompts[world.Split.VALIDATION]
     answers = {
         owner: {r["completion"] for r in rows[world.Split.TRAIN] if r["owner"] == owner} for owner in world.OWNERS
     }
-    assert sum(map(len, answers.values())) == len(set.union(*answers.values())), "no fact is held twice"
-    assert {row["completion"] for row in rows[world.Split.TEST]} == set.union(*answers.values()), "all are asked for"
+    assert sum(map(len, answers.values())) == len(set.union(*answers.values())), "each fact has one owner"
+    assert {row["completion"] for row in rows[world.Split.TEST]} == set.union(*answers.values()), (
+        "the exam asks for every fact"
+    )
 
 
 def test_the_base_model_is_small_and_has_no_weights_but_its_own() -> None:

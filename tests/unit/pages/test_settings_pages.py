@@ -16,7 +16,7 @@ DOCS = Path(__file__).parents[3] / "docs"
 
 
 def described(model: type[BaseModel], prefix: str, name_of: Any) -> Iterator[str]:
-    """The rows of a table that describes a model's fields, groups of fields inside of it among them."""
+    """Yield the rows of a table of a model's fields, nested groups included."""
     schema = model.model_json_schema()
     for name, field in model.model_fields.items():
         if isinstance(field.default, BaseModel):

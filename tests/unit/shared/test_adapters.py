@@ -1,4 +1,4 @@
-"""Adapter files: what is written, what is read back, and what a file that lies is told."""
+"""Adapter files: writing, reading back, and the errors for invalid files."""
 
 import itertools
 import json
@@ -38,7 +38,7 @@ def tensors() -> dict[str, Array]:
 
 
 def raw_file(path: Path, header: Any, data: bytes = b"", *, claims: int | None = None) -> Path:
-    """A file with any header at all, and any claim of its length."""
+    """Write a file with any header. claims: the length it claims for the header; None is the true one."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text) if claims is None else claims) + text + data)
     return path
@@ -133,7 +133,7 @@ def test_a_view_is_read_only_and_outlives_the_file(tmp_path: Path) -> None:
     np.testing.assert_array_equal(view, tensors()["layers.2.q_proj.lora_A.weight"])
 
 
-def test_writer_refuses_what_the_contract_does_not_say(tmp_path: Path) -> None:
+def test_writer_refuses_tensors_outside_the_contract(tmp_path: Path) -> None:
     values = np.ones(2, dtype=np.float32)
     with AdapterWriter(tmp_path / "a", Contract.of({"w": TensorSpec("F32", (2,))})) as writer:
         with pytest.raises(AdapterError, match="u: is not in the contract"):
@@ -159,7 +159,7 @@ def test_writer_says_which_tensor_was_forgotten(tmp_path: Path) -> None:
         pass
 
 
-# --- files that lie
+# --- files with wrong claims
 
 
 @pytest.mark.parametrize("size", [0, 1, 7, 8, 9, 100, -1, -4])
@@ -259,7 +259,7 @@ def test_a_refused_file_is_closed(tmp_path: Path) -> None:
     assert len(list(Path("/dev/fd").iterdir())) == before
 
 
-def test_a_file_that_is_not_there_is_an_os_error(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         AdapterFile(tmp_path / "none")
 
@@ -315,7 +315,7 @@ def test_a_header_of_any_json_is_refused_with_adapter_error(tmp_path: Path, exam
     @given(ANY_JSON)
     def is_refused(header: Any) -> None:
         raw_file(tmp_path / "a", header, b"\0" * 8)
-        refusal(tmp_path / "a")  # eight bytes of data that no tensor claims
+        refusal(tmp_path / "a")  # eight bytes of data that belong to no tensor
 
     is_refused()
 

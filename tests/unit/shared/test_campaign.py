@@ -1,4 +1,4 @@
-"""The campaign's own arithmetic, by numbers worked by hand."""
+"""The campaign's arithmetic, against numbers worked by hand."""
 
 import json
 
@@ -73,7 +73,7 @@ def test_evaluates_adapter_0_every_nth_and_the_last(rounds: int, every: int, eva
     ("epochs", "n_rows", "batch_size", "steps"),
     [
         (1, 160, 16, 10),
-        (1, 161, 16, 11),  # the last batch is a small one
+        (1, 161, 16, 11),  # the last batch is smaller
         (2, 100, 16, 13),  # 12.5
         (0.5, 100, 10, 5),
         (1.1, 100, 10, 11),  # 1.1 * 100 is 110.00000000000001

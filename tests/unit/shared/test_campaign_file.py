@@ -1,4 +1,4 @@
-"""The campaign file: what is read, and the line and field of everything that is wrong."""
+"""The campaign file: valid input, and the line and field of each error."""
 
 import contextlib
 import json
@@ -35,7 +35,7 @@ def problem(text: str) -> str:
     return str(only)
 
 
-# --- what is read
+# --- valid files
 
 
 def test_the_least_file_gets_the_documented_defaults() -> None:
@@ -88,7 +88,7 @@ def test_a_file_is_read_from_disk_and_named_in_its_errors(tmp_path: Path) -> Non
         read_campaign_file(tmp_path / "none")
 
 
-# --- what is wrong
+# --- errors
 
 
 @pytest.mark.parametrize(
@@ -139,11 +139,11 @@ def test_a_file_is_read_from_disk_and_named_in_its_errors(tmp_path: Path) -> Non
         ("name: \x00", "line 1: not YAML"),
     ],
 )
-def test_the_line_and_the_field_of_what_is_wrong_are_named(text: str, says: str) -> None:
+def test_an_error_names_its_line_and_field(text: str, says: str) -> None:
     assert problem(text).startswith(says)
 
 
-def test_everything_that_is_wrong_is_told_at_once_in_the_order_of_lines() -> None:
+def test_all_errors_are_reported_at_once_in_line_order() -> None:
     text = GOOD.replace("model: ", "modle: ").replace("steps: 10", "steps: 0").replace("rounds: 3", "rounds: x")
     assert [(item.line, item.field) for item in problems(text)] == [
         (2, "base.model"),

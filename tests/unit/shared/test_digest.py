@@ -1,4 +1,4 @@
-"""Digests against values worked out elsewhere."""
+"""Digests against published values."""
 
 import hashlib
 from pathlib import Path

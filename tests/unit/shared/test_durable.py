@@ -50,7 +50,7 @@ with atomic_write(path) as file:
         file.write(b"new ")
 step()
 """
-"""Writes a file, and loses power before the step of the given number: fsync, renaming, fsync of the folder, the end."""
+"""Writes a file and loses power before the step of the given number: fsync, rename, fsync of the folder, end."""
 
 
 @pytest.mark.parametrize("step", range(5))
@@ -61,15 +61,15 @@ def test_a_power_cut_leaves_the_old_file_or_the_new_one(tmp_path: Path, old: str
         path.write_text(old)
     code = subprocess.run([sys.executable, "-c", POWER_CUT, path, str(step)], cwd=ROOT, check=False).returncode
     assert code == (9 if step < 4 else 0)
-    found = path.read_text() if path.exists() else None
-    assert found == (old if step < 2 else NEW)
+    content = path.read_text() if path.exists() else None
+    assert content == (old if step < 2 else NEW)
     delete_leftovers(path)
     assert list(tmp_path.iterdir()) == ([path] if path.exists() else [])
 
 
 @pytest.fixture
 def synced(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """What was synced, in this order."""
+    """Paths that were synced, in order."""
     paths: list[Path] = []
     fsync = os.fsync
 
@@ -184,15 +184,15 @@ def test_a_file_system_without_a_sync_of_folders(
 
 
 RENAMES_THEMSELVES = {
-    "coordinator/backup/restoring.py",  # moves many files that are synced already, then syncs their folders
-    "coordinator/storage/file_store.py",  # its chunks are synced as they come
+    "coordinator/backup/restoring.py",  # moves many files, synced before, then syncs their folders
+    "coordinator/storage/file_store.py",  # syncs its chunks as they arrive
     "fedloom/adapters/atomic_folder.py",  # folders
     "shared/durable.py",
 }
 
 
 def renames(source: str) -> bool:
-    """Whether a module renames files: str.replace has two arguments, datetime.replace only keywords."""
+    """Whether a module renames files. str.replace has two arguments, datetime.replace only keywords."""
     calls = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
     for call in calls:
         if not isinstance(call.func, ast.Attribute):
@@ -208,5 +208,5 @@ def renames(source: str) -> bool:
 def test_the_product_renames_files_in_one_way() -> None:
     packages = ("agent", "coordinator", "fedloom", "shared")
     modules = [path for package in packages for path in (ROOT / package).rglob("*.py")]
-    found = {str(path.relative_to(ROOT)) for path in modules if renames(path.read_text(encoding="utf-8"))}
-    assert found == RENAMES_THEMSELVES
+    renaming = {str(path.relative_to(ROOT)) for path in modules if renames(path.read_text(encoding="utf-8"))}
+    assert renaming == RENAMES_THEMSELVES

@@ -1,4 +1,4 @@
-"""Until a release, schema and protocol are rewritten in place; their names tell whether two programs agree."""
+"""Until a release, schema and protocol are rewritten in place. Their names show whether two programs agree."""
 
 import importlib
 import pkgutil

@@ -1,4 +1,4 @@
-"""Agents and clients send secrets to the same URLs."""
+"""Agents and clients accept the same URLs for sending secrets."""
 
 from collections.abc import Callable
 from typing import Any
