@@ -46,6 +46,11 @@ def late_in(number: int) -> dict[str, str]:
     return {"kind": "late", "message": f"it was not done by the deadline of round {number}"}
 
 
+def too_late_for(number: int) -> dict[str, str]:
+    """The failure of a late task that is not done when round *number* takes its last update."""
+    return {"kind": "late", "message": f"it was not done when round {number} took its last update"}
+
+
 class DrivenCampaign:
     """A campaign of three rounds, unless *changes* set another number. folder: for temporary files."""
 

@@ -16,6 +16,7 @@ from tests.support.driven import (
     NAMES,
     DrivenCampaign,
     late_in,
+    too_late_for,
     miss_the_deadline,
     patient_settings,
 )
@@ -135,7 +136,7 @@ def test_an_update_later_than_the_next_round_is_cancelled_and_recorded_as_a_fail
     assert campaign.wait_until_open(3)["sampled"] == [0, 1, 2]
     assert cyd.renew(late).json()["directive"] == "cancel"
     [first, third] = campaign.tasks("cyd")
-    assert (first["state"], first["failure"]) == ("cancelled", late_in(2))
+    assert (first["state"], first["failure"]) == ("cancelled", too_late_for(2))
     assert (third["state"], third["round"]) == ("pending", 3)
     assert campaign.part("cyd")["failures_in_a_row"] == 1
 
@@ -159,7 +160,7 @@ def test_late_work_is_not_awaited_after_the_last_round_or_if_it_was_not_begun(
         (2, "cancelled", late_in(2)),
     ]
     assert dan.renew(late).json()["directive"] == "cancel"
-    assert [task["failure"] for task in campaign.tasks("cyd")] == [late_in(2)]
+    assert [task["failure"] for task in campaign.tasks("cyd")] == [too_late_for(2)]
 
 
 def test_late_work_that_fails_is_a_failure_like_any_other(
