@@ -16,9 +16,9 @@ from tests.support.driven import (
     NAMES,
     DrivenCampaign,
     late_in,
-    too_late_for,
     miss_the_deadline,
     patient_settings,
+    too_late_for,
 )
 from tests.support.operator import Operator
 from tests.support.scripted import ScriptedAgent, slots_bytes
