@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from agent.data.own_template import OwnTemplate
 from agent.data.report import DataReport
-from agent.settings import ComputeSettings, DataSource
+from agent.data.source import DataSource
+from agent.settings import ComputeSettings
 from shared.campaign import BaseSection, LoraSection, Template, TrainingKind
 from shared.states import BlobKind
 from shared.wire.jobs import Fingerprint, InitResult, Job, Result, TrainResult

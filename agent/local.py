@@ -31,8 +31,9 @@ from agent.child import (
 )
 from agent.data.own_template import OwnTemplate
 from agent.data.report import DataReport
+from agent.data.source import DataSource
 from agent.errors import TaskFailed
-from agent.settings import ComputeSettings, DataSource
+from agent.settings import ComputeSettings
 from agent.supervisor import ChildDied, Supervisor, check_libraries_installed
 from shared.campaign import BaseSection, Template, TrainingKind
 from shared.wire.jobs import Fingerprint

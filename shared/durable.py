@@ -46,10 +46,13 @@ def atomic_text(path: Path, text: str, *, mode: int = 0o666) -> None:
         file.write(text.encode())
 
 
-def delete_leftovers(path: Path) -> None:
-    """Delete the temporary files that killed processes left beside *path*. Raises OSError."""
+def delete_leftovers(path: Path, *, spare_running: bool = False) -> None:
+    """Delete the temporary files that killed processes left beside *path*. Raises OSError.
+
+    spare_running: for callers that hold no lock: keep the files of process ids that are in use.
+    """
     for temporary in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        if not _is_in_use(temporary):
+        if not (spare_running and _is_in_use(temporary)):
             temporary.unlink(missing_ok=True)
 
 

@@ -9,8 +9,8 @@ from agent.data.reading import scan_rows, skip_reason, split_rows
 from agent.data.records import BrokenRecord, scan_records
 from agent.data.report import MAX_ERRORS, MAX_PLACES, DataReport, Example, Problem, ShownCompletion, Span, Spread
 from agent.data.rows import Pair, Row
+from agent.data.source import DataSource
 from agent.errors import TaskFailed
-from agent.settings import DataSource
 from shared.campaign import TrainingKind
 
 _N_EXAMPLES = 3

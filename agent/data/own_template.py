@@ -5,8 +5,8 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
+from agent.data.source import DataSource
 from agent.errors import TaskFailed
-from agent.settings import DataSource
 from shared.campaign import Template
 from shared.wire.leases import FailureKind
 

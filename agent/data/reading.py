@@ -13,7 +13,7 @@ from agent.data.presets import PRESETS
 from agent.data.records import BrokenRecord, refuse, scan_records
 from agent.data.rows import Pair, Row
 from agent.data.shapes import RecordError, SkippedRecord, detect_columns, list_columns, parse_row
-from agent.settings import DataSource
+from agent.data.source import DataSource
 from shared.campaign import TrainingKind
 from shared.digest import sha256_of_parts
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO, cast
 
 from agent.data import tables
+from agent.data.source import DataSource
 from agent.errors import TaskFailed
-from agent.settings import DataSource
 from shared.wire.leases import FailureKind
 
 Record = Mapping[str, Any]

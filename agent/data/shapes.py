@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent.data.rows import Pair, Role, Row, Turn
-from agent.settings import DataSource
+from agent.data.source import DataSource
 from shared.campaign import TrainingKind
 
 _ROLES: dict[str, Role] = {

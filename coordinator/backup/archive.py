@@ -102,7 +102,7 @@ class ArchiveWriter:
 def writing(file: Path, on_bytes: OnBytes) -> Iterator[ArchiveWriter]:
     """Write a backup atomically: the file appears, complete, when the block ends. Raises FileExists and NoRoom."""
     _refuse_to_replace(file)
-    delete_leftovers(file)
+    delete_leftovers(file, spare_running=True)
     try:
         with atomic_write(file, mode=0o600, replace=False) as draft:
             yield ArchiveWriter(draft, on_bytes)

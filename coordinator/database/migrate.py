@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 
 import migrations
 from coordinator.database.sessions import Database
+from coordinator.database.tables import Base
 from shared import crash_points
 
 _NEWEST = "head"
@@ -54,6 +55,7 @@ def alembic_config(connection: Connection) -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(migrations.__file__).parent))
     config.attributes["connection"] = connection
+    config.attributes["metadata"] = Base.metadata
     return config
 
 

@@ -10,8 +10,9 @@ import numpy as np
 from agent.child import Completed, LoraFile, Question, Scored
 from agent.data.own_template import template_of
 from agent.data.records import read_records
+from agent.data.source import DataSource
 from agent.local import LocalChild
-from agent.settings import AgentSettings, DataSource
+from agent.settings import AgentSettings
 from fedloom.comparison.spec import ScoreSection
 from fedloom.errors import ComparisonError
 from shared.campaign import CampaignSpec

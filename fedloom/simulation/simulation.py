@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from agent.data.own_template import OwnTemplate, template_of
 from agent.data.records import read_records
+from agent.data.source import DataSource
 from agent.data.tables import data_digest
-from agent.settings import AgentSettings, DataSource
+from agent.settings import AgentSettings
 from fedloom.errors import SimulationError
 from fedloom.simulation.clients import client_names
 from fedloom.simulation.partition import assign, values_of

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from agent.child import LocalJob
+from agent.data.source import DataSource
 from agent.loop import run_agent
-from agent.settings import ComputeSettings, DataSource, load_settings
+from agent.settings import ComputeSettings, load_settings
 from agent.supervisor import Supervisor
 from agent.workspace import Workspace
 from shared.wire.base import PROTOCOL, PROTOCOL_HEADER

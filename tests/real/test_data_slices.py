@@ -11,7 +11,7 @@ import pytest
 from agent.data.checking import collect
 from agent.data.reading import read_rows
 from agent.data.rows import Pair, Row
-from agent.settings import DataSource
+from agent.data.source import DataSource
 from agent.train.data.templates import render
 from agent.train.data.tokenizing import TextTokenizer
 from agent.train.data.tokens import TokenRow

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from agent.child import ADAPTER_FILE, ANSWER, Failed, LocalJob, Report
-from agent.settings import ComputeSettings, DataSource
+from agent.data.source import DataSource
+from agent.settings import ComputeSettings
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 

@@ -12,9 +12,9 @@ import numpy as np
 from agent.data.own_template import OwnTemplate, template_of
 from agent.data.reading import read_split
 from agent.data.records import refuse
+from agent.data.source import DataSource
 from agent.data.tables import data_digest
 from agent.errors import TaskFailed
-from agent.settings import DataSource
 from agent.train.data.templates import AnyTemplate, check_template
 from agent.train.data.tokenizing import TextTokenizer, tokenize_rows
 from agent.train.data.tokens import PairRows, TokenRow, TokenRows

@@ -13,7 +13,8 @@ from fedloom.cli.output import AsJson
 
 if TYPE_CHECKING:
     from agent.data.report import DataReport
-    from agent.settings import AgentSettings, DataSource
+    from agent.data.source import DataSource
+    from agent.settings import AgentSettings
 
 
 def check_data(

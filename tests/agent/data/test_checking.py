@@ -8,7 +8,7 @@ import pytest
 
 from agent.data.checking import collect, guess_kind
 from agent.data.report import MAX_PLACES, DataReport, Spread
-from agent.settings import DataSource
+from agent.data.source import DataSource
 from shared.campaign import TrainingKind
 
 

@@ -15,9 +15,9 @@ from agent.data.presets import PRESETS
 from agent.data.reading import read_rows, scan_rows
 from agent.data.records import read_records
 from agent.data.rows import Row
+from agent.data.source import DataSource
 from agent.data.tables import data_digest
 from agent.errors import TaskFailed
-from agent.settings import DataSource
 from shared.wire.leases import FailureKind
 
 RECORDS = [{"prompt": "oñe", "completion": "two"}, {"prompt": "three\tx", "completion": "four, five"}]

@@ -9,7 +9,7 @@ import pytest
 from agent.data.reading import Rows, is_held_out, read_rows, split_rows
 from agent.data.rows import Pair, Row, Turn
 from agent.data.shapes import RecordError, SkippedRecord, parse_row
-from agent.settings import DataSource
+from agent.data.source import DataSource
 from shared.campaign import TrainingKind
 
 SOURCE = DataSource(path=Path("rows.jsonl"))

@@ -8,8 +8,8 @@ import pytest
 
 from agent.data.reading import read_rows
 from agent.data.rows import Pair, Row
+from agent.data.source import DataSource
 from agent.errors import TaskFailed
-from agent.settings import DataSource
 from shared.campaign import TrainingKind
 from shared.wire.leases import FailureKind
 

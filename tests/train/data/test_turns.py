@@ -8,8 +8,8 @@ import pytest
 
 from agent.data.own_template import OwnTemplate, template_of
 from agent.data.rows import Pair, Row, Turn
+from agent.data.source import DataSource
 from agent.errors import TaskFailed
-from agent.settings import DataSource
 from agent.train.data.cache import DataCache
 from agent.train.data.templates import render
 from agent.train.data.tokenizing import TextTokenizer

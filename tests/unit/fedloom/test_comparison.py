@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from agent.settings import DataSource
+from agent.data.source import DataSource
 from fedloom.comparison.baselines import Baselines
 from fedloom.comparison.methods import Hyperparameters, Method, MethodKind, clients_drawn, grid_points, methods
 from fedloom.comparison.results import MethodResult, Results

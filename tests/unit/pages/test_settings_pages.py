@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from agent.settings import TEMPLATE, AgentSettings, DataSource, NetworkSettings
+from agent.data.source import DataSource
+from agent.settings import TEMPLATE, AgentSettings, NetworkSettings
 from coordinator.settings import Settings
 from fedloom.reference.schema_text import describe, yaml_literal
 

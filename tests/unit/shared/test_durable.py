@@ -136,8 +136,10 @@ def test_leftovers_of_one_file_go_and_others_stay(tmp_path: Path) -> None:
     others = {"[a]", f".a.{gone}.ff.tmp", f".b.{gone}.ff.tmp", f".[a].{running}.ff.tmp"}
     for name in (*others, f".[a].{gone}.ff.tmp", f".[a].{gone}.0.tmp", f".[a].{os.getpid()}.0.tmp"):
         (tmp_path / name).touch()
-    delete_leftovers(tmp_path / "[a]")
+    delete_leftovers(tmp_path / "[a]", spare_running=True)
     assert {path.name for path in tmp_path.iterdir()} == others
+    delete_leftovers(tmp_path / "[a]")
+    assert {path.name for path in tmp_path.iterdir()} == others - {f".[a].{running}.ff.tmp"}
 
 
 @pytest.mark.parametrize("number", [None, errno.EPERM])
