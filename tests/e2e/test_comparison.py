@@ -172,5 +172,5 @@ def test_another_comparisons_folder_is_left_alone(folder: Path) -> None:
     (folder / "out" / "comparison.json").write_text('{"clients": 7}')
     refused = compare(folder)
     assert refused.returncode == 2
-    assert "a different" in refused.stderr
+    assert "holds another comparison" in refused.stderr
     assert "--force" in refused.stderr

@@ -199,7 +199,7 @@ def test_a_finished_simulation_is_shown_again_at_once_and_another_one_is_refused
     own.write_text("{% for m in messages %}{{ m['content'] }}{{ eos_token }}{% endfor %}")
     settings = (folder / "agent.toml").read_text()
     (folder / "agent.toml").write_text(settings.replace("[data.rows]", '[data.rows]\ntemplate = "own.jinja"'))
-    assert "a different template" in simulate(folder, *DOMAINS).stderr
+    assert "differs in: template" in simulate(folder, *DOMAINS).stderr
     assert final_digest(folder) == adapter["blob"]["sha256"]
 
 
