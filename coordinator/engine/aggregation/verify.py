@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from pathlib import Path
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -69,6 +70,8 @@ async def _verify_round(services: Services, campaign_id: str, number: int) -> Ro
     except (CorruptBlob, NotFound, AdapterError) as error:
         return result(Outcome.CORRUPT, f"its inputs: {error}")
     except OSError as error:  # a full disk is another error
+        if error.filename is not None and Path(error.filename).is_relative_to(services.storage.scratch):
+            raise  # the engine's own files, not the inputs
         return result(Outcome.CORRUPT, f"its inputs cannot be read: {_os_reason(error)}")
     recorded = {
         BlobKind.ADAPTER: adapter.sha256,

@@ -272,6 +272,26 @@ def test_bytes_that_cannot_be_read_are_corrupt(
     assert done["outcomes"][0]["reason"] == "its inputs cannot be read: Is a directory"
 
 
+def test_an_error_of_the_engines_own_files_is_no_finding(
+    coordinator: RunningCoordinator,
+    operator: Operator,
+    enroll: Enroll,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    campaign_id = run_campaign(operator, tmp_path, enroll, retention={"updates": 9})
+    monkeypatch.setattr(verification, "RETRY_S", 0.5)
+    scratch = coordinator.services.storage.scratch
+    moved = scratch.rename(tmp_path / "moved")
+    scratch.write_text("not a folder")
+    path = path_of(campaign_id)
+    job = f"{path}/{operator.post(path, {'rounds': [2]})['id']}"
+    operator.wait_until(lambda: operator.get(job), lambda found: found["reason"], 30)
+    scratch.unlink()
+    moved.rename(scratch)
+    assert outcomes(wait_until_done(operator, job)) == ["verified"]
+
+
 def test_old_jobs_are_deleted(
     coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
