@@ -74,6 +74,11 @@ class LoraSection(Section):
     then equals the product of their means exactly, and updates are half as large, but the same rank has less
     capacity."""
 
+    @property
+    def scale(self) -> float:
+        """α / r, the factor of the product B A."""
+        return self.alpha / self.rank
+
     @model_validator(mode="after")
     def _no_head(self) -> Self:
         if any(name.rpartition(".")[2] == "lm_head" for name in self.target_modules):
@@ -177,6 +182,11 @@ class AlgorithmSection(Section):
     """Name of the algorithm; `fedloom algorithm list` shows all."""
     params: dict[str, Any] = Field(default_factory=dict)
     """Parameters of the algorithm."""
+
+    def server_half(self) -> algorithms.ServerHalf[Any]:
+        """A new server half with these parameters, for one round. Raises UnknownAlgorithm."""
+        algorithm = algorithms.find(self.name)
+        return algorithm.server(algorithm.params.model_validate(self.params))
 
     @model_validator(mode="after")
     def _known(self, info: ValidationInfo) -> Self:

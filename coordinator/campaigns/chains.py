@@ -16,8 +16,10 @@ from coordinator.errors import Invalid, NotFound, format_ranges
 from coordinator.events.log import record
 from coordinator.lifecycle import lock_campaign
 from coordinator.storage.retention import pin
+from shared.adapters import AdapterError, Contract
 from shared.campaign import CampaignSpec
 from shared.events import EventType
+from shared.lora import trained
 from shared.states import BlobKind
 from shared.wire.adapters import Origin
 
@@ -46,6 +48,11 @@ async def start_from_another(session: AsyncSession, campaign: CampaignRow, now: 
         await pin(session, adapter.sha256)
     except NotFound as error:
         raise Invalid((_FIELD, await _not_stored(session, source, adapter.number))) from error
+    assert source.contract is not None  # the source has an adapter
+    try:
+        spec.algorithm.server_half().divide(list(trained(Contract.from_json(source.contract), spec.lora).tensors))
+    except AdapterError as error:
+        raise Invalid(("algorithm", f"{spec.algorithm.name} cannot aggregate this adapter: {error}")) from error
     campaign.contract, campaign.fingerprint = source.contract, source.fingerprint
     session.add(
         AdapterRow(

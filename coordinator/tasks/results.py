@@ -31,7 +31,7 @@ from coordinator.tasks import uploads
 from coordinator.tasks.claims import LeaseClaim
 from coordinator.tasks.keyed_locks import KeyedLocks
 from coordinator.tasks.leases import end, find_held_with_campaign, lock_held, task_facts
-from coordinator.tasks.update_checks import check_adapter_zero, check_update
+from coordinator.tasks.update_checks import check_adapter_zero, check_parts, check_update
 from shared import algorithms
 from shared.adapters import Contract
 from shared.digest import sha256_file
@@ -189,7 +189,9 @@ async def _check_and_put(
 
 def _check_file(path: Path, expected: Contract | None, campaign: CampaignRow) -> Contract | None:
     if expected is None:
-        return check_adapter_zero(path, campaign.spec.lora)
+        contract = check_adapter_zero(path, campaign.spec.lora)
+        check_parts(contract, campaign.spec)
+        return contract
     check_update(path, expected)
     return None
 

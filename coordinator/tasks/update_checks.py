@@ -4,8 +4,8 @@ from pathlib import Path
 
 from coordinator.errors import BadUpdate
 from shared.adapters import AdapterError, AdapterFile, Contract
-from shared.campaign import LoraSection
-from shared.lora import factor_of
+from shared.campaign import CampaignSpec, LoraSection
+from shared.lora import factor_of, trained
 
 
 def check_update(path: Path, contract: Contract) -> None:
@@ -44,3 +44,11 @@ def check_adapter_zero(path: Path, lora: LoraSection) -> Contract:
         for missing in sorted({"A", "B"} - present):
             raise BadUpdate(f"factor {missing} is missing", module)
     return contract
+
+
+def check_parts(contract: Contract, spec: CampaignSpec) -> None:
+    """Raise BadUpdate if the algorithm cannot aggregate an adapter with this contract."""
+    try:
+        spec.algorithm.server_half().divide(list(trained(contract, spec.lora).tensors))
+    except AdapterError as error:
+        raise BadUpdate(error.reason, error.tensor) from error

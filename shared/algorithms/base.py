@@ -4,9 +4,16 @@ Each algorithm is one module with three classes, ``Params``, ``Server`` and ``Cl
 ``shared.algorithms.find`` loads it by name. Neither half imports torch: the client half uses only methods that numpy
 arrays and torch tensors share.
 
-The server half works on **one tensor at a time**, so aggregation streams: its memory is a few tensors, independent of
-the number of clients and the size of the model. An algorithm may need further tensors beside the adapter, and declares
-them as slots. A slot holds one float32 tensor for every trained tensor of the adapter, with the same shape.
+The server half works on **one part at a time**, by default one tensor, so aggregation streams: its memory is a few of
+the largest part, independent of the number of clients and the size of the model. Three methods can be overridden, each
+with a wider view than the one before:
+
+    aggregate          one tensor: its updates and its state (FedAvg and all the other bundled algorithms)
+    combine, parts     tensors that belong together, such as the two factors of a module, by name
+    measure            a first pass over all parts, for what depends on whole updates, such as their norms
+
+An algorithm may need further tensors beside the adapter, and declares them as slots. A slot holds one float32 tensor
+for every trained tensor of the adapter, with the same shape.
 
     Server.state       stored by the coordinator from round to round (a momentum, a control variate)
     Server.broadcast   the part of the state that clients receive with the global adapter
@@ -18,15 +25,18 @@ Symbols: x the global adapter; Δ_k = w_k − x the delta of client k; p_k the c
 updates; q_k the same, normalised over all clients of the campaign; Δ = Σ p_k Δ_k.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import index
 from types import MappingProxyType
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, SupportsIndex, TypeVar, final, overload
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
+
+from shared.adapters import AdapterError
 
 Array = NDArray[np.float32]
 Slots = Mapping[str, Mapping[str, Any]]
@@ -56,15 +66,19 @@ class UpdateTensor:
     read: Callable[[str], Array]
 
 
-class Updates:
+class Updates(Sequence[UpdateTensor]):
     """All updates of one round for one adapter tensor, in the order of client numbers."""
 
     def __init__(self, updates: Sequence[UpdateTensor], shape: tuple[int, ...]) -> None:
         self._updates = updates
         self._shape = shape
 
-    def __iter__(self) -> Iterator[UpdateTensor]:
-        return iter(self._updates)
+    @overload
+    def __getitem__(self, at: SupportsIndex) -> UpdateTensor: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[UpdateTensor]: ...
+    def __getitem__(self, at: SupportsIndex | slice) -> UpdateTensor | Sequence[UpdateTensor]:
+        return self._updates[at] if isinstance(at, slice) else self._updates[index(at)]
 
     def __len__(self) -> int:
         return len(self._updates)
@@ -87,8 +101,49 @@ class Updates:
         return total.astype(np.float32)
 
 
-class ServerHalf(ABC, Generic[P]):
-    """Turns a round's updates into the next global adapter, one tensor at a time."""
+@dataclass(frozen=True)
+class RoundFacts:
+    """The round, as a server half may know it.
+
+    Args:
+        number: the round, from 1.
+        seed: the campaign's. It is public, so it must not seed the noise of a privacy mechanism.
+        scale: α / r, the factor of the product B A.
+        first: whether the state is the initial one. It is in the campaign's first round, and after a client lost its
+            client state, which restarts the algorithm.
+    """
+
+    number: int
+    seed: int
+    scale: float
+    first: bool
+
+
+@dataclass(frozen=True)
+class Part:
+    """Tensors that are aggregated together, by name.
+
+    Args:
+        x: the global tensors, read-only.
+        updates: the round's updates of each tensor.
+        state: slot to tensor, for each name; the shapes are those of x. Assign the new values:
+            ``part.state[name]["m"] = ...``.
+    """
+
+    x: Mapping[str, Array]
+    updates: Mapping[str, Updates]
+    state: Mapping[str, dict[str, Array]]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.x)
+
+
+class ServerHalf(Generic[P]):
+    """Turns a round's updates into the next global adapter, one part at a time. One instance serves one round.
+
+    A server half defines ``aggregate`` or ``combine``.
+    """
 
     state: ClassVar[tuple[str, ...]] = ()
     broadcast: ClassVar[tuple[str, ...]] = ()
@@ -103,7 +158,33 @@ class ServerHalf(ABC, Generic[P]):
         """Return a slot's state before the first round; zeros by default."""
         return np.zeros(shape, dtype=np.float32)
 
-    @abstractmethod
+    def parts(self, names: Sequence[str]) -> Sequence[Sequence[str]]:
+        """Divide the trained tensors into parts: each name in exactly one of them. Each tensor by itself by default."""
+        return [(name,) for name in names]
+
+    @final
+    def divide(self, names: Sequence[str]) -> Sequence[Sequence[str]]:
+        """``parts``, checked. Raises AdapterError unless each name is in exactly one part."""
+        parts = self.parts(names)
+        n_parts = Counter(name for part in parts for name in part)
+        for name in names:
+            if n_parts[name] != 1:
+                raise AdapterError(f"the algorithm has it in {n_parts[name]} parts, not in one", name)
+        if unknown := n_parts.keys() - set(names):
+            raise AdapterError("the algorithm has it in a part, but clients do not train it", min(unknown))
+        return parts
+
+    def measure(self, part: Part, facts: RoundFacts) -> None:
+        """See a part of the round before the first one is combined. If a server half defines it, aggregation reads all
+        updates twice. The part's tensors are gone after the call: store results, such as norms, and no tensors."""
+
+    def combine(self, part: Part, facts: RoundFacts) -> Mapping[str, Array]:
+        """Compute the next global tensors of a part, by name, with the shapes of ``part.x``."""
+        return {
+            name: self.aggregate(x, part.updates[name], part.state[name], first=facts.first)
+            for name, x in part.x.items()
+        }
+
     def aggregate(self, x: Array, updates: Updates, state: dict[str, Array], *, first: bool) -> Array:
         """Compute the next global tensor.
 
@@ -111,12 +192,12 @@ class ServerHalf(ABC, Generic[P]):
             x: the global tensor, read-only.
             updates: the round's updates of this tensor.
             state: slot to tensor, each with x's shape. Assign the new values: ``state["m"] = ...``.
-            first: whether the state is the initial one. It is in the campaign's first round, and after a client lost
-                its client state, which restarts the algorithm.
+            first: see ``RoundFacts.first``.
 
         Returns:
             The next global tensor, with x's shape.
         """
+        raise NotImplementedError(f"{type(self).__qualname__} defines neither aggregate nor combine")
 
 
 class ClientHalf(Generic[P]):
@@ -149,6 +230,11 @@ class ClientHalf(Generic[P]):
         """Return one tensor's extras and new client state, slot to tensor. steps: optimizer steps actually done."""
         return {}
 
+    def finish_update(self, delta: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the update to upload, given all deltas by name: clip, quantise or mask them here. Called once, after
+        ``finish``, which saw the tensors as training left them. Names and shapes must stay as they are."""
+        return delta
+
 
 class _Plain(ClientHalf[AlgorithmParams]):
     """A client half that adds nothing."""
@@ -170,6 +256,11 @@ class Algorithm:
     params: type[AlgorithmParams]
     server: type[ServerHalf[Any]]
     client: type[ClientHalf[Any]]
+
+    @property
+    def measures(self) -> bool:
+        """Whether the server half needs a first pass over the updates."""
+        return self.server.measure is not ServerHalf.measure
 
     @property
     def has_plain_client(self) -> bool:

@@ -1,11 +1,11 @@
-"""The example of a third-party algorithm, installed: discovered, validated, and run over HTTP."""
+"""The examples of third-party algorithms, installed: discovered, validated, and run over HTTP."""
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,16 @@ import pytest
 
 from shared.adapters import AdapterFile
 from shared.algorithms import Updates, UpdateTensor
-from tests.support.distributions import EXAMPLE, pip_install
+from shared.lora import factors
+from tests.support.distributions import EXAMPLES, load_example, pip_install
 from tests.support.entry_points import write_out
 from tests.support.processes import ROOT, QuickAgent, QuickCoordinator, ended
 from tests.support.scripted import campaign_body
 
+Tensors = dict[str, np.ndarray]
 ROWS = {"ada": 10, "bob": 30, "cyd": 60}
 ROUNDS, SEED = 3, 11
+MEAN = load_example("trimmed_mean")
 
 
 @pytest.fixture(
@@ -29,7 +32,7 @@ ROUNDS, SEED = 3, 11
 )
 def installed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
     install: Callable[[Path, Path], str] = request.param
-    return install(EXAMPLE, tmp_path_factory.mktemp("site"))
+    return install(EXAMPLES, tmp_path_factory.mktemp("site"))
 
 
 def python(installed: str, code: str) -> Any:
@@ -52,7 +55,7 @@ print(json.dumps([found.summary, found.params.model_json_schema()["properties"],
 def test_it_is_found_with_its_schema_beside_the_seven(installed: str) -> None:
     summary, schema, names = python(installed, FIND)
     assert summary.startswith("Trimmed mean: discards the clients' largest")
-    assert len(names) == 8
+    assert len(names) == 7 + 4
     trim = schema["trim"]
     assert (trim["default"], trim["minimum"], trim["exclusiveMaximum"]) == (0.1, 0, 0.5)
     assert trim["description"].startswith("Share β of clients")
@@ -80,16 +83,6 @@ def test_campaigns_with_it_are_validated(installed: str) -> None:
     assert "params.trin: unknown; known are trim" in misspelt
 
 
-@pytest.fixture(scope="module")
-def module() -> Any:
-    spec = importlib.util.spec_from_file_location("fedloom_trimmed_mean", EXAMPLE / "fedloom_trimmed_mean.py")
-    assert spec is not None
-    assert spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return loaded
-
-
 @pytest.mark.parametrize(
     ("trim", "values", "mean"),
     [
@@ -101,47 +94,128 @@ def module() -> Any:
         (0.29, [float(value**2) for value in range(100)], sum(value**2 for value in range(29, 71)) / 42),
     ],
 )
-def test_outliers_at_both_ends_are_dropped(module: Any, trim: float, values: list[float], mean: float) -> None:
+def test_outliers_at_both_ends_are_dropped(trim: float, values: list[float], mean: float) -> None:
     updates = [UpdateTensor(p, p, lambda slot, value=value: np.float32([value])) for p, value in enumerate(values)]
-    after = module.Server(module.Params(trim=trim)).aggregate(np.float32([1.0]), Updates(updates, (1,)), {}, first=True)
+    server = MEAN.server(MEAN.params(trim=trim))
+    after = server.aggregate(np.float32([1.0]), Updates(updates, (1,)), {}, first=True)
     assert after.dtype == np.float32
     assert after.tolist() == [pytest.approx(1.0 + mean, rel=1e-6)]
 
 
-def expected(adapter_zero: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The median of three clients, round by round. Clients draw their deltas as the recorded child does."""
-    x = {name: values.astype(np.float64) for name, values in adapter_zero.items()}
-    for round_number in range(1, ROUNDS + 1):
-        generators = [np.random.default_rng((SEED, round_number, client)) for client in range(len(ROWS))]
-        for name, values in x.items():
-            deltas = [rng.standard_normal(values.shape, dtype=np.float32) / 16 for rng in generators]
-            x[name] = values + np.median(deltas, axis=0)
-    return x
+def run_campaign(
+    installed: str,
+    folder: Path,
+    agents: dict[str, dict[str, Any]],
+    algorithm: dict[str, Any],
+    *,
+    at_agents: bool = False,
+) -> list[Tensors]:
+    """Run a campaign whose agents have these options. Returns its adapters, from adapter 0.
 
-
-def test_a_campaign_runs_with_it(installed: str, tmp_path: Path) -> None:
-    coordinator = QuickCoordinator(tmp_path / "coordinator", PYTHONPATH=installed)
-    agents = [QuickAgent.recorded_one(coordinator, tmp_path, name, n_rows) for name, n_rows in ROWS.items()]
-    with ended(coordinator, *agents):
-        for agent in agents:
-            agent.start()  # without the example: its client half is plain
+    at_agents: whether the agents have the examples too.
+    """
+    coordinator = QuickCoordinator(folder / "coordinator", PYTHONPATH=installed)
+    started = [QuickAgent.recorded_one(coordinator, folder, name, **options) for name, options in agents.items()]
+    with ended(coordinator, *started):
+        for agent in started:
+            agent.environment |= {"PYTHONPATH": installed} if at_agents else {}
+            agent.start()
         operator = coordinator.operator
         body = campaign_body(
             rounds=ROUNDS,
             training={"steps": 1, "seed": SEED},
-            algorithm={"name": "trimmed_mean", "params": {"trim": 0.4}},
-            selection={"minimum": 3},
+            algorithm=algorithm,
+            selection={"minimum": len(agents)},
         )
         campaign_id = operator.post("/v1/campaigns", body)["id"]
-        operator.wait_for(campaign_id, "completed")
+        assert operator.wait_for(campaign_id, "completed", "failed", "paused")["state"] == "completed"
         adapters = operator.items(f"/v1/campaigns/{campaign_id}/adapters")
         read = []
-        for adapter in (adapters[0], adapters[-1]):
-            file = tmp_path / f"{adapter['number']}.safetensors"
+        for adapter in adapters:
+            file = folder / f"{adapter['number']}.safetensors"
             file.write_bytes(operator.http.get(f"/v1/blobs/{adapter['blob']['sha256']}").content)
             with AdapterFile(file) as opened:
                 read.append({name: opened.read(name).copy() for name in opened.tensors})
-        [listed] = [each for each in operator.items("/v1/algorithms") if each["name"] == "trimmed_mean"]
-    for name, values in expected(read[0]).items():
-        np.testing.assert_allclose(read[1][name], values, rtol=0, atol=1e-6)
-    assert listed["params_schema"]["properties"]["trim"]["default"] == 0.1
+        [listed] = [each for each in operator.items("/v1/algorithms") if each["name"] == algorithm["name"]]
+    assert listed["params_schema"]["properties"].keys() == algorithm["params"].keys()
+    return read
+
+
+def deltas_of(x: Tensors, round_number: int, n_clients: int) -> list[Tensors]:
+    """The deltas that recorded children draw, in the order of client numbers."""
+    drawn = []
+    for client in range(n_clients):
+        rng = np.random.default_rng((SEED, round_number, client))
+        drawn.append({name: rng.standard_normal(values.shape, dtype=np.float32) / 16 for name, values in x.items()})
+    return drawn
+
+
+def test_a_campaign_runs_with_the_trimmed_mean(installed: str, tmp_path: Path) -> None:
+    agents = {name: {"n_rows": n_rows} for name, n_rows in ROWS.items()}
+    x, *_, last = run_campaign(installed, tmp_path, agents, {"name": "trimmed_mean", "params": {"trim": 0.4}})
+    for round_number in range(1, ROUNDS + 1):
+        deltas = deltas_of(x, round_number, len(ROWS))
+        x = {name: values + np.median([delta[name] for delta in deltas], axis=0) for name, values in x.items()}
+    for name, values in x.items():
+        np.testing.assert_allclose(last[name], values, rtol=0, atol=1e-6)
+
+
+def test_krum_passes_over_a_liar(installed: str, tmp_path: Path) -> None:
+    agents: dict[str, dict[str, Any]] = {name: {} for name in ("ada", "bob", "cyd", "dan", "eve")}
+    agents["bob"]["factor"] = -50
+    x, *_, last = run_campaign(installed, tmp_path, agents, {"name": "krum", "params": {"f": 1}})
+    for round_number in range(1, ROUNDS + 1):
+        deltas = deltas_of(x, round_number, len(agents))
+        deltas[1] = {name: -50 * values for name, values in deltas[1].items()}
+        flat = [np.concatenate([values.reshape(-1) for values in delta.values()]) for delta in deltas]
+        near = [sorted(float(((one - other) ** 2).sum()) for other in flat)[1:3] for one in flat]
+        chosen = int(np.argmin([sum(distances) for distances in near]))
+        assert chosen != 1
+        x = {name: values + deltas[chosen][name] for name, values in x.items()}
+    for name, values in x.items():
+        np.testing.assert_allclose(last[name], values, rtol=0, atol=1e-6)
+
+
+def test_the_svd_of_the_mean_product_equals_the_dense_truncation(installed: str, tmp_path: Path) -> None:
+    agents = {name: {"n_rows": n_rows} for name, n_rows in ROWS.items()}
+    made = run_campaign(installed, tmp_path, agents, {"name": "svd", "params": {}})
+    [(a, b)] = factors(made[0])
+    p = np.array(list(ROWS.values())) / sum(ROWS.values())
+    for round_number, (x, x_next) in enumerate(pairwise(made), 1):
+        deltas = deltas_of(x, round_number, len(ROWS))
+        ends = [(x[b].astype(float) + delta[b], x[a].astype(float) + delta[a]) for delta in deltas]
+        u, s, v = np.linalg.svd(sum(weight * (end_b @ end_a) for weight, (end_b, end_a) in zip(p, ends, strict=True)))
+        best = u[:, :2] * s[:2] @ v[:2]
+        assert np.linalg.norm(x_next[b].astype(float) @ x_next[a] - best) <= 1e-5 * np.linalg.norm(best)
+
+
+def test_clipping_bounds_whole_updates(installed: str, tmp_path: Path) -> None:
+    agents = {"ada": {}, "bob": {"factor": 1e-3}, "cyd": {"factor": 100}}
+    algorithm = {"name": "clipping", "params": {"bound": 0.1}}
+    made = run_campaign(installed, tmp_path, agents, algorithm, at_agents=True)
+    for round_number, (x, x_next) in enumerate(pairwise(made), 1):
+        ada, bob, cyd = deltas_of(x, round_number, 3)
+        norms = [sum(float((values**2).sum()) for values in delta.values()) ** 0.5 for delta in (ada, cyd)]
+        assert min(norms) > 0.1
+        for name, values in x.items():
+            mean = (0.1 * ada[name] / norms[0] + 1e-3 * bob[name] + 0.1 * cyd[name] / norms[1]) / 3
+            np.testing.assert_allclose(x_next[name], values + mean, rtol=0, atol=1e-6)
+
+
+def test_an_adapter_that_the_algorithm_cannot_divide_is_refused_before_training(installed: str, tmp_path: Path) -> None:
+    coordinator = QuickCoordinator(tmp_path / "coordinator", PYTHONPATH=installed)
+    agent = QuickAgent.recorded_one(coordinator, tmp_path, "ada")
+    with ended(coordinator, agent):
+        agent.start()
+        operator = coordinator.operator
+        only_b = {"lora": {"rank": 2, "freeze_a": True}, "selection": {"minimum": 1}}
+        with_svd = campaign_body(**only_b, name="svd", algorithm={"name": "svd"})
+        stopped = operator.wait_for(operator.post("/v1/campaigns", with_svd)["id"], "completed", "failed", "paused")
+        mean = operator.post("/v1/campaigns", campaign_body(**only_b, name="mean"))["id"]
+        operator.wait_for(mean, "completed")
+        reply = operator.http.post("/v1/campaigns", json={**with_svd, "name": "next", "start_from": "mean/final"})
+    assert stopped["state"] == "paused"
+    assert "lora_B.weight: the algorithm has it in 0 parts, not in one" in stopped["reason"]
+    assert reply.status_code == 422
+    assert "svd cannot aggregate this adapter: " in reply.text
+    assert "lora_B.weight: the algorithm has it in 0 parts" in reply.text

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from shared.adapters import AdapterFile
-from tests.support.distributions import EXAMPLE, pip_install
+from tests.support.distributions import pip_install, write_distribution
 from tests.support.entry_points import write_out
 from tests.support.processes import QuickAgent, QuickCoordinator, ended
 from tests.support.scripted import campaign_body
@@ -53,13 +53,8 @@ ROUNDS, STEPS, BETA, SEED = 3, 4, 0.25, 11
 
 
 def install(folder: Path, how: Callable[[Path, Path], str]) -> str:
-    """Install Drift as a third-party distribution, modelled on the example. Returns the folder to put on the path."""
-    source = folder / "source"
-    source.mkdir(parents=True)
-    (source / "fedloom_drift.py").write_text(dedent(MODULE))
-    project = (EXAMPLE / "pyproject.toml").read_text()
-    (source / "pyproject.toml").write_text(project.replace("trimmed_mean", "drift").replace("trimmed-mean", "drift"))
-    return how(source, folder / "site")
+    """Install Drift as a third-party distribution, Returns the folder to put on the path."""
+    return how(write_distribution(folder / "source", "drift", dedent(MODULE)), folder / "site")
 
 
 def expected(adapter_zero: dict[str, np.ndarray], rank_shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:

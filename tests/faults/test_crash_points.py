@@ -51,7 +51,7 @@ LEASES = around("last seen", "acquire", "renew", "result")
 ENGINE = (
     *around("free claims", "tick"),
     "aggregation: begun",
-    "aggregation: tensor written",
+    "aggregation: part written",
     "aggregation: done",
     *(f"aggregation: {kind} stored" for kind in ("adapter", "broadcast", "server_state")),
     *around("close round"),
@@ -90,7 +90,7 @@ AGENT = (
 )
 
 # one of each kind: in a request, an aggregation, an engine's transaction, a clean-up; agent: result written, then sent
-FEW = ("result: committed", "aggregation: tensor written", "close round: committed", "update: deleted")
+FEW = ("result: committed", "aggregation: part written", "close round: committed", "update: deleted")
 FEW_OF_AGENT = ("agent: result there", "agent: delta sent", "agent: client state kept")
 
 GROUPS = (

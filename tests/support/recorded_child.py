@@ -7,6 +7,7 @@ FEDLOOM_RECORDED holds further options as JSON:
     fits           largest micro-batch that fits into memory
     die_of         how it ends when memory runs out: "exit" (by the protocol) or "memory" (by SIGKILL)
     size           columns of the largest tensor, for large uploads
+    factor         factor on all deltas, for a client that lies
     nan            whether all deltas contain a NaN
     nan_in         pairs of round and client number whose deltas contain a NaN
 """
@@ -106,6 +107,9 @@ def train(local_job: LocalJob, job: TrainJob) -> TrainResult:
             half.after_step(name, w, job.learning_rate)
         for slot, values in half.finish(name, w, w * 0, job.learning_rate, job.steps).items():
             slots.setdefault(slot, {})[slot_name(slot, name)] = values
+    if "factor" in OPTIONS:
+        delta = {name: values * np.float32(OPTIONS["factor"]) for name, values in delta.items()}
+    delta = dict(half.finish_update(delta))
     if OPTIONS.get("nan") or [job.round, job.client_number] in OPTIONS.get("nan_in", ()):
         next(iter(delta.values()))[0, 0] = np.nan
     write_adapter(local_job.folder / DELTA_FILE, delta)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from agent.child import CHECKPOINT_FILE, CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE
+from agent.errors import TaskFailed
 from agent.train import memory
 from agent.train.base.adapter_files import load_adapter, read_broadcast, read_client_state
 from agent.train.base.model import AttachedAdapter, Base
@@ -22,8 +23,9 @@ from agent.train.kinds.federated import TrainingHistory
 from agent.train.kinds.trainer import DpoTrainer, SftTrainer, TrainerSettings, dpo_trainer, sft_trainer
 from shared import crash_points
 from shared.adapters import slot_name
+from shared.algorithms import ClientHalf
 from shared.wire.jobs import TrainJob, TrainMetrics, TrainResult
-from shared.wire.leases import Phase, Progress
+from shared.wire.leases import FailureKind, Phase, Progress
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +79,7 @@ def train(context: JobContext, job: TrainJob) -> TrainResult:
         extras = _flatten_slots(slots, client_half.extras)
         new_client_state = _flatten_slots(slots, client_half.state)
         end = attached.tensors()
-        delta = {name: end[name] - start[name] for name in trained}
+        delta = _finished(client, {name: end[name] - start[name] for name in trained}, job.algorithm)
     if new_client_state:
         context.write(CLIENT_STATE_FILE, new_client_state)
     result = TrainResult(
@@ -144,6 +146,15 @@ def _report_step(context: JobContext, history: TrainingHistory, steps: int) -> N
         )
     )
     crash_points.reach("child: step")
+
+
+def _finished(client: ClientHalf[Any], delta: Mapping[str, Tensor], algorithm: str) -> dict[str, Tensor]:
+    """The update as the client half leaves it. Raises TaskFailed (algorithm) if names or shapes changed."""
+    finished = dict(client.finish_update(delta))
+    if {name: tuple(each.shape) for name, each in finished.items()} != {k: tuple(v.shape) for k, v in delta.items()}:
+        message = f"finish_update of the algorithm {algorithm} returned other names or shapes than the update's"
+        raise TaskFailed(FailureKind.ALGORITHM, message)
+    return finished
 
 
 def _flatten_slots(tensors: Mapping[str, Mapping[str, Tensor]], slots: Iterable[str]) -> dict[str, Tensor]:

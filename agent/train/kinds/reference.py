@@ -54,7 +54,7 @@ class Reference:
             lora: the adapter's shape.
         """
         self._folder, self._adapter, self._lora = folder, adapter, lora
-        initial = [sha256_file(adapter), str(lora.alpha / lora.rank)] if adapter is not None else ["", ""]
+        initial = [sha256_file(adapter), str(lora.scale)] if adapter is not None else ["", ""]
         self._parts = [_FORMAT, section.quantization or "", fingerprint.weights, fingerprint.config, *initial]
 
     def log_probabilities(

@@ -1,11 +1,12 @@
-"""Aggregation: streams a round's updates through the algorithm's server half, tensor by tensor.
+"""Aggregation: streams a round's updates through the algorithm's server half, part by part.
 
-Memory is a few tensors, independent of the number of clients: deltas are read through memory maps, in the order of
-client numbers, and each result is written at once. The same updates give the same bytes on every machine.
+Memory is a few of the largest part, by default a tensor, independent of the number of clients: deltas are read through
+memory maps, in the order of client numbers, and each result is written at once. The same updates give the same bytes on
+every machine.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,22 +15,12 @@ from typing import Any
 import numpy as np
 
 from coordinator.engine.aggregation.factor_gap import FactorGap, factor_gap
+from coordinator.engine.aggregation.files import ClientUpdate, InputFiles, OutputFiles, open_clients, open_outputs
 from shared import crash_points
-from shared.adapters import AdapterFile, AdapterWriter, Array, Contract, check_finite, slot_name
-from shared.algorithms import Algorithm, AlgorithmParams, ServerHalf, Updates, UpdateTensor
+from shared.adapters import AdapterError, AdapterFile, check_finite, slot_name
+from shared.algorithms import Algorithm, AlgorithmParams, Part, RoundFacts, ServerHalf
 from shared.campaign import LoraSection
 from shared.lora import trained
-
-
-@dataclass(frozen=True)
-class ClientUpdate:
-    """One client's files and weights. p: its weight in this round. q: its weight among all clients of the campaign."""
-
-    client_number: int
-    p: float
-    q: float
-    delta: Path
-    extras: Path | None
 
 
 @dataclass(frozen=True)
@@ -58,7 +49,7 @@ def aggregate(
     updates: Sequence[ClientUpdate],
     out: Path,
     *,
-    first: bool,
+    facts: RoundFacts,
     lora: LoraSection,
     membership_scale: float = 1.0,
     measures_gap: bool = False,
@@ -73,12 +64,13 @@ def aggregate(
         state: the server's state after the last round; None if there is none yet.
         updates: the round's updates, in any order.
         out: an empty folder.
-        first: whether the state is the initial one.
+        facts: passed to the server half.
         lora: the campaign's section.
         membership_scale: factor for the algorithm's sums over all clients, below 1 if clients joined.
         measures_gap: whether to measure the factor gap too.
 
-    Raises OSError, and AdapterError if a file is not what it was checked to be or the result is not finite.
+    Raises OSError, and AdapterError if a file is not what it was checked to be, if the server half does not return each
+    tensor, or if the result is not finite.
     """
     server = algorithm.server(params)
     squared_norm = 0.0
@@ -87,113 +79,38 @@ def aggregate(
         contract = x_file.contract
         changing = trained(contract, lora)
         state_file = stack.enter_context(AdapterFile(state)) if state is not None else None
-        clients = _open_clients(stack, updates)
-        outputs = _open_outputs(stack, out, server, contract, changing)
-        for name, spec in contract.tensors.items():
-            if name not in changing.tensors:
-                outputs.adapter.write(name, x_file.read(name))
-                continue
-            slots = _state_of(name, spec.shape, server, state_file)
-            for slot in server.client_sums if membership_scale != 1.0 else ():
-                slots[slot] = np.multiply(slots[slot], membership_scale, dtype=np.float64).astype(np.float32)
-            squared_norm += _aggregate_tensor(server, name, spec.shape, x_file, clients, slots, outputs, first=first)
-            crash_points.reach("aggregation: tensor written")
+        clients = open_clients(stack, updates)
+        inputs = InputFiles(server, x_file, state_file, clients, membership_scale)
+        outputs = open_outputs(stack, out, server, contract, changing)
+        for name in contract.tensors.keys() - changing.tensors.keys():
+            outputs.adapter.write(name, x_file.read(name))
+        parts = server.divide(list(changing.tensors))
+        if algorithm.measures:
+            for names in parts:
+                server.measure(inputs.part(names), facts)
+        for names in parts:
+            squared_norm += _combine(server, inputs.part(names), facts, outputs)
+            crash_points.reach("aggregation: part written")
         gap = None
         if measures_gap:
-            gap = factor_gap(x_file, [(each.p, each.delta) for each in clients], lora.alpha / lora.rank)
-    norm = math.sqrt(squared_norm)
-    return Aggregated(outputs.adapter_path, outputs.broadcast_path, outputs.state_path, norm, gap)
+            gap = factor_gap(x_file, [(each.p, each.delta) for each in clients], facts.scale)
+    return Aggregated(outputs.adapter_path, outputs.broadcast_path, outputs.state_path, math.sqrt(squared_norm), gap)
 
 
-@dataclass(frozen=True)
-class _Client:
-    """One client's weights and open files."""
-
-    p: float
-    q: float
-    delta: AdapterFile
-    extras: AdapterFile | None
-
-    def reader(self, name: str) -> Callable[[str], Array]:
-        """A function from a slot to this client's tensor in it."""
-
-        def read(slot: str) -> Array:
-            if slot == "delta":
-                return self.delta.read(name)
-            assert self.extras is not None  # an update without the algorithm's extras is refused on arrival
-            return self.extras.read(slot_name(slot, name))
-
-        return read
-
-
-def _open_clients(stack: ExitStack, updates: Sequence[ClientUpdate]) -> list[_Client]:
-    """Open the updates' files, in the order of client numbers."""
-    return [
-        _Client(
-            update.p,
-            update.q,
-            stack.enter_context(AdapterFile(update.delta)),
-            stack.enter_context(AdapterFile(update.extras)) if update.extras is not None else None,
-        )
-        for update in sorted(updates, key=lambda update: update.client_number)
-    ]
-
-
-@dataclass(frozen=True)
-class _Outputs:
-    """Open output files. slots: the writers of state and broadcast, each with the slots that it gets."""
-
-    adapter_path: Path
-    broadcast_path: Path | None
-    state_path: Path | None
-    adapter: AdapterWriter
-    slots: Sequence[tuple[Sequence[str], AdapterWriter]]
-
-
-def _open_outputs(
-    stack: ExitStack, out: Path, server: ServerHalf[Any], contract: Contract, changing: Contract
-) -> _Outputs:
-    adapter_path = out / "adapter.safetensors"
-    state_path = out / "state.safetensors" if server.state else None
-    broadcast_path = out / "broadcast.safetensors" if server.broadcast else None
-    adapter = stack.enter_context(AdapterWriter(adapter_path, contract))
-    slots = [
-        (selected, stack.enter_context(AdapterWriter(path, changing.in_slots(selected))))
-        for selected, path in ((server.state, state_path), (server.broadcast, broadcast_path))
-        if path is not None
-    ]
-    return _Outputs(adapter_path, broadcast_path, state_path, adapter, slots)
-
-
-def _aggregate_tensor(
-    server: ServerHalf[Any],
-    name: str,
-    shape: tuple[int, ...],
-    x_file: AdapterFile,
-    clients: Sequence[_Client],
-    slots: dict[str, Array],
-    outputs: _Outputs,
-    *,
-    first: bool,
-) -> float:
-    """Aggregate one tensor and write the results. Returns ‖x⁺ − x‖².
-
-    No view over the memory maps outlives the call, so the maps can be closed.
-    """
-    x = x_file.read(name)
-    views = [UpdateTensor(client.p, client.q, client.reader(name)) for client in clients]
-    x_next = server.aggregate(x, Updates(views, shape), slots, first=first)
-    check_finite(name, x_next)  # finite updates may add up to infinity, which would spoil every later round
-    outputs.adapter.write(name, x_next)
-    change = np.subtract(x_next, x, dtype=np.float64).reshape(-1)  # float64: squares of large changes overflow float32
-    for selected, writer in outputs.slots:
-        for slot in selected:
-            writer.write(slot_name(slot, name), slots[slot])
-    return float(np.dot(change, change))
-
-
-def _state_of(name: str, shape: tuple[int, ...], server: ServerHalf[Any], file: AdapterFile | None) -> dict[str, Array]:
-    """The server's state of one tensor, by slot: from the last round, or the initial one."""
-    if file is None:
-        return {slot: server.initial_state(slot, shape) for slot in server.state}
-    return {slot: file.read(slot_name(slot, name)).copy() for slot in server.state}
+def _combine(server: ServerHalf[Any], part: Part, facts: RoundFacts, outputs: OutputFiles) -> float:
+    """Combine one part and write the results. Returns ‖x⁺ − x‖² over its tensors."""
+    combined = server.combine(part, facts)
+    squared_norm = 0.0
+    for name, x in part.x.items():
+        if name not in combined:
+            raise AdapterError("the algorithm returned no tensor", name)
+        with np.errstate(over="ignore"):
+            x_next = np.asarray(combined[name], dtype=np.float32)
+        check_finite(name, x_next)  # finite updates may add up to infinity, which would spoil every later round
+        outputs.adapter.write(name, x_next)
+        change = np.subtract(x_next, x, dtype=np.float64).reshape(-1)  # float64: squares may overflow float32
+        squared_norm += float(np.dot(change, change))
+        for selected, writer in outputs.slots:
+            for slot in selected:
+                writer.write(slot_name(slot, name), part.state[name][slot])
+    return squared_norm

@@ -16,12 +16,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator.database.disk_full import translate_disk_full
 from coordinator.database.tables import AdapterRow, BlobUseRow, CampaignRow, ParticipantRow, TaskRow
-from coordinator.engine.aggregation.aggregate import Aggregated, ClientUpdate, aggregate
+from coordinator.engine.aggregation.aggregate import Aggregated, aggregate
+from coordinator.engine.aggregation.files import ClientUpdate
 from coordinator.engine.participants import numbered_clients
 from coordinator.errors import NotFound
 from coordinator.services import Services
 from coordinator.storage.scratch import scratch_folder
 from shared import algorithms, crash_points
+from shared.algorithms import RoundFacts
 from shared.campaign import CampaignSpec
 from shared.states import BlobKind, TaskKind, TaskState
 from shared.wire.adapters import Contribution
@@ -61,6 +63,10 @@ class RoundInputs:
     def has(self, kind: BlobKind, sha256: str | None) -> bool:
         """Whether a blob is stored. True for None: there is no such blob to miss."""
         return sha256 is None or (kind, sha256) in self.stored
+
+    def facts(self, *, first: bool) -> RoundFacts:
+        """The round, as the server half may know it. first: whether the state is the initial one."""
+        return RoundFacts(self.number, self.spec.training.seed, self.spec.lora.scale, first)
 
     @property
     def clients_without_state(self) -> list[str]:
@@ -142,7 +148,7 @@ async def aggregated(services: Services, inputs: RoundInputs, *, measures_gap: b
             state,
             updates,
             folder,
-            first=inputs.number == 1 or (bool(algorithm.server.state) and state is None),
+            facts=inputs.facts(first=inputs.number == 1 or (bool(algorithm.server.state) and state is None)),
             lora=inputs.spec.lora,
             membership_scale=inputs.membership_scale,
             measures_gap=measures_gap,

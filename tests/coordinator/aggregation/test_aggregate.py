@@ -6,16 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from coordinator.engine.aggregation.aggregate import ClientUpdate, aggregate
+from coordinator.engine.aggregation.aggregate import aggregate
+from coordinator.engine.aggregation.files import ClientUpdate
 from shared import algorithms
 from shared.adapters import AdapterError, AdapterFile, slot_name, write_adapter
-from shared.algorithms import Algorithm
+from shared.algorithms import Algorithm, RoundFacts
 from shared.campaign import LoraSection
 from tests.coordinator.aggregation import slots
 
 SHAPES = {"a.lora_A.weight": (4, 30), "a.lora_B.weight": (20, 4), "b.lora_A.weight": (4, 7)}
 FEDAVG = algorithms.find("fedavg")
 LORA = LoraSection(rank=4)
+FIRST = RoundFacts(number=1, seed=0, scale=LORA.scale, first=True)
+SECOND = RoundFacts(number=2, seed=0, scale=LORA.scale, first=False)
 SLOTS = Algorithm("slots", "", slots.Params, slots.Server, slots.Client)
 
 
@@ -53,7 +56,7 @@ def test_the_mean_equals_numpys_in_any_order(tmp_path: Path, parent: Path, seed:
     for order in (updates, updates[::-1], [updates[each] for each in noise.permutation(n_clients)]):
         out = tmp_path / f"out-{len(made)}"
         out.mkdir()
-        made.append(aggregate(FEDAVG, FEDAVG.params(), parent, None, order, out, first=True, lora=LORA))
+        made.append(aggregate(FEDAVG, FEDAVG.params(), parent, None, order, out, facts=FIRST, lora=LORA))
     assert len({each.adapter.read_bytes() for each in made}) == 1
     assert made[0].broadcast is made[0].state is None
     x = random_tensors(99)
@@ -73,7 +76,7 @@ def test_memory_does_not_grow_with_the_number_of_clients(tmp_path: Path) -> None
     for n_clients in (4, 64):
         tracemalloc.start()
         aggregate(
-            FEDAVG, FEDAVG.params(), tmp_path / "parent", None, updates[:n_clients], tmp_path, first=True, lora=LORA
+            FEDAVG, FEDAVG.params(), tmp_path / "parent", None, updates[:n_clients], tmp_path, facts=FIRST, lora=LORA
         )
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
@@ -87,8 +90,8 @@ def test_state_broadcast_and_extras_reach_the_algorithm(tmp_path: Path, parent: 
     first_out, second_out = tmp_path / "first", tmp_path / "second"
     first_out.mkdir()
     second_out.mkdir()
-    first = aggregate(SLOTS, slots.Params(), parent, None, updates, first_out, first=True, lora=LORA)
-    second = aggregate(SLOTS, slots.Params(), first.adapter, first.state, updates, second_out, first=False, lora=LORA)
+    first = aggregate(SLOTS, slots.Params(), parent, None, updates, first_out, facts=FIRST, lora=LORA)
+    second = aggregate(SLOTS, slots.Params(), first.adapter, first.state, updates, second_out, facts=SECOND, lora=LORA)
     x = read(parent)
     m = {name: np.ones(shape, dtype=np.float32) for name, shape in SHAPES.items()}
     for round_number, made in ((1, first), (2, second)):
@@ -114,4 +117,4 @@ def test_a_result_that_is_not_finite_is_an_error_that_names_the_tensor(tmp_path:
     write_adapter(tmp_path / "large", large)
     updates = [ClientUpdate(0, 1.0, 1.0, tmp_path / "large", None)]
     with pytest.raises(AdapterError, match=r"a\.lora_A\.weight: holds infinity"), np.errstate(over="ignore"):
-        aggregate(FEDAVG, FEDAVG.params(), tmp_path / "large", None, updates, tmp_path, first=True, lora=LORA)
+        aggregate(FEDAVG, FEDAVG.params(), tmp_path / "large", None, updates, tmp_path, facts=FIRST, lora=LORA)

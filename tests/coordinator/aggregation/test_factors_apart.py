@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from coordinator.engine.aggregation.aggregate import Aggregated, ClientUpdate, aggregate
+from coordinator.engine.aggregation.aggregate import Aggregated, aggregate
 from coordinator.engine.aggregation.factor_gap import FactorGap
+from coordinator.engine.aggregation.files import ClientUpdate
 from shared import algorithms
 from shared.adapters import AdapterFile, write_adapter
+from shared.algorithms import RoundFacts
 from shared.campaign import LoraSection
 
 SHAPES = {"q.lora_A.weight": (4, 30), "q.lora_B.weight": (20, 4), "v.lora_A.weight": (4, 6), "v.lora_B.weight": (9, 4)}
@@ -46,7 +48,8 @@ def close_round(
         updates.append(ClientUpdate(k, p, p, folder / f"delta-{k}", None))
     lora = LoraSection(rank=4, alpha=4 * SCALE, freeze_a=freeze_a)
     params, x_file = algorithm.params(), folder / "x"
-    made = aggregate(algorithm, params, x_file, None, updates, folder, first=True, lora=lora, measures_gap=True)
+    facts = RoundFacts(number=1, seed=0, scale=SCALE, first=True)
+    made = aggregate(algorithm, params, x_file, None, updates, folder, facts=facts, lora=lora, measures_gap=True)
     assert made.factor_gap is not None
     with AdapterFile(made.adapter) as file:
         return made, {name: file.read(name).copy() for name in file.tensors}

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coordinator.engine.aggregation.aggregate import Aggregated, ClientUpdate, aggregate
+from coordinator.engine.aggregation.aggregate import Aggregated, aggregate
+from coordinator.engine.aggregation.files import ClientUpdate
 from shared import algorithms
 from shared.adapters import AdapterFile, slot_name, write_adapter
-from shared.algorithms import Updates, UpdateTensor
+from shared.algorithms import RoundFacts, Updates, UpdateTensor
 from shared.campaign import LoraSection
 from shared.digest import sha256_file
 
@@ -171,7 +172,8 @@ def test_six_rounds_follow_the_formulas(tmp_path: Path, name: str, params: dict[
             out = tmp_path / f"out-{number}-{len(made)}"
             out.mkdir()
             given_params = algorithm.params.model_validate(params)
-            made.append(aggregate(algorithm, given_params, parent, state, arrival, out, first=number == 1, lora=LORA))
+            facts = RoundFacts(number, seed=0, scale=LORA.scale, first=number == 1)
+            made.append(aggregate(algorithm, given_params, parent, state, arrival, out, facts=facts, lora=LORA))
         assert digests(made[0]) == digests(made[1]) == digests(made[2])
         parent, state = made[0].adapter, made[0].state
         for tensor, values in read(parent).items():
@@ -221,7 +223,8 @@ def test_equal_deltas_and_the_delta_of_one_client_are_taken_over_exactly(
         ClientUpdate(k, float(p), float(p), tmp_path / "delta", tmp_path / "extras") for k, p in enumerate(weights)
     ]
     validated = algorithm.params.model_validate(params)
-    made = aggregate(algorithm, validated, tmp_path / "zero", None, updates, tmp_path, first=True, lora=LORA)
+    facts = RoundFacts(number=1, seed=0, scale=LORA.scale, first=True)
+    made = aggregate(algorithm, validated, tmp_path / "zero", None, updates, tmp_path, facts=facts, lora=LORA)
     assert made.adapter.read_bytes() == (tmp_path / "delta").read_bytes()
 
 

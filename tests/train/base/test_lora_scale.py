@@ -17,11 +17,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from agent.child import LoraFile
 from agent.train.base.model import Base
-from coordinator.engine.aggregation.aggregate import ClientUpdate, aggregate
+from coordinator.engine.aggregation.aggregate import aggregate
 from coordinator.engine.aggregation.factor_gap import FactorGap
+from coordinator.engine.aggregation.files import ClientUpdate
 from fedloom.adapters.folder import CONFIG_FILE, WEIGHTS_FILE, peft_config
 from shared import algorithms
 from shared.adapters import write_adapter
+from shared.algorithms import RoundFacts
 from shared.campaign import CampaignSpec, LoraSection
 from tests.train.conftest import Lab, read
 from tests.train.local_requests import ask, merge_request
@@ -118,8 +120,8 @@ def federate(lab: Lab, folder: Path, *, freeze_a: bool) -> tuple[Path, list[Path
         clients.append(folder / f"client-{k}")
         updates.append(ClientUpdate(k, p, p, folder / f"delta-{k}", None))
     fedavg = algorithms.find("fedavg")
-    params = fedavg.params()
-    aggregated = aggregate(fedavg, params, parent, None, updates, folder, first=True, lora=lora, measures_gap=True)
+    params, facts = fedavg.params(), RoundFacts(number=1, seed=0, scale=lora.scale, first=True)
+    aggregated = aggregate(fedavg, params, parent, None, updates, folder, facts=facts, lora=lora, measures_gap=True)
     assert aggregated.factor_gap is not None
     return aggregated.adapter, clients, aggregated.factor_gap
 

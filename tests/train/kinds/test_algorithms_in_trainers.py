@@ -6,6 +6,7 @@ the tests run for both.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,14 @@ from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM
 
 from agent.child import CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE
+from agent.errors import TaskFailed
 from agent.train.base.model import AttachedAdapter
+from shared import algorithms
 from shared.adapters import write_adapter
+from shared.algorithms import ClientHalf
 from shared.campaign import DpoSection, LoraSection, TrainingKind
+from shared.wire.leases import FailureKind
+from tests.support.distributions import load_example
 from tests.train.conftest import Lab, in_pairs, read
 from tests.train.kinds.test_preferences import bare, plain_dpo_loss
 from tests.train.kinds.test_training import NO_DROPOUT, batches, plain_loss, plain_model, train
@@ -137,6 +143,31 @@ def test_scaffold_corrects_each_step_and_updates_its_client_state(
     assert_close(read(folder / EXTRAS_FILE), {f"delta_c/{name}": new[name] - c_k[name] for name in w}, atol=1e-5)
     assert_close(read(folder / CLIENT_STATE_FILE), {f"c_k/{name}": new[name] for name in w}, atol=1e-5)
     assert not result.client_state_lost
+
+
+def test_an_update_is_clipped_as_a_whole(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(algorithms, "find", load_example)
+    adapter = lab.adapter_0(NO_DROPOUT)
+    plain = read(train(lab, adapter, job=job("sft", plain_client=True))[1] / DELTA_FILE)
+    norm = np.sqrt(sum(np.square(values.astype(float)).sum() for values in plain.values()))
+    for bound in (norm / 3, norm * 3):
+        fields = job("sft", algorithm="clipping", algorithm_params={"bound": bound})
+        clipped = read(train(lab, adapter, job=fields)[1] / DELTA_FILE)
+        assert_close(clipped, {name: values * min(1, bound / norm) for name, values in plain.items()}, atol=1e-9)
+
+
+def test_an_update_whose_tensors_changed_is_a_failure_of_the_algorithm(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Client(ClientHalf[Any]):
+        def finish_update(self, delta: Mapping[str, Any]) -> Mapping[str, Any]:
+            return {name: tensor[:1] for name, tensor in delta.items()}
+
+    example = load_example("clipping")
+    monkeypatch.setattr(algorithms, "find", lambda _: replace(example, client=Client))
+    with pytest.raises(TaskFailed, match="finish_update of the algorithm clipping returned other") as caught:
+        train(lab, lab.adapter_0(NO_DROPOUT), job=job("sft", algorithm="clipping"))
+    assert caught.value.failure.kind == FailureKind.ALGORITHM
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -11,7 +11,7 @@ from shared import algorithms
 from tests.support.suite.tiers import COLLECTED
 
 ROOT = Path(__file__).parents[3]
-DOCS, TESTS, EXAMPLE = ROOT / "docs", ROOT / "tests", ROOT / "examples" / "algorithm"
+DOCS, TESTS, EXAMPLES = ROOT / "docs", ROOT / "tests", ROOT / "examples" / "algorithms"
 PAGE = (DOCS / "algorithms.md").read_text(encoding="utf-8")
 
 UNCOVERED = {
@@ -43,11 +43,20 @@ def test_an_algorithms_section_has_its_parameters_and_what_it_keeps(name: str) -
     assert re.findall(r"`(\w+)`", row)[1:] == slots
 
 
-@pytest.mark.parametrize(("file", "language"), [("fedloom_trimmed_mean.py", "python"), ("pyproject.toml", "toml")])
+@pytest.mark.parametrize(
+    ("file", "language"),
+    [
+        ("fedloom_trimmed_mean.py", "python"),
+        ("fedloom_svd.py", "python"),
+        ("fedloom_krum.py", "python"),
+        ("fedloom_clipping.py", "python"),
+        ("pyproject.toml", "toml"),
+    ],
+)
 def test_the_example_on_the_page_is_the_file(file: str, language: str) -> None:
     match = re.search(rf"^`{re.escape(file)}`\n\n```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     assert match
-    assert match.group(1) == (EXAMPLE / file).read_text(encoding="utf-8")
+    assert match.group(1) == (EXAMPLES / file).read_text(encoding="utf-8")
 
 
 def named_in(text: str) -> list[tuple[str, str]]:
