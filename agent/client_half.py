@@ -3,7 +3,6 @@
 A plain client half needs nothing installed: ``ClientHalf`` itself does what it does.
 """
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +14,6 @@ from shared import algorithms
 from shared.algorithms import AlgorithmParams, ClientHalf
 from shared.wire.jobs import Job, PrepareJob, TrainJob
 from shared.wire.leases import FailureKind
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -51,13 +48,10 @@ def load_client(job: PrepareJob | TrainJob) -> InstalledClient:
         algorithm = algorithms.find(job.algorithm)
     except algorithms.UnknownAlgorithm as error:
         raise _missing(job.algorithm, error.known) from error
-    except Exception as error:
-        # the reason may hold paths of this machine, so it stays here
-        log.exception("the algorithm %s cannot be loaded", job.algorithm)
+    except algorithms.BrokenAlgorithm as error:
         message = (
-            f"the algorithm {job.algorithm} is installed at this agent but cannot be loaded ({type(error).__name__}, "
-            "its log has the reason). Repair or upgrade the distribution that provides it in the agent's environment, "
-            "then restart the agent"
+            f"the algorithm {job.algorithm} is installed at this agent but cannot be used: {error.reason}. Repair or "
+            "upgrade the distribution that provides it in the agent's environment, then restart the agent"
         )
         raise TaskFailed(FailureKind.ALGORITHM, message) from error
 

@@ -21,6 +21,7 @@ CoordinatorError
 ├── TooLarge             more bytes than allowed
 ├── RangeNotSatisfiable  the range lies outside the blob
 ├── CorruptBlob          stored bytes do not match their digest
+├── AlgorithmFailed      the campaign's algorithm cannot aggregate the round
 └── StorageFull          the disk or the database is full
 """
 
@@ -232,3 +233,10 @@ class StorageFull(CoordinatorError):
 
     def __init__(self) -> None:
         super().__init__("the coordinator's storage is full; nothing was lost: free some space, then try again")
+
+
+class AlgorithmFailed(CoordinatorError):
+    """The campaign's algorithm cannot aggregate the round."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"the algorithm {name} failed: {reason}")

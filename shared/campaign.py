@@ -184,7 +184,7 @@ class AlgorithmSection(Section):
     """Parameters of the algorithm."""
 
     def server_half(self) -> algorithms.ServerHalf[Any]:
-        """A new server half with these parameters, for one round. Raises UnknownAlgorithm."""
+        """A new server half with these parameters, for one round. Raises AlgorithmUnavailable."""
         algorithm = algorithms.find(self.name)
         return algorithm.server(algorithm.params.model_validate(self.params))
 
@@ -194,7 +194,7 @@ class AlgorithmSection(Section):
             return self  # the coordinator checked it; the reader may lack the algorithm's plug-in
         try:
             algorithm = algorithms.find(self.name)
-        except algorithms.UnknownAlgorithm as error:
+        except algorithms.AlgorithmUnavailable as error:
             message = f"name: {error}"
             raise ValueError(message) from error
         try:

@@ -24,7 +24,7 @@ from coordinator.engine.closing import aggregate_round, close_round
 from coordinator.engine.identity import engine_name
 from coordinator.engine.verification import Verifier
 from coordinator.engine.verification import free_claims as free_verifications
-from coordinator.errors import CoordinatorError, CorruptBlob, NotFound
+from coordinator.errors import AlgorithmFailed, CoordinatorError, CorruptBlob, NotFound
 from coordinator.services import Services
 from coordinator.storage.retention import release_blobs, retire
 from shared.adapters import AdapterError
@@ -143,7 +143,7 @@ class Engine:
         """Aggregate the round of a claimed campaign, close the round, and release the claim."""
         try:
             closed = await aggregate_round(self._services, campaign_id)
-        except (AdapterError, CorruptBlob, NotFound) as error:
+        except (AdapterError, AlgorithmFailed, CorruptBlob, NotFound) as error:
             async with self._claimed("pause after failure", campaign_id, token) as tx:
                 if tx is not None and tx.campaign.state in lifecycle.ACTIVE_CAMPAIGN:
                     await tx.pause(f"the round cannot be aggregated: {error}")

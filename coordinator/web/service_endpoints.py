@@ -45,7 +45,7 @@ async def list_algorithms(_: OperatorDep) -> Page[AlgorithmView]:
             extras=list(algorithm.client.extras),
             client_state=list(algorithm.client.state),
         )
-        for algorithm in map(algorithms.find, algorithms.names())
+        for algorithm in algorithms.usable()
     ]
     return Page(items=views)
 

@@ -257,6 +257,16 @@ class Algorithm:
     server: type[ServerHalf[Any]]
     client: type[ClientHalf[Any]]
 
+    def problem(self) -> str | None:
+        """What in the classes breaks the interface; None if nothing does."""
+        server = self.server
+        if server.aggregate is ServerHalf.aggregate and server.combine is ServerHalf.combine:
+            return "its Server defines neither aggregate nor combine"
+        for attribute in ("broadcast", "client_sums"):
+            if unknown := set(getattr(server, attribute)) - set(server.state):
+                return f"its Server.{attribute} names {', '.join(sorted(unknown))}, which Server.state lacks"
+        return None
+
     @property
     def measures(self) -> bool:
         """Whether the server half needs a first pass over the updates."""

@@ -62,11 +62,12 @@ def test_parameters_of_another_version_are_refused_with_their_names() -> None:
 
 
 def test_a_plug_in_that_cannot_be_imported_is_refused_without_paths(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(name: str) -> None:
-        raise ImportError("cannot import name 'x' from '/home/ada/site/y.py'")
+    class Entry:
+        def load(self) -> None:
+            raise ImportError("cannot import name 'x' from '/home/ada/site/y.py'")
 
-    monkeypatch.setattr(algorithms, "find", broken)
-    with pytest.raises(TaskFailed, match=r"far .* cannot be loaded \(ImportError") as caught:
+    monkeypatch.setattr(algorithms, "_installed", lambda: {"far": Entry()})
+    with pytest.raises(TaskFailed, match=r"far .* cannot be used: loading it ended in ImportError") as caught:
         load_client(prepare_job(**FAR))
     assert caught.value.failure.kind is FailureKind.ALGORITHM
     assert "/home" not in caught.value.failure.message

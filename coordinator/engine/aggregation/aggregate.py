@@ -5,22 +5,25 @@ memory maps, in the order of client numbers, and each result is written at once.
 every machine.
 """
 
+import logging
 import math
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from coordinator.engine.aggregation.factor_gap import FactorGap, factor_gap
 from coordinator.engine.aggregation.files import ClientUpdate, InputFiles, OutputFiles, open_clients, open_outputs
+from coordinator.errors import AlgorithmFailed
 from shared import crash_points
-from shared.adapters import AdapterError, AdapterFile, check_finite, slot_name
-from shared.algorithms import Algorithm, AlgorithmParams, Part, RoundFacts, ServerHalf
+from shared.adapters import AdapterError, AdapterFile, Array, check_finite, slot_name
+from shared.algorithms import Algorithm, AlgorithmParams, Part, RoundFacts
 from shared.campaign import LoraSection
 from shared.lora import trained
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -69,10 +72,11 @@ def aggregate(
         membership_scale: factor for the algorithm's sums over all clients, below 1 if clients joined.
         measures_gap: whether to measure the factor gap too.
 
-    Raises OSError, and AdapterError if a file is not what it was checked to be, if the server half does not return each
-    tensor, or if the result is not finite.
+    Raises OSError, AdapterError if a file is not what it was checked to be or if the result is not finite, and
+    AlgorithmFailed if the server half raises an error, or does not return exactly the tensors of a part.
     """
-    server = algorithm.server(params)
+    with _calling(algorithm):
+        server = algorithm.server(params)
     squared_norm = 0.0
     with ExitStack() as stack:
         x_file = stack.enter_context(AdapterFile(parent))
@@ -84,12 +88,19 @@ def aggregate(
         outputs = open_outputs(stack, out, server, contract, changing)
         for name in contract.tensors.keys() - changing.tensors.keys():
             outputs.adapter.write(name, x_file.read(name))
-        parts = server.divide(list(changing.tensors))
+        with _calling(algorithm):
+            parts = server.divide(list(changing.tensors))
         if algorithm.measures:
             for names in parts:
-                server.measure(inputs.part(names), facts)
+                with _calling(algorithm):
+                    server.measure(inputs.part(names), facts)
         for names in parts:
-            squared_norm += _combine(server, inputs.part(names), facts, outputs)
+            with _calling(algorithm):
+                part = inputs.part(names)
+                combined = server.combine(part, facts)
+                if combined.keys() != part.x.keys():
+                    raise AdapterError(f"it returned {sorted(combined)} for the part {list(names)}")
+            squared_norm += _write(part, combined, outputs)
             crash_points.reach("aggregation: part written")
         gap = None
         if measures_gap:
@@ -97,20 +108,39 @@ def aggregate(
     return Aggregated(outputs.adapter_path, outputs.broadcast_path, outputs.state_path, math.sqrt(squared_norm), gap)
 
 
-def _combine(server: ServerHalf[Any], part: Part, facts: RoundFacts, outputs: OutputFiles) -> float:
-    """Combine one part and write the results. Returns ‖x⁺ − x‖² over its tensors."""
-    combined = server.combine(part, facts)
+@contextmanager
+def _calling(algorithm: Algorithm) -> Iterator[None]:
+    """Raise AlgorithmFailed if the block, which calls the server half, raises an error of it."""
+    try:
+        yield
+    except (MemoryError, OSError):  # not the algorithm's: the engine tries again
+        raise
+    except AdapterError as error:
+        raise AlgorithmFailed(algorithm.name, str(error)) from error
+    except Exception as error:
+        log.exception("the algorithm %s failed", algorithm.name)
+        raise AlgorithmFailed(algorithm.name, f"{type(error).__name__}; the log has the reason") from error
+
+
+def _write(part: Part, combined: Mapping[str, Array], outputs: OutputFiles) -> float:
+    """Write a part's results. Returns ‖x⁺ − x‖² over its tensors."""
     squared_norm = 0.0
     for name, x in part.x.items():
-        if name not in combined:
-            raise AdapterError("the algorithm returned no tensor", name)
-        with np.errstate(over="ignore"):
-            x_next = np.asarray(combined[name], dtype=np.float32)
-        check_finite(name, x_next)  # finite updates may add up to infinity, which would spoil every later round
+        x_next = _finite(name, combined[name])
         outputs.adapter.write(name, x_next)
         change = np.subtract(x_next, x, dtype=np.float64).reshape(-1)  # float64: squares may overflow float32
         squared_norm += float(np.dot(change, change))
         for selected, writer in outputs.slots:
             for slot in selected:
-                writer.write(slot_name(slot, name), part.state[name][slot])
+                slot_tensor = slot_name(slot, name)
+                writer.write(slot_tensor, _finite(slot_tensor, part.state[name][slot]))
     return squared_norm
+
+
+def _finite(name: str, values: Array) -> Array:
+    """The values as float32. Raises AdapterError if one is not finite: finite updates may add up to infinity, and the
+    result would spoil every later round."""
+    with np.errstate(over="ignore"):
+        as_float32 = np.asarray(values, dtype=np.float32)
+    check_finite(name, as_float32)
+    return as_float32

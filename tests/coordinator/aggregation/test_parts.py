@@ -1,5 +1,6 @@
 """Server halves that see more than one tensor: whole modules, or whole updates by a first pass."""
 
+import re
 import tracemalloc
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
@@ -10,8 +11,9 @@ import pytest
 
 from coordinator.engine.aggregation.aggregate import Aggregated, aggregate
 from coordinator.engine.aggregation.files import ClientUpdate
+from coordinator.errors import AlgorithmFailed
 from shared.adapters import AdapterError, AdapterFile, write_adapter
-from shared.algorithms import Algorithm, AlgorithmParams, ClientHalf, Part, RoundFacts, ServerHalf
+from shared.algorithms import Algorithm, AlgorithmParams, ClientHalf, Part, RoundFacts, ServerHalf, Updates
 from shared.algorithms.base import Array
 from shared.campaign import LoraSection
 from shared.lora import factors
@@ -66,7 +68,7 @@ def test_krum_passes_over_a_liar(tmp_path: Path, liar: int, lie: Lie) -> None:
 
 
 def test_krum_refuses_a_round_with_too_few_updates(tmp_path: Path) -> None:
-    with pytest.raises(AdapterError, match="Krum with f = 1 needs 5 updates"):
+    with pytest.raises(AlgorithmFailed, match="Krum with f = 1 needs 5 updates"):
         close_round(tmp_path, KRUM, drawn(0), [drawn(1 + k) for k in range(4)])
 
 
@@ -113,6 +115,32 @@ class Silent(ServerHalf[Params]):
         return {}
 
 
+class Curious(ServerHalf[Params]):
+    """Returns a tensor that nobody asked for."""
+
+    def combine(self, part: Part, facts: RoundFacts) -> Mapping[str, Array]:
+        return {**part.x, "x": np.zeros(1, dtype=np.float32)}
+
+
+class Writing(ServerHalf[Params]):
+    """Writes into the global adapter."""
+
+    def combine(self, part: Part, facts: RoundFacts) -> Mapping[str, Array]:
+        for x in part.x.values():
+            x += 1
+        return part.x
+
+
+class Spoiling(ServerHalf[Params]):
+    """Leaves a state that is not a number."""
+
+    state = ("m",)
+
+    def aggregate(self, x: Array, updates: Updates, state: dict[str, Array], *, first: bool) -> Array:
+        state["m"] = state["m"] * np.float32("nan")
+        return x
+
+
 class Wrong(ServerHalf[Params]):
     """Returns tensors of another shape."""
 
@@ -134,17 +162,20 @@ class Unwritten(ServerHalf[Params]):
 @pytest.mark.parametrize(
     ("server", "error", "says"),
     [
-        (Twice, AdapterError, "q.lora_B.weight: the algorithm has it in 2 parts"),
-        (Silent, AdapterError, "q.lora_A.weight: the algorithm returned no tensor"),
+        (Twice, AlgorithmFailed, "the algorithm outside failed: q.lora_B.weight: the algorithm has it in 2 parts"),
+        (Silent, AlgorithmFailed, "it returned [] for the part ['q.lora_A.weight']"),
+        (Curious, AlgorithmFailed, "it returned ['q.lora_A.weight', 'x'] for the part ['q.lora_A.weight']"),
+        (Writing, AlgorithmFailed, "the algorithm outside failed: ValueError; the log has the reason"),
+        (Spoiling, AdapterError, "m/q.lora_A.weight: holds NaN"),
         (Wrong, AdapterError, "q.lora_A.weight: shape"),
         (Large, AdapterError, "q.lora_A.weight: holds infinity"),
-        (Unwritten, NotImplementedError, "Unwritten defines neither aggregate nor combine"),
+        (Unwritten, AlgorithmFailed, "the algorithm outside failed: NotImplementedError"),
     ],
 )
 def test_what_a_server_half_gets_wrong_is_an_error(
     tmp_path: Path, server: type[ServerHalf[Params]], error: type[Exception], says: str
 ) -> None:
-    with pytest.raises(error, match=says.replace(".", r"\.")):
+    with pytest.raises(error, match=re.escape(says)):
         close_round(tmp_path, algorithm(server), drawn(0), [drawn(1)])
 
 

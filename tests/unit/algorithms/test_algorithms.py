@@ -1,10 +1,12 @@
 """Discovery of algorithms, and the arithmetic of FedAvg."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ import pytest
 from pydantic import ValidationError
 
 from shared import algorithms
-from shared.algorithms import Algorithm, ClientHalf, ServerHalf, Updates, UpdateTensor, fedavg
+from shared.algorithms import Algorithm, BrokenAlgorithm, ClientHalf, ServerHalf, Updates, UpdateTensor, fedavg
 from shared.algorithms.base import Array
 from shared.campaign import AlgorithmSection
 
@@ -258,3 +260,48 @@ def test_the_client_half_is_plain() -> None:
     client.after_step("w", w, 0.1)
     np.testing.assert_array_equal(w, np.float32([1, 1]))
     assert client.finish("w", w, w, 0.1, 3) == {}
+
+
+# --- plug-ins that break the interface
+
+
+class Module(ModuleType):
+    """A plug-in's module, with FedAvg's classes except for those given; None leaves one out."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__("plug_in")
+        for part, value in {"Params": fedavg.Params, "Server": fedavg.Server, "Client": fedavg.Client, **given}.items():
+            if value is not None:
+                setattr(self, part, value)
+
+
+def server(**attributes: Any) -> type[ServerHalf[Any]]:
+    return type("Server", (fedavg.Server,), attributes)
+
+
+@pytest.mark.parametrize(
+    ("module", "reason"),
+    [
+        (Module(Server=None, Client=None), "its module has no Server, Client"),
+        (Module(Server=ServerHalf), "its Server defines neither aggregate nor combine"),
+        (Module(Server=server(broadcast=("m",))), "its Server.broadcast names m, which Server.state lacks"),
+        (Module(Server=server(state=("a",), client_sums=("c",))), "its Server.client_sums names c, which"),
+        (ImportError("no module named x"), "loading it ended in ImportError; the log has the reason"),
+    ],
+)
+def test_a_broken_plug_in_is_refused_in_words_and_hides_no_other_algorithm(
+    monkeypatch: pytest.MonkeyPatch, module: Any, reason: str
+) -> None:
+    class Entry:
+        def load(self) -> Any:
+            if isinstance(module, Exception):
+                raise module
+            return module
+
+    monkeypatch.setattr(algorithms, "_installed", lambda: {"broken": Entry()})
+    with pytest.raises(BrokenAlgorithm, match=re.escape(reason)):
+        algorithms.find("broken")
+    with pytest.raises(ValidationError, match="'broken' is installed but cannot be used: " + re.escape(reason)):
+        AlgorithmSection(name="broken")
+    assert [each.name for each in algorithms.usable()] == sorted(algorithms.bundled())
+    assert "broken" in algorithms.names()
