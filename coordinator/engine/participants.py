@@ -13,7 +13,7 @@ Function                    Participants                                        
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import ColumnElement, and_, exists, func, select, true
+from sqlalchemy import ColumnElement, Select, and_, exists, func, select, true
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator.database.tables import AgentRow, ParticipantRow
@@ -28,45 +28,20 @@ async def all_of(session: AsyncSession, campaign_id: str) -> list[ParticipantRow
 
 async def active(session: AsyncSession, campaign_id: str, labels: Mapping[str, str]) -> list[ParticipantRow]:
     """The participants whose agents are not revoked and have all these labels, by agent name."""
-    query = (
-        select(ParticipantRow)
-        .join(AgentRow, AgentRow.id == ParticipantRow.agent_id)
-        .where(ParticipantRow.campaign_id == campaign_id, AgentRow.state == AgentState.ACTIVE, _has_labels(labels))
-        .order_by(AgentRow.name)
-    )
+    query = _of_active_agents(campaign_id).where(_has_labels(labels)).order_by(AgentRow.name)
     return list((await session.scalars(query)).all())
 
 
 async def newcomers(session: AsyncSession, campaign_id: str) -> Sequence[ParticipantRow]:
     """The prepared participants that are not clients yet and whose agents are not revoked, by agent name."""
-    query = (
-        select(ParticipantRow)
-        .join(AgentRow, AgentRow.id == ParticipantRow.agent_id)
-        .where(
-            ParticipantRow.campaign_id == campaign_id,
-            ParticipantRow.state == ParticipantState.PREPARED,
-            ParticipantRow.client_number.is_(None),
-            AgentRow.state == AgentState.ACTIVE,
-        )
-        .order_by(AgentRow.name)
-    )
+    query = _prepared(campaign_id).where(ParticipantRow.client_number.is_(None)).order_by(AgentRow.name)
     return (await session.scalars(query)).all()
 
 
 async def available_clients(session: AsyncSession, campaign_id: str) -> dict[int, ParticipantRow]:
     """The clients that can be given tasks now, by client number: prepared, and their agents not revoked."""
-    query = (
-        select(ParticipantRow)
-        .join(AgentRow, AgentRow.id == ParticipantRow.agent_id)
-        .where(
-            ParticipantRow.campaign_id == campaign_id,
-            ParticipantRow.state == ParticipantState.PREPARED,
-            ParticipantRow.client_number.is_not(None),
-            AgentRow.state == AgentState.ACTIVE,
-        )
-        .order_by(ParticipantRow.client_number)
-    )
-    rows = (await session.scalars(query)).all()
+    query = _prepared(campaign_id).where(ParticipantRow.client_number.is_not(None))
+    rows = (await session.scalars(query.order_by(ParticipantRow.client_number))).all()
     return {row.client_number: row for row in rows if row.client_number is not None}
 
 
@@ -100,6 +75,20 @@ async def campaigns_of(session: AsyncSession, agent_id: str) -> Sequence[str]:
         .order_by(ParticipantRow.campaign_id)
     )
     return (await session.scalars(query)).all()
+
+
+def _of_active_agents(campaign_id: str) -> Select[ParticipantRow]:
+    """A query for the participants whose agents are not revoked."""
+    return (
+        select(ParticipantRow)
+        .join(AgentRow, AgentRow.id == ParticipantRow.agent_id)
+        .where(ParticipantRow.campaign_id == campaign_id, AgentRow.state == AgentState.ACTIVE)
+    )
+
+
+def _prepared(campaign_id: str) -> Select[ParticipantRow]:
+    """A query for those of them that are prepared."""
+    return _of_active_agents(campaign_id).where(ParticipantRow.state == ParticipantState.PREPARED)
 
 
 def _has_labels(labels: Mapping[str, str]) -> ColumnElement[bool]:

@@ -4,20 +4,18 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
 from tests.agent.data.test_formats import RECORDS
+from tests.support.hub import COMMIT, HubHandler, running_hub
 
 pytest.importorskip("datasets")
 pytestmark = pytest.mark.train
 
-COMMIT = "a" * 40
 API, FILES = "/api/datasets/tiny/rows", "/datasets/tiny/rows/resolve/"
 READ = """
 import json, os, sys
@@ -37,7 +35,7 @@ for settings in json.loads(sys.argv[1]):
 """
 
 
-class Hub(BaseHTTPRequestHandler):
+class Hub(HubHandler):
     """The endpoints of the hub that a data set needs."""
 
     files: ClassVar[dict[str, bytes]] = {
@@ -48,49 +46,28 @@ class Hub(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
         if path.startswith(("/api/datasets/tiny/gated", "/datasets/tiny/gated/")):
-            self._answer(b"{}", 403, {"X-Error-Code": "GatedRepo"})
+            self.refuse(403, "GatedRepo")
         elif path in (API, f"{API}/revision/main", f"{API}/revision/{COMMIT}"):
-            self._json({"id": "tiny/rows", "sha": COMMIT, "siblings": [{"rfilename": name} for name in self.files]})
+            self.send_json({"id": "tiny/rows", "sha": COMMIT, "siblings": [{"rfilename": name} for name in self.files]})
         elif path.startswith(f"{API}/tree/{COMMIT}"):
             files = [{"path": name, "size": len(content)} for name, content in self.files.items()]
-            self._json([{"type": "file", "oid": "0" * 40} | file for file in files])
+            self.send_json([{"type": "file", "oid": "0" * 40} | file for file in files])
         elif path.startswith(f"{API}/revision/"):
-            self._answer(b"{}", 404, {"X-Error-Code": "RevisionNotFound"})
+            self.refuse(404, "RevisionNotFound")
         elif path.startswith(FILES):
             name = path.rpartition("/")[2]
             if name in self.files:
-                self._answer(self.files[name], 200, {"X-Repo-Commit": COMMIT, "ETag": f'"{name}"'})
+                self.answer(self.files[name], 200, {"X-Repo-Commit": COMMIT, "ETag": f'"{name}"'})
             else:
-                self._answer(b"", 404, {"X-Error-Code": "EntryNotFound"})
+                self.refuse(404, "EntryNotFound")
         else:
-            self._answer(b"{}", 404, {"X-Error-Code": "RepoNotFound"})
-
-    do_HEAD = do_GET  # noqa: N815
-
-    def _json(self, value: Any) -> None:
-        self._answer(json.dumps(value).encode(), 200, {"Content-Type": "application/json"})
-
-    def _answer(self, body: bytes, status: int, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        for name, value in (headers | {"Content-Length": str(len(body))}).items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        return
+            self.refuse(404, "RepoNotFound")
 
 
 @pytest.fixture
 def hub() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with running_hub(Hub) as address:
+        yield address
 
 
 @pytest.fixture

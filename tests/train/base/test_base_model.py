@@ -2,9 +2,7 @@
 
 import json
 import shutil
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,6 +16,7 @@ from agent.errors import TaskFailed
 from agent.train.digest_cache import DigestCache
 from shared.campaign import BaseSection, LoraSection
 from shared.wire.leases import FailureKind, Phase
+from tests.support.hub import COMMIT, HubHandler, running_hub
 from tests.train.conftest import Lab
 
 pytestmark = pytest.mark.train
@@ -151,10 +150,7 @@ def test_float16_without_a_gpu_is_refused(lab: Lab) -> None:
     assert "float16" in failure(lab, lab.init_job(), compute=compute)
 
 
-COMMIT = "a" * 40
-
-
-class Hub(BaseHTTPRequestHandler):
+class Hub(HubHandler):
     """The endpoints of the hub that a download needs."""
 
     folder: ClassVar[Path]
@@ -165,38 +161,22 @@ class Hub(BaseHTTPRequestHandler):
         self.requested.append(path)
         files = sorted(file for file in self.folder.iterdir() if file.is_file())
         if path == "/api/models/tiny/gated/revision/main":
-            self._answer(b"{}", 403, {"X-Error-Code": "GatedRepo"})
+            self.refuse(403, "GatedRepo")
         elif path == "/api/models/tiny/llama/revision/main":
             siblings = [{"rfilename": file.name} for file in files]
-            self._json({"id": "tiny/llama", "sha": COMMIT, "siblings": siblings})
+            self.send_json({"id": "tiny/llama", "sha": COMMIT, "siblings": siblings})
         elif path == f"/api/models/tiny/llama/tree/{COMMIT}":
-            self._json(
+            self.send_json(
                 [{"type": "file", "path": file.name, "size": file.stat().st_size, "oid": "0" * 40} for file in files]
             )
         elif path.startswith(f"/tiny/llama/resolve/{COMMIT}/"):
             file = self.folder / path.rpartition("/")[2]
             headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{file.name}"'}
-            self._answer(file.read_bytes(), 200, headers)
+            self.answer(file.read_bytes(), 200, headers)
         elif path.startswith("/api/models/tiny/llama/revision/"):
-            self._answer(b"{}", 404, {"X-Error-Code": "RevisionNotFound"})
+            self.refuse(404, "RevisionNotFound")
         else:
-            self._answer(b"{}", 404, {"X-Error-Code": "RepoNotFound"})
-
-    do_HEAD = do_GET  # noqa: N815
-
-    def _json(self, value: Any) -> None:
-        self._answer(json.dumps(value).encode(), 200, {"Content-Type": "application/json"})
-
-    def _answer(self, body: bytes, status: int, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        for name, value in (headers | {"Content-Length": str(len(body))}).items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        return
+            self.refuse(404, "RepoNotFound")
 
 
 @pytest.fixture
@@ -204,13 +184,8 @@ def hub(copy: Path) -> Iterator[str]:
     (copy / "pytorch_model.bin").write_bytes(b"never fetched")
     (copy / "modeling.py").write_text("never fetched")
     Hub.folder, Hub.requested = copy, []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with running_hub(Hub) as address:
+        yield address
 
 
 def test_a_model_is_fetched_from_the_hub_and_every_refusal_says_what_to_do(
