@@ -122,6 +122,12 @@ class TrainingSection(Section):
             raise ValueError(message)
         return self
 
+    @property
+    def amount(self) -> str:
+        """What a client does in a round, in words: "10 steps" or "0.5 epochs"."""
+        number, unit = (self.steps, "step") if self.steps is not None else (f"{self.epochs:g}", "epoch")
+        return f"{number} {unit}{'' if str(number) == '1' else 's'}"
+
     def steps_for(self, n_rows: int) -> int:
         """Optimizer steps a round for a client with *n_rows* training rows."""
         if self.steps is not None:

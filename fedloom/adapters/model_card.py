@@ -96,12 +96,14 @@ def _usage(campaign: CampaignDetail) -> list[str]:
 
 def _lineage(campaign: CampaignDetail, adapter: AdapterView) -> list[str]:
     training = campaign.spec.training
-    amount = f"{training.steps} step(s)" if training.steps is not None else f"{training.epochs:g} epoch(s)"
     rows = [
         ("Campaign", f"`{campaign.name}` (`{campaign.id}`)"),
         ("Algorithm", f"`{adapter.algorithm}`"),
         ("Round", f"{adapter.number} of {campaign.spec.rounds}"),
-        ("Local training", f"{amount} a round, batch {training.batch_size}, learning rate {training.learning_rate:g}"),
+        (
+            "Local training",
+            f"{training.amount} a round, batch {training.batch_size}, learning rate {training.learning_rate:g}",
+        ),
         ("Data", f"`{campaign.spec.data.name}`, as each owner holds it"),
         ("Created", f"{adapter.created_at:%Y-%m-%d %H:%M:%S} UTC"),
         ("SHA-256", f"`{adapter.blob.sha256}`"),

@@ -71,7 +71,7 @@ def test_a_missing_name_is_an_attribute_error() -> None:
 
 def test_dry_run_accepts_a_good_file_without_any_coordinator(run: Run, campaign_file: Path) -> None:
     ran = run("campaign", "create", campaign_file, "--dry-run")
-    assert (ran.code, ran.out) == (0, f"{campaign_file} is valid: small, 1 round(s) of fedavg\n")
+    assert (ran.code, ran.out) == (0, f"{campaign_file} is valid: small, 1 round of fedavg\n")
     assert json.loads(run("campaign", "create", campaign_file, "--dry-run", "--json").out)["lora"]["rank"] == 2
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, as_tensor
 
 from agent.child import CHECKPOINT_FILE, CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE
 from agent.errors import TaskFailed
@@ -149,8 +149,9 @@ def _report_step(context: JobContext, history: TrainingHistory, steps: int) -> N
 
 
 def _finished(client: ClientHalf[Any], delta: Mapping[str, Tensor], algorithm: str) -> dict[str, Tensor]:
-    """The update as the client half leaves it. Raises TaskFailed (algorithm) if names or shapes changed."""
-    finished = dict(client.finish_update(delta))
+    """The update as the client half leaves it, on the CPU as float32. Raises TaskFailed (algorithm) if names or shapes
+    changed."""
+    finished = {name: as_tensor(each).detach().float().cpu() for name, each in client.finish_update(delta).items()}
     if {name: tuple(each.shape) for name, each in finished.items()} != {k: tuple(v.shape) for k, v in delta.items()}:
         message = f"finish_update of the algorithm {algorithm} returned other names or shapes than the update's"
         raise TaskFailed(FailureKind.ALGORITHM, message)

@@ -45,7 +45,8 @@ def create(
         if as_json:
             output.print_json(spec)
         else:
-            typer.echo(f"{file} is valid: {spec.name}, {spec.rounds} round(s) of {spec.algorithm.name}")
+            rounds = "1 round" if spec.rounds == 1 else f"{spec.rounds} rounds"
+            typer.echo(f"{file} is valid: {spec.name}, {rounds} of {spec.algorithm.name}")
         return
     with connect(ctx) as client:
         campaign = client.create_campaign(spec, idempotency_key)

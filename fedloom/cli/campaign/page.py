@@ -56,7 +56,6 @@ class CampaignPage:
     def _print_spec(self, console: Console) -> None:
         spec = self.campaign.spec
         training = spec.training
-        amount = f"{training.steps} step(s)" if training.steps is not None else f"{training.epochs:g} epoch(s)"
         lines = output.table("", "", fold=[""])
         lines.show_header = False
         lines.add_row("id", self.campaign.id)
@@ -67,7 +66,9 @@ class CampaignPage:
         if self.campaign.origins:
             lines.add_row("starts from", chain(self.campaign.origins))
         lines.add_row("data", f"{spec.data.name}, template {spec.data.template}")
-        lines.add_row("training", f"{amount} a round, batch {training.batch_size}, lr {training.learning_rate:g}")
+        lines.add_row(
+            "training", f"{training.amount} a round, batch {training.batch_size}, lr {training.learning_rate:g}"
+        )
         params = (f"{name}={value}" for name, value in sorted(spec.algorithm.params.items()))
         lines.add_row("algorithm", " ".join([spec.algorithm.name, *params]))
         console.print(lines)

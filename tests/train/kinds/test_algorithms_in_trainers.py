@@ -156,6 +156,19 @@ def test_an_update_is_clipped_as_a_whole(lab: Lab, monkeypatch: pytest.MonkeyPat
         assert_close(clipped, {name: values * min(1, bound / norm) for name, values in plain.items()}, atol=1e-9)
 
 
+def test_an_update_may_be_finished_in_numpy_and_in_float64(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Client(ClientHalf[Any]):
+        def finish_update(self, delta: Mapping[str, Any]) -> Mapping[str, Any]:
+            return {name: 2 * tensor.numpy().astype(float) for name, tensor in delta.items()}
+
+    example = load_example("clipping")
+    monkeypatch.setattr(algorithms, "find", lambda _: replace(example, client=Client))
+    adapter = lab.adapter_0(NO_DROPOUT)
+    plain = read(train(lab, adapter, job=job("sft", plain_client=True))[1] / DELTA_FILE)
+    doubled = read(train(lab, adapter, job=job("sft", algorithm="clipping"))[1] / DELTA_FILE)
+    assert_close(doubled, {name: 2 * values for name, values in plain.items()}, atol=0)
+
+
 def test_an_update_whose_tensors_changed_is_a_failure_of_the_algorithm(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -70,6 +70,19 @@ def test_evaluates_adapter_0_every_nth_and_the_last(rounds: int, every: int, eva
 
 
 @pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"steps": 1}, "1 step"),
+        ({"steps": 10**6}, "1000000 steps"),
+        ({"epochs": 1}, "1 epoch"),
+        ({"epochs": 0.5}, "0.5 epochs"),
+    ],
+)
+def test_the_amount_of_training_is_said_in_words(given: dict[str, float], words: str) -> None:
+    assert TrainingSection(**given).amount == words
+
+
+@pytest.mark.parametrize(
     ("epochs", "n_rows", "batch_size", "steps"),
     [
         (1, 160, 16, 10),
