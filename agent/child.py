@@ -18,7 +18,7 @@ from agent.data.own_template import OwnTemplate
 from agent.data.report import DataReport
 from agent.data.source import DataSource
 from agent.settings import ComputeSettings
-from shared.campaign import BaseSection, LoraSection, Template, TrainingKind
+from shared.campaign import BaseSection, LoraSection, Template
 from shared.states import BlobKind
 from shared.wire.jobs import Fingerprint, InitResult, Job, Result, TrainResult
 from shared.wire.leases import Failure, Progress
@@ -181,7 +181,7 @@ class CheckRequest(LocalOrder):
     type: Literal["check"] = "check"
     name: str
     data: DataSource
-    kind: TrainingKind
+    kind: str
     template: Template
     max_length: Annotated[int, Field(ge=1)]
     remote_code: bool

@@ -35,7 +35,7 @@ from agent.data.source import DataSource
 from agent.errors import TaskFailed
 from agent.settings import ComputeSettings
 from agent.supervisor import ChildDied, Supervisor, check_libraries_installed
-from shared.campaign import BaseSection, Template, TrainingKind
+from shared.campaign import BaseSection, Template
 from shared.wire.jobs import Fingerprint
 from shared.wire.leases import FailureKind
 
@@ -169,7 +169,7 @@ class LocalChild:
         name: str,
         data: DataSource,
         *,
-        kind: TrainingKind,
+        kind: str,
         template: Template,
         max_length: int,
         remote_code: bool,

@@ -19,8 +19,9 @@ def check(policy: PolicySettings, job: Job) -> None:
     if isinstance(job, PrepareJob | TrainJob):
         if not _matches(job.algorithm, policy.algorithms):
             raise _refused(f"algorithm {job.algorithm} does not match policy.algorithms")
-        if policy.max_steps is not None and job.steps is not None and job.steps > policy.max_steps:
-            raise _refused(f"{job.steps} steps a round are more than policy.max_steps = {policy.max_steps}")
+        steps = job.steps if isinstance(job, TrainJob) else job.training.steps
+        if policy.max_steps is not None and steps is not None and steps > policy.max_steps:
+            raise _refused(f"{steps} steps a round are more than policy.max_steps = {policy.max_steps}")
     if isinstance(job, PrepareJob) and policy.max_rounds is not None and job.rounds > policy.max_rounds:
         raise _refused(f"{job.rounds} rounds are more than policy.max_rounds = {policy.max_rounds}")
     if isinstance(job, TrainJob) and policy.max_rounds is not None and job.round > policy.max_rounds:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from agent import policy
 from agent.child import ChildProgress, Done, Failed, LocalJob, LocalProgress, OutOfMemory, files_of
-from agent.client_half import check_algorithm_installed
 from agent.errors import CoordinatorRefused, TaskFailed, TransferCorrupted
+from agent.installed import check_installed
 from agent.network.api import CoordinatorApi
 from agent.network.heartbeat import LeaseHeartbeat, TaskGone
 from agent.network.transfer import AdapterCache, upload
@@ -103,7 +103,7 @@ class TaskRunner:
 
     async def _train(self, job: Job, heartbeat: LeaseHeartbeat) -> Result:
         """Have the child do the job, with a smaller micro-batch each time memory runs out. Raises TaskFailed."""
-        check_algorithm_installed(job)  # before anything is downloaded
+        check_installed(job)  # before anything is downloaded
         adapter = reference = broadcast = None
         if isinstance(job, TrainJob | EvaluateJob):
             adapter = await self._cache.fetch(self._api, heartbeat, job.adapter)
@@ -113,7 +113,7 @@ class TaskRunner:
             broadcast = await self._cache.fetch(self._api, heartbeat, job.broadcast)
         self._cache.evict(keep=(adapter, reference, broadcast))
         crash_points.reach("agent: downloaded")
-        max_length = 0 if isinstance(job, InitJob) else job.max_length
+        max_length = 0 if isinstance(job, InitJob) else job.training.max_length
         client_state = self._client_state(job)
         micro_batch = self._workspace.micro_batch(_model_key(job), max_length, self._settings.compute.micro_batch)
         progress = _ProgressTracker(_with_logging(heartbeat.report))
@@ -273,9 +273,8 @@ def _with_logging(report: Callable[[Progress], None]) -> Callable[[Progress], No
             last_logged, last_phase = now, progress.phase
             count = f" {progress.done}/{progress.total}" if progress.total else ""
             loss = f", loss {progress.loss:.3f}" if progress.loss is not None else ""
-            if progress.reward_margin is not None and progress.reward_accuracy is not None:
-                loss += f", reward margin {progress.reward_margin:.3f}, accuracy {progress.reward_accuracy:.0%}"
+            own = "".join(f", {name.replace('_', ' ')} {value:.3f}" for name, value in progress.metrics.items())
             speed = f", {progress.tokens_per_s:.0f} tokens/s" if progress.tokens_per_s else ""
-            log.info("  %s%s%s%s", progress.phase, count, loss, speed)
+            log.info("  %s%s%s%s%s", progress.phase, count, loss, own, speed)
 
     return on_progress

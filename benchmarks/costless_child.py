@@ -13,13 +13,11 @@ import numpy as np
 from agent.child import ADAPTER_FILE, DELTA_FILE, RESULT_FILE, Done, LocalJob
 from shared.adapters import write_adapter
 from shared.digest import sha256_file, sha256_hex
-from shared.wire.jobs import Fingerprint, InitJob, InitResult, PrepareJob, PrepareResult, TrainMetrics, TrainResult
+from shared.wire.jobs import Fingerprint, InitJob, InitResult, PrepareJob, PrepareResult, TrainResult
 
 TENSORS = json.loads(Path(os.environ["FEDLOOM_BENCH"]).read_text())["tensors"]
 FINGERPRINT = Fingerprint(**{part: sha256_hex(part.encode()) for part in Fingerprint.model_fields})
-METRICS = TrainMetrics(
-    steps=1, loss_first=1, loss_last=1, loss_mean=1, tokens=1, seconds=1, tokens_per_s=1, peak_memory_bytes=0
-)
+METRICS = {"steps": 1, "train_loss_mean": 1, "tokens": 1, "seconds": 1, "tokens_per_s": 1, "peak_memory_bytes": 0}
 
 
 def draw(path: Path, seed: int, scale: float) -> str:

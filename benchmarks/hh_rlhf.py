@@ -43,7 +43,7 @@ device = "cpu"
 threads = 2
 micro_batch = 2
 """
-METRICS = ("held_out_loss", "held_out_margin", "held_out_accuracy", "held_out_pairs")
+METRICS = ("held_out_loss", "held_out_margin", "held_out_accuracy", "held_out_rows")
 
 
 def main() -> None:
@@ -88,8 +88,8 @@ def show(path: Path) -> None:
     print("| round | owner | held-out pairs | loss | margin | reward accuracy |")
     print("| ---: | --- | ---: | ---: | ---: | ---: |")
     for (number, client), values in sorted(metrics.items()):
-        n_pairs = values.get("held_out_pairs") or sum(
-            of_client["held_out_pairs"]
+        n_pairs = values.get("held_out_rows") or sum(
+            of_client["held_out_rows"]
             for (other, name), of_client in metrics.items()
             if other == number and name != "all"
         )

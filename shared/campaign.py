@@ -7,43 +7,29 @@ of each error.
 import math
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 
-from shared import algorithms
+from shared import algorithms, kinds
+from shared.kinds import KindSection
+from shared.kinds.reading import again, read_section
+from shared.plugins import PluginUnavailable
+from shared.sections import Section
 
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 StartFrom = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}/(final|best|\d{1,9})$")]
 Template = Literal["alpaca", "vicuna", "chat"]
-TrainingKind = Literal["sft", "dpo"]
 Quantization = Literal["int8", "nf4"]
-DpoLoss = Literal[
-    "sigmoid",
-    "hinge",
-    "ipo",
-    "exo_pair",
-    "nca_pair",
-    "robust",
-    "bco_pair",
-    "sppo_hard",
-    "aot",
-    "aot_unpaired",
-    "apo_zero",
-    "apo_down",
-    "discopop",
-    "sigmoid_norm",
-]
-"""The losses of TRL's DPO trainer that need pairs of completions."""
-_SMOOTHED = ("exo_pair", "robust", "aot", "aot_unpaired")
 
 FROM_COORDINATOR = {"from": "coordinator"}
 """Validation context for a campaign that a coordinator has accepted already."""
-
-
-class Section(BaseModel):
-    """Base class of the sections of a campaign file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class BaseSection(Section):
@@ -102,11 +88,15 @@ class TrainingSection(Section):
     """Maximum tokens per row, prompt and completion together. Longer rows are cut at the end; rows without any
     completion left are dropped."""
     learning_rate: Annotated[float, Field(gt=0)] = 5e-5
-    """Learning rate of the first round. The rate is constant within a round."""
+    """Learning rate of the first round. Within a round the rate is constant after the warm-up."""
     min_learning_rate: Annotated[float, Field(ge=0)] | None = None
     """Lower end of the cosine schedule over rounds, at most `learning_rate`. If left out, the rate is constant."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps at the beginning of each round in which the rate rises linearly: step t of n has the rate t / (n + 1)."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
-    """The client's optimizer, whose state restarts in each round: AdamW without weight decay, or plain SGD."""
+    """The client's optimizer, whose state restarts in each round: AdamW, or plain SGD."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Weight decay of the factors: decoupled with AdamW (Loshchilov & Hutter 2019), an L2 penalty with SGD."""
     max_grad_norm: Annotated[float, Field(gt=0)] | None = 1.0
     """Maximum norm of the gradient of a step; `null` disables clipping."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
@@ -144,34 +134,6 @@ class TrainingSection(Section):
         return low + 0.5 * (high - low) * (1 + math.cos(math.pi * (round_number - 1) / rounds))
 
 
-class DpoSection(Section):
-    """Direct preference optimisation (Rafailov et al. 2023), for campaigns of kind `dpo`."""
-
-    beta: Annotated[float, Field(gt=0)] = 0.1
-    """β of the loss −log σ(β (log ratio of chosen − log ratio of rejected)): a larger β keeps the model closer to the
-    reference. The default is the paper's."""
-    loss: DpoLoss = "sigmoid"
-    """Training loss, by its name in TRL's DPO trainer; `sigmoid` is the paper's. The held-out loss is always the
-    paper's, so that campaigns can be compared. `aot` and `aot_unpaired` compare the pairs of a micro-batch with one
-    another, so their result depends on the agents' micro-batches."""
-    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
-    """Assumed share of pairs with the wrong order. The losses `exo_pair` and `robust` need a value above 0; `aot` and
-    `aot_unpaired` accept one; all other losses need 0."""
-    reference: Literal["base", "initial"] = "base"
-    """The reference model, the same in every round: `base`, the base model without an adapter, or `initial`, the base
-    model with global adapter 0, for a campaign that starts from another campaign's adapter."""
-
-    @model_validator(mode="after")
-    def _smooths(self) -> Self:
-        if self.loss in ("exo_pair", "robust") and not self.label_smoothing:
-            message = f"label_smoothing: the loss {self.loss} needs it above 0"
-            raise ValueError(message)
-        if self.label_smoothing and self.loss not in _SMOOTHED:
-            message = f"label_smoothing: the loss {self.loss} has none; those with one are {', '.join(_SMOOTHED)}"
-            raise ValueError(message)
-        return self
-
-
 class DataSection(Section):
     """The data that the agents train on. Each agent's `agent.toml` maps the name to its own files."""
 
@@ -190,7 +152,7 @@ class AlgorithmSection(Section):
     """Parameters of the algorithm."""
 
     def server_half(self) -> algorithms.ServerHalf[Any]:
-        """A new server half with these parameters, for one round. Raises AlgorithmUnavailable."""
+        """A new server half with these parameters, for one round. Raises PluginUnavailable."""
         algorithm = algorithms.find(self.name)
         return algorithm.server(algorithm.params.model_validate(self.params))
 
@@ -200,7 +162,7 @@ class AlgorithmSection(Section):
             return self  # the coordinator checked it; the reader may lack the algorithm's plug-in
         try:
             algorithm = algorithms.find(self.name)
-        except algorithms.AlgorithmUnavailable as error:
+        except PluginUnavailable as error:
             message = f"name: {error}"
             raise ValueError(message) from error
         try:
@@ -304,15 +266,17 @@ class RetentionSection(Section):
 class CampaignSpec(Section):
     """A federated fine-tuning job."""
 
+    model_config = ConfigDict(extra="allow")  # the section of the kind, which has the kind's name
+
     name: Name
     """Name of the campaign."""
-    kind: TrainingKind = "sft"
-    """Kind of training: `sft`, supervised fine-tuning on prompts and completions, or `dpo`, preference optimisation on
-    prompts with a chosen and a rejected completion."""
+    kind: str = "sft"
+    """Kind of training: `sft`, supervised fine-tuning on prompts and completions, `dpo`, preference optimisation on
+    prompts with a chosen and a rejected completion, or an installed one. A kind with parameters has a section of its
+    own, such as `dpo`."""
     base: BaseSection
     lora: LoraSection = LoraSection()
     training: TrainingSection
-    dpo: DpoSection = DpoSection()
     data: DataSection
     algorithm: AlgorithmSection = AlgorithmSection()
     weighting: WeightingSection = WeightingSection()
@@ -328,6 +292,21 @@ class CampaignSpec(Section):
     evaluation: EvaluationSection = EvaluationSection()
     retention: RetentionSection = RetentionSection()
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _read_kind(cls, raw: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
+        """Validate the section of the kind with the kind's model, and refuse all other unknown fields."""
+        if not isinstance(raw, dict) or info.context is FROM_COORDINATOR:
+            return handler(raw)  # the coordinator checked it; the reader may lack the kind's plug-in
+        section, errors = read_section(raw.get("kind", cls.model_fields["kind"].default), raw, cls.model_fields)
+        try:
+            spec = handler(raw | section)
+        except ValidationError as error:
+            errors = [again(each) for each in error.errors(include_url=False)] + errors
+        if errors:
+            raise ValidationError.from_exception_data(cls.__name__, errors)
+        return spec
+
     @model_validator(mode="after")
     def _over_selects_from_a_number(self) -> Self:
         if self.stragglers.over_selection and self.selection.clients_per_round == "all":
@@ -341,3 +320,13 @@ class CampaignSpec(Section):
         """Whether the global adapter with this number is evaluated."""
         every = self.evaluation.every
         return every > 0 and (adapter_number % every == 0 or adapter_number == self.rounds)
+
+    @property
+    def kind_params(self) -> dict[str, Any]:
+        """The parameters of the kind, as they are in its section."""
+        params: dict[str, Any] = (self.__pydantic_extra__ or {}).get(self.kind, {})
+        return params
+
+    def kind_section(self) -> KindSection:
+        """The section of the kind. Raises PluginUnavailable."""
+        return kinds.find(self.kind).read_section(self.kind_params)

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from shared import kinds
 from shared.campaign import CampaignSpec
 
 Location = tuple[str | int, ...]
@@ -182,8 +183,17 @@ def _unknown_field(path: Location, model: type[BaseModel]) -> str:
 def _fields_at(path: Location, model: type[BaseModel]) -> list[str]:
     """The field names of the section at *path*."""
     for part in path:
-        field = model.model_fields.get(str(part))
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+        section = _section_at(str(part), model)
+        if section is None:
             return []
-        model = field.annotation
+        model = section
     return list(model.model_fields)
+
+
+def _section_at(name: str, model: type[BaseModel]) -> type[BaseModel] | None:
+    """The model of a section; None if there is none of this name."""
+    field = model.model_fields.get(name)
+    if field is not None:
+        model_of_field = field.annotation
+        return model_of_field if isinstance(model_of_field, type) and issubclass(model_of_field, BaseModel) else None
+    return kinds.find(name).section if model is CampaignSpec and name in kinds.names() else None

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from agent.data.reading import scan_rows, skip_reason, split_rows
 from agent.data.records import BrokenRecord, scan_records
 from agent.data.report import MAX_ERRORS, MAX_PLACES, DataReport, Example, Problem, ShownCompletion, Span, Spread
-from agent.data.rows import Pair, Row
+from agent.data.rows import Comparison, Row
 from agent.data.source import DataSource
 from agent.errors import TaskFailed
-from shared.campaign import TrainingKind
+from shared import kinds
+from shared.kinds import Kind
 
 _N_EXAMPLES = 3
 _NUMBER = re.compile(r"\d+")
@@ -22,7 +23,7 @@ class LocatedRow:
     """A row with its place in the owner's files, such as "line 3"."""
 
     place: str
-    row: Row | Pair
+    row: Row | Comparison
 
 
 @dataclass
@@ -74,14 +75,14 @@ class CollectedData:
             for (label, _), error in list(self.errors.items())[:MAX_ERRORS]
         ]
 
-    def report(self, name: str, source: DataSource, kind: TrainingKind) -> DataReport:
+    def report(self, name: str, source: DataSource, kind: Kind) -> DataReport:
         """Return the part of the report that needs no tokenizer."""
         held_out_prompts = {located.row.prompt_parts for located in self.held_out}
         usable = (*self.train, *self.held_out)
         return DataReport(
             name=name,
             label=source.label,
-            kind=kind,
+            kind=kind.name,
             records=self.records,
             train=len(self.train),
             held_out=len(self.held_out),
@@ -95,12 +96,13 @@ class CollectedData:
                 sum(len(turn.text) for turn in row.turns) for located in usable for row in located.row.completions
             ),
             examples=[
-                Example(place=located.place, completions=_shown(located.row)) for located in choose_examples(self.train)
+                Example(place=located.place, completions=_shown(located.row, kind))
+                for located in choose_examples(self.train)
             ],
         )
 
 
-def collect(source: DataSource, kind: TrainingKind) -> CollectedData:
+def collect(source: DataSource, kind: Kind) -> CollectedData:
     """Read all files of *source* and collect their rows and errors."""
     data = CollectedData()
     rows = _read(source, kind, data)
@@ -113,18 +115,20 @@ def collect(source: DataSource, kind: TrainingKind) -> CollectedData:
     return data
 
 
-def guess_kind(source: DataSource) -> TrainingKind:
+def guess_kind(source: DataSource) -> Kind:
     """Guess the kind of training that data is for from the columns of its first record.
 
     Data whose conversations are in the chosen or rejected column is for sft.
     """
-    if source.messages is not None and source.messages in (source.chosen, source.rejected):
-        return "sft"
+    single, pairs = kinds.find("sft"), kinds.find("dpo")
+    columns = [source.column(role) for role in pairs.completions]
+    if source.messages is not None and source.messages in columns:
+        return single
     try:
         first = next((record for _, record in scan_records(source) if not isinstance(record, BrokenRecord)), {})
     except TaskFailed:  # reading the rows will report it
-        return "sft"
-    return "dpo" if source.chosen in first and source.rejected in first else "sft"
+        return single
+    return pairs if all(column in first for column in columns) else single
 
 
 def choose_examples(rows: Sequence[LocatedRow]) -> list[LocatedRow]:
@@ -133,7 +137,7 @@ def choose_examples(rows: Sequence[LocatedRow]) -> list[LocatedRow]:
     return [rows[index] for index in sorted({last * part // (_N_EXAMPLES - 1) for part in range(_N_EXAMPLES)}) if rows]
 
 
-def _read(source: DataSource, kind: TrainingKind, data: CollectedData) -> list[LocatedRow]:
+def _read(source: DataSource, kind: Kind, data: CollectedData) -> list[LocatedRow]:
     rows = []
     n_before = data.records
     try:
@@ -163,10 +167,15 @@ def _usable(rows: Sequence[LocatedRow], data: CollectedData) -> list[LocatedRow]
     return usable
 
 
-def _shown(row: Row | Pair) -> list[ShownCompletion]:
-    names = ("chosen", "rejected") if isinstance(row, Pair) else ("",)
+def completion_names(kind: Kind) -> tuple[str, ...]:
+    """Return the names of a row's completions in a report; one that stands alone needs none."""
+    return kind.completions if kind.compares else ("",)
+
+
+def _shown(row: Row | Comparison, kind: Kind) -> list[ShownCompletion]:
     return [
-        ShownCompletion(name=name, spans=_spans(single)) for name, single in zip(names, row.completions, strict=True)
+        ShownCompletion(name=name, spans=_spans(single))
+        for name, single in zip(completion_names(kind), row.completions, strict=True)
     ]
 
 

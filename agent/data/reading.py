@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 
 from agent.data.presets import PRESETS
 from agent.data.records import BrokenRecord, refuse, scan_records
-from agent.data.rows import Pair, Row
+from agent.data.rows import Comparison, Row
 from agent.data.shapes import RecordError, SkippedRecord, detect_columns, list_columns, parse_row
 from agent.data.source import DataSource
-from shared.campaign import TrainingKind
 from shared.digest import sha256_of_parts
+from shared.kinds import Kind
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ class ScannedRecord:
     """
 
     place: str
-    row: Row | Pair | None
+    row: Row | Comparison | None
     error: str = ""
     private: str = ""
     skip_reason: str = ""
@@ -41,7 +41,7 @@ class ScannedRecord:
 
 @dataclass
 class Rows:
-    """All rows of some data, which are pairs for dpo. skipped: the number of skipped records by reason."""
+    """All rows of some data. skipped: the number of skipped records by reason."""
 
     rows: list[Any] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
@@ -51,12 +51,12 @@ class Rows:
 class Split:
     """The rows to train on and the rows to evaluate on. skipped: the number of skipped records by reason."""
 
-    train: Sequence[Row | Pair]
-    held_out: Sequence[Row | Pair]
+    train: Sequence[Row | Comparison]
+    held_out: Sequence[Row | Comparison]
     skipped: Counter[str]
 
 
-def scan_rows(source: DataSource, kind: TrainingKind) -> Iterator[ScannedRecord]:
+def scan_rows(source: DataSource, kind: Kind) -> Iterator[ScannedRecord]:
     """Yield the outcome of each record of the data. Raises TaskFailed (data) if the rest cannot be read."""
     columns: dict[str, None] = {}
     detected = None
@@ -76,7 +76,7 @@ def scan_rows(source: DataSource, kind: TrainingKind) -> Iterator[ScannedRecord]
 
 
 def _scan_record(
-    place: str, record: Mapping[str, Any], source: DataSource, kind: TrainingKind, seen: set[str]
+    place: str, record: Mapping[str, Any], source: DataSource, kind: Kind, seen: set[str]
 ) -> ScannedRecord:
     """Read one record. seen: the values of the unique column so far, which this record is added to."""
     try:
@@ -95,7 +95,7 @@ def _scan_record(
     return ScannedRecord(place, row)
 
 
-def read_rows(source: DataSource, kind: TrainingKind) -> Rows:
+def read_rows(source: DataSource, kind: Kind) -> Rows:
     """Return all rows of the data. Raises TaskFailed (data) that names the place of the first error."""
     rows = Rows()
     for scanned in scan_rows(source, kind):
@@ -111,7 +111,7 @@ def read_rows(source: DataSource, kind: TrainingKind) -> Rows:
     return rows
 
 
-def read_split(source: DataSource, kind: TrainingKind) -> Split:
+def read_split(source: DataSource, kind: Kind) -> Split:
     """Return the rows of the data, split into training and held-out rows. Raises TaskFailed (data)."""
     data = read_rows(source, kind)
     if source.held_out_source is None:
@@ -123,7 +123,7 @@ def read_split(source: DataSource, kind: TrainingKind) -> Split:
 
 
 def split_rows(
-    items: Sequence[T], own_held_out: Sequence[T] | None, fraction: float, row_of: Callable[[T], Row | Pair]
+    items: Sequence[T], own_held_out: Sequence[T] | None, fraction: float, row_of: Callable[[T], Row | Comparison]
 ) -> tuple[list[T], list[T]]:
     """Split rows into those to train on and those to evaluate on. No row is in both.
 
@@ -142,7 +142,7 @@ def split_rows(
     return [item for item in items if row_of(item) not in held_out_rows], list(own_held_out)
 
 
-def is_held_out(row: Row | Pair, fraction: float) -> bool:
+def is_held_out(row: Row | Comparison, fraction: float) -> bool:
     """Return whether a row is held out for evaluation.
 
     This depends only on the row's own text, so added rows never move another row, and equal rows stay together.
@@ -151,8 +151,9 @@ def is_held_out(row: Row | Pair, fraction: float) -> bool:
     return int(digest[:16], 16) / 2**64 < fraction
 
 
-def skip_reason(row: Row | Pair) -> str:
+def skip_reason(row: Row | Comparison) -> str:
     """Return why a row cannot be trained on under any tokenizer; empty if it can."""
     if not all(single.completion for single in row.completions):
         return "an empty completion"
-    return "two equal completions" if isinstance(row, Pair) and row.chosen == row.rejected else ""
+    is_equal = isinstance(row, Comparison) and len(set(row.answers)) < len(row.answers)
+    return "two equal completions" if is_equal else ""

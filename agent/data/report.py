@@ -4,8 +4,6 @@ from collections.abc import Iterable
 
 from pydantic import BaseModel, ConfigDict
 
-from shared.campaign import TrainingKind
-
 MAX_ERRORS, MAX_PLACES = 50, 10
 """Different errors that a report lists, and places that it lists for each. The rest is only counted."""
 
@@ -125,7 +123,7 @@ class DataReport(Part):
 
     name: str
     label: str
-    kind: TrainingKind
+    kind: str
     records: int
     train: int
     held_out: int

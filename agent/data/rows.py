@@ -1,4 +1,4 @@
-"""Training rows: a prompt with its completion (sft) or a pair of completions (dpo), and the turns before the prompt."""
+"""Training rows: a prompt with its completion, or with several that are compared, and the turns before the prompt."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -16,7 +16,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Row:
-    """A row for sft: the last prompt of a conversation, its completion, and the turns before.
+    """The last prompt of a conversation, its completion, and the turns before.
 
     Args:
         prompt: the last prompt.
@@ -24,6 +24,7 @@ class Row:
         completion: the text to train on.
         before: the turns before the prompt.
         only_last: whether the loss covers only the completion, and no assistant turns in *before*.
+        labels: the values of the kind's label columns, in its order; true is 1.
     """
 
     prompt: str
@@ -31,10 +32,11 @@ class Row:
     completion: str
     before: tuple[Turn, ...] = ()
     only_last: bool = False
+    labels: tuple[float, ...] = ()
 
     @property
     def completions(self) -> tuple["Row", ...]:
-        """The row as a sequence with one completion, as ``Pair.completions`` has two."""
+        """The row as a sequence with one completion, as ``Comparison.completions`` has several."""
         return (self,)
 
     @property
@@ -59,33 +61,37 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A row for dpo: the better and the worse completion of one prompt, and the turns before it."""
+class Comparison:
+    """Several completions of one prompt, which are compared, and the turns before it.
+
+    Args:
+        prompt: the last prompt of a conversation.
+        input: further text to the prompt; empty if there is none.
+        answers: the completions, in the order of the kind's.
+        before: the turns before the prompt.
+        labels: as in ``Row``.
+    """
 
     prompt: str
     input: str
-    chosen: str
-    rejected: str
+    answers: tuple[str, ...]
     before: tuple[Turn, ...] = ()
+    labels: tuple[float, ...] = ()
 
     @property
     def completions(self) -> tuple[Row, ...]:
-        """The chosen and the rejected completion, each as a row whose loss covers only that completion."""
-        chosen, rejected = (
-            Row(self.prompt, self.input, completion, self.before, only_last=True)
-            for completion in (self.chosen, self.rejected)
-        )
-        return chosen, rejected
+        """Each completion as a row whose loss covers only that completion."""
+        return tuple(Row(self.prompt, self.input, answer, self.before, only_last=True) for answer in self.answers)
 
     @property
     def prompt_parts(self) -> tuple[str, ...]:
-        """All text before the completions. Pairs with equal parts ask the same."""
+        """All text before the completions. Rows with equal parts ask the same."""
         return (self.prompt, self.input, *_strings(self.before))
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """All text of the pair. Their digest decides the held-out split, so the parts of a pair must never change."""
-        return (self.prompt, self.input, self.chosen, self.rejected, *_strings(self.before))
+        """All text of the row. Their digest decides the held-out split, so the parts of a row must never change."""
+        return (self.prompt, self.input, *self.answers, *_strings(self.before))
 
 
 def _strings(turns: tuple[Turn, ...]) -> tuple[str, ...]:

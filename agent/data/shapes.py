@@ -4,13 +4,16 @@ Error messages are sent to the coordinator. They contain the columns that the se
 record.
 """
 
+import json
+import math
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
-from agent.data.rows import Pair, Role, Row, Turn
+from agent.data.rows import Comparison, Role, Row, Turn
 from agent.data.source import DataSource
-from shared.campaign import TrainingKind
+from shared.kinds import Kind
 
 _ROLES: dict[str, Role] = {
     "system": "system",
@@ -42,14 +45,14 @@ class SkippedRecord(Exception):
     """A valid record without anything to train on. The text is the reason, and continues "a row with"."""
 
 
-def detect_columns(source: DataSource, record: Mapping[str, Any], kind: TrainingKind) -> DataSource:
+def detect_columns(source: DataSource, record: Mapping[str, Any], kind: Kind) -> DataSource:
     """Return *source* with the columns of a well-known shape if *record*, the first of the data, has that shape.
 
     Columns that the owner has set are never changed.
     """
     if source.messages is not None or source.prompt != "prompt":
         return source
-    if kind == "dpo":
+    if kind.compares:
         if source.prompt in record:
             return source
         for column in ("conversations", "instruction"):
@@ -67,45 +70,51 @@ def detect_columns(source: DataSource, record: Mapping[str, Any], kind: Training
     return source
 
 
-def parse_row(record: Mapping[str, Any], source: DataSource, kind: TrainingKind) -> Row | Pair:
-    """Parse a record by the columns that *source* names, into a pair for dpo. Raises RecordError and SkippedRecord."""
-    return _pair(record, source) if kind == "dpo" else _row(record, source)
+def parse_row(record: Mapping[str, Any], source: DataSource, kind: Kind) -> Row | Comparison:
+    """Parse a record by the columns that *source* names, into a row as the kind of training needs it.
+
+    Raises RecordError and SkippedRecord.
+    """
+    labels = tuple(_label(record, source.column(name), name) for name in kind.labels)
+    if kind.compares:
+        return _comparison(record, source, kind, labels)
+    return _row(record, source, kind.completions[0], labels)
 
 
-def _row(record: Mapping[str, Any], source: DataSource) -> Row:
+def _row(record: Mapping[str, Any], source: DataSource, role: str, labels: tuple[float, ...]) -> Row:
     if source.messages is not None:
         value = _value(record, source.messages, "messages")
         turns = _turns(value, source.messages, "messages", None)
     else:
         prompt_turns = _turns(_value(record, source.prompt, "prompt"), source.prompt, "prompt", "user")
-        column = source.completion
-        turns = [*prompt_turns, *_turns(_value(record, column, "completion"), column, "completion", "assistant")]
+        column = source.column(role)
+        turns = [*prompt_turns, *_turns(_value(record, column, role), column, role, "assistant")]
     turns = _until_last_reply(turns)
     before, prompt = _last_prompt(turns[:-1])
-    return Row(prompt, _input(record, source), turns[-1].text, before)
+    return Row(prompt, _input(record, source), turns[-1].text, before, labels=labels)
 
 
-def _pair(record: Mapping[str, Any], source: DataSource) -> Pair:
-    columns = source.columns("dpo")
-    for role in ("chosen", "rejected"):
+def _comparison(record: Mapping[str, Any], source: DataSource, kind: Kind, labels: tuple[float, ...]) -> Comparison:
+    columns = source.columns(kind)
+    for role in kind.completions:
         if source.messages == columns[role]:
             raise RecordError(
                 f": the column {columns[role]!r} is set as both messages and {role}; give pairs their own data table"
             )
     has_prompt = columns["prompt"] in record
-    values = {role: _value(record, columns[role], role) for role in ("chosen", "rejected")}
+    values = {role: _value(record, columns[role], role) for role in kind.completions}
     with_prompt = all(_is_conversation(value, has_prompt=has_prompt) for value in values.values())
-    chosen, rejected = (
+    answers = [
         _turns(value, columns[role], role, None if with_prompt else "assistant") for role, value in values.items()
-    )
+    ]
     if with_prompt:
-        shared, chosen, rejected = _split_at_difference(_until_last_reply(chosen), _until_last_reply(rejected))
+        shared, answers = _split_at_difference([_until_last_reply(turns) for turns in answers])
     else:
         shared = _turns(_value(record, columns["prompt"], "prompt"), columns["prompt"], "prompt", "user")
-    if not (_is_reply(chosen) and _is_reply(rejected)):
+    if not all(map(_is_reply, answers)):
         raise SkippedRecord("completions that differ before the last assistant turn")
     before, prompt = _last_prompt(shared)
-    return Pair(prompt, _input(record, source), chosen[0].text, rejected[0].text, before)
+    return Comparison(prompt, _input(record, source), tuple(turns[0].text for turns in answers), before, labels)
 
 
 def _is_reply(turns: list[Turn]) -> bool:
@@ -119,11 +128,12 @@ def _is_conversation(value: object, *, has_prompt: bool) -> bool:
     return isinstance(value, list) and len(value) > 1
 
 
-def _split_at_difference(chosen: list[Turn], rejected: list[Turn]) -> tuple[list[Turn], list[Turn], list[Turn]]:
-    """Return the turns that two conversations share at their beginning, and the rest of each: at least one turn."""
-    most = min(len(chosen), len(rejected)) - 1
-    n_shared = next((i for i in range(most) if chosen[i] != rejected[i]), most)
-    return chosen[:n_shared], chosen[n_shared:], rejected[n_shared:]
+def _split_at_difference(conversations: list[list[Turn]]) -> tuple[list[Turn], list[list[Turn]]]:
+    """Return the turns that conversations share at their beginning, and the rest of each: at least one turn."""
+    first = conversations[0]
+    most = min(map(len, conversations)) - 1
+    n_shared = next((i for i in range(most) if any(turns[i] != first[i] for turns in conversations)), most)
+    return first[:n_shared], [turns[n_shared:] for turns in conversations]
 
 
 def _until_last_reply(turns: list[Turn]) -> list[Turn]:
@@ -146,6 +156,17 @@ def _last_prompt(turns: list[Turn]) -> tuple[tuple[Turn, ...], str]:
 def _input(record: Mapping[str, Any], source: DataSource) -> str:
     value = record.get(source.input) if source.input is not None else None
     return "" if value is None else _text(value, f": the column {source.input!r} (input)")
+
+
+def _label(record: Mapping[str, Any], column: str, role: str) -> float:
+    """The value of a label column as a number. Text, as tables have it, is read like JSON."""
+    value = _value(record, column, role)
+    if isinstance(value, str):
+        with suppress(ValueError):
+            value = json.loads(value.strip().lower())
+    if not isinstance(value, bool | int | float) or not math.isfinite(value):
+        raise RecordError(f": the column {column!r} ({role}) holds neither true nor false nor a number")
+    return float(value)
 
 
 def _value(record: Mapping[str, Any], column: str, role: str) -> Any:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from agent.data.presets import LOCATION_KEYS, PRESETS
-from shared.campaign import TrainingKind
+from shared.kinds import Kind
 
 
 class DataSource(BaseModel):
@@ -44,6 +44,9 @@ class DataSource(BaseModel):
     """Column of the better completion, for campaigns of kind `dpo`, whose rows are pairs of completions."""
     rejected: str = "rejected"
     """Column of the worse completion, for campaigns of kind `dpo`."""
+    other_columns: dict[str, str] = {}
+    """Columns that an installed kind of training needs beyond these, by their names in the kind; only those that are
+    called otherwise here."""
     unique: str | None = None
     """Column whose values must be unique: rows with a repeated value are skipped."""
     template: Path | None = None
@@ -92,10 +95,17 @@ class DataSource(BaseModel):
         """The owner's file of evaluation rows, with the same columns; None if there is no such file."""
         return self.at(self.held_out_path) if self.held_out_path is not None else None
 
-    def columns(self, kind: TrainingKind) -> dict[str, str]:
+    def column(self, role: str) -> str:
+        """Return the column of a completion or a label, by its name in the kind of training."""
+        named = {"completion": self.completion, "chosen": self.chosen, "rejected": self.rejected}
+        return (named | self.other_columns).get(role, role)
+
+    def columns(self, kind: Kind) -> dict[str, str]:
         """Return the columns that a record must have for a kind of training, by role: "prompt", "completion", …"""
-        if kind == "dpo":
-            return {"prompt": self.messages or self.prompt, "chosen": self.chosen, "rejected": self.rejected}
-        if self.messages is not None:
-            return {"messages": self.messages}
-        return {"prompt": self.prompt, "completion": self.completion}
+        if kind.compares:
+            roles = {"prompt": self.messages or self.prompt}
+        elif self.messages is not None:
+            return {"messages": self.messages} | {name: self.column(name) for name in kind.labels}
+        else:
+            roles = {"prompt": self.prompt}
+        return roles | {name: self.column(name) for name in (*kind.completions, *kind.labels)}

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from transformers import TrainerCallback
 
 from agent import __version__
-from agent.train.kinds.federated import FederatedTrainerMixin, TrainingHistory
+from agent.train.trainer.federated import FederatedTrainerMixin, TrainingHistory
 from shared import crash_points
 from shared.digest import sha256_file, sha256_of_parts
 from shared.durable import atomic_write

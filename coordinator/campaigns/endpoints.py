@@ -13,6 +13,7 @@ from coordinator.errors import NotFound
 from coordinator.web.authentication import OperatorDep
 from coordinator.web.deps import Cursor, Limit, Number, OptionalNumber, ReadSession, ServicesDep, WriteSession
 from coordinator.web.paging import fetch_page
+from shared import kinds
 from shared.campaign import CampaignSpec
 from shared.states import BlobKind, TaskState
 from shared.wire.adapters import AdapterView
@@ -167,14 +168,26 @@ async def list_metrics(
     cursor: Cursor = None,
 ) -> Page[MetricView]:
     """The campaign's metrics in the order in which they were recorded."""
-    await _get(session, campaign_id)
+    campaign = await _get(session, campaign_id)
     query = select(MetricRow).where(MetricRow.campaign_id == campaign_id)
     if name is not None:
         query = query.where(MetricRow.name == name)
     if round is not None:
         query = query.where(MetricRow.round == round)
     rows, after = await fetch_page(session, query, MetricRow.id, str, cursor=cursor, limit=limit)
-    return Page(items=[MetricView.model_validate(row, from_attributes=True) for row in rows], next_cursor=after)
+    known = kinds.find(campaign.spec.kind).metrics
+    views = [
+        MetricView(
+            round=row.round,
+            name=row.name,
+            value=row.value,
+            unit=known[row.name].unit,
+            client_number=row.client_number,
+            agent_name=row.agent_name,
+        )
+        for row in rows
+    ]
+    return Page(items=views, next_cursor=after)
 
 
 @router.get("/{campaign_id}/adapters")
@@ -230,6 +243,7 @@ async def _detail(session: AsyncSession, row: CampaignRow) -> CampaignDetail:
         spec=row.spec,
         participants=views,
         fingerprint=row.fingerprint,
+        metrics=list(kinds.find(row.spec.kind).metrics.values()),
         origins=await chains.origins_of(session, row.id),
     )
 
@@ -253,6 +267,6 @@ async def _adapter_view(session: AsyncSession, campaign: CampaignRow, row: Adapt
         algorithm=campaign.spec.algorithm.name,
         contributions=row.contributions,
         created_at=row.created_at,
-        held_out_loss=row.held_out_loss,
+        metrics=row.metrics,
         origin=await chains.origin_of(session, campaign.id) if row.number == 0 else None,
     )

@@ -53,7 +53,7 @@ async def roll_back(services: Services, campaign_id: str, number: int) -> Campai
                 EventType.ROUND_ROLLED_BACK,
                 round=round_row.number,
                 adapter=adapter.sha256 if adapter else None,
-                held_out_loss=adapter.held_out_loss if adapter else None,
+                metrics=adapter.metrics if adapter else {},
                 contributions=adapter.contributions if adapter else [],
             )
         await _supersede_tasks(tx, number)

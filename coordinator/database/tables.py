@@ -20,6 +20,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from coordinator.database.sessions import UtcTime
 from shared.campaign import CampaignSpec
+from shared.metrics import HELD_OUT_LOSS
 from shared.states import (
     AgentState,
     BlobKind,
@@ -259,8 +260,9 @@ class BlobUseRow(Base):
 class AdapterRow(Base):
     """A global adapter and its lineage.
 
-    broadcast, state: the algorithm's files beside it. evaluating: whether evaluations are under way. origin: for an
-    adapter 0 that comes from another campaign, that campaign and the adapter's number there.
+    broadcast, state: the algorithm's files beside it. metrics: those of its evaluation, averaged over the clients, or
+    empty. evaluating: whether evaluations are under way. origin: for an adapter 0 that comes from another campaign,
+    that campaign and the adapter's number there.
     """
 
     __tablename__ = "adapters"
@@ -276,10 +278,15 @@ class AdapterRow(Base):
     parent_sha256: Mapped[str | None] = mapped_column(_SHA256)
     contributions: Mapped[list[Any]]
     created_at: Mapped[datetime]
-    held_out_loss: Mapped[float | None]
+    metrics: Mapped[dict[str, Any]] = mapped_column(default=dict)
     evaluating: Mapped[bool] = mapped_column(default=False)
     origin_campaign_id: Mapped[str | None] = mapped_column(_ID)
     origin_number: Mapped[int | None]
+
+    @property
+    def held_out_loss(self) -> float | None:
+        """The mean held-out loss; None if it was not evaluated."""
+        return self.metrics.get(HELD_OUT_LOSS)
 
 
 class VerificationRow(Base):

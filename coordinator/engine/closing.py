@@ -17,9 +17,10 @@ from coordinator.engine.clients import stragglers
 from coordinator.engine.evaluation import add_evaluations, add_metric
 from coordinator.services import Services
 from coordinator.storage.retention import pin
-from shared import crash_points
+from shared import crash_points, kinds
 from shared.digest import sha256_file
 from shared.events import EventType
+from shared.metrics import Origin, Weight
 from shared.states import BlobKind, CampaignState, RoundState
 from shared.wire.adapters import Contribution
 from shared.wire.base import BlobRef
@@ -106,7 +107,7 @@ async def close_round(tx: CampaignTx, closed: AggregatedRound) -> bool:
     campaign.rounds_closed = closed.number
     for name, value in closed.numbers.items():
         add_metric(tx, closed.number, name, value)
-    await _add_train_loss(tx, closed)
+    await _add_training_metrics(tx, closed)
     names = [each.agent_name for each in closed.contributions]
     tx.record(EventType.ROUND_CLOSED, round=closed.number, adapter=adapter.sha256, contributors=names)
     await _commit_updates(tx, closed)
@@ -154,16 +155,25 @@ async def _commit_updates(tx: CampaignTx, closed: AggregatedRound) -> None:
         tx.record(EventType.ALGORITHM_RESTARTED, round=closed.number, agents=lost)
 
 
-async def _add_train_loss(tx: CampaignTx, closed: AggregatedRound) -> None:
-    """Record the mean of the clients' training losses, weighted as their updates are."""
+async def _add_training_metrics(tx: CampaignTx, closed: AggregatedRound) -> None:
+    """Record the means of the clients' training metrics, weighted as their updates are.
+
+    A metric that a client does not report has no mean.
+    """
+    metrics = [each for each in kinds.find(tx.spec.kind).metrics_of(Origin.TRAINING) if each.weight is Weight.UPDATE]
     query = select(MetricRow).where(
         MetricRow.campaign_id == tx.campaign.id,
         MetricRow.round.in_({closed.number - each.staleness for each in closed.contributions}),
-        MetricRow.name == "train_loss_mean",
+        MetricRow.name.in_([metric.name for metric in metrics]),
         MetricRow.client_number.is_not(None),
     )
-    metrics = (await tx.session.scalars(query)).all()
-    losses = {(metric.client_number, metric.round): metric.value for metric in metrics}
-    shares = [(each.weight, (each.client_number, closed.number - each.staleness)) for each in closed.contributions]
-    if all(key in losses for _, key in shares):
-        add_metric(tx, closed.number, "train_loss_mean", sum(weight * losses[key] for weight, key in shares))
+    rows = (await tx.session.scalars(query)).all()
+    values = {(row.name, row.client_number, row.round): row.value for row in rows}
+    for metric in metrics:
+        reported = [
+            (each.weight, values.get((metric.name, each.client_number, closed.number - each.staleness)))
+            for each in closed.contributions
+        ]
+        known = [(weight, value) for weight, value in reported if value is not None]
+        if len(known) == len(reported):
+            add_metric(tx, closed.number, metric.name, metric.mean(known))

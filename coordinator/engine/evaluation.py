@@ -5,7 +5,9 @@ from sqlalchemy import select
 from coordinator.database.ids import new_id
 from coordinator.database.tables import AdapterRow, MetricRow, TaskRow
 from coordinator.engine.campaign_tx import CampaignTx
+from shared import kinds
 from shared.events import EventType
+from shared.metrics import HELD_OUT_COUNTS, HELD_OUT_LOSS, Origin
 from shared.states import TaskKind
 
 
@@ -42,40 +44,33 @@ async def collect_evaluations(tx: CampaignTx) -> list[TaskRow]:
 
 
 async def _record_loss(tx: CampaignTx, adapter: AdapterRow) -> None:
-    """Record an adapter's held-out metrics, each a mean over all held-out rows: Σ m_k n_k / Σ n_k.
-
-    n_k is the number of a client's held-out tokens. For DPO, whose metrics are means over pairs, it is the number of
-    its pairs; accuracy and margin are recorded too. Updates the campaign's best adapter.
-    """
-    dpo = tx.campaign.spec.kind == "dpo"
-    size = "held_out_pairs" if dpo else "held_out_tokens"
+    """Record the means over the clients of an adapter's metrics. Updates the campaign's best adapter."""
+    metrics = kinds.find(tx.campaign.spec.kind).metrics_of(Origin.EVALUATION)
     query = select(MetricRow).where(
         MetricRow.campaign_id == tx.campaign.id,
         MetricRow.round == adapter.number,
-        MetricRow.name.in_(("held_out_loss", "held_out_accuracy", "held_out_margin", size)),
+        MetricRow.name.in_([metric.name for metric in metrics]),
         MetricRow.client_number.is_not(None),
     )
     by_client: dict[int, dict[str, float]] = {}
-    for metric in (await tx.session.scalars(query.order_by(MetricRow.client_number))).all():
-        assert metric.client_number is not None
-        by_client.setdefault(metric.client_number, {})[metric.name] = metric.value
-    total = sum(each[size] for each in by_client.values())
-    if not total:
+    for row in (await tx.session.scalars(query.order_by(MetricRow.client_number))).all():
+        assert row.client_number is not None
+        by_client.setdefault(row.client_number, {})[row.name] = row.value
+    if not by_client:
         return
-    # divide first: a finite loss times the number of tokens may be infinite
-    loss = sum(each["held_out_loss"] * (each[size] / total) for each in by_client.values())
-    adapter.held_out_loss = loss
-    add_metric(tx, adapter.number, "held_out_loss", loss)
-    if dpo:  # divide last, so that the accuracy never exceeds 1
-        n_correct = sum(each["held_out_accuracy"] * each[size] for each in by_client.values())
-        add_metric(tx, adapter.number, "held_out_accuracy", n_correct / total)
-        margin = sum(each["held_out_margin"] * (each[size] / total) for each in by_client.values())
-        add_metric(tx, adapter.number, "held_out_margin", margin)
+    means: dict[str, float] = {}
+    for metric in metrics:
+        if metric.weight is not None:
+            count = HELD_OUT_COUNTS[metric.weight]
+            means[metric.name] = metric.mean((each[count], each[metric.name]) for each in by_client.values())
+    adapter.metrics = means
+    for name, value in means.items():
+        add_metric(tx, adapter.number, name, value)
     best = tx.campaign.best_adapter
     best_row = await tx.session.get(AdapterRow, (tx.campaign.id, best)) if best is not None else None
-    if best_row is None or best_row.held_out_loss is None or loss < best_row.held_out_loss:
+    if best_row is None or best_row.held_out_loss is None or means[HELD_OUT_LOSS] < best_row.held_out_loss:
         tx.campaign.best_adapter = adapter.number
-    tx.record(EventType.ADAPTER_EVALUATED, adapter=adapter.number, held_out_loss=loss, clients=len(by_client))
+    tx.record(EventType.ADAPTER_EVALUATED, adapter=adapter.number, metrics=means, clients=len(by_client))
 
 
 def add_metric(tx: CampaignTx, round_number: int, name: str, value: float) -> None:

@@ -33,9 +33,7 @@ def _prepare_job(campaign: CampaignRow) -> PrepareJob:
         data=spec.data,
         algorithm=spec.algorithm.name,
         plain_client=algorithms.find(spec.algorithm.name).has_plain_client,
-        max_length=spec.training.max_length,
-        steps=spec.training.steps,
-        epochs=spec.training.epochs,
+        training=spec.training,
         rounds=spec.rounds,
     )
 
@@ -56,9 +54,8 @@ async def _evaluate_job(session: AsyncSession, campaign: CampaignRow, task: Task
         fingerprint=_fingerprint(campaign),
         lora=spec.lora,
         data=spec.data,
+        training=spec.training,
         round=task.round,
-        max_length=spec.training.max_length,
-        dpo=spec.dpo,
         adapter=BlobRef(sha256=adapter.sha256, n_bytes=adapter.n_bytes),
         reference=await _reference(session, campaign),
     )
@@ -80,14 +77,9 @@ async def _train_job(session: AsyncSession, campaign: CampaignRow, task: TaskRow
         plain_client=algorithms.find(spec.algorithm.name).has_plain_client,
         round=task.round,
         client_number=participant.client_number,
-        seed=spec.training.seed,
+        training=spec.training,
         steps=spec.training.steps_for(participant.n_train),
-        batch_size=spec.training.batch_size,
-        max_length=spec.training.max_length,
         learning_rate=round_row.learning_rate,
-        optimizer=spec.training.optimizer,
-        max_grad_norm=spec.training.max_grad_norm,
-        dpo=spec.dpo,
         adapter=BlobRef(sha256=parent.sha256, n_bytes=parent.n_bytes),
         reference=await _reference(session, campaign),
         broadcast=_ref(parent.broadcast_sha256, parent.broadcast_bytes),
@@ -98,7 +90,13 @@ async def _train_job(session: AsyncSession, campaign: CampaignRow, task: TaskRow
 
 def _common(campaign: CampaignRow, spec: CampaignSpec) -> dict[str, Any]:
     """The fields that all jobs have."""
-    base = JobBase(campaign_id=campaign.id, campaign_name=campaign.name, training_kind=spec.kind, base=spec.base)
+    base = JobBase(
+        campaign_id=campaign.id,
+        campaign_name=campaign.name,
+        training_kind=spec.kind,
+        kind_params=spec.kind_params,
+        base=spec.base,
+    )
     return {name: getattr(base, name) for name in JobBase.model_fields}
 
 
@@ -143,20 +141,16 @@ async def blobs_of_lease(services: Services, agent_id: str) -> list[BlobRef]:
         broadcast = _ref(adapter.broadcast_sha256, adapter.broadcast_bytes)
         if broadcast is not None and is_training:
             refs.append(broadcast)
-        if _has_reference(campaign.spec):
+        if campaign.spec.kind_section().reference_is_adapter_zero:
             initial = select(AdapterRow).where(AdapterRow.campaign_id == campaign.id, AdapterRow.number == 0)
             for (row,) in await services.database.fetch(initial):
                 refs.append(BlobRef(sha256=row.sha256, n_bytes=row.n_bytes))
     return refs
 
 
-def _has_reference(spec: CampaignSpec) -> bool:
-    """Whether π_ref of DPO is adapter 0, which is always stored, rather than the bare base model."""
-    return spec.kind == "dpo" and spec.dpo.reference == "initial"
-
-
 async def _reference(session: AsyncSession, campaign: CampaignRow) -> BlobRef | None:
-    if not _has_reference(campaign.spec):
+    """Adapter 0, which is always stored, if it makes the reference model; None if that is the bare base model."""
+    if not campaign.spec.kind_section().reference_is_adapter_zero:
         return None
     initial = await session.get_one(AdapterRow, (campaign.id, 0))
     return BlobRef(sha256=initial.sha256, n_bytes=initial.n_bytes)

@@ -31,6 +31,7 @@ from coordinator.tasks import uploads
 from coordinator.tasks.claims import LeaseClaim
 from coordinator.tasks.keyed_locks import KeyedLocks
 from coordinator.tasks.leases import end, find_held_with_campaign, lock_held, task_facts
+from coordinator.tasks.metric_checks import check_metrics
 from coordinator.tasks.update_checks import check_adapter_zero, check_parts, check_update
 from shared import algorithms
 from shared.adapters import Contract
@@ -42,18 +43,6 @@ from shared.wire.jobs import EvaluateResult, InitResult, PrepareResult, Result, 
 from shared.wire.leases import Failure, FailureKind
 
 _locks = KeyedLocks()
-
-_TRAIN_METRICS = {
-    "train_loss_first": "loss_first",
-    "train_loss_last": "loss_last",
-    "train_loss_mean": "loss_mean",
-    "tokens": "tokens",
-    "tokens_per_s": "tokens_per_s",
-    "seconds": "seconds",
-    "peak_memory_bytes": "peak_memory_bytes",
-    "reward_margin": "reward_margin",
-    "reward_accuracy": "reward_accuracy",
-}
 
 
 async def accept(services: Services, claim: LeaseClaim, result: Result) -> None:
@@ -72,10 +61,8 @@ async def _accept(services: Services, claim: LeaseClaim, result: Result) -> None
         return
     if result.kind != task.kind:
         raise Invalid(("kind", f"the result is of kind {result.kind}, but the task is of kind {task.kind}"))
-    if isinstance(result, EvaluateResult) and campaign.spec.kind == "dpo":
-        missing = [name for name in ("accuracy", "margin") if getattr(result, name) is None]
-        if missing:
-            raise Invalid(*((name, "required in a campaign of kind dpo") for name in missing))
+    if isinstance(result, TrainResult | EvaluateResult):
+        check_metrics(result, campaign.spec.kind)
     stored: list[tuple[BlobKind, BlobRef]] = []
     contract: Contract | None = None
     try:
@@ -236,16 +223,9 @@ async def _commit(
             assert contract is not None
             campaign.contract = contract.to_json()
             session.add(_adapter_zero(campaign, stored[0][1], now))
-        elif isinstance(result, TrainResult):
-            for name, source in _TRAIN_METRICS.items():
-                _add_metric(session, now, task, participant, name, getattr(result.metrics, source))
-        elif isinstance(result, EvaluateResult):
-            _add_metric(session, now, task, participant, "held_out_loss", result.loss)
-            _add_metric(session, now, task, participant, "held_out_tokens", result.n_tokens)
-            if campaign.spec.kind == "dpo":
-                _add_metric(session, now, task, participant, "held_out_pairs", result.n_rows)
-                _add_metric(session, now, task, participant, "held_out_accuracy", result.accuracy)
-                _add_metric(session, now, task, participant, "held_out_margin", result.margin)
+        else:
+            for name, value in result.metrics.items():
+                _add_metric(session, now, task, participant, name, value)
         _make_due(session, services, campaign, now)
         record(session, campaign, now, EventType.TASK_DONE, **task_facts(task), agent=participant.agent_name)
     await uploads.delete_bytes(services, deleted, keep={ref.sha256 for _, ref in stored})
@@ -281,10 +261,8 @@ def _adapter_zero(campaign: CampaignRow, ref: BlobRef, now: datetime) -> Adapter
 
 
 def _add_metric(
-    session: AsyncSession, now: datetime, task: TaskRow, participant: ParticipantRow, name: str, value: float | None
+    session: AsyncSession, now: datetime, task: TaskRow, participant: ParticipantRow, name: str, value: float
 ) -> None:
-    if value is None:
-        return
     session.add(
         MetricRow(
             id=new_id(now),

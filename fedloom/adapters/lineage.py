@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
+from fedloom.measured import Measured, measured
 from shared.campaign import CampaignSpec
 from shared.wire.adapters import AdapterView, Origin
 from shared.wire.base import Sha256
@@ -19,7 +20,7 @@ class Lineage(BaseModel):
     Args:
         format: Version of the file; it rises when older programs can no longer read the file.
         sha256: Digest of the weights.
-        held_out_loss: In nats a token. None if the adapter was not evaluated.
+        metrics: The held-out metrics with their units. Empty if the adapter was not evaluated.
         fingerprint: Of the base model that the adapter was trained on. None if the coordinator sent none.
         origins: The adapter that the campaign started from, the one that its campaign started from, and so on.
     """
@@ -32,7 +33,7 @@ class Lineage(BaseModel):
     spec: CampaignSpec
     adapter_number: int
     sha256: Sha256
-    held_out_loss: float | None
+    metrics: list[Measured]
     fingerprint: Fingerprint | None
     origins: list[Origin] = []
 
@@ -44,7 +45,7 @@ class Lineage(BaseModel):
             spec=campaign.spec,
             adapter_number=adapter.number,
             sha256=adapter.blob.sha256,
-            held_out_loss=adapter.held_out_loss,
+            metrics=measured(campaign, adapter.metrics),
             fingerprint=campaign.fingerprint,
             origins=campaign.origins,
         )

@@ -38,8 +38,7 @@ def merged_card(adapter: LocalAdapter, *, dtype: str, merge_difference: float, f
         ]
         if base.quantization is not None:
             lines.append(f"| Base in training | quantised to {base.quantization}; merged into the published weights |")
-        if lineage.held_out_loss is not None:
-            lines.append(f"| Held-out loss | {lineage.held_out_loss:.4f} nats a token |")
+        lines += [f"| {each.metric.title} | {each.metric.with_unit(each.value)} |" for each in lineage.metrics]
         if lineage.fingerprint is not None:
             lines.append(f"| Base weights | `{lineage.fingerprint.weights}` (fingerprint) |")
     return "\n".join([*lines, ""])

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from fedloom.measured import measured
 from shared.wire.adapters import AdapterView, Origin
 from shared.wire.campaigns import CampaignDetail
 
@@ -69,11 +70,14 @@ def _summary(campaign: CampaignDetail, adapter: AdapterView) -> list[str]:
             f"In training and evaluation the base was quantised to {spec.base.quantization} by bitsandbytes. On the "
             "published weights the adapter gives slightly different answers.",
         ]
-    if adapter.held_out_loss is not None:
+    if values := measured(campaign, adapter.metrics):
         lines += [
             "",
-            f"Held-out loss: **{adapter.held_out_loss:.4f}** nats a token, on held-out rows of all clients, which "
-            "no client trained on.",
+            "On held-out rows of all clients, which no client trained on:",
+            "",
+            "| | |",
+            "| --- | --- |",
+            *(f"| {each.metric.title} | {each.metric.with_unit(each.value)} |" for each in values),
         ]
     return lines
 

@@ -1,7 +1,7 @@
 """Generates the reference of the campaign file, ``docs/campaign.md``, from the model, so that it stays up to date.
 
-Fields, defaults, bounds and descriptions come from ``CampaignSpec`` and from the algorithms' ``Params``. The error
-messages on the page are those of the reader, produced while the page is generated.
+Fields, defaults, bounds and descriptions come from ``CampaignSpec``, the kinds' ``Section`` and the algorithms'
+``Params``. The error messages on the page are those of the reader, produced while the page is generated.
 """
 
 import inspect
@@ -11,10 +11,11 @@ from typing import TypeGuard
 from pydantic import BaseModel
 
 from fedloom.reference.schema_text import Schema, describe, yaml_literal
-from shared import algorithms
+from shared import algorithms, kinds
 from shared.algorithms import Algorithm
 from shared.campaign import CampaignSpec
 from shared.campaign_file import CampaignFileError, parse_campaign
+from shared.kinds import Kind
 
 SMALLEST = """\
 name: clinic-notes
@@ -81,16 +82,15 @@ def _page() -> Iterator[str]:
         yield f"### `{section}`\n"
         yield f"{_sentence(model)}\n"
         yield from _table(model)
+    yield "## Parameters of the kinds of training\n"
+    yield "They go into a section with the kind's name. These kinds come with Fedloom.\n"
+    for kind in bundled_kinds():
+        yield from _parameters(kind.name, kind.summary, kind.section)
     yield "## Parameters of the algorithms\n"
     yield "They go under `algorithm.params`. These algorithms come with Fedloom; `fedloom algorithm list` lists all"
     yield "that a coordinator offers.\n"
     for algorithm in bundled_algorithms():
-        yield f"### `{algorithm.name}`\n"
-        yield f"{algorithm.summary}\n"
-        if algorithm.params.model_fields:
-            yield from _table(algorithm.params)
-        else:
-            yield "It has no parameters.\n"
+        yield from _parameters(algorithm.name, algorithm.summary, algorithm.params)
     yield "## When something is wrong\n"
     yield "All errors are reported at once, each with its line and field. This file\n"
     yield "```text"
@@ -108,6 +108,20 @@ def sections() -> list[tuple[str, type[BaseModel]]]:
 def bundled_algorithms() -> list[Algorithm]:
     """The algorithms that come with Fedloom. Others that are installed must not change the page."""
     return [algorithms.find(name) for name in sorted(algorithms.bundled())]
+
+
+def bundled_kinds() -> list[Kind]:
+    """The kinds of training that come with Fedloom, as above."""
+    return [kinds.find(name) for name in sorted(kinds.bundled())]
+
+
+def _parameters(name: str, summary: str, params: type[BaseModel]) -> Iterator[str]:
+    yield f"### `{name}`\n"
+    yield f"{summary}\n"
+    if params.model_fields:
+        yield from _table(params)
+    else:
+        yield "It has no parameters.\n"
 
 
 def default_of(model: type[BaseModel], name: str) -> str:

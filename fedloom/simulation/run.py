@@ -62,9 +62,9 @@ class Run:
         """Write the completed campaign's adapter and metrics, and return the adapter. Raises OSError."""
         with (self.folder / METRICS_FILE).open("w", encoding="utf-8", newline="") as file:
             table = csv.writer(file)
-            table.writerow(["round", "client", "metric", "value"])
+            table.writerow(["round", "client", "metric", "value", "unit"])
             for metric in self.client.metrics(self.campaign_id):
-                table.writerow([metric.round, metric.agent_name or "", metric.name, repr(metric.value)])
+                table.writerow([metric.round, metric.agent_name or "", metric.name, repr(metric.value), metric.unit])
         return self.client.pull_adapter(self.campaign_id, "final", self.folder / ADAPTER_FOLDER, force=True)
 
 

@@ -16,6 +16,7 @@ from fedloom.errors import SimulationError
 from fedloom.simulation.clients import client_names
 from fedloom.simulation.partition import assign, values_of
 from fedloom.simulation.partition_plan import PartitionPlan
+from shared import kinds
 from shared.campaign import CampaignSpec, DeadlineSection
 
 _FOREVER_S = 10.0 * 365 * 86400
@@ -107,7 +108,7 @@ class Simulation:
             "seed": self.seed,
             "data": data_digest(source),
             "held out": data_digest(source.held_out_source) if source.held_out_source else source.held_out,
-            "columns": [source.input, source.unique, *source.columns(self.spec.kind).values()],
+            "columns": [source.input, source.unique, *source.columns(kinds.find(self.spec.kind)).values()],
             "reading": [source.encoding, source.separator],
             "template": template.text if isinstance(template, OwnTemplate) else None,
             "campaign": self.spec.model_dump(mode="json"),

@@ -1,6 +1,6 @@
 """The schema.
 
-Revision ID: 1_e9fe91
+Revision ID: 1_31fcb6
 Revises:
 """
 
@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 
 # Until a release the schema is rewritten in place; the digest of its tables tells databases of other code apart.
-revision = "1_e9fe91"
+revision = "1_31fcb6"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -112,7 +112,7 @@ def upgrade() -> None:
         sa.Column("parent_sha256", sa.String(length=64), nullable=True),
         sa.Column("contributions", sa.JSON(), nullable=False),
         sa.Column("created_at", TIME, nullable=False),
-        sa.Column("held_out_loss", sa.Double(), nullable=True),
+        sa.Column("metrics", sa.JSON(), nullable=False),
         sa.Column("evaluating", sa.Boolean(), nullable=False),
         sa.Column("origin_campaign_id", sa.String(length=40), nullable=True),
         sa.Column("origin_number", sa.Integer(), nullable=True),

@@ -4,13 +4,9 @@ Each module of this folder is a bundled algorithm. Installed distributions add m
 ``fedloom.algorithms``, whose entries name modules of the same form (see ``base``).
 """
 
-import importlib
 import inspect
 import logging
-import pkgutil
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
-from types import ModuleType
 
 from shared.algorithms.base import (
     Algorithm,
@@ -22,22 +18,20 @@ from shared.algorithms.base import (
     Updates,
     UpdateTensor,
 )
+from shared.plugins import BrokenPlugin, Plugins
 
-ENTRY_POINT_GROUP = "fedloom.algorithms"
+PLUGINS = Plugins("algorithm", package=__name__, group="fedloom.algorithms", parts=("Params", "Server", "Client"))
 
 log = logging.getLogger(__name__)
 
 __all__ = [
-    "ENTRY_POINT_GROUP",
+    "PLUGINS",
     "Algorithm",
     "AlgorithmParams",
-    "AlgorithmUnavailable",
-    "BrokenAlgorithm",
     "ClientHalf",
     "Part",
     "RoundFacts",
     "ServerHalf",
-    "UnknownAlgorithm",
     "UpdateTensor",
     "Updates",
     "bundled",
@@ -47,59 +41,24 @@ __all__ = [
 ]
 
 
-class AlgorithmUnavailable(LookupError):
-    """An algorithm cannot be used here."""
-
-
-class UnknownAlgorithm(AlgorithmUnavailable):
-    """No algorithm has this name. ``known`` lists the existing names."""
-
-    def __init__(self, name: str, known: list[str]) -> None:
-        self.name = name
-        self.known = known
-        super().__init__(f"unknown algorithm {name!r}; known are {', '.join(known)}")
-
-
-class BrokenAlgorithm(AlgorithmUnavailable):
-    """An algorithm is installed, but cannot be loaded or breaks the interface. reason: without paths of the machine."""
-
-    def __init__(self, name: str, reason: str) -> None:
-        self.name = name
-        self.reason = reason
-        super().__init__(f"the algorithm {name!r} is installed but cannot be used: {reason}")
-
-
-@cache
 def bundled() -> frozenset[str]:
     """The names of the algorithms that come with Fedloom."""
-    modules = (module.name for module in pkgutil.iter_modules(__path__))
-    return frozenset(name for name in modules if name != "base" and not name.startswith("_"))
-
-
-@cache
-def _installed() -> dict[str, EntryPoint]:
-    return {entry.name: entry for entry in entry_points(group=ENTRY_POINT_GROUP)}
+    return PLUGINS.bundled
 
 
 def names() -> list[str]:
     """The names of all bundled and installed algorithms, sorted."""
-    return sorted(bundled() | set(_installed()))
+    return PLUGINS.names()
 
 
 @cache
 def find(name: str) -> Algorithm:
-    """Return the algorithm with this name. A bundled one takes precedence. Raises AlgorithmUnavailable."""
-    module: ModuleType
-    if name in bundled():
-        module = importlib.import_module(f"{__name__}.{name}")
-    elif name in _installed():
-        module = _load(name, _installed()[name])
-    else:
-        raise UnknownAlgorithm(name, names())
+    """Return the algorithm with this name. Raises UnknownPlugin and BrokenPlugin."""
+    module = PLUGINS.module(name)
     summary = (inspect.getdoc(module) or "").split("\n", 1)[0]
     algorithm = Algorithm(name, summary, module.Params, module.Server, module.Client)
     if problem := algorithm.problem():
-        raise BrokenAlgorithm(name, problem)
+        raise PLUGINS.broken(name, problem)
     return algorithm
 
 
@@ -109,17 +68,6 @@ def usable() -> list[Algorithm]:
     for name in names():
         try:
             found.append(find(name))
-        except BrokenAlgorithm as error:
+        except BrokenPlugin as error:
             log.warning("%s", error)
     return found
-
-
-def _load(name: str, entry: EntryPoint) -> ModuleType:
-    try:
-        module: ModuleType = entry.load()
-    except Exception as error:
-        log.exception("the algorithm %s cannot be loaded", name)
-        raise BrokenAlgorithm(name, f"loading it ended in {type(error).__name__}; the log has the reason") from error
-    if missing := [part for part in ("Params", "Server", "Client") if not hasattr(module, part)]:
-        raise BrokenAlgorithm(name, f"its module has no {', '.join(missing)}")
-    return module

@@ -227,7 +227,10 @@ class ClientHalf(Generic[P]):
         return
 
     def finish(self, name: str, w: Any, anchor: Any, lr: float, steps: int) -> dict[str, Any]:  # noqa: ARG002
-        """Return one tensor's extras and new client state, slot to tensor. steps: optimizer steps actually done."""
+        """Return one tensor's extras and new client state, slot to tensor.
+
+        steps: optimizer steps actually done. lr: their mean learning rate, so that steps · lr is the sum of the rates.
+        """
         return {}
 
     def finish_update(self, delta: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -4,7 +4,7 @@ Karimireddy et al. 2020, "SCAFFOLD: Stochastic Controlled Averaging for Federate
 algorithm 1 with option II. Client k stores c_k, its mean step in units of gradient; the server stores c = Σ q_k c_k.
 
     each step     w ← w − lr (c − c_k), after the optimizer's step
-    at the end    c_k⁺ = c_k − c + (x − w) / (S lr)      S: steps actually done, lr: constant within the round
+    at the end    c_k⁺ = c_k − c + (x − w) / (S lr)      S: steps actually done, lr: their mean rate
     server        x ← x + η_g Δ,   c ← c + Σ_{k in round} q_k (c_k⁺ − c_k)
 
 Differences from the paper: q_k, the client's weight in the whole campaign, replaces 1/N. With example weights, 1/N

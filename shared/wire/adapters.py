@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from shared.campaign import TrainingKind
+from shared.metrics import HELD_OUT_LOSS, Values
 from shared.wire.base import BlobRef, Reply, Sha256
 
 
@@ -33,7 +33,7 @@ class Origin(Reply):
 
     campaign_id: str
     campaign_name: str
-    kind: TrainingKind
+    kind: str
     """Kind of training of that campaign."""
     adapter_number: int
     """The adapter's number in that campaign."""
@@ -52,6 +52,12 @@ class AdapterView(Reply):
     algorithm: str
     contributions: list[Contribution]
     created_at: datetime
-    held_out_loss: float | None
+    metrics: Values
+    """Metrics of origin ``evaluation``, averaged over the clients; empty if it was not evaluated."""
     origin: Origin | None = None
     """Where adapter 0 comes from, if the campaign started from another campaign's adapter."""
+
+    @property
+    def held_out_loss(self) -> float | None:
+        """The mean held-out loss; None if the adapter was not evaluated. The campaign's kind decides its unit."""
+        return self.metrics.get(HELD_OUT_LOSS)

@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from shared.campaign import CampaignSpec
+from shared.metrics import Metric
 from shared.states import CampaignState, ParticipantState, RoundState, TaskKind, TaskState
 from shared.wire.adapters import Origin
 from shared.wire.base import Reply, Request
@@ -60,6 +61,8 @@ class CampaignDetail(CampaignView):
     participants: list[ParticipantView]
     fingerprint: Fingerprint | None = None
     """Fingerprint of the base model that the clients train on; null until it is settled."""
+    metrics: list[Metric]
+    """What the campaign's metrics are: title, unit, direction, weight."""
     origins: list[Origin] = []
     """The adapter that the campaign started from, the one that its campaign started from, and so on."""
 
@@ -111,6 +114,8 @@ class MetricView(Reply):
     round: int
     name: str
     value: float
+    unit: str
+    """Unit of the value; empty for a plain number."""
     client_number: int | None
     """The client that reported it; null for a metric of the whole round."""
     agent_name: str | None

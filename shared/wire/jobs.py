@@ -4,7 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.campaign import BaseSection, DataSection, DpoSection, LoraSection, TrainingKind
+from shared.campaign import BaseSection, DataSection, LoraSection, TrainingSection
+from shared.metrics import Values
 from shared.wire.base import BlobRef, Reply, Request, Sha256
 
 
@@ -28,7 +29,10 @@ class JobBase(Reply):
 
     campaign_id: str
     campaign_name: str
-    training_kind: TrainingKind
+    training_kind: str
+    """The kind of training by its name, whose agent half trains and evaluates."""
+    kind_params: dict[str, Any]
+    """The parameters of the kind, which the kind at the agent validates."""
     base: BaseSection
 
 
@@ -41,9 +45,7 @@ class PrepareJob(JobBase):
     algorithm: str
     plain_client: bool
     """Whether the algorithm's client half is plain local training, which needs no plug-in at the agent."""
-    max_length: int
-    steps: int | None
-    epochs: float | None
+    training: TrainingSection
     rounds: int
 
 
@@ -69,18 +71,16 @@ class TrainJob(JobBase):
     """As in ``prepare``. If true, the agent does not validate ``algorithm_params``."""
     round: int
     client_number: int
-    seed: int
+    training: TrainingSection
+    """The campaign's section, whole: a further field needs no other message."""
     steps: int
-    batch_size: int
-    max_length: int
+    """Optimizer steps of this client, by ``training.steps`` or ``training.epochs``."""
     learning_rate: float
-    optimizer: Literal["adamw", "sgd"]
-    max_grad_norm: float | None
-    dpo: DpoSection
+    """The round's learning rate, after the warm-up."""
     adapter: BlobRef
     """The global adapter that the round starts from."""
     reference: BlobRef | None = None
-    """DPO only: the adapter that defines π_ref; null means the base model without an adapter."""
+    """The adapter of the reference model, if the kind has one; null means the bare base model."""
     broadcast: BlobRef | None = None
     """The algorithm's broadcast; null if it has none, or while its state is the initial one."""
     committed_update: Sha256 | None = None
@@ -97,10 +97,10 @@ class EvaluateJob(JobBase):
     fingerprint: Fingerprint
     lora: LoraSection
     data: DataSection
+    training: TrainingSection
+    """As in training, for the maximum length of a row."""
     round: int
     """The adapter's number."""
-    max_length: int
-    dpo: DpoSection
     adapter: BlobRef
     reference: BlobRef | None = None
     """As in training."""
@@ -109,11 +109,10 @@ class EvaluateJob(JobBase):
 Job = Annotated[PrepareJob | InitJob | TrainJob | EvaluateJob, Field(discriminator="kind")]
 
 Count = Annotated[int, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class PrepareResult(Request):
-    """Fingerprint of the base model, and counts of the rows. In DPO a row is a pair."""
+    """Fingerprint of the base model, and counts of the rows. A row with two completions is a pair."""
 
     kind: Literal["prepare"] = "prepare"
     fingerprint: Fingerprint
@@ -133,30 +132,6 @@ class InitResult(Request):
     """Digest of the uploaded adapter 0."""
 
 
-class TrainMetrics(Request):
-    """Metrics of one training task.
-
-    Losses are in nats per supervised token, in DPO in nats per pair, and null if the owner does not report them.
-    """
-
-    steps: Count
-    loss_first: float | None
-    """Loss of the first step."""
-    loss_last: float | None
-    """Loss of the last step."""
-    loss_mean: float | None
-    """Mean loss over all steps."""
-    tokens: Count
-    """Tokens trained on, without padding."""
-    seconds: Annotated[float, Field(ge=0)]
-    tokens_per_s: Annotated[float, Field(ge=0)]
-    peak_memory_bytes: Count
-    reward_margin: float | None = None
-    """DPO only: mean of r(chosen) − r(rejected) over all pairs, each at its own step."""
-    reward_accuracy: Share | None = None
-    """DPO only: share of pairs with r(chosen) > r(rejected), each at its own step."""
-
-
 class TrainResult(Request):
     """The update of one client."""
 
@@ -167,23 +142,16 @@ class TrainResult(Request):
     """Digest of the uploaded extras; null if the algorithm has none."""
     client_state_lost: bool = False
     """The client state of the committed update was missing, so training began from the initial client state."""
-    metrics: TrainMetrics
+    metrics: Values
+    """Metrics of origin ``training`` by name. Those that the owner does not report are missing."""
 
 
 class EvaluateResult(Request):
     """Held-out metrics of one adapter at one client."""
 
     kind: Literal["evaluate"] = "evaluate"
-    loss: float
-    """Mean loss, in nats per supervised token; in DPO in nats per pair."""
-    n_rows: Annotated[int, Field(ge=1)]
-    """Held-out rows; in DPO pairs."""
-    n_tokens: Annotated[int, Field(ge=1)]
-    """Supervised tokens of these rows."""
-    accuracy: Share | None = None
-    """DPO only: share of pairs whose chosen completion has the higher reward."""
-    margin: float | None = None
-    """DPO only: mean of r(chosen) − r(rejected)."""
+    metrics: Values
+    """All metrics of origin ``evaluation`` by name."""
 
 
 Result = Annotated[PrepareResult | InitResult | TrainResult | EvaluateResult, Field(discriminator="kind")]

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from shared.metrics import Values
 from shared.states import BlobKind
 from shared.wire.base import Reply, Request, Sha256
 from shared.wire.jobs import Job
@@ -55,11 +56,10 @@ class Progress(Request):
     total: Annotated[int, Field(ge=0)] = 0
     """Steps, rows or bytes of the whole phase."""
     loss: float | None = None
+    """Loss of the latest step; null if there is none, or if the owner does not report it."""
     tokens_per_s: Annotated[float, Field(ge=0)] | None = None
-    reward_margin: float | None = None
-    """DPO training only: mean of r(chosen) − r(rejected) over the pairs of the latest step."""
-    reward_accuracy: Annotated[float, Field(ge=0, le=1)] | None = None
-    """DPO training only: share of the latest step's pairs with r(chosen) > r(rejected)."""
+    metrics: Values = {}
+    """The kind's own metrics of the latest step, by name."""
 
 
 class RenewRequest(Request):
@@ -90,6 +90,7 @@ class FailureKind(StrEnum):
     BASE_MODEL = "base-model"
     FINGERPRINT = "fingerprint"
     DATA = "data"
+    TRAINING_KIND = "training-kind"
     ALGORITHM = "algorithm"
     OUT_OF_MEMORY = "out-of-memory"
     BAD_UPDATE = "bad-update"

@@ -19,6 +19,7 @@ from shared.wire.base import PROTOCOL, PROTOCOL_HEADER
 from shared.wire.jobs import EvaluateJob, Fingerprint, InitJob, Job, PrepareJob, TrainJob
 from shared.wire.leases import TaskLease
 from shared.wire.problems import MEDIA_TYPE, ProblemType
+from tests.support.messages import with_training
 from tests.support.processes import RECORDED_CHILD
 from tests.unit.stub_server import Answer, reply
 
@@ -28,6 +29,7 @@ _BASE: dict[str, Any] = {
     "campaign_id": "c1",
     "campaign_name": "small",
     "training_kind": "sft",
+    "kind_params": {},
     "base": {"model": "tiny"},
     "lora": {"rank": 2},
 }
@@ -39,9 +41,8 @@ def init_job(**changes: Any) -> InitJob:
 
 
 def prepare_job(**changes: Any) -> PrepareJob:
-    plan = {"data": {"name": "notes"}, "algorithm": "fedavg", "max_length": 64, "steps": 5, "epochs": None, "rounds": 3}
-    plan["plain_client"] = True
-    return PrepareJob.model_validate({**_BASE, **plan, **changes})
+    plan = {"data": {"name": "notes"}, "algorithm": "fedavg", "plain_client": True, "rounds": 3}
+    return PrepareJob.model_validate(with_training({**_BASE, **plan, **changes}, max_length=64, steps=5))
 
 
 def train_job(**changes: Any) -> TrainJob:
@@ -49,15 +50,17 @@ def train_job(**changes: Any) -> TrainJob:
     numbers: dict[str, Any] = {"seed": 1, "steps": 5, "batch_size": 2, "max_length": 64, "learning_rate": 0.1}
     adapter = {"sha256": SHA, "n_bytes": 10}
     plan["plain_client"] = True
-    numbers |= {"optimizer": "adamw", "max_grad_norm": 1.0, "dpo": {}, "state_versions": 2}
+    numbers |= {"state_versions": 2}
     raw = {**_BASE, "fingerprint": _FINGERPRINT, **plan, **numbers, "adapter": adapter, **changes}
-    return TrainJob.model_validate(raw)
+    kept = {name: raw[name] for name in ("steps", "learning_rate")}
+    return TrainJob.model_validate(with_training(raw) | kept)
 
 
 def evaluate_job(**changes: Any) -> EvaluateJob:
     adapter = {"sha256": SHA, "n_bytes": 10}
-    plan = {"data": {"name": "notes"}, "round": 1, "max_length": 64, "adapter": adapter, "dpo": {}}
-    return EvaluateJob.model_validate({**_BASE, "fingerprint": _FINGERPRINT, **plan, **changes})
+    plan = {"data": {"name": "notes"}, "round": 1, "adapter": adapter}
+    raw = {**_BASE, "fingerprint": _FINGERPRINT, **plan, **changes}
+    return EvaluateJob.model_validate(with_training(raw, max_length=64, steps=5))
 
 
 def a_lease(attempt: int = 1, task_id: str = "task1", renew_every_s: float = 60.0, job: Job | None = None) -> TaskLease:

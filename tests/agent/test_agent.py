@@ -19,6 +19,7 @@ from shared.wire.leases import TaskLease
 from shared.wire.problems import ProblemType
 from tests.agent import parts
 from tests.agent.parts import Home
+from tests.support.messages import training_metrics
 from tests.support.operator import Operator
 from tests.support.processes import wait_until
 from tests.support.scripted import campaign_body
@@ -114,8 +115,7 @@ def test_a_finished_delta_that_is_not_whole_is_trained_again(
         campaign_id = start_campaign(operator, training={"steps": 20, "batch_size": 2})
         task = wait_for_training(operator, campaign_id)
     folder = home.folder / "tasks" / task["id"]
-    metrics = dict.fromkeys(("steps", "loss_first", "loss_last", "loss_mean", "tokens", "seconds", "tokens_per_s"), 1)
-    result = {"kind": "train", "delta": "a" * 64, "metrics": {**metrics, "peak_memory_bytes": 0}}
+    result = {"kind": "train", "delta": "a" * 64, "metrics": training_metrics()}
     (folder / RESULT_FILE).write_text(json.dumps(result))
     if data is not None:
         (folder / DELTA_FILE).write_bytes(data)

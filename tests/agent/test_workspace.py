@@ -10,12 +10,11 @@ from agent.child import CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE, RESULT_FILE,
 from agent.errors import AlreadyRunning, NotEnrolled
 from agent.workspace import Workspace
 from shared.digest import sha256_hex
-from shared.wire.jobs import TrainMetrics, TrainResult
+from shared.wire.jobs import TrainResult
+from tests.support.messages import training_metrics
 
 GARBAGE = [b"", b"\xff\xfe\x00", b"null", b"[]", b"{}", b'{"id": ', b"7"]
-METRICS = TrainMetrics(
-    steps=1, loss_first=1, loss_last=1, loss_mean=1, tokens=1, seconds=1, tokens_per_s=1, peak_memory_bytes=0
-)
+METRICS = training_metrics()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from fedloom.cli import main
+from tests.support.messages import evaluated
 from tests.support.operator import Operator
 from tests.support.scripted import ScriptedAgent, adapter_bytes, campaign_body
 from tests.support.server import RunningCoordinator, quick_settings, running_coordinator
@@ -85,7 +86,7 @@ class Campaign:
 
     def evaluate(self, loss: float) -> None:
         for agent in self.agents:
-            body = {"kind": "evaluate", "loss": loss, "n_rows": 5, "n_tokens": 100}
+            body = evaluated(loss, n_rows=5, n_tokens=100)
             assert agent.result(agent.lease("evaluate"), body).status_code == 200
 
     def train(self) -> None:

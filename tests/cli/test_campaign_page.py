@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from fedloom.cli.campaign.page import CampaignPage, failures_grouped
+from shared.kinds import find
 from shared.states import CampaignState
 from shared.wire.campaigns import CampaignDetail, ParticipantView, RoundView, TaskView
 from tests.support.scripted import FINGERPRINT, campaign_body
@@ -35,6 +36,7 @@ def printed(*parts: ParticipantView, rounds: list[RoundView] | None = None, **ch
         "spec": campaign_body(rounds=9),
         "participants": parts,
         "fingerprint": FINGERPRINT,
+        "metrics": list(find("sft").metrics.values()),
         **changes,
     }
     page = CampaignPage(CampaignDetail.model_validate(fields), rounds or [], {}, {}, [], [])

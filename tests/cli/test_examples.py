@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from shared.campaign_file import read_campaign_file
+from tests.support.messages import evaluated
 from tests.support.scripted import FINGERPRINT, ScriptedAgent, adapter_bytes, campaign_body
 from tests.support.server import RunningCoordinator
 
@@ -41,7 +42,7 @@ class Worker(threading.Thread):
                 result = agent.train_result(agent.upload(lease, "delta", delta))
             case "evaluate":
                 loss = 1.0 if job["campaign_name"].endswith("0.0005") else 2.0
-                result = {"kind": "evaluate", "loss": loss - job["round"] / 10, "n_rows": 5, "n_tokens": 100}
+                result = evaluated(loss - job["round"] / 10, n_rows=5, n_tokens=100)
         assert agent.result(lease, result).status_code == 200
 
 

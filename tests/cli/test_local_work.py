@@ -62,7 +62,7 @@ def adapter(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         spec=spec,
         adapter_number=10,
         sha256=sha256_file(folder / WEIGHTS_FILE),
-        held_out_loss=1.25,
+        metrics=[],
         fingerprint=None,
     )
     (folder / LINEAGE_FILE).write_text(lineage.model_dump_json())

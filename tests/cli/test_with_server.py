@@ -84,7 +84,7 @@ def test_show_of_a_completed_campaign_says_how_to_get_the_adapter(run: Run, fini
     assert "fedloom adapter pull small --out small-adapter" in shown
     assert "1 closed 2/2 1.5000 1.5000 * 5e-05" in " ".join(shown.split())
     page = json.loads(run("campaign", "show", "small", "--json").out)
-    assert page["held_out_loss"] == {"0": 2.0, "1": 1.5}
+    assert page["held_out"] == {"held_out_loss": {"0": 2.0, "1": 1.5}}
     assert page["train_loss"] == {"1": 1.5}
     assert page["rounds"][0]["contributors"] == [0, 1]
 
@@ -111,7 +111,7 @@ def test_watch_prints_plain_lines_without_a_terminal(run: Run, finished: Campaig
     lines = ran.out.splitlines()
     assert "campaign-created  name=small rounds=1" in lines[0]
     assert any("task-done         agent=ada kind=train round=1" in line for line in lines)
-    assert "adapter=1 held_out_loss=1.5000" in ran.out
+    assert "adapter=1 clients=2 held-out loss 1.5000 nats a token" in ran.out
     assert lines[-1].startswith("completed; get the adapter with: fedloom adapter pull small")
 
 
@@ -130,7 +130,13 @@ def test_watch_draws_on_a_terminal(fedloom: Run, campaign: Campaign, monkeypatch
     ada.renew(ada.lease("train"), phase="training", done=3, total=10, loss=2.5, tokens_per_s=99.0)
     fedloom("campaign", "pause", "small")
     drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", fedloom("campaign", "watch", "small").out)
-    for part in ("small  paused  0 of 1 rounds", "held-out loss 2.0000", "training  ━━━", "3/10  2.5000", "paused by"):
+    for part in (
+        "small  paused  0 of 1 rounds",
+        "held-out loss 2.0000 nats a token",
+        "training  ━━━",
+        "3/10  2.5000",
+        "paused by",
+    ):
         assert part in drawn
 
 
@@ -273,7 +279,11 @@ def test_pulled_folder_holds_weights_configuration_and_card(run: Run, finished: 
     config = json.loads((out / "adapter_config.json").read_text())
     assert (config["r"], config["lora_alpha"], config["target_modules"]) == (2, 4, ["q_proj"])
     lineage = Lineage.model_validate_json((out / "fedloom.json").read_text())
-    assert (lineage.campaign_name, lineage.adapter_number, lineage.held_out_loss) == ("small", 1, 1.5)
+    assert (lineage.campaign_name, lineage.adapter_number, str(*lineage.metrics)) == (
+        "small",
+        1,
+        "held-out loss 1.5000 nats a token",
+    )
     assert lineage.sha256 == sha256_file(out / "adapter_model.safetensors")
     assert lineage.fingerprint == Fingerprint.model_validate(FINGERPRINT)
     card = (out / "README.md").read_text()

@@ -47,7 +47,12 @@ def test_two_owners_of_preferences_end_with_a_better_adapter(tmp_path: Path) -> 
         metrics = operator.items(f"/v1/campaigns/{campaign_id}/metrics")
         with Client(coordinator.url, operator.key) as client:
             client.pull_adapter(campaign_id, "final", tmp_path / "pulled")
-    losses = [adapter["held_out_loss"] for adapter in adapters]
+    units = {row["name"]: row["unit"] for row in metrics}
+    assert {unit for name, unit in units.items() if name.endswith(("loss", "loss_mean", "margin"))} == {"nats a pair"}
+    card = (tmp_path / "pulled" / "README.md").read_text()
+    assert f"| held-out loss | {adapters[2]['metrics']['held_out_loss']:.4f} nats a pair |" in card
+    assert "nats a token" not in card
+    losses = [adapter["metrics"]["held_out_loss"] for adapter in adapters]
     assert losses[0] == pytest.approx(0.6931, abs=1e-3)
     assert losses[2] < losses[1] < losses[0]
     accuracies = [row for row in metrics if row["name"] == "held_out_accuracy" and row["client_number"] is None]

@@ -82,7 +82,7 @@ def test_compatible_agents_train_and_the_others_report_why_not(tmp_path: Path) -
     assert "no rows" in participants["fay"]["reason"]
     assert "policy.max_steps = 5" in participants["gus"]["reason"]
     assert "too long" in participants["hal"]["reason"]
-    losses = [adapter["held_out_loss"] for adapter in adapters]
+    losses = [adapter["metrics"]["held_out_loss"] for adapter in adapters]
     assert losses[2] < losses[1] < losses[0]
     assert [share["agent_name"] for share in adapters[2]["contributions"]] == ["ada", "bob"]
     for name in ("ada", "bob"):

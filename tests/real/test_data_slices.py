@@ -10,12 +10,12 @@ import pytest
 
 from agent.data.checking import collect
 from agent.data.reading import read_rows
-from agent.data.rows import Pair, Row
+from agent.data.rows import Comparison, Row
 from agent.data.source import DataSource
 from agent.train.data.templates import render
 from agent.train.data.tokenizing import TextTokenizer
 from agent.train.data.tokens import TokenRow
-from shared.campaign import TrainingKind
+from shared.kinds import find
 from tests.real.conftest import SHARED
 from tests.support.tokenizers import sentencepiece_style, wordpiece
 
@@ -27,7 +27,7 @@ MTS = {"prompt": "dialogue", "completion": "section_text"}
 QA = {"prompt": "question", "completion": "answer"}
 REBUILT = "fingpt.jsonl"
 """Not a stored file: the fixture ``fingpt`` makes it."""
-SLICES: dict[str, tuple[str, TrainingKind, dict[str, Any], int]] = {
+SLICES: dict[str, tuple[str, str, dict[str, Any], int]] = {
     "alpaca": ("alpaca/alpaca_data_1k.json", "sft", {"preset": "alpaca"}, 1000),
     "alpaca-gpt4": ("alpaca_gpt4/alpaca_en_demo.json", "sft", {"preset": "alpaca-gpt4"}, 999),
     "code-alpaca": ("code/code_alpaca_2k.json", "sft", {"preset": "code-alpaca"}, 2017),
@@ -74,19 +74,19 @@ def fingpt(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(params=SLICES)
-def slice_of(request: pytest.FixtureRequest, fingpt: Path) -> tuple[DataSource, TrainingKind, int]:
+def slice_of(request: pytest.FixtureRequest, fingpt: Path) -> tuple[DataSource, str, int]:
     """A slice: an owner's settings for it, its kind of training, and its number of records."""
     return opened(request.param, fingpt)
 
 
-def opened(name: str, fingpt: Path) -> tuple[DataSource, TrainingKind, int]:
+def opened(name: str, fingpt: Path) -> tuple[DataSource, str, int]:
     path, kind, settings, records = SLICES[name]
     return DataSource(path=fingpt if path == REBUILT else DATA / path, **settings), kind, records
 
 
-def test_every_record_is_a_row_or_is_counted(slice_of: tuple[DataSource, TrainingKind, int]) -> None:
+def test_every_record_is_a_row_or_is_counted(slice_of: tuple[DataSource, str, int]) -> None:
     source, kind, records = slice_of
-    found = collect(source, kind)
+    found = collect(source, find(kind))
     assert found.n_errors == 0, [str(problem) for problem in found.problems]
     assert found.records == records
     assert len(found.train) + len(found.held_out) + found.skipped.total() == records
@@ -95,7 +95,7 @@ def test_every_record_is_a_row_or_is_counted(slice_of: tuple[DataSource, Trainin
 
 
 def test_fingpts_question_and_news_are_the_prompt(fingpt: Path) -> None:
-    rows = read_rows(DataSource(path=fingpt, preset="fingpt-sentiment"), "sft").rows
+    rows = read_rows(DataSource(path=fingpt, preset="fingpt-sentiment"), find("sft")).rows
     assert {row.completion for row in rows} == {"negative", "neutral", "positive"}
     assert {row.prompt for row in rows} == {
         f"What is the sentiment of this {what}? Please choose an answer from {{negative/neutral/positive}}."
@@ -106,11 +106,11 @@ def test_fingpts_question_and_news_are_the_prompt(fingpt: Path) -> None:
 
 def test_mathinstruct_asks_each_question_once(tmp_path: Path) -> None:
     path, kind, _, records = SLICES["mathinstruct, messages"]
-    asked = [(row.prompt, row.completion) for row in read_rows(DataSource(path=DATA / path), kind).rows]
+    asked = [(row.prompt, row.completion) for row in read_rows(DataSource(path=DATA / path), find(kind)).rows]
     own = tmp_path / "MathInstruct.json"  # in the preset's columns, each question with a second answer
     doubled = [*asked, *((question, f"In code: {answer}") for question, answer in asked)]
     own.write_text(json.dumps([{"source": "x", "instruction": q, "output": a} for q, a in doubled]))
-    found = read_rows(DataSource(path=own, preset="math-instruct"), kind)
+    found = read_rows(DataSource(path=own, preset="math-instruct"), find(kind))
     first: dict[str, str] = {}
     for question, answer in asked:
         first.setdefault(question, answer)
@@ -120,16 +120,20 @@ def test_mathinstruct_asks_each_question_once(tmp_path: Path) -> None:
 
 def test_transcripts_hold_their_prompt_and_all_turns_before() -> None:
     path, kind, settings, _ = SLICES["hh-rlhf"]
-    rows = read_rows(DataSource(path=DATA / path, **settings), kind).rows
+    rows = read_rows(DataSource(path=DATA / path, **settings), find(kind)).rows
     assert sum(len(row.before) >= 2 for row in rows) > 1000
     for row in rows:
-        assert isinstance(row, Pair)
-        assert not any("\n\nHuman:" in text or "\n\nAssistant:" in text for text in (row.prompt, row.chosen))
+        assert isinstance(row, Comparison)
+        assert not any("\n\nHuman:" in text or "\n\nAssistant:" in text for text in (row.prompt, row.answers[0]))
 
 
-def sample_completions(source: DataSource, kind: TrainingKind) -> list[Row]:
+def sample_completions(source: DataSource, kind: str) -> list[Row]:
     """About sixty rows spread over the file; of a pair, both completions."""
-    rows = [row for row in read_rows(source, kind).rows if all(completion.completion for completion in row.completions)]
+    rows = [
+        row
+        for row in read_rows(source, find(kind)).rows
+        if all(completion.completion for completion in row.completions)
+    ]
     return [completion for row in rows[:: max(1, len(rows) // 60)] for completion in row.completions]
 
 
@@ -173,7 +177,7 @@ def supervised_texts(tokenizer: Any, row: TokenRow) -> list[str]:
     ],
 )
 def test_the_supervised_tokens_are_exactly_the_replies(
-    tokenizers: dict[str, Any], family: str, slice_of: tuple[DataSource, TrainingKind, int], template: Any
+    tokenizers: dict[str, Any], family: str, slice_of: tuple[DataSource, str, int], template: Any
 ) -> None:
     tokenizer = tokenizers[family]
     source, kind, _ = slice_of

@@ -37,7 +37,7 @@ from agent.child import (
     OutOfMemory,
     Report,
 )
-from agent.client_half import load_client
+from agent.installed import load_client
 from shared.adapters import AdapterError, AdapterFile, Contract, slot_name, write_adapter
 from shared.digest import sha256_file, sha256_hex
 from shared.durable import atomic_text
@@ -52,10 +52,10 @@ from shared.wire.jobs import (
     PrepareResult,
     Result,
     TrainJob,
-    TrainMetrics,
     TrainResult,
 )
 from shared.wire.leases import Failure, FailureKind, Phase, Progress
+from tests.support.messages import evaluated, training_metrics
 
 OPTIONS = json.loads(os.environ.get("FEDLOOM_RECORDED", "{}"))
 FINGERPRINT = Fingerprint(
@@ -89,7 +89,7 @@ def init(local_job: LocalJob, job: InitJob) -> InitResult:
 
 def train(local_job: LocalJob, job: TrainJob) -> TrainResult:
     assert local_job.adapter is not None
-    rng = np.random.default_rng((job.seed, job.round, job.client_number))
+    rng = np.random.default_rng((job.training.seed, job.round, job.client_number))
     for step in range(job.steps):
         time.sleep(OPTIONS.get("step_s", 0))
         say(Report(progress=Progress(phase=Phase.TRAINING, done=step + 1, total=job.steps, loss=1.0, tokens_per_s=100)))
@@ -116,21 +116,11 @@ def train(local_job: LocalJob, job: TrainJob) -> TrainResult:
     for path, names in ((EXTRAS_FILE, client.extras), (CLIENT_STATE_FILE, client.state)):
         if names:
             write_adapter(local_job.folder / path, {key: value for slot in names for key, value in slots[slot].items()})
-    metrics = TrainMetrics(
-        steps=job.steps,
-        loss_first=2.0,
-        loss_last=1.0,
-        loss_mean=1.5,
-        tokens=100,
-        seconds=1.0,
-        tokens_per_s=100.0,
-        peak_memory_bytes=0,
-    )
     return TrainResult(
         delta=sha256_file(local_job.folder / DELTA_FILE),
         extras=sha256_file(local_job.folder / EXTRAS_FILE) if client.extras else None,
         client_state_lost=bool(client.state) and job.committed_update is not None and not client_state,
-        metrics=metrics,
+        metrics=training_metrics(steps=job.steps),
     )
 
 
@@ -157,7 +147,7 @@ def read_slots(path: Path) -> dict[str, dict[str, np.ndarray]]:
 
 def evaluate(job: EvaluateJob) -> EvaluateResult:
     say(Report(progress=Progress(phase=Phase.EVALUATING)))
-    return EvaluateResult(loss=2.0 / (1 + job.round), n_rows=2, n_tokens=20)
+    return EvaluateResult.model_validate(evaluated(2.0 / (1 + job.round), n_rows=2, n_tokens=20))
 
 
 def run(local_job: LocalJob) -> Result:

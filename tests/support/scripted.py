@@ -13,6 +13,7 @@ import numpy as np
 from shared.adapters import write_adapter
 from shared.credentials import AGENT_PREFIX, hash_secret, new_secret
 from shared.digest import content_digest_header, sha256_hex
+from tests.support.messages import evaluated, training_metrics
 from tests.support.operator import Operator
 
 SHAPES = {
@@ -180,25 +181,12 @@ class ScriptedAgent:
         return lease
 
     def evaluate(self, loss: float, n_tokens: int = 100, **changes: Any) -> None:
-        body = {"kind": "evaluate", "loss": loss, "n_rows": 5, "n_tokens": n_tokens, **changes}
-        reply = self.result(self.lease("evaluate"), body)
+        reply = self.result(self.lease("evaluate"), evaluated(loss, n_tokens=n_tokens, **changes))
         assert reply.status_code == 200, reply.text
 
     @staticmethod
     def train_result(
         delta: str, extras: str | None = None, *, client_state_lost: bool = False, **metrics: Any
     ) -> dict[str, Any]:
-        numbers = {
-            "steps": 1,
-            "loss_first": 2.0,
-            "loss_last": 1.0,
-            "loss_mean": 1.5,
-            "tokens": 10,
-            "seconds": 1.0,
-            "tokens_per_s": 10.0,
-            "peak_memory_bytes": 0,
-            "reward_margin": None,
-            "reward_accuracy": None,
-        }
         files = {"delta": delta, "extras": extras, "client_state_lost": client_state_lost}
-        return {"kind": "train", **files, "metrics": {**numbers, **metrics}}
+        return {"kind": "train", **files, "metrics": training_metrics(**metrics)}

@@ -24,7 +24,7 @@ pytest.importorskip("trl")
 
 from agent.train.worker import Worker  # noqa: E402
 from shared.adapters import AdapterFile, write_adapter  # noqa: E402
-from shared.campaign import BaseSection, DataSection, DpoSection, LoraSection, TrainingKind  # noqa: E402
+from shared.campaign import BaseSection, DataSection, LoraSection  # noqa: E402
 from shared.digest import sha256_file  # noqa: E402
 from shared.wire.jobs import (  # noqa: E402
     EvaluateJob,
@@ -34,6 +34,7 @@ from shared.wire.jobs import (  # noqa: E402
     TrainJob,
 )
 from tests.support.forks.quick_children import SERVER, argv  # noqa: E402
+from tests.support.messages import with_training  # noqa: E402
 from tests.support.tiny import PAIRS, ROWS, byte_level_bpe, make_model  # noqa: E402
 from tests.support.tokenizers import sentencepiece_style, wordpiece  # noqa: E402
 
@@ -103,6 +104,7 @@ def supervised_from(tokens: list[int], start: int) -> tuple[list[int], list[bool
 
 
 LORA = LoraSection(rank=4, alpha=8, dropout=0.1)
+TRAINING: dict[str, Any] = {"seed": 7, "steps": 3, "batch_size": 4, "max_length": 96, "learning_rate": 1e-3}
 UNKNOWN = Fingerprint(weights="0" * 64, config="0" * 64, tokenizer="0" * 64, template="0" * 64)
 
 
@@ -122,12 +124,13 @@ class Lab:
             "campaign_id": "c1",
             "campaign_name": "test",
             "training_kind": "sft",
+            "kind_params": {},
             "base": BaseSection(model="tiny/llama"),
         }
         self._count = 0
         self._adapters: dict[tuple[str, int], Path] = {}
 
-    def source(self, kind: TrainingKind = "sft", **changes: Any) -> DataSource:
+    def source(self, kind: str = "sft", **changes: Any) -> DataSource:
         columns = {"prompt": "instruction", "input": "input", "completion": "output"}
         path = self.pairs if kind == "dpo" else self.data
         return DataSource(**({"path": path, "held_out": 0.2} | columns | changes))
@@ -149,9 +152,14 @@ class Lab:
         return LocalJob(job=job, **(defaults | changes))
 
     def prepare_job(self, **changes: Any) -> PrepareJob:
-        fields = {"lora": LORA, "algorithm": "fedavg", "max_length": 96, "steps": 3, "epochs": None, "rounds": 2}
-        fields["plain_client"] = False
-        return PrepareJob(**(self._base | fields | {"data": DataSection(name="d")} | changes))
+        fields = {
+            "lora": LORA,
+            "algorithm": "fedavg",
+            "plain_client": False,
+            "rounds": 2,
+            "data": DataSection(name="d"),
+        }
+        return PrepareJob(**with_training(self._base | fields | changes, **TRAINING))
 
     def init_job(self, **changes: Any) -> InitJob:
         return InitJob(**(self._base | {"fingerprint": self.fingerprint, "lora": LORA, "seed": 7} | changes))
@@ -166,18 +174,11 @@ class Lab:
             "plain_client": False,
             "round": 1,
             "client_number": 0,
-            "seed": 7,
-            "steps": 3,
-            "batch_size": 4,
-            "max_length": 96,
-            "learning_rate": 1e-3,
-            "optimizer": "adamw",
-            "max_grad_norm": 1.0,
-            "dpo": DpoSection(),
             "state_versions": 2,
             "adapter": {"sha256": sha256_file(adapter), "n_bytes": adapter.stat().st_size},
         }
-        return TrainJob(**(self._base | fields | changes))
+        of_round = {name: changes.get(name, TRAINING[name]) for name in ("steps", "learning_rate")}
+        return TrainJob(**with_training(self._base | fields | changes, **TRAINING), **of_round)
 
     def evaluate_job(self, adapter: Path, **changes: Any) -> EvaluateJob:
         fields = {
@@ -185,11 +186,9 @@ class Lab:
             "lora": LORA,
             "data": DataSection(name="d"),
             "round": 1,
-            "max_length": 96,
-            "dpo": DpoSection(),
             "adapter": {"sha256": sha256_file(adapter), "n_bytes": adapter.stat().st_size},
         }
-        return EvaluateJob(**(self._base | fields | changes))
+        return EvaluateJob(**with_training(self._base | fields | changes, **TRAINING))
 
     def run(self, work: LocalJob) -> Any:
         """Run the work in this process; raises what the worker raises."""

@@ -92,7 +92,7 @@ def test_a_warm_child_gives_what_a_cold_one_gives_bit_for_bit(lab: Lab, start_ch
     again = lab.work(lab.train_job(adapter, round=2), adapter=adapter)
     cold_result = cold.result(again)
     assert cold_result.delta == warm_result.delta == sha256_file(second.folder / DELTA_FILE)
-    assert cold_result.metrics.loss_mean == warm_result.metrics.loss_mean
+    assert cold_result.metrics["train_loss_mean"] == warm_result.metrics["train_loss_mean"]
     assert cold.result(lab.work(lab.evaluate_job(adapter), adapter=adapter)) == warm_loss
     assert json.loads((again.folder / RESULT_FILE).read_text())["delta"] == cold_result.delta
 
@@ -127,7 +127,7 @@ def test_sft_and_dpo_do_not_affect_each_other_in_a_warm_child(lab: Lab, start_ch
         cold = start_child()
         result = cold.result(work)
         assert result.delta == same.delta
-        assert result.metrics.loss_mean == same.metrics.loss_mean
+        assert result.metrics["train_loss_mean"] == same.metrics["train_loss_mean"]
 
 
 def test_agents_spawn_this_child() -> None:

@@ -17,16 +17,17 @@ from agent.data.tables import data_digest
 from agent.errors import TaskFailed
 from agent.train.data.templates import AnyTemplate, check_template
 from agent.train.data.tokenizing import TextTokenizer, tokenize_rows
-from agent.train.data.tokens import PairRows, TokenRow, TokenRows
+from agent.train.data.tokens import Samples, TokenRow, TokenRows
 from agent.train.digest_cache import DigestCache
 from agent.train.progress import Reporter
-from shared.campaign import Template, TrainingKind
+from shared.campaign import Template
 from shared.digest import sha256_of_parts
 from shared.durable import atomic_write
+from shared.kinds import Kind
 from shared.wire.jobs import Fingerprint
 from shared.wire.leases import FailureKind, Phase, Progress
 
-_FORMAT = "2"  # raise it if the same inputs give other tokens
+_FORMAT = "3"  # raise it if the same inputs give other tokens
 _ARRAYS = ("ids", "supervised", "offsets")
 _BATCH = 256  # rows that are tokenised together
 _MAX_IN_MEMORY = 4  # data sets
@@ -38,8 +39,8 @@ log = logging.getLogger(__name__)
 class TokenizedData:
     """An owner's data for one kind of training, model, template and length. dropped: the number of unusable rows."""
 
-    train: TokenRows | PairRows
-    held_out: TokenRows | PairRows
+    train: Samples
+    held_out: Samples
     dropped: int
 
 
@@ -59,7 +60,7 @@ class DataCache:
         folder: Path,
         report: Reporter,
         *,
-        kind: TrainingKind,
+        kind: Kind,
     ) -> TokenizedData:
         """Return the tokenised data of *source*. Raises TaskFailed (data), whose message names the cause.
 
@@ -71,7 +72,7 @@ class DataCache:
             base: the base model's fingerprint, part of the cache key.
             folder: where the cache files are stored.
             report: receives the progress of tokenising.
-            kind: the kind of training, which decides the type of the rows.
+            kind: the kind of training, which decides what a row has.
         """
         used_template = template_of(source, template)
         key = _key(source, kind, used_template, max_length, base, DigestCache(folder / "digests.json"))
@@ -101,7 +102,7 @@ def _hide_errors(tokenize: Callable[[], TokenizedData]) -> TokenizedData:
 
 def _key(
     source: DataSource,
-    kind: TrainingKind,
+    kind: Kind,
     template: AnyTemplate,
     max_length: int,
     base: Fingerprint,
@@ -120,12 +121,23 @@ def _key(
     columns = source.model_dump_json(exclude={"path", "held_out_path", "template", "preset"})
     template_text = template.model_dump_json() if isinstance(template, OwnTemplate) else template
     return sha256_of_parts(
-        [_FORMAT, kind, *files, columns, base.tokenizer, base.template, template_text, str(max_length)]
+        [
+            _FORMAT,
+            kind.name,
+            *kind.completions,
+            *kind.labels,
+            *files,
+            columns,
+            base.tokenizer,
+            base.template,
+            template_text,
+            str(max_length),
+        ]
     )
 
 
 def _tokenize(
-    source: DataSource, kind: TrainingKind, template: AnyTemplate, max_length: int, tokenizer: Any, report: Reporter
+    source: DataSource, kind: Kind, template: AnyTemplate, max_length: int, tokenizer: Any, report: Reporter
 ) -> TokenizedData:
     check_template(template, tokenizer)
     report(Progress(phase=Phase.TOKENIZING))
@@ -134,17 +146,20 @@ def _tokenize(
     total, done, parts = len(split.train) + len(split.held_out), 0, []
     for rows in (split.train, split.held_out):
         usable: list[TokenRow] = []
+        labels: list[tuple[float, ...]] = []
         for begin in range(0, len(rows), _BATCH):
             batch = rows[begin : begin + _BATCH]
             for row in tokenize_rows(batch, template, text_tokenizer):
-                usable += [] if row.skip_reason else row.truncated
+                if not row.skip_reason:
+                    usable += row.truncated
+                    labels.append(row.labels)
             done += len(batch)
             report(Progress(phase=Phase.TOKENIZING, done=done, total=total))
-        parts.append(_of_kind(kind, TokenRows.of(usable)))
+        parts.append(Samples.of(usable, labels, kind))
     total += split.skipped.total()
     data = TokenizedData(parts[0], parts[1], dropped=total - sum(map(len, parts)))
     if data.dropped == total:
-        cause = "a completion that is empty, or two that are equal" if kind == "dpo" else "an empty completion"
+        cause = "a completion that is empty, or two that are equal" if kind.compares else "an empty completion"
         message = f"all {total} rows are too long for max_length {max_length}, or have {cause}"
         refuse(source, f"{message}; `fedloom agent check-data` shows the reasons")
     if len(data.train) == 0:
@@ -152,26 +167,26 @@ def _tokenize(
     return data
 
 
-def _of_kind(kind: TrainingKind, rows: TokenRows) -> TokenRows | PairRows:
-    return PairRows(rows) if kind == "dpo" else rows
-
-
 def _save(path: Path, data: TokenizedData) -> None:
     arrays: dict[str, Any] = {"dropped": np.int64(data.dropped)}
-    for part, typed_rows in (("train", data.train), ("held_out", data.held_out)):
-        rows = typed_rows.completions if isinstance(typed_rows, PairRows) else typed_rows
-        arrays |= {f"{part}_{name}": array for name, array in vars(rows).items() if name in _ARRAYS}
+    for part, rows in (("train", data.train), ("held_out", data.held_out)):
+        arrays |= {f"{part}_{name}": getattr(rows.completions, name) for name in _ARRAYS}
+        arrays[f"{part}_labels"] = rows.labels
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as file:
         np.savez(file, **arrays)
 
 
-def _load(path: Path, kind: TrainingKind) -> TokenizedData | None:
+def _load(path: Path, kind: Kind) -> TokenizedData | None:
     """The data in a cache file. Returns None if the file is missing or damaged."""
     try:
         with np.load(path, allow_pickle=False) as file:
             train, held_out = (
-                _of_kind(kind, TokenRows(*(file[f"{part}_{name}"] for name in _ARRAYS)))
+                Samples(
+                    TokenRows(*(file[f"{part}_{name}"] for name in _ARRAYS)),
+                    len(kind.completions),
+                    file[f"{part}_labels"],
+                )
                 for part in ("train", "held_out")
             )
             return TokenizedData(train, held_out, dropped=int(file["dropped"]))

@@ -5,15 +5,16 @@ from itertools import groupby
 from typing import Any
 
 from agent.child import CheckRequest
-from agent.data.checking import CollectedData, LocatedRow, choose_examples, collect
+from agent.data.checking import CollectedData, LocatedRow, choose_examples, collect, completion_names
 from agent.data.own_template import template_of
 from agent.data.report import DataReport, Example, ShownCompletion, Span, Spread, Tokens
-from agent.data.rows import Pair
 from agent.errors import TaskFailed
+from agent.installed import load_kind
 from agent.train.data.templates import AnyTemplate, check_template
 from agent.train.data.tokenizing import TextTokenizer, TokenizedRow, tokenize_rows
 from agent.train.data.tokens import TokenRow
 from agent.train.progress import Reporter
+from shared.kinds import Kind
 from shared.wire.leases import Phase, Progress
 
 _BATCH = 256  # rows that are tokenised together
@@ -23,8 +24,9 @@ def check_data(order: CheckRequest, tokenizer: Any, report: Reporter) -> DataRep
     """Report on the data of *order*. Raises TaskFailed (data) if the template cannot be used at all."""
     template = template_of(order.data, order.template)
     check_template(template, tokenizer)
-    collected = collect(order.data, order.kind)
-    without_tokens = collected.report(order.name, order.data, order.kind)
+    kind = load_kind(order.kind)
+    collected = collect(order.data, kind)
+    without_tokens = collected.report(order.name, order.data, kind)
     text_tokenizer = TextTokenizer(tokenizer, order.max_length)
     total, done = len(collected.train) + len(collected.held_out), 0
     parts: list[list[tuple[LocatedRow, TokenizedRow]]] = []
@@ -62,7 +64,9 @@ def check_data(order: CheckRequest, tokenizer: Any, report: Reporter) -> DataRep
                     for _, tokenized in part
                 ),
             ),
-            "examples": [_example(placed, tokenized, tokenizer) for placed, tokenized in train if id(placed) in shown],
+            "examples": [
+                _example(placed, tokenized, kind, tokenizer) for placed, tokenized in train if id(placed) in shown
+            ],
         }
     )
 
@@ -87,8 +91,8 @@ def _tokenized(
             yield from _tokenized([placed], template, text_tokenizer, order, collected)
 
 
-def _example(placed: LocatedRow, tokenized: TokenizedRow, tokenizer: Any) -> Example:
-    names = ("chosen", "rejected") if isinstance(placed.row, Pair) else ("",)
+def _example(placed: LocatedRow, tokenized: TokenizedRow, kind: Kind, tokenizer: Any) -> Example:
+    names = completion_names(kind)
     completions = [
         ShownCompletion(name=name, spans=list(_spans(truncated, tokenizer)), cut=len(full[0]) - len(truncated[0]))
         for name, truncated, full in zip(names, tokenized.truncated, tokenized.full, strict=True)

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 from agent.data import reading
-from agent.data.rows import Pair, Row
+from agent.data.rows import Comparison, Row
 from agent.errors import TaskFailed
 from agent.train.data.templates import AnyTemplate, Text, render
 from agent.train.data.tokens import TokenRow
@@ -93,19 +94,20 @@ class TextTokenizer:
 
 @dataclass(frozen=True)
 class TokenizedRow:
-    """The tokens of a row's completions, each with its prompt: one completion, or the chosen and the rejected one.
+    """The tokens of a row's completions, each with its prompt.
 
     full: all tokens; empty if the row has an empty completion or two equal ones. truncated: the tokens within the
-    maximum length. skip_reason: why the row is skipped; empty if it is used.
+    maximum length. labels: the row's. skip_reason: why the row is skipped; empty if it is used.
     """
 
     full: list[TokenRow]
     truncated: list[TokenRow]
+    labels: tuple[float, ...]
     skip_reason: str
 
 
 def tokenize_rows(
-    rows: Sequence[Row | Pair], template: AnyTemplate, tokenizer: TextTokenizer
+    rows: Sequence[Row | Comparison], template: AnyTemplate, tokenizer: TextTokenizer
 ) -> Iterator[TokenizedRow]:
     """Tokenise each row's completions. Raises TaskFailed (data) if the template refuses a row."""
     usable = [row for row in rows if not reading.skip_reason(row)]
@@ -118,6 +120,6 @@ def tokenize_rows(
         truncated = [tokenizer.truncate(token_row) for token_row in full]
         if not all(any(supervised) for _, supervised in truncated):
             skip_reason = f"no room for its completion in {tokenizer.max_length} tokens"
-        elif len(truncated) > 1 and truncated[0] == truncated[1]:
+        elif any(truncated[i] == truncated[j] for i, j in combinations(range(len(truncated)), 2)):
             skip_reason = f"completions that are equal in their first {tokenizer.max_length} tokens"
-        yield TokenizedRow(full, truncated, skip_reason)
+        yield TokenizedRow(full, truncated, row.labels, skip_reason)

@@ -1,4 +1,4 @@
-"""Tokenised rows as arrays: single rows for fine-tuning, pairs for preferences."""
+"""Tokenised rows as arrays: rows of tokens, and the owner's rows, which have one or more of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.digest import sha256_hex, sha256_of_parts
+from shared.kinds import Kind
 
 IGNORED = -100
 """The label of a token that the loss skips."""
@@ -75,27 +76,42 @@ class TokenRows:
 
 
 @dataclass(frozen=True)
-class PairRows:
-    """n preference pairs; the two rows of a pair have one prompt.
+class Samples:
+    """n rows of the owner's data, each with c completions and l labels. A row of preferences has c = 2.
 
-    completions: 2n rows, alternately the chosen and the rejected one of each pair.
+    completions: c n token rows; those of one row are neighbours, in the order of the kind's, and have one prompt.
+    labels: (n, l) float64.
     """
 
     completions: TokenRows
+    n_completions: int
+    labels: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, completions: Sequence[TokenRow], labels: Sequence[Sequence[float]], kind: Kind) -> Self:
+        """Join the n rows of a kind. completions: c n token rows. labels: n times l numbers."""
+        n_completions, n_labels = len(kind.completions), len(kind.labels)
+        values = np.array(labels, dtype=np.float64).reshape(len(labels), n_labels)
+        return cls(TokenRows.of(completions), n_completions, values)
 
     def __len__(self) -> int:
-        return len(self.completions) // 2
+        return len(self.completions) // self.n_completions
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """The number of tokens of each pair's longer row, (n,)."""
-        return self.completions.lengths.reshape(-1, 2).max(axis=1)
+        """The number of tokens of each row's longest completion with its prompt, (n,)."""
+        return self.completions.lengths.reshape(-1, self.n_completions).max(axis=1)
 
-    @property
+    @cached_property
     def sha256(self) -> str:
-        """The digest of the rows."""
-        return self.completions.sha256
+        """The digest of the token rows and labels."""
+        return sha256_of_parts([self.completions.sha256, sha256_hex(self.labels.tobytes())])
 
-    def example(self, index: int) -> dict[str, dict[str, list[int]]]:
-        """A pair as ``chosen`` and ``rejected``, each in the form of ``TokenRows.example``."""
-        return {"chosen": self.completions.example(2 * index), "rejected": self.completions.example(2 * index + 1)}
+    def completions_of(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where the completions of the rows at *indices*, (k,), are in ``completions``, (k, c)."""
+        return indices[:, np.newaxis] * self.n_completions + np.arange(self.n_completions)
+
+    def examples(self, index: int) -> list[dict[str, list[int]]]:
+        """A row's c completions, each in the form of ``TokenRows.example``."""
+        first = index * self.n_completions
+        return [self.completions.example(first + place) for place in range(self.n_completions)]

@@ -8,16 +8,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from agent.child import LocalJob
-from agent.client_half import load_client
 from agent.errors import TaskFailed
+from agent.installed import load_client, load_kind, read_kind_params
+from agent.train import kinds
 from agent.train.base.device import choose_device, choose_dtype
 from agent.train.base.finder import BaseFinder
 from agent.train.base.fingerprint import check_fingerprint
 from agent.train.base.model import Base, ModelCache
 from agent.train.data.cache import DataCache, TokenizedData
-from agent.train.data.tokens import PairRows, TokenRows
-from agent.train.kinds.reference import Reference
+from agent.train.data.tokens import Samples
 from agent.train.progress import Reporter
+from agent.train.trainer.reference import Reference
 from shared.adapters import AdapterError, check_finite, write_adapter
 from shared.digest import sha256_file
 from shared.durable import atomic_write
@@ -42,14 +43,16 @@ class JobContext:
     """One job with its base model, its data and its folder."""
 
     def __init__(self, warm: WarmState, work: LocalJob, report: Reporter) -> None:
-        """Load the client half, find the base model and check its fingerprint.
+        """Load the job's plug-ins, find the base model and check its fingerprint.
 
-        Raises TaskFailed (algorithm, base-model, fingerprint).
+        Raises TaskFailed (training-kind, algorithm, base-model, fingerprint).
         """
         self.warm = warm
         self.work = work
         self.report = report
         job = work.job
+        self.kind = load_kind(job.training_kind)
+        self.training = kinds.find(job.training_kind)(read_kind_params(self.kind, job.kind_params))
         self.client = load_client(job) if isinstance(job, PrepareJob | TrainJob) else None
         self.files = warm.finder.find(
             job.base,
@@ -72,12 +75,12 @@ class JobContext:
         return self.warm.data.prepare(
             source,
             job.data.template,
-            job.max_length,
+            job.training.max_length,
             self.files.tokenizer,
             self.files.fingerprint,
             self.work.cache,
             self.report,
-            kind=job.training_kind,
+            kind=self.kind,
         )
 
     def base(self) -> AbstractContextManager[Base]:
@@ -96,13 +99,13 @@ class JobContext:
         )
 
     def reference(
-        self, job: TrainJob | EvaluateJob, base: Base, rows: TokenRows | PairRows, indices: NDArray[np.int64]
+        self, job: TrainJob | EvaluateJob, base: Base, samples: Samples, indices: NDArray[np.int64]
     ) -> NDArray[np.float64] | None:
-        """The reference's log-probabilities of the pairs at *indices*, (k,): chosen and rejected, (k, 2), in nats.
+        """The reference's log-probabilities of the c completions of the rows at *indices*, (k,): (k, c), in nats.
 
-        Returns None if the rows are not pairs.
+        Returns None if the kind of training has no reference.
         """
-        if not isinstance(rows, PairRows):
+        if not self.training.needs_reference:
             return None
         adapter = self.work.reference
         reference = Reference(self.work.cache, job.base, self.files.fingerprint, adapter, job.lora)
@@ -110,7 +113,7 @@ class JobContext:
         def on_scored(done: int, total: int) -> None:
             self.report(Progress(phase=Phase.SCORING_REFERENCE, done=done, total=total))
 
-        return reference.log_probabilities(base, rows, indices, micro_batch=self.work.micro_batch, report=on_scored)
+        return reference.log_probabilities(base, samples, indices, micro_batch=self.work.micro_batch, report=on_scored)
 
     def write(self, name: str, tensors: Mapping[str, Tensor]) -> str:
         """Write a canonical adapter file into the job's folder and return its SHA-256.

@@ -1,17 +1,15 @@
-"""The evaluate job: the held-out loss of the global adapter on this client's data."""
+"""The evaluate job: the held-out metrics of the global adapter on this client's data."""
 
 import math
-from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 
 from agent.errors import TaskFailed
 from agent.train.base.adapter_files import load_adapter
-from agent.train.data.tokens import PairRows
 from agent.train.jobs.context import JobContext
-from agent.train.kinds.evaluate import held_out_loss, held_out_preference
-from agent.train.kinds.reference import completion_batch_size
+from agent.train.kinds.base import Scoring
+from agent.train.trainer.reference import completion_batch_size
+from shared.metrics import HELD_OUT_COUNTS, Weight
 from shared.wire.jobs import EvaluateJob, EvaluateResult
 from shared.wire.leases import FailureKind, Phase, Progress
 
@@ -25,32 +23,28 @@ def evaluate(context: JobContext, job: EvaluateJob) -> EvaluateResult:
     work = context.work
     if not work.report_losses:
         raise TaskFailed(FailureKind.REFUSED_BY_POLICY, "this agent reports no losses (policy.report_losses)")
-    rows = context.data(job).held_out
-    if len(rows) == 0:
+    samples = context.data(job).held_out
+    if len(samples) == 0:
         raise TaskFailed(FailureKind.DATA, f"no rows of {job.data.name} are held out for evaluation")
-    context.warm.longest_row_tokens = int(rows.lengths.max())
+    context.warm.longest_row_tokens = int(samples.lengths.max())
     assert work.adapter is not None
+    training = context.training
 
-    def on_evaluated(done: int) -> None:
-        context.report(Progress(phase=Phase.EVALUATING, done=done, total=len(rows)))
+    def on_scored(n_completions: int) -> None:
+        done = n_completions // samples.n_completions
+        context.report(Progress(phase=Phase.EVALUATING, done=done, total=len(samples)))
 
     with context.base() as base:
-        reference = context.reference(job, base, rows, np.arange(len(rows)))  # (n, 2), or None
+        reference = context.reference(job, base, samples, np.arange(len(samples)))  # (n, completions), or None
         with base.adapter(job.lora, seed=0) as attached:
             load_adapter(attached, work.adapter)
-            options: dict[str, Any] = {
-                "micro_batch": work.micro_batch,
-                "autocast_dtype": base.autocast_dtype,
-                "report": on_evaluated,
-            }
-            if isinstance(rows, PairRows):
-                assert reference is not None
-                options["micro_batch"] = completion_batch_size(base, work.micro_batch)
-                preference = held_out_preference(attached.model, rows, reference, beta=job.dpo.beta, **options)
-                metrics = asdict(preference)
-            else:
-                loss, n_tokens = held_out_loss(attached.model, rows, **options)
-                metrics = {"loss": loss, "n_tokens": n_tokens}
-    if not math.isfinite(metrics["loss"]):
-        raise TaskFailed(FailureKind.CRASH, f"the held-out loss of the global adapter is {metrics['loss']}")
-    return EvaluateResult(n_rows=len(rows), **metrics)
+            together = completion_batch_size(base, work.micro_batch) if training.needs_reference else work.micro_batch
+            scoring = Scoring(together, base.autocast_dtype, on_scored)
+            metrics = training.evaluate(attached.model, samples, reference, scoring)
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            raise TaskFailed(
+                FailureKind.CRASH, f"the {context.kind.metrics[name].title} of the global adapter is {value}"
+            )
+    counts = {Weight.ROWS: len(samples), Weight.TOKENS: int(samples.completions.n_supervised.sum())}
+    return EvaluateResult(metrics=metrics | {HELD_OUT_COUNTS[weight]: n for weight, n in counts.items()})

@@ -6,8 +6,6 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor, as_tensor
 
 from agent.child import CHECKPOINT_FILE, CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE
@@ -17,14 +15,14 @@ from agent.train.base.adapter_files import load_adapter, read_broadcast, read_cl
 from agent.train.base.model import AttachedAdapter, Base
 from agent.train.checkpoint import CheckpointCallback, training_identity
 from agent.train.data.sampling import round_seed, sample_rows
-from agent.train.data.tokens import PairRows, TokenRows
 from agent.train.jobs.context import JobContext
-from agent.train.kinds.federated import TrainingHistory
-from agent.train.kinds.trainer import DpoTrainer, SftTrainer, TrainerSettings, dpo_trainer, sft_trainer
+from agent.train.trainer.arguments import TrainerSettings, micro_batch_of
+from agent.train.trainer.federated import FederatedTrainerMixin, TrainingHistory
 from shared import crash_points
 from shared.adapters import slot_name
 from shared.algorithms import ClientHalf
-from shared.wire.jobs import TrainJob, TrainMetrics, TrainResult
+from shared.metrics import Values
+from shared.wire.jobs import TrainJob, TrainResult
 from shared.wire.leases import FailureKind, Phase, Progress
 
 log = logging.getLogger(__name__)
@@ -39,16 +37,17 @@ def train(context: JobContext, job: TrainJob) -> TrainResult:
     Raises TaskFailed.
     """
     work = context.work
-    rows = context.data(job).train
-    draw = {"seed": job.seed, "round_number": job.round, "client_number": job.client_number}
-    indices = sample_rows(len(rows), job.steps * job.batch_size, **draw)  # (steps · batch_size,)
-    context.warm.longest_row_tokens = int(rows.lengths[indices].max())
+    samples = context.data(job).train
+    batch_size = job.training.batch_size
+    draw = {"seed": job.training.seed, "round_number": job.round, "client_number": job.client_number}
+    indices = sample_rows(len(samples), job.steps * batch_size, **draw)  # (steps · batch_size,)
+    context.warm.longest_row_tokens = int(samples.lengths[indices].max())
     seed = round_seed(**draw)
     assert context.client is not None
     assert work.adapter is not None
     client_half, params = context.client.half, context.client.read_params(job.algorithm_params)
     with context.base() as base:
-        reference = context.reference(job, base, rows, indices)  # (steps · batch_size, 2), or None
+        reference = context.reference(job, base, samples, indices)  # (steps · batch_size, completions), or None
     with (
         context.base() as base,
         base.adapter(job.lora, seed=seed) as attached,
@@ -59,11 +58,11 @@ def train(context: JobContext, job: TrainJob) -> TrainResult:
         broadcast = read_broadcast(work.broadcast, context.client.broadcast, attached)
         client_state = read_client_state(work.client_state, client_half.state, attached) if client_half.state else {}
         state_file = work.client_state if client_state else None
-        identity = training_identity(job, rows.sha256, state_file, base.device, base.dtype)
+        identity = training_identity(job, samples.sha256, state_file, base.device, base.dtype)
         checkpoints = CheckpointCallback(work.folder / CHECKPOINT_FILE, identity, every=work.compute.checkpoint_every)
         steps_done = checkpoints.steps_done
-        examples = _examples(rows, indices, reference)
-        remaining = examples[steps_done * job.batch_size :]
+        examples = context.training.examples(samples, indices, reference)
+        remaining = examples[steps_done * batch_size :]
         # After a crash past the last step nothing remains to train, but a trainer cannot be built without examples.
         trainer = _trainer(context, job, base, attached, remaining or examples, seed, folder)
         client = client_half(params, broadcast, client_state)
@@ -86,24 +85,10 @@ def train(context: JobContext, job: TrainJob) -> TrainResult:
         delta=context.write(DELTA_FILE, delta),
         extras=context.write(EXTRAS_FILE, extras) if extras else None,
         client_state_lost=bool(client_half.state) and job.committed_update is not None and not client_state,
-        metrics=_metrics(trainer.history, work.report_losses),
+        metrics=_metrics(context, trainer.history),
     )
     crash_points.reach("child: delta written")
     return result
-
-
-def _examples(
-    rows: TokenRows | PairRows, indices: NDArray[np.int64], reference: NDArray[np.float64] | None
-) -> list[dict[str, Any]]:
-    """The round's k examples in training order, as the trainer takes them.
-
-    indices: (k,). reference: the log-probabilities of chosen and rejected completions, (k, 2); None for single rows.
-    """
-    examples: list[dict[str, Any]] = [dict(rows.example(index)) for index in indices]
-    if reference is not None:
-        for example, (chosen, rejected) in zip(examples, reference.tolist(), strict=True):
-            example |= {"ref_chosen_logps": chosen, "ref_rejected_logps": rejected}
-    return examples
 
 
 def _trainer(
@@ -114,26 +99,21 @@ def _trainer(
     examples: Sequence[Mapping[str, Any]],
     seed: int,
     folder: str,
-) -> SftTrainer | DpoTrainer:
+) -> FederatedTrainerMixin:
     settings = TrainerSettings(
         folder=folder,
-        batch_size=job.batch_size,
-        micro_batch=context.work.micro_batch,
+        training=job.training,
         learning_rate=job.learning_rate,
+        micro_batch=micro_batch_of(job.training.batch_size, context.work.micro_batch),
         seed=seed,
         autocast_dtype=base.autocast_dtype,
-        optimizer=job.optimizer,
-        max_grad_norm=job.max_grad_norm,
     )
-    tokenizer = context.files.tokenizer
-    if job.training_kind == "dpo":
-        return dpo_trainer(attached, examples, tokenizer, settings, job.dpo)
-    return sft_trainer(attached, examples, tokenizer, settings)
+    with attached.keep_float32():  # on a quantised base TRL rounds adapters to bfloat16, in which small steps vanish
+        return context.training.trainer(attached, examples, context.files.tokenizer, settings)
 
 
 def _report_step(context: JobContext, history: TrainingHistory, steps: int) -> None:
     with_losses = context.work.report_losses
-    margin, accuracy = history.rewards[-1] if with_losses and history.rewards else (None, None)
     context.report(
         Progress(
             phase=Phase.TRAINING,
@@ -141,8 +121,7 @@ def _report_step(context: JobContext, history: TrainingHistory, steps: int) -> N
             total=steps,
             loss=history.losses[-1] if with_losses else None,
             tokens_per_s=history.tokens_per_s,
-            reward_margin=margin,
-            reward_accuracy=accuracy,
+            metrics={name: values[-1] for name, values in history.metrics.items()} if with_losses else {},
         )
     )
     crash_points.reach("child: step")
@@ -165,21 +144,21 @@ def _flatten_slots(tensors: Mapping[str, Mapping[str, Tensor]], slots: Iterable[
     }
 
 
-def _metrics(history: TrainingHistory, report_losses: bool) -> TrainMetrics:
-    losses, rewards = (history.losses, history.rewards) if report_losses else ([], [])
-    return TrainMetrics(
-        steps=history.steps,
-        loss_first=losses[0] if losses else None,
-        loss_last=losses[-1] if losses else None,
-        loss_mean=_mean(losses),
-        tokens=history.tokens,
-        seconds=history.seconds,
-        tokens_per_s=history.tokens_per_s,
-        peak_memory_bytes=memory.peak_bytes(),
-        reward_margin=_mean([margin for margin, _ in rewards]),
-        reward_accuracy=_mean([accuracy for _, accuracy in rewards]),
-    )
+def _metrics(context: JobContext, history: TrainingHistory) -> Values:
+    """The metrics of a training. Losses, and all else that the kind measures on the rows, only if the owner allows."""
+    metrics: Values = {
+        "steps": history.steps,
+        "tokens": history.tokens,
+        "seconds": history.seconds,
+        "tokens_per_s": history.tokens_per_s,
+        "peak_memory_bytes": memory.peak_bytes(),
+    }
+    if not context.work.report_losses or not history.losses:
+        return metrics
+    losses = history.losses
+    metrics |= {"train_loss_first": losses[0], "train_loss_last": losses[-1], "train_loss_mean": _mean(losses)}
+    return metrics | {name: _mean(values) for name, values in history.metrics.items()}
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return math.fsum(values) / len(values) if values else None
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)

@@ -29,10 +29,10 @@ from agent.train.data.checking import check_data
 from agent.train.data.templates import check_template, render
 from agent.train.data.tokenizing import TextTokenizer
 from agent.train.data.tokens import TokenRows
-from agent.train.kinds.evaluate import log_probabilities
 from agent.train.local import merging
 from agent.train.local.answers import generate_answers
 from agent.train.progress import Reporter
+from agent.train.trainer.scoring import log_probabilities
 from shared.wire.leases import FailureKind, Phase, Progress
 
 _USE_OPTION = "give the model's folder with --base"

@@ -8,6 +8,8 @@ import typer
 from fedloom.cli import output
 from fedloom.cli.connection import connect
 from fedloom.cli.output import AsJson
+from fedloom.measured import held_out_metrics, measured, units
+from shared.metrics import HELD_OUT_LOSS
 
 if TYPE_CHECKING:
     from fedloom.client import WhichAdapter
@@ -50,7 +52,10 @@ def list_(ctx: typer.Context, campaign: IdOrName, as_json: AsJson = False) -> No
             adapter.blob.sha256[:12],
             ", ".join(marks),
         )
-    output.console().print(table)
+    console = output.console()
+    console.print(table)
+    if any(adapter.metrics for adapter in adapters):
+        console.print(units([each for each in held_out_metrics(detail) if each.name == HELD_OUT_LOSS]), style="dim")
 
 
 def _which(text: str) -> str:
@@ -85,5 +90,5 @@ def pull(
     if as_json:
         output.print_json({"folder": str(out.absolute()), "adapter": adapter.model_dump(mode="json")})
         return
-    loss = f", held-out loss {adapter.held_out_loss:.4f}" if adapter.held_out_loss is not None else ""
-    typer.echo(f"wrote adapter {adapter.number} of {detail.name} to {out} ({output.size(adapter.blob.n_bytes)}{loss})")
+    facts = ", ".join([output.size(adapter.blob.n_bytes), *map(str, measured(detail, adapter.metrics))])
+    typer.echo(f"wrote adapter {adapter.number} of {detail.name} to {out} ({facts})")

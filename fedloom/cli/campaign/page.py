@@ -10,6 +10,8 @@ from rich.text import Text
 
 from fedloom.cli import output
 from fedloom.client import Client
+from fedloom.measured import by_round, held_out_by_round, held_out_metrics, units
+from shared.metrics import HELD_OUT_LOSS, TRAIN_LOSS_MEAN
 from shared.states import CampaignState, ParticipantState, TaskState
 from shared.wire.adapters import Origin
 from shared.wire.campaigns import CampaignDetail, ParticipantView, RoundView, TaskView
@@ -24,12 +26,15 @@ _BYTE_PHASES = (Phase.FETCHING_MODEL, Phase.DOWNLOADING, Phase.UPLOADING)
 
 @dataclass(frozen=True)
 class CampaignPage:
-    """A campaign with its rounds, losses by round, open tasks and failed tasks."""
+    """A campaign with its rounds, open tasks and failed tasks.
+
+    train_loss: the mean by round. held_out: the held-out metrics, name to round to value.
+    """
 
     campaign: CampaignDetail
     rounds: list[RoundView]
     train_loss: dict[int, float]
-    held_out_loss: dict[int, float]
+    held_out: dict[str, dict[int, float]]
     tasks: list[TaskView]
     failures: list[TaskView]
 
@@ -39,7 +44,7 @@ class CampaignPage:
             "campaign": self.campaign.model_dump(mode="json"),
             "rounds": [each.model_dump(mode="json") for each in self.rounds],
             "train_loss": self.train_loss,
-            "held_out_loss": self.held_out_loss,
+            "held_out": self.held_out,
             "tasks": [task.model_dump(mode="json") for task in self.tasks],
             "failures": [task.model_dump(mode="json") for task in self.failures[-FAILURES_SHOWN:]],
         }
@@ -50,6 +55,7 @@ class CampaignPage:
         self._print_spec(console)
         self._print_participants(console)
         self._print_rounds(console)
+        self._print_held_out(console)
         self._print_tasks(console)
         self._print_next(console)
 
@@ -108,7 +114,8 @@ class CampaignPage:
         return f"set aside until round {until} after {n} failure{'s in a row' if n > 1 else ''}"
 
     def _print_rounds(self, console: Console) -> None:
-        if not self.rounds and not self.held_out_loss:
+        losses = self.held_out.get(HELD_OUT_LOSS, {})
+        if not self.rounds and not losses:
             return
         console.print()
         shown = self.rounds[-ROUNDS_SHOWN:]
@@ -116,8 +123,8 @@ class CampaignPage:
             "ROUND", "STATE", "UPDATES", "TRAIN LOSS", "HELD-OUT LOSS", "", "LR", "TOOK",
             right=["ROUND", "UPDATES", "TRAIN LOSS", "HELD-OUT LOSS", "LR", "TOOK"],
         )  # fmt: skip
-        if 0 in self.held_out_loss:
-            table.add_row("0", "start", "", "", *self._held_out(0), "", "")
+        if 0 in losses:
+            table.add_row("0", "start", "", "", *self._held_out_loss(0), "", "")
         for each in shown:
             took = output.duration((each.closed_at - each.opened_at).total_seconds()) if each.closed_at else ""
             table.add_row(
@@ -125,18 +132,35 @@ class CampaignPage:
                 output.state(each.state),
                 _updates(each),
                 output.loss(self.train_loss.get(each.number)),
-                *self._held_out(each.number),
+                *self._held_out_loss(each.number),
                 f"{each.learning_rate:.2g}",
                 took,
             )
         console.print(table)
         if len(shown) < len(self.rounds):
             console.print(f"{len(self.rounds) - len(shown)} earlier rounds: see --json", style="dim")
-        if self.campaign.best_adapter is not None:
-            console.print("* best", style="dim")
+        metrics = [metric for metric in self.campaign.metrics if metric.name in (TRAIN_LOSS_MEAN, HELD_OUT_LOSS)]
+        best = ["* best"] if self.campaign.best_adapter is not None else []
+        console.print("; ".join([*best, units(metrics)]), style="dim")
 
-    def _held_out(self, number: int) -> tuple[str, str]:
-        return output.loss(self.held_out_loss.get(number)), "*" if number == self.campaign.best_adapter else ""
+    def _held_out_loss(self, number: int) -> tuple[str, str]:
+        loss = self.held_out.get(HELD_OUT_LOSS, {}).get(number)
+        return output.loss(loss), "*" if number == self.campaign.best_adapter else ""
+
+    def _print_held_out(self, console: Console) -> None:
+        """Print the held-out metrics beside the loss, if there are any."""
+        metrics = [each for each in held_out_metrics(self.campaign) if each.name in self.held_out]
+        others = [each for each in metrics if each.name != HELD_OUT_LOSS]
+        if not others:
+            return
+        console.print()
+        titles = [metric.title.upper() for metric in others]
+        table = output.table("ROUND", *titles, right=["ROUND", *titles])
+        for number in sorted({number for metric in others for number in self.held_out[metric.name]})[-ROUNDS_SHOWN:]:
+            values = ((metric, self.held_out[metric.name].get(number)) for metric in others)
+            table.add_row(str(number), *("" if value is None else metric.text(value) for metric, value in values))
+        console.print(table)
+        console.print(units(others), style="dim")
 
     def _print_tasks(self, console: Console) -> None:
         if self.tasks:
@@ -181,8 +205,8 @@ def load(client: Client, id_or_name: str) -> CampaignPage:
     return CampaignPage(
         campaign=campaign,
         rounds=list(client.rounds(campaign.id)),
-        train_loss=by_round(client, campaign.id, "train_loss_mean"),
-        held_out_loss=by_round(client, campaign.id, "held_out_loss"),
+        train_loss=by_round(client, campaign.id, TRAIN_LOSS_MEAN),
+        held_out=held_out_by_round(client, campaign),
         tasks=sorted(open_tasks, key=lambda task: task.agent_name),
         failures=[task for task in failed if task.failure is not None],
     )
@@ -207,12 +231,6 @@ def _names(names: Sequence[str]) -> str:
     shown = [name if n == 1 else f"{name} ({n} times)" for name, n in list(counts.items())[:NAMES_SHOWN]]
     rest = len(counts) - NAMES_SHOWN
     return ", ".join(shown) + (f" and {rest} more" if rest > 0 else "")
-
-
-def by_round(client: Client, campaign_id: str, name: str) -> dict[int, float]:
-    """A metric of whole rounds, by round."""
-    metrics = client.metrics(campaign_id, name)
-    return {metric.round: metric.value for metric in metrics if metric.client_number is None}
 
 
 def header(campaign: CampaignDetail) -> Text:

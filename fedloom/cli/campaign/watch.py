@@ -17,9 +17,10 @@ from rich.table import Table
 from rich.text import Text
 
 from fedloom.cli import output
-from fedloom.cli.campaign.page import by_round, done_of_total, header
+from fedloom.cli.campaign.page import done_of_total, header
 from fedloom.client import Client
 from fedloom.errors import Unreachable
+from fedloom.measured import courses, held_out_by_round, measured
 from fedloom.transport import OUTAGE_S
 from shared.states import CampaignState, TaskState
 from shared.wire.campaigns import CampaignDetail, TaskView
@@ -102,7 +103,7 @@ def _print_lines(snapshots: Iterator[Snapshot], *, as_json: bool) -> CampaignDet
 
 def _draw(client: Client, snapshots: Iterator[Snapshot], console: Console) -> CampaignDetail:
     events: deque[EventView] = deque(maxlen=EVENTS_SHOWN)
-    losses: dict[int, float] = {}
+    held_out: dict[str, dict[int, float]] = {}
     snapshot = None
     with ExitStack() as stack:
         live: Live | None = None
@@ -111,21 +112,22 @@ def _draw(client: Client, snapshots: Iterator[Snapshot], console: Console) -> Ca
                 live = stack.enter_context(Live(console=console, auto_refresh=False, transient=False))
             if snapshot.new_events and snapshot.outage is None:
                 events.extend(snapshot.new_events)
-                losses = by_round(client, snapshot.campaign.id, "held_out_loss")
-            live.update(_screen(snapshot, losses, list(events)), refresh=True)
+                held_out = held_out_by_round(client, snapshot.campaign)
+            live.update(_screen(snapshot, held_out, list(events)), refresh=True)
     assert snapshot is not None
     return snapshot.campaign
 
 
-def _screen(snapshot: Snapshot, losses: dict[int, float], events: list[EventView]) -> RenderableType:
+def _screen(snapshot: Snapshot, held_out: dict[str, dict[int, float]], events: list[EventView]) -> RenderableType:
     campaign = snapshot.campaign
+    first, *others = courses(campaign, held_out) or [""]
     parts: list[RenderableType] = [header(campaign)]
     rounds = Table.grid(padding=(0, 2, 0, 0))
-    rounds.add_row(
-        "rounds", ProgressBar(total=campaign.rounds, completed=campaign.rounds_closed, width=24), _losses(losses)
-    )
+    rounds.add_row("rounds", ProgressBar(total=campaign.rounds, completed=campaign.rounds_closed, width=24), first)
+    for line in others:
+        rounds.add_row("", "", line)
     parts += [rounds, ""]
-    parts.append(_tasks(snapshot.tasks) if snapshot.tasks else Text("no agent is working", style="dim"))
+    parts.append(_tasks(snapshot) if snapshot.tasks else Text("no agent is working", style="dim"))
     if events:
         parts += [
             "",
@@ -136,21 +138,12 @@ def _screen(snapshot: Snapshot, losses: dict[int, float], events: list[EventView
     return Group(*parts)
 
 
-def _losses(losses: dict[int, float]) -> str:
-    if not losses:
-        return ""
-    first, last = min(losses), max(losses)
-    if first == last:
-        return f"held-out loss {losses[last]:.4f}"
-    return f"held-out loss {losses[first]:.4f} → {losses[last]:.4f}"
-
-
-def _tasks(tasks: list[TaskView]) -> Table:
-    has_rewards = any(task.progress and task.progress.reward_margin is not None for task in tasks)
-    rewards = ["MARGIN", "ACCURACY"] if has_rewards else []
-    right = ["DONE", "LOSS", *rewards, "TOKENS/S"]
+def _tasks(snapshot: Snapshot) -> Table:
+    reported = {name for task in snapshot.tasks if task.progress for name in task.progress.metrics}
+    metrics = [metric for metric in snapshot.campaign.metrics if metric.name in reported]
+    right = ["DONE", "LOSS", *(metric.title.upper() for metric in metrics), "TOKENS/S"]
     table = output.table("AGENT", "DOING", "", *right, right=right)
-    for task in sorted(tasks, key=lambda task: task.agent_name):
+    for task in sorted(snapshot.tasks, key=lambda task: task.agent_name):
         progress = task.progress
         if progress is None:
             table.add_row(task.agent_name, f"starting {task.kind}")
@@ -161,7 +154,7 @@ def _tasks(tasks: list[TaskView]) -> Table:
             ProgressBar(total=progress.total, completed=progress.done, width=12) if progress.total else "",
             done_of_total(progress),
             output.loss(progress.loss),
-            *([output.loss(progress.reward_margin), output.share(progress.reward_accuracy)] if rewards else []),
+            *(each.text(progress.metrics[each.name]) if each.name in progress.metrics else "" for each in metrics),
             f"{progress.tokens_per_s:.0f}" if progress.tokens_per_s is not None else "",
         )
     return table
@@ -177,8 +170,9 @@ def _line(event: EventView, campaign: CampaignDetail) -> str:
     agent_id = facts.pop("agent_id", None)
     if agent_id is not None:
         facts = {"agent": names.get(agent_id, agent_id), **facts}
+    values = ", ".join(map(str, measured(campaign, facts.pop("metrics", {}))))
     data = " ".join(f"{name}={_fact(value)}" for name, value in facts.items() if value not in (None, []))
-    return f"{event.at.astimezone():%H:%M:%S} {event.type:<17} {data}".rstrip()
+    return f"{event.at.astimezone():%H:%M:%S} {event.type:<17} {data} {values}".rstrip()
 
 
 def _fact(value: Any) -> str:

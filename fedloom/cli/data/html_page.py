@@ -3,7 +3,7 @@
 from html import escape
 from typing import TYPE_CHECKING
 
-from fedloom.cli.data.terminal import KINDS, NO_TOKENIZER, counts, lengths, visible
+from fedloom.cli.data.terminal import NO_TOKENIZER, counts, lengths, title, visible
 
 if TYPE_CHECKING:
     from agent.data.report import DataReport, ShownCompletion
@@ -24,7 +24,7 @@ mark { background: #bfe8c8; color: inherit } .bad { color: #a11 } .note { color:
 
 def page(report: "DataReport") -> str:
     """The whole page. All text from the data is escaped."""
-    title = escape(f"{report.name}: {report.label}, {KINDS[report.kind]}")
+    heading = escape(title(report))
     tokens = report.tokens
     setup = (
         f"{tokens.model}, template {tokens.template}, at most {tokens.max_length} tokens"
@@ -34,8 +34,8 @@ def page(report: "DataReport") -> str:
     parts = [
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">',
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
-        f"<title>{title}</title><style>{_STYLE}</style></head><body>",
-        f"<h1>{title}</h1><p>{escape(setup)}</p>",
+        f"<title>{heading}</title><style>{_STYLE}</style></head><body>",
+        f"<h1>{heading}</h1><p>{escape(setup)}</p>",
         "<p class=note>This page quotes rows. It is meant for the owner of the data only.</p>",
     ]
     if report.unusable:

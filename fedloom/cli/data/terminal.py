@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from fedloom.cli import output
+from shared import kinds
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,7 +22,7 @@ def show(report: "DataReport", console: "Console") -> None:
     from rich.text import Text
 
     tokens = report.tokens
-    console.print(Text(f"{report.name}: {report.label}, {KINDS[report.kind]}", style="bold"))
+    console.print(Text(title(report), style="bold"))
     if tokens is not None:
         console.print(Text(f"{tokens.model}, template {tokens.template}, at most {tokens.max_length} tokens"))
     else:
@@ -43,7 +44,12 @@ def show(report: "DataReport", console: "Console") -> None:
 
 
 NO_TOKENIZER = "no tokenizer is used without --campaign: tokens and templates are not checked"
-KINDS = {"sft": "completions (sft)", "dpo": "preferences (dpo)"}
+
+
+def title(report: "DataReport") -> str:
+    """The data's name, its file, and the kind of training that its rows are for."""
+    kind = kinds.find(report.kind)
+    return f"{report.name}: {report.label}, {' and '.join((*kind.completions, *kind.labels))} ({report.kind})"
 
 
 def counts(report: "DataReport") -> list[tuple[str, int]]:
@@ -66,7 +72,7 @@ def counts(report: "DataReport") -> list[tuple[str, int]]:
 
 def lengths(report: "DataReport") -> list[tuple[str, "Spread"]]:
     """The known length distributions with their labels."""
-    unit = "completion" if report.kind == "dpo" else "row"
+    unit = "completion" if kinds.find(report.kind).compares else "row"
     tokens = report.tokens
     labelled = [(f"characters a {unit}", report.characters)]
     if tokens is not None:

@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from fedloom.cli import output
-from fedloom.cli.campaign.page import by_round, done_of_total
+from fedloom.cli.campaign.page import done_of_total
+from fedloom.measured import courses, held_out_by_round
 from shared.states import TaskState
 from shared.wire.campaigns import CampaignDetail, TaskView
 
@@ -28,7 +29,7 @@ class SimulationView:
     def __init__(self, run: "Run", console: Console) -> None:
         self._run = run
         self._console = console
-        self._losses: dict[int, float] = {}
+        self._held_out: dict[str, dict[int, float]] = {}
         self._printed_rounds: int | None = None
         self._start: tuple[float, float] | None = None
 
@@ -40,7 +41,7 @@ class SimulationView:
                 live = stack.enter_context(Live(console=self._console, auto_refresh=False))
             while True:
                 campaign = self._run.campaign()
-                self._losses = by_round(self._run.client, campaign.id, "held_out_loss")
+                self._held_out = held_out_by_round(self._run.client, campaign)
                 if live is not None:
                     live.update(self._screen(campaign), refresh=True)
                 else:
@@ -54,7 +55,7 @@ class SimulationView:
         if campaign.rounds_closed == self._printed_rounds:
             return
         self._printed_rounds = campaign.rounds_closed
-        self._console.print(f"round {campaign.rounds_closed}/{campaign.rounds} {self._held_out()}".rstrip())
+        self._console.print(f"round {campaign.rounds_closed}/{campaign.rounds} {self._courses(campaign)}".rstrip())
 
     def _screen(self, campaign: CampaignDetail) -> RenderableType:
         done = self._run.fraction_done(campaign)
@@ -62,7 +63,7 @@ class SimulationView:
         line.add_row(
             f"rounds {campaign.rounds_closed}/{campaign.rounds}",
             ProgressBar(total=1.0, completed=done, width=24),
-            self._held_out(),
+            self._courses(campaign),
             self._time_left(campaign, done),
         )
         if campaign.state.is_final:
@@ -71,11 +72,8 @@ class SimulationView:
         tasks = [_task_line(task) for task in leased if task.progress is not None][:_TASKS_SHOWN]
         return Group(line, *(Text(f"  {text}", style="dim") for text in tasks or [campaign.reason or campaign.state]))
 
-    def _held_out(self) -> str:
-        if not self._losses:
-            return ""
-        first, last = self._losses[min(self._losses)], self._losses[max(self._losses)]
-        return f"held-out loss {first:.3f}" + (f" → {last:.3f}" if len(self._losses) > 1 else "")
+    def _courses(self, campaign: CampaignDetail) -> str:
+        return ", ".join(courses(campaign, self._held_out))
 
     def _time_left(self, campaign: CampaignDetail, done: float) -> str:
         """The estimated time left, from the pace since the first poll. Empty if unknown."""
@@ -96,7 +94,7 @@ def _task_line(task: TaskView) -> str:
     assert task.progress is not None
     progress = task.progress
     loss = f"loss {progress.loss:.3f}" if progress.loss is not None else ""
-    margin = f"margin {progress.reward_margin:.3f}" if progress.reward_margin is not None else ""
+    own = [f"{name.replace('_', ' ')} {value:.3f}" for name, value in progress.metrics.items()]
     speed = f"{progress.tokens_per_s:.0f} tokens/s" if progress.tokens_per_s else ""
-    parts = (task.agent_name, progress.phase, done_of_total(progress), loss, margin, speed)
+    parts = (task.agent_name, progress.phase, done_of_total(progress), loss, *own, speed)
     return "  ".join(filter(None, parts))

@@ -9,7 +9,7 @@ import pytest
 from agent.data.checking import collect, guess_kind
 from agent.data.report import MAX_PLACES, DataReport, Spread
 from agent.data.source import DataSource
-from shared.campaign import TrainingKind
+from shared.kinds import find
 
 
 def write(path: Path, rows: list[Any]) -> Path:
@@ -17,8 +17,8 @@ def write(path: Path, rows: list[Any]) -> Path:
     return path
 
 
-def report(source: DataSource, kind: TrainingKind = "sft") -> DataReport:
-    return collect(source, kind).report("notes", source, kind)
+def report(source: DataSource, kind: str = "sft") -> DataReport:
+    return collect(source, find(kind)).report("notes", source, find(kind))
 
 
 def row(number: int, **changes: Any) -> dict[str, Any]:
@@ -94,21 +94,21 @@ def test_examples_are_the_first_the_last_and_one_between(tmp_path: Path) -> None
 
 
 def test_the_kind_follows_from_the_columns(tmp_path: Path) -> None:
-    assert guess_kind(DataSource(path=write(tmp_path / "a.jsonl", ["{\n", row(0)]))) == "sft"
+    assert guess_kind(DataSource(path=write(tmp_path / "a.jsonl", ["{\n", row(0)]))).name == "sft"
     pair = {"prompt": "p", "chosen": "a", "rejected": "b"}
     source = DataSource(path=write(tmp_path / "b.jsonl", [pair, pair | {"rejected": "a"}]), held_out=0.0)
-    assert guess_kind(source) == "dpo"
+    assert guess_kind(source).name == "dpo"
     found = report(source, "dpo")
     assert (found.train, found.skipped) == (1, {"two equal completions": 1})
     assert [completion.name for completion in found.examples[0].completions] == ["chosen", "rejected"]
-    assert guess_kind(DataSource(path=tmp_path / "gone.jsonl")) == "sft"
+    assert guess_kind(DataSource(path=tmp_path / "gone.jsonl")).name == "sft"
 
 
 def test_a_column_of_pairs_may_be_read_as_messages_but_then_not_as_pairs(tmp_path: Path) -> None:
     prompt = "\n\nHuman: Why?\n\nAssistant: "
     path = write(tmp_path / "a.jsonl", [{"chosen": prompt + "Because.", "rejected": prompt + "No."}])
     source = DataSource(path=path, messages="chosen", held_out=0.0)
-    assert guess_kind(source) == "sft"
+    assert guess_kind(source).name == "sft"
     assert report(source).train == 1
     (error,) = report(source, "dpo").errors
     assert "the column 'chosen' is set as both messages and chosen" in str(error)

@@ -18,6 +18,7 @@ from agent.data.rows import Row
 from agent.data.source import DataSource
 from agent.data.tables import data_digest
 from agent.errors import TaskFailed
+from shared.kinds import find
 from shared.wire.leases import FailureKind
 
 RECORDS = [{"prompt": "oñe", "completion": "two"}, {"prompt": "three\tx", "completion": "four, five"}]
@@ -27,7 +28,7 @@ LINES = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in RECO
 
 def refusal(source: DataSource) -> str:
     with pytest.raises(TaskFailed) as caught:
-        read_rows(source, "sft")
+        read_rows(source, find("sft"))
     assert caught.value.failure.kind == FailureKind.DATA
     return caught.value.failure.message
 
@@ -50,7 +51,7 @@ def test_text_files_compressed_or_not(
 ) -> None:
     path = tmp_path / f"{name}{suffix}"
     path.write_bytes(compress(text.encode()))
-    assert read_rows(DataSource(path=path), "sft").rows == ROWS
+    assert read_rows(DataSource(path=path), find("sft")).rows == ROWS
 
 
 def test_text_with_a_separator_is_one_row_a_line_split_at_the_last(tmp_path: Path) -> None:
@@ -58,7 +59,7 @@ def test_text_with_a_separator_is_one_row_a_line_split_at_the_last(tmp_path: Pat
     path.write_bytes("Sales at a@b rose 5 £@positive\r\n\n1\nZürich@neutral\n".encode("latin-1"))
     source = DataSource(path=path, separator="@", encoding="ISO-8859-1")
     expected = [Row("Sales at a@b rose 5 £", "", "positive"), Row("1\n", "", ""), Row("Zürich", "", "neutral")]
-    assert read_rows(source, "sft").rows == expected
+    assert read_rows(source, find("sft")).rows == expected
     assert [place for place, _ in read_records(source)] == ["line 1", "line 3", "line 4"]
     assert "set its encoding in agent.toml" in refusal(source.model_copy(update={"encoding": "utf-8"}))
     assert "text with a separator" in refusal(DataSource(path=path))
@@ -68,14 +69,14 @@ def test_a_separator_of_cells(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("prompt;completion\na;b\n", encoding="utf-16")
     source = DataSource(path=path, separator=";", encoding="utf-16")
-    assert read_rows(source, "sft").rows == [Row("a", "", "b")]
+    assert read_rows(source, find("sft")).rows == [Row("a", "", "b")]
     assert "one character" in refusal(source.model_copy(update={"separator": "::"}))
 
 
 def test_every_error_is_reported_and_reading_continues(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"prompt": "SECRET"\n{"prompt": "a", "completion": "b"}\n["SECRET"]\n{"prompt": "SECRET"}\n')
-    found = list(scan_rows(DataSource(path=path), "sft"))
+    found = list(scan_rows(DataSource(path=path), find("sft")))
     assert [record.place for record in found] == ["line 1", "line 2", "line 3", "line 4"]
     assert found[1].row == Row("a", "", "b")
     assert [(record.error, record.private) for record in found if record.row is None] == [
@@ -85,7 +86,12 @@ def test_every_error_is_reported_and_reading_continues(tmp_path: Path) -> None:
     ]
     path = tmp_path / "a.csv"
     path.write_text("prompt,completion\na,b\nSECRET\nc,d,e\nf,g\n")
-    assert [record.row is None for record in scan_rows(DataSource(path=path), "sft")] == [False, True, True, False]
+    assert [record.row is None for record in scan_rows(DataSource(path=path), find("sft"))] == [
+        False,
+        True,
+        True,
+        False,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -124,7 +130,7 @@ def test_parquet(dataset: Any, tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     dataset.to_parquet(path)
     source = DataSource(path=path)
-    assert read_rows(source, "sft").rows == ROWS
+    assert read_rows(source, find("sft")).rows == ROWS
     assert [place for place, _ in read_records(source)] == ["row 1", "row 2"]
     path.write_bytes(path.read_bytes()[:50])
     assert "damaged or not Parquet" in refusal(source)
@@ -133,7 +139,7 @@ def test_parquet(dataset: Any, tmp_path: Path) -> None:
 def test_a_saved_dataset(dataset: Any, tmp_path: Path) -> None:
     folder = tmp_path / "saved"
     dataset.save_to_disk(folder)
-    assert read_rows(DataSource(path=folder), "sft").rows == ROWS
+    assert read_rows(DataSource(path=folder), find("sft")).rows == ROWS
 
 
 def test_a_saved_dataset_of_several_splits(dataset: Any, tmp_path: Path) -> None:
@@ -141,8 +147,8 @@ def test_a_saved_dataset_of_several_splits(dataset: Any, tmp_path: Path) -> None
 
     folder = tmp_path / "saved"
     DatasetDict({"train": dataset, "few": dataset.select([1])}).save_to_disk(folder)
-    assert read_rows(DataSource(path=folder), "sft").rows == ROWS
-    assert read_rows(DataSource(path=folder, split="few"), "sft").rows == ROWS[1:]
+    assert read_rows(DataSource(path=folder), find("sft")).rows == ROWS
+    assert read_rows(DataSource(path=folder, split="few"), find("sft")).rows == ROWS[1:]
     assert "the data set has no split 'gone'; it has train, few" in refusal(DataSource(path=folder, split="gone"))
     (folder / "train" / "state.json").unlink()
     (folder / "train" / "dataset_info.json").unlink()
@@ -155,15 +161,15 @@ def test_a_folder_as_the_hub_holds_it(dataset: Any, tmp_path: Path) -> None:
     dataset.to_parquet(folder / "data" / "train-00000-of-00001.parquet")
     dataset.select([1]).to_parquet(folder / "data" / "test-00000-of-00001.parquet")
     source = DataSource(path=folder)
-    assert read_rows(source, "sft").rows == ROWS
-    assert read_rows(DataSource(path=folder, split="test"), "sft").rows == ROWS[1:]
+    assert read_rows(source, find("sft")).rows == ROWS
+    assert read_rows(DataSource(path=folder, split="test"), find("sft")).rows == ROWS[1:]
     assert "the data set has no split 'validation'; it has train, test" in refusal(
         source.model_copy(update={"split": "validation"})
     )
     before = data_digest(source)
     assert data_digest(source) == before
     dataset.select([0]).to_parquet(folder / "data" / "train-00000-of-00001.parquet")
-    assert read_rows(source, "sft").rows == ROWS[:1], "rows of an edited folder"
+    assert read_rows(source, find("sft")).rows == ROWS[:1], "rows of an edited folder"
     (folder / "data" / "README").write_text("x")
     assert data_digest(source) != before
 
@@ -178,7 +184,7 @@ def test_every_preset_makes_a_source_that_survives_serialisation(name: str) -> N
     assert (own.hub, own.split) == (None, "train")
     for source in (at_hub, own):
         assert DataSource.model_validate_json(source.model_dump_json()) == source
-        assert source.columns("sft") == own.columns("sft")
+        assert source.columns(find("sft")) == own.columns(find("sft"))
 
 
 def test_an_owners_settings_override_the_preset() -> None:
@@ -190,7 +196,7 @@ def test_an_owners_settings_override_the_preset() -> None:
 def test_a_copy_may_lack_the_input_of_its_preset_and_no_other_column(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"instruction": "Why?", "output": "Because."}\n')
-    assert read_rows(DataSource(preset="alpaca", path=path), "sft").rows == [Row("Why?", "", "Because.")]
+    assert read_rows(DataSource(preset="alpaca", path=path), find("sft")).rows == [Row("Why?", "", "Because.")]
     assert "no row has the column 'context'" in refusal(DataSource(preset="alpaca", path=path, input="context"))
 
 
@@ -205,6 +211,6 @@ def test_presets_read_the_columns_of_their_data_sets(tmp_path: Path, name: str) 
     path = tmp_path / "a.jsonl"
     record = RECORD_OF.get(name, {"instruction": "Why?", "input": "", "output": "Because.", "text": "x"})
     path.write_text(json.dumps(record) + "\n" + json.dumps(record) + "\n")
-    found = read_rows(DataSource(preset=name, path=path), "sft")
+    found = read_rows(DataSource(preset=name, path=path), find("sft"))
     assert set(found.rows) == {Row("Why?", "", "Because.")}
     assert len(found.rows) == (1 if name == "math-instruct" else 2)

@@ -23,13 +23,14 @@ from agent.errors import TaskFailed
 from agent.data.tables import NO_REPORTS
 from agent.data.reading import read_rows
 from agent.settings import DataSource
+from shared.kinds import find
 os.environ.update(NO_REPORTS)
 from huggingface_hub.utils import _http
 # an unreachable hub is tried again after pauses that double four times: start at 0.01 s instead of 1 s
 _http.http_backoff.__kwdefaults__["base_wait_time"] = 0.01
 for settings in json.loads(sys.argv[1]):
     try:
-        print(json.dumps([row.parts for row in read_rows(DataSource(**settings), "sft").rows]))
+        print(json.dumps([row.parts for row in read_rows(DataSource(**settings), find("sft")).rows]))
     except TaskFailed as error:
         print(json.dumps(str(error)))
 """

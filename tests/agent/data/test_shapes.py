@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from agent.data.reading import Rows, is_held_out, read_rows, split_rows
-from agent.data.rows import Pair, Row, Turn
+from agent.data.rows import Comparison, Row, Turn
 from agent.data.shapes import RecordError, SkippedRecord, parse_row
 from agent.data.source import DataSource
-from shared.campaign import TrainingKind
+from shared.kinds import find
 
 SOURCE = DataSource(path=Path("rows.jsonl"))
 SYSTEM = Turn("system", "Be brief.")
@@ -28,10 +28,10 @@ SHAREGPT = [
 ]
 
 
-def rows(tmp_path: Path, records: list[dict[str, Any]], kind: TrainingKind = "sft", **columns: Any) -> Rows:
+def rows(tmp_path: Path, records: list[dict[str, Any]], kind: str = "sft", **columns: Any) -> Rows:
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    return read_rows(DataSource(path=path, **columns), kind)
+    return read_rows(DataSource(path=path, **columns), find(kind))
 
 
 @pytest.mark.parametrize(
@@ -70,18 +70,18 @@ HH = "\n\nHuman: Hi\n\nAssistant: Hello.\n\nHuman: Why?\n\nAssistant:"
 @pytest.mark.parametrize(
     ("record", "pair"),
     [
-        ({"prompt": "Why?", "chosen": "Because.", "rejected": "No."}, Pair("Why?", "", "Because.", "No.")),
+        ({"prompt": "Why?", "chosen": "Because.", "rejected": "No."}, Comparison("Why?", "", ("Because.", "No."))),
         (
             {"instruction": "Why?", "input": "x", "chosen": "Because.", "rejected": "No."},
-            Pair("Why?", "x", "Because.", "No."),
+            Comparison("Why?", "x", ("Because.", "No.")),
         ),
         (
             {"prompt": "ignored", "chosen": CHAT, "rejected": [*CHAT[:4], {"role": "assistant", "content": "No."}]},
-            Pair("Why?", "", "Because.", "No.", BEFORE),
+            Comparison("Why?", "", ("Because.", "No."), BEFORE),
         ),
         (
             {"prompt": CHAT[:4], "chosen": CHAT[4:], "rejected": [{"role": "assistant", "content": "No."}]},
-            Pair("Why?", "", "Because.", "No.", BEFORE),
+            Comparison("Why?", "", ("Because.", "No."), BEFORE),
         ),
         (
             {
@@ -89,21 +89,21 @@ HH = "\n\nHuman: Hi\n\nAssistant: Hello.\n\nHuman: Why?\n\nAssistant:"
                 "chosen": {"from": "gpt", "value": "Because."},
                 "rejected": {"from": "gpt", "value": "No."},
             },
-            Pair("Why?", "", "Because.", "No.", BEFORE),
+            Comparison("Why?", "", ("Because.", "No."), BEFORE),
         ),
         (
             {"chosen": f"{HH} Because.", "rejected": f"{HH} No."},
-            Pair("Why?", "", "Because.", "No.", BEFORE[1:]),
+            Comparison("Why?", "", ("Because.", "No."), BEFORE[1:]),
         ),
     ],
 )
-def test_preferences_of_every_shape_need_no_settings(tmp_path: Path, record: dict[str, Any], pair: Pair) -> None:
+def test_preferences_of_every_shape_need_no_settings(tmp_path: Path, record: dict[str, Any], pair: Comparison) -> None:
     assert rows(tmp_path, [record], "dpo").rows == [pair]
 
 
 def test_of_equal_transcripts_the_last_reply_is_the_completion() -> None:
     record = {"chosen": f"{HH} Because.", "rejected": f"{HH} Because."}
-    assert parse_row(record, SOURCE, "dpo") == Pair("Why?", "", "Because.", "Because.", BEFORE[1:])
+    assert parse_row(record, SOURCE, find("dpo")) == Comparison("Why?", "", ("Because.", "Because."), BEFORE[1:])
 
 
 @pytest.mark.parametrize(
@@ -119,11 +119,11 @@ def test_of_equal_transcripts_the_last_reply_is_the_completion() -> None:
     ],
 )
 def test_records_with_nothing_to_train_on_are_skipped_and_counted(
-    tmp_path: Path, record: dict[str, Any], kind: TrainingKind, reason: str
+    tmp_path: Path, record: dict[str, Any], kind: str, reason: str
 ) -> None:
     source = SOURCE.model_copy(update={"messages": "messages" if kind == "sft" else None})
     with pytest.raises(SkippedRecord, match=reason):
-        parse_row(record, source, kind)
+        parse_row(record, source, find(kind))
     found = rows(tmp_path, [record, record], kind)
     assert (found.rows, found.skipped.total()) == ([], 2)
 
@@ -144,7 +144,7 @@ def test_records_with_nothing_to_train_on_are_skipped_and_counted(
 )
 def test_errors_in_messages_name_the_column_and_turn_and_never_the_content(value: Any, message: str) -> None:
     with pytest.raises(RecordError) as caught:
-        parse_row({"messages": value}, SOURCE.model_copy(update={"messages": "messages"}), "sft")
+        parse_row({"messages": value}, SOURCE.model_copy(update={"messages": "messages"}), find("sft"))
     assert message in str(caught.value)
     assert "SECRET" not in str(caught.value)
 
@@ -162,7 +162,7 @@ def test_rows_that_repeat_a_unique_column_are_skipped_after_the_first(tmp_path: 
 def test_the_split_of_single_turn_rows_never_changes() -> None:
     """The numbers are those of the first version: a row that moved could be trained on after an evaluation on it."""
     assert [n for n in range(60) if is_held_out(Row(f"p{n}", "", f"c{n}"), 0.1)] == [2, 7, 10, 15, 19, 22, 35, 49, 57]
-    assert [n for n in range(60) if is_held_out(Pair(f"p{n}", "i", f"c{n}", f"r{n}"), 0.1)] == [27, 35, 41, 46]
+    assert [n for n in range(60) if is_held_out(Comparison(f"p{n}", "i", (f"c{n}", f"r{n}")), 0.1)] == [27, 35, 41, 46]
 
 
 def test_the_split_of_conversations_stays_when_rows_are_added_and_keeps_equal_ones_together() -> None:

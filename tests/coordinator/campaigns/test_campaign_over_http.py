@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from shared.adapters import AdapterFile
+from tests.support.messages import evaluated
 from tests.support.operator import Operator
 from tests.support.scripted import SHAPES, ScriptedAgent, adapter_bytes, campaign_body
 
@@ -27,18 +28,18 @@ def test_two_rounds_give_the_weighted_mean(operator: Operator, enroll: Enroll, t
         for agent, loss in ((ada, 2.0), (bob, 1.0)):
             lease = agent.lease("evaluate")
             assert lease["job"]["round"] == round_number - 1
-            body = {"kind": "evaluate", "loss": loss - round_number / 10, "n_rows": 5, "n_tokens": 100}
+            body = evaluated(loss - round_number / 10, n_rows=5, n_tokens=100)
             assert agent.result(lease, body).status_code == 200
         ada.train(adapter_bytes(tmp_path, fill=4.0))
         bob.train(adapter_bytes(tmp_path, fill=8.0))
     for agent in (ada, bob):
         lease = agent.lease("evaluate")
-        agent.result(lease, {"kind": "evaluate", "loss": 0.5, "n_rows": 5, "n_tokens": 100})
+        agent.result(lease, evaluated(0.5, n_rows=5, n_tokens=100))
     campaign = operator.wait_for(campaign_id, "completed")
     assert campaign["final_adapter"] == 2
     assert campaign["best_adapter"] == 2
     adapters = operator.items(f"/v1/campaigns/{campaign_id}/adapters")
-    assert [adapter["held_out_loss"] for adapter in adapters] == pytest.approx([1.4, 1.3, 0.5])
+    assert [adapter["metrics"]["held_out_loss"] for adapter in adapters] == pytest.approx([1.4, 1.3, 0.5])
     assert [share["weight"] for share in adapters[2]["contributions"]] == [0.75, 0.25]
     assert adapters[2]["parent_sha256"] == adapters[1]["blob"]["sha256"]
     path = tmp_path / "final.safetensors"

@@ -93,19 +93,19 @@ def test_a_campaign_starts_from_the_adapter_of_another_without_an_init_task(
     for agent in agents:
         agent.prepare(n_held_out=2)
     for agent in agents:
-        agent.evaluate(0.7, accuracy=0.5, margin=0.0)
+        agent.evaluate(0.7, held_out_accuracy=0.5, held_out_margin=0.0)
     leases = [agent.lease("train") for agent in agents]
     assert {lease["job"]["adapter"]["sha256"] for lease in leases} == {last}
     for agent, lease in zip(agents, leases, strict=True):
         agent.train(adapter_bytes(tmp_path, 5.0), lease)
     for agent in agents:
-        agent.evaluate(0.6, accuracy=0.75, margin=0.1)
+        agent.evaluate(0.6, held_out_accuracy=0.75, held_out_margin=0.1)
     assert operator.wait_for(tuned["id"], "completed")["final_adapter"] == 1
     tasks = operator.items(f"{path}/tasks")
     assert {task["kind"] for task in tasks} == {"prepare", "evaluate", "train"}
     assert "campaign-starts-from" in operator.events(tuned["id"])
     adapters = operator.items(f"{path}/adapters")
-    assert [each["held_out_loss"] for each in adapters] == [0.7, pytest.approx(0.6)]
+    assert [each["metrics"]["held_out_loss"] for each in adapters] == [0.7, pytest.approx(0.6)]
     assert (adapters[1]["origin"], adapters[1]["parent_sha256"]) == (None, last)
     assert values(operator, tmp_path, adapters[1]["blob"]["sha256"]) == {7.0}
     assert [found["outcome"] for found in operator.verify(tuned["id"])] == ["verified", "verified"]

@@ -17,6 +17,7 @@ from coordinator.services import Services
 from shared.client_sampling import draw_order
 from shared.digest import sha256_hex
 from shared.states import BlobKind
+from tests.support.messages import evaluated
 from tests.support.operator import Operator, problem
 from tests.support.scripted import ScriptedAgent, adapter_bytes, begin_campaign, campaign_body, slots_bytes
 from tests.support.server import RunningCoordinator, quick_settings, running_coordinator
@@ -151,7 +152,7 @@ def test_later_rounds_are_undone_and_stay_in_the_events(operator: Operator, enro
         assert operator.http.get(f"/v1/blobs/{digest}").status_code == 404
     assert operator.get("/v1/storage")["n_blobs"] == 2
     dropped = events(operator, campaign_id, "round-rolled-back")
-    assert [(each["round"], each["adapter"], each["held_out_loss"]) for each in dropped] == [
+    assert [(each["round"], each["adapter"], each["metrics"].get("held_out_loss")) for each in dropped] == [
         (3, digests[3], 1.0),
         (2, digests[2], 2.0),
     ]
@@ -170,7 +171,7 @@ def test_later_rounds_are_undone_and_stay_in_the_events(operator: Operator, enro
     campaign = operator.wait_for(campaign_id, "completed")
     assert (campaign["best_adapter"], campaign["final_adapter"]) == (2, 3)
     assert adapters(operator, campaign_id) == digests
-    losses = [row["held_out_loss"] for row in operator.items(f"/v1/campaigns/{campaign_id}/adapters")]
+    losses = [row["metrics"].get("held_out_loss") for row in operator.items(f"/v1/campaigns/{campaign_id}/adapters")]
     assert losses == [3.0, 1.5, 0.5, 0.75]
 
 
@@ -236,7 +237,7 @@ def test_the_evaluation_of_the_rollback_target_continues(operator: Operator, enr
     ada.evaluate(3.0)
     do_rounds(tmp_path, [ada], [1])
     lease = ada.lease("evaluate")
-    body = {"kind": "evaluate", "loss": 2.0, "n_rows": 5, "n_tokens": 100}
+    body = evaluated(2.0, n_rows=5, n_tokens=100)
     roll_back(operator, campaign_id, 1)
     assert ada.renew(lease).json()["directive"] == "continue"
     assert ada.result(lease, body).status_code == 200
@@ -394,7 +395,7 @@ def test_the_best_adapter_is_one_that_is_still_stored(operator: Operator, enroll
     assert operator.wait_for(campaign_id, "completed")["best_adapter"] == 4
     rows = operator.items(f"/v1/campaigns/{campaign_id}/adapters")
     found = roll_back(operator, campaign_id, 3)
-    stored = {row["number"]: row["held_out_loss"] for row in rows[:4] if row["stored"]}
+    stored = {row["number"]: row["metrics"]["held_out_loss"] for row in rows[:4] if row["stored"]}
     assert found["best_adapter"] == min(stored, key=stored.__getitem__)
 
 

@@ -56,7 +56,7 @@ def test_a_late_update_counts_in_the_next_round_with_less_weight(
     assert cyd.renew(late).json()["directive"] == "continue"
     assert campaign.part("cyd")["failures_in_a_row"] == 0
 
-    campaign.train(cyd, late, loss_mean=4.5)
+    campaign.train(cyd, late, train_loss_mean=4.5)
     assert cyd.ask(0).status_code == 204
     campaign.train(ada)
     campaign.train(bob)

@@ -261,7 +261,7 @@ def test_an_evaluation_does_not_wait_for_a_client_set_aside(
         agent.evaluate(1.0)
     campaign.wait_for("completed")
     assert [task["round"] for task in campaign.tasks("cyd", "evaluate")] == [0]
-    assert operator.get(f"{campaign.path}/adapters/2")["held_out_loss"] == 1.0
+    assert operator.get(f"{campaign.path}/adapters/2")["metrics"] == {"held_out_loss": 1.0}
 
 
 def test_resuming_readmits_all_clients(

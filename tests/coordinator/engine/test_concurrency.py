@@ -19,6 +19,7 @@ from coordinator.database.tables import BlobUseRow, UploadRow
 from coordinator.storage.retention import release_blobs
 from shared.digest import sha256_hex
 from shared.states import BlobKind
+from tests.support.messages import evaluated
 from tests.support.operator import Operator
 from tests.support.scripted import FINGERPRINT, ScriptedAgent, adapter_bytes, begin_campaign, campaign_body
 from tests.support.server import RunningCoordinator
@@ -58,7 +59,7 @@ class Worker:
         if kind == "prepare":
             result = {"kind": "prepare", "fingerprint": FINGERPRINT, "n_train": 10, "n_held_out": 3}
         elif kind == "evaluate":
-            result = {"kind": "evaluate", "loss": 1.0, "n_rows": 3, "n_tokens": 10}
+            result = evaluated(1.0, n_rows=3, n_tokens=10)
         else:
             data = self.delta if kind == "train" else self.adapter
             upload = self.note(agent.start_upload(lease, "delta" if kind == "train" else "adapter", data)).json()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.messages import evaluated
 from tests.support.operator import Operator
 from tests.support.scripted import ScriptedAgent, adapter_bytes, campaign_body
 from tests.support.server import RunningCoordinator
@@ -37,7 +38,7 @@ def test_every_nth_adapter_is_evaluated_and_the_best_is_named(
     campaign = operator.wait_for(campaign_id, "completed")
     assert (campaign["final_adapter"], campaign["best_adapter"]) == (5, 2)
     adapters = operator.items(f"/v1/campaigns/{campaign_id}/adapters")
-    assert [row["held_out_loss"] for row in adapters] == [3.0, None, 1.0, None, 2.0, 1.5]
+    assert [row["metrics"].get("held_out_loss") for row in adapters] == [3.0, None, 1.0, None, 2.0, 1.5]
 
 
 @pytest.mark.usefixtures("coordinator")
@@ -63,19 +64,28 @@ def test_preferences_are_weighted_by_pairs_and_have_an_accuracy(
     held_out = {ada: 5, bob: 5}
     campaign_id = begin(operator, held_out, tmp_path, kind="dpo", rounds=1, evaluation={"every": 1})
     lease = ada.lease("evaluate")
-    without = {"kind": "evaluate", "loss": 1.0, "n_rows": 3, "n_tokens": 3}
-    whole = without | {"accuracy": 1.0, "margin": 2.0}
-    for wrong in ({"accuracy": 1.5}, {"accuracy": None}, {"margin": None}):
-        refused = ada.result(lease, whole | wrong)
+    whole = evaluated(1.0, n_rows=3, n_tokens=3, held_out_accuracy=1.0, held_out_margin=2.0)
+    for wrong, problem in (
+        ({"held_out_accuracy": 1.5}, "1.5 is above 1"),
+        ({"held_out_accuracy": None}, "required in evaluation of kind dpo"),
+        ({"held_out_margin": None}, "required in evaluation of kind dpo"),
+        ({"held_out_rows": 0}, "0 is below 1"),
+        ({"held_out_bliss": 1.0}, "unknown in evaluation of kind dpo; known are held_out_loss, "),
+        ({"train_loss_mean": 1.0}, "unknown in evaluation of kind dpo; known are held_out_loss, "),
+    ):
+        metrics = {name: value for name, value in (whole["metrics"] | wrong).items() if value is not None}
+        refused = ada.result(lease, whole | {"metrics": metrics})
         assert refused.status_code == 422
-        assert [each["field"].rpartition(".")[2] for each in refused.json()["errors"]] == list(wrong)
-    good = without | {"accuracy": 1.0, "margin": 2.0, "loss": 0.5, "n_tokens": 9000}
+        (error,) = refused.json()["errors"]
+        assert error["field"].endswith(f"metrics.{next(iter(wrong))}")
+        assert error["message"].startswith(problem)
+    good = evaluated(0.5, n_rows=3, n_tokens=9000, held_out_accuracy=1.0, held_out_margin=2.0)
     assert ada.result(lease, good).status_code == 200
-    bob.evaluate(1.5, n_tokens=10, n_rows=1, accuracy=0.0, margin=-2.0)
+    bob.evaluate(1.5, n_tokens=10, n_rows=1, held_out_accuracy=0.0, held_out_margin=-2.0)
     for agent in held_out:
         agent.train(adapter_bytes(tmp_path, 1.0))
     for agent in held_out:
-        agent.evaluate(0.25, accuracy=0.5, margin=0.0)
+        agent.evaluate(0.25, held_out_accuracy=0.5, held_out_margin=0.0)
     operator.wait_for(campaign_id, "completed")
     found: dict[str, list[tuple[int | None, float]]] = {}
     for row in operator.items(f"/v1/campaigns/{campaign_id}/metrics", round=0):
@@ -83,7 +93,7 @@ def test_preferences_are_weighted_by_pairs_and_have_an_accuracy(
     assert found == {
         "held_out_loss": [(0, 0.5), (1, 1.5), (None, 0.75)],
         "held_out_tokens": [(0, 9000), (1, 10)],
-        "held_out_pairs": [(0, 3), (1, 1)],
+        "held_out_rows": [(0, 3), (1, 1)],
         "held_out_accuracy": [(0, 1.0), (1, 0.0), (None, 0.75)],
         "held_out_margin": [(0, 2.0), (1, -2.0), (None, 1.0)],
     }
@@ -97,7 +107,7 @@ def test_agents_can_read_the_reference_adapter_of_preferences(
     body = {"kind": "dpo", "dpo": {"reference": "initial"}, "rounds": 2, "evaluation": {"every": 1}}
     campaign_id = begin(operator, {ada: 5, bob: 0}, tmp_path, **body)
     initial = operator.get(f"/v1/campaigns/{campaign_id}/adapters/0")["blob"]
-    ada.evaluate(1.0, accuracy=0.5, margin=0.0)
+    ada.evaluate(1.0, held_out_accuracy=0.5, held_out_margin=0.0)
     for number in (1, 2):
         for agent in (ada, bob):
             lease = agent.lease("train")
@@ -106,7 +116,7 @@ def test_agents_can_read_the_reference_adapter_of_preferences(
             agent.train(adapter_bytes(tmp_path, float(number)), lease)
         lease = ada.lease("evaluate")
         assert lease["job"]["reference"] == initial
-        result = {"kind": "evaluate", "loss": 1.0, "n_rows": 3, "n_tokens": 3, "accuracy": 0.5, "margin": 0.1}
+        result = evaluated(1.0, n_rows=3, n_tokens=3, held_out_accuracy=0.5, held_out_margin=0.1)
         assert ada.result(lease, result).status_code == 200
     operator.wait_for(campaign_id, "completed")
     assert bob.http.get(f"/v1/blobs/{initial['sha256']}").status_code == 403
@@ -116,14 +126,16 @@ def test_agents_can_read_the_reference_adapter_of_preferences(
 def test_fine_tuning_keeps_no_accuracy(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
     ada, bob = enroll("ada"), enroll("bob")
     campaign_id = begin(operator, {ada: 5, bob: 0}, tmp_path, rounds=1, evaluation={"every": 1})
-    ada.evaluate(1.0, accuracy=0.5, margin=0.0)
+    refused = ada.result(ada.lease("evaluate"), evaluated(1.0, held_out_accuracy=0.5))
+    assert refused.status_code == 422
+    ada.evaluate(1.0)
     for agent in (ada, bob):
         agent.train(adapter_bytes(tmp_path, 1.0))
     ada.evaluate(1.0)
     operator.wait_for(campaign_id, "completed")
     names = {row["name"] for row in operator.items(f"/v1/campaigns/{campaign_id}/metrics")}
     assert "held_out_loss" in names
-    assert not names & {"held_out_accuracy", "held_out_pairs"}
+    assert not names & {"held_out_accuracy", "held_out_margin"}
 
 
 def test_evaluations_that_fail_or_never_come_block_nothing(
@@ -146,5 +158,5 @@ def test_evaluations_that_fail_or_never_come_block_nothing(
     campaign = operator.wait_for(campaign_id, "completed")
     assert campaign["best_adapter"] == 1
     adapters = operator.items(f"/v1/campaigns/{campaign_id}/adapters")
-    assert [row["held_out_loss"] for row in adapters] == [None, 1.25]
-    assert cyd.result(lease, {"kind": "evaluate", "loss": 0.1, "n_rows": 1, "n_tokens": 1}).status_code == 410
+    assert [row["metrics"].get("held_out_loss") for row in adapters] == [None, 1.25]
+    assert cyd.result(lease, evaluated(0.1, n_rows=1, n_tokens=1)).status_code == 410

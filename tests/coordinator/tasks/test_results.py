@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.messages import evaluated
 from tests.support.operator import Operator, problem
 from tests.support.scripted import FINGERPRINT, ScriptedAgent, adapter_bytes, begin_campaign, campaign_body
 
@@ -40,7 +41,7 @@ def test_a_result_of_another_kind_is_refused_and_the_lease_lives_on(operator: Op
     ada = enroll("ada")
     operator.post("/v1/campaigns", campaign_body(selection={"minimum": 1}))
     lease = ada.lease("prepare")
-    wrong = ada.result(lease, {"kind": "evaluate", "loss": 1.0, "n_rows": 1, "n_tokens": 1})
+    wrong = ada.result(lease, evaluated(1.0, n_rows=1, n_tokens=1))
     assert (wrong.status_code, [each.field for each in problem(wrong).errors]) == (422, ["kind"])
     assert ada.result(lease, {"kind": "no-such-kind"}).status_code == 422
     body = {"kind": "prepare", "fingerprint": FINGERPRINT, "n_train": 10, "n_held_out": 0}
@@ -52,7 +53,7 @@ def test_numbers_that_are_not_finite_are_refused(operator: Operator, enroll: Enr
     operator.post("/v1/campaigns", campaign_body(selection={"minimum": 1}))
     lease = ada.lease("prepare")
     for loss in ("NaN", "Infinity", "1e999"):
-        content = f'{{"kind": "evaluate", "loss": {loss}, "n_rows": 1, "n_tokens": 1}}'.encode()
+        content = f'{{"kind": "evaluate", "metrics": {{"held_out_loss": {loss}}}}}'.encode()
         headers = {**ada.header(lease), "Content-Type": "application/json"}
         reply = ada.http.put(f"/v1/leases/{lease['task_id']}/result", content=content, headers=headers)
         assert (reply.status_code, problem(reply).kind) == (422, "invalid")

@@ -184,8 +184,9 @@ class Checks:
             for task in snapshot.tasks
             if task.kind is TaskKind.EVALUATE and task.round == adapter.number and task.state is TaskState.DONE
         ]
-        tokens = sum(each["n_tokens"] for each in results if each is not None)
-        loss = sum(each["loss"] * each["n_tokens"] / tokens for each in results if each is not None)
+        metrics = [each["metrics"] for each in results if each is not None]
+        tokens = sum(each["held_out_tokens"] for each in metrics)
+        loss = sum(each["held_out_loss"] * each["held_out_tokens"] / tokens for each in metrics)
         np.testing.assert_allclose(adapter.held_out_loss, loss, rtol=1e-9)
         key = adapter.campaign_id, adapter.number
         assert self._book.held_out.setdefault(key, adapter.held_out_loss) == adapter.held_out_loss

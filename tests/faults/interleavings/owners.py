@@ -13,6 +13,7 @@ from safetensors.numpy import load
 
 from shared.adapters import write_adapter
 from shared.digest import sha256_hex
+from tests.support.messages import evaluated
 from tests.support.scripted import FINGERPRINT, SHAPES, ScriptedAgent
 
 Vector = NDArray[np.float64]
@@ -125,7 +126,7 @@ class Owner:
             return Work({"kind": "init", "adapter": sha256_hex(data)}, {"adapter": data}, values)
         if lease.kind == "evaluate":
             loss = 1.0 + (job["round"] * 7 + self.rows * 3 + variant) % 5
-            return Work({"kind": "evaluate", "loss": loss, "n_rows": self.held_out, "n_tokens": 10 * self.held_out})
+            return Work(evaluated(loss, n_rows=self.held_out, n_tokens=10 * self.held_out))
         return self._train(job, variant, draw)
 
     def _train(self, job: dict[str, Any], variant: int, draw: "Draw") -> Work:

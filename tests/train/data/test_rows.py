@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from agent.data.reading import read_rows
-from agent.data.rows import Pair, Row
+from agent.data.rows import Comparison, Row
 from agent.data.source import DataSource
 from agent.errors import TaskFailed
-from shared.campaign import TrainingKind
+from shared.kinds import find
 from shared.wire.leases import FailureKind
 
 pytestmark = pytest.mark.train
@@ -18,9 +18,9 @@ pytestmark = pytest.mark.train
 GOOD = '{"prompt": "p", "completion": "c"}\n'
 
 
-def refusal(path: Path, kind: TrainingKind = "sft", **columns: Any) -> str:
+def refusal(path: Path, kind: str = "sft", **columns: Any) -> str:
     with pytest.raises(TaskFailed) as caught:
-        read_rows(DataSource(path=path, **columns), kind)
+        read_rows(DataSource(path=path, **columns), find(kind))
     assert caught.value.failure.kind == FailureKind.DATA
     return caught.value.failure.message
 
@@ -37,14 +37,14 @@ def refusal(path: Path, kind: TrainingKind = "sft", **columns: Any) -> str:
 def test_every_format_gives_the_same_rows(tmp_path: Path, name: str, text: str) -> None:
     path = tmp_path / name
     path.write_bytes(text.encode())
-    rows = read_rows(DataSource(path=path, prompt="q", input="more", completion="a"), "sft")
+    rows = read_rows(DataSource(path=path, prompt="q", input="more", completion="a"), find("sft"))
     assert rows.rows == [Row("one", "two", "three"), Row("four", "", "five")]
 
 
 def test_csv_cells_may_hold_lines_and_be_long(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('prompt,completion\n"a\nb","' + "x" * 200_000 + '"\n')
-    assert read_rows(DataSource(path=path), "sft").rows == [Row("a\nb", "", "x" * 200_000)]
+    assert read_rows(DataSource(path=path), find("sft")).rows == [Row("a\nb", "", "x" * 200_000)]
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,10 @@ def test_preferences_are_pairs_by_columns_of_their_own(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("q,more,good,bad\none,two,three,four\nfive,,six,seven\n")
     source = DataSource(path=path, prompt="q", input="more", chosen="good", rejected="bad")
-    assert read_rows(source, "dpo").rows == [Pair("one", "two", "three", "four"), Pair("five", "", "six", "seven")]
+    assert read_rows(source, find("dpo")).rows == [
+        Comparison("one", "two", ("three", "four")),
+        Comparison("five", "", ("six", "seven")),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from agent.train.data.templates import Exchange, Text, render
 from agent.train.data.tokenizing import TextTokenizer
 from agent.train.data.tokens import IGNORED, TokenRows
 from shared.campaign import DataSection
+from shared.kinds import find
 from shared.wire.jobs import Fingerprint
 from shared.wire.leases import FailureKind, Phase
 from tests.support.tokenizers import sentencepiece_style
@@ -149,7 +150,9 @@ def test_the_split_stays_when_rows_are_added_and_keeps_duplicates_together() -> 
 
 
 def prepare(lab: Lab, cache: DataCache, folder: Path, report: Any = lambda _: None, **source: Any) -> Any:
-    return cache.prepare(lab.source(**source), "chat", 96, byte_level_bpe(), FINGERPRINT, folder, report, kind="sft")
+    return cache.prepare(
+        lab.source(**source), "chat", 96, byte_level_bpe(), FINGERPRINT, folder, report, kind=find("sft")
+    )
 
 
 def test_tokens_are_cached_in_memory_and_on_disk(lab: Lab, tmp_path: Path) -> None:
@@ -162,9 +165,10 @@ def test_tokens_are_cached_in_memory_and_on_disk(lab: Lab, tmp_path: Path) -> No
     again = prepare(lab, DataCache(), tmp_path, reports.append)
     assert reports == []
     assert again.dropped == first.dropped
-    for split in ("train", "held_out"):
+    for again_rows, first_rows in ((again.train, first.train), (again.held_out, first.held_out)):
+        assert again_rows.sha256 == first_rows.sha256
         for part in ("ids", "offsets", "supervised"):
-            np.testing.assert_array_equal(getattr(getattr(again, split), part), getattr(getattr(first, split), part))
+            np.testing.assert_array_equal(getattr(again_rows.completions, part), getattr(first_rows.completions, part))
 
 
 def test_a_spoilt_cache_file_is_made_again(lab: Lab, tmp_path: Path) -> None:
@@ -172,7 +176,7 @@ def test_a_spoilt_cache_file_is_made_again(lab: Lab, tmp_path: Path) -> None:
     (path,) = tmp_path.glob("tokens-*.npz")
     path.write_bytes(path.read_bytes()[:100])
     again = prepare(lab, DataCache(), tmp_path)
-    np.testing.assert_array_equal(again.train.ids, first.train.ids)
+    np.testing.assert_array_equal(again.train.completions.ids, first.train.completions.ids)
 
 
 def test_changed_data_is_tokenised_again(lab: Lab, tmp_path: Path) -> None:

@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from agent.data.own_template import OwnTemplate, template_of
-from agent.data.rows import Pair, Row, Turn
+from agent.data.rows import Comparison, Row, Turn
 from agent.data.source import DataSource
 from agent.errors import TaskFailed
 from agent.train.data.cache import DataCache
 from agent.train.data.templates import render
 from agent.train.data.tokenizing import TextTokenizer
 from agent.train.data.tokens import TokenRow, TokenRows
+from shared.kinds import find
 from shared.wire.leases import FailureKind
 from tests.support.tiny import byte_level_bpe
 from tests.support.tokenizers import sentencepiece_style, wordpiece
@@ -97,7 +98,7 @@ def test_the_supervised_tokens_are_the_replies_each_with_its_end(tokenizer: Any,
 def test_in_pairs_only_the_last_reply_is_supervised_after_the_same_prompt(tokenizer: Any, template: str) -> None:
     if template == "chat" and not tokenizer.chat_template:
         pytest.skip("has no chat template")
-    pair = Pair("What does the river do ?", "", "the river turns", "slowly", (SYSTEM, *BEFORE))
+    pair = Comparison("What does the river do ?", "", ("the river turns", "slowly"), (SYSTEM, *BEFORE))
     chosen, rejected = (tokens_of(tokenizer, completion, TEMPLATES[template]) for completion in pair.completions)
     assert supervised_texts(tokenizer, chosen) == ["the river turns"]
     assert supervised_texts(tokenizer, rejected) == ["slowly"]
@@ -196,9 +197,16 @@ def test_an_own_template_replaces_the_campaigns_and_a_changed_one_is_tokenised_a
     def tokens(**source: Any) -> list[int]:
         cache, report = DataCache(), lambda _: None
         prepared = cache.prepare(
-            lab.source(held_out=0.0, **source), "alpaca", 400, tokenizer, lab.fingerprint, tmp_path, report, kind="sft"
+            lab.source(held_out=0.0, **source),
+            "alpaca",
+            400,
+            tokenizer,
+            lab.fingerprint,
+            tmp_path,
+            report,
+            kind=find("sft"),
         )
-        ids: list[int] = prepared.train.example(0)["input_ids"]
+        ids: list[int] = prepared.train.completions.example(0)["input_ids"]
         return ids
 
     assert tokenizer.decode(tokens(template=path)).startswith("<user> What does the water do")
@@ -216,13 +224,13 @@ def test_conversations_are_trained_and_evaluated_on(lab: Lab, tmp_path: Path) ->
     source = DataSource(path=write_rows(tmp_path / "conversations.jsonl", conversations), held_out=0.2)
     adapter = lab.adapter_0()
     result = lab.run(lab.work(lab.train_job(adapter, max_length=400), data=source, adapter=adapter))
-    assert result.metrics.loss_last is not None
+    assert result.metrics["train_loss_last"] is not None
     evaluated = lab.run(lab.work(lab.evaluate_job(adapter, max_length=400), data=source, adapter=adapter))
     data = DataCache().prepare(
-        source, "chat", 400, byte_level_bpe(), lab.fingerprint, tmp_path, lambda _: None, kind="sft"
+        source, "chat", 400, byte_level_bpe(), lab.fingerprint, tmp_path, lambda _: None, kind=find("sft")
     )
-    assert evaluated.n_tokens == int(data.held_out.n_supervised.sum())
-    assert evaluated.n_tokens > 3 * 5 * evaluated.n_rows
+    assert evaluated.metrics["held_out_tokens"] == int(data.held_out.completions.n_supervised.sum())
+    assert evaluated.metrics["held_out_tokens"] > 3 * 5 * evaluated.metrics["held_out_rows"]
 
 
 def test_pairs_of_transcripts_are_trained_and_evaluated_on(lab: Lab, tmp_path: Path) -> None:
@@ -235,8 +243,8 @@ def test_pairs_of_transcripts_are_trained_and_evaluated_on(lab: Lab, tmp_path: P
     adapter = lab.adapter_0()
     job = {"training_kind": "dpo", "max_length": 200}
     result = lab.run(lab.work(lab.train_job(adapter, **job), data=source, adapter=adapter))
-    assert result.metrics.loss_last is not None
+    assert result.metrics["train_loss_last"] is not None
     evaluated = lab.run(lab.work(lab.evaluate_job(adapter, **job), data=source, adapter=adapter))
     tokenizer = byte_level_bpe()
     supervised = sum(len(tokenizer(text)["input_ids"]) + 1 for text in ("the river turns", "bread"))
-    assert evaluated.n_tokens == supervised * evaluated.n_rows
+    assert evaluated.metrics["held_out_tokens"] == supervised * evaluated.metrics["held_out_rows"]

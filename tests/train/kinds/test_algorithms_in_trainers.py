@@ -22,7 +22,7 @@ from agent.train.base.model import AttachedAdapter
 from shared import algorithms
 from shared.adapters import write_adapter
 from shared.algorithms import ClientHalf
-from shared.campaign import DpoSection, LoraSection, TrainingKind
+from shared.campaign import LoraSection
 from shared.wire.leases import FailureKind
 from tests.support.distributions import load_example
 from tests.train.conftest import Lab, in_pairs, read
@@ -31,7 +31,7 @@ from tests.train.kinds.test_training import NO_DROPOUT, batches, plain_loss, pla
 
 pytestmark = pytest.mark.train
 
-KINDS: list[TrainingKind] = ["sft", "dpo"]
+KINDS: list[str] = ["sft", "dpo"]
 MICRO_BATCHES = [4, 1]
 """The whole batch at once, and accumulated gradients."""
 BETA, MU, LR, STEPS = 0.3, 0.3, 0.1, 2
@@ -39,10 +39,10 @@ BETA, MU, LR, STEPS = 0.3, 0.3, 0.1, 2
 Tensors = dict[str, NDArray[np.float64]]
 
 
-def job(kind: TrainingKind, **changes: Any) -> dict[str, Any]:
+def job(kind: str, **changes: Any) -> dict[str, Any]:
     fields = {
         "training_kind": kind,
-        "dpo": DpoSection(beta=BETA),
+        "kind_params": {"beta": BETA} if kind == "dpo" else {},
         "lora": NO_DROPOUT,
         "steps": STEPS,
         "learning_rate": LR,
@@ -55,7 +55,7 @@ def job(kind: TrainingKind, **changes: Any) -> dict[str, Any]:
 class Plain:
     """Computes the loss and the gradient of a batch at given weights."""
 
-    def __init__(self, lab: Lab, kind: TrainingKind, lora: LoraSection, start: Mapping[str, Any]) -> None:
+    def __init__(self, lab: Lab, kind: str, lora: LoraSection, start: Mapping[str, Any]) -> None:
         self.model = plain_model(lab, lora, dict(start))
         base = bare(lab)
         losses: dict[str, Callable[[Any], torch.Tensor]] = {
@@ -94,7 +94,7 @@ def assert_close(actual: Mapping[str, Any], expected: Mapping[str, Any], atol: f
 
 
 @pytest.mark.parametrize(("kind", "micro_batch"), in_pairs(KINDS, MICRO_BATCHES[::-1]))
-def test_fedprox_pulls_once_a_step(lab: Lab, kind: TrainingKind, micro_batch: int) -> None:
+def test_fedprox_pulls_once_a_step(lab: Lab, kind: str, micro_batch: int) -> None:
     adapter = lab.adapter_0(NO_DROPOUT)
     fields = job(kind, algorithm="fedprox", algorithm_params={"mu": MU})
     result, folder = train(lab, adapter, job=fields, micro_batch=micro_batch)
@@ -111,16 +111,14 @@ def test_fedprox_pulls_once_a_step(lab: Lab, kind: TrainingKind, micro_batch: in
 
     losses, delta = trained(pulls=1)
     assert_close(read(folder / DELTA_FILE), delta, atol=1e-6)
-    assert [result.metrics.loss_first, result.metrics.loss_last] == pytest.approx(losses, abs=1e-5)
+    assert [result.metrics["train_loss_first"], result.metrics["train_loss_last"]] == pytest.approx(losses, abs=1e-5)
     for pulls in (0, 4):  # no pull, and one for each of four micro-batches: the test would notice both
         other = trained(pulls)[1]
         assert max(np.abs(other[name] - delta[name]).max() for name in delta) > 1e-4
 
 
 @pytest.mark.parametrize(("kind", "micro_batch"), in_pairs(KINDS, MICRO_BATCHES))
-def test_scaffold_corrects_each_step_and_updates_its_client_state(
-    lab: Lab, kind: TrainingKind, micro_batch: int
-) -> None:
+def test_scaffold_corrects_each_step_and_updates_its_client_state(lab: Lab, kind: str, micro_batch: int) -> None:
     adapter = lab.adapter_0(NO_DROPOUT)
     x = {name: values.astype(float) for name, values in read(adapter).items()}
     c, c_k = random_tensors(1, x), random_tensors(2, x)
@@ -143,6 +141,31 @@ def test_scaffold_corrects_each_step_and_updates_its_client_state(
     assert_close(read(folder / EXTRAS_FILE), {f"delta_c/{name}": new[name] - c_k[name] for name in w}, atol=1e-5)
     assert_close(read(folder / CLIENT_STATE_FILE), {f"c_k/{name}": new[name] for name in w}, atol=1e-5)
     assert not result.client_state_lost
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_warm_up_and_weight_decay_act_on_each_step_and_scaffold_counts_the_rates(lab: Lab, kind: str) -> None:
+    """Step t of n has t / (n + 1) of the rate; SGD adds decay · w to the gradient."""
+    steps, decay = 4, 0.1
+    adapter = lab.adapter_0(NO_DROPOUT)
+    x = {name: values.astype(float) for name, values in read(adapter).items()}
+    c, c_k = random_tensors(1, x), random_tensors(2, x)
+    fields = {"steps": steps, "warmup_steps": 2, "weight_decay": decay, "committed_update": "0" * 64}
+    _, folder = train(
+        lab,
+        adapter,
+        job=job(kind, algorithm="scaffold", **fields),
+        broadcast=write_slot(lab.folder / "c.safetensors", "c", c),
+        client_state=write_slot(lab.folder / "c_k.safetensors", "c_k", c_k),
+    )
+    plain = Plain(lab, kind, NO_DROPOUT, read(adapter))
+    w, rates = dict(x), [LR / 3, 2 * LR / 3, LR, LR]
+    for rate, batch in zip(rates, batches(lab, steps=steps, batch_size=4, kind=kind), strict=True):
+        _, g = plain.gradient(w, batch)
+        w = {name: w[name] - rate * (g[name] + decay * w[name] + c[name] - c_k[name]) for name in w}
+    new = {name: c_k[name] - c[name] + (x[name] - w[name]) / sum(rates) for name in w}
+    assert_close(read(folder / DELTA_FILE), {name: w[name] - x[name] for name in w}, atol=2e-6)
+    assert_close(read(folder / CLIENT_STATE_FILE), {f"c_k/{name}": new[name] for name in w}, atol=2e-5)
 
 
 def test_an_update_is_clipped_as_a_whole(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,9 +207,7 @@ def test_an_update_whose_tensors_changed_is_a_failure_of_the_algorithm(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_frozen_a_stays_and_an_update_holds_b_alone(
-    lab: Lab, kind: TrainingKind, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_frozen_a_stays_and_an_update_holds_b_alone(lab: Lab, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The clipping uses the norm of B's gradients alone, although PEFT makes A trainable again unnoticed."""
     lora = LoraSection(rank=4, alpha=6, freeze_a=True)
     adapter = lab.adapter_0(lora)
@@ -218,7 +239,7 @@ def test_a_frozen_a_stays_and_an_update_holds_b_alone(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_scale_is_alpha_over_rank(lab: Lab, kind: TrainingKind) -> None:
+def test_the_scale_is_alpha_over_rank(lab: Lab, kind: str) -> None:
     """The first loss equals the loss of W + (6/4) B A in plain transformers."""
     lora = LoraSection(rank=4, alpha=6)
     adapter = lab.adapter_0(lora)
@@ -231,4 +252,4 @@ def test_the_scale_is_alpha_over_rank(lab: Lab, kind: TrainingKind) -> None:
     with torch.no_grad():
         expected = plain_loss(model, batch) if kind == "sft" else plain_dpo_loss(model, bare(lab), batch, BETA)
     result, _ = train(lab, adapter, job=job(kind, lora=lora))
-    assert result.metrics.loss_first == pytest.approx(expected.item(), abs=1e-5)
+    assert result.metrics["train_loss_first"] == pytest.approx(expected.item(), abs=1e-5)

@@ -9,7 +9,8 @@ from transformers import AutoTokenizer
 
 from agent.errors import TaskFailed
 from agent.train.data.cache import DataCache
-from agent.train.kinds.loss import collate
+from agent.train.trainer.loss import collate
+from shared.kinds import find
 from shared.wire.leases import FailureKind, Phase
 from tests.train.conftest import LORA, ROWS, Lab, read, write_rows
 from tests.train.kinds.test_training import plain_model
@@ -27,8 +28,10 @@ def test_the_loss_is_plain_transformers_token_weighted_mean(lab: Lab) -> None:
     model = plain_model(lab, LORA, read(adapter)).eval()
     tokenizer = AutoTokenizer.from_pretrained(lab.model)
     cache = lab.folder / "cache"
-    data = DataCache().prepare(lab.source(), "chat", 96, tokenizer, lab.fingerprint, cache, lambda _: None, kind="sft")
-    held_out = data.held_out
+    data = DataCache().prepare(
+        lab.source(), "chat", 96, tokenizer, lab.fingerprint, cache, lambda _: None, kind=find("sft")
+    )
+    held_out = data.held_out.completions
     total, count = 0.0, 0
     with torch.no_grad():
         for index in range(len(held_out)):
@@ -36,22 +39,22 @@ def test_the_loss_is_plain_transformers_token_weighted_mean(lab: Lab) -> None:
             n = int((row["labels"][:, 1:] != -100).sum())
             total += model(**row).loss.item() * n
             count += n
-    assert (result.n_rows, result.n_tokens) == (len(held_out), count)
-    assert result.loss == pytest.approx(total / count, abs=1e-5)
+    assert (result.metrics["held_out_rows"], result.metrics["held_out_tokens"]) == (len(held_out), count)
+    assert result.metrics["held_out_loss"] == pytest.approx(total / count, abs=1e-5)
 
 
 def test_it_is_deterministic_and_independent_of_the_micro_batch(lab: Lab) -> None:
     adapter = lab.adapter_0()
     first, again, wide = (evaluate(lab, adapter, micro_batch=size) for size in (1, 1, 16))
     assert first == again
-    assert wide.loss == pytest.approx(first.loss, abs=1e-5)
-    assert wide.n_tokens == first.n_tokens
+    assert wide.metrics["held_out_loss"] == pytest.approx(first.metrics["held_out_loss"], abs=1e-5)
+    assert wide.metrics["held_out_tokens"] == first.metrics["held_out_tokens"]
 
 
 def test_progress_counts_rows(lab: Lab) -> None:
     result = evaluate(lab, lab.adapter_0())
     reports = [report for report in lab.reports if report.phase == Phase.EVALUATING]
-    assert (reports[-1].done, reports[-1].total) == (result.n_rows, result.n_rows)
+    assert (reports[-1].done, reports[-1].total) == (result.metrics["held_out_rows"], result.metrics["held_out_rows"])
     assert all(report.loss is None for report in lab.reports)
 
 

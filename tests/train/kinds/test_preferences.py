@@ -14,19 +14,21 @@ from trl.trainer import utils
 
 from agent.child import DELTA_FILE
 from agent.data.reading import is_held_out
-from agent.data.rows import Pair
+from agent.data.rows import Comparison
 from agent.errors import TaskFailed
 from agent.train.base.model import AttachedAdapter, Base
 from agent.train.data.cache import DataCache
 from agent.train.data.templates import render
 from agent.train.data.tokenizing import TextTokenizer
-from agent.train.data.tokens import PairRows, TokenRows
-from agent.train.kinds.evaluate import held_out_preference
-from agent.train.kinds.loss import collate_pairs
-from agent.train.kinds.trainer import TrainerSettings, dpo_trainer
+from agent.train.data.tokens import Samples
+from agent.train.kinds.base import Scoring
+from agent.train.kinds.dpo import Training, collate_pairs
+from agent.train.trainer.arguments import TrainerSettings
 from agent.train.worker import Worker
 from shared.algorithms import ClientHalf, fedavg
-from shared.campaign import DpoLoss, DpoSection, LoraSection
+from shared.campaign import LoraSection, TrainingSection
+from shared.kinds import find
+from shared.kinds.dpo import DpoLoss, Section
 from shared.wire.leases import FailureKind, Phase
 from tests.support.tiny import PAIRS, byte_level_bpe
 from tests.train.conftest import DEEP, Lab, first_in_fast, read, supervised_from, write_rows
@@ -34,7 +36,7 @@ from tests.train.kinds.test_training import NO_DROPOUT, batches, plain_model, tr
 
 pytestmark = pytest.mark.train
 
-DPO = {"training_kind": "dpo", "lora": NO_DROPOUT, "dpo": DpoSection(beta=0.3)}
+DPO = {"training_kind": "dpo", "lora": NO_DROPOUT, "kind_params": {"beta": 0.3}}
 
 
 def plain_log_probs(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -64,8 +66,22 @@ def bare(lab: Lab) -> Any:
 def prepare(lab: Lab, folder: Path, max_length: int = 96, cache: DataCache | None = None, **source: Any) -> Any:
     tokenizer = AutoTokenizer.from_pretrained(lab.model)
     return (cache or DataCache()).prepare(
-        lab.source("dpo", **source), "chat", max_length, tokenizer, lab.fingerprint, folder, lambda _: None, kind="dpo"
+        lab.source("dpo", **source),
+        "chat",
+        max_length,
+        tokenizer,
+        lab.fingerprint,
+        folder,
+        lambda _: None,
+        kind=find("dpo"),
     )
+
+
+def batch_of(rows: Samples, n: int) -> dict[str, torch.Tensor]:
+    """The first n pairs as a batch, without a reference."""
+    examples = Training(Section()).examples(rows, np.arange(n), np.zeros((n, 2)))
+    batch = collate_pairs(examples)
+    return {name: values for name, values in batch.items() if not name.startswith("ref_")}
 
 
 # data
@@ -73,13 +89,13 @@ def prepare(lab: Lab, folder: Path, max_length: int = 96, cache: DataCache | Non
 
 def test_both_completions_are_tokenised_as_fine_tuning_would() -> None:
     tokenizer = byte_level_bpe()
-    pair = Pair("What?", "Think.", "the river turns", "slowly")
+    pair = Comparison("What?", "Think.", ("the river turns", "slowly"))
     tokens = list(
         TextTokenizer(tokenizer, 96).rows([render(completion, "chat", tokenizer) for completion in pair.completions])
     )
-    rows = PairRows(TokenRows.of([row for row in tokens if row is not None]))
+    rows = Samples.of([row for row in tokens if row is not None], [()], find("dpo"))
     assert len(rows) == 1
-    example = rows.example(0)
+    example = dict(zip(("chosen", "rejected"), rows.examples(0), strict=True))
     prompts, answers = [], []
     for role in ("chosen", "rejected"):
         start = example[role]["labels"].count(-100)
@@ -93,8 +109,8 @@ def test_both_completions_are_tokenised_as_fine_tuning_would() -> None:
 
 def test_a_batch_holds_the_chosen_completions_and_then_the_rejected_ones() -> None:
     completions = [([1, 2, 3], 2), ([1, 2, 4, 5], 2), ([6, 7], 1), ([6, 8], 1)]
-    rows = PairRows(TokenRows.of([supervised_from(*completion) for completion in completions]))
-    batch = collate_pairs([rows.example(0), rows.example(1)])
+    rows = Samples.of([supervised_from(*completion) for completion in completions], [(), ()], find("dpo"))
+    batch = batch_of(rows, 2)
     assert batch["input_ids"].tolist() == [[1, 2, 3, 0], [6, 7, 0, 0], [1, 2, 4, 5], [6, 8, 0, 0]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 1, 1], [1, 1, 0, 0]]
     assert batch["completion_mask"].tolist() == [[0, 0, 1, 0], [0, 1, 0, 0], [0, 0, 1, 1], [0, 1, 0, 0]]
@@ -135,11 +151,11 @@ def test_a_file_without_a_usable_pair_says_why(lab: Lab, tmp_path: Path) -> None
 
 
 def test_the_split_follows_the_whole_pair(lab: Lab, tmp_path: Path) -> None:
-    pairs = [Pair(row["instruction"], row["input"], row["chosen"], row["rejected"]) for row in PAIRS]
+    pairs = [Comparison(row["instruction"], row["input"], (row["chosen"], row["rejected"])) for row in PAIRS]
     data = prepare(lab, tmp_path)
     assert len(data.held_out) == sum(is_held_out(pair, 0.2) for pair in pairs)
     assert len(data.train) + len(data.held_out) == len(PAIRS)
-    swapped = [Pair(pair.prompt, pair.input, pair.rejected, pair.chosen) for pair in pairs]
+    swapped = [Comparison(pair.prompt, pair.input, pair.answers[::-1]) for pair in pairs]
     assert [is_held_out(pair, 0.5) for pair in pairs] != [is_held_out(pair, 0.5) for pair in swapped]
 
 
@@ -153,8 +169,8 @@ def test_the_cache_tells_kinds_and_columns_apart(lab: Lab, tmp_path: Path) -> No
     assert len(list(tmp_path.glob("tokens-*.npz"))) == 2, "read from disk"
     swapped = prepare(lab, tmp_path, path=both, chosen="rejected", rejected="chosen", held_out=0.0)
     whole = prepare(lab, tmp_path, path=both, held_out=0.0)
-    assert isinstance(first.train, PairRows)
-    assert swapped.train.example(0)["chosen"] == whole.train.example(0)["rejected"]
+    assert first.train.n_completions == 2
+    assert swapped.train.examples(0) == whole.train.examples(0)[::-1]
 
 
 # training
@@ -171,13 +187,11 @@ def attached_adapter(lab: Lab, lora: LoraSection, tensors: dict[str, Any]) -> It
 
 def examples_of(lab: Lab, pairs: Any, indices: Iterable[int]) -> list[dict[str, Any]]:
     """Pairs as a trainer takes them, with their log-probabilities under the bare base."""
-    examples = []
+    at = np.array(indices)
+    examples = Training(Section()).examples(pairs, at, np.zeros((len(at), 2)))
     with torch.no_grad():
-        for index in indices:
-            pair = pairs.example(index)
-            chosen, rejected = plain_log_probs(bare(lab), collate_pairs([pair])).tolist()
-            examples.append(pair | {"ref_chosen_logps": chosen, "ref_rejected_logps": rejected})
-    return examples
+        reference = [plain_log_probs(bare(lab), collate_pairs([pair])).tolist() for pair in examples]
+    return Training(Section()).examples(pairs, at, np.array(reference))
 
 
 def build(
@@ -185,18 +199,16 @@ def build(
     attached: AttachedAdapter,
     tokenizer: Any = None,
     n_examples: int = 8,
-    dpo: DpoSection | None = None,
-    **changes: Any,
+    dpo: Section | None = None,
+    batch_size: int = 4,
+    micro_batch: int = 4,
 ) -> Any:
     data = prepare(lab, lab.folder / "cache")
-    settings = {"folder": str(lab.folder / "t"), "batch_size": 4, "micro_batch": 4, "learning_rate": 1e-2, "seed": 0}
-    return dpo_trainer(
-        attached,
-        examples_of(lab, data.train, range(n_examples)),
-        tokenizer or AutoTokenizer.from_pretrained(lab.model),
-        TrainerSettings(**(settings | {"autocast_dtype": None} | changes)),
-        dpo or DpoSection(beta=0.3),
-    )
+    training = TrainingSection(steps=1, batch_size=batch_size)
+    settings = TrainerSettings(str(lab.folder / "t"), training, 1e-2, micro_batch, seed=0, autocast_dtype=None)
+    examples = examples_of(lab, data.train, range(n_examples))
+    tokenizer = tokenizer or AutoTokenizer.from_pretrained(lab.model)
+    return Training(dpo or Section(beta=0.3)).trainer(attached, examples, tokenizer, settings)
 
 
 def test_trls_copy_of_the_adapter_is_removed_and_frozen_tensors_stay_frozen(lab: Lab) -> None:
@@ -214,7 +226,7 @@ def test_the_head_scores_supervised_positions_alone_with_the_same_values(
 ) -> None:
     """Against TRL's own head, which scores all positions on a CPU."""
     lora, fields = NO_DROPOUT, ("log_probs", "entropy", "mean_logits", "is_top1")
-    batch = collate_pairs([prepare(lab, lab.folder / "cache").train.example(index) for index in range(2)])
+    batch = batch_of(prepare(lab, lab.folder / "cache").train, 2)
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     labels = batch["input_ids"].masked_fill(batch["completion_mask"] == 0, -100)
     start = read(lab.adapter_0(lora))
@@ -258,7 +270,7 @@ def plain_losses(model: Any, base: Any, batch: dict[str, torch.Tensor], beta: fl
     "loss", [loss if loss in ("sigmoid", "robust") else pytest.param(loss, marks=DEEP) for loss in get_args(DpoLoss)]
 )
 def test_every_loss_of_trl_can_be_trained(lab: Lab, loss: Any) -> None:
-    dpo = DpoSection(beta=0.3, loss=loss, label_smoothing=0.1 if loss in ("robust", "exo_pair") else 0.0)
+    dpo = Section(beta=0.3, loss=loss, label_smoothing=0.1 if loss in ("robust", "exo_pair") else 0.0)
     start = read(lab.adapter_0(NO_DROPOUT))
     with attached_adapter(lab, NO_DROPOUT, start) as attached:
         trainer = build(lab, attached, n_examples=4, dpo=dpo)
@@ -268,7 +280,7 @@ def test_every_loss_of_trl_can_be_trained(lab: Lab, loss: Any) -> None:
             not torch.equal(value, torch.from_numpy(start[name])) for name, value in attached.trained_parameters.items()
         )
     rows = prepare(lab, lab.folder / "cache").train
-    batch = collate_pairs([rows.example(index) for index in range(4)])
+    batch = batch_of(rows, 4)
     expected = plain_losses(plain_model(lab, NO_DROPOUT, start), bare(lab), batch, 0.3)
     if loss in expected:
         assert trainer.history.losses == [pytest.approx(expected[loss].item(), rel=1e-4)]
@@ -286,27 +298,29 @@ def test_each_step_reports_its_pairs_margin_and_accuracy(lab: Lab, monkeypatch: 
     for micro_batch in (4, 1):
         result, _ = train(lab, adapter, job=DPO | {"learning_rate": 1e-9}, micro_batch=micro_batch)
         first = next(report for report in lab.reports if report.phase == Phase.TRAINING and report.done == 1)
-        assert (first.reward_margin, first.reward_accuracy) == pytest.approx(expected[0], abs=1e-5)
+        assert (first.metrics["reward_margin"], first.metrics["reward_accuracy"]) == pytest.approx(
+            expected[0], abs=1e-5
+        )
         means = np.mean(expected, axis=0)
-        assert (result.metrics.reward_margin, result.metrics.reward_accuracy) == pytest.approx(means, abs=1e-5)
+        assert (result.metrics["reward_margin"], result.metrics["reward_accuracy"]) == pytest.approx(means, abs=1e-5)
 
 
 def test_rewards_are_withheld_where_losses_are(lab: Lab) -> None:
     result, _ = train(lab, lab.adapter_0(NO_DROPOUT), job=DPO, report_losses=False)
-    assert (result.metrics.reward_margin, result.metrics.reward_accuracy) == (None, None)
-    assert not [report for report in lab.reports if report.reward_margin is not None]
+    assert not result.metrics.keys() & {"reward_margin", "reward_accuracy", "train_loss_mean"}
+    assert not [report for report in lab.reports if report.phase == Phase.TRAINING and report.metrics]
 
 
 def test_fine_tuning_has_no_rewards(lab: Lab) -> None:
     result, _ = train(lab, lab.adapter_0(NO_DROPOUT))
-    assert (result.metrics.reward_margin, result.metrics.reward_accuracy) == (None, None)
+    assert not result.metrics.keys() & {"reward_margin", "reward_accuracy"}
 
 
 @pytest.mark.parametrize("micro_batch", first_in_fast([1, 8]))
 def test_a_steps_loss_and_gradient_are_the_whole_batchs(lab: Lab, micro_batch: int) -> None:
     start = read(lab.adapter_0(NO_DROPOUT))
     rows = prepare(lab, lab.folder / "cache").train
-    batch = collate_pairs([rows.example(index) for index in range(8)])
+    batch = batch_of(rows, 8)
     model = plain_model(lab, NO_DROPOUT, start)
     loss = plain_dpo_loss(model, bare(lab), batch, 0.3)
     loss.backward()
@@ -331,7 +345,7 @@ def test_a_steps_loss_and_gradient_are_the_whole_batchs(lab: Lab, micro_batch: i
 def test_training_raises_the_chosen_above_the_rejected(lab: Lab) -> None:
     adapter = lab.adapter_0(NO_DROPOUT)
     result, folder = train(lab, adapter, job=DPO | {"steps": 10, "learning_rate": 5e-3})
-    assert result.metrics.loss_last < result.metrics.loss_first - 0.1
+    assert result.metrics["train_loss_last"] < result.metrics["train_loss_first"] - 0.1
     start, delta = read(adapter), read(folder / DELTA_FILE)
     base = bare(lab)
     [batch] = batches(lab, steps=1, batch_size=16, kind="dpo")
@@ -381,7 +395,7 @@ def test_dropout_comes_back_after_preferences(lab: Lab, tmp_path: Path, new_lab:
 
 def held_out_batch(lab: Lab) -> dict[str, torch.Tensor]:
     rows = prepare(lab, lab.folder / "cache").held_out
-    return collate_pairs([rows.example(index) for index in range(len(rows))])
+    return batch_of(rows, len(rows))
 
 
 @pytest.mark.parametrize("micro_batch", first_in_fast([16, 1]))
@@ -392,13 +406,18 @@ def test_the_held_out_loss_and_accuracy_match_plain_torch(lab: Lab, micro_batch:
     batch = held_out_batch(lab)
     with torch.no_grad():
         margins = plain_margins(plain_model(lab, NO_DROPOUT, read(adapter)).eval(), bare(lab), batch)
-    assert result.loss == pytest.approx(-torch.nn.functional.logsigmoid(0.3 * margins).mean().item(), abs=1e-5)
-    assert result.accuracy == pytest.approx((margins > 0).double().mean().item())
-    assert 0 < result.accuracy < 1
-    assert result.margin == pytest.approx(0.3 * margins.mean().item(), abs=1e-5)
-    assert (result.n_rows, result.n_tokens) == (len(margins), int(batch["completion_mask"].sum()))
+    assert result.metrics["held_out_loss"] == pytest.approx(
+        -torch.nn.functional.logsigmoid(0.3 * margins).mean().item(), abs=1e-5
+    )
+    assert result.metrics["held_out_accuracy"] == pytest.approx((margins > 0).double().mean().item())
+    assert 0 < result.metrics["held_out_accuracy"] < 1
+    assert result.metrics["held_out_margin"] == pytest.approx(0.3 * margins.mean().item(), abs=1e-5)
+    assert (result.metrics["held_out_rows"], result.metrics["held_out_tokens"]) == (
+        len(margins),
+        int(batch["completion_mask"].sum()),
+    )
     reports = [report for report in lab.reports if report.phase == Phase.EVALUATING]
-    assert (reports[-1].done, reports[-1].total) == (result.n_rows, result.n_rows)
+    assert (reports[-1].done, reports[-1].total) == (result.metrics["held_out_rows"], result.metrics["held_out_rows"])
 
 
 def test_an_adapter_with_b_zero_has_a_loss_of_log_2(lab: Lab) -> None:
@@ -406,21 +425,22 @@ def test_an_adapter_with_b_zero_has_a_loss_of_log_2(lab: Lab) -> None:
     lab.run(work)
     adapter = work.folder / "adapter.safetensors"
     result = lab.run(lab.work(lab.evaluate_job(adapter, **DPO), adapter=adapter))
-    assert result.loss == pytest.approx(np.log(2))
-    assert result.accuracy == 0, "a margin of zero counts as wrong"
+    assert result.metrics["held_out_loss"] == pytest.approx(np.log(2))
+    assert result.metrics["held_out_accuracy"] == 0, "a margin of zero counts as wrong"
 
 
 def test_fine_tuning_has_no_accuracy(lab: Lab) -> None:
     adapter = lab.adapter_0()
-    assert lab.run(lab.work(lab.evaluate_job(adapter), adapter=adapter)).accuracy is None
+    metrics = lab.run(lab.work(lab.evaluate_job(adapter), adapter=adapter)).metrics
+    assert metrics.keys() == {"held_out_loss", "held_out_rows", "held_out_tokens"}
 
 
 def test_an_extreme_margin_gives_a_finite_loss(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = prepare(lab, lab.folder / "cache").held_out
     reference = np.tile([2000.0, 0.0], (len(rows), 1))
-    monkeypatch.setattr("agent.train.kinds.evaluate.log_probabilities", lambda *_, **__: np.zeros(2 * len(rows)))
+    monkeypatch.setattr("agent.train.kinds.dpo.log_probabilities", lambda *_, **__: np.zeros(2 * len(rows)))
     with attached_adapter(lab, NO_DROPOUT, {}) as attached:
-        result = held_out_preference(
-            attached.model, rows, reference, beta=1.0, micro_batch=4, autocast_dtype=None, report=lambda _: None
+        metrics = Training(Section(beta=1.0)).evaluate(
+            attached.model, rows, reference, Scoring(4, None, report=lambda _: None)
         )
-    assert (result.loss, result.accuracy, result.margin) == (2000.0, 0.0, -2000.0)
+    assert metrics == {"held_out_loss": 2000.0, "held_out_accuracy": 0.0, "held_out_margin": -2000.0}

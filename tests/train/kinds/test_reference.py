@@ -10,7 +10,6 @@ import torch
 from agent.child import DELTA_FILE
 from agent.train.worker import Worker
 from shared.adapters import write_adapter
-from shared.campaign import DpoSection
 from shared.wire.leases import Phase
 from tests.train.conftest import Lab, first_in_fast, read
 from tests.train.kinds.test_preferences import bare, held_out_batch, plain_dpo_loss, plain_log_probs, plain_margins
@@ -18,8 +17,8 @@ from tests.train.kinds.test_training import NO_DROPOUT, batches, plain_model, tr
 
 pytestmark = pytest.mark.train
 
-DPO = {"training_kind": "dpo", "lora": NO_DROPOUT, "dpo": DpoSection(beta=0.3)}
-INITIAL = DPO | {"dpo": DpoSection(beta=0.3, reference="initial")}
+DPO = {"training_kind": "dpo", "lora": NO_DROPOUT, "kind_params": {"beta": 0.3}}
+INITIAL = DPO | {"kind_params": {"beta": 0.3, "reference": "initial"}}
 """Jobs of such a campaign name adapter 0; the parent passes it to the child as a file."""
 
 
@@ -64,7 +63,7 @@ def test_round_3_has_the_reference_of_round_1(lab: Lab, tmp_path: Path, kind: st
     expected = plain_dpo_loss(moved, base, batch, 0.3).item()
     assert abs(expected - np.log(2)) > 0.05, "with the round's own adapter as the reference, the loss would be log 2"
     result, _ = train(lab, adapter, job=job | {"round": 4, "steps": 1}, reference=reference, cache=tmp_path)
-    assert result.metrics.loss_first == pytest.approx(expected, abs=1e-4)
+    assert result.metrics["train_loss_first"] == pytest.approx(expected, abs=1e-4)
 
 
 def test_the_cached_log_probabilities_match_plain_torch(lab: Lab, tmp_path: Path) -> None:
@@ -82,19 +81,19 @@ def test_a_campaign_from_another_ones_adapter_starts_at_a_loss_of_log_2(lab: Lab
     """With adapter 0 as the reference, the model has not moved yet; with the base as the reference, it has."""
     adapter = lab.adapter_0(NO_DROPOUT)
     result, _ = train(lab, adapter, job=INITIAL, reference=adapter)
-    assert result.metrics.loss_first == pytest.approx(np.log(2), abs=1e-5)
+    assert result.metrics["train_loss_first"] == pytest.approx(np.log(2), abs=1e-5)
     held_out = lab.run(lab.work(lab.evaluate_job(adapter, **INITIAL), adapter=adapter, reference=adapter))
-    assert held_out.loss == pytest.approx(np.log(2), abs=1e-5)
-    assert held_out.margin == pytest.approx(0, abs=1e-4)
+    assert held_out.metrics["held_out_loss"] == pytest.approx(np.log(2), abs=1e-5)
+    assert held_out.metrics["held_out_margin"] == pytest.approx(0, abs=1e-4)
     result, _ = train(lab, adapter, job=DPO)
-    assert abs(result.metrics.loss_first - np.log(2)) > 1e-3
+    assert abs(result.metrics["train_loss_first"] - np.log(2)) > 1e-3
 
 
 def test_evaluations_share_the_reference_too(lab: Lab, tmp_path: Path) -> None:
     adapter = lab.adapter_0(NO_DROPOUT)
     work = {"adapter": adapter, "cache": tmp_path}
     first = lab.run(lab.work(lab.evaluate_job(adapter, **DPO), **work))
-    assert scored(lab) == [2 * first.n_rows]
+    assert scored(lab) == [2 * first.metrics["held_out_rows"]]
     again = lab.run(lab.work(lab.evaluate_job(adapter, **DPO), **work))
     assert scored(lab) == []
     assert again == first
@@ -136,5 +135,5 @@ def test_held_out_metrics_against_the_initial_adapter_match_plain_torch(lab: Lab
     with torch.no_grad():
         models = (plain_model(lab, NO_DROPOUT, read(path)).eval() for path in (moved, first))
         margins = 0.3 * plain_margins(*models, held_out_batch(lab))
-    assert result.margin == pytest.approx(margins.mean().item(), abs=1e-5)
-    assert result.accuracy == pytest.approx((margins > 0).double().mean().item())
+    assert result.metrics["held_out_margin"] == pytest.approx(margins.mean().item(), abs=1e-5)
+    assert result.metrics["held_out_accuracy"] == pytest.approx((margins > 0).double().mean().item())

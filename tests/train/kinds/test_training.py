@@ -13,16 +13,20 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from agent.child import ADAPTER_FILE, DELTA_FILE, EXTRAS_FILE, RESULT_FILE
 from agent.errors import TaskFailed
+from agent.train import kinds as agent_kinds
 from agent.train.data.cache import DataCache
 from agent.train.data.sampling import sample_rows
-from agent.train.kinds.loss import collate, collate_pairs, select_supervised
-from agent.train.kinds.trainer import TrainerSettings, micro_batch_of, sft_trainer
+from agent.train.kinds.dpo import collate_pairs
+from agent.train.kinds.sft import Training
+from agent.train.trainer.arguments import TrainerSettings, micro_batch_of
+from agent.train.trainer.loss import collate, select_supervised
 from agent.train.worker import Worker
-from shared import algorithms
+from shared import algorithms, kinds
 from shared.adapters import write_adapter
 from shared.algorithms import Algorithm, AlgorithmParams, ClientHalf, fedavg
-from shared.campaign import LoraSection, TrainingKind
+from shared.campaign import LoraSection, TrainingSection
 from shared.digest import sha256_file
+from shared.kinds.sft import Section
 from shared.wire.jobs import Result, TrainResult
 from shared.wire.leases import FailureKind, Phase
 from tests.train.conftest import LORA, Lab, first_in_fast, read
@@ -54,15 +58,16 @@ def plain_model(lab: Lab, lora: LoraSection, tensors: dict[str, Any]) -> Any:
 
 
 def batches(
-    lab: Lab, *, steps: int, batch_size: int, round_number: int = 1, kind: TrainingKind = "sft"
+    lab: Lab, *, steps: int, batch_size: int, round_number: int = 1, kind: str = "sft"
 ) -> list[dict[str, torch.Tensor]]:
-    """The batches of a round, one for each optimizer step."""
-    tokenizer = AutoTokenizer.from_pretrained(lab.model)
+    """The batches of a round, one for each optimizer step, without a reference."""
+    tokenizer, found = AutoTokenizer.from_pretrained(lab.model), kinds.find(kind)
     data = DataCache().prepare(
-        lab.source(kind), "chat", 96, tokenizer, lab.fingerprint, lab.folder / "cache", lambda _: None, kind=kind
+        lab.source(kind), "chat", 96, tokenizer, lab.fingerprint, lab.folder / "cache", lambda _: None, kind=found
     )
     rows = sample_rows(len(data.train), steps * batch_size, seed=7, round_number=round_number, client_number=0)
-    examples = [data.train.example(row) for row in rows]
+    training = agent_kinds.find(kind)(found.section())
+    examples = training.examples(data.train, rows, np.zeros((len(rows), 2)))
     collate_batch: Any = collate_pairs if kind == "dpo" else collate
     return [collate_batch(examples[i : i + batch_size]) for i in range(0, len(examples), batch_size)]
 
@@ -110,19 +115,19 @@ def test_metrics_and_reports_count_steps_and_real_tokens(lab: Lab) -> None:
     result, _ = train(lab, lab.adapter_0())
     expected = sum(int(batch["attention_mask"].sum()) for batch in batches(lab, steps=3, batch_size=4))
     metrics = result.metrics
-    assert (metrics.steps, metrics.tokens) == (3, expected)
-    assert metrics.tokens_per_s == pytest.approx(metrics.tokens / metrics.seconds)
-    assert metrics.loss_first is not None
-    assert metrics.peak_memory_bytes > 50 << 20
+    assert (metrics["steps"], metrics["tokens"]) == (3, expected)
+    assert metrics["tokens_per_s"] == pytest.approx(metrics["tokens"] / metrics["seconds"])
+    assert metrics["train_loss_first"] is not None
+    assert metrics["peak_memory_bytes"] > 50 << 20
     assert lab.worker.longest_row_tokens <= 96
     trained = [report for report in lab.reports if report.phase == Phase.TRAINING]
     assert (trained[0].done, trained[0].total) == (0, 3)
-    assert (trained[-1].done, trained[-1].loss) == (3, metrics.loss_last)
+    assert (trained[-1].done, trained[-1].loss) == (3, metrics["train_loss_last"])
 
 
 def test_losses_are_withheld_where_the_owner_says_so(lab: Lab) -> None:
     result, _ = train(lab, lab.adapter_0(), report_losses=False)
-    assert (result.metrics.loss_first, result.metrics.loss_last, result.metrics.loss_mean) == (None, None, None)
+    assert result.metrics.keys() == {"steps", "tokens", "seconds", "tokens_per_s", "peak_memory_bytes"}
     assert all(report.loss is None for report in lab.reports)
 
 
@@ -139,8 +144,8 @@ def test_global_plus_delta_is_the_local_model_in_plain_peft(lab: Lab) -> None:
     reloaded = lab.folder / "sum.safetensors"
     write_adapter(reloaded, {name: start[name] + delta[name] for name in start})
     local_job = lab.work(lab.evaluate_job(reloaded), adapter=reloaded)
-    assert lab.run(local_job).loss > 0
-    assert result.metrics.loss_last is not None
+    assert lab.run(local_job).metrics["held_out_loss"] > 0
+    assert result.metrics["train_loss_last"] is not None
 
 
 def test_the_micro_batch_changes_nothing(lab: Lab) -> None:
@@ -220,13 +225,12 @@ def test_our_loss_and_gradients_match_trl(lab: Lab) -> None:
         with base.adapter(NO_DROPOUT, seed=0) as attached:
             for name, values in read(adapter).items():
                 attached.parameters[name].data.copy_(torch.from_numpy(values))
-            trainer = sft_trainer(
+            training = TrainingSection(steps=1, batch_size=8)
+            trainer = Training(Section()).trainer(
                 attached,
                 [{"input_ids": [1, 2], "labels": [-100, 2]}] * 8,
                 AutoTokenizer.from_pretrained(lab.model),
-                TrainerSettings(
-                    str(lab.folder / "t"), batch_size=8, micro_batch=8, learning_rate=1e-3, seed=0, autocast_dtype=None
-                ),
+                TrainerSettings(str(lab.folder / "t"), training, 1e-3, micro_batch=8, seed=0, autocast_dtype=None),
             )
             count = (batch["labels"][:, 1:] != -100).sum()
             compute = trainer.compute_loss if ours else super(type(trainer), trainer).compute_loss
@@ -329,8 +333,8 @@ def test_every_hook_of_an_algorithm_acts_as_in_a_plain_torch_loop(lab: Lab, micr
         np.testing.assert_allclose(delta[name], moved, atol=1e-6)
         np.testing.assert_allclose(extras[f"moved/{name}"], -moved / (steps * lr), atol=1e-4)
         np.testing.assert_allclose(extras[f"twice/{name}"], 2 * w.detach().numpy(), atol=1e-5)
-    assert result.metrics.loss_first == pytest.approx(losses[0], abs=1e-5)
-    assert result.metrics.loss_mean == pytest.approx(np.mean(losses), abs=1e-5)
+    assert result.metrics["train_loss_first"] == pytest.approx(losses[0], abs=1e-5)
+    assert result.metrics["train_loss_mean"] == pytest.approx(np.mean(losses), abs=1e-5)
 
 
 @pytest.mark.usefixtures("toy")
@@ -402,7 +406,7 @@ def test_half_precision_bases_train_float32_adapters(new_lab: Callable[..., Lab]
     adapter = lab.adapter_0(NO_DROPOUT)
     half, folder = train(fresh, adapter, job={"lora": NO_DROPOUT, "steps": 4}, compute=compute)
     full, _ = train(lab, adapter, job={"lora": NO_DROPOUT, "steps": 4})
-    assert half.metrics.loss_last == pytest.approx(full.metrics.loss_last, abs=0.05)
+    assert half.metrics["train_loss_last"] == pytest.approx(full.metrics["train_loss_last"], abs=0.05)
     delta = read(folder / DELTA_FILE)
     assert all(values.dtype == np.float32 for values in delta.values())
     largest = max(delta.values(), key=lambda values: float(np.abs(values).max()))
@@ -411,4 +415,4 @@ def test_half_precision_bases_train_float32_adapters(new_lab: Callable[..., Lab]
     local_job = fresh.work(fresh.evaluate_job(adapter, lora=NO_DROPOUT), adapter=adapter, compute=compute)
     same = lab.work(lab.evaluate_job(adapter, lora=NO_DROPOUT), adapter=adapter)
     results: list[Result] = [fresh.run(local_job), lab.run(same)]
-    assert results[0].loss == pytest.approx(results[1].loss, abs=0.03)
+    assert results[0].metrics["held_out_loss"] == pytest.approx(results[1].metrics["held_out_loss"], abs=0.03)

@@ -14,9 +14,10 @@ import pytest
 from pydantic import ValidationError
 
 from shared import algorithms
-from shared.algorithms import Algorithm, BrokenAlgorithm, ClientHalf, ServerHalf, Updates, UpdateTensor, fedavg
+from shared.algorithms import Algorithm, ClientHalf, ServerHalf, Updates, UpdateTensor, fedavg
 from shared.algorithms.base import Array
 from shared.campaign import AlgorithmSection
+from shared.plugins import BrokenPlugin, UnknownPlugin
 
 ROOT = Path(__file__).parents[3]
 
@@ -65,7 +66,7 @@ def test_a_campaign_accepts_each_bundled_algorithm_and_no_misspelt_name(name: st
 
 @pytest.mark.parametrize("name", ["fedavgg", "base", "", "..base", "fedavg.Server", "__init__", "os"])
 def test_the_error_for_an_unknown_algorithm_lists_the_known_ones(name: str) -> None:
-    with pytest.raises(algorithms.UnknownAlgorithm) as caught:
+    with pytest.raises(UnknownPlugin) as caught:
         algorithms.find(name)
     assert caught.value.name == name
     assert "fedavg" in caught.value.known
@@ -298,8 +299,8 @@ def test_a_broken_plug_in_is_refused_in_words_and_hides_no_other_algorithm(
                 raise module
             return module
 
-    monkeypatch.setattr(algorithms, "_installed", lambda: {"broken": Entry()})
-    with pytest.raises(BrokenAlgorithm, match=re.escape(reason)):
+    monkeypatch.setattr(algorithms.PLUGINS, "installed", {"broken": Entry()})
+    with pytest.raises(BrokenPlugin, match=re.escape(reason)):
         algorithms.find("broken")
     with pytest.raises(ValidationError, match="'broken' is installed but cannot be used: " + re.escape(reason)):
         AlgorithmSection(name="broken")

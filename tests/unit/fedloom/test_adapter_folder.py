@@ -10,6 +10,7 @@ import yaml
 from fedloom.adapters.folder import peft_config, target_modules
 from fedloom.adapters.model_card import model_card
 from shared.campaign import CampaignSpec
+from shared.kinds import find
 from shared.wire.adapters import AdapterView, Contribution, Origin
 from shared.wire.base import BlobRef
 from shared.wire.campaigns import CampaignDetail
@@ -58,7 +59,7 @@ def campaign(**changes: Any) -> CampaignDetail:
     return CampaignDetail(
         id="1", name="clinic", state="completed", reason=None, rounds_closed=3, rounds=3,
         created_at=datetime(2026, 1, 1, tzinfo=UTC), ended_at=None, final_adapter=3, best_adapter=3,
-        spec=spec(**changes), participants=[],
+        spec=spec(**changes), participants=[], metrics=list(find("sft").metrics.values()),
     )  # fmt: skip
 
 
@@ -69,7 +70,7 @@ def adapter(number: int = 3) -> AdapterView:
     return AdapterView(
         number=number, blob=BlobRef(sha256="a" * 64, n_bytes=8), stored=True, parent_sha256="b" * 64,
         algorithm="fedavg", contributions=[share] if number else [], created_at=datetime(2026, 1, 2, tzinfo=UTC),
-        held_out_loss=1.25,
+        metrics={"held_out_loss": 1.25},
     )  # fmt: skip
 
 
@@ -95,7 +96,16 @@ def test_a_base_model_that_is_a_folder_stays_out_of_the_front_matter(model: str)
 
 def test_card_shows_the_lineage() -> None:
     card = model_card(campaign(), adapter())
-    for fact in ("a" * 64, "b" * 64, "c" * 64, "ada", "0.7500", "**1.2500**", "after round 3 of 3", "fedavg"):
+    for fact in (
+        "a" * 64,
+        "b" * 64,
+        "c" * 64,
+        "ada",
+        "0.7500",
+        "| held-out loss | 1.2500 nats a token |",
+        "after round 3 of 3",
+        "fedavg",
+    ):
         assert fact in card
 
 

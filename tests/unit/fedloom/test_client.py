@@ -36,7 +36,7 @@ def campaign(state: str = "running", **more: Any) -> Answer:
     body = {
         "id": "1", "name": "c", "state": state, "reason": None, "rounds_closed": 1, "rounds": 2,
         "created_at": "2026-01-01T00:00:00Z", "ended_at": None, "final_adapter": None, "best_adapter": None,
-        "spec": SPEC, "participants": [], **more,
+        "spec": SPEC, "participants": [], "metrics": [], **more,
     }  # fmt: skip
     return reply(200, json.dumps(body))
 

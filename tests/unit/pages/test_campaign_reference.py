@@ -131,8 +131,8 @@ def test_an_algorithm_is_described_with_its_parameters(monkeypatch: pytest.Monke
 
 
 def test_a_plug_in_on_this_machine_does_not_change_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    plug_in = EntryPoint("mine", "tests.nowhere", algorithms.ENTRY_POINT_GROUP)
-    monkeypatch.setattr(algorithms, "_installed", lambda: {"mine": plug_in, "base": plug_in})
+    plug_in = EntryPoint("mine", "tests.nowhere", algorithms.PLUGINS.group)
+    monkeypatch.setattr(algorithms.PLUGINS, "installed", {"mine": plug_in, "base": plug_in})
     assert "mine" in algorithms.names()
     bundled = {file.stem for file in Path(fedavg.__file__).parent.glob("[a-z]*.py")} - {"base"}
     assert {each.name for each in campaign_reference.bundled_algorithms()} == bundled

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from shared import algorithms
 from tests.support.suite.tiers import COLLECTED
 
 ROOT = Path(__file__).parents[3]
-DOCS, TESTS, EXAMPLES = ROOT / "docs", ROOT / "tests", ROOT / "examples" / "algorithms"
+DOCS, TESTS = ROOT / "docs", ROOT / "tests"
+ALGORITHMS, KTO = ROOT / "examples" / "algorithms", TESTS / "e2e" / "kto"
 PAGE = (DOCS / "algorithms.md").read_text(encoding="utf-8")
 
 UNCOVERED = {
@@ -44,19 +46,31 @@ def test_an_algorithms_section_has_its_parameters_and_what_it_keeps(name: str) -
 
 
 @pytest.mark.parametrize(
-    ("file", "language"),
+    ("page", "path"),
     [
-        ("fedloom_trimmed_mean.py", "python"),
-        ("fedloom_svd.py", "python"),
-        ("fedloom_krum.py", "python"),
-        ("fedloom_clipping.py", "python"),
-        ("pyproject.toml", "toml"),
+        ("algorithms.md", ALGORITHMS / "fedloom_trimmed_mean.py"),
+        ("algorithms.md", ALGORITHMS / "fedloom_svd.py"),
+        ("algorithms.md", ALGORITHMS / "fedloom_krum.py"),
+        ("algorithms.md", ALGORITHMS / "fedloom_clipping.py"),
+        ("algorithms.md", ALGORITHMS / "pyproject.toml"),
+        ("kinds.md", KTO / "fedloom_kto.py"),
+        ("kinds.md", KTO / "fedloom_kto_agent.py"),
+        ("kinds.md", KTO / "pyproject.toml"),
     ],
 )
-def test_the_example_on_the_page_is_the_file(file: str, language: str) -> None:
-    match = re.search(rf"^`{re.escape(file)}`\n\n```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+def test_the_example_on_the_page_is_the_file(page: str, path: Path) -> None:
+    language = "toml" if path.suffix == ".toml" else "python"
+    text = (DOCS / page).read_text(encoding="utf-8")
+    match = re.search(rf"^`{re.escape(path.name)}`\n\n```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     assert match
-    assert match.group(1) == (EXAMPLES / file).read_text(encoding="utf-8")
+    assert match.group(1) == path.read_text(encoding="utf-8")
+
+
+def test_the_metric_on_the_page_is_the_examples() -> None:
+    text = (DOCS / "kinds.md").read_text(encoding="utf-8")
+    entry = re.search(r"^## A metric\n.*?```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert entry
+    assert textwrap.indent(entry.group(1).rstrip(), "    ") in (KTO / "fedloom_kto.py").read_text(encoding="utf-8")
 
 
 def named_in(text: str) -> list[tuple[str, str]]:
@@ -69,7 +83,7 @@ def named_in(text: str) -> list[tuple[str, str]]:
     return named
 
 
-@pytest.mark.parametrize("page", ["openfedllm.md", "tests.md", "reliability.md", "algorithms.md"])
+@pytest.mark.parametrize("page", ["openfedllm.md", "tests.md", "reliability.md", "algorithms.md", "kinds.md"])
 def test_the_tests_that_a_page_names_exist(page: str) -> None:
     named = named_in((DOCS / page).read_text(encoding="utf-8"))
     assert named

@@ -6,7 +6,7 @@ same.
 """
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -71,18 +71,3 @@ def collate(examples: Sequence[dict[str, list[int]]]) -> dict[str, Tensor]:
         attention_mask[row, :size] = 1
         labels[row, :size] = torch.tensor(example["labels"])
     return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
-
-
-def collate_pairs(examples: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-    """Pad n pairs into the batch that TRL's DPO takes, all chosen completions before all rejected ones.
-
-    ``input_ids``, ``attention_mask`` and ``completion_mask`` are (2n, longest completion) int64. If the examples have
-    the reference's log-probabilities, ``ref_chosen_logps`` and ``ref_rejected_logps`` are (n,) float32.
-    """
-    completions = [example[name] for name in ("chosen", "rejected") for example in examples]
-    batch = collate(completions)
-    batch["completion_mask"] = (batch.pop("labels") != IGNORED).long()
-    for name in ("ref_chosen_logps", "ref_rejected_logps"):
-        if name in examples[0]:
-            batch[name] = torch.tensor([example[name] for example in examples], dtype=torch.float32)
-    return batch

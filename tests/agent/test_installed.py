@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from agent.client_half import check_algorithm_installed, load_client
 from agent.errors import TaskFailed
+from agent.installed import check_installed, load_client
 from shared import algorithms
 from shared.algorithms import ClientHalf, scaffold
 from shared.wire.leases import FailureKind
@@ -17,7 +17,7 @@ PLAIN = [prepare_job(algorithm="far"), train_job(algorithm="far", algorithm_para
 
 
 @pytest.mark.parametrize("job", OWN_HALF, ids=lambda job: job.kind)
-@pytest.mark.parametrize("check", [check_algorithm_installed, load_client])
+@pytest.mark.parametrize("check", [check_installed, load_client])
 def test_an_algorithm_that_is_not_installed_is_refused_with_what_to_do(job: Any, check: Any) -> None:
     with pytest.raises(TaskFailed) as caught:
         check(job)
@@ -32,7 +32,7 @@ def test_an_algorithm_that_is_not_installed_is_refused_with_what_to_do(job: Any,
 
 @pytest.mark.parametrize("job", PLAIN, ids=lambda job: job.kind)
 def test_a_plain_client_half_needs_nothing(job: Any) -> None:
-    check_algorithm_installed(job)
+    check_installed(job)
     client = load_client(job)
     assert (client.half, client.broadcast) == (ClientHalf, ())
     half = client.half(client.read_params({"unknown": [1]}), {})
@@ -42,12 +42,12 @@ def test_a_plain_client_half_needs_nothing(job: Any) -> None:
 
 @pytest.mark.parametrize("job", [init_job(), evaluate_job()], ids=lambda job: job.kind)
 def test_tasks_without_an_algorithm_need_none(job: Any) -> None:
-    check_algorithm_installed(job)
+    check_installed(job)
 
 
 def test_an_installed_client_half_comes_with_its_parameters_and_broadcast() -> None:
     job = train_job(algorithm="scaffold", plain_client=False, algorithm_params={"eta_g": 0.5})
-    check_algorithm_installed(job)
+    check_installed(job)
     client = load_client(job)
     assert (client.half, client.broadcast) == (scaffold.Client, ("c",))
     assert client.read_params(job.algorithm_params) == scaffold.Params(eta_g=0.5)
@@ -66,7 +66,7 @@ def test_a_plug_in_that_cannot_be_imported_is_refused_without_paths(monkeypatch:
         def load(self) -> None:
             raise ImportError("cannot import name 'x' from '/home/ada/site/y.py'")
 
-    monkeypatch.setattr(algorithms, "_installed", lambda: {"far": Entry()})
+    monkeypatch.setattr(algorithms.PLUGINS, "installed", {"far": Entry()})
     with pytest.raises(TaskFailed, match=r"far .* cannot be used: loading it ended in ImportError") as caught:
         load_client(prepare_job(**FAR))
     assert caught.value.failure.kind is FailureKind.ALGORITHM

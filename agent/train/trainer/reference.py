@@ -1,4 +1,4 @@
-"""The reference of preference training: its log-probabilities, computed once and cached.
+"""The reference model of preference training: its log-probabilities, computed once and cached.
 
 The reference is the bare base model, or the base model with global adapter 0, and no round changes it. Its
 log-probability of a row depends only on the row, the base and that adapter. So each round reads the values from a file,
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from agent.train.base.adapter_files import load_adapter
 from agent.train.base.model import Base
-from agent.train.data.tokens import PairRows
-from agent.train.kinds.evaluate import log_probabilities
+from agent.train.data.tokens import Samples
+from agent.train.trainer.scoring import log_probabilities
 from shared.campaign import BaseSection, LoraSection
 from shared.digest import sha256_file, sha256_of_parts
 from shared.durable import atomic_write
@@ -30,7 +30,7 @@ _FORMAT = "1"  # raise it if the same inputs give other numbers
 
 
 def completion_batch_size(base: Base, micro_batch: int) -> int:
-    """The number of completions that go through the model together: *micro_batch*, but 1 on a CPU.
+    """The number of completions that are scored together: *micro_batch*, but 1 on a CPU.
 
     Alone, a completion's log-probability does not depend in any bit on the rest of a batch. So an untrained model has a
     margin of exactly 0, and nothing is padded.
@@ -60,26 +60,26 @@ class Reference:
     def log_probabilities(
         self,
         base: Base,
-        pairs: PairRows,
+        samples: Samples,
         indices: NDArray[np.int64],
         *,
         micro_batch: int,
         report: Callable[[int, int], None],
     ) -> NDArray[np.float64]:
-        """Return Σ log p over the supervised tokens of chosen and rejected completions, in nats, (k, 2).
+        """Return Σ log p over the supervised tokens of each of the rows' c completions, in nats, (k, c).
 
         Args:
             base: the base model.
-            pairs: all n pairs of the data.
-            indices: the pairs to score, (k,).
+            samples: all n rows of the data.
+            indices: the rows to score, (k,).
             micro_batch: completions that go through the model at once, on a GPU.
             report: called with the completions done and their total, if some are not cached.
         """
-        path = self._folder / f"reference-{self._key(base, pairs)}.npz"
-        known = _load(path, len(pairs))  # (n, 2), NaN where unknown
+        path = self._folder / f"reference-{self._key(base, samples)}.npz"
+        known = _load(path, (len(samples), samples.n_completions))  # (n, c), NaN where unknown
         missing = np.unique(indices)[np.isnan(known[np.unique(indices)]).any(axis=1)]  # (m,)
         if len(missing):
-            completions = pairs.completions.take(np.stack([2 * missing, 2 * missing + 1], axis=1).ravel())
+            completions = samples.completions.take(samples.completions_of(missing).ravel())
             total = len(completions)
             report(0, total)
             with self._model(base) as (model, language_model):
@@ -90,8 +90,8 @@ class Reference:
                     micro_batch=completion_batch_size(base, micro_batch),
                     autocast_dtype=base.autocast_dtype,
                     report=lambda done: report(done, total),
-                )  # (2m,)
-            known[missing] = log_probs.reshape(-1, 2)
+                )  # (c m,)
+            known[missing] = log_probs.reshape(len(missing), -1)
             _save(path, known)
         return known[indices]
 
@@ -106,13 +106,31 @@ class Reference:
                 load_adapter(attached, self._adapter)
                 yield attached.model, base.language_model
 
-    def _key(self, base: Base, pairs: PairRows) -> str:
-        return sha256_of_parts([*self._parts, base.device.type, str(base.dtype), pairs.sha256])
+    def _key(self, base: Base, samples: Samples) -> str:
+        return sha256_of_parts([*self._parts, base.device.type, str(base.dtype), samples.completions.sha256])
 
 
-def _load(path: Path, n_pairs: int) -> NDArray[np.float64]:
-    """The cached log-probabilities, (n_pairs, 2) float64, NaN where unknown."""
-    unknown = np.full((n_pairs, 2), np.nan)
+@contextmanager
+def without_reference_adapter(model: Any, tokenizer: Any) -> Iterator[None]:
+    """Undo what TRL's preference trainers do to a PEFT model and its tokenizer while they are built.
+
+    They copy the adapter to a second one, as their reference; but the reference is the same in every round, and the
+    adapter is not. And they set a padding token if the tokenizer has none.
+    """
+    frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
+    pad_token = tokenizer.pad_token
+    try:
+        yield
+    finally:
+        tokenizer.pad_token = pad_token
+    model.delete_adapter("ref")
+    for parameter in frozen:  # PEFT makes all parameters of an adapter trainable when it activates one
+        parameter.requires_grad_(False)
+
+
+def _load(path: Path, shape: tuple[int, int]) -> NDArray[np.float64]:
+    """The cached log-probabilities, float64 of this shape, NaN where unknown."""
+    unknown = np.full(shape, np.nan)
     try:
         with np.load(path, allow_pickle=False) as file:
             cached: NDArray[np.float64] = file["log_probs"]

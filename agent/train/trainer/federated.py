@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import TrainerCallback
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import PrinterCallback, TrainerCallback, set_seed
 
 from agent.errors import TaskFailed
 from shared.algorithms import ClientHalf
@@ -20,17 +21,19 @@ class TrainingHistory:
     """The course of a training.
 
     Attributes:
-        losses: one per optimizer step, in nats per supervised token, or per pair in DPO.
-        rewards: mean margin and accuracy of each step's pairs; empty in SFT.
+        losses: one per optimizer step, in the kind's unit.
+        metrics: the kind's own metrics by name, one value per optimizer step.
         tokens: tokens of all sequences, without padding.
         steps: optimizer steps that changed the weights; under fp16 some are skipped.
+        mean_learning_rate: mean rate of these steps.
         seconds: training time, with the part before an interruption.
     """
 
     losses: list[float] = field(default_factory=list)
-    rewards: list[tuple[float, float]] = field(default_factory=list)
+    metrics: dict[str, list[float]] = field(default_factory=dict)
     tokens: int = 0
     steps: int = 0
+    mean_learning_rate: float = 0.0
     seconds: float = 0.0
 
     @property
@@ -50,6 +53,9 @@ class FederatedTrainerMixin:
     clipped. As a term of the loss it would be added once per micro-batch in one trainer and once per step in another.
     """
 
+    train: Callable[[], Any]
+    lr_scheduler: Any
+
     def attach(
         self,
         client: ClientHalf[Any],
@@ -68,6 +74,8 @@ class FederatedTrainerMixin:
         self._step_loss: Tensor | float = 0.0  # summed over the step's micro-batches, a scalar
         self._started = time.perf_counter()
         self.add_callback(_OptimizerStep(self))  # type: ignore[attr-defined]
+        self.remove_callback(PrinterCallback)  # type: ignore[attr-defined]
+        set_seed(self.args.seed)  # type: ignore[attr-defined]  # again, because building the trainer drew random numbers
 
     def resume(self, history: TrainingHistory) -> None:
         """Continue a training of this round that was interrupted after *history*."""
@@ -89,9 +97,22 @@ class FederatedTrainerMixin:
                     w.grad.add_(term, alpha=scale)
         return loss
 
-    def step_rewards(self) -> tuple[float, float] | None:
-        """Mean margin and accuracy of the latest step's pairs; None if the rows are not pairs."""
-        return None
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:  # noqa: ARG002
+        """Make the schedule of the round: a linear warm-up to the round's rate, then constant.
+
+        Step t of n in the warm-up has t / (n + 1) of the rate, so that no step is without effect.
+        """
+        if self.lr_scheduler is None:
+            n_warmup, done = self.args.warmup_steps, self.history.done  # type: ignore[attr-defined]
+            self.lr_scheduler = LambdaLR(
+                optimizer or self.optimizer,  # type: ignore[attr-defined]
+                lambda step: min(1.0, (done + step + 1) / (n_warmup + 1)),
+            )
+        return self.lr_scheduler
+
+    def step_metrics(self) -> dict[str, float]:
+        """The kind's own metrics of the latest step, by name: those of its shared half of origin ``training``."""
+        return {}
 
     def optimizer_stepped(self) -> None:
         """Called after the optimizer's step. Raises TaskFailed (crash) if the loss is not finite."""
@@ -106,28 +127,31 @@ class FederatedTrainerMixin:
             raise TaskFailed(FailureKind.CRASH, message)
         if not self.accelerator.optimizer_step_was_skipped:  # type: ignore[attr-defined]
             history.steps += 1
+            rate = self.learning_rate
+            history.mean_learning_rate += (rate - history.mean_learning_rate) / history.steps
             with torch.no_grad():
                 for name, w in self._parameters.items():
-                    self._client.after_step(name, w.data, self.learning_rate)
-        if (rewards := self.step_rewards()) is not None:
-            history.rewards.append(rewards)
+                    self._client.after_step(name, w.data, rate)
+        for name, value in self.step_metrics().items():
+            history.metrics.setdefault(name, []).append(value)
         history.seconds = time.perf_counter() - self._started
         self._on_step(history)
 
     def slots(self) -> dict[str, dict[str, Tensor]]:
         """The update's extras and the new client state, after training: slot to name to tensor of that name's shape."""
         slots: dict[str, dict[str, Tensor]] = {slot: {} for slot in (*self._client.extras, *self._client.state)}
+        rate, steps = self.history.mean_learning_rate, self.history.steps
         with torch.no_grad():
             for name, w in self._parameters.items():
-                tensors = self._client.finish(name, w.data, self._anchor[name], self.learning_rate, self.history.steps)
+                tensors = self._client.finish(name, w.data, self._anchor[name], rate, steps)
                 for slot in slots:
                     slots[slot][name] = tensors[slot]
         return slots
 
     @property
     def learning_rate(self) -> float:
-        """The learning rate, which is constant within a round."""
-        return float(self.args.learning_rate)  # type: ignore[attr-defined]
+        """The learning rate of the current step."""
+        return float(self.optimizer.param_groups[0]["lr"])  # type: ignore[attr-defined]
 
 
 class _OptimizerStep(TrainerCallback):

@@ -1,0 +1,42 @@
+"""Kinds of training, by name: the shared half of each.
+
+Each module of this folder is a bundled kind. Installed distributions add more through the entry point group
+``fedloom.kinds``, whose entries name modules of the same form (see ``base``).
+"""
+
+import inspect
+from functools import cache
+
+from shared.kinds.base import Kind, KindSection
+from shared.plugins import Plugins
+
+PLUGINS = Plugins(
+    "kind of training",
+    package=__name__,
+    group="fedloom.kinds",
+    parts=("Section", "COMPLETIONS", "LABELS", "METRICS"),
+    internal=("base", "reading"),
+)
+
+__all__ = ["PLUGINS", "Kind", "KindSection", "bundled", "find", "names"]
+
+
+def bundled() -> frozenset[str]:
+    """The names of the kinds that come with Fedloom."""
+    return PLUGINS.bundled
+
+
+def names() -> list[str]:
+    """The names of all bundled and installed kinds, sorted."""
+    return PLUGINS.names()
+
+
+@cache
+def find(name: str) -> Kind:
+    """Return the kind with this name. Raises UnknownPlugin and BrokenPlugin."""
+    module = PLUGINS.module(name)
+    summary = (inspect.getdoc(module) or "").split("\n", 1)[0]
+    kind = Kind(name, summary, module.Section, tuple(module.COMPLETIONS), tuple(module.LABELS), tuple(module.METRICS))
+    if problem := kind.problem():
+        raise PLUGINS.broken(name, problem)
+    return kind

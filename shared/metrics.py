@@ -1,0 +1,177 @@
+"""The registry of metrics: what each is called, its unit, which direction is better, and how clients are averaged.
+
+A campaign has the metrics of every training (``TRAINING``), of every evaluation (``EVALUATION``) and of every round
+(``ROUND``), and those of its kind of training. To add a metric, add an entry here or to the kind, and let the code that
+measures it return the value under the entry's name. Everything that shows metrics reads the registry.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+
+MetricName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+MAX_METRICS = 64
+"""Most metrics of one report. The wire refuses more, so that reports stay small."""
+Values = Annotated[dict[MetricName, FiniteFloat], Field(max_length=MAX_METRICS)]
+"""Metrics by name."""
+
+
+class Origin(StrEnum):
+    """Who measures a metric, and when."""
+
+    TRAINING = "training"
+    """A client, in a training task."""
+    EVALUATION = "evaluation"
+    """A client, in an evaluation of a global adapter on its held-out rows."""
+    ROUND = "round"
+    """The coordinator, when it aggregates a round."""
+
+
+class Better(StrEnum):
+    """Which values are better."""
+
+    LOWER = "lower"
+    HIGHER = "higher"
+
+
+class Weight(StrEnum):
+    """A client's weight in the mean over the clients."""
+
+    UPDATE = "update"
+    """The weight of its update in the round."""
+    ROWS = "rows"
+    """Its number of held-out rows."""
+    TOKENS = "tokens"
+    """Its number of supervised held-out tokens."""
+
+
+class Metric(BaseModel):
+    """One metric."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, use_attribute_docstrings=True)
+
+    name: MetricName
+    """Its name in messages and listings."""
+    title: str
+    """Its name for people, in lower case."""
+    origin: Origin
+    unit: str = ""
+    """Unit of the values, such as `nats a token`; empty for a plain number."""
+    better: Better | None = None
+    """Which values are better; null if neither is."""
+    weight: Weight | None = None
+    """Weight of a client's value in the mean over the clients; null if values are not averaged."""
+    minimum: float | None = None
+    maximum: float | None = None
+
+    @property
+    def is_share(self) -> bool:
+        """Whether the values are shares, from 0 to 1."""
+        return (self.minimum, self.maximum) == (0, 1)
+
+    def text(self, value: float) -> str:
+        """A value for people, without the unit; a share in percent."""
+        return f"{value:.1%}" if self.is_share else f"{value:.4f}"
+
+    def with_unit(self, value: float) -> str:
+        """A value for people, with the unit."""
+        return f"{self.text(value)} {self.unit}".rstrip()
+
+    def problem(self, value: float) -> str | None:
+        """What is wrong with a value; None if it is within the bounds."""
+        if self.minimum is not None and value < self.minimum:
+            return f"{value:g} is below {self.minimum:g}"
+        if self.maximum is not None and value > self.maximum:
+            return f"{value:g} is above {self.maximum:g}"
+        return None
+
+    def mean(self, values: Iterable[tuple[float, float]]) -> float:
+        """The mean of pairs of weight and value. Σ m_k n_k / Σ n_k; the sum of the weights must be above 0."""
+        pairs = list(values)
+        total = math.fsum(weight for weight, _ in pairs)
+        # divided first: a finite loss times a number of tokens may be infinite
+        mean = math.fsum(value * (weight / total) for weight, value in pairs)
+        # rounding may take the mean out of the bounds
+        return min(max(mean, min(v for _, v in pairs)), max(v for _, v in pairs))
+
+
+HELD_OUT_LOSS = "held_out_loss"
+"""The metric that every kind of training has. The best adapter is the one with the lowest value."""
+TRAIN_LOSS_MEAN = "train_loss_mean"
+HELD_OUT_COUNTS = {Weight.ROWS: "held_out_rows", Weight.TOKENS: "held_out_tokens"}
+"""The metrics that hold the weights of evaluations."""
+
+
+def losses(unit: str, weight: Weight) -> tuple[Metric, ...]:
+    """The losses of a kind of training, in training and on held-out rows.
+
+    weight: a client's weight in the mean held-out loss.
+    """
+    training = (
+        ("train_loss_first", "train loss of the first step"),
+        ("train_loss_last", "train loss of the last step"),
+        (TRAIN_LOSS_MEAN, "train loss"),
+    )
+    return (
+        Metric(
+            name=HELD_OUT_LOSS,
+            title="held-out loss",
+            origin=Origin.EVALUATION,
+            unit=unit,
+            better=Better.LOWER,
+            weight=weight,
+        ),
+        *(
+            Metric(
+                name=name,
+                title=title,
+                origin=Origin.TRAINING,
+                unit=unit,
+                better=Better.LOWER,
+                weight=Weight.UPDATE,
+            )
+            for name, title in training
+        ),
+    )
+
+
+def _count(name: str, title: str, origin: Origin, unit: str, *, at_least: int = 0) -> Metric:
+    return Metric(name=name, title=title, origin=origin, unit=unit, minimum=at_least)
+
+
+TRAINING = (
+    _count("steps", "steps", Origin.TRAINING, "steps"),
+    _count("tokens", "tokens", Origin.TRAINING, "tokens"),
+    _count("tokens_per_s", "speed", Origin.TRAINING, "tokens/s"),
+    _count("seconds", "duration", Origin.TRAINING, "s"),
+    _count("peak_memory_bytes", "peak memory", Origin.TRAINING, "bytes"),
+)
+"""Of every training: optimizer steps that changed the weights; tokens without padding; speed, duration and memory."""
+
+EVALUATION = (
+    _count("held_out_rows", "held-out rows", Origin.EVALUATION, "rows", at_least=1),
+    _count("held_out_tokens", "held-out tokens", Origin.EVALUATION, "tokens", at_least=1),
+)
+"""Of every evaluation: the sizes of the held-out data. A row of DPO is a pair; tokens are the supervised ones."""
+
+ROUND = (
+    Metric(name="update_norm", title="update norm", origin=Origin.ROUND, minimum=0),
+    Metric(name="factor_gap", title="factor gap", origin=Origin.ROUND, better=Better.LOWER, minimum=0),
+    Metric(
+        name="factor_gap_relative", title="relative factor gap", origin=Origin.ROUND, better=Better.LOWER, minimum=0
+    ),
+)
+"""Of every round: ‖x⁺ − x‖ of the global adapter; the factor gap, and its ratio to the clients' mean movement."""
+
+
+def by_name(metrics: Iterable[Metric]) -> Mapping[str, Metric]:
+    """Metrics by their names. Raises ValueError if two have one name."""
+    found: dict[str, Metric] = {}
+    for metric in metrics:
+        if metric.name in found:
+            raise ValueError(f"two metrics are called {metric.name}")
+        found[metric.name] = metric
+    return found
