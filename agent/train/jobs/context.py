@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from agent.child import LocalJob
 from agent.client_half import load_client
 from agent.errors import TaskFailed
+from agent.orders.job import LocalJob
 from agent.train.base.device import choose_device, choose_dtype
 from agent.train.base.finder import BaseFinder
 from agent.train.base.fingerprint import check_fingerprint
