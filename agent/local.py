@@ -1,54 +1,39 @@
-"""Answering, scoring, data checks and merging for a person at this machine, in a training child of their own.
+"""Carries out the orders of a person at this machine, in a training child of their own.
 
 with LocalChild(BaseSection(model="/models/tiny")) as child:
     adapter = LoraFile(weights=Path("adapter_model.safetensors"), lora=LoraSection(rank=8, alpha=16))
-    texts = child.ask([Question(prompt="Why is the sky blue?")], template="chat", adapter=adapter)
+    questions = [Question(prompt="Why is the sky blue?")]
+    order = AnswerRequest(
+        model=child.model, compute=child.compute, adapter=adapter, template="chat", questions=questions
+    )
+    texts = child.run(order).texts
 """
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self
 
-from agent.child import (
-    Answered,
-    AnswerRequest,
-    Checked,
-    CheckRequest,
-    ChildProgress,
-    Completed,
-    Dtype,
-    Failed,
-    LoraFile,
-    Merged,
-    MergeRequest,
-    OutOfMemory,
-    Question,
-    Scored,
-    ScoreRequest,
-)
-from agent.data.own_template import OwnTemplate
-from agent.data.report import DataReport
-from agent.data.source import DataSource
 from agent.errors import TaskFailed
+from agent.orders.local import LocalModel, LocalOrder
+from agent.orders.order import AnswerT
+from agent.orders.protocol import ChildProgress, Failed, OutOfMemory
 from agent.settings import ComputeSettings
 from agent.supervisor import ChildDied, Supervisor, check_libraries_installed
-from shared.campaign import BaseSection, Template
+from shared.campaign import BaseSection
 from shared.wire.jobs import Fingerprint
 from shared.wire.leases import FailureKind
 
-MICRO_BATCH = 8
 _LOG_FILE = "child.log"
-
-M = TypeVar("M", Answered, Checked, Merged, Scored)
 
 
 class LocalChild:
     """A training child that keeps one base model loaded. Use it as a context manager: leaving it ends the child.
 
-    Methods block. Ctrl-C in one ends the child; the next call starts another.
+    ``run`` blocks. Ctrl-C in it ends the child; the next call starts another. Each order takes the child's ``model``
+    and ``compute``.
 
     Args:
         base: the base model: a hub id or an absolute path.
@@ -73,15 +58,10 @@ class LocalChild:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._log_file = self._folder / _LOG_FILE
         self._log_file.write_bytes(b"")
-        compute = compute or ComputeSettings()
-        self._model: dict[str, Any] = {
-            "base": base,
-            "model_path": model_path.absolute() if model_path is not None else None,
-            "fingerprint": fingerprint,
-            "cache": self._folder,
-            "compute": compute,
-        }
-        self._supervisor = Supervisor(compute)
+        self.compute = compute or ComputeSettings()
+        path = model_path.absolute() if model_path is not None else None
+        self.model = LocalModel(base=base, path=path, fingerprint=fingerprint, cache=self._folder)
+        self._supervisor = Supervisor(self.compute)
         self._runner = asyncio.Runner()
 
     def __enter__(self) -> Self:
@@ -93,129 +73,24 @@ class LocalChild:
         finally:
             self._runner.close()
 
-    def load(
-        self, template: Template | OwnTemplate, adapter: LoraFile | None, on_progress: Callable[[ChildProgress], None]
-    ) -> None:
-        """Load the base model and try the adapter on it, so that errors show now. Raises what ``ask`` raises."""
-        self.ask([], template=template, adapter=adapter, on_progress=on_progress)
-
-    def ask(
+    def run(
         self,
-        questions: Sequence[Question],
-        *,
-        template: Template | OwnTemplate,
-        adapter: LoraFile | None = None,
-        max_new_tokens: int = 200,
-        micro_batch: int = MICRO_BATCH,
-        temperature: float = 0.0,
-        seed: int = 0,
+        order: LocalOrder[AnswerT],
         on_progress: Callable[[ChildProgress], None] = lambda _: None,
         on_text: Callable[[str], None] = lambda _: None,
-    ) -> list[str]:
-        """Answer each question independently and return the answers in their order.
+    ) -> AnswerT:
+        """Have the child carry out the order, and return the order's own final message.
 
         Raises TaskFailed, whose message says what to do, and ChildDied.
 
         Args:
-            questions: the prompts; an empty list only loads the model.
-            template: the chat template.
-            adapter: the adapter on the base model; None asks the bare base model.
-            max_new_tokens: most tokens of one answer.
-            micro_batch: questions that go through the model at once.
-            temperature: 0 decodes greedily; above 0 tokens are sampled.
-            seed: seed of the sampling.
+            order: with this child's ``model`` and ``compute``.
             on_progress: called with the child's progress.
-            on_text: called with each chunk of the answer if there is a single question.
+            on_text: called with each text chunk.
         """
-        order = AnswerRequest(
-            **self._model,
-            adapter=adapter,
-            template=template,
-            questions=list(questions),
-            max_new_tokens=max_new_tokens,
-            micro_batch=micro_batch,
-            temperature=temperature,
-            seed=seed,
-        )
-        return self._final_message(self._supervisor.run(order, self._log_file, on_progress, on_text)).texts
-
-    def score(
-        self,
-        rows: Sequence[Completed],
-        *,
-        template: Template | OwnTemplate,
-        adapter: LoraFile | None = None,
-        micro_batch: int = MICRO_BATCH,
-        on_progress: Callable[[ChildProgress], None] = lambda _: None,
-    ) -> Scored:
-        """Return the log-likelihood of each completion given its prompt, in the order of the rows.
-
-        Raises TaskFailed, whose message says what to do, and ChildDied.
-
-        Args:
-            rows: prompts with their completions.
-            template: the chat template.
-            adapter: the adapter on the base model; None scores with the bare base model.
-            micro_batch: rows that go through the model at once.
-            on_progress: called with the child's progress.
-        """
-        order = ScoreRequest(
-            **self._model, adapter=adapter, template=template, rows=list(rows), micro_batch=micro_batch
-        )
-        return self._final_message(self._supervisor.run(order, self._log_file, on_progress))
-
-    def check(
-        self,
-        name: str,
-        data: DataSource,
-        *,
-        kind: str,
-        template: Template,
-        max_length: int,
-        remote_code: bool,
-        on_progress: Callable[[ChildProgress], None] = lambda _: None,
-    ) -> DataReport:
-        """Report on the owner's data *name* as a campaign would read it.
-
-        Raises TaskFailed, whose message says what to do, and ChildDied.
-
-        Args:
-            name: the data's name in agent.toml.
-            data: where the data is, and its columns.
-            kind: the kind of training.
-            template: the campaign's chat template.
-            max_length: the campaign's maximum length of a row, in tokens.
-            remote_code: whether the owner allows code that comes with a base model to run.
-            on_progress: called with the child's progress.
-        """
-        order = CheckRequest(
-            **self._model,
-            name=name,
-            data=data,
-            kind=kind,
-            template=template,
-            max_length=max_length,
-            remote_code=remote_code,
-        )
-        return self._final_message(self._supervisor.run(order, self._log_file, on_progress)).report
-
-    def merge(
-        self,
-        adapter: LoraFile,
-        dtype: Dtype,
-        folder: Path,
-        on_progress: Callable[[ChildProgress], None] = lambda _: None,
-    ) -> Merged:
-        """Merge base model and adapter, and write the model into the existing empty *folder*.
-
-        Raises TaskFailed, whose message says what to do, and ChildDied. The folder's content is then unusable.
-        """
-        order = MergeRequest(**self._model, adapter=adapter, dtype=dtype, folder=folder.absolute())
-        return self._final_message(self._supervisor.run(order, self._log_file, on_progress))
-
-    def _final_message(self, order: Coroutine[Any, Any, M | Failed | OutOfMemory]) -> M:
+        work = self._supervisor.run(order, self._log_file, on_progress, on_text)
         try:
-            message = self._runner.run(order)
+            message = self._runner.run(work)
         except ChildDied as died:
             if not died.out_of_memory:
                 raise

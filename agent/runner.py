@@ -7,12 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agent import policy
-from agent.child import ChildProgress, Done, Failed, LocalJob, LocalProgress, OutOfMemory, files_of
 from agent.errors import CoordinatorRefused, TaskFailed, TransferCorrupted
 from agent.installed import check_installed
 from agent.network.api import CoordinatorApi
 from agent.network.heartbeat import LeaseHeartbeat, TaskGone
 from agent.network.transfer import AdapterCache, upload
+from agent.orders.job import Done, LocalJob
+from agent.orders.job_files import files_of
+from agent.orders.protocol import ChildProgress, Failed, LocalProgress, OutOfMemory
 from agent.settings import AgentSettings
 from agent.supervisor import ChildDied, Supervisor
 from agent.workspace import Workspace

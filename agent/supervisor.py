@@ -15,30 +15,11 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
-from agent.child import (
-    ANSWER,
-    OUT_OF_MEMORY_EXIT,
-    Answer,
-    Answered,
-    AnswerRequest,
-    Checked,
-    CheckRequest,
-    ChildProgress,
-    Done,
-    Failed,
-    FinalMessage,
-    LocalJob,
-    Merged,
-    MergeRequest,
-    OutOfMemory,
-    Report,
-    Scored,
-    ScoreRequest,
-    TextChunk,
-)
 from agent.errors import AgentError, NotInstalled
+from agent.orders.order import AnswerT, Order, replies_to
+from agent.orders.protocol import OUT_OF_MEMORY_EXIT, ChildProgress, Failed, OutOfMemory, Report, TextChunk
 from agent.settings import ComputeSettings
 
 log = logging.getLogger(__name__)
@@ -83,38 +64,21 @@ class Supervisor:
         self._log_pump: asyncio.Task[None] | None = None
         self._log_file = Path(os.devnull)
 
-    @overload
-    async def run(
-        self, order: LocalJob, log_file: Path, on_progress: Callable[[ChildProgress], None]
-    ) -> Done | Failed | OutOfMemory: ...
-    @overload
     async def run(
         self,
-        order: AnswerRequest,
+        order: Order[AnswerT],
         log_file: Path,
         on_progress: Callable[[ChildProgress], None],
         on_text: Callable[[str], None] | None = None,
-    ) -> Answered | Failed | OutOfMemory: ...
-    @overload
-    async def run(
-        self, order: ScoreRequest, log_file: Path, on_progress: Callable[[ChildProgress], None]
-    ) -> Scored | Failed | OutOfMemory: ...
-    @overload
-    async def run(
-        self, order: CheckRequest, log_file: Path, on_progress: Callable[[ChildProgress], None]
-    ) -> Checked | Failed | OutOfMemory: ...
-    @overload
-    async def run(
-        self, order: MergeRequest, log_file: Path, on_progress: Callable[[ChildProgress], None]
-    ) -> Merged | Failed | OutOfMemory: ...
-    async def run(
-        self,
-        order: LocalJob | AnswerRequest | ScoreRequest | CheckRequest | MergeRequest,
-        log_file: Path,
-        on_progress: Callable[[ChildProgress], None],
-        on_text: Callable[[str], None] | None = None,
-    ) -> FinalMessage:
-        """Send the child an order and return its final message. Raises ChildDied. If cancelled, ends the child."""
+    ) -> AnswerT | Failed | OutOfMemory:
+        """Send the child an order and return its final message. Raises ChildDied. If cancelled, ends the child.
+
+        Args:
+            order: what the child is to do.
+            log_file: where what the child prints is appended.
+            on_progress: called with the child's progress.
+            on_text: called with each text chunk.
+        """
         self._log_file = log_file
         try:
             process = self._process
@@ -127,7 +91,7 @@ class Supervisor:
             try:
                 process.stdin.write(order.model_dump_json().encode() + b"\n")
                 await process.stdin.drain()
-                answer = await self._read_answer(process.stdout, on_progress, on_text)
+                answer = await self._read_answer(order, process.stdout, on_progress, on_text)
             except (BrokenPipeError, ConnectionResetError):
                 answer = None
             if answer is None or isinstance(answer, OutOfMemory):
@@ -170,27 +134,29 @@ class Supervisor:
 
     async def _read_answer(
         self,
+        order: Order[AnswerT],
         lines: asyncio.StreamReader,
         on_progress: Callable[[ChildProgress], None],
         on_text: Callable[[str], None] | None,
-    ) -> FinalMessage | None:
+    ) -> AnswerT | Failed | OutOfMemory | None:
         """Return the child's final message on an order, or None if the child ended without one."""
+        replies = replies_to(type(order))
         while True:
             try:
                 line = await lines.readline()
                 if not line:
                     return None
-                answer: Answer = ANSWER.validate_json(line)
+                reply = replies.validate_json(line)
             except ValueError:  # invalid JSON or message, or a line that is too long
                 log.warning("ignoring a line from the training child that is not a message")
                 continue
-            if isinstance(answer, Report):
-                on_progress(answer.progress)
-            elif isinstance(answer, TextChunk):
+            if isinstance(reply, Report):
+                on_progress(reply.progress)
+            elif isinstance(reply, TextChunk):
                 if on_text is not None:
-                    on_text(answer.text)
+                    on_text(reply.text)
             else:
-                return answer
+                return reply
 
     async def _pump(self, stderr: asyncio.StreamReader) -> None:
         """Append the child's stderr to the current task's log."""

@@ -25,8 +25,8 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from agent.child import CLIENT_STATE_FILE, RESULT_FILE, files_of
 from agent.errors import AlreadyRunning, NotEnrolled
+from agent.orders.job_files import CLIENT_STATE_FILE, RESULT_FILE, files_of
 from shared import crash_points
 from shared.credentials import AGENT_PREFIX, new_secret
 from shared.digest import sha256_file

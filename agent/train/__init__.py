@@ -1,10 +1,14 @@
 """The training child: the only part of Fedloom that imports torch, transformers, peft and trl.
 
-It runs as ``python -m agent.train`` and exchanges JSON lines with the agent's parent process (``agent.child``). The
+It runs as ``python -m agent.train`` and exchanges JSON lines with the agent's parent process (``agent.orders``). The
 base model and the tokenised data stay in memory between its jobs; everything else is new for each job.
 
-    __main__      streams, environment, message loop
-    worker        what stays in memory; runs each order
+    __main__      starts the child
+    environment   environment variables, and the GPU that libraries see
+    streams       the parent's lines, and messages to the parent
+    serving       the message loop: an answer to each order
+    worker        what stays in memory; has each order carried out by its handler
+    order_context what a handler gets besides the order
     checkpoint    a training's state between two optimizer steps, saved and resumed
     progress      progress reports, limited in rate
     memory        peak memory, and whether an error means that memory ran out

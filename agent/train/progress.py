@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from agent.child import ChildProgress, LocalPhase
+from agent.orders.protocol import ChildProgress, LocalPhase
 from shared.wire.leases import Phase
 
 Reporter = Callable[[ChildProgress], None]

@@ -28,8 +28,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from world import OWNERS, Split
 
-from agent.child import LoraFile
 from agent.errors import AgentError
+from agent.orders.local import LoraFile
 from agent.settings import load_settings
 from fedloom.errors import FedloomError
 from fedloom.simulation.run import ADAPTER_FOLDER

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from agent.child import LoraFile, Question
 from agent.local import LocalChild
+from agent.orders.answer import AnswerRequest, Question
+from agent.orders.local import LoraFile
 from agent.settings import ComputeSettings
 from shared.campaign import BaseSection, DataSection
 
@@ -34,13 +35,16 @@ class Exam:
 
     def answers(self, adapter: LoraFile | None) -> list[str]:
         """Greedy answers of the base model, with an adapter or without one."""
-        return self._child.ask(
-            [Question(prompt=row["prompt"]) for row in self._rows],
+        order = AnswerRequest(
+            model=self._child.model,
+            compute=self._child.compute,
+            questions=[Question(prompt=row["prompt"]) for row in self._rows],
             template=self._template,
             adapter=adapter,
             max_new_tokens=_LONGEST_ANSWER,
             micro_batch=_AT_ONCE,
         )
+        return self._child.run(order).texts
 
     def marks(self, adapter: LoraFile | None) -> Marks:
         """The share of answers that match exactly."""

@@ -7,7 +7,7 @@ from fedloom.adapters.model_card import front_matter, origin_rows
 def merged_card(adapter: LocalAdapter, *, dtype: str, merge_difference: float, file_difference: float) -> str:
     """The text of a README.md with front matter as the Hugging Face hub reads it.
 
-    merge_difference, file_difference: largest absolute differences of logits, as in ``agent.child.Merged``.
+    merge_difference, file_difference: largest absolute differences of logits, as in ``agent.orders.merge.Merged``.
     """
     lora, base = adapter.lora, adapter.base
     revision = f" at revision `{base.revision}`" if base.revision else ""

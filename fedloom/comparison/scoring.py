@@ -7,11 +7,13 @@ from typing import Self
 
 import numpy as np
 
-from agent.child import Completed, LoraFile, Question, Scored
 from agent.data.own_template import template_of
 from agent.data.records import read_records
 from agent.data.source import DataSource
 from agent.local import LocalChild
+from agent.orders.answer import AnswerRequest, Question
+from agent.orders.local import LoraFile
+from agent.orders.score import Completed, Scored, ScoreRequest
 from agent.settings import AgentSettings
 from fedloom.comparison.spec import ScoreSection
 from fedloom.errors import ComparisonError
@@ -93,16 +95,27 @@ class Scorer:
                 return self._choice(rows, adapter)
 
     def _log_probs(self, rows: Sequence[Completed], adapter: LoraFile | None) -> Scored:
-        return self._child.score(rows, template=self._template, adapter=adapter, micro_batch=_MICRO_BATCH)
+        order = ScoreRequest(
+            model=self._child.model,
+            compute=self._child.compute,
+            adapter=adapter,
+            template=self._template,
+            rows=list(rows),
+            micro_batch=_MICRO_BATCH,
+        )
+        return self._child.run(order)
 
     def _exact(self, rows: Sequence[Completed], adapter: LoraFile | None) -> Scores:
-        answers = self._child.ask(
-            [Question(prompt=row.prompt, input=row.input) for row in rows],
-            template=self._template,
+        order = AnswerRequest(
+            model=self._child.model,
+            compute=self._child.compute,
             adapter=adapter,
+            template=self._template,
+            questions=[Question(prompt=row.prompt, input=row.input) for row in rows],
             max_new_tokens=self._score.max_new_tokens,
             micro_batch=_MICRO_BATCH,
         )
+        answers = self._child.run(order).texts
         right = sum(answer.strip() == row.completion.strip() for answer, row in zip(answers, rows, strict=True))
         return {"accuracy": right / len(rows)}
 

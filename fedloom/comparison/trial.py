@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent.child import LoraFile
+from agent.orders.local import LoraFile
 from fedloom.adapters.folder import WEIGHTS_FILE
 from fedloom.comparison.methods import Hyperparameters, Method
 from fedloom.comparison.scoring import Rows, Scorer, Scores

@@ -9,9 +9,9 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
-from agent.child import LocalJob
 from agent.data.source import DataSource
 from agent.loop import run_agent
+from agent.orders.job import LocalJob
 from agent.settings import ComputeSettings, load_settings
 from agent.supervisor import Supervisor
 from agent.workspace import Workspace

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from agent.child import DELTA_FILE, RESULT_FILE
 from agent.errors import CoordinatorRefused
 from agent.network.api import CoordinatorApi
+from agent.orders.job_files import DELTA_FILE, RESULT_FILE
 from coordinator.database.tables import BlobChunkRow
 from shared.wire.jobs import InitResult, Result
 from shared.wire.leases import TaskLease
@@ -186,7 +186,7 @@ def test_a_corrupted_stored_adapter_is_reported_to_the_operator(
 
 MEETS_A_FULL_DISK = """
 import os, sys
-from agent.child import Failed
+from agent.orders.protocol import Failed
 from shared.wire.leases import Failure, FailureKind
 from tests.support import recorded_child
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent import supervisor as supervising
-from agent.child import Failed, LocalPhase, LocalProgress, OutOfMemory
+from agent.orders.protocol import Failed, LocalPhase, LocalProgress, OutOfMemory
 from agent.settings import ComputeSettings
 from agent.supervisor import ChildDied, Supervisor
 from shared.wire.leases import Phase, Progress
@@ -17,6 +17,8 @@ from tests.support.processes import RECORDED_CHILD
 
 ANSWER = '{"type": "failed", "failure": {"kind": "data", "message": "no rows"}}'
 MEMORY = '{"type": "out_of_memory", "peak_bytes": 1, "longest_row_tokens": 2}'
+OTHER = '{"type": "merged", "merge_difference": 0, "file_difference": 0}'
+"""The answer to another order."""
 REPORT = '{"type": "report", "progress": {"phase": "training", "done": 1, "total": 2}}'
 
 
@@ -54,8 +56,9 @@ def is_running(pid: int) -> bool:
 
 
 def test_lines_that_are_not_messages_are_skipped(tmp_path: Path) -> None:
-    garbage = f"input(); say('hello'); say('{{}}'); say('\\udcff'); say(''); say('{REPORT}'); say('{ANSWER}'); input()"
-    progress, answer = ask(child(f"sys.stdout.reconfigure(errors='surrogateescape')\n{garbage}"), tmp_path)
+    garbage = f"input(); say('hello'); say('{{}}'); say('\\udcff'); say(''); say('{OTHER}')"
+    script = f"sys.stdout.reconfigure(errors='surrogateescape')\n{garbage}; say('{REPORT}'); say('{ANSWER}'); input()"
+    progress, answer = ask(child(script), tmp_path)
     assert isinstance(progress, Progress)
     assert isinstance(answer, Failed)
 

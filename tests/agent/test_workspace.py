@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.child import CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE, RESULT_FILE, files_of
 from agent.errors import AlreadyRunning, NotEnrolled
+from agent.orders.job_files import CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE, RESULT_FILE, files_of
 from agent.workspace import Workspace
 from shared.digest import sha256_hex
 from shared.wire.jobs import TrainResult

@@ -23,21 +23,10 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.child import (
-    ADAPTER_FILE,
-    CLIENT_STATE_FILE,
-    DELTA_FILE,
-    EXTRAS_FILE,
-    OUT_OF_MEMORY_EXIT,
-    RESULT_FILE,
-    Done,
-    Failed,
-    LocalJob,
-    Message,
-    OutOfMemory,
-    Report,
-)
 from agent.installed import load_client
+from agent.orders.job import Done, LocalJob
+from agent.orders.job_files import ADAPTER_FILE, CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE, RESULT_FILE
+from agent.orders.protocol import OUT_OF_MEMORY_EXIT, Failed, Message, OutOfMemory, Report
 from shared.adapters import AdapterError, AdapterFile, Contract, slot_name, write_adapter
 from shared.digest import sha256_file, sha256_hex
 from shared.durable import atomic_text

@@ -13,8 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.child import ADAPTER_FILE, ANSWER, Failed, LocalJob, Report
 from agent.data.source import DataSource
+from agent.orders.job import LocalJob
+from agent.orders.job_files import ADAPTER_FILE
+from agent.orders.order import AnswerT, Order, replies_to
+from agent.orders.protocol import Failed, Report
 from agent.settings import ComputeSettings
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -192,8 +195,12 @@ class Lab:
 
     def run(self, work: LocalJob) -> Any:
         """Run the work in this process; raises what the worker raises."""
+        return self.carry_out(work).result
+
+    def carry_out(self, order: Order[AnswerT]) -> AnswerT:
+        """Carry out an order in this process; raises what the worker raises. Its progress is in ``reports``."""
         self.reports: list[Any] = []
-        return self.worker.run(work, self.reports.append)
+        return self.worker.carry_out(order, self.reports.append, lambda _: None)
 
     def adapter_0(self, lora: LoraSection = LORA, seed: int = 7) -> Path:
         """The adapter of an init job, with B drawn at random too: with B = 0, half of the gradients are zero.
@@ -258,7 +265,7 @@ class Child:
                 env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
             )
 
-    def send(self, work: LocalJob) -> tuple[Any, list[Report]]:
+    def send(self, work: Order[Any]) -> tuple[Any, list[Report]]:
         """Let the child do *work*; its final answer and the reports before it."""
         assert self.process.stdin
         assert self.process.stdout
@@ -266,7 +273,7 @@ class Child:
         self.process.stdin.flush()
         reports: list[Report] = []
         while True:
-            answer = ANSWER.validate_json(self.process.stdout.readline())
+            answer = replies_to(type(work)).validate_json(self.process.stdout.readline())
             if not isinstance(answer, Report):
                 return answer, reports
             reports.append(answer)

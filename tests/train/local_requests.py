@@ -7,7 +7,10 @@ import torch
 from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 from transformers import AutoModelForCausalLM
 
-from agent.child import AnswerRequest, Completed, LoraFile, MergeRequest, Question, ScoreRequest
+from agent.orders.answer import AnswerRequest, Question
+from agent.orders.local import LocalModel, LoraFile
+from agent.orders.merge import MergeRequest
+from agent.orders.score import Completed, ScoreRequest
 from agent.settings import ComputeSettings
 from shared.campaign import BaseSection
 from tests.train.conftest import LORA, Lab, read
@@ -25,36 +28,38 @@ def lora_file(weights: Path) -> LoraFile:
     return LoraFile(weights=weights, lora=LORA)
 
 
-def _local(lab: Lab, changes: dict[str, Any]) -> dict[str, Any]:
+def local_fields(lab: Lab, **changes: Any) -> dict[str, Any]:
+    """Fields of a local order: *changes*, of which those that belong to the model are put there."""
     fields = {
         "base": BaseSection(model="tiny/llama"),
-        "model_path": lab.model,
+        "path": lab.model,
         "fingerprint": lab.fingerprint,
         "cache": lab.folder / "cache",
-        "compute": ComputeSettings(device="cpu", threads=1),
     }
-    return fields | changes
+    model = LocalModel(**{name: changes.pop(name, value) for name, value in fields.items()})
+    return {"model": model, "compute": ComputeSettings(device="cpu", threads=1)} | changes
 
 
 def answer_request(lab: Lab, **changes: Any) -> AnswerRequest:
     fields = {"adapter": None, "template": "chat", "questions": QUESTIONS, "max_new_tokens": 20, "micro_batch": 1}
-    return AnswerRequest(**_local(lab, fields | changes))
+    return AnswerRequest(**local_fields(lab, **(fields | changes)))
 
 
 def score_request(lab: Lab, rows: list[Completed], **changes: Any) -> ScoreRequest:
     fields = {"adapter": None, "template": "chat", "rows": rows, "micro_batch": 8}
-    return ScoreRequest(**_local(lab, fields | changes))
+    return ScoreRequest(**local_fields(lab, **(fields | changes)))
 
 
 def merge_request(lab: Lab, adapter: Path, folder: Path, **changes: Any) -> MergeRequest:
     folder.mkdir()
-    return MergeRequest(**_local(lab, {"adapter": lora_file(adapter), "dtype": "float32", "folder": folder} | changes))
+    fields = {"adapter": lora_file(adapter), "dtype": "float32", "folder": folder}
+    return MergeRequest(**local_fields(lab, **(fields | changes)))
 
 
 def ask(lab: Lab, **changes: Any) -> list[str]:
     """The answers, made in this process. The progress reports are in ``lab.reports``."""
     lab.reports, pieces = [], []
-    texts: list[str] = lab.worker.answer(answer_request(lab, **changes), lab.reports.append, pieces.append)
+    texts = lab.worker.carry_out(answer_request(lab, **changes), lab.reports.append, pieces.append).texts
     assert not pieces or "".join(pieces) == texts[0]
     return texts
 

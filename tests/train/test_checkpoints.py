@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from agent.child import CHECKPOINT_FILE, CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE, RESULT_FILE, LocalJob
+from agent.orders.job import LocalJob
+from agent.orders.job_files import CHECKPOINT_FILE, CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE, RESULT_FILE
 from agent.settings import ComputeSettings
 from agent.train.checkpoint import load, training_identity
 from agent.train.data.tokens import Samples, TokenRows
@@ -242,7 +243,7 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_training(
         if progress.phase == Phase.TRAINING and progress.done == 0:
             monkeypatch.setattr(durable, "_create", create)
 
-    result = lab.worker.run(work, fill_up)
+    result = lab.worker.carry_out(work, fill_up, print).result
     assert "no checkpoint after step 2: [Errno 28] No space left on device" in caplog.text
     assert "after step 4" not in caplog.text
     assert outcome(result, work) == whole

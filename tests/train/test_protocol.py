@@ -11,50 +11,35 @@ import huggingface_hub.constants
 import pytest
 import torch
 
-from agent.child import (
-    ANSWER,
-    DELTA_FILE,
-    OUT_OF_MEMORY_EXIT,
-    RESULT_FILE,
-    Done,
-    Failed,
-    Message,
-    OutOfMemory,
-)
-from agent.errors import TaskFailed
+from agent.orders.job import Done, LocalJob
+from agent.orders.job_files import DELTA_FILE, RESULT_FILE
+from agent.orders.order import replies_to
+from agent.orders.protocol import OUT_OF_MEMORY_EXIT, Failed, Message, OutOfMemory
 from agent.settings import ComputeSettings
 from agent.supervisor import Supervisor
 from agent.train import memory
-from agent.train.__main__ import GUARDS, choose_gpu, serve
+from agent.train.environment import GUARDS, choose_gpu
+from agent.train.serving import serve
 from shared.campaign import DataSection, LoraSection
 from shared.digest import sha256_file
-from shared.wire.leases import FailureKind, Phase, Progress
+from shared.wire.leases import FailureKind, Phase
 from tests.train.conftest import LORA, Lab
+from tests.train.odd_orders import Failing
 
 pytestmark = pytest.mark.train
 
 NOISY = """
-import os, subprocess, sys
-from agent.train import __main__ as child
+from agent.train.__main__ import main
+from tests.train.odd_orders import NoisyJob
 
-opener = child.open_worker
+main((NoisyJob,))
+"""
 
-def noisy(work):
-    worker = opener(work)
-    run = worker.run
-    def loud(work, report):
-        print("noise of a library", flush=True)
-        os.write(1, b'{"type": "done"}\\n')
-        subprocess.run(["echo", "noise of a program"], check=True)
-        assert sys.stdin.readline() == ""
-        import huggingface_hub.constants as hub
-        assert hub.HF_HUB_DISABLE_TELEMETRY and os.environ["DO_NOT_TRACK"] == "1"
-        return run(work, report)
-    worker.run = loud
-    return worker
+FAILING = """
+from agent.train.__main__ import main
+from tests.train.odd_orders import Failing
 
-child.serve.__defaults__ = (noisy,)
-child.main()
+main((Failing,))
 """
 
 
@@ -101,7 +86,7 @@ def test_a_warm_child_gives_what_a_cold_one_gives_bit_for_bit(lab: Lab, start_ch
     assert failed.failure.kind == FailureKind.DATA
     cold.process.stdin.write(b'{"job": "SECRET"}\n')
     cold.process.stdin.flush()
-    refusal = ANSWER.validate_json(cold.process.stdout.readline())
+    refusal = replies_to(LocalJob).validate_json(cold.process.stdout.readline())
     assert isinstance(refusal, Failed)
     assert "SECRET" not in refusal.failure.message
     cold.result(lab.work(lab.prepare_job()))  # the child continues
@@ -150,35 +135,25 @@ def test_telemetry_is_off_and_kernels_are_not_fetched() -> None:
     assert importlib.util.find_spec("kernels") is None, "with this package, bitsandbytes would fetch kernels"
 
 
-class Failing:
-    """A worker whose every job raises *error*."""
-
-    longest_row_tokens = 123
-
-    def __init__(self, error: BaseException) -> None:
-        self._error = error
-
-    def run(self, work: Any, report: Any) -> Any:
-        report(Progress(phase=Phase.TRAINING))
-        raise self._error
+def failing(error: str, text: str) -> Failing:
+    return Failing(compute=ComputeSettings(device="cpu", threads=1), error=error, text=text)
 
 
-def answers(lab: Lab, error: Exception) -> tuple[int, list[Message]]:
-    lines = [lab.work(lab.prepare_job()).model_dump_json().encode()] * 2
+def answers(error: str, text: str) -> tuple[int, list[Message]]:
     sent: list[Message] = []
-    return serve(lines, sent.append, lambda _: Failing(error)), sent
+    return serve([failing(error, text).model_dump_json().encode()] * 2, sent.append, (Failing,)), sent
 
 
 @pytest.mark.parametrize(
-    "error",
+    ("error", "text"),
     [
-        torch.OutOfMemoryError("CUDA out of memory."),
-        MemoryError(),
-        RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: 9 bytes"),
+        ("OutOfMemoryError", "CUDA out of memory."),
+        ("MemoryError", ""),
+        ("RuntimeError", "[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: 9 bytes"),
     ],
 )
-def test_out_of_memory_is_answered_with_the_facts_and_ends_the_child(lab: Lab, error: Exception) -> None:
-    status, sent = answers(lab, error)
+def test_out_of_memory_is_answered_with_the_facts_and_ends_the_child(error: str, text: str) -> None:
+    status, sent = answers(error, text)
     assert status == OUT_OF_MEMORY_EXIT
     assert len(sent) == 2
     last = sent[-1]
@@ -194,13 +169,13 @@ def test_torchs_own_cpu_allocator_is_recognised() -> None:
     assert not memory.is_exhausted(RuntimeError("shapes do not match"))
 
 
-def test_other_errors_are_answered_without_their_text_and_the_child_lives_on(lab: Lab) -> None:
-    status, sent = answers(lab, ZeroDivisionError("a patient's name"))
+def test_other_errors_are_answered_without_their_text_and_the_child_lives_on() -> None:
+    status, sent = answers("ZeroDivisionError", "a patient's name")
     assert status == 0
     failures = [message.failure for message in sent if isinstance(message, Failed)]
     assert [failure.kind for failure in failures] == [FailureKind.CRASH] * 2
     assert failures[0].message == "ZeroDivisionError in the training process; see the agent's log"
-    _, sent = answers(lab, TaskFailed(FailureKind.DATA, "line 3 is wrong"))
+    _, sent = answers("TaskFailed", "line 3 is wrong")
     assert isinstance(sent[-1], Failed)
     assert sent[-1].failure.kind == FailureKind.DATA
 
@@ -229,18 +204,9 @@ def test_one_gpu_is_visible(
     assert os.environ.get("CUDA_VISIBLE_DEVICES") == after
 
 
-def test_a_child_that_runs_out_of_memory_exits_with_the_agreed_status(lab: Lab, start_child: Any) -> None:
-    code = (
-        "from agent.train import __main__ as child\n"
-        "class Greedy:\n"
-        "    longest_row_tokens = 5\n"
-        "    def run(self, work, report):\n"
-        "        raise MemoryError\n"
-        "child.serve.__defaults__ = (lambda _: Greedy(),)\n"
-        "child.main()\n"
-    )
-    child = start_child("-c", code)
-    answer, _ = child.send(lab.work(lab.prepare_job()))
+def test_a_child_that_runs_out_of_memory_exits_with_the_agreed_status(start_child: Any) -> None:
+    child = start_child("-c", FAILING)
+    answer, _ = child.send(failing("MemoryError", ""))
     assert isinstance(answer, OutOfMemory)
     assert child.process.wait(30) == OUT_OF_MEMORY_EXIT
 

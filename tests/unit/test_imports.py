@@ -13,7 +13,7 @@ SERVICE = ["fastapi", "sqlalchemy", "uvicorn", "alembic"]
     ("modules", "absent"),
     [
         (["coordinator.main", "coordinator.app"], [*HEAVY, "agent", "fedloom"]),
-        (["agent.main"], [*HEAVY, *SERVICE, "coordinator", "fedloom"]),
+        (["agent.main", "agent.local", "agent.orders.table"], [*HEAVY, *SERVICE, "coordinator", "fedloom"]),
         (["fedloom.cli", "fedloom.client"], [*HEAVY, *SERVICE, "coordinator"]),
         (["shared.campaign_file", "shared.adapters"], [*HEAVY, *SERVICE, "httpx", "coordinator", "agent", "fedloom"]),
     ],

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-from agent.child import CheckRequest
 from agent.data.checking import CollectedData, LocatedRow, choose_examples, collect, completion_names
 from agent.data.own_template import template_of
 from agent.data.report import DataReport, Example, ShownCompletion, Span, Spread, Tokens
 from agent.errors import TaskFailed
 from agent.installed import load_kind
+from agent.orders.check import CheckRequest
 from agent.train.data.templates import AnyTemplate, check_template
 from agent.train.data.tokenizing import TextTokenizer, TokenizedRow, tokenize_rows
 from agent.train.data.tokens import TokenRow
@@ -53,7 +53,7 @@ def check_data(order: CheckRequest, tokenizer: Any, report: Reporter) -> DataRep
             "errors": collected.problems,
             "n_errors": collected.n_errors,
             "tokens": Tokens(
-                model=order.base.model,
+                model=order.model.base.model,
                 template=template if isinstance(template, str) else template.name,
                 max_length=order.max_length,
                 lengths=Spread.of(len(tokens) for tokens, _ in full_rows),

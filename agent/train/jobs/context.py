@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from agent.child import LocalJob
 from agent.errors import TaskFailed
 from agent.installed import load_client, load_kind, read_kind_params
+from agent.orders.job import LocalJob
 from agent.train import kinds
 from agent.train.base.device import choose_device, choose_dtype
 from agent.train.base.finder import BaseFinder

@@ -1,6 +1,7 @@
 """Runs a job; prepare and init are here, as they are short."""
 
-from agent.child import ADAPTER_FILE, LocalJob
+from agent.orders.job import LocalJob
+from agent.orders.job_files import ADAPTER_FILE
 from agent.train.base.device import choose_device
 from agent.train.jobs.context import JobContext, WarmState
 from agent.train.jobs.evaluate import evaluate

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor, as_tensor
 
-from agent.child import CHECKPOINT_FILE, CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE
 from agent.errors import TaskFailed
+from agent.orders.job_files import CHECKPOINT_FILE, CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE
 from agent.train import memory
 from agent.train.base.adapter_files import load_adapter, read_broadcast, read_client_state
 from agent.train.base.model import AttachedAdapter, Base

@@ -9,15 +9,37 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, set_seed
 
-from agent.child import AnswerRequest
 from agent.data.rows import Row
 from agent.errors import TaskFailed
-from agent.train.data.templates import render
+from agent.orders.answer import Answered, AnswerRequest
+from agent.orders.protocol import LocalPhase, LocalProgress
+from agent.train.data.templates import check_template, render
 from agent.train.data.tokenizing import TextTokenizer
+from agent.train.local.model import find_model, loaded_model
+from agent.train.local.streaming import TextStreamer, text_of
+from agent.train.order_context import OrderContext
 from shared.wire.leases import FailureKind
 
-_INCOMPLETE = "\ufffd"
-"""The character that a tokenizer decodes invalid bytes to, such as the first bytes of a longer character."""
+
+def answer(order: AnswerRequest, context: OrderContext) -> Answered:
+    """Answer the questions with the base model, or with the adapter on it. Raises TaskFailed.
+
+    The answer to a single question is also sent piece by piece.
+    """
+    files = find_model(order, context)
+    check_template(order.template, files.tokenizer)
+    total = len(order.questions)
+    with loaded_model(order, context, files, order.adapter) as (base, model):
+        context.report(LocalProgress(phase=LocalPhase.ANSWERING, total=total))
+        texts = generate_answers(
+            model,
+            order,
+            files.tokenizer,
+            autocast_dtype=base.autocast_dtype,
+            report=lambda done: context.report(LocalProgress(phase=LocalPhase.ANSWERING, done=done, total=total)),
+            on_text=context.on_text,
+        )
+    return Answered(texts=texts)
 
 
 def generate_answers(
@@ -69,11 +91,11 @@ def generate_answers(
         for begin in range(0, len(by_length), order.micro_batch):
             batch = by_length[begin : begin + order.micro_batch]
             inputs = pad_left([prompts[i][0] for i in batch], pad)
-            streamer = _TextStreamer(tokenizer, ends, on_text) if len(prompts) == 1 else None
+            streamer = TextStreamer(tokenizer, ends, on_text) if len(prompts) == 1 else None
             generated = model.generate(**{name: value.to(device) for name, value in inputs.items()}, streamer=streamer)
             new_tokens = generated[:, inputs["input_ids"].shape[1] :]  # (batch, new tokens)
             for i, tokens in zip(batch, new_tokens.tolist(), strict=True):
-                texts[i] = _text(_before_end(tokens, ends), tokenizer)
+                texts[i] = text_of(_before_end(tokens, ends), tokenizer)
             report(begin + len(batch))
     return texts
 
@@ -125,41 +147,3 @@ def _check_room(model: Any, prompts: Sequence[Sequence[int]], max_new_tokens: in
 
 def _before_end(tokens: Sequence[int], ends: Collection[int]) -> Sequence[int]:
     return tokens[: next((i for i, token in enumerate(tokens) if token in ends), len(tokens))]
-
-
-def _text(tokens: Sequence[int], tokenizer: Any) -> str:
-    """The text of generated tokens, without the leading space that some templates count to the answer."""
-    text: str = tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return text.lstrip()
-
-
-class _TextStreamer:
-    """A streamer for ``generate``: passes the growing text on, in whole characters.
-
-    All tokens are decoded each time, because a token's text depends on the tokens before it.
-    """
-
-    def __init__(self, tokenizer: Any, ends: Collection[int], on_text: Callable[[str], None]) -> None:
-        self._tokenizer = tokenizer
-        self._ends = ends
-        self._on_text = on_text
-        self._tokens: list[int] | None = None
-        self._n_sent = 0  # characters
-
-    def put(self, tokens: Tensor) -> None:
-        """Take the prompt, (1, tokens), in the first call, and one token, (1,), in each later call."""
-        if self._tokens is None:
-            self._tokens = []
-            return
-        self._tokens += [token for token in tokens.tolist() if token not in self._ends]
-        self._send(_text(self._tokens, self._tokenizer).rstrip(_INCOMPLETE))
-
-    def end(self) -> None:
-        """Send the rest, called after the last token."""
-        self._send(_text(self._tokens or [], self._tokenizer))
-
-    def _send(self, text: str) -> None:
-        """Pass on what of the whole *text* was not sent yet."""
-        if len(text) > self._n_sent:
-            self._on_text(text[self._n_sent :])
-            self._n_sent = len(text)

@@ -14,12 +14,15 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import GenerationConfig
 
-from agent.child import LocalPhase, LocalProgress, Merged, MergeRequest
 from agent.errors import TaskFailed
+from agent.orders.merge import Merged, MergeRequest
+from agent.orders.protocol import LocalPhase, LocalProgress
 from agent.train.base.adapter_files import load_adapter
 from agent.train.base.finder import BaseFiles
 from agent.train.base.folder import companion_files
 from agent.train.base.model import Base
+from agent.train.local.model import find_model
+from agent.train.order_context import OrderContext
 from agent.train.progress import Reporter
 from shared.wire.leases import FailureKind, Phase, Progress
 
@@ -35,16 +38,18 @@ _PROBES = (
 _CPU = torch.device("cpu")
 
 
-def merge(order: MergeRequest, base: BaseFiles, report: Reporter) -> Merged:
+def merge(order: MergeRequest, context: OrderContext) -> Merged:
     """Write the merged model into ``order.folder``, read it back and check it.
 
     All arithmetic is in float32 on the CPU, with the published weights, even if training quantised the base. A half
     dtype only rounds the weights that are written. Raises TaskFailed if the model cannot be loaded or written, the
     adapter does not fit, or logits differ by more than TOLERANCE.
     """
-    probes = [torch.tensor([base.tokenizer(text)["input_ids"]]) for text in _PROBES]  # (1, tokens) each
-    expected, rounded, merge_difference = _write(order, base, probes, report)
-    report(LocalProgress(phase=LocalPhase.CHECKING))
+    context.warm.models.release()  # memory is needed for two models: the merged one, and the one that is read back
+    files = find_model(order, context)
+    probes = [torch.tensor([files.tokenizer(text)["input_ids"]]) for text in _PROBES]  # (1, tokens) each
+    expected, rounded, merge_difference = _write(order, files, probes, context.report)
+    context.report(LocalProgress(phase=LocalPhase.CHECKING))
     with Base(order.folder, _CPU, torch.float32, remote_code=False).without_adapter() as model:
         reloaded = _logits(model, probes)
     _check("the written model, read back, differs from the merged one", reloaded, rounded)

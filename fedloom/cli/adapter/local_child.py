@@ -10,8 +10,9 @@ import typer
 from fedloom.cli import output
 
 if TYPE_CHECKING:
-    from agent.child import ChildProgress, LoraFile
     from agent.local import LocalChild
+    from agent.orders.local import LoraFile
+    from agent.orders.protocol import ChildProgress
     from fedloom.adapters.local import LocalAdapter
 
 AdapterFolder = Annotated[
@@ -44,7 +45,7 @@ def open_child(adapter: "LocalAdapter", base: Path | None) -> "LocalChild":
 
 def lora_file(adapter: "LocalAdapter") -> "LoraFile":
     """The adapter as the child takes it."""
-    from agent.child import LoraFile
+    from agent.orders.local import LoraFile
 
     return LoraFile(weights=adapter.weights, lora=adapter.lora)
 

@@ -11,7 +11,7 @@ from fedloom.cli.agent.owner_commands import agent_errors_reported
 from fedloom.cli.output import AsJson
 
 if TYPE_CHECKING:
-    from agent.child import Merged
+    from agent.orders.merge import Merged
     from fedloom.adapters.local import LocalAdapter
 
 
@@ -56,6 +56,7 @@ def _merge(
     *,
     force: bool,
 ) -> "Merged":
+    from agent.orders.merge import MergeRequest
     from fedloom.adapters.atomic_folder import atomic_folder
     from fedloom.adapters.folder import CARD_FILE
     from fedloom.adapters.merged_card import merged_card
@@ -70,7 +71,10 @@ def _merge(
         open_child(adapter, base) as child,
         progress_status("starting") as show,
     ):
-        merged = child.merge(lora_file(adapter), dtype, draft, show)
+        order = MergeRequest(
+            model=child.model, compute=child.compute, adapter=lora_file(adapter), dtype=dtype, folder=draft.absolute()
+        )
+        merged = child.run(order, show)
         card = merged_card(
             adapter,
             dtype=dtype,

@@ -1,14 +1,15 @@
 """Asks two models in one child process: the base model alone, and the base model with the adapter."""
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
-from agent.child import ChildProgress, Question
 from agent.data.own_template import OwnTemplate
-from agent.local import MICRO_BATCH, LocalChild
+from agent.local import LocalChild
+from agent.orders.answer import AnswerRequest, Question
+from agent.orders.local import MICRO_BATCH, LoraFile
+from agent.orders.protocol import ChildProgress
 from fedloom.adapters.local import LocalAdapter
 from fedloom.cli.adapter.local_child import lora_file
 from fedloom.cli.chat.screen import Answers, Column, drawn
@@ -34,17 +35,21 @@ class Asker:
         self._title = f"adapted · {adapter.name}"
         self._template = _template(template) or adapter.template or "chat"
         self._child = child
-        self._ask = partial(child.ask, template=self._template, max_new_tokens=max_new_tokens, temperature=temperature)
+        self._max_new_tokens = max_new_tokens
+        self._temperature = temperature
 
     def load(self, on_progress: Callable[[ChildProgress], None]) -> None:
         """Load both models, so that errors show before the first question. Raises TaskFailed and ChildDied."""
-        self._child.load(self._template, self._lora, on_progress)
+        self._child.run(self._order([], self._lora), on_progress)
 
     def answers(self, questions: Sequence[str]) -> Iterator[Answers]:
         """Both answers to each question, in order, computed in batches. Raises TaskFailed and ChildDied."""
         for start in range(0, len(questions), MICRO_BATCH):
             batch = [Question(prompt=text) for text in questions[start : start + MICRO_BATCH]]
-            for base, adapted in zip(self._ask(batch), self._ask(batch, adapter=self._lora), strict=True):
+            base_texts, adapted_texts = (
+                self._child.run(self._order(batch, adapter)).texts for adapter in (None, self._lora)
+            )
+            for base, adapted in zip(base_texts, adapted_texts, strict=True):
                 yield Answers(Column("base", base), Column(self._title, adapted))
 
     def show(self, question: str, console: Console, *, seed: int) -> None:
@@ -52,13 +57,21 @@ class Asker:
         answers = Answers(Column("base"), Column(self._title, status="waiting"))
         with drawn(console, answers):
             for column, adapter in ((answers.base, None), (answers.adapted, self._lora)):
-                (column.text,) = self._ask(
-                    [Question(prompt=question)],
-                    adapter=adapter,
-                    seed=seed,
-                    on_progress=column.progress,
-                    on_text=column.append,
-                )
+                order = self._order([Question(prompt=question)], adapter, seed)
+                (column.text,) = self._child.run(order, column.progress, column.append).texts
+
+    def _order(self, questions: list[Question], adapter: LoraFile | None, seed: int = 0) -> AnswerRequest:
+        """The order to answer questions; without any the model is loaded, and the adapter tried on it."""
+        return AnswerRequest(
+            model=self._child.model,
+            compute=self._child.compute,
+            adapter=adapter,
+            template=self._template,
+            questions=questions,
+            max_new_tokens=self._max_new_tokens,
+            temperature=self._temperature,
+            seed=seed,
+        )
 
 
 def _template(option: str | None) -> Template | OwnTemplate | None:

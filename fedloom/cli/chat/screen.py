@@ -10,7 +10,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from agent.child import ChildProgress
+from agent.orders.protocol import ChildProgress
 from fedloom.cli.adapter.local_child import progress_text
 
 NARROW = 60

@@ -89,18 +89,21 @@ def _without_tokens(name: str, source: "DataSource") -> "DataReport":
 
 def _with_tokens(name: str, source: "DataSource", settings: "AgentSettings", campaign: Path) -> "DataReport":
     from agent.local import LocalChild
+    from agent.orders.check import CheckRequest
     from fedloom.cli.adapter.local_child import progress_status
     from fedloom.cli.campaign.commands import read_spec
 
     spec = read_spec(campaign)
     model_folder = settings.models.get(spec.base.model)
     with LocalChild(spec.base, model_folder, compute=settings.compute) as child, progress_status("starting") as show:
-        return child.check(
-            name,
-            source,
+        order = CheckRequest(
+            model=child.model,
+            compute=child.compute,
+            name=name,
+            data=source,
             kind=spec.kind,
             template=spec.data.template,
             max_length=spec.training.max_length,
             remote_code=settings.policy.remote_code,
-            on_progress=show,
         )
+        return child.run(order, show).report

@@ -2,11 +2,13 @@
 
 import os
 
-from agent.train.__main__ import guard_environment
+from agent.orders.table import ORDERS
+from agent.train.environment import guard_environment
 from tests.support.forks.fork_server import main
 
 _MODULES = (
     "agent.train.worker",
+    *sorted({order.handler.partition(":")[0] for order in ORDERS}),
     # libraries import these at first use
     *("peft.tuners.lora.bnb", "peft.utils.transformers_weight_conversion", "transformers.integrations.bitsandbytes"),
     *("transformers.models.llama.configuration_llama", "transformers.models.llama.modeling_llama"),

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from agent.child import Failed
 from agent.errors import TaskFailed
+from agent.orders.protocol import Failed
 from agent.train.digest_cache import DigestCache
 from shared.campaign import BaseSection, LoraSection
 from shared.wire.leases import FailureKind, Phase

@@ -15,7 +15,7 @@ from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from agent.child import LoraFile
+from agent.orders.local import LoraFile
 from agent.train.base.model import Base
 from coordinator.engine.aggregation.aggregate import aggregate
 from coordinator.engine.aggregation.factor_gap import FactorGap
@@ -48,7 +48,7 @@ def by_hand(model: Path, adapter: Path, scale: float = SCALE) -> Weights:
 
 def merge(lab: Lab, adapter: Path, folder: Path) -> Weights:
     request = merge_request(lab, adapter, folder)
-    lab.worker.merge(request.model_copy(update={"adapter": LoraFile(weights=adapter, lora=LORA)}), lambda _: None)
+    lab.carry_out(request.model_copy(update={"adapter": LoraFile(weights=adapter, lora=LORA)}))
     return load_file(folder / "model.safetensors")
 
 
@@ -95,7 +95,7 @@ def test_an_attached_adapter_has_the_scale_for_training_evaluation_and_answers(l
     folder = tmp_path / "by-hand"
     AutoTokenizer.from_pretrained(lab.model).save_pretrained(folder)
     model_by_hand(lab, adapter).save_pretrained(folder)
-    expected = ask(lab, model_path=folder, fingerprint=None)
+    expected = ask(lab, path=folder, fingerprint=None)
     assert ask(lab, adapter=LoraFile(weights=adapter, lora=LORA)) == expected
     assert ask(lab, adapter=LoraFile(weights=adapter, lora=LoraSection(rank=4, alpha=4))) != expected
 

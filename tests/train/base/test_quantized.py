@@ -10,8 +10,10 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from agent.child import DELTA_FILE, Completed, Failed
 from agent.errors import TaskFailed
+from agent.orders.job_files import DELTA_FILE
+from agent.orders.protocol import Failed
+from agent.orders.score import Completed
 from agent.settings import ComputeSettings
 from agent.train import memory
 from agent.train.base import quantization
@@ -259,9 +261,9 @@ def test_answers_and_likelihoods_match_the_dequantised_base(
     adapter, plain = lab.adapter_0(), dequantized(scheme)
     rows = [Completed(prompt="What does the water do now?", completion="the water rises")]
     for file in (None, lora_file(adapter)):
-        quantized = lab.worker.score(score_request(lab, rows, adapter=file, base=section(scheme)), lambda _: None)
-        expected = plain.worker.score(score_request(plain, rows, adapter=file), lambda _: None)
-        full = lab.worker.score(score_request(lab, rows, adapter=file), lambda _: None)
+        quantized = lab.carry_out(score_request(lab, rows, adapter=file, base=section(scheme)))
+        expected = plain.carry_out(score_request(plain, rows, adapter=file))
+        full = lab.carry_out(score_request(lab, rows, adapter=file))
         assert quantized.log_probs == pytest.approx(expected.log_probs, abs=1e-4)
         assert quantized.log_probs != pytest.approx(full.log_probs, abs=1e-4)
         assert ask(lab, adapter=file, base=section(scheme)) == ask(plain, adapter=file)
@@ -271,7 +273,7 @@ def test_answers_and_likelihoods_match_the_dequantised_base(
 def test_an_adapter_is_merged_into_the_full_base(lab: Lab, tmp_path: Path, scheme: Quantization) -> None:
     adapter, digests = lab.adapter_0(), []
     for name, base in (("full", BaseSection(model="tiny/llama")), (scheme, section(scheme))):
-        lab.worker.merge(merge_request(lab, adapter, tmp_path / name, base=base), lambda _: None)
+        lab.carry_out(merge_request(lab, adapter, tmp_path / name, base=base))
         digests.append(sha256_file(tmp_path / name / "model.safetensors"))
     assert digests[0] == digests[1]
 

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM
 
-from agent.child import CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE
 from agent.errors import TaskFailed
+from agent.orders.job_files import CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE
 from agent.train.base.model import AttachedAdapter
 from shared import algorithms
 from shared.adapters import write_adapter

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from agent.child import CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE
+from agent.orders.job_files import CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE
 from shared import algorithms
 from tests.train.conftest import Lab, first_in_fast, in_pairs, read
 

@@ -12,10 +12,10 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 from trl.trainer import utils
 
-from agent.child import DELTA_FILE
 from agent.data.reading import is_held_out
 from agent.data.rows import Comparison
 from agent.errors import TaskFailed
+from agent.orders.job_files import DELTA_FILE
 from agent.train.base.model import AttachedAdapter, Base
 from agent.train.data.cache import DataCache
 from agent.train.data.templates import render

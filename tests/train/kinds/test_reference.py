@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from agent.child import DELTA_FILE
+from agent.orders.job_files import DELTA_FILE
 from agent.train.worker import Worker
 from shared.adapters import write_adapter
 from shared.wire.leases import Phase

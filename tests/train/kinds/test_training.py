@@ -11,8 +11,8 @@ import torch
 from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from agent.child import ADAPTER_FILE, DELTA_FILE, EXTRAS_FILE, RESULT_FILE
 from agent.errors import TaskFailed
+from agent.orders.job_files import ADAPTER_FILE, DELTA_FILE, EXTRAS_FILE, RESULT_FILE
 from agent.train import kinds as agent_kinds
 from agent.train.data.cache import DataCache
 from agent.train.data.sampling import sample_rows
@@ -119,7 +119,7 @@ def test_metrics_and_reports_count_steps_and_real_tokens(lab: Lab) -> None:
     assert metrics["tokens_per_s"] == pytest.approx(metrics["tokens"] / metrics["seconds"])
     assert metrics["train_loss_first"] is not None
     assert metrics["peak_memory_bytes"] > 50 << 20
-    assert lab.worker.longest_row_tokens <= 96
+    assert lab.worker.warm.longest_row_tokens <= 96
     trained = [report for report in lab.reports if report.phase == Phase.TRAINING]
     assert (trained[0].done, trained[0].total) == (0, 3)
     assert (trained[-1].done, trained[-1].loss) == (3, metrics["train_loss_last"])

@@ -11,11 +11,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from agent.child import DELTA_FILE, LocalPhase, LoraFile, Question
 from agent.data.rows import Row
 from agent.errors import TaskFailed
+from agent.orders.answer import Question
+from agent.orders.job_files import DELTA_FILE
+from agent.orders.local import LoraFile
+from agent.orders.protocol import LocalPhase
 from agent.train.data.templates import render
-from agent.train.local.answers import _TextStreamer
+from agent.train.local.streaming import TextStreamer
 from shared.campaign import LoraSection
 from shared.wire.leases import FailureKind
 from tests.train.conftest import Lab, first_in_fast, read
@@ -92,7 +95,7 @@ def test_an_answer_ends_at_the_end_token_and_only_there(lab: Lab, tmp_path: Path
     end = next(i for i, token in enumerate(new) if i > 2 and token not in new[:i])
     settings = {"eos_token_id": [new[end]], "do_sample": True, "repetition_penalty": 5.0, "max_new_tokens": 1}
     (folder / "generation_config.json").write_text(json.dumps(settings))
-    (short,) = ask(lab, model_path=folder, fingerprint=None, questions=QUESTIONS[:1])
+    (short,) = ask(lab, path=folder, fingerprint=None, questions=QUESTIONS[:1])
     assert short == tokenizer.decode(new[:end], clean_up_tokenization_spaces=False).lstrip()
     assert text.startswith(short)
 
@@ -112,7 +115,7 @@ def test_text_comes_in_pieces_of_whole_characters(tokenizer: Any) -> None:
     text = "the naïve ☃ 他好 👩‍🔬 is slow"
     tokens = tokenizer(text, add_special_tokens=False)["input_ids"]
     pieces: list[str] = []
-    streamer = _TextStreamer(tokenizer, {tokenizer.eos_token_id}, pieces.append)
+    streamer = TextStreamer(tokenizer, {tokenizer.eos_token_id}, pieces.append)
     streamer.put(torch.tensor([[1, 2, 3]]))
     for token in [*tokens, tokenizer.eos_token_id]:
         streamer.put(torch.tensor([token]))
@@ -128,7 +131,7 @@ def test_bytes_that_never_become_a_character_are_emitted_at_the_end() -> None:
             return bytes(tokens).decode(errors="replace")
 
     pieces: list[str] = []
-    streamer = _TextStreamer(Bytes(), set(), pieces.append)
+    streamer = TextStreamer(Bytes(), set(), pieces.append)
     for tokens in ([[0]], [97], [0xE2], [0x98], [0x83], [0xE2]):
         streamer.put(torch.tensor(tokens))
     assert pieces == ["a", "☃"]
@@ -157,14 +160,14 @@ def test_another_base_is_refused_by_the_name_of_its_part(lab: Lab, tmp_path: Pat
     tensors["model.norm.weight"][0] += 1
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(TaskFailed) as caught:
-        ask(lab, model_path=folder)
+        ask(lab, path=folder)
     assert caught.value.failure.kind == FailureKind.FINGERPRINT
     assert "differs from the campaign's in its weights:" in str(caught.value)
     assert "--base" in str(caught.value)
 
 
 def test_the_error_for_a_missing_base_says_how_to_name_it(lab: Lab, tmp_path: Path) -> None:
-    for changes in ({"model_path": tmp_path / "gone"}, {"model_path": None}):
+    for changes in ({"path": tmp_path / "gone"}, {"path": None}):
         with pytest.raises(TaskFailed) as caught:
             ask(lab, **changes)
         assert "--base" in str(caught.value)

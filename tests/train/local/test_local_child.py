@@ -4,13 +4,15 @@ import os
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agent import local
-from agent.child import Question
 from agent.errors import TaskFailed
 from agent.local import LocalChild, default_folder
+from agent.orders.answer import AnswerRequest, Question
+from agent.orders.merge import MergeRequest
 from agent.settings import ComputeSettings
 from agent.supervisor import ChildDied, Supervisor
 from shared.campaign import BaseSection
@@ -27,25 +29,32 @@ def open_child(lab: Lab, folder: Path, fingerprint: Fingerprint | None = None) -
     return LocalChild(BaseSection(model="tiny/llama"), lab.model, fingerprint, compute=compute, folder=folder)
 
 
+def put(child: LocalChild, questions: list[Question], **changes: Any) -> AnswerRequest:
+    """The order that puts questions to the child's model."""
+    fields = {"template": "chat", "questions": questions, "max_new_tokens": 20} | changes
+    return AnswerRequest(model=child.model, compute=child.compute, **fields)
+
+
 def test_one_warm_child_answers_and_merges(lab: Lab, tmp_path: Path) -> None:
     adapter = lora_file(lab.adapter_0())
     progress: list[Progress] = []
     pieces: list[str] = []
     with open_child(lab, tmp_path / "cache", lab.fingerprint) as child:
-        child.load("chat", adapter, progress.append)
+        assert child.run(put(child, [], adapter=adapter), progress.append).texts == []
         assert Phase.LOADING_MODEL in [report.phase for report in progress]
         progress.clear()
-        texts = child.ask(
-            QUESTIONS, template="chat", adapter=adapter, max_new_tokens=20, micro_batch=2, on_progress=progress.append
-        )
-        assert texts == ask(lab, adapter=adapter)
+        answered = child.run(put(child, QUESTIONS, adapter=adapter, micro_batch=2), progress.append)
+        assert answered.texts == ask(lab, adapter=adapter)
         assert Phase.LOADING_MODEL not in [report.phase for report in progress], "the child stays warm"
-        (text,) = child.ask(QUESTIONS[:1], template="chat", max_new_tokens=20, on_text=pieces.append)
+        (text,) = child.run(put(child, QUESTIONS[:1]), on_text=pieces.append).texts
         assert "".join(pieces) == text == ask(lab)[0]
         assert len(pieces) > 3
         (tmp_path / "out").mkdir()
-        assert child.merge(adapter, "float32", tmp_path / "out").file_difference <= 1e-4
-        assert child.ask(QUESTIONS[:1], template="chat", max_new_tokens=20) == [text]
+        merge = MergeRequest(
+            model=child.model, compute=child.compute, adapter=adapter, dtype="float32", folder=tmp_path / "out"
+        )
+        assert child.run(merge).file_difference <= 1e-4
+        assert child.run(put(child, QUESTIONS[:1])).texts == [text]
         pid = child._supervisor._process.pid  # type: ignore[union-attr]
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
@@ -69,7 +78,7 @@ def test_a_child_that_fails_says_how(
     argv = [sys.executable, "-c", f"import os, sys\n{script}"]
     monkeypatch.setattr(local, "Supervisor", partial(Supervisor, argv=argv))
     with open_child(lab, tmp_path) as child, pytest.raises(error, match=message) as caught:
-        child.ask([Question(prompt="Why?")], template="chat")
+        child.run(put(child, [Question(prompt="Why?")]))
     if isinstance(caught.value, TaskFailed):
         assert caught.value.failure.kind in (FailureKind.OUT_OF_MEMORY, FailureKind.CRASH)
 

@@ -9,8 +9,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
-from agent.child import LocalPhase, LoraFile, Merged
 from agent.errors import TaskFailed
+from agent.orders.local import LoraFile
+from agent.orders.merge import Merged
+from agent.orders.protocol import LocalPhase
 from agent.train.local import merging
 from shared.campaign import LoraSection
 from shared.wire.leases import FailureKind, Phase
@@ -35,8 +37,7 @@ def base(request: pytest.FixtureRequest, lab: Lab, tmp_path: Path) -> Path:
 
 
 def merge(lab: Lab, adapter: Path, folder: Path, **changes: Any) -> Merged:
-    lab.reports = []
-    return lab.worker.merge(merge_request(lab, adapter, folder, **changes), lab.reports.append)
+    return lab.carry_out(merge_request(lab, adapter, folder, **changes))
 
 
 def logits(model: Any, base: Path) -> torch.Tensor:
@@ -50,7 +51,7 @@ def logits(model: Any, base: Path) -> torch.Tensor:
 
 def test_a_merged_model_is_base_and_adapter(lab: Lab, base: Path, tmp_path: Path) -> None:
     adapter, out = lab.adapter_0(), tmp_path / "out"
-    merged = merge(lab, adapter, out, model_path=base, fingerprint=None)
+    merged = merge(lab, adapter, out, path=base, fingerprint=None)
     reloaded = AutoModelForCausalLM.from_pretrained(out)
     assert reloaded.dtype == torch.float32
     expected = logits(peft_model(base, adapter), base)
@@ -70,8 +71,8 @@ def test_a_merged_model_is_base_and_adapter(lab: Lab, base: Path, tmp_path: Path
 @pytest.mark.parametrize("dtype", first_in_fast(["bfloat16", "float16"]))
 def test_a_half_dtype_rounds_what_was_merged_in_float32(lab: Lab, base: Path, tmp_path: Path, dtype: str) -> None:
     adapter = lab.adapter_0()
-    half = merge(lab, adapter, tmp_path / "half", model_path=base, fingerprint=None, dtype=dtype)
-    merge(lab, adapter, tmp_path / "full", model_path=base, fingerprint=None)
+    half = merge(lab, adapter, tmp_path / "half", path=base, fingerprint=None, dtype=dtype)
+    merge(lab, adapter, tmp_path / "full", path=base, fingerprint=None)
     assert half.merge_difference <= 1e-4 < half.file_difference < 1
     rounded = load_file(tmp_path / "half" / "model.safetensors")
     for name, value in load_file(tmp_path / "full" / "model.safetensors").items():
@@ -125,5 +126,5 @@ def test_another_base_and_another_shape_are_refused(lab: Lab, tmp_path: Path) ->
     request = merge_request(lab, lab.adapter_0(), tmp_path / "b")
     wrong = LoraFile(weights=request.adapter.weights, lora=LoraSection(rank=8))
     with pytest.raises(TaskFailed, match=r"shape \[4, 128\], expected \[8, 128\]"):
-        lab.worker.merge(request.model_copy(update={"adapter": wrong}), lambda _: None)
+        lab.carry_out(request.model_copy(update={"adapter": wrong}))
     assert [list((tmp_path / name).iterdir()) for name in "ab"] == [[], []]

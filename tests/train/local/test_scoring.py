@@ -7,13 +7,13 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from agent.child import Completed, ScoreRequest
 from agent.data.rows import Row
 from agent.errors import TaskFailed
+from agent.orders.score import Completed, ScoreRequest
 from agent.train.data.templates import render
 from shared.wire.leases import FailureKind, Phase
 from tests.train.conftest import Lab, first_in_fast
-from tests.train.local.test_local_child import open_child
+from tests.train.local.test_local_child import open_child, put
 from tests.train.local_requests import lora_file, peft_model, score_request
 
 pytestmark = pytest.mark.train
@@ -47,7 +47,7 @@ def test_log_probabilities_are_those_of_plain_peft_in_the_order_of_the_rows(lab:
     adapter = lab.adapter_0()
     base = AutoModelForCausalLM.from_pretrained(lab.model, dtype=torch.float32).eval()
     for model, file in ((base, None), (peft_model(lab.model, adapter), lora_file(adapter))):
-        scored = lab.worker.score(score_request(lab, ROWS, adapter=file, micro_batch=micro_batch), lambda _: None)
+        scored = lab.carry_out(score_request(lab, ROWS, adapter=file, micro_batch=micro_batch))
         sums, counts = plain_log_probs(lab, model)
         assert scored.n_tokens == counts
         assert scored.log_probs == pytest.approx(sums, abs=1e-3)
@@ -56,7 +56,7 @@ def test_log_probabilities_are_those_of_plain_peft_in_the_order_of_the_rows(lab:
 def test_a_row_too_long_for_the_model_is_refused_without_its_text(lab: Lab) -> None:
     long = Completed(prompt="secret " * 600, completion="x")
     with pytest.raises(TaskFailed, match="1 rows are empty, or longer than the 512 tokens") as caught:
-        lab.worker.score(score_request(lab, [*ROWS, long]), lambda _: None)
+        lab.carry_out(score_request(lab, [*ROWS, long]))
     assert caught.value.failure.kind is FailureKind.DATA
     assert "secret" not in str(caught.value)
 
@@ -65,9 +65,10 @@ def test_a_row_too_long_for_the_model_is_refused_without_its_text(lab: Lab) -> N
 def test_a_child_scores_and_answers_with_one_model(lab: Lab, tmp_path: Path) -> None:
     phases: list[Phase] = []
     with open_child(lab, tmp_path / "cache", lab.fingerprint) as child:
-        from_child = child.score(ROWS, template="chat", on_progress=lambda progress: phases.append(progress.phase))
+        order = ScoreRequest(model=child.model, compute=child.compute, template="chat", rows=ROWS)
+        from_child = child.run(order, lambda progress: phases.append(progress.phase))
         assert phases[-1] is Phase.EVALUATING
         request: ScoreRequest = score_request(lab, ROWS)
-        in_process = lab.worker.score(request, lambda _: None)
+        in_process = lab.carry_out(request)
         assert from_child.log_probs == pytest.approx(in_process.log_probs, abs=1e-5)
-        assert child.ask([], template="chat") == []
+        assert child.run(put(child, [])).texts == []

@@ -1,0 +1,47 @@
+"""All orders, and how the child reads them. A line can name only an order of the table."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Union
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from agent.errors import TaskFailed
+from agent.orders.answer import AnswerRequest
+from agent.orders.check import CheckRequest
+from agent.orders.job import LocalJob
+from agent.orders.merge import MergeRequest
+from agent.orders.order import Order
+from agent.orders.score import ScoreRequest
+from shared.wire.leases import FailureKind
+
+OrderTable = Sequence[type[Order[Any]]]
+
+ORDERS: OrderTable = (LocalJob, AnswerRequest, ScoreRequest, CheckRequest, MergeRequest)
+
+
+class OrderReader:
+    """Reads the parent's lines as orders of a table."""
+
+    def __init__(self, orders: OrderTable) -> None:
+        """Raises TypeError if two orders have the same ``type``."""
+        any_order: Any = Annotated[Union[tuple(orders)], Field(discriminator="type")]  # noqa: UP007 - from a table
+        self._adapter: TypeAdapter[Order[Any]] = TypeAdapter(any_order)
+
+    def read(self, line: bytes) -> Order[Any]:
+        """Return the order of a line. Raises TaskFailed (crash) if the line is no order of the table."""
+        try:
+            return self._adapter.validate_json(line)
+        except ValidationError as error:
+            raise TaskFailed(FailureKind.CRASH, _in_words(error)) from error
+
+
+def _in_words(error: ValidationError) -> str:
+    """What is wrong with a line. It quotes no value, except the type of an unknown order."""
+    reasons = []
+    for each in error.errors(include_input=False):
+        if each["type"] == "union_tag_invalid" and not each["loc"]:
+            known = each["ctx"]
+            return f"this training child knows no order {known['tag']!r}, only {known['expected_tags']}"
+        place = ".".join(map(str, each["loc"]))
+        reasons.append(f"{place}: {each['msg']}" if place else each["msg"])
+    return f"invalid message: {'; '.join(reasons)}"

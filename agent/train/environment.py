@@ -1,0 +1,37 @@
+"""The child's environment: what libraries may do, and the GPU that they see. It is set before they are imported."""
+
+import os
+import sys
+
+from agent.data.tables import NO_REPORTS
+
+GUARDS = {
+    **NO_REPORTS,  # TRL's trainers report to the hub in their constructors
+    "USE_HUB_KERNELS": "NO",  # compiled code from the hub is remote code
+    "TOKENIZERS_PARALLELISM": "false",
+    "TORCHDYNAMO_DISABLE": "1",  # unused here, but bitsandbytes would load the compiler: two seconds per start
+}
+"""Environment variables of the child."""
+
+
+def guard_environment() -> None:
+    """Set the environment. It must be called before torch and the hub's client are imported."""
+    os.environ.update(GUARDS)
+    sys.modules["kernels"] = None  # type: ignore[assignment]  # with it bitsandbytes downloads code without asking
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # busy-waiting threads of two agents slow each other tenfold
+
+
+def choose_gpu(device: str) -> None:
+    """Make only one GPU visible to CUDA, because TRL refuses to train in a process that sees several.
+
+    device: as in the settings. ``cuda:1`` is the second GPU that was visible; no number means the first.
+    """
+    kind, _, number = device.partition(":")
+    if kind not in ("auto", "cuda"):
+        return
+    index = int(number or 0)
+    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    if visible:
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible[index] if index < len(visible) else ""
+    elif "CUDA_VISIBLE_DEVICES" not in os.environ:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(index)

@@ -1,0 +1,45 @@
+"""Scores completions by their likelihood."""
+
+import sys
+
+from agent.data.rows import Row
+from agent.errors import TaskFailed
+from agent.orders.score import Scored, ScoreRequest
+from agent.train.data.templates import check_template, render
+from agent.train.data.tokenizing import TextTokenizer
+from agent.train.data.tokens import TokenRows
+from agent.train.local.model import find_model, loaded_model
+from agent.train.order_context import OrderContext
+from agent.train.trainer.scoring import log_probabilities
+from shared.wire.leases import FailureKind, Phase, Progress
+
+
+def score(order: ScoreRequest, context: OrderContext) -> Scored:
+    """Compute the log-probabilities of the completions under the base model, or with the adapter on it.
+
+    Raises TaskFailed: data if a prompt leaves no room for its completion, others as ``answer`` does.
+    """
+    files = find_model(order, context)
+    check_template(order.template, files.tokenizer)
+    texts = [
+        render(Row(row.prompt, row.input, completion=row.completion), order.template, files.tokenizer)
+        for row in order.rows
+    ]
+    with loaded_model(order, context, files, order.adapter) as (base, model):
+        room = base.max_length
+        token_rows = list(TextTokenizer(files.tokenizer, sys.maxsize).rows(texts))
+        usable = [row for row in token_rows if row is not None and len(row[0]) <= room]
+        if len(usable) < len(texts):
+            message = f"{len(texts) - len(usable)} rows are empty, or longer than the {room} tokens that the base takes"
+            raise TaskFailed(FailureKind.DATA, message)
+        rows, total = TokenRows.of(usable), len(texts)
+        context.report(Progress(phase=Phase.EVALUATING, total=total))
+        log_probs = log_probabilities(
+            model,
+            base.language_model,
+            rows,
+            micro_batch=order.micro_batch,
+            autocast_dtype=base.autocast_dtype,
+            report=lambda done: context.report(Progress(phase=Phase.EVALUATING, done=done, total=total)),
+        )  # (rows,)
+    return Scored(log_probs=log_probs.tolist(), n_tokens=rows.n_supervised.tolist())

@@ -1,0 +1,73 @@
+"""The child's message loop: it reads orders, has them carried out, and gives an answer to each."""
+
+import gc
+import traceback
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from agent.errors import TaskFailed
+from agent.orders.order import Order
+from agent.orders.protocol import OUT_OF_MEMORY_EXIT, Failed, Message, OutOfMemory, Report, TextChunk
+from agent.orders.table import OrderReader, OrderTable
+from agent.train.environment import choose_gpu
+from shared.wire.leases import Failure, FailureKind
+
+if TYPE_CHECKING:
+    from agent.train.worker import Worker
+
+
+def serve(lines: Iterable[bytes], send: Callable[[Message], None], orders: OrderTable) -> int:
+    """Carry out each order and send its final message, until the lines end. Returns the exit status.
+
+    Args:
+        lines: the parent's lines.
+        send: writes a message to the parent.
+        orders: the orders that this child takes.
+    """
+    reader = OrderReader(orders)
+    worker: Worker | None = None
+    for line in lines:
+        answer: Message
+        try:
+            order = reader.read(line)
+            worker = worker or open_worker(order)
+            answer = worker.carry_out(
+                order, lambda progress: send(Report(progress=progress)), lambda text: send(TextChunk(text=text))
+            )
+        except TaskFailed as error:
+            traceback.print_exc()
+            answer = Failed(failure=error.failure)
+        except Exception as error:  # noqa: BLE001 - the parent gets an answer to every order
+            traceback.print_exc()
+            answer = _out_of_memory(error, worker) or _crash(error)
+        send(answer)
+        if isinstance(answer, OutOfMemory):
+            return OUT_OF_MEMORY_EXIT
+    return 0
+
+
+def open_worker(order: Order[Any]) -> "Worker":
+    """Import torch and all that the order uses. It takes seconds, so the child waits for its first order."""
+    choose_gpu(order.compute.device)
+    from agent.train.worker import Worker, handler_of
+
+    worker = Worker()
+    handler_of(type(order))
+    gc.freeze()  # each trainer collects garbage when it starts; skipping the imports saves 0.1 s
+    return worker
+
+
+def _crash(error: Exception) -> Failed:
+    # the text of an unexpected error may quote a row, and messages leave this machine
+    message = f"{type(error).__name__} in the training process; see the agent's log"
+    return Failed(failure=Failure(kind=FailureKind.CRASH, message=message))
+
+
+def _out_of_memory(error: Exception, worker: "Worker | None") -> OutOfMemory | None:
+    if worker is None:
+        return None
+    from agent.train import memory
+
+    if not memory.is_exhausted(error):
+        return None
+    return OutOfMemory(peak_bytes=memory.peak_bytes(), longest_row_tokens=worker.warm.longest_row_tokens)

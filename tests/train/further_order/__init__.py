@@ -1,0 +1,1 @@
+"""A further order, in two files: its messages, and its handler."""
