@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from agent.train.environment import guard_environment
+from agent.train.process.environment import guard_environment
 from coordinator.database.migrate import migrate
 from coordinator.database.sessions import Database
 from coordinator.settings import Settings

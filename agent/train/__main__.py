@@ -5,9 +5,9 @@ import os
 import sys
 
 from agent.orders.table import ORDERS, OrderTable
-from agent.train.environment import guard_environment
-from agent.train.serving import serve
-from agent.train.streams import parent_lines, sender, take_streams
+from agent.train.process.environment import guard_environment
+from agent.train.process.serving import serve
+from agent.train.process.streams import parent_lines, sender, take_streams
 
 
 def main(orders: OrderTable = ORDERS) -> None:

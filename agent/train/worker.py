@@ -7,9 +7,9 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from agent.orders.order import AnswerT, Order, answer_class
-from agent.train import memory
 from agent.train.jobs.context import WarmState
 from agent.train.order_context import OrderContext
+from agent.train.process import memory
 from agent.train.progress import Reporter, Throttle
 
 Handler = Callable[[Order[AnswerT], OrderContext], AnswerT]

@@ -15,8 +15,8 @@ import torch
 from agent.orders.job import LocalJob
 from agent.orders.job_files import CHECKPOINT_FILE, CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE, RESULT_FILE
 from agent.settings import ComputeSettings
-from agent.train.checkpoint import load, training_identity
 from agent.train.data.tokens import Samples, TokenRows
+from agent.train.trainer.checkpoint import load, training_identity
 from shared import crash_points, durable
 from shared.adapters import write_adapter
 from shared.campaign import BaseSection, DataSection, LoraSection, TrainingSection

@@ -16,7 +16,7 @@ from agent.orders.table import ORDERS
 from agent.settings import ComputeSettings
 from agent.supervisor import Supervisor
 from agent.train.order_context import OrderContext
-from agent.train.serving import serve
+from agent.train.process.serving import serve
 from agent.train.worker import handler_of
 from shared.wire.leases import FailureKind, Phase
 from tests.support.forks.quick_children import SERVER, argv

@@ -17,9 +17,9 @@ from agent.orders.order import replies_to
 from agent.orders.protocol import OUT_OF_MEMORY_EXIT, Failed, Message, OutOfMemory
 from agent.settings import ComputeSettings
 from agent.supervisor import Supervisor
-from agent.train import memory
-from agent.train.environment import GUARDS, choose_gpu
-from agent.train.serving import serve
+from agent.train.process import memory
+from agent.train.process.environment import GUARDS, choose_gpu
+from agent.train.process.serving import serve
 from shared.campaign import DataSection, LoraSection
 from shared.digest import sha256_file
 from shared.wire.leases import FailureKind, Phase

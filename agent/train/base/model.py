@@ -18,8 +18,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 from transformers.pytorch_utils import Conv1D
 
 from agent.errors import TaskFailed
-from agent.train import memory
 from agent.train.base.quantization import bitsandbytes_config, prepare_for_training
+from agent.train.process import memory
 from shared.adapters import Contract, TensorSpec
 from shared.campaign import LoraSection, Quantization
 from shared.lora import is_trained

@@ -10,13 +10,13 @@ from torch import Tensor, as_tensor
 
 from agent.errors import TaskFailed
 from agent.orders.job_files import CHECKPOINT_FILE, CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE
-from agent.train import memory
 from agent.train.base.adapter_files import load_adapter, read_broadcast, read_client_state
 from agent.train.base.model import AttachedAdapter, Base
-from agent.train.checkpoint import CheckpointCallback, training_identity
 from agent.train.data.sampling import round_seed, sample_rows
 from agent.train.jobs.context import JobContext
+from agent.train.process import memory
 from agent.train.trainer.arguments import TrainerSettings, micro_batch_of
+from agent.train.trainer.checkpoint import CheckpointCallback, training_identity
 from agent.train.trainer.federated import FederatedTrainerMixin, TrainingHistory
 from shared import crash_points
 from shared.adapters import slot_name

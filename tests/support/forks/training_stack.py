@@ -3,7 +3,7 @@
 import os
 
 from agent.orders.table import ORDERS
-from agent.train.environment import guard_environment
+from agent.train.process.environment import guard_environment
 from tests.support.forks.fork_server import main
 
 _MODULES = (

@@ -15,9 +15,9 @@ from agent.orders.job_files import DELTA_FILE
 from agent.orders.protocol import Failed
 from agent.orders.score import Completed
 from agent.settings import ComputeSettings
-from agent.train import memory
 from agent.train.base import quantization
 from agent.train.base.model import Base
+from agent.train.process import memory
 from agent.train.worker import Worker
 from shared import algorithms
 from shared.adapters import AdapterFile

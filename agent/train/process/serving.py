@@ -9,7 +9,7 @@ from agent.errors import TaskFailed
 from agent.orders.order import Order
 from agent.orders.protocol import OUT_OF_MEMORY_EXIT, Failed, Message, OutOfMemory, Report, TextChunk
 from agent.orders.table import OrderReader, OrderTable
-from agent.train.environment import choose_gpu
+from agent.train.process.environment import choose_gpu
 from shared.wire.leases import Failure, FailureKind
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def _crash(error: Exception) -> Failed:
 def _out_of_memory(error: Exception, worker: "Worker | None") -> OutOfMemory | None:
     if worker is None:
         return None
-    from agent.train import memory
+    from agent.train.process import memory
 
     if not memory.is_exhausted(error):
         return None
