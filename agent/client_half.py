@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from agent.errors import TaskFailed
 from shared import algorithms
-from shared.algorithms import AlgorithmParams, ClientHalf
+from shared.adapters import Contract
+from shared.algorithms import AlgorithmParams, ClientHalf, ServerHalf
 from shared.wire.jobs import Job, PrepareJob, TrainJob
 from shared.wire.leases import FailureKind
 
@@ -23,12 +24,16 @@ class InstalledClient:
     Args:
         half: the class.
         read_params: validates the campaign's parameters. Raises TaskFailed.
-        broadcast: the slots that the server half sends.
+        server: the server half, which says what a broadcast holds; that of a plain client half sends none.
     """
 
     half: type[ClientHalf[Any]]
     read_params: Callable[[dict[str, Any]], AlgorithmParams]
-    broadcast: tuple[str, ...] = ()
+    server: type[ServerHalf[Any]] = ServerHalf
+
+    def broadcast_contract(self, params: AlgorithmParams, adapter: Contract) -> Contract:
+        """The contract of a broadcast. adapter: the trained tensors at the campaign's rank. Raises AdapterError."""
+        return self.server(params).slot_contract(self.server.broadcast, adapter)
 
 
 def check_algorithm_installed(job: Job) -> None:
@@ -66,7 +71,7 @@ def load_client(job: PrepareJob | TrainJob) -> InstalledClient:
             )
             raise TaskFailed(FailureKind.ALGORITHM, message) from error
 
-    return InstalledClient(algorithm.client, read_params, algorithm.server.broadcast)
+    return InstalledClient(algorithm.client, read_params, algorithm.server)
 
 
 def _missing(name: str, known: list[str]) -> TaskFailed:

@@ -40,13 +40,20 @@ def init_job(**changes: Any) -> InitJob:
 
 def prepare_job(**changes: Any) -> PrepareJob:
     plan = {"data": {"name": "notes"}, "algorithm": "fedavg", "max_length": 64, "steps": 5, "epochs": None, "rounds": 3}
-    plan["plain_client"] = True
+    plan |= {"plain_client": True, "mixes_ranks": False}
     return PrepareJob.model_validate({**_BASE, **plan, **changes})
 
 
 def train_job(**changes: Any) -> TrainJob:
     plan = {"data": {"name": "notes"}, "algorithm": "fedavg", "algorithm_params": {}, "round": 1, "client_number": 0}
-    numbers: dict[str, Any] = {"seed": 1, "steps": 5, "batch_size": 2, "max_length": 64, "learning_rate": 0.1}
+    numbers: dict[str, Any] = {
+        "rank": 2,
+        "seed": 1,
+        "steps": 5,
+        "batch_size": 2,
+        "max_length": 64,
+        "learning_rate": 0.1,
+    }
     adapter = {"sha256": SHA, "n_bytes": 10}
     plan["plain_client"] = True
     numbers |= {"optimizer": "adamw", "max_grad_norm": 1.0, "dpo": {}, "state_versions": 2}

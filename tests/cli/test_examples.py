@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from shared.campaign_file import read_campaign_file
-from tests.support.scripted import FINGERPRINT, ScriptedAgent, adapter_bytes, campaign_body
+from tests.support.scripted import ScriptedAgent, adapter_bytes, campaign_body, prepared
 from tests.support.server import RunningCoordinator
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -33,7 +33,7 @@ class Worker(threading.Thread):
         agent, job = self.agent, lease["job"]
         match job["kind"]:
             case "prepare":
-                result = {"kind": "prepare", "fingerprint": FINGERPRINT, "n_train": 10, "n_held_out": 5}
+                result = prepared(10, 5)
             case "init":
                 result = {"kind": "init", "adapter": agent.upload(lease, "adapter", adapter_bytes(self.folder))}
             case "train":

@@ -150,7 +150,7 @@ class Lab:
 
     def prepare_job(self, **changes: Any) -> PrepareJob:
         fields = {"lora": LORA, "algorithm": "fedavg", "max_length": 96, "steps": 3, "epochs": None, "rounds": 2}
-        fields["plain_client"] = False
+        fields |= {"plain_client": False, "mixes_ranks": False}
         return PrepareJob(**(self._base | fields | {"data": DataSection(name="d")} | changes))
 
     def init_job(self, **changes: Any) -> InitJob:
@@ -160,6 +160,7 @@ class Lab:
         fields = {
             "fingerprint": self.fingerprint,
             "lora": LORA,
+            "rank": changes.get("lora", LORA).rank,
             "data": DataSection(name="d"),
             "algorithm": "fedavg",
             "algorithm_params": {},

@@ -20,7 +20,7 @@ from coordinator.storage.retention import release_blobs
 from shared.digest import sha256_hex
 from shared.states import BlobKind
 from tests.support.operator import Operator
-from tests.support.scripted import FINGERPRINT, ScriptedAgent, adapter_bytes, begin_campaign, campaign_body
+from tests.support.scripted import ScriptedAgent, adapter_bytes, begin_campaign, campaign_body, prepared
 from tests.support.server import RunningCoordinator
 from tests.support.suite.tiers import POSTGRES, deep
 
@@ -56,7 +56,7 @@ class Worker:
             self.note(agent.release(lease))
             return
         if kind == "prepare":
-            result = {"kind": "prepare", "fingerprint": FINGERPRINT, "n_train": 10, "n_held_out": 3}
+            result = prepared(10, 3)
         elif kind == "evaluate":
             result = {"kind": "evaluate", "loss": 1.0, "n_rows": 3, "n_tokens": 10}
         else:
