@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from agent.errors import TaskFailed
 from shared import algorithms, kinds
-from shared.algorithms import AlgorithmParams, ClientHalf
+from shared.adapters import Contract
+from shared.algorithms import AlgorithmParams, ClientHalf, ServerHalf
 from shared.kinds import Kind, KindSection
 from shared.plugins import BrokenPlugin, UnknownPlugin
 from shared.wire.jobs import Job, PrepareJob, TrainJob
@@ -25,12 +26,16 @@ class InstalledClient:
     Args:
         half: the class.
         read_params: validates the campaign's parameters. Raises TaskFailed.
-        broadcast: the slots that the server half sends.
+        server: the server half, which says what a broadcast holds; that of a plain client half sends none.
     """
 
     half: type[ClientHalf[Any]]
     read_params: Callable[[dict[str, Any]], AlgorithmParams]
-    broadcast: tuple[str, ...] = ()
+    server: type[ServerHalf[Any]] = ServerHalf
+
+    def broadcast_contract(self, params: AlgorithmParams, adapter: Contract) -> Contract:
+        """The contract of a broadcast. adapter: the trained tensors at the campaign's rank. Raises AdapterError."""
+        return self.server(params).slot_contract(self.server.broadcast, adapter)
 
 
 def check_installed(job: Job) -> None:
@@ -76,7 +81,7 @@ def load_client(job: PrepareJob | TrainJob) -> InstalledClient:
         except ValidationError as error:
             raise _unfit(FailureKind.ALGORITHM, f"algorithm {job.algorithm}", error) from error
 
-    return InstalledClient(algorithm.client, read_params, algorithm.server.broadcast)
+    return InstalledClient(algorithm.client, read_params, algorithm.server)
 
 
 def _missing(kind: FailureKind, what: str, name: str, known: list[str]) -> TaskFailed:

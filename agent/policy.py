@@ -3,13 +3,14 @@
 from fnmatch import fnmatchcase
 
 from agent.errors import TaskFailed
-from agent.settings import PolicySettings
+from agent.settings import AgentSettings, ComputeSettings
 from shared.wire.jobs import EvaluateJob, Job, PrepareJob, TrainJob
 from shared.wire.leases import FailureKind
 
 
-def check(policy: PolicySettings, job: Job) -> None:
-    """Raise TaskFailed if the owner's policy does not allow the job."""
+def check(settings: AgentSettings, job: Job) -> None:
+    """Raise TaskFailed if the owner's settings do not allow the job."""
+    policy = settings.policy
     if not _matches(job.base.model, policy.base_models):
         raise _refused(f"base model {job.base.model} does not match policy.base_models")
     if job.training_kind not in policy.kinds:
@@ -26,6 +27,19 @@ def check(policy: PolicySettings, job: Job) -> None:
         raise _refused(f"{job.rounds} rounds are more than policy.max_rounds = {policy.max_rounds}")
     if isinstance(job, TrainJob) and policy.max_rounds is not None and job.round > policy.max_rounds:
         raise _refused(f"round {job.round} is beyond policy.max_rounds = {policy.max_rounds}")
+    if isinstance(job, PrepareJob | TrainJob):
+        _check_rank(settings.compute, job)
+
+
+def _check_rank(compute: ComputeSettings, job: PrepareJob | TrainJob) -> None:
+    """Raise TaskFailed if the job trains a larger rank than this machine."""
+    if isinstance(job, PrepareJob) and job.mixes_ranks:
+        return  # the agent answers with a rank that it trains
+    rank = job.rank if isinstance(job, TrainJob) else job.lora.rank
+    if compute.max_lora_rank is not None and rank > compute.max_lora_rank:
+        above = f"rank {rank} is above compute.max_lora_rank = {compute.max_lora_rank}"
+        remedy = "raise it, or ask the operator for a smaller lora.rank or an algorithm that mixes ranks"
+        raise _refused(f"{above}; {remedy}")
 
 
 def _matches(text: str, patterns: list[str]) -> bool:

@@ -77,7 +77,7 @@ class TaskRunner:
     async def _work(self, job: Job, heartbeat: LeaseHeartbeat) -> None:
         try:
             crash_points.reach("agent: leased")
-            policy.check(self._settings.policy, job)
+            policy.check(self._settings, job)
             result = await asyncio.to_thread(self._workspace.finished_result, heartbeat.task_id)
             if result is not None:
                 log.info("an earlier run finished this task; only its result is left to send")

@@ -9,7 +9,7 @@ from pydantic_core import ErrorDetails
 
 from agent.data.source import DataSource
 from agent.errors import SettingsError
-from shared.campaign import Name
+from shared.campaign import LoraSection, Name
 
 
 class Section(BaseModel):
@@ -32,6 +32,13 @@ class ComputeSettings(Section):
     """Rows, or pairs of completions, that go through the model at once. Halved automatically when memory runs out."""
     checkpoint_every: Annotated[int, Field(ge=0)] = 50
     """Optimizer steps between two training checkpoints; 0 turns checkpoints off."""
+    max_lora_rank: Annotated[int, Field(ge=1)] | None = None
+    """The largest rank that this machine trains; default: no limit. A campaign whose algorithm mixes ranks gives it a
+    smaller adapter; others of a larger rank are refused."""
+
+    def rank_of(self, lora: LoraSection) -> int:
+        """The rank that this machine trains of a campaign's adapter."""
+        return lora.rank if self.max_lora_rank is None else min(lora.rank, self.max_lora_rank)
 
 
 class CacheSettings(Section):
@@ -171,6 +178,7 @@ TEMPLATE = """\
 # threads = 4                # CPU threads; default: all cores
 # micro_batch = 4            # rows at once; halved automatically when memory runs out
 # checkpoint_every = 50      # optimizer steps, the most that a crash in training can cost; 0: no checkpoints
+# max_lora_rank = 8          # the largest rank to train; default: no limit
 
 [cache]
 # max_bytes = 4294967296

@@ -35,7 +35,7 @@ def main() -> None:
     for line in sys.stdin:
         work = LocalJob.model_validate_json(line)
         if isinstance(work.job, PrepareJob):
-            result = PrepareResult(fingerprint=FINGERPRINT, n_train=10, n_held_out=0)
+            result = PrepareResult(fingerprint=FINGERPRINT, rank=work.job.lora.rank, n_train=10, n_held_out=0)
             digests = digests or [draw(path, seed=os.getpid() + turn, scale=1e-3) for turn, path in enumerate(deltas)]
         elif isinstance(work.job, InitJob):
             result = InitResult(adapter=draw(work.folder / ADAPTER_FILE, seed=0, scale=1e-2))

@@ -48,7 +48,8 @@ class LoraSection(Section):
     """The LoRA adapter (Hu et al. 2021). Its scale is alpha / rank."""
 
     rank: Annotated[int, Field(ge=1, le=1024)] = 8
-    """Rank r of the factors A and B."""
+    """Rank r of the factors A and B. With an algorithm that mixes ranks, an agent may train a smaller one
+    (`compute.max_lora_rank`)."""
     alpha: Annotated[float, Field(gt=0)] = 16.0
     """Numerator of the scale alpha / rank."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -64,6 +65,10 @@ class LoraSection(Section):
     def scale(self) -> float:
         """α / r, the factor of the product B A."""
         return self.alpha / self.rank
+
+    def at_rank(self, rank: int) -> Self:
+        """The section of a client that trains a smaller rank. Its scale is the campaign's, so its α is smaller too."""
+        return self if rank == self.rank else self.model_copy(update={"rank": rank, "alpha": self.scale * rank})
 
     @model_validator(mode="after")
     def _no_head(self) -> Self:

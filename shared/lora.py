@@ -1,16 +1,17 @@
-"""Finds the two factors of a LoRA adapter by tensor name.
+"""Finds the two factors of a LoRA adapter by tensor name, and cuts them to a smaller rank.
 
 Hu et al. 2021 (arXiv 2106.09685): a linear layer's weight W (out, in) becomes W + (α/r) B A, with A (r, in) and
-B (out, r).
+B (out, r). The product is a sum of r components, each a column of B times a row of A. A client of rank r_k < r trains
+the first r_k of them, at the same scale α/r (``LoraSection.at_rank``).
 """
 
 import re
 from collections.abc import Iterable
 
-from shared.adapters import Contract
+from shared.adapters import AdapterError, Array, Contract, TensorSpec
 from shared.campaign import LoraSection
 
-_TENSOR = re.compile(r"(?P<module>.+)\.lora_(?:(?P<factor>[AB])\.weight|embedding_[AB])")
+_TENSOR = re.compile(r"(?P<module>.+)\.lora_(?:(?P<factor>[AB])\.weight|embedding_(?P<of_embedding>[AB]))")
 """The names that PEFT gives: a linear layer's factors are modules, an embedding's are parameters."""
 
 
@@ -37,6 +38,37 @@ def factors(tensors: Iterable[str]) -> list[tuple[str, str]]:
         if found := factor_of(tensor):
             by_module.setdefault(found[0], {})[found[1]] = tensor
     return [(pair["A"], pair["B"]) for _, pair in sorted(by_module.items()) if len(pair) == 2]
+
+
+def shape_at_rank(tensor: str, shape: tuple[int, ...], rank: int) -> tuple[int, ...]:
+    """The shape of a factor of this shape at another rank: A (rank, in), B (out, rank); an embedding's factors too.
+
+    Raises AdapterError if the tensor is not a factor, or not a matrix: a grouped convolution's B has components that
+    cannot be cut.
+    """
+    match = _TENSOR.fullmatch(tensor)
+    if match is None:
+        raise AdapterError("not a LoRA factor, so it has no rank", tensor)
+    if len(shape) != 2:
+        raise AdapterError(f"shape {list(shape)} is not a matrix, so it cannot have another rank", tensor)
+    return (rank, shape[1]) if "A" in (match["factor"], match["of_embedding"]) else (shape[0], rank)
+
+
+def at_rank(adapter: Contract, rank: int) -> Contract:
+    """The contract of the same adapter at another rank. Raises AdapterError, see ``shape_at_rank``."""
+    tensors = adapter.tensors.items()
+    return Contract.of({name: TensorSpec(each.dtype, shape_at_rank(name, each.shape, rank)) for name, each in tensors})
+
+
+def cut(tensor: str, values: Array, rank: int) -> Array:
+    """The first components of a factor, A[:rank] or B[:, :rank], as a view.
+
+    Raises AdapterError if the factor has fewer components, and as ``shape_at_rank``.
+    """
+    shape = shape_at_rank(tensor, values.shape, rank)
+    if any(wanted > present for wanted, present in zip(shape, values.shape, strict=True)):
+        raise AdapterError(f"shape {list(values.shape)} has fewer than {rank} components", tensor)
+    return values[: shape[0], : shape[1]]
 
 
 def is_trained(tensor: str, lora: LoraSection) -> bool:

@@ -50,7 +50,7 @@ async def start_from_another(session: AsyncSession, campaign: CampaignRow, now: 
         raise Invalid((_FIELD, await _not_stored(session, source, adapter.number))) from error
     assert source.contract is not None  # the source has an adapter
     try:
-        spec.algorithm.server_half().divide(list(trained(Contract.from_json(source.contract), spec.lora).tensors))
+        spec.algorithm.server_half().check_adapter(trained(Contract.from_json(source.contract), spec.lora))
     except AdapterError as error:
         raise Invalid(("algorithm", f"{spec.algorithm.name} cannot aggregate this adapter: {error}")) from error
     campaign.contract, campaign.fingerprint = source.contract, source.fingerprint

@@ -141,9 +141,9 @@ class CampaignRow(Base):
 class ParticipantRow(Base):
     """An agent's part in a campaign.
 
-    joined_round: the first round in which it is a client. committed_update_sha256: its last delta that counted; its
-    client state belongs to that delta. failures_in_a_row: rounds in which it failed since its last update.
-    set_aside_until: the last round for which it is set aside.
+    rank: the rank that it trains; None until it is prepared. joined_round: the first round in which it is a client.
+    committed_update_sha256: its last delta that counted; its client state belongs to that delta. failures_in_a_row:
+    rounds in which it failed since its last update. set_aside_until: the last round for which it is set aside.
     """
 
     __tablename__ = "participants"
@@ -156,6 +156,7 @@ class ParticipantRow(Base):
     client_number: Mapped[int | None]
     n_train: Mapped[int | None]
     n_held_out: Mapped[int | None]
+    rank: Mapped[int | None]
     fingerprint: Mapped[dict[str, Any] | None]
     joined_round: Mapped[int | None]
     committed_update_sha256: Mapped[str | None] = mapped_column(_SHA256)

@@ -49,12 +49,9 @@ async def aggregate_round(services: Services, campaign_id: str) -> AggregatedRou
         campaign = await session.get_one(CampaignRow, campaign_id)
         inputs = await load_open_round(session, campaign)
     async with aggregated(services, inputs, measures_gap=True) as result:
-        assert result.factor_gap is not None
-        numbers = {
-            "update_norm": result.update_norm,
-            "factor_gap": result.factor_gap.gap,
-            "factor_gap_relative": result.factor_gap.relative,
-        }
+        numbers = {"update_norm": result.update_norm}
+        if result.factor_gap is not None:
+            numbers |= {"factor_gap": result.factor_gap.gap, "factor_gap_relative": result.factor_gap.relative}
         finite = {name: value for name, value in numbers.items() if math.isfinite(value)}  # JSON has no other numbers
         return AggregatedRound(inputs, await _store(services, result), finite)
 

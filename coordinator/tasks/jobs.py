@@ -27,12 +27,14 @@ async def build_job(session: AsyncSession, campaign: CampaignRow, task: TaskRow)
 
 def _prepare_job(campaign: CampaignRow) -> PrepareJob:
     spec = campaign.spec
+    algorithm = algorithms.find(spec.algorithm.name)
     return PrepareJob(
         **_common(campaign, spec),
         lora=spec.lora,
         data=spec.data,
         algorithm=spec.algorithm.name,
-        plain_client=algorithms.find(spec.algorithm.name).has_plain_client,
+        plain_client=algorithm.has_plain_client,
+        mixes_ranks=algorithm.server.mixes_ranks,
         training=spec.training,
         rounds=spec.rounds,
     )
@@ -67,10 +69,12 @@ async def _train_job(session: AsyncSession, campaign: CampaignRow, task: TaskRow
     round_row, parent, participant = await _round_facts(session, task)
     assert participant.client_number is not None
     assert participant.n_train is not None
+    assert participant.rank is not None
     return TrainJob(
         **_common(campaign, spec),
         fingerprint=_fingerprint(campaign),
         lora=spec.lora,
+        rank=participant.rank,
         data=spec.data,
         algorithm=spec.algorithm.name,
         algorithm_params=spec.algorithm.params,

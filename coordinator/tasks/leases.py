@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Select, and_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator import lifecycle
-from coordinator.database.tables import AgentRow, CampaignRow, TaskRow
+from coordinator.database.tables import AgentRow, CampaignRow, ParticipantRow, TaskRow
 from coordinator.errors import AgentAlreadyRunning, AgentRevoked, IllegalMove, LeaseLost
 from coordinator.events.log import record
 from coordinator.lifecycle import lock_campaign
@@ -120,12 +120,22 @@ async def find_held(session: AsyncSession, claim: LeaseClaim) -> TaskRow:
     return check_held(await session.get(TaskRow, claim.task_id), claim)
 
 
-async def find_held_with_campaign(services: Services, claim: LeaseClaim) -> tuple[TaskRow, CampaignRow]:
-    """The task of a claim, in any state, and its campaign. Raises LeaseLost."""
-    both = select(TaskRow, CampaignRow).join(CampaignRow, CampaignRow.id == TaskRow.campaign_id)
-    for task, campaign in await services.database.fetch(both.where(TaskRow.id == claim.task_id)):
-        return check_held(task, claim), campaign
+async def find_held_with_campaign(services: Services, claim: LeaseClaim) -> tuple[TaskRow, CampaignRow, ParticipantRow]:
+    """The task of a claim, in any state, its campaign, and its agent's part in it. Raises LeaseLost."""
+    query = with_campaign_and_participant().where(TaskRow.id == claim.task_id)
+    for task, campaign, participant in await services.database.fetch(query):
+        return check_held(task, claim), campaign, participant
     raise LeaseLost(claim.task_id, claim.attempt)
+
+
+def with_campaign_and_participant() -> Select[TaskRow, CampaignRow, ParticipantRow]:
+    """Query tasks, each with its campaign and its agent's part in it."""
+    is_agents_part = (ParticipantRow.campaign_id == TaskRow.campaign_id) & (ParticipantRow.agent_id == TaskRow.agent_id)
+    return (
+        select(TaskRow, CampaignRow, ParticipantRow)
+        .join(CampaignRow, CampaignRow.id == TaskRow.campaign_id)
+        .join(ParticipantRow, is_agents_part)
+    )
 
 
 def check_held(task: TaskRow | None, claim: LeaseClaim) -> TaskRow:

@@ -56,20 +56,23 @@ async def accept(services: Services, claim: LeaseClaim, result: Result) -> None:
 
 
 async def _accept(services: Services, claim: LeaseClaim, result: Result) -> None:
-    task, campaign = await find_held_with_campaign(services, claim)
+    task, campaign, participant = await find_held_with_campaign(services, claim)
     if _is_replay(task, result):
         return
     if result.kind != task.kind:
         raise Invalid(("kind", f"the result is of kind {result.kind}, but the task is of kind {task.kind}"))
     if isinstance(result, TrainResult | EvaluateResult):
         check_metrics(result, campaign.spec.kind)
+    if isinstance(result, PrepareResult):
+        _check_rank(campaign, result)
     stored: list[tuple[BlobKind, BlobRef]] = []
     contract: Contract | None = None
     try:
         _check_against_algorithm(campaign, result)
         for purpose, sha256 in _files_of(result):
             upload = await _find_upload(services, task, purpose, sha256)
-            contract = await _check_and_store(services, campaign, task, upload)
+            expected = uploads.contract_of(campaign, task, participant, purpose)
+            contract = await _check_and_store(services, campaign, upload, expected)
             stored.append((purpose, BlobRef(sha256=sha256, n_bytes=upload.n_bytes)))
         await _commit(services, claim, task.campaign_id, result, stored, contract)
     except BadUpdate as error:
@@ -113,6 +116,16 @@ def _is_replay(task: TaskRow, result: Result) -> bool:
     raise LeaseLost(task.id, task.attempt)
 
 
+def _check_rank(campaign: CampaignRow, result: PrepareResult) -> None:
+    """Raise Invalid unless the agent may train the rank that it answers."""
+    spec = campaign.spec
+    if result.rank > spec.lora.rank:
+        raise Invalid(("rank", f"{result.rank} is above {spec.lora.rank}, the rank of the campaign's adapter"))
+    if result.rank < spec.lora.rank and not algorithms.find(spec.algorithm.name).server.mixes_ranks:
+        needed = f"{spec.algorithm.name} needs {spec.lora.rank}, the rank of the campaign's adapter, from every client"
+        raise Invalid(("rank", f"{result.rank} is too small: {needed}"))
+
+
 def _check_against_algorithm(campaign: CampaignRow, result: Result) -> None:
     """Raise BadUpdate if an update contradicts the campaign's algorithm.
 
@@ -149,12 +162,18 @@ async def _find_upload(services: Services, task: TaskRow, purpose: BlobKind, sha
 
 
 async def _check_and_store(
-    services: Services, campaign: CampaignRow, task: TaskRow, upload: UploadRow
+    services: Services, campaign: CampaignRow, upload: UploadRow, expected: Contract | None
 ) -> Contract | None:
-    """Check an upload and store it as a blob. Returns the contract if it is adapter 0. Raises BadUpdate."""
+    """Check an upload and store it as a blob. Returns the contract if it is adapter 0. Raises BadUpdate.
+
+    Args:
+        services: database and storage.
+        campaign: what an adapter 0 must fit.
+        upload: a completed upload.
+        expected: the contract of the file; None for adapter 0.
+    """
     store = services.storage.store_of(upload.purpose)
     ref = BlobRef(sha256=upload.sha256, n_bytes=upload.n_bytes)
-    expected = uploads.contract_of(campaign, task, upload.purpose)
     if await store.has(ref.sha256):  # an earlier try died between storing and committing
         async with store.as_file(ref, services.storage.scratch) as path:
             return await asyncio.to_thread(_check_file, path, expected, campaign)
@@ -249,6 +268,7 @@ async def _apply_prepare(session: AsyncSession, participant: ParticipantRow, res
         ParticipantState.PREPARED,
         n_train=result.n_train,
         n_held_out=result.n_held_out,
+        rank=result.rank,
         fingerprint=result.fingerprint.model_dump(),
         reason=f"{result.dropped} rows are skipped: too long, or without an answer" if result.dropped else None,
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 from coordinator.errors import BadUpdate
 from shared.adapters import AdapterError, AdapterFile, Contract
 from shared.campaign import CampaignSpec, LoraSection
-from shared.lora import factor_of, trained
+from shared.lora import factor_of, shape_at_rank, trained
 
 
 def check_update(path: Path, contract: Contract) -> None:
@@ -36,8 +36,7 @@ def check_adapter_zero(path: Path, lora: LoraSection) -> Contract:
         module, factor = module_factor
         if spec.dtype != "F32":
             raise BadUpdate(f"dtype {spec.dtype}, expected F32", name)
-        rank_axis = 0 if factor == "A" else 1  # A: (r, in), B: (out, r)
-        if len(spec.shape) != 2 or spec.shape[rank_axis] != lora.rank:
+        if len(spec.shape) != 2 or spec.shape != shape_at_rank(name, spec.shape, lora.rank):
             raise BadUpdate(f"shape {list(spec.shape)} does not have rank {lora.rank}", name)
         factors.setdefault(module, set()).add(factor)
     for module, present in factors.items():
@@ -49,6 +48,6 @@ def check_adapter_zero(path: Path, lora: LoraSection) -> Contract:
 def check_parts(contract: Contract, spec: CampaignSpec) -> None:
     """Raise BadUpdate if the algorithm cannot aggregate an adapter with this contract."""
     try:
-        spec.algorithm.server_half().divide(list(trained(contract, spec.lora).tensors))
+        spec.algorithm.server_half().check_adapter(trained(contract, spec.lora))
     except AdapterError as error:
         raise BadUpdate(error.reason, error.tensor) from error

@@ -10,17 +10,17 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator.database.ids import new_id
 from coordinator.database.sessions import add_or_find
-from coordinator.database.tables import CampaignRow, TaskRow, UploadRow
+from coordinator.database.tables import CampaignRow, ParticipantRow, TaskRow, UploadRow
 from coordinator.errors import BadChunk, Forbidden, Invalid, LeaseLost, NotFound, TooLarge, WrongOffset
 from coordinator.services import Services
 from coordinator.storage.retention import release_blobs
 from coordinator.tasks.claims import LeaseClaim, LeaseHolder
 from coordinator.tasks.keyed_locks import KeyedLocks
-from coordinator.tasks.leases import check_held, is_leased
+from coordinator.tasks.leases import check_held, is_leased, with_campaign_and_participant
 from shared import algorithms
 from shared.adapters import Contract
 from shared.digest import matches_content_digest
-from shared.lora import trained
+from shared.lora import at_rank, trained
 from shared.states import BlobKind, TaskKind, TaskState
 from shared.wire.leases import UploadRequest
 
@@ -36,12 +36,11 @@ async def start(
 
     Raises LeaseLost, Invalid if the task has no such file, and TooLarge before the first byte is sent.
     """
-    both = select(TaskRow, CampaignRow).join(CampaignRow, CampaignRow.id == TaskRow.campaign_id)
-    leased = (await session.execute(both.where(is_leased(claim)))).first()
+    leased = (await session.execute(with_campaign_and_participant().where(is_leased(claim)))).first()
     if leased is None:
         raise LeaseLost(claim.task_id, claim.attempt)
-    task, campaign = leased
-    expected = contract_of(campaign, task, request.purpose)
+    task, campaign, participant = leased
+    expected = contract_of(campaign, task, participant, request.purpose)
     limit = expected.file_bytes if expected is not None else max_adapter_bytes
     if request.n_bytes > limit:
         raise TooLarge(request.n_bytes, limit)
@@ -60,12 +59,24 @@ async def start(
     return upload
 
 
-def contract_of(campaign: CampaignRow, task: TaskRow, purpose: BlobKind) -> Contract | None:
-    """The contract of an uploaded file. Returns None for adapter 0, which defines the contract. Raises Invalid."""
+def contract_of(
+    campaign: CampaignRow, task: TaskRow, participant: ParticipantRow, purpose: BlobKind
+) -> Contract | None:
+    """The contract of an uploaded file, at the client's own rank.
+
+    Returns None for adapter 0, which defines the campaign's contract. Raises Invalid if the task has no such file.
+
+    Args:
+        campaign: has the algorithm and the contract of the global adapter.
+        task: the task that the file belongs to.
+        participant: the agent's part in the campaign.
+        purpose: the kind of file.
+    """
     if task.kind is TaskKind.INIT and purpose is BlobKind.ADAPTER:
         return None
     if task.kind is TaskKind.TRAIN and campaign.contract is not None:
-        contract = trained(Contract.from_json(campaign.contract), campaign.spec.lora)
+        assert participant.rank is not None  # a client is prepared
+        contract = trained(at_rank(Contract.from_json(campaign.contract), participant.rank), campaign.spec.lora)
         if purpose is BlobKind.DELTA:
             return contract
         extras = algorithms.find(campaign.spec.algorithm.name).client.extras

@@ -13,7 +13,7 @@ with a wider view than the one before:
     measure            a first pass over all parts, for what depends on whole updates, such as their norms
 
 An algorithm may need further tensors beside the adapter, and declares them as slots. A slot holds one float32 tensor
-for every trained tensor of the adapter, with the same shape.
+for every trained tensor of the adapter.
 
     Server.state       stored by the coordinator from round to round (a momentum, a control variate)
     Server.broadcast   the part of the state that clients receive with the global adapter
@@ -21,12 +21,16 @@ for every trained tensor of the adapter, with the same shape.
     Client.state       stored by the client and never uploaded. It is committed when the client's update is aggregated,
                        and read in the next round in which the client trains.
 
+A tensor of the server's slots has the shape of the global tensor, or the one that ``ServerHalf.slot_shape`` returns. A
+tensor of the client's slots has the shape of the client's own tensor, which is smaller than the global one if the
+client trains a smaller rank (``ServerHalf.mixes_ranks``).
+
 Symbols: x the global adapter; Δ_k = w_k − x the delta of client k; p_k the client's weight, normalised over the round's
 updates; q_k the same, normalised over all clients of the campaign; Δ = Σ p_k Δ_k.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import index
 from types import MappingProxyType
@@ -36,7 +40,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from shared.adapters import AdapterError
+from shared.adapters import MAX_DIMENSIONS, AdapterError, Contract, TensorSpec, slot_name
 
 Array = NDArray[np.float32]
 Slots = Mapping[str, Mapping[str, Any]]
@@ -57,20 +61,27 @@ P = TypeVar("P", bound=AlgorithmParams)
 class UpdateTensor:
     """One client's update of one adapter tensor.
 
-    p, q: the client's weight in this round and in the campaign. read: returns the tensor of a slot, ``"delta"`` or one
-    of the algorithm's extras, with the adapter tensor's shape.
+    Args:
+        p, q: the client's weight in this round and in the campaign.
+        shape: of the client's own tensor: the adapter tensor's, or that at a smaller rank.
+        read: returns the tensor of a slot, ``"delta"`` or one of the algorithm's extras, with this shape.
     """
 
     p: float
     q: float
+    shape: tuple[int, ...]
     read: Callable[[str], Array]
 
 
 class Updates(Sequence[UpdateTensor]):
-    """All updates of one round for one adapter tensor, in the order of client numbers."""
+    """All updates of one round for one adapter tensor, in the order of client numbers.
 
-    def __init__(self, updates: Sequence[UpdateTensor], shape: tuple[int, ...]) -> None:
+    name, shape: the adapter tensor's.
+    """
+
+    def __init__(self, updates: Sequence[UpdateTensor], name: str, shape: tuple[int, ...]) -> None:
         self._updates = updates
+        self._name = name
         self._shape = shape
 
     @overload
@@ -84,14 +95,20 @@ class Updates(Sequence[UpdateTensor]):
         return len(self._updates)
 
     def mean_delta(self) -> Array:
-        """Return Δ = Σ p_k Δ_k, float32, with the tensor's shape."""
+        """Return Δ = Σ p_k Δ_k, float32, with the tensor's shape. Raises AdapterError if an update has another one."""
         return self._sum(lambda update: update.p, "delta")
 
     def sum_in_campaign(self, slot: str) -> Array:
-        """Return Σ_{k in round} q_k e_k of an extra e, float32, with the tensor's shape. Absent clients add nothing."""
+        """Return Σ_{k in round} q_k e_k of an extra e, float32, with the tensor's shape. Absent clients add nothing.
+
+        Raises AdapterError if an update has another shape.
+        """
         return self._sum(lambda update: update.q, slot)
 
     def _sum(self, weight: Callable[[UpdateTensor], float], slot: str) -> Array:
+        if others := {update.shape for update in self._updates} - {self._shape}:
+            shapes = ", ".join(str(list(shape)) for shape in sorted({*others, self._shape}))
+            raise AdapterError(f"has updates of several shapes, which have no sum ({shapes})", self._name)
         # float64: in float32 small clients are rounded away, and the mean of K equal deltas is not that delta
         total = np.zeros(self._shape, dtype=np.float64)
         term = np.empty(self._shape, dtype=np.float64)
@@ -125,9 +142,9 @@ class Part:
 
     Args:
         x: the global tensors, read-only.
-        updates: the round's updates of each tensor.
-        state: slot to tensor, for each name; the shapes are those of x. Assign the new values:
-            ``part.state[name]["m"] = ...``.
+        updates: the round's updates of each tensor. Their shapes are those of x, unless the algorithm mixes ranks.
+        state: slot to tensor, for each name; the shapes are those of x, unless ``slot_shape`` gives others. Assign the
+            new values: ``part.state[name]["m"] = ...``.
     """
 
     x: Mapping[str, Array]
@@ -150,12 +167,38 @@ class ServerHalf(Generic[P]):
     client_sums: ClassVar[tuple[str, ...]] = ()
     """State slots that equal Σ q_k c_k over a client state c_k. When clients join, with c_k = 0, every q_k shrinks, so
     the coordinator scales these slots down by the same factor."""
+    mixes_ranks: ClassVar[bool] = False
+    """Whether clients may train a smaller rank than the campaign's. Such a client starts from the first components of
+    the global adapter, at the campaign's scale α / r, and its updates have its own shapes (``UpdateTensor.shape``)."""
 
     def __init__(self, params: P) -> None:
         self.params = params
 
+    def slot_shape(self, slot: str, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:  # noqa: ARG002
+        """Return the shape of a state slot's tensor for the adapter tensor *name* of this shape; the same by default.
+
+        Agents call it too, to check a broadcast. It may depend on the parameters, not on the round.
+        """
+        return shape
+
+    @final
+    def slot_contract(self, slots: Iterable[str], adapter: Contract) -> Contract:
+        """The contract of a file with slots of the state.
+
+        adapter: the trained tensors at the campaign's rank. Raises AdapterError if no file can hold a slot's shape.
+        """
+        tensors = {}
+        for slot in slots:
+            for name, spec in adapter.tensors.items():
+                shape = tuple(index(size) for size in self.slot_shape(slot, name, spec.shape))
+                if len(shape) > MAX_DIMENSIONS or any(size < 1 for size in shape):
+                    reason = f"shape {list(shape)} has more than {MAX_DIMENSIONS} dimensions or one below 1"
+                    raise AdapterError(reason, slot_name(slot, name))
+                tensors[slot_name(slot, name)] = TensorSpec("F32", shape)
+        return Contract.of(tensors)
+
     def initial_state(self, slot: str, shape: tuple[int, ...]) -> Array:  # noqa: ARG002
-        """Return a slot's state before the first round; zeros by default."""
+        """Return a slot's state before the first round; zeros by default. shape: the slot's, see ``slot_shape``."""
         return np.zeros(shape, dtype=np.float32)
 
     def parts(self, names: Sequence[str]) -> Sequence[Sequence[str]]:
@@ -174,6 +217,12 @@ class ServerHalf(Generic[P]):
             raise AdapterError("the algorithm has it in a part, but clients do not train it", min(unknown))
         return parts
 
+    @final
+    def check_adapter(self, trained: Contract) -> None:
+        """Raise AdapterError if this server half cannot aggregate adapters with these trained tensors."""
+        self.divide(list(trained.tensors))
+        self.slot_contract(self.state, trained)
+
     def measure(self, part: Part, facts: RoundFacts) -> None:
         """See a part of the round before the first one is combined. If a server half defines it, aggregation reads all
         updates twice. The part's tensors are gone after the call: store results, such as norms, and no tensors."""
@@ -191,7 +240,8 @@ class ServerHalf(Generic[P]):
         Args:
             x: the global tensor, read-only.
             updates: the round's updates of this tensor.
-            state: slot to tensor, each with x's shape. Assign the new values: ``state["m"] = ...``.
+            state: slot to tensor, each with x's shape or that of ``slot_shape``. Assign the new values:
+                ``state["m"] = ...``.
             first: see ``RoundFacts.first``.
 
         Returns:
@@ -205,9 +255,10 @@ class ClientHalf(Generic[P]):
 
     ``broadcast`` maps slots to tensors by name; it is empty while the server's state is the initial one.
     ``client_state`` maps the slots of ``state`` to tensors by name, as this client's last committed update left them.
-    It is empty if there is none. ``anchor`` is the global tensor that the round started from. All tensors passed to one
-    call are float32 and have the same shape: torch tensors at the agent, numpy arrays in the tests. An instance must
-    not store anything between steps, since training may resume from a checkpoint in another process.
+    It is empty if there is none. ``anchor`` is the tensor that the round started from: the global one, or its first
+    components if the client trains a smaller rank. All tensors passed to one call are float32 and have the same shape:
+    torch tensors at the agent, numpy arrays in the tests. An instance must not store anything between steps, since
+    training may resume from a checkpoint in another process.
     """
 
     extras: ClassVar[tuple[str, ...]] = ()

@@ -26,6 +26,8 @@ class ParticipantView(Reply):
     """Training rows; null until the agent is prepared."""
     n_held_out: int | None
     """Rows for evaluation; null until the agent is prepared."""
+    rank: int | None
+    """Rank that the agent trains; null until the agent is prepared."""
     reason: str | None = None
     """Why the agent failed to prepare or does not match."""
     joined_round: int | None = None

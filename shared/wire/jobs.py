@@ -45,6 +45,8 @@ class PrepareJob(JobBase):
     algorithm: str
     plain_client: bool
     """Whether the algorithm's client half is plain local training, which needs no plug-in at the agent."""
+    mixes_ranks: bool
+    """Whether the agent may train a smaller rank than ``lora`` has."""
     training: TrainingSection
     rounds: int
 
@@ -64,6 +66,8 @@ class TrainJob(JobBase):
     kind: Literal["train"] = "train"
     fingerprint: Fingerprint
     lora: LoraSection
+    rank: int
+    """The client's rank, as it answered in ``prepare``; ``lora`` has the campaign's."""
     data: DataSection
     algorithm: str
     algorithm_params: dict[str, Any]
@@ -116,6 +120,8 @@ class PrepareResult(Request):
 
     kind: Literal["prepare"] = "prepare"
     fingerprint: Fingerprint
+    rank: Annotated[int, Field(ge=1)]
+    """Rank that the agent will train: the campaign's, or a smaller one if the algorithm mixes ranks."""
     n_train: Count
     """Usable rows for training."""
     n_held_out: Count

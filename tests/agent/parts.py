@@ -42,12 +42,20 @@ def init_job(**changes: Any) -> InitJob:
 
 def prepare_job(**changes: Any) -> PrepareJob:
     plan = {"data": {"name": "notes"}, "algorithm": "fedavg", "plain_client": True, "rounds": 3}
+    plan |= {"mixes_ranks": False}
     return PrepareJob.model_validate(with_training({**_BASE, **plan, **changes}, max_length=64, steps=5))
 
 
 def train_job(**changes: Any) -> TrainJob:
     plan = {"data": {"name": "notes"}, "algorithm": "fedavg", "algorithm_params": {}, "round": 1, "client_number": 0}
-    numbers: dict[str, Any] = {"seed": 1, "steps": 5, "batch_size": 2, "max_length": 64, "learning_rate": 0.1}
+    numbers: dict[str, Any] = {
+        "rank": 2,
+        "seed": 1,
+        "steps": 5,
+        "batch_size": 2,
+        "max_length": 64,
+        "learning_rate": 0.1,
+    }
     adapter = {"sha256": SHA, "n_bytes": 10}
     plan["plain_client"] = True
     numbers |= {"state_versions": 2}

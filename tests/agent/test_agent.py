@@ -75,6 +75,21 @@ def test_everything_sent_is_recorded_and_no_task_folder_remains(new_home: NewHom
     assert home.error is None
 
 
+def test_a_rank_above_the_machines_is_refused_before_anything_is_done(new_home: NewHome, operator: Operator) -> None:
+    home = new_home("ada")
+    with (home.folder / "agent.toml").open("a") as settings:
+        settings.write("[compute]\nmax_lora_rank = 1\n")
+    with home.running():
+        paused = operator.wait_for(start_campaign(operator, algorithm={"name": "fedavg"}), "paused")
+        fits = operator.wait_for(start_campaign(operator, name="fits", lora={"rank": 1}), "completed")
+    [ada] = paused["participants"]
+    assert (ada["state"], ada["rank"]) == ("failed", None)
+    assert ada["reason"].startswith(
+        "refused by this agent's policy: rank 2 is above compute.max_lora_rank = 1; raise it, or ask the operator for"
+    )
+    assert [each["rank"] for each in fits["participants"]] == [1]
+
+
 def test_ctrl_c_in_training_gives_the_task_back_and_ends_the_child(
     new_home: NewHome, operator: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,7 +34,7 @@ def test_an_algorithm_that_is_not_installed_is_refused_with_what_to_do(job: Any,
 def test_a_plain_client_half_needs_nothing(job: Any) -> None:
     check_installed(job)
     client = load_client(job)
-    assert (client.half, client.broadcast) == (ClientHalf, ())
+    assert (client.half, client.server.broadcast) == (ClientHalf, ())
     half = client.half(client.read_params({"unknown": [1]}), {})
     assert half.extra_grad("w", 1.0, 0.0) is None
     assert half.finish("w", 1.0, 0.0, 0.1, 3) == {}
@@ -49,7 +49,7 @@ def test_an_installed_client_half_comes_with_its_parameters_and_broadcast() -> N
     job = train_job(algorithm="scaffold", plain_client=False, algorithm_params={"eta_g": 0.5})
     check_installed(job)
     client = load_client(job)
-    assert (client.half, client.broadcast) == (scaffold.Client, ("c",))
+    assert (client.half, client.server) == (scaffold.Client, scaffold.Server)
     assert client.read_params(job.algorithm_params) == scaffold.Params(eta_g=0.5)
 
 

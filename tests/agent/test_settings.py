@@ -15,6 +15,7 @@ from agent.settings import TEMPLATE, AgentSettings, load_settings
         ("[data.'no good']\npath = 'x'", "data.no good: a name has at most 63 letters"),
         ("[compute]\ndevice = 'tpu'", "compute.device: must be auto, cpu, mps, cuda, or a GPU such as cuda:1"),
         ("[compute]\nmicro_batch = 0", "compute.micro_batch: must be at least 1"),
+        ("[compute]\nmax_lora_rank = 0", "compute.max_lora_rank: must be at least 1"),
         ("[compute]\nthreads = 'four'", "compute.threads: must be a whole number"),
         ("[policy]\nmax_step = 3", "policy.max_step: there is no such setting"),
         ("[polcy]", "polcy"),

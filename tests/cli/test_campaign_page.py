@@ -18,7 +18,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 def part(name: str, number: int | None, **changes: Any) -> ParticipantView:
     fields = {"agent_id": name, "agent_name": name, "state": "prepared", "client_number": number, "n_train": 10}
-    return ParticipantView.model_validate({**fields, "n_held_out": 0, **changes})
+    return ParticipantView.model_validate({**fields, "n_held_out": 0, "rank": 2, **changes})
 
 
 def printed(*parts: ParticipantView, rounds: list[RoundView] | None = None, **changes: Any) -> str:
@@ -74,6 +74,14 @@ def test_only_a_running_campaign_shows_agents_as_set_aside_or_joining() -> None:
     assert "joins" not in printed(
         part("bob", None), state=CampaignState.PREPARING
     )  # a chain has its fingerprint from the start
+
+
+def test_ranks_are_shown_if_a_client_trains_a_smaller_one() -> None:
+    assert "RANK" not in printed(part("ada", 0), part("bob", None, state="preparing", rank=None))
+    mixed = printed(part("ada", 0), part("bob", 1, rank=1), part("cyd", None, state="preparing", rank=None))
+    rows = {line.split()[1]: line.split() for line in mixed.splitlines() if "prepar" in line}
+    assert "STATE      RANK  ROWS" in mixed
+    assert (rows["ada"][3:5], rows["bob"][3:5]) == (["2", "10"], ["1", "10"])
 
 
 def test_a_chain_is_shown_on_one_line() -> None:

@@ -10,7 +10,7 @@ import yaml
 
 from shared.campaign_file import read_campaign_file
 from tests.support.messages import evaluated
-from tests.support.scripted import FINGERPRINT, ScriptedAgent, adapter_bytes, campaign_body
+from tests.support.scripted import ScriptedAgent, adapter_bytes, campaign_body, prepared
 from tests.support.server import RunningCoordinator
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -34,7 +34,7 @@ class Worker(threading.Thread):
         agent, job = self.agent, lease["job"]
         match job["kind"]:
             case "prepare":
-                result = {"kind": "prepare", "fingerprint": FINGERPRINT, "n_train": 10, "n_held_out": 5}
+                result = prepared(10, 5)
             case "init":
                 result = {"kind": "init", "adapter": agent.upload(lease, "adapter", adapter_bytes(self.folder))}
             case "train":

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import pytest
 
 from shared.adapters import AdapterFile
 from shared.algorithms import Updates, UpdateTensor
-from shared.lora import factors
+from shared.lora import factors, shape_at_rank
 from tests.support.distributions import EXAMPLES, load_example, pip_install
 from tests.support.entry_points import write_out
 from tests.support.processes import ROOT, QuickAgent, QuickCoordinator, ended
@@ -95,9 +95,11 @@ def test_campaigns_with_it_are_validated(installed: str) -> None:
     ],
 )
 def test_outliers_at_both_ends_are_dropped(trim: float, values: list[float], mean: float) -> None:
-    updates = [UpdateTensor(p, p, lambda slot, value=value: np.float32([value])) for p, value in enumerate(values)]
+    updates = [
+        UpdateTensor(p, p, (1,), lambda slot, value=value: np.float32([value])) for p, value in enumerate(values)
+    ]
     server = MEAN.server(MEAN.params(trim=trim))
-    after = server.aggregate(np.float32([1.0]), Updates(updates, (1,)), {}, first=True)
+    after = server.aggregate(np.float32([1.0]), Updates(updates, "w", (1,)), {}, first=True)
     assert after.dtype == np.float32
     assert after.tolist() == [pytest.approx(1.0 + mean, rel=1e-6)]
 
@@ -109,10 +111,11 @@ def run_campaign(
     algorithm: dict[str, Any],
     *,
     at_agents: bool = False,
+    **changes: Any,
 ) -> list[Tensors]:
-    """Run a campaign whose agents have these options. Returns its adapters, from adapter 0.
+    """Run a campaign whose agents have these options, and verify it. Returns its adapters, from adapter 0.
 
-    at_agents: whether the agents have the examples too.
+    at_agents: whether the agents have the examples too. changes: further sections of the campaign file.
     """
     coordinator = QuickCoordinator(folder / "coordinator", PYTHONPATH=installed)
     started = [QuickAgent.recorded_one(coordinator, folder, name, **options) for name, options in agents.items()]
@@ -126,9 +129,12 @@ def run_campaign(
             training={"steps": 1, "seed": SEED},
             algorithm=algorithm,
             selection={"minimum": len(agents)},
+            retention={"updates": ROUNDS},
+            **changes,
         )
         campaign_id = operator.post("/v1/campaigns", body)["id"]
         assert operator.wait_for(campaign_id, "completed", "failed", "paused")["state"] == "completed"
+        assert {each["outcome"] for each in operator.verify(campaign_id)} == {"verified"}
         adapters = operator.items(f"/v1/campaigns/{campaign_id}/adapters")
         read = []
         for adapter in adapters:
@@ -141,12 +147,15 @@ def run_campaign(
     return read
 
 
-def deltas_of(x: Tensors, round_number: int, n_clients: int) -> list[Tensors]:
-    """The deltas that recorded children draw, in the order of client numbers."""
+def deltas_of(x: Tensors, round_number: int, n_clients: int, ranks: Sequence[int] | None = None) -> list[Tensors]:
+    """The deltas that recorded children draw, in the order of client numbers. ranks: theirs; None means that of x."""
     drawn = []
     for client in range(n_clients):
         rng = np.random.default_rng((SEED, round_number, client))
-        drawn.append({name: rng.standard_normal(values.shape, dtype=np.float32) / 16 for name, values in x.items()})
+        shapes = {name: values.shape for name, values in x.items()}
+        if ranks:
+            shapes = {name: shape_at_rank(name, shape, ranks[client]) for name, shape in shapes.items()}
+        drawn.append({name: rng.standard_normal(shape, dtype=np.float32) / 16 for name, shape in shapes.items()})
     return drawn
 
 
@@ -187,6 +196,25 @@ def test_the_svd_of_the_mean_product_equals_the_dense_truncation(installed: str,
         u, s, v = np.linalg.svd(sum(weight * (end_b @ end_a) for weight, (end_b, end_a) in zip(p, ends, strict=True)))
         best = u[:, :2] * s[:2] @ v[:2]
         assert np.linalg.norm(x_next[b].astype(float) @ x_next[a] - best) <= 1e-5 * np.linalg.norm(best)
+
+
+def test_the_svd_mixes_ranks(installed: str, tmp_path: Path) -> None:
+    """The agents do not have the examples: they train what the job says."""
+    ranks, layer = {"ada": 4, "bob": 8}, {"rows": 20, "size": 30}
+    settings = {name: f"[compute]\nmax_lora_rank = {rank}\n" for name, rank in ranks.items()}
+    agents = {name: {"n_rows": ROWS[name], "settings": settings[name], **layer} for name in ranks}
+    made = run_campaign(installed, tmp_path, agents, {"name": "svd", "params": {}}, lora={"rank": 8})
+    [(a, b)] = factors(made[0])
+    assert (made[0][a].shape, made[0][b].shape) == ((8, 30), (20, 8))
+    for round_number, (x, x_next) in enumerate(pairwise(made), 1):
+        mean = np.zeros((20, 30))
+        for delta, p in zip(deltas_of(x, round_number, 2, [*ranks.values()]), (0.25, 0.75), strict=True):
+            r_k = len(delta[a])
+            mean += p * ((x[b][:, :r_k].astype(float) + delta[b]) @ (x[a][:r_k].astype(float) + delta[a]))
+        u, s, v = np.linalg.svd(mean)
+        best = u[:, :8] * s[:8] @ v[:8]
+        assert np.linalg.norm(x_next[b].astype(float) @ x_next[a] - best) <= 1e-5 * np.linalg.norm(best)
+        np.testing.assert_allclose(np.linalg.norm(x_next[b], axis=0) ** 2, s[:8], rtol=1e-4)  # in falling order
 
 
 def test_clipping_bounds_whole_updates(installed: str, tmp_path: Path) -> None:

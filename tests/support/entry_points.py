@@ -2,7 +2,13 @@
 
 import shutil
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
+
+from shared import algorithms
 
 
 def write_out(source: Path, target: Path) -> str:
@@ -23,3 +29,16 @@ def write_out(source: Path, target: Path) -> str:
     for module in source.glob("*.py"):
         shutil.copy(module, target)
     return str(target)
+
+
+@contextmanager
+def installed_here(source: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Install the distribution in *source* in this process while the block runs."""
+    known = (algorithms._installed, algorithms.find)
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(write_out(source, target))
+        for cached in known:
+            cached.cache_clear()
+        yield
+    for cached in known:
+        cached.cache_clear()

@@ -149,11 +149,17 @@ class AgentProcess:
 
     @classmethod
     def recorded_one(
-        cls, coordinator: "AnyCoordinator", folder: Path, name: str, n_rows: int = 10, **recorded: Any
+        cls,
+        coordinator: "AnyCoordinator",
+        folder: Path,
+        name: str,
+        n_rows: int = 10,
+        settings: str = "",
+        **recorded: Any,
     ) -> "AgentProcess":
-        """An enrolled agent with a recorded child and *n_rows* rows."""
+        """An enrolled agent with a recorded child, *n_rows* rows and further *settings*."""
         agent = cls(folder / name, RECORDED_CHILD, **recorded)
-        agent.enroll(coordinator, '[data.notes]\npath = "notes.jsonl"\n')
+        agent.enroll(coordinator, f'{settings}[data.notes]\npath = "notes.jsonl"\n')
         (agent.home / "notes.jsonl").write_text("{}\n" * n_rows)
         return agent
 

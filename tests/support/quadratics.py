@@ -141,13 +141,13 @@ class Federation:
         made: dict[str, Tensors] = {slot: {} for slot in server.state}
         for name, shape in SHAPES.items():
             tensors = [
-                UpdateTensor(self._q[k] / in_round, self._q[k], lambda slot, slots=slots, name=name: slots[slot][name])
-                for k, slots in updates.items()
+                UpdateTensor(q / in_round, q, shape, lambda slot, slots=slots, name=name: slots[slot][name])
+                for q, slots in ((self._q[k], slots) for k, slots in updates.items())
             ]
             state = {
                 slot: server.initial_state(slot, shape) if first else self.state[slot][name] for slot in server.state
             }
-            self.x[name] = server.aggregate(self.x[name], Updates(tensors, shape), state, first=first)
+            self.x[name] = server.aggregate(self.x[name], Updates(tensors, name, shape), state, first=first)
             for slot, values in state.items():
                 made[slot][name] = values
         self.state = made

@@ -6,7 +6,8 @@ FEDLOOM_RECORDED holds further options as JSON:
     step_s         seconds per step
     fits           largest micro-batch that fits into memory
     die_of         how it ends when memory runs out: "exit" (by the protocol) or "memory" (by SIGKILL)
-    size           columns of the largest tensor, for large uploads
+    size           columns of A, for large uploads
+    rows           rows of B
     factor         factor on all deltas, for a client that lies
     nan            whether all deltas contain a NaN
     nan_in         pairs of round and client number whose deltas contain a NaN
@@ -30,7 +31,7 @@ from agent.orders.protocol import OUT_OF_MEMORY_EXIT, Failed, Message, OutOfMemo
 from shared.adapters import AdapterError, AdapterFile, Contract, slot_name, write_adapter
 from shared.digest import sha256_file, sha256_hex
 from shared.durable import atomic_text
-from shared.lora import trained
+from shared.lora import at_rank, trained
 from shared.wire.jobs import (
     EvaluateJob,
     EvaluateResult,
@@ -57,11 +58,12 @@ def say(message: Message) -> None:
     sys.stdout.flush()
 
 
-def prepare(local_job: LocalJob) -> PrepareResult:
+def prepare(local_job: LocalJob, job: PrepareJob) -> PrepareResult:
     assert local_job.data is not None
     say(Report(progress=Progress(phase=Phase.TOKENIZING)))
     n_rows = len(local_job.data.path.read_text().splitlines())
-    return PrepareResult(fingerprint=FINGERPRINT, n_train=n_rows, n_held_out=2)
+    rank = local_job.compute.rank_of(job.lora)
+    return PrepareResult(fingerprint=FINGERPRINT, rank=rank, n_train=n_rows, n_held_out=2)
 
 
 def init(local_job: LocalJob, job: InitJob) -> InitResult:
@@ -70,7 +72,7 @@ def init(local_job: LocalJob, job: InitJob) -> InitResult:
     columns, rank = OPTIONS.get("size", 6), job.lora.rank
     tensors = {
         "base_model.model.layer.lora_A.weight": rng.standard_normal((rank, columns), dtype=np.float32),
-        "base_model.model.layer.lora_B.weight": np.zeros((4, rank), dtype=np.float32),
+        "base_model.model.layer.lora_B.weight": np.zeros((OPTIONS.get("rows", 4), rank), dtype=np.float32),
     }
     write_adapter(local_job.folder / ADAPTER_FILE, tensors)
     return InitResult(adapter=sha256_file(local_job.folder / ADAPTER_FILE))
@@ -85,7 +87,7 @@ def train(local_job: LocalJob, job: TrainJob) -> TrainResult:
     installed = load_client(job)
     client = installed.half
     with AdapterFile(local_job.adapter) as adapter:
-        contract = trained(adapter.contract, job.lora)
+        contract = trained(at_rank(adapter.contract, job.rank), job.lora)
     delta = {name: rng.standard_normal(spec.shape, dtype=np.float32) / 16 for name, spec in contract.tensors.items()}
     client_state = read_client_state(local_job.client_state, contract, client.state)
     broadcast = read_slots(local_job.broadcast) if local_job.broadcast is not None else {}
@@ -142,7 +144,7 @@ def evaluate(job: EvaluateJob) -> EvaluateResult:
 def run(local_job: LocalJob) -> Result:
     job = local_job.job
     if isinstance(job, PrepareJob):
-        return prepare(local_job)
+        return prepare(local_job, job)
     if isinstance(job, InitJob):
         return init(local_job, job)
     if isinstance(job, TrainJob):

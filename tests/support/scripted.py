@@ -79,6 +79,14 @@ def begin_campaign(operator: Operator, folder: Path, agents: Sequence["ScriptedA
     return campaign_id
 
 
+def prepared(
+    n_train: int = 10, n_held_out: int = 0, fingerprint: dict[str, str] = FINGERPRINT, rank: int = 2
+) -> dict[str, Any]:
+    """The result of a prepare task; the rank is by default that of ``campaign_body``."""
+    counts = {"n_train": n_train, "n_held_out": n_held_out}
+    return {"kind": "prepare", "fingerprint": fingerprint, "rank": rank, **counts}
+
+
 class ScriptedAgent:
     """Enrols when created. The test makes each later call."""
 
@@ -154,9 +162,17 @@ class ScriptedAgent:
         assert sent.status_code == 204, sent.text
         return sha256_hex(data)
 
-    def prepare(self, n_train: int = 10, n_held_out: int = 0, fingerprint: dict[str, str] = FINGERPRINT) -> None:
-        body = {"kind": "prepare", "fingerprint": fingerprint, "n_train": n_train, "n_held_out": n_held_out}
-        reply = self.result(self.lease("prepare"), body)
+    def prepare(
+        self,
+        n_train: int = 10,
+        n_held_out: int = 0,
+        fingerprint: dict[str, str] = FINGERPRINT,
+        rank: int | None = None,
+    ) -> None:
+        """Answer the prepare task. rank: what the agent trains; None means the campaign's."""
+        lease = self.lease("prepare")
+        body = prepared(n_train, n_held_out, fingerprint, rank or lease["job"]["lora"]["rank"])
+        reply = self.result(lease, body)
         assert reply.status_code == 200, reply.text
 
     def init(self, data: bytes) -> None:

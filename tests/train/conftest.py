@@ -159,6 +159,7 @@ class Lab:
             "lora": LORA,
             "algorithm": "fedavg",
             "plain_client": False,
+            "mixes_ranks": False,
             "rounds": 2,
             "data": DataSection(name="d"),
         }
@@ -171,6 +172,7 @@ class Lab:
         fields = {
             "fingerprint": self.fingerprint,
             "lora": LORA,
+            "rank": changes.get("lora", LORA).rank,
             "data": DataSection(name="d"),
             "algorithm": "fedavg",
             "algorithm_params": {},

@@ -353,6 +353,7 @@ OTHER: dict[str, Any] = {
     "base": BaseSection(model="tiny/other"),
     "fingerprint": UNKNOWN.model_copy(update={"weights": "1" * 64}),
     "lora": LORA.model_copy(update={"alpha": 16}),
+    "rank": 3,
     "data": DataSection(name="d", template="vicuna"),
     "algorithm": "fedprox",
     "algorithm_params": {"mu": 0.1},

@@ -8,39 +8,50 @@ import torch
 from torch import Tensor
 
 from agent.errors import TaskFailed
+from agent.installed import InstalledClient
 from agent.train.base.model import AttachedAdapter
 from shared.adapters import AdapterError, AdapterFile, Contract, TensorSpec, slot_name
+from shared.algorithms import AlgorithmParams
+from shared.lora import at_rank, cut
 from shared.wire.leases import FailureKind
 
 log = logging.getLogger(__name__)
 
 
-def load_adapter(attached: AttachedAdapter, path: Path) -> None:
+def load_adapter(attached: AttachedAdapter, path: Path, *, rank: int | None = None) -> None:
     """Copy an adapter file of any precision into the attached adapter.
 
-    Raises TaskFailed (base-model) if the file is not an adapter, or belongs to another model.
+    rank: the file's, if it is above the adapter's: then the adapter takes the first components. Raises TaskFailed
+    (base-model) if the file is not an adapter, or belongs to another model.
     """
     try:
         with AdapterFile(path) as file:
-            expected = attached.contract.tensors.items()
+            expected = at_rank(attached.contract, rank or attached.rank).tensors.items()
             # the shapes of this model, the dtypes of the file
             specs = {name: TensorSpec(file.tensors.get(name, spec).dtype, spec.shape) for name, spec in expected}
             Contract.of(specs).check(file)
             for name, parameter in attached.parameters.items():
-                parameter.data.copy_(torch.from_numpy(file.read(name).copy()))
+                values = cut(name, file.read(name), attached.rank)
+                parameter.data.copy_(torch.from_numpy(values.copy()))
     except AdapterError as error:
         raise TaskFailed(FailureKind.BASE_MODEL, f"the adapter does not fit this base model: {error}") from error
 
 
-def read_slots(path: Path, slots: Iterable[str], attached: AttachedAdapter) -> dict[str, dict[str, Tensor]]:
-    """Read a file that holds each trained tensor once per slot: slot to name to tensor.
+def read_slots(
+    path: Path, slots: Iterable[str], attached: AttachedAdapter, contract: Contract
+) -> dict[str, dict[str, Tensor]]:
+    """Read a file that holds a tensor for each trained tensor and slot: slot to name to tensor.
 
-    Each tensor is float32, has the shape of the parameter of that name, and lies on that parameter's device. Raises
-    AdapterError if the file is damaged, or belongs to another model.
+    Args:
+        path: the file.
+        slots: the slots in it.
+        attached: each tensor lies on the device of the parameter of its name.
+        contract: of the file, in float32.
+
+    Raises AdapterError if the file is damaged, or does not fit the contract.
     """
-    slots = tuple(slots)
     with AdapterFile(path) as file:
-        attached.update_contract.in_slots(slots).check(file)
+        contract.check(file)
         return {
             slot: {
                 name: torch.from_numpy(file.read(slot_name(slot, name)).copy()).to(parameter.device)
@@ -50,14 +61,27 @@ def read_slots(path: Path, slots: Iterable[str], attached: AttachedAdapter) -> d
         }
 
 
-def read_broadcast(path: Path | None, slots: Iterable[str], attached: AttachedAdapter) -> dict[str, dict[str, Tensor]]:
-    """Read the server half's broadcast; empty without a file. Raises TaskFailed (base-model) if it does not fit."""
+def read_broadcast(
+    path: Path | None, client: InstalledClient, params: AlgorithmParams, attached: AttachedAdapter, *, rank: int
+) -> dict[str, dict[str, Tensor]]:
+    """Read the server half's broadcast; empty without a file.
+
+    Args:
+        path: the file, or None.
+        client: the algorithm as installed here, which gives the broadcast's shapes.
+        params: the algorithm's parameters.
+        attached: the adapter that is trained, of the client's rank.
+        rank: the campaign's.
+
+    Raises TaskFailed (base-model) if it does not fit.
+    """
     if path is None:
         return {}
     try:
-        return read_slots(path, slots, attached)
+        contract = client.broadcast_contract(params, at_rank(attached.update_contract, rank))
+        return read_slots(path, client.server.broadcast, attached, contract)
     except AdapterError as error:
-        message = f"the broadcast tensors do not fit this base model: {error}"
+        message = f"the broadcast tensors do not fit this base model and the algorithm as installed here: {error}"
         raise TaskFailed(FailureKind.BASE_MODEL, message) from error
 
 
@@ -68,7 +92,8 @@ def read_client_state(
     if path is None:
         return {}
     try:
-        return read_slots(path, slots, attached)
+        slots = tuple(slots)
+        return read_slots(path, slots, attached, attached.update_contract.in_slots(slots))
     except (AdapterError, OSError) as error:
         log.warning("the client state of the algorithm cannot be used: %s", error)
         return {}

@@ -60,6 +60,7 @@ class AttachedAdapter:
 
     model: Any
     parameters: dict[str, nn.Parameter]
+    rank: int
 
     @property
     def trained_parameters(self) -> dict[str, nn.Parameter]:
@@ -186,7 +187,7 @@ class Base:
                 parameters = _adapter_parameters(peft_model)
                 for name, parameter in parameters.items():
                     parameter.requires_grad_(is_trained(name, lora))
-                yield AttachedAdapter(peft_model, parameters)
+                yield AttachedAdapter(peft_model, parameters, lora.rank)
             finally:
                 peft_model.unload()
 

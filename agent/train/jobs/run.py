@@ -28,6 +28,7 @@ def _prepare(context: JobContext, job: PrepareJob) -> PrepareResult:
     data = context.data(job)
     return PrepareResult(
         fingerprint=context.files.fingerprint,
+        rank=context.work.compute.rank_of(job.lora),
         n_train=len(data.train),
         n_held_out=len(data.held_out),
         dropped=data.dropped,

@@ -50,12 +50,12 @@ def train(context: JobContext, job: TrainJob) -> TrainResult:
         reference = context.reference(job, base, samples, indices)  # (steps · batch_size, completions), or None
     with (
         context.base() as base,
-        base.adapter(job.lora, seed=seed) as attached,
+        base.adapter(job.lora.at_rank(job.rank), seed=seed) as attached,
         tempfile.TemporaryDirectory(dir=work.folder, prefix=TRAINER_FOLDER_PREFIX) as folder,
     ):
-        load_adapter(attached, work.adapter)
+        load_adapter(attached, work.adapter, rank=job.lora.rank)
         start = attached.tensors()
-        broadcast = read_broadcast(work.broadcast, context.client.broadcast, attached)
+        broadcast = read_broadcast(work.broadcast, context.client, params, attached, rank=job.lora.rank)
         client_state = read_client_state(work.client_state, client_half.state, attached) if client_half.state else {}
         state_file = work.client_state if client_state else None
         identity = training_identity(job, samples.sha256, state_file, base.device, base.dtype)

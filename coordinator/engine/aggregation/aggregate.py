@@ -70,7 +70,7 @@ def aggregate(
         facts: passed to the server half.
         lora: the campaign's section.
         membership_scale: factor for the algorithm's sums over all clients, below 1 if clients joined.
-        measures_gap: whether to measure the factor gap too.
+        measures_gap: whether to measure the factor gap too. It is defined for updates of one rank only.
 
     Raises OSError, AdapterError if a file is not what it was checked to be or if the result is not finite, and
     AlgorithmFailed if the server half raises an error, or does not return exactly the tensors of a part.
@@ -85,7 +85,8 @@ def aggregate(
         state_file = stack.enter_context(AdapterFile(state)) if state is not None else None
         clients = open_clients(stack, updates)
         inputs = InputFiles(server, x_file, state_file, clients, membership_scale)
-        outputs = open_outputs(stack, out, server, contract, changing)
+        with _calling(algorithm):
+            outputs = open_outputs(stack, out, server, contract, changing)
         for name in contract.tensors.keys() - changing.tensors.keys():
             outputs.adapter.write(name, x_file.read(name))
         with _calling(algorithm):
@@ -103,7 +104,7 @@ def aggregate(
             squared_norm += _write(part, combined, outputs)
             crash_points.reach("aggregation: part written")
         gap = None
-        if measures_gap:
+        if measures_gap and all(each.has_shapes_of(changing) for each in clients):
             gap = factor_gap(x_file, [(each.p, each.delta) for each in clients], facts.scale)
     return Aggregated(outputs.adapter_path, outputs.broadcast_path, outputs.state_path, math.sqrt(squared_norm), gap)
 

@@ -1,6 +1,6 @@
 """The files of a round's aggregation: the inputs, from which parts are read, and the outputs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,8 +32,8 @@ class ClientFiles:
     delta: AdapterFile
     extras: AdapterFile | None
 
-    def reader(self, name: str) -> Callable[[str], Array]:
-        """A function from a slot to this client's tensor in it."""
+    def update(self, name: str) -> UpdateTensor:
+        """This client's update of one tensor, with the client's own shape."""
 
         def read(slot: str) -> Array:
             if slot == "delta":
@@ -41,7 +41,11 @@ class ClientFiles:
             assert self.extras is not None  # an update without the algorithm's extras is refused on arrival
             return self.extras.read(slot_name(slot, name))
 
-        return read
+        return UpdateTensor(self.p, self.q, self.delta.tensors[name].shape, read)
+
+    def has_shapes_of(self, trained: Contract) -> bool:
+        """Whether the update has the global tensors' shapes; False if the client trains a smaller rank."""
+        return all(self.delta.tensors[name].shape == spec.shape for name, spec in trained.tensors.items())
 
 
 def open_clients(stack: ExitStack, updates: Sequence[ClientUpdate]) -> list[ClientFiles]:
@@ -77,12 +81,13 @@ class InputFiles:
         )
 
     def _updates(self, name: str, shape: tuple[int, ...]) -> Updates:
-        return Updates([UpdateTensor(client.p, client.q, client.reader(name)) for client in self.clients], shape)
+        return Updates([client.update(name) for client in self.clients], name, shape)
 
     def _state(self, name: str, shape: tuple[int, ...]) -> dict[str, Array]:
         """The server's state of one tensor, by slot: from the last round, or the initial one."""
         if self.state is None:
-            slots = {slot: self.server.initial_state(slot, shape) for slot in self.server.state}
+            shapes = {slot: self.server.slot_shape(slot, name, shape) for slot in self.server.state}
+            slots = {slot: self.server.initial_state(slot, shapes[slot]) for slot in self.server.state}
         else:
             slots = {slot: self.state.read(slot_name(slot, name)).copy() for slot in self.server.state}
         for slot in self.server.client_sums if self.membership_scale != 1.0 else ():
@@ -104,12 +109,14 @@ class OutputFiles:
 def open_outputs(
     stack: ExitStack, out: Path, server: ServerHalf[Any], contract: Contract, changing: Contract
 ) -> OutputFiles:
+    """Open a round's outputs. contract: all tensors. changing: those that clients train. Raises AdapterError if a slot
+    has a shape that a file cannot hold."""
     adapter_path = out / "adapter.safetensors"
     state_path = out / "state.safetensors" if server.state else None
     broadcast_path = out / "broadcast.safetensors" if server.broadcast else None
     adapter = stack.enter_context(AdapterWriter(adapter_path, contract))
     slots = [
-        (selected, stack.enter_context(AdapterWriter(path, changing.in_slots(selected))))
+        (selected, stack.enter_context(AdapterWriter(path, server.slot_contract(selected, changing))))
         for selected, path in ((server.state, state_path), (server.broadcast, broadcast_path))
         if path is not None
     ]

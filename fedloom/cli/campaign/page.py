@@ -84,15 +84,18 @@ class CampaignPage:
         if not self.campaign.participants:
             console.print("No agents take part yet. List the enrolled ones with: fedloom agent list")
             return
+        mixes_ranks = any(each.rank not in (None, self.campaign.spec.lora.rank) for each in self.campaign.participants)
+        rank_column = ["RANK"] if mixes_ranks else []
         table = output.table(
-            "CLIENT", "AGENT", "STATE", "ROWS", "HELD OUT", "REASON",
-            right=["CLIENT", "ROWS", "HELD OUT"], fold=["REASON"],
+            "CLIENT", "AGENT", "STATE", *rank_column, "ROWS", "HELD OUT", "REASON",
+            right=["CLIENT", "RANK", "ROWS", "HELD OUT"], fold=["REASON"],
         )  # fmt: skip
         for participant in self.campaign.participants:
             table.add_row(
                 _count(participant.client_number),
                 participant.agent_name,
                 output.state(participant.state),
+                *([_count(participant.rank)] if mixes_ranks else []),
                 _count(participant.n_train),
                 _count(participant.n_held_out),
                 "; ".join(filter(None, (self._not_drawn_reason(participant), participant.reason))),

@@ -247,10 +247,10 @@ def test_everything_stays_float32_and_x_is_left_alone(name: str, deltas: list[li
     def tensor(delta: list[float]) -> UpdateTensor:
         values = np.float32(delta)
         values.flags.writeable = False
-        return UpdateTensor(1 / len(deltas), 1 / 5, lambda slot: values)
+        return UpdateTensor(1 / len(deltas), 1 / 5, values.shape, lambda slot: values)
 
     for first in (True, False):
-        after = server.aggregate(before, Updates([tensor(delta) for delta in deltas], (3,)), state, first=first)
+        after = server.aggregate(before, Updates([tensor(delta) for delta in deltas], "w", (3,)), state, first=first)
         assert (after.dtype, after.shape) == (np.float32, (3,))
         assert {values.dtype for values in state.values()} <= {np.dtype(np.float32)}
         assert np.isfinite(after).all()
@@ -280,6 +280,6 @@ def test_first_steps_by_hand(name: str, delta: float, first: float, second: floa
     state = {slot: server.initial_state(slot, (1,)) for slot in server.state}
     x = np.zeros(1, dtype=np.float32)
     for number, (step, wanted) in enumerate(((delta, first), (2 * delta, second))):
-        updates = Updates([UpdateTensor(1.0, 1.0, lambda slot, step=step: np.float32([step]))], (1,))
+        updates = Updates([UpdateTensor(1.0, 1.0, (1,), lambda slot, step=step: np.float32([step]))], "w", (1,))
         x = server.aggregate(x, updates, state, first=number == 0)
         assert float(x[0]) == pytest.approx(wanted, rel=2e-6)

@@ -8,7 +8,7 @@ import pytest
 
 from shared import algorithms
 from tests.support.operator import Operator, problem
-from tests.support.scripted import FINGERPRINT, ScriptedAgent, adapter_bytes, begin_campaign, campaign_body
+from tests.support.scripted import ScriptedAgent, adapter_bytes, begin_campaign, campaign_body, prepared
 
 Enroll = Callable[..., ScriptedAgent]
 
@@ -51,7 +51,7 @@ def test_a_job_states_whether_its_client_half_is_plain(
     operator.post("/v1/campaigns", campaign_body(algorithm={"name": name}, selection={"minimum": 1}))
     prepare = ada.lease("prepare")
     assert prepare["job"]["plain_client"] is is_plain
-    ada.result(prepare, {"kind": "prepare", "fingerprint": FINGERPRINT, "n_train": 10, "n_held_out": 0})
+    ada.result(prepare, prepared())
     ada.init(adapter_bytes(tmp_path))
     assert ada.lease("train")["job"]["plain_client"] is is_plain
 

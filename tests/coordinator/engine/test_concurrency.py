@@ -21,7 +21,7 @@ from shared.digest import sha256_hex
 from shared.states import BlobKind
 from tests.support.messages import evaluated
 from tests.support.operator import Operator
-from tests.support.scripted import FINGERPRINT, ScriptedAgent, adapter_bytes, begin_campaign, campaign_body
+from tests.support.scripted import ScriptedAgent, adapter_bytes, begin_campaign, campaign_body, prepared
 from tests.support.server import RunningCoordinator
 from tests.support.suite.tiers import POSTGRES, deep
 
@@ -57,7 +57,7 @@ class Worker:
             self.note(agent.release(lease))
             return
         if kind == "prepare":
-            result = {"kind": "prepare", "fingerprint": FINGERPRINT, "n_train": 10, "n_held_out": 3}
+            result = prepared(10, 3)
         elif kind == "evaluate":
             result = evaluated(1.0, n_rows=3, n_tokens=10)
         else:

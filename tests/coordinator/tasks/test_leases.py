@@ -12,11 +12,11 @@ import httpx
 import pytest
 
 from tests.support.operator import Operator, problem
-from tests.support.scripted import FINGERPRINT, ScriptedAgent, adapter_bytes, begin_campaign, campaign_body
+from tests.support.scripted import ScriptedAgent, adapter_bytes, begin_campaign, campaign_body, prepared
 from tests.support.server import RunningCoordinator
 
 Enroll = Callable[..., ScriptedAgent]
-PREPARED = {"kind": "prepare", "fingerprint": FINGERPRINT, "n_train": 10, "n_held_out": 0}
+PREPARED = prepared()
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.messages import evaluated
 from tests.support.operator import Operator, problem
-from tests.support.scripted import FINGERPRINT, ScriptedAgent, adapter_bytes, begin_campaign, campaign_body
+from tests.support.scripted import ScriptedAgent, adapter_bytes, begin_campaign, campaign_body, prepared
 
 Enroll = Callable[..., ScriptedAgent]
 
@@ -44,8 +44,7 @@ def test_a_result_of_another_kind_is_refused_and_the_lease_lives_on(operator: Op
     wrong = ada.result(lease, evaluated(1.0, n_rows=1, n_tokens=1))
     assert (wrong.status_code, [each.field for each in problem(wrong).errors]) == (422, ["kind"])
     assert ada.result(lease, {"kind": "no-such-kind"}).status_code == 422
-    body = {"kind": "prepare", "fingerprint": FINGERPRINT, "n_train": 10, "n_held_out": 0}
-    assert ada.result(lease, body).status_code == 200
+    assert ada.result(lease, prepared()).status_code == 200
 
 
 def test_numbers_that_are_not_finite_are_refused(operator: Operator, enroll: Enroll) -> None:
@@ -68,7 +67,7 @@ def test_the_same_failure_twice_counts_once(operator: Operator, enroll: Enroll) 
         replies = list(pool.map(lambda _: ada.failure(lease, **failure), range(4)))
     assert [reply.status_code for reply in replies] == [200] * 4
     assert ada.failure(lease, kind="crash", message="no, otherwise").status_code == 410
-    assert ada.result(lease, {"kind": "prepare", "fingerprint": FINGERPRINT, "n_train": 1, "n_held_out": 0}).is_error
+    assert ada.result(lease, prepared(1)).is_error
     assert operator.events(campaign_id).count("task-failed") == 1
     participant = operator.get(f"/v1/campaigns/{campaign_id}")["participants"][0]
     assert (participant["state"], participant["reason"]) == ("failed", failure["message"])
@@ -82,8 +81,7 @@ def test_any_text_and_any_number_gets_an_answer(operator: Operator, enroll: Enro
     ada = enroll("ada")
     operator.post("/v1/campaigns", campaign_body(selection={"minimum": 1}))
     lease = ada.lease("prepare")
-    body = {"kind": "prepare", "fingerprint": FINGERPRINT, "n_train": 10**30, "n_held_out": 0}
-    reply = ada.result(lease, body)
+    reply = ada.result(lease, prepared(10**30))
     assert (reply.status_code, problem(reply).kind) == (422, "invalid")
     reply = ada.failure(lease, kind="crash", message="a \x00 in it")
     assert reply.status_code in (200, 422)

@@ -14,7 +14,7 @@ from safetensors.numpy import load
 from shared.adapters import write_adapter
 from shared.digest import sha256_hex
 from tests.support.messages import evaluated
-from tests.support.scripted import FINGERPRINT, SHAPES, ScriptedAgent
+from tests.support.scripted import SHAPES, ScriptedAgent, prepared
 
 Vector = NDArray[np.float64]
 """All tensors of an adapter, concatenated. Shape (SIZE,)."""
@@ -117,9 +117,7 @@ class Owner:
     def _make(self, lease: Lease, variant: int, draw: "Draw") -> Work:
         job = lease.job
         if lease.kind == "prepare":
-            return Work(
-                {"kind": "prepare", "fingerprint": FINGERPRINT, "n_train": self.rows, "n_held_out": self.held_out}
-            )
+            return Work(prepared(self.rows, self.held_out))
         if lease.kind == "init":
             values = draw.start()
             data = file_of(self._folder, values)

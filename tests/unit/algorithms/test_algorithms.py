@@ -26,9 +26,9 @@ def updates(deltas: Sequence[Array], p: Sequence[float], q: Sequence[float] | No
     """Updates with these deltas. Each has an extra ``c``, which is twice its delta."""
 
     def tensor(delta: Array, p_k: float, q_k: float) -> UpdateTensor:
-        return UpdateTensor(p_k, q_k, lambda slot: {"delta": delta, "c": 2 * delta}[slot])
+        return UpdateTensor(p_k, q_k, delta.shape, lambda slot: {"delta": delta, "c": 2 * delta}[slot])
 
-    return Updates([tensor(*parts) for parts in zip(deltas, p, q or p, strict=True)], deltas[0].shape)
+    return Updates([tensor(*parts) for parts in zip(deltas, p, q or p, strict=True)], "w", deltas[0].shape)
 
 
 def random_deltas(n: int, shape: tuple[int, ...] = (8, 32)) -> list[Array]:
