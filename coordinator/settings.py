@@ -1,10 +1,13 @@
 """The coordinator's settings, from the environment and the command line; injected, never read at import."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from coordinator.storage.storage import STORES
 
 _TEN_YEARS_S = 3650 * 86400.0
 
@@ -46,10 +49,19 @@ class EngineSettings(Group):
     """Seconds between sweeps for expired leases and stale uploads."""
 
 
+def _known_store(name: str) -> str:
+    """Refuse a name that is not in STORES, in pydantic's words for a choice."""
+    if name not in STORES:
+        *others, last = map(repr, STORES)
+        known = f"{', '.join(others)} or {last}"
+        raise PydanticCustomError("literal_error", "Input should be {known}", {"known": known})
+    return name
+
+
 class StorageSettings(Group):
     """Storage of blobs and uploads."""
 
-    updates: Literal["files", "database"] = "files"
+    updates: Annotated[str, AfterValidator(_known_store), WithJsonSchema({"enum": list(STORES)})] = "files"
     """Where updates are stored: as files in the data folder, or in the database if replicas share no folder."""
     max_adapter_bytes: Annotated[int, Field(gt=0)] = 4 << 30
     """Largest size of adapter 0, in bytes; later adapters have the same size."""

@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,6 +16,7 @@ from agent.train.process.environment import guard_environment
 from coordinator.database.migrate import migrate
 from coordinator.database.sessions import Database
 from coordinator.settings import Settings
+from tests.support import tree_store
 from tests.support.operator import Operator
 from tests.support.scripted import ScriptedAgent
 from tests.support.server import RunningCoordinator, quick_settings, running_coordinator
@@ -103,9 +105,16 @@ def data_dir(tmp_path: Path, sqlite_template: Path) -> Path:
 
 
 @pytest.fixture
-def settings_of() -> Callable[[Path, str | None], Settings]:
+def updates(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The name of the store of updates: files, unless a test asks for each store. See ``tiers.EACH_STORE``."""
+    with tree_store.known():
+        yield getattr(request, "param", "files")
+
+
+@pytest.fixture
+def settings_of(updates: str) -> Callable[[Path, str | None], Settings]:
     """Factory of a coordinator's settings from data folder and database URL. A module may override it."""
-    return quick_settings
+    return partial(quick_settings, updates=updates)
 
 
 @pytest.fixture

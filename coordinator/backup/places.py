@@ -11,8 +11,6 @@ from sqlalchemy import make_url
 from coordinator.backup.errors import Busy
 from coordinator.settings import Settings
 
-UPDATES = "updates"
-"""The folder of update files in a data folder."""
 _LOCK_FILE = "lock"
 
 

@@ -2,8 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from sqlalchemy import delete, inspect, literal, select, table, update
@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator.backup.archive import ArchiveReader, Manifest, reading
 from coordinator.backup.errors import NotEmpty, NotRestored
-from coordinator.backup.places import UPDATES, place_of, sqlite_file, work_folder
+from coordinator.backup.places import place_of, sqlite_file, work_folder
 from coordinator.backup.rows import BYTE_TABLES, copy_rows, merge_log, sqlite_at, tables_of
 from coordinator.backup.saving import Show
 from coordinator.database.disk_full import translate_disk_full
@@ -68,13 +68,14 @@ class _Restoring:
         _refuse_to_replace(target)
         with work_folder(self._settings.data_dir / "restore.part") as work:
             async with self._unpacked(work) as draft:
-                await self._put_blobs(draft, self._storage(draft, work))
+                storage = self._storage(draft, work)
+                await self._put_blobs(draft, storage)
                 async with draft.write("restore") as session:
                     await self._free_claims(session)
             crash_points.reach("restore: rows inserted")
             path = work / "fedloom.db"
             merge_log(path)
-            with _updates_in_place(work, self._settings.data_dir):
+            async with storage.moved_to(self._settings.data_dir):
                 crash_points.reach("restore: files there")
                 _refuse_to_replace(target)
                 os.link(
@@ -93,8 +94,9 @@ class _Restoring:
                     await migrate(target)
                     await self._clear_bytes(target)
                     try:
-                        await self._put_blobs(draft, self._storage(target, work))
-                        with _updates_in_place(work, self._settings.data_dir):
+                        storage = self._storage(target, work)
+                        await self._put_blobs(draft, storage)
+                        async with storage.moved_to(self._settings.data_dir):
                             crash_points.reach("restore: files there")
                             await self._copy_rows(draft, target)
                     except BaseException:
@@ -169,25 +171,3 @@ def _refuse_to_replace(database: Path) -> None:
         path = database.with_name(database.name + suffix)
         if os.path.lexists(path):
             raise NotEmpty(str(path))
-
-
-@contextmanager
-def _updates_in_place(work: Path, data_dir: Path) -> Iterator[None]:
-    """Move the updates into the data folder. If the block raises, delete them again."""
-    placed = []
-    folders = {data_dir}
-    try:
-        for path in sorted((work / UPDATES).glob("*/*")):
-            target = data_dir / path.relative_to(work)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            folders |= {target.parent, target.parent.parent}
-            if not target.exists():
-                placed.append(target)
-            path.replace(target)
-        for folder in folders:
-            sync_folder(folder)
-        yield
-    except BaseException:
-        for target in placed:
-            target.unlink(missing_ok=True)
-        raise

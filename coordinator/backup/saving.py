@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from coordinator import __version__
 from coordinator.backup.archive import ArchiveWriter, Manifest, writing
 from coordinator.backup.errors import Damage, DamagedBlobs, NoDatabase, TooFast, Unreadable
-from coordinator.backup.places import UPDATES, place_of, sqlite_file
+from coordinator.backup.places import place_of, sqlite_file
 from coordinator.backup.rows import copy_rows, merge_log, snapshot, sqlite_at, tables_of
 from coordinator.clock import SystemClock
 from coordinator.database.disk_full import translate_disk_full
@@ -23,7 +23,6 @@ from coordinator.database.sessions import Database
 from coordinator.database.tables import BlobUseRow, CampaignRow
 from coordinator.errors import NotFound
 from coordinator.settings import Settings
-from coordinator.storage.file_store import FileStore
 from coordinator.storage.scratch import scratch_folder
 from coordinator.storage.storage import Storage
 from shared import crash_points
@@ -196,7 +195,8 @@ class _Saving:
             except NotFound:
                 # after a regular deletion, a later snapshot of the rows does not reference it any more
                 if sha256 in self._missed:
-                    self._damaged[sha256] = f"some or all of its bytes are missing in {self._place_of(use)}"
+                    place = self._storage.store_of(use.kind).place
+                    self._damaged[sha256] = f"some or all of its bytes are missing in {place}"
                 else:
                     self._missed.add(sha256)
                     is_complete = False
@@ -217,10 +217,6 @@ class _Saving:
                 yield chunk
         except OSError as error:  # the source disk fails; errors of writing do not come here
             raise _Damaged(f"its bytes cannot be read ({error.strerror})") from error
-
-    def _place_of(self, use: _Use) -> str:
-        in_files = isinstance(self._storage.store_of(use.kind), FileStore)
-        return str(self._settings.data_dir / UPDATES) if in_files else "the database"
 
     def _manifest(self, draft: _Draft, uses: Sequence[_Use], n_campaigns: int, left_out: Sequence[Damage]) -> Manifest:
         blobs = {(use.kind, use.ref) for use in uses if use.ref.sha256 in self._copied}

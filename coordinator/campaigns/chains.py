@@ -15,7 +15,7 @@ from coordinator.database.tables import AdapterRow, BlobUseRow, CampaignRow
 from coordinator.errors import Invalid, NotFound, format_ranges
 from coordinator.events.log import record
 from coordinator.lifecycle import lock_campaign
-from coordinator.storage.retention import pin
+from coordinator.storage.storage import Storage
 from shared.adapters import AdapterError, Contract
 from shared.campaign import CampaignSpec
 from shared.events import EventType
@@ -29,10 +29,16 @@ _MAY_DIFFER = frozenset({"lora.dropout"})
 """Fields of the sections compared in a chain that do not affect the adapter, so may differ."""
 
 
-async def start_from_another(session: AsyncSession, campaign: CampaignRow, now: datetime) -> None:
+async def start_from_another(session: AsyncSession, storage: Storage, campaign: CampaignRow, now: datetime) -> None:
     """Make the adapter that a new campaign's file names its adapter 0, and copy the contract and base model.
 
     Raises Invalid if the adapter does not exist, is no longer stored, or does not fit.
+
+    Args:
+        session: of the transaction that creates the campaign.
+        storage: where the adapter is.
+        campaign: the new one.
+        now: the time of its creation.
     """
     spec = campaign.spec
     assert spec.start_from is not None
@@ -45,7 +51,7 @@ async def start_from_another(session: AsyncSession, campaign: CampaignRow, now: 
         origin = f"in campaign {source.name}, whose adapter it starts from"
         raise Invalid(*((field, f"it is {own} here and {other} {origin}") for field, own, other in differing))
     try:
-        await pin(session, adapter.sha256)
+        await storage.store_of(BlobKind.ADAPTER).pin(session, adapter.sha256)
     except NotFound as error:
         raise Invalid((_FIELD, await _not_stored(session, source, adapter.number))) from error
     assert source.contract is not None  # the source has an adapter

@@ -56,7 +56,7 @@ async def create(
     await session.flush()
     record(session, campaign, now, EventType.CAMPAIGN_CREATED, name=spec.name, rounds=spec.rounds)
     if spec.start_from is not None:
-        await start_from_another(session, campaign, now)
+        await start_from_another(session, services.storage, campaign, now)
     services.notifiers.after_commit(session, campaign_id=campaign.id)
     return campaign
 

@@ -16,7 +16,7 @@ from coordinator.engine.campaign_tx import CampaignTx
 from coordinator.engine.clients import stragglers
 from coordinator.engine.evaluation import add_evaluations, add_metric
 from coordinator.services import Services
-from coordinator.storage.retention import pin
+from coordinator.storage.storage import Storage
 from shared import crash_points, kinds
 from shared.digest import sha256_file
 from shared.events import EventType
@@ -56,7 +56,7 @@ async def aggregate_round(services: Services, campaign_id: str) -> AggregatedRou
         return AggregatedRound(inputs, await _store(services, result), finite)
 
 
-async def close_round(tx: CampaignTx, closed: AggregatedRound) -> bool:
+async def close_round(tx: CampaignTx, storage: Storage, closed: AggregatedRound) -> bool:
     """Close the round, record the new global adapter with its lineage, and open the next round, in one transaction.
 
     Does nothing and returns False if meanwhile the campaign was paused or cancelled, or the round was closed. (After a
@@ -71,8 +71,8 @@ async def close_round(tx: CampaignTx, closed: AggregatedRound) -> bool:
         or round_row.state is not RoundState.AGGREGATING
     ):
         return False
-    for ref in closed.blobs.values():
-        await pin(tx.session, ref.sha256)
+    for kind, ref in closed.blobs.items():
+        await storage.store_of(kind).pin(tx.session, ref.sha256)
     for kind, ref in closed.blobs.items():
         tx.session.add(
             BlobUseRow(

@@ -151,7 +151,7 @@ class Engine:
         async with self._claimed("close round", campaign_id, token) as tx:
             if tx is None:  # the claim's new holder computes identical blobs and may reference ours: leave them
                 return
-            if await close_round(tx, closed):
+            if await close_round(tx, self._services.storage, closed):
                 gone = await retire(tx.session, tx.campaign)
             else:
                 gone = [(kind, ref.sha256) for kind, ref in closed.blobs.items()]

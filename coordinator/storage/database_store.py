@@ -2,28 +2,33 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import CursorResult, delete, exists, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator.database.disk_full import translate_disk_full
-from coordinator.database.sessions import Database
-from coordinator.database.tables import BlobChunkRow, BlobRow
+from coordinator.database.tables import BlobChunkRow, BlobRow, UploadRow
 from coordinator.errors import NotFound
+from coordinator.storage.references import is_aggregating, is_needed
 from coordinator.storage.scratch import scratch_file
 from coordinator.storage.stores import CHUNK_BYTES, BlobStore, Staging
+from shared.states import BlobKind
 from shared.wire.base import BlobRef
+
+_UPLOAD = "upload:"
+"""What the names of uploads begin with in the table of chunks, and digests do not."""
 
 
 class DatabaseStore(BlobStore):
     """Blobs as rows of chunks. The blob's own row is written last, so a blob is stored completely or not at all."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    @property
+    def place(self) -> str:
+        return "the database"
 
     async def put(self, path: Path, ref: BlobRef) -> None:
         while not await self.has(ref.sha256):
@@ -73,21 +78,54 @@ class DatabaseStore(BlobStore):
             yield data[max(0, start - offset) : end - offset]
             offset += CHUNK_BYTES
 
+    async def names(self) -> set[str]:
+        chunks = select(BlobChunkRow.blob).where(~BlobChunkRow.blob.startswith(_UPLOAD))
+        return {name for (name,) in await self._database.fetch(chunks.union(select(BlobRow.sha256)))}
+
     async def delete(self, session: AsyncSession, sha256: str) -> None:
         deleted = await session.scalar(delete(BlobRow).where(BlobRow.sha256 == sha256).returning(BlobRow.sha256))
         if deleted is not None:  # chunks without the row belong to a put in progress
             await session.execute(delete(BlobChunkRow).where(BlobChunkRow.blob == sha256))
 
+    @asynccontextmanager
+    async def moved_to(self, data_dir: Path) -> AsyncIterator[None]:  # noqa: ARG002
+        yield  # nothing is in the data folder
+
+    async def pin(self, session: AsyncSession, sha256: str) -> None:
+        query = select(BlobRow.sha256).where(BlobRow.sha256 == sha256)
+        if await session.scalar(query.with_for_update(read=True, key_share=True)) is None:
+            raise NotFound("blob", sha256)
+
+    async def lock(self, session: AsyncSession, digests: Sequence[str]) -> None:
+        rows = select(BlobRow.sha256).where(BlobRow.sha256.in_(digests)).order_by(BlobRow.sha256)
+        await session.execute(rows.with_for_update())
+
+    async def orphans(self, kinds: Sequence[BlobKind]) -> set[str]:
+        query = select(BlobRow.sha256).where(~is_needed(BlobRow.sha256, kinds), ~is_aggregating())
+        return {sha256 for (sha256,) in await self._database.fetch(query)}
+
+    async def delete_loose(self, kinds: Sequence[BlobKind]) -> int:
+        """Delete chunks of blobs that were never completed, and of uploads that are gone, wherever uploads are now.
+
+        One statement, so that it never sees chunks without the row that announced them.
+        """
+        is_of_upload = BlobChunkRow.blob.startswith(_UPLOAD)
+        has_upload = exists().where(UploadRow.id == func.substr(BlobChunkRow.blob, len(_UPLOAD) + 1))
+        is_whole = exists().where(BlobRow.sha256 == BlobChunkRow.blob)
+        is_announced = is_needed(BlobChunkRow.blob, kinds) | is_aggregating()
+        loose = delete(BlobChunkRow).where((is_of_upload & ~has_upload) | (~is_of_upload & ~is_whole & ~is_announced))
+        async with self._database.write("loose chunks") as session:
+            result = await session.execute(loose.execution_options(synchronize_session=False))
+            assert isinstance(result, CursorResult)
+            return result.rowcount
+
 
 class DatabaseStaging(Staging):
     """Uploaded chunks as rows, for replicas that share no folder."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
     @staticmethod
     def _key(upload_id: str) -> str:
-        return f"upload:{upload_id}"
+        return _UPLOAD + upload_id
 
     async def write(self, upload_id: str, offset: int, data: bytes) -> None:
         insert = (sqlite if self._database.is_sqlite else postgresql).insert(BlobChunkRow)
@@ -111,6 +149,14 @@ class DatabaseStaging(Staging):
                         await asyncio.to_thread(os.pwrite, file.fileno(), row.data, offset)
                     session.expunge(row)
             yield Path(file.name)
+
+    async def names(self) -> set[str]:
+        chunks = select(BlobChunkRow.blob).where(BlobChunkRow.blob.startswith(_UPLOAD)).distinct()
+        return {name.removeprefix(_UPLOAD) for (name,) in await self._database.fetch(chunks)}
+
+    async def orphans(self) -> set[str]:
+        """None: the statement of ``DatabaseStore.delete_loose`` deletes them, and every storage has such a store."""
+        return set()
 
     async def discard(self, upload_id: str) -> None:
         async with self._database.write("discard chunks") as session:

@@ -9,7 +9,9 @@ from pathlib import Path
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator.database.disk_full import translate_disk_full
+from coordinator.database.sessions import Database
 from coordinator.errors import NotFound
+from coordinator.storage.moved_tree import moved_tree
 from coordinator.storage.stores import CHUNK_BYTES, BlobStore, Staging, check_digest
 from shared import crash_points
 from shared.durable import sync_folder
@@ -19,15 +21,21 @@ from shared.wire.base import BlobRef
 class FileStore(BlobStore):
     """Blobs as files: staged in the same data folder, synced, then renamed into place."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, database: Database, data_dir: Path) -> None:
+        super().__init__(database, data_dir)
+        self._folder = _folder_of_updates(data_dir)
+        self._folder.mkdir(parents=True, exist_ok=True)
 
-    def path(self, sha256: str) -> Path:
+    @property
+    def place(self) -> str:
+        return str(self._folder)
+
+    def _path(self, sha256: str) -> Path:
         return self._folder / sha256[:2] / sha256
 
     async def put(self, path: Path, ref: BlobRef) -> None:
         with translate_disk_full():
-            await asyncio.to_thread(self._move, path, self.path(ref.sha256))
+            await asyncio.to_thread(self._move, path, self._path(ref.sha256))
 
     @staticmethod
     def _move(path: Path, target: Path) -> None:
@@ -39,16 +47,12 @@ class FileStore(BlobStore):
         sync_folder(target.parent)
         sync_folder(target.parent.parent)
 
-    def names(self) -> set[str]:
-        """The digests of all stored blobs."""
-        return {path.name for path in self._folder.glob("??/*")}
-
     async def has(self, sha256: str) -> bool:
-        return await asyncio.to_thread(self.path(sha256).exists)
+        return await asyncio.to_thread(self._path(sha256).exists)
 
     async def read(self, ref: BlobRef, start: int, end: int) -> AsyncIterator[bytes]:
         try:
-            file = self.path(ref.sha256).open("rb")
+            file = self._path(ref.sha256).open("rb")
         except FileNotFoundError as error:
             raise NotFound("blob", ref.sha256) from error
         with file:
@@ -60,13 +64,21 @@ class FileStore(BlobStore):
                 start += len(chunk)
                 yield chunk
 
+    async def names(self) -> set[str]:
+        return await asyncio.to_thread(lambda: {path.name for path in self._folder.glob("??/*")})
+
     async def delete(self, session: AsyncSession, sha256: str) -> None:  # noqa: ARG002
-        await asyncio.to_thread(self.path(sha256).unlink, missing_ok=True)
+        await asyncio.to_thread(self._path(sha256).unlink, missing_ok=True)
         crash_points.reach("update: deleted")
 
     @asynccontextmanager
+    async def moved_to(self, data_dir: Path) -> AsyncIterator[None]:
+        with moved_tree(self._folder, _folder_of_updates(data_dir)):
+            yield
+
+    @asynccontextmanager
     async def as_file(self, ref: BlobRef, scratch: Path) -> AsyncIterator[Path]:  # noqa: ARG002
-        path = self.path(ref.sha256)
+        path = self._path(ref.sha256)
         if not await self.has(ref.sha256):
             raise NotFound("blob", ref.sha256)
         await check_digest(path, ref)
@@ -76,12 +88,10 @@ class FileStore(BlobStore):
 class FileStaging(Staging):
     """One growing file per upload."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def names(self) -> set[str]:
-        """The ids of all uploads with bytes."""
-        return {path.name for path in self._folder.iterdir()}
+    def __init__(self, database: Database, data_dir: Path) -> None:
+        super().__init__(database, data_dir)
+        self._folder = data_dir / "uploads"
+        self._folder.mkdir(parents=True, exist_ok=True)
 
     async def write(self, upload_id: str, offset: int, data: bytes) -> None:
         with translate_disk_full():
@@ -108,6 +118,13 @@ class FileStaging(Staging):
     async def as_file(self, upload_id: str, scratch: Path) -> AsyncIterator[Path]:  # noqa: ARG002
         yield self._folder / upload_id
 
+    async def names(self) -> set[str]:
+        return await asyncio.to_thread(lambda: {path.name for path in self._folder.iterdir()})
+
     async def discard(self, upload_id: str) -> None:
         await asyncio.to_thread((self._folder / upload_id).unlink, missing_ok=True)
         crash_points.reach("upload: deleted")
+
+
+def _folder_of_updates(data_dir: Path) -> Path:
+    return data_dir / "updates"

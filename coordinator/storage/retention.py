@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
-from sqlalchemy import and_, exists, select
+from sqlalchemy import and_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator import lifecycle
-from coordinator.database.tables import BlobRow, BlobUseRow, CampaignRow, TaskRow, UploadRow
-from coordinator.errors import NotFound
+from coordinator.database.tables import BlobUseRow, CampaignRow, TaskRow
+from coordinator.storage.references import is_needed
 from coordinator.storage.storage import Storage
 from shared.states import BlobKind, CampaignState, TaskKind
 
@@ -18,29 +18,19 @@ Blob = tuple[BlobKind, str]
 """A blob's kind and SHA-256."""
 
 
-async def pin(session: AsyncSession, sha256: str) -> None:
-    """Prevent the release of a blob until the transaction, which references it, ends. Raises NotFound."""
-    query = select(BlobRow.sha256).where(BlobRow.sha256 == sha256)
-    if await session.scalar(query.with_for_update(read=True, key_share=True)) is None:
-        raise NotFound("blob", sha256)
-
-
 async def release_blobs(storage: Storage, blobs: Iterable[Blob]) -> None:
     """Delete the bytes of blobs, unless a campaign references them or an upload of equal bytes awaits them.
 
-    The rows of the blobs are locked: a concurrent transaction that pins a blob is either seen here or finds it missing.
+    The blobs are locked: a concurrent transaction that pins a blob is either seen here or finds it missing.
     """
     for kind, digests in _batches(blobs):
-        kinds = storage.kinds_sharing_store(kind)
-        rows = select(BlobRow.sha256).where(BlobRow.sha256.in_(digests)).order_by(BlobRow.sha256)
+        store = storage.store_of(kind)
+        kinds = storage.kinds_in(store)
         async with storage.database.write("release blobs") as session:
-            await session.execute(rows.with_for_update())
+            await store.lock(session, digests)
             for sha256 in digests:
-                used = exists().where(BlobUseRow.sha256 == sha256, BlobUseRow.stored, BlobUseRow.kind.in_(kinds))
-                awaited = exists().where(UploadRow.sha256 == sha256, UploadRow.purpose.in_(kinds))
-                # one statement, so that a transaction that ends an upload and references its bytes is seen whole or not
-                if not await session.scalar(select(used | awaited)):
-                    await storage.store_of(kind).delete(session, sha256)
+                if not await session.scalar(select(is_needed(sha256, kinds))):
+                    await store.delete(session, sha256)
 
 
 def _batches(blobs: Iterable[Blob]) -> Iterator[tuple[BlobKind, list[str]]]:

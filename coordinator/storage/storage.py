@@ -1,6 +1,8 @@
 """Assigns blobs to stores."""
 
 import shutil
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from coordinator.database.sessions import Database
@@ -9,32 +11,47 @@ from coordinator.storage.file_store import FileStaging, FileStore
 from coordinator.storage.stores import BlobStore, Staging
 from shared.states import BlobKind
 
+STORES: dict[str, tuple[type[BlobStore], type[Staging]]] = {
+    "files": (FileStore, FileStaging),
+    "database": (DatabaseStore, DatabaseStaging),
+}
+"""Where updates and uploads may be stored, by the name that the setting ``storage.updates`` gives."""
+
 
 class Storage:
-    """Assigns blobs to stores by kind: updates are many and short-lived, adapters belong beside their lineage."""
+    """Assigns blobs to stores by kind: updates are many and short-lived, adapters belong beside their lineage.
+
+    database: where adapters are, and the rows of all blobs. updates: a name in STORES.
+    """
 
     def __init__(self, database: Database, data_dir: Path, *, updates: str) -> None:
         self.database = database
-        self.scratch = data_dir / "scratch"
         self.data_dir = data_dir
-        folders = [self.scratch]
-        self._adapters: BlobStore = DatabaseStore(database)
-        self._updates: BlobStore = self._adapters
-        self.staging: Staging = DatabaseStaging(database)
-        if updates == "files":
-            self._updates = FileStore(data_dir / "updates")
-            self.staging = FileStaging(data_dir / "uploads")
-            folders += [data_dir / "updates", data_dir / "uploads"]
-        for folder in folders:
-            folder.mkdir(parents=True, exist_ok=True)
+        self.scratch = data_dir / "scratch"
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        of_updates, staging = STORES[updates]
+        # one of each class: kinds in one store share equal bytes
+        classes: list[type[BlobStore]] = [DatabaseStore, of_updates]
+        opened = {each: each(database, data_dir) for each in dict.fromkeys(classes)}
+        self._adapters, self._updates = opened[DatabaseStore], opened[of_updates]
+        self.stores = list(opened.values())
+        self.staging = staging(database, data_dir)
 
     def store_of(self, kind: BlobKind) -> BlobStore:
         """The store of blobs of a kind."""
         return self._updates if kind in (BlobKind.DELTA, BlobKind.EXTRAS) else self._adapters
 
-    def kinds_sharing_store(self, kind: BlobKind) -> list[BlobKind]:
-        """All kinds in the store of a kind, including it. The store keeps equal bytes of these kinds once."""
-        return [other for other in BlobKind if self.store_of(other) is self.store_of(kind)]
+    def kinds_in(self, store: BlobStore) -> list[BlobKind]:
+        """The kinds of blobs in a store. It keeps equal bytes of these kinds once."""
+        return [kind for kind in BlobKind if self.store_of(kind) is store]
+
+    @asynccontextmanager
+    async def moved_to(self, data_dir: Path) -> AsyncIterator[None]:
+        """Move the bytes of all stores to another data folder. Undone if the block raises."""
+        async with AsyncExitStack() as stack:
+            for store in self.stores:
+                await stack.enter_async_context(store.moved_to(data_dir))
+            yield
 
     @property
     def free_bytes(self) -> int:

@@ -6,16 +6,22 @@ A blob is checked against its digest on arrival, and whenever the engine reads i
 import asyncio
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator.database.disk_full import translate_disk_full
-from coordinator.errors import CorruptBlob
+from coordinator.database.sessions import Database
+from coordinator.database.tables import UploadRow
+from coordinator.errors import CorruptBlob, NotFound
+from coordinator.storage.digest_locks import lock_digests
+from coordinator.storage.references import needed
 from coordinator.storage.scratch import scratch_file
 from shared.digest import sha256_file
+from shared.states import BlobKind
 from shared.wire.base import BlobRef
 
 CHUNK_BYTES = 4 << 20
@@ -23,7 +29,18 @@ CHUNK_BYTES = 4 << 20
 
 
 class BlobStore(ABC):
-    """Stores complete blobs."""
+    """Stores complete blobs. What is not abstract fits every store; a store overrides it where it knows a better way.
+
+    database: of the rows that reference the blobs. data_dir: the folder for all that is kept outside of the database.
+    """
+
+    def __init__(self, database: Database, data_dir: Path) -> None:  # noqa: ARG002
+        self._database = database
+
+    @property
+    @abstractmethod
+    def place(self) -> str:
+        """Where the bytes are, for messages: a folder, or for example "the database"."""
 
     @abstractmethod
     async def put(self, path: Path, ref: BlobRef) -> None:
@@ -41,8 +58,47 @@ class BlobStore(ABC):
         """The bytes [start, end). Raises NotFound."""
 
     @abstractmethod
+    async def names(self) -> set[str]:
+        """The digests of all blobs of which the store has bytes, even if not all of them."""
+
+    @abstractmethod
     async def delete(self, session: AsyncSession, sha256: str) -> None:
         """Delete a blob, in the transaction that found it unreferenced. Does nothing if it is not stored."""
+
+    @abstractmethod
+    def moved_to(self, data_dir: Path) -> AbstractAsyncContextManager[None]:
+        """Move what is kept in the data folder to another one, whose store has it from then on. Undone if the block
+        raises.
+
+        A restore fills a store in a work folder, and puts it in place together with the database, or not at all.
+        """
+
+    async def pin(self, session: AsyncSession, sha256: str) -> None:
+        """Prevent the release of a blob until the transaction, which references it, ends. Raises NotFound."""
+        await lock_digests(session, [sha256], shared=True)
+        if not await self.has(sha256):
+            raise NotFound("blob", sha256)
+
+    async def lock(self, session: AsyncSession, digests: Sequence[str]) -> None:
+        """Wait for the transactions that have pinned one of the blobs, and keep others from it until this one ends.
+
+        digests: sorted, to prevent deadlocks.
+        """
+        await lock_digests(session, digests, shared=False)
+
+    async def orphans(self, kinds: Sequence[BlobKind]) -> set[str]:
+        """The digests of the blobs that no row needs. kinds: those in this store."""
+        names = await self.names()  # before the rows: what is announced meanwhile has its row before its bytes
+        if not names:
+            return names
+        return names - {sha256 for (sha256,) in await self._database.fetch(needed(kinds))}
+
+    async def delete_loose(self, kinds: Sequence[BlobKind]) -> int:  # noqa: ARG002
+        """Delete what belongs to no complete blob and was not announced by a row. Returns how many pieces there were.
+
+        A store that shows a blob only once it is complete has none. kinds: those in this store.
+        """
+        return 0
 
     async def check(self, ref: BlobRef) -> None:
         """Read and check a whole blob. Raises NotFound, and CorruptBlob if its bytes do not match its digest."""
@@ -69,7 +125,13 @@ class BlobStore(ABC):
 
 
 class Staging(ABC):
-    """Collects the chunks of an upload until it is complete."""
+    """Collects the chunks of an upload until it is complete.
+
+    database: of the uploads' rows. data_dir: the folder for all that is kept outside of the database.
+    """
+
+    def __init__(self, database: Database, data_dir: Path) -> None:  # noqa: ARG002
+        self._database = database
 
     @abstractmethod
     async def write(self, upload_id: str, offset: int, data: bytes) -> None:
@@ -80,8 +142,19 @@ class Staging(ABC):
         """The upload as a local file while the block runs."""
 
     @abstractmethod
+    async def names(self) -> set[str]:
+        """The ids of all uploads with bytes."""
+
+    @abstractmethod
     async def discard(self, upload_id: str) -> None:
         """Delete an upload's bytes. Does nothing if there are none."""
+
+    async def orphans(self) -> set[str]:
+        """The ids of the uploads that have bytes, but no row any more."""
+        names = await self.names()  # before the rows: an upload has its row before its bytes
+        if not names:
+            return names
+        return names - {upload_id for (upload_id,) in await self._database.fetch(select(UploadRow.id))}
 
 
 async def check_digest(path: Path, ref: BlobRef) -> None:

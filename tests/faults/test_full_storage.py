@@ -6,7 +6,6 @@ from types import SimpleNamespace
 import pytest
 from sqlalchemy import text
 
-from coordinator.settings import StorageSettings
 from tests.support.operator import Operator
 from tests.support.processes import QuickAgent, ended
 from tests.support.scripted import campaign_body
@@ -16,8 +15,7 @@ pytestmark = pytest.mark.fault
 
 
 def test_agents_wait_while_the_database_is_full_and_go_on(data_dir: Path, tmp_path: Path) -> None:
-    settings = quick_settings(data_dir, None).model_copy(update={"storage": StorageSettings(updates="database")})
-    with running_coordinator(settings) as running:
+    with running_coordinator(quick_settings(data_dir, None, "database")) as running:
 
         async def limit(n_pages: int) -> None:
             async with running.services.database.write("test") as session:

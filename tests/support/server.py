@@ -18,7 +18,7 @@ from coordinator.app import create_app, create_services
 from coordinator.database.migrate import migrate
 from coordinator.engine.sweeper import Sweeper
 from coordinator.services import Services
-from coordinator.settings import EngineSettings, LeaseSettings, Settings
+from coordinator.settings import EngineSettings, LeaseSettings, Settings, StorageSettings
 from tests.support.clock import ManualClock
 
 T = TypeVar("T")
@@ -50,13 +50,21 @@ class RunningCoordinator:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout=120)
 
 
-def quick_settings(data_dir: Path, database_url: str | None, **lease: float) -> Settings:
-    """Settings for a coordinator that polls seldom: notifiers report changes in its process, and clock jumps."""
+def quick_settings(data_dir: Path, database_url: str | None, updates: str = "files", **lease: float) -> Settings:
+    """Settings for a coordinator that polls seldom: notifiers report changes in its process, and clock jumps.
+
+    Args:
+        data_dir: its data folder.
+        database_url: its database; None for SQLite in the data folder.
+        updates: the store of its updates.
+        lease: settings of leases.
+    """
     return Settings(
         data_dir=data_dir,
         database_url=database_url,
         lease=LeaseSettings(**lease),
         engine=EngineSettings(poll_s=0.5, sweep_s=1.0),
+        storage=StorageSettings(updates=updates),
     )
 
 

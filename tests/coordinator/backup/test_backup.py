@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from sqlalchemy import JSON, Text, cast, func, select, text, update
+from sqlalchemy import JSON, Text, cast, delete, func, select, text, update
 
 from coordinator.app import create_services
 from coordinator.backup.errors import (
@@ -48,14 +48,14 @@ from coordinator.database.tables import (
     VerifiedRoundRow,
 )
 from coordinator.services import Services
-from coordinator.settings import Settings, StorageSettings
+from coordinator.settings import Settings
 from fedloom.cli import main
 from shared.digest import sha256_hex
 from shared.states import BlobKind
 from shared.wire.base import BlobRef
 from tests.support import next_release
 from tests.support.server import quick_settings
-from tests.support.suite.tiers import POSTGRES
+from tests.support.suite.tiers import EACH_STORE, POSTGRES
 
 T = TypeVar("T")
 Work = Callable[[Services], Awaitable[T]]
@@ -105,6 +105,11 @@ async def stored(services: Services) -> dict[tuple[BlobKind, int], list[bytes]]:
     return found
 
 
+async def held(services: Services) -> set[str]:
+    """The digests of all blobs in all stores."""
+    return set().union(*[await store.names() for store in services.storage.stores])
+
+
 async def n_of(services: Services, table: type[Base]) -> int:
     async with services.database.read() as session:
         return await session.scalar(select(func.count()).select_from(table)) or 0
@@ -113,8 +118,7 @@ async def n_of(services: Services, table: type[Base]) -> int:
 def settings_at(request: pytest.FixtureRequest, folder: Path, kind: str, updates: str) -> Settings:
     """Settings of a coordinator with a new database of the given kind. updates: where they are stored."""
     url = request.getfixturevalue("new_postgres")() if kind == "postgres" else None
-    storage = StorageSettings(updates="files" if updates == "files" else "database")
-    return quick_settings(folder, url).model_copy(update={"storage": storage})
+    return quick_settings(folder, url, updates)
 
 
 async def fill(services: Services) -> None:
@@ -159,8 +163,8 @@ async def fill(services: Services) -> None:
 
 
 @pytest.fixture
-def small(data_dir: Path) -> Settings:
-    settings = quick_settings(data_dir, None)
+def small(data_dir: Path, updates: str) -> Settings:
+    settings = quick_settings(data_dir, None, updates)
     with_services(settings, fill)
     return settings
 
@@ -173,9 +177,9 @@ def saved(small: Settings, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Settings:
+def place(tmp_path: Path, updates: str) -> Settings:
     """Settings of the place to restore to."""
-    return quick_settings(tmp_path / "place", None)
+    return quick_settings(tmp_path / "place", None, updates)
 
 
 def members(file: Path) -> dict[str, bytes]:
@@ -193,6 +197,7 @@ def write_tar(file: Path, contents: dict[str, bytes]) -> None:
             tar.addfile(info, io.BytesIO(data))
 
 
+@EACH_STORE
 def test_a_backup_is_complete_and_other_tools_can_check_it(small: Settings, saved: Path) -> None:
     contents = members(saved)
     assert list(contents) == [
@@ -205,11 +210,13 @@ def test_a_backup_is_complete_and_other_tools_can_check_it(small: Settings, save
     assert not list(small.data_dir.glob("scratch/*"))
 
 
+@EACH_STORE
 @pytest.mark.parametrize("kind", ["sqlite", POSTGRES])
 def test_rows_are_equal_and_claims_and_uploads_are_not_restored(
     small: Settings, saved: Path, tmp_path: Path, request: pytest.FixtureRequest, kind: str
 ) -> None:
-    other = settings_at(request, tmp_path / "place", kind, "files")
+    updates = small.storage.updates
+    other = settings_at(request, tmp_path / "place", kind, updates)
     show: list[tuple[int, int]] = []
     manifest = restore(other, saved, show=lambda *bytes_: show.append(bytes_))
     assert [done <= total for done, total in show] == [True] * len(show)
@@ -220,8 +227,10 @@ def test_rows_are_equal_and_claims_and_uploads_are_not_restored(
     expected["verifications"][0].update(claim_token=None, claim_expires_at=None)
     assert found == expected
     assert with_services(other, lambda services: n_of(services, UploadRow)) == 0
-    assert with_services(other, lambda services: n_of(services, BlobRow)) == 1
-    assert with_services(other, lambda services: n_of(services, BlobChunkRow)) == 1
+    n_in_database = 2 if updates == "database" else 1
+    assert with_services(other, lambda services: n_of(services, BlobRow)) == n_in_database
+    assert with_services(other, lambda services: n_of(services, BlobChunkRow)) == n_in_database
+    assert with_services(other, stored) == {(BlobKind.ADAPTER, 1): [ADAPTER], (BlobKind.DELTA, 1): [DELTA]}
 
 
 @pytest.mark.parametrize("target", ["sqlite", POSTGRES])
@@ -338,11 +347,12 @@ def test_only_an_empty_database_is_restored_into(saved: Path, tmp_path: Path, re
 
 
 @pytest.mark.deep
+@pytest.mark.parametrize("updates", ["files", "database", "tree"], indirect=True)
 def test_a_restore_into_postgres_that_fails_leaves_nothing(
-    saved: Path, tmp_path: Path, request: pytest.FixtureRequest
+    saved: Path, tmp_path: Path, request: pytest.FixtureRequest, updates: str
 ) -> None:
     """Blobs are written first and deleted on failure. A killed restore leaves some; the next restore deletes them."""
-    other = settings_at(request, tmp_path / "place", "postgres", "database")
+    other = settings_at(request, tmp_path / "place", "postgres", updates)
     contents, forged = members(saved), tmp_path / "forged.tar"
     for name in (f"blobs/{sha256_hex(DELTA)}", f"blobs/{sha256_hex(ADAPTER)}"):
         write_tar(forged, {**contents, name: b"x"})
@@ -350,6 +360,7 @@ def test_a_restore_into_postgres_that_fails_leaves_nothing(
             restore(other, forged)
         for table in (BlobRow, BlobChunkRow, OperatorKeyRow):
             assert with_services(other, lambda services, table=table: n_of(services, table)) == 0  # type: ignore[misc]
+        assert with_services(other, held) == set()
 
     async def leave_bytes(services: Services) -> None:
         async with services.database.write("test") as session:
@@ -359,7 +370,7 @@ def test_a_restore_into_postgres_that_fails_leaves_nothing(
 
     with_services(other, leave_bytes)
     restore(other, saved)
-    assert with_services(other, lambda services: n_of(services, BlobRow)) == 2
+    assert with_services(other, held) == {sha256_hex(ADAPTER), sha256_hex(DELTA)}
     assert with_services(other, stored) == {(BlobKind.ADAPTER, 1): [ADAPTER], (BlobKind.DELTA, 1): [DELTA]}
 
 
@@ -370,17 +381,26 @@ async def flip_a_bit_of_the_adapter(services: Services) -> None:
         await session.execute(chunk.values(data=rotten))
 
 
+async def lose_a_part_of_the_delta(services: Services) -> str:
+    """Cut the end off the file of the update, or delete its chunk. Returns where it was."""
+    for path in services.settings.data_dir.rglob("*"):
+        if path.is_file() and path.read_bytes() == DELTA:
+            path.write_bytes(DELTA[:-1])
+    async with services.database.write("test") as session:
+        await session.execute(delete(BlobChunkRow).where(BlobChunkRow.blob == sha256_hex(DELTA)))
+    return services.storage.store_of(BlobKind.DELTA).place
+
+
+@EACH_STORE
 def test_damage_fails_the_backup_and_is_named(small: Settings, tmp_path: Path, place: Settings) -> None:
-    digest = sha256_hex(DELTA)
-    delta = small.data_dir / "updates" / digest[:2] / digest
-    delta.write_bytes(DELTA[:-1])
+    where = with_services(small, lose_a_part_of_the_delta)
     with_services(small, flip_a_bit_of_the_adapter)
     with pytest.raises(DamagedBlobs) as caught:
         back_up(small, tmp_path / "backup.tar")
     message = str(caught.value)
     assert f"campaign small, adapter of round 1 ({sha256_hex(ADAPTER)}): its bytes have the digest" in message
-    lost = f"some or all of its bytes are missing in {small.data_dir / 'updates'}"
-    assert f"campaign small, delta of round 1 ({digest}): {lost}" in message
+    lost = f"some or all of its bytes are missing in {where}"
+    assert f"campaign small, delta of round 1 ({sha256_hex(DELTA)}): {lost}" in message
     assert not list(tmp_path.glob("*backup.tar*"))
     manifest = back_up(small, tmp_path / "backup.tar", leave_out_damaged=True)
     assert (len(manifest.left_out), manifest.adapters, manifest.updates) == (2, 0, 0)
@@ -410,6 +430,7 @@ def files_of_at_most(n_bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+@EACH_STORE
 def test_without_room_nothing_is_left(small: Settings, saved: Path, place: Settings, tmp_path: Path) -> None:
     with files_of_at_most(len(ADAPTER) // 2):
         with pytest.raises(NoRoom, match="the disk is full"):

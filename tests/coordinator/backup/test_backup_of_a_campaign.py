@@ -10,11 +10,12 @@ from coordinator.backup.saving import back_up
 from shared import algorithms
 from shared.digest import sha256_hex
 from shared.states import BlobKind
-from tests.coordinator.backup.test_backup import rows, settings_at, stored, with_services
+from tests.coordinator.backup.test_backup import held, rows, settings_at, stored, with_services
+from tests.support import tree_store
 from tests.support.operator import Operator, problem
 from tests.support.scripted import ScriptedAgent, adapter_bytes, begin_campaign, slots_bytes
 from tests.support.server import RunningCoordinator, quick_settings, running_coordinator
-from tests.support.suite.tiers import deep
+from tests.support.suite.tiers import EACH_STORE, deep
 
 
 class Round:
@@ -79,11 +80,15 @@ def at_rest(coordinator: RunningCoordinator) -> dict[str, Any]:
     ("source", "target"),
     [
         (("sqlite", "files"), ("sqlite", "files")),
+        (("sqlite", "tree"), ("sqlite", "tree")),
         deep(("postgres", "files"), ("postgres", "database")),
         deep(("sqlite", "database"), ("postgres", "files")),
         deep(("postgres", "database"), ("sqlite", "files")),
+        deep(("postgres", "tree"), ("sqlite", "database")),
+        deep(("sqlite", "files"), ("postgres", "tree")),
     ],
 )
+@pytest.mark.usefixtures("updates")
 def test_a_campaign_continues_from_a_backup_with_the_same_result(
     tmp_path: Path, request: pytest.FixtureRequest, source: tuple[str, str], target: tuple[str, str]
 ) -> None:
@@ -104,7 +109,8 @@ def test_a_campaign_continues_from_a_backup_with_the_same_result(
     assert with_services(other, rows) == expected_rows
     assert with_services(other, stored) == expected_bytes
     assert not list(tmp_path.glob(".backup.tar.*")), "the backup left temporary files"
-    assert {path.name for path in other.data_dir.iterdir()} <= {"fedloom.db", "updates", "scratch", "uploads"}
+    folders = {"updates", "uploads", tree_store.BLOBS, tree_store.CHUNKS, "scratch"}
+    assert {path.name for path in other.data_dir.iterdir()} <= {"fedloom.db", *folders}
     with running_coordinator(other) as restored:
         round_2.call(restored.url)
         rest = round_2.delta(2, 1)[100:]
@@ -115,6 +121,7 @@ def test_a_campaign_continues_from_a_backup_with_the_same_result(
     round_2.close()
 
 
+@EACH_STORE
 def test_updates_released_during_a_backup_are_not_missed(
     coordinator: RunningCoordinator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,13 +138,12 @@ def test_updates_released_during_a_backup_are_not_missed(
             if len(seen) == 1:
                 bob.train(adapter_bytes(tmp_path, 3.0))
                 operator.wait_until(lambda: operator.get("/v1/storage")["n_blobs"], lambda n: n == 2)
-                updates = coordinator.services.settings.data_dir / "updates"
-                operator.wait_until(lambda: list(updates.glob("*/*")), lambda left: not left)
+                operator.wait_until(lambda: coordinator.run(held(coordinator.services)), lambda left: len(left) == 2)
 
     monkeypatch.setattr("shared.crash_points.reach", reach)
     manifest = back_up(coordinator.services.settings, tmp_path / "backup.tar")
     assert (len(seen), manifest.adapters, manifest.updates) == (2, 2, 0)
-    other = quick_settings(tmp_path / "restored", None)
+    other = quick_settings(tmp_path / "restored", None, coordinator.services.settings.storage.updates)
     restore(other, tmp_path / "backup.tar")
     assert set(with_services(other, stored)) == {(BlobKind.ADAPTER, 0), (BlobKind.ADAPTER, 1)}
     assert operator.get(f"/v1/campaigns/{campaign_id}")["rounds_closed"] == 1

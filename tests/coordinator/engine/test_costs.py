@@ -11,6 +11,7 @@ from coordinator.database.tables import AgentRow
 from coordinator.engine.loop import Engine
 from coordinator.engine.sweeper import Sweeper
 from coordinator.settings import EngineSettings, Settings
+from coordinator.storage.orphans import sweep_orphans
 from shared.states import AgentState
 from tests.support.operator import Operator
 from tests.support.scripted import ScriptedAgent, adapter_bytes, campaign_body
@@ -67,6 +68,9 @@ class Played:
     def rounds_until(self, number: int) -> None:
         while self.operator.get(f"/v1/campaigns/{self.campaign_id}")["rounds_closed"] < number:
             self.round()
+
+    def search_for_orphans(self) -> int:
+        return self._running.run(sweep_orphans(self._running.services.storage))
 
     def add_idle_agents(self, count: int) -> None:
         """Agents at other sites, enrolled long ago."""
@@ -141,6 +145,17 @@ def test_agents_that_a_campaign_does_not_want_cost_it_nothing(played: Played, me
     played.enroll("near", site="north").http.close()
     assert played.look() == 1
     assert played.operator.events(played.campaign_id)[-1] == "agent-invited"
+
+
+def test_a_search_for_orphans_lists_no_blobs_of_the_database(played: Played, meter: Meter) -> None:
+    costs = []
+    for number in (2, 9):
+        played.rounds_until(number)  # every adapter stays
+        with meter.measured() as cost:
+            assert played.search_for_orphans() == 0
+        costs.append(cost)
+    assert costs[1].statements == costs[0].statements
+    assert costs[1].rows == costs[0].rows
 
 
 def test_a_tick_is_one_transaction(played: Played, meter: Meter) -> None:

@@ -7,13 +7,16 @@ import httpx
 import pytest
 
 from shared.digest import sha256_hex
+from shared.states import BlobKind
 from tests.support.operator import Operator, problem
 from tests.support.scripted import ScriptedAgent, adapter_bytes, begin_campaign
 from tests.support.server import RunningCoordinator
+from tests.support.suite.tiers import EACH_STORE
 
 Enroll = Callable[..., ScriptedAgent]
 
 
+@EACH_STORE
 @pytest.mark.usefixtures("either_coordinator")
 def test_an_agent_reads_what_its_live_lease_names_and_nothing_else(
     operator: Operator, enroll: Enroll, tmp_path: Path
@@ -83,18 +86,19 @@ def test_ranges_give_the_same_bytes_as_the_whole(operator: Operator, enroll: Enr
     assert sha256_hex(resumed) == sha256_hex(data)
 
 
+@EACH_STORE
 def test_equal_bytes_of_two_kinds_are_released_separately(
     coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     """A delta of zeros has the same bytes as adapter 0, which stays stored."""
+    storage = coordinator.services.storage
+    updates, adapters = storage.store_of(BlobKind.DELTA), storage.store_of(BlobKind.ADAPTER)
     ada = enroll("ada")
     campaign_id = begin_campaign(operator, tmp_path, [ada], selection={"minimum": 1})
     ada.train(adapter_bytes(tmp_path))
     operator.wait_for(campaign_id, "completed")
-
-    def files() -> list[Path]:
-        updates = coordinator.services.settings.data_dir / "updates"
-        return [path for path in updates.rglob("*") if path.is_file()]
-
-    operator.wait_until(files, lambda found: not found)
-    assert operator.http.get(f"/v1/blobs/{sha256_hex(adapter_bytes(tmp_path))}").status_code == 200
+    operator.wait_until(lambda: operator.get("/v1/storage")["bytes_by_kind"], lambda found: set(found) == {"adapter"})
+    zeros = sha256_hex(adapter_bytes(tmp_path))
+    left = {zeros} if updates is adapters else set()
+    operator.wait_until(lambda: coordinator.run(updates.names()), lambda found: found == left)
+    assert operator.http.get(f"/v1/blobs/{zeros}").status_code == 200

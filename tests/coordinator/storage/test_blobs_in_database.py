@@ -18,8 +18,8 @@ from shared.wire.base import BlobRef
 class Overtaken(DatabaseStore):
     """Another process stores the same blob, and releases it, once all our chunks are written."""
 
-    def __init__(self, database: Database) -> None:
-        super().__init__(database)
+    def __init__(self, database: Database, data_dir: Path) -> None:
+        super().__init__(database, data_dir)
         self.n_times = 0
 
     async def _put_chunks(self, path: Path, ref: BlobRef) -> None:
@@ -40,7 +40,7 @@ def test_a_blob_released_during_a_put_is_put_again(data_dir: Path, database_url:
     async def run() -> tuple[int, bytes]:
         database = Database(Settings(data_dir=data_dir, database_url=database_url).sqlalchemy_url)
         try:
-            store = Overtaken(database)
+            store = Overtaken(database, data_dir)
             await store.put(tmp_path / "blob", ref)
             found = b"".join([piece async for piece in store.read(ref, 0, ref.n_bytes)])
             async with database.write("test") as session:

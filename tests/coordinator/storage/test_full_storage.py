@@ -9,12 +9,12 @@ import pytest
 from sqlalchemy import text
 
 from coordinator.engine.aggregation import inputs
-from coordinator.settings import StorageSettings
 from shared.adapters import write_adapter
 from shared.digest import sha256_hex
 from tests.support.operator import Operator, problem
 from tests.support.scripted import ScriptedAgent, adapter_bytes, begin_campaign, campaign_body
 from tests.support.server import RunningCoordinator, quick_settings, running_coordinator
+from tests.support.suite.tiers import deep
 
 HALF = 100_000
 
@@ -45,26 +45,33 @@ def fill_up_and_make_room(
     ada.http.close()
 
 
+@pytest.mark.parametrize(
+    ("updates", "written_to"),
+    [("files", "uploads/{upload_id}"), deep("tree", f"pieces/{{upload_id}}/{HALF}")],
+    indirect=["updates"],
+)
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
 def test_a_full_disk_keeps_the_offset_and_the_upload_completes_later(
-    coordinator: RunningCoordinator, tmp_path: Path
+    coordinator: RunningCoordinator, tmp_path: Path, written_to: str
 ) -> None:
-    uploads = coordinator.services.settings.data_dir / "uploads"
+    def file_of(upload_id: str) -> Path:
+        return coordinator.services.settings.data_dir / written_to.format(upload_id=upload_id)
 
     def fill_up(upload_id: str) -> None:
-        (uploads / upload_id).rename(tmp_path / "aside")
-        (uploads / upload_id).symlink_to("/dev/full")  # every write to it fails as on a full disk
+        if file_of(upload_id).exists():
+            file_of(upload_id).rename(tmp_path / "aside")
+        file_of(upload_id).symlink_to("/dev/full")  # every write to it fails as on a full disk
 
     def make_room(upload_id: str) -> None:
-        (uploads / upload_id).unlink()
-        (tmp_path / "aside").rename(uploads / upload_id)
+        file_of(upload_id).unlink()
+        if (tmp_path / "aside").exists():
+            (tmp_path / "aside").rename(file_of(upload_id))
 
     fill_up_and_make_room(coordinator, tmp_path, fill_up, make_room)
 
 
 def test_a_full_database_keeps_the_offset_and_the_upload_completes_later(data_dir: Path, tmp_path: Path) -> None:
-    settings = quick_settings(data_dir, None).model_copy(update={"storage": StorageSettings(updates="database")})
-    with running_coordinator(settings) as running:
+    with running_coordinator(quick_settings(data_dir, None, "database")) as running:
 
         async def limit(n_pages: int) -> None:
             async with running.services.database.write("test") as session:

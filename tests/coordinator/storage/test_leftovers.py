@@ -6,10 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from coordinator.database.tables import BlobChunkRow
-from coordinator.settings import StorageSettings
 from coordinator.storage import scratch
 from coordinator.storage.orphans import sweep_orphans
 from shared.digest import sha256_hex
@@ -18,7 +15,7 @@ from shared.wire.base import BlobRef
 from tests.support.operator import Operator
 from tests.support.scripted import ScriptedAgent, adapter_bytes, begin_campaign
 from tests.support.server import RunningCoordinator, quick_settings, running_coordinator
-from tests.support.suite.tiers import deep
+from tests.support.suite.tiers import EACH_STORE
 
 Enroll = Callable[..., ScriptedAgent]
 
@@ -47,13 +44,11 @@ async def count_chunks(running: RunningCoordinator, blob: str) -> bool:
         return await session.get(BlobChunkRow, (blob, 0)) is not None
 
 
-@pytest.mark.parametrize("updates", ["files", deep("database")])
+@EACH_STORE
 def test_only_unreferenced_data_is_deleted(
     data_dir: Path, database_url: str | None, tmp_path: Path, updates: str
 ) -> None:
-    settings = quick_settings(data_dir, database_url)
-    settings = settings.model_copy(update={"storage": StorageSettings.model_validate({"updates": updates})})
-    with running_coordinator(settings, with_engine=True) as running:
+    with running_coordinator(quick_settings(data_dir, database_url, updates), with_engine=True) as running:
         operator = Operator(running.url, running.key)
         ada, bob = (ScriptedAgent(running.url, operator.token(), name) for name in ("ada", "bob"))
         campaign_id = begin_campaign(operator, tmp_path, [ada, bob], rounds=2)
@@ -67,11 +62,11 @@ def test_only_unreferenced_data_is_deleted(
         orphans.append((BlobKind.DELTA, put(running, BlobKind.DELTA, b"an update that did not count")))
         gone_upload = f"upload:{'0' * 32}"
         running.run(add_chunks(running, "f" * 64, gone_upload))
-        if updates == "files":
-            (running.services.settings.data_dir / "uploads" / "nobodys").write_bytes(b"chunk")
-        assert running.run(sweep_orphans(running.services.storage)) == 4 + (updates == "files")
+        running.run(running.services.storage.staging.write("nobodys", 0, b"chunk"))
+        assert running.run(sweep_orphans(running.services.storage)) == 5
         assert running.run(sweep_orphans(running.services.storage)) == 0
         assert not any(has(running, kind, sha256) for kind, sha256 in orphans)
+        assert running.run(running.services.storage.staging.names()) == {upload["id"]}
         assert not running.run(count_chunks(running, gone_upload))
         assert not running.run(count_chunks(running, "f" * 64))
 

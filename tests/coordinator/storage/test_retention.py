@@ -8,16 +8,17 @@ import pytest
 
 from tests.support.operator import Operator, problem
 from tests.support.scripted import ScriptedAgent, adapter_bytes, begin_campaign, campaign_body
-from tests.support.suite.tiers import deep
+from tests.support.suite.tiers import EACH_STORE, deep
 
 Enroll = Callable[..., ScriptedAgent]
 
 
-@pytest.mark.parametrize("updates", [deep(0), 2])
+@EACH_STORE
+@pytest.mark.parametrize("n_kept", [deep(0), 2])
 @pytest.mark.usefixtures("either_coordinator")
-def test_retention_keeps_the_configured_blobs(operator: Operator, enroll: Enroll, tmp_path: Path, updates: int) -> None:
+def test_retention_keeps_the_configured_blobs(operator: Operator, enroll: Enroll, tmp_path: Path, n_kept: int) -> None:
     ada, bob = enroll("ada"), enroll("bob")
-    retention = {"adapters": 2, "updates": updates}
+    retention = {"adapters": 2, "updates": n_kept}
     campaign_id = begin_campaign(operator, tmp_path, [ada, bob], rounds=4, retention=retention)
     for fill in (1.1, 2.3, 3.7, 4.9):  # sums that equal no delta
         ada.train(adapter_bytes(tmp_path, fill))
@@ -38,15 +39,14 @@ def test_retention_keeps_the_configured_blobs(operator: Operator, enroll: Enroll
     for row in rows[1:]:
         for share in row["contributions"]:
             status = operator.http.get(f"/v1/blobs/{share['update_sha256']}").status_code
-            assert status == (200 if row["number"] > 4 - updates else 404)
+            assert status == (200 if row["number"] > 4 - n_kept else 404)
     size = len(adapter_bytes(tmp_path))
-    storage = operator.wait_until(
-        lambda: operator.get("/v1/storage"), lambda found: found["n_blobs"] == 3 + 2 * updates
-    )
-    assert storage["bytes_by_kind"] == {"adapter": 3 * size} | ({"delta": 2 * updates * size} if updates else {})
-    assert storage["n_bytes"] == (3 + 2 * updates) * size
+    storage = operator.wait_until(lambda: operator.get("/v1/storage"), lambda found: found["n_blobs"] == 3 + 2 * n_kept)
+    assert storage["bytes_by_kind"] == {"adapter": 3 * size} | ({"delta": 2 * n_kept * size} if n_kept else {})
+    assert storage["n_bytes"] == (3 + 2 * n_kept) * size
 
 
+@EACH_STORE
 @pytest.mark.usefixtures("either_coordinator")
 def test_bytes_that_another_campaign_uses_stay(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
     """Twin campaigns have equal adapters and deltas; one releases them while the other needs them."""

@@ -8,11 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from coordinator.storage.storage import Storage
 from shared.adapters import write_adapter
-from shared.digest import content_digest_header, sha256_hex
+from shared.digest import content_digest_header, sha256_file, sha256_hex
+from shared.states import BlobKind
+from shared.wire.base import BlobRef
 from tests.support.operator import Operator, problem
 from tests.support.scripted import ScriptedAgent, adapter_bytes, begin_campaign
 from tests.support.server import RunningCoordinator
+from tests.support.suite.tiers import EACH_STORE
 
 Enroll = Callable[..., ScriptedAgent]
 
@@ -30,6 +34,7 @@ def offset_of(agent: ScriptedAgent, upload_id: str) -> int:
     return int(reply.headers["Upload-Offset"])
 
 
+@EACH_STORE
 @pytest.mark.usefixtures("either_coordinator")
 def test_an_upload_goes_on_where_it_stopped_in_a_later_attempt_too(
     operator: Operator, enroll: Enroll, tmp_path: Path
@@ -118,6 +123,7 @@ def test_an_upload_belongs_to_its_agent(operator: Operator, enroll: Enroll, tmp_
     assert ada.http.head("/v1/uploads/none").status_code == 404
 
 
+@EACH_STORE
 def test_only_the_current_attempt_throws_an_upload_away(
     coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
@@ -131,11 +137,12 @@ def test_only_the_current_attempt_throws_an_upload_away(
     assert offset_of(ada, upload_id) == 100
     assert ada.http.delete(f"/v1/uploads/{upload_id}", headers=ada.header(lease)).status_code == 204
     assert ada.http.head(f"/v1/uploads/{upload_id}").status_code == 404
-    folder = coordinator.services.settings.data_dir / "uploads"
-    operator.wait_until(lambda: list(folder.iterdir()), lambda found: not found)  # the row goes first
+    staging = coordinator.services.storage.staging
+    operator.wait_until(lambda: coordinator.run(staging.names()), lambda found: not found)  # the row goes first
     assert ada.upload(lease, "delta", delta) == sha256_hex(delta)
 
 
+@EACH_STORE
 @pytest.mark.usefixtures("either_coordinator")
 def test_two_senders_of_one_upload_never_corrupt_it(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
     ada = enroll("ada")
@@ -174,22 +181,29 @@ RACE = {
 }
 
 
+async def store_uploads(storage: Storage) -> None:
+    """Store all uploads as deltas."""
+    for upload_id in await storage.staging.names():
+        async with storage.staging.as_file(upload_id, storage.scratch) as path:
+            ref = BlobRef(sha256=sha256_file(path), n_bytes=path.stat().st_size)
+            await storage.store_of(BlobKind.DELTA).put(path, ref)
+
+
+@EACH_STORE
 def test_a_finished_upload_outlives_a_lease_that_was_lost_while_it_was_checked(
     coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     """The delta is already a blob when the lease turns out to be lost; the next attempt submits it unchanged."""
     ada, old, campaign_id = begin_training(operator, enroll, tmp_path)
     digest = ada.upload(old, "delta", adapter_bytes(tmp_path, 2.0))
-    blobs = coordinator.services.settings.data_dir / "updates"
-    staged = next((coordinator.services.settings.data_dir / "uploads").iterdir())
-    (blobs / digest[:2]).mkdir(parents=True)
-    staged.rename(blobs / digest[:2] / digest)  # as after a crash between storing and committing
+    coordinator.run(store_uploads(coordinator.services.storage))  # as after a crash between storing and committing
     lease = ada.lease("train")
     assert ada.result(old, ada.train_result(digest)).status_code == 410
     assert ada.result(lease, ada.train_result(digest)).status_code == 200
     operator.wait_for(campaign_id, "completed")
 
 
+@EACH_STORE
 def test_stale_uploads_are_thrown_away(
     coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
@@ -198,5 +212,5 @@ def test_stale_uploads_are_thrown_away(
     ada.send_chunk(lease, upload_id, 0, b"part")
     coordinator.clock.move(86400 + 1)
     operator.wait_until(lambda: ada.http.head(f"/v1/uploads/{upload_id}").status_code, lambda found: found == 404)
-    folder = coordinator.services.settings.data_dir / "uploads"
-    operator.wait_until(lambda: list(folder.iterdir()), lambda found: not found)  # the row goes first
+    staging = coordinator.services.storage.staging
+    operator.wait_until(lambda: coordinator.run(staging.names()), lambda found: not found)  # the row goes first

@@ -2,15 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
 
 from coordinator.database.tables import (
     AdapterRow,
-    BlobChunkRow,
-    BlobRow,
     BlobUseRow,
     CampaignRow,
     EventRow,
@@ -21,7 +18,6 @@ from coordinator.database.tables import (
     UploadRow,
 )
 from coordinator.services import Services
-from coordinator.storage.file_store import FileStore
 from shared.states import BlobKind, TaskKind, TaskState
 from shared.wire.base import BlobRef
 
@@ -60,9 +56,6 @@ async def read_snapshot(services: Services, campaign_id: str) -> Snapshot:
             query = select(table).where(table.campaign_id == campaign_id).order_by(*order)
             return (await session.scalars(query)).all()
 
-        uses = await rows(BlobUseRow, BlobUseRow.id)
-        stored = {use.sha256 for use in uses if use.stored}
-        in_database = set((await session.scalars(select(BlobRow.sha256).where(BlobRow.sha256.in_(stored)))).all())
         of_clients = select(MetricRow.client_number, MetricRow.round).where(
             MetricRow.campaign_id == campaign_id, MetricRow.name == "tokens"
         )
@@ -77,14 +70,12 @@ async def read_snapshot(services: Services, campaign_id: str) -> Snapshot:
                     select(EventRow.number).where(EventRow.campaign_id == campaign_id).order_by(EventRow.number)
                 )
             ).all(),
-            uses=uses,
+            uses=await rows(BlobUseRow, BlobUseRow.id),
             present=set(),
             trained=[tuple(row) for row in (await session.execute(of_clients)).all()],
         )
-    for use in uses:
-        if use.stored and (
-            use.sha256 in in_database if _is_row(services, use.kind) else _path(services, use.sha256).exists()
-        ):
+    for use in snapshot.uses:
+        if use.stored and await services.storage.store_of(use.kind).has(use.sha256):
             snapshot.present.add(use.id)
     return snapshot
 
@@ -109,21 +100,11 @@ async def read_blob(services: Services, use: BlobUseRow) -> bytes:
 
 async def unreferenced(services: Services) -> set[str]:
     """Names of all stored data that no row references, neither as a blob in use nor as an upload."""
+    storage = services.storage
     async with services.database.read() as session:
         uses = (await session.scalars(select(BlobUseRow).where(BlobUseRow.stored))).all()
         uploads = (await session.scalars(select(UploadRow))).all()
-        chunks = (await session.scalars(select(BlobChunkRow.blob).distinct())).all()
-        blobs = (await session.scalars(select(BlobRow.sha256))).all()
-    named = {use.sha256 for use in uses} | {upload.sha256 for upload in uploads}
-    named |= {upload.id for upload in uploads} | {f"upload:{upload.id}" for upload in uploads}
-    folders = [services.storage.data_dir / name for name in ("updates", "uploads", "scratch")]
-    files = [path.name for folder in folders for path in folder.rglob("*") if path.is_file()]
-    return {*chunks, *blobs, *files} - named
-
-
-def _is_row(services: Services, kind: BlobKind) -> bool:
-    return not isinstance(services.storage.store_of(kind), FileStore)
-
-
-def _path(services: Services, sha256: str) -> Path:
-    return services.storage.data_dir / "updates" / sha256[:2] / sha256
+    named = {use.sha256 for use in uses} | {upload.sha256 for upload in uploads} | {upload.id for upload in uploads}
+    held = [await store.names() for store in storage.stores]
+    held += [await storage.staging.names(), {path.name for path in storage.scratch.iterdir()}]
+    return set().union(*held) - named

@@ -21,6 +21,9 @@ def deep(*values: object, **named: Any) -> "ParameterSet":
 POSTGRES = deep("postgres")
 """The PostgreSQL parameter of tests on either database. It is deep: fast tests use SQLite only."""
 
+EACH_STORE = pytest.mark.parametrize("updates", ["files", deep("database"), deep("tree")], indirect=True)
+"""Has a test that uses the fixture ``updates`` run with each store of updates; fast tests use files only."""
+
 
 def tier_of(item: pytest.Item) -> str:
     """The tier of a test. Raises UsageError if it has more than one."""
