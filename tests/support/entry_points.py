@@ -34,11 +34,13 @@ def write_out(source: Path, target: Path) -> str:
 @contextmanager
 def installed_here(source: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Install the distribution in *source* in this process while the block runs."""
-    known = (algorithms._installed, algorithms.find)
+
+    def forget() -> None:
+        vars(algorithms.PLUGINS).pop("installed", None)
+        algorithms.find.cache_clear()
+
     with monkeypatch.context() as patch:
         patch.syspath_prepend(write_out(source, target))
-        for cached in known:
-            cached.cache_clear()
+        forget()
         yield
-    for cached in known:
-        cached.cache_clear()
+    forget()

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from agent.child import DELTA_FILE, Failed
 
+from agent.orders.job_files import DELTA_FILE
+from agent.orders.protocol import Failed
 from shared.adapters import slot_name, write_adapter
 from shared.digest import sha256_file
 from shared.lora import shape_at_rank

@@ -7,15 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from agent.child import CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE
 from peft.tuners.lora import LoraLayer
 
 from agent.errors import TaskFailed
+from agent.orders.job_files import CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE
 from agent.settings import ComputeSettings
 from agent.train.base.adapter_files import load_adapter
 from agent.train.base.model import Base
 from shared.adapters import slot_name, write_adapter
-from shared.campaign import DpoSection
 from shared.lora import cut
 from shared.wire.leases import FailureKind
 from tests.train.conftest import LORA, Lab, read
@@ -80,11 +79,11 @@ def test_extras_and_client_state_have_the_clients_own_shapes(lab: Lab) -> None:
 
 def test_the_reference_of_preferences_has_the_campaigns_rank(lab: Lab) -> None:
     adapter = lab.adapter_0()
-    dpo = DpoSection(beta=0.3, reference="initial")
+    dpo = {"beta": 0.3, "reference": "initial"}
     losses = []
     for rank in (4, 2):
-        job = lab.train_job(adapter, training_kind="dpo", dpo=dpo, rank=rank)
-        losses.append(lab.run(lab.work(job, adapter=adapter, reference=adapter)).metrics.loss_first)
+        job = lab.train_job(adapter, training_kind="dpo", kind_params=dpo, rank=rank)
+        losses.append(lab.run(lab.work(job, adapter=adapter, reference=adapter)).metrics["train_loss_first"])
     assert losses[0] == pytest.approx(np.log(2), abs=1e-6), "it starts from its reference"
     assert abs(losses[1] - np.log(2)) > 1e-4, "it starts from a part of its reference"
 
