@@ -231,7 +231,7 @@ def test_rollback_says_what_it_did_and_what_comes_next(fedloom: Run, completed: 
     watched = fedloom("campaign", "watch", "small")
     assert watched.code == 1
     [dropped] = [line for line in watched.out.splitlines() if "round-rolled-back" in line]
-    assert dropped.endswith(" held_out_loss=1.5000 contributors=ada,bob")
+    assert dropped.endswith(" contributors=ada,bob held-out loss 1.5000 nats a token")
     assert "campaign-rolled-back round=0 adapter=" in watched.out
     assert "paused (rolled back to round 0 by the operator); continue with:" in watched.out
     assert fedloom("campaign", "resume", "small").code == 0

@@ -113,7 +113,7 @@ def test_a_client_of_a_smaller_rank_starts_from_the_first_components_of_the_svd(
 
     assert {each["agent_name"]: each["rank"] for each in campaign["participants"]} == RANKS
     assert verified == ["verified"] * 3
-    assert adapters[2]["metrics"]["held_out_loss"] < adapters[0]["held_out_loss"]
+    assert adapters[2]["metrics"]["held_out_loss"] < adapters[0]["metrics"]["held_out_loss"]
     for number in (1, 2):
         x, after = made[number - 1], made[number]
         products: dict[str, np.ndarray] = {}

@@ -184,8 +184,8 @@ def test_a_finished_simulation_is_shown_again_at_once_and_another_one_is_refused
     adapter = json.loads(simulate(folder, *DOMAINS, "--json").stdout)["adapter"]
     assert adapter["blob"]["sha256"] == final_digest(folder)
     metrics = (folder / "out" / "metrics.csv").read_text().splitlines()
-    assert metrics[0] == "round,client,metric,value"
-    assert any(line.startswith("3,,held_out_loss,") for line in metrics)
+    assert metrics[0] == "round,client,metric,value,unit"
+    assert any(line.startswith("3,,held_out_loss,") and line.endswith(",nats a token") for line in metrics)
 
     started = time.monotonic()
     assert json.loads(simulate(folder, *DOMAINS, "--json").stdout)["adapter"] == adapter

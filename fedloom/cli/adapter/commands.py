@@ -8,8 +8,6 @@ import typer
 from fedloom.cli import output
 from fedloom.cli.connection import connect
 from fedloom.cli.output import AsJson
-from fedloom.measured import held_out_metrics, measured, units
-from shared.metrics import HELD_OUT_LOSS
 
 if TYPE_CHECKING:
     from fedloom.client import WhichAdapter
@@ -52,6 +50,9 @@ def list_(ctx: typer.Context, campaign: IdOrName, as_json: AsJson = False) -> No
             adapter.blob.sha256[:12],
             ", ".join(marks),
         )
+    from fedloom.measured import held_out_metrics, units
+    from shared.metrics import HELD_OUT_LOSS
+
     console = output.console()
     console.print(table)
     if any(adapter.metrics for adapter in adapters):
@@ -90,5 +91,7 @@ def pull(
     if as_json:
         output.print_json({"folder": str(out.absolute()), "adapter": adapter.model_dump(mode="json")})
         return
+    from fedloom.measured import measured
+
     facts = ", ".join([output.size(adapter.blob.n_bytes), *map(str, measured(detail, adapter.metrics))])
     typer.echo(f"wrote adapter {adapter.number} of {detail.name} to {out} ({facts})")

@@ -186,7 +186,7 @@ def test_a_file_system_without_a_sync_of_folders(
 
 
 RENAMES_THEMSELVES = {
-    "coordinator/backup/restoring.py",  # moves many files, synced before, then syncs their folders
+    "coordinator/storage/moved_tree.py",  # moves many files, synced before, then syncs their folders
     "coordinator/storage/file_store.py",  # syncs its chunks as they arrive
     "fedloom/adapters/atomic_folder.py",  # folders
     "shared/durable.py",
