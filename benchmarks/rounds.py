@@ -35,7 +35,6 @@ import httpx
 from bare_copies import bare_copies
 
 ROOT = Path(__file__).resolve().parents[1]
-CHILD = Path(__file__).with_name("costless_child.py")
 AGENT = (
     "import json, sys; from pathlib import Path; from agent import main; home = Path(sys.argv[1]);"
     "main.enroll(home, sys.argv[2], sys.argv[3], home.name);"
@@ -149,7 +148,8 @@ def measure(checkout: Path, given: argparse.Namespace) -> Measured:
         key = wait_for(lambda: re.search(r"flo_[\w-]+", log.read_text()), "the operator's key")[0]
         http = stack.enter_context(httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=600))
         wait_for(lambda: _answers(http), "the coordinator")
-        child = json.dumps([sys.executable, str(CHILD)])
+        # the checkout's own, which speaks its protocol
+        child = json.dumps([sys.executable, str(checkout / "benchmarks" / "costless_child.py")])
         for number in range(given.agents):
             home = folder / f"agent-{number}"
             token = http.post("/v1/tokens", json={}).json()["token"]
@@ -235,7 +235,7 @@ def show(given: argparse.Namespace, by_checkout: dict[str, list[Measured]], bare
     print(f"bare    {bare_s:11.3f}")
     if given.against:
         ours, theirs = (statistics.median(run.round_s for run in runs) for runs in by_checkout.values())
-        print(f"this checkout is {theirs / ours:.1f} times as fast as the other")
+        print(f"this checkout is {theirs / ours:.2f} times as fast as the other")
 
 
 if __name__ == "__main__":
