@@ -1,5 +1,6 @@
 """Endpoints for campaigns, their rounds, tasks, metrics and adapters."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import APIRouter, Header
@@ -15,6 +16,8 @@ from coordinator.web.deps import Cursor, Limit, Number, OptionalNumber, ReadSess
 from coordinator.web.paging import fetch_page
 from shared import kinds
 from shared.campaign import CampaignSpec
+from shared.metrics import Metric
+from shared.plugins import PluginUnavailable
 from shared.states import BlobKind, TaskState
 from shared.wire.adapters import AdapterView
 from shared.wire.base import BlobRef, Page
@@ -175,13 +178,13 @@ async def list_metrics(
     if round is not None:
         query = query.where(MetricRow.round == round)
     rows, after = await fetch_page(session, query, MetricRow.id, str, cursor=cursor, limit=limit)
-    known = kinds.find(campaign.spec.kind).metrics
+    known = _metrics_of(campaign)
     views = [
         MetricView(
             round=row.round,
             name=row.name,
             value=row.value,
-            unit=known[row.name].unit,
+            unit=known[row.name].unit if row.name in known else "",
             client_number=row.client_number,
             agent_name=row.agent_name,
         )
@@ -218,6 +221,14 @@ async def _get(session: AsyncSession, campaign_id: str) -> CampaignRow:
     return campaign
 
 
+def _metrics_of(campaign: CampaignRow) -> Mapping[str, Metric]:
+    """What the campaign's metrics are, by name. Empty if its kind of training is no longer installed."""
+    try:
+        return kinds.find(campaign.spec.kind).metrics
+    except PluginUnavailable:
+        return {}
+
+
 def _view(row: CampaignRow) -> CampaignView:
     return CampaignView(
         id=row.id,
@@ -243,7 +254,7 @@ async def _detail(session: AsyncSession, row: CampaignRow) -> CampaignDetail:
         spec=row.spec,
         participants=views,
         fingerprint=row.fingerprint,
-        metrics=list(kinds.find(row.spec.kind).metrics.values()),
+        metrics=list(_metrics_of(row).values()),
         origins=await chains.origins_of(session, row.id),
     )
 

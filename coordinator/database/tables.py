@@ -19,7 +19,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from coordinator.database.sessions import UtcTime
-from shared.campaign import CampaignSpec
+from shared.campaign import FROM_COORDINATOR, CampaignSpec
 from shared.metrics import HELD_OUT_LOSS
 from shared.states import (
     AgentState,
@@ -134,7 +134,9 @@ class CampaignRow(Base):
         """The campaign file, parsed once for each value of ``spec_json`` that this object has."""
         parsed: tuple[dict[str, Any], CampaignSpec] | None = self.__dict__.get("_parsed")
         if parsed is None or parsed[0] is not self.spec_json:
-            parsed = self.__dict__["_parsed"] = self.spec_json, CampaignSpec.model_validate(self.spec_json)
+            # without the checks of a new campaign: a plug-in that is missing now must not hide the campaign
+            spec = CampaignSpec.model_validate(self.spec_json, context=FROM_COORDINATOR)
+            parsed = self.__dict__["_parsed"] = self.spec_json, spec
         return parsed[1]
 
 

@@ -28,6 +28,7 @@ from coordinator.errors import AlgorithmFailed, CoordinatorError, CorruptBlob, N
 from coordinator.services import Services
 from coordinator.storage.retention import release_blobs, retire
 from shared.adapters import AdapterError
+from shared.plugins import PluginUnavailable
 from shared.states import CampaignState
 
 log = logging.getLogger(__name__)
@@ -114,7 +115,7 @@ class Engine:
             raise
         except Exception as error:
             log.exception("campaign %s: the engine failed", campaign_id)
-            what = str(error) if isinstance(error, CoordinatorError) else type(error).__name__
+            what = str(error) if isinstance(error, CoordinatorError | PluginUnavailable) else type(error).__name__
             with _logged("campaign %s: could not record the reason", campaign_id):
                 await self._release(campaign_id, token, RETRY_S, f"the engine failed and tries again: {what}")
 

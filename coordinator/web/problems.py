@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 
 from coordinator import errors
 from coordinator.database.disk_full import translate_disk_full
+from shared.plugins import PluginUnavailable
 from shared.wire.problems import MEDIA_TYPE, FieldProblem, Problem, ProblemType
 
 log = logging.getLogger(__name__)
@@ -88,6 +89,7 @@ def install(app: FastAPI) -> None:
         app.exception_handler(no_database)(_database_unavailable)
     for bad_value in (OverflowError, DBAPIError):  # SQLite raises OverflowError
         app.exception_handler(bad_value)(_bad_value)
+    app.exception_handler(PluginUnavailable)(_plugin_missing)
     app.exception_handler(ClientDisconnect)(_disconnected)
     app.exception_handler(OSError)(_os_error)
     app.exception_handler(Exception)(_unexpected)
@@ -127,6 +129,13 @@ async def _database_unavailable(request: Request, error: Exception) -> JSONRespo
     log.error("the database failed: %s", getattr(error, "orig", error))
     title, detail = "The database is not available", "the database is not available; try again later"
     return problem_reply(request, 503, P.UNAVAILABLE, title, detail, headers={"Retry-After": "5"})
+
+
+async def _plugin_missing(request: Request, error: PluginUnavailable) -> JSONResponse:
+    """A campaign's plug-in was there when it was created, and is not now."""
+    log.error("%s", error)
+    detail = f"{error}; install the distribution that provides it at the coordinator, and restart it"
+    return problem_reply(request, 503, P.UNAVAILABLE, "A plug-in is missing", detail, headers={"Retry-After": "5"})
 
 
 async def _bad_value(request: Request, error: OverflowError | DBAPIError) -> JSONResponse:
