@@ -43,6 +43,7 @@ async def list_algorithms(_: OperatorDep) -> Page[AlgorithmView]:
             state=list(algorithm.server.state),
             broadcast=list(algorithm.server.broadcast),
             extras=list(algorithm.client.extras),
+            mixes_ranks=algorithm.server.mixes_ranks,
             client_state=list(algorithm.client.state),
         )
         for algorithm in algorithms.usable()

@@ -20,6 +20,8 @@ class AlgorithmView(Reply):
     """Slots that clients upload beside the delta."""
     client_state: list[str]
     """Slots that clients store between rounds and never upload."""
+    mixes_ranks: bool
+    """Whether agents may train a smaller rank than the campaign's."""
 
 
 class StorageView(Reply):

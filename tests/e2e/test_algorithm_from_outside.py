@@ -144,6 +144,7 @@ def run_campaign(
                 read.append({name: opened.read(name).copy() for name in opened.tensors})
         [listed] = [each for each in operator.items("/v1/algorithms") if each["name"] == algorithm["name"]]
     assert listed["params_schema"]["properties"].keys() == algorithm["params"].keys()
+    assert listed["mixes_ranks"] is (algorithm["name"] == "svd")
     return read
 
 

@@ -59,6 +59,8 @@ def show(
     for place, names in slots.items():
         if names:
             facts.add_row(place, ", ".join(names))
+    if algorithm.mixes_ranks:
+        facts.add_row("ranks", "an agent may train a smaller rank than the campaign's (compute.max_lora_rank)")
     if facts.row_count:
         console.print(facts)
     else:
