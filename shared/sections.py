@@ -1,4 +1,4 @@
-"""The base class of the sections of a campaign file."""
+"""The base class of the sections of a campaign file, and of the parameters of its plug-ins."""
 
 from pydantic import BaseModel, ConfigDict
 

@@ -38,9 +38,9 @@ from typing import Any, ClassVar, Generic, SupportsIndex, TypeVar, final, overlo
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from shared.adapters import MAX_DIMENSIONS, AdapterError, Contract, TensorSpec, slot_name
+from shared.sections import Section
 
 Array = NDArray[np.float32]
 Slots = Mapping[str, Mapping[str, Any]]
@@ -48,10 +48,8 @@ Slots = Mapping[str, Mapping[str, Any]]
 _NOTHING: Slots = MappingProxyType({})
 
 
-class AlgorithmParams(BaseModel):
+class AlgorithmParams(Section):
     """Base class of an algorithm's parameters in the campaign file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 P = TypeVar("P", bound=AlgorithmParams)
