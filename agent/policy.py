@@ -14,7 +14,8 @@ def check(settings: AgentSettings, job: Job) -> None:
     if not _matches(job.base.model, policy.base_models):
         raise _refused(f"base model {job.base.model} does not match policy.base_models")
     if job.training_kind not in policy.kinds:
-        raise _refused(f"training kind {job.training_kind} is not in policy.kinds")
+        allowed = ", ".join(f'"{kind}"' for kind in [*policy.kinds, job.training_kind])
+        raise _refused(f"training kind {job.training_kind} is not in policy.kinds; to allow it: kinds = [{allowed}]")
     if isinstance(job, EvaluateJob) and not policy.report_losses:
         raise _refused("evaluation reports losses, and policy.report_losses is false")
     if isinstance(job, PrepareJob | TrainJob):

@@ -3,12 +3,12 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from agent import policy
 from agent.errors import CoordinatorRefused, TaskFailed, TransferCorrupted
-from agent.installed import check_installed
+from agent.installed import check_installed, load_kind
 from agent.network.api import CoordinatorApi
 from agent.network.heartbeat import LeaseHeartbeat, TaskGone
 from agent.network.transfer import AdapterCache, upload
@@ -19,6 +19,7 @@ from agent.settings import AgentSettings
 from agent.supervisor import ChildDied, Supervisor
 from agent.workspace import Workspace
 from shared import crash_points
+from shared.metrics import Metric
 from shared.wire.jobs import EvaluateJob, InitJob, Job, Result, TrainJob, TrainResult
 from shared.wire.leases import Failure, FailureKind, Phase, Progress, TaskLease
 from shared.wire.problems import ProblemType
@@ -106,6 +107,7 @@ class TaskRunner:
     async def _train(self, job: Job, heartbeat: LeaseHeartbeat) -> Result:
         """Have the child do the job, with a smaller micro-batch each time memory runs out. Raises TaskFailed."""
         check_installed(job)  # before anything is downloaded
+        metrics = load_kind(job.training_kind).metrics
         adapter = reference = broadcast = None
         if isinstance(job, TrainJob | EvaluateJob):
             adapter = await self._cache.fetch(self._api, heartbeat, job.adapter)
@@ -118,7 +120,7 @@ class TaskRunner:
         max_length = 0 if isinstance(job, InitJob) else job.training.max_length
         client_state = self._client_state(job)
         micro_batch = self._workspace.micro_batch(_model_key(job), max_length, self._settings.compute.micro_batch)
-        progress = _ProgressTracker(_with_logging(heartbeat.report))
+        progress = _ProgressTracker(_with_logging(heartbeat.report, metrics))
         while True:
             order = LocalJob(
                 job=job,
@@ -261,7 +263,7 @@ def _summary(job: Job) -> str:
     return f"{job.kind} for {campaign}"
 
 
-def _with_logging(report: Callable[[Progress], None]) -> Callable[[Progress], None]:
+def _with_logging(report: Callable[[Progress], None], metrics: Mapping[str, Metric]) -> Callable[[Progress], None]:
     """Wrap *report* so that progress is also logged: each new phase, then every _LOG_EVERY_S seconds."""
     last_logged = 0.0
     last_phase: Phase | None = None
@@ -275,7 +277,7 @@ def _with_logging(report: Callable[[Progress], None]) -> Callable[[Progress], No
             last_logged, last_phase = now, progress.phase
             count = f" {progress.done}/{progress.total}" if progress.total else ""
             loss = f", loss {progress.loss:.3f}" if progress.loss is not None else ""
-            own = "".join(f", {name.replace('_', ' ')} {value:.3f}" for name, value in progress.metrics.items())
+            own = "".join(f", {metrics[name].title} {metrics[name].text(x)}" for name, x in progress.metrics.items())
             speed = f", {progress.tokens_per_s:.0f} tokens/s" if progress.tokens_per_s else ""
             log.info("  %s%s%s%s%s", progress.phase, count, loss, own, speed)
 

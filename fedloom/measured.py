@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
+from shared.campaign import CampaignSpec
 from shared.metrics import HELD_OUT_LOSS, Metric, Origin
 from shared.wire.campaigns import CampaignDetail
 
@@ -22,6 +23,11 @@ class Measured(BaseModel):
 
     def __str__(self) -> str:
         return f"{self.metric.title} {self.metric.with_unit(self.value)}"
+
+
+def kind_in_words(spec: CampaignSpec) -> str:
+    """The kind of training with its parameters: "dpo beta=0.1 loss=sigmoid"."""
+    return " ".join([spec.kind, *(f"{name}={value}" for name, value in spec.kind_params.items())])
 
 
 def measured(campaign: CampaignDetail, values: Mapping[str, float]) -> list[Measured]:

@@ -115,6 +115,9 @@ class TrainingSection(Section):
         if self.min_learning_rate is not None and self.min_learning_rate > self.learning_rate:
             message = f"min_learning_rate {self.min_learning_rate} is above learning_rate {self.learning_rate}"
             raise ValueError(message)
+        if self.steps is not None and self.steps <= self.warmup_steps:
+            message = f"warmup_steps: {self.warmup_steps} is not below steps {self.steps}, so the rate is never reached"
+            raise ValueError(message)
         return self
 
     @property
@@ -122,6 +125,14 @@ class TrainingSection(Section):
         """What a client does in a round, in words: "10 steps" or "0.5 epochs"."""
         number, unit = (self.steps, "step") if self.steps is not None else (f"{self.epochs:g}", "epoch")
         return f"{number} {unit}{'' if str(number) == '1' else 's'}"
+
+    @property
+    def summary(self) -> str:
+        """Local training in words: "10 steps a round, batch 16, learning rate 5e-05"."""
+        parts = [f"{self.amount} a round", f"batch {self.batch_size}", f"learning rate {self.learning_rate:g}"]
+        parts += [f"warm-up {self.warmup_steps} steps"] if self.warmup_steps else []
+        parts += [f"weight decay {self.weight_decay:g}"] if self.weight_decay else []
+        return ", ".join(parts)
 
     def steps_for(self, n_rows: int) -> int:
         """Optimizer steps a round for a client with *n_rows* training rows."""
@@ -301,8 +312,14 @@ class CampaignSpec(Section):
     @classmethod
     def _read_kind(cls, raw: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
         """Validate the section of the kind with the kind's model, and refuse all other unknown fields."""
-        if not isinstance(raw, dict) or info.context is FROM_COORDINATOR:
-            return handler(raw)  # the coordinator checked it; the reader may lack the kind's plug-in
+        if not isinstance(raw, dict):
+            return handler(raw)
+        if info.context is FROM_COORDINATOR:  # which checked it; the reader may lack the kind's plug-in
+            spec = handler(raw)
+            # set here: a reader that ignores what a newer coordinator adds would lose the section
+            own = {spec.kind: raw[spec.kind]} if spec.kind in raw and spec.kind not in cls.model_fields else {}
+            object.__setattr__(spec, "__pydantic_extra__", own)
+            return spec
         section, errors = read_section(raw.get("kind", cls.model_fields["kind"].default), raw, cls.model_fields)
         try:
             spec = handler(raw | section)
@@ -333,5 +350,18 @@ class CampaignSpec(Section):
         return params
 
     def kind_section(self) -> KindSection:
-        """The section of the kind. Raises PluginUnavailable."""
-        return kinds.find(self.kind).read_section(self.kind_params)
+        """The section of the kind. Raises PluginUnavailable, also if the kind no longer accepts the section."""
+        try:
+            return kinds.find(self.kind).read_section(self.kind_params)
+        except ValidationError as error:
+            reason = f"it does not accept the campaign's section ({error.errors()[0]['msg']})"
+            raise kinds.PLUGINS.broken(self.kind, reason) from error
+
+    def missing_plugin(self) -> str | None:
+        """Why a plug-in of the campaign cannot be used here; None if all can."""
+        try:
+            self.kind_section()
+            algorithms.find(self.algorithm.name)
+        except PluginUnavailable as error:
+            return str(error)
+        return None

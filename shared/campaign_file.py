@@ -187,7 +187,10 @@ def _fields_at(path: Location, model: type[BaseModel]) -> list[str]:
         if section is None:
             return []
         model = section
-    return list(model.model_fields)
+    fields = list(model.model_fields)
+    if model is CampaignSpec:
+        fields += [name for name in kinds.bundled() if kinds.find(name).section.model_fields]
+    return fields
 
 
 def _section_at(name: str, model: type[BaseModel]) -> type[BaseModel] | None:

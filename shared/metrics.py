@@ -91,11 +91,19 @@ class Metric(BaseModel):
     def mean(self, values: Iterable[tuple[float, float]]) -> float:
         """The mean of pairs of weight and value. Σ m_k n_k / Σ n_k; the sum of the weights must be above 0."""
         pairs = list(values)
-        total = math.fsum(weight for weight, _ in pairs)
-        # divided first: a finite loss times a number of tokens may be infinite
-        mean = math.fsum(value * (weight / total) for weight, value in pairs)
-        # rounding may take the mean out of the bounds
-        return min(max(mean, min(v for _, v in pairs)), max(v for _, v in pairs))
+        # scaled first, without rounding: finite weights and values may have an infinite sum
+        heaviest = _power_of_two(max(weight for weight, _ in pairs))
+        largest = _power_of_two(max(abs(value) for _, value in pairs))
+        total = math.fsum(weight / heaviest for weight, _ in pairs)
+        mean = math.fsum((value / largest) * (weight / heaviest) for weight, value in pairs) / total
+        # rounding may take the mean out of the values' range
+        lowest, highest = min(value for _, value in pairs), max(value for _, value in pairs)
+        return min(max(mean * largest, lowest), highest)
+
+
+def _power_of_two(value: float) -> float:
+    """The power of two at most *value*, which is at least 0; 1 for 0."""
+    return math.ldexp(1.0, math.frexp(value)[1] - 1) if value else 1.0
 
 
 HELD_OUT_LOSS = "held_out_loss"
@@ -139,7 +147,7 @@ def losses(unit: str, weight: Weight) -> tuple[Metric, ...]:
 
 
 def _count(name: str, title: str, origin: Origin, unit: str, *, at_least: int = 0) -> Metric:
-    return Metric(name=name, title=title, origin=origin, unit=unit, minimum=at_least)
+    return Metric(name=name, title=title, origin=origin, unit=unit, minimum=at_least, maximum=2**53)
 
 
 TRAINING = (
@@ -165,6 +173,27 @@ ROUND = (
     ),
 )
 """Of every round: ‖x⁺ − x‖ of the global adapter; the factor gap, and its ratio to the clients' mean movement."""
+
+
+COMMON = (*TRAINING, *EVALUATION, *ROUND)
+"""The metrics of every campaign, beside the losses and others of its kind."""
+
+_WEIGHTS: Mapping[Origin, frozenset[Weight | None]] = {
+    Origin.TRAINING: frozenset({None, Weight.UPDATE}),
+    Origin.EVALUATION: frozenset({None, Weight.ROWS, Weight.TOKENS}),
+    Origin.ROUND: frozenset({None}),
+}
+"""The weights that exist where a metric is measured."""
+
+
+def problem(metric: Metric) -> str | None:
+    """What contradicts itself in a metric; None if nothing does."""
+    if metric.weight not in _WEIGHTS[metric.origin]:
+        known = ", ".join(sorted(weight for weight in _WEIGHTS[metric.origin] if weight is not None)) or "none"
+        return f"{metric.name}: a metric of {metric.origin} has no weight {metric.weight}; known are {known}"
+    if metric.minimum is not None and metric.maximum is not None and metric.minimum > metric.maximum:
+        return f"{metric.name}: its minimum is above its maximum"
+    return None
 
 
 def by_name(metrics: Iterable[Metric]) -> Mapping[str, Metric]:

@@ -162,11 +162,12 @@ def _label(record: Mapping[str, Any], column: str, role: str) -> float:
     """The value of a label column as a number. Text, as tables have it, is read like JSON."""
     value = _value(record, column, role)
     if isinstance(value, str):
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             value = json.loads(value.strip().lower())
-    if not isinstance(value, bool | int | float) or not math.isfinite(value):
-        raise RecordError(f": the column {column!r} ({role}) holds neither true nor false nor a number")
-    return float(value)
+    with suppress(OverflowError):  # a whole number beyond all floats
+        if isinstance(value, bool | int | float) and math.isfinite(value):
+            return float(value)
+    raise RecordError(f": the column {column!r} ({role}) holds neither true nor false nor a number")
 
 
 def _value(record: Mapping[str, Any], column: str, role: str) -> Any:

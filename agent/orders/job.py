@@ -27,7 +27,7 @@ class LocalJob(Order[Done]):
         data: the owner's data; None for an ``init`` job.
         adapter: the downloaded global adapter.
         broadcast: the downloaded broadcast tensors.
-        reference: (DPO only) the adapter that defines π_ref; None means the bare base model.
+        reference: the adapter of the kind's reference model; None means the bare base model, or no reference.
         client_state: the client state that belongs to this client's last committed update.
         micro_batch: rows, or pairs, that go through the model at once.
         remote_code: whether code that comes with a base model may run.

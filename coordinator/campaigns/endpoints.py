@@ -14,9 +14,9 @@ from coordinator.errors import NotFound
 from coordinator.web.authentication import OperatorDep
 from coordinator.web.deps import Cursor, Limit, Number, OptionalNumber, ReadSession, ServicesDep, WriteSession
 from coordinator.web.paging import fetch_page
-from shared import kinds
+from shared import kinds, metrics
 from shared.campaign import CampaignSpec
-from shared.metrics import Metric
+from shared.metrics import Metric, Weight
 from shared.plugins import PluginUnavailable
 from shared.states import BlobKind, TaskState
 from shared.wire.adapters import AdapterView
@@ -222,11 +222,11 @@ async def _get(session: AsyncSession, campaign_id: str) -> CampaignRow:
 
 
 def _metrics_of(campaign: CampaignRow) -> Mapping[str, Metric]:
-    """What the campaign's metrics are, by name. Empty if its kind of training is no longer installed."""
+    """What the campaign's metrics are, by name: those that all campaigns have if its kind is no longer installed."""
     try:
         return kinds.find(campaign.spec.kind).metrics
     except PluginUnavailable:
-        return {}
+        return metrics.by_name((*metrics.losses("", Weight.ROWS), *metrics.COMMON))
 
 
 def _view(row: CampaignRow) -> CampaignView:

@@ -39,11 +39,11 @@ async def collect_evaluations(tx: CampaignTx) -> list[TaskRow]:
     for adapter in evaluating:
         if adapter.number not in awaited:
             adapter.evaluating = False
-            await _record_loss(tx, adapter)
+            await _record_metrics(tx, adapter)
     return live
 
 
-async def _record_loss(tx: CampaignTx, adapter: AdapterRow) -> None:
+async def _record_metrics(tx: CampaignTx, adapter: AdapterRow) -> None:
     """Record the means over the clients of an adapter's metrics. Updates the campaign's best adapter."""
     metrics = kinds.find(tx.campaign.spec.kind).metrics_of(Origin.EVALUATION)
     query = select(MetricRow).where(
@@ -60,15 +60,19 @@ async def _record_loss(tx: CampaignTx, adapter: AdapterRow) -> None:
         return
     means: dict[str, float] = {}
     for metric in metrics:
-        if metric.weight is not None:
-            count = HELD_OUT_COUNTS[metric.weight]
-            means[metric.name] = metric.mean((each[count], each[metric.name]) for each in by_client.values())
+        if metric.weight is None:
+            continue
+        names = (HELD_OUT_COUNTS[metric.weight], metric.name)
+        reported = [(each[names[0]], each[names[1]]) for each in by_client.values() if each.keys() >= set(names)]
+        if len(reported) == len(by_client):  # a kind that was upgraded meanwhile may have further metrics
+            means[metric.name] = metric.mean(reported)
     adapter.metrics = means
     for name, value in means.items():
         add_metric(tx, adapter.number, name, value)
     best = tx.campaign.best_adapter
     best_row = await tx.session.get(AdapterRow, (tx.campaign.id, best)) if best is not None else None
-    if best_row is None or best_row.held_out_loss is None or means[HELD_OUT_LOSS] < best_row.held_out_loss:
+    known_best = best_row.held_out_loss if best_row is not None else None
+    if HELD_OUT_LOSS in means and (known_best is None or means[HELD_OUT_LOSS] < known_best):
         tx.campaign.best_adapter = adapter.number
     tx.record(EventType.ADAPTER_EVALUATED, adapter=adapter.number, metrics=means, clients=len(by_client))
 

@@ -69,6 +69,8 @@ class Engine:
             self._services.notifiers.subscribe_engine() as notifications,
         ):
             self._name = name
+            with _logged("could not look for campaigns whose plug-ins are missing"):
+                await self._wake_unusable()
             if alone:
                 with _logged("could not release the claims of an engine that died"):
                     await self._free_claims()
@@ -83,6 +85,14 @@ class Engine:
                     await notifications.wait(self._services.settings.engine.poll_s)
             finally:
                 await self._services.database.cancel(*working, verifying)
+
+    async def _wake_unusable(self) -> None:
+        """Make campaigns due whose plug-ins are missing, so that a tick pauses them. Plug-ins change at a start."""
+        campaigns = await self._services.database.fetch(select(CampaignRow).where(_is_active()))
+        if unusable := [campaign.id for (campaign,) in campaigns if campaign.spec.missing_plugin() is not None]:
+            async with self._services.database.write("wake unusable") as session:
+                due = update(CampaignRow).where(CampaignRow.id.in_(unusable)).values(due_at=self._services.clock.now())
+                await session.execute(due.execution_options(synchronize_session=False))
 
     async def _free_claims(self) -> None:
         """Release claims of a previous engine of this name. It must be dead: this engine holds the lock on the name."""
@@ -244,6 +254,9 @@ _HANDLERS: Mapping[CampaignState, Callable[[CampaignTx], Awaitable[bool]]] = {
 
 async def _advance_campaign(tx: CampaignTx) -> bool:
     """Move a campaign as far as it can go now. Returns whether its round is ready to be aggregated."""
+    if (missing := tx.spec.missing_plugin()) is not None:
+        await tx.pause(f"{missing}; install the distribution that provides it at the coordinator and restart it")
+        return False
     if tx.campaign.state in lifecycle.ACTIVE_CAMPAIGN:
         tx.campaign.reason = None  # a handler that still has to wait sets it again
     while True:

@@ -4,6 +4,7 @@ Safety does not depend on clocks. ``attempt`` rises with each grant and is the f
 match no row. The expiry of a lease only lets the same agent acquire the task again.
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Select, and_, select, update
@@ -65,10 +66,24 @@ async def has_work(services: Services, agent_id: str) -> bool:
 
 
 async def _next_task(session: AsyncSession, agent_id: str) -> TaskRow | None:
-    """The task that an agent holds, otherwise its oldest task in an active campaign."""
+    """The task that an agent holds, otherwise its oldest task in an active campaign.
+
+    Campaigns whose plug-ins are missing here are passed over; the engine pauses them.
+    """
     query = _tasks_of(agent_id).order_by((TaskRow.state == TaskState.LEASED).desc(), TaskRow.id).limit(1)
-    found: TaskRow | None = await session.scalar(query)
-    return found
+    unusable: list[str] = []
+    while (row := (await session.execute(_with_campaign(query, unusable))).first()) is not None:
+        task, campaign = row
+        if campaign.spec.missing_plugin() is None:
+            return task
+        unusable.append(campaign.id)
+    return None
+
+
+def _with_campaign(tasks: Select[TaskRow], passed_over: Sequence[str]) -> Select[TaskRow, CampaignRow]:
+    """A query of tasks, with their campaigns, without those of some campaigns."""
+    rest = tasks.where(CampaignRow.id.not_in(passed_over)) if passed_over else tasks
+    return rest.add_columns(CampaignRow)
 
 
 def _tasks_of(agent_id: str) -> Select[TaskRow]:

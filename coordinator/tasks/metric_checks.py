@@ -3,6 +3,7 @@
 from coordinator.errors import Invalid
 from shared import kinds
 from shared.metrics import Origin
+from shared.plugins import PluginUnavailable
 from shared.wire.jobs import EvaluateResult, TrainResult
 
 
@@ -13,7 +14,10 @@ def check_metrics(result: TrainResult | EvaluateResult, kind_name: str) -> None:
     losses of a training.
     """
     origin = Origin.EVALUATION if isinstance(result, EvaluateResult) else Origin.TRAINING
-    known = {metric.name: metric for metric in kinds.find(kind_name).metrics_of(origin)}
+    try:
+        known = {metric.name: metric for metric in kinds.find(kind_name).metrics_of(origin)}
+    except PluginUnavailable:
+        return  # the engine pauses the campaign; what an agent has done meanwhile is kept
     problems = []
     for name, value in result.metrics.items():
         metric = known.get(name)

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from fedloom.measured import measured
+from fedloom.measured import kind_in_words, measured
 from shared.wire.adapters import AdapterView, Origin
 from shared.wire.campaigns import CampaignDetail
 
@@ -99,15 +99,12 @@ def _usage(campaign: CampaignDetail) -> list[str]:
 
 
 def _lineage(campaign: CampaignDetail, adapter: AdapterView) -> list[str]:
-    training = campaign.spec.training
     rows = [
         ("Campaign", f"`{campaign.name}` (`{campaign.id}`)"),
         ("Algorithm", f"`{adapter.algorithm}`"),
         ("Round", f"{adapter.number} of {campaign.spec.rounds}"),
-        (
-            "Local training",
-            f"{training.amount} a round, batch {training.batch_size}, learning rate {training.learning_rate:g}",
-        ),
+        ("Kind of training", f"`{kind_in_words(campaign.spec)}`"),
+        ("Local training", campaign.spec.training.summary),
         ("Data", f"`{campaign.spec.data.name}`, as each owner holds it"),
         ("Created", f"{adapter.created_at:%Y-%m-%d %H:%M:%S} UTC"),
         ("SHA-256", f"`{adapter.blob.sha256}`"),

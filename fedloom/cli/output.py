@@ -114,11 +114,6 @@ def loss(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
-def share(value: float | None) -> str:
-    """A share in percent; empty for None."""
-    return "" if value is None else f"{value:.0%}"
-
-
 def labels(values: dict[str, str]) -> str:
     """Labels as the command line takes them."""
     return ", ".join(f"{name}={value}" for name, value in sorted(values.items()))

@@ -36,6 +36,11 @@ def find(name: str) -> Kind:
     """Return the kind with this name. Raises UnknownPlugin and BrokenPlugin."""
     module = PLUGINS.module(name)
     summary = (inspect.getdoc(module) or "").split("\n", 1)[0]
+    if not (isinstance(module.Section, type) and issubclass(module.Section, KindSection)):
+        raise PLUGINS.broken(name, "its Section is not derived from shared.kinds.KindSection")
+    for part in ("COMPLETIONS", "LABELS", "METRICS"):
+        if isinstance(getattr(module, part), str):
+            raise PLUGINS.broken(name, f"its {part} are a text, not a tuple (a comma is missing)")
     kind = Kind(name, summary, module.Section, tuple(module.COMPLETIONS), tuple(module.LABELS), tuple(module.METRICS))
     if problem := kind.problem():
         raise PLUGINS.broken(name, problem)

@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from shared import metrics
-from shared.metrics import Metric, Origin
+from shared.metrics import Better, Metric, Origin
 from shared.sections import Section
 
 
@@ -53,7 +53,7 @@ class Kind:
     @cached_property
     def metrics(self) -> Mapping[str, Metric]:
         """All metrics of a campaign of this kind, by name."""
-        return metrics.by_name((*self.own_metrics, *metrics.TRAINING, *metrics.EVALUATION, *metrics.ROUND))
+        return metrics.by_name((*self.own_metrics, *metrics.COMMON))
 
     def metrics_of(self, origin: Origin) -> list[Metric]:
         """The campaign's metrics of one origin."""
@@ -64,19 +64,17 @@ class Kind:
         """Whether a row has several completions, which are compared."""
         return len(self.completions) > 1
 
-    @property
-    def row_title(self) -> str:
-        """What a row is called: a pair if two completions are compared."""
-        return "pair" if self.compares else "row"
-
     def read_section(self, params: Mapping[str, Any]) -> KindSection:
         """The section with these parameters. Raises ValidationError."""
         return self.section.model_validate(params)
 
     def problem(self) -> str | None:
         """What breaks the interface; None if nothing does."""
-        if not self.completions:
-            return "its COMPLETIONS are empty"
+        columns = (*self.completions, *self.labels)
+        if not self.completions or len(set(columns)) < len(columns):
+            return "its COMPLETIONS are empty, or COMPLETIONS and LABELS name a column twice"
+        if taken := {"prompt", "input", "messages"} & set(columns):
+            return f"its columns may not be called {', '.join(sorted(taken))}"
         try:
             self.section()
         except ValidationError:
@@ -86,6 +84,10 @@ class Kind:
         except ValueError as error:
             return f"its METRICS are wrong: {error}"
         loss = known.get(metrics.HELD_OUT_LOSS)
-        if loss is None or loss.weight is None:
-            return f"its METRICS lack {metrics.HELD_OUT_LOSS} with a weight; see shared.metrics.losses"
-        return None
+        if loss is None or loss.origin is not Origin.EVALUATION or not loss.weight or loss.better is not Better.LOWER:
+            return f"its METRICS lack {metrics.HELD_OUT_LOSS} as an evaluation's, with a weight, lower being better"
+        if len(known) > metrics.MAX_METRICS:
+            return f"it has {len(known)} metrics, more than {metrics.MAX_METRICS}"
+        if any(each.origin is Origin.ROUND for each in self.own_metrics):
+            return "its METRICS have one of a round, which only the coordinator measures"
+        return next(filter(None, map(metrics.problem, self.own_metrics)), None)

@@ -26,12 +26,14 @@ def load_adapter(attached: AttachedAdapter, path: Path, *, rank: int | None = No
     """
     try:
         with AdapterFile(path) as file:
-            expected = at_rank(attached.contract, rank or attached.rank).tensors.items()
+            whole = attached.contract if rank is None or rank == attached.rank else at_rank(attached.contract, rank)
             # the shapes of this model, the dtypes of the file
+            expected = whole.tensors.items()
             specs = {name: TensorSpec(file.tensors.get(name, spec).dtype, spec.shape) for name, spec in expected}
             Contract.of(specs).check(file)
             for name, parameter in attached.parameters.items():
-                values = cut(name, file.read(name), attached.rank)
+                values = file.read(name)
+                values = values if rank is None or rank == attached.rank else cut(name, values, attached.rank)
                 parameter.data.copy_(torch.from_numpy(values.copy()))
     except AdapterError as error:
         raise TaskFailed(FailureKind.BASE_MODEL, f"the adapter does not fit this base model: {error}") from error

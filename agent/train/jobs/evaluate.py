@@ -1,15 +1,14 @@
 """The evaluate job: the held-out metrics of the global adapter on this client's data."""
 
-import math
-
 import numpy as np
 
 from agent.errors import TaskFailed
+from agent.train import kinds
 from agent.train.base.adapter_files import load_adapter
 from agent.train.jobs.context import JobContext
 from agent.train.kinds.base import Scoring
 from agent.train.trainer.reference import completion_batch_size
-from shared.metrics import HELD_OUT_COUNTS, Weight
+from shared.metrics import HELD_OUT_COUNTS, Origin, Weight
 from shared.wire.jobs import EvaluateJob, EvaluateResult
 from shared.wire.leases import FailureKind, Phase, Progress
 
@@ -41,10 +40,7 @@ def evaluate(context: JobContext, job: EvaluateJob) -> EvaluateResult:
             together = completion_batch_size(base, work.micro_batch) if training.needs_reference else work.micro_batch
             scoring = Scoring(together, base.autocast_dtype, on_scored)
             metrics = training.evaluate(attached.model, samples, reference, scoring)
-    for name, value in metrics.items():
-        if not math.isfinite(value):
-            raise TaskFailed(
-                FailureKind.CRASH, f"the {context.kind.metrics[name].title} of the global adapter is {value}"
-            )
     counts = {Weight.ROWS: len(samples), Weight.TOKENS: int(samples.completions.n_supervised.sum())}
-    return EvaluateResult(metrics=metrics | {HELD_OUT_COUNTS[weight]: n for weight, n in counts.items()})
+    measured = metrics | {HELD_OUT_COUNTS[weight]: n for weight, n in counts.items()}
+    kinds.check_measured(context.kind, Origin.EVALUATION, measured)
+    return EvaluateResult(metrics=measured)

@@ -10,6 +10,7 @@ from torch import Tensor, as_tensor
 
 from agent.errors import TaskFailed
 from agent.orders.job_files import CHECKPOINT_FILE, CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE
+from agent.train import kinds
 from agent.train.base.adapter_files import load_adapter, read_broadcast, read_client_state
 from agent.train.base.model import AttachedAdapter, Base
 from agent.train.data.sampling import round_seed, sample_rows
@@ -21,7 +22,7 @@ from agent.train.trainer.federated import FederatedTrainerMixin, TrainingHistory
 from shared import crash_points
 from shared.adapters import slot_name
 from shared.algorithms import ClientHalf
-from shared.metrics import Values
+from shared.metrics import Origin, Values
 from shared.wire.jobs import TrainJob, TrainResult
 from shared.wire.leases import FailureKind, Phase, Progress
 
@@ -62,6 +63,9 @@ def train(context: JobContext, job: TrainJob) -> TrainResult:
         checkpoints = CheckpointCallback(work.folder / CHECKPOINT_FILE, identity, every=work.compute.checkpoint_every)
         steps_done = checkpoints.steps_done
         examples = context.training.examples(samples, indices, reference)
+        if len(examples) != len(indices):
+            message = f"the kind {context.kind.name} made {len(examples)} examples of {len(indices)} rows"
+            raise TaskFailed(FailureKind.TRAINING_KIND, message)
         remaining = examples[steps_done * batch_size :]
         # After a crash past the last step nothing remains to train, but a trainer cannot be built without examples.
         trainer = _trainer(context, job, base, attached, remaining or examples, seed, folder)
@@ -114,6 +118,8 @@ def _trainer(
 
 def _report_step(context: JobContext, history: TrainingHistory, steps: int) -> None:
     with_losses = context.work.report_losses
+    step = {name: values[-1] for name, values in history.metrics.items()}
+    kinds.check_measured(context.kind, Origin.TRAINING, step)
     context.report(
         Progress(
             phase=Phase.TRAINING,
@@ -121,7 +127,7 @@ def _report_step(context: JobContext, history: TrainingHistory, steps: int) -> N
             total=steps,
             loss=history.losses[-1] if with_losses else None,
             tokens_per_s=history.tokens_per_s,
-            metrics={name: values[-1] for name, values in history.metrics.items()} if with_losses else {},
+            metrics=step if with_losses else {},
         )
     )
     crash_points.reach("child: step")

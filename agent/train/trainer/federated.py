@@ -103,7 +103,8 @@ class FederatedTrainerMixin:
         Step t of n in the warm-up has t / (n + 1) of the rate, so that no step is without effect.
         """
         if self.lr_scheduler is None:
-            n_warmup, done = self.args.warmup_steps, self.history.done  # type: ignore[attr-defined]
+            # steps that fp16 skips do not count, as transformers does not advance the schedule then
+            n_warmup, done = self.args.warmup_steps, self.history.steps  # type: ignore[attr-defined]
             self.lr_scheduler = LambdaLR(
                 optimizer or self.optimizer,  # type: ignore[attr-defined]
                 lambda step: min(1.0, (done + step + 1) / (n_warmup + 1)),

@@ -10,9 +10,9 @@ from rich.text import Text
 
 from fedloom.cli import output
 from fedloom.client import Client
-from fedloom.measured import by_round, held_out_by_round, held_out_metrics, units
+from fedloom.measured import by_round, held_out_by_round, held_out_metrics, kind_in_words, units
 from shared.metrics import HELD_OUT_LOSS, TRAIN_LOSS_MEAN
-from shared.states import CampaignState, ParticipantState, TaskState
+from shared.states import CampaignState, ParticipantState, TaskKind, TaskState
 from shared.wire.adapters import Origin
 from shared.wire.campaigns import CampaignDetail, ParticipantView, RoundView, TaskView
 from shared.wire.leases import Phase, Progress
@@ -61,7 +61,6 @@ class CampaignPage:
 
     def _print_spec(self, console: Console) -> None:
         spec = self.campaign.spec
-        training = spec.training
         lines = output.table("", "", fold=[""])
         lines.show_header = False
         lines.add_row("id", self.campaign.id)
@@ -72,9 +71,8 @@ class CampaignPage:
         if self.campaign.origins:
             lines.add_row("starts from", chain(self.campaign.origins))
         lines.add_row("data", f"{spec.data.name}, template {spec.data.template}")
-        lines.add_row(
-            "training", f"{training.amount} a round, batch {training.batch_size}, lr {training.learning_rate:g}"
-        )
+        lines.add_row("kind", kind_in_words(spec))
+        lines.add_row("training", spec.training.summary)
         params = (f"{name}={value}" for name, value in sorted(spec.algorithm.params.items()))
         lines.add_row("algorithm", " ".join([spec.algorithm.name, *params]))
         console.print(lines)
@@ -143,8 +141,8 @@ class CampaignPage:
         if len(shown) < len(self.rounds):
             console.print(f"{len(self.rounds) - len(shown)} earlier rounds: see --json", style="dim")
         metrics = [metric for metric in self.campaign.metrics if metric.name in (TRAIN_LOSS_MEAN, HELD_OUT_LOSS)]
-        best = ["* best"] if self.campaign.best_adapter is not None else []
-        console.print("; ".join([*best, units(metrics)]), style="dim")
+        best = "* best" if self.campaign.best_adapter is not None else ""
+        console.print("; ".join(filter(None, (best, units(metrics)))), style="dim")
 
     def _held_out_loss(self, number: int) -> tuple[str, str]:
         loss = self.held_out.get(HELD_OUT_LOSS, {}).get(number)
@@ -204,7 +202,9 @@ def load(client: Client, id_or_name: str) -> CampaignPage:
     """Fetch the page's content. Raises errors.NotFound."""
     campaign = client.find_campaign(id_or_name)
     open_tasks = [task for state in (TaskState.LEASED, TaskState.PENDING) for task in client.tasks(campaign.id, state)]
-    failed = [] if campaign.state.is_final else list(client.tasks(campaign.id, TaskState.FAILED))
+    failed = list(client.tasks(campaign.id, TaskState.FAILED))
+    if campaign.state.is_final:  # the updates that failed no longer matter; a metric that is missing does
+        failed = [task for task in failed if task.kind is TaskKind.EVALUATE]
     return CampaignPage(
         campaign=campaign,
         rounds=list(client.rounds(campaign.id)),

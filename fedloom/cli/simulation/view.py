@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from fedloom.cli import output
-from fedloom.cli.campaign.page import done_of_total
-from fedloom.measured import courses, held_out_by_round
-from shared.states import TaskState
+from fedloom.cli.campaign.page import done_of_total, failures_grouped
+from fedloom.measured import courses, held_out_by_round, measured
+from shared.states import TaskKind, TaskState
 from shared.wire.campaigns import CampaignDetail, TaskView
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class SimulationView:
         self._console = console
         self._held_out: dict[str, dict[int, float]] = {}
         self._printed_rounds: int | None = None
+        self._printed = ""
         self._start: tuple[float, float] | None = None
 
     def follow(self) -> CampaignDetail:
@@ -47,15 +48,24 @@ class SimulationView:
                 else:
                     self._print_round(campaign)
                 if campaign.state.is_at_rest:
+                    self._print_failed_evaluations(campaign)
                     return campaign
                 time.sleep(POLL_S)
 
     def _print_round(self, campaign: CampaignDetail) -> None:
-        """Print a line if a further round has closed."""
-        if campaign.rounds_closed == self._printed_rounds:
-            return
-        self._printed_rounds = campaign.rounds_closed
-        self._console.print(f"round {campaign.rounds_closed}/{campaign.rounds} {self._courses(campaign)}".rstrip())
+        """Print a line if a further round has closed, and the last one again if its evaluation came later."""
+        line = f"round {campaign.rounds_closed}/{campaign.rounds} {self._courses(campaign)}".rstrip()
+        is_new = campaign.rounds_closed != self._printed_rounds
+        if is_new or (campaign.state.is_at_rest and line != self._printed):
+            self._printed_rounds, self._printed = campaign.rounds_closed, line
+            self._console.print(line)
+
+    def _print_failed_evaluations(self, campaign: CampaignDetail) -> None:
+        """Print why held-out metrics are missing. Not red letters for the rest: failed updates were replaced."""
+        failed = self._run.client.tasks(campaign.id, TaskState.FAILED)
+        evaluations = [task for task in failed if task.kind is TaskKind.EVALUATE and task.failure is not None]
+        for title, message in failures_grouped(evaluations):
+            self._console.print(Text(f"{title} failed {message}", style="yellow"))
 
     def _screen(self, campaign: CampaignDetail) -> RenderableType:
         done = self._run.fraction_done(campaign)
@@ -69,7 +79,7 @@ class SimulationView:
         if campaign.state.is_final:
             return line
         leased = self._run.client.tasks(campaign.id, TaskState.LEASED)
-        tasks = [_task_line(task) for task in leased if task.progress is not None][:_TASKS_SHOWN]
+        tasks = [_task_line(campaign, task) for task in leased if task.progress is not None][:_TASKS_SHOWN]
         return Group(line, *(Text(f"  {text}", style="dim") for text in tasks or [campaign.reason or campaign.state]))
 
     def _courses(self, campaign: CampaignDetail) -> str:
@@ -89,12 +99,12 @@ class SimulationView:
         return f"{output.duration(left_s)} left"
 
 
-def _task_line(task: TaskView) -> str:
+def _task_line(campaign: CampaignDetail, task: TaskView) -> str:
     """A client's progress on its task, in one line."""
     assert task.progress is not None
     progress = task.progress
     loss = f"loss {progress.loss:.3f}" if progress.loss is not None else ""
-    own = [f"{name.replace('_', ' ')} {value:.3f}" for name, value in progress.metrics.items()]
+    own = map(str, measured(campaign, progress.metrics))
     speed = f"{progress.tokens_per_s:.0f} tokens/s" if progress.tokens_per_s else ""
     parts = (task.agent_name, progress.phase, done_of_total(progress), loss, *own, speed)
     return "  ".join(filter(None, parts))

@@ -10,7 +10,7 @@ from agent.data.reading import Rows, is_held_out, read_rows, split_rows
 from agent.data.rows import Comparison, Row, Turn
 from agent.data.shapes import RecordError, SkippedRecord, parse_row
 from agent.data.source import DataSource
-from shared.kinds import find
+from shared.kinds import Kind, KindSection, find
 
 SOURCE = DataSource(path=Path("rows.jsonl"))
 SYSTEM = Turn("system", "Be brief.")
@@ -183,3 +183,33 @@ def test_earlier_turns_are_part_of_the_row() -> None:
 def test_a_file_of_held_out_rows_is_never_trained_on() -> None:
     a, b, c = (Row(name, "", "x") for name in "abc")
     assert split_rows([a, b, a, c], [a, b], 0.5, lambda row: row) == ([c], [a, b])
+
+
+LABELLED = Kind("labelled", "", KindSection, ("completion",), ("label",), ())
+
+
+@pytest.mark.parametrize(
+    ("value", "label"),
+    [(True, 1.0), (False, 0.0), (0.25, 0.25), (3, 3.0), ("true", 1.0), (" False ", 0.0), ("1", 1.0), ("0.5", 0.5)],
+)
+def test_a_label_is_a_number_or_true_or_false_also_as_text_of_a_table(value: Any, label: float) -> None:
+    row = parse_row({"prompt": "p", "completion": "c", "label": value}, SOURCE, LABELLED)
+    assert row.labels == (label,)
+
+
+@pytest.mark.parametrize(
+    "value", [None, "", "good", float("nan"), float("inf"), 10**400, "1" * 400, "[" * 9999, [1], {}]
+)
+def test_other_labels_are_errors_without_their_content(value: Any) -> None:
+    with pytest.raises(
+        RecordError, match=r"^: the column 'label' \(label\) holds neither true nor false nor a number$"
+    ):
+        parse_row({"prompt": "p", "completion": "c", "label": value}, SOURCE, LABELLED)
+
+
+def test_a_label_has_the_column_that_the_owner_says() -> None:
+    source = SOURCE.model_copy(update={"other_columns": {"label": "good"}})
+    record = {"prompt": "p", "completion": "c", "good": True}
+    assert parse_row(record, source, LABELLED).labels == (1.0,)
+    with pytest.raises(RecordError, match="has no column 'label'"):
+        parse_row(record, SOURCE, LABELLED)

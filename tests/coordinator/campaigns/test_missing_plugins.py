@@ -1,6 +1,5 @@
 """A coordinator that no longer has a campaign's kind of training: it says so, and hides nothing."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,8 @@ from shared import kinds
 from shared.kinds import KindSection
 from shared.metrics import Weight, losses
 from tests.support.operator import Operator, problem
-from tests.support.scripted import ScriptedAgent, adapter_bytes, campaign_body, prepared
-
-pytestmark = pytest.mark.usefixtures("coordinator")
+from tests.support.scripted import ScriptedAgent, adapter_bytes, campaign_body
+from tests.support.server import quick_settings, running_coordinator
 
 
 class Module:
@@ -29,37 +27,40 @@ class Entry:
         return Module
 
 
-def test_a_campaign_of_a_kind_that_is_gone_is_shown_and_waits_in_words(
-    operator: Operator,
-    enroll: Callable[..., ScriptedAgent],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_campaign_of_a_kind_that_is_gone_is_shown_and_paused_and_holds_up_no_other(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kinds.PLUGINS, "installed", {"plus": Entry()})
-    ada = enroll("ada")
-    campaign_id = operator.post("/v1/campaigns", campaign_body(kind="plus", selection={"minimum": 1}))["id"]
-    lease = ada.lease("prepare")
-    units = {each["name"]: each["unit"] for each in operator.get(f"/v1/campaigns/{campaign_id}")["metrics"]}
-    assert units["held_out_loss"] == "nats a plus"
-
-    monkeypatch.setattr(kinds.PLUGINS, "installed", {})
-    kinds.find.cache_clear()
-    try:
-        assert [each["name"] for each in operator.items("/v1/campaigns")] == ["small"]
-        assert operator.get(f"/v1/campaigns/{campaign_id}")["metrics"] == []
-        assert ada.result(lease, prepared()).status_code == 200
+    with running_coordinator(quick_settings(data_dir, None)) as running:
+        operator = Operator(running.url, running.key)
+        token = operator.token()
+        ada = ScriptedAgent(running.url, token, "ada")
+        one = {"selection": {"minimum": 1}}
+        campaign_id = operator.post("/v1/campaigns", campaign_body(name="plus", kind="plus", **one))["id"]
+        ada.prepare()
         ada.init(adapter_bytes(tmp_path))
-        waiting = ada.ask(10)
-        assert (waiting.status_code, problem(waiting).retryable) == (503, True)
-        assert (
-            "unknown kind of training 'plus'; known are dpo, sft; install the distribution" in problem(waiting).detail
-        )
-        refused = operator.http.post("/v1/campaigns", json=campaign_body(kind="plus"))
-        assert "unknown kind of training 'plus'; known are dpo, sft" in problem(refused).detail
-    finally:
+        units = {each["name"]: each["unit"] for each in operator.get(f"/v1/campaigns/{campaign_id}")["metrics"]}
+        assert units["held_out_loss"] == "nats a plus"
+    try:
+        monkeypatch.setattr(kinds.PLUGINS, "installed", {})
+        kinds.find.cache_clear()
+        with running_coordinator(quick_settings(data_dir, None)) as running:
+            operator = Operator(running.url, running.key)
+            ada.http.base_url = running.url
+            paused = operator.wait_for(campaign_id, "paused")
+            assert "unknown kind of training 'plus'; known are dpo, sft; install the distribution" in paused["reason"]
+            assert {each["unit"] for each in paused["metrics"] if each["name"] == "held_out_loss"} == {""}
+            other = operator.post("/v1/campaigns", campaign_body(name="other", **one))["id"]
+            ada.prepare()
+            operator.wait_for(other, "initializing")
+            refused = operator.http.post("/v1/campaigns", json=campaign_body(kind="plus"))
+            assert "unknown kind of training 'plus'; known are dpo, sft" in problem(refused).detail
         monkeypatch.setattr(kinds.PLUGINS, "installed", {"plus": Entry()})
         kinds.find.cache_clear()
-    try:
-        assert ada.lease("train")["job"]["training_kind"] == "plus"
+        with running_coordinator(quick_settings(data_dir, None)) as running:
+            operator = Operator(running.url, running.key)
+            ada.http.base_url = running.url
+            operator.post(f"/v1/campaigns/{campaign_id}/resume")
+            assert ada.ask().json()["job"]["campaign_name"] == "plus"
     finally:
         kinds.find.cache_clear()

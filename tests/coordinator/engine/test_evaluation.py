@@ -70,6 +70,7 @@ def test_preferences_are_weighted_by_pairs_and_have_an_accuracy(
         ({"held_out_accuracy": None}, "required in evaluation of kind dpo"),
         ({"held_out_margin": None}, "required in evaluation of kind dpo"),
         ({"held_out_rows": 0}, "0 is below 1"),
+        ({"held_out_tokens": 1.7e308}, "1.7e+308 is above 9.0072e+15"),
         ({"held_out_bliss": 1.0}, "unknown in evaluation of kind dpo; known are held_out_loss, "),
         ({"train_loss_mean": 1.0}, "unknown in evaluation of kind dpo; known are held_out_loss, "),
     ):

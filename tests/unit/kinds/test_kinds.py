@@ -1,16 +1,17 @@
 """Kinds of training by name: the bundled ones, broken plug-ins, and a campaign's section of its kind."""
 
 import re
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import AfterValidator, ValidationError
+from pydantic_core import PydanticCustomError
 
 from shared import kinds
 from shared.campaign import FROM_COORDINATOR, CampaignSpec
 from shared.kinds import KindSection
 from shared.kinds.dpo import Section
-from shared.metrics import Origin, Weight, losses
+from shared.metrics import Metric, Origin, Weight, losses
 from shared.plugins import BrokenPlugin, UnknownPlugin
 
 CAMPAIGN: dict[str, Any] = {
@@ -25,8 +26,8 @@ CAMPAIGN: dict[str, Any] = {
 def test_the_bundled_kinds_are_two_and_say_what_they_are() -> None:
     assert kinds.bundled() == {"sft", "dpo"}
     sft, dpo = kinds.find("sft"), kinds.find("dpo")
-    assert (sft.completions, sft.compares, sft.row_title) == (("completion",), False, "row")
-    assert (dpo.completions, dpo.compares, dpo.row_title) == (("chosen", "rejected"), True, "pair")
+    assert (sft.completions, sft.compares) == (("completion",), False)
+    assert (dpo.completions, dpo.compares) == (("chosen", "rejected"), True)
     assert sft.summary.startswith("Supervised fine-tuning")
     for kind, unit, weight in ((sft, "nats a token", Weight.TOKENS), (dpo, "nats a pair", Weight.ROWS)):
         loss = kind.metrics["held_out_loss"]
@@ -55,6 +56,11 @@ def changed(**parts: Any) -> Any:
     return type("Module", (Good,), parts)
 
 
+def more(n: int = 1, **fields: Any) -> Any:
+    extra = [Metric(name=f"more_{i}", title="more", **fields) for i in range(n)]
+    return changed(METRICS=(*Good.METRICS, *extra))
+
+
 class Demanding(KindSection):
     beta: float
 
@@ -63,9 +69,30 @@ class Demanding(KindSection):
     ("module", "reason"),
     [
         (type("Module", (), {"Section": KindSection}), "its module has no COMPLETIONS, LABELS, METRICS"),
+        (changed(Section=dict), "its Section is not derived from shared.kinds.KindSection"),
         (changed(COMPLETIONS=()), "its COMPLETIONS are empty"),
+        (changed(COMPLETIONS=("a", "a")), "its COMPLETIONS are empty, or COMPLETIONS and LABELS name a column twice"),
+        (changed(LABELS=("completion",)), "its COMPLETIONS are empty, or COMPLETIONS and LABELS name a"),
+        (changed(LABELS="weight"), "its LABELS are a text, not a tuple (a comma is missing)"),
+        (changed(LABELS=("prompt",)), "its columns may not be called prompt"),
         (changed(Section=Demanding), "its Section has fields without a default"),
-        (changed(METRICS=()), "its METRICS lack held_out_loss with a weight"),
+        (changed(METRICS=()), "its METRICS lack held_out_loss as an evaluation's, with a weight, lower being better"),
+        (changed(METRICS=losses("nats", Weight.UPDATE)), "held_out_loss: a metric of evaluation has no weight update"),
+        (
+            changed(METRICS=[each.model_copy(update={"origin": Origin.TRAINING}) for each in Good.METRICS]),
+            "its METRICS lack held_out_loss as",
+        ),
+        (
+            changed(METRICS=[each.model_copy(update={"better": "higher"}) for each in Good.METRICS]),
+            "its METRICS lack held_out_loss as",
+        ),
+        (
+            more(origin=Origin.TRAINING, weight=Weight.ROWS),
+            "more_0: a metric of training has no weight rows; known are up",
+        ),
+        (more(origin=Origin.ROUND), "its METRICS have one of a round, which only the coordinator measures"),
+        (more(origin=Origin.TRAINING, minimum=2, maximum=1), "more_0: its minimum is above its maximum"),
+        (more(70, origin=Origin.TRAINING), "it has 84 metrics, more than 64"),
         (
             changed(METRICS=(*Good.METRICS, Good.METRICS[0])),
             "its METRICS are wrong: two metrics are called held_out_loss",
@@ -99,6 +126,51 @@ def test_the_section_is_stored_whole_and_read_again() -> None:
     assert CampaignSpec.model_validate_json(spec.model_dump_json()) == spec
     assert CampaignSpec(**CAMPAIGN | {"kind": "dpo"}, dpo=Section(beta=0.5)) == spec
     assert "sft" not in CampaignSpec.model_validate(CAMPAIGN).model_dump()
+
+
+def test_a_kind_with_the_name_of_a_field_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Entry:
+        def load(self) -> Any:
+            return Good
+
+    monkeypatch.setattr(kinds.PLUGINS, "installed", {"training": Entry()})
+    with pytest.raises(ValidationError, match="'training' has the name of another field"):
+        CampaignSpec.model_validate(CAMPAIGN | {"kind": "training"})
+
+
+def test_an_error_of_a_kinds_own_type_is_reported_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Odd(KindSection):
+        beta: Annotated[float, AfterValidator(odd)] = 1.0
+
+    class Entry:
+        def load(self) -> Any:
+            return changed(Section=Odd)
+
+    monkeypatch.setattr(kinds.PLUGINS, "installed", {"odd": Entry()})
+    with pytest.raises(ValidationError, match="beta is even"):
+        CampaignSpec.model_validate(CAMPAIGN | {"kind": "odd", "odd": {"beta": 2}})
+
+
+def odd(value: float) -> float:
+    if value % 2 == 0:
+        raise PydanticCustomError("parity", "beta is even")
+    return value
+
+
+def test_a_reader_that_ignores_new_fields_keeps_the_section() -> None:
+    raw = CAMPAIGN | {"kind": "dpo", "dpo": {"beta": 0.3}, "new": 1, "lora": {"rank": 4, "newer": 2}}
+    spec = CampaignSpec.model_validate(raw, context=FROM_COORDINATOR, extra="ignore")
+    assert spec.kind_params == {"beta": 0.3}
+    assert spec.model_dump()["dpo"] == {"beta": 0.3}
+    assert "new" not in spec.model_dump()
+
+
+def test_a_section_that_the_kind_no_longer_accepts_is_said_in_words() -> None:
+    stored = CampaignSpec.model_validate(CAMPAIGN | {"kind": "dpo", "dpo": {"gamma": 1}}, context=FROM_COORDINATOR)
+    assert "'dpo' is installed but cannot be used: it does not accept the campaign's section" in str(
+        stored.missing_plugin()
+    )
+    assert CampaignSpec.model_validate(CAMPAIGN).missing_plugin() is None
 
 
 def test_a_reader_without_the_kind_reads_what_a_coordinator_accepted() -> None:

@@ -113,6 +113,9 @@ def test_a_file_is_read_from_disk_and_named_in_its_errors(tmp_path: Path) -> Non
         (GOOD + "kind: ppo\n", "line 9: kind: unknown kind of training 'ppo'; known are dpo, sft"),
         (GOOD + "kind: 3\n", "line 9: kind: Input should be a valid string"),
         (GOOD + "dpo: {beta: 1}\n", "line 9: dpo: only a campaign of kind dpo has it; this one is of kind sft"),
+        (GOOD + "kind: dpo\ndop: {beta: 1}\n", "line 10: dop: unknown field; did you mean 'dpo'?"),
+        (GOOD + "1.5: x\n", "line 1: Keys should be strings"),
+        (GOOD + "null: x\n", "line 1: Keys should be strings"),
         (GOOD + "sft: {}\n", "line 9: sft: unknown field; known here are name"),
         (GOOD + "kind: dpo\ndpo: 3\n", "line 10: dpo: needs fields of its own: beta, loss"),
         (GOOD + "kind: dpo\ndpo:\n  beta: 0\n", "line 11: dpo.beta: Input should be greater than 0"),
@@ -184,6 +187,10 @@ def test_a_union_is_reported_once_under_the_field_of_the_file(section: str, fiel
         (
             GOOD.replace("  steps: 10", "  steps: 10\n  learning_rate: 0.1\n  min_learning_rate: 0.2"),
             "line 4: training: min_learning_rate 0.2 is above learning_rate 0.1",
+        ),
+        (
+            GOOD.replace("  steps: 10", "  steps: 10\n  warmup_steps: 10"),
+            "line 6: training.warmup_steps: 10 is not below steps 10, so the rate is never reached",
         ),
         (
             GOOD + "selection:\n  clients_per_round: 2\n  minimum: 3\n",

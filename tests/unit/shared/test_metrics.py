@@ -35,6 +35,9 @@ def test_bounds(metric: Metric, value: float, problem: str | None) -> None:
 def test_a_mean_is_weighted_stays_finite_and_within_the_values() -> None:
     assert LOSS.mean([(3, 1.0), (1, 5.0)]) == 2.0
     assert LOSS.mean([(10**6, 1e308), (10**6, 1e308)]) == 1e308
+    assert LOSS.mean([(1.7e308, 2.0), (1.7e308, 4.0)]) == pytest.approx(3.0)
+    assert LOSS.mean([(1, -1.7e308), (1, 1.7e308)]) == 0.0
+    assert LOSS.mean([(5, 0.0)]) == 0.0
     for n in range(1, 60):
         assert SHARE.mean([(n, 1.0), (2 * n + 1, 1.0), (7, 1.0)]) == 1.0
 
