@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from agent.errors import TaskFailed
 from shared import algorithms, kinds
-from shared.adapters import Contract
+from shared.adapters.files import Contract
 from shared.algorithms import AlgorithmParams, ClientHalf, ServerHalf
 from shared.kinds import Kind, KindSection
 from shared.plugins import BrokenPlugin, UnknownPlugin

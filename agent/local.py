@@ -22,7 +22,7 @@ from agent.orders.order import AnswerT
 from agent.orders.protocol import ChildProgress, Failed, OutOfMemory
 from agent.settings import ComputeSettings
 from agent.supervisor import ChildDied, Supervisor, check_libraries_installed
-from shared.campaign import BaseSection
+from shared.campaign.spec import BaseSection
 from shared.wire.jobs import Fingerprint
 from shared.wire.leases import FailureKind
 

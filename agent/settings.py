@@ -9,7 +9,7 @@ from pydantic_core import ErrorDetails
 
 from agent.data.source import DataSource
 from agent.errors import SettingsError
-from shared.campaign import LoraSection, Name
+from shared.campaign.spec import LoraSection, Name
 
 
 class Section(BaseModel):

@@ -12,7 +12,7 @@ import numpy as np
 
 from agent.orders.job import Done, LocalJob
 from agent.orders.job_files import ADAPTER_FILE, DELTA_FILE, RESULT_FILE
-from shared.adapters import write_adapter
+from shared.adapters.files import write_adapter
 from shared.digest import sha256_file, sha256_hex
 from shared.wire.jobs import Fingerprint, InitJob, InitResult, PrepareJob, PrepareResult, TrainResult
 

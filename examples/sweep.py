@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from fedloom import CampaignSpec, Client
-from shared.campaign_file import read_campaign_file
+from shared.campaign.file import read_campaign_file
 from shared.wire.campaigns import CampaignDetail
 
 LEARNING_RATES = (1e-4, 5e-4)

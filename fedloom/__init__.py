@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fedloom import errors
     from fedloom.client import Client
-    from shared.campaign import CampaignSpec
+    from shared.campaign.spec import CampaignSpec
 
     __version__: str
 
 __all__ = ["CampaignSpec", "Client", "__version__", "errors"]
 
-_MODULES = {"CampaignSpec": "shared.campaign", "Client": "fedloom.client"}
+_MODULES = {"CampaignSpec": "shared.campaign.spec", "Client": "fedloom.client"}
 
 
 def __getattr__(name: str) -> Any:

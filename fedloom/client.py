@@ -17,8 +17,8 @@ from fedloom.errors import NoSuchAdapter, NotFound, Unreachable, WaitTimeout
 from fedloom.event_stream import follow_events, past_events
 from fedloom.transport import OUTAGE_S, Transport
 from fedloom.verifications import OnProgress
-from shared.campaign import CampaignSpec
-from shared.campaign_file import read_campaign_file
+from shared.campaign.file import read_campaign_file
+from shared.campaign.spec import CampaignSpec
 from shared.states import TaskState
 from shared.wire.adapters import AdapterView
 from shared.wire.agents import AgentView

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from shared.campaign import CampaignSpec
+from shared.campaign.spec import CampaignSpec
 from shared.metrics import HELD_OUT_LOSS, Metric, Origin
 from shared.wire.campaigns import CampaignDetail
 

@@ -15,7 +15,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from fedloom.errors import FedloomError, InsecureUrl, MalformedKey, MissingKey, Unauthenticated, Unreachable, refused
-from shared.campaign import FROM_COORDINATOR
+from shared.campaign.spec import FROM_COORDINATOR
 from shared.urls import is_confidential
 from shared.wire.base import PROTOCOL, PROTOCOL_HEADER
 from shared.wire.problems import MEDIA_TYPE, Problem

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from agent.data.source import DataSource
 from agent.errors import TaskFailed
-from shared.campaign import Template
+from shared.campaign.spec import Template
 from shared.wire.leases import FailureKind
 
 

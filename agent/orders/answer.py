@@ -7,7 +7,7 @@ from pydantic import Field
 from agent.data.own_template import OwnTemplate
 from agent.orders.local import MICRO_BATCH, LocalOrder, LoraFile
 from agent.orders.protocol import Message
-from shared.campaign import Template
+from shared.campaign.spec import Template
 
 
 class Question(Message):

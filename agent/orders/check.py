@@ -8,7 +8,7 @@ from agent.data.report import DataReport
 from agent.data.source import DataSource
 from agent.orders.local import LocalOrder
 from agent.orders.protocol import Message
-from shared.campaign import Template
+from shared.campaign.spec import Template
 
 
 class Checked(Message):

@@ -5,7 +5,7 @@ from typing import Generic
 
 from agent.orders.order import AnswerT, Order
 from agent.orders.protocol import Message
-from shared.campaign import BaseSection, LoraSection
+from shared.campaign.spec import BaseSection, LoraSection
 from shared.wire.jobs import Fingerprint
 
 MICRO_BATCH = 8

@@ -16,10 +16,10 @@ from coordinator.errors import Invalid, NotFound, format_ranges
 from coordinator.events.log import record
 from coordinator.lifecycle import lock_campaign
 from coordinator.storage.storage import Storage
-from shared.adapters import AdapterError, Contract
-from shared.campaign import CampaignSpec
+from shared.adapters.files import AdapterError, Contract
+from shared.adapters.lora import trained
+from shared.campaign.spec import CampaignSpec
 from shared.events import EventType
-from shared.lora import trained
 from shared.states import BlobKind
 from shared.wire.adapters import Origin
 

@@ -15,7 +15,7 @@ from coordinator.web.authentication import OperatorDep
 from coordinator.web.deps import Cursor, Limit, Number, OptionalNumber, ReadSession, ServicesDep, WriteSession
 from coordinator.web.paging import fetch_page
 from shared import kinds, metrics
-from shared.campaign import CampaignSpec
+from shared.campaign.spec import CampaignSpec
 from shared.metrics import Metric, Weight
 from shared.plugins import PluginUnavailable
 from shared.states import BlobKind, TaskState

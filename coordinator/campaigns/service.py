@@ -16,7 +16,7 @@ from coordinator.errors import Conflict, IllegalMove
 from coordinator.events.log import record
 from coordinator.lifecycle import lock_campaign
 from coordinator.services import Services
-from shared.campaign import CampaignSpec
+from shared.campaign.spec import CampaignSpec
 from shared.events import EventType
 from shared.states import CampaignState, RoundState, TaskState
 

@@ -19,7 +19,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from coordinator.database.sessions import UtcTime
-from shared.campaign import FROM_COORDINATOR, CampaignSpec
+from shared.campaign.spec import FROM_COORDINATOR, CampaignSpec
 from shared.metrics import HELD_OUT_LOSS
 from shared.states import (
     AgentState,

@@ -13,7 +13,7 @@ from coordinator.database.ids import new_id
 from coordinator.database.tables import CampaignRow, ParticipantRow, TaskRow
 from coordinator.engine import participants
 from coordinator.events.log import record
-from shared.campaign import CampaignSpec
+from shared.campaign.spec import CampaignSpec
 from shared.events import EventType
 from shared.states import CampaignState, TaskKind, TaskState
 from shared.wire.leases import Failure

@@ -27,7 +27,7 @@ from coordinator.engine.verification import free_claims as free_verifications
 from coordinator.errors import AlgorithmFailed, CoordinatorError, CorruptBlob, NotFound
 from coordinator.services import Services
 from coordinator.storage.retention import release_blobs, retire
-from shared.adapters import AdapterError
+from shared.adapters.files import AdapterError
 from shared.plugins import PluginUnavailable
 from shared.states import CampaignState
 

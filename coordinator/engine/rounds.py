@@ -7,7 +7,7 @@ from coordinator.database.tables import ParticipantRow, RoundRow, TaskRow
 from coordinator.engine.campaign_tx import CampaignTx
 from coordinator.engine.clients import joining, stragglers
 from coordinator.engine.evaluation import collect_evaluations
-from shared.client_sampling import draw_order
+from shared.campaign.sampling import draw_order
 from shared.events import EventType
 from shared.states import CampaignState, RoundState, TaskKind, TaskState
 from shared.wire.jobs import Fingerprint

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from coordinator.database.tables import AdapterRow, CampaignRow, ParticipantRow, RoundRow, TaskRow
 from coordinator.services import Services
 from shared import algorithms
-from shared.campaign import CampaignSpec
+from shared.campaign.spec import CampaignSpec
 from shared.states import TaskKind, TaskState
 from shared.wire.base import BlobRef
 from shared.wire.jobs import EvaluateJob, Fingerprint, InitJob, Job, JobBase, PrepareJob, TrainJob

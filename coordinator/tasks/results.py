@@ -34,7 +34,7 @@ from coordinator.tasks.leases import end, find_held_with_campaign, lock_held, ta
 from coordinator.tasks.metric_checks import check_metrics
 from coordinator.tasks.update_checks import check_adapter_zero, check_parts, check_update
 from shared import algorithms
-from shared.adapters import Contract
+from shared.adapters.files import Contract
 from shared.digest import sha256_file
 from shared.events import EventType
 from shared.states import BlobKind, ParticipantState, TaskKind, TaskState

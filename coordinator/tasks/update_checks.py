@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from coordinator.errors import BadUpdate
-from shared.adapters import AdapterError, AdapterFile, Contract
-from shared.campaign import CampaignSpec, LoraSection
-from shared.lora import factor_of, shape_at_rank, trained
+from shared.adapters.files import AdapterError, AdapterFile, Contract
+from shared.adapters.lora import factor_of, shape_at_rank, trained
+from shared.campaign.spec import CampaignSpec, LoraSection
 
 
 def check_update(path: Path, contract: Contract) -> None:

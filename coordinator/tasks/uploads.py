@@ -18,9 +18,9 @@ from coordinator.tasks.claims import LeaseClaim, LeaseHolder
 from coordinator.tasks.keyed_locks import KeyedLocks
 from coordinator.tasks.leases import check_held, is_leased, with_campaign_and_participant
 from shared import algorithms
-from shared.adapters import Contract
+from shared.adapters.files import Contract
+from shared.adapters.lora import at_rank, trained
 from shared.digest import matches_content_digest
-from shared.lora import at_rank, trained
 from shared.states import BlobKind, TaskKind, TaskState
 from shared.wire.leases import UploadRequest
 

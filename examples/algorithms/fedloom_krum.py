@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from shared.adapters import AdapterError
+from shared.adapters.files import AdapterError
 from shared.algorithms import AlgorithmParams, ClientHalf, Part, RoundFacts, ServerHalf, UpdateTensor
 from shared.algorithms.base import Array
 

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from shared.adapters.lora import factors
 from shared.algorithms import AlgorithmParams, ClientHalf, Part, RoundFacts, ServerHalf
 from shared.algorithms.base import Array
-from shared.lora import factors
 
 
 class Params(AlgorithmParams):

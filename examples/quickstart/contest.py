@@ -14,7 +14,7 @@ from fedloom.errors import SimulationError
 from fedloom.simulation.partition_plan import PartitionKind, PartitionPlan
 from fedloom.simulation.run import Run, running
 from fedloom.simulation.simulation import Simulation
-from shared.campaign import CampaignSpec
+from shared.campaign.spec import CampaignSpec
 
 AT_ONCE = 2
 

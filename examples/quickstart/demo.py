@@ -33,7 +33,7 @@ from agent.orders.local import LoraFile
 from agent.settings import load_settings
 from fedloom.errors import FedloomError
 from fedloom.simulation.run import ADAPTER_FOLDER
-from shared.campaign_file import read_campaign_file
+from shared.campaign.file import read_campaign_file
 
 HERE = Path(__file__).resolve().parent
 POLL_S = 0.5

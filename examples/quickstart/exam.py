@@ -7,7 +7,7 @@ from agent.local import LocalChild
 from agent.orders.answer import AnswerRequest, Question
 from agent.orders.local import LoraFile
 from agent.settings import ComputeSettings
-from shared.campaign import BaseSection, DataSection
+from shared.campaign.spec import BaseSection, DataSection
 
 _LONGEST_ANSWER = 24
 _AT_ONCE = 96

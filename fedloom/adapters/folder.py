@@ -11,9 +11,9 @@ from fedloom.adapters.lineage import LINEAGE_FILE, Lineage
 from fedloom.adapters.model_card import model_card
 from fedloom.errors import NoSuchAdapter
 from fedloom.transport import Transport
-from shared.adapters import AdapterFile
-from shared.campaign import CampaignSpec
-from shared.lora import module_of
+from shared.adapters.files import AdapterFile
+from shared.adapters.lora import module_of
+from shared.campaign.spec import CampaignSpec
 from shared.wire.adapters import AdapterView
 from shared.wire.campaigns import CampaignDetail
 

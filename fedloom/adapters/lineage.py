@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict
 
 from fedloom.measured import Measured, measured
-from shared.campaign import CampaignSpec
+from shared.campaign.spec import CampaignSpec
 from shared.wire.adapters import AdapterView, Origin
 from shared.wire.base import Sha256
 from shared.wire.campaigns import CampaignDetail

@@ -33,7 +33,7 @@ from fedloom.simulation.clients import write_records
 from fedloom.simulation.partition_plan import PartitionKind, PartitionPlan
 from fedloom.simulation.simulation import Simulation
 from shared import algorithms
-from shared.campaign import CampaignSpec
+from shared.campaign.spec import CampaignSpec
 from shared.digest import sha256_file
 
 VALIDATION, TEST = "validation", "test"

@@ -19,8 +19,8 @@ from fedloom.comparison.baselines import Baselines
 from fedloom.comparison.spec import GridSection
 from fedloom.simulation.clients import client_names
 from shared import algorithms
-from shared.campaign import AlgorithmSection, CampaignSpec, EvaluationSection, SelectionSection
-from shared.client_sampling import draw_order
+from shared.campaign.sampling import draw_order
+from shared.campaign.spec import AlgorithmSection, CampaignSpec, EvaluationSection, SelectionSection
 
 
 class MethodKind(StrEnum):

@@ -17,7 +17,7 @@ from agent.orders.score import Completed, Scored, ScoreRequest
 from agent.settings import AgentSettings
 from fedloom.comparison.spec import ScoreSection
 from fedloom.errors import ComparisonError
-from shared.campaign import CampaignSpec
+from shared.campaign.spec import CampaignSpec
 
 Scores = dict[str, float]
 

@@ -8,9 +8,9 @@ from pydantic import Field, model_validator
 
 from fedloom.errors import PartitionError
 from fedloom.simulation.partition_plan import PartitionKind, PartitionPlan
-from shared.campaign import Name
-from shared.campaign_file import read_file
-from shared.sections import Section
+from shared.campaign.file import read_file
+from shared.campaign.sections import Section
+from shared.campaign.spec import Name
 
 Values = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
 Measure = Literal["loss", "exact", "choice"]

@@ -13,8 +13,8 @@ from pydantic import BaseModel
 from fedloom.reference.schema_text import Schema, describe, yaml_literal
 from shared import algorithms, kinds
 from shared.algorithms import Algorithm
-from shared.campaign import CampaignSpec
-from shared.campaign_file import CampaignFileError, parse_campaign
+from shared.campaign.file import CampaignFileError, parse_campaign
+from shared.campaign.spec import CampaignSpec
 from shared.kinds import Kind
 
 SMALLEST = """\

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from shared.campaign import Name
+from shared.campaign.spec import Name
 
 Schema = dict[str, Any]
 

@@ -17,7 +17,7 @@ from fedloom.simulation.clients import client_names
 from fedloom.simulation.partition import assign, values_of
 from fedloom.simulation.partition_plan import PartitionPlan
 from shared import kinds
-from shared.campaign import CampaignSpec, DeadlineSection
+from shared.campaign.spec import CampaignSpec, DeadlineSection
 
 _FOREVER_S = 10.0 * 365 * 86400
 

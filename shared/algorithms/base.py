@@ -39,8 +39,8 @@ from typing import Any, ClassVar, Generic, SupportsIndex, TypeVar, final, overlo
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.adapters import MAX_DIMENSIONS, AdapterError, Contract, TensorSpec, slot_name
-from shared.sections import Section
+from shared.adapters.files import MAX_DIMENSIONS, AdapterError, Contract, TensorSpec, slot_name
+from shared.campaign.sections import Section
 
 Array = NDArray[np.float32]
 Slots = Mapping[str, Mapping[str, Any]]

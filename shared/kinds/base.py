@@ -17,8 +17,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from shared import metrics
+from shared.campaign.sections import Section
 from shared.metrics import Better, Metric, Origin
-from shared.sections import Section
 
 
 class KindSection(Section):

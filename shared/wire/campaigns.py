@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from shared.campaign import CampaignSpec
+from shared.campaign.spec import CampaignSpec
 from shared.metrics import Metric
 from shared.states import CampaignState, ParticipantState, RoundState, TaskKind, TaskState
 from shared.wire.adapters import Origin

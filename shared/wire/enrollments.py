@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from shared.campaign import Label, Name
+from shared.campaign.spec import Label, Name
 from shared.wire.base import Reply, Request
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.campaign import BaseSection, DataSection, LoraSection, TrainingSection
+from shared.campaign.spec import BaseSection, DataSection, LoraSection, TrainingSection
 from shared.metrics import Values
 from shared.wire.base import BlobRef, Reply, Request, Sha256
 

@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from agent.network.api import CoordinatorApi
 from coordinator.database.tables import AdapterRow, ParticipantRow
-from shared.adapters import AdapterFile
+from shared.adapters.files import AdapterFile
 from shared.wire.jobs import Result, TrainJob
 from shared.wire.leases import TaskLease
 from tests.agent.parts import Home

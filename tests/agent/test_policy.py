@@ -7,7 +7,7 @@ import pytest
 from agent.errors import TaskFailed
 from agent.policy import check
 from agent.settings import AgentSettings, ComputeSettings
-from shared.campaign import LoraSection
+from shared.campaign.spec import LoraSection
 from shared.wire.jobs import Job
 from shared.wire.leases import FailureKind
 from tests.agent.parts import evaluate_job, init_job, prepare_job, train_job

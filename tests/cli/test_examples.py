@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from shared.campaign_file import read_campaign_file
+from shared.campaign.file import read_campaign_file
 from tests.support.messages import evaluated
 from tests.support.scripted import ScriptedAgent, adapter_bytes, campaign_body, prepared
 from tests.support.server import RunningCoordinator

@@ -16,8 +16,8 @@ import pytest
 
 from fedloom.adapters.folder import CONFIG_FILE, WEIGHTS_FILE, peft_config
 from fedloom.adapters.lineage import LINEAGE_FILE, Lineage
-from shared.adapters import AdapterFile
-from shared.campaign import CampaignSpec
+from shared.adapters.files import AdapterFile
+from shared.campaign.spec import CampaignSpec
 from shared.digest import sha256_file
 from shared.wire.jobs import Fingerprint
 from tests.cli.conftest import Run

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from fedloom.adapters.folder import CONFIG_FILE, WEIGHTS_FILE, peft_config
-from shared.adapters import write_adapter
-from shared.campaign import CampaignSpec
+from shared.adapters.files import write_adapter
+from shared.campaign.spec import CampaignSpec
 
 pytestmark = pytest.mark.train
 

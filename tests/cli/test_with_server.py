@@ -14,8 +14,8 @@ from fedloom.adapters.lineage import Lineage
 from fedloom.errors import CorruptDownload
 from fedloom.transport import Transport
 from shared import algorithms
-from shared.adapters import AdapterFile
-from shared.campaign import CampaignSpec
+from shared.adapters.files import AdapterFile
+from shared.campaign.spec import CampaignSpec
 from shared.digest import sha256_file
 from shared.wire.base import BlobRef
 from shared.wire.jobs import Fingerprint
@@ -469,7 +469,7 @@ def test_events_stream_to_the_end_of_the_campaign(
 
 def test_the_same_idempotency_key_gives_the_same_campaign(coordinator: RunningCoordinator, campaign_file: Path) -> None:
     from fedloom import Client, errors
-    from shared.campaign_file import read_campaign_file
+    from shared.campaign.file import read_campaign_file
 
     spec = read_campaign_file(campaign_file)
     with Client(coordinator.url, coordinator.key) as client:

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shared.adapters import AdapterFile
+from shared.adapters.files import AdapterFile
+from shared.adapters.lora import factors, shape_at_rank
 from shared.algorithms import Updates, UpdateTensor
-from shared.lora import factors, shape_at_rank
 from tests.support.distributions import EXAMPLES, load_example, pip_install
 from tests.support.entry_points import write_out
 from tests.support.processes import ROOT, QuickAgent, QuickCoordinator, ended
@@ -64,7 +64,7 @@ def test_it_is_found_with_its_schema_beside_the_seven(installed: str) -> None:
 VALIDATE = """
 import json
 from pydantic import ValidationError
-from shared.campaign import AlgorithmSection
+from shared.campaign.spec import AlgorithmSection
 messages = []
 for params in ({}, {"trim": 0.2}, {"trim": 0.5}, {"trin": 0.2}):
     try:

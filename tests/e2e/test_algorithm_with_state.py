@@ -7,7 +7,7 @@ from textwrap import dedent
 import numpy as np
 import pytest
 
-from shared.adapters import AdapterFile
+from shared.adapters.files import AdapterFile
 from tests.support.distributions import pip_install, write_distribution
 from tests.support.entry_points import write_out
 from tests.support.processes import QuickAgent, QuickCoordinator, ended

@@ -11,8 +11,8 @@ from textwrap import dedent
 import numpy as np
 import pytest
 
-from shared.adapters import AdapterFile, slot_name
-from shared.lora import cut, factors
+from shared.adapters.files import AdapterFile, slot_name
+from shared.adapters.lora import cut, factors
 from tests.e2e.test_training import SETTINGS, make_agent
 from tests.support.distributions import EXAMPLES, write_distribution
 from tests.support.entry_points import write_out
@@ -27,7 +27,7 @@ import fedloom_svd
 import numpy as np
 
 from shared.algorithms import ClientHalf
-from shared.lora import shape_at_rank
+from shared.adapters.lora import shape_at_rank
 
 Params = fedloom_svd.Params
 

@@ -8,7 +8,7 @@ import httpx
 import numpy as np
 
 from coordinator.settings import Settings
-from shared.adapters import AdapterFile, write_adapter
+from shared.adapters.files import AdapterFile, write_adapter
 from shared.digest import sha256_file
 from tests.support.operator import Operator
 from tests.support.scripted import SHAPES, ScriptedAgent, adapter_bytes, campaign_body

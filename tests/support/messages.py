@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from shared.campaign import TrainingSection
+from shared.campaign.spec import TrainingSection
 
 
 def evaluated(loss: float, *, n_rows: int = 5, n_tokens: int = 100, **own: float) -> dict[str, Any]:

@@ -28,10 +28,10 @@ from agent.installed import load_client
 from agent.orders.job import Done, LocalJob
 from agent.orders.job_files import ADAPTER_FILE, CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE, RESULT_FILE
 from agent.orders.protocol import OUT_OF_MEMORY_EXIT, Failed, Message, OutOfMemory, Report
-from shared.adapters import AdapterError, AdapterFile, Contract, slot_name, write_adapter
+from shared.adapters.files import AdapterError, AdapterFile, Contract, slot_name, write_adapter
+from shared.adapters.lora import at_rank, trained
 from shared.digest import sha256_file, sha256_hex
 from shared.durable import atomic_text
-from shared.lora import at_rank, trained
 from shared.wire.jobs import (
     EvaluateJob,
     EvaluateResult,

@@ -10,7 +10,7 @@ from uuid import uuid4
 import httpx
 import numpy as np
 
-from shared.adapters import write_adapter
+from shared.adapters.files import write_adapter
 from shared.credentials import AGENT_PREFIX, hash_secret, new_secret
 from shared.digest import content_digest_header, sha256_hex
 from tests.support.messages import evaluated, training_metrics

@@ -26,8 +26,8 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 
 from agent.train.worker import Worker  # noqa: E402
-from shared.adapters import AdapterFile, write_adapter  # noqa: E402
-from shared.campaign import BaseSection, DataSection, LoraSection  # noqa: E402
+from shared.adapters.files import AdapterFile, write_adapter  # noqa: E402
+from shared.campaign.spec import BaseSection, DataSection, LoraSection  # noqa: E402
 from shared.digest import sha256_file  # noqa: E402
 from shared.wire.jobs import (  # noqa: E402
     EvaluateJob,

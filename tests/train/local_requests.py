@@ -12,7 +12,7 @@ from agent.orders.local import LocalModel, LoraFile
 from agent.orders.merge import MergeRequest
 from agent.orders.score import Completed, ScoreRequest
 from agent.settings import ComputeSettings
-from shared.campaign import BaseSection
+from shared.campaign.spec import BaseSection
 from tests.train.conftest import LORA, Lab, read
 
 QUESTIONS = [

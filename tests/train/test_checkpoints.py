@@ -18,8 +18,8 @@ from agent.settings import ComputeSettings
 from agent.train.data.tokens import Samples, TokenRows
 from agent.train.trainer.checkpoint import load, training_identity
 from shared import crash_points, durable
-from shared.adapters import write_adapter
-from shared.campaign import BaseSection, DataSection, LoraSection, TrainingSection
+from shared.adapters.files import write_adapter
+from shared.campaign.spec import BaseSection, DataSection, LoraSection, TrainingSection
 from shared.digest import sha256_file
 from shared.wire.base import BlobRef
 from shared.wire.jobs import TrainJob, TrainResult

@@ -20,7 +20,7 @@ from agent.supervisor import Supervisor
 from agent.train.process import memory
 from agent.train.process.environment import GUARDS, choose_gpu
 from agent.train.process.serving import serve
-from shared.campaign import DataSection, LoraSection
+from shared.campaign.spec import DataSection, LoraSection
 from shared.digest import sha256_file
 from shared.wire.leases import FailureKind, Phase
 from tests.train.conftest import LORA, Lab

@@ -15,7 +15,10 @@ SERVICE = ["fastapi", "sqlalchemy", "uvicorn", "alembic"]
         (["coordinator.main", "coordinator.app"], [*HEAVY, "agent", "fedloom"]),
         (["agent.main", "agent.local", "agent.orders.table"], [*HEAVY, *SERVICE, "coordinator", "fedloom"]),
         (["fedloom.cli", "fedloom.client"], [*HEAVY, *SERVICE, "coordinator"]),
-        (["shared.campaign_file", "shared.adapters"], [*HEAVY, *SERVICE, "httpx", "coordinator", "agent", "fedloom"]),
+        (
+            ["shared.campaign.file", "shared.adapters.files"],
+            [*HEAVY, *SERVICE, "httpx", "coordinator", "agent", "fedloom"],
+        ),
     ],
 )
 def test_starts_without(modules: list[str], absent: list[str]) -> None:

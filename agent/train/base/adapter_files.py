@@ -10,9 +10,9 @@ from torch import Tensor
 from agent.errors import TaskFailed
 from agent.installed import InstalledClient
 from agent.train.base.model import AttachedAdapter
-from shared.adapters import AdapterError, AdapterFile, Contract, TensorSpec, slot_name
+from shared.adapters.files import AdapterError, AdapterFile, Contract, TensorSpec, slot_name
+from shared.adapters.lora import at_rank, cut
 from shared.algorithms import AlgorithmParams
-from shared.lora import at_rank, cut
 from shared.wire.leases import FailureKind
 
 log = logging.getLogger(__name__)

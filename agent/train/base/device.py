@@ -5,7 +5,7 @@ import torch
 from agent.errors import TaskFailed
 from agent.settings import ComputeSettings
 from agent.train.base.quantization import check_support
-from shared.campaign import Quantization
+from shared.campaign.spec import Quantization
 from shared.wire.leases import FailureKind
 
 

@@ -9,7 +9,7 @@ from agent.train.base.folder import find_folder
 from agent.train.base.model import load_tokenizer
 from agent.train.digest_cache import DigestCache
 from agent.train.progress import Reporter
-from shared.campaign import BaseSection
+from shared.campaign.spec import BaseSection
 from shared.wire.jobs import Fingerprint
 
 

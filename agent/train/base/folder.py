@@ -14,7 +14,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from agent.errors import TaskFailed
 from agent.train.progress import Reporter
-from shared.campaign import BaseSection
+from shared.campaign.spec import BaseSection
 from shared.wire.leases import FailureKind, Phase, Progress
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")

@@ -20,9 +20,9 @@ from transformers.pytorch_utils import Conv1D
 from agent.errors import TaskFailed
 from agent.train.base.quantization import bitsandbytes_config, prepare_for_training
 from agent.train.process import memory
-from shared.adapters import Contract, TensorSpec
-from shared.campaign import LoraSection, Quantization
-from shared.lora import is_trained
+from shared.adapters.files import Contract, TensorSpec
+from shared.adapters.lora import is_trained
+from shared.campaign.spec import LoraSection, Quantization
 from shared.wire.jobs import Fingerprint
 from shared.wire.leases import FailureKind
 

@@ -13,7 +13,7 @@ import torch
 from transformers import BitsAndBytesConfig
 
 from agent.errors import TaskFailed
-from shared.campaign import Quantization
+from shared.campaign.spec import Quantization
 from shared.wire.leases import FailureKind
 
 _DEVICES = ("cpu", "cuda")

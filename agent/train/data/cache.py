@@ -20,7 +20,7 @@ from agent.train.data.tokenizing import TextTokenizer, tokenize_rows
 from agent.train.data.tokens import Samples, TokenRow, TokenRows
 from agent.train.digest_cache import DigestCache
 from agent.train.progress import Reporter
-from shared.campaign import Template
+from shared.campaign.spec import Template
 from shared.digest import sha256_of_parts
 from shared.durable import atomic_write
 from shared.kinds import Kind

@@ -13,7 +13,7 @@ from jinja2 import TemplateError, TemplateSyntaxError
 from agent.data.own_template import OwnTemplate
 from agent.data.rows import Row, Turn
 from agent.errors import TaskFailed
-from shared.campaign import Template
+from shared.campaign.spec import Template
 from shared.wire.leases import FailureKind
 
 AnyTemplate = Template | OwnTemplate

@@ -19,7 +19,7 @@ from agent.train.data.cache import DataCache, TokenizedData
 from agent.train.data.tokens import Samples
 from agent.train.progress import Reporter
 from agent.train.trainer.reference import Reference
-from shared.adapters import AdapterError, check_finite, write_adapter
+from shared.adapters.files import AdapterError, check_finite, write_adapter
 from shared.digest import sha256_file
 from shared.durable import atomic_write
 from shared.wire.jobs import EvaluateJob, PrepareJob, TrainJob

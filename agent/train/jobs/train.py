@@ -20,7 +20,7 @@ from agent.train.trainer.arguments import TrainerSettings, micro_batch_of
 from agent.train.trainer.checkpoint import CheckpointCallback, training_identity
 from agent.train.trainer.federated import FederatedTrainerMixin, TrainingHistory
 from shared import crash_points
-from shared.adapters import slot_name
+from shared.adapters.files import slot_name
 from shared.algorithms import ClientHalf
 from shared.metrics import Origin, Values
 from shared.wire.jobs import TrainJob, TrainResult

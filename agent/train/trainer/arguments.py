@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from agent.train.base.model import AttachedAdapter
-from shared.campaign import TrainingSection
+from shared.campaign.spec import TrainingSection
 
 _OPTIMIZERS = {"adamw": "adamw_torch", "sgd": "sgd"}
 

@@ -19,7 +19,7 @@ from agent.train.base.adapter_files import load_adapter
 from agent.train.base.model import Base
 from agent.train.data.tokens import Samples
 from agent.train.trainer.scoring import log_probabilities
-from shared.campaign import BaseSection, LoraSection
+from shared.campaign.spec import BaseSection, LoraSection
 from shared.digest import sha256_file, sha256_of_parts
 from shared.durable import atomic_write
 from shared.wire.jobs import Fingerprint

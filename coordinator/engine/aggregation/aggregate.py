@@ -18,10 +18,10 @@ from coordinator.engine.aggregation.factor_gap import FactorGap, factor_gap
 from coordinator.engine.aggregation.files import ClientUpdate, InputFiles, OutputFiles, open_clients, open_outputs
 from coordinator.errors import AlgorithmFailed
 from shared import crash_points
-from shared.adapters import AdapterError, AdapterFile, Array, check_finite, slot_name
+from shared.adapters.files import AdapterError, AdapterFile, Array, check_finite, slot_name
+from shared.adapters.lora import trained
 from shared.algorithms import Algorithm, AlgorithmParams, Part, RoundFacts
-from shared.campaign import LoraSection
-from shared.lora import trained
+from shared.campaign.spec import LoraSection
 
 log = logging.getLogger(__name__)
 

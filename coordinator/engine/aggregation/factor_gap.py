@@ -22,8 +22,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.adapters import AdapterFile, Array
-from shared.lora import factors
+from shared.adapters.files import AdapterFile, Array
+from shared.adapters.lora import factors
 
 Matrix = NDArray[np.float64]
 

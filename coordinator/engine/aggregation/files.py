@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from shared.adapters import AdapterFile, AdapterWriter, Array, Contract, slot_name
+from shared.adapters.files import AdapterFile, AdapterWriter, Array, Contract, slot_name
 from shared.algorithms import Part, ServerHalf, Updates, UpdateTensor
 
 

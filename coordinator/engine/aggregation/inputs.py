@@ -24,7 +24,7 @@ from coordinator.services import Services
 from coordinator.storage.scratch import scratch_folder
 from shared import algorithms, crash_points
 from shared.algorithms import RoundFacts
-from shared.campaign import CampaignSpec
+from shared.campaign.spec import CampaignSpec
 from shared.states import BlobKind, TaskKind, TaskState
 from shared.wire.adapters import Contribution
 from shared.wire.base import BlobRef

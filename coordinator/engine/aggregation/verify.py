@@ -12,7 +12,7 @@ from coordinator.engine.aggregation.aggregate import Aggregated
 from coordinator.engine.aggregation.inputs import RoundInputs, aggregated, load_closed_round
 from coordinator.errors import CorruptBlob, NotFound
 from coordinator.services import Services
-from shared.adapters import AdapterError
+from shared.adapters.files import AdapterError
 from shared.digest import sha256_file
 from shared.states import BlobKind
 from shared.wire.base import BlobRef

@@ -12,7 +12,7 @@ from fedloom.cli.failures import ExitCode
 from fedloom.cli.output import AsJson
 
 if TYPE_CHECKING:
-    from shared.campaign import CampaignSpec
+    from shared.campaign.spec import CampaignSpec
     from shared.wire.campaigns import CampaignView
 
 app = typer.Typer(help="Start, watch and control campaigns.", no_args_is_help=True)
@@ -66,7 +66,7 @@ def create(
 
 def read_spec(file: Path) -> "CampaignSpec":
     """Read a campaign file. An invalid file ends the command: its errors on stderr, exit code USAGE."""
-    from shared.campaign_file import CampaignFileError, read_campaign_file
+    from shared.campaign.file import CampaignFileError, read_campaign_file
 
     try:
         return read_campaign_file(file)

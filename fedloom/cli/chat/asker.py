@@ -13,7 +13,7 @@ from agent.orders.protocol import ChildProgress
 from fedloom.adapters.local import LocalAdapter
 from fedloom.cli.adapter.local_child import lora_file
 from fedloom.cli.chat.screen import Answers, Column, drawn
-from shared.campaign import Template
+from shared.campaign.spec import Template
 
 
 class Asker:

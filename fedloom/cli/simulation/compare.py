@@ -56,7 +56,7 @@ def compare(
     from fedloom.cli.campaign.commands import read_spec
     from fedloom.comparison.comparison import Comparison
     from fedloom.comparison.spec import read_comparison
-    from shared.campaign_file import CampaignFileError
+    from shared.campaign.file import CampaignFileError
 
     with agent_errors_reported():
         try:

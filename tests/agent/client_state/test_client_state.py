@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared.adapters import slot_name, write_adapter
+from shared.adapters.files import slot_name, write_adapter
 from shared.wire.jobs import Result, TrainJob
 from tests.agent.federation import DEADLINE_S, ROWS, Federation, Send, federation_of
 from tests.agent.parts import Home

@@ -9,9 +9,9 @@ import pytest
 from coordinator.engine.aggregation.aggregate import aggregate
 from coordinator.engine.aggregation.files import ClientUpdate
 from shared import algorithms
-from shared.adapters import AdapterError, AdapterFile, slot_name, write_adapter
+from shared.adapters.files import AdapterError, AdapterFile, slot_name, write_adapter
 from shared.algorithms import Algorithm, RoundFacts
-from shared.campaign import LoraSection
+from shared.campaign.spec import LoraSection
 from tests.coordinator.aggregation import slots
 
 SHAPES = {"a.lora_A.weight": (4, 30), "a.lora_B.weight": (20, 4), "b.lora_A.weight": (4, 7)}

@@ -11,7 +11,7 @@ import pytest
 
 from coordinator.engine.aggregation import factor_gap as module
 from coordinator.engine.aggregation.factor_gap import FactorGap, factor_gap
-from shared.adapters import AdapterFile, write_adapter
+from shared.adapters.files import AdapterFile, write_adapter
 from tests.support.operator import Operator, problem
 from tests.support.scripted import ScriptedAgent, campaign_body, safetensors_bytes
 

@@ -9,9 +9,9 @@ from coordinator.engine.aggregation.aggregate import Aggregated, aggregate
 from coordinator.engine.aggregation.factor_gap import FactorGap
 from coordinator.engine.aggregation.files import ClientUpdate
 from shared import algorithms
-from shared.adapters import AdapterFile, write_adapter
+from shared.adapters.files import AdapterFile, write_adapter
 from shared.algorithms import RoundFacts
-from shared.campaign import LoraSection
+from shared.campaign.spec import LoraSection
 
 SHAPES = {"q.lora_A.weight": (4, 30), "q.lora_B.weight": (20, 4), "v.lora_A.weight": (4, 6), "v.lora_B.weight": (9, 4)}
 WEIGHTS = [0.5, 0.3, 0.2]

@@ -11,10 +11,10 @@ from coordinator.engine.aggregation.aggregate import Aggregated, aggregate
 from coordinator.engine.aggregation.files import ClientUpdate
 from coordinator.errors import AlgorithmFailed
 from shared import algorithms
-from shared.adapters import AdapterFile, write_adapter
+from shared.adapters.files import AdapterFile, write_adapter
+from shared.adapters.lora import factors, shape_at_rank
 from shared.algorithms import Algorithm, RoundFacts
-from shared.campaign import LoraSection
-from shared.lora import factors, shape_at_rank
+from shared.campaign.spec import LoraSection
 from tests.support.distributions import load_example
 
 SHAPES = {"q.lora_A.weight": (8, 30), "q.lora_B.weight": (20, 8), "v.lora_A.weight": (8, 9), "v.lora_B.weight": (11, 8)}

@@ -12,11 +12,11 @@ import pytest
 from coordinator.engine.aggregation.aggregate import Aggregated, aggregate
 from coordinator.engine.aggregation.files import ClientUpdate
 from coordinator.errors import AlgorithmFailed
-from shared.adapters import AdapterError, AdapterFile, write_adapter
+from shared.adapters.files import AdapterError, AdapterFile, write_adapter
+from shared.adapters.lora import factors
 from shared.algorithms import Algorithm, AlgorithmParams, ClientHalf, Part, RoundFacts, ServerHalf, Updates
 from shared.algorithms.base import Array
-from shared.campaign import LoraSection
-from shared.lora import factors
+from shared.campaign.spec import LoraSection
 from tests.support.distributions import load_example
 
 SHAPES = {"q.lora_A.weight": (4, 30), "q.lora_B.weight": (20, 4), "v.lora_A.weight": (4, 7), "v.lora_B.weight": (9, 4)}

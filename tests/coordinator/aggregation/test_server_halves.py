@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from coordinator.engine.aggregation.aggregate import Aggregated, aggregate
 from coordinator.engine.aggregation.files import ClientUpdate
 from shared import algorithms
-from shared.adapters import AdapterFile, slot_name, write_adapter
+from shared.adapters.files import AdapterFile, slot_name, write_adapter
 from shared.algorithms import RoundFacts, Updates, UpdateTensor
-from shared.campaign import LoraSection
+from shared.campaign.spec import LoraSection
 from shared.digest import sha256_file
 
 SEVEN = ["fedadagrad", "fedadam", "fedavg", "fedavgm", "fedprox", "fedyogi", "scaffold"]

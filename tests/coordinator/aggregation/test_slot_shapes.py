@@ -12,11 +12,11 @@ from coordinator.engine.aggregation.files import ClientUpdate
 from coordinator.errors import AlgorithmFailed, BadUpdate
 from coordinator.tasks import update_checks
 from shared import algorithms
-from shared.adapters import AdapterError, AdapterFile, slot_name, write_adapter
+from shared.adapters.files import AdapterError, AdapterFile, slot_name, write_adapter
+from shared.adapters.lora import shape_at_rank
 from shared.algorithms import Algorithm, AlgorithmParams, ClientHalf, Part, RoundFacts, ServerHalf
 from shared.algorithms.base import Array
-from shared.campaign import CampaignSpec, LoraSection
-from shared.lora import shape_at_rank
+from shared.campaign.spec import CampaignSpec, LoraSection
 from tests.support.scripted import campaign_body
 
 A, B = "q.lora_A.weight", "q.lora_B.weight"

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared.adapters import AdapterFile
+from shared.adapters.files import AdapterFile
 from tests.support.messages import evaluated
 from tests.support.operator import Operator
 from tests.support.scripted import SHAPES, ScriptedAgent, adapter_bytes, campaign_body

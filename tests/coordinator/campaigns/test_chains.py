@@ -16,8 +16,8 @@ from coordinator.errors import Invalid
 from coordinator.services import Services
 from coordinator.storage.orphans import sweep_orphans
 from coordinator.storage.retention import release_blobs
-from shared.adapters import AdapterFile
-from shared.campaign import CampaignSpec
+from shared.adapters.files import AdapterFile
+from shared.campaign.spec import CampaignSpec
 from shared.digest import sha256_hex
 from shared.states import BlobKind
 from tests.coordinator.backup.test_backup import settings_at

@@ -14,7 +14,7 @@ from coordinator.engine import loop
 from coordinator.engine.closing import AggregatedRound
 from coordinator.errors import NotFound
 from coordinator.services import Services
-from shared.client_sampling import draw_order
+from shared.campaign.sampling import draw_order
 from shared.digest import sha256_hex
 from shared.states import BlobKind
 from tests.support.messages import evaluated

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from coordinator.settings import Settings
-from shared.lora import shape_at_rank
+from shared.adapters.lora import shape_at_rank
 from tests.support.distributions import EXAMPLES
 from tests.support.driven import LATE_COUNTS, DrivenCampaign, miss_the_deadline, patient_settings
 from tests.support.entry_points import installed_here

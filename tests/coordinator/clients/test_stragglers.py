@@ -9,8 +9,8 @@ import pytest
 from coordinator.engine.campaign_tx import CampaignTx
 from coordinator.engine.clients import stragglers
 from coordinator.settings import Settings
-from shared.campaign import CampaignSpec
-from shared.client_sampling import draw_order
+from shared.campaign.sampling import draw_order
+from shared.campaign.spec import CampaignSpec
 from tests.support.driven import (
     LATE_COUNTS,
     NAMES,

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import update
 
 from coordinator.database.tables import CampaignRow
-from shared.campaign import CampaignSpec
+from shared.campaign.spec import CampaignSpec
 from tests.support.operator import Operator
 from tests.support.scripted import campaign_body
 from tests.support.server import RunningCoordinator

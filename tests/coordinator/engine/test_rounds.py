@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shared.adapters import AdapterFile
-from shared.client_sampling import draw_order
+from shared.adapters.files import AdapterFile
+from shared.campaign.sampling import draw_order
 from tests.support.operator import Operator, problem
 from tests.support.scripted import SHAPES, ScriptedAgent, adapter_bytes, begin_campaign, campaign_body
 from tests.support.server import RunningCoordinator

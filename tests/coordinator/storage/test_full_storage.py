@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from coordinator.engine.aggregation import inputs
-from shared.adapters import write_adapter
+from shared.adapters.files import write_adapter
 from shared.digest import sha256_hex
 from tests.support.operator import Operator, problem
 from tests.support.scripted import ScriptedAgent, adapter_bytes, begin_campaign, campaign_body

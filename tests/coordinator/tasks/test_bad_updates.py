@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared.adapters import write_adapter
+from shared.adapters.files import write_adapter
 from shared.digest import sha256_hex
 from tests.support.operator import Operator, problem
 from tests.support.scripted import ScriptedAgent, adapter_bytes, campaign_body, safetensors_bytes, with_header

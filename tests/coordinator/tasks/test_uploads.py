@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from coordinator.storage.storage import Storage
-from shared.adapters import write_adapter
+from shared.adapters.files import write_adapter
 from shared.digest import content_digest_header, sha256_file, sha256_hex
 from shared.states import BlobKind
 from shared.wire.base import BlobRef

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load
 
-from shared.adapters import write_adapter
+from shared.adapters.files import write_adapter
 from shared.digest import sha256_hex
 from tests.support.messages import evaluated
 from tests.support.scripted import SHAPES, ScriptedAgent, prepared

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from agent.errors import TaskFailed
 from agent.orders.protocol import Failed
 from agent.train.digest_cache import DigestCache
-from shared.campaign import BaseSection, LoraSection
+from shared.campaign.spec import BaseSection, LoraSection
 from shared.wire.leases import FailureKind, Phase
 from tests.support.hub import COMMIT, HubHandler, running_hub
 from tests.train.conftest import Lab

@@ -9,9 +9,9 @@ import pytest
 
 from agent.orders.job_files import DELTA_FILE
 from agent.orders.protocol import Failed
-from shared.adapters import slot_name, write_adapter
+from shared.adapters.files import slot_name, write_adapter
+from shared.adapters.lora import shape_at_rank
 from shared.digest import sha256_file
-from shared.lora import shape_at_rank
 from shared.wire.leases import FailureKind
 from tests.support.distributions import write_distribution
 from tests.support.entry_points import write_out
@@ -23,7 +23,7 @@ MODULE = '''
 """Told: a client uploads what the broadcast holds in place of its delta: a gain times an adapter of another rank."""
 
 from shared.algorithms import AlgorithmParams, ClientHalf, ServerHalf
-from shared.lora import shape_at_rank
+from shared.adapters.lora import shape_at_rank
 
 
 class Params(AlgorithmParams):

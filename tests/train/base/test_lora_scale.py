@@ -22,9 +22,9 @@ from coordinator.engine.aggregation.factor_gap import FactorGap
 from coordinator.engine.aggregation.files import ClientUpdate
 from fedloom.adapters.folder import CONFIG_FILE, WEIGHTS_FILE, peft_config
 from shared import algorithms
-from shared.adapters import write_adapter
+from shared.adapters.files import write_adapter
 from shared.algorithms import RoundFacts
-from shared.campaign import CampaignSpec, LoraSection
+from shared.campaign.spec import CampaignSpec, LoraSection
 from tests.train.conftest import Lab, read
 from tests.train.local_requests import ask, merge_request
 

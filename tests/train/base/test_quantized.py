@@ -20,9 +20,9 @@ from agent.train.base.model import Base
 from agent.train.process import memory
 from agent.train.worker import Worker
 from shared import algorithms
-from shared.adapters import AdapterFile
+from shared.adapters.files import AdapterFile
 from shared.algorithms import Algorithm, fedavg
-from shared.campaign import BaseSection, LoraSection, Quantization
+from shared.campaign.spec import BaseSection, LoraSection, Quantization
 from shared.digest import sha256_file
 from shared.wire.leases import FailureKind
 from tests.support.tiny import byte_level_bpe

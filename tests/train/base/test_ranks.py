@@ -14,8 +14,8 @@ from agent.orders.job_files import CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE
 from agent.settings import ComputeSettings
 from agent.train.base.adapter_files import load_adapter
 from agent.train.base.model import Base
-from shared.adapters import slot_name, write_adapter
-from shared.lora import cut
+from shared.adapters.files import slot_name, write_adapter
+from shared.adapters.lora import cut
 from shared.wire.leases import FailureKind
 from tests.train.conftest import LORA, Lab, read
 

@@ -15,7 +15,7 @@ from agent.train.data.cache import DataCache
 from agent.train.data.templates import Exchange, Text, render
 from agent.train.data.tokenizing import TextTokenizer
 from agent.train.data.tokens import IGNORED, TokenRows
-from shared.campaign import DataSection
+from shared.campaign.spec import DataSection
 from shared.kinds import find
 from shared.wire.jobs import Fingerprint
 from shared.wire.leases import FailureKind, Phase

@@ -20,9 +20,9 @@ from agent.errors import TaskFailed
 from agent.orders.job_files import CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE
 from agent.train.base.model import AttachedAdapter
 from shared import algorithms
-from shared.adapters import write_adapter
+from shared.adapters.files import write_adapter
 from shared.algorithms import ClientHalf
-from shared.campaign import LoraSection
+from shared.campaign.spec import LoraSection
 from shared.wire.leases import FailureKind
 from tests.support.distributions import load_example
 from tests.train.conftest import Lab, in_pairs, read

@@ -26,7 +26,7 @@ from agent.train.kinds.dpo import Training, collate_pairs
 from agent.train.trainer.arguments import TrainerSettings
 from agent.train.worker import Worker
 from shared.algorithms import ClientHalf, fedavg
-from shared.campaign import LoraSection, TrainingSection
+from shared.campaign.spec import LoraSection, TrainingSection
 from shared.kinds import find
 from shared.kinds.dpo import DpoLoss, Section
 from shared.wire.leases import FailureKind, Phase

@@ -22,9 +22,9 @@ from agent.train.trainer.arguments import TrainerSettings, micro_batch_of
 from agent.train.trainer.loss import collate, select_supervised
 from agent.train.worker import Worker
 from shared import algorithms, kinds
-from shared.adapters import write_adapter
+from shared.adapters.files import write_adapter
 from shared.algorithms import Algorithm, AlgorithmParams, ClientHalf, fedavg
-from shared.campaign import LoraSection, TrainingSection
+from shared.campaign.spec import LoraSection, TrainingSection
 from shared.digest import sha256_file
 from shared.kinds.sft import Section
 from shared.wire.jobs import Result, TrainResult

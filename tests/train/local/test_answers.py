@@ -19,7 +19,7 @@ from agent.orders.local import LoraFile
 from agent.orders.protocol import LocalPhase
 from agent.train.data.templates import render
 from agent.train.local.streaming import TextStreamer
-from shared.campaign import LoraSection
+from shared.campaign.spec import LoraSection
 from shared.wire.leases import FailureKind
 from tests.train.conftest import Lab, first_in_fast, read
 from tests.train.local_requests import QUESTIONS, ask, lora_file, peft_model

@@ -15,7 +15,7 @@ from agent.orders.answer import AnswerRequest, Question
 from agent.orders.merge import MergeRequest
 from agent.settings import ComputeSettings
 from agent.supervisor import ChildDied, Supervisor
-from shared.campaign import BaseSection
+from shared.campaign.spec import BaseSection
 from shared.wire.jobs import Fingerprint
 from shared.wire.leases import FailureKind, Phase, Progress
 from tests.train.conftest import Lab

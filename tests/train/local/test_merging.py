@@ -14,7 +14,7 @@ from agent.orders.local import LoraFile
 from agent.orders.merge import Merged
 from agent.orders.protocol import LocalPhase
 from agent.train.local import merging
-from shared.campaign import LoraSection
+from shared.campaign.spec import LoraSection
 from shared.wire.leases import FailureKind, Phase
 from tests.train.conftest import Lab, first_in_fast
 from tests.train.local_requests import ask, merge_request, peft_model

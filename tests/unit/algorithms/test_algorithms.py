@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from shared import algorithms
 from shared.algorithms import Algorithm, ClientHalf, ServerHalf, Updates, UpdateTensor, fedavg
 from shared.algorithms.base import Array
-from shared.campaign import AlgorithmSection
+from shared.campaign.spec import AlgorithmSection
 from shared.plugins import BrokenPlugin, UnknownPlugin
 
 ROOT = Path(__file__).parents[3]
@@ -167,7 +167,7 @@ class Client(ClientHalf[Params]):
 
 USE = """
 from shared import algorithms
-from shared.campaign import AlgorithmSection
+from shared.campaign.spec import AlgorithmSection
 algorithm = algorithms.find("fedmax")
 print(algorithm.summary, algorithm.params().gain, "fedmax" in algorithms.names())
 AlgorithmSection(name="fedmax", params={"gain": 3})

@@ -9,7 +9,7 @@ import yaml
 
 from fedloom.adapters.folder import peft_config, target_modules
 from fedloom.adapters.model_card import model_card
-from shared.campaign import CampaignSpec
+from shared.campaign.spec import CampaignSpec
 from shared.kinds import find
 from shared.wire.adapters import AdapterView, Contribution, Origin
 from shared.wire.base import BlobRef

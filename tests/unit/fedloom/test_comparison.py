@@ -15,8 +15,8 @@ from fedloom.comparison.results import MethodResult, Results
 from fedloom.comparison.scoring import Rows, macro_f1
 from fedloom.comparison.spec import GridSection, ScoreSection, read_comparison
 from fedloom.errors import ComparisonError
-from shared.campaign import CampaignSpec
-from shared.campaign_file import CampaignFileError
+from shared.campaign.file import CampaignFileError
+from shared.campaign.spec import CampaignSpec
 
 FIELDS = MappingProxyType(
     {

@@ -14,7 +14,7 @@ from fedloom.adapters.lineage import LINEAGE_FILE, Lineage
 from fedloom.adapters.local import read_adapter_folder
 from fedloom.adapters.merged_card import merged_card
 from fedloom.errors import BadAdapterFolder, FolderNotEmpty
-from shared.adapters import write_adapter
+from shared.adapters.files import write_adapter
 from shared.digest import sha256_file
 from shared.wire.base import BlobRef
 from tests.unit.fedloom.test_adapter_folder import adapter, campaign, front_matter

@@ -15,8 +15,8 @@ from fedloom.reference import campaign_file as campaign_reference
 from fedloom.reference.schema_text import describe
 from shared import algorithms
 from shared.algorithms import Algorithm, AlgorithmParams, fedavg
-from shared.campaign import CampaignSpec, Name
-from shared.campaign_file import CampaignFileError, parse_campaign
+from shared.campaign.file import CampaignFileError, parse_campaign
+from shared.campaign.spec import CampaignSpec, Name
 
 FILE = Path(__file__).parents[3] / "docs" / "campaign.md"
 PAGE = campaign_reference.campaign_reference()

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from shared.adapters import (
+from shared.adapters.files import (
     AdapterError,
     AdapterFile,
     AdapterWriter,

@@ -5,7 +5,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from shared.campaign import FROM_COORDINATOR, BaseSection, CampaignSpec, TrainingSection
+from shared.campaign.spec import FROM_COORDINATOR, BaseSection, CampaignSpec, TrainingSection
 
 
 def training(**values: float) -> TrainingSection:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.campaign import CampaignSpec
-from shared.campaign_file import CampaignFileError, FileProblem, parse_campaign, read_campaign_file
+from shared.campaign.file import CampaignFileError, FileProblem, parse_campaign, read_campaign_file
+from shared.campaign.spec import CampaignSpec
 from tests.support.suite.tiers import deep
 
 GOOD = """\

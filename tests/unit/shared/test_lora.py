@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from shared.adapters import AdapterError, Contract, TensorSpec
-from shared.campaign import LoraSection
-from shared.lora import at_rank, cut, factor_of, module_of, shape_at_rank
+from shared.adapters.files import AdapterError, Contract, TensorSpec
+from shared.adapters.lora import at_rank, cut, factor_of, module_of, shape_at_rank
+from shared.campaign.spec import LoraSection
 
 LAYER = "base_model.model.model.layers.0.self_attn.q_proj"
 

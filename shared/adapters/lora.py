@@ -8,8 +8,8 @@ the first r_k of them, at the same scale α/r (``LoraSection.at_rank``).
 import re
 from collections.abc import Iterable
 
-from shared.adapters import AdapterError, Array, Contract, TensorSpec
-from shared.campaign import LoraSection
+from shared.adapters.files import AdapterError, Array, Contract, TensorSpec
+from shared.campaign.spec import LoraSection
 
 _TENSOR = re.compile(r"(?P<module>.+)\.lora_(?:(?P<factor>[AB])\.weight|embedding_(?P<of_embedding>[AB]))")
 """The names that PEFT gives: a linear layer's factors are modules, an embedding's are parameters."""

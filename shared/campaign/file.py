@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from shared import kinds
-from shared.campaign import CampaignSpec
+from shared.campaign.spec import CampaignSpec
 
 Location = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)

@@ -1,6 +1,6 @@
 """The campaign file: one model for YAML, JSON, the REST body and the Python client.
 
-``docs/campaign.md`` is generated from the field docstrings. ``shared.campaign_file`` reads the file and names the line
+``docs/campaign.md`` is generated from the field docstrings. ``shared.campaign.file`` reads the file and names the line
 of each error.
 """
 
@@ -17,10 +17,10 @@ from pydantic import (
 )
 
 from shared import algorithms, kinds
+from shared.campaign.sections import Section
 from shared.kinds import KindSection
 from shared.kinds.reading import again, read_section
 from shared.plugins import PluginUnavailable
-from shared.sections import Section
 
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]

@@ -1,0 +1,1 @@
+"""Adapters: their files, and the factors of LoRA in them."""

@@ -1,0 +1,1 @@
+"""The campaign: its file, its model, and the draw of its clients."""
