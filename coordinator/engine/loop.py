@@ -69,11 +69,8 @@ class Engine:
             self._services.notifiers.subscribe_engine() as notifications,
         ):
             self._name = name
-            with _logged("could not look for campaigns whose plug-ins are missing"):
-                await self._wake_unusable()
-            if alone:
-                with _logged("could not release the claims of an engine that died"):
-                    await self._free_claims()
+            with _logged("could not take over from engines before this one"):
+                await self._take_over(alone=alone)
             verifying = asyncio.create_task(Verifier(self._services, name).run())
             try:
                 while True:
@@ -86,24 +83,25 @@ class Engine:
             finally:
                 await self._services.database.cancel(*working, verifying)
 
-    async def _wake_unusable(self) -> None:
-        """Make campaigns due whose plug-ins are missing, so that a tick pauses them. Plug-ins change at a start."""
-        campaigns = await self._services.database.fetch(select(CampaignRow).where(_is_active()))
-        if unusable := [campaign.id for (campaign,) in campaigns if campaign.spec.missing_plugin() is not None]:
-            async with self._services.database.write("wake unusable") as session:
-                due = update(CampaignRow).where(CampaignRow.id.in_(unusable)).values(due_at=self._services.clock.now())
-                await session.execute(due.execution_options(synchronize_session=False))
+    async def _take_over(self, *, alone: bool) -> None:
+        """Release claims of a previous engine of this name, and make campaigns due whose plug-ins are missing now.
 
-    async def _free_claims(self) -> None:
-        """Release claims of a previous engine of this name. It must be dead: this engine holds the lock on the name."""
+        alone: whether this engine holds the lock on the name; then the previous one is dead. A tick pauses campaigns
+        without their plug-ins; plug-ins change only at a start.
+        """
+        now = self._services.clock.now()
         async with self._services.database.write("free claims") as session:
-            await session.execute(
-                update(CampaignRow)
-                .where(CampaignRow.claim_token.startswith(self._name))
-                .values(claim_token=None, claim_expires_at=None, due_at=self._services.clock.now())
-                .execution_options(synchronize_session=False)
-            )
-            await free_verifications(session, self._name)
+            if alone:
+                await session.execute(
+                    update(CampaignRow)
+                    .where(CampaignRow.claim_token.startswith(self._name))
+                    .values(claim_token=None, claim_expires_at=None, due_at=now)
+                    .execution_options(synchronize_session=False)
+                )
+                await free_verifications(session, self._name)
+            for campaign in (await session.scalars(select(CampaignRow).where(_is_active()))).all():
+                if campaign.spec.missing_plugin() is not None:
+                    campaign.due_at = now
 
     async def _due(self) -> Sequence[str]:
         """The campaigns that are due, except those that this engine is ticking now."""
