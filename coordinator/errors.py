@@ -29,6 +29,9 @@ from datetime import datetime
 
 from shared.wire.base import LEASE_HEADER, PROTOCOL
 
+PLUGIN_REMEDY = "install, repair or upgrade the distribution that provides it at the coordinator, and restart it"
+"""What an operator does about a plug-in that a campaign needs and that cannot be used."""
+
 
 class CoordinatorError(Exception):
     """Base class of the coordinator's errors."""

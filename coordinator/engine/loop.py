@@ -24,7 +24,7 @@ from coordinator.engine.closing import aggregate_round, close_round
 from coordinator.engine.identity import engine_name
 from coordinator.engine.verification import Verifier
 from coordinator.engine.verification import free_claims as free_verifications
-from coordinator.errors import AlgorithmFailed, CoordinatorError, CorruptBlob, NotFound
+from coordinator.errors import PLUGIN_REMEDY, AlgorithmFailed, CoordinatorError, CorruptBlob, NotFound
 from coordinator.services import Services
 from coordinator.storage.retention import release_blobs, retire
 from shared.adapters.files import AdapterError
@@ -253,7 +253,7 @@ _HANDLERS: Mapping[CampaignState, Callable[[CampaignTx], Awaitable[bool]]] = {
 async def _advance_campaign(tx: CampaignTx) -> bool:
     """Move a campaign as far as it can go now. Returns whether its round is ready to be aggregated."""
     if (missing := tx.spec.missing_plugin()) is not None:
-        await tx.pause(f"{missing}; install the distribution that provides it at the coordinator and restart it")
+        await tx.pause(f"{missing}; {PLUGIN_REMEDY}")
         return False
     if tx.campaign.state in lifecycle.ACTIVE_CAMPAIGN:
         tx.campaign.reason = None  # a handler that still has to wait sets it again

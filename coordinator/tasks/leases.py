@@ -4,6 +4,7 @@ Safety does not depend on clocks. ``attempt`` rises with each grant and is the f
 match no row. The expiry of a lease only lets the same agent acquire the task again.
 """
 
+import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
@@ -22,6 +23,8 @@ from shared.credentials import hash_secret, new_secret
 from shared.events import EventType
 from shared.states import AgentState, TaskState
 from shared.wire.leases import Directive, LeaseRequest, RenewReply, RenewRequest, TaskLease
+
+log = logging.getLogger(__name__)
 
 _NO_LEASE: dict[str, object] = {"token_hash": None, "instance_id": None, "lease_expires_at": None}
 """Columns that clear a lease. ``attempt`` is kept: it is the fencing token."""
@@ -44,7 +47,7 @@ async def acquire(
     assert row is not None  # agents are revoked, never deleted
     if row.state is not AgentState.ACTIVE:
         raise AgentRevoked(row.name)
-    task = await _next_task(session, agent_id)
+    task = await _next_task(session, now, agent_id)
     if task is None:
         return None
     if task.state is TaskState.LEASED and (expires_at := task.lease_expires_at or now) > now:
@@ -65,7 +68,7 @@ async def has_work(services: Services, agent_id: str) -> bool:
     return bool(await services.database.fetch(_tasks_of(agent_id).with_only_columns(TaskRow.id).union_all(is_revoked)))
 
 
-async def _next_task(session: AsyncSession, agent_id: str) -> TaskRow | None:
+async def _next_task(session: AsyncSession, now: datetime, agent_id: str) -> TaskRow | None:
     """The task that an agent holds, otherwise its oldest task in an active campaign.
 
     Campaigns whose plug-ins are missing here are passed over; the engine pauses them.
@@ -74,8 +77,10 @@ async def _next_task(session: AsyncSession, agent_id: str) -> TaskRow | None:
     unusable: list[str] = []
     while (row := (await session.execute(_with_campaign(query, unusable))).first()) is not None:
         task, campaign = row
-        if campaign.spec.missing_plugin() is None:
+        missing = campaign.spec.missing_plugin()
+        if missing is None or (task.state is TaskState.LEASED and (task.lease_expires_at or now) > now):
             return task
+        log.warning("no task of campaign %s for agent %s: %s", campaign.id, agent_id, missing)
         unusable.append(campaign.id)
     return None
 

@@ -134,7 +134,7 @@ async def _database_unavailable(request: Request, error: Exception) -> JSONRespo
 async def _plugin_missing(request: Request, error: PluginUnavailable) -> JSONResponse:
     """A campaign's plug-in was there when it was created, and is not now."""
     log.error("%s", error)
-    detail = f"{error}; install the distribution that provides it at the coordinator, and restart it"
+    detail = f"{error}; {errors.PLUGIN_REMEDY}"
     return problem_reply(request, 503, P.UNAVAILABLE, "A plug-in is missing", detail, headers={"Retry-After": "5"})
 
 

@@ -97,7 +97,8 @@ class TrainingSection(Section):
     min_learning_rate: Annotated[float, Field(ge=0)] | None = None
     """Lower end of the cosine schedule over rounds, at most `learning_rate`. If left out, the rate is constant."""
     warmup_steps: Annotated[int, Field(ge=0)] = 0
-    """Steps at the beginning of each round in which the rate rises linearly: step t of n has the rate t / (n + 1)."""
+    """Steps at the beginning of each round in which the rate rises linearly: step t of n has the rate t / (n + 1). It is
+    below `steps`."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """The client's optimizer, whose state restarts in each round: AdamW, or plain SGD."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
@@ -353,15 +354,20 @@ class CampaignSpec(Section):
         """The section of the kind. Raises PluginUnavailable, also if the kind no longer accepts the section."""
         try:
             return kinds.find(self.kind).read_section(self.kind_params)
-        except ValidationError as error:
-            reason = f"it does not accept the campaign's section ({error.errors()[0]['msg']})"
-            raise kinds.PLUGINS.broken(self.kind, reason) from error
+        except PluginUnavailable:
+            raise
+        except Exception as error:
+            said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else type(error).__name__
+            raise kinds.PLUGINS.broken(self.kind, f"it does not accept the campaign's section ({said})") from error
 
     def missing_plugin(self) -> str | None:
         """Why a plug-in of the campaign cannot be used here; None if all can."""
         try:
             self.kind_section()
-            algorithms.find(self.algorithm.name)
+            algorithm = algorithms.find(self.algorithm.name)
+            algorithm.params.model_validate(self.algorithm.params)
         except PluginUnavailable as error:
             return str(error)
+        except ValidationError as error:
+            return f"the algorithm {self.algorithm.name!r} does not accept its parameters ({error.errors()[0]['msg']})"
         return None

@@ -5,6 +5,7 @@ Each module of this folder is a bundled kind. Installed distributions add more t
 """
 
 import inspect
+import logging
 from functools import cache
 
 from shared.kinds.base import Kind, KindSection
@@ -17,6 +18,8 @@ PLUGINS = Plugins(
     parts=("Section", "COMPLETIONS", "LABELS", "METRICS"),
     internal=("base", "reading"),
 )
+
+log = logging.getLogger(__name__)
 
 __all__ = ["PLUGINS", "Kind", "KindSection", "bundled", "find", "names"]
 
@@ -41,7 +44,13 @@ def find(name: str) -> Kind:
     for part in ("COMPLETIONS", "LABELS", "METRICS"):
         if isinstance(getattr(module, part), str):
             raise PLUGINS.broken(name, f"its {part} are a text, not a tuple (a comma is missing)")
-    kind = Kind(name, summary, module.Section, tuple(module.COMPLETIONS), tuple(module.LABELS), tuple(module.METRICS))
-    if problem := kind.problem():
+    try:
+        parts = (module.Section, tuple(module.COMPLETIONS), tuple(module.LABELS), tuple(module.METRICS))
+        kind = Kind(name, summary, *parts)
+        problem = kind.problem()
+    except Exception as error:
+        log.exception("the kind of training %s cannot be used", name)
+        raise PLUGINS.broken(name, f"checking it ended in {type(error).__name__}; the log has the reason") from error
+    if problem:
         raise PLUGINS.broken(name, problem)
     return kind

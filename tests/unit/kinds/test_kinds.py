@@ -76,6 +76,9 @@ class Demanding(KindSection):
         (changed(LABELS="weight"), "its LABELS are a text, not a tuple (a comma is missing)"),
         (changed(LABELS=("prompt",)), "its columns may not be called prompt"),
         (changed(Section=Demanding), "its Section has fields without a default"),
+        (changed(METRICS=Good.METRICS[0]), "checking it ended in AttributeError; the log has the reason"),
+        (changed(METRICS=[Good.METRICS]), "checking it ended in AttributeError; the log has the reason"),
+        (changed(COMPLETIONS=None), "checking it ended in TypeError; the log has the reason"),
         (changed(METRICS=()), "its METRICS lack held_out_loss as an evaluation's, with a weight, lower being better"),
         (changed(METRICS=losses("nats", Weight.UPDATE)), "held_out_loss: a metric of evaluation has no weight update"),
         (
@@ -171,6 +174,12 @@ def test_a_section_that_the_kind_no_longer_accepts_is_said_in_words() -> None:
         stored.missing_plugin()
     )
     assert CampaignSpec.model_validate(CAMPAIGN).missing_plugin() is None
+    prox = CAMPAIGN | {"algorithm": {"name": "fedprox", "params": {"gone": 1}}}
+    stored = CampaignSpec.model_validate(prox, context=FROM_COORDINATOR)
+    assert (
+        stored.missing_plugin()
+        == "the algorithm 'fedprox' does not accept its parameters (Extra inputs are not permitted)"
+    )
 
 
 def test_a_reader_without_the_kind_reads_what_a_coordinator_accepted() -> None:
