@@ -97,8 +97,8 @@ class TrainingSection(Section):
     min_learning_rate: Annotated[float, Field(ge=0)] | None = None
     """Lower end of the cosine schedule over rounds, at most `learning_rate`. If left out, the rate is constant."""
     warmup_steps: Annotated[int, Field(ge=0)] = 0
-    """Steps at the beginning of each round in which the rate rises linearly: step t of n has the rate t / (n + 1). It is
-    below `steps`."""
+    """Steps at the beginning of each round in which the rate rises linearly: step t of n has the rate t / (n + 1). They
+    are fewer than `steps`."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """The client's optimizer, whose state restarts in each round: AdamW, or plain SGD."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
