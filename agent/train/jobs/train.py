@@ -6,6 +6,8 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, as_tensor
 
 from agent.errors import TaskFailed
@@ -14,6 +16,7 @@ from agent.train import kinds
 from agent.train.base.adapter_files import load_adapter, read_broadcast, read_client_state
 from agent.train.base.model import AttachedAdapter, Base
 from agent.train.data.sampling import round_seed, sample_rows
+from agent.train.data.tokens import Samples
 from agent.train.jobs.context import JobContext
 from agent.train.process import memory
 from agent.train.trainer.arguments import TrainerSettings, micro_batch_of
@@ -62,10 +65,7 @@ def train(context: JobContext, job: TrainJob) -> TrainResult:
         identity = training_identity(job, samples.sha256, state_file, base.device, base.dtype)
         checkpoints = CheckpointCallback(work.folder / CHECKPOINT_FILE, identity, every=work.compute.checkpoint_every)
         steps_done = checkpoints.steps_done
-        examples = context.training.examples(samples, indices, reference)
-        if len(examples) != len(indices):
-            message = f"the kind {context.kind.name} made {len(examples)} examples of {len(indices)} rows"
-            raise TaskFailed(FailureKind.TRAINING_KIND, message)
+        examples = _examples(context, samples, indices, reference)
         remaining = examples[steps_done * batch_size :]
         # After a crash past the last step nothing remains to train, but a trainer cannot be built without examples.
         trainer = _trainer(context, job, base, attached, remaining or examples, seed, folder)
@@ -93,6 +93,17 @@ def train(context: JobContext, job: TrainJob) -> TrainResult:
     )
     crash_points.reach("child: delta written")
     return result
+
+
+def _examples(
+    context: JobContext, samples: Samples, indices: NDArray[np.int64], reference: NDArray[np.float64] | None
+) -> list[dict[str, Any]]:
+    """One example for each of the rows at *indices*. Raises TaskFailed (training-kind)."""
+    examples = context.training.examples(samples, indices, reference)
+    if len(examples) != len(indices):
+        message = f"the kind {context.kind.name} made {len(examples)} examples of {len(indices)} rows"
+        raise TaskFailed(FailureKind.TRAINING_KIND, message)
+    return examples
 
 
 def _trainer(

@@ -55,4 +55,6 @@ def check_measured(kind: Kind, origin: Origin, values: Mapping[str, float]) -> N
         if not math.isfinite(value):
             raise TaskFailed(FailureKind.CRASH, f"the {declared[name].title} is {value}")
         if problem := declared[name].problem(value):
-            raise TaskFailed(FailureKind.TRAINING_KIND, f"the kind {kind.name} measured {name}: {problem}")
+            # an owner may report no values of a training, and the message leaves the machine
+            said = problem if origin is Origin.EVALUATION else "a value outside of its bounds"
+            raise TaskFailed(FailureKind.TRAINING_KIND, f"the kind {kind.name} measured {name}: {said}")

@@ -56,7 +56,9 @@ def list_(ctx: typer.Context, campaign: IdOrName, as_json: AsJson = False) -> No
     console = output.console()
     console.print(table)
     if any(adapter.metrics for adapter in adapters):
-        console.print(units([each for each in held_out_metrics(detail) if each.name == HELD_OUT_LOSS]), style="dim")
+        console.print(
+            units([each for each in held_out_metrics(detail) if each.name == HELD_OUT_LOSS]), style="dim", markup=False
+        )
 
 
 def _which(text: str) -> str:

@@ -142,7 +142,7 @@ class CampaignPage:
             console.print(f"{len(self.rounds) - len(shown)} earlier rounds: see --json", style="dim")
         metrics = [metric for metric in self.campaign.metrics if metric.name in (TRAIN_LOSS_MEAN, HELD_OUT_LOSS)]
         best = "* best" if self.campaign.best_adapter is not None else ""
-        console.print("; ".join(filter(None, (best, units(metrics)))), style="dim")
+        console.print("; ".join(filter(None, (best, units(metrics)))), style="dim", markup=False)
 
     def _held_out_loss(self, number: int) -> tuple[str, str]:
         loss = self.held_out.get(HELD_OUT_LOSS, {}).get(number)
@@ -161,7 +161,7 @@ class CampaignPage:
             values = ((metric, self.held_out[metric.name].get(number)) for metric in others)
             table.add_row(str(number), *("" if value is None else metric.text(value) for metric, value in values))
         console.print(table)
-        console.print(units(others), style="dim")
+        console.print(units(others), style="dim", markup=False)
 
     def _print_tasks(self, console: Console) -> None:
         if self.tasks:

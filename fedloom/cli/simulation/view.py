@@ -58,7 +58,7 @@ class SimulationView:
         is_new = campaign.rounds_closed != self._printed_rounds
         if is_new or (campaign.state.is_at_rest and line != self._printed):
             self._printed_rounds, self._printed = campaign.rounds_closed, line
-            self._console.print(line)
+            self._console.print(line, markup=False)
 
     def _print_failed_evaluations(self, campaign: CampaignDetail) -> None:
         """Print why held-out metrics are missing. Not red letters for the rest: failed updates were replaced."""

@@ -44,6 +44,11 @@ def test_an_evaluation_that_is_not_what_was_declared_is_refused_in_words(
     check_measured(kinds.find("dpo"), Origin.EVALUATION, WHOLE | COUNTS)
 
 
+def test_a_value_of_a_training_stays_out_of_the_message() -> None:
+    with pytest.raises(TaskFailed, match=r"measured reward_accuracy: a value outside of its bounds$"):
+        check_measured(kinds.find("dpo"), Origin.TRAINING, {"reward_accuracy": 1.2345})
+
+
 class Dropping(Training):
     def examples(self, *args: Any) -> list[dict[str, Any]]:
         return super().examples(*args)[1:]
