@@ -1,38 +1,20 @@
 """Checks an owner's data by the rules of training, but collects all errors where training stops at the first."""
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from agent.data.notices import Occurrences
 from agent.data.reading import scan_rows, skip_reason, split_rows
 from agent.data.records import BrokenRecord, scan_records
-from agent.data.report import MAX_ERRORS, MAX_PLACES, DataReport, Example, Problem, ShownCompletion, Span, Spread
-from agent.data.rows import Comparison, Row
+from agent.data.report import DataReport, Example, ShownCompletion, Span, Spread
+from agent.data.rows import Comparison, LocatedRow, Row
 from agent.data.source import DataSource
 from agent.errors import TaskFailed
 from shared import kinds
 from shared.kinds import Kind
 
 _N_EXAMPLES = 3
-_NUMBER = re.compile(r"\d+")
-
-
-@dataclass(frozen=True)
-class LocatedRow:
-    """A row with its place in the owner's files, such as "line 3"."""
-
-    place: str
-    row: Row | Comparison
-
-
-@dataclass
-class _Occurrences:
-    """One error: the message at its first place, the first places, and the number of all places."""
-
-    message: str
-    places: list[str] = field(default_factory=list)
-    count: int = 0
 
 
 @dataclass
@@ -42,38 +24,11 @@ class CollectedData:
     train: list[LocatedRow] = field(default_factory=list)
     held_out: list[LocatedRow] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
-    errors: dict[tuple[str, str], _Occurrences] = field(default_factory=dict)
+    errors: Occurrences = field(default_factory=Occurrences)
+    notices: Occurrences = field(default_factory=Occurrences)
     records: int = 0
     duplicates: int = 0
     overlap: int = 0
-
-    def add_error(self, source: DataSource, place: str, error: str, private: str = "") -> None:
-        """Add an error. Errors that differ only in numbers or in *private* are one error at several places.
-
-        Args:
-            source: the file or data set.
-            place: where the error is, such as "line 3"; empty if it concerns the whole file.
-            error: the message; it continues the place.
-            private: the rest of the message, which continues *error*.
-        """
-        key = (source.label, _NUMBER.sub("#", error))
-        occurrences = self.errors.setdefault(key, _Occurrences(error + private))
-        occurrences.count += 1
-        if len(occurrences.places) < MAX_PLACES:
-            occurrences.places.append(place)
-
-    @property
-    def n_errors(self) -> int:
-        """The number of errors, at all places."""
-        return sum(occurrences.count for occurrences in self.errors.values())
-
-    @property
-    def problems(self) -> list[Problem]:
-        """The first MAX_ERRORS errors, each with its places."""
-        return [
-            Problem(label=label, message=error.message, places=error.places, count=error.count)
-            for (label, _), error in list(self.errors.items())[:MAX_ERRORS]
-        ]
 
     def report(self, name: str, source: DataSource, kind: Kind) -> DataReport:
         """Return the part of the report that needs no tokenizer."""
@@ -87,8 +42,9 @@ class CollectedData:
             train=len(self.train),
             held_out=len(self.held_out),
             skipped=dict(self.skipped.most_common()),
-            errors=self.problems,
-            n_errors=self.n_errors,
+            errors=self.errors.problems,
+            n_errors=self.errors.total,
+            notices=self.notices.problems,
             duplicates=self.duplicates,
             overlap=self.overlap,
             same_prompt=sum(located.row.prompt_parts in held_out_prompts for located in self.train),
@@ -108,7 +64,7 @@ def collect(source: DataSource, kind: Kind) -> CollectedData:
     rows = _read(source, kind, data)
     data.duplicates = len(rows) - len({located.row for located in rows})
     own_held_out = _read(source.held_out_source, kind, data) if source.held_out_source is not None else None
-    parts = split_rows(rows, own_held_out, source.held_out, lambda located: located.row)
+    parts = split_rows(rows, own_held_out, source.held_out)
     if own_held_out is not None:
         data.overlap = len(rows) - len(parts[0])
     data.train, data.held_out = (_usable(part, data) for part in parts)
@@ -143,16 +99,18 @@ def _read(source: DataSource, kind: Kind, data: CollectedData) -> list[LocatedRo
     try:
         for scanned in scan_rows(source, kind):
             data.records += bool(scanned.place)
+            for note in scanned.notes:
+                data.notices.add(source.label, scanned.place, note.message, note.private, apart=True)
             if scanned.error:
-                data.add_error(source, scanned.place, scanned.error, scanned.private)
-            elif scanned.row is None:
+                data.errors.add(source.label, scanned.place, scanned.error, scanned.private)
+            elif scanned.skip_reason:
                 data.skipped[scanned.skip_reason] += 1
-            else:
-                rows.append(LocatedRow(scanned.place, scanned.row))
+            elif scanned.row is not None:
+                rows.append(LocatedRow(source.label, scanned.place, scanned.row))
         if data.records == n_before:
-            data.add_error(source, "", "the file has no rows")
+            data.errors.add(source.label, "", "the file has no rows")
     except TaskFailed as error:
-        data.add_error(source, "", str(error).removeprefix(f"{source.label}: "))
+        data.errors.add(source.label, "", str(error).removeprefix(f"{source.label}: "))
     return rows
 
 

@@ -5,19 +5,18 @@ content of a row.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
+from agent.data.notices import Note, Occurrences
 from agent.data.presets import PRESETS
 from agent.data.records import BrokenRecord, refuse, scan_records
-from agent.data.rows import Comparison, Row
+from agent.data.rows import Comparison, LocatedRow, Row
 from agent.data.shapes import RecordError, SkippedRecord, detect_columns, list_columns, parse_row
 from agent.data.source import DataSource
 from shared.digest import sha256_of_parts
 from shared.kinds import Kind
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,7 @@ class ScannedRecord:
         error: the error message, which continues the place; empty if there is none.
         private: the rest of the error message. It quotes column names and stays on this machine.
         skip_reason: why the record is skipped; empty if it is used.
+        notes: what of it is not read or not learnt.
     """
 
     place: str
@@ -37,23 +37,31 @@ class ScannedRecord:
     error: str = ""
     private: str = ""
     skip_reason: str = ""
+    notes: tuple[Note, ...] = ()
 
 
 @dataclass
 class Rows:
-    """All rows of some data. skipped: the number of skipped records by reason."""
+    """All rows of some data. skipped: the number of skipped records by reason. notices: what is not read or learnt."""
 
-    rows: list[Any] = field(default_factory=list)
+    located: list[LocatedRow] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
+    notices: Occurrences = field(default_factory=Occurrences)
+
+    @property
+    def rows(self) -> list[Row | Comparison]:
+        """The rows without their places."""
+        return [located.row for located in self.located]
 
 
 @dataclass(frozen=True)
 class Split:
-    """The rows to train on and the rows to evaluate on. skipped: the number of skipped records by reason."""
+    """The rows to train on and the rows to evaluate on. skipped, notices: as in ``Rows``, of all files."""
 
-    train: Sequence[Row | Comparison]
-    held_out: Sequence[Row | Comparison]
+    train: Sequence[LocatedRow]
+    held_out: Sequence[LocatedRow]
     skipped: Counter[str]
+    notices: Occurrences
 
 
 def scan_rows(source: DataSource, kind: Kind) -> Iterator[ScannedRecord]:
@@ -95,18 +103,23 @@ def _scan_record(
     return ScannedRecord(place, row)
 
 
-def read_rows(source: DataSource, kind: Kind) -> Rows:
-    """Return all rows of the data. Raises TaskFailed (data) that names the place of the first error."""
-    rows = Rows()
+def read_rows(source: DataSource, kind: Kind, notices: Occurrences | None = None) -> Rows:
+    """Return all rows of the data. Raises TaskFailed (data) that names the place of the first error.
+
+    notices: receives the notices; by default the result has its own.
+    """
+    rows = Rows(notices=notices or Occurrences())
     for scanned in scan_rows(source, kind):
+        for note in scanned.notes:
+            rows.notices.add(source.label, scanned.place, note.message, note.private, apart=True)
         if scanned.error:
             hint = "; `fedloom agent check-data` lists the columns" if scanned.private else ""
             refuse(source, f"{scanned.place}{scanned.error}{hint}")
         if scanned.row is not None:
-            rows.rows.append(scanned.row)
-        else:
+            rows.located.append(LocatedRow(source.label, scanned.place, scanned.row))
+        elif scanned.skip_reason:
             rows.skipped[scanned.skip_reason] += 1
-    if not rows.rows and not rows.skipped:
+    if not rows.located and not rows.skipped:
         refuse(source, "the file has no rows")
     return rows
 
@@ -114,32 +127,31 @@ def read_rows(source: DataSource, kind: Kind) -> Rows:
 def read_split(source: DataSource, kind: Kind) -> Split:
     """Return the rows of the data, split into training and held-out rows. Raises TaskFailed (data)."""
     data = read_rows(source, kind)
-    if source.held_out_source is None:
-        train, held_out = split_rows(data.rows, None, source.held_out, lambda row: row)
-        return Split(train, held_out, data.skipped)
-    own_held_out = read_rows(source.held_out_source, kind)
-    train, held_out = split_rows(data.rows, own_held_out.rows, source.held_out, lambda row: row)
-    return Split(train, held_out, data.skipped + own_held_out.skipped)
+    own_held_out, skipped = None, data.skipped
+    if source.held_out_source is not None:
+        held_out_data = read_rows(source.held_out_source, kind, data.notices)
+        own_held_out, skipped = held_out_data.located, skipped + held_out_data.skipped
+    train, held_out = split_rows(data.located, own_held_out, source.held_out)
+    return Split(train, held_out, skipped, data.notices)
 
 
 def split_rows(
-    items: Sequence[T], own_held_out: Sequence[T] | None, fraction: float, row_of: Callable[[T], Row | Comparison]
-) -> tuple[list[T], list[T]]:
+    rows: Sequence[LocatedRow], own_held_out: Sequence[LocatedRow] | None, fraction: float
+) -> tuple[list[LocatedRow], list[LocatedRow]]:
     """Split rows into those to train on and those to evaluate on. No row is in both.
 
     Args:
-        items: the rows, or objects that hold them.
+        rows: the rows.
         own_held_out: the owner's own held-out rows. Rows that equal one of them are not trained on.
-        fraction: the share of *items* to hold out if *own_held_out* is None.
-        row_of: returns the row of an item.
+        fraction: the share of *rows* to hold out if *own_held_out* is None.
     """
     if own_held_out is None:
-        parts: tuple[list[T], list[T]] = [], []
-        for item in items:
-            parts[is_held_out(row_of(item), fraction)].append(item)
+        parts: tuple[list[LocatedRow], list[LocatedRow]] = [], []
+        for located in rows:
+            parts[is_held_out(located.row, fraction)].append(located)
         return parts
-    held_out_rows = {row_of(item) for item in own_held_out}
-    return [item for item in items if row_of(item) not in held_out_rows], list(own_held_out)
+    held_out_rows = {located.row for located in own_held_out}
+    return [located for located in rows if located.row not in held_out_rows], list(own_held_out)
 
 
 def is_held_out(row: Row | Comparison, fraction: float) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pydantic import BaseModel, ConfigDict
 
 MAX_ERRORS, MAX_PLACES = 50, 10
-"""Different errors that a report lists, and places that it lists for each. The rest is only counted."""
+"""Different errors, and notices, that a report lists, and places that it lists for each. The rest is only counted."""
 
 
 class Part(BaseModel):
@@ -59,12 +59,12 @@ class Example(Part):
 
 
 class Problem(Part):
-    """An error at one or more places.
+    """An error or a notice, at one or more places.
 
     Args:
         label: the name of the file or data set.
         message: continues the first place: " has no column 'x'".
-        places: the first places, such as "line 3"; empty text for an error of the whole file.
+        places: the first places, such as "line 3"; empty text for one of the whole file.
         count: the number of all places.
     """
 
@@ -113,6 +113,7 @@ class DataReport(Part):
         skipped: number of skipped records by reason. Errors are not among them.
         errors: the first MAX_ERRORS different errors.
         n_errors: number of errors, at all places.
+        notices: the first MAX_ERRORS different notices: what of usable data is not read or not learnt.
         duplicates: number of rows that equal an earlier one.
         overlap: number of rows that are not trained on because the owner's held-out file has them too.
         same_prompt: number of training rows whose prompt is also the prompt of a held-out row.
@@ -130,6 +131,7 @@ class DataReport(Part):
     skipped: dict[str, int]
     errors: list[Problem]
     n_errors: int
+    notices: list[Problem] = []
     duplicates: int
     overlap: int
     same_prompt: int

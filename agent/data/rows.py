@@ -8,10 +8,11 @@ Role = Literal["system", "user", "assistant"]
 
 @dataclass(frozen=True)
 class Turn:
-    """One message of a conversation."""
+    """One message of a conversation. learnt: whether the loss may cover it, if it is the assistant's."""
 
     role: Role
     text: str
+    learnt: bool = True
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,20 @@ class Comparison:
     def parts(self) -> tuple[str, ...]:
         """All text of the row. Their digest decides the held-out split, so the parts of a row must never change."""
         return (self.prompt, self.input, *self.answers, *_strings(self.before))
+
+
+@dataclass(frozen=True)
+class LocatedRow:
+    """A row with its place in the owner's files. label: the file or data set. place: in it, such as "line 3"."""
+
+    label: str
+    place: str
+    row: Row | Comparison
+
+    @property
+    def where(self) -> str:
+        """The file and the place in it."""
+        return f"{self.label}: {self.place}"
 
 
 def _strings(turns: tuple[Turn, ...]) -> tuple[str, ...]:

@@ -270,8 +270,14 @@ async def _apply_prepare(session: AsyncSession, participant: ParticipantRow, res
         n_held_out=result.n_held_out,
         rank=result.rank,
         fingerprint=result.fingerprint.model_dump(),
-        reason=f"{result.dropped} rows are skipped: too long, or without an answer" if result.dropped else None,
+        reason=_notices(result),
     )
+
+
+def _notices(result: PrepareResult) -> str | None:
+    """What the operator should know about an agent that can train; None if there is nothing."""
+    dropped = [f"{result.dropped} rows are skipped: too long, or without an answer"] if result.dropped else []
+    return "; ".join([*dropped, *result.notices]) or None
 
 
 def _adapter_zero(campaign: CampaignRow, ref: BlobRef, now: datetime) -> AdapterRow:

@@ -113,6 +113,9 @@ class EvaluateJob(JobBase):
 Job = Annotated[PrepareJob | InitJob | TrainJob | EvaluateJob, Field(discriminator="kind")]
 
 Count = Annotated[int, Field(ge=0)]
+MAX_NOTICES, MAX_NOTICE = 20, 400
+"""The most notices of a result, and the most characters of one."""
+NoticeText = Annotated[str, Field(max_length=MAX_NOTICE)]
 
 
 class PrepareResult(Request):
@@ -128,6 +131,9 @@ class PrepareResult(Request):
     """Usable rows for evaluation."""
     dropped: Count = 0
     """Unusable rows: no part of the completion fits, or the two completions of a pair are equal."""
+    notices: Annotated[list[NoticeText], Field(max_length=MAX_NOTICES)] = []
+    """What of the usable rows is not read or not learnt, and what of the base model is not adapted, each in a sentence
+    that quotes no row."""
 
 
 class InitResult(Request):

@@ -1,5 +1,6 @@
 """The owner's data, read, split and tokenised once, then cached in memory and on disk."""
 
+import json
 import logging
 import zipfile
 from collections.abc import Callable
@@ -27,7 +28,7 @@ from shared.kinds import Kind
 from shared.wire.jobs import Fingerprint
 from shared.wire.leases import FailureKind, Phase, Progress
 
-_FORMAT = "3"  # raise it if the same inputs give other tokens
+_FORMAT = "4"  # raise it if the same inputs give other tokens
 _ARRAYS = ("ids", "supervised", "offsets")
 _BATCH = 256  # rows that are tokenised together
 _MAX_IN_MEMORY = 4  # data sets
@@ -37,11 +38,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TokenizedData:
-    """An owner's data for one kind of training, model, template and length. dropped: the number of unusable rows."""
+    """An owner's data for one kind of training, model, template and length.
+
+    dropped: the number of unusable rows. notices: what of the usable ones is not read or not learnt; each may leave the
+    machine.
+    """
 
     train: Samples
     held_out: Samples
     dropped: int
+    notices: tuple[str, ...] = ()
 
 
 class DataCache:
@@ -149,7 +155,7 @@ def _tokenize(
         labels: list[tuple[float, ...]] = []
         for begin in range(0, len(rows), _BATCH):
             batch = rows[begin : begin + _BATCH]
-            for row in tokenize_rows(batch, template, text_tokenizer):
+            for row in tokenize_rows([located.row for located in batch], template, text_tokenizer):
                 if not row.skip_reason:
                     usable += row.truncated
                     labels.append(row.labels)
@@ -157,7 +163,8 @@ def _tokenize(
             report(Progress(phase=Phase.TOKENIZING, done=done, total=total))
         parts.append(Samples.of(usable, labels, kind))
     total += split.skipped.total()
-    data = TokenizedData(parts[0], parts[1], dropped=total - sum(map(len, parts)))
+    dropped = total - sum(map(len, parts))
+    data = TokenizedData(parts[0], parts[1], dropped, tuple(split.notices.public))
     if data.dropped == total:
         cause = "a completion that is empty, or two that are equal" if kind.compares else "an empty completion"
         message = f"all {total} rows are too long for max_length {max_length}, or have {cause}"
@@ -168,7 +175,7 @@ def _tokenize(
 
 
 def _save(path: Path, data: TokenizedData) -> None:
-    arrays: dict[str, Any] = {"dropped": np.int64(data.dropped)}
+    arrays: dict[str, Any] = {"dropped": np.int64(data.dropped), "notices": np.array(json.dumps(data.notices))}
     for part, rows in (("train", data.train), ("held_out", data.held_out)):
         arrays |= {f"{part}_{name}": getattr(rows.completions, name) for name in _ARRAYS}
         arrays[f"{part}_labels"] = rows.labels
@@ -189,7 +196,7 @@ def _load(path: Path, kind: Kind) -> TokenizedData | None:
                 )
                 for part in ("train", "held_out")
             )
-            return TokenizedData(train, held_out, dropped=int(file["dropped"]))
+            return TokenizedData(train, held_out, int(file["dropped"]), tuple(json.loads(str(file["notices"]))))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-from agent.data.checking import CollectedData, LocatedRow, choose_examples, collect, completion_names
+from agent.data.checking import CollectedData, choose_examples, collect, completion_names
 from agent.data.own_template import template_of
 from agent.data.report import DataReport, Example, ShownCompletion, Span, Spread, Tokens
+from agent.data.rows import LocatedRow
 from agent.errors import TaskFailed
 from agent.installed import load_kind
 from agent.orders.check import CheckRequest
@@ -34,7 +35,7 @@ def check_data(order: CheckRequest, tokenizer: Any, report: Reporter) -> DataRep
         usable = []
         for begin in range(0, len(rows), _BATCH):
             batch = rows[begin : begin + _BATCH]
-            for placed, tokenized in _tokenized(batch, template, text_tokenizer, order, collected):
+            for placed, tokenized in _tokenized(batch, template, text_tokenizer, collected):
                 if tokenized.skip_reason:
                     collected.skipped[tokenized.skip_reason] += 1
                 else:
@@ -50,8 +51,9 @@ def check_data(order: CheckRequest, tokenizer: Any, report: Reporter) -> DataRep
             "train": len(train),
             "held_out": len(held_out),
             "skipped": dict(collected.skipped.most_common()),
-            "errors": collected.problems,
-            "n_errors": collected.n_errors,
+            "errors": collected.errors.problems,
+            "n_errors": collected.errors.total,
+            "notices": collected.notices.problems,
             "tokens": Tokens(
                 model=order.model.base.model,
                 template=template if isinstance(template, str) else template.name,
@@ -75,7 +77,6 @@ def _tokenized(
     rows: Sequence[LocatedRow],
     template: AnyTemplate,
     text_tokenizer: TextTokenizer,
-    order: CheckRequest,
     collected: CollectedData,
 ) -> Iterator[tuple[LocatedRow, TokenizedRow]]:
     """The rows with their tokens. A row that the template refuses is omitted, and recorded as an error."""
@@ -85,10 +86,10 @@ def _tokenized(
         )
     except TaskFailed as error:
         if len(rows) == 1:
-            collected.add_error(order.data, rows[0].place, f": {error}")
+            collected.errors.add(rows[0].label, rows[0].place, f": {error}")
             return
         for placed in rows:
-            yield from _tokenized([placed], template, text_tokenizer, order, collected)
+            yield from _tokenized([placed], template, text_tokenizer, collected)
 
 
 def _example(placed: LocatedRow, tokenized: TokenizedRow, kind: Kind, tokenizer: Any) -> Example:

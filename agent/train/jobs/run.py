@@ -1,5 +1,7 @@
 """Runs a job; prepare and init are here, as they are short."""
 
+from collections.abc import Sequence
+
 from agent.orders.job import LocalJob
 from agent.orders.job_files import ADAPTER_FILE
 from agent.train.base.device import choose_device
@@ -7,7 +9,7 @@ from agent.train.jobs.context import JobContext, WarmState
 from agent.train.jobs.evaluate import evaluate
 from agent.train.jobs.train import train
 from agent.train.progress import Reporter
-from shared.wire.jobs import InitJob, InitResult, PrepareJob, PrepareResult, Result, TrainJob
+from shared.wire.jobs import MAX_NOTICE, MAX_NOTICES, InitJob, InitResult, PrepareJob, PrepareResult, Result, TrainJob
 
 
 def run_job(warm: WarmState, work: LocalJob, report: Reporter) -> Result:
@@ -32,7 +34,15 @@ def _prepare(context: JobContext, job: PrepareJob) -> PrepareResult:
         n_train=len(data.train),
         n_held_out=len(data.held_out),
         dropped=data.dropped,
+        notices=_bounded(data.notices, job.data.name),
     )
+
+
+def _bounded(notices: Sequence[str], data: str) -> list[str]:
+    """As many notices as a result may have, none too long."""
+    bounded = [text if len(text) <= MAX_NOTICE else f"{text[: MAX_NOTICE - 1]}…" for text in notices[: MAX_NOTICES - 1]]
+    rest = len(notices) - len(bounded)
+    return [*bounded, f"and {rest} more: `fedloom agent check-data {data}` shows all"] if rest else bounded
 
 
 def _init(context: JobContext, job: InitJob) -> InitResult:

@@ -40,7 +40,7 @@ def page(report: "DataReport") -> str:
     ]
     if report.unusable:
         parts.append(f"<p class=bad>The data cannot be used: {escape(report.unusable)}.</p>")
-    parts += [_counts(report), _lengths(report), _errors(report)]
+    parts += [_counts(report), _lengths(report), _errors(report), _notices(report)]
     if report.examples:
         parts.append("<h2>Examples</h2><p>The loss covers the <mark>marked</mark> text.</p>")
     parts += [_completion(example.place, shown) for example in report.examples for shown in example.completions]
@@ -68,6 +68,11 @@ def _errors(report: "DataReport") -> str:
     more = report.n_errors - sum(error.count for error in report.errors)
     rest = f"<p>and {more:,} more</p>" if more else ""
     return f"<h2 class=bad>Errors</h2><ul>{items}</ul>{rest}"
+
+
+def _notices(report: "DataReport") -> str:
+    items = "".join(f"<li>{escape(visible(str(notice)))}</li>" for notice in report.notices)
+    return f"<h2>Not read, or not learnt</h2><ul>{items}</ul>" if items else ""
 
 
 def _completion(place: str, shown: "ShownCompletion") -> str:

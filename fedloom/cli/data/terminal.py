@@ -38,6 +38,10 @@ def show(report: "DataReport", console: "Console") -> None:
             console.print(Text(f"  {visible(line)}"), soft_wrap=True)
         if rest := report.n_errors - sum(error.count for error in report.errors):
             console.print(f"  and {rest:,} more")
+    if report.notices:
+        console.print(Text("\nnot read, or not learnt", style="bold yellow"))
+        for line in map(str, report.notices):
+            console.print(Text(f"  {visible(line)}"), soft_wrap=True)
     _examples(report, console)
     if report.unusable:
         console.print(Text(f"\nthe data cannot be used: {report.unusable}", style="bold red"))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agent.data.reading import Rows, is_held_out, read_rows, split_rows
-from agent.data.rows import Comparison, Row, Turn
+from agent.data.rows import Comparison, LocatedRow, Row, Turn
 from agent.data.shapes import RecordError, SkippedRecord, parse_row
 from agent.data.source import DataSource
 from shared.kinds import Kind, KindSection, find
@@ -32,6 +32,14 @@ def rows(tmp_path: Path, records: list[dict[str, Any]], kind: str = "sft", **col
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
     return read_rows(DataSource(path=path, **columns), find(kind))
+
+
+def split(rows: list[Row], own_held_out: list[Row] | None, fraction: float) -> tuple[list[Row], ...]:
+    def located(rows: list[Row]) -> list[LocatedRow]:
+        return [LocatedRow("rows.jsonl", f"line {number}", row) for number, row in enumerate(rows, 1)]
+
+    parts = split_rows(located(rows), located(own_held_out) if own_held_out is not None else None, fraction)
+    return tuple([each.row for each in part] for part in parts)  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(
@@ -167,10 +175,10 @@ def test_the_split_of_single_turn_rows_never_changes() -> None:
 
 def test_the_split_of_conversations_stays_when_rows_are_added_and_keeps_equal_ones_together() -> None:
     conversations = [Row(f"p{n}", "", "c", (Turn("user", f"{n}"), Turn("assistant", "x"))) for n in range(1000)]
-    train, held_out = split_rows(conversations, None, 0.2, lambda row: row)
+    train, held_out = split(conversations, None, 0.2)
     assert 150 < len(held_out) < 250
     assert not set(train) & set(held_out)
-    _, more = split_rows([Row("new", "", "c"), *conversations, *conversations], None, 0.2, lambda row: row)
+    _, more = split([Row("new", "", "c"), *conversations, *conversations], None, 0.2)
     assert set(held_out) == set(more) - {Row("new", "", "c")}
     assert len(more) >= 2 * len(held_out)
 
@@ -182,7 +190,7 @@ def test_earlier_turns_are_part_of_the_row() -> None:
 
 def test_a_file_of_held_out_rows_is_never_trained_on() -> None:
     a, b, c = (Row(name, "", "x") for name in "abc")
-    assert split_rows([a, b, a, c], [a, b], 0.5, lambda row: row) == ([c], [a, b])
+    assert split([a, b, a, c], [a, b], 0.5) == ([c], [a, b])
 
 
 LABELLED = Kind("labelled", "", KindSection, ("completion",), ("label",), ())
