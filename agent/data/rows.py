@@ -8,11 +8,11 @@ Role = Literal["system", "user", "assistant"]
 
 @dataclass(frozen=True)
 class Turn:
-    """One message of a conversation. learnt: whether the loss may cover it, if it is the assistant's."""
+    """One message of a conversation. supervised: whether the loss may cover it."""
 
     role: Role
     text: str
-    learnt: bool = True
+    supervised: bool = True
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,8 @@ def _opening(row: Row) -> tuple[str, Sequence[Turn]]:
 
 def _is_supervised(row: Row, turns: Sequence[Turn], number: int) -> bool:
     """Whether the loss covers a reply. It skips an earlier reply that is empty."""
-    return number == len(turns) - 1 or (not row.only_last and turns[number].text != "")
+    earlier = not row.only_last and turns[number].supervised and turns[number].text != ""
+    return number == len(turns) - 1 or earlier
 
 
 def _chat(row: Row, tokenizer: Any, template: str | None) -> Text:
