@@ -20,6 +20,7 @@ from shared.wire.campaigns import CampaignDetail
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
 CARD_FILE = "README.md"
+_PEFT_PREFIX = "base_model.model."
 
 
 def write_adapter_folder(
@@ -70,11 +71,23 @@ def target_modules(spec: CampaignSpec, tensor_names: Iterable[str]) -> list[str]
     """The names of the adapted modules: the campaign's, or for ``all-linear`` those in the tensor names.
 
     ``all-linear`` itself is not written: another version of PEFT may match other layers, and vLLM does not support it.
+    Where the layers are those of a part of the model, names are written in full: the layers of another part, such as a
+    vision tower, may have the same short names.
     """
+    found = (module_of(name) for name in tensor_names)
+    modules = {module.removeprefix(_PEFT_PREFIX) for module in found if module is not None}
+    if any(map(_is_of_a_part, modules)):
+        return sorted(modules)
     if spec.lora.target_modules != "all-linear":
         return sorted(set(spec.lora.target_modules))
-    modules = map(module_of, tensor_names)
-    return sorted({_short_name(module) for module in modules if module is not None})
+    return sorted({_short_name(module) for module in modules})
+
+
+def _is_of_a_part(module: str) -> bool:
+    """Whether a numbered layer lies deeper than in ``model.layers.0``: as in ``model.language_model.layers.0``."""
+    parts = module.split(".")
+    first_number = next((place for place, part in enumerate(parts) if part.isdecimal()), 0)
+    return first_number > 2
 
 
 def _short_name(module: str) -> str:

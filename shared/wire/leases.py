@@ -40,6 +40,7 @@ class Phase(StrEnum):
     FETCHING_MODEL = "fetching model"
     TOKENIZING = "tokenizing"
     LOADING_MODEL = "loading model"
+    CHECKING_MODEL = "checking model"
     DOWNLOADING = "downloading"
     TRAINING = "training"
     EVALUATING = "evaluating"

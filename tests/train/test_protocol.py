@@ -46,11 +46,12 @@ main((Failing,))
 def test_a_warm_child_gives_what_a_cold_one_gives_bit_for_bit(lab: Lab, start_child: Any) -> None:
     """Prepare, init, train and evaluate in one noisy process; then repeat round 2 in a cold process."""
     warm = start_child("-c", NOISY)
-    prepared = warm.result(lab.work(lab.prepare_job()))
-    assert prepared.fingerprint == lab.fingerprint
-    init = lab.work(lab.init_job())
-    _, reports = warm.send(init)
+    prepared, reports = warm.send(lab.work(lab.prepare_job()))
+    assert isinstance(prepared, Done)
+    assert prepared.result.fingerprint == lab.fingerprint
     assert Phase.LOADING_MODEL in [report.progress.phase for report in reports]
+    init = lab.work(lab.init_job())
+    warm.result(init)
     adapter = init.folder / "adapter.safetensors"
     other = LoraSection(rank=2, alpha=4, dropout=0.5, target_modules=["q_proj", "down_proj"])
     other_init = lab.work(lab.init_job(lora=other, seed=9))

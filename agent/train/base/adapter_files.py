@@ -9,7 +9,7 @@ from torch import Tensor
 
 from agent.errors import TaskFailed
 from agent.installed import InstalledClient
-from agent.train.base.model import AttachedAdapter
+from agent.train.base.attached import AttachedAdapter
 from shared.adapters.files import AdapterError, AdapterFile, Contract, TensorSpec, slot_name
 from shared.adapters.lora import at_rank, cut
 from shared.algorithms import AlgorithmParams

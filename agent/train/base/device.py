@@ -1,5 +1,8 @@
 """The device to train on, and the precision of the frozen weights."""
 
+import contextlib
+from typing import Any
+
 import torch
 
 from agent.errors import TaskFailed
@@ -47,3 +50,8 @@ def choose_dtype(compute: ComputeSettings, device: torch.device) -> torch.dtype:
         raise _unusable("compute.dtype in agent.toml is float16, which trains on a GPU only: use float32 or bfloat16")
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     return dtypes[compute.dtype]
+
+
+def autocast(device: torch.device, dtype: torch.dtype | None) -> contextlib.AbstractContextManager[Any]:
+    """The context in which a base computes. dtype: the base's if it is bfloat16 or float16, else None."""
+    return torch.autocast(device.type, dtype=dtype) if dtype is not None else contextlib.nullcontext()

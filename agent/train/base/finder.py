@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from agent.train.base.architecture import check_architecture
 from agent.train.base.fingerprint import fingerprint
 from agent.train.base.folder import find_folder
 from agent.train.base.model import load_tokenizer
@@ -51,6 +52,7 @@ class BaseFinder:
             report: receives the progress of a download.
         """
         folder = find_folder(base, mapped, refresh=refresh, remote_code=remote_code, remedy=remedy, report=report)
+        check_architecture(folder, remote_code=remote_code)
         tokenizer = self._tokenizer(folder, remote_code=remote_code)
         return BaseFiles(folder, tokenizer, fingerprint(folder, tokenizer, DigestCache(cache / "digests.json")))
 

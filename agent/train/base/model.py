@@ -1,34 +1,27 @@
-"""The base model: loaded once, cached, and lent with an adapter attached."""
+"""The base model: loaded, frozen, and lent with an adapter attached."""
 
-import contextlib
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
-from transformers.pytorch_utils import Conv1D
 
 from agent.errors import TaskFailed
+from agent.train.base.attached import AttachedAdapter, attach, first_line
 from agent.train.base.quantization import bitsandbytes_config, prepare_for_training
 from agent.train.process import memory
-from shared.adapters.files import Contract, TensorSpec
-from shared.adapters.lora import is_trained
 from shared.campaign.spec import LoraSection, Quantization
-from shared.wire.jobs import Fingerprint
 from shared.wire.leases import FailureKind
 
 log = logging.getLogger(__name__)
 
-_LINEAR = (nn.Linear, Conv1D)
 _NOT_QUANTIZED = (
     "the base model cannot be quantised here: too little memory, or a GPU that bitsandbytes does not support; see the "
     "agent's log"
@@ -48,46 +41,7 @@ def load_tokenizer(folder: Path, *, remote_code: bool) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=remote_code, local_files_only=True)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        raise _unusable(f"the base model's tokenizer cannot be loaded: {_first_line(error)}") from error
-
-
-@dataclass(frozen=True)
-class AttachedAdapter:
-    """A PEFT model, and its adapter's parameters by the names that adapter files use.
-
-    Of a linear layer (in → out) and rank r, ``….lora_A.weight`` is (r, in) and ``….lora_B.weight`` is (out, r).
-    """
-
-    model: Any
-    parameters: dict[str, nn.Parameter]
-    rank: int
-
-    @property
-    def trained_parameters(self) -> dict[str, nn.Parameter]:
-        """The parameters that are not frozen."""
-        return {name: parameter for name, parameter in self.parameters.items() if parameter.requires_grad}
-
-    @property
-    def contract(self) -> Contract:
-        """Names and shapes of the adapter's tensors, as float32."""
-        return _contract(self.parameters)
-
-    @property
-    def update_contract(self) -> Contract:
-        """Names and shapes of an update's tensors: the trained ones, as float32."""
-        return _contract(self.trained_parameters)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """The adapter's current values, copied to the CPU as float32."""
-        return {name: parameter.detach().float().cpu().clone() for name, parameter in self.parameters.items()}
-
-    @contextmanager
-    def keep_float32(self) -> Iterator[None]:
-        """Restore the adapter's float32 values at the end of the block, in which a library may round them."""
-        before = {name: parameter.data for name, parameter in self.parameters.items()}
-        yield
-        for name, parameter in self.parameters.items():
-            parameter.data = before[name]
+        raise _unusable(f"the base model's tokenizer cannot be loaded: {first_line(error)}") from error
 
 
 class Base:
@@ -128,7 +82,7 @@ class Base:
                 **quantizing,
             )
         except (OSError, ValueError, KeyError, ImportError, AttributeError, SafetensorError) as error:
-            raise _unusable(f"the base model cannot be loaded: {_first_line(error)}") from error
+            raise _unusable(f"the base model cannot be loaded: {first_line(error)}") from error
         except RuntimeError as error:
             if quantization is None or memory.is_exhausted(error):
                 raise
@@ -170,26 +124,13 @@ class Base:
         The block may do to the model what TRL's trainers do: wrap its forward, change its configuration, tag it, train
         it. All of that is undone. Raises TaskFailed (base-model) if the adapter does not fit the model.
         """
-        model = self._model
-        _check_targets(model, lora)
-        set_seed(seed)
-        config = LoraConfig(
-            r=lora.rank,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            target_modules=lora.target_modules,
-            task_type="CAUSAL_LM",
-            bias="none",
-        )
-        with self.without_adapter():
-            peft_model = get_peft_model(model, config)
+        with self.without_adapter() as model:
+            set_seed(seed)
+            attached = attach(model, lora)
             try:
-                parameters = _adapter_parameters(peft_model)
-                for name, parameter in parameters.items():
-                    parameter.requires_grad_(is_trained(name, lora))
-                yield AttachedAdapter(peft_model, parameters, lora.rank)
+                yield attached
             finally:
-                peft_model.unload()
+                attached.model.unload()
 
     @contextmanager
     def without_adapter(self) -> Iterator[Any]:
@@ -205,91 +146,3 @@ class Base:
                 vars(owner).clear()
                 vars(owner).update(attributes)
             model.requires_grad_(False).eval()
-
-
-class ModelCache:
-    """Holds one base model: the latest."""
-
-    def __init__(self) -> None:
-        self._key: object = None
-        self._base: Base | None = None
-
-    @contextmanager
-    def base(
-        self,
-        folder: Path,
-        fingerprint: Fingerprint,
-        device: torch.device,
-        dtype: torch.dtype,
-        *,
-        quantization: Quantization | None,
-        remote_code: bool,
-        on_load: Callable[[], None],
-    ) -> Iterator[Base]:
-        """Lend the base model in *folder*, loaded unless it is cached. Raises TaskFailed (base-model).
-
-        After an unexpected error in the block the cache drops the model, because its state is unknown.
-
-        Args:
-            folder: the model's files.
-            fingerprint: their digests; another fingerprint is another model.
-            device: where the weights are held.
-            dtype: see ``Base``.
-            quantization: how the linear layers' weights are quantised, or None.
-            remote_code: whether code that comes with the model may run.
-            on_load: called before a load, which takes a while.
-        """
-        key = (folder, fingerprint, device, dtype, quantization, remote_code)
-        if self._base is None or self._key != key:
-            on_load()
-            self._base = None  # first, so that memory never holds two models
-            self._base = Base(folder, device, dtype, quantization=quantization, remote_code=remote_code)
-            self._key = key
-        try:
-            yield self._base
-        except TaskFailed:
-            raise
-        except BaseException:
-            self._base = None
-            raise
-
-    def release(self) -> None:
-        """Drop the model, so that its memory is free."""
-        self._base = None
-
-
-def _contract(parameters: Mapping[str, nn.Parameter]) -> Contract:
-    return Contract.of({name: TensorSpec("F32", tuple(parameter.shape)) for name, parameter in parameters.items()})
-
-
-def _adapter_parameters(model: Any) -> dict[str, nn.Parameter]:
-    """The trainable parameters, turned to float32, by their names in ``adapter_model.safetensors``, sorted."""
-    named = {
-        name.replace(".default.", ".").removesuffix(".default"): parameter
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad
-    }
-    saved = get_peft_model_state_dict(model, save_embedding_layers=False)
-    if set(named) != set(saved):
-        mismatch = min(set(named) ^ set(saved))
-        raise _unusable(f"PEFT saves this model's adapter under other names than it trains, {mismatch} among them")
-    for parameter in named.values():
-        parameter.data = parameter.data.float()
-    return dict(sorted(named.items()))
-
-
-def _check_targets(model: Any, lora: LoraSection) -> None:
-    if isinstance(lora.target_modules, str):
-        return
-    head = model.get_output_embeddings()
-    linear = {name for name, module in model.named_modules() if isinstance(module, _LINEAR) and module is not head}
-    absent = [target for target in lora.target_modules if not any(f".{name}".endswith(f".{target}") for name in linear)]
-    if absent:
-        present = ", ".join(sorted({name.rpartition(".")[2] for name in linear}))
-        raise _unusable(f"target_modules: this model has no linear module {', '.join(absent)}; it has {present}")
-
-
-def _first_line(error: BaseException) -> str:
-    with contextlib.suppress(IndexError):
-        return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
-    return type(error).__name__

@@ -1,12 +1,13 @@
 """What the four jobs share: the state that stays in memory, the base model, the data, and the files of a result."""
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from agent.data.own_template import template_of
 from agent.errors import TaskFailed
 from agent.installed import load_client, load_kind, read_kind_params
 from agent.orders.job import LocalJob
@@ -14,13 +15,17 @@ from agent.train import kinds
 from agent.train.base.device import choose_device, choose_dtype
 from agent.train.base.finder import BaseFinder
 from agent.train.base.fingerprint import check_fingerprint
-from agent.train.base.model import Base, ModelCache
+from agent.train.base.model import Base
+from agent.train.base.model_cache import ModelCache
 from agent.train.data.cache import DataCache, TokenizedData
 from agent.train.data.tokens import Samples
+from agent.train.jobs.trial import try_a_step
 from agent.train.progress import Reporter
+from agent.train.suitability.measure import Verdict
+from agent.train.suitability.verdicts import suit
 from agent.train.trainer.reference import Reference
 from shared.adapters.files import AdapterError, check_finite, write_adapter
-from shared.digest import sha256_file
+from shared.digest import sha256_file, sha256_hex
 from shared.durable import atomic_write
 from shared.wire.jobs import EvaluateJob, PrepareJob, TrainJob
 from shared.wire.leases import FailureKind, Phase, Progress
@@ -81,6 +86,42 @@ class JobContext:
             self.work.cache,
             self.report,
             kind=self.kind,
+        )
+
+    @contextmanager
+    def suitable_base(
+        self, job: PrepareJob | TrainJob | EvaluateJob, samples: Samples
+    ) -> Iterator[tuple[Base, Verdict]]:
+        """Lend the loaded base model with the head that its loss needs. Raises TaskFailed (base-model).
+
+        samples: the owner's rows, of which a few are used to measure a base that is new here.
+        """
+        with self.base() as base:
+            template = template_of(self.work.data, job.data.template) if self.work.data else job.data.template
+            verdict = suit(
+                base,
+                self.files.fingerprint,
+                job.lora,
+                samples.completions,
+                template=template if isinstance(template, str) else sha256_hex(template.text.encode()),
+                kind=job.training_kind,
+                quantization=job.base.quantization,
+                cache=self.work.cache,
+                report=self.report,
+                trial=lambda base: self._try_a_step(job, base, samples),
+            )
+            yield base, verdict
+
+    def _try_a_step(self, job: PrepareJob | TrainJob | EvaluateJob, base: Base, samples: Samples) -> str:
+        return try_a_step(
+            self.training,
+            self.kind.name,
+            base,
+            job.lora,
+            job.training,
+            samples,
+            self.files.tokenizer,
+            micro_batch=self.work.micro_batch,
         )
 
     def base(self) -> AbstractContextManager[Base]:

@@ -33,7 +33,7 @@ def evaluate(context: JobContext, job: EvaluateJob) -> EvaluateResult:
         done = n_completions // samples.n_completions
         context.report(Progress(phase=Phase.EVALUATING, done=done, total=len(samples)))
 
-    with context.base() as base:
+    with context.suitable_base(job, samples) as (base, _):
         reference = context.reference(job, base, samples, np.arange(len(samples)))  # (n, completions), or None
         with base.adapter(job.lora, seed=0) as attached:
             load_adapter(attached, work.adapter)

@@ -26,15 +26,17 @@ def run_job(warm: WarmState, work: LocalJob, report: Reporter) -> Result:
 
 
 def _prepare(context: JobContext, job: PrepareJob) -> PrepareResult:
-    choose_device(context.work.compute, job.base.quantization)  # an unsupported device fails here, not in round 1
+    choose_device(context.work.compute, job.base.quantization)  # an unsupported device fails before the data is read
     data = context.data(job)
+    with context.suitable_base(job, data.train) as (_, verdict):
+        notices = [*verdict.notices, *data.notices]
     return PrepareResult(
         fingerprint=context.files.fingerprint,
         rank=context.work.compute.rank_of(job.lora),
         n_train=len(data.train),
         n_held_out=len(data.held_out),
         dropped=data.dropped,
-        notices=_bounded(data.notices, job.data.name),
+        notices=_bounded(notices, job.data.name),
     )
 
 

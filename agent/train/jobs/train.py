@@ -6,22 +6,19 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor, as_tensor
 
 from agent.errors import TaskFailed
 from agent.orders.job_files import CHECKPOINT_FILE, CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE
 from agent.train import kinds
 from agent.train.base.adapter_files import load_adapter, read_broadcast, read_client_state
-from agent.train.base.model import AttachedAdapter, Base
 from agent.train.data.sampling import round_seed, sample_rows
-from agent.train.data.tokens import Samples
 from agent.train.jobs.context import JobContext
+from agent.train.jobs.trainers import build_trainer, make_examples
 from agent.train.process import memory
 from agent.train.trainer.arguments import TrainerSettings, micro_batch_of
 from agent.train.trainer.checkpoint import CheckpointCallback, training_identity
-from agent.train.trainer.federated import FederatedTrainerMixin, TrainingHistory
+from agent.train.trainer.federated import TrainingHistory
 from shared import crash_points
 from shared.adapters.files import slot_name
 from shared.algorithms import ClientHalf
@@ -50,7 +47,7 @@ def train(context: JobContext, job: TrainJob) -> TrainResult:
     assert context.client is not None
     assert work.adapter is not None
     client_half, params = context.client.half, context.client.read_params(job.algorithm_params)
-    with context.base() as base:
+    with context.suitable_base(job, samples) as (base, _):
         reference = context.reference(job, base, samples, indices)  # (steps · batch_size, completions), or None
     with (
         context.base() as base,
@@ -65,10 +62,19 @@ def train(context: JobContext, job: TrainJob) -> TrainResult:
         identity = training_identity(job, samples.sha256, state_file, base.device, base.dtype)
         checkpoints = CheckpointCallback(work.folder / CHECKPOINT_FILE, identity, every=work.compute.checkpoint_every)
         steps_done = checkpoints.steps_done
-        examples = _examples(context, samples, indices, reference)
+        examples = make_examples(context.training, context.kind.name, samples, indices, reference)
         remaining = examples[steps_done * batch_size :]
         # After a crash past the last step nothing remains to train, but a trainer cannot be built without examples.
-        trainer = _trainer(context, job, base, attached, remaining or examples, seed, folder)
+        settings = TrainerSettings(
+            folder=folder,
+            training=job.training,
+            learning_rate=job.learning_rate,
+            micro_batch=micro_batch_of(batch_size, work.micro_batch),
+            seed=seed,
+            autocast_dtype=base.autocast_dtype,
+        )
+        tokenizer = context.files.tokenizer
+        trainer = build_trainer(context.training, base, attached, remaining or examples, tokenizer, settings)
         client = client_half(params, broadcast, client_state)
         trained = attached.trained_parameters
         trainer.attach(client, trained, lambda history: _report_step(context, history, job.steps))
@@ -93,38 +99,6 @@ def train(context: JobContext, job: TrainJob) -> TrainResult:
     )
     crash_points.reach("child: delta written")
     return result
-
-
-def _examples(
-    context: JobContext, samples: Samples, indices: NDArray[np.int64], reference: NDArray[np.float64] | None
-) -> list[dict[str, Any]]:
-    """One example for each of the rows at *indices*. Raises TaskFailed (training-kind)."""
-    examples = context.training.examples(samples, indices, reference)
-    if len(examples) != len(indices):
-        message = f"the kind {context.kind.name} made {len(examples)} examples of {len(indices)} rows"
-        raise TaskFailed(FailureKind.TRAINING_KIND, message)
-    return examples
-
-
-def _trainer(
-    context: JobContext,
-    job: TrainJob,
-    base: Base,
-    attached: AttachedAdapter,
-    examples: Sequence[Mapping[str, Any]],
-    seed: int,
-    folder: str,
-) -> FederatedTrainerMixin:
-    settings = TrainerSettings(
-        folder=folder,
-        training=job.training,
-        learning_rate=job.learning_rate,
-        micro_batch=micro_batch_of(job.training.batch_size, context.work.micro_batch),
-        seed=seed,
-        autocast_dtype=base.autocast_dtype,
-    )
-    with attached.keep_float32():  # on a quantised base TRL rounds adapters to bfloat16, in which small steps vanish
-        return context.training.trainer(attached, examples, context.files.tokenizer, settings)
 
 
 def _report_step(context: JobContext, history: TrainingHistory, steps: int) -> None:

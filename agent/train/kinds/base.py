@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from agent.train.base.model import AttachedAdapter
+from agent.train.base.attached import AttachedAdapter
 from agent.train.data.tokens import Samples
 from agent.train.trainer.arguments import TrainerSettings
 from agent.train.trainer.federated import FederatedTrainerMixin

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from trl import DPOConfig, DPOTrainer
 
-from agent.train.base.model import AttachedAdapter
+from agent.train.base.attached import AttachedAdapter
 from agent.train.data.tokens import IGNORED, Samples
 from agent.train.kinds.base import KindTraining, Scoring
 from agent.train.trainer.arguments import TrainerSettings

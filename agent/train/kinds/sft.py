@@ -8,12 +8,12 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from trl import SFTConfig, SFTTrainer
 
-from agent.train.base.model import AttachedAdapter
+from agent.train.base.attached import AttachedAdapter
 from agent.train.data.tokens import Samples
 from agent.train.kinds.base import KindTraining, Scoring
 from agent.train.trainer.arguments import TrainerSettings
 from agent.train.trainer.federated import FederatedTrainerMixin
-from agent.train.trainer.loss import collate, select_supervised
+from agent.train.trainer.loss import collate, score_only_supervised
 from agent.train.trainer.scoring import log_probabilities
 from shared.kinds.sft import Section
 from shared.metrics import HELD_OUT_LOSS
@@ -32,14 +32,7 @@ class SftTrainer(FederatedTrainerMixin, SFTTrainer):
         # Makes the Trainer count the supervised tokens of a whole step. Otherwise models whose forward takes no further
         # arguments would get a mean of micro-batch means.
         self.model_accepts_loss_kwargs = True
-
-    def compute_loss(
-        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        rest = {key: value for key, value in inputs.items() if key != "labels"}
-        with select_supervised(self.model.get_base_model(), inputs["labels"]) as targets:  # (1, supervised tokens)
-            rest["shift_labels"] = targets
-            return super().compute_loss(model, rest, return_outputs, num_items_in_batch)
+        score_only_supervised(self.model.get_base_model())
 
 
 class Training(KindTraining[Section]):

@@ -1,6 +1,5 @@
 """Generates answers to independent questions, with prompts in the form that training uses."""
 
-import contextlib
 import sys
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -13,6 +12,7 @@ from agent.data.rows import Row
 from agent.errors import TaskFailed
 from agent.orders.answer import Answered, AnswerRequest
 from agent.orders.protocol import LocalPhase, LocalProgress
+from agent.train.base.device import autocast
 from agent.train.data.templates import check_template, render
 from agent.train.data.tokenizing import TextTokenizer
 from agent.train.local.model import find_model, loaded_model
@@ -81,13 +81,10 @@ def generate_answers(
     )
     set_seed(order.seed)
     device = next(model.parameters()).device
-    autocast = (
-        torch.autocast(device.type, dtype=autocast_dtype) if autocast_dtype is not None else contextlib.nullcontext()
-    )
     texts = [""] * len(prompts)
     # the longest first, so that lack of memory shows at once, and a batch needs little padding
     by_length = sorted(range(len(prompts)), key=lambda i: -len(prompts[i][0]))
-    with torch.inference_mode(), autocast:
+    with torch.inference_mode(), autocast(device, autocast_dtype):
         for begin in range(0, len(by_length), order.micro_batch):
             batch = by_length[begin : begin + order.micro_batch]
             inputs = pad_left([prompts[i][0] for i in batch], pad)

@@ -106,7 +106,7 @@ def _save(model: Any, base_folder: Path, folder: Path) -> None:
 def _logits(model: Any, probes: Sequence[Tensor]) -> list[Tensor]:
     """The logits of each probe, (1, tokens, vocabulary)."""
     with torch.inference_mode():
-        return [model(input_ids=tokens).logits for tokens in probes]
+        return [model(input_ids=tokens, use_cache=False).logits for tokens in probes]
 
 
 def _difference(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> float:

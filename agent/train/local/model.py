@@ -10,7 +10,9 @@ from agent.train.base.device import choose_device, choose_dtype
 from agent.train.base.finder import BaseFiles
 from agent.train.base.fingerprint import check_fingerprint
 from agent.train.base.model import Base
+from agent.train.data.tokens import TokenRows
 from agent.train.order_context import OrderContext
+from agent.train.suitability.verdicts import suit
 from shared.wire.leases import Phase, Progress
 
 _USE_OPTION = "give the model's folder with --base"
@@ -47,7 +49,11 @@ def find_model(
 
 @contextmanager
 def loaded_model(
-    order: LocalOrder[Any], context: OrderContext, files: BaseFiles, adapter: LoraFile | None
+    order: LocalOrder[Any],
+    context: OrderContext,
+    files: BaseFiles,
+    adapter: LoraFile | None,
+    scored: TokenRows | None = None,
 ) -> Iterator[tuple[Base, Any]]:
     """Lend the loaded base, and its model: the bare one, or a PEFT model with the adapter. Raises TaskFailed.
 
@@ -56,6 +62,8 @@ def loaded_model(
         context: keeps the base in memory for the next order.
         files: the base model's.
         adapter: the adapter on it; None lends the bare base model.
+        scored: the rows whose likelihood is wanted, so that the model gets the head that its loss needs; None if there
+            are none.
     """
     quantization = order.model.base.quantization  # as in training: the adapter was trained on this base
     device = choose_device(order.compute, quantization)
@@ -68,6 +76,19 @@ def loaded_model(
         remote_code=False,
         on_load=lambda: context.report(Progress(phase=Phase.LOADING_MODEL)),
     ) as base:
+        if scored is not None and len(scored) > 0:
+            lora = adapter.lora if adapter is not None else None
+            suit(
+                base,
+                files.fingerprint,
+                lora,
+                scored,
+                template="",
+                kind="",
+                quantization=quantization,
+                cache=order.model.cache,
+                report=context.report,
+            )
         if adapter is None:
             with base.without_adapter() as model:
                 yield base, model

@@ -25,10 +25,10 @@ def score(order: ScoreRequest, context: OrderContext) -> Scored:
         render(Row(row.prompt, row.input, completion=row.completion), order.template, files.tokenizer)
         for row in order.rows
     ]
-    with loaded_model(order, context, files, order.adapter) as (base, model):
+    token_rows = [row for row in TextTokenizer(files.tokenizer, sys.maxsize).rows(texts) if row is not None]
+    with loaded_model(order, context, files, order.adapter, scored=TokenRows.of(token_rows)) as (base, model):
         room = base.max_length
-        token_rows = list(TextTokenizer(files.tokenizer, sys.maxsize).rows(texts))
-        usable = [row for row in token_rows if row is not None and len(row[0]) <= room]
+        usable = [row for row in token_rows if len(row[0]) <= room]
         if len(usable) < len(texts):
             message = f"{len(texts) - len(usable)} rows are empty, or longer than the {room} tokens that the base takes"
             raise TaskFailed(FailureKind.DATA, message)

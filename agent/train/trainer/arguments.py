@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from agent.train.base.model import AttachedAdapter
+from agent.train.base.attached import AttachedAdapter
 from shared.campaign.spec import TrainingSection
 
 _OPTIMIZERS = {"adamw": "adamw_torch", "sgd": "sgd"}
@@ -56,6 +56,8 @@ class TrainerSettings:
             "use_cpu": on_cpu,
             "train_sampling_strategy": "sequential",
             "max_length": None,
+            # the loss is that of the tokens: the experts of a mixture stay frozen, so their balance is no part of it
+            "router_aux_loss_coef": 0.0,
             "remove_unused_columns": False,
             "dataloader_num_workers": 0,
             "dataloader_pin_memory": not on_cpu,

@@ -14,6 +14,9 @@ import torch
 from torch import Tensor
 
 from agent.train.data.tokens import IGNORED
+from agent.train.trainer.head import use_own_head
+
+_BY_TOKEN = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
 
 
 @contextmanager
@@ -42,21 +45,27 @@ def select_supervised(model: Any, labels: Tensor) -> Iterator[Tensor]:
 def score_only_supervised(model: Any) -> None:
     """Make the fused head of *model* score supervised positions only, when it is called with ``labels``.
 
-    Its outputs by token keep their shape, (batch, tokens − 1), with zeros at all other positions.
+    Its outputs by token keep their shape, (batch, tokens − 1), with zeros at all other positions. A model that needs
+    its own head gets that.
     """
     fused = model.forward
 
     @functools.wraps(fused)
-    def forward(*args: Any, labels: Tensor, **kwargs: Any) -> Any:
+    def forward(*args: Any, labels: Tensor | None = None, **kwargs: Any) -> Any:
+        if labels is None:
+            return fused(*args, **kwargs)
         with select_supervised(model, labels) as targets:
             output = fused(*args, shift_labels=targets, **kwargs)
         supervised = labels[:, 1:] != IGNORED  # (batch, tokens − 1)
-        for name in ("log_probs", "entropy", "mean_logits", "is_top1"):
-            values = output[name]  # (1, n)
-            output[name] = values.new_zeros(supervised.shape).masked_scatter(supervised, values)
+        for name in _BY_TOKEN:
+            values = getattr(output, name)  # (1, n)
+            if values is not None:
+                setattr(output, name, values.new_zeros(supervised.shape).masked_scatter(supervised, values))
+        output.label_mask = supervised
         return output
 
     model.forward = forward
+    use_own_head(model)
 
 
 def collate(examples: Sequence[dict[str, list[int]]]) -> dict[str, Tensor]:

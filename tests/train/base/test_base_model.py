@@ -42,15 +42,11 @@ def edit(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def test_prepare_counts_rows_without_loading_the_weights(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    def never(*_: Any, **__: Any) -> None:
-        raise AssertionError
-
-    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", never)
+def test_prepare_counts_rows(lab: Lab) -> None:
     result = lab.run(lab.work(lab.prepare_job()))
     assert result.n_train + result.n_held_out == 80
     assert result.n_held_out > 5
-    assert result.dropped == 0
+    assert (result.dropped, result.notices) == (0, [])
 
 
 def test_copies_of_a_model_have_one_fingerprint(lab: Lab, copy: Path) -> None:
@@ -117,23 +113,20 @@ def test_weights_that_lack_tensors_are_refused_not_drawn_at_random(lab: Lab, cop
     tensors = load_file(copy / "model.safetensors")
     del tensors["model.layers.1.mlp.up_proj.weight"]
     save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
-    job = lab.init_job(fingerprint=fingerprint(lab, copy))
-    assert "model.layers.1.mlp.up_proj.weight" in failure(lab, job, model_path=copy)
+    assert "model.layers.1.mlp.up_proj.weight" in failure(lab, model_path=copy)
 
 
 def test_spoilt_weights_are_a_base_model_failure(lab: Lab, copy: Path) -> None:
     weights = copy / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    job = lab.init_job(fingerprint=fingerprint(lab, copy))
-    assert "cannot be loaded" in failure(lab, job, model_path=copy)
+    assert "cannot be loaded" in failure(lab, model_path=copy)
 
 
 def test_remote_code_stays_unrun(lab: Lab, copy: Path) -> None:
     marker = copy / "ran"
     (copy / "modeling.py").write_text(f"open({str(marker)!r}, 'w')\n")
     edit(copy / "config.json", model_type="own", auto_map={"AutoModelForCausalLM": "modeling.Own"})
-    job = lab.init_job(fingerprint=fingerprint(lab, copy))
-    failure(lab, job, model_path=copy)
+    assert "policy.remote_code" in failure(lab, model_path=copy)
     assert not marker.exists()
 
 

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM
 
 from agent.errors import TaskFailed
 from agent.orders.job_files import CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE
-from agent.train.base.model import AttachedAdapter
+from agent.train.base.attached import AttachedAdapter
 from shared import algorithms
 from shared.adapters.files import write_adapter
 from shared.algorithms import ClientHalf

@@ -16,7 +16,8 @@ from agent.data.reading import is_held_out
 from agent.data.rows import Comparison
 from agent.errors import TaskFailed
 from agent.orders.job_files import DELTA_FILE
-from agent.train.base.model import AttachedAdapter, Base
+from agent.train.base.attached import AttachedAdapter
+from agent.train.base.model import Base
 from agent.train.data.cache import DataCache
 from agent.train.data.templates import render
 from agent.train.data.tokenizing import TextTokenizer

@@ -201,6 +201,7 @@ def test_a_crash_in_training_releases_the_base_model(
     fresh = new_lab()
     fresh.fingerprint = lab.fingerprint
     adapter = fresh.adapter_0()
+    fresh.run(fresh.work(fresh.prepare_job()))
 
     def fail(*_: Any) -> None:
         raise RuntimeError("boom")

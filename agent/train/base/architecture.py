@@ -1,0 +1,76 @@
+"""Refuses what is no decoder-only language model, by its configuration alone: before any weights are read."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig
+from transformers.models.auto import modeling_auto
+
+from agent.errors import TaskFailed
+from shared.wire.leases import FailureKind
+
+_CAUSAL = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+_MULTIMODAL = (
+    modeling_auto.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES | modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+)
+_MASKED = modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+_WANTED = "Fedloom trains decoder-only language models"
+
+
+def check_architecture(folder: Path, *, remote_code: bool) -> None:
+    """Check the configuration in *folder*. Raises TaskFailed (base-model).
+
+    remote_code: whether code that comes with the model may run.
+    """
+    raw = _raw(folder)
+    own_code = "AutoModelForCausalLM" in (raw.get("auto_map") or {})
+    model_type = raw.get("model_type")
+    if raw.get("is_encoder_decoder"):
+        raise _refused(f"an encoder-decoder model ({model_type}); {_WANTED}")
+    if own_code and remote_code:
+        return
+    if own_code and model_type not in _CAUSAL:
+        message = (
+            f"its architecture ({model_type}) comes as code with the model, which policy.remote_code in agent.toml "
+            "does not allow to run"
+        )
+        raise _refused(message)
+    config = _config(folder)
+    if config.is_encoder_decoder:  # the library's default for this architecture
+        raise _refused(f"an encoder-decoder model ({model_type}); {_WANTED}")
+    if model_type in _CAUSAL:
+        return
+    if model_type in _MULTIMODAL:
+        message = (
+            f"a multimodal model ({model_type}) that transformers does not load as a language model; save its language "
+            "model on its own, and use that"
+        )
+        raise _refused(message)
+    what = "an encoder" if model_type in _MASKED else "not a language model that transformers can train"
+    raise _refused(f"{what} ({model_type}); {_WANTED}")
+
+
+def _raw(folder: Path) -> dict[str, Any]:
+    try:
+        raw = json.loads((folder / "config.json").read_bytes())
+    except ValueError as error:
+        raise TaskFailed(FailureKind.BASE_MODEL, "config.json is not a JSON object") from error
+    if not isinstance(raw, dict):
+        raise TaskFailed(FailureKind.BASE_MODEL, "config.json is not a JSON object")
+    return raw
+
+
+def _config(folder: Path) -> Any:
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True)
+    except Exception as error:
+        message = (
+            f"the installed transformers cannot read its configuration ({type(error).__name__}); a newer release may "
+            "know this architecture"
+        )
+        raise _refused(message) from error
+
+
+def _refused(reason: str) -> TaskFailed:
+    return TaskFailed(FailureKind.BASE_MODEL, f"the base model cannot be trained: {reason}")

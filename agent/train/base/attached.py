@@ -1,0 +1,129 @@
+"""An adapter on a base model: its parameters, by the names that adapter files use."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+from torch import Tensor, nn
+
+from agent.errors import TaskFailed
+from agent.train.base.targets import choose_targets
+from shared.adapters.files import AdapterError, Contract, TensorSpec
+from shared.adapters.lora import is_trained, shape_at_rank
+from shared.campaign.spec import LoraSection
+from shared.wire.leases import FailureKind
+
+
+@dataclass(frozen=True)
+class AttachedAdapter:
+    """A PEFT model, and its adapter's parameters by the names that adapter files use.
+
+    notices: what of the base model stays frozen although one may expect otherwise.
+
+    Of a linear layer (in → out) and rank r, ``….lora_A.weight`` is (r, in) and ``….lora_B.weight`` is (out, r).
+    """
+
+    model: Any
+    parameters: dict[str, nn.Parameter]
+    rank: int
+    notices: tuple[str, ...] = ()
+
+    @property
+    def trained_parameters(self) -> dict[str, nn.Parameter]:
+        """The parameters that are not frozen."""
+        return {name: parameter for name, parameter in self.parameters.items() if parameter.requires_grad}
+
+    @property
+    def contract(self) -> Contract:
+        """Names and shapes of the adapter's tensors, as float32."""
+        return _contract(self.parameters)
+
+    @property
+    def update_contract(self) -> Contract:
+        """Names and shapes of an update's tensors: the trained ones, as float32."""
+        return _contract(self.trained_parameters)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The adapter's current values, copied to the CPU as float32."""
+        return {name: parameter.detach().float().cpu().clone() for name, parameter in self.parameters.items()}
+
+    @contextmanager
+    def keep_float32(self) -> Iterator[None]:
+        """Restore the adapter's float32 values at the end of the block, in which a library may round them."""
+        before = {name: parameter.data for name, parameter in self.parameters.items()}
+        yield
+        for name, parameter in self.parameters.items():
+            parameter.data = before[name]
+
+
+def attach(model: Any, lora: LoraSection) -> AttachedAdapter:
+    """Attach an adapter, drawn at random, to the bare *model*. Raises TaskFailed (base-model)."""
+    targets = choose_targets(model, lora)
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(targets.names),
+        task_type="CAUSAL_LM",
+        bias="none",
+    )
+    try:
+        peft_model = get_peft_model(model, config)
+    except (ValueError, TypeError, AttributeError, NotImplementedError) as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        message = f"PEFT cannot adapt this base model; set lora.target_modules in the campaign to others: {reason}"
+        raise _unusable(message) from error
+    try:
+        parameters = _adapter_parameters(peft_model, lora.rank)
+    except TaskFailed:
+        peft_model.unload()
+        raise
+    for name, parameter in parameters.items():
+        parameter.requires_grad_(is_trained(name, lora))
+    return AttachedAdapter(peft_model, parameters, lora.rank, targets.notices)
+
+
+def _contract(parameters: Mapping[str, nn.Parameter]) -> Contract:
+    return Contract.of({name: TensorSpec("F32", tuple(parameter.shape)) for name, parameter in parameters.items()})
+
+
+def _adapter_parameters(model: Any, rank: int) -> dict[str, nn.Parameter]:
+    """The trainable parameters, turned to float32, by their names in ``adapter_model.safetensors``, sorted."""
+    named = {
+        name.replace(".default.", ".").removesuffix(".default"): parameter
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
+    saved = get_peft_model_state_dict(model, save_embedding_layers=False)
+    if set(named) != set(saved):
+        mismatch = min(set(named) ^ set(saved))
+        raise _unusable(f"PEFT saves this model's adapter under other names than it trains, {mismatch} among them")
+    for name, parameter in named.items():
+        _check_shape(name, tuple(parameter.shape), rank)
+        parameter.data = parameter.data.float()
+    return dict(sorted(named.items()))
+
+
+def _check_shape(name: str, shape: tuple[int, ...], rank: int) -> None:
+    """Raise TaskFailed (base-model) if a tensor is no factor of this rank: nothing else can aggregate or merge it."""
+    try:
+        fits = shape_at_rank(name, shape, rank) == shape
+    except AdapterError:
+        fits = False
+    if not fits:
+        message = f"PEFT gives {name} of this base model the shape {list(shape)}, which is no factor of rank {rank}"
+        raise _unusable(f"{message}; name other target_modules in the campaign")
+
+
+def first_line(error: BaseException) -> str:
+    """The type of an error of a library, and the first line of its text."""
+    with contextlib.suppress(IndexError):
+        return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+    return type(error).__name__
+
+
+def _unusable(message: str) -> TaskFailed:
+    return TaskFailed(FailureKind.BASE_MODEL, message)

@@ -1,0 +1,69 @@
+"""Trains for one step and drops the result, so that a base that cannot be trained shows before the first round."""
+
+import logging
+import tempfile
+from typing import Any
+
+import numpy as np
+
+from agent.errors import TaskFailed
+from agent.train.base.model import Base
+from agent.train.data.tokens import Samples
+from agent.train.jobs.trainers import build_trainer, make_examples
+from agent.train.kinds.base import KindTraining
+from agent.train.process import memory
+from agent.train.trainer.arguments import TrainerSettings, micro_batch_of
+from shared.algorithms import AlgorithmParams, ClientHalf
+from shared.campaign.spec import LoraSection, TrainingSection
+
+log = logging.getLogger(__name__)
+
+
+def try_a_step(
+    training: KindTraining[Any],
+    kind: str,
+    base: Base,
+    lora: LoraSection,
+    section: TrainingSection,
+    samples: Samples,
+    tokenizer: Any,
+    *,
+    micro_batch: int,
+) -> str:
+    """Train for one step of one micro-batch, of the shortest rows. Returns why that fails; empty if it does not.
+
+    Args:
+        training: the agent half of the kind of training.
+        kind: its name.
+        base: the base model, which is left as it was.
+        lora: the campaign's adapter.
+        section: the campaign's training.
+        samples: the owner's rows.
+        tokenizer: the base model's.
+        micro_batch: the most rows that go through the model at once.
+    """
+    n_rows = micro_batch_of(section.batch_size, micro_batch)
+    shortest = np.resize(np.argsort(samples.lengths, kind="stable"), n_rows)  # (n_rows,)
+    reference = np.zeros((n_rows, samples.n_completions)) if training.needs_reference else None
+    try:
+        with base.adapter(lora, seed=0) as attached, tempfile.TemporaryDirectory() as folder:
+            settings = TrainerSettings(
+                folder=folder,
+                training=section.model_copy(update={"batch_size": n_rows, "warmup_steps": 0}),
+                learning_rate=section.learning_rate,
+                micro_batch=n_rows,
+                seed=0,
+                autocast_dtype=base.autocast_dtype,
+            )
+            examples = make_examples(training, kind, samples, shortest, reference)
+            trainer = build_trainer(training, base, attached, examples, tokenizer, settings)
+            trainer.attach(ClientHalf(AlgorithmParams(), {}), attached.trained_parameters)
+            trainer.train()
+    except TaskFailed:
+        raise
+    except Exception as error:
+        if memory.is_exhausted(error):
+            raise
+        log.warning("one step of training fails", exc_info=True)
+        return f"one step of {kind} fails with {type(error).__name__}; see the agent's log of this task"
+    return ""
