@@ -1,6 +1,5 @@
 """Tiny models of the families that transformers knows, each with random weights, and what Fedloom does with it."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,11 +72,15 @@ class Family:
         """What the refusal says; empty if the family is trained."""
         return self.result.removeprefix("refused: ") if self.result.startswith("refused: ") else ""
 
+    def build(self) -> Any:
+        """Build the model, with random weights."""
+        torch.manual_seed(0)
+        model_class: Any = getattr(transformers, self.model)
+        return model_class(model_class.config_class(**self.config))
+
     def make(self, folder: Path) -> Path:
         """Write the model, with the tokenizer. Returns *folder*."""
-        torch.manual_seed(0)
-        model_class: Callable[..., Any] = getattr(transformers, self.model)
-        model_class(model_class.config_class(**self.config)).save_pretrained(folder)
+        self.build().save_pretrained(folder)
         TOKENIZER.save_pretrained(folder)
         return folder
 
@@ -326,3 +329,4 @@ _OTHERS = [
     _of("Whisper", "WhisperForConditionalGeneration", _SEQ2SEQ, ENCODER_DECODER),
 ]
 FAMILIES = [*_DECODERS, *_MIXTURES, *_RECURRENT, *_MULTIMODAL, *_OTHERS]
+BY_NAME = {family.name: family for family in FAMILIES}

@@ -30,12 +30,14 @@ def choose_targets(model: Any, lora: LoraSection) -> Targets:
 
     The choice depends on the model's structure only, so all agents make the same one. It leaves out the head, the
     towers of a multimodal model that text never reaches, and the experts that a mixture stores as one stacked tensor:
-    PEFT gives them factors of several times the rank, which no other part of Fedloom, and no server, can read.
+    PEFT gives them factors of several times the rank, which cannot be cut, aggregated or served as other factors are.
     """
     linear = _linear_names(model)
-    text = [name for name in linear if _is_text(model, name)]
+    tower = _text_tower(model)
+    text = [name for name in linear if name.startswith(tower)]
     experts = _stacked_experts(model)
-    claimed = {leaf for leaf in {_leaf(name) for name in text} if experts and _means_experts(model, lora, leaf)}
+    wanted = [] if isinstance(lora.target_modules, str) else lora.target_modules
+    claimed = {leaf for leaf in map(_leaf, {*text, *wanted}) if experts and _means_experts(model, lora, leaf)}
     if isinstance(lora.target_modules, str):
         names = [name for name in text if _leaf(name) not in claimed]
     else:
@@ -72,13 +74,13 @@ def _is_linear(module: nn.Module) -> bool:
     return isinstance(output, torch.Tensor) and torch.allclose(output, product, rtol=1e-2, atol=1e-2)
 
 
-def _is_text(model: Any, name: str) -> bool:
-    """Whether text passes through a module. In a multimodal model these are the modules of the text decoder."""
+def _text_tower(model: Any) -> str:
+    """The prefix of the modules that text passes through: in a multimodal model the text decoder's, else empty."""
     if model.config.get_text_config() is model.config:
-        return True
+        return ""
     decoder = model.get_decoder()
-    prefix = next((path for path, module in model.named_modules() if module is decoder), "")
-    return not prefix or name.startswith(f"{prefix}.")
+    path = next((name for name, module in model.named_modules() if module is decoder), "")
+    return f"{path}." if path else ""
 
 
 def _stacked_experts(model: Any) -> list[str]:

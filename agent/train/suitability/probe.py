@@ -46,10 +46,9 @@ def movement_of_the_past(model: Any, rows: TokenRows, device: torch.device) -> f
     longest = int(np.argmax(rows.lengths))
     ids = torch.tensor([rows.example(longest)["input_ids"]], device=device)  # (1, T)
     half = ids.shape[1] // 2
+    one, other = (*np.unique(rows.ids)[:2].tolist(), 0, 1)[:2]
     changed = ids.clone()
-    changed[0, half:] = ids[0, 0]
-    if torch.equal(changed, ids):
-        changed[0, half:] = (ids[0, 0] + 1) % int(rows.ids.max() + 1)
+    changed[0, half:] = torch.where(ids[0, half:] == one, other, one)  # each is another token than before
     before, after = (_logits(model, each)[0, :half] for each in (ids, changed))  # (T // 2, vocabulary) each
     return float((before - after).abs().max() / before.abs().max().clamp(min=1.0))
 
