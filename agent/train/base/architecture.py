@@ -1,4 +1,4 @@
-"""Refuses what is no decoder-only language model, by its configuration alone: before any weights are read."""
+"""Refuses what is no plain decoder-only language model, by its configuration alone: before any weights are read."""
 
 import json
 from pathlib import Path
@@ -15,6 +15,7 @@ _MULTIMODAL = (
     modeling_auto.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES | modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 )
 _MASKED = modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+_QUANTIZATION_KEYS = ("quantization_config", "compression_config")
 _WANTED = "Fedloom trains decoder-only language models"
 
 
@@ -24,6 +25,12 @@ def check_architecture(folder: Path, *, remote_code: bool) -> None:
     remote_code: whether code that comes with the model may run.
     """
     raw = _raw(folder)
+    if any(key in part for part in (raw, raw.get("text_config") or {}) for key in _QUANTIZATION_KEYS):
+        message = (
+            "the base model's weight files are quantised already, and machines would compute with them differently: "
+            "name the model that they were made from, and set base.quantization if training shall quantise it"
+        )
+        raise TaskFailed(FailureKind.BASE_MODEL, message)
     own_code = "AutoModelForCausalLM" in (raw.get("auto_map") or {})
     model_type = raw.get("model_type")
     if raw.get("is_encoder_decoder"):

@@ -14,6 +14,12 @@ from shared.wire.leases import FailureKind
 
 # Keys that differ between two copies of the same model: where a copy was stored, and which library wrote it.
 _VOLATILE_CONFIG = {"_name_or_path", "transformers_version", "torch_dtype", "dtype"}
+_PROBES = (
+    "The river that runs through  Paris\tis the Seine, isn't it?\n\nYes: 1,234.5 km² — naïve café, 67 Jahre, 39,2 °C.",
+    "def add(a, b):\n    return a + b\n",
+    " 他今天好多了。 Привет! مرحبا 🙂👩‍⚕️ x²",
+)
+_REPEATS = 3
 _VOLATILE_TOKENIZER = {"name_or_path", "transformers_version", "is_local", "local_files_only", "chat_template"}
 
 
@@ -28,6 +34,7 @@ def fingerprint(folder: Path, tokenizer: Any, digests: DigestCache) -> Fingerpri
             is_config = name == "tokenizer_config.json"
             canonical = sha256_hex(_canonical_json(path, _VOLATILE_TOKENIZER)) if is_config else digests.sha256(path)
             parts += [name, canonical]
+    parts.append(_behaviour(tokenizer))
     template = tokenizer.chat_template or ""
     if not isinstance(template, str):  # several templates, by name
         template = json.dumps(template, sort_keys=True)
@@ -37,6 +44,26 @@ def fingerprint(folder: Path, tokenizer: Any, digests: DigestCache) -> Fingerpri
         tokenizer=sha256_of_parts(parts),
         template=hashlib.sha256(template.encode()).hexdigest(),
     )
+
+
+def _behaviour(tokenizer: Any) -> str:
+    """Digest the tokens of a few texts: two versions of a library may read the same files differently.
+
+    Raises TaskFailed (base-model) if the tokens are drawn at random.
+    """
+    texts = [*_PROBES, "".join(map(str, tokenizer.all_special_tokens))]
+
+    def tokens() -> list[Any]:
+        return [tokenizer(texts, add_special_tokens=special)["input_ids"] for special in (False, True)]
+
+    first = tokens()
+    if any(tokens() != first for _ in range(_REPEATS)):
+        message = (
+            "the base model's tokenizer draws the tokens of a text at random: set model.dropout in tokenizer.json to "
+            "null, or remove enable_sampling from tokenizer_config.json"
+        )
+        raise TaskFailed(FailureKind.BASE_MODEL, message)
+    return sha256_hex(json.dumps(first).encode())
 
 
 def _canonical_json(path: Path, volatile: set[str]) -> bytes:

@@ -29,6 +29,7 @@ TOKENIZER_FILES = (
     "merges.txt",
     "spiece.model",
     "sentencepiece.bpe.model",
+    "tekken.json",
 )
 _PATTERNS = (
     "config.json",
@@ -67,6 +68,12 @@ def find_folder(
         raise _unusable(f"the folder of {base.model} does not exist: {remedy}")
     if not (folder / "config.json").is_file():
         raise _unusable(f"the folder of {base.model} has no config.json: {remedy}")
+    if (folder / "adapter_config.json").exists():
+        message = (
+            f"the folder of {base.model} also holds an adapter (adapter_config.json), which would be loaded with it: "
+            "give a folder that holds the model alone, or the two merged"
+        )
+        raise _unusable(message)
     weight_files(folder)
     return folder
 

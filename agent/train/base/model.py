@@ -26,10 +26,6 @@ _NOT_QUANTIZED = (
     "the base model cannot be quantised here: too little memory, or a GPU that bitsandbytes does not support; see the "
     "agent's log"
 )
-_QUANTIZED_ALREADY = (
-    "the base model's weight files are quantised already: omit base.quantization, or name the model that they were "
-    "made from"
-)
 
 
 def _unusable(message: str) -> TaskFailed:
@@ -88,11 +84,15 @@ class Base:
                 raise
             # transformers puts the cause into its log only
             raise _unusable(_NOT_QUANTIZED) from error
-        if quantization is not None and model.hf_quantizer.pre_quantized:
-            raise _unusable(_QUANTIZED_ALREADY)
         if missing := sorted(info["missing_keys"]):
             # transformers would draw them at random, so every agent would have a different base
             raise _unusable(f"the weight files lack {len(missing)} of the model's tensors, {missing[0]} among them")
+        if unused := sorted(info["unexpected_keys"]):
+            message = (
+                f"the weight files hold {len(unused)} tensors that the model as configured does not have, {unused[0]} "
+                "among them: correct config.json, or save the model anew"
+            )
+            raise _unusable(message)
         self.device, self.dtype = device, dtype
         self._model: Any = model.requires_grad_(False).eval()
         if quantization is None:

@@ -8,11 +8,14 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from tokenizers import pre_tokenizers
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from agent.errors import TaskFailed
 from agent.orders.protocol import Failed
+from agent.train.base.fingerprint import fingerprint as digest
 from agent.train.digest_cache import DigestCache
 from shared.campaign.spec import BaseSection, LoraSection
 from shared.wire.leases import FailureKind, Phase
@@ -215,3 +218,48 @@ def test_an_unreachable_hub_says_what_to_do(lab: Lab) -> None:
     message = failure(lab, lab.prepare_job(base=BaseSection(model="tiny/unknown")), model_path=None)
     assert "check the network" in message
     assert "[models]" in message
+
+
+def test_an_adapter_beside_the_weights_is_refused_as_it_would_be_loaded_with_them(lab: Lab, copy: Path) -> None:
+    """Report huggingface/peft#1381: such a folder loads with the adapter on it."""
+    model = AutoModelForCausalLM.from_pretrained(copy)
+    get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights=False)).save_pretrained(copy)
+    assert "also holds an adapter" in failure(lab, model_path=copy)
+
+
+@pytest.mark.parametrize(
+    ("extra", "config"),
+    [({}, {"num_hidden_layers": 1}), ({"model.layers.0.self_attn.q_proj.bias": torch.zeros(64)}, {})],
+    ids=["fewer layers", "a bias"],
+)
+def test_tensors_that_the_configured_model_lacks_are_refused(
+    lab: Lab, copy: Path, extra: dict[str, Any], config: dict[str, Any]
+) -> None:
+    """Report huggingface/transformers#46620: they are left out without a word."""
+    tensors = load_file(copy / "model.safetensors") | extra
+    save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
+    edit(copy / "config.json", **config)
+    assert "that the model as configured does not have, model.layers." in failure(lab, model_path=copy)
+
+
+def test_weights_that_are_quantised_already_are_refused(lab: Lab, copy: Path) -> None:
+    """Report unslothai/unsloth-zoo#810: what is trained on them fits no other copy."""
+    edit(copy / "config.json", quantization_config={"quant_method": "bitsandbytes", "load_in_8bit": True})
+    assert "quantised already" in failure(lab, model_path=copy)
+
+
+def test_a_tokenizer_that_draws_its_tokens_at_random_is_refused(lab: Lab, copy: Path) -> None:
+    """Report huggingface/tokenizers#644: dropout is a part of the file, and stays on."""
+    tokenizer = json.loads((copy / "tokenizer.json").read_text())
+    tokenizer["model"]["dropout"] = 0.3
+    (copy / "tokenizer.json").write_text(json.dumps(tokenizer))
+    assert "at random" in failure(lab, model_path=copy)
+
+
+def test_a_tokenizer_that_this_installation_reads_otherwise_has_another_fingerprint(lab: Lab, tmp_path: Path) -> None:
+    """Report huggingface/transformers#45488: one version of the library loses the spaces of the same files."""
+    tokenizer, other = (AutoTokenizer.from_pretrained(lab.model) for _ in range(2))
+    other.backend_tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", split=False)
+    digests = DigestCache(tmp_path / "digests.json")
+    first, second = (digest(lab.model, each, digests) for each in (tokenizer, other))
+    assert first.differences(second) == ["tokenizer"]

@@ -16,6 +16,7 @@ from agent.orders.protocol import Failed
 from agent.orders.score import Completed
 from agent.settings import ComputeSettings
 from agent.train.base import quantization
+from agent.train.base.architecture import check_architecture
 from agent.train.base.model import Base
 from agent.train.process import memory
 from agent.train.worker import Worker
@@ -327,7 +328,7 @@ def test_rows_that_are_no_multiple_of_a_block_are_refused_in_nf4_only(tmp_path: 
 def test_a_base_whose_files_are_quantised_already_is_refused(lab: Lab, tmp_path: Path) -> None:
     loaded(lab.model, "nf4").language_model.save_pretrained(tmp_path)
     with pytest.raises(TaskFailed, match="quantised already") as caught:
-        loaded(tmp_path, "int8")
+        check_architecture(tmp_path, remote_code=False)
     assert caught.value.failure.kind == FailureKind.BASE_MODEL
 
 
