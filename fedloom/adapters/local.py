@@ -14,21 +14,33 @@ from shared.campaign.spec import FROM_COORDINATOR, BaseSection, LoraSection, Tem
 from shared.digest import sha256_file
 from shared.wire.jobs import Fingerprint
 
-_PLAIN: dict[str, object] = {
-    "alora_invocation_tokens": None,
-    "alpha_pattern": {},
-    "bias": "none",
-    "exclude_modules": None,
-    "layer_replication": None,
-    "layers_to_transform": None,
-    "modules_to_save": None,
-    "rank_pattern": {},
-    "target_parameters": None,
-    "trainable_token_indices": None,
-    "use_dora": False,
-    "use_rslora": False,
-}
-"""Values (or none) with which PEFT computes plain LoRA, W + (alpha / rank) B A. Fedloom supports no others."""
+_READ = frozenset({"base_model_name_or_path", "lora_alpha", "peft_type", "r", "revision", "target_modules"})
+_NO_EFFECT = frozenset(
+    {
+        "auto_mapping",
+        "corda_config",
+        "ensure_weight_tying",
+        "eva_config",
+        "fan_in_fan_out",
+        "inference_mode",
+        "layers_pattern",
+        "loftq_config",
+        "lora_dropout",
+        "lora_ga_config",
+        "megatron_config",
+        "megatron_core",
+        "peft_version",
+        "qalora_group_size",
+        "runtime_config",
+        "task_type",
+    }
+)
+"""Settings of PEFT that change nothing about a trained adapter by themselves."""
+_PLAIN: dict[str, object] = {"bias": "none"}
+"""Values with which PEFT computes plain LoRA, W + (alpha / rank) B A, where that is not the empty value."""
+_BASE_UNCHANGED = (None, True, False, "gaussian", "orthogonal", "eva")
+"""Values of ``init_lora_weights`` that leave the base model as published. Others, such as ``pissa``, take a part of the
+base's weights into the adapter, so W here is not the W that the adapter was trained on."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +124,13 @@ def _lora(config: dict[str, Any]) -> LoraSection:
     """The LoRA settings in a configuration of PEFT. Raises KeyError and ValueError if it is not plain LoRA."""
     if config.get("peft_type") != "LORA":
         raise ValueError(f"peft_type {config.get('peft_type')} is not LORA")
-    unsupported = [key for key, plain in _PLAIN.items() if config.get(key) and config[key] != plain]
+    if (start := config.get("init_lora_weights")) not in _BASE_UNCHANGED:
+        raise ValueError(
+            f"init_lora_weights is {start}: that start changes the base's weights, so the adapter does not fit the "
+            "published ones; convert it by PEFT's save_pretrained with path_initial_model_for_weight_conversion"
+        )
+    known = {"init_lora_weights", *_READ, *_NO_EFFECT}
+    unsupported = [key for key, value in config.items() if key not in known and value and value != _PLAIN.get(key)]
     if unsupported:
         raise ValueError(f"{', '.join(unsupported)}: only plain LoRA is supported")
     return LoraSection(rank=config["r"], alpha=config["lora_alpha"], target_modules=config["target_modules"])

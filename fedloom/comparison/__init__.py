@@ -4,8 +4,11 @@
 - ``baselines``   which baselines to run
 - ``methods``     what is compared: algorithms, each client alone, all data in one place; and the hyperparameters to try
 - ``trial``       one simulated campaign of a method, and its scores
+- ``rows``        the rows to score on, and whether a measure can tell methods apart on them
 - ``scoring``     scores of a model on rows: loss, exact answers, the likeliest of a set of answers
 - ``comparison``  all trials, several at a time: hyperparameters chosen on validation rows, then scores on test rows
-- ``results``     means and spreads, the table, the CSV file
+- ``results``     scores, means and spreads, the CSV file
+- ``verdict``     the best algorithm if there is one, and which algorithms beat every client alone
+- ``report``      the table, and the results as JSON
 - ``plot``        the figure
 """

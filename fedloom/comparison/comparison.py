@@ -20,11 +20,13 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
+from agent.data.source import DataSource
 from agent.settings import AgentSettings
 from fedloom.comparison.baselines import Baselines
 from fedloom.comparison.methods import Hyperparameters, Method, MethodKind, grid_points, methods
 from fedloom.comparison.results import MethodResult, Results
-from fedloom.comparison.scoring import CRITERION, Rows, Scorer, Scores, is_better
+from fedloom.comparison.rows import Rows, training_rows
+from fedloom.comparison.scoring import CRITERION, Scorer, Scores, is_better
 from fedloom.comparison.spec import ComparisonSpec
 from fedloom.comparison.trial import Stopped, Trial
 from fedloom.errors import ComparisonError, TrialFailed
@@ -37,6 +39,8 @@ from shared.campaign.spec import CampaignSpec
 from shared.digest import sha256_file
 
 VALIDATION, TEST = "validation", "test"
+Submit = Callable[[Trial, Sequence[str]], Future[dict[str, Scores]]]
+"""Queues a trial. Its arguments are the trial and the splits to score it on."""
 PROGRESS_EVERY_S = 0.3
 
 
@@ -97,6 +101,7 @@ class Comparison:
         source = self._simulation(campaign, spec.clients, seed=0).source
         files = {VALIDATION: spec.validation, TEST: spec.test}
         self._rows = {split: Rows.read(path, source, spec.score) for split, path in files.items()}
+        self.notes = self._doubts(source)
         self._force = force
         self._data: dict[int, dict[int | None, Path]] = {}
         self._exit = ExitStack()
@@ -120,6 +125,7 @@ class Comparison:
         """
         first, *others = self._seeds
         with self._workers() as submit:
+            self._score_base(submit, on_progress)
             tried: dict[tuple[Method, Hyperparameters], Future[dict[str, Scores]]] = {}
             for method in self._methods:
                 points = grid_points(method, self._campaign, self.spec.grid)
@@ -141,7 +147,29 @@ class Comparison:
                 result.scores[seed] = future.result()[TEST]
             except TrialFailed as failed:
                 result.failures.append(str(failed))
-        return Results(self.spec.name, self.spec.score.measure, self._seeds, results)
+        return Results(self.spec.name, self.spec.score.measure, self._seeds, results, self.notes)
+
+    def _score_base(self, submit: Submit, on_progress: Callable[[ComparisonProgress], None]) -> None:
+        """Score the base model, so that rows that cannot be scored end the comparison before anything is trained.
+
+        Raises TrialFailed if a score is no number, and what a scorer raises.
+        """
+        for method in self._methods:
+            if method.kind is MethodKind.BASE:
+                [hyperparameters] = grid_points(method, self._campaign, self.spec.grid)
+                scored = submit(self._trial(method, hyperparameters, self._seeds[0]), [VALIDATION, TEST])
+                self._wait([scored], "scoring the base model", on_progress)
+                scored.result()
+
+    def _doubts(self, source: DataSource) -> list[str]:
+        """What makes scores on these rows doubtful. Raises ComparisonError if no method can learn what is scored."""
+        training = training_rows(source)
+        notes = [note for rows in self._rows.values() for note in rows.notes(training)]
+        validation, test = self._rows[VALIDATION], self._rows[TEST]
+        if repeated := len(test.shared_with(validation.rows)):
+            name = validation.path.name
+            notes.append(f"{test.path.name}: {repeated} of {len(test.rows)} rows are in {name} too")
+        return notes
 
     def _choose(
         self, method: Method, tried: Mapping[tuple[Method, Hyperparameters], Future[dict[str, Scores]]]
@@ -227,8 +255,8 @@ class Comparison:
         return facts
 
     @contextmanager
-    def _workers(self) -> Iterator[Callable[[Trial, Sequence[str]], Future[dict[str, Scores]]]]:
-        """A function that queues a trial. Its arguments are the trial and the splits to score it on."""
+    def _workers(self) -> Iterator[Submit]:
+        """A function that queues a trial."""
         stop = threading.Event()
         scorers: SimpleQueue[Scorer] = SimpleQueue()
         with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Results of a comparison: means and spreads over the seeds, the table, the CSV file."""
+"""Results of a comparison: the scores, their means and spreads over the seeds, the CSV file."""
 
 import csv
 import statistics
@@ -7,11 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-from rich.text import Text
-
 from fedloom.comparison.methods import Hyperparameters, Method, MethodKind
-from fedloom.comparison.scoring import CRITERION, Scores, is_better
+from fedloom.comparison.scoring import CRITERION, Scores
 
 _PERCENT = frozenset({"accuracy"})
 
@@ -55,12 +52,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Results:
-    """Results of all methods, in the order of the table."""
+    """Results of all methods, in the order of the table. notes: what makes the scores doubtful."""
 
     name: str
     measure: str
     seeds: list[int]
     methods: list[MethodResult]
+    notes: list[str] = field(default_factory=list)
 
     @property
     def metrics(self) -> list[str]:
@@ -72,6 +70,11 @@ class Results:
     def criterion(self) -> str:
         """The score by which hyperparameters are chosen and rows compared."""
         return CRITERION[self.measure]
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether a smaller value of the criterion is the better one."""
+        return self.criterion == "loss"
 
     def rows(self) -> list[Row]:
         """The table's rows: every method, and after the clients alone their mean."""
@@ -86,56 +89,6 @@ class Results:
             if result.method.kind is MethodKind.ALONE:
                 alone.append(row)
         return rows
-
-    def best(self) -> Row | None:
-        """The algorithm with the best mean of the criterion. None without scores."""
-        best: Row | None = None
-        for row in self.rows():
-            score = row.mean(self.criterion)
-            if row.kind is not MethodKind.ALGORITHM or score is None:
-                continue
-            best_score = best.mean(self.criterion) if best is not None else None
-            if best_score is None or is_better(self.measure, score, best_score):
-                best = row
-        return best
-
-    def finding(self) -> str:
-        """One sentence: how many algorithms beat the best client alone. Empty without that baseline."""
-        rows = self.rows()
-        alone = [(score, row) for row in rows if row.kind is MethodKind.ALONE if (score := row.mean(self.criterion))]
-        if not alone:
-            return ""
-        lower_is_better = self.criterion == "loss"
-        limit, best_alone = (min if lower_is_better else max)(alone, key=lambda pair: pair[0])
-        algorithms = [row for row in rows if row.kind is MethodKind.ALGORITHM]
-        better = [
-            row for row in algorithms if (score := row.mean(self.criterion)) and is_better(self.measure, score, limit)
-        ]
-        others = [row.name for row in algorithms if row not in better]
-        best = f"{best_alone.name}, {self.formatted(limit)}"
-        finding = f"{len(better)} of {len(algorithms)} algorithms beat the best client alone ({best})"
-        return finding + (f"; not {', '.join(others)}" if others else "")
-
-    def table(self) -> Table:
-        """The table for a terminal: mean ± standard deviation over the seeds, with a star at the best algorithm."""
-        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-        table.add_column("")
-        table.add_column("HYPERPARAMETERS")
-        for metric in self.metrics:
-            table.add_column(metric.upper().replace("_", "-"), justify="right", no_wrap=True)
-        best = self.best()
-        for row in self.rows():
-            is_best = best is not None and row.name == best.name
-            cells = [self._cell(row, metric) for metric in self.metrics]
-            name = Text(f"{row.name} ★" if is_best else row.name)
-            table.add_row(name, row.hyperparameters, *cells, style="bold green" if is_best else "")
-        return table
-
-    def _cell(self, row: Row, metric: str) -> str:
-        mean, spread = row.mean(metric), row.spread(metric)
-        if mean is None:
-            return "failed"
-        return self.formatted(mean, metric) + (f" ± {self.formatted(spread, metric)}" if spread is not None else "")
 
     def formatted(self, value: float, metric: str | None = None) -> str:
         """A score as the table shows it; accuracy in percent."""
@@ -161,15 +114,6 @@ class Results:
                 for metric, value in scores.items():
                     name, kind = result.method.name, result.method.kind
                     yield name, kind, learning_rate, params, seed, split, metric, repr(value)
-
-    def as_json(self) -> dict[str, Any]:
-        """The rows, for scripts."""
-        rows = [
-            {"name": row.name, "kind": row.kind, "rates": row.hyperparameters, "scores": row.scores}
-            for row in self.rows()
-        ]
-        failures = [failure for result in self.methods for failure in result.failures]
-        return {"name": self.name, "seeds": self.seeds, "rows": rows, "failures": failures, "finding": self.finding()}
 
     def _row(self, result: MethodResult) -> Row:
         by_seed = result.scores if len(result.scores) == len(self.seeds) else {}  # a mean over fewer would mislead

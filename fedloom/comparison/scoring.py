@@ -1,20 +1,18 @@
 """Scores of a model on rows: its loss, its exact answers, or the completion that it finds likeliest."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
 from agent.data.own_template import template_of
-from agent.data.records import read_records
-from agent.data.source import DataSource
 from agent.local import LocalChild
 from agent.orders.answer import AnswerRequest, Question
 from agent.orders.local import LoraFile
 from agent.orders.score import Completed, Scored, ScoreRequest
 from agent.settings import AgentSettings
+from fedloom.comparison.rows import Rows
 from fedloom.comparison.spec import ScoreSection
 from fedloom.errors import ComparisonError
 from shared.campaign.spec import CampaignSpec
@@ -24,46 +22,11 @@ Scores = dict[str, float]
 CRITERION = {"loss": "loss", "exact": "accuracy", "choice": "accuracy"}
 """For each measure, the score that hyperparameters are chosen by."""
 _MICRO_BATCH = 32
-_MAX_CHOICES = 20
 
 
 def is_better(measure: str, score: float, than: float) -> bool:
     """Whether a value of the criterion is better than another."""
     return score < than if CRITERION[measure] == "loss" else score > than
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Rows to score on. choices: all completions in the file, sorted; empty unless the measure is `choice`."""
-
-    rows: list[Completed]
-    choices: list[str]
-
-    @classmethod
-    def read(cls, path: Path, source: DataSource, score: ScoreSection) -> Self:
-        """Read a file by the columns of *source*. Raises ComparisonError, and TaskFailed if it holds no records."""
-        rows = [_completed(path, place, record, source) for place, record in read_records(source.at(path))]
-        if not rows:
-            raise ComparisonError(f"{path}: the file has no rows")
-        choices = sorted({row.completion for row in rows}) if score.measure == "choice" else []
-        if len(choices) > _MAX_CHOICES:
-            raise ComparisonError(
-                f"{path}: {len(choices)} different completions are too many to choose among (at most {_MAX_CHOICES}); "
-                "set score.measure to exact or loss"
-            )
-        return cls(rows, choices)
-
-
-def _completed(path: Path, place: str, record: object, source: DataSource) -> Completed:
-    assert isinstance(record, dict)
-    fields = {}
-    for role, column in (("prompt", source.prompt), ("completion", source.completion)):
-        value = record.get(column)
-        if not isinstance(value, str) or not value:
-            raise ComparisonError(f"{path}, {place}: the column {column!r} ({role}) must hold a text")
-        fields[role] = value
-    further = record.get(source.input) if source.input is not None else None
-    return Completed(**fields, input=further if isinstance(further, str) else "")
 
 
 class Scorer:
@@ -84,7 +47,10 @@ class Scorer:
         self._child.__exit__(None, None, None)
 
     def scores(self, rows: Rows, adapter: LoraFile | None) -> Scores:
-        """Score the base model with *adapter*, None for the base alone. Raises TaskFailed and ChildDied."""
+        """Score the base model with *adapter*, None for the base alone.
+
+        Raises TaskFailed and ChildDied, and of the base alone ComparisonError if no answer could be exact.
+        """
         match self._score.measure:
             case "loss":
                 scored = self._log_probs(rows.rows, adapter)
@@ -106,6 +72,8 @@ class Scorer:
         return self._child.run(order)
 
     def _exact(self, rows: Sequence[Completed], adapter: LoraFile | None) -> Scores:
+        if adapter is None:  # the base is scored before anything is trained
+            self._check_reach(rows)
         order = AnswerRequest(
             model=self._child.model,
             compute=self._child.compute,
@@ -118,6 +86,16 @@ class Scorer:
         answers = self._child.run(order).texts
         right = sum(answer.strip() == row.completion.strip() for answer, row in zip(answers, rows, strict=True))
         return {"accuracy": right / len(rows)}
+
+    def _check_reach(self, rows: Sequence[Completed]) -> None:
+        """Raise ComparisonError if every completion is longer than an answer may be."""
+        longest = self._score.max_new_tokens
+        shortest = min(self._log_probs(rows, None).n_tokens) - 1  # without the end marker, which an answer may lack
+        if shortest > longest:
+            raise ComparisonError(
+                f"score.max_new_tokens: no answer can be exact, because each completion has more than {longest} tokens "
+                f"(the shortest has {shortest}); raise it, or set score.measure to loss"
+            )
 
     def _choice(self, rows: Rows, adapter: LoraFile | None) -> Scores:
         candidates = [row.model_copy(update={"completion": choice}) for row in rows.rows for choice in rows.choices]

@@ -1,6 +1,7 @@
 """One simulated campaign of a method in its own folder, and its scores. A second run continues the first."""
 
 import json
+import math
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from typing import Any
 from agent.orders.local import LoraFile
 from fedloom.adapters.folder import WEIGHTS_FILE
 from fedloom.comparison.methods import Hyperparameters, Method
-from fedloom.comparison.scoring import Rows, Scorer, Scores
+from fedloom.comparison.rows import Rows
+from fedloom.comparison.scoring import Scorer, Scores
 from fedloom.errors import TrialFailed
 from fedloom.simulation.run import ADAPTER_FOLDER, running
 from fedloom.simulation.simulation import Simulation
@@ -63,7 +65,7 @@ class Trial:
             on_progress(1.0)
             adapter = self._adapter()
             for split in missing:
-                scores[split] = scorer.scores(rows[split], adapter)
+                scores[split] = self._finite(scorer.scores(rows[split], adapter), split)
             self._store(scores)
         return {split: scores[split] for split in rows}
 
@@ -81,6 +83,13 @@ class Trial:
             if campaign.state is not CampaignState.COMPLETED:
                 raise TrialFailed(str(self), f"the campaign is {campaign.state}: {campaign.reason}; see {self.folder}")
             run.write_results()
+
+    def _finite(self, scores: Scores, split: str) -> Scores:
+        """The scores. Raises TrialFailed if one is not a finite number: no comparison with it means anything."""
+        for metric, value in scores.items():
+            if not math.isfinite(value):
+                raise TrialFailed(str(self), f"its {metric} on the {split} rows is {value}; see {self.folder}")
+        return scores
 
     def _adapter(self) -> LoraFile | None:
         """The trained adapter. None for the base model alone."""

@@ -98,7 +98,9 @@ def test_a_comparison_resumes_after_a_kill_and_grows(folder: Path) -> None:
     stopped.popen.wait(20)
     runs = folder / "out" / "runs"
     by_path = {path: json.loads(path.read_text())["scores"] for path in runs.rglob("scores.json")}
-    scored = {path: scores["validation"] for path, scores in by_path.items() if scores}
+    scored = {
+        path: scores["validation"] for path, scores in by_path.items() if scores and "base" not in path.parent.name
+    }
     weights = {path: sha256_file(path) for path in runs.rglob("adapter_model.safetensors")}
     assert len(scored) == 1
     started = time.time()
@@ -160,6 +162,58 @@ def test_what_cannot_be_compared_is_refused_before_anything_runs(
     assert "Traceback" not in refused.stderr
     assert says in refused.stderr
     assert not (folder / "out" / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("measure", "rows", "says"),
+    [
+        (
+            "choice",
+            [("one", "yes"), ("two", "yes")],
+            "validation.jsonl: all rows have the same completion, so there is nothing",
+        ),
+        (
+            "choice",
+            [("one", "yes"), ("two", "no")],
+            "validation.jsonl: none of the 2 completions to choose from is in the training data",
+        ),
+        (
+            "exact",
+            [("one", "yes"), ("two", "yes")],
+            "validation.jsonl: all rows have the same completion, so an answer that",
+        ),
+        ("exact", [("one", "the river turns slowly"), ("two", "8")], None),
+        (
+            "exact",
+            [("one", "the river turns slowly"), ("two", "the bread")],
+            "score.max_new_tokens: no answer can be exact",
+        ),
+        ("loss", [("one", "yes"), ("two " * 600, "no")], "longer than the 512 tokens that the base takes"),
+    ],
+)
+def test_rows_that_tell_no_methods_apart_are_refused_before_anything_is_trained(
+    folder: Path, measure: str, rows: list[tuple[str, str]], says: str | None
+) -> None:
+    for name in ("validation", "test"):
+        (folder / f"{name}.jsonl").write_text("\n".join(json.dumps({"instruction": q, "output": a}) for q, a in rows))
+    write_comparison(folder, score={"measure": measure, "max_new_tokens": 1}, grid={"params": {}})
+    compared = compare(folder, "--algorithms", "fedavg", "--seeds", 1, "--baselines", "none")
+    if says is None:
+        assert compared.returncode == 0, compared.stderr
+        return
+    assert compared.returncode in (1, 2)
+    assert "Traceback" not in compared.stderr
+    assert says in compared.stderr
+    assert not list((folder / "out").rglob("adapter_model.safetensors"))
+
+
+def test_methods_that_score_the_same_have_no_best_among_them(folder: Path) -> None:
+    write_comparison(folder, score={"measure": "exact", "max_new_tokens": 40}, grid={"params": {"mu": [1e-9]}})
+    options = ("--algorithms", "fedavg,fedprox", "--seeds", 1, "--baselines", "none")
+    compared = compare(folder, *options)
+    assert compared.returncode == 0, compared.stderr
+    assert "★" not in compared.stdout
+    assert "no best algorithm: every method has 0.0, so the test rows do not tell them apart" in compared.stdout
 
 
 def test_another_comparisons_folder_is_left_alone(folder: Path) -> None:

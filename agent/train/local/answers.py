@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,9 +17,18 @@ from agent.train.base.device import autocast
 from agent.train.data.templates import check_template, render
 from agent.train.data.tokenizing import TextTokenizer
 from agent.train.local.model import find_model, loaded_model
-from agent.train.local.streaming import TextStreamer, text_of
+from agent.train.local.streaming import AnswerDecoder, TextStreamer
 from agent.train.order_context import OrderContext
 from shared.wire.leases import FailureKind
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    """A question's tokens, the token that ends its answer, and the white space before the answer in its template."""
+
+    tokens: list[int]
+    end: int
+    lead: str
 
 
 def answer(order: AnswerRequest, context: OrderContext) -> Answered:
@@ -66,9 +76,10 @@ def generate_answers(
     if not order.questions:
         return []
     prompts = _prompts(order, tokenizer)
-    _check_room(model, [tokens for tokens, _ in prompts], order.max_new_tokens)
+    _check_room(model, [prompt.tokens for prompt in prompts], order.max_new_tokens)
     model.eval()
-    ends = {end for _, end in prompts} | _model_ends(model) | {tokenizer.eos_token_id}
+    decoders = {lead: AnswerDecoder(tokenizer, lead) for lead in {prompt.lead for prompt in prompts}}
+    ends = {prompt.end for prompt in prompts} | _model_ends(model) | {tokenizer.eos_token_id}
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     # It replaces the model's own configuration, which may sample and penalise repetition: temperature 0 means greedy.
     model.generation_config = GenerationConfig(
@@ -83,16 +94,16 @@ def generate_answers(
     device = next(model.parameters()).device
     texts = [""] * len(prompts)
     # the longest first, so that lack of memory shows at once, and a batch needs little padding
-    by_length = sorted(range(len(prompts)), key=lambda i: -len(prompts[i][0]))
+    by_length = sorted(range(len(prompts)), key=lambda i: -len(prompts[i].tokens))
     with torch.inference_mode(), autocast(device, autocast_dtype):
         for begin in range(0, len(by_length), order.micro_batch):
             batch = by_length[begin : begin + order.micro_batch]
-            inputs = pad_left([prompts[i][0] for i in batch], pad)
-            streamer = TextStreamer(tokenizer, ends, on_text) if len(prompts) == 1 else None
+            inputs = pad_left([prompts[i].tokens for i in batch], pad)
+            streamer = TextStreamer(decoders[prompts[0].lead], ends, on_text) if len(prompts) == 1 else None
             generated = model.generate(**{name: value.to(device) for name, value in inputs.items()}, streamer=streamer)
             new_tokens = generated[:, inputs["input_ids"].shape[1] :]  # (batch, new tokens)
             for i, tokens in zip(batch, new_tokens.tolist(), strict=True):
-                texts[i] = text_of(_before_end(tokens, ends), tokenizer)
+                texts[i] = decoders[prompts[i].lead].text(_before_end(tokens, ends))
             report(begin + len(batch))
     return texts
 
@@ -108,20 +119,19 @@ def pad_left(prompts: Sequence[Sequence[int]], pad: int) -> dict[str, Tensor]:
     return {"input_ids": input_ids, "attention_mask": attention_mask}
 
 
-def _prompts(order: AnswerRequest, tokenizer: Any) -> list[tuple[list[int], int]]:
-    """Each question's tokens, and the token that ends its answer.
-
-    They come from a training row with a placeholder as its answer, which is then cut off.
-    """
+def _prompts(order: AnswerRequest, tokenizer: Any) -> list[_Prompt]:
+    """The questions as prompts: training rows with a placeholder as their answer, which is then cut off."""
     rows = [Row(question.prompt, question.input, completion="a") for question in order.questions]
     texts = [render(row, order.template, tokenizer) for row in rows]
     prompts = []
-    for token_row in TextTokenizer(tokenizer, sys.maxsize).rows(texts):
+    for text, token_row in zip(texts, TextTokenizer(tokenizer, sys.maxsize).rows(texts), strict=True):
         assert token_row is not None  # nothing is too long
         tokens, supervised = token_row
         # An unknown placeholder becomes the unknown token, which is special, so no end marker follows it.
         end = tokens[-1] if tokens[-1] != tokenizer.unk_token_id else tokenizer.eos_token_id
-        prompts.append((tokens[: supervised.index(True)], end))
+        reply = text.exchanges[-1].answer
+        lead = reply[: len(reply) - len(reply.lstrip())]
+        prompts.append(_Prompt(tokens[: supervised.index(True)], end, lead))
     return prompts
 
 

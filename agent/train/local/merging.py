@@ -35,6 +35,8 @@ _PROBES = (
     "def add(a, b):\n    return a + b\n\nprint(add(2, 40))  # 42",
     "Ein Patient, 67 Jahre, klagt seit 3 Tagen über Fieber (39,2 °C) und Husten. 他今天好多了。",
 )
+_PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
+"""Files by which a model of several modalities reads what is not text. Training on text needs none of them."""
 _CPU = torch.device("cpu")
 
 
@@ -97,7 +99,8 @@ def _save(model: Any, base_folder: Path, folder: Path) -> None:
     # transformers refuses to write a generation configuration that it warned about when reading it
     model.generation_config = GenerationConfig.from_model_config(model.config)
     model.save_pretrained(folder)
-    for path in companion_files(base_folder):
+    processors = [path for name in _PROCESSOR_FILES if (path := base_folder / name).is_file()]
+    for path in (*companion_files(base_folder), *processors):
         target = folder / path.relative_to(base_folder)
         target.parent.mkdir(exist_ok=True)
         shutil.copyfile(path, target)

@@ -102,6 +102,8 @@ def _run(comparison: "Comparison", folder: Path, console: "Console") -> "Results
     from rich.live import Live
 
     console.print(f"[bold]{comparison.spec.name}[/], in {folder}")
+    for note in comparison.notes:
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
     printed: set[tuple[str, int]] = set()
 
     def print_line(progress: "ComparisonProgress") -> None:
@@ -138,6 +140,11 @@ def _screen(progress: "ComparisonProgress") -> "RenderableType":
 
 
 def _show(results: "Results", folder: Path, *, as_json: bool) -> None:
+    from rich.text import Text
+
+    from fedloom.comparison import report
+    from fedloom.comparison.verdict import finding
+
     results.write_csv(folder / _CSV_FILE)
     written = [folder / _CSV_FILE]
     try:
@@ -148,15 +155,14 @@ def _show(results: "Results", folder: Path, *, as_json: bool) -> None:
         plot(results, folder / _PLOT_FILE)
         written.append(folder / _PLOT_FILE)
     if as_json:
-        output.print_json(results.as_json())
+        output.print_json(report.as_json(results))
         return
     console = output.console()
-    seeds = f"mean ± standard deviation over seeds {', '.join(map(str, results.seeds))}; ★ best algorithm"
-    console.print(results.table(), f"\n[dim]{seeds if len(results.seeds) > 1 else '★ best algorithm'}[/]")
+    console.print(report.table(results), Text(f"\n{report.below_table(results)}", style="dim"))
     for failure in _grouped([failure for result in results.methods for failure in result.failures]):
         console.print(f"failed: {failure}", style="red", soft_wrap=True)
-    if finding := results.finding():
-        console.print(finding)
+    if sentence := finding(results):
+        console.print(Text(sentence))
     console.print(f"wrote {' and '.join(map(str, written))}", soft_wrap=True)
 
 

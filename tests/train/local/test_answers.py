@@ -18,9 +18,12 @@ from agent.orders.job_files import DELTA_FILE
 from agent.orders.local import LoraFile
 from agent.orders.protocol import LocalPhase
 from agent.train.data.templates import render
-from agent.train.local.streaming import TextStreamer
+from agent.train.data.tokenizing import TextTokenizer
+from agent.train.local.streaming import AnswerDecoder, TextStreamer
 from shared.campaign.spec import LoraSection
 from shared.wire.leases import FailureKind
+from tests.support.tiny import byte_level_bpe
+from tests.support.tokenizers import sentencepiece_style
 from tests.train.conftest import Lab, first_in_fast, read
 from tests.train.local_requests import QUESTIONS, ask, lora_file, peft_model
 
@@ -43,7 +46,8 @@ def plain_answers(lab: Lab, model: Any, template: Any, n_tokens: int = 20) -> li
             pad_token_id=tokenizer.pad_token_id,
         )
         new = ids[0, inputs["input_ids"].shape[1] :]
-        texts.append(tokenizer.decode(new, skip_special_tokens=True, clean_up_tokenization_spaces=False).lstrip())
+        text = tokenizer.decode(new, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        texts.append(text.removeprefix(" ") if template == "vicuna" else text)
     return texts
 
 
@@ -96,7 +100,7 @@ def test_an_answer_ends_at_the_end_token_and_only_there(lab: Lab, tmp_path: Path
     settings = {"eos_token_id": [new[end]], "do_sample": True, "repetition_penalty": 5.0, "max_new_tokens": 1}
     (folder / "generation_config.json").write_text(json.dumps(settings))
     (short,) = ask(lab, path=folder, fingerprint=None, questions=QUESTIONS[:1])
-    assert short == tokenizer.decode(new[:end], clean_up_tokenization_spaces=False).lstrip()
+    assert short == tokenizer.decode(new[:end], clean_up_tokenization_spaces=False)
     assert text.startswith(short)
 
 
@@ -115,7 +119,8 @@ def test_text_comes_in_pieces_of_whole_characters(tokenizer: Any) -> None:
     text = "the naïve ☃ 他好 👩‍🔬 is slow"
     tokens = tokenizer(text, add_special_tokens=False)["input_ids"]
     pieces: list[str] = []
-    streamer = TextStreamer(tokenizer, {tokenizer.eos_token_id}, pieces.append)
+    # the tokens are those of a beginning, where SentencePiece puts a space
+    streamer = TextStreamer(AnswerDecoder(tokenizer, " "), {tokenizer.eos_token_id}, pieces.append)
     streamer.put(torch.tensor([[1, 2, 3]]))
     for token in [*tokens, tokenizer.eos_token_id]:
         streamer.put(torch.tensor([token]))
@@ -126,17 +131,35 @@ def test_text_comes_in_pieces_of_whole_characters(tokenizer: Any) -> None:
 
 
 def test_bytes_that_never_become_a_character_are_emitted_at_the_end() -> None:
-    class Bytes:
-        def decode(self, tokens: list[int], **_: Any) -> str:
-            return bytes(tokens).decode(errors="replace")
-
+    tokenizer = byte_level_bpe()
+    first, *others = tokenizer("☃")["input_ids"]
     pieces: list[str] = []
-    streamer = TextStreamer(Bytes(), set(), pieces.append)
-    for tokens in ([[0]], [97], [0xE2], [0x98], [0x83], [0xE2]):
+    streamer = TextStreamer(AnswerDecoder(tokenizer), set(), pieces.append)
+    for tokens in ([[0]], tokenizer("a")["input_ids"], [first], others, [first]):
         streamer.put(torch.tensor(tokens))
     assert pieces == ["a", "☃"]
     streamer.end()
     assert pieces == ["a", "☃", "\ufffd"]
+
+
+@pytest.mark.parametrize("completion", ["    return x\n        + 1", "\n\nabc ", " four", "four", "\ttab", "🙂 ☃"])
+@pytest.mark.parametrize(("template", "lead"), [("alpaca", ""), ("vicuna", " ")])
+@pytest.mark.parametrize("family", [byte_level_bpe, sentencepiece_style])
+def test_what_was_learnt_is_shown_with_its_white_space(
+    family: Callable[[], Any], template: Any, lead: str, completion: str
+) -> None:
+    tokenizer = family()
+    text = render(Row("body?", "", completion), template, tokenizer)
+    [(tokens, supervised)] = TextTokenizer(tokenizer, 999).full_rows([text])
+    learnt = [token for token, flag in zip(tokens, supervised, strict=True) if flag]
+    decoder, pieces = AnswerDecoder(tokenizer, lead), list[str]()
+    streamer = TextStreamer(decoder, {tokenizer.eos_token_id}, pieces.append)
+    streamer.put(torch.tensor([[1, 2, 3]]))
+    for token in learnt:
+        streamer.put(torch.tensor([token]))
+    streamer.end()
+    assert "".join(pieces) == completion
+    assert decoder.text(learnt) == completion
 
 
 def test_an_adapter_in_half_precision_is_an_adapter(lab: Lab, tmp_path: Path) -> None:

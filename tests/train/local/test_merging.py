@@ -68,6 +68,15 @@ def test_a_merged_model_is_base_and_adapter(lab: Lab, base: Path, tmp_path: Path
     assert phases == [Phase.LOADING_MODEL, LocalPhase.MERGING, LocalPhase.WRITING, LocalPhase.CHECKING]
 
 
+def test_what_a_model_of_several_modalities_needs_is_in_its_merged_model(lab: Lab, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(lab.model, tmp_path / "base"))
+    for name in ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json"):
+        (folder / name).write_text('{"image_mean": [0.5]}')
+    merge(lab, lab.adapter_0(), tmp_path / "out", path=folder)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {path.name for path in folder.iterdir()}
+    assert (tmp_path / "out" / "preprocessor_config.json").read_text() == '{"image_mean": [0.5]}'
+
+
 @pytest.mark.parametrize("dtype", first_in_fast(["bfloat16", "float16"]))
 def test_a_half_dtype_rounds_what_was_merged_in_float32(lab: Lab, base: Path, tmp_path: Path, dtype: str) -> None:
     adapter = lab.adapter_0()

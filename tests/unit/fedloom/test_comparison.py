@@ -11,9 +11,12 @@ from rich.console import Console
 from agent.data.source import DataSource
 from fedloom.comparison.baselines import Baselines
 from fedloom.comparison.methods import Hyperparameters, Method, MethodKind, clients_drawn, grid_points, methods
+from fedloom.comparison.report import as_json, below_table, table
 from fedloom.comparison.results import MethodResult, Results
-from fedloom.comparison.scoring import Rows, macro_f1
-from fedloom.comparison.spec import GridSection, ScoreSection, read_comparison
+from fedloom.comparison.rows import Rows, training_rows
+from fedloom.comparison.scoring import macro_f1
+from fedloom.comparison.spec import GridSection, Measure, ScoreSection, read_comparison
+from fedloom.comparison.verdict import best, caption, finding, leaders
 from fedloom.errors import ComparisonError
 from shared.campaign.file import CampaignFileError
 from shared.campaign.spec import CampaignSpec
@@ -168,7 +171,55 @@ def test_choices_are_the_completions_of_the_file_and_not_too_many(tmp_path: Path
         Rows.read(file, source, choice)
 
 
-@pytest.mark.parametrize("line", ['{"q": "secret"}', '{"q": "secret", "a": ""}', '{"q": "secret", "a": 3}'])
+@pytest.mark.parametrize("n_rows", [1, 3])
+@pytest.mark.parametrize("measure", ["exact", "choice"])
+def test_a_measure_that_one_completion_makes_useless_is_refused(tmp_path: Path, measure: Measure, n_rows: int) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(f'{{"q": "number {n}", "a": "yes{" " * n}"}}\n' for n in range(n_rows)))
+    source = DataSource(path=file, prompt="q", completion="a")
+    with pytest.raises(
+        ComparisonError, match=r"rows.jsonl: .*completion, so .*; add rows .* or set score.measure to loss"
+    ):
+        Rows.read(file, source, ScoreSection(measure=measure))
+    assert len(Rows.read(file, source, ScoreSection()).rows) == n_rows, "a loss differs between methods on any row"
+
+
+def test_choices_that_differ_only_in_spaces_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"q": "one", "a": "yes"}\n{"q": "two", "a": "no"}\n{"q": "three", "a": "yes "}\n')
+    source = DataSource(path=file, prompt="q", completion="a")
+    with pytest.raises(ComparisonError, match="differ only in spaces"):
+        Rows.read(file, source, ScoreSection(measure="choice"))
+    assert len(Rows.read(file, source, ScoreSection(measure="exact")).rows) == 3
+
+
+def test_choices_that_no_method_can_learn_are_named_and_refused_if_all_are(tmp_path: Path) -> None:
+    file, taught = tmp_path / "rows.jsonl", tmp_path / "training.jsonl"
+    file.write_text('{"q": "one", "a": "yes"}\n{"q": "two", "a": "no"}\n')
+    source = DataSource(path=taught, prompt="q", completion="a")
+    rows = Rows.read(file, source, ScoreSection(measure="choice"))
+    taught.write_text('{"q": "three", "a": "yes"}\n{"q": "four", "a": "perhaps"}\n{"other": 1}\n')
+    assert rows.notes(training_rows(source)) == [
+        "rows.jsonl: no training row has the completion 'no', which no method can learn"
+    ]
+    taught.write_text('{"q": "three", "a": "Yes"}\n{"q": "four", "a": "No"}\n')
+    with pytest.raises(ComparisonError, match="none of the 2 completions to choose from is in the training data"):
+        rows.notes(training_rows(source))
+
+
+def test_test_rows_that_are_trained_on_are_counted(tmp_path: Path) -> None:
+    file, taught = tmp_path / "rows.jsonl", tmp_path / "training.jsonl"
+    file.write_text('{"q": "one", "a": "yes"}\n{"q": "two", "a": "no"}\n{"q": "two", "c": "of all", "a": "no"}\n')
+    taught.write_text('{"q": "one", "a": "no"}\n{"q": "two", "a": "no"}\n')
+    source = DataSource(path=taught, prompt="q", input="c", completion="a")
+    rows = Rows.read(file, source, ScoreSection())
+    assert rows.notes(training_rows(source)) == ["rows.jsonl: 1 of 3 rows are in the training data too"]
+    assert rows.shared_with(rows.rows) == rows.rows
+
+
+@pytest.mark.parametrize(
+    "line", ['{"q": "secret"}', '{"q": "secret", "a": ""}', '{"q": "secret", "a": " "}', '{"q": "secret", "a": 3}']
+)
 def test_a_row_without_its_columns_is_reported_with_its_line(tmp_path: Path, line: str) -> None:
     file = tmp_path / "rows.jsonl"
     file.write_text('{"q": "one", "a": "yes"}\n' + line)
@@ -185,6 +236,13 @@ def test_a_row_without_its_columns_is_reported_with_its_line(tmp_path: Path, lin
 def result(name: str, kind: MethodKind, *accuracies: float) -> MethodResult:
     scores = {seed: {"accuracy": value} for seed, value in enumerate(accuracies, start=1)}
     return MethodResult(Method(name, kind), HYPERPARAMETERS, {HYPERPARAMETERS: {"accuracy": 0.5}}, scores)
+
+
+def printed(results: Results) -> str:
+    console = Console(width=80, record=True, file=None, force_terminal=False)
+    with console.capture() as captured:
+        console.print(table(results))
+    return captured.get()
 
 
 RESULTS = Results(
@@ -208,15 +266,17 @@ def test_rows_have_means_spreads_and_the_clients_mean() -> None:
     assert rows["fedavg"].mean("accuracy") == pytest.approx(0.6)
     assert rows["fedavg"].spread("accuracy") == pytest.approx(np.std([0.5, 0.6, 0.7], ddof=1))
     assert rows["mean of clients alone"].scores["accuracy"] == pytest.approx([0.2, 0.25, 0.3])
-    best = RESULTS.best()
-    assert best is not None
-    assert best.name == "fedavg", "the best algorithm, not the pool"
+    leader = best(RESULTS)
+    assert leader is not None
+    assert leader.name == "fedavg", "the best algorithm, not the pool"
+    assert as_json(RESULTS)["best"] == "fedavg"
+    assert below_table(RESULTS) == "mean ± standard deviation over seeds 1, 2, 3; ★ best algorithm"
 
 
 def test_the_finding_counts_the_algorithms_above_the_best_client_alone() -> None:
-    assert RESULTS.finding() == "1 of 2 algorithms beat the best client alone (client-00 alone, 30.0); not fedadam"
+    assert finding(RESULTS) == "1 of 2 algorithms beat the best client alone (client-00 alone, 30.0); not fedadam"
     by_loss = Results("r", "loss", [1], [])
-    assert by_loss.finding() == ""
+    assert finding(by_loss) == ""
 
 
 def test_by_loss_the_lower_one_is_better() -> None:
@@ -229,10 +289,10 @@ def test_by_loss_the_lower_one_is_better() -> None:
         [1],
         [at("a", MethodKind.ALGORITHM, 1.5), at("b", MethodKind.ALGORITHM, 1.0), at("c", MethodKind.ALONE, 1.2)],
     )
-    best = results.best()
-    assert best is not None
-    assert best.name == "b"
-    assert results.finding() == "1 of 2 algorithms beat the best client alone (c, 1.200); not a"
+    leader = best(results)
+    assert leader is not None
+    assert leader.name == "b"
+    assert finding(results) == "1 of 2 algorithms beat the best client alone (c, 1.200); not a"
 
 
 def test_a_method_without_all_its_seeds_has_failed_and_has_no_mean() -> None:
@@ -240,10 +300,7 @@ def test_a_method_without_all_its_seeds_has_failed_and_has_no_mean() -> None:
     results = Results("r", "exact", [1, 2, 3], [*RESULTS.methods, short])
     row = next(row for row in results.rows() if row.name == "fedyogi")
     assert row.mean("accuracy") is None
-    console = Console(width=80, record=True, file=None, force_terminal=False)
-    with console.capture() as captured:
-        console.print(results.table())
-    text = captured.get()
+    text = printed(results)
     assert "fedyogi" in text
     assert "failed" in text
     assert "fedavg ★" in text
@@ -258,3 +315,55 @@ def test_the_csv_has_every_score_with_its_split(tmp_path: Path) -> None:
     assert "fedavg,algorithm,0.004,,1,validation,accuracy,0.5" in lines
     assert "fedavg,algorithm,0.004,,3,test,accuracy,0.7" in lines
     assert len(lines) == 1 + 6 * 4
+
+
+# --- ties
+
+
+def scored(measure: str, **means: float) -> Results:
+    """Results of one seed. An algorithm, or a client alone if its name begins with "client"."""
+    metric = "loss" if measure == "loss" else "accuracy"
+    found = []
+    for name, mean in means.items():
+        kind = MethodKind.ALONE if name.startswith("client") else MethodKind.ALGORITHM
+        kind = MethodKind.BASE if name == "base" else kind
+        found.append(MethodResult(Method(name, kind), HYPERPARAMETERS, {}, {1: {metric: mean}}))
+    return Results("r", measure, [1], found)
+
+
+@pytest.mark.parametrize(
+    ("measure", "means", "says"),
+    [
+        (
+            "choice",
+            {"base": 1.0, "fedavg": 1.0, "fedadam": 1.0},
+            "no best algorithm: every method has 100.0, so the test rows do not tell them apart",
+        ),
+        ("exact", {"base": 0.1, "a": 0.5, "b": 0.5, "c": 0.2}, "no best algorithm: a and b share 50.0"),
+        ("loss", {"base": 2.0, "a": 0.5001, "b": 0.5002, "c": 0.5}, "no best algorithm: a, b and c share 0.500"),
+        ("exact", {"base": 0.0, "a": 0.0}, "no best algorithm: every method has 0.0"),
+    ],
+)
+def test_no_algorithm_is_the_best_on_a_tie(measure: str, means: dict[str, float], says: str) -> None:
+    results = scored(measure, **means)
+    assert best(results) is None
+    assert "★" not in printed(results)
+    assert caption(results).startswith(says)
+    assert as_json(results)["best"] is None
+    assert as_json(results)["leaders"] == [row.name for row in leaders(results)]
+
+
+def test_without_scores_nothing_is_claimed() -> None:
+    results = Results("r", "loss", [1], [MethodResult(Method("a", MethodKind.ALGORITHM))])
+    assert caption(results) == ""
+    assert best(results) is None
+    assert "★" not in printed(results)
+
+
+def test_clients_that_share_the_best_value_are_all_named_and_a_score_of_zero_counts() -> None:
+    results = scored("exact", fedavg=0.0, fedadam=0.3, **{"client-00": 0.3, "client-01": 0.3, "client-02": 0.0})
+    assert finding(results) == (
+        "0 of 2 algorithms beat the best clients alone (client-00 and client-01, 30.0); not fedavg, fedadam"
+    )
+    results = scored("exact", fedavg=0.1, **{"client-00": 0.0, "client-01": 0.0})
+    assert finding(results) == "1 of 1 algorithms beat the best clients alone (client-00 and client-01, 0.0)"

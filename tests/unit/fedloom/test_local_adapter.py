@@ -69,12 +69,32 @@ def test_an_adapter_of_another_program_is_read_from_its_configuration(folder: Pa
         ({"target_modules": None}, "target_modules"),
         ({"base_model_name_or_path": None}, "model: Input should be a valid string"),
         ({"r": "many"}, "rank"),
+        ({"lora_bias": True}, "lora_bias: only plain LoRA"),
+        ({"use_qalora": True}, "use_qalora: only plain LoRA"),
+        ({"arrow_config": {"top_k": 2}}, "arrow_config: only plain LoRA"),
+        ({"some_later_kind": {"scale": 2}}, "some_later_kind: only plain LoRA"),
+        ({"bias": "all"}, "bias: only plain LoRA"),
+        ({"rank_pattern": {"q_proj": 2}}, "rank_pattern: only plain LoRA"),
+        ({"init_lora_weights": "pissa"}, "init_lora_weights is pissa: that start changes the base's weights"),
+        ({"init_lora_weights": "pissa_niter_4"}, "init_lora_weights is pissa_niter_4"),
+        ({"init_lora_weights": "olora"}, "init_lora_weights is olora"),
+        ({"init_lora_weights": "loftq", "loftq_config": {"loftq_bits": 4}}, "init_lora_weights is loftq"),
+        ({"init_lora_weights": "corda"}, "path_initial_model_for_weight_conversion"),
     ],
 )
 def test_an_adapter_that_is_not_plain_lora_is_refused(folder: Path, changes: dict[str, Any], says: str) -> None:
     (folder / LINEAGE_FILE).unlink()
     edit(folder / CONFIG_FILE, **changes)
     assert says in refusal(folder)
+
+
+@pytest.mark.parametrize("start", [True, False, None, "gaussian", "orthogonal", "eva"])
+def test_every_setting_of_a_trained_adapter_of_plain_lora_is_accepted(folder: Path, start: object) -> None:
+    (folder / LINEAGE_FILE).unlink()
+    further = {"auto_mapping": None, "fan_in_fan_out": True, "megatron_core": "megatron.core", "peft_version": "0.21.0"}
+    empty = {"alpha_pattern": {}, "lora_bias": False, "kasa_config": None, "some_later_kind": None}
+    edit(folder / CONFIG_FILE, init_lora_weights=start, **further, **empty)
+    assert read_adapter_folder(folder).lora.rank == 4
 
 
 def test_folders_that_cannot_be_used_say_why(folder: Path) -> None:

@@ -1,0 +1,115 @@
+"""The rows that methods are scored on, and whether a measure can tell methods apart on them."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from agent.data.records import read_records
+from agent.data.source import DataSource
+from agent.orders.score import Completed
+from fedloom.comparison.spec import ScoreSection
+from fedloom.errors import ComparisonError
+
+_MAX_CHOICES = 20
+_MAX_SHOWN = 5
+_ONE_COMPLETION = {
+    "exact": "an answer that ignores the prompt would be right in each",
+    "choice": "there is nothing to choose from, and every method would score 100",
+}
+"""For each measure that one completion in all rows makes useless, the reason."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows to score on. choices: all completions in the file, sorted; empty unless the measure is `choice`."""
+
+    path: Path
+    rows: list[Completed]
+    choices: list[str]
+
+    @classmethod
+    def read(cls, path: Path, source: DataSource, score: ScoreSection) -> Self:
+        """Read a file by the columns of *source*.
+
+        Raises ComparisonError, also if the measure cannot tell methods apart on these rows; and TaskFailed if the file
+        holds no records.
+        """
+        rows = [_completed(path, place, record, source) for place, record in read_records(source.at(path))]
+        if not rows:
+            raise ComparisonError(f"{path}: the file has no rows")
+        completions = {row.completion for row in rows}
+        distinct = {completion.strip() for completion in completions}
+        if len(distinct) == 1 and score.measure in _ONE_COMPLETION:
+            each = "the only row has one completion" if len(rows) == 1 else "all rows have the same completion"
+            raise ComparisonError(
+                f"{path}: {each}, so {_ONE_COMPLETION[score.measure]}; add rows with other completions, or set "
+                "score.measure to loss"
+            )
+        choices = sorted(completions) if score.measure == "choice" else []
+        if len(choices) > _MAX_CHOICES:
+            raise ComparisonError(
+                f"{path}: {len(choices)} different completions are too many to choose among (at most {_MAX_CHOICES}); "
+                "set score.measure to exact or loss"
+            )
+        if choices and len(distinct) < len(choices):
+            raise ComparisonError(
+                f"{path}: some completions differ only in spaces around them, so the likeliest is a matter of spaces; "
+                "write each completion in one way"
+            )
+        return cls(path, rows, choices)
+
+    def notes(self, training: Collection[Completed]) -> list[str]:
+        """What makes scores on these rows doubtful, given the rows of the training data.
+
+        Raises ComparisonError if none of the choices is in the training data.
+        """
+        notes = []
+        if repeated := len(self.shared_with(training)):
+            notes.append(f"{self.path.name}: {repeated} of {len(self.rows)} rows are in the training data too")
+        taught = {row.completion.strip() for row in training}
+        untaught = [choice for choice in self.choices if choice.strip() not in taught]
+        if untaught and len(untaught) == len(self.choices):
+            raise ComparisonError(
+                f"{self.path}: none of the {len(untaught)} completions to choose from is in the training data, so no "
+                "method can learn them; correct the completions of one of the files"
+            )
+        if untaught:
+            shown = ", ".join(repr(choice[:40]) for choice in untaught[:_MAX_SHOWN])
+            notes.append(f"{self.path.name}: no training row has the completion {shown}, which no method can learn")
+        return notes
+
+    def shared_with(self, others: Iterable[Completed]) -> list[Completed]:
+        """The rows that are among *others* too."""
+        known = set(map(_text_of, others))
+        return [row for row in self.rows if _text_of(row) in known]
+
+
+def training_rows(source: DataSource) -> list[Completed]:
+    """The rows of the training data that have a prompt and a completion as text. Raises TaskFailed."""
+    rows = []
+    for _, record in read_records(source):
+        prompt, completion = record.get(source.prompt), record.get(source.completion)
+        if isinstance(prompt, str) and isinstance(completion, str):
+            rows.append(Completed(prompt=prompt, completion=completion, input=_input(record, source)))
+    return rows
+
+
+def _completed(path: Path, place: str, record: object, source: DataSource) -> Completed:
+    assert isinstance(record, dict)
+    fields = {}
+    for role, column in (("prompt", source.prompt), ("completion", source.completion)):
+        value = record.get(column)
+        if not isinstance(value, str) or not value.strip():
+            raise ComparisonError(f"{path}, {place}: the column {column!r} ({role}) must hold a text")
+        fields[role] = value
+    return Completed(**fields, input=_input(record, source))
+
+
+def _input(record: Mapping[str, Any], source: DataSource) -> str:
+    value = record.get(source.input) if source.input is not None else None
+    return value if isinstance(value, str) else ""
+
+
+def _text_of(row: Completed) -> tuple[str, str, str]:
+    return row.prompt, row.input, row.completion
