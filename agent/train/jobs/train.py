@@ -84,6 +84,7 @@ def train(context: JobContext, job: TrainJob) -> TrainResult:
         context.report(Progress(phase=Phase.TRAINING, done=steps_done, total=job.steps))
         if remaining:
             trainer.train()
+        _check_steps(trainer.history)
         slots = trainer.slots()
         extras = _flatten_slots(slots, client_half.extras)
         new_client_state = _flatten_slots(slots, client_half.state)
@@ -99,6 +100,16 @@ def train(context: JobContext, job: TrainJob) -> TrainResult:
     )
     crash_points.reach("child: delta written")
     return result
+
+
+def _check_steps(history: TrainingHistory) -> None:
+    """Raise TaskFailed (crash) if no step changed the weights: float16 skips a step whose gradients overflow."""
+    if history.steps == 0:
+        message = (
+            f"float16 skipped all {history.done} steps, as their gradients overflowed: set compute.dtype in agent.toml "
+            "to bfloat16 or float32, or give the campaign more steps a round"
+        )
+        raise TaskFailed(FailureKind.CRASH, message)
 
 
 def _report_step(context: JobContext, history: TrainingHistory, steps: int) -> None:
