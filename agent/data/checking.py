@@ -4,9 +4,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from agent.data.file_record import BrokenRecord
 from agent.data.notices import Occurrences
 from agent.data.reading import scan_rows, skip_reason, split_rows
-from agent.data.records import BrokenRecord, scan_records
+from agent.data.records import scan_records
 from agent.data.report import DataReport, Example, ShownCompletion, Span, Spread
 from agent.data.rows import Comparison, LocatedRow, Row
 from agent.data.source import DataSource
@@ -81,7 +82,8 @@ def guess_kind(source: DataSource) -> Kind:
     if source.messages is not None and source.messages in columns:
         return single
     try:
-        first = next((record for _, record in scan_records(source) if not isinstance(record, BrokenRecord)), {})
+        contents = (found.content for found in scan_records(source))
+        first = next((content for content in contents if not isinstance(content, BrokenRecord)), {})
     except TaskFailed:  # reading the rows will report it
         return single
     return pairs if all(column in first for column in columns) else single
@@ -95,7 +97,7 @@ def choose_examples(rows: Sequence[LocatedRow]) -> list[LocatedRow]:
 
 def _read(source: DataSource, kind: Kind, data: CollectedData) -> list[LocatedRow]:
     rows = []
-    n_before = data.records
+    before = data.records, data.errors.total
     try:
         for scanned in scan_rows(source, kind):
             data.records += bool(scanned.place)
@@ -107,7 +109,7 @@ def _read(source: DataSource, kind: Kind, data: CollectedData) -> list[LocatedRo
                 data.skipped[scanned.skip_reason] += 1
             elif scanned.row is not None:
                 rows.append(LocatedRow(source.label, scanned.place, scanned.row))
-        if data.records == n_before:
+        if (data.records, data.errors.total) == before:
             data.errors.add(source.label, "", "the file has no rows")
     except TaskFailed as error:
         data.errors.add(source.label, "", str(error).removeprefix(f"{source.label}: "))

@@ -1,12 +1,15 @@
 """Scores of a model on rows: its loss, its exact answers, or the completion that it finds likeliest."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
+from agent.data.file_record import Record
+from agent.data.open_record import OpenRecord, RecordError
 from agent.data.own_template import template_of
 from agent.data.records import read_records
 from agent.data.source import DataSource
@@ -54,16 +57,23 @@ class Rows:
         return cls(rows, choices)
 
 
-def _completed(path: Path, place: str, record: object, source: DataSource) -> Completed:
-    assert isinstance(record, dict)
+def _completed(path: Path, place: str, record: Record, source: DataSource) -> Completed:
+    opened = OpenRecord(record, source)
     fields = {}
     for role, column in (("prompt", source.prompt), ("completion", source.completion)):
-        value = record.get(column)
-        if not isinstance(value, str) or not value:
+        with suppress(RecordError):
+            fields[role] = opened.optional_text(column, role)
+        if not fields.get(role):
             raise ComparisonError(f"{path}, {place}: the column {column!r} ({role}) must hold a text")
-        fields[role] = value
-    further = record.get(source.input) if source.input is not None else None
-    return Completed(**fields, input=further if isinstance(further, str) else "")
+    try:
+        fields["input"] = opened.optional_text(source.input, "input")
+        system_column, _ = opened.system
+    except RecordError as error:
+        raise ComparisonError(f"{path}, {place}{error}") from error
+    if system_column:
+        message = f"the system prompt in the column {system_column!r} is not scored; remove it"
+        raise ComparisonError(f"{path}, {place}: {message}")
+    return Completed(**fields)
 
 
 class Scorer:

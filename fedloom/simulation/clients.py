@@ -5,7 +5,6 @@ child that holds the base model, the cache of downloaded adapters, the digests o
 """
 
 import asyncio
-import json
 import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from contextvars import ContextVar, copy_context
 from pathlib import Path
 from typing import Any
 
+from agent.data.json_text import to_json
 from agent.loop import run_agent
 from agent.network.api import CoordinatorApi
 from agent.settings import AgentSettings
@@ -36,9 +36,7 @@ def client_names(count: int) -> list[str]:
 
 def write_records(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
     """Write records as JSON lines. Raises OSError."""
-    # default=str: tables hold dates and bytes, in columns that are not trained on
-    lines = (json.dumps(record, ensure_ascii=False, default=str) + "\n" for record in records)
-    path.write_text("".join(lines), encoding="utf-8")
+    path.write_text("".join(f"{to_json(record)}\n" for record in records), encoding="utf-8")
 
 
 class Clients:

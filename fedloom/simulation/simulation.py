@@ -16,10 +16,11 @@ from fedloom.errors import SimulationError
 from fedloom.simulation.clients import client_names
 from fedloom.simulation.partition import assign, values_of
 from fedloom.simulation.partition_plan import PartitionPlan
-from shared import kinds
 from shared.campaign.spec import CampaignSpec, DeadlineSection
 
 _FOREVER_S = 10.0 * 365 * 86400
+_NOT_READING = {"preset", "path", "hub", "split", "revision", "held_out", "held_out_path", "template"}
+"""Settings of a source that do not say how records are read: those of its place, of the split, and of the template."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +109,7 @@ class Simulation:
             "seed": self.seed,
             "data": data_digest(source),
             "held out": data_digest(source.held_out_source) if source.held_out_source else source.held_out,
-            "columns": [source.input, source.unique, *source.columns(kinds.find(self.spec.kind)).values()],
-            "reading": [source.encoding, source.separator],
+            "reading": source.model_dump(mode="json", exclude=_NOT_READING),
             "template": template.text if isinstance(template, OwnTemplate) else None,
             "campaign": self.spec.model_dump(mode="json"),
         }

@@ -87,7 +87,7 @@ def opened(name: str, fingpt: Path) -> tuple[DataSource, str, int]:
 def test_every_record_is_a_row_or_is_counted(slice_of: tuple[DataSource, str, int]) -> None:
     source, kind, records = slice_of
     found = collect(source, find(kind))
-    assert found.n_errors == 0, [str(problem) for problem in found.problems]
+    assert found.errors.total == 0, [str(problem) for problem in found.errors.problems]
     assert found.records == records
     assert len(found.train) + len(found.held_out) + found.skipped.total() == records
     assert found.skipped.total() <= 8

@@ -48,7 +48,9 @@ def test_errors_name_their_place_are_grouped_by_kind_and_never_quote_a_row(tmp_p
     assert first.startswith("a.jsonl: line 2 is not JSON")
     assert second.startswith("a.jsonl: line 3 has no column 'prompt' (prompt); it has 'q'; also line 4, line 5, ")
     assert second.endswith(f"line {MAX_PLACES + 2}, and 5 more")
-    assert third == "a.jsonl: line 18: the column 'prompt' (prompt) holds int, not text"
+    assert third == (
+        "a.jsonl: line 18: the column 'prompt' (prompt) holds a number, not text; numbers = true reads it as text"
+    )
     assert "SECRET" not in first + second + third
     assert found.train == 1
 
@@ -58,9 +60,7 @@ def test_fifty_errors_that_differ_in_numbers_or_columns_are_one(tmp_path: Path) 
     path.write_text("prompt,completion\n" + "".join(f"a{',b' * n}\n" for n in range(2, 52)))
     found = report(DataSource(path=path))
     assert [(len(error.places), error.count) for error in found.errors] == [(MAX_PLACES, 50)]
-    assert str(found.errors[0]).startswith(
-        "a.csv: the row that ends on line 2 has 3 cells, but the header has 2; also the row that ends on line 3, "
-    )
+    assert str(found.errors[0]).startswith("a.csv: line 2 has 3 cells, but the header has 2; also line 3, line 4, ")
     columns = report(DataSource(path=write(tmp_path / "b.jsonl", [{f"c{n}": "x"} for n in range(50)])))
     assert [str(error)[:76] for error in columns.errors] == [
         "b.jsonl: line 1 has no column 'prompt' (prompt); it has 'c0'; also line 2, l"
