@@ -13,12 +13,15 @@ from agent.errors import AgentError, CoordinatorRefused, NotEnrolled
 from agent.loop import run_agent
 from agent.network.api import CoordinatorApi
 from agent.network.retry import until_reached
-from agent.settings import TEMPLATE, AgentSettings, NetworkSettings, load_settings
+from agent.settings import AgentSettings, NetworkSettings, load_settings
+from agent.settings_template import TEMPLATE
 from agent.supervisor import Supervisor, check_libraries_installed
 from agent.workspace import Identity, Workspace
 from shared import crash_points
 from shared.credentials import hash_secret
 from shared.wire.problems import ProblemType
+
+log = logging.getLogger(__name__)
 
 
 class AlreadyEnrolled(AgentError):
@@ -132,6 +135,9 @@ def run(home: Path, child: Sequence[str] | None = None) -> None:
     workspace = Workspace(home)
     identity = workspace.read_identity()
     settings = load_settings(workspace.settings_file)
+    for name, problems in settings.broken_data.items():
+        for problem in problems:
+            log.error("%s, %s; tasks on the data %s fail until it is corrected", workspace.settings_file, problem, name)
     workspace.create()
     with workspace.lock():
         workspace.tidy()

@@ -90,7 +90,7 @@ class DataSource(BaseModel):
         if not isinstance(raw, dict) or not isinstance(raw.get("preset"), str):
             return raw
         if raw["preset"] not in PRESETS:
-            message = f"unknown preset {raw['preset']!r}; known are {', '.join(PRESETS)}"
+            message = f"preset: unknown preset {raw['preset']!r}; known are {', '.join(PRESETS)}"
             raise ValueError(message)
         preset = PRESETS[raw["preset"]]
         if raw.get("path") or raw.get("hub"):

@@ -11,6 +11,7 @@ from agent.data.own_template import OwnTemplate, template_of
 from agent.data.records import read_records
 from agent.data.source import DataSource
 from agent.data.tables import data_digest
+from agent.errors import TaskFailed
 from agent.settings import AgentSettings
 from fedloom.errors import SimulationError
 from fedloom.simulation.clients import client_names
@@ -68,7 +69,11 @@ class Simulation:
                 f"the campaign starts from {self.spec.start_from}, an adapter that only its own coordinator has; "
                 "a simulation runs a new coordinator, so leave start_from out"
             )
-        if self.spec.data.name not in self.settings.data:
+        try:
+            source = self.settings.source(self.spec.data.name)
+        except TaskFailed as error:
+            raise SimulationError(str(error)) from error
+        if source is None:
             raise SimulationError(
                 f"the campaign trains on data named {self.spec.data.name}, which agent.toml does not name; "
                 f"add a table [data.{self.spec.data.name}] with its path"
