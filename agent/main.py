@@ -21,8 +21,6 @@ from shared import crash_points
 from shared.credentials import hash_secret
 from shared.wire.problems import ProblemType
 
-log = logging.getLogger(__name__)
-
 
 class AlreadyEnrolled(AgentError):
     """The home folder already holds an identity."""
@@ -135,9 +133,6 @@ def run(home: Path, child: Sequence[str] | None = None) -> None:
     workspace = Workspace(home)
     identity = workspace.read_identity()
     settings = load_settings(workspace.settings_file)
-    for name, problems in settings.broken_data.items():
-        for problem in problems:
-            log.error("%s, %s; tasks on the data %s fail until it is corrected", workspace.settings_file, problem, name)
     workspace.create()
     with workspace.lock():
         workspace.tidy()
