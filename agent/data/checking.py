@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from agent.data.file_record import BrokenRecord
+from agent.data.files.file_record import BrokenRecord
 from agent.data.notices import Occurrences
-from agent.data.reading import scan_rows, skip_reason, split_rows
+from agent.data.reading import notice_differences, scan_rows, skip_reason, split_rows
 from agent.data.records import scan_records
 from agent.data.report import DataReport, Example, ShownCompletion, Span, Spread
 from agent.data.rows import Comparison, LocatedRow, Row
@@ -65,6 +65,7 @@ def collect(source: DataSource, kind: Kind) -> CollectedData:
     rows = _read(source, kind, data)
     data.duplicates = len(rows) - len({located.row for located in rows})
     own_held_out = _read(source.held_out_source, kind, data) if source.held_out_source is not None else None
+    notice_differences(rows, own_held_out or [], data.notices)
     parts = split_rows(rows, own_held_out, source.held_out)
     if own_held_out is not None:
         data.overlap = len(rows) - len(parts[0])

@@ -5,12 +5,12 @@ content of a row.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from agent.data.file_record import BrokenRecord
+from agent.data.files.file_record import BrokenRecord
 from agent.data.notices import Note, Occurrences
-from agent.data.open_record import OpenRecord, RecordError, SkippedRecord, list_columns
+from agent.data.parsing.open_record import OpenRecord, RecordError, SkippedRecord, list_columns
 from agent.data.presets import PRESETS
 from agent.data.records import refuse, scan_records
 from agent.data.rows import Comparison, LocatedRow, Row
@@ -146,8 +146,24 @@ def read_split(source: DataSource, kind: Kind) -> Split:
     if source.held_out_source is not None:
         held_out_data = read_rows(source.held_out_source, kind, data.notices)
         own_held_out, skipped = held_out_data.located, skipped + held_out_data.skipped
+        notice_differences(data.located, own_held_out, data.notices)
     train, held_out = split_rows(data.located, own_held_out, source.held_out)
     return Split(train, held_out, skipped, data.notices)
+
+
+def notice_differences(rows: Sequence[LocatedRow], held_out: Sequence[LocatedRow], notices: Occurrences) -> None:
+    """Notice parts that only the rows to train on have, or only those of the owner's held-out file."""
+    if not (rows and held_out):
+        return
+    parts: dict[str, Callable[[LocatedRow], bool]] = {
+        "further input": lambda located: located.row.input != "",
+        "a system prompt": lambda located: any(turn.role == "system" for turn in located.row.before),
+    }
+    for part, has in parts.items():
+        if any(map(has, rows)) != any(map(has, held_out)):
+            with_part, without = (rows, held_out) if any(map(has, rows)) else (held_out, rows)
+            message = f"no row has {part}, but rows of {with_part[0].label} have; evaluation differs from training"
+            notices.add(without[0].label, "", message)
 
 
 def split_rows(

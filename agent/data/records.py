@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from agent.data import tables
-from agent.data.file_record import BrokenRecord, FileRecord, Record
-from agent.data.json_text import json_lines, json_list
+from agent.data.files.file_record import BrokenRecord, FileRecord, Record
+from agent.data.files.json_text import json_lines, json_list
+from agent.data.files.text_tables import read_table
 from agent.data.notices import Note
 from agent.data.source import TABLE_SEPARATORS, DataSource, file_type
-from agent.data.text_tables import read_table
 from agent.errors import TaskFailed
 from shared.text_file import MARK_BYTES, marked_encoding
 from shared.wire.leases import FailureKind

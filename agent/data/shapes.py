@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from agent.data.conversations import is_transcript, last_prompt, parse_turns, until_last_reply, with_system
-from agent.data.message_keys import check_columns
-from agent.data.open_record import OpenRecord, RecordError, SkippedRecord
+from agent.data.parsing.conversations import is_transcript, last_prompt, parse_turns, until_last_reply, with_system
+from agent.data.parsing.message_keys import check_columns
+from agent.data.parsing.open_record import OpenRecord, RecordError, SkippedRecord
 from agent.data.rows import Comparison, Role, Row, Turn
 from agent.data.source import DataSource
 from shared.kinds import Kind

@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from agent.data.file_record import BrokenRecord, FileRecord
+from agent.data.files.file_record import BrokenRecord, FileRecord
 from agent.data.numbers import of_single_precision
 from agent.data.source import DataSource
 from agent.errors import TaskFailed

@@ -8,9 +8,9 @@ from typing import Self
 
 import numpy as np
 
-from agent.data.file_record import Record
-from agent.data.open_record import OpenRecord, RecordError
+from agent.data.files.file_record import Record
 from agent.data.own_template import template_of
+from agent.data.parsing.open_record import OpenRecord, RecordError
 from agent.data.records import read_records
 from agent.data.source import DataSource
 from agent.local import LocalChild

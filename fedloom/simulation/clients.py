@@ -13,7 +13,7 @@ from contextvars import ContextVar, copy_context
 from pathlib import Path
 from typing import Any
 
-from agent.data.json_text import to_json
+from agent.data.files.json_text import to_json
 from agent.loop import run_agent
 from agent.network.api import CoordinatorApi
 from agent.settings import AgentSettings

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from agent.data.checking import collect, guess_kind
+from agent.data.reading import read_split
 from agent.data.report import MAX_PLACES, DataReport, Spread
 from agent.data.source import DataSource
 from shared.kinds import find
@@ -81,6 +82,23 @@ def test_rows_and_prompts_in_both_splits_are_counted(tmp_path: Path) -> None:
     source = DataSource(path=write(tmp_path / "a.jsonl", [row(n) for n in range(5)]), held_out_path=held_out)
     found = report(source)
     assert (found.records, found.train, found.held_out, found.overlap, found.same_prompt) == (8, 3, 3, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("part", "column"), [("further input", "input"), ("a system prompt", "system")], ids=["input", "system"]
+)
+@pytest.mark.parametrize("at", ["a.jsonl", "h.jsonl"])
+def test_a_held_out_file_of_other_parts_is_noticed(tmp_path: Path, part: str, column: str, at: str) -> None:
+    record = {"instruction": "q", "output": "a"}
+    for name in ("a.jsonl", "h.jsonl"):
+        write(tmp_path / name, [record | ({column: "x"} if name == at else {}), record | {"output": "b"}])
+    source = DataSource(path=tmp_path / "a.jsonl", held_out_path=tmp_path / "h.jsonl")
+    other = "h.jsonl" if at == "a.jsonl" else "a.jsonl"
+    notice = f"{other}: no row has {part}, but rows of {at} have; evaluation differs from training"
+    assert [str(each) for each in report(source).notices] == [notice]
+    assert read_split(source, find("sft")).notices.public == [notice]
+    same = DataSource(path=tmp_path / at, held_out_path=tmp_path / at)
+    assert report(same).notices == []
 
 
 def test_examples_are_the_first_the_last_and_one_between(tmp_path: Path) -> None:

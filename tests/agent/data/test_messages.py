@@ -67,7 +67,7 @@ def test_a_key_that_changes_what_a_message_means_is_an_error_unless_the_owner_ig
     messages = [user("dose of A?"), reply(""), user("it said 5 mg"), reply("Five milligrams.")]
     messages[at][key] = value
     assert error(tmp_path, {"messages": messages}) == (
-        f": the column 'messages' (messages), turn {at + 1}, has {key!r}, which is not read; leave such "
+        f": the column 'messages' (messages), turn {at + 1}, has {key!r}, which is not read; leave such conversations "
         f'out, or read them without it: ignore_keys = ["{key}"] in agent.toml',
         "",
     )

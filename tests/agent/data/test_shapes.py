@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agent.data.open_record import OpenRecord, RecordError, SkippedRecord
+from agent.data.parsing.open_record import OpenRecord, RecordError, SkippedRecord
 from agent.data.reading import Rows, is_held_out, read_rows, split_rows
 from agent.data.rows import Comparison, LocatedRow, Row, Turn
 from agent.data.shapes import parse_row

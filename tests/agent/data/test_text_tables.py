@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.data.checking import collect
-from agent.data.file_record import BrokenRecord, FileRecord
+from agent.data.files.file_record import BrokenRecord, FileRecord
 from agent.data.reading import read_rows
 from agent.data.records import scan_records
 from agent.data.rows import Row
@@ -233,6 +233,14 @@ def test_a_header_that_lacks_a_column_says_how_to_name_the_columns(tmp_path: Pat
     assert error == (
         "a.csv: line 2 has no column 'prompt' (prompt); if the first line is a record, name the columns instead, such "
         "as columns = [\"prompt\", \"completion\"]; it has 'q1', 'a1'; also line 3"
+    )
+
+
+def test_a_table_of_another_separator_says_which_setting_names_it(tmp_path: Path) -> None:
+    (error,), _, _ = report(tmp_path, "prompt;completion\nq1;a1\n")
+    assert error == (
+        "a.csv: line 2 has no column 'prompt' (prompt); the header is one column: set the separator of the cells, such "
+        "as separator = \";\"; it has 'prompt;completion'"
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agent.data.checking import collect
-from agent.data.json_text import to_json
+from agent.data.files.json_text import to_json
 from agent.data.reading import read_rows
 from agent.data.records import read_records
 from agent.data.rows import Row

@@ -11,6 +11,8 @@ from agent.data.source import TABLE_SEPARATORS, DataSource, file_type
 
 _MAX_LISTED = 20
 _SYSTEM_COLUMNS = ("system", "system_prompt")
+_SEPARATORS = (",", ";", "\t", "|")
+_ONE_COLUMN = '; the header is one column: set the separator of the cells, such as separator = ";"'
 _NO_HEADER = '; if the first line is a record, name the columns instead, such as columns = ["prompt", "completion"]'
 
 
@@ -59,12 +61,19 @@ class OpenRecord:
     def value(self, column: str, role: str) -> Any:
         """Return the value of a column. role: what the settings use it for. Raises RecordError if it is missing."""
         if column not in self.record:
-            path, named = self.source.path, self.source.columns
-            is_table = path is not None and file_type(path) in TABLE_SEPARATORS
-            hint = _NO_HEADER if is_table and named is None else ""
-            raise RecordError(f" has no column {column!r} ({role}){hint}", f"; it has {list_columns(self.record)}")
+            error = f" has no column {column!r} ({role}){self._header_hint}"
+            raise RecordError(error, f"; it has {list_columns(self.record)}")
         self.read.add(column)
         return self.record[column]
+
+    @property
+    def _header_hint(self) -> str:
+        """What may be wrong with the header of a table that lacks a column."""
+        path = self.source.path
+        if path is None or file_type(path) not in TABLE_SEPARATORS or self.source.columns is not None:
+            return ""
+        only = next(iter(self.record), "") if len(self.record) == 1 else ""
+        return _ONE_COLUMN if any(separator in only for separator in _SEPARATORS) else _NO_HEADER
 
     def optional_text(self, column: str | None, role: str) -> str:
         """Return the text of a column that records may lack or leave empty."""

@@ -8,8 +8,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from agent.data.message_keys import check_keys, is_supervised, role_of, text_of_content
-from agent.data.open_record import OpenRecord, RecordError, SkippedRecord, list_columns, type_name
+from agent.data.parsing.message_keys import check_keys, is_supervised, role_of, text_of_content
+from agent.data.parsing.open_record import OpenRecord, RecordError, SkippedRecord, list_columns, type_name
 from agent.data.rows import Role, Turn
 
 _MESSAGE_KEYS = (("role", "content"), ("from", "value"))

@@ -5,9 +5,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TextIO
 
-from agent.data.file_record import BrokenRecord, FileRecord
+from agent.data.files.file_record import BrokenRecord, FileRecord
+from agent.data.files.quotes import find_quote_problem, holds_a_record
 from agent.data.notices import Note
-from agent.data.quotes import find_quote_problem, holds_a_record
 from agent.data.source import DataSource
 
 _LOOKS_LIKE_A_RECORD = Note(" has a cell of several lines, one of which looks like a record; check its quotes")

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from json.decoder import JSONDecodeError, JSONDecoder
 from typing import Any, TextIO
 
-from agent.data.file_record import BrokenRecord, FileRecord
+from agent.data.files.file_record import BrokenRecord, FileRecord
 from agent.data.numbers import SpelledNumber, parse_int
 from shared.words import repeated
 

@@ -6,7 +6,7 @@ Error messages leave this machine. They hold keys and roles of the lists here, n
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from agent.data.open_record import OpenRecord, RecordError, has_content
+from agent.data.parsing.open_record import OpenRecord, RecordError, has_content
 from agent.data.rows import Role
 
 _ROLES: dict[str, Role] = {
