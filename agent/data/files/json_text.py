@@ -84,11 +84,14 @@ def _checked(record: Any, decoder: _StrictDecoder) -> dict[str, Any] | BrokenRec
 
 
 def _repeated_key(value: Any) -> str | None:
-    """The first key that an object has twice, at any depth; None if there is none."""
-    if isinstance(value, _AmbiguousObject):
-        return value.repeated
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return next((key for part in inner if (key := _repeated_key(part)) is not None), None)
+    """A key that an object has twice, at any depth; None if there is none."""
+    parts = [value]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, _AmbiguousObject):
+            return part.repeated
+        parts += part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+    return None
 
 
 def _no_list(value: Any) -> BrokenRecord:

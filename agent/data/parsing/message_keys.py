@@ -33,7 +33,7 @@ _CHANGE_THE_MEANING = frozenset(
     )
 )
 _CHANGE_THE_LOSS = frozenset(("weight", "train", "training", "loss", "loss_weight"))
-_TOOL_COLUMNS = ("tools", "functions")
+_COLUMNS_BESIDE = ("tools", "functions", "image", "images", "audio", "audios", "video", "videos")
 _TEXT_PARTS = ("text", "input_text", "output_text")
 _OTHER_PARTS = frozenset(
     (
@@ -84,8 +84,8 @@ def check_keys(opened: OpenRecord, message: Mapping[str, Any], read: Iterable[st
 
 
 def check_columns(opened: OpenRecord) -> None:
-    """Raise RecordError if a conversation has tools beside it, in a column of their own."""
-    for column in _TOOL_COLUMNS if opened.is_conversation else ():
+    """Raise RecordError if a conversation has tools, images or sounds beside it, in a column of their own."""
+    for column in _COLUMNS_BESIDE if opened.is_conversation else ():
         if column not in opened.unread:
             continue
         if column not in opened.source.ignore_keys:

@@ -119,13 +119,19 @@ class OpenRecord:
 
 def has_content(value: object) -> bool:
     """Return whether a value that is not read would be missed: null, false and all that is empty would not."""
-    if isinstance(value, dict):
-        return any(map(has_content, value.values()))
-    if isinstance(value, list):
-        return any(map(has_content, value))
-    if isinstance(value, str):
-        return value.strip() not in ("", "[]", "{}", "null")
-    return value is not None and value is not False
+    parts = [value]
+    while parts:  # no recursion: a record may be nested as deep as Python's stack allows
+        part = parts.pop()
+        if isinstance(part, dict):
+            parts += part.values()
+        elif isinstance(part, list | tuple):
+            parts += part
+        elif isinstance(part, str):
+            if part.strip() not in ("", "[]", "{}", "null"):
+                return True
+        elif part is not None and part is not False:
+            return True
+    return False
 
 
 def type_name(value: object) -> str:

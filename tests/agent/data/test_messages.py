@@ -99,8 +99,8 @@ def test_other_keys_are_counted_by_name_here_and_without_names_in_public(tmp_pat
     assert notices.public == ["a.jsonl: line 1 has a key in a message that is not read, and 4 more"]
 
 
-@pytest.mark.parametrize("column", ["tools", "functions"])
-def test_tools_beside_a_conversation_are_an_error_unless_ignored(tmp_path: Path, column: str) -> None:
+@pytest.mark.parametrize("column", ["tools", "functions", "images", "audio"])
+def test_tools_and_images_beside_a_conversation_are_an_error_unless_ignored(tmp_path: Path, column: str) -> None:
     record = {"messages": [user("a"), reply("b")], column: json.dumps(TOOL_CALL)}
     public, private = error(tmp_path, record)
     assert public.startswith(f" has {column!r} beside its conversation, which is not read; leave such")

@@ -121,6 +121,19 @@ def test_records_that_are_written_again_keep_the_spelling(tmp_path: Path, litera
 # --- keys
 
 
+@pytest.mark.parametrize("depth", [100, 400])
+def test_a_deeply_nested_value_is_read_or_refused(tmp_path: Path, depth: int) -> None:
+    record = '{"prompt": "q", "completion": "a", "more": DEEP}'
+    lines = [record.replace("DEEP", "[" * depth + inner + "]" * depth) for inner in ('{"x": 1}', '{"x": 1, "x": 2}')]
+    found = report(data(tmp_path, *lines))
+    assert (found.train, found.n_errors) == (1, 1)
+
+
+def test_a_nesting_beyond_the_stack_is_an_error_with_its_line(tmp_path: Path) -> None:
+    (error,) = errors(data(tmp_path, '{"prompt": ' + "[" * 100_000))
+    assert error == "a.jsonl: line 1 is not JSON (too deeply nested)"
+
+
 @pytest.mark.parametrize(
     "line",
     [
