@@ -64,6 +64,9 @@ def read_table(file: TextIO, source: DataSource, separator: str) -> Iterator[Fil
             if repeated := _repeated(names):
                 yield FileRecord("", repeated)
                 return
+        elif source.columns is None and [cells[0].lstrip("\ufeff"), *cells[1:]] == names:
+            # files that were put together, whose rows all are records but for this one
+            yield FileRecord(lines.place, BrokenRecord(" repeats the header; remove the line"))
         else:
             yield _record(cells, names, named_by, lines.place, separator)
 

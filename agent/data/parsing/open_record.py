@@ -12,6 +12,7 @@ from agent.data.source import TABLE_SEPARATORS, DataSource, file_type
 _MAX_LISTED = 20
 _SYSTEM_COLUMNS = ("system", "system_prompt")
 _SEPARATORS = (",", ";", "\t", "|")
+_OTHER_SPELLING = "; it has one of that name with other capitals or with blanks around it"
 _ONE_COLUMN = '; the header is one column: set the separator of the cells, such as separator = ";"'
 _NO_HEADER = '; if the first line is a record, name the columns instead, such as columns = ["prompt", "completion"]'
 
@@ -61,14 +62,15 @@ class OpenRecord:
     def value(self, column: str, role: str) -> Any:
         """Return the value of a column. role: what the settings use it for. Raises RecordError if it is missing."""
         if column not in self.record:
-            error = f" has no column {column!r} ({role}){self._header_hint}"
+            error = f" has no column {column!r} ({role}){self._missing_hint(column)}"
             raise RecordError(error, f"; it has {list_columns(self.record)}")
         self.read.add(column)
         return self.record[column]
 
-    @property
-    def _header_hint(self) -> str:
-        """What may be wrong with the header of a table that lacks a column."""
+    def _missing_hint(self, column: str) -> str:
+        """Why a record may lack a column."""
+        if any(str(name).strip().lower() == column.strip().lower() for name in self.record):
+            return _OTHER_SPELLING
         path = self.source.path
         if path is None or file_type(path) not in TABLE_SEPARATORS or self.source.columns is not None:
             return ""

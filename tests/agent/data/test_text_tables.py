@@ -236,6 +236,20 @@ def test_a_header_that_lacks_a_column_says_how_to_name_the_columns(tmp_path: Pat
     )
 
 
+@pytest.mark.parametrize("header", ["prompt, completion", "prompt,Completion", "prompt,completion "])
+def test_a_name_of_other_capitals_or_with_blanks_is_told(tmp_path: Path, header: str) -> None:
+    (error,), _, _ = report(tmp_path, f"{header}\nq1,a1\n")
+    hint = "it has one of that name with other capitals or with blanks around it"
+    assert error.startswith(f"a.csv: line 2 has no column 'completion' (completion); {hint}; it has 'prompt', ")
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_header_that_is_repeated_is_an_error_of_its_line(tmp_path: Path, mark: str) -> None:
+    table = "prompt,completion\nq1,a1\n"
+    errors, _, records = report(tmp_path, table + mark + table)
+    assert (errors, records) == (["a.csv: line 3 repeats the header; remove the line"], 3)
+
+
 def test_a_table_of_another_separator_says_which_setting_names_it(tmp_path: Path) -> None:
     (error,), _, _ = report(tmp_path, "prompt;completion\nq1;a1\n")
     assert error == (
