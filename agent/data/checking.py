@@ -144,7 +144,7 @@ def _spans(row: Row) -> list[Span]:
     last = len(row.turns) - 1
     spans = []
     for number, turn in enumerate(row.turns):
-        supervised = turn.role == "assistant" and (number == last or not row.only_last)
+        supervised = turn.role == "assistant" and (number == last or (turn.supervised and not row.only_last))
         spans.append(Span(text=f"{'' if number == 0 else chr(10)}{turn.role}: ", supervised=False))
         spans.append(Span(text=turn.text, supervised=supervised))
     return spans

@@ -111,6 +111,13 @@ def test_examples_are_the_first_the_last_and_one_between(tmp_path: Path) -> None
     assert [example.place for example in single.examples] == ["line 1"]
 
 
+def test_an_example_shows_that_the_loss_leaves_out_a_reply_of_weight_0(tmp_path: Path) -> None:
+    turns = [("user", "a", 1), ("assistant", "bad", 0), ("user", "b", 1), ("assistant", "good", 1)]
+    messages = [{"role": role, "content": text, "weight": weight} for role, text, weight in turns]
+    found = report(DataSource(path=write(tmp_path / "a.jsonl", [{"messages": messages}]), held_out=0.0))
+    assert [span.text for span in found.examples[0].completions[0].spans if span.supervised] == ["good"]
+
+
 def test_the_kind_follows_from_the_columns(tmp_path: Path) -> None:
     assert guess_kind(DataSource(path=write(tmp_path / "a.jsonl", ["{\n", row(0)]))).name == "sft"
     pair = {"prompt": "p", "chosen": "a", "rejected": "b"}
