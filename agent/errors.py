@@ -13,8 +13,10 @@ AgentError
 └── TaskFailed             the task cannot be done here; carries the failure to report
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from shared.campaign.file import FileProblem
 from shared.wire.leases import Failure, FailureKind
 from shared.wire.problems import Problem, ProblemType
 
@@ -26,10 +28,11 @@ class AgentError(Exception):
 class SettingsError(AgentError):
     """agent.toml cannot be used."""
 
-    def __init__(self, path: Path, reason: str) -> None:
+    def __init__(self, path: Path, reason: str = "", problems: Sequence[FileProblem] = ()) -> None:
+        """problems: those of the file's content, each with its line; otherwise *reason* says it all."""
         self.path = path
-        self.reason = reason
-        super().__init__(f"{path}: {reason}")
+        self.problems = sorted(problems, key=lambda problem: problem.line)
+        super().__init__("\n".join(f"{path}, {problem}" for problem in self.problems) or f"{path}: {reason}")
 
 
 class NotEnrolled(AgentError):

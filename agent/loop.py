@@ -9,7 +9,7 @@ from agent.errors import AgentError, CoordinatorRefused
 from agent.network.api import CoordinatorApi
 from agent.network.retry import until_reached
 from agent.runner import FINAL, TaskRunner
-from agent.settings import AgentSettings
+from agent.settings import SETTINGS_FILE, AgentSettings
 from agent.supervisor import Supervisor
 from agent.workspace import Identity, Workspace
 from shared.wire.leases import TaskLease
@@ -33,6 +33,9 @@ async def run_agent(workspace: Workspace, identity: Identity, settings: AgentSet
     api = CoordinatorApi.of(identity, settings.network)
     runner = TaskRunner(api, workspace, settings, supervisor)
     instance_id = workspace.instance_id
+    for name, problems in settings.broken_data.items():
+        for problem in problems:
+            log.error("%s, %s; tasks on the data %r fail until it is corrected", SETTINGS_FILE, problem, name)
     log.info("agent %s, waiting for work from %s", identity.name, identity.coordinator)
     lease: TaskLease | None = None
     try:

@@ -13,7 +13,8 @@ from agent.errors import AgentError, CoordinatorRefused, NotEnrolled
 from agent.loop import run_agent
 from agent.network.api import CoordinatorApi
 from agent.network.retry import until_reached
-from agent.settings import TEMPLATE, AgentSettings, NetworkSettings, load_settings
+from agent.settings import AgentSettings, NetworkSettings, load_settings
+from agent.settings_template import TEMPLATE
 from agent.supervisor import Supervisor, check_libraries_installed
 from agent.workspace import Identity, Workspace
 from shared import crash_points

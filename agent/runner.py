@@ -106,7 +106,9 @@ class TaskRunner:
 
     async def _train(self, job: Job, heartbeat: LeaseHeartbeat) -> Result:
         """Have the child do the job, with a smaller micro-batch each time memory runs out. Raises TaskFailed."""
-        check_installed(job)  # before anything is downloaded
+        # before anything is downloaded
+        check_installed(job)
+        source = None if isinstance(job, InitJob) else self._settings.source(job.data.name)
         metrics = load_kind(job.training_kind).metrics
         adapter = reference = broadcast = None
         if isinstance(job, TrainJob | EvaluateJob):
@@ -127,7 +129,7 @@ class TaskRunner:
                 folder=self._workspace.task_folder(heartbeat.task_id),
                 cache=self._workspace.cache,
                 model_path=self._settings.models.get(job.base.model),
-                data=None if isinstance(job, InitJob) else self._settings.data.get(job.data.name),
+                data=source,
                 adapter=adapter,
                 broadcast=broadcast,
                 reference=reference,

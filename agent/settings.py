@@ -1,15 +1,24 @@
 """The agent's settings: one TOML file, written by the data owner and never sent anywhere."""
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from agent.data.source import DataSource
-from agent.errors import SettingsError
+from agent.errors import SettingsError, TaskFailed
+from agent.settings_problems import line_of, problems_by_location, syntax_problem
+from agent.toml_lines import Location, index_lines
+from shared.campaign.file import FileProblem
 from shared.campaign.spec import LoraSection, Name
+from shared.text_file import read_text
+from shared.wire.leases import FailureKind
+
+SETTINGS_FILE = "agent.toml"
+_PATHS = ("path", "held_out_path", "template")
+"""The settings of a data source that are paths."""
 
 
 class Section(BaseModel):
@@ -94,114 +103,86 @@ class AgentSettings(Section):
     """Folders of base models on this machine, by their name in the campaign. Others are fetched from the hub."""
     data: dict[Name, DataSource] = {}
     """Data sources by the logical name that campaigns use."""
+    _broken_data: dict[str, tuple[FileProblem, ...]] = PrivateAttr(default_factory=dict)
 
+    @property
+    def broken_data(self) -> dict[str, tuple[FileProblem, ...]]:
+        """The data sources whose tables cannot be used, with their problems."""
+        return self._broken_data
 
-_PLAIN_TERMS = {
-    "a valid integer, unable to parse string as an integer": "a whole number",
-    "a valid integer": "a whole number",
-    "a valid number, unable to parse string as a number": "a number",
-    "a valid dictionary": "a table",
-    "a valid list": "a list",
-    "a valid string": "text",
-    "greater than or equal to": "at least",
-}
+    def source(self, name: str) -> DataSource | None:
+        """Return the data source of a name; None if there is none. Raises TaskFailed (data) if its table is broken."""
+        if name in self._broken_data:
+            problems = "; ".join(f"{SETTINGS_FILE}, {problem}" for problem in self._broken_data[name])
+            raise TaskFailed(FailureKind.DATA, problems)
+        return self.data.get(name)
 
 
 def load_settings(path: Path) -> AgentSettings:
-    """Read the settings, resolving paths relative to the file's folder. Raises SettingsError."""
+    """Read the settings, resolving paths relative to the file's folder. Raises SettingsError.
+
+    A problem in the table of one data source makes only that one unusable: ``AgentSettings.broken_data`` has it.
+    """
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = read_text(path)
     except FileNotFoundError as error:
         raise SettingsError(path, "there is no such file; `fedloom agent enroll` writes one to start from") from error
     except OSError as error:
         raise SettingsError(path, f"the file cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(path, f"the file is not valid TOML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(path, "the file is not UTF-8 text; save it as UTF-8") from error
     try:
-        settings = AgentSettings.model_validate(raw)
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(path, problems=[syntax_problem(error, text)]) from error
+    except RecursionError as error:
+        raise SettingsError(path, "the file is too deeply nested") from error
+    lines = index_lines(text)
+    settings, broken = _validated(path, raw, lines)
+    return _absolute(settings, broken, path, lines)
+
+
+def _validated(
+    path: Path, raw: dict[str, Any], lines: Mapping[Location, int]
+) -> tuple[AgentSettings, dict[str, list[FileProblem]]]:
+    """Return the settings without the broken data sources, and the problems of these. Raises SettingsError."""
+    broken: dict[str, list[FileProblem]] = {}
+    try:
+        return AgentSettings.model_validate(raw), broken
     except ValidationError as error:
-        raise SettingsError(path, "; ".join(map(_describe, error.errors()))) from error
-    try:
-        return _absolute(settings, path.resolve().parent)
-    except RuntimeError as error:
-        message = "a path starts with ~ and the name of a user whose home folder is unknown; give the path in full"
-        raise SettingsError(path, message) from error
+        found = problems_by_location(error, lines, AgentSettings)
+        for location, problem in found:
+            if location[0] != "data" or len(location) == 1:
+                raise SettingsError(path, problems=[problem for _, problem in found]) from error
+            broken.setdefault(str(location[1]), []).append(problem)
+    usable = {name: table for name, table in raw["data"].items() if name not in broken}
+    return AgentSettings.model_validate(raw | {"data": usable}), broken
 
 
-def _describe(error: ErrorDetails) -> str:
-    """Describe a validation error in an owner's terms instead of pydantic's."""
-    *_, last = location = [str(part) for part in error["loc"]]
-    if last == "[key]":
-        rule = "a name has at most 63 letters, digits, '.', '_' and '-', and starts with a letter or digit"
-        return f"{'.'.join(location[:-1])}: {rule}"
-    key = ".".join(location)
-    if error["type"] == "extra_forbidden":
-        return f"{key}: there is no such setting; correct its name, or remove it"
-    if key == "compute.device":
-        return f"{key}: must be auto, cpu, mps, cuda, or a GPU such as cuda:1"
-    message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-    for term, plain in _PLAIN_TERMS.items():
-        message = message.replace(term, plain)
-    return f"{key}: {message}"
+def _absolute(
+    settings: AgentSettings, broken: dict[str, list[FileProblem]], path: Path, lines: Mapping[Location, int]
+) -> AgentSettings:
+    """Return the settings with paths relative to the folder of the file at *path*. Raises SettingsError."""
+    folder = path.resolve().parent
 
+    def absolute(*location: str, value: Path) -> Path | FileProblem:
+        try:
+            return folder / value.expanduser()
+        except RuntimeError:
+            message = "starts with ~ and the name of a user whose home folder is unknown; give the path in full"
+            return FileProblem(line_of(location, lines), ".".join(location), message)
 
-def _absolute(settings: AgentSettings, folder: Path) -> AgentSettings:
-    def absolute(path: Path) -> Path:
-        return folder / path.expanduser()
-
-    data: dict[str, Any] = {}
+    models = {name: absolute("models", name, value=value) for name, value in settings.models.items()}
+    if problems := [problem for problem in models.values() if isinstance(problem, FileProblem)]:
+        raise SettingsError(path, problems=problems)
+    data: dict[str, DataSource] = {}
     for name, source in settings.data.items():
-        paths = {key: getattr(source, key) for key in ("path", "held_out_path", "template")}
-        data[name] = source.model_copy(update={key: absolute(path) for key, path in paths.items() if path is not None})
-    models = {name: absolute(path) for name, path in settings.models.items()}
-    return settings.model_copy(update={"data": data, "models": models})
-
-
-TEMPLATE = """\
-# Settings of this Fedloom agent. They stay on this machine. Settings behind a # show the defaults, or an example.
-
-# The data that campaigns may name. Check it with: fedloom agent check-data finance
-# [data.finance]
-# path = "finance.jsonl"     # relative to this file: .jsonl, .json, .csv, .tsv, .parquet, text, a saved dataset
-# preset = "alpaca"          # a well-known data set: sets the columns and, without path, the hub id
-# prompt = "prompt"          # column names
-# completion = "completion"
-# messages = "messages"      # or: a column of whole conversations
-# chosen = "chosen"          # or, for preferences: two completions
-# rejected = "rejected"
-# template = "own.jinja"     # your own chat template, instead of the campaign's
-# held_out = 0.1             # fraction of rows for evaluation, never trained on
-
-[compute]
-# device = "auto"            # cpu, cuda, cuda:1, mps
-# dtype = "auto"             # of the base model: float32, bfloat16, float16; auto: bfloat16 on GPUs that support it
-# threads = 4                # CPU threads; default: all cores
-# micro_batch = 4            # rows at once; halved automatically when memory runs out
-# checkpoint_every = 50      # optimizer steps, the most that a crash in training can cost; 0: no checkpoints
-# max_lora_rank = 8          # the largest rank to train; default: no limit
-
-[cache]
-# max_bytes = 4294967296
-
-# Seconds to wait for the coordinator. A request that takes longer is tried again.
-[network]
-# connect_timeout_s = 10
-# timeout_s = 30             # without a byte, of any request
-# chunk_timeout_s = 60       # for the reply to a chunk of an upload
-# result_timeout_s = 600     # for the reply to a result, which is checked first
-# wait_s = 50                # that a request for work waits; a proxy on the way may allow less
-
-# Folders of base models on this machine. Others are fetched from the hub, with your HF_TOKEN if they need one.
-[models]
-# "HuggingFaceTB/SmolLM2-135M-Instruct" = "/models/smollm2-135m-instruct"
-
-# What you accept, whatever a campaign asks for.
-[policy]
-# base_models = ["*"]        # patterns
-# kinds = ["sft", "dpo"]     # training on completions, on preferences
-# algorithms = ["*"]
-# max_steps = 100            # optimizer steps a round; default: no limit
-# max_rounds = 200           # rounds a campaign; default: no limit
-# remote_code = false        # code that comes with a base model
-# report_losses = true       # false: no loss is sent, and evaluation is refused
-"""
+        given = {key: value for key in _PATHS if (value := getattr(source, key)) is not None}
+        paths = {key: absolute("data", name, key, value=value) for key, value in given.items()}
+        if problems := [problem for problem in paths.values() if isinstance(problem, FileProblem)]:
+            broken[name] = problems
+        else:
+            data[name] = source.model_copy(update=paths)
+    whole = settings.model_copy(update={"data": data, "models": models})
+    whole._broken_data = {name: tuple(problems) for name, problems in broken.items()}
+    return whole

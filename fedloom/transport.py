@@ -2,7 +2,6 @@
 
 import random
 import re
-import ssl
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from fedloom.errors import FedloomError, InsecureUrl, MalformedKey, MissingKey, Unauthenticated, Unreachable, refused
 from shared.campaign.spec import FROM_COORDINATOR
+from shared.tls import context_trusting
 from shared.urls import is_confidential
 from shared.wire.base import PROTOCOL, PROTOCOL_HEADER
 from shared.wire.problems import MEDIA_TYPE, Problem
@@ -55,7 +55,7 @@ class Transport:
         self._http = httpx.Client(
             headers=headers,
             timeout=timeout_s,
-            verify=ssl.create_default_context(cafile=ca_file) if ca_file else True,
+            verify=context_trusting(ca_file) if ca_file else True,
         )
 
     def close(self) -> None:

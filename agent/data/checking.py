@@ -4,9 +4,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from agent.data.files.file_record import BrokenRecord
 from agent.data.notices import Occurrences
-from agent.data.reading import scan_rows, skip_reason, split_rows
-from agent.data.records import BrokenRecord, scan_records
+from agent.data.reading import notice_differences, scan_rows, skip_reason, split_rows
+from agent.data.records import scan_records
 from agent.data.report import DataReport, Example, ShownCompletion, Span, Spread
 from agent.data.rows import Comparison, LocatedRow, Row
 from agent.data.source import DataSource
@@ -64,6 +65,7 @@ def collect(source: DataSource, kind: Kind) -> CollectedData:
     rows = _read(source, kind, data)
     data.duplicates = len(rows) - len({located.row for located in rows})
     own_held_out = _read(source.held_out_source, kind, data) if source.held_out_source is not None else None
+    notice_differences(rows, own_held_out or [], data.notices)
     parts = split_rows(rows, own_held_out, source.held_out)
     if own_held_out is not None:
         data.overlap = len(rows) - len(parts[0])
@@ -81,7 +83,8 @@ def guess_kind(source: DataSource) -> Kind:
     if source.messages is not None and source.messages in columns:
         return single
     try:
-        first = next((record for _, record in scan_records(source) if not isinstance(record, BrokenRecord)), {})
+        contents = (found.content for found in scan_records(source))
+        first = next((content for content in contents if not isinstance(content, BrokenRecord)), {})
     except TaskFailed:  # reading the rows will report it
         return single
     return pairs if all(column in first for column in columns) else single
@@ -95,7 +98,7 @@ def choose_examples(rows: Sequence[LocatedRow]) -> list[LocatedRow]:
 
 def _read(source: DataSource, kind: Kind, data: CollectedData) -> list[LocatedRow]:
     rows = []
-    n_before = data.records
+    before = data.records, data.errors.total
     try:
         for scanned in scan_rows(source, kind):
             data.records += bool(scanned.place)
@@ -107,7 +110,7 @@ def _read(source: DataSource, kind: Kind, data: CollectedData) -> list[LocatedRo
                 data.skipped[scanned.skip_reason] += 1
             elif scanned.row is not None:
                 rows.append(LocatedRow(source.label, scanned.place, scanned.row))
-        if data.records == n_before:
+        if (data.records, data.errors.total) == before:
             data.errors.add(source.label, "", "the file has no rows")
     except TaskFailed as error:
         data.errors.add(source.label, "", str(error).removeprefix(f"{source.label}: "))
@@ -141,7 +144,7 @@ def _spans(row: Row) -> list[Span]:
     last = len(row.turns) - 1
     spans = []
     for number, turn in enumerate(row.turns):
-        supervised = turn.role == "assistant" and (number == last or not row.only_last)
+        supervised = turn.role == "assistant" and (number == last or (turn.supervised and not row.only_last))
         spans.append(Span(text=f"{'' if number == 0 else chr(10)}{turn.role}: ", supervised=False))
         spans.append(Span(text=turn.text, supervised=supervised))
     return spans

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from agent.data.source import DataSource
 from agent.errors import TaskFailed
 from shared.campaign.spec import Template
+from shared.text_file import read_text
 from shared.wire.leases import FailureKind
 
 
@@ -23,7 +24,7 @@ class OwnTemplate(BaseModel):
     def read(cls, path: Path) -> Self:
         """Read a template from a file. Raises TaskFailed (data)."""
         try:
-            return cls(name=path.name, text=path.read_text(encoding="utf-8"))
+            return cls(name=path.name, text=read_text(path))
         except (OSError, UnicodeDecodeError) as error:
             reason = f"({error.strerror})" if isinstance(error, OSError) else "as UTF-8 text"
             raise TaskFailed(FailureKind.DATA, f"the template {path.name} cannot be read {reason}") from error

@@ -5,15 +5,16 @@ content of a row.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
+from agent.data.files.file_record import BrokenRecord
 from agent.data.notices import Note, Occurrences
+from agent.data.parsing.open_record import OpenRecord, RecordError, SkippedRecord, list_columns
 from agent.data.presets import PRESETS
-from agent.data.records import BrokenRecord, refuse, scan_records
+from agent.data.records import refuse, scan_records
 from agent.data.rows import Comparison, LocatedRow, Row
-from agent.data.shapes import RecordError, SkippedRecord, detect_columns, list_columns, parse_row
+from agent.data.shapes import detect_columns, parse_row
 from agent.data.source import DataSource
 from shared.digest import sha256_of_parts
 from shared.kinds import Kind
@@ -67,37 +68,51 @@ class Split:
 def scan_rows(source: DataSource, kind: Kind) -> Iterator[ScannedRecord]:
     """Yield the outcome of each record of the data. Raises TaskFailed (data) if the rest cannot be read."""
     columns: dict[str, None] = {}
+    unread: dict[str, None] = {}
     detected = None
     seen: set[str] = set()
-    for place, record in scan_records(source):
-        if isinstance(record, BrokenRecord):
-            yield ScannedRecord(place, None, error=record.message)
+    for found in scan_records(source):
+        if isinstance(found.content, BrokenRecord):
+            yield ScannedRecord(found.place, None, error=found.content.message, private=found.content.private)
             continue
-        columns |= dict.fromkeys(record)
-        detected = detected or detect_columns(source, record, kind)
-        yield _scan_record(place, record, detected, kind, seen)
-    # an owner's copy of a preset's data set may lack the preset's input column
-    optional = PRESETS[source.preset].get("input") if source.preset is not None else None
-    if columns and source.input not in (None, optional, *columns):
-        error = f"no row has the column {source.input!r} (input)"
+        columns |= dict.fromkeys(found.content)
+        detected = detected or detect_columns(source, found.content, kind)
+        opened = OpenRecord(found.content, detected)
+        scanned = _scan_record(found.place, opened, kind, seen)
+        if scanned.row is not None:
+            unread |= dict.fromkeys(opened.unread)
+            scanned = replace(scanned, notes=(*found.notes, *opened.notes))
+        yield scanned
+    if unread:
+        count = "1 column is" if len(unread) == 1 else f"{len(unread)} columns are"
+        yield ScannedRecord("", None, notes=(Note(f"{count} not read", f": {list_columns(unread)}"),))
+    for setting, column in _missing_columns(source, columns):
+        error = f"no row has the column {column!r} ({setting})"
         yield ScannedRecord("", None, error, f"; the columns are {list_columns(columns)}")
 
 
-def _scan_record(
-    place: str, record: Mapping[str, Any], source: DataSource, kind: Kind, seen: set[str]
-) -> ScannedRecord:
-    """Read one record. seen: the values of the unique column so far, which this record is added to."""
+def _missing_columns(source: DataSource, columns: dict[str, None]) -> Iterator[tuple[str, str]]:
+    """The settings whose columns rows may lack, and which no row has, with these columns."""
+    # an owner's copy of a preset's data set may lack the preset's input column
+    optional = PRESETS[source.preset].get("input") if source.preset is not None else None
+    for setting, column in (("input", source.input), ("system", source.system or None)):
+        if columns and column not in (None, optional, *columns):
+            yield setting, str(column)
+
+
+def _scan_record(place: str, opened: OpenRecord, kind: Kind, seen: set[str]) -> ScannedRecord:
+    """Parse one record. seen: the values of the unique column so far, which this record is added to."""
     try:
-        row = parse_row(record, source, kind)
+        row = parse_row(opened, kind)
+        unique = opened.source.unique
+        value = str(opened.value(unique, "unique")) if unique is not None else None
     except RecordError as error:
         return ScannedRecord(place, None, error=str(error), private=error.private)
     except SkippedRecord as reason:
         return ScannedRecord(place, None, skip_reason=str(reason))
-    if (column := source.unique) is not None:
-        if column not in record:
-            return ScannedRecord(place, None, f" has no column {column!r} (unique)", f"; it has {list_columns(record)}")
-        if (value := str(record[column])) in seen:
-            return ScannedRecord(place, None, skip_reason=f"a repeated {column!r}")
+    if value is not None:
+        if value in seen:
+            return ScannedRecord(place, None, skip_reason=f"a repeated {unique!r}")
         if not skip_reason(row):
             seen.add(value)
     return ScannedRecord(place, row)
@@ -131,8 +146,24 @@ def read_split(source: DataSource, kind: Kind) -> Split:
     if source.held_out_source is not None:
         held_out_data = read_rows(source.held_out_source, kind, data.notices)
         own_held_out, skipped = held_out_data.located, skipped + held_out_data.skipped
+        notice_differences(data.located, own_held_out, data.notices)
     train, held_out = split_rows(data.located, own_held_out, source.held_out)
     return Split(train, held_out, skipped, data.notices)
+
+
+def notice_differences(rows: Sequence[LocatedRow], held_out: Sequence[LocatedRow], notices: Occurrences) -> None:
+    """Notice parts that only the rows to train on have, or only those of the owner's held-out file."""
+    if not (rows and held_out):
+        return
+    parts: dict[str, Callable[[LocatedRow], bool]] = {
+        "further input": lambda located: located.row.input != "",
+        "a system prompt": lambda located: any(turn.role == "system" for turn in located.row.before),
+    }
+    for part, has in parts.items():
+        if any(map(has, rows)) != any(map(has, held_out)):
+            with_part, without = (rows, held_out) if any(map(has, rows)) else (held_out, rows)
+            message = f"no row has {part}, but rows of {with_part[0].label} have; evaluation differs from training"
+            notices.add(without[0].label, "", message)
 
 
 def split_rows(
@@ -167,5 +198,7 @@ def skip_reason(row: Row | Comparison) -> str:
     """Return why a row cannot be trained on under any tokenizer; empty if it can."""
     if not all(single.completion for single in row.completions):
         return "an empty completion"
+    if not (row.prompt or row.input or row.before):
+        return "an empty prompt"
     is_equal = isinstance(row, Comparison) and len(set(row.answers)) < len(row.answers)
     return "two equal completions" if is_equal else ""

@@ -6,43 +6,16 @@ record.
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from agent.data.parsing.conversations import is_transcript, last_prompt, parse_turns, until_last_reply, with_system
+from agent.data.parsing.message_keys import check_columns
+from agent.data.parsing.open_record import OpenRecord, RecordError, SkippedRecord
 from agent.data.rows import Comparison, Role, Row, Turn
 from agent.data.source import DataSource
 from shared.kinds import Kind
-
-_ROLES: dict[str, Role] = {
-    "system": "system",
-    "user": "user",
-    "human": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-}
-_MESSAGE_KEYS = (("role", "content"), ("from", "value"))
-# a conversation as one text, "\n\nHuman: …\n\nAssistant: …" (Bai et al. 2022)
-_SPEAKER = re.compile(r"(?:^|\n\n)(Human|Assistant):")
-_SPEAKERS: dict[str, Role] = {"Human": "user", "Assistant": "assistant"}
-_MAX_LISTED = 20
-
-
-class RecordError(Exception):
-    """A record that cannot be parsed. The text continues its place, such as "line 3".
-
-    private: the rest of the message, which stays on this machine: it lists column names, which are content if a table
-    lacks its header.
-    """
-
-    def __init__(self, text: str, private: str = "") -> None:
-        super().__init__(text)
-        self.private = private
-
-
-class SkippedRecord(Exception):
-    """A valid record without anything to train on. The text is the reason, and continues "a row with"."""
 
 
 def detect_columns(source: DataSource, record: Mapping[str, Any], kind: Kind) -> DataSource:
@@ -70,51 +43,58 @@ def detect_columns(source: DataSource, record: Mapping[str, Any], kind: Kind) ->
     return source
 
 
-def parse_row(record: Mapping[str, Any], source: DataSource, kind: Kind) -> Row | Comparison:
-    """Parse a record by the columns that *source* names, into a row as the kind of training needs it.
+def parse_row(opened: OpenRecord, kind: Kind) -> Row | Comparison:
+    """Parse a record by the columns that its source names, into a row as the kind of training needs it.
 
     Raises RecordError and SkippedRecord.
     """
-    labels = tuple(_label(record, source.column(name), name) for name in kind.labels)
-    if kind.compares:
-        return _comparison(record, source, kind, labels)
-    return _row(record, source, kind.completions[0], labels)
+    labels = tuple(_label(opened, opened.source.column(name), name) for name in kind.labels)
+    parse = _comparison if kind.compares else _row
+    row = parse(opened, kind, labels)
+    check_columns(opened)
+    return row
 
 
-def _row(record: Mapping[str, Any], source: DataSource, role: str, labels: tuple[float, ...]) -> Row:
+def _row(opened: OpenRecord, kind: Kind, labels: tuple[float, ...]) -> Row:
+    source, role = opened.source, kind.completions[0]
     if source.messages is not None:
-        value = _value(record, source.messages, "messages")
-        turns = _turns(value, source.messages, "messages", None)
+        turns = _turns(opened, source.messages, "messages", None)
     else:
-        prompt_turns = _turns(_value(record, source.prompt, "prompt"), source.prompt, "prompt", "user")
-        column = source.column(role)
-        turns = [*prompt_turns, *_turns(_value(record, column, role), column, role, "assistant")]
-    turns = _until_last_reply(turns)
-    before, prompt = _last_prompt(turns[:-1])
-    return Row(prompt, _input(record, source), turns[-1].text, before, labels=labels)
+        turns = _turns(opened, source.prompt, "prompt", "user")
+        turns += _turns(opened, source.column(role), role, "assistant")
+    turns = until_last_reply(opened, with_system(opened, turns))
+    before, prompt = last_prompt(opened, turns[:-1])
+    return Row(prompt, _input(opened), turns[-1].text, before, labels=labels)
 
 
-def _comparison(record: Mapping[str, Any], source: DataSource, kind: Kind, labels: tuple[float, ...]) -> Comparison:
-    columns = source.columns(kind)
+def _comparison(opened: OpenRecord, kind: Kind, labels: tuple[float, ...]) -> Comparison:
+    source = opened.source
+    columns = source.needed_columns(kind)
     for role in kind.completions:
         if source.messages == columns[role]:
             raise RecordError(
                 f": the column {columns[role]!r} is set as both messages and {role}; give pairs their own data table"
             )
-    has_prompt = columns["prompt"] in record
-    values = {role: _value(record, columns[role], role) for role in kind.completions}
+    has_prompt = columns["prompt"] in opened.record
+    values = {role: opened.value(columns[role], role) for role in kind.completions}
     with_prompt = all(_is_conversation(value, has_prompt=has_prompt) for value in values.values())
+    speaker: Role | None = None if with_prompt else "assistant"
     answers = [
-        _turns(value, columns[role], role, None if with_prompt else "assistant") for role, value in values.items()
+        until_last_reply(opened, parse_turns(opened, value, columns[role], role, speaker))
+        for role, value in values.items()
     ]
     if with_prompt:
-        shared, answers = _split_at_difference([_until_last_reply(turns) for turns in answers])
+        shared, answers = _split_at_difference(answers)
     else:
-        shared = _turns(_value(record, columns["prompt"], "prompt"), columns["prompt"], "prompt", "user")
+        shared = _turns(opened, columns["prompt"], "prompt", "user")
     if not all(map(_is_reply, answers)):
         raise SkippedRecord("completions that differ before the last assistant turn")
-    before, prompt = _last_prompt(shared)
-    return Comparison(prompt, _input(record, source), tuple(turns[0].text for turns in answers), before, labels)
+    before, prompt = last_prompt(opened, with_system(opened, shared))
+    return Comparison(prompt, _input(opened), tuple(turns[0].text for turns in answers), before, labels)
+
+
+def _turns(opened: OpenRecord, column: str, role: str, speaker: Role | None) -> list[Turn]:
+    return parse_turns(opened, opened.value(column, role), column, role, speaker)
 
 
 def _is_reply(turns: list[Turn]) -> bool:
@@ -124,7 +104,7 @@ def _is_reply(turns: list[Turn]) -> bool:
 def _is_conversation(value: object, *, has_prompt: bool) -> bool:
     """Return whether the value of a completion also holds the prompt. has_prompt: the record has a prompt column."""
     if isinstance(value, str):
-        return not has_prompt and _is_transcript(value)
+        return not has_prompt and is_transcript(value)
     return isinstance(value, list) and len(value) > 1
 
 
@@ -136,31 +116,13 @@ def _split_at_difference(conversations: list[list[Turn]]) -> tuple[list[Turn], l
     return first[:n_shared], [turns[n_shared:] for turns in conversations]
 
 
-def _until_last_reply(turns: list[Turn]) -> list[Turn]:
-    """Return the conversation up to its last assistant turn. Raises SkippedRecord if there is none."""
-    end = next((i for i in range(len(turns), 0, -1) if turns[i - 1].role == "assistant"), 0)
-    if end == 0:
-        raise SkippedRecord("no assistant turn")
-    return turns[:end]
+def _input(opened: OpenRecord) -> str:
+    return opened.optional_text(opened.source.input, "input")
 
 
-def _last_prompt(turns: list[Turn]) -> tuple[tuple[Turn, ...], str]:
-    """Return the turns before the last prompt, and its text. Raises SkippedRecord if the last turn is not a prompt."""
-    if not turns or turns[-1].role != "user":
-        raise SkippedRecord("an assistant turn that follows no user turn")
-    if any(turn.role == "system" for turn in turns[1:]):
-        raise SkippedRecord("a system turn that is not the first turn")
-    return tuple(turns[:-1]), turns[-1].text
-
-
-def _input(record: Mapping[str, Any], source: DataSource) -> str:
-    value = record.get(source.input) if source.input is not None else None
-    return "" if value is None else _text(value, f": the column {source.input!r} (input)")
-
-
-def _label(record: Mapping[str, Any], column: str, role: str) -> float:
+def _label(opened: OpenRecord, column: str, role: str) -> float:
     """The value of a label column as a number. Text, as tables have it, is read like JSON."""
-    value = _value(record, column, role)
+    value = opened.value(column, role)
     if isinstance(value, str):
         with suppress(ValueError, RecursionError):
             value = json.loads(value.strip().lower())
@@ -168,64 +130,3 @@ def _label(record: Mapping[str, Any], column: str, role: str) -> float:
         if isinstance(value, bool | int | float) and math.isfinite(value):
             return float(value)
     raise RecordError(f": the column {column!r} ({role}) holds neither true nor false nor a number")
-
-
-def _value(record: Mapping[str, Any], column: str, role: str) -> Any:
-    if column not in record:
-        raise RecordError(f" has no column {column!r} ({role})", f"; it has {list_columns(record)}")
-    return record[column]
-
-
-def _turns(value: object, column: str, role: str, speaker: Role | None) -> list[Turn]:
-    """Parse a column into turns. It holds a list of messages, one message, or text.
-
-    Args:
-        value: the column's value.
-        column: its name.
-        role: what the settings use the column for, such as "prompt".
-        speaker: whose turn a text is; None parses a text as a transcript.
-    """
-    where = f": the column {column!r} ({role})"
-    if isinstance(value, dict):
-        return [_message(value, where)]
-    if isinstance(value, list) and all(isinstance(message, dict) for message in value):
-        return [_message(message, f"{where}, turn {number},") for number, message in enumerate(value, 1)]
-    if speaker is not None:
-        return [Turn(speaker, _text(value, where))]
-    text = _text(value, where, wanted="messages")
-    if not _is_transcript(text):
-        raise RecordError(f"{where} holds neither messages nor a transcript")
-    _, *parts = _SPEAKER.split(text)
-    return [Turn(_SPEAKERS[name], text.strip()) for name, text in zip(parts[::2], parts[1::2], strict=True)]
-
-
-def _is_transcript(text: str) -> bool:
-    first, *parts = _SPEAKER.split(text)
-    return not first.strip() and len(parts) > 0
-
-
-def _message(message: Mapping[str, Any], where: str) -> Turn:
-    for role, content in _MESSAGE_KEYS:
-        if role in message and content in message:
-            name = message[role]
-            if not isinstance(name, str) or name.lower() not in _ROLES:
-                raise RecordError(f"{where} has an unknown {role!r}; known are {', '.join(_ROLES)}")
-            return Turn(_ROLES[name.lower()], _text(message[content], f"{where} in its {content!r}"))
-    error = f"{where} has neither 'role' and 'content' nor 'from' and 'value'"
-    raise RecordError(error, f"; it has {list_columns(message)}")
-
-
-def _text(value: object, where: str, wanted: str = "text") -> str:
-    if not isinstance(value, str):
-        actual = "null" if value is None else type(value).__name__
-        raise RecordError(f"{where} holds {actual}, not {wanted}")
-    try:
-        value.encode()
-    except UnicodeEncodeError:  # JSON can escape a lone surrogate
-        raise RecordError(f"{where} holds half a character (a lone surrogate)") from None
-    return value
-
-
-def list_columns(columns: Mapping[str, Any]) -> str:
-    """Return the names of the first columns for a message, shortened."""
-    return ", ".join(repr(str(column)[:60]) for column in list(columns)[:_MAX_LISTED]) or "none"

@@ -1,13 +1,26 @@
 """Where an owner's data is and how its columns are called: a data table of agent.toml."""
 
-import codecs
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from agent.data import consistency
 from agent.data.presets import LOCATION_KEYS, PRESETS
+from agent.data.rows import Role
 from shared.kinds import Kind
+
+TABLE_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+"""The file types of tables of text, each with the separator of its cells."""
+_COMPRESSED = (".gz", ".bz2", ".xz")
+
+ColumnName = Annotated[str, Field(min_length=1)]
+
+
+def file_type(path: Path) -> str:
+    """Return the suffix that names a file's type, beneath that of a compression."""
+    suffix = path.suffix.lower()
+    return Path(path.stem).suffix.lower() if suffix in _COMPRESSED else suffix
 
 
 class DataSource(BaseModel):
@@ -30,7 +43,13 @@ class DataSource(BaseModel):
     """Separator of the cells of a `.csv` or `.tsv`. In other text files, where each line is a row, the last separator
     of the line divides `prompt` from `completion`."""
     encoding: str = "utf-8"
-    """Encoding of a text file; JSON is always UTF-8."""
+    """Encoding of a text file without a byte-order mark; JSON is always UTF-8."""
+    header: bool | None = None
+    """Whether the first line of a `.csv` or `.tsv` names the columns; default: true, unless `columns` is set."""
+    columns: list[ColumnName] | None = None
+    """Names of all columns of a `.csv` or `.tsv` without a header, from left to right. The first line is a record."""
+    numbers: bool = False
+    """Whether numbers, true and false are read as text, spelled as in the file; otherwise they are errors."""
     prompt: str = "prompt"
     """Column of the prompt: text, or the messages of a conversation that end with it."""
     input: str | None = None
@@ -40,6 +59,15 @@ class DataSource(BaseModel):
     messages: str | None = None
     """Column of a whole conversation, instead of prompt and completion: a list of messages with `role` and `content`,
     or with `from` and `value`. The loss covers each assistant message."""
+    system: str | None = None
+    """Column of the system prompt, which rows may leave empty; default: `system` or `system_prompt`, if a record has
+    such a text. `""` reads none."""
+    roles: dict[str, Role] = {}
+    """Further names of roles in messages, such as `{ Patient = "user" }`: each is `system`, `user` or `assistant`."""
+    weight: ColumnName = "weight"
+    """Key of a message that takes a reply out of the loss: 0 or false; 1 or true leaves it in."""
+    ignore_keys: list[str] = []
+    """Keys of messages, such as `tool_calls`, that change what a conversation means and are nevertheless ignored."""
     chosen: str = "chosen"
     """Column of the better completion, for campaigns of kind `dpo`, whose rows are pairs of completions."""
     rejected: str = "rejected"
@@ -62,7 +90,7 @@ class DataSource(BaseModel):
         if not isinstance(raw, dict) or not isinstance(raw.get("preset"), str):
             return raw
         if raw["preset"] not in PRESETS:
-            message = f"unknown preset {raw['preset']!r}; known are {', '.join(PRESETS)}"
+            message = f"preset: unknown preset {raw['preset']!r}; known are {', '.join(PRESETS)}"
             raise ValueError(message)
         preset = PRESETS[raw["preset"]]
         if raw.get("path") or raw.get("hub"):
@@ -70,16 +98,16 @@ class DataSource(BaseModel):
         return preset | raw
 
     @model_validator(mode="after")
-    def _check_location_and_encoding(self) -> Self:
-        if (self.path is None) == (self.hub is None):
-            message = "set either path or hub, or a preset"
-            raise ValueError(message)
-        try:
-            codecs.lookup(self.encoding)
-        except LookupError as error:
-            message = f"encoding: unknown encoding {self.encoding!r}; use a name such as utf-8 or latin-1"
-            raise ValueError(message) from error
+    def _check_consistency(self) -> Self:
+        problems = list(consistency.problems(self))
+        if problems:
+            raise ValueError("\n".join(problems))
         return self
+
+    @property
+    def reads_table(self) -> bool:
+        """Whether a file of the data is a table of text, CSV or TSV."""
+        return any(file_type(path) in TABLE_SEPARATORS for path in (self.path, self.held_out_path) if path is not None)
 
     @property
     def label(self) -> str:
@@ -87,8 +115,11 @@ class DataSource(BaseModel):
         return self.path.name if self.path is not None else str(self.hub)
 
     def at(self, path: Path) -> Self:
-        """Return a source with the same columns for another file."""
-        return self.model_copy(update={"path": path, "hub": None, "revision": None})
+        """Return a source with the same columns for another file. One that is no table names its columns itself."""
+        located: dict[str, Any] = {"path": path, "hub": None, "revision": None}
+        if file_type(path) not in TABLE_SEPARATORS:
+            located |= {"header": None, "columns": None}
+        return self.model_copy(update=located)
 
     @property
     def held_out_source(self) -> Self | None:
@@ -100,7 +131,7 @@ class DataSource(BaseModel):
         named = {"completion": self.completion, "chosen": self.chosen, "rejected": self.rejected}
         return (named | self.other_columns).get(role, role)
 
-    def columns(self, kind: Kind) -> dict[str, str]:
+    def needed_columns(self, kind: Kind) -> dict[str, str]:
         """Return the columns that a record must have for a kind of training, by role: "prompt", "completion", …"""
         if kind.compares:
             roles = {"prompt": self.messages or self.prompt}

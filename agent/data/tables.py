@@ -4,12 +4,14 @@ The libraries are optional and slow to import, so each is imported only when it 
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from agent.data.files.file_record import BrokenRecord, FileRecord
+from agent.data.numbers import of_single_precision
 from agent.data.source import DataSource
 from agent.errors import TaskFailed
 from shared.digest import sha256_file, sha256_of_parts
@@ -28,24 +30,55 @@ _SAVED_FILES = ("state.json", "dataset_dict.json")
 """Files that ``save_to_disk`` writes: for one dataset, for several splits."""
 
 
-def parquet(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def parquet(path: Path) -> Iterator[FileRecord]:
     """Yield the records of a Parquet file with their places. Raises TaskFailed (data)."""
     pyarrow = _library("pyarrow", path.name)
     number = 0
     try:
         with import_module("pyarrow.parquet").ParquetFile(path) as file:
+            schema = file.schema_arrow
+            if (repeated := _repeated_name(schema)) is not None:
+                message = "two columns, or two fields of one, have the same name; rename one of them"
+                yield FileRecord("", BrokenRecord(message, f": {repeated[:60]!r}"))
+                return
+            short = _short_floats(schema)
             for batch in file.iter_batches():
                 for record in batch.to_pylist():
                     number += 1
-                    yield f"row {number}", record
+                    yield FileRecord(f"row {number}", _respelled(record, short))
     except pyarrow.ArrowException as error:
         _refuse(path.name, f"the file is damaged or not Parquet ({type(error).__name__})", error)
 
 
-def dataset(source: DataSource) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def dataset(source: DataSource) -> Iterator[FileRecord]:
     """Yield the records of a saved dataset, a folder of files, or a data set of the hub. Raises TaskFailed (data)."""
-    for number, record in enumerate(_dataset(source), 1):
-        yield f"row {number}", record
+    data = _dataset(source)
+    short = _short_floats(data.features.arrow_schema)
+    for number, record in enumerate(data, 1):
+        yield FileRecord(f"row {number}", _respelled(record, short))
+
+
+def _repeated_name(fields: Any) -> str | None:
+    """The first name that two columns of a schema have, or two fields of a nested type; None if there is none."""
+    seen: set[str] = set()
+    for field in fields:
+        if field.name in seen:
+            return str(field.name)
+        seen.add(field.name)
+        inner = field.type
+        nested = _repeated_name([inner.field(index) for index in range(inner.num_fields)])
+        if nested is not None:
+            return nested
+    return None
+
+
+def _short_floats(schema: Any) -> list[str]:
+    """The columns of numbers with less than double precision, whose values Python would spell with too many digits."""
+    return [field.name for field in schema if str(field.type) in ("float", "halffloat")]
+
+
+def _respelled(record: dict[str, Any], short: list[str]) -> dict[str, Any]:
+    return record | {name: of_single_precision(record[name]) for name in short if record[name] is not None}
 
 
 def data_digest(source: DataSource, digest: Callable[[Path], str] = sha256_file) -> str:

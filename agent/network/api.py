@@ -18,6 +18,7 @@ from agent.settings import NetworkSettings
 from agent.workspace import Identity
 from shared.credentials import hash_secret
 from shared.digest import content_digest_header
+from shared.tls import context_trusting
 from shared.urls import is_confidential
 from shared.wire.base import LEASE_HEADER, PROTOCOL, PROTOCOL_HEADER
 from shared.wire.enrollments import EnrollmentReply, EnrollmentRequest, SecretReply, SecretRequest
@@ -69,7 +70,7 @@ class CoordinatorApi:
         if secret is not None:
             headers["Authorization"] = f"Bearer {secret}"
         self._network = network or NetworkSettings()
-        verify = ssl.create_default_context(cafile=ca_file) if ca_file is not None else True
+        verify = context_trusting(ca_file) if ca_file is not None else True
         self._http = httpx.AsyncClient(base_url=base_url, headers=headers, timeout=self._timeout(), verify=verify)
 
     @classmethod

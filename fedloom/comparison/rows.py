@@ -1,10 +1,13 @@
 """The rows that methods are scored on, and whether a measure can tell methods apart on them."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
+from agent.data.files.file_record import Record
+from agent.data.parsing.open_record import OpenRecord, RecordError
 from agent.data.records import read_records
 from agent.data.source import DataSource
 from agent.orders.score import Completed
@@ -89,26 +92,35 @@ def training_rows(source: DataSource) -> list[Completed]:
     """The rows of the training data that have a prompt and a completion as text. Raises TaskFailed."""
     rows = []
     for _, record in read_records(source):
-        prompt, completion = record.get(source.prompt), record.get(source.completion)
-        if isinstance(prompt, str) and isinstance(completion, str):
-            rows.append(Completed(prompt=prompt, completion=completion, input=_input(record, source)))
+        with suppress(RecordError):
+            opened = OpenRecord(record, source)
+            fields = {role: opened.optional_text(column, role) for role, column in _columns(source).items()}
+            if fields["prompt"] and fields["completion"]:
+                rows.append(Completed(**fields))
     return rows
 
 
-def _completed(path: Path, place: str, record: object, source: DataSource) -> Completed:
-    assert isinstance(record, dict)
+def _completed(path: Path, place: str, record: Record, source: DataSource) -> Completed:
+    opened = OpenRecord(record, source)
     fields = {}
     for role, column in (("prompt", source.prompt), ("completion", source.completion)):
-        value = record.get(column)
-        if not isinstance(value, str) or not value.strip():
+        with suppress(RecordError):
+            fields[role] = opened.optional_text(column, role)
+        if not fields.get(role, "").strip():
             raise ComparisonError(f"{path}, {place}: the column {column!r} ({role}) must hold a text")
-        fields[role] = value
-    return Completed(**fields, input=_input(record, source))
+    try:
+        fields["input"] = opened.optional_text(source.input, "input")
+        system_column, _ = opened.system
+    except RecordError as error:
+        raise ComparisonError(f"{path}, {place}{error}") from error
+    if system_column:
+        message = f"the system prompt in the column {system_column!r} is not scored; remove it"
+        raise ComparisonError(f"{path}, {place}: {message}")
+    return Completed(**fields)
 
 
-def _input(record: Mapping[str, Any], source: DataSource) -> str:
-    value = record.get(source.input) if source.input is not None else None
-    return value if isinstance(value, str) else ""
+def _columns(source: DataSource) -> dict[str, str | None]:
+    return {"prompt": source.prompt, "completion": source.completion, "input": source.input}
 
 
 def _text_of(row: Completed) -> tuple[str, str, str]:

@@ -5,7 +5,6 @@ child that holds the base model, the cache of downloaded adapters, the digests o
 """
 
 import asyncio
-import json
 import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from contextvars import ContextVar, copy_context
 from pathlib import Path
 from typing import Any
 
+from agent.data.files.json_text import to_json
 from agent.loop import run_agent
 from agent.network.api import CoordinatorApi
 from agent.settings import AgentSettings
@@ -39,16 +39,8 @@ def write_records(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
 
     Raises OSError.
     """
-    # in ASCII, because text with half a character cannot be written otherwise, and the client has to report its line
-    path.write_text("".join(json.dumps(record, default=_not_json) + "\n" for record in records), encoding="ascii")
-
-
-def _not_json(value: object) -> list[str]:
-    """A stand-in for a date, bytes or another value of a table that JSON lacks.
-
-    A list, because a client refuses it in a column that it reads, as it refuses the value itself. It would accept text.
-    """
-    return [str(value)]
+    path.write_text("".join(f"{to_json(record)}
+" for record in records), encoding="ascii")
 
 
 class Clients:

@@ -11,15 +11,17 @@ from agent.data.own_template import OwnTemplate, template_of
 from agent.data.records import read_records
 from agent.data.source import DataSource
 from agent.data.tables import data_digest
+from agent.errors import TaskFailed
 from agent.settings import AgentSettings
 from fedloom.errors import SimulationError
 from fedloom.simulation.clients import client_names
 from fedloom.simulation.partition import assign, values_of
 from fedloom.simulation.partition_plan import PartitionPlan
-from shared import kinds
 from shared.campaign.spec import CampaignSpec, DeadlineSection
 
 _FOREVER_S = 10.0 * 365 * 86400
+_NOT_READING = {"preset", "path", "hub", "split", "revision", "held_out", "held_out_path", "template"}
+"""Settings of a source that do not say how records are read: those of its place, of the split, and of the template."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,11 @@ class Simulation:
                 f"the campaign starts from {self.spec.start_from}, an adapter that only its own coordinator has; "
                 "a simulation runs a new coordinator, so leave start_from out"
             )
-        if self.spec.data.name not in self.settings.data:
+        try:
+            source = self.settings.source(self.spec.data.name)
+        except TaskFailed as error:
+            raise SimulationError(str(error)) from error
+        if source is None:
             raise SimulationError(
                 f"the campaign trains on data named {self.spec.data.name}, which agent.toml does not name; "
                 f"add a table [data.{self.spec.data.name}] with its path"
@@ -108,8 +114,7 @@ class Simulation:
             "seed": self.seed,
             "data": data_digest(source),
             "held out": data_digest(source.held_out_source) if source.held_out_source else source.held_out,
-            "columns": [source.input, source.unique, *source.columns(kinds.find(self.spec.kind)).values()],
-            "reading": [source.encoding, source.separator],
+            "reading": source.model_dump(mode="json", exclude=_NOT_READING),
             "template": template.text if isinstance(template, OwnTemplate) else None,
             "campaign": self.spec.model_dump(mode="json"),
         }

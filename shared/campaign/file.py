@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 
 from shared import kinds
 from shared.campaign.spec import CampaignSpec
+from shared.text_file import read_text
 
 Location = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)
@@ -51,7 +52,7 @@ def parse_campaign(text: str, source: str = "campaign") -> CampaignSpec:
 def read_file(path: Path, model: type[M]) -> M:
     """Read a *model* from a YAML or JSON file. Raises OSError and CampaignFileError."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except UnicodeDecodeError as error:
         raise CampaignFileError(str(path), [FileProblem(1, "", f"not UTF-8 text: {error}")]) from error
     return _parse(text, model, str(path))

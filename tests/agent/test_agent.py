@@ -152,6 +152,22 @@ def test_a_refusal_by_policy_is_reported_recorded_and_survived(new_home: NewHome
     assert [line["kind"] for line in home.sent("failure")] == ["refused-by-policy"]
 
 
+def test_a_broken_data_table_is_told_at_the_start_and_fails_only_the_tasks_that_name_it(
+    new_home: NewHome, operator: Operator, caplog: pytest.LogCaptureFixture
+) -> None:
+    home = new_home("ada")
+    with home.workspace.settings_file.open("a") as file:
+        file.write('[data.other]\npath = "notes.jsonl"\npromt = "q"\n')
+    problem = "agent.toml, line 5: data.other.promt: there is no such setting; did you mean 'prompt'?"
+    with home.running():
+        failed = start_campaign(operator, data={"name": "other"})
+        assert problem in operator.wait_for(failed, "paused", "failed", timeout_s=30)["reason"]
+        usable = start_campaign(operator, name="usable")
+        operator.wait_for(usable, "completed", timeout_s=30)
+    assert f"{problem}; tasks on the data 'other' fail until it is corrected" in caplog.messages
+    assert [line["kind"] for line in home.sent("failure")] == ["data"]
+
+
 def test_a_revoked_agent_stops(new_home: NewHome, operator: Operator) -> None:
     home = new_home("ada")
     agent_id = home.workspace.read_identity().agent_id

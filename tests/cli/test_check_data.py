@@ -59,6 +59,17 @@ def test_data_that_cannot_be_used_ends_with_1_and_an_unknown_name_with_2(run: Ru
     assert run("agent", "check-data", "notes", "--home", folder / "gone").code == 2
 
 
+def test_a_broken_table_is_a_settings_error_of_its_own_data_alone(run: Run, home: Callable[..., Path]) -> None:
+    folder = home(ROWS, '[data.other]\npath = "rows.jsonl"\nseperator = ";"\n')
+    assert run("agent", "check-data", "notes", "--home", folder).code == 0
+    broken = run("agent", "check-data", "other", "--home", folder)
+    problem = "line 6: data.other.seperator: there is no such setting; did you mean 'separator'?"
+    assert (broken.code, broken.out) == (2, "")
+    assert broken.err.strip() == f"fedloom: {folder / 'agent.toml'}, {problem}"
+    unknown = run("agent", "check-data", "gone", "--home", folder).err
+    assert "its data: notes, other" in " ".join(unknown.replace("│", " ").split())
+
+
 def test_errors_of_one_kind_share_a_line(run: Run, home: Callable[..., Path]) -> None:
     folder = home([*ROWS, *({"prompt": "x", f"column {n}": 1} for n in range(40)), {"completion": "x"}])
     ran = run("agent", "check-data", "notes", "--home", folder)
@@ -187,7 +198,7 @@ def test_the_campaign_sets_the_kind_and_the_owner_the_template(
     ran = run("agent", "check-data", "notes", "--home", folder, "--campaign", campaign(kind="dpo"))
     assert ran.code == 0, ran.err
     assert "chosen and rejected (dpo)" in ran.out
-    assert "template own.jinja" in ran.out
+    assert "template own.jinja" in " ".join(ran.out.split())  # the path's length decides where the line wraps
     assert "(user)What?(assistant)[[the river<|im_end|>]]" in ran.out
     as_sft = run("agent", "check-data", "notes", "--home", folder, "--campaign", campaign())
     assert as_sft.code == 1

@@ -45,13 +45,16 @@ def check_data(
 
     Example: fedloom agent check-data notes --campaign campaign.yaml
     """
-    from agent.settings import load_settings
+    from agent.errors import SettingsError
+    from agent.settings import SETTINGS_FILE, load_settings
 
     with agent_errors_reported():
-        settings = load_settings(home / "agent.toml")
+        settings = load_settings(home / SETTINGS_FILE)
+        if name in settings.broken_data:
+            raise SettingsError(home / SETTINGS_FILE, problems=settings.broken_data[name])
         if name not in settings.data:
-            known = ", ".join(settings.data) or "none"
-            message = f"{home / 'agent.toml'} has no table [data.{name}]; its data: {known}"
+            known = ", ".join([*settings.data, *settings.broken_data]) or "none"
+            message = f"{home / SETTINGS_FILE} has no table [data.{name}]; its data: {known}"
             raise typer.BadParameter(message, param_hint="NAME")
         source = settings.data[name]
         data_report = (

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from agent.data.checking import collect, guess_kind
+from agent.data.reading import read_split
 from agent.data.report import MAX_PLACES, DataReport, Spread
 from agent.data.source import DataSource
 from shared.kinds import find
@@ -48,7 +49,9 @@ def test_errors_name_their_place_are_grouped_by_kind_and_never_quote_a_row(tmp_p
     assert first.startswith("a.jsonl: line 2 is not JSON")
     assert second.startswith("a.jsonl: line 3 has no column 'prompt' (prompt); it has 'q'; also line 4, line 5, ")
     assert second.endswith(f"line {MAX_PLACES + 2}, and 5 more")
-    assert third == "a.jsonl: line 18: the column 'prompt' (prompt) holds int, not text"
+    assert third == (
+        "a.jsonl: line 18: the column 'prompt' (prompt) holds a number, not text; numbers = true reads it as text"
+    )
     assert "SECRET" not in first + second + third
     assert found.train == 1
 
@@ -58,9 +61,7 @@ def test_fifty_errors_that_differ_in_numbers_or_columns_are_one(tmp_path: Path) 
     path.write_text("prompt,completion\n" + "".join(f"a{',b' * n}\n" for n in range(2, 52)))
     found = report(DataSource(path=path))
     assert [(len(error.places), error.count) for error in found.errors] == [(MAX_PLACES, 50)]
-    assert str(found.errors[0]).startswith(
-        "a.csv: the row that ends on line 2 has 3 cells, but the header has 2; also the row that ends on line 3, "
-    )
+    assert str(found.errors[0]).startswith("a.csv: line 2 has 3 cells, but the header has 2; also line 3, line 4, ")
     columns = report(DataSource(path=write(tmp_path / "b.jsonl", [{f"c{n}": "x"} for n in range(50)])))
     assert [str(error)[:76] for error in columns.errors] == [
         "b.jsonl: line 1 has no column 'prompt' (prompt); it has 'c0'; also line 2, l"
@@ -83,6 +84,23 @@ def test_rows_and_prompts_in_both_splits_are_counted(tmp_path: Path) -> None:
     assert (found.records, found.train, found.held_out, found.overlap, found.same_prompt) == (8, 3, 3, 2, 1)
 
 
+@pytest.mark.parametrize(
+    ("part", "column"), [("further input", "input"), ("a system prompt", "system")], ids=["input", "system"]
+)
+@pytest.mark.parametrize("at", ["a.jsonl", "h.jsonl"])
+def test_a_held_out_file_of_other_parts_is_noticed(tmp_path: Path, part: str, column: str, at: str) -> None:
+    record = {"instruction": "q", "output": "a"}
+    for name in ("a.jsonl", "h.jsonl"):
+        write(tmp_path / name, [record | ({column: "x"} if name == at else {}), record | {"output": "b"}])
+    source = DataSource(path=tmp_path / "a.jsonl", held_out_path=tmp_path / "h.jsonl")
+    other = "h.jsonl" if at == "a.jsonl" else "a.jsonl"
+    notice = f"{other}: no row has {part}, but rows of {at} have; evaluation differs from training"
+    assert [str(each) for each in report(source).notices] == [notice]
+    assert read_split(source, find("sft")).notices.public == [notice]
+    same = DataSource(path=tmp_path / at, held_out_path=tmp_path / at)
+    assert report(same).notices == []
+
+
 def test_examples_are_the_first_the_last_and_one_between(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", [row(n) for n in range(9)])
     found = report(DataSource(path=path, held_out=0.0))
@@ -91,6 +109,13 @@ def test_examples_are_the_first_the_last_and_one_between(tmp_path: Path) -> None
     assert spans == [("user: ", False), ("p0", False), ("\nassistant: ", False), ("c0", True)]
     single = report(DataSource(path=write(path, [row(0)]), held_out=0.0))
     assert [example.place for example in single.examples] == ["line 1"]
+
+
+def test_an_example_shows_that_the_loss_leaves_out_a_reply_of_weight_0(tmp_path: Path) -> None:
+    turns = [("user", "a", 1), ("assistant", "bad", 0), ("user", "b", 1), ("assistant", "good", 1)]
+    messages = [{"role": role, "content": text, "weight": weight} for role, text, weight in turns]
+    found = report(DataSource(path=write(tmp_path / "a.jsonl", [{"messages": messages}]), held_out=0.0))
+    assert [span.text for span in found.examples[0].completions[0].spans if span.supervised] == ["good"]
 
 
 def test_the_kind_follows_from_the_columns(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_text_with_a_separator_is_one_row_a_line_split_at_the_last(tmp_path: Pat
     path = tmp_path / "Sentences.txt"
     path.write_bytes("Sales at a@b rose 5 £@positive\r\n\n1\nZürich@neutral\n".encode("latin-1"))
     source = DataSource(path=path, separator="@", encoding="ISO-8859-1")
-    expected = [Row("Sales at a@b rose 5 £", "", "positive"), Row("1\n", "", ""), Row("Zürich", "", "neutral")]
+    expected = [Row("Sales at a@b rose 5 £", "", "positive"), Row("1", "", ""), Row("Zürich", "", "neutral")]
     assert read_rows(source, find("sft")).rows == expected
     assert [place for place, _ in read_records(source)] == ["line 1", "line 3", "line 4"]
     assert "set its encoding in agent.toml" in refusal(source.model_copy(update={"encoding": "utf-8"}))
@@ -184,7 +184,7 @@ def test_every_preset_makes_a_source_that_survives_serialisation(name: str) -> N
     assert (own.hub, own.split) == (None, "train")
     for source in (at_hub, own):
         assert DataSource.model_validate_json(source.model_dump_json()) == source
-        assert source.columns(find("sft")) == own.columns(find("sft"))
+        assert source.needed_columns(find("sft")) == own.needed_columns(find("sft"))
 
 
 def test_an_owners_settings_override_the_preset() -> None:

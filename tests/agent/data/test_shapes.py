@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from agent.data.parsing.open_record import OpenRecord, RecordError, SkippedRecord
 from agent.data.reading import Rows, is_held_out, read_rows, split_rows
 from agent.data.rows import Comparison, LocatedRow, Row, Turn
-from agent.data.shapes import RecordError, SkippedRecord, parse_row
+from agent.data.shapes import parse_row
 from agent.data.source import DataSource
 from shared.kinds import Kind, KindSection, find
 
@@ -111,7 +112,9 @@ def test_preferences_of_every_shape_need_no_settings(tmp_path: Path, record: dic
 
 def test_of_equal_transcripts_the_last_reply_is_the_completion() -> None:
     record = {"chosen": f"{HH} Because.", "rejected": f"{HH} Because."}
-    assert parse_row(record, SOURCE, find("dpo")) == Comparison("Why?", "", ("Because.", "Because."), BEFORE[1:])
+    assert parse_row(OpenRecord(record, SOURCE), find("dpo")) == Comparison(
+        "Why?", "", ("Because.", "Because."), BEFORE[1:]
+    )
 
 
 @pytest.mark.parametrize(
@@ -131,7 +134,7 @@ def test_records_with_nothing_to_train_on_are_skipped_and_counted(
 ) -> None:
     source = SOURCE.model_copy(update={"messages": "messages" if kind == "sft" else None})
     with pytest.raises(SkippedRecord, match=reason):
-        parse_row(record, source, find(kind))
+        parse_row(OpenRecord(record, source), find(kind))
     found = rows(tmp_path, [record, record], kind)
     assert (found.rows, found.skipped.total()) == ([], 2)
 
@@ -143,16 +146,16 @@ def test_records_with_nothing_to_train_on_are_skipped_and_counted(
             [{"role": "SECRET", "content": "x"}],
             "(messages), turn 1, has an unknown 'role'; known are system",
         ),
-        ([{"role": "user", "content": ["SECRET"]}], "turn 1, in its 'content' holds list, not text"),
+        ([{"role": "user", "content": {"SECRET": 1}}], "turn 1, in its 'content' holds an object, not text"),
         ([CHAT[1], {"speaker": "x", "text": "SECRET"}], "turn 2, has neither 'role' and 'content' nor 'from'"),
         ("SECRET", "holds neither messages nor a transcript"),
-        (3, "holds int, not messages"),
+        (3, "holds a number, not messages"),
         ("\ud800", "half a character"),
     ],
 )
 def test_errors_in_messages_name_the_column_and_turn_and_never_the_content(value: Any, message: str) -> None:
     with pytest.raises(RecordError) as caught:
-        parse_row({"messages": value}, SOURCE.model_copy(update={"messages": "messages"}), find("sft"))
+        parse_row(OpenRecord({"messages": value}, SOURCE.model_copy(update={"messages": "messages"})), find("sft"))
     assert message in str(caught.value)
     assert "SECRET" not in str(caught.value)
 
@@ -201,7 +204,7 @@ LABELLED = Kind("labelled", "", KindSection, ("completion",), ("label",), ())
     [(True, 1.0), (False, 0.0), (0.25, 0.25), (3, 3.0), ("true", 1.0), (" False ", 0.0), ("1", 1.0), ("0.5", 0.5)],
 )
 def test_a_label_is_a_number_or_true_or_false_also_as_text_of_a_table(value: Any, label: float) -> None:
-    row = parse_row({"prompt": "p", "completion": "c", "label": value}, SOURCE, LABELLED)
+    row = parse_row(OpenRecord({"prompt": "p", "completion": "c", "label": value}, SOURCE), LABELLED)
     assert row.labels == (label,)
 
 
@@ -212,12 +215,12 @@ def test_other_labels_are_errors_without_their_content(value: Any) -> None:
     with pytest.raises(
         RecordError, match=r"^: the column 'label' \(label\) holds neither true nor false nor a number$"
     ):
-        parse_row({"prompt": "p", "completion": "c", "label": value}, SOURCE, LABELLED)
+        parse_row(OpenRecord({"prompt": "p", "completion": "c", "label": value}, SOURCE), LABELLED)
 
 
 def test_a_label_has_the_column_that_the_owner_says() -> None:
     source = SOURCE.model_copy(update={"other_columns": {"label": "good"}})
     record = {"prompt": "p", "completion": "c", "good": True}
-    assert parse_row(record, source, LABELLED).labels == (1.0,)
+    assert parse_row(OpenRecord(record, source), LABELLED).labels == (1.0,)
     with pytest.raises(RecordError, match="has no column 'label'"):
-        parse_row(record, SOURCE, LABELLED)
+        parse_row(OpenRecord(record, SOURCE), LABELLED)

@@ -61,10 +61,10 @@ def test_csv_cells_may_hold_lines_and_be_long(tmp_path: Path) -> None:
         ("a.json", '{"prompt": "SECRET"}', "not a list"),
         ("a.json", '["SECRET"]', "row 1 is not a JSON object"),
         ("a.jsonl", GOOD + '{"prompt": "SECRET", "answer": "x"}\n', "line 2 has no column 'completion' (completion)"),
-        ("a.jsonl", GOOD + '{"prompt": 3, "completion": "SECRET"}\n', "line 2: the column 'prompt' (prompt) holds int"),
-        ("a.jsonl", GOOD + '{"prompt": "SECRET", "completion": null}\n', "'completion' (completion) holds null"),
+        ("a.jsonl", GOOD + '{"prompt": 3, "completion": "SECRET"}\n', "line 2: the column 'prompt' (prompt) holds a n"),
+        ("a.jsonl", GOOD + '{"prompt": "SECRET", "completion": [3]}\n', "(completion) holds a list of values"),
         ("a.csv", "prompt,completion\na,b\nSECRET,b,c\n", "line 3 has 3 cells, but the header has 2"),
-        ("a.csv", "SECRET,answer\nb,c\n", "line 2 has no column 'prompt' (prompt); `fedloom agent check-data` lists"),
+        ("a.csv", "SECRET,answer\nb,c\n", "line 2 has no column 'prompt' (prompt); if the first line is a record"),
         (
             "a.jsonl",
             '{"prompt": {"SECRET": 1}, "completion": "c"}',
@@ -103,10 +103,10 @@ def test_preferences_are_pairs_by_columns_of_their_own(tmp_path: Path) -> None:
         ),
         ('{"prompt": "SECRET", "good": "c"}', "line 2 has no column 'rejected' (rejected)"),
         ('{"good": "SECRET", "rejected": "c"}', "line 2 has no column 'prompt' (prompt)"),
-        ('{"prompt": "p", "good": "SECRET", "rejected": ["x"]}', "line 2: the column 'rejected' (rejected) holds list"),
+        ('{"prompt": "p", "good": "SECRET", "rejected": ["x"]}', "line 2: the column 'rejected' (rejected) holds a li"),
         (
-            '{"prompt": "p", "good": null, "rejected": "SECRET"}',
-            "line 2: the column 'good' (chosen) holds null, not text",
+            '{"prompt": "p", "good": 3, "rejected": "SECRET"}',
+            "line 2: the column 'good' (chosen) holds a number, not text",
         ),
     ],
 )

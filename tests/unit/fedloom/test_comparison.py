@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from agent.data.source import DataSource
+from agent.orders.score import Completed
 from fedloom.comparison.baselines import Baselines
 from fedloom.comparison.methods import Hyperparameters, Method, MethodKind, clients_drawn, grid_points, methods
 from fedloom.comparison.report import as_json, below_table, table
@@ -228,6 +229,16 @@ def test_a_row_without_its_columns_is_reported_with_its_line(tmp_path: Path, lin
     ) as caught:
         Rows.read(file, DataSource(path=file, prompt="q", completion="a"), ScoreSection())
     assert "secret" not in str(caught.value)
+
+
+def test_numbers_are_scored_as_the_file_spells_them_and_system_prompts_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"q": 1.50, "a": 3, "more": null}\n')
+    source = DataSource(path=file, prompt="q", completion="a", input="more", numbers=True)
+    assert Rows.read(file, source, ScoreSection()).rows == [Completed(prompt="1.50", input="", completion="3")]
+    file.write_text('{"q": "one", "a": "yes", "system": "Be brief."}\n')
+    with pytest.raises(ComparisonError, match="line 1: the system prompt in the column 'system' is not scored; remove"):
+        Rows.read(file, source, ScoreSection())
 
 
 # --- results

@@ -9,7 +9,8 @@ import pytest
 from pydantic import BaseModel
 
 from agent.data.source import DataSource
-from agent.settings import TEMPLATE, AgentSettings, NetworkSettings
+from agent.settings import AgentSettings, NetworkSettings
+from agent.settings_template import TEMPLATE
 from coordinator.settings import Settings
 from fedloom.reference.schema_text import describe, yaml_literal
 

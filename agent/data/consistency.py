@@ -1,0 +1,52 @@
+"""Settings of a data table that contradict each other, in an owner's words."""
+
+import codecs
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from shared.words import repeated
+
+if TYPE_CHECKING:
+    from agent.data.source import DataSource
+
+
+def problems(source: "DataSource") -> Iterator[str]:
+    """Yield each problem as "setting: what to write", or without a setting if it concerns several."""
+    if (source.path is None) == (source.hub is None):
+        yield "set either path or hub, or a preset"
+    try:
+        codecs.lookup(source.encoding)
+    except LookupError:
+        yield f"encoding: unknown encoding {source.encoding!r}; use a name such as utf-8 or latin-1"
+    yield from _header_problems(source)
+    yield from _column_problems(source)
+    if (name := repeated(name.lower() for name in source.roles)) is not None:
+        yield f"roles: names {name!r} twice; capital letters make no difference"
+
+
+def _header_problems(source: "DataSource") -> Iterator[str]:
+    if source.columns is None:
+        if source.header is False:
+            yield 'header: name the columns of a table without a header, such as columns = ["prompt", "completion"]'
+    elif source.header:
+        yield "header: columns names those of a table without a header; remove one of the two settings"
+    elif (name := repeated(source.columns)) is not None:
+        yield f"columns: names {name!r} twice; give each column its own name"
+    named = [key for key in ("header", "columns") if getattr(source, key) is not None]
+    if named and not source.reads_table:
+        yield f"{named[-1]}: only a .csv or .tsv has a header; remove this setting, or correct the path"
+
+
+def _column_problems(source: "DataSource") -> Iterator[str]:
+    """Two parts of a row from one column: usually a name that was changed for one of them only."""
+    roles = ("prompt", "input", "completion", "system") if source.messages is None else ("messages", "input", "system")
+    seen: dict[str, str] = {}
+    for role in roles:
+        column = getattr(source, role)
+        if not column:
+            continue
+        if column in seen:
+            yield f"{role}: names the column {column!r}, as {seen[column]} does; each needs its own"
+        seen.setdefault(column, role)
+    if source.chosen == source.rejected:
+        yield f"rejected: names the column {source.rejected!r}, as chosen does; each needs its own"

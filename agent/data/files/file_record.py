@@ -1,0 +1,36 @@
+"""What is read from the owner's files, before it is parsed into rows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from agent.data.notices import Note
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class BrokenRecord:
+    """A part of a file that is not a valid record.
+
+    message: continues its place: " is not JSON". private: the rest, which may quote names from the file and stays on
+    this machine.
+    """
+
+    message: str
+    private: str = ""
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """A record of a file, valid or broken.
+
+    Args:
+        place: where it is, such as "line 3"; empty if it is an error that concerns the whole file.
+        content: the record.
+        notes: what the file's form says against it.
+    """
+
+    place: str
+    content: Record | BrokenRecord
+    notes: tuple[Note, ...] = ()

@@ -1,0 +1,1 @@
+"""Records to turns and texts, by the settings of a data source."""

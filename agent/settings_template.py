@@ -1,0 +1,52 @@
+"""The settings file that an agent starts from: every setting, with its default."""
+
+TEMPLATE = """\
+# Settings of this Fedloom agent. They stay on this machine. Settings behind a # show the defaults, or an example.
+
+# The data that campaigns may name. Check it with: fedloom agent check-data finance
+# [data.finance]
+# path = "finance.jsonl"     # relative to this file: .jsonl, .json, .csv, .tsv, .parquet, text, a saved dataset
+# preset = "alpaca"          # a well-known data set: sets the columns and, without path, the hub id
+# prompt = "prompt"          # column names
+# completion = "completion"
+# columns = ["label", "text"] # or: all columns, from left to right, of a table without a header
+# messages = "messages"      # or: a column of whole conversations
+# system = "system"          # a column of system prompts
+# chosen = "chosen"          # or, for preferences: two completions
+# rejected = "rejected"
+# template = "own.jinja"     # your own chat template, instead of the campaign's
+# held_out = 0.1             # fraction of rows for evaluation, never trained on
+
+[compute]
+# device = "auto"            # cpu, cuda, cuda:1, mps
+# dtype = "auto"             # of the base model: float32, bfloat16, float16; auto: bfloat16 on GPUs that support it
+# threads = 4                # CPU threads; default: all cores
+# micro_batch = 4            # rows at once; halved automatically when memory runs out
+# checkpoint_every = 50      # optimizer steps, the most that a crash in training can cost; 0: no checkpoints
+# max_lora_rank = 8          # the largest rank to train; default: no limit
+
+[cache]
+# max_bytes = 4294967296
+
+# Seconds to wait for the coordinator. A request that takes longer is tried again.
+[network]
+# connect_timeout_s = 10
+# timeout_s = 30             # without a byte, of any request
+# chunk_timeout_s = 60       # for the reply to a chunk of an upload
+# result_timeout_s = 600     # for the reply to a result, which is checked first
+# wait_s = 50                # that a request for work waits; a proxy on the way may allow less
+
+# Folders of base models on this machine. Others are fetched from the hub, with your HF_TOKEN if they need one.
+[models]
+# "HuggingFaceTB/SmolLM2-135M-Instruct" = "/models/smollm2-135m-instruct"
+
+# What you accept, whatever a campaign asks for.
+[policy]
+# base_models = ["*"]        # patterns
+# kinds = ["sft", "dpo"]     # training on completions, on preferences
+# algorithms = ["*"]
+# max_steps = 100            # optimizer steps a round; default: no limit
+# max_rounds = 200           # rounds a campaign; default: no limit
+# remote_code = false        # code that comes with a base model
+# report_losses = true       # false: no loss is sent, and evaluation is refused
+"""
