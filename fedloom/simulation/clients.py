@@ -39,8 +39,7 @@ def write_records(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
 
     Raises OSError.
     """
-    path.write_text("".join(f"{to_json(record)}
-" for record in records), encoding="ascii")
+    path.write_text("".join(f"{to_json(record)}\n" for record in records), encoding="ascii")
 
 
 class Clients:

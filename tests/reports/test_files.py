@@ -47,7 +47,7 @@ def test_text_in_json_stays_text_whatever_it_looks_like(tmp_path: Path) -> None:
     ("name", "text", "says"),
     [
         ("a.json", '{"prompt": "q", "completion": "a"}\n{"prompt": "q", "completion": "b"}\n', "must be named .jsonl"),
-        ("a.json", '{"data": [{"prompt": "q", "completion": "a"}]}', "is not a list of JSON objects"),
+        ("a.json", '{"data": [{"prompt": "q", "completion": "a"}]}', "the file is one JSON object, not a list of them"),
         (
             "a.jsonl",
             '[{"prompt": "q", "completion": "a"},\n {"prompt": "q", "completion": "b"}]\n',

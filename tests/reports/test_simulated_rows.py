@@ -40,7 +40,7 @@ def test_a_value_that_an_owner_may_not_train_on_is_refused_in_a_simulation_too(
     columns = {"prompt": ["when?"], "completion": ["then"], "input": ["there"]} | {column: [value]}
     source = table(tmp_path, **columns).model_copy(update={"input": "input"})
     for each in (source, as_client(source, tmp_path)):
-        with pytest.raises(TaskFailed, match=rf"(row|line) 1: the column '{column}' .*, not text"):
+        with pytest.raises(TaskFailed, match=rf"(row|line) 1: the column '{column}'"):
             read_rows(each, SFT)
 
 
@@ -48,6 +48,13 @@ def test_a_value_that_an_owner_may_not_train_on_is_refused_in_a_simulation_too(
 def test_such_a_value_in_a_column_that_is_not_read_changes_nothing(tmp_path: Path, value: object) -> None:
     source = table(tmp_path, prompt=["when?"], completion=["then"], day=[value])
     assert read_rows(as_client(source, tmp_path), SFT).rows == read_rows(source, SFT).rows
+
+
+def test_decimals_that_an_owner_reads_as_numbers_arrive_with_their_spelling(tmp_path: Path) -> None:
+    source = table(tmp_path, prompt=["how much?"], completion=[decimal.Decimal("1.50")])
+    source = source.model_copy(update={"numbers": True})
+    assert read_rows(as_client(source, tmp_path), SFT).rows == read_rows(source, SFT).rows
+    assert read_rows(source, SFT).rows[0].completions[0].completion == "1.50"
 
 
 def test_dates_inside_messages_are_refused_as_well(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from json.decoder import JSONDecodeError, JSONDecoder
 from typing import Any, TextIO
 
@@ -112,8 +113,8 @@ def _reason(error: Exception) -> str:
 def to_json(value: Any) -> str:
     """Return a record as JSON in ASCII, of which a reader accepts and refuses the same columns as of the record.
 
-    Numbers are spelled as in the owner's file. A date, bytes or another value of a table that JSON lacks becomes a list of
-    its text, which is refused in a column that is read, as the value itself is. Half a character stays one.
+    Numbers are spelled as in the owner's file. A date, bytes or another value of a table that JSON lacks becomes an
+    object, which is refused in a column that is read, as the value itself is. Half a character stays one.
     """
     if isinstance(value, Mapping):
         return f"{{{', '.join(f'{json.dumps(str(key))}: {to_json(part)}' for key, part in value.items())}}}"
@@ -121,4 +122,6 @@ def to_json(value: Any) -> str:
         return f"[{', '.join(map(to_json, value))}]"
     if isinstance(value, SpelledNumber):
         return value.spelling
-    return json.dumps(value, default=lambda other: [str(other)])
+    if isinstance(value, Decimal) and value.is_finite():
+        return str(value)
+    return json.dumps(value, default=lambda other: {type(other).__name__: str(other)})

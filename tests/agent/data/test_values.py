@@ -113,7 +113,7 @@ def test_numbers_of_a_table_have_their_shortest_spelling(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("literal", LITERALS)
 def test_records_that_are_written_again_keep_the_spelling(tmp_path: Path, literal: str) -> None:
-    line = f'{{"a": [{literal}, "é\\n"], "b": {{"c": null}}}}'
+    line = f'{{"a": [{literal}, "\\u00e9\\n"], "b": {{"c": null}}}}'
     ((_, record),) = read_records(data(tmp_path, line))
     assert to_json(record) == line
 
