@@ -23,7 +23,8 @@ class OwnTemplate(BaseModel):
     def read(cls, path: Path) -> Self:
         """Read a template from a file. Raises TaskFailed (data)."""
         try:
-            return cls(name=path.name, text=path.read_text(encoding="utf-8"))
+            # utf-8-sig drops a byte order mark, which editors add and which would begin every prompt
+            return cls(name=path.name, text=path.read_text(encoding="utf-8-sig"))
         except (OSError, UnicodeDecodeError) as error:
             reason = f"({error.strerror})" if isinstance(error, OSError) else "as UTF-8 text"
             raise TaskFailed(FailureKind.DATA, f"the template {path.name} cannot be read {reason}") from error

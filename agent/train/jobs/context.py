@@ -81,6 +81,8 @@ class JobContext:
             self.work.cache,
             self.report,
             kind=self.kind,
+            limits=self.files.limits,
+            day=job.created_on,
         )
 
     def base(self) -> AbstractContextManager[Base]:

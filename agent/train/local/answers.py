@@ -13,7 +13,8 @@ from agent.data.rows import Row
 from agent.errors import TaskFailed
 from agent.orders.answer import Answered, AnswerRequest
 from agent.orders.protocol import LocalPhase, LocalProgress
-from agent.train.data.templates import check_template, render
+from agent.train.base.limits import limits_of
+from agent.train.data.templates import Renderer
 from agent.train.data.tokenizing import TextTokenizer
 from agent.train.local.model import find_model, loaded_model
 from agent.train.local.streaming import TextStreamer, text_of
@@ -27,7 +28,6 @@ def answer(order: AnswerRequest, context: OrderContext) -> Answered:
     The answer to a single question is also sent piece by piece.
     """
     files = find_model(order, context)
-    check_template(order.template, files.tokenizer)
     total = len(order.questions)
     with loaded_model(order, context, files, order.adapter) as (base, model):
         context.report(LocalProgress(phase=LocalPhase.ANSWERING, total=total))
@@ -117,14 +117,13 @@ def _prompts(order: AnswerRequest, tokenizer: Any) -> list[tuple[list[int], int]
     They come from a training row with a placeholder as its answer, which is then cut off.
     """
     rows = [Row(question.prompt, question.input, completion="a") for question in order.questions]
-    texts = [render(row, order.template, tokenizer) for row in rows]
+    renderer = Renderer(order.template, tokenizer)
+    texts = [renderer.render(row) for row in rows]
     prompts = []
     for token_row in TextTokenizer(tokenizer, sys.maxsize).rows(texts):
         assert token_row is not None  # nothing is too long
         tokens, supervised = token_row
-        # An unknown placeholder becomes the unknown token, which is special, so no end marker follows it.
-        end = tokens[-1] if tokens[-1] != tokenizer.unk_token_id else tokenizer.eos_token_id
-        prompts.append((tokens[: supervised.index(True)], end))
+        prompts.append((tokens[: supervised.index(True)], tokens[-1]))
     return prompts
 
 
@@ -135,7 +134,7 @@ def _model_ends(model: Any) -> set[int]:
 
 
 def _check_room(model: Any, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
-    room = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    room = limits_of(model.config).n_positions
     longest = max(map(len, prompts), default=0)
     if room is not None and longest + max_new_tokens > room:
         message = (

@@ -5,7 +5,7 @@ import sys
 from agent.data.rows import Row
 from agent.errors import TaskFailed
 from agent.orders.score import Scored, ScoreRequest
-from agent.train.data.templates import check_template, render
+from agent.train.data.templates import Renderer
 from agent.train.data.tokenizing import TextTokenizer
 from agent.train.data.tokens import TokenRows
 from agent.train.local.model import find_model, loaded_model
@@ -20,11 +20,8 @@ def score(order: ScoreRequest, context: OrderContext) -> Scored:
     Raises TaskFailed: data if a prompt leaves no room for its completion, others as ``answer`` does.
     """
     files = find_model(order, context)
-    check_template(order.template, files.tokenizer)
-    texts = [
-        render(Row(row.prompt, row.input, completion=row.completion), order.template, files.tokenizer)
-        for row in order.rows
-    ]
+    renderer = Renderer(order.template, files.tokenizer)
+    texts = [renderer.render(Row(row.prompt, row.input, completion=row.completion)) for row in order.rows]
     with loaded_model(order, context, files, order.adapter) as (base, model):
         room = base.max_length
         token_rows = list(TextTokenizer(files.tokenizer, sys.maxsize).rows(texts))
