@@ -187,7 +187,7 @@ def test_the_campaign_sets_the_kind_and_the_owner_the_template(
     ran = run("agent", "check-data", "notes", "--home", folder, "--campaign", campaign(kind="dpo"))
     assert ran.code == 0, ran.err
     assert "chosen and rejected (dpo)" in ran.out
-    assert "template own.jinja" in ran.out
+    assert "template own.jinja" in " ".join(ran.out.split())
     assert "(user)What?(assistant)[[the river<|im_end|>]]" in ran.out
     as_sft = run("agent", "check-data", "notes", "--home", folder, "--campaign", campaign())
     assert as_sft.code == 1

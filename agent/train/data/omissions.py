@@ -8,13 +8,24 @@ from agent.data.rows import LocatedRow
 from agent.train.data.texts import Omissions, Text
 
 _REMEDY = "use another template, or allow it by template_may_drop = true in the data table"
+_MIXED = (
+    "the template renders a prompt differently once it is answered, so the loss would cover part of the prompt: use "
+    "another template"
+)
 _RENDERED_DIFFERENTLY = "the template renders them differently once other turns follow"
 _WITHOUT_END = "no end marker follows them in the template"
 _WITHOUT_PROMPT = "no turn precedes them"
 
 
-def dropped_completion(texts: Sequence[Text]) -> str:
-    """An error message, which continues the row's place, if a supervised reply is not whole; empty if all are."""
+def wrong_completion(texts: Sequence[Text], *, may_drop: bool) -> str:
+    """Why the loss would not cover exactly the replies, as the end of an error message; empty if it would.
+
+    may_drop: whether part of a reply may be missing.
+    """
+    if any(text.omissions.mixes_turns for text in texts):
+        return f": {_MIXED}"
+    if may_drop:
+        return ""
     if what := _dropped_reply(texts):
         return f": the template drops part of {what}, or changes it: {_REMEDY}"
     return ""

@@ -12,7 +12,7 @@ from agent.data.rows import LocatedRow
 from agent.data.source import DataSource
 from agent.errors import TaskFailed
 from agent.train.base.limits import InputLimits
-from agent.train.data.omissions import OmissionNotices, dropped_completion
+from agent.train.data.omissions import OmissionNotices, wrong_completion
 from agent.train.data.templates import AnyTemplate, Renderer
 from agent.train.data.texts import Text
 from agent.train.data.tokenizing import TextTokenizer
@@ -102,8 +102,8 @@ class RowTokenizer:
             texts = tuple(self._renderer.render(completion) for completion in located.row.completions)
         except TaskFailed as error:
             return TokenizedRow(located, error=f": {error}")
-        if not self._may_drop and (error_message := dropped_completion(texts)):
-            return TokenizedRow(located, error=error_message)
+        if wrong := wrong_completion(texts, may_drop=self._may_drop):
+            return TokenizedRow(located, error=wrong)
         if any(text.omissions.whole_completion for text in texts):
             return TokenizedRow(located, skip_reason="a completion that the template drops")
         return texts

@@ -26,6 +26,8 @@ class Omissions:
         completion: whether the answer lacks part of the completion.
         whole_completion: whether it lacks all of it.
         replies: number of supervised earlier replies of which a part is missing.
+        mixes_turns: whether an answer holds other turns, because the template renders a prompt differently once it is
+            answered.
         turns: roles of other turns whose text is missing.
         turn_parts: roles of other turns of whose text a part is missing.
         rendered_differently: number of earlier replies that the loss does not cover, because the template renders them
@@ -37,6 +39,7 @@ class Omissions:
     completion: bool = False
     whole_completion: bool = False
     replies: int = 0
+    mixes_turns: bool = False
     turns: frozenset[Role] = frozenset()
     turn_parts: frozenset[Role] = frozenset()
     rendered_differently: int = 0
