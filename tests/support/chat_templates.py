@@ -66,7 +66,7 @@ FURTHER_MARKER_AT_THE_END = (
 
 GENERATION_TAGS = (
     "{% for m in messages %}{% if m['role'] == 'assistant' %}<|im_start|>assistant\n"
-    "{% generation %}{{ m['content'] }}<|im_end|>{% endgeneration %}\n"
+    "{% generation %}{{ m['content'] }}<|im_end|>{% endgeneration %}{{ '\n' }}"
     "{% else %}" + _TURN + "{% endif %}{% endfor %}" + _PROMPT
 )
 """Marks replies for TRL."""

@@ -33,7 +33,9 @@ class ChatTemplate:
         name = f"the template {own.name}" if own is not None else "the base model's chat template"
         self._text = own.text if own is not None else _text_of(tokenizer)
         try:
-            tree = _compile_jinja_template(self._text).environment.parse(self._text)
+            environment = _compile_jinja_template(self._text).environment.overlay()
+            environment.globals = {}  # names of the environment count as undeclared too, unless the template sets them
+            tree = environment.parse(self._text)
         except TemplateSyntaxError as error:
             raise _refused(f"{name} has an error in line {error.lineno}") from error
         except RecursionError as error:
