@@ -109,7 +109,7 @@ class Simulation:
             "data": data_digest(source),
             "held out": data_digest(source.held_out_source) if source.held_out_source else source.held_out,
             "columns": [source.input, source.unique, *source.columns(kinds.find(self.spec.kind)).values()],
-            "reading": [source.encoding, source.separator],
+            "reading": [source.encoding, source.separator, source.template_may_drop],
             "template": template.text if isinstance(template, OwnTemplate) else None,
             "campaign": self.spec.model_dump(mode="json"),
         }

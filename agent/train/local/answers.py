@@ -11,10 +11,10 @@ from transformers import GenerationConfig, set_seed
 
 from agent.data.rows import Row
 from agent.errors import TaskFailed
-from agent.orders.answer import Answered, AnswerRequest
+from agent.orders.answer import Answered, AnswerRequest, Question
 from agent.orders.protocol import LocalPhase, LocalProgress
 from agent.train.base.limits import limits_of
-from agent.train.data.templates import Renderer
+from agent.train.data.templates import AnyTemplate, Renderer
 from agent.train.data.tokenizing import TextTokenizer
 from agent.train.local.model import find_model, loaded_model
 from agent.train.local.streaming import TextStreamer, text_of
@@ -65,7 +65,7 @@ def generate_answers(
     """
     if not order.questions:
         return []
-    prompts = _prompts(order, tokenizer)
+    prompts = prompts_with_ends(order.questions, order.template, tokenizer)
     _check_room(model, [tokens for tokens, _ in prompts], order.max_new_tokens)
     model.eval()
     ends = {end for _, end in prompts} | _model_ends(model) | {tokenizer.eos_token_id}
@@ -111,13 +111,15 @@ def pad_left(prompts: Sequence[Sequence[int]], pad: int) -> dict[str, Tensor]:
     return {"input_ids": input_ids, "attention_mask": attention_mask}
 
 
-def _prompts(order: AnswerRequest, tokenizer: Any) -> list[tuple[list[int], int]]:
-    """Each question's tokens, and the token that ends its answer.
+def prompts_with_ends(
+    questions: Sequence[Question], template: AnyTemplate, tokenizer: Any
+) -> list[tuple[list[int], int]]:
+    """Each question's tokens, and the token that ends its answer, as training has them.
 
     They come from a training row with a placeholder as its answer, which is then cut off.
     """
-    rows = [Row(question.prompt, question.input, completion="a") for question in order.questions]
-    renderer = Renderer(order.template, tokenizer)
+    rows = [Row(question.prompt, question.input, completion="a") for question in questions]
+    renderer = Renderer(template, tokenizer)
     texts = [renderer.render(row) for row in rows]
     prompts = []
     for token_row in TextTokenizer(tokenizer, sys.maxsize).rows(texts):

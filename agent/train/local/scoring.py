@@ -17,11 +17,15 @@ from shared.wire.leases import FailureKind, Phase, Progress
 def score(order: ScoreRequest, context: OrderContext) -> Scored:
     """Compute the log-probabilities of the completions under the base model, or with the adapter on it.
 
-    Raises TaskFailed: data if a prompt leaves no room for its completion, others as ``answer`` does.
+    Raises TaskFailed: data if a prompt leaves no room for its completion, or if the template changes that, others as
+    ``answer`` does.
     """
     files = find_model(order, context)
     renderer = Renderer(order.template, files.tokenizer)
     texts = [renderer.render(Row(row.prompt, row.input, completion=row.completion)) for row in order.rows]
+    if n_changed := sum(text.omissions.completion or text.omissions.mixes_turns for text in texts):
+        message = f"the template drops part of the completion of {n_changed} rows, or changes it: use another template"
+        raise TaskFailed(FailureKind.DATA, message)
     with loaded_model(order, context, files, order.adapter) as (base, model):
         room = base.max_length
         token_rows = list(TextTokenizer(files.tokenizer, sys.maxsize).rows(texts))

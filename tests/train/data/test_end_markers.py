@@ -6,9 +6,11 @@ import pytest
 
 from agent.data.own_template import OwnTemplate
 from agent.data.rows import Row, Turn
+from agent.orders.answer import Question
 from agent.train.data.control_tokens import ControlTokens
 from agent.train.data.templates import render
 from agent.train.data.tokenizing import TextTokenizer
+from agent.train.local.answers import prompts_with_ends
 from tests.support import chat_templates as templates
 from tests.support.tiny import byte_level_bpe
 from tests.support.tokenizers import sentencepiece_style, wordpiece
@@ -91,6 +93,19 @@ def test_the_templates_own_end_marker_ends_a_completion_and_no_second_one_follow
         ids, supervised = found.full[0]
         assert sum(token == end and covered for token, covered in zip(ids, supervised, strict=True)) == 2
         assert tokenizer.eos_token_id not in ids[2:]
+
+
+@pytest.mark.parametrize("template", [*TEMPLATES, "chat"], ids=str)
+@pytest.mark.parametrize("make", MAKERS)
+def test_chat_asks_with_the_prompt_of_training_and_ends_with_its_end_marker(make: Any, template: Any) -> None:
+    """Also where the tokenizer does not know the placeholder that stands for the answer."""
+    tokenizer = make()
+    if template == "chat" and not tokenizer.chat_template:
+        pytest.skip("has no chat template")
+    ((prompt, end),) = prompts_with_ends([Question(prompt="What?", input="a river")], template, tokenizer)
+    (row,), _ = tokenized([Row("What?", "a river", "the river turns")], template, tokenizer)
+    ids, supervised = row.full[0]
+    assert (prompt, end) == (ids[: supervised.index(True)], ids[-1])
 
 
 def test_the_end_of_sequence_token_in_the_text_is_not_doubled() -> None:
