@@ -1,15 +1,9 @@
 """The owner's data, read, split and tokenised once, then cached in memory and on disk."""
 
-import json
-import logging
-import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from agent.data.own_template import OwnTemplate, template_of
 from agent.data.reading import read_split
@@ -20,44 +14,18 @@ from agent.errors import TaskFailed
 from agent.train.base.limits import NO_LIMITS, InputLimits
 from agent.train.data.row_tokenizer import BATCH, RowTokenizer
 from agent.train.data.templates import AnyTemplate
-from agent.train.data.tokens import Samples, TokenRow, TokenRows
+from agent.train.data.token_files import load_tokens, save_tokens
+from agent.train.data.tokens import Samples, TokenizedData, TokenRow
 from agent.train.digest_cache import DigestCache
 from agent.train.progress import Reporter
 from shared.campaign.spec import Template
 from shared.digest import sha256_of_parts
-from shared.durable import atomic_write
 from shared.kinds import Kind
 from shared.wire.jobs import Fingerprint
 from shared.wire.leases import FailureKind, Phase, Progress
 
 _FORMAT = "5"  # raise it if the same inputs give other tokens
-_ARRAYS = ("ids", "supervised", "offsets")
 _MAX_IN_MEMORY = 4  # data sets
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class TokenizedData:
-    """An owner's data for one kind of training, model, template and length.
-
-    dropped: the number of unusable rows. notices: what of the usable ones is not read or not learnt; each may leave the
-    machine.
-    """
-
-    train: Samples
-    held_out: Samples
-    dropped: int
-    notices: tuple[str, ...] = ()
-
-    def fits(self, limits: InputLimits) -> bool:
-        """Whether a model with these limits takes all rows."""
-        parts = (self.train.completions, self.held_out.completions)
-        longest, largest = (
-            max((int(values.max()) for values in arrays if len(values)), default=0)
-            for arrays in ([part.lengths for part in parts], [part.ids for part in parts])
-        )
-        return not limits.exceeded_by(longest, largest)
 
 
 class DataCache:
@@ -107,11 +75,11 @@ class DataCache:
         data = self._in_memory.pop(key, None)
         path = folder / f"tokens-{key}.npz"
         if data is None:
-            data = _load(path, kind)
+            data = load_tokens(path, kind)
         # Models can share a tokenizer, so the tokens may be those of a larger one: tokenising again names the row.
         if data is None or not data.fits(limits):
             data = _hide_errors(lambda: _tokenize(source, kind, rows, report))
-            _save(path, data)
+            save_tokens(path, data)
         self._in_memory[key] = data  # the last entry is the latest used
         for oldest in list(self._in_memory)[:-_MAX_IN_MEMORY]:
             del self._in_memory[oldest]
@@ -183,33 +151,3 @@ def _tokenize(source: DataSource, kind: Kind, tokenizer: RowTokenizer, report: R
     if len(data.train) == 0:
         refuse(source, f"no row is left to train on ({len(data.held_out)} held out, {data.dropped} dropped)")
     return data
-
-
-def _save(path: Path, data: TokenizedData) -> None:
-    arrays: dict[str, Any] = {"dropped": np.int64(data.dropped), "notices": np.array(json.dumps(data.notices))}
-    for part, rows in (("train", data.train), ("held_out", data.held_out)):
-        arrays |= {f"{part}_{name}": getattr(rows.completions, name) for name in _ARRAYS}
-        arrays[f"{part}_labels"] = rows.labels
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as file:
-        np.savez(file, **arrays)
-
-
-def _load(path: Path, kind: Kind) -> TokenizedData | None:
-    """The data in a cache file. Returns None if the file is missing or damaged."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            train, held_out = (
-                Samples(
-                    TokenRows(*(file[f"{part}_{name}"] for name in _ARRAYS)),
-                    len(kind.completions),
-                    file[f"{part}_labels"],
-                )
-                for part in ("train", "held_out")
-            )
-            return TokenizedData(train, held_out, int(file["dropped"]), tuple(json.loads(str(file["notices"]))))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        log.warning("%s cannot be read; tokenising the data again", path.name)
-        return None

@@ -47,7 +47,11 @@ def find_reply(reply: str, answer: str, frame: Frame | None, header: Callable[[]
         return Found(whole=False, none=True, after=after)
     announced = bare(header())
     text = announced + inner
-    place = text.rfind(wanted)
-    if place + len(wanted) > len(announced) and place >= 0:
+    if inner and text.endswith(wanted):
+        return Found(whole=True, none=False, after=after)
+    # The template may add something after the reply. What it usually adds before one is not the reply.
+    own = len(announced + before) if before and inner.startswith(before) else 0
+    place = text.rfind(wanted, own)
+    if place >= 0 and place + len(wanted) > len(announced):
         return Found(whole=True, none=False, after=text[place + len(wanted) :] + after)
     return Found(whole=False, none=False, after=after)

@@ -15,8 +15,8 @@ from agent.train.base.device import choose_device, choose_dtype
 from agent.train.base.finder import BaseFinder
 from agent.train.base.fingerprint import check_fingerprint
 from agent.train.base.model import Base, ModelCache
-from agent.train.data.cache import DataCache, TokenizedData
-from agent.train.data.tokens import Samples
+from agent.train.data.cache import DataCache
+from agent.train.data.tokens import Samples, TokenizedData
 from agent.train.progress import Reporter
 from agent.train.trainer.reference import Reference
 from shared.adapters.files import AdapterError, check_finite, write_adapter

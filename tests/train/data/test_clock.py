@@ -9,8 +9,9 @@ import pytest
 from agent.data.own_template import OwnTemplate
 from agent.data.rows import Row
 from agent.errors import TaskFailed
-from agent.train.data.cache import DataCache, TokenizedData
+from agent.train.data.cache import DataCache
 from agent.train.data.templates import Renderer, render
+from agent.train.data.tokens import TokenizedData
 from shared.kinds import find
 from tests.support import chat_templates as templates
 from tests.support.tiny import CHAT_TEMPLATE, byte_level_bpe

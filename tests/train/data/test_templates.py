@@ -40,6 +40,8 @@ def one(text: str, *rows: Row | Comparison, **settings: Any) -> tuple[list[Token
         (templates.changing("'Sure: ' + m['content'] + ' (end)'"), "36", "Sure: 36 (end)"),
         (templates.changing("m['content'] | trim"), "end", "end"),
         (templates.changing("'im: ' + m['content']"), "im", "im: im"),
+        (templates.changing("m['content'] + ('!' if 'x' in m['content'] else '.')"), "6 x 6", "6 x 6!"),
+        (templates.changing("'Sure: ' + m['content'] + ('!' if 'x' in m['content'] else '.')"), "x", "Sure: x!"),
     ],
 )
 def test_a_template_that_wraps_trims_or_spaces_a_completion_anew_keeps_it(
@@ -66,6 +68,8 @@ def test_a_template_that_wraps_trims_or_spaces_a_completion_anew_keeps_it(
         (templates.changing("''"), "end"),  # the end marker holds the same letters
         (templates.changing("''"), "assistant"),  # and so does the prompt
         (templates.changing("'im: '"), "im"),
+        (templates.changing("'Answer: ' + m['content'] | lower"), "Answer"),
+        (templates.changing("m['content'] | lower + ' Yes'"), "Yes"),
     ],
 )
 def test_a_template_that_drops_or_changes_part_of_a_completion_refuses_the_row(text: str, completion: str) -> None:
