@@ -79,6 +79,9 @@ class DataSource(BaseModel):
     """Column whose values must be unique: rows with a repeated value are skipped."""
     template: Path | None = None
     """The owner's own Jinja chat template, which replaces the campaign's; relative to the settings file."""
+    template_may_drop: bool = False
+    """Whether a template may drop part of a completion, or change it. Otherwise such rows are errors, because not all
+    of the text would be trained on."""
     held_out: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Fraction of the rows held out for evaluation. A row's own content decides, so added rows do not move others."""
     held_out_path: Path | None = None

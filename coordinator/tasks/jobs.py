@@ -1,5 +1,6 @@
 """Builds the job of a lease from the campaign and the task."""
 
+from datetime import UTC
 from typing import Any
 
 from sqlalchemy import case, select
@@ -97,6 +98,7 @@ def _common(campaign: CampaignRow, spec: CampaignSpec) -> dict[str, Any]:
     base = JobBase(
         campaign_id=campaign.id,
         campaign_name=campaign.name,
+        created_on=campaign.created_at.astimezone(UTC).date(),
         training_kind=spec.kind,
         kind_params=spec.kind_params,
         base=spec.base,

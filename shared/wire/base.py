@@ -4,7 +4,7 @@ from typing import Annotated, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-PROTOCOL = "1-e65b70"
+PROTOCOL = "1-83e643"
 """The protocol that this code speaks. Until the first release it changes in place. The part after the dash is a digest
 of all messages, which a test compares, so that peers with other code are recognised."""
 SERVED_PROTOCOLS = frozenset({PROTOCOL})

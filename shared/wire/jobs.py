@@ -1,5 +1,6 @@
 """Jobs for agents and their results, one of each per kind of task."""
 
+from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -29,6 +30,8 @@ class JobBase(Reply):
 
     campaign_id: str
     campaign_name: str
+    created_on: date
+    """The day on which the campaign was created (UTC): the date that templates see at every owner, in every round."""
     training_kind: str
     """The kind of training by its name, whose agent half trains and evaluates."""
     kind_params: dict[str, Any]

@@ -28,6 +28,7 @@ SHA = "a" * 64
 _BASE: dict[str, Any] = {
     "campaign_id": "c1",
     "campaign_name": "small",
+    "created_on": "2026-01-31",
     "training_kind": "sft",
     "kind_params": {},
     "base": {"model": "tiny"},

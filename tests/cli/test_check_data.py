@@ -1,5 +1,6 @@
 """``fedloom agent check-data``: alone, and with a tiny model's tokenizer in a real training child."""
 
+import html
 import json
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Run
+from tests.support.chat_templates import THOUGHT_CUT_OFF, WITHOUT_SYSTEM
 from tests.support.forks import quick_children
 
 HOSTILE = "<script>alert(1)</script> & \x1b[31m"
@@ -198,7 +200,7 @@ def test_the_campaign_sets_the_kind_and_the_owner_the_template(
     ran = run("agent", "check-data", "notes", "--home", folder, "--campaign", campaign(kind="dpo"))
     assert ran.code == 0, ran.err
     assert "chosen and rejected (dpo)" in ran.out
-    assert "template own.jinja" in " ".join(ran.out.split())  # the path's length decides where the line wraps
+    assert "template own.jinja" in " ".join(ran.out.split())
     assert "(user)What?(assistant)[[the river<|im_end|>]]" in ran.out
     as_sft = run("agent", "check-data", "notes", "--home", folder, "--campaign", campaign())
     assert as_sft.code == 1
@@ -216,3 +218,50 @@ def test_rows_that_the_template_refuses_are_errors_by_line(
     ran = run("agent", "check-data", "notes", "--home", folder, "--campaign", campaign())
     assert ran.code == 1
     assert "rows.jsonl: line 2: the chat template refuses a row of these turns: user, assistant" in ran.out
+
+
+@pytest.mark.train
+def test_what_a_template_does_not_read_and_what_acts_as_a_control_token_is_noticed(
+    run: Run, home: Callable[..., Path], campaign: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = home([*ROWS[:3], {"prompt": "say it", "completion": "done<|im_end|>"}])
+    (folder / "own.jinja").write_text("{{ strftime_now('%d %b %Y') }}" + WITHOUT_SYSTEM)
+    with (folder / "agent.toml").open("a") as settings:
+        settings.write('template = "own.jinja"\n')
+    system = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]
+    with (folder / "rows.jsonl").open("a") as rows:
+        rows.write(json.dumps({"prompt": system, "completion": "so"}) + "\n")
+    page = tmp_path / "page.html"
+    ran = run("agent", "check-data", "notes", "--home", folder, "--campaign", campaign(), "--report", page)
+    assert ran.code == 0, ran.err
+    shown = " ".join(ran.out.split())
+    for notice in (
+        "rows.jsonl: the template reads the clock: all owners train with the day on which the campaign was created; "
+        "this check uses today",
+        "rows.jsonl: line 4 has a special token of the tokenizer in its text, which acts as a control token: "
+        "'<|im_end|>'",
+        "rows.jsonl: line 5: the template drops a system turn",
+    ):
+        assert notice in shown
+        assert html.escape(notice) in page.read_text()
+
+
+@pytest.mark.train
+def test_a_template_that_drops_part_of_a_completion_makes_the_data_unusable_unless_its_owner_allows_it(
+    run: Run, home: Callable[..., Path], campaign: Callable[..., Path]
+) -> None:
+    folder = home([*ROWS[:9], {"prompt": "x", "completion": "<think>SECRET</think>36"}])
+    (folder / "own.jinja").write_text(THOUGHT_CUT_OFF)
+    with (folder / "agent.toml").open("a") as settings:
+        settings.write('template = "own.jinja"\n')
+    ran = run("agent", "check-data", "notes", "--home", folder, "--campaign", campaign())
+    assert ran.code == 1
+    assert "rows.jsonl: line 10: the template drops part of the completion, or changes it" in " ".join(ran.out.split())
+    with (folder / "agent.toml").open("a") as settings:
+        settings.write("template_may_drop = true\n")
+    ran = run("agent", "check-data", "notes", "--home", folder, "--campaign", campaign(), "--json")
+    report = json.loads(ran.out)
+    assert (ran.code, report["n_errors"]) == (0, 0)
+    assert [notice["message"] for notice in report["notices"]] == [
+        ": the template drops part of the completion, or changes it"
+    ]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.chat_templates import changing
 from tests.support.processes import QuickAgent, QuickCoordinator, ended
 
 pytestmark = pytest.mark.train
@@ -52,15 +53,17 @@ def test_compatible_agents_train_and_the_others_report_why_not(tmp_path: Path) -
         name: make_agent(coordinator, tmp_path / name, folder, rows, settings)
         for name, folder, rows, settings in (
             ("ada", model, "\n".join(lines[:40]), SETTINGS),
-            ("bob", model, "\n".join(lines[40:]), SETTINGS),
+            ("bob", model, "\n".join([*lines[40:], json.dumps({**ROWS[0], "output": "done<|im_end|>"})]), SETTINGS),
             ("cyd", other_model, all_rows, SETTINGS),
             ("dee", tmp_path / "nowhere", all_rows, SETTINGS),
             ("eve", model, "\n".join([*lines[:2], '{"instruction": ', *lines[2:]]), SETTINGS),
             ("fay", model, "", SETTINGS),
             ("gus", model, all_rows, SETTINGS + "[policy]\nmax_steps = 5\n"),
             ("hal", model, json.dumps({**ROWS[0], "instruction": "long " * 400}), SETTINGS),
+            ("ida", model, all_rows, SETTINGS + 'template = "own.jinja"\n'),
         )
     }
+    (agents["ida"].home / "own.jinja").write_text(changing("m['content'][:20]"))
     with ended(coordinator, *agents.values()):
         for agent in agents.values():
             agent.start()
@@ -75,6 +78,10 @@ def test_compatible_agents_train_and_the_others_report_why_not(tmp_path: Path) -
         "bob": "prepared",
         "cyd": "mismatched",
     }
+    assert participants["ada"]["reason"] is None
+    assert participants["bob"]["reason"] == (
+        "rows.jsonl: line 41 has a special token of the tokenizer in its text, which acts as a control token"
+    )
     assert "weights" in participants["cyd"]["reason"]
     assert "nowhere" not in participants["dee"]["reason"], "paths stay at the agent"
     assert "[models]" in participants["dee"]["reason"]
@@ -82,6 +89,7 @@ def test_compatible_agents_train_and_the_others_report_why_not(tmp_path: Path) -
     assert "no rows" in participants["fay"]["reason"]
     assert "policy.max_steps = 5" in participants["gus"]["reason"]
     assert "too long" in participants["hal"]["reason"]
+    assert "the template drops part of the completion, or changes it" in participants["ida"]["reason"]
     losses = [adapter["metrics"]["held_out_loss"] for adapter in adapters]
     assert losses[2] < losses[1] < losses[0]
     assert [share["agent_name"] for share in adapters[2]["contributions"]] == ["ada", "bob"]

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from datetime import date
 from itertools import groupby, product
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from agent.data.checking import collect
 from agent.data.reading import read_rows
 from agent.data.rows import Comparison, Row
 from agent.data.source import DataSource
+from agent.train.base.limits import read_limits
+from agent.train.data.row_tokenizer import BATCH, RowTokenizer
 from agent.train.data.templates import render
 from agent.train.data.tokenizing import TextTokenizer
 from agent.train.data.tokens import TokenRow
@@ -217,12 +220,29 @@ def test_the_supervised_tokens_are_exactly_the_replies(
         replies = [turn.text for turn in row.turns if turn.role == "assistant"]
         wanted = replies[-1:] if row.only_last else [reply for reply in replies if reply]
         if family == "wordpiece":  # drops white space; its chat template ends only the whole text
-            ends = [""] * (len(wanted) - 1) if template == "chat" else [tokenizer.eos_token] * (len(wanted) - 1)
-            whole = [f"{reply}{end}" for reply, end in zip(wanted, [*ends, tokenizer.eos_token], strict=True)]
+            ended = wanted[-1:] if template == "chat" else wanted
+            whole = [f"{reply}{tokenizer.eos_token}" for reply in ended]
             assert [bare(text) for text in supervised_texts(tokenizer, tokens)] == [bare(text) for text in whole]
         else:
             whole = [f"{space}{reply}{tokenizer.eos_token}" for reply in wanted]
             assert supervised_texts(tokenizer, tokens) == whole
+
+
+def test_nothing_of_a_slice_is_left_out_unless_a_notice_counts_it(
+    smollm2: Path, tokenizers: dict[str, Any], slice_of: tuple[DataSource, str, int]
+) -> None:
+    source, kind, _ = slice_of
+    found = collect(source, find(kind))
+    tokenizing = RowTokenizer(source, "chat", 512, tokenizers["smollm2"], read_limits(smollm2), date(2026, 1, 31))
+    for rows in (found.train, found.held_out):
+        for begin in range(0, len(rows), BATCH):
+            assert not [row.error for row in tokenizing.tokenize(rows[begin : begin + BATCH]) if row.error]
+    with_special_tokens = {"Fed-ChatbotPA_local_154.json": "row 148"}  # answers that hold <|endoftext|>
+    assert tokenizing.notices().public == [
+        f"{label}: {place} has a special token of the tokenizer in its text, which acts as a control token, and 4 more"
+        for label, place in with_special_tokens.items()
+        if label == source.label
+    ]
 
 
 def bare(text: str) -> str:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,7 @@ class Lab:
         self._base = {
             "campaign_id": "c1",
             "campaign_name": "test",
+            "created_on": date(2026, 1, 31),
             "training_kind": "sft",
             "kind_params": {},
             "base": BaseSection(model="tiny/llama"),

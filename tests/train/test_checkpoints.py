@@ -5,6 +5,7 @@ import shutil
 import signal
 from collections import Counter
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import IO, Any
 
@@ -352,6 +353,7 @@ OTHER: dict[str, Any] = {
     "training_kind": "dpo",
     "base": BaseSection(model="tiny/other"),
     "fingerprint": UNKNOWN.model_copy(update={"weights": "1" * 64}),
+    "created_on": date(2026, 2, 1),
     "lora": LORA.model_copy(update={"alpha": 16}),
     "rank": 3,
     "data": DataSection(name="d", template="vicuna"),

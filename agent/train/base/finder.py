@@ -7,6 +7,7 @@ from typing import Any
 from agent.train.base.architecture import check_architecture
 from agent.train.base.fingerprint import fingerprint
 from agent.train.base.folder import find_folder
+from agent.train.base.limits import InputLimits, read_limits
 from agent.train.base.model import load_tokenizer
 from agent.train.digest_cache import DigestCache
 from agent.train.progress import Reporter
@@ -16,18 +17,19 @@ from shared.wire.jobs import Fingerprint
 
 @dataclass(frozen=True)
 class BaseFiles:
-    """A base model on this machine. Its weights are not loaded."""
+    """A base model on this machine. Its weights are not loaded. limits: what its configuration allows of its input."""
 
     folder: Path
     tokenizer: Any
     fingerprint: Fingerprint
+    limits: InputLimits
 
 
 class BaseFinder:
-    """Finds base models, and caches the tokenizer of the latest one."""
+    """Finds base models, and caches the tokenizer and the limits of the latest one."""
 
     def __init__(self) -> None:
-        self._tokenizers: dict[object, Any] = {}
+        self._latest: dict[object, tuple[Any, InputLimits]] = {}
 
     def find(
         self,
@@ -53,14 +55,15 @@ class BaseFinder:
         """
         folder = find_folder(base, mapped, refresh=refresh, remote_code=remote_code, remedy=remedy, report=report)
         check_architecture(folder, remote_code=remote_code)
-        tokenizer = self._tokenizer(folder, remote_code=remote_code)
-        return BaseFiles(folder, tokenizer, fingerprint(folder, tokenizer, DigestCache(cache / "digests.json")))
+        tokenizer, limits = self._read(folder, remote_code=remote_code)
+        return BaseFiles(folder, tokenizer, fingerprint(folder, tokenizer, DigestCache(cache / "digests.json")), limits)
 
-    def _tokenizer(self, folder: Path, *, remote_code: bool) -> Any:
-        """The tokenizer in *folder*, loaded again only if a file changed."""
+    def _read(self, folder: Path, *, remote_code: bool) -> tuple[Any, InputLimits]:
+        """The tokenizer in *folder*, and the model's limits, read again only if a file changed."""
         stats = {path.name: path.stat() for path in folder.iterdir() if path.is_file()}
         files = frozenset((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats.items())
         key = (folder, remote_code, files)
-        if key not in self._tokenizers:
-            self._tokenizers = {key: load_tokenizer(folder, remote_code=remote_code)}
-        return self._tokenizers[key]
+        if key not in self._latest:
+            tokenizer = load_tokenizer(folder, remote_code=remote_code)
+            self._latest = {key: (tokenizer, read_limits(folder, remote_code=remote_code))}
+        return self._latest[key]

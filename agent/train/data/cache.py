@@ -1,14 +1,9 @@
 """The owner's data, read, split and tokenised once, then cached in memory and on disk."""
 
-import json
-import logging
-import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from agent.data.own_template import OwnTemplate, template_of
 from agent.data.reading import read_split
@@ -16,38 +11,21 @@ from agent.data.records import refuse
 from agent.data.source import DataSource
 from agent.data.tables import data_digest
 from agent.errors import TaskFailed
-from agent.train.data.templates import AnyTemplate, check_template
-from agent.train.data.tokenizing import TextTokenizer, tokenize_rows
-from agent.train.data.tokens import Samples, TokenRow, TokenRows
+from agent.train.base.limits import NO_LIMITS, InputLimits
+from agent.train.data.row_tokenizer import BATCH, RowTokenizer
+from agent.train.data.templates import AnyTemplate
+from agent.train.data.token_files import load_tokens, save_tokens
+from agent.train.data.tokens import Samples, TokenizedData, TokenRow
 from agent.train.digest_cache import DigestCache
 from agent.train.progress import Reporter
 from shared.campaign.spec import Template
 from shared.digest import sha256_of_parts
-from shared.durable import atomic_write
 from shared.kinds import Kind
 from shared.wire.jobs import Fingerprint
 from shared.wire.leases import FailureKind, Phase, Progress
 
-_FORMAT = "4"  # raise it if the same inputs give other tokens
-_ARRAYS = ("ids", "supervised", "offsets")
-_BATCH = 256  # rows that are tokenised together
+_FORMAT = "5"  # raise it if the same inputs give other tokens
 _MAX_IN_MEMORY = 4  # data sets
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class TokenizedData:
-    """An owner's data for one kind of training, model, template and length.
-
-    dropped: the number of unusable rows. notices: what of the usable ones is not read or not learnt; each may leave the
-    machine.
-    """
-
-    train: Samples
-    held_out: Samples
-    dropped: int
-    notices: tuple[str, ...] = ()
 
 
 class DataCache:
@@ -67,8 +45,10 @@ class DataCache:
         report: Reporter,
         *,
         kind: Kind,
+        limits: InputLimits = NO_LIMITS,
+        day: date | None = None,
     ) -> TokenizedData:
-        """Return the tokenised data of *source*. Raises TaskFailed (data), whose message names the cause.
+        """Return the tokenised data of *source*. Raises TaskFailed (data), whose message names the cause and its place.
 
         Args:
             source: the owner's data.
@@ -79,16 +59,27 @@ class DataCache:
             folder: where the cache files are stored.
             report: receives the progress of tokenising.
             kind: the kind of training, which decides what a row has.
+            limits: what the base model takes of tokens and positions; by default all.
+            day: the date that a template which reads the clock sees; None means today.
         """
         used_template = template_of(source, template)
-        key = _key(source, kind, used_template, max_length, base, DigestCache(folder / "digests.json"))
+        seen_day = day or datetime.now(UTC).date()
+        rows = RowTokenizer(source, used_template, max_length, tokenizer, limits, seen_day)
+        key = _key(
+            source,
+            kind,
+            used_template,
+            [base.tokenizer, base.template, str(max_length), str(seen_day) if rows.reads_clock else ""],
+            DigestCache(folder / "digests.json"),
+        )
         data = self._in_memory.pop(key, None)
+        path = folder / f"tokens-{key}.npz"
         if data is None:
-            path = folder / f"tokens-{key}.npz"
-            data = _load(path, kind)
-            if data is None:
-                data = _hide_errors(lambda: _tokenize(source, kind, used_template, max_length, tokenizer, report))
-                _save(path, data)
+            data = load_tokens(path, kind)
+        # Models can share a tokenizer, so the tokens may be those of a larger one: tokenising again names the row.
+        if data is None or not data.fits(limits):
+            data = _hide_errors(lambda: _tokenize(source, kind, rows, report))
+            save_tokens(path, data)
         self._in_memory[key] = data  # the last entry is the latest used
         for oldest in list(self._in_memory)[:-_MAX_IN_MEMORY]:
             del self._in_memory[oldest]
@@ -110,10 +101,10 @@ def _key(
     source: DataSource,
     kind: Kind,
     template: AnyTemplate,
-    max_length: int,
-    base: Fingerprint,
+    others: Sequence[str],
     digests: DigestCache,
 ) -> str:
+    """The digest of all that decides the tokens. others: what does so beside the data, the kind and the template."""
     files: list[str] = []
     for part in (source, source.held_out_source):
         if part is None:
@@ -127,78 +118,36 @@ def _key(
     columns = source.model_dump_json(exclude={"path", "held_out_path", "template", "preset"})
     template_text = template.model_dump_json() if isinstance(template, OwnTemplate) else template
     return sha256_of_parts(
-        [
-            _FORMAT,
-            kind.name,
-            *kind.completions,
-            *kind.labels,
-            *files,
-            columns,
-            base.tokenizer,
-            base.template,
-            template_text,
-            str(max_length),
-        ]
+        [_FORMAT, kind.name, *kind.completions, *kind.labels, *files, columns, template_text, *others]
     )
 
 
-def _tokenize(
-    source: DataSource, kind: Kind, template: AnyTemplate, max_length: int, tokenizer: Any, report: Reporter
-) -> TokenizedData:
-    check_template(template, tokenizer)
+def _tokenize(source: DataSource, kind: Kind, tokenizer: RowTokenizer, report: Reporter) -> TokenizedData:
     report(Progress(phase=Phase.TOKENIZING))
     split = read_split(source, kind)
-    text_tokenizer = TextTokenizer(tokenizer, max_length)
     total, done, parts = len(split.train) + len(split.held_out), 0, []
     for rows in (split.train, split.held_out):
         usable: list[TokenRow] = []
         labels: list[tuple[float, ...]] = []
-        for begin in range(0, len(rows), _BATCH):
-            batch = rows[begin : begin + _BATCH]
-            for row in tokenize_rows([located.row for located in batch], template, text_tokenizer):
+        for begin in range(0, len(rows), BATCH):
+            batch = rows[begin : begin + BATCH]
+            for row in tokenizer.tokenize(batch):
+                if row.error:
+                    raise TaskFailed(FailureKind.DATA, f"{row.located.where}{row.error}")
                 if not row.skip_reason:
                     usable += row.truncated
-                    labels.append(row.labels)
+                    labels.append(row.located.row.labels)
             done += len(batch)
             report(Progress(phase=Phase.TOKENIZING, done=done, total=total))
         parts.append(Samples.of(usable, labels, kind))
     total += split.skipped.total()
     dropped = total - sum(map(len, parts))
-    data = TokenizedData(parts[0], parts[1], dropped, tuple(split.notices.public))
+    notices = (*split.notices.public, *tokenizer.notices().public)
+    data = TokenizedData(parts[0], parts[1], dropped, notices)
     if data.dropped == total:
         cause = "a completion that is empty, or two that are equal" if kind.compares else "an empty completion"
-        message = f"all {total} rows are too long for max_length {max_length}, or have {cause}"
+        message = f"all {total} rows are too long for max_length {tokenizer.max_length}, or have {cause}"
         refuse(source, f"{message}; `fedloom agent check-data` shows the reasons")
     if len(data.train) == 0:
         refuse(source, f"no row is left to train on ({len(data.held_out)} held out, {data.dropped} dropped)")
     return data
-
-
-def _save(path: Path, data: TokenizedData) -> None:
-    arrays: dict[str, Any] = {"dropped": np.int64(data.dropped), "notices": np.array(json.dumps(data.notices))}
-    for part, rows in (("train", data.train), ("held_out", data.held_out)):
-        arrays |= {f"{part}_{name}": getattr(rows.completions, name) for name in _ARRAYS}
-        arrays[f"{part}_labels"] = rows.labels
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as file:
-        np.savez(file, **arrays)
-
-
-def _load(path: Path, kind: Kind) -> TokenizedData | None:
-    """The data in a cache file. Returns None if the file is missing or damaged."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            train, held_out = (
-                Samples(
-                    TokenRows(*(file[f"{part}_{name}"] for name in _ARRAYS)),
-                    len(kind.completions),
-                    file[f"{part}_labels"],
-                )
-                for part in ("train", "held_out")
-            )
-            return TokenizedData(train, held_out, int(file["dropped"]), tuple(json.loads(str(file["notices"]))))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        log.warning("%s cannot be read; tokenising the data again", path.name)
-        return None

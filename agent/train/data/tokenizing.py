@@ -1,14 +1,11 @@
-"""Turns rendered rows into tokens, and finds the rows that cannot be trained on."""
+"""Turns rendered rows into tokens."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
 
-from agent.data import reading
-from agent.data.rows import Comparison, Row
 from agent.errors import TaskFailed
-from agent.train.data.templates import AnyTemplate, Text, render
+from agent.train.data.control_tokens import ControlTokens
+from agent.train.data.texts import Exchange, Text
 from agent.train.data.tokens import TokenRow
 from shared.wire.leases import FailureKind
 
@@ -35,8 +32,7 @@ class TextTokenizer:
             # SentencePiece puts a space before every text. A part that continues another is no beginning, so it is
             # tokenised after a newline, whose tokens are then removed.
             self._anchor = self._encode(["\n"])[0]
-        special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-        self._special = special | set(tokenizer.all_special_ids)
+        self.control = ControlTokens(tokenizer)
         if tokenizer.eos_token_id is None:
             raise TaskFailed(FailureKind.BASE_MODEL, "the base model's tokenizer has no end-of-sequence token")
 
@@ -68,12 +64,17 @@ class TextTokenizer:
                     supervised += [False] * (len(tokens) - len(supervised))
                 answer = next(answers)
                 needs_end = text.plain or number == len(text.exchanges) - 1
-                if needs_end and not (answer and answer[-1] in self._special):
+                if needs_end and not self._has_end(exchange, answer):
                     answer = [*answer, self.tokenizer.eos_token_id]
                 tokens += answer
                 supervised += [exchange.supervised] * len(answer)
             supervised[0] = False  # nothing precedes the first token, so nothing can predict it
             yield tokens, supervised
+
+    def _has_end(self, exchange: Exchange, answer: list[int]) -> bool:
+        """Whether the tokens of an answer end in the end-of-sequence token, or in the template's own end marker."""
+        last = answer[-1] if answer else None
+        return last == self.tokenizer.eos_token_id or (exchange.ended and last in self.control.end_ids)
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
         encoded: list[list[int]] = self.tokenizer(
@@ -90,36 +91,3 @@ class TextTokenizer:
         anchored = self._encode([f"\n{text}" for text in texts])
         # the tokenizer may join a newline at the start of a text with the anchor's
         return [a[size:] if a[:size] == self._anchor else p for a, p in zip(anchored, plain, strict=True)]
-
-
-@dataclass(frozen=True)
-class TokenizedRow:
-    """The tokens of a row's completions, each with its prompt.
-
-    full: all tokens; empty if the row has an empty completion or two equal ones. truncated: the tokens within the
-    maximum length. labels: the row's. skip_reason: why the row is skipped; empty if it is used.
-    """
-
-    full: list[TokenRow]
-    truncated: list[TokenRow]
-    labels: tuple[float, ...]
-    skip_reason: str
-
-
-def tokenize_rows(
-    rows: Sequence[Row | Comparison], template: AnyTemplate, tokenizer: TextTokenizer
-) -> Iterator[TokenizedRow]:
-    """Tokenise each row's completions. Raises TaskFailed (data) if the template refuses a row."""
-    usable = [row for row in rows if not reading.skip_reason(row)]
-    tokens = tokenizer.full_rows(
-        [render(completion, template, tokenizer.tokenizer) for row in usable for completion in row.completions]
-    )
-    for row in rows:
-        skip_reason = reading.skip_reason(row)
-        full = [next(tokens) for _ in row.completions] if not skip_reason else []
-        truncated = [tokenizer.truncate(token_row) for token_row in full]
-        if not all(any(supervised) for _, supervised in truncated):
-            skip_reason = f"no room for its completion in {tokenizer.max_length} tokens"
-        elif any(truncated[i] == truncated[j] for i, j in combinations(range(len(truncated)), 2)):
-            skip_reason = f"completions that are equal in their first {tokenizer.max_length} tokens"
-        yield TokenizedRow(full, truncated, row.labels, skip_reason)

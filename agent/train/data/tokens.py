@@ -8,6 +8,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.train.base.limits import InputLimits
 from shared.digest import sha256_hex, sha256_of_parts
 from shared.kinds import Kind
 
@@ -115,3 +116,26 @@ class Samples:
         """A row's c completions, each in the form of ``TokenRows.example``."""
         first = index * self.n_completions
         return [self.completions.example(first + place) for place in range(self.n_completions)]
+
+
+@dataclass(frozen=True)
+class TokenizedData:
+    """An owner's data for one kind of training, model, template and length.
+
+    dropped: the number of unusable rows. notices: what of the usable ones is not read or not learnt; each may leave the
+    machine.
+    """
+
+    train: Samples
+    held_out: Samples
+    dropped: int
+    notices: tuple[str, ...] = ()
+
+    def fits(self, limits: InputLimits) -> bool:
+        """Whether a model with these limits takes all rows."""
+        parts = (self.train.completions, self.held_out.completions)
+        longest, largest = (
+            max((int(values.max()) for values in arrays if len(values)), default=0)
+            for arrays in ([part.lengths for part in parts], [part.ids for part in parts])
+        )
+        return not limits.exceeded_by(longest, largest)

@@ -17,8 +17,8 @@ from agent.train.base.finder import BaseFinder
 from agent.train.base.fingerprint import check_fingerprint
 from agent.train.base.model import Base
 from agent.train.base.model_cache import ModelCache
-from agent.train.data.cache import DataCache, TokenizedData
-from agent.train.data.tokens import Samples
+from agent.train.data.cache import DataCache
+from agent.train.data.tokens import Samples, TokenizedData
 from agent.train.jobs.trial import try_a_step
 from agent.train.progress import Reporter
 from agent.train.suitability.measure import Verdict
@@ -86,6 +86,8 @@ class JobContext:
             self.work.cache,
             self.report,
             kind=self.kind,
+            limits=self.files.limits,
+            day=job.created_on,
         )
 
     @contextmanager

@@ -11,10 +11,11 @@ from transformers import GenerationConfig, set_seed
 
 from agent.data.rows import Row
 from agent.errors import TaskFailed
-from agent.orders.answer import Answered, AnswerRequest
+from agent.orders.answer import Answered, AnswerRequest, Question
 from agent.orders.protocol import LocalPhase, LocalProgress
 from agent.train.base.device import autocast
-from agent.train.data.templates import check_template, render
+from agent.train.base.limits import limits_of
+from agent.train.data.templates import AnyTemplate, Renderer
 from agent.train.data.tokenizing import TextTokenizer
 from agent.train.local.model import find_model, loaded_model
 from agent.train.local.streaming import AnswerDecoder, TextStreamer
@@ -37,7 +38,6 @@ def answer(order: AnswerRequest, context: OrderContext) -> Answered:
     The answer to a single question is also sent piece by piece.
     """
     files = find_model(order, context)
-    check_template(order.template, files.tokenizer)
     total = len(order.questions)
     with loaded_model(order, context, files, order.adapter) as (base, model):
         context.report(LocalProgress(phase=LocalPhase.ANSWERING, total=total))
@@ -75,7 +75,7 @@ def generate_answers(
     """
     if not order.questions:
         return []
-    prompts = _prompts(order, tokenizer)
+    prompts = prompts_with_ends(order.questions, order.template, tokenizer)
     _check_room(model, [prompt.tokens for prompt in prompts], order.max_new_tokens)
     model.eval()
     decoders = {lead: AnswerDecoder(tokenizer, lead) for lead in {prompt.lead for prompt in prompts}}
@@ -119,19 +119,21 @@ def pad_left(prompts: Sequence[Sequence[int]], pad: int) -> dict[str, Tensor]:
     return {"input_ids": input_ids, "attention_mask": attention_mask}
 
 
-def _prompts(order: AnswerRequest, tokenizer: Any) -> list[_Prompt]:
-    """The questions as prompts: training rows with a placeholder as their answer, which is then cut off."""
-    rows = [Row(question.prompt, question.input, completion="a") for question in order.questions]
-    texts = [render(row, order.template, tokenizer) for row in rows]
+def prompts_with_ends(questions: Sequence[Question], template: AnyTemplate, tokenizer: Any) -> list[_Prompt]:
+    """Each question as a prompt, and how its answer begins and ends, as training has them.
+
+    They come from a training row with a placeholder as its answer, which is then cut off.
+    """
+    rows = [Row(question.prompt, question.input, completion="a") for question in questions]
+    renderer = Renderer(template, tokenizer)
+    texts = [renderer.render(row) for row in rows]
     prompts = []
     for text, token_row in zip(texts, TextTokenizer(tokenizer, sys.maxsize).rows(texts), strict=True):
         assert token_row is not None  # nothing is too long
         tokens, supervised = token_row
-        # An unknown placeholder becomes the unknown token, which is special, so no end marker follows it.
-        end = tokens[-1] if tokens[-1] != tokenizer.unk_token_id else tokenizer.eos_token_id
         reply = text.exchanges[-1].answer
         lead = reply[: len(reply) - len(reply.lstrip())]
-        prompts.append(_Prompt(tokens[: supervised.index(True)], end, lead))
+        prompts.append(_Prompt(tokens[: supervised.index(True)], tokens[-1], lead))
     return prompts
 
 
@@ -142,7 +144,7 @@ def _model_ends(model: Any) -> set[int]:
 
 
 def _check_room(model: Any, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
-    room = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    room = limits_of(model.config).n_positions
     longest = max(map(len, prompts), default=0)
     if room is not None and longest + max_new_tokens > room:
         message = (

@@ -11,4 +11,4 @@ _USE_SETTINGS = "map it to its folder under [models] in agent.toml"
 def check(order: CheckRequest, context: OrderContext) -> Checked:
     """Check the data with the base model's tokenizer. Raises TaskFailed."""
     files = find_model(order, context, remote_code=order.remote_code, remedy=_USE_SETTINGS)
-    return Checked(report=check_data(order, files.tokenizer, context.report))
+    return Checked(report=check_data(order, files.tokenizer, files.limits, context.report))

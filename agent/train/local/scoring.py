@@ -5,7 +5,7 @@ import sys
 from agent.data.rows import Row
 from agent.errors import TaskFailed
 from agent.orders.score import Scored, ScoreRequest
-from agent.train.data.templates import check_template, render
+from agent.train.data.templates import Renderer
 from agent.train.data.tokenizing import TextTokenizer
 from agent.train.data.tokens import TokenRows
 from agent.train.local.model import find_model, loaded_model
@@ -17,14 +17,15 @@ from shared.wire.leases import FailureKind, Phase, Progress
 def score(order: ScoreRequest, context: OrderContext) -> Scored:
     """Compute the log-probabilities of the completions under the base model, or with the adapter on it.
 
-    Raises TaskFailed: data if a prompt leaves no room for its completion, others as ``answer`` does.
+    Raises TaskFailed: data if a prompt leaves no room for its completion, or if the template changes that, others as
+    ``answer`` does.
     """
     files = find_model(order, context)
-    check_template(order.template, files.tokenizer)
-    texts = [
-        render(Row(row.prompt, row.input, completion=row.completion), order.template, files.tokenizer)
-        for row in order.rows
-    ]
+    renderer = Renderer(order.template, files.tokenizer)
+    texts = [renderer.render(Row(row.prompt, row.input, completion=row.completion)) for row in order.rows]
+    if n_changed := sum(text.omissions.completion or text.omissions.mixes_turns for text in texts):
+        message = f"the template drops part of the completion of {n_changed} rows, or changes it: use another template"
+        raise TaskFailed(FailureKind.DATA, message)
     token_rows = [row for row in TextTokenizer(files.tokenizer, sys.maxsize).rows(texts) if row is not None]
     with loaded_model(order, context, files, order.adapter, scored=TokenRows.of(token_rows)) as (base, model):
         room = base.max_length

@@ -50,6 +50,19 @@ def test_a_lost_reply_gives_the_same_task_as_a_new_attempt(operator: Operator, e
     assert ada.result(found, PREPARED).status_code == 200
 
 
+def test_every_job_names_the_day_on_which_its_campaign_was_created(
+    either_coordinator: RunningCoordinator, operator: Operator, enroll: Enroll
+) -> None:
+    ada = enroll("ada")
+    campaign_id = operator.post("/v1/campaigns", campaign_body(selection={"minimum": 1}))["id"]
+    created = operator.get(f"/v1/campaigns/{campaign_id}")["created_at"]
+    lease = ada.lease("prepare")
+    assert ada.result(lease, PREPARED).status_code == 200
+    either_coordinator.clock.move(3 * 24 * 3600)
+    init = ada.lease("init")
+    assert [each["job"]["created_on"] for each in (lease, init)] == [created[:10]] * 2
+
+
 CRASH = {"kind": "crash", "message": "it went away"}
 
 

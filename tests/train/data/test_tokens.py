@@ -12,7 +12,8 @@ from agent.data.reading import is_held_out
 from agent.data.rows import Row
 from agent.errors import TaskFailed
 from agent.train.data.cache import DataCache
-from agent.train.data.templates import Exchange, Text, render
+from agent.train.data.templates import render
+from agent.train.data.texts import Exchange, Text
 from agent.train.data.tokenizing import TextTokenizer
 from agent.train.data.tokens import IGNORED, TokenRows
 from shared.campaign.spec import DataSection
@@ -228,7 +229,7 @@ def test_an_unforeseen_error_leaves_without_its_text(lab: Lab, monkeypatch: pyte
     def explode(*_: Any) -> Any:
         raise KeyError("SECRET")
 
-    monkeypatch.setattr("agent.train.data.tokenizing.render", explode)
+    monkeypatch.setattr("agent.data.reading.skip_reason", explode)
     kind, message = failure(lab, cache=tmp_path, max_length=95)
     assert kind == FailureKind.CRASH
     assert "KeyError" in message

@@ -7,11 +7,13 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from agent.data.own_template import OwnTemplate
 from agent.data.rows import Row
 from agent.errors import TaskFailed
 from agent.orders.score import Completed, ScoreRequest
 from agent.train.data.templates import render
 from shared.wire.leases import FailureKind, Phase
+from tests.support.chat_templates import changing
 from tests.train.conftest import Lab, first_in_fast
 from tests.train.local.test_local_child import open_child, put
 from tests.train.local_requests import lora_file, peft_model, score_request
@@ -59,6 +61,16 @@ def test_a_row_too_long_for_the_model_is_refused_without_its_text(lab: Lab) -> N
         lab.carry_out(score_request(lab, [*ROWS, long]))
     assert caught.value.failure.kind is FailureKind.DATA
     assert "secret" not in str(caught.value)
+
+
+def test_completions_that_the_template_changes_are_not_scored(lab: Lab) -> None:
+    template = OwnTemplate(name="own.jinja", text=changing("m['content'] | lower"))
+    rows = [*ROWS, Completed(prompt="secret", completion="No"), Completed(prompt="secret", completion="Yes")]
+    with pytest.raises(TaskFailed) as caught:
+        lab.carry_out(score_request(lab, rows, template=template))
+    assert str(caught.value) == (
+        "the template drops part of the completion of 2 rows, or changes it: use another template"
+    )
 
 
 @pytest.mark.usefixtures("quick_children")
