@@ -1,7 +1,6 @@
 """The base model: loaded, frozen, and lent with an adapter attached."""
 
 import logging
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -111,11 +110,6 @@ class Base:
     def language_model(self) -> Any:
         """The bare model, which an adapter wraps."""
         return self._model
-
-    @property
-    def max_length(self) -> int:
-        """The model's context length in tokens; ``sys.maxsize`` if its configuration names none."""
-        return getattr(self._model.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
 
     @contextmanager
     def adapter(self, lora: LoraSection, *, seed: int) -> Iterator[AttachedAdapter]:

@@ -80,7 +80,9 @@ def generate_answers(
     model.eval()
     decoders = {lead: AnswerDecoder(tokenizer, lead) for lead in {prompt.lead for prompt in prompts}}
     ends = {prompt.end for prompt in prompts} | _model_ends(model) | {tokenizer.eos_token_id}
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    pad = tokenizer.pad_token_id
+    if pad is None or pad >= (limits_of(model.config).n_embeddings or sys.maxsize):  # added, but not to the embeddings
+        pad = tokenizer.eos_token_id
     # It replaces the model's own configuration, which may sample and penalise repetition: temperature 0 means greedy.
     model.generation_config = GenerationConfig(
         max_new_tokens=order.max_new_tokens,

@@ -28,7 +28,7 @@ def score(order: ScoreRequest, context: OrderContext) -> Scored:
         raise TaskFailed(FailureKind.DATA, message)
     token_rows = [row for row in TextTokenizer(files.tokenizer, sys.maxsize).rows(texts) if row is not None]
     with loaded_model(order, context, files, order.adapter, scored=TokenRows.of(token_rows)) as (base, model):
-        room = base.max_length
+        room = files.limits.n_positions or sys.maxsize
         usable = [row for row in token_rows if len(row[0]) <= room]
         if len(usable) < len(texts):
             message = f"{len(texts) - len(usable)} rows are empty, or longer than the {room} tokens that the base takes"
