@@ -10,9 +10,10 @@ import pytest
 from agent.data.rows import Comparison, Row, Turn
 from agent.train.base.model import load_tokenizer
 from agent.train.data.templates import render
-from agent.train.data.tokenizing import TextTokenizer, tokenize_rows
+from agent.train.data.tokenizing import TextTokenizer
 from tests.support.tiny import CHAT_TEMPLATE, byte_level_bpe
 from tests.support.tokenizers import sentencepiece_style
+from tests.train.data.tokenized import tokenized
 
 pytestmark = pytest.mark.train
 
@@ -82,7 +83,7 @@ def test_a_system_turn_of_the_template_is_in_neither_completion_of_a_pair() -> N
     tokenizer = byte_level_bpe()
     default = "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nBe kind.<|im_end|>\n{% endif %}"
     tokenizer.chat_template = default + CHAT_TEMPLATE
-    [row] = tokenize_rows([Comparison("q", "", ("good", "bad"))], "chat", TextTokenizer(tokenizer, 4096))
+    [row], _ = tokenized([Comparison("q", "", ("good", "bad"))], "chat", tokenizer)
     prompts, covered = set(), []
     for tokens, supervised in row.full:
         start = supervised.index(True)

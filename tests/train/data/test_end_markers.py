@@ -102,10 +102,10 @@ def test_chat_asks_with_the_prompt_of_training_and_ends_with_its_end_marker(make
     tokenizer = make()
     if template == "chat" and not tokenizer.chat_template:
         pytest.skip("has no chat template")
-    ((prompt, end),) = prompts_with_ends([Question(prompt="What?", input="a river")], template, tokenizer)
+    (prompt,) = prompts_with_ends([Question(prompt="What?", input="a river")], template, tokenizer)
     (row,), _ = tokenized([Row("What?", "a river", "the river turns")], template, tokenizer)
     ids, supervised = row.full[0]
-    assert (prompt, end) == (ids[: supervised.index(True)], ids[-1])
+    assert (prompt.tokens, prompt.end) == (ids[: supervised.index(True)], ids[-1])
 
 
 def test_the_end_of_sequence_token_in_the_text_is_not_doubled() -> None:
