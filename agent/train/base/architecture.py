@@ -25,13 +25,13 @@ def check_architecture(folder: Path, *, remote_code: bool) -> None:
     remote_code: whether code that comes with the model may run.
     """
     raw = _raw(folder)
-    if any(key in part for part in (raw, raw.get("text_config") or {}) for key in _QUANTIZATION_KEYS):
+    if any(key in part for part in (raw, _part(raw, "text_config")) for key in _QUANTIZATION_KEYS):
         message = (
             "the base model's weight files are quantised already, and machines would compute with them differently: "
             "name the model that they were made from, and set base.quantization if training shall quantise it"
         )
         raise TaskFailed(FailureKind.BASE_MODEL, message)
-    own_code = "AutoModelForCausalLM" in (raw.get("auto_map") or {})
+    own_code = "AutoModelForCausalLM" in _part(raw, "auto_map")
     model_type = raw.get("model_type")
     if raw.get("is_encoder_decoder"):
         raise _refused(f"an encoder-decoder model ({model_type}); {_WANTED}")
@@ -39,8 +39,8 @@ def check_architecture(folder: Path, *, remote_code: bool) -> None:
         return
     if own_code and model_type not in _CAUSAL:
         message = (
-            f"its architecture ({model_type}) comes as code with the model, which policy.remote_code in agent.toml "
-            "does not allow to run"
+            f"its architecture ({model_type}) comes as code with the model, which may not run here; policy.remote_code "
+            "in agent.toml allows it in training"
         )
         raise _refused(message)
     config = _config(folder)
@@ -66,6 +66,11 @@ def _raw(folder: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise TaskFailed(FailureKind.BASE_MODEL, "config.json is not a JSON object")
     return raw
+
+
+def _part(raw: dict[str, Any], name: str) -> dict[str, Any]:
+    part = raw.get(name)
+    return part if isinstance(part, dict) else {}
 
 
 def _config(folder: Path) -> Any:

@@ -263,3 +263,17 @@ def test_a_tokenizer_that_this_installation_reads_otherwise_has_another_fingerpr
     digests = DigestCache(tmp_path / "digests.json")
     first, second = (digest(lab.model, each, digests) for each in (tokenizer, other))
     assert first.differences(second) == ["tokenizer"]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "[]",
+        "{",
+        '{"model_type": 5}',
+        '{"model_type": "llama", "auto_map": 1, "text_config": 2, "num_hidden_layers": "x"}',
+    ],
+)
+def test_a_configuration_that_is_none_is_refused(lab: Lab, copy: Path, config: str) -> None:
+    (copy / "config.json").write_text(config)
+    assert "config" in failure(lab, model_path=copy)
