@@ -33,7 +33,7 @@ class CollectedData:
 
     def report(self, name: str, source: DataSource, kind: Kind) -> DataReport:
         """Return the part of the report that needs no tokenizer."""
-        held_out_prompts = {located.row.prompt_parts for located in self.held_out}
+        held_out_prompts = {_normalized(located.row.prompt_parts) for located in self.held_out}
         usable = (*self.train, *self.held_out)
         return DataReport(
             name=name,
@@ -48,7 +48,7 @@ class CollectedData:
             notices=self.notices.problems,
             duplicates=self.duplicates,
             overlap=self.overlap,
-            same_prompt=sum(located.row.prompt_parts in held_out_prompts for located in self.train),
+            same_prompt=sum(_normalized(located.row.prompt_parts) in held_out_prompts for located in self.train),
             characters=Spread.of(
                 sum(len(turn.text) for turn in row.turns) for located in usable for row in located.row.completions
             ),
@@ -63,7 +63,7 @@ def collect(source: DataSource, kind: Kind) -> CollectedData:
     """Read all files of *source* and collect their rows and errors."""
     data = CollectedData()
     rows = _read(source, kind, data)
-    data.duplicates = len(rows) - len({located.row for located in rows})
+    data.duplicates = len(rows) - len({(_normalized(located.row.parts), located.row.labels) for located in rows})
     own_held_out = _read(source.held_out_source, kind, data) if source.held_out_source is not None else None
     notice_differences(rows, own_held_out or [], data.notices)
     parts = split_rows(rows, own_held_out, source.held_out)
@@ -94,6 +94,11 @@ def choose_examples(rows: Sequence[LocatedRow]) -> list[LocatedRow]:
     """Return a few of the rows, evenly spaced from the first to the last."""
     last = len(rows) - 1
     return [rows[index] for index in sorted({last * part // (_N_EXAMPLES - 1) for part in range(_N_EXAMPLES)}) if rows]
+
+
+def _normalized(parts: Sequence[str]) -> tuple[str, ...]:
+    """Texts without the differences that white space and capital letters make."""
+    return tuple(" ".join(part.split()).casefold() for part in parts)
 
 
 def _read(source: DataSource, kind: Kind, data: CollectedData) -> list[LocatedRow]:

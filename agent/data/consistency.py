@@ -17,7 +17,7 @@ def problems(source: "DataSource") -> Iterator[str]:
     try:
         codecs.lookup(source.encoding)
     except LookupError:
-        yield f"encoding: unknown encoding {source.encoding!r}; use a name such as utf-8 or latin-1"
+        yield f"encoding: unknown encoding {source.encoding!r}; use a name such as utf-8 or cp1252"
     yield from _header_problems(source)
     yield from _column_problems(source)
     if (name := repeated(name.lower() for name in source.roles)) is not None:

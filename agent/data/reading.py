@@ -196,7 +196,7 @@ def is_held_out(row: Row | Comparison, fraction: float) -> bool:
 
 def skip_reason(row: Row | Comparison) -> str:
     """Return why a row cannot be trained on under any tokenizer; empty if it can."""
-    if not all(single.completion for single in row.completions):
+    if not all(single.completion.strip() for single in row.completions):
         return "an empty completion"
     if not (row.prompt or row.input or row.before):
         return "an empty prompt"

@@ -61,7 +61,8 @@ def scan_records(source: DataSource) -> Iterator[FileRecord]:
     except FileNotFoundError:
         refuse(source, "there is no such file; correct its path in agent.toml")
     except UnicodeError:
-        hint = "" if suffix in _UTF8 else '; set its encoding in agent.toml, such as encoding = "latin-1"'
+        other = "latin-1" if encoding == "cp1252" else "cp1252"
+        hint = "" if suffix in _UTF8 else f'; set its encoding in agent.toml, such as encoding = "{other}"'
         refuse(source, f"the file is not {encoding.removesuffix('-sig').upper()} text{hint}")
     except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile):
         refuse(source, "the file cannot be decompressed")

@@ -114,9 +114,9 @@ class DataReport(Part):
         errors: the first MAX_ERRORS different errors.
         n_errors: number of errors, at all places.
         notices: the first MAX_ERRORS different notices: what of usable data is not read or not learnt.
-        duplicates: number of rows that equal an earlier one.
+        duplicates: number of rows that equal an earlier one, whatever their white space and capital letters.
         overlap: number of rows that are not trained on because the owner's held-out file has them too.
-        same_prompt: number of training rows whose prompt is also the prompt of a held-out row.
+        same_prompt: number of training rows whose prompt is also that of a held-out row, compared in the same way.
         characters: characters of each row, or of each completion of a pair with its prompt.
         tokens: None if no tokenizer was used.
         examples: a few of the training rows.

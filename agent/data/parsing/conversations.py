@@ -85,7 +85,7 @@ def last_prompt(opened: OpenRecord, turns: list[Turn]) -> tuple[tuple[Turn, ...]
         raise SkippedRecord("an assistant turn that follows no user turn")
     if any(turn.role == "system" for turn in turns[1:]):
         raise SkippedRecord("a system turn that is not the first turn")
-    if not all(turn.text for turn in turns[:-1]):
+    if not all(turn.text.strip() for turn in turns[:-1]):
         opened.note(" has an empty turn before its last prompt")
     return tuple(turns[:-1]), turns[-1].text
 

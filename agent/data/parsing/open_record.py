@@ -1,6 +1,8 @@
 """One record while it is parsed: its values as text, which of its columns are read, and what is noticed."""
 
+import codecs
 import math
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
@@ -10,6 +12,7 @@ from agent.data.numbers import spelling_of
 from agent.data.source import TABLE_SEPARATORS, DataSource, file_type
 
 _MAX_LISTED = 20
+_C1_CONTROLS = re.compile("[\x80-\x9f]")
 _SYSTEM_COLUMNS = ("system", "system_prompt")
 _SEPARATORS = (",", ";", "\t", "|")
 _OTHER_SPELLING = "; it has one of that name with other capitals or with blanks around it"
@@ -95,7 +98,15 @@ class OpenRecord:
             value.encode()
         except UnicodeEncodeError:  # JSON can escape a lone surrogate
             raise RecordError(f"{where} holds half a character (a lone surrogate)") from None
+        if _C1_CONTROLS.search(value):  # cp1252 has quotes, dashes and the euro sign there
+            self.note(f" has control characters (U+0080 to U+009F), as text of cp1252 has {self._as_latin_1}")
         return value
+
+    @property
+    def _as_latin_1(self) -> str:
+        if codecs.lookup(self.source.encoding).name == "iso8859-1":
+            return 'that is read as latin-1; set encoding = "cp1252"'
+        return "that was read as latin-1; correct it where it was written"
 
     def _number(self, value: float | Decimal, where: str) -> str:
         if isinstance(value, float | Decimal) and not math.isfinite(value):
