@@ -33,13 +33,19 @@ def _header_problems(source: "DataSource") -> Iterator[str]:
     elif (name := repeated(source.columns)) is not None:
         yield f"columns: names {name!r} twice; give each column its own name"
     named = [key for key in ("header", "columns") if getattr(source, key) is not None]
-    if named and not source.reads_table:
+    if named and not source.may_be_table:
         yield f"{named[-1]}: only a .csv or .tsv has a header; remove this setting, or correct the path"
+    if not source.quotes and not source.may_be_table:
+        yield "quotes: only a .csv or .tsv has cells in quotes; remove this setting, or correct the path"
 
 
 def _column_problems(source: "DataSource") -> Iterator[str]:
     """Two parts of a row from one column: usually a name that was changed for one of them only."""
-    roles = ("prompt", "input", "completion", "system") if source.messages is None else ("messages", "input", "system")
+    roles: tuple[str, ...] = ("prompt", "input", "completion", "system", "history")
+    if source.messages is not None:
+        roles = ("messages", "input", "system")
+        if source.history:
+            yield "history: messages names a whole conversation, which has its earlier turns; remove one of the two"
     seen: dict[str, str] = {}
     for role in roles:
         column = getattr(source, role)

@@ -16,6 +16,7 @@ from agent.data.records import refuse, scan_records
 from agent.data.rows import Comparison, LocatedRow, Row
 from agent.data.shapes import detect_columns, parse_row
 from agent.data.source import DataSource
+from shared import kinds
 from shared.digest import sha256_of_parts
 from shared.kinds import Kind
 
@@ -71,6 +72,7 @@ def scan_rows(source: DataSource, kind: Kind) -> Iterator[ScannedRecord]:
     unread: dict[str, None] = {}
     detected = None
     seen: set[str] = set()
+    yield from _other_columns(source, kind)
     for found in scan_records(source):
         if isinstance(found.content, BrokenRecord):
             yield ScannedRecord(found.place, None, error=found.content.message, private=found.content.private)
@@ -91,11 +93,25 @@ def scan_rows(source: DataSource, kind: Kind) -> Iterator[ScannedRecord]:
         yield ScannedRecord("", None, error, f"; the columns are {list_columns(columns)}")
 
 
+def _other_columns(source: DataSource, kind: Kind) -> Iterator[ScannedRecord]:
+    """The names of ``other_columns`` that the kind does not need: errors, unless another kind needs them."""
+    needed = [role for role in source.needed_columns(kind) if role not in ("prompt", "messages")]
+    for name in source.other_columns:
+        if name in needed:
+            continue
+        message = f"other_columns names {name!r}, which campaigns of kind {kind.name} do not need"
+        if kinds.needs_column(name):
+            yield ScannedRecord("", None, notes=(Note(message),))
+        else:
+            yield ScannedRecord("", None, error=f"{message}; they need {', '.join(map(repr, needed)) or 'none'}")
+
+
 def _missing_columns(source: DataSource, columns: dict[str, None]) -> Iterator[tuple[str, str]]:
     """The settings whose columns rows may lack, and which no row has, with these columns."""
     # an owner's copy of a preset's data set may lack the preset's input column
     optional = PRESETS[source.preset].get("input") if source.preset is not None else None
-    for setting, column in (("input", source.input), ("system", source.system or None)):
+    named = (("input", source.input), ("system", source.system or None), ("history", source.history or None))
+    for setting, column in named:
         if columns and column not in (None, optional, *columns):
             yield setting, str(column)
 

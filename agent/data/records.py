@@ -87,6 +87,8 @@ def _reader(suffix: str, source: DataSource) -> Callable[[TextIO], Iterator[File
         return _READERS[suffix]
     if source.separator is None:
         return None
+    if not suffix and (source.header is not None or source.columns is not None or not source.quotes):
+        refuse(source, "header, columns and quotes are settings of a .csv or .tsv: remove them, or rename the file")
     separator = source.separator
     return lambda file: _separated(file, separator)
 

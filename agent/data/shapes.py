@@ -11,8 +11,10 @@ from contextlib import suppress
 from typing import Any
 
 from agent.data.parsing.conversations import is_transcript, last_prompt, parse_turns, until_last_reply, with_system
+from agent.data.parsing.history import with_history
 from agent.data.parsing.message_keys import check_columns
 from agent.data.parsing.open_record import OpenRecord, RecordError, SkippedRecord
+from agent.data.parsing.two_shapes import note_other_shape
 from agent.data.rows import Comparison, Role, Row, Turn
 from agent.data.source import DataSource
 from shared.kinds import Kind
@@ -60,11 +62,13 @@ def _row(opened: OpenRecord, kind: Kind, labels: tuple[float, ...]) -> Row:
     if source.messages is not None:
         turns = _turns(opened, source.messages, "messages", None)
     else:
-        turns = _turns(opened, source.prompt, "prompt", "user")
+        turns = with_history(opened, _turns(opened, source.prompt, "prompt", "user"))
         turns += _turns(opened, source.column(role), role, "assistant")
     turns = until_last_reply(opened, with_system(opened, turns))
     before, prompt = last_prompt(opened, turns[:-1])
-    return Row(prompt, _input(opened), turns[-1].text, before, labels=labels)
+    row = Row(prompt, _input(opened), turns[-1].text, before, labels=labels)
+    note_other_shape(opened)
+    return row
 
 
 def _comparison(opened: OpenRecord, kind: Kind, labels: tuple[float, ...]) -> Comparison:
@@ -86,7 +90,7 @@ def _comparison(opened: OpenRecord, kind: Kind, labels: tuple[float, ...]) -> Co
     if with_prompt:
         shared, answers = _split_at_difference(answers)
     else:
-        shared = _turns(opened, columns["prompt"], "prompt", "user")
+        shared = with_history(opened, _turns(opened, columns["prompt"], "prompt", "user"))
     if not all(map(_is_reply, answers)):
         raise SkippedRecord("completions that differ before the last assistant turn")
     before, prompt = last_prompt(opened, with_system(opened, shared))

@@ -23,6 +23,10 @@ def file_type(path: Path) -> str:
     return Path(path.stem).suffix.lower() if suffix in _COMPRESSED else suffix
 
 
+def _may_be_table(path: Path) -> bool:
+    return file_type(path) in (*TABLE_SEPARATORS, "")  # a name without a type may be a folder's
+
+
 class DataSource(BaseModel):
     """One data set of the owner: a local file or folder (`path`), or a data set of the hub (`hub`)."""
 
@@ -48,6 +52,9 @@ class DataSource(BaseModel):
     """Whether the first line of a `.csv` or `.tsv` names the columns; default: true, unless `columns` is set."""
     columns: list[ColumnName] | None = None
     """Names of all columns of a `.csv` or `.tsv` without a header, from left to right. The first line is a record."""
+    quotes: bool = True
+    """Whether the cells of a `.csv` or `.tsv` may stand in double quotes; false: quotes are plain text, the separator
+    alone divides the cells, and each line is a record."""
     numbers: bool = False
     """Whether numbers, true and false are read as text, spelled as in the file; otherwise they are errors."""
     prompt: str = "prompt"
@@ -62,6 +69,9 @@ class DataSource(BaseModel):
     system: str | None = None
     """Column of the system prompt, which rows may leave empty; default: `system` or `system_prompt`, if a record has
     such a text. `""` reads none."""
+    history: str | None = None
+    """Column of the turns before a prompt: a list of `[question, answer]`, or of messages; default: `history`, if a
+    record has such a list. `""` reads none."""
     roles: dict[str, Role] = {}
     """Further names of roles in messages, such as `{ Patient = "user" }`: each is `system`, `user` or `assistant`."""
     weight: ColumnName = "weight"
@@ -108,9 +118,9 @@ class DataSource(BaseModel):
         return self
 
     @property
-    def reads_table(self) -> bool:
-        """Whether a file of the data is a table of text, CSV or TSV."""
-        return any(file_type(path) in TABLE_SEPARATORS for path in (self.path, self.held_out_path) if path is not None)
+    def may_be_table(self) -> bool:
+        """Whether a path of the data may name tables of text, CSV or TSV: a folder of files can hold them."""
+        return any(_may_be_table(path) for path in (self.path, self.held_out_path) if path is not None)
 
     @property
     def label(self) -> str:
@@ -120,8 +130,8 @@ class DataSource(BaseModel):
     def at(self, path: Path) -> Self:
         """Return a source with the same columns for another file. One that is no table names its columns itself."""
         located: dict[str, Any] = {"path": path, "hub": None, "revision": None}
-        if file_type(path) not in TABLE_SEPARATORS:
-            located |= {"header": None, "columns": None}
+        if not _may_be_table(path):
+            located |= {"header": None, "columns": None, "quotes": True}
         return self.model_copy(update=located)
 
     @property

@@ -6,10 +6,11 @@ Each module of this folder is a bundled kind. Installed distributions add more t
 
 import inspect
 import logging
+from contextlib import suppress
 from functools import cache
 
 from shared.kinds.base import Kind, KindSection
-from shared.plugins import Plugins
+from shared.plugins import Plugins, PluginUnavailable
 
 PLUGINS = Plugins(
     "kind of training",
@@ -21,7 +22,7 @@ PLUGINS = Plugins(
 
 log = logging.getLogger(__name__)
 
-__all__ = ["PLUGINS", "Kind", "KindSection", "bundled", "find", "names"]
+__all__ = ["PLUGINS", "Kind", "KindSection", "bundled", "find", "names", "needs_column"]
 
 
 def bundled() -> frozenset[str]:
@@ -32,6 +33,16 @@ def bundled() -> frozenset[str]:
 def names() -> list[str]:
     """The names of all bundled and installed kinds, sorted."""
     return PLUGINS.names()
+
+
+def needs_column(column: str) -> bool:
+    """Return whether the rows of any bundled or installed kind have a completion or a label of this name."""
+    for name in names():
+        with suppress(PluginUnavailable):
+            kind = find(name)
+            if column in (*kind.completions, *kind.labels):
+                return True
+    return False
 
 
 @cache

@@ -10,7 +10,10 @@ from agent.data.files.quotes import find_quote_problem, holds_a_record
 from agent.data.notices import Note
 from agent.data.source import DataSource
 
-_LOOKS_LIKE_A_RECORD = Note(" has a cell of several lines, one of which looks like a record; check its quotes")
+_PLAIN_QUOTES = "if quotes are plain text here, set quotes = false"
+_LOOKS_LIKE_A_RECORD = Note(
+    f" has a cell of several lines, one of which looks like a record; check its quotes, or {_PLAIN_QUOTES}"
+)
 
 
 class _Lines:
@@ -47,7 +50,7 @@ def read_table(file: TextIO, source: DataSource, separator: str) -> Iterator[Fil
     separator = source.separator or separator
     lines = _Lines(file)
     try:
-        reader = csv.reader(lines, delimiter=separator, strict=True)
+        reader = _reader(lines, separator, quotes=source.quotes)
     except TypeError:
         problem = "the separator of a table must be one character; correct it in agent.toml"
         yield FileRecord("", BrokenRecord(problem))
@@ -71,6 +74,13 @@ def read_table(file: TextIO, source: DataSource, separator: str) -> Iterator[Fil
             yield _record(cells, names, named_by, lines.place, separator)
 
 
+def _reader(lines: Iterator[str], separator: str, *, quotes: bool) -> Iterator[list[str]]:
+    """Raises TypeError if the separator is not one character."""
+    if quotes:
+        return csv.reader(lines, delimiter=separator, strict=True)
+    return csv.reader(lines, delimiter=separator, quoting=csv.QUOTE_NONE)
+
+
 def _cells(reader: Iterator[list[str]], lines: _Lines, separator: str) -> Iterator[list[str] | FileRecord]:
     """The cells of each record that is not blank, or an error; reading continues on the line after an error."""
     while True:
@@ -91,9 +101,9 @@ def _broken(lines: _Lines, separator: str, error: csv.Error) -> FileRecord:
     if problem is None:
         return FileRecord(f"line {lines.number}", BrokenRecord(f" is not CSV ({error})"))
     if problem.text_after is None:
-        return FileRecord("", BrokenRecord(f"a quote opened on line {problem.opened} is never closed"))
+        return FileRecord("", BrokenRecord(f"a quote opened on line {problem.opened} is never closed; {_PLAIN_QUOTES}"))
     opened = "" if problem.opened == problem.text_after else f", which was opened on line {problem.opened}"
-    message = f" has text after a closing quote{opened}; a quote within a quoted cell is doubled"
+    message = f" has text after a closing quote{opened}; a quote within a quoted cell is doubled; {_PLAIN_QUOTES}"
     return FileRecord(f"line {problem.text_after}", BrokenRecord(message))
 
 

@@ -10,6 +10,7 @@ from agent.data.checking import collect, guess_kind
 from agent.data.reading import read_split
 from agent.data.report import MAX_PLACES, DataReport, Spread
 from agent.data.source import DataSource
+from agent.errors import TaskFailed
 from shared.kinds import find
 
 
@@ -153,3 +154,25 @@ def test_a_spread_is_made_of_the_numbers_themselves(numbers: Any, expected: tupl
     assert found is not None
     assert tuple(found.model_dump().values()) == expected
     assert Spread.of([]) is None
+
+
+def test_a_name_in_other_columns_that_no_kind_needs_is_an_error_and_one_of_another_kind_is_noticed(
+    tmp_path: Path,
+) -> None:
+    source = DataSource(path=write(tmp_path / "a.jsonl", [row(0), row(1)]), held_out=0.0)
+    found = report(source.model_copy(update={"other_columns": {"lable": "good"}}))
+    assert [str(error) for error in found.errors] == [
+        "a.jsonl: other_columns names 'lable', which campaigns of kind sft do not need; they need 'completion'"
+    ]
+    assert found.train == 2
+    with pytest.raises(TaskFailed, match="other_columns names 'lable', which campaigns of kind sft do not need"):
+        read_split(source.model_copy(update={"other_columns": {"lable": "good"}}), find("sft"))
+    other = report(source.model_copy(update={"other_columns": {"chosen": "better"}}))
+    assert [str(notice) for notice in other.notices] == [
+        "a.jsonl: other_columns names 'chosen', which campaigns of kind sft do not need"
+    ]
+    needed = report(source.model_copy(update={"other_columns": {"completion": "prompt"}}))
+    assert (needed.errors, [str(each) for each in needed.notices]) == (
+        [],
+        ["a.jsonl: 1 column is not read: 'completion'"],
+    )

@@ -49,7 +49,10 @@ def report(tmp_path: Path, text: str, name: str = "a.csv", **settings: Any) -> t
         ),
         (
             'prompt,completion\nq1,"a" b\nq2,"c"d\nq3,a3\n',
-            ["a.csv: line 2 has text after a closing quote; a quote within a quoted cell is doubled; also line 3"],
+            [
+                "a.csv: line 2 has text after a closing quote; a quote within a quoted cell is doubled; if quotes are "
+                "plain text here, set quotes = false; also line 3"
+            ],
         ),
         ('prompt,completion\r"q1"x,a1\r', ["a.csv: line 2 has text after a closing quote; a quote within a quoted"]),
     ],
@@ -60,6 +63,31 @@ def test_a_quote_that_is_not_closed_or_closed_too_early_is_an_error_with_its_lin
     found, _, _ = report(tmp_path, text)
     assert len(found) == len(errors)
     assert all(problem.startswith(error) for problem, error in zip(found, errors, strict=True)), found
+
+
+@pytest.mark.parametrize(("name", "separator"), [("a.csv", ","), ("a.tsv", "\t")])
+def test_without_quotes_the_separator_alone_divides_the_cells_and_each_line_is_a_record(
+    tmp_path: Path, name: str, separator: str
+) -> None:
+    cells = [('"5', '10"'), ('"a" b', '""'), ('"', "x"), ("x", '"a"'), ("'", "\\"), ("a\\", "b")]
+    text = "\r\n".join(separator.join(pair) for pair in [("prompt", "completion"), *cells])
+    path = tmp_path / name
+    path.write_bytes(text.encode())
+    found = collect(DataSource(path=path, quotes=False, held_out=0.0), find("sft"))
+    assert [(each.place, each.row) for each in found.train] == [
+        (f"line {number}", Row(prompt, "", completion)) for number, (prompt, completion) in enumerate(cells, 2)
+    ]
+    assert (found.errors.total, found.notices.total) == (0, 0)
+    path.write_text(separator.join(("prompt", "completion")) + f'\n"a{separator}b"{separator}c\n')
+    (error,) = collect(DataSource(path=path, quotes=False), find("sft")).errors.problems
+    assert str(error) == f"{name}: line 2 has 3 cells, but the header has 2"
+
+
+@pytest.mark.parametrize("text", ['q,"a\n', 'q,"a" b\n'])
+def test_an_error_of_quotes_names_the_setting_for_quotes_that_are_text(tmp_path: Path, text: str) -> None:
+    (error,), _, _ = report(tmp_path, f"prompt,completion\n{text}")
+    assert error.endswith("; if quotes are plain text here, set quotes = false")
+    assert report(tmp_path, f"prompt,completion\n{text}", quotes=False) == ([], [], 1)
 
 
 def test_reading_continues_after_a_broken_record(tmp_path: Path) -> None:
@@ -90,7 +118,7 @@ def test_a_cell_that_swallows_a_record_is_noticed_with_its_lines(tmp_path: Path,
     last = 4 if "q4" in text else 3
     assert notice == (
         f"a.csv: the record on lines 2 to {last} has a cell of several lines, one of which looks like a record; "
-        "check its quotes"
+        "check its quotes, or if quotes are plain text here, set quotes = false"
     )
     assert (errors, records) == ([], 2)
 
