@@ -1,10 +1,9 @@
 """Checks an owner's data by the rules of training, but collects all errors where training stops at the first."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from agent.data.files.file_record import BrokenRecord
 from agent.data.notices import Occurrences
 from agent.data.reading import notice_differences, scan_rows, skip_reason, split_rows
 from agent.data.records import scan_records
@@ -84,7 +83,7 @@ def guess_kind(source: DataSource) -> Kind:
         return single
     try:
         contents = (found.content for found in scan_records(source))
-        first = next((content for content in contents if not isinstance(content, BrokenRecord)), {})
+        first = next((content for content in contents if isinstance(content, Mapping)), {})
     except TaskFailed:  # reading the rows will report it
         return single
     return pairs if all(column in first for column in columns) else single

@@ -77,6 +77,9 @@ def scan_rows(source: DataSource, kind: Kind) -> Iterator[ScannedRecord]:
         if isinstance(found.content, BrokenRecord):
             yield ScannedRecord(found.place, None, error=found.content.message, private=found.content.private)
             continue
+        if found.content is None:
+            yield ScannedRecord(found.place, None, notes=found.notes)
+            continue
         columns |= dict.fromkeys(found.content)
         detected = detected or detect_columns(source, found.content, kind)
         opened = OpenRecord(found.content, detected)
@@ -144,7 +147,7 @@ def read_rows(source: DataSource, kind: Kind, notices: Occurrences | None = None
         for note in scanned.notes:
             rows.notices.add(source.label, scanned.place, note.message, note.private, apart=True)
         if scanned.error:
-            hint = "; `fedloom agent check-data` lists the columns" if scanned.private else ""
+            hint = "; `fedloom agent check-data` shows the names" if scanned.private else ""
             refuse(source, f"{scanned.place}{scanned.error}{hint}")
         if scanned.row is not None:
             rows.located.append(LocatedRow(source.label, scanned.place, scanned.row))

@@ -10,11 +10,13 @@ import io
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from agent.data import tables
 from agent.data.files.file_record import BrokenRecord, FileRecord, Record
+from agent.data.files.folder import list_folder
 from agent.data.files.json_text import json_lines, json_list
 from agent.data.files.text_tables import read_table
 from agent.data.notices import Note
@@ -34,15 +36,53 @@ def read_records(source: DataSource) -> Iterator[tuple[str, Record]]:
     for found in scan_records(source):
         if isinstance(found.content, BrokenRecord):
             refuse(source, f"{found.place}{found.content.message}{found.content.private}")
-        yield found.place, found.content
+        if found.content is not None:
+            yield found.place, found.content
 
 
 def scan_records(source: DataSource) -> Iterator[FileRecord]:
     """Yield each record, valid or broken, with its place. Raises TaskFailed (data) if the rest cannot be read."""
-    path = source.path
-    if path is None or path.is_dir():
+    if source.path is None or tables.is_saved(source.path):
         yield from tables.dataset(source)
-        return
+    elif source.path.is_dir():
+        yield from _scan_folder(source, source.path)
+    else:
+        yield from _scan_file(source, source.path)
+
+
+def _scan_folder(source: DataSource, folder: Path) -> Iterator[FileRecord]:
+    """Yield the records of each file, with its name in their places. A file that cannot be read is an error."""
+    try:
+        listing = list_folder(folder, source.split, has_separator=source.separator is not None)
+    except OSError as error:
+        refuse(source, f"the folder cannot be read ({error.strerror or type(error).__name__})")
+    yield from (FileRecord("", problem) for problem in listing.problems)
+    if listing.notes:
+        yield FileRecord("", None, tuple(listing.notes))
+    for name in listing.files:
+        part = source.at(folder / name)
+        is_empty = True
+        try:
+            for found in _scan_file(part, folder / name):
+                is_empty = False
+                yield _named(found, name)
+        except TaskFailed as error:
+            yield FileRecord("", BrokenRecord(f"{name}: {str(error).removeprefix(f'{part.label}: ')}"))
+        else:
+            if is_empty:
+                yield FileRecord("", None, (Note(f"{name}: the file has no rows"),))
+
+
+def _named(found: FileRecord, name: str) -> FileRecord:
+    """A record of a folder's file. What concerns all of the file has no place, so the message names it."""
+    if found.place:
+        return replace(found, place=f"{name}: {found.place}")
+    if isinstance(found.content, BrokenRecord):
+        return replace(found, content=replace(found.content, message=f"{name}: {found.content.message}"))
+    return found
+
+
+def _scan_file(source: DataSource, path: Path) -> Iterator[FileRecord]:
     suffix = file_type(path)
     encoding = "utf-8" if suffix in _UTF8 else codecs.lookup(source.encoding).name
     try:

@@ -23,6 +23,12 @@ def file_type(path: Path) -> str:
     return Path(path.stem).suffix.lower() if suffix in _COMPRESSED else suffix
 
 
+def name_without_type(name: str) -> str:
+    """Return the name of a file without the suffixes of its compression and its type."""
+    path = Path(name)
+    return Path(path.stem).stem if path.suffix.lower() in _COMPRESSED else path.stem
+
+
 def _may_be_table(path: Path) -> bool:
     return file_type(path) in (*TABLE_SEPARATORS, "")  # a name without a type may be a folder's
 

@@ -5,12 +5,14 @@ The libraries are optional and slow to import, so each is imported only when it 
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from agent.data.files.file_record import BrokenRecord, FileRecord
+from agent.data.files.folder import all_files
 from agent.data.numbers import of_single_precision
 from agent.data.source import DataSource
 from agent.errors import TaskFailed
@@ -26,6 +28,8 @@ NO_REPORTS = {
     "DO_NOT_TRACK": "1",
 }
 """Environment variables that turn off the reports of the hub's libraries, which read them on import."""
+_CELLS_AS_WRITTEN = {"keep_default_na": False, "na_filter": False}
+"""Settings of the library's reader of CSV, which otherwise takes cells such as "NA" and "null" for nothing."""
 _SAVED_FILES = ("state.json", "dataset_dict.json")
 """Files that ``save_to_disk`` writes: for one dataset, for several splits."""
 
@@ -51,7 +55,7 @@ def parquet(path: Path) -> Iterator[FileRecord]:
 
 
 def dataset(source: DataSource) -> Iterator[FileRecord]:
-    """Yield the records of a saved dataset, a folder of files, or a data set of the hub. Raises TaskFailed (data)."""
+    """Yield the records of a saved dataset, or of a data set of the hub. Raises TaskFailed (data)."""
     data = _dataset(source)
     short = _short_floats(data.features.arrow_schema)
     for number, record in enumerate(data, 1):
@@ -88,16 +92,19 @@ def data_digest(source: DataSource, digest: Callable[[Path], str] = sha256_file)
         return str(_dataset(source)._fingerprint)
     if not path.is_dir():
         return digest(path)
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    return sha256_of_parts(part for file in files for part in (str(file.relative_to(path)), digest(file)))
+    names = [name for name in all_files(path) if (path / name).is_file()]
+    return sha256_of_parts(part for name in names for part in (ascii(name), digest(path / name)))
+
+
+def is_saved(path: Path) -> bool:
+    """Return whether a folder was written by ``save_to_disk``."""
+    return any((path / name).is_file() for name in _SAVED_FILES)
 
 
 def _dataset(source: DataSource) -> "Dataset":
     _library("datasets", source.label)
-    if source.path is not None and any((source.path / name).is_file() for name in _SAVED_FILES):
-        return _saved(source.path, source.split)
     if source.path is not None:
-        return _loaded(str(source.path), source.label, source.split, None)
+        return _saved(source.path, source.split)
     return _fetched(str(source.hub), source.label, source.split, source.revision)
 
 
@@ -127,7 +134,9 @@ def _loaded(name: str, label: str, split: str, revision: str | None) -> "Dataset
 
     datasets.disable_progress_bars()
     try:
-        return datasets.load_dataset(name, split=split, revision=revision)
+        with suppress(ValueError):  # no table of text has these settings; any other error comes again
+            return datasets.load_dataset(name, split=split, revision=revision, **_CELLS_AS_WRITTEN)
+        data = datasets.load_dataset(name, split=split, revision=revision)
     except datasets.exceptions.DatasetNotFoundError as error:
         if isinstance(error.__cause__, hub_errors.GatedRepoError) or "is a gated dataset" in str(error):
             _refuse(label, "the data set is gated: ask for access at the hub, and set HF_TOKEN here", error)
@@ -141,6 +150,9 @@ def _loaded(name: str, label: str, split: str, revision: str | None) -> "Dataset
             _refuse(label, f"the data set has no split {split!r}; it has {', '.join(splits)}", error)
         message = f"the data set cannot be loaded ({type(error).__name__}); give a copy of one of its files by path"
         _refuse(label, message, error)
+    if data.info.builder_name == "csv":  # a copy that another program made, taken while the hub is unreachable
+        _refuse(label, "the copy on this machine lacks cells such as NA and null: connect to the hub once more")
+    return data
 
 
 def _splits(name: str, revision: str | None) -> list[str]:

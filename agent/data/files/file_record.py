@@ -26,11 +26,11 @@ class FileRecord:
     """A record of a file, valid or broken.
 
     Args:
-        place: where it is, such as "line 3"; empty if it is an error that concerns the whole file.
-        content: the record.
-        notes: what the file's form says against it.
+        place: where it is, such as "line 3"; empty for an error, or notes, on all of a file or folder.
+        content: the record; None if there are only notes.
+        notes: what the file's form says against it, or which files are not read.
     """
 
     place: str
-    content: Record | BrokenRecord
+    content: Record | BrokenRecord | None
     notes: tuple[Note, ...] = ()

@@ -163,7 +163,7 @@ def test_a_folder_as_the_hub_holds_it(dataset: Any, tmp_path: Path) -> None:
     source = DataSource(path=folder)
     assert read_rows(source, find("sft")).rows == ROWS
     assert read_rows(DataSource(path=folder, split="test"), find("sft")).rows == ROWS[1:]
-    assert "the data set has no split 'validation'; it has train, test" in refusal(
+    assert "the data set has no split 'validation'; it has test, train" in refusal(
         source.model_copy(update={"split": "validation"})
     )
     before = data_digest(source)

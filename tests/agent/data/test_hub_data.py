@@ -65,6 +65,12 @@ class Hub(HubHandler):
             self.refuse(404, "RepoNotFound")
 
 
+class TableHub(Hub):
+    """The same data set as a table."""
+
+    files: ClassVar[dict[str, bytes]] = {"train.csv": b"prompt,completion\nNA,null\nnan,None\nx,\n"}
+
+
 @pytest.fixture
 def hub() -> Iterator[str]:
     with running_hub(Hub) as address:
@@ -75,10 +81,10 @@ def hub() -> Iterator[str]:
 def read(tmp_path: Path) -> Callable[..., list[Any]]:
     """Reads data in its own process; for each source the rows, or the error message."""
 
-    def run(endpoint: str, *settings: dict[str, str]) -> list[Any]:
+    def run(endpoint: str, *settings: dict[str, str], code: str = READ) -> list[Any]:
         home = {"HF_HOME": str(tmp_path / "home"), "HF_TOKEN": "", "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
         environment = os.environ | home | {"HF_ENDPOINT": endpoint}
-        argv = [sys.executable, "-c", READ, json.dumps(settings)]
+        argv = [sys.executable, "-c", code, json.dumps(settings)]
         process = subprocess.run(argv, check=True, capture_output=True, text=True, env=environment, timeout=240)
         return [json.loads(line) for line in process.stdout.splitlines()]
 
@@ -101,6 +107,23 @@ def test_a_data_set_is_fetched_and_every_refusal_says_what_to_do(hub: str, read:
     assert revision == "tiny/rows: the data set has no revision 'gone': correct it in agent.toml"
     assert gated == "tiny/gated: the data set is gated: ask for access at the hub, and set HF_TOKEN here"
     assert absent == "tiny/absent: the hub has no such data set, or it is private: correct its name, or set HF_TOKEN"
+
+
+def test_cells_such_as_na_and_null_are_text_in_a_table_of_the_hub_too(read: Callable[..., list[Any]]) -> None:
+    expected = [["NA", "", "null"], ["nan", "", "None"], ["x", "", ""]]
+    with running_hub(TableHub) as address:
+        assert read(address, {"hub": "tiny/rows"}) == [expected]
+    assert read("http://127.0.0.1:1", {"hub": "tiny/rows"}) == [expected], "of the copy on this machine"
+
+
+def test_a_copy_of_a_table_that_another_program_made_without_such_cells_is_refused(
+    read: Callable[..., list[Any]],
+) -> None:
+    with running_hub(TableHub) as address:
+        read(address, code='import datasets; datasets.load_dataset("tiny/rows", split="train")')
+    assert read("http://127.0.0.1:1", {"hub": "tiny/rows"}) == [
+        "tiny/rows: the copy on this machine lacks cells such as NA and null: connect to the hub once more"
+    ]
 
 
 def test_no_download_is_counted_anywhere() -> None:

@@ -99,7 +99,7 @@ def test_preferences_are_pairs_by_columns_of_their_own(tmp_path: Path) -> None:
     [
         (
             '{"prompt": "SECRET", "completion": "c"}',
-            "line 2 has no column 'good' (chosen); `fedloom agent check-data` lists the columns",
+            "line 2 has no column 'good' (chosen); `fedloom agent check-data` shows the names",
         ),
         ('{"prompt": "SECRET", "good": "c"}', "line 2 has no column 'rejected' (rejected)"),
         ('{"good": "SECRET", "rejected": "c"}', "line 2 has no column 'prompt' (prompt)"),
