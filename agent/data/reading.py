@@ -82,7 +82,7 @@ def scan_rows(source: DataSource, kind: Kind) -> Iterator[ScannedRecord]:
             continue
         columns |= dict.fromkeys(found.content)
         detected = detected or detect_columns(source, found.content, kind)
-        opened = OpenRecord(found.content, detected)
+        opened = OpenRecord(found.content, detected, is_of_table=found.is_of_table)
         scanned = _scan_record(found.place, opened, kind, seen)
         if scanned.row is not None:
             unread |= dict.fromkeys(opened.unread)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from agent.data.files.file_record import Record
+from agent.data.parsing.history import history_column
 from agent.data.parsing.open_record import OpenRecord, RecordError
 from agent.data.records import read_records
 from agent.data.source import DataSource
@@ -116,6 +117,8 @@ def _completed(path: Path, place: str, record: Record, source: DataSource) -> Co
     if system_column:
         message = f"the system prompt in the column {system_column!r} is not scored; remove it"
         raise ComparisonError(f"{path}, {place}: {message}")
+    if (history := history_column(opened)) and record[history]:
+        raise ComparisonError(f"{path}, {place}: the earlier turns in the column {history!r} are not scored; remove it")
     return Completed(**fields)
 
 

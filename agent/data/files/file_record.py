@@ -29,8 +29,10 @@ class FileRecord:
         place: where it is, such as "line 3"; empty for an error, or notes, on all of a file or folder.
         content: the record; None if there are only notes.
         notes: what the file's form says against it, or which files are not read.
+        is_of_table: whether it is a record of a CSV or TSV, whose columns the header names.
     """
 
     place: str
     content: Record | BrokenRecord | None
     notes: tuple[Note, ...] = ()
+    is_of_table: bool = False

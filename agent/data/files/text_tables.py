@@ -127,4 +127,4 @@ def _record(cells: list[str], names: Sequence[str], named_by: str, place: str, s
         counted = f"{len(cells)} cell{'' if len(cells) == 1 else 's'}"
         return FileRecord(place, BrokenRecord(f" has {counted}, but {named_by} {len(names)}"))
     notes = (_LOOKS_LIKE_A_RECORD,) if holds_a_record(cells, separator) else ()
-    return FileRecord(place, dict(zip(names, cells, strict=True)), notes)
+    return FileRecord(place, dict(zip(names, cells, strict=True)), notes, is_of_table=True)

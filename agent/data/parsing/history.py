@@ -14,7 +14,7 @@ _HISTORY = "history"
 
 def with_history(opened: OpenRecord, prompt: list[Turn]) -> list[Turn]:
     """Return the turns of the record's history, and those of its prompt after them. Raises RecordError."""
-    column = _column(opened)
+    column = history_column(opened)
     history = _turns(opened, column) if column else []
     if history and len(prompt) > 1:
         raise RecordError(
@@ -24,8 +24,8 @@ def with_history(opened: OpenRecord, prompt: list[Turn]) -> list[Turn]:
     return [*history, *prompt]
 
 
-def _column(opened: OpenRecord) -> str:
-    """The column of the history; empty if there is none."""
+def history_column(opened: OpenRecord) -> str:
+    """Return the column of the record's history; empty if there is none."""
     source = opened.source
     if source.history is not None:
         return source.history if source.history in opened.record else ""

@@ -9,7 +9,7 @@ from typing import Any
 
 from agent.data.notices import Note
 from agent.data.numbers import spelling_of
-from agent.data.source import TABLE_SEPARATORS, DataSource, file_type
+from agent.data.source import DataSource
 
 _MAX_LISTED = 20
 _C1_CONTROLS = re.compile("[\x80-\x9f]")
@@ -39,12 +39,21 @@ class SkippedRecord(Exception):
 class OpenRecord:
     """A record while it is parsed by the settings of *source*.
 
-    read: the columns that were read. is_conversation: whether messages were read. notes: what is noticed, once each.
+    Args:
+        record: its values by column.
+        source: the settings.
+        is_of_table: whether it is a record of a CSV or TSV.
+
+    Attributes:
+        read: the columns that were read.
+        is_conversation: whether messages were read.
+        notes: what is noticed, once each.
     """
 
-    def __init__(self, record: Mapping[str, Any], source: DataSource) -> None:
+    def __init__(self, record: Mapping[str, Any], source: DataSource, *, is_of_table: bool = False) -> None:
         self.record = record
         self.source = source
+        self.is_of_table = is_of_table
         self.read: set[str] = set()
         self.is_conversation = False
         self._notes: dict[Note, None] = {}
@@ -74,8 +83,7 @@ class OpenRecord:
         """Why a record may lack a column."""
         if any(str(name).strip().lower() == column.strip().lower() for name in self.record):
             return _OTHER_SPELLING
-        path = self.source.path
-        if path is None or file_type(path) not in TABLE_SEPARATORS or self.source.columns is not None:
+        if not self.is_of_table or self.source.columns is not None:
             return ""
         only = next(iter(self.record), "") if len(self.record) == 1 else ""
         return _ONE_COLUMN if any(separator in only for separator in _SEPARATORS) else _NO_HEADER

@@ -164,6 +164,16 @@ def test_every_error_of_every_file_is_reported_with_the_file_and_its_place(tmp_p
         read_split(DataSource(path=tmp_path / "rows"), SFT)
 
 
+def test_a_table_of_a_folder_without_a_header_says_how_to_name_the_columns(tmp_path: Path) -> None:
+    (error,) = errors(fill(tmp_path / "rows", {"a.csv": "q1,a1\nq2,a2\n"}))
+    assert error == (
+        "rows: a.csv: line 2 has no column 'prompt' (prompt); if the first line is a record, name the columns instead, "
+        "such as columns = [\"prompt\", \"completion\"]; it has 'q1', 'a1'"
+    )
+    (error,) = errors(fill(tmp_path / "lines", {"a.jsonl": '{"q": "a"}\n'}))
+    assert error == "lines: a.jsonl: line 1 has no column 'prompt' (prompt); it has 'q'"
+
+
 def test_a_file_of_another_type_is_an_error_that_names_it_on_this_machine_only(tmp_path: Path) -> None:
     folder = fill(tmp_path / "rows", {"a.jsonl": line("a"), "SECRET.xlsx": "x", "sub/SECRET.zip": "x"})
     (folder / "gone.jsonl").symlink_to(tmp_path / "nothing")
