@@ -5,13 +5,14 @@ TEMPLATE = """\
 
 # The data that campaigns may name. Check it with: fedloom agent check-data finance
 # [data.finance]
-# path = "finance.jsonl"     # relative to this file: .jsonl, .json, .csv, .tsv, .parquet, text, a saved dataset
+# path = "finance.jsonl"     # relative to this file: .jsonl, .json, .csv, .tsv, .parquet, text, a folder
 # preset = "alpaca"          # a well-known data set: sets the columns and, without path, the hub id
 # prompt = "prompt"          # column names
 # completion = "completion"
 # columns = ["label", "text"] # or: all columns, from left to right, of a table without a header
 # messages = "messages"      # or: a column of whole conversations
 # system = "system"          # a column of system prompts
+# history = "history"        # a column of earlier turns
 # chosen = "chosen"          # or, for preferences: two completions
 # rejected = "rejected"
 # template = "own.jinja"     # your own chat template, instead of the campaign's

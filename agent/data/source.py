@@ -41,12 +41,12 @@ class DataSource(BaseModel):
     preset: str | None = None
     """A well-known data set, which sets the columns and, without `path`, the hub id. Keys set here override it."""
     path: Path | None = None
-    """A file of rows (`.jsonl`, `.json`, `.csv`, `.tsv`, `.parquet`, or text with a `separator`), or the folder of a
-    saved dataset; relative to the settings file. Text files may be compressed (`.gz`, `.bz2`, `.xz`)."""
+    """A file of rows (`.jsonl`, `.json`, `.csv`, `.tsv`, `.parquet`, or text with a `separator`), or a folder of
+    such files or of a saved dataset; relative to the settings file. Text files may be compressed (`.gz`, `.bz2`, `.xz`)."""
     hub: Annotated[str, Field(min_length=1)] | None = None
     """A data set of the hub, such as `tatsu-lab/alpaca`, instead of `path`."""
     split: Annotated[str, Field(min_length=1)] = "train"
-    """Split of a data set of the hub or of a saved dataset."""
+    """Split of a data set of the hub, of a saved dataset, or of a folder whose files or subfolders name their split."""
     revision: Annotated[str, Field(min_length=1)] | None = None
     """Branch, tag or commit of a data set of the hub."""
     separator: Annotated[str, Field(min_length=1)] | None = None

@@ -239,6 +239,11 @@ def test_numbers_are_scored_as_the_file_spells_them_and_system_prompts_are_refus
     file.write_text('{"q": "one", "a": "yes", "system": "Be brief."}\n')
     with pytest.raises(ComparisonError, match="line 1: the system prompt in the column 'system' is not scored; remove"):
         Rows.read(file, source, ScoreSection())
+    file.write_text('{"q": "one", "a": "yes", "history": []}\n{"q": "one", "a": "yes", "history": [["q", "a"]]}\n')
+    with pytest.raises(
+        ComparisonError, match="line 2: the earlier turns in the column 'history' are not scored; remov"
+    ):
+        Rows.read(file, source, ScoreSection())
 
 
 # --- results
