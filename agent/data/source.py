@@ -42,7 +42,7 @@ class DataSource(BaseModel):
     """A well-known data set, which sets the columns and, without `path`, the hub id. Keys set here override it."""
     path: Path | None = None
     """A file of rows (`.jsonl`, `.json`, `.csv`, `.tsv`, `.parquet`, or text with a `separator`), or a folder of
-    such files or of a saved dataset; relative to the settings file. Text files may be compressed (`.gz`, `.bz2`, `.xz`)."""
+    such files or of a saved dataset; relative to the settings file. Text may be compressed (`.gz`, `.bz2`, `.xz`)."""
     hub: Annotated[str, Field(min_length=1)] | None = None
     """A data set of the hub, such as `tatsu-lab/alpaca`, instead of `path`."""
     split: Annotated[str, Field(min_length=1)] = "train"
