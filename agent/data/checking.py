@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from agent.data.held_out import notice_differences, split_rows
 from agent.data.notices import Occurrences
-from agent.data.reading import notice_differences, scan_rows, skip_reason, split_rows
+from agent.data.reading import scan_rows, skip_reason
 from agent.data.records import scan_records
 from agent.data.report import DataReport, Example, ShownCompletion, Span, Spread
 from agent.data.rows import Comparison, LocatedRow, Row
@@ -105,7 +106,7 @@ def _read(source: DataSource, kind: Kind, data: CollectedData) -> list[LocatedRo
     before = data.records, data.errors.total
     try:
         for scanned in scan_rows(source, kind):
-            data.records += bool(scanned.place)
+            data.records += scanned.is_record
             for note in scanned.notes:
                 data.notices.add(source.label, scanned.place, note.message, note.private, apart=True)
             if scanned.error:

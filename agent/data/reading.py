@@ -5,10 +5,11 @@ content of a row.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from agent.data.files.file_record import BrokenRecord
+from agent.data.held_out import notice_differences, split_rows
 from agent.data.notices import Note, Occurrences
 from agent.data.parsing.open_record import OpenRecord, RecordError, SkippedRecord, list_columns
 from agent.data.presets import PRESETS
@@ -17,7 +18,6 @@ from agent.data.rows import Comparison, LocatedRow, Row
 from agent.data.shapes import detect_columns, parse_row
 from agent.data.source import DataSource
 from shared import kinds
-from shared.digest import sha256_of_parts
 from shared.kinds import Kind
 
 
@@ -32,6 +32,7 @@ class ScannedRecord:
         private: the rest of the error message. It quotes column names and stays on this machine.
         skip_reason: why the record is skipped; empty if it is used.
         notes: what of it is not read or not learnt.
+        is_record: whether this is a record, and not an error or notes on all of a file or of the data.
     """
 
     place: str
@@ -40,6 +41,7 @@ class ScannedRecord:
     private: str = ""
     skip_reason: str = ""
     notes: tuple[Note, ...] = ()
+    is_record: bool = False
 
 
 @dataclass
@@ -75,15 +77,17 @@ def scan_rows(source: DataSource, kind: Kind) -> Iterator[ScannedRecord]:
     yield from _other_columns(source, kind)
     for found in scan_records(source):
         if isinstance(found.content, BrokenRecord):
-            yield ScannedRecord(found.place, None, error=found.content.message, private=found.content.private)
+            yield ScannedRecord(
+                found.where, None, error=found.error, private=found.content.private, is_record=found.place != ""
+            )
             continue
         if found.content is None:
-            yield ScannedRecord(found.place, None, notes=found.notes)
+            yield ScannedRecord(found.where, None, notes=found.notes)
             continue
         columns |= dict.fromkeys(found.content)
         detected = detected or detect_columns(source, found.content, kind)
         opened = OpenRecord(found.content, detected, is_of_table=found.is_of_table)
-        scanned = _scan_record(found.place, opened, kind, seen)
+        scanned = replace(_scan_record(found.where, opened, kind, seen), is_record=True)
         if scanned.row is not None:
             unread |= dict.fromkeys(opened.unread)
             scanned = replace(scanned, notes=(*found.notes, *opened.notes))
@@ -168,49 +172,6 @@ def read_split(source: DataSource, kind: Kind) -> Split:
         notice_differences(data.located, own_held_out, data.notices)
     train, held_out = split_rows(data.located, own_held_out, source.held_out)
     return Split(train, held_out, skipped, data.notices)
-
-
-def notice_differences(rows: Sequence[LocatedRow], held_out: Sequence[LocatedRow], notices: Occurrences) -> None:
-    """Notice parts that only the rows to train on have, or only those of the owner's held-out file."""
-    if not (rows and held_out):
-        return
-    parts: dict[str, Callable[[LocatedRow], bool]] = {
-        "further input": lambda located: located.row.input != "",
-        "a system prompt": lambda located: any(turn.role == "system" for turn in located.row.before),
-    }
-    for part, has in parts.items():
-        if any(map(has, rows)) != any(map(has, held_out)):
-            with_part, without = (rows, held_out) if any(map(has, rows)) else (held_out, rows)
-            message = f"no row has {part}, but rows of {with_part[0].label} have; evaluation differs from training"
-            notices.add(without[0].label, "", message)
-
-
-def split_rows(
-    rows: Sequence[LocatedRow], own_held_out: Sequence[LocatedRow] | None, fraction: float
-) -> tuple[list[LocatedRow], list[LocatedRow]]:
-    """Split rows into those to train on and those to evaluate on. No row is in both.
-
-    Args:
-        rows: the rows.
-        own_held_out: the owner's own held-out rows. Rows that equal one of them are not trained on.
-        fraction: the share of *rows* to hold out if *own_held_out* is None.
-    """
-    if own_held_out is None:
-        parts: tuple[list[LocatedRow], list[LocatedRow]] = [], []
-        for located in rows:
-            parts[is_held_out(located.row, fraction)].append(located)
-        return parts
-    held_out_rows = {located.row for located in own_held_out}
-    return [located for located in rows if located.row not in held_out_rows], list(own_held_out)
-
-
-def is_held_out(row: Row | Comparison, fraction: float) -> bool:
-    """Return whether a row is held out for evaluation.
-
-    This depends only on the row's own text, so added rows never move another row, and equal rows stay together.
-    """
-    digest = sha256_of_parts(row.parts)
-    return int(digest[:16], 16) / 2**64 < fraction
 
 
 def skip_reason(row: Row | Comparison) -> str:

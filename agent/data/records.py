@@ -35,9 +35,9 @@ def read_records(source: DataSource) -> Iterator[tuple[str, Record]]:
     """
     for found in scan_records(source):
         if isinstance(found.content, BrokenRecord):
-            refuse(source, f"{found.place}{found.content.message}{found.content.private}")
+            refuse(source, f"{found.where}{found.error}{found.content.private}")
         if found.content is not None:
-            yield found.place, found.content
+            yield found.where, found.content
 
 
 def scan_records(source: DataSource) -> Iterator[FileRecord]:
@@ -65,21 +65,12 @@ def _scan_folder(source: DataSource, folder: Path) -> Iterator[FileRecord]:
         try:
             for found in _scan_file(part, folder / name):
                 is_empty = False
-                yield _named(found, name)
+                yield replace(found, file=name)
         except TaskFailed as error:
-            yield FileRecord("", BrokenRecord(f"{name}: {str(error).removeprefix(f'{part.label}: ')}"))
+            yield FileRecord("", BrokenRecord(str(error).removeprefix(f"{part.label}: ")), file=name)
         else:
             if is_empty:
-                yield FileRecord("", None, (Note(f"{name}: the file has no rows"),))
-
-
-def _named(found: FileRecord, name: str) -> FileRecord:
-    """A record of a folder's file. What concerns all of the file has no place, so the message names it."""
-    if found.place:
-        return replace(found, place=f"{name}: {found.place}")
-    if isinstance(found.content, BrokenRecord):
-        return replace(found, content=replace(found.content, message=f"{name}: {found.content.message}"))
-    return found
+                yield FileRecord("", None, (Note(": the file has no rows"),), file=name)
 
 
 def _scan_file(source: DataSource, path: Path) -> Iterator[FileRecord]:

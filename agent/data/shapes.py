@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from agent.data.parsing.conversations import is_transcript, last_prompt, parse_turns, until_last_reply, with_system
-from agent.data.parsing.history import with_history
+from agent.data.parsing.history import refuse_history, with_history
 from agent.data.parsing.message_keys import check_columns
 from agent.data.parsing.open_record import OpenRecord, RecordError, SkippedRecord
 from agent.data.parsing.two_shapes import note_other_shape
@@ -60,6 +60,7 @@ def parse_row(opened: OpenRecord, kind: Kind) -> Row | Comparison:
 def _row(opened: OpenRecord, kind: Kind, labels: tuple[float, ...]) -> Row:
     source, role = opened.source, kind.completions[0]
     if source.messages is not None:
+        refuse_history(opened, source.messages)
         turns = _turns(opened, source.messages, "messages", None)
     else:
         turns = with_history(opened, _turns(opened, source.prompt, "prompt", "user"))
@@ -88,6 +89,7 @@ def _comparison(opened: OpenRecord, kind: Kind, labels: tuple[float, ...]) -> Co
         for role, value in values.items()
     ]
     if with_prompt:
+        refuse_history(opened, columns[kind.completions[0]])
         shared, answers = _split_at_difference(answers)
     else:
         shared = with_history(opened, _turns(opened, columns["prompt"], "prompt", "user"))

@@ -30,9 +30,23 @@ class FileRecord:
         content: the record; None if there are only notes.
         notes: what the file's form says against it, or which files are not read.
         is_of_table: whether it is a record of a CSV or TSV, whose columns the header names.
+        file: the file's name in its folder; empty if the data is one file.
     """
 
     place: str
     content: Record | BrokenRecord | None
     notes: tuple[Note, ...] = ()
     is_of_table: bool = False
+    file: str = ""
+
+    @property
+    def where(self) -> str:
+        """The file, if there are several, and the place in it. A message continues it."""
+        return ": ".join(part for part in (self.file, self.place) if part)
+
+    @property
+    def error(self) -> str:
+        """The message of a broken record, which continues ``where``; empty if there is none."""
+        if not isinstance(self.content, BrokenRecord):
+            return ""
+        return f": {self.content.message}" if self.file and not self.place else self.content.message

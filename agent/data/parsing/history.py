@@ -24,6 +24,12 @@ def with_history(opened: OpenRecord, prompt: list[Turn]) -> list[Turn]:
     return [*history, *prompt]
 
 
+def refuse_history(opened: OpenRecord, column: str) -> None:
+    """Raise RecordError if the settings name a history for a whole conversation, which is in *column*."""
+    if opened.source.history:
+        raise RecordError(f": the column {column!r} holds a whole conversation; remove the setting history")
+
+
 def history_column(opened: OpenRecord) -> str:
     """Return the column of the record's history; empty if there is none."""
     source = opened.source

@@ -164,6 +164,19 @@ def test_every_error_of_every_file_is_reported_with_the_file_and_its_place(tmp_p
         read_split(DataSource(path=tmp_path / "rows"), SFT)
 
 
+def test_errors_and_notices_of_files_whose_names_differ_in_numbers_name_each_file(tmp_path: Path) -> None:
+    files = {f"part-{n}.csv": 'prompt,completion\nq,"SECRET\n' for n in range(3)}
+    empty = {f"part-{n}.jsonl": "" for n in range(3)}
+    found = report(fill(tmp_path / "rows", {**files, **empty, "z.jsonl": line("z")}))
+    (error,), (notice,) = map(str, found.errors), map(str, found.notices)
+    assert error == (
+        "rows: part-0.csv: a quote opened on line 2 is never closed; if quotes are plain text here, set quotes = false"
+        "; also part-1.csv, part-2.csv"
+    )
+    assert notice == "rows: part-0.jsonl: the file has no rows; also part-1.jsonl, part-2.jsonl"
+    assert (found.records, found.n_errors) == (1, 3)
+
+
 def test_a_table_of_a_folder_without_a_header_says_how_to_name_the_columns(tmp_path: Path) -> None:
     (error,) = errors(fill(tmp_path / "rows", {"a.csv": "q1,a1\nq2,a2\n"}))
     assert error == (
@@ -207,7 +220,7 @@ def test_files_that_lie_beside_data_are_noticed(tmp_path: Path) -> None:
 
 def test_an_empty_file_is_noticed_and_an_empty_folder_is_an_error(tmp_path: Path) -> None:
     folder = fill(tmp_path / "rows", {"a.jsonl": line("a"), "b.jsonl": "", "c.csv": "prompt,completion\n"})
-    assert notices(folder) == ["rows: b.jsonl: the file has no rows", "rows: c.csv: the file has no rows"]
+    assert notices(folder) == ["rows: b.jsonl: the file has no rows; also c.csv"]
     (tmp_path / "none").mkdir()
     assert errors(tmp_path / "none") == [
         "none: the folder has no data files; known are .jsonl, .json, .csv, .tsv, .parquet"

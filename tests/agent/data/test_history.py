@@ -90,6 +90,21 @@ def test_a_history_that_no_row_has_and_one_beside_messages_are_errors(tmp_path: 
         DataSource(path=Path("a.jsonl"), messages="talk", history="before")
 
 
+@pytest.mark.parametrize(
+    ("record", "kind", "column"),
+    [
+        ({"messages": MESSAGES}, "sft", "messages"),
+        ({"chosen": MESSAGES, "rejected": [*MESSAGES[:3], {"role": "assistant", "content": "b"}]}, "dpo", "chosen"),
+    ],
+)
+def test_a_history_that_is_set_for_conversations_that_are_whole_is_an_error(
+    tmp_path: Path, record: dict[str, Any], kind: str, column: str
+) -> None:
+    message = refusal(source_of(tmp_path, record | {"talk": PAIRS}, history="talk"), kind)
+    assert f"the column {column!r} (" not in message
+    assert f"line 1: the column {column!r} holds a whole conversation; remove the setting history" in message
+
+
 # --- two conversations in one record
 
 

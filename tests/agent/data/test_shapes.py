@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from agent.data.held_out import is_held_out, split_rows
 from agent.data.parsing.open_record import OpenRecord, RecordError, SkippedRecord
-from agent.data.reading import Rows, is_held_out, read_rows, split_rows
+from agent.data.reading import Rows, read_rows
 from agent.data.rows import Comparison, LocatedRow, Row, Turn
 from agent.data.shapes import parse_row
 from agent.data.source import DataSource

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.data.reading import is_held_out
+from agent.data.held_out import is_held_out
 from agent.data.rows import Row
 from agent.errors import TaskFailed
 from agent.train.data.cache import DataCache

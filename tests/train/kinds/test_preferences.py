@@ -12,7 +12,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 from trl.trainer import utils
 
-from agent.data.reading import is_held_out
+from agent.data.held_out import is_held_out
 from agent.data.rows import Comparison
 from agent.errors import TaskFailed
 from agent.orders.job_files import DELTA_FILE
