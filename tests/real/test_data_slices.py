@@ -63,15 +63,21 @@ NOTICES: dict[str, list[str]] = {
     "medquad": ["5 columns are not read: 'source', 'focus', 'qtype', 'url', 'doc'"],
     "phrasebank": ["line 38 has no separator, and so no completion"],  # it is "1", a rest of a table
     # a tweet of several lines, one of which is "- Dow up 1,131.98 points": two cells
-    "tfns": ["the record on lines 7110 to 7113 has a cell of several lines, one of which looks like a record"],
+    "tfns": [
+        "line 414 has control characters",
+        "the record on lines 7110 to 7113 has a cell of several lines, one of which looks like a record",
+    ],
+    "fingpt": ["line 5257 has control characters"],  # of the tweets
     "aqua, test": ["2 columns are not read: 'options', 'correct'"],
     "aqua": ["2 columns are not read: 'options', 'correct'"],
     "mts-dialog": ["2 columns are not read: 'ID', 'section_header'"],
     "mts-dialog, validation": ["2 columns are not read: 'ID', 'section_header'"],
     "mts-dialog, test": ["2 columns are not read: 'ID', 'section_header'"],
     "hh-rlhf, chosen": ["1 column is not read: 'rejected'"],
-    "ultrafeedback": ["2 columns are not read: 'source_index', 'metadata'"],
+    # "Porter's" with an apostrophe of cp1252
+    "ultrafeedback": ["line 631 has control characters", "2 columns are not read: 'source_index', 'metadata'"],
     "ultrafeedback, held out": ["2 columns are not read: 'source_index', 'metadata'"],
+    "dpo_en_demo": ["row 16 has control characters"],  # dashes of UTF-8 that was read as latin-1
 }
 """What is not read of each slice; nothing of the others."""
 

@@ -61,11 +61,20 @@ def test_text_of_cp1252_that_is_read_as_latin_1_is_noticed_with_its_line(tmp_pat
     _, found = collected(DataSource(path=path, held_out=0.0, encoding="ISO-8859-1"))
     (notice,) = map(str, found.notices)
     assert notice == (
-        "a.csv: line 3 has control characters (U+0080 to U+009F), as text of cp1252 has that is read as latin-1; set "
-        'encoding = "cp1252"; also line 4'
+        "a.csv: line 3 has control characters (U+0080 to U+009F): the file may be cp1252; set encoding = "
+        '"cp1252"; also line 4'
     )
     data, found = collected(DataSource(path=path, held_out=0.0, encoding="cp1252"))
     assert (found.notices, data.train[1].row.completions[0].completion) == ([], "“x” €")
+
+
+def test_text_of_utf_8_that_is_read_as_latin_1_is_noticed_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("prompt,completion\nq – r,a\n", encoding="utf-8")
+    (notice,) = map(str, collected(DataSource(path=path, held_out=0.0, encoding="latin-1"))[1].notices)
+    assert notice == (
+        'a.csv: line 2 has control characters (U+0080 to U+009F): the file may be UTF-8; set encoding = "utf-8"'
+    )
 
 
 @pytest.mark.parametrize("place", ["prompt", "completion", "turn"])
@@ -75,9 +84,13 @@ def test_control_characters_that_another_program_left_are_noticed_in_every_text(
         record["prompt"] = [{"role": "user", "content": "q\x92s"}]
     else:
         record[place] = "it\x92s"
-    _, found = collected(DataSource(path=lines(tmp_path / "a.jsonl", [record]), held_out=0.0))
+    path = lines(tmp_path / "a.jsonl", [record])
+    _, found = collected(DataSource(path=path, held_out=0.0, encoding="latin-1"))  # JSON is UTF-8 whatever it says
     (notice,) = map(str, found.notices)
-    assert notice.endswith("as text of cp1252 has that was read as latin-1; correct it where it was written")
+    assert notice == (
+        "a.jsonl: line 1 has control characters (U+0080 to U+009F): its text was read in a wrong encoding before; "
+        "correct it where it was written"
+    )
     plain = lines(tmp_path / "a.jsonl", [{"prompt": "\tq\x7f\xa0é", "completion": "€\n"}])
     assert collected(DataSource(path=plain, held_out=0.0))[1].notices == []
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from agent.data.notices import Note
 from agent.data.numbers import spelling_of
-from agent.data.source import DataSource
+from agent.data.source import DataSource, file_type
 
 _MAX_LISTED = 20
 _C1_CONTROLS = re.compile("[\x80-\x9f]")
@@ -106,15 +106,21 @@ class OpenRecord:
             value.encode()
         except UnicodeEncodeError:  # JSON can escape a lone surrogate
             raise RecordError(f"{where} holds half a character (a lone surrogate)") from None
-        if _C1_CONTROLS.search(value):  # cp1252 has quotes, dashes and the euro sign there
-            self.note(f" has control characters (U+0080 to U+009F), as text of cp1252 has {self._as_latin_1}")
+        if _C1_CONTROLS.search(value):
+            self.note(f" has control characters (U+0080 to U+009F): {self._wrong_encoding(value)}")
         return value
 
-    @property
-    def _as_latin_1(self) -> str:
-        if codecs.lookup(self.source.encoding).name == "iso8859-1":
-            return 'that is read as latin-1; set encoding = "cp1252"'
-        return "that was read as latin-1; correct it where it was written"
+    def _wrong_encoding(self, text: str) -> str:
+        """Why a text may have control characters: cp1252 has quotes, dashes and the euro sign in their place."""
+        path = self.source.path
+        has_own_encoding = path is None or file_type(path) in (".jsonl", ".json", ".parquet")
+        if has_own_encoding or codecs.lookup(self.source.encoding).name != "iso8859-1":
+            return "its text was read in a wrong encoding before; correct it where it was written"
+        try:
+            text.encode("latin-1").decode()
+        except UnicodeError:
+            return 'the file may be cp1252; set encoding = "cp1252"'
+        return 'the file may be UTF-8; set encoding = "utf-8"'
 
     def _number(self, value: float | Decimal, where: str) -> str:
         if isinstance(value, float | Decimal) and not math.isfinite(value):
