@@ -29,7 +29,8 @@ class ParticipantView(Reply):
     rank: int | None
     """Rank that the agent trains; null until the agent is prepared."""
     reason: str | None = None
-    """Why the agent failed to prepare or does not match."""
+    """Why the agent failed to prepare or does not match; of a prepared one, what of its rows or of the base model is
+    not trained on."""
     joined_round: int | None = None
     """First round in which the client can be drawn."""
     failures_in_a_row: int = 0

@@ -53,7 +53,7 @@ FUSED, OWN_HEAD = "trained", "trained with its own head"
 EXPERTS, TOWERS = "trained; its experts stay frozen", "trained; its other towers stay frozen"
 EXPERTS_OWN_HEAD = "trained with its own head; its experts stay frozen"
 ENCODER_DECODER, ENCODER = "refused: an encoder-decoder model", "refused: an encoder"
-SEES_AHEAD, MULTIMODAL = "refused: it sees the tokens that it is to predict", "refused: a multimodal model"
+SEES_AHEAD, MULTIMODAL = "refused: it attends to later tokens", "refused: a multimodal model"
 NOT_ADAPTED, UNREACHED = "refused: PEFT cannot adapt this base model", "refused: its loss does not depend on"
 
 
@@ -73,10 +73,15 @@ class Family:
         return self.result.removeprefix("refused: ") if self.result.startswith("refused: ") else ""
 
     def build(self) -> Any:
-        """Build the model, with random weights."""
+        """Build the model, with random weights, none of which is zero as in a model that has not begun to learn."""
         torch.manual_seed(0)
         model_class: Any = getattr(transformers, self.model)
-        return model_class(model_class.config_class(**self.config))
+        model = model_class(model_class.config_class(**self.config))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if not parameter.any():
+                    parameter.normal_(std=0.05)
+        return model
 
     def make(self, folder: Path) -> Path:
         """Write the model, with the tokenizer. Returns *folder*."""

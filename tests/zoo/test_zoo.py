@@ -28,6 +28,14 @@ _FAST = {"Qwen3", "Qwen3-MoE", "ModernBERT decoder, transformed head", "RoBERTa"
 """One of each fate: trained, with frozen experts, with its own head, refused by a measurement, by the configuration."""
 
 
+_NOTICES = {
+    "own head": "own head",
+    "experts stay frozen": "the experts",
+    "towers stay frozen": "towers that read no text",
+}
+"""What a result has in the output of the simulation."""
+
+
 def _each(families: list[Family]) -> list[Any]:
     marks = {True: (), False: pytest.mark.deep}
     return [pytest.param(each, id=each.name, marks=marks[each.name in _FAST]) for each in families]
@@ -49,6 +57,9 @@ def test_a_model_that_cannot_be_trained_is_refused_in_a_sentence_before_any_trai
 def test_a_trained_model_has_the_loss_of_plain_peft_also_once_merged(family: Family, tmp_path: Path) -> None:
     trained = train(family, tmp_path, family.targets)
     assert trained.done.returncode == 0, trained.done.stdout + trained.done.stderr
+    said = " ".join(trained.done.stdout.split())
+    for result, notice in _NOTICES.items():
+        assert (notice in said) == (result in family.result), said
     base = AutoModelForCausalLM.from_pretrained(trained.model)
     before = trained.plain_loss(base)
     names = {name for name, _ in base.named_modules()}

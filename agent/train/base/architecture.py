@@ -7,8 +7,7 @@ from typing import Any
 from transformers import AutoConfig
 from transformers.models.auto import modeling_auto
 
-from agent.errors import TaskFailed
-from shared.wire.leases import FailureKind
+from agent.train.base.refusals import untrainable, unusable
 
 _CAUSAL = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 _MULTIMODAL = (
@@ -25,16 +24,18 @@ def check_architecture(folder: Path, *, remote_code: bool) -> None:
     remote_code: whether code that comes with the model may run.
     """
     raw = _raw(folder)
-    if any(key in part for part in (raw, _part(raw, "text_config")) for key in _QUANTIZATION_KEYS):
+    if any(part.get(key) for part in (raw, _part(raw, "text_config")) for key in _QUANTIZATION_KEYS):
         message = (
             "the base model's weight files are quantised already, and machines would compute with them differently: "
             "name the model that they were made from, and set base.quantization if training shall quantise it"
         )
-        raise TaskFailed(FailureKind.BASE_MODEL, message)
+        raise unusable(message)
     own_code = "AutoModelForCausalLM" in _part(raw, "auto_map")
     model_type = raw.get("model_type")
+    if not isinstance(model_type, str):
+        raise untrainable("its configuration names no architecture (model_type in config.json)")
     if raw.get("is_encoder_decoder"):
-        raise _refused(f"an encoder-decoder model ({model_type}); {_WANTED}")
+        raise untrainable(f"an encoder-decoder model ({model_type}); {_WANTED}")
     if own_code and remote_code:
         return
     if own_code and model_type not in _CAUSAL:
@@ -42,10 +43,10 @@ def check_architecture(folder: Path, *, remote_code: bool) -> None:
             f"its architecture ({model_type}) comes as code with the model, which may not run here; policy.remote_code "
             "in agent.toml allows it in training"
         )
-        raise _refused(message)
+        raise untrainable(message)
     config = _config(folder)
     if config.is_encoder_decoder:  # the library's default for this architecture
-        raise _refused(f"an encoder-decoder model ({model_type}); {_WANTED}")
+        raise untrainable(f"an encoder-decoder model ({model_type}); {_WANTED}")
     if model_type in _CAUSAL:
         return
     if model_type in _MULTIMODAL:
@@ -53,18 +54,18 @@ def check_architecture(folder: Path, *, remote_code: bool) -> None:
             f"a multimodal model ({model_type}) that transformers does not load as a language model; save its language "
             "model on its own, and use that"
         )
-        raise _refused(message)
+        raise untrainable(message)
     what = "an encoder" if model_type in _MASKED else "not a language model that transformers can train"
-    raise _refused(f"{what} ({model_type}); {_WANTED}")
+    raise untrainable(f"{what} ({model_type}); {_WANTED}")
 
 
 def _raw(folder: Path) -> dict[str, Any]:
     try:
         raw = json.loads((folder / "config.json").read_bytes())
-    except ValueError as error:
-        raise TaskFailed(FailureKind.BASE_MODEL, "config.json is not a JSON object") from error
+    except (ValueError, RecursionError) as error:
+        raise unusable("config.json is not a JSON object") from error
     if not isinstance(raw, dict):
-        raise TaskFailed(FailureKind.BASE_MODEL, "config.json is not a JSON object")
+        raise unusable("config.json is not a JSON object")
     return raw
 
 
@@ -81,8 +82,4 @@ def _config(folder: Path) -> Any:
             f"the installed transformers cannot read its configuration ({type(error).__name__}); a newer release may "
             "know this architecture"
         )
-        raise _refused(message) from error
-
-
-def _refused(reason: str) -> TaskFailed:
-    return TaskFailed(FailureKind.BASE_MODEL, f"the base model cannot be trained: {reason}")
+        raise untrainable(message) from error

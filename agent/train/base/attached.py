@@ -1,20 +1,21 @@
 """An adapter on a base model: its parameters, by the names that adapter files use."""
 
-import contextlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from agent.errors import TaskFailed
+from agent.train.base.refusals import unusable
 from agent.train.base.targets import choose_targets
+from agent.train.process import memory
 from shared.adapters.files import AdapterError, Contract, TensorSpec
 from shared.adapters.lora import is_trained, shape_at_rank
 from shared.campaign.spec import LoraSection
-from shared.wire.leases import FailureKind
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,13 @@ def attach(model: Any, lora: LoraSection) -> AttachedAdapter:
     )
     try:
         peft_model = get_peft_model(model, config)
-    except (ValueError, TypeError, AttributeError, NotImplementedError) as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+    except Exception as error:  # midway: the layers before are adapted
+        _remove_layers(model)
+        if memory.is_exhausted(error):
+            raise
+        reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
         message = f"PEFT cannot adapt this base model; set lora.target_modules in the campaign to others: {reason}"
-        raise _unusable(message) from error
+        raise unusable(message) from error
     try:
         parameters = _adapter_parameters(peft_model, lora.rank)
     except TaskFailed:
@@ -100,11 +104,19 @@ def _adapter_parameters(model: Any, rank: int) -> dict[str, nn.Parameter]:
     saved = get_peft_model_state_dict(model, save_embedding_layers=False)
     if set(named) != set(saved):
         mismatch = min(set(named) ^ set(saved))
-        raise _unusable(f"PEFT saves this model's adapter under other names than it trains, {mismatch} among them")
+        raise unusable(f"PEFT saves this model's adapter under other names than it trains, {mismatch} among them")
     for name, parameter in named.items():
         _check_shape(name, tuple(parameter.shape), rank)
         parameter.data = parameter.data.float()
     return dict(sorted(named.items()))
+
+
+def _remove_layers(model: Any) -> None:
+    """Put the layers of the base model back, all of those that PEFT has wrapped."""
+    for name, module in list(model.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            parent, _, last = name.rpartition(".")
+            setattr(model.get_submodule(parent), last, module.get_base_layer())
 
 
 def _check_shape(name: str, shape: tuple[int, ...], rank: int) -> None:
@@ -115,15 +127,4 @@ def _check_shape(name: str, shape: tuple[int, ...], rank: int) -> None:
         fits = False
     if not fits:
         message = f"PEFT gives {name} of this base model the shape {list(shape)}, which is no factor of rank {rank}"
-        raise _unusable(f"{message}; name other target_modules in the campaign")
-
-
-def first_line(error: BaseException) -> str:
-    """The type of an error of a library, and the first line of its text."""
-    with contextlib.suppress(IndexError):
-        return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
-    return type(error).__name__
-
-
-def _unusable(message: str) -> TaskFailed:
-    return TaskFailed(FailureKind.BASE_MODEL, message)
+        raise unusable(f"{message}; name other target_modules in the campaign")

@@ -5,15 +5,10 @@ from typing import Any
 
 import torch
 
-from agent.errors import TaskFailed
 from agent.settings import ComputeSettings
 from agent.train.base.quantization import check_support
+from agent.train.base.refusals import unusable
 from shared.campaign.spec import Quantization
-from shared.wire.leases import FailureKind
-
-
-def _unusable(message: str) -> TaskFailed:
-    return TaskFailed(FailureKind.BASE_MODEL, message)
 
 
 def choose_device(compute: ComputeSettings, quantization: Quantization | None) -> torch.device:
@@ -37,7 +32,7 @@ def _device(compute: ComputeSettings, quantization: Quantization | None) -> torc
     kind = compute.device.partition(":")[0]
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}[kind]
     if not available:
-        raise _unusable(f"compute.device in agent.toml is {compute.device}, which this machine does not have")
+        raise unusable(f"compute.device in agent.toml is {compute.device}, which this machine does not have")
     return torch.device(kind, 0) if kind == "cuda" else torch.device(kind)  # choose_gpu left one visible
 
 
@@ -47,7 +42,7 @@ def choose_dtype(compute: ComputeSettings, device: torch.device) -> torch.dtype:
         supports_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
         return torch.bfloat16 if supports_bf16 else torch.float32
     if compute.dtype == "float16" and device.type != "cuda":
-        raise _unusable("compute.dtype in agent.toml is float16, which trains on a GPU only: use float32 or bfloat16")
+        raise unusable("compute.dtype in agent.toml is float16, which trains on a GPU only: use float32 or bfloat16")
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     return dtypes[compute.dtype]
 

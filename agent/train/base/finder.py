@@ -56,7 +56,8 @@ class BaseFinder:
         folder = find_folder(base, mapped, refresh=refresh, remote_code=remote_code, remedy=remedy, report=report)
         check_architecture(folder, remote_code=remote_code)
         tokenizer, limits = self._read(folder, remote_code=remote_code)
-        return BaseFiles(folder, tokenizer, fingerprint(folder, tokenizer, DigestCache(cache / "digests.json")), limits)
+        digests = DigestCache(cache / "digests.json")
+        return BaseFiles(folder, tokenizer, fingerprint(folder, tokenizer, digests, remote_code=remote_code), limits)
 
     def _read(self, folder: Path, *, remote_code: bool) -> tuple[Any, InputLimits]:
         """The tokenizer in *folder*, and the model's limits, read again only if a file changed."""

@@ -23,10 +23,12 @@ _REPEATS = 3
 _VOLATILE_TOKENIZER = {"name_or_path", "transformers_version", "is_local", "local_files_only", "chat_template"}
 
 
-def fingerprint(folder: Path, tokenizer: Any, digests: DigestCache) -> Fingerprint:
+def fingerprint(folder: Path, tokenizer: Any, digests: DigestCache, *, remote_code: bool) -> Fingerprint:
     """Digest the model in *folder*; *tokenizer* is the one loaded from it. Raises TaskFailed (base-model)."""
     weights = [part for path in weight_files(folder) for part in (path.name, digests.sha256(path))]
-    config = _canonical_json(folder / "config.json", _VOLATILE_CONFIG)
+    config = sha256_hex(_canonical_json(folder / "config.json", _VOLATILE_CONFIG))
+    if remote_code and (code := sorted(folder.glob("*.py"))):  # what runs is a part of the architecture
+        config = sha256_of_parts([config, *(part for path in code for part in (path.name, digests.sha256(path)))])
     parts: list[str] = []
     for name in TOKENIZER_FILES:
         path = folder / name
@@ -40,7 +42,7 @@ def fingerprint(folder: Path, tokenizer: Any, digests: DigestCache) -> Fingerpri
         template = json.dumps(template, sort_keys=True)
     return Fingerprint(
         weights=sha256_of_parts(weights),
-        config=sha256_hex(config),
+        config=config,
         tokenizer=sha256_of_parts(parts),
         template=hashlib.sha256(template.encode()).hexdigest(),
     )

@@ -5,17 +5,20 @@ All files are read from one folder: the one that the settings map the model to, 
 
 import contextlib
 import json
+import math
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
 from huggingface_hub import errors as hub_errors
+from safetensors import safe_open
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from agent.errors import TaskFailed
+from agent.train.base.refusals import first_line, unusable
 from agent.train.progress import Reporter
 from shared.campaign.spec import BaseSection
-from shared.wire.leases import FailureKind, Phase, Progress
+from shared.wire.leases import Phase, Progress
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 TOKENIZER_FILES = (
@@ -41,10 +44,6 @@ _PATTERNS = (
 _TEMPLATES = ("chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja")
 
 
-def _unusable(message: str) -> TaskFailed:
-    return TaskFailed(FailureKind.BASE_MODEL, message)
-
-
 def find_folder(
     base: BaseSection, mapped: Path | None, *, refresh: bool, remote_code: bool, remedy: str, report: Reporter
 ) -> Path:
@@ -65,15 +64,15 @@ def find_folder(
     folder = mapped or _download(base, refresh=refresh, remote_code=remote_code, remedy=remedy, report=report)
     if not folder.is_dir():
         # the message leaves this machine, so it omits the path
-        raise _unusable(f"the folder of {base.model} does not exist: {remedy}")
+        raise unusable(f"the folder of {base.model} does not exist: {remedy}")
     if not (folder / "config.json").is_file():
-        raise _unusable(f"the folder of {base.model} has no config.json: {remedy}")
+        raise unusable(f"the folder of {base.model} has no config.json: {remedy}")
     if (folder / "adapter_config.json").exists():
         message = (
             f"the folder of {base.model} also holds an adapter (adapter_config.json), which would be loaded with it: "
             "give a folder that holds the model alone, or the two merged"
         )
-        raise _unusable(message)
+        raise unusable(message)
     weight_files(folder)
     return folder
 
@@ -110,21 +109,21 @@ def _download(base: BaseSection, *, refresh: bool, remote_code: bool, remedy: st
         )
     except hub_errors.GatedRepoError as error:
         message = f"{base.model} is gated: request access at the hub and set HF_TOKEN on this machine, or {remedy}"
-        raise _unusable(message) from error
+        raise unusable(message) from error
     except hub_errors.RevisionNotFoundError as error:
         message = f"{base.model} has no revision {base.revision}: pin one that exists in the campaign"
-        raise _unusable(message) from error
+        raise unusable(message) from error
     except hub_errors.RepositoryNotFoundError as error:
         message = f"the hub has no {base.model}, or it is private"
-        raise _unusable(f"{message}: correct its name, set HF_TOKEN on this machine, or {remedy}") from error
+        raise unusable(f"{message}: correct its name, set HF_TOKEN on this machine, or {remedy}") from error
     except hub_errors.HFValidationError as error:
-        raise _unusable(
+        raise unusable(
             f"{base.model} is neither a hub id nor an absolute path: correct its name, or {remedy}"
         ) from error
     except Exception as error:  # of the hub's client, the network or the disk
-        reason = str(error).strip().split("\n", 1)[0]
-        message = f"{base.model} could not be downloaded from the hub: check the network, or {remedy} ({reason})"
-        raise _unusable(message) from error
+        message = f"{base.model} could not be downloaded from the hub: check the network, or {remedy}"
+        message = f"{message} ({first_line(error)})"
+        raise unusable(message) from error
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -135,18 +134,37 @@ def weight_files(folder: Path) -> list[Path]:
     if index.is_file():
         try:
             names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError) as error:
-            raise _unusable(f"{index.name} is not a safetensors index") from error
+            # a name with a folder in it could be any file of this machine
+            plain = all(name == Path(name).name and name.endswith(".safetensors") for name in names)
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+            raise unusable(f"{index.name} is not a safetensors index") from error
+        if not plain:
+            raise unusable(f"{index.name} names other files than .safetensors files of its own folder")
         missing = [name for name in names if not (folder / name).is_file()]
         if missing:
-            raise _unusable(f"{len(missing)} of {len(names)} weight files are missing, {missing[0]} among them")
+            raise unusable(f"{len(missing)} of {len(names)} weight files are missing, {missing[0]} among them")
         return [folder / name for name in names]
     if any(folder.glob("*.bin")):
-        raise _unusable(
+        raise unusable(
             "the model's folder has only .bin weights, which can run code when they are loaded: "
             "convert them to safetensors (load the model, then save_pretrained)"
         )
-    raise _unusable(f"the model's folder has no weights: {_WEIGHTS[0]} or {_WEIGHTS[1]} is needed")
+    raise unusable(f"the model's folder has no weights: {_WEIGHTS[0]} or {_WEIGHTS[1]} is needed")
+
+
+def unused_tensors(folder: Path, names: Collection[str]) -> list[str]:
+    """Those of some tensors in the weight files, sorted, that are not constants which older versions also stored.
+
+    Such are masks, of truth values or bytes, and single numbers.
+    """
+    unused: list[str] = []
+    for path in weight_files(folder) if names else ():
+        with safe_open(path, "pt") as file:
+            for name in set(file.keys()) & set(names):
+                tensor = file.get_slice(name)
+                if tensor.get_dtype() not in ("BOOL", "U8", "I8") and math.prod(tensor.get_shape()) > 1:
+                    unused.append(name)
+    return sorted(unused)
 
 
 def companion_files(folder: Path) -> list[Path]:

@@ -22,6 +22,9 @@ _AFTER_PADDING = {
 """Families that number positions from the padding token's id on, so that they use fewer than they have."""
 
 
+_CHANGING_ROPE = ("longrope", "dynamic")
+
+
 @dataclass(frozen=True)
 class InputLimits:
     """n_embeddings: rows of the embedding; token ids are below it. n_positions: the longest row in tokens.
@@ -71,9 +74,23 @@ def limits_of(config: Any) -> InputLimits:
     n_positions = _first_number(config, _N_POSITIONS)
     if getattr(config, "alibi", None) is True or config.model_type == "bloom":
         n_positions = None  # attention with linear biases has no table of positions
+    if n_positions is not None and (original := _original_positions(config)) is not None:
+        n_positions = min(n_positions, original)
     if n_positions is not None and config.model_type in _AFTER_PADDING:
         n_positions -= (config.pad_token_id or 0) + 1
     return InputLimits(_first_number(config, _N_EMBEDDINGS), n_positions)
+
+
+def _original_positions(config: Any) -> int | None:
+    """The positions up to which a rotary embedding stays as it is, if it changes with the longest row of a batch.
+
+    Beyond them the loss of a row would depend on the others of its batch.
+    """
+    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None)
+    if not isinstance(rope, dict) or rope.get("rope_type", rope.get("type")) not in _CHANGING_ROPE:
+        return None
+    original = rope.get("original_max_position_embeddings") or getattr(config, "original_max_position_embeddings", None)
+    return original if type(original) is int else None
 
 
 def _first_number(config: Any, names: Sequence[str]) -> int | None:

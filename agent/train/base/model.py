@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
-from agent.errors import TaskFailed
-from agent.train.base.attached import AttachedAdapter, attach, first_line
+from agent.train.base.attached import AttachedAdapter, attach
+from agent.train.base.folder import unused_tensors
 from agent.train.base.quantization import bitsandbytes_config, prepare_for_training
+from agent.train.base.refusals import first_line, unusable
 from agent.train.process import memory
 from shared.campaign.spec import LoraSection, Quantization
-from shared.wire.leases import FailureKind
 
 log = logging.getLogger(__name__)
 
@@ -27,16 +26,12 @@ _NOT_QUANTIZED = (
 )
 
 
-def _unusable(message: str) -> TaskFailed:
-    return TaskFailed(FailureKind.BASE_MODEL, message)
-
-
 def load_tokenizer(folder: Path, *, remote_code: bool) -> Any:
     """Load the tokenizer in *folder*. Raises TaskFailed (base-model)."""
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=remote_code, local_files_only=True)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise _unusable(f"the base model's tokenizer cannot be loaded: {first_line(error)}") from error
+    except Exception as error:
+        raise unusable(f"the base model's tokenizer cannot be loaded: {first_line(error)}") from error
 
 
 class Base:
@@ -76,22 +71,21 @@ class Base:
                 output_loading_info=True,
                 **quantizing,
             )
-        except (OSError, ValueError, KeyError, ImportError, AttributeError, SafetensorError) as error:
-            raise _unusable(f"the base model cannot be loaded: {first_line(error)}") from error
-        except RuntimeError as error:
-            if quantization is None or memory.is_exhausted(error):
+        except Exception as error:  # damaged files, and code that comes with the model, raise errors of many types
+            if memory.is_exhausted(error):
                 raise
-            # transformers puts the cause into its log only
-            raise _unusable(_NOT_QUANTIZED) from error
+            if quantization is not None and isinstance(error, RuntimeError):
+                raise unusable(_NOT_QUANTIZED) from error  # transformers puts the cause into its log only
+            raise unusable(f"the base model cannot be loaded: {first_line(error)}") from error
         if missing := sorted(info["missing_keys"]):
             # transformers would draw them at random, so every agent would have a different base
-            raise _unusable(f"the weight files lack {len(missing)} of the model's tensors, {missing[0]} among them")
-        if unused := sorted(info["unexpected_keys"]):
+            raise unusable(f"the weight files lack {len(missing)} of the model's tensors, {missing[0]} among them")
+        if unused := unused_tensors(folder, info["unexpected_keys"]):
             message = (
                 f"the weight files hold {len(unused)} tensors that the model as configured does not have, {unused[0]} "
                 "among them: correct config.json, or save the model anew"
             )
-            raise _unusable(message)
+            raise unusable(message)
         self.device, self.dtype = device, dtype
         self._model: Any = model.requires_grad_(False).eval()
         if quantization is None:

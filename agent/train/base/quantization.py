@@ -12,9 +12,8 @@ from typing import Any
 import torch
 from transformers import BitsAndBytesConfig
 
-from agent.errors import TaskFailed
+from agent.train.base.refusals import unusable
 from shared.campaign.spec import Quantization
-from shared.wire.leases import FailureKind
 
 _DEVICES = ("cpu", "cuda")
 _BLOCK = 64
@@ -24,16 +23,16 @@ _BLOCK = 64
 def check_support(quantization: Quantization, device: torch.device) -> None:
     """Raise TaskFailed (base-model) if *device* does not support the quantisation."""
     if device.type not in _DEVICES:
-        raise _unusable(
+        raise unusable(
             f"the campaign quantises its base to {quantization}, which trains on a CPU or a CUDA GPU only: set "
             'compute.device = "cpu" in agent.toml'
         )
     if importlib.util.find_spec("bitsandbytes") is None:
         message = f"the campaign quantises its base to {quantization} with bitsandbytes, which is not installed"
-        raise _unusable(f"{message}: run pip install 'fedloom[agent]'")
+        raise unusable(f"{message}: run pip install 'fedloom[agent]'")
     lacks_avx2 = platform.machine() in ("x86_64", "AMD64") and torch.backends.cpu.get_cpu_capability() == "DEFAULT"
     if device.type == "cpu" and lacks_avx2:
-        raise _unusable(f"the campaign quantises its base to {quantization}, which needs a CPU with AVX2 or a CUDA GPU")
+        raise unusable(f"the campaign quantises its base to {quantization}, which needs a CPU with AVX2 or a CUDA GPU")
 
 
 def bitsandbytes_config(quantization: Quantization, dtype: torch.dtype) -> BitsAndBytesConfig:
@@ -65,7 +64,7 @@ def prepare_for_training(model: Any, device: torch.device) -> None:
             _pin_training_mode(module)
         # if blocks span the ends of rows, the AVX512 kernel of bitsandbytes 0.50 silently uses the wrong blocks' scales
         if isinstance(module, Linear4bit) and device.type == "cpu" and module.in_features % _BLOCK:
-            raise _unusable(
+            raise unusable(
                 f"nf4 on a CPU needs layers whose inputs are a multiple of {_BLOCK}, and {name} has "
                 f"{module.in_features}: use int8, or a CUDA GPU"
             )
@@ -74,7 +73,3 @@ def prepare_for_training(model: Any, device: torch.device) -> None:
 def _pin_training_mode(module: Any) -> None:
     module.train()
     module.train = lambda _mode=True: module
-
-
-def _unusable(message: str) -> TaskFailed:
-    return TaskFailed(FailureKind.BASE_MODEL, message)

@@ -10,9 +10,8 @@ from peft.utils.transformers_weight_conversion import convert_peft_config_for_tr
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from agent.errors import TaskFailed
+from agent.train.base.refusals import unusable
 from shared.campaign.spec import LoraSection
-from shared.wire.leases import FailureKind
 
 _LINEAR = (nn.Linear, Conv1D)
 
@@ -37,18 +36,21 @@ def choose_targets(model: Any, lora: LoraSection) -> Targets:
     text = [name for name in linear if name.startswith(tower)]
     experts = _stacked_experts(model)
     wanted = [] if isinstance(lora.target_modules, str) else lora.target_modules
-    claimed = {leaf for leaf in map(_leaf, {*text, *wanted}) if experts and _means_experts(model, lora, leaf)}
+    shared_names = {leaf for leaf in map(_leaf, {*text, *wanted}) if experts and _means_experts(model, lora, leaf)}
     if isinstance(lora.target_modules, str):
-        names = [name for name in text if _leaf(name) not in claimed]
+        names = [name for name in text if _leaf(name) not in shared_names]
     else:
-        _check_known(lora.target_modules, text, experts, claimed)
+        _check_known(lora.target_modules, text, experts, shared_names)
         names = [name for name in text if any(f".{name}".endswith(f".{target}") for target in lora.target_modules)]
     if not names:
-        raise _refused("the base model has no linear layer that an adapter can cover")
+        raise unusable("the base model has no linear layer that an adapter can cover")
     notices = []
     if experts and isinstance(lora.target_modules, str):
-        beside = f", and so do {', '.join(sorted(claimed))}, whose names PEFT takes for theirs" if claimed else ""
-        notices.append(f"the experts of the base model stay frozen, as they are stored as stacked tensors{beside}")
+        notices.append("the experts of the base model stay frozen, because they are stored as stacked tensors")
+        if names_of_both := ", ".join(sorted(shared_names)):
+            notices.append(
+                f"{names_of_both} outside the experts stay frozen too, because PEFT matches the experts by these names"
+            )
     if frozen := len(linear) - len(text):
         notices.append(f"{frozen} linear layers of the base model stay frozen: they belong to towers that read no text")
     return Targets(tuple(sorted(names)), tuple(notices))
@@ -103,25 +105,21 @@ def _means_experts(model: Any, lora: LoraSection, leaf: str) -> bool:
     return bool(config.target_parameters)
 
 
-def _check_known(targets: Iterable[str], linear: Iterable[str], experts: Iterable[str], claimed: set[str]) -> None:
+def _check_known(targets: Iterable[str], linear: Iterable[str], experts: Iterable[str], shared_names: set[str]) -> None:
     """Raise TaskFailed (base-model) if one of the campaign's *targets* cannot be adapted."""
     stacked = {_leaf(name) for name in experts}
-    unfit = [target for target in targets if _leaf(target) in claimed | stacked]
+    unfit = [target for target in targets if _leaf(target) in shared_names | stacked]
     if unfit:
         message = (
             f"target_modules: in this model {', '.join(unfit)} means the experts, which are stored as stacked tensors "
             "and cannot be adapted; name other modules, or all-linear, which leaves the experts out"
         )
-        raise _refused(message)
+        raise unusable(message)
     absent = [target for target in targets if not any(f".{name}".endswith(f".{target}") for name in linear)]
     if absent:
-        present = ", ".join(sorted({_leaf(name) for name in linear} - claimed))
-        raise _refused(f"target_modules: this model has no linear module {', '.join(absent)}; it has {present}")
+        present = ", ".join(sorted({_leaf(name) for name in linear} - shared_names))
+        raise unusable(f"target_modules: this model has no linear module {', '.join(absent)}; it has {present}")
 
 
 def _leaf(name: str) -> str:
     return name.rpartition(".")[2]
-
-
-def _refused(message: str) -> TaskFailed:
-    return TaskFailed(FailureKind.BASE_MODEL, message)

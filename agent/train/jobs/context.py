@@ -1,5 +1,6 @@
 """What the four jobs share: the state that stays in memory, the base model, the data, and the files of a result."""
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 
@@ -21,8 +22,7 @@ from agent.train.data.cache import DataCache
 from agent.train.data.tokens import Samples, TokenizedData
 from agent.train.jobs.trial import try_a_step
 from agent.train.progress import Reporter
-from agent.train.suitability.measure import Verdict
-from agent.train.suitability.verdicts import suit
+from agent.train.suitability.verdicts import Verdict, ensure_suitable
 from agent.train.trainer.reference import Reference
 from shared.adapters.files import AdapterError, check_finite, write_adapter
 from shared.digest import sha256_file, sha256_hex
@@ -100,22 +100,27 @@ class JobContext:
         """
         with self.base() as base:
             template = template_of(self.work.data, job.data.template) if self.work.data else job.data.template
-            verdict = suit(
+            verdict = ensure_suitable(
                 base,
                 self.files.fingerprint,
                 job.lora,
                 samples.completions,
-                template=template if isinstance(template, str) else sha256_hex(template.text.encode()),
-                kind=job.training_kind,
+                use=[
+                    template if isinstance(template, str) else sha256_hex(template.text.encode()),
+                    job.training_kind,
+                    json.dumps(job.kind_params, sort_keys=True),
+                    job.training.optimizer,
+                ],
                 quantization=job.base.quantization,
+                micro_batch=self.work.micro_batch,
                 cache=self.work.cache,
                 report=self.report,
-                trial=lambda base: self._try_a_step(job, base, samples),
+                trial=lambda: self._try_a_step(job, base, samples),
             )
             yield base, verdict
 
-    def _try_a_step(self, job: PrepareJob | TrainJob | EvaluateJob, base: Base, samples: Samples) -> str:
-        return try_a_step(
+    def _try_a_step(self, job: PrepareJob | TrainJob | EvaluateJob, base: Base, samples: Samples) -> None:
+        try_a_step(
             self.training,
             self.kind.name,
             base,
@@ -124,6 +129,7 @@ class JobContext:
             samples,
             self.files.tokenizer,
             micro_batch=self.work.micro_batch,
+            folder=self.work.folder,
         )
 
     def base(self) -> AbstractContextManager[Base]:

@@ -28,6 +28,7 @@ def run_job(warm: WarmState, work: LocalJob, report: Reporter) -> Result:
 def _prepare(context: JobContext, job: PrepareJob) -> PrepareResult:
     choose_device(context.work.compute, job.base.quantization)  # an unsupported device fails before the data is read
     data = context.data(job)
+    context.warm.longest_row_tokens = int(data.train.lengths.max())
     with context.suitable_base(job, data.train) as (_, verdict):
         notices = [*verdict.notices, *data.notices]
     return PrepareResult(

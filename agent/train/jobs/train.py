@@ -14,7 +14,7 @@ from agent.train import kinds
 from agent.train.base.adapter_files import load_adapter, read_broadcast, read_client_state
 from agent.train.data.sampling import round_seed, sample_rows
 from agent.train.jobs.context import JobContext
-from agent.train.jobs.trainers import build_trainer, make_examples
+from agent.train.jobs.trainers import TRAINER_FOLDER_PREFIX, build_trainer, make_examples
 from agent.train.process import memory
 from agent.train.trainer.arguments import TrainerSettings, micro_batch_of
 from agent.train.trainer.checkpoint import CheckpointCallback, training_identity
@@ -27,9 +27,6 @@ from shared.wire.jobs import TrainJob, TrainResult
 from shared.wire.leases import FailureKind, Phase, Progress
 
 log = logging.getLogger(__name__)
-
-TRAINER_FOLDER_PREFIX = "trainer-"
-"""The prefix of the trainers' temporary folders inside a task's folder."""
 
 
 def train(context: JobContext, job: TrainJob) -> TrainResult:

@@ -16,6 +16,9 @@ from agent.train.trainer.federated import FederatedTrainerMixin
 from agent.train.trainer.head import use_own_head
 from shared.wire.leases import FailureKind
 
+TRAINER_FOLDER_PREFIX = "trainer-"
+"""The prefix of the trainers' temporary folders inside a task's folder."""
+
 
 def make_examples(
     training: KindTraining[Any],

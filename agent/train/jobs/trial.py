@@ -2,19 +2,22 @@
 
 import logging
 import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from agent.errors import TaskFailed
 from agent.train.base.model import Base
+from agent.train.base.refusals import untrainable
 from agent.train.data.tokens import Samples
-from agent.train.jobs.trainers import build_trainer, make_examples
+from agent.train.jobs.trainers import TRAINER_FOLDER_PREFIX, build_trainer, make_examples
 from agent.train.kinds.base import KindTraining
 from agent.train.process import memory
 from agent.train.trainer.arguments import TrainerSettings, micro_batch_of
 from shared.algorithms import AlgorithmParams, ClientHalf
 from shared.campaign.spec import LoraSection, TrainingSection
+from shared.wire.leases import FailureKind
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +32,9 @@ def try_a_step(
     tokenizer: Any,
     *,
     micro_batch: int,
-) -> str:
-    """Train for one step of one micro-batch, of the shortest rows. Returns why that fails; empty if it does not.
+    folder: Path,
+) -> None:
+    """Train for one step of one micro-batch, of the shortest rows. Raises TaskFailed (base-model) if that fails.
 
     Args:
         training: the agent half of the kind of training.
@@ -41,14 +45,18 @@ def try_a_step(
         samples: the owner's rows.
         tokenizer: the base model's.
         micro_batch: the most rows that go through the model at once.
+        folder: the task's.
     """
     n_rows = micro_batch_of(section.batch_size, micro_batch)
     shortest = np.resize(np.argsort(samples.lengths, kind="stable"), n_rows)  # (n_rows,)
     reference = np.zeros((n_rows, samples.n_completions)) if training.needs_reference else None
     try:
-        with base.adapter(lora, seed=0) as attached, tempfile.TemporaryDirectory() as folder:
+        with (
+            base.adapter(lora, seed=0) as attached,
+            tempfile.TemporaryDirectory(dir=folder, prefix=TRAINER_FOLDER_PREFIX) as trainer_folder,
+        ):
             settings = TrainerSettings(
-                folder=folder,
+                folder=trainer_folder,
                 training=section.model_copy(update={"batch_size": n_rows, "warmup_steps": 0}),
                 learning_rate=section.learning_rate,
                 micro_batch=n_rows,
@@ -59,11 +67,14 @@ def try_a_step(
             trainer = build_trainer(training, base, attached, examples, tokenizer, settings)
             trainer.attach(ClientHalf(AlgorithmParams(), {}), attached.trained_parameters)
             trainer.train()
-    except TaskFailed:
+    except TaskFailed as error:
+        if error.failure.kind is FailureKind.CRASH:  # the loss is not finite
+            raise untrainable("its loss in training mode is not finite") from error
+        raise
+    except OSError:  # of this machine's disk
         raise
     except Exception as error:
         if memory.is_exhausted(error):
             raise
         log.warning("one step of training fails", exc_info=True)
-        return f"one step of {kind} fails with {type(error).__name__}; see the agent's log of this task"
-    return ""
+        raise untrainable(f"one step of {kind} fails with {type(error).__name__}; see the agent's log") from error

@@ -5,6 +5,7 @@ Every adapted layer W, (out, in), becomes W + (alpha / rank) B A, with B (out, r
 
 import math
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ def merge(order: MergeRequest, context: OrderContext) -> Merged:
     """
     context.warm.models.release()  # memory is needed for two models: the merged one, and the one that is read back
     files = find_model(order, context)
-    probes = [torch.tensor([files.tokenizer(text)["input_ids"]]) for text in _PROBES]  # (1, tokens) each
+    probes = _probes(files)
     expected, rounded, merge_difference = _write(order, files, probes, context.report)
     context.report(LocalProgress(phase=LocalPhase.CHECKING))
     with Base(order.folder, _CPU, torch.float32, remote_code=False).without_adapter() as model:
@@ -61,6 +62,14 @@ def merge(order: MergeRequest, context: OrderContext) -> Merged:
     if order.dtype == "float32":
         _check("the written model differs from base and adapter", reloaded, expected)
     return Merged(merge_difference=merge_difference, file_difference=file_difference)
+
+
+def _probes(files: BaseFiles) -> list[Tensor]:
+    """Token ids that the base model takes, (1, tokens) each."""
+    limits = files.limits
+    tokens = [files.tokenizer(text)["input_ids"][: limits.n_positions] for text in _PROBES]
+    known = [[token for token in text if token < (limits.n_embeddings or sys.maxsize)] for text in tokens]
+    return [torch.tensor([text]) for text in known if text]
 
 
 def _write(

@@ -12,7 +12,7 @@ from agent.train.base.fingerprint import check_fingerprint
 from agent.train.base.model import Base
 from agent.train.data.tokens import TokenRows
 from agent.train.order_context import OrderContext
-from agent.train.suitability.verdicts import suit
+from agent.train.suitability.verdicts import ensure_suitable
 from shared.wire.leases import Phase, Progress
 
 _USE_OPTION = "give the model's folder with --base"
@@ -78,14 +78,14 @@ def loaded_model(
     ) as base:
         if scored is not None and len(scored) > 0:
             lora = adapter.lora if adapter is not None else None
-            suit(
+            ensure_suitable(
                 base,
                 files.fingerprint,
                 lora,
                 scored,
-                template="",
-                kind="",
+                use=["score"],
                 quantization=quantization,
+                micro_batch=len(scored),
                 cache=order.model.cache,
                 report=context.report,
             )

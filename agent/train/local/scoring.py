@@ -26,14 +26,17 @@ def score(order: ScoreRequest, context: OrderContext) -> Scored:
     if n_changed := sum(text.omissions.completion or text.omissions.mixes_turns for text in texts):
         message = f"the template drops part of the completion of {n_changed} rows, or changes it: use another template"
         raise TaskFailed(FailureKind.DATA, message)
-    token_rows = [row for row in TextTokenizer(files.tokenizer, sys.maxsize).rows(texts) if row is not None]
-    with loaded_model(order, context, files, order.adapter, scored=TokenRows.of(token_rows)) as (base, model):
-        room = files.limits.n_positions or sys.maxsize
-        usable = [row for row in token_rows if len(row[0]) <= room]
-        if len(usable) < len(texts):
-            message = f"{len(texts) - len(usable)} rows are empty, or longer than the {room} tokens that the base takes"
-            raise TaskFailed(FailureKind.DATA, message)
-        rows, total = TokenRows.of(usable), len(texts)
+    token_rows = list(TextTokenizer(files.tokenizer, sys.maxsize).rows(texts))
+    room, n_embeddings = (limit or sys.maxsize for limit in (files.limits.n_positions, files.limits.n_embeddings))
+    usable = [row for row in token_rows if row is not None and len(row[0]) <= room and max(row[0]) < n_embeddings]
+    if len(usable) < len(texts):
+        message = (
+            f"{len(texts) - len(usable)} rows are empty, longer than the base model's {room} positions, or have tokens "
+            "that it has no embedding for"
+        )
+        raise TaskFailed(FailureKind.DATA, message)
+    rows, total = TokenRows.of(usable), len(texts)
+    with loaded_model(order, context, files, order.adapter, scored=rows) as (base, model):
         context.report(Progress(phase=Phase.EVALUATING, total=total))
         log_probs = log_probabilities(
             model,

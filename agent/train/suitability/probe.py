@@ -1,4 +1,4 @@
-"""Short rows for measurements, and the measurements: losses by two paths, and a look into the future."""
+"""Rows to measure a base model with, and what is measured on them: losses, and whether earlier logits change."""
 
 from typing import Any
 
@@ -8,21 +8,29 @@ from numpy.typing import NDArray
 
 from agent.train.data.tokens import TokenRow, TokenRows
 
-_N_ROWS, _MAX_TOKENS, _SHORTER_BY = 3, 64, 5
+_N_SHORT, _SHORT_TOKENS, _SHORTER_BY = 3, 64, 5
+_LONG_TOKENS = 1024
 
 
 def probe_rows(rows: TokenRows) -> TokenRows:
-    """Return a few short rows made of the first of *rows*, of different lengths; their second halves are supervised.
+    """Return a few short rows, made of the first of *rows*, and the longest, all cut.
 
-    The lengths differ so that a batch has padding. A single row is taken several times.
+    Their second halves are supervised. The lengths differ, so that a batch has padding. The longest row shows what a
+    model does only beyond some length.
     """
-    probes: list[TokenRow] = []
-    for number in range(_N_ROWS):
-        tokens = rows.example(number % len(rows))["input_ids"][: _MAX_TOKENS - number * _SHORTER_BY]
-        tokens = tokens if number == 0 or len(tokens) <= _SHORTER_BY else tokens[: len(tokens) - number]
-        half = max(1, len(tokens) // 2)
-        probes.append((tokens, [place >= half for place in range(len(tokens))]))
-    return TokenRows.of([probe for probe in probes if any(probe[1])])
+    probes = []
+    for number in range(_N_SHORT):
+        tokens = rows.example(number % len(rows))["input_ids"]
+        n_tokens = min(len(tokens) - number, _SHORT_TOKENS - number * _SHORTER_BY)
+        probes.append(_half_supervised(tokens[: max(2, n_tokens)]))
+    if rows.lengths.max() > _SHORT_TOKENS:
+        probes.append(_half_supervised(rows.example(int(np.argmax(rows.lengths)))["input_ids"][:_LONG_TOKENS]))
+    return TokenRows.of(probes)
+
+
+def _half_supervised(tokens: list[int]) -> TokenRow:
+    half = len(tokens) // 2
+    return tokens, [place >= half for place in range(len(tokens))]
 
 
 def plain_log_probabilities(model: Any, rows: TokenRows, device: torch.device) -> NDArray[np.float64]:
@@ -35,26 +43,28 @@ def plain_log_probabilities(model: Any, rows: TokenRows, device: torch.device) -
         example = rows.example(number)
         ids = torch.tensor([example["input_ids"]], device=device)  # (1, T)
         labels = torch.tensor(example["labels"], device=device)[1:]  # (T − 1,)
-        log_p = _logits(model, ids)[0, :-1].log_softmax(dim=-1)  # (T − 1, vocabulary)
         supervised = labels >= 0
-        sums[number] = log_p[supervised].gather(1, labels[supervised].unsqueeze(1)).double().sum().item()
+        log_p = _logits(model, ids)[0, :-1][supervised].float().log_softmax(dim=-1)  # (supervised, vocabulary)
+        sums[number] = log_p.gather(1, labels[supervised].unsqueeze(1)).double().sum().item()
     return sums
 
 
-def movement_of_the_past(model: Any, rows: TokenRows, device: torch.device) -> float:
-    """Return how much earlier logits move when later tokens change, relative to the largest logit; 0 if causal."""
-    longest = int(np.argmax(rows.lengths))
-    ids = torch.tensor([rows.example(longest)["input_ids"]], device=device)  # (1, T)
+def change_of_earlier_logits(model: Any, rows: TokenRows, device: torch.device) -> float:
+    """Return how much earlier logits change with later tokens, relative to the largest logit; 0 if the model is causal.
+
+    The longest row is measured.
+    """
+    ids = torch.tensor([rows.example(int(np.argmax(rows.lengths)))["input_ids"]], device=device)  # (1, T)
     half = ids.shape[1] // 2
     one, other = (*np.unique(rows.ids)[:2].tolist(), 0, 1)[:2]
     changed = ids.clone()
     changed[0, half:] = torch.where(ids[0, half:] == one, other, one)  # each is another token than before
-    before, after = (_logits(model, each)[0, :half] for each in (ids, changed))  # (T // 2, vocabulary) each
+    before, after = (_logits(model, each)[0, :half].float() for each in (ids, changed))  # (T // 2, vocabulary) each
     return float((before - after).abs().max() / before.abs().max().clamp(min=1.0))
 
 
 def _logits(model: Any, ids: torch.Tensor) -> torch.Tensor:
-    """Float32 logits, (batch, tokens, vocabulary)."""
+    """The logits, (batch, tokens, vocabulary)."""
     with torch.no_grad():
-        logits: torch.Tensor = model(input_ids=ids, use_cache=False).logits.float()
+        logits: torch.Tensor = model(input_ids=ids, use_cache=False).logits
     return logits

@@ -1,75 +1,89 @@
-"""Verdicts on base models, kept in the cache folder: a measurement costs seconds, once for each base and template."""
+"""Verdicts on base models that can be trained, kept in the cache folder: a measurement costs seconds, once for each."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from agent import __version__
-from agent.errors import TaskFailed
 from agent.train.base.model import Base
 from agent.train.data.tokens import TokenRows
 from agent.train.progress import Reporter
-from agent.train.suitability.measure import Verdict, measure
+from agent.train.suitability.measure import measure
 from agent.train.trainer.head import mark_own_head
 from shared.campaign.spec import LoraSection, Quantization
 from shared.digest import sha256_of_parts
 from shared.durable import atomic_text
 from shared.wire.jobs import Fingerprint
-from shared.wire.leases import FailureKind, Phase, Progress
+from shared.wire.leases import Phase, Progress
 
 log = logging.getLogger(__name__)
 
 _LIBRARIES = ("torch", "transformers", "peft", "trl")
 
 
-def suit(
+class Verdict(BaseModel):
+    """What was measured of a base model that can be trained.
+
+    own_head: whether the loss needs the model's own head, as TRL's fused one computes another loss. notices: what the
+    operator should know.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    own_head: bool = False
+    notices: tuple[str, ...] = ()
+
+
+def ensure_suitable(
     base: Base,
     fingerprint: Fingerprint,
     lora: LoraSection | None,
     rows: TokenRows,
     *,
-    template: str,
-    kind: str,
+    use: Sequence[str],
     quantization: Quantization | None,
+    micro_batch: int,
     cache: Path,
     report: Reporter,
-    trial: Callable[[Base], str] | None = None,
+    trial: Callable[[], None] | None = None,
 ) -> Verdict:
-    """Give *base* the head that its loss needs, measured now if no verdict is kept. Raises TaskFailed (base-model).
+    """Give *base* the head that its loss needs, measured now if no verdict is kept.
+
+    Raises TaskFailed (base-model) if the base cannot be trained. A refusal is not kept: it may be due to the rows, or
+    to what is installed.
 
     Args:
         base: the loaded base model.
         fingerprint: its digests.
         lora: the adapter that is trained on it; None for the bare model.
-        rows: rows of the owner's, to measure with.
-        template: what made text of them: its name, or its digest.
-        kind: the kind of training that *trial* tries; empty for none.
+        rows: rows of the owner's data, to measure with.
+        use: what else the verdict is for: the template, and what *trial* tries.
         quantization: how the base is quantised.
+        micro_batch: the most rows that go through the model at once.
         cache: the folder where verdicts are kept.
         report: told if a measurement starts.
-        trial: trains a base for one step, and returns why that fails; empty if it does not.
+        trial: trains the base for one step. Raises TaskFailed.
     """
-    parts = [*fingerprint.model_dump().values(), template, kind, quantization or "", base.device.type, str(base.dtype)]
-    parts.append(lora.model_dump_json(include={"target_modules"}) if lora is not None else "")
-    key = sha256_of_parts([*parts, __version__, *map(metadata.version, _LIBRARIES)])
+    libraries = (*_LIBRARIES, *(["bitsandbytes"] if quantization is not None else []))
+    parts = [*fingerprint.model_dump().values(), *use, quantization or "", base.device.type, str(base.dtype)]
+    parts.append(lora.model_dump_json(include={"target_modules", "freeze_a"}) if lora is not None else "")
+    key = sha256_of_parts([*parts, __version__, *map(metadata.version, libraries)])
     path = cache / f"suitability-{key}.json"
-    verdict = _load(path)
-    if verdict is None:
-        report(Progress(phase=Phase.CHECKING_MODEL))
-        exact = base.dtype == torch.float32 and quantization is None
-        verdict = measure(base, lora, rows, exact=exact)
-        mark_own_head(base.language_model, needed=verdict.own_head)
-        if trial is not None and not verdict.refusal and (problem := trial(base)):
-            raise TaskFailed(FailureKind.BASE_MODEL, f"the base model cannot be trained: {problem}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_text(path, verdict.model_dump_json())
-    if verdict.refusal:
-        raise TaskFailed(FailureKind.BASE_MODEL, verdict.refusal)
-    mark_own_head(base.language_model, needed=verdict.own_head)
+    if (kept := _load(path)) is not None:
+        mark_own_head(base.language_model, needed=kept.own_head)
+        return kept
+    report(Progress(phase=Phase.CHECKING_MODEL))
+    exact = base.dtype == torch.float32 and quantization is None
+    own_head, notices = measure(base, lora, rows, micro_batch=micro_batch, exact=exact)
+    mark_own_head(base.language_model, needed=own_head)
+    if trial is not None:
+        trial()
+    verdict = Verdict(own_head=own_head, notices=notices)
+    _save(path, verdict)
     return verdict
 
 
@@ -81,3 +95,12 @@ def _load(path: Path) -> Verdict | None:
     except (OSError, ValidationError):
         log.warning("%s cannot be read; measuring the base model again", path.name)
         return None
+
+
+def _save(path: Path, verdict: Verdict) -> None:
+    """Keep the verdict. Without it the next job measures again."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_text(path, verdict.model_dump_json())
+    except OSError as error:
+        log.warning("the verdict on the base model cannot be kept (%s)", error.strerror)

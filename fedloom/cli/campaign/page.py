@@ -20,6 +20,7 @@ from shared.wire.leases import Phase, Progress
 ROUNDS_SHOWN = 12
 FAILURES_SHOWN = 5
 NAMES_SHOWN = 5
+NOTICES_SHOWN = 8
 
 _BYTE_PHASES = (Phase.FETCHING_MODEL, Phase.DOWNLOADING, Phase.UPLOADING)
 
@@ -226,6 +227,17 @@ def failures_grouped(tasks: Sequence[TaskView]) -> list[tuple[str, str]]:
         (f"{_names(names)}, {kind} task{'s' if len(names) > 1 else ''}", f"({failure_kind}): {message}")
         for (kind, failure_kind, message), names in list(agents.items())[-FAILURES_SHOWN:]
     ]
+
+
+def notices_grouped(participants: Sequence[ParticipantView]) -> list[tuple[str, str]]:
+    """What prepared agents do not train on, equal notices together: who, and the notice. At most NOTICES_SHOWN."""
+    agents: dict[str, list[str]] = {}
+    for participant in participants:
+        if participant.state is ParticipantState.PREPARED and participant.reason:
+            agents.setdefault(participant.reason, []).append(participant.agent_name)
+    shown = [(_names(names), notice) for notice, names in list(agents.items())[:NOTICES_SHOWN]]
+    rest = len(agents) - NOTICES_SHOWN
+    return [*shown, ("other agents", f"{rest} further notices")] if rest > 0 else shown
 
 
 def _names(names: Sequence[str]) -> str:

@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from fedloom.cli import output
-from fedloom.cli.campaign.page import done_of_total, failures_grouped
+from fedloom.cli.campaign.page import done_of_total, failures_grouped, notices_grouped
 from fedloom.measured import courses, held_out_by_round, measured
-from shared.states import TaskKind, TaskState
+from shared.states import ParticipantState, TaskKind, TaskState
 from shared.wire.campaigns import CampaignDetail, TaskView
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class SimulationView:
         self._printed_rounds: int | None = None
         self._printed = ""
         self._start: tuple[float, float] | None = None
+        self._noticed = False
 
     def follow(self) -> CampaignDetail:
         """Show the campaign until it ends or is paused, and return it."""
@@ -43,6 +44,7 @@ class SimulationView:
             while True:
                 campaign = self._run.campaign()
                 self._held_out = held_out_by_round(self._run.client, campaign)
+                self._print_notices(campaign)
                 if live is not None:
                     live.update(self._screen(campaign), refresh=True)
                 else:
@@ -59,6 +61,15 @@ class SimulationView:
         if is_new or (campaign.state.is_at_rest and line != self._printed):
             self._printed_rounds, self._printed = campaign.rounds_closed, line
             self._console.print(line, markup=False)
+
+    def _print_notices(self, campaign: CampaignDetail) -> None:
+        """Print once, when the clients are prepared, what they do not train on."""
+        preparing = any(each.state is ParticipantState.PREPARING for each in campaign.participants)
+        if self._noticed or preparing or campaign.fingerprint is None:
+            return
+        self._noticed = True
+        for names, notice in notices_grouped(campaign.participants):
+            self._console.print(Text(f"{names}: {notice}", style="yellow"))
 
     def _print_failed_evaluations(self, campaign: CampaignDetail) -> None:
         """Print why held-out metrics are missing. Not red letters for the rest: failed updates were replaced."""

@@ -261,7 +261,7 @@ def test_a_tokenizer_that_this_installation_reads_otherwise_has_another_fingerpr
     tokenizer, other = (AutoTokenizer.from_pretrained(lab.model) for _ in range(2))
     other.backend_tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", split=False)
     digests = DigestCache(tmp_path / "digests.json")
-    first, second = (digest(lab.model, each, digests) for each in (tokenizer, other))
+    first, second = (digest(lab.model, each, digests, remote_code=False) for each in (tokenizer, other))
     assert first.differences(second) == ["tokenizer"]
 
 
@@ -277,3 +277,46 @@ def test_a_tokenizer_that_this_installation_reads_otherwise_has_another_fingerpr
 def test_a_configuration_that_is_none_is_refused(lab: Lab, copy: Path, config: str) -> None:
     (copy / "config.json").write_text(config)
     assert "config" in failure(lab, model_path=copy)
+
+
+def test_a_width_that_the_weights_do_not_have_is_refused_in_words(lab: Lab, copy: Path) -> None:
+    edit(copy / "config.json", vocab_size=400)
+    assert "the base model cannot be loaded" in failure(lab, model_path=copy)
+
+
+@pytest.mark.parametrize("names", [["/etc/passwd"], ["../model.safetensors"], ["a/b.safetensors"], [5], ["code.py"]])
+def test_an_index_of_other_files_is_refused(lab: Lab, copy: Path, names: list[Any]) -> None:
+    (copy / "model.safetensors").unlink()
+    index = {"weight_map": {f"tensor {number}": name for number, name in enumerate(names)}}
+    (copy / "model.safetensors.index.json").write_text(json.dumps(index))
+    message = failure(lab, model_path=copy)
+    assert "model.safetensors.index.json" in message
+    assert "passwd" not in message
+
+
+@pytest.mark.parametrize("index", ["[]", "[" * 100_000, '{"weight_map": 5}'])
+def test_an_index_that_is_none_is_refused(lab: Lab, copy: Path, index: str) -> None:
+    (copy / "model.safetensors").unlink()
+    (copy / "model.safetensors.index.json").write_text(index)
+    assert "is not a safetensors index" in failure(lab, model_path=copy)
+
+
+def test_masks_that_older_versions_stored_are_no_tensors_of_the_model(lab: Lab, copy: Path) -> None:
+    mask = torch.ones(1, 1, 8, 8, dtype=torch.bool)
+    old = {"model.layers.0.attn.bias": mask, "model.layers.0.attn.masked_bias": torch.tensor(-1e4)}
+    save_file(load_file(copy / "model.safetensors") | old, copy / "model.safetensors", metadata={"format": "pt"})
+    assert fingerprint(lab, copy).differences(lab.fingerprint) == ["weights"]
+
+
+def test_a_setting_for_no_quantisation_is_none(lab: Lab, copy: Path) -> None:
+    edit(copy / "config.json", quantization_config=None)
+    assert fingerprint(lab, copy).weights == lab.fingerprint.weights
+
+
+def test_a_librarys_error_leaves_without_the_paths_of_this_machine(lab: Lab, copy: Path) -> None:
+    edit(copy / "config.json", auto_map={"AutoModelForCausalLM": "modeling_gone.Gone"})
+    with pytest.raises(TaskFailed) as caught:
+        lab.run(lab.work(lab.prepare_job(), model_path=copy, remote_code=True))
+    assert "modeling_gone.py" in str(caught.value)
+    assert str(copy.parent) not in str(caught.value)
+    assert "huggingface.co" not in str(caught.value)

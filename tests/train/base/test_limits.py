@@ -12,6 +12,18 @@ pytestmark = pytest.mark.train
 
 TEXT = {"vocab_size": 300, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1}
 
+LONG_ROPE: dict[str, Any] = {
+    "original_max_position_embeddings": 64,
+    "rope_parameters": {
+        "rope_type": "longrope",
+        "rope_theta": 10000.0,
+        "short_factor": [1.0] * 8,
+        "long_factor": [2.0] * 8,
+        "original_max_position_embeddings": 64,
+    },
+}
+YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 8.0, "original_max_position_embeddings": 64}
+
 
 @pytest.mark.parametrize(
     ("config", "n_positions"),
@@ -24,6 +36,8 @@ TEXT = {"vocab_size": 300, "hidden_size": 16, "intermediate_size": 16, "num_hidd
         (T.FalconConfig(vocab_size=300, max_position_embeddings=64), 64),
         (T.FalconConfig(vocab_size=300, alibi=True), None),
         (T.BloomConfig(vocab_size=300, seq_length=2048), None),
+        (T.Phi3Config(**TEXT, pad_token_id=0, max_position_embeddings=512, **LONG_ROPE), 64),
+        (T.LlamaConfig(**TEXT, max_position_embeddings=512, rope_parameters=YARN), 512),
         (T.MambaConfig(vocab_size=300), None),
         (T.XLNetConfig(vocab_size=300), None),
         (T.RobertaConfig(vocab_size=300, max_position_embeddings=514, pad_token_id=1), 512),

@@ -7,15 +7,18 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
 
 from agent.errors import TaskFailed
 from agent.orders.local import LoraFile
 from agent.orders.merge import Merged
 from agent.orders.protocol import LocalPhase
+from agent.train.base.model import Base
 from agent.train.local import merging
+from shared.adapters.files import write_adapter
 from shared.campaign.spec import LoraSection
 from shared.wire.leases import FailureKind, Phase
+from tests.support.tiny import byte_level_bpe
 from tests.train.conftest import Lab, first_in_fast
 from tests.train.local_requests import ask, merge_request, peft_model
 
@@ -124,6 +127,23 @@ def test_a_full_disk_is_reported(lab: Lab, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(merging.shutil, "copyfile", full)
     with pytest.raises(TaskFailed, match=r"cannot be written: .*No space left"):
         merge(lab, lab.adapter_0(), tmp_path / "out")
+
+
+def test_a_base_with_few_positions_and_embeddings_is_merged(lab: Lab, tmp_path: Path) -> None:
+    """Rows that fit into such a base can be trained on, so what was trained can be merged."""
+    config = GPT2Config(vocab_size=300, n_positions=8, n_embd=32, n_layer=1, n_head=2, initializer_range=0.1)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path / "base")
+    byte_level_bpe().save_pretrained(tmp_path / "base")
+    lora = LoraSection(rank=2, alpha=4, target_modules=["c_attn"])
+    with Base(tmp_path / "base", torch.device("cpu"), torch.float32, remote_code=False).adapter(
+        lora, seed=0
+    ) as attached:
+        tensors = {name: values.numpy() + 0.01 for name, values in attached.tensors().items()}
+    write_adapter(tmp_path / "adapter.safetensors", tensors)
+    changes = {"path": tmp_path / "base", "fingerprint": None}
+    adapter = LoraFile(weights=tmp_path / "adapter.safetensors", lora=lora)
+    merged = merge(lab, tmp_path / "adapter.safetensors", tmp_path / "out", adapter=adapter, **changes)
+    assert merged.merge_difference < 1e-4
 
 
 def test_another_base_and_another_shape_are_refused(lab: Lab, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Models with faults that no configuration names: found when the agent prepares, and never trained on in silence."""
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,15 +13,21 @@ from transformers import AutoModelForCausalLM
 
 from agent.errors import TaskFailed
 from agent.orders.job_files import ADAPTER_FILE
+from agent.train.data.sampling import sample_rows
 from agent.train.data.tokens import TokenRows
+from agent.train.suitability import verdicts
 from agent.train.suitability.probe import plain_log_probabilities, probe_rows
-from shared.campaign.spec import BaseSection
+from agent.train.worker import Worker
+from shared.campaign.spec import BaseSection, LoraSection
 from shared.wire.leases import FailureKind
-from tests.support.tiny import byte_level_bpe
-from tests.train.conftest import Lab
+from tests.support.tiny import ROWS, byte_level_bpe
+from tests.train.conftest import Lab, write_rows
 from tests.train.suitability import modeling_odd
+from tests.zoo.families import BY_NAME
 
 pytestmark = pytest.mark.train
+
+NO_DROPOUT = LoraSection(rank=4, alpha=8)
 
 
 @pytest.fixture
@@ -54,6 +61,9 @@ def odd_lab(new_lab: Callable[..., Lab], tmp_path: Path) -> Callable[[str], Lab]
     return make
 
 
+LONG = [{**row, "input": "and then the river rises again " * 6} for row in ROWS[:12]]
+
+
 def work(lab: Lab, job: Any, **changes: Any) -> Any:
     return lab.run(lab.work(job, remote_code=True, **changes))
 
@@ -61,15 +71,19 @@ def work(lab: Lab, job: Any, **changes: Any) -> Any:
 @pytest.mark.parametrize(
     ("oddity", "reason"),
     [
-        ("peeks", "sees the tokens that it is to predict"),
+        ("peeks", "it attends to later tokens, as an encoder does: changing them changed earlier logits"),
+        ("peeks-far", "it attends to later tokens"),
         ("mixes", "its loss in a batch of padded rows differs from that of single rows by"),
         (
             "spare",
             "does not depend on the adapters of the layer spare; set lora.target_modules in the campaign to others",
         ),
-        ("stiff", "its gradient cannot be computed (RuntimeError"),
+        ("idle", "does not depend on the adapters of the layer spare"),
+        ("stiff", "it fails on text alone (RuntimeError"),
         ("overflows", "its logits are not finite in float32"),
-        ("fails", "it fails on text alone (ValueError; see the agent's log of this task)"),
+        ("diverges", "its loss in training mode is not finite"),
+        ("fails", "it fails on text alone (ValueError; see the agent's log)"),
+        ("asserts", "it fails on text alone (AssertionError; see the agent's log)"),
         ("trains-badly", "one step of sft fails with ValueError"),
     ],
 )
@@ -77,6 +91,7 @@ def test_a_faulty_model_is_refused_in_prepare_with_the_reason(
     odd_lab: Callable[[str], Lab], oddity: str, reason: str
 ) -> None:
     lab = odd_lab(oddity)
+    lab.data = write_rows(lab.folder / "long.jsonl", LONG) if oddity == "peeks-far" else lab.data
     with pytest.raises(TaskFailed) as caught:
         work(lab, lab.prepare_job())
     assert caught.value.failure.kind == FailureKind.BASE_MODEL
@@ -89,7 +104,7 @@ def test_a_faulty_model_is_refused_in_prepare_with_the_reason(
 def test_a_head_of_unknown_form_is_trained_on_its_own_logits(
     odd_lab: Callable[[str], Lab], oddity: str, kind: str
 ) -> None:
-    """The loss of each step falls as plain transformers has it, and so does that of an evaluation."""
+    """The losses of training and of evaluation are those of plain transformers."""
     lab = odd_lab(oddity)
     prepared = work(lab, lab.prepare_job(training_kind=kind))
     assert "own head" in " ".join(prepared.notices)
@@ -97,14 +112,20 @@ def test_a_head_of_unknown_form_is_trained_on_its_own_logits(
     init = lab.work(lab.init_job(), remote_code=True)
     lab.run(init)
     adapter = init.folder / ADAPTER_FILE
-    trained = work(lab, lab.train_job(adapter, training_kind=kind, steps=16, learning_rate=1e-2), adapter=adapter)
-    assert trained.metrics["train_loss_last"] < trained.metrics["train_loss_first"]
-    if kind == "dpo":
-        assert trained.metrics["train_loss_first"] == pytest.approx(0.6931, abs=1e-3)
+    training = {"training_kind": kind, "batch_size": 64, "steps": 1, "learning_rate": 1e-2}
+    trained = work(lab, lab.train_job(adapter, **training, lora=NO_DROPOUT), adapter=adapter)
+    evaluated = work(lab, lab.evaluate_job(adapter, training_kind=kind), adapter=adapter)
+    if kind == "dpo":  # both computations of the log-probabilities have one head, or the margin would not be 0
+        assert trained.metrics["train_loss_first"] == pytest.approx(math.log(2), abs=1e-4)
+        assert evaluated.metrics["held_out_loss"] == pytest.approx(math.log(2), abs=1e-4)
         return
-    evaluated = work(lab, lab.evaluate_job(adapter), adapter=adapter)
-    held_out = lab.worker.warm.data._in_memory.popitem()[1].held_out.completions
-    assert evaluated.metrics["held_out_loss"] == pytest.approx(plain_loss(lab.model, held_out), abs=1e-3)
+    (data,) = lab.worker.warm.data._in_memory.values()
+    drawn = sample_rows(len(data.train), 64, seed=7, round_number=1, client_number=0)
+    first = plain_loss(lab.model, data.train.completions.take(drawn))
+    assert trained.metrics["train_loss_first"] == pytest.approx(first, abs=1e-3)
+    assert evaluated.metrics["held_out_loss"] == pytest.approx(
+        plain_loss(lab.model, data.held_out.completions), abs=1e-3
+    )
 
 
 def plain_loss(folder: Path, rows: TokenRows) -> float:
@@ -115,30 +136,76 @@ def plain_loss(folder: Path, rows: TokenRows) -> float:
     return float(-sums.sum() / rows.n_supervised.sum())
 
 
-def test_a_verdict_is_measured_once_for_each_base_and_adapter(
-    new_lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from agent.train.suitability import verdicts
-
-    measured: list[Any] = []
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """One entry for each measurement."""
+    calls: list[Any] = []
     measure = verdicts.measure
-    monkeypatch.setattr(verdicts, "measure", lambda *args, **named: (measured.append(args), measure(*args, **named))[1])
+    monkeypatch.setattr(verdicts, "measure", lambda *args, **named: (calls.append(args), measure(*args, **named))[1])
+    return calls
+
+
+def test_a_base_is_measured_once_for_each_set_of_adapted_layers(
+    new_lab: Callable[..., Lab], measured: list[Any]
+) -> None:
     lab = new_lab()
     lab.run(lab.work(lab.prepare_job()))
     lab.run(lab.work(lab.prepare_job(base=BaseSection(model="another/name"))))
     assert len(measured) == 1, "a name is no part of a model"
     lab.run(lab.work(lab.prepare_job(lora={"rank": 2, "target_modules": ["q_proj"]})))
     assert len(measured) == 2
-    (kept,) = [file for file in (lab.folder / "cache").glob("suitability-*") if "q_proj" not in file.name][:1]
     for file in (lab.folder / "cache").glob("suitability-*"):
-        file.write_text(kept.read_text()[:-3])
+        file.write_text(file.read_text()[:-3])
     lab.run(lab.work(lab.prepare_job()))
     assert len(measured) == 3, "a damaged verdict is measured again"
+    for file in (lab.folder / "cache").glob("suitability-*"):
+        file.unlink()
+        file.mkdir()
+    lab.run(lab.work(lab.prepare_job()))
+    assert len(measured) == 4, "one that cannot be kept costs time only"
 
 
-def test_probe_rows_are_short_of_different_lengths_and_supervised_in_part() -> None:
+def test_code_that_comes_with_a_model_is_a_part_of_it(odd_lab: Callable[[str], Lab], measured: list[Any]) -> None:
+    lab = odd_lab("")
+    first = work(lab, lab.prepare_job())
+    assert "own head" not in " ".join(first.notices)
+    code = lab.model / "modeling_odd.py"
+    code.write_text(code.read_text().replace('oddity == "warmer"', 'oddity == ""'))
+    second = Lab(lab.model, lab.data, lab.pairs, lab.folder, Worker())
+    prepared = work(second, second.prepare_job())
+    assert len(measured) == 2
+    assert "own head" in " ".join(prepared.notices)
+    assert prepared.fingerprint.differences(first.fingerprint) == ["config"]
+
+
+def test_a_refusal_is_forgotten_once_its_cause_is_gone(odd_lab: Callable[[str], Lab]) -> None:
+    lab = odd_lab("fails")
+    with pytest.raises(TaskFailed):
+        work(lab, lab.prepare_job())
+    assert not list((lab.folder / "cache").glob("suitability-*"))
+
+
+def test_a_model_that_peft_refuses_midway_stays_as_it_was(new_lab: Callable[..., Lab], tmp_path: Path) -> None:
+    """PEFT adapts some layers of Mamba before it comes to one that it refuses."""
+    lab = new_lab()
+    lab.model = BY_NAME["Mamba"].make(tmp_path / "mamba")
+    lora = LoraSection(rank=4, alpha=8, target_modules=["in_proj", "x_proj"])
+    lab.fingerprint = lab.run(lab.work(lab.prepare_job(lora=lora))).fingerprint
+    adapter = lab.adapter_0(lora)
+    with pytest.raises(TaskFailed, match="PEFT cannot adapt this base model"):
+        lab.run(lab.work(lab.prepare_job()))
+    evaluated = lab.run(lab.work(lab.evaluate_job(adapter, lora=lora), adapter=adapter))
+    fresh = Lab(lab.model, lab.data, lab.pairs, tmp_path, Worker(), lab.fingerprint)
+    again = fresh.run(fresh.work(fresh.evaluate_job(adapter, lora=lora), adapter=adapter))
+    assert evaluated.metrics == again.metrics
+
+
+def test_probe_rows_have_different_lengths_and_are_supervised_in_part() -> None:
     long = (list(range(200)), [True] * 200)
     short = ([1, 2], [False, True])
-    assert list(probe_rows(TokenRows.of([long])).lengths) == [64, 58, 52]
+    assert list(probe_rows(TokenRows.of([long])).lengths) == [64, 59, 54, 200]
+    assert list(probe_rows(TokenRows.of([(list(range(9)), [True] * 9)])).lengths) == [9, 8, 7]
+    assert list(probe_rows(TokenRows.of([short])).lengths) == [2, 2, 2]
     assert (probe_rows(TokenRows.of([short, long])).n_supervised >= 1).all()
-    assert len(probe_rows(TokenRows.of([([7], [False])]))) == 0
+    huge = TokenRows.of([(list(range(5000)), [True] * 5000)])
+    assert probe_rows(huge).lengths.max() == 1024
