@@ -22,11 +22,10 @@ from tests.train.conftest import Lab, write_rows  # noqa: E402
 from tests.zoo.conftest import ROWS  # noqa: E402
 from tests.zoo.families import FAMILIES, Family  # noqa: E402
 
-pytestmark = [
-    pytest.mark.deep,
-    pytest.mark.train,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"),
-]
+pytestmark = [pytest.mark.deep, pytest.mark.train]
+
+if not torch.cuda.is_available():
+    pytest.skip("needs a CUDA GPU", allow_module_level=True)
 
 _TOLERANCES = {"float32": 1e-3, "bfloat16": 2e-2, "float16": 2e-2}
 _GPU = torch.device("cuda", 0)

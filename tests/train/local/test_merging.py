@@ -135,15 +135,13 @@ def test_a_base_with_few_positions_and_embeddings_is_merged(lab: Lab, tmp_path: 
     GPT2LMHeadModel(config).save_pretrained(tmp_path / "base")
     byte_level_bpe().save_pretrained(tmp_path / "base")
     lora = LoraSection(rank=2, alpha=4, target_modules=["c_attn"])
-    with Base(tmp_path / "base", torch.device("cpu"), torch.float32, remote_code=False).adapter(
-        lora, seed=0
-    ) as attached:
+    base = Base(tmp_path / "base", torch.device("cpu"), torch.float32, remote_code=False)
+    with base.adapter(lora, seed=0) as attached:
         tensors = {name: values.numpy() + 0.01 for name, values in attached.tensors().items()}
-    write_adapter(tmp_path / "adapter.safetensors", tensors)
-    changes = {"path": tmp_path / "base", "fingerprint": None}
     adapter = LoraFile(weights=tmp_path / "adapter.safetensors", lora=lora)
-    merged = merge(lab, tmp_path / "adapter.safetensors", tmp_path / "out", adapter=adapter, **changes)
-    assert merged.merge_difference < 1e-4
+    write_adapter(adapter.weights, tensors)
+    request = merge_request(lab, adapter.weights, tmp_path / "out", path=tmp_path / "base", fingerprint=None)
+    assert lab.carry_out(request.model_copy(update={"adapter": adapter})).merge_difference < 1e-4
 
 
 def test_another_base_and_another_shape_are_refused(lab: Lab, tmp_path: Path) -> None:
