@@ -11,6 +11,7 @@ from agent.data.report import DataReport, Example, ShownCompletion, Span, Spread
 from agent.installed import load_kind
 from agent.orders.check import CheckRequest
 from agent.train.base.limits import InputLimits
+from agent.train.data.panics import panics_as_errors
 from agent.train.data.row_tokenizer import BATCH, RowTokenizer, TokenizedRow
 from agent.train.data.tokens import TokenRow
 from agent.train.progress import Reporter
@@ -82,5 +83,6 @@ def _example(row: TokenizedRow, kind: Kind, tokenizer: Any) -> Example:
 def _spans(row: TokenRow, tokenizer: Any) -> Iterator[Span]:
     """The text of a row's tokens, in stretches that are supervised or not."""
     for supervised, tokens in groupby(zip(*row, strict=True), key=lambda token: token[1]):
-        text = tokenizer.decode([token for token, _ in tokens], clean_up_tokenization_spaces=False)
+        with panics_as_errors():
+            text = tokenizer.decode([token for token, _ in tokens], clean_up_tokenization_spaces=False)
         yield Span(text=text, supervised=supervised)

@@ -28,11 +28,25 @@ class ControlTokens:
         self._ends = tuple({bare(text) for number, text in markers.items() if number not in no_ends} - {""})
         # the longest first, so that a token takes precedence over those that it contains
         spellings = sorted({text for text in texts.values() if text}, key=lambda text: (-len(text), text))
-        self._spelling = re.compile("|".join(map(re.escape, spellings))) if spellings else None
+        pattern = "|".join(map(re.escape, spellings))
+        self._spelling = re.compile(pattern) if spellings else None
+        self._spaced = re.compile(rf"\s*({pattern})\s*") if spellings else None
 
     def end(self, text: str) -> bool:
         """Whether *text*, without white space, ends with an end marker."""
         return text.endswith(self._ends)
+
+    def after_end(self, text: str) -> str:
+        """What follows the first end marker in *text*; empty if there is none."""
+        places = [(place, -len(end)) for end in self._ends if (place := text.find(end)) >= 0]
+        if not places:
+            return ""
+        place, negative_length = min(places)
+        return text[place - negative_length :]
+
+    def unspaced(self, text: str) -> str:
+        """*text* without the white space around special tokens, which some tokenizers add when they decode."""
+        return self._spaced.sub(r"\1", text) if self._spaced is not None else text
 
     def first_in(self, row: Row | Comparison) -> str | None:
         """The first special token in the text of *row*, which becomes a control token there; None if there is none."""

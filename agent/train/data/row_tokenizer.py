@@ -13,6 +13,7 @@ from agent.data.source import DataSource
 from agent.errors import TaskFailed
 from agent.train.base.limits import InputLimits
 from agent.train.data.omissions import OmissionNotices, wrong_completion
+from agent.train.data.round_trip import Decoded, RoundTrip
 from agent.train.data.templates import AnyTemplate, Renderer
 from agent.train.data.texts import Text
 from agent.train.data.tokenizing import TextTokenizer
@@ -21,6 +22,9 @@ from agent.train.data.tokens import TokenRow
 BATCH = 256
 """Rows that are best tokenised together."""
 _CLOCK = "the template reads the clock: all owners train with the day on which the campaign was created"
+
+
+_Encoded = list[tuple[TokenRow, Decoded]]
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class RowTokenizer:
         self._renderer = Renderer(template, tokenizer, day)
         self.reads_clock = self._renderer.reads_clock
         self._tokenizer = TextTokenizer(tokenizer, max_length)
+        self._round_trip = RoundTrip(tokenizer, self._tokenizer.encoder, self._tokenizer.control)
         self._limits = limits
         self._may_drop = source.template_may_drop
         self._notices = Occurrences()
@@ -108,13 +113,16 @@ class RowTokenizer:
             return TokenizedRow(located, skip_reason="a completion that the template drops")
         return texts
 
-    def _encoded(self, groups: Sequence[tuple[Text, ...]]) -> list[list[TokenRow] | str]:
+    def _encoded(self, groups: Sequence[tuple[Text, ...]]) -> list[_Encoded | str]:
         """The tokens of each group's texts, or an error message in their place: a few texts cannot spoil the others."""
         if not groups:
             return []
         try:
-            tokens = self._tokenizer.full_rows([text for texts in groups for text in texts])
-            return [[next(tokens) for _ in texts] for texts in groups]
+            texts = [text for texts in groups for text in texts]
+            encoded = list(self._tokenizer.encode(texts))
+            decoded = self._round_trip.decode(texts, [each.answers for each in encoded])
+            found = iter(zip([each.row for each in encoded], decoded, strict=True))
+            return [[next(found) for _ in texts] for texts in groups]
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001 - of the tokenizer; its text may quote a row
@@ -123,25 +131,35 @@ class RowTokenizer:
             half = len(groups) // 2
             return [*self._encoded(groups[:half]), *self._encoded(groups[half:])]
 
-    def _checked(self, located: LocatedRow, texts: tuple[Text, ...], tokens: list[TokenRow] | str) -> TokenizedRow:
-        if isinstance(tokens, str):
-            return TokenizedRow(located, error=tokens)
+    def _checked(self, located: LocatedRow, texts: tuple[Text, ...], found: _Encoded | str) -> TokenizedRow:
+        if isinstance(found, str):
+            return TokenizedRow(located, error=found)
+        tokens = [row for row, _ in found]
         truncated = tuple(self._tokenizer.truncate(row) for row in tokens)
         max_length = self.max_length
         skip_reason = ""
         if not all(any(supervised) for _, supervised in truncated):
             skip_reason = f"no room for its completion in {max_length} tokens"
+        elif any(
+            decoded.leaves_nothing(text, single.completion)
+            for text, (_, decoded), single in zip(texts, found, located.row.completions, strict=True)
+        ):
+            skip_reason = "a completion of which the tokenizer leaves nothing"
         elif any(first == second for first, second in combinations(truncated, 2)):
             skip_reason = f"completions that are equal in their first {max_length} tokens"
         if not skip_reason:
             for row, _ in truncated:
                 if error := self._limits.exceeded_by(len(row), max(row)):
                     return TokenizedRow(located, error=error)
-            self._note(located, texts)
+            self._note(located, texts, [decoded for _, decoded in found])
         return TokenizedRow(located, tuple(tokens), truncated, skip_reason)
 
-    def _note(self, located: LocatedRow, texts: tuple[Text, ...]) -> None:
+    def _note(self, located: LocatedRow, texts: tuple[Text, ...], decoded: Sequence[Decoded]) -> None:
         self._omissions.add(located, texts)
+        changes = {("a completion", each.completion) for each in decoded if each.completion}
+        changes |= {("an earlier reply", how) for each in decoded for how in each.replies}
+        for what, how in sorted(changes):
+            self._notices.add(located.label, located.place, f" has {what} that the tokenizer changes: {how}")
         if (token := self._tokenizer.control.first_in(located.row)) is not None:
             message = " has a special token of the tokenizer in its text, which acts as a control token"
             self._notices.add(located.label, located.place, message, f": {token!r}", apart=True)

@@ -1,13 +1,24 @@
 """Turns rendered rows into tokens."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from agent.errors import TaskFailed
 from agent.train.data.control_tokens import ControlTokens
+from agent.train.data.encoder import Encoder
+from agent.train.data.panics import panics_as_errors
 from agent.train.data.texts import Exchange, Text
 from agent.train.data.tokens import TokenRow
 from shared.wire.leases import FailureKind
+
+
+@dataclass(frozen=True)
+class EncodedText:
+    """A text's tokens, not truncated. answers: the tokens of each answer, without an end marker that is added here."""
+
+    row: TokenRow
+    answers: tuple[list[int], ...]
 
 
 class TextTokenizer:
@@ -23,15 +34,13 @@ class TextTokenizer:
         """
         self.tokenizer = tokenizer
         self.max_length = max_length
-        bare, full = self._encode(["x"])[0], tokenizer("x")["input_ids"]
+        self.encoder = Encoder(tokenizer)
+        bare = self.encoder.encode(["x"])[0]
+        with panics_as_errors():
+            full = tokenizer("x")["input_ids"]
         start = next((i for i in range(len(full)) if full[i : i + len(bare)] == bare), 0)
         self._opening = list(full[:start])
         """Special tokens that the tokenizer puts before a text. Those that it puts after a text are not used."""
-        self._anchor: list[int] = []
-        if tokenizer.convert_ids_to_tokens(self._encode(["a"])[0][:1])[0].startswith("▁"):
-            # SentencePiece puts a space before every text. A part that continues another is no beginning, so it is
-            # tokenised after a newline, whose tokens are then removed.
-            self._anchor = self._encode(["\n"])[0]
         self.control = ControlTokens(tokenizer)
         if tokenizer.eos_token_id is None:
             raise TaskFailed(FailureKind.BASE_MODEL, "the base model's tokenizer has no end-of-sequence token")
@@ -49,45 +58,34 @@ class TextTokenizer:
 
     def full_rows(self, texts: Sequence[Text]) -> Iterator[TokenRow]:
         """Each text's tokens, not truncated."""
-        first_prompts = iter(self._encode([text.exchanges[0].prompt for text in texts]))
-        later_prompts = iter(
-            self._encode_continuations([exchange.prompt for text in texts for exchange in text.exchanges[1:]])
-        )
-        answers = iter(self._encode_continuations([exchange.answer for text in texts for exchange in text.exchanges]))
+        return (encoded.row for encoded in self.encode(texts))
+
+    def encode(self, texts: Sequence[Text]) -> Iterator[EncodedText]:
+        """Encode texts, all of them together."""
+        first_prompts = iter(self.encoder.encode([text.exchanges[0].prompt for text in texts]))
+        continuations = self.encoder.encode_continuations
+        later_prompts = iter(continuations([exchange.prompt for text in texts for exchange in text.exchanges[1:]]))
+        all_answers = iter(continuations([exchange.answer for text in texts for exchange in text.exchanges]))
         for text in texts:
             tokens = list(self._opening) if text.plain else []
             tokens += next(first_prompts)
             supervised = [False] * len(tokens)
+            answers = []
             for number, exchange in enumerate(text.exchanges):
                 if number > 0:
                     tokens += next(later_prompts)
                     supervised += [False] * (len(tokens) - len(supervised))
-                answer = next(answers)
+                answer = next(all_answers)
+                answers.append(answer)
                 needs_end = text.plain or number == len(text.exchanges) - 1
                 if needs_end and not self._has_end(exchange, answer):
                     answer = [*answer, self.tokenizer.eos_token_id]
                 tokens += answer
                 supervised += [exchange.supervised] * len(answer)
             supervised[0] = False  # nothing precedes the first token, so nothing can predict it
-            yield tokens, supervised
+            yield EncodedText((tokens, supervised), tuple(answers))
 
     def _has_end(self, exchange: Exchange, answer: list[int]) -> bool:
         """Whether the tokens of an answer end in the end-of-sequence token, or in the template's own end marker."""
         last = answer[-1] if answer else None
         return last == self.tokenizer.eos_token_id or (exchange.ended and last in self.control.end_ids)
-
-    def _encode(self, texts: list[str]) -> list[list[int]]:
-        encoded: list[list[int]] = self.tokenizer(
-            texts, add_special_tokens=False, return_attention_mask=False, verbose=False
-        )["input_ids"]
-        return encoded
-
-    def _encode_continuations(self, texts: list[str]) -> list[list[int]]:
-        """The tokens of texts that follow another text."""
-        plain = self._encode(texts) if texts else []
-        if not plain or not self._anchor:
-            return plain
-        size = len(self._anchor)
-        anchored = self._encode([f"\n{text}" for text in texts])
-        # the tokenizer may join a newline at the start of a text with the anchor's
-        return [a[size:] if a[:size] == self._anchor else p for a, p in zip(anchored, plain, strict=True)]
