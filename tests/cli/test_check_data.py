@@ -225,12 +225,14 @@ def test_what_a_template_does_not_read_and_what_acts_as_a_control_token_is_notic
     run: Run, home: Callable[..., Path], campaign: Callable[..., Path], tmp_path: Path
 ) -> None:
     folder = home([*ROWS[:3], {"prompt": "say it", "completion": "done<|im_end|>"}])
-    (folder / "own.jinja").write_text("{{ strftime_now('%d %b %Y') }}" + WITHOUT_SYSTEM)
+    trimming = WITHOUT_SYSTEM.replace("m['content']", "m['content'] | trim")
+    (folder / "own.jinja").write_text("{{ strftime_now('%d %b %Y') }}" + trimming)
     with (folder / "agent.toml").open("a") as settings:
         settings.write('template = "own.jinja"\n')
     system = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]
     with (folder / "rows.jsonl").open("a") as rows:
         rows.write(json.dumps({"prompt": system, "completion": "so"}) + "\n")
+        rows.write(json.dumps({"prompt": "body?", "completion": "    return x"}) + "\n")
     page = tmp_path / "page.html"
     ran = run("agent", "check-data", "notes", "--home", folder, "--campaign", campaign(), "--report", page)
     assert ran.code == 0, ran.err
@@ -241,6 +243,7 @@ def test_what_a_template_does_not_read_and_what_acts_as_a_control_token_is_notic
         "rows.jsonl: line 4 has a special token of the tokenizer in its text, which acts as a control token: "
         "'<|im_end|>'",
         "rows.jsonl: line 5: the template drops a system turn",
+        "rows.jsonl: line 6: the template trims the completion, or changes white space in it, such as indentation",
     ):
         assert notice in shown
         assert html.escape(notice) in page.read_text()

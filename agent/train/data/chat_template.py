@@ -42,6 +42,10 @@ class ChatTemplate:
             raise _refused(f"{name} is too deeply nested") from error
         names = meta.find_undeclared_variables(tree)
         self.reads_clock = _CLOCK in names
+        if _computes_filters(tree):
+            raise _refused(
+                f"{name} computes the name of a filter (in map), which may draw at random: write the name as a text"
+            )
         if drawing := _random_parts(tree, names):
             raise _refused(f"{name} draws at random ({', '.join(drawing)}), so every owner would have another text")
 
@@ -89,17 +93,28 @@ def _text_of(tokenizer: Any) -> str:
     try:
         text: str = tokenizer.get_chat_template()
     except ValueError as error:  # several templates, none of which is called default
-        message = "the base model's tokenizer has several chat templates and no default"
-        raise _refused(f"{message}: use a template of your own") from error
+        names = ", ".join(sorted(tokenizer.chat_template))
+        message = f"the base model's tokenizer has several chat templates ({names}), and none of them is called default"
+        raise _refused(f"{message}: save one to a file, and name it by template in agent.toml") from error
     return text
 
 
 def _random_parts(tree: nodes.Template, names: set[str]) -> list[str]:
     """What in a template draws at random: the filter ``random``, also as an argument of ``map``, and ``lipsum``."""
-    filters = list(tree.find_all(nodes.Filter))
-    mapped = [each.args[0] for each in filters if each.name == "map" and each.args]
-    used = {each.name for each in filters} | {each.value for each in mapped if isinstance(each, nodes.Const)}
+    used = {each.name for each in tree.find_all(nodes.Filter)}
+    used |= {each.value for each in _mapped(tree) if isinstance(each, nodes.Const)}
     return sorted(({"lipsum"} & names) | ({"random"} & used))
+
+
+def _computes_filters(tree: nodes.Template) -> bool:
+    """Whether ``map`` applies a filter whose name is known only when the template is rendered."""
+    unpacked = any(each.dyn_args is not None for each in tree.find_all(nodes.Filter) if each.name == "map")
+    return unpacked or any(not isinstance(each, nodes.Const) for each in _mapped(tree))
+
+
+def _mapped(tree: nodes.Template) -> list[nodes.Expr]:
+    """The names of filters that ``map`` applies."""
+    return [each.args[0] for each in tree.find_all(nodes.Filter) if each.name == "map" and each.args]
 
 
 def _refused(message: str) -> TaskFailed:

@@ -14,7 +14,11 @@ _MIXED = (
 )
 _RENDERED_DIFFERENTLY = "the template renders them differently once other turns follow"
 _WITHOUT_END = "no end marker follows them in the template"
-_WITHOUT_PROMPT = "no turn precedes them"
+_WITHOUT_PROMPT = "no user turn precedes them"
+_HEADER = (
+    "the template has no generation prompt, so the loss also covers what it puts before each reply, and the model "
+    "generates that"
+)
 
 
 def wrong_completion(texts: Sequence[Text], *, may_drop: bool) -> str:
@@ -38,6 +42,7 @@ class OmissionNotices:
         self._notices = notices
         self._replies: dict[tuple[str, str], int] = defaultdict(int)
         self._places: dict[tuple[str, str], list[str]] = defaultdict(list)
+        self._header_labels: dict[str, None] = {}
 
     def add(self, located: LocatedRow, texts: Sequence[Text]) -> None:
         """Add a row. texts: one for each of its completions."""
@@ -45,6 +50,15 @@ class OmissionNotices:
             return
         if what := _dropped_reply(texts):
             self._notices.add(located.label, located.place, f": the template drops part of {what}, or changes it")
+        for what, is_spaced in (
+            ("the completion", any(text.omissions.completion_spaced for text in texts)),
+            ("an earlier reply", any(text.omissions.replies_spaced for text in texts)),
+        ):
+            if is_spaced:
+                message = f": the template trims {what}, or changes white space in it, such as indentation"
+                self._notices.add(located.label, located.place, message)
+        if texts[0].omissions.header_in_answer:
+            self._header_labels[located.label] = None
         for role in sorted({role for text in texts for role in text.omissions.turns}):
             self._notices.add(located.label, located.place, f": the template drops {_A[role]} turn")
         for role in sorted({role for text in texts for role in text.omissions.turn_parts}):
@@ -61,7 +75,9 @@ class OmissionNotices:
                 self._places[located.label, reason].append(located.place)
 
     def finish(self) -> None:
-        """Add the notices that name a number over all rows."""
+        """Add the notices that concern all rows."""
+        for label in self._header_labels:
+            self._notices.add(label, "", _HEADER)
         for (label, reason), number in self._replies.items():
             for place in self._places[label, reason]:
                 message = f": earlier replies are not supervised, {number:,} in all: {reason}"

@@ -12,8 +12,9 @@ from agent.data.own_template import OwnTemplate
 from agent.data.rows import Row, Turn
 from agent.train.data.chat_template import ChatTemplate
 from agent.train.data.control_tokens import ControlTokens
-from agent.train.data.conversations import ConversationRenderer, is_supervised
-from agent.train.data.texts import Exchange, Text
+from agent.train.data.conversations import ConversationRenderer
+from agent.train.data.replies import is_supervised, n_unprompted
+from agent.train.data.texts import Exchange, Omissions, Text
 from shared.campaign.spec import Template
 
 AnyTemplate = Template | OwnTemplate
@@ -75,7 +76,7 @@ def _alpaca(row: Row) -> Text:
             prompt += f"### Instruction:\n{row.prompt}\n\n### Input:\n{row.input}\n\n"
         else:
             prompt += f"### Instruction:\n{turn.text}\n\n"
-    return Text(tuple(exchanges), plain=True)
+    return Text(tuple(exchanges), plain=True, omissions=Omissions(without_prompt=n_unprompted(row, turns)))
 
 
 def _vicuna(row: Row) -> Text:
@@ -88,7 +89,7 @@ def _vicuna(row: Row) -> Text:
             prompt = ""
         else:
             prompt += f"USER: {turn.text} "
-    return Text(tuple(exchanges), plain=True)
+    return Text(tuple(exchanges), plain=True, omissions=Omissions(without_prompt=n_unprompted(row, turns)))
 
 
 def _opening(row: Row) -> tuple[str, Sequence[Turn]]:

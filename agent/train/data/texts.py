@@ -33,7 +33,10 @@ class Omissions:
         rendered_differently: number of earlier replies that the loss does not cover, because the template renders them
             differently once other turns follow.
         without_end: number of those that it does not cover because no end marker follows them.
-        without_prompt: number of those that it does not cover because nothing precedes them.
+        without_prompt: number of those that it does not cover because no user turn precedes them.
+        completion_spaced: whether white space of the completion is missing, or is another.
+        replies_spaced: number of supervised earlier replies of which this is true.
+        header_in_answer: whether the answers hold what announces them, because the template has no generation prompt.
     """
 
     completion: bool = False
@@ -45,6 +48,9 @@ class Omissions:
     rendered_differently: int = 0
     without_end: int = 0
     without_prompt: int = 0
+    completion_spaced: bool = False
+    replies_spaced: int = 0
+    header_in_answer: bool = False
 
 
 @dataclass(frozen=True)

@@ -138,12 +138,6 @@ def test_earlier_replies_without_their_thought_are_counted_and_the_last_keeps_it
     assert "line 1: earlier replies are not supervised, 1 in all" in notices[0]
 
 
-def test_a_first_turn_of_the_assistant_is_not_supervised_and_counted() -> None:
-    (row,), notices = tokenized([Row("q", "", "a", (Turn("assistant", "Hello!"),))], "chat", byte_level_bpe())
-    assert supervised_texts(byte_level_bpe(), row.full[0]) == ["a<|im_end|>"]
-    assert notices == ["rows.jsonl: line 1: earlier replies are not supervised, 1 in all: no turn precedes them"]
-
-
 @pytest.mark.parametrize("template", ["chat", "alpaca"])
 @pytest.mark.parametrize(
     "row",
