@@ -1,5 +1,6 @@
 """The owner's data, read, split and tokenised once, then cached in memory and on disk."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -24,7 +25,7 @@ from shared.kinds import Kind
 from shared.wire.jobs import Fingerprint
 from shared.wire.leases import FailureKind, Phase, Progress
 
-_FORMAT = "5"  # raise it if the same inputs give other tokens
+_FORMAT = "6"  # raise it if the same inputs give other tokens
 _MAX_IN_MEMORY = 4  # data sets
 
 
@@ -126,6 +127,7 @@ def _tokenize(source: DataSource, kind: Kind, tokenizer: RowTokenizer, report: R
     report(Progress(phase=Phase.TOKENIZING))
     split = read_split(source, kind)
     total, done, parts = len(split.train) + len(split.held_out), 0, []
+    skipped = Counter(split.skipped)
     for rows in (split.train, split.held_out):
         usable: list[TokenRow] = []
         labels: list[tuple[float, ...]] = []
@@ -134,20 +136,20 @@ def _tokenize(source: DataSource, kind: Kind, tokenizer: RowTokenizer, report: R
             for row in tokenizer.tokenize(batch):
                 if row.error:
                     raise TaskFailed(FailureKind.DATA, f"{row.located.where}{row.error}")
-                if not row.skip_reason:
+                if row.skip_reason:
+                    skipped[row.skip_reason] += 1
+                else:
                     usable += row.truncated
                     labels.append(row.located.row.labels)
             done += len(batch)
             report(Progress(phase=Phase.TOKENIZING, done=done, total=total))
         parts.append(Samples.of(usable, labels, kind))
-    total += split.skipped.total()
-    dropped = total - sum(map(len, parts))
     notices = (*split.notices.public, *tokenizer.notices().public)
-    data = TokenizedData(parts[0], parts[1], dropped, notices)
-    if data.dropped == total:
-        cause = "a completion that is empty, or two that are equal" if kind.compares else "an empty completion"
-        message = f"all {total} rows are too long for max_length {tokenizer.max_length}, or have {cause}"
-        refuse(source, f"{message}; `fedloom agent check-data` shows the reasons")
+    data = TokenizedData(parts[0], parts[1], skipped.total(), notices)
     if len(data.train) == 0:
-        refuse(source, f"no row is left to train on ({len(data.held_out)} held out, {data.dropped} dropped)")
+        reasons = ", ".join(f"{reason} ({n:,})" for reason, n in skipped.most_common())
+        message = f"{data.dropped:,} rows are skipped: {reasons}" if reasons else "no row is skipped"
+        if len(data.held_out) == 0:
+            refuse(source, f"all {message}; `fedloom agent check-data` shows the reasons")
+        refuse(source, f"no row is left to train on: {len(data.held_out):,} are held out, {message}")
     return data

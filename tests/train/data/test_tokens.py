@@ -211,7 +211,27 @@ def test_no_data_source_of_that_name_says_what_to_add(lab: Lab) -> None:
 def test_rows_that_are_all_too_long_are_a_failure(lab: Lab) -> None:
     kind, message = failure(lab, max_length=8)
     assert kind == FailureKind.DATA
-    assert "all 80 rows are too long" in message
+    assert "rows.jsonl: all 80 rows are skipped: no room for its completion in 8 tokens (80); `fedloom" in message
+
+
+def test_if_no_row_is_left_every_reason_is_named_with_its_count(lab: Lab, tmp_path: Path) -> None:
+    rows = [("q", "")] * 2 + [("q " * 99, f"SECRET {n}") for n in range(3)] + [("", "a")]
+    path = write_rows(tmp_path / "rows.jsonl", [{"instruction": prompt, "output": text} for prompt, text in rows])
+    source = lab.source(path=path, input=None)
+    _, message = failure(lab, data=source, max_length=30)
+    assert message == (
+        "rows.jsonl: all 6 rows are skipped: no room for its completion in 30 tokens (3), an empty completion (2), an "
+        "empty prompt (1); `fedloom agent check-data` shows the reasons"
+    )
+
+
+def test_if_all_usable_rows_are_held_out_the_message_says_so(lab: Lab, tmp_path: Path) -> None:
+    empty = write_rows(tmp_path / "rows.jsonl", [{"instruction": "q", "input": "", "output": ""}] * 2)
+    held_out = write_rows(tmp_path / "held.jsonl", ROWS[:3])
+    _, message = failure(lab, data=lab.source(path=empty, held_out_path=held_out))
+    assert message == (
+        "rows.jsonl: no row is left to train on: 3 are held out, 2 rows are skipped: an empty completion (2)"
+    )
 
 
 def test_empty_completions_are_dropped_and_counted(lab: Lab, tmp_path: Path) -> None:
