@@ -13,7 +13,7 @@ from agent.data.checking import collect
 from agent.data.reading import read_rows
 from agent.data.rows import Comparison, Row
 from agent.data.source import DataSource
-from agent.train.base.limits import read_limits
+from agent.train.base.limits import NO_LIMITS, read_limits
 from agent.train.data.row_tokenizer import BATCH, RowTokenizer
 from agent.train.data.templates import render
 from agent.train.data.tokenizing import TextTokenizer
@@ -80,6 +80,12 @@ NOTICES: dict[str, list[str]] = {
     "dpo_en_demo": ["row 16 has control characters"],  # dashes of UTF-8 that was read as latin-1
 }
 """What is not read of each slice; nothing of the others."""
+
+SPECIAL_TOKENS = {
+    ("smollm2", "Fed-ChatbotPA_local_154.json"): ("row 148", 4),  # <|endoftext|>
+    ("sentencepiece", "train_clean.jsonl"): ("line 227", 1),  # </s>
+}
+"""The slices whose texts hold special tokens of a tokenizer: the first such row, and the number of others."""
 
 
 @pytest.fixture(scope="session")
@@ -234,20 +240,29 @@ def test_the_supervised_tokens_are_exactly_the_replies(
             assert supervised_texts(tokenizer, tokens) == whole
 
 
-def test_nothing_of_a_slice_is_left_out_unless_a_notice_counts_it(
-    smollm2: Path, tokenizers: dict[str, Any], slice_of: tuple[DataSource, str, int]
+@pytest.mark.parametrize(
+    ("family", "template"),
+    [("smollm2", "chat"), ("smollm2", "vicuna"), ("sentencepiece", "vicuna")],
+)
+def test_nothing_of_a_slice_is_left_out_or_changed_unless_a_notice_counts_it(
+    smollm2: Path,
+    tokenizers: dict[str, Any],
+    slice_of: tuple[DataSource, str, int],
+    family: str,
+    template: Any,
 ) -> None:
     source, kind, _ = slice_of
     found = collect(source, find(kind))
-    tokenizing = RowTokenizer(source, "chat", 512, tokenizers["smollm2"], read_limits(smollm2), date(2026, 1, 31))
+    limits = read_limits(smollm2) if family == "smollm2" else NO_LIMITS
+    tokenizing = RowTokenizer(source, template, 512, tokenizers[family], limits, date(2026, 1, 31))
     for rows in (found.train, found.held_out):
         for begin in range(0, len(rows), BATCH):
             assert not [row.error for row in tokenizing.tokenize(rows[begin : begin + BATCH]) if row.error]
-    with_special_tokens = {"Fed-ChatbotPA_local_154.json": "row 148"}  # answers that hold <|endoftext|>
+    what = "a special token of the tokenizer in its text, which acts as a control token"
     assert tokenizing.notices().public == [
-        f"{label}: {place} has a special token of the tokenizer in its text, which acts as a control token, and 4 more"
-        for label, place in with_special_tokens.items()
-        if label == source.label
+        f"{label}: {place} has {what}, and {n} more"
+        for (of_family, label), (place, n) in SPECIAL_TOKENS.items()
+        if (of_family, label) == (family, source.label)
     ]
 
 
