@@ -5,7 +5,7 @@ from typing import Any
 
 from agent.train.data.panics import panics_as_errors
 
-_ANCHORS = ("\n", ":", "a")
+_ANCHORS = ("\n", ":", ".", "a")
 _PROBE = "a"
 
 
@@ -70,7 +70,7 @@ class Encoder:
         usable: list[tuple[str, list[int]]] = []
         for anchor in _ANCHORS:
             tokens, joined, alone = self.encode([anchor, anchor + _PROBE, _PROBE])
-            if not tokens:
+            if not tokens or self._tokenizer.unk_token_id in tokens:  # could be one token with the text after it
                 continue
             if not usable and joined == [*tokens, *alone]:
                 return []

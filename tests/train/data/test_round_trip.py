@@ -194,6 +194,20 @@ def test_a_tokenizer_that_puts_a_space_before_every_text_puts_none_before_a_repl
         assert supervised_texts(make(), row.full[0]) == [f"{lead}no<|im_end|>", f"{lead}{completion}<|im_end|>"]
 
 
+@pytest.mark.parametrize("template", ["alpaca", "vicuna"])
+def test_unknown_characters_at_the_beginning_of_a_reply_are_tokens_of_it(template: Any) -> None:
+    """The tokenizer joins unknown characters, and a newline is one too."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    trainer = trainers.UnigramTrainer(vocab_size=200, special_tokens=["<unk>", "</s>"], unk_token="<unk>")
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", unk_token="<unk>")
+    (row,), notices = tokenized([Row("q", "", "漢 the river")], template, fast)
+    (text,) = supervised_texts(fast, row.full[0])
+    assert text.strip() == "<unk> the river</s>"
+    assert notices == [notice(UNKNOWN)]
+
+
 # --- panics
 
 
