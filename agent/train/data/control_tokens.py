@@ -28,9 +28,7 @@ class ControlTokens:
         self._ends = tuple({bare(text) for number, text in markers.items() if number not in no_ends} - {""})
         # the longest first, so that a token takes precedence over those that it contains
         spellings = sorted({text for text in texts.values() if text}, key=lambda text: (-len(text), text))
-        pattern = "|".join(map(re.escape, spellings))
-        self._spelling = re.compile(pattern) if spellings else None
-        self._spaced = re.compile(rf"\s*({pattern})\s*") if spellings else None
+        self._spelling = re.compile(f"({'|'.join(map(re.escape, spellings))})") if spellings else None
 
     def end(self, text: str) -> bool:
         """Whether *text*, without white space, ends with an end marker."""
@@ -46,7 +44,12 @@ class ControlTokens:
 
     def unspaced(self, text: str) -> str:
         """*text* without the white space around special tokens, which some tokenizers add when they decode."""
-        return self._spaced.sub(r"\1", text) if self._spaced is not None else text
+        if self._spelling is None:
+            return text
+        first, *others = self._spelling.split(text)  # texts and tokens by turns
+        if not others:
+            return text
+        return "".join([first.rstrip(), *(part.strip() for part in others[:-1]), others[-1].lstrip()])
 
     def first_in(self, row: Row | Comparison) -> str | None:
         """The first special token in the text of *row*, which becomes a control token there; None if there is none."""
