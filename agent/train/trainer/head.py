@@ -16,6 +16,7 @@ from trl.trainer.utils import FusedCausalLMOutput
 from agent.train.data.tokens import IGNORED
 
 _MARK = "scores_by_own_head"
+_IS_OWN_HEAD = "is_own_head"
 
 
 def needs_own_head(model: Any) -> bool:
@@ -28,13 +29,15 @@ def mark_own_head(model: Any, *, needed: bool) -> None:
     setattr(model, _MARK, needed)
 
 
-def use_own_head(model: Any) -> None:
+def use_own_head(model: Any, *, masked: bool = True) -> None:
     """Let calls of a marked *model* with ``fused_lm_head=True`` compute their outputs from the model's own logits.
 
-    Called after TRL has added its fused head; without a mark it does nothing. ``Base`` removes both when the block ends
-    in which it lends the model.
+    Called after TRL has added its fused head; without a mark, or with such a head on it, it does nothing. ``Base``
+    removes both when the block ends in which it lends the model.
+
+    masked: whether the attention mask reaches the model, see ``score_only_supervised``.
     """
-    if not needs_own_head(model):
+    if not needs_own_head(model) or getattr(model.forward, _IS_OWN_HEAD, False):
         return
     fused = model.forward
 
@@ -50,12 +53,15 @@ def use_own_head(model: Any) -> None:
         if not fused_lm_head:
             given = {"labels": labels, "shift_labels": shift_labels, "num_items_in_batch": num_items_in_batch}
             return fused(*args, **kwargs, **{key: value for key, value in given.items() if value is not None})
+        if not masked:
+            kwargs.pop("attention_mask", None)
         logits = fused(*args, **(kwargs | {"use_cache": False})).logits  # (batch, tokens, vocabulary)
         if shift_labels is None:
             assert labels is not None
             logits, shift_labels = logits[:, :-1], labels[:, 1:]
         return _output(logits, shift_labels, num_items_in_batch)
 
+    setattr(forward, _IS_OWN_HEAD, True)
     model.forward = forward
 
 

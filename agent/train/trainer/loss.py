@@ -47,6 +47,10 @@ def score_only_supervised(model: Any) -> None:
 
     Its outputs by token keep their shape, (batch, tokens − 1), with zeros at all other positions. A model that needs
     its own head gets that.
+
+    Such calls take rows that are padded on the right, and no attention mask reaches the model: a causal model's tokens
+    never see the padding after them. With a mask, padding beyond a sliding window would see nothing at all, of which
+    attention kernels in half precision make NaN.
     """
     fused = model.forward
 
@@ -54,6 +58,7 @@ def score_only_supervised(model: Any) -> None:
     def forward(*args: Any, labels: Tensor | None = None, **kwargs: Any) -> Any:
         if labels is None:
             return fused(*args, **kwargs)
+        kwargs.pop("attention_mask", None)
         with select_supervised(model, labels) as targets:
             output = fused(*args, shift_labels=targets, **kwargs)
         supervised = labels[:, 1:] != IGNORED  # (batch, tokens − 1)
@@ -65,7 +70,7 @@ def score_only_supervised(model: Any) -> None:
         return output
 
     model.forward = forward
-    use_own_head(model)
+    use_own_head(model, masked=False)
 
 
 def collate(examples: Sequence[dict[str, list[int]]]) -> dict[str, Tensor]:
