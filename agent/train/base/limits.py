@@ -1,6 +1,7 @@
 """What a base model's configuration allows of its input: tokens and positions. No weights are read."""
 
 import logging
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,17 +36,26 @@ class InputLimits:
     n_embeddings: int | None = None
     n_positions: int | None = None
 
-    def exceeded_by(self, n_tokens: int, largest_id: int) -> str:
-        """Why the model cannot take a row of *n_tokens* tokens, as the end of a message; empty if it can."""
-        if self.n_positions is not None and n_tokens > self.n_positions:
+    def takes(self, n_tokens: int, largest_id: int) -> bool:
+        """Whether the model takes rows of up to *n_tokens* tokens with ids up to *largest_id*."""
+        fits = self.n_positions is None or n_tokens <= self.n_positions
+        return fits and (self.n_embeddings is None or largest_id < self.n_embeddings)
+
+    def exceeded_by(self, tokens: Sequence[int]) -> str:
+        """Why the model cannot take a row of these tokens, as the end of a message; empty if it can.
+
+        The message leaves the machine, so it tells the place of a token and not its id.
+        """
+        if self.n_positions is not None and len(tokens) > self.n_positions:
             return (
-                f" has {n_tokens} tokens, more than the model's {self.n_positions} positions: the campaign's "
+                f" has {len(tokens)} tokens, more than the model's {self.n_positions} positions: the campaign's "
                 f"training.max_length must be at most {self.n_positions}"
             )
-        if self.n_embeddings is not None and largest_id >= self.n_embeddings:
+        beyond = (place for place, token in enumerate(tokens, 1) if token >= (self.n_embeddings or sys.maxsize))
+        if (place := next(beyond, None)) is not None:
             return (
-                f": token {largest_id} is beyond the model's {self.n_embeddings} embeddings: the tokenizer does not "
-                "belong to this model, or the model's embeddings were not resized for it"
+                f": token {place} of the row is beyond the model's {self.n_embeddings} embeddings: the tokenizer does "
+                "not belong to this model, or the model's embeddings were not resized for it"
             )
         return ""
 

@@ -149,7 +149,7 @@ class RowTokenizer:
             skip_reason = f"completions that are equal in their first {max_length} tokens"
         if not skip_reason:
             for row, _ in truncated:
-                if error := self._limits.exceeded_by(len(row), max(row)):
+                if error := self._limits.exceeded_by(row):
                     return TokenizedRow(located, error=error)
             self._note(located, texts, [decoded for _, decoded in found])
         return TokenizedRow(located, tuple(tokens), truncated, skip_reason)

@@ -138,4 +138,4 @@ class TokenizedData:
             max((int(values.max()) for values in arrays if len(values)), default=0)
             for arrays in ([part.lengths for part in parts], [part.ids for part in parts])
         )
-        return not limits.exceeded_by(longest, largest)
+        return limits.takes(longest, largest)

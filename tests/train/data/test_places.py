@@ -189,9 +189,11 @@ def test_a_token_beyond_the_models_embeddings_is_an_error_with_its_line(lab: Lab
     token = max(byte_level_bpe()(rows[1]["completion"])["input_ids"])
     folder = small_model(tmp_path / "model", n_embeddings=token, n_positions=512)
     source = DataSource(path=write_rows(tmp_path / "rows.jsonl", rows))
+    [row] = tokenized([Row("q", "", rows[1]["completion"])], "chat", byte_level_bpe())[0]
+    place = row.full[0][0].index(token) + 1
     message = (
-        f"rows.jsonl: line 2: token {token} is beyond the model's {token} embeddings: the tokenizer does not belong to "
-        "this model, or the model's embeddings were not resized for it"
+        f"rows.jsonl: line 2: token {place} of the row is beyond the model's {token} embeddings: the tokenizer does not "
+        "belong to this model, or the model's embeddings were not resized for it"
     )
     with pytest.raises(TaskFailed) as caught:
         lab.run(lab.work(lab.prepare_job(), data=source, model_path=folder))
@@ -242,5 +244,5 @@ def test_the_limit_of_embeddings_is_where_a_model_fails(tmp_path: Path) -> None:
     assert model(torch.tensor([[299]])).logits.shape == (1, 1, 300)
     with pytest.raises(IndexError):
         model(torch.tensor([[300]]))
-    assert InputLimits(300).exceeded_by(1, 299) == ""
-    assert InputLimits(300).exceeded_by(1, 300)
+    assert InputLimits(300).exceeded_by([299]) == ""
+    assert InputLimits(300).exceeded_by([1, 300]).startswith(": token 2 of the row is beyond")
