@@ -192,8 +192,8 @@ def test_a_token_beyond_the_models_embeddings_is_an_error_with_its_line(lab: Lab
     [row] = tokenized([Row("q", "", rows[1]["completion"])], "chat", byte_level_bpe())[0]
     place = row.full[0][0].index(token) + 1
     message = (
-        f"rows.jsonl: line 2: token {place} of the row is beyond the model's {token} embeddings: the tokenizer does not "
-        "belong to this model, or the model's embeddings were not resized for it"
+        f"rows.jsonl: line 2: token {place} of the row is beyond the model's {token} embeddings: the tokenizer does "
+        "not belong to this model, or the model's embeddings were not resized for it"
     )
     with pytest.raises(TaskFailed) as caught:
         lab.run(lab.work(lab.prepare_job(), data=source, model_path=folder))
