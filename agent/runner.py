@@ -20,7 +20,7 @@ from agent.supervisor import ChildDied, Supervisor
 from agent.workspace import Workspace
 from shared import crash_points
 from shared.metrics import Metric
-from shared.wire.jobs import EvaluateJob, InitJob, Job, Result, TrainJob, TrainResult
+from shared.wire.jobs import EvaluateJob, InitJob, Job, PrepareResult, Result, TrainJob, TrainResult
 from shared.wire.leases import Failure, FailureKind, Phase, Progress, TaskLease
 from shared.wire.problems import ProblemType
 
@@ -210,6 +210,8 @@ class TaskRunner:
                 raise
             log.error("the coordinator refused the result: %s", error)
         else:
+            for notice in result.notices if isinstance(result, PrepareResult) else ():
+                log.info("%s", notice)
             log.info("done")
 
 

@@ -8,6 +8,7 @@ from agent.data.held_out import notice_differences, split_rows
 from agent.data.notices import Occurrences
 from agent.data.reading import scan_rows, skip_reason
 from agent.data.records import scan_records
+from agent.data.replies import is_supervised
 from agent.data.report import DataReport, Example, ShownCompletion, Span, Spread
 from agent.data.rows import Comparison, LocatedRow, Row
 from agent.data.source import DataSource
@@ -146,10 +147,9 @@ def _shown(row: Row | Comparison, kind: Kind) -> list[ShownCompletion]:
 
 
 def _spans(row: Row) -> list[Span]:
-    last = len(row.turns) - 1
-    spans = []
-    for number, turn in enumerate(row.turns):
-        supervised = turn.role == "assistant" and (number == last or (turn.supervised and not row.only_last))
+    turns, spans = row.turns, []
+    for number, turn in enumerate(turns):
+        supervised = turn.role == "assistant" and is_supervised(row, turns, number)
         spans.append(Span(text=f"{'' if number == 0 else chr(10)}{turn.role}: ", supervised=False))
         spans.append(Span(text=turn.text, supervised=supervised))
     return spans

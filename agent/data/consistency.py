@@ -1,6 +1,5 @@
 """Settings of a data table that contradict each other, in an owner's words."""
 
-import codecs
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -14,9 +13,11 @@ def problems(source: "DataSource") -> Iterator[str]:
     """Yield each problem as "setting: what to write", or without a setting if it concerns several."""
     if (source.path is None) == (source.hub is None):
         yield "set either path or hub, or a preset"
+    if any("\0" in str(path) for path in (source.path, source.held_out_path, source.template)):
+        yield "path: a path cannot hold a NUL character"
     try:
-        codecs.lookup(source.encoding)
-    except LookupError:
+        "a".encode(source.encoding).decode(source.encoding)  # not all codecs are encodings of text
+    except (LookupError, UnicodeError):
         yield f"encoding: unknown encoding {source.encoding!r}; use a name such as utf-8 or cp1252"
     yield from _header_problems(source)
     yield from _column_problems(source)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from agent.data.files.file_record import BrokenRecord, FileRecord
 from agent.data.files.folder import all_files
+from agent.data.files.splits import known_splits
 from agent.data.numbers import of_single_precision
 from agent.data.source import DataSource
 from agent.errors import TaskFailed
@@ -117,7 +118,7 @@ def _saved(path: Path, split: str) -> "Dataset":
         _refuse(path.name, f"the saved dataset cannot be read ({type(error).__name__})", error)
     if isinstance(saved, datasets.DatasetDict):
         if split not in saved:
-            _refuse(path.name, f"the data set has no split {split!r}; it has {', '.join(saved)}")
+            _refuse(path.name, f"the data set has no split {split!r}; it has {known_splits(saved)}")
         return saved[split]
     return saved
 
@@ -147,7 +148,7 @@ def _loaded(name: str, label: str, split: str, revision: str | None) -> "Dataset
         _refuse(label, "the hub cannot be reached: check the network, or give a copy of the data by path", error)
     except Exception as error:  # noqa: BLE001 - errors of the library, the network and the disk
         if (splits := _splits(name, revision)) and split.partition("[")[0] not in splits:
-            _refuse(label, f"the data set has no split {split!r}; it has {', '.join(splits)}", error)
+            _refuse(label, f"the data set has no split {split!r}; it has {known_splits(splits)}", error)
         message = f"the data set cannot be loaded ({type(error).__name__}); give a copy of one of its files by path"
         _refuse(label, message, error)
     if data.info.builder_name == "csv":  # a copy that another program made, taken while the hub is unreachable

@@ -276,7 +276,8 @@ async def _apply_prepare(session: AsyncSession, participant: ParticipantRow, res
 
 def _notices(result: PrepareResult) -> str | None:
     """What the operator should know about an agent that can train; None if there is nothing."""
-    dropped = [f"{result.dropped} rows are skipped: too long, or without an answer"] if result.dropped else []
+    rows = "1 row is" if result.dropped == 1 else f"{result.dropped} rows are"
+    dropped = [f"{rows} skipped (the owner's check-data counts the reasons)"] if result.dropped else []
     return "; ".join([*dropped, *result.notices]) or None
 
 

@@ -51,9 +51,9 @@ def console(*, stderr: bool = False) -> "Console":
 
 def table(*columns: str, right: Sequence[str] = (), fold: Sequence[str] = ()) -> "Table":
     """An empty table without borders. right: columns to align right. fold: columns that may wrap."""
-    from rich.table import Table
+    from fedloom.cli.plain_table import PlainTable
 
-    new = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    new = PlainTable(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for name in columns:
         new.add_column(
             name,

@@ -53,7 +53,7 @@ def printed(*parts: ParticipantView, rounds: list[RoundView] | None = None, **ch
         ({"set_aside_until": 7, "failures_in_a_row": 1}, "set aside until round 7 after 1 failure"),
         (
             {"set_aside_until": 7, "failures_in_a_row": 2, "reason": "3 rows are left out"},
-            "set aside until round 7 after 2 failures in a row; 3 rows are left out",
+            "set aside until round 7 after 2 failures in a row; 1 notice, below",
         ),
         ({"set_aside_until": 6, "failures_in_a_row": 3}, ""),  # its last round set aside is before the open one
         ({"failures_in_a_row": 2}, ""),
@@ -62,8 +62,18 @@ def printed(*parts: ParticipantView, rounds: list[RoundView] | None = None, **ch
     ],
 )
 def test_it_says_why_an_agent_is_not_drawn(changes: dict[str, Any], reason: str) -> None:
-    [row] = [line for line in printed(part("ada", 0, **changes), part("bob", 1)).splitlines() if "ada" in line]
+    row, *_ = [line for line in printed(part("ada", 0, **changes), part("bob", 1)).splitlines() if "ada" in line]
     assert row.partition("10         0")[2].strip() == reason
+
+
+def test_notices_of_prepared_agents_are_listed_one_a_line_and_equal_ones_together() -> None:
+    shared = "the experts of the base model stay frozen"
+    page = printed(
+        part("ada", 0, reason=f"{shared}; rows[/x].csv: line 3: [bold]"), part("bob", 1, reason=shared)
+    ).splitlines()
+    at = page.index("not trained on, at prepared agents")
+    assert page[at + 1 : at + 3] == [f"  ada, bob: {shared}", "  ada: rows[/x].csv: line 3: [bold]"]
+    assert any("2 notices, below" in line for line in page)
 
 
 def test_only_a_running_campaign_shows_agents_as_set_aside_or_joining() -> None:

@@ -72,9 +72,7 @@ def test_text_of_utf_8_that_is_read_as_latin_1_is_noticed_with_its_line(tmp_path
     path = tmp_path / "a.csv"
     path.write_text("prompt,completion\nq – r,a\n", encoding="utf-8")
     (notice,) = map(str, collected(DataSource(path=path, held_out=0.0, encoding="latin-1"))[1].notices)
-    assert notice == (
-        'a.csv: line 2 has control characters (U+0080 to U+009F): the file may be UTF-8; set encoding = "utf-8"'
-    )
+    assert notice == ('a.csv: line 2 has text that is UTF-8, which encoding = "latin-1" misreads; set "utf-8"')
 
 
 @pytest.mark.parametrize("place", ["prompt", "completion", "turn"])

@@ -54,7 +54,8 @@ EXPERTS, TOWERS = "trained; its experts stay frozen", "trained; its other towers
 EXPERTS_OWN_HEAD = "trained with its own head; its experts stay frozen"
 ENCODER_DECODER, ENCODER = "refused: an encoder-decoder model", "refused: an encoder"
 SEES_AHEAD, MULTIMODAL = "refused: it attends to later tokens", "refused: a multimodal model"
-NOT_ADAPTED, UNREACHED = "refused: PEFT cannot adapt this base model", "refused: its loss does not depend on"
+NOT_ADAPTED = "refused: PEFT cannot adapt this base model"
+UNREACHED = "refused: its loss does not depend on the adapters of"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from agent.data.files.card import CardError, card_patterns, matching
 from agent.data.files.file_record import BrokenRecord
-from agent.data.files.splits import AmbiguousSplitError, split_files
+from agent.data.files.splits import AmbiguousSplitError, known_splits, split_files
 from agent.data.notices import Note
 from agent.data.source import TABLE_SEPARATORS, file_type, name_without_type
 
@@ -75,7 +75,7 @@ def list_folder(folder: Path, split: str, *, has_separator: bool) -> Listing:
     except CardError as error:
         return Listing([], [*problems, BrokenRecord(str(error))], notes)
     if split not in by_split:
-        problems.append(BrokenRecord(f"the data set has no split {split!r}; it has {', '.join(by_split) or 'none'}"))
+        problems.append(BrokenRecord(f"the data set has no split {split!r}; it has {known_splits(by_split)}"))
         return Listing([], problems, notes)
     if others := [name for name in data if name not in by_split[split]]:
         notes.append(_unread(others, f", as the split is {split!r}"))

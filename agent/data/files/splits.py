@@ -1,7 +1,7 @@
 """Which split of a data set a file of a folder belongs to: by the names of files and subfolders, as on the hub."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from agent.data.source import name_without_type
@@ -20,6 +20,10 @@ _WORDS = {
     "evaluation": "test",
 }
 _BETWEEN_WORDS = re.compile(r"[-._ 0-9]+")
+_COMMON_SPLITS = frozenset(
+    ("train", "validation", "valid", "val", "dev", "test", "eval", "train_prefs", "train_sft", "test_prefs", "test_sft")
+)
+_CAPITAL_WORD = re.compile(r"(?<=[a-z])([A-Z])")  # TestSet has two words
 _SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}(?![0-9])")
 _AS_FOLDERS = "put the files of each split into a subfolder of its name, such as train or test"
 
@@ -30,6 +34,14 @@ class AmbiguousSplitError(Exception):
     def __init__(self, message: str, private: str) -> None:
         super().__init__(f"{message}; {_AS_FOLDERS}")
         self.private = private
+
+
+def known_splits(names: Iterable[str]) -> str:
+    """Name the splits of common names; of the others, whose names are the owner's, only the number leaves."""
+    names = list(names)
+    common = [name for name in names if name in _COMMON_SPLITS]
+    others = len(names) - len(common)
+    return ", ".join([*common, *([f"{others} of other names"] if others else [])]) or "none"
 
 
 def split_files(names: Sequence[str]) -> Mapping[str, list[str]]:
@@ -63,8 +75,8 @@ def _split_of(name: str) -> str | None:
     stem = name_without_type(file)
     if (shard := _SHARD.match(stem)) is not None:
         stem = shard[1]
-    parts = [part.lower() for part in (*folders, stem)]
-    found = {_WORDS[part] for part in parts if part in _WORDS}
+    parts = (*folders, stem)
+    found = {_WORDS[part.lower()] for part in parts if part.lower() in _WORDS}
     if not found and shard is not None and _splits_in(stem):
         return stem  # a split with a name of its own, such as train_prefs
     found = found or {split for part in parts for split in _splits_in(part)}
@@ -74,4 +86,5 @@ def _split_of(name: str) -> str | None:
 
 
 def _splits_in(part: str) -> set[str]:
-    return {_WORDS[word] for word in _BETWEEN_WORDS.split(part.lower()) if word in _WORDS}
+    words = _BETWEEN_WORDS.split(_CAPITAL_WORD.sub(r" \1", part).lower())
+    return {_WORDS[word] for word in words if word in _WORDS}

@@ -1,6 +1,7 @@
 """Reads tables of text strictly: CSV and TSV, with a header or with column names from the settings."""
 
 import csv
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TextIO
@@ -12,8 +13,10 @@ from agent.data.source import DataSource
 
 _PLAIN_QUOTES = "if quotes are plain text here, set quotes = false"
 _LOOKS_LIKE_A_RECORD = Note(
-    f" has a cell of several lines, one of which looks like a record; check its quotes, or {_PLAIN_QUOTES}"
+    f" has a cell of several lines, one of which looks like a record; check its quotes; {_PLAIN_QUOTES}"
 )
+_QUOTES_ARE_TEXT = Note(" has a blank before a quote, so the quotes of this cell are read as text; remove the blank")
+_BLANK_BEFORE_QUOTES = re.compile(r"[ \t]+\".*\"[ \t]*", re.DOTALL)
 
 
 class _Lines:
@@ -126,5 +129,9 @@ def _record(cells: list[str], names: Sequence[str], named_by: str, place: str, s
     if len(cells) != len(names):
         counted = f"{len(cells)} cell{'' if len(cells) == 1 else 's'}"
         return FileRecord(place, BrokenRecord(f" has {counted}, but {named_by} {len(names)}"))
-    notes = (_LOOKS_LIKE_A_RECORD,) if holds_a_record(cells, separator) else ()
-    return FileRecord(place, dict(zip(names, cells, strict=True)), notes, is_of_table=True)
+    notes = []
+    if holds_a_record(cells, separator):
+        notes.append(_LOOKS_LIKE_A_RECORD)
+    if any(_BLANK_BEFORE_QUOTES.fullmatch(cell) for cell in cells):
+        notes.append(_QUOTES_ARE_TEXT)
+    return FileRecord(place, dict(zip(names, cells, strict=True)), tuple(notes), is_of_table=True)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from agent.data.parsing.message_keys import check_keys, is_supervised, role_of, text_of_content
+from agent.data.parsing.message_keys import check_keys, is_in_loss, role_of, text_of_content
 from agent.data.parsing.open_record import OpenRecord, RecordError, SkippedRecord, list_columns, type_name
 from agent.data.rows import Role, Turn
 
@@ -104,7 +104,7 @@ def _message(opened: OpenRecord, message: Mapping[str, Any], where: str) -> Turn
             continue
         check_keys(opened, message, (role_key, content_key, weight), where)
         role = role_of(opened, message[role_key], role_key, where)
-        supervised = is_supervised(message, weight, where)
+        supervised = is_in_loss(message, weight, where)
         if content_key in message:
             text = text_of_content(opened, message[content_key], f"{where} in its {content_key!r}")
             return Turn(role, text, supervised or role != "assistant")
@@ -122,7 +122,7 @@ def _transcript(opened: OpenRecord, value: object, where: str) -> list[Turn]:
         _, *parts = _SPEAKER.split(text)
         return [Turn(_SPEAKERS[name], text.strip()) for name, text in zip(parts[::2], parts[1::2], strict=True)]
     if text.lstrip()[:1] in ("[", "{"):
-        raise RecordError(f"{where} holds messages as JSON text, or as that of another language; {_AS_OBJECTS}")
+        raise RecordError(f"{where} holds messages as JSON text, or the like; {_AS_OBJECTS}")
     raise RecordError(f"{where} holds neither messages nor a transcript")
 
 

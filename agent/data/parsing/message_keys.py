@@ -101,7 +101,7 @@ def text_of_content(opened: OpenRecord, content: object, where: str) -> str:
     return "".join(_text_of_part(opened, part, where) for part in content)
 
 
-def is_supervised(message: Mapping[str, Any], key: str, where: str) -> bool:
+def is_in_loss(message: Mapping[str, Any], key: str, where: str) -> bool:
     """Return whether the loss may cover a message, by its weight. Raises RecordError."""
     weight = message.get(key)
     if weight is None:

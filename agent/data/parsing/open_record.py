@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Mapping
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from agent.data.notices import Note
@@ -106,21 +107,40 @@ class OpenRecord:
             value.encode()
         except UnicodeEncodeError:  # JSON can escape a lone surrogate
             raise RecordError(f"{where} holds half a character (a lone surrogate)") from None
-        if _C1_CONTROLS.search(value):
-            self.note(f" has control characters (U+0080 to U+009F): {self._wrong_encoding(value)}")
+        self._note_encoding(value)
         return value
 
-    def _wrong_encoding(self, text: str) -> str:
-        """Why a text may have control characters: cp1252 has quotes, dashes and the euro sign in their place."""
-        path = self.source.path
-        has_own_encoding = path is None or file_type(path) in (".jsonl", ".json", ".parquet")
-        if has_own_encoding or codecs.lookup(self.source.encoding).name != "iso8859-1":
-            return "its text was read in a wrong encoding before; correct it where it was written"
+    def _note_encoding(self, text: str) -> None:
+        """Notice text that was probably read in a wrong encoding."""
+        if "\0" in text:
+            self.note(" has NUL characters: the file may be UTF-16; save it as UTF-8, or set its encoding")
+        if text.isascii():
+            return
+        if self._is_misread_utf8(text):
+            self.note(f' has text that is UTF-8, which encoding = "{self.source.encoding}" misreads; set "utf-8"')
+        elif _C1_CONTROLS.search(text):
+            self.note(f" has control characters (U+0080 to U+009F): {self._wrong_encoding()}")
+
+    def _is_misread_utf8(self, text: str) -> bool:
+        if self._has_own_encoding or not is_single_byte(self.source.encoding):
+            return False
         try:
-            text.encode("latin-1").decode()
+            text.encode(self.source.encoding).decode()
         except UnicodeError:
-            return 'the file may be cp1252; set encoding = "cp1252"'
-        return 'the file may be UTF-8; set encoding = "utf-8"'
+            return False
+        return True
+
+    @property
+    def _has_own_encoding(self) -> bool:
+        """Whether the form of the data, and no setting, says how its text is encoded."""
+        path = self.source.path
+        return path is None or file_type(path) in (".jsonl", ".json", ".parquet")
+
+    def _wrong_encoding(self) -> str:
+        """Why a text may have control characters: cp1252 has quotes, dashes and the euro sign in their place."""
+        if self._has_own_encoding or codecs.lookup(self.source.encoding).name != "iso8859-1":
+            return "its text was read in a wrong encoding before; correct it where it was written"
+        return 'the file may be cp1252; set encoding = "cp1252"'
 
     def _number(self, value: float | Decimal, where: str) -> str:
         if isinstance(value, float | Decimal) and not math.isfinite(value):
@@ -142,6 +162,12 @@ class OpenRecord:
     def _has_text(self, column: str) -> bool:
         value = self.record.get(column)
         return isinstance(value, str) and value != ""
+
+
+@lru_cache
+def is_single_byte(encoding: str) -> bool:
+    """Return whether an encoding has one byte a character, as latin-1 and cp1252 have."""
+    return len(bytes(range(256)).decode(encoding, errors="replace")) == 256
 
 
 def has_content(value: object) -> bool:

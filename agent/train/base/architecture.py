@@ -51,8 +51,8 @@ def check_architecture(folder: Path, *, remote_code: bool) -> None:
         return
     if model_type in _MULTIMODAL:
         message = (
-            f"a multimodal model ({model_type}) that transformers does not load as a language model; save its language "
-            "model on its own, and use that"
+            f"a multimodal model ({model_type}) that transformers does not load as a language model; use a model of "
+            "text alone"
         )
         raise untrainable(message)
     what = "an encoder" if model_type in _MASKED else "not a language model that transformers can train"

@@ -78,7 +78,9 @@ def attach(model: Any, lora: LoraSection) -> AttachedAdapter:
         if memory.is_exhausted(error):
             raise
         reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
-        message = f"PEFT cannot adapt this base model; set lora.target_modules in the campaign to others: {reason}"
+        leaves = ", ".join(sorted({name.rpartition(".")[2] for name in targets.names}))
+        remedy = f"set lora.target_modules in the campaign to some of {leaves}"
+        message = f"PEFT cannot adapt this base model; {remedy}: {reason}"
         raise unusable(message) from error
     try:
         parameters = _adapter_parameters(peft_model, lora.rank)

@@ -148,8 +148,9 @@ def _tokenize(source: DataSource, kind: Kind, tokenizer: RowTokenizer, report: R
     data = TokenizedData(parts[0], parts[1], skipped.total(), notices)
     if len(data.train) == 0:
         reasons = ", ".join(f"{reason} ({n:,})" for reason, n in skipped.most_common())
-        message = f"{data.dropped:,} rows are skipped: {reasons}" if reasons else "no row is skipped"
+        counted = "1 row is" if data.dropped == 1 else f"{data.dropped:,} rows are"
+        message = f"{counted} skipped: {reasons}" if reasons else "no row is skipped"
         if len(data.held_out) == 0:
-            refuse(source, f"all {message}; `fedloom agent check-data` shows the reasons")
+            refuse(source, f"no row can be used: {message}; `fedloom agent check-data` shows the reasons")
         refuse(source, f"no row is left to train on: {len(data.held_out):,} are held out, {message}")
     return data

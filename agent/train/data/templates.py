@@ -9,11 +9,11 @@ from datetime import date
 from typing import Any
 
 from agent.data.own_template import OwnTemplate
+from agent.data.replies import is_supervised, n_unprompted
 from agent.data.rows import Row, Turn
 from agent.train.data.chat_template import ChatTemplate
 from agent.train.data.control_tokens import ControlTokens
 from agent.train.data.conversations import ConversationRenderer
-from agent.train.data.replies import is_supervised, n_unprompted
 from agent.train.data.texts import Exchange, Omissions, Text
 from shared.campaign.spec import Template
 

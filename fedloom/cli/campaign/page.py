@@ -20,7 +20,7 @@ from shared.wire.leases import Phase, Progress
 ROUNDS_SHOWN = 12
 FAILURES_SHOWN = 5
 NAMES_SHOWN = 5
-NOTICES_SHOWN = 8
+NOTICES_SHOWN = 20
 
 _BYTE_PHASES = (Phase.FETCHING_MODEL, Phase.DOWNLOADING, Phase.UPLOADING)
 
@@ -97,9 +97,13 @@ class CampaignPage:
                 *([_count(participant.rank)] if mixes_ranks else []),
                 _count(participant.n_train),
                 _count(participant.n_held_out),
-                "; ".join(filter(None, (self._not_drawn_reason(participant), participant.reason))),
+                "; ".join(filter(None, (self._not_drawn_reason(participant), _reason(participant)))),
             )
         console.print(table)
+        if notices := notices_grouped(self.campaign.participants):
+            console.print(Text("\nnot trained on, at prepared agents", style="bold"))
+            for names, notice in notices:
+                console.print(Text(f"  {names}: {notice}"), soft_wrap=True)
 
     def _not_drawn_reason(self, participant: ParticipantView) -> str:
         """Why a prepared participant is not drawn. Empty if it may be drawn."""
@@ -233,11 +237,25 @@ def notices_grouped(participants: Sequence[ParticipantView]) -> list[tuple[str, 
     """What prepared agents do not train on, equal notices together: who, and the notice. At most NOTICES_SHOWN."""
     agents: dict[str, list[str]] = {}
     for participant in participants:
-        if participant.state is ParticipantState.PREPARED and participant.reason:
-            agents.setdefault(participant.reason, []).append(participant.agent_name)
+        for notice in _notices(participant):
+            agents.setdefault(notice, []).append(participant.agent_name)
     shown = [(_names(names), notice) for notice, names in list(agents.items())[:NOTICES_SHOWN]]
     rest = len(agents) - NOTICES_SHOWN
     return [*shown, ("other agents", f"{rest} further notices")] if rest > 0 else shown
+
+
+def _notices(participant: ParticipantView) -> list[str]:
+    if participant.state is not ParticipantState.PREPARED or not participant.reason:
+        return []
+    return participant.reason.split("; ")
+
+
+def _reason(participant: ParticipantView) -> str:
+    """Why a participant does not train. Of a prepared one, the number of its notices, which are listed apart."""
+    if participant.state is not ParticipantState.PREPARED:
+        return participant.reason or ""
+    n = len(_notices(participant))
+    return f"{n} notice{'s' if n > 1 else ''}, below" if n else ""
 
 
 def _names(names: Sequence[str]) -> str:

@@ -62,7 +62,7 @@ def watch(client: Client, id_or_name: str, *, as_json: bool) -> CampaignDetail:
         typer.echo("stopped watching; the campaign continues", err=True)
         sys.exit(130)
     if not as_json:
-        console.print(_verdict(campaign))
+        console.print(_verdict(campaign), markup=False)
     return campaign
 
 

@@ -24,7 +24,7 @@ mark { background: #bfe8c8; color: inherit } .bad { color: #a11 } .note { color:
 
 def page(report: "DataReport") -> str:
     """The whole page. All text from the data is escaped."""
-    heading = escape(title(report))
+    heading = escape(visible(title(report)))
     tokens = report.tokens
     setup = (
         f"{tokens.model}, template {tokens.template}, at most {tokens.max_length} tokens"

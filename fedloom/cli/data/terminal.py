@@ -22,7 +22,7 @@ def show(report: "DataReport", console: "Console") -> None:
     from rich.text import Text
 
     tokens = report.tokens
-    console.print(Text(title(report), style="bold"))
+    console.print(Text(visible(title(report)), style="bold"))
     if tokens is not None:
         console.print(Text(f"{tokens.model}, template {tokens.template}, at most {tokens.max_length} tokens"))
     else:

@@ -149,7 +149,9 @@ def test_a_saved_dataset_of_several_splits(dataset: Any, tmp_path: Path) -> None
     DatasetDict({"train": dataset, "few": dataset.select([1])}).save_to_disk(folder)
     assert read_rows(DataSource(path=folder), find("sft")).rows == ROWS
     assert read_rows(DataSource(path=folder, split="few"), find("sft")).rows == ROWS[1:]
-    assert "the data set has no split 'gone'; it has train, few" in refusal(DataSource(path=folder, split="gone"))
+    assert "the data set has no split 'gone'; it has train, 1 of other names" in refusal(
+        DataSource(path=folder, split="gone")
+    )
     (folder / "train" / "state.json").unlink()
     (folder / "train" / "dataset_info.json").unlink()
     assert "cannot be read" in refusal(DataSource(path=folder))

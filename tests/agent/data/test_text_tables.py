@@ -118,7 +118,7 @@ def test_a_cell_that_swallows_a_record_is_noticed_with_its_lines(tmp_path: Path,
     last = 4 if "q4" in text else 3
     assert notice == (
         f"a.csv: the record on lines 2 to {last} has a cell of several lines, one of which looks like a record; "
-        "check its quotes, or if quotes are plain text here, set quotes = false"
+        "check its quotes; if quotes are plain text here, set quotes = false"
     )
     assert (errors, records) == ([], 2)
 

@@ -181,3 +181,46 @@ def test_a_json_file_that_is_one_object_says_what_to_write(tmp_path: Path) -> No
         "holds a list"
     ]
     assert errors(data(tmp_path, "3", name="a.json")) == ["a.json: the file is not a list of JSON objects"]
+
+
+# --- encodings
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "mac_roman", "cp437"])
+def test_utf_8_that_a_setting_misreads_is_noticed(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "rows.csv").write_bytes("prompt,completion\nCafé?,it is für Straße\n".encode())
+    found = collect(DataSource(path=tmp_path / "rows.csv", encoding=encoding, held_out=0), find("sft"))
+    [notice] = found.notices.problems
+    assert str(notice) == (
+        f'rows.csv: line 2 has text that is UTF-8, which encoding = "{encoding}" misreads; set "utf-8"'
+    )
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"), [("cp1252", "für Straße “x” €"), ("cp1251", "Привет"), ("koi8-r", "мир")]
+)
+def test_text_in_the_encoding_that_is_set_is_no_misread_utf_8(tmp_path: Path, encoding: str, text: str) -> None:
+    (tmp_path / "rows.csv").write_bytes(f"prompt,completion\nq,{text}\n".encode(encoding))
+    found = collect(DataSource(path=tmp_path / "rows.csv", encoding=encoding, held_out=0), find("sft"))
+    assert found.notices.problems == []
+    assert found.train[0].row.completions[0].completion == text
+
+
+def test_utf_16_without_a_mark_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "rows.txt").write_bytes("q1@a1\nq2@a2\n".encode("utf-16-le"))
+    found = collect(DataSource(path=tmp_path / "rows.txt", separator="@", held_out=0), find("sft"))
+    assert any("the file may be UTF-16" in str(notice) for notice in found.notices.problems)
+
+
+@pytest.mark.parametrize("encoding", ["rot13", "base64", "undefined", "no-such"])
+def test_a_codec_that_is_no_encoding_of_text_is_refused(encoding: str) -> None:
+    with pytest.raises(ValueError, match="unknown encoding"):
+        DataSource(path=Path("rows.csv"), encoding=encoding)
+
+
+def test_a_blank_before_a_quote_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text('prompt,completion\n"q1", "a1"\nq2, a2\n')
+    found = collect(DataSource(path=tmp_path / "rows.csv", held_out=0), find("sft"))
+    assert [str(notice) for notice in found.notices.problems] == [
+        "rows.csv: line 2 has a blank before a quote, so the quotes of this cell are read as text; remove the blank"
+    ]

@@ -211,7 +211,10 @@ def test_no_data_source_of_that_name_says_what_to_add(lab: Lab) -> None:
 def test_rows_that_are_all_too_long_are_a_failure(lab: Lab) -> None:
     kind, message = failure(lab, max_length=8)
     assert kind == FailureKind.DATA
-    assert "rows.jsonl: all 80 rows are skipped: no room for its completion in 8 tokens (80); `fedloom" in message
+    assert (
+        "rows.jsonl: no row can be used: 80 rows are skipped: no room for its completion in 8 tokens (80); `fedloom"
+        in message
+    )
 
 
 def test_if_no_row_is_left_every_reason_is_named_with_its_count(lab: Lab, tmp_path: Path) -> None:
@@ -220,7 +223,8 @@ def test_if_no_row_is_left_every_reason_is_named_with_its_count(lab: Lab, tmp_pa
     source = lab.source(path=path, input=None)
     _, message = failure(lab, data=source, max_length=30)
     assert message == (
-        "rows.jsonl: all 6 rows are skipped: no room for its completion in 30 tokens (3), an empty completion (2), an "
+        "rows.jsonl: no row can be used: 6 rows are skipped: no room for its completion in 30 tokens (3), "
+        "an empty completion (2), an "
         "empty prompt (1); `fedloom agent check-data` shows the reasons"
     )
 

@@ -145,7 +145,9 @@ def test_completions_that_differ_only_beyond_the_cut_are_equal(lab: Lab, tmp_pat
 
 def test_a_file_without_a_usable_pair_says_why(lab: Lab, tmp_path: Path) -> None:
     path = write_rows(tmp_path / "pairs.jsonl", [{"instruction": "SECRET", "chosen": "a", "rejected": "a"}])
-    with pytest.raises(TaskFailed, match=r"pairs.jsonl: all 1 rows are skipped: two equal completions \(1\)") as caught:
+    with pytest.raises(
+        TaskFailed, match=r"no row can be used: 1 row is skipped: two equal completions \(1\)"
+    ) as caught:
         prepare(lab, tmp_path, path=path, input=None)
     assert caught.value.failure.kind == FailureKind.DATA
     assert "SECRET" not in caught.value.failure.message
