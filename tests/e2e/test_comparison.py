@@ -188,7 +188,7 @@ def test_what_cannot_be_compared_is_refused_before_anything_runs(
             [("one", "the river turns slowly"), ("two", "the bread")],
             "score.max_new_tokens: no answer can be exact",
         ),
-        ("loss", [("one", "yes"), ("two " * 600, "no")], "longer than the 512 tokens that the base takes"),
+        ("loss", [("one", "yes"), ("two " * 600, "no")], "longer than the base model's 512 positions"),
     ],
 )
 def test_rows_that_tell_no_methods_apart_are_refused_before_anything_is_trained(

@@ -31,8 +31,8 @@ def score(order: ScoreRequest, context: OrderContext) -> Scored:
     usable = [row for row in token_rows if row is not None and len(row[0]) <= room and max(row[0]) < n_embeddings]
     if len(usable) < len(texts):
         message = (
-            f"{len(texts) - len(usable)} rows are empty, longer than the base model's {room} positions, or have tokens "
-            "that it has no embedding for"
+            f"{len(texts) - len(usable)} of the rows are empty, longer than the base model's {room} positions, or have "
+            "tokens that it has no embedding for"
         )
         raise TaskFailed(FailureKind.DATA, message)
     rows, total = TokenRows.of(usable), len(texts)

@@ -57,7 +57,7 @@ def test_log_probabilities_are_those_of_plain_peft_in_the_order_of_the_rows(lab:
 
 def test_a_row_too_long_for_the_model_is_refused_without_its_text(lab: Lab) -> None:
     long = Completed(prompt="secret " * 600, completion="x")
-    with pytest.raises(TaskFailed, match="1 rows are empty, longer than the base model's 512 positions") as caught:
+    with pytest.raises(TaskFailed, match="of the rows are empty, longer than the base model's 512 positions") as caught:
         lab.carry_out(score_request(lab, [*ROWS, long]))
     assert caught.value.failure.kind is FailureKind.DATA
     assert "secret" not in str(caught.value)
