@@ -167,7 +167,8 @@ class OpenRecord:
 @lru_cache
 def is_single_byte(encoding: str) -> bool:
     """Return whether an encoding has one byte a character, as latin-1 and cp1252 have."""
-    return len(bytes(range(256)).decode(encoding, errors="replace")) == 256
+    text = bytes(range(256)).decode(encoding, errors="replace")
+    return len(text) == 256 and text.count("\ufffd") < 64  # of UTF-8, all bytes beyond ASCII are replaced
 
 
 def has_content(value: object) -> bool:

@@ -197,7 +197,8 @@ def test_utf_8_that_a_setting_misreads_is_noticed(tmp_path: Path, encoding: str)
 
 
 @pytest.mark.parametrize(
-    ("encoding", "text"), [("cp1252", "für Straße “x” €"), ("cp1251", "Привет"), ("koi8-r", "мир")]
+    ("encoding", "text"),
+    [("utf-8", "für “x” 漢"), ("gbk", "漢字"), ("cp1252", "für Straße “x” €"), ("cp1251", "Привет"), ("koi8-r", "мир")],
 )
 def test_text_in_the_encoding_that_is_set_is_no_misread_utf_8(tmp_path: Path, encoding: str, text: str) -> None:
     (tmp_path / "rows.csv").write_bytes(f"prompt,completion\nq,{text}\n".encode(encoding))
