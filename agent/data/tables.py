@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from agent.data.files.file_record import BrokenRecord, FileRecord
 from agent.data.files.folder import all_files
+from agent.data.files.numbers import of_single_precision
 from agent.data.files.splits import known_splits
-from agent.data.numbers import of_single_precision
 from agent.data.source import DataSource
 from agent.errors import TaskFailed
 from shared.digest import sha256_file, sha256_of_parts

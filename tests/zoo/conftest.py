@@ -18,7 +18,7 @@ pytest.importorskip("trl")
 
 from agent.data.reading import read_split  # noqa: E402
 from agent.data.source import DataSource  # noqa: E402
-from agent.train.data.templates import render  # noqa: E402
+from agent.train.data.rendering.templates import render  # noqa: E402
 from agent.train.data.tokenizing import TextTokenizer  # noqa: E402
 from agent.train.data.tokens import TokenRows  # noqa: E402
 from agent.train.suitability.probe import plain_log_probabilities  # noqa: E402

@@ -7,7 +7,7 @@ from json.decoder import JSONDecodeError, JSONDecoder
 from typing import Any, TextIO
 
 from agent.data.files.file_record import BrokenRecord, FileRecord
-from agent.data.numbers import SpelledNumber, parse_int
+from agent.data.files.numbers import SpelledNumber, parse_int
 from shared.words import repeated
 
 

@@ -13,8 +13,8 @@ from agent.data.source import DataSource
 from agent.data.tables import data_digest
 from agent.errors import TaskFailed
 from agent.train.base.limits import NO_LIMITS, InputLimits
+from agent.train.data.rendering.templates import AnyTemplate
 from agent.train.data.row_tokenizer import BATCH, RowTokenizer
-from agent.train.data.templates import AnyTemplate
 from agent.train.data.token_files import load_tokens, save_tokens
 from agent.train.data.tokens import Samples, TokenizedData, TokenRow
 from agent.train.digest_cache import DigestCache

@@ -7,7 +7,7 @@ from typing import Any
 
 from agent.train.data.control_tokens import ControlTokens, bare
 from agent.train.data.encoder import Encoder
-from agent.train.data.texts import Text
+from agent.train.data.rendering.texts import Text
 
 _UNKNOWN = "characters become unknown tokens"
 _WHITE_SPACE = "white space"

@@ -12,10 +12,10 @@ from agent.data.rows import LocatedRow
 from agent.data.source import DataSource
 from agent.errors import TaskFailed
 from agent.train.base.limits import InputLimits
-from agent.train.data.omissions import OmissionNotices, wrong_completion
+from agent.train.data.rendering.omissions import OmissionNotices, wrong_completion
+from agent.train.data.rendering.templates import AnyTemplate, Renderer
+from agent.train.data.rendering.texts import Text
 from agent.train.data.round_trip import Decoded, RoundTrip
-from agent.train.data.templates import AnyTemplate, Renderer
-from agent.train.data.texts import Text
 from agent.train.data.tokenizing import TextTokenizer
 from agent.train.data.tokens import TokenRow
 

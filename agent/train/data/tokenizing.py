@@ -8,7 +8,7 @@ from agent.errors import TaskFailed
 from agent.train.data.control_tokens import ControlTokens
 from agent.train.data.encoder import Encoder
 from agent.train.data.panics import panics_as_errors
-from agent.train.data.texts import Exchange, Text
+from agent.train.data.rendering.texts import Exchange, Text
 from agent.train.data.tokens import TokenRow
 from shared.wire.leases import FailureKind
 

@@ -12,6 +12,7 @@ from agent.errors import TaskFailed
 from agent.orders.job_files import CHECKPOINT_FILE, CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE
 from agent.train import kinds
 from agent.train.base.adapter_files import load_adapter, read_broadcast, read_client_state
+from agent.train.base.model import Base
 from agent.train.data.sampling import round_seed, sample_rows
 from agent.train.jobs.context import JobContext
 from agent.train.jobs.trainers import TRAINER_FOLDER_PREFIX, build_trainer, make_examples
@@ -62,14 +63,7 @@ def train(context: JobContext, job: TrainJob) -> TrainResult:
         examples = make_examples(context.training, context.kind.name, samples, indices, reference)
         remaining = examples[steps_done * batch_size :]
         # After a crash past the last step nothing remains to train, but a trainer cannot be built without examples.
-        settings = TrainerSettings(
-            folder=folder,
-            training=job.training,
-            learning_rate=job.learning_rate,
-            micro_batch=micro_batch_of(batch_size, work.micro_batch),
-            seed=seed,
-            autocast_dtype=base.autocast_dtype,
-        )
+        settings = _settings(context, job, base, seed, folder)
         tokenizer = context.files.tokenizer
         trainer = build_trainer(context.training, base, attached, remaining or examples, tokenizer, settings)
         client = client_half(params, broadcast, client_state)
@@ -97,6 +91,17 @@ def train(context: JobContext, job: TrainJob) -> TrainResult:
     )
     crash_points.reach("child: delta written")
     return result
+
+
+def _settings(context: JobContext, job: TrainJob, base: Base, seed: int, folder: str) -> TrainerSettings:
+    return TrainerSettings(
+        folder=folder,
+        training=job.training,
+        learning_rate=job.learning_rate,
+        micro_batch=micro_batch_of(job.training.batch_size, context.work.micro_batch),
+        seed=seed,
+        autocast_dtype=base.autocast_dtype,
+    )
 
 
 def _check_steps(history: TrainingHistory) -> None:

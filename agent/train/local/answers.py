@@ -15,7 +15,7 @@ from agent.orders.answer import Answered, AnswerRequest, Question
 from agent.orders.protocol import LocalPhase, LocalProgress
 from agent.train.base.device import autocast
 from agent.train.base.limits import limits_of
-from agent.train.data.templates import AnyTemplate, Renderer
+from agent.train.data.rendering.templates import AnyTemplate, Renderer
 from agent.train.data.tokenizing import TextTokenizer
 from agent.train.local.model import find_model, loaded_model
 from agent.train.local.streaming import AnswerDecoder, TextStreamer

@@ -10,7 +10,7 @@ from agent.data.own_template import OwnTemplate
 from agent.data.rows import Row
 from agent.errors import TaskFailed
 from agent.train.data.cache import DataCache
-from agent.train.data.templates import Renderer, render
+from agent.train.data.rendering.templates import Renderer, render
 from agent.train.data.tokens import TokenizedData
 from shared.kinds import find
 from tests.support import chat_templates as templates

@@ -8,7 +8,7 @@ from agent.data.own_template import OwnTemplate
 from agent.data.rows import Row, Turn
 from agent.orders.answer import Question
 from agent.train.data.control_tokens import ControlTokens
-from agent.train.data.templates import render
+from agent.train.data.rendering.templates import render
 from agent.train.data.tokenizing import TextTokenizer
 from agent.train.local.answers import prompts_with_ends
 from tests.support import chat_templates as templates

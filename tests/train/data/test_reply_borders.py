@@ -8,7 +8,7 @@ from agent.data.own_template import OwnTemplate
 from agent.data.rows import Comparison, Row, Turn
 from agent.errors import TaskFailed
 from agent.orders.answer import Question
-from agent.train.data.templates import Renderer, render
+from agent.train.data.rendering.templates import Renderer, render
 from agent.train.local.answers import prompts_with_ends
 from tests.support import chat_templates as templates
 from tests.support.tiny import CHAT_TEMPLATE, byte_level_bpe

@@ -12,8 +12,8 @@ from agent.data.held_out import is_held_out
 from agent.data.rows import Row
 from agent.errors import TaskFailed
 from agent.train.data.cache import DataCache
-from agent.train.data.templates import render
-from agent.train.data.texts import Exchange, Text
+from agent.train.data.rendering.templates import render
+from agent.train.data.rendering.texts import Exchange, Text
 from agent.train.data.tokenizing import TextTokenizer
 from agent.train.data.tokens import IGNORED, TokenRows
 from shared.campaign.spec import DataSection

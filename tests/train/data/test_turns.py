@@ -11,7 +11,7 @@ from agent.data.rows import Comparison, Row, Turn
 from agent.data.source import DataSource
 from agent.errors import TaskFailed
 from agent.train.data.cache import DataCache
-from agent.train.data.templates import render
+from agent.train.data.rendering.templates import render
 from agent.train.data.tokenizing import TextTokenizer
 from agent.train.data.tokens import TokenRow, TokenRows
 from shared.kinds import find

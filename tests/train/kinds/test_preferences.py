@@ -19,7 +19,7 @@ from agent.orders.job_files import DELTA_FILE
 from agent.train.base.attached import AttachedAdapter
 from agent.train.base.model import Base
 from agent.train.data.cache import DataCache
-from agent.train.data.templates import render
+from agent.train.data.rendering.templates import render
 from agent.train.data.tokenizing import TextTokenizer
 from agent.train.data.tokens import Samples
 from agent.train.kinds.base import Scoring

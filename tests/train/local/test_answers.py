@@ -17,7 +17,7 @@ from agent.orders.answer import Question
 from agent.orders.job_files import DELTA_FILE
 from agent.orders.local import LoraFile
 from agent.orders.protocol import LocalPhase
-from agent.train.data.templates import render
+from agent.train.data.rendering.templates import render
 from agent.train.data.tokenizing import TextTokenizer
 from agent.train.local.streaming import AnswerDecoder, TextStreamer
 from shared.campaign.spec import LoraSection

@@ -11,7 +11,7 @@ from agent.data.own_template import OwnTemplate
 from agent.data.rows import Row
 from agent.errors import TaskFailed
 from agent.orders.score import Completed, ScoreRequest
-from agent.train.data.templates import render
+from agent.train.data.rendering.templates import render
 from shared.wire.leases import FailureKind, Phase
 from tests.support.chat_templates import changing
 from tests.train.conftest import Lab, first_in_fast

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from agent.data.notices import Occurrences
 from agent.data.rows import LocatedRow
-from agent.train.data.texts import Omissions, Text
+from agent.train.data.rendering.texts import Omissions, Text
 
 _REMEDY = "use another template, or allow it by template_may_drop = true in the data table"
 _MIXED = (

@@ -11,10 +11,10 @@ from typing import Any
 from agent.data.own_template import OwnTemplate
 from agent.data.replies import is_supervised, n_unprompted
 from agent.data.rows import Row, Turn
-from agent.train.data.chat_template import ChatTemplate
 from agent.train.data.control_tokens import ControlTokens
-from agent.train.data.conversations import ConversationRenderer
-from agent.train.data.texts import Exchange, Omissions, Text
+from agent.train.data.rendering.chat_template import ChatTemplate
+from agent.train.data.rendering.conversations import ConversationRenderer
+from agent.train.data.rendering.texts import Exchange, Omissions, Text
 from shared.campaign.spec import Template
 
 AnyTemplate = Template | OwnTemplate

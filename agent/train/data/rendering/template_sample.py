@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 from agent.data.rows import Role
 from agent.errors import TaskFailed
-from agent.train.data.chat_template import ChatTemplate
 from agent.train.data.control_tokens import ControlTokens, bare
-from agent.train.data.conversation import Borders, Conversation
-from agent.train.data.coverage import Frame
+from agent.train.data.rendering.chat_template import ChatTemplate
+from agent.train.data.rendering.conversation import Borders, Conversation
+from agent.train.data.rendering.coverage import Frame
 
 _FIRST_STAND_IN, _N_STAND_INS = 0xF0000, 0xFFFD
 """Characters for private use, which no template treats in a way of its own."""

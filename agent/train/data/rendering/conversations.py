@@ -4,11 +4,11 @@ from collections.abc import Container, Sequence
 
 from agent.data.replies import is_supervised, n_unprompted
 from agent.data.rows import Role, Row, Turn
-from agent.train.data.chat_template import ChatTemplate
 from agent.train.data.control_tokens import ControlTokens, bare
-from agent.train.data.conversation import Conversation
-from agent.train.data.template_sample import TemplateSample
-from agent.train.data.texts import Exchange, Omissions, Text
+from agent.train.data.rendering.chat_template import ChatTemplate
+from agent.train.data.rendering.conversation import Conversation
+from agent.train.data.rendering.template_sample import TemplateSample
+from agent.train.data.rendering.texts import Exchange, Omissions, Text
 
 
 class ConversationRenderer:

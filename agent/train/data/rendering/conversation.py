@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 
 from agent.data.rows import Role
-from agent.train.data.chat_template import ChatTemplate
-from agent.train.data.coverage import Found, Frame, find_reply
+from agent.train.data.rendering.chat_template import ChatTemplate
+from agent.train.data.rendering.coverage import Found, Frame, find_reply
 
 
 @dataclass(frozen=True)
