@@ -12,6 +12,8 @@ from agent.data.notices import Note
 from agent.data.source import DataSource
 
 _PLAIN_QUOTES = "if quotes are plain text here, set quotes = false"
+_MAX_CHARACTERS = 32_000_000
+"""Of one record. Memory is a few times that."""
 _LOOKS_LIKE_A_RECORD = Note(
     f" has a cell of several lines, one of which looks like a record; check its quotes; {_PLAIN_QUOTES}"
 )
@@ -19,11 +21,16 @@ _QUOTES_ARE_TEXT = Note(" has a blank before a quote, so the quotes of this cell
 _BLANK_BEFORE_QUOTES = re.compile(r"[ \t]+\".*\"[ \t]*", re.DOTALL)
 
 
+class _RecordTooLong(Exception):
+    """A record beyond all records of people: a quote in it is never closed, so it would be the rest of the file."""
+
+
 class _Lines:
     """The lines of a file, counted. taken: those of the current record."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
+        self._n_characters = 0
         self.number = 0
         self.taken: list[str] = []
 
@@ -34,7 +41,15 @@ class _Lines:
         line = next(self._file)
         self.number += 1
         self.taken.append(line)
+        self._n_characters += len(line)
+        if self._n_characters > _MAX_CHARACTERS:
+            raise _RecordTooLong
         return line
+
+    def begin_record(self) -> None:
+        """Forget the lines of the record before."""
+        self.taken.clear()
+        self._n_characters = 0
 
     @property
     def first(self) -> int:
@@ -87,10 +102,14 @@ def _reader(lines: Iterator[str], separator: str, *, quotes: bool) -> Iterator[l
 def _cells(reader: Iterator[list[str]], lines: _Lines, separator: str) -> Iterator[list[str] | FileRecord]:
     """The cells of each record that is not blank, or an error; reading continues on the line after an error."""
     while True:
-        lines.taken.clear()
+        lines.begin_record()
         try:
             cells = next(reader)
         except StopIteration:
+            return
+        except _RecordTooLong:
+            problem = f"the record that begins on line {lines.first} has more than {_MAX_CHARACTERS:,} characters"
+            yield FileRecord("", BrokenRecord(f"{problem}; close its quotes; {_PLAIN_QUOTES}"))
             return
         except csv.Error as error:
             yield _broken(lines, separator, error)

@@ -313,3 +313,12 @@ def test_a_line_without_the_separator_is_noticed_and_skipped(tmp_path: Path) -> 
     found = collect(DataSource(path=path, separator="@"), find("sft"))
     assert [str(each) for each in found.notices.problems] == ["a.txt: line 2 has no separator, and so no completion"]
     assert (found.records, dict(found.skipped)) == (3, {"an empty completion": 1})
+
+
+def test_a_quote_that_swallows_a_large_file_is_refused_before_all_of_it_is_in_memory(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text('prompt,completion\nq,"a' + f"{'x' * 100_000}\n" * 400)
+    [error] = collect(DataSource(path=tmp_path / "rows.csv"), find("sft")).errors.problems
+    assert str(error) == (
+        "rows.csv: the record that begins on line 2 has more than 32,000,000 characters; close its quotes; if quotes "
+        "are plain text here, set quotes = false"
+    )

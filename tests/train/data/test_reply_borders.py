@@ -226,3 +226,20 @@ def test_several_chat_templates_without_a_default_say_how_to_choose_one() -> Non
     )
     tokenizer.chat_template = {"tool_use": "{{ 1 / 0 }}", "default": CHAT_TEMPLATE}
     assert render(Row("q", "", "a"), "chat", tokenizer).exchanges[0].answer == "a<|im_end|>"
+
+
+@pytest.mark.parametrize("body", ["{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"])
+def test_a_template_that_loops_is_refused_with_its_row(body: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.train.data.rendering.time_limit.TIME_LIMIT_S", 1)
+    tokenizer = byte_level_bpe()
+    tokenizer.chat_template = CHAT_TEMPLATE + "{% if 'loop' in messages[0]['content'] %}" + body + "{% endif %}"
+    first, second = tokenized([Row("q", "", "a"), Row("loop", "", "a")], "chat", tokenizer)[0]
+    assert first.error == ""
+    assert second.error.startswith(": the chat template takes more than")
+
+
+def test_a_template_that_needs_more_memory_than_there_is_is_refused() -> None:
+    tokenizer = byte_level_bpe()
+    tokenizer.chat_template = CHAT_TEMPLATE + "{{ 'a' * 10 ** 17 }}"
+    (row,), _ = tokenized([Row("q", "", "a")], "chat", tokenizer)
+    assert row.error == ": the chat template needs more memory on a row than there is"

@@ -11,6 +11,7 @@ from transformers.utils.chat_template_utils import _compile_jinja_template
 from agent.data.own_template import OwnTemplate
 from agent.data.rows import Role
 from agent.errors import TaskFailed
+from agent.train.data.rendering.time_limit import TIME_LIMIT_S, TemplateTookTooLong, time_limit
 from shared.wire.leases import FailureKind
 
 _CLOCK = "strftime_now"
@@ -56,15 +57,17 @@ class ChatTemplate:
         """
         messages = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)]
         try:
-            with self._clock():
+            with self._clock(), time_limit():
                 rendered: str = self._tokenizer.apply_chat_template(
                     messages,
                     chat_template=self._text,
                     tokenize=False,
                     add_generation_prompt=generation_prompt,
                 )
-        except MemoryError:
-            raise
+        except TemplateTookTooLong as error:
+            raise _refused(f"the chat template takes more than {TIME_LIMIT_S} s on a row; does it loop?") from error
+        except MemoryError as error:
+            raise _refused("the chat template needs more memory on a row than there is") from error
         except Exception as error:  # a template can raise anything: most refuse a system turn, or two turns of one role
             some = ", ".join(roles[:_MAX_ROLES])
             raise _refused(f"the chat template refuses a row of these turns: {some}") from error
