@@ -19,7 +19,7 @@ from agent.data.files.file_record import BrokenRecord, FileRecord, Record
 from agent.data.files.folder import list_folder
 from agent.data.files.json_text import json_lines, json_list
 from agent.data.files.text_tables import read_table
-from agent.data.notices import Note
+from agent.data.notices import Note, Occurrences
 from agent.data.source import TABLE_SEPARATORS, DataSource, file_type
 from agent.errors import TaskFailed
 from shared.text_file import MARK_BYTES, marked_encoding
@@ -28,12 +28,16 @@ from shared.wire.leases import FailureKind
 _OPENERS: dict[str, Callable[[Path], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
 
-def read_records(source: DataSource) -> Iterator[tuple[str, Record]]:
+def read_records(source: DataSource, notices: Occurrences) -> Iterator[tuple[str, Record]]:
     """Yield each record with its place, such as "line 3". Raises TaskFailed (data) at the first broken record.
 
     The message may quote names from the file, so it is for commands of the owner, not for tasks of a coordinator.
+
+    notices: receives what the files' form says against them, such as files that are not read.
     """
     for found in scan_records(source):
+        for note in found.notes:
+            notices.add(source.label, found.where, note.message, note.private, apart=True)
         if isinstance(found.content, BrokenRecord):
             refuse(source, f"{found.where}{found.error}{found.content.private}")
         if found.content is not None:

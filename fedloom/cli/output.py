@@ -18,6 +18,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")
 
 PIPE_WIDTH = 160
 
+_INVISIBLE = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
+
 _COLOURS = {
     "running": "cyan",
     "finishing": "cyan",
@@ -37,6 +39,11 @@ _COLOURS = {
     "cancelled": "dim",
     "superseded": "dim",
 }
+
+
+def visible(text: str) -> str:
+    """Text with control characters escaped, so that they cannot reach a terminal."""
+    return text.translate(_INVISIBLE)
 
 
 def console(*, stderr: bool = False) -> "Console":

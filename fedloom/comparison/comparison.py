@@ -20,6 +20,7 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
+from agent.data.notices import Occurrences
 from agent.data.source import DataSource
 from agent.settings import AgentSettings
 from fedloom.comparison.baselines import Baselines
@@ -163,8 +164,10 @@ class Comparison:
 
     def _doubts(self, source: DataSource) -> list[str]:
         """What makes scores on these rows doubtful. Raises ComparisonError if no method can learn what is scored."""
-        training = training_rows(source)
-        notes = [note for rows in self._rows.values() for note in rows.notes(training)]
+        notices = Occurrences()
+        training = training_rows(source, notices)
+        notes = list(map(str, notices.problems))
+        notes += [note for rows in self._rows.values() for note in rows.notes(training)]
         validation, test = self._rows[VALIDATION], self._rows[TEST]
         if repeated := len(test.shared_with(validation.rows)):
             name = validation.path.name

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from agent.data.files.file_record import Record
+from agent.data.notices import Occurrences
 from agent.data.parsing.history import history_column
 from agent.data.parsing.open_record import OpenRecord, RecordError
 from agent.data.records import read_records
@@ -26,11 +27,19 @@ _ONE_COMPLETION = {
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows to score on. choices: all completions in the file, sorted; empty unless the measure is `choice`."""
+    """Rows to score on.
+
+    Args:
+        path: the file.
+        rows: its rows.
+        choices: all completions in the file, sorted; empty unless the measure is `choice`.
+        unread: what of the file is not read.
+    """
 
     path: Path
     rows: list[Completed]
     choices: list[str]
+    unread: list[str]
 
     @classmethod
     def read(cls, path: Path, source: DataSource, score: ScoreSection) -> Self:
@@ -39,7 +48,9 @@ class Rows:
         Raises ComparisonError, also if the measure cannot tell methods apart on these rows; and TaskFailed if the file
         holds no records.
         """
-        rows = [_completed(path, place, record, source) for place, record in read_records(source.at(path))]
+        notices = Occurrences()
+        placed = read_records(source.at(path), notices)
+        rows = [_completed(path, place, record, source) for place, record in placed]
         if not rows:
             raise ComparisonError(f"{path}: the file has no rows")
         completions = {row.completion for row in rows}
@@ -61,14 +72,14 @@ class Rows:
                 f"{path}: some completions differ only in spaces around them, so the likeliest is a matter of spaces; "
                 "write each completion in one way"
             )
-        return cls(path, rows, choices)
+        return cls(path, rows, choices, list(map(str, notices.problems)))
 
     def notes(self, training: Collection[Completed]) -> list[str]:
         """What makes scores on these rows doubtful, given the rows of the training data.
 
         Raises ComparisonError if none of the choices is in the training data.
         """
-        notes = []
+        notes = list(self.unread)
         if repeated := len(self.shared_with(training)):
             notes.append(f"{self.path.name}: {repeated} of {len(self.rows)} rows are in the training data too")
         taught = {row.completion.strip() for row in training}
@@ -89,10 +100,13 @@ class Rows:
         return [row for row in self.rows if _text_of(row) in known]
 
 
-def training_rows(source: DataSource) -> list[Completed]:
-    """The rows of the training data that have a prompt and a completion as text. Raises TaskFailed."""
+def training_rows(source: DataSource, notices: Occurrences) -> list[Completed]:
+    """The rows of the training data that have a prompt and a completion as text. Raises TaskFailed.
+
+    notices: receives what of the files is not read.
+    """
     rows = []
-    for _, record in read_records(source):
+    for _, record in read_records(source, notices):
         with suppress(RecordError):
             opened = OpenRecord(record, source)
             fields = {role: opened.optional_text(column, role) for role, column in _columns(source).items()}

@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
+from agent.data.report import Problem
 from coordinator import main as coordinator
 from coordinator.settings import Settings
 from fedloom.client import Client
@@ -37,12 +38,15 @@ _log_file: ContextVar[Path | None] = ContextVar("log_file", default=None)
 
 
 class Run:
-    """A running simulation. client: the client of its coordinator."""
+    """A running simulation. client: the client of its coordinator. notices: on the files, as in ``Partition``."""
 
-    def __init__(self, folder: Path, client: Client, campaign_id: str, work: Background | None) -> None:
+    def __init__(
+        self, folder: Path, client: Client, campaign_id: str, notices: list[Problem], work: Background | None
+    ) -> None:
         self.folder = folder
         self.client = client
         self.campaign_id = campaign_id
+        self.notices = notices
         self._work = work
 
     def campaign(self) -> CampaignDetail:
@@ -95,7 +99,7 @@ def running(simulation: Simulation, folder: Path, *, force: bool = False) -> Ite
         if campaign.state == CampaignState.PAUSED:
             client.resume(campaign.id)
         work = None if campaign.state.is_final else stack.enter_context(clients.running(url))
-        yield Run(folder, client, campaign.id, work)
+        yield Run(folder, client, campaign.id, partition.notices, work)
 
 
 def _set_up(partition: Partition, clients: Clients, client: Client, labels: Mapping[str, str]) -> None:

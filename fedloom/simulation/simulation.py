@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.data.notices import Occurrences
 from agent.data.own_template import OwnTemplate, template_of
 from agent.data.records import read_records
+from agent.data.report import Problem
 from agent.data.source import DataSource
 from agent.data.tables import data_digest
 from agent.errors import TaskFailed
@@ -33,12 +35,14 @@ class Partition:
         records: All records, in the order of the file.
         assignment: For each client the indices of its records, ascending.
         values: For each record its value in the partition's column. None if the partition uses no column.
+        notices: What the form of the owner's files says against them, which the clients' copies no longer show.
     """
 
     names: list[str]
     records: list[Mapping[str, Any]]
     assignment: list[NDArray[np.int64]]
     values: list[str] | None
+    notices: list[Problem]
 
     def rows_of(self, client: int) -> list[Mapping[str, Any]]:
         """The records of a client, by its number, in the order of the file."""
@@ -96,10 +100,12 @@ class Simulation:
 
     def partition(self) -> Partition:
         """Split the rows among the clients. Raises PartitionError, and TaskFailed if a file cannot be read."""
-        placed = list(read_records(self.source))  # records with their places in the files
+        notices = Occurrences()
+        placed = list(read_records(self.source, notices))  # records with their places in the files
         values = values_of(placed, self.plan.by) if self.plan.by is not None else None
         assignment = assign(self.plan, n_rows=len(placed), n_clients=self.n_clients, seed=self.seed, values=values)
-        return Partition(client_names(self.n_clients), [record for _, record in placed], assignment, values)
+        records = [record for _, record in placed]
+        return Partition(client_names(self.n_clients), records, assignment, values, notices.problems)
 
     def facts(self) -> dict[str, Any]:
         """What identifies a simulation, as JSON: the campaign, the partition, the data, and how the data is read.

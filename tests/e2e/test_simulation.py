@@ -284,3 +284,17 @@ def test_show_partition_runs_nothing(folder: Path) -> None:
     as_json = json.loads(simulate(folder, *DOMAINS, "--show-partition", "--json").stdout)
     assert as_json["client-00"] == {"rows": 27, "values": {"topic 0": 27}}
     assert not (folder / "out").exists()
+
+
+def test_files_that_are_not_read_are_named(folder: Path) -> None:
+    (folder / "rows").mkdir()
+    (folder / "rows.jsonl").rename(folder / "rows" / "rows.jsonl")
+    (folder / "rows" / "README.md").write_text("rows")
+    settings = (folder / "agent.toml").read_text()
+    (folder / "agent.toml").write_text(settings.replace("rows.jsonl", "rows"))
+    shown = simulate(folder, *DOMAINS, "--show-partition")
+    assert "rows: 1 file of the folder is not read: 'README.md'" in shown.stdout
+    as_json = simulate(folder, *DOMAINS, "--show-partition", "--json")
+    assert "'README.md'" in as_json.stderr
+    assert len(json.loads(as_json.stdout)) == 3
+    assert "'README.md'" in simulate(folder, *DOMAINS).stdout

@@ -14,12 +14,12 @@ from agent.data.reading import read_rows
 from agent.data.rows import Comparison, Row
 from agent.data.source import DataSource
 from agent.train.base.limits import NO_LIMITS, read_limits
-from agent.train.data.rendering.templates import render
 from agent.train.data.row_tokenizer import BATCH, RowTokenizer
 from agent.train.data.tokenizing import TextTokenizer
 from agent.train.data.tokens import TokenRow
 from shared.kinds import find
 from tests.real.conftest import SHARED
+from tests.support.rendering import render
 from tests.support.tokenizers import sentencepiece_style, wordpiece
 
 pytestmark = pytest.mark.train

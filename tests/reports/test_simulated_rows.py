@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from agent.data.notices import Occurrences
 from agent.data.reading import read_rows
 from agent.data.records import read_records
 from agent.data.source import DataSource
@@ -23,7 +24,7 @@ NOT_TEXT = [dt.datetime(2020, 1, 2, tzinfo=dt.UTC), dt.date(2020, 1, 2), decimal
 def as_client(source: DataSource, folder: Path) -> DataSource:
     """The same rows as a simulated client gets them."""
     path = folder / "client.jsonl"
-    write_records(path, [record for _, record in read_records(source)])
+    write_records(path, [record for _, record in read_records(source, Occurrences())])
     return source.at(path)
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from agent.data.rows import Comparison, Row, Turn
 from agent.train.base.model import load_tokenizer
-from agent.train.data.rendering.templates import render
 from agent.train.data.tokenizing import TextTokenizer
+from tests.support.rendering import render
 from tests.support.tiny import CHAT_TEMPLATE, byte_level_bpe
 from tests.support.tokenizers import sentencepiece_style
 from tests.train.data.tokenized import tokenized

@@ -18,12 +18,12 @@ pytest.importorskip("trl")
 
 from agent.data.reading import read_split  # noqa: E402
 from agent.data.source import DataSource  # noqa: E402
-from agent.train.data.rendering.templates import render  # noqa: E402
 from agent.train.data.tokenizing import TextTokenizer  # noqa: E402
 from agent.train.data.tokens import TokenRows  # noqa: E402
 from agent.train.suitability.probe import plain_log_probabilities  # noqa: E402
 from shared import kinds  # noqa: E402
 from tests.support.forks import preloaded, quick_children  # noqa: E402
+from tests.support.rendering import render  # noqa: E402
 from tests.support.tiny import ROWS  # noqa: E402
 from tests.zoo.families import TOKENIZER, Family  # noqa: E402
 

@@ -3,7 +3,8 @@
 from html import escape
 from typing import TYPE_CHECKING
 
-from fedloom.cli.data.terminal import NO_TOKENIZER, counts, lengths, title, visible
+from fedloom.cli.data.terminal import NO_TOKENIZER, counts, lengths, title
+from fedloom.cli.output import visible
 
 if TYPE_CHECKING:
     from agent.data.report import DataReport, ShownCompletion

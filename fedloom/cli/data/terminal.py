@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 SUPERVISED_STYLE = "bold green"
 OPEN_MARK, CLOSE_MARK = "[[", "]]"
 _MAX_CHARACTERS = 1200
-_INVISIBLE = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
 
 
 def show(report: "DataReport", console: "Console") -> None:
@@ -22,7 +21,7 @@ def show(report: "DataReport", console: "Console") -> None:
     from rich.text import Text
 
     tokens = report.tokens
-    console.print(Text(visible(title(report)), style="bold"))
+    console.print(Text(output.visible(title(report)), style="bold"))
     if tokens is not None:
         console.print(Text(f"{tokens.model}, template {tokens.template}, at most {tokens.max_length} tokens"))
     else:
@@ -35,13 +34,13 @@ def show(report: "DataReport", console: "Console") -> None:
     if report.errors:
         console.print(Text("\nerrors", style="bold red"))
         for line in map(str, report.errors):
-            console.print(Text(f"  {visible(line)}"), soft_wrap=True)
+            console.print(Text(f"  {output.visible(line)}"), soft_wrap=True)
         if rest := report.n_errors - sum(error.count for error in report.errors):
             console.print(f"  and {rest:,} more")
     if report.notices:
         console.print(Text("\nnot read, or not learnt", style="bold yellow"))
         for line in map(str, report.notices):
-            console.print(Text(f"  {visible(line)}"), soft_wrap=True)
+            console.print(Text(f"  {output.visible(line)}"), soft_wrap=True)
     _examples(report, console)
     if report.unusable:
         console.print(Text(f"\nthe data cannot be used: {report.unusable}", style="bold red"))
@@ -84,11 +83,6 @@ def lengths(report: "DataReport") -> list[tuple[str, "Spread"]]:
     return [(label, spread) for label, spread in labelled if spread is not None]
 
 
-def visible(text: str) -> str:
-    """Text with control characters escaped, so that they cannot reach a terminal."""
-    return text.translate(_INVISIBLE)
-
-
 def _counts(report: "DataReport", console: "Console") -> None:
     table = output.table("WHAT", "ROWS", right=["ROWS"])
     table.show_header = False
@@ -128,7 +122,7 @@ def _text(completion: "ShownCompletion", *, coloured: bool) -> "Text":
 
     text = Text()
     for span in completion.spans:
-        shown = visible(_shortened(span))
+        shown = output.visible(_shortened(span))
         if not span.supervised:
             text.append(shown, style="dim" if coloured else "")
         elif coloured:

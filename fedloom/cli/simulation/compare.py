@@ -103,7 +103,7 @@ def _run(comparison: "Comparison", folder: Path, console: "Console") -> "Results
 
     console.print(f"[bold]{comparison.spec.name}[/], in {folder}")
     for note in comparison.notes:
-        console.print(f"note: {note}", markup=False, soft_wrap=True)
+        console.print(f"note: {output.visible(note)}", markup=False, soft_wrap=True)
     printed: set[tuple[str, int]] = set()
 
     def print_line(progress: "ComparisonProgress") -> None:

@@ -73,9 +73,11 @@ def simulate(
 
 
 def _show_partition(simulation: "Simulation", *, as_json: bool) -> None:
+    from fedloom.cli.simulation.view import print_file_notices
     from fedloom.simulation import partition_view
 
     split = simulation.partition()
+    print_file_notices(split.notices, output.console(stderr=as_json))
     if as_json:
         output.print_json(partition_view.as_json(split.names, split.assignment, split.values))
     else:

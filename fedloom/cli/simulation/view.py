@@ -1,6 +1,7 @@
 """Progress of a simulation: a bar with rounds, losses and time left on a terminal, one line a round in a pipe."""
 
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from agent.data.report import Problem
 from fedloom.cli import output
 from fedloom.cli.campaign.page import done_of_total, failures_grouped, notices_grouped
 from fedloom.measured import courses, held_out_by_round, measured
@@ -37,6 +39,7 @@ class SimulationView:
 
     def follow(self) -> CampaignDetail:
         """Show the campaign until it ends or is paused, and return it."""
+        print_file_notices(self._run.notices, self._console)
         with ExitStack() as stack:
             live: Live | None = None
             if self._console.is_terminal:
@@ -108,6 +111,12 @@ class SimulationView:
             return ""
         left_s = (now - started_at) * (1 - done) / (done - done_before)
         return f"{output.duration(left_s)} left"
+
+
+def print_file_notices(notices: Sequence[Problem], console: Console) -> None:
+    """Print what is not read of the owner's files; the clients' copies do not show it any more."""
+    for notice in notices:
+        console.print(Text(output.visible(str(notice)), style="yellow"), soft_wrap=True)
 
 
 def _task_line(campaign: CampaignDetail, task: TaskView) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from agent.data.checking import collect, guess_kind
+from agent.data.notices import Occurrences
 from agent.data.reading import read_rows, read_split
 from agent.data.records import read_records
 from agent.data.report import DataReport
@@ -104,7 +105,7 @@ def test_parquet_and_text_beside_each_other_are_both_read(tmp_path: Path) -> Non
     folder = fill(tmp_path / "rows", ["b.jsonl"])
     table = pytest.importorskip("pyarrow").table({"prompt": ["a", "c"], "completion": ["x", "y"]})
     parquet.write_table(table, folder / "a.parquet")
-    assert [place for place, _ in read_records(DataSource(path=folder))] == [
+    assert [place for place, _ in read_records(DataSource(path=folder), Occurrences())] == [
         "a.parquet: row 1",
         "a.parquet: row 2",
         "b.jsonl: line 1",

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from agent.data.notices import Occurrences
 from agent.data.presets import PRESETS
 from agent.data.reading import read_rows, scan_rows
 from agent.data.records import read_records
@@ -60,7 +61,7 @@ def test_text_with_a_separator_is_one_row_a_line_split_at_the_last(tmp_path: Pat
     source = DataSource(path=path, separator="@", encoding="ISO-8859-1")
     expected = [Row("Sales at a@b rose 5 £", "", "positive"), Row("1", "", ""), Row("Zürich", "", "neutral")]
     assert read_rows(source, find("sft")).rows == expected
-    assert [place for place, _ in read_records(source)] == ["line 1", "line 3", "line 4"]
+    assert [place for place, _ in read_records(source, Occurrences())] == ["line 1", "line 3", "line 4"]
     assert "set its encoding in agent.toml" in refusal(source.model_copy(update={"encoding": "utf-8"}))
     assert "text with a separator" in refusal(DataSource(path=path))
 
@@ -131,7 +132,7 @@ def test_parquet(dataset: Any, tmp_path: Path) -> None:
     dataset.to_parquet(path)
     source = DataSource(path=path)
     assert read_rows(source, find("sft")).rows == ROWS
-    assert [place for place, _ in read_records(source)] == ["row 1", "row 2"]
+    assert [place for place, _ in read_records(source, Occurrences())] == ["row 1", "row 2"]
     path.write_bytes(path.read_bytes()[:50])
     assert "damaged or not Parquet" in refusal(source)
 

@@ -9,6 +9,7 @@ import pytest
 
 from agent.data.checking import collect
 from agent.data.files.json_text import to_json
+from agent.data.notices import Occurrences
 from agent.data.reading import read_rows
 from agent.data.records import read_records
 from agent.data.rows import Row
@@ -114,7 +115,7 @@ def test_numbers_of_a_table_have_their_shortest_spelling(tmp_path: Path) -> None
 @pytest.mark.parametrize("literal", LITERALS)
 def test_records_that_are_written_again_keep_the_spelling(tmp_path: Path, literal: str) -> None:
     line = f'{{"a": [{literal}, "\\u00e9\\n"], "b": {{"c": null}}}}'
-    ((_, record),) = read_records(data(tmp_path, line))
+    ((_, record),) = read_records(data(tmp_path, line), Occurrences())
     assert to_json(record) == line
 
 

@@ -10,10 +10,11 @@ from agent.data.own_template import OwnTemplate
 from agent.data.rows import Row
 from agent.errors import TaskFailed
 from agent.train.data.cache import DataCache
-from agent.train.data.rendering.templates import Renderer, render
+from agent.train.data.rendering.templates import Renderer
 from agent.train.data.tokens import TokenizedData
 from shared.kinds import find
 from tests.support import chat_templates as templates
+from tests.support.rendering import render
 from tests.support.tiny import CHAT_TEMPLATE, byte_level_bpe
 from tests.train.conftest import Lab
 

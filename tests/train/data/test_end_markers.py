@@ -8,10 +8,10 @@ from agent.data.own_template import OwnTemplate
 from agent.data.rows import Row, Turn
 from agent.orders.answer import Question
 from agent.train.data.control_tokens import ControlTokens
-from agent.train.data.rendering.templates import render
 from agent.train.data.tokenizing import TextTokenizer
 from agent.train.local.answers import prompts_with_ends
 from tests.support import chat_templates as templates
+from tests.support.rendering import render
 from tests.support.tiny import byte_level_bpe
 from tests.support.tokenizers import sentencepiece_style, wordpiece
 from tests.train.data.tokenized import supervised_texts, tokenized

@@ -8,9 +8,10 @@ from agent.data.own_template import OwnTemplate
 from agent.data.rows import Comparison, Row, Turn
 from agent.errors import TaskFailed
 from agent.orders.answer import Question
-from agent.train.data.rendering.templates import Renderer, render
+from agent.train.data.rendering.templates import Renderer
 from agent.train.local.answers import prompts_with_ends
 from tests.support import chat_templates as templates
+from tests.support.rendering import render
 from tests.support.tiny import CHAT_TEMPLATE, byte_level_bpe
 from tests.support.tokenizers import sentencepiece_style, wordpiece
 from tests.train.data.tokenized import supervised_texts, tokenized

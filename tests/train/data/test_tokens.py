@@ -12,7 +12,6 @@ from agent.data.held_out import is_held_out
 from agent.data.rows import Row
 from agent.errors import TaskFailed
 from agent.train.data.cache import DataCache
-from agent.train.data.rendering.templates import render
 from agent.train.data.rendering.texts import Exchange, Text
 from agent.train.data.tokenizing import TextTokenizer
 from agent.train.data.tokens import IGNORED, TokenRows
@@ -20,6 +19,7 @@ from shared.campaign.spec import DataSection
 from shared.kinds import find
 from shared.wire.jobs import Fingerprint
 from shared.wire.leases import FailureKind, Phase
+from tests.support.rendering import render
 from tests.support.tokenizers import sentencepiece_style
 from tests.train.conftest import ROWS, Lab, byte_level_bpe, first_in_fast, supervised_from, write_rows
 

@@ -11,11 +11,11 @@ from agent.data.rows import Comparison, Row, Turn
 from agent.data.source import DataSource
 from agent.errors import TaskFailed
 from agent.train.data.cache import DataCache
-from agent.train.data.rendering.templates import render
 from agent.train.data.tokenizing import TextTokenizer
 from agent.train.data.tokens import TokenRow, TokenRows
 from shared.kinds import find
 from shared.wire.leases import FailureKind
+from tests.support.rendering import render
 from tests.support.tiny import byte_level_bpe
 from tests.support.tokenizers import sentencepiece_style, wordpiece
 from tests.train.conftest import Lab, first_in_fast, write_rows

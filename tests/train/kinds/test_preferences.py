@@ -19,7 +19,6 @@ from agent.orders.job_files import DELTA_FILE
 from agent.train.base.attached import AttachedAdapter
 from agent.train.base.model import Base
 from agent.train.data.cache import DataCache
-from agent.train.data.rendering.templates import render
 from agent.train.data.tokenizing import TextTokenizer
 from agent.train.data.tokens import Samples
 from agent.train.kinds.base import Scoring
@@ -31,6 +30,7 @@ from shared.campaign.spec import LoraSection, TrainingSection
 from shared.kinds import find
 from shared.kinds.dpo import DpoLoss, Section
 from shared.wire.leases import FailureKind, Phase
+from tests.support.rendering import render
 from tests.support.tiny import PAIRS, byte_level_bpe
 from tests.train.conftest import DEEP, Lab, first_in_fast, read, supervised_from, write_rows
 from tests.train.kinds.test_training import NO_DROPOUT, batches, plain_model, train

@@ -17,11 +17,11 @@ from agent.orders.answer import Question
 from agent.orders.job_files import DELTA_FILE
 from agent.orders.local import LoraFile
 from agent.orders.protocol import LocalPhase
-from agent.train.data.rendering.templates import render
 from agent.train.data.tokenizing import TextTokenizer
 from agent.train.local.streaming import AnswerDecoder, TextStreamer
 from shared.campaign.spec import LoraSection
 from shared.wire.leases import FailureKind
+from tests.support.rendering import render
 from tests.support.tiny import byte_level_bpe
 from tests.support.tokenizers import sentencepiece_style
 from tests.train.conftest import Lab, first_in_fast, read

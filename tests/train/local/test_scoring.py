@@ -11,9 +11,9 @@ from agent.data.own_template import OwnTemplate
 from agent.data.rows import Row
 from agent.errors import TaskFailed
 from agent.orders.score import Completed, ScoreRequest
-from agent.train.data.rendering.templates import render
 from shared.wire.leases import FailureKind, Phase
 from tests.support.chat_templates import changing
+from tests.support.rendering import render
 from tests.train.conftest import Lab, first_in_fast
 from tests.train.local.test_local_child import open_child, put
 from tests.train.local_requests import lora_file, peft_model, score_request

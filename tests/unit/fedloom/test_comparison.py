@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from agent.data.notices import Occurrences
 from agent.data.source import DataSource
 from agent.orders.score import Completed
 from fedloom.comparison.baselines import Baselines
@@ -200,12 +201,20 @@ def test_choices_that_no_method_can_learn_are_named_and_refused_if_all_are(tmp_p
     source = DataSource(path=taught, prompt="q", completion="a")
     rows = Rows.read(file, source, ScoreSection(measure="choice"))
     taught.write_text('{"q": "three", "a": "yes"}\n{"q": "four", "a": "perhaps"}\n{"other": 1}\n')
-    assert rows.notes(training_rows(source)) == [
+    assert rows.notes(training_rows(source, Occurrences())) == [
         "rows.jsonl: no training row has the completion 'no', which no method can learn"
     ]
     taught.write_text('{"q": "three", "a": "Yes"}\n{"q": "four", "a": "No"}\n')
     with pytest.raises(ComparisonError, match="none of the 2 completions to choose from is in the training data"):
-        rows.notes(training_rows(source))
+        rows.notes(training_rows(source, Occurrences()))
+
+
+def test_what_is_not_read_of_the_files_to_score_on_is_a_note(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text('prompt,completion\nsay it, "a"\n')
+    rows = Rows.read(file, DataSource(path=file), ScoreSection())
+    [note] = rows.notes([])
+    assert note.startswith("rows.csv: line 2 has a blank before a quote")
 
 
 def test_test_rows_that_are_trained_on_are_counted(tmp_path: Path) -> None:
@@ -214,7 +223,7 @@ def test_test_rows_that_are_trained_on_are_counted(tmp_path: Path) -> None:
     taught.write_text('{"q": "one", "a": "no"}\n{"q": "two", "a": "no"}\n')
     source = DataSource(path=taught, prompt="q", input="c", completion="a")
     rows = Rows.read(file, source, ScoreSection())
-    assert rows.notes(training_rows(source)) == ["rows.jsonl: 1 of 3 rows are in the training data too"]
+    assert rows.notes(training_rows(source, Occurrences())) == ["rows.jsonl: 1 of 3 rows are in the training data too"]
     assert rows.shared_with(rows.rows) == rows.rows
 
 

@@ -53,6 +53,18 @@ def test_clients_read_numbers_as_the_file_spells_them(tmp_path: Path) -> None:
     assert read_rows(simulated.source.at(tmp_path / "rows.jsonl"), find("sft")).rows == [Row("1e3", "", "0.10")]
 
 
+def test_what_is_not_read_of_the_owners_files_is_told_as_the_clients_copies_no_longer_show_it(tmp_path: Path) -> None:
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "a.csv").write_text('prompt,completion\nsay it, "a"\n')
+    (tmp_path / "rows" / "readme.md").write_text("old rows\n")
+    simulated = simulation(tmp_path, '[data.notes]\npath = "rows"\n')
+    told = "\n".join(map(str, simulated.partition().notices))
+    assert "readme.md" in told
+    assert "a.csv: line 2" in told
+    assert "blank before a quote" in told
+    assert told == "\n".join(map(str, read_rows(simulated.source, find("sft")).notices.problems))
+
+
 def test_settings_of_reading_are_part_of_what_identifies_a_simulation(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"prompt": 1, "completion": 2}\n')
     facts = [

@@ -59,11 +59,6 @@ class Renderer:
         return self._render(row)
 
 
-def render(row: Row, template: AnyTemplate, tokenizer: Any) -> Text:
-    """Render a single row, as ``Renderer`` does it for many."""
-    return Renderer(template, tokenizer).render(row)
-
-
 def _alpaca(row: Row) -> Text:
     system, turns = _opening(row)
     opening = system or (_ALPACA_INPUT if row.input else _ALPACA)
