@@ -1,4 +1,4 @@
-"""URLs of coordinators."""
+"""URLs of coordinators, and the addresses that they listen on."""
 
 import ipaddress
 import re
@@ -20,10 +20,27 @@ def is_confidential(url: str) -> bool:
         raise ValueError("a user name or password does not belong into it; secrets are sent in a header")
     if _HOST_AND_PORT.fullmatch(parts.netloc) is None or parts.port == 0:  # port raises ValueError above 65535
         raise ValueError("its host or port is malformed")
-    host = parts.hostname or ""
-    if parts.scheme == "https" or host == "localhost":
+    return parts.scheme == "https" or is_this_machine(parts.hostname or "")
+
+
+def is_this_machine(host: str) -> bool:
+    """Whether a host, in small letters, is ``localhost`` or a loopback address."""
+    if host == "localhost":
         return True
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def host_in_url(address: str) -> str:
+    """An address or a name as a URL writes it: an IPv6 address in brackets."""
+    return f"[{address}]" if ":" in address else address
+
+
+def on_this_machine(address: str) -> str:
+    """The host in a URL by which this machine reaches a service that listens on *address*.
+
+    All interfaces are reached by the loopback address.
+    """
+    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(address) or host_in_url(address)  # noqa: S104

@@ -1,0 +1,1 @@
+"""How a coordinator is reached: URLs, proxies, certificates, and why a connection failed."""

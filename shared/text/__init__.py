@@ -1,0 +1,1 @@
+"""Texts: as people save and write them, as messages and logs show them."""
