@@ -8,15 +8,18 @@ measures it return the value under the entry's name. Everything that shows metri
 import math
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 MetricName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 MAX_METRICS = 64
 """Most metrics of one report. The wire refuses more, so that reports stay small."""
-Values = Annotated[dict[MetricName, FiniteFloat], Field(max_length=MAX_METRICS)]
+Values = Annotated[dict[MetricName, Annotated[FiniteFloat, Field(strict=True)]], Field(max_length=MAX_METRICS)]
 """Metrics by name."""
+ReportLevel = Literal["none", "round", "live"]
+"""What an owner lets out of what is measured on its rows. ``none``: nothing; ``round``: rounded means, once a round and
+once an adapter; ``live``: everything, in full, and while it is measured."""
 
 
 class Origin(StrEnum):
@@ -80,6 +83,12 @@ class Metric(BaseModel):
         """A value for people, with the unit."""
         return f"{self.text(value)} {self.unit}".rstrip()
 
+    def is_worse(self, value: float, than: float) -> bool:
+        """Whether a value is worse than another, as far as ``text`` shows it. False if neither direction is better."""
+        if self.better is None or self.text(value) == self.text(than):
+            return False
+        return value > than if self.better is Better.LOWER else value < than
+
     def problem(self, value: float) -> str | None:
         """What is wrong with a value; None if it is within the bounds."""
         if self.minimum is not None and value < self.minimum:
@@ -109,6 +118,8 @@ def _power_of_two(value: float) -> float:
 HELD_OUT_LOSS = "held_out_loss"
 """The metric that every kind of training has. The best adapter is the one with the lowest value."""
 TRAIN_LOSS_MEAN = "train_loss_mean"
+LOSSES_OF_STEPS = ("train_loss_first", "train_loss_last")
+"""Losses of single steps, which leave an owner only with the level ``live``."""
 HELD_OUT_COUNTS = {Weight.ROWS: "held_out_rows", Weight.TOKENS: "held_out_tokens"}
 """The metrics that hold the weights of evaluations."""
 
@@ -119,8 +130,7 @@ def losses(unit: str, weight: Weight) -> tuple[Metric, ...]:
     weight: a client's weight in the mean held-out loss.
     """
     training = (
-        ("train_loss_first", "train loss of the first step"),
-        ("train_loss_last", "train loss of the last step"),
+        *zip(LOSSES_OF_STEPS, ("train loss of the first step", "train loss of the last step"), strict=True),
         (TRAIN_LOSS_MEAN, "train loss"),
     )
     return (

@@ -41,7 +41,7 @@ class Plugins:
         package: the package whose modules are the bundled plug-ins.
         group: the entry point group whose entries name further modules.
         parts: the names that each module defines.
-        internal: modules of the package that are no plug-ins; those that begin with "_" are none either.
+        internal: modules of the package that are not plug-ins, nor are those that begin with "_".
     """
 
     def __init__(

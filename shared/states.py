@@ -65,13 +65,44 @@ class AgentState(StrEnum):
     REVOKED = "revoked"
 
 
+class TokenState(StrEnum):
+    """Whether an enrolment token can be used."""
+
+    OPEN = "open"
+    USED = "used"
+    EXPIRED = "expired"
+    """Its time has passed, and no agent used it."""
+
+
 class ParticipantState(StrEnum):
     """State of an agent in one campaign."""
 
     PREPARING = "preparing"
+    WAITING = "waiting"
+    """For its owner to accept the campaign."""
     PREPARED = "prepared"
+    PAUSED = "paused"
+    """By its owner."""
+    LEFT = "left"
+    """Its owner refused the campaign, or left it."""
     MISMATCHED = "mismatched"
     FAILED = "failed"
+
+
+class EvaluationState(StrEnum):
+    """A client's part in the evaluation of the newest evaluated adapter.
+
+    ``withheld``: its owner reports nothing. ``too few rows``: its owner wants more rows behind a number.
+    ``none``: it is asked for none, as the campaign evaluates none, or it joined later or was set aside.
+    """
+
+    EVALUATED = "evaluated"
+    UNDER_WAY = "under way"
+    FAILED = "failed"
+    WITHHELD = "withheld"
+    TOO_FEW_ROWS = "too few rows"
+    NO_ROWS = "no rows"
+    NONE = "none"
 
 
 class VerificationState(StrEnum):
@@ -95,3 +126,8 @@ class BlobKind(StrEnum):
     SERVER_STATE = "server_state"
     DELTA = "delta"
     EXTRAS = "extras"
+
+    @property
+    def is_of_one_client(self) -> bool:
+        """Whether it is a part of a single client's update, and no aggregate."""
+        return self in (BlobKind.DELTA, BlobKind.EXTRAS)

@@ -17,6 +17,7 @@ import os
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -76,10 +77,16 @@ class Contract:
             {slot_name(slot, name): TensorSpec("F32", s.shape) for slot in slots for name, s in self.tensors.items()}
         )
 
-    @property
+    @cached_property
+    def header_limit(self) -> int:
+        """The largest header of a file with these tensors that is read: twice the canonical one, since another writer
+        may order and space it differently, and metadata."""
+        return 2 * len(canonical_header(self)) + 4096
+
+    @cached_property
     def file_bytes(self) -> int:
         """The exact size of a canonical file with these tensors."""
-        return len(_header(self)) + sum(spec.n_bytes for spec in self.tensors.values())
+        return len(canonical_header(self)) + sum(spec.n_bytes for spec in self.tensors.values())
 
     def check(self, file: "AdapterFile") -> None:
         """Raise AdapterError unless *file* has exactly these tensors, shapes and dtypes, and all values are finite."""
@@ -123,11 +130,12 @@ class AdapterFile:
     """A safetensors file with a checked header, read through a memory map.
 
     Use it as a context manager. ``tensors`` maps names to specs in the order of the file. Raises AdapterError if the
-    file is truncated or oversized, or if its header is false.
+    file is truncated or oversized, or if its header is false or has more than *max_header_bytes*.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, max_header_bytes: int = MAX_HEADER_BYTES) -> None:
         self.path = path
+        self._max_header_bytes = min(max_header_bytes, MAX_HEADER_BYTES)
         self._map: mmap.mmap | None = None
         self._offsets: dict[str, int] = {}
         self.tensors: dict[str, TensorSpec] = {}
@@ -177,8 +185,10 @@ class AdapterFile:
         if self._map is None or size < 8:
             raise AdapterError(f"the file has {size} bytes, too few for a safetensors header")
         (header_bytes,) = struct.unpack("<Q", self._map[:8])
-        if header_bytes > MAX_HEADER_BYTES or 8 + header_bytes > size:
+        if 8 + header_bytes > size:
             raise AdapterError(f"the header claims {header_bytes} bytes, the file has {size}")
+        if header_bytes > self._max_header_bytes:
+            raise AdapterError(f"the header has {header_bytes} bytes; at most {self._max_header_bytes} are read here")
         start, position = 8 + header_bytes, 0
         entries = _load_header(self._map[8:start])
         for name, dtype, shape, begin, end in sorted(entries, key=lambda entry: entry[3:]):
@@ -238,7 +248,8 @@ def _is_natural_list(value: object) -> bool:
     return isinstance(value, list) and all(type(item) is int and 0 <= item < 1 << 48 for item in value)
 
 
-def _header(contract: Contract) -> bytes:
+def canonical_header(contract: Contract) -> bytes:
+    """The bytes of a canonical file before its first tensor: the length of the header, and the header."""
     position, entries = 0, {}
     for name, spec in contract.tensors.items():
         entries[name] = {
@@ -263,7 +274,7 @@ class AdapterWriter:
     def __init__(self, target: Path | IO[bytes], contract: Contract) -> None:
         if any(spec.dtype != "F32" for spec in contract.tensors.values()):
             raise AdapterError("canonical files are written in F32")
-        header = _header(contract)
+        header = canonical_header(contract)
         self._missing: dict[str, tuple[int, tuple[int, ...]]] = {}
         position = len(header)
         for name, spec in contract.tensors.items():

@@ -51,6 +51,15 @@ _NOTHING: Slots = MappingProxyType({})
 class AlgorithmParams(Section):
     """Base class of an algorithm's parameters in the campaign file."""
 
+    @property
+    def pull(self) -> float:
+        """How strongly each step of a client pulls its weights back to where the round began, beside the weight decay.
+
+        Times the learning rate, it is the share of the earlier steps that a step undoes. Owners' agents refuse a
+        campaign in which little remains of them.
+        """
+        return 0.0
+
 
 P = TypeVar("P", bound=AlgorithmParams)
 

@@ -20,6 +20,11 @@ class Params(AlgorithmParams):
     mu: Annotated[float, Field(ge=0)] = 0.01
     """Weight μ of the proximal term."""
 
+    @property
+    def pull(self) -> float:
+        """μ."""
+        return self.mu
+
 
 class Server(fedavg.Server):
     """x ← x + Δ, as in FedAvg."""

@@ -12,7 +12,8 @@ from pydantic_core import ErrorDetails
 
 from shared import kinds
 from shared.campaign.spec import CampaignSpec
-from shared.text_file import read_text
+from shared.text.text_file import read_text
+from shared.wire.words import pattern_in_words
 
 Location = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)
@@ -143,7 +144,7 @@ def _messages(detail: ErrorDetails, path: Location, model: type[BaseModel]) -> l
         case "string_pattern_mismatch" if path == ("start_from",):
             return ["give CAMPAIGN/final, CAMPAIGN/best or CAMPAIGN/NUMBER, the campaign by its id or its name"]
         case "string_pattern_mismatch":
-            return ["only letters, digits, '.', '_' and '-', at most 63 of them, the first a letter or a digit"]
+            return [pattern_in_words(detail)]
         case _:
             return detail["msg"].removeprefix("Value error, ").split("\n")
 

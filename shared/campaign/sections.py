@@ -1,9 +1,15 @@
 """The base class of the sections of a campaign file, and of the parameters of its plug-ins."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import ClassVar
+
+from pydantic import ConfigDict
+
+from shared.bounds import Bounded
 
 
-class Section(BaseModel):
+class Section(Bounded):
     """Base class of the sections of a campaign file."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid")
+
+    _keep: ClassVar[str] = "\n\t"  # a person writes the file, and a parameter may be a text of several lines

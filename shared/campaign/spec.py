@@ -17,16 +17,37 @@ from pydantic import (
 )
 
 from shared import algorithms, kinds
+from shared.bounds import Count, Line, Seconds
 from shared.campaign.sections import Section
 from shared.kinds import KindSection
-from shared.kinds.reading import again, read_section
+from shared.kinds.reading import read_section
 from shared.plugins import PluginUnavailable
+from shared.pydantic_errors import again
+from shared.text.labels import NAME, NAME_PATTERN
+from shared.wire.base import Sha256
 
-Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
-StartFrom = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}/(final|best|\d{1,9})$")]
+MAX_RANK = 1024
+"""Largest rank of an adapter."""
+MAX_ROUND_ROWS = 10_000_000
+"""Most rows that a client trains on in a round, counted as often as they are used: an agent lists them in memory."""
+
+Positive = Annotated[Count, Field(ge=1)]
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+StartFrom = Annotated[str, Field(pattern=rf"^{NAME}/(final|best|[0-9]{{1,9}})$")]
+Labels = Annotated[dict[Name, Annotated[Line, Field(max_length=200)]], Field(max_length=50)]
+"""Labels of agents: name and value."""
+Rounds = Annotated[Count, Field(ge=1, le=100_000)]
 Template = Literal["alpaca", "vicuna", "chat"]
 Quantization = Literal["int8", "nf4"]
+
+
+def too_many_rows(steps: int, batch_size: int) -> str | None:
+    """Why a client cannot train for so many steps in a round: their rows are above MAX_ROUND_ROWS. None if it can."""
+    if (n_rows := steps * batch_size) <= MAX_ROUND_ROWS:
+        return None
+    possible = f"at most {MAX_ROUND_ROWS:,} are possible"
+    return f"{steps:,} steps with a batch size of {batch_size:,} are {n_rows:,} rows a round; {possible}"
+
 
 FROM_COORDINATOR = {"from": "coordinator"}
 """Validation context for a campaign that a coordinator has accepted already."""
@@ -35,9 +56,10 @@ FROM_COORDINATOR = {"from": "coordinator"}
 class BaseSection(Section):
     """The base model, which all agents fine-tune. Each agent fetches its weights; the coordinator never does."""
 
-    model: Annotated[str, Field(min_length=1, max_length=400)]
-    """Hub id or folder. `[models]` in an agent's `agent.toml` can map it to a folder on that machine."""
-    revision: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    model: Annotated[Line, Field(min_length=1, max_length=400)]
+    """Hub id, or any name that each owner maps to a folder: agents take folders from `[models]` of their `agent.toml`
+    alone. `fedloom simulate` takes an absolute path too."""
+    revision: Annotated[Line, Field(min_length=1, max_length=200)] | None = None
     """Branch, tag or commit on the hub. Pin a commit, so that all agents get the same weights."""
     quantization: Quantization | None = None
     """Quantisation of the frozen weights in memory, by bitsandbytes: `int8` (Dettmers et al. 2022) or `nf4`, four bits
@@ -47,14 +69,14 @@ class BaseSection(Section):
 class LoraSection(Section):
     """The LoRA adapter (Hu et al. 2021). Its scale is alpha / rank."""
 
-    rank: Annotated[int, Field(ge=1, le=1024)] = 8
+    rank: Annotated[Count, Field(ge=1, le=MAX_RANK)] = 8
     """Rank r of the factors A and B. With an algorithm that mixes ranks, an agent may train a smaller one
     (`compute.max_lora_rank`)."""
-    alpha: Annotated[float, Field(gt=0)] = 16.0
+    alpha: Annotated[float, Field(gt=0, le=1e6)] = 16.0
     """Numerator of the scale alpha / rank."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout probability of the adapter's inputs in training. Campaigns of kind `dpo` train without dropout."""
-    target_modules: Literal["all-linear"] | Annotated[list[Name], Field(min_length=1)] = "all-linear"
+    target_modules: Literal["all-linear"] | Annotated[list[Name], Field(min_length=1, max_length=1000)] = "all-linear"
     """Modules with an adapter: `all-linear` (all linear layers but the head), or a list of names without `lm_head`."""
     freeze_a: bool = False
     """Train B only and keep A at its initial values (FFA-LoRA, Sun et al. 2024). The mean of the clients' products BA
@@ -83,29 +105,30 @@ class LoraSection(Section):
 class TrainingSection(Section):
     """Local training of a client in one round. Give either `steps` or `epochs`."""
 
-    steps: Annotated[int, Field(ge=1)] | None = None
+    steps: Positive | None = None
     """Optimizer steps per round."""
-    epochs: Annotated[float, Field(gt=0)] | None = None
+    epochs: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """Passes over the client's own rows per round, instead of `steps`."""
-    batch_size: Annotated[int, Field(ge=1)] = 16
-    """Effective batch size: rows per optimizer step. Each agent sets its own micro-batch (`compute.micro_batch`)."""
-    max_length: Annotated[int, Field(ge=8)] = 512
+    batch_size: Annotated[Count, Field(ge=1, le=65_536)] = 16
+    """Effective batch size: rows per optimizer step. Each agent sets its own micro-batch (`compute.micro_batch`). A
+    client trains on at most 10,000,000 rows per round, which are the steps times the batch size."""
+    max_length: Annotated[Count, Field(ge=8, le=1_048_576)] = 512
     """Maximum tokens per row, prompt and completion together. Longer rows are cut at the end; rows without any
     completion left are dropped."""
     learning_rate: Annotated[float, Field(gt=0)] = 5e-5
     """Learning rate of the first round. Within a round the rate is constant after the warm-up."""
     min_learning_rate: Annotated[float, Field(ge=0)] | None = None
     """Lower end of the cosine schedule over rounds, at most `learning_rate`. If left out, the rate is constant."""
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    warmup_steps: Count = 0
     """Steps at the beginning of each round in which the rate rises linearly: step t of n has the rate t / (n + 1). They
     are fewer than `steps`."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """The client's optimizer, whose state restarts in each round: AdamW, or plain SGD."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0, le=1e6)] = 0.0
     """Weight decay of the factors: decoupled with AdamW (Loshchilov & Hutter 2019), an L2 penalty with SGD."""
     max_grad_norm: Annotated[float, Field(gt=0)] | None = 1.0
     """Maximum norm of the gradient of a step; `null` disables clipping."""
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    seed: Count = 0
     """Seed of all randomness in the campaign: adapter 0, the clients of each round, the order of rows, dropout."""
 
     @model_validator(mode="after")
@@ -118,6 +141,9 @@ class TrainingSection(Section):
             raise ValueError(message)
         if self.steps is not None and self.steps <= self.warmup_steps:
             message = f"warmup_steps: {self.warmup_steps} is not below steps {self.steps}, so the rate is never reached"
+            raise ValueError(message)
+        if self.steps is not None and (reason := too_many_rows(self.steps, self.batch_size)):
+            message = f"steps: {reason}"
             raise ValueError(message)
         return self
 
@@ -163,10 +189,15 @@ class DataSection(Section):
 class AlgorithmSection(Section):
     """The federated algorithm."""
 
-    name: str = "fedavg"
+    name: Name = "fedavg"
     """Name of the algorithm; `fedloom algorithm list` shows all."""
     params: dict[str, Any] = Field(default_factory=dict)
     """Parameters of the algorithm."""
+
+    @property
+    def pull(self) -> float:
+        """``AlgorithmParams.pull`` of the parameters. Raises PluginUnavailable and ValidationError."""
+        return algorithms.find(self.name).params.model_validate(self.params).pull
 
     def server_half(self) -> algorithms.ServerHalf[Any]:
         """A new server half with these parameters, for one round. Raises PluginUnavailable."""
@@ -201,7 +232,7 @@ class WeightingSection(Section):
 
     by: Literal["examples", "uniform"] = "examples"
     """`examples`: an update's weight is the client's number of training rows. `uniform`: all updates weigh the same."""
-    max_examples: Annotated[int, Field(ge=1)] | None = None
+    max_examples: Positive | None = None
     """Cap on a client's number of rows for `examples`. Clients declare that number themselves, and it gives them
     weight."""
 
@@ -209,20 +240,24 @@ class WeightingSection(Section):
 class SelectionSection(Section):
     """Which agents take part, and how many of them in a round."""
 
-    clients_per_round: Annotated[int, Field(ge=1)] | Literal["all"] = "all"
+    clients_per_round: Positive | Literal["all"] = "all"
     """Clients drawn for each round; `all` draws every client."""
-    minimum: Annotated[int, Field(ge=1)] = 2
+    minimum: Positive = 3
     """Minimum number of prepared clients to start with, and of updates to close a round; late updates of the round
-    before do not count towards it. At most `clients_per_round`. The default is the smallest federation."""
-    labels: dict[Label, str] = Field(default_factory=dict)
+    before do not count towards it. At most `clients_per_round`, which is the default where it is less than 3. With two
+    clients, each can work out the other's update from the new adapter."""
+    labels: Labels = Field(default_factory=dict)
     """Only agents whose enrolment token had all of these labels take part."""
 
     @model_validator(mode="after")
     def _minimum_fits(self) -> Self:
-        if self.clients_per_round != "all" and self.minimum > self.clients_per_round:
-            message = f"minimum {self.minimum} is above clients_per_round {self.clients_per_round}"
-            raise ValueError(message)
-        return self
+        if self.clients_per_round == "all" or self.minimum <= self.clients_per_round:
+            return self
+        if "minimum" not in self.model_fields_set:
+            object.__setattr__(self, "minimum", self.clients_per_round)  # the section is frozen for others
+            return self
+        message = f"minimum {self.minimum} is above clients_per_round {self.clients_per_round}"
+        raise ValueError(message)
 
 
 class StragglersSection(Section):
@@ -234,16 +269,16 @@ class StragglersSection(Section):
     late_updates: Literal["drop", "next_round"] = "drop"
     """What happens to a client that is still training when its round closes. `drop`: its work is stopped. `next_round`:
     it continues, is not drawn for the next round, and its update is aggregated in that round."""
-    staleness_exponent: Annotated[float, Field(ge=0)] = 0.5
+    staleness_exponent: Annotated[float, Field(ge=0, le=100)] = 0.5
     """Exponent a of the factor (1 + s)^-a on a late update's weight, where s = 1 is the number of rounds by which it is
     late (Xie et al. 2019, who use 0.5 too). 0 keeps the full weight."""
     under_minimum: Literal["extend", "replace", "fail"] = "extend"
     """What happens to a round with fewer than `selection.minimum` updates at its deadline. `extend`: the deadline is
     extended, and tasks that were not started go to clients that were not drawn. `replace`: the deadline is extended,
     and all unfinished tasks go to clients that were not drawn, while there are any. `fail`: the campaign is paused."""
-    set_aside_after: Annotated[int, Field(ge=1)] = 3
+    set_aside_after: Positive = 3
     """Number of consecutive rounds that a client fails, or whose deadline it misses, before it is set aside."""
-    set_aside_rounds: Annotated[int, Field(ge=0)] = 5
+    set_aside_rounds: Count = 5
     """Number of rounds for which a client that is set aside is not drawn. One more failure after that sets it aside
     again. 0 never sets a client aside."""
 
@@ -251,10 +286,10 @@ class StragglersSection(Section):
 class DeadlineSection(Section):
     """Time limits for slow agents."""
 
-    prepare_s: Annotated[float, Field(gt=0)] = 3600.0
+    prepare_s: Seconds = 3600.0
     """Seconds for agents to prepare. At the deadline the campaign starts if at least `selection.minimum` agents are
     prepared; the others join in a later round."""
-    round_s: Annotated[float, Field(gt=0)] = 3600.0
+    round_s: Seconds = 3600.0
     """Seconds for a round. At the deadline the round closes if it has at least `selection.minimum` updates.
     `stragglers` says what happens to the other clients, and to a round with fewer updates."""
 
@@ -262,22 +297,29 @@ class DeadlineSection(Section):
 class EvaluationSection(Section):
     """Held-out loss, which each agent computes on rows that are never trained on. Only numbers leave the agent."""
 
-    every: Annotated[int, Field(ge=0)] = 1
+    every: Count = 1
     """Evaluate the global adapter after every n rounds, and always adapter 0 and the last one. 0 never evaluates."""
 
 
 class RetentionSection(Section):
     """How many rounds of files the coordinator keeps. Deleted files keep their digests in the lineage."""
 
-    adapters: Annotated[int, Field(ge=1)] | Literal["all"] = "all"
+    adapters: Positive | Literal["all"] = "all"
     """Number of newest global adapters to keep, by default all, since they are small and a rollback needs them. Adapter
     0, the best and the last one are always kept."""
-    server_state: Annotated[int, Field(ge=1)] = 5
+    server_state: Positive = 5
     """Number of newest rounds whose algorithm state is kept, at the coordinator and at the clients. A rollback needs
     the state of its round; a state can be several times as large as an adapter."""
-    updates: Annotated[int, Field(ge=0)] = 0
+    updates: Count = 0
     """Number of newest closed rounds whose updates are kept; `fedloom campaign verify` needs them. 0 deletes updates
-    when their round closes."""
+    when their round closes. Owners must allow more than 0, since single updates tell more about rows than their sum."""
+
+    @property
+    def kept_updates(self) -> str | None:
+        """For how long updates are kept, in words; None if they go with their round."""
+        if self.updates == 0:
+            return None
+        return f"keeps each agent's update for {self.updates} round{'' if self.updates == 1 else 's'}"
 
 
 class CampaignSpec(Section):
@@ -287,7 +329,7 @@ class CampaignSpec(Section):
 
     name: Name
     """Name of the campaign."""
-    kind: str = "sft"
+    kind: Name = "sft"
     """Kind of training: `sft`, supervised fine-tuning on prompts and completions, `dpo`, preference optimisation on
     prompts with a chosen and a rejected completion, or an installed one. A kind with parameters has a section of its
     own, such as `dpo`."""
@@ -297,12 +339,15 @@ class CampaignSpec(Section):
     data: DataSection
     algorithm: AlgorithmSection = AlgorithmSection()
     weighting: WeightingSection = WeightingSection()
-    rounds: Annotated[int, Field(ge=1, le=100_000)]
+    rounds: Rounds
     """Number of rounds."""
     start_from: StartFrom | None = None
     """Another campaign's adapter to start from, as `CAMPAIGN/final`, `CAMPAIGN/best` or `CAMPAIGN/NUMBER`; CAMPAIGN is
     an id or a name (the newest campaign of that name). Both campaigns need the same `base` and the same `lora`, except
     `lora.dropout`. If left out, adapter 0 is drawn from `training.seed`."""
+    start_sha256: Sha256 | None = None
+    """SHA-256 of that adapter, which agents compare with what they get. Set by the coordinator when the campaign is
+    created; one that is given must be right."""
     selection: SelectionSection = SelectionSection()
     deadline: DeadlineSection = DeadlineSection()
     stragglers: StragglersSection = StragglersSection()
@@ -325,10 +370,18 @@ class CampaignSpec(Section):
         try:
             spec = handler(raw | section)
         except ValidationError as error:
-            errors = [again(each) for each in error.errors(include_url=False)] + errors
+            known = {each["loc"] for each in errors}
+            errors = [again(each) for each in error.errors(include_url=False) if each["loc"] not in known] + errors
         if errors:
             raise ValidationError.from_exception_data(cls.__name__, errors)
         return spec
+
+    @model_validator(mode="after")
+    def _digest_is_of_a_start(self) -> Self:
+        if self.start_sha256 is not None and self.start_from is None:
+            message = "start_sha256: it is the digest of the adapter that start_from names; give start_from, or neither"
+            raise ValueError(message)
+        return self
 
     @model_validator(mode="after")
     def _over_selects_from_a_number(self) -> Self:

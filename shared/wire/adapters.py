@@ -23,6 +23,8 @@ class Contribution(Reply):
     """The client had lost its client state, so the algorithm restarted from its initial state for all clients."""
     staleness: int = 0
     """Rounds by which the update was late. The weight of a late update is reduced."""
+    trained_on: str | None = None
+    """Kind of processor, number of threads, and versions of the libraries, as the client told them."""
 
 
 class Origin(Reply):
@@ -52,8 +54,14 @@ class AdapterView(Reply):
     algorithm: str
     contributions: list[Contribution]
     created_at: datetime
+    evaluating: bool = False
+    """Whether evaluations of it are under way, so that ``metrics`` will follow."""
     metrics: Values
     """Metrics of origin ``evaluation``, averaged over the clients; empty if it was not evaluated."""
+    n_clients: int | None = None
+    """How many clients' metrics those means are over; null if it was not evaluated."""
+    of_clients: int | None = None
+    """How many clients the campaign had then."""
     origin: Origin | None = None
     """Where adapter 0 comes from, if the campaign started from another campaign's adapter."""
 

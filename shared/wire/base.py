@@ -4,7 +4,9 @@ from typing import Annotated, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-PROTOCOL = "1-83e643"
+from shared.bounds import Bounded, Bytes
+
+PROTOCOL = "1-785c8d"
 """The protocol that this code speaks. Until the first release it changes in place. The part after the dash is a digest
 of all messages, which a test compares, so that peers with other code are recognised."""
 SERVED_PROTOCOLS = frozenset({PROTOCOL})
@@ -16,13 +18,17 @@ LEASE_HEADER = "Fedloom-Lease"
 CHUNK_BYTES = 8 << 20
 """Maximum size of an upload chunk, in bytes."""
 
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+ID_PATTERN = r"^[0-9A-Za-z-]{1,64}$"
+SHA256_PATTERN = r"^[0-9a-f]{64}$"
+Id = Annotated[str, Field(pattern=ID_PATTERN)]
+"""The id of a campaign, task, agent or upload. An agent names folders and URLs by it."""
+Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN)]
 
 
-class Request(BaseModel):
+class Request(Bounded):
     """A message to the coordinator."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid")
 
 
 class Reply(BaseModel):
@@ -48,4 +54,4 @@ class BlobRef(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     sha256: Sha256
-    n_bytes: Annotated[int, Field(ge=0)]
+    n_bytes: Bytes

@@ -1,17 +1,16 @@
 """Views of campaigns, rounds, tasks and participants for operators."""
 
 from datetime import datetime
-from typing import Annotated
+from enum import StrEnum
 
-from pydantic import Field
-
+from shared.bounds import Count
 from shared.campaign.spec import CampaignSpec
-from shared.metrics import Metric
-from shared.states import CampaignState, ParticipantState, RoundState, TaskKind, TaskState
+from shared.metrics import Metric, ReportLevel, Values
+from shared.states import CampaignState, EvaluationState, ParticipantState, RoundState, TaskKind, TaskState
 from shared.wire.adapters import Origin
-from shared.wire.base import Reply, Request
-from shared.wire.jobs import Fingerprint
+from shared.wire.base import Reply, Request, Sha256
 from shared.wire.leases import Failure, Progress
+from shared.wire.results import Fingerprint
 
 
 class ParticipantView(Reply):
@@ -29,14 +28,22 @@ class ParticipantView(Reply):
     rank: int | None
     """Rank that the agent trains; null until the agent is prepared."""
     reason: str | None = None
-    """Why the agent failed to prepare or does not match; of a prepared one, what of its rows or of the base model is
-    not trained on."""
+    """What its owner said, or why the agent failed to prepare or does not match. Of a prepared one: what of its rows or
+    of the base model is not trained on, and whether it outweighs all other clients."""
     joined_round: int | None = None
     """First round in which the client can be drawn."""
     failures_in_a_row: int = 0
     """Consecutive rounds that the client failed or whose deadline it missed."""
     set_aside_until: int | None = None
     """Last round for which the client is not drawn, after too many failures in a row."""
+    report: ReportLevel | None = None
+    """What the owner lets out of what is measured on its rows; null until the agent is prepared."""
+    evaluates: bool | None = None
+    """Whether the owner lets the agent evaluate adapters; null until the agent is prepared."""
+    away_since: datetime | None = None
+    """Time of the last request of an agent that missed several of its usual ones; null if it is there or revoked."""
+    revoked: bool = False
+    """Whether the agent was revoked: it gets no more tasks, whatever its state."""
 
 
 class CampaignView(Reply):
@@ -46,7 +53,7 @@ class CampaignView(Reply):
     name: str
     state: CampaignState
     reason: str | None
-    """Why the campaign is paused, or what it waits for."""
+    """Why the campaign is paused, what it waits for, or why it ended before its last round."""
     rounds_closed: int
     rounds: int
     created_at: datetime
@@ -61,6 +68,8 @@ class CampaignDetail(CampaignView):
     """A campaign with its file and its participants."""
 
     spec: CampaignSpec
+    spec_sha256: Sha256
+    """Digest of the whole specification: what each owner accepts, and can compare with others."""
     participants: list[ParticipantView]
     fingerprint: Fingerprint | None = None
     """Fingerprint of the base model that the clients train on; null until it is settled."""
@@ -73,7 +82,7 @@ class CampaignDetail(CampaignView):
 class RollbackRequest(Request):
     """Takes a campaign back to its state after a round."""
 
-    round: Annotated[int, Field(ge=0)]
+    round: Count
     """The round to return to; 0 is the initial adapter."""
 
 
@@ -111,6 +120,48 @@ class TaskView(Reply):
     ended_at: datetime | None
 
 
+class ClientView(Reply):
+    """A client with its share and its metrics, so that it shows who gains from the campaign and who loses.
+
+    Metrics are by name; ``metrics`` of the campaign says what each is.
+    """
+
+    client_number: int
+    agent_id: str
+    agent_name: str
+    state: ParticipantState
+    n_train: int | None
+    n_held_out: int | None
+    report: ReportLevel | None
+    evaluates: bool | None
+    away_since: datetime | None
+    update_round: int | None
+    """Round for which its last aggregated update was trained; null before the first."""
+    update_weight: float | None
+    """Weight of that update in its round, whose weights sum to 1."""
+    training: Values
+    """Metrics of that training. Those that the owner does not report are missing."""
+    evaluation: EvaluationState
+    """Its part in the evaluation of the newest evaluated adapter: what it is, if it has no metrics of it."""
+    evaluation_failure: Failure | None
+    """Why it failed in that evaluation."""
+    evaluated_adapter: int | None
+    """Number of the newest adapter that it evaluated; null if there is none."""
+    held_out: Values
+    """Metrics of that adapter on its held-out rows."""
+    base: Values
+    """The same metrics of adapter 0: the base model, or what the campaign started from."""
+    worse_than_base: bool | None
+    """Whether its held-out loss is higher than that of adapter 0, to four decimal places; null if one is missing."""
+
+
+class MetricScope(StrEnum):
+    """What a value of a metric is of."""
+
+    CLIENT = "client"
+    ROUND = "round"
+
+
 class MetricView(Reply):
     """One value of a metric."""
 
@@ -122,3 +173,9 @@ class MetricView(Reply):
     client_number: int | None
     """The client that reported it; null for a metric of the whole round."""
     agent_name: str | None
+    n_clients: int | None
+    """How many clients' values a mean is over; null for what is no mean."""
+    of_clients: int | None
+    """How many clients took part: those whose updates were aggregated, or of an evaluation all of the campaign's."""
+    at: datetime
+    """When it was recorded."""

@@ -5,17 +5,18 @@ from typing import Annotated
 
 from pydantic import Field
 
-from shared.campaign.spec import Label, Name
-from shared.wire.base import Reply, Request
+from shared.bounds import Line
+from shared.campaign.spec import Labels, Name
+from shared.wire.base import SHA256_PATTERN, Id, Reply, Request
 
 
 class TokenCreate(Request):
     """Asks for a one-time enrolment token."""
 
-    labels: dict[Label, str] = {}
+    labels: Labels = {}
     """Labels of the agent that enrols with the token."""
     expires_in_s: Annotated[float, Field(gt=0, le=366 * 86400)] = 7 * 86400.0
-    note: Annotated[str, Field(max_length=200)] = ""
+    note: Annotated[Line, Field(max_length=200)] = ""
 
 
 class TokenView(Reply):
@@ -36,24 +37,24 @@ class TokenCreated(TokenView):
     token: str
 
 
-SecretHash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+SecretHash = Annotated[str, Field(pattern=SHA256_PATTERN)]
 """SHA-256 of a secret that the agent made. No reply carries the secret, so a lost reply cannot lose it."""
 
 
 class EnrollmentRequest(Request):
     """An agent's first request. Repeating it after a lost reply gives the same reply."""
 
-    token: Annotated[str, Field(min_length=8, max_length=200)]
+    token: Annotated[Line, Field(min_length=8, max_length=200)]
     name: Name
-    version: Annotated[str, Field(max_length=40)]
+    version: Annotated[Line, Field(max_length=40)]
     secret_hash: SecretHash
 
 
 class EnrollmentReply(Reply):
     """The agent's identity."""
 
-    agent_id: str
-    name: str
+    agent_id: Id
+    name: Name
     labels: dict[str, str]
 
 

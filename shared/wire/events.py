@@ -1,4 +1,4 @@
-"""Events of a campaign, numbered without gaps."""
+"""Events: numbered without gaps in a campaign, and over all campaigns."""
 
 from datetime import datetime
 from typing import Any
@@ -14,3 +14,12 @@ class EventView(Reply):
     at: datetime
     type: str
     data: dict[str, Any]
+
+
+class FeedEventView(EventView):
+    """One event of any campaign."""
+
+    position: int
+    """Counts from 1 over all campaigns, in the order in which events became visible; also the SSE ``id``."""
+    campaign_id: str
+    campaign_name: str

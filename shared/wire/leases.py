@@ -2,36 +2,46 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
+from shared.bounds import MAX_INT, Bytes, Line, Whole, one_line
 from shared.metrics import Values
 from shared.states import BlobKind
-from shared.wire.base import Reply, Request, Sha256
-from shared.wire.jobs import Job
+from shared.wire.assignments import Assignment
+from shared.wire.base import Id, Reply, Request, Sha256
+
+_MAX_MESSAGE = 4000
+MAX_RENEWAL_S = 3600.0
+"""The longest interval of renewals, in seconds."""
 
 
 class LeaseRequest(Request):
     """Asks for a task."""
 
-    instance_id: Annotated[str, Field(min_length=8, max_length=64)]
+    instance_id: Annotated[Line, Field(min_length=8, max_length=64)]
     """Identifies the running process: a repeated request after a lost reply differs from one of a second process."""
-    version: Annotated[str, Field(max_length=40)]
+    version: Annotated[Line, Field(max_length=40)]
 
 
-class TaskLease(Reply):
+class LeaseGrant(Reply):
+    """What ends a task: an agent that cannot read the rest can still say so."""
+
+    task_id: Id
+    attempt: Annotated[Whole, Field(ge=1, le=MAX_INT)]
+    """Number of this grant of the task; it rises with each grant and fences off earlier holders."""
+    token: Annotated[str, Field(pattern=r"^[!-~]{1,200}$")]
+    """Secret of the lease, sent with each request about the task."""
+
+
+class TaskLease(LeaseGrant):
     """The right to work on a task until ``expires_at``."""
 
-    task_id: str
-    attempt: int
-    """Number of this grant of the task; it rises with each grant and fences off earlier holders."""
-    token: str
-    """Secret of the lease, sent with each request about the task."""
     expires_at: datetime
-    renew_every_s: float
-    """Interval of renewals, in seconds."""
-    job: Job
+    renew_every_s: Annotated[float, Field(gt=0, le=MAX_RENEWAL_S, allow_inf_nan=False)]
+    """Interval of renewals, in seconds. An agent takes a shorter one than a second for a second."""
+    assignment: Assignment
 
 
 class Phase(StrEnum):
@@ -52,15 +62,16 @@ class Progress(Request):
     """Progress of a task."""
 
     phase: Phase
-    done: Annotated[int, Field(ge=0)] = 0
+    done: Bytes = 0
     """Steps, rows or bytes that are done, depending on the phase."""
-    total: Annotated[int, Field(ge=0)] = 0
+    total: Bytes = 0
     """Steps, rows or bytes of the whole phase."""
     loss: float | None = None
-    """Loss of the latest step; null if there is none, or if the owner does not report it."""
+    """Loss of the latest step; null if there is none, or if the owner does not report it live."""
     tokens_per_s: Annotated[float, Field(ge=0)] | None = None
+    """Speed; null if it is unknown, or if the owner does not report it live."""
     metrics: Values = {}
-    """The kind's own metrics of the latest step, by name."""
+    """The kind's own metrics of the latest step, by name; empty unless the owner reports them live."""
 
 
 class RenewRequest(Request):
@@ -87,7 +98,11 @@ class RenewReply(Reply):
 class FailureKind(StrEnum):
     """Why a task failed."""
 
+    WAITING_FOR_OWNER = "waiting-for-owner"
+    PAUSED_BY_OWNER = "paused-by-owner"
+    REFUSED_BY_OWNER = "refused-by-owner"
     REFUSED_BY_POLICY = "refused-by-policy"
+    CONTRACT_MISMATCH = "contract-mismatch"
     BASE_MODEL = "base-model"
     FINGERPRINT = "fingerprint"
     DATA = "data"
@@ -98,14 +113,20 @@ class FailureKind(StrEnum):
     CRASH = "crash"
     TRANSFER = "transfer"
     LATE = "late"
+    UNREADABLE_ASSIGNMENT = "unreadable-assignment"
 
 
 class Failure(Request):
     """Why an agent cannot do a task."""
 
     kind: FailureKind
-    message: Annotated[str, Field(max_length=4000)]
+    message: Annotated[Line, Field(max_length=_MAX_MESSAGE)]
     """What is wrong and what to do about it."""
+
+    @classmethod
+    def of(cls, kind: FailureKind, message: str) -> Self:
+        """Make a failure from a text of any form and length."""
+        return cls(kind=kind, message=one_line(message, _MAX_MESSAGE))
 
 
 class UploadRequest(Request):
@@ -113,14 +134,14 @@ class UploadRequest(Request):
 
     purpose: Literal[BlobKind.ADAPTER, BlobKind.DELTA, BlobKind.EXTRAS]
     sha256: Sha256
-    n_bytes: Annotated[int, Field(ge=1)]
+    n_bytes: Annotated[Bytes, Field(ge=1)]
 
 
 class UploadReply(Reply):
     """An upload to send chunks to."""
 
-    id: str
-    offset: int
+    id: Id
+    offset: Bytes
     """Bytes received so far: the position of the next chunk."""
-    n_bytes: int
+    n_bytes: Bytes
     """Size of the whole file, in bytes."""

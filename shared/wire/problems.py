@@ -32,6 +32,7 @@ class ProblemType(StrEnum):
     STORAGE_FULL = "storage-full"
     TOKEN_REFUSED = "token-refused"  # noqa: S105
     TOO_LARGE = "too-large"
+    TOO_MANY_REQUESTS = "too-many-requests"
     UNAUTHENTICATED = "unauthenticated"
     UNAVAILABLE = "unavailable"
     WRONG_OFFSET = "wrong-offset"

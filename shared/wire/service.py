@@ -38,6 +38,7 @@ class Health(Reply):
     """Whether the service works."""
 
     status: str
-    version: str
+    version: str | None = None
+    """Version of the program; null for callers without a valid key."""
     reason: str | None = None
     """Why the service does not work."""

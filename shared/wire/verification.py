@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from shared.bounds import Count
 from shared.states import VerificationState
 from shared.wire.base import Reply, Request, Sha256
 
@@ -31,11 +32,9 @@ class Outcome(StrEnum):
 
 
 class VerificationRequest(Request):
-    """Asks for a verification. rounds: which rounds, 0 for adapter 0; None means all that are closed now."""
+    """Asks for a verification. rounds: which rounds, 0 for adapter 0; null means all that are closed now."""
 
-    rounds: (
-        Annotated[list[Annotated[int, Field(ge=0, lt=1 << 31)]], Field(min_length=1, max_length=MAX_ROUNDS)] | None
-    ) = None
+    rounds: Annotated[list[Count], Field(min_length=1, max_length=MAX_ROUNDS)] | None = None
 
 
 class RoundVerification(Reply):
