@@ -1,1 +1,1 @@
-"""The database: sessions and transactions, tables, schema migration."""
+"""The database: its address, sessions and transactions, tables, what drivers raise, schema migration."""

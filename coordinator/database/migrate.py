@@ -37,14 +37,18 @@ class UnknownSchema(Exception):
 
 
 async def migrate(database: Database, revision: str = _NEWEST) -> None:
-    """Upgrade the schema to a revision, by default the newest, in one transaction. Raises UnknownSchema."""
+    """Upgrade the schema to a revision, by default the newest, in one transaction.
+
+    Raises UnknownSchema and DatabaseAway.
+    """
     await asyncio.to_thread(_alembic.acquire)  # in a thread: the lock's holder may be waiting for this loop
     try:
-        async with database.engine.begin() as connection:
-            if not database.is_sqlite:
-                await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-            await connection.run_sync(_upgrade, revision)
-            crash_points.reach("migrate: before commit")
+        with database.opened():
+            async with database.engine.begin() as connection:
+                if not database.is_sqlite:
+                    await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+                await connection.run_sync(_upgrade, revision)
+                crash_points.reach("migrate: before commit")
         crash_points.reach("migrate: committed")
     finally:
         _alembic.release()

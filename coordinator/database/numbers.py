@@ -1,7 +1,5 @@
-"""Bounds of the database's integer columns."""
+"""Whole numbers that others write as text."""
 
-MAX_INT = (1 << 31) - 1
-"""Largest value of PostgreSQL's integer columns."""
 _MAX_DIGITS = 18
 
 

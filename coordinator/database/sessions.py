@@ -6,61 +6,68 @@ begin with ``BEGIN IMMEDIATE``, and share one connection.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, TypeVarTuple
 
-from sqlalchemy import CompoundSelect, DateTime, Dialect, Row, Select, TypeDecorator, event
-from sqlalchemy.engine import Connection, make_url
+from sqlalchemy import CompoundSelect, Row, Select, event
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.exc import TimeoutError as NoConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from coordinator.database.address import Address
+from coordinator.database.availability import Availability
+from coordinator.database.connecting import connect_postgres
 from coordinator.database.disk_full import translate_disk_full
+from coordinator.database.driver_errors import translate
 from coordinator.database.sqlite_statements import connect
+from coordinator.errors import DatabaseAway
 from shared import crash_points
 
-_AFTER_COMMIT = "after_commit"
+_BEFORE_COMMIT, _AFTER_COMMIT = "before_commit", "after_commit"
 
 R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
 
 
-class UtcTime(TypeDecorator[datetime]):
-    """A timezone-aware UTC time. SQLite stores no zone, so it is removed and restored there."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        utc = value.astimezone(UTC)
-        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
+_FREE_S = 15.0
+"""Seconds that a session waits for a free connection. SQLite's writers share one."""
+_LOCK_S, _READ_LOCK_S = 10.0, 1.0
+"""Seconds that SQLite waits for another process's lock. Readers wait in the event loop's thread, and hardly ever."""
+_CLEAR_S = 0.2
+"""Seconds that SQLite waits for readers before it gives up clearing its log. Writers wait as long."""
 
 
 class Database:
-    """Creates sessions. connections: most connections that this process opens to PostgreSQL."""
+    """Creates sessions. connections: most connections that this process opens to PostgreSQL.
 
-    def __init__(self, url: str, connections: int = 30) -> None:
-        self.url = url
-        self.is_sqlite = url.startswith("sqlite")
-        if self.is_sqlite:
-            self._writer = _sqlite_engine(url, begin="BEGIN IMMEDIATE", pool_size=1)
-            self._reader = _sqlite_engine(url, begin="BEGIN", pool_size=8)
-            self._single = _sqlite_engine(url, begin=None, pool_size=2)
+    Whatever a driver raises because the database is away is raised as DatabaseAway, and noted in ``availability``; a
+    value that cannot be stored raises Unstorable. No error quotes a value.
+    """
+
+    def __init__(self, address: Address, connections: int = 30) -> None:
+        self.address = address
+        self.is_sqlite = address.file is not None
+        self.availability = Availability()
+        self._file = _File(address.file) if address.file is not None else None
+        self._log_has_deleted = self.is_sqlite  # a process that died may have left some
+        self._clearing = asyncio.Lock()
+        if address.file is not None:
+            self._writer = _sqlite_engine(address, address.file, begin="BEGIN IMMEDIATE", pool_size=1)
+            self._reader = _sqlite_engine(address, address.file, begin="BEGIN", pool_size=8)
+            self._single = _sqlite_engine(address, address.file, begin=None, pool_size=2)
         else:
             pool_size = min(10, connections)
-            self._writer = self._reader = create_async_engine(
-                url, pool_size=pool_size, max_overflow=connections - pool_size, pool_pre_ping=True
+            self._writer = self._reader = _engine(
+                address,
+                async_creator=partial(connect_postgres, address),
+                pool_size=pool_size,
+                max_overflow=connections - pool_size,
+                pool_pre_ping=True,
             )
             self._single = self._reader.execution_options(isolation_level="AUTOCOMMIT")
         self._writing: dict[asyncio.Task[Any] | None, asyncio.Event] = {}
@@ -75,34 +82,98 @@ class Database:
 
     @asynccontextmanager
     async def write(self, name: str) -> AsyncIterator[AsyncSession]:
-        """One transaction that may write. Callbacks given to ``after_commit`` run once it is committed.
+        """One transaction that may write. Callbacks given to ``before_commit`` are its last statements, those given to
+        ``after_commit`` run once it is committed.
 
-        name: names the crash points before and after the commit. Raises StorageFull.
+        name: names the crash points before and after the commit. Raises StorageFull, DatabaseAway and Unstorable.
         """
-        task = asyncio.current_task()
-        ended = self._writing[task] = asyncio.Event()
-        try:
-            with translate_disk_full():
+        with self._not_cancelled():
+            with self._used(writes=True), translate_disk_full():
                 async with self._write.begin() as session:
                     yield session
                     crash_points.reach(f"{name}: before commit")
+                    for last in session.info.pop(_BEFORE_COMMIT, {}).values():
+                        await last()
             crash_points.reach(f"{name}: committed")
-        finally:
-            del self._writing[task]
-            ended.set()
         for callback in session.info.pop(_AFTER_COMMIT, []):
             callback()
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
-        """A session that only reads, with one consistent view."""
-        async with self._read() as session:
-            yield session
+        """A session that only reads, with one consistent view. Raises DatabaseAway."""
+        with self._used():
+            async with self._read() as session:
+                yield session
 
     async def fetch(self, query: Select[*Ts] | CompoundSelect[*Ts]) -> Sequence[Row[*Ts]]:
-        """The rows of a single query. It needs no transaction, and takes a third of the time of one."""
-        async with self._read_once() as session:
-            return (await session.execute(query)).all()
+        """The rows of a single query. It needs no transaction, and takes a third of the time of one.
+
+        Raises DatabaseAway.
+        """
+        with self._used():
+            async with self._read_once() as session:
+                return (await session.execute(query)).all()
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """For work on ``engine`` itself: raises DatabaseAway as sessions do."""
+        try:
+            if self._file is not None:
+                self._file.check()
+            yield
+        except NoConnection as error:
+            raise DatabaseAway(f"{self.address.shown}: no connection was free in time") from error
+        except (ConnectionError, TimeoutError) as error:
+            if self.is_sqlite:  # an error of files, not of the database
+                raise
+            what = "it did not answer in time" if isinstance(error, TimeoutError) else "the connection was lost"
+            raise DatabaseAway(f"{self.address.shown}: {what}") from error
+
+    @contextmanager
+    def _used(self, *, writes: bool = False) -> Iterator[None]:
+        """Note whether the database answers the block."""
+        try:
+            with self.opened():
+                yield
+        except DatabaseAway as error:
+            self.availability.failed(error)
+            raise
+        self.availability.answered(wrote=writes)
+
+    def note_deleted(self) -> None:
+        """Remember that blobs' bytes were deleted, once that is committed: SQLite's log still has them."""
+        self._log_has_deleted = self.is_sqlite
+
+    async def clear_log(self) -> bool:
+        """Remove deleted bytes from SQLite's log: copy it into the file, zeros over deleted bytes included, and cut it.
+
+        Does nothing unless something was deleted. Returns False if other connections were in the way; try again later.
+        It waits for them _CLEAR_S at most, since writers wait for it meanwhile, and first for a call that is under way.
+        Raises StorageFull and DatabaseAway.
+        """
+        async with self._clearing:
+            if not self._log_has_deleted:
+                return True
+            self._log_has_deleted = False  # before: what is deleted from now on needs another pass
+            is_clear = False
+            try:
+                with self._not_cancelled(), self._used(), translate_disk_full():
+                    async with self._single.connect() as connection:
+                        is_clear = await _checkpoint(connection)
+            finally:
+                self._log_has_deleted |= not is_clear
+            return is_clear
+
+    @contextmanager
+    def _not_cancelled(self) -> Iterator[None]:
+        """Have ``cancel`` wait until the block has ended."""
+        task = asyncio.current_task()
+        ended = self._writing[task] = asyncio.Event()
+        try:
+            yield
+        finally:
+            del self._writing[task]
+            ended.set()
 
     async def cancel(self, *tasks: asyncio.Task[Any]) -> None:
         """Cancel tasks, each between two of its transactions, and wait for their end.
@@ -120,6 +191,12 @@ class Database:
         await self._writer.dispose()
         await self._reader.dispose()
         await self._single.dispose()
+
+
+def before_commit(session: AsyncSession, key: str, callback: Callable[[], Awaitable[None]]) -> None:
+    """Await *callback* as the last work of the session's transaction, so that a lock it takes is held for the commit
+    alone. key: a second callback with it takes the place of the first."""
+    session.info.setdefault(_BEFORE_COMMIT, {})[key] = callback
 
 
 def after_commit(session: AsyncSession, callback: Callable[[], None]) -> None:
@@ -143,27 +220,69 @@ async def add_or_find(session: AsyncSession, row: R, same: Select[R]) -> R:
     return row
 
 
-def _sqlite_engine(url: str, *, begin: str | None, pool_size: int) -> AsyncEngine:
+async def _checkpoint(connection: AsyncConnection) -> bool:
+    """Copy SQLite's log into the file and cut the log to zero bytes. Returns False if that was not possible now."""
+    await connection.exec_driver_sql(f"PRAGMA busy_timeout={round(1000 * _CLEAR_S)}")
+    try:
+        # the first keeps no writer waiting and leaves little to the second, which does
+        await connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
+        row = (await connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")).one()
+        return bool(row[0] == 0)
+    finally:
+        await connection.exec_driver_sql(f"PRAGMA busy_timeout={round(1000 * _READ_LOCK_S)}")
+
+
+class _File:
+    """SQLite's file, which must stay the one that was opened: connections to a deleted file write into nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._identity: tuple[int, int] | None = None
+
+    def check(self) -> None:
+        """Raise DatabaseAway if the file was deleted or replaced."""
+        try:
+            found = self._path.stat()
+        except OSError:
+            if self._identity is None:  # not created yet
+                return
+            identity = None
+        else:
+            identity = (found.st_dev, found.st_ino)
+            self._identity = self._identity or identity
+        if identity != self._identity:
+            what = "deleted" if identity is None else "replaced"
+            raise DatabaseAway(f"{self._path}: the file was {what} while it was in use; restart the coordinator")
+
+
+def _engine(address: Address, **options: Any) -> AsyncEngine:
+    """An engine whose errors quote no values. options: of ``create_async_engine``."""
+    engine = create_async_engine(address.url, hide_parameters=True, pool_timeout=_FREE_S, **options)
+    event.listen(engine.sync_engine, "handle_error", lambda context: translate(context, address))
+    return engine
+
+
+def _sqlite_engine(address: Address, file: Path, *, begin: str | None, pool_size: int) -> AsyncEngine:
     """begin: the statement that begins transactions; None for single statements, which need none."""
-    path = Path(make_url(url).database or "")
-    engine = create_async_engine(
-        url,
-        async_creator=partial(connect, path),
+    engine = _engine(
+        address,
+        async_creator=partial(connect, file),
         pool_size=pool_size,
         max_overflow=0,
-        pool_timeout=120,
         **({"isolation_level": "AUTOCOMMIT", "skip_autocommit_rollback": True} if begin is None else {}),
     )
+    lock_ms = round(1000 * (_LOCK_S if begin == "BEGIN IMMEDIATE" else _READ_LOCK_S))
 
     @event.listens_for(engine.sync_engine, "connect")
     def _on_connect(connection: Any, _record: ConnectionPoolEntry) -> None:
         connection.isolation_level = None  # turn off the driver's own BEGIN; see _on_begin
         cursor = connection.cursor()
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
+        cursor.execute(f"PRAGMA busy_timeout={lock_ms}")
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             cursor.execute(f"PRAGMA {pragma}")
-        # Debian's SQLite overwrites deleted content with zeros: for a blob of 100 MB, 1/3 s under the lock.
-        # With FAST, deleted bytes may stay on the disk until they are overwritten, as those of deleted files do.
-        cursor.execute("PRAGMA secure_delete=FAST")
+        # deleted content is overwritten with zeros: for a blob of 100 MB, 1/3 s under the lock. FAST would leave whole
+        # pages of a client's update in the file until something else needs them
+        cursor.execute("PRAGMA secure_delete=ON")
         cursor.close()
 
     if begin is not None:

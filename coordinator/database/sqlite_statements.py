@@ -6,13 +6,17 @@ call in the event loop's thread. Only statements that may block go to the connec
 process's lock, for the disk to make a commit durable, or for megabytes of a blob.
 """
 
+import asyncio
 import re
 import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
 import aiosqlite
+
+from shared.private_files import create_private_file
 
 _AT_ONCE = 1000
 _MAY_WAIT = re.compile(r"BEGIN IMMEDIATE|PRAGMA|CREATE|ALTER|DROP|\bblob_chunks\b")
@@ -103,8 +107,15 @@ class Connection(aiosqlite.Connection):
 
 
 async def connect(path: Path) -> Connection:
-    """Open a database."""
+    """Open a database. A new file is for its owner alone; SQLite gives its log files the same mode. Raises OSError."""
+    with suppress(FileExistsError):
+        create_private_file(path)
     connection = Connection(lambda: sqlite3.connect(path, check_same_thread=False), iter_chunk_size=64)
     connection._thread.daemon = True  # as SQLAlchemy does: an unclosed connection must not keep the process alive
-    await connection
+    try:
+        await connection
+    except BaseException:
+        # aiosqlite has told its thread to end and does not wait: the thread would report to a loop that is closed
+        await asyncio.to_thread(connection._thread.join)
+        raise
     return connection

@@ -1,26 +1,25 @@
 """ORM classes of the tables. The migrations create the tables; a test compares the two."""
 
 import enum
-from datetime import datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    Enum,
-    ForeignKey,
-    Index,
-    LargeBinary,
-    String,
-    Text,
-    UniqueConstraint,
-    text,
-)
+from sqlalchemy import Enum, ForeignKey, Index, LargeBinary, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from coordinator.database.sessions import UtcTime
+from coordinator.database.columns import (
+    BigWholeNumber,
+    Document,
+    Key,
+    LongText,
+    RealNumber,
+    Sentence,
+    ShortText,
+    UtcTime,
+    WholeNumber,
+)
 from shared.campaign.spec import FROM_COORDINATOR, CampaignSpec
-from shared.metrics import HELD_OUT_LOSS
+from shared.metrics import HELD_OUT_LOSS, ReportLevel
 from shared.states import (
     AgentState,
     BlobKind,
@@ -33,8 +32,8 @@ from shared.states import (
 )
 from shared.wire.verification import Outcome
 
-_ID = String(40)
-_SHA256 = String(64)
+_ID = Key(40)
+_SHA256 = Key(64)
 
 
 class Base(DeclarativeBase):
@@ -42,8 +41,10 @@ class Base(DeclarativeBase):
 
     type_annotation_map = {  # noqa: RUF012
         datetime: UtcTime,
-        dict[str, Any]: JSON,
-        list[Any]: JSON,
+        int: WholeNumber,
+        float: RealNumber,
+        dict[str, Any]: Document,
+        list[Any]: Document,
         enum.Enum: Enum(enum.Enum, native_enum=False, length=20, values_callable=lambda kind: [m.value for m in kind]),
     }
 
@@ -66,11 +67,11 @@ class EnrollmentTokenRow(Base):
     id: Mapped[str] = mapped_column(_ID, primary_key=True)
     token_hash: Mapped[str] = mapped_column(_SHA256, unique=True)
     labels: Mapped[dict[str, Any]]
-    note: Mapped[str] = mapped_column(String(200))
+    note: Mapped[str] = mapped_column(ShortText(200))
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime]
     used_at: Mapped[datetime | None]
-    used_by: Mapped[str | None] = mapped_column(String(63))
+    used_by: Mapped[str | None] = mapped_column(ShortText(63))
 
 
 class AgentRow(Base):
@@ -88,11 +89,11 @@ class AgentRow(Base):
     )
 
     id: Mapped[str] = mapped_column(_ID, primary_key=True)
-    name: Mapped[str] = mapped_column(String(63))
+    name: Mapped[str] = mapped_column(ShortText(63))
     labels: Mapped[dict[str, Any]]
     state: Mapped[AgentState]
     secret_hash: Mapped[str] = mapped_column(_SHA256, unique=True)
-    version: Mapped[str] = mapped_column(String(40))
+    version: Mapped[str] = mapped_column(ShortText(40))
     created_at: Mapped[datetime]
     last_seen_at: Mapped[datetime | None]
 
@@ -102,25 +103,29 @@ class CampaignRow(Base):
 
     due_at: time of the next tick; None if only a notification makes the campaign due. claim_token, claim_expires_at:
     claim of the engine that is aggregating. last_event: number of the newest event. contract: the adapters' contract as
-    JSON; None before adapter 0 exists. new_agents: whether agents enrolled since the last invitations.
+    JSON; None before adapter 0 exists. history: rises with each rollback and restore, without which agents begin no
+    round again. new_agents: whether agents enrolled since the last invitations. ends_after: the round after which the
+    operator has it finish; None means that of the campaign file.
     """
 
     __tablename__ = "campaigns"
     __table_args__ = (Index("campaigns_due", "due_at"),)
 
     id: Mapped[str] = mapped_column(_ID, primary_key=True)
-    name: Mapped[str] = mapped_column(String(63), index=True)
+    name: Mapped[str] = mapped_column(ShortText(63), index=True)
     spec_json: Mapped[dict[str, Any]]
     state: Mapped[CampaignState]
     paused_from: Mapped[CampaignState | None]
-    reason: Mapped[str | None] = mapped_column(Text)
+    reason: Mapped[str | None] = mapped_column(Sentence)
     created_at: Mapped[datetime]
     resumed_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
-    idempotency_key: Mapped[str | None] = mapped_column(String(100), unique=True)
+    idempotency_key: Mapped[str | None] = mapped_column(ShortText(100), unique=True)
     fingerprint: Mapped[dict[str, Any] | None]
-    contract: Mapped[str | None] = mapped_column(Text)
+    contract: Mapped[str | None] = mapped_column(LongText)
     rounds_closed: Mapped[int] = mapped_column(default=0)
+    history: Mapped[int] = mapped_column(default=0)
+    ends_after: Mapped[int | None]
     final_adapter: Mapped[int | None]
     best_adapter: Mapped[int | None]
     last_event: Mapped[int] = mapped_column(default=0)
@@ -139,6 +144,16 @@ class CampaignRow(Base):
             parsed = self.__dict__["_parsed"] = self.spec_json, spec
         return parsed[1]
 
+    @property
+    def created_on(self) -> date:
+        """The day on which the campaign was created (UTC), which templates see."""
+        return self.created_at.astimezone(UTC).date()
+
+    @property
+    def last_round(self) -> int:
+        """The round after which the campaign finishes: the operator's, otherwise that of the campaign file."""
+        return self.spec.rounds if self.ends_after is None else self.ends_after
+
 
 class ParticipantRow(Base):
     """An agent's part in a campaign.
@@ -146,6 +161,11 @@ class ParticipantRow(Base):
     rank: the rank that it trains; None until it is prepared. joined_round: the first round in which it is a client.
     committed_update_sha256: its last delta that counted; its client state belongs to that delta. failures_in_a_row:
     rounds in which it failed since its last update. set_aside_until: the last round for which it is set aside.
+    report, evaluates: what its owner lets out, and whether it evaluates, as it answered in ``prepare``. update_round,
+    update_weight: the round for which its last aggregated update was trained, and its weight. evaluated_adapter: the
+    newest adapter that it evaluated.
+    lost_state_in: the round in which it reported the loss of its client state, which it may do once. weight_share: its
+    part of the weight of all clients when the last round opened.
     """
 
     __tablename__ = "participants"
@@ -153,7 +173,7 @@ class ParticipantRow(Base):
 
     campaign_id: Mapped[str] = mapped_column(ForeignKey("campaigns.id"), primary_key=True)
     agent_id: Mapped[str] = mapped_column(ForeignKey("agents.id"), primary_key=True)
-    agent_name: Mapped[str] = mapped_column(String(63))
+    agent_name: Mapped[str] = mapped_column(ShortText(63))
     state: Mapped[ParticipantState]
     client_number: Mapped[int | None]
     n_train: Mapped[int | None]
@@ -164,7 +184,14 @@ class ParticipantRow(Base):
     committed_update_sha256: Mapped[str | None] = mapped_column(_SHA256)
     failures_in_a_row: Mapped[int] = mapped_column(default=0)
     set_aside_until: Mapped[int | None]
-    reason: Mapped[str | None] = mapped_column(Text)
+    report: Mapped[ReportLevel | None] = mapped_column(ShortText(8))
+    evaluates: Mapped[bool | None]
+    update_round: Mapped[int | None]
+    update_weight: Mapped[float | None]
+    evaluated_adapter: Mapped[int | None]
+    lost_state_in: Mapped[int | None]
+    weight_share: Mapped[float | None]
+    reason: Mapped[str | None] = mapped_column(Sentence)
 
 
 class RoundRow(Base):
@@ -187,7 +214,8 @@ class TaskRow(Base):
     """A task of one agent, with its lease.
 
     round: for `evaluate`, the adapter's number. counts_in: the round whose aggregation uses the update, a later one for
-    a late update; None until the set of updates is fixed.
+    a late update; None until the set of updates is fixed. next_grant_at: before that time no lease of it is granted
+    again. renewed_at: when the lease was last renewed.
     """
 
     __tablename__ = "tasks"
@@ -216,8 +244,10 @@ class TaskRow(Base):
     round: Mapped[int | None]
     attempt: Mapped[int] = mapped_column(default=0)
     token_hash: Mapped[str | None] = mapped_column(_SHA256)
-    instance_id: Mapped[str | None] = mapped_column(String(64))
+    instance_id: Mapped[str | None] = mapped_column(ShortText(64))
     lease_expires_at: Mapped[datetime | None]
+    renewed_at: Mapped[datetime | None]
+    next_grant_at: Mapped[datetime | None]
     progress: Mapped[dict[str, Any] | None]
     failure: Mapped[dict[str, Any] | None]
     result: Mapped[dict[str, Any] | None]
@@ -227,17 +257,18 @@ class TaskRow(Base):
 
 
 class UploadRow(Base):
-    """An unfinished upload. It belongs to the task, so a later attempt continues where an earlier one stopped."""
+    """An unfinished upload, one for each kind of file of a task. It belongs to the task, so a later attempt continues
+    where an earlier one stopped."""
 
     __tablename__ = "uploads"
-    __table_args__ = (UniqueConstraint("task_id", "sha256", name="uploads_one_per_file"),)
+    __table_args__ = (UniqueConstraint("task_id", "purpose", name="uploads_one_per_file"),)
 
     id: Mapped[str] = mapped_column(_ID, primary_key=True)
     task_id: Mapped[str] = mapped_column(ForeignKey("tasks.id"))
     purpose: Mapped[BlobKind]
     sha256: Mapped[str] = mapped_column(_SHA256)
-    n_bytes: Mapped[int] = mapped_column(BigInteger)
-    offset: Mapped[int] = mapped_column(BigInteger, default=0)
+    n_bytes: Mapped[int] = mapped_column(BigWholeNumber)
+    offset: Mapped[int] = mapped_column(BigWholeNumber, default=0)
     updated_at: Mapped[datetime]
 
 
@@ -256,7 +287,7 @@ class BlobUseRow(Base):
     round: Mapped[int]
     task_id: Mapped[str | None] = mapped_column(ForeignKey("tasks.id"))
     sha256: Mapped[str] = mapped_column(_SHA256)
-    n_bytes: Mapped[int] = mapped_column(BigInteger)
+    n_bytes: Mapped[int] = mapped_column(BigWholeNumber)
     stored: Mapped[bool] = mapped_column(default=True)
 
 
@@ -264,8 +295,9 @@ class AdapterRow(Base):
     """A global adapter and its lineage.
 
     broadcast, state: the algorithm's files beside it. metrics: those of its evaluation, averaged over the clients, or
-    empty. evaluating: whether evaluations are under way. origin: for an adapter 0 that comes from another campaign,
-    that campaign and the adapter's number there.
+    empty. n_clients, of_clients: how many clients those means are over, and how many there were. evaluating: whether
+    evaluations are under way. origin: for an adapter 0 that comes from another campaign, that campaign and the
+    adapter's number there.
     """
 
     __tablename__ = "adapters"
@@ -274,14 +306,16 @@ class AdapterRow(Base):
     campaign_id: Mapped[str] = mapped_column(ForeignKey("campaigns.id"), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True)
     sha256: Mapped[str] = mapped_column(_SHA256)
-    n_bytes: Mapped[int] = mapped_column(BigInteger)
+    n_bytes: Mapped[int] = mapped_column(BigWholeNumber)
     broadcast_sha256: Mapped[str | None] = mapped_column(_SHA256)
-    broadcast_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    broadcast_bytes: Mapped[int | None] = mapped_column(BigWholeNumber)
     state_sha256: Mapped[str | None] = mapped_column(_SHA256)
     parent_sha256: Mapped[str | None] = mapped_column(_SHA256)
     contributions: Mapped[list[Any]]
     created_at: Mapped[datetime]
     metrics: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    n_clients: Mapped[int | None]
+    of_clients: Mapped[int | None]
     evaluating: Mapped[bool] = mapped_column(default=False)
     origin_campaign_id: Mapped[str | None] = mapped_column(_ID)
     origin_number: Mapped[int | None]
@@ -310,7 +344,7 @@ class VerificationRow(Base):
     campaign_id: Mapped[str] = mapped_column(ForeignKey("campaigns.id"))
     state: Mapped[VerificationState]
     requested: Mapped[list[Any] | None]
-    reason: Mapped[str | None] = mapped_column(Text)
+    reason: Mapped[str | None] = mapped_column(Sentence)
     created_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
     due_at: Mapped[datetime | None]
@@ -328,7 +362,7 @@ class VerifiedRoundRow(Base):
     adapter_sha256: Mapped[str] = mapped_column(_SHA256)
     outcome: Mapped[Outcome | None]
     computed_sha256: Mapped[str | None] = mapped_column(_SHA256)
-    reason: Mapped[str | None] = mapped_column(Text)
+    reason: Mapped[str | None] = mapped_column(Sentence)
 
 
 class BlobRow(Base):
@@ -337,7 +371,7 @@ class BlobRow(Base):
     __tablename__ = "blobs"
 
     sha256: Mapped[str] = mapped_column(_SHA256, primary_key=True)
-    n_bytes: Mapped[int] = mapped_column(BigInteger)
+    n_bytes: Mapped[int] = mapped_column(BigWholeNumber)
 
 
 class BlobChunkRow(Base):
@@ -345,33 +379,56 @@ class BlobChunkRow(Base):
 
     __tablename__ = "blob_chunks"
 
-    blob: Mapped[str] = mapped_column(String(80), primary_key=True)
-    offset: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    blob: Mapped[str] = mapped_column(Key(80), primary_key=True)
+    offset: Mapped[int] = mapped_column(BigWholeNumber, primary_key=True)
     data: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 class MetricRow(Base):
-    """A metric of one client or of a whole round."""
+    """A metric of one client or of a whole round.
+
+    n_clients, of_clients: of a mean, how many clients' values it is over, and how many took part.
+    """
 
     __tablename__ = "metrics"
-    __table_args__ = (Index("metrics_by_campaign", "campaign_id", "round", "name"),)
+    __table_args__ = (
+        Index("metrics_by_campaign", "campaign_id", "round", "name"),
+        Index("metrics_in_order", "campaign_id", "id"),
+    )
 
     id: Mapped[str] = mapped_column(_ID, primary_key=True)
     campaign_id: Mapped[str] = mapped_column(ForeignKey("campaigns.id"))
     round: Mapped[int]
-    name: Mapped[str] = mapped_column(String(40))
+    name: Mapped[str] = mapped_column(ShortText(40))
     client_number: Mapped[int | None]
-    agent_name: Mapped[str | None] = mapped_column(String(63))
+    agent_name: Mapped[str | None] = mapped_column(ShortText(63))
     value: Mapped[float]
+    n_clients: Mapped[int | None]
+    of_clients: Mapped[int | None]
+    at: Mapped[datetime]
 
 
 class EventRow(Base):
-    """An event. Numbers have no gaps within a campaign."""
+    """An event. Numbers have no gaps within a campaign, positions have none over all campaigns.
+
+    position: rises in the order of the commits; ``events.log`` says how.
+    """
 
     __tablename__ = "events"
+    __table_args__ = (Index("events_by_position", "position", unique=True), Index("events_by_time", "at"))
 
     campaign_id: Mapped[str] = mapped_column(ForeignKey("campaigns.id"), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True)
+    position: Mapped[int] = mapped_column(BigWholeNumber)
     at: Mapped[datetime]
-    type: Mapped[str] = mapped_column(String(40))
+    type: Mapped[str] = mapped_column(ShortText(40))
     data: Mapped[dict[str, Any]]
+
+
+class EventCountRow(Base):
+    """The number of events of all campaigns, in one row. Its lock orders their commits."""
+
+    __tablename__ = "event_counts"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    n_events: Mapped[int] = mapped_column(BigWholeNumber)

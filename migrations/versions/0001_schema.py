@@ -1,6 +1,6 @@
 """The schema.
 
-Revision ID: 1_6f4fdd
+Revision ID: 1_f69226
 Revises:
 """
 
@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 
 # Until a release the schema is rewritten in place; the digest of its tables tells databases of other code apart.
-revision = "1_6f4fdd"
+revision = "1_932d95"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -67,6 +67,8 @@ def upgrade() -> None:
         sa.Column("fingerprint", sa.JSON(), nullable=True),
         sa.Column("contract", sa.Text(), nullable=True),
         sa.Column("rounds_closed", sa.Integer(), nullable=False),
+        sa.Column("history", sa.Integer(), nullable=False),
+        sa.Column("ends_after", sa.Integer(), nullable=True),
         sa.Column("final_adapter", sa.Integer(), nullable=True),
         sa.Column("best_adapter", sa.Integer(), nullable=True),
         sa.Column("last_event", sa.Integer(), nullable=False),
@@ -113,6 +115,8 @@ def upgrade() -> None:
         sa.Column("contributions", sa.JSON(), nullable=False),
         sa.Column("created_at", TIME, nullable=False),
         sa.Column("metrics", sa.JSON(), nullable=False),
+        sa.Column("n_clients", sa.Integer(), nullable=True),
+        sa.Column("of_clients", sa.Integer(), nullable=True),
         sa.Column("evaluating", sa.Boolean(), nullable=False),
         sa.Column("origin_campaign_id", sa.String(length=40), nullable=True),
         sa.Column("origin_number", sa.Integer(), nullable=True),
@@ -127,6 +131,7 @@ def upgrade() -> None:
         "events",
         sa.Column("campaign_id", sa.String(length=40), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("position", sa.BigInteger(), nullable=False),
         sa.Column("at", TIME, nullable=False),
         sa.Column("type", sa.String(length=40), nullable=False),
         sa.Column("data", sa.JSON(), nullable=False),
@@ -135,6 +140,14 @@ def upgrade() -> None:
             ["campaigns.id"],
         ),
         sa.PrimaryKeyConstraint("campaign_id", "number"),
+    )
+    op.create_index("events_by_position", "events", ["position"], unique=True)
+    op.create_index("events_by_time", "events", ["at"], unique=False)
+    op.create_table(
+        "event_counts",
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("n_events", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
     )
     op.create_table(
         "metrics",
@@ -145,6 +158,9 @@ def upgrade() -> None:
         sa.Column("client_number", sa.Integer(), nullable=True),
         sa.Column("agent_name", sa.String(length=63), nullable=True),
         sa.Column("value", sa.Double(), nullable=False),
+        sa.Column("n_clients", sa.Integer(), nullable=True),
+        sa.Column("of_clients", sa.Integer(), nullable=True),
+        sa.Column("at", TIME, nullable=False),
         sa.ForeignKeyConstraint(
             ["campaign_id"],
             ["campaigns.id"],
@@ -152,6 +168,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("metrics_by_campaign", "metrics", ["campaign_id", "round", "name"], unique=False)
+    op.create_index("metrics_in_order", "metrics", ["campaign_id", "id"], unique=False)
     op.create_table(
         "participants",
         sa.Column("campaign_id", sa.String(length=40), nullable=False),
@@ -167,6 +184,13 @@ def upgrade() -> None:
         sa.Column("committed_update_sha256", sa.String(length=64), nullable=True),
         sa.Column("failures_in_a_row", sa.Integer(), nullable=False),
         sa.Column("set_aside_until", sa.Integer(), nullable=True),
+        sa.Column("report", sa.String(length=8), nullable=True),
+        sa.Column("evaluates", sa.Boolean(), nullable=True),
+        sa.Column("update_round", sa.Integer(), nullable=True),
+        sa.Column("update_weight", sa.Double(), nullable=True),
+        sa.Column("evaluated_adapter", sa.Integer(), nullable=True),
+        sa.Column("lost_state_in", sa.Integer(), nullable=True),
+        sa.Column("weight_share", sa.Double(), nullable=True),
         sa.Column("reason", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(
             ["agent_id"],
@@ -242,6 +266,8 @@ def upgrade() -> None:
         sa.Column("token_hash", sa.String(length=64), nullable=True),
         sa.Column("instance_id", sa.String(length=64), nullable=True),
         sa.Column("lease_expires_at", TIME, nullable=True),
+        sa.Column("renewed_at", TIME, nullable=True),
+        sa.Column("next_grant_at", TIME, nullable=True),
         sa.Column("progress", sa.JSON(), nullable=True),
         sa.Column("failure", sa.JSON(), nullable=True),
         sa.Column("result", sa.JSON(), nullable=True),
@@ -306,13 +332,23 @@ def upgrade() -> None:
             ["tasks.id"],
         ),
         sa.PrimaryKeyConstraint("id"),
-        sa.UniqueConstraint("task_id", "sha256", name="uploads_one_per_file"),
+        sa.UniqueConstraint("task_id", "purpose", name="uploads_one_per_file"),
     )
 
 
 def downgrade() -> None:
     for table in (
         *("verified_rounds", "verifications", "uploads", "blob_uses", "tasks", "rounds", "participants", "metrics"),
-        *("events", "adapters", "tokens", "operator_keys", "campaigns", "blobs", "blob_chunks", "agents"),
+        *(
+            "events",
+            "event_counts",
+            "adapters",
+            "tokens",
+            "operator_keys",
+            "campaigns",
+            "blobs",
+            "blob_chunks",
+            "agents",
+        ),
     ):
         op.drop_table(table)
