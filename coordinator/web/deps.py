@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import Depends, Path, Query, Request
+from fastapi import Depends, Query, Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from coordinator.database.numbers import MAX_INT
 from coordinator.services import Services
+from shared.bounds import MAX_COUNT
 
 
 async def _services(request: Request) -> Services:
@@ -45,7 +45,8 @@ ReadSession = Annotated[AsyncSession, Depends(_read_session, scope="function")]
 WriteSession = Annotated[AsyncSession, Depends(_write_session, scope="function")]
 
 
-Number = Annotated[int, Path(ge=0, le=MAX_INT)]
-OptionalNumber = Annotated[int | None, Query(ge=0, le=MAX_INT)]
-Limit = Annotated[int, Query(ge=1, le=1000)]
-Cursor = Annotated[str | None, Query(max_length=100)]
+RoundFilter = Annotated[int | None, Query(ge=0, le=MAX_COUNT, description="Only of the round with this number.")]
+Limit = Annotated[int, Query(ge=1, le=1000, description="Most items in the page.")]
+Cursor = Annotated[
+    str | None, Query(max_length=200, description="`next_cursor` of the page before; left out for the first page.")
+]

@@ -3,17 +3,15 @@
 import logging
 from collections.abc import Mapping
 
-from asyncpg.exceptions import DataError  # type: ignore[import-untyped]
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as NoConnection
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from coordinator import errors
 from coordinator.database.disk_full import translate_disk_full
+from coordinator.web.limits.admission import Admission
 from shared.plugins import PluginUnavailable
 from shared.wire.problems import MEDIA_TYPE, FieldProblem, Problem, ProblemType
 
@@ -26,12 +24,14 @@ TABLE: Mapping[type[errors.CoordinatorError], tuple[int, ProblemType, str]] = {
     errors.AgentRevoked: (403, P.AGENT_REVOKED, "The agent was revoked"),
     errors.Forbidden: (403, P.FORBIDDEN, "Not allowed"),
     errors.NotFound: (404, P.NOT_FOUND, "Not found"),
+    errors.NoAdapter: (404, P.NOT_FOUND, "Not found"),
     errors.TokenRefused: (401, P.TOKEN_REFUSED, "The enrolment token was refused"),
     errors.NameTaken: (409, P.NAME_TAKEN, "The name is taken"),
     errors.AgentAlreadyRunning: (409, P.AGENT_ALREADY_RUNNING, "The agent is running elsewhere"),
     errors.ProtocolNotServed: (426, P.PROTOCOL_NOT_SERVED, "The protocol is not served"),
     errors.Invalid: (422, P.INVALID, "The request is not valid"),
     errors.IllegalMove: (409, P.ILLEGAL_MOVE, "The state does not allow it"),
+    errors.NothingToFinish: (409, P.ILLEGAL_MOVE, "The state does not allow it"),
     errors.NotKept: (409, P.NOT_KEPT, "The round is no longer stored"),
     errors.Conflict: (409, P.CONFLICT, "The idempotency key was used with another body"),
     errors.LeaseLost: (410, P.LEASE_LOST, "The lease is lost"),
@@ -39,19 +39,32 @@ TABLE: Mapping[type[errors.CoordinatorError], tuple[int, ProblemType, str]] = {
     errors.BadUpdate: (422, P.BAD_UPDATE, "The update breaks the contract"),
     errors.BadChunk: (422, P.BAD_CHUNK, "The chunk is corrupt"),
     errors.WrongOffset: (409, P.WRONG_OFFSET, "The chunk has another offset"),
+    errors.EncodedBody: (415, P.BAD_REQUEST, "The body is encoded"),
     errors.TooLarge: (413, P.TOO_LARGE, "Too large"),
+    errors.QueryTooLong: (414, P.BAD_REQUEST, "The query is too long"),
+    errors.WrongMediaType: (415, P.BAD_REQUEST, "The body is not declared as JSON"),
+    errors.TooManyRequests: (429, P.TOO_MANY_REQUESTS, "Too many requests"),
     errors.RangeNotSatisfiable: (416, P.RANGE_NOT_SATISFIABLE, "The range is not satisfiable"),
     errors.CorruptBlob: (500, P.CORRUPT_BLOB, "Stored bytes are corrupt"),
+    errors.UploadsFull: (507, P.STORAGE_FULL, "The agent's uploads are full"),
     errors.StorageFull: (507, P.STORAGE_FULL, "The storage is full"),
+    errors.SecretRefused: (409, P.CONFLICT, "The secret was refused"),
+    errors.Unstorable: (422, P.INVALID, "The request is not valid"),
+    errors.DatabaseAway: (503, P.UNAVAILABLE, "The database is not available"),
 }
 
-RETRYABLE = frozenset({P.AGENT_ALREADY_RUNNING, P.BAD_CHUNK, P.INTERNAL, P.STORAGE_FULL, P.UNAVAILABLE})
+RETRYABLE = frozenset(
+    {P.AGENT_ALREADY_RUNNING, P.BAD_CHUNK, P.INTERNAL, P.STORAGE_FULL, P.TOO_MANY_REQUESTS, P.UNAVAILABLE}
+)
+
+_MAX_ERRORS, _MAX_FIELD, _MAX_MESSAGE, _MAX_DETAIL = 10, 120, 300, 4500
+"""Most invalid fields that a reply names, and most characters of a field's name, of its message, and of all words
+together: a reply must not be many times as large as the request."""
 
 _BY_STATUS = {
     400: P.BAD_REQUEST,
     401: P.UNAUTHENTICATED,
     403: P.FORBIDDEN,
-    404: P.NOT_FOUND,
     405: P.BAD_REQUEST,
     413: P.TOO_LARGE,
     503: P.UNAVAILABLE,
@@ -67,15 +80,20 @@ def problem_reply(
     fields: tuple[tuple[str, str], ...] = (),
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
-    """A problem+json reply."""
+    """A problem+json reply of bounded size, whatever was wrong. fields: if there are any, they make the detail."""
+    shown = tuple((shorten(name, _MAX_FIELD), shorten(message, _MAX_MESSAGE)) for name, message in fields[:_MAX_ERRORS])
+    if shown:
+        detail = "; ".join(f"{name}: {message}" if name else message for name, message in shown)
+    if len(fields) > len(shown):
+        detail += f"; and {len(fields) - len(shown):,} more"
     problem = Problem(
         type=kind.uri,
         title=title,
         status=status,
-        detail=detail,
+        detail=shorten(detail, _MAX_DETAIL),
         retryable=kind in RETRYABLE,
         request_id=request.scope.get("state", {}).get("request_id"),
-        errors=[FieldProblem(field=field, message=message) for field, message in fields],
+        errors=[FieldProblem(field=field, message=message) for field, message in shown],
     )
     return JSONResponse(problem.model_dump(), status, dict(headers or {}), media_type=MEDIA_TYPE)
 
@@ -85,10 +103,7 @@ def install(app: FastAPI) -> None:
     app.exception_handler(errors.CoordinatorError)(_domain_error)
     app.exception_handler(RequestValidationError)(_invalid_request)
     app.exception_handler(HTTPException)(_http_error)
-    for no_database in (InterfaceError, NoConnection, OperationalError):
-        app.exception_handler(no_database)(_database_unavailable)
-    for bad_value in (OverflowError, DBAPIError):  # SQLite raises OverflowError
-        app.exception_handler(bad_value)(_bad_value)
+    app.exception_handler(errors.DatabaseAway)(_database_away)
     app.exception_handler(PluginUnavailable)(_plugin_missing)
     app.exception_handler(ClientDisconnect)(_disconnected)
     app.exception_handler(OSError)(_os_error)
@@ -96,10 +111,17 @@ def install(app: FastAPI) -> None:
 
 
 async def _domain_error(request: Request, error: errors.CoordinatorError) -> JSONResponse:
+    return domain_error_reply(request, error)
+
+
+def domain_error_reply(request: Request, error: errors.CoordinatorError) -> JSONResponse:
+    """The reply to an error in the table."""
     status, kind, title = TABLE[type(error)]
     headers = {}
     if isinstance(error, errors.AgentAlreadyRunning):
         headers["Retry-After"] = "5"
+    if isinstance(error, errors.TooManyRequests):
+        headers["Retry-After"] = str(error.retry_after_s)
     if isinstance(error, errors.WrongOffset):
         headers["Upload-Offset"] = str(error.expected)
     if isinstance(error, errors.RangeNotSatisfiable):
@@ -113,22 +135,36 @@ async def _domain_error(request: Request, error: errors.CoordinatorError) -> JSO
 async def _invalid_request(request: Request, error: RequestValidationError) -> JSONResponse:
     # the input itself is omitted: it may hold a secret
     fields = tuple(
-        (".".join(str(part) for part in detail["loc"][1:]), detail["msg"].removeprefix("Value error, "))
-        for detail in error.errors()
+        (".".join(str(part) for part in each["loc"][1:]), each["msg"].removeprefix("Value error, "))
+        for each in error.errors()
     )
-    detail = "; ".join(f"{field}: {message}" for field, message in fields)
-    return problem_reply(request, 422, P.INVALID, "The request is not valid", detail, fields)
+    return problem_reply(request, 422, P.INVALID, "The request is not valid", "", fields)
+
+
+def shorten(text: str, length: int) -> str:
+    """A text of at most *length* characters: a longer one ends in an ellipsis."""
+    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 async def _http_error(request: Request, error: HTTPException) -> JSONResponse:
+    """What the router refuses, before any key is looked up: unknown paths and methods."""
+    admission: Admission = request.app.state.admission
+    try:
+        admission.check_stranger(request)
+    except errors.TooManyRequests as too_many:
+        return domain_error_reply(request, too_many)
+    if error.status_code == 404:  # no request has this path: another problem than a campaign that is not there
+        detail = "the API has nothing at this path; /docs lists all requests"
+        return problem_reply(request, 404, P.BAD_REQUEST, "No such path", detail, headers=error.headers)
     kind = _BY_STATUS.get(error.status_code, P.INTERNAL if error.status_code >= 500 else P.BAD_REQUEST)
     return problem_reply(request, error.status_code, kind, error.detail, error.detail, headers=error.headers)
 
 
-async def _database_unavailable(request: Request, error: Exception) -> JSONResponse:
-    log.error("the database failed: %s", getattr(error, "orig", error))
-    title, detail = "The database is not available", "the database is not available; try again later"
-    return problem_reply(request, 503, P.UNAVAILABLE, title, detail, headers={"Retry-After": "5"})
+async def _database_away(request: Request, _error: errors.DatabaseAway) -> JSONResponse:
+    # why is for the operator, in the log, once: it names the database's place
+    status, kind, title = TABLE[errors.DatabaseAway]
+    detail = "the coordinator's database is not available; try again later"
+    return problem_reply(request, status, kind, title, detail, headers={"Retry-After": "5"})
 
 
 async def _plugin_missing(request: Request, error: PluginUnavailable) -> JSONResponse:
@@ -136,14 +172,6 @@ async def _plugin_missing(request: Request, error: PluginUnavailable) -> JSONRes
     log.error("%s", error)
     detail = f"{error}; {errors.PLUGIN_REMEDY}"
     return problem_reply(request, 503, P.UNAVAILABLE, "A plug-in is missing", detail, headers={"Retry-After": "5"})
-
-
-async def _bad_value(request: Request, error: OverflowError | DBAPIError) -> JSONResponse:
-    if isinstance(error, DBAPIError) and not isinstance(error.driver_exception, DataError):
-        return await _unexpected(request, error)
-    log.warning("the database cannot store a value of the request: %s", getattr(error, "driver_exception", error))
-    detail = "a number is too large for the database, or a text contains a NUL character"
-    return problem_reply(request, 422, P.INVALID, "The request is not valid", detail)
 
 
 async def _disconnected(request: Request, _error: ClientDisconnect) -> JSONResponse:

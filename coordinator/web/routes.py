@@ -1,0 +1,72 @@
+"""The class of all endpoints' routes: who asks, and how much may be sent, is settled before a body is read."""
+
+from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+
+from coordinator.services import Services
+from coordinator.web import authentication
+from coordinator.web.authentication import Agent, Caller
+from coordinator.web.limits.admission import Admission
+from coordinator.web.limits.bodies import DEFAULT_BODY_BYTES, BoundedRequest, declared_limit, has_body
+
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+class BoundedRoute(APIRoute):
+    """A route that refuses a caller without the right key before it reads a byte of the body.
+
+    FastAPI reads and parses the body first, and checks the caller together with it. Whom an endpoint serves follows
+    from its own dependencies (``OperatorDep``, ``AgentDep``, ``CallerDep``); how large a body it takes, from ``takes``.
+    """
+
+    def get_route_handler(self) -> Handler:
+        handle = super().get_route_handler()
+        check_role = authentication.ROLES.get(authentication.declared_role(self.dependant))
+        is_json = self.body_field is not None
+        required = is_json and self.body_field.field_info.is_required()  # type: ignore[union-attr]
+        declared = declared_limit(self.endpoint)
+        limit = declared if declared is not None else DEFAULT_BODY_BYTES if is_json else 0
+
+        async def handler(request: Request) -> Response:
+            bounded = BoundedRequest(request.scope, request.receive, limit)
+            with ExitStack() as stack:
+                if check_role is not None:
+                    caller = await _find_caller(bounded)
+                    if isinstance(caller, Agent):
+                        stack.enter_context(_admission(request).of_agent(caller.id))
+                    check_role(caller)
+                else:
+                    _admission(request).check_stranger(request)
+                bounded.check_size()
+                if is_json:
+                    await bounded.parse(required=required)
+                elif limit == 0 and has_body(request.headers):
+                    await bounded.body()  # chunks whose sum may be nothing
+                return await handle(bounded)
+
+        return handler
+
+
+async def _find_caller(request: Request) -> Caller:
+    """The request's caller, kept for the endpoint. Raises TooManyRequests, Unauthenticated and AgentRevoked."""
+    services: Services = request.app.state.services
+    admission = _admission(request)
+    try:
+        caller = await authentication.identify(services, admission, request.headers.get("Authorization", ""))
+    except authentication.REFUSALS:
+        admission.check_stranger(request)
+        raise
+    request.state.caller = caller
+    connection = request.scope["state"].get("connection")
+    if connection is not None:
+        connection.note_key()
+    return caller
+
+
+def _admission(request: Request) -> Admission:
+    admission: Admission = request.app.state.admission
+    return admission
