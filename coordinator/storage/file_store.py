@@ -114,6 +114,9 @@ class FileStaging(Staging):
         if is_new:
             sync_folder(path.parent)
 
+    async def trim(self, session: AsyncSession, upload_id: str, offset: int, end: int) -> None:
+        pass  # the next chunk overwrites it in its place
+
     @asynccontextmanager
     async def as_file(self, upload_id: str, scratch: Path) -> AsyncIterator[Path]:  # noqa: ARG002
         yield self._folder / upload_id

@@ -12,8 +12,6 @@ from coordinator.storage.references import is_needed
 from coordinator.storage.storage import Storage
 from shared.states import BlobKind, CampaignState, TaskKind
 
-_BATCH = 100
-
 Blob = tuple[BlobKind, str]
 """A blob's kind and SHA-256."""
 
@@ -23,7 +21,7 @@ async def release_blobs(storage: Storage, blobs: Iterable[Blob]) -> None:
 
     The blobs are locked: a concurrent transaction that pins a blob is either seen here or finds it missing.
     """
-    for kind, digests in _batches(blobs):
+    for kind, digests in _batches(storage, blobs):
         store = storage.store_of(kind)
         kinds = storage.kinds_in(store)
         async with storage.database.write("release blobs") as session:
@@ -33,12 +31,13 @@ async def release_blobs(storage: Storage, blobs: Iterable[Blob]) -> None:
                     await store.delete(session, sha256)
 
 
-def _batches(blobs: Iterable[Blob]) -> Iterator[tuple[BlobKind, list[str]]]:
+def _batches(storage: Storage, blobs: Iterable[Blob]) -> Iterator[tuple[BlobKind, list[str]]]:
     """Group blobs by kind into batches for one transaction each, sorted to prevent deadlocks."""
     for kind, group in groupby(sorted(set(blobs)), key=lambda blob: blob[0]):
         digests = [sha256 for _, sha256 in group]
-        for start in range(0, len(digests), _BATCH):
-            yield kind, digests[start : start + _BATCH]
+        at_once = storage.store_of(kind).deletes_at_once
+        for start in range(0, len(digests), at_once):
+            yield kind, digests[start : start + at_once]
 
 
 async def retire(session: AsyncSession, campaign: CampaignRow) -> list[Blob]:
@@ -50,7 +49,7 @@ async def retire(session: AsyncSession, campaign: CampaignRow) -> list[Blob]:
     expired = [
         and_(BlobUseRow.kind.in_(kinds), BlobUseRow.round < oldest) for oldest, kinds in _oldest(campaign).items()
     ]
-    if campaign.state is CampaignState.CANCELLED:
+    if campaign.state is CampaignState.CANCELLED or campaign.ends_after == closed:
         expired.append(BlobUseRow.round > closed)
     stored = select(BlobUseRow).where(BlobUseRow.campaign_id == campaign.id, BlobUseRow.stored)
     # one query per condition: for several at once, SQLite reads all stored blobs

@@ -39,7 +39,7 @@ class Storage:
 
     def store_of(self, kind: BlobKind) -> BlobStore:
         """The store of blobs of a kind."""
-        return self._updates if kind in (BlobKind.DELTA, BlobKind.EXTRAS) else self._adapters
+        return self._updates if kind.is_of_one_client else self._adapters
 
     def kinds_in(self, store: BlobStore) -> list[BlobKind]:
         """The kinds of blobs in a store. It keeps equal bytes of these kinds once."""

@@ -42,6 +42,11 @@ class BlobStore(ABC):
     def place(self) -> str:
         """Where the bytes are, for messages: a folder, or for example "the database"."""
 
+    @property
+    def deletes_at_once(self) -> int:
+        """Most blobs that one transaction deletes."""
+        return 100
+
     @abstractmethod
     async def put(self, path: Path, ref: BlobRef) -> None:
         """Store a local file whose digest was checked. May move the file instead of copying it.
@@ -136,6 +141,13 @@ class Staging(ABC):
     @abstractmethod
     async def write(self, upload_id: str, offset: int, data: bytes) -> None:
         """Store a chunk durably. The same offset may be written again. Raises StorageFull."""
+
+    @abstractmethod
+    async def trim(self, session: AsyncSession, upload_id: str, offset: int, end: int) -> None:
+        """Drop what a longer chunk, which did not count, left behind the chunk [offset, end), if anything.
+
+        Called in the transaction that moves the upload's offset.
+        """
 
     @abstractmethod
     def as_file(self, upload_id: str, scratch: Path) -> AbstractAsyncContextManager[Path]:
