@@ -1,16 +1,26 @@
 """Endpoints for tokens, enrolment and agents."""
 
-from fastapi import APIRouter
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Query, Request
 from sqlalchemy import delete, select
 
+from coordinator import presence
 from coordinator.agents import service
+from coordinator.agents.own_campaigns import own_campaigns
 from coordinator.database.tables import AgentRow, EnrollmentTokenRow, TaskRow
-from coordinator.errors import NotFound
+from coordinator.errors import IllegalMove, NameTaken, NotFound, SecretRefused, TokenRefused
+from coordinator.tasks import owners_word
 from coordinator.web.authentication import AgentDep, OperatorDep
 from coordinator.web.deps import Cursor, Limit, Now, ReadSession, ServicesDep, WriteSession
+from coordinator.web.filters import Labels, NameFilter, Since, Until, equal, id_between, labelled
+from coordinator.web.limits.bodies import takes
 from coordinator.web.paging import fetch_page
-from shared.states import TaskState
-from shared.wire.agents import AgentView
+from coordinator.web.reference.refusals import refuses
+from coordinator.web.routes import BoundedRoute
+from shared.states import AgentState, TaskState, TokenState
+from shared.wire.agents import AgentView, OwnCampaigns, PartRequest
 from shared.wire.base import Page
 from shared.wire.enrollments import (
     EnrollmentReply,
@@ -22,7 +32,7 @@ from shared.wire.enrollments import (
     TokenView,
 )
 
-router = APIRouter(prefix="/v1", tags=["agents"])
+router = APIRouter(prefix="/v1", tags=["agents"], route_class=BoundedRoute)
 
 
 @router.post("/tokens", status_code=201)
@@ -33,12 +43,22 @@ async def create_token(body: TokenCreate, session: WriteSession, now: Now, _: Op
 
 @router.get("/tokens")
 async def list_tokens(
-    session: ReadSession, _: OperatorDep, limit: Limit = 100, cursor: Cursor = None
+    session: ReadSession,
+    now: Now,
+    _: OperatorDep,
+    labels: Labels,
+    state: Annotated[TokenState | None, Query(description="Only tokens in this state.")] = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
 ) -> Page[TokenView]:
     """Enrolment tokens, newest first, without their secrets."""
-    rows, after = await fetch_page(
-        session, select(EnrollmentTokenRow), EnrollmentTokenRow.id, str, cursor=cursor, limit=limit, newest_first=True
-    )
+    query, key = select(EnrollmentTokenRow), EnrollmentTokenRow.id
+    query = labelled(id_between(query, key, since, until), EnrollmentTokenRow.labels, labels)
+    if state is not None:
+        query = query.where(service.token_is(state, now))
+    rows, after = await fetch_page(session, query, key, "tokens", cursor=cursor, limit=limit, newest_first=True)
     return Page(items=[TokenView.model_validate(row, from_attributes=True) for row in rows], next_cursor=after)
 
 
@@ -52,25 +72,70 @@ async def delete_token(token_id: str, session: WriteSession, _: OperatorDep) -> 
         raise NotFound("token", token_id)
 
 
-@router.post("/enrollments", status_code=201)
-async def enroll(body: EnrollmentRequest, session: WriteSession, now: Now, services: ServicesDep) -> EnrollmentReply:
+async def _enrolling(request: Request) -> AsyncIterator[None]:
+    async with request.app.state.admission.enrolling:
+        yield
+
+
+@router.post("/enrollments", status_code=201, responses=refuses(TokenRefused, NameTaken, SecretRefused))
+@takes(4 << 10)
+async def enroll(
+    _: Annotated[None, Depends(_enrolling, scope="function")],  # before the session: who waits holds no connection
+    body: EnrollmentRequest,
+    session: WriteSession,
+    now: Now,
+    services: ServicesDep,
+) -> EnrollmentReply:
     """Turn a one-time token into an agent's identity."""
     services.notifiers.after_commit(session)
     return await service.enroll(session, now, body)
 
 
-@router.post("/agents/me/secret")
+@router.post("/agents/me/secret", responses=refuses(SecretRefused))
+@takes(4 << 10)
 async def rotate_secret(session: WriteSession, agent: AgentDep, body: SecretRequest) -> SecretReply:
     """Replace the calling agent's secret; the old one is void."""
     return await service.rotate_secret(session, agent.id, body)
 
 
+@router.get("/agents/me/campaigns")
+async def list_own_campaigns(session: ReadSession, agent: AgentDep) -> OwnCampaigns:
+    """The calling agent's campaigns, without anything of other agents: those that are not over, then the latest."""
+    return await own_campaigns(session, agent.id)
+
+
+@router.put("/agents/me/campaigns/{campaign_id}", status_code=204, responses=refuses(NotFound, IllegalMove))
+@takes(4 << 10)
+async def set_own_part(
+    campaign_id: Annotated[str, Path(description="Id of a campaign that the agent was invited to.")],
+    body: PartRequest,
+    services: ServicesDep,
+    agent: AgentDep,
+) -> None:
+    """Take part in a campaign, pause, or leave it, as the owner of the calling agent says.
+
+    An agent that pauses or leaves loses its tasks; one that takes part prepares first, unless it has.
+    """
+    await owners_word.set_part(services, campaign_id, agent.id, body.part)
+
+
 @router.get("/agents")
 async def list_agents(
-    session: ReadSession, services: ServicesDep, _: OperatorDep, limit: Limit = 100, cursor: Cursor = None
+    session: ReadSession,
+    services: ServicesDep,
+    _: OperatorDep,
+    labels: Labels,
+    state: Annotated[AgentState | None, Query(description="Only agents in this state.")] = None,
+    name: NameFilter = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
 ) -> Page[AgentView]:
-    """Registered agents in the order of their enrolment."""
-    rows, after = await fetch_page(session, select(AgentRow), AgentRow.id, str, cursor=cursor, limit=limit)
+    """Registered agents in the order of their enrolment. *since* and *until* bound the time of enrolment."""
+    query = equal(select(AgentRow), (AgentRow.state, state), (AgentRow.name, name))
+    query = labelled(id_between(query, AgentRow.id, since, until), AgentRow.labels, labels)
+    rows, after = await fetch_page(session, query, AgentRow.id, "agents", cursor=cursor, limit=limit)
     leased = select(TaskRow.agent_id, TaskRow.id).where(
         TaskRow.agent_id.in_([row.id for row in rows]), TaskRow.state == TaskState.LEASED
     )
@@ -80,7 +145,7 @@ async def list_agents(
 
 @router.get("/agents/{id_or_name}")
 async def show_agent(id_or_name: str, session: ReadSession, services: ServicesDep, _: OperatorDep) -> AgentView:
-    """One agent."""
+    """One agent, with the time of its last request and the task that it works on."""
     row = await service.find_agent(session, id_or_name)
     leased = select(TaskRow.id).where(TaskRow.agent_id == row.id, TaskRow.state == TaskState.LEASED).limit(1)
     return _view(row, services, await session.scalar(leased))
@@ -97,7 +162,6 @@ async def revoke_agent(
 
 
 def _view(row: AgentRow, services: ServicesDep, current_task_id: str | None) -> AgentView:
-    seen = max(filter(None, (row.last_seen_at, services.last_seen.get(row.id))), default=None)
     return AgentView(
         id=row.id,
         name=row.name,
@@ -105,6 +169,7 @@ def _view(row: AgentRow, services: ServicesDep, current_task_id: str | None) -> 
         state=row.state,
         version=row.version,
         created_at=row.created_at,
-        last_seen_at=seen,
+        last_seen_at=presence.last_seen(services, row.id, row.last_seen_at),
+        away_since=presence.away_since(services, row.id, row.state, row.last_seen_at),
         current_task_id=current_task_id,
     )

@@ -1,21 +1,22 @@
 """Rules of enrolment: tokens work once, only hashes of secrets are stored, revoking an agent affects no other."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, and_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from coordinator import lifecycle
+from coordinator import task_moves
+from coordinator.clock import later
 from coordinator.database.ids import new_id
-from coordinator.database.tables import AgentRow, CampaignRow, EnrollmentTokenRow, OperatorKeyRow, TaskRow
+from coordinator.database.tables import AgentRow, CampaignRow, EnrollmentTokenRow, OperatorKeyRow
 from coordinator.engine import participants
-from coordinator.errors import AgentRevoked, NameTaken, NotFound, TokenRefused
+from coordinator.errors import AgentRevoked, NameTaken, NotFound, SecretRefused, TokenRefused
 from coordinator.events.log import record
 from coordinator.lifecycle import lock_campaign
 from shared.credentials import ENROLLMENT_PREFIX, OPERATOR_PREFIX, hash_secret, new_secret
 from shared.events import EventType
-from shared.states import AgentState, CampaignState, TaskState
+from shared.states import AgentState, CampaignState, TokenState
 from shared.wire.enrollments import (
     EnrollmentReply,
     EnrollmentRequest,
@@ -44,7 +45,7 @@ async def create_token(session: AsyncSession, now: datetime, request: TokenCreat
         labels=request.labels,
         note=request.note,
         created_at=now,
-        expires_at=now + timedelta(seconds=request.expires_in_s),
+        expires_at=later(now, request.expires_in_s),
     )
     session.add(row)
     await session.flush()
@@ -58,8 +59,22 @@ async def create_token(session: AsyncSession, now: datetime, request: TokenCreat
     )
 
 
+def token_is(state: TokenState, now: datetime) -> ColumnElement[bool]:
+    """The condition for tokens in a state."""
+    row = EnrollmentTokenRow
+    match state:
+        case TokenState.USED:
+            return row.used_at.is_not(None)
+        case TokenState.EXPIRED:
+            return and_(row.used_at.is_(None), row.expires_at <= now)
+        case TokenState.OPEN:
+            return and_(row.used_at.is_(None), row.expires_at > now)
+
+
 async def enroll(session: AsyncSession, now: datetime, request: EnrollmentRequest) -> EnrollmentReply:
-    """Enrol an agent with a one-time token. Raises TokenRefused and NameTaken; a refused name leaves the token unused.
+    """Enrol an agent with a one-time token.
+
+    Raises TokenRefused, NameTaken and SecretRefused; a refused name or secret leaves the token unused.
 
     A repeated request with the same name and secret comes from the same agent, whose reply was lost: it gets the same
     reply again.
@@ -75,10 +90,9 @@ async def enroll(session: AsyncSession, now: datetime, request: EnrollmentReques
         raise TokenRefused(f"this token was used by {token.used_by} on {token.used_at:%Y-%m-%d %H:%M} UTC")
     if token.expires_at <= now:
         raise TokenRefused(f"this token expired on {token.expires_at:%Y-%m-%d %H:%M} UTC")
-    if await session.scalar(
-        select(AgentRow.id).where(AgentRow.name == request.name, AgentRow.state == AgentState.ACTIVE)
-    ):
+    if await _is_active_name(session, request.name):
         raise NameTaken(request.name)
+    await _refuse_known_secret(session, request.secret_hash)
     claimed = await session.execute(
         update(EnrollmentTokenRow)
         .where(EnrollmentTokenRow.id == token.id, EnrollmentTokenRow.used_at.is_(None))
@@ -100,8 +114,10 @@ async def enroll(session: AsyncSession, now: datetime, request: EnrollmentReques
     try:
         async with session.begin_nested():
             session.add(agent)
-    except IntegrityError as error:  # a concurrent request took the name
-        raise NameTaken(request.name) from error
+    except IntegrityError as error:  # a concurrent request took the name or the secret
+        if await _is_active_name(session, request.name):
+            raise NameTaken(request.name) from error
+        raise SecretRefused from error
     # campaigns that have not ended may want this agent; locked by id, as everywhere
     unfinished = select(CampaignRow).where(CampaignRow.state.not_in(_ENDED)).order_by(CampaignRow.id)
     for campaign in (await session.scalars(unfinished.with_for_update())).all():
@@ -122,6 +138,18 @@ async def _enrolled_with(session: AsyncSession, request: EnrollmentRequest) -> A
     return agent
 
 
+async def _is_active_name(session: AsyncSession, name: str) -> bool:
+    query = select(AgentRow.id).where(AgentRow.name == name, AgentRow.state == AgentState.ACTIVE)
+    return await session.scalar(query) is not None
+
+
+async def _refuse_known_secret(session: AsyncSession, secret_hash: str, of: str | None = None) -> None:
+    """Raise SecretRefused if an agent has or had the secret. of: the agent that may have it."""
+    owner = await session.scalar(select(AgentRow.id).where(AgentRow.secret_hash == secret_hash))
+    if owner is not None and owner != of:
+        raise SecretRefused
+
+
 async def find_agent(session: AsyncSession, id_or_name: str) -> AgentRow:
     """Find an agent by its id, or the newest one with a name. Raises NotFound."""
     agent = await session.get(AgentRow, id_or_name)
@@ -134,13 +162,17 @@ async def find_agent(session: AsyncSession, id_or_name: str) -> AgentRow:
 
 
 async def rotate_secret(session: AsyncSession, agent_id: str, request: SecretRequest) -> SecretReply:
-    """Replace an agent's secret; the old one is void at once. Raises AgentRevoked."""
-    rotated = await session.execute(
-        update(AgentRow)
-        .where(AgentRow.id == agent_id, AgentRow.state == AgentState.ACTIVE)
-        .values(secret_hash=request.secret_hash)
-        .returning(AgentRow.id)
-    )
+    """Replace an agent's secret; the old one is void at once. Raises AgentRevoked and SecretRefused."""
+    await _refuse_known_secret(session, request.secret_hash, of=agent_id)
+    try:
+        rotated = await session.execute(
+            update(AgentRow)
+            .where(AgentRow.id == agent_id, AgentRow.state == AgentState.ACTIVE)
+            .values(secret_hash=request.secret_hash)
+            .returning(AgentRow.id)
+        )
+    except IntegrityError as error:  # a concurrent request took it
+        raise SecretRefused from error
     if rotated.first() is None:
         raise AgentRevoked(agent_id)
     return SecretReply(agent_id=agent_id)
@@ -159,13 +191,7 @@ async def revoke(session: AsyncSession, now: datetime, id_or_name: str) -> Agent
         return agent
     for campaign_id in await participants.campaigns_of(session, agent.id):
         campaign = await lock_campaign(session, campaign_id)
-        live = select(TaskRow).where(
-            TaskRow.campaign_id == campaign_id,
-            TaskRow.agent_id == agent.id,
-            TaskRow.state.in_(lifecycle.LIVE_TASK),
-        )
-        for task in (await session.scalars(live)).all():
-            await lifecycle.move(session, task, TaskState.CANCELLED, ended_at=now)
+        await task_moves.cancel_of_agent(session, now, campaign_id, agent.id)
         if not campaign.state.is_final:
             record(session, campaign, now, EventType.AGENT_REVOKED, agent=agent.name)
             campaign.due_at = now

@@ -30,9 +30,11 @@ _MAY_DIFFER = frozenset({"lora.dropout"})
 
 
 async def start_from_another(session: AsyncSession, storage: Storage, campaign: CampaignRow, now: datetime) -> None:
-    """Make the adapter that a new campaign's file names its adapter 0, and copy the contract and base model.
+    """Make the adapter that a new campaign's file names its adapter 0, put its digest into the campaign's
+    specification, and copy the contract and base model.
 
-    Raises Invalid if the adapter does not exist, is no longer stored, or does not fit.
+    Raises Invalid if the adapter does not exist, is no longer stored, does not fit, or has another digest than the
+    campaign's file says.
 
     Args:
         session: of the transaction that creates the campaign.
@@ -46,6 +48,9 @@ async def start_from_another(session: AsyncSession, storage: Storage, campaign: 
     # locked, so that it cannot be rolled back meanwhile
     source = await lock_campaign(session, await _find(session, named, campaign.id))
     adapter = await _adapter(session, source, which)
+    if spec.start_sha256 not in (None, adapter.sha256):
+        actual = f"adapter {adapter.number} of campaign {source.name} has {adapter.sha256}"
+        raise Invalid(("start_sha256", f"{actual}; correct it, or leave it out"))
     differing = list(_differences(spec, source.spec))
     if differing:
         origin = f"in campaign {source.name}, whose adapter it starts from"
@@ -60,6 +65,7 @@ async def start_from_another(session: AsyncSession, storage: Storage, campaign: 
     except AdapterError as error:
         raise Invalid(("algorithm", f"{spec.algorithm.name} cannot aggregate this adapter: {error}")) from error
     campaign.contract, campaign.fingerprint = source.contract, source.fingerprint
+    campaign.spec_json = campaign.spec_json | {"start_sha256": adapter.sha256}
     session.add(
         AdapterRow(
             campaign_id=campaign.id,
@@ -82,8 +88,8 @@ async def start_from_another(session: AsyncSession, storage: Storage, campaign: 
             n_bytes=adapter.n_bytes,
         )
     )
-    facts = {"campaign": source.name, "campaign_id": source.id, "adapter": adapter.number, "sha256": adapter.sha256}
-    record(session, campaign, now, EventType.CAMPAIGN_STARTS_FROM, **facts)
+    facts = {"campaign": source.name, "campaign_id": source.id, "adapter": adapter.number}
+    record(session, campaign, now, EventType.CAMPAIGN_STARTS_FROM, **facts, adapter_sha256=adapter.sha256)
 
 
 async def origin_of(session: AsyncSession, campaign_id: str) -> Origin | None:

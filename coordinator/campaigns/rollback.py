@@ -6,7 +6,7 @@ The events keep what they were. Later tasks stay as superseded, so they no longe
 
 from collections.abc import Sequence
 
-from sqlalchemy import and_, delete, or_, select, update
+from sqlalchemy import and_, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator import lifecycle
@@ -17,6 +17,7 @@ from coordinator.lifecycle import lock_campaign
 from coordinator.services import Services
 from coordinator.storage.retention import release_blobs
 from shared.events import EventType
+from shared.metrics import HELD_OUT_LOSS
 from shared.states import BlobKind, CampaignState, TaskKind, TaskState
 from shared.wire.adapters import Contribution
 
@@ -42,7 +43,7 @@ async def roll_back(services: Services, campaign_id: str, number: int) -> Campai
     """
     async with services.database.write("roll back") as session:
         campaign = await lock_campaign(session, campaign_id)
-        tx = CampaignTx(session, campaign, campaign.spec, services.clock.now())
+        tx = CampaignTx(session, campaign, services.clock.now())
         adapters = await _adapters(session, campaign_id)
         undone = await _rounds_after(session, campaign_id, number)
         stored = await _stored(session, campaign_id)
@@ -52,7 +53,7 @@ async def roll_back(services: Services, campaign_id: str, number: int) -> Campai
             tx.record(
                 EventType.ROUND_ROLLED_BACK,
                 round=round_row.number,
-                adapter=adapter.sha256 if adapter else None,
+                adapter_sha256=adapter.sha256 if adapter else None,
                 metrics=adapter.metrics if adapter else {},
                 contributions=adapter.contributions if adapter else [],
             )
@@ -62,7 +63,7 @@ async def roll_back(services: Services, campaign_id: str, number: int) -> Campai
         await _restore_participants(tx, remaining)
         await _pause(tx, number, best_adapter=_best(remaining, stored))
         numbers = [round_row.number for round_row in undone]
-        tx.record(EventType.CAMPAIGN_ROLLED_BACK, round=number, adapter=remaining[-1].sha256, undone=numbers)
+        tx.record(EventType.CAMPAIGN_ROLLED_BACK, round=number, adapter_sha256=remaining[-1].sha256, undone=numbers)
         services.notifiers.after_commit(session, campaign_id=campaign_id, engine=False)
     await release_blobs(services.storage, [(use.kind, use.sha256) for use in unused])
     return campaign
@@ -148,19 +149,43 @@ async def _delete_rows(session: AsyncSession, campaign_id: str, number: int) -> 
 
 
 async def _restore_participants(tx: CampaignTx, adapters: Sequence[AdapterRow]) -> None:
-    """Restore each participant's ``joined_round``, and its committed update: the newest one since the last restart."""
+    """Restore each participant's ``joined_round``, its committed update (the newest one since the last restart), its
+    last update, the last adapter that it evaluated, and the round in which it reported the loss of its client state."""
     committed: dict[int, str] = {}
+    last: dict[int, tuple[int, float]] = {}
+    lost_in: dict[int, int] = {}
+    restarted = False
     for adapter in reversed(adapters):
         contributions = [Contribution.model_validate(each) for each in adapter.contributions]
-        if any(each.client_state_lost for each in contributions):
-            break
+        restarted = restarted or any(each.client_state_lost for each in contributions)
         for each in contributions:
-            committed.setdefault(each.client_number, each.update_sha256)
+            last.setdefault(each.client_number, (adapter.number - each.staleness, each.weight))
+            if each.client_state_lost:
+                lost_in[each.client_number] = adapter.number
+            if not restarted:
+                committed.setdefault(each.client_number, each.update_sha256)
+    evaluated = await _evaluated(tx)
     for participant in await tx.participants():
         number = participant.client_number
-        participant.committed_update_sha256 = committed.get(number) if number is not None else None
+        if number is None:
+            continue
+        participant.committed_update_sha256 = committed.get(number)
+        participant.update_round, participant.update_weight = last.get(number, (None, None))
+        participant.evaluated_adapter = evaluated.get(number)
+        participant.lost_state_in = lost_in.get(number)
         if participant.joined_round is not None:  # clients that joined later count from the next round on
             participant.joined_round = min(participant.joined_round, len(adapters))
+
+
+async def _evaluated(tx: CampaignTx) -> dict[int, int]:
+    """The newest adapter that each client evaluated, by client number."""
+    query = select(MetricRow.client_number, func.max(MetricRow.round)).where(
+        MetricRow.campaign_id == tx.campaign.id,
+        MetricRow.name == HELD_OUT_LOSS,
+        MetricRow.client_number.is_not(None),
+    )
+    rows = (await tx.session.execute(query.group_by(MetricRow.client_number))).all()
+    return {client_number: newest for client_number, newest in rows if client_number is not None}
 
 
 def _best(adapters: Sequence[AdapterRow], stored: set[tuple[BlobKind, int]]) -> int | None:
@@ -181,6 +206,8 @@ async def _pause(tx: CampaignTx, number: int, *, best_adapter: int | None) -> No
         "paused_from": CampaignState.RUNNING,
         "reason": f"rolled back to round {number} by the operator",
         "rounds_closed": number,
+        "history": tx.campaign.history + 1,
+        "ends_after": None,
         "best_adapter": best_adapter,
         "final_adapter": None,
         "ended_at": None,

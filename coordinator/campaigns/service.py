@@ -1,6 +1,7 @@
 """Operators' actions on campaigns."""
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -12,6 +13,7 @@ from coordinator.database.sessions import add_or_find
 from coordinator.database.tables import CampaignRow, RoundRow, TaskRow
 from coordinator.engine.campaign_tx import CampaignTx
 from coordinator.engine.clients.joining import invite_again
+from coordinator.engine.finishing import end_early
 from coordinator.errors import Conflict, IllegalMove
 from coordinator.events.log import record
 from coordinator.lifecycle import lock_campaign
@@ -48,7 +50,7 @@ async def create(
         with_key = select(CampaignRow).where(CampaignRow.idempotency_key == idempotency_key)
         existing = await add_or_find(session, campaign, with_key)
         if existing is not campaign:
-            if existing.spec_json != spec_json:
+            if not _is_from(existing.spec_json, spec_json):
                 message = f"this idempotency key created campaign {existing.id} from another file; use another key"
                 raise Conflict(message)
             return existing
@@ -59,6 +61,12 @@ async def create(
         await start_from_another(session, services.storage, campaign, now)
     services.notifiers.after_commit(session, campaign_id=campaign.id)
     return campaign
+
+
+def _is_from(created: dict[str, Any], requested: dict[str, Any]) -> bool:
+    """Whether a campaign was created from this file: creating it adds the digest of its start."""
+    filled = {"start_sha256": requested["start_sha256"] or created["start_sha256"]}
+    return created == requested | filled
 
 
 async def pause(session: AsyncSession, services: Services, campaign_id: str) -> CampaignRow:
@@ -98,7 +106,7 @@ async def resume(session: AsyncSession, services: Services, campaign_id: str) ->
 
 
 async def cancel(session: AsyncSession, services: Services, campaign_id: str) -> CampaignRow:
-    """End a campaign early. Its adapters stay, and the last one is final. Raises NotFound and IllegalMove."""
+    """End a campaign at once. Its adapters stay, and the last one is final. Raises NotFound and IllegalMove."""
     tx = await _locked_tx(session, services, campaign_id)
     campaign = tx.campaign
     final = campaign.rounds_closed if campaign.contract is not None else None
@@ -118,7 +126,21 @@ async def cancel(session: AsyncSession, services: Services, campaign_id: str) ->
     return campaign
 
 
+async def finish(session: AsyncSession, services: Services, campaign_id: str) -> CampaignRow:
+    """End a campaign early with the adapter that it has; its evaluations follow, as at the end that was planned.
+
+    Raises NotFound, IllegalMove and NothingToFinish.
+    """
+    tx = await _locked_tx(session, services, campaign_id)
+    await end_early(tx)
+    waiting = await session.scalars(
+        select(TaskRow.agent_id).where(TaskRow.campaign_id == campaign_id, TaskRow.state == TaskState.PENDING)
+    )
+    services.notifiers.after_commit(session, campaign_id=campaign_id, agent_ids=[*tx.wake, *waiting.all()])
+    return tx.campaign
+
+
 async def _locked_tx(session: AsyncSession, services: Services, campaign_id: str) -> CampaignTx:
     campaign = await lock_campaign(session, campaign_id)
     now: datetime = services.clock.now()
-    return CampaignTx(session, campaign, campaign.spec, now)
+    return CampaignTx(session, campaign, now)

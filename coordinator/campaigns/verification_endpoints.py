@@ -6,24 +6,34 @@ from fastapi import APIRouter, Query, Response
 from sqlalchemy import select
 
 from coordinator.campaigns import verifications
-from coordinator.database.numbers import MAX_INT
-from coordinator.database.tables import CampaignRow, VerificationRow
-from coordinator.errors import NotFound
+from coordinator.database.tables import VerificationRow
+from coordinator.errors import IllegalMove
 from coordinator.web.authentication import OperatorDep
+from coordinator.web.campaign_path import CampaignId
 from coordinator.web.deps import Cursor, Limit, ReadSession, ServicesDep, WriteSession
+from coordinator.web.filters import Since, Until, equal, id_between
 from coordinator.web.paging import fetch_page
+from coordinator.web.reference.headers import answers
+from coordinator.web.reference.refusals import refuses
+from coordinator.web.routes import BoundedRoute
+from shared.bounds import MAX_COUNT
+from shared.states import VerificationState
 from shared.wire.base import Page
 from shared.wire.verification import VerificationDetail, VerificationRequest, VerificationView
 
-router = APIRouter(prefix="/v1/campaigns", tags=["verifications"])
+router = APIRouter(prefix="/v1/campaigns", tags=["verifications"], route_class=BoundedRoute)
 
-After = Annotated[int, Query(ge=-1, le=MAX_INT)]
+After = Annotated[int, Query(ge=-1, le=MAX_COUNT, description="Only outcomes of rounds above this number.")]
 _ALL = VerificationRequest()
 
 
-@router.post("/{campaign_id}/verifications", status_code=202)
+@router.post(
+    "/{campaign}/verifications",
+    status_code=202,
+    responses={202: {"headers": answers("Location", "Where the verification is")}},
+)
 async def start_verification(
-    campaign_id: str,
+    campaign_id: CampaignId,
     session: WriteSession,
     services: ServicesDep,
     _: OperatorDep,
@@ -37,22 +47,28 @@ async def start_verification(
     return view
 
 
-@router.get("/{campaign_id}/verifications")
+@router.get("/{campaign}/verifications")
 async def list_verifications(
-    campaign_id: str, session: ReadSession, _: OperatorDep, limit: Limit = 100, cursor: Cursor = None
+    campaign_id: CampaignId,
+    session: ReadSession,
+    _: OperatorDep,
+    state: Annotated[VerificationState | None, Query(description="Only verifications in this state.")] = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
 ) -> Page[VerificationView]:
     """The campaign's verifications, newest first, for as long as they are stored."""
-    if await session.get(CampaignRow, campaign_id) is None:
-        raise NotFound("campaign", campaign_id)
-    query = select(VerificationRow).where(VerificationRow.campaign_id == campaign_id)
-    key = VerificationRow.id
-    rows, after = await fetch_page(session, query, key, str, cursor=cursor, limit=limit, newest_first=True)
+    query, key = select(VerificationRow).where(VerificationRow.campaign_id == campaign_id), VerificationRow.id
+    query = id_between(equal(query, (VerificationRow.state, state)), key, since, until)
+    listing = f"{campaign_id}/verifications"
+    rows, after = await fetch_page(session, query, key, listing, cursor=cursor, limit=limit, newest_first=True)
     return Page(items=await verifications.views(session, rows), next_cursor=after)
 
 
-@router.get("/{campaign_id}/verifications/{verification_id}")
+@router.get("/{campaign}/verifications/{verification_id}")
 async def show_verification(
-    campaign_id: str,
+    campaign_id: CampaignId,
     verification_id: str,
     session: ReadSession,
     _: OperatorDep,
@@ -63,9 +79,9 @@ async def show_verification(
     return await verifications.detail(session, campaign_id, verification_id, after, limit)
 
 
-@router.post("/{campaign_id}/verifications/{verification_id}/cancel")
+@router.post("/{campaign}/verifications/{verification_id}/cancel", responses=refuses(IllegalMove))
 async def cancel_verification(
-    campaign_id: str, verification_id: str, session: WriteSession, services: ServicesDep, _: OperatorDep
+    campaign_id: CampaignId, verification_id: str, session: WriteSession, services: ServicesDep, _: OperatorDep
 ) -> VerificationView:
     """End a verification early; the outcomes so far stay."""
     return await verifications.cancel(session, services, campaign_id, verification_id)

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from coordinator import lifecycle
-from coordinator.database.ids import new_id
+from coordinator import campaign_moves, lifecycle, task_moves
+from coordinator.clock import later
 from coordinator.database.tables import CampaignRow, ParticipantRow, TaskRow
 from coordinator.engine import participants
 from coordinator.events.log import record
@@ -29,10 +29,14 @@ class CampaignTx:
 
     session: AsyncSession
     campaign: CampaignRow
-    spec: CampaignSpec
     now: datetime
     wake: set[str] = field(default_factory=set)
     next_tick_at: datetime | None = None
+
+    @property
+    def spec(self) -> CampaignSpec:
+        """The campaign file. Not needed to pause a campaign whose stored file cannot be read."""
+        return self.campaign.spec
 
     def record(self, event: EventType, /, **data: Any) -> None:
         """Append an event to the campaign's log."""
@@ -40,13 +44,11 @@ class CampaignTx:
 
     async def move(self, to: CampaignState, **values: Any) -> None:
         """Move the campaign to another state, and record it."""
-        before = self.campaign.state
-        await lifecycle.move(self.session, self.campaign, to, **values)
-        self.record(EventType.CAMPAIGN_MOVED, before=before.value, to=to.value, reason=values.get("reason"))
+        await campaign_moves.move(self.session, self.campaign, self.now, to, **values)
 
     async def pause(self, reason: str) -> None:
         """Pause the campaign because only a person can help; ``fedloom campaign resume`` continues it."""
-        await self.move(CampaignState.PAUSED, paused_from=self.campaign.state, reason=reason)
+        await campaign_moves.pause(self.session, self.campaign, self.now, reason)
 
     def reschedule_at(self, at: datetime) -> None:
         """Make the campaign due at this time at the latest."""
@@ -54,7 +56,7 @@ class CampaignTx:
 
     def after(self, since: datetime, seconds: float) -> datetime:
         """The time *seconds* after another."""
-        return since + timedelta(seconds=seconds)
+        return later(since, seconds)
 
     async def tasks(self, kind: TaskKind, round_number: int | None) -> list[TaskRow]:
         """The tasks of one kind in one round, oldest first, without superseded ones."""
@@ -77,25 +79,12 @@ class CampaignTx:
 
     def add_task(self, kind: TaskKind, agent_id: str, round_number: int | None = None) -> None:
         """Add a pending task for an agent."""
-        self.session.add(
-            TaskRow(
-                id=new_id(self.now),
-                campaign_id=self.campaign.id,
-                agent_id=agent_id,
-                kind=kind,
-                state=TaskState.PENDING,
-                round=round_number,
-                created_at=self.now,
-            )
-        )
+        task_moves.add(self.session, self.now, self.campaign.id, agent_id, kind, round_number)
         self.wake.add(agent_id)
 
     async def cancel_tasks(self, tasks: Iterable[TaskRow], failure: Failure | None = None) -> None:
         """Cancel the tasks that have not ended. failure: recorded in them if their agents were too slow."""
-        values: dict[str, Any] = {"failure": failure.model_dump(mode="json")} if failure is not None else {}
-        for task in tasks:
-            if not task.state.is_final:
-                await lifecycle.move(self.session, task, TaskState.CANCELLED, ended_at=self.now, **values)
+        await task_moves.cancel(self.session, self.now, tasks, failure)
 
     async def participants(self) -> list[ParticipantRow]:
         """All participants, by agent name."""

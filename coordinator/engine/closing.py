@@ -71,13 +71,40 @@ async def close_round(tx: CampaignTx, storage: Storage, closed: AggregatedRound)
         or round_row.state is not RoundState.AGGREGATING
     ):
         return False
+    await _add_adapter(tx, storage, closed)
+    await lifecycle.move(tx.session, round_row, RoundState.CLOSED, closed_at=tx.now)
+    campaign.rounds_closed = closed.number
+    for name, value in closed.numbers.items():
+        add_metric(tx, closed.number, name, value)
+    await _add_training_metrics(tx, closed)
+    names = [each.agent_name for each in closed.contributions]
+    tx.record(
+        EventType.ROUND_CLOSED,
+        round=closed.number,
+        adapter_sha256=closed.blobs[BlobKind.ADAPTER].sha256,
+        contributors=names,
+    )
+    await _commit_updates(tx, closed)
+    is_last = closed.number == campaign.last_round
+    if tx.spec.evaluates(closed.number) or (is_last and tx.spec.evaluation.every):
+        await add_evaluations(tx, closed.number)
+    if is_last:
+        await tx.move(CampaignState.FINISHING)
+        await rounds.finish(tx)
+    else:
+        await rounds.run(tx)
+    return True
+
+
+async def _add_adapter(tx: CampaignTx, storage: Storage, closed: AggregatedRound) -> None:
+    """Record the round's adapter with its lineage, and that the campaign uses the round's blobs. Raises NotFound."""
     for kind, ref in closed.blobs.items():
         await storage.store_of(kind).pin(tx.session, ref.sha256)
     for kind, ref in closed.blobs.items():
         tx.session.add(
             BlobUseRow(
                 id=new_id(tx.now),
-                campaign_id=campaign.id,
+                campaign_id=tx.campaign.id,
                 kind=kind,
                 round=closed.number,
                 sha256=ref.sha256,
@@ -88,7 +115,7 @@ async def close_round(tx: CampaignTx, storage: Storage, closed: AggregatedRound)
     state = closed.blobs.get(BlobKind.SERVER_STATE)
     tx.session.add(
         AdapterRow(
-            campaign_id=campaign.id,
+            campaign_id=tx.campaign.id,
             number=closed.number,
             sha256=adapter.sha256,
             n_bytes=adapter.n_bytes,
@@ -100,22 +127,6 @@ async def close_round(tx: CampaignTx, storage: Storage, closed: AggregatedRound)
             created_at=tx.now,
         )
     )
-    await lifecycle.move(tx.session, round_row, RoundState.CLOSED, closed_at=tx.now)
-    campaign.rounds_closed = closed.number
-    for name, value in closed.numbers.items():
-        add_metric(tx, closed.number, name, value)
-    await _add_training_metrics(tx, closed)
-    names = [each.agent_name for each in closed.contributions]
-    tx.record(EventType.ROUND_CLOSED, round=closed.number, adapter=adapter.sha256, contributors=names)
-    await _commit_updates(tx, closed)
-    if tx.spec.evaluates(closed.number):
-        await add_evaluations(tx, closed.number)
-    if closed.number == tx.spec.rounds:
-        await tx.move(CampaignState.FINISHING)
-        await rounds.finish(tx)
-    else:
-        await rounds.run(tx)
-    return True
 
 
 async def _store(services: Services, result: Aggregated) -> dict[BlobKind, BlobRef]:
@@ -137,15 +148,21 @@ async def _store(services: Services, result: Aggregated) -> dict[BlobKind, BlobR
 async def _commit_updates(tx: CampaignTx, closed: AggregatedRound) -> None:
     """Record each contributor's delta as its committed update. Its client state belongs to that delta only.
 
-    If a client lost its state, the algorithm restarts and no participant has a committed update.
+    If a client lost its state, the algorithm restarts and no participant has a committed update. That is remembered of
+    the client, since another loss of it restarts nothing.
     """
-    committed = {each.client_number: each.update_sha256 for each in closed.contributions}
+    shares = {each.client_number: each for each in closed.contributions}
     lost = closed.inputs.clients_without_state
     for participant in await tx.participants():
+        share = shares.get(participant.client_number) if participant.client_number is not None else None
+        if share is not None:
+            participant.update_round, participant.update_weight = closed.number - share.staleness, share.weight
+            if share.client_state_lost:
+                participant.lost_state_in = closed.number
         if lost:
             participant.committed_update_sha256 = None
-        elif participant.client_number in committed:
-            participant.committed_update_sha256 = committed[participant.client_number]
+        elif share is not None:
+            participant.committed_update_sha256 = share.update_sha256
     if lost:
         # a late update was trained with client state from before the restart
         await stragglers.discard_late_updates(tx, closed.number + 1)
@@ -155,7 +172,7 @@ async def _commit_updates(tx: CampaignTx, closed: AggregatedRound) -> None:
 async def _add_training_metrics(tx: CampaignTx, closed: AggregatedRound) -> None:
     """Record the means of the clients' training metrics, weighted as their updates are.
 
-    A metric that a client does not report has no mean.
+    The mean is over the clients that report the metric: owners may withhold losses.
     """
     metrics = [each for each in kinds.find(tx.spec.kind).metrics_of(Origin.TRAINING) if each.weight is Weight.UPDATE]
     query = select(MetricRow).where(
@@ -172,5 +189,5 @@ async def _add_training_metrics(tx: CampaignTx, closed: AggregatedRound) -> None
             for each in closed.contributions
         ]
         known = [(weight, value) for weight, value in reported if value is not None]
-        if len(known) == len(reported):
-            add_metric(tx, closed.number, metric.name, metric.mean(known))
+        if known:
+            add_metric(tx, closed.number, metric.name, metric.mean(known), (len(known), len(reported)))

@@ -14,12 +14,13 @@ from shared.states import TaskKind
 async def add_evaluations(tx: CampaignTx, adapter_number: int) -> None:
     """Add an evaluation of a global adapter for every client with held-out rows.
 
-    Clients set aside in the next round are skipped, because the adapter's loss would wait for them.
+    Clients set aside in the next round are skipped, because the adapter's loss would wait for them; clients whose
+    owners report nothing, or want more rows behind a number, would refuse.
     """
     evaluators = [
         client
         for client in (await tx.clients()).values()
-        if client.n_held_out and (client.set_aside_until or 0) <= adapter_number
+        if client.n_held_out and client.evaluates is not False and (client.set_aside_until or 0) <= adapter_number
     ]
     for client in evaluators:
         tx.add_task(TaskKind.EVALUATE, client.agent_id, adapter_number)
@@ -66,9 +67,10 @@ async def _record_metrics(tx: CampaignTx, adapter: AdapterRow) -> None:
         reported = [(each[names[0]], each[names[1]]) for each in by_client.values() if each.keys() >= set(names)]
         if len(reported) == len(by_client):  # a kind that was upgraded meanwhile may have further metrics
             means[metric.name] = metric.mean(reported)
-    adapter.metrics = means
+    over = (len(by_client), max(len(by_client), len(await tx.clients())))  # one that evaluated may have left meanwhile
+    adapter.metrics, (adapter.n_clients, adapter.of_clients) = means, over
     for name, value in means.items():
-        add_metric(tx, adapter.number, name, value)
+        add_metric(tx, adapter.number, name, value, over)
     best = tx.campaign.best_adapter
     best_row = await tx.session.get(AdapterRow, (tx.campaign.id, best)) if best is not None else None
     known_best = best_row.held_out_loss if best_row is not None else None
@@ -77,6 +79,28 @@ async def _record_metrics(tx: CampaignTx, adapter: AdapterRow) -> None:
     tx.record(EventType.ADAPTER_EVALUATED, adapter=adapter.number, metrics=means, clients=len(by_client))
 
 
-def add_metric(tx: CampaignTx, round_number: int, name: str, value: float) -> None:
-    """Record a metric of the whole round."""
-    tx.session.add(MetricRow(id=new_id(tx.now), campaign_id=tx.campaign.id, round=round_number, name=name, value=value))
+def add_metric(
+    tx: CampaignTx, round_number: int, name: str, value: float, clients: tuple[int, int] | None = None
+) -> None:
+    """Record a metric of the whole round.
+
+    Args:
+        tx: the campaign's transaction.
+        round_number: the round, or the adapter.
+        name: the metric.
+        value: its value.
+        clients: how many clients' values a mean is over, and how many took part; None for what is no mean.
+    """
+    n_clients, of_clients = clients or (None, None)
+    tx.session.add(
+        MetricRow(
+            id=new_id(tx.now),
+            campaign_id=tx.campaign.id,
+            round=round_number,
+            name=name,
+            value=value,
+            n_clients=n_clients,
+            of_clients=of_clients,
+            at=tx.now,
+        )
+    )

@@ -9,13 +9,15 @@ claim's token under the lock, so an engine that lost its claim (it was suspended
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from datetime import datetime, timedelta
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
 
 from sqlalchemy import ColumnElement, and_, select, update
 
 from coordinator import lifecycle
+from coordinator.clock import later
+from coordinator.database.availability import errors_logged
 from coordinator.database.tables import CampaignRow
 from coordinator.engine import rounds
 from coordinator.engine.campaign_tx import CampaignTx
@@ -24,7 +26,16 @@ from coordinator.engine.closing import aggregate_round, close_round
 from coordinator.engine.identity import engine_name
 from coordinator.engine.verification import Verifier
 from coordinator.engine.verification import free_claims as free_verifications
-from coordinator.errors import PLUGIN_REMEDY, AlgorithmFailed, CoordinatorError, CorruptBlob, NotFound
+from coordinator.errors import (
+    PLUGIN_REMEDY,
+    AlgorithmFailed,
+    CoordinatorError,
+    CorruptBlob,
+    DatabaseAway,
+    NotFound,
+    Unstorable,
+)
+from coordinator.failing_data import words_of
 from coordinator.services import Services
 from coordinator.storage.retention import release_blobs, retire
 from shared.adapters.files import AdapterError
@@ -37,13 +48,8 @@ RETRY_S = 5.0
 """Seconds until the next tick after an unexpected error."""
 
 
-@contextmanager
-def _logged(message: str, *args: object) -> Iterator[None]:
-    """Log an error and continue."""
-    try:
-        yield
-    except Exception:
-        log.exception(message, *args)
+_IN_THE_DATA = (Unstorable, ValueError, ArithmeticError)
+"""Errors that lie in a campaign's data: the same data fails again."""
 
 
 class Engine:
@@ -61,7 +67,7 @@ class Engine:
         """Tick due campaigns until cancelled.
 
         An error in one campaign is logged and stored in the campaign's ``reason``. The campaign is ticked again after
-        RETRY_S.
+        RETRY_S, unless the error lies in its data: then it is paused, because it would fail in the same way for ever.
         """
         working: set[asyncio.Task[None]] = set()
         with (
@@ -69,12 +75,12 @@ class Engine:
             self._services.notifiers.subscribe_engine() as notifications,
         ):
             self._name = name
-            with _logged("could not take over from engines before this one"):
+            with errors_logged(log, "could not take over from engines before this one"):
                 await self._take_over(alone=alone)
             verifying = asyncio.create_task(Verifier(self._services, name).run())
             try:
                 while True:
-                    with _logged("could not query the campaigns that are due"):
+                    with errors_logged(log, "could not query the campaigns that are due"):
                         for campaign_id in await self._due():
                             task = asyncio.create_task(self._work(campaign_id))
                             working.add(task)
@@ -118,13 +124,20 @@ class Engine:
                 async with self._claim_renewed(campaign_id, token), self._aggregations:
                     await self._aggregate(campaign_id, token)
         except asyncio.CancelledError:
-            with _logged("could not release campaign %s; its claim expires", campaign_id):
+            with errors_logged(log, "could not release campaign %s; its claim expires", campaign_id):
                 await self._release(campaign_id, token, 0)
             raise
+        except DatabaseAway:
+            await self._release_when_back(campaign_id, token)
+        except _IN_THE_DATA as error:
+            reason = f"the engine cannot go on with this campaign: {words_of(error)}"
+            log.error("campaign %s is paused: %s", campaign_id, reason)
+            with errors_logged(log, "campaign %s: could not pause it", campaign_id):
+                await self._pause(campaign_id, token, reason)
         except Exception as error:
             log.exception("campaign %s: the engine failed", campaign_id)
             what = str(error) if isinstance(error, CoordinatorError | PluginUnavailable) else type(error).__name__
-            with _logged("campaign %s: could not record the reason", campaign_id):
+            with errors_logged(log, "campaign %s: could not record the reason", campaign_id):
                 await self._release(campaign_id, token, RETRY_S, f"the engine failed and tries again: {what}")
 
     async def _tick(self, campaign_id: str, token: str) -> bool:
@@ -165,6 +178,7 @@ class Engine:
             else:
                 gone = [(kind, ref.sha256) for kind, ref in closed.blobs.items()]
         await release_blobs(self._services.storage, gone)
+        await self._services.database.clear_log()  # of the updates that were released; if not now, with the next sweep
 
     @asynccontextmanager
     async def _locked(
@@ -180,7 +194,7 @@ class Engine:
                 yield None
                 return
             before = campaign.last_event
-            tx = CampaignTx(session, campaign, campaign.spec, self._services.clock.now())
+            tx = CampaignTx(session, campaign, self._services.clock.now())
             yield tx
             self._services.notifiers.after_commit(
                 session,
@@ -198,18 +212,33 @@ class Engine:
                 tx.campaign.claim_token = tx.campaign.claim_expires_at = None
                 tx.campaign.due_at = tx.next_tick_at
 
+    async def _release_when_back(self, campaign_id: str, token: str) -> None:
+        """Release a campaign once the database is back, so that it need not wait until the claim expires."""
+        while True:
+            try:
+                await self._release(campaign_id, token, 0)
+            except DatabaseAway:
+                await asyncio.sleep(self._services.settings.engine.poll_s)
+            else:
+                return
+
+    async def _pause(self, campaign_id: str, token: str, reason: str) -> None:
+        """Pause a campaign that would fail for ever."""
+        async with self._locked("pause after failure", campaign_id, _is_ours(token)) as tx:
+            if tx is not None:
+                tx.campaign.claim_token = tx.campaign.claim_expires_at = None
+                await tx.pause(reason)
+
     async def _release(self, campaign_id: str, token: str, delay_s: float, reason: str | None = None) -> None:
         """Release a campaign whose work was interrupted. Its next tick is due after a delay."""
-        unclaimed = CampaignRow.claim_token.is_(None)
-        is_ours = and_(_is_active(), unclaimed | (CampaignRow.claim_token == token))
-        async with self._locked("release claim", campaign_id, is_ours) as tx:
+        async with self._locked("release claim", campaign_id, _is_ours(token)) as tx:
             if tx is not None:
                 tx.campaign.claim_token = tx.campaign.claim_expires_at = None
                 tx.campaign.due_at = tx.after(tx.now, delay_s)
                 tx.campaign.reason = reason or tx.campaign.reason
 
     def _claim_end(self) -> datetime:
-        return self._services.clock.now() + timedelta(seconds=self._services.settings.engine.claim_ttl_s)
+        return later(self._services.clock.now(), self._services.settings.engine.claim_ttl_s)
 
     @asynccontextmanager
     async def _claim_renewed(self, campaign_id: str, token: str) -> AsyncIterator[None]:
@@ -223,7 +252,7 @@ class Engine:
     async def _renew(self, campaign_id: str, token: str) -> None:
         while True:
             await asyncio.sleep(self._services.settings.engine.claim_ttl_s / 3)
-            with _logged("could not renew the claim on campaign %s, trying again", campaign_id):
+            with errors_logged(log, "could not renew the claim on campaign %s, trying again", campaign_id):
                 is_ours = CampaignRow.claim_token == token
                 async with self._locked("renew claim", campaign_id, is_ours) as tx:
                     if tx is None:  # the claim was lost
@@ -234,6 +263,11 @@ class Engine:
 def _is_active() -> ColumnElement[bool]:
     """SQL: the campaign is in a state in which the engine works."""
     return CampaignRow.state.in_(lifecycle.ACTIVE_CAMPAIGN)
+
+
+def _is_ours(token: str) -> ColumnElement[bool]:
+    """SQL: the engine works on the campaign, and no other engine holds a claim."""
+    return and_(_is_active(), CampaignRow.claim_token.is_(None) | (CampaignRow.claim_token == token))
 
 
 def _is_due(now: datetime) -> ColumnElement[bool]:

@@ -4,20 +4,21 @@ from collections.abc import Sequence
 
 from coordinator import lifecycle
 from coordinator.database.tables import ParticipantRow, RoundRow, TaskRow
+from coordinator.engine import weights
 from coordinator.engine.campaign_tx import CampaignTx
 from coordinator.engine.clients import joining, stragglers
 from coordinator.engine.evaluation import collect_evaluations
 from shared.campaign.sampling import draw_order
 from shared.events import EventType
 from shared.states import CampaignState, RoundState, TaskKind, TaskState
-from shared.wire.jobs import Fingerprint
+from shared.wire.results import Fingerprint
 
 
 async def run(tx: CampaignTx) -> bool:
     """Advance the current round. Returns whether its set of updates is fixed, so that it can be aggregated."""
     await collect_evaluations(tx)
     number = tx.campaign.rounds_closed + 1
-    if number < tx.spec.rounds:  # agents invited now take part from the next round on
+    if number < tx.campaign.last_round:  # agents invited now take part from the next round on
         await joining.invite(tx)
     newcomers = await joining.list_newcomers(tx)  # report a wrong base model now, not when the next round opens
     await joining.set_aside_mismatched(tx, newcomers, Fingerprint.model_validate(tx.campaign.fingerprint))
@@ -41,8 +42,9 @@ async def finish(tx: CampaignTx) -> bool:
         await tx.cancel_tasks(evaluations)
         await collect_evaluations(tx)
     await tx.cancel_tasks(await tx.live_tasks(TaskKind.PREPARE))
-    final = tx.campaign.rounds_closed
-    await tx.move(CampaignState.COMPLETED, final_adapter=final, ended_at=tx.now, reason=None)
+    final, planned = tx.campaign.rounds_closed, tx.spec.rounds
+    early = f"finished by the operator after round {final} of {planned}" if final < planned else None
+    await tx.move(CampaignState.COMPLETED, final_adapter=final, ended_at=tx.now, reason=early)
     return False
 
 
@@ -59,6 +61,7 @@ async def _open(tx: CampaignTx, number: int) -> bool:
         return False
     eligible = await stragglers.choose_eligible(tx, number, clients)
     order = draw_order(tx.spec.training.seed, number, eligible)
+    weights.record_shares(tx, number, clients)
     sampled = sorted(order[: stragglers.clients_to_draw(tx, len(eligible))])
     deadline_at = tx.after(tx.now, tx.spec.deadline.round_s)
     tx.session.add(
@@ -87,7 +90,7 @@ async def _advance_round(tx: CampaignTx, round_row: RoundRow) -> bool:
     has_minimum = n_done >= tx.spec.selection.minimum
     is_over = tx.now >= round_row.deadline_at
     if n_done >= stragglers.updates_wanted(tx, len(round_row.eligible)) or (is_over and has_minimum):
-        return await _start_aggregating(tx, round_row, tasks)
+        return await start_aggregating(tx, round_row, tasks)
     n_taken_back = 0
     if is_over:
         if tx.spec.stragglers.under_minimum == "fail":
@@ -100,7 +103,7 @@ async def _advance_round(tx: CampaignTx, round_row: RoundRow) -> bool:
     n_replaced = await _replace(tx, round_row, tasks, max(missing, n_taken_back))
     if not live and not n_replaced:
         if has_minimum:
-            return await _start_aggregating(tx, round_row, tasks)
+            return await start_aggregating(tx, round_row, tasks)
         if await stragglers.readmit(tx, round_row):
             return await _advance_round(tx, round_row)
         if not await joining.reschedule_for_preparing(tx, await _lack(tx, round_row, tasks, "and no client left")):
@@ -110,7 +113,7 @@ async def _advance_round(tx: CampaignTx, round_row: RoundRow) -> bool:
     return False
 
 
-async def _start_aggregating(tx: CampaignTx, round_row: RoundRow, tasks: Sequence[TaskRow]) -> bool:
+async def start_aggregating(tx: CampaignTx, round_row: RoundRow, tasks: Sequence[TaskRow]) -> bool:
     """Fix the set of updates and move the round to AGGREGATING. Later updates do not count in it."""
     n_updates = await stragglers.freeze_updates(tx, round_row, tasks)
     await lifecycle.move(tx.session, round_row, RoundState.AGGREGATING)
@@ -124,13 +127,13 @@ async def _pause(tx: CampaignTx, round_row: RoundRow, tasks: Sequence[TaskRow], 
 
 
 async def _lack(tx: CampaignTx, round_row: RoundRow, tasks: Sequence[TaskRow], why: str) -> str:
-    """Describe a round's lack of updates, with the failures of its tasks."""
+    """Describe a round's lack of updates, with the failures of its tasks since the campaign was last resumed."""
     n_done = sum(task.state is TaskState.DONE for task in tasks)
     lack = f"round {round_row.number} has {n_done} of at least {tx.spec.selection.minimum} updates {why}"
     by_agent = {participant.agent_id: participant for participant in await tx.participants()}
     by_message: dict[str, dict[str, ParticipantRow]] = {}
     for task in tasks:
-        if task.failure:
+        if task.failure and (task.ended_at or tx.now) >= tx.campaign.resumed_at:  # the cause of earlier ones is mended
             by_message.setdefault(task.failure["message"], {})[task.agent_id] = by_agent[task.agent_id]
     failures = "; ".join(f"{joining.names([*failed.values()])}: {message}" for message, failed in by_message.items())
     return f"{lack}: {failures}" if failures else lack

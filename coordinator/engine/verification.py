@@ -18,9 +18,11 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, and_, delete, exists, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from coordinator.clock import later
+from coordinator.database.availability import errors_logged
 from coordinator.database.tables import AdapterRow, VerificationRow, VerifiedRoundRow
 from coordinator.engine.aggregation.verify import verify_round
-from coordinator.errors import CoordinatorError, NotFound
+from coordinator.errors import CoordinatorError, DatabaseAway, NotFound
 from coordinator.services import Services
 from shared.states import VerificationState
 from shared.wire.verification import Outcome, RoundVerification
@@ -32,6 +34,7 @@ RETRY_S = 5.0
 ATTEMPTS = 4
 """Attempts at a round that fail before its outcome is FAILED, and the job continues with the next round."""
 
+_DOUBLINGS = 8
 _ROLLED_BACK = "the round was rolled back after this verification was requested"
 _OPEN = (VerificationState.PENDING, VerificationState.RUNNING)
 
@@ -58,11 +61,9 @@ class Verifier:
         """Work on jobs that are due, for ever; errors are logged, and followed by another attempt."""
         with self._services.notifiers.subscribe_verifier() as notifications:
             while True:
-                try:
+                with errors_logged(log, "could not work on verifications, trying again"):
                     while (claim := await self._claim()) is not None:
                         await self._work(claim)
-                except Exception:
-                    log.exception("could not work on verifications, trying again")
                 await notifications.wait(self._services.settings.engine.poll_s)
 
     async def _claim(self) -> _Claim | None:
@@ -97,11 +98,13 @@ class Verifier:
         except asyncio.CancelledError:
             await self._release_logged(claim, 0)
             raise
+        except DatabaseAway:  # the claim expires
+            raise
         except Exception as error:
             log.exception("verification %s could not continue", claim.job_id)
             n_failures = self._count_failure(claim, number)
             reason = f"the engine failed at round {number} and tries again: {_reason(error)}"
-            await self._release_logged(claim, RETRY_S * 2.0 ** (n_failures - 1), reason)
+            await self._release_logged(claim, RETRY_S * 2.0 ** min(n_failures - 1, _DOUBLINGS), reason)
 
     def _count_failure(self, claim: _Claim, number: int) -> int:
         """Count an attempt at a round that failed. Returns how many have failed in a row."""
@@ -116,6 +119,8 @@ class Verifier:
             return await verify_round(self._services, claim.campaign_id, number)
         except NotFound:
             return None
+        except DatabaseAway:  # no fault of the round
+            raise
         except Exception as error:
             if self._failures != (claim.job_id, number, ATTEMPTS - 1):
                 raise
@@ -156,14 +161,12 @@ class Verifier:
 
     async def _release_logged(self, claim: _Claim, pause_s: float, reason: str | None = None) -> None:
         """Release a job that was interrupted; it is due again after a pause."""
-        try:
+        with errors_logged(log, "could not release verification %s; its claim expires", claim.job_id):
             async with self._claimed("release verification", claim) as (_, job):
                 if job is not None:
                     job.claim_token = job.claim_expires_at = None
-                    job.due_at = self._services.clock.now() + timedelta(seconds=pause_s)
+                    job.due_at = later(self._services.clock.now(), pause_s)
                     job.reason = reason or job.reason
-        except Exception:
-            log.exception("could not release verification %s; its claim expires", claim.job_id)
 
     @asynccontextmanager
     async def _claimed(self, name: str, claim: _Claim) -> AsyncIterator[tuple[AsyncSession, VerificationRow | None]]:
@@ -186,16 +189,14 @@ class Verifier:
     async def _renew(self, claim: _Claim) -> None:
         while True:
             await asyncio.sleep(self._services.settings.engine.claim_ttl_s / 3)
-            try:
+            with errors_logged(log, "could not renew the claim on verification %s, trying again", claim.job_id):
                 async with self._claimed("renew verification", claim) as (_, job):
                     if job is None:  # the claim was lost
                         return
                     job.claim_expires_at = self._claim_end()
-            except Exception:
-                log.exception("could not renew the claim on verification %s, trying again", claim.job_id)
 
     def _claim_end(self) -> datetime:
-        return self._services.clock.now() + timedelta(seconds=self._services.settings.engine.claim_ttl_s)
+        return later(self._services.clock.now(), self._services.settings.engine.claim_ttl_s)
 
 
 async def free_claims(session: AsyncSession, name: str) -> None:

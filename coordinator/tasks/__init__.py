@@ -1,1 +1,1 @@
-"""Tasks as agents see them: leases, jobs, uploads, results."""
+"""Tasks as agents see them: leases, assignments, uploads, results."""

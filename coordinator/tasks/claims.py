@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from coordinator.database.numbers import MAX_INT, read_number
+from coordinator.database.numbers import read_number
 from coordinator.errors import LeaseLost
+from shared.bounds import MAX_COUNT
 from shared.credentials import hash_secret
 
 
@@ -28,6 +29,6 @@ class LeaseHolder:
         """The claim on a task. Raises LeaseLost if the header is missing or malformed."""
         attempt, _, token = self.header.partition(".")
         number = read_number(attempt)
-        if number is None or number > MAX_INT or not token:
+        if number is None or number > MAX_COUNT or not token:
             raise LeaseLost(task_id, None)
         return LeaseClaim(task_id, self.agent_id, number, hash_secret(token))

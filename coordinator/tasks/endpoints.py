@@ -8,22 +8,38 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Request, Response
 from pydantic import Field
 
+from coordinator.errors import AgentAlreadyRunning, AssignmentFailed, BadUpdate, LeaseLost, ResultDiffers
+from coordinator.services import Services
 from coordinator.tasks import leases, results
 from coordinator.tasks.lease_header import ClaimDep
 from coordinator.web.authentication import AgentDep
 from coordinator.web.deps import Now, ServicesDep, WriteSession
-from shared.wire.jobs import Result
-from shared.wire.leases import Failure, LeaseRequest, RenewReply, RenewRequest
+from coordinator.web.limits.bodies import takes
+from coordinator.web.reference.headers import answers, sends, takes_headers
+from coordinator.web.reference.refusals import refuses
+from coordinator.web.routes import BoundedRoute
+from shared.wire.leases import Failure, LeaseRequest, RenewReply, RenewRequest, TaskLease
+from shared.wire.results import Result
 
-router = APIRouter(prefix="/v1/leases", tags=["leases"])
+router = APIRouter(prefix="/v1/leases", tags=["leases"], route_class=BoundedRoute)
 
-_WAIT = re.compile(r"\bwait=(\d+(?:\.\d+)?)")
+_WAIT = re.compile(r"\bwait=([0-9]+(?:\.[0-9]+)?)")
 _POLL_S = 10.0
 """Seconds between a waiting request's own queries of the database. Tasks from this process wake it at once, tasks from
 other processes by way of ``work_poller``."""
 
 
-@router.post("", status_code=201, responses={204: {"description": "no work; ask again after Retry-After"}})
+@router.post(
+    "",
+    status_code=201,
+    response_model=TaskLease,
+    responses={
+        204: {"description": "No work; ask again", "headers": answers("Retry-After", "Seconds to wait before that")},
+        **refuses(AgentAlreadyRunning),
+    },
+    openapi_extra=takes_headers(sends("Prefer", "`wait=SECONDS`: how long the request may wait for work.", "wait=50")),
+)
+@takes(4 << 10)
 async def acquire(body: LeaseRequest, request: Request, services: ServicesDep, agent: AgentDep) -> Response:
     """Get the next task. With `Prefer: wait=SECONDS` the request waits for one; it holds no database session."""
     asked = _WAIT.search(request.headers.get("Prefer", ""))
@@ -38,39 +54,48 @@ async def acquire(body: LeaseRequest, request: Request, services: ServicesDep, a
             not await request.is_disconnected()
         ):  # a lease granted to a disconnected caller would block the task until it expires
             lease = None
-            if await leases.has_work(services, agent.id):
-                async with services.database.write("acquire") as session:
-                    ttl_s = services.settings.lease.ttl_s
-                    lease = await leases.acquire(
-                        session, services.clock.now(), ttl_s, agent.id, body, has_waited=has_waited
-                    )
-                    if lease is not None:
-                        services.notifiers.after_commit(session, campaign_id=lease.job.campaign_id, engine=False)
+            pause_s = await leases.seconds_to_work(services, agent.id)
+            if pause_s == 0:
+                lease = await _try(services, agent.id, body, has_waited=has_waited)
             if lease is not None:
                 return Response(lease.model_dump_json(), 201, media_type="application/json")
             left_s = began + wait_s - time.monotonic()
             if left_s <= 0 or services.notifiers.closing:
                 break
-            has_waited = True
-            await notifications.wait(min(left_s, _POLL_S))
+            has_waited = has_waited or not pause_s  # for its own task's pause to end, it has not
+            await notifications.wait(min(left_s, _POLL_S, pause_s or _POLL_S))
     return Response(status_code=204, headers={"Retry-After": "1"})
 
 
-@router.patch("/{task_id}")
-async def renew(
-    body: RenewRequest, claim: ClaimDep, session: WriteSession, now: Now, services: ServicesDep
-) -> RenewReply:
+async def _try(services: Services, agent_id: str, body: LeaseRequest, *, has_waited: bool) -> TaskLease | None:
+    """Grant a task in a transaction of its own. None if there is none, or if its campaign had to be paused."""
+    try:
+        async with services.database.write("acquire") as session:
+            now, settings = services.clock.now(), services.settings.lease
+            lease = await leases.acquire(session, now, settings, agent_id, body, has_waited=has_waited)
+            if lease is not None:
+                services.notifiers.after_commit(session, campaign_id=lease.assignment.campaign_id, engine=False)
+            return lease
+    except AssignmentFailed as failed:  # the grant was rolled back
+        await leases.pause_without_assignment(services, failed)
+        return None
+
+
+@router.patch("/{task_id}", responses=refuses(LeaseLost))
+@takes(8 << 10)
+async def renew(body: RenewRequest, claim: ClaimDep, services: ServicesDep) -> RenewReply:
     """Renew a lease and report progress. The reply has a directive: continue or cancel."""
-    return await leases.renew(session, now, services.settings.lease.ttl_s, claim, body)
+    return await leases.renew(services, claim, body)
 
 
-@router.delete("/{task_id}", status_code=204)
+@router.delete("/{task_id}", status_code=204, responses=refuses(LeaseLost))
 async def release(claim: ClaimDep, session: WriteSession, now: Now) -> None:
     """Return an unfinished task because the agent stops."""
     await leases.release(session, now, claim)
 
 
-@router.put("/{task_id}/result")
+@router.put("/{task_id}/result", responses=refuses(LeaseLost, ResultDiffers, BadUpdate))
+@takes(1 << 20)
 async def put_result(
     body: Annotated[Annotated[Result, Field(discriminator="kind")], Body()], claim: ClaimDep, services: ServicesDep
 ) -> dict[str, str]:
@@ -79,7 +104,8 @@ async def put_result(
     return {"status": "accepted"}
 
 
-@router.put("/{task_id}/failure")
+@router.put("/{task_id}/failure", responses=refuses(LeaseLost, ResultDiffers))
+@takes(32 << 10)
 async def put_failure(body: Failure, claim: ClaimDep, services: ServicesDep) -> dict[str, str]:
     """End a task with the failure that prevented it."""
     await results.fail(services, claim, body)

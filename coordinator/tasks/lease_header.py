@@ -2,15 +2,24 @@
 
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Header
 
 from coordinator.tasks.claims import LeaseClaim, LeaseHolder
 from coordinator.web.authentication import AgentDep
 from shared.wire.base import LEASE_HEADER
 
+LeaseHeader = Annotated[
+    str,
+    Header(
+        alias=LEASE_HEADER,
+        description="`ATTEMPT.TOKEN` of the lease, which proves that the sender holds it.",
+        examples=["1.bX1l3Lh0"],
+    ),
+]
 
-async def _holder(request: Request, agent: AgentDep) -> LeaseHolder:
-    return LeaseHolder(agent.id, request.headers.get(LEASE_HEADER, ""))
+
+async def _holder(agent: AgentDep, lease: LeaseHeader = "") -> LeaseHolder:
+    return LeaseHolder(agent.id, lease)
 
 
 HolderDep = Annotated[LeaseHolder, Depends(_holder)]

@@ -2,43 +2,82 @@
 
 Safety does not depend on clocks. ``attempt`` rises with each grant and is the fencing token: requests of older attempts
 match no row. The expiry of a lease only lets the same agent acquire the task again.
+
+An agent may take its task, give it back and take it again for as long as it likes. What that costs is bounded: each
+lease of a task lets the next one wait longer (``_pause_s``), and its events are recorded ever more seldom
+(``_is_recorded``). Only the instance that holds a task gets it again at once: it lost a reply, and works on. The limit
+of an agent's requests bounds what that writes.
 """
 
 import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Select, and_, select, update
+from sqlalchemy import ColumnElement, Select, and_, null, select, update
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from coordinator import lifecycle
+from coordinator import campaign_moves, lifecycle
+from coordinator.clock import later
 from coordinator.database.tables import AgentRow, CampaignRow, ParticipantRow, TaskRow
-from coordinator.errors import AgentAlreadyRunning, AgentRevoked, IllegalMove, LeaseLost
+from coordinator.errors import (
+    AgentAlreadyRunning,
+    AgentRevoked,
+    AssignmentFailed,
+    CoordinatorError,
+    IllegalMove,
+    LeaseLost,
+)
 from coordinator.events.log import record
+from coordinator.failing_data import words_of
 from coordinator.lifecycle import lock_campaign
 from coordinator.services import Services
+from coordinator.settings import LeaseSettings
+from coordinator.tasks.assignments import build_assignment
 from coordinator.tasks.claims import LeaseClaim
-from coordinator.tasks.jobs import build_job
 from shared.credentials import hash_secret, new_secret
 from shared.events import EventType
 from shared.states import AgentState, TaskState
-from shared.wire.leases import Directive, LeaseRequest, RenewReply, RenewRequest, TaskLease
+from shared.wire.assignments import Assignment
+from shared.wire.leases import MAX_RENEWAL_S, Directive, LeaseRequest, RenewReply, RenewRequest, TaskLease
 
 log = logging.getLogger(__name__)
 
-_NO_LEASE: dict[str, object] = {"token_hash": None, "instance_id": None, "lease_expires_at": None}
-"""Columns that clear a lease. ``attempt`` is kept: it is the fencing token."""
+_NO_LEASE: dict[str, object] = {"token_hash": None, "instance_id": None, "lease_expires_at": None, "progress": None}
+"""Columns that clear a lease: nobody works on the task now. ``attempt`` is kept: it is the fencing token."""
+_FREE_LEASES = 2
+"""Leases of a task without a pause: the first, and one more for a lost reply or an agent that restarts."""
+_RECORDED_EACH = 3
+"""The first leases of a task, each of which is recorded; of the further ones only each power of two is."""
+_RENEW_S = 0.5
+"""Shortest time between two renewals that are written. Agents renew at most once a second."""
 
 
 async def acquire(
-    session: AsyncSession, now: datetime, ttl_s: float, agent_id: str, request: LeaseRequest, *, has_waited: bool
+    session: AsyncSession,
+    now: datetime,
+    settings: LeaseSettings,
+    agent_id: str,
+    request: LeaseRequest,
+    *,
+    has_waited: bool,
 ) -> TaskLease | None:
     """Grant the agent its next task, or grant the task that it holds again. Returns None if there is no work.
 
     An instance that asks while it holds a task has lost the reply or was restarted, so it gets the same task as a new
     attempt. A request that has waited gets nothing then: the task was granted to a later request of the instance.
 
-    Raises AgentAlreadyRunning while another instance holds a live lease, and AgentRevoked.
+    A task that nobody holds and whose next lease is not due yet is passed over. Raises AgentAlreadyRunning while
+    another instance holds a live lease, AgentRevoked and AssignmentFailed.
+
+    Args:
+        session: the transaction.
+        now: the time.
+        settings: of leases.
+        agent_id: the agent.
+        request: names the instance that asks.
+        has_waited: whether this request has waited for work.
     """
     # lock the agent before any campaign, as revoking does, so that concurrent requests never get a task each; not its
     # key (key_share): new tasks reference the key, and the engine that adds them holds their campaign's lock
@@ -55,32 +94,42 @@ async def acquire(
             raise AgentAlreadyRunning(row.name, expires_at)
         if has_waited:
             return None
+    elif task.next_grant_at is not None and task.next_grant_at > now:
+        return None
     row.version = request.version
-    return await _grant(session, now, ttl_s, task, request)
+    return await _grant(session, now, settings, task, request)
 
 
-async def has_work(services: Services, agent_id: str) -> bool:
-    """Whether ``acquire`` is worth a transaction: most requests of waiting agents find no work.
+async def seconds_to_work(services: Services, agent_id: str) -> float | None:
+    """Seconds until ``acquire`` is worth a transaction, None while there is no work: most waiting requests find none.
 
-    True for a revoked agent too, so that ``acquire`` raises AgentRevoked.
+    0 for a revoked agent too, so that ``acquire`` raises AgentRevoked, and while an instance holds a lease.
     """
-    is_revoked = select(AgentRow.id).where(AgentRow.id == agent_id, AgentRow.state != AgentState.ACTIVE)
-    return bool(await services.database.fetch(_tasks_of(agent_id).with_only_columns(TaskRow.id).union_all(is_revoked)))
+    query = _tasks_of(agent_id).with_only_columns(TaskRow.instance_id, TaskRow.next_grant_at)
+    of_revoked = select(null(), null()).where(AgentRow.id == agent_id, AgentRow.state != AgentState.ACTIVE)
+    now = services.clock.now()
+    pauses_s = [
+        0.0 if due_at is None or holder is not None else max(0.0, (due_at - now).total_seconds())
+        for holder, due_at in await services.database.fetch(query.union_all(of_revoked))
+    ]
+    return min(pauses_s, default=None)
 
 
 async def _next_task(session: AsyncSession, now: datetime, agent_id: str) -> TaskRow | None:
-    """The task that an agent holds, otherwise its oldest task in an active campaign.
+    """The task that an agent holds, otherwise its oldest task in an active campaign whose next lease is due.
 
     Campaigns whose plug-ins are missing here are passed over; the engine pauses them.
     """
-    query = _tasks_of(agent_id).order_by((TaskRow.state == TaskState.LEASED).desc(), TaskRow.id).limit(1)
+    is_due = TaskRow.next_grant_at.is_(None) | (TaskRow.next_grant_at <= now)
+    query = _tasks_of(agent_id).where((TaskRow.state == TaskState.LEASED) | is_due)
+    query = query.order_by((TaskRow.state == TaskState.LEASED).desc(), TaskRow.id).limit(1)
     unusable: list[str] = []
     while (row := (await session.execute(_with_campaign(query, unusable))).first()) is not None:
         task, campaign = row
         missing = campaign.spec.missing_plugin()
         if missing is None or (task.state is TaskState.LEASED and (task.lease_expires_at or now) > now):
             return task
-        log.warning("no task of campaign %s for agent %s: %s", campaign.id, agent_id, missing)
+        log.debug("no task of campaign %s for agent %s: %s", campaign.id, agent_id, missing)
         unusable.append(campaign.id)
     return None
 
@@ -105,11 +154,12 @@ def _tasks_of(agent_id: str) -> Select[TaskRow]:
 
 
 async def _grant(
-    session: AsyncSession, now: datetime, ttl_s: float, task: TaskRow, request: LeaseRequest
+    session: AsyncSession, now: datetime, settings: LeaseSettings, task: TaskRow, request: LeaseRequest
 ) -> TaskLease | None:
     campaign = await lock_campaign(session, task.campaign_id)
     token = new_secret()
-    expires_at = now + timedelta(seconds=ttl_s)
+    ttl_s = settings.ttl_s
+    expires_at = later(now, ttl_s)
     attempt = task.attempt + 1
     try:
         await lifecycle.move(
@@ -121,18 +171,61 @@ async def _grant(
             token_hash=hash_secret(token),
             instance_id=request.instance_id,
             lease_expires_at=expires_at,
+            renewed_at=None,
+            next_grant_at=later(now, _pause_s(attempt, settings)),
         )
     except IllegalMove:
         return None  # cancelled or granted meanwhile; the agent asks again
-    record(session, campaign, now, EventType.TASK_LEASED, **task_facts(task), attempt=attempt)
+    _record_attempt(session, campaign, now, EventType.TASK_LEASED, task)
     return TaskLease(
         task_id=task.id,
         attempt=attempt,
         token=token,
         expires_at=expires_at,
-        renew_every_s=ttl_s / 3,
-        job=await build_job(session, campaign, task),
+        renew_every_s=min(ttl_s / 3, MAX_RENEWAL_S),
+        assignment=await _assignment(session, campaign, task),
     )
+
+
+async def _assignment(session: AsyncSession, campaign: CampaignRow, task: TaskRow) -> Assignment:
+    """Build a task's assignment. Raises AssignmentFailed if the campaign's data is the cause: it fails for ever."""
+    try:
+        return await build_assignment(session, campaign, task)
+    except (CoordinatorError, DBAPIError, NoConnection, OSError):  # of the database, of this machine
+        raise
+    except Exception as error:
+        raise AssignmentFailed(campaign.id, f"no assignment can be built for its agents: {words_of(error)}") from error
+
+
+async def pause_without_assignment(services: Services, failed: AssignmentFailed) -> None:
+    """Pause a campaign whose agents can get no assignment, unless it rests already. Others are not touched."""
+    async with services.database.write("pause without assignment") as session:
+        campaign = await lock_campaign(session, failed.campaign_id)
+        if campaign.state not in lifecycle.ACTIVE_CAMPAIGN:
+            return
+        await campaign_moves.pause(session, campaign, services.clock.now(), failed.reason)
+        services.notifiers.after_commit(session, campaign_id=campaign.id)
+    log.error("campaign %s is paused: %s", failed.campaign_id, failed.reason)
+
+
+def _pause_s(attempt: int, settings: LeaseSettings) -> float:
+    """Seconds from this lease of a task to the next: 0, 0, 1, 2, 4, … A lease that expired is granted again at once."""
+    if attempt < _FREE_LEASES:
+        return 0.0
+    return min(2.0 ** min(attempt - _FREE_LEASES, 20), settings.max_pause_s, settings.ttl_s * 2 / 3)
+
+
+def _record_attempt(
+    session: AsyncSession, campaign: CampaignRow, now: datetime, event: EventType, task: TaskRow
+) -> None:
+    """Record an event of a task's lease, unless it is one of many."""
+    if _is_recorded(task.attempt):
+        record(session, campaign, now, event, **task_facts(task), attempt=task.attempt)
+
+
+def _is_recorded(attempt: int) -> bool:
+    """Whether the events of this lease of a task are recorded: those of the leases 1, 2, 3, 4, 8, 16, …"""
+    return attempt <= _RECORDED_EACH or attempt & (attempt - 1) == 0
 
 
 async def find_held(session: AsyncSession, claim: LeaseClaim) -> TaskRow:
@@ -203,15 +296,27 @@ async def end(session: AsyncSession, claim: LeaseClaim, task: TaskRow, to: TaskS
         raise LeaseLost(claim.task_id, claim.attempt) from error
 
 
-async def renew(
-    session: AsyncSession, now: datetime, ttl_s: float, claim: LeaseClaim, request: RenewRequest
-) -> RenewReply:
+async def renew(services: Services, claim: LeaseClaim, request: RenewRequest) -> RenewReply:
     """Renew a lease and record its progress. Raises LeaseLost.
 
-    If the task was cancelled or superseded, the reply's directive is CANCEL.
+    A renewal that follows another one at once is answered and not written. If the task was cancelled or superseded, the
+    reply's directive is CANCEL.
     """
-    expires_at = now + timedelta(seconds=ttl_s)
-    values: dict[str, object] = {"lease_expires_at": expires_at}
+    now = services.clock.now()
+    just_now = now - timedelta(seconds=min(_RENEW_S, services.settings.lease.ttl_s / 10))
+    query = select(TaskRow.lease_expires_at).where(is_leased(claim), TaskRow.renewed_at > just_now)
+    for (expires_at,) in await services.database.fetch(query):
+        if expires_at is not None:
+            return RenewReply(expires_at=expires_at, directive=Directive.CONTINUE)
+    async with services.database.write("renew") as session:
+        return await _renew(session, now, services.settings.lease.ttl_s, claim, request)
+
+
+async def _renew(
+    session: AsyncSession, now: datetime, ttl_s: float, claim: LeaseClaim, request: RenewRequest
+) -> RenewReply:
+    expires_at = later(now, ttl_s)
+    values: dict[str, object] = {"lease_expires_at": expires_at, "renewed_at": now}
     if request.progress is not None:
         values["progress"] = request.progress.model_dump(mode="json")
     renewed = await session.execute(update(TaskRow).where(is_leased(claim)).values(values).returning(TaskRow.id))
@@ -227,7 +332,7 @@ async def release(session: AsyncSession, now: datetime, claim: LeaseClaim) -> No
     """Return an unfinished task because its agent stops. Raises LeaseLost."""
     campaign, task = await lock_held(session, claim)
     await end(session, claim, task, TaskState.PENDING, **_NO_LEASE)
-    record(session, campaign, now, EventType.TASK_RELEASED, **task_facts(task))
+    _record_attempt(session, campaign, now, EventType.TASK_RELEASED, task)
 
 
 async def expire(session: AsyncSession, now: datetime) -> int:
@@ -243,7 +348,7 @@ async def expire(session: AsyncSession, now: datetime) -> int:
             await lifecycle.move(session, task, TaskState.PENDING, fence=(task.attempt, task.token_hash), **_NO_LEASE)
         except IllegalMove:
             continue  # it ended meanwhile
-        record(session, campaign, now, EventType.LEASE_EXPIRED, **task_facts(task), attempt=task.attempt)
+        _record_attempt(session, campaign, now, EventType.LEASE_EXPIRED, task)
     return len(tasks)
 
 

@@ -4,7 +4,7 @@ from coordinator.errors import Invalid
 from shared import kinds, metrics
 from shared.metrics import Origin, Weight
 from shared.plugins import PluginUnavailable
-from shared.wire.jobs import EvaluateResult, TrainResult
+from shared.wire.results import EvaluateResult, TrainResult
 
 
 def check_metrics(result: TrainResult | EvaluateResult, kind_name: str) -> None:

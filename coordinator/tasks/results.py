@@ -26,21 +26,23 @@ from coordinator.database.tables import (
 from coordinator.errors import BadUpdate, Invalid, LeaseLost, ResultDiffers
 from coordinator.events.log import record
 from coordinator.services import Services
+from coordinator.storage.retention import release_blobs
 from coordinator.storage.stores import BlobStore
-from coordinator.tasks import uploads
+from coordinator.tasks import owners_word, uploads
 from coordinator.tasks.claims import LeaseClaim
 from coordinator.tasks.keyed_locks import KeyedLocks
 from coordinator.tasks.leases import end, find_held_with_campaign, lock_held, task_facts
 from coordinator.tasks.metric_checks import check_metrics
+from coordinator.tasks.result_checks import check_against_algorithm, check_prepared
 from coordinator.tasks.update_checks import check_adapter_zero, check_parts, check_update
-from shared import algorithms
 from shared.adapters.files import Contract
 from shared.digest import sha256_file
 from shared.events import EventType
+from shared.owners_word import STATES
 from shared.states import BlobKind, ParticipantState, TaskKind, TaskState
 from shared.wire.base import BlobRef
-from shared.wire.jobs import EvaluateResult, InitResult, PrepareResult, Result, TrainResult
 from shared.wire.leases import Failure, FailureKind
+from shared.wire.results import EvaluateResult, InitResult, PrepareResult, Result, TrainResult
 
 _locks = KeyedLocks()
 
@@ -64,45 +66,52 @@ async def _accept(services: Services, claim: LeaseClaim, result: Result) -> None
     if isinstance(result, TrainResult | EvaluateResult):
         check_metrics(result, campaign.spec.kind)
     if isinstance(result, PrepareResult):
-        _check_rank(campaign, result)
+        check_prepared(campaign, result)
     stored: list[tuple[BlobKind, BlobRef]] = []
     contract: Contract | None = None
     try:
-        _check_against_algorithm(campaign, result)
+        if isinstance(result, TrainResult):
+            check_against_algorithm(campaign, participant, result)
         for purpose, sha256 in _files_of(result):
             upload = await _find_upload(services, task, purpose, sha256)
-            expected = uploads.contract_of(campaign, task, participant, purpose)
+            expected = await asyncio.to_thread(uploads.contract_of, campaign, task, participant, purpose)
             contract = await _check_and_store(services, campaign, upload, expected)
             stored.append((purpose, BlobRef(sha256=sha256, n_bytes=upload.n_bytes)))
         await _commit(services, claim, task.campaign_id, result, stored, contract)
     except BadUpdate as error:
-        failure = Failure(kind=FailureKind.BAD_UPDATE, message=f"the coordinator refused the update: {error}")
+        failure = Failure.of(FailureKind.BAD_UPDATE, f"the coordinator refused the update: {error}")
         await fail(services, claim, failure)
+        raise
+    except Invalid:  # an upload was replaced meanwhile, so nothing awaits what was stored of it
+        await release_blobs(services.storage, [(kind, ref.sha256) for kind, ref in stored])
         raise
 
 
 async def fail(services: Services, claim: LeaseClaim, failure: Failure) -> None:
-    """End a task with a failure. Repeating the same failure changes nothing. Raises LeaseLost."""
+    """End a task with a failure, and delete its uploads. Repeating the same failure changes nothing.
+
+    Raises LeaseLost.
+    """
     recorded = failure.model_dump(mode="json")
     async with services.database.write("failure") as session:
         campaign, task = await lock_held(session, claim)
-        if task.state is TaskState.FAILED and task.failure == recorded:
+        if task.state in (TaskState.FAILED, TaskState.CANCELLED) and task.failure == recorded:
             return
+        deleted = await uploads.delete_rows(session, UploadRow.task_id == task.id)
         now = services.clock.now()  # under the lock, so that ids and times rise with event numbers
-        await end(session, claim, task, TaskState.FAILED, failure=recorded, ended_at=now)
-        if task.kind is TaskKind.PREPARE:
-            participant = await session.get_one(ParticipantRow, (campaign.id, task.agent_id))
+        of_owner = STATES.get(failure.kind)
+        state = TaskState.FAILED if of_owner is None else TaskState.CANCELLED  # an owner's word is no failure
+        await end(session, claim, task, state, failure=recorded, ended_at=now)
+        participant = await session.get_one(ParticipantRow, (campaign.id, task.agent_id))
+        if of_owner is not None:
+            await owners_word.take(session, campaign, participant, of_owner, failure.message, now)
+        elif task.kind is TaskKind.PREPARE:
             await lifecycle.move(session, participant, ParticipantState.FAILED, reason=failure.message)
         _make_due(session, services, campaign, now)
-        record(
-            session,
-            campaign,
-            now,
-            EventType.TASK_FAILED,
-            **task_facts(task),
-            failure=failure.kind,
-            message=failure.message,
-        )
+        if of_owner is None:
+            facts = {"failure": failure.kind, "message": failure.message}
+            record(session, campaign, now, EventType.TASK_FAILED, **task_facts(task), **facts)
+    await uploads.delete_bytes(services, deleted)
 
 
 def _is_replay(task: TaskRow, result: Result) -> bool:
@@ -114,31 +123,6 @@ def _is_replay(task: TaskRow, result: Result) -> bool:
             return True
         raise ResultDiffers(task.id)
     raise LeaseLost(task.id, task.attempt)
-
-
-def _check_rank(campaign: CampaignRow, result: PrepareResult) -> None:
-    """Raise Invalid unless the agent may train the rank that it answers."""
-    spec = campaign.spec
-    if result.rank > spec.lora.rank:
-        raise Invalid(("rank", f"{result.rank} is above {spec.lora.rank}, the rank of the campaign's adapter"))
-    if result.rank < spec.lora.rank and not algorithms.find(spec.algorithm.name).server.mixes_ranks:
-        needed = f"{spec.algorithm.name} needs {spec.lora.rank}, the rank of the campaign's adapter, from every client"
-        raise Invalid(("rank", f"{result.rank} is too small: {needed}"))
-
-
-def _check_against_algorithm(campaign: CampaignRow, result: Result) -> None:
-    """Raise BadUpdate if an update contradicts the campaign's algorithm.
-
-    It does if it lacks required extras, or reports the loss of client state that the algorithm does not have.
-    """
-    if not isinstance(result, TrainResult):
-        return
-    name = campaign.spec.algorithm.name
-    client = algorithms.find(name).client
-    if result.extras is None and client.extras:
-        raise BadUpdate(f"{name} needs the extras {', '.join(client.extras)}, but the update has none")
-    if result.client_state_lost and not client.state:
-        raise BadUpdate(f"the update reports lost client state, but {name} has no client state")
 
 
 def _files_of(result: Result) -> list[tuple[BlobKind, str]]:
@@ -176,9 +160,18 @@ async def _check_and_store(
     ref = BlobRef(sha256=upload.sha256, n_bytes=upload.n_bytes)
     if await store.has(ref.sha256):  # an earlier try died between storing and committing
         async with store.as_file(ref, services.storage.scratch) as path:
+            if path.stat().st_size != ref.n_bytes:  # equal bytes of somebody else
+                raise BadUpdate(f"the file with this digest has {path.stat().st_size} bytes, not {ref.n_bytes}")
             return await asyncio.to_thread(_check_file, path, expected, campaign)
-    async with services.storage.staging.as_file(upload.id, services.storage.scratch) as path:
-        return await _check_and_put(store, path, ref, expected, campaign)
+    try:
+        async with services.storage.staging.as_file(upload.id, services.storage.scratch) as path:
+            return await _check_and_put(store, path, ref, expected, campaign)
+    except FileNotFoundError as error:
+        raise _replaced(upload.purpose, upload.sha256) from error
+
+
+def _replaced(purpose: BlobKind, sha256: str) -> Invalid:
+    return Invalid((purpose.value, f"the upload of {sha256} was replaced or deleted meanwhile; upload it again"))
 
 
 async def _check_and_put(
@@ -210,7 +203,8 @@ async def _commit(
     stored: list[tuple[BlobKind, BlobRef]],
     contract: Contract | None,
 ) -> None:
-    """Commit a result: end the task, and reference its blobs. Raises LeaseLost and ResultDiffers.
+    """Commit a result: end the task, and reference its blobs. Raises LeaseLost, ResultDiffers, and Invalid if an upload
+    was replaced while it was checked.
 
     The task's uploads are deleted. From here on its blobs are stored because the campaign references them.
     """
@@ -219,6 +213,10 @@ async def _commit(
         if _is_replay(task, result):
             return
         deleted = await uploads.delete_rows(session, UploadRow.task_id == task.id)
+        awaited = {(upload.purpose, upload.sha256) for upload in deleted}
+        for kind, ref in stored:
+            if (kind, ref.sha256) not in awaited:
+                raise _replaced(kind, ref.sha256)
         now = (
             services.clock.now()
         )  # under the lock, so that no metric appears later with a smaller id, which pages would miss
@@ -245,6 +243,8 @@ async def _commit(
         else:
             for name, value in result.metrics.items():
                 _add_metric(session, now, task, participant, name, value)
+            if isinstance(result, EvaluateResult):  # a late one may be of an older adapter than the newest
+                participant.evaluated_adapter = max(task.round or 0, participant.evaluated_adapter or 0)
         _make_due(session, services, campaign, now)
         record(session, campaign, now, EventType.TASK_DONE, **task_facts(task), agent=participant.agent_name)
     await uploads.delete_bytes(services, deleted, keep={ref.sha256 for _, ref in stored})
@@ -269,6 +269,8 @@ async def _apply_prepare(session: AsyncSession, participant: ParticipantRow, res
         n_train=result.n_train,
         n_held_out=result.n_held_out,
         rank=result.rank,
+        report=result.report,
+        evaluates=result.evaluates,
         fingerprint=result.fingerprint.model_dump(),
         reason=_notices(result),
     )
@@ -299,6 +301,7 @@ def _add_metric(
             client_number=participant.client_number,
             agent_name=participant.agent_name,
             value=value,
+            at=now,
         )
     )
 

@@ -4,45 +4,72 @@ from collections.abc import AsyncIterator
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
-from sqlalchemy import select
 
 from coordinator.database.numbers import read_number
-from coordinator.database.tables import BlobUseRow
-from coordinator.errors import BadChunk, Forbidden, NotFound, RangeNotSatisfiable
+from coordinator.errors import (
+    BadChunk,
+    CorruptBlob,
+    LeaseLost,
+    NotFound,
+    RangeNotSatisfiable,
+    TooLarge,
+    UploadsFull,
+    WrongOffset,
+)
 from coordinator.tasks import uploads
-from coordinator.tasks.jobs import blobs_of_lease
+from coordinator.tasks.blob_access import find_readable
 from coordinator.tasks.lease_header import ClaimDep, HolderDep
-from coordinator.web.authentication import Agent, AgentDep, CallerDep
-from coordinator.web.deps import Now, ServicesDep, WriteSession
-from shared.wire.base import BlobRef
+from coordinator.web.authentication import AgentDep, CallerDep
+from coordinator.web.deps import ServicesDep
+from coordinator.web.limits.bodies import takes
+from coordinator.web.reference.headers import CHUNK_BODY, answers, sends, takes_headers
+from coordinator.web.reference.refusals import refuses
+from coordinator.web.routes import BoundedRoute
+from shared.wire.base import CHUNK_BYTES
 from shared.wire.leases import UploadReply, UploadRequest
 
-router = APIRouter(prefix="/v1", tags=["blobs"])
+router = APIRouter(prefix="/v1", tags=["blobs"], route_class=BoundedRoute)
+
+_OFFSET = answers("Upload-Offset", "Number of bytes received")
+_BLOB = answers("ETag", "The digest in quotes") | answers("Accept-Ranges", "`bytes`")
 
 
-@router.post("/leases/{task_id}/uploads", status_code=201)
-async def start_upload(
-    body: UploadRequest,
-    claim: ClaimDep,
-    response: Response,
-    session: WriteSession,
-    now: Now,
-    services: ServicesDep,
-) -> UploadReply:
+@router.post(
+    "/leases/{task_id}/uploads",
+    status_code=201,
+    responses={
+        201: {"headers": answers("Location", "Where to send the chunks")},
+        **refuses(LeaseLost, TooLarge, UploadsFull),
+    },
+)
+@takes(4 << 10)
+async def start_upload(body: UploadRequest, claim: ClaimDep, response: Response, services: ServicesDep) -> UploadReply:
     """Begin the upload of a task's file, or get the offset at which to continue it."""
-    upload = await uploads.start(session, now, claim, body, services.settings.storage.max_adapter_bytes)
+    upload = await uploads.start(services, claim, body)
     response.headers["Location"] = f"/v1/uploads/{upload.id}"
     return UploadReply(id=upload.id, offset=upload.offset, n_bytes=upload.n_bytes)
 
 
-@router.head("/uploads/{upload_id}", status_code=204)
+@router.head("/uploads/{upload_id}", status_code=204, responses={204: {"headers": _OFFSET}})
 async def upload_offset(upload_id: str, response: Response, services: ServicesDep, agent: AgentDep) -> None:
     """The number of bytes received of an upload, in Upload-Offset."""
     upload, _ = await uploads.find(services, agent.id, upload_id)
     response.headers["Upload-Offset"] = str(upload.offset)
 
 
-@router.patch("/uploads/{upload_id}", status_code=204)
+@router.patch(
+    "/uploads/{upload_id}",
+    status_code=204,
+    responses={204: {"headers": _OFFSET}, **refuses(LeaseLost, WrongOffset, BadChunk, TooLarge)},
+    openapi_extra={
+        **takes_headers(
+            sends("Upload-Offset", "Where in the file the chunk begins.", "8388608", required=True),
+            sends("Content-Digest", "Digest of the chunk (RFC 9530).", "sha-256=:RK/0qy18…:", required=True),
+        ),
+        "requestBody": CHUNK_BODY,
+    },
+)
+@takes(CHUNK_BYTES)
 async def append_chunk(
     upload_id: str, request: Request, response: Response, services: ServicesDep, holder: HolderDep
 ) -> None:
@@ -57,24 +84,33 @@ async def append_chunk(
     response.headers["Upload-Offset"] = str(end)
 
 
-@router.delete("/uploads/{upload_id}", status_code=204)
+@router.delete("/uploads/{upload_id}", status_code=204, responses=refuses(LeaseLost))
 async def delete_upload(upload_id: str, services: ServicesDep, holder: HolderDep) -> None:
     """Delete an upload. Only the task's current attempt may: a later attempt continues an earlier one's upload."""
     await uploads.withdraw(services, holder, upload_id)
 
 
-@router.get("/blobs/{sha256}")
+@router.get(
+    "/blobs/{sha256}",
+    response_class=Response,
+    responses={
+        200: {"description": "The whole blob", "headers": _BLOB, "content": {"application/octet-stream": {}}},
+        206: {
+            "description": "The range",
+            "headers": _BLOB | answers("Content-Range", "Which bytes these are"),
+            "content": {"application/octet-stream": {}},
+        },
+        **refuses(RangeNotSatisfiable, CorruptBlob),
+    },
+    openapi_extra=takes_headers(sends("Range", "One range of bytes; several give the whole blob.", "bytes=0-1023")),
+)
 async def get_blob(sha256: str, request: Request, services: ServicesDep, caller: CallerDep) -> Response:
-    """A blob's bytes, or a range of them. For operators, and for agents whose live lease names the blob."""
-    if isinstance(caller, Agent) and sha256 not in {ref.sha256 for ref in await blobs_of_lease(services, caller.id)}:
-        message = "this agent has no live lease on a task that needs this blob"
-        raise Forbidden(message)
-    stored = select(BlobUseRow.kind, BlobUseRow.n_bytes).where(BlobUseRow.sha256 == sha256, BlobUseRow.stored)
-    uses = await services.database.fetch(stored.order_by(BlobUseRow.id).limit(1))
-    if not uses:
-        raise NotFound("blob", sha256)
-    [(kind, n_bytes)] = uses
-    ref = BlobRef(sha256=sha256, n_bytes=n_bytes)
+    """A global adapter's bytes, or a range of them, for operators; what its live lease names, for an agent.
+
+    A single client's update is read by aggregation and verification alone: it is refused to every caller. So is the
+    algorithm's state to operators.
+    """
+    kind, ref = await find_readable(services, caller, sha256)
     store = services.storage.store_of(kind)
     if not await store.has(sha256):
         raise NotFound("blob", sha256)

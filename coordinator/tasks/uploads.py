@@ -1,25 +1,32 @@
-"""Resumable uploads: chunks with digests, appended only at the upload's end, so the offset never falls."""
+"""Resumable uploads: chunks with digests, appended only at the upload's end, so the offset never falls.
 
+What one agent can have stored is bounded: a task has one upload for each of its files, of exactly the size that the
+contract gives it, and another digest replaces what was there. All unfinished uploads of an agent share a limit.
+"""
+
+import asyncio
 import logging
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
-from sqlalchemy import ColumnElement, delete, exists, select, update
+from sqlalchemy import ColumnElement, and_, delete, exists, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from coordinator import lifecycle
 from coordinator.database.ids import new_id
-from coordinator.database.sessions import add_or_find
-from coordinator.database.tables import CampaignRow, ParticipantRow, TaskRow, UploadRow
-from coordinator.errors import BadChunk, Forbidden, Invalid, LeaseLost, NotFound, TooLarge, WrongOffset
+from coordinator.database.tables import AgentRow, CampaignRow, ParticipantRow, TaskRow, UploadRow
+from coordinator.errors import BadChunk, Forbidden, Invalid, LeaseLost, NotFound, TooLarge, UploadsFull, WrongOffset
 from coordinator.services import Services
 from coordinator.storage.retention import release_blobs
 from coordinator.tasks.claims import LeaseClaim, LeaseHolder
 from coordinator.tasks.keyed_locks import KeyedLocks
-from coordinator.tasks.leases import check_held, is_leased, with_campaign_and_participant
+from coordinator.tasks.leases import check_held, find_held_with_campaign, is_leased
 from shared import algorithms
 from shared.adapters.files import Contract
 from shared.adapters.lora import at_rank, trained
+from shared.campaign.spec import LoraSection
 from shared.digest import matches_content_digest
 from shared.states import BlobKind, TaskKind, TaskState
 from shared.wire.leases import UploadRequest
@@ -29,23 +36,61 @@ log = logging.getLogger(__name__)
 _locks = KeyedLocks()
 
 
-async def start(
-    session: AsyncSession, now: datetime, claim: LeaseClaim, request: UploadRequest, max_adapter_bytes: int
-) -> UploadRow:
+async def start(services: Services, claim: LeaseClaim, request: UploadRequest) -> UploadRow:
     """Begin an upload for a leased task, or continue the one that an earlier attempt began.
 
-    Raises LeaseLost, Invalid if the task has no such file, and TooLarge before the first byte is sent.
+    One with another digest is replaced: the agent trained again. Raises LeaseLost, Invalid if the task has no such file
+    or the file has another size, TooLarge and UploadsFull, all before the first byte is sent.
     """
-    leased = (await session.execute(with_campaign_and_participant().where(is_leased(claim)))).first()
-    if leased is None:
-        raise LeaseLost(claim.task_id, claim.attempt)
-    task, campaign, participant = leased
-    expected = contract_of(campaign, task, participant, request.purpose)
-    limit = expected.file_bytes if expected is not None else max_adapter_bytes
+    task, campaign, participant = await find_held_with_campaign(services, claim)
+    limits = services.settings.storage
+    # in a thread: it reads the contract, which may have thousands of tensors
+    await asyncio.to_thread(_check_size, campaign, task, participant, request, limits.max_adapter_bytes)
+    async with services.database.write("start_upload") as session:
+        # the agent first, as in acquiring, so that requests at the same time keep its limit together
+        await session.execute(select(AgentRow.id).where(AgentRow.id == claim.agent_id).with_for_update(key_share=True))
+        if (await session.execute(select(TaskRow.id).where(is_leased(claim)))).first() is None:
+            raise LeaseLost(claim.task_id, claim.attempt)
+        of_file = (UploadRow.task_id == task.id, UploadRow.purpose == request.purpose)
+        is_other = (UploadRow.sha256 != request.sha256) | (UploadRow.n_bytes != request.n_bytes)
+        replaced = await delete_rows(session, and_(*of_file, is_other))
+        upload = await session.scalar(select(UploadRow).where(*of_file))
+        if upload is None:
+            await _check_total(session, claim.agent_id, request.n_bytes, limits.max_upload_bytes_per_agent)
+            upload = _new_upload(task, request, services.clock.now())
+            session.add(upload)
+    log.debug("upload %s of %s: has %d of %d bytes", upload.id, upload.purpose, upload.offset, upload.n_bytes)
+    await delete_bytes(services, replaced)
+    return upload
+
+
+def _check_size(
+    campaign: CampaignRow, task: TaskRow, participant: ParticipantRow, request: UploadRequest, max_adapter_bytes: int
+) -> None:
+    """Raise TooLarge or Invalid unless a file of this size can be what the task asks for."""
+    contract = contract_of(campaign, task, participant, request.purpose)
+    limit = contract.file_bytes if contract is not None else max_adapter_bytes
     if request.n_bytes > limit:
         raise TooLarge(request.n_bytes, limit)
-    begun = select(UploadRow).where(UploadRow.task_id == task.id, UploadRow.sha256 == request.sha256)
-    upload = UploadRow(
+    if contract is not None and request.n_bytes < limit:
+        message = f"{request.n_bytes} bytes are too few: a {request.purpose} of this task has {limit} bytes"
+        raise Invalid(("n_bytes", message))
+
+
+async def _check_total(session: AsyncSession, agent_id: str, n_bytes: int, limit: int) -> None:
+    """Raise UploadsFull if an agent's unfinished uploads would have too many bytes together.
+
+    Those of ended tasks do not count: they go with the task, or are swept up.
+    """
+    query = select(func.coalesce(func.sum(UploadRow.n_bytes), 0)).join(TaskRow, TaskRow.id == UploadRow.task_id)
+    of_live_tasks = query.where(TaskRow.agent_id == agent_id, TaskRow.state.in_(lifecycle.LIVE_TASK))
+    total = int(await session.scalar(of_live_tasks) or 0) + n_bytes
+    if total > limit:
+        raise UploadsFull(total, limit)
+
+
+def _new_upload(task: TaskRow, request: UploadRequest, now: datetime) -> UploadRow:
+    return UploadRow(
         id=new_id(now),
         task_id=task.id,
         purpose=request.purpose,
@@ -54,9 +99,6 @@ async def start(
         offset=0,
         updated_at=now,
     )
-    upload = await add_or_find(session, upload, begun)
-    log.info("upload %s of %s: has %d of %d bytes", upload.id, upload.purpose, upload.offset, upload.n_bytes)
-    return upload
 
 
 def contract_of(
@@ -76,13 +118,19 @@ def contract_of(
         return None
     if task.kind is TaskKind.TRAIN and campaign.contract is not None:
         assert participant.rank is not None  # a client is prepared
-        contract = trained(at_rank(Contract.from_json(campaign.contract), participant.rank), campaign.spec.lora)
+        contract = _contract_of_updates(campaign.contract, participant.rank, campaign.spec.lora.freeze_a)
         if purpose is BlobKind.DELTA:
             return contract
         extras = algorithms.find(campaign.spec.algorithm.name).client.extras
         if purpose is BlobKind.EXTRAS and extras:
             return contract.in_slots(extras)
     raise Invalid(("purpose", f"a task of kind {task.kind} has no file {purpose}"))
+
+
+@lru_cache(maxsize=32)
+def _contract_of_updates(adapter: str, rank: int, freeze_a: bool) -> Contract:
+    """The contract of updates of an adapter, given as JSON, at a client's rank. Cached: each upload asks for it."""
+    return trained(at_rank(Contract.from_json(adapter), rank), LoraSection(rank=rank, freeze_a=freeze_a))
 
 
 async def find(services: Services, agent_id: str, upload_id: str) -> tuple[UploadRow, TaskRow]:
@@ -113,18 +161,29 @@ async def append(
         if end > current.n_bytes:
             raise TooLarge(end, current.n_bytes)
         await services.storage.staging.write(upload_id, offset, data)
-        async with services.database.write("append") as session:
-            moved = await session.execute(
-                update(UploadRow)
-                .where(UploadRow.id == upload_id, UploadRow.offset == offset, exists().where(is_leased(claim)))
-                .values(offset=end, updated_at=services.clock.now())
-                .returning(UploadRow.id)
-                .execution_options(synchronize_session=False)
-            )
-            if moved.first() is None:  # another request appended, or the lease was lost, meanwhile
-                raise WrongOffset(current.offset, offset)
-    log.info("upload %s: %d bytes at %d of %d", upload_id, len(data), offset, current.n_bytes)
+        if not await _move_offset(services, claim, upload_id, offset, end):
+            if not await services.database.fetch(select(UploadRow.id).where(UploadRow.id == upload_id)):
+                await services.storage.staging.discard(upload_id)  # its row went first, then our chunk came
+            raise WrongOffset(current.offset, offset)
+    log.debug("upload %s: %d bytes at %d of %d", upload_id, len(data), offset, current.n_bytes)
     return end
+
+
+async def _move_offset(services: Services, claim: LeaseClaim, upload_id: str, offset: int, end: int) -> bool:
+    """Record that an upload has the chunk [offset, end). Returns False if another request appended, the lease was lost,
+    or the upload was deleted meanwhile."""
+    async with services.database.write("append") as session:
+        moved = await session.execute(
+            update(UploadRow)
+            .where(UploadRow.id == upload_id, UploadRow.offset == offset, exists().where(is_leased(claim)))
+            .values(offset=end, updated_at=services.clock.now())
+            .returning(UploadRow.id)
+            .execution_options(synchronize_session=False)
+        )
+        if moved.first() is None:
+            return False
+        await services.storage.staging.trim(session, upload_id, offset, end)
+    return True
 
 
 async def _find_leased(services: Services, holder: LeaseHolder, upload_id: str) -> tuple[LeaseClaim, UploadRow]:

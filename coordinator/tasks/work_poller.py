@@ -6,6 +6,7 @@ import logging
 from sqlalchemy import select
 
 from coordinator import lifecycle
+from coordinator.database.availability import errors_logged
 from coordinator.database.tables import CampaignRow, TaskRow
 from coordinator.services import Services
 from shared.states import TaskState
@@ -20,7 +21,7 @@ async def poll_for_work(services: Services) -> None:
     while True:
         await asyncio.sleep(services.settings.engine.poll_s)
         waiting = services.notifiers.tasks.keys
-        try:
+        with errors_logged(log, "could not query pending tasks; trying again"):
             for start in range(0, len(waiting), _BATCH):
                 query = (
                     select(TaskRow.agent_id)
@@ -34,5 +35,3 @@ async def poll_for_work(services: Services) -> None:
                 services.notifiers.tasks.notify(
                     [agent_id for (agent_id,) in await services.database.fetch(query.distinct())]
                 )
-        except Exception:
-            log.exception("could not query pending tasks; trying again")

@@ -19,6 +19,7 @@ from coordinator.database.tables import AdapterRow, BlobUseRow, CampaignRow, Par
 from coordinator.engine.aggregation.aggregate import Aggregated, aggregate
 from coordinator.engine.aggregation.files import ClientUpdate
 from coordinator.engine.participants import numbered_clients
+from coordinator.engine.weights import weight_of
 from coordinator.errors import NotFound
 from coordinator.services import Services
 from coordinator.storage.scratch import scratch_folder
@@ -91,7 +92,7 @@ async def load_open_round(session: AsyncSession, campaign: CampaignRow) -> Round
     tasks = [(by_agent[task.agent_id], task) for task in (await session.scalars(query)).all()]
     tasks.sort(key=lambda pair: pair[0].client_number or 0)
     weights = [
-        _weight(campaign.spec, client) * _staleness_discount(campaign.spec, number - (task.round or number))
+        weight_of(campaign.spec, client) * _staleness_discount(campaign.spec, number - (task.round or number))
         for client, task in tasks
     ]
     total = sum(weights)
@@ -159,14 +160,6 @@ async def aggregated(services: Services, inputs: RoundInputs, *, measures_gap: b
         yield replace(result, state=None, broadcast=None) if inputs.clients_without_state else result
 
 
-def _weight(spec: CampaignSpec, client: ParticipantRow) -> int:
-    """A client's weight before normalisation: its number of training rows, capped, or 1."""
-    n_examples = client.n_train or 0
-    if spec.weighting.by == "uniform":
-        return 1
-    return min(n_examples, spec.weighting.max_examples) if spec.weighting.max_examples else n_examples
-
-
 def _staleness_discount(spec: CampaignSpec, staleness: int) -> float:
     """The factor on the weight of an update that was trained *staleness* rounds earlier: 1 if it is not late."""
     return float((1 + staleness) ** -spec.stragglers.staleness_exponent)
@@ -185,6 +178,7 @@ def _contribution(client: ParticipantRow, task: TaskRow, number: int, weight: fl
         weight=weight,
         client_state_lost=task.result["client_state_lost"],
         staleness=number - task.round,
+        trained_on=task.result["trained_on"],
     )
 
 
@@ -202,9 +196,9 @@ async def _load(
     uses = await session.scalars(select(BlobUseRow).where(BlobUseRow.sha256.in_(wanted), BlobUseRow.stored))
 
     def weight_in(round_number: int) -> int:
-        return sum(_weight(spec, client) for client in clients if (client.joined_round or 1) <= round_number)
+        return sum(weight_of(spec, client) for client in clients if (client.joined_round or 1) <= round_number)
 
-    weights = {client.client_number: _weight(spec, client) for client in clients}
+    weights = {client.client_number: weight_of(spec, client) for client in clients}
     return RoundInputs(
         number=number,
         spec=spec,

@@ -1,28 +1,35 @@
 """From a new campaign to adapter 0: gather agents, prepare them, agree on the base model, number the clients."""
 
+from collections.abc import Iterator, Sequence
+
 from coordinator.database.tables import ParticipantRow
 from coordinator.engine.campaign_tx import CampaignTx
 from coordinator.engine.clients import joining
 from coordinator.engine.evaluation import add_evaluations
 from shared.events import EventType
 from shared.states import CampaignState, ParticipantState, TaskKind
-from shared.wire.jobs import Fingerprint
+from shared.wire.results import Fingerprint
+
+P = ParticipantState
 
 
 async def prepare(tx: CampaignTx) -> bool:
     """Have every eligible agent prepare. Start once all have, or at the deadline if enough have."""
     await joining.invite(tx)
-    participants = await joining.active(tx)
+    active = await joining.active(tx)
+    participants = [each for each in active if each.state is not P.LEFT]
     minimum = tx.spec.selection.minimum
     if len(participants) < minimum:
-        _wait_for_agents(tx, len(participants))
+        tx.campaign.reason = _too_few(tx, len(participants), [each for each in active if each.state is P.LEFT])
         return False
     tx.campaign.reason = None
-    waiting = [p for p in participants if p.state is ParticipantState.PREPARING]
-    prepared = [p for p in participants if p.state is ParticipantState.PREPARED]
+    preparing = [p for p in participants if p.state is P.PREPARING]
+    asked = [p for p in participants if p.state is P.WAITING]
+    paused = [p for p in participants if p.state is P.PAUSED]
+    prepared = [p for p in participants if p.state is P.PREPARED]
     deadline = tx.after(tx.campaign.resumed_at, tx.spec.deadline.prepare_s)
-    if waiting and (tx.now < deadline or len(prepared) < minimum):
-        tx.campaign.reason = f"waiting for {joining.names(waiting)} to prepare"
+    if (preparing or asked or paused) and (tx.now < deadline or len(prepared) < minimum):
+        tx.campaign.reason = "; ".join(_awaited(preparing, asked, paused))
         if tx.now < deadline:
             tx.reschedule_at(deadline)
         return False
@@ -54,18 +61,56 @@ async def initialize(tx: CampaignTx) -> bool:
     for client in (await tx.clients()).values():
         if client.agent_id not in tried:
             tx.add_task(TaskKind.INIT, client.agent_id)
+            tx.campaign.reason = None
             tx.reschedule_at(tx.after(tx.now, tx.spec.deadline.round_s))
             return False
-    failures = "; ".join(str(task.failure["message"]) for task in recent if task.failure)
-    await tx.pause(f"no agent could build adapter 0: {failures or 'none answered in time'}")
+    absent = [p for p in await tx.participants() if p.client_number is not None and p.state is not P.PREPARED]
+    is_back = any(p.state is P.PREPARING for p in absent)  # its owner let it in again
+    if is_back and await joining.reschedule_for_preparing(tx, "no client is ready to build adapter 0"):
+        return False
+    failures = [str(task.failure["message"]) for task in recent if task.failure]
+    absences = [f"{p.agent_name}: {p.reason}" for p in absent if p.reason]
+    await tx.pause(f"no agent could build adapter 0: {'; '.join(failures or absences) or 'none answered in time'}")
     return False
 
 
-def _wait_for_agents(tx: CampaignTx, n_enrolled: int) -> None:
+def _awaited(
+    preparing: Sequence[ParticipantRow], asked: Sequence[ParticipantRow], paused: Sequence[ParticipantRow]
+) -> Iterator[str]:
+    if preparing:
+        yield f"waiting for {joining.names(preparing)} to prepare"
+    if asked:
+        yield f"waiting for {_owners(asked)} to accept the campaign"
+    if paused:
+        yield f"waiting for {_owners(paused)}, who paused"
+
+
+def _owners(participants: Sequence[ParticipantRow]) -> str:
+    return f"the owner{'' if len(participants) == 1 else 's'} of {joining.names(participants)}"
+
+
+def _too_few(tx: CampaignTx, n_active: int, left: Sequence[ParticipantRow]) -> str:
+    """Why a campaign cannot begin: agents are not enrolled, or their owners do not want to take part.
+
+    Args:
+        tx: the campaign.
+        n_active: how many agents may still take part.
+        left: the agents whose owners refused or left.
+    """
     selection = tx.spec.selection
     labels = ", ".join(f"{label}={value}" for label, value in selection.labels.items())
     with_labels = f" with {labels}" if labels else ""
-    tx.campaign.reason = f"waiting for agents: {n_enrolled} of {selection.minimum}{with_labels} enrolled"
+    if left:
+        return f"{n_active} of {selection.minimum} agents{with_labels} can take part; {_reasons(left)}"
+    return f"waiting for agents: {n_active} of {selection.minimum}{with_labels} enrolled"
+
+
+def _reasons(participants: Sequence[ParticipantRow]) -> str:
+    """The reasons of participants, each with the names of those that have it."""
+    by_reason: dict[str | None, list[ParticipantRow]] = {}
+    for participant in participants:
+        by_reason.setdefault(participant.reason, []).append(participant)
+    return "; ".join(f"{joining.names(unready)}: {reason}" for reason, unready in by_reason.items())
 
 
 async def _start(tx: CampaignTx, participants: list[ParticipantRow], prepared: list[ParticipantRow]) -> None:
@@ -78,19 +123,15 @@ async def _start(tx: CampaignTx, participants: list[ParticipantRow], prepared: l
         agreed = max(fingerprints, key=fingerprints.count, default=None)
     if agreed is not None:
         await joining.set_aside_mismatched(tx, prepared, agreed)
-    agreeing = [p for p in prepared if p.state is ParticipantState.PREPARED]
+    agreeing = [p for p in prepared if p.state is P.PREPARED]
     minimum = tx.spec.selection.minimum
     if agreed is None or len(agreeing) < minimum:
-        by_reason: dict[str | None, list[ParticipantRow]] = {}
-        for participant in participants:
-            if participant not in agreeing:
-                by_reason.setdefault(participant.reason, []).append(participant)
-        reasons = "; ".join(f"{joining.names(unready)}: {reason}" for reason, unready in by_reason.items())
+        reasons = _reasons([each for each in participants if each not in agreeing])
         await tx.pause(f"{len(agreeing)} of {minimum} agents are ready. {reasons}")
         return
     for number, participant in enumerate(sorted(agreeing, key=lambda p: p.agent_name)):
         participant.client_number, participant.joined_round = number, 1
     for participant in participants:
-        if participant.state is ParticipantState.PREPARING:
+        if participant.state in (P.PREPARING, P.WAITING, P.PAUSED):
             tx.record(EventType.AGENT_JOINS_LATER, agent=participant.agent_name)
     await tx.move(CampaignState.INITIALIZING, fingerprint=agreed.model_dump(), reason=None)

@@ -31,6 +31,7 @@ from coordinator import lifecycle
 from coordinator.database.tables import BlobUseRow, ParticipantRow, RoundRow, TaskRow
 from coordinator.engine.campaign_tx import CampaignTx
 from coordinator.engine.clients import joining
+from shared.bounds import MAX_COUNT
 from shared.events import EventType
 from shared.states import TaskKind, TaskState
 from shared.wire.leases import Failure, FailureKind
@@ -134,7 +135,7 @@ async def freeze_updates(tx: CampaignTx, round_row: RoundRow, tasks: Sequence[Ta
     counting = [task for task in (*tasks, *earlier) if task.state is TaskState.DONE]
     for task in counting:
         task.counts_in = number
-    late_tasks_continue = tx.spec.stragglers.late_updates == "next_round" and number < tx.spec.rounds
+    late_tasks_continue = tx.spec.stragglers.late_updates == "next_round" and number < tx.campaign.last_round
     own = [task for task in tasks if not (late_tasks_continue and task.state is TaskState.LEASED)]
     # if the round filled before its deadline, nobody was slow, so a cancelled task is no failure
     await tx.cancel_tasks(own, _missed_deadline(number) if tx.now >= round_row.deadline_at else None)
@@ -201,7 +202,7 @@ async def _record_failures(tx: CampaignTx, round_number: int, tasks: Sequence[Ta
         elif task.failure is not None:
             participant.failures_in_a_row += 1
             if participant.failures_in_a_row >= rule.set_aside_after and rule.set_aside_rounds:
-                participant.set_aside_until = round_number + rule.set_aside_rounds
+                participant.set_aside_until = min(round_number + rule.set_aside_rounds, MAX_COUNT)
                 # evaluations must not wait for this client either
                 await tx.cancel_tasks(await tx.live_tasks(TaskKind.EVALUATE, participant.agent_id))
                 tx.record(

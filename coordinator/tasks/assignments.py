@@ -1,120 +1,115 @@
-"""Builds the job of a lease from the campaign and the task."""
+"""Builds the assignment of a lease from the campaign and the task."""
 
-from datetime import UTC
 from typing import Any
 
-from sqlalchemy import case, select
+from sqlalchemy import case, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
-from coordinator.database.tables import AdapterRow, CampaignRow, ParticipantRow, RoundRow, TaskRow
+from coordinator.database.tables import AdapterRow, AgentRow, CampaignRow, ParticipantRow, RoundRow, TaskRow
 from coordinator.services import Services
 from shared import algorithms
-from shared.campaign.spec import CampaignSpec
-from shared.states import TaskKind, TaskState
+from shared.campaign.digest import spec_sha256
+from shared.states import AgentState, ParticipantState, TaskKind, TaskState
+from shared.wire.assignments import (
+    MAX_NAMED,
+    Assignment,
+    EvaluateAssignment,
+    InitAssignment,
+    PrepareAssignment,
+    TrainAssignment,
+)
 from shared.wire.base import BlobRef
-from shared.wire.jobs import EvaluateJob, Fingerprint, InitJob, Job, JobBase, PrepareJob, TrainJob
+from shared.wire.results import Fingerprint
 
 
-async def build_job(session: AsyncSession, campaign: CampaignRow, task: TaskRow) -> Job:
-    """Build the job of a task."""
+async def build_assignment(session: AsyncSession, campaign: CampaignRow, task: TaskRow) -> Assignment:
+    """Build the assignment of a task."""
     if task.kind is TaskKind.PREPARE:
-        return _prepare_job(campaign)
+        return await _prepare(session, campaign)
     if task.kind is TaskKind.INIT:
-        return _init_job(campaign)
+        return InitAssignment(**_common(campaign), fingerprint=_fingerprint(campaign))
     if task.kind is TaskKind.EVALUATE:
-        return await _evaluate_job(session, campaign, task)
-    return await _train_job(session, campaign, task)
+        return await _evaluate(session, campaign, task)
+    return await _train(session, campaign, task)
 
 
-def _prepare_job(campaign: CampaignRow) -> PrepareJob:
+async def _prepare(session: AsyncSession, campaign: CampaignRow) -> PrepareAssignment:
     spec = campaign.spec
     algorithm = algorithms.find(spec.algorithm.name)
-    return PrepareJob(
-        **_common(campaign, spec),
-        lora=spec.lora,
-        data=spec.data,
-        algorithm=spec.algorithm.name,
+    takes_part = ParticipantRow.campaign_id == campaign.id
+    named = select(ParticipantRow.agent_name).where(takes_part).order_by(ParticipantRow.agent_name).limit(MAX_NAMED)
+    return PrepareAssignment(
+        **_common(campaign),
+        spec=spec,
+        created_on=campaign.created_on,
         plain_client=algorithm.has_plain_client,
         mixes_ranks=algorithm.server.mixes_ranks,
-        training=spec.training,
-        rounds=spec.rounds,
+        participants=list((await session.scalars(named)).all()),
+        n_participants=await session.scalar(select(func.count()).select_from(ParticipantRow).where(takes_part)) or 0,
     )
 
 
-def _init_job(campaign: CampaignRow) -> InitJob:
-    spec = campaign.spec
-    return InitJob(
-        **_common(campaign, spec), fingerprint=_fingerprint(campaign), lora=spec.lora, seed=spec.training.seed
-    )
-
-
-async def _evaluate_job(session: AsyncSession, campaign: CampaignRow, task: TaskRow) -> EvaluateJob:
+async def _evaluate(session: AsyncSession, campaign: CampaignRow, task: TaskRow) -> EvaluateAssignment:
     assert task.round is not None
-    spec = campaign.spec
     adapter = await session.get_one(AdapterRow, (campaign.id, task.round))
-    return EvaluateJob(
-        **_common(campaign, spec),
+    return EvaluateAssignment(
+        **_common(campaign),
         fingerprint=_fingerprint(campaign),
-        lora=spec.lora,
-        data=spec.data,
-        training=spec.training,
         round=task.round,
+        history=campaign.history,
         adapter=BlobRef(sha256=adapter.sha256, n_bytes=adapter.n_bytes),
         reference=await _reference(session, campaign),
     )
 
 
-async def _train_job(session: AsyncSession, campaign: CampaignRow, task: TaskRow) -> TrainJob:
+async def _train(session: AsyncSession, campaign: CampaignRow, task: TaskRow) -> TrainAssignment:
     assert task.round is not None
-    spec = campaign.spec
-    round_row, parent, participant = await _round_facts(session, task)
+    round_row, parent, participant, n_clients = await _round_facts(session, task)
     assert participant.client_number is not None
-    assert participant.n_train is not None
-    assert participant.rank is not None
-    return TrainJob(
-        **_common(campaign, spec),
+    return TrainAssignment(
+        **_common(campaign),
         fingerprint=_fingerprint(campaign),
-        lora=spec.lora,
-        rank=participant.rank,
-        data=spec.data,
-        algorithm=spec.algorithm.name,
-        algorithm_params=spec.algorithm.params,
-        plain_client=algorithms.find(spec.algorithm.name).has_plain_client,
         round=task.round,
+        history=campaign.history,
         client_number=participant.client_number,
-        training=spec.training,
-        steps=spec.training.steps_for(participant.n_train),
-        learning_rate=round_row.learning_rate,
+        n_clients=n_clients,
+        n_in_round=len(round_row.sampled),
         adapter=BlobRef(sha256=parent.sha256, n_bytes=parent.n_bytes),
         reference=await _reference(session, campaign),
         broadcast=_ref(parent.broadcast_sha256, parent.broadcast_bytes),
         committed_update=participant.committed_update_sha256,
-        state_versions=spec.retention.server_state + 1,  # one more, because the newest update may never count
     )
 
 
-def _common(campaign: CampaignRow, spec: CampaignSpec) -> dict[str, Any]:
-    """The fields that all jobs have."""
-    base = JobBase(
-        campaign_id=campaign.id,
-        campaign_name=campaign.name,
-        created_on=campaign.created_at.astimezone(UTC).date(),
-        training_kind=spec.kind,
-        kind_params=spec.kind_params,
-        base=spec.base,
-    )
-    return {name: getattr(base, name) for name in JobBase.model_fields}
+def _common(campaign: CampaignRow) -> dict[str, Any]:
+    """The fields that all assignments have."""
+    return {"campaign_id": campaign.id, "spec_sha256": spec_sha256(campaign.spec, campaign.created_on)}
 
 
 def _fingerprint(campaign: CampaignRow) -> Fingerprint:
     return Fingerprint.model_validate(campaign.fingerprint)
 
 
-async def _round_facts(session: AsyncSession, task: TaskRow) -> tuple[RoundRow, AdapterRow, ParticipantRow]:
-    """A train task's round, the adapter that the round starts from, and the agent's participant."""
+async def _round_facts(session: AsyncSession, task: TaskRow) -> tuple[RoundRow, AdapterRow, ParticipantRow, int]:
+    """A train task's round, the adapter that the round starts from, the agent's participant, and the number of the
+    campaign's clients whose agents are not revoked and whose owners have not left."""
     is_parent = (AdapterRow.campaign_id == RoundRow.campaign_id) & (AdapterRow.number == RoundRow.number - 1)
+    client = aliased(ParticipantRow)
+    n_clients = (
+        select(func.count())
+        .select_from(client)
+        .join(AgentRow, AgentRow.id == client.agent_id)
+        .where(
+            client.campaign_id == task.campaign_id,
+            client.client_number.is_not(None),
+            client.state != ParticipantState.LEFT,
+            AgentRow.state == AgentState.ACTIVE,
+        )
+        .scalar_subquery()
+    )
     query = (
-        select(RoundRow, AdapterRow, ParticipantRow)
+        select(RoundRow, AdapterRow, ParticipantRow, n_clients)
         .join(AdapterRow, is_parent)
         .join(ParticipantRow, ParticipantRow.campaign_id == RoundRow.campaign_id)
         .where(
@@ -123,12 +118,12 @@ async def _round_facts(session: AsyncSession, task: TaskRow) -> tuple[RoundRow, 
             ParticipantRow.agent_id == task.agent_id,
         )
     )
-    round_row, parent, participant = (await session.execute(query)).one()
-    return round_row, parent, participant
+    round_row, parent, participant, number = (await session.execute(query)).one()
+    return round_row, parent, participant, number
 
 
 async def blobs_of_lease(services: Services, agent_id: str) -> list[BlobRef]:
-    """The blobs that an agent may download now: those in the job of its live lease."""
+    """The blobs that an agent may download now: those that its live lease names."""
     is_train = TaskRow.kind == TaskKind.TRAIN
     number = TaskRow.round - case((is_train, 1), else_=0)
     query = (
