@@ -5,40 +5,57 @@ import logging
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import cache, partial
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from sqlalchemy import func, select
 
-from coordinator import __version__
 from coordinator.agents import endpoints as agents
+from coordinator.campaigns import adapter_endpoints as adapters
 from coordinator.campaigns import endpoints as campaigns
+from coordinator.campaigns import record_endpoints as records
 from coordinator.campaigns import verification_endpoints as verifications
 from coordinator.clock import Clock, SystemClock
 from coordinator.database.sessions import Database
 from coordinator.database.tables import CampaignRow, EventRow
 from coordinator.engine.loop import Engine
-from coordinator.engine.sweeper import Sweeper
+from coordinator.engine.sweeper import Sweeper, keep_log_clear
 from coordinator.events import endpoints as events
+from coordinator.presence import keep_last_seen, write_last_seen
 from coordinator.services import Services, aggregation_threads
 from coordinator.settings import Settings
+from coordinator.storage.data_folder import open_data_folder
 from coordinator.storage.storage import Storage
 from coordinator.tasks import endpoints as tasks
 from coordinator.tasks import transfer_endpoints as transfers
 from coordinator.tasks.work_poller import poll_for_work
 from coordinator.web import problems, service_endpoints
+from coordinator.web.limits.admission import Admission
 from coordinator.web.middleware import ProtocolApp
+from coordinator.web.parameters import check_parameters
+from coordinator.web.reference import endpoints as reference
+from coordinator.web.reference.document import openapi_document
 
 log = logging.getLogger(__name__)
+
+ROUTERS = [
+    module.router
+    for module in (service_endpoints, agents, campaigns, records, adapters, verifications, events, tasks, transfers)
+]
+"""All endpoints of the API."""
 
 _CLOCK_TOLERANCE = timedelta(seconds=5)
 """Difference between the clocks of several machines that is ignored."""
 
 
 def create_services(settings: Settings, clock: Clock | None = None) -> Services:
-    """Open the database and the data folder. The schema must exist: see ``database.migrate``."""
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
-    database = Database(settings.sqlalchemy_url, connections=settings.database_connections)
+    """Open the database and the data folder, which becomes private. The schema must exist: see ``database.migrate``.
+
+    Raises OSError if the folder cannot be used.
+    """
+    open_data_folder(settings.data_dir)
+    database = Database(settings.database, connections=settings.database_connections)
     storage = Storage(database, settings.data_dir, updates=settings.storage.updates)
     return Services(
         settings=settings,
@@ -56,24 +73,26 @@ def create_app(services: Services, *, with_engine: bool) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await advance_clock(services)
-        work = [poll_for_work(services)]
-        if with_engine:
-            work += engine_work(services)
+        services.up_since = services.clock.now()
+        work = [poll_for_work(services), keep_last_seen(services)]
+        work += engine_work(services) if with_engine else [keep_log_clear(services)]
         async with running(services, work):
             yield
-        await Sweeper(services).write_last_seen()
+        await write_last_seen(services)
         await services.close()
 
     app = ProtocolApp(
-        title="Fedloom coordinator",
-        version=__version__,
-        summary="Federated fine-tuning of language models.",
+        openapi_url=None,  # web.reference serves it
         lifespan=lifespan,
+        redirect_slashes=False,  # a redirect would lead to whatever host the request names
+        dependencies=[Depends(check_parameters)],
     )
     app.state.services = services
+    app.state.admission = Admission(services.settings.limits)
     problems.install(app)
-    for module in (service_endpoints, agents, campaigns, verifications, events, tasks, transfers):
-        app.include_router(module.router)
+    for router in (*ROUTERS, reference.router):
+        app.include_router(router)
+    app.openapi = cache(partial(openapi_document, ROUTERS))  # type: ignore[method-assign]
     return app
 
 

@@ -18,6 +18,17 @@ class Clock(Protocol):
         ...
 
 
+_LAST = datetime(9998, 12, 31, tzinfo=UTC)
+
+
+def later(since: datetime, seconds: float) -> datetime:
+    """The time *seconds* after another; at most the end of 9998, so that no wait is too long for a date."""
+    try:
+        return min(since + timedelta(seconds=seconds), _LAST)
+    except OverflowError:
+        return _LAST
+
+
 def _utc_now() -> datetime:
     return datetime.now(UTC)
 

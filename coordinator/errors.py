@@ -5,12 +5,14 @@ CoordinatorError
 ├── AgentRevoked         the agent's secret was revoked
 ├── Forbidden            the key is of the wrong kind, or gives no access to the resource
 ├── NotFound             the resource does not exist
+│   └── NoAdapter        the campaign has no such adapter; says why
 ├── TokenRefused         the enrolment token is unknown, used or expired
 ├── NameTaken            an active agent has that name
 ├── AgentAlreadyRunning  another process of the same agent holds a lease
 ├── ProtocolNotServed    the caller's version of fedloom uses another protocol
 ├── Invalid              the request is well-formed but not acceptable; names the fields
 ├── IllegalMove          the state does not allow it
+├── NothingToFinish      the campaign has no trained adapter that it could finish with
 ├── NotKept              a round cannot be rolled back to: a blob of it is no longer stored
 ├── Conflict             the idempotency key was used with another body
 ├── LeaseLost            the lease is unknown, expired, ended, or superseded by a later attempt
@@ -19,10 +21,19 @@ CoordinatorError
 ├── BadChunk             the chunk's bytes do not match its digest
 ├── WrongOffset          the chunk does not start at the upload's end
 ├── TooLarge             more bytes than allowed
+├── EncodedBody          the body is compressed
+├── WrongMediaType       the body is not declared as JSON
+├── TooManyRequests      the caller, or an address without a key, asks too often
+├── UploadsFull          the agent's unfinished uploads would have too many bytes together
 ├── RangeNotSatisfiable  the range lies outside the blob
 ├── CorruptBlob          stored bytes do not match their digest
 ├── AlgorithmFailed      the campaign's algorithm cannot aggregate the round
-└── StorageFull          the disk or the database is full
+├── AssignmentFailed     the assignment of a task cannot be built from its campaign's data
+├── StorageFull          the disk or the database is full
+├── SecretRefused        another agent has or had the secret
+├── Unstorable           no database stores the value
+├── DatabaseAway         the database cannot be reached or used now
+└── BadDatabaseUrl       the setting does not name a database that Fedloom takes
 """
 
 from datetime import datetime
@@ -46,7 +57,8 @@ class AgentRevoked(CoordinatorError):
 
     def __init__(self, agent_name: str) -> None:
         self.agent_name = agent_name
-        super().__init__(f"agent {agent_name} was revoked by the operator; enrol again with a new token")
+        anew = "enrol anew with a new token (fedloom agent enroll --again)"
+        super().__init__(f"agent {agent_name} was revoked by the operator; {anew}")
 
 
 class Forbidden(CoordinatorError):
@@ -60,6 +72,15 @@ class NotFound(CoordinatorError):
         self.what = what
         self.key = key
         super().__init__(f"there is no {what} {key}")
+
+
+class NoAdapter(NotFound):
+    """The campaign has no such adapter. which: a number, ``best``, ``final`` or ``latest``; reason: why, in words."""
+
+    def __init__(self, campaign_name: str, which: str, reason: str) -> None:
+        self.what, self.key = "adapter", which
+        adapter = f"{which} adapter" if not which.isdecimal() else f"adapter {which}"
+        CoordinatorError.__init__(self, f"campaign {campaign_name} has no {adapter}: {reason}")
 
 
 class TokenRefused(CoordinatorError):
@@ -119,6 +140,13 @@ class IllegalMove(CoordinatorError):
         self.state = state
         self.to = to
         super().__init__(f"a {what} that is {state} cannot be {to}")
+
+
+class NothingToFinish(CoordinatorError):
+    """The campaign has no trained adapter that it could finish with. why: what it has instead."""
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"{name} has no trained adapter to finish with: {why}; cancel it instead")
 
 
 class NotKept(CoordinatorError):
@@ -205,13 +233,58 @@ class WrongOffset(CoordinatorError):
         )
 
 
+class EncodedBody(CoordinatorError):
+    """The body is compressed, or encoded in another way."""
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__(f"the body has the Content-Encoding {encoding[:20]!r}; send it without any")
+
+
 class TooLarge(CoordinatorError):
-    """More bytes than allowed."""
+    """More bytes than allowed. n_bytes: the size announced; None if it is only known to be above the limit."""
+
+    def __init__(self, n_bytes: int | None, limit: int) -> None:
+        self.n_bytes = n_bytes
+        self.limit = limit
+        if limit == 0:
+            super().__init__("this request takes no body; send it without one")
+        else:
+            size = "the body is too large" if n_bytes is None else f"{n_bytes} bytes are too many"
+            super().__init__(f"{size}; at most {limit} are allowed here")
+
+
+class QueryTooLong(CoordinatorError):
+    """The query of the request's URL has more bytes than allowed."""
+
+    def __init__(self, n_bytes: int, limit: int) -> None:
+        super().__init__(f"the query of the URL has {n_bytes:,} bytes; at most {limit:,} are allowed")
+
+
+class WrongMediaType(CoordinatorError):
+    """The body is not declared as JSON."""
+
+    def __init__(self) -> None:
+        super().__init__("the body is not declared as JSON; with curl, add -H 'Content-Type: application/json'")
+
+
+class TooManyRequests(CoordinatorError):
+    """Somebody asks too often. retry_after_s: whole seconds until the next request is answered."""
+
+    def __init__(self, reason: str, retry_after_s: int) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(f"{reason}; try again in {retry_after_s} s")
+
+
+class UploadsFull(CoordinatorError):
+    """The agent's unfinished uploads would have too many bytes together."""
 
     def __init__(self, n_bytes: int, limit: int) -> None:
         self.n_bytes = n_bytes
         self.limit = limit
-        super().__init__(f"{n_bytes} bytes are too many; at most {limit} are allowed here")
+        super().__init__(
+            f"this agent's unfinished uploads would have {n_bytes} bytes together; at most {limit} are allowed "
+            "(the coordinator's storage.max_upload_bytes_per_agent); they end with their tasks"
+        )
 
 
 class RangeNotSatisfiable(CoordinatorError):
@@ -243,3 +316,43 @@ class AlgorithmFailed(CoordinatorError):
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"the algorithm {name} failed: {reason}")
+
+
+class SecretRefused(CoordinatorError):
+    """The secret cannot be this agent's. The text does not say why: it would confirm another agent's secret."""
+
+    def __init__(self) -> None:
+        super().__init__("the secret was refused; make a new one and send its hash")
+
+
+class AssignmentFailed(CoordinatorError):
+    """The assignment of a task cannot be built from its campaign's data. reason: in words that quote no value."""
+
+    def __init__(self, campaign_id: str, reason: str) -> None:
+        self.campaign_id = campaign_id
+        self.reason = reason
+        super().__init__(reason)
+
+
+class Unstorable(CoordinatorError):
+    """No database stores the value. The text does not quote it: it may be a secret."""
+
+
+class DatabaseAway(CoordinatorError):
+    """The database cannot be reached or used now.
+
+    Args:
+        reason: for the operator, in words; it names the place.
+        only_writes: whether it can still be read.
+    """
+
+    def __init__(self, reason: str, *, only_writes: bool = False) -> None:
+        self.only_writes = only_writes
+        super().__init__(reason)
+
+
+class BadDatabaseUrl(CoordinatorError):
+    """The setting does not name a database that Fedloom takes. The text quotes nothing of a password."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the database URL (FEDLOOM_DATABASE_URL or --database-url) is refused: {reason}")

@@ -6,10 +6,13 @@ transaction was faster, ``move`` changes nothing and raises IllegalMove.
     campaign     preparing → initializing → running → finishing → completed
                  each of the first four ⇄ paused; any state that is not final → cancelled
                  running, finishing, completed → paused (by a rollback to an earlier round)
+                 paused → finishing (the operator ends it early)
     round        open → aggregating → closed; open → cancelled
     task         pending → leased → done | failed; leased → pending (expired, released); not final → cancelled;
                  any → superseded (its round was rolled back, or its late update was discarded)
     participant  preparing → prepared | failed; prepared → mismatched; failed, mismatched → preparing (on resume)
+                 by its owner: preparing, prepared → waiting (to be accepted), paused, left; waiting → preparing | left;
+                 paused → prepared | preparing | left; left → preparing; failed, mismatched → left
 """
 
 from enum import StrEnum
@@ -47,10 +50,13 @@ _MOVES: dict[type[StrEnum], dict[StrEnum, set[StrEnum]]] = {
         T.CANCELLED: {T.SUPERSEDED},
     },
     P: {
-        P.PREPARING: {P.PREPARED, P.FAILED},
-        P.PREPARED: {P.MISMATCHED},
-        P.MISMATCHED: {P.PREPARING},
-        P.FAILED: {P.PREPARING},
+        P.PREPARING: {P.PREPARED, P.FAILED, P.WAITING, P.PAUSED, P.LEFT},
+        P.WAITING: {P.PREPARING, P.LEFT},
+        P.PREPARED: {P.MISMATCHED, P.PAUSED, P.LEFT, P.WAITING},
+        P.PAUSED: {P.PREPARED, P.PREPARING, P.LEFT},
+        P.LEFT: {P.PREPARING},
+        P.MISMATCHED: {P.PREPARING, P.LEFT},
+        P.FAILED: {P.PREPARING, P.LEFT},
     },
 }
 

@@ -5,22 +5,43 @@ import contextlib
 import contextvars
 import logging
 import resource
+import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
 import uvicorn
 from sqlalchemy import func, select
+from starlette.types import ASGIApp
 
 from coordinator.agents.service import new_operator_key
 from coordinator.app import advance_clock, create_app, create_services, engine_work, running
 from coordinator.database.migrate import migrate
 from coordinator.database.tables import OperatorKeyRow
 from coordinator.services import Services
-from coordinator.settings import Settings
+from coordinator.settings import LimitSettings, Settings
+from coordinator.storage.data_folder import KEY_FILE
+from coordinator.web.limits.connections import Connections
+from coordinator.web.limits.handshakes import with_limits
+from coordinator.web.limits.protocol import BoundedProtocol
+from shared.durable import atomic_text, atomic_write
+from shared.network.urls import on_this_machine
+from shared.stop_signals import hangup_signals
+from shared.text.log_lines import LineFormatter
+
+log = logging.getLogger(__name__)
 
 _POLL_S = 0.02
+_OTHER_FILES = 200
+"""Files that stay free of connections: the database, adapters that are read, updates that are mapped."""
+_LEAST_CONNECTIONS = 16
+"""Connections that are kept even with so few files: with none, nobody would be answered."""
+_PER_HANDSHAKE = 4
+"""With TLS, one connection in so many may be in its handshake, which takes milliseconds. By default 2,048 may be, half
+of them from one address: a thousand agents may return at the same moment."""
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -34,32 +55,55 @@ class Listen:
 
     @property
     def url(self) -> str:
-        return f"{'https' if self.tls_cert else 'http'}://{self.host}:{self.port}"
+        """The URL for commands on this machine."""
+        scheme = "https" if self.tls_cert else "http"
+        return f"{scheme}://{on_this_machine(self.host)}:{self.port}"
 
 
 class _Server(uvicorn.Server):
     """Ends waiting requests at once when it stops."""
 
     services: Services
+    handshakes: Connections
+    when_listening: Callable[[], None] | None = None
 
     @property
     def port(self) -> int:
         """The port it listens on. Available once the server has started."""
         return int(self.servers[0].sockets[0].getsockname()[1])
 
+    async def startup(self, sockets: object = None) -> None:
+        if not self.config.is_ssl:
+            await super().startup(sockets)  # type: ignore[arg-type]
+            return
+        loop, header_s = asyncio.get_running_loop(), self.services.settings.limits.header_s
+        of_loop = loop.create_server  # uvicorn has no parameter for another
+        loop.create_server = with_limits(of_loop, self.handshakes, header_s)  # type: ignore[method-assign]
+        try:
+            await super().startup(sockets)  # type: ignore[arg-type]
+        finally:
+            loop.create_server = of_loop  # type: ignore[method-assign]
+
+    async def main_loop(self) -> None:
+        if self.when_listening is not None:
+            self.when_listening()
+        await super().main_loop()
+
     async def shutdown(self, sockets: object = None) -> None:
         self.services.notifiers.close()
         await super().shutdown(sockets)  # type: ignore[arg-type]
 
 
-def prepare(settings: Settings, *, first_key: bool = True) -> str | None:
+def prepare(settings: Settings, *, first_key: bool = True) -> Path | None:
     """Bring the schema up to date.
 
-    With *first_key*, also makes the first operator key, to be shown once. Returns None if a key exists already. Raises
-    UnknownSchema, and OSError if the data folder cannot be used.
+    With *first_key*, also makes the first operator key, in a file of the data folder that only its owner can read.
+    Returns that file, or None if a key exists already. Raises UnknownSchema, and OSError if the data folder cannot be
+    used.
     """
+    file = settings.data_dir / KEY_FILE
 
-    async def work() -> str | None:
+    async def work() -> Path | None:
         services = create_services(settings)
         try:
             await migrate(services.database)
@@ -68,18 +112,27 @@ def prepare(settings: Settings, *, first_key: bool = True) -> str | None:
             async with services.database.write("first key") as session:
                 if await session.scalar(select(func.count()).select_from(OperatorKeyRow)):
                     return None
-                return await new_operator_key(session, services.clock.now())
+                key = await new_operator_key(session, services.clock.now())
+                # before the commit: a key that is known, but in no file, would be lost
+                await asyncio.to_thread(atomic_text, file, key + "\n", mode=0o600)
+                return file
         finally:
             await services.close()
 
     return asyncio.run(work())
 
 
-def serve(settings: Settings, listen: Listen, *, with_engine: bool) -> None:
-    """Serve until interrupted."""
+def serve(
+    settings: Settings, listen: Listen, *, with_engine: bool, when_listening: Callable[[], None] | None = None
+) -> None:
+    """Serve until interrupted. when_listening: called once connections are accepted."""
     server = _server(settings, listen, with_engine=with_engine)
-    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises Ctrl-C again after a clean stop
+    server.when_listening = when_listening
+    for number in hangup_signals():  # uvicorn stops by itself at Ctrl-C and SIGTERM alone
+        signal.signal(number, server.handle_exit)
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises a signal again after a clean stop
         server.run()
+    log.info("stopped")
 
 
 @contextlib.contextmanager
@@ -108,19 +161,63 @@ def serving(settings: Settings) -> Iterator[str]:
 def _server(settings: Settings, listen: Listen, *, with_engine: bool) -> _Server:
     _allow_many_files()
     services = create_services(settings)
-    config = uvicorn.Config(
-        create_app(services, with_engine=with_engine),
+    server = _Server(http_config(create_app(services, with_engine=with_engine), settings, listen))
+    server.services = services
+    server.handshakes = _handshakes(settings.limits)
+    return server
+
+
+def http_config(app: ASGIApp, settings: Settings, listen: Listen) -> uvicorn.Config:
+    """uvicorn's configuration: with a limit of connections, and with time-outs for what is sent and taken."""
+    limits = settings.limits
+    most = _most_connections(limits.connections, _files())
+    connections = Connections(
+        most - (most // _PER_HANDSHAKE if listen.tls_cert else 0),
+        limits.connections_per_address,
+        limits.is_proxy,
+        limits.header_s,
+    )
+    return uvicorn.Config(
+        app,
         host=listen.host,
         port=listen.port,
         ssl_certfile=listen.tls_cert,
         ssl_keyfile=listen.tls_key,
+        http=partial(BoundedProtocol, connections, limits),  # type: ignore[arg-type]  # any maker of protocols
+        ws="none",  # its protocol would have none of these limits
+        timeout_keep_alive=limits.keep_alive_s,
+        # explicit: uvicorn's default believes everybody on 127.0.0.1, and reads FORWARDED_ALLOW_IPS
+        proxy_headers=bool(limits.trusted_proxies),
+        forwarded_allow_ips=limits.trusted_proxies or "",
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=settings.service.shutdown_s,
     )
-    server = _Server(config)
-    server.services = services
-    return server
+
+
+def _files() -> int:
+    """The limit of open files."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+@cache  # it warns once
+def _most_connections(wanted: int, files: int) -> int:
+    """The connections that a limit of open files leaves room for, at most as many as wanted; never none."""
+    if files == resource.RLIM_INFINITY or files - _OTHER_FILES >= wanted:
+        return wanted
+    most = max(_LEAST_CONNECTIONS, files - _OTHER_FILES)
+    log.warning(
+        "at most %s open files are allowed, so at most %s connections are kept instead of limits.connections, %s; "
+        "raise the limit (ulimit -n, LimitNOFILE)",
+        *(f"{number:,}" for number in (files, most, wanted)),
+    )
+    return most
+
+
+def _handshakes(limits: LimitSettings) -> Connections:
+    """Limits of the connections in their TLS handshake: those of one address leave room for others."""
+    most = _most_connections(limits.connections, _files()) // _PER_HANDSHAKE
+    return Connections(most, most // 2, limits.is_proxy, grace_s=0)
 
 
 def run_engine(settings: Settings) -> None:
@@ -132,12 +229,21 @@ def run_engine(settings: Settings) -> None:
         try:
             await advance_clock(services)
             async with running(services, engine_work(services)):
-                await asyncio.Event().wait()
+                await _until_signalled()
         finally:
             await services.close()
 
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(work())
+    log.info("stopped")
+
+
+async def _until_signalled() -> None:
+    """Wait for SIGTERM or the end of the terminal. Ctrl-C ends the wait with KeyboardInterrupt."""
+    signalled, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, *hangup_signals()):
+        loop.add_signal_handler(number, signalled.set)
+    await signalled.wait()
 
 
 def _allow_many_files() -> None:
@@ -147,26 +253,39 @@ def _allow_many_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def new_key(settings: Settings) -> str:
-    """Make and return another operator key."""
+def new_key(settings: Settings, file: Path | None = None) -> str:
+    """Make and return another operator key. file: written with it, for its owner alone.
+
+    Raises FileExistsError if *file* exists, and OSError.
+    """
 
     async def work() -> str:
         services = create_services(settings)
         try:
             async with services.database.write("further key") as session:
-                return await new_operator_key(session, services.clock.now())
+                key = await new_operator_key(session, services.clock.now())
+                if file is not None:
+                    await asyncio.to_thread(_write_new, file, key)
+                return key
         finally:
             await services.close()
 
     return asyncio.run(work())
 
 
+def _write_new(file: Path, key: str) -> None:
+    try:
+        with atomic_write(file, mode=0o600, replace=False) as draft:
+            draft.write(f"{key}\n".encode())
+    except FileExistsError as error:
+        raise FileExistsError(error.errno, "it exists already; give the name of a new file", str(file)) from error
+
+
 def log_to_stderr(*, verbose: bool) -> None:
     """Log each event in one line; with *verbose*, each request too."""
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO,
-        format="%(asctime)s %(levelname)-7s %(message)s",
-        datefmt="%H:%M:%S",
-    )
-    for noisy in ("aiosqlite", "asyncio", "uvicorn.error", "alembic"):
+    handler = logging.StreamHandler()
+    handler.setFormatter(LineFormatter("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S"))
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler])
+    for noisy in ("aiosqlite", "asyncio", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it warns of each piece that is not HTTP

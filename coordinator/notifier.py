@@ -12,6 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator.database.sessions import after_commit
 
+ALL_CAMPAIGNS = ""
+"""The key under which ``Notifiers.events`` announces the events of every campaign."""
 _ENGINE, _VERIFIER = "engine", "verifier"
 """The keys of the engine's notifier: campaigns that may be due, and verifications."""
 
@@ -94,7 +96,7 @@ class Notifiers:
 
         def notify() -> None:
             if campaign_id is not None:
-                self.events.notify([campaign_id])
+                self.events.notify([campaign_id, ALL_CAMPAIGNS])
             self.tasks.notify(agent_ids)
             if engine:
                 self.wake_engine()

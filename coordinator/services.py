@@ -19,7 +19,8 @@ class Services:
     """Everything that one process of the coordinator shares. Create it with ``app.create_services``.
 
     aggregations: threads that aggregate and verify rounds, separate from those that read and hash files.
-    last_seen: time of each agent's last request, by agent id; the sweeper writes it to the database in batches.
+    last_seen: time of each agent's last request, by agent id; ``presence`` writes it to the database in batches.
+    up_since: when the process began to serve.
     """
 
     settings: Settings
@@ -29,6 +30,10 @@ class Services:
     aggregations: ThreadPoolExecutor
     notifiers: Notifiers = field(default_factory=Notifiers)
     last_seen: dict[str, datetime] = field(default_factory=dict)
+    up_since: datetime = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.up_since = self.clock.now()
 
     async def close(self) -> None:
         """Close connections and threads."""

@@ -6,36 +6,35 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from sqlalchemy import make_url
 
 from coordinator.backup.errors import Busy
 from coordinator.settings import Settings
+from shared.private_files import private_folder
 
 _LOCK_FILE = "lock"
 
 
 def sqlite_file(settings: Settings) -> Path | None:
     """The file of the database if it is SQLite, otherwise None."""
-    url = make_url(settings.sqlalchemy_url)
-    return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+    return settings.database.file
 
 
 def place_of(settings: Settings) -> str:
     """The database's place for messages, without the password."""
-    file = sqlite_file(settings)
-    return str(file) if file is not None else make_url(settings.sqlalchemy_url).render_as_string(hide_password=True)
+    return settings.database.shown
 
 
 @contextmanager
 def work_folder(folder: Path) -> Iterator[Path]:
-    """A folder for this process alone, empty but for its lock, and deleted with the block.
+    """A folder in the data folder for this process alone, empty but for its lock, and deleted with the block.
 
     What a killed process left in it is deleted first.
 
     Raises Busy where another process has it, and OSError.
     """
     parent_is_new = not folder.parent.exists()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private_folder(folder.parent)
+    private_folder(folder)
     lock_file = folder / _LOCK_FILE
     try:
         lock = FileLock(lock_file, thread_local=False).acquire(timeout=0)

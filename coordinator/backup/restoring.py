@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy import delete, inspect, literal, select, table, update
@@ -19,11 +20,15 @@ from coordinator.database.disk_full import translate_disk_full
 from coordinator.database.migrate import migrate
 from coordinator.database.sessions import Database
 from coordinator.database.tables import Base, BlobChunkRow, BlobRow, BlobUseRow, CampaignRow, VerificationRow
+from coordinator.errors import DatabaseAway
 from coordinator.settings import Settings
 from coordinator.storage.storage import Storage
 from shared import crash_points
 from shared.durable import sync_folder
 from shared.wire.base import BlobRef
+
+_FIRST_HISTORY = datetime(2026, 1, 1, tzinfo=UTC)
+"""Histories that begin with a restore are numbered by the seconds since then: they rise with each restore."""
 
 
 def restore(settings: Settings, file: Path, *, show: Show = lambda *_: None) -> Manifest:
@@ -51,6 +56,8 @@ async def _restore(settings: Settings, file: Path, show: Show) -> Manifest:
             return archive.manifest
     except DBAPIError as error:
         raise NotRestored(str(error.orig)) from error
+    except DatabaseAway as error:
+        raise NotRestored(str(error)) from error
 
 
 class _Restoring:
@@ -71,7 +78,7 @@ class _Restoring:
                 storage = self._storage(draft, work)
                 await self._put_blobs(draft, storage)
                 async with draft.write("restore") as session:
-                    await self._free_claims(session)
+                    await self._begin_again(session)
             crash_points.reach("restore: rows inserted")
             path = work / "fedloom.db"
             merge_log(path)
@@ -85,7 +92,7 @@ class _Restoring:
 
     async def into_postgres(self) -> None:
         """Store the blobs first: they are unreferenced until the rows follow, in one transaction."""
-        target = Database(self._settings.sqlalchemy_url)
+        target = Database(self._settings.database)
         try:
             async with target.read() as session:
                 await self._refuse_rows(session)
@@ -139,15 +146,19 @@ class _Restoring:
             async with draft.read() as rows:
                 tables = await (await rows.connection()).run_sync(tables_of)
                 await copy_rows(rows, session, tables.values())
-            await self._free_claims(session)
+            await self._begin_again(session)
             crash_points.reach("restore: rows inserted")
 
-    async def _free_claims(self, session: AsyncSession) -> None:
-        """Release all claims on campaigns and verifications: the engines that held them do not exist here."""
+    async def _begin_again(self, session: AsyncSession) -> None:
+        """Release all claims on campaigns and verifications, whose engines do not exist here, and begin a history of
+        each campaign, above any that its agents have seen since the backup: in an old one they begin no round again."""
         claimed = update(CampaignRow).where(CampaignRow.claim_token.is_not(None))
         made_at = self._archive.manifest.made_at
         await session.execute(claimed.values(claim_token=None, claim_expires_at=None, due_at=made_at))
         await session.execute(update(VerificationRow).values(claim_token=None, claim_expires_at=None))
+        seconds = int((datetime.now(UTC) - _FIRST_HISTORY).total_seconds())
+        await session.execute(update(CampaignRow).values(history=CampaignRow.history + 1))
+        await session.execute(update(CampaignRow).where(CampaignRow.history < seconds).values(history=seconds))
 
     async def _refuse_rows(self, session: AsyncSession) -> None:
         """Raise NotEmpty if a table has rows, whatever the schema. Bytes may exist, left by a killed restore."""

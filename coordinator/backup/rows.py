@@ -11,7 +11,9 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.types import NullType, TypeEngine
 
-from coordinator.database.sessions import Database, UtcTime
+from coordinator.database.address import sqlite_address
+from coordinator.database.columns import UtcTime
+from coordinator.database.sessions import Database
 from coordinator.database.tables import BlobChunkRow, BlobRow, UploadRow
 
 BYTE_TABLES = frozenset({BlobRow.__tablename__, BlobChunkRow.__tablename__})
@@ -44,7 +46,7 @@ async def snapshot(database: Database) -> AsyncIterator[AsyncSession]:
 
 def sqlite_at(path: Path) -> Database:
     """The SQLite database in a file."""
-    return Database(f"sqlite+aiosqlite:///{path}")
+    return Database(sqlite_address(path))
 
 
 def merge_log(path: Path) -> None:

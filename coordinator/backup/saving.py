@@ -21,8 +21,9 @@ from coordinator.database.disk_full import translate_disk_full
 from coordinator.database.migrate import migrate
 from coordinator.database.sessions import Database
 from coordinator.database.tables import BlobUseRow, CampaignRow
-from coordinator.errors import NotFound
+from coordinator.errors import DatabaseAway, NotFound
 from coordinator.settings import Settings
+from coordinator.storage.data_folder import open_data_folder
 from coordinator.storage.scratch import scratch_folder
 from coordinator.storage.storage import Storage
 from shared import crash_points
@@ -75,7 +76,8 @@ async def _back_up(settings: Settings, file: Path, show: Show, *, leave_out_dama
     database_file = sqlite_file(settings)
     if database_file is not None and not database_file.exists():
         raise NoDatabase(place_of(settings))
-    database = Database(settings.sqlalchemy_url)
+    open_data_folder(settings.data_dir)
+    database = Database(settings.database)
     storage = Storage(database, settings.data_dir, updates=settings.storage.updates)
     try:
         # not beside the file: SQLite does not work on all network file systems
@@ -85,6 +87,8 @@ async def _back_up(settings: Settings, file: Path, show: Show, *, leave_out_dama
                 return await saving.run(archive, leave_out_damaged=leave_out_damaged)
     except DBAPIError as error:
         raise Unreadable(str(error.orig)) from error
+    except DatabaseAway as error:
+        raise Unreadable(str(error)) from error
     finally:
         await database.close()
 

@@ -1,97 +1,153 @@
-"""Endpoints for events, as pages or as a stream (SSE)."""
+"""Endpoints for events, of one campaign and of all, as pages or as a stream (SSE)."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
-from fastapi.sse import format_sse_event
-from sqlalchemy import select
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi.responses import JSONResponse
 
-from coordinator.database.numbers import MAX_INT
-from coordinator.database.tables import CampaignRow, EventRow
-from coordinator.errors import NotFound
+from coordinator.database.numbers import read_number
+from coordinator.errors import Invalid, NotFound
+from coordinator.events.reading import OfAllCampaigns, OfCampaign, Source, Wanted
+from coordinator.events.stream import is_wanted, stream_reply
 from coordinator.services import Services
 from coordinator.web.authentication import OperatorDep
-from coordinator.web.deps import Limit, ServicesDep
+from coordinator.web.campaign_path import CampaignId, find_campaign_id
+from coordinator.web.deps import Cursor, Limit, ServicesDep
+from coordinator.web.filters import Since, Until, check_span
+from coordinator.web.paging import cursor_after, read_number_cursor
+from coordinator.web.reference.headers import answers
+from coordinator.web.reference.refusals import refuses
+from coordinator.web.routes import BoundedRoute
 from shared.events import EventType
 from shared.wire.base import Page
-from shared.wire.events import EventView
+from shared.wire.events import EventView, FeedEventView
 
-router = APIRouter(prefix="/v1/campaigns", tags=["events"])
+router = APIRouter(prefix="/v1", tags=["events"], route_class=BoundedRoute)
 
-_BATCH = 1000
-_GATHER_S = 0.05
-"""Seconds to wait after a notification: events come in groups, and those within this time are read together."""
-
-
-_DESCRIPTION = "\n".join(
+_TYPES = "\n".join(
     [
-        "Events after a number: a page, or, asked for as `text/event-stream`, a stream that ends with the campaign.",
-        "",
         "The types of events, and the keys of their data:",
         "",
         *(f"- `{each}`: {', '.join(f'`{key}`' for key in each.carries)}" for each in EventType),
     ]
 )
+_OF_CAMPAIGN = (
+    "A campaign's events: a page, or, asked for as `text/event-stream`, a stream that ends with the campaign. The `id` "
+    f"of an event in the stream is its number.\n\n{_TYPES}"
+)
+_OF_ALL = (
+    "The events of all campaigns in the order of their commits: a page, or, asked for as `text/event-stream`, a stream "
+    "without an end. The `id` of an event in the stream is its position. Positions count from 1 without gaps, so who "
+    f"continues after the last one that was read misses nothing.\n\n{_TYPES}"
+)
+_EXAMPLE = """id: 17
+event: round-opened
+data: {"number": 17, "at": "2026-01-31T12:00:00Z", "type": "round-opened", "data": {"round": 3, "sampled": ["ada"]}}
+
+: still here
+"""
+_IN_STREAM = "Each event has the fields `id`, `event` (its type) and `data` (JSON); comments keep the connection alive."
+_STREAM: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {
+            "text/event-stream": {"schema": {"type": "string", "description": _IN_STREAM}, "example": _EXAMPLE}
+        },
+        "headers": answers("X-Accel-Buffering", "`no` in a stream: proxies must not gather its events"),
+    }
+}
 
 
-@router.get("/{campaign_id}/events", response_model=Page[EventView], description=_DESCRIPTION)
+async def _wanted(
+    type: Annotated[  # noqa: A002
+        list[EventType], Query(default_factory=list, description="Only events of this type. May be repeated.")
+    ],
+    since: Since = None,
+    until: Until = None,
+) -> Wanted:
+    check_span(since, until)
+    return Wanted(type, since, until)
+
+
+WantedDep = Annotated[Wanted, Depends(_wanted)]
+
+
+async def _after(
+    after: Annotated[str, Query(max_length=20, description="Only events after the one with this number.")] = "0",
+    last_event_id: Annotated[
+        str | None, Header(max_length=20, description="As `after`; sent by a client that opens a stream again.")
+    ] = None,
+) -> int:
+    number = read_number(last_event_id if last_event_id is not None else after)
+    if number is None:
+        raise Invalid(("after" if last_event_id is None else "Last-Event-ID", "not the number of an event"))
+    return number
+
+
+After = Annotated[int, Depends(_after)]
+
+
+@router.get(
+    "/campaigns/{campaign}/events",
+    response_model=Page[EventView],
+    description=_OF_CAMPAIGN,
+    summary="List or follow a campaign's events",
+    responses=_STREAM,
+)
 async def list_events(
-    campaign_id: str,
+    campaign_id: CampaignId,
     request: Request,
     services: ServicesDep,
     _: OperatorDep,
-    after: Annotated[int, Query(ge=0, le=MAX_INT)] = 0,
+    wanted: WantedDep,
+    after: After,
     limit: Limit = 1000,
-    last_event_id: Annotated[int | None, Header(ge=0, le=MAX_INT)] = None,
+    cursor: Cursor = None,
 ) -> Response:
-    if not await services.database.fetch(select(CampaignRow.id).where(CampaignRow.id == campaign_id)):
-        raise NotFound("campaign", campaign_id)
-    start = last_event_id if last_event_id is not None else after
-    if "text/event-stream" in request.headers.get("Accept", ""):
-        stream = _stream(services, request, campaign_id, start)
-        return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
-    events = await _read(services, campaign_id, start, limit)
-    cursor = str(events[-1].number) if len(events) == limit else None
-    return JSONResponse(Page(items=events, next_cursor=cursor).model_dump(mode="json"))
+    source = OfCampaign(services, campaign_id, wanted)
+    return await _reply(services, request, source, f"{campaign_id}/events", after, cursor, limit)
 
 
-async def _stream(services: Services, request: Request, campaign_id: str, after: int) -> AsyncIterator[bytes]:
-    """Stream events until the campaign has ended and all were sent. Comments keep the connection alive."""
-    silent_s = 0.0
-    with services.notifiers.events.subscribe(campaign_id) as notifications:
-        while not (services.notifiers.closing or await request.is_disconnected()):
-            has_ended = await _has_ended(services, campaign_id)  # checked before the last events are read
-            events = await _read(services, campaign_id, after, _BATCH)
-            for event in events:
-                yield format_sse_event(data_str=event.model_dump_json(), event=event.type, id=str(event.number))
-                after = event.number
-            if len(events) == _BATCH:
-                continue
-            if has_ended:
-                return
-            if events:
-                silent_s = 0.0
-            if await notifications.wait(services.settings.engine.poll_s):
-                await asyncio.sleep(_GATHER_S)
-            silent_s += services.settings.engine.poll_s
-            if silent_s >= services.settings.service.event_keep_alive_s:
-                silent_s = 0.0
-                yield format_sse_event(comment="still here")
+@router.get(
+    "/events",
+    response_model=Page[FeedEventView],
+    description=_OF_ALL,
+    summary="List or follow the events of all campaigns",
+    responses={**_STREAM, **refuses(NotFound)},
+)
+async def list_all_events(
+    request: Request,
+    services: ServicesDep,
+    _: OperatorDep,
+    wanted: WantedDep,
+    after: After,
+    campaign: Annotated[
+        str | None, Query(max_length=100, description="Only of the campaign with this id, or the newest of this name.")
+    ] = None,
+    limit: Limit = 1000,
+    cursor: Cursor = None,
+) -> Response:
+    campaign_id = await find_campaign_id(services, campaign) if campaign is not None else None
+    source = OfAllCampaigns(services, wanted, campaign_id)
+    return await _reply(services, request, source, f"events/{campaign_id or ''}", after, cursor, limit)
 
 
-async def _has_ended(services: Services, campaign_id: str) -> bool:
-    states = await services.database.fetch(select(CampaignRow.state).where(CampaignRow.id == campaign_id))
-    return all(state.is_final for (state,) in states)
-
-
-async def _read(services: Services, campaign_id: str, after: int, limit: int) -> list[EventView]:
-    query = (
-        select(EventRow.number, EventRow.at, EventRow.type, EventRow.data)
-        .where(EventRow.campaign_id == campaign_id, EventRow.number > after)
-        .order_by(EventRow.number)
-        .limit(limit)
-    )
-    return [EventView.model_validate(row, from_attributes=True) for row in await services.database.fetch(query)]
+async def _reply(
+    services: Services,
+    request: Request,
+    source: Source,
+    listing: str,
+    after: int,
+    cursor: str | None,
+    limit: int,
+) -> Response:
+    """A stream of the source's events, or a page of them."""
+    if is_wanted(request):
+        if cursor is not None:
+            raise Invalid(("cursor", "a stream has no pages; continue it with Last-Event-ID or after"))
+        if source.wanted.until is not None:
+            raise Invalid(("until", "a stream goes on with new events; leave it out, or ask for pages"))
+        return stream_reply(services, request, source, after)
+    events = await source.read(max(after, read_number_cursor(listing, cursor)), limit + 1)
+    next_cursor = cursor_after(listing, events[limit - 1][0]) if len(events) > limit else None
+    page = Page[Any](items=[event for _, event in events[:limit]], next_cursor=next_cursor)
+    return JSONResponse(page.model_dump(mode="json"))

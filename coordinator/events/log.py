@@ -1,23 +1,69 @@
-"""The event log of a campaign."""
+"""The event log of a campaign, and the order of the events of all campaigns.
+
+An event's number counts in its campaign, under the campaign's lock. Its position counts over all campaigns. Positions
+are given by the last statement of a transaction, under the lock of the one row that counts them, which is held until
+the commit has ended. So an event becomes visible only after all events with lower positions, on both databases: a
+reader that has seen position n never misses an earlier one. The price is that transactions with events commit one
+after the other.
+"""
 
 import logging
 from datetime import datetime
+from functools import partial
 from typing import Any
 
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from coordinator.database.sessions import before_commit
 from coordinator.database.tables import CampaignRow, EventRow
+from shared.bounds import one_line
 from shared.events import EventType
 
 log = logging.getLogger(__name__)
+
+_LOGGED_CHARACTERS = 1000
+"""Most characters of one value in the log; the event has all."""
+_RECORDED = "events"
+_COUNT = text(
+    "INSERT INTO event_counts (id, n_events) VALUES (1, :n) "
+    "ON CONFLICT (id) DO UPDATE SET n_events = event_counts.n_events + :n RETURNING n_events"
+)
 
 
 def record(session: AsyncSession, campaign: CampaignRow, now: datetime, event: EventType, /, **data: Any) -> None:
     """Append an event to a locked campaign's log, in the transaction of the change. It gets the next number.
 
-    data: the keys that the event's type carries.
+    data: the keys that the event's type carries. Its texts may quote other parties: they become single lines.
     """
     assert data.keys() == set(event.carries), f"{event} carries {event.carries}, not {tuple(data)}"
     campaign.last_event += 1
-    log.info("%s %s: %s", campaign.name, event, ", ".join(f"{key} {value}" for key, value in data.items()))
-    session.add(EventRow(campaign_id=campaign.id, number=campaign.last_event, at=now, type=event.value, data=data))
+    clean = {key: _as_lines(value) for key, value in data.items()}
+    facts = ", ".join(f"{key} {one_line(str(value), _LOGGED_CHARACTERS)}" for key, value in clean.items())
+    log.info("%s %s: %s", campaign.name, event, facts)
+
+    row = EventRow(campaign_id=campaign.id, number=campaign.last_event, at=now, type=event.value, data=clean)
+    session.info.setdefault(_RECORDED, []).append(row)
+    before_commit(session, _RECORDED, partial(_give_positions, session))
+
+
+async def _give_positions(session: AsyncSession) -> None:
+    """Add the recorded events with the next positions."""
+    rows: list[EventRow] = session.info.pop(_RECORDED)
+    await session.flush()  # all other statements come first, so that nothing is waited for under the lock below
+    last: int = (await session.execute(_COUNT, {"n": len(rows)})).scalar_one()
+    for position, row in enumerate(rows, start=last - len(rows) + 1):
+        row.position = position
+    session.add_all(rows)
+
+
+def _as_lines(value: Any) -> Any:
+    """The value with every text in it as one line, without control characters."""
+    match value:
+        case str():
+            return one_line(value)
+        case dict():
+            return {key: _as_lines(part) for key, part in value.items()}
+        case list() | tuple():
+            return [_as_lines(part) for part in value]
+    return value

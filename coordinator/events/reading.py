@@ -1,0 +1,104 @@
+"""Reads events: those of one campaign by their numbers, those of all campaigns by their positions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from sqlalchemy import Select, select
+
+from coordinator.database.tables import CampaignRow, EventCountRow, EventRow
+from coordinator.notifier import ALL_CAMPAIGNS
+from coordinator.services import Services
+from shared.bounds import MAX_COUNT
+from shared.events import EventType
+from shared.wire.events import EventView, FeedEventView
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which events are wanted. types: any, if empty."""
+
+    types: Sequence[EventType] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def apply(self, query: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
+        """Add the conditions to a query of EventRow."""
+        if self.types:
+            query = query.where(EventRow.type.in_(self.types))
+        if self.since is not None:
+            query = query.where(EventRow.at >= self.since)
+        return query.where(EventRow.at < self.until) if self.until is not None else query
+
+
+class Source(Protocol):
+    """Events in an order without gaps. notifier_key: the key under which ``notifiers.events`` announces new ones."""
+
+    @property
+    def notifier_key(self) -> str: ...
+
+    @property
+    def wanted(self) -> Wanted: ...
+
+    async def read(self, after: int, limit: int) -> list[tuple[int, EventView]]:
+        """The wanted events after a place in the order, with their places."""
+        ...
+
+    async def end(self) -> tuple[int, bool]:
+        """The place of the newest event, wanted or not, and whether no event can follow it."""
+        ...
+
+
+@dataclass(frozen=True)
+class OfCampaign:
+    """The events of one campaign."""
+
+    services: Services
+    campaign_id: str
+    wanted: Wanted = field(default_factory=Wanted)
+
+    @property
+    def notifier_key(self) -> str:
+        return self.campaign_id
+
+    async def read(self, after: int, limit: int) -> list[tuple[int, EventView]]:
+        query = select(EventRow.number, EventRow.at, EventRow.type, EventRow.data)
+        query = query.where(EventRow.campaign_id == self.campaign_id, EventRow.number > min(after, MAX_COUNT))
+        rows = await self.services.database.fetch(self.wanted.apply(query).order_by(EventRow.number).limit(limit))
+        return [(row.number, EventView.model_validate(row, from_attributes=True)) for row in rows]
+
+    async def end(self) -> tuple[int, bool]:
+        query = select(CampaignRow.last_event, CampaignRow.state).where(CampaignRow.id == self.campaign_id)
+        [(last_event, state)] = await self.services.database.fetch(query)
+        return last_event, state.is_final
+
+
+@dataclass(frozen=True)
+class OfAllCampaigns:
+    """The events of all campaigns, or of one in the same order."""
+
+    services: Services
+    wanted: Wanted = field(default_factory=Wanted)
+    campaign_id: str | None = None
+
+    @property
+    def notifier_key(self) -> str:
+        return self.campaign_id or ALL_CAMPAIGNS
+
+    async def read(self, after: int, limit: int) -> list[tuple[int, EventView]]:
+        row = EventRow
+        query = select(row.position, row.campaign_id, row.number, row.at, row.type, row.data, CampaignRow.name)
+        query = query.join(CampaignRow, CampaignRow.id == row.campaign_id).where(row.position > after)
+        if self.campaign_id is not None:
+            query = query.where(row.campaign_id == self.campaign_id)
+        rows = await self.services.database.fetch(self.wanted.apply(query).order_by(row.position).limit(limit))
+        return [
+            (each.position, FeedEventView(**{**each._mapping, "campaign_name": each.name}))  # extra keys are ignored
+            for each in rows
+        ]
+
+    async def end(self) -> tuple[int, bool]:
+        for (n_events,) in await self.services.database.fetch(select(EventCountRow.n_events)):
+            return n_events, False
+        return 0, False
