@@ -1,0 +1,134 @@
+"""The file of the record: one small SQLite database, of which every change is on the disk before anything follows it.
+
+Several processes may use it: the agent, and the owner's commands beside it.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from agent.errors import RecordUnusable
+from shared.durable import atomic_text, move_into_place
+
+RECORD_FILE = "record.db"
+_MARK_SUFFIX = ".mark"
+"""Of the file that holds the number of the latest booking: a record that lacks it is an older copy."""
+_VERSION = 1
+_WAIT_S = 30.0
+"""Seconds to wait for another process that writes."""
+_SCHEMA = """
+CREATE TABLE campaigns (
+    id TEXT PRIMARY KEY,
+    coordinator TEXT NOT NULL,
+    name TEXT NOT NULL,
+    spec_sha256 TEXT NOT NULL,
+    spec TEXT NOT NULL,
+    terms TEXT NOT NULL,
+    asked_at TEXT NOT NULL,
+    decision TEXT NOT NULL,
+    decided_by TEXT,
+    decided_at TEXT,
+    pool INTEGER,
+    prepared TEXT
+);
+CREATE TABLE declined (campaign TEXT PRIMARY KEY);
+CREATE TABLE pools (key TEXT PRIMARY KEY, pool INTEGER NOT NULL);
+CREATE TABLE bookings (
+    id INTEGER PRIMARY KEY,
+    at TEXT NOT NULL,
+    campaign TEXT NOT NULL,
+    agent TEXT NOT NULL,
+    pool INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    round INTEGER NOT NULL,
+    history INTEGER NOT NULL,
+    spec_sha256 TEXT NOT NULL,
+    adapter TEXT NOT NULL,
+    reference TEXT NOT NULL,
+    broadcast TEXT NOT NULL,
+    client_number INTEGER,
+    steps INTEGER NOT NULL,
+    n_rows INTEGER NOT NULL,
+    result TEXT,
+    UNIQUE (campaign, kind, round, history)
+);
+CREATE INDEX bookings_of_pool ON bookings (pool, at);
+"""
+
+
+class RecordDatabase:
+    """The database in one home folder. Each block is one transaction on a connection of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._mark = path.with_name(path.name + _MARK_SUFFIX)
+
+    def create(self) -> None:
+        """Create the file unless it exists, readable by this user only. Raises RecordUnusable."""
+        if self._path.exists():
+            return
+        # whole or not at all: an enrolment that is killed here can be repeated
+        new = self._path.with_name(f"{self._path.name}.new")
+        new.unlink(missing_ok=True)
+        new.touch(mode=0o600)
+        with self._errors(), closing(_connect(new)) as connection:
+            connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
+        move_into_place(new, self._path)
+
+    def check(self) -> None:
+        """Raise RecordUnusable if the file is missing, damaged, of another version, or older than what was booked."""
+        if not self._path.exists():
+            raise RecordUnusable(self._path, "it is missing, so what was done for campaigns before is not known")
+        with self._errors(), closing(_connect(self._path)) as connection:
+            [version] = connection.execute("PRAGMA user_version").fetchone()
+            if version != _VERSION:
+                raise RecordUnusable(self._path, f"it is of version {version}, and this agent reads {_VERSION}")
+            [state] = connection.execute("PRAGMA integrity_check(1)").fetchone()
+            if state != "ok":
+                raise RecordUnusable(self._path, f"it is damaged ({state})")
+            [latest] = connection.execute("SELECT COALESCE(MAX(id), 0) FROM bookings").fetchone()
+        if latest < (marked := self._marked()):
+            reason = f"it ends with booking {latest}, and this agent had made {marked}: it is an older copy"
+            raise RecordUnusable(self._path, reason)
+
+    def mark(self, latest: int) -> None:
+        """Note beside the database that a booking was made, so that an older copy of it is not taken for this one."""
+        if latest > self._marked():
+            atomic_text(self._mark, f"{latest}\n", mode=0o600)
+
+    def _marked(self) -> int:
+        try:
+            return int(self._mark.read_bytes())
+        except (FileNotFoundError, ValueError):
+            return 0
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """Read, all of one state. Raises RecordUnusable."""
+        with self._errors(), closing(_connect(self._path)) as connection:
+            connection.execute("BEGIN")
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """Write; at the end of the block the changes are on the disk. Raises RecordUnusable."""
+        with self._errors(), closing(_connect(self._path)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            yield connection
+            connection.execute("COMMIT")
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise RecordUnusable(self._path, str(error)) from error
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    uri = f"{path.absolute().as_uri()}?mode=rw"  # a path as it is would end at a ? or # in the name of a folder
+    connection = sqlite3.connect(uri, timeout=_WAIT_S, isolation_level=None, uri=True)
+    connection.row_factory = sqlite3.Row
+    connection.execute("PRAGMA synchronous = EXTRA")  # the deletion of the journal too: a booking is never undone
+    return connection

@@ -1,0 +1,30 @@
+"""The owner's record as one object."""
+
+from pathlib import Path
+
+from agent.record.bookings import Bookings
+from agent.record.campaigns import CampaignRecord
+from agent.record.database import RECORD_FILE, RecordDatabase
+
+
+class OwnerRecord:
+    """The record in a home folder: ``campaigns`` that were accepted or not, and ``bookings`` of work."""
+
+    def __init__(self, home: Path) -> None:
+        self.path = home / RECORD_FILE
+        self._database = RecordDatabase(self.path)
+        self.campaigns = CampaignRecord(self._database)
+        self.bookings = Bookings(self._database)
+
+    @property
+    def exists(self) -> bool:
+        """Whether the home folder has a record, of whatever state."""
+        return self.path.exists()
+
+    def create(self) -> None:
+        """Create the record of a new home folder. Raises RecordUnusable."""
+        self._database.create()
+
+    def check(self) -> None:
+        """Raise RecordUnusable unless the record can be trusted to be whole."""
+        self._database.check()
