@@ -1,10 +1,8 @@
 """A typed client of the coordinator's API. Every network error becomes one of ``agent.errors`` here."""
 
-import os
-import re
-import socket
+import asyncio
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -13,18 +11,41 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from agent import __version__
-from agent.errors import CoordinatorUnreachable, InsecureCoordinator, refusal
+from agent.errors import (
+    AskedTooOften,
+    BadEnvironment,
+    CoordinatorUnreachable,
+    InsecureCoordinator,
+    InvalidOption,
+    UnreadableAssignment,
+)
+from agent.network.outage import Outage
+from agent.network.replies import (
+    LEASE_BYTES,
+    REPLY_BYTES,
+    check_origin,
+    check_status,
+    parse,
+    receive,
+    what_is_wrong,
+)
+from agent.network.replies import origin as _origin
 from agent.settings import NetworkSettings
 from agent.workspace import Identity
+from shared.campaign.spec import FROM_COORDINATOR
 from shared.credentials import hash_secret
 from shared.digest import content_digest_header
-from shared.tls import context_trusting
-from shared.urls import is_confidential
+from shared.network import environment
+from shared.network.connection_errors import cause_in_words, is_about_certificate
+from shared.network.proxies import proxy_for
+from shared.network.tls import refresh, trust
+from shared.network.urls import is_confidential
+from shared.wire.agents import OwnCampaigns, Part, PartRequest
 from shared.wire.base import LEASE_HEADER, PROTOCOL, PROTOCOL_HEADER
 from shared.wire.enrollments import EnrollmentReply, EnrollmentRequest, SecretReply, SecretRequest
-from shared.wire.jobs import Result
 from shared.wire.leases import (
     Failure,
+    LeaseGrant,
     LeaseRequest,
     Progress,
     RenewReply,
@@ -33,13 +54,11 @@ from shared.wire.leases import (
     UploadReply,
     UploadRequest,
 )
-from shared.wire.problems import MEDIA_TYPE, Problem
+from shared.wire.results import Result
 
 _PIECE_BYTES = 1 << 18
 # httpx does not wrap the errors of an established TLS connection, such as records that were altered in transit
 _CONNECTION_ERRORS = (httpx.HTTPError, ssl.SSLError)
-_ID = re.compile(r"[0-9A-Za-z-]{1,64}")
-_RETRYABLE_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 507})
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -48,7 +67,8 @@ class CoordinatorApi:
     """One agent's connection to the coordinator.
 
     Every call raises CoordinatorUnreachable, and CoordinatorRefused, of which LeaseLost means a lost lease. The
-    constructor raises InsecureCoordinator, CoordinatorUnreachable for an invalid URL, and OSError for *ca_file*.
+    constructor raises InsecureCoordinator, InvalidOption for an invalid URL, BadEnvironment, and OSError for
+    *ca_file*.
     """
 
     def __init__(
@@ -63,15 +83,29 @@ class CoordinatorApi:
         try:
             confidential, base_url = is_confidential(url), httpx.URL(url)
         except (ValueError, httpx.InvalidURL) as error:
-            raise CoordinatorUnreachable(f"{url} is not a valid URL of a coordinator: {error}") from error
+            raise InvalidOption(f"{url} is not a valid URL of a coordinator: {error}") from error
         if not (confidential or insecure):
             raise InsecureCoordinator(url)
+        # no encoding: a reply is read as it is, and an offset counts the blob's own bytes
         headers = {PROTOCOL_HEADER: PROTOCOL, "User-Agent": f"fedloom-agent/{__version__}"}
+        headers["Accept-Encoding"] = "identity"
         if secret is not None:
             headers["Authorization"] = f"Bearer {secret}"
         self._network = network or NetworkSettings()
-        verify = context_trusting(ca_file) if ca_file is not None else True
-        self._http = httpx.AsyncClient(base_url=base_url, headers=headers, timeout=self._timeout(), verify=verify)
+        self._outage = Outage()
+        self._ca_file = ca_file
+        try:
+            self._proxy, self._trusted = proxy_for(url), trust(ca_file)
+        except environment.BadEnvironment as error:
+            raise BadEnvironment(str(error)) from error
+        self._http = httpx.AsyncClient(
+            base_url=base_url,
+            headers=headers,
+            timeout=self._timeout(),
+            verify=self._trusted,
+            proxy=self._proxy.url if self._proxy is not None else None,
+            trust_env=False,  # the proxy and the authorities of the environment are those above
+        )
 
     @classmethod
     def of(cls, identity: Identity, network: NetworkSettings | None = None) -> Self:
@@ -83,6 +117,11 @@ class CoordinatorApi:
             insecure=identity.insecure,
             network=network,
         )
+
+    @property
+    def timeout_s(self) -> float:
+        """Seconds without progress after which a transfer is cut."""
+        return self._network.timeout_s
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -97,23 +136,29 @@ class CoordinatorApi:
         body = SecretRequest(secret_hash=hash_secret(secret))
         await self._call("POST", "/v1/agents/me/secret", SecretReply, body)
 
+    async def own_campaigns(self) -> OwnCampaigns:
+        """Return the states of this agent's campaigns."""
+        return await self._call("GET", "/v1/agents/me/campaigns", OwnCampaigns)
+
+    async def set_part(self, campaign_id: str, part: Part) -> None:
+        """Say what the owner wants of this agent in a campaign."""
+        await self._send("PUT", f"/v1/agents/me/campaigns/{campaign_id}", PartRequest(part=part), headers={})
+
     async def acquire(self, instance_id: str, wait_s: float | None = None) -> TaskLease | None:
-        """Return the next task, or None if there is none within *wait_s* seconds, by default those of the settings."""
+        """Return the next task, or None if there is none within *wait_s* seconds, by default those of the settings.
+
+        Raises UnreadableAssignment for a task that this agent can fail and not do.
+        """
         wait_s = self._network.wait_s if wait_s is None else wait_s
-        reply = await self._send(
+        reply, body = await self._send(
             "POST",
             "/v1/leases",
             LeaseRequest(instance_id=instance_id, version=__version__),
             headers={"Prefer": f"wait={wait_s:g}"},
             timeout=self._timeout(read_s=wait_s + self._network.timeout_s),
+            max_bytes=LEASE_BYTES,
         )
-        if reply.status_code == httpx.codes.NO_CONTENT:
-            return None
-        lease = _read(reply, TaskLease)
-        for name in (lease.task_id, lease.job.campaign_id):  # they name folders here, which are deleted later
-            if not _ID.fullmatch(name):
-                raise CoordinatorUnreachable(f"the coordinator sent an invalid id: {name!r}")
-        return lease
+        return None if reply.status_code == httpx.codes.NO_CONTENT else _lease(body)
 
     async def renew(self, lease: TaskLease, progress: Progress | None) -> RenewReply:
         return await self._call("PATCH", _path(lease), RenewReply, RenewRequest(progress=progress), lease)
@@ -125,7 +170,7 @@ class CoordinatorApi:
         timeout = self._timeout(read_s=self._network.result_timeout_s)
         await self._send("PUT", _path(lease) + "/result", result, headers=_lease_header(lease), timeout=timeout)
 
-    async def put_failure(self, lease: TaskLease, failure: Failure) -> None:
+    async def put_failure(self, lease: LeaseGrant, failure: Failure) -> None:
         await self._send("PUT", _path(lease) + "/failure", failure, headers=_lease_header(lease))
 
     async def start_upload(self, lease: TaskLease, request: UploadRequest) -> UploadReply:
@@ -142,31 +187,41 @@ class CoordinatorApi:
         path = f"/v1/uploads/{upload_id}"
         # once the kernel has the last piece of a chunk, a slow line may still need its time for what waits in buffers
         timeout = self._timeout(read_s=self._network.chunk_timeout_s)
-        reply = await self._send("PATCH", path, content=chunk, headers=headers, timeout=timeout)
-        try:
-            return int(reply.headers["Upload-Offset"])
-        except (KeyError, ValueError) as error:
-            message = "the coordinator's reply to a chunk lacks the upload's offset"
-            raise CoordinatorUnreachable(message) from error
+        reply, _ = await self._send("PATCH", path, content=chunk, headers=headers, timeout=timeout)
+        stored = reply.headers.get("Upload-Offset", "")
+        # the whole chunk or an error: with any other offset, an upload could go on for ever
+        if stored != str(offset + len(chunk)):
+            message = "the coordinator's reply to a chunk lacks the upload's offset, or names another one"
+            raise CoordinatorUnreachable(message)
+        return offset + len(chunk)
 
     @asynccontextmanager
     async def download(self, sha256: str, offset: int) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Stream the bytes of a blob from *offset* on."""
-        headers = {"Accept-Encoding": "identity"}  # an offset counts the blob's own bytes
-        if offset:
-            headers["Range"] = f"bytes={offset}-"
+        """Stream the bytes of a blob from *offset* on, however many the coordinator sends."""
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        header_s = self._network.connect_timeout_s + self._network.timeout_s
         try:
-            async with self._http.stream("GET", f"/v1/blobs/{sha256}", headers=headers) as reply:
+            async with (
+                asyncio.timeout(header_s) as total,
+                self._http.stream("GET", f"/v1/blobs/{sha256}", headers=headers) as reply,
+            ):
+                total.reschedule(None)  # the header is there; how fast the bytes must come is the caller's matter
+                check_origin(reply)
                 if reply.status_code not in (httpx.codes.OK, httpx.codes.PARTIAL_CONTENT):
-                    await reply.aread()
-                _check(reply)
-                if offset and reply.status_code != httpx.codes.PARTIAL_CONTENT:
-                    message = "the coordinator ignored the range of a download and sent the whole file"
+                    async with asyncio.timeout(self._network.timeout_s):
+                        check_status(reply, await receive(reply, REPLY_BYTES))
+                    message = f"the coordinator answered a download with status {reply.status_code}"
+                    raise CoordinatorUnreachable(message)
+                if bool(offset) != (reply.status_code == httpx.codes.PARTIAL_CONTENT):
+                    message = "the coordinator did not send the part of a file that was asked for"
                     raise CoordinatorUnreachable(message)
                 # unbuffered: collected into larger pieces, bytes would be lost when the connection breaks
-                yield reply.aiter_bytes()
+                self._outage.answered()
+                yield reply.aiter_raw()
         except _CONNECTION_ERRORS as error:
             raise self._unreachable(error) from error
+        except TimeoutError as error:
+            raise self._too_slow() from error
 
     def _timeout(self, read_s: float | None = None) -> httpx.Timeout:
         """Time-outs of each read and write, not of the whole: a slow line is no error, one that stands still is."""
@@ -177,7 +232,8 @@ class CoordinatorApi:
         self, method: str, path: str, model: type[M], body: BaseModel | None = None, lease: TaskLease | None = None
     ) -> M:
         headers = _lease_header(lease) if lease is not None else {}
-        return _read(await self._send(method, path, body, headers=headers), model)
+        _, content = await self._send(method, path, body, headers=headers)
+        return parse(content, model)
 
     async def _send(
         self,
@@ -188,94 +244,86 @@ class CoordinatorApi:
         content: bytes | None = None,
         headers: Mapping[str, str],
         timeout: httpx.Timeout | None = None,
-    ) -> httpx.Response:
-        options: dict[str, Any] = {"headers": dict(headers), "timeout": timeout or self._timeout()}
-        if content is not None:
-            options["content"] = _in_pieces(content)
-            options["headers"]["Content-Length"] = str(len(content))
-        if body is not None:
-            options["content"] = body.model_dump_json()
-            options["headers"]["Content-Type"] = "application/json"
+        max_bytes: int = REPLY_BYTES,
+    ) -> tuple[httpx.Response, bytes]:
+        """Send a request. Returns the reply and its body.
+
+        Once the request is on its way, the whole reply has as long as the first byte of it, and ``timeout_s`` more. A
+        reply that comes a byte at a time would otherwise never end.
+        """
+        timeout = timeout or self._timeout()
+        reply_s = (timeout.read or 0) + self._network.timeout_s
         try:
-            reply = await self._http.request(method, path, **options)
+            async with asyncio.timeout(None) as total:
+
+                def sent() -> None:
+                    total.reschedule(asyncio.get_running_loop().time() + reply_s)
+
+                options: dict[str, Any] = {"headers": dict(headers), "timeout": timeout}
+                if content is not None:
+                    options["content"] = _in_pieces(content, sent)
+                    options["headers"]["Content-Length"] = str(len(content))
+                else:
+                    total.reschedule(asyncio.get_running_loop().time() + reply_s + self._network.connect_timeout_s)
+                if body is not None:
+                    options["content"] = body.model_dump_json()
+                    options["headers"]["Content-Type"] = "application/json"
+                async with self._http.stream(method, path, **options) as reply:
+                    received = await receive(reply, max_bytes)
+            check_status(reply, received)
         except _CONNECTION_ERRORS as error:
             raise self._unreachable(error) from error
-        _check(reply)
-        return reply
+        except TimeoutError as error:
+            raise self._too_slow() from error
+        except AskedTooOften:
+            self._outage.answered()
+            raise
+        except CoordinatorUnreachable:
+            self._outage.failed()
+            raise
+        self._outage.answered()
+        return reply, received
+
+    def _too_slow(self) -> CoordinatorUnreachable:
+        self._outage.failed()
+        message = f"the coordinator at {_origin(self._http.base_url)} began a reply and did not end it in time"
+        return CoordinatorUnreachable(message)
 
     def _unreachable(self, error: httpx.HTTPError | ssl.SSLError) -> CoordinatorUnreachable:
+        self._outage.failed()
+        if is_about_certificate(error):
+            refresh(self._trusted, self._ca_file)  # for the next try: the coordinator may have another authority by now
+        cause = cause_in_words(error, timed_out=isinstance(error, httpx.TimeoutException))
         coordinator = f"the coordinator at {_origin(self._http.base_url)}"
+        if isinstance(error, httpx.ProxyError | httpx.ConnectError | httpx.ConnectTimeout) and self._proxy is not None:
+            proxied = f"{coordinator} cannot be reached through the proxy {self._proxy}"
+            return CoordinatorUnreachable(f"{proxied}: {cause}")
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-            return CoordinatorUnreachable(f"{coordinator} cannot be reached: {_cause(error)}")
-        return CoordinatorUnreachable(f"the connection to {coordinator} failed: {_cause(error)}")
+            return CoordinatorUnreachable(f"{coordinator} cannot be reached: {cause}")
+        return CoordinatorUnreachable(f"the connection to {coordinator} failed: {cause}")
 
 
-def _check(reply: httpx.Response) -> None:
-    """Raise the error of a reply. A reply that is not the coordinator's own, such as a proxy's page, is retryable."""
-    if PROTOCOL_HEADER not in reply.headers:
-        message = f"status {reply.status_code} from {_origin(reply.request.url)}, which is not a Fedloom coordinator"
-        raise CoordinatorUnreachable(f"{message}: check its URL, and any proxy on the way to it")
-    if reply.is_success:
-        return
-    retry_after = reply.headers.get("Retry-After", "")
-    pause_s = float(retry_after) if retry_after.isdecimal() else None
+def _lease(body: bytes) -> TaskLease:
+    """Parse the grant of a task. Raises UnreadableAssignment if only the token that ends the task can be read."""
     try:
-        problem = Problem.model_validate_json(reply.content)
+        return TaskLease.model_validate_json(body, extra="ignore", context=FROM_COORDINATOR)
     except ValidationError as error:
-        message = f"the coordinator answered with status {reply.status_code} and no explanation"
-        raise CoordinatorUnreachable(message, pause_s) from error
-    if reply.status_code in _RETRYABLE_STATUSES or not reply.headers.get("Content-Type", "").startswith(MEDIA_TYPE):
-        raise CoordinatorUnreachable(problem.detail or problem.title, pause_s)
-    raise refusal(problem)
+        raise UnreadableAssignment(parse(body, LeaseGrant), what_is_wrong(error)) from error
 
 
-async def _in_pieces(content: bytes) -> AsyncIterator[bytes]:
-    """Split a body, because httpx applies its write time-out to each piece: a slow line needs longer for a chunk."""
+async def _in_pieces(content: bytes, sent: Callable[[], None]) -> AsyncIterator[bytes]:
+    """Split a body, because httpx applies its write time-out to each piece: a slow line needs longer for a chunk.
+
+    sent: called at the end.
+    """
     for offset in range(0, len(content), _PIECE_BYTES):
         yield content[offset : offset + _PIECE_BYTES]
+    sent()
 
 
-def _read(reply: httpx.Response, model: type[M]) -> M:
-    """Parse a reply, ignoring fields that only a newer coordinator knows, at every level.
-
-    A job carries sections of a campaign file, which forbid unknown fields when a person writes them.
-    """
-    try:
-        return model.model_validate_json(reply.content, extra="ignore")
-    except ValidationError as error:
-        raise CoordinatorUnreachable(
-            f"the coordinator sent a reply that cannot be read ({error.error_count()} errors)"
-        ) from error
-
-
-def _path(lease: TaskLease) -> str:
+def _path(lease: LeaseGrant) -> str:
     return f"/v1/leases/{lease.task_id}"
 
 
-def _lease_header(lease: TaskLease) -> dict[str, str]:
+def _lease_header(lease: LeaseGrant) -> dict[str, str]:
     return {LEASE_HEADER: f"{lease.attempt}.{lease.token}"}
-
-
-def _origin(url: httpx.URL) -> str:
-    return f"{url.scheme}://{url.netloc.decode()}"
-
-
-def _cause(error: httpx.HTTPError | ssl.SSLError) -> str:
-    """Say in plain words why a connection failed. The errors of httpx name the cause only in their chain."""
-    link: BaseException | None = error
-    while link is not None:
-        if isinstance(link, ExceptionGroup):  # an attempt for each address of the host
-            link = link.exceptions[0]
-        if isinstance(link, ssl.SSLCertVerificationError):
-            return f"its certificate is not trusted ({link.verify_message})"
-        if isinstance(link, ssl.SSLError):
-            return f"the TLS connection failed ({link.reason or link})"
-        if isinstance(link, socket.gaierror):
-            return "its host name is unknown"
-        if isinstance(link, OSError) and link.errno is not None:
-            return os.strerror(link.errno).lower()
-        link = link.__cause__ or link.__context__
-    if isinstance(error, httpx.TimeoutException):
-        return "no answer in time"
-    text = str(error).rstrip(".") or "the connection was closed"
-    return text[0].lower() + text[1:]

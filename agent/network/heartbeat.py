@@ -21,6 +21,8 @@ from shared.wire.problems import ProblemType
 log = logging.getLogger(__name__)
 
 _REPORT_EVERY_S = 1.0
+_LEAST_RENEWAL_S = 1.0
+"""The shortest interval of renewals, whatever the coordinator asks for."""
 _RELEASE_S = 5.0
 
 T = TypeVar("T")
@@ -81,19 +83,22 @@ class LeaseHeartbeat:
         self._is_finishing = True
         return await self.call(request)
 
-    async def release(self) -> None:
-        """Give the task back unfinished. If the coordinator does not answer soon, the lease expires by itself."""
+    async def release(self) -> bool:
+        """Give the task back unfinished. Returns False if no answer came soon: the lease then expires by itself."""
         # not through `call`: a leaving agent must neither wait for the coordinator nor acquire another lease
         with suppress(AgentError, TimeoutError):
             async with asyncio.timeout(_RELEASE_S):
                 await self._api.release(self._lease)
+                return True
+        return False
 
     async def run(self) -> None:
         """Renew the lease, with jitter, and report progress, until cancelled. Raises TaskGone."""
         while True:
             # also before the first report: a task that is done within a second needs none
-            await asyncio.sleep(min(_REPORT_EVERY_S, self._lease.renew_every_s / 2))
-            pause_s = self._lease.renew_every_s * random.uniform(0.8, 1.0)  # noqa: S311
+            every_s = max(self._lease.renew_every_s, _LEAST_RENEWAL_S)
+            await asyncio.sleep(min(_REPORT_EVERY_S, every_s / 2))
+            pause_s = every_s * random.uniform(0.8, 1.0)  # noqa: S311
             # not `wait_for`: in Python 3.11 it swallows a cancellation that arrives together with the event
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):

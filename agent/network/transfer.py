@@ -11,8 +11,10 @@ the chunk arrived. A pause precedes the question; it is short as long as the tra
 """
 
 import asyncio
+import errno
 import logging
 import os
+import shutil
 import time
 from collections.abc import Collection
 from pathlib import Path
@@ -36,6 +38,11 @@ _MIN_CHUNK_BYTES = 1 << 16
 _CHUNK_S = 5.0
 _DOWNLOADS = 3
 """Downloads of a blob that does not match its digest: the second in case of a bad connection, the third to be sure."""
+
+_LEAST_PROGRESS_BYTES = 1024
+"""Bytes that must arrive within the time-out: a byte now and then is a connection that stands still."""
+_RESERVE_BYTES = 64 << 20
+"""Bytes of the disk that a download leaves free, for everything else on this machine."""
 
 _RESUMABLE = frozenset({ProblemType.WRONG_OFFSET, ProblemType.BAD_CHUNK, ProblemType.NOT_FOUND})
 
@@ -69,11 +76,19 @@ class AdapterCache:
         self._folder = folder
         self._max_bytes = max_bytes
 
-    async def fetch(self, api: CoordinatorApi, heartbeat: LeaseHeartbeat, ref: BlobRef) -> Path:
+    async def fetch(
+        self, api: CoordinatorApi, heartbeat: LeaseHeartbeat, ref: BlobRef, keep: Collection[Path | None] = ()
+    ) -> Path:
         """Return the blob as a local file, downloading it if it is not cached.
 
         Raises TaskGone, TransferCorrupted, CoordinatorRefused, TaskFailed and OSError. A partial download stays on
-        disk, so another call resumes it after a lost task or a full disk.
+        disk, so another call resumes it after a lost task or a full disk. It counts in the cache as other files do.
+
+        Args:
+            api: the connection to the coordinator.
+            heartbeat: the task's lease.
+            ref: the blob.
+            keep: files of the cache that the task needs as well.
         """
         path = self._folder / ref.sha256
         # checked in the cache too: a power cut may have left the name without the bytes
@@ -81,7 +96,10 @@ class AdapterCache:
             path.touch()
             return path
         part = path.with_suffix(".part")
+        self.evict((*keep, path, part), room_bytes=ref.n_bytes - _size(part))
+        check_room(self._folder, ref.n_bytes - _size(part))
         for tries in range(1, _DOWNLOADS + 1):
+            part.touch(mode=0o600)
             await _complete(api, heartbeat, ref, part)
             actual = await asyncio.to_thread(sha256_file, part)
             if actual == ref.sha256:
@@ -92,10 +110,13 @@ class AdapterCache:
             part.unlink()
         raise TransferCorrupted(ref.sha256, actual, _DOWNLOADS)
 
-    def evict(self, keep: Collection[Path | None]) -> None:
-        """Delete the least recently used files until the cache fits its limit, except those in *keep*."""
+    def evict(self, keep: Collection[Path | None], room_bytes: int = 0) -> None:
+        """Delete the least recently used files, whole or partial, until the cache fits its limit.
+
+        keep: files that stay in any case. room_bytes: what is to be added afterwards.
+        """
         files = sorted(self._folder.iterdir(), key=lambda path: path.stat().st_mtime)
-        total = sum(path.stat().st_size for path in files)
+        total = max(0, room_bytes) + sum(path.stat().st_size for path in files)
         for path in files:
             if total <= self._max_bytes:
                 return
@@ -104,10 +125,27 @@ class AdapterCache:
                 path.unlink()
 
 
+def check_room(folder: Path, n_bytes: int) -> None:
+    """Check, before the first byte of a download, that the disk has room for *n_bytes* and a reserve.
+
+    Raises TaskFailed (transfer) if the disk is too small altogether, and OSError if it is too full now.
+    """
+    disk = shutil.disk_usage(folder)
+    if n_bytes > disk.total - _RESERVE_BYTES:
+        message = (
+            f"the task needs a file of {n_bytes:,} bytes more, and the disk of this agent has {disk.total:,} in all; "
+            "the size that the coordinator names is wrong, or the campaign is too large for this machine"
+        )
+        raise TaskFailed(FailureKind.TRANSFER, message)
+    if n_bytes > 0 and n_bytes > disk.free - _RESERVE_BYTES:
+        message = f"a download of {n_bytes:,} bytes does not fit beside a reserve of {_RESERVE_BYTES:,}"
+        raise OSError(errno.ENOSPC, message)
+
+
 async def _complete(api: CoordinatorApi, heartbeat: LeaseHeartbeat, ref: BlobRef, part: Path) -> None:
     """Download the missing rest of *part*, over as many connections as it takes. Raises what ``fetch`` raises."""
     backoff = Backoff()
-    while (n_bytes := _size(part)) < ref.n_bytes:
+    while (n_bytes := _size(part)) < ref.n_bytes:  # a longer one has another digest, and is deleted for it
         try:
             await heartbeat.once(lambda lease: _download(api, heartbeat, lease, ref, part))
         except CoordinatorUnreachable as error:
@@ -117,13 +155,19 @@ async def _complete(api: CoordinatorApi, heartbeat: LeaseHeartbeat, ref: BlobRef
 
 
 async def _download(api: CoordinatorApi, heartbeat: LeaseHeartbeat, lease: TaskLease, ref: BlobRef, part: Path) -> None:
-    """Download the missing rest of *part* over one connection."""
+    """Download the missing rest of *part* over one connection, and no byte more than the blob has."""
     try:
-        async with api.download(ref.sha256, _size(part)) as pieces:
+        async with api.download(ref.sha256, _size(part)) as pieces, asyncio.timeout(api.timeout_s) as pace:
             with part.open("ab") as file:
+                in_time = file.tell()
                 async for piece in pieces:
-                    file.write(piece)
+                    if file.tell() == ref.n_bytes:
+                        return
+                    file.write(piece[: ref.n_bytes - file.tell()])
                     file.flush()  # so that the file is a prefix of the blob at any time, even on a full disk
+                    if file.tell() - in_time >= _LEAST_PROGRESS_BYTES:
+                        in_time = file.tell()
+                        pace.reschedule(asyncio.get_running_loop().time() + api.timeout_s)
                     heartbeat.report(Progress(phase=Phase.DOWNLOADING, done=file.tell(), total=ref.n_bytes))
                     crash_points.reach("agent: piece downloaded")
     except CoordinatorRefused as refused:
@@ -131,9 +175,8 @@ async def _download(api: CoordinatorApi, heartbeat: LeaseHeartbeat, lease: TaskL
             # only a live lease grants access to its blobs; if ours is lost, this raises LeaseLost
             await api.renew(lease, None)
         if refused.kind == ProblemType.NOT_FOUND:
-            raise TaskFailed(
-                FailureKind.TRANSFER, f"the coordinator no longer has a file that this task needs: {refused}"
-            ) from refused
+            message = "the coordinator no longer has a file that this task needs"
+            raise TaskFailed(FailureKind.TRANSFER, message, f"{message}: {refused}") from refused
         raise
     if _size(part) < ref.n_bytes:
         message = "the coordinator ended a download early"
@@ -159,19 +202,26 @@ async def upload(api: CoordinatorApi, heartbeat: LeaseHeartbeat, purpose: BlobKi
     with path.open("rb") as file:
         n_bytes = file.seek(0, os.SEEK_END)
         request = UploadRequest(purpose=purpose, sha256=sha256, n_bytes=n_bytes)
-        size, backoff, offset = ChunkSize(), Backoff(), 0
+        size, backoff, furthest = ChunkSize(), Backoff(), 0
         while True:
             started = await heartbeat.call(lambda lease: api.start_upload(lease, request))
-            if started.offset > offset:
+            if started.offset > n_bytes:
+                message = f"the coordinator says that it has {started.offset:,} of the {n_bytes:,} bytes of an upload"
+                await backoff.pause(CoordinatorUnreachable(message))
+                continue
+            if started.offset > furthest:
                 backoff.reset()  # the chunk arrived, and only its reply was lost
             offset = started.offset
+            furthest = max(furthest, offset)
             try:
                 while offset < n_bytes:
                     file.seek(offset)
                     chunk, start, began = file.read(size.n_bytes), offset, time.monotonic()
                     offset = await heartbeat.once(lambda lease: api.append(lease, started.id, start, chunk))  # noqa: B023
                     size.succeeded(time.monotonic() - began)
-                    backoff.reset()
+                    if offset > furthest:  # a coordinator that forgets chunks is asked ever less often
+                        furthest = offset
+                        backoff.reset()
                     heartbeat.report(Progress(phase=Phase.UPLOADING, done=offset, total=n_bytes))
                     crash_points.reach("agent: chunk sent")
                 return
