@@ -5,10 +5,17 @@ AgentError
 ├── NotEnrolled            the home folder holds no identity
 ├── NotInstalled           libraries of the training child are missing
 ├── AlreadyRunning         another process uses the same home folder
+├── RecordUnusable         the record of what was done for campaigns is missing or damaged
+├── UnknownCampaign        the record has no campaign that a person may mean
+├── IllegalDecision        an owner's decision does not fit what was decided before
 ├── InsecureCoordinator    plain http:// to another host
+├── BadEnvironment         an environment variable cannot be used
+├── InvalidOption          a value that a person gave breaks a rule of the wire
 ├── CoordinatorRefused     a final refusal by the coordinator, with its problem document
 │   └── LeaseLost          this process no longer holds the task
 ├── CoordinatorUnreachable no reply, or a reply that is not from a coordinator
+│   └── AskedTooOften      the coordinator is there, and refuses one request too many
+├── UnreadableAssignment   a task was granted whose assignment this agent cannot read
 ├── TransferCorrupted      a blob does not match its digest, even after several downloads
 └── TaskFailed             the task cannot be done here; carries the failure to report
 """
@@ -16,9 +23,14 @@ AgentError
 from collections.abc import Sequence
 from pathlib import Path
 
+from agent import __version__
+from shared.bounds import one_line
 from shared.campaign.file import FileProblem
-from shared.wire.leases import Failure, FailureKind
+from shared.wire.leases import Failure, FailureKind, LeaseGrant
 from shared.wire.problems import Problem, ProblemType
+
+_MAX_DETAIL = 2000
+"""The most characters of a coordinator's explanation that are shown."""
 
 
 class AgentError(Exception):
@@ -31,6 +43,7 @@ class SettingsError(AgentError):
     def __init__(self, path: Path, reason: str = "", problems: Sequence[FileProblem] = ()) -> None:
         """problems: those of the file's content, each with its line; otherwise *reason* says it all."""
         self.path = path
+        self.reason = reason
         self.problems = sorted(problems, key=lambda problem: problem.line)
         super().__init__("\n".join(f"{path}, {problem}" for problem in self.problems) or f"{path}: {reason}")
 
@@ -40,7 +53,7 @@ class NotEnrolled(AgentError):
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        super().__init__(f"{home} holds no identity; run `fedloom agent enroll --coordinator URL --token T` first")
+        super().__init__(f"{home} holds no identity; run `fedloom agent enroll --coordinator URL` first")
 
 
 class NotInstalled(AgentError):
@@ -59,6 +72,32 @@ class AlreadyRunning(AgentError):
         super().__init__(f"another agent process is running in {home}; stop it, or use another --home")
 
 
+class RecordUnusable(AgentError):
+    """The record of what was done for campaigns is missing, damaged, or of another version."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path = path
+        super().__init__(
+            f"{path} cannot be used: {reason}. It holds what campaigns were accepted and what was done for them, so no "
+            "work is done without it: restore it from the latest backup, since with an older one totals go down, or "
+            "enrol with another --home, whose totals start at zero"
+        )
+
+
+class UnknownCampaign(AgentError):
+    """The record has no campaign that a person may mean."""
+
+    def __init__(self, named: str) -> None:
+        self.named = named
+        super().__init__(
+            f"this agent knows no campaign with the id, the name or the digest {named}; see: fedloom agent campaigns"
+        )
+
+
+class IllegalDecision(AgentError):
+    """An owner's decision does not fit what was decided before, or the campaign has changed meanwhile."""
+
+
 class InsecureCoordinator(AgentError):
     """Plain http:// to another host."""
 
@@ -67,12 +106,20 @@ class InsecureCoordinator(AgentError):
         super().__init__(f"{url} is not encrypted: use https://, or --insecure if you know that the network is safe")
 
 
+class BadEnvironment(AgentError):
+    """An environment variable cannot be used."""
+
+
+class InvalidOption(AgentError):
+    """A value that a person gave breaks a rule of the wire."""
+
+
 class CoordinatorRefused(AgentError):
     """A final refusal by the coordinator."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
-        super().__init__(problem.detail or problem.title)
+        super().__init__(one_line(problem.detail or problem.title, _MAX_DETAIL))
 
     @property
     def kind(self) -> str:
@@ -87,9 +134,26 @@ class CoordinatorUnreachable(AgentError):
     """No reply, or a reply that is not from a coordinator. ``retry_after_s``: the pause that the reply asked for."""
 
     def __init__(self, reason: str, retry_after_s: float | None = None) -> None:
-        self.reason = reason
+        self.reason = one_line(reason, _MAX_DETAIL)
         self.retry_after_s = retry_after_s
-        super().__init__(reason)
+        super().__init__(self.reason)
+
+
+class AskedTooOften(CoordinatorUnreachable):
+    """The coordinator is there, and refuses a request because there were too many. It is tried again like others."""
+
+
+class UnreadableAssignment(AgentError):
+    """A task was granted whose assignment this agent cannot read, or whose numbers are out of bounds.
+
+    ``grant``: what ends the task. ``failure``: what to tell the operator.
+    """
+
+    def __init__(self, grant: LeaseGrant, reason: str) -> None:
+        self.grant = grant
+        message = f"this agent cannot use the assignment as it was sent ({reason}); it runs fedloom {__version__}"
+        self.failure = Failure.of(FailureKind.UNREADABLE_ASSIGNMENT, message)
+        super().__init__(f"the coordinator sent an assignment that cannot be used: {reason}")
 
 
 class TransferCorrupted(AgentError):
@@ -105,11 +169,19 @@ class TransferCorrupted(AgentError):
 
 
 class TaskFailed(AgentError):
-    """The task cannot be done here."""
+    """The task cannot be done here. Its text, and ``str`` of it, is for the owner; ``failure`` is what leaves."""
 
-    def __init__(self, kind: FailureKind, message: str) -> None:
-        self.failure = Failure(kind=kind, message=message[:4000])
-        super().__init__(message)
+    def __init__(self, kind: FailureKind, message: str, private: str = "") -> None:
+        """Make a failure.
+
+        Args:
+            kind: why the task failed.
+            message: what leaves this machine. It names no path, no file and no person, and quotes no library.
+            private: the text for the owner instead, with names of files and the words of libraries.
+        """
+        self.failure = Failure.of(kind, message)
+        self.private = private
+        super().__init__(private or message)
 
 
 def refusal(problem: Problem) -> CoordinatorRefused:

@@ -10,12 +10,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from agent.errors import TaskFailed
+from agent.orders.jobs import Job, PrepareJob, TrainJob
 from shared import algorithms, kinds
 from shared.adapters.files import Contract
 from shared.algorithms import AlgorithmParams, ClientHalf, ServerHalf
 from shared.kinds import Kind, KindSection
 from shared.plugins import BrokenPlugin, UnknownPlugin
-from shared.wire.jobs import Job, PrepareJob, TrainJob
 from shared.wire.leases import FailureKind
 
 
@@ -36,6 +36,10 @@ class InstalledClient:
     def broadcast_contract(self, params: AlgorithmParams, adapter: Contract) -> Contract:
         """The contract of a broadcast. adapter: the trained tensors at the campaign's rank. Raises AdapterError."""
         return self.server(params).slot_contract(self.server.broadcast, adapter)
+
+
+_PLAIN = InstalledClient(ClientHalf, lambda _: AlgorithmParams())
+"""Plain local training, whatever the algorithm's parameters are."""
 
 
 def check_installed(job: Job) -> None:
@@ -65,15 +69,24 @@ def read_kind_params(kind: Kind, params: Mapping[str, Any]) -> KindSection:
 
 
 def load_client(job: PrepareJob | TrainJob) -> InstalledClient:
-    """Load the job's client half. Raises TaskFailed (algorithm) if it is missing or cannot be imported."""
-    if job.plain_client:
-        return InstalledClient(ClientHalf, lambda _: AlgorithmParams())
+    """Load the job's client half.
+
+    Raises TaskFailed: algorithm if it is missing or cannot be imported, contract-mismatch if the coordinator calls
+    plain what has a client half of its own here. An owner may rely on that half, which may clip an update.
+    """
+    if job.plain_client and job.algorithm not in algorithms.names():
+        return _PLAIN
     try:
         algorithm = algorithms.find(job.algorithm)
     except UnknownPlugin as error:
         raise _missing(FailureKind.ALGORITHM, "algorithm", job.algorithm, error.known) from error
     except BrokenPlugin as error:
         raise _broken(FailureKind.ALGORITHM, "algorithm", error) from error
+    if job.plain_client:
+        if not algorithm.has_plain_client:
+            message = f"plain_client: the algorithm {job.algorithm} has a client half of its own at this agent"
+            raise TaskFailed(FailureKind.CONTRACT_MISMATCH, message)
+        return _PLAIN
 
     def read_params(params: dict[str, Any]) -> AlgorithmParams:
         try:

@@ -16,15 +16,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from agent.errors import TaskFailed
+from agent.errors import BadEnvironment, TaskFailed
 from agent.orders.local import LocalModel, LocalOrder
 from agent.orders.order import AnswerT
 from agent.orders.protocol import ChildProgress, Failed, OutOfMemory
 from agent.settings import ComputeSettings
 from agent.supervisor import ChildDied, Supervisor, check_libraries_installed
 from shared.campaign.spec import BaseSection
-from shared.wire.jobs import Fingerprint
+from shared.private_files import private_folder, tighten
 from shared.wire.leases import FailureKind
+from shared.wire.results import Fingerprint
 
 _LOG_FILE = "child.log"
 
@@ -52,16 +53,21 @@ class LocalChild:
         compute: ComputeSettings | None = None,
         folder: Path | None = None,
     ) -> None:
-        """Prepare the folder. Raises NotInstalled and OSError."""
+        """Prepare the folder. Raises NotInstalled, BadEnvironment and OSError."""
         check_libraries_installed()
         self._folder = (folder or default_folder()).absolute()
-        self._folder.mkdir(parents=True, exist_ok=True)
+        if folder is None:
+            private_folder(self._folder)
+            tighten(self._folder)
+        else:
+            self._folder.mkdir(parents=True, exist_ok=True)
         self._log_file = self._folder / _LOG_FILE
-        self._log_file.write_bytes(b"")
+        self._log_file.unlink(missing_ok=True)
+        self._log_file.touch(mode=0o600)
         self.compute = compute or ComputeSettings()
         path = model_path.absolute() if model_path is not None else None
         self.model = LocalModel(base=base, path=path, fingerprint=fingerprint, cache=self._folder)
-        self._supervisor = Supervisor(self.compute)
+        self._supervisor = Supervisor()
         self._runner = asyncio.Runner()
 
     def __enter__(self) -> Self:
@@ -72,6 +78,10 @@ class LocalChild:
             self._runner.run(self._supervisor.stop())
         finally:
             self._runner.close()
+
+    def abort(self) -> None:
+        """End the child at once, from another thread than ``run``, which then raises TaskFailed or ChildDied."""
+        self._supervisor.abort()
 
     def run(
         self,
@@ -102,10 +112,16 @@ class LocalChild:
         if isinstance(message, Failed):
             failure = message.failure
             log = f" ({self._log_file})" if failure.kind == FailureKind.CRASH else ""
-            raise TaskFailed(failure.kind, f"{failure.message}{log}")
+            raise TaskFailed(failure.kind, f"{message.private or failure.message}{log}")
         return message
 
 
 def default_folder() -> Path:
-    """Return Fedloom's folder in the user's cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fedloom"
+    """Return Fedloom's folder in the user's cache. Raises BadEnvironment if no variable and no account names one."""
+    if cache := os.environ.get("XDG_CACHE_HOME"):
+        return Path(cache) / "fedloom"
+    try:
+        return Path.home() / ".cache" / "fedloom"
+    except RuntimeError as error:
+        message = "this user has no home folder: set XDG_CACHE_HOME to a folder for caches"
+        raise BadEnvironment(message) from error

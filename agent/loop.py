@@ -4,14 +4,20 @@ import asyncio
 import errno
 import logging
 import random
+import time
+from functools import partial
 
-from agent.errors import AgentError, CoordinatorRefused
+from agent.acceptance import Acceptance, tell_waiting
+from agent.errors import AgentError, CoordinatorRefused, UnreadableAssignment
+from agent.live_settings import LiveSettings, log_broken_data
+from agent.network import retry
 from agent.network.api import CoordinatorApi
 from agent.network.retry import until_reached
+from agent.owners_terminal import OwnersTerminal
 from agent.runner import FINAL, TaskRunner
-from agent.settings import SETTINGS_FILE, AgentSettings
 from agent.supervisor import Supervisor
 from agent.workspace import Identity, Workspace
+from shared.agent_home import home_option
 from shared.wire.leases import TaskLease
 from shared.wire.problems import ProblemType
 
@@ -19,68 +25,142 @@ log = logging.getLogger(__name__)
 
 _BUSY_PAUSE_S = 5.0
 _IDLE_PAUSE_S = 1.0
+_LONGEST_IDLE_PAUSE_S = 15.0
 _FULL_DISK_PAUSE_S = 30.0
 """Shorter than a lease, so that this agent keeps the task."""
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-async def run_agent(workspace: Workspace, identity: Identity, settings: AgentSettings, supervisor: Supervisor) -> None:
+async def run_agent(
+    workspace: Workspace,
+    identity: Identity,
+    settings: LiveSettings,
+    supervisor: Supervisor,
+    terminal: OwnersTerminal | None = None,
+) -> None:
     """Work until cancelled. The caller stops the supervisor.
 
     Raises CoordinatorRefused if the coordinator no longer serves this agent.
+
+    Args:
+        workspace: the home folder.
+        identity: the agent's.
+        settings: the owner's.
+        supervisor: of the training child.
+        terminal: where the owner is asked about campaigns; without one the log says what waits.
     """
-    api = CoordinatorApi.of(identity, settings.network)
-    runner = TaskRunner(api, workspace, settings, supervisor)
-    instance_id = workspace.instance_id
-    for name, problems in settings.broken_data.items():
-        for problem in problems:
-            log.error("%s, %s; tasks on the data %r fail until it is corrected", SETTINGS_FILE, problem, name)
+    api = CoordinatorApi.of(identity, settings.at_start.network)
+    tell = partial(tell_waiting, home=home_option(workspace.home))
+    on_waiting = terminal.ask if terminal is not None else tell
+    acceptance = Acceptance(workspace.record.campaigns, identity.coordinator, identity.agent_id, on_waiting)
+    runner = TaskRunner(api, workspace, settings, supervisor, acceptance)
+    log_broken_data(settings.at_start)
     log.info("agent %s, waiting for work from %s", identity.name, identity.coordinator)
+    acceptance.remind(settings.at_start, tell)
     lease: TaskLease | None = None
+    work = _Work(api, runner, workspace)
+    passing = asyncio.create_task(_pass_on(runner, workspace, terminal))
     try:
+        await runner.look()
         while True:
             if lease is None:
-                lease = await _acquire(api, instance_id)
+                lease = await work.acquire()
             if lease is not None:
-                lease = await _do(runner, lease, instance_id)
+                lease = await work.do(lease)
     finally:
+        passing.cancel()
+        await asyncio.gather(passing, return_exceptions=True)
         await api.close()
 
 
-async def _acquire(api: CoordinatorApi, instance_id: str) -> TaskLease | None:
-    """Return the next task, or None if none came within the wait. Raises CoordinatorRefused."""
-    try:
-        lease = await until_reached(lambda: api.acquire(instance_id))
-    except CoordinatorRefused as refused:
-        if refused.kind != ProblemType.AGENT_ALREADY_RUNNING:
-            raise
-        log.warning("%s", refused)
-        await asyncio.sleep(_BUSY_PAUSE_S * random.uniform(0.5, 1.0))  # noqa: S311
+async def _pass_on(runner: TaskRunner, workspace: Workspace, terminal: OwnersTerminal | None) -> None:
+    """Have the owner asked, and tell the coordinator each answer at once."""
+    if terminal is None:
+        return
+    decided, loop = asyncio.Event(), asyncio.get_running_loop()
+    terminal.attend(workspace, lambda: loop.call_soon_threadsafe(decided.set))
+    while True:
+        await decided.wait()
+        decided.clear()
+        await runner.look()
+
+
+class _Work:
+    """Acquires tasks and does them, with pauses that no coordinator can talk it out of."""
+
+    def __init__(self, api: CoordinatorApi, runner: TaskRunner, workspace: Workspace) -> None:
+        self._api = api
+        self._runner = runner
+        self._workspace = workspace
+        self._instance_id = workspace.instance_id
+        self._empty_replies = 0
+
+    async def acquire(self) -> TaskLease | None:
+        """Return the next task, or None if none came within the wait. Raises CoordinatorRefused."""
+        began = time.monotonic()
+        try:
+            lease = await until_reached(lambda: self._api.acquire(self._instance_id))
+        except CoordinatorRefused as refused:
+            if refused.kind != ProblemType.AGENT_ALREADY_RUNNING:
+                raise
+            log.warning("%s", refused)
+            await asyncio.sleep(_BUSY_PAUSE_S * random.uniform(0.5, 1.0))  # noqa: S311
+            return None
+        except UnreadableAssignment as error:
+            await self._refuse(error)
+            return None
+        if lease is not None:
+            self._empty_replies = 0
+            return lease
+        await self._runner.look()
+        # one that is shutting down answers at once instead of holding the request; if it always does, ask ever less
+        self._empty_replies = 0 if time.monotonic() - began > _IDLE_PAUSE_S else self._empty_replies + 1
+        longest_s = min(_LONGEST_IDLE_PAUSE_S, _IDLE_PAUSE_S * 2.0 ** min(self._empty_replies, 16))
+        await asyncio.sleep(random.uniform(0, longest_s))  # noqa: S311
         return None
-    if lease is None:
-        # a coordinator that is shutting down answers at once instead of holding the request
-        await asyncio.sleep(random.uniform(0, _IDLE_PAUSE_S))  # noqa: S311
-    return lease
 
+    async def do(self, lease: TaskLease) -> TaskLease | None:
+        """Do a task. Returns the lease of another task if one replaced it.
 
-async def _do(runner: TaskRunner, lease: TaskLease, instance_id: str) -> TaskLease | None:
-    """Do a task. Returns the lease of another task if one replaced it.
-
-    Errors that concern this task alone are logged, and the agent continues.
-    """
-    pause_s = _BUSY_PAUSE_S
-    try:
-        return await runner.run(lease, instance_id)
-    except CoordinatorRefused as refused:
-        if refused.kind in FINAL:
-            raise
-        log.error("the coordinator refused a request: %s", refused)
-    except (AgentError, OSError) as error:
-        if isinstance(error, OSError) and error.errno in _DISK_FULL:
-            pause_s = _FULL_DISK_PAUSE_S
-            log.error("this agent's disk is full: %s; free some space, the task will be tried again", error)
+        Errors that concern this task alone are logged, and the agent continues.
+        """
+        pause_s = _BUSY_PAUSE_S
+        try:
+            successor = await self._runner.run(lease, self._instance_id)
+        except CoordinatorRefused as refused:
+            if refused.kind in FINAL:
+                raise
+            log.error("the coordinator refused a request: %s", refused)
+        except (AgentError, OSError) as error:
+            if isinstance(error, OSError) and error.errno in _DISK_FULL:
+                pause_s = _FULL_DISK_PAUSE_S
+                log.error("this agent's disk is full: %s; free some space, the task will be tried again", error)
+            else:
+                log.error("%s; this agent keeps the task and will try it again", error)
         else:
-            log.error("%s; this agent keeps the task and will try it again", error)
-    await asyncio.sleep(pause_s)
-    return None
+            # tasks that fail at once, one after the other, would fill the disk with records of them
+            pause_s = self._pause_after_failures()
+            if successor is not None or not pause_s:
+                return successor
+        await asyncio.sleep(pause_s)
+        return None
+
+    async def _refuse(self, unreadable: UnreadableAssignment) -> None:
+        """Report that an assignment cannot be read. Raises CoordinatorRefused if it is final for this agent."""
+        log.error("%s", unreadable)
+        failure, grant = unreadable.failure, unreadable.grant
+        self._workspace.record_sent("failure", task=grant.task_id, **failure.model_dump(mode="json"))
+        try:
+            await until_reached(lambda: self._api.put_failure(grant, failure))
+        except CoordinatorRefused as refused:
+            if refused.kind in FINAL:
+                raise
+            log.error("the coordinator refused a request: %s", refused)
+        self._runner.failures_in_a_row += 1
+        await asyncio.sleep(self._pause_after_failures())
+
+    def _pause_after_failures(self) -> float:
+        """Seconds to wait after the latest task: none after a success or one failure, then longer with each."""
+        others = self._runner.failures_in_a_row - 1
+        return random.uniform(0.5, 1.0) * min(retry.CAP_S, retry.BASE_S * 2.0 ** min(others, 16)) if others > 0 else 0.0  # noqa: S311

@@ -9,17 +9,26 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
-from agent.errors import AgentError, CoordinatorRefused, NotEnrolled
+from pydantic import ValidationError
+
+from agent.errors import AgentError, CoordinatorRefused, InvalidOption, NotEnrolled, RecordUnusable
+from agent.live_settings import LiveSettings
 from agent.loop import run_agent
 from agent.network.api import CoordinatorApi
 from agent.network.retry import until_reached
-from agent.settings import AgentSettings, NetworkSettings, load_settings
+from agent.owners_terminal import OwnersTerminal
+from agent.settings import NetworkSettings
 from agent.settings_template import TEMPLATE
 from agent.supervisor import Supervisor, check_libraries_installed
 from agent.workspace import Identity, Workspace
 from shared import crash_points
 from shared.credentials import hash_secret
+from shared.stop_signals import hangup_signals
+from shared.text.log_lines import LineFormatter
 from shared.wire.problems import ProblemType
+from shared.wire.words import problems_in_words
+
+log = logging.getLogger(__name__)
 
 
 class AlreadyEnrolled(AgentError):
@@ -27,7 +36,11 @@ class AlreadyEnrolled(AgentError):
 
     def __init__(self, home: Path, name: str) -> None:
         self.home = home
-        super().__init__(f"{home} is already enrolled as {name}; use another --home for another agent")
+        super().__init__(
+            f"{home} is already enrolled as {name}. If it was revoked, or gets another coordinator, add --again: that "
+            "replaces its identity, and what was done stays counted. Another agent needs another --home, whose totals "
+            "start at zero"
+        )
 
 
 def default_name() -> str:
@@ -36,34 +49,82 @@ def default_name() -> str:
     return name.strip("._-")[:63] or "agent"
 
 
+def begins_beside_settings(home: Path) -> bool:
+    """Whether an enrolment makes an empty record in a folder that has settings already. They may be written for it, or
+    be left of an agent whose other files were lost."""
+    workspace = Workspace(home)
+    is_new = not workspace.record.exists and _identity_in(workspace) is None and not workspace.traces_of_work()
+    return is_new and workspace.settings_file.exists()
+
+
 def enroll(
-    home: Path, coordinator: str, token: str, name: str, *, ca_file: Path | None = None, insecure: bool = False
+    home: Path,
+    coordinator: str,
+    token: str,
+    name: str | None = None,
+    *,
+    ca_file: Path | None = None,
+    insecure: bool = False,
+    again: bool = False,
 ) -> Identity:
     """Exchange a one-time token for this home's identity, and write a settings file to start from.
 
-    Raises AlreadyEnrolled, InsecureCoordinator, CoordinatorRefused and CoordinatorUnreachable.
+    Raises AlreadyEnrolled, NotEnrolled, AlreadyRunning, RecordUnusable, InsecureCoordinator, BadEnvironment,
+    InvalidOption, CoordinatorRefused and CoordinatorUnreachable.
 
     Args:
         home: the agent's home folder.
         coordinator: the coordinator's URL.
         token: the one-time token from the operator.
-        name: the agent's name.
+        name: the agent's name; by default the one that it has, or the host's.
         ca_file: a CA to trust instead of the default ones.
         insecure: allow plain http:// to another host.
+        again: replace the identity of this home. Its record stays, so no total goes down.
     """
     workspace = Workspace(home)
-    try:
-        existing = workspace.read_identity()
-    except NotEnrolled:
-        pass
-    else:
+    existing = _identity_in(workspace)
+    if existing is not None and not again:
         raise AlreadyEnrolled(home, existing.name)
-    ca_file = ca_file.resolve() if ca_file is not None else None
+    if again and existing is None and not workspace.record.exists:
+        raise NotEnrolled(home)
+    if not workspace.record.exists and (traces := workspace.traces_of_work()):
+        raise RecordUnusable(workspace.record.path, f"it is missing, and an agent worked here ({', '.join(traces)})")
+    workspace.create()  # before the token is used: an unwritable folder must not cost it
+    with workspace.lock():
+        workspace.record.create()
+        workspace.record.check()
+        identity = _exchange(
+            workspace,
+            coordinator.strip().rstrip("/"),  # copied by a person, with the line's end
+            token.strip(),
+            name or (existing.name if existing is not None else default_name()),
+            ca_file.resolve() if ca_file is not None else None,
+            insecure=insecure,
+        )
+        crash_points.reach("agent: enrolled")
+        workspace.write_identity(identity)
+    workspace.write_settings(TEMPLATE)
+    return identity
+
+
+def _identity_in(workspace: Workspace) -> Identity | None:
+    try:
+        return workspace.read_identity()
+    except NotEnrolled:
+        return None
+
+
+def _exchange(
+    workspace: Workspace, coordinator: str, token: str, name: str, ca_file: Path | None, *, insecure: bool
+) -> Identity:
+    """The identity that a coordinator gives for a token."""
 
     async def exchange(secret: str) -> Identity:
         api = CoordinatorApi(coordinator, ca_file=ca_file, insecure=insecure)
         try:
             reply = await api.enroll(token, name, secret)
+        except ValidationError as error:
+            raise InvalidOption("; ".join(problems_in_words(error))) from error
         finally:
             await api.close()
         return Identity(
@@ -75,13 +136,7 @@ def enroll(
             insecure=insecure,
         )
 
-    workspace.create()  # before the token is used: an unwritable folder must not cost it
-    identity = asyncio.run(exchange(workspace.secret_for(f"enrolling with {hash_secret(token)}")))
-    crash_points.reach("agent: enrolled")
-    workspace.write_identity(identity)
-    if not workspace.settings_file.exists():
-        workspace.settings_file.write_text(TEMPLATE, encoding="utf-8")
-    return identity
+    return asyncio.run(exchange(workspace.secret_for(f"enrolling with {hash_secret(token)}")))
 
 
 def rotate_secret(home: Path) -> None:
@@ -122,47 +177,64 @@ async def _send_secret(identity: Identity, secret: str, network: NetworkSettings
         await api.close()
 
 
-def run(home: Path, child: Sequence[str] | None = None) -> None:
+def run(home: Path, child: Sequence[str] | None = None, terminal: OwnersTerminal | None = None) -> None:
     """Work until interrupted, then give the current task back.
 
-    child: argv of the training child; None starts the default one. Raises NotInstalled, NotEnrolled, SettingsError,
-    AlreadyRunning and CoordinatorRefused.
+    child: argv of the training child; None starts the default one. terminal: where the owner is asked about campaigns;
+    None: the log says what waits. Raises NotInstalled, NotEnrolled, SettingsError,
+    AlreadyRunning, RecordUnusable and CoordinatorRefused.
     """
     if child is None:
         check_libraries_installed()
     workspace = Workspace(home)
     identity = workspace.read_identity()
-    settings = load_settings(workspace.settings_file)
+    settings = LiveSettings.read(workspace.settings_file)
+    workspace.record.check()
     workspace.create()
     with workspace.lock():
         workspace.tidy()
-        asyncio.run(_until_signalled(workspace, identity, settings, child))
+        asyncio.run(_until_signalled(workspace, identity, settings, child, terminal))
 
 
-async def _work(workspace: Workspace, identity: Identity, settings: AgentSettings, supervisor: Supervisor) -> None:
+async def _work(
+    workspace: Workspace,
+    identity: Identity,
+    settings: LiveSettings,
+    supervisor: Supervisor,
+    terminal: OwnersTerminal | None,
+) -> None:
     if workspace.pending_secret(_rotation_purpose(identity)) is not None:
-        identity = await until_reached(lambda: _change_secret(workspace, identity, settings.network))
-    await run_agent(workspace, identity, settings, supervisor)
+        identity = await until_reached(lambda: _change_secret(workspace, identity, settings.at_start.network))
+    await run_agent(workspace, identity, settings, supervisor, terminal)
 
 
 async def _until_signalled(
-    workspace: Workspace, identity: Identity, settings: AgentSettings, child: Sequence[str] | None
+    workspace: Workspace,
+    identity: Identity,
+    settings: LiveSettings,
+    child: Sequence[str] | None,
+    terminal: OwnersTerminal | None,
 ) -> None:
-    supervisor = Supervisor(settings.compute, child)
-    work = asyncio.create_task(_work(workspace, identity, settings, supervisor))
+    supervisor = Supervisor(child)
+    work = asyncio.create_task(_work(workspace, identity, settings, supervisor, terminal))
     loop = asyncio.get_running_loop()
     # event loops on Windows have no signal handlers; there asyncio cancels this task after Ctrl-C, and so its work
     with contextlib.suppress(NotImplementedError):
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, work.cancel)
+        for hangup in hangup_signals():  # it comes twice, from the kernel and from the shell
+            loop.add_signal_handler(hangup, lambda: work.cancelling() or work.cancel())
     try:
         with contextlib.suppress(asyncio.CancelledError):
             await work
     finally:
         await supervisor.stop()
+    log.info("stopped")
 
 
 def log_to_stderr() -> None:
     """Log to stderr, one line an event."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    handler = logging.StreamHandler()
+    handler.setFormatter(LineFormatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.getLogger("httpx").setLevel(logging.WARNING)

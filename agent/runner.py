@@ -1,28 +1,38 @@
-"""Runs one task from lease to result: policy, download, training child, upload, completion."""
+"""Runs one task from lease to result: admission, download, training child, upload, completion."""
 
 import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
-from agent import policy
+from agent.acceptance import Acceptance
+from agent.admission import Admission, Admitted
 from agent.errors import CoordinatorRefused, TaskFailed, TransferCorrupted
 from agent.installed import check_installed, load_kind
+from agent.live_settings import LiveSettings
 from agent.network.api import CoordinatorApi
 from agent.network.heartbeat import LeaseHeartbeat, TaskGone
+from agent.network.news import CampaignNews, size, tell_evaluation, tell_prepared
 from agent.network.transfer import AdapterCache, upload
 from agent.orders.job import Done, LocalJob
 from agent.orders.job_files import files_of
+from agent.orders.jobs import EvaluateJob, InitJob, Job, TrainJob
 from agent.orders.protocol import ChildProgress, Failed, LocalProgress, OutOfMemory
-from agent.settings import AgentSettings
+from agent.owners_word import OwnersWord
+from agent.policy.disclosure import Disclosure
+from agent.redaction import Redactor
 from agent.supervisor import ChildDied, Supervisor
 from agent.workspace import Workspace
 from shared import crash_points
-from shared.metrics import Metric
-from shared.wire.jobs import EvaluateJob, InitJob, Job, PrepareResult, Result, TrainJob, TrainResult
-from shared.wire.leases import Failure, FailureKind, Phase, Progress, TaskLease
+from shared.digest import sha256_hex
+from shared.metrics import Metric, ReportLevel
+from shared.owners_word import STATES
+from shared.wire.assignments import Assignment, TrainAssignment
+from shared.wire.leases import FailureKind, Phase, Progress, TaskLease
 from shared.wire.problems import ProblemType
+from shared.wire.results import EvaluateResult, PrepareResult, Result, TrainResult
 
 log = logging.getLogger(__name__)
 
@@ -37,13 +47,30 @@ class TaskRunner:
     """Runs tasks one at a time, with one child that keeps the base model loaded between them."""
 
     def __init__(
-        self, api: CoordinatorApi, workspace: Workspace, settings: AgentSettings, supervisor: Supervisor
+        self,
+        api: CoordinatorApi,
+        workspace: Workspace,
+        settings: LiveSettings,
+        supervisor: Supervisor,
+        acceptance: Acceptance,
     ) -> None:
         self._api = api
         self._workspace = workspace
-        self._settings = settings
+        self._live_settings = settings
+        self._settings = settings.at_start
         self._supervisor = supervisor
-        self._cache = AdapterCache(workspace.adapters, settings.cache.max_bytes)
+        self._acceptance = acceptance
+        self._admission = Admission(workspace.record, acceptance, workspace.data_digests)
+        self.news = CampaignNews(api, OwnersWord(api, workspace.record.campaigns).pass_on)
+        self.failures_in_a_row = 0
+        self._told_level: ReportLevel | None = None
+
+    async def look(self) -> None:
+        """Look at what the settings and the coordinator say of campaigns by now."""
+        with suppress(TaskFailed):  # settings with an error: the next task says so
+            settings = await self._live_settings.current()
+            await asyncio.to_thread(self._acceptance.review, settings)
+        await self.news.look()
 
     async def run(self, lease: TaskLease, instance_id: str) -> TaskLease | None:
         """Run a leased task to its end, success or failure. Returns the lease of another task if one replaced it.
@@ -51,9 +78,9 @@ class TaskRunner:
         If cancelled, gives the task back.
         """
         heartbeat = LeaseHeartbeat(self._api, instance_id, lease)
-        log.info("%s", _summary(lease.job))
+        self.news.follow(lease.assignment.campaign_id)
         beating = asyncio.create_task(heartbeat.run())
-        working = asyncio.create_task(self._work(lease.job, heartbeat))
+        working = asyncio.create_task(self._work(lease.assignment, heartbeat))
         try:
             await asyncio.wait((beating, working), return_when=asyncio.FIRST_COMPLETED)
             for task in (working, beating):
@@ -67,7 +94,8 @@ class TaskRunner:
             for task in (beating, working):  # the heartbeat too: it would acquire the released task again
                 task.cancel()
             await asyncio.wait((beating, working))
-            await heartbeat.release()
+            is_back = await heartbeat.release()
+            log.info("stopping; the task %s", "was given back" if is_back else "goes back when its lease expires")
             raise
         finally:
             for task in (beating, working):
@@ -75,58 +103,91 @@ class TaskRunner:
             await asyncio.gather(beating, working, return_exceptions=True)
         return None
 
-    async def _work(self, job: Job, heartbeat: LeaseHeartbeat) -> None:
+    async def _work(self, task: Assignment, heartbeat: LeaseHeartbeat) -> None:
+        folder = self._workspace.task_folder(_folder_name(task, heartbeat.task_id))
         try:
             crash_points.reach("agent: leased")
-            policy.check(self._settings, job)
-            result = await asyncio.to_thread(self._workspace.finished_result, heartbeat.task_id)
-            if result is not None:
-                log.info("an earlier run finished this task; only its result is left to send")
+            self._settings = await self._live_settings.current()
+            admitted = await asyncio.to_thread(self._admission.admit, self._settings, task)
+            log.info("%s", _summary(admitted.job))
+            if admitted.answer is not None:
+                measured = leaving = admitted.answer
             else:
-                async with self._supervisor.turn:
-                    result = await self._train(job, heartbeat)
+                measured, leaving = await self._results(task, admitted, folder, heartbeat)
             crash_points.reach("agent: result there")
-            await self._send(job, result, heartbeat)
+            await asyncio.to_thread(self._admission.check_standing, self._settings, task)
+            leaving = await asyncio.to_thread(lambda: self._redactor(task).result(leaving))
+            await self._send(admitted.job, measured, leaving, folder, heartbeat)
         except TaskFailed as error:
-            await self._give_up(error.failure, heartbeat)
+            await self._give_up(error, task, heartbeat)
         except TransferCorrupted as error:
-            await self._give_up(TaskFailed(FailureKind.TRANSFER, str(error)).failure, heartbeat)
+            await self._give_up(TaskFailed(FailureKind.TRANSFER, str(error)), task, heartbeat)
         except CoordinatorRefused as refused:
             if refused.kind in FINAL:
                 raise
-            message = f"the coordinator refused a request of this agent: {refused}"
-            await self._give_up(TaskFailed(FailureKind.BAD_UPDATE, message).failure, heartbeat)
+            # without the coordinator's words: told back to it changed, they would tell which are names of this machine
+            message = "the coordinator refused a request of this agent"
+            await self._give_up(TaskFailed(FailureKind.BAD_UPDATE, message, f"{message}: {refused}"), task, heartbeat)
         crash_points.reach("agent: ended")
-        self._workspace.forget_task(heartbeat.task_id)
+        await asyncio.to_thread(self._workspace.tidy_task, folder)
 
-    async def _give_up(self, failure: Failure, heartbeat: LeaseHeartbeat) -> None:
-        log.error("%s: %s", failure.kind, failure.message)
+    async def _results(
+        self, task: Assignment, admitted: Admitted, folder: Path, heartbeat: LeaseHeartbeat
+    ) -> tuple[Result, Result]:
+        """The result of an admitted task, from its folder if an earlier run finished it, and what of it leaves.
+
+        Raises TaskFailed.
+        """
+        done = await asyncio.to_thread(self._workspace.finished, folder)
+        if done is not None:
+            log.info("an earlier run finished this task; only its result is left to send")
+        else:
+            await asyncio.to_thread(self._admission.check_not_gone, admitted)
+            async with self._supervisor.turn:
+                done = await self._train(admitted.job, folder, heartbeat)
+            self._settings = await self._live_settings.current()  # the owner may have narrowed them meanwhile
+        leaving = await asyncio.to_thread(self._admission.record_answer, self._settings, task, admitted, done)
+        return done.result, leaving
+
+    async def _give_up(self, error: TaskFailed, task: Assignment, heartbeat: LeaseHeartbeat) -> None:
+        failure = await asyncio.to_thread(lambda: self._redactor(task).failure(error.failure))
+        if failure.kind in STATES:
+            log.info("%s", failure.message)
+        else:
+            self.failures_in_a_row += 1
+            kind = "" if failure.kind is FailureKind.REFUSED_BY_POLICY else f"{failure.kind}: "  # the message says it
+            log.error("%s%s", kind, error)
+            if str(error) != failure.message:
+                log.info("the coordinator is told: %s", failure.message)
         self._workspace.record_sent("failure", task=heartbeat.task_id, **failure.model_dump(mode="json"))
         await heartbeat.finish(lambda lease: self._api.put_failure(lease, failure))
 
-    async def _train(self, job: Job, heartbeat: LeaseHeartbeat) -> Result:
+    async def _train(self, job: Job, folder: Path, heartbeat: LeaseHeartbeat) -> Done:
         """Have the child do the job, with a smaller micro-batch each time memory runs out. Raises TaskFailed."""
         # before anything is downloaded
         check_installed(job)
         source = None if isinstance(job, InitJob) else self._settings.source(job.data.name)
         metrics = load_kind(job.training_kind).metrics
         adapter = reference = broadcast = None
+        cache = AdapterCache(self._workspace.adapters, self._settings.cache.max_bytes)
         if isinstance(job, TrainJob | EvaluateJob):
-            adapter = await self._cache.fetch(self._api, heartbeat, job.adapter)
+            adapter = await cache.fetch(self._api, heartbeat, job.adapter)
             if job.reference is not None:
-                reference = await self._cache.fetch(self._api, heartbeat, job.reference)
+                reference = await cache.fetch(self._api, heartbeat, job.reference, (adapter,))
         if isinstance(job, TrainJob) and job.broadcast is not None:
-            broadcast = await self._cache.fetch(self._api, heartbeat, job.broadcast)
-        self._cache.evict(keep=(adapter, reference, broadcast))
+            broadcast = await cache.fetch(self._api, heartbeat, job.broadcast, (adapter, reference))
+        cache.evict(keep=(adapter, reference, broadcast))
         crash_points.reach("agent: downloaded")
         max_length = 0 if isinstance(job, InitJob) else job.training.max_length
         client_state = self._client_state(job)
         micro_batch = self._workspace.micro_batch(_model_key(job), max_length, self._settings.compute.micro_batch)
-        progress = _ProgressTracker(_with_logging(heartbeat.report, metrics))
+        disclosure = Disclosure(self._settings.policy, metrics)
+        self._tell_level(job)
+        progress = _ProgressTracker(_with_logging(lambda each: heartbeat.report(disclosure.progress(each)), metrics))
         while True:
             order = LocalJob(
                 job=job,
-                folder=self._workspace.task_folder(heartbeat.task_id),
+                folder=folder,
                 cache=self._workspace.cache,
                 model_path=self._settings.models.get(job.base.model),
                 data=source,
@@ -137,7 +198,6 @@ class TaskRunner:
                 compute=self._settings.compute,
                 micro_batch=micro_batch,
                 remote_code=self._settings.policy.remote_code,
-                report_losses=self._settings.policy.report_losses,
             )
             await asyncio.to_thread(_check_free_space, order)
             try:
@@ -145,17 +205,23 @@ class TaskRunner:
             except ChildDied as died:
                 if not died.out_of_memory:
                     if not progress.has_advanced():
-                        raise TaskFailed(FailureKind.CRASH, str(died)) from died
+                        raise TaskFailed(FailureKind.CRASH, died.public, str(died)) from died
                     log.warning("%s; starting a new one", died)
                     continue
                 answer = OutOfMemory(peak_bytes=0, longest_row_tokens=0)
             if isinstance(answer, Done):
-                return answer.result
+                return answer
             if isinstance(answer, Failed):
                 if answer.failure.kind is FailureKind.CRASH:
                     await asyncio.to_thread(_check_free_space, order)
-                raise TaskFailed(answer.failure.kind, answer.failure.message)
+                raise TaskFailed(answer.failure.kind, answer.failure.message, answer.private)
             micro_batch = self._smaller_micro_batch(job, max_length, micro_batch, answer)
+
+    def _redactor(self, task: Assignment) -> Redactor:
+        """What takes names out of texts, but for those that the coordinator said itself."""
+        campaign = self._workspace.record.campaigns.find(task.campaign_id)
+        said = campaign.spec.model_dump_json() if campaign is not None else ""
+        return Redactor(self._settings, self._workspace, known=task.model_dump_json() + said)
 
     def _client_state(self, job: Job) -> Path | None:
         """Return the client state that belongs to this client's last committed update, or None if there is none."""
@@ -168,6 +234,10 @@ class TaskRunner:
         if micro_batch == 1:
             peak = f"at a peak of {answer.peak_bytes / 2**30:.1f} GiB " if answer.peak_bytes else ""
             row = f"; the longest row has {answer.longest_row_tokens} tokens" if answer.longest_row_tokens else ""
+            if self._settings.policy.report != "live":  # they tell the length of a row
+                if peak or row:
+                    log.warning("out of memory %swith one row at a time%s", peak, row)
+                peak = row = ""
             message = f"out of memory {peak}with one row at a time{row}; lower max_length, or use a smaller base model"
             raise TaskFailed(FailureKind.OUT_OF_MEMORY, message)
         smaller = micro_batch // 2
@@ -175,24 +245,40 @@ class TaskRunner:
         log.warning("out of memory with a micro-batch of %d; trying %d", micro_batch, smaller)
         return smaller
 
-    async def _send(self, job: Job, result: Result, heartbeat: LeaseHeartbeat) -> None:
+    def _tell_level(self, job: Job) -> None:
+        """Log once that the owner sees more of trainings than leaves, and again if that changes."""
+        level = self._settings.policy.report
+        if isinstance(job, TrainJob) and level != self._told_level:
+            self._told_level = level
+            if level != "live":
+                log.info('losses and speed of single steps are shown here and not sent: policy.report = "%s"', level)
+
+    async def _send(self, job: Job, measured: Result, result: Result, folder: Path, heartbeat: LeaseHeartbeat) -> None:
         """Upload the result's files and complete the task.
 
         Each file is recorded before it is sent, because even an interrupted upload has sent part of the file.
+
+        Args:
+            job: what was done.
+            measured: its result with everything that was measured, for the owner.
+            result: what of it leaves.
+            folder: the result's files.
+            heartbeat: keeps and ends the lease.
         """
-        folder = self._workspace.task_folder(heartbeat.task_id)
+        sent_bytes = 0
         for purpose, name, sha256 in files_of(result):
             n_bytes = (folder / name).stat().st_size
             self._workspace.record_sent(purpose.value, task=heartbeat.task_id, sha256=sha256, bytes=n_bytes)
             await upload(self._api, heartbeat, purpose, folder / name, sha256)
             crash_points.reach(f"agent: {purpose} sent")
-            log.info("sent %s, %.1f MB", name, n_bytes / 1e6)
+            sent_bytes += n_bytes
+            log.info("sent %s, %s", name, size(n_bytes))
         if isinstance(job, TrainJob) and isinstance(result, TrainResult):
             # keep the state first: a crash after sending but before keeping would leave a committed update without it
             await asyncio.to_thread(
                 self._workspace.keep_client_state,
                 job.campaign_id,
-                heartbeat.task_id,
+                folder,
                 result.delta,
                 job.committed_update,
                 job.state_versions,
@@ -210,8 +296,14 @@ class TaskRunner:
                 raise
             log.error("the coordinator refused the result: %s", error)
         else:
-            for notice in result.notices if isinstance(result, PrepareResult) else ():
-                log.info("%s", notice)
+            self.failures_in_a_row = 0
+            if isinstance(job, TrainJob) and isinstance(result, TrainResult):
+                assert isinstance(measured, TrainResult)
+                await self.news.tell_round(job, measured, result, sent_bytes)
+            if isinstance(job, EvaluateJob) and isinstance(measured, EvaluateResult):
+                tell_evaluation(job, measured, load_kind(job.training_kind).metrics)
+            if isinstance(result, PrepareResult):
+                tell_prepared(result, self._settings.policy)
             log.info("done")
 
 
@@ -251,6 +343,17 @@ def _check_free_space(order: LocalJob) -> None:
                 file.write(bytes(_DISK_MARGIN_BYTES))
     finally:
         path.unlink(missing_ok=True)
+
+
+def _folder_name(task: Assignment, task_id: str) -> str:
+    """Name of a task's folder. It covers all that the task asks, so a stored answer never serves another question.
+
+    The tasks of one round share a folder, since a round is trained once.
+    """
+    if isinstance(task, TrainAssignment):
+        asked = task.model_dump_json(exclude={"n_clients", "n_in_round", "committed_update"})
+        return f"{task.campaign_id}.{task.round}.{sha256_hex(asked.encode())[:32]}"
+    return f"{task_id}-{sha256_hex(task.model_dump_json().encode())[:32]}"
 
 
 def _model_key(job: Job) -> str:

@@ -9,11 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from agent.data.source import DataSource
 from agent.errors import SettingsError, TaskFailed
-from agent.settings_problems import line_of, problems_by_location, syntax_problem
+from agent.policy_settings import PolicySettings
+from agent.settings_problems import line_of, lines_of, problems_by_location, syntax_problem
 from agent.toml_lines import Location, index_lines
 from shared.campaign.file import FileProblem
 from shared.campaign.spec import LoraSection, Name
-from shared.text_file import read_text
+from shared.text.text_file import read_text
 from shared.wire.leases import FailureKind
 
 SETTINGS_FILE = "agent.toml"
@@ -30,7 +31,7 @@ class Section(BaseModel):
 class ComputeSettings(Section):
     """What the training child may use."""
 
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:[0-9]+)?)$")] = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the frozen base model. `auto`: bfloat16 on a GPU that supports it, else float32. Adapters are always
@@ -73,25 +74,6 @@ class NetworkSettings(Section):
     coordinator may answer earlier."""
 
 
-class PolicySettings(Section):
-    """What the owner accepts, whatever a campaign asks for. `*` in a pattern matches any text."""
-
-    base_models: list[str] = ["*"]
-    """Patterns of base models."""
-    kinds: list[str] = ["sft", "dpo"]
-    """Kinds of training."""
-    algorithms: list[str] = ["*"]
-    """Patterns of federated algorithms."""
-    max_steps: Annotated[int, Field(ge=1)] | None = None
-    """Most optimizer steps a round; default: no limit."""
-    max_rounds: Annotated[int, Field(ge=1)] | None = None
-    """Most rounds of one campaign; default: no limit."""
-    remote_code: bool = False
-    """Whether code that comes with a base model may run here."""
-    report_losses: bool = True
-    """Whether losses on this data may be sent. If false, evaluation is refused too."""
-
-
 class AgentSettings(Section):
     """All of `agent.toml`."""
 
@@ -113,8 +95,10 @@ class AgentSettings(Section):
     def source(self, name: str) -> DataSource | None:
         """Return the data source of a name; None if there is none. Raises TaskFailed (data) if its table is broken."""
         if name in self._broken_data:
-            problems = "; ".join(f"{SETTINGS_FILE}, {problem}" for problem in self._broken_data[name])
-            raise TaskFailed(FailureKind.DATA, problems)
+            broken = self._broken_data[name]
+            private = "; ".join(f"{SETTINGS_FILE}, {problem}" for problem in broken)
+            message = f"data.{name}: its table in {SETTINGS_FILE} cannot be used ({lines_of(broken)}): correct it"
+            raise TaskFailed(FailureKind.DATA, message, private)
         return self.data.get(name)
 
 

@@ -3,7 +3,7 @@
 import difflib
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 
 from agent.toml_lines import Location
 from shared.campaign.file import FileProblem
+from shared.text.labels import NAME_RULE
 
 _TOML_ERROR = re.compile(r"(.*) \(at (?:line (\d+), column \d+|end of document)\)")
 _TOML_HINTS = (
@@ -34,7 +35,11 @@ _PLAIN_TERMS = {
     "a valid list": "a list",
     "greater than or equal to": "at least",
 }
-_NAME_RULE = "a name has at most 63 letters, digits, '.', '_' and '-', and starts with a letter or digit"
+
+
+def lines_of(problems: Sequence[FileProblem]) -> str:
+    """Name the lines of some problems: "line 3, line 7"."""
+    return ", ".join(f"line {line}" for line in sorted({problem.line for problem in problems}))
 
 
 def syntax_problem(error: tomllib.TOMLDecodeError, text: str) -> FileProblem:
@@ -72,7 +77,7 @@ def _messages(detail: ErrorDetails, model: type[BaseModel]) -> list[tuple[Locati
     location = detail["loc"]
     kind = detail["type"]
     if location[-1] == "[key]":
-        return [(location[:-1], _NAME_RULE)]
+        return [(location[:-1], f"a name has {NAME_RULE}")]
     if kind == "extra_forbidden":
         return [(location, _unknown(str(location[-1]), _settings_at(location[:-1], model)))]
     if location == ("compute", "device"):

@@ -17,6 +17,9 @@ TEMPLATE = """\
 # rejected = "rejected"
 # template = "own.jinja"     # your own chat template, instead of the campaign's
 # held_out = 0.1             # fraction of rows for evaluation, never trained on
+# campaigns = ["4e93…"]      # only these campaigns: whole digests of 64 characters, or ids
+# kinds = ["sft"]            # only these kinds of training
+# algorithms = ["fedavg"]    # only these algorithms
 
 [compute]
 # device = "auto"            # cpu, cuda, cuda:1, mps
@@ -41,13 +44,27 @@ TEMPLATE = """\
 [models]
 # "HuggingFaceTB/SmolLM2-135M-Instruct" = "/models/smollm2-135m-instruct"
 
-# What you accept, whatever a campaign asks for.
+# What you accept, whatever a campaign asks for. In words: fedloom agent policy
 [policy]
-# base_models = ["*"]        # patterns
+# accept = "ask"             # you, each campaign once; matching: data bound by `campaigns`; any: without asking you
+# base_models = []           # patterns of hub names, such as "HuggingFaceTB/*"; those of [models] are accepted already
 # kinds = ["sft", "dpo"]     # training on completions, on preferences
-# algorithms = ["*"]
+# algorithms = ["*"]         # patterns
+# min_rows = 40              # fewest distinct rows behind an update
+# min_held_out = 20          # fewest rows behind a held-out metric
+# batch_size = [8, 512]      # least and most rows of an optimizer step
+# max_length = [64, 8192]    # least and most tokens of a row after cutting
+# rank = [1, 64]             # least and most rank of an adapter
+# max_rows_per_task = 10000  # rows of one round; default: no limit
+# max_epochs = 10.0          # passes over the data in one campaign
 # max_steps = 100            # optimizer steps a round; default: no limit
-# max_rounds = 200           # rounds a campaign; default: no limit
+# max_rounds = 1000          # rounds of a campaign, and trainings for it
+# max_rollbacks = 3          # rollbacks, and restores of the coordinator, that are followed
+# min_participants = 3       # fewest clients of a campaign, by the coordinator's word
+# min_in_round = 2           # fewest updates that are averaged
+# max_campaigns = 3          # in 30 days on the same rows
+# report = "round"           # what leaves of losses: "none", rounded means of a round, or "live" in full
+# retention_updates = 0      # rounds for which the coordinator may keep your updates
+# max_download_bytes = 4294967296 # of adapters and other tensors, for one task
 # remote_code = false        # code that comes with a base model
-# report_losses = true       # false: no loss is sent, and evaluation is refused
 """

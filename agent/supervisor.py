@@ -21,6 +21,7 @@ from agent.errors import AgentError, NotInstalled
 from agent.orders.order import AnswerT, Order, replies_to
 from agent.orders.protocol import OUT_OF_MEMORY_EXIT, ChildProgress, Failed, OutOfMemory, Report, TextChunk
 from agent.settings import ComputeSettings
+from shared.credentials import SECRET_VARIABLES
 
 log = logging.getLogger(__name__)
 
@@ -40,26 +41,31 @@ _STOP_GRACE_S = 5.0
 
 
 class ChildDied(AgentError):
-    """The child ended without an answer. ``out_of_memory``: the kernel's OOM killer is the likely cause."""
+    """The child ended without an answer.
+
+    out_of_memory: the kernel's OOM killer is the likely cause. public: the text without the place of the log.
+    """
 
     def __init__(self, exit_code: int, log_file: Path) -> None:
         self.exit_code = exit_code
         self.out_of_memory = exit_code in (_KILLED_EXIT, OUT_OF_MEMORY_EXIT)
         how = f"by signal {-exit_code}" if exit_code < 0 else f"with exit code {exit_code}"
+        self.public = f"the training process ended {how}; see the agent's log"
         super().__init__(f"the training process ended {how}; see the agent's {log_file}")
 
 
 class Supervisor:
     """Starts the child, sends it one order at a time, and reads its answers.
 
+    The child is replaced when an order names another device, precision or number of threads than the order before.
     argv: the child's command; None means DEFAULT_ARGV. turn: a lock for the agents of a simulation, which share one
     child. An agent holds it while it uses the child and the files that the child reads.
     """
 
-    def __init__(self, compute: ComputeSettings, argv: Sequence[str] | None = None) -> None:
+    def __init__(self, argv: Sequence[str] | None = None) -> None:
         self._argv = tuple(DEFAULT_ARGV if argv is None else argv)
         self.turn = asyncio.Lock()
-        self._environment = child_environment(compute)
+        self._footing: tuple[Any, ...] = ()
         self._process: Process | None = None
         self._log_pump: asyncio.Task[None] | None = None
         self._log_file = Path(os.devnull)
@@ -80,12 +86,13 @@ class Supervisor:
             on_text: called with each text chunk.
         """
         self._log_file = log_file
+        _create_private(log_file)
         try:
             process = self._process
-            if process is not None and process.returncode is not None:
+            if process is not None and (process.returncode is not None or self._footing != _footing(order.compute)):
                 await self._end(process)
                 process = None
-            process = process or await self._start()
+            process = process or await self._start(order.compute)
             assert process.stdin is not None
             assert process.stdout is not None
             try:
@@ -108,6 +115,12 @@ class Supervisor:
         # in a new task: before Python 3.11.3 asyncio.timeout never fires in a task that was cancelled
         await asyncio.create_task(self._stop())
 
+    def abort(self) -> None:
+        """Kill the child, if there is one. From any thread: the order that it works on ends with ChildDied."""
+        process = self._process
+        if process is not None and process.returncode is None:
+            _kill(process)
+
     async def _stop(self) -> None:
         process = self._process
         if process is None:
@@ -116,18 +129,19 @@ class Supervisor:
             process.terminate()
         await self._end(process)
 
-    async def _start(self) -> Process:
+    async def _start(self, compute: ComputeSettings) -> Process:
         process = await asyncio.create_subprocess_exec(
             *self._argv,
             stdin=PIPE,
             stdout=PIPE,
             stderr=PIPE,
             limit=_LINE_BYTES,
-            env=self._environment,
+            env=child_environment(compute),
             **_APART,
         )
         assert process.stderr is not None
         self._process = process
+        self._footing = _footing(compute)
         self._log_pump = asyncio.create_task(self._pump(process.stderr))
         log.debug("training child %d started", process.pid)
         return process
@@ -186,6 +200,12 @@ class Supervisor:
         return process.returncode
 
 
+def _create_private(log_file: Path) -> None:
+    """Create a log that its owner alone can read: libraries may print rows."""
+    with suppress(OSError):
+        log_file.touch(mode=0o600)
+
+
 def _kill(process: Process) -> None:
     """Kill the child. On POSIX kill its whole session: processes that it started may hold its pipes open."""
     with suppress(ProcessLookupError):
@@ -202,10 +222,18 @@ def check_libraries_installed() -> None:
         raise NotInstalled(missing)
 
 
+def _footing(compute: ComputeSettings) -> tuple[Any, ...]:
+    """What a child keeps for its life: the GPU that it sees, its threads, and the precision of the model it holds."""
+    return compute.device, compute.dtype, compute.threads
+
+
 def child_environment(compute: ComputeSettings) -> dict[str, str]:
-    """Return the child's environment: its thread budget, and no spinning OpenMP threads."""
+    """Return the child's environment: its thread budget, no spinning OpenMP threads, and no secret of Fedloom.
+
+    The hub's HF_TOKEN stays: the child fetches base models.
+    """
     environment = {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name not in SECRET_VARIABLES},
         # two processes with spinning OpenMP threads slow each other tenfold on shared cores; torch reads this on import
         "OMP_WAIT_POLICY": "passive",
         "TOKENIZERS_PARALLELISM": "false",

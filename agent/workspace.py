@@ -2,10 +2,12 @@
 
 agent.toml             settings, written by the owner
 identity.json          the agent's identity with its secret; readable by its user only
-new_secret.json        a secret that is being sent to the coordinator, until identity.json holds it
+new_secret.json        secrets that are being sent to the coordinator, until identity.json holds one
 instance.json          the id of the process that runs in this folder
-tasks/ID/              files of one task; result.json is written last, so the files that it names are complete
-cache/                 downloaded adapters, tokenised data, digests of model files
+record.db              the owner's record: accepted campaigns, and everything that was done for them
+tasks/NAME/            files of one task, or of one round's training; result.json is written last, so the files that it
+                       names are complete
+cache/                 downloaded adapters, tokenised data, digests of the files of models and data
 logs/ID.log            output of the training child
 client_state/CAMPAIGN/ client state between rounds, each file named by the digest of the delta that it belongs to
 sent.jsonl             a record of everything that was sent to the coordinator, one line each
@@ -25,18 +27,23 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from agent.data.digest_cache import DigestCache
 from agent.errors import AlreadyRunning, NotEnrolled
+from agent.orders.job import Done
 from agent.orders.job_files import CLIENT_STATE_FILE, RESULT_FILE, files_of
+from agent.record.record import OwnerRecord
 from shared import crash_points
 from shared.credentials import AGENT_PREFIX, new_secret
 from shared.digest import sha256_file
 from shared.durable import atomic_text, delete_leftovers, move_into_place
-from shared.wire.jobs import Result
+from shared.private_files import private_folder, private_opener, tighten
 
-_RESULT: TypeAdapter[Result] = TypeAdapter(Result)
+_NEW_SECRETS = TypeAdapter(dict[str, str])
+"""Secrets that the coordinator may already know, by what they were made for."""
 _MICRO_BATCHES = TypeAdapter(dict[str, Annotated[int, Field(ge=1)]])
 _MAX_LOGS = 50
 _TASK_RETENTION_S = 14 * 86400
+_PART_RETENTION_S = 3 * 86400
 _CLIENT_STATE_RETENTION_S = 180 * 86400
 
 
@@ -51,13 +58,6 @@ class Identity(BaseModel):
     secret: str
     ca_file: Path | None = None
     insecure: bool = False
-
-
-class _NewSecret(BaseModel):
-    """A secret that the coordinator may already know. purpose: what it was made for."""
-
-    secret: str
-    purpose: str
 
 
 class _Instance(BaseModel):
@@ -81,17 +81,21 @@ class Workspace:
         self._logs = self.home / "logs"
         self._client_state = self.home / "client_state"
         self._micro_batches = self.cache / "micro_batches.json"
+        self.data_digests = DigestCache(self.cache / "data_digests.json")
+        self.record = OwnerRecord(self.home)
 
     def create(self) -> None:
-        """Create the folders."""
-        for folder in (self.home, self.adapters, self._tasks, self._logs, self._client_state):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        """Create the folders, and make everything in them private, whoever made it."""
+        for folder in (self.home, self.cache, self.adapters, self._tasks, self._logs, self._client_state):
+            private_folder(folder)
+        for folder in {self.home, self.cache}:
+            tighten(folder)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Lock this home folder for one process, for the length of the block. Raises AlreadyRunning and OSError."""
         try:
-            lock = FileLock(self.home / "agent.lock", thread_local=False).acquire(timeout=0)
+            lock = FileLock(self.home / "agent.lock", mode=0o600, thread_local=False).acquire(timeout=0)
         except Timeout as error:
             raise AlreadyRunning(self.home) from error
         with lock:
@@ -123,6 +127,11 @@ class Workspace:
         except (FileNotFoundError, ValidationError) as error:
             raise NotEnrolled(self.home) from error
 
+    def write_settings(self, text: str) -> None:
+        """Write the settings file that an agent starts from, unless there is one. Raises OSError."""
+        if not self.settings_file.exists():
+            _write_private(self.settings_file, text)
+
     def write_identity(self, identity: Identity) -> None:
         """Store the identity so that only this user can read it."""
         _write_private(self._identity_file, identity.model_dump_json(indent=2) + "\n")
@@ -131,38 +140,46 @@ class Workspace:
 
     def pending_secret(self, purpose: str) -> str | None:
         """Return the secret that was made for a purpose and is not yet in the identity; None if there is none."""
-        try:
-            pending = _NewSecret.model_validate_json(self._new_secret_file.read_bytes())
-        except (OSError, ValidationError):
-            return None
-        return pending.secret if pending.purpose == purpose else None
+        return self._pending_secrets().get(purpose)
 
     def secret_for(self, purpose: str) -> str:
         """Return a new secret for a purpose, the same one until an identity is written.
 
-        So neither a lost reply nor a killed process locks the agent out.
+        So neither a lost reply nor a killed process locks the agent out. Secrets for other purposes stay: the
+        coordinator may know the one of a change that was interrupted.
         """
-        secret = self.pending_secret(purpose)
-        if secret is None:
-            secret = new_secret(AGENT_PREFIX)
-            _write_private(self._new_secret_file, _NewSecret(secret=secret, purpose=purpose).model_dump_json())
-        return secret
+        pending = self._pending_secrets()
+        if purpose not in pending:
+            pending[purpose] = new_secret(AGENT_PREFIX)
+            _write_private(self._new_secret_file, json.dumps(pending))
+        return pending[purpose]
+
+    def _pending_secrets(self) -> dict[str, str]:
+        try:
+            return _NEW_SECRETS.validate_json(self._new_secret_file.read_bytes())
+        except (OSError, ValidationError):
+            return {}
+
+    def traces_of_work(self) -> list[str]:
+        """The names of what an agent leaves that worked in this folder. Without a record they tell that it was lost."""
+        traces = [name for name in ("sent.jsonl", "instance.json") if (self.home / name).exists()]
+        folders = (self._tasks, self._client_state, self._logs)
+        return traces + [f"{each.name}/" for each in folders if each.is_dir() and any(each.iterdir())]
 
     def task_folder(self, task_id: str) -> Path:
         """Return the folder of a task's files; create it if it does not exist."""
         folder = self._tasks / task_id
-        folder.mkdir(parents=True, exist_ok=True)
+        private_folder(folder)
         return folder
 
-    def finished_result(self, task_id: str) -> Result | None:
-        """Return the result that an earlier process left for a task; None unless its files match their digests."""
-        folder = self._tasks / task_id
+    def finished(self, folder: Path) -> Done | None:
+        """Return what the child left in a task's folder; None unless the files that it names match their digests."""
         try:
-            result = _RESULT.validate_json((folder / RESULT_FILE).read_bytes())
-            is_complete = all(sha256_file(folder / name) == sha256 for _, name, sha256 in files_of(result))
+            done = Done.model_validate_json((folder / RESULT_FILE).read_bytes())
+            is_complete = all(sha256_file(folder / name) == sha256 for _, name, sha256 in files_of(done.result))
         except (OSError, ValidationError):
             return None
-        return result if is_complete else None
+        return done if is_complete else None
 
     def client_state_of(self, campaign_id: str, delta_sha256: str) -> Path | None:
         """Return the client state that belongs to a delta of this client; None if it is not stored here."""
@@ -170,7 +187,7 @@ class Workspace:
         return path if path.is_file() else None
 
     def keep_client_state(
-        self, campaign_id: str, task_id: str, delta_sha256: str, committed_update: str | None, versions: int
+        self, campaign_id: str, folder: Path, delta_sha256: str, committed_update: str | None, versions: int
     ) -> None:
         """Store the client state that a task left for the next one, and delete old versions.
 
@@ -179,33 +196,42 @@ class Workspace:
 
         Args:
             campaign_id: the campaign.
-            task_id: the task whose folder holds the new client state. If it holds none, nothing happens.
+            folder: that of the task, with the new client state. If it holds none, nothing happens.
             delta_sha256: digest of the delta that the new client state belongs to.
             committed_update: digest of this client's last committed delta; None if there is none.
             versions: most versions to keep.
         """
-        path = self._tasks / task_id / CLIENT_STATE_FILE
+        path = folder / CLIENT_STATE_FILE
         if not path.is_file():
             return
-        folder = self._client_state / campaign_id
-        folder.mkdir(parents=True, exist_ok=True)
-        move_into_place(path, folder / delta_sha256)
+        states = self._client_state / campaign_id
+        private_folder(states)
+        path.chmod(0o600)
+        move_into_place(path, states / delta_sha256)
         crash_points.reach("agent: one more client state kept")
-        others = [version for version in folder.iterdir() if version.name not in (delta_sha256, committed_update)]
+        others = [version for version in states.iterdir() if version.name not in (delta_sha256, committed_update)]
         others.sort(key=lambda version: version.stat().st_mtime_ns, reverse=True)
         for old in others[max(0, versions - 2) :]:
             old.unlink()
 
-    def forget_task(self, task_id: str) -> None:
-        """Delete a task's files."""
-        shutil.rmtree(self._tasks / task_id, ignore_errors=True)
+    def tidy_task(self, folder: Path) -> None:
+        """Delete the files of a task that has ended, but those of a campaign's last finished training: a further
+        attempt at that round sends them again."""
+        campaign, is_training, _ = folder.name.partition(".")
+        if not is_training or not (folder / RESULT_FILE).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            return
+        for other in self._tasks.glob(f"{campaign}.*"):
+            if other != folder:
+                shutil.rmtree(other, ignore_errors=True)
 
     def log_file(self, task_id: str) -> Path:
         """Return the path of the child's log for a task."""
         return self._logs / f"{task_id}.log"
 
     def tidy(self) -> None:
-        """Delete files of abandoned tasks, client states of old campaigns, old logs, and what killed processes left."""
+        """Delete files of abandoned tasks, client states of old campaigns, old logs, unfinished downloads, and what
+        killed processes left."""
         for file in (self._identity_file, self._new_secret_file, self._micro_batches, self.home / "instance.json"):
             delete_leftovers(file)
         for folder in self._tasks.iterdir():
@@ -214,13 +240,16 @@ class Workspace:
         for folder in self._client_state.iterdir():
             if folder.stat().st_mtime < time.time() - _CLIENT_STATE_RETENTION_S:
                 shutil.rmtree(folder, ignore_errors=True)
+        for part in self.adapters.glob("*.part"):
+            if part.stat().st_mtime < time.time() - _PART_RETENTION_S:
+                part.unlink(missing_ok=True)
         for log in sorted(self._logs.iterdir())[:-_MAX_LOGS]:
             log.unlink(missing_ok=True)
 
     def record_sent(self, what: str, **details: Any) -> None:
         """Append a line to sent.jsonl, the owner's record of what was sent."""
         line = json.dumps({"at": datetime.now(UTC).isoformat(timespec="seconds"), "what": what, **details})
-        with (self.home / "sent.jsonl").open("a", encoding="utf-8") as file:
+        with open(self.home / "sent.jsonl", "a", encoding="utf-8", opener=private_opener) as file:
             file.write(line + "\n")
 
     def micro_batch(self, base: str, max_length: int, default: int) -> int:

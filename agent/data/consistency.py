@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from shared.words import repeated
+from shared.text.words import repeated
 
 if TYPE_CHECKING:
     from agent.data.source import DataSource

@@ -17,8 +17,8 @@ def notice_differences(rows: Sequence[LocatedRow], held_out: Sequence[LocatedRow
     }
     for part, has in parts.items():
         if any(map(has, rows)) != any(map(has, held_out)):
-            with_part, without = (rows, held_out) if any(map(has, rows)) else (held_out, rows)
-            message = f"no row has {part}, but rows of {with_part[0].label} have; evaluation differs from training"
+            without = held_out if any(map(has, rows)) else rows
+            message = f"no row has {part}, but rows of the other file have; evaluation differs from training"
             notices.add(without[0].label, "", message)
 
 

@@ -7,6 +7,7 @@ data, such as those of columns, and never leaves this machine.
 import re
 from dataclasses import dataclass, field
 
+from agent.data.local_names import public
 from agent.data.report import MAX_ERRORS, MAX_PLACES, Problem
 
 _NUMBER = re.compile(r"\d+")
@@ -72,10 +73,14 @@ class Occurrences:
 
     @property
     def public(self) -> list[str]:
-        """What may leave this machine: without private parts, each message once, with its first place and its count."""
+        """What may leave this machine: each message once, with its first place and its count.
+
+        Private parts are left out, and what is public of a name stands for it.
+        """
         merged: dict[tuple[str, str], _Occurrence] = {}
         for (label, message, _), each in self._known.items():
-            first = merged.setdefault((label, message), _Occurrence(label, each.message, "", each.places[:1]))
+            places = [public(place) for place in each.places[:1]]
+            first = merged.setdefault((public(label), message), _Occurrence(public(label), each.message, "", places))
             first.count += each.count
         return [
             f"{each.label}: {each.places[0]}{each.message}{f', and {n:,} more' if (n := each.count - 1) else ''}"

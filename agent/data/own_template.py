@@ -8,12 +8,12 @@ from pydantic import BaseModel, ConfigDict
 from agent.data.source import DataSource
 from agent.errors import TaskFailed
 from shared.campaign.spec import Template
-from shared.text_file import read_text
+from shared.text.text_file import read_text
 from shared.wire.leases import FailureKind
 
 
 class OwnTemplate(BaseModel):
-    """A Jinja chat template as transformers uses it. name: its name in messages."""
+    """A Jinja chat template as transformers uses it. name: its file's, which is for the owner's screen alone."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -27,7 +27,8 @@ class OwnTemplate(BaseModel):
             return cls(name=path.name, text=read_text(path))
         except (OSError, UnicodeDecodeError) as error:
             reason = f"({error.strerror})" if isinstance(error, OSError) else "as UTF-8 text"
-            raise TaskFailed(FailureKind.DATA, f"the template {path.name} cannot be read {reason}") from error
+            message = f"the owner's template cannot be read {reason}"
+            raise TaskFailed(FailureKind.DATA, message, f"the template {path.name} cannot be read {reason}") from error
 
 
 def template_of(source: DataSource, template: Template) -> Template | OwnTemplate:

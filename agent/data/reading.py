@@ -152,7 +152,7 @@ def read_rows(source: DataSource, kind: Kind, notices: Occurrences | None = None
             rows.notices.add(source.label, scanned.place, note.message, note.private, apart=True)
         if scanned.error:
             hint = "; `fedloom agent check-data` shows the names" if scanned.private else ""
-            refuse(source, f"{scanned.place}{scanned.error}{hint}")
+            refuse(source, f"{scanned.error}{hint}", scanned.place)
         if scanned.row is not None:
             rows.located.append(LocatedRow(source.label, scanned.place, scanned.row))
         elif scanned.skip_reason:

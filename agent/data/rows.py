@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from agent.data.local_names import LocalName, public
+
 Role = Literal["system", "user", "assistant"]
 
 
@@ -106,7 +108,7 @@ class LocatedRow:
     @property
     def where(self) -> str:
         """The file and the place in it."""
-        return f"{self.label}: {self.place}"
+        return LocalName(f"{self.label}: {self.place}", f"{public(self.label)}: {public(self.place)}")
 
 
 def _strings(turns: tuple[Turn, ...]) -> tuple[str, ...]:

@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from agent.data import consistency
+from agent.data.local_names import LocalName
 from agent.data.presets import LOCATION_KEYS, PRESETS
 from agent.data.rows import Role
 from shared.kinds import Kind
@@ -15,6 +16,18 @@ TABLE_SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _COMPRESSED = (".gz", ".bz2", ".xz")
 
 ColumnName = Annotated[str, Field(min_length=1)]
+_ID_LENGTH, _DIGEST_LENGTH = 32, 64
+
+
+def _campaign_key(key: str) -> str:
+    if len(key) not in (_ID_LENGTH, _DIGEST_LENGTH) or not set(key) <= set("0123456789abcdef"):
+        message = f"{key} is neither the id of a campaign (32 of 0-9 and a-f) nor its whole digest (64 of them)"
+        raise ValueError(message)
+    return key
+
+
+CampaignKey = Annotated[str, AfterValidator(_campaign_key)]
+"""The id of a campaign, or its whole digest. The beginning of a digest can be forged."""
 
 
 def file_type(path: Path) -> str:
@@ -102,6 +115,17 @@ class DataSource(BaseModel):
     """Fraction of the rows held out for evaluation. A row's own content decides, so added rows do not move others."""
     held_out_path: Path | None = None
     """A file of evaluation rows, instead of a fraction; relative to the settings file."""
+    campaigns: list[CampaignKey] | None = None
+    """Whole digests of the campaigns that may use this data, or their ids. If it is set, no other campaign gets it,
+    whoever accepts it. `accept = "matching"` accepts those whose digest is here; an id alone says nothing of what the
+    campaign asks for."""
+    kinds: list[str] | None = None
+    """Kinds of training that may use this data; default: those of `[policy]`."""
+    algorithms: list[str] | None = None
+    """Patterns of federated algorithms that may use this data; default: those of `[policy]`."""
+
+    _key: str = PrivateAttr(default="")
+    """What stands for the data in all that leaves: its table in agent.toml, and the key of a second file in it."""
 
     @model_validator(mode="before")
     @classmethod
@@ -123,6 +147,11 @@ class DataSource(BaseModel):
             raise ValueError("\n".join(problems))
         return self
 
+    def is_bound_to(self, campaign_id: str, spec_sha256: str) -> bool:
+        """Whether the owner names a campaign, by its id or digest, among those that may use this data."""
+        # an id is the coordinator's to choose: one of the form of a digest names nothing
+        return any(key == (spec_sha256 if len(key) == _DIGEST_LENGTH else campaign_id) for key in self.campaigns or ())
+
     @property
     def may_be_table(self) -> bool:
         """Whether a path of the data may name tables of text, CSV or TSV: a folder of files can hold them."""
@@ -130,8 +159,18 @@ class DataSource(BaseModel):
 
     @property
     def label(self) -> str:
-        """The name of the data in messages."""
-        return self.path.name if self.path is not None else str(self.hub)
+        """The name of the data in messages: of its file on the owner's screen, of its table in all that leaves."""
+        shown = self.path.name if self.path is not None else str(self.hub)
+        return LocalName(shown, self._key or "the data")
+
+    def named(self, name: str) -> Self:
+        """Return the source with its name in agent.toml, which messages to the operator have."""
+        return self._with_key(f"data.{name}")
+
+    def _with_key(self, key: str) -> Self:
+        copy = self.model_copy()
+        copy._key = key
+        return copy
 
     def at(self, path: Path) -> Self:
         """Return a source with the same columns for another file. One that is no table names its columns itself."""
@@ -143,7 +182,9 @@ class DataSource(BaseModel):
     @property
     def held_out_source(self) -> Self | None:
         """The owner's file of evaluation rows, with the same columns; None if there is no such file."""
-        return self.at(self.held_out_path) if self.held_out_path is not None else None
+        if self.held_out_path is None:
+            return None
+        return self.at(self.held_out_path)._with_key(f"{self._key or 'the data'}.held_out_path")
 
     def column(self, role: str) -> str:
         """Return the column of a completion or a label, by its name in the kind of training."""

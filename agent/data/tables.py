@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from agent.data.files.file_record import BrokenRecord, FileRecord
 from agent.data.files.folder import all_files
 from agent.data.files.numbers import of_single_precision
+from agent.data.files.saved import names_only_own_files
 from agent.data.files.splits import known_splits
+from agent.data.local_names import public
 from agent.data.source import DataSource
 from agent.errors import TaskFailed
 from shared.digest import sha256_file, sha256_of_parts
@@ -31,13 +33,11 @@ NO_REPORTS = {
 """Environment variables that turn off the reports of the hub's libraries, which read them on import."""
 _CELLS_AS_WRITTEN = {"keep_default_na": False, "na_filter": False}
 """Settings of the library's reader of CSV, which otherwise takes cells such as "NA" and "null" for nothing."""
-_SAVED_FILES = ("state.json", "dataset_dict.json")
-"""Files that ``save_to_disk`` writes: for one dataset, for several splits."""
 
 
-def parquet(path: Path) -> Iterator[FileRecord]:
+def parquet(path: Path, label: str) -> Iterator[FileRecord]:
     """Yield the records of a Parquet file with their places. Raises TaskFailed (data)."""
-    pyarrow = _library("pyarrow", path.name)
+    pyarrow = _library("pyarrow", label)
     number = 0
     try:
         with import_module("pyarrow.parquet").ParquetFile(path) as file:
@@ -52,7 +52,7 @@ def parquet(path: Path) -> Iterator[FileRecord]:
                     number += 1
                     yield FileRecord(f"row {number}", _respelled(record, short))
     except pyarrow.ArrowException as error:
-        _refuse(path.name, f"the file is damaged or not Parquet ({type(error).__name__})", error)
+        _refuse(label, f"the file is damaged or not Parquet ({type(error).__name__})", error)
 
 
 def dataset(source: DataSource) -> Iterator[FileRecord]:
@@ -97,28 +97,27 @@ def data_digest(source: DataSource, digest: Callable[[Path], str] = sha256_file)
     return sha256_of_parts(part for name in names for part in (ascii(name), digest(path / name)))
 
 
-def is_saved(path: Path) -> bool:
-    """Return whether a folder was written by ``save_to_disk``."""
-    return any((path / name).is_file() for name in _SAVED_FILES)
-
-
 def _dataset(source: DataSource) -> "Dataset":
     _library("datasets", source.label)
     if source.path is not None:
-        return _saved(source.path, source.split)
+        return _saved(source.path, source.label, source.split)
     return _fetched(str(source.hub), source.label, source.split, source.revision)
 
 
-def _saved(path: Path, split: str) -> "Dataset":
+def _saved(path: Path, label: str, split: str) -> "Dataset":
     import datasets
 
     try:
+        if not names_only_own_files(path):
+            _refuse(label, "the saved dataset names files outside of its folder: save it anew")
         saved = datasets.load_from_disk(str(path))
+    except TaskFailed:
+        raise
     except Exception as error:  # noqa: BLE001 - damaged files raise errors of many types
-        _refuse(path.name, f"the saved dataset cannot be read ({type(error).__name__})", error)
+        _refuse(label, f"the saved dataset cannot be read ({type(error).__name__})", error)
     if isinstance(saved, datasets.DatasetDict):
         if split not in saved:
-            _refuse(path.name, f"the data set has no split {split!r}; it has {known_splits(saved)}")
+            _refuse(label, f"the data set has no split {split!r}; it has {known_splits(saved)}")
         return saved[split]
     return saved
 
@@ -142,7 +141,7 @@ def _loaded(name: str, label: str, split: str, revision: str | None) -> "Dataset
         if isinstance(error.__cause__, hub_errors.GatedRepoError) or "is a gated dataset" in str(error):
             _refuse(label, "the data set is gated: ask for access at the hub, and set HF_TOKEN here", error)
         if revision is not None and isinstance(error.__cause__, hub_errors.RevisionNotFoundError):
-            _refuse(label, f"the data set has no revision {revision!r}: correct it in agent.toml", error)
+            _refuse(label, "the data set has no such revision: correct it in agent.toml", error)
         _refuse(label, "the hub has no such data set, or it is private: correct its name, or set HF_TOKEN", error)
     except ConnectionError as error:
         _refuse(label, "the hub cannot be reached: check the network, or give a copy of the data by path", error)
@@ -174,4 +173,4 @@ def _library(name: str, label: str) -> Any:
 
 
 def _refuse(label: str, message: str, error: Exception | None = None) -> NoReturn:
-    raise TaskFailed(FailureKind.DATA, f"{label}: {message}") from error
+    raise TaskFailed(FailureKind.DATA, f"{public(label)}: {message}", f"{label}: {message}") from error

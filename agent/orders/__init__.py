@@ -1,15 +1,17 @@
 """What the agent's parent process asks of its training child, and the protocol between them: one JSON object a line.
 
-The parent writes one order at a time to the child's standard input. ``LocalJob`` wraps a coordinator's job. The other
-orders come from a person at this machine, never from the network. On its own copy of descriptor 1 the child answers
-with any number of ``Report`` and ``TextChunk`` messages, then with one final message: the order's own, ``Failed`` or
-``OutOfMemory``. The child exits when its input ends, and with ``OUT_OF_MEMORY_EXIT`` after ``OutOfMemory``.
+The parent writes one order at a time to the child's standard input. ``LocalJob`` wraps a job that the agent derived
+from the accepted campaign. The other orders come from a person at this machine, never from the network. On its own copy
+of descriptor 1 the child answers with any number of ``Report`` and ``TextChunk`` messages, then with one final message:
+the order's own, ``Failed`` or ``OutOfMemory``. The child exits when its input ends, and with ``OUT_OF_MEMORY_EXIT``
+after ``OutOfMemory``.
 
     protocol    the messages of every order: reports, texts, failures
     order       what an order is, and what the child may answer to it
     table       all orders, and how the child reads them
 
-    job         the coordinator's job; job_files: the files of its result
+    jobs        what the child does for a campaign: jobs, which the agent derives from the accepted specification
+    job         the order to do one of them; job_files: the files of its result
     local       what the orders of a person share: the base model, the adapter
     answer, score, check, merge     these orders, one a file
 

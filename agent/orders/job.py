@@ -1,26 +1,36 @@
-"""The order to do a coordinator's job."""
+"""The order to do a job that the agent derived from the accepted campaign."""
 
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from agent.data.source import DataSource
+from agent.orders.jobs import Job
 from agent.orders.order import Order
 from agent.orders.protocol import Message
-from shared.wire.jobs import Job, Result
+from shared.wire.results import Result
 
 
 class Done(Message):
-    """The job's result, as in RESULT_FILE."""
+    """The job's result with everything that was measured, and what stays on this machine. RESULT_FILE holds it.
+
+    ``agent.policy.disclosure`` decides what of it leaves.
+
+    n_distinct: distinct rows behind the numbers: all training rows of a ``prepare`` job, those that a ``train`` job
+        drew, the held-out ones of an ``evaluate`` job.
+    n_distinct_held_out: distinct held-out rows, of a ``prepare`` job.
+    """
 
     type: Literal["done"] = "done"
     result: Result
+    n_distinct: int = 0
+    n_distinct_held_out: int = 0
 
 
 class LocalJob(Order[Done]):
     """A job with everything that it needs on this machine.
 
     Args:
-        job: the coordinator's job.
+        job: what to do, derived from the accepted campaign.
         folder: where the job's files are written.
         cache: where tokenised data is stored.
         model_path: the base model's folder; None fetches the model from the hub.
@@ -31,7 +41,6 @@ class LocalJob(Order[Done]):
         client_state: the client state that belongs to this client's last committed update.
         micro_batch: rows, or pairs, that go through the model at once.
         remote_code: whether code that comes with a base model may run.
-        report_losses: whether losses may leave the machine. If not, the child puts none into reports and results.
     """
 
     handler: ClassVar[str] = "agent.train.jobs.order:do_job"
@@ -48,4 +57,3 @@ class LocalJob(Order[Done]):
     client_state: Path | None = None
     micro_batch: int
     remote_code: bool
-    report_losses: bool

@@ -52,10 +52,11 @@ class TextChunk(Message):
 
 
 class Failed(Message):
-    """The order cannot be carried out here. The child keeps running."""
+    """The order cannot be carried out here. The child keeps running. private: the text for the owner instead."""
 
     type: Literal["failed"] = "failed"
     failure: Failure
+    private: str = ""
 
 
 class OutOfMemory(Message):

@@ -28,7 +28,7 @@ class OrderReader:
         self._adapter: TypeAdapter[Order[Any]] = TypeAdapter(any_order)
 
     def read(self, line: bytes) -> Order[Any]:
-        """Return the order of a line. Raises TaskFailed (crash) if the line is no order of the table."""
+        """Return the order of a line. Raises TaskFailed (crash) if the line is not an order of the table."""
         try:
             return self._adapter.validate_json(line)
         except ValidationError as error:

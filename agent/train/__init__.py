@@ -12,7 +12,6 @@ base model and the tokenised data stay in memory between its jobs; everything el
     checkpoint    a training's state between two optimizer steps, saved and resumed
     progress      progress reports, limited in rate
     memory        peak memory, and whether an error means that memory ran out
-    digest_cache  digests of large files, cached
 
     jobs/         the coordinator's four jobs: prepare, init, train, evaluate
     base/         the base model: its folder, fingerprint, device, precision, quantisation, and the adapter on it

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from shared.text_file import read_text
+from shared.text.text_file import read_text
 
 CARD = "README.md"
 _GIVE_FILES = "give the path of a file, or of a folder without the card"

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from agent.data.local_names import LocalName
 from agent.data.notices import Note
 
 Record = Mapping[str, Any]
@@ -31,6 +32,7 @@ class FileRecord:
         notes: what the file's form says against it, or which files are not read.
         is_of_table: whether it is a record of a CSV or TSV, whose columns the header names.
         file: the file's name in its folder; empty if the data is one file.
+        number: its number among the files that are read, from 1, by which messages to the operator call it.
     """
 
     place: str
@@ -38,11 +40,15 @@ class FileRecord:
     notes: tuple[Note, ...] = ()
     is_of_table: bool = False
     file: str = ""
+    number: int = 0
 
     @property
     def where(self) -> str:
         """The file, if there are several, and the place in it. A message continues it."""
-        return ": ".join(part for part in (self.file, self.place) if part)
+        if not self.file:
+            return self.place
+        shown, public = (": ".join(filter(None, (name, self.place))) for name in (self.file, f"file {self.number}"))
+        return LocalName(shown, public)
 
     @property
     def error(self) -> str:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from agent.data.files.card import CardError, card_patterns, matching
 from agent.data.files.file_record import BrokenRecord
+from agent.data.files.saved import is_saved
 from agent.data.files.splits import AmbiguousSplitError, known_splits, split_files
 from agent.data.notices import Note
 from agent.data.source import TABLE_SEPARATORS, file_type, name_without_type
+from shared.bounds import shorten
 
 _TYPES = (".jsonl", ".json", *TABLE_SEPARATORS, ".parquet")
 _TEXT = ".txt"
@@ -50,6 +52,13 @@ def all_files(folder: Path) -> list[str]:
         shown = [name for name in files if not name.startswith(".")]
         names += [(Path(parent) / name).relative_to(folder).as_posix() for name in (*shown, *links)]
     return sorted(names)
+
+
+def files_of_rows(folder: Path) -> list[str]:
+    """Return the names of all files that may hold rows, of every split, in order. Raises OSError."""
+    if is_saved(folder):
+        return [name for name in all_files(folder) if name.endswith(".arrow") and (folder / name).is_file()]
+    return _sort_out(folder, all_files(folder), has_separator=True)[0]
 
 
 def list_folder(folder: Path, split: str, *, has_separator: bool) -> Listing:
@@ -123,4 +132,5 @@ def _quoted(names: list[str]) -> str:
 
 
 def _quoted_name(name: str) -> str:
-    return repr(name[:60]) if name.isprintable() else ascii(name[:60])
+    short = shorten(name, 60)
+    return repr(short) if name.isprintable() else ascii(short)

@@ -7,8 +7,9 @@ from json.decoder import JSONDecodeError, JSONDecoder
 from typing import Any, TextIO
 
 from agent.data.files.file_record import BrokenRecord, FileRecord
+from agent.data.files.lines import bounded_lines
 from agent.data.files.numbers import SpelledNumber, parse_int
-from shared.words import repeated
+from shared.text.words import repeated
 
 
 class _AmbiguousObject(dict[str, Any]):
@@ -41,7 +42,7 @@ class _StrictDecoder:
 def json_lines(file: TextIO) -> Iterator[FileRecord]:
     """Yield the record of each line that is not blank."""
     decoder = _StrictDecoder()
-    for number, line in enumerate(file, 1):
+    for number, line in enumerate(bounded_lines(file), 1):
         if not line.strip():
             continue
         place = f"line {number}"

@@ -7,13 +7,12 @@ from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 from agent.data.files.file_record import BrokenRecord, FileRecord
+from agent.data.files.lines import MAX_CHARACTERS, RecordTooLong, bounded_lines
 from agent.data.files.quotes import find_quote_problem, holds_a_record
 from agent.data.notices import Note
 from agent.data.source import DataSource
 
 _PLAIN_QUOTES = "if quotes are plain text here, set quotes = false"
-_MAX_CHARACTERS = 32_000_000
-"""Of one record. Memory is a few times that."""
 _LOOKS_LIKE_A_RECORD = Note(
     f" has a cell of several lines, one of which looks like a record; check its quotes; {_PLAIN_QUOTES}"
 )
@@ -21,15 +20,11 @@ _QUOTES_ARE_TEXT = Note(" has a blank before a quote, so the quotes of this cell
 _BLANK_BEFORE_QUOTES = re.compile(r"[ \t]+\".*\"[ \t]*", re.DOTALL)
 
 
-class _RecordTooLong(Exception):
-    """A record beyond all records of people: a quote in it is never closed, so it would be the rest of the file."""
-
-
 class _Lines:
     """The lines of a file, counted. taken: those of the current record."""
 
     def __init__(self, file: TextIO) -> None:
-        self._file = file
+        self._lines = bounded_lines(file)
         self._n_characters = 0
         self.number = 0
         self.taken: list[str] = []
@@ -38,12 +33,12 @@ class _Lines:
         return self
 
     def __next__(self) -> str:
-        line = next(self._file)
+        line = next(self._lines)
         self.number += 1
         self.taken.append(line)
         self._n_characters += len(line)
-        if self._n_characters > _MAX_CHARACTERS:
-            raise _RecordTooLong
+        if self._n_characters > MAX_CHARACTERS:
+            raise RecordTooLong
         return line
 
     def begin_record(self) -> None:
@@ -107,8 +102,8 @@ def _cells(reader: Iterator[list[str]], lines: _Lines, separator: str) -> Iterat
             cells = next(reader)
         except StopIteration:
             return
-        except _RecordTooLong:
-            problem = f"the record that begins on line {lines.first} has more than {_MAX_CHARACTERS:,} characters"
+        except RecordTooLong:
+            problem = f"the record that begins on line {lines.first} has more than {MAX_CHARACTERS:,} characters"
             yield FileRecord("", BrokenRecord(f"{problem}; close its quotes; {_PLAIN_QUOTES}"))
             return
         except csv.Error as error:

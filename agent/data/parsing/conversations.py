@@ -94,7 +94,7 @@ def _message_of_list(opened: OpenRecord, message: object, where: str, number: in
     if isinstance(message, dict):
         return _message(opened, message, f"{where}, turn {number},")
     kind = "lists" if isinstance(message, list) else "texts" if isinstance(message, str) else None
-    raise RecordError(f"{where} holds a list of {kind or 'values that are no messages'}; {_AS_OBJECTS}")
+    raise RecordError(f"{where} holds a list of {kind or 'values that are not messages'}; {_AS_OBJECTS}")
 
 
 def _message(opened: OpenRecord, message: Mapping[str, Any], where: str) -> Turn:

@@ -118,7 +118,7 @@ def _text_of_part(opened: OpenRecord, part: object, where: str) -> str:
     if kind not in _TEXT_PARTS or "text" not in part:
         known = isinstance(kind, str) and kind in _OTHER_PARTS
         private = "" if known else f"; its type is {str(kind)[:60]!r}"
-        raise RecordError(f"{where} has a part{f' of the type {kind!r}' if known else ''} that is no text", private)
+        raise RecordError(f"{where} has a part{f' of the type {kind!r}' if known else ''} that is not text", private)
     check_keys(opened, part, ("type", "text"), where)
     return opened.text(part["text"], where)
 

@@ -11,6 +11,7 @@ from typing import Any
 from agent.data.files.numbers import spelling_of
 from agent.data.notices import Note
 from agent.data.source import DataSource, file_type
+from shared.bounds import shorten
 
 _MAX_LISTED = 20
 _C1_CONTROLS = re.compile("[\x80-\x9f]")
@@ -198,4 +199,4 @@ def type_name(value: object) -> str:
 
 def list_columns(columns: Mapping[str, Any]) -> str:
     """Return the names of the first columns for a message, shortened."""
-    return ", ".join(repr(str(column)[:60]) for column in list(columns)[:_MAX_LISTED]) or "none"
+    return ", ".join(repr(shorten(str(column), 60)) for column in list(columns)[:_MAX_LISTED]) or "none"

@@ -1,4 +1,4 @@
-"""Refuses what is no plain decoder-only language model, by its configuration alone: before any weights are read."""
+"""Refuses what is not a plain decoder-only language model, by its configuration alone: before any weights are read."""
 
 import json
 from pathlib import Path

@@ -1,10 +1,12 @@
 """An adapter on a base model: its parameters, by the names that adapter files use."""
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
@@ -14,6 +16,7 @@ from agent.train.base.refusals import unusable
 from agent.train.base.targets import choose_targets
 from agent.train.process import memory
 from shared.adapters.files import AdapterError, Contract, TensorSpec
+from shared.adapters.initial import initial_tensors
 from shared.adapters.lora import is_trained, shape_at_rank
 from shared.campaign.spec import LoraSection
 
@@ -47,6 +50,11 @@ class AttachedAdapter:
         """Names and shapes of an update's tensors: the trained ones, as float32."""
         return _contract(self.trained_parameters)
 
+    def draw(self, seed: int) -> None:
+        """Give the adapter the values that it has before training, those of adapter 0 of this seed."""
+        for name, values in initial_tensors(self.contract, seed):
+            self.parameters[name].data.copy_(torch.from_numpy(values))
+
     def tensors(self) -> dict[str, Tensor]:
         """The adapter's current values, copied to the CPU as float32."""
         return {name: parameter.detach().float().cpu().clone() for name, parameter in self.parameters.items()}
@@ -61,8 +69,13 @@ class AttachedAdapter:
 
 
 def attach(model: Any, lora: LoraSection) -> AttachedAdapter:
-    """Attach an adapter, drawn at random, to the bare *model*. Raises TaskFailed (base-model)."""
+    """Attach an adapter to the bare *model*. Raises TaskFailed (base-model).
+
+    Its values are NaN until they are drawn or loaded. PyTorch and PEFT draw no numbers for it: they make its layers
+    without memory.
+    """
     targets = choose_targets(model, lora)
+    device = model.device
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
@@ -70,18 +83,18 @@ def attach(model: Any, lora: LoraSection) -> AttachedAdapter:
         target_modules=list(targets.names),
         task_type="CAUSAL_LM",
         bias="none",
+        init_lora_weights=False,
     )
     try:
-        peft_model = get_peft_model(model, config)
+        peft_model = get_peft_model(model, config, low_cpu_mem_usage=True)
+        _give_memory(peft_model, device)
     except Exception as error:  # midway: the layers before are adapted
         _remove_layers(model)
         if memory.is_exhausted(error):
             raise
-        reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
         leaves = ", ".join(sorted({name.rpartition(".")[2] for name in targets.names}))
         remedy = f"set lora.target_modules in the campaign to some of {leaves}"
-        message = f"PEFT cannot adapt this base model; {remedy}: {reason}"
-        raise unusable(message) from error
+        raise unusable(f"PEFT cannot adapt this base model; {remedy}", error) from error
     try:
         parameters = _adapter_parameters(peft_model, lora.rank)
     except TaskFailed:
@@ -92,12 +105,21 @@ def attach(model: Any, lora: LoraSection) -> AttachedAdapter:
     return AttachedAdapter(peft_model, parameters, lora.rank, targets.notices)
 
 
+def _give_memory(model: Any, device: torch.device) -> None:
+    """Put the parameters of the adapter, the trainable ones, on *device*: as float32 and NaN."""
+    for name, parameter in list(model.named_parameters()):
+        if parameter.requires_grad:
+            owner, _, leaf = name.rpartition(".")
+            values = torch.full(parameter.shape, math.nan, dtype=torch.float32, device=device)
+            setattr(model.get_submodule(owner), leaf, nn.Parameter(values))
+
+
 def _contract(parameters: Mapping[str, nn.Parameter]) -> Contract:
     return Contract.of({name: TensorSpec("F32", tuple(parameter.shape)) for name, parameter in parameters.items()})
 
 
 def _adapter_parameters(model: Any, rank: int) -> dict[str, nn.Parameter]:
-    """The trainable parameters, turned to float32, by their names in ``adapter_model.safetensors``, sorted."""
+    """The trainable parameters by their names in ``adapter_model.safetensors``, sorted."""
     named = {
         name.replace(".default.", ".").removesuffix(".default"): parameter
         for name, parameter in model.named_parameters()
@@ -109,7 +131,6 @@ def _adapter_parameters(model: Any, rank: int) -> dict[str, nn.Parameter]:
         raise unusable(f"PEFT saves this model's adapter under other names than it trains, {mismatch} among them")
     for name, parameter in named.items():
         _check_shape(name, tuple(parameter.shape), rank)
-        parameter.data = parameter.data.float()
     return dict(sorted(named.items()))
 
 
@@ -122,11 +143,11 @@ def _remove_layers(model: Any) -> None:
 
 
 def _check_shape(name: str, shape: tuple[int, ...], rank: int) -> None:
-    """Raise TaskFailed (base-model) if a tensor is no factor of this rank: nothing else can aggregate or merge it."""
+    """Raise TaskFailed (base-model) if a tensor is not a factor of this rank: nothing else can be aggregated."""
     try:
         fits = shape_at_rank(name, shape, rank) == shape
     except AdapterError:
         fits = False
     if not fits:
-        message = f"PEFT gives {name} of this base model the shape {list(shape)}, which is no factor of rank {rank}"
+        message = f"PEFT gives {name} of this base model the shape {list(shape)}, which is not a factor of rank {rank}"
         raise unusable(f"{message}; name other target_modules in the campaign")

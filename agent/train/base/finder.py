@@ -4,15 +4,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from agent.base_names import check_campaign_base
+from agent.data.digest_cache import DigestCache
 from agent.train.base.architecture import check_architecture
 from agent.train.base.fingerprint import fingerprint
 from agent.train.base.folder import find_folder
 from agent.train.base.limits import InputLimits, read_limits
 from agent.train.base.model import load_tokenizer
-from agent.train.digest_cache import DigestCache
 from agent.train.progress import Reporter
 from shared.campaign.spec import BaseSection
-from shared.wire.jobs import Fingerprint
+from shared.wire.results import Fingerprint
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class BaseFinder:
         remote_code: bool,
         remedy: str,
         report: Reporter,
+        may_be_path: bool = False,
     ) -> BaseFiles:
         """Return the files of *base*, downloaded if they are missing. Raises TaskFailed (base-model).
 
@@ -52,7 +54,10 @@ class BaseFinder:
             remote_code: whether code that comes with the model may run.
             remedy: how a person names the model's folder; it ends error messages.
             report: receives the progress of a download.
+            may_be_path: whether *base* may name a folder of this machine: only if a person at it named the model.
         """
+        if not may_be_path:
+            check_campaign_base(base, is_mapped=mapped is not None)
         folder = find_folder(base, mapped, refresh=refresh, remote_code=remote_code, remedy=remedy, report=report)
         check_architecture(folder, remote_code=remote_code)
         tokenizer, limits = self._read(folder, remote_code=remote_code)

@@ -5,12 +5,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from agent.data.digest_cache import DigestCache
 from agent.errors import TaskFailed
 from agent.train.base.folder import TOKENIZER_FILES, weight_files
-from agent.train.digest_cache import DigestCache
 from shared.digest import sha256_hex, sha256_of_parts
-from shared.wire.jobs import Fingerprint
 from shared.wire.leases import FailureKind
+from shared.wire.results import Fingerprint
 
 # Keys that differ between two copies of the same model: where a copy was stored, and which library wrote it.
 _VOLATILE_CONFIG = {"_name_or_path", "transformers_version", "torch_dtype", "dtype"}

@@ -4,7 +4,6 @@ All files are read from one folder: the one that the settings map the model to, 
 """
 
 import contextlib
-import json
 import math
 from collections.abc import Collection
 from pathlib import Path
@@ -15,12 +14,15 @@ from huggingface_hub import errors as hub_errors
 from safetensors import safe_open
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from agent.train.base.refusals import first_line, unusable
+from agent.errors import TaskFailed
+from agent.train.base.model_files import INDEX_FILE, TEMPLATE_FOLDER, check_model_files, weight_names
+from agent.train.base.refusals import unusable
+from agent.train.base.room import check_room
 from agent.train.progress import Reporter
 from shared.campaign.spec import BaseSection
 from shared.wire.leases import Phase, Progress
 
-_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+_WEIGHTS = ("model.safetensors", INDEX_FILE)
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer.model",
@@ -38,10 +40,10 @@ _PATTERNS = (
     "config.json",
     "generation_config.json",
     "model*.safetensors",
-    "model.safetensors.index.json",
+    INDEX_FILE,
     *TOKENIZER_FILES,
 )
-_TEMPLATES = ("chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja")
+_TEMPLATES = ("chat_template.jinja", "chat_template.json", f"{TEMPLATE_FOLDER}/*.jinja")
 
 
 def find_folder(
@@ -63,8 +65,11 @@ def find_folder(
         mapped = Path(base.model)
     folder = mapped or _download(base, refresh=refresh, remote_code=remote_code, remedy=remedy, report=report)
     if not folder.is_dir():
-        # the message leaves this machine, so it omits the path
         raise unusable(f"the folder of {base.model} does not exist: {remedy}")
+    try:
+        check_model_files(folder, remote_code=remote_code)
+    except OSError as error:
+        raise unusable(f"the folder of {base.model} cannot be read: {remedy}", error) from error
     if not (folder / "config.json").is_file():
         raise unusable(f"the folder of {base.model} has no config.json: {remedy}")
     if (folder / "adapter_config.json").exists():
@@ -102,11 +107,18 @@ def _download(base: BaseSection, *, refresh: bool, remote_code: bool, remedy: st
             return None
 
     try:
+        with contextlib.suppress(hub_errors.DryRunError):  # the hub did not answer; the download itself says why
+            files = huggingface_hub.snapshot_download(
+                base.model, revision=base.revision, allow_patterns=patterns, tqdm_class=Meter, dry_run=True
+            )
+            check_room(base.model, files, remedy)
         return Path(
             huggingface_hub.snapshot_download(
                 base.model, revision=base.revision, allow_patterns=patterns, tqdm_class=Meter
             )
         )
+    except TaskFailed:
+        raise
     except hub_errors.GatedRepoError as error:
         message = f"{base.model} is gated: request access at the hub and set HF_TOKEN on this machine, or {remedy}"
         raise unusable(message) from error
@@ -122,8 +134,7 @@ def _download(base: BaseSection, *, refresh: bool, remote_code: bool, remedy: st
         ) from error
     except Exception as error:  # of the hub's client, the network or the disk
         message = f"{base.model} could not be downloaded from the hub: check the network, or {remedy}"
-        message = f"{message} ({first_line(error)})"
-        raise unusable(message) from error
+        raise unusable(message, error) from error
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -132,14 +143,7 @@ def weight_files(folder: Path) -> list[Path]:
     if single.is_file():
         return [single]
     if index.is_file():
-        try:
-            names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
-            # a name with a folder in it could be any file of this machine
-            plain = all(name == Path(name).name and name.endswith(".safetensors") for name in names)
-        except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-            raise unusable(f"{index.name} is not a safetensors index") from error
-        if not plain:
-            raise unusable(f"{index.name} names other files than .safetensors files of its own folder")
+        names = weight_names(index)
         missing = [name for name in names if not (folder / name).is_file()]
         if missing:
             raise unusable(f"{len(missing)} of {len(names)} weight files are missing, {missing[0]} among them")

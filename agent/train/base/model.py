@@ -13,8 +13,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
 from agent.train.base.attached import AttachedAdapter, attach
 from agent.train.base.folder import unused_tensors
+from agent.train.base.model_files import ignored_names
 from agent.train.base.quantization import bitsandbytes_config, prepare_for_training
-from agent.train.base.refusals import first_line, unusable
+from agent.train.base.refusals import unusable
 from agent.train.process import memory
 from shared.campaign.spec import LoraSection, Quantization
 
@@ -29,9 +30,11 @@ _NOT_QUANTIZED = (
 def load_tokenizer(folder: Path, *, remote_code: bool) -> Any:
     """Load the tokenizer in *folder*. Raises TaskFailed (base-model)."""
     try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=remote_code, local_files_only=True)
+        return AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=remote_code, local_files_only=True, **ignored_names(folder)
+        )
     except Exception as error:
-        raise unusable(f"the base model's tokenizer cannot be loaded: {first_line(error)}") from error
+        raise unusable("the base model's tokenizer cannot be loaded", error) from error
 
 
 class Base:
@@ -76,7 +79,7 @@ class Base:
                 raise
             if quantization is not None and isinstance(error, RuntimeError):
                 raise unusable(_NOT_QUANTIZED) from error  # transformers puts the cause into its log only
-            raise unusable(f"the base model cannot be loaded: {first_line(error)}") from error
+            raise unusable("the base model cannot be loaded", error) from error
         if missing := sorted(info["missing_keys"]):
             # transformers would draw them at random, so every agent would have a different base
             raise unusable(f"the weight files lack {len(missing)} of the model's tensors, {missing[0]} among them")
@@ -107,10 +110,14 @@ class Base:
 
     @contextmanager
     def adapter(self, lora: LoraSection, *, seed: int) -> Iterator[AttachedAdapter]:
-        """Attach a fresh adapter, drawn from *seed* on the CPU, and remove it at the end of the block.
+        """Attach an adapter, and remove it at the end of the block, which must first draw or load its values.
 
         The block may do to the model what TRL's trainers do: wrap its forward, change its configuration, tag it, train
         it. All of that is undone. Raises TaskFailed (base-model) if the adapter does not fit the model.
+
+        Args:
+            lora: the adapter's shape.
+            seed: of what is drawn at random in the block, such as dropout. The adapter's values do not depend on it.
         """
         with self.without_adapter() as model:
             set_seed(seed)

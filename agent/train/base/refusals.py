@@ -1,17 +1,20 @@
 """Failures of a base model, in words that may leave this machine."""
 
-import contextlib
-import re
-
 from agent.errors import TaskFailed
 from shared.wire.leases import FailureKind
 
-_PATH = re.compile(r"(?:\b[A-Za-z]:)?(?:[\\/]|file:|https?:)[^\s'\",;]*")
 
+def unusable(message: str, error: BaseException | None = None) -> TaskFailed:
+    """Return the failure of a base model that cannot be used.
 
-def unusable(message: str) -> TaskFailed:
-    """Return the failure of a base model that cannot be used. message: why, and what to do."""
-    return TaskFailed(FailureKind.BASE_MODEL, message)
+    message: why, and what to do. error: of a library or the system, which caused it. Its type leaves this machine; its
+    text, in which libraries name files, is for the owner alone.
+    """
+    if error is None:
+        return TaskFailed(FailureKind.BASE_MODEL, message)
+    return TaskFailed(
+        FailureKind.BASE_MODEL, f"{message} ({type(error).__name__})", f"{message} ({_first_line(error)})"
+    )
 
 
 def untrainable(reason: str) -> TaskFailed:
@@ -19,9 +22,7 @@ def untrainable(reason: str) -> TaskFailed:
     return unusable(f"the base model cannot be trained: {reason}")
 
 
-def first_line(error: BaseException) -> str:
-    """Return the type of a library's error and the first line of its text, without the paths of this machine."""
-    with contextlib.suppress(IndexError):
-        line = _PATH.sub("…", str(error).strip().splitlines()[0])
-        return f"{type(error).__name__}: {line.rstrip('.')}"
-    return type(error).__name__
+def _first_line(error: BaseException) -> str:
+    """The type of an error and the first line of its text."""
+    line = next(iter(str(error).strip().splitlines()), "").rstrip(".")
+    return f"{type(error).__name__}: {line}" if line else type(error).__name__

@@ -6,6 +6,8 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+from agent.data.digest_cache import DigestCache
+from agent.data.local_names import public
 from agent.data.own_template import OwnTemplate, template_of
 from agent.data.reading import read_split
 from agent.data.records import refuse
@@ -17,13 +19,12 @@ from agent.train.data.rendering.templates import AnyTemplate
 from agent.train.data.row_tokenizer import BATCH, RowTokenizer
 from agent.train.data.token_files import load_tokens, save_tokens
 from agent.train.data.tokens import Samples, TokenizedData, TokenRow
-from agent.train.digest_cache import DigestCache
 from agent.train.progress import Reporter
 from shared.campaign.spec import Template
 from shared.digest import sha256_of_parts
 from shared.kinds import Kind
-from shared.wire.jobs import Fingerprint
 from shared.wire.leases import FailureKind, Phase, Progress
+from shared.wire.results import Fingerprint
 
 _FORMAT = "6"  # raise it if the same inputs give other tokens
 _MAX_IN_MEMORY = 4  # data sets
@@ -135,7 +136,8 @@ def _tokenize(source: DataSource, kind: Kind, tokenizer: RowTokenizer, report: R
             batch = rows[begin : begin + BATCH]
             for row in tokenizer.tokenize(batch):
                 if row.error:
-                    raise TaskFailed(FailureKind.DATA, f"{row.located.where}{row.error}")
+                    where = row.located.where
+                    raise TaskFailed(FailureKind.DATA, f"{public(where)}{row.error}", f"{where}{row.error}")
                 if row.skip_reason:
                     skipped[row.skip_reason] += 1
                 else:

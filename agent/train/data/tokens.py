@@ -1,6 +1,6 @@
 """Tokenised rows as arrays: rows of tokens, and the owner's rows, which have one or more of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
@@ -107,6 +107,22 @@ class Samples:
     def sha256(self) -> str:
         """The digest of the token rows and labels."""
         return sha256_of_parts([self.completions.sha256, sha256_hex(self.labels.tobytes())])
+
+    def n_distinct(self, indices: Iterable[int] | None = None) -> int:
+        """The number of distinct rows: copies of one row protect it no better than the row alone.
+
+        indices: the rows to count among; None for all.
+        """
+        rows = range(len(self)) if indices is None else {int(index) for index in indices}
+        firsts = (index * self.n_completions for index in rows)
+        return len({self._content(self.completions, first, first + self.n_completions) for first in firsts})
+
+    @staticmethod
+    def _content(rows: TokenRows, start: int, stop: int) -> bytes:
+        """The tokens of neighbouring token rows, with their lengths."""
+        part = slice(rows.offsets[start], rows.offsets[stop])
+        lengths = rows.offsets[start : stop + 1] - rows.offsets[start]
+        return lengths.tobytes() + rows.ids[part].tobytes()
 
     def completions_of(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """Where the completions of the rows at *indices*, (k,), are in ``completions``, (k, c)."""

@@ -1,6 +1,7 @@
 """What the four jobs share: the state that stays in memory, the base model, the data, and the files of a result."""
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 
@@ -12,6 +13,7 @@ from agent.data.own_template import template_of
 from agent.errors import TaskFailed
 from agent.installed import load_client, load_kind, read_kind_params
 from agent.orders.job import LocalJob
+from agent.orders.jobs import EvaluateJob, PrepareJob, TrainJob
 from agent.train import kinds
 from agent.train.base.device import choose_device, choose_dtype
 from agent.train.base.finder import BaseFinder
@@ -27,8 +29,9 @@ from agent.train.trainer.reference import Reference
 from shared.adapters.files import AdapterError, check_finite, write_adapter
 from shared.digest import sha256_file, sha256_hex
 from shared.durable import atomic_write
-from shared.wire.jobs import EvaluateJob, PrepareJob, TrainJob
 from shared.wire.leases import FailureKind, Phase, Progress
+
+log = logging.getLogger(__name__)
 
 
 class WarmState:
@@ -78,7 +81,7 @@ class JobContext:
             message = f"this agent has no data named {job.data.name}: add a table [data.{job.data.name}] to agent.toml"
             raise TaskFailed(FailureKind.DATA, message)
         return self.warm.data.prepare(
-            source,
+            source.named(job.data.name),
             job.data.template,
             job.training.max_length,
             self.files.tokenizer,
@@ -174,7 +177,8 @@ class JobContext:
             for key, values in arrays.items():
                 check_finite(key, values)
         except AdapterError as error:
-            message = f"training diverged, {error}: the learning rate may be too high"
+            log.error("training diverged: %s", error)
+            message = "training diverged, the update is not finite: the learning rate may be too high"
             raise TaskFailed(FailureKind.CRASH, message) from error
         path = self.work.folder / name
         with atomic_write(path) as file:

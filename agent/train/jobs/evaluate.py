@@ -3,25 +3,27 @@
 import numpy as np
 
 from agent.errors import TaskFailed
+from agent.orders.job import Done
+from agent.orders.jobs import EvaluateJob
 from agent.train import kinds
 from agent.train.base.adapter_files import load_adapter
 from agent.train.jobs.context import JobContext
+from agent.train.jobs.start import check_start
 from agent.train.kinds.base import Scoring
 from agent.train.trainer.reference import completion_batch_size
 from shared.metrics import HELD_OUT_COUNTS, Origin, Weight
-from shared.wire.jobs import EvaluateJob, EvaluateResult
 from shared.wire.leases import FailureKind, Phase, Progress
+from shared.wire.results import EvaluateResult
 
 
-def evaluate(context: JobContext, job: EvaluateJob) -> EvaluateResult:
+def evaluate(context: JobContext, job: EvaluateJob) -> Done:
     """Evaluate the global adapter on all held-out rows.
 
-    Raises TaskFailed: refused-by-policy if losses must not leave, data without held-out rows, crash if the loss is not
-    finite.
+    Raises TaskFailed: contract-mismatch if adapter 0 is not the campaign's, data without held-out rows, crash if the
+    loss is not finite.
     """
     work = context.work
-    if not work.report_losses:
-        raise TaskFailed(FailureKind.REFUSED_BY_POLICY, "this agent reports no losses (policy.report_losses)")
+    check_start(work, job)
     samples = context.data(job).held_out
     if len(samples) == 0:
         raise TaskFailed(FailureKind.DATA, f"no rows of {job.data.name} are held out for evaluation")
@@ -43,4 +45,4 @@ def evaluate(context: JobContext, job: EvaluateJob) -> EvaluateResult:
     counts = {Weight.ROWS: len(samples), Weight.TOKENS: int(samples.completions.n_supervised.sum())}
     measured = metrics | {HELD_OUT_COUNTS[weight]: n for weight, n in counts.items()}
     kinds.check_measured(context.kind, Origin.EVALUATION, measured)
-    return EvaluateResult(metrics=measured)
+    return Done(result=EvaluateResult(metrics=measured), n_distinct=samples.n_distinct())

@@ -19,11 +19,11 @@ def do_job(order: LocalJob, context: OrderContext) -> Done:
     """
     order.folder.mkdir(parents=True, exist_ok=True)
     _delete_leftovers(order.folder)
-    result = run_job(context.warm, order, context.report)
-    atomic_text(order.folder / RESULT_FILE, result.model_dump_json())
+    done = run_job(context.warm, order, context.report)
+    atomic_text(order.folder / RESULT_FILE, done.model_dump_json())
     crash_points.reach("child: result written")
     (order.folder / CHECKPOINT_FILE).unlink(missing_ok=True)
-    return Done(result=result)
+    return done
 
 
 def _delete_leftovers(folder: Path) -> None:

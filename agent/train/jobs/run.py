@@ -2,36 +2,41 @@
 
 from collections.abc import Sequence
 
-from agent.orders.job import LocalJob
+from agent.orders.job import Done, LocalJob
 from agent.orders.job_files import ADAPTER_FILE
+from agent.orders.jobs import InitJob, PrepareJob, TrainJob
 from agent.train.base.device import choose_device
 from agent.train.jobs.context import JobContext, WarmState
 from agent.train.jobs.evaluate import evaluate
 from agent.train.jobs.train import train
 from agent.train.progress import Reporter
-from shared.wire.jobs import MAX_NOTICE, MAX_NOTICES, InitJob, InitResult, PrepareJob, PrepareResult, Result, TrainJob
+from shared.adapters.initial import write_initial
+from shared.bounds import one_line
+from shared.digest import sha256_file
+from shared.durable import atomic_write
+from shared.wire.results import MAX_NOTICE, MAX_NOTICES, InitResult, PrepareResult
 
 
-def run_job(warm: WarmState, work: LocalJob, report: Reporter) -> Result:
+def run_job(warm: WarmState, work: LocalJob, report: Reporter) -> Done:
     """Do the job and write its files, except the result. Raises TaskFailed, and any unexpected error."""
     context = JobContext(warm, work, report)
     job = work.job
     if isinstance(job, PrepareJob):
         return _prepare(context, job)
     if isinstance(job, InitJob):
-        return _init(context, job)
+        return Done(result=_init(context, job))
     if isinstance(job, TrainJob):
         return train(context, job)
     return evaluate(context, job)
 
 
-def _prepare(context: JobContext, job: PrepareJob) -> PrepareResult:
+def _prepare(context: JobContext, job: PrepareJob) -> Done:
     choose_device(context.work.compute, job.base.quantization)  # an unsupported device fails before the data is read
     data = context.data(job)
     context.warm.longest_row_tokens = int(data.train.lengths.max())
     with context.suitable_base(job, data.train) as (_, verdict):
         notices = [*verdict.notices, *data.notices]
-    return PrepareResult(
+    result = PrepareResult(
         fingerprint=context.files.fingerprint,
         rank=context.work.compute.rank_of(job.lora),
         n_train=len(data.train),
@@ -39,15 +44,21 @@ def _prepare(context: JobContext, job: PrepareJob) -> PrepareResult:
         dropped=data.dropped,
         notices=_bounded(notices, job.data.name),
     )
+    return Done(result=result, n_distinct=data.train.n_distinct(), n_distinct_held_out=data.held_out.n_distinct())
 
 
 def _bounded(notices: Sequence[str], data: str) -> list[str]:
     """As many notices as a result may have, none too long."""
-    bounded = [text if len(text) <= MAX_NOTICE else f"{text[: MAX_NOTICE - 1]}…" for text in notices[: MAX_NOTICES - 1]]
+    bounded = [one_line(text, MAX_NOTICE) for text in notices[: MAX_NOTICES - 1]]
     rest = len(notices) - len(bounded)
     return [*bounded, f"and {rest} more: `fedloom agent check-data {data}` shows all"] if rest else bounded
 
 
 def _init(context: JobContext, job: InitJob) -> InitResult:
-    with context.base() as base, base.adapter(job.lora, seed=job.seed) as attached:
-        return InitResult(adapter=context.write(ADAPTER_FILE, attached.tensors()))
+    """Write adapter 0. The base model gives the names and shapes of its tensors, and the seed their values."""
+    with context.base() as base, base.adapter(job.lora, seed=0) as attached:
+        contract = attached.contract
+    path = context.work.folder / ADAPTER_FILE
+    with atomic_write(path) as file:
+        write_initial(file, contract, job.seed)
+    return InitResult(adapter=sha256_file(path))

@@ -9,33 +9,38 @@ from typing import Any
 from torch import Tensor, as_tensor
 
 from agent.errors import TaskFailed
+from agent.orders.job import Done
 from agent.orders.job_files import CHECKPOINT_FILE, CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE
+from agent.orders.jobs import TrainJob
 from agent.train import kinds
 from agent.train.base.adapter_files import load_adapter, read_broadcast, read_client_state
 from agent.train.base.model import Base
 from agent.train.data.sampling import round_seed, sample_rows
 from agent.train.jobs.context import JobContext
+from agent.train.jobs.start import check_start
 from agent.train.jobs.trainers import TRAINER_FOLDER_PREFIX, build_trainer, make_examples
 from agent.train.process import memory
+from agent.train.process.machine import describe_machine
 from agent.train.trainer.arguments import TrainerSettings, micro_batch_of
 from agent.train.trainer.checkpoint import CheckpointCallback, training_identity
 from agent.train.trainer.federated import TrainingHistory
 from shared import crash_points
 from shared.adapters.files import slot_name
 from shared.algorithms import ClientHalf
-from shared.metrics import Origin, Values
-from shared.wire.jobs import TrainJob, TrainResult
+from shared.metrics import LOSSES_OF_STEPS, TRAIN_LOSS_MEAN, Origin, Values
 from shared.wire.leases import FailureKind, Phase, Progress
+from shared.wire.results import TrainResult
 
 log = logging.getLogger(__name__)
 
 
-def train(context: JobContext, job: TrainJob) -> TrainResult:
+def train(context: JobContext, job: TrainJob) -> Done:
     """Train for the round's steps, resumed from a checkpoint if one exists, and write the update's files.
 
     Raises TaskFailed.
     """
     work = context.work
+    check_start(work, job)
     samples = context.data(job).train
     batch_size = job.training.batch_size
     draw = {"seed": job.training.seed, "round_number": job.round, "client_number": job.client_number}
@@ -87,10 +92,11 @@ def train(context: JobContext, job: TrainJob) -> TrainResult:
         delta=context.write(DELTA_FILE, delta),
         extras=context.write(EXTRAS_FILE, extras) if extras else None,
         client_state_lost=bool(client_half.state) and job.committed_update is not None and not client_state,
-        metrics=_metrics(context, trainer.history),
+        trained_on=describe_machine(base.device),
+        metrics=_metrics(trainer.history),
     )
     crash_points.reach("child: delta written")
-    return result
+    return Done(result=result, n_distinct=samples.n_distinct(indices))
 
 
 def _settings(context: JobContext, job: TrainJob, base: Base, seed: int, folder: str) -> TrainerSettings:
@@ -115,7 +121,6 @@ def _check_steps(history: TrainingHistory) -> None:
 
 
 def _report_step(context: JobContext, history: TrainingHistory, steps: int) -> None:
-    with_losses = context.work.report_losses
     step = {name: values[-1] for name, values in history.metrics.items()}
     kinds.check_measured(context.kind, Origin.TRAINING, step)
     context.report(
@@ -123,9 +128,9 @@ def _report_step(context: JobContext, history: TrainingHistory, steps: int) -> N
             phase=Phase.TRAINING,
             done=history.done,
             total=steps,
-            loss=history.losses[-1] if with_losses else None,
+            loss=history.losses[-1],
             tokens_per_s=history.tokens_per_s,
-            metrics=step if with_losses else {},
+            metrics=step,
         )
     )
     crash_points.reach("child: step")
@@ -148,8 +153,8 @@ def _flatten_slots(tensors: Mapping[str, Mapping[str, Tensor]], slots: Iterable[
     }
 
 
-def _metrics(context: JobContext, history: TrainingHistory) -> Values:
-    """The metrics of a training. Losses, and all else that the kind measures on the rows, only if the owner allows."""
+def _metrics(history: TrainingHistory) -> Values:
+    """All metrics of a training."""
     metrics: Values = {
         "steps": history.steps,
         "tokens": history.tokens,
@@ -157,10 +162,10 @@ def _metrics(context: JobContext, history: TrainingHistory) -> Values:
         "tokens_per_s": history.tokens_per_s,
         "peak_memory_bytes": memory.peak_bytes(),
     }
-    if not context.work.report_losses or not history.losses:
-        return metrics
     losses = history.losses
-    metrics |= {"train_loss_first": losses[0], "train_loss_last": losses[-1], "train_loss_mean": _mean(losses)}
+    if not losses:
+        return metrics
+    metrics |= dict(zip(LOSSES_OF_STEPS, (losses[0], losses[-1]), strict=True)) | {TRAIN_LOSS_MEAN: _mean(losses)}
     return metrics | {name: _mean(values) for name, values in history.metrics.items()}
 
 

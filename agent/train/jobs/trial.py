@@ -55,6 +55,7 @@ def try_a_step(
             base.adapter(lora, seed=0) as attached,
             tempfile.TemporaryDirectory(dir=folder, prefix=TRAINER_FOLDER_PREFIX) as trainer_folder,
         ):
+            attached.draw(seed=0)
             settings = TrainerSettings(
                 folder=trainer_folder,
                 training=section.model_copy(update={"batch_size": n_rows, "warmup_steps": 0}),

@@ -40,6 +40,7 @@ def find_model(
         remote_code=remote_code,
         remedy=remedy,
         report=context.report,
+        may_be_path=True,
     )
     if model.fingerprint is not None:
         remedy = "give the folder of the model that the adapter was trained on with --base"

@@ -26,17 +26,17 @@ def reset_peak() -> None:
     """Reset the peak, if the system supports it."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # Linux: resets VmHWM
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():
         torch.cuda.reset_peak_memory_stats()
 
 
 def peak_bytes() -> int:
-    """Peak memory in bytes since ``reset_peak``: the GPU's if one exists, otherwise the process's resident set.
+    """Peak memory in bytes since ``reset_peak``: of the GPU if this process used one, otherwise its resident set.
 
     Returns 0 on Windows without a GPU.
     """
-    if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
+    if torch.cuda.is_initialized() and (on_gpu := torch.cuda.max_memory_allocated()):
+        return int(on_gpu)
     with contextlib.suppress(OSError):
         for line in _PROCESS_STATUS.read_text().splitlines():
             if line.startswith("VmHWM:"):

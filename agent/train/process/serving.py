@@ -36,7 +36,7 @@ def serve(lines: Iterable[bytes], send: Callable[[Message], None], orders: Order
             )
         except TaskFailed as error:
             traceback.print_exc()
-            answer = Failed(failure=error.failure)
+            answer = Failed(failure=error.failure, private=error.private)
         except Exception as error:  # noqa: BLE001 - the parent gets an answer to every order
             traceback.print_exc()
             answer = _out_of_memory(error, worker) or _crash(error)
@@ -60,7 +60,7 @@ def open_worker(order: Order[Any]) -> "Worker":
 def _crash(error: Exception) -> Failed:
     # the text of an unexpected error may quote a row, and messages leave this machine
     message = f"{type(error).__name__} in the training process; see the agent's log"
-    return Failed(failure=Failure(kind=FailureKind.CRASH, message=message))
+    return Failed(failure=Failure.of(FailureKind.CRASH, message))
 
 
 def _out_of_memory(error: Exception, worker: "Worker | None") -> OutOfMemory | None:

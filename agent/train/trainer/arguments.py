@@ -13,7 +13,7 @@ _OPTIMIZERS = {"adamw": "adamw_torch", "sgd": "sgd"}
 
 def micro_batch_of(batch_size: int, limit: int) -> int:
     """The rows that go through the model at once: the largest divisor of *batch_size* up to *limit*, at least 1."""
-    return max(size for size in range(1, batch_size + 1) if batch_size % size == 0 and size <= max(limit, 1))
+    return next(size for size in range(min(batch_size, max(limit, 1)), 0, -1) if batch_size % size == 0)
 
 
 @dataclass(frozen=True)

@@ -26,15 +26,15 @@ from torch import Tensor, nn
 from transformers import TrainerCallback
 
 from agent import __version__
+from agent.orders.jobs import TrainJob
 from agent.train.trainer.federated import FederatedTrainerMixin, TrainingHistory
 from shared import crash_points
 from shared.digest import sha256_file, sha256_of_parts
 from shared.durable import atomic_write
-from shared.wire.jobs import TrainJob
 
 log = logging.getLogger(__name__)
 
-_IRRELEVANT_FIELDS = {"campaign_name", "committed_update", "state_versions"}
+_IRRELEVANT_FIELDS = {"start_sha256", "campaign_name", "committed_update", "state_versions"}
 """Fields of a job that do not influence its delta. The client state is digested itself."""
 _VERSIONS = [__version__, torch.__version__, transformers.__version__, peft.__version__, trl.__version__]
 

@@ -1,5 +1,6 @@
 """The client half of any federated algorithm, inside one of TRL's trainers."""
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +15,8 @@ from transformers import PrinterCallback, TrainerCallback, set_seed
 from agent.errors import TaskFailed
 from shared.algorithms import ClientHalf
 from shared.wire.leases import FailureKind
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -121,10 +124,9 @@ class FederatedTrainerMixin:
         history.losses.append(float(self._step_loss))
         self._step_loss = 0.0
         if not math.isfinite(history.losses[-1]):
-            message = (
-                f"the loss is {history.losses[-1]} at step {history.done}: "
-                f"the learning rate {self.learning_rate:g} may be too high"
-            )
+            log.error("the loss is %s at step %d", history.losses[-1], history.done)
+            # without the step: by a crafted adapter it would tell which rows hold a word
+            message = f"the loss is not finite: the learning rate {self.learning_rate:g} may be too high"
             raise TaskFailed(FailureKind.CRASH, message)
         if not self.accelerator.optimizer_step_was_skipped:  # type: ignore[attr-defined]
             history.steps += 1

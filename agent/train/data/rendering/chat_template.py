@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import TemplateSyntaxError, meta, nodes
 from transformers.utils.chat_template_utils import _compile_jinja_template
 
+from agent.data.local_names import LocalName, public
 from agent.data.own_template import OwnTemplate
 from agent.data.rows import Role
 from agent.errors import TaskFailed
@@ -31,24 +32,26 @@ class ChatTemplate:
         """
         self._tokenizer = tokenizer
         self._day = day
-        name = f"the template {own.name}" if own is not None else "the base model's chat template"
+        name = "the base model's chat template"
+        if own is not None:
+            name = LocalName(f"the template {own.name}", "the owner's template")
         self._text = own.text if own is not None else _text_of(tokenizer)
         try:
             environment = _compile_jinja_template(self._text).environment.overlay()
             environment.globals = {}  # names of the environment count as undeclared too, unless the template sets them
             tree = environment.parse(self._text)
         except TemplateSyntaxError as error:
-            raise _refused(f"{name} has an error in line {error.lineno}") from error
+            raise _refused(f" has an error in line {error.lineno}", name) from error
         except RecursionError as error:
-            raise _refused(f"{name} is too deeply nested") from error
+            raise _refused(" is too deeply nested", name) from error
         names = meta.find_undeclared_variables(tree)
         self.reads_clock = _CLOCK in names
         if _computes_filters(tree):
-            raise _refused(
-                f"{name} computes the name of a filter (in map), which may draw at random: write the name as a text"
-            )
+            message = " computes the name of a filter (in map), which may draw at random: write the name as a text"
+            raise _refused(message, name)
         if drawing := _random_parts(tree, names):
-            raise _refused(f"{name} draws at random ({', '.join(drawing)}), so every owner would have another text")
+            message = f" draws at random ({', '.join(drawing)}), so every owner would have another text"
+            raise _refused(message, name)
 
     def render(self, roles: Sequence[Role], texts: Sequence[str], *, generation_prompt: bool = False) -> str:
         """The text of some turns, with the generation prompt after them if requested.
@@ -120,5 +123,5 @@ def _mapped(tree: nodes.Template) -> list[nodes.Expr]:
     return [each.args[0] for each in tree.find_all(nodes.Filter) if each.name == "map" and each.args]
 
 
-def _refused(message: str) -> TaskFailed:
-    return TaskFailed(FailureKind.DATA, message)
+def _refused(message: str, name: str = "") -> TaskFailed:
+    return TaskFailed(FailureKind.DATA, f"{public(name)}{message}", f"{name}{message}")

@@ -30,5 +30,5 @@ class DigestCache:
         digest = sha256_file(path)
         self._entries[key] = [*version, digest]
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_text(self._path, json.dumps(self._entries))
+        atomic_text(self._path, json.dumps(self._entries), mode=0o600)
         return digest
