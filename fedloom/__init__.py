@@ -1,7 +1,7 @@
 """Fedloom from Python: the coordinator's client, its errors, and the model of the campaign file.
 
 >>> from fedloom import Client
->>> with Client() as client:  # FEDLOOM_URL, FEDLOOM_KEY
+>>> with Client() as client:  # FEDLOOM_URL, and FEDLOOM_KEY or FEDLOOM_KEY_FILE
 ...     print(client.health().status)
 """
 

@@ -1,38 +1,53 @@
 """The coordinator's client: every call of the operator's API, typed."""
 
 import os
+import re
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
-from urllib.parse import quote
 
 from pydantic import BaseModel
 
 from fedloom import verifications
 from fedloom.adapters.folder import write_adapter_folder
-from fedloom.errors import NoSuchAdapter, NotFound, Unreachable, WaitTimeout
-from fedloom.event_stream import follow_events, past_events
-from fedloom.transport import OUTAGE_S, Transport
+from fedloom.adapters.protection import Protection
+from fedloom.errors import BadEnvironment, InvalidOption, Refused, Unreachable, WaitTimeout, is_outage
+from fedloom.event_stream import Feed, follow_events, past_events
+from fedloom.filters import label_filter, time_filter
+from fedloom.transport import OUTAGE_S, Transport, path_of
 from fedloom.verifications import OnProgress
 from shared.campaign.file import read_campaign_file
 from shared.campaign.spec import CampaignSpec
-from shared.states import TaskState
+from shared.credentials import read_secret
+from shared.events import EventType
+from shared.states import AgentState, CampaignState, RoundState, TaskKind, TaskState, TokenState, VerificationState
 from shared.wire.adapters import AdapterView
 from shared.wire.agents import AgentView
 from shared.wire.base import Page
-from shared.wire.campaigns import CampaignDetail, CampaignView, MetricView, RoundView, TaskView
+from shared.wire.campaigns import (
+    CampaignDetail,
+    CampaignView,
+    ClientView,
+    MetricScope,
+    MetricView,
+    RoundView,
+    TaskView,
+)
 from shared.wire.enrollments import TokenCreate, TokenCreated, TokenView
-from shared.wire.events import EventView
+from shared.wire.events import EventView, FeedEventView
 from shared.wire.service import AlgorithmView, Health, StorageView
 from shared.wire.verification import VerificationDetail, VerificationView
 
 DEFAULT_URL = "http://127.0.0.1:8470"
 URL_VARIABLE = "FEDLOOM_URL"
 KEY_VARIABLE = "FEDLOOM_KEY"
+KEY_FILE_VARIABLE = "FEDLOOM_KEY_FILE"
 LONGEST_POLL_S = 5.0
+_HEADER = re.compile(r"[!-~]([ -~]*[!-~])?")
 
 WhichAdapter = int | Literal["final", "best", "latest"]
 M = TypeVar("M", bound=BaseModel)
@@ -50,6 +65,7 @@ class Client:
         url: str | None = None,
         key: str | None = None,
         *,
+        key_file: Path | None = None,
         ca_file: Path | None = None,
         insecure: bool = False,
         timeout_s: float = 30.0,
@@ -58,16 +74,17 @@ class Client:
 
         Args:
             url: The coordinator's address. By default FEDLOOM_URL, then http://127.0.0.1:8470.
-            key: The operator's key. By default FEDLOOM_KEY.
+            key: The operator's key. By default it is read from *key_file*.
+            key_file: A file that holds the key. By default the key is FEDLOOM_KEY, or in the file FEDLOOM_KEY_FILE.
             ca_file: A CA to trust instead of the system's.
             insecure: Allow plain http:// to another host.
             timeout_s: Seconds to wait for a reply.
 
-        Raises errors.InsecureUrl, errors.MalformedKey, errors.Unreachable if *url* is not a URL, and OSError if
-        *ca_file* cannot be read.
+        Raises errors.InsecureUrl, errors.BadUrl, errors.MalformedKey, errors.BadEnvironment, and OSError if a file
+        cannot be read.
         """
         url = url or os.environ.get(URL_VARIABLE) or DEFAULT_URL
-        key = key or os.environ.get(KEY_VARIABLE)
+        key = key or _key_from(key_file)
         self._transport = Transport(url, key, ca_file=ca_file, insecure=insecure, timeout_s=timeout_s)
 
     def __enter__(self) -> Self:
@@ -93,8 +110,12 @@ class Client:
         """Start a campaign from a CampaignSpec, its fields as a mapping, or a campaign file.
 
         A second call with the same idempotency key returns the campaign of the first. Raises CampaignFileError for an
-        invalid file, pydantic.ValidationError for invalid fields, errors.Invalid, errors.Conflict and OSError.
+        invalid file, pydantic.ValidationError for invalid fields, errors.Invalid, errors.Conflict, errors.InvalidOption
+        for the key, and OSError.
         """
+        if idempotency_key is not None and not _HEADER.fullmatch(idempotency_key):
+            message = "idempotency key: only letters, digits and signs of ASCII, without spaces around it"
+            raise InvalidOption(message)
         if isinstance(spec, Path):
             spec = read_campaign_file(spec)
         elif not isinstance(spec, CampaignSpec):
@@ -108,23 +129,33 @@ class Client:
         )
         return self._transport.read(CampaignDetail, reply)
 
-    def campaigns(self, name: str | None = None) -> Iterator[CampaignView]:
-        """All campaigns, newest first. name: only campaigns of this name."""
-        return self._listing(CampaignView, "/v1/campaigns", name=name)
+    def campaigns(
+        self,
+        name: str | None = None,
+        *,
+        state: CampaignState | None = None,
+        kind: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Iterator[CampaignView]:
+        """Campaigns, newest first: only those that all given filters match.
+
+        Args:
+            name: their name.
+            state: their state.
+            kind: their kind of training.
+            since: created at this time or later; times have a zone.
+            until: created before this time.
+        """
+        span = time_filter(since, until)
+        return self._listing(CampaignView, "/v1/campaigns", name=name, state=state, kind=kind, **span)
 
     def campaign(self, campaign_id: str) -> CampaignDetail:
-        """One campaign. Raises errors.NotFound."""
-        return self._transport.fetch(CampaignDetail, _campaign_path(campaign_id))
+        """The campaign with this id, otherwise the newest of this name. Raises errors.NotFound.
 
-    def find_campaign(self, id_or_name: str) -> CampaignDetail:
-        """The campaign with this id, otherwise the newest of this name. Raises errors.NotFound."""
-        try:
-            return self.campaign(id_or_name)
-        except NotFound:
-            newest = next(self.campaigns(name=id_or_name), None)
-            if newest is None:
-                raise
-            return self.campaign(newest.id)
+        All other methods take an id or a name too.
+        """
+        return self._transport.fetch(CampaignDetail, _campaign_path(campaign_id))
 
     def pause(self, campaign_id: str) -> CampaignView:
         """Stop giving out work until ``resume``. Raises errors.IllegalMove and errors.NotFound."""
@@ -137,6 +168,14 @@ class Client:
     def cancel(self, campaign_id: str) -> CampaignView:
         """End a campaign for good; its adapters are kept. Raises errors.IllegalMove and errors.NotFound."""
         return self._post(CampaignView, f"{_campaign_path(campaign_id)}/cancel")
+
+    def finish(self, campaign_id: str) -> CampaignView:
+        """Finish a campaign early with the adapter that it has. ``wait`` returns once it is evaluated and completed.
+
+        An open round counts if it has its minimum of updates, and is dropped otherwise. Raises errors.IllegalMove, also
+        if no round has made an adapter yet, and errors.NotFound.
+        """
+        return self._post(CampaignView, f"{_campaign_path(campaign_id)}/finish")
 
     def rollback(self, campaign_id: str, round: int) -> CampaignView:  # noqa: A002
         """Take a campaign back to its state after a round and pause it there. Round 0 keeps only the initial adapter.
@@ -158,9 +197,8 @@ class Client:
             rounds: their numbers, 0 for adapter 0; None means all rounds that are closed now, with adapter 0.
             on_progress: called with the verification at each poll; ``outcomes`` are those since the last call.
         """
-        return self.wait_for_verification(
-            campaign_id, self.start_verification(campaign_id, rounds).id, on_progress=on_progress
-        )
+        job = self.start_verification(campaign_id, rounds)
+        return self.wait_for_verification(job.campaign_id, job.id, on_progress=on_progress)
 
     def start_verification(self, campaign_id: str, rounds: Sequence[int] | None = None) -> VerificationView:
         """Start a verification, and do not wait for it. Raises errors.NotFound."""
@@ -177,9 +215,10 @@ class Client:
         """A verification with its outcomes so far. Raises errors.NotFound."""
         return verifications.read(self._transport, _campaign_path(campaign_id), verification_id)
 
-    def verifications(self, campaign_id: str) -> Iterator[VerificationView]:
+    def verifications(self, campaign_id: str, *, state: VerificationState | None = None) -> Iterator[VerificationView]:
         """A campaign's verifications, newest first; the coordinator deletes old ones."""
-        return self._listing(VerificationView, verifications.verifications_path(_campaign_path(campaign_id)))
+        path = verifications.verifications_path(_campaign_path(campaign_id))
+        return self._listing(VerificationView, path, state=state)
 
     def cancel_verification(self, campaign_id: str, verification_id: str) -> VerificationView:
         """End a verification early; its outcomes stay. Raises errors.IllegalMove and errors.NotFound."""
@@ -188,8 +227,8 @@ class Client:
     def wait(self, campaign_id: str, timeout_s: float | None = None) -> CampaignDetail:
         """Wait until a campaign is completed, cancelled or paused, and return it.
 
-        Waits through a restart of the coordinator. Raises errors.WaitTimeout after *timeout_s* seconds (None waits
-        without limit), and errors.NotFound.
+        Waits through a restart of the coordinator or of its database. Raises errors.WaitTimeout after *timeout_s*
+        seconds (None waits without limit), and errors.NotFound.
         """
         started_at, poll_s = time.monotonic(), 0.2
         campaign, seen_at = self.campaign(campaign_id), started_at
@@ -203,61 +242,149 @@ class Client:
             time.sleep(poll_s)
             poll_s = min(LONGEST_POLL_S, poll_s * 1.5)
             try:
-                campaign, seen_at = self.campaign(campaign_id), time.monotonic()
-            except Unreachable:
-                if now - seen_at > OUTAGE_S:
+                campaign, seen_at = self.campaign(campaign.id), time.monotonic()
+            except (Unreachable, Refused) as error:
+                if not is_outage(error) or now - seen_at > OUTAGE_S:
                     raise
         return campaign
 
-    def rounds(self, campaign_id: str) -> Iterator[RoundView]:
+    def rounds(self, campaign_id: str, *, state: RoundState | None = None) -> Iterator[RoundView]:
         """A campaign's rounds, oldest first."""
-        return self._listing(RoundView, f"{_campaign_path(campaign_id)}/rounds")
+        return self._listing(RoundView, f"{_campaign_path(campaign_id)}/rounds", state=state)
 
-    def tasks(self, campaign_id: str, state: TaskState | None = None, round: int | None = None) -> Iterator[TaskView]:  # noqa: A002
-        """A campaign's tasks; leased tasks have their current progress."""
-        return self._listing(TaskView, f"{_campaign_path(campaign_id)}/tasks", state=state, round=round)
+    def tasks(
+        self,
+        campaign_id: str,
+        state: TaskState | None = None,
+        round: int | None = None,  # noqa: A002
+        *,
+        kind: TaskKind | None = None,
+        agent: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Iterator[TaskView]:
+        """A campaign's tasks, oldest first; leased tasks have their current progress.
 
-    def metrics(self, campaign_id: str, name: str | None = None, round: int | None = None) -> Iterator[MetricView]:  # noqa: A002
-        """A campaign's metrics. A metric of a whole round has ``client_number`` None."""
-        return self._listing(MetricView, f"{_campaign_path(campaign_id)}/metrics", name=name, round=round)
+        Args:
+            state, round, kind: only tasks with these.
+            agent: only tasks of the agent with this id or name.
+            since, until: only tasks created in this span; times have a zone.
+        """
+        filters = {"state": state, "round": round, "kind": kind, "agent": agent, **time_filter(since, until)}
+        return self._listing(TaskView, f"{_campaign_path(campaign_id)}/tasks", **filters)
 
-    def events(self, campaign_id: str, after: int = 0, *, follow: bool = True) -> Iterator[EventView]:
+    def metrics(
+        self,
+        campaign_id: str,
+        name: str | None = None,
+        round: int | None = None,  # noqa: A002
+        scope: MetricScope | None = None,
+        *,
+        client: int | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Iterator[MetricView]:
+        """A campaign's metrics, as they were recorded. A metric of a whole round has ``client_number`` None.
+
+        Args:
+            name, round: only metrics with these.
+            scope: only metrics of whole rounds, or only those of clients.
+            client: only metrics of the client with this number.
+            since, until: only metrics recorded in this span; times have a zone.
+        """
+        filters = {"name": name, "round": round, "scope": scope, "client": client, **time_filter(since, until)}
+        return self._listing(MetricView, f"{_campaign_path(campaign_id)}/metrics", **filters)
+
+    def clients(self, campaign_id: str) -> Iterator[ClientView]:
+        """A campaign's clients by number: the weight of their last updates, their losses now and at the start."""
+        return self._listing(ClientView, f"{_campaign_path(campaign_id)}/clients")
+
+    def events(
+        self,
+        campaign_id: str,
+        after: int = 0,
+        *,
+        follow: bool = True,
+        types: Sequence[EventType] = (),
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Iterator[EventView]:
         """A campaign's events after number *after*, and new events as they happen until the campaign ends.
 
         A broken connection is reopened after the last event received. With *follow* false, past events only.
+
+        Args:
+            types: only events of these types; any, if empty.
+            since, until: only events recorded in this span; times have a zone. *until* is for past events only.
         """
+        span = time_filter(since, until)
+        return self._campaign_events(campaign_id, after, {"type": list(types), **span}, follow=follow)
+
+    def _campaign_events(
+        self, campaign_id: str, after: int, params: Mapping[str, Any], *, follow: bool
+    ) -> Iterator[EventView]:
+        if follow:  # a later campaign with the same name must not take its place
+            campaign_id = self.campaign(campaign_id).id
         path = _campaign_path(campaign_id)
-        return (
-            follow_events(self._transport, path, after)
-            if follow
-            else past_events(self._transport, f"{path}/events", after)
-        )
+        feed = Feed(f"{path}/events", EventView, lambda event: event.number, path, params)
+        yield from (follow_events if follow else past_events)(self._transport, feed, after)
+
+    def all_events(
+        self,
+        after: int = 0,
+        *,
+        follow: bool = True,
+        types: Sequence[EventType] = (),
+        campaign: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Iterator[FeedEventView]:
+        """The events of all campaigns after position *after*, and new events as they happen, without an end.
+
+        Positions have no gaps: who continues after the last one misses nothing. A broken connection is reopened. With
+        *follow* false, past events only.
+
+        Args:
+            types: only events of these types; any, if empty.
+            campaign: only events of the campaign with this id, or of the newest with this name.
+            since, until: only events recorded in this span; times have a zone. *until* is for past events only.
+        """
+        params = {"type": list(types), **time_filter(since, until)}
+        return self._feed(campaign, after, params, follow=follow)
+
+    def _feed(
+        self, campaign: str | None, after: int, params: Mapping[str, Any], *, follow: bool
+    ) -> Iterator[FeedEventView]:
+        if campaign is not None:  # as in _campaign_events
+            params = {**params, "campaign": self.campaign(campaign).id}
+        feed = Feed("/v1/events", FeedEventView, lambda event: event.position, params=params)
+        yield from (follow_events if follow else past_events)(self._transport, feed, after)
 
     # --- adapters
 
-    def adapters(self, campaign_id: str) -> Iterator[AdapterView]:
-        """A campaign's global adapters with their lineage, by number."""
-        return self._listing(AdapterView, f"{_campaign_path(campaign_id)}/adapters")
+    def adapters(
+        self,
+        campaign_id: str,
+        *,
+        stored: bool | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Iterator[AdapterView]:
+        """A campaign's global adapters with their lineage, by number.
+
+        Args:
+            stored: only those whose bytes are stored, or are not.
+            since, until: only those made in this span; times have a zone.
+        """
+        filters = {"stored": stored, **time_filter(since, until)}
+        return self._listing(AdapterView, f"{_campaign_path(campaign_id)}/adapters", **filters)
 
     def adapter(self, campaign_id: str, which: WhichAdapter) -> AdapterView:
         """One global adapter, by number or as ``"final"``, ``"best"`` (lowest held-out loss) or ``"latest"``.
 
-        Raises errors.NoSuchAdapter and errors.NotFound.
+        Raises errors.NotFound, which says why there is none.
         """
-        number: int | None
-        if isinstance(which, int):
-            number = which
-        else:
-            campaign = self.campaign(campaign_id)
-            number = {
-                "final": campaign.final_adapter,
-                "best": campaign.best_adapter,
-                "latest": campaign.rounds_closed,
-            }[which]
-            if number is None:
-                reason = "no adapter has been evaluated" if which == "best" else f"it is {campaign.state}"
-                raise NoSuchAdapter(campaign.name, which, reason)
-        return self._transport.fetch(AdapterView, f"{_campaign_path(campaign_id)}/adapters/{number}")
+        return self._transport.fetch(AdapterView, f"{_campaign_path(campaign_id)}/adapters/{which}")
 
     def pull_adapter(self, campaign_id: str, which: WhichAdapter, folder: Path, *, force: bool = False) -> AdapterView:
         """Write an adapter as a folder that PEFT and vLLM load: weights, configuration and a model card.
@@ -266,8 +393,9 @@ class Client:
         errors.NotFound, errors.FolderNotEmpty, errors.CorruptDownload and OSError.
         """
         campaign = self.campaign(campaign_id)
-        adapter = self.adapter(campaign_id, which)
-        write_adapter_folder(self._transport, campaign, adapter, folder, force=force)
+        adapter = self.adapter(campaign.id, which)
+        protection = Protection.of(self.rounds(campaign.id, state=RoundState.CLOSED), adapter.number)
+        write_adapter_folder(self._transport, campaign, adapter, protection, folder, force=force)
         return adapter
 
     # --- agents and their tokens
@@ -279,25 +407,54 @@ class Client:
         body = TokenCreate(labels=dict(labels or {}), expires_in_s=expires_in_s, note=note)
         return self._post(TokenCreated, "/v1/tokens", body.model_dump(mode="json"))
 
-    def tokens(self) -> Iterator[TokenView]:
-        """Enrolment tokens, newest first, without their secrets."""
-        return self._listing(TokenView, "/v1/tokens")
+    def tokens(
+        self,
+        *,
+        state: TokenState | None = None,
+        labels: Mapping[str, str] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Iterator[TokenView]:
+        """Enrolment tokens, newest first, without their secrets.
+
+        Args:
+            state: only tokens that are open, used or expired.
+            labels: only tokens with all of these labels.
+            since, until: only tokens made in this span; times have a zone.
+        """
+        filters = {"state": state, "label": label_filter(labels), **time_filter(since, until)}
+        return self._listing(TokenView, "/v1/tokens", **filters)
 
     def delete_token(self, token_id: str) -> None:
         """Delete a token. An agent that enrolled with it stays enrolled. Raises errors.NotFound."""
-        self._transport.request("DELETE", f"/v1/tokens/{quote(token_id, safe='')}")
+        self._transport.request("DELETE", path_of("token", token_id))
 
-    def agents(self) -> Iterator[AgentView]:
-        """All enrolled agents."""
-        return self._listing(AgentView, "/v1/agents")
+    def agents(
+        self,
+        *,
+        state: AgentState | None = None,
+        name: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Iterator[AgentView]:
+        """Enrolled agents in the order of their enrolment.
+
+        Args:
+            state, name: only agents with these.
+            labels: only agents with all of these labels.
+            since, until: only agents enrolled in this span; times have a zone.
+        """
+        filters = {"state": state, "name": name, "label": label_filter(labels), **time_filter(since, until)}
+        return self._listing(AgentView, "/v1/agents", **filters)
 
     def agent(self, id_or_name: str) -> AgentView:
         """One agent, by id or name. Raises errors.NotFound."""
-        return self._transport.fetch(AgentView, f"/v1/agents/{quote(id_or_name, safe='')}")
+        return self._transport.fetch(AgentView, path_of("agent", id_or_name))
 
     def revoke_agent(self, id_or_name: str) -> AgentView:
         """Revoke an agent's access for good. Raises errors.NotFound."""
-        return self._post(AgentView, f"/v1/agents/{quote(id_or_name, safe='')}/revoke")
+        return self._post(AgentView, f"{path_of('agent', id_or_name)}/revoke")
 
     # --- the service
 
@@ -327,4 +484,19 @@ class Client:
 
 
 def _campaign_path(campaign_id: str) -> str:
-    return f"/v1/campaigns/{quote(campaign_id, safe='')}"
+    return path_of("campaign", campaign_id)
+
+
+def _key_from(file: Path | None) -> str | None:
+    """The operator's key in *file*, or where the environment says. Raises OSError for *file*, and BadEnvironment."""
+    if file is not None:
+        return read_secret(file)
+    if key := os.environ.get(KEY_VARIABLE):
+        return key
+    named = os.environ.get(KEY_FILE_VARIABLE)
+    if not named:
+        return None
+    try:
+        return read_secret(Path(named))
+    except OSError as error:
+        raise BadEnvironment(f"{KEY_FILE_VARIABLE} names {named}, which cannot be used: {error.strerror}") from error

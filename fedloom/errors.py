@@ -3,6 +3,9 @@
 FedloomError
 ├── Unreachable            no reply, or a reply that does not come from a coordinator
 ├── InsecureUrl            plain http:// to another host would expose the key
+├── BadEnvironment         an environment variable names a proxy or certificates that cannot be used
+├── InvalidOption          a value that a person gave breaks a rule of the wire, or names what cannot be used
+│   └── BadUrl             the coordinator's address is not a URL
 ├── MalformedKey           the key has characters that no key has
 ├── Refused                the coordinator refused the request; ``problem`` is its whole reply
 │   ├── Unauthenticated    the coordinator does not know the key
@@ -13,7 +16,7 @@ FedloomError
 │   ├── IllegalMove        the current state does not allow the request
 │   ├── NotKept            a rollback needs something that is no longer stored
 │   └── Conflict           the idempotency key was used with another campaign
-├── NoSuchAdapter          the campaign does not have the adapter yet, or no longer stores it
+├── NoSuchAdapter          the campaign no longer stores the adapter
 ├── CorruptDownload        downloaded bytes do not match their digest
 ├── FolderNotEmpty         the folder to write exists and is not empty
 ├── BadAdapterFolder       a folder does not hold a usable adapter
@@ -21,7 +24,9 @@ FedloomError
 ├── SimulationError        the simulation cannot run as requested
 ├── ComparisonError        the comparison cannot run as requested
 │   └── TrialFailed        one of its campaigns did not complete
-└── PartitionError         the rows cannot be split among the clients as requested
+├── PartitionError         the rows cannot be split among the clients as requested
+├── BadDatabase            a coordinator's database URL is refused
+└── DatabaseUnreachable    a coordinator's database cannot be reached or used
 """
 
 from pathlib import Path
@@ -47,9 +52,25 @@ class InsecureUrl(FedloomError):
 
     def __init__(self, url: str) -> None:
         self.url = url
-        super().__init__(
-            f"{url} would send your key unencrypted; use https://, or allow it with --insecure (insecure=True)"
-        )
+        super().__init__(f"{url} would send your key unencrypted; use https://, or allow it with insecure=True")
+
+
+class BadEnvironment(FedloomError):
+    """An environment variable has a value that cannot be used, or a name that nothing reads."""
+
+
+class InvalidOption(FedloomError):
+    """A value that a person gave breaks a rule of the wire, or names what cannot be used."""
+
+
+class BadUrl(InvalidOption):
+    """The coordinator's address is not a URL."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        self.url = url
+        self.reason = reason
+        shown = url if "://" in url else url.rpartition("@")[2]  # what is before it may be a password
+        super().__init__(f"{shown} is not a valid URL of a coordinator: {reason}")
 
 
 class MalformedKey(FedloomError):
@@ -118,13 +139,18 @@ _BY_TYPE: dict[str, type[Refused]] = {
 }
 
 
+def is_outage(error: Unreachable | Refused) -> bool:
+    """Whether to wait and try again: the coordinator, or what it needs, is away for now."""
+    return isinstance(error, Unreachable) or error.problem.retryable
+
+
 def refused(problem: Problem) -> Refused:
     """The error for a problem, by the problem's type."""
     return _BY_TYPE.get(problem.kind, Refused)(problem)
 
 
 class NoSuchAdapter(FedloomError):
-    """The campaign does not have the adapter yet, or no longer stores it."""
+    """The campaign no longer stores the adapter."""
 
     def __init__(self, campaign: str, which: str, reason: str) -> None:
         self.campaign = campaign
@@ -145,9 +171,7 @@ class FolderNotEmpty(FedloomError):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        super().__init__(
-            f"{folder} exists and is not an empty folder; choose another, or replace it with --force (force=True)"
-        )
+        super().__init__(f"{folder} exists and is not an empty folder; choose another, or replace it with force=True")
 
 
 class BadAdapterFolder(FedloomError):
@@ -187,3 +211,11 @@ class TrialFailed(ComparisonError):
 
 class PartitionError(FedloomError):
     """The rows cannot be split among the clients of a simulation as requested."""
+
+
+class BadDatabase(FedloomError):
+    """A coordinator's database URL is refused."""
+
+
+class DatabaseUnreachable(FedloomError):
+    """A coordinator's database cannot be reached or used."""

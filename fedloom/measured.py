@@ -6,11 +6,17 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 from shared.campaign.spec import CampaignSpec
-from shared.metrics import HELD_OUT_LOSS, Metric, Origin
-from shared.wire.campaigns import CampaignDetail
+from shared.metrics import HELD_OUT_LOSS, LOSSES_OF_STEPS, TRAIN_LOSS_MEAN, Metric, Origin
+from shared.wire.campaigns import CampaignDetail, MetricScope
 
 if TYPE_CHECKING:
     from fedloom.client import Client
+
+
+Means = Mapping[str, Mapping[int, float]]
+"""Metrics of whole rounds: name to round to value."""
+Coverage = Mapping[str, Mapping[int, tuple[int, int]]]
+"""Of means: name to round to how many clients' values a mean is over, and how many clients took part."""
 
 
 class Measured(BaseModel):
@@ -41,27 +47,54 @@ def held_out_metrics(campaign: CampaignDetail) -> list[Metric]:
     return sorted(averaged, key=lambda metric: metric.name != HELD_OUT_LOSS)
 
 
-def by_round(client: "Client", campaign_id: str, name: str) -> dict[int, float]:
-    """A metric of whole rounds, by round."""
-    rows = client.metrics(campaign_id, name)
-    return {row.round: row.value for row in rows if row.client_number is None}
+def training_metrics(campaign: CampaignDetail) -> list[Metric]:
+    """The metrics of trainings that are averaged over the clients: the mean loss, then the kind's own."""
+    averaged = [each for each in campaign.metrics if each.origin is Origin.TRAINING and each.weight is not None]
+    shown = [each for each in averaged if each.name not in LOSSES_OF_STEPS]
+    return sorted(shown, key=lambda metric: metric.name != TRAIN_LOSS_MEAN)
 
 
-def held_out_by_round(client: "Client", campaign: CampaignDetail) -> dict[str, dict[int, float]]:
-    """The held-out metrics that have values: name to round to value."""
-    found = {metric.name: by_round(client, campaign.id, metric.name) for metric in held_out_metrics(campaign)}
-    return {name: values for name, values in found.items() if values}
+def means_by_round(client: "Client", campaign_id: str) -> tuple[Means, Coverage]:
+    """The metrics of whole rounds, and the clients in those that are means."""
+    means: dict[str, dict[int, float]] = {}
+    coverage: dict[str, dict[int, tuple[int, int]]] = {}
+    for row in client.metrics(campaign_id, scope=MetricScope.ROUND):
+        means.setdefault(row.name, {})[row.round] = row.value
+        if row.n_clients is not None and row.of_clients is not None:
+            coverage.setdefault(row.name, {})[row.round] = row.n_clients, row.of_clients
+    return means, coverage
 
 
-def courses(campaign: CampaignDetail, values: Mapping[str, Mapping[int, float]]) -> list[str]:
-    """Each held-out metric's first and last value: "held-out loss 2.3105 → 2.1034 nats a token"."""
+def over_clients(coverage: Coverage, name: str, number: int) -> str:
+    """How many clients a mean is over: "mean of 2 of 3 clients"; empty if it is no mean, or none is recorded."""
+    n_clients, of_clients = coverage.get(name, {}).get(number, (0, 0))
+    return f"mean of {n_clients} of {of_clients} client{'s' if of_clients != 1 else ''}" if n_clients else ""
+
+
+def courses(campaign: CampaignDetail, means: Means, coverage: Coverage) -> list[str]:
+    """Each held-out metric's first and last value: "held-out loss 2.3105 → 2.1034 nats a token".
+
+    The adapter of the last value is named if a newer one has none yet. A last line says how many clients the means are
+    over, if some are missing.
+    """
     lines = []
     for metric in held_out_metrics(campaign):
-        if rounds := values.get(metric.name):
-            first, last = rounds[min(rounds)], rounds[max(rounds)]
-            begin = f"{metric.text(first)} → " if len(rounds) > 1 else ""
-            lines.append(f"{metric.title} {begin}{metric.with_unit(last)}")
+        if rounds := means.get(metric.name):
+            first, last = min(rounds), max(rounds)
+            begin = f"{metric.text(rounds[first])} → " if len(rounds) > 1 else ""
+            of = f" (adapter {last})" if last < campaign.rounds_closed else ""
+            lines.append(f"{metric.title} {begin}{metric.with_unit(rounds[last])}{of}")
+    n_clients, of_clients = max(coverage.get(HELD_OUT_LOSS, {}).items(), default=(0, (0, 0)))[1]
+    if lines and n_clients < of_clients:
+        lines.append(f"each a mean of {n_clients} of {of_clients} clients")
     return lines
+
+
+def values_of_round(campaign: CampaignDetail, means: Means, number: int) -> list[Measured]:
+    """The metrics of one round: of its trainings, and of the evaluation of its adapter."""
+    metrics = [*training_metrics(campaign), *held_out_metrics(campaign)]
+    values = {metric.name: means.get(metric.name, {}).get(number) for metric in metrics}
+    return [Measured(metric=each, value=value) for each in metrics if (value := values[each.name]) is not None]
 
 
 def units(metrics: Iterable[Metric]) -> str:

@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 
 from fedloom.errors import FedloomError
 from shared.durable import atomic_text, delete_leftovers
+from shared.private_files import private_folder
 
 
 class RunFolder:
@@ -37,6 +38,7 @@ class RunFolder:
         facts = json.loads(json.dumps(facts))
         delete_leftovers(self._state_file)
         self._refuse_other_content()
+        private_folder(self._folder)  # it holds the owners' rows
         known = None if force else self._read()
         if known is not None and is_set_up(known):
             if different := [name for name, value in facts.items() if known.get(name) != value]:
@@ -55,7 +57,9 @@ class RunFolder:
 
     def _refuse_other_content(self) -> None:
         if not self._state_file.exists() and not all(map(self._is_lock, self._folder.iterdir())):
-            raise self._error(f"{self._folder} holds something that is no {self._name}; give another folder with --out")
+            raise self._error(
+                f"{self._folder} holds something that is not a {self._name}; give another folder with --out"
+            )
 
     def _read(self) -> dict[str, Any] | None:
         """The state, None in a new folder. Raises the folder's error if it cannot be read."""
@@ -83,12 +87,12 @@ class RunFolder:
 
 @contextmanager
 def run_folder(folder: Path, name: str, error: Callable[[str], FedloomError]) -> Iterator[RunFolder]:
-    """Hold *folder*, made if it does not exist, for the length of the block.
+    """Hold *folder* for the length of the block. It is created, if needed.
 
     name: the kind of run, as in ``simulation``. error: the exception to raise, given its message. Raises it if another
     process holds the folder, and OSError.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         lock = FileLock(_lock_file(folder, name), thread_local=False).acquire(timeout=0)
     except Timeout as timeout:

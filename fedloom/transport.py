@@ -9,24 +9,41 @@ from http import HTTPStatus
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from fedloom.errors import FedloomError, InsecureUrl, MalformedKey, MissingKey, Unauthenticated, Unreachable, refused
+from fedloom.errors import (
+    BadEnvironment,
+    BadUrl,
+    FedloomError,
+    InsecureUrl,
+    MalformedKey,
+    MissingKey,
+    Unauthenticated,
+    Unreachable,
+    refused,
+)
+from shared.bounds import one_line
 from shared.campaign.spec import FROM_COORDINATOR
-from shared.tls import context_trusting
-from shared.urls import is_confidential
+from shared.network import environment
+from shared.network.connection_errors import cause_in_words, is_about_certificate
+from shared.network.http_headers import foreign_encoding, seconds_to_wait
+from shared.network.proxies import proxy_for
+from shared.network.tls import trust
+from shared.network.urls import is_confidential
 from shared.wire.base import PROTOCOL, PROTOCOL_HEADER
-from shared.wire.problems import MEDIA_TYPE, Problem
+from shared.wire.problems import MEDIA_TYPE, Problem, ProblemType
 
 ATTEMPTS = 4
 BACKOFF_S = 0.3
 LONGEST_PAUSE_S = 10.0
+REPLY_BYTES = 64 << 20
+"""The longest reply that is read as a whole."""
 OUTAGE_S = 300.0
 """Seconds for which a caller that follows a campaign waits for a coordinator that stopped answering."""
 _KEY = re.compile(r"[!-~]+")
-_ERRNO = re.compile(r"^\[Errno -?\d+\] ")
 _NONE: Mapping[str, str] = MappingProxyType({})
 
 M = TypeVar("M", bound=BaseModel)
@@ -36,26 +53,33 @@ class Transport:
     """Sends requests to one coordinator, through the proxies that the environment names.
 
     Every method raises Unreachable and Refused. The constructor raises InsecureUrl for plain http:// to another host,
-    MalformedKey, and OSError if *ca_file* cannot be read.
+    BadUrl, MalformedKey, BadEnvironment, and OSError if *ca_file* cannot be read.
     """
 
     def __init__(self, url: str, key: str | None, *, ca_file: Path | None, insecure: bool, timeout_s: float) -> None:
-        self.url = url.rstrip("/")
+        self.url = url.strip().rstrip("/")
         try:
             confidential, _ = is_confidential(self.url), httpx.URL(self.url)
         except (ValueError, httpx.InvalidURL) as error:
-            raise Unreachable(self.url, f"not a valid URL of a coordinator: {error}") from error
+            raise BadUrl(self.url, str(error)) from error
         if not (confidential or insecure):
             raise InsecureUrl(self.url)
-        headers = {PROTOCOL_HEADER: PROTOCOL, "Accept": "application/json"}
+        # no encoding: a few kilobytes could unpack to gigabytes
+        headers = {PROTOCOL_HEADER: PROTOCOL, "Accept": "application/json", "Accept-Encoding": "identity"}
         if key and (key := key.strip()):
             if not _KEY.fullmatch(key):
                 raise MalformedKey  # checked here because httpx would quote the key in its error
             headers["Authorization"] = f"Bearer {key}"
+        try:
+            self._proxy, verify = proxy_for(self.url), trust(ca_file)
+        except environment.BadEnvironment as error:
+            raise BadEnvironment(str(error)) from error
         self._http = httpx.Client(
             headers=headers,
             timeout=timeout_s,
-            verify=context_trusting(ca_file) if ca_file else True,
+            verify=verify,
+            proxy=self._proxy.url if self._proxy is not None else None,
+            trust_env=False,  # the proxy and the authorities of the environment are those above
         )
 
     def close(self) -> None:
@@ -89,18 +113,18 @@ class Transport:
             floor_s = 0.0
             failure: FedloomError
             try:
-                reply = self._http.request(method, self.url + path, params=query, json=body, headers=headers)
+                reply = self._receive(method, path, params=query, json=body, headers=headers)
             except httpx.RequestError as error:
                 failure = self._unreachable(error)
                 unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
-                retry = (repeatable or unsent) and not _is_about_certificates(error)
+                retry = (repeatable or unsent) and not is_about_certificate(error)
             else:
                 if reply.is_success or reply.status_code == accept_status:
                     return reply
                 failure = self._refusal(reply)
                 unhandled = reply.status_code in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
                 retry = unhandled or (repeatable and reply.is_server_error)
-                floor_s = _retry_after_s(reply)
+                floor_s = min(seconds_to_wait(reply.headers.get("Retry-After", "")) or 0.0, LONGEST_PAUSE_S)
             if not retry or attempt == ATTEMPTS - 1:
                 raise failure
             pause(attempt, floor_s)
@@ -126,24 +150,48 @@ class Transport:
         try:
             with self._http.stream("GET", self.url + path, headers=headers, timeout=timeout) as reply:
                 if not reply.is_success:
-                    reply.read()
-                    raise self._refusal(reply)
+                    raise self._refusal(self._whole(reply))
+                self._check_encoding(reply)
                 yield reply
         except httpx.RequestError as error:
             raise self._unreachable(error) from error
 
+    def _receive(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Send a request once and return its whole reply."""
+        with self._http.stream(method, self.url + path, **options) as reply:
+            return self._whole(reply)
+
+    def _whole(self, reply: httpx.Response) -> httpx.Response:
+        """Read an open reply to its end. Raises Unreachable if it is encoded or too long."""
+        self._check_encoding(reply)
+        body = bytearray()
+        for piece in reply.iter_raw():
+            body += piece
+            if len(body) > REPLY_BYTES:
+                raise Unreachable(self.url, f"the reply has more than {REPLY_BYTES:,} bytes, and is not read")
+        return httpx.Response(reply.status_code, headers=reply.headers, content=bytes(body), request=reply.request)
+
+    def _check_encoding(self, reply: httpx.Response) -> None:
+        if (encoding := foreign_encoding(reply.headers.get("Content-Encoding", ""))) is not None:
+            reason = f"the reply is encoded ({encoding}), which nobody asked for"
+            raise Unreachable(self.url, f"{reason}; turn compression off at any proxy on the way")
+
     def _unreachable(self, error: httpx.RequestError) -> Unreachable:
-        if _is_about_certificates(error):
-            return Unreachable(self.url, "its certificate is not trusted; name its CA with --ca-file (ca_file=…)")
+        cause = cause_in_words(error, timed_out=isinstance(error, httpx.TimeoutException))
+        if isinstance(error, httpx.ProxyError | httpx.ConnectError | httpx.ConnectTimeout) and self._proxy is not None:
+            return Unreachable(self.url, f"cannot connect through the proxy {self._proxy}: {cause}")
+        if is_about_certificate(error):
+            return Unreachable(self.url, cause)
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-            return Unreachable(
-                self.url, f"cannot connect ({_ERRNO.sub('', str(error))}); is the coordinator running there?"
-            )
-        return Unreachable(self.url, str(error) or type(error).__name__)
+            return Unreachable(self.url, f"cannot connect ({cause}); is the coordinator running there?")
+        return Unreachable(self.url, cause)
 
     def _refusal(self, reply: httpx.Response) -> FedloomError:
         if reply.headers.get("Content-Type", "").startswith(MEDIA_TYPE):
-            error = refused(self.read(Problem, reply))
+            problem = self.read(Problem, reply)
+            if problem.status == HTTPStatus.NOT_FOUND and problem.kind != ProblemType.NOT_FOUND:
+                raise Unreachable(self.url, "no API of a coordinator is at this address; is its path right?")
+            error = refused(problem)
             if isinstance(error, Unauthenticated) and "Authorization" not in self._http.headers:
                 return MissingKey(error.problem)
             return error
@@ -153,6 +201,19 @@ class Transport:
         )
 
 
+def path_part(kind: str, name: str) -> str:
+    """A name as a part of a path. Raises NotFound for one that nothing has, and that would make it another path."""
+    if "/" in name or name in ("", ".", ".."):
+        detail = f"there is no {kind} {one_line(name, 200) or 'without a name'}"
+        raise refused(Problem(type=ProblemType.NOT_FOUND.uri, title="Not found", status=404, detail=detail))
+    return quote(name, safe="")
+
+
+def path_of(kind: str, name: str) -> str:
+    """The path of a campaign, an agent or a token. Raises NotFound, as ``path_part`` does."""
+    return f"/v1/{kind}s/{path_part(kind, name)}"
+
+
 def pause(attempt: int, floor_s: float = 0.0) -> None:
     """Wait before the next attempt. Full jitter, so that clients that fail together do not retry together.
 
@@ -160,12 +221,3 @@ def pause(attempt: int, floor_s: float = 0.0) -> None:
     """
     longest_s = min(LONGEST_PAUSE_S, BACKOFF_S * 2**attempt)
     time.sleep(floor_s + random.uniform(0, longest_s))  # noqa: S311
-
-
-def _retry_after_s(reply: httpx.Response) -> float:
-    value = reply.headers.get("Retry-After", "")
-    return min(float(value), LONGEST_PAUSE_S) if value.isdecimal() else 0.0
-
-
-def _is_about_certificates(error: httpx.RequestError) -> bool:
-    return "CERTIFICATE_VERIFY_FAILED" in str(error)

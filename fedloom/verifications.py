@@ -2,10 +2,9 @@
 
 import time
 from collections.abc import Callable
-from urllib.parse import quote
 
-from fedloom.errors import Refused, Unreachable
-from fedloom.transport import OUTAGE_S, Transport
+from fedloom.errors import Refused, Unreachable, is_outage
+from fedloom.transport import OUTAGE_S, Transport, path_part
 from shared.wire.verification import RoundVerification, VerificationDetail, VerificationRequest, VerificationView
 
 FIRST_POLL_S = 0.1
@@ -59,8 +58,7 @@ def follow(
             job = read(transport, campaign_path, job_id, outcomes[-1].round if outcomes else -1)
             seen_at = time.monotonic()
         except (Unreachable, Refused) as error:
-            is_outage = isinstance(error, Unreachable) or error.problem.retryable
-            if not is_outage or time.monotonic() - seen_at > OUTAGE_S:
+            if not is_outage(error) or time.monotonic() - seen_at > OUTAGE_S:
                 raise
         else:
             outcomes += job.outcomes
@@ -73,4 +71,4 @@ def follow(
 
 
 def _job_path(campaign_path: str, job_id: str) -> str:
-    return f"{verifications_path(campaign_path)}/{quote(job_id, safe='')}"
+    return f"{verifications_path(campaign_path)}/{path_part('verification', job_id)}"

@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from fedloom.errors import CorruptDownload, Unreachable
+from fedloom.errors import CorruptDownload, Refused, Unreachable, is_outage
 from fedloom.transport import ATTEMPTS, Transport, pause
 from shared.wire.base import BlobRef
 
@@ -35,7 +35,9 @@ def download_blob(transport: Transport, blob: BlobRef, path: Path) -> None:
                         done += len(piece)
                 if done < blob.n_bytes:
                     raise Unreachable(transport.url, f"blob {blob.sha256} ended after {done} of {blob.n_bytes} bytes")
-            except Unreachable:
+            except (Unreachable, Refused) as error:
+                if not is_outage(error):
+                    raise
                 failures = 0 if done > before else failures + 1
                 if failures >= ATTEMPTS:
                     raise

@@ -9,6 +9,7 @@ from fedloom.adapters.atomic_folder import atomic_folder
 from fedloom.adapters.download import download_blob
 from fedloom.adapters.lineage import LINEAGE_FILE, Lineage
 from fedloom.adapters.model_card import model_card
+from fedloom.adapters.protection import Protection
 from fedloom.errors import NoSuchAdapter
 from fedloom.transport import Transport
 from shared.adapters.files import AdapterFile
@@ -24,12 +25,26 @@ _PEFT_PREFIX = "base_model.model."
 
 
 def write_adapter_folder(
-    transport: Transport, campaign: CampaignDetail, adapter: AdapterView, folder: Path, *, force: bool
+    transport: Transport,
+    campaign: CampaignDetail,
+    adapter: AdapterView,
+    protection: Protection,
+    folder: Path,
+    *,
+    force: bool,
 ) -> None:
-    """Download an adapter and write its folder, complete or not at all; *force* replaces an existing folder.
+    """Download an adapter and write its folder, complete or not at all.
 
     Raises errors.NoSuchAdapter if the weights are no longer stored, errors.FolderNotEmpty, errors.CorruptDownload,
     errors.Unreachable, errors.Refused and OSError.
+
+    Args:
+        transport: to the coordinator.
+        campaign: the campaign that made the adapter.
+        adapter: what to download.
+        protection: of the rounds that made it, for the card.
+        folder: where to write.
+        force: replace an existing folder.
     """
     if not adapter.stored:
         reason = f"its weights are no longer stored (retention.adapters: {campaign.spec.retention.adapters})"
@@ -40,8 +55,8 @@ def write_adapter_folder(
         with AdapterFile(weights) as file:
             config = peft_config(campaign.spec, file.tensors)
         (draft / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        (draft / CARD_FILE).write_text(model_card(campaign, adapter), encoding="utf-8")
-        lineage = Lineage.of(campaign, adapter)
+        (draft / CARD_FILE).write_text(model_card(campaign, adapter, protection), encoding="utf-8")
+        lineage = Lineage.of(campaign, adapter, protection)
         (draft / LINEAGE_FILE).write_text(lineage.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 

@@ -4,12 +4,13 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
+from fedloom.adapters.protection import Protection
 from fedloom.measured import Measured, measured
 from shared.campaign.spec import CampaignSpec
 from shared.wire.adapters import AdapterView, Origin
 from shared.wire.base import Sha256
 from shared.wire.campaigns import CampaignDetail
-from shared.wire.jobs import Fingerprint
+from shared.wire.results import Fingerprint
 
 LINEAGE_FILE = "fedloom.json"
 
@@ -22,6 +23,7 @@ class Lineage(BaseModel):
         sha256: Digest of the weights.
         metrics: The held-out metrics with their units. Empty if the adapter was not evaluated.
         fingerprint: Of the base model that the adapter was trained on. None if the coordinator sent none.
+        protection: How many took part in the rounds that made it.
         origins: The adapter that the campaign started from, the one that its campaign started from, and so on.
     """
 
@@ -35,10 +37,11 @@ class Lineage(BaseModel):
     sha256: Sha256
     metrics: list[Measured]
     fingerprint: Fingerprint | None
+    protection: Protection
     origins: list[Origin] = []
 
     @classmethod
-    def of(cls, campaign: CampaignDetail, adapter: AdapterView) -> Self:
+    def of(cls, campaign: CampaignDetail, adapter: AdapterView, protection: Protection) -> Self:
         return cls(
             campaign_id=campaign.id,
             campaign_name=campaign.name,
@@ -47,5 +50,6 @@ class Lineage(BaseModel):
             sha256=adapter.blob.sha256,
             metrics=measured(campaign, adapter.metrics),
             fingerprint=campaign.fingerprint,
+            protection=protection,
             origins=campaign.origins,
         )

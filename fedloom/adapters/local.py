@@ -12,7 +12,7 @@ from fedloom.adapters.lineage import LINEAGE_FILE, Lineage
 from fedloom.errors import BadAdapterFolder
 from shared.campaign.spec import FROM_COORDINATOR, BaseSection, LoraSection, Template
 from shared.digest import sha256_file
-from shared.wire.jobs import Fingerprint
+from shared.wire.results import Fingerprint
 
 _READ = frozenset({"base_model_name_or_path", "lora_alpha", "peft_type", "r", "revision", "target_modules"})
 _NO_EFFECT = frozenset(

@@ -2,6 +2,7 @@
 
 from fedloom.adapters.local import LocalAdapter
 from fedloom.adapters.model_card import front_matter, origin_rows
+from fedloom.adapters.protection import protection_section
 
 
 def merged_card(adapter: LocalAdapter, *, dtype: str, merge_difference: float, file_difference: float) -> str:
@@ -41,4 +42,6 @@ def merged_card(adapter: LocalAdapter, *, dtype: str, merge_difference: float, f
         lines += [f"| {each.metric.title} | {each.metric.with_unit(each.value)} |" for each in lineage.metrics]
         if lineage.fingerprint is not None:
             lines.append(f"| Base weights | `{lineage.fingerprint.weights}` (fingerprint) |")
+        origin = bool(lineage.origins)
+        lines += ["", *protection_section(lineage.spec, lineage.protection, has_origin=origin)]
     return "\n".join([*lines, ""])

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from fedloom.adapters.protection import Protection, protection_section
 from fedloom.measured import kind_in_words, measured
 from shared.wire.adapters import AdapterView, Origin
 from shared.wire.campaigns import CampaignDetail
@@ -14,7 +15,7 @@ from shared.wire.campaigns import CampaignDetail
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 
 
-def model_card(campaign: CampaignDetail, adapter: AdapterView) -> str:
+def model_card(campaign: CampaignDetail, adapter: AdapterView, protection: Protection) -> str:
     """The text of a README.md with front matter as the Hugging Face hub reads it."""
     return "\n".join(
         [
@@ -34,6 +35,8 @@ def model_card(campaign: CampaignDetail, adapter: AdapterView) -> str:
             "## Lineage",
             "",
             *_lineage(campaign, adapter),
+            "",
+            *protection_section(campaign.spec, protection, has_origin=bool(campaign.origins)),
             "",
             *_contributors(adapter),
         ]
@@ -73,13 +76,20 @@ def _summary(campaign: CampaignDetail, adapter: AdapterView) -> list[str]:
     if values := measured(campaign, adapter.metrics):
         lines += [
             "",
-            "On held-out rows of all clients, which no client trained on:",
+            f"On held-out rows of {_evaluators(adapter)}, which no client trained on:",
             "",
             "| | |",
             "| --- | --- |",
             *(f"| {each.metric.title} | {each.metric.with_unit(each.value)} |" for each in values),
         ]
     return lines
+
+
+def _evaluators(adapter: AdapterView) -> str:
+    """Whose held-out rows the metrics are of."""
+    if adapter.n_clients is None or adapter.n_clients == adapter.of_clients:
+        return "all clients"
+    return f"{adapter.n_clients} of {adapter.of_clients} clients"
 
 
 def _usage(campaign: CampaignDetail) -> list[str]:
@@ -144,4 +154,18 @@ def _contributors(adapter: AdapterView) -> list[str]:
             for each in adapter.contributions
         ),
         "",
+        *_machines(adapter),
     ]
+
+
+def _machines(adapter: AdapterView) -> list[str]:
+    """What the updates were trained on: machines of one kind give equal bits, others do not."""
+    clients: dict[str, list[str]] = {}
+    for each in adapter.contributions:
+        if each.trained_on is not None:
+            clients.setdefault(each.trained_on, []).append(str(each.client_number))
+    # in code: the clients' own text must not become markup
+    lines = (
+        f"| {', '.join(numbers)} | `{on.replace('`', ' ').replace('|', ' ')}` |" for on, numbers in clients.items()
+    )
+    return ["| client | trained on |", "| --- | --- |", *lines, ""] if clients else []

@@ -1,32 +1,33 @@
 """The ``fedloom`` command. Each group of commands is one package; a command imports slow modules only when it runs."""
 
 import sys
+from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from fedloom.cli import environment, output, secrets
 from fedloom.cli.adapter import commands as adapter_commands
 from fedloom.cli.adapter import merge
+from fedloom.cli.agent import campaigns_command, decision_commands, owner_commands, policy_command
 from fedloom.cli.agent import operator_commands as agent_commands
-from fedloom.cli.agent import owner_commands
 from fedloom.cli.campaign import commands as campaign_commands
 from fedloom.cli.chat import command as chat
 from fedloom.cli.connection import Connection
 from fedloom.cli.coordinator import algorithm, storage, token
 from fedloom.cli.coordinator import commands as coordinator_commands
 from fedloom.cli.data import check as check_data
-from fedloom.cli.failures import report
+from fedloom.cli.failures import ExitCode, report
 from fedloom.cli.simulation import compare, simulate
-from fedloom.errors import FedloomError
+from shared.stop_signals import as_interrupts
 
 EPILOG = (
-    "Exit codes: 0 done; 1 failed or refused; 2 wrong usage or an invalid file; 3 the coordinator cannot be reached; "
-    "4 not authenticated or not allowed; 5 not found."
+    "Exit codes: 0 done; 1 failed or refused; 2 wrong usage, an invalid file or environment variable; "
+    "3 the coordinator cannot be reached; 4 not authenticated or not allowed; 5 not found; "
+    "70 an error in Fedloom itself; 130 stopped by Ctrl-C or a signal (coordinator serve and engine, and agent run: 0)."
 )
-
-COORDINATOR_NEEDS = ("aiosqlite", "alembic", "asyncpg", "fastapi", "pydantic_settings", "sqlalchemy", "uvicorn")
-"""Modules of the extra ``coordinator``; the other commands do not need them."""
 
 app = typer.Typer(
     name="fedloom",
@@ -39,8 +40,26 @@ app = typer.Typer(
 app.add_typer(campaign_commands.app, name="campaign")
 adapter_commands.app.command()(merge.merge)
 app.add_typer(adapter_commands.app, name="adapter")
-for command in (owner_commands.enroll, owner_commands.run, owner_commands.rotate_secret, check_data.check_data):
-    agent_commands.app.command()(command)
+for command in (
+    owner_commands.enroll,
+    owner_commands.run,
+    owner_commands.rotate_secret,
+    check_data.check_data,
+    campaigns_command.campaigns,
+    decision_commands.approve,
+    decision_commands.refuse,
+    decision_commands.pause,
+    decision_commands.leave,
+    decision_commands.forget,
+    policy_command.policy,
+):
+    agent_commands.app.command(rich_help_panel="Data owner")(command)
+for name, operators_command in (
+    ("list", agent_commands.list_),
+    ("show", agent_commands.show),
+    ("revoke", agent_commands.revoke),
+):
+    agent_commands.app.command(name, rich_help_panel="Operator")(operators_command)
 app.add_typer(agent_commands.app, name="agent")
 app.add_typer(token.app, name="token")
 app.add_typer(algorithm.app, name="algorithm")
@@ -51,11 +70,18 @@ app.command("compare")(compare.compare)
 app.command("storage")(storage.storage)
 
 
+@dataclass
+class _Call:
+    """One call of the command line."""
+
+    debug: bool = False
+
+
 def _version(requested: bool) -> None:
     if requested:
         import fedloom
 
-        typer.echo(f"fedloom {fedloom.__version__}")
+        output.say(f"fedloom {fedloom.__version__}")
         raise typer.Exit
 
 
@@ -66,7 +92,19 @@ def connection(
         str | None,
         typer.Option(envvar="FEDLOOM_URL", help="The coordinator's address; by default http://127.0.0.1:8470."),
     ] = None,
-    key: Annotated[str | None, typer.Option(envvar="FEDLOOM_KEY", help="The operator's key.")] = None,
+    key: Annotated[  # noqa: ARG001
+        str | None,
+        typer.Option(
+            envvar="FEDLOOM_KEY",
+            show_envvar=False,
+            callback=secrets.warn_if_visible,
+            help="The operator's key; other users see it in `ps`: give --key-file or FEDLOOM_KEY instead.",
+        ),
+    ] = None,
+    key_file: Annotated[  # noqa: ARG001
+        Path | None,
+        typer.Option(envvar="FEDLOOM_KEY_FILE", help="A file with the operator's key; - for standard input."),
+    ] = None,
     ca_file: Annotated[
         Path | None,
         typer.Option(
@@ -74,20 +112,33 @@ def connection(
         ),
     ] = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="Allow plain http:// to another host.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", envvar="FEDLOOM_DEBUG", help="Show where in the program an error happened.")
+    ] = False,
     version: Annotated[  # noqa: ARG001
         bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
-    ctx.obj = Connection(url=url, key=key, ca_file=ca_file, insecure=insecure)
+    if isinstance(ctx.obj, _Call):
+        ctx.obj.debug = debug
+    given_key, given_file = secrets.secret_or_file(ctx, "key")
+    ctx.obj = Connection(url=url, key=given_key, key_file=given_file, ca_file=ca_file, insecure=insecure)
 
 
 def main() -> None:
-    """Run the command line. An error prints one message on stderr and sets the exit code."""
+    """Run the command line. Every error prints a message on stderr and sets the exit code."""
+    call = _Call()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # no terminal and no pipe is too simple for a text
     try:
-        app(prog_name="fedloom")
-    except (FedloomError, OSError) as error:
-        sys.exit(report(error))
-    except ModuleNotFoundError as error:
-        if error.name not in COORDINATOR_NEEDS:
-            raise
-        sys.exit(report(FedloomError(f"{error.name} is not installed; run: pip install 'fedloom[coordinator]'")))
+        environment.tidy()
+        arguments = environment.with_home(sys.argv[1:])
+        with as_interrupts():
+            # not by typer itself: it prints arguments as they are, which a script may have from others
+            code = app(arguments, prog_name="fedloom", obj=call, standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else ExitCode.DONE)
+    except KeyboardInterrupt:
+        sys.exit(ExitCode.INTERRUPTED)
+    except Exception as error:  # noqa: BLE001 - a person gets a message, whatever happened
+        sys.exit(report(error, debug=call.debug))

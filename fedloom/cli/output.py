@@ -1,12 +1,17 @@
 """Formats results: tables that fit into 80 columns, times and sizes with units, and JSON."""
 
 import json
+import math
 import os
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from shared.bounds import MAX_INT
+from shared.text.plain_text import visible, visible_json, visible_line
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -14,11 +19,13 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+    from shared.wire.agents import AgentView
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 PIPE_WIDTH = 160
-
-_INVISIBLE = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
+_LONGEST_S = 1000 * 365.25 * 86400
+_LARGE_LOSS = 1e6
 
 _COLOURS = {
     "running": "cyan",
@@ -33,24 +40,31 @@ _COLOURS = {
     "active": "green",
     "prepared": "green",
     "paused": "yellow",
+    "waiting": "yellow",
     "mismatched": "red",
     "failed": "red",
     "revoked": "red",
     "cancelled": "dim",
+    "left": "dim",
     "superseded": "dim",
 }
 
 
-def visible(text: str) -> str:
-    """Text with control characters escaped, so that they cannot reach a terminal."""
-    return text.translate(_INVISIBLE)
+def is_terminal() -> bool:
+    """Whether a person reads the output as it comes. There may be no output at all."""
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
+def say(text: str = "", *, err: bool = False, nl: bool = True) -> None:
+    """Print text without control characters. nl: end the line."""
+    typer.echo(visible(text), err=err, nl=nl)
 
 
 def console(*, stderr: bool = False) -> "Console":
     """The terminal. Output to a pipe is PIPE_WIDTH wide, unless COLUMNS is set."""
-    from rich.console import Console
+    from fedloom.cli.plain_console import PlainConsole
 
-    terminal = Console(highlight=False, stderr=stderr)
+    terminal = PlainConsole(highlight=False, markup=False, emoji=False, stderr=stderr)
     if not terminal.is_terminal and "COLUMNS" not in os.environ:
         terminal.width = PIPE_WIDTH
     return terminal
@@ -71,6 +85,13 @@ def table(*columns: str, right: Sequence[str] = (), fold: Sequence[str] = ()) ->
     return new
 
 
+def grid() -> "Table":
+    """An empty table without a header, for what is drawn side by side."""
+    from fedloom.cli.plain_table import PlainTable
+
+    return PlainTable.grid(padding=(0, 2, 0, 0))
+
+
 def state(value: str) -> "Text":
     """A state in its colour."""
     from rich.text import Text
@@ -87,7 +108,21 @@ def print_json(value: "BaseModel | Iterable[BaseModel] | dict[str, Any]") -> Non
         document = value.model_dump(mode="json")
     else:
         document = [model.model_dump(mode="json") for model in value]
-    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    _say_json(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def print_json_line(document: dict[str, Any]) -> None:
+    """Print a dict as one line of JSON."""
+    _say_json(json.dumps(document, ensure_ascii=False))
+
+
+def _say_json(document: str) -> None:
+    """Print a JSON document whose strings hold only what the output can take; the rest is escaped as in JSON."""
+    try:
+        document.encode(getattr(sys.stdout, "encoding", None) or "ascii")
+    except UnicodeEncodeError:
+        document = json.dumps(json.loads(document), indent=2 if "\n" in document else None)
+    typer.echo(visible_json(document))
 
 
 def ago(moment: datetime | None) -> str:
@@ -97,28 +132,75 @@ def ago(moment: datetime | None) -> str:
     return f"{duration((datetime.now(UTC) - moment).total_seconds())} ago"
 
 
+def since(moment: datetime) -> str:
+    """A past time for "since": "14:02" on the same day, otherwise with the date, in the time zone of this machine."""
+    at = moment.astimezone()
+    same_day = at.date() == datetime.now().astimezone().date()
+    return f"{at:%H:%M}" if same_day else f"{at:%Y-%m-%d %H:%M}"
+
+
+def presence(agent: "AgentView") -> "Text":
+    """An agent's state, or since when it has been away."""
+    from rich.text import Text
+
+    return state(agent.state) if agent.away_since is None else Text(f"away since {since(agent.away_since)}", "yellow")
+
+
+def some_of(names: Sequence[str], n_shown: int) -> str:
+    """The first names, and how many more there are."""
+    rest = len(names) - n_shown
+    return visible_line(", ".join(names[:n_shown])) + (f" and {rest} more" if rest > 0 else "")
+
+
+def blocks(widths: Mapping[str, int], width: int) -> list[list[str]]:
+    """Columns in groups that fit into *width* characters side by side; each group has at least one.
+
+    widths: the width of each column by its title.
+    """
+    groups: list[list[str]] = []
+    left = 0
+    for title, needed in widths.items():
+        if not groups or needed > left:
+            groups.append([])
+            left = width
+        groups[-1].append(title)
+        left -= needed + 2
+    return groups
+
+
 def duration(seconds: float) -> str:
-    """A duration with one unit."""
+    """A duration with one unit; "?" for what is not a number."""
+    if not seconds < math.inf:
+        return "?"
     seconds = max(0.0, seconds)
+    if seconds > _LONGEST_S:
+        return "over 1000 years"
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s"
 
 
+def bounded(number: int) -> int:
+    """A number that others reported, within 64 bits: fit for arithmetic and for a column."""
+    return max(-MAX_INT - 1, min(number, MAX_INT))
+
+
 def size(n_bytes: int) -> str:
     """A number of bytes with a decimal unit (kB, MB, …)."""
-    value = float(n_bytes)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
+    value = float(bounded(n_bytes))
+    for unit in ("B", "kB", "MB", "GB", "TB", "PB"):
+        if abs(value) < 1000:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1000
-    return f"{value:.1f} TB"
+    return f"{value:.1f} EB"
 
 
 def loss(value: float | None) -> str:
     """A loss; empty for None."""
-    return "" if value is None else f"{value:.4f}"
+    if value is None:
+        return ""
+    return f"{value:.4f}" if abs(value) < _LARGE_LOSS else f"{value:.4g}"
 
 
 def labels(values: dict[str, str]) -> str:

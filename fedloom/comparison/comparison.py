@@ -10,6 +10,7 @@ plot.png          the figure
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
@@ -43,6 +44,7 @@ VALIDATION, TEST = "validation", "test"
 Submit = Callable[[Trial, Sequence[str]], Future[dict[str, Scores]]]
 """Queues a trial. Its arguments are the trial and the splits to score it on."""
 PROGRESS_EVERY_S = 0.3
+_ABORT_EVERY_S = 0.1
 
 
 @dataclass
@@ -118,14 +120,20 @@ class Comparison:
     def __exit__(self, *_: object) -> None:
         self._exit.close()
 
-    def run(self, on_progress: Callable[[ComparisonProgress], None]) -> Results:
-        """Run all trials that are not done. on_progress: called every PROGRESS_EVERY_S seconds and after each stage.
+    def run(
+        self, on_progress: Callable[[ComparisonProgress], None], on_stop: Callable[[], None] = lambda: None
+    ) -> Results:
+        """Run all trials that are not done.
 
         Raises what a trial raises, except TrialFailed: a failed method is a result. Ctrl-C stops the trials; another
         run continues them.
+
+        Args:
+            on_progress: called every PROGRESS_EVERY_S seconds and after each stage.
+            on_stop: called at Ctrl-C, before the trials are ended.
         """
         first, *others = self._seeds
-        with self._workers() as submit:
+        with self._workers(on_stop) as submit:
             self._score_base(submit, on_progress)
             tried: dict[tuple[Method, Hyperparameters], Future[dict[str, Scores]]] = {}
             for method in self._methods:
@@ -153,7 +161,7 @@ class Comparison:
     def _score_base(self, submit: Submit, on_progress: Callable[[ComparisonProgress], None]) -> None:
         """Score the base model, so that rows that cannot be scored end the comparison before anything is trained.
 
-        Raises TrialFailed if a score is no number, and what a scorer raises.
+        Raises TrialFailed if a score is not a number, and what a scorer raises.
         """
         for method in self._methods:
             if method.kind is MethodKind.BASE:
@@ -258,15 +266,18 @@ class Comparison:
         return facts
 
     @contextmanager
-    def _workers(self) -> Iterator[Submit]:
-        """A function that queues a trial."""
+    def _workers(self, on_stop: Callable[[], None]) -> Iterator[Submit]:
+        """A function that queues a trial. An error or Ctrl-C ends all trials at once."""
         stop = threading.Event()
+        futures: list[Future[dict[str, Scores]]] = []
+        all_scorers: list[Scorer] = []
         scorers: SimpleQueue[Scorer] = SimpleQueue()
         with ExitStack() as stack:
             for number in range(self._at_once):
                 folder = self._folder / "scoring" / str(number)
                 scorer = Scorer(self._campaign, self._settings, self.spec.score, folder)
-                scorers.put(stack.enter_context(scorer))
+                all_scorers.append(stack.enter_context(scorer))
+                scorers.put(scorer)
             pool = stack.enter_context(ThreadPoolExecutor(self._at_once, thread_name_prefix="trial"))
 
             def run_trial(trial: Trial, splits: Sequence[str]) -> dict[str, Scores]:
@@ -282,11 +293,22 @@ class Comparison:
                     running.pop(name)
                     scorers.put(scorer)
 
+            def submit(trial: Trial, splits: Sequence[str]) -> Future[dict[str, Scores]]:
+                futures.append(pool.submit(run_trial, trial, splits))
+                return futures[-1]
+
             try:
-                yield lambda trial, splits: pool.submit(run_trial, trial, splits)
-            except BaseException:
+                yield submit
+            except BaseException as error:
+                if isinstance(error, KeyboardInterrupt):
+                    on_stop()
                 stop.set()
                 pool.shutdown(wait=False, cancel_futures=True)
+                # again and again: a trial may be about to start another child
+                while not all(future.done() for future in futures):
+                    for scorer in all_scorers:
+                        scorer.abort()
+                    time.sleep(_ABORT_EVERY_S)
                 raise
 
     def _wait(

@@ -1,6 +1,5 @@
 """Results of a comparison: the scores, their means and spreads over the seeds, the CSV file."""
 
-import csv
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +8,9 @@ from typing import Any
 
 from fedloom.comparison.methods import Hyperparameters, Method, MethodKind
 from fedloom.comparison.scoring import CRITERION, Scores
+from fedloom.csv_table import write_csv
 
+_COLUMNS = ("method", "kind", "learning_rate", "params", "seed", "split", "metric", "value")
 _PERCENT = frozenset({"accuracy"})
 
 
@@ -97,10 +98,7 @@ class Results:
     def write_csv(self, path: Path) -> None:
         """Write every score, one a line. Raises OSError."""
         with path.open("w", encoding="utf-8", newline="") as file:
-            out = csv.writer(file)
-            out.writerow(["method", "kind", "learning_rate", "params", "seed", "split", "metric", "value"])
-            for line in self._lines():
-                out.writerow(line)
+            write_csv(file, _COLUMNS, (dict(zip(_COLUMNS, line, strict=True)) for line in self._lines()))
 
     def _lines(self) -> Iterator[Sequence[Any]]:
         for result in self.methods:
@@ -113,7 +111,7 @@ class Results:
                 params = " ".join(f"{name}={value:g}" for name, value in hyperparameters.params)
                 for metric, value in scores.items():
                     name, kind = result.method.name, result.method.kind
-                    yield name, kind, learning_rate, params, seed, split, metric, repr(value)
+                    yield name, kind, learning_rate, params, seed, split, metric, value
 
     def _row(self, result: MethodResult) -> Row:
         by_seed = result.scores if len(result.scores) == len(self.seeds) else {}  # a mean over fewer would mislead

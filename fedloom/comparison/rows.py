@@ -15,6 +15,7 @@ from agent.data.source import DataSource
 from agent.orders.score import Completed
 from fedloom.comparison.spec import ScoreSection
 from fedloom.errors import ComparisonError
+from shared.bounds import shorten
 
 _MAX_CHOICES = 20
 _MAX_SHOWN = 5
@@ -90,7 +91,7 @@ class Rows:
                 "method can learn them; correct the completions of one of the files"
             )
         if untaught:
-            shown = ", ".join(repr(choice[:40]) for choice in untaught[:_MAX_SHOWN])
+            shown = ", ".join(repr(shorten(choice, 40)) for choice in untaught[:_MAX_SHOWN])
             notes.append(f"{self.path.name}: no training row has the completion {shown}, which no method can learn")
         return notes
 

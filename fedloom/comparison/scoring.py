@@ -46,6 +46,10 @@ class Scorer:
     def __exit__(self, *error: object) -> None:
         self._child.__exit__(None, None, None)
 
+    def abort(self) -> None:
+        """End the child at once, from another thread: ``scores`` raises TaskFailed or ChildDied."""
+        self._child.abort()
+
     def scores(self, rows: Rows, adapter: LoraFile | None) -> Scores:
         """Score the base model with *adapter*, None for the base alone.
 

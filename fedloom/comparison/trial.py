@@ -65,6 +65,8 @@ class Trial:
             on_progress(1.0)
             adapter = self._adapter()
             for split in missing:
+                if stop.is_set():
+                    raise Stopped
                 scores[split] = self._finite(scorer.scores(rows[split], adapter), split)
             self._store(scores)
         return {split: scores[split] for split in rows}

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from shared.bounds import MAX_COUNT
 from shared.campaign.spec import Name
 
 Schema = dict[str, Any]
@@ -55,6 +56,8 @@ def _whole_number(schema: Schema) -> str:
         inclusive["minimum"] = inclusive.pop("exclusiveMinimum") + 1
     if "exclusiveMaximum" in schema:
         inclusive["maximum"] = inclusive.pop("exclusiveMaximum") - 1
+    if inclusive.get("maximum") == MAX_COUNT:
+        del inclusive["maximum"]  # every count has this bound
     return _bounded("whole number", inclusive)
 
 
@@ -62,10 +65,14 @@ def _bounded(noun: str, schema: Schema, unit: str = "") -> str:
     low, above = schema.get("minimum"), schema.get("exclusiveMinimum")
     high, below = schema.get("maximum"), schema.get("exclusiveMaximum")
     if low is not None and high is not None:
-        return f"{noun}, {low:,} to {high:,}{unit}"
+        return f"{noun}, {_plain(low)} to {_plain(high)}{unit}"
     bounds = (("at least", low), ("above", above), ("at most", high), ("below", below))
-    limits = " and ".join(f"{word} {bound:,}{unit}" for word, bound in bounds if bound is not None)
+    limits = " and ".join(f"{word} {_plain(bound)}{unit}" for word, bound in bounds if bound is not None)
     return f"{noun}, {limits}" if limits else noun
+
+
+def _plain(bound: float) -> str:
+    return f"{bound:,.0f}" if float(bound).is_integer() else f"{bound:,}"
 
 
 def _text(schema: Schema) -> str:

@@ -14,8 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from agent.data.files.json_text import to_json
+from agent.live_settings import LiveSettings
 from agent.loop import run_agent
 from agent.network.api import CoordinatorApi
+from agent.open_policy import opened
+from agent.policy_settings import PolicySettings
 from agent.settings import AgentSettings
 from agent.supervisor import Supervisor
 from agent.workspace import Identity, Workspace
@@ -32,6 +35,13 @@ def client_names(count: int) -> list[str]:
     """Names whose alphabetical order is the order of the numbers, because the coordinator numbers clients by name."""
     width = max(2, len(str(count - 1)))
     return [f"client-{number:0{width}}" for number in range(count)]
+
+
+def limits_in_words(policy: PolicySettings) -> str:
+    """What simulated clients accept, in one line: they have no owner whose limits would bind."""
+    own = ", ".join(f"policy.{name}" for name in PolicySettings.model_fields if name in policy.model_fields_set)
+    but = f", except {own} of agent.toml" if own else ""
+    return f"the owners' limits are open, since these clients have no owners{but}"
 
 
 def write_records(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
@@ -73,6 +83,7 @@ class Clients:
                 secret = new_secret(AGENT_PREFIX)
                 reply = await enroll(name, secret)
                 identity = Identity(coordinator=coordinator, agent_id=reply.agent_id, name=name, secret=secret)
+                self._homes[name].record.create()
                 self._homes[name].write_identity(identity)
 
         asyncio.run(enroll_all())
@@ -95,14 +106,14 @@ class Clients:
             work.stop()
 
     async def _run(self, identities: Mapping[str, Identity]) -> None:
-        supervisor = Supervisor(self._settings.compute)
+        supervisor = Supervisor()
 
         async def run_client(name: str) -> None:
             running_client.set(name)
             home = self._homes[name]
             home.create()
             home.tidy()
-            await run_agent(home, identities[name], self._settings_of(name), supervisor)
+            await run_agent(home, identities[name], LiveSettings(self._settings_of(name)), supervisor)
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -114,7 +125,8 @@ class Clients:
     def _settings_of(self, name: str) -> AgentSettings:
         source = self._settings.data[self._data_name]
         own_rows = source.at(self._homes[name].home / ROWS_FILE)
-        return self._settings.model_copy(update={"data": {self._data_name: own_rows}})
+        policy = opened(self._settings.policy)
+        return self._settings.model_copy(update={"data": {self._data_name: own_rows}, "policy": policy})
 
 
 class Background:

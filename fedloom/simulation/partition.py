@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fedloom.errors import PartitionError
 from fedloom.simulation.partition_plan import PartitionKind, PartitionPlan
+from shared.bounds import shorten
 
 MIN_ROWS = 10
 """Smallest client of a skewed partition, if there are enough rows (as in Li et al. 2022)."""
@@ -34,7 +35,7 @@ def values_of(records: Iterable[tuple[str, Mapping[str, Any]]], column: str) -> 
 
 def _value(place: str, record: Mapping[str, Any], column: str) -> str:
     if column not in record:
-        columns = ", ".join(repr(name[:60]) for name in list(record)[:20]) or "none"
+        columns = ", ".join(repr(shorten(name, 60)) for name in list(record)[:20]) or "none"
         raise PartitionError(f"{place} has no column {column!r}; its columns are {columns}")
     value = record[column]
     if value is None or (isinstance(value, str) and not value.strip()):

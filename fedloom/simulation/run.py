@@ -10,7 +10,6 @@ adapter/          the final adapter, once the campaign is completed
 metrics.csv       the campaign's metrics
 """
 
-import csv
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -19,13 +18,16 @@ from pathlib import Path
 
 from agent.data.report import Problem
 from coordinator import main as coordinator
-from coordinator.settings import Settings
 from fedloom.client import Client
+from fedloom.coordinator_settings import coordinator_settings
+from fedloom.csv_table import write_csv
 from fedloom.errors import SimulationError
+from fedloom.export import METRIC_COLUMNS, metric_rows
 from fedloom.run_folder import run_folder
 from fedloom.simulation.clients import Background, ClientNameFilter, Clients
 from fedloom.simulation.simulation import Partition, Simulation
 from shared.states import CampaignState, TaskKind
+from shared.text.log_lines import LineFormatter
 from shared.wire.adapters import AdapterView
 from shared.wire.campaigns import CampaignDetail
 
@@ -65,10 +67,7 @@ class Run:
     def write_results(self) -> AdapterView:
         """Write the completed campaign's adapter and metrics, and return the adapter. Raises OSError."""
         with (self.folder / METRICS_FILE).open("w", encoding="utf-8", newline="") as file:
-            table = csv.writer(file)
-            table.writerow(["round", "client", "metric", "value", "unit"])
-            for metric in self.client.metrics(self.campaign_id):
-                table.writerow([metric.round, metric.agent_name or "", metric.name, repr(metric.value), metric.unit])
+            write_csv(file, METRIC_COLUMNS, metric_rows(self.client, self.campaign_id))
         return self.client.pull_adapter(self.campaign_id, "final", self.folder / ADAPTER_FOLDER, force=True)
 
 
@@ -77,7 +76,7 @@ def running(simulation: Simulation, folder: Path, *, force: bool = False) -> Ite
     """Run a simulation for the duration of the block. It continues an earlier run in *folder*; *force* starts over.
 
     Leaving the block gives back the clients' open tasks. Raises SimulationError if the folder is in use or holds
-    something else, PartitionError, TaskFailed if data cannot be read, and OSError.
+    something else, PartitionError, BadEnvironment, TaskFailed if data cannot be read, and OSError.
     """
     partition = simulation.partition()
     with ExitStack() as stack:
@@ -85,12 +84,14 @@ def running(simulation: Simulation, folder: Path, *, force: bool = False) -> Ite
         state = held.begin(simulation.facts(), force=force, is_set_up=lambda known: "campaign_id" in known)
         stack.enter_context(_logging(folder / LOG_FILE))
         # database_url=None: the environment may name the database of a real coordinator
-        settings = Settings(data_dir=folder / "coordinator", database_url=None)
+        settings = coordinator_settings(data_dir=folder / "coordinator", database_url=None)
         coordinator.prepare(settings, first_key=False)
         key = coordinator.new_key(settings)
         url = stack.enter_context(coordinator.serving(settings))
         client = stack.enter_context(Client(url, key))
-        clients = Clients(folder / "clients", partition.names, simulation.settings, simulation.spec.data.name)
+        clients = Clients(
+            folder / "clients", partition.names, simulation.settings_of_clients, simulation.spec.data.name
+        )
         if "campaign_id" not in state:
             _set_up(partition, clients, client, simulation.spec.selection.labels)
             state["campaign_id"] = client.create_campaign(simulation.spec_without_deadlines).id
@@ -115,7 +116,7 @@ def _logging(path: Path) -> Iterator[None]:
     handler.addFilter(ClientNameFilter())
     handler.addFilter(lambda _: _log_file.get() == path)
     token = _log_file.set(path)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(client)s %(message)s"))
+    handler.setFormatter(LineFormatter("%(asctime)s %(levelname)-7s %(client)s %(message)s"))
     for noisy in ("alembic", "asyncio", "httpx", "uvicorn.error"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     root = logging.getLogger()

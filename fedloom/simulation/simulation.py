@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -85,13 +86,24 @@ class Simulation:
         if self.n_clients < (minimum := self.spec.selection.minimum):
             raise SimulationError(
                 f"the campaign needs {minimum} clients (selection.minimum), and only {self.n_clients} are simulated; "
-                "raise --clients"
+                "simulate more, or lower selection.minimum"
             )
 
     @property
     def source(self) -> DataSource:
         """The data that is split among the clients."""
         return self.settings.data[self.spec.data.name]
+
+    @property
+    def settings_of_clients(self) -> AgentSettings:
+        """The settings, in which a base model that the campaign file names by its folder is mapped to it.
+
+        Agents take no folder from a campaign. Here one person writes both.
+        """
+        model = self.spec.base.model
+        if model in self.settings.models or not Path(model).is_absolute():
+            return self.settings
+        return self.settings.model_copy(update={"models": self.settings.models | {model: Path(model)}})
 
     @property
     def spec_without_deadlines(self) -> CampaignSpec:

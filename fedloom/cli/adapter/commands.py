@@ -20,16 +20,21 @@ IdOrName = Annotated[
 
 
 @app.command("list")
-def list_(ctx: typer.Context, campaign: IdOrName, as_json: AsJson = False) -> None:
+def list_(
+    ctx: typer.Context,
+    campaign: IdOrName,
+    stored: Annotated[bool, typer.Option("--stored", help="Only adapters whose bytes are still stored.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """List a campaign's global adapters: the initial one, and one for each round."""
     with connect(ctx) as client:
-        detail = client.find_campaign(campaign)
-        adapters = list(client.adapters(detail.id))
+        detail = client.campaign(campaign)
+        adapters = list(client.adapters(detail.id, stored=stored or None))
     if as_json:
         output.print_json(adapters)
         return
     if not adapters:
-        typer.echo(f"{detail.name} has no adapters yet; it is {detail.state}")
+        output.say(f"{detail.name} has no adapters yet; it is {detail.state}")
         return
     table = output.table(
         "NUMBER", "HELD-OUT LOSS", "CLIENTS", "SIZE", "CREATED", "SHA-256", "",
@@ -61,8 +66,11 @@ def list_(ctx: typer.Context, campaign: IdOrName, as_json: AsJson = False) -> No
         )
 
 
+_LONGEST_NUMBER = 9
+
+
 def _which(text: str) -> str:
-    if text in ("final", "best", "latest") or text.isdecimal():
+    if text in ("final", "best", "latest") or (text.isascii() and text.isdecimal() and len(text) <= _LONGEST_NUMBER):
         return text
     message = "must be a number, 'final', 'best' or 'latest'"
     raise typer.BadParameter(message)
@@ -88,7 +96,7 @@ def pull(
     """
     number_or_name = cast("WhichAdapter", int(which) if which.isdecimal() else which)
     with connect(ctx) as client:
-        detail = client.find_campaign(campaign)
+        detail = client.campaign(campaign)
         adapter = client.pull_adapter(detail.id, number_or_name, out, force=force)
     if as_json:
         output.print_json({"folder": str(out.absolute()), "adapter": adapter.model_dump(mode="json")})
@@ -96,4 +104,4 @@ def pull(
     from fedloom.measured import measured
 
     facts = ", ".join([output.size(adapter.blob.n_bytes), *map(str, measured(detail, adapter.metrics))])
-    typer.echo(f"wrote adapter {adapter.number} of {detail.name} to {out} ({facts})")
+    output.say(f"wrote adapter {adapter.number} of {detail.name} to {out} ({facts})")

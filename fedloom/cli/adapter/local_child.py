@@ -53,8 +53,10 @@ def lora_file(adapter: "LocalAdapter") -> "LoraFile":
 @contextmanager
 def progress_status(first: str) -> Iterator[Callable[["ChildProgress"], None]]:
     """Show the child's progress on stderr if that is a terminal, until the block ends. Yields the progress callback."""
-    with output.console(stderr=True).status(first) as status:
-        yield lambda progress: status.update(progress_text(progress))
+    from rich.text import Text
+
+    with output.console(stderr=True).status(Text(first)) as status:
+        yield lambda progress: status.update(Text(progress_text(progress)))
 
 
 def progress_text(progress: "ChildProgress") -> str:

@@ -7,7 +7,6 @@ import typer
 
 from fedloom.cli import output
 from fedloom.cli.adapter.local_child import AdapterFolder, BaseFolder, lora_file, open_child, progress_status
-from fedloom.cli.agent.owner_commands import agent_errors_reported
 from fedloom.cli.output import AsJson
 
 if TYPE_CHECKING:
@@ -43,9 +42,9 @@ def merge(
         facts = {"folder": str(out.absolute()), "adapter_sha256": sha256, "dtype": dtype, "n_bytes": n_bytes}
         output.print_json({**facts, **merged.model_dump(mode="json", exclude={"type"})})
         return
-    typer.echo(f"wrote {local_adapter.name}, merged into its base model, to {out} ({output.size(n_bytes)}, {dtype})")
-    typer.echo(f"its logits differ from those of base and adapter by at most {merged.merge_difference:.2g}", nl=False)
-    typer.echo(f"; after rounding to {dtype}, by at most {merged.file_difference:.2g}" if dtype != "float32" else "")
+    output.say(f"wrote {local_adapter.name}, merged into its base model, to {out} ({output.size(n_bytes)}, {dtype})")
+    output.say(f"its logits differ from those of base and adapter by at most {merged.merge_difference:.2g}", nl=False)
+    output.say(f"; after rounding to {dtype}, by at most {merged.file_difference:.2g}" if dtype != "float32" else "")
 
 
 def _merge(
@@ -66,7 +65,6 @@ def _merge(
             message = f"{out} contains the adapter or the base model; choose another folder"
             raise typer.BadParameter(message, param_hint="--out")
     with (
-        agent_errors_reported(),
         atomic_folder(out, force=force) as draft,
         open_child(adapter, base) as child,
         progress_status("starting") as show,

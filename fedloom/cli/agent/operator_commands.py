@@ -6,33 +6,46 @@ import typer
 
 from fedloom.cli import output
 from fedloom.cli.connection import connect
+from fedloom.cli.filters import Labels, Since, Until, read_labels
 from fedloom.cli.output import AsJson
+from shared.states import AgentState
 
 app = typer.Typer(help="Run an agent; list, show and revoke enrolled agents.", no_args_is_help=True)
 
 IdOrName = Annotated[str, typer.Argument(metavar="AGENT", help="Agent id or name.")]
 
 
-@app.command("list")
-def list_(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """List enrolled agents."""
+def list_(
+    ctx: typer.Context,
+    state: Annotated[AgentState | None, typer.Option(help="Only agents in this state.")] = None,
+    name: Annotated[str | None, typer.Option(help="Only agents of this name.")] = None,
+    label: Labels = None,
+    since: Since = None,
+    until: Until = None,
+    as_json: AsJson = False,
+) -> None:
+    """List enrolled agents. Times are those of enrolment.
+
+    Example: fedloom agent list --state active --label site=north
+    """
+    labels = read_labels(label)
     with connect(ctx) as client:
-        agents = list(client.agents())
+        agents = list(client.agents(state=state, name=name, labels=labels, since=since, until=until))
     if as_json:
         output.print_json(agents)
         return
     if not agents:
-        typer.echo("no agents; create a token for one with: fedloom token create")
+        filtered = any((state, name, labels, since, until))
+        output.say("no such agents" if filtered else "no agents; create a token for one with: fedloom token create")
         return
-    table = output.table("NAME", "STATE", "SEEN", "WORKING", "VERSION", "LABELS", fold=["NAME", "LABELS"])
+    table = output.table("NAME", "STATE", "SEEN", "WORKING", "VERSION", "LABELS", fold=["NAME", "VERSION", "LABELS"])
     for agent in agents:
         working = "yes" if agent.current_task_id else "no"
         seen = output.ago(agent.last_seen_at)
-        table.add_row(agent.name, output.state(agent.state), seen, working, agent.version, output.labels(agent.labels))
+        table.add_row(agent.name, output.presence(agent), seen, working, agent.version, output.labels(agent.labels))
     output.console().print(table)
 
 
-@app.command()
 def show(ctx: typer.Context, agent: IdOrName, as_json: AsJson = False) -> None:
     """Show one agent."""
     with connect(ctx) as client:
@@ -43,7 +56,7 @@ def show(ctx: typer.Context, agent: IdOrName, as_json: AsJson = False) -> None:
     table = output.table("", "", fold=[""])
     table.show_header = False
     table.add_row("name", view.name)
-    table.add_row("state", output.state(view.state))
+    table.add_row("state", output.presence(view))
     table.add_row("id", view.id)
     table.add_row("labels", output.labels(view.labels) or "none")
     table.add_row("version", view.version)
@@ -53,7 +66,6 @@ def show(ctx: typer.Context, agent: IdOrName, as_json: AsJson = False) -> None:
     output.console().print(table)
 
 
-@app.command()
 def revoke(ctx: typer.Context, agent: IdOrName, as_json: AsJson = False) -> None:
     """Revoke an agent's access for good. It can come back only by enrolling with a new token."""
     with connect(ctx) as client:
@@ -61,4 +73,4 @@ def revoke(ctx: typer.Context, agent: IdOrName, as_json: AsJson = False) -> None
     if as_json:
         output.print_json(view)
     else:
-        typer.echo(f"agent {view.name} is {view.state}")
+        output.say(f"agent {view.name} is {view.state}")

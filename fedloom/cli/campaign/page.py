@@ -2,22 +2,40 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.text import Text
 
 from fedloom.cli import output
+from fedloom.cli.campaign.away import away_by_name
+from fedloom.cli.campaign.client_table import CLIENTS_SHOWN, ClientTable
+from fedloom.cli.campaign.current_failures import current_failures, is_told
+from fedloom.cli.campaign.live_losses import withheld_live
+from fedloom.cli.campaign.metric_tables import print_metrics
 from fedloom.client import Client
-from fedloom.measured import by_round, held_out_by_round, held_out_metrics, kind_in_words, units
-from shared.metrics import HELD_OUT_LOSS, TRAIN_LOSS_MEAN
-from shared.states import CampaignState, ParticipantState, TaskKind, TaskState
+from fedloom.measured import (
+    Coverage,
+    Means,
+    held_out_metrics,
+    kind_in_words,
+    means_by_round,
+    over_clients,
+    training_metrics,
+    units,
+)
+from shared.metrics import HELD_OUT_LOSS, TRAIN_LOSS_MEAN, Metric
+from shared.states import CampaignState, ParticipantState, TaskState
+from shared.text.plain_text import visible_line
 from shared.wire.adapters import Origin
-from shared.wire.campaigns import CampaignDetail, ParticipantView, RoundView, TaskView
+from shared.wire.campaigns import CampaignDetail, ClientView, ParticipantView, RoundView, TaskView
 from shared.wire.leases import Phase, Progress
 
 ROUNDS_SHOWN = 12
+PARTICIPANTS_SHOWN = 20
 FAILURES_SHOWN = 5
 NAMES_SHOWN = 5
 NOTICES_SHOWN = 20
@@ -27,58 +45,70 @@ _BYTE_PHASES = (Phase.FETCHING_MODEL, Phase.DOWNLOADING, Phase.UPLOADING)
 
 @dataclass(frozen=True)
 class CampaignPage:
-    """A campaign with its rounds, open tasks and failed tasks.
+    """A campaign with its clients, rounds, open tasks and failed tasks.
 
-    train_loss: the mean by round. held_out: the held-out metrics, name to round to value.
+    means: the metrics of whole rounds, name to round to value. coverage: the clients in the means among them.
     """
 
     campaign: CampaignDetail
+    clients: list[ClientView]
     rounds: list[RoundView]
-    train_loss: dict[int, float]
-    held_out: dict[str, dict[int, float]]
+    means: Means
     tasks: list[TaskView]
     failures: list[TaskView]
+    coverage: Coverage = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The page as one JSON object."""
         return {
             "campaign": self.campaign.model_dump(mode="json"),
+            "clients": [each.model_dump(mode="json") for each in self.clients],
             "rounds": [each.model_dump(mode="json") for each in self.rounds],
-            "train_loss": self.train_loss,
-            "held_out": self.held_out,
+            "train_loss": self.means.get(TRAIN_LOSS_MEAN, {}),
+            "held_out": self._means_of(held_out_metrics(self.campaign)),
+            "training": self._means_of(training_metrics(self.campaign)),
+            "clients_in_means": self.coverage,
             "tasks": [task.model_dump(mode="json") for task in self.tasks],
             "failures": [task.model_dump(mode="json") for task in self.failures[-FAILURES_SHOWN:]],
         }
 
-    def print(self, console: Console) -> None:
-        """Print the page as tables."""
+    def print(self, console: Console, *, whole: bool = False) -> None:
+        """Print the page as tables. whole: all agents, clients and rounds, however many there are."""
         console.print(header(self.campaign))
         self._print_spec(console)
-        self._print_participants(console)
-        self._print_rounds(console)
-        self._print_held_out(console)
+        self._print_participants(console, None if whole else PARTICIPANTS_SHOWN)
+        ClientTable(self.campaign, self.clients, None if whole else CLIENTS_SHOWN).print(console, "--all shows them")
+        self._print_rounds(console, None if whole else ROUNDS_SHOWN)
+        print_metrics(console, self.campaign, self.means, None if whole else ROUNDS_SHOWN)
         self._print_tasks(console)
         self._print_next(console)
+
+    def _means_of(self, metrics: Sequence[Metric]) -> dict[str, Any]:
+        return {metric.name: self.means[metric.name] for metric in metrics if metric.name in self.means}
 
     def _print_spec(self, console: Console) -> None:
         spec = self.campaign.spec
         lines = output.table("", "", fold=[""])
         lines.show_header = False
         lines.add_row("id", self.campaign.id)
+        lines.add_row("digest", self.campaign.spec_sha256)
         lines.add_row("created", output.ago(self.campaign.created_at))
         revision = f" @ {spec.base.revision}" if spec.base.revision else ""
         quantized = f", {spec.base.quantization}" if spec.base.quantization else ""
         lines.add_row("model", f"{spec.base.model}{revision}{quantized}")
         if self.campaign.origins:
             lines.add_row("starts from", chain(self.campaign.origins))
+            lines.add_row("start SHA-256", spec.start_sha256 or "")
         lines.add_row("data", f"{spec.data.name}, template {spec.data.template}")
         lines.add_row("kind", kind_in_words(spec))
         lines.add_row("training", spec.training.summary)
         params = (f"{name}={value}" for name, value in sorted(spec.algorithm.params.items()))
         lines.add_row("algorithm", " ".join([spec.algorithm.name, *params]))
+        if spec.retention.kept_updates is not None:
+            lines.add_row("retention", f"{spec.retention.kept_updates} (retention.updates)")
         console.print(lines)
 
-    def _print_participants(self, console: Console) -> None:
+    def _print_participants(self, console: Console, n_shown: int | None) -> None:
         console.print()
         if not self.campaign.participants:
             console.print("No agents take part yet. List the enrolled ones with: fedloom agent list")
@@ -87,23 +117,58 @@ class CampaignPage:
         rank_column = ["RANK"] if mixes_ranks else []
         table = output.table(
             "CLIENT", "AGENT", "STATE", *rank_column, "ROWS", "HELD OUT", "REASON",
-            right=["CLIENT", "RANK", "ROWS", "HELD OUT"], fold=["REASON"],
+            right=["CLIENT", "RANK", "ROWS", "HELD OUT"], fold=["AGENT", "REASON"],
         )  # fmt: skip
-        for participant in self.campaign.participants:
+        shown = self._shown_participants(n_shown)
+        for participant in shown:
             table.add_row(
                 _count(participant.client_number),
                 participant.agent_name,
-                output.state(participant.state),
+                output.state("revoked" if participant.revoked else participant.state),
                 *([_count(participant.rank)] if mixes_ranks else []),
                 _count(participant.n_train),
                 _count(participant.n_held_out),
-                "; ".join(filter(None, (self._not_drawn_reason(participant), _reason(participant)))),
+                self._why(participant),
             )
         console.print(table)
+        if rest := len(self.campaign.participants) - len(shown):
+            console.print(f"and {rest} more; --all shows them", style="dim")
+        if _needs_another_try(self.campaign):
+            name = self.campaign.name
+            console.print("once the cause is mended, an agent tries again after its owner types:", style="dim")
+            console.print(f"  fedloom agent approve {name}", soft_wrap=True)
+            console.print("and all that failed try again after:", style="dim")
+            console.print(f"  fedloom campaign pause {name}\n  fedloom campaign resume {name}", soft_wrap=True)
         if notices := notices_grouped(self.campaign.participants):
-            console.print(Text("\nnot trained on, at prepared agents", style="bold"))
+            console.print(Text("\nnotices of prepared agents", style="bold"))
             for names, notice in notices:
-                console.print(Text(f"  {names}: {notice}"), soft_wrap=True)
+                line = Text(f"{visible_line(names)}: {visible_line(notice)}")
+                console.print(Padding(line, (0, 0, 0, 2), expand=False))
+
+    def _shown_participants(self, n_shown: int | None) -> list[ParticipantView]:
+        """The participants that fit: of too many, those with something to tell come before others."""
+        everyone = self.campaign.participants
+        if n_shown is None or len(everyone) <= n_shown:
+            return everyone
+        quiet = {each.agent_id for each in everyone if each.state is ParticipantState.PREPARED and not self._why(each)}
+        chosen = sorted(everyone, key=lambda each: each.agent_id in quiet)[:n_shown]
+        return sorted(chosen, key=everyone.index)
+
+    def _why(self, participant: ParticipantView) -> str:
+        """What keeps a participant from training, and the number of its notices. Empty if its agent is revoked."""
+        if participant.revoked:
+            return ""
+        reasons = self._away(participant), self._not_drawn_reason(participant), _reason(participant)
+        return "; ".join(filter(None, reasons))
+
+    def _away(self, participant: ParticipantView) -> str:
+        """Since when an agent that the campaign may still need is away. Empty if it is not."""
+        since = self._away_since.get(participant.agent_name)
+        return f"away since {since}" if since is not None else ""
+
+    @cached_property
+    def _away_since(self) -> dict[str, str]:
+        return away_by_name(self.campaign)
 
     def _not_drawn_reason(self, participant: ParticipantView) -> str:
         """Why a prepared participant is not drawn. Empty if it may be drawn."""
@@ -119,12 +184,12 @@ class CampaignPage:
         n = participant.failures_in_a_row
         return f"set aside until round {until} after {n} failure{'s in a row' if n > 1 else ''}"
 
-    def _print_rounds(self, console: Console) -> None:
-        losses = self.held_out.get(HELD_OUT_LOSS, {})
+    def _print_rounds(self, console: Console, n_shown: int | None) -> None:
+        losses = self.means.get(HELD_OUT_LOSS, {})
         if not self.rounds and not losses:
             return
         console.print()
-        shown = self.rounds[-ROUNDS_SHOWN:]
+        shown = self.rounds[-n_shown:] if n_shown is not None else self.rounds
         table = output.table(
             "ROUND", "STATE", "UPDATES", "TRAIN LOSS", "HELD-OUT LOSS", "", "LR", "TOOK",
             right=["ROUND", "UPDATES", "TRAIN LOSS", "HELD-OUT LOSS", "LR", "TOOK"],
@@ -137,47 +202,44 @@ class CampaignPage:
                 str(each.number),
                 output.state(each.state),
                 _updates(each),
-                output.loss(self.train_loss.get(each.number)),
+                output.loss(self.means.get(TRAIN_LOSS_MEAN, {}).get(each.number)),
                 *self._held_out_loss(each.number),
                 f"{each.learning_rate:.2g}",
                 took,
             )
         console.print(table)
         if len(shown) < len(self.rounds):
-            console.print(f"{len(self.rounds) - len(shown)} earlier rounds: see --json", style="dim")
+            console.print(f"{len(self.rounds) - len(shown)} earlier rounds; --all shows them", style="dim")
         metrics = [metric for metric in self.campaign.metrics if metric.name in (TRAIN_LOSS_MEAN, HELD_OUT_LOSS)]
         best = "* best" if self.campaign.best_adapter is not None else ""
-        console.print("; ".join(filter(None, (best, units(metrics)))), style="dim", markup=False)
+        console.print("; ".join(filter(None, (best, units(metrics)))), style="dim")
+        console.print("\n".join(self._covered(metrics)), style="dim")
+
+    def _covered(self, metrics: Sequence[Metric]) -> list[str]:
+        """How many clients are in the latest mean of each metric."""
+        lines = []
+        for metric in metrics:
+            if means := self.means.get(metric.name):
+                of = f"round {max(means)}" if metric.name == TRAIN_LOSS_MEAN else f"adapter {max(means)}"
+                if over := over_clients(self.coverage, metric.name, max(means)):
+                    lines.append(f"{metric.title} of {of}: {over}")
+        return lines
 
     def _held_out_loss(self, number: int) -> tuple[str, str]:
-        loss = self.held_out.get(HELD_OUT_LOSS, {}).get(number)
+        loss = self.means.get(HELD_OUT_LOSS, {}).get(number)
         return output.loss(loss), "*" if number == self.campaign.best_adapter else ""
-
-    def _print_held_out(self, console: Console) -> None:
-        """Print the held-out metrics beside the loss, if there are any."""
-        metrics = [each for each in held_out_metrics(self.campaign) if each.name in self.held_out]
-        others = [each for each in metrics if each.name != HELD_OUT_LOSS]
-        if not others:
-            return
-        console.print()
-        titles = [metric.title.upper() for metric in others]
-        table = output.table("ROUND", *titles, right=["ROUND", *titles])
-        for number in sorted({number for metric in others for number in self.held_out[metric.name]})[-ROUNDS_SHOWN:]:
-            values = ((metric, self.held_out[metric.name].get(number)) for metric in others)
-            table.add_row(str(number), *("" if value is None else metric.text(value) for metric, value in values))
-        console.print(table)
-        console.print(units(others), style="dim", markup=False)
 
     def _print_tasks(self, console: Console) -> None:
         if self.tasks:
             console.print()
             table = output.table(
                 "AGENT", "TASK", "ROUND", "DOING", "DONE", "LOSS", "TOKENS/S",
-                right=["ROUND", "DONE", "LOSS", "TOKENS/S"],
+                right=["ROUND", "DONE", "LOSS", "TOKENS/S"], fold=["AGENT"],
             )  # fmt: skip
             for task in self.tasks:
-                progress = task.progress
-                idle = "waits for its agent" if task.state == TaskState.PENDING else "starting"
+                is_pending = task.state == TaskState.PENDING
+                progress = None if is_pending else task.progress
+                idle = "waits for its agent" if is_pending else "starting"
                 table.add_row(
                     task.agent_name,
                     task.kind,
@@ -188,35 +250,45 @@ class CampaignPage:
                     f"{progress.tokens_per_s:.0f}" if progress and progress.tokens_per_s is not None else "",
                 )
             console.print(table)
-        for title, message in failures_grouped(self.failures):
-            text = Text(f"\n{title}", style="red")
-            console.print(text.append(f" failed {message}", style="default"))
+            if withheld := withheld_live(self.campaign, self.tasks):
+                console.print(Text(withheld, style="dim"))
+        untold = [task for task in self.failures if not is_told(task, self.campaign)]
+        for title, message in failures_grouped(untold):
+            text = Text(f"\n{visible_line(title)}", style="red")
+            console.print(text.append(f" failed {visible_line(message)}", style="default"))
 
     def _print_next(self, console: Console) -> None:
         campaign = self.campaign
         if campaign.state == CampaignState.COMPLETED:
             command = f"fedloom adapter pull {campaign.name} --out {campaign.name}-adapter"
-            console.print(f"\nThe adapter is ready. Get it with:\n  {command}")
+            console.print(f"\nThe adapter is ready. Get it with:\n  {command}", soft_wrap=True)
             if campaign.best_adapter is not None and campaign.best_adapter != campaign.final_adapter:
                 console.print("Add --which best for the adapter with the lowest held-out loss.")
         elif campaign.state == CampaignState.PAUSED:
-            console.print(f"\nContinue with:\n  fedloom campaign resume {campaign.name}")
+            console.print(f"\nContinue with:\n  fedloom campaign resume {campaign.name}", soft_wrap=True)
+
+
+def _needs_another_try(campaign: CampaignDetail) -> bool:
+    """Whether participants failed that only pausing and resuming the campaign gives another try."""
+    unready = ParticipantState.FAILED, ParticipantState.MISMATCHED
+    is_at_work = not campaign.state.is_at_rest
+    return is_at_work and any(each.state in unready and not each.revoked for each in campaign.participants)
 
 
 def load(client: Client, id_or_name: str) -> CampaignPage:
     """Fetch the page's content. Raises errors.NotFound."""
-    campaign = client.find_campaign(id_or_name)
+    campaign = client.campaign(id_or_name)
     open_tasks = [task for state in (TaskState.LEASED, TaskState.PENDING) for task in client.tasks(campaign.id, state)]
     failed = list(client.tasks(campaign.id, TaskState.FAILED))
-    if campaign.state.is_final:  # the updates that failed no longer matter; a metric that is missing does
-        failed = [task for task in failed if task.kind is TaskKind.EVALUATE]
+    means, coverage = means_by_round(client, campaign.id)
     return CampaignPage(
         campaign=campaign,
+        clients=list(client.clients(campaign.id)),
         rounds=list(client.rounds(campaign.id)),
-        train_loss=by_round(client, campaign.id, TRAIN_LOSS_MEAN),
-        held_out=held_out_by_round(client, campaign),
+        means=means,
         tasks=sorted(open_tasks, key=lambda task: task.agent_name),
-        failures=[task for task in failed if task.failure is not None],
+        failures=current_failures(campaign, failed, open_tasks),
+        coverage=coverage,
     )
 
 
@@ -234,7 +306,8 @@ def failures_grouped(tasks: Sequence[TaskView]) -> list[tuple[str, str]]:
 
 
 def notices_grouped(participants: Sequence[ParticipantView]) -> list[tuple[str, str]]:
-    """What prepared agents do not train on, equal notices together: who, and the notice. At most NOTICES_SHOWN."""
+    """What prepared agents do not train on, and who outweighs all others, equal notices together: who, and the notice.
+    At most NOTICES_SHOWN."""
     agents: dict[str, list[str]] = {}
     for participant in participants:
         for notice in _notices(participant):
@@ -245,7 +318,7 @@ def notices_grouped(participants: Sequence[ParticipantView]) -> list[tuple[str, 
 
 
 def _notices(participant: ParticipantView) -> list[str]:
-    if participant.state is not ParticipantState.PREPARED or not participant.reason:
+    if participant.revoked or participant.state is not ParticipantState.PREPARED or not participant.reason:
         return []
     return participant.reason.split("; ")
 
@@ -268,11 +341,11 @@ def _names(names: Sequence[str]) -> str:
 
 def header(campaign: CampaignDetail) -> Text:
     """Name, state, rounds, and the reason of the state."""
-    text = Text(campaign.name, style="bold").append("  ")
+    text = Text(visible_line(campaign.name), style="bold").append("  ")
     text.append_text(output.state(campaign.state))
     text.append(f"  {campaign.rounds_closed} of {campaign.rounds} rounds closed", style="default")
     if campaign.reason:
-        text.append(f"\n{campaign.reason}", style="yellow")
+        text.append(f"\n{visible_line(campaign.reason)}", style="yellow")
     return text
 
 
@@ -290,7 +363,7 @@ def done_of_total(progress: Progress) -> str:
         return ""
     if progress.phase in _BYTE_PHASES:
         return f"{output.size(progress.done)}/{output.size(progress.total)}"
-    return f"{progress.done}/{progress.total}"
+    return f"{output.bounded(progress.done)}/{output.bounded(progress.total)}"
 
 
 def _updates(campaign_round: RoundView) -> str:
@@ -302,4 +375,4 @@ def _updates(campaign_round: RoundView) -> str:
 
 
 def _count(value: int | None) -> str:
-    return "" if value is None else str(value)
+    return "" if value is None else str(output.bounded(value))

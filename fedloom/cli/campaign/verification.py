@@ -3,14 +3,15 @@
 import sys
 from collections.abc import Sequence
 
-import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
 from fedloom.cli import output
+from fedloom.cli.failures import ExitCode
 from fedloom.client import Client
 from shared.states import VerificationState
+from shared.text.plain_text import visible_line
 from shared.wire.campaigns import CampaignView
 from shared.wire.verification import Outcome, RoundVerification, VerificationDetail, VerificationView
 
@@ -29,12 +30,12 @@ def verify(
 ) -> VerificationDetail:
     """Have one round verified, or all that are closed, or follow a job; with a progress bar on a terminal.
 
-    Ctrl-C ends the command with 130, and not the job. Raises errors.FedloomError.
+    Ctrl-C ends the command with ExitCode.INTERRUPTED, and not the job. Raises errors.FedloomError.
     """
     if job_id is None:
         job_id = client.start_verification(campaign.id, None if only is None else [only]).id
     console = output.console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as progress:
         task = progress.add_task("verifying rounds", total=None)
 
@@ -44,15 +45,15 @@ def verify(
             progress.update(task, total=job.n_rounds, completed=job.n_done)
             if job.reason is not None and job.reason not in shown_reasons:
                 shown_reasons.append(job.reason)
-                typer.echo(f"{campaign.name}: {job.reason}", err=True)
+                output.say(f"{campaign.name}: {visible_line(job.reason)}", err=True)
 
         try:
             return client.wait_for_verification(campaign.id, job_id, on_progress=show_progress)
         except KeyboardInterrupt:
             progress.stop()
-            typer.echo("stopped waiting; the coordinator continues the verification; read it with:", err=True)
-            typer.echo(f"  fedloom campaign verify {campaign.name} --job {job_id}", err=True)
-            sys.exit(130)
+            output.say("stopped waiting; the coordinator continues the verification; read it with:", err=True)
+            output.say(f"  fedloom campaign verify {campaign.name} --job {job_id}", err=True)
+            sys.exit(ExitCode.INTERRUPTED)
 
 
 def is_wrong(job: VerificationDetail) -> bool:
@@ -69,11 +70,11 @@ def show(job: VerificationDetail) -> None:
     wrong = n[Outcome.DIFFERS] + n[Outcome.CORRUPT]
     rolled_back = f", {n[Outcome.ROLLED_BACK]} rolled back" if n[Outcome.ROLLED_BACK] else ""
     failed = f", {n[Outcome.FAILED]} failed" if n[Outcome.FAILED] else ""
-    typer.echo(f"\n{n[Outcome.VERIFIED]} verified, {n[Outcome.NOT_KEPT]} not kept{rolled_back}{failed}, {wrong} wrong")
+    output.say(f"\n{n[Outcome.VERIFIED]} verified, {n[Outcome.NOT_KEPT]} not kept{rolled_back}{failed}, {wrong} wrong")
     if job.state is VerificationState.CANCELLED:
-        typer.echo(f"cancelled after {job.n_done} of {job.n_rounds} rounds")
+        output.say(f"cancelled after {job.n_done} of {job.n_rounds} rounds")
     if wrong:
-        typer.echo("go back to one that is right with: fedloom campaign rollback")
+        output.say("go back to one that is right with: fedloom campaign rollback")
 
 
 def _table(outcomes: Sequence[RoundVerification]) -> Table:

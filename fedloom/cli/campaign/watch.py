@@ -6,28 +6,42 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import typer
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
 from fedloom.cli import output
-from fedloom.cli.campaign.page import done_of_total, header
+from fedloom.cli.bar import Bar
+from fedloom.cli.campaign.away import AwayNotes, away_in_words
+from fedloom.cli.campaign.client_table import CLIENTS_SHOWN, ClientTable
+from fedloom.cli.campaign.live_losses import withheld_live
+from fedloom.cli.campaign.page import header
+from fedloom.cli.campaign.task_table import TASKS_SHOWN, tasks_at_work
+from fedloom.cli.failures import ExitCode
 from fedloom.client import Client
-from fedloom.errors import Unreachable
-from fedloom.measured import courses, held_out_by_round, measured
+from fedloom.errors import Refused, Unreachable, is_outage
+from fedloom.measured import Coverage, Means, courses, means_by_round, measured
 from fedloom.transport import OUTAGE_S
+from shared.events import EventType
 from shared.states import CampaignState, TaskState
-from shared.wire.campaigns import CampaignDetail, TaskView
+from shared.text.plain_text import visible_line
+from shared.wire.campaigns import CampaignDetail, ClientView, TaskView
 from shared.wire.events import EventView
 
 POLL_S = 1.0
 EVENTS_SHOWN = 6
+FEWEST_CLIENTS, ROWS_BESIDE = 3, 20
+"""Clients that are shown however low the terminal is, and the rows of a terminal that the rest of the screen needs."""
+_NEW_METRICS = (  # or new states of evaluations
+    EventType.ROUND_CLOSED,
+    EventType.ADAPTER_EVALUATED,
+    EventType.CAMPAIGN_ROLLED_BACK,
+    EventType.AGENT_JOINED,
+    EventType.TASK_FAILED,
+)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -37,18 +51,24 @@ class Snapshot:
 
     Args:
         tasks: The leased tasks.
+        clients: Its clients.
+        means: The metrics of whole rounds.
+        coverage: The clients in those that are means.
         new_events: Events since the snapshot before.
         outage: Why the coordinator cannot be reached; None if it answered.
     """
 
     campaign: CampaignDetail
-    tasks: list[TaskView]
-    new_events: list[EventView]
+    tasks: list[TaskView] = field(default_factory=list)
+    clients: list[ClientView] = field(default_factory=list)
+    means: Means = field(default_factory=dict)
+    coverage: Coverage = field(default_factory=dict)
+    new_events: list[EventView] = field(default_factory=list)
     outage: str | None = None
 
     @property
     def is_last(self) -> bool:
-        return self.campaign.state.is_at_rest
+        return self.outage is None and self.campaign.state.is_at_rest
 
 
 def watch(client: Client, id_or_name: str, *, as_json: bool) -> CampaignDetail:
@@ -57,112 +77,128 @@ def watch(client: Client, id_or_name: str, *, as_json: bool) -> CampaignDetail:
     live = not as_json and console.is_terminal
     snapshots = _snapshots(client, id_or_name)
     try:
-        campaign = _draw(client, snapshots, console) if live else _print_lines(snapshots, as_json=as_json)
+        campaign = _draw(snapshots, console) if live else _print_lines(snapshots, as_json=as_json)
     except KeyboardInterrupt:
-        typer.echo("stopped watching; the campaign continues", err=True)
-        sys.exit(130)
+        output.say("stopped watching; the campaign continues", err=True)
+        sys.exit(ExitCode.INTERRUPTED)
     if not as_json:
-        console.print(_verdict(campaign), markup=False)
+        console.print(visible_line(_verdict(campaign)), soft_wrap=True)  # its command is there to be copied
     return campaign
 
 
 def _snapshots(client: Client, id_or_name: str) -> Iterator[Snapshot]:
     """Poll the campaign, up to the snapshot in which it has ended or is paused.
 
-    Waits up to OUTAGE_S seconds for a coordinator that stopped answering: it may be restarting.
+    Waits up to OUTAGE_S seconds for a coordinator that stopped answering: it may be restarting. Whatever a reader of
+    snapshots needs is asked for here, so that it is waited for too.
     """
-    campaign_id, last_event = client.find_campaign(id_or_name).id, 0
-    snapshot, answered_at = None, time.monotonic()
-    while snapshot is None or not snapshot.is_last:
+    snapshot, answered_at, last_event = Snapshot(client.campaign(id_or_name)), time.monotonic(), 0
+    while True:
         try:
-            # the state first, so that the events up to it are complete
-            campaign = client.campaign(campaign_id)
-            events = list(client.events(campaign_id, last_event, follow=False))
-            snapshot = Snapshot(campaign, list(client.tasks(campaign_id, TaskState.LEASED)), events)
+            snapshot = _next(client, snapshot, last_event)
             answered_at = time.monotonic()
-        except Unreachable as error:
-            if snapshot is None or time.monotonic() - answered_at > OUTAGE_S:
+        except (Unreachable, Refused) as error:
+            if not is_outage(error) or time.monotonic() - answered_at > OUTAGE_S:
                 raise
-            snapshot = Snapshot(snapshot.campaign, snapshot.tasks, [], outage=str(error))
+            snapshot = replace(snapshot, new_events=[], outage=str(error))
         if snapshot.new_events:
             last_event = snapshot.new_events[-1].number
         yield snapshot
-        if not snapshot.is_last:
-            time.sleep(POLL_S)
+        if snapshot.is_last:
+            return
+        time.sleep(POLL_S)
+
+
+def _next(client: Client, before: Snapshot, last_event: int) -> Snapshot:
+    """The snapshot after another, complete or not at all. last_event: number of the last event seen."""
+    campaign = client.campaign(before.campaign.id)  # the state first, so that the events up to it are complete
+    events = list(client.events(campaign.id, last_event, follow=False))
+    tasks = list(client.tasks(campaign.id, TaskState.LEASED))
+    clients, means, coverage = before.clients, before.means, before.coverage
+    if any(event.type in _NEW_METRICS for event in events):
+        clients, (means, coverage) = list(client.clients(campaign.id)), means_by_round(client, campaign.id)
+    return Snapshot(campaign, tasks, clients, means, coverage, events)
 
 
 def _print_lines(snapshots: Iterator[Snapshot], *, as_json: bool) -> CampaignDetail:
-    snapshot = None
+    snapshot, away = None, AwayNotes()
     for snapshot in snapshots:
-        for event in snapshot.new_events:
-            line = event.model_dump_json() if as_json else _line(event, snapshot.campaign)
-            print(line, flush=True)  # noqa: T201  (flushed: a program may be reading the pipe)
+        campaign = snapshot.campaign
+        if as_json:
+            for event in snapshot.new_events:
+                output.print_json_line(event.model_dump(mode="json"))
+            continue
+        lines = [event_line(event, campaign) for event in snapshot.new_events] + away.changes(campaign)
+        if any(event.type == EventType.ADAPTER_EVALUATED for event in snapshot.new_events):
+            lines += map(str, ClientTable(campaign, snapshot.clients).sentences())
+        for line in lines:
+            output.say(visible_line(line))
     assert snapshot is not None
     return snapshot.campaign
 
 
-def _draw(client: Client, snapshots: Iterator[Snapshot], console: Console) -> CampaignDetail:
+def _draw(snapshots: Iterator[Snapshot], console: Console) -> CampaignDetail:
     events: deque[EventView] = deque(maxlen=EVENTS_SHOWN)
-    held_out: dict[str, dict[int, float]] = {}
     snapshot = None
     with ExitStack() as stack:
         live: Live | None = None
         for snapshot in snapshots:
             if live is None:  # not before the first snapshot: an error should not clear the screen
                 live = stack.enter_context(Live(console=console, auto_refresh=False, transient=False))
-            if snapshot.new_events and snapshot.outage is None:
-                events.extend(snapshot.new_events)
-                held_out = held_out_by_round(client, snapshot.campaign)
-            live.update(_screen(snapshot, held_out, list(events)), refresh=True)
+            events.extend(snapshot.new_events)
+            rows = max(FEWEST_CLIENTS, min(CLIENTS_SHOWN, console.height - ROWS_BESIDE))
+            live.update(_screen(snapshot, list(events), rows, console.width), refresh=True)
     assert snapshot is not None
     return snapshot.campaign
 
 
-def _screen(snapshot: Snapshot, held_out: dict[str, dict[int, float]], events: list[EventView]) -> RenderableType:
+def _screen(snapshot: Snapshot, events: list[EventView], n_clients: int, width: int) -> RenderableType:
+    """The screen.
+
+    Args:
+        snapshot: the campaign now.
+        events: the latest.
+        n_clients: most clients that the terminal has room for.
+        width: columns of the terminal.
+    """
     campaign = snapshot.campaign
-    first, *others = courses(campaign, held_out) or [""]
+    clients = ClientTable(campaign, snapshot.clients, n_clients)
+    first, *others = courses(campaign, snapshot.means, snapshot.coverage) or [""]
     parts: list[RenderableType] = [header(campaign)]
-    rounds = Table.grid(padding=(0, 2, 0, 0))
-    rounds.add_row("rounds", ProgressBar(total=campaign.rounds, completed=campaign.rounds_closed, width=24), first)
+    rounds = output.grid()
+    rounds.add_row("rounds", Bar(total=campaign.rounds, completed=campaign.rounds_closed, width=24), first)
     for line in others:
         rounds.add_row("", "", line)
     parts += [rounds, ""]
-    parts.append(_tasks(snapshot) if snapshot.tasks else Text("no agent is working", style="dim"))
+    if snapshot.tasks:
+        parts.append(tasks_at_work(campaign, snapshot.tasks, width))
+        if (rest := len(snapshot.tasks) - TASKS_SHOWN) > 0:
+            parts.append(Text(f"and {rest} more", style="dim"))
+        if withheld := withheld_live(campaign, snapshot.tasks):
+            parts.append(Text(withheld, style="dim"))
+    else:
+        parts.append(Text("no agent is working", style="dim"))
+    if away := away_in_words(campaign):
+        parts.append(Text(away, style="yellow"))
+    if not clients.is_empty:
+        hidden = [Text(f"and {clients.n_hidden} more, in campaign show --all", style="dim")] if clients.n_hidden else []
+        parts += ["", clients.losses(width), *hidden, *clients.sentences()]
     if events:
         parts += [
             "",
-            *(Text(_line(event, campaign), style="dim", no_wrap=True, overflow="ellipsis") for event in events),
+            *(
+                Text(visible_line(event_line(event, campaign)), style="dim", no_wrap=True, overflow="ellipsis")
+                for event in events
+            ),
         ]
     if snapshot.outage:
-        parts += ["", Text(f"waiting for the coordinator: {snapshot.outage}", style="yellow")]
+        parts += ["", Text(f"waiting for the coordinator: {visible_line(snapshot.outage)}", style="yellow")]
     return Group(*parts)
 
 
-def _tasks(snapshot: Snapshot) -> Table:
-    reported = {name for task in snapshot.tasks if task.progress for name in task.progress.metrics}
-    metrics = [metric for metric in snapshot.campaign.metrics if metric.name in reported]
-    right = ["DONE", "LOSS", *(metric.title.upper() for metric in metrics), "TOKENS/S"]
-    table = output.table("AGENT", "DOING", "", *right, right=right)
-    for task in sorted(snapshot.tasks, key=lambda task: task.agent_name):
-        progress = task.progress
-        if progress is None:
-            table.add_row(task.agent_name, f"starting {task.kind}")
-            continue
-        table.add_row(
-            task.agent_name,
-            progress.phase,
-            ProgressBar(total=progress.total, completed=progress.done, width=12) if progress.total else "",
-            done_of_total(progress),
-            output.loss(progress.loss),
-            *(each.text(progress.metrics[each.name]) if each.name in progress.metrics else "" for each in metrics),
-            f"{progress.tokens_per_s:.0f}" if progress.tokens_per_s is not None else "",
-        )
-    return table
-
-
-def _line(event: EventView, campaign: CampaignDetail) -> str:
-    """An event in one line, with agent names in place of ids."""
-    names = {each.agent_id: each.agent_name for each in campaign.participants}
+def event_line(event: EventView, campaign: CampaignDetail | None) -> str:
+    """An event in one line, with agent names in place of ids as far as the campaign is known."""
+    names = {each.agent_id: each.agent_name for each in campaign.participants} if campaign is not None else {}
     facts = dict(event.data)
     facts.pop("task_id", None)
     if shares := facts.pop("contributions", None):
@@ -170,7 +206,10 @@ def _line(event: EventView, campaign: CampaignDetail) -> str:
     agent_id = facts.pop("agent_id", None)
     if agent_id is not None:
         facts = {"agent": names.get(agent_id, agent_id), **facts}
-    values = ", ".join(map(str, measured(campaign, facts.pop("metrics", {}))))
+    if campaign is not None:
+        values = ", ".join(map(str, measured(campaign, facts.pop("metrics", {}))))
+    else:
+        values = " ".join(f"{name}={_fact(value)}" for name, value in facts.pop("metrics", {}).items())
     data = " ".join(f"{name}={_fact(value)}" for name, value in facts.items() if value not in (None, []))
     return f"{event.at.astimezone():%H:%M:%S} {event.type:<17} {data} {values}".rstrip()
 

@@ -1,6 +1,5 @@
 """``fedloom chat``: asks the base model and the adapted model the same questions."""
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -10,13 +9,12 @@ import typer
 
 from fedloom.cli import output
 from fedloom.cli.adapter.local_child import AdapterFolder, BaseFolder, open_child, progress_status
-from fedloom.cli.agent.owner_commands import agent_errors_reported
+from fedloom.cli.failures import ExitCode
 
 if TYPE_CHECKING:
     from fedloom.cli.chat.asker import Asker
 
 PROMPT = "ask> "
-_INTERRUPTED = 130
 
 
 def chat(
@@ -59,7 +57,7 @@ def chat(
         raise typer.BadParameter(message, param_hint="--json")
     local_adapter = read_adapter_folder(adapter)
     try:
-        with agent_errors_reported(), open_child(local_adapter, base) as child:
+        with open_child(local_adapter, base) as child:
             asker = Asker(child, local_adapter, template, max_new_tokens, temperature)
             with progress_status("starting") as show:
                 asker.load(show)
@@ -68,18 +66,20 @@ def chat(
             else:
                 _answer(asker, questions, as_json=as_json)
     except KeyboardInterrupt:
-        typer.echo("stopped", err=True)
-        sys.exit(_INTERRUPTED)
+        output.say("stopped", err=True)
+        sys.exit(ExitCode.INTERRUPTED)
 
 
 def _piped() -> list[str] | None:
     """The questions on standard input. None if it is a terminal."""
+    if sys.stdin is None:
+        return []
     if sys.stdin.isatty():
         return None
     try:
         return [line.strip() for line in sys.stdin if line.strip()]
     except UnicodeDecodeError as error:
-        message = "standard input is not UTF-8 text"
+        message = f"standard input is not {sys.stdin.encoding.upper()} text"
         raise typer.BadParameter(message) from error
 
 
@@ -88,13 +88,13 @@ def _answer(asker: "Asker", questions: Sequence[str], *, as_json: bool) -> None:
     for text, answers in zip(questions, asker.answers(questions), strict=True):
         if as_json:
             fields = {"question": text, "base": answers.base.text, "adapted": answers.adapted.text}
-            print(json.dumps(fields, ensure_ascii=False), flush=True)  # noqa: T201  (flushed: a program may be reading)
+            output.print_json_line(fields)
         elif console.is_terminal:
-            console.print(text, style="bold", markup=False)
+            console.print(text, style="bold")
             console.print(answers)
         else:
             columns = "".join(f"\n[{column.title}]\n{column.text}\n" for column in (answers.base, answers.adapted))
-            print(f"{PROMPT}{text}{columns}", flush=True)  # noqa: T201
+            output.say(f"{PROMPT}{text}{columns}")
 
 
 def _converse(asker: "Asker") -> None:
@@ -102,14 +102,14 @@ def _converse(asker: "Asker") -> None:
     from agent.errors import TaskFailed
 
     console = output.console()
-    typer.echo("Each question stands alone. /quit or Ctrl-D exits, Ctrl-C stops an answer.")
+    output.say("Each question stands alone. /quit or Ctrl-D exits, Ctrl-C stops an answer.")
     for number, text in enumerate(_typed()):
         try:
             asker.show(text, console, seed=number)
         except KeyboardInterrupt:
-            typer.echo("stopped; the model is loaded again for the next question")
+            output.say("stopped; the model is loaded again for the next question")
         except TaskFailed as error:
-            typer.echo(f"fedloom: {error}", err=True)
+            output.say(f"fedloom: {error}", err=True)
 
 
 def _typed() -> Iterator[str]:
@@ -120,7 +120,7 @@ def _typed() -> Iterator[str]:
         try:
             line = input(PROMPT).strip()
         except (EOFError, KeyboardInterrupt):
-            typer.echo()
+            output.say()
             return
         if line == "/quit":
             return

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.live import Live
 from rich.panel import Panel
-from rich.table import Table
 from rich.text import Text
 
 from agent.orders.protocol import ChildProgress
 from fedloom.cli.adapter.local_child import progress_text
+from fedloom.cli.plain_table import PlainTable
 
 NARROW = 60
 """Terminal width in characters below which the answers are drawn one below the other."""
@@ -52,7 +52,7 @@ class Answers:
             yield self._panel(console, self.base, width, lines // 2)
             yield self._panel(console, self.adapted, width, lines // 2)
             return
-        grid = Table.grid()
+        grid = PlainTable.grid()
         grid.add_row(*(self._panel(console, column, width // 2, lines) for column in (self.base, self.adapted)))
         yield grid
 

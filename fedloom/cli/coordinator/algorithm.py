@@ -40,7 +40,7 @@ def show(
         algorithms = {algorithm.name: algorithm for algorithm in client.algorithms()}
     algorithm = algorithms.get(name)
     if algorithm is None:
-        typer.echo(f"fedloom: unknown algorithm {name!r}; choose one of {', '.join(sorted(algorithms))}", err=True)
+        output.say(f"fedloom: unknown algorithm {name!r}; choose one of {', '.join(sorted(algorithms))}", err=True)
         raise typer.Exit(ExitCode.NOT_FOUND)
     if as_json:
         output.print_json(algorithm)

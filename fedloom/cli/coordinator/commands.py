@@ -1,23 +1,63 @@
 """``fedloom coordinator``: run the service, back it up. Each command imports the service's modules when it runs."""
 
+import shlex
+import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.panel import Panel
+from rich.text import Text
 
-from fedloom.cli import output
+from fedloom.cli import output, secrets
+from fedloom.cli.coordinator.listening import check_address, check_certificate
 from fedloom.cli.output import AsJson
-from fedloom.errors import FedloomError
+from fedloom.errors import BadDatabase, DatabaseUnreachable, FedloomError, InvalidOption
+from shared.network.urls import host_in_url, is_confidential
+from shared.private_files import make_files_private
+from shared.text.plain_text import visible_line
 
 if TYPE_CHECKING:
     from coordinator.backup.archive import Manifest
     from coordinator.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, help="Run a coordinator, the service that agents and operators connect to.")
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def private() -> None:
+    """Run a coordinator, the service that agents and operators connect to."""
+    make_files_private()
+
+
+def _address(given: str) -> str:
+    """The address to listen on, in the usual form. Raises typer.BadParameter if no URL can name it."""
+    host = given.strip().removeprefix("[").removesuffix("]")
+    try:
+        with suppress(OSError):  # a name; a zone, which no URL has, stays
+            host = host if "%" in host else str(socket.getaddrinfo(host, None, flags=socket.AI_NUMERICHOST)[0][4][0])
+        is_confidential(f"http://{host_in_url(host)}:1")
+    except ValueError as error:  # also from the encoding of a name
+        message = f"{given[:100]!r} is neither an address nor a host's name; 0.0.0.0 stands for all interfaces"
+        raise typer.BadParameter(message) from error
+    return host
+
+
+def _warn_of_password(ctx: typer.Context, param: typer.CallbackParam, value: str | None) -> str | None:
+    if value is not None and secrets.is_argument(ctx, param.name or "") and _has_password(value):
+        output.say(
+            "fedloom: other users of this machine can see the password of --database-url in the list of processes; "
+            "use FEDLOOM_DATABASE_PASSWORD_FILE or FEDLOOM_DATABASE_URL",
+            err=True,
+        )
+    return value
+
+
+def _has_password(url: str) -> bool:
+    user, at, _ = url.partition("://")[2].rpartition("@")
+    return bool(at) and ":" in user
+
 
 DataDir = Annotated[
     Path | None,
@@ -33,7 +73,9 @@ DatabaseUrl = Annotated[
     typer.Option(
         "--database-url",
         envvar="FEDLOOM_DATABASE_URL",
-        help="postgresql://user:password@host/name, for several replicas. By default SQLite in the data folder.",
+        callback=_warn_of_password,
+        help="postgresql://user@host/name, for several replicas. By default SQLite in the data folder. Other users see "
+        "a password here in `ps`: put it into the file FEDLOOM_DATABASE_PASSWORD_FILE.",
     ),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log every request.")]
@@ -41,7 +83,9 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log every reques
 
 @app.command()
 def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all interfaces.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 or :: for all interfaces.", callback=_address)
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8470,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
@@ -52,7 +96,7 @@ def serve(
     engine: Annotated[bool, typer.Option(help="Run the round engine in this process.")] = True,
     verbose: Verbose = False,
 ) -> None:
-    """Start the service. The first start creates the database and shows the operator's key, once.
+    """Start the service. The first start creates the database, and the operator's key in a file of the data folder.
 
     Example: fedloom coordinator serve --data-dir fedloom-data --port 8470
     """
@@ -62,16 +106,23 @@ def serve(
         message = "give both --tls-cert and --tls-key, or neither"
         raise typer.BadParameter(message)
     settings = _settings(data_dir, database_url)
+    if tls_cert is not None and tls_key is not None:
+        check_certificate(tls_cert, tls_key)
+    check_address(host, port)
     main.log_to_stderr(verbose=verbose)
     listen = main.Listen(host, port, tls_cert, tls_key)
-    key = _prepare(settings)
-    console = Console(stderr=True)
-    if key is not None:
-        _show_key(console, key, listen.url)
-    if tls_cert is None and host not in ("127.0.0.1", "localhost", "::1"):
-        console.print("[yellow]Without --tls-cert all traffic is unencrypted; put a TLS proxy in front.[/]")
-    console.print(f"Fedloom coordinator on [bold]{listen.url}[/], data in {settings.data_dir.resolve()}")
-    main.serve(settings, listen, with_engine=engine)
+    key_file = _prepare(settings)
+    if key_file is not None:
+        _tell_of_key(key_file, listen.url)
+    console = output.console(stderr=True)
+    if tls_cert is None and not is_confidential(f"http://{host_in_url(host)}"):
+        warning = "Without --tls-cert all traffic is unencrypted; put a TLS proxy in front."
+        console.print(warning, style="yellow")
+    family = {"0.0.0.0": "IPv4", "::": "IPv6"}.get(host)  # noqa: S104
+    everywhere = f" and every other {family} address of this machine" if family else ""
+    where = f"{everywhere}, data in {visible_line(str(settings.data_dir.resolve()))}"
+    line = Text.assemble("Fedloom coordinator on ", (listen.url, "bold"), where)
+    main.serve(settings, listen, with_engine=engine, when_listening=lambda: console.print(line, soft_wrap=True))
 
 
 @app.command()
@@ -82,21 +133,36 @@ def engine(data_dir: DataDir = None, database_url: DatabaseUrl = None, verbose: 
     settings = _settings(data_dir, database_url)
     main.log_to_stderr(verbose=verbose)
     _prepare(settings, first_key=False)
-    main.run_engine(settings)
+    with _database_errors_converted():
+        main.run_engine(settings)
 
 
 @app.command("new-key")
-def new_key(data_dir: DataDir = None, database_url: DatabaseUrl = None, as_json: AsJson = False) -> None:
-    """Create another operator's key, for example if the first one was lost. Earlier keys stay valid."""
+def new_key(
+    out: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help="A new file for the key, which only you can read; the key is not printed."),
+    ] = None,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Create another operator's key, for example if the first one was lost. Earlier keys stay valid.
+
+    Without --out the key is printed, once.
+    """
     from coordinator import main
 
     settings = _settings(data_dir, database_url)
     _prepare(settings, first_key=False)
-    key = main.new_key(settings)
+    with _database_errors_converted():
+        key = main.new_key(settings, out)
     if as_json:
-        output.print_json({"key": key})
+        output.print_json({"key": key} if out is None else {"file": str(out.absolute())})
+    elif out is not None:
+        output.say(f"the key is in {out}; export FEDLOOM_KEY_FILE={shlex.quote(str(out.absolute()))}")
     else:
-        typer.echo(key)
+        output.say(key)
 
 
 @app.command()
@@ -127,8 +193,8 @@ def backup(
         output.print_json({"file": str(file.absolute()), **manifest.model_dump(mode="json")})
         return
     for damage in manifest.left_out:
-        typer.echo(f"left out: {damage}", err=True)
-    typer.echo(f"backed up {_contents(manifest)}, to {file}")
+        output.say(f"left out: {damage}", err=True)
+    output.say(f"backed up {_contents(manifest)}, to {file}")
 
 
 @app.command()
@@ -155,22 +221,41 @@ def restore(
     if as_json:
         output.print_json({"database": place_of(settings), "backup": manifest.model_dump(mode="json")})
         return
-    typer.echo(f"restored {_contents(manifest)}, from {manifest.made_at:%Y-%m-%d %H:%M} UTC, to {place_of(settings)}")
-    typer.echo(
+    output.say(f"restored {_contents(manifest)}, from {manifest.made_at:%Y-%m-%d %H:%M} UTC, to {place_of(settings)}")
+    output.say(
         "start it with `fedloom coordinator serve` and the same options; changes after the backup are lost:\n"
         "agents that enrolled since then must enrol again, agents that were revoked since then must be revoked again"
     )
 
 
 @contextmanager
-def _backup_errors_converted() -> Iterator[None]:
-    from coordinator.database.migrate import UnknownSchema
-    from coordinator.errors import CoordinatorError
+def _database_errors_converted() -> Iterator[None]:
+    """For work that opens the database before anything serves: what goes wrong is one line."""
+    from sqlalchemy.exc import DBAPIError
+
+    from coordinator.errors import BadDatabaseUrl, DatabaseAway
 
     try:
         yield
-    except (CoordinatorError, UnknownSchema) as error:
-        raise FedloomError(str(error)) from error
+    except BadDatabaseUrl as error:
+        raise BadDatabase(str(error)) from error
+    except DatabaseAway as error:
+        raise DatabaseUnreachable(f"the database cannot be used: {error}") from error
+    except DBAPIError as error:  # such as a user who may make no tables
+        raise DatabaseUnreachable(f"the database cannot be used: {str(error.orig).splitlines()[0]}") from error
+
+
+@contextmanager
+def _backup_errors_converted() -> Iterator[None]:
+    from coordinator.database.migrate import UnknownSchema
+    from coordinator.errors import CoordinatorError, DatabaseAway
+
+    with _database_errors_converted():
+        try:
+            yield
+        except (CoordinatorError, UnknownSchema) as error:
+            is_away = isinstance(error.__cause__, DatabaseAway)
+            raise (DatabaseUnreachable if is_away else FedloomError)(str(error)) from error
 
 
 @contextmanager
@@ -179,7 +264,7 @@ def _bytes_progress(what: str) -> Iterator[Callable[[int, int], None]]:
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
     console = output.console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(what, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
@@ -192,29 +277,39 @@ def _contents(manifest: "Manifest") -> str:
 
 
 def _settings(data_dir: Path | None, database_url: str | None) -> "Settings":
-    from coordinator.settings import Settings
+    from fedloom.coordinator_settings import coordinator_settings
 
     given: dict[str, Any] = {"data_dir": data_dir, "database_url": database_url}
-    return Settings(**{name: value for name, value in given.items() if value is not None})
+    settings = coordinator_settings(**{name: value for name, value in given.items() if value is not None})
+    _check_folder(settings.data_dir)
+    with _database_errors_converted():
+        _ = settings.database  # refused before anything starts
+    return settings
 
 
-def _prepare(settings: "Settings", *, first_key: bool = True) -> str | None:
+def _check_folder(folder: Path) -> None:
+    """Raise InvalidOption if a file is where the data folder, or a folder above it, should be."""
+    with suppress(PermissionError):  # the database's error says more
+        if blocking := next((path for path in (folder, *folder.parents) if path.is_file()), None):
+            raise InvalidOption(f"{blocking} is a file, not a folder; see --data-dir or FEDLOOM_DATA_DIR")
+
+
+def _prepare(settings: "Settings", *, first_key: bool = True) -> Path | None:
     from coordinator import main
     from coordinator.database.migrate import UnknownSchema
 
-    try:
-        return main.prepare(settings, first_key=first_key)
-    except UnknownSchema as error:
-        raise FedloomError(str(error)) from error
+    with _database_errors_converted():
+        try:
+            return main.prepare(settings, first_key=first_key)
+        except UnknownSchema as error:
+            raise FedloomError(str(error)) from error
 
 
-def _show_key(console: Console, key: str, url: str) -> None:
-    console.print(
-        Panel(
-            f"[bold]{key}[/]\n\nStore this key: it is shown only once. Then, in another terminal:\n\n"
-            f"  export FEDLOOM_URL={url}\n  export FEDLOOM_KEY={key}\n  fedloom token create",
-            title="The operator's key",
-            expand=False,
-        ),
-        soft_wrap=True,
+def _tell_of_key(file: Path, url: str) -> None:
+    """Say where the first key is. The key itself is not printed: a journal or a container's log would keep it."""
+    output.say(
+        f"The operator's key is in {file.resolve()}, which only its owner can read. In another terminal:\n\n"
+        f"  export FEDLOOM_URL={url}\n  export FEDLOOM_KEY_FILE={shlex.quote(str(file.resolve()))}\n"
+        "  fedloom token create\n",
+        err=True,
     )

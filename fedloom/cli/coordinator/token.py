@@ -1,13 +1,19 @@
 """``fedloom token``: one-time tokens that agents enrol with."""
 
-from typing import Annotated
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fedloom.cli import output
 from fedloom.cli.connection import connect
-from fedloom.cli.failures import ExitCode
+from fedloom.cli.filters import Labels, Since, Until, read_labels
 from fedloom.cli.output import AsJson
+from fedloom.errors import InvalidOption
+from shared.states import TokenState
+
+if TYPE_CHECKING:
+    from shared.wire.enrollments import TokenView
 
 app = typer.Typer(help="Create and manage the one-time tokens that agents enrol with.", no_args_is_help=True)
 
@@ -30,53 +36,58 @@ def create(
     """
     from pydantic import ValidationError
 
+    from shared.wire.words import problems_in_words
+
     with connect(ctx) as client:
         try:
-            token = client.create_token(_labels(label or []), expires_in_s=days * DAY_S, note=note)
+            token = client.create_token(read_labels(label), expires_in_s=days * DAY_S, note=note)
         except ValidationError as error:
-            for detail in error.errors():
-                field = " ".join(str(part) for part in detail["loc"])
-                typer.echo(f"fedloom: {field}: {detail['msg']}", err=True)
-            raise typer.Exit(ExitCode.USAGE) from error
+            raise InvalidOption("; ".join(problems_in_words(error))) from error
         url = client.url
     if as_json:
         output.print_json(token)
         return
-    typer.echo(token.token)
-    typer.echo(
-        f"\nThe token works once, until {token.expires_at.astimezone():%Y-%m-%d %H:%M}. The data owner runs:\n"
-        f"  fedloom agent enroll --coordinator {url} --token {token.token}",
+    output.say(token.token)
+    output.say(
+        f"\nThe token works once, until {token.expires_at.astimezone():%Y-%m-%d %H:%M}. The data owner runs this, and\n"
+        f"enters the token when asked:\n  fedloom agent enroll --coordinator {url}",
         err=True,  # so that TOKEN=$(fedloom token create) holds the token alone
     )
 
 
-def _labels(given: list[str]) -> dict[str, str]:
-    labels = {}
-    for label in given:
-        name, equals, value = label.partition("=")
-        if not equals:
-            message = f"{label!r} does not have the form NAME=VALUE"
-            raise typer.BadParameter(message, param_hint="--label")
-        labels[name] = value
-    return labels
-
-
 @app.command("list")
-def list_(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """List tokens, newest first, without their secrets."""
+def list_(
+    ctx: typer.Context,
+    state: Annotated[TokenState | None, typer.Option(help="Only tokens that are open, used or expired.")] = None,
+    label: Labels = None,
+    since: Since = None,
+    until: Until = None,
+    as_json: AsJson = False,
+) -> None:
+    """List tokens, newest first, without their secrets. Times are those of creation."""
+    labels = read_labels(label)
     with connect(ctx) as client:
-        tokens = list(client.tokens())
+        tokens = list(client.tokens(state=state, labels=labels, since=since, until=until))
     if as_json:
         output.print_json(tokens)
         return
     if not tokens:
-        typer.echo("no tokens; create one with: fedloom token create")
+        filtered = any((state, labels, since, until))
+        output.say("no such tokens" if filtered else "no tokens; create one with: fedloom token create")
         return
-    table = output.table("ID", "CREATED", "USED BY", "LABELS", "NOTE", fold=["LABELS", "NOTE"])
+    table = output.table("ID", "CREATED", "EXPIRES", "USED BY", "LABELS", "NOTE", fold=["USED BY", "LABELS", "NOTE"])
     for token in tokens:
         created = output.ago(token.created_at)
-        table.add_row(token.id, created, token.used_by or "", output.labels(token.labels), token.note)
+        table.add_row(token.id, created, _expires(token), token.used_by or "", output.labels(token.labels), token.note)
     output.console().print(table)
+
+
+def _expires(token: "TokenView") -> str:
+    """How long a token can still be used; empty once it was."""
+    if token.used_at is not None:
+        return ""
+    left_s = (token.expires_at - datetime.now(UTC)).total_seconds()
+    return f"in {output.duration(left_s)}" if left_s > 0 else "expired"
 
 
 @app.command()
@@ -91,4 +102,4 @@ def delete(
     if as_json:
         output.print_json({"deleted": token_id})
     else:
-        typer.echo(f"deleted token {token_id}")
+        output.say(f"deleted token {token_id}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedloom.cli import output
-from fedloom.cli.agent.owner_commands import DEFAULT_HOME, Home, agent_errors_reported
+from fedloom.cli.agent.owner_commands import DEFAULT_HOME, Home
 from fedloom.cli.failures import ExitCode
 from fedloom.cli.output import AsJson
 
@@ -48,18 +48,15 @@ def check_data(
     from agent.errors import SettingsError
     from agent.settings import SETTINGS_FILE, load_settings
 
-    with agent_errors_reported():
-        settings = load_settings(home / SETTINGS_FILE)
-        if name in settings.broken_data:
-            raise SettingsError(home / SETTINGS_FILE, problems=settings.broken_data[name])
-        if name not in settings.data:
-            known = ", ".join([*settings.data, *settings.broken_data]) or "none"
-            message = f"{home / SETTINGS_FILE} has no table [data.{name}]; its data: {known}"
-            raise typer.BadParameter(message, param_hint="NAME")
-        source = settings.data[name]
-        data_report = (
-            _without_tokens(name, source) if campaign is None else _with_tokens(name, source, settings, campaign)
-        )
+    settings = load_settings(home / SETTINGS_FILE)
+    if name in settings.broken_data:
+        raise SettingsError(home / SETTINGS_FILE, problems=settings.broken_data[name])
+    if name not in settings.data:
+        known = ", ".join([*settings.data, *settings.broken_data]) or "none"
+        message = f"{home / SETTINGS_FILE} has no table [data.{name}]; its data: {known}"
+        raise typer.BadParameter(message, param_hint="NAME")
+    source = settings.data[name]
+    data_report = _without_tokens(name, source) if campaign is None else _with_tokens(name, source, settings, campaign)
     if report is not None:
         from fedloom.cli.data.html_page import page
 
@@ -71,7 +68,7 @@ def check_data(
 
         show(data_report, output.console())
     if report is not None:
-        typer.echo(f"wrote {report}", err=as_json)
+        output.say(f"wrote {report}", err=as_json)
     if data_report.unusable:
         raise typer.Exit(ExitCode.FAILED)
 

@@ -4,7 +4,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from fedloom.cli.data.terminal import NO_TOKENIZER, counts, lengths, title
-from fedloom.cli.output import visible
+from shared.text.plain_text import visible, visible_line
 
 if TYPE_CHECKING:
     from agent.data.report import DataReport, ShownCompletion
@@ -25,7 +25,7 @@ mark { background: #bfe8c8; color: inherit } .bad { color: #a11 } .note { color:
 
 def page(report: "DataReport") -> str:
     """The whole page. All text from the data is escaped."""
-    heading = escape(visible(title(report)))
+    heading = escape(visible_line(title(report)))
     tokens = report.tokens
     setup = (
         f"{tokens.model}, template {tokens.template}, at most {tokens.max_length} tokens"
@@ -65,14 +65,14 @@ def _lengths(report: "DataReport") -> str:
 def _errors(report: "DataReport") -> str:
     if not report.errors:
         return ""
-    items = "".join(f"<li>{escape(visible(str(error)))}</li>" for error in report.errors)
+    items = "".join(f"<li>{escape(visible_line(str(error)))}</li>" for error in report.errors)
     more = report.n_errors - sum(error.count for error in report.errors)
     rest = f"<p>and {more:,} more</p>" if more else ""
     return f"<h2 class=bad>Errors</h2><ul>{items}</ul>{rest}"
 
 
 def _notices(report: "DataReport") -> str:
-    items = "".join(f"<li>{escape(visible(str(notice)))}</li>" for notice in report.notices)
+    items = "".join(f"<li>{escape(visible_line(str(notice)))}</li>" for notice in report.notices)
     return f"<h2>Not read, or not learnt</h2><ul>{items}</ul>" if items else ""
 
 

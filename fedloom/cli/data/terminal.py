@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from fedloom.cli import output
 from shared import kinds
+from shared.text.plain_text import visible, visible_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,7 +22,7 @@ def show(report: "DataReport", console: "Console") -> None:
     from rich.text import Text
 
     tokens = report.tokens
-    console.print(Text(output.visible(title(report)), style="bold"))
+    console.print(Text(visible_line(title(report)), style="bold"))
     if tokens is not None:
         console.print(Text(f"{tokens.model}, template {tokens.template}, at most {tokens.max_length} tokens"))
     else:
@@ -34,13 +35,13 @@ def show(report: "DataReport", console: "Console") -> None:
     if report.errors:
         console.print(Text("\nerrors", style="bold red"))
         for line in map(str, report.errors):
-            console.print(Text(f"  {output.visible(line)}"), soft_wrap=True)
+            console.print(Text(f"  {visible_line(line)}"), soft_wrap=True)
         if rest := report.n_errors - sum(error.count for error in report.errors):
             console.print(f"  and {rest:,} more")
     if report.notices:
         console.print(Text("\nnot read, or not learnt", style="bold yellow"))
         for line in map(str, report.notices):
-            console.print(Text(f"  {output.visible(line)}"), soft_wrap=True)
+            console.print(Text(f"  {visible_line(line)}"), soft_wrap=True)
     _examples(report, console)
     if report.unusable:
         console.print(Text(f"\nthe data cannot be used: {report.unusable}", style="bold red"))
@@ -122,7 +123,7 @@ def _text(completion: "ShownCompletion", *, coloured: bool) -> "Text":
 
     text = Text()
     for span in completion.spans:
-        shown = output.visible(_shortened(span))
+        shown = visible(_shortened(span))
         if not span.supervised:
             text.append(shown, style="dim" if coloured else "")
         elif coloured:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedloom.cli import output
-from fedloom.cli.agent.owner_commands import agent_errors_reported
 from fedloom.cli.failures import ExitCode
 from fedloom.cli.output import AsJson
 from fedloom.comparison.baselines import Baselines
-from fedloom.errors import ComparisonError
+from fedloom.errors import ComparisonError, InvalidOption
+from shared.private_files import make_files_private
+from shared.text.plain_text import visible_line
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -56,30 +57,30 @@ def compare(
     from fedloom.cli.campaign.commands import read_spec
     from fedloom.comparison.comparison import Comparison
     from fedloom.comparison.spec import read_comparison
-    from shared.campaign.file import CampaignFileError
+    from fedloom.simulation.clients import limits_in_words
 
-    with agent_errors_reported():
-        try:
-            spec = read_comparison(file)
-        except CampaignFileError as error:
-            typer.echo(str(error), err=True)
-            raise typer.Exit(ExitCode.USAGE) from None
-        campaign, settings = read_spec(spec.campaign), load_settings(spec.settings)
-        budget = threads or os.cpu_count() or 1
-        folder = out or Path("comparisons") / spec.name
-        first = campaign.training.seed
-        with Comparison(
-            spec,
-            campaign,
-            settings,
-            _names(algorithms),
-            range(first, first + seeds),
-            folder,
-            baselines=baselines,
-            at_once=max(1, budget // (settings.compute.threads or budget)),
-            force=force,
-        ) as comparison:
-            _show(_run(comparison, folder, output.console(stderr=as_json)), folder, as_json=as_json)
+    make_files_private()  # the folder holds every client's rows
+    try:
+        spec = read_comparison(file)
+    except OSError as error:
+        raise InvalidOption(f"{file}: {error.strerror}") from error
+    campaign, settings = read_spec(spec.campaign), load_settings(spec.settings)
+    budget = threads or os.cpu_count() or 1
+    folder = out or Path("comparisons") / spec.name
+    first = campaign.training.seed
+    with Comparison(
+        spec,
+        campaign,
+        settings,
+        _names(algorithms),
+        range(first, first + seeds),
+        folder,
+        baselines=baselines,
+        at_once=max(1, budget // (settings.compute.threads or budget)),
+        force=force,
+    ) as comparison:
+        limits = limits_in_words(settings.policy)
+        _show(_run(comparison, folder, limits, output.console(stderr=as_json)), folder, as_json=as_json)
 
 
 def _names(option: str) -> list[str]:
@@ -98,39 +99,45 @@ def _names(option: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _run(comparison: "Comparison", folder: Path, console: "Console") -> "Results":
+def _run(comparison: "Comparison", folder: Path, limits: str, console: "Console") -> "Results":
+    """Run the trials, with their progress on the console. limits: what the clients accept, in words."""
     from rich.live import Live
+    from rich.text import Text
 
-    console.print(f"[bold]{comparison.spec.name}[/], in {folder}")
+    console.print(Text.assemble((visible_line(comparison.spec.name), "bold"), f", in {folder}"))
+    console.print(Text(limits, style="dim"), soft_wrap=True)
     for note in comparison.notes:
-        console.print(f"note: {output.visible(note)}", markup=False, soft_wrap=True)
+        console.print(f"note: {visible_line(note)}", soft_wrap=True)
     printed: set[tuple[str, int]] = set()
 
     def print_line(progress: "ComparisonProgress") -> None:
-        """Print a line for each tenth of a stage, for output that is no terminal."""
+        """Print a line for each tenth of a stage, for output that is not a terminal."""
         tenth = 10 * progress.done // max(progress.total, 1)
         if (progress.stage, tenth) not in printed:
             printed.add((progress.stage, tenth))
             console.print(f"{progress.stage}: {progress.done}/{progress.total}")
 
+    def on_stop() -> None:
+        output.say("stopping…", err=True)
+
     try:
         if not console.is_terminal:
-            return comparison.run(print_line)
+            return comparison.run(print_line, on_stop)
         with Live(console=console, auto_refresh=False, transient=True) as live:
-            return comparison.run(lambda progress: live.update(_screen(progress), refresh=True))
+            return comparison.run(lambda progress: live.update(_screen(progress), refresh=True), on_stop)
     except KeyboardInterrupt:
-        typer.echo("stopped; run the same command again to continue", err=True)
-        raise typer.Exit(130) from None
+        output.say("stopped; run the same command again to continue", err=True)
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
 
 
 def _screen(progress: "ComparisonProgress") -> "RenderableType":
     from rich.console import Group
-    from rich.progress_bar import ProgressBar
-    from rich.table import Table
     from rich.text import Text
 
-    line = Table.grid(padding=(0, 2, 0, 0))
-    bar = ProgressBar(total=max(progress.total, 1), completed=progress.done, width=24)
+    from fedloom.cli.bar import Bar
+
+    line = output.grid()
+    bar = Bar(total=max(progress.total, 1), completed=progress.done, width=24)
     line.add_row(progress.stage, bar, f"{progress.done}/{progress.total}")
     running = [
         Text(f"  {name}  " + (f"{fraction:.0%}" if fraction < 1 else "scoring"), style="dim")
@@ -150,7 +157,7 @@ def _show(results: "Results", folder: Path, *, as_json: bool) -> None:
     try:
         from fedloom.comparison.plot import plot
     except ModuleNotFoundError:
-        typer.echo("fedloom: no figure: matplotlib is not installed; run: pip install 'fedloom[plot]'", err=True)
+        output.say("fedloom: no figure: matplotlib is not installed; run: pip install 'fedloom[plot]'", err=True)
     else:
         plot(results, folder / _PLOT_FILE)
         written.append(folder / _PLOT_FILE)
@@ -160,7 +167,7 @@ def _show(results: "Results", folder: Path, *, as_json: bool) -> None:
     console = output.console()
     console.print(report.table(results), Text(f"\n{report.below_table(results)}", style="dim"))
     for failure in _grouped([failure for result in results.methods for failure in result.failures]):
-        console.print(f"failed: {failure}", style="red", soft_wrap=True)
+        console.print(f"failed: {visible_line(failure)}", style="red", soft_wrap=True)
     if sentence := finding(results):
         console.print(Text(sentence))
     console.print(f"wrote {' and '.join(map(str, written))}", soft_wrap=True)

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedloom.cli import output
-from fedloom.cli.agent.owner_commands import agent_errors_reported
 from fedloom.cli.campaign.commands import read_spec
+from fedloom.cli.failures import ExitCode
 from fedloom.cli.output import AsJson
 from fedloom.errors import FedloomError
 from fedloom.simulation.partition_plan import DEFAULT_ALPHA, PartitionKind, PartitionPlan
+from shared.private_files import make_files_private
+from shared.text.plain_text import visible_line
 
 if TYPE_CHECKING:
     from fedloom.simulation.simulation import Simulation
@@ -57,19 +59,19 @@ def simulate(
     from agent.settings import load_settings
     from fedloom.simulation.simulation import Simulation
 
-    with agent_errors_reported():
-        spec = read_spec(file)
-        simulation = Simulation(
-            spec,
-            load_settings(settings or file.parent / _SETTINGS_FILE),
-            clients,
-            PartitionPlan(partition, by, alpha),
-            seed,
-        )
-        if show_partition:
-            _show_partition(simulation, as_json=as_json)
-            return
-        _run(simulation, out or Path("simulations") / spec.name, force=force, as_json=as_json)
+    spec = read_spec(file)
+    simulation = Simulation(
+        spec,
+        load_settings(settings or file.parent / _SETTINGS_FILE),
+        clients,
+        PartitionPlan(partition, by, alpha),
+        seed,
+    )
+    if show_partition:
+        _show_partition(simulation, as_json=as_json)
+        return
+    make_files_private()  # the folder holds every client's rows
+    _run(simulation, out or Path("simulations") / spec.name, force=force, as_json=as_json)
 
 
 def _show_partition(simulation: "Simulation", *, as_json: bool) -> None:
@@ -86,22 +88,31 @@ def _show_partition(simulation: "Simulation", *, as_json: bool) -> None:
 
 
 def _run(simulation: "Simulation", folder: Path, *, force: bool, as_json: bool) -> None:
+    from rich.text import Text
+
     from fedloom.cli.simulation.view import SimulationView
     from fedloom.simulation import run as runs
+    from fedloom.simulation.clients import limits_in_words
 
     console = output.console(stderr=as_json)
-    console.print(f"[bold]{simulation.spec.name}[/]: {simulation.n_clients} clients, {simulation.plan}; in {folder}")
+    facts = f": {simulation.n_clients} clients, {simulation.plan}; in {folder}"
+    console.print(Text.assemble((simulation.spec.name, "bold"), facts))
+    console.print(Text(limits_in_words(simulation.settings.policy), style="dim"), soft_wrap=True)
     try:
         with runs.running(simulation, folder, force=force) as run:
-            campaign = SimulationView(run, console).follow()
+            try:
+                campaign = SimulationView(run, console).follow()
+            except KeyboardInterrupt:
+                output.say("stopping…", err=True)  # the clients give their tasks back first
+                raise
             if campaign.final_adapter is not None:
                 adapter = run.write_results()
     except KeyboardInterrupt:
-        typer.echo("stopped; run the same command again to continue", err=True)
-        raise typer.Exit(130) from None
+        output.say("stopped; run the same command again to continue", err=True)
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
     if campaign.final_adapter is None:
         raise FedloomError(
-            f"the campaign is {campaign.state}{f': {campaign.reason}' if campaign.reason else ''}; see "
+            f"the campaign is {campaign.state}{f': {visible_line(campaign.reason)}' if campaign.reason else ''}; see "
             f"{folder / runs.LOG_FILE}"
         )
     if as_json:

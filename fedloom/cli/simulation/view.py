@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
 from agent.data.report import Problem
 from fedloom.cli import output
+from fedloom.cli.bar import Bar
+from fedloom.cli.campaign.client_table import ClientTable
 from fedloom.cli.campaign.page import done_of_total, failures_grouped, notices_grouped
-from fedloom.measured import courses, held_out_by_round, measured
+from fedloom.cli.simulation.round_lines import RoundLines
+from fedloom.measured import courses, means_by_round, measured
 from shared.states import ParticipantState, TaskKind, TaskState
+from shared.text.plain_text import visible_line
 from shared.wire.campaigns import CampaignDetail, TaskView
 
 if TYPE_CHECKING:
@@ -31,9 +33,7 @@ class SimulationView:
     def __init__(self, run: "Run", console: Console) -> None:
         self._run = run
         self._console = console
-        self._held_out: dict[str, dict[int, float]] = {}
-        self._printed_rounds: int | None = None
-        self._printed = ""
+        self._lines = RoundLines(run.client, console)
         self._start: tuple[float, float] | None = None
         self._noticed = False
 
@@ -46,24 +46,17 @@ class SimulationView:
                 live = stack.enter_context(Live(console=self._console, auto_refresh=False))
             while True:
                 campaign = self._run.campaign()
-                self._held_out = held_out_by_round(self._run.client, campaign)
                 self._print_notices(campaign)
                 if live is not None:
                     live.update(self._screen(campaign), refresh=True)
                 else:
-                    self._print_round(campaign)
+                    self._lines.print_new(campaign)
                 if campaign.state.is_at_rest:
-                    self._print_failed_evaluations(campaign)
-                    return campaign
+                    break
                 time.sleep(POLL_S)
-
-    def _print_round(self, campaign: CampaignDetail) -> None:
-        """Print a line if a further round has closed, and the last one again if its evaluation came later."""
-        line = f"round {campaign.rounds_closed}/{campaign.rounds} {self._courses(campaign)}".rstrip()
-        is_new = campaign.rounds_closed != self._printed_rounds
-        if is_new or (campaign.state.is_at_rest and line != self._printed):
-            self._printed_rounds, self._printed = campaign.rounds_closed, line
-            self._console.print(line, markup=False)
+        self._print_failed_evaluations(campaign)
+        ClientTable(campaign, list(self._run.client.clients(campaign.id))).print(self._console, "metrics.csv has them")
+        return campaign
 
     def _print_notices(self, campaign: CampaignDetail) -> None:
         """Print once, when the clients are prepared, what they do not train on."""
@@ -72,32 +65,30 @@ class SimulationView:
             return
         self._noticed = True
         for names, notice in notices_grouped(campaign.participants):
-            self._console.print(Text(f"{names}: {notice}", style="yellow"))
+            self._console.print(Text(visible_line(f"{names}: {notice}"), style="yellow"))
 
     def _print_failed_evaluations(self, campaign: CampaignDetail) -> None:
         """Print why held-out metrics are missing. Not red letters for the rest: failed updates were replaced."""
         failed = self._run.client.tasks(campaign.id, TaskState.FAILED)
         evaluations = [task for task in failed if task.kind is TaskKind.EVALUATE and task.failure is not None]
         for title, message in failures_grouped(evaluations):
-            self._console.print(Text(f"{title} failed {message}", style="yellow"))
+            self._console.print(Text(visible_line(f"{title} failed {message}"), style="yellow"))
 
     def _screen(self, campaign: CampaignDetail) -> RenderableType:
         done = self._run.fraction_done(campaign)
-        line = Table.grid(padding=(0, 2, 0, 0))
+        line = output.grid()
         line.add_row(
             f"rounds {campaign.rounds_closed}/{campaign.rounds}",
-            ProgressBar(total=1.0, completed=done, width=24),
-            self._courses(campaign),
+            Bar(total=1.0, completed=done, width=24),
             self._time_left(campaign, done),
         )
+        metrics = [Text(f"  {each}") for each in courses(campaign, *means_by_round(self._run.client, campaign.id))]
         if campaign.state.is_final:
-            return line
+            return Group(line, *metrics)
         leased = self._run.client.tasks(campaign.id, TaskState.LEASED)
         tasks = [_task_line(campaign, task) for task in leased if task.progress is not None][:_TASKS_SHOWN]
-        return Group(line, *(Text(f"  {text}", style="dim") for text in tasks or [campaign.reason or campaign.state]))
-
-    def _courses(self, campaign: CampaignDetail) -> str:
-        return ", ".join(courses(campaign, self._held_out))
+        doing = [Text(f"  {visible_line(text)}", style="dim") for text in tasks or [campaign.reason or campaign.state]]
+        return Group(line, *metrics, *doing)
 
     def _time_left(self, campaign: CampaignDetail, done: float) -> str:
         """The estimated time left, from the pace since the first poll. Empty if unknown."""
@@ -116,7 +107,7 @@ class SimulationView:
 def print_file_notices(notices: Sequence[Problem], console: Console) -> None:
     """Print what is not read of the owner's files; the clients' copies do not show it any more."""
     for notice in notices:
-        console.print(Text(output.visible(str(notice)), style="yellow"), soft_wrap=True)
+        console.print(Text(visible_line(str(notice)), style="yellow"), soft_wrap=True)
 
 
 def _task_line(campaign: CampaignDetail, task: TaskView) -> str:

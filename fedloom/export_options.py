@@ -1,0 +1,19 @@
+"""What of a campaign is exported, and how it is written."""
+
+from enum import StrEnum
+
+
+class What(StrEnum):
+    """What is exported."""
+
+    METRICS = "metrics"
+    ROUNDS = "rounds"
+    EVENTS = "events"
+    CLIENTS = "clients"
+
+
+class Format(StrEnum):
+    """How it is written."""
+
+    CSV = "csv"
+    JSONL = "jsonl"
