@@ -4,7 +4,7 @@ BIN    := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 TWO    := -n 2 --dist loadgroup
 
-.PHONY: help install demo test test-deep test-real soak lint format docs clean
+.PHONY: help install demo test test-deep test-real soak lint format docs deploy-lock clean
 
 help:
 	@echo "make demo       install Fedloom and run a real federated campaign (needs Python 3.11 or newer)"
@@ -15,6 +15,7 @@ help:
 	@echo "make lint       run ruff, mypy --strict and the import rules"
 	@echo "make format     format the code"
 	@echo "make docs       generate docs/campaign.md from the campaign's model"
+	@echo "make deploy-lock  generate the dependencies with hashes in deploy/ from constraints.txt"
 
 # runs again when the dependencies change; prints errors only
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -52,6 +53,14 @@ format: install
 
 docs: install
 	@$(BIN)/python -m fedloom campaign reference > docs/campaign.md
+
+# for every platform and Python version that Fedloom supports, in the versions of constraints.txt
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+           --custom-compile-command "make deploy-lock" --constraints constraints.txt
+
+deploy-lock: install
+	@$(COMPILE) --extra coordinator --output-file deploy/requirements.txt pyproject.toml
+	@echo hatchling | $(COMPILE) --output-file deploy/build-requirements.txt -
 
 clean:
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache dist build
