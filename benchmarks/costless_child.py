@@ -12,19 +12,22 @@ import numpy as np
 
 from agent.orders.job import Done, LocalJob
 from agent.orders.job_files import ADAPTER_FILE, DELTA_FILE, RESULT_FILE
+from agent.orders.jobs import InitJob, PrepareJob
 from shared.adapters.files import write_adapter
 from shared.digest import sha256_file, sha256_hex
-from shared.wire.jobs import Fingerprint, InitJob, InitResult, PrepareJob, PrepareResult, TrainResult
+from shared.wire.results import Fingerprint, InitResult, PrepareResult, TrainResult
 
 TENSORS = json.loads(Path(os.environ["FEDLOOM_BENCH"]).read_text())["tensors"]
 FINGERPRINT = Fingerprint(**{part: sha256_hex(part.encode()) for part in Fingerprint.model_fields})
 METRICS = {"steps": 1, "train_loss_mean": 1, "tokens": 1, "seconds": 1, "tokens_per_s": 1, "peak_memory_bytes": 0}
 
 
-def draw(path: Path, seed: int, scale: float) -> str:
-    """Write random tensors of the adapter's shapes. Returns the file's digest."""
+def draw(path: Path, seed: int, scale: float, zero: str = "nothing") -> str:
+    """Write random tensors of the adapter's shapes. zero: part of the names that stay zero. Returns the digest."""
     noise = np.random.default_rng(seed)
-    write_adapter(path, {name: scale * noise.standard_normal(shape, dtype=np.float32) for name, shape in TENSORS})
+    scales = {name: 0.0 if zero in name else scale for name, _ in TENSORS}
+    tensors = {name: scales[name] * noise.standard_normal(shape, dtype=np.float32) for name, shape in TENSORS}
+    write_adapter(path, tensors)
     return sha256_file(path)
 
 
@@ -38,13 +41,15 @@ def main() -> None:
             result = PrepareResult(fingerprint=FINGERPRINT, rank=work.job.lora.rank, n_train=10, n_held_out=0)
             digests = digests or [draw(path, seed=os.getpid() + turn, scale=1e-3) for turn, path in enumerate(deltas)]
         elif isinstance(work.job, InitJob):
-            result = InitResult(adapter=draw(work.folder / ADAPTER_FILE, seed=0, scale=1e-2))
+            # the coordinator accepts no adapter 0 that has been trained
+            result = InitResult(adapter=draw(work.folder / ADAPTER_FILE, seed=0, scale=1e-2, zero="lora_B"))
         else:
             turn = work.job.round % 2
             os.link(deltas[turn], work.folder / DELTA_FILE)
             result = TrainResult(delta=digests[turn], metrics=METRICS)
-        (work.folder / RESULT_FILE).write_text(result.model_dump_json())
-        sys.stdout.write(Done(result=result).model_dump_json() + "\n")
+        done = Done(result=result, n_distinct=10).model_dump_json()
+        (work.folder / RESULT_FILE).write_text(done)
+        sys.stdout.write(done + "\n")
         sys.stdout.flush()
 
 

@@ -51,9 +51,9 @@ def main() -> None:
     parser.add_argument("--pairs", type=Path, required=True, help="a file of HH-RLHF, .jsonl or .jsonl.gz")
     parser.add_argument("--model", type=Path, required=True, help="the folder of SmolLM2-135M-Instruct")
     parser.add_argument("--out", type=Path, default=Path("hh-rlhf"), help="output folder (default hh-rlhf)")
-    parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--steps", type=int, default=5, help="steps per round (default 5)")
-    parser.add_argument("--every", type=int, default=6, help="evaluate after every n rounds (default 6)")
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=8, help="steps per round (default 8)")
+    parser.add_argument("--every", type=int, default=4, help="evaluate after every n rounds (default 4)")
     parser.add_argument("--max-length", type=int, default=192, help="tokens of prompt and completion (default 192)")
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     given = parser.parse_args()
@@ -82,8 +82,8 @@ def show(path: Path) -> None:
     metrics: dict[tuple[int, str], dict[str, float]] = defaultdict(dict)
     with path.open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            if row["metric"] in METRICS:
-                metrics[int(row["round"]), row["client"] or "all"][row["metric"]] = float(row["value"])
+            if row["name"] in METRICS:
+                metrics[int(row["round"]), row["client"] or "all"][row["name"]] = float(row["value"])
     chance = "none ranked; chance 0.500"
     print("| round | owner | held-out pairs | loss | margin | reward accuracy |")
     print("| ---: | --- | ---: | ---: | ---: | ---: |")

@@ -35,12 +35,19 @@ import httpx
 from bare_copies import bare_copies
 
 ROOT = Path(__file__).resolve().parents[1]
-AGENT = (
-    "import json, sys; from pathlib import Path; from agent import main; home = Path(sys.argv[1]);"
-    "main.enroll(home, sys.argv[2], sys.argv[3], home.name);"
-    "(home / 'agent.toml').write_text('[data.notes]\\npath = \"notes.jsonl\"\\n');"
-    "main.run(home, json.loads(sys.argv[4]))"
-)
+AGENT = """
+import json, sys
+from pathlib import Path
+from agent import main
+try:
+    from agent.open_policy import with_open_policy
+except ImportError:  # another checkout, whose agents accept every campaign
+    with_open_policy = str
+home = Path(sys.argv[1])
+main.enroll(home, sys.argv[2], sys.argv[3], home.name)
+(home / "agent.toml").write_text(with_open_policy('[data.notes]\\npath = "notes.jsonl"\\n'))
+main.run(home, json.loads(sys.argv[4]))
+"""
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -145,7 +152,7 @@ def measure(checkout: Path, given: argparse.Namespace) -> Measured:
         if given.database_url:
             argv += ["--database-url", new_database(given.database_url)]
         coordinator = stack.enter_context(process(argv, checkout, checkout, log))
-        key = wait_for(lambda: re.search(r"flo_[\w-]+", log.read_text()), "the operator's key")[0]
+        key = wait_for(lambda: _operators_key(folder / "data", log), "the operator's key")
         http = stack.enter_context(httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=600))
         wait_for(lambda: _answers(http), "the coordinator")
         # the checkout's own, which speaks its protocol
@@ -160,6 +167,13 @@ def measure(checkout: Path, given: argparse.Namespace) -> Measured:
         memory = Memory(coordinator.pid)
         memory.start()
         return _campaign(http, given, coordinator.pid, memory)
+
+
+def _operators_key(data: Path, log: Path) -> str | None:
+    """The first key of a coordinator; older versions printed it."""
+    file = data / "operator.key"
+    printed = re.search(r"flo_[\w-]+", file.read_text() if file.exists() else log.read_text())
+    return printed[0] if printed else None
 
 
 def _answers(http: httpx.Client) -> bool:

@@ -1,6 +1,6 @@
 """Runs two campaigns that differ in their learning rate, and pulls the better adapter.
 
-export FEDLOOM_URL=http://127.0.0.1:8470 FEDLOOM_KEY=...
+export FEDLOOM_URL=http://127.0.0.1:8470 FEDLOOM_KEY_FILE=fedloom-data/operator.key
 python examples/sweep.py examples/campaign.yaml best-adapter
 """
 

@@ -32,6 +32,7 @@ from agent.errors import AgentError
 from agent.orders.local import LoraFile
 from agent.settings import load_settings
 from fedloom.errors import FedloomError
+from fedloom.simulation.clients import limits_in_words
 from fedloom.simulation.run import ADAPTER_FOLDER
 from shared.campaign.file import read_campaign_file
 
@@ -42,6 +43,7 @@ SETTINGS = """\
 
 [data.records]
 path = "data/records.jsonl"
+held_out = 0.15               # about 40 of an owner's 288 rows; owners ask for 20 behind each number
 
 [models]
 "fedloom/quickstart" = {model}
@@ -84,7 +86,7 @@ def run(console: Console, seed: int, out: Path, split: Split) -> None:
     for name in ("campaign.yaml", "comparison.yaml"):
         shutil.copyfile(HERE / name, out / name)
     (out / "agent.toml").write_text(SETTINGS.format(model=json.dumps(str(HERE / "model"))), encoding="utf-8")
-    spec = read_campaign_file(out / "campaign.yaml")
+    spec, settings = read_campaign_file(out / "campaign.yaml"), load_settings(out / "agent.toml")
     spec = spec.model_copy(update={"training": spec.training.model_copy(update={"seed": seed})})
     together = Entry("the three together", OWNERS, federated=True)
     alone = [Entry(f"the {owner} alone", [owner]) for owner in OWNERS]
@@ -93,9 +95,10 @@ def run(console: Console, seed: int, out: Path, split: Split) -> None:
         f"[bold]1[/]  Three owners, {len(records)} records: each holds a third, and knows nothing of the rest.\n"
         f"[bold]2[/]  Five campaigns of {spec.rounds} rounds with {spec.training.steps} steps; two run at a time."
     )
+    console.print(f"   [dim]{limits_in_words(settings.policy)}[/]", soft_wrap=True)
     with Live(console=console, auto_refresh=False) as live:
         entries = [*alone, together, in_one_place]
-        for _ in compete([together, *alone, in_one_place], spec, load_settings(out / "agent.toml"), records, out):
+        for _ in compete([together, *alone, in_one_place], spec, settings, records, out):
             live.update(_race(entries, spec.rounds), refresh=True)
             time.sleep(POLL_S)
     if not console.is_terminal:
