@@ -18,6 +18,7 @@ from tests.support.server import RunningCoordinator
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "BASE_S", 0.005)
     monkeypatch.setattr(lease, "_REPORT_EVERY_S", 0.05)
+    monkeypatch.setattr(lease, "_LEAST_RENEWAL_S", 0.0)
     monkeypatch.setattr(loop, "_BUSY_PAUSE_S", 0.1)
     monkeypatch.setattr(loop, "_IDLE_PAUSE_S", 0.05)
     monkeypatch.setattr(loop, "_FULL_DISK_PAUSE_S", 0.3)
@@ -30,8 +31,9 @@ def new_home(coordinator: RunningCoordinator, operator: Operator, tmp_path: Path
     def make(name: str) -> Home:
         folder = tmp_path / name
         enroll(folder, coordinator.url, operator.token(), name)
-        (folder / "agent.toml").write_text('[data.notes]\npath = "notes.jsonl"\n')
         (folder / "notes.jsonl").write_text("{}\n" * 10)
-        return Home(folder)
+        home = Home(folder)
+        home.write_settings()
+        return home
 
     return make

@@ -12,16 +12,18 @@ from sqlalchemy import select
 from agent.network.api import CoordinatorApi
 from coordinator.database.tables import AdapterRow, ParticipantRow
 from shared.adapters.files import AdapterFile
-from shared.wire.jobs import Result, TrainJob
+from shared.wire.assignments import TrainAssignment
 from shared.wire.leases import TaskLease
+from shared.wire.results import Result
 from tests.agent.parts import Home
 from tests.support.operator import Operator
 from tests.support.scripted import campaign_body
 from tests.support.server import RunningCoordinator
+from tests.support.stored import stored_bytes
 
 Tensors = dict[str, np.ndarray]
 Send = Callable[[], Awaitable[None]]
-Mishap = Callable[[TrainJob, Result, Send], Awaitable[None]]
+Mishap = Callable[[TrainAssignment, Result, Send], Awaitable[None]]
 
 ROWS = {"ada": 10, "bob": 30, "cyd": 60}
 DEADLINE_S = 1000.0
@@ -45,7 +47,7 @@ class Federation:
         self.homes: list[Home] = []
         self.rows: list[int] = []
         self.mishaps: dict[tuple[int, int], Mishap] = {}
-        self.jobs: list[TrainJob] = []
+        self.tasks: list[TrainAssignment] = []
         self.campaign_id = ""
         self._new_home, self._stack = new_home, stack
 
@@ -98,7 +100,7 @@ class Federation:
         """Check that c = Σ q_k c_k after the last round."""
         state, committed = self.coordinator.run(self._state_and_committed())
         assert state is not None
-        c = self._read(self.operator.http.get(f"/v1/blobs/{state}").content, "c")
+        c = self._read(stored_bytes(self.coordinator, state) or b"", "c")
         rows = [1] * len(self.rows) if uniform else self.rows
         total = {name: np.zeros(values.shape) for name, values in c.items()}
         for client, digest in enumerate(committed):
@@ -137,11 +139,11 @@ def federation_of(
     put_result = CoordinatorApi.put_result
 
     async def send(api: CoordinatorApi, lease: TaskLease, result: Result) -> None:
-        if isinstance(lease.job, TrainJob):
-            federation.jobs.append(lease.job)
-            mishap = federation.mishaps.pop((lease.job.round, lease.job.client_number), None)
+        if isinstance(lease.assignment, TrainAssignment):
+            federation.tasks.append(lease.assignment)
+            mishap = federation.mishaps.pop((lease.assignment.round, lease.assignment.client_number), None)
             if mishap is not None:
-                await mishap(lease.job, result, lambda: put_result(api, lease, result))
+                await mishap(lease.assignment, result, lambda: put_result(api, lease, result))
                 return
         await put_result(api, lease, result)
 

@@ -1,80 +1,89 @@
-"""Building blocks of the agent's tests: jobs, leases and replies made by hand, and an agent in this process."""
+"""Building blocks of the agent's tests: assignments, leases and replies made by hand, and an agent in this process."""
 
 import asyncio
 import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
-from agent.data.source import DataSource
+from agent.live_settings import LiveSettings
 from agent.loop import run_agent
-from agent.orders.job import LocalJob
-from agent.settings import ComputeSettings, load_settings
+from agent.open_policy import with_open_policy
 from agent.supervisor import Supervisor
 from agent.workspace import Workspace
+from shared.campaign.digest import spec_sha256
+from shared.campaign.spec import CampaignSpec
+from shared.wire.assignments import (
+    Assignment,
+    EvaluateAssignment,
+    InitAssignment,
+    PrepareAssignment,
+    TrainAssignment,
+)
 from shared.wire.base import PROTOCOL, PROTOCOL_HEADER
-from shared.wire.jobs import EvaluateJob, Fingerprint, InitJob, Job, PrepareJob, TrainJob
 from shared.wire.leases import TaskLease
 from shared.wire.problems import MEDIA_TYPE, ProblemType
-from tests.support.messages import with_training
+from shared.wire.results import Fingerprint
 from tests.support.processes import RECORDED_CHILD
+from tests.support.scripted import campaign_body
 from tests.unit.stub_server import Answer, reply
 
 OURS = {PROTOCOL_HEADER: PROTOCOL}
 SHA = "a" * 64
-_BASE: dict[str, Any] = {
-    "campaign_id": "c1",
-    "campaign_name": "small",
-    "created_on": "2026-01-31",
-    "training_kind": "sft",
-    "kind_params": {},
-    "base": {"model": "tiny"},
-    "lora": {"rank": 2},
-}
-_FINGERPRINT = dict.fromkeys(Fingerprint.model_fields, SHA)
+FINGERPRINT = dict.fromkeys(Fingerprint.model_fields, SHA)
+CREATED_ON = date(2026, 1, 31)
+ADAPTER = {"sha256": SHA, "n_bytes": 10}
 
 
-def init_job(**changes: Any) -> InitJob:
-    return InitJob.model_validate({**_BASE, "fingerprint": _FINGERPRINT, "seed": 1, **changes})
+def campaign_spec(**changes: Any) -> CampaignSpec:
+    """A campaign of three rounds of five steps with two rows each."""
+    usual = {"training": {"steps": 5, "batch_size": 2, "max_length": 64, "learning_rate": 0.1, "seed": 7}, "rounds": 3}
+    return CampaignSpec.model_validate(campaign_body(**{**usual, "evaluation": {"every": 1}, **changes}))
 
 
-def prepare_job(**changes: Any) -> PrepareJob:
-    plan = {"data": {"name": "notes"}, "algorithm": "fedavg", "plain_client": True, "rounds": 3}
-    plan |= {"mixes_ranks": False}
-    return PrepareJob.model_validate(with_training({**_BASE, **plan, **changes}, max_length=64, steps=5))
+def prepare_assignment(spec: CampaignSpec | None = None, **changes: Any) -> PrepareAssignment:
+    spec = spec or campaign_spec()
+    terms = {"created_on": CREATED_ON, "plain_client": True, "mixes_ranks": False}
+    others = {"participants": ["ada", "bob", "cyd"], "n_participants": 3}
+    raw = {**_of_campaign(spec), "spec": spec.model_dump(), **terms, **others, **changes}
+    return PrepareAssignment.model_validate(raw)
 
 
-def train_job(**changes: Any) -> TrainJob:
-    plan = {"data": {"name": "notes"}, "algorithm": "fedavg", "algorithm_params": {}, "round": 1, "client_number": 0}
-    numbers: dict[str, Any] = {
-        "rank": 2,
-        "seed": 1,
-        "steps": 5,
-        "batch_size": 2,
-        "max_length": 64,
-        "learning_rate": 0.1,
-    }
-    adapter = {"sha256": SHA, "n_bytes": 10}
-    plan["plain_client"] = True
-    numbers |= {"state_versions": 2}
-    raw = {**_BASE, "fingerprint": _FINGERPRINT, **plan, **numbers, "adapter": adapter, **changes}
-    kept = {name: raw[name] for name in ("steps", "learning_rate")}
-    return TrainJob.model_validate(with_training(raw) | kept)
+def init_assignment(spec: CampaignSpec | None = None, **changes: Any) -> InitAssignment:
+    return InitAssignment.model_validate({**_of_campaign(spec), "fingerprint": FINGERPRINT, **changes})
 
 
-def evaluate_job(**changes: Any) -> EvaluateJob:
-    adapter = {"sha256": SHA, "n_bytes": 10}
-    plan = {"data": {"name": "notes"}, "round": 1, "adapter": adapter}
-    raw = {**_BASE, "fingerprint": _FINGERPRINT, **plan, **changes}
-    return EvaluateJob.model_validate(with_training(raw, max_length=64, steps=5))
+def train_assignment(spec: CampaignSpec | None = None, **changes: Any) -> TrainAssignment:
+    round_of_three = {"round": 1, "history": 0, "client_number": 0, "n_clients": 3, "n_in_round": 3}
+    raw = {**_of_campaign(spec), "fingerprint": FINGERPRINT, **round_of_three, "adapter": ADAPTER, **changes}
+    return TrainAssignment.model_validate(raw)
 
 
-def a_lease(attempt: int = 1, task_id: str = "task1", renew_every_s: float = 60.0, job: Job | None = None) -> TaskLease:
+def evaluate_assignment(spec: CampaignSpec | None = None, **changes: Any) -> EvaluateAssignment:
+    of_round = {"round": 1, "history": 0, "adapter": ADAPTER}
+    raw = {**_of_campaign(spec), "fingerprint": FINGERPRINT, **of_round, **changes}
+    return EvaluateAssignment.model_validate(raw)
+
+
+def _of_campaign(spec: CampaignSpec | None) -> dict[str, Any]:
+    return {"campaign_id": "c1", "spec_sha256": digest_of(spec or campaign_spec())}
+
+
+def digest_of(spec: CampaignSpec) -> str:
+    """The digest of a specification in these assignments."""
+    return spec_sha256(spec, CREATED_ON)
+
+
+def a_lease(
+    attempt: int = 1, task_id: str = "task1", renew_every_s: float = 60.0, task: Assignment | None = None
+) -> TaskLease:
     raw = {"task_id": task_id, "attempt": attempt, "token": "t", "expires_at": "2030-01-01T00:00:00Z"}
-    return TaskLease.model_validate({**raw, "renew_every_s": renew_every_s, "job": (job or init_job()).model_dump()})
+    assignment = (task or init_assignment()).model_dump()
+    return TaskLease.model_validate({**raw, "renew_every_s": renew_every_s, "assignment": assignment})
 
 
 def ours(status: int, body: bytes | str = b"", **headers: str) -> Answer:
@@ -106,22 +115,6 @@ def in_turn(*answers: Answer) -> Answer:
     return answer
 
 
-def local_job(folder: Path, job: Job | None = None) -> LocalJob:
-    return LocalJob(
-        job=job or init_job(),
-        folder=folder,
-        cache=folder,
-        model_path=None,
-        data=DataSource(path=folder / "notes.jsonl"),
-        adapter=None,
-        broadcast=None,
-        compute=ComputeSettings(),
-        micro_batch=4,
-        remote_code=False,
-        report_losses=True,
-    )
-
-
 class Home:
     """An enrolled agent. It runs in a thread of this process while a `with` block lasts."""
 
@@ -130,12 +123,17 @@ class Home:
         self.workspace = Workspace(folder)
         self.error: Exception | None = None
 
+    def write_settings(self, more: str = "") -> None:
+        """Write agent.toml: the data set "notes", and the open policy but for keys that *more* sets itself."""
+        text = f'[data.notes]\npath = "notes.jsonl"\n{more}'
+        self.workspace.settings_file.write_text(with_open_policy(text))
+
     @contextmanager
     def running(self) -> Iterator["Home"]:
         """Run the agent. Leaving the block acts as Ctrl-C."""
         loop = asyncio.new_event_loop()
-        settings = load_settings(self.workspace.settings_file)
-        supervisor = Supervisor(settings.compute, RECORDED_CHILD)
+        settings = LiveSettings.read(self.workspace.settings_file)
+        supervisor = Supervisor(RECORDED_CHILD)
         work = loop.create_task(run_agent(self.workspace, self.workspace.read_identity(), settings, supervisor))
 
         def run() -> None:

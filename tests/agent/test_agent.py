@@ -12,11 +12,12 @@ import pytest
 
 from agent.errors import CoordinatorRefused
 from agent.network.api import CoordinatorApi
+from agent.orders.job import Done
 from agent.orders.job_files import DELTA_FILE, RESULT_FILE
 from coordinator.database.tables import BlobChunkRow
-from shared.wire.jobs import InitResult, Result
 from shared.wire.leases import TaskLease
 from shared.wire.problems import ProblemType
+from shared.wire.results import InitResult, Result, TrainResult
 from tests.agent import parts
 from tests.agent.parts import Home
 from tests.support.messages import training_metrics
@@ -48,8 +49,10 @@ def wait_for_training(operator: Operator, campaign_id: str) -> Any:
     return wait_until(training, "training")
 
 
-def child_of(home: Home, task_id: str) -> int:
-    return int((home.folder / "tasks" / task_id / "child.pid").read_text())
+def child_of(home: Home, campaign_id: str) -> int:
+    """The child that trains in round 1."""
+    found = wait_until(lambda: [*home.folder.glob(f"tasks/{campaign_id}.1.*/child.pid")], "the child")
+    return int(wait_until(found[0].read_text, "the child's id"))
 
 
 def is_running(pid: int) -> bool:
@@ -60,12 +63,15 @@ def is_running(pid: int) -> bool:
     return True
 
 
-def test_everything_sent_is_recorded_and_no_task_folder_remains(new_home: NewHome, operator: Operator) -> None:
+def test_everything_sent_is_recorded_and_only_the_last_rounds_files_remain(
+    new_home: NewHome, operator: Operator
+) -> None:
     home = new_home("ada")
     with home.running():
         campaign_id = start_campaign(operator, rounds=2)
         operator.wait_for(campaign_id, "completed")
-        wait_until(lambda: not list((home.folder / "tasks").iterdir()), "the last task's end at the agent")
+        folders = lambda: [path.name.rpartition(".")[0] for path in (home.folder / "tasks").iterdir()]  # noqa: E731
+        wait_until(lambda: folders() == [f"{campaign_id}.2"], "the last task's end at the agent")
     adapters = operator.items(f"/v1/campaigns/{campaign_id}/adapters")
     assert [line["sha256"] for line in home.sent("adapter")] == [adapters[0]["blob"]["sha256"]]
     assert [line["sha256"] for line in home.sent("delta")] == [
@@ -85,7 +91,7 @@ def test_a_rank_above_the_machines_is_refused_before_anything_is_done(new_home: 
     [ada] = paused["participants"]
     assert (ada["state"], ada["rank"]) == ("failed", None)
     assert ada["reason"].startswith(
-        "refused by this agent's policy: rank 2 is above compute.max_lora_rank = 1; raise it, or ask the operator for"
+        "refused by this agent's policy: lora.rank is 2, and compute.max_lora_rank = 1 (ask for a smaller lora.rank or"
     )
     assert [each["rank"] for each in fits["participants"]] == [1]
 
@@ -98,7 +104,7 @@ def test_ctrl_c_in_training_gives_the_task_back_and_ends_the_child(
     with home.running():
         campaign_id = start_campaign(operator, training={"steps": 1000, "batch_size": 2})
         task = wait_for_training(operator, campaign_id)
-        pid = child_of(home, task["id"])
+        pid = child_of(home, campaign_id)
     [task] = [row for row in operator.items(f"/v1/campaigns/{campaign_id}/tasks") if row["id"] == task["id"]]
     assert task["state"] == "pending"
     assert not is_running(pid)
@@ -112,8 +118,8 @@ def test_a_cancelled_campaign_frees_the_agent_for_the_next(
     home = new_home("ada")
     with home.running():
         first = start_campaign(operator, training={"steps": 1000, "batch_size": 2})
-        task = wait_for_training(operator, first)
-        pid = child_of(home, task["id"])
+        wait_for_training(operator, first)
+        pid = child_of(home, first)
         assert operator.campaign(first, "cancel").is_success
         second = start_campaign(operator, name="second")
         operator.wait_for(second, "completed", timeout_s=30)
@@ -128,10 +134,10 @@ def test_a_finished_delta_that_is_not_whole_is_trained_again(
     home = new_home("ada")
     with home.running():
         campaign_id = start_campaign(operator, training={"steps": 20, "batch_size": 2})
-        task = wait_for_training(operator, campaign_id)
-    folder = home.folder / "tasks" / task["id"]
-    result = {"kind": "train", "delta": "a" * 64, "metrics": training_metrics()}
-    (folder / RESULT_FILE).write_text(json.dumps(result))
+        wait_for_training(operator, campaign_id)
+    [folder] = home.folder.glob(f"tasks/{campaign_id}.1.*")
+    done = Done(result=TrainResult(delta="a" * 64, metrics=training_metrics()))
+    (folder / RESULT_FILE).write_text(done.model_dump_json())
     if data is not None:
         (folder / DELTA_FILE).write_bytes(data)
     record(monkeypatch)
@@ -142,8 +148,7 @@ def test_a_finished_delta_that_is_not_whole_is_trained_again(
 
 def test_a_refusal_by_policy_is_reported_recorded_and_survived(new_home: NewHome, operator: Operator) -> None:
     home = new_home("ada")
-    with home.workspace.settings_file.open("a") as file:
-        file.write('[policy]\nbase_models = ["tiny"]\n')
+    home.write_settings('[policy]\nbase_models = ["tiny"]\n')
     with home.running():
         refused = start_campaign(operator, base={"model": "other"})
         assert "policy.base_models" in operator.wait_for(refused, "paused", "failed", timeout_s=30)["reason"]
@@ -156,15 +161,17 @@ def test_a_broken_data_table_is_told_at_the_start_and_fails_only_the_tasks_that_
     new_home: NewHome, operator: Operator, caplog: pytest.LogCaptureFixture
 ) -> None:
     home = new_home("ada")
-    with home.workspace.settings_file.open("a") as file:
-        file.write('[data.other]\npath = "notes.jsonl"\npromt = "q"\n')
+    home.write_settings('[data.other]\npath = "notes.jsonl"\npromt = "q"\n')
     problem = "agent.toml, line 5: data.other.promt: there is no such setting; did you mean 'prompt'?"
     with home.running():
         failed = start_campaign(operator, data={"name": "other"})
-        assert problem in operator.wait_for(failed, "paused", "failed", timeout_s=30)["reason"]
+        reason = operator.wait_for(failed, "paused", "failed", timeout_s=30)["reason"]
+        assert "data.other: its table in agent.toml cannot be used (line 5): correct it" in reason
+        assert "promt" not in reason
         usable = start_campaign(operator, name="usable")
         operator.wait_for(usable, "completed", timeout_s=30)
     assert f"{problem}; tasks on the data 'other' fail until it is corrected" in caplog.messages
+    assert f"data: {problem}" in caplog.messages
     assert [line["kind"] for line in home.sent("failure")] == ["data"]
 
 

@@ -35,6 +35,13 @@ print("stopped in good order", file=sys.stderr)
 """
 
 
+def enrolled(new_home: Callable[[str], Home]) -> Home:
+    """A home as an enrolment without POSIX leaves it: there the file of the lock is the lock itself, and is gone."""
+    home = new_home("ada")
+    (home.folder / "agent.lock").unlink(missing_ok=True)
+    return home
+
+
 @contextmanager
 def running(home: Home, child: list[str], log: Path) -> Iterator[Process]:
     agent = Process([sys.executable, "-c", AGENT, str(home.folder), *child], log, FEDLOOM_RECORDED='{"step_s": 0.05}')
@@ -45,7 +52,7 @@ def running(home: Home, child: list[str], log: Path) -> Iterator[Process]:
 
 
 def test_an_agent_waits_for_work_and_is_stopped(new_home: Callable[[str], Home], tmp_path: Path) -> None:
-    home = new_home("ada")
+    home = enrolled(new_home)
     for number in range(2):  # a second agent can use the home of a stopped one
         with running(home, ["never started"], tmp_path / f"log {number}") as agent:
             agent.wait_to_print("waiting for work")
@@ -57,12 +64,12 @@ def test_an_agent_waits_for_work_and_is_stopped(new_home: Callable[[str], Home],
 def test_ctrl_c_in_training_gives_the_task_back_and_ends_the_child(
     new_home: Callable[[str], Home], operator: Operator, tmp_path: Path
 ) -> None:
-    home = new_home("ada")
+    home = enrolled(new_home)
     with running(home, RECORDED_CHILD, tmp_path / "log") as agent:
         operator.wait_for(start_campaign(operator), "completed")
         campaign_id = start_campaign(operator, name="second", training={"steps": 1000, "batch_size": 2})
         task = wait_for_training(operator, campaign_id)
-        pid = child_of(home, task["id"])
+        pid = child_of(home, campaign_id)
         agent.popen.send_signal(signal.SIGINT)
         assert agent.popen.wait(15) == 0
     [task] = [row for row in operator.items(f"/v1/campaigns/{campaign_id}/tasks") if row["id"] == task["id"]]

@@ -9,7 +9,7 @@ from agent.installed import check_installed, load_client
 from shared import algorithms
 from shared.algorithms import ClientHalf, scaffold
 from shared.wire.leases import FailureKind
-from tests.agent.parts import evaluate_job, init_job, prepare_job, train_job
+from tests.agent.jobs import evaluate_job, init_job, prepare_job, train_job
 
 FAR = {"algorithm": "far", "plain_client": False}
 OWN_HALF = [prepare_job(**FAR), train_job(**FAR)]
@@ -71,3 +71,13 @@ def test_a_plug_in_that_cannot_be_imported_is_refused_without_paths(monkeypatch:
         load_client(prepare_job(**FAR))
     assert caught.value.failure.kind is FailureKind.ALGORITHM
     assert "/home" not in caught.value.failure.message
+
+
+@pytest.mark.parametrize("make", [prepare_job, train_job])
+def test_an_algorithm_with_a_half_of_its_own_here_is_not_plain_because_a_coordinator_says_so(make: Any) -> None:
+    with pytest.raises(TaskFailed) as caught:
+        load_client(make(algorithm="scaffold", plain_client=True))
+    assert caught.value.failure.kind is FailureKind.CONTRACT_MISMATCH
+    said = "plain_client: the algorithm scaffold has a client half of its own at this agent"
+    assert caught.value.failure.message == said
+    assert load_client(make(algorithm="fedadam", plain_client=True)).half is ClientHalf

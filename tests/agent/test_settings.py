@@ -19,6 +19,7 @@ def write(folder: Path, text: str) -> Path:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("[compute]\ndevice = 'cuda:١'", "line 2: compute.device: must be auto, cpu, mps, cuda, or a GPU such as"),
         ("[compute]\ndevice = 'tpu'", "line 2: compute.device: must be auto, cpu, mps, cuda, or a GPU such as cuda:1"),
         ("[compute]\nmicro_batch = 0", "line 2: compute.micro_batch: must be at least 1"),
         ("[compute]\n\nmax_lora_rank = 0", "line 3: compute.max_lora_rank: must be at least 1"),
@@ -60,7 +61,7 @@ def test_an_error_outside_the_data_names_the_line_and_the_setting_and_stops(
     ("text", "message"),
     [
         ("[data.d]\nprompt = 'q'", "line 1: data.d: set either path or hub, or a preset"),
-        ("[data.'no good']\npath = 'x'", "line 1: data.no good: a name has at most 63 letters"),
+        ("[data.'no good']\npath = 'x'", "line 1: data.no good: a name has only letters, digits"),
         ("[data.d]\npath = 'x'\nheld_out = 1.0", "line 3: data.d.held_out: must be less than 1"),
         (
             "[data.d]\npath = 'x'\n\npromt = 'q'",
@@ -100,8 +101,10 @@ def test_an_error_in_one_data_table_names_line_and_setting_and_makes_only_that_d
     with pytest.raises(TaskFailed) as caught:
         settings.source(name)
     assert caught.value.failure.kind == FailureKind.DATA
-    assert caught.value.failure.message.startswith(f"agent.toml, {message}")
-    assert str(tmp_path) not in caught.value.failure.message, "the message leaves this machine"
+    assert str(caught.value).startswith(f"agent.toml, {message}")
+    line = message.partition(":")[0]
+    leaves = f"data.{name}: its table in agent.toml cannot be used ({line}): correct it"
+    assert caught.value.failure.message == leaves
     assert settings.source("gone") is None
 
 

@@ -9,10 +9,10 @@ import pytest
 
 from agent import supervisor as supervising
 from agent.orders.protocol import Failed, LocalPhase, LocalProgress, OutOfMemory
-from agent.settings import ComputeSettings
 from agent.supervisor import ChildDied, Supervisor
+from shared.credentials import SECRET_VARIABLES
 from shared.wire.leases import Phase, Progress
-from tests.agent.parts import local_job
+from tests.agent.jobs import local_job
 from tests.support.processes import RECORDED_CHILD
 
 ANSWER = '{"type": "failed", "failure": {"kind": "data", "message": "no rows"}}'
@@ -25,7 +25,7 @@ REPORT = '{"type": "report", "progress": {"phase": "training", "done": 1, "total
 def child(script: str) -> Supervisor:
     """A supervisor of a child that runs a Python script; `say` in it writes a line to the parent."""
     head = "import os, signal, subprocess, sys, time\ndef say(line):\n    print(line, flush=True)\n"
-    return Supervisor(ComputeSettings(), [sys.executable, "-c", head + script])
+    return Supervisor([sys.executable, "-c", head + script])
 
 
 def ask(supervisor: Supervisor, folder: Path, times: int = 1, log: Path | None = None) -> list[object]:
@@ -160,7 +160,7 @@ time.sleep(60)
 
 def test_a_warm_child_does_the_next_job_too(tmp_path: Path) -> None:
     seen: list[str] = []
-    supervisor = Supervisor(ComputeSettings(threads=1), RECORDED_CHILD)
+    supervisor = Supervisor(RECORDED_CHILD)
 
     async def work() -> None:
         for _ in range(2):
@@ -172,3 +172,18 @@ def test_a_warm_child_does_the_next_job_too(tmp_path: Path) -> None:
     asyncio.run(work())
     assert seen[0] == seen[1]
     assert not is_running(int(seen[0]))
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
+def test_a_child_gets_no_secret_in_its_environment_or_arguments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert {"FEDLOOM_KEY", "FEDLOOM_DATABASE_PASSWORD", "PGPASSWORD"} <= set(SECRET_VARIABLES)
+    for name in SECRET_VARIABLES:
+        monkeypatch.setenv(name, "a-secret")
+    monkeypatch.setenv("HF_TOKEN", "for the hub")
+    seen = tmp_path / "seen"
+    read = "b''.join(open(f'/proc/self/{name}', 'rb').read() for name in ('environ', 'cmdline'))"
+    ask(child(f"input(); open({str(seen)!r}, 'wb').write({read}); say('{ANSWER}'); input()"), tmp_path)
+    assert b"a-secret" not in seen.read_bytes()
+    assert b"HF_TOKEN=for the hub" in seen.read_bytes()

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from agent.errors import AlreadyRunning, NotEnrolled
+from agent.orders.job import Done
 from agent.orders.job_files import CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE, RESULT_FILE, files_of
 from agent.workspace import Workspace
 from shared.digest import sha256_hex
-from shared.wire.jobs import TrainResult
+from shared.wire.results import TrainResult
 from tests.support.messages import training_metrics
 
 GARBAGE = [b"", b"\xff\xfe\x00", b"null", b"[]", b"{}", b'{"id": ', b"7"]
@@ -24,28 +25,33 @@ def home(tmp_path: Path) -> Workspace:
     return workspace
 
 
-def finished(home: Workspace) -> TrainResult:
-    """Write the result and the files of task t1."""
+def finished(home: Workspace, task: str = "t1") -> Done:
+    """Write the result and the files of a task."""
     result = TrainResult(delta=sha256_hex(b"delta"), extras=sha256_hex(b"extras"), metrics=METRICS)
-    folder = home.task_folder("t1")
+    folder = home.task_folder(task)
     (folder / DELTA_FILE).write_bytes(b"delta")
     (folder / EXTRAS_FILE).write_bytes(b"extras")
-    (folder / RESULT_FILE).write_text(result.model_dump_json())
-    return result
+    done = Done(result=result)
+    (folder / RESULT_FILE).write_text(done.model_dump_json())
+    return done
+
+
+def found(home: Workspace) -> Done | None:
+    return home.finished(home.task_folder("t1"))
 
 
 def test_a_finished_result_is_found_again(home: Workspace) -> None:
-    assert home.finished_result("t1") is None
-    result = finished(home)
-    assert home.finished_result("t1") == result
-    assert [name for _, name, _ in files_of(result)] == [DELTA_FILE, EXTRAS_FILE]
+    assert found(home) is None
+    done = finished(home)
+    assert found(home) == done
+    assert [name for _, name, _ in files_of(done.result)] == [DELTA_FILE, EXTRAS_FILE]
 
 
 def keep(home: Workspace, delta: str, committed: str | None, versions: int) -> list[str]:
     """Keep client state for a delta; its modification time is the delta's number in seconds. Returns all file names."""
     (home.task_folder("t1") / CLIENT_STATE_FILE).write_text(delta)
     os.utime(home.task_folder("t1") / CLIENT_STATE_FILE, (int(delta[1:]), int(delta[1:])))
-    home.keep_client_state("c1", "t1", delta, committed, versions)
+    home.keep_client_state("c1", home.task_folder("t1"), delta, committed, versions)
     return sorted(path.name for path in (home.home / "client_state" / "c1").iterdir())
 
 
@@ -61,7 +67,7 @@ def test_the_committed_client_state_and_the_newest_ones_are_kept(home: Workspace
     assert path is not None
     assert path.read_text() == "d1"
     assert home.client_state_of("c2", "d1") is None
-    home.keep_client_state("c1", "t2", "d6", None, 2)  # a task without client state
+    home.keep_client_state("c1", home.task_folder("t2"), "d6", None, 2)  # a task without client state
     assert home.client_state_of("c1", "d5") is not None
 
 
@@ -71,14 +77,38 @@ def test_a_result_with_incomplete_files_is_ignored(home: Workspace, name: str, d
     finished(home)
     path = home.task_folder("t1") / name
     path.unlink() if data is None else path.write_bytes(data)
-    assert home.finished_result("t1") is None
+    assert found(home) is None
 
 
 @pytest.mark.parametrize("data", GARBAGE)
 def test_an_unreadable_result_is_ignored(home: Workspace, data: bytes) -> None:
     finished(home)
     (home.task_folder("t1") / RESULT_FILE).write_bytes(data)
-    assert home.finished_result("t1") is None
+    assert found(home) is None
+
+
+def left_after(home: Workspace, *ended: str) -> list[str]:
+    """The folders that are left once the tasks have ended."""
+    for name in ended:
+        home.tidy_task(home.task_folder(name))
+    return sorted(path.name for path in (home.home / "tasks").iterdir())
+
+
+def test_a_finished_round_stays_until_the_next_one_is_finished(home: Workspace) -> None:
+    finished(home, "c1.1.0")
+    assert left_after(home, "task1", "c1.1.0", "task2") == ["c1.1.0"]
+    assert left_after(home, "c1.2.0") == ["c1.1.0"], "round 2 failed, so its folder goes and the former stays"
+    finished(home, "c1.2.0")
+    assert left_after(home, "c1.2.0") == ["c1.2.0"]
+    finished(home, "c1.1.1")
+    assert left_after(home, "c1.1.1") == ["c1.1.1"], "the campaign was rolled back"
+
+
+def test_rounds_of_another_campaign_stay(home: Workspace) -> None:
+    finished(home, "c1.1.0")
+    finished(home, "c11.1.0")
+    finished(home, "c1.2.0")
+    assert left_after(home, "c11.1.0", "c1.2.0") == ["c1.2.0", "c11.1.0"]
 
 
 @pytest.mark.parametrize("data", [*GARBAGE, b'{"id": "", "place": []}', b'{"id": 5, "place": "here"}'])

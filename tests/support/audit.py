@@ -38,7 +38,7 @@ def read(settings: Settings, work: Callable[[AsyncSession], Coroutine[Any, Any, 
     """Run *work* in a read transaction on a coordinator's database and return its result."""
 
     async def main() -> T:
-        database = Database(settings.sqlalchemy_url)
+        database = Database(settings.database)
         try:
             async with database.read() as session:
                 return await work(session)

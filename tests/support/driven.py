@@ -4,14 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 
 from coordinator.settings import Settings
 from shared.adapters.files import AdapterFile, write_adapter
 from shared.digest import sha256_file
 from tests.support.operator import Operator
-from tests.support.scripted import SHAPES, ScriptedAgent, adapter_bytes, campaign_body
+from tests.support.scripted import SHAPES, ScriptedAgent, adapter_bytes, campaign_body, initial_bytes
 from tests.support.server import RunningCoordinator, quick_settings
 
 DEADLINE_S = 1000.0
@@ -78,7 +77,7 @@ class DrivenCampaign:
 
     def init(self, agent: ScriptedAgent) -> None:
         """Have an agent build adapter 0."""
-        agent.init(adapter_bytes(self.folder, 0.5))
+        agent.init(initial_bytes(self.folder, 0.5))
 
     def train(
         self,
@@ -91,7 +90,7 @@ class DrivenCampaign:
     ) -> dict[str, Any]:
         """Complete an agent's next train task, or the one of *lease*. Returns the lease."""
         lease = lease or agent.lease("train")
-        delta = adapter_bytes(self.folder, **delta_of(agent.name, lease["job"]["round"]))
+        delta = adapter_bytes(self.folder, **delta_of(agent.name, lease["assignment"]["round"]))
         digest = agent.upload(lease, "delta", delta)
         extras_digest = agent.upload(lease, "extras", extras) if extras is not None else None
         result = agent.train_result(digest, extras_digest, client_state_lost=client_state_lost, **metrics)
@@ -151,12 +150,10 @@ class DrivenCampaign:
         events = self.operator.items(f"{self.path}/events")
         return [event["data"] for event in events if event["type"] in types]
 
-    def blob(self, sha256: str) -> httpx.Response:
-        return self.operator.http.get(f"/v1/blobs/{sha256}")
-
-    def tensors(self, sha256: str) -> Tensors:
+    def tensors(self, sha256: str, reader: Operator | ScriptedAgent | None = None) -> Tensors:
+        """The tensors of a blob that an agent or the operator may read, the operator unless *reader* says so."""
         path = self.folder / f"{sha256}.read"
-        path.write_bytes(self.blob(sha256).content)
+        path.write_bytes((reader or self.operator).http.get(f"/v1/blobs/{sha256}").content)
         with AdapterFile(path) as file:
             return {name: file.read(name).copy() for name in file.tensors}
 

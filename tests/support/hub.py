@@ -4,8 +4,10 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.support.http_server import HttpServer
 
 COMMIT = "a" * 40
 """The commit of every repository."""
@@ -42,7 +44,7 @@ class HubHandler(BaseHTTPRequestHandler):
 @contextmanager
 def running_hub(handler: type[HubHandler]) -> Iterator[str]:
     """Run a hub in a thread; yields its address."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = HttpServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:

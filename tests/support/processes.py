@@ -15,6 +15,8 @@ from typing import Any, Protocol
 import httpx
 
 from agent.main import enroll
+from agent.open_policy import with_open_policy
+from shared.credentials import read_secret
 from tests.support.forks import quick_children
 from tests.support.forks.preloaded import Preloaded
 from tests.support.operator import Operator
@@ -96,6 +98,9 @@ def is_ready(url: str) -> bool:
         return False
 
 
+_HASTE = {"FEDLOOM_ENGINE__POLL_S": "0.05", "FEDLOOM_ENGINE__SWEEP_S": "0.2", "FEDLOOM_LEASE__MAX_PAUSE_S": "0.2"}
+
+
 class CoordinatorProcess:
     """`fedloom coordinator serve` on a fixed port, so that it can restart at the same URL."""
 
@@ -109,12 +114,11 @@ class CoordinatorProcess:
         self._serve = list(serve)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.environment = {"FEDLOOM_ENGINE__POLL_S": "0.05", "FEDLOOM_ENGINE__SWEEP_S": "0.2", **environment}
+        self.environment = {**_HASTE, **environment}
         self._arguments = ["--database-url", database_url] if database_url else []
         self.process: Process
         self.start()
-        key = self.process.wait_to_print(r"flo_[\w-]+")[0]
-        self.operator = Operator(self.url, key)
+        self.operator = Operator(self.url, read_secret(self.data / "operator.key"))
 
     def start(self) -> None:
         self.launch()
@@ -165,7 +169,7 @@ class AgentProcess:
 
     def enroll(self, coordinator: "AnyCoordinator", settings: str, **labels: str) -> None:
         enroll(self.home, coordinator.url, coordinator.operator.token(labels=labels), self.home.name)
-        (self.home / "agent.toml").write_text(settings)
+        (self.home / "agent.toml").write_text(with_open_policy(settings))
 
     def start(self) -> None:
         script = (

@@ -11,6 +11,10 @@ FEDLOOM_RECORDED holds further options as JSON:
     factor         factor on all deltas, for a client that lies
     nan            whether all deltas contain a NaN
     nan_in         pairs of round and client number whose deltas contain a NaN
+    held_out       held-out rows
+    step           the kind's own metrics of each step
+    training       metrics of a training, beside the usual ones or in place of them
+    evaluation     metrics of an evaluation, beside the usual ones or in place of them
 """
 
 import json
@@ -27,27 +31,19 @@ import numpy as np
 from agent.installed import load_client
 from agent.orders.job import Done, LocalJob
 from agent.orders.job_files import ADAPTER_FILE, CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE, RESULT_FILE
+from agent.orders.jobs import EvaluateJob, InitJob, PrepareJob, TrainJob
 from agent.orders.protocol import OUT_OF_MEMORY_EXIT, Failed, Message, OutOfMemory, Report
-from shared.adapters.files import AdapterError, AdapterFile, Contract, slot_name, write_adapter
+from shared.adapters.files import AdapterError, AdapterFile, Contract, TensorSpec, slot_name, write_adapter
+from shared.adapters.initial import write_initial
 from shared.adapters.lora import at_rank, trained
 from shared.digest import sha256_file, sha256_hex
 from shared.durable import atomic_text
-from shared.wire.jobs import (
-    EvaluateJob,
-    EvaluateResult,
-    Fingerprint,
-    InitJob,
-    InitResult,
-    PrepareJob,
-    PrepareResult,
-    Result,
-    TrainJob,
-    TrainResult,
-)
 from shared.wire.leases import Failure, FailureKind, Phase, Progress
+from shared.wire.results import EvaluateResult, Fingerprint, InitResult, PrepareResult, Result, TrainResult
 from tests.support.messages import evaluated, training_metrics
 
 OPTIONS = json.loads(os.environ.get("FEDLOOM_RECORDED", "{}"))
+N_HELD_OUT = OPTIONS.get("held_out", 2)
 FINGERPRINT = Fingerprint(
     **{part: sha256_hex(part.encode()) for part in ("weights", "config", "tokenizer", "template")}
 )
@@ -58,23 +54,27 @@ def say(message: Message) -> None:
     sys.stdout.flush()
 
 
+def n_rows_of(local_job: LocalJob) -> int:
+    return len(local_job.data.path.read_text().splitlines()) if local_job.data is not None else 0
+
+
 def prepare(local_job: LocalJob, job: PrepareJob) -> PrepareResult:
-    assert local_job.data is not None
     say(Report(progress=Progress(phase=Phase.TOKENIZING)))
-    n_rows = len(local_job.data.path.read_text().splitlines())
+    n_rows = n_rows_of(local_job)
     rank = local_job.compute.rank_of(job.lora)
-    return PrepareResult(fingerprint=FINGERPRINT, rank=rank, n_train=n_rows, n_held_out=2)
+    return PrepareResult(fingerprint=FINGERPRINT, rank=rank, n_train=n_rows, n_held_out=N_HELD_OUT)
 
 
 def init(local_job: LocalJob, job: InitJob) -> InitResult:
     say(Report(progress=Progress(phase=Phase.LOADING_MODEL)))
-    rng = np.random.default_rng(job.seed)
     columns, rank = OPTIONS.get("size", 6), job.lora.rank
-    tensors = {
-        "base_model.model.layer.lora_A.weight": rng.standard_normal((rank, columns), dtype=np.float32),
-        "base_model.model.layer.lora_B.weight": np.zeros((OPTIONS.get("rows", 4), rank), dtype=np.float32),
-    }
-    write_adapter(local_job.folder / ADAPTER_FILE, tensors)
+    contract = Contract.of(
+        {
+            "base_model.model.layer.lora_A.weight": TensorSpec("F32", (rank, columns)),
+            "base_model.model.layer.lora_B.weight": TensorSpec("F32", (OPTIONS.get("rows", 4), rank)),
+        }
+    )
+    write_initial(local_job.folder / ADAPTER_FILE, contract, job.seed)
     return InitResult(adapter=sha256_file(local_job.folder / ADAPTER_FILE))
 
 
@@ -83,7 +83,8 @@ def train(local_job: LocalJob, job: TrainJob) -> TrainResult:
     rng = np.random.default_rng((job.training.seed, job.round, job.client_number))
     for step in range(job.steps):
         time.sleep(OPTIONS.get("step_s", 0))
-        say(Report(progress=Progress(phase=Phase.TRAINING, done=step + 1, total=job.steps, loss=1.0, tokens_per_s=100)))
+        done, metrics = {"done": step + 1, "total": job.steps}, OPTIONS.get("step", {})
+        say(Report(progress=Progress(phase=Phase.TRAINING, **done, loss=1.0, tokens_per_s=100, metrics=metrics)))
     installed = load_client(job)
     client = installed.half
     with AdapterFile(local_job.adapter) as adapter:
@@ -111,7 +112,7 @@ def train(local_job: LocalJob, job: TrainJob) -> TrainResult:
         delta=sha256_file(local_job.folder / DELTA_FILE),
         extras=sha256_file(local_job.folder / EXTRAS_FILE) if client.extras else None,
         client_state_lost=bool(client.state) and job.committed_update is not None and not client_state,
-        metrics=training_metrics(steps=job.steps),
+        metrics=training_metrics(steps=job.steps) | OPTIONS.get("training", {}),
     )
 
 
@@ -138,7 +139,8 @@ def read_slots(path: Path) -> dict[str, dict[str, np.ndarray]]:
 
 def evaluate(job: EvaluateJob) -> EvaluateResult:
     say(Report(progress=Progress(phase=Phase.EVALUATING)))
-    return EvaluateResult.model_validate(evaluated(2.0 / (1 + job.round), n_rows=2, n_tokens=20))
+    own = OPTIONS.get("evaluation", {})
+    return EvaluateResult.model_validate(evaluated(2.0 / (1 + job.round), n_rows=N_HELD_OUT, n_tokens=20, **own))
 
 
 def run(local_job: LocalJob) -> Result:
@@ -176,8 +178,11 @@ def main() -> None:
             say(OutOfMemory(peak_bytes=1 << 30, longest_row_tokens=77))
             sys.exit(OUT_OF_MEMORY_EXIT)
         result = run(local_job)
-        atomic_text(local_job.folder / RESULT_FILE, result.model_dump_json())
-        say(Done(result=result))
+        counts_rows = isinstance(result, PrepareResult | TrainResult)
+        n_distinct = n_rows_of(local_job) if counts_rows else N_HELD_OUT
+        done = Done(result=result, n_distinct=n_distinct, n_distinct_held_out=N_HELD_OUT)
+        atomic_text(local_job.folder / RESULT_FILE, done.model_dump_json())
+        say(done)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ def campaign_body(**changes: Any) -> dict[str, Any]:
         "rounds": 1,
         "evaluation": {"every": 0},
         **changes,
+        "selection": {"minimum": 2, **changes.get("selection", {})},
     }
 
 
@@ -43,6 +44,12 @@ def adapter_bytes(folder: Path, fill: float = 0.0, **changes: Any) -> bytes:
     path = folder / f"{uuid4().hex}.safetensors"
     write_adapter(path, {**tensors, **changes})
     return path.read_bytes()
+
+
+def initial_bytes(folder: Path, fill: float) -> bytes:
+    """An adapter 0: its A is filled with one value, its B is zero."""
+    factors = {name: np.zeros(shape, dtype=np.float32) for name, shape in SHAPES.items() if "lora_B" in name}
+    return adapter_bytes(folder, fill, **factors)
 
 
 def slots_bytes(folder: Path, fill: float, *slots: str) -> bytes:
@@ -70,6 +77,16 @@ def with_header(header: object, body: bytes, claimed_bytes: int | None = None) -
     return struct.pack("<Q", len(text) if claimed_bytes is None else claimed_bytes) + text + body
 
 
+def stretched(data: bytes, n_bytes: int) -> bytes:
+    """A safetensors file in another size: with blanks in its header; one without a header, with zeros at its end."""
+    n_missing = n_bytes - len(data)
+    (header_bytes,) = struct.unpack("<Q", data[:8]) if len(data) >= 8 else (0,)
+    end = 8 + header_bytes
+    if end > len(data) or not data[8:end].endswith(b"}"):
+        return data + bytes(n_missing)
+    return struct.pack("<Q", header_bytes + n_missing) + data[8:end] + b" " * n_missing + data[end:]
+
+
 def begin_campaign(operator: Operator, folder: Path, agents: Sequence["ScriptedAgent"], **changes: Any) -> str:
     """Begin a campaign: prepare all agents; the first by name uploads adapter 0, all zeros. Returns its id."""
     campaign_id: str = operator.post("/v1/campaigns", campaign_body(**changes))["id"]
@@ -80,11 +97,20 @@ def begin_campaign(operator: Operator, folder: Path, agents: Sequence["ScriptedA
 
 
 def prepared(
-    n_train: int = 10, n_held_out: int = 0, fingerprint: dict[str, str] = FINGERPRINT, rank: int = 2
+    n_train: int = 10,
+    n_held_out: int = 0,
+    fingerprint: dict[str, str] = FINGERPRINT,
+    rank: int = 2,
+    *,
+    report: str = "live",
+    evaluates: bool = True,
 ) -> dict[str, Any]:
     """The result of a prepare task; the rank is by default that of ``campaign_body``."""
-    counts = {"n_train": n_train, "n_held_out": n_held_out}
+    counts = {"n_train": n_train, "n_held_out": n_held_out, "report": report, "evaluates": evaluates}
     return {"kind": "prepare", "fingerprint": fingerprint, "rank": rank, **counts}
+
+
+TRAINED_ON = "A processor, 2 threads; torch 2.13.0"
 
 
 class ScriptedAgent:
@@ -117,7 +143,7 @@ class ScriptedAgent:
         reply = self.ask(wait_s)
         assert reply.status_code == 201, f"{self.name} waited for {kind}: {reply.status_code} {reply.text}"
         lease: dict[str, Any] = reply.json()
-        assert lease["job"]["kind"] == kind
+        assert lease["assignment"]["kind"] == kind
         return lease
 
     @staticmethod
@@ -168,10 +194,14 @@ class ScriptedAgent:
         n_held_out: int = 0,
         fingerprint: dict[str, str] = FINGERPRINT,
         rank: int | None = None,
+        *,
+        report: str = "live",
+        evaluates: bool = True,
     ) -> None:
         """Answer the prepare task. rank: what the agent trains; None means the campaign's."""
         lease = self.lease("prepare")
-        body = prepared(n_train, n_held_out, fingerprint, rank or lease["job"]["lora"]["rank"])
+        rank = rank or lease["assignment"]["spec"]["lora"]["rank"]
+        body = prepared(n_train, n_held_out, fingerprint, rank, report=report, evaluates=evaluates)
         reply = self.result(lease, body)
         assert reply.status_code == 200, reply.text
 
@@ -187,12 +217,13 @@ class ScriptedAgent:
         extras: bytes | None = None,
         *,
         client_state_lost: bool = False,
+        **metrics: Any,
     ) -> dict[str, Any]:
         """Complete a train task, the next one unless *lease* is given. Returns the lease."""
         lease = lease or self.lease("train")
         digest = self.upload(lease, "delta", delta)
         beside = self.upload(lease, "extras", extras) if extras is not None else None
-        reply = self.result(lease, self.train_result(digest, beside, client_state_lost=client_state_lost))
+        reply = self.result(lease, self.train_result(digest, beside, client_state_lost=client_state_lost, **metrics))
         assert reply.status_code == 200, reply.text
         return lease
 
@@ -204,5 +235,5 @@ class ScriptedAgent:
     def train_result(
         delta: str, extras: str | None = None, *, client_state_lost: bool = False, **metrics: Any
     ) -> dict[str, Any]:
-        files = {"delta": delta, "extras": extras, "client_state_lost": client_state_lost}
+        files = {"delta": delta, "extras": extras, "client_state_lost": client_state_lost, "trained_on": TRAINED_ON}
         return {"kind": "train", **files, "metrics": training_metrics(**metrics)}

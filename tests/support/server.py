@@ -17,8 +17,9 @@ from coordinator.agents.service import new_operator_key
 from coordinator.app import create_app, create_services
 from coordinator.database.migrate import migrate
 from coordinator.engine.sweeper import Sweeper
+from coordinator.main import Listen, http_config
 from coordinator.services import Services
-from coordinator.settings import EngineSettings, LeaseSettings, Settings, StorageSettings
+from coordinator.settings import EngineSettings, LeaseSettings, LimitSettings, Settings, StorageSettings
 from tests.support.clock import ManualClock
 
 T = TypeVar("T")
@@ -50,19 +51,27 @@ class RunningCoordinator:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout=120)
 
 
-def quick_settings(data_dir: Path, database_url: str | None, updates: str = "files", **lease: float) -> Settings:
+def quick_settings(
+    data_dir: Path,
+    database_url: str | None,
+    updates: str = "files",
+    limits: LimitSettings | None = None,
+    **lease: float,
+) -> Settings:
     """Settings for a coordinator that polls seldom: notifiers report changes in its process, and clock jumps.
 
     Args:
         data_dir: its data folder.
         database_url: its database; None for SQLite in the data folder.
         updates: the store of its updates.
-        lease: settings of leases.
+        limits: what callers may cost; None for the defaults.
+        lease: settings of leases; a task that is given back again and again is granted almost at once.
     """
     return Settings(
         data_dir=data_dir,
         database_url=database_url,
-        lease=LeaseSettings(**lease),
+        limits=limits or LimitSettings(),
+        lease=LeaseSettings(**{"max_pause_s": 0.2, **lease}),
         engine=EngineSettings(poll_s=0.5, sweep_s=1.0),
         storage=StorageSettings(updates=updates),
     )
@@ -135,7 +144,7 @@ def running_coordinator(settings: Settings, *, with_engine: bool = True) -> Iter
         async with services.database.write("test") as session:
             started["key"] = await new_operator_key(session, clock.now())
         app = create_app(services, with_engine=with_engine)
-        server = _Server(uvicorn.Config(app, port=port, log_config=None, access_log=False), services, listens)
+        server = _Server(http_config(app, settings, Listen("127.0.0.1", port)), services, listens)
         loop, moved = asyncio.get_running_loop(), asyncio.Event()
         started.update(stop=server.stop, services=services, loop=loop)
         server.clock_task = loop.create_task(_tick_when_moved(services, moved, sweeps=with_engine))

@@ -101,6 +101,9 @@ class TreeStaging(Staging):
             os.fsync(file.fileno())
         sync_folder(path.parent)
 
+    async def trim(self, session: AsyncSession, upload_id: str, offset: int, end: int) -> None:
+        os.truncate(self._folder / upload_id / str(offset), end - offset)
+
     @asynccontextmanager
     async def as_file(self, upload_id: str, scratch: Path) -> AsyncIterator[Path]:
         with scratch_file(scratch) as file:

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from shared.adapters.files import slot_name, write_adapter
-from shared.wire.jobs import Result, TrainJob
+from shared.wire.assignments import TrainAssignment
+from shared.wire.results import Result
 from tests.agent.federation import DEADLINE_S, ROWS, Federation, Send, federation_of
 from tests.agent.parts import Home
 from tests.agent.test_agent import record
@@ -42,8 +43,8 @@ def test_c_is_the_weighted_mean_of_the_client_states(federation: Federation, by:
     federation.start(weighting={"by": by})
     federation.complete()
     federation.check_sum(uniform=by == "uniform")
-    assert {job.committed_update is None for job in federation.jobs if job.round == 1} == {True}
-    assert {job.committed_update is None for job in federation.jobs if job.round > 1} == {False}
+    assert {task.committed_update is None for task in federation.tasks if task.round == 1} == {True}
+    assert {task.committed_update is None for task in federation.tasks if task.round > 1} == {False}
     assert federation.restarts() == []
 
 
@@ -72,19 +73,19 @@ def test_a_refused_update_leaves_the_committed_client_state(
 
 
 def test_a_late_update_leaves_the_committed_client_state(federation: Federation) -> None:
-    async def come_late(job: TrainJob, result: Result, send: Send) -> None:
+    async def come_late(task: TrainAssignment, result: Result, send: Send) -> None:
         federation.coordinator.clock.move(DEADLINE_S + 1)
-        await asyncio.to_thread(federation.wait_until_closed, job.round)
+        await asyncio.to_thread(federation.wait_until_closed, task.round)
         await send()
 
-    async def after_the_others(job: TrainJob, result: Result, send: Send) -> None:
+    async def after_the_others(task: TrainAssignment, result: Result, send: Send) -> None:
         def others_are_done() -> bool:
             path = f"/v1/campaigns/{federation.campaign_id}/tasks"
-            done = federation.operator.items(path, state="done", round=job.round)
+            done = federation.operator.items(path, state="done", round=task.round)
             return len([task for task in done if task["kind"] == "train"]) == 2
 
         await asyncio.to_thread(wait_until, others_are_done, "the others")
-        await come_late(job, result, send)
+        await come_late(task, result, send)
 
     federation.mishaps = {(2, 1): after_the_others, (3, 2): after_the_others}
     federation.start()
@@ -95,7 +96,7 @@ def test_a_late_update_leaves_the_committed_client_state(federation: Federation)
 
 
 def test_an_update_that_came_during_a_pause_counts(federation: Federation) -> None:
-    async def pause(job: TrainJob, result: Result, send: Send) -> None:
+    async def pause(task: TrainAssignment, result: Result, send: Send) -> None:
         assert federation.operator.campaign(federation.campaign_id, "pause").is_success
         await send()
         assert federation.operator.campaign(federation.campaign_id, "resume").is_success
@@ -111,11 +112,11 @@ def test_an_update_that_came_during_a_pause_counts(federation: Federation) -> No
 @pytest.mark.parametrize("back_to", [3, deep(1)])
 def test_client_state_of_a_rolled_back_round_is_not_used(federation: Federation, back_to: int) -> None:
     """The campaign is rolled back to an earlier round while bob sends its update of round 4."""
-    rolled_back: list[TrainJob] = []
+    rolled_back: list[TrainAssignment] = []
 
-    async def roll_back(job: TrainJob, result: Result, send: Send) -> None:
-        rolled_back.extend(federation.jobs)
-        federation.jobs.clear()
+    async def roll_back(task: TrainAssignment, result: Result, send: Send) -> None:
+        rolled_back.extend(federation.tasks)
+        federation.tasks.clear()
         path = f"/v1/campaigns/{federation.campaign_id}"
         federation.operator.post(f"{path}/rollback", {"round": back_to})
         federation.operator.post(f"{path}/resume")
@@ -126,19 +127,19 @@ def test_client_state_of_a_rolled_back_round_is_not_used(federation: Federation,
     federation.complete()
     federation.check_sum()
     assert federation.restarts() == []  # the agents still have the client state of their older deltas
-    committed_update = {(job.round, job.client_number): job.committed_update for job in rolled_back}
+    committed_update = {(task.round, task.client_number): task.committed_update for task in rolled_back}
     again = [
-        job
-        for job in federation.jobs
-        if (job.round, job.client_number) in committed_update and job.round == back_to + 1
+        task
+        for task in federation.tasks
+        if (task.round, task.client_number) in committed_update and task.round == back_to + 1
     ]
     assert again
-    assert all(job.committed_update == committed_update[job.round, job.client_number] for job in again)
+    assert all(task.committed_update == committed_update[task.round, task.client_number] for task in again)
 
 
 @pytest.mark.parametrize("was_accepted", [deep(False), True])
 def test_an_agent_that_is_killed_while_it_sends_its_result_resumes(federation: Federation, was_accepted: bool) -> None:
-    async def die(job: TrainJob, result: Result, send: Send) -> None:
+    async def die(task: TrainAssignment, result: Result, send: Send) -> None:
         if was_accepted:
             await send()
         raise Killed
@@ -167,10 +168,10 @@ def of_another_model(path: Path) -> None:
 def test_a_lost_client_state_restarts_the_algorithm_for_all(
     federation: Federation, spoil: Callable[[Path], None]
 ) -> None:
-    async def lose(job: TrainJob, result: Result, send: Send) -> None:
+    async def lose(task: TrainAssignment, result: Result, send: Send) -> None:
         assert result.kind == "train"
         # the agent keeps the client state before it sends the result
-        spoil(federation.client_states(job.client_number)[result.delta])
+        spoil(federation.client_states(task.client_number)[result.delta])
         await send()
 
     federation.mishaps = {(2, 1): lose}
@@ -180,9 +181,9 @@ def test_a_lost_client_state_restarts_the_algorithm_for_all(
     adapters = federation.operator.items(f"/v1/campaigns/{federation.campaign_id}/adapters")
     lost = [[share["client_state_lost"] for share in adapter["contributions"]] for adapter in adapters]
     assert lost == [[], [False] * 3, [False] * 3, [False, True, False], [False] * 3, [False] * 3]
-    for job in federation.jobs:
-        starts = job.round in (1, 4)
-        assert (job.committed_update is None, job.broadcast is None) == (starts, starts), job.round
+    for task in federation.tasks:
+        starts = task.round in (1, 4)
+        assert (task.committed_update is None, task.broadcast is None) == (starts, starts), task.round
     federation.check_sum()
     log = (federation.homes[1].folder / "sent.jsonl").read_text()
     assert log.count('"client_state_lost": true') == 1
@@ -192,7 +193,7 @@ def test_a_lost_client_state_restarts_the_algorithm_for_all(
 def test_mishaps_together(federation: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
     """One campaign with clients that sit out, refused updates, a rollback and lost client state."""
 
-    async def roll_back(job: TrainJob, result: Result, send: Send) -> None:
+    async def roll_back(task: TrainAssignment, result: Result, send: Send) -> None:
         for client in range(3):
             federation.mishaps.pop((8, client), None)
         path = f"/v1/campaigns/{federation.campaign_id}"
@@ -200,9 +201,9 @@ def test_mishaps_together(federation: Federation, monkeypatch: pytest.MonkeyPatc
         federation.operator.post(f"{path}/resume")
         await send()
 
-    async def lose(job: TrainJob, result: Result, send: Send) -> None:
+    async def lose(task: TrainAssignment, result: Result, send: Send) -> None:
         assert result.kind == "train"
-        federation.client_states(job.client_number)[result.delta].unlink()
+        federation.client_states(task.client_number)[result.delta].unlink()
         await send()
 
     record(monkeypatch, nan_in=[[3, 0], [6, 2], [9, 1]])

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from coordinator.settings import Settings
-from shared.wire.jobs import Result, TrainJob
+from shared.wire.assignments import TrainAssignment
+from shared.wire.results import Result
 from tests.agent.federation import DEADLINE_S, ROWS, Federation, Mishap, Send, federation_of
 from tests.agent.parts import Home
 from tests.support.driven import patient_settings
@@ -39,24 +40,24 @@ def federation(
 def late(federation: Federation) -> Mishap:
     """Send after the round has closed without this update, and before any other update of the next round."""
 
-    async def send_late(job: TrainJob, result: Result, send: Send) -> None:
+    async def send_late(task: TrainAssignment, result: Result, send: Send) -> None:
         def others_are_done() -> bool:
             path = f"/v1/campaigns/{federation.campaign_id}/tasks"
-            done = federation.operator.items(path, state="done", round=job.round)
+            done = federation.operator.items(path, state="done", round=task.round)
             return len([task for task in done if task["kind"] == "train"]) == len(federation.homes) - 1
 
         await asyncio.to_thread(wait_until, others_are_done, "the others")
-        others = [client for client in range(len(federation.homes)) if client != job.client_number]
+        others = [client for client in range(len(federation.homes)) if client != task.client_number]
         arrived = threading.Event()
 
-        async def after_the_late_one(_job: TrainJob, _result: Result, send_own: Send) -> None:
+        async def after_the_late_one(_task: TrainAssignment, _result: Result, send_own: Send) -> None:
             await asyncio.to_thread(arrived.wait, 60)
             await send_own()
 
-        federation.mishaps |= {(job.round + 1, client): after_the_late_one for client in others}
+        federation.mishaps |= {(task.round + 1, client): after_the_late_one for client in others}
         federation.coordinator.clock.move(DEADLINE_S + 1)
         try:
-            await asyncio.to_thread(federation.wait_until_closed, job.round)
+            await asyncio.to_thread(federation.wait_until_closed, task.round)
             await send()
         finally:  # the agent may be cancelled
             arrived.set()
@@ -82,9 +83,9 @@ def test_an_accepted_late_update_commits_its_client_state(federation: Federation
 
 
 def test_a_late_update_from_before_a_restart_is_not_used(federation: Federation) -> None:
-    async def lose(job: TrainJob, result: Result, send: Send) -> None:
+    async def lose(task: TrainAssignment, result: Result, send: Send) -> None:
         assert result.kind == "train"
-        federation.client_states(job.client_number)[result.delta].unlink()
+        federation.client_states(task.client_number)[result.delta].unlink()
         await send()
 
     # bob finds in round 3 that its client state of round 2 is lost, while cyd trains with its own
@@ -98,7 +99,7 @@ def test_a_late_update_from_before_a_restart_is_not_used(federation: Federation)
 
 @pytest.mark.parametrize("by", ["examples", deep("uniform")])
 def test_c_is_the_mean_over_all_clients_also_after_one_has_joined(federation: Federation, by: str) -> None:
-    async def wait_for_dan(job: TrainJob, result: Result, send: Send) -> None:
+    async def wait_for_dan(task: TrainAssignment, result: Result, send: Send) -> None:
         await asyncio.to_thread(federation.join, "dan", 50)
         path = f"/v1/campaigns/{federation.campaign_id}"
         ready = ["prepared"] * 4

@@ -95,9 +95,10 @@ def test_a_held_out_file_of_other_parts_is_noticed(tmp_path: Path, part: str, co
         write(tmp_path / name, [record | ({column: "x"} if name == at else {}), record | {"output": "b"}])
     source = DataSource(path=tmp_path / "a.jsonl", held_out_path=tmp_path / "h.jsonl")
     other = "h.jsonl" if at == "a.jsonl" else "a.jsonl"
-    notice = f"{other}: no row has {part}, but rows of {at} have; evaluation differs from training"
-    assert [str(each) for each in report(source).notices] == [notice]
-    assert read_split(source, find("sft")).notices.public == [notice]
+    notice = f"no row has {part}, but rows of the other file have; evaluation differs from training"
+    assert [str(each) for each in report(source).notices] == [f"{other}: {notice}"]
+    public = "data.notes" if other == "a.jsonl" else "data.notes.held_out_path"
+    assert read_split(source.named("notes"), find("sft")).notices.public == [f"{public}: {notice}"]
     same = DataSource(path=tmp_path / at, held_out_path=tmp_path / at)
     assert report(same).notices == []
 

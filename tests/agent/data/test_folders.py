@@ -216,7 +216,7 @@ def test_files_that_lie_beside_data_are_noticed(tmp_path: Path) -> None:
     assert errors(folder) == []
     named = ", ".join(map(repr, sorted(beside)))
     assert notices(folder) == [f"rows: 6 files of the folder are not read: {named}"]
-    assert read_rows(DataSource(path=folder), SFT).notices.public == ["rows: 6 files of the folder are not read"]
+    assert read_rows(DataSource(path=folder), SFT).notices.public == ["the data: 6 files of the folder are not read"]
 
 
 def test_an_empty_file_is_noticed_and_an_empty_folder_is_an_error(tmp_path: Path) -> None:

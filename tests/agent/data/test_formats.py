@@ -158,6 +158,33 @@ def test_a_saved_dataset_of_several_splits(dataset: Any, tmp_path: Path) -> None
     assert "cannot be read" in refusal(DataSource(path=folder))
 
 
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("state.json", {"_data_files": [{"filename": "../private/rows.arrow"}]}),
+        ("state.json", {"_data_files": [{"filename": "/etc/passwd"}]}),
+        ("state.json", {"_data_files": [{"filename": "gone/rows.arrow"}]}),
+        ("state.json", {"_data_files": [{"filename": "pin.txt"}]}),
+        ("state.json", {"_data_files": ["rows.arrow"]}),
+        ("state.json", {"_data_files": 5}),
+        ("dataset_dict.json", {"splits": ["../private"]}),
+        ("dataset_dict.json", {"splits": ["/etc"]}),
+        ("dataset_dict.json", {"splits": "train"}),
+    ],
+)
+def test_a_saved_dataset_that_names_files_outside_of_it_is_refused(
+    dataset: Any, tmp_path: Path, file: str, content: dict[str, Any]
+) -> None:
+    folder = tmp_path / "saved"
+    for name in ("saved", "private"):
+        dataset.save_to_disk(tmp_path / name)
+    (folder / file).write_text(json.dumps(content))
+    assert (
+        refusal(DataSource(path=folder))
+        == "the data: the saved dataset names files outside of its folder: save it anew"
+    )
+
+
 def test_a_folder_as_the_hub_holds_it(dataset: Any, tmp_path: Path) -> None:
     folder = tmp_path / "repository"
     (folder / "data").mkdir(parents=True)

@@ -114,16 +114,16 @@ def test_messages_beside_the_completion_that_is_read_are_noticed_in_words(tmp_pa
     found = read_rows(source, find("sft"))
     assert found.rows == [Row("p", "", "c")]
     assert found.notices.public == [
-        f"a.jsonl: line 1 has a conversation in {column!r} beside its completion, which is not read; "
+        f"the data: line 1 has a conversation in {column!r} beside its completion, which is not read; "
         f'messages = "{column}" reads it instead'
     ]
     other = read_rows(source.model_copy(update={"messages": column}), find("sft"))
     assert other.rows == [Row("q2", "", "a2", BEFORE[:2])]
     assert other.notices.public == [
-        "a.jsonl: line 1 has 'prompt' and 'completion' beside its conversation, which are not read"
+        "the data: line 1 has 'prompt' and 'completion' beside its conversation, which are not read"
     ]
 
 
 def test_a_prompt_alone_beside_messages_is_a_column_that_is_not_read(tmp_path: Path) -> None:
     notices = read_rows(source_of(tmp_path, {"prompt": "q1", "messages": MESSAGES}), find("sft")).notices
-    assert notices.public == ["a.jsonl: 1 column is not read"]
+    assert notices.public == ["the data: 1 column is not read"]

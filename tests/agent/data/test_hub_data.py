@@ -104,7 +104,7 @@ def test_a_data_set_is_fetched_and_every_refusal_says_what_to_do(hub: str, read:
     assert train == [["oñe", "", "two"]]
     assert test == [["three\tx", "", "four, five"]]
     assert split == "tiny/rows: the data set has no split 'gone'; it has train, test"
-    assert revision == "tiny/rows: the data set has no revision 'gone': correct it in agent.toml"
+    assert revision == "tiny/rows: the data set has no such revision: correct it in agent.toml"
     assert gated == "tiny/gated: the data set is gated: ask for access at the hub, and set HF_TOKEN here"
     assert absent == "tiny/absent: the hub has no such data set, or it is private: correct its name, or set HF_TOKEN"
 

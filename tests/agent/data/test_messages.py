@@ -72,7 +72,7 @@ def test_a_key_that_changes_what_a_message_means_is_an_error_unless_the_owner_ig
         "",
     )
     found = talk(tmp_path, *messages, ignore_keys=[key])
-    assert f"a.jsonl: line 1 has {key!r} in a message, which is ignored" in found.notices.public
+    assert f"the data: line 1 has {key!r} in a message, which is ignored" in found.notices.public
     assert found.rows == [
         Row("it said 5 mg", "", "Five milligrams.", (Turn("user", "dose of A?"), Turn("assistant", "")))
     ]
@@ -96,7 +96,7 @@ def test_other_keys_are_counted_by_name_here_and_without_names_in_public(tmp_pat
         "a.jsonl: line 1 has a key in a message that is not read: 'id'; also line 2, line 3",
         "a.jsonl: line 2 has a key in a message that is not read: 'mood'; also line 3",
     ]
-    assert notices.public == ["a.jsonl: line 1 has a key in a message that is not read, and 4 more"]
+    assert notices.public == ["the data: line 1 has a key in a message that is not read, and 4 more"]
 
 
 @pytest.mark.parametrize("column", ["tools", "functions", "images", "audio"])
@@ -106,7 +106,7 @@ def test_tools_and_images_beside_a_conversation_are_an_error_unless_ignored(tmp_
     assert public.startswith(f" has {column!r} beside its conversation, which is not read; leave such")
     assert private == ""
     ignored = read(tmp_path, record, ignore_keys=[column]).notices
-    assert ignored.public == [f"a.jsonl: line 1 has {column!r} beside its conversation, which is ignored"]
+    assert ignored.public == [f"the data: line 1 has {column!r} beside its conversation, which is ignored"]
     for empty in ("[]", [], None):
         assert read(tmp_path, record | {column: empty}).notices.total == 0
 
@@ -137,14 +137,15 @@ def test_text_parts_of_a_message_are_joined(tmp_path: Path, content: Any) -> Non
 def test_a_part_that_is_no_text_is_an_error_with_its_type(tmp_path: Path, kind: str) -> None:
     messages = [user(["a", {"type": kind, kind: {"url": "SECRET"}}]), reply("b")]
     assert error(tmp_path, {"messages": messages}) == (
-        f": the column 'messages' (messages), turn 1, in its 'content' has a part of the type {kind!r} that is no text",
+        ": the column 'messages' (messages), turn 1, "
+        f"in its 'content' has a part of the type {kind!r} that is not text",
         "",
     )
 
 
 def test_the_type_of_an_unknown_part_stays_here(tmp_path: Path) -> None:
     public, private = error(tmp_path, {"messages": [user([{"type": "SECRET"}]), reply("b")]})
-    assert public.endswith("turn 1, in its 'content' has a part that is no text")
+    assert public.endswith("turn 1, in its 'content' has a part that is not text")
     assert private == "; its type is 'SECRET'"
 
 
@@ -158,15 +159,15 @@ def test_a_reply_of_weight_0_is_outside_the_loss_and_counted(tmp_path: Path, wei
     assert isinstance(row, Row)
     assert (row.prompt, row.completion) == ("again", "good")
     assert row.before == (Turn("user", "a"), Turn("assistant", "bad", supervised=False))
-    assert found.notices.public == ["a.jsonl: line 1 has a reply of weight 0, which the loss does not cover"]
+    assert found.notices.public == ["the data: line 1 has a reply of weight 0, which the loss does not cover"]
 
 
 def test_the_completion_is_the_last_reply_that_the_loss_covers_and_later_turns_are_counted(tmp_path: Path) -> None:
     found = talk(tmp_path, user("a"), reply("good", weight=True), user("b"), reply("bad", weight=0))
     assert found.rows == [Row("a", "", "good")]
     assert found.notices.public == [
-        "a.jsonl: line 1 has a reply of weight 0, which the loss does not cover",
-        "a.jsonl: line 1 has turns after the last reply that the loss covers, which are not read",
+        "the data: line 1 has a reply of weight 0, which the loss does not cover",
+        "the data: line 1 has turns after the last reply that the loss covers, which are not read",
     ]
     only_bad = talk(tmp_path, user("a"), reply("bad", weight=0))
     assert (only_bad.rows, dict(only_bad.skipped)) == ([], {"no reply but those of weight 0": 1})
@@ -304,7 +305,7 @@ def test_an_unknown_role_is_told_here_and_not_in_public(tmp_path: Path) -> None:
         ([json.dumps(user("a")), json.dumps(reply("b"))], "holds a list of texts; write a list of messages"),
         (["a", "b"], "holds a list of texts; write a list of messages"),
         ([["user", "a"], ["assistant", "b"]], "holds a list of lists; write a list of messages"),
-        ([user("a"), None], "holds a list of values that are no messages; write a list of messages"),
+        ([user("a"), None], "holds a list of values that are not messages; write a list of messages"),
         (3, "holds a number, not messages"),
         (True, "holds true or false, not messages"),
     ],
@@ -336,7 +337,7 @@ def test_nested_messages_of_parquet_are_read_whatever_keys_other_messages_have(t
     parquet.write_table(pyarrow.Table.from_pylist([{"messages": messages, "tools": []}]), path)
     found = read_rows(DataSource(path=path), find("sft"))
     assert found.rows == [Row("a", "", "b")]
-    assert found.notices.public == ["a.parquet: row 1 has a key in a message that is not read"]
+    assert found.notices.public == ["the data: row 1 has a key in a message that is not read"]
 
 
 def test_messages_as_text_in_a_prompt_are_plain_text_and_noticed(tmp_path: Path) -> None:
@@ -344,5 +345,5 @@ def test_messages_as_text_in_a_prompt_are_plain_text_and_noticed(tmp_path: Path)
     found = read(tmp_path, {"prompt": text, "completion": "[1, 2]"})
     assert found.rows == [Row(text, "", "[1, 2]")]
     assert found.notices.public == [
-        "a.jsonl: line 1 has messages as JSON text in the column 'prompt' (prompt), which are read as plain text"
+        "the data: line 1 has messages as JSON text in the column 'prompt' (prompt), which are read as plain text"
     ]

@@ -231,7 +231,7 @@ def test_columns_that_no_setting_names_are_told_without_their_names_in_public(tm
     path.write_text("id,prompt,mood,completion,empty\n1,q1,sad,a1,\n2,q2,,a2,\n")
     notices = read_rows(DataSource(path=path), find("sft")).notices
     assert [str(each) for each in notices.problems] == ["a.csv: 2 columns are not read: 'id', 'mood'"]
-    assert notices.public == ["a.csv: 2 columns are not read"]
+    assert notices.public == ["the data: 2 columns are not read"]
 
 
 def test_a_table_without_a_header_is_read_by_the_names_in_the_settings(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_with_the_setting_a_number_is_text_as_the_file_spells_it(tmp_path: Path,
     found = read_rows(source, find("sft"))
     assert found.rows == [Row("q", "", literal)]
     place = "row 1" if name == "a.json" else "line 1"
-    assert found.notices.public == [f"{name}: {place} has a number, or true or false, which is read as text"]
+    assert found.notices.public == [f"the data: {place} has a number, or true or false, which is read as text"]
 
 
 @pytest.mark.parametrize("literal", LITERALS)

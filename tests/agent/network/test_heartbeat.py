@@ -11,9 +11,9 @@ from agent.errors import CoordinatorUnreachable
 from agent.network import retry
 from agent.network.api import CoordinatorApi
 from agent.network.heartbeat import LeaseHeartbeat, TaskGone
-from shared.wire.jobs import InitResult
 from shared.wire.leases import Phase, Progress
 from shared.wire.problems import ProblemType
+from shared.wire.results import InitResult
 from tests.agent.parts import SHA, a_lease, by_call, in_turn, ours, problem
 from tests.support.server import free_port
 from tests.unit.stub_server import Stub, reply, stub_server

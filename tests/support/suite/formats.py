@@ -6,9 +6,9 @@ from pydantic import BaseModel
 
 from coordinator.database.tables import Base
 from shared.digest import sha256_of_parts
-from shared.wire.base import Reply, Request
 
 _LENGTH = 6
+_OF_THE_WIRE = ("shared.wire.", "shared.campaign.")
 
 
 def schema_digest() -> str:
@@ -21,10 +21,11 @@ def schema_digest() -> str:
 
 
 def protocol_digest() -> str:
-    """Digest of all messages: their fields, and which are required."""
+    """Digest of all messages and their parts, a campaign's specification among them: their fields, and which are
+    required."""
     parts = []
-    for message in sorted({*_below(Request), *_below(Reply)}, key=lambda each: (each.__module__, each.__name__)):
-        if message.__module__.startswith("shared.") and "[" not in message.__name__:
+    for message in sorted(set(_below(BaseModel)), key=lambda each: (each.__module__, each.__name__)):
+        if message.__module__.startswith(_OF_THE_WIRE) and "[" not in message.__name__:
             fields = sorted(f"{name} {field.is_required()}" for name, field in message.model_fields.items())
             parts.append(f"{message.__name__}: {', '.join(fields)}")
     return sha256_of_parts(parts)[:_LENGTH]

@@ -1,0 +1,1 @@
+"""What leaves of what is measured on the owner's rows."""
