@@ -13,6 +13,7 @@ from uuid import uuid4
 import pytest
 
 from agent.train.process.environment import guard_environment
+from coordinator.database.address import Address, postgres_address, sqlite_address
 from coordinator.database.migrate import migrate
 from coordinator.database.sessions import Database
 from coordinator.settings import Settings
@@ -20,16 +21,19 @@ from tests.support import tree_store
 from tests.support.operator import Operator
 from tests.support.scripted import ScriptedAgent
 from tests.support.server import RunningCoordinator, quick_settings, running_coordinator
-from tests.support.suite import tiers, times
+from tests.support.suite import tiers, times, workers
 
 guard_environment()  # as in the child: before any test imports torch and the hub's client
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
     # a shell's background job ignores SIGINT; processes of tests would inherit that and miss Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    # under nohup: this process stays, and those of tests do not inherit it
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    for plugin in (tiers, times):
+    for plugin in (tiers, times, workers):
         config.pluginmanager.register(plugin)
 
 
@@ -44,14 +48,14 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         server.psql("SELECT pg_reload_conf()")
         server.psql("CREATE DATABASE template_fedloom")
         url = server.get_uri("template_fedloom")
-        asyncio.run(_migrated(url))
+        asyncio.run(_migrated(postgres_address(url)))
         yield url
     finally:
         server.cleanup()
 
 
-async def _migrated(url: str) -> None:
-    database = Database(url.replace("postgresql://", "postgresql+asyncpg://"))
+async def _migrated(address: Address) -> None:
+    database = Database(address)
     await migrate(database)
     await database.close()
 
@@ -91,7 +95,7 @@ def database_url(request: pytest.FixtureRequest) -> str | None:
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A template SQLite file with the newest schema."""
     path = tmp_path_factory.mktemp("sqlite") / "fedloom.db"
-    asyncio.run(_migrated(f"sqlite+aiosqlite:///{path}"))
+    asyncio.run(_migrated(sqlite_address(path)))
     return path
 
 

@@ -1,5 +1,6 @@
 """Fixtures that run the ``fedloom`` command in this process, and a campaign for it."""
 
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ import pytest
 from fedloom.cli import main
 from tests.support.messages import evaluated
 from tests.support.operator import Operator
-from tests.support.scripted import ScriptedAgent, adapter_bytes, campaign_body
+from tests.support.scripted import ScriptedAgent, adapter_bytes, campaign_body, initial_bytes
 from tests.support.server import RunningCoordinator, quick_settings, running_coordinator
 
 
@@ -30,9 +31,9 @@ Run = Callable[..., Ran]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """Runs a command line without a coordinator in its environment."""
-    for name in ("FEDLOOM_URL", "FEDLOOM_KEY", "FEDLOOM_CA_FILE"):
+    for name in ("FEDLOOM_URL", "FEDLOOM_KEY", "FEDLOOM_KEY_FILE", "FEDLOOM_CA_FILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr("fedloom.transport.BACKOFF_S", 0.01)
@@ -49,7 +50,10 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         assert "Traceback" not in printed.err
         return Ran(code, printed.out, printed.err)
 
-    return command
+    umask = os.umask(0o022)
+    os.umask(umask)
+    yield command
+    os.umask(umask)  # commands that write private files change it, for the whole process
 
 
 @pytest.fixture
@@ -82,7 +86,7 @@ class Campaign:
     def prepare(self) -> None:
         for agent, n_train in zip(self.agents, (30, 10), strict=True):
             agent.prepare(n_train=n_train, n_held_out=5)
-        self.agents[0].init(adapter_bytes(self.folder, fill=1.0))
+        self.agents[0].init(initial_bytes(self.folder, 1.0))
 
     def evaluate(self, loss: float) -> None:
         for agent in self.agents:

@@ -1,7 +1,8 @@
 """How `fedloom campaign show` presents slow, failing and new agents."""
 
 import io
-from datetime import UTC, datetime
+import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -21,7 +22,14 @@ def part(name: str, number: int | None, **changes: Any) -> ParticipantView:
     return ParticipantView.model_validate({**fields, "n_held_out": 0, "rank": 2, **changes})
 
 
-def printed(*parts: ParticipantView, rounds: list[RoundView] | None = None, **changes: Any) -> str:
+def printed(
+    *parts: ParticipantView,
+    rounds: list[RoundView] | None = None,
+    tasks: list[TaskView] | None = None,
+    whole: bool = False,
+    width: int = 120,
+    **changes: Any,
+) -> str:
     fields = {
         "id": "c1",
         "name": "small",
@@ -34,14 +42,15 @@ def printed(*parts: ParticipantView, rounds: list[RoundView] | None = None, **ch
         "final_adapter": None,
         "best_adapter": None,
         "spec": campaign_body(rounds=9),
+        "spec_sha256": "ab" * 32,
         "participants": parts,
         "fingerprint": FINGERPRINT,
         "metrics": list(find("sft").metrics.values()),
         **changes,
     }
-    page = CampaignPage(CampaignDetail.model_validate(fields), rounds or [], {}, {}, [], [])
-    console = Console(file=io.StringIO(), width=120)
-    page.print(console)
+    page = CampaignPage(CampaignDetail.model_validate(fields), [], rounds or [], {}, tasks or [], [])
+    console = Console(file=io.StringIO(), width=width)
+    page.print(console, whole=whole)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -71,7 +80,7 @@ def test_notices_of_prepared_agents_are_listed_one_a_line_and_equal_ones_togethe
     page = printed(
         part("ada", 0, reason=f"{shared}; rows[/x].csv: line 3: [bold]"), part("bob", 1, reason=shared)
     ).splitlines()
-    at = page.index("not trained on, at prepared agents")
+    at = page.index("notices of prepared agents")
     assert page[at + 1 : at + 3] == [f"  ada, bob: {shared}", "  ada: rows[/x].csv: line 3: [bold]"]
     assert any("2 notices, below" in line for line in page)
 
@@ -94,6 +103,12 @@ def test_ranks_are_shown_if_a_client_trains_a_smaller_one() -> None:
     assert (rows["ada"][3:5], rows["bob"][3:5]) == (["2", "10"], ["1", "10"])
 
 
+def test_it_says_for_how_long_updates_are_kept_if_they_are() -> None:
+    kept = campaign_body(rounds=9, retention={"updates": 3})
+    assert "keeps each agent's update for 3 rounds (retention.updates)" in printed(spec=kept)
+    assert "retention" not in printed()
+
+
 def test_a_chain_is_shown_on_one_line() -> None:
     origins = [
         {"campaign_id": f"c{n}", "campaign_name": name, "kind": kind, "adapter_number": n, "sha256": f"{n}" * 64}
@@ -102,6 +117,40 @@ def test_a_chain_is_shown_on_one_line() -> None:
     shown = " ".join(printed(part("ada", 0), origins=origins).split())
     assert "starts from adapter 0 of tuned (dpo, 000000000000), which started from adapter 1 of taught (sft, " in shown
     assert "starts from" not in printed(part("ada", 0))
+
+
+def test_of_many_agents_those_with_something_to_tell_are_shown_and_the_rest_are_counted() -> None:
+    away = NOW - timedelta(days=2)
+    parts = [part(f"agent-{n:02}", n) for n in range(60)]
+    parts[41] = part("agent-41", 41, away_since=away)
+    parts[57] = part("agent-57", None, state="failed", reason="no such file")
+    page = printed(*parts)
+    assert len(re.findall("agent-[0-9]+", page)) == 20
+    assert ("agent-41" in page, "agent-57" in page, "agent-40" in page) == (True, True, False)
+    assert f"away since {away.astimezone():%Y-%m-%d %H:%M}" in page
+    assert "and 40 more; --all shows them" in page
+    whole = printed(*parts, whole=True)
+    assert "agent-40" in whole
+    assert "more; --all" not in whole
+
+
+def test_the_longest_name_hides_neither_a_reason_nor_a_number_on_a_narrow_terminal() -> None:
+    name = "north-hospital-paediatrics-and-neonatology-ward-17-second-floor"
+    fields = {"id": "t", "campaign_id": "c", "agent_id": "a", "agent_name": name, "kind": "train", "state": "leased"}
+    progress = {"phase": "training", "done": 3, "total": 10, "loss": 1.2345, "tokens_per_s": 12345.0}
+    more = {"round": 3, "attempt": 1, "progress": progress, "failure": None, "created_at": NOW, "ended_at": None}
+    task = TaskView.model_validate({**fields, **more})
+    failed = part(name, 0, state="failed", reason="no such file: rows.jsonl")
+    page = printed(failed, part("bob", 1), tasks=[task], width=80)
+    assert max(map(len, page.splitlines())) <= 80
+    words = page.replace("\n", " ").split()
+    assert {"rows.jsonl", "failed", "training", "3/10", "1.2345", "12345"} <= set(words)
+
+
+def test_an_agent_of_a_campaign_that_is_over_is_not_called_away() -> None:
+    parts = part("ada", 0, away_since=NOW), part("bob", 1)
+    assert "away since" in printed(*parts)
+    assert "away since" not in printed(*parts, state=CampaignState.COMPLETED)
 
 
 def test_late_updates_are_counted_separately() -> None:
@@ -131,3 +180,37 @@ def test_equal_failures_share_a_line_and_the_latest_come_last() -> None:
     ]
     names = [title for title, _ in failures_grouped([failed(f"a{n}", "full") for n in range(9)])]
     assert names == ["a0, a1, a2, a3, a4 and 4 more, train tasks"]
+
+
+def test_who_gives_a_failed_agent_another_try_is_told_while_the_campaign_is_at_work() -> None:
+    parts = part("ada", 0), part("bob", None, state="failed", reason="no such file")
+    page = printed(*parts)
+    _, _, after = page.partition("once the cause is mended, an agent tries again after its owner types:\n")
+    assert after.startswith(
+        "  fedloom agent approve small\nand all that failed try again after:\n"
+        "  fedloom campaign pause small\n  fedloom campaign resume small\n"
+    )
+    assert "fedloom agent approve" not in printed(*parts, state=CampaignState.PAUSED)
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        ("waiting", "waiting for its owner to accept the campaign"),
+        ("paused", "paused by its owner"),
+        ("left", "its owner has left the campaign"),
+    ],
+)
+def test_what_an_owner_said_stands_beside_its_agent(state: str, reason: str) -> None:
+    page = printed(part("ada", 0), part("bob", None, state=state, reason=reason, n_train=None), width=80)
+    assert re.search(rf"bob +{state} ", page)
+    assert reason in " ".join(page.split())
+    assert "ab" * 32 in page, "the digest, to compare with owners"
+    assert max(map(len, page.splitlines())) <= 80
+    assert "once the cause is mended" not in page, "it is no failure"
+
+
+@pytest.mark.parametrize(("state", "is_told"), [("waiting", True), ("paused", True), ("left", False)])
+def test_an_agent_that_may_come_back_is_told_to_be_away(state: str, is_told: bool) -> None:
+    page = printed(part("bob", None, state=state, reason="its owner said so", away_since=NOW))
+    assert ("away since" in page) is is_told

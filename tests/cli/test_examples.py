@@ -1,7 +1,11 @@
 """The examples run as published."""
 
+import json
 import runpy
+import subprocess
+import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +13,7 @@ import pytest
 import yaml
 
 from shared.campaign.file import read_campaign_file
+from shared.campaign.spec import FROM_COORDINATOR, CampaignSpec
 from tests.support.messages import evaluated
 from tests.support.scripted import ScriptedAgent, adapter_bytes, campaign_body, prepared
 from tests.support.server import RunningCoordinator
@@ -23,6 +28,7 @@ class Worker(threading.Thread):
         super().__init__()
         self.agent, self.folder = agent, folder
         self.stopped = threading.Event()
+        self.specs: dict[str, CampaignSpec] = {}
 
     def run(self) -> None:
         while not self.stopped.is_set():
@@ -31,18 +37,21 @@ class Worker(threading.Thread):
                 self.work(reply.json())
 
     def work(self, lease: dict) -> None:
-        agent, job = self.agent, lease["job"]
-        match job["kind"]:
+        agent, task = self.agent, lease["assignment"]
+        if task["kind"] == "prepare":
+            self.specs[task["campaign_id"]] = CampaignSpec.model_validate(task["spec"], context=FROM_COORDINATOR)
+        spec = self.specs[task["campaign_id"]]
+        match task["kind"]:
             case "prepare":
                 result = prepared(10, 5)
             case "init":
                 result = {"kind": "init", "adapter": agent.upload(lease, "adapter", adapter_bytes(self.folder))}
             case "train":
-                delta = adapter_bytes(self.folder, fill=job["learning_rate"])
+                delta = adapter_bytes(self.folder, fill=spec.training.learning_rate_in(task["round"], spec.rounds))
                 result = agent.train_result(agent.upload(lease, "delta", delta))
             case "evaluate":
-                loss = 1.0 if job["campaign_name"].endswith("0.0005") else 2.0
-                result = evaluated(loss - job["round"] / 10, n_rows=5, n_tokens=100)
+                loss = 1.0 if spec.name.endswith("0.0005") else 2.0
+                result = evaluated(loss - task["round"] / 10, n_rows=5, n_tokens=100)
         assert agent.result(lease, result).status_code == 200
 
 
@@ -76,6 +85,30 @@ def test_sweep_pulls_the_better_adapter(
         f"small-lr0.0005 wins: adapter 2, held-out loss 0.8, in {tmp_path}/best",
     ]
     assert "small-lr0.0005" in (tmp_path / "best" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("file", ["campaign.yaml", "quickstart/campaign.yaml"])
+def test_the_campaigns_ask_for_no_more_than_owners_usually_allow(file: str) -> None:
+    spec = read_campaign_file(EXAMPLES / file)
+    training = spec.training
+    assert spec.selection.minimum >= 3
+    assert training.steps is not None
+    assert training.steps * training.batch_size >= 40, "rows behind an update"
+    assert 8 <= training.batch_size <= 512
+    assert 64 <= training.max_length <= 8192
+    assert spec.lora.rank <= 64
+    assert spec.retention.updates == 0
+
+
+def test_the_quickstarts_owners_pass_over_their_rows_at_most_ten_times(tmp_path: Path) -> None:
+    made = [sys.executable, EXAMPLES / "quickstart" / "make_data.py", tmp_path]
+    subprocess.run(made, check=True)
+    rows = [json.loads(line) for line in (tmp_path / "records.jsonl").read_text().splitlines()]
+    spec = read_campaign_file(EXAMPLES / "quickstart" / "campaign.yaml")
+    assert spec.training.steps is not None
+    n_used = spec.rounds * spec.training.steps * spec.training.batch_size
+    for n_rows in Counter(row["owner"] for row in rows).values():
+        assert n_used <= 10 * 0.8 * n_rows, "a fifth may be held out"
 
 
 def test_the_example_campaign_is_valid() -> None:

@@ -16,10 +16,11 @@ import pytest
 
 from fedloom.adapters.folder import CONFIG_FILE, WEIGHTS_FILE, peft_config
 from fedloom.adapters.lineage import LINEAGE_FILE, Lineage
+from fedloom.adapters.protection import Protection
 from shared.adapters.files import AdapterFile
 from shared.campaign.spec import CampaignSpec
 from shared.digest import sha256_file
-from shared.wire.jobs import Fingerprint
+from shared.wire.results import Fingerprint
 from tests.cli.conftest import Run
 from tests.support.forks import quick_children
 from tests.support.forks.preloaded import Preloaded
@@ -64,6 +65,7 @@ def adapter(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         sha256=sha256_file(folder / WEIGHTS_FILE),
         metrics=[],
         fingerprint=None,
+        protection=Protection(n_rounds=10, n_clients=3, least_updates=3),
     )
     (folder / LINEAGE_FILE).write_text(lineage.model_dump_json())
     return folder

@@ -18,7 +18,7 @@ from shared.adapters.files import AdapterFile
 from shared.campaign.spec import CampaignSpec
 from shared.digest import sha256_file
 from shared.wire.base import BlobRef
-from shared.wire.jobs import Fingerprint
+from shared.wire.results import Fingerprint
 from shared.wire.verification import VerificationDetail
 from tests.cli.conftest import Campaign, Run
 from tests.support.operator import Operator
@@ -26,6 +26,13 @@ from tests.support.scripted import FINGERPRINT, ScriptedAgent, adapter_bytes, ca
 from tests.support.server import RunningCoordinator
 
 # --- campaigns
+
+
+def test_create_and_show_say_that_updates_are_kept(fedloom: Run, campaign_file: Path) -> None:
+    campaign_file.write_text(campaign_file.read_text() + "retention: {updates: 2}\n")
+    kept = "keeps each agent's update for 2 rounds (retention.updates)"
+    assert f"it {kept}, which owners must allow" in fedloom("campaign", "create", campaign_file).out
+    assert kept in fedloom("campaign", "show", "small").out
 
 
 def test_create_list_show_pause_resume_cancel(fedloom: Run, campaign_file: Path) -> None:
@@ -232,8 +239,10 @@ def test_rollback_says_what_it_did_and_what_comes_next(fedloom: Run, completed: 
     assert watched.code == 1
     [dropped] = [line for line in watched.out.splitlines() if "round-rolled-back" in line]
     assert dropped.endswith(" contributors=ada,bob held-out loss 1.5000 nats a token")
-    assert "campaign-rolled-back round=0 adapter=" in watched.out
-    assert "paused (rolled back to round 0 by the operator); continue with:" in watched.out
+    assert "campaign-rolled-back round=0 adapter_sha256=" in watched.out
+    assert (
+        "paused (rolled back to round 0 by the operator); continue with: fedloom campaign resume small\n" in watched.out
+    )
     assert fedloom("campaign", "resume", "small").code == 0
     completed.train()
     completed.evaluate(1.25)
@@ -241,21 +250,44 @@ def test_rollback_says_what_it_did_and_what_comes_next(fedloom: Run, completed: 
     assert "1.2500 *" in " ".join(fedloom("campaign", "show", "small").out.split())
 
 
+def test_a_campaign_finishes_early(
+    fedloom: Run, agents: list[ScriptedAgent], operator: Operator, tmp_path: Path
+) -> None:
+    campaign = Campaign(operator, agents, tmp_path, rounds=9)
+    refused = fedloom("campaign", "finish", "small")
+    assert (refused.code, refused.err) == (
+        1,
+        "fedloom: small has no trained adapter to finish with: it is preparing; cancel it instead\n",
+    )
+    campaign.prepare()
+    campaign.evaluate(2.0)
+    campaign.train()
+    campaign.evaluate(1.5)
+    path = f"/v1/campaigns/{campaign.id}"
+    operator.wait_until(lambda: operator.get(path)["best_adapter"], lambda best: best == 1)
+    assert fedloom("campaign", "finish", "small").out == "small is finishing\n"
+    operator.wait_for(campaign.id, "completed")
+    assert "finished by the operator after round 1 of 9" in fedloom("campaign", "show", "small").out
+    assert "campaign-ends-early round=1 rounds=9 dropped=2" in fedloom("campaign", "watch", "small").out
+    assert json.loads(fedloom("campaign", "finish", "small", "--json").out)["final_adapter"] == 1
+
+
 def test_a_restart_of_the_algorithm_shows_in_watch(
     fedloom: Run, agents: list[ScriptedAgent], operator: Operator, tmp_path: Path
 ) -> None:
-    campaign = Campaign(operator, agents, tmp_path, algorithm={"name": "scaffold"})
+    campaign = Campaign(operator, agents, tmp_path, algorithm={"name": "scaffold"}, rounds=2)
     campaign.prepare()
     campaign.evaluate(2.0)
-    for agent, client_state_lost in zip(agents, (False, True), strict=True):
-        agent.train(
-            adapter_bytes(tmp_path, 4.0),
-            extras=slots_bytes(tmp_path, 1.0, "delta_c"),
-            client_state_lost=client_state_lost,
-        )
-    campaign.evaluate(1.5)
+    for number in (1, 2):
+        for agent in agents:
+            agent.train(
+                adapter_bytes(tmp_path, 4.0),
+                extras=slots_bytes(tmp_path, 1.0, "delta_c"),
+                client_state_lost=(agent.name, number) == ("bob", 2),
+            )
+        campaign.evaluate(1.5)
     operator.wait_for(campaign.id, "completed")
-    assert "algorithm-restarted round=1 agents=bob" in fedloom("campaign", "watch", "small").out
+    assert "algorithm-restarted round=2 agents=bob" in fedloom("campaign", "watch", "small").out
 
 
 # --- adapters
@@ -275,7 +307,7 @@ def test_pulled_folder_holds_weights_configuration_and_card(run: Run, finished: 
     assert [path.name for path in out.parent.iterdir()] == ["folder"]
     with AdapterFile(out / "adapter_model.safetensors") as file:
         for name in file.tensors:
-            np.testing.assert_array_equal(file.read(name), np.float32(1 + 0.75 * 4 + 0.25 * 8))
+            np.testing.assert_array_equal(file.read(name), np.float32(("lora_A" in name) + 0.75 * 4 + 0.25 * 8))
     config = json.loads((out / "adapter_config.json").read_text())
     assert (config["r"], config["lora_alpha"], config["target_modules"]) == (2, 4, ["q_proj"])
     lineage = Lineage.model_validate_json((out / "fedloom.json").read_text())
@@ -288,6 +320,8 @@ def test_pulled_folder_holds_weights_configuration_and_card(run: Run, finished: 
     assert lineage.fingerprint == Fingerprint.model_validate(FINGERPRINT)
     card = (out / "README.md").read_text()
     assert "| 0 | ada | 30 | 0.7500 |" in card
+    assert "2 clients trained it in one round of at least 2 updates" in card
+    assert (lineage.protection.n_rounds, lineage.protection.n_clients, lineage.protection.least_updates) == (1, 2, 2)
 
 
 def test_pull_refuses_a_folder_that_holds_something_unless_forced(run: Run, finished: Campaign, tmp_path: Path) -> None:
@@ -311,7 +345,7 @@ def test_pull_by_number_or_by_word(run: Run, finished: Campaign, tmp_path: Path,
 
 
 def test_a_missing_adapter(fedloom: Run, campaign: Campaign, tmp_path: Path) -> None:
-    for which, says in (("final", "has no final adapter: it is preparing"), ("7", "there is no adapter 7")):
+    for which, says in (("final", "has no final adapter: it is preparing"), ("7", "has no adapter 7: it is preparing")):
         ran = fedloom("adapter", "pull", "small", "--out", tmp_path / "out", "--which", which)
         assert ran.code == 5
         assert says in ran.err
@@ -352,6 +386,8 @@ def test_a_chain_is_shown_and_recorded_in_the_pulled_folder(
         assert fedloom("campaign", "create", tmp_path / name).code == 0
     shown = " ".join(fedloom("campaign", "show", "last").out.split())
     assert "starts from adapter 0 of next (sft, " in shown
+    start = json.loads(fedloom("campaign", "show", "last", "--json").out)["campaign"]["spec"]["start_sha256"]
+    assert f"start SHA-256 {start}" in shown
     assert ", which started from adapter 1 of small (sft, " in shown
     watched = fedloom("campaign", "cancel", "last"), fedloom("campaign", "watch", "last")
     assert "campaign-starts-from campaign=next" in watched[1].out
@@ -382,11 +418,28 @@ def test_agents_are_listed_shown_and_revoked(fedloom: Run, agents: list[Scripted
     assert (missing.code, missing.err) == (5, "fedloom: there is no agent eve\n")
 
 
+def test_the_list_of_tokens_tells_which_can_still_be_used(
+    fedloom: Run, operator: Operator, coordinator: RunningCoordinator
+) -> None:
+    coordinator.clock.move(-5 * 86400)
+    operator.token(note="late", expires_in_s=86400)
+    coordinator.clock.move(5 * 86400)
+    operator.token(note="open", expires_in_s=3 * 86400 + 60)
+    name = "north-hospital-paediatrics-and-neonatology-ward-17-second-floor"
+    ScriptedAgent(coordinator.url, operator.token(note="used"), name)
+    lines = fedloom("token", "list").out.splitlines()
+    assert max(map(len, lines)) <= 80
+    at = lines[0].index("EXPIRES")
+    shown = {line.split()[-1]: line[at:].split("  ")[0].strip() for line in lines[1:] if line[:at].strip()}
+    assert shown == {"open": "in 3 d", "late": "expired", "used": ""}
+
+
 def test_tokens_are_made_listed_and_deleted(fedloom: Run, coordinator: RunningCoordinator) -> None:
     ran = fedloom("token", "create", "--label", "site=north", "--note", "for ada")
     token = ran.out.strip()
     assert len(token) > 20
-    assert f"fedloom agent enroll --coordinator {coordinator.url} --token {token}" in ran.err
+    assert f"fedloom agent enroll --coordinator {coordinator.url}\n" in ran.err
+    assert token not in ran.err
     listed = fedloom("token", "list").out
     assert "site=north" in listed
     assert "for ada" in listed
@@ -419,21 +472,22 @@ def test_storage_shows_what_is_stored(run: Run, finished: Campaign) -> None:
 
 # --- authorisation
 
+WHERE = "set FEDLOOM_KEY to the operator's key, or FEDLOOM_KEY_FILE to its file"
+
 
 def test_a_wrong_key_and_an_agents_key_are_turned_away(
     fedloom: Run, agents: list[ScriptedAgent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wrong = fedloom("--key", "nobody", "campaign", "list")
+    monkeypatch.setenv("FEDLOOM_KEY", "nobody")
+    wrong = fedloom("campaign", "list")
     assert wrong.code == 4
-    assert wrong.err.startswith("fedloom: unknown key: set FEDLOOM_KEY or --key")
+    assert wrong.err.startswith("fedloom: unknown key: set FEDLOOM_KEY to a key of this coordinator's operator")
     monkeypatch.delenv("FEDLOOM_KEY")
     missing = fedloom("campaign", "list")
-    assert (missing.code, missing.err) == (4, "fedloom: no key: set FEDLOOM_KEY or --key to the operator's key\n")
-    agents_key = fedloom("--key", agents[0].identity["secret"], "campaign", "list")
-    assert agents_key.code == 4
-    assert agents_key.err == (
-        "fedloom: this key is an agent's secret: set FEDLOOM_KEY or --key to the operator's key\n"
-    )
+    assert (missing.code, missing.err) == (4, f"fedloom: no key: {WHERE}\n")
+    monkeypatch.setenv("FEDLOOM_KEY", agents[0].identity["secret"])
+    agents_key = fedloom("campaign", "list")
+    assert (agents_key.code, agents_key.err) == (4, f"fedloom: this key is an agent's secret: {WHERE}\n")
 
 
 def test_every_listing_says_what_to_do_when_it_is_empty(fedloom: Run) -> None:

@@ -32,6 +32,14 @@ def test_every_group_has_help(run: Run, group: str) -> None:
     assert run(group, "--help").code == 0
 
 
+def test_the_commands_of_data_owners_and_of_operators_are_listed_apart(run: Run) -> None:
+    _, _, owners = run("agent", "--help").out.partition("Data owner")
+    owners, _, operators = owners.partition("Operator")
+    first_words = [{line.strip("│ ").split(" ")[0] for line in part.splitlines()} for part in (owners, operators)]
+    assert {"enroll", "run", "approve", "policy"} <= first_words[0]
+    assert {"list", "show", "revoke"} <= first_words[1]
+
+
 def test_help_imports_nothing_that_is_slow() -> None:
     ran = in_a_process(
         "import sys; sys.argv = ['fedloom', '--help']\n"
@@ -73,6 +81,14 @@ def test_dry_run_accepts_a_good_file_without_any_coordinator(run: Run, campaign_
     ran = run("campaign", "create", campaign_file, "--dry-run")
     assert (ran.code, ran.out) == (0, f"{campaign_file} is valid: small, 1 round of fedavg\n")
     assert json.loads(run("campaign", "create", campaign_file, "--dry-run", "--json").out)["lora"]["rank"] == 2
+
+
+@pytest.mark.parametrize(("rounds", "words"), [(1, "1 round"), (5, "5 rounds")])
+def test_dry_run_says_that_updates_are_kept(run: Run, campaign_file: Path, rounds: int, words: str) -> None:
+    campaign_file.write_text(campaign_file.read_text() + f"retention: {{updates: {rounds}}}\n")
+    ran = run("campaign", "create", campaign_file, "--dry-run")
+    kept = f"it keeps each agent's update for {words} (retention.updates), which owners must allow"
+    assert ran.out.splitlines()[1:] == [kept]
 
 
 def test_each_problem_of_a_file_is_a_line_with_file_line_and_field(run: Run, campaign_file: Path) -> None:

@@ -107,6 +107,7 @@ def test_a_comparison_resumes_after_a_kill_and_grows(folder: Path) -> None:
 
     done = compare(folder, "--algorithms", "fedprox,fedavg", "--seeds", 1, "--json")
     assert done.returncode == 0, done.stderr
+    assert "the owners' limits are open, since these clients have no owners\n" in done.stderr
     for path, scores in scored.items():
         assert json.loads(path.read_text())["scores"]["validation"] == scores
     for path, digest in weights.items():
@@ -134,6 +135,30 @@ def test_a_comparison_resumes_after_a_kill_and_grows(folder: Path) -> None:
         lines = [line for line in log.read_text().splitlines() if "of campaign" in line]
         assert lines
         assert all(f"of campaign {own}" in line for line in lines)
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize(
+    ("measure", "while_it"), [("exact", "scoring the base model: 0/1"), ("loss", "choosing .* 0/")]
+)
+def test_ctrl_c_is_answered_at_once_and_ends_what_is_scored_and_trained(
+    folder: Path, measure: str, while_it: str
+) -> None:
+    rows = [{"instruction": f"what is {number}?", "output": f"{number} " * 20} for number in range(2000)]
+    for name in ("validation", "test") if measure == "exact" else ():
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "campaign.json").write_text(json.dumps({**CAMPAIGN, "training": {**CAMPAIGN["training"], "steps": 5000}}))
+    write_comparison(folder, score={"measure": measure, "max_new_tokens": 300}, grid={"params": {}})
+    some = ("--algorithms", "fedavg", "--seeds", 1)
+    stopped = Process(argv(folder, *some), folder / "first.log", popen=preloaded.Preloaded, **environment())
+    stopped.wait_to_print(while_it)
+    time.sleep(2)
+    stopped.popen.send_signal(signal.SIGINT)
+    asked = time.monotonic()
+    stopped.wait_to_print("stopping…", timeout_s=2)
+    assert stopped.popen.wait(20) == 130
+    assert time.monotonic() - asked < 10  # a second or two; a shared machine may be slow
+    assert stopped.printed().endswith("stopping…\nstopped; run the same command again to continue\n")
 
 
 def test_a_diverging_method_is_a_failed_row_and_the_rest_runs(folder: Path) -> None:
@@ -221,7 +246,7 @@ def test_another_comparisons_folder_is_left_alone(folder: Path) -> None:
     (folder / "out" / "thesis.txt").write_text("years of work")
     refused = compare(folder, "--force")
     assert refused.returncode == 2
-    assert "no comparison" in refused.stderr
+    assert "not a comparison" in refused.stderr
     (folder / "out" / "thesis.txt").unlink()
     (folder / "out" / "comparison.json").write_text('{"clients": 7}')
     refused = compare(folder)

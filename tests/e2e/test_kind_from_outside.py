@@ -25,6 +25,7 @@ CAMPAIGN: dict[str, Any] = {
     "kto": {"beta": 0.3},
     "data": {"name": "rows"},
     "rounds": 2,
+    "selection": {"minimum": 2},
 }
 ALLOWED = SETTINGS + 'other_columns = {{ label = "good" }}\n[policy]\nkinds = ["kto"]\n'
 
@@ -111,8 +112,9 @@ def test_a_simulation_writes_its_metric_with_the_unit(installed: str, tmp_path: 
     (tmp_path / "campaign.json").write_text(json.dumps(one_round))
     ran = fedloom(installed, "simulate", tmp_path / "campaign.json", "--out", tmp_path / "out", "--clients", 2)
     assert ran.returncode == 0, ran.stderr
+    assert "since these clients have no owners, except policy.kinds of agent.toml" in ran.stdout
     with (tmp_path / "out" / "metrics.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row["metric"] == "held_out_agreement"]
+        rows = [row for row in csv.DictReader(file) if row["name"] == "held_out_agreement"]
     assert len(rows) == 2 * 3
     assert {row["unit"] for row in rows} == {"of rows"}
 
@@ -135,4 +137,4 @@ def test_an_agent_without_it_and_a_policy_without_it_refuse_in_words(installed: 
             each["agent_name"]: each["reason"] for each in operator.get(f"/v1/campaigns/{campaign_id}")["participants"]
         }
     assert reasons["ada"].startswith("the kind of training kto is not installed at this agent; installed are dpo, sft.")
-    assert "training kind kto is not in policy.kinds" in reasons["bob"]
+    assert 'the kind of training is kto, and policy.kinds = ["sft", "dpo"]' in reasons["bob"]

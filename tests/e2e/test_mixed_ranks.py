@@ -64,6 +64,7 @@ CAMPAIGN = {
     "data": {"name": "rows"},
     "algorithm": {"name": "reporting"},
     "rounds": 2,
+    "selection": {"minimum": 2},
     "evaluation": {"every": 2},
     "retention": {"updates": 2},
 }

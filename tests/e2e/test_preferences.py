@@ -22,6 +22,7 @@ CAMPAIGN: dict[str, Any] = {
     "dpo": {"beta": 0.3},
     "data": {"name": "rows"},
     "rounds": 2,
+    "selection": {"minimum": 2},
 }
 
 

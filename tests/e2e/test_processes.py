@@ -46,7 +46,9 @@ def test_a_campaign_runs_through(
     assert [line["sha256"] for line in sent if line["what"] == "delta"] == [
         adapter["contributions"][0]["update_sha256"] for adapter in adapters[1:]
     ]
-    assert not list((agents[0].home / "tasks").iterdir())
+    [kept] = (agents[0].home / "tasks").iterdir()
+    assert kept.name.startswith(f"{campaign_id}.3."), "only the last round's, which another attempt would send again"
+    assert {path.name for path in kept.iterdir()} == {"result.json", "delta.safetensors", "child.pid"}
     for secret in ("fla_", "fle_"):
         assert secret not in coordinator.process.printed()
     assert (agents[0].home / "identity.json").stat().st_mode & 0o777 == 0o600

@@ -1,10 +1,12 @@
 """`fedloom simulate` in its own process: real coordinator, real HTTP, real training of a tiny model."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 import time
+from csv import DictReader
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +94,13 @@ def running(folder: Path, log: str) -> Process:
 
 
 def environment() -> dict[str, str]:
-    """Environment of simulations that start at once and check often whether a round can close."""
-    return {"FEDLOOM_ENGINE__POLL_S": "0.05", **quick_children.environment()}
+    """Environment of simulations that start at once and check often whether a round can close.
+
+    It names a proxy that is not there: a simulation reaches its own coordinator directly.
+    """
+    dead_proxy = "http://127.0.0.1:9"
+    proxies = {"HTTP_PROXY": dead_proxy, "ALL_PROXY": dead_proxy}
+    return {"FEDLOOM_ENGINE__POLL_S": "0.05", "COLUMNS": "160", **proxies, **quick_children.environment()}
 
 
 def final_digest(folder: Path) -> str:
@@ -126,13 +133,14 @@ def test_simulated_clients_and_real_agents_end_with_the_same_adapter(
 ) -> None:
     folder, printed = once_finished
     assert "round 3/3" in printed
+    assert "the owners' limits are open, since these clients have no owners\n" in printed
     assert final_digest(folder) in printed
     coordinator = QuickCoordinator(tmp_path / "coordinator")
     agents = [QuickAgent(tmp_path / f"client-{number:02}") for number in range(3)]
     assert digest_of_agents(coordinator, agents, folder, model) == final_digest(folder)
 
 
-@pytest.mark.deep
+@pytest.mark.soak
 def test_processes_that_start_cold_end_with_the_same_adapter_too(folder: Path, model: Path) -> None:
     done = simulate_from_cold(folder, *DOMAINS)
     assert done.returncode == 0, done.stderr
@@ -162,7 +170,7 @@ def test_it_resumes_after_a_stop_and_after_a_kill(folder: Path) -> None:
     stopped = running(folder, "first.log")
     stopped.wait_to_print("round [23]/6")
     assert stopped.stop() == 130
-    assert "run the same command again to continue" in stopped.printed()
+    assert stopped.printed().endswith("stopping…\nstopped; run the same command again to continue\n")
     killed = running(folder, "second.log")
     killed.wait_to_print("round [45]/6")
     killed.kill()
@@ -179,13 +187,36 @@ def test_it_resumes_after_a_stop_and_after_a_kill(folder: Path) -> None:
 
 
 @SHARE_ONE
+def test_each_round_is_one_line_with_the_losses_of_that_round(once_finished: "tuple[Path, str]") -> None:
+    folder, printed = once_finished
+    with (folder / "out" / "metrics.csv").open() as file:
+        means = {(row["name"], int(row["round"])): float(row["value"]) for row in DictReader(file) if not row["client"]}
+    lines = [line for line in printed.splitlines() if line.startswith("round ")]
+    for number, line in enumerate(lines):
+        train = f"train loss {means['train_loss_mean', number]:.4f} nats a token, " if number else ""
+        assert line == f"round {number}/3: {train}held-out loss {means['held_out_loss', number]:.4f} nats a token"
+    assert len(lines) == 4
+    assert re.search(r"^client-00 +[0-9.]+% +[0-9.]+ +[0-9.]+ +[0-9.]+ +[-+][0-9.]+", printed, re.MULTILINE)
+
+
+def test_a_campaign_without_evaluation_prints_its_rounds_too(folder: Path) -> None:
+    write_campaign(folder, rounds=2, evaluation={"every": 0})
+    done = simulate(folder, *DOMAINS)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("round ")]
+    assert [line.partition(":")[0] for line in lines] == ["round 0/2", "round 1/2", "round 2/2"]
+    assert lines[0] == "round 0/2"
+    assert "held-out" not in done.stdout.lower()
+
+
+@SHARE_ONE
 def test_a_finished_simulation_is_shown_again_at_once_and_another_one_is_refused(finished: Path) -> None:
     folder = finished
     adapter = json.loads(simulate(folder, *DOMAINS, "--json").stdout)["adapter"]
     assert adapter["blob"]["sha256"] == final_digest(folder)
     metrics = (folder / "out" / "metrics.csv").read_text().splitlines()
-    assert metrics[0] == "round,client,metric,value,unit"
-    assert any(line.startswith("3,,held_out_loss,") and line.endswith(",nats a token") for line in metrics)
+    assert metrics[0] == "round,client,name,value,unit,n_clients,of_clients,at"
+    assert any(line.startswith("3,,held_out_loss,") and ",nats a token,3,3,20" in line for line in metrics)
 
     started = time.monotonic()
     assert json.loads(simulate(folder, *DOMAINS, "--json").stdout)["adapter"] == adapter
@@ -209,7 +240,7 @@ def test_an_unrelated_folder_is_left_alone(folder: Path) -> None:
     for options in ((), ("--force",)):
         refused = simulate(folder, *DOMAINS, *options)
         assert refused.returncode == 2
-        assert "no simulation" in refused.stderr
+        assert "not a simulation" in refused.stderr
     assert (folder / "out" / "thesis.txt").read_text() == "years of work"
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from shared.credentials import read_secret
 from tests.support.forks import preloaded
 from tests.support.operator import Operator
 from tests.support.processes import Process, QuickAgent, wait_until
@@ -27,7 +28,7 @@ def authority(tmp_path: Path) -> Path:
 
 def enroll(home: Path, url: str, token: str, *more: str) -> "subprocess.CompletedProcess[str]":
     argv = [sys.executable, "-m", "fedloom", "agent", "enroll", "--home", str(home), "--name", "ada"]
-    return preloaded.run([*argv, "--coordinator", url, "--token", token, *more])
+    return preloaded.run([*argv, "--coordinator", url, *more], FEDLOOM_TOKEN=token)
 
 
 def test_an_agent_works_over_tls_with_a_private_authority(authority: Path) -> None:
@@ -37,8 +38,8 @@ def test_an_agent_works_over_tls_with_a_private_authority(authority: Path) -> No
     argv += ["--tls-key", str(authority / "key.pem")]
     service = Process(argv, authority / "coordinator.log", popen=preloaded.Preloaded)
     try:
-        key = service.wait_to_print(r"flo_[\w-]+")[0]
         service.wait_to_print("Fedloom coordinator on")
+        key = read_secret(authority / "data" / "operator.key")
         url = f"https://localhost:{port}"
         operator = Operator(url, key, ca_file=authority / "ca.pem")
         wait_until(operator.is_answered, "the service")

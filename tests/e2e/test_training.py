@@ -1,6 +1,7 @@
 """A real campaign with real training on a tiny model, with each program in its own process."""
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ CAMPAIGN = {
     "training": {"steps": 8, "batch_size": 4, "max_length": 128, "learning_rate": 0.01, "seed": 3},
     "data": {"name": "rows"},
     "rounds": 2,
+    "selection": {"minimum": 2},
     "evaluation": {"every": 1},
 }
 SETTINGS = """
@@ -80,7 +82,7 @@ def test_compatible_agents_train_and_the_others_report_why_not(tmp_path: Path) -
     }
     assert participants["ada"]["reason"] is None
     assert participants["bob"]["reason"] == (
-        "rows.jsonl: line 41 has a special token of the tokenizer in its text, which acts as a control token"
+        "data.rows: line 41 has a special token of the tokenizer in its text, which acts as a control token"
     )
     assert "weights" in participants["cyd"]["reason"]
     assert "nowhere" not in participants["dee"]["reason"], "paths stay at the agent"
@@ -93,6 +95,9 @@ def test_compatible_agents_train_and_the_others_report_why_not(tmp_path: Path) -
     losses = [adapter["metrics"]["held_out_loss"] for adapter in adapters]
     assert losses[2] < losses[1] < losses[0]
     assert [share["agent_name"] for share in adapters[2]["contributions"]] == ["ada", "bob"]
+    assert all(
+        f"; torch {version('torch')}, transformers " in share["trained_on"] for share in adapters[2]["contributions"]
+    )
     for name in ("ada", "bob"):
         logs = "".join(log.read_text() for log in (agents[name].home / "logs").iterdir())
         assert logs.count("base model loaded") == 1

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.credentials import read_secret
 from tests.support.operator import Operator
 from tests.support.processes import ROOT, Process, is_ready, wait_until
 from tests.support.scripted import ScriptedAgent, adapter_bytes, campaign_body
@@ -17,7 +18,7 @@ pytestmark = [pytest.mark.deep, pytest.mark.xdist_group("wheel")]  # one worker,
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bin folder of a new environment outside the repository, with fedloom[coordinator] from a built wheel."""
+    """The bin folder of a new environment outside the repository, made like the image of ``deploy/Dockerfile``."""
     folder = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", str(folder), str(ROOT)], check=True)
@@ -25,7 +26,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.create(folder / "env", with_pip=True)
     bin_folder = folder / "env" / "bin"
     install = [str(bin_folder / "pip"), "--disable-pip-version-check", "--quiet", "install"]
-    subprocess.run([*install, "-c", str(ROOT / "constraints.txt"), f"{wheel}[coordinator]"], check=True, cwd=folder)
+    locked = ["--require-hashes", "--only-binary", ":all:", "-r", str(ROOT / "deploy" / "requirements.txt")]
+    for what in (locked, ["--no-deps", "--no-index", str(wheel)]):
+        subprocess.run([*install, *what], check=True, cwd=folder)
     return bin_folder
 
 
@@ -39,9 +42,8 @@ def test_a_coordinator_from_the_wheel_closes_a_round_without_torch(installed: Pa
     argv = [str(installed / "fedloom"), "coordinator", "serve", "--port", str(port)]
     service = Process(argv, tmp_path / "coordinator.log", cwd=tmp_path)
     try:
-        key = service.wait_to_print(r"flo_[\w-]+")[0]
         service.wait_to_print("Fedloom coordinator on")
-        operator = Operator(url, key)
+        operator = Operator(url, read_secret(tmp_path / "fedloom-data" / "operator.key"))
         wait_until(lambda: is_ready(url), "the service")
         ada, bob = (ScriptedAgent(url, operator.token(), name) for name in ("ada", "bob"))
         campaign_id = operator.post("/v1/campaigns", campaign_body())["id"]

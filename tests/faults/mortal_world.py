@@ -1,5 +1,6 @@
 """A coordinator and agents that may die, and the scenarios that they play."""
 
+import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -107,6 +108,18 @@ class World:
         longer possible."""
         reply = self.operator.http.post(f"/v1/campaigns/{campaign_id}/{move}", json=body)
         assert reply.is_success or (self.points and reply.status_code in (409, 422)), reply.text
+
+    def say(self, campaign_id: str, name: str, part: str) -> None:
+        """Pass on what an agent's owner says of its part in a campaign."""
+        secret = json.loads((self.agents[name].home / "identity.json").read_text())["secret"]
+        path, headers = f"/v1/agents/me/campaigns/{campaign_id}", {"Authorization": f"Bearer {secret}"}
+        reply = self.operator.http.put(path, json={"part": part}, headers=headers)
+        assert reply.status_code == 204, reply.text
+
+    def state_of(self, campaign_id: str, name: str) -> str:
+        """The state of an agent's part in a campaign."""
+        [found] = [each["state"] for each in self.show(campaign_id)["participants"] if each["agent_name"] == name]
+        return str(found)
 
     def audited(self, campaign_id: str, contributors: Sequence[Sequence[str]]) -> str:
         """Check that updates counted once and rounds have their contributors. Returns the last adapter's digest."""
@@ -217,10 +230,37 @@ def operators_calls(world: World) -> str:
     with world.dying(*around("cancel_campaign")):
         world.move(other_id, "cancel")
     closed = world.wait_for(other_id, "cancelled")["rounds_closed"]
-    assert len(operator.items("/v1/campaigns")) == 2
+    third_id = operator.create(campaign("third", 1000))
+    world.wait_until_closed(third_id, 1)
+    with world.dying(*around("finish_campaign")):
+        world.move(third_id, "finish")
+    last = world.wait_for(third_id, "completed")
+    assert operator.events(third_id).count("campaign-ends-early") == 1
+    world.audited(third_id, [("ada", "bob")] * last["rounds_closed"])
+    assert len(operator.items("/v1/campaigns")) == 3
     events = operator.events(campaign_id)
     assert [events.count(event) for event in ("campaign-created", "campaign-rolled-back")] == [1, 3]
     world.audited(other_id, [("ada", "bob")] * closed)
+    return world.audited(campaign_id, [("ada", "bob")] * 4)
+
+
+def owners_words(world: World) -> str:
+    """An owner pauses her part, takes it up, leaves, comes back. Her first word is repeated until it is answered."""
+    world.start_agents("ada", "bob", step_s=0.1)
+    campaign_id = world.operator.create(campaign("small", 4))
+    world.wait_until_closed(campaign_id, 1)
+    world.move(campaign_id, "pause")
+    world.wait_for(campaign_id, "paused")
+    with world.dying():
+        world.say(campaign_id, "ada", "paused")
+    assert world.state_of(campaign_id, "ada") == "paused"
+    for word, state in (("takes-part", "prepared"), ("left", "left"), ("takes-part", "preparing")):
+        world.say(campaign_id, "ada", word)
+        assert world.state_of(campaign_id, "ada") == state
+    world.move(campaign_id, "resume")
+    world.wait_for(campaign_id, "completed")
+    events = world.operator.events(campaign_id)
+    assert [events.count(event) for event in ("agent-waits", "agent-left", "agent-back")] == [1, 1, 2]
     return world.audited(campaign_id, [("ada", "bob")] * 4)
 
 
@@ -331,5 +371,5 @@ _QUICK = {"FEDLOOM_ENGINE__POLL_S": "0.1"}
 _HASTE: dict[Scenario, dict[str, str]] = {
     claims: {"FEDLOOM_ENGINE__CLAIM_TTL_S": "0.003"},
     verifications: {"FEDLOOM_ENGINE__CLAIM_TTL_S": "0.003"},
-    mishaps: {"FEDLOOM_LEASE__TTL_S": "2"},
+    mishaps: {"FEDLOOM_LEASE__TTL_S": "3"},
 }

@@ -25,7 +25,8 @@ class Owner:
 
     def __init__(self, folder: Path, url: str, token: str) -> None:
         self.home, self._folder = folder / "home", folder
-        self.enroll = ("enroll", "--coordinator", url, "--token", token, "--name", "ada")
+        self.enroll = ("enroll", "--coordinator", url, "--name", "ada")
+        self._token = token
         self._n_started = 0
 
     def start(self, *command: str, at: str = "") -> Process:
@@ -33,7 +34,9 @@ class Owner:
         argv = [sys.executable, "-m", "fedloom", "agent", *command, "--home", str(self.home)]
         log = self._folder / f"{self._n_started} {command[0]}.log"
         notes = str(self._folder / "notes")
-        return Process(argv, log, popen=Preloaded, FEDLOOM_CRASH_AT=at, FEDLOOM_CRASH_NOTES=notes)
+        return Process(
+            argv, log, popen=Preloaded, FEDLOOM_CRASH_AT=at, FEDLOOM_CRASH_NOTES=notes, FEDLOOM_TOKEN=self._token
+        )
 
     def die(self, *command: str, at: str) -> None:
         dead = self.start(*command, at=at)

@@ -260,7 +260,7 @@ def test_nothing_of_a_slice_is_left_out_or_changed_unless_a_notice_counts_it(
             assert not [row.error for row in tokenizing.tokenize(rows[begin : begin + BATCH]) if row.error]
     what = "a special token of the tokenizer in its text, which acts as a control token"
     assert tokenizing.notices().public == [
-        f"{label}: {place} has {what}, and {n} more"
+        f"the data: {place} has {what}, and {n} more"
         for (of_family, label), (place, n) in SPECIAL_TOKENS.items()
         if (of_family, label) == (family, source.label)
     ]

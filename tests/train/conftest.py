@@ -26,17 +26,12 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 
+from agent.orders.jobs import EvaluateJob, InitJob, PrepareJob, TrainJob  # noqa: E402
 from agent.train.worker import Worker  # noqa: E402
 from shared.adapters.files import AdapterFile, write_adapter  # noqa: E402
 from shared.campaign.spec import BaseSection, DataSection, LoraSection  # noqa: E402
 from shared.digest import sha256_file  # noqa: E402
-from shared.wire.jobs import (  # noqa: E402
-    EvaluateJob,
-    Fingerprint,
-    InitJob,
-    PrepareJob,
-    TrainJob,
-)
+from shared.wire.results import Fingerprint  # noqa: E402
 from tests.support.forks.quick_children import SERVER, argv  # noqa: E402
 from tests.support.messages import with_training  # noqa: E402
 from tests.support.tiny import PAIRS, ROWS, byte_level_bpe, make_model  # noqa: E402
@@ -140,8 +135,16 @@ class Lab:
         path = self.pairs if kind == "dpo" else self.data
         return DataSource(**({"path": path, "held_out": 0.2} | columns | changes))
 
-    def work(self, job: Any, **changes: Any) -> LocalJob:
+    def work(self, job: Any, *, supplied: bool = True, **changes: Any) -> LocalJob:
+        """The job with everything that it needs.
+
+        supplied: whether the campaign starts from an adapter of another one, the job's reference or else its adapter;
+        if not, its adapter 0 must be the one that its seed gives.
+        """
         self._count += 1
+        start = changes.get("reference") or changes.get("adapter")
+        if supplied and start is not None:
+            job = job.model_copy(update={"start_sha256": sha256_file(Path(start))})
         defaults = {
             "folder": self.folder / f"task-{self._count}",
             "cache": self.folder / "cache",
@@ -152,7 +155,6 @@ class Lab:
             "compute": ComputeSettings(device="cpu", threads=1),
             "micro_batch": 4,
             "remote_code": False,
-            "report_losses": True,
         }
         return LocalJob(job=job, **(defaults | changes))
 
@@ -161,8 +163,6 @@ class Lab:
             "lora": LORA,
             "algorithm": "fedavg",
             "plain_client": False,
-            "mixes_ranks": False,
-            "rounds": 2,
             "data": DataSection(name="d"),
         }
         return PrepareJob(**with_training(self._base | fields | changes, **TRAINING))
@@ -232,6 +232,13 @@ def read(path: Path) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
         return {name: file.read(name).copy() for name in file.tensors}
 
 
+def initial_of(lab: Lab, **changes: Any) -> Path:
+    """The adapter 0 of an init job."""
+    work = lab.work(lab.init_job(**changes))
+    assert lab.run(work).adapter == sha256_file(work.folder / ADAPTER_FILE)
+    return work.folder / ADAPTER_FILE
+
+
 @pytest.fixture
 def new_lab(
     model_folder: Path, data_file: Path, pairs_file: Path, tmp_path_factory: pytest.TempPathFactory
@@ -253,6 +260,12 @@ def _shared_lab(model_folder: Path, data_file: Path, pairs_file: Path, tmp_path_
 def lab(_shared_lab: Lab) -> Lab:
     """A lab with a warm worker and the tiny model's fingerprint, shared by the tests."""
     return _shared_lab
+
+
+@pytest.fixture
+def initial(lab: Lab) -> Path:
+    """The adapter 0 of seed 7, which is the seed of all jobs of the lab."""
+    return initial_of(lab)
 
 
 class Child:

@@ -50,7 +50,7 @@ class Talk:
     """Orders to one child, with the progress and the texts of the latest."""
 
     def __init__(self, command: list[str], log: Path) -> None:
-        self._supervisor = Supervisor(ComputeSettings(), command)
+        self._supervisor = Supervisor(command)
         self._log = log
         self.phases: list[Any] = []
         self.texts: list[str] = []

@@ -80,7 +80,7 @@ def test_a_warm_child_gives_what_a_cold_one_gives_bit_for_bit(lab: Lab, start_ch
     assert cold_result.delta == warm_result.delta == sha256_file(second.folder / DELTA_FILE)
     assert cold_result.metrics["train_loss_mean"] == warm_result.metrics["train_loss_mean"]
     assert cold.result(lab.work(lab.evaluate_job(adapter), adapter=adapter)) == warm_loss
-    assert json.loads((again.folder / RESULT_FILE).read_text())["delta"] == cold_result.delta
+    assert json.loads((again.folder / RESULT_FILE).read_text())["result"]["delta"] == cold_result.delta
 
     failed, _ = cold.send(lab.work(lab.prepare_job(), data=None))
     assert isinstance(failed, Failed)
@@ -118,7 +118,7 @@ def test_sft_and_dpo_do_not_affect_each_other_in_a_warm_child(lab: Lab, start_ch
 
 def test_agents_spawn_this_child() -> None:
     """Other tests replace the command by one that forks the child."""
-    assert Supervisor(ComputeSettings())._argv == (sys.executable, "-m", "agent.train")
+    assert Supervisor()._argv == (sys.executable, "-m", "agent.train")
 
 
 def test_the_end_of_input_ends_an_idle_child_before_it_imports_anything(start_child: Any) -> None:

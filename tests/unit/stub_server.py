@@ -4,7 +4,9 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from tests.support.http_server import HttpServer
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
@@ -41,8 +43,7 @@ def stub_server(*answers: Answer, tls: ssl.SSLContext | None = None) -> Iterator
         def log_message(self, *_: object) -> None:
             return
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server = HttpServer(("127.0.0.1", 0), Handler)
     if tls is not None:
         server.socket = tls.wrap_socket(server.socket, server_side=True)
     stub = Stub(f"{'https' if tls else 'http'}://127.0.0.1:{server.server_port}", list(answers))

@@ -1,4 +1,4 @@
-"""Every text file that a person may have saved is read with any byte-order mark, and the mark is no part of it."""
+"""Every text file that a person may have saved is read with any byte-order mark, and the mark is not part of it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +10,8 @@ from agent.data.own_template import OwnTemplate
 from agent.settings import load_settings
 from fedloom.comparison.spec import read_comparison
 from shared.campaign.file import read_campaign_file
-from shared.text_file import read_text
-from shared.tls import context_trusting
+from shared.network.tls import context_trusting
+from shared.text.text_file import read_text
 
 trustme = pytest.importorskip("trustme")
 
@@ -72,7 +72,7 @@ def test_both_byte_orders_are_read(tmp_path: Path, mark: bytes) -> None:
 
 
 def test_no_file_of_a_person_is_read_without_the_mark() -> None:
-    """A new reader of text belongs to ``shared.text_file``; these read what Fedloom itself wrote."""
+    """A new reader of text belongs to ``shared.text.text_file``; these read what Fedloom itself wrote."""
     root = Path(__file__).parents[2]
     own = {
         "agent/train/process/memory.py",
@@ -80,7 +80,7 @@ def test_no_file_of_a_person_is_read_without_the_mark() -> None:
         "fedloom/run_folder.py",
         "fedloom/comparison/trial.py",
         "shared/crash_points.py",
-        "shared/text_file.py",
+        "shared/text/text_file.py",
     }
     found = {
         str(path.relative_to(root))

@@ -58,7 +58,7 @@ class Trained:
         """The reported loss of adapter 1, in nats a token, over all clients."""
         with (self.folder / "out" / "metrics.csv").open(newline="") as file:
             rows = [row for row in csv.DictReader(file) if (row["round"], row["client"]) == ("1", "")]
-        return next(float(row["value"]) for row in rows if row["metric"] == "held_out_loss")
+        return next(float(row["value"]) for row in rows if row["name"] == "held_out_loss")
 
     def plain_loss(self, model: Any) -> float:
         """The loss that plain transformers computes on the clients' held-out rows, in nats a token."""

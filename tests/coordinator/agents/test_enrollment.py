@@ -154,7 +154,7 @@ def test_a_revoked_agent_is_shut_out_and_another_does_its_task(
     lease = agents[gone].lease("train")
     assert operator.post(f"/v1/agents/{gone}/revoke")["state"] == "revoked"
     operator.post(f"/v1/agents/{gone}/revoke")  # a repetition changes nothing
-    for method, path, body in [*AGENT_CALLS, ("GET", f"/v1/blobs/{lease['job']['adapter']['sha256']}", None)]:
+    for method, path, body in [*AGENT_CALLS, ("GET", f"/v1/blobs/{lease['assignment']['adapter']['sha256']}", None)]:
         reply = agents[gone].http.request(method, path, json=body)
         assert (reply.status_code, problem(reply).kind) == (403, "agent-revoked"), path
     assert agents[gone].http.head("/v1/uploads/none").status_code == 403

@@ -13,7 +13,7 @@ from coordinator.engine.aggregation import factor_gap as module
 from coordinator.engine.aggregation.factor_gap import FactorGap, factor_gap
 from shared.adapters.files import AdapterFile, write_adapter
 from tests.support.operator import Operator, problem
-from tests.support.scripted import ScriptedAgent, campaign_body, safetensors_bytes
+from tests.support.scripted import ScriptedAgent, campaign_body, safetensors_bytes, stretched
 
 Enroll = Callable[..., ScriptedAgent]
 Tensors = dict[str, np.ndarray]
@@ -155,6 +155,11 @@ def test_memory_does_not_grow_with_the_number_of_clients(tmp_path: Path, monkeyp
 # --- campaigns
 
 
+def untrained() -> Tensors:
+    """Adapter 0, whose B is zero."""
+    return {**drawn(0, SHAPES), B: np.zeros(SHAPES[B], dtype=np.float32)}
+
+
 def begin(operator: Operator, agents: list[ScriptedAgent], zero: bytes, **changes: Any) -> str:
     campaign_id: str = operator.post("/v1/campaigns", campaign_body(**changes))["id"]
     for agent, n_train in zip(agents, (10, 30), strict=True):
@@ -181,7 +186,7 @@ def tensors_of(data: bytes, folder: Path) -> Tensors:
 @pytest.mark.usefixtures("either_coordinator")
 def test_every_round_records_its_gap(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
     agents = [enroll("ada"), enroll("bob")]
-    zero = drawn(0, SHAPES)
+    zero = untrained()
     campaign_id = begin(operator, agents, as_bytes(tmp_path, zero), rounds=2, lora={"rank": 2, "alpha": 6})
     deltas = [drawn(1, SHAPES, 0.1), drawn(2, SHAPES, 0.1)]
     for _ in range(2):
@@ -201,7 +206,7 @@ def test_every_round_records_its_gap(operator: Operator, enroll: Enroll, tmp_pat
 def test_the_gap_of_huge_updates_is_a_number_too(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
     """The products of finite factors overflow float32; their norm in float64 does not."""
     agents = [enroll("ada"), enroll("bob")]
-    zero, deltas = drawn(0, SHAPES), [drawn(1, SHAPES, 1e30), drawn(2, SHAPES, 1e30)]
+    zero, deltas = untrained(), [drawn(1, SHAPES, 1e30), drawn(2, SHAPES, 1e30)]
     campaign_id = begin(operator, agents, as_bytes(tmp_path, zero), lora={"rank": 2, "alpha": 2})
     for agent, delta in zip(agents, deltas, strict=True):
         agent.train(as_bytes(tmp_path, delta))
@@ -214,12 +219,11 @@ def test_the_gap_of_huge_updates_is_a_number_too(operator: Operator, enroll: Enr
 @pytest.mark.usefixtures("either_coordinator")
 def test_a_frozen_factor_neither_travels_nor_changes(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
     agents = ada, bob = [enroll("ada"), enroll("bob")]
-    zero = drawn(0, SHAPES)
+    zero = untrained()
     lora = {"rank": 2, "freeze_a": True}
     campaign_id = begin(operator, agents, as_bytes(tmp_path, zero), rounds=3, lora=lora, algorithm={"name": "scaffold"})
     only_b = {B: SHAPES[B]}
     lease = ada.lease("train")
-    assert lease["job"]["lora"]["freeze_a"] is True
     whole, part = as_bytes(tmp_path, drawn(1, SHAPES)), as_bytes(tmp_path, drawn(1, only_b))
     refused = ada.start_upload(lease, "delta", whole)
     assert (refused.status_code, problem(refused).kind) == (413, "too-large")
@@ -227,10 +231,11 @@ def test_a_frozen_factor_neither_travels_nor_changes(operator: Operator, enroll:
     extras = as_bytes(tmp_path, {f"delta_c/{B}": np.ones(SHAPES[B], dtype=np.float32)})
     with_a = as_bytes(tmp_path, {f"delta_c/{name}": np.ones(shape, np.float32) for name, shape in SHAPES.items()})
     assert ada.start_upload(lease, "extras", with_a).status_code == 413
-    # in half precision it is small enough to be uploaded
+    # in half precision it fits into the size of an update
     half = safetensors_bytes(
         {name: ("F16", SHAPES[name], drawn(1, SHAPES)[name].astype("<f2").tobytes()) for name in (A, B)}
     )
+    half = stretched(half, len(part))
     reply = ada.result(lease, ada.train_result(ada.upload(lease, "delta", half), ada.upload(lease, "extras", extras)))
     assert (reply.status_code, problem(reply).kind) == (422, "bad-update")
     assert problem(reply).detail.startswith(f"{A}: not part of")
@@ -241,7 +246,7 @@ def test_a_frozen_factor_neither_travels_nor_changes(operator: Operator, enroll:
     for number in (2, 3):
         for agent in agents:
             lease = agent.lease("train")
-            sent = agent.http.get(f"/v1/blobs/{lease['job']['broadcast']['sha256']}").content
+            sent = agent.http.get(f"/v1/blobs/{lease['assignment']['broadcast']['sha256']}").content
             assert set(tensors_of(sent, tmp_path)) == {f"c/{B}"}
             agent.train(as_bytes(tmp_path, drawn(10 * number + agents.index(agent), only_b)), lease, extras)
     operator.wait_for(campaign_id, "completed")

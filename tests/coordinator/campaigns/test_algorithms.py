@@ -8,7 +8,7 @@ import pytest
 
 from shared import algorithms
 from tests.support.operator import Operator, problem
-from tests.support.scripted import ScriptedAgent, adapter_bytes, begin_campaign, campaign_body, prepared
+from tests.support.scripted import ScriptedAgent, adapter_bytes, begin_campaign, campaign_body
 
 Enroll = Callable[..., ScriptedAgent]
 
@@ -44,16 +44,12 @@ def test_parameters_that_an_algorithm_cannot_have_are_refused_by_name(operator: 
 
 
 @pytest.mark.parametrize(("name", "is_plain"), [("fedadam", True), ("fedprox", False)])
-def test_a_job_states_whether_its_client_half_is_plain(
-    operator: Operator, enroll: Enroll, tmp_path: Path, name: str, is_plain: bool
+def test_agents_are_told_whether_a_client_half_is_plain(
+    operator: Operator, enroll: Enroll, name: str, is_plain: bool
 ) -> None:
     ada = enroll("ada")
     operator.post("/v1/campaigns", campaign_body(algorithm={"name": name}, selection={"minimum": 1}))
-    prepare = ada.lease("prepare")
-    assert prepare["job"]["plain_client"] is is_plain
-    ada.result(prepare, prepared())
-    ada.init(adapter_bytes(tmp_path))
-    assert ada.lease("train")["job"]["plain_client"] is is_plain
+    assert ada.lease("prepare")["assignment"]["plain_client"] is is_plain
 
 
 def test_every_algorithm_lists_its_state_and_transfers(operator: Operator) -> None:

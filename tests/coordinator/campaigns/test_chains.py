@@ -45,7 +45,7 @@ def train(folder: Path, agents: Sequence[ScriptedAgent], numbers: Iterable[int],
     for number in numbers:
         for agent in agents:
             lease = agent.lease("train")
-            assert lease["job"]["round"] == number
+            assert lease["assignment"]["round"] == number
             agent.train(adapter_bytes(folder, fill), lease)
 
 
@@ -95,7 +95,7 @@ def test_a_campaign_starts_from_the_adapter_of_another_without_an_init_task(
     for agent in agents:
         agent.evaluate(0.7, held_out_accuracy=0.5, held_out_margin=0.0)
     leases = [agent.lease("train") for agent in agents]
-    assert {lease["job"]["adapter"]["sha256"] for lease in leases} == {last}
+    assert {lease["assignment"]["adapter"]["sha256"] for lease in leases} == {last}
     for agent, lease in zip(agents, leases, strict=True):
         agent.train(adapter_bytes(tmp_path, 5.0), lease)
     for agent in agents:
@@ -244,7 +244,7 @@ def test_the_start_stays_stored_when_its_own_campaign_releases_it(
     assert operator.get(f"/v1/campaigns/{tuned}")["origins"][0]["adapter_number"] == 1
     eve = enroll("eve", site="east")
     eve.prepare()
-    assert eve.lease("train")["job"]["adapter"]["sha256"] == start["blob"]["sha256"]
+    assert eve.lease("train")["assignment"]["adapter"]["sha256"] == start["blob"]["sha256"]
 
 
 async def release_later(services: Services, sha256: str) -> None:

@@ -64,7 +64,7 @@ def test_a_campaign_of_a_kind_that_is_gone_is_shown_and_paused_and_holds_up_no_o
             operator = Operator(running.url, running.key)
             ada.http.base_url = running.url
             operator.post(f"/v1/campaigns/{campaign_id}/resume")
-            assert ada.ask().json()["job"]["campaign_name"] == "plus"
+            assert ada.ask().json()["assignment"]["campaign_id"] == campaign_id
     finally:
         kinds.find.cache_clear()
 
@@ -86,7 +86,7 @@ def test_an_agent_gets_other_work_before_the_engine_has_paused_the_campaign(
     monkeypatch.setattr(kinds.PLUGINS, "installed", {})
     kinds.find.cache_clear()
     try:
-        assert ada.ask().json()["job"]["campaign_name"] == "other"
+        assert ada.ask().json()["assignment"]["spec"]["name"] == "other"
     finally:
         kinds.find.cache_clear()
 

@@ -43,7 +43,7 @@ def do_rounds(
     for number in numbers:
         for agent in agents:
             lease = agent.lease("train")
-            assert lease["job"]["round"] == number
+            assert lease["assignment"]["round"] == number
             extras = slots_bytes(folder, number / 4, *slots) if slots else None
             leases.append(agent.train(delta_of(folder, agent, number, astray=astray), lease, extras))
     return leases
@@ -112,8 +112,8 @@ def test_a_run_that_was_rolled_back_ends_as_an_uninterrupted_one(
         operator.wait_for(broken, "completed")
         assert adapters(operator, broken) == expected
         for lease, first in zip(again, leases[4:], strict=True):  # the same jobs as in the uninterrupted run
-            same = ("adapter", "broadcast", "committed_update", "learning_rate")
-            assert [lease["job"][field] for field in same] == [first["job"][field] for field in same]
+            same = ("adapter", "broadcast", "committed_update")
+            assert [lease["assignment"][field] for field in same] == [first["assignment"][field] for field in same]
         closed = events(operator, broken, "round-closed")
         assert [event["round"] for event in closed] == [1, 2, 3, 4, 3, 4]
         for agent in agents:
@@ -152,13 +152,13 @@ def test_later_rounds_are_undone_and_stay_in_the_events(operator: Operator, enro
         assert operator.http.get(f"/v1/blobs/{digest}").status_code == 404
     assert operator.get("/v1/storage")["n_blobs"] == 2
     dropped = events(operator, campaign_id, "round-rolled-back")
-    assert [(each["round"], each["adapter"], each["metrics"].get("held_out_loss")) for each in dropped] == [
+    assert [(each["round"], each["adapter_sha256"], each["metrics"].get("held_out_loss")) for each in dropped] == [
         (3, digests[3], 1.0),
         (2, digests[2], 2.0),
     ]
     assert [each["contributions"] for each in dropped] == [before[3]["contributions"], before[2]["contributions"]]
     assert events(operator, campaign_id, "campaign-rolled-back") == [
-        {"round": 1, "adapter": digests[1], "undone": [2, 3]}
+        {"round": 1, "adapter_sha256": digests[1], "undone": [2, 3]}
     ]
 
     operator.post(f"/v1/campaigns/{campaign_id}/resume")
@@ -195,7 +195,7 @@ def test_the_open_round_is_undone_and_its_agents_hear_cancel(
     assert ada.result(done, sent_again).status_code == 410
     assert all(agent.ask(0).status_code == 204 for agent in agents)
     operator.wait_until(lambda: operator.get("/v1/storage"), lambda found: set(found["bytes_by_kind"]) == {"adapter"})
-    assert [(each["round"], each["adapter"]) for each in events(operator, campaign_id, "round-rolled-back")] == [
+    assert [(each["round"], each["adapter_sha256"]) for each in events(operator, campaign_id, "round-rolled-back")] == [
         (2, None)
     ]
 
@@ -264,7 +264,7 @@ def test_committed_updates_are_restored_from_the_lineage(
     for number in range(1, 6):
         for agent in agents:
             lease = agent.lease("train")
-            broadcasts[number - 1] = lease["job"]["broadcast"]
+            broadcasts[number - 1] = lease["assignment"]["broadcast"]
             if (agent.name, number) == ("cyd", 2):
                 agent.failure(lease, kind="crash", message="no")
                 continue
@@ -293,7 +293,7 @@ def test_committed_updates_are_restored_from_the_lineage(
         roll_back(operator, campaign_id, number)
         assert now() == expected, number
         operator.post(f"/v1/campaigns/{campaign_id}/resume")
-        job = agents[0].lease("train")["job"]
+        job = agents[0].lease("train")["assignment"]
         assert (job["round"], job["broadcast"], job["committed_update"]) == (
             number + 1,
             broadcasts[number],
@@ -444,6 +444,6 @@ def test_an_aggregation_of_an_undone_round_writes_nothing(
     rows = operator.items(f"/v1/campaigns/{campaign_id}/adapters")
     shares = [share["update_sha256"] for share in rows[1]["contributions"]]
     assert shares == [sha256_hex(delta_of(tmp_path, agent, 1)) for agent in agents]
-    assert adapters(operator, campaign_id)[1:] == [event["adapter"] for event in closed]
+    assert adapters(operator, campaign_id)[1:] == [event["adapter_sha256"] for event in closed]
     for digest in adapters(operator, campaign_id):
         assert operator.http.get(f"/v1/blobs/{digest}").status_code == 200

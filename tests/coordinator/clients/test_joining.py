@@ -227,7 +227,7 @@ def test_scaffolds_c_stays_the_mean_over_all_clients_when_one_joins(
             campaign.train(agent, extras=slots_bytes(tmp_path, delta_c, "delta_c"))
 
     def broadcast() -> set[float]:
-        c = campaign.tensors(ada.lease("train")["job"]["broadcast"]["sha256"])
+        c = campaign.tensors(ada.lease("train")["assignment"]["broadcast"]["sha256"], ada)
         return {float(value) for values in c.values() for value in np.unique(values)}
 
     train((ada, 1.0), (bob, 3.0))  # (10 · 1 + 30 · 3) / 40

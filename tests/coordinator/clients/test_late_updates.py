@@ -23,6 +23,7 @@ from tests.support.driven import (
 from tests.support.operator import Operator
 from tests.support.scripted import ScriptedAgent, slots_bytes
 from tests.support.server import RunningCoordinator
+from tests.support.stored import stored_bytes
 from tests.support.suite.tiers import deep
 
 Enroll = Callable[..., ScriptedAgent]
@@ -211,7 +212,7 @@ def test_late_work_is_discarded_if_its_client_is_needed(
         miss_the_deadline(coordinator)
     [first, _] = operator.wait_until(lambda: campaign.tasks("cyd"), lambda found: len(found) == 2)
     assert first["state"] == ("superseded" if late_update == "has arrived" else "cancelled")
-    assert campaign.train(agents["cyd"])["job"]["round"] == 2
+    assert campaign.train(agents["cyd"])["assignment"]["round"] == 2
     campaign.wait_for("completed")
     assert campaign.shares(2) == {"ada": (0.5, 0), "cyd": (0.5, 0)}
     assert campaign.digest(2) == campaign.digest_by_hand(2, campaign.shares(2))
@@ -310,7 +311,7 @@ def test_the_inputs_of_late_work_stay_stored_while_it_runs(
     campaign.train(bob, extras=extras)
     miss_the_deadline(either_coordinator)
     campaign.wait_until_open(3)
-    begun_from = {late["job"][part]["sha256"] for part in ("adapter", "broadcast")}
+    begun_from = {late["assignment"][part]["sha256"] for part in ("adapter", "broadcast")}
     assert len(begun_from) == 2
     # the same collection releases everything else that is older than the last round
     operator.wait_until(lambda: operator.get("/v1/storage")["bytes_by_kind"], lambda found: "delta" not in found)
@@ -321,7 +322,7 @@ def test_the_inputs_of_late_work_stay_stored_while_it_runs(
     campaign.wait_until_open(4)
     assert campaign.shares(3)["cyd"][1] == 1
     for sha256 in begun_from:
-        operator.wait_until(lambda sha256=sha256: campaign.blob(sha256).status_code, lambda found: found == 404)
+        operator.wait_until(lambda sha256=sha256: stored_bytes(either_coordinator, sha256), lambda found: not found)
 
 
 def test_late_work_ends_when_scaffold_restarts(
@@ -342,5 +343,5 @@ def test_late_work_ends_when_scaffold_restarts(
     assert campaign.wait_until_open(3)["sampled"] == [0, 1, 2]
     assert cyd.renew(late).json()["directive"] == "cancel"
     assert campaign.events("algorithm-restarted") == [{"round": 2, "agents": ["bob"]}]
-    again = cyd.lease("train")["job"]
+    again = cyd.lease("train")["assignment"]
     assert (again["round"], again["committed_update"], again["broadcast"]) == (3, None, None)

@@ -7,7 +7,7 @@ import pytest
 
 from shared.digest import sha256_hex
 from tests.support.operator import Operator
-from tests.support.scripted import FINGERPRINT, ScriptedAgent, adapter_bytes, campaign_body
+from tests.support.scripted import FINGERPRINT, ScriptedAgent, adapter_bytes, campaign_body, initial_bytes
 from tests.support.server import RunningCoordinator
 
 Enroll = Callable[..., ScriptedAgent]
@@ -61,7 +61,7 @@ def test_the_base_model_of_the_majority_is_required(operator: Operator, enroll: 
     assert (ada["state"], ada["client_number"]) == ("mismatched", None)
     assert "differs from the others' in: weights, template" in ada["reason"]
     assert [(each["state"], each["client_number"]) for each in (bob, cyd)] == [("prepared", 0), ("prepared", 1)]
-    assert agents["bob"].lease("init")["job"]["fingerprint"] == FINGERPRINT
+    assert agents["bob"].lease("init")["assignment"]["fingerprint"] == FINGERPRINT
 
 
 @pytest.mark.usefixtures("either_coordinator")
@@ -123,7 +123,7 @@ def test_another_client_builds_adapter_0_if_the_first_cannot(
     reason = operator.wait_for(campaign_id, "paused")["reason"]
     assert reason == "no agent could build adapter 0: out of luck; no luck either"
     operator.post(f"/v1/campaigns/{campaign_id}/resume")
-    ada.init(adapter_bytes(tmp_path, 0.5))
+    ada.init(initial_bytes(tmp_path, 0.5))
     operator.wait_for(campaign_id, "running")
 
 

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 
+from coordinator.database.tables import CampaignRow
 from coordinator.engine.campaign_tx import CampaignTx
 from coordinator.engine.clients import stragglers
 from coordinator.settings import Settings
@@ -43,7 +44,8 @@ def settings_of() -> Callable[[Path, str | None], Settings]:
 def test_how_many_are_drawn(clients_per_round: int, over_selection: float, n_eligible: int, n_drawn: int) -> None:
     selection = {"clients_per_round": clients_per_round}
     body = campaign_body(selection=selection, stragglers={"over_selection": over_selection})
-    step = CampaignTx(cast("Any", None), cast("Any", None), CampaignSpec.model_validate(body), cast("Any", None))
+    campaign = CampaignRow(spec_json=CampaignSpec.model_validate(body).model_dump(mode="json"))
+    step = CampaignTx(cast("Any", None), campaign, cast("Any", None))
     assert stragglers.clients_to_draw(step, n_eligible) == n_drawn
     assert stragglers.updates_wanted(step, n_eligible) == min(clients_per_round, n_eligible)
 

@@ -22,7 +22,7 @@ from tests.support import next_release
 
 def with_database(data_dir: Path, database_url: str | None, work: Callable[[Database], Any]) -> Any:
     async def run() -> Any:
-        database = Database(Settings(data_dir=data_dir, database_url=database_url).sqlalchemy_url)
+        database = Database(Settings(data_dir=data_dir, database_url=database_url).database)
         try:
             return await work(database)
         finally:

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from coordinator.database import sqlite_statements
+from coordinator.database.address import sqlite_address
 from coordinator.database.sessions import Database
 
 MANY = 2 * sqlite_statements._AT_ONCE + 7
@@ -32,7 +33,7 @@ def visits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def in_database(folder: Path, work: Callable[[Database], Coroutine[Any, Any, None]]) -> None:
     async def run() -> None:
-        database = Database(f"sqlite+aiosqlite:///{folder / 'test.db'}")
+        database = Database(sqlite_address(folder / "test.db"))
         try:
             async with database.write("test") as session:
                 await session.execute(text("CREATE TABLE n (i INTEGER PRIMARY KEY)"))

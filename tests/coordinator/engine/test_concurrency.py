@@ -23,6 +23,7 @@ from tests.support.messages import evaluated
 from tests.support.operator import Operator
 from tests.support.scripted import ScriptedAgent, adapter_bytes, begin_campaign, campaign_body, prepared
 from tests.support.server import RunningCoordinator
+from tests.support.stored import stored_bytes
 from tests.support.suite.tiers import POSTGRES, deep
 
 Enroll = Callable[..., ScriptedAgent]
@@ -51,7 +52,7 @@ class Worker:
                 self.do(reply.json())
 
     def do(self, lease: dict[str, Any]) -> None:
-        agent, kind = self.agent, lease["job"]["kind"]
+        agent, kind = self.agent, lease["assignment"]["kind"]
         self.note(agent.renew(lease, phase="training"))
         if self.chance.random() < 0.1:
             self.note(agent.release(lease))
@@ -160,7 +161,7 @@ def test_shared_bytes_survive_a_release_concurrent_with_a_commit(
     releases, seen = ContextVar("releases", default=False), 0
 
     async def bob_counts() -> None:
-        database = Database(services.database.url)
+        database = Database(services.database.address)
         async with database.write("test") as session:
             await session.execute(delete(UploadRow).where(UploadRow.sha256 == sha256))
             await session.execute(keeps.values(stored=True))
@@ -184,4 +185,4 @@ def test_shared_bytes_survive_a_release_concurrent_with_a_commit(
 
     event.listen(services.database.engine.sync_engine, "after_cursor_execute", after_statement)
     either_coordinator.run(release())
-    assert operator.http.get(f"/v1/blobs/{sha256}").status_code == 200
+    assert stored_bytes(either_coordinator, sha256) == delta

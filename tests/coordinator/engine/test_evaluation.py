@@ -112,11 +112,11 @@ def test_agents_can_read_the_reference_adapter_of_preferences(
     for number in (1, 2):
         for agent in (ada, bob):
             lease = agent.lease("train")
-            assert lease["job"]["reference"] == initial
+            assert lease["assignment"]["reference"] == initial
             assert agent.http.get(f"/v1/blobs/{initial['sha256']}").status_code == 200
             agent.train(adapter_bytes(tmp_path, float(number)), lease)
         lease = ada.lease("evaluate")
-        assert lease["job"]["reference"] == initial
+        assert lease["assignment"]["reference"] == initial
         result = evaluated(1.0, n_rows=3, n_tokens=3, held_out_accuracy=0.5, held_out_margin=0.1)
         assert ada.result(lease, result).status_code == 200
     operator.wait_for(campaign_id, "completed")

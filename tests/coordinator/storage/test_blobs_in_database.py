@@ -38,7 +38,7 @@ def test_a_blob_released_during_a_put_is_put_again(data_dir: Path, database_url:
     (tmp_path / "blob").write_bytes(data)
 
     async def run() -> tuple[int, bytes]:
-        database = Database(Settings(data_dir=data_dir, database_url=database_url).sqlalchemy_url)
+        database = Database(Settings(data_dir=data_dir, database_url=database_url).database)
         try:
             store = Overtaken(database, data_dir)
             await store.put(tmp_path / "blob", ref)

@@ -24,7 +24,7 @@ def fill_up_and_make_room(
 ) -> None:
     """Send half of adapter 0, fail to send the rest, then send it after space is freed."""
     shapes = {"m.lora_A.weight": (2, 30_000), "m.lora_B.weight": (30_000, 2)}
-    write_adapter(folder / "large", {name: np.ones(shape, dtype=np.float32) for name, shape in shapes.items()})
+    write_adapter(folder / "large", {name: np.full(shape, "A" in name, np.float32) for name, shape in shapes.items()})
     data = (folder / "large").read_bytes()
     operator = Operator(running.url, running.key)
     ada = ScriptedAgent(running.url, operator.token(), "ada")

@@ -6,7 +6,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from coordinator.database.tables import BlobChunkRow
+from coordinator.engine.sweeper import Sweeper
 from coordinator.storage import scratch
 from coordinator.storage.orphans import sweep_orphans
 from shared.digest import sha256_hex
@@ -142,3 +145,18 @@ def test_a_lock_protects_scratch_files_of_another_process(tmp_path: Path) -> Non
             os._exit(scratch.clear(tmp_path))
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert scratch.clear(tmp_path) == 1
+
+
+def test_a_search_that_failed_is_repeated_with_the_next_sweep(coordinator: RunningCoordinator) -> None:
+    orphan = put(coordinator, BlobKind.ADAPTER, b"an adapter that no round took")
+    sweeper, folder = Sweeper(coordinator.services), coordinator.services.storage.scratch
+    folder.rename(folder.with_name("away"))
+    with pytest.raises(FileNotFoundError):
+        coordinator.run(sweeper.sweep())
+    folder.with_name("away").rename(folder)
+    put(coordinator, BlobKind.ADAPTER, b"an adapter that no round took")
+    coordinator.run(sweeper.sweep())
+    assert not has(coordinator, BlobKind.ADAPTER, orphan)
+    put(coordinator, BlobKind.ADAPTER, b"an adapter that no round took")
+    coordinator.run(sweeper.sweep())
+    assert has(coordinator, BlobKind.ADAPTER, orphan), "searches are rare"

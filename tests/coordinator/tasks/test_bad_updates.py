@@ -8,10 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared.adapters.files import write_adapter
+from shared.adapters.files import Contract, TensorSpec, write_adapter
 from shared.digest import sha256_hex
 from tests.support.operator import Operator, problem
-from tests.support.scripted import ScriptedAgent, adapter_bytes, campaign_body, safetensors_bytes, with_header
+from tests.support.scripted import (
+    ScriptedAgent,
+    adapter_bytes,
+    campaign_body,
+    safetensors_bytes,
+    stretched,
+    with_header,
+)
 
 Enroll = Callable[..., ScriptedAgent]
 Tensors = dict[str, tuple[str, tuple[int, ...], bytes]]
@@ -41,7 +48,13 @@ def lying_offsets(begin: int, end: int) -> bytes:
     return with_header(header, bytes(1024))
 
 
+def sized(data: bytes) -> bytes:
+    """The file in the size that the contract gives an update."""
+    return stretched(data, UPDATE_BYTES)
+
+
 GOOD = safetensors_bytes(tensors())
+UPDATE_BYTES = Contract.of({name: TensorSpec("F32", shape) for name, shape in SHAPES.items()}).file_bytes
 BAD: dict[str, tuple[bytes, str, str]] = {
     "missing tensor": (safetensors_bytes({A: tensors()[A]}), B, "missing"),
     "extra tensor": (safetensors_bytes({**tensors("F16"), "extra": ("F16", (1,), b"ab")}), "extra", "not part of"),
@@ -53,7 +66,7 @@ BAD: dict[str, tuple[bytes, str, str]] = {
     "bytes after the end": (safetensors_bytes(tensors("F16"), tail=b"more"), "", "4 bytes follow"),
     "header that claims too much": (with_header({}, bytes(100), claimed_bytes=1 << 40), "", "header claims"),
     "header that claims too little": (with_header({A: {}}, bytes(100), claimed_bytes=3), "", "not JSON"),
-    "no header": (b"short", "", "too few"),
+    "no header": (b"", "", "not JSON"),
     "overlapping offsets": (lying_offsets(256, 768), B, "overlaps"),
     "hole": (lying_offsets(516, 1028), B, "hole"),
     "size that does not match the shape": (lying_offsets(512, 1020), B, "needs 512"),
@@ -71,19 +84,20 @@ def test_each_bad_update_is_refused_and_the_round_goes_on(operator: Operator, en
     for agent, case in bad.items():
         data, tensor, reason = BAD[case]
         lease = agent.lease("train")
-        reply = agent.result(lease, agent.train_result(agent.upload(lease, "delta", data)))
+        reply = agent.result(lease, agent.train_result(agent.upload(lease, "delta", sized(data))))
         assert (reply.status_code, problem(reply).kind, problem(reply).retryable) == (422, "bad-update", False), case
         assert problem(reply).detail.startswith(tensor), case
         assert reason in problem(reply).detail, (case, problem(reply).detail)
         assert agent.renew(lease).status_code == 410, case
     lease = liar.lease("train")
-    upload_id = liar.start_upload(lease, "delta", GOOD).json()["id"]
-    assert liar.send_chunk(lease, upload_id, 0, GOOD[:-1] + b"\x01").status_code == 204
-    reply = liar.result(lease, liar.train_result(sha256_hex(GOOD)))
+    good_bytes = sized(GOOD)
+    upload_id = liar.start_upload(lease, "delta", good_bytes).json()["id"]
+    assert liar.send_chunk(lease, upload_id, 0, good_bytes[:-1] + b"\x01").status_code == 204
+    reply = liar.result(lease, liar.train_result(sha256_hex(good_bytes)))
     assert (reply.status_code, problem(reply).kind) == (422, "bad-update")
     assert "digest" in problem(reply).detail
-    good.train(safetensors_bytes(with_value(1.0)))
-    better.train(safetensors_bytes(with_value(3.0)))
+    good.train(sized(safetensors_bytes(with_value(1.0))))
+    better.train(sized(safetensors_bytes(with_value(3.0))))
     campaign = operator.wait_for(campaign_id, "completed")
     assert campaign["rounds_closed"] == 1
     adapter = operator.items(f"/v1/campaigns/{campaign_id}/adapters")[1]
@@ -106,10 +120,10 @@ def test_a_bad_update_is_replaced_by_another_client(operator: Operator, enroll: 
     sampled = operator.items(f"/v1/campaigns/{campaign_id}/rounds")[0]["sampled"]
     spare = ({0, 1, 2} - set(sampled)).pop()
     lease = agents[sampled[0]].lease("train")
-    digest = agents[sampled[0]].upload(lease, "delta", BAD["NaN"][0])
+    digest = agents[sampled[0]].upload(lease, "delta", sized(BAD["NaN"][0]))
     assert agents[sampled[0]].result(lease, agents[0].train_result(digest)).status_code == 422
-    agents[sampled[1]].train(GOOD)
-    agents[spare].train(GOOD)
+    agents[sampled[1]].train(sized(GOOD))
+    agents[spare].train(sized(GOOD))
     operator.wait_for(campaign_id, "completed")
     assert "client-replaced" in operator.events(campaign_id)
 
@@ -123,6 +137,12 @@ BAD_ADAPTERS: dict[str, tuple[bytes | dict[str, np.ndarray], str]] = {
     "one factor": ({A: ZERO((2, 8), np.float32)}, "factor B is missing"),
     "F16": (safetensors_bytes(tensors("F16")), "dtype F16"),
     "NaN": (safetensors_bytes(with_value(math.nan)), "NaN"),
+    "trained already": (
+        {A: ZERO((2, 8), np.float32), B: np.full((8, 2), 1e-6, np.float32)},
+        "factor B of adapter 0 must",
+    ),
+    "huge": ({A: np.full((2, 8), 3e38, np.float32), B: ZERO((8, 2), np.float32)}, "beyond ±1000, which"),
+    "huge and negative": ({A: np.full((2, 8), -1001, np.float32), B: ZERO((8, 2), np.float32)}, "beyond ±1000, which"),
     "no tensors": (with_header({}, b""), "no tensors"),
 }
 
@@ -130,7 +150,7 @@ BAD_ADAPTERS: dict[str, tuple[bytes | dict[str, np.ndarray], str]] = {
 def test_a_bad_adapter_0_is_refused_and_another_client_makes_it(
     operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
-    bad = {enroll(f"bad-{number}"): case for number, case in enumerate(BAD_ADAPTERS)}
+    bad = {enroll(f"bad-{number:02}"): case for number, case in enumerate(BAD_ADAPTERS)}
     good = enroll("good")
     campaign_id = operator.post("/v1/campaigns", campaign_body())["id"]
     for agent in (*bad, good):
@@ -147,3 +167,23 @@ def test_a_bad_adapter_0_is_refused_and_another_client_makes_it(
     good.init(adapter_bytes(tmp_path))
     operator.wait_for(campaign_id, "running")
     assert operator.items(f"/v1/campaigns/{campaign_id}/adapters")[0]["parent_sha256"] is None
+
+
+def test_a_header_longer_than_the_tensors_need_is_not_read(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
+    """Of an update the contract says how long; of adapter 0 there is a limit for all."""
+    ada, bob = enroll("ada"), enroll("bob")
+    operator.post("/v1/campaigns", campaign_body())
+    for agent in (ada, bob):
+        agent.prepare()
+    many = {f"m{n}.lora_{f}.weight": {"dtype": "F32"} for n in range(70_000) for f in "AB"}
+    lease = ada.lease("init")
+    long_one = with_header(many, b"")
+    reply = ada.result(lease, {"kind": "init", "adapter": ada.upload(lease, "adapter", long_one)})
+    assert problem(reply).detail == f"the header has {len(long_one) - 8} bytes; at most 4194304 are read here"
+    write_adapter(tmp_path / "wide", {A: ZERO((2, 4000), np.float32), B: ZERO((4000, 2), np.float32)})
+    wide = (tmp_path / "wide").read_bytes()
+    bob.init(wide)
+    lease = bob.lease("train")
+    blanks = with_header({}, b"", claimed_bytes=len(wide) - 8)
+    reply = bob.result(lease, bob.train_result(bob.upload(lease, "delta", blanks + b" " * (len(wide) - len(blanks)))))
+    assert problem(reply).detail.startswith(f"the header has {len(wide) - 8} bytes; at most 4")

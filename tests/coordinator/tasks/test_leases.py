@@ -50,17 +50,14 @@ def test_a_lost_reply_gives_the_same_task_as_a_new_attempt(operator: Operator, e
     assert ada.result(found, PREPARED).status_code == 200
 
 
-def test_every_job_names_the_day_on_which_its_campaign_was_created(
+def test_agents_are_told_the_day_on_which_a_campaign_was_created(
     either_coordinator: RunningCoordinator, operator: Operator, enroll: Enroll
 ) -> None:
     ada = enroll("ada")
     campaign_id = operator.post("/v1/campaigns", campaign_body(selection={"minimum": 1}))["id"]
     created = operator.get(f"/v1/campaigns/{campaign_id}")["created_at"]
-    lease = ada.lease("prepare")
-    assert ada.result(lease, PREPARED).status_code == 200
     either_coordinator.clock.move(3 * 24 * 3600)
-    init = ada.lease("init")
-    assert [each["job"]["created_on"] for each in (lease, init)] == [created[:10]] * 2
+    assert ada.lease("prepare")["assignment"]["created_on"] == created[:10]
 
 
 CRASH = {"kind": "crash", "message": "it went away"}
@@ -86,6 +83,11 @@ def test_a_second_process_waits_until_the_lease_has_run_out(
     assert second.json()["task_id"] == first["task_id"]
     assert ada.result(first, PREPARED).status_code == 410
     assert ada.result(second.json(), PREPARED).status_code == 200
+
+
+def progress_of_open_tasks(operator: Operator, campaign_id: str) -> list[tuple[str, Any]]:
+    tasks = operator.items(f"/v1/campaigns/{campaign_id}/tasks")
+    return [(task["state"], task["progress"]) for task in tasks if task["state"] in ("pending", "leased")]
 
 
 @pytest.mark.usefixtures("coordinator")
@@ -118,8 +120,10 @@ def test_an_expired_lease_returns_the_task_to_the_same_agent(
     campaign_id = operator.post("/v1/campaigns", campaign_body())["id"]
     lease = ada.lease("prepare")
     bob.prepare()
+    assert ada.renew(lease, phase="tokenizing", done=3, total=7).status_code == 200
     either_coordinator.clock.move(200)
     operator.wait_until(lambda: operator.events(campaign_id), lambda found: "lease-expired" in found)
+    assert progress_of_open_tasks(operator, campaign_id) == [("pending", None)]
     assert ada.renew(lease).status_code == 410
     assert ada.result(lease, PREPARED).status_code == 410
     assert bob.ask(0).status_code == 204
@@ -132,7 +136,9 @@ def test_a_released_task_is_available_again_at_once(operator: Operator, enroll: 
     ada = enroll("ada")
     campaign_id = operator.post("/v1/campaigns", campaign_body(selection={"minimum": 1}))["id"]
     lease = ada.lease("prepare")
+    assert ada.renew(lease, phase="tokenizing", done=3, total=7).status_code == 200
     assert ada.release(lease).status_code == 204
+    assert progress_of_open_tasks(operator, campaign_id) == [("pending", None)]
     assert ada.release(lease).status_code == 410
     reply = ada.ask(0, instance_id="another-process")
     assert (reply.status_code, reply.json()["attempt"]) == (201, 2)

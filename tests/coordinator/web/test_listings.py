@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.operator import Operator
+from coordinator.web.paging import cursor_after
+from tests.support.operator import Operator, problem
 from tests.support.scripted import ScriptedAgent, adapter_bytes, begin_campaign, campaign_body
 from tests.support.server import RunningCoordinator
 
@@ -55,6 +56,15 @@ def test_new_campaigns_shift_no_page(operator: Operator) -> None:
         found += [row["id"] for row in page["items"]]
     assert found == ids[::-1]
     assert [row["name"] for row in operator.items("/v1/campaigns", name="c3")] == ["c3"]
+
+
+@pytest.mark.parametrize("key", ["x", "-1", "1.5", "9" * 60, str(1 << 40)])
+def test_a_made_up_cursor_is_refused(operator: Operator, key: str) -> None:
+    campaign_id = operator.post("/v1/campaigns", campaign_body())["id"]
+    for path in ("rounds", "adapters", "clients"):
+        cursor = cursor_after(f"{campaign_id}/{path}", key)
+        reply = operator.http.get(f"/v1/campaigns/{campaign_id}/{path}", params={"cursor": cursor})
+        assert (reply.status_code, problem(reply).kind) == (422, "invalid"), path
 
 
 def stream(operator: Operator, campaign_id: str, found: list[dict[str, Any]], after: int | None = None) -> None:

@@ -67,7 +67,8 @@ def test_an_unexpected_error_is_a_problem_with_the_same_headers(
 
 def test_unknown_routes_and_methods_are_problems(operator: Operator) -> None:
     missing = operator.http.get("/v1/nothing-here")
-    assert (missing.status_code, problem(missing).kind) == (404, "not-found")
+    assert (missing.status_code, problem(missing).kind) == (404, "bad-request")
+    assert problem(missing).detail == "the API has nothing at this path; /docs lists all requests"
     wrong = operator.http.delete("/v1/campaigns")
     assert (wrong.status_code, problem(wrong).kind) == (405, "bad-request")
     assert wrong.headers["Allow"]

@@ -1,6 +1,6 @@
 """The test's record of requests and replies, and the state that must follow from it by the campaign's rules alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +9,9 @@ import numpy as np
 
 from tests.faults.interleavings.owners import SIZE, Lease, Owner, Vector, Work
 from tests.support.operator import problem
+
+_BY_THE_WAY = {"n_clients", "n_in_round", "participants", "n_participants"}
+"""Fields of an assignment that change while others join, leave, or are drawn."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Book:
     def __init__(self) -> None:
         self.bodies: dict[str, dict[str, Any]] = {}
         self.granted: dict[str, Lease] = {}
+        self._asked: dict[Hashable, dict[str, Any]] = {}
         self.accepted: dict[str, Accepted] = {}
         self.undone: set[str] = set()
         self.closed: dict[str, dict[int, Closed]] = {}
@@ -58,11 +62,16 @@ class Book:
         self.closed[campaign_id] = {}
 
     def grant(self, lease: Lease) -> None:
-        """Record a granted lease: its task has no accepted result, and its attempt is one more than the last."""
+        """Record a granted lease: its task has no accepted result, and its attempt is one more than the last.
+
+        A round's training is the same for an owner in every task and attempt, since it is done once.
+        """
         before = self.granted.get(lease.task_id)
         assert lease.attempt == (before.attempt + 1 if before is not None else 1)
         assert before is None or before.owner is lease.owner
         assert lease.task_id not in self.accepted
+        asked = {name: value for name, value in lease.job.items() if name not in _BY_THE_WAY}
+        assert self._asked.setdefault((lease.owner.name, lease.piece), asked) == asked
         self.granted[lease.task_id] = lease
 
     def may_live(self, lease: Lease) -> bool:
@@ -73,6 +82,12 @@ class Book:
         """Record that the owner released the task, or failed."""
         assert self.may_live(lease)
         self._ended.add((lease.task_id, lease.attempt))
+
+    def stop(self, owner: Owner, campaign_id: str) -> None:
+        """Record that an owner's agent works on a campaign no more, for now or for good."""
+        for lease in self.granted.values():
+            if lease.owner is owner and lease.campaign_id == campaign_id:
+                self._ended.add((lease.task_id, lease.attempt))
 
     def fail(self, lease: Lease) -> None:
         """Record an accepted failure. Repeating the same failure is allowed."""
@@ -120,6 +135,15 @@ class Book:
                 self.undone.add(task_id)
         self.held_out = {
             key: value for key, value in self.held_out.items() if key[0] != campaign_id or key[1] <= number
+        }
+
+    def lost_before(self, campaign_id: str, number: int) -> set[int]:
+        """The client numbers of those that reported lost client state in a round before this one."""
+        return {
+            each["client_number"]
+            for closed_in, closed in self.closed[campaign_id].items()
+            for each in closed.recorded["contributions"]
+            if closed_in < number and each["client_state_lost"]
         }
 
     def weight(self, campaign_id: str, owner: Owner) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 from coordinator.database.tables import AdapterRow, RoundRow
 from coordinator.engine.aggregation.verify import verify_round
 from coordinator.lifecycle import LIVE_TASK
-from shared.states import BlobKind, CampaignState, RoundState, TaskKind, TaskState
+from shared.states import BlobKind, CampaignState, ParticipantState, RoundState, TaskKind, TaskState
 from shared.wire.verification import Outcome
 from tests.faults.interleavings.books import Accepted, Book, Closed
 from tests.faults.interleavings.owners import STATE_SLOTS, Owner, Vector, vector_of
@@ -49,7 +49,9 @@ class Checks:
         assert [row.number for row in snapshot.rounds] == list(range(1, len(snapshot.rounds) + 1))
         states = [row.state for row in snapshot.rounds]
         assert states[: campaign.rounds_closed] == [RoundState.CLOSED] * campaign.rounds_closed
-        expected = RoundState.CANCELLED if campaign.state is CampaignState.CANCELLED else None
+        ends_here = campaign.ends_after == campaign.rounds_closed
+        is_over = campaign.state is CampaignState.CANCELLED or ends_here
+        expected = RoundState.CANCELLED if is_over else None
         for state in states[campaign.rounds_closed :]:
             assert state is expected or (expected is None and state in (RoundState.OPEN, RoundState.AGGREGATING))
         assert len(states) <= campaign.rounds_closed + 1
@@ -59,7 +61,7 @@ class Checks:
         ended = (CampaignState.COMPLETED, CampaignState.CANCELLED)
         assert (campaign.ended_at is not None) == (campaign.state in ended)
         if campaign.state is CampaignState.COMPLETED:
-            assert campaign.final_adapter == campaign.rounds_closed == campaign.spec.rounds
+            assert campaign.final_adapter == campaign.rounds_closed == campaign.last_round
 
     def _tasks(self, snapshot: Snapshot) -> None:
         """Done tasks are exactly the accepted ones, and each client has at most one update per round."""
@@ -95,6 +97,8 @@ class Checks:
                 assert task.instance_id is not None
             elif task.state is TaskState.PENDING:
                 assert (task.token_hash, task.instance_id, task.lease_expires_at) == (None, None, None)
+        stopped = {each.agent_id for each in snapshot.participants if each.state is ParticipantState.LEFT}
+        assert not stopped & {task.agent_id for task in snapshot.tasks if task.state in LIVE_TASK}
         # an agent works on one task at a time
         at_work = Counter(task.agent_id for task in snapshot.tasks if task.state is TaskState.LEASED)
         assert max(at_work.values(), default=0) <= 1
@@ -135,6 +139,10 @@ class Checks:
             assert contribution["update_sha256"] == accepted.work.body["delta"]
             assert contribution["extras_sha256"] == accepted.work.body["extras"]
             assert contribution["client_state_lost"] == accepted.work.body["client_state_lost"]
+            is_second = contribution["client_state_lost"] and client in self._book.lost_before(
+                adapter.campaign_id, adapter.number
+            )
+            assert not is_second, "one client restarted the algorithm twice"
             assert contribution["staleness"] == adapter.number - accepted.round
             assert contribution["n_examples"] == accepted.lease.owner.rows
             assert contribution["staleness"] in (0, 1)
@@ -239,7 +247,7 @@ class Checks:
                 assert task.result["delta"] in by_digest, "the bytes of an update that is still to count are gone"
 
     def at_the_end(self, campaign_id: str) -> None:
-        """The API agrees with the database and serves all stored blobs."""
+        """The API agrees with the database and serves all stored adapters; other stored bytes are intact."""
         snapshot = self.after_step(campaign_id)
         operator, path = self._world.operator, f"/v1/campaigns/{campaign_id}"
         listed = operator.all_items(f"{path}/adapters", 3)
@@ -251,9 +259,10 @@ class Checks:
         assert numbers == list(snapshot.events)
         for use in snapshot.uses:
             if use.stored:
-                reply = operator.http.get(f"/v1/blobs/{use.sha256}")
-                assert reply.status_code == 200
-                assert hashlib.sha256(reply.content).hexdigest() == use.sha256
+                found = self._world.run(read_blob(self._world.services, use))
+                assert hashlib.sha256(found).hexdigest() == use.sha256
+                if use.kind is BlobKind.ADAPTER:
+                    assert operator.http.get(f"/v1/blobs/{use.sha256}").content == found
         for adapter in snapshot.adapters:
             verified = self._world.run(verify_round(self._world.services, campaign_id, adapter.number))
             assert verified.outcome in (Outcome.VERIFIED, Outcome.NOT_KEPT), verified

@@ -8,7 +8,10 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from shared.owners_word import STATES
 from shared.states import CampaignState, TaskState
+from shared.wire.agents import Part
+from shared.wire.leases import FailureKind
 from tests.faults.interleavings.books import Book
 from tests.faults.interleavings.checks import Checks
 from tests.faults.interleavings.owners import Lease, Owner
@@ -177,6 +180,16 @@ class Interleavings(RuleBasedStateMachine):
         }
         ways[how](self._lease(which))
 
+    @rule(who=SOMEBODY, part=st.sampled_from([Part.TAKES_PART, Part.TAKES_PART, Part.PAUSED, Part.LEFT]))
+    def an_owner_says(self, who: int, part: Part) -> None:
+        for campaign_id in self.book.bodies:
+            self.steps.say(self._owner(who), campaign_id, part)
+
+    @precondition(has_leases)
+    @rule(which=A_LEASE, kind=st.sampled_from(sorted(STATES)))
+    def an_agent_answers_for_its_owner(self, which: int, kind: FailureKind) -> None:
+        self.steps.answer_for_owner(self._lease(which), kind)
+
     @rule(then=AFTERWARDS)
     def all_work(self, then: str) -> None:
         """All owners do all available tasks."""
@@ -199,7 +212,10 @@ class Interleavings(RuleBasedStateMachine):
 
     # the operator, and mishaps
 
-    @rule(what=st.sampled_from(["roll back", "pause or resume", "join", "revoke", "begin", "cancel"]), number=SOMEBODY)
+    @rule(
+        what=st.sampled_from(["roll back", "pause or resume", "join", "revoke", "begin", "cancel", "finish"]),
+        number=SOMEBODY,
+    )
     def operate(self, what: str, number: int) -> None:
         if what == "pause or resume":
             for campaign_id, snapshot in self.snapshots.items():
@@ -221,6 +237,9 @@ class Interleavings(RuleBasedStateMachine):
         elif what == "cancel" and self.cancels:
             self.cancels -= 1
             self.world.operator.campaign(next(iter(self.book.bodies)), what)
+        elif what == "finish" and number == 0:  # less often, for little happens afterwards
+            for campaign_id in self.book.bodies:
+                self.steps.finish_early(campaign_id)
 
     @rule(what=st.sampled_from(["a state is lost", "the clock is set back", "restart"]), number=SOMEBODY)
     def something_happens(self, what: str, number: int) -> None:
@@ -275,6 +294,9 @@ class Interleavings(RuleBasedStateMachine):
 
     def _take_a_turn(self) -> None:
         for campaign_id, snapshot in self.snapshots.items():
+            for owner in self.steps.active:
+                if snapshot.state_of(owner.name) in STATES.values():
+                    self.steps.say(owner, campaign_id, Part.TAKES_PART)
             if snapshot.campaign.state is CampaignState.PAUSED:
                 self.world.operator.campaign(campaign_id, "resume")
         n_accepted = len(self.book.accepted)

@@ -1,6 +1,6 @@
 """Data owners as the coordinator sees them. Trained values are drawn at random; SCAFFOLD's client state is stored."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load
 
 from shared.adapters.files import write_adapter
+from shared.campaign.spec import FROM_COORDINATOR, CampaignSpec
 from shared.digest import sha256_hex
 from tests.support.messages import evaluated
 from tests.support.scripted import SHAPES, ScriptedAgent, prepared
@@ -61,7 +62,7 @@ class Lease:
 
     @property
     def job(self) -> dict[str, Any]:
-        return dict(self.body["job"])
+        return dict(self.body["assignment"])
 
     @property
     def kind(self) -> str:
@@ -70,6 +71,13 @@ class Lease:
     @property
     def campaign_id(self) -> str:
         return str(self.job["campaign_id"])
+
+    @property
+    def piece(self) -> Hashable:
+        """The piece of work, which further tasks may ask for again: a round's training, or else the task."""
+        if self.kind == "train":
+            return self.campaign_id, self.job["round"], self.job["history"]
+        return self.task_id
 
 
 @dataclass(frozen=True)
@@ -86,6 +94,7 @@ class Owner:
     """An agent and its local state.
 
     rows: number of training rows. client_states: c_k by campaign and delta digest, pruned as the agent's own code does.
+    specs: what a campaign's preparation asked to accept, by campaign. Trainings stand on it alone. digests: theirs.
     """
 
     def __init__(self, agent: ScriptedAgent, rows: int, held_out: int, folder: Path) -> None:
@@ -93,8 +102,10 @@ class Owner:
         self.rows, self.held_out = rows, held_out
         self.is_revoked = False
         self.client_states: dict[str, dict[str, Vector]] = {}
+        self.specs: dict[str, CampaignSpec] = {}
+        self.digests: dict[str, str] = {}
         self._folder = folder
-        self._made: dict[tuple[str, int], Work] = {}
+        self._made: dict[tuple[Hashable, int], Work] = {}
 
     @property
     def name(self) -> str:
@@ -108,8 +119,11 @@ class Owner:
         return self.agent.ask(0, instance_id=f"process-{process}-of-{self.name}")
 
     def work_of(self, lease: Lease, variant: int, draw: "Draw") -> Work:
-        """This owner's result of a task, computed once per variant. Another variant means that it trained again."""
-        key = lease.task_id, variant
+        """This owner's result of a task, computed once per variant; a round is trained once, whatever its task.
+
+        Another variant is that of an agent that does not keep to this: it trained again.
+        """
+        key = lease.piece, variant
         if key not in self._made:
             self._made[key] = self._make(lease, variant, draw)
         return self._made[key]
@@ -117,6 +131,7 @@ class Owner:
     def _make(self, lease: Lease, variant: int, draw: "Draw") -> Work:
         job = lease.job
         if lease.kind == "prepare":
+            self.specs[lease.campaign_id] = CampaignSpec.model_validate(job["spec"], context=FROM_COORDINATOR)
             return Work(prepared(self.rows, self.held_out))
         if lease.kind == "init":
             values = draw.start()
@@ -128,7 +143,7 @@ class Owner:
         return self._train(job, variant, draw)
 
     def _train(self, job: dict[str, Any], variant: int, draw: "Draw") -> Work:
-        slot = STATE_SLOTS.get(job["algorithm"])
+        slot = STATE_SLOTS.get(self.specs[job["campaign_id"]].algorithm.name)
         if slot is None:
             change = draw.common(job["client_number"] + job["round"] + variant)
             delta = file_of(self._folder, change)
@@ -150,14 +165,17 @@ class Owner:
         states.pop(delta, None)
         states[delta] = work.client_state
         others = [each for each in states if each not in (delta, lease.job["committed_update"])]
-        for old in others[: len(others) - max(0, lease.job["state_versions"] - 2)]:
+        spec = self.specs[lease.campaign_id]
+        versions = min(spec.retention.server_state, spec.rounds) + 1
+        for old in others[: len(others) - max(0, versions - 2)]:
             del states[old]
 
     def spoil(self, lease: Lease, purpose: str) -> bytes:
         """A file of the right shape that holds a NaN; no two are equal."""
         values = np.full(SIZE, float(lease.attempt))
         values[3] = np.nan
-        return file_of(self._folder, values, f"{STATE_SLOTS[lease.job['algorithm']]}/" if purpose == "extras" else "")
+        algorithm = self.specs[lease.campaign_id].algorithm.name
+        return file_of(self._folder, values, f"{STATE_SLOTS[algorithm]}/" if purpose == "extras" else "")
 
 
 class Draw:
@@ -169,7 +187,10 @@ class Draw:
         self._random = np.random.default_rng(example)
 
     def start(self) -> Vector:
-        return np.full(SIZE, float(self._example % 1000))
+        value = float(self._example % 1000)
+        # before training, B is zero
+        factors = [np.full(int(np.prod(shape)), value * ("lora_A" in name)) for name, shape in SHAPES.items()]
+        return np.concatenate(factors)
 
     def common(self, number: int) -> Vector:
         values = np.arange(SIZE) / 8 - 1 + self._example % 1000 / 64

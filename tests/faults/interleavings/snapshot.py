@@ -18,7 +18,7 @@ from coordinator.database.tables import (
     UploadRow,
 )
 from coordinator.services import Services
-from shared.states import BlobKind, TaskKind, TaskState
+from shared.states import BlobKind, ParticipantState, TaskKind, TaskState
 from shared.wire.base import BlobRef
 
 IN_UPDATES = (BlobKind.DELTA, BlobKind.EXTRAS)
@@ -41,6 +41,10 @@ class Snapshot:
 
     def train_tasks(self, *states: TaskState) -> list[TaskRow]:
         return [task for task in self.tasks if task.kind is TaskKind.TRAIN and task.state in states]
+
+    def state_of(self, name: str) -> ParticipantState | None:
+        """The state of an agent's part; None if it was not invited."""
+        return next((each.state for each in self.participants if each.agent_name == name), None)
 
     @property
     def client_numbers(self) -> dict[str, int]:

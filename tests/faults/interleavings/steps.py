@@ -2,13 +2,18 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 from typing import Any
 
 import httpx
 
 from coordinator.database.tables import TaskRow
+from shared.campaign.digest import spec_sha256
+from shared.campaign.spec import FROM_COORDINATOR, CampaignSpec
 from shared.digest import sha256_hex
 from shared.states import TaskState
+from shared.wire.agents import Part
+from shared.wire.leases import FailureKind
 from tests.faults.interleavings.books import Book
 from tests.faults.interleavings.owners import Draw, Lease, Owner, Work
 from tests.faults.interleavings.snapshot import task_of, whole_uploads
@@ -56,6 +61,10 @@ class Steps:
         else:
             assert reply.status_code in (409, 422), reply.text
 
+    def finish_early(self, campaign_id: str) -> None:
+        reply = self._world.operator.campaign(campaign_id, "finish")
+        assert reply.status_code in (200, 409), reply.text
+
     # leases
 
     def ask(self, owner: Owner, process: int = 0) -> Lease | None:
@@ -82,7 +91,12 @@ class Steps:
         return lease
 
     def _check_job(self, lease: Lease) -> None:
-        """Check that the blobs a lease names can be downloaded."""
+        """Check that a lease names the specification that was accepted, and blobs that can be downloaded."""
+        if spec := lease.job.get("spec"):
+            asked = CampaignSpec.model_validate(spec, context=FROM_COORDINATOR)
+            assert lease.job["spec_sha256"] == spec_sha256(asked, date.fromisoformat(lease.job["created_on"]))
+        accepted = lease.owner.digests.setdefault(lease.campaign_id, lease.job["spec_sha256"])
+        assert lease.job["spec_sha256"] == accepted
         for name in ("adapter", "broadcast"):
             blob = lease.job.get(name)
             if blob is not None:
@@ -111,6 +125,33 @@ class Steps:
         reply = lease.owner.agent.failure(lease.body, kind="crash", message="the training died")
         if reply.status_code == 200:
             self._book.fail(lease)
+        else:
+            self._check_refused(lease, reply)
+
+    # owners' words
+
+    def say(self, owner: Owner, campaign_id: str, part: Part) -> None:
+        """An owner has its agent take part in a campaign, pause or leave."""
+        reply = owner.agent.http.put(f"/v1/agents/me/campaigns/{campaign_id}", json={"part": part})
+        if owner.is_revoked:
+            assert reply.status_code == 403
+            return
+        campaign = self._world.operator.get(f"/v1/campaigns/{campaign_id}")
+        if owner.name not in [each["agent_name"] for each in campaign["participants"]]:
+            assert (reply.status_code, problem(reply).kind) == (404, "not-found"), reply.text
+        elif campaign["state"] in ("completed", "cancelled"):
+            assert (reply.status_code, problem(reply).kind) == (409, "illegal-move"), reply.text
+        else:
+            assert reply.status_code == 204, reply.text
+            if part is not Part.TAKES_PART:
+                self._book.stop(owner, campaign_id)
+
+    def answer_for_owner(self, lease: Lease, kind: FailureKind) -> None:
+        """The agent answers a task with what its owner said: not yet, not now, or no."""
+        reply = lease.owner.agent.failure(lease.body, kind=kind, message="as its owner says")
+        if reply.status_code == 200:
+            self._book.fail(lease)
+            assert self._task(lease).state is not TaskState.FAILED, "an owner's word is no failure"
         else:
             self._check_refused(lease, reply)
 

@@ -151,7 +151,8 @@ def test_layers_with_transposed_weights_have_the_same_adapter(
         for base in (BaseSection(model="tiny/llama"), section(scheme))
     ]
     for name, values in deltas[0].items():
-        np.testing.assert_allclose(deltas[1][name], values, atol=0.2 * np.abs(values).max(), err_msg=name)
+        error = np.linalg.norm(deltas[1][name] - values) / np.linalg.norm(values)
+        assert error < (0.05 if scheme == "int8" else 0.5), name  # 1.4 for a matrix that has nothing to do with it
 
 
 @QUANTIZATIONS_AND_KINDS

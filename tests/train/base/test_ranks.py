@@ -84,14 +84,14 @@ def test_the_reference_of_preferences_has_the_campaigns_rank(lab: Lab) -> None:
     for rank in (4, 2):
         job = lab.train_job(adapter, training_kind="dpo", kind_params=dpo, rank=rank)
         losses.append(lab.run(lab.work(job, adapter=adapter, reference=adapter)).metrics["train_loss_first"])
-    assert losses[0] == pytest.approx(np.log(2), abs=1e-6), "it starts from its reference"
+    assert losses[0] == pytest.approx(np.log(2), abs=2e-6), "it starts from its reference"
     assert abs(losses[1] - np.log(2)) > 1e-4, "it starts from a part of its reference"
 
 
 @pytest.mark.parametrize(("maximum", "rank"), [(None, 4), (3, 3), (4, 4), (9, 4)])
 def test_an_agent_answers_the_rank_that_it_trains(lab: Lab, maximum: int | None, rank: int) -> None:
     compute = ComputeSettings(device="cpu", threads=1, max_lora_rank=maximum)
-    assert lab.run(lab.work(lab.prepare_job(mixes_ranks=True), compute=compute)).rank == rank
+    assert lab.run(lab.work(lab.prepare_job(), compute=compute)).rank == rank
 
 
 @pytest.mark.parametrize("case", ["a rank above the campaign's", "an adapter of another rank"])

@@ -77,7 +77,7 @@ def test_tokens_and_cache_key_depend_on_the_campaigns_day_and_not_on_the_clock(
     other = prepared(lab, tmp_path, template, JUNE)
     assert len(list(tmp_path.glob("tokens-*.npz"))) == 2
     assert "Today Date: 01 Jun 2026" in byte_level_bpe().decode(other.train.examples(0)[0]["input_ids"])
-    assert first.notices == other.notices == (f"rows.jsonl: {NOTICE}",)
+    assert first.notices == other.notices == (f"the data: {NOTICE}",)
 
 
 def test_the_day_is_no_part_of_the_key_of_a_template_that_does_not_read_the_clock(lab: Lab, tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_job_renders_with_its_campaigns_day(lab: Lab, tmp_path: Path) -> None:
     for day in (JANUARY, JUNE, JUNE):
         job = lab.prepare_job(created_on=day, max_length=200)
         result = lab.run(lab.work(job, data=lab.source(template=template), cache=cache))
-        assert result.notices == [f"rows.jsonl: {NOTICE}"]
+        assert result.notices == [f"data.d: {NOTICE}"]
     assert len(list(cache.glob("tokens-*.npz"))) == 2
 
 

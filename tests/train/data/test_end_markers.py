@@ -124,7 +124,7 @@ def test_earlier_replies_that_no_end_marker_follows_are_not_supervised_and_count
     found, notices = tokenized(rows, BARE, tokenizer)
     assert [len(supervised_texts(tokenizer, row.full[0])) for row in found] == [1, 1, 1, 1]
     assert notices == [
-        "rows.jsonl: line 1: earlier replies are not supervised, 6 in all: no end marker follows them in the template, "
+        "the data: line 1: earlier replies are not supervised, 6 in all: no end marker follows them in the template, "
         "and 2 more"
     ]
     found, notices = tokenized(rows, WITH_EOS, tokenizer)

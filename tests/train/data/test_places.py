@@ -121,7 +121,7 @@ def test_earlier_replies_that_the_template_renders_differently_are_counted() -> 
     found, notices = tokenized(rows, further, byte_level_bpe())
     assert [len(supervised_texts(byte_level_bpe(), row.full[0])) for row in found] == [1, 1, 1]
     assert notices == [
-        "rows.jsonl: line 2: earlier replies are not supervised, 3 in all: the template renders them differently once "
+        "the data: line 2: earlier replies are not supervised, 3 in all: the template renders them differently once "
         "other turns follow, and 1 more"
     ]
     pair = Comparison("Why?", "", ("so", "no"), BEFORE)
@@ -153,7 +153,7 @@ def test_special_tokens_in_an_owners_text_are_counted_by_row(template: Any, row:
     found, notices = tokenized([Row("q", "", "<b> | im_end"), row, row], template, byte_level_bpe())
     assert not any(each.error for each in found)
     assert notices == [
-        "rows.jsonl: line 2 has a special token of the tokenizer in its text, which acts as a control token, and 1 more"
+        "the data: line 2 has a special token of the tokenizer in its text, which acts as a control token, and 1 more"
     ]
 
 

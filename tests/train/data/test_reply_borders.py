@@ -22,7 +22,7 @@ BEFORE = (Turn("user", "Why?"), Turn("assistant", "the water rises"))
 WITHOUT_PROMPT = CHAT_TEMPLATE.partition("{% if add_generation_prompt %}")[0]
 ALWAYS_PROMPTS = WITHOUT_PROMPT + "{{ '<|im_start|>assistant\n' }}"
 HEADER_IN_LOSS = (
-    "rows.jsonl: the template has no generation prompt, so the loss also covers what it puts before each reply, and "
+    "the data: the template has no generation prompt, so the loss also covers what it puts before each reply, and "
     "the model generates that"
 )
 TRIMS = ": the template trims the completion, or changes white space in it, such as indentation"
@@ -130,18 +130,18 @@ def test_a_marker_that_ends_a_finished_conversation_alone_stays_supervised() -> 
 def test_white_space_that_a_template_takes_off_a_completion_is_counted(content: str, completion: str) -> None:
     rows = [Row("q", "", "so"), Row("q", "", completion), Comparison("q", "", ("so", completion))]
     _, notices = learnt(templates.changing(content), *rows)
-    assert notices == [f"rows.jsonl: line 2{TRIMS}, and 1 more"]
+    assert notices == [f"the data: line 2{TRIMS}, and 1 more"]
 
 
 def test_white_space_that_a_template_takes_off_an_earlier_reply_is_counted() -> None:
     before = (Turn("user", "Why?"), Turn("assistant", "  indented"))
     _, notices = learnt(templates.changing("m['content'] | trim"), Row("q", "", "so", before))
-    assert notices == [f"rows.jsonl: line 1{TRIMS.replace('the completion', 'an earlier reply')}"]
+    assert notices == [f"the data: line 1{TRIMS.replace('the completion', 'an earlier reply')}"]
 
 
 def test_a_template_that_ends_a_reply_with_white_space_alone_trims_it() -> None:
     bare = "{% for m in messages %}{{ m['content'] }}\n{% endfor %}"
-    assert learnt(bare, Row("q", "", "so\n"), Row("q", "", " so"))[1] == [f"rows.jsonl: line 1{TRIMS}"]
+    assert learnt(bare, Row("q", "", "so\n"), Row("q", "", " so"))[1] == [f"the data: line 1{TRIMS}"]
 
 
 @pytest.mark.parametrize("template", ["chat", "alpaca", "vicuna"])
@@ -172,7 +172,7 @@ def test_a_reply_before_the_first_user_turn_is_not_supervised_and_counted_with_e
     found, notices = tokenized(rows, template, tokenizer)
     assert [len(supervised_texts(tokenizer, row.full[0])) for row in found] == [1, 1]
     assert supervised_texts(tokenizer, found[0].full[0])[0].strip().startswith("rises")
-    assert notices == ["rows.jsonl: line 1: earlier replies are not supervised, 2 in all: no user turn precedes them"]
+    assert notices == ["the data: line 1: earlier replies are not supervised, 2 in all: no user turn precedes them"]
     assert tokenized([Row("q", "", "rises", opened, only_last=True)], template, tokenizer)[1] == []
     silent = tuple(Turn(turn.role, turn.text, supervised=False) for turn in opened)
     assert tokenized([Row("the water", "", "rises", silent)], template, tokenizer)[1] == []

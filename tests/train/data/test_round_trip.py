@@ -32,7 +32,7 @@ BARE = OwnTemplate(
 
 
 def notice(how: str, line: int = 1, what: str = "a completion") -> str:
-    return f"rows.jsonl: line {line} has {what} that the tokenizer changes: {how}"
+    return f"the data: line {line} has {what} that the tokenizer changes: {how}"
 
 
 def without_unknown_token() -> Any:

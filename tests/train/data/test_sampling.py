@@ -32,10 +32,41 @@ def test_more_rows_than_there_are_repeat_evenly() -> None:
     assert counts.max() <= 4
 
 
-def test_rounds_join_without_gap_whatever_their_position() -> None:
-    whole = sample_rows(7, 35, seed=1, round_number=1, client_number=2).tolist()
-    parts = [r for n in range(1, 8) for r in sample_rows(7, 5, seed=1, round_number=n, client_number=2).tolist()]
-    assert parts == whole
+@pytest.mark.parametrize(("n_rows", "need"), [(7, 5), (7, 7), (60, 40), (10, 3), (41, 40), (9, 6), (1000, 999)])
+def test_rounds_join_without_gap_and_none_has_a_row_twice(n_rows: int, need: int) -> None:
+    rounds = [draw(number, n_rows, need) for number in range(1, 2 * n_rows // need + 6)]
+    assert all(len(set(rows)) == need for rows in rounds)
+    stream = [row for rows in rounds for row in rows]
+    for start in range(0, len(stream) - n_rows + 1, n_rows):
+        assert sorted(stream[start : start + n_rows]) == list(range(n_rows)), "an epoch has all rows"
+
+
+@pytest.mark.parametrize(("n_rows", "need"), [(10, 5), (100, 20), (7, 1), (12, 12)])
+def test_epochs_in_which_rounds_end_are_plain_permutations(n_rows: int, need: int) -> None:
+    for e in range(3):
+        epoch = np.random.default_rng((3, 1, e)).permutation(n_rows).tolist()
+        rounds = range(e * n_rows // need + 1, (e + 1) * n_rows // need + 1)
+        assert [row for number in rounds for row in draw(number, n_rows, need)] == epoch
+
+
+def test_the_order_of_an_epoch_is_drawn_anew_but_for_the_rows_that_its_first_round_has_already() -> None:
+    plain = np.random.default_rng((3, 1, 1)).permutation(10).tolist()
+    third = draw(3)  # rows 8 to 11 of the stream: the last two of one epoch, the first two of the next
+    assert third[2:] == [row for row in plain if row not in third[:2]][:2]
+    rest = draw(4) + draw(5)
+    assert rest == [row for row in plain if row not in third[2:]]
+
+
+@pytest.mark.parametrize(("n_rows", "need"), [(1, 7), (5, 5), (10, 25), (3, 100)])
+def test_rounds_of_all_rows_are_stretches_of_permutations_one_after_another(n_rows: int, need: int) -> None:
+    epochs = [np.random.default_rng((3, 1, e)).permutation(n_rows) for e in range(4 * need // n_rows + 1)]
+    stream = np.concatenate(epochs).tolist()
+    for round_number in range(1, 5):
+        assert draw(round_number, n_rows, need) == stream[(round_number - 1) * need : round_number * need]
+
+
+def test_the_last_round_that_a_job_can_name_is_drawn_as_any_other() -> None:
+    assert len(draw(2**31 - 1, n_rows=3, need=1000)) == 1000
 
 
 def test_no_rows_are_refused() -> None:

@@ -90,7 +90,7 @@ def test_an_earlier_reply_of_which_a_part_is_missing_refuses_the_row() -> None:
     assert row.error.startswith(": the template drops part of an earlier reply, or changes it")
     (row,), notices = one(templates.THOUGHT_CUT_OFF, Row("and?", "", "72", before, only_last=True))
     assert not row.error
-    assert notices == ["rows.jsonl: line 1: the template drops part of an assistant turn, or changes it"]
+    assert notices == ["the data: line 1: the template drops part of an assistant turn, or changes it"]
 
 
 def test_the_rejected_completion_of_a_pair_must_be_whole_too() -> None:
@@ -104,17 +104,17 @@ def test_the_owner_may_allow_it_and_then_it_is_counted() -> None:
     assert [row.skip_reason for row in found] == ["", "", "", "a completion that the template drops"]
     assert supervised_texts(byte_level_bpe(), found[0].truncated[0]) == ["\n\n36<|im_end|>"]
     assert notices == [
-        "rows.jsonl: line 1: the template drops part of the completion, or changes it, and 1 more",
+        "the data: line 1: the template drops part of the completion, or changes it, and 1 more",
     ]
 
 
 def test_prompts_that_a_template_does_not_read_are_counted() -> None:
     system = (Turn("system", "Be brief."),)
     _, notices = one(templates.WITHOUT_SYSTEM, *(Row("What?", "", "so", system) for _ in range(3)), Row("q", "", "a"))
-    assert notices == ["rows.jsonl: line 1: the template drops a system turn, and 2 more"]
+    assert notices == ["the data: line 1: the template drops a system turn, and 2 more"]
     short = templates.WITHOUT_SYSTEM.replace("m['content'] }}", "m['content'][:20] }}")
     _, notices = one(short, Row("a question of many characters?", "", "so"))
-    assert notices == ["rows.jsonl: line 1: the template drops part of a user turn, or changes it"]
+    assert notices == ["the data: line 1: the template drops part of a user turn, or changes it"]
 
 
 def test_rows_whose_prompt_the_template_would_bring_into_the_loss_are_refused() -> None:

@@ -17,8 +17,8 @@ from agent.train.data.tokenizing import TextTokenizer
 from agent.train.data.tokens import IGNORED, TokenRows
 from shared.campaign.spec import DataSection
 from shared.kinds import find
-from shared.wire.jobs import Fingerprint
 from shared.wire.leases import FailureKind, Phase
+from shared.wire.results import Fingerprint
 from tests.support.rendering import render
 from tests.support.tokenizers import sentencepiece_style
 from tests.train.conftest import ROWS, Lab, byte_level_bpe, first_in_fast, supervised_from, write_rows
@@ -212,7 +212,7 @@ def test_rows_that_are_all_too_long_are_a_failure(lab: Lab) -> None:
     kind, message = failure(lab, max_length=8)
     assert kind == FailureKind.DATA
     assert (
-        "rows.jsonl: no row can be used: 80 rows are skipped: no room for its completion in 8 tokens (80); `fedloom"
+        "data.d: no row can be used: 80 rows are skipped: no room for its completion in 8 tokens (80); `fedloom"
         in message
     )
 
@@ -223,7 +223,7 @@ def test_if_no_row_is_left_every_reason_is_named_with_its_count(lab: Lab, tmp_pa
     source = lab.source(path=path, input=None)
     _, message = failure(lab, data=source, max_length=30)
     assert message == (
-        "rows.jsonl: no row can be used: 6 rows are skipped: no room for its completion in 30 tokens (3), "
+        "data.d: no row can be used: 6 rows are skipped: no room for its completion in 30 tokens (3), "
         "an empty completion (2), an "
         "empty prompt (1); `fedloom agent check-data` shows the reasons"
     )
@@ -234,7 +234,7 @@ def test_if_all_usable_rows_are_held_out_the_message_says_so(lab: Lab, tmp_path:
     held_out = write_rows(tmp_path / "held.jsonl", ROWS[:3])
     _, message = failure(lab, data=lab.source(path=empty, held_out_path=held_out))
     assert message == (
-        "rows.jsonl: no row is left to train on: 3 are held out, 2 rows are skipped: an empty completion (2)"
+        "data.d: no row is left to train on: 3 are held out, 2 rows are skipped: an empty completion (2)"
     )
 
 

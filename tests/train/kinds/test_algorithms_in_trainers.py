@@ -171,7 +171,7 @@ def test_warm_up_and_weight_decay_act_on_each_step_and_scaffold_counts_the_rates
 def test_an_update_is_clipped_as_a_whole(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(algorithms, "find", load_example)
     adapter = lab.adapter_0(NO_DROPOUT)
-    plain = read(train(lab, adapter, job=job("sft", plain_client=True))[1] / DELTA_FILE)
+    plain = read(train(lab, adapter, job=job("sft", algorithm="far", plain_client=True))[1] / DELTA_FILE)
     norm = np.sqrt(sum(np.square(values.astype(float)).sum() for values in plain.values()))
     for bound in (norm / 3, norm * 3):
         fields = job("sft", algorithm="clipping", algorithm_params={"bound": bound})
@@ -187,7 +187,7 @@ def test_an_update_may_be_finished_in_numpy_and_in_float64(lab: Lab, monkeypatch
     example = load_example("clipping")
     monkeypatch.setattr(algorithms, "find", lambda _: replace(example, client=Client))
     adapter = lab.adapter_0(NO_DROPOUT)
-    plain = read(train(lab, adapter, job=job("sft", plain_client=True))[1] / DELTA_FILE)
+    plain = read(train(lab, adapter, job=job("sft", algorithm="far", plain_client=True))[1] / DELTA_FILE)
     doubled = read(train(lab, adapter, job=job("sft", algorithm="clipping"))[1] / DELTA_FILE)
     assert_close(doubled, {name: 2 * values for name, values in plain.items()}, atol=0)
 

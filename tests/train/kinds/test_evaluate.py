@@ -64,9 +64,3 @@ def test_no_held_out_rows_are_a_failure(lab: Lab, tmp_path: Path) -> None:
         evaluate(lab, lab.adapter_0(), data=lab.source(path=path, held_out=0.0))
     assert caught.value.failure.kind == FailureKind.DATA
     assert "held out" in caught.value.failure.message
-
-
-def test_losses_that_may_not_leave_are_not_computed(lab: Lab) -> None:
-    with pytest.raises(TaskFailed) as caught:
-        evaluate(lab, lab.adapter_0(), report_losses=False)
-    assert caught.value.failure.kind == FailureKind.REFUSED_BY_POLICY

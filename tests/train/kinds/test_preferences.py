@@ -308,12 +308,6 @@ def test_each_step_reports_its_pairs_margin_and_accuracy(lab: Lab, monkeypatch: 
         assert (result.metrics["reward_margin"], result.metrics["reward_accuracy"]) == pytest.approx(means, abs=1e-5)
 
 
-def test_rewards_are_withheld_where_losses_are(lab: Lab) -> None:
-    result, _ = train(lab, lab.adapter_0(NO_DROPOUT), job=DPO, report_losses=False)
-    assert not result.metrics.keys() & {"reward_margin", "reward_accuracy", "train_loss_mean"}
-    assert not [report for report in lab.reports if report.phase == Phase.TRAINING and report.metrics]
-
-
 def test_fine_tuning_has_no_rewards(lab: Lab) -> None:
     result, _ = train(lab, lab.adapter_0(NO_DROPOUT))
     assert not result.metrics.keys() & {"reward_margin", "reward_accuracy"}

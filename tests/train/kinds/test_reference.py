@@ -124,7 +124,7 @@ def test_another_reference_has_its_own_cache_file(lab: Lab, tmp_path: Path) -> N
     adapter, other = lab.adapter_0(NO_DROPOUT), lab.adapter_0(NO_DROPOUT, seed=8)
     for reference in (None, adapter, other):
         job = DPO if reference is None else INITIAL
-        train(lab, adapter, job=job, reference=reference, cache=tmp_path)
+        train(lab, adapter, job=job | {"round": 2}, reference=reference, cache=tmp_path)
         assert scored(lab)
     assert len(list(tmp_path.glob("reference-*.npz"))) == 3
 

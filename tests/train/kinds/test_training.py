@@ -1,6 +1,5 @@
 """Train jobs in this process, against plain torch, plain transformers and plain PEFT."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from agent.errors import TaskFailed
+from agent.orders.job import Done
 from agent.orders.job_files import ADAPTER_FILE, DELTA_FILE, EXTRAS_FILE, RESULT_FILE
 from agent.train import kinds as agent_kinds
 from agent.train.data.cache import DataCache
@@ -27,8 +27,8 @@ from shared.algorithms import Algorithm, AlgorithmParams, ClientHalf, fedavg
 from shared.campaign.spec import LoraSection, TrainingSection
 from shared.digest import sha256_file
 from shared.kinds.sft import Section
-from shared.wire.jobs import Result, TrainResult
 from shared.wire.leases import FailureKind, Phase
+from shared.wire.results import Result, TrainResult
 from tests.train.conftest import LORA, Lab, first_in_fast, read
 
 pytestmark = pytest.mark.train
@@ -80,7 +80,7 @@ def plain_loss(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     )
 
 
-def test_init_draws_a_from_the_seed_and_leaves_b_zero(lab: Lab) -> None:
+def test_init_draws_a_from_the_seed_as_widely_as_peft_does_and_leaves_b_zero(lab: Lab) -> None:
     works = [lab.work(lab.init_job(seed=seed)) for seed in (1, 1, 2)]
     digests = [lab.run(work).adapter for work in works]
     assert digests[0] == digests[1] != digests[2]
@@ -96,7 +96,10 @@ def test_init_draws_a_from_the_seed_and_leaves_b_zero(lab: Lab) -> None:
     torch.manual_seed(1)
     drawn = dict(get_peft_model(base, config).named_parameters())
     for name, values in tensors.items():
-        np.testing.assert_array_equal(values, drawn[name.replace(".weight", ".default.weight")].detach().numpy())
+        of_peft = drawn[name.replace(".weight", ".default.weight")].detach().numpy()
+        assert values.shape == of_peft.shape
+        assert np.abs(values).max() == pytest.approx(np.abs(of_peft).max(), rel=0.05)
+        assert values.std() == pytest.approx(of_peft.std(), rel=0.1)
 
 
 def test_a_train_job_leaves_delta_and_result_and_nothing_else(lab: Lab) -> None:
@@ -104,7 +107,7 @@ def test_a_train_job_leaves_delta_and_result_and_nothing_else(lab: Lab) -> None:
     result, folder = train(lab, adapter)
     assert {path.name for path in folder.iterdir()} == {DELTA_FILE, RESULT_FILE}
     assert result.delta == sha256_file(folder / DELTA_FILE)
-    assert TrainResult.model_validate(json.loads((folder / RESULT_FILE).read_text())) == result
+    assert Done.model_validate_json((folder / RESULT_FILE).read_bytes()) == Done(result=result, n_distinct=12)
     delta = read(folder / DELTA_FILE)
     assert delta.keys() == read(adapter).keys()
     assert list(delta) == sorted(delta)
@@ -123,12 +126,6 @@ def test_metrics_and_reports_count_steps_and_real_tokens(lab: Lab) -> None:
     trained = [report for report in lab.reports if report.phase == Phase.TRAINING]
     assert (trained[0].done, trained[0].total) == (0, 3)
     assert (trained[-1].done, trained[-1].loss) == (3, metrics["train_loss_last"])
-
-
-def test_losses_are_withheld_where_the_owner_says_so(lab: Lab) -> None:
-    result, _ = train(lab, lab.adapter_0(), report_losses=False)
-    assert result.metrics.keys() == {"steps", "tokens", "seconds", "tokens_per_s", "peak_memory_bytes"}
-    assert all(report.loss is None for report in lab.reports)
 
 
 def test_global_plus_delta_is_the_local_model_in_plain_peft(lab: Lab) -> None:
@@ -159,7 +156,9 @@ def test_the_micro_batch_changes_nothing(lab: Lab) -> None:
             np.testing.assert_allclose(other[name], values, atol=1e-6)
 
 
-@pytest.mark.parametrize(("batch", "limit", "micro"), [(16, 4, 4), (6, 4, 3), (7, 4, 1), (4, 9, 4), (1, 1, 1)])
+@pytest.mark.parametrize(
+    ("batch", "limit", "micro"), [(16, 4, 4), (6, 4, 3), (7, 4, 1), (4, 9, 4), (1, 1, 1), (2**31 - 1, 8, 1)]
+)
 def test_the_micro_batch_divides_the_batch(batch: int, limit: int, micro: int) -> None:
     assert micro_batch_of(batch, limit) == micro
 
@@ -371,7 +370,7 @@ def test_a_delta_that_is_not_finite_is_never_written(lab: Lab, monkeypatch: pyte
     monkeypatch.setattr(algorithms, "find", {"spoiler": algorithm}.__getitem__)
     kind, message, folder = failure(lab, lab.adapter_0(), algorithm="spoiler", steps=1)
     assert kind == FailureKind.CRASH
-    assert "v_proj.lora_B.weight: holds NaN" in message
+    assert message == "training diverged, the update is not finite: the learning rate may be too high"
     assert list(folder.iterdir()) == []
 
 

@@ -16,8 +16,8 @@ from agent.orders.merge import MergeRequest
 from agent.settings import ComputeSettings
 from agent.supervisor import ChildDied, Supervisor
 from shared.campaign.spec import BaseSection
-from shared.wire.jobs import Fingerprint
 from shared.wire.leases import FailureKind, Phase, Progress
+from shared.wire.results import Fingerprint
 from tests.train.conftest import Lab
 from tests.train.local_requests import QUESTIONS, ask, lora_file
 

@@ -137,6 +137,7 @@ def test_a_base_with_few_positions_and_embeddings_is_merged(lab: Lab, tmp_path: 
     lora = LoraSection(rank=2, alpha=4, target_modules=["c_attn"])
     base = Base(tmp_path / "base", torch.device("cpu"), torch.float32, remote_code=False)
     with base.adapter(lora, seed=0) as attached:
+        attached.draw(seed=0)
         tensors = {name: values.numpy() + 0.01 for name, values in attached.tensors().items()}
     adapter = LoraFile(weights=tmp_path / "adapter.safetensors", lora=lora)
     write_adapter(adapter.weights, tensors)

@@ -73,7 +73,7 @@ def work(lab: Lab, job: Any, **changes: Any) -> Any:
     [
         ("peeks", "it attends to later tokens, as an encoder does: changing them changed earlier logits"),
         ("peeks-far", "it attends to later tokens"),
-        ("mixes", "its loss in a batch of padded rows differs from that of single rows by"),
+        ("mixes", "its loss in a batch of padded rows differs from that of single rows;"),
         (
             "spare",
             "does not depend on the adapters of the layer spare; set lora.target_modules in the campaign to others",

@@ -9,6 +9,7 @@ import yaml
 
 from fedloom.adapters.folder import peft_config, target_modules
 from fedloom.adapters.model_card import model_card
+from fedloom.adapters.protection import Protection
 from shared.campaign.spec import CampaignSpec
 from shared.kinds import find
 from shared.wire.adapters import AdapterView, Contribution, Origin
@@ -59,7 +60,7 @@ def campaign(**changes: Any) -> CampaignDetail:
     return CampaignDetail(
         id="1", name="clinic", state="completed", reason=None, rounds_closed=3, rounds=3,
         created_at=datetime(2026, 1, 1, tzinfo=UTC), ended_at=None, final_adapter=3, best_adapter=3,
-        spec=spec(**changes), participants=[], metrics=list(find("sft").metrics.values()),
+        spec=spec(**changes), spec_sha256="d" * 64, participants=[], metrics=list(find("sft").metrics.values()),
     )  # fmt: skip
 
 
@@ -74,6 +75,9 @@ def adapter(number: int = 3) -> AdapterView:
     )  # fmt: skip
 
 
+PROTECTION = Protection(n_rounds=3, n_clients=4, least_updates=3)
+
+
 def front_matter(card: str) -> dict[str, Any]:
     _, front, _ = card.split("---\n", 2)
     loaded: dict[str, Any] = yaml.safe_load(front)
@@ -81,21 +85,21 @@ def front_matter(card: str) -> dict[str, Any]:
 
 
 def test_card_has_front_matter_for_the_hub() -> None:
-    front = front_matter(model_card(campaign(), adapter()))
+    front = front_matter(model_card(campaign(), adapter(), PROTECTION))
     assert front["base_model"] == "org/model"
     assert front["library_name"] == "peft"
     assert "federated-learning" in front["tags"]
 
 
-@pytest.mark.parametrize("model", ["/models/llama", "./llama", "C:\\models", "a: b\n---\nx: y"])
+@pytest.mark.parametrize("model", ["/models/llama", "./llama", "C:\\models", "a: b --- x: y"])
 def test_a_base_model_that_is_a_folder_stays_out_of_the_front_matter(model: str) -> None:
-    card = model_card(campaign(base={"model": model}), adapter())
+    card = model_card(campaign(base={"model": model}), adapter(), PROTECTION)
     assert set(front_matter(card)) == {"library_name", "pipeline_tag", "tags"}
     assert json.dumps(model) in card
 
 
 def test_card_shows_the_lineage() -> None:
-    card = model_card(campaign(), adapter())
+    card = model_card(campaign(), adapter(), PROTECTION)
     for fact in (
         "a" * 64,
         "b" * 64,
@@ -109,8 +113,32 @@ def test_card_shows_the_lineage() -> None:
         assert fact in card
 
 
+def test_card_says_whose_held_out_rows_its_numbers_are_of() -> None:
+    some, everyone = ({"n_clients": number, "of_clients": 3} for number in (2, 3))
+    assert "On held-out rows of 2 of 3 clients, which" in model_card(
+        campaign(), adapter().model_copy(update=some), PROTECTION
+    )
+    for covered in ({}, everyone):
+        assert "On held-out rows of all clients, which" in model_card(
+            campaign(), adapter().model_copy(update=covered), PROTECTION
+        )
+    unknown = model_card(campaign(), adapter().model_copy(update={"metrics": {}}), PROTECTION)
+    assert "held-out" not in unknown, "an adapter that nobody evaluated has no numbers"
+
+
+def test_card_lists_what_the_updates_were_trained_on_as_text() -> None:
+    shown, usual = adapter(), "an Epyc, 2 threads; torch 2.13.0"
+    others = [
+        shown.contributions[0].model_copy(update={"client_number": number, "trained_on": on})
+        for number, on in enumerate((usual, "` | [x](http://y) <b>", usual))
+    ]
+    card = model_card(campaign(), shown.model_copy(update={"contributions": others}), PROTECTION)
+    assert f"| 0, 2 | `{usual}` |\n| 1 | `    [x](http://y) <b>` |" in card
+    assert "| trained on |" not in model_card(campaign(), shown, PROTECTION)
+
+
 def test_card_of_adapter_0_has_no_contributors() -> None:
-    card = model_card(campaign(), adapter(0))
+    card = model_card(campaign(), adapter(0), PROTECTION)
     assert "started from" in card
     assert "Contributors" not in card
 
@@ -121,14 +149,14 @@ def test_card_shows_the_chain_of_campaigns() -> None:
         for n, name in enumerate(("second", "first"))
     ]
     chained = campaign().model_copy(update={"origins": origins})
-    card = model_card(chained, adapter())
+    card = model_card(chained, adapter(), PROTECTION)
     assert f"| Started from | adapter 0 of `second` (`c0`, sft), `{'0' * 64}` |" in card
     assert f"| which started from | adapter 1 of `first` (`c1`, sft), `{'1' * 64}` |" in card
-    assert "the campaign started from, adapter 0 of another campaign." in model_card(chained, adapter(0))
-    assert "tarted from |" not in model_card(campaign(), adapter())
+    assert "the campaign started from, adapter 0 of another campaign." in model_card(chained, adapter(0), PROTECTION)
+    assert "tarted from |" not in model_card(campaign(), adapter(), PROTECTION)
 
 
 def test_card_says_how_the_base_was_quantised_in_training() -> None:
     quantized = {"model": "org/model", "quantization": "nf4"}
-    assert "the base was quantised to nf4" in model_card(campaign(base=quantized), adapter())
-    assert "quantised" not in model_card(campaign(), adapter())
+    assert "the base was quantised to nf4" in model_card(campaign(base=quantized), adapter(), PROTECTION)
+    assert "quantised" not in model_card(campaign(), adapter(), PROTECTION)

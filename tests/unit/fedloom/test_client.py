@@ -2,6 +2,7 @@
 
 import json
 import ssl
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from fedloom import Client, errors
 from fedloom.adapters.download import download_blob
 from fedloom.transport import ATTEMPTS, Transport
 from shared.digest import sha256_hex
+from shared.events import EventType
+from shared.states import AgentState, CampaignState
 from shared.wire.base import PROTOCOL, BlobRef
 from shared.wire.problems import MEDIA_TYPE, ProblemType
 from tests.unit.stub_server import Answer, cut_after, hang_up, reply, stub_server
@@ -36,9 +39,12 @@ def campaign(state: str = "running", **more: Any) -> Answer:
     body = {
         "id": "1", "name": "c", "state": state, "reason": None, "rounds_closed": 1, "rounds": 2,
         "created_at": "2026-01-01T00:00:00Z", "ended_at": None, "final_adapter": None, "best_adapter": None,
-        "spec": SPEC, "participants": [], "metrics": [], **more,
+        "spec": SPEC, "spec_sha256": "a" * 64, "participants": [], "metrics": [], **more,
     }  # fmt: skip
     return reply(200, json.dumps(body))
+
+
+SSE = "text/event-stream"
 
 
 def event(number: int) -> str:
@@ -217,19 +223,26 @@ def test_listings_ask_for_page_after_page_and_only_as_they_are_read() -> None:
     assert "cursor=b" in stub.seen[1][1]
 
 
+def test_filters_are_sent_as_the_coordinator_reads_them() -> None:
+    hour = timezone(timedelta(hours=1))
+    with stub_server(reply(200, '{"items": [], "next_cursor": null}')) as stub, Client(stub.url) as client:
+        list(client.campaigns(state=CampaignState.RUNNING, since=datetime(2026, 1, 31, 12, tzinfo=hour)))
+        list(client.agents(state=AgentState.ACTIVE, labels={"site": "north", "ward": "7&8"}))
+        list(client.all_events(follow=False, types=[EventType.ROUND_CLOSED, EventType.ROUND_OPENED]))
+        with pytest.raises(ValueError, match="the time has no zone"):
+            client.tokens(until=datetime(2026, 1, 31))  # noqa: DTZ001
+    asked = [path.partition("?")[2] for _, path, _ in stub.seen]
+    assert asked == [
+        "limit=500&state=running&since=2026-01-31T11%3A00%3A00%2B00%3A00",
+        "limit=500&state=active&label=site%3Dnorth&label=ward%3D7%268",
+        "after=0&type=round-closed&type=round-opened",
+    ]
+
+
 def test_ids_are_quoted() -> None:
     with stub_server(campaign()) as stub, Client(stub.url) as client:
-        client.campaign("a/../b?c")
-    assert stub.seen[0][1] == "/v1/campaigns/a%2F..%2Fb%3Fc"
-
-
-# --- missing adapters
-
-
-@pytest.mark.parametrize(("which", "says"), [("final", "it is running"), ("best", "no adapter has been evaluated")])
-def test_an_adapter_that_does_not_exist_yet(which: Any, says: str) -> None:
-    with stub_server(campaign()) as stub, Client(stub.url) as client, pytest.raises(errors.NoSuchAdapter, match=says):
-        client.adapter("1", which)
+        client.campaign("a..%2Fb?c#d")
+    assert stub.seen[0][1] == "/v1/campaigns/a..%252Fb%3Fc%23d"
 
 
 # --- waiting
@@ -305,22 +318,60 @@ def test_verify_gives_up_after_a_long_outage(monkeypatch: pytest.MonkeyPatch) ->
 # --- events
 
 
+@pytest.mark.parametrize("endless", ["data: " + "x" * (5 << 20), "data: y\n" * (1 << 20)])
+def test_an_event_without_an_end_is_refused(monkeypatch: pytest.MonkeyPatch, endless: str) -> None:
+    monkeypatch.setattr("fedloom.event_stream.ATTEMPTS", 1)
+    monkeypatch.setattr("fedloom.event_stream.OUTAGE_S", 0.0)
+    stubbed = stub_server(campaign(), reply(200, event(1) + endless, SSE))
+    with stubbed as stub, Client(stub.url, "flo_key") as client:
+        events = client.events("1")
+        assert next(events).number == 1
+        with pytest.raises(errors.Unreachable, match=r"sent an event of more than 4,194,304 characters"):
+            next(events)
+
+
 def test_events_continue_after_the_last_one_received() -> None:
     whole = (": hello\n\n" + event(1) + event(2) + event(3)).encode()
     broken = cut_after(200, whole, len(whole) - 10, "text/event-stream")
-    answers = [broken, stream(3, 4), campaign("completed"), reply(200, '{"items": [], "next_cursor": null}')]
+    answers = [
+        campaign(),
+        broken,
+        stream(3, 4),
+        campaign("completed"),
+        reply(200, '{"items": [], "next_cursor": null}'),
+    ]
     with stub_server(*answers) as stub, Client(stub.url) as client:
         assert [event.number for event in client.events("1")] == [1, 2, 3, 4]
-    assert [headers.get("last-event-id") for _, _, headers in stub.seen] == ["0", "2", None, None]
+    assert [headers.get("last-event-id") for _, _, headers in stub.seen] == [None, "0", "2", None, None]
 
 
 def test_a_stream_that_ends_before_the_campaign_is_opened_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fedloom.event_stream.REOPEN_S", 0.01)
     last = reply(200, json.dumps({"items": [json.loads(event(3).split("data: ")[1])], "next_cursor": None}))
-    answers = [stream(1), campaign(), stream(2), campaign("completed"), last]
+    answers = [campaign(), stream(1), campaign(), stream(2), campaign("completed"), last]
     with stub_server(*answers) as stub, Client(stub.url) as client:
         assert [event.number for event in client.events("1")] == [1, 2, 3]
     assert "after=2" in stub.seen[-1][1]
+
+
+def test_the_feed_of_all_campaigns_is_opened_again_after_the_last_position(monkeypatch: pytest.MonkeyPatch) -> None:
+    def feed(*positions: int) -> Answer:
+        body = {
+            "number": 1,
+            "at": "2026-01-01T00:00:00Z",
+            "type": "x",
+            "data": {},
+            "campaign_id": "c",
+            "campaign_name": "n",
+        }
+        return reply(200, "".join(f"data: {json.dumps({**body, 'position': each})}\n\n" for each in positions), SSE)
+
+    monkeypatch.setattr("fedloom.event_stream.REOPEN_S", 0.01)
+    with stub_server(feed(8, 9), hang_up, feed(10)) as stub, Client(stub.url) as client:
+        events = client.all_events(7, types=[EventType.TASK_DONE])
+        assert [next(events).position for _ in range(3)] == [8, 9, 10]
+    assert [headers["last-event-id"] for _, _, headers in stub.seen] == ["7", "9", "9"]
+    assert {path for _, path, _ in stub.seen} == {"/v1/events?type=task-done"}
 
 
 def test_events_of_a_missing_campaign() -> None:

@@ -17,7 +17,7 @@ from fedloom.errors import BadAdapterFolder, FolderNotEmpty
 from shared.adapters.files import write_adapter
 from shared.digest import sha256_file
 from shared.wire.base import BlobRef
-from tests.unit.fedloom.test_adapter_folder import adapter, campaign, front_matter
+from tests.unit.fedloom.test_adapter_folder import PROTECTION, adapter, campaign, front_matter
 
 NAMES = ["base_model.model.q_proj.lora_A.weight", "base_model.model.q_proj.lora_B.weight"]
 
@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
     write_adapter(tmp_path / WEIGHTS_FILE, {name: np.ones((8, 8), np.float32) for name in NAMES})
     detail = campaign(lora={"rank": 4, "alpha": 2.5}, data={"name": "notes", "template": "vicuna"})
     blob = BlobRef(sha256=sha256_file(tmp_path / WEIGHTS_FILE), n_bytes=8)
-    lineage = Lineage.of(detail, adapter().model_copy(update={"blob": blob}))
+    lineage = Lineage.of(detail, adapter().model_copy(update={"blob": blob}), PROTECTION)
     (tmp_path / LINEAGE_FILE).write_text(lineage.model_dump_json())
     (tmp_path / CONFIG_FILE).write_text(json.dumps(peft_config(detail.spec, NAMES)))
     return tmp_path
@@ -123,6 +123,8 @@ def test_the_card_of_a_merged_model_names_base_campaign_and_adapter(folder: Path
     assert front_matter(card)["library_name"] == "transformers"
     for fact in (local.sha256, "`clinic` (`1`)", "| Adapter | 3 of 3 |", "revision `main`", "3e-06", "0.04", "1.2500"):
         assert fact in card
+    assert "## What protected the owners' rows" in card
+    assert "4 clients trained it in 3 rounds" in card
     (folder / LINEAGE_FILE).unlink()
     assert "Campaign" not in merged_card(
         read_adapter_folder(folder), dtype="float32", merge_difference=0, file_difference=0

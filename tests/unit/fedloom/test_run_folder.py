@@ -69,7 +69,7 @@ def test_a_run_that_was_not_set_up_starts_over(tmp_path: Path) -> None:
 @pytest.mark.parametrize("force", [False, True])
 def test_something_else_is_refused_and_stays(tmp_path: Path, force: bool) -> None:
     (tmp_path / "thesis.tex").touch()
-    with pytest.raises(SimulationError, match=r"something that is no simulation; .*--out"):
+    with pytest.raises(SimulationError, match=r"something that is not a simulation; .*--out"):
         begin(tmp_path, force=force)
     assert "thesis.tex" in names(tmp_path)
 

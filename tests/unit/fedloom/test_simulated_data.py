@@ -1,5 +1,6 @@
 """The data of a simulation: broken settings are told, and the clients' files say what the owner's file says."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,13 @@ def test_settings_of_reading_are_part_of_what_identifies_a_simulation(tmp_path: 
         for line in ("", "numbers = true", 'system = "x"', 'ignore_keys = ["a"]', 'weight = "x"')
     ]
     assert all(a != b for number, a in enumerate(facts) for b in facts[:number])
+
+
+def test_a_model_that_the_campaign_file_names_by_its_folder_is_mapped_for_the_clients(tmp_path: Path) -> None:
+    """Agents take no folder from a campaign. Here one person writes both."""
+    simulated = simulation(tmp_path, '[data.notes]\npath = "a.jsonl"\n[models]\n"org/other" = "/srv/other"\n')
+    assert simulated.settings_of_clients == simulated.settings
+    for name, models in (("/srv/tiny", {"/srv/tiny": Path("/srv/tiny")}), ("org/tiny", {}), ("../tiny", {})):
+        base = simulated.spec.base.model_copy(update={"model": name})
+        named = replace(simulated, spec=simulated.spec.model_copy(update={"base": base}))
+        assert named.settings_of_clients.models == {"org/other": Path("/srv/other")} | models

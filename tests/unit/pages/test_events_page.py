@@ -58,7 +58,7 @@ def test_the_page_has_each_kind_of_failure() -> None:
 def test_the_description_of_the_rest_api_has_each_type_with_its_keys() -> None:
     app = FastAPI()
     app.include_router(router)
-    operation = app.openapi()["paths"]["/v1/campaigns/{campaign_id}/events"]["get"]
+    operation = app.openapi()["paths"]["/v1/campaigns/{campaign}/events"]["get"]
     listed = re.findall(r"^- `([a-z-]+)`: (.*)$", operation["description"], re.MULTILINE)
     assert [(name, re.findall(r"`(\w+)`", keys)) for name, keys in listed] == [
         (each.value, list(each.carries)) for each in EventType

@@ -1,11 +1,12 @@
 """The campaign's arithmetic, against numbers worked by hand."""
 
 import json
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from shared.campaign.spec import FROM_COORDINATOR, BaseSection, CampaignSpec, TrainingSection
+from shared.campaign.spec import FROM_COORDINATOR, BaseSection, CampaignSpec, SelectionSection, TrainingSection
 
 
 def training(**values: float) -> TrainingSection:
@@ -73,7 +74,7 @@ def test_evaluates_adapter_0_every_nth_and_the_last(rounds: int, every: int, eva
     ("given", "words"),
     [
         ({"steps": 1}, "1 step"),
-        ({"steps": 10**6}, "1000000 steps"),
+        ({"steps": 10**5}, "100000 steps"),
         ({"epochs": 1}, "1 epoch"),
         ({"epochs": 0.5}, "0.5 epochs"),
     ],
@@ -106,6 +107,32 @@ def test_steps_that_are_given_do_not_depend_on_rows() -> None:
 def test_a_campaign_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         spec(rounds=1, every=1).rounds = 2  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("section", "minimum"),
+    [
+        ({}, 3),
+        ({"clients_per_round": "all"}, 3),
+        ({"clients_per_round": 5}, 3),
+        ({"clients_per_round": 3}, 3),
+        ({"clients_per_round": 2}, 2),
+        ({"clients_per_round": 1}, 1),
+        ({"minimum": 1}, 1),
+        ({"clients_per_round": 2, "minimum": 1}, 1),
+        ({"clients_per_round": 9, "minimum": 7}, 7),
+    ],
+)
+def test_the_minimum_is_three_or_as_many_as_are_drawn_unless_it_is_given(section: Any, minimum: int) -> None:
+    made = SelectionSection.model_validate(section)
+    assert made.minimum == made.model_dump()["minimum"] == minimum
+    for dumped in (made.model_dump(), made.model_dump(exclude_unset=True), json.loads(made.model_dump_json())):
+        assert SelectionSection.model_validate(dumped) == made
+
+
+def test_a_minimum_that_is_given_is_not_lowered() -> None:
+    with pytest.raises(ValidationError, match="minimum 3 is above clients_per_round 2"):
+        SelectionSection(clients_per_round=2, minimum=3)
 
 
 def test_a_reply_may_name_an_algorithm_that_is_not_installed_here() -> None:

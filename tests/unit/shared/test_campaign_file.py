@@ -41,7 +41,7 @@ def problem(text: str) -> str:
 def test_the_least_file_gets_the_documented_defaults() -> None:
     spec = parse_campaign(GOOD)
     assert (spec.kind, spec.algorithm.name, spec.lora.target_modules) == ("sft", "fedavg", "all-linear")
-    assert (spec.lora.rank, spec.lora.alpha, spec.selection.minimum) == (8, 16.0, 2)
+    assert (spec.lora.rank, spec.lora.alpha, spec.selection.minimum) == (8, 16.0, 3)
     assert spec.weighting.by == "examples"
 
 
@@ -95,7 +95,7 @@ def test_a_file_is_read_from_disk_and_named_in_its_errors(tmp_path: Path) -> Non
     ("text", "says"),
     [
         (GOOD.replace("rounds: 3", "rounds: 0"), "line 8: rounds: Input should be greater than or equal to 1"),
-        (GOOD.replace("rounds: 3", "rounds: .inf"), "line 8: rounds: Input should be a finite number"),
+        (GOOD.replace("rounds: 3", "rounds: .inf"), "line 8: rounds: Input should be a valid integer"),
         (GOOD.replace("steps: 10", "steps: ten"), "line 5: training.steps: Input should be a valid integer"),
         (GOOD.replace("rounds: 3\n", ""), "line 1: rounds: this field is needed"),
         (GOOD.replace("  name: notes", "  template: chat"), "line 6: data.name: this field is needed"),
@@ -122,6 +122,12 @@ def test_a_file_is_read_from_disk_and_named_in_its_errors(tmp_path: Path) -> Non
         (GOOD + "kind: dpo\ndpo:\n  bta: 1\n", "line 11: dpo.bta: unknown field; did you mean 'beta'?"),
         (GOOD + "kind: dpo\ndpo: {label_smoothing: 0.1}\n", "line 10: dpo.label_smoothing: the loss sigmoid has none"),
         (GOOD.replace("clinic", "my clinic"), "line 1: name: only letters, digits"),
+        (GOOD + "start_from: taught/١\n", "line 9: start_from: give CAMPAIGN/final, CAMPAIGN/best or CAMPAIGN/NUMBER"),
+        (GOOD + "start_sha256: ab12\n", "line 9: start_sha256: not a SHA-256 digest: 64 of the digits"),
+        (
+            GOOD + f"start_sha256: {'a' * 64}\n",
+            "line 9: start_sha256: it is the digest of the adapter that start_from names; give start_from, or neither",
+        ),
         (GOOD + "start_from: taught\n", "line 9: start_from: give CAMPAIGN/final, CAMPAIGN/best or CAMPAIGN/NUMBER"),
         (GOOD + "lora: 8\n", "line 9: lora: needs fields of its own: rank, alpha, dropout, target_modules"),
         (GOOD + "lora:\n", "line 9: lora: needs fields of its own"),
@@ -191,6 +197,11 @@ def test_a_union_is_reported_once_under_the_field_of_the_file(section: str, fiel
         (
             GOOD.replace("  steps: 10", "  steps: 10\n  warmup_steps: 10"),
             "line 6: training.warmup_steps: 10 is not below steps 10, so the rate is never reached",
+        ),
+        (
+            GOOD.replace("  steps: 10", "  batch_size: 64\n  steps: 156251"),
+            "line 6: training.steps: 156,251 steps with a batch size of 64 are 10,000,064 rows a round; at most "
+            "10,000,000 are possible",
         ),
         (
             GOOD + "selection:\n  clients_per_round: 2\n  minimum: 3\n",

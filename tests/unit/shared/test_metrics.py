@@ -32,6 +32,13 @@ def test_bounds(metric: Metric, value: float, problem: str | None) -> None:
     assert metric.problem(value) == problem
 
 
+def test_worse_is_what_the_shown_digits_and_the_direction_say() -> None:
+    share = Metric(name="share", title="share", origin=Origin.EVALUATION, better=Better.HIGHER, minimum=0, maximum=1)
+    assert (LOSS.is_worse(1.0002, 1.0), LOSS.is_worse(1.0, 1.0002), LOSS.is_worse(1.00001, 1.0)) == (True, False, False)
+    assert (share.is_worse(0.5, 0.75), share.is_worse(0.75, 0.5), share.is_worse(0.75, 0.7501)) == (True, False, False)
+    assert not COUNT.is_worse(2.0, 1.0)
+
+
 def test_a_mean_is_weighted_stays_finite_and_within_the_values() -> None:
     assert LOSS.mean([(3, 1.0), (1, 5.0)]) == 2.0
     assert LOSS.mean([(10**6, 1e308), (10**6, 1e308)]) == 1e308

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from agent.errors import CoordinatorUnreachable, InsecureCoordinator
+from agent.errors import InsecureCoordinator, InvalidOption
 from agent.network.api import CoordinatorApi
 from fedloom.client import Client
-from fedloom.errors import InsecureUrl, Unreachable
-from shared.urls import is_confidential
+from fedloom.errors import BadUrl, InsecureUrl
+from shared.network.urls import is_confidential
 
 CONFIDENTIAL = [
     "http://localhost",
@@ -66,8 +66,8 @@ Connect = Callable[..., object]
 CONNECTIONS = pytest.mark.parametrize(
     ("connect", "no_url", "insecure"),
     [
-        pytest.param(CoordinatorApi, CoordinatorUnreachable, InsecureCoordinator, id="agent"),
-        pytest.param(Client, Unreachable, InsecureUrl, id="client"),
+        pytest.param(CoordinatorApi, InvalidOption, InsecureCoordinator, id="agent"),
+        pytest.param(Client, BadUrl, InsecureUrl, id="client"),
     ],
 )
 
@@ -91,7 +91,7 @@ def test_confidential(connect: Connect, no_url: type[Exception], insecure: type[
 @CONNECTIONS
 def test_in_the_clear(connect: Connect, no_url: type[Exception], insecure: type[Exception], url: str) -> None:
     assert not is_confidential(url)
-    with pytest.raises(insecure, match="--insecure"):
+    with pytest.raises(insecure, match="insecure"):
         connect(url)
     connect(url, insecure=True)
 
