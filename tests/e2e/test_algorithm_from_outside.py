@@ -160,6 +160,7 @@ def deltas_of(x: Tensors, round_number: int, n_clients: int, ranks: Sequence[int
     return drawn
 
 
+@pytest.mark.deep
 def test_a_campaign_runs_with_the_trimmed_mean(installed: str, tmp_path: Path) -> None:
     agents = {name: {"n_rows": n_rows} for name, n_rows in ROWS.items()}
     x, *_, last = run_campaign(installed, tmp_path, agents, {"name": "trimmed_mean", "params": {"trim": 0.4}})
@@ -199,6 +200,7 @@ def test_the_svd_of_the_mean_product_equals_the_dense_truncation(installed: str,
         assert np.linalg.norm(x_next[b].astype(float) @ x_next[a] - best) <= 1e-5 * np.linalg.norm(best)
 
 
+@pytest.mark.deep
 def test_the_svd_mixes_ranks(installed: str, tmp_path: Path) -> None:
     """The agents do not have the examples: they train what the job says."""
     ranks, layer = {"ada": 4, "bob": 8}, {"rows": 20, "size": 30}
@@ -218,6 +220,7 @@ def test_the_svd_mixes_ranks(installed: str, tmp_path: Path) -> None:
         np.testing.assert_allclose(np.linalg.norm(x_next[b], axis=0) ** 2, s[:8], rtol=1e-4)  # in falling order
 
 
+@pytest.mark.deep
 def test_clipping_bounds_whole_updates(installed: str, tmp_path: Path) -> None:
     agents = {"ada": {}, "bob": {"factor": 1e-3}, "cyd": {"factor": 100}}
     algorithm = {"name": "clipping", "params": {"bound": 0.1}}

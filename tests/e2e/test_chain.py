@@ -33,6 +33,7 @@ TUNED: dict[str, Any] = {
 }
 
 
+@pytest.mark.deep
 def test_three_owners_continue_with_preferences_after_fine_tuning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -89,6 +89,7 @@ def environment() -> dict[str, str]:
     return {"FEDLOOM_ENGINE__POLL_S": "0.05", **quick_children.environment()}
 
 
+@pytest.mark.deep
 @pytest.mark.fault
 def test_a_comparison_resumes_after_a_kill_and_grows(folder: Path) -> None:
     some = ("--algorithms", "fedprox", "--seeds", 1, "--baselines", "none", "--threads", 1)
@@ -161,6 +162,7 @@ def test_ctrl_c_is_answered_at_once_and_ends_what_is_scored_and_trained(
     assert stopped.printed().endswith("stopping…\nstopped; run the same command again to continue\n")
 
 
+@pytest.mark.deep
 def test_a_diverging_method_is_a_failed_row_and_the_rest_runs(folder: Path) -> None:
     write_comparison(folder, grid={"learning_rate": [1e30], "params": {}})
     done = compare(folder, "--algorithms", "fedavg", "--seeds", 1, "--baselines", "none")

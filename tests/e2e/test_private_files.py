@@ -71,6 +71,7 @@ def test_nothing_of_a_running_campaign_is_open_to_other_users(coordinator: OpenC
     assert not re.search(r"fl[oae]_[\w-]{20}", coordinator.process.printed())  # no secret in the log, requests included
 
 
+@pytest.mark.deep
 def test_an_open_folder_is_closed_at_the_start(coordinator: OpenCoordinator, tmp_path: Path) -> None:
     begin_campaign(coordinator, tmp_path).http.close()
     coordinator.process.kill()  # so that the log files of the database stay

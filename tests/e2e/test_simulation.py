@@ -23,6 +23,7 @@ from tests.support.processes import (
     QuickCoordinator,
     ended,
 )
+from tests.support.suite.tiers import deep
 
 pytestmark = pytest.mark.train
 
@@ -164,6 +165,7 @@ def digest_of_agents(coordinator: CoordinatorProcess, agents: list[AgentProcess]
     return str(adapters[-1]["blob"]["sha256"])
 
 
+@pytest.mark.deep
 @pytest.mark.fault
 def test_it_resumes_after_a_stop_and_after_a_kill(folder: Path) -> None:
     write_campaign(folder, rounds=6)
@@ -199,6 +201,7 @@ def test_each_round_is_one_line_with_the_losses_of_that_round(once_finished: "tu
     assert re.search(r"^client-00 +[0-9.]+% +[0-9.]+ +[0-9.]+ +[0-9.]+ +[-+][0-9.]+", printed, re.MULTILINE)
 
 
+@pytest.mark.deep
 def test_a_campaign_without_evaluation_prints_its_rounds_too(folder: Path) -> None:
     write_campaign(folder, rounds=2, evaluation={"every": 0})
     done = simulate(folder, *DOMAINS)
@@ -256,7 +259,7 @@ def test_two_processes_do_not_run_one_simulation(folder: Path) -> None:
         assert first.stop() == 130
 
 
-@pytest.mark.parametrize("n_clients", [8, pytest.param(40, marks=pytest.mark.deep)])
+@pytest.mark.parametrize("n_clients", [deep(8), pytest.param(40, marks=pytest.mark.soak)])
 def test_many_clients_share_one_child_and_one_cache(folder: Path, n_clients: int) -> None:
     write_campaign(folder, rounds=2, evaluation={"every": 2})
     done = simulate(folder, "--clients", n_clients, "--partition", "dirichlet", "--by", "topic")
@@ -288,6 +291,7 @@ def test_what_cannot_be_simulated_is_refused_before_anything_is_created(
     assert not (folder / "out" / "simulation.json").exists()
 
 
+@pytest.mark.deep
 def test_unreadable_data_and_a_campaign_that_cannot_start_are_explained(folder: Path) -> None:
     settings = (folder / "agent.toml").read_text()
     (folder / "agent.toml").write_text(settings.replace("rows.jsonl", "nowhere.jsonl"))
@@ -317,6 +321,7 @@ def test_show_partition_runs_nothing(folder: Path) -> None:
     assert not (folder / "out").exists()
 
 
+@pytest.mark.deep
 def test_files_that_are_not_read_are_named(folder: Path) -> None:
     (folder / "rows").mkdir()
     (folder / "rows.jsonl").rename(folder / "rows" / "rows.jsonl")

@@ -48,6 +48,7 @@ def test_c_is_the_weighted_mean_of_the_client_states(federation: Federation, by:
     assert federation.restarts() == []
 
 
+@pytest.mark.deep
 def test_clients_that_sit_out_rounds_resume_from_their_last_state(federation: Federation) -> None:
     federation.start(rounds=7, selection={"minimum": 2, "clients_per_round": 2})
     federation.complete()
@@ -56,6 +57,7 @@ def test_clients_that_sit_out_rounds_resume_from_their_last_state(federation: Fe
     assert federation.restarts() == []
 
 
+@pytest.mark.deep
 def test_a_refused_update_leaves_the_committed_client_state(
     federation: Federation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,6 +74,7 @@ def test_a_refused_update_leaves_the_committed_client_state(
     assert federation.restarts() == []
 
 
+@pytest.mark.deep
 def test_a_late_update_leaves_the_committed_client_state(federation: Federation) -> None:
     async def come_late(task: TrainAssignment, result: Result, send: Send) -> None:
         federation.coordinator.clock.move(DEADLINE_S + 1)
@@ -95,6 +98,7 @@ def test_a_late_update_leaves_the_committed_client_state(federation: Federation)
     assert federation.restarts() == []
 
 
+@pytest.mark.deep
 def test_an_update_that_came_during_a_pause_counts(federation: Federation) -> None:
     async def pause(task: TrainAssignment, result: Result, send: Send) -> None:
         assert federation.operator.campaign(federation.campaign_id, "pause").is_success

@@ -16,7 +16,6 @@ from tests.support.driven import patient_settings
 from tests.support.operator import Operator
 from tests.support.processes import wait_until
 from tests.support.server import RunningCoordinator
-from tests.support.suite.tiers import deep
 
 LATE_COUNTS = {"late_updates": "next_round"}
 
@@ -82,6 +81,7 @@ def test_an_accepted_late_update_commits_its_client_state(federation: Federation
     assert federation.restarts() == []
 
 
+@pytest.mark.deep
 def test_a_late_update_from_before_a_restart_is_not_used(federation: Federation) -> None:
     async def lose(task: TrainAssignment, result: Result, send: Send) -> None:
         assert result.kind == "train"
@@ -97,7 +97,8 @@ def test_a_late_update_from_before_a_restart_is_not_used(federation: Federation)
     federation.check_sum()
 
 
-@pytest.mark.parametrize("by", ["examples", deep("uniform")])
+@pytest.mark.deep
+@pytest.mark.parametrize("by", ["examples", "uniform"])
 def test_c_is_the_mean_over_all_clients_also_after_one_has_joined(federation: Federation, by: str) -> None:
     async def wait_for_dan(task: TrainAssignment, result: Result, send: Send) -> None:
         await asyncio.to_thread(federation.join, "dan", 50)

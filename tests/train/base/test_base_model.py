@@ -219,6 +219,7 @@ def test_a_model_is_fetched_from_the_hub_and_every_refusal_says_what_to_do(
     assert child.close() == 0
 
 
+@pytest.mark.deep
 def test_a_model_that_does_not_fit_on_the_disk_is_refused_before_its_first_byte(
     lab: Lab, hub: str, start_child: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
