@@ -23,6 +23,7 @@ from tests.agent.parts import SHA, Home, a_lease, by_call, in_turn, ours, proble
 from tests.agent.test_agent import start_campaign
 from tests.support.messages import training_metrics
 from tests.support.operator import Operator
+from tests.support.suite.tiers import deep
 from tests.unit.stub_server import Answer, Stub, hang_up, stub_server
 
 
@@ -200,7 +201,7 @@ def test_a_job_that_cannot_be_read_is_reported_and_the_agent_goes_on(
     assert '"kind": "unreadable-assignment"' in (home.home / "sent.jsonl").read_text()
 
 
-@pytest.mark.parametrize("what", ["no work", "jobs that cannot be read", "replies that cannot be read"])
+@pytest.mark.parametrize("what", ["no work", deep("jobs that cannot be read"), deep("replies that cannot be read")])
 def test_a_coordinator_that_answers_at_once_for_ever_is_asked_ever_less_often(
     home: Workspace, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:

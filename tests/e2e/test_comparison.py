@@ -234,6 +234,7 @@ def test_rows_that_tell_no_methods_apart_are_refused_before_anything_is_trained(
     assert not list((folder / "out").rglob("adapter_model.safetensors"))
 
 
+@pytest.mark.deep
 def test_methods_that_score_the_same_have_no_best_among_them(folder: Path) -> None:
     write_comparison(folder, score={"measure": "exact", "max_new_tokens": 40}, grid={"params": {"mu": [1e-9]}})
     options = ("--algorithms", "fedavg,fedprox", "--seeds", 1, "--baselines", "none")

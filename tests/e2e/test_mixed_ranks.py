@@ -78,6 +78,7 @@ def read(path: Path) -> Tensors:
         return {name: file.read(name).copy() for name in file.tensors}
 
 
+@pytest.mark.deep
 def test_a_client_of_a_smaller_rank_starts_from_the_first_components_of_the_svd(tmp_path: Path) -> None:
     from tests.support.tiny import ROWS, make_model
 

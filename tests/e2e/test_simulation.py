@@ -109,7 +109,6 @@ def final_digest(folder: Path) -> str:
 
 
 DOMAINS = ("--clients", 3, "--partition", "domain", "--by", "topic")
-SHARE_ONE = pytest.mark.xdist_group("finished-simulation")
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +127,6 @@ def finished(once_finished: "tuple[Path, str]", tmp_path: Path) -> Path:
     return tmp_path
 
 
-@SHARE_ONE
 def test_simulated_clients_and_real_agents_end_with_the_same_adapter(
     once_finished: "tuple[Path, str]", tmp_path: Path, model: Path
 ) -> None:
@@ -188,7 +186,6 @@ def test_it_resumes_after_a_stop_and_after_a_kill(folder: Path) -> None:
     assert json.loads(unbroken.stdout)["adapter"]["blob"]["sha256"] == digest
 
 
-@SHARE_ONE
 def test_each_round_is_one_line_with_the_losses_of_that_round(once_finished: "tuple[Path, str]") -> None:
     folder, printed = once_finished
     with (folder / "out" / "metrics.csv").open() as file:
@@ -212,7 +209,6 @@ def test_a_campaign_without_evaluation_prints_its_rounds_too(folder: Path) -> No
     assert "held-out" not in done.stdout.lower()
 
 
-@SHARE_ONE
 def test_a_finished_simulation_is_shown_again_at_once_and_another_one_is_refused(finished: Path) -> None:
     folder = finished
     adapter = json.loads(simulate(folder, *DOMAINS, "--json").stdout)["adapter"]

@@ -13,7 +13,7 @@ from tests.support.processes import ROOT, Process, is_ready, wait_until
 from tests.support.scripted import ScriptedAgent, adapter_bytes, campaign_body
 from tests.support.server import free_port
 
-pytestmark = [pytest.mark.deep, pytest.mark.xdist_group("wheel")]  # one worker, so that it is installed once
+pytestmark = pytest.mark.deep
 
 
 @pytest.fixture(scope="module")

@@ -51,7 +51,6 @@ from tests.support.server import free_port
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(1200)]
 
-together = pytest.mark.xdist_group("deaths")  # with several workers, one of them plays the unbroken run
 # each group in the order in which a round reaches its points; NAME#N is the N-th time
 LEASES = around("last seen", "acquire", "renew", "result")
 ENGINE = (
@@ -164,7 +163,6 @@ def check_deaths(points: Sequence[str], scenario: Scenario, tmp_path: Path, unbr
         check_nothing_is_left(mortal)
 
 
-@together
 def test_the_coordinator_dies_at_points_of_each_kind(tmp_path: Path, unbroken: Run) -> None:
     check_deaths(FEW, rounds, tmp_path, unbroken)
 
@@ -211,7 +209,7 @@ def test_the_coordinator_dies_at_each_point_on_postgres(
 @pytest.mark.parametrize(
     ("points", "scenario", "trainings"),
     [
-        pytest.param(FEW_OF_AGENT, rounds, 4, id="few", marks=together),
+        pytest.param(FEW_OF_AGENT, rounds, 4, id="few"),
         pytest.param(AGENT, large_rounds_with_state, 3 + 1, id="all", marks=pytest.mark.deep),
     ],
 )

@@ -21,7 +21,7 @@ MORE = int(os.environ.get("FEDLOOM_FAULT_EXAMPLES") or 0)
     [
         pytest.param("sqlite", 2, 40, id="sqlite"),
         pytest.param("sqlite", 10, 40, id="sqlite, more", marks=pytest.mark.soak),
-        pytest.param("postgres", 10, 40, id="postgres", marks=pytest.mark.deep),
+        pytest.param("postgres", 3, 40, id="postgres", marks=pytest.mark.deep),
         pytest.param("sqlite", 200, 80, id="sqlite, many", marks=pytest.mark.soak),
         pytest.param("postgres", 200, 80, id="postgres, many", marks=pytest.mark.soak),
     ],

@@ -36,7 +36,7 @@ from tests.support.scripted import ScriptedAgent, adapter_bytes, campaign_body
 from tests.support.suite.seeds import seed_of_today
 
 # one coordinator for all tests, even if several workers run them
-pytestmark = [pytest.mark.fault, pytest.mark.xdist_group("network")]
+pytestmark = pytest.mark.fault
 
 SEED = seed_of_today()
 SEED_NOTE = f"FEDLOOM_FAULT_SEED={SEED}"

@@ -69,6 +69,7 @@ def staleness(federation: Federation, number: int) -> dict[str, int]:
     return {share["agent_name"]: share["staleness"] for share in adapter["contributions"]}
 
 
+@pytest.mark.deep
 def test_an_accepted_late_update_commits_its_client_state(federation: Federation) -> None:
     """Cyd is late in round 2 and resumes from that update in round 4. Bob is late in round 4."""
     federation.mishaps = {(2, 2): late(federation), (4, 1): late(federation)}

@@ -116,6 +116,7 @@ def test_cells_such_as_na_and_null_are_text_in_a_table_of_the_hub_too(read: Call
     assert read("http://127.0.0.1:1", {"hub": "tiny/rows"}) == [expected], "of the copy on this machine"
 
 
+@pytest.mark.deep
 def test_a_copy_of_a_table_that_another_program_made_without_such_cells_is_refused(
     read: Callable[..., list[Any]],
 ) -> None:

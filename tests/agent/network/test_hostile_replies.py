@@ -20,6 +20,7 @@ from shared.states import BlobKind
 from shared.wire.leases import UploadRequest
 from shared.wire.problems import MEDIA_TYPE, ProblemType
 from tests.agent.parts import OURS, SHA, a_lease, by_call, ours, prepare_assignment, problem, train_assignment
+from tests.support.suite.tiers import deep
 from tests.unit.stub_server import Answer, Stub, reply, stub_server
 
 RENEWED = '{"expires_at": "2030-01-01T00:00:00Z", "directive": "continue"}'
@@ -97,8 +98,8 @@ def test_a_reply_that_comes_a_byte_at_a_time_ends_in_time(head: bytes) -> None:
     ("head", "piece"),
     [
         (b"HTTP/1.1 200 OK\r\nX: ", b"x"),
-        (b"HTTP/1.1 200 OK\r\n", b"X: x\r\n"),
-        (b"", b"HTTP/1.1 103 Early Hints\r\n\r\n"),
+        deep(b"HTTP/1.1 200 OK\r\n", b"X: x\r\n"),
+        deep(b"", b"HTTP/1.1 103 Early Hints\r\n\r\n"),
     ],
     ids=["character", "line", "early hints"],
 )

@@ -80,7 +80,7 @@ def at_rest(coordinator: RunningCoordinator) -> dict[str, Any]:
     ("source", "target"),
     [
         (("sqlite", "files"), ("sqlite", "files")),
-        (("sqlite", "tree"), ("sqlite", "tree")),
+        deep(("sqlite", "tree"), ("sqlite", "tree")),
         deep(("postgres", "files"), ("postgres", "database")),
         deep(("sqlite", "database"), ("postgres", "files")),
         deep(("postgres", "database"), ("sqlite", "files")),

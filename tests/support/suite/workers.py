@@ -1,4 +1,4 @@
-"""A pytest plugin by which the tests of some files run in one worker, in their order: they share one running agent."""
+"""A pytest plugin by which the tests of some files run in one worker, in order: they share what takes long to make."""
 
 from typing import Any
 
@@ -9,7 +9,14 @@ try:
 except ImportError:  # without it there is one worker
     LoadGroupScheduling = None  # type: ignore[assignment, misc]
 
-SHARING = ("tests/attacks/", "tests/agent/disclosure/test_what_leaves.py")
+SHARING = (
+    "tests/attacks/",
+    "tests/agent/disclosure/test_what_leaves.py",
+    "tests/e2e/test_simulation.py",
+    "tests/e2e/test_wheel.py",
+    "tests/faults/test_crash_points.py",
+    "tests/faults/test_network.py",
+)
 """Where these files are: folders and files. A marker cannot say it: the worker that knows it does not give out work."""
 
 if LoadGroupScheduling is not None:
