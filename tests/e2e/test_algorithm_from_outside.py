@@ -187,6 +187,7 @@ def test_krum_passes_over_a_liar(installed: str, tmp_path: Path) -> None:
         np.testing.assert_allclose(last[name], values, rtol=0, atol=1e-6)
 
 
+@pytest.mark.deep
 def test_the_svd_of_the_mean_product_equals_the_dense_truncation(installed: str, tmp_path: Path) -> None:
     agents = {name: {"n_rows": n_rows} for name, n_rows in ROWS.items()}
     made = run_campaign(installed, tmp_path, agents, {"name": "svd", "params": {}})

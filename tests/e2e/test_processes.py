@@ -54,6 +54,7 @@ def test_a_campaign_runs_through(
     assert (agents[0].home / "identity.json").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.deep
 def test_the_engine_runs_as_its_own_process(tmp_path: Path) -> None:
     coordinator = QuickCoordinator(tmp_path / "coordinator", serve=["--no-engine"])
     engine = EngineProcess(coordinator)

@@ -243,6 +243,7 @@ def test_an_unrelated_folder_is_left_alone(folder: Path) -> None:
     assert (folder / "out" / "thesis.txt").read_text() == "years of work"
 
 
+@pytest.mark.deep
 def test_two_processes_do_not_run_one_simulation(folder: Path) -> None:
     write_campaign(folder, rounds=50)
     first = running(folder, "first.log")

@@ -66,6 +66,7 @@ def test_agent_killed_in_training(tmp_path: Path, unbroken_digest: str) -> None:
     assert run_with(tmp_path, disturb) == unbroken_digest
 
 
+@pytest.mark.deep
 def test_coordinator_killed_with_a_round_open(tmp_path: Path, unbroken_digest: str) -> None:
     def disturb(coordinator: QuickCoordinator, agents: dict[str, QuickAgent], campaign_id: str) -> None:
         wait_for_training(coordinator.operator, campaign_id, 2)
@@ -139,6 +140,7 @@ def test_out_of_memory_halves_the_micro_batch_and_remembers(tmp_path: Path, die_
     assert re.findall(r"out of memory with a micro-batch of (\d); trying (\d)", printed) == [("4", "2"), ("2", "1")]
 
 
+@pytest.mark.deep
 def test_out_of_memory_with_one_row_is_a_failure_that_says_so(tmp_path: Path) -> None:
     coordinator = QuickCoordinator(tmp_path / "coordinator")
     agents = make_agents(coordinator, tmp_path, fits=0, die_of="exit")
@@ -184,6 +186,7 @@ def test_a_second_process_in_the_same_home_is_refused(tmp_path: Path) -> None:
             first.stop()
 
 
+@pytest.mark.deep
 def test_a_nan_is_refused_and_reported_on_both_sides(tmp_path: Path) -> None:
     coordinator = QuickCoordinator(tmp_path / "coordinator")
     agents = make_agents(coordinator, tmp_path)

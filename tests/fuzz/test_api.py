@@ -70,7 +70,7 @@ def world(either_coordinator: RunningCoordinator, tmp_path: Path) -> Iterator[Wo
 @pytest.mark.parametrize(
     ("database_url", "examples"),
     [
-        world_bounds(database="sqlite", examples=4),
+        world_bounds(database="sqlite", examples=2),
         world_bounds(pytest.mark.deep, database="sqlite", examples=15),
         world_bounds(pytest.mark.deep, database="postgres", examples=15),
         world_bounds(pytest.mark.soak, database="sqlite", examples=1000),

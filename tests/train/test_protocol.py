@@ -97,6 +97,7 @@ def test_a_warm_child_gives_what_a_cold_one_gives_bit_for_bit(lab: Lab, start_ch
     assert cold.process.wait(30) == 0
 
 
+@pytest.mark.deep
 def test_sft_and_dpo_do_not_affect_each_other_in_a_warm_child(lab: Lab, start_child: Any) -> None:
     """SFT, DPO, SFT in one process; then each in its own process. The adapter has dropout, which DPO switches off."""
     adapter = lab.adapter_0()

@@ -116,6 +116,7 @@ def test_a_download_whose_head_never_ends_is_given_up_in_time(head: bytes, piece
     assert time.monotonic() - began < 10
 
 
+@pytest.mark.deep
 def test_the_bytes_of_a_download_may_take_longer_than_its_head() -> None:
     body = b"0123456789" * 3
 

@@ -130,6 +130,7 @@ def test_a_download_that_stands_still_is_cut_and_resumed(tmp_path: Path) -> None
     assert (tmp_path / REF.sha256).read_bytes() == DATA
 
 
+@pytest.mark.deep
 def test_an_upload_that_never_advances_asks_ever_less_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfer, "_FIRST_CHUNK_BYTES", 1024)
     monkeypatch.setattr("agent.network.retry.BASE_S", 0.05)

@@ -1,5 +1,7 @@
 """On a terminal the agent shows a campaign and asks, while other work goes on."""
 
+import pytest
+
 from agent.record.campaigns import Decider, Decision
 from tests.cli.owner.conftest import OwnersAgent
 from tests.support.owners_screen import on_terminal, owners_screen
@@ -48,6 +50,7 @@ def test_no_and_later_are_answers_too_and_ctrl_c_ends_a_question(owner: OwnersAg
         assert "Take part in" not in again.text, "nobody is asked twice"
 
 
+@pytest.mark.deep
 def test_an_answer_in_another_terminal_ends_the_question(owner: OwnersAgent) -> None:
     with owners_screen(owner.home) as screen:
         campaign_id = owner.create()
@@ -74,6 +77,7 @@ def test_what_a_setting_refuses_is_named_and_not_asked_about(owner: OwnersAgent)
     assert owner.asked(campaign_id).decision is Decision.WAITING
 
 
+@pytest.mark.deep
 def test_a_job_in_the_background_reads_nothing_and_is_not_stopped(owner: OwnersAgent) -> None:
     with owners_screen(owner.home, in_background=True) as screen:
         campaign_id = owner.create()

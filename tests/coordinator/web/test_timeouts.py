@@ -85,6 +85,7 @@ def bearer(key: str) -> str:
     return f"Bearer {key}"
 
 
+@pytest.mark.deep
 def test_a_slow_line_that_advances_may_take_many_times_as_long(operator: Operator) -> None:
     """The body takes three time-outs, but in each of them there is enough of it."""
     body = b"{}".ljust(6 * MIN_BODY_BYTES)
@@ -111,6 +112,7 @@ def test_a_request_that_waits_for_work_outlasts_every_time_out(enroll: Enroll) -
     assert time.monotonic() - began > 2 * LIMIT_S
 
 
+@pytest.mark.deep
 def test_bytes_between_requests_do_not_cut_the_request_in_progress(
     coordinator: RunningCoordinator, enroll: Enroll
 ) -> None:
