@@ -36,7 +36,7 @@ test-deep: install
 	@$(PYTEST) -m deep $(TWO)
 
 test-real: install
-	@OMP_WAIT_POLICY=passive $(PYTEST) -m real $(TWO)
+	@$(PYTEST) -m real
 
 soak: install
 	@$(BIN)/python -m tests.faults.soak
