@@ -89,7 +89,7 @@ def environment() -> dict[str, str]:
     return {"FEDLOOM_ENGINE__POLL_S": "0.05", **quick_children.environment()}
 
 
-@pytest.mark.deep
+@pytest.mark.soak
 @pytest.mark.fault
 def test_a_comparison_resumes_after_a_kill_and_grows(folder: Path) -> None:
     some = ("--algorithms", "fedprox", "--seeds", 1, "--baselines", "none", "--threads", 1)

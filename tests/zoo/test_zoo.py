@@ -36,9 +36,24 @@ _NOTICES = {
 """What a result has in the output of the simulation."""
 
 
+_ALIKE = {
+    *("Llama", "Qwen2", "Gemma", "Phi", "GPT-NeoX", "GPT-J", "CodeGen", "GPT-BigCode", "BLOOM", "Falcon", "MPT"),
+    *("XGLM", "BioGPT", "StableLM", "StarCoder2", "Cohere, scaled logits", "Granite, scaled logits", "GLM-4"),
+    *("OLMo 2", "OLMo 3", "HyperCLOVA X, scaled logits", "Nemotron", "SmolLM3", "EXAONE 4", "ERNIE 4.5", "Apertus"),
+    *("Persimmon", "OLMoE", "Mixtral", "Qwen2-MoE, shared expert", "Granite MoE", "Llama 4, text", "Mamba"),
+    *("BERT decoder, transformed head", "GPT-Neo, local attention"),
+}
+"""Families that are trained as another one is: `make soak` tries them."""
+
+
 def _each(families: list[Family]) -> list[Any]:
-    marks = {True: (), False: pytest.mark.deep}
-    return [pytest.param(each, id=each.name, marks=marks[each.name in _FAST]) for each in families]
+    def mark(family: Family) -> Any:
+        if family.name in _FAST:
+            return ()
+        is_alike = family.name in _ALIKE and (not family.refusal or family.targets)
+        return pytest.mark.soak if is_alike else pytest.mark.deep
+
+    return [pytest.param(each, id=each.name, marks=mark(each)) for each in families]
 
 
 @pytest.mark.parametrize("family", _each([each for each in FAMILIES if each.refusal]))
