@@ -42,6 +42,9 @@ class ComputeSettings(Section):
     """Rows, or pairs of completions, that go through the model at once. Halved automatically when memory runs out."""
     checkpoint_every: Annotated[int, Field(ge=0)] = 50
     """Optimizer steps between two training checkpoints; 0 turns checkpoints off."""
+    idle_s: Annotated[float, Field(ge=0, le=86400 * 365)] = 600.0
+    """Seconds without a task after which the training process ends, which holds the base model in memory. The next task
+    loads it again."""
     max_lora_rank: Annotated[int, Field(ge=1)] | None = None
     """The largest rank that this machine trains; default: no limit. A campaign whose algorithm mixes ranks gives it a
     smaller adapter; others of a larger rank are refused."""

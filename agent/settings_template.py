@@ -27,6 +27,7 @@ TEMPLATE = """\
 # threads = 4                # CPU threads; default: all cores
 # micro_batch = 4            # rows at once; halved automatically when memory runs out
 # checkpoint_every = 50      # optimizer steps, the most that a crash in training can cost; 0: no checkpoints
+# idle_s = 600               # seconds without a task until the base model's memory is given back
 # max_lora_rank = 8          # the largest rank to train; default: no limit
 
 [cache]

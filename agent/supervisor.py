@@ -68,6 +68,8 @@ class Supervisor:
         self._footing: tuple[Any, ...] = ()
         self._process: Process | None = None
         self._log_pump: asyncio.Task[None] | None = None
+        self._idle: asyncio.Task[None] | None = None
+        self._is_letting_go = False
         self._log_file = Path(os.devnull)
 
     async def run(
@@ -85,6 +87,7 @@ class Supervisor:
             on_progress: called with the child's progress.
             on_text: called with each text chunk.
         """
+        await self._no_longer_idle()
         self._log_file = log_file
         _create_private(log_file)
         try:
@@ -105,14 +108,36 @@ class Supervisor:
                 exit_code = await self._end(process)
                 if answer is None:
                     raise ChildDied(exit_code, log_file)
+            self._idle = asyncio.create_task(self._let_go(order.compute.idle_s))
             return answer
         except asyncio.CancelledError:
             await self.stop()
             raise
 
+    async def _let_go(self, idle_s: float) -> None:
+        """End the child if no order comes for a while: it holds the base model in memory."""
+        await asyncio.sleep(idle_s)
+        self._is_letting_go = True
+        try:
+            if self._process is not None:
+                log.info("no task for %s: the base model is let go, and loaded again for the next", _span(idle_s))
+                await self._stop()
+        finally:
+            self._is_letting_go = False
+
+    async def _no_longer_idle(self) -> None:
+        """Keep the child, or wait until it has ended if that is under way."""
+        task, self._idle = self._idle, None
+        if task is None:
+            return
+        if not self._is_letting_go:
+            task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
     async def stop(self) -> None:
         """End the child: close its input, and kill it if it does not exit."""
         # in a new task: before Python 3.11.3 asyncio.timeout never fires in a task that was cancelled
+        await asyncio.create_task(self._no_longer_idle())
         await asyncio.create_task(self._stop())
 
     def abort(self) -> None:
@@ -241,3 +266,7 @@ def child_environment(compute: ComputeSettings) -> dict[str, str]:
     if compute.threads is not None:
         environment["OMP_NUM_THREADS"] = environment["MKL_NUM_THREADS"] = str(compute.threads)
     return environment
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds / 60:g} minutes" if seconds >= 120 else f"{seconds:g} seconds"

@@ -53,7 +53,7 @@ def evaluate_job(**changes: Any) -> EvaluateJob:
     return EvaluateJob.model_validate(with_training(raw, max_length=64, steps=5))
 
 
-def local_job(folder: Path, job: Job | None = None) -> LocalJob:
+def local_job(folder: Path, job: Job | None = None, **compute: Any) -> LocalJob:
     return LocalJob(
         job=job or init_job(),
         folder=folder,
@@ -62,7 +62,7 @@ def local_job(folder: Path, job: Job | None = None) -> LocalJob:
         data=DataSource(path=folder / "notes.jsonl"),
         adapter=None,
         broadcast=None,
-        compute=ComputeSettings(),
+        compute=ComputeSettings(**compute),
         micro_batch=4,
         remote_code=False,
     )

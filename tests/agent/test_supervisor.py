@@ -187,3 +187,37 @@ def test_a_child_gets_no_secret_in_its_environment_or_arguments(
     ask(child(f"input(); open({str(seen)!r}, 'wb').write({read}); say('{ANSWER}'); input()"), tmp_path)
     assert b"a-secret" not in seen.read_bytes()
     assert b"HF_TOKEN=for the hub" in seen.read_bytes()
+
+
+def test_a_child_without_work_is_let_go_and_started_again_for_the_next(tmp_path: Path) -> None:
+    supervisor = child(f"print(os.getpid(), file=sys.stderr)\nfor line in sys.stdin: say('{ANSWER}')")
+    log = tmp_path / "log"
+
+    async def work() -> None:
+        order = local_job(tmp_path, idle_s=0.3)
+        await supervisor.run(order, log, lambda _: None)
+        await supervisor.run(order, log, lambda _: None)
+        [first] = map(int, log.read_text().split())
+        assert is_running(first), "it is kept while orders come"
+        async with asyncio.timeout(10):
+            while is_running(first):  # noqa: ASYNC110 -- another process ends
+                await asyncio.sleep(0.05)
+        assert isinstance(await supervisor.run(order, log, lambda _: None), Failed)
+        assert len(log.read_text().split()) == 2
+        await supervisor.stop()
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 0.02, 0.05, 0.1])
+def test_an_order_that_comes_while_the_child_is_let_go_is_answered(tmp_path: Path, pause_s: float) -> None:
+    supervisor = child(f"for line in sys.stdin: say('{ANSWER}')")
+
+    async def work() -> None:
+        for _ in range(5):
+            answer = await supervisor.run(local_job(tmp_path, idle_s=0.02), tmp_path / "log", lambda _: None)
+            assert isinstance(answer, Failed)
+            await asyncio.sleep(pause_s)
+        await supervisor.stop()
+
+    asyncio.run(work())
