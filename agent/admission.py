@@ -15,6 +15,7 @@ from agent.data.digest_cache import DigestCache
 from agent.data.identity import identity_of
 from agent.errors import TaskFailed
 from agent.installed import check_installed, load_kind
+from agent.ledger.ledger import Ledger
 from agent.orders.job import Done
 from agent.orders.jobs import Job, TrainJob
 from agent.policy.amounts import amount_refusals, rows_refusals
@@ -71,12 +72,14 @@ class Admission:
         record: the owner's.
         acceptance: what is accepted.
         digests: of the owner's data files.
+        ledger: what was sent.
     """
 
-    def __init__(self, record: OwnerRecord, acceptance: Acceptance, digests: DigestCache) -> None:
+    def __init__(self, record: OwnerRecord, acceptance: Acceptance, digests: DigestCache, ledger: Ledger) -> None:
         self._record = record
         self._acceptance = acceptance
         self._digests = digests
+        self._ledger = ledger
         self._one_at_a_time = threading.Lock()
 
     def admit(self, settings: AgentSettings, task: Assignment) -> Admitted:
@@ -159,7 +162,7 @@ class Admission:
 
     def _book(self, known: KnownCampaign, work: Work) -> None:
         assert known.pool is not None
-        self._record.bookings.book(known.pool, known.terms.agent_id, work)
+        self._record.bookings.book(known.pool, known.terms.agent_id, work, self._ledger.head())
 
     def record_answer(self, settings: AgentSettings, task: Assignment, admitted: Admitted, done: Done) -> Result:
         """Record what the child answered. Returns what of it leaves.

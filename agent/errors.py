@@ -84,6 +84,18 @@ class RecordUnusable(AgentError):
         )
 
 
+class LedgerUnusable(AgentError):
+    """The ledger of what was sent is damaged, or entries of it are missing."""
+
+    def __init__(self, folder: Path, reason: str) -> None:
+        self.folder = folder
+        super().__init__(
+            f"{folder} cannot be used: {reason}. It holds what was sent, and nothing is sent without it. "
+            "`fedloom agent ledger verify` says what is wrong; restore it from the latest backup, or move the folder "
+            "elsewhere, so that a new ledger begins"
+        )
+
+
 class UnknownCampaign(AgentError):
     """The record has no campaign that a person may mean."""
 

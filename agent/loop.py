@@ -8,7 +8,7 @@ import time
 from functools import partial
 
 from agent.acceptance import Acceptance, tell_waiting
-from agent.errors import AgentError, CoordinatorRefused, UnreadableAssignment
+from agent.errors import AgentError, CoordinatorRefused, LedgerUnusable, UnreadableAssignment
 from agent.live_settings import LiveSettings, log_broken_data
 from agent.network import retry
 from agent.network.api import CoordinatorApi
@@ -50,7 +50,7 @@ async def run_agent(
         supervisor: of the training child.
         terminal: where the owner is asked about campaigns; without one the log says what waits.
     """
-    api = CoordinatorApi.of(identity, settings.at_start.network)
+    api = CoordinatorApi.of(identity, workspace.ledger, settings.at_start.network)
     tell = partial(tell_waiting, home=home_option(workspace.home))
     on_waiting = terminal.ask if terminal is not None else tell
     acceptance = Acceptance(workspace.record.campaigns, identity.coordinator, identity.agent_id, on_waiting)
@@ -97,7 +97,7 @@ class _Work:
         self._empty_replies = 0
 
     async def acquire(self) -> TaskLease | None:
-        """Return the next task, or None if none came within the wait. Raises CoordinatorRefused."""
+        """Return the next task, or None if none came within the wait. Raises CoordinatorRefused and LedgerUnusable."""
         began = time.monotonic()
         try:
             lease = await until_reached(lambda: self._api.acquire(self._instance_id))
@@ -109,6 +109,9 @@ class _Work:
             return None
         except UnreadableAssignment as error:
             await self._refuse(error)
+            return None
+        except OSError as error:  # the ledger cannot be written, and nothing is asked without it
+            await asyncio.sleep(_log_and_pause(error))
             return None
         if lease is not None:
             self._empty_replies = 0
@@ -132,12 +135,10 @@ class _Work:
             if refused.kind in FINAL:
                 raise
             log.error("the coordinator refused a request: %s", refused)
+        except LedgerUnusable:
+            raise
         except (AgentError, OSError) as error:
-            if isinstance(error, OSError) and error.errno in _DISK_FULL:
-                pause_s = _FULL_DISK_PAUSE_S
-                log.error("this agent's disk is full: %s; free some space, the task will be tried again", error)
-            else:
-                log.error("%s; this agent keeps the task and will try it again", error)
+            pause_s = _log_and_pause(error)
         else:
             # tasks that fail at once, one after the other, would fill the disk with records of them
             pause_s = self._pause_after_failures()
@@ -150,7 +151,6 @@ class _Work:
         """Report that an assignment cannot be read. Raises CoordinatorRefused if it is final for this agent."""
         log.error("%s", unreadable)
         failure, grant = unreadable.failure, unreadable.grant
-        self._workspace.record_sent("failure", task=grant.task_id, **failure.model_dump(mode="json"))
         try:
             await until_reached(lambda: self._api.put_failure(grant, failure))
         except CoordinatorRefused as refused:
@@ -164,3 +164,12 @@ class _Work:
         """Seconds to wait after the latest task: none after a success or one failure, then longer with each."""
         others = self._runner.failures_in_a_row - 1
         return random.uniform(0.5, 1.0) * min(retry.CAP_S, retry.BASE_S * 2.0 ** min(others, 16)) if others > 0 else 0.0  # noqa: S311
+
+
+def _log_and_pause(error: Exception) -> float:
+    """Log an error of this machine. Returns the seconds to wait before the next try."""
+    if isinstance(error, OSError) and error.errno in _DISK_FULL:
+        log.error("this agent's disk is full: %s; free some space, the task will be tried again", error)
+        return _FULL_DISK_PAUSE_S
+    log.error("%s; this agent keeps the task and will try it again", error)
+    return _BUSY_PAUSE_S

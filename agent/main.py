@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from agent.errors import AgentError, CoordinatorRefused, InvalidOption, NotEnrolled, RecordUnusable
+from agent.ledger.ledger import Ledger
 from agent.live_settings import LiveSettings
 from agent.loop import run_agent
 from agent.network.api import CoordinatorApi
@@ -120,7 +121,7 @@ def _exchange(
     """The identity that a coordinator gives for a token."""
 
     async def exchange(secret: str) -> Identity:
-        api = CoordinatorApi(coordinator, ca_file=ca_file, insecure=insecure)
+        api = CoordinatorApi(coordinator, ledger=workspace.ledger, ca_file=ca_file, insecure=insecure)
         try:
             reply = await api.enroll(token, name, secret)
         except ValidationError as error:
@@ -159,18 +160,18 @@ async def _change_secret(workspace: Workspace, identity: Identity, network: Netw
     """Change the secret, or finish an interrupted change: the coordinator may already have the new one."""
     changed = identity.model_copy(update={"secret": workspace.secret_for(_rotation_purpose(identity))})
     try:
-        await _send_secret(identity, changed.secret, network)
+        await _send_secret(identity, changed.secret, workspace.ledger, network)
     except CoordinatorRefused as refused:
         if refused.kind != ProblemType.UNAUTHENTICATED:
             raise
-        await _send_secret(changed, changed.secret, network)
+        await _send_secret(changed, changed.secret, workspace.ledger, network)
     crash_points.reach("agent: secret changed")
     workspace.write_identity(changed)
     return changed
 
 
-async def _send_secret(identity: Identity, secret: str, network: NetworkSettings | None) -> None:
-    api = CoordinatorApi.of(identity, network)
+async def _send_secret(identity: Identity, secret: str, ledger: Ledger, network: NetworkSettings | None) -> None:
+    api = CoordinatorApi.of(identity, ledger, network)
     try:
         await api.change_secret(secret)
     finally:
@@ -192,6 +193,7 @@ def run(home: Path, child: Sequence[str] | None = None, terminal: OwnersTerminal
     workspace.record.check()
     workspace.create()
     with workspace.lock():
+        workspace.ledger.head()  # before any work
         workspace.tidy()
         asyncio.run(_until_signalled(workspace, identity, settings, child, terminal))
 

@@ -60,7 +60,7 @@ class TaskRunner:
         self._settings = settings.at_start
         self._supervisor = supervisor
         self._acceptance = acceptance
-        self._admission = Admission(workspace.record, acceptance, workspace.data_digests)
+        self._admission = Admission(workspace.record, acceptance, workspace.data_digests, workspace.ledger)
         self.news = CampaignNews(api, OwnersWord(api, workspace.record.campaigns).pass_on)
         self.failures_in_a_row = 0
         self._told_level: ReportLevel | None = None
@@ -159,7 +159,6 @@ class TaskRunner:
             log.error("%s%s", kind, error)
             if str(error) != failure.message:
                 log.info("the coordinator is told: %s", failure.message)
-        self._workspace.record_sent("failure", task=heartbeat.task_id, **failure.model_dump(mode="json"))
         await heartbeat.finish(lambda lease: self._api.put_failure(lease, failure))
 
     async def _train(self, job: Job, folder: Path, heartbeat: LeaseHeartbeat) -> Done:
@@ -256,8 +255,6 @@ class TaskRunner:
     async def _send(self, job: Job, measured: Result, result: Result, folder: Path, heartbeat: LeaseHeartbeat) -> None:
         """Upload the result's files and complete the task.
 
-        Each file is recorded before it is sent, because even an interrupted upload has sent part of the file.
-
         Args:
             job: what was done.
             measured: its result with everything that was measured, for the owner.
@@ -268,7 +265,6 @@ class TaskRunner:
         sent_bytes = 0
         for purpose, name, sha256 in files_of(result):
             n_bytes = (folder / name).stat().st_size
-            self._workspace.record_sent(purpose.value, task=heartbeat.task_id, sha256=sha256, bytes=n_bytes)
             await upload(self._api, heartbeat, purpose, folder / name, sha256)
             crash_points.reach(f"agent: {purpose} sent")
             sent_bytes += n_bytes
@@ -288,7 +284,6 @@ class TaskRunner:
                 log.warning(
                     "this agent's client state for %s is missing; it trained without, and reports that", job.algorithm
                 )
-        self._workspace.record_sent("result", task=heartbeat.task_id, **result.model_dump(mode="json"))
         try:
             await heartbeat.finish(lambda lease: self._api.put_result(lease, result))
         except CoordinatorRefused as error:

@@ -10,7 +10,7 @@ tasks/NAME/            files of one task, or of one round's training; result.jso
 cache/                 downloaded adapters, tokenised data, digests of the files of models and data
 logs/ID.log            output of the training child
 client_state/CAMPAIGN/ client state between rounds, each file named by the digest of the delta that it belongs to
-sent.jsonl             a record of everything that was sent to the coordinator, one line each
+ledger/                every request that was sent to the coordinator, in a chain of digests
 """
 
 import json
@@ -19,9 +19,8 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
@@ -29,6 +28,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from agent.data.digest_cache import DigestCache
 from agent.errors import AlreadyRunning, NotEnrolled
+from agent.ledger.files import FOLDER as LEDGER_FOLDER
+from agent.ledger.ledger import Ledger
 from agent.orders.job import Done
 from agent.orders.job_files import CLIENT_STATE_FILE, RESULT_FILE, files_of
 from agent.record.record import OwnerRecord
@@ -36,7 +37,7 @@ from shared import crash_points
 from shared.credentials import AGENT_PREFIX, new_secret
 from shared.digest import sha256_file
 from shared.durable import atomic_text, delete_leftovers, move_into_place
-from shared.private_files import private_folder, private_opener, tighten
+from shared.private_files import private_folder, tighten
 
 _NEW_SECRETS = TypeAdapter(dict[str, str])
 """Secrets that the coordinator may already know, by what they were made for."""
@@ -83,6 +84,7 @@ class Workspace:
         self._micro_batches = self.cache / "micro_batches.json"
         self.data_digests = DigestCache(self.cache / "data_digests.json")
         self.record = OwnerRecord(self.home)
+        self.ledger = Ledger(self.home / LEDGER_FOLDER)
 
     def create(self) -> None:
         """Create the folders, and make everything in them private, whoever made it."""
@@ -162,7 +164,7 @@ class Workspace:
 
     def traces_of_work(self) -> list[str]:
         """The names of what an agent leaves that worked in this folder. Without a record they tell that it was lost."""
-        traces = [name for name in ("sent.jsonl", "instance.json") if (self.home / name).exists()]
+        traces = [name for name in (LEDGER_FOLDER, "instance.json") if (self.home / name).exists()]
         folders = (self._tasks, self._client_state, self._logs)
         return traces + [f"{each.name}/" for each in folders if each.is_dir() and any(each.iterdir())]
 
@@ -245,12 +247,6 @@ class Workspace:
                 part.unlink(missing_ok=True)
         for log in sorted(self._logs.iterdir())[:-_MAX_LOGS]:
             log.unlink(missing_ok=True)
-
-    def record_sent(self, what: str, **details: Any) -> None:
-        """Append a line to sent.jsonl, the owner's record of what was sent."""
-        line = json.dumps({"at": datetime.now(UTC).isoformat(timespec="seconds"), "what": what, **details})
-        with open(self.home / "sent.jsonl", "a", encoding="utf-8", opener=private_opener) as file:
-            file.write(line + "\n")
 
     def micro_batch(self, base: str, max_length: int, default: int) -> int:
         """Return the largest micro-batch known to fit a base model and a maximum length, at most *default*."""

@@ -29,7 +29,12 @@ def sha256_of_parts(parts: Iterable[str]) -> str:
 
 def content_digest_header(data: bytes) -> str:
     """The value of a ``Content-Digest`` header (RFC 9530) for *data*."""
-    return f"sha-256=:{base64.b64encode(hashlib.sha256(data).digest()).decode()}:"
+    return content_digest_of(sha256_hex(data))
+
+
+def content_digest_of(sha256: str) -> str:
+    """The value of a ``Content-Digest`` header for bytes of this digest."""
+    return f"sha-256=:{base64.b64encode(bytes.fromhex(sha256)).decode()}:"
 
 
 def matches_content_digest(data: bytes, header: str) -> bool:

@@ -19,6 +19,8 @@ from agent.errors import (
     InvalidOption,
     UnreadableAssignment,
 )
+from agent.ledger.ledger import Ledger
+from agent.ledger.outbound import Chunk, Outbound, Purpose
 from agent.network.outage import Outage
 from agent.network.replies import (
     LEASE_BYTES,
@@ -34,7 +36,7 @@ from agent.settings import NetworkSettings
 from agent.workspace import Identity
 from shared.campaign.spec import FROM_COORDINATOR
 from shared.credentials import hash_secret
-from shared.digest import content_digest_header
+from shared.digest import content_digest_of, sha256_hex
 from shared.network import environment
 from shared.network.connection_errors import cause_in_words, is_about_certificate
 from shared.network.proxies import proxy_for
@@ -64,11 +66,11 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class CoordinatorApi:
-    """One agent's connection to the coordinator.
+    """One agent's connection to the coordinator. Each request is in the owner's ledger before it leaves.
 
-    Every call raises CoordinatorUnreachable, and CoordinatorRefused, of which LeaseLost means a lost lease. The
-    constructor raises InsecureCoordinator, InvalidOption for an invalid URL, BadEnvironment, and OSError for
-    *ca_file*.
+    Every call raises CoordinatorUnreachable, and CoordinatorRefused, of which LeaseLost means a lost lease; and
+    LedgerUnusable and OSError, if the request cannot be noted. The constructor raises InsecureCoordinator,
+    InvalidOption for an invalid URL, BadEnvironment, and OSError for *ca_file*.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class CoordinatorApi:
         url: str,
         secret: str | None = None,
         *,
+        ledger: Ledger,
         ca_file: Path | None = None,
         insecure: bool = False,
         network: NetworkSettings | None = None,
@@ -92,6 +95,7 @@ class CoordinatorApi:
         if secret is not None:
             headers["Authorization"] = f"Bearer {secret}"
         self._network = network or NetworkSettings()
+        self._ledger = ledger
         self._outage = Outage()
         self._ca_file = ca_file
         try:
@@ -108,11 +112,12 @@ class CoordinatorApi:
         )
 
     @classmethod
-    def of(cls, identity: Identity, network: NetworkSettings | None = None) -> Self:
+    def of(cls, identity: Identity, ledger: Ledger, network: NetworkSettings | None = None) -> Self:
         """Return the connection of an enrolled agent."""
         return cls(
             identity.coordinator,
             identity.secret,
+            ledger=ledger,
             ca_file=identity.ca_file,
             insecure=identity.insecure,
             network=network,
@@ -125,24 +130,26 @@ class CoordinatorApi:
 
     async def close(self) -> None:
         await self._http.aclose()
+        await self._ledger.close()
 
     async def enroll(self, token: str, name: str, secret: str) -> EnrollmentReply:
         """Enrol with a secret of our own. Only its hash is sent."""
         body = EnrollmentRequest(token=token, name=name, version=__version__, secret_hash=hash_secret(secret))
-        return await self._call("POST", "/v1/enrollments", EnrollmentReply, body)
+        return await self._call(Purpose.ENROLMENT, "POST", "/v1/enrollments", EnrollmentReply, body, has_secret=True)
 
     async def change_secret(self, secret: str) -> None:
         """Replace the agent's secret by *secret*. This connection still uses the old one, which becomes invalid."""
         body = SecretRequest(secret_hash=hash_secret(secret))
-        await self._call("POST", "/v1/agents/me/secret", SecretReply, body)
+        await self._call(Purpose.SECRET, "POST", "/v1/agents/me/secret", SecretReply, body)
 
     async def own_campaigns(self) -> OwnCampaigns:
         """Return the states of this agent's campaigns."""
-        return await self._call("GET", "/v1/agents/me/campaigns", OwnCampaigns)
+        return await self._call(Purpose.NEWS, "GET", "/v1/agents/me/campaigns", OwnCampaigns)
 
     async def set_part(self, campaign_id: str, part: Part) -> None:
         """Say what the owner wants of this agent in a campaign."""
-        await self._send("PUT", f"/v1/agents/me/campaigns/{campaign_id}", PartRequest(part=part), headers={})
+        path, body = f"/v1/agents/me/campaigns/{campaign_id}", PartRequest(part=part)
+        await self._send(Purpose.OWNERS_WORD, "PUT", path, body, campaign=campaign_id)
 
     async def acquire(self, instance_id: str, wait_s: float | None = None) -> TaskLease | None:
         """Return the next task, or None if there is none within *wait_s* seconds, by default those of the settings.
@@ -151,6 +158,7 @@ class CoordinatorApi:
         """
         wait_s = self._network.wait_s if wait_s is None else wait_s
         reply, body = await self._send(
+            Purpose.WORK,
             "POST",
             "/v1/leases",
             LeaseRequest(instance_id=instance_id, version=__version__),
@@ -161,33 +169,37 @@ class CoordinatorApi:
         return None if reply.status_code == httpx.codes.NO_CONTENT else _lease(body)
 
     async def renew(self, lease: TaskLease, progress: Progress | None) -> RenewReply:
-        return await self._call("PATCH", _path(lease), RenewReply, RenewRequest(progress=progress), lease)
+        body = RenewRequest(progress=progress)
+        return await self._call(Purpose.RENEWAL, "PATCH", _path(lease), RenewReply, body, lease=lease)
 
     async def release(self, lease: TaskLease) -> None:
-        await self._send("DELETE", _path(lease), headers=_lease_header(lease))
+        await self._send(Purpose.RELEASE, "DELETE", _path(lease), lease=lease)
 
     async def put_result(self, lease: TaskLease, result: Result) -> None:
         timeout = self._timeout(read_s=self._network.result_timeout_s)
-        await self._send("PUT", _path(lease) + "/result", result, headers=_lease_header(lease), timeout=timeout)
+        await self._send(Purpose.RESULT, "PUT", _path(lease) + "/result", result, lease=lease, timeout=timeout)
 
     async def put_failure(self, lease: LeaseGrant, failure: Failure) -> None:
-        await self._send("PUT", _path(lease) + "/failure", failure, headers=_lease_header(lease))
+        await self._send(Purpose.FAILURE, "PUT", _path(lease) + "/failure", failure, lease=lease)
 
     async def start_upload(self, lease: TaskLease, request: UploadRequest) -> UploadReply:
-        return await self._call("POST", _path(lease) + "/uploads", UploadReply, request, lease)
+        return await self._call(Purpose.UPLOAD, "POST", _path(lease) + "/uploads", UploadReply, request, lease=lease)
 
     async def append(self, lease: TaskLease, upload_id: str, offset: int, chunk: bytes) -> int:
         """Send a chunk and return the upload's new offset."""
+        sha256 = sha256_hex(chunk)
         headers = {
-            **_lease_header(lease),
             "Upload-Offset": str(offset),
-            "Content-Digest": content_digest_header(chunk),
+            "Content-Digest": content_digest_of(sha256),
             "Content-Type": "application/octet-stream",
         }
         path = f"/v1/uploads/{upload_id}"
         # once the kernel has the last piece of a chunk, a slow line may still need its time for what waits in buffers
         timeout = self._timeout(read_s=self._network.chunk_timeout_s)
-        reply, _ = await self._send("PATCH", path, content=chunk, headers=headers, timeout=timeout)
+        content = Chunk(chunk, sha256)
+        reply, _ = await self._send(
+            Purpose.CHUNK, "PATCH", path, content=content, lease=lease, headers=headers, timeout=timeout
+        )
         stored = reply.headers.get("Upload-Offset", "")
         # the whole chunk or an error: with any other offset, an upload could go on for ever
         if stored != str(offset + len(chunk)):
@@ -196,14 +208,15 @@ class CoordinatorApi:
         return offset + len(chunk)
 
     @asynccontextmanager
-    async def download(self, sha256: str, offset: int) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def download(self, lease: TaskLease, sha256: str, offset: int) -> AsyncIterator[AsyncIterator[bytes]]:
         """Stream the bytes of a blob from *offset* on, however many the coordinator sends."""
-        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        path, headers = f"/v1/blobs/{sha256}", {"Range": f"bytes={offset}-"} if offset else {}
+        await self._ledger.note(Outbound(Purpose.DOWNLOAD, "GET", path, _campaign(lease), headers=headers))
         header_s = self._network.connect_timeout_s + self._network.timeout_s
         try:
             async with (
                 asyncio.timeout(header_s) as total,
-                self._http.stream("GET", f"/v1/blobs/{sha256}", headers=headers) as reply,
+                self._http.stream("GET", path, headers=headers) as reply,
             ):
                 total.reschedule(None)  # the header is there; how fast the bytes must come is the caller's matter
                 check_origin(reply)
@@ -229,28 +242,57 @@ class CoordinatorApi:
         return httpx.Timeout(network.timeout_s, read=read_s or network.timeout_s, connect=network.connect_timeout_s)
 
     async def _call(
-        self, method: str, path: str, model: type[M], body: BaseModel | None = None, lease: TaskLease | None = None
+        self,
+        purpose: Purpose,
+        method: str,
+        path: str,
+        model: type[M],
+        body: BaseModel | None = None,
+        *,
+        lease: TaskLease | None = None,
+        has_secret: bool = False,
     ) -> M:
-        headers = _lease_header(lease) if lease is not None else {}
-        _, content = await self._send(method, path, body, headers=headers)
+        _, content = await self._send(purpose, method, path, body, lease=lease, has_secret=has_secret)
         return parse(content, model)
 
     async def _send(
         self,
+        purpose: Purpose,
         method: str,
         path: str,
         body: BaseModel | None = None,
         *,
-        content: bytes | None = None,
-        headers: Mapping[str, str],
+        lease: LeaseGrant | None = None,
+        campaign: str | None = None,
+        content: Chunk | None = None,
+        headers: Mapping[str, str] | None = None,
+        has_secret: bool = False,
         timeout: httpx.Timeout | None = None,
         max_bytes: int = REPLY_BYTES,
     ) -> tuple[httpx.Response, bytes]:
-        """Send a request. Returns the reply and its body.
+        """Note a request in the ledger and send it. Returns the reply and its body.
 
         Once the request is on its way, the whole reply has as long as the first byte of it, and ``timeout_s`` more. A
         reply that comes a byte at a time would otherwise never end.
+
+        Args:
+            purpose: what it is for.
+            method: of HTTP.
+            path: with the query.
+            body: sent as JSON.
+            lease: of the task that it is about.
+            campaign: the one that it is about, if *lease* does not say so.
+            content: sent instead of *body*.
+            headers: further ones.
+            has_secret: whether the ledger must not keep the body.
+            timeout: instead of the one of the settings.
+            max_bytes: most bytes of the reply's body.
         """
+        text = body.model_dump_json() if body is not None else None
+        about = campaign or _campaign(lease)
+        noted = Outbound.of(purpose, method, path, about, text, content, headers or {}, has_secret=has_secret)
+        await self._ledger.note(noted)
+        headers = {**(headers or {}), **(_lease_header(lease) if lease is not None else {})}
         timeout = timeout or self._timeout()
         reply_s = (timeout.read or 0) + self._network.timeout_s
         try:
@@ -259,14 +301,14 @@ class CoordinatorApi:
                 def sent() -> None:
                     total.reschedule(asyncio.get_running_loop().time() + reply_s)
 
-                options: dict[str, Any] = {"headers": dict(headers), "timeout": timeout}
+                options: dict[str, Any] = {"headers": headers, "timeout": timeout}
                 if content is not None:
-                    options["content"] = _in_pieces(content, sent)
-                    options["headers"]["Content-Length"] = str(len(content))
+                    options["content"] = _in_pieces(content.data, sent)
+                    options["headers"]["Content-Length"] = str(len(content.data))
                 else:
                     total.reschedule(asyncio.get_running_loop().time() + reply_s + self._network.connect_timeout_s)
-                if body is not None:
-                    options["content"] = body.model_dump_json()
+                if text is not None:
+                    options["content"] = text
                     options["headers"]["Content-Type"] = "application/json"
                 async with self._http.stream(method, path, **options) as reply:
                     received = await receive(reply, max_bytes)
@@ -319,6 +361,11 @@ async def _in_pieces(content: bytes, sent: Callable[[], None]) -> AsyncIterator[
     for offset in range(0, len(content), _PIECE_BYTES):
         yield content[offset : offset + _PIECE_BYTES]
     sent()
+
+
+def _campaign(lease: LeaseGrant | None) -> str | None:
+    """The campaign of a task; None if there is no task, or if its assignment cannot be read."""
+    return lease.assignment.campaign_id if isinstance(lease, TaskLease) else None
 
 
 def _path(lease: LeaseGrant) -> str:

@@ -157,7 +157,7 @@ async def _complete(api: CoordinatorApi, heartbeat: LeaseHeartbeat, ref: BlobRef
 async def _download(api: CoordinatorApi, heartbeat: LeaseHeartbeat, lease: TaskLease, ref: BlobRef, part: Path) -> None:
     """Download the missing rest of *part* over one connection, and no byte more than the blob has."""
     try:
-        async with api.download(ref.sha256, _size(part)) as pieces, asyncio.timeout(api.timeout_s) as pace:
+        async with api.download(lease, ref.sha256, _size(part)) as pieces, asyncio.timeout(api.timeout_s) as pace:
             with part.open("ab") as file:
                 in_time = file.tell()
                 async for piece in pieces:

@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from sqlite3 import Connection
 
+from agent.ledger.files import Head
+from agent.ledger.verification import Anchor
 from agent.record.database import RecordDatabase
 from shared import crash_points
 
@@ -106,24 +108,39 @@ class Bookings:
         with self._database.read() as connection:
             return _pools_with(connection, keys)
 
-    def book(self, pool: int, agent_id: str, work: Work) -> None:
+    def book(self, pool: int, agent_id: str, work: Work, ledger: Head) -> None:
         """Book a piece of work, once however often it is begun.
 
         Args:
             pool: the body of rows that it uses.
             agent_id: the agent's id at the coordinator that asks.
             work: the work.
+            ledger: the last entry of the ledger by now. Since bookings are kept for ever, it cannot be cut unseen.
         """
         crash_points.reach("agent: before booking")
         with self._database.write() as connection:
             connection.execute(
-                f"INSERT OR IGNORE INTO bookings (at, pool, agent, {_WORK}) "  # noqa: S608
-                f"VALUES (?, ?, ?{', ?' * len(fields(Work))})",
-                (_now(), pool, agent_id, *(getattr(work, field.name) for field in fields(Work))),
+                f"INSERT OR IGNORE INTO bookings (at, pool, agent, ledger_entry, ledger_sha256, {_WORK}) "  # noqa: S608
+                f"VALUES (?, ?, ?, ?, ?{', ?' * len(fields(Work))})",
+                (
+                    _now(),
+                    pool,
+                    agent_id,
+                    ledger.n,
+                    ledger.sha256,
+                    *(getattr(work, field.name) for field in fields(Work)),
+                ),
             )
             [latest] = connection.execute("SELECT MAX(id) FROM bookings").fetchone()
         self._database.mark(latest)
         crash_points.reach("agent: booked")
+
+    def anchors(self) -> list[Anchor]:
+        """The entries of the ledger that bookings name, in their order."""
+        query = "SELECT id, ledger_entry, ledger_sha256 FROM bookings WHERE ledger_entry > 0 ORDER BY id"
+        with self._database.read() as connection:
+            rows = connection.execute(query).fetchall()
+        return [Anchor(n, sha256, f"booking {number} of record.db") for number, n, sha256 in rows]
 
     def find(self, work: Work) -> Work | None:
         """The work as it was booked; None if it was not."""

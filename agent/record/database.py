@@ -50,6 +50,8 @@ CREATE TABLE bookings (
     client_number INTEGER,
     steps INTEGER NOT NULL,
     n_rows INTEGER NOT NULL,
+    ledger_entry INTEGER NOT NULL,
+    ledger_sha256 TEXT NOT NULL,
     result TEXT,
     UNIQUE (campaign, kind, round, history)
 );

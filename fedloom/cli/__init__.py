@@ -11,7 +11,7 @@ import typer
 from fedloom.cli import environment, output, secrets
 from fedloom.cli.adapter import commands as adapter_commands
 from fedloom.cli.adapter import merge
-from fedloom.cli.agent import campaigns_command, decision_commands, owner_commands, policy_command
+from fedloom.cli.agent import campaigns_command, decision_commands, ledger_commands, owner_commands, policy_command
 from fedloom.cli.agent import operator_commands as agent_commands
 from fedloom.cli.campaign import commands as campaign_commands
 from fedloom.cli.chat import command as chat
@@ -19,6 +19,7 @@ from fedloom.cli.connection import Connection
 from fedloom.cli.coordinator import algorithm, storage, token
 from fedloom.cli.coordinator import commands as coordinator_commands
 from fedloom.cli.data import check as check_data
+from fedloom.cli.data import rows as data_rows
 from fedloom.cli.failures import ExitCode, report
 from fedloom.cli.simulation import compare, simulate
 from shared.stop_signals import as_interrupts
@@ -45,6 +46,7 @@ for command in (
     owner_commands.run,
     owner_commands.rotate_secret,
     check_data.check_data,
+    data_rows.rows,
     campaigns_command.campaigns,
     decision_commands.approve,
     decision_commands.refuse,
@@ -60,6 +62,7 @@ for name, operators_command in (
     ("revoke", agent_commands.revoke),
 ):
     agent_commands.app.command(name, rich_help_panel="Operator")(operators_command)
+agent_commands.app.add_typer(ledger_commands.app, name="ledger", rich_help_panel="Data owner")
 app.add_typer(agent_commands.app, name="agent")
 app.add_typer(token.app, name="token")
 app.add_typer(algorithm.app, name="algorithm")

@@ -72,7 +72,7 @@ class Clients:
         CoordinatorUnreachable."""
 
         async def enroll(name: str, secret: str) -> EnrollmentReply:
-            api = CoordinatorApi(coordinator)
+            api = CoordinatorApi(coordinator, ledger=self._homes[name].ledger)
             try:
                 return await api.enroll(tokens[name], name, secret)
             finally:

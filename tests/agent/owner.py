@@ -9,6 +9,7 @@ from agent.acceptance import Acceptance
 from agent.admission import Admission, Admitted
 from agent.data.digest_cache import DigestCache
 from agent.errors import TaskFailed
+from agent.ledger.ledger import Ledger
 from agent.open_policy import opened
 from agent.orders.job import Done
 from agent.orders.jobs import TrainJob
@@ -44,7 +45,9 @@ class Owner:
         self.record.create()
         self.asked: list[KnownCampaign] = []
         self._acceptance = Acceptance(self.record.campaigns, URL, "a", self.asked.append)
-        self.admission = Admission(self.record, self._acceptance, DigestCache(home / "digests.json"))
+        self.admission = Admission(
+            self.record, self._acceptance, DigestCache(home / "digests.json"), Ledger(home / "ledger")
+        )
         self.settings = AgentSettings.model_validate({"data": {"notes": {"path": self.notes}}})
         self.change(policy=opened(PolicySettings(**policy)))
 

@@ -28,6 +28,7 @@ from shared.wire.base import PROTOCOL, PROTOCOL_HEADER
 from shared.wire.leases import TaskLease
 from shared.wire.problems import MEDIA_TYPE, ProblemType
 from shared.wire.results import Fingerprint
+from tests.support.ledgers import sent
 from tests.support.processes import RECORDED_CHILD
 from tests.support.scripted import campaign_body
 from tests.unit.stub_server import Answer, reply
@@ -159,6 +160,5 @@ class Home:
             assert not thread.is_alive(), "the agent did not stop"
 
     def sent(self, what: str) -> list[dict[str, Any]]:
-        """The entries of sent.jsonl whose "what" is *what*."""
-        lines = (self.folder / "sent.jsonl").read_text().splitlines()
-        return [entry for line in lines if (entry := json.loads(line))["what"] == what]
+        """What the ledger has of it."""
+        return sent(self.folder, what)

@@ -242,7 +242,7 @@ recorded_child.main()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
-@pytest.mark.parametrize("where", ["download", "sent.jsonl", "training"])
+@pytest.mark.parametrize("where", ["download", "ledger", "training"])
 def test_a_full_disk_is_reported_and_waited_for(
     new_home: NewHome,
     operator: Operator,
@@ -268,8 +268,8 @@ def test_a_full_disk_is_reported_and_waited_for(
                 path.unlink()
             sha256 = operator.items(f"/v1/campaigns/{first}/adapters")[0]["blob"]["sha256"]
             full = home.workspace.adapters / f"{sha256}.part"
-        elif where == "sent.jsonl":
-            full = home.folder / "sent.jsonl"
+        elif where == "ledger":
+            full = home.folder / "ledger" / "999999999999.jsonl"
         if full is not None:
             full.symlink_to("/dev/full")
         campaign_id = start_campaign(operator)

@@ -36,9 +36,10 @@ print("stopped in good order", file=sys.stderr)
 
 
 def enrolled(new_home: Callable[[str], Home]) -> Home:
-    """A home as an enrolment without POSIX leaves it: there the file of the lock is the lock itself, and is gone."""
+    """A home as an enrolment without POSIX leaves it: there the file of a lock is the lock itself, and is gone."""
     home = new_home("ada")
-    (home.folder / "agent.lock").unlink(missing_ok=True)
+    for lock in (home.folder / "agent.lock", home.folder / "ledger" / "lock"):
+        lock.unlink(missing_ok=True)
     return home
 
 

@@ -10,11 +10,11 @@ import pytest
 
 from agent.errors import AlreadyRunning, CoordinatorRefused, CoordinatorUnreachable, NotEnrolled, RecordUnusable
 from agent.main import AlreadyEnrolled, begins_beside_settings, enroll
-from agent.network.api import CoordinatorApi
 from agent.record.bookings import Totals, Work, WorkKind
 from agent.record.campaigns import Terms
 from agent.workspace import Identity, Workspace
 from tests.agent.parts import campaign_spec, digest_of
+from tests.support.ledgers import NO_LEDGER, api_of
 from tests.support.operator import Operator
 from tests.support.server import RunningCoordinator, free_port
 
@@ -27,7 +27,7 @@ def home(coordinator: RunningCoordinator, operator: Operator, tmp_path: Path) ->
     workspace = Workspace(tmp_path / "home")
     enroll(workspace.home, coordinator.url, operator.token(), "ada")
     workspace.settings_file.write_text("# my settings\n")
-    workspace.record.bookings.book(1, "a", Work("c1", WorkKind.TRAIN, 1, 0, "s", "a", steps=5, n_rows=10))
+    workspace.record.bookings.book(1, "a", Work("c1", WorkKind.TRAIN, 1, 0, "s", "a", steps=5, n_rows=10), NO_LEDGER)
     terms = Terms(
         agent_id=workspace.read_identity().agent_id,
         created_on=date(2026, 1, 1),
@@ -38,15 +38,13 @@ def home(coordinator: RunningCoordinator, operator: Operator, tmp_path: Path) ->
     )
     workspace.record.campaigns.add("c1", coordinator.url, digest_of(campaign_spec()), campaign_spec(), terms)
     (workspace.task_folder("c1.1") / "delta.safetensors").write_text("sent")
-    workspace.record_sent("delta", campaign="c1")
     return workspace
 
 
 def content(home: Workspace) -> dict[str, bytes]:
-    """All files but the identity, by name."""
-    files = (
-        path for path in home.home.rglob("*") if path.is_file() and path.name not in ("identity.json", "agent.lock")
-    )
+    """All files but the identity and the ledger, by name."""
+    others = {home.home / "identity.json", home.home / "agent.lock", *(home.home / "ledger").glob("*")}
+    files = (path for path in home.home.rglob("*") if path.is_file() and path not in others)
     return {str(path.relative_to(home.home)): path.read_bytes() for path in files}
 
 
@@ -54,7 +52,7 @@ def is_known(identity: Identity) -> bool:
     """Whether the coordinator knows the secret of an identity."""
 
     async def ask() -> None:
-        api = CoordinatorApi.of(identity)
+        api = api_of(identity.coordinator, identity.secret)
         try:
             await api.own_campaigns()
         finally:
@@ -145,9 +143,9 @@ def with_nothing_but(*names: str) -> Callable[[Workspace], None]:
     [
         (without_a_record, True, "it is missing"),
         (with_a_broken_record, True, "file is not a database"),
-        (with_nothing_but("sent.jsonl"), False, "it is missing, and an agent worked here (sent.jsonl)"),
+        (with_nothing_but("ledger"), False, "it is missing, and an agent worked here (ledger)"),
         (with_nothing_but("agent.toml", "tasks"), False, "it is missing, and an agent worked here (tasks/)"),
-        (with_nothing_but("tasks", "sent.jsonl"), False, "an agent worked here (sent.jsonl, tasks/)"),
+        (with_nothing_but("tasks", "ledger"), False, "an agent worked here (ledger, tasks/)"),
         (with_nothing_but("record.db"), False, ""),
         (with_nothing_but("record.db"), True, ""),
     ],

@@ -8,7 +8,6 @@ import pytest
 from agent.acceptance import Acceptance
 from agent.live_settings import LiveSettings
 from agent.loop import _Work
-from agent.network.api import CoordinatorApi
 from agent.network.news import CampaignNews
 from agent.network.retry import until_reached
 from agent.runner import TaskRunner
@@ -21,6 +20,7 @@ from shared.wire.results import TrainResult
 from tests.agent.jobs import train_job
 from tests.agent.parts import SHA, Home, a_lease, by_call, in_turn, ours, problem, train_assignment
 from tests.agent.test_agent import start_campaign
+from tests.support.ledgers import api_of, sent
 from tests.support.messages import training_metrics
 from tests.support.operator import Operator
 from tests.support.suite.tiers import deep
@@ -54,7 +54,7 @@ def campaigns(*views: dict[str, object]) -> Answer:
 
 def looking(answer: Answer, times: int = 1, *, follows: bool = True) -> None:
     async def work(stub: Stub) -> None:
-        api = CoordinatorApi(stub.url, "secret")
+        api = api_of(stub.url, "secret")
         news = CampaignNews(api)
         if follows:
             news.follow("c1")
@@ -117,7 +117,7 @@ def test_a_round_is_told_with_its_losses_and_what_of_them_was_sent(
     metrics = training_metrics(steps=40) | {"train_loss_first": 2.31, "train_loss_last": 1.9}
 
     async def work(stub: Stub) -> None:
-        api = CoordinatorApi(stub.url, "secret")
+        api = api_of(stub.url, "secret")
         news = CampaignNews(api)
         news.follow("c1")
         result = TrainResult(delta=SHA, metrics=metrics)
@@ -137,7 +137,7 @@ def test_the_end_of_an_outage_is_told(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
 
     async def work(stub: Stub) -> None:
-        api = CoordinatorApi(stub.url, "secret")
+        api = api_of(stub.url, "secret")
         for _ in range(2):
             await until_reached(lambda: api.acquire("instance", 0))
         await api.close()
@@ -152,7 +152,7 @@ def test_a_request_too_many_is_no_outage(caplog: pytest.LogCaptureFixture) -> No
     too_many = problem(429, ProblemType.TOO_MANY_REQUESTS, Retry_After="0")
 
     async def work(stub: Stub) -> None:
-        api = CoordinatorApi(stub.url, "secret")
+        api = api_of(stub.url, "secret")
         await until_reached(lambda: api.acquire("instance", 0))
         await api.close()
 
@@ -168,7 +168,7 @@ def test_a_request_too_many_is_no_outage(caplog: pytest.LogCaptureFixture) -> No
 
 
 def work_at(stub: Stub, home: Workspace) -> _Work:
-    api = CoordinatorApi(stub.url, "secret")
+    api = api_of(stub.url, "secret", ledger=home.ledger)
     acceptance = Acceptance(home.record.campaigns, stub.url, "a", lambda _: None)
     return _Work(api, TaskRunner(api, home, LiveSettings(AgentSettings()), Supervisor([]), acceptance), home)
 
@@ -198,7 +198,7 @@ def test_a_job_that_cannot_be_read_is_reported_and_the_agent_goes_on(
     assert getattr(lease, "task_id", None) == "task2"
     wrong = "assignment.train.round: must be greater than or equal to 1"
     assert f"the coordinator sent an assignment that cannot be used: {wrong}" in caplog.messages
-    assert '"kind": "unreadable-assignment"' in (home.home / "sent.jsonl").read_text()
+    assert [each["kind"] for each in sent(home.home, "failure")] == ["unreadable-assignment"]
 
 
 @pytest.mark.parametrize("what", ["no work", deep("jobs that cannot be read"), deep("replies that cannot be read")])

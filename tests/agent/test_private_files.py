@@ -44,7 +44,7 @@ def test_after_a_campaign_nothing_in_the_home_is_open_to_others(
         folders = lambda: [path.name.rpartition(".")[0] for path in (home.folder / "tasks").iterdir()]  # noqa: E731
         wait_until(lambda: folders() == [f"{campaign_id}.1"], "the last task's end at the agent")
     names = {path.name for path in home.folder.rglob("*")}
-    assert {"sent.jsonl", "instance.json", "adapters", "record.db", "result.json"} <= names
+    assert {"head.json", "instance.json", "adapters", "record.db", "result.json"} <= names
     [of_child] = (home.folder / "tasks").iterdir()  # a recorded child, which has no umask of its own
     assert [path for path in open_to_others(home.folder) if Path(path).parent != of_child] == []
 

@@ -1,6 +1,5 @@
 """A home folder whose files are missing, damaged or copied."""
 
-import json
 import os
 from pathlib import Path
 
@@ -151,10 +150,3 @@ def test_a_home_is_for_one_process(home: Workspace) -> None:
         pass
     with home.lock():
         pass
-
-
-def test_everything_sent_is_recorded_one_item_a_line(home: Workspace) -> None:
-    home.record_sent("delta", sha256="a", bytes=5)
-    home.record_sent("result", note="line\nbreak")
-    lines = [json.loads(line) for line in (home.home / "sent.jsonl").read_text().splitlines()]
-    assert [line["what"] for line in lines] == ["delta", "result"]

@@ -8,7 +8,6 @@ Now the owner's floors refuse the small ones, each body of rows takes few campai
 loss is stored. That enrolments are the operator's word stays a matter of trust, which the documentation says.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +21,7 @@ from agent.main import enroll
 from agent.record.record import OwnerRecord
 from shared.adapters.files import AdapterFile, write_adapter
 from tests.attacks.attacked import DATA, HELD_OUT, ROWS, lines
+from tests.support.ledgers import sent
 from tests.support.operator import Operator, problem
 from tests.support.processes import QuickAgent, QuickCoordinator, ended, wait_until
 from tests.support.scripted import ScriptedAgent
@@ -119,8 +119,7 @@ def test_an_operators_key_reads_no_update_neither_of_an_open_round_nor_later(ser
     seen: list[str] = []
 
     def meanwhile() -> None:
-        entries = map(json.loads, (service.agent.home / "sent.jsonl").read_text().splitlines())
-        seen.extend(each["sha256"] for each in entries if each["what"] == "delta" and each["sha256"] not in seen)
+        seen.extend(each["sha256"] for each in sent(service.agent.home, "delta") if each["sha256"] not in seen)
 
     settings = service.agent.home / "agent.toml"
     settings.write_text(settings.read_text() + "max_campaigns = 20\n")

@@ -12,6 +12,7 @@ import yaml
 
 from agent.main import enroll
 from shared.credentials import read_secret
+from tests.support.ledgers import sent
 from tests.support.processes import Process, QuickCoordinator, ended, wait_until
 
 pytestmark = [pytest.mark.train, pytest.mark.deep]
@@ -57,9 +58,8 @@ def describe_data(home: Path, model: Path, rows: list[dict[str, str]]) -> None:
     (home / "notes.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
 
 
-def sent(home: Path) -> list[str]:
-    lines = (home / "sent.jsonl").read_text().splitlines() if (home / "sent.jsonl").exists() else []
-    return [entry.get("kind") or entry["what"] for entry in map(json.loads, lines)]
+def answered(home: Path) -> list[str]:
+    return [each["kind"] for what in ("result", "failure") for each in sent(home, what)]
 
 
 @pytest.mark.timeout(300)
@@ -85,8 +85,8 @@ def test_owners_approve_once_and_train_together_under_the_default_policy(tmp_pat
             for agent in agents:
                 agent.wait_to_print("campaign tiny-notes .* waits for you", 60)
             for name in OWNERS:
-                wait_until(lambda name=name: sent(tmp_path / name), f"the answer of {name}", 30)
-                assert sent(tmp_path / name) == ["waiting-for-owner"], "nothing was done yet"
+                wait_until(lambda name=name: answered(tmp_path / name), f"the answer of {name}", 30)
+                assert answered(tmp_path / name) == ["waiting-for-owner"], "nothing was done yet"
             shown = fedloom.run("campaign", "show", "tiny-notes")
             assert all(re.search(rf"{name}\b.*waiting", shown) for name in OWNERS), shown
             digests = set()
@@ -109,7 +109,7 @@ def test_owners_approve_once_and_train_together_under_the_default_policy(tmp_pat
             losses = [each["metrics"]["held_out_loss"] for each in adapters]
             assert losses[2] < losses[1] < losses[0]
             for name in OWNERS:
-                assert sent(tmp_path / name).count("waiting-for-owner") == 1, "it asked once"
+                assert answered(tmp_path / name).count("waiting-for-owner") == 1, "it asked once"
             policy = fedloom.run("agent", "policy", "--home", tmp_path / OWNERS[0])
             assert re.search(r"tiny-notes +2 +998 +96 ", policy), policy  # trainings done and left, rows
         finally:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from agent.open_policy import with_open_policy
+from tests.support.ledgers import ledger_text
 from tests.support.processes import AgentProcess, QuickAgent, QuickCoordinator, ended
 
 pytestmark = pytest.mark.train
@@ -157,7 +158,7 @@ def test_what_fails_at_owners_is_told_without_names_and_shown_to_them_with_names
     for name, owner in OWNERS.items():
         assert owner.told in told[name], name
         assert owner.shown in agents[name].process.printed(), name
-        assert owner.told in (agents[name].home / "sent.jsonl").read_text()
+        assert owner.told in ledger_text(agents[name].home)
     for private in (PERSON, FOLDER, str(tmp_path)):
         assert private not in json.dumps(told)
         assert private not in events

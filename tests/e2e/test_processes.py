@@ -1,10 +1,10 @@
 """Coordinator and agents as separate processes, with a recorded child."""
 
-import json
 from pathlib import Path
 
 import pytest
 
+from tests.support.ledgers import sent
 from tests.support.processes import (
     AgentProcess,
     CoordinatorProcess,
@@ -42,8 +42,7 @@ def test_a_campaign_runs_through(
             assert [agent.process.stop() for agent in agents] == [0, 0, 0]
         assert coordinator.process.stop() == 0
     assert [share["n_examples"] for share in adapters[3]["contributions"]] == [10, 20, 30]
-    sent = [json.loads(line) for line in (agents[0].home / "sent.jsonl").read_text().splitlines()]
-    assert [line["sha256"] for line in sent if line["what"] == "delta"] == [
+    assert [upload["sha256"] for upload in sent(agents[0].home, "delta")] == [
         adapter["contributions"][0]["update_sha256"] for adapter in adapters[1:]
     ]
     [kept] = (agents[0].home / "tasks").iterdir()

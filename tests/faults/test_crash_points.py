@@ -89,6 +89,7 @@ VERIFICATIONS = (
 STARTING = around("migrate", "first key")
 NEW_KEY = around("further key")
 AGENT = (
+    *("agent: before the ledger", "agent: in the ledger"),
     *("agent: leased", "agent: tokenizing", "agent: result there", "agent: ended"),  # prepare
     *("agent: loading model", "agent: adapter sent"),  # init
     *("agent: before booking", "agent: booked"),  # train

@@ -29,6 +29,7 @@ from shared.digest import sha256_hex
 from shared.states import BlobKind
 from shared.wire.base import BlobRef
 from shared.wire.leases import TaskLease
+from tests.support.ledgers import api_of
 from tests.support.operator import Operator
 from tests.support.processes import RECORDED_CHILD, Process, QuickAgent, QuickCoordinator, ended, wait_until
 from tests.support.proxy import FaultyProxy
@@ -247,7 +248,7 @@ class Transfers:
         lease = self.agent.lease(kind)
 
         async def main() -> None:
-            api = CoordinatorApi(self._url, self.agent.identity["secret"], ca_file=self._ca_file)
+            api = api_of(self._url, self.agent.identity["secret"], ca_file=self._ca_file)
             heartbeat = LeaseHeartbeat(api, self.agent.instance_id, TaskLease.model_validate(lease))
             beating = asyncio.create_task(heartbeat.run())
             try:

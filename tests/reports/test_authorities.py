@@ -10,6 +10,7 @@ from agent.errors import CoordinatorUnreachable
 from agent.network.api import CoordinatorApi
 from agent.network.retry import until_reached
 from shared.wire.base import PROTOCOL, PROTOCOL_HEADER
+from tests.support.ledgers import api_of
 from tests.unit.stub_server import Stub, reply, stub_server
 
 trustme = pytest.importorskip("trustme")
@@ -54,7 +55,7 @@ def test_a_running_agent_takes_a_new_authority_from_its_file(
 
     async def work() -> None:
         with stub_server(NO_WORK, tls=old.tls) as first, stub_server(NO_WORK, tls=new.tls) as second:
-            api = CoordinatorApi(first.url, "fla_s", ca_file=file if by == "option" else None)
+            api = api_of(first.url, "fla_s", ca_file=file if by == "option" else None)
             try:
                 await ask(api, first)
                 api._http.base_url = second.url  # the same agent, the coordinator's new certificate
@@ -78,7 +79,7 @@ def test_a_file_of_authorities_that_is_lost_or_broken_changes_nothing(tmp_path: 
 
     async def work() -> None:
         with stub_server(NO_WORK, tls=old.tls) as first, stub_server(NO_WORK, tls=new.tls) as second:
-            api = CoordinatorApi(second.url, "fla_s", ca_file=file)
+            api = api_of(second.url, "fla_s", ca_file=file)
             try:
                 if content is None:
                     file.unlink()

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from shared.digest import sha256_hex
 from tests.support.http_server import HttpServer
 
 _HOP = {"connection", "host", "transfer-encoding", "content-length", "keep-alive"}
@@ -18,11 +19,13 @@ TIMEOUT_S = 120
 
 @dataclass(frozen=True)
 class Sent:
-    """One request. body: of what is JSON; None for other bodies and for none."""
+    """One request. body: of what is JSON; None for other bodies and for none. n_bytes, sha256: of any body."""
 
     method: str
     path: str
     body: Any
+    n_bytes: int
+    sha256: str
 
 
 @dataclass
@@ -38,8 +41,11 @@ class Recorder:
 
 
 @contextmanager
-def recording_proxy(upstream: str) -> Iterator[Recorder]:
-    """Pass requests on to *upstream* and record them while the block runs."""
+def recording_proxy(upstream: str, cut_every: int = 0) -> Iterator[Recorder]:
+    """Pass requests on to *upstream* and record them while the block runs.
+
+    cut_every: every so many requests, the connection is cut: by turns before the request is passed on, and after it.
+    """
     recorder = Recorder()
     client = httpx.Client(base_url=upstream, timeout=TIMEOUT_S)
 
@@ -49,11 +55,19 @@ def recording_proxy(upstream: str) -> Iterator[Recorder]:
         def _pass_on(self) -> None:
             data = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             is_json = "json" in self.headers.get("Content-Type", "")
-            recorder.sent.append(Sent(self.command, self.path, json.loads(data) if is_json and data else None))
+            body = json.loads(data) if is_json and data else None
+            recorder.sent.append(Sent(self.command, self.path, body, len(data), sha256_hex(data)))
+            n_cuts, to_next = divmod(len(recorder.sent), cut_every) if cut_every else (0, 1)
+            if to_next == 0 and n_cuts % 2:
+                self.close_connection = True
+                return
             headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP}
             try:
                 reply = client.request(self.command, self.path, content=data, headers=headers)
             except (httpx.HTTPError, RuntimeError):  # the block ends, or the coordinator has
+                self.close_connection = True
+                return
+            if to_next == 0:
                 self.close_connection = True
                 return
             self.send_response(reply.status_code)

@@ -14,8 +14,6 @@ from shared.text.plain_text import visible_line
 if TYPE_CHECKING:
     from agent.policy.refusals import Refusal
     from agent.record.campaigns import Decision, KnownCampaign
-    from agent.settings import AgentSettings
-    from agent.workspace import Identity
     from fedloom.cli.agent.known import OwnersHome
     from shared.wire.agents import Part
 
@@ -75,14 +73,14 @@ class Told:
             output.say(f"the decision stands{later}", err=True)
 
 
-def tell(identity: "Identity", settings: "AgentSettings", campaign_id: str, part: "Part") -> Told:
+def tell(home: "OwnersHome", campaign_id: str, part: "Part") -> Told:
     """Tell the coordinator what the owner wants."""
     from agent.errors import AgentError, CoordinatorRefused
     from agent.network.api import CoordinatorApi
     from shared.wire.problems import ProblemType
 
     async def send() -> None:
-        api = CoordinatorApi.of(identity, settings.network)
+        api = CoordinatorApi.of(home.identity, home.workspace.ledger, home.settings.network)
         try:
             await api.set_part(campaign_id, part)
         finally:

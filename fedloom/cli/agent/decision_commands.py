@@ -86,7 +86,7 @@ def forget(campaign: Named, home: Home = DEFAULT_HOME, as_json: AsJson = False) 
     counted = owners.record.bookings.of_campaign(known.id)
     line = line_of(owners.record, known)
     owners.record.campaigns.forget(known.id)
-    told = tell(owners.identity, owners.settings, known.id, Part.LEFT)
+    told = tell(owners, known.id, Part.LEFT)
     if as_json:
         output.print_json({**line.model_dump(mode="json"), "forgotten": True, "told": not told.problem})
     else:
@@ -196,7 +196,7 @@ def _decide(owners: "OwnersHome", known: "KnownCampaign", decision: str, *, as_j
         raise IllegalDecision(f"{known.name} is {known.decision}: {rule.hint}")
     if not record_decision(owners, known, wanted):
         raise IllegalDecision(f"{known.name} has changed meanwhile, and waits for you again; look at it once more")
-    told = tell(owners.identity, owners.settings, known.id, PARTS[wanted])
+    told = tell(owners, known.id, PARTS[wanted])
     if as_json:
         now = owners.record.campaigns.find(known.id) or known
         heard = {"told": not told.problem, "over": told.is_over}

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from agent.data.source import DataSource
     from agent.settings import AgentSettings
 
+DataName = Annotated[
+    str, typer.Argument(metavar="NAME", help="Name of the data, as in its agent.toml table data.NAME.")
+]
+
 
 def check_data(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="Name of the data, as in its agent.toml table data.NAME.")
-    ],
+    name: DataName,
     campaign: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="A campaign file: check with its base model, template and maximum length."),
@@ -45,17 +47,9 @@ def check_data(
 
     Example: fedloom agent check-data notes --campaign campaign.yaml
     """
-    from agent.errors import SettingsError
     from agent.settings import SETTINGS_FILE, load_settings
 
-    settings = load_settings(home / SETTINGS_FILE)
-    if name in settings.broken_data:
-        raise SettingsError(home / SETTINGS_FILE, problems=settings.broken_data[name])
-    if name not in settings.data:
-        known = ", ".join([*settings.data, *settings.broken_data]) or "none"
-        message = f"{home / SETTINGS_FILE} has no table [data.{name}]; its data: {known}"
-        raise typer.BadParameter(message, param_hint="NAME")
-    source = settings.data[name]
+    source, settings = source_of(name, home), load_settings(home / SETTINGS_FILE)
     data_report = _without_tokens(name, source) if campaign is None else _with_tokens(name, source, settings, campaign)
     if report is not None:
         from fedloom.cli.data.html_page import page
@@ -71,6 +65,21 @@ def check_data(
         output.say(f"wrote {report}", err=as_json)
     if data_report.unusable:
         raise typer.Exit(ExitCode.FAILED)
+
+
+def source_of(name: str, home: Path) -> "DataSource":
+    """The data of a name in agent.toml. Raises SettingsError, and typer.BadParameter if there is none."""
+    from agent.errors import SettingsError
+    from agent.settings import SETTINGS_FILE, load_settings
+
+    settings = load_settings(home / SETTINGS_FILE)
+    if name in settings.broken_data:
+        raise SettingsError(home / SETTINGS_FILE, problems=settings.broken_data[name])
+    if name not in settings.data:
+        known = ", ".join([*settings.data, *settings.broken_data]) or "none"
+        message = f"{home / SETTINGS_FILE} has no table [data.{name}]; its data: {known}"
+        raise typer.BadParameter(message, param_hint="NAME")
+    return settings.data[name]
 
 
 def _write_private(path: Path, text: str) -> None:

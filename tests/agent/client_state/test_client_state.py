@@ -17,6 +17,7 @@ from shared.wire.results import Result
 from tests.agent.federation import DEADLINE_S, ROWS, Federation, Send, federation_of
 from tests.agent.parts import Home
 from tests.agent.test_agent import record
+from tests.support.ledgers import ledger_text
 from tests.support.operator import Operator
 from tests.support.processes import wait_until
 from tests.support.server import RunningCoordinator
@@ -189,8 +190,7 @@ def test_a_lost_client_state_restarts_the_algorithm_for_all(
         starts = task.round in (1, 4)
         assert (task.committed_update is None, task.broadcast is None) == (starts, starts), task.round
     federation.check_sum()
-    log = (federation.homes[1].folder / "sent.jsonl").read_text()
-    assert log.count('"client_state_lost": true') == 1
+    assert ledger_text(federation.homes[1].folder).count('"client_state_lost":true') == 1
 
 
 @pytest.mark.deep

@@ -11,7 +11,6 @@ import httpx
 import pytest
 
 from agent.errors import CoordinatorRefused, CoordinatorUnreachable, LeaseLost, UnreadableAssignment
-from agent.network.api import CoordinatorApi
 from agent.settings import NetworkSettings
 from shared.wire.assignments import Assignment
 from shared.wire.base import CHUNK_BYTES
@@ -29,6 +28,7 @@ from tests.agent.parts import (
     problem,
     train_assignment,
 )
+from tests.support.ledgers import api_of
 from tests.support.server import free_port
 from tests.unit.stub_server import Answer, cut_after, hang_up, reply, stub_server
 
@@ -37,7 +37,7 @@ PAGE = "<html>Welcome</html>"
 
 def acquire(url: str) -> object:
     async def work() -> object:
-        api = CoordinatorApi(url, "secret")
+        api = api_of(url, "secret")
         try:
             return await api.acquire("instance", 0)
         finally:
@@ -154,7 +154,7 @@ def test_an_unreachable_coordinator_is_named_with_the_cause() -> None:
 @pytest.mark.parametrize("headers", [{}, {"Upload_Offset": "many"}])
 def test_a_chunk_whose_answer_names_no_offset_is_tried_again(headers: dict[str, str]) -> None:
     async def work(url: str) -> None:
-        await CoordinatorApi(url, "secret").append(a_lease(), "u1", 0, b"bytes")
+        await api_of(url, "secret").append(a_lease(), "u1", 0, b"bytes")
 
     with stub_server(ours(204, **headers)) as stub, pytest.raises(CoordinatorUnreachable):
         asyncio.run(work(stub.url))
@@ -168,7 +168,7 @@ def test_each_timeout_comes_from_the_settings() -> None:
         timeouts.append(request.extensions["timeout"])
 
     async def work(url: str) -> None:
-        api = CoordinatorApi(url, "secret", network=network)
+        api = api_of(url, "secret", network=network)
         api._http.event_hooks = {"request": [note]}
         await api.acquire("instance")
         await api.append(a_lease(), "u1", 0, b"bytes")
@@ -203,7 +203,7 @@ def test_a_chunk_may_take_longer_than_one_time_out() -> None:
 
     async def work() -> int:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        return await CoordinatorApi(url, "secret", network=network).append(a_lease(), "u1", 0, bytes(CHUNK_BYTES))
+        return await api_of(url, "secret", network=network).append(a_lease(), "u1", 0, bytes(CHUNK_BYTES))
 
     reading = threading.Thread(target=read_slowly)
     with listening:
@@ -214,7 +214,7 @@ def test_a_chunk_may_take_longer_than_one_time_out() -> None:
 
 def test_a_download_asks_for_uncompressed_bytes_and_refuses_a_reply_that_ignores_the_range() -> None:
     async def work(url: str) -> None:
-        async with CoordinatorApi(url, "secret").download(SHA, 5) as chunks:
+        async with api_of(url, "secret").download(a_lease(), SHA, 5) as chunks:
             async for _ in chunks:
                 pass
 

@@ -15,6 +15,7 @@ from shared.wire.leases import Phase, Progress
 from shared.wire.problems import ProblemType
 from shared.wire.results import InitResult
 from tests.agent.parts import SHA, a_lease, by_call, in_turn, ours, problem
+from tests.support.ledgers import api_of
 from tests.support.server import free_port
 from tests.unit.stub_server import Stub, reply, stub_server
 
@@ -23,7 +24,7 @@ RENEWED = ours(200, '{"expires_at": "2030-01-01T00:00:00Z", "directive": "contin
 
 
 def heartbeat_at(stub: Stub, renew_every_s: float = 0.01) -> tuple[CoordinatorApi, LeaseHeartbeat]:
-    api = CoordinatorApi(stub.url, "secret")
+    api = api_of(stub.url, "secret")
     return api, LeaseHeartbeat(api, "instance", a_lease(renew_every_s=renew_every_s))
 
 
@@ -145,7 +146,7 @@ def test_releasing_neither_waits_for_the_coordinator_nor_acquires_a_new_lease(
     async def work(stub: Stub) -> None:
         url = stub.url if is_reachable else f"http://127.0.0.1:{free_port()}"
         async with asyncio.timeout(4):
-            await LeaseHeartbeat(CoordinatorApi(url, "secret"), "instance", a_lease()).release()
+            await LeaseHeartbeat(api_of(url, "secret"), "instance", a_lease()).release()
 
     with stub_server(by_call(DELETE=LOST)) as stub:
         asyncio.run(work(stub))

@@ -20,6 +20,7 @@ from shared.states import BlobKind
 from shared.wire.leases import UploadRequest
 from shared.wire.problems import MEDIA_TYPE, ProblemType
 from tests.agent.parts import OURS, SHA, a_lease, by_call, ours, prepare_assignment, problem, train_assignment
+from tests.support.ledgers import api_of
 from tests.support.suite.tiers import deep
 from tests.unit.stub_server import Answer, Stub, reply, stub_server
 
@@ -32,7 +33,7 @@ def error_of(
     """The error that a call meets; by default, asking for work."""
 
     async def work(stub: Stub) -> None:
-        api = CoordinatorApi(stub.url, "secret", network=network or NetworkSettings(timeout_s=1))
+        api = api_of(stub.url, "secret", network=network or NetworkSettings(timeout_s=1))
         try:
             await (call(api) if call is not None else api.acquire("instance", 0))
         finally:
@@ -105,7 +106,7 @@ def test_a_reply_that_comes_a_byte_at_a_time_ends_in_time(head: bytes) -> None:
 )
 def test_a_download_whose_head_never_ends_is_given_up_in_time(head: bytes, piece: bytes) -> None:
     async def download(api: CoordinatorApi) -> None:
-        async with api.download(SHA, 0):
+        async with api.download(a_lease(), SHA, 0):
             pass
 
     network = NetworkSettings(timeout_s=1, connect_timeout_s=1)
@@ -127,9 +128,9 @@ def test_the_bytes_of_a_download_may_take_longer_than_its_head() -> None:
             time.sleep(0.1)
 
     async def work(stub: Stub) -> bytes:
-        api = CoordinatorApi(stub.url, "secret", network=NetworkSettings(timeout_s=1, connect_timeout_s=1))
+        api = api_of(stub.url, "secret", network=NetworkSettings(timeout_s=1, connect_timeout_s=1))
         try:
-            async with api.download(SHA, 0) as pieces:
+            async with api.download(a_lease(), SHA, 0) as pieces:
                 return b"".join([piece async for piece in pieces])
         finally:
             await api.close()
@@ -239,7 +240,7 @@ def test_a_grant_that_cannot_be_used_is_tried_again_later(changes: Any) -> None:
 @pytest.mark.parametrize("expires_at", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
 def test_no_clock_is_believed(expires_at: str) -> None:
     async def work(stub: Stub) -> None:
-        api = CoordinatorApi(stub.url, "secret")
+        api = api_of(stub.url, "secret")
         lease = await api.acquire("instance", 0)
         assert lease is not None
         await api.renew(lease, None)
@@ -255,7 +256,7 @@ def test_renewals_are_a_second_apart_whatever_the_coordinator_asks_for(monkeypat
     monkeypatch.setattr(beating, "_LEAST_RENEWAL_S", 0.4)
 
     async def work(stub: Stub) -> None:
-        api = CoordinatorApi(stub.url, "secret")
+        api = api_of(stub.url, "secret")
         task = asyncio.create_task(LeaseHeartbeat(api, "instance", a_lease(renew_every_s=1e-9)).run())
         await asyncio.sleep(1.5)
         task.cancel()

@@ -21,6 +21,7 @@ from shared.digest import sha256_hex
 from shared.states import BlobKind
 from shared.wire.base import BlobRef
 from tests.agent.parts import OURS, SHA, a_lease, by_call, in_turn, ours
+from tests.support.ledgers import api_of
 from tests.unit.stub_server import Answer, Stub, stub_server
 
 DATA = bytes(range(256)) * 40
@@ -29,7 +30,7 @@ REF = BlobRef(sha256=sha256_hex(DATA), n_bytes=len(DATA))
 
 def transferring(answer: Answer, work: Callable[[CoordinatorApi, LeaseHeartbeat], Awaitable[object]]) -> Stub:
     async def main(stub: Stub) -> None:
-        api = CoordinatorApi(stub.url, "secret", network=NetworkSettings(timeout_s=1))
+        api = api_of(stub.url, "secret", network=NetworkSettings(timeout_s=1))
         try:
             await work(api, LeaseHeartbeat(api, "instance", a_lease()))
         finally:

@@ -20,6 +20,7 @@ from shared.states import BlobKind
 from shared.wire.base import CHUNK_BYTES, BlobRef
 from shared.wire.problems import ProblemType
 from tests.agent.parts import OURS, a_lease, by_call, in_turn, ours, problem
+from tests.support.ledgers import api_of
 from tests.unit.stub_server import Answer, Stub, hang_up, reply, stub_server
 
 DATA = bytes(range(256)) * 64
@@ -49,7 +50,7 @@ def broken_off(n_bytes: int, *, sends_length: bool) -> Answer:
 
 def with_heartbeat(stub: Stub, work: Callable[[CoordinatorApi, LeaseHeartbeat], Awaitable[object]]) -> None:
     async def main() -> None:
-        api = CoordinatorApi(stub.url, "secret")
+        api = api_of(stub.url, "secret")
         await work(api, LeaseHeartbeat(api, "instance", a_lease()))
         await api.close()
 

@@ -9,11 +9,12 @@ from agent.errors import RecordUnusable
 from agent.record.bookings import Work, WorkKind
 from agent.record.database import RECORD_FILE
 from agent.record.record import OwnerRecord
+from tests.support.ledgers import NO_LEDGER
 
 
 def book(record: OwnerRecord, *rounds: int) -> None:
     for number in rounds:
-        record.bookings.book(1, "a", Work("c1", WorkKind.TRAIN, number, 0, "s", "a"))
+        record.bookings.book(1, "a", Work("c1", WorkKind.TRAIN, number, 0, "s", "a"), NO_LEDGER)
 
 
 def test_an_older_copy_is_refused_and_says_how_much_it_lacks(record: OwnerRecord, tmp_path: Path) -> None:

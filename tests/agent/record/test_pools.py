@@ -10,6 +10,7 @@ from agent.data.identity import identity_of
 from agent.data.source import DataSource
 from agent.record.bookings import Work, WorkKind
 from agent.record.record import OwnerRecord
+from tests.support.ledgers import NO_LEDGER
 
 ROWS = '{"prompt": "q", "completion": "a"}\n'
 
@@ -159,7 +160,7 @@ def test_pools_that_turn_out_to_be_one_are_joined_with_all_that_was_booked(recor
     )
     numbers = [pool(record, source) for source in (first, second, third)]
     for number, campaign in zip(numbers, ("c1", "c2", "c3"), strict=True):
-        record.bookings.book(number, "a", training(campaign))
+        record.bookings.book(number, "a", training(campaign), NO_LEDGER)
     joined = DataSource(path=first.path, held_out_path=second.path)
     assert pool(record, joined) == numbers[0]
     assert [pool(record, source) for source in (first, second, third)] == [numbers[0], numbers[0], numbers[2]]

@@ -14,6 +14,7 @@ from agent.record.bookings import Work, WorkKind
 from agent.record.database import RECORD_FILE
 from agent.record.record import OwnerRecord
 from agent.workspace import Identity, Workspace
+from tests.support.ledgers import NO_LEDGER
 
 
 def missing(path: Path) -> None:
@@ -93,7 +94,7 @@ def test_nothing_is_read_from_it_and_nothing_booked_while_the_agent_runs(
         lambda: record.campaigns.find("c1"),
         lambda: record.bookings.of_campaign("c1"),
         lambda: record.bookings.pool_of(["key"]),
-        lambda: record.bookings.book(1, "a", Work("c1", WorkKind.TRAIN, 1, 0, "s", "a")),
+        lambda: record.bookings.book(1, "a", Work("c1", WorkKind.TRAIN, 1, 0, "s", "a"), NO_LEDGER),
     ):
         with pytest.raises(RecordUnusable):
             call()
@@ -108,7 +109,7 @@ def test_a_creation_that_was_killed_is_repeated(tmp_path: Path) -> None:
 
 
 def test_creating_it_again_changes_nothing(home: Workspace) -> None:
-    home.record.bookings.book(1, "a", Work("c1", WorkKind.TRAIN, 1, 0, "s", "a"))
+    home.record.bookings.book(1, "a", Work("c1", WorkKind.TRAIN, 1, 0, "s", "a"), NO_LEDGER)
     home.record.create()
     assert home.record.bookings.of_campaign("c1").n_trainings == 1
 
@@ -124,6 +125,6 @@ def test_the_name_of_a_home_may_have_any_characters(tmp_path: Path, name: str) -
     record = OwnerRecord(folder)
     record.create()
     record.check()
-    record.bookings.book(1, "a", Work("c1", WorkKind.TRAIN, 1, 0, "s", "a"))
+    record.bookings.book(1, "a", Work("c1", WorkKind.TRAIN, 1, 0, "s", "a"), NO_LEDGER)
     assert record.bookings.of_campaign("c1").n_trainings == 1
     assert (folder / RECORD_FILE).stat().st_size > 0

@@ -1,6 +1,5 @@
 """An owner whose agent asks: a home with rows, and a campaign that only waits for an answer."""
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from agent.open_policy import with_open_policy
 from agent.record.campaigns import KnownCampaign
 from agent.record.record import OwnerRecord
 from tests.cli.conftest import Ran, Run
+from tests.support.ledgers import sent
 from tests.support.operator import Operator
 from tests.support.processes import RECORDED_CHILD, QuickAgent, ended, wait_until
 from tests.support.scripted import campaign_body
@@ -69,9 +69,8 @@ class OwnersAgent:
         return str(self.operator.post("/v1/campaigns", campaign_body(**{**ALONE, **changes}))["id"])
 
     def sent(self, what: str) -> list[dict[str, Any]]:
-        """The entries of sent.jsonl of one kind."""
-        lines = (self.home / "sent.jsonl").read_text().splitlines()
-        return [entry for line in lines if (entry := json.loads(line))["what"] == what]
+        """What the ledger has of it."""
+        return sent(self.home, what)
 
     @contextmanager
     def without_coordinator(self) -> Iterator[None]:

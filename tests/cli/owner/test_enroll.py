@@ -7,6 +7,7 @@ import pytest
 from agent.record.bookings import Work, WorkKind
 from agent.workspace import Workspace
 from tests.cli.conftest import Run
+from tests.support.ledgers import NO_LEDGER
 from tests.support.operator import Operator
 from tests.support.server import RunningCoordinator
 
@@ -27,7 +28,7 @@ def test_a_revoked_agent_is_told_the_command_and_keeps_what_was_counted(
 ) -> None:
     home = Workspace(tmp_path / "home")
     assert enroll("--home", home.home, "--name", "ada").code == 0
-    home.record.bookings.book(1, "a", Work("c1", WorkKind.TRAIN, 1, 0, "s", "a", steps=5, n_rows=10))
+    home.record.bookings.book(1, "a", Work("c1", WorkKind.TRAIN, 1, 0, "s", "a", steps=5, n_rows=10), NO_LEDGER)
     ran = enroll("--home", home.home)
     assert ran.code == 1
     assert "is already enrolled as ada. If it was revoked, or gets another coordinator, add --again" in ran.err
@@ -52,8 +53,7 @@ def test_settings_without_a_record_are_told_before_totals_start_at_zero(enroll: 
     assert "restore its record.db from the latest backup before you run it" in ran.err
     (tmp_path / "record.db").unlink()
     (tmp_path / "identity.json").unlink()
-    (tmp_path / "sent.jsonl").write_text("{}\n")
     ran = enroll("--home", tmp_path)
     assert ran.code == 1
-    assert "record.db cannot be used: it is missing, and an agent worked here (sent.jsonl)" in ran.err
+    assert "record.db cannot be used: it is missing, and an agent worked here (ledger)" in ran.err
     assert "totals start at zero. " not in ran.err

@@ -18,6 +18,7 @@ from shared.wire.results import Fingerprint
 from tests.agent.parts import FINGERPRINT
 from tests.cli.conftest import Run
 from tests.cli.owner.known import known_campaign
+from tests.support.ledgers import NO_LEDGER
 from tests.support.scripted import campaign_body
 
 NOTES = '[data.notes]\npath = "notes.jsonl"\n'
@@ -45,8 +46,8 @@ def home(tmp_path: Path) -> Workspace:
         "c1", Prepared(fingerprint=fingerprint, rank=2, n_train=20, n_held_out=5, n_distinct=15, n_distinct_held_out=5)
     )
     for number in (1, 2):
-        record.bookings.book(pool, "a", Work("c1", WorkKind.TRAIN, number, 0, "s", "a", steps=5, n_rows=10))
-    record.bookings.book(pool, "a", Work("c1", WorkKind.EVALUATE, 0, 0, "s", "a"))
+        record.bookings.book(pool, "a", Work("c1", WorkKind.TRAIN, number, 0, "s", "a", steps=5, n_rows=10), NO_LEDGER)
+    record.bookings.book(pool, "a", Work("c1", WorkKind.EVALUATE, 0, 0, "s", "a"), NO_LEDGER)
     return workspace
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.network.api import CoordinatorApi
 from agent.network.heartbeat import LeaseHeartbeat
 from coordinator.settings import Settings
 from shared.wire.leases import Progress, TaskLease
+from tests.support.ledgers import api_of
 from tests.support.operator import Operator
 from tests.support.proxy import FaultyProxy
 from tests.support.scripted import ScriptedAgent, campaign_body
@@ -44,7 +44,7 @@ def test_an_agent_whose_grants_are_lost_keeps_its_task(
     )
 
     async def work(url: str) -> int:
-        api = CoordinatorApi(url, ada.identity["secret"])
+        api = api_of(url, ada.identity["secret"])
         heartbeat = LeaseHeartbeat(api, ada.instance_id, lease)
 
         async def renew(current: TaskLease) -> int:

@@ -12,8 +12,8 @@ import pytest
 
 import agent.errors
 import fedloom.errors
-from agent.network.api import CoordinatorApi
 from fedloom.client import Client
+from tests.support.ledgers import api_of
 from tests.support.server import free_port
 from tests.unit.stub_server import Stub, reply, stub_server
 
@@ -31,7 +31,7 @@ def ask_as_client(url: str, ca_file: Path | None = None, *, insecure: bool = Fal
 
 def ask_as_agent(url: str, ca_file: Path | None = None, *, insecure: bool = False) -> None:
     async def ask() -> None:
-        api = CoordinatorApi(url, SECRET, ca_file=ca_file, insecure=insecure)
+        api = api_of(url, SECRET, ca_file=ca_file, insecure=insecure)
         try:
             await api.acquire("instance-1")
         finally:

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from agent.errors import InsecureCoordinator, InvalidOption
-from agent.network.api import CoordinatorApi
 from fedloom.client import Client
 from fedloom.errors import BadUrl, InsecureUrl
 from shared.network.urls import is_confidential
+from tests.support.ledgers import api_of
 
 CONFIDENTIAL = [
     "http://localhost",
@@ -66,7 +66,7 @@ Connect = Callable[..., object]
 CONNECTIONS = pytest.mark.parametrize(
     ("connect", "no_url", "insecure"),
     [
-        pytest.param(CoordinatorApi, InvalidOption, InsecureCoordinator, id="agent"),
+        pytest.param(api_of, InvalidOption, InsecureCoordinator, id="agent"),
         pytest.param(Client, BadUrl, InsecureUrl, id="client"),
     ],
 )
