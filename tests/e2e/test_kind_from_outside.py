@@ -59,6 +59,7 @@ def fedloom(installed: str, *command: object, **environment: str) -> subprocess.
     return subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.deep
 def test_it_is_trained_over_http_and_its_metric_is_seen_everywhere(installed: str, tmp_path: Path) -> None:
     from tests.support.tiny import make_model
 
