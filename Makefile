@@ -36,7 +36,7 @@ test-deep: install
 	@$(PYTEST) -m deep $(TWO)
 
 test-real: install
-	@$(PYTEST) -m real
+	@OMP_WAIT_POLICY=passive $(PYTEST) -m real $(TWO)
 
 soak: install
 	@$(BIN)/python -m tests.faults.soak

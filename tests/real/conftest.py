@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared"
@@ -20,6 +21,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.real)
             if not (SHARED / "tools" / "make_smollm2.sh").exists():
                 item.add_marker(pytest.mark.skip(reason="the real model and data are missing"))
+    items.sort(key=lambda item: item.path.name != "test_three_owners.py")  # the longest first, the others beside it
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +29,9 @@ def smollm2() -> Path:
     """SmolLM2-135M-Instruct, made once and then reused."""
     folder = ROOT / ".cache" / "smollm2"
     script = SHARED / "tools" / "make_smollm2.sh"
-    subprocess.run(["bash", str(script), str(folder), sys.executable], check=True, capture_output=True)
+    folder.parent.mkdir(exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):  # one worker makes it
+        subprocess.run(["bash", str(script), str(folder), sys.executable], check=True, capture_output=True)
     return folder
 
 
