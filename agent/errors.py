@@ -20,6 +20,7 @@ AgentError
 └── TaskFailed             the task cannot be done here; carries the failure to report
 """
 
+import errno
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -149,6 +150,16 @@ class CoordinatorUnreachable(AgentError):
         self.reason = one_line(reason, _MAX_DETAIL)
         self.retry_after_s = retry_after_s
         super().__init__(self.reason)
+
+
+class LedgerUnwritable(CoordinatorUnreachable):
+    """A request cannot be noted in the ledger, so it was not sent. It is tried again, as one that nobody answers."""
+
+    def __init__(self, error: OSError) -> None:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            super().__init__(f"this agent's disk is full: {error}; nothing is sent until there is some space")
+        else:
+            super().__init__(f"nothing is sent, since the ledger cannot be written: {error}")
 
 
 class AskedTooOften(CoordinatorUnreachable):

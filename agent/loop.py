@@ -110,9 +110,6 @@ class _Work:
         except UnreadableAssignment as error:
             await self._refuse(error)
             return None
-        except OSError as error:  # the ledger cannot be written, and nothing is asked without it
-            await asyncio.sleep(_log_and_pause(error))
-            return None
         if lease is not None:
             self._empty_replies = 0
             return lease
@@ -138,7 +135,11 @@ class _Work:
         except LedgerUnusable:
             raise
         except (AgentError, OSError) as error:
-            pause_s = _log_and_pause(error)
+            if isinstance(error, OSError) and error.errno in _DISK_FULL:
+                pause_s = _FULL_DISK_PAUSE_S
+                log.error("this agent's disk is full: %s; free some space, the task will be tried again", error)
+            else:
+                log.error("%s; this agent keeps the task and will try it again", error)
         else:
             # tasks that fail at once, one after the other, would fill the disk with records of them
             pause_s = self._pause_after_failures()
@@ -164,12 +165,3 @@ class _Work:
         """Seconds to wait after the latest task: none after a success or one failure, then longer with each."""
         others = self._runner.failures_in_a_row - 1
         return random.uniform(0.5, 1.0) * min(retry.CAP_S, retry.BASE_S * 2.0 ** min(others, 16)) if others > 0 else 0.0  # noqa: S311
-
-
-def _log_and_pause(error: Exception) -> float:
-    """Log an error of this machine. Returns the seconds to wait before the next try."""
-    if isinstance(error, OSError) and error.errno in _DISK_FULL:
-        log.error("this agent's disk is full: %s; free some space, the task will be tried again", error)
-        return _FULL_DISK_PAUSE_S
-    log.error("%s; this agent keeps the task and will try it again", error)
-    return _BUSY_PAUSE_S

@@ -57,7 +57,7 @@ class OwnersWord:
                 continue
             try:
                 await self._api.set_part(campaign.id, part)
-            except (CoordinatorRefused, CoordinatorUnreachable, OSError) as error:
+            except (CoordinatorRefused, CoordinatorUnreachable) as error:
                 log.debug("the coordinator was not told %s of campaign %s: %s", part, campaign.name, error)
             else:
                 log.info("told the coordinator what its owner decided about campaign %s: %s", campaign.name, part)

@@ -9,6 +9,7 @@ move its first files elsewhere; what is left still hangs together.
 """
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from shared.private_files import private_opener
 
 FOLDER = "ledger"
 _HEAD = "head.json"
+_NUMBER = re.compile(r"[0-9]{12,15}")
+"""The names of files of entries, without their ends."""
 _BACKWARDS_BYTES = 1 << 14
 """Bytes that are read at once in search of the last line."""
 
@@ -51,14 +54,18 @@ class LedgerFiles:
 
     def all(self) -> list[Path]:
         """The files of entries, in order."""
-        return sorted(path for path in self.folder.glob("*.jsonl") if path.stem.isdigit())
+        return sorted(path for path in self.folder.glob("*.jsonl") if _NUMBER.fullmatch(path.stem))
 
     def lines(self) -> Iterator[tuple[Path, int, bytes]]:
-        """Each line with its file and its number there, from 1. Raises OSError."""
+        """Each line with its file and its number there, from 1. Raises OSError.
+
+        One without its end is left out: it is being written, or its writer was killed, and its request was not sent.
+        """
         for path in self.all():
             with path.open("rb") as file:
                 for number, line in enumerate(file, 1):
-                    yield path, number, line
+                    if line.endswith(b"\n"):
+                        yield path, number, line
 
     def stored_head(self) -> Head | None:
         """The head as it was noted; None if there is none. Raises LedgerUnusable and OSError."""

@@ -115,9 +115,8 @@ def verify(files: LedgerFiles, anchors: Iterable[Anchor] = ()) -> Verified:
         try:
             entry = entry_of(text)
         except ValidationError:
-            if line.endswith(b"\n"):
-                chain.say(f"{place} is not an entry")
-            continue  # a line without an end is being written, or its writer was killed: nothing was sent of it
+            chain.say(f"{place} is not an entry")
+            continue
         _check_name(chain, path, number, entry.n)
         chain.take(entry.n, entry.prev, digest_of(text), place)
     return chain.end(files.stored_head())

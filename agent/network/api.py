@@ -1,6 +1,7 @@
 """A typed client of the coordinator's API. Every network error becomes one of ``agent.errors`` here."""
 
 import asyncio
+import logging
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -17,6 +18,8 @@ from agent.errors import (
     CoordinatorUnreachable,
     InsecureCoordinator,
     InvalidOption,
+    LedgerUnusable,
+    LedgerUnwritable,
     UnreadableAssignment,
 )
 from agent.ledger.ledger import Ledger
@@ -58,6 +61,8 @@ from shared.wire.leases import (
 )
 from shared.wire.results import Result
 
+log = logging.getLogger(__name__)
+
 _PIECE_BYTES = 1 << 18
 # httpx does not wrap the errors of an established TLS connection, such as records that were altered in transit
 _CONNECTION_ERRORS = (httpx.HTTPError, ssl.SSLError)
@@ -68,9 +73,9 @@ M = TypeVar("M", bound=BaseModel)
 class CoordinatorApi:
     """One agent's connection to the coordinator. Each request is in the owner's ledger before it leaves.
 
-    Every call raises CoordinatorUnreachable, and CoordinatorRefused, of which LeaseLost means a lost lease; and
-    LedgerUnusable and OSError, if the request cannot be noted. The constructor raises InsecureCoordinator,
-    InvalidOption for an invalid URL, BadEnvironment, and OSError for *ca_file*.
+    Every call raises CoordinatorUnreachable, CoordinatorRefused, of which LeaseLost means a lost lease, and
+    LedgerUnusable. The constructor raises InsecureCoordinator, InvalidOption for an invalid URL, BadEnvironment, and
+    OSError for *ca_file*.
     """
 
     def __init__(
@@ -130,7 +135,10 @@ class CoordinatorApi:
 
     async def close(self) -> None:
         await self._http.aclose()
-        await self._ledger.close()
+        try:
+            await self._ledger.close()
+        except (LedgerUnusable, OSError) as error:  # the count of the last polls stays unknown, as after a kill
+            log.warning("the end of the latest polls is not in the ledger: %s", error)
 
     async def enroll(self, token: str, name: str, secret: str) -> EnrollmentReply:
         """Enrol with a secret of our own. Only its hash is sent."""
@@ -211,7 +219,7 @@ class CoordinatorApi:
     async def download(self, lease: TaskLease, sha256: str, offset: int) -> AsyncIterator[AsyncIterator[bytes]]:
         """Stream the bytes of a blob from *offset* on, however many the coordinator sends."""
         path, headers = f"/v1/blobs/{sha256}", {"Range": f"bytes={offset}-"} if offset else {}
-        await self._ledger.note(Outbound(Purpose.DOWNLOAD, "GET", path, _campaign(lease), headers=headers))
+        await self._note(Outbound(Purpose.DOWNLOAD, "GET", path, _campaign(lease), headers=headers))
         header_s = self._network.connect_timeout_s + self._network.timeout_s
         try:
             async with (
@@ -272,9 +280,6 @@ class CoordinatorApi:
     ) -> tuple[httpx.Response, bytes]:
         """Note a request in the ledger and send it. Returns the reply and its body.
 
-        Once the request is on its way, the whole reply has as long as the first byte of it, and ``timeout_s`` more. A
-        reply that comes a byte at a time would otherwise never end.
-
         Args:
             purpose: what it is for.
             method: of HTTP.
@@ -291,9 +296,38 @@ class CoordinatorApi:
         text = body.model_dump_json() if body is not None else None
         about = campaign or _campaign(lease)
         noted = Outbound.of(purpose, method, path, about, text, content, headers or {}, has_secret=has_secret)
-        await self._ledger.note(noted)
-        headers = {**(headers or {}), **(_lease_header(lease) if lease is not None else {})}
-        timeout = timeout or self._timeout()
+        await self._note(noted)
+        options: dict[str, Any] = {"headers": dict(headers or {}), "timeout": timeout or self._timeout()}
+        if lease is not None:
+            options["headers"] |= _lease_header(lease)
+        if text is not None:
+            options["content"] = text
+            options["headers"]["Content-Type"] = "application/json"
+        return await self._exchange(method, path, options, content, max_bytes)
+
+    async def _note(self, outbound: Outbound) -> None:
+        """Put a request into the ledger. Raises LedgerUnwritable and LedgerUnusable: then it must not leave."""
+        try:
+            await self._ledger.note(outbound)
+        except OSError as error:
+            raise LedgerUnwritable(error) from error
+
+    async def _exchange(
+        self, method: str, path: str, options: dict[str, Any], chunk: Chunk | None, max_bytes: int
+    ) -> tuple[httpx.Response, bytes]:
+        """Send a request that is in the ledger. Returns the reply and its body.
+
+        Once the request is on its way, the whole reply has as long as the first byte of it, and ``timeout_s`` more. A
+        reply that comes a byte at a time would otherwise never end.
+
+        Args:
+            method: of HTTP.
+            path: with the query.
+            options: of httpx; headers and time-out are among them.
+            chunk: the body, if it is part of a file.
+            max_bytes: most bytes of the reply's body.
+        """
+        timeout: httpx.Timeout = options["timeout"]
         reply_s = (timeout.read or 0) + self._network.timeout_s
         try:
             async with asyncio.timeout(None) as total:
@@ -301,15 +335,11 @@ class CoordinatorApi:
                 def sent() -> None:
                     total.reschedule(asyncio.get_running_loop().time() + reply_s)
 
-                options: dict[str, Any] = {"headers": headers, "timeout": timeout}
-                if content is not None:
-                    options["content"] = _in_pieces(content.data, sent)
-                    options["headers"]["Content-Length"] = str(len(content.data))
+                if chunk is not None:
+                    options["content"] = _in_pieces(chunk.data, sent)
+                    options["headers"]["Content-Length"] = str(len(chunk.data))
                 else:
                     total.reschedule(asyncio.get_running_loop().time() + reply_s + self._network.connect_timeout_s)
-                if text is not None:
-                    options["content"] = text
-                    options["headers"]["Content-Type"] = "application/json"
                 async with self._http.stream(method, path, **options) as reply:
                     received = await receive(reply, max_bytes)
             check_status(reply, received)

@@ -69,7 +69,7 @@ class CampaignNews:
         """Ask for this agent's campaigns, and tell what changed. Returns them by id; {} without an answer."""
         try:
             campaigns = (await self._api.own_campaigns()).campaigns
-        except (CoordinatorRefused, CoordinatorUnreachable, OSError) as error:
+        except (CoordinatorRefused, CoordinatorUnreachable) as error:
             log.debug("no news of campaigns: %s", error)  # the next request for work meets the same, and says so
             return {}
         is_first = self._known is None

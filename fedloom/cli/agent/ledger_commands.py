@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fedloom.cli import output
-from fedloom.cli.agent.known import find, open_home
+from fedloom.cli.agent.known import find
 from fedloom.cli.agent.ledger_words import in_words
 from fedloom.cli.agent.owner_commands import DEFAULT_HOME, Home
 from fedloom.cli.campaign.export_file import opened
@@ -22,7 +22,7 @@ from shared.text.plain_text import visible_line
 if TYPE_CHECKING:
     from agent.ledger.entries import Entry
     from agent.ledger.summary import Outflow
-    from fedloom.cli.agent.known import OwnersHome
+    from agent.workspace import Workspace
 
 app = typer.Typer(help="What left this machine: every request, before it was sent.", no_args_is_help=True)
 
@@ -54,9 +54,9 @@ def show(
     """
     from agent.ledger.summary import outflows
 
-    owners = _opened(home)
-    about = find(owners.record, campaign).id if campaign is not None else None
-    chosen = _chosen(owners, about, kind)
+    workspace = _opened(home)
+    about = find(workspace.record, campaign).id if campaign is not None else None
+    chosen = _chosen(workspace, about, kind)
     if entries:
         _print_entries(chosen, as_json=as_json)
         return
@@ -67,7 +67,7 @@ def show(
     if not found:
         output.say("nothing was sent" if campaign is None and kind is None else "nothing of this was sent")
         return
-    names = {known.id: known.name for known in owners.record.campaigns.all()}
+    names = {known.id: known.name for known in workspace.record.campaigns.all()}
     for each, outflow in sorted(found.items(), key=lambda pair: pair[0] or ""):
         _print_outflow(each, names.get(each or ""), outflow)
 
@@ -83,8 +83,8 @@ def verify(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     from agent.ledger.verification import MAX_PROBLEMS
     from agent.ledger.verification import verify as verify_ledger
 
-    owners = _opened(home)
-    found = verify_ledger(owners.workspace.ledger.files, owners.record.bookings.anchors())
+    workspace = _opened(home)
+    found = verify_ledger(workspace.ledger.files, workspace.record.bookings.anchors())
     if as_json:
         output.print_json(
             {"whole": found.is_whole, "entries": found.n_entries, "first": found.first}
@@ -126,33 +126,42 @@ def export(
 
     Example: fedloom agent ledger export sent.csv --campaign clinic-notes
     """
-    owners = _opened(home)
-    about = find(owners.record, campaign).id if campaign is not None else None
+    workspace = _opened(home)
+    about = find(workspace.record, campaign).id if campaign is not None else None
     with opened(file, force=force) as text:
         if format_ is Format.CSV:
-            write_csv(text, _COLUMNS, map(_row, _chosen(owners, about, None)))
+            write_csv(text, _COLUMNS, map(_row, _chosen(workspace, about, None)))
         elif about is None:
-            for _, _, line in owners.workspace.ledger.files.lines():  # as they are: a digest is of these bytes
-                text.write(line.decode())
+            for _, _, line in workspace.ledger.files.lines():
+                text.write(line.decode(errors="backslashreplace"))  # as they are: a digest is of these bytes
         else:
-            for entry in _chosen(owners, about, None):
+            for entry in _chosen(workspace, about, None):
                 text.write(entry.model_dump_json() + "\n")
     if file is not None:
         output.say(f"wrote {file}", err=True)
 
 
-def _opened(home: Path) -> "OwnersHome":
+def _opened(home: Path) -> "Workspace":
+    """The home of an agent, whatever its settings are: they say nothing of what left. Raises NotEnrolled and
+    RecordUnusable."""
+    from agent.errors import NotEnrolled
+    from agent.workspace import Workspace
+
     make_files_private()
-    return open_home(home)
+    workspace = Workspace(home)
+    if not workspace.record.exists:
+        raise NotEnrolled(home)
+    workspace.record.check()
+    return workspace
 
 
-def _chosen(owners: "OwnersHome", campaign: str | None, kind: str | None) -> "Iterator[Entry]":
+def _chosen(workspace: "Workspace", campaign: str | None, kind: str | None) -> "Iterator[Entry]":
     """The entries about a campaign and of a kind; None for all. The end of a run is of the kind of its beginning."""
     from agent.ledger.entries import PollsClosed, PollsOpened
     from agent.ledger.files import entries
 
     runs: dict[int, str] = {}
-    for entry, _ in entries(owners.workspace.ledger.files):
+    for entry, _ in entries(workspace.ledger.files):
         says = entry.says
         if isinstance(says, PollsOpened):
             runs[entry.n] = says.purpose

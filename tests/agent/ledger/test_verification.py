@@ -117,3 +117,16 @@ def test_a_ledger_that_was_written_anew_is_told_by_the_record_of_work(tmp_path: 
 
 def _digests(files: LedgerFiles) -> list[tuple[int, str]]:
     return [(entry.n, sha256) for entry, sha256 in entries(files)]
+
+
+def test_other_files_of_the_folder_are_no_part_of_it(ledger: Ledger) -> None:
+    for name in ("²³.jsonl", "notes.jsonl", "000000000001.jsonl.bak", "1.jsonl"):
+        (ledger.files.folder / name).write_bytes(b"\xff\n")
+    assert verify(ledger.files).is_whole
+
+
+def test_an_entry_that_is_being_written_disturbs_no_reader(ledger: Ledger) -> None:
+    with ledger.files.all()[-1].open("ab") as file:
+        file.write(b'{"n":41,"at":')
+    assert [entry.n for entry, _ in entries(ledger.files)] == list(range(1, N + 1))
+    assert verify(ledger.files).is_whole

@@ -109,3 +109,21 @@ def test_a_home_without_requests_has_an_empty_ledger(owner: OwnersAgent) -> None
         path.unlink()
     assert owner.says("ledger", "show").out == "nothing was sent\n"
     assert owner.says("ledger", "verify").out == "the ledger is empty: nothing was sent\n"
+
+
+def test_an_audit_needs_no_settings(owner: OwnersAgent, campaign_id: str) -> None:
+    (owner.home / "agent.toml").write_text("[policy\n")
+    assert campaign_id in owner.says("ledger", "show").out
+    assert owner.says("ledger", "verify").code == 0
+    (owner.home / "agent.toml").unlink()
+    assert owner.says("ledger", "export").code == 0
+
+
+def test_bytes_that_are_no_text_end_in_words(owner: OwnersAgent, campaign_id: str) -> None:
+    [path] = LedgerFiles(owner.home / FOLDER).all()
+    path.write_bytes(path.read_bytes() + b"\xff\n")
+    ran = owner.says("ledger", "show")
+    assert (ran.code, ran.out) == (1, "")
+    assert "`fedloom agent ledger verify` says what is wrong" in ran.err
+    assert owner.says("ledger", "verify").err.rstrip().endswith("is not an entry")
+    assert owner.says("ledger", "export", "--format", "jsonl").out.endswith("\\xff\n")
