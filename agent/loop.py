@@ -15,6 +15,7 @@ from agent.network.api import CoordinatorApi
 from agent.network.retry import until_reached
 from agent.owners_terminal import OwnersTerminal
 from agent.runner import FINAL, TaskRunner
+from agent.signing.following import SignedCampaigns
 from agent.supervisor import Supervisor
 from agent.workspace import Identity, Workspace
 from shared.agent_home import home_option
@@ -54,7 +55,8 @@ async def run_agent(
     tell = partial(tell_waiting, home=home_option(workspace.home))
     on_waiting = terminal.ask if terminal is not None else tell
     acceptance = Acceptance(workspace.record.campaigns, identity.coordinator, identity.agent_id, on_waiting)
-    runner = TaskRunner(api, workspace, settings, supervisor, acceptance)
+    signed = SignedCampaigns(api, identity.name, workspace.record.statements(identity.signing_key))
+    runner = TaskRunner(api, workspace, settings, supervisor, acceptance, signed)
     log_broken_data(settings.at_start)
     log.info("agent %s, waiting for work from %s", identity.name, identity.coordinator)
     acceptance.remind(settings.at_start, tell)

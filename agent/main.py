@@ -133,6 +133,7 @@ def _exchange(
             agent_id=reply.agent_id,
             name=reply.name,
             secret=secret,
+            signing_key=reply.signing_key,
             ca_file=ca_file,
             insecure=insecure,
         )
@@ -193,9 +194,21 @@ def run(home: Path, child: Sequence[str] | None = None, terminal: OwnersTerminal
     workspace.record.check()
     workspace.create()
     with workspace.lock():
-        workspace.ledger.head()  # before any work
+        _check_ledger(workspace)
         workspace.tidy()
         asyncio.run(_until_signalled(workspace, identity, settings, child, terminal))
+
+
+def _check_ledger(workspace: Workspace) -> None:
+    """Raise LedgerUnusable if the ledger is damaged. Say so if bookings name entries that it lacks."""
+    head, anchors = workspace.ledger.head(), workspace.record.bookings.anchors()
+    named = max((anchor.n for anchor in anchors), default=0)
+    if named > head.n:
+        log.warning(
+            "the ledger ends with entry %d, and record.db names entry %d: `fedloom agent ledger verify` says what is "
+            "missing. Put the whole folder back, if you have it",
+            *(head.n, named),
+        )
 
 
 async def _work(

@@ -15,6 +15,7 @@ from agent.live_settings import LiveSettings
 from agent.network.api import CoordinatorApi
 from agent.network.heartbeat import LeaseHeartbeat, TaskGone
 from agent.network.news import CampaignNews, size, tell_evaluation, tell_prepared
+from agent.network.retry import until_reached
 from agent.network.transfer import AdapterCache, upload
 from agent.orders.job import Done, LocalJob
 from agent.orders.job_files import files_of
@@ -23,6 +24,7 @@ from agent.orders.protocol import ChildProgress, Failed, LocalProgress, OutOfMem
 from agent.owners_word import OwnersWord
 from agent.policy.disclosure import Disclosure
 from agent.redaction import Redactor
+from agent.signing.following import SignedCampaigns
 from agent.supervisor import ChildDied, Supervisor
 from agent.workspace import Workspace
 from shared import crash_points
@@ -53,8 +55,10 @@ class TaskRunner:
         settings: LiveSettings,
         supervisor: Supervisor,
         acceptance: Acceptance,
+        signed: SignedCampaigns,
     ) -> None:
         self._api = api
+        self._signed = signed
         self._workspace = workspace
         self._live_settings = settings
         self._settings = settings.at_start
@@ -108,6 +112,7 @@ class TaskRunner:
         try:
             crash_points.reach("agent: leased")
             self._settings = await self._live_settings.current()
+            await until_reached(lambda: self._signed.check(task))
             admitted = await asyncio.to_thread(self._admission.admit, self._settings, task)
             log.info("%s", _summary(admitted.job))
             if admitted.answer is not None:

@@ -38,6 +38,7 @@ from shared.credentials import AGENT_PREFIX, new_secret
 from shared.digest import sha256_file
 from shared.durable import atomic_text, delete_leftovers, move_into_place
 from shared.private_files import private_folder, tighten
+from shared.signing.keys import PublicKey
 
 _NEW_SECRETS = TypeAdapter(dict[str, str])
 """Secrets that the coordinator may already know, by what they were made for."""
@@ -57,6 +58,8 @@ class Identity(BaseModel):
     agent_id: str
     name: str
     secret: str
+    signing_key: PublicKey
+    """The coordinator's, as it was at the enrolment."""
     ca_file: Path | None = None
     insecure: bool = False
 

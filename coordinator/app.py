@@ -25,6 +25,8 @@ from coordinator.events import endpoints as events
 from coordinator.presence import keep_last_seen, write_last_seen
 from coordinator.services import Services, aggregation_threads
 from coordinator.settings import Settings
+from coordinator.signing import endpoints as signatures
+from coordinator.signing.signer import Signer
 from coordinator.storage.data_folder import open_data_folder
 from coordinator.storage.storage import Storage
 from coordinator.tasks import endpoints as tasks
@@ -41,7 +43,10 @@ log = logging.getLogger(__name__)
 
 ROUTERS = [
     module.router
-    for module in (service_endpoints, agents, campaigns, records, adapters, verifications, events, tasks, transfers)
+    for module in (
+        *(service_endpoints, agents, signatures, campaigns, records, adapters, verifications, events, tasks),
+        transfers,
+    )
 ]
 """All endpoints of the API."""
 
@@ -55,15 +60,17 @@ def create_services(settings: Settings, clock: Clock | None = None) -> Services:
     Raises OSError if the folder cannot be used.
     """
     open_data_folder(settings.data_dir)
+    clock = clock or SystemClock()
     database = Database(settings.database, connections=settings.database_connections)
     storage = Storage(database, settings.data_dir, updates=settings.storage.updates)
     return Services(
         settings=settings,
-        clock=clock or SystemClock(),
+        clock=clock,
         database=database,
         storage=storage,
         # one more than the rounds that are aggregated at once: a verification never keeps a round waiting for a thread
         aggregations=aggregation_threads(settings.engine.campaigns_at_once + 1),
+        signer=Signer(settings, clock),
     )
 
 
@@ -73,6 +80,8 @@ def create_app(services: Services, *, with_engine: bool) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await advance_clock(services)
+        async with services.database.write("signing key") as session:
+            await services.signer.open(session)
         services.up_since = services.clock.now()
         work = [poll_for_work(services), keep_last_seen(services)]
         work += engine_work(services) if with_engine else [keep_log_clear(services)]

@@ -33,10 +33,12 @@ CoordinatorError
 ├── SecretRefused        another agent has or had the secret
 ├── Unstorable           no database stores the value
 ├── DatabaseAway         the database cannot be reached or used now
+├── SigningKeyUnusable   the signing key is missing, or another one than the database's
 └── BadDatabaseUrl       the setting does not name a database that Fedloom takes
 """
 
 from datetime import datetime
+from pathlib import Path
 
 from shared.wire.base import LEASE_HEADER, PROTOCOL
 
@@ -349,6 +351,17 @@ class DatabaseAway(CoordinatorError):
     def __init__(self, reason: str, *, only_writes: bool = False) -> None:
         self.only_writes = only_writes
         super().__init__(reason)
+
+
+class SigningKeyUnusable(CoordinatorError):
+    """The signing key is missing, unreadable, or another one than the database's. The text quotes nothing of it."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(
+            f"the signing key {path} cannot be used: {reason}. Agents trust the key that this coordinator signed by "
+            "before: put that file here, or name it in FEDLOOM_SIGNING__KEY_FILE. Only if it is lost, `fedloom "
+            "coordinator rotate-signing-key --lost` makes a new one, and every agent has to enrol again"
+        )
 
 
 class BadDatabaseUrl(CoordinatorError):

@@ -7,10 +7,11 @@ import logging
 import resource
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from typing import TypeVar
 
 import uvicorn
 from sqlalchemy import func, select
@@ -22,6 +23,7 @@ from coordinator.database.migrate import migrate
 from coordinator.database.tables import OperatorKeyRow
 from coordinator.services import Services
 from coordinator.settings import LimitSettings, Settings
+from coordinator.signing.key_file import Keys
 from coordinator.storage.data_folder import KEY_FILE
 from coordinator.web.limits.connections import Connections
 from coordinator.web.limits.handshakes import with_limits
@@ -32,6 +34,8 @@ from shared.stop_signals import hangup_signals
 from shared.text.log_lines import LineFormatter
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _POLL_S = 0.02
 _OTHER_FILES = 200
@@ -97,29 +101,27 @@ class _Server(uvicorn.Server):
 def prepare(settings: Settings, *, first_key: bool = True) -> Path | None:
     """Bring the schema up to date.
 
-    With *first_key*, also makes the first operator key, in a file of the data folder that only its owner can read.
-    Returns that file, or None if a key exists already. Raises UnknownSchema, and OSError if the data folder cannot be
-    used.
+    With *first_key*, also opens the signing key, and makes the first operator key, in a file of the data folder that
+    only its owner can read. Returns that file, or None if a key exists already. Raises UnknownSchema,
+    SigningKeyUnusable, and OSError if the data folder cannot be used.
     """
     file = settings.data_dir / KEY_FILE
 
-    async def work() -> Path | None:
-        services = create_services(settings)
-        try:
-            await migrate(services.database)
-            if not first_key:
+    async def work(services: Services) -> Path | None:
+        await migrate(services.database)
+        if not first_key:
+            return None
+        async with services.database.write("signing key") as session:
+            await services.signer.open(session)
+        async with services.database.write("first key") as session:
+            if await session.scalar(select(func.count()).select_from(OperatorKeyRow)):
                 return None
-            async with services.database.write("first key") as session:
-                if await session.scalar(select(func.count()).select_from(OperatorKeyRow)):
-                    return None
-                key = await new_operator_key(session, services.clock.now())
-                # before the commit: a key that is known, but in no file, would be lost
-                await asyncio.to_thread(atomic_text, file, key + "\n", mode=0o600)
-                return file
-        finally:
-            await services.close()
+            key = await new_operator_key(session, services.clock.now())
+            # before the commit: a key that is known, but in no file, would be lost
+            await asyncio.to_thread(atomic_text, file, key + "\n", mode=0o600)
+            return file
 
-    return asyncio.run(work())
+    return _with_services(settings, work)
 
 
 def serve(
@@ -259,18 +261,48 @@ def new_key(settings: Settings, file: Path | None = None) -> str:
     Raises FileExistsError if *file* exists, and OSError.
     """
 
-    async def work() -> str:
+    async def work(services: Services) -> str:
+        async with services.database.write("further key") as session:
+            key = await new_operator_key(session, services.clock.now())
+            if file is not None:
+                await asyncio.to_thread(_write_new, file, key)
+            return key
+
+    return _with_services(settings, work)
+
+
+def signing_key(settings: Settings) -> Keys:
+    """Return the signing key, made if there is none yet. Raises SigningKeyUnusable and OSError."""
+
+    async def work(services: Services) -> Keys:
+        async with services.database.write("signing key") as session:
+            return await services.signer.open(session)
+
+    return _with_services(settings, work)
+
+
+def rotate_signing_key(settings: Settings, *, is_lost: bool) -> Keys:
+    """Make the next signing key. is_lost: without a signature of the one before.
+
+    Raises SigningKeyUnusable and OSError.
+    """
+
+    async def work(services: Services) -> Keys:
+        async with services.database.write("next signing key") as session:
+            return await services.signer.rotate(session, is_lost=is_lost)
+
+    return _with_services(settings, work)
+
+
+def _with_services(settings: Settings, work: Callable[[Services], Awaitable[T]]) -> T:
+    async def run() -> T:
         services = create_services(settings)
         try:
-            async with services.database.write("further key") as session:
-                key = await new_operator_key(session, services.clock.now())
-                if file is not None:
-                    await asyncio.to_thread(_write_new, file, key)
-                return key
+            return await work(services)
         finally:
             await services.close()
 
-    return asyncio.run(work())
+    return asyncio.run(run())
 
 
 def _write_new(file: Path, key: str) -> None:

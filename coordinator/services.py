@@ -11,6 +11,7 @@ from coordinator.clock import Clock
 from coordinator.database.sessions import Database
 from coordinator.notifier import Notifiers
 from coordinator.settings import Settings
+from coordinator.signing.signer import Signer
 from coordinator.storage.storage import Storage
 
 
@@ -28,6 +29,7 @@ class Services:
     database: Database
     storage: Storage
     aggregations: ThreadPoolExecutor
+    signer: Signer
     notifiers: Notifiers = field(default_factory=Notifiers)
     last_seen: dict[str, datetime] = field(default_factory=dict)
     up_since: datetime = field(init=False)

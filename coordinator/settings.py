@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from coordinator.database.address import Address, postgres_address, sqlite_address
 from coordinator.errors import BadDatabaseUrl
+from coordinator.storage.data_folder import SIGNING_KEY_FILE
 from coordinator.storage.storage import STORES
 from shared.bounds import TEN_YEARS_S
 from shared.text.text_file import read_text
@@ -133,6 +134,13 @@ class StorageSettings(Group):
     """Seconds between searches for unreferenced blobs and files; the first search is at the start."""
 
 
+class SigningSettings(Group):
+    """The key that specifications, rosters and adapters are signed with."""
+
+    key_file: Path | None = None
+    """File of the signing key, the same for all replicas; by default `signing.key` in the data folder."""
+
+
 class Settings(BaseSettings):
     """All settings of a coordinator."""
 
@@ -159,6 +167,12 @@ class Settings(BaseSettings):
     lease: LeaseSettings = LeaseSettings()
     engine: EngineSettings = EngineSettings()
     storage: StorageSettings = StorageSettings()
+    signing: SigningSettings = SigningSettings()
+
+    @property
+    def signing_key_file(self) -> Path:
+        """Where the signing key is."""
+        return self.signing.key_file or self.data_dir / SIGNING_KEY_FILE
 
     @property
     def database(self) -> Address:

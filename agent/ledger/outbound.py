@@ -19,6 +19,7 @@ class Purpose(StrEnum):
     SECRET = "change of the secret"  # noqa: S105
     NEWS = "news of campaigns"
     OWNERS_WORD = "owner's decision"
+    SIGNATURES = "what the coordinator signed"
     WORK = "request for work"
     RENEWAL = "renewal"
     RELEASE = "task given back"

@@ -28,6 +28,7 @@ from agent.network.outage import Outage
 from agent.network.replies import (
     LEASE_BYTES,
     REPLY_BYTES,
+    STATEMENTS_BYTES,
     check_origin,
     check_status,
     parse,
@@ -60,6 +61,7 @@ from shared.wire.leases import (
     UploadRequest,
 )
 from shared.wire.results import Result
+from shared.wire.statements import SignedStatements, SigningKeys
 
 log = logging.getLogger(__name__)
 
@@ -158,6 +160,16 @@ class CoordinatorApi:
         """Say what the owner wants of this agent in a campaign."""
         path, body = f"/v1/agents/me/campaigns/{campaign_id}", PartRequest(part=part)
         await self._send(Purpose.OWNERS_WORD, "PUT", path, body, campaign=campaign_id)
+
+    async def statements(self, campaign_id: str, since: int) -> SignedStatements:
+        """Return signed statements of a campaign, from a number on."""
+        path = f"/v1/agents/me/campaigns/{campaign_id}/statements?since={since}"
+        _, content = await self._send(Purpose.SIGNATURES, "GET", path, campaign=campaign_id, max_bytes=STATEMENTS_BYTES)
+        return parse(content, SignedStatements)
+
+    async def signing_keys(self) -> SigningKeys:
+        """Return the key that statements are signed by, and those before."""
+        return await self._call(Purpose.SIGNATURES, "GET", "/v1/signing-keys", SigningKeys)
 
     async def acquire(self, instance_id: str, wait_s: float | None = None) -> TaskLease | None:
         """Return the next task, or None if there is none within *wait_s* seconds, by default those of the settings.

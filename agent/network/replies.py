@@ -20,6 +20,8 @@ REPLY_BYTES = 1 << 20
 """The longest reply."""
 LEASE_BYTES = 4 << 20
 """The longest reply with an assignment, which carries sections of a campaign file."""
+STATEMENTS_BYTES = 8 << 20
+"""The longest reply with statements, which carry the names of all clients of a round."""
 _RETRYABLE_STATUSES = frozenset({408, 425, 500, 502, 503, 504, 507})
 _MAX_FIELD = 100
 

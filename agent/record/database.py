@@ -56,6 +56,28 @@ CREATE TABLE bookings (
     UNIQUE (campaign, kind, round, history)
 );
 CREATE INDEX bookings_of_pool ON bookings (pool, at);
+CREATE TABLE statements (
+    pinned TEXT NOT NULL,
+    campaign TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    sha256 TEXT NOT NULL,
+    text TEXT NOT NULL,
+    key TEXT NOT NULL,
+    signature TEXT NOT NULL,
+    replaced INTEGER NOT NULL,
+    PRIMARY KEY (pinned, campaign, sha256)
+);
+CREATE INDEX statements_in_order ON statements (pinned, campaign, number);
+CREATE TABLE contradictions (
+    pinned TEXT NOT NULL,
+    campaign TEXT NOT NULL,
+    at TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    text TEXT NOT NULL,
+    key TEXT NOT NULL,
+    signature TEXT NOT NULL
+);
+CREATE TABLE signing_keys (pinned TEXT NOT NULL, key TEXT NOT NULL, at TEXT NOT NULL, PRIMARY KEY (pinned, key));
 """
 
 

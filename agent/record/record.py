@@ -5,6 +5,8 @@ from pathlib import Path
 from agent.record.bookings import Bookings
 from agent.record.campaigns import CampaignRecord
 from agent.record.database import RECORD_FILE, RecordDatabase
+from agent.record.statements import StatementRecord
+from shared.signing.keys import PublicKey
 
 
 class OwnerRecord:
@@ -15,6 +17,10 @@ class OwnerRecord:
         self._database = RecordDatabase(self.path)
         self.campaigns = CampaignRecord(self._database)
         self.bookings = Bookings(self._database)
+
+    def statements(self, pinned: PublicKey) -> StatementRecord:
+        """What a coordinator signed. pinned: its key at the enrolment."""
+        return StatementRecord(self._database, pinned)
 
     @property
     def exists(self) -> bool:

@@ -88,7 +88,8 @@ async def enroll(
 ) -> EnrollmentReply:
     """Turn a one-time token into an agent's identity."""
     services.notifiers.after_commit(session)
-    return await service.enroll(session, now, body)
+    keys = await services.signer.keys(session)
+    return await service.enroll(session, now, keys.public, body)
 
 
 @router.post("/agents/me/secret", responses=refuses(SecretRefused))

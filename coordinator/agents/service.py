@@ -16,6 +16,7 @@ from coordinator.events.log import record
 from coordinator.lifecycle import lock_campaign
 from shared.credentials import ENROLLMENT_PREFIX, OPERATOR_PREFIX, hash_secret, new_secret
 from shared.events import EventType
+from shared.signing.keys import PublicKey
 from shared.states import AgentState, CampaignState, TokenState
 from shared.wire.enrollments import (
     EnrollmentReply,
@@ -71,7 +72,9 @@ def token_is(state: TokenState, now: datetime) -> ColumnElement[bool]:
             return and_(row.used_at.is_(None), row.expires_at > now)
 
 
-async def enroll(session: AsyncSession, now: datetime, request: EnrollmentRequest) -> EnrollmentReply:
+async def enroll(
+    session: AsyncSession, now: datetime, signing_key: PublicKey, request: EnrollmentRequest
+) -> EnrollmentReply:
     """Enrol an agent with a one-time token.
 
     Raises TokenRefused, NameTaken and SecretRefused; a refused name or secret leaves the token unused.
@@ -86,7 +89,7 @@ async def enroll(session: AsyncSession, now: datetime, request: EnrollmentReques
         raise TokenRefused("this token is unknown")
     if token.used_at is not None:
         if (enrolled := await _enrolled_with(session, request)) is not None:
-            return EnrollmentReply(agent_id=enrolled.id, name=enrolled.name, labels=enrolled.labels)
+            return _identity(enrolled, signing_key)
         raise TokenRefused(f"this token was used by {token.used_by} on {token.used_at:%Y-%m-%d %H:%M} UTC")
     if token.expires_at <= now:
         raise TokenRefused(f"this token expired on {token.expires_at:%Y-%m-%d %H:%M} UTC")
@@ -125,7 +128,11 @@ async def enroll(session: AsyncSession, now: datetime, request: EnrollmentReques
             campaign.new_agents = True
             if campaign.state is not CampaignState.PAUSED:
                 campaign.due_at = now
-    return EnrollmentReply(agent_id=agent.id, name=agent.name, labels=agent.labels)
+    return _identity(agent, signing_key)
+
+
+def _identity(agent: AgentRow, signing_key: PublicKey) -> EnrollmentReply:
+    return EnrollmentReply(agent_id=agent.id, name=agent.name, labels=agent.labels, signing_key=signing_key)
 
 
 async def _enrolled_with(session: AsyncSession, request: EnrollmentRequest) -> AgentRow | None:

@@ -2,8 +2,9 @@
 
     blobs/SHA256     the blobs that the rows reference, from whichever store
     fedloom.db       the rows, as a SQLite database
+    signing.key      the signing key, only where it was asked for
     manifest.json    a summary
-    SHA256SUMS       the digests of the two files before it, in the format of `sha256sum --check`
+    SHA256SUMS       the digests of the files before it that are no blobs, in the format of `sha256sum --check`
 
 The last member proves that the file is complete. Names in the archive are never used as paths to unpack to.
 """
@@ -27,8 +28,8 @@ from shared.digest import sha256_file, sha256_hex
 from shared.durable import atomic_write, delete_leftovers
 from shared.wire.base import BlobRef
 
-_BLOBS, _DATABASE, _MANIFEST, _SUMS = "blobs", "fedloom.db", "manifest.json", "SHA256SUMS"
-_NAME = re.compile(rf"{_BLOBS}/[0-9a-f]{{64}}|{re.escape(_DATABASE)}|{re.escape(_MANIFEST)}|{_SUMS}")
+_BLOBS, _DATABASE, _KEY, _MANIFEST, _SUMS = "blobs", "fedloom.db", "signing.key", "manifest.json", "SHA256SUMS"
+_NAME = re.compile(rf"{_BLOBS}/[0-9a-f]{{64}}|{'|'.join(map(re.escape, (_DATABASE, _KEY, _MANIFEST, _SUMS)))}")
 _SMALL_BYTES = 64 << 20
 """Most bytes read of a manifest."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # EFBIG: file systems with a limit of 4 GiB per file
@@ -67,14 +68,17 @@ class ArchiveWriter:
         with self._member(f"{_BLOBS}/{ref.sha256}", ref.n_bytes) as write:
             yield write
 
-    def finish(self, database: Path, manifest: Manifest) -> None:
-        """Add the rows, the manifest and the digests."""
+    def finish(self, database: Path, signing_key: bytes | None, manifest: Manifest) -> None:
+        """Add the rows, the signing key if there is one to add, the manifest and the digests."""
         with database.open("rb") as rows, self._member(_DATABASE, database.stat().st_size) as write:
             while chunk := rows.read(CHUNK_BYTES):
                 write(chunk)
         manifest_json = manifest.model_dump_json(indent=2).encode()
-        sums = f"{sha256_file(database)}  {_DATABASE}\n{sha256_hex(manifest_json)}  {_MANIFEST}\n".encode()
-        for name, data in ((_MANIFEST, manifest_json), (_SUMS, sums)):
+        small = {_KEY: signing_key, _MANIFEST: manifest_json}
+        members = {name: data for name, data in small.items() if data is not None}
+        digests = {_DATABASE: sha256_file(database)} | {name: sha256_hex(data) for name, data in members.items()}
+        members[_SUMS] = "".join(f"{digest}  {name}\n" for name, digest in digests.items()).encode()
+        for name, data in members.items():
             with self._member(name, len(data)) as write:
                 write(data)
         self._file.write(bytes(2 * tarfile.BLOCKSIZE))
@@ -142,6 +146,15 @@ class ArchiveReader:
         """Write a blob to *path*. Raises BadBackup and OSError."""
         self._unpack(f"{_BLOBS}/{ref.sha256}", ref.sha256, path)
 
+    def signing_key(self) -> bytes | None:
+        """The content of the signing key's file; None if the backup has none. Raises BadBackup."""
+        if _KEY not in self._members:
+            return None
+        content = self._read_small(_KEY)
+        if sha256_hex(content) != self._sums[_KEY]:
+            raise BadBackup(self._file, f"{_KEY} was altered")
+        return content
+
     @property
     def n_bytes(self) -> int:
         """Total size of the members."""
@@ -152,7 +165,7 @@ class ArchiveReader:
             raise BadBackup(self._file, "it is not a backup of a coordinator, or it is incomplete")
         lines = self._read_small(_SUMS).decode("ascii", "replace").splitlines()
         sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-        if sums.keys() != {_DATABASE, _MANIFEST}:
+        if sums.keys() != {_DATABASE, _MANIFEST} | ({_KEY} & self._members.keys()):
             raise BadBackup(self._file, f"{_SUMS} was altered")
         return sums
 

@@ -10,6 +10,7 @@ BackupError
 ├── DamagedBlobs  stored blobs are missing or damaged; names them
 ├── BadBackup     the file is not a backup, or is incomplete or altered
 ├── NotEmpty      the place to restore into is not empty
+├── OtherKey      there is another signing key than the backup's
 └── NotRestored   the database refused the rows of the backup
 """
 
@@ -115,6 +116,16 @@ class NotEmpty(BackupError):
 
     def __init__(self, place: str) -> None:
         super().__init__(f"{place} exists and contains data; a backup can only be restored into an empty place")
+
+
+class OtherKey(BackupError):
+    """There is another signing key than the backup's."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(
+            f"{file} is another signing key than the backup's, by which its agents know the coordinator; move it "
+            "elsewhere, so that the backup's takes its place"
+        )
 
 
 class NotRestored(BackupError):

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator.backup.archive import ArchiveReader, Manifest, reading
-from coordinator.backup.errors import NotEmpty, NotRestored
+from coordinator.backup.errors import NotEmpty, NotRestored, OtherKey
 from coordinator.backup.places import place_of, sqlite_file, work_folder
 from coordinator.backup.rows import BYTE_TABLES, copy_rows, merge_log, sqlite_at, tables_of
 from coordinator.backup.saving import Show
@@ -22,6 +22,8 @@ from coordinator.database.sessions import Database
 from coordinator.database.tables import Base, BlobChunkRow, BlobRow, BlobUseRow, CampaignRow, VerificationRow
 from coordinator.errors import DatabaseAway
 from coordinator.settings import Settings
+from coordinator.signing import chain
+from coordinator.signing.key_file import KeyFile, Keys
 from coordinator.storage.storage import Storage
 from shared import crash_points
 from shared.durable import sync_folder
@@ -51,6 +53,7 @@ async def _restore(settings: Settings, file: Path, show: Show) -> Manifest:
 
     try:
         with reading(file, add_bytes) as archive, translate_disk_full():
+            _put_signing_key(settings, archive)
             restoring = _Restoring(settings, archive)
             await (restoring.into_sqlite() if sqlite_file(settings) is not None else restoring.into_postgres())
             return archive.manifest
@@ -58,6 +61,22 @@ async def _restore(settings: Settings, file: Path, show: Show) -> Manifest:
         raise NotRestored(str(error.orig)) from error
     except DatabaseAway as error:
         raise NotRestored(str(error)) from error
+
+
+def _put_signing_key(settings: Settings, archive: ArchiveReader) -> None:
+    """Store the backup's signing key, unless the same one or a later one is there. Raises BadBackup and OtherKey.
+
+    It is there before the rows: a service that finds them makes no other key.
+    """
+    content = archive.signing_key()
+    if content is None:
+        return
+    file = KeyFile(settings.signing_key_file)
+    keys, present = Keys.of_text(content, file.path), file.read()
+    if present is None:
+        file.store(keys)
+    elif keys.public not in (present.public, *present.earlier):
+        raise OtherKey(file.path)
 
 
 class _Restoring:
@@ -159,6 +178,8 @@ class _Restoring:
         seconds = int((datetime.now(UTC) - _FIRST_HISTORY).total_seconds())
         await session.execute(update(CampaignRow).values(history=CampaignRow.history + 1))
         await session.execute(update(CampaignRow).where(CampaignRow.history < seconds).values(history=seconds))
+        for campaign in (await session.scalars(select(CampaignRow).order_by(CampaignRow.id))).all():
+            chain.say_history(session, campaign)
 
     async def _refuse_rows(self, session: AsyncSession) -> None:
         """Raise NotEmpty if a table has rows, whatever the schema. Bytes may exist, left by a killed restore."""

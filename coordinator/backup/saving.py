@@ -21,8 +21,9 @@ from coordinator.database.disk_full import translate_disk_full
 from coordinator.database.migrate import migrate
 from coordinator.database.sessions import Database
 from coordinator.database.tables import BlobUseRow, CampaignRow
-from coordinator.errors import DatabaseAway, NotFound
+from coordinator.errors import DatabaseAway, NotFound, SigningKeyUnusable
 from coordinator.settings import Settings
+from coordinator.signing.key_file import KeyFile
 from coordinator.storage.data_folder import open_data_folder
 from coordinator.storage.scratch import scratch_folder
 from coordinator.storage.storage import Storage
@@ -56,23 +57,40 @@ class _Use:
 
 
 def back_up(
-    settings: Settings, file: Path, *, leave_out_damaged: bool = False, show: Show = lambda *_: None
+    settings: Settings,
+    file: Path,
+    *,
+    leave_out_damaged: bool = False,
+    with_key: bool = False,
+    show: Show = lambda *_: None,
 ) -> Manifest:
     """Write a backup of a coordinator to a file, atomically. Returns the backup's manifest.
 
     The coordinator may run meanwhile, here or on another machine, and is not changed. Every blob is checked against its
-    digest. Raises BackupError, UnknownSchema, StorageFull and OSError.
+    digest. Raises BackupError, SigningKeyUnusable, UnknownSchema, StorageFull and OSError.
 
     Args:
         settings: the coordinator's.
         file: must not exist.
         leave_out_damaged: omit damaged blobs, as if they were no longer stored, instead of raising DamagedBlobs.
+        with_key: add the signing key, by which whoever has the file can speak for the coordinator.
         show: called with the progress.
     """
-    return asyncio.run(_back_up(settings, file, show, leave_out_damaged=leave_out_damaged))
+    key = _signing_key(settings) if with_key else None
+    return asyncio.run(_back_up(settings, file, show, key, leave_out_damaged=leave_out_damaged))
 
 
-async def _back_up(settings: Settings, file: Path, show: Show, *, leave_out_damaged: bool) -> Manifest:
+def _signing_key(settings: Settings) -> bytes:
+    file = KeyFile(settings.signing_key_file)
+    keys = file.read()
+    if keys is None:
+        raise SigningKeyUnusable(file.path, "it is missing, so the backup cannot have it")
+    return keys.to_text().encode()
+
+
+async def _back_up(
+    settings: Settings, file: Path, show: Show, signing_key: bytes | None, *, leave_out_damaged: bool
+) -> Manifest:
     database_file = sqlite_file(settings)
     if database_file is not None and not database_file.exists():
         raise NoDatabase(place_of(settings))
@@ -84,7 +102,7 @@ async def _back_up(settings: Settings, file: Path, show: Show, *, leave_out_dama
         with translate_disk_full(), scratch_folder(storage.scratch) as work:
             saving = _Saving(settings, database, storage, work, show)
             with writing(file, saving.add_bytes) as archive:
-                return await saving.run(archive, leave_out_damaged=leave_out_damaged)
+                return await saving.run(archive, signing_key, leave_out_damaged=leave_out_damaged)
     except DBAPIError as error:
         raise Unreadable(str(error.orig)) from error
     except DatabaseAway as error:
@@ -146,7 +164,7 @@ class _Saving:
         self._n_done += n_bytes
         self._show(self._n_done, max(self._n_done, self._n_bytes))
 
-    async def run(self, archive: ArchiveWriter, *, leave_out_damaged: bool) -> Manifest:
+    async def run(self, archive: ArchiveWriter, signing_key: bytes | None, *, leave_out_damaged: bool) -> Manifest:
         """Write the whole backup. Raises the errors of ``back_up``."""
         for number in range(_TRIES):
             async with self._drafted(self._work / f"{number}.db") as draft:
@@ -160,7 +178,7 @@ class _Saving:
                 n_campaigns = await draft.count_campaigns()
             merge_log(draft.path)
             manifest = self._manifest(draft, uses, n_campaigns, damage)
-            archive.finish(draft.path, manifest)
+            archive.finish(draft.path, signing_key, manifest)
             crash_points.reach("backup: written")
             return manifest
         raise TooFast(_TRIES)

@@ -15,6 +15,7 @@ from coordinator.engine.campaign_tx import CampaignTx
 from coordinator.errors import IllegalMove, Invalid, NotKept
 from coordinator.lifecycle import lock_campaign
 from coordinator.services import Services
+from coordinator.signing import chain
 from coordinator.storage.retention import release_blobs
 from shared.events import EventType
 from shared.metrics import HELD_OUT_LOSS
@@ -62,6 +63,7 @@ async def roll_back(services: Services, campaign_id: str, number: int) -> Campai
         remaining = [adapters[each] for each in range(number + 1)]
         await _restore_participants(tx, remaining)
         await _pause(tx, number, best_adapter=_best(remaining, stored))
+        chain.say_history(session, campaign)
         numbers = [round_row.number for round_row in undone]
         tx.record(EventType.CAMPAIGN_ROLLED_BACK, round=number, adapter_sha256=remaining[-1].sha256, undone=numbers)
         services.notifiers.after_commit(session, campaign_id=campaign_id, engine=False)

@@ -10,7 +10,7 @@ from coordinator import lifecycle
 from coordinator.campaigns.chains import start_from_another
 from coordinator.database.ids import new_id
 from coordinator.database.sessions import add_or_find
-from coordinator.database.tables import CampaignRow, RoundRow, TaskRow
+from coordinator.database.tables import AdapterRow, CampaignRow, RoundRow, TaskRow
 from coordinator.engine.campaign_tx import CampaignTx
 from coordinator.engine.clients.joining import invite_again
 from coordinator.engine.finishing import end_early
@@ -18,6 +18,7 @@ from coordinator.errors import Conflict, IllegalMove
 from coordinator.events.log import record
 from coordinator.lifecycle import lock_campaign
 from coordinator.services import Services
+from coordinator.signing import chain
 from shared.campaign.spec import CampaignSpec
 from shared.events import EventType
 from shared.states import CampaignState, RoundState, TaskState
@@ -59,6 +60,10 @@ async def create(
     record(session, campaign, now, EventType.CAMPAIGN_CREATED, name=spec.name, rounds=spec.rounds)
     if spec.start_from is not None:
         await start_from_another(session, services.storage, campaign, now)
+    chain.say_specification(session, campaign)
+    if spec.start_from is not None:
+        start = await session.get_one(AdapterRow, (campaign.id, 0))
+        chain.say_adapter(session, campaign, 0, start.sha256)
     services.notifiers.after_commit(session, campaign_id=campaign.id)
     return campaign
 

@@ -102,10 +102,11 @@ class CampaignRow(Base):
     """A campaign. Its row is the lock of the whole campaign: every change of a part of it locks this row first.
 
     due_at: time of the next tick; None if only a notification makes the campaign due. claim_token, claim_expires_at:
-    claim of the engine that is aggregating. last_event: number of the newest event. contract: the adapters' contract as
-    JSON; None before adapter 0 exists. history: rises with each rollback and restore, without which agents begin no
-    round again. new_agents: whether agents enrolled since the last invitations. ends_after: the round after which the
-    operator has it finish; None means that of the campaign file.
+    claim of the engine that is aggregating. last_event: number of the newest event. n_statements, last_statement: how
+    many were signed, and the digest of the newest. contract: the adapters' contract as JSON; None before adapter 0
+    exists. history: rises with each rollback and restore, without which agents begin no round again. new_agents:
+    whether agents enrolled since the last invitations. ends_after: the round after which the operator has it finish;
+    None means that of the campaign file.
     """
 
     __tablename__ = "campaigns"
@@ -129,6 +130,8 @@ class CampaignRow(Base):
     final_adapter: Mapped[int | None]
     best_adapter: Mapped[int | None]
     last_event: Mapped[int] = mapped_column(default=0)
+    n_statements: Mapped[int] = mapped_column(default=0)
+    last_statement: Mapped[str | None] = mapped_column(_SHA256)
     due_at: Mapped[datetime | None]
     new_agents: Mapped[bool] = mapped_column(default=True)
     claim_token: Mapped[str | None] = mapped_column(_ID)
@@ -363,6 +366,26 @@ class VerifiedRoundRow(Base):
     outcome: Mapped[Outcome | None]
     computed_sha256: Mapped[str | None] = mapped_column(_SHA256)
     reason: Mapped[str | None] = mapped_column(Sentence)
+
+
+class StatementRow(Base):
+    """A statement of a campaign, as JSON; it is signed when it is read."""
+
+    __tablename__ = "statements"
+
+    campaign_id: Mapped[str] = mapped_column(ForeignKey("campaigns.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str] = mapped_column(LongText)
+
+
+class SigningKeyRow(Base):
+    """The public half of a signing key. Statements are signed by the newest, whose id is the highest."""
+
+    __tablename__ = "signing_keys"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    public_key: Mapped[str] = mapped_column(_SHA256, unique=True)
+    created_at: Mapped[datetime]
 
 
 class BlobRow(Base):

@@ -16,6 +16,7 @@ from coordinator.engine.campaign_tx import CampaignTx
 from coordinator.engine.clients import stragglers
 from coordinator.engine.evaluation import add_evaluations, add_metric
 from coordinator.services import Services
+from coordinator.signing import chain
 from coordinator.storage.storage import Storage
 from shared import crash_points, kinds
 from shared.digest import sha256_file
@@ -127,6 +128,8 @@ async def _add_adapter(tx: CampaignTx, storage: Storage, closed: AggregatedRound
             created_at=tx.now,
         )
     )
+    broadcast_sha256 = broadcast.sha256 if broadcast else None
+    chain.say_adapter(tx.session, tx.campaign, closed.number, adapter.sha256, broadcast_sha256)
 
 
 async def _store(services: Services, result: Aggregated) -> dict[BlobKind, BlobRef]:

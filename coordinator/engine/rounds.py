@@ -8,6 +8,7 @@ from coordinator.engine import weights
 from coordinator.engine.campaign_tx import CampaignTx
 from coordinator.engine.clients import joining, stragglers
 from coordinator.engine.evaluation import collect_evaluations
+from coordinator.signing import chain
 from shared.campaign.sampling import draw_order
 from shared.events import EventType
 from shared.states import CampaignState, RoundState, TaskKind, TaskState
@@ -78,7 +79,9 @@ async def _open(tx: CampaignTx, number: int) -> bool:
     )
     for client_number in sampled:
         tx.add_task(TaskKind.TRAIN, clients[client_number].agent_id, number)
-    tx.record(EventType.ROUND_OPENED, round=number, sampled=[clients[each].agent_name for each in sampled])
+    names = [clients[each].agent_name for each in sampled]
+    tx.record(EventType.ROUND_OPENED, round=number, sampled=names)
+    chain.say_roster(tx.session, tx.campaign, number, names)
     tx.reschedule_at(deadline_at)
     return False
 
@@ -156,5 +159,13 @@ async def _replace(tx: CampaignTx, round_row: RoundRow, tasks: Sequence[TaskRow]
     for client_number in drawn:
         tx.add_task(TaskKind.TRAIN, clients[client_number].agent_id, round_row.number)
         tx.record(EventType.CLIENT_REPLACED, round=round_row.number, agent=clients[client_number].agent_name)
-    round_row.sampled = sorted({*round_row.sampled, *drawn})
+    if drawn:
+        round_row.sampled = sorted({*round_row.sampled, *drawn})
+        chain.say_roster(tx.session, tx.campaign, round_row.number, await _names(tx, round_row.sampled))
     return len(drawn)
+
+
+async def _names(tx: CampaignTx, client_numbers: Sequence[int]) -> list[str]:
+    """The names of clients, whether they can get tasks now or not."""
+    wanted = set(client_numbers)
+    return [each.agent_name for each in await tx.participants() if each.client_number in wanted]

@@ -6,9 +6,10 @@ from shared.private_files import private_folder, tighten
 
 DATABASE_FILE = "fedloom.db"
 KEY_FILE = "operator.key"
+SIGNING_KEY_FILE = "signing.key"
 _OWN = (
     *(DATABASE_FILE + suffix for suffix in ("", "-wal", "-shm", "-journal")),
-    *(KEY_FILE, "updates", "uploads", "scratch", "restore.part", "engine", "engine.lock"),
+    *(KEY_FILE, SIGNING_KEY_FILE, "updates", "uploads", "scratch", "restore.part", "engine", "engine.lock"),
 )
 """What a coordinator keeps in the folder. What a person put beside it stays as it is, but nobody else reaches it."""
 

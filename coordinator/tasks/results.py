@@ -26,6 +26,7 @@ from coordinator.database.tables import (
 from coordinator.errors import BadUpdate, Invalid, LeaseLost, ResultDiffers
 from coordinator.events.log import record
 from coordinator.services import Services
+from coordinator.signing import chain
 from coordinator.storage.retention import release_blobs
 from coordinator.storage.stores import BlobStore
 from coordinator.tasks import owners_word, uploads
@@ -240,6 +241,7 @@ async def _commit(
             assert contract is not None
             campaign.contract = contract.to_json()
             session.add(_adapter_zero(campaign, stored[0][1], now))
+            chain.say_adapter(session, campaign, 0, stored[0][1].sha256)
         else:
             for name, value in result.metrics.items():
                 _add_metric(session, now, task, participant, name, value)

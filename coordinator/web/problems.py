@@ -50,6 +50,7 @@ TABLE: Mapping[type[errors.CoordinatorError], tuple[int, ProblemType, str]] = {
     errors.StorageFull: (507, P.STORAGE_FULL, "The storage is full"),
     errors.SecretRefused: (409, P.CONFLICT, "The secret was refused"),
     errors.Unstorable: (422, P.INVALID, "The request is not valid"),
+    errors.SigningKeyUnusable: (503, P.UNAVAILABLE, "The signing key is not available"),
     errors.DatabaseAway: (503, P.UNAVAILABLE, "The database is not available"),
 }
 

@@ -11,7 +11,14 @@ import typer
 from fedloom.cli import environment, output, secrets
 from fedloom.cli.adapter import commands as adapter_commands
 from fedloom.cli.adapter import merge
-from fedloom.cli.agent import campaigns_command, decision_commands, ledger_commands, owner_commands, policy_command
+from fedloom.cli.agent import (
+    campaigns_command,
+    decision_commands,
+    fingerprint,
+    ledger_commands,
+    owner_commands,
+    policy_command,
+)
 from fedloom.cli.agent import operator_commands as agent_commands
 from fedloom.cli.campaign import commands as campaign_commands
 from fedloom.cli.chat import command as chat
@@ -54,6 +61,7 @@ for command in (
     decision_commands.leave,
     decision_commands.forget,
     policy_command.policy,
+    fingerprint.fingerprint,
 ):
     agent_commands.app.command(rich_help_panel="Data owner")(command)
 for name, operators_command in (

@@ -82,7 +82,13 @@ class Clients:
             for name in self.names:
                 secret = new_secret(AGENT_PREFIX)
                 reply = await enroll(name, secret)
-                identity = Identity(coordinator=coordinator, agent_id=reply.agent_id, name=name, secret=secret)
+                identity = Identity(
+                    coordinator=coordinator,
+                    agent_id=reply.agent_id,
+                    name=name,
+                    secret=secret,
+                    signing_key=reply.signing_key,
+                )
                 self._homes[name].record.create()
                 self._homes[name].write_identity(identity)
 

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 
 # Until a release the schema is rewritten in place; the digest of its tables tells databases of other code apart.
-revision = "1_932d95"
+revision = "1_22d3e8"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -72,6 +72,8 @@ def upgrade() -> None:
         sa.Column("final_adapter", sa.Integer(), nullable=True),
         sa.Column("best_adapter", sa.Integer(), nullable=True),
         sa.Column("last_event", sa.Integer(), nullable=False),
+        sa.Column("n_statements", sa.Integer(), nullable=False),
+        sa.Column("last_statement", sa.String(length=64), nullable=True),
         sa.Column("due_at", TIME, nullable=True),
         sa.Column("new_agents", sa.Boolean(), nullable=False),
         sa.Column("claim_token", sa.String(length=40), nullable=True),
@@ -334,11 +336,41 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("task_id", "purpose", name="uploads_one_per_file"),
     )
+    op.create_table(
+        "statements",
+        sa.Column("campaign_id", sa.String(length=40), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["campaign_id"],
+            ["campaigns.id"],
+        ),
+        sa.PrimaryKeyConstraint("campaign_id", "number"),
+    )
+    op.create_table(
+        "signing_keys",
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("public_key", sa.String(length=64), nullable=False),
+        sa.Column("created_at", TIME, nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("public_key"),
+    )
 
 
 def downgrade() -> None:
     for table in (
-        *("verified_rounds", "verifications", "uploads", "blob_uses", "tasks", "rounds", "participants", "metrics"),
+        *(
+            "statements",
+            "signing_keys",
+            "verified_rounds",
+            "verifications",
+            "uploads",
+            "blob_uses",
+            "tasks",
+            "rounds",
+            "participants",
+            "metrics",
+        ),
         *(
             "events",
             "event_counts",

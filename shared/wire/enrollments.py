@@ -7,6 +7,7 @@ from pydantic import Field
 
 from shared.bounds import Line
 from shared.campaign.spec import Labels, Name
+from shared.signing.keys import PublicKey
 from shared.wire.base import SHA256_PATTERN, Id, Reply, Request
 
 
@@ -56,6 +57,8 @@ class EnrollmentReply(Reply):
     agent_id: Id
     name: Name
     labels: dict[str, str]
+    signing_key: PublicKey
+    """What the coordinator signs by. The agent keeps it, and believes no other that this one has not signed."""
 
 
 class SecretRequest(Request):

@@ -103,6 +103,7 @@ class FailureKind(StrEnum):
     REFUSED_BY_OWNER = "refused-by-owner"
     REFUSED_BY_POLICY = "refused-by-policy"
     CONTRACT_MISMATCH = "contract-mismatch"
+    NOT_SIGNED = "not-signed"
     BASE_MODEL = "base-model"
     FINGERPRINT = "fingerprint"
     DATA = "data"

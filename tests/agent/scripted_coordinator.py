@@ -11,11 +11,14 @@ from typing import Any, TypeVar
 
 from agent.workspace import Identity
 from shared.digest import sha256_hex
+from shared.signing.keys import SigningKey
 from shared.wire.assignments import Assignment
+from shared.wire.statements import MAX_STATEMENTS, KeySuccession, SignedStatements, SigningKeys
 from tests.agent.parts import OURS, Home, a_lease
 from tests.support.http_server import HttpServer
 from tests.support.processes import wait_until
 from tests.support.scripted import adapter_bytes
+from tests.support.signed import SignedChain
 
 Scripted = TypeVar("Scripted", bound="ScriptedCoordinator")
 
@@ -40,6 +43,11 @@ class ScriptedCoordinator:
         self._blobs = {sha256_hex(self.adapter): self.adapter}
         self._tasks: dict[str, tuple[Assignment, Ended]] = {}
         self._uploads: dict[str, tuple[str, str]] = {}
+        self.key = SigningKey.generate()
+        self.successions: list[KeySuccession] = []
+        self.chains: dict[str, SignedChain] = {}
+        self.changed: dict[int, dict[str, str]] = {}
+        self.page = MAX_STATEMENTS
 
     @property
     def adapter_ref(self) -> dict[str, Any]:
@@ -58,8 +66,13 @@ class ScriptedCoordinator:
     def hand_out(self, task: Assignment) -> Ended:
         """Offer a task. Returns what comes, as it comes."""
         ended = Ended()
+        self.chain_of(task.campaign_id).say_what_it_takes(task)
         self._tasks[f"task{len(self._tasks) + 1}"] = (task, ended)
         return ended
+
+    def chain_of(self, campaign_id: str) -> SignedChain:
+        """What is signed of a campaign: by itself all that its tasks name, unless that contradicts what was before."""
+        return self.chains.setdefault(campaign_id, SignedChain(self.key, campaign_id))
 
     def do(self, task: Assignment) -> Ended:
         """Offer a task and wait for its end."""
@@ -72,7 +85,9 @@ class ScriptedCoordinator:
         home = Home(folder)
         home.workspace.create()
         home.workspace.record.create()
-        home.workspace.write_identity(Identity(coordinator=self.url, agent_id="a", name="ada", secret="s"))
+        home.workspace.write_identity(
+            Identity(coordinator=self.url, agent_id="a", name="ada", secret="s", signing_key=self.key.public)
+        )
         home.write_settings()
         (folder / "notes.jsonl").write_text("{}\n" * 10)
         return home
@@ -82,6 +97,10 @@ class ScriptedCoordinator:
         match method, path.strip("/").split("/")[1:]:
             case "GET", ["agents", "me", "campaigns"]:
                 return 200, {"campaigns": []}, {}
+            case "GET", ["agents", "me", "campaigns", campaign_id, since] if since.startswith("statements"):
+                return 200, self._statements(campaign_id, int(since.partition("=")[2])).model_dump(), {}
+            case "GET", ["signing-keys"]:
+                return 200, SigningKeys(current=self.key.public, successions=self.successions).model_dump(), {}
             case "GET", ["blobs", sha256]:
                 return 200, self._blobs[sha256], {}
             case "POST", ["leases"]:
@@ -105,6 +124,14 @@ class ScriptedCoordinator:
                 ended.is_over = True
                 return 200, {}, {}
         return 204, b"", {}
+
+    def _statements(self, campaign_id: str, since: int) -> SignedStatements:
+        """The statements from a number on; fields of some, by their numbers, are changed."""
+        found = [
+            each.model_copy(update=self.changed.get(since + place, {}))
+            for place, each in enumerate(self.chain_of(campaign_id).signed(since))
+        ]
+        return SignedStatements(statements=found[: self.page], has_more=len(found) > self.page)
 
     def _lease(self) -> tuple[int, Any, dict[str, str]]:
         for task_id, (task, ended) in self._tasks.items():

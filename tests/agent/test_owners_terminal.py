@@ -12,6 +12,7 @@ from agent.network.news import CampaignNews
 from agent.network.retry import until_reached
 from agent.runner import TaskRunner
 from agent.settings import AgentSettings
+from agent.signing.following import SignedCampaigns
 from agent.supervisor import Supervisor
 from agent.workspace import Workspace
 from shared.wire.agents import OwnCampaign, OwnCampaigns
@@ -170,7 +171,8 @@ def test_a_request_too_many_is_no_outage(caplog: pytest.LogCaptureFixture) -> No
 def work_at(stub: Stub, home: Workspace) -> _Work:
     api = api_of(stub.url, "secret", ledger=home.ledger)
     acceptance = Acceptance(home.record.campaigns, stub.url, "a", lambda _: None)
-    return _Work(api, TaskRunner(api, home, LiveSettings(AgentSettings()), Supervisor([]), acceptance), home)
+    signed = SignedCampaigns(api, "ada", home.record.statements("0" * 64))
+    return _Work(api, TaskRunner(api, home, LiveSettings(AgentSettings()), Supervisor([]), acceptance, signed), home)
 
 
 @pytest.fixture

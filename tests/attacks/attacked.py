@@ -12,6 +12,7 @@ from typing import Any
 from agent.record.bookings import Totals
 from agent.record.record import OwnerRecord
 from shared.campaign.spec import CampaignSpec
+from shared.signing.keys import SigningKey
 from shared.wire.assignments import EvaluateAssignment, TrainAssignment
 from tests.agent.parts import (
     campaign_spec,
@@ -142,9 +143,12 @@ class Ordered:
 
 
 @contextmanager
-def attacked(folder: Path, model: Path, policy: str = "", data: str = DATA) -> Iterator[Attacked]:
-    """A running agent and its coordinator. Both end with the block."""
+def attacked(
+    folder: Path, model: Path, policy: str = "", data: str = DATA, key: SigningKey | None = None
+) -> Iterator[Attacked]:
+    """A running agent and its coordinator, which may sign by a given key. Both end with the block."""
     with scripted_coordinator(folder, HostileCoordinator) as coordinator:
+        coordinator.key = key or coordinator.key
         found = Attacked(coordinator, folder / "agent", model)
         found.write_settings(policy, data)
         with ended(found.agent):

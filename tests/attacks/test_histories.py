@@ -72,7 +72,9 @@ def test_another_enrolment_or_coordinator_finds_the_same_record(owner: Attacked,
     owner.agent.process.stop()
     first, mine = owner.coordinator, owner.home / "identity.json"
     with scripted_coordinator(tmp_path, HostileCoordinator) as second:
-        identity = Identity(coordinator=second.url, agent_id="another", name="ada", secret="s")
+        identity = Identity(
+            coordinator=second.url, agent_id="another", name="ada", secret="s", signing_key=second.key.public
+        )
         mine.unlink()
         owner.coordinator = second
         workspace = second.enroll(tmp_path / "unused").workspace

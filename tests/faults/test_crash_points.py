@@ -86,8 +86,9 @@ VERIFICATIONS = (
     *around("start_verification", "claim verification", "renew verification", "record verification"),
     *around("release verification", "cancel_verification", "delete verification"),
 )
-STARTING = around("migrate", "first key")
+STARTING = (*around("migrate"), "signing key: made", *around("signing key", "first key"))
 NEW_KEY = around("further key")
+ROTATION = ("signing key: in the file", *around("next signing key"))
 AGENT = (
     *("agent: before the ledger", "agent: in the ledger"),
     *("agent: leased", "agent: tokenizing", "agent: result there", "agent: ended"),  # prepare
@@ -110,7 +111,7 @@ FEW_OF_AGENT = ("agent: booked", "agent: result there", "agent: delta sent", "ag
 
 GROUPS = (
     *(LEASES, ENGINE, CLEANING, CLEANING_DATABASE, UPLOADS, UPLOADS_DATABASE),
-    *(IN_DATABASE, CLAIMS, CALLS, OWNERS, MISHAPS, IDENTITIES, VERIFICATIONS, STARTING, NEW_KEY, AGENT),
+    *(IN_DATABASE, CLAIMS, CALLS, OWNERS, MISHAPS, IDENTITIES, VERIFICATIONS, STARTING, NEW_KEY, ROTATION, AGENT),
 )
 POINTS = {point.partition("#")[0] for group in GROUPS for point in group}
 
@@ -290,7 +291,7 @@ def test_a_key_whose_process_died_before_writing_its_file_is_replaced(tmp_path: 
         return Process(argv, log, popen=Preloaded, FEDLOOM_CRASH_AT=at, FEDLOOM_CRASH_NOTES=str(notes))
 
     serve = ("serve", "--port", str(port))
-    for command, points in ((serve, STARTING), (("new-key",), NEW_KEY)):
+    for command, points in ((serve, STARTING), (("new-key",), NEW_KEY), (("rotate-signing-key",), ROTATION)):
         for point in points:
             dead = start(*command, at=point)
             assert dead.popen.wait(60) == -signal.SIGKILL, dead.printed()
@@ -302,6 +303,8 @@ def test_a_key_whose_process_died_before_writing_its_file_is_replaced(tmp_path: 
             operator = PatientOperator(f"http://127.0.0.1:{port}", each)
             assert operator.items("/v1/agents") == []
         assert "flo_" not in serving.printed()
+        reply = httpx.get(f"http://127.0.0.1:{port}/healthz")
+        assert reply.status_code == 200, "with the signing key that the last rotation left"
     finally:
         serving.kill()
 
@@ -314,9 +317,10 @@ def test_every_crash_point_in_the_code_is_tested() -> None:
 def test_the_tested_crash_points_are_exactly_those_reached(tmp_path: Path, unbroken: Run) -> None:
     watched = tmp_path / "reached"
     with world(tmp_path, rounds, watched=watched) as whole:
-        argv = [sys.executable, "-m", "fedloom", "coordinator", "new-key"]
         environment = {**whole.watched, "FEDLOOM_DATA_DIR": str(whole.settings.data_dir)}
-        assert Process(argv, tmp_path / "new-key.log", popen=Preloaded, **environment).popen.wait(60) == 0
+        for command in ("new-key", "rotate-signing-key"):
+            argv = [sys.executable, "-m", "fedloom", "coordinator", command]
+            assert Process(argv, tmp_path / f"{command}.log", popen=Preloaded, **environment).popen.wait(60) == 0
     scenarios = (rounds, large_rounds, claims, operators_calls, owners_words, mishaps, identities, verifications)
     runs = [unbroken(scenario) for scenario in scenarios]
     runs.append(unbroken(rounds, updates="database"))

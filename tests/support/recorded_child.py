@@ -14,6 +14,8 @@ FEDLOOM_RECORDED holds further options as JSON:
     held_out       held-out rows
     step           the kind's own metrics of each step
     training       metrics of a training, beside the usual ones or in place of them
+    notices        what a preparation says of the rows
+    failure        what a training says instead of a result
     evaluation     metrics of an evaluation, beside the usual ones or in place of them
 """
 
@@ -62,7 +64,8 @@ def prepare(local_job: LocalJob, job: PrepareJob) -> PrepareResult:
     say(Report(progress=Progress(phase=Phase.TOKENIZING)))
     n_rows = n_rows_of(local_job)
     rank = local_job.compute.rank_of(job.lora)
-    return PrepareResult(fingerprint=FINGERPRINT, rank=rank, n_train=n_rows, n_held_out=N_HELD_OUT)
+    notices = OPTIONS.get("notices", [])
+    return PrepareResult(fingerprint=FINGERPRINT, rank=rank, n_train=n_rows, n_held_out=N_HELD_OUT, notices=notices)
 
 
 def init(local_job: LocalJob, job: InitJob) -> InitResult:
@@ -171,6 +174,9 @@ def main() -> None:
         Path(local_job.folder, "child.pid").write_text(str(os.getpid()))
         if local_job.data is None and not isinstance(local_job.job, InitJob):
             say(Failed(failure=Failure(kind=FailureKind.DATA, message="agent.toml names no such data")))
+            continue
+        if isinstance(local_job.job, TrainJob) and "failure" in OPTIONS:
+            say(Failed(failure=Failure(kind=FailureKind.DATA, message=OPTIONS["failure"])))
             continue
         if isinstance(local_job.job, TrainJob) and local_job.micro_batch > OPTIONS.get("fits", 1 << 30):
             if OPTIONS.get("die_of") == "memory":

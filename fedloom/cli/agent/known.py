@@ -14,6 +14,7 @@ from shared.text.plain_text import visible_line
 if TYPE_CHECKING:
     from agent.record.campaigns import KnownCampaign
     from agent.record.record import OwnerRecord
+    from agent.record.statements import StatementRecord
     from agent.settings import AgentSettings
     from agent.workspace import Identity, Workspace
 
@@ -33,6 +34,11 @@ class OwnersHome:
     @property
     def record(self) -> "OwnerRecord":
         return self.workspace.record
+
+    @property
+    def statements(self) -> "StatementRecord":
+        """What the coordinator signed."""
+        return self.record.statements(self.identity.signing_key)
 
 
 def open_home(home: Path) -> OwnersHome:

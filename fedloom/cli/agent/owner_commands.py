@@ -76,6 +76,7 @@ def enroll(
         output.print_json({"agent_id": identity.agent_id, "name": identity.name, "home": str(home)})
         return
     _say_enrolled(identity.name, home, again=again)
+    _say_key(identity.signing_key)
 
 
 def _say_enrolled(name: str, home: Path, *, again: bool) -> None:
@@ -88,6 +89,13 @@ def _say_enrolled(name: str, home: Path, *, again: bool) -> None:
         settings = home / "agent.toml"
         output.say(f"enrolled as {name}. Name your data and the base models that you trust in {settings}, then run:")
     output.say(f"  {command('run', '', home)}")
+
+
+def _say_key(key: str) -> None:
+    from shared.signing.keys import spoken
+
+    output.say(f"the coordinator signs by the key {spoken(key)};", err=True)
+    output.say("its operator sees the same with `fedloom coordinator signing-key`", err=True)
 
 
 def _token(ctx: typer.Context) -> str:

@@ -5,24 +5,27 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
 
-from fedloom.cli import output, secrets
+from fedloom.cli import output
+from fedloom.cli.coordinator import signing
 from fedloom.cli.coordinator.listening import check_address, check_certificate
+from fedloom.cli.coordinator.opening import DatabaseUrl, DataDir, database_errors_converted, prepare, settings_of
 from fedloom.cli.output import AsJson
-from fedloom.errors import BadDatabase, DatabaseUnreachable, FedloomError, InvalidOption
+from fedloom.errors import DatabaseUnreachable, FedloomError
 from shared.network.urls import host_in_url, is_confidential
 from shared.private_files import make_files_private
 from shared.text.plain_text import visible_line
 
 if TYPE_CHECKING:
     from coordinator.backup.archive import Manifest
-    from coordinator.settings import Settings
 
 app = typer.Typer(no_args_is_help=True)
+app.command()(signing.signing_key)
+app.command()(signing.rotate_signing_key)
 
 
 @app.callback()
@@ -44,40 +47,6 @@ def _address(given: str) -> str:
     return host
 
 
-def _warn_of_password(ctx: typer.Context, param: typer.CallbackParam, value: str | None) -> str | None:
-    if value is not None and secrets.is_argument(ctx, param.name or "") and _has_password(value):
-        output.say(
-            "fedloom: other users of this machine can see the password of --database-url in the list of processes; "
-            "use FEDLOOM_DATABASE_PASSWORD_FILE or FEDLOOM_DATABASE_URL",
-            err=True,
-        )
-    return value
-
-
-def _has_password(url: str) -> bool:
-    user, at, _ = url.partition("://")[2].rpartition("@")
-    return bool(at) and ":" in user
-
-
-DataDir = Annotated[
-    Path | None,
-    typer.Option(
-        "--data-dir",
-        envvar="FEDLOOM_DATA_DIR",
-        help="Folder for the database and the stored files.",
-        show_default="fedloom-data",
-    ),
-]
-DatabaseUrl = Annotated[
-    str | None,
-    typer.Option(
-        "--database-url",
-        envvar="FEDLOOM_DATABASE_URL",
-        callback=_warn_of_password,
-        help="postgresql://user@host/name, for several replicas. By default SQLite in the data folder. Other users see "
-        "a password here in `ps`: put it into the file FEDLOOM_DATABASE_PASSWORD_FILE.",
-    ),
-]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log every request.")]
 
 
@@ -105,13 +74,13 @@ def serve(
     if (tls_cert is None) != (tls_key is None):
         message = "give both --tls-cert and --tls-key, or neither"
         raise typer.BadParameter(message)
-    settings = _settings(data_dir, database_url)
+    settings = settings_of(data_dir, database_url)
     if tls_cert is not None and tls_key is not None:
         check_certificate(tls_cert, tls_key)
     check_address(host, port)
     main.log_to_stderr(verbose=verbose)
     listen = main.Listen(host, port, tls_cert, tls_key)
-    key_file = _prepare(settings)
+    key_file = prepare(settings)
     if key_file is not None:
         _tell_of_key(key_file, listen.url)
     console = output.console(stderr=True)
@@ -130,10 +99,10 @@ def engine(data_dir: DataDir = None, database_url: DatabaseUrl = None, verbose: 
     """Run only the round engine, for services that were started with --no-engine."""
     from coordinator import main
 
-    settings = _settings(data_dir, database_url)
+    settings = settings_of(data_dir, database_url)
     main.log_to_stderr(verbose=verbose)
-    _prepare(settings, first_key=False)
-    with _database_errors_converted():
+    prepare(settings, first_key=False)
+    with database_errors_converted():
         main.run_engine(settings)
 
 
@@ -153,9 +122,9 @@ def new_key(
     """
     from coordinator import main
 
-    settings = _settings(data_dir, database_url)
-    _prepare(settings, first_key=False)
-    with _database_errors_converted():
+    settings = settings_of(data_dir, database_url)
+    prepare(settings, first_key=False)
+    with database_errors_converted():
         key = main.new_key(settings, out)
     if as_json:
         output.print_json({"key": key} if out is None else {"file": str(out.absolute())})
@@ -172,6 +141,10 @@ def backup(
         bool,
         typer.Option("--leave-out-damaged", help="Leave out damaged files, as if they were no longer stored."),
     ] = False,
+    with_key: Annotated[
+        bool,
+        typer.Option("--with-key", help="Add the signing key: whoever has the file can then sign for the coordinator."),
+    ] = False,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
     as_json: AsJson = False,
@@ -186,15 +159,17 @@ def backup(
     """
     from coordinator.backup.saving import back_up
 
-    settings = _settings(data_dir, database_url)
+    settings = settings_of(data_dir, database_url)
     with _backup_errors_converted(), _bytes_progress("backing up") as show:
-        manifest = back_up(settings, file, leave_out_damaged=leave_out_damaged, show=show)
+        manifest = back_up(settings, file, leave_out_damaged=leave_out_damaged, with_key=with_key, show=show)
     if as_json:
         output.print_json({"file": str(file.absolute()), **manifest.model_dump(mode="json")})
         return
     for damage in manifest.left_out:
         output.say(f"left out: {damage}", err=True)
     output.say(f"backed up {_contents(manifest)}, to {file}")
+    if not with_key:
+        output.say(f"not in it: the signing key, {settings.signing_key_file}; keep a copy of that file", err=True)
 
 
 @app.command()
@@ -215,13 +190,15 @@ def restore(
     from coordinator.backup.places import place_of
     from coordinator.backup.restoring import restore as restore_backup
 
-    settings = _settings(data_dir, database_url)
+    settings = settings_of(data_dir, database_url)
     with _backup_errors_converted(), _bytes_progress("restoring") as show:
         manifest = restore_backup(settings, file, show=show)
     if as_json:
         output.print_json({"database": place_of(settings), "backup": manifest.model_dump(mode="json")})
         return
     output.say(f"restored {_contents(manifest)}, from {manifest.made_at:%Y-%m-%d %H:%M} UTC, to {place_of(settings)}")
+    if not settings.signing_key_file.exists():
+        output.say(f"the backup has no signing key: put the file of the old coordinator at {settings.signing_key_file}")
     output.say(
         "start it with `fedloom coordinator serve` and the same options; changes after the backup are lost:\n"
         "agents that enrolled since then must enrol again, agents that were revoked since then must be revoked again"
@@ -229,28 +206,11 @@ def restore(
 
 
 @contextmanager
-def _database_errors_converted() -> Iterator[None]:
-    """For work that opens the database before anything serves: what goes wrong is one line."""
-    from sqlalchemy.exc import DBAPIError
-
-    from coordinator.errors import BadDatabaseUrl, DatabaseAway
-
-    try:
-        yield
-    except BadDatabaseUrl as error:
-        raise BadDatabase(str(error)) from error
-    except DatabaseAway as error:
-        raise DatabaseUnreachable(f"the database cannot be used: {error}") from error
-    except DBAPIError as error:  # such as a user who may make no tables
-        raise DatabaseUnreachable(f"the database cannot be used: {str(error.orig).splitlines()[0]}") from error
-
-
-@contextmanager
 def _backup_errors_converted() -> Iterator[None]:
     from coordinator.database.migrate import UnknownSchema
     from coordinator.errors import CoordinatorError, DatabaseAway
 
-    with _database_errors_converted():
+    with database_errors_converted():
         try:
             yield
         except (CoordinatorError, UnknownSchema) as error:
@@ -274,35 +234,6 @@ def _contents(manifest: "Manifest") -> str:
     counts = {"campaign": manifest.campaigns, "adapter": manifest.adapters, "update": manifest.updates}
     words = [f"{count} {name}{'' if count == 1 else 's'}" for name, count in counts.items()]
     return ", ".join([*words, output.size(manifest.n_bytes), f"schema {manifest.schema_revision}"])
-
-
-def _settings(data_dir: Path | None, database_url: str | None) -> "Settings":
-    from fedloom.coordinator_settings import coordinator_settings
-
-    given: dict[str, Any] = {"data_dir": data_dir, "database_url": database_url}
-    settings = coordinator_settings(**{name: value for name, value in given.items() if value is not None})
-    _check_folder(settings.data_dir)
-    with _database_errors_converted():
-        _ = settings.database  # refused before anything starts
-    return settings
-
-
-def _check_folder(folder: Path) -> None:
-    """Raise InvalidOption if a file is where the data folder, or a folder above it, should be."""
-    with suppress(PermissionError):  # the database's error says more
-        if blocking := next((path for path in (folder, *folder.parents) if path.is_file()), None):
-            raise InvalidOption(f"{blocking} is a file, not a folder; see --data-dir or FEDLOOM_DATA_DIR")
-
-
-def _prepare(settings: "Settings", *, first_key: bool = True) -> Path | None:
-    from coordinator import main
-    from coordinator.database.migrate import UnknownSchema
-
-    with _database_errors_converted():
-        try:
-            return main.prepare(settings, first_key=first_key)
-        except UnknownSchema as error:
-            raise FedloomError(str(error)) from error
 
 
 def _tell_of_key(file: Path, url: str) -> None:

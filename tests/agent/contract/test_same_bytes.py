@@ -9,7 +9,7 @@ import pytest
 
 from agent.record.bookings import Totals
 from shared.wire.assignments import EvaluateAssignment, TrainAssignment
-from tests.agent.parts import campaign_spec, evaluate_assignment, prepare_assignment, train_assignment
+from tests.agent.parts import evaluate_assignment, prepare_assignment, train_assignment
 from tests.agent.scripted_coordinator import ScriptedCoordinator, scripted_coordinator
 from tests.support.processes import wait_until
 from tests.support.scripted import FINGERPRINT, adapter_bytes
@@ -46,7 +46,7 @@ def test_a_round_is_trained_once_and_the_same_bytes_are_sent_again(
     assert [(each.result, each.files) for each in again] == [(first.result, first.files)] * 2
     assert (other.result, other.files) == (None, {})
     assert other.failure
-    assert other.failure["message"].startswith("adapter.sha256: round 1 was begun with ")
+    assert other.failure["message"].startswith("adapter.sha256: adapter 0 with ")
     assert home.workspace.record.bookings.of_campaign("c1") == Totals(n_trainings=1, steps=5, n_rows=10)
     [result] = home.folder.glob("tasks/c1.1.*/result.json")
     shutil.rmtree(result.parent)
@@ -82,7 +82,7 @@ def test_an_adapter_is_evaluated_once(coordinator: ScriptedCoordinator, tmp_path
     assert first.result
     assert again.result == first.result
     assert refused.failure
-    assert refused.failure["message"].startswith("adapter.sha256: the evaluation of adapter 1 was begun with ")
+    assert refused.failure["message"].startswith("adapter.sha256: adapter 1 with ")
     assert home.workspace.record.bookings.of_campaign("c1") == Totals(n_evaluations=1)
 
 
@@ -95,7 +95,7 @@ def test_what_is_refused_reads_nothing_downloads_nothing_and_starts_no_child(
     with home.running():
         refused = coordinator.do(train_assignment(adapter=never_served))
         home.write_settings('[policy]\naccept = "ask"\n')
-        waiting = coordinator.do(prepare_assignment(campaign_spec(rounds=2)))
+        waiting = coordinator.do(prepare_assignment(campaign_id="c2"))
         wait_until(lambda: not list(home.folder.glob("tasks/*")), "the end of the task", 20)
     assert refused.failure
     assert refused.failure["message"].startswith("campaign_id: this agent was not asked")

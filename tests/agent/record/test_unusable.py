@@ -67,7 +67,9 @@ def home(tmp_path: Path) -> Workspace:
     workspace.create()
     workspace.record.create()
     workspace.write_settings("")
-    workspace.write_identity(Identity(coordinator="http://127.0.0.1:9", agent_id="a", name="ada", secret="s"))
+    workspace.write_identity(
+        Identity(coordinator="http://127.0.0.1:9", agent_id="a", name="ada", secret="s", signing_key="0" * 64)
+    )
     return workspace
 
 

@@ -44,7 +44,9 @@ def home(tmp_path: Any, run: Run) -> Home:
     folder = Workspace(tmp_path / "home")
     folder.create()
     folder.record.create()
-    folder.write_identity(Identity(coordinator="http://127.0.0.1:9", agent_id="a1", name="ada", secret="s"))
+    folder.write_identity(
+        Identity(coordinator="http://127.0.0.1:9", agent_id="a1", name="ada", secret="s", signing_key="0" * 64)
+    )
     folder.settings_file.write_text(with_open_policy(NOTES))
     return Home(folder, run)
 

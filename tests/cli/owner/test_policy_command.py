@@ -30,7 +30,9 @@ def home(tmp_path: Path) -> Workspace:
     workspace = Workspace(tmp_path / "home")
     workspace.create()
     workspace.record.create()
-    workspace.write_identity(Identity(coordinator="http://127.0.0.1:9", agent_id="a1", name="ada", secret="s"))
+    workspace.write_identity(
+        Identity(coordinator="http://127.0.0.1:9", agent_id="a1", name="ada", secret="s", signing_key="0" * 64)
+    )
     workspace.settings_file.write_text(with_open_policy(NOTES))
     (workspace.home / "notes.jsonl").write_text('{"prompt": "q", "completion": "a"}\n')
     record, known = workspace.record, known_campaign()

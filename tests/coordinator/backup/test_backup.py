@@ -51,6 +51,7 @@ from coordinator.services import Services
 from coordinator.settings import Settings
 from fedloom.cli import main
 from shared.digest import sha256_hex
+from shared.signing.statements import FIRST, HistorySigned, digest_of, statement_of
 from shared.states import BlobKind
 from shared.wire.base import BlobRef
 from tests.support import next_release
@@ -235,10 +236,21 @@ def test_rows_are_equal_and_claims_and_uploads_are_not_restored(
 
 
 def begins_again(before: dict[str, Any], restored: dict[str, Any]) -> None:
-    """Expect that each campaign began another history: agents follow a restored coordinator only into a later one."""
+    """Expect that each campaign began another history: agents follow a restored coordinator only into a later one.
+
+    It is stated, so that it will be signed.
+    """
+    stated = {(each["campaign_id"], each["number"]): each for each in restored["statements"]}
     for campaign, now in zip(before["campaigns"], restored["campaigns"], strict=True):
         assert now["history"] > campaign["history"]
-        campaign["history"] = now["history"]
+        newest = stated[campaign["id"], campaign["n_statements"]]
+        statement = statement_of(newest["text"])
+        assert isinstance(statement, HistorySigned)
+        assert statement.history == now["history"]
+        assert statement.previous == (campaign["last_statement"] or FIRST)
+        before["statements"].append(newest)
+        campaign |= {"history": now["history"], "n_statements": statement.number + 1}
+        campaign["last_statement"] = digest_of(newest["text"])
 
 
 @pytest.mark.parametrize("target", ["sqlite", POSTGRES])
@@ -482,7 +494,7 @@ def test_the_commands_report_what_they_did(
 
     file, data, place = tmp_path / "backup.tar", ("--data-dir", small.data_dir), ("--data-dir", tmp_path / "place")
     code, out, err = run("backup", file, *data)
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, f"not in it: the signing key, {small.signing_key_file}; keep a copy of that file\n")
     assert out.startswith("backed up 1 campaign, 1 adapter, 1 update, ")
     assert out.endswith(f", to {file}\n")
     code, _, err = run("backup", file, *data)

@@ -99,7 +99,7 @@ def test_a_campaign_continues_from_a_backup_with_the_same_result(
         round_2 = Round(Operator(running.url, running.key), tmp_path)
         expected_rows = at_rest(running)
         expected_bytes = running.run(stored(running.services))
-        manifest = back_up(settings, file)
+        manifest = back_up(settings, file, with_key=True)
         expected = round_2.go_on()
     assert {kind for kind, _ in expected_bytes} == set(BlobKind)
     assert (manifest.campaigns, manifest.adapters, manifest.updates) == (1, 2, 3)
@@ -112,7 +112,7 @@ def test_a_campaign_continues_from_a_backup_with_the_same_result(
     assert with_services(other, stored) == expected_bytes
     assert not list(tmp_path.glob(".backup.tar.*")), "the backup left temporary files"
     folders = {"updates", "uploads", tree_store.BLOBS, tree_store.CHUNKS, "scratch"}
-    assert {path.name for path in other.data_dir.iterdir()} <= {"fedloom.db", *folders}
+    assert {path.name for path in other.data_dir.iterdir()} <= {"fedloom.db", "signing.key", *folders}
     with running_coordinator(other) as restored:
         round_2.call(restored.url)
         rest = round_2.delta(2, 1)[100:]

@@ -40,9 +40,8 @@ async def count(coordinator: RunningCoordinator) -> tuple[int, int]:
     [(n_uploads,)] = await fetch(select(func.count()).select_from(UploadRow))
     [(n_bytes,)] = await fetch(select(func.coalesce(func.sum(func.length(BlobChunkRow.data)), 0)))
     folder = coordinator.services.settings.data_dir
-    files = [
-        path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(("fedloom.db", "engine"))
-    ]
+    others = ("fedloom.db", "engine", "signing")
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(others)]
     return n_uploads, n_bytes + sum(path.stat().st_size for path in files)
 
 

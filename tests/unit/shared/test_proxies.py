@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from shared.network.environment import BadEnvironment
@@ -111,6 +111,7 @@ def test_a_proxy_is_shown_without_its_password() -> None:
     assert str(Proxy("http://user:word@proxy:3128", "ALL_PROXY")) == "http://proxy:3128, which ALL_PROXY names"
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.characters(max_codepoint=0x17F), max_size=30))
 @example("A/\x1b")
 def test_every_proxy_that_is_accepted_is_one_for_the_http_library(text: str) -> None:

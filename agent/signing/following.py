@@ -1,0 +1,140 @@
+"""Follows the chain of statements of each campaign: fetches what is new, checks it, and stores it."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+
+from agent.network.api import CoordinatorApi
+from agent.record.statements import StatementRecord
+from agent.signing.checks import check_signed, not_signed
+from agent.signing.keys import PinnedKey
+from agent.signing.standing import Contradicted, Standing
+from shared.signing.keys import is_signed
+from shared.signing.statements import HistorySigned
+from shared.wire.assignments import Assignment
+from shared.wire.statements import SignedStatement
+
+log = logging.getLogger(__name__)
+
+
+class SignedCampaigns:
+    """What the coordinator signed of the campaigns of one agent.
+
+    Args:
+        api: of the coordinator.
+        agent: name of the agent.
+        record: where statements are stored.
+    """
+
+    def __init__(self, api: CoordinatorApi, agent: str, record: StatementRecord) -> None:
+        self._api = api
+        self._agent = agent
+        self._record = record
+        self._standings: dict[str, Standing] = {}
+        self.key = PinnedKey(record)
+
+    async def check(self, task: Assignment) -> None:
+        """Check an assignment against what was signed. Raises TaskFailed (not-signed) and what ``catch_up`` raises."""
+        standing = await self.catch_up(task.campaign_id)
+        check_signed(task, standing, self._agent)
+
+    async def catch_up(self, campaign_id: str) -> Standing:
+        """Take in what was signed of a campaign since the last time.
+
+        Raises TaskFailed (not-signed), CoordinatorRefused and CoordinatorUnreachable.
+        """
+        standing = await asyncio.to_thread(self.known, campaign_id)
+        first = max(0, standing.number)
+        new: list[SignedStatement] = []
+        is_retold = standing.number >= 0
+        try:
+            async for statement in self._fetched(campaign_id, first):
+                if is_retold:  # the newest one that is known comes first, word for word
+                    if statement.text != standing.text:
+                        break
+                    is_retold = False
+                    continue
+                await self._take_in(standing, statement)
+                new.append(statement)
+        finally:
+            if new:  # those before one that is refused were checked
+                begins = standing.number - len(new) + 1
+                await asyncio.to_thread(self._record.add, campaign_id, begins, new)
+        return await self._told_anew(campaign_id, standing) if is_retold else standing
+
+    def known(self, campaign_id: str) -> Standing:
+        """What was signed of a campaign, as far as this agent was told. Raises TaskFailed (not-signed)."""
+        if campaign_id not in self._standings:
+            try:
+                self._standings[campaign_id] = Standing.of(campaign_id, self._record.of_campaign(campaign_id))
+            except Contradicted as error:
+                raise not_signed(f"what this agent stored of this campaign does not hang together: {error}") from error
+        return self._standings[campaign_id]
+
+    async def _told_anew(self, campaign_id: str, known: Standing) -> Standing:
+        """Take in a chain that does not go on as the known one does. Only a later history may begin so."""
+        before = await asyncio.to_thread(self._record.of_campaign, campaign_id)
+        standing = Standing(campaign_id)
+        new: list[SignedStatement] = []
+        async for statement in self._fetched(campaign_id, 0):
+            number = standing.number + 1
+            is_same = not new and number < len(before) and statement.text == before[number]
+            added = await self._take_in(standing, statement)
+            if is_same:
+                continue
+            if not new and not (isinstance(added, HistorySigned) and added.history > known.history):
+                reason = f"statement {number} of this campaign is not the one that was signed before"
+                raise await self._contradicted(campaign_id, reason, statement)
+            new.append(statement)
+        if not new:
+            raise not_signed(f"statement {standing.number + 1} of this campaign is gone, which was signed before")
+        begins = standing.number - len(new) + 1
+        await asyncio.to_thread(self._record.add, campaign_id, begins, new)
+        self._standings[campaign_id] = standing
+        log.warning("the coordinator was restored from a backup: %s", _replaced(begins, len(before)))
+        return standing
+
+    async def _fetched(self, campaign_id: str, since: int) -> AsyncIterator[SignedStatement]:
+        """The statements from a number on."""
+        has_more = True
+        while has_more:
+            page = await self._api.statements(campaign_id, since)
+            for statement in page.statements:
+                yield statement
+            since += len(page.statements)
+            has_more = page.has_more and bool(page.statements)
+
+    async def _take_in(self, standing: Standing, statement: SignedStatement) -> object:
+        """Check a statement's signature and place. Returns what it says. Raises TaskFailed (not-signed)."""
+        await self._check_signature(standing.number + 1, statement)
+        try:
+            return standing.add(statement.text)
+        except Contradicted as error:
+            reason = f"statement {standing.number + 1} of this campaign contradicts what was signed before: {error}"
+            raise await self._contradicted(standing.campaign_id, reason, statement) from error
+
+    async def _contradicted(self, campaign_id: str, reason: str, statement: SignedStatement) -> Exception:
+        await asyncio.to_thread(self._record.contradict, campaign_id, reason, statement)
+        return not_signed(reason)
+
+    async def _check_signature(self, number: int, statement: SignedStatement) -> None:
+        if not statement.signature:
+            raise not_signed(f"statement {number} of this campaign is not signed")
+        if not is_signed(statement.text, statement.signature, statement.key):
+            raise not_signed(f"the signature of statement {number} of this campaign is not of the key that it names")
+        if statement.key == self.key.current:
+            return
+        before = self.key.current
+        keys = await self._api.signing_keys()
+        followed = await asyncio.to_thread(self.key.follow, keys)
+        if self.key.current != before:
+            log.warning("the coordinator signs by a new key, %s…, which its old one signed", self.key.current[:12])
+        if not followed or statement.key != self.key.current:
+            raise not_signed(
+                f"statement {number} of this campaign is signed by another key, {statement.key[:12]}…: this agent "
+                f"trusts {self.key.current[:12]}…, which has not signed that one"
+            )
+
+
+def _replaced(begins: int, n_before: int) -> str:
+    return f"{n_before - begins} of its statements, from number {begins} on, hold no more"

@@ -1,0 +1,1 @@
+"""What the coordinator signs: the chain of statements of each campaign, by one key."""
