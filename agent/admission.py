@@ -165,12 +165,14 @@ class Admission:
         self._record.bookings.book(known.pool, known.terms.agent_id, work, self._ledger.head())
 
     def record_answer(self, settings: AgentSettings, task: Assignment, admitted: Admitted, done: Done) -> Result:
-        """Record what the child answered. Returns what of it leaves.
+        """Record what the child answered, with all that was measured. Returns what of it leaves.
 
         What leaves of a piece of work is stored before, so that a further attempt sends the same, or less if the
         settings are stricter by then. Raises TaskFailed if the settings refuse what was counted.
         """
         disclosure = Disclosure(settings.policy, load_kind(admitted.job.training_kind).metrics)
+        if admitted.work is not None and isinstance(done.result, TrainResult | EvaluateResult):
+            self._record.measured.keep(admitted.work, done.result.metrics)  # the owner's, whatever is refused below
         match done.result:
             case PrepareResult():
                 self._record_prepared(settings, task, done.result, done)

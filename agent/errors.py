@@ -7,6 +7,7 @@ AgentError
 ├── AlreadyRunning         another process uses the same home folder
 ├── RecordUnusable         the record of what was done for campaigns is missing or damaged
 ├── UnknownCampaign        the record has no campaign that a person may mean
+├── NotTakenPart           this agent was in no round of a campaign, and gets none of its adapters
 ├── IllegalDecision        an owner's decision does not fit what was decided before
 ├── InsecureCoordinator    plain http:// to another host
 ├── BadEnvironment         an environment variable cannot be used
@@ -107,6 +108,19 @@ class UnknownCampaign(AgentError):
         )
 
 
+class NotTakenPart(AgentError):
+    """This agent was in no round of a campaign, so the coordinator gives it none of its adapters."""
+
+    def __init__(
+        self, campaign_name: str, reason: str = "by the coordinator's word it was in none of its rounds"
+    ) -> None:
+        self.campaign_name = campaign_name
+        super().__init__(
+            f"this agent gets no adapter of campaign {campaign_name}: {reason}. Only an agent that was let into the "
+            "rounds of a campaign gets its adapters; others ask the operator"
+        )
+
+
 class IllegalDecision(AgentError):
     """An owner's decision does not fit what was decided before, or the campaign has changed meanwhile."""
 
@@ -186,8 +200,8 @@ class TransferCorrupted(AgentError):
         self.expected = expected
         self.actual = actual
         super().__init__(
-            f"blob {expected} does not match its digest after {tries} downloads; the last has SHA-256 {actual}: "
-            "the coordinator's copy is probably damaged"
+            f"blob {expected} does not match its digest after {tries} download{'' if tries == 1 else 's'}; the last "
+            f"has SHA-256 {actual}: the coordinator's copy is probably damaged"
         )
 
 

@@ -14,13 +14,14 @@ from agent.installed import check_installed, load_kind
 from agent.live_settings import LiveSettings
 from agent.network.api import CoordinatorApi
 from agent.network.heartbeat import LeaseHeartbeat, TaskGone
-from agent.network.news import CampaignNews, size, tell_evaluation, tell_prepared
+from agent.network.news import CampaignNews, size
 from agent.network.retry import until_reached
 from agent.network.transfer import AdapterCache, upload
 from agent.orders.job import Done, LocalJob
 from agent.orders.job_files import files_of
 from agent.orders.jobs import EvaluateJob, InitJob, Job, TrainJob
 from agent.orders.protocol import ChildProgress, Failed, LocalProgress, OutOfMemory
+from agent.owners_results import OwnersResults
 from agent.owners_word import OwnersWord
 from agent.policy.disclosure import Disclosure
 from agent.redaction import Redactor
@@ -65,7 +66,9 @@ class TaskRunner:
         self._supervisor = supervisor
         self._acceptance = acceptance
         self._admission = Admission(workspace.record, acceptance, workspace.data_digests, workspace.ledger)
-        self.news = CampaignNews(api, OwnersWord(api, workspace.record.campaigns).pass_on)
+        self._results_told = OwnersResults(workspace.home, workspace.record, lambda: self._settings.policy)
+        words = OwnersWord(api, workspace.record.campaigns)
+        self.news = CampaignNews(api, words.pass_on, self._results_told.tell_end)
         self.failures_in_a_row = 0
         self._told_level: ReportLevel | None = None
 
@@ -301,9 +304,10 @@ class TaskRunner:
                 assert isinstance(measured, TrainResult)
                 await self.news.tell_round(job, measured, result, sent_bytes)
             if isinstance(job, EvaluateJob) and isinstance(measured, EvaluateResult):
-                tell_evaluation(job, measured, load_kind(job.training_kind).metrics)
+                metrics = load_kind(job.training_kind).metrics
+                self._results_told.tell_evaluation(job.campaign_id, job.round, measured.metrics, metrics)
             if isinstance(result, PrepareResult):
-                tell_prepared(result, self._settings.policy)
+                self._results_told.tell_prepared(job.campaign_id, result)
             log.info("done")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import Depends, FastAPI
 from sqlalchemy import func, select
 
+from coordinator.agents import adapter_endpoints as own_adapters
 from coordinator.agents import endpoints as agents
 from coordinator.campaigns import adapter_endpoints as adapters
 from coordinator.campaigns import endpoints as campaigns
@@ -44,7 +45,8 @@ log = logging.getLogger(__name__)
 ROUTERS = [
     module.router
     for module in (
-        *(service_endpoints, agents, signatures, campaigns, records, adapters, verifications, events, tasks),
+        *(service_endpoints, agents, own_adapters, signatures, campaigns, records, adapters, verifications, events),
+        tasks,
         transfers,
     )
 ]

@@ -13,9 +13,11 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import BaseModel
 
 from fedloom import verifications
+from fedloom.adapters.download import download_blob
+from fedloom.adapters.facts import AdapterFacts
 from fedloom.adapters.folder import write_adapter_folder
 from fedloom.adapters.protection import Protection
-from fedloom.errors import BadEnvironment, InvalidOption, Refused, Unreachable, WaitTimeout, is_outage
+from fedloom.errors import BadEnvironment, InvalidOption, NoSuchAdapter, Refused, Unreachable, WaitTimeout, is_outage
 from fedloom.event_stream import Feed, follow_events, past_events
 from fedloom.filters import label_filter, time_filter
 from fedloom.transport import OUTAGE_S, Transport, path_of
@@ -395,7 +397,13 @@ class Client:
         campaign = self.campaign(campaign_id)
         adapter = self.adapter(campaign.id, which)
         protection = Protection.of(self.rounds(campaign.id, state=RoundState.CLOSED), adapter.number)
-        write_adapter_folder(self._transport, campaign, adapter, protection, folder, force=force)
+        if not adapter.stored:
+            reason = f"its weights are no longer stored (retention.adapters: {campaign.spec.retention.adapters})"
+            raise NoSuchAdapter(campaign.name, str(adapter.number), reason)
+        facts = AdapterFacts.of(campaign, adapter, protection)
+        write_adapter_folder(
+            facts, lambda path: download_blob(self._transport, adapter.blob, path), folder, force=force
+        )
         return adapter
 
     # --- agents and their tokens

@@ -16,7 +16,7 @@ FedloomError
 │   ├── IllegalMove        the current state does not allow the request
 │   ├── NotKept            a rollback needs something that is no longer stored
 │   └── Conflict           the idempotency key was used with another campaign
-├── NoSuchAdapter          the campaign no longer stores the adapter
+├── NoSuchAdapter          the campaign has no such adapter, or no longer stores it
 ├── CorruptDownload        downloaded bytes do not match their digest
 ├── FolderNotEmpty         the folder to write exists and is not empty
 ├── BadAdapterFolder       a folder does not hold a usable adapter
@@ -150,12 +150,13 @@ def refused(problem: Problem) -> Refused:
 
 
 class NoSuchAdapter(FedloomError):
-    """The campaign no longer stores the adapter."""
+    """The campaign has no such adapter, or no longer stores it. which: a number, or what it is to the campaign."""
 
     def __init__(self, campaign: str, which: str, reason: str) -> None:
         self.campaign = campaign
         self.which = which
-        super().__init__(f"campaign {campaign} has no {which} adapter: {reason}")
+        adapter = f"adapter {which}" if which.isdecimal() else f"{which} adapter"
+        super().__init__(f"campaign {campaign} has no {adapter}: {reason}")
 
 
 class CorruptDownload(FedloomError):

@@ -18,6 +18,8 @@ class Purpose(StrEnum):
     ENROLMENT = "enrolment"
     SECRET = "change of the secret"  # noqa: S105
     NEWS = "news of campaigns"
+    ADAPTERS = "list of adapters"
+    PULL = "pull of an adapter"
     OWNERS_WORD = "owner's decision"
     SIGNATURES = "what the coordinator signed"
     WORK = "request for work"

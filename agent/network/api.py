@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self, TypeVar
+from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, ValidationError
@@ -46,8 +47,9 @@ from shared.network.connection_errors import cause_in_words, is_about_certificat
 from shared.network.proxies import proxy_for
 from shared.network.tls import refresh, trust
 from shared.network.urls import is_confidential
+from shared.wire.adapters import OwnAdapter
 from shared.wire.agents import OwnCampaigns, Part, PartRequest
-from shared.wire.base import LEASE_HEADER, PROTOCOL, PROTOCOL_HEADER
+from shared.wire.base import LEASE_HEADER, PROTOCOL, PROTOCOL_HEADER, Page
 from shared.wire.enrollments import EnrollmentReply, EnrollmentRequest, SecretReply, SecretRequest
 from shared.wire.leases import (
     Failure,
@@ -66,6 +68,8 @@ from shared.wire.statements import SignedStatements, SigningKeys
 log = logging.getLogger(__name__)
 
 _PIECE_BYTES = 1 << 18
+_ADAPTERS_AT_ONCE = 1000
+"""Adapters in one reply, which has about 300 bytes for each."""
 # httpx does not wrap the errors of an established TLS connection, such as records that were altered in transit
 _CONNECTION_ERRORS = (httpx.HTTPError, ssl.SSLError)
 
@@ -171,6 +175,13 @@ class CoordinatorApi:
         """Return the key that statements are signed by, and those before."""
         return await self._call(Purpose.SIGNATURES, "GET", "/v1/signing-keys", SigningKeys)
 
+    async def own_adapters(self, campaign_id: str, cursor: str | None = None) -> Page[OwnAdapter]:
+        """Return a page of the global adapters of a campaign that this agent took part in. cursor: of a later page."""
+        path = f"{_own_adapters(campaign_id)}?limit={_ADAPTERS_AT_ONCE}"
+        path += f"&cursor={quote(cursor, safe='')}" if cursor is not None else ""
+        _, body = await self._send(Purpose.ADAPTERS, "GET", path, campaign=campaign_id)
+        return parse(body, Page[OwnAdapter])
+
     async def acquire(self, instance_id: str, wait_s: float | None = None) -> TaskLease | None:
         """Return the next task, or None if there is none within *wait_s* seconds, by default those of the settings.
 
@@ -230,8 +241,21 @@ class CoordinatorApi:
     @asynccontextmanager
     async def download(self, lease: TaskLease, sha256: str, offset: int) -> AsyncIterator[AsyncIterator[bytes]]:
         """Stream the bytes of a blob from *offset* on, however many the coordinator sends."""
-        path, headers = f"/v1/blobs/{sha256}", {"Range": f"bytes={offset}-"} if offset else {}
-        await self._note(Outbound(Purpose.DOWNLOAD, "GET", path, _campaign(lease), headers=headers))
+        async with self._stream(Purpose.DOWNLOAD, f"/v1/blobs/{sha256}", _campaign(lease), offset) as pieces:
+            yield pieces
+
+    @asynccontextmanager
+    async def pull(self, campaign_id: str, sha256: str, offset: int) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Stream the bytes of an adapter of a campaign that this agent took part in; otherwise as ``download``."""
+        async with self._stream(Purpose.PULL, f"{_own_adapters(campaign_id)}/{sha256}", campaign_id, offset) as pieces:
+            yield pieces
+
+    @asynccontextmanager
+    async def _stream(
+        self, purpose: Purpose, path: str, campaign: str | None, offset: int
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        await self._note(Outbound(purpose, "GET", path, campaign, headers=headers))
         header_s = self._network.connect_timeout_s + self._network.timeout_s
         try:
             async with (
@@ -408,6 +432,10 @@ async def _in_pieces(content: bytes, sent: Callable[[], None]) -> AsyncIterator[
 def _campaign(lease: LeaseGrant | None) -> str | None:
     """The campaign of a task; None if there is no task, or if its assignment cannot be read."""
     return lease.assignment.campaign_id if isinstance(lease, TaskLease) else None
+
+
+def _own_adapters(campaign_id: str) -> str:
+    return f"/v1/agents/me/campaigns/{campaign_id}/adapters"
 
 
 def _path(lease: LeaseGrant) -> str:

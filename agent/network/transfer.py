@@ -16,7 +16,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
 
 from agent.errors import CoordinatorRefused, CoordinatorUnreachable, TaskFailed, TransferCorrupted
@@ -156,20 +156,14 @@ async def _complete(api: CoordinatorApi, heartbeat: LeaseHeartbeat, ref: BlobRef
 
 async def _download(api: CoordinatorApi, heartbeat: LeaseHeartbeat, lease: TaskLease, ref: BlobRef, part: Path) -> None:
     """Download the missing rest of *part* over one connection, and no byte more than the blob has."""
+
+    def on_bytes(done: int) -> None:
+        heartbeat.report(Progress(phase=Phase.DOWNLOADING, done=done, total=ref.n_bytes))
+        crash_points.reach("agent: piece downloaded")
+
     try:
-        async with api.download(lease, ref.sha256, _size(part)) as pieces, asyncio.timeout(api.timeout_s) as pace:
-            with part.open("ab") as file:
-                in_time = file.tell()
-                async for piece in pieces:
-                    if file.tell() == ref.n_bytes:
-                        return
-                    file.write(piece[: ref.n_bytes - file.tell()])
-                    file.flush()  # so that the file is a prefix of the blob at any time, even on a full disk
-                    if file.tell() - in_time >= _LEAST_PROGRESS_BYTES:
-                        in_time = file.tell()
-                        pace.reschedule(asyncio.get_running_loop().time() + api.timeout_s)
-                    heartbeat.report(Progress(phase=Phase.DOWNLOADING, done=file.tell(), total=ref.n_bytes))
-                    crash_points.reach("agent: piece downloaded")
+        async with api.download(lease, ref.sha256, _size(part)) as pieces:
+            await append_pieces(pieces, part, ref.n_bytes, api.timeout_s, on_bytes)
     except CoordinatorRefused as refused:
         if refused.kind == ProblemType.FORBIDDEN:
             # only a live lease grants access to its blobs; if ours is lost, this raises LeaseLost
@@ -178,7 +172,35 @@ async def _download(api: CoordinatorApi, heartbeat: LeaseHeartbeat, lease: TaskL
             message = "the coordinator no longer has a file that this task needs"
             raise TaskFailed(FailureKind.TRANSFER, message, f"{message}: {refused}") from refused
         raise
-    if _size(part) < ref.n_bytes:
+
+
+async def append_pieces(
+    pieces: AsyncIterator[bytes], part: Path, n_bytes: int, timeout_s: float, on_bytes: Callable[[int], None]
+) -> None:
+    """Append to a file what comes over one connection, and no byte beyond *n_bytes* in all.
+
+    Raises CoordinatorUnreachable if it ends early, TimeoutError if it stands still, and OSError.
+
+    Args:
+        pieces: the bytes that follow those of the file.
+        part: the file.
+        n_bytes: bytes that the whole file has.
+        timeout_s: seconds without progress after which the connection stands still.
+        on_bytes: called with the size of the file after each piece.
+    """
+    async with asyncio.timeout(timeout_s) as pace:
+        with part.open("ab") as file:
+            in_time = file.tell()
+            async for piece in pieces:
+                if file.tell() == n_bytes:
+                    return
+                file.write(piece[: n_bytes - file.tell()])
+                file.flush()  # so that the file is a prefix of the blob at any time, even on a full disk
+                if file.tell() - in_time >= _LEAST_PROGRESS_BYTES:
+                    in_time = file.tell()
+                    pace.reschedule(asyncio.get_running_loop().time() + timeout_s)
+                on_bytes(file.tell())
+    if _size(part) < n_bytes:
         message = "the coordinator ended a download early"
         raise CoordinatorUnreachable(message)
 

@@ -78,6 +78,15 @@ CREATE TABLE contradictions (
     signature TEXT NOT NULL
 );
 CREATE TABLE signing_keys (pinned TEXT NOT NULL, key TEXT NOT NULL, at TEXT NOT NULL, PRIMARY KEY (pinned, key));
+CREATE TABLE measured (
+    campaign TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    round INTEGER NOT NULL,
+    history INTEGER NOT NULL,
+    at TEXT NOT NULL,
+    metrics TEXT NOT NULL,
+    PRIMARY KEY (campaign, kind, round, history)
+);
 """
 
 

@@ -1,7 +1,10 @@
 """Whether an assignment is what the coordinator signed."""
 
+from collections.abc import Iterable
+
 from agent.errors import TaskFailed
 from agent.signing.standing import Standing
+from shared.wire.adapters import OwnAdapter
 from shared.wire.assignments import Assignment, EvaluateAssignment, TrainAssignment
 from shared.wire.base import BlobRef
 from shared.wire.leases import FailureKind
@@ -38,6 +41,12 @@ def check_signed(task: Assignment, standing: Standing, agent: str) -> None:
         _check_adapter("adapter", task.adapter, task.round - 1, standing)
         _check_broadcast(task, standing)
         _check_roster(task, standing, agent)
+
+
+def check_listed(adapters: Iterable[OwnAdapter], standing: Standing) -> None:
+    """Raise TaskFailed (not-signed) unless each adapter of a listing has the digest that was signed."""
+    for adapter in adapters:
+        _check_adapter("adapter", adapter.blob, adapter.number, standing)
 
 
 def _check_history(task: TrainAssignment | EvaluateAssignment, standing: Standing) -> None:

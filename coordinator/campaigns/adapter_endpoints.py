@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
-from sqlalchemy import ColumnElement, Select, exists, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator.campaigns import chains
-from coordinator.database.tables import AdapterRow, BlobUseRow, CampaignRow
+from coordinator.database.tables import AdapterRow, CampaignRow
 from coordinator.errors import NoAdapter
+from coordinator.storage.stored_adapters import adapters_of, is_stored
 from coordinator.web.authentication import OperatorDep
 from coordinator.web.campaign_path import CampaignId
 from coordinator.web.deps import Cursor, Limit, ReadSession
@@ -17,7 +18,6 @@ from coordinator.web.filters import Since, Until, time_between
 from coordinator.web.paging import fetch_page
 from coordinator.web.routes import BoundedRoute
 from shared.bounds import MAX_COUNT
-from shared.states import BlobKind
 from shared.wire.adapters import AdapterView, Origin
 from shared.wire.base import BlobRef, Page
 
@@ -46,9 +46,9 @@ async def list_adapters(
 ) -> Page[AdapterView]:
     """The campaign's global adapters with their lineage, by number."""
     campaign = await session.get_one(CampaignRow, campaign_id)
-    query = time_between(_adapters_of(campaign_id), AdapterRow.created_at, since, until)
+    query = time_between(adapters_of(campaign_id), AdapterRow.created_at, since, until)
     if stored is not None:
-        query = query.where(_is_stored() if stored else ~_is_stored())
+        query = query.where(is_stored() if stored else ~is_stored())
     key, listing = AdapterRow.number, f"{campaign_id}/adapters"
     rows, after = await fetch_page(session, query, key, listing, cursor=cursor, limit=limit)
     return Page(items=await _views(session, campaign, rows), next_cursor=after)
@@ -65,7 +65,7 @@ async def show_adapter(campaign_id: CampaignId, which: Which, session: ReadSessi
 
 async def _find(session: AsyncSession, campaign: CampaignRow, which: str) -> AdapterRow:
     """Find an adapter by its number or its role. Raises NoAdapter."""
-    newest = await session.scalar(_adapters_of(campaign.id).order_by(AdapterRow.number.desc()).limit(1))
+    newest = await session.scalar(adapters_of(campaign.id).order_by(AdapterRow.number.desc()).limit(1))
     if newest is None:
         raise NoAdapter(campaign.name, which, f"it is {campaign.state}, and none was made yet")
     if which == "latest":
@@ -80,25 +80,11 @@ async def _find(session: AsyncSession, campaign: CampaignRow, which: str) -> Ada
     return row
 
 
-def _adapters_of(campaign_id: str) -> Select[AdapterRow]:
-    return select(AdapterRow).where(AdapterRow.campaign_id == campaign_id)
-
-
-def _is_stored() -> ColumnElement[bool]:
-    """The condition that an adapter's bytes are stored."""
-    return exists().where(
-        BlobUseRow.campaign_id == AdapterRow.campaign_id,
-        BlobUseRow.sha256 == AdapterRow.sha256,
-        BlobUseRow.kind == BlobKind.ADAPTER,
-        BlobUseRow.stored,
-    )
-
-
 async def _views(session: AsyncSession, campaign: CampaignRow, rows: Sequence[AdapterRow]) -> list[AdapterView]:
     """Adapters of a campaign as they are sent, with at most two queries however many they are."""
     numbers = [row.number for row in rows]
     of_rows = select(AdapterRow.number).where(AdapterRow.campaign_id == campaign.id, AdapterRow.number.in_(numbers))
-    stored = set((await session.scalars(of_rows.where(_is_stored()))).all())
+    stored = set((await session.scalars(of_rows.where(is_stored()))).all())
     origin = await chains.origin_of(session, campaign.id) if 0 in numbers else None
     return [_view(campaign, row, origin, stored=row.number in stored) for row in rows]
 

@@ -1,16 +1,18 @@
 """Which stored bytes a caller may download. The one rule, by what campaigns use the bytes as.
 
-Operators read global adapters. Agents read what their live lease names, which are aggregates too. A single client's
-update is read by the engine alone, when it aggregates or verifies a round; no request gets it.
+Operators read global adapters. Agents read what their live lease names, which are aggregates too, and by a path of its
+own the global adapters of campaigns in which they were clients. A single client's update is read by the engine alone,
+when it aggregates or verifies a round; no request gets it.
 """
 
 from collections.abc import Collection
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 
-from coordinator.database.tables import BlobUseRow
+from coordinator.database.tables import AdapterRow, BlobUseRow, ParticipantRow
 from coordinator.errors import Forbidden, NotFound
 from coordinator.services import Services
+from coordinator.storage.stored_adapters import is_stored
 from coordinator.tasks.assignments import blobs_of_lease
 from coordinator.web.authentication import Agent, Caller
 from shared.states import BlobKind
@@ -41,6 +43,30 @@ async def find_readable(services: Services, caller: Caller, sha256: str) -> tupl
     if kinds.isdisjoint(readable) and kinds:
         raise Forbidden(_refusal(kinds))
     raise NotFound("blob", sha256)  # also an adapter that is no longer stored, although an update has its bytes
+
+
+def took_part(agent_id: str, campaign_id: str) -> Select[int | None]:
+    """A query for the client number of an agent in a campaign: no row unless it could be drawn for a round.
+
+    It stays a client when it pauses or leaves. To others a campaign answers as one that does not exist.
+    """
+    return select(ParticipantRow.client_number).where(
+        ParticipantRow.campaign_id == campaign_id,
+        ParticipantRow.agent_id == agent_id,
+        ParticipantRow.client_number.is_not(None),
+    )
+
+
+async def find_own_adapter(services: Services, agent_id: str, campaign_id: str, sha256: str) -> BlobRef:
+    """A stored global adapter of a campaign in which the agent was a client, by its digest. Raises NotFound."""
+    if not await services.database.fetch(took_part(agent_id, campaign_id)):
+        raise NotFound("campaign", campaign_id)
+    query = select(AdapterRow.n_bytes).where(
+        AdapterRow.campaign_id == campaign_id, AdapterRow.sha256 == sha256, is_stored()
+    )
+    for (n_bytes,) in await services.database.fetch(query.limit(1)):
+        return BlobRef(sha256=sha256, n_bytes=n_bytes)
+    raise NotFound("adapter", sha256)  # also an update or a broadcast: nothing says whether such bytes are stored
 
 
 async def _check_leased(services: Services, agent_id: str, sha256: str) -> None:

@@ -1,23 +1,18 @@
 """Endpoints for uploads in chunks and downloads by range."""
 
-from collections.abc import AsyncIterator
-
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import StreamingResponse
 
 from coordinator.database.numbers import read_number
 from coordinator.errors import (
     BadChunk,
-    CorruptBlob,
     LeaseLost,
-    NotFound,
-    RangeNotSatisfiable,
     TooLarge,
     UploadsFull,
     WrongOffset,
 )
 from coordinator.tasks import uploads
 from coordinator.tasks.blob_access import find_readable
+from coordinator.tasks.blob_replies import BLOB_REPLIES, TAKES_RANGE, blob_reply
 from coordinator.tasks.lease_header import ClaimDep, HolderDep
 from coordinator.web.authentication import AgentDep, CallerDep
 from coordinator.web.deps import ServicesDep
@@ -31,7 +26,6 @@ from shared.wire.leases import UploadReply, UploadRequest
 router = APIRouter(prefix="/v1", tags=["blobs"], route_class=BoundedRoute)
 
 _OFFSET = answers("Upload-Offset", "Number of bytes received")
-_BLOB = answers("ETag", "The digest in quotes") | answers("Accept-Ranges", "`bytes`")
 
 
 @router.post(
@@ -93,16 +87,8 @@ async def delete_upload(upload_id: str, services: ServicesDep, holder: HolderDep
 @router.get(
     "/blobs/{sha256}",
     response_class=Response,
-    responses={
-        200: {"description": "The whole blob", "headers": _BLOB, "content": {"application/octet-stream": {}}},
-        206: {
-            "description": "The range",
-            "headers": _BLOB | answers("Content-Range", "Which bytes these are"),
-            "content": {"application/octet-stream": {}},
-        },
-        **refuses(RangeNotSatisfiable, CorruptBlob),
-    },
-    openapi_extra=takes_headers(sends("Range", "One range of bytes; several give the whole blob.", "bytes=0-1023")),
+    responses=BLOB_REPLIES,
+    openapi_extra=TAKES_RANGE,
 )
 async def get_blob(sha256: str, request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """A global adapter's bytes, or a range of them, for operators; what its live lease names, for an agent.
@@ -111,34 +97,4 @@ async def get_blob(sha256: str, request: Request, services: ServicesDep, caller:
     algorithm's state to operators.
     """
     kind, ref = await find_readable(services, caller, sha256)
-    store = services.storage.store_of(kind)
-    if not await store.has(sha256):
-        raise NotFound("blob", sha256)
-    headers = {"Accept-Ranges": "bytes", "ETag": f'"{sha256}"', "Cache-Control": "private, immutable"}
-    start, end, status = 0, ref.n_bytes, 200
-    wanted = _parse_range(request.headers.get("Range"), ref.n_bytes)
-    if wanted is not None:
-        start, end = wanted
-        status = 206
-        headers["Content-Range"] = f"bytes {start}-{end - 1}/{ref.n_bytes}"
-    headers["Content-Length"] = str(end - start)
-    body: AsyncIterator[bytes] = store.read(ref, start, end)
-    return StreamingResponse(body, status, headers, media_type="application/octet-stream")
-
-
-def _parse_range(header: str | None, n_bytes: int) -> tuple[int, int] | None:
-    """[start, end) of a single byte range. None for none or several: the reply is the whole blob (RFC 9110, 14.2)."""
-    unit, _, value = (header or "").partition("=")
-    first, dash, last = value.strip().partition("-")
-    start_at, last_at = read_number(first), read_number(last)
-    if unit.strip() != "bytes" or not dash or (first and start_at is None) or (last and last_at is None):
-        return None
-    if start_at is not None:
-        start, end = start_at, n_bytes if last_at is None else min(last_at + 1, n_bytes)
-    elif last_at is not None:
-        start, end = max(0, n_bytes - last_at), n_bytes
-    else:
-        return None
-    if start >= end:
-        raise RangeNotSatisfiable(n_bytes)
-    return start, end
+    return await blob_reply(services, kind, ref, request.headers.get("Range"))

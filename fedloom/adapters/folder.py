@@ -1,22 +1,18 @@
 """Writes an adapter folder that ``PeftModel.from_pretrained`` and vLLM load, with a model card and its lineage."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from fedloom.adapters.atomic_folder import atomic_folder
-from fedloom.adapters.download import download_blob
+from fedloom.adapters.facts import AdapterFacts
 from fedloom.adapters.lineage import LINEAGE_FILE, Lineage
 from fedloom.adapters.model_card import model_card
-from fedloom.adapters.protection import Protection
-from fedloom.errors import NoSuchAdapter
-from fedloom.transport import Transport
-from shared.adapters.files import AdapterFile
+from fedloom.errors import BadAdapterFolder
+from shared.adapters.files import AdapterError, AdapterFile
 from shared.adapters.lora import module_of
 from shared.campaign.spec import CampaignSpec
-from shared.wire.adapters import AdapterView
-from shared.wire.campaigns import CampaignDetail
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
@@ -24,39 +20,29 @@ CARD_FILE = "README.md"
 _PEFT_PREFIX = "base_model.model."
 
 
-def write_adapter_folder(
-    transport: Transport,
-    campaign: CampaignDetail,
-    adapter: AdapterView,
-    protection: Protection,
-    folder: Path,
-    *,
-    force: bool,
-) -> None:
+def write_adapter_folder(facts: AdapterFacts, download: Callable[[Path], None], folder: Path, *, force: bool) -> None:
     """Download an adapter and write its folder, complete or not at all.
 
-    Raises errors.NoSuchAdapter if the weights are no longer stored, errors.FolderNotEmpty, errors.CorruptDownload,
-    errors.Unreachable, errors.Refused and OSError.
+    Raises errors.FolderNotEmpty, errors.BadAdapterFolder if the file is no adapter, OSError, and what *download*
+    raises.
 
     Args:
-        transport: to the coordinator.
-        campaign: the campaign that made the adapter.
-        adapter: what to download.
-        protection: of the rounds that made it, for the card.
+        facts: what is known of the adapter.
+        download: writes its weights to a file, with their digest checked.
         folder: where to write.
         force: replace an existing folder.
     """
-    if not adapter.stored:
-        reason = f"its weights are no longer stored (retention.adapters: {campaign.spec.retention.adapters})"
-        raise NoSuchAdapter(campaign.name, str(adapter.number), reason)
     with atomic_folder(folder, force=force) as draft:
         weights = draft / WEIGHTS_FILE
-        download_blob(transport, adapter.blob, weights)
-        with AdapterFile(weights) as file:
-            config = peft_config(campaign.spec, file.tensors)
+        download(weights)
+        try:
+            with AdapterFile(weights) as file:
+                config = peft_config(facts.spec, file.tensors)
+        except AdapterError as error:
+            raise BadAdapterFolder(folder, f"what was downloaded is no adapter: {error}") from error
         (draft / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        (draft / CARD_FILE).write_text(model_card(campaign, adapter, protection), encoding="utf-8")
-        lineage = Lineage.of(campaign, adapter, protection)
+        (draft / CARD_FILE).write_text(model_card(facts), encoding="utf-8")
+        lineage = Lineage.of(facts)
         (draft / LINEAGE_FILE).write_text(lineage.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 

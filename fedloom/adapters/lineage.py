@@ -4,12 +4,12 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
+from fedloom.adapters.facts import AdapterFacts
 from fedloom.adapters.protection import Protection
-from fedloom.measured import Measured, measured
+from fedloom.measured import Measured
 from shared.campaign.spec import CampaignSpec
-from shared.wire.adapters import AdapterView, Origin
+from shared.wire.adapters import Origin
 from shared.wire.base import Sha256
-from shared.wire.campaigns import CampaignDetail
 from shared.wire.results import Fingerprint
 
 LINEAGE_FILE = "fedloom.json"
@@ -23,7 +23,7 @@ class Lineage(BaseModel):
         sha256: Digest of the weights.
         metrics: The held-out metrics with their units. Empty if the adapter was not evaluated.
         fingerprint: Of the base model that the adapter was trained on. None if the coordinator sent none.
-        protection: How many took part in the rounds that made it.
+        protection: How many took part in the rounds that made it. None if who wrote the file does not know.
         origins: The adapter that the campaign started from, the one that its campaign started from, and so on.
     """
 
@@ -37,19 +37,19 @@ class Lineage(BaseModel):
     sha256: Sha256
     metrics: list[Measured]
     fingerprint: Fingerprint | None
-    protection: Protection
+    protection: Protection | None
     origins: list[Origin] = []
 
     @classmethod
-    def of(cls, campaign: CampaignDetail, adapter: AdapterView, protection: Protection) -> Self:
+    def of(cls, facts: AdapterFacts) -> Self:
         return cls(
-            campaign_id=campaign.id,
-            campaign_name=campaign.name,
-            spec=campaign.spec,
-            adapter_number=adapter.number,
-            sha256=adapter.blob.sha256,
-            metrics=measured(campaign, adapter.metrics),
-            fingerprint=campaign.fingerprint,
-            protection=protection,
-            origins=campaign.origins,
+            campaign_id=facts.campaign_id,
+            campaign_name=facts.spec.name,
+            spec=facts.spec,
+            adapter_number=facts.number,
+            sha256=facts.blob.sha256,
+            metrics=list(facts.metrics),
+            fingerprint=facts.fingerprint,
+            protection=facts.protection,
+            origins=list(facts.origins),
         )

@@ -42,6 +42,7 @@ def merged_card(adapter: LocalAdapter, *, dtype: str, merge_difference: float, f
         lines += [f"| {each.metric.title} | {each.metric.with_unit(each.value)} |" for each in lineage.metrics]
         if lineage.fingerprint is not None:
             lines.append(f"| Base weights | `{lineage.fingerprint.weights}` (fingerprint) |")
-        origin = bool(lineage.origins)
-        lines += ["", *protection_section(lineage.spec, lineage.protection, has_origin=origin)]
+        origin = bool(lineage.origins) or lineage.spec.start_from is not None
+        number = lineage.adapter_number
+        lines += ["", *protection_section(lineage.spec, lineage.protection, number=number, has_origin=origin)]
     return "\n".join([*lines, ""])

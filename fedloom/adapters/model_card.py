@@ -7,38 +7,38 @@ from typing import Any
 
 import yaml
 
-from fedloom.adapters.protection import Protection, protection_section
-from fedloom.measured import kind_in_words, measured
-from shared.wire.adapters import AdapterView, Origin
-from shared.wire.campaigns import CampaignDetail
+from fedloom.adapters.facts import AdapterFacts
+from fedloom.adapters.protection import protection_section
+from fedloom.measured import kind_in_words
+from shared.wire.adapters import Origin
 
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 
 
-def model_card(campaign: CampaignDetail, adapter: AdapterView, protection: Protection) -> str:
+def model_card(facts: AdapterFacts) -> str:
     """The text of a README.md with front matter as the Hugging Face hub reads it."""
     return "\n".join(
         [
             front_matter(
-                campaign.spec.base.model,
+                facts.spec.base.model,
                 library="peft",
-                tags=["lora", "federated-learning", "fedloom", campaign.spec.kind],
+                tags=["lora", "federated-learning", "fedloom", facts.spec.kind],
             ),
-            f"# {campaign.name}, adapter {adapter.number}",
+            f"# {facts.spec.name}, adapter {facts.number}",
             "",
-            *_summary(campaign, adapter),
+            *_summary(facts),
             "",
             "## Use",
             "",
-            *_usage(campaign),
+            *_usage(facts),
             "",
             "## Lineage",
             "",
-            *_lineage(campaign, adapter),
+            *_lineage(facts),
             "",
-            *protection_section(campaign.spec, protection, has_origin=bool(campaign.origins)),
+            *protection_section(facts.spec, facts.protection, number=facts.number, has_origin=_has_origin(facts)),
             "",
-            *_contributors(adapter),
+            *_contributors(facts),
         ]
     )
 
@@ -54,12 +54,12 @@ def front_matter(base_model: str, *, library: str, tags: list[str]) -> str:
     return f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n"
 
 
-def _summary(campaign: CampaignDetail, adapter: AdapterView) -> list[str]:
-    spec = campaign.spec
+def _summary(facts: AdapterFacts) -> list[str]:
+    spec = facts.spec
     origin = (
-        f"It is the adapter that the campaign started from{_origin(campaign)}."
-        if adapter.number == 0
-        else f"It is the global adapter after round {adapter.number} of {spec.rounds}."
+        f"It is the adapter that the campaign started from{_origin(facts)}."
+        if facts.number == 0
+        else f"It is the global adapter after round {facts.number} of {spec.rounds}."
     )
     lines = [
         f"A LoRA adapter (rank {spec.lora.rank}, alpha {spec.lora.alpha:g}) for `{spec.base.model}`"
@@ -73,27 +73,27 @@ def _summary(campaign: CampaignDetail, adapter: AdapterView) -> list[str]:
             f"In training and evaluation the base was quantised to {spec.base.quantization} by bitsandbytes. On the "
             "published weights the adapter gives slightly different answers.",
         ]
-    if values := measured(campaign, adapter.metrics):
+    if facts.metrics:
         lines += [
             "",
-            f"On held-out rows of {_evaluators(adapter)}, which no client trained on:",
+            f"On held-out rows of {_evaluators(facts)}, which no client trained on:",
             "",
             "| | |",
             "| --- | --- |",
-            *(f"| {each.metric.title} | {each.metric.with_unit(each.value)} |" for each in values),
+            *(f"| {each.metric.title} | {each.metric.with_unit(each.value)} |" for each in facts.metrics),
         ]
     return lines
 
 
-def _evaluators(adapter: AdapterView) -> str:
+def _evaluators(facts: AdapterFacts) -> str:
     """Whose held-out rows the metrics are of."""
-    if adapter.n_clients is None or adapter.n_clients == adapter.of_clients:
+    if facts.n_clients is None or facts.n_clients == facts.of_clients:
         return "all clients"
-    return f"{adapter.n_clients} of {adapter.of_clients} clients"
+    return f"{facts.n_clients} of {facts.of_clients} clients"
 
 
-def _usage(campaign: CampaignDetail) -> list[str]:
-    base = campaign.spec.base
+def _usage(facts: AdapterFacts) -> list[str]:
+    base = facts.spec.base
     revision = f", revision={json.dumps(base.revision)}" if base.revision else ""
     return [
         "```python",
@@ -104,22 +104,22 @@ def _usage(campaign: CampaignDetail) -> list[str]:
         'model = PeftModel.from_pretrained(base, "path/to/this/folder")',
         "```",
         "",
-        f"Prompts were written with the `{campaign.spec.data.template}` template.",
+        f"Prompts were written with the `{facts.spec.data.template}` template.",
     ]
 
 
-def _lineage(campaign: CampaignDetail, adapter: AdapterView) -> list[str]:
+def _lineage(facts: AdapterFacts) -> list[str]:
     rows = [
-        ("Campaign", f"`{campaign.name}` (`{campaign.id}`)"),
-        ("Algorithm", f"`{adapter.algorithm}`"),
-        ("Round", f"{adapter.number} of {campaign.spec.rounds}"),
-        ("Kind of training", f"`{kind_in_words(campaign.spec)}`"),
-        ("Local training", campaign.spec.training.summary),
-        ("Data", f"`{campaign.spec.data.name}`, as each owner holds it"),
-        ("Created", f"{adapter.created_at:%Y-%m-%d %H:%M:%S} UTC"),
-        ("SHA-256", f"`{adapter.blob.sha256}`"),
-        ("Parent", f"`{adapter.parent_sha256}`" if adapter.parent_sha256 else "none"),
-        *origin_rows(campaign.origins),
+        ("Campaign", f"`{facts.spec.name}` (`{facts.campaign_id}`)"),
+        ("Algorithm", f"`{facts.spec.algorithm.name}`"),
+        ("Round", f"{facts.number} of {facts.spec.rounds}"),
+        ("Kind of training", f"`{kind_in_words(facts.spec)}`"),
+        ("Local training", facts.spec.training.summary),
+        ("Data", f"`{facts.spec.data.name}`, as each owner holds it"),
+        ("Created", f"{facts.created_at:%Y-%m-%d %H:%M:%S} UTC"),
+        ("SHA-256", f"`{facts.blob.sha256}`"),
+        ("Parent", f"`{facts.parent_sha256}`" if facts.parent_sha256 else "none"),
+        *_origin_rows(facts),
     ]
     return ["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows)]
 
@@ -136,12 +136,25 @@ def origin_rows(origins: Sequence[Origin]) -> list[tuple[str, str]]:
     ]
 
 
-def _origin(campaign: CampaignDetail) -> str:
-    return f", adapter {campaign.origins[0].adapter_number} of another campaign" if campaign.origins else ""
+def _origin_rows(facts: AdapterFacts) -> list[tuple[str, str]]:
+    if facts.origins or facts.spec.start_from is None:
+        return origin_rows(facts.origins)
+    digest = f", `{facts.spec.start_sha256}`" if facts.spec.start_sha256 is not None else ""
+    return [("Started from", f"`{facts.spec.start_from}`{digest}")]
 
 
-def _contributors(adapter: AdapterView) -> list[str]:
-    if not adapter.contributions:
+def _has_origin(facts: AdapterFacts) -> bool:
+    return bool(facts.origins) or facts.spec.start_from is not None
+
+
+def _origin(facts: AdapterFacts) -> str:
+    if facts.origins:
+        return f", adapter {facts.origins[0].adapter_number} of another campaign"
+    return ", one of another campaign" if _has_origin(facts) else ""
+
+
+def _contributors(facts: AdapterFacts) -> list[str]:
+    if not facts.contributions:
         return []
     return [
         "## Contributors of this round",
@@ -151,17 +164,17 @@ def _contributors(adapter: AdapterView) -> list[str]:
         *(
             f"| {each.client_number} | {each.agent_name} | {each.n_examples} | {each.weight:.4f} "
             f"| `{each.update_sha256}` |"
-            for each in adapter.contributions
+            for each in facts.contributions
         ),
         "",
-        *_machines(adapter),
+        *_machines(facts),
     ]
 
 
-def _machines(adapter: AdapterView) -> list[str]:
+def _machines(facts: AdapterFacts) -> list[str]:
     """What the updates were trained on: machines of one kind give equal bits, others do not."""
     clients: dict[str, list[str]] = {}
-    for each in adapter.contributions:
+    for each in facts.contributions:
         if each.trained_on is not None:
             clients.setdefault(each.trained_on, []).append(str(each.client_number))
     # in code: the clients' own text must not become markup

@@ -42,17 +42,36 @@ class Protection(BaseModel):
         )
 
 
-def protection_section(spec: CampaignSpec, protection: Protection, *, has_origin: bool) -> list[str]:
-    """The card's section. has_origin: whether the campaign started from another one's adapter."""
+def protection_section(
+    spec: CampaignSpec, protection: Protection | None, *, number: int, has_origin: bool
+) -> list[str]:
+    """The card's section.
+
+    Args:
+        spec: the campaign's specification.
+        protection: None if who writes the card does not know it.
+        number: the adapter's number.
+        has_origin: whether the campaign started from another one's adapter.
+    """
     lines = [_TITLE, ""]
-    if protection.n_rounds:
-        lines += [f"- {line}" for line in (*_rounds(protection), _kept(spec), *_UNPROTECTED)]
+    if number:
+        rounds = _rounds(protection) if protection is not None else _planned(spec)
+        lines += [f"- {line}" for line in (*rounds, _kept(spec), *_UNPROTECTED)]
     elif not has_origin:
         lines.append("No row of any owner is in it: it was drawn at random, and no client has trained it.")
     if has_origin:
-        what = "the adapter that the campaign started from" if protection.n_rounds else "this adapter"
+        what = "the adapter that the campaign started from" if number else "this adapter"
         lines += ["", f"The rounds of other campaigns that made {what} are not counted here; see the cards of these."]
     return lines
+
+
+def _planned(spec: CampaignSpec) -> list[str]:
+    """What an owner knows who pulled the adapter: the campaign that it accepted."""
+    least = spec.selection.minimum
+    return [
+        f"The rows stayed with their owners. By the campaign that they accepted, each round has at least "
+        f"{_many(least, 'update')}; this card was written by one of them, who does not know how many there were."
+    ]
 
 
 _UNPROTECTED = (

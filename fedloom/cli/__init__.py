@@ -18,6 +18,7 @@ from fedloom.cli.agent import (
     ledger_commands,
     owner_commands,
     policy_command,
+    pull_command,
 )
 from fedloom.cli.agent import operator_commands as agent_commands
 from fedloom.cli.campaign import commands as campaign_commands
@@ -60,6 +61,7 @@ for command in (
     decision_commands.pause,
     decision_commands.leave,
     decision_commands.forget,
+    pull_command.pull,
     policy_command.policy,
     fingerprint.fingerprint,
 ):

@@ -55,6 +55,7 @@ _AGENT_CODES = {
     "BadEnvironment": ExitCode.USAGE,
     "InvalidOption": ExitCode.USAGE,
     "UnknownCampaign": ExitCode.NOT_FOUND,
+    "NotTakenPart": ExitCode.NOT_FOUND,
 }
 
 

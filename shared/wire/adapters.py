@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from shared.bounds import Count
 from shared.metrics import HELD_OUT_LOSS, Values
 from shared.wire.base import BlobRef, Reply, Sha256
 
@@ -69,3 +70,17 @@ class AdapterView(Reply):
     def held_out_loss(self) -> float | None:
         """The mean held-out loss; None if the adapter was not evaluated. The campaign's kind decides its unit."""
         return self.metrics.get(HELD_OUT_LOSS)
+
+
+class OwnAdapter(Reply):
+    """A global adapter of a campaign in which the calling agent was a client, without anything of other agents."""
+
+    number: Count
+    blob: BlobRef
+    stored: bool
+    """Whether the bytes are still stored."""
+    created_at: datetime
+    final: bool
+    """Whether it is the result of the campaign, which has ended."""
+    best: bool
+    """Whether it has the lowest held-out loss of those that are stored, averaged over the clients."""

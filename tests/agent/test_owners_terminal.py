@@ -39,7 +39,7 @@ def test_rounds_weights_and_the_end_of_a_campaign_are_told(
         other = start_campaign(operator, name="other", rounds=1)  # its tasks make the agent ask
         operator.wait_for(other, "completed", timeout_s=60)
     name = operator.get(f"/v1/campaigns/{campaign_id}")["name"]
-    assert f"campaign {name}: completed after 2 rounds" in caplog.messages
+    assert f"campaign {name}: completed after 2 rounds; its update of round 2 weighed 100%" in caplog.messages
     rounds = [line for line in caplog.messages if line.startswith("round ")]
     assert rounds[0].startswith("round 1 of 2: trained 1 step on 10 rows, loss ") or " on 10 rows, loss " in rounds[0]
     assert any("; its update of round 1 weighed 100%" in line for line in rounds)
@@ -70,14 +70,23 @@ def looking(answer: Answer, times: int = 1, *, follows: bool = True) -> None:
 @pytest.mark.parametrize(
     ("states", "lines"),
     [
-        (["running", "completed"], ["running, 1 of 10 rounds are done", "completed after 1 round"]),
-        (["cancelled", "cancelled"], ["cancelled after 1 round"]),
+        (
+            ["running", "completed"],
+            [
+                "running, 1 of 10 rounds are done",
+                "completed early, after 1 of 10 rounds; its update of round 2 weighed 31%",
+            ],
+        ),
+        (
+            ["cancelled", "cancelled"],
+            ["stopped after 1 of 10 rounds: the operator cancelled it; its update of round 2 weighed 31%"],
+        ),
         (
             ["running", "paused", "running"],
             [
                 "running, 1 of 10 rounds are done",
                 "paused after 1 of 10 rounds, until the operator resumes it",
-                "resumed",
+                "resumed after 1 of 10 rounds",
             ],
         ),
     ],

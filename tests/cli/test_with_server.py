@@ -360,7 +360,7 @@ def test_a_download_that_fails_leaves_nothing(
         path.write_bytes(b"half of it")
         raise CorruptDownload(blob.sha256)
 
-    monkeypatch.setattr("fedloom.adapters.folder.download_blob", corrupt)
+    monkeypatch.setattr("fedloom.client.download_blob", corrupt)
     (tmp_path / "out").mkdir()
     ran = run("adapter", "pull", "small", "--out", tmp_path / "out")
     assert ran.code == 1

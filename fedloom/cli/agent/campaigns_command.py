@@ -110,9 +110,22 @@ def _print_words(owners: OwnersHome, known: "Sequence[KnownCampaign]") -> None:
         table.add_row("decided", decided(each))
         trained = owners.record.bookings.rounds_trained(each.id)
         table.add_row("trained", f"{trained} of {each.spec.rounds} rounds")
+        if lines := _own_losses(owners, each):
+            table.add_row("own losses", Text("\n".join(lines)))
         if lines := refusal_lines(refusals_of(owners, each)):
             table.add_row("refused by", Text("\n".join(lines)))
         output.console().print(table)
+
+
+def _own_losses(owners: OwnersHome, known: "KnownCampaign") -> list[str]:
+    """Own losses by round, as lines; none before the first round."""
+    from agent.own_losses import OwnLosses, why_none
+
+    losses = OwnLosses.of(owners.record, known.id, known.spec.kind)
+    lines = losses.table()
+    if lines and not losses.held_out:
+        lines.append(f"on held-out rows unknown: {why_none(known, owners.settings.policy)}")
+    return lines
 
 
 def _print_next(known: "Sequence[KnownCampaign]", home: Path) -> None:

@@ -94,8 +94,8 @@ def _say_enrolled(name: str, home: Path, *, again: bool) -> None:
 def _say_key(key: str) -> None:
     from shared.signing.keys import spoken
 
-    output.say(f"the coordinator signs by the key {spoken(key)};", err=True)
-    output.say("its operator sees the same with `fedloom coordinator signing-key`", err=True)
+    output.say(f"the coordinator signs by the key {spoken(key)}")
+    output.say("compare it with its operator, who sees it with `fedloom coordinator signing-key`")
 
 
 def _token(ctx: typer.Context) -> str:

@@ -6,6 +6,7 @@ import pytest
 
 from agent.record.bookings import Work, WorkKind
 from agent.workspace import Workspace
+from shared.signing.keys import spoken
 from tests.cli.conftest import Run
 from tests.support.ledgers import NO_LEDGER
 from tests.support.operator import Operator
@@ -39,8 +40,11 @@ def test_a_revoked_agent_is_told_the_command_and_keeps_what_was_counted(
     )
     ran = enroll("--home", home.home, "--again")
     assert (ran.code, ran.err) == (0, "")
+    key = spoken(Workspace(home.home).read_identity().signing_key)
     assert ran.out == (
         f"enrolled again as ada; settings and record are as before. Now run:\n  fedloom agent run --home {home.home}\n"
+        f"the coordinator signs by the key {key}\n"
+        "compare it with its operator, who sees it with `fedloom coordinator signing-key`\n"
     )
     assert home.record.bookings.of_campaign("c1").n_rows == 10
 

@@ -8,6 +8,7 @@ from tests.support.operator import Operator
 from tests.support.scripted import ScriptedAgent, adapter_bytes, begin_campaign, campaign_body
 
 Enroll = Callable[..., ScriptedAgent]
+_OF_AGENTS = "/v1/agents/me/"
 
 
 def filled(operator: Operator, enroll: Enroll, folder: Path) -> str:
@@ -25,7 +26,16 @@ def filled(operator: Operator, enroll: Enroll, folder: Path) -> str:
 
 
 def listings(operator: Operator) -> list[str]:
-    """The path templates of all listings: the GET operations whose reply is a page."""
+    """The path templates of all listings for operators: the GET operations whose reply is a page."""
+    return [path for path in _pages(operator) if not path.startswith(_OF_AGENTS)]
+
+
+def listings_of_agents(operator: Operator) -> list[str]:
+    """The path templates of all listings for agents."""
+    return [path for path in _pages(operator) if path.startswith(_OF_AGENTS)]
+
+
+def _pages(operator: Operator) -> list[str]:
     paths: dict[str, Any] = operator.get("/openapi.json")["paths"]
     return [path for path, operations in paths.items() if _is_page(operations.get("get"))]
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
+from fedloom.adapters import model_card as cards
+from fedloom.adapters.facts import AdapterFacts
 from fedloom.adapters.folder import peft_config, target_modules
-from fedloom.adapters.model_card import model_card
 from fedloom.adapters.protection import Protection
 from shared.campaign.spec import CampaignSpec
 from shared.kinds import find
@@ -20,6 +21,11 @@ from shared.wire.campaigns import CampaignDetail
 def spec(**changes: Any) -> CampaignSpec:
     fields = {"name": "clinic", "base": {"model": "org/model", "revision": "main"}, "training": {"steps": 2}}
     return CampaignSpec.model_validate({**fields, "data": {"name": "notes"}, "rounds": 3, **changes})
+
+
+def model_card(detail: CampaignDetail, shown: AdapterView, protection: Protection) -> str:
+    """The card that an operator gets."""
+    return cards.model_card(AdapterFacts.of(detail, shown, protection))
 
 
 def names(*modules: str) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fedloom.adapters.atomic_folder import atomic_folder
+from fedloom.adapters.facts import AdapterFacts
 from fedloom.adapters.folder import CONFIG_FILE, WEIGHTS_FILE, peft_config
 from fedloom.adapters.lineage import LINEAGE_FILE, Lineage
 from fedloom.adapters.local import read_adapter_folder
@@ -28,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
     write_adapter(tmp_path / WEIGHTS_FILE, {name: np.ones((8, 8), np.float32) for name in NAMES})
     detail = campaign(lora={"rank": 4, "alpha": 2.5}, data={"name": "notes", "template": "vicuna"})
     blob = BlobRef(sha256=sha256_file(tmp_path / WEIGHTS_FILE), n_bytes=8)
-    lineage = Lineage.of(detail, adapter().model_copy(update={"blob": blob}), PROTECTION)
+    lineage = Lineage.of(AdapterFacts.of(detail, adapter().model_copy(update={"blob": blob}), PROTECTION))
     (tmp_path / LINEAGE_FILE).write_text(lineage.model_dump_json())
     (tmp_path / CONFIG_FILE).write_text(json.dumps(peft_config(detail.spec, NAMES)))
     return tmp_path

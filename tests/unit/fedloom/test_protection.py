@@ -5,12 +5,11 @@ from typing import Any
 
 import pytest
 
-from fedloom.adapters.model_card import model_card
 from fedloom.adapters.protection import Protection
 from shared.states import RoundState
 from shared.wire.adapters import Origin
 from shared.wire.campaigns import RoundView
-from tests.unit.fedloom.test_adapter_folder import adapter, campaign
+from tests.unit.fedloom.test_adapter_folder import adapter, campaign, model_card
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ORIGIN = Origin(campaign_id="0", campaign_name="first", kind="sft", adapter_number=3, sha256="d" * 64)
