@@ -63,6 +63,7 @@ async def run_agent(
     lease: TaskLease | None = None
     work = _Work(api, runner, workspace)
     passing = asyncio.create_task(_pass_on(runner, workspace, terminal))
+    holding = [asyncio.create_task(each.attend()) for each in (runner.releases, runner.reviewer)]
     try:
         await runner.look()
         while True:
@@ -71,8 +72,9 @@ async def run_agent(
             if lease is not None:
                 lease = await work.do(lease)
     finally:
-        passing.cancel()
-        await asyncio.gather(passing, return_exceptions=True)
+        for task in (passing, *holding):
+            task.cancel()
+        await asyncio.gather(passing, *holding, return_exceptions=True)
         await api.close()
 
 

@@ -67,9 +67,19 @@ class PolicySettings(BaseModel):
     """What leaves of losses and other metrics. `none`: nothing but the number of steps, and no evaluation. `round`:
     means with three significant digits, once a round and once an adapter. `live`: everything, in full, those of single
     steps as well. This terminal shows all of it in any case."""
+    hold_updates: bool = False
+    """Whether a finished update stays here until you let it go: `fedloom agent release CAMPAIGN`."""
+    hold_updates_s: Annotated[float, Field(gt=0, le=31_536_000)] | None = None
+    """Seconds after which a held update goes by itself, counted from the end of its training. A number alone holds
+    updates as well. Default: only you let them go."""
     retention_updates: Annotated[int, Field(ge=0)] = 0
     """Most rounds for which the coordinator may keep this agent's updates (`retention.updates`)."""
     max_download_bytes: Annotated[int, Field(ge=0)] = 4 << 30
     """Most bytes of adapters and other tensors that one task may download."""
     remote_code: bool = False
     """Whether code that comes with a base model may run here."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether finished updates are held."""
+        return self.hold_updates or self.hold_updates_s is not None

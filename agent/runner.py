@@ -3,13 +3,16 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from agent.acceptance import Acceptance
 from agent.admission import Admission, Admitted
 from agent.errors import CoordinatorRefused, TaskFailed, TransferCorrupted
+from agent.holding.holding import Holding
+from agent.holding.releases import Releases
+from agent.holding.reviewer import Reviewer
 from agent.installed import check_installed, load_kind
 from agent.live_settings import LiveSettings
 from agent.network.api import CoordinatorApi
@@ -32,6 +35,7 @@ from shared import crash_points
 from shared.digest import sha256_hex
 from shared.metrics import Metric, ReportLevel
 from shared.owners_word import STATES
+from shared.wire.agents import OwnCampaign
 from shared.wire.assignments import Assignment, TrainAssignment
 from shared.wire.leases import FailureKind, Phase, Progress, TaskLease
 from shared.wire.problems import ProblemType
@@ -67,8 +71,11 @@ class TaskRunner:
         self._acceptance = acceptance
         self._admission = Admission(workspace.record, acceptance, workspace.data_digests, workspace.ledger)
         self._results_told = OwnersResults(workspace.home, workspace.record, lambda: self._settings.policy)
-        words = OwnersWord(api, workspace.record.campaigns)
-        self.news = CampaignNews(api, words.pass_on, self._results_told.tell_end)
+        self._holding = Holding(api, workspace)
+        self._owners_word = OwnersWord(api, workspace.record.campaigns)
+        self.releases = Releases(api, workspace.record)
+        self.reviewer = Reviewer(workspace, supervisor, settings)
+        self.news = CampaignNews(api, self._pass_on, self._results_told.tell_end)
         self.failures_in_a_row = 0
         self._told_level: ReportLevel | None = None
 
@@ -77,7 +84,13 @@ class TaskRunner:
         with suppress(TaskFailed):  # settings with an error: the next task says so
             settings = await self._live_settings.current()
             await asyncio.to_thread(self._acceptance.review, settings)
+            await self.releases.review_policy(settings.policy)
         await self.news.look()
+
+    async def _pass_on(self, campaigns: Sequence[OwnCampaign]) -> None:
+        """Pass on what the owner said. campaigns: as the coordinator knows them."""
+        await self._owners_word.pass_on(campaigns)
+        await self.releases.look(campaigns)
 
     async def run(self, lease: TaskLease, instance_id: str) -> TaskLease | None:
         """Run a leased task to its end, success or failure. Returns the lease of another task if one replaced it.
@@ -124,8 +137,12 @@ class TaskRunner:
                 measured, leaving = await self._results(task, admitted, folder, heartbeat)
             crash_points.reach("agent: result there")
             await asyncio.to_thread(self._admission.check_standing, self._settings, task)
-            leaving = await asyncio.to_thread(lambda: self._redactor(task).result(leaving))
-            await self._send(admitted.job, measured, leaving, folder, heartbeat)
+            if await self._holding.keeps(self._settings, admitted, folder, heartbeat):
+                self.reviewer.wake()
+            else:
+                leaving = await asyncio.to_thread(lambda: self._redactor(task).result(leaving))
+                await self._send(admitted.job, measured, leaving, folder, heartbeat)
+                await self._holding.sent(admitted)
         except TaskFailed as error:
             await self._give_up(error, task, heartbeat)
         except TransferCorrupted as error:
@@ -187,7 +204,7 @@ class TaskRunner:
         crash_points.reach("agent: downloaded")
         max_length = 0 if isinstance(job, InitJob) else job.training.max_length
         client_state = self._client_state(job)
-        micro_batch = self._workspace.micro_batch(_model_key(job), max_length, self._settings.compute.micro_batch)
+        micro_batch = self._workspace.micro_batch(job.model_key, max_length, self._settings.compute.micro_batch)
         disclosure = Disclosure(self._settings.policy, metrics)
         self._tell_level(job)
         progress = _ProgressTracker(_with_logging(lambda each: heartbeat.report(disclosure.progress(each)), metrics))
@@ -248,7 +265,7 @@ class TaskRunner:
             message = f"out of memory {peak}with one row at a time{row}; lower max_length, or use a smaller base model"
             raise TaskFailed(FailureKind.OUT_OF_MEMORY, message)
         smaller = micro_batch // 2
-        self._workspace.remember_micro_batch(_model_key(job), max_length, smaller)
+        self._workspace.remember_micro_batch(job.model_key, max_length, smaller)
         log.warning("out of memory with a micro-batch of %d; trying %d", micro_batch, smaller)
         return smaller
 
@@ -358,11 +375,6 @@ def _folder_name(task: Assignment, task_id: str) -> str:
         asked = task.model_dump_json(exclude={"n_clients", "n_in_round", "committed_update"})
         return f"{task.campaign_id}.{task.round}.{sha256_hex(asked.encode())[:32]}"
     return f"{task_id}-{sha256_hex(task.model_dump_json().encode())[:32]}"
-
-
-def _model_key(job: Job) -> str:
-    """Return the key of a remembered micro-batch: the base model and its quantisation."""
-    return " ".join(filter(None, (job.base.model, job.base.quantization)))
 
 
 def _summary(job: Job) -> str:

@@ -219,15 +219,20 @@ class Workspace:
         for old in others[max(0, versions - 2) :]:
             old.unlink()
 
+    def _held_folders(self) -> set[str]:
+        """The names of the folders of held updates, and of those that were let go and are not sent yet."""
+        return self.record.held.folders() if self.record.exists else set()
+
     def tidy_task(self, folder: Path) -> None:
-        """Delete the files of a task that has ended, but those of a campaign's last finished training: a further
-        attempt at that round sends them again."""
+        """Delete the files of a task that has ended, but those of held updates, and those of a campaign's last finished
+        training: a further attempt at that round sends them again."""
         campaign, is_training, _ = folder.name.partition(".")
         if not is_training or not (folder / RESULT_FILE).exists():
             shutil.rmtree(folder, ignore_errors=True)
             return
+        kept = {folder.name, *self._held_folders()}
         for other in self._tasks.glob(f"{campaign}.*"):
-            if other != folder:
+            if other.name not in kept:
                 shutil.rmtree(other, ignore_errors=True)
 
     def log_file(self, task_id: str) -> Path:
@@ -239,8 +244,9 @@ class Workspace:
         killed processes left."""
         for file in (self._identity_file, self._new_secret_file, self._micro_batches, self.home / "instance.json"):
             delete_leftovers(file)
+        held = self._held_folders()
         for folder in self._tasks.iterdir():
-            if folder.stat().st_mtime < time.time() - _TASK_RETENTION_S:
+            if folder.name not in held and folder.stat().st_mtime < time.time() - _TASK_RETENTION_S:
                 shutil.rmtree(folder, ignore_errors=True)
         for folder in self._client_state.iterdir():
             if folder.stat().st_mtime < time.time() - _CLIENT_STATE_RETENTION_S:

@@ -12,6 +12,7 @@ CoordinatorError
 ├── ProtocolNotServed    the caller's version of fedloom uses another protocol
 ├── Invalid              the request is well-formed but not acceptable; names the fields
 ├── IllegalMove          the state does not allow it
+│   └── RoundOver        a held update is released that its round no longer awaits
 ├── NothingToFinish      the campaign has no trained adapter that it could finish with
 ├── NotKept              a round cannot be rolled back to: a blob of it is no longer stored
 ├── Conflict             the idempotency key was used with another body
@@ -142,6 +143,14 @@ class IllegalMove(CoordinatorError):
         self.state = state
         self.to = to
         super().__init__(f"a {what} that is {state} cannot be {to}")
+
+
+class RoundOver(IllegalMove):
+    """A held update is released that its round no longer awaits: it was closed, rolled back or cancelled without it."""
+
+    def __init__(self, number: int | None) -> None:
+        message = f"round {number} is over and did not wait for this update, which counts nowhere"
+        CoordinatorError.__init__(self, message)
 
 
 class NothingToFinish(CoordinatorError):

@@ -8,7 +8,8 @@ transaction was faster, ``move`` changes nothing and raises IllegalMove.
                  running, finishing, completed → paused (by a rollback to an earlier round)
                  paused → finishing (the operator ends it early)
     round        open → aggregating → closed; open → cancelled
-    task         pending → leased → done | failed; leased → pending (expired, released); not final → cancelled;
+    task         pending → leased → done | failed; leased → pending (expired, given back); not final → cancelled;
+                 by its owner: leased → held (the update is kept back) → pending (it is released);
                  any → superseded (its round was rolled back, or its late update was discarded)
     participant  preparing → prepared | failed; prepared → mismatched; failed, mismatched → preparing (on resume)
                  by its owner: preparing, prepared → waiting (to be accepted), paused, left; waiting → preparing | left;
@@ -44,7 +45,8 @@ _MOVES: dict[type[StrEnum], dict[StrEnum, set[StrEnum]]] = {
     },
     T: {
         T.PENDING: {T.LEASED, T.CANCELLED, T.SUPERSEDED},
-        T.LEASED: {T.LEASED, T.PENDING, T.DONE, T.FAILED, T.CANCELLED, T.SUPERSEDED},
+        T.LEASED: {T.LEASED, T.PENDING, T.HELD, T.DONE, T.FAILED, T.CANCELLED, T.SUPERSEDED},
+        T.HELD: {T.PENDING, T.CANCELLED, T.SUPERSEDED},
         T.DONE: {T.SUPERSEDED},
         T.FAILED: {T.SUPERSEDED},
         T.CANCELLED: {T.SUPERSEDED},
@@ -69,7 +71,11 @@ def is_legal(state: StrEnum, to: StrEnum) -> bool:
 ACTIVE_CAMPAIGN = (C.PREPARING, C.INITIALIZING, C.RUNNING, C.FINISHING)
 """States in which the engine works and agents get tasks."""
 
-LIVE_TASK = (T.PENDING, T.LEASED)
+LIVE_TASK = (T.PENDING, T.LEASED, T.HELD)
+"""States of a task that has not ended."""
+
+OPEN_TASK = (T.PENDING, T.LEASED)
+"""States of a task that its agent can get or works on."""
 
 Row = CampaignRow | RoundRow | TaskRow | ParticipantRow
 

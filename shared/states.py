@@ -48,6 +48,8 @@ class TaskState(StrEnum):
 
     PENDING = "pending"
     LEASED = "leased"
+    HELD = "held"
+    """Done at its agent, whose owner keeps the update back for now."""
     DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -55,7 +57,7 @@ class TaskState(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        return self not in (TaskState.PENDING, TaskState.LEASED)
+        return self not in (TaskState.PENDING, TaskState.LEASED, TaskState.HELD)
 
 
 class AgentState(StrEnum):

@@ -48,7 +48,7 @@ from shared.network.proxies import proxy_for
 from shared.network.tls import refresh, trust
 from shared.network.urls import is_confidential
 from shared.wire.adapters import OwnAdapter
-from shared.wire.agents import OwnCampaigns, Part, PartRequest
+from shared.wire.agents import OwnCampaigns, Part, PartRequest, ReleaseReply
 from shared.wire.base import LEASE_HEADER, PROTOCOL, PROTOCOL_HEADER, Page
 from shared.wire.enrollments import EnrollmentReply, EnrollmentRequest, SecretReply, SecretRequest
 from shared.wire.leases import (
@@ -181,6 +181,16 @@ class CoordinatorApi:
         path += f"&cursor={quote(cursor, safe='')}" if cursor is not None else ""
         _, body = await self._send(Purpose.ADAPTERS, "GET", path, campaign=campaign_id)
         return parse(body, Page[OwnAdapter])
+
+    async def hold(self, lease: TaskLease) -> None:
+        """Keep a task's finished update back, which ends the lease."""
+        await self._send(Purpose.OWNERS_WORD, "PUT", _path(lease) + "/hold", lease=lease)
+
+    async def release_update(self, campaign_id: str, task_id: str) -> ReleaseReply:
+        """Say that a held update was let go: the task is granted again. Returns what the task is by now."""
+        path = f"/v1/agents/me/tasks/{task_id}/release"
+        _, content = await self._send(Purpose.OWNERS_WORD, "PUT", path, campaign=campaign_id)
+        return parse(content, ReleaseReply)
 
     async def acquire(self, instance_id: str, wait_s: float | None = None) -> TaskLease | None:
         """Return the next task, or None if there is none within *wait_s* seconds, by default those of the settings.

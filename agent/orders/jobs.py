@@ -36,6 +36,11 @@ class JobBase(BaseModel):
     start_sha256: Sha256 | None = None
     """Digest of adapter 0 if the campaign starts from another campaign's adapter; null if its seed gives adapter 0."""
 
+    @property
+    def model_key(self) -> str:
+        """What tells the base model, as it is loaded, from others: its name and its quantisation."""
+        return " ".join(filter(None, (self.base.model, self.base.quantization)))
+
 
 class PrepareJob(JobBase):
     """Fetch and fingerprint the base model, tokenise and count the data."""

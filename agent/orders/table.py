@@ -11,12 +11,13 @@ from agent.orders.check import CheckRequest
 from agent.orders.job import LocalJob
 from agent.orders.merge import MergeRequest
 from agent.orders.order import Order
+from agent.orders.review import ReviewRequest
 from agent.orders.score import ScoreRequest
 from shared.wire.leases import FailureKind
 
 OrderTable = Sequence[type[Order[Any]]]
 
-ORDERS: OrderTable = (LocalJob, AnswerRequest, ScoreRequest, CheckRequest, MergeRequest)
+ORDERS: OrderTable = (LocalJob, AnswerRequest, ScoreRequest, CheckRequest, MergeRequest, ReviewRequest)
 
 
 class OrderReader:

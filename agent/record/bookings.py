@@ -162,6 +162,21 @@ class Bookings:
             row = connection.execute(f"SELECT result FROM bookings WHERE {_KEY}", work.key).fetchone()  # noqa: S608
         return row[0] if row is not None else None
 
+    def keep_norm(self, work: Work, norm: float) -> None:
+        """Store the norm of a training's update, to compare later ones with."""
+        with self._database.write() as connection:
+            connection.execute(f"UPDATE bookings SET norm = ? WHERE {_KEY}", (norm, *work.key))  # noqa: S608
+
+    def norms(self, campaign_id: str) -> dict[int, float]:
+        """The norms of a campaign's updates by round, in the order of rounds. Of a round that was trained again, it is
+        that of the last one."""
+        query = (
+            "SELECT round, norm FROM bookings WHERE campaign = ? AND kind = 'train' AND norm IS NOT NULL "
+            "ORDER BY round, history"
+        )
+        with self._database.read() as connection:
+            return {row["round"]: row["norm"] for row in connection.execute(query, (campaign_id,))}
+
     def furthest(self, campaign_id: str, kind: WorkKind) -> tuple[int, int]:
         """The latest history in which such work of the campaign was booked, and the highest round in it. (0, -1) if
         there is none."""

@@ -53,6 +53,7 @@ CREATE TABLE bookings (
     ledger_entry INTEGER NOT NULL,
     ledger_sha256 TEXT NOT NULL,
     result TEXT,
+    norm REAL,
     UNIQUE (campaign, kind, round, history)
 );
 CREATE INDEX bookings_of_pool ON bookings (pool, at);
@@ -86,6 +87,22 @@ CREATE TABLE measured (
     at TEXT NOT NULL,
     metrics TEXT NOT NULL,
     PRIMARY KEY (campaign, kind, round, history)
+);
+CREATE TABLE held (
+    campaign TEXT NOT NULL,
+    round INTEGER NOT NULL,
+    history INTEGER NOT NULL,
+    task TEXT NOT NULL,
+    folder TEXT NOT NULL,
+    job TEXT NOT NULL,
+    held_at TEXT NOT NULL,
+    release_at TEXT,
+    released_at TEXT,
+    passed_on_at TEXT,
+    ended_at TEXT,
+    review TEXT,
+    review_tries INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (campaign, round, history)
 );
 """
 

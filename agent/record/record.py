@@ -5,20 +5,22 @@ from pathlib import Path
 from agent.record.bookings import Bookings
 from agent.record.campaigns import CampaignRecord
 from agent.record.database import RECORD_FILE, RecordDatabase
+from agent.record.held import HeldUpdates
 from agent.record.measured import MeasuredRecord
 from agent.record.statements import StatementRecord
 from shared.signing.keys import PublicKey
 
 
 class OwnerRecord:
-    """The record in a home folder: ``campaigns`` that were accepted or not, ``bookings`` of work, and what was
-    ``measured`` in it."""
+    """The record in a home folder: ``campaigns`` that were accepted or not, ``bookings`` of work, what was ``measured``
+    in it, and ``held`` updates."""
 
     def __init__(self, home: Path) -> None:
         self.path = home / RECORD_FILE
         self._database = RecordDatabase(self.path)
         self.campaigns = CampaignRecord(self._database)
         self.bookings = Bookings(self._database)
+        self.held = HeldUpdates(self._database)
         self.measured = MeasuredRecord(self._database)
 
     def statements(self, pinned: PublicKey) -> StatementRecord:

@@ -10,8 +10,8 @@ from coordinator import presence
 from coordinator.agents import service
 from coordinator.agents.own_campaigns import own_campaigns
 from coordinator.database.tables import AgentRow, EnrollmentTokenRow, TaskRow
-from coordinator.errors import IllegalMove, NameTaken, NotFound, SecretRefused, TokenRefused
-from coordinator.tasks import owners_word
+from coordinator.errors import IllegalMove, NameTaken, NotFound, RoundOver, SecretRefused, TokenRefused
+from coordinator.tasks import held_updates, owners_word
 from coordinator.web.authentication import AgentDep, OperatorDep
 from coordinator.web.deps import Cursor, Limit, Now, ReadSession, ServicesDep, WriteSession
 from coordinator.web.filters import Labels, NameFilter, Since, Until, equal, id_between, labelled
@@ -20,7 +20,7 @@ from coordinator.web.paging import fetch_page
 from coordinator.web.reference.refusals import refuses
 from coordinator.web.routes import BoundedRoute
 from shared.states import AgentState, TaskState, TokenState
-from shared.wire.agents import AgentView, OwnCampaigns, PartRequest
+from shared.wire.agents import AgentView, OwnCampaigns, PartRequest, ReleaseReply
 from shared.wire.base import Page
 from shared.wire.enrollments import (
     EnrollmentReply,
@@ -118,6 +118,20 @@ async def set_own_part(
     An agent that pauses or leaves loses its tasks; one that takes part prepares first, unless it has.
     """
     await owners_word.set_part(services, campaign_id, agent.id, body.part)
+
+
+@router.put("/agents/me/tasks/{task_id}/release", responses=refuses(NotFound, RoundOver))
+async def release_update(
+    task_id: Annotated[str, Path(description="Id of a task of the calling agent whose update is held.")],
+    services: ServicesDep,
+    agent: AgentDep,
+) -> ReleaseReply:
+    """Let a held update go, as the owner of the calling agent says: the agent gets the task again, and sends it.
+
+    Repeating the request changes nothing, whether the update is held, on its way or there. It is refused once the
+    update can count nowhere.
+    """
+    return ReleaseReply(state=await held_updates.let_go(services, agent.id, task_id))
 
 
 @router.get("/agents")

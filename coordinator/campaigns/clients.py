@@ -45,6 +45,7 @@ async def views_of(
     evaluations = await _evaluations(session, campaign, clients)
     measured = await _measured(session, campaign.id, clients)
     away = await away_by_agent(session, services, campaign.id)
+    held = await _held(session, campaign.id)
 
     def of(client: ParticipantRow, round_number: int | None, origin: Origin) -> Values:
         assert client.client_number is not None
@@ -71,6 +72,7 @@ async def views_of(
                 away_since=away.get(client.agent_id),
                 update_round=client.update_round,
                 update_weight=client.update_weight,
+                held_round=held.get(client.agent_id),
                 training=of(client, client.update_round, Origin.TRAINING),
                 evaluation=_state(client, task),
                 evaluation_failure=Failure.model_validate(task.failure) if task is not None and task.failure else None,
@@ -109,6 +111,14 @@ async def _evaluations(
         TaskRow.agent_id.in_([client.agent_id for client in clients]),
     )
     return {task.agent_id: task for task in (await session.scalars(query.order_by(TaskRow.id))).all()}
+
+
+async def _held(session: AsyncSession, campaign_id: str) -> dict[str, int | None]:
+    """The latest round whose update an owner holds, by agent id."""
+    query = select(TaskRow.agent_id, TaskRow.round).where(
+        TaskRow.campaign_id == campaign_id, TaskRow.kind == TaskKind.TRAIN, TaskRow.state == TaskState.HELD
+    )
+    return {agent_id: number for agent_id, number in (await session.execute(query.order_by(TaskRow.id))).all()}  # noqa: C416
 
 
 async def _measured(session: AsyncSession, campaign_id: str, clients: Sequence[ParticipantRow]) -> Measured:

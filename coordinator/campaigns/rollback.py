@@ -125,13 +125,19 @@ async def _stored(session: AsyncSession, campaign_id: str) -> set[tuple[BlobKind
 
 
 async def _supersede_tasks(tx: CampaignTx, number: int) -> None:
-    """Supersede the tasks of later rounds, in any state. Agents at work on them get the directive CANCEL."""
+    """Supersede the tasks of later rounds, in any state, and all that are held: their owners looked at an update of
+    the history before. Agents at work on them get the directive CANCEL."""
     tasks = await tx.session.scalars(
         select(TaskRow).where(
             TaskRow.campaign_id == tx.campaign.id,
             TaskRow.kind.in_((TaskKind.TRAIN, TaskKind.EVALUATE)),
             TaskRow.state != TaskState.SUPERSEDED,
-            or_(TaskRow.round > number, TaskRow.counts_in > number, _is_unused_update),
+            or_(
+                TaskRow.round > number,
+                TaskRow.counts_in > number,
+                TaskRow.state == TaskState.HELD,
+                _is_unused_update,
+            ),
         )
     )
     for task in tasks.all():

@@ -218,7 +218,7 @@ class TaskRow(Base):
 
     round: for `evaluate`, the adapter's number. counts_in: the round whose aggregation uses the update, a later one for
     a late update; None until the set of updates is fixed. next_grant_at: before that time no lease of it is granted
-    again. renewed_at: when the lease was last renewed.
+    again. renewed_at: when the lease was last renewed. held_at: when the agent's owner last kept the update back.
     """
 
     __tablename__ = "tasks"
@@ -234,8 +234,8 @@ class TaskRow(Base):
             "round",
             "agent_id",
             unique=True,
-            sqlite_where=text("round IS NOT NULL AND state IN ('pending', 'leased', 'done')"),
-            postgresql_where=text("round IS NOT NULL AND state IN ('pending', 'leased', 'done')"),
+            sqlite_where=text("round IS NOT NULL AND state IN ('pending', 'leased', 'held', 'done')"),
+            postgresql_where=text("round IS NOT NULL AND state IN ('pending', 'leased', 'held', 'done')"),
         ),
     )
 
@@ -251,6 +251,7 @@ class TaskRow(Base):
     lease_expires_at: Mapped[datetime | None]
     renewed_at: Mapped[datetime | None]
     next_grant_at: Mapped[datetime | None]
+    held_at: Mapped[datetime | None]
     progress: Mapped[dict[str, Any] | None]
     failure: Mapped[dict[str, Any] | None]
     result: Mapped[dict[str, Any] | None]

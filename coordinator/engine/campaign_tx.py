@@ -69,7 +69,7 @@ class CampaignTx:
         return list((await self.session.scalars(query.order_by(TaskRow.id))).all())
 
     async def live_tasks(self, kind: TaskKind, agent_id: str | None = None) -> list[TaskRow]:
-        """The pending and leased tasks of one kind in all rounds, oldest first; with *agent_id*, only that agent's."""
+        """The tasks of one kind that have not ended, in all rounds, oldest first; with *agent_id*, that agent's."""
         query = select(TaskRow).where(
             TaskRow.campaign_id == self.campaign.id, TaskRow.kind == kind, TaskRow.state.in_(lifecycle.LIVE_TASK)
         )

@@ -90,6 +90,7 @@ async def _advance_round(tx: CampaignTx, round_row: RoundRow) -> bool:
     tasks = await tx.tasks(TaskKind.TRAIN, round_row.number)
     n_done = sum(task.state is TaskState.DONE for task in tasks)
     live = [task for task in tasks if not task.state.is_final]
+    held = [task for task in live if stragglers.is_held(task)]
     has_minimum = n_done >= tx.spec.selection.minimum
     is_over = tx.now >= round_row.deadline_at
     if n_done >= stragglers.updates_wanted(tx, len(round_row.eligible)) or (is_over and has_minimum):
@@ -102,9 +103,11 @@ async def _advance_round(tx: CampaignTx, round_row: RoundRow) -> bool:
         round_row.deadline_at = tx.after(tx.now, tx.spec.deadline.round_s)
         n_taken_back = await stragglers.reassign(tx, round_row, live, n_done)
         live = [task for task in live if not task.state.is_final]
+        held = [task for task in live if stragglers.is_held(task)]
     missing = stragglers.updates_wanted(tx, len(round_row.eligible)) - n_done - len(live)
     n_replaced = await _replace(tx, round_row, tasks, max(missing, n_taken_back))
-    if not live and not n_replaced:
+    awaited = len(live) - (len(held) if has_minimum else 0) + n_replaced
+    if not awaited:
         if has_minimum:
             return await start_aggregating(tx, round_row, tasks)
         if await stragglers.readmit(tx, round_row):
@@ -112,6 +115,8 @@ async def _advance_round(tx: CampaignTx, round_row: RoundRow) -> bool:
         if not await joining.reschedule_for_preparing(tx, await _lack(tx, round_row, tasks, "and no client left")):
             await _pause(tx, round_row, tasks, "and no client left")
             return False
+    if n_done + len(live) - len(held) + n_replaced < tx.spec.selection.minimum and held:
+        tx.campaign.reason = f"{_so_far(tx, round_row, n_done)}; {await _held_by_owners(tx, held)}"
     tx.reschedule_at(round_row.deadline_at)
     return False
 
@@ -130,9 +135,12 @@ async def _pause(tx: CampaignTx, round_row: RoundRow, tasks: Sequence[TaskRow], 
 
 
 async def _lack(tx: CampaignTx, round_row: RoundRow, tasks: Sequence[TaskRow], why: str) -> str:
-    """Describe a round's lack of updates, with the failures of its tasks since the campaign was last resumed."""
+    """Describe a round's lack of updates, with those that owners hold, and the failures of its tasks since the campaign
+    was last resumed."""
     n_done = sum(task.state is TaskState.DONE for task in tasks)
-    lack = f"round {round_row.number} has {n_done} of at least {tx.spec.selection.minimum} updates {why}"
+    lack = f"{_so_far(tx, round_row, n_done)} {why}"
+    if held := [task for task in tasks if stragglers.is_held(task)]:
+        lack = f"{lack}; {await _held_by_owners(tx, held)}"
     by_agent = {participant.agent_id: participant for participant in await tx.participants()}
     by_message: dict[str, dict[str, ParticipantRow]] = {}
     for task in tasks:
@@ -140,6 +148,19 @@ async def _lack(tx: CampaignTx, round_row: RoundRow, tasks: Sequence[TaskRow], w
             by_message.setdefault(task.failure["message"], {})[task.agent_id] = by_agent[task.agent_id]
     failures = "; ".join(f"{joining.names([*failed.values()])}: {message}" for message, failed in by_message.items())
     return f"{lack}: {failures}" if failures else lack
+
+
+def _so_far(tx: CampaignTx, round_row: RoundRow, n_done: int) -> str:
+    return f"round {round_row.number} has {n_done} of at least {tx.spec.selection.minimum} updates"
+
+
+async def _held_by_owners(tx: CampaignTx, held: Sequence[TaskRow]) -> str:
+    """Whose updates are finished and held, in words."""
+    agents = {task.agent_id for task in held}
+    holding = [participant for participant in await tx.participants() if participant.agent_id in agents]
+    if len(holding) == 1:
+        return f"the update of {joining.names(holding)} is held by its owner"
+    return f"the updates of {joining.names(holding)} are held by their owners"
 
 
 async def _replace(tx: CampaignTx, round_row: RoundRow, tasks: Sequence[TaskRow], missing: int) -> int:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from coordinator.errors import AgentAlreadyRunning, AssignmentFailed, BadUpdate, LeaseLost, ResultDiffers
 from coordinator.services import Services
-from coordinator.tasks import leases, results
+from coordinator.tasks import held_updates, leases, results
 from coordinator.tasks.lease_header import ClaimDep
 from coordinator.web.authentication import AgentDep
 from coordinator.web.deps import Now, ServicesDep, WriteSession
@@ -102,6 +102,16 @@ async def put_result(
     """End a task with its result. Repeating the same result changes nothing."""
     await results.accept(services, claim, body)
     return {"status": "accepted"}
+
+
+@router.put("/{task_id}/hold", status_code=204, responses=refuses(LeaseLost))
+async def hold(claim: ClaimDep, services: ServicesDep) -> None:
+    """Keep the finished update of a train task back, as the agent's owner says.
+
+    The lease ends. The task waits for the owner's word (`PUT /v1/agents/me/tasks/{task_id}/release`) as long as its
+    round, or the next one, may use the update. Repeating the request changes nothing.
+    """
+    await held_updates.hold(services, claim)
 
 
 @router.put("/{task_id}/failure", responses=refuses(LeaseLost, ResultDiffers))

@@ -12,6 +12,7 @@ of an agent's requests bounds what that writes.
 import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, null, select, update
 from sqlalchemy.exc import DBAPIError
@@ -44,7 +45,7 @@ from shared.wire.leases import MAX_RENEWAL_S, Directive, LeaseRequest, RenewRepl
 
 log = logging.getLogger(__name__)
 
-_NO_LEASE: dict[str, object] = {"token_hash": None, "instance_id": None, "lease_expires_at": None, "progress": None}
+NO_LEASE: dict[str, Any] = {"token_hash": None, "instance_id": None, "lease_expires_at": None, "progress": None}
 """Columns that clear a lease: nobody works on the task now. ``attempt`` is kept: it is the fencing token."""
 _FREE_LEASES = 2
 """Leases of a task without a pause: the first, and one more for a lost reply or an agent that restarts."""
@@ -147,7 +148,7 @@ def _tasks_of(agent_id: str) -> Select[TaskRow]:
         .join(CampaignRow, CampaignRow.id == TaskRow.campaign_id)
         .where(
             TaskRow.agent_id == agent_id,
-            TaskRow.state.in_(lifecycle.LIVE_TASK),
+            TaskRow.state.in_(lifecycle.OPEN_TASK),
             (TaskRow.state == TaskState.LEASED) | CampaignRow.state.in_(lifecycle.ACTIVE_CAMPAIGN),
         )
     )
@@ -176,7 +177,7 @@ async def _grant(
         )
     except IllegalMove:
         return None  # cancelled or granted meanwhile; the agent asks again
-    _record_attempt(session, campaign, now, EventType.TASK_LEASED, task)
+    record_attempt(session, campaign, now, EventType.TASK_LEASED, task)
     return TaskLease(
         task_id=task.id,
         attempt=attempt,
@@ -215,7 +216,7 @@ def _pause_s(attempt: int, settings: LeaseSettings) -> float:
     return min(2.0 ** min(attempt - _FREE_LEASES, 20), settings.max_pause_s, settings.ttl_s * 2 / 3)
 
 
-def _record_attempt(
+def record_attempt(
     session: AsyncSession, campaign: CampaignRow, now: datetime, event: EventType, task: TaskRow
 ) -> None:
     """Record an event of a task's lease, unless it is one of many."""
@@ -331,8 +332,10 @@ async def _renew(
 async def release(session: AsyncSession, now: datetime, claim: LeaseClaim) -> None:
     """Return an unfinished task because its agent stops. Raises LeaseLost."""
     campaign, task = await lock_held(session, claim)
-    await end(session, claim, task, TaskState.PENDING, **_NO_LEASE)
-    _record_attempt(session, campaign, now, EventType.TASK_RELEASED, task)
+    if task.state is not TaskState.LEASED:  # of a held one only its owner's word makes a task again
+        raise LeaseLost(claim.task_id, claim.attempt)
+    await end(session, claim, task, TaskState.PENDING, **NO_LEASE)
+    record_attempt(session, campaign, now, EventType.TASK_RELEASED, task)
 
 
 async def expire(session: AsyncSession, now: datetime) -> int:
@@ -345,10 +348,10 @@ async def expire(session: AsyncSession, now: datetime) -> int:
         if task.state is not TaskState.LEASED or task.lease_expires_at is None or task.lease_expires_at >= now:
             continue
         try:
-            await lifecycle.move(session, task, TaskState.PENDING, fence=(task.attempt, task.token_hash), **_NO_LEASE)
+            await lifecycle.move(session, task, TaskState.PENDING, fence=(task.attempt, task.token_hash), **NO_LEASE)
         except IllegalMove:
             continue  # it ended meanwhile
-        _record_attempt(session, campaign, now, EventType.LEASE_EXPIRED, task)
+        record_attempt(session, campaign, now, EventType.LEASE_EXPIRED, task)
     return len(tasks)
 
 

@@ -31,6 +31,7 @@ TABLE: Mapping[type[errors.CoordinatorError], tuple[int, ProblemType, str]] = {
     errors.ProtocolNotServed: (426, P.PROTOCOL_NOT_SERVED, "The protocol is not served"),
     errors.Invalid: (422, P.INVALID, "The request is not valid"),
     errors.IllegalMove: (409, P.ILLEGAL_MOVE, "The state does not allow it"),
+    errors.RoundOver: (409, P.ILLEGAL_MOVE, "The round is over"),
     errors.NothingToFinish: (409, P.ILLEGAL_MOVE, "The state does not allow it"),
     errors.NotKept: (409, P.NOT_KEPT, "The round is no longer stored"),
     errors.Conflict: (409, P.CONFLICT, "The idempotency key was used with another body"),

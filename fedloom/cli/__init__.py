@@ -19,6 +19,7 @@ from fedloom.cli.agent import (
     owner_commands,
     policy_command,
     pull_command,
+    release_command,
 )
 from fedloom.cli.agent import operator_commands as agent_commands
 from fedloom.cli.campaign import commands as campaign_commands
@@ -62,6 +63,7 @@ for command in (
     decision_commands.leave,
     decision_commands.forget,
     pull_command.pull,
+    release_command.release,
     policy_command.policy,
     fingerprint.fingerprint,
 ):

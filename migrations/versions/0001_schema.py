@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 
 # Until a release the schema is rewritten in place; the digest of its tables tells databases of other code apart.
-revision = "1_22d3e8"
+revision = "1_6d7808"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -270,6 +270,7 @@ def upgrade() -> None:
         sa.Column("lease_expires_at", TIME, nullable=True),
         sa.Column("renewed_at", TIME, nullable=True),
         sa.Column("next_grant_at", TIME, nullable=True),
+        sa.Column("held_at", TIME, nullable=True),
         sa.Column("progress", sa.JSON(), nullable=True),
         sa.Column("failure", sa.JSON(), nullable=True),
         sa.Column("result", sa.JSON(), nullable=True),
@@ -295,8 +296,8 @@ def upgrade() -> None:
         "tasks",
         ["campaign_id", "kind", "round", "agent_id"],
         unique=True,
-        sqlite_where=sa.text("round IS NOT NULL AND state IN ('pending', 'leased', 'done')"),
-        postgresql_where=sa.text("round IS NOT NULL AND state IN ('pending', 'leased', 'done')"),
+        sqlite_where=sa.text("round IS NOT NULL AND state IN ('pending', 'leased', 'held', 'done')"),
+        postgresql_where=sa.text("round IS NOT NULL AND state IN ('pending', 'leased', 'held', 'done')"),
     )
     op.create_table(
         "blob_uses",

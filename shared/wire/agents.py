@@ -8,7 +8,7 @@ from pydantic import Field
 
 from shared.bounds import Count
 from shared.campaign.spec import Name
-from shared.states import AgentState, CampaignState, ParticipantState
+from shared.states import AgentState, CampaignState, ParticipantState, TaskState
 from shared.wire.base import Id, Reply, Request
 
 MAX_OWN_CAMPAIGNS = 20
@@ -41,6 +41,13 @@ class PartRequest(Request):
     """Says what the owner wants of the calling agent in a campaign."""
 
     part: Part
+
+
+class ReleaseReply(Reply):
+    """What the task of a released update is now."""
+
+    state: TaskState
+    """`pending` or `leased`: the update is awaited. `done`: it is there."""
 
 
 class OwnCampaign(Reply):

@@ -139,6 +139,8 @@ class ClientView(Reply):
     """Round for which its last aggregated update was trained; null before the first."""
     update_weight: float | None
     """Weight of that update in its round, whose weights sum to 1."""
+    held_round: int | None = None
+    """Round whose update its owner holds back; null if there is none."""
     training: Values
     """Metrics of that training. Those that the owner does not report are missing."""
     evaluation: EvaluationState

@@ -26,7 +26,7 @@ def refusal(line: bytes) -> str:
 
 
 def test_an_unknown_order_is_refused_in_words() -> None:
-    known = "'job', 'answer', 'score', 'check', 'merge'"
+    known = "'job', 'answer', 'score', 'check', 'merge', 'review'"
     assert refusal(b'{"type": "dream", "secret": 1}') == f"this training child knows no order 'dream', only {known}"
 
 

@@ -214,3 +214,18 @@ def test_what_an_owner_said_stands_beside_its_agent(state: str, reason: str) -> 
 def test_an_agent_that_may_come_back_is_told_to_be_away(state: str, is_told: bool) -> None:
     page = printed(part("bob", None, state=state, reason="its owner said so", away_since=NOW))
     assert ("away since" in page) is is_told
+
+
+def test_a_task_whose_update_is_held_says_so() -> None:
+    fields = {"campaign_id": "c1", "kind": "train", "round": 7, "attempt": 1, "progress": None, "failure": None}
+    states = {"ada": "held", "bob": "pending", "cyd": "leased"}
+    tasks = [
+        TaskView.model_validate(
+            {**fields, "id": name, "agent_id": name, "agent_name": name, "state": state, "created_at": NOW}
+            | {"ended_at": None}
+        )
+        for name, state in states.items()
+    ]
+    page = printed(tasks=tasks, width=80)
+    for name, words in (("ada", "held by its owner"), ("bob", "waits for its agent"), ("cyd", "starting")):
+        assert re.search(rf"^{name} +train +7 +{words}", page, re.MULTILINE)

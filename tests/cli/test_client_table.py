@@ -1,6 +1,7 @@
 """Tables of clients and of the kind's own metrics on terminals that are narrow, and of campaigns that are large."""
 
 import io
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -142,3 +143,11 @@ def test_going_and_coming_back_is_said_once() -> None:
     many = {f"agent{number}": old for number in range(7)}
     assert away_in_words(at(**many)).endswith(" and 2 more")
     assert away_in_words(at(ada=None)) == ""
+
+
+def test_it_says_whose_update_is_held_by_its_owner() -> None:
+    page = printed(client(0, held_round=7), client(1))
+    words = re.sub(r"\s+", " ", page)
+    assert "its owner holds the" in words
+    assert words.count("holds") == 1
+    assert max(map(len, page.splitlines())) <= 80

@@ -23,7 +23,7 @@ import pytest
 from agent.record.record import OwnerRecord
 from shared.credentials import read_secret
 from shared.digest import sha256_hex
-from tests.faults import test_identity_kills
+from tests.faults import test_held_kills, test_identity_kills
 from tests.faults.mortal_world import (
     Scenario,
     World,
@@ -94,7 +94,7 @@ AGENT = (
     *("agent: leased", "agent: tokenizing", "agent: result there", "agent: ended"),  # prepare
     *("agent: loading model", "agent: adapter sent"),  # init
     *("agent: before booking", "agent: booked"),  # train
-    *("agent: piece downloaded", "agent: download whole", "agent: downloaded", "agent: training"),
+    *("agent: piece downloaded", "agent: download whole", "agent: downloaded", "agent: training", "agent: norm noted"),
     *(
         "agent: chunk sent",
         "agent: delta sent",
@@ -310,7 +310,8 @@ def test_a_key_whose_process_died_before_writing_its_file_is_replaced(tmp_path: 
 
 
 def test_every_crash_point_in_the_code_is_tested() -> None:
-    assert named_in_the_code() <= POINTS | {*DISCARDS, *NO_ASSIGNMENT} | test_identity_kills.POINTS
+    elsewhere = test_identity_kills.POINTS | test_held_kills.POINTS
+    assert named_in_the_code() <= POINTS | {*DISCARDS, *NO_ASSIGNMENT} | elsewhere
 
 
 @pytest.mark.deep

@@ -17,6 +17,8 @@ FEDLOOM_RECORDED holds further options as JSON:
     notices        what a preparation says of the rows
     failure        what a training says instead of a result
     evaluation     metrics of an evaluation, beside the usual ones or in place of them
+    review         what it finds of a held update, in place of the usual
+    review_s       seconds that this takes
 """
 
 import json
@@ -35,6 +37,7 @@ from agent.orders.job import Done, LocalJob
 from agent.orders.job_files import ADAPTER_FILE, CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE, RESULT_FILE
 from agent.orders.jobs import EvaluateJob, InitJob, PrepareJob, TrainJob
 from agent.orders.protocol import OUT_OF_MEMORY_EXIT, Failed, Message, OutOfMemory, Report
+from agent.orders.review import Reviewed, ReviewRequest
 from shared.adapters.files import AdapterError, AdapterFile, Contract, TensorSpec, slot_name, write_adapter
 from shared.adapters.initial import write_initial
 from shared.adapters.lora import at_rank, trained
@@ -146,6 +149,17 @@ def evaluate(job: EvaluateJob) -> EvaluateResult:
     return EvaluateResult.model_validate(evaluated(2.0 / (1 + job.round), n_rows=N_HELD_OUT, n_tokens=20, **own))
 
 
+def review(order: ReviewRequest) -> Reviewed:
+    assert order.update.is_file()
+    assert order.adapter.is_file()
+    time.sleep(OPTIONS.get("review_s", 0))
+    if "review" in OPTIONS:
+        return Reviewed.model_validate(OPTIONS["review"])
+    answers = [{"prompt": f"prompt {n}", "before": f"before {n}", "after": f"after {n}"} for n in range(1, 6)]
+    losses = {"n_rows": N_HELD_OUT, "loss_before": 2.0, "loss_after": 1.5, "unit": "nats/token"}
+    return Reviewed.model_validate({**losses, "answers": answers})
+
+
 def run(local_job: LocalJob) -> Result:
     job = local_job.job
     if isinstance(job, PrepareJob):
@@ -170,7 +184,11 @@ def main() -> None:
     threading.Thread(target=end_with_parent, args=(lines, ready), daemon=True).start()
     while True:
         ready.acquire()
-        local_job = LocalJob.model_validate_json(lines.pop(0) or "")
+        line = lines.pop(0) or ""
+        if json.loads(line)["type"] == "review":
+            say(review(ReviewRequest.model_validate_json(line)))
+            continue
+        local_job = LocalJob.model_validate_json(line)
         Path(local_job.folder, "child.pid").write_text(str(os.getpid()))
         if local_job.data is None and not isinstance(local_job.job, InitJob):
             say(Failed(failure=Failure(kind=FailureKind.DATA, message="agent.toml names no such data")))

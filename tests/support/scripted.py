@@ -163,6 +163,14 @@ class ScriptedAgent:
     def release(self, lease: dict[str, Any]) -> httpx.Response:
         return self.http.delete(f"/v1/leases/{lease['task_id']}", headers=self.header(lease))
 
+    def hold(self, lease: dict[str, Any]) -> httpx.Response:
+        """Keep the update of a train task back."""
+        return self.http.put(f"/v1/leases/{lease['task_id']}/hold", headers=self.header(lease))
+
+    def let_go(self, task_id: str) -> httpx.Response:
+        """Let the update of a held task go."""
+        return self.http.put(f"/v1/agents/me/tasks/{task_id}/release")
+
     def start_upload(
         self, lease: dict[str, Any], purpose: str, data: bytes, n_bytes: int | None = None
     ) -> httpx.Response:

@@ -39,6 +39,22 @@ def load_adapter(attached: AttachedAdapter, path: Path, *, rank: int | None = No
         raise TaskFailed(FailureKind.BASE_MODEL, f"the adapter does not fit this base model: {error}") from error
 
 
+def add_update(attached: AttachedAdapter, path: Path, *, rank: int) -> None:
+    """Add an update to the attached adapter: to its first components, if the update is of a smaller rank.
+
+    rank: the update's. Raises TaskFailed (base-model) if the file is no update of the adapter.
+    """
+    try:
+        with AdapterFile(path) as file:
+            whole = attached.update_contract
+            (whole if rank == attached.rank else at_rank(whole, rank)).check(file)
+            for name, parameter in attached.trained_parameters.items():
+                values = torch.from_numpy(file.read(name).copy()).to(parameter.device)
+                parameter.data[tuple(slice(n) for n in values.shape)] += values
+    except AdapterError as error:
+        raise TaskFailed(FailureKind.BASE_MODEL, f"the update does not fit this base model: {error}") from error
+
+
 def read_slots(
     path: Path, slots: Iterable[str], attached: AttachedAdapter, contract: Contract
 ) -> dict[str, dict[str, Tensor]]:

@@ -24,12 +24,29 @@ from shared.wire.leases import FailureKind
 
 
 @dataclass(frozen=True)
-class _Prompt:
+class Prompt:
     """A question's tokens, the token that ends its answer, and the white space before the answer in its template."""
 
     tokens: list[int]
     end: int
     lead: str
+
+
+@dataclass(frozen=True)
+class Generation:
+    """How answers are made.
+
+    Args:
+        max_new_tokens: most tokens of one answer.
+        micro_batch: questions that go through the model at once.
+        temperature: 0 decodes greedily; above 0 tokens are sampled.
+        seed: seed of the sampling.
+    """
+
+    max_new_tokens: int
+    micro_batch: int
+    temperature: float = 0.0
+    seed: int = 0
 
 
 def answer(order: AnswerRequest, context: OrderContext) -> Answered:
@@ -77,6 +94,29 @@ def generate_answers(
         return []
     prompts = prompts_with_ends(order.questions, order.template, tokenizer)
     _check_room(model, [prompt.tokens for prompt in prompts], order.max_new_tokens)
+    how = Generation(order.max_new_tokens, order.micro_batch, order.temperature, order.seed)
+    return answers_to(prompts, how, model, tokenizer, autocast_dtype=autocast_dtype, report=report, on_text=on_text)
+
+
+def answers_to(
+    prompts: Sequence[Prompt],
+    how: Generation,
+    model: Any,
+    tokenizer: Any,
+    *,
+    autocast_dtype: torch.dtype | None,
+    report: Callable[[int], None] = lambda _: None,
+    on_text: Callable[[str], None] = lambda _: None,
+) -> list[str]:
+    """Return the text of each answer, in the order of the prompts, for which the model has room.
+
+    Args:
+        prompts: the prompts.
+        how: how the answers are made.
+        model, tokenizer, autocast_dtype, report, on_text: as in ``generate_answers``.
+    """
+    if not prompts:
+        return []
     model.eval()
     decoders = {lead: AnswerDecoder(tokenizer, lead) for lead in {prompt.lead for prompt in prompts}}
     ends = {prompt.end for prompt in prompts} | _model_ends(model) | {tokenizer.eos_token_id}
@@ -85,21 +125,21 @@ def generate_answers(
         pad = tokenizer.eos_token_id
     # It replaces the model's own configuration, which may sample and penalise repetition: temperature 0 means greedy.
     model.generation_config = GenerationConfig(
-        max_new_tokens=order.max_new_tokens,
-        do_sample=order.temperature > 0,
-        temperature=order.temperature or None,
-        top_k=0 if order.temperature else None,
+        max_new_tokens=how.max_new_tokens,
+        do_sample=how.temperature > 0,
+        temperature=how.temperature or None,
+        top_k=0 if how.temperature else None,
         eos_token_id=sorted(ends),
         pad_token_id=pad,
     )
-    set_seed(order.seed)
+    set_seed(how.seed)
     device = next(model.parameters()).device
     texts = [""] * len(prompts)
     # the longest first, so that lack of memory shows at once, and a batch needs little padding
     by_length = sorted(range(len(prompts)), key=lambda i: -len(prompts[i].tokens))
     with torch.inference_mode(), autocast(device, autocast_dtype):
-        for begin in range(0, len(by_length), order.micro_batch):
-            batch = by_length[begin : begin + order.micro_batch]
+        for begin in range(0, len(by_length), how.micro_batch):
+            batch = by_length[begin : begin + how.micro_batch]
             inputs = pad_left([prompts[i].tokens for i in batch], pad)
             streamer = TextStreamer(decoders[prompts[0].lead], ends, on_text) if len(prompts) == 1 else None
             generated = model.generate(**{name: value.to(device) for name, value in inputs.items()}, streamer=streamer)
@@ -121,13 +161,20 @@ def pad_left(prompts: Sequence[Sequence[int]], pad: int) -> dict[str, Tensor]:
     return {"input_ids": input_ids, "attention_mask": attention_mask}
 
 
-def prompts_with_ends(questions: Sequence[Question], template: AnyTemplate, tokenizer: Any) -> list[_Prompt]:
-    """Each question as a prompt, and how its answer begins and ends, as training has them.
-
-    They come from a training row with a placeholder as its answer, which is then cut off.
-    """
+def prompts_with_ends(questions: Sequence[Question], template: AnyTemplate, tokenizer: Any) -> list[Prompt]:
+    """Each question as a prompt, and how its answer begins and ends, as training has them."""
     rows = [Row(question.prompt, question.input, completion="a") for question in questions]
-    renderer = Renderer(template, tokenizer)
+    return prompts_of(rows, Renderer(template, tokenizer), tokenizer)
+
+
+def prompts_of(rows: Sequence[Row], renderer: Renderer, tokenizer: Any) -> list[Prompt]:
+    """The prompt of each row, and how its answer begins and ends, as training has them.
+
+    Args:
+        rows: training rows whose loss covers the last turn alone, with a placeholder there, which is cut off.
+        renderer: of the template.
+        tokenizer: the base model's.
+    """
     texts = [renderer.render(row) for row in rows]
     prompts = []
     for text, token_row in zip(texts, TextTokenizer(tokenizer, sys.maxsize).rows(texts), strict=True):
@@ -135,7 +182,7 @@ def prompts_with_ends(questions: Sequence[Question], template: AnyTemplate, toke
         tokens, supervised = token_row
         reply = text.exchanges[-1].answer
         lead = reply[: len(reply) - len(reply.lstrip())]
-        prompts.append(_Prompt(tokens[: supervised.index(True)], tokens[-1], lead))
+        prompts.append(Prompt(tokens[: supervised.index(True)], tokens[-1], lead))
     return prompts
 
 

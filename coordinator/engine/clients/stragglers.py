@@ -18,6 +18,11 @@
     no task left, under the minimum  clients that the round left out are        discarded if no other client is
                                      readmitted                                 free
 
+An update that its owner holds is no failure of the client, whatever becomes of it. Under the minimum a round waits for
+it as for a pending task: until the deadline, at which it is reassigned after the pending ones. From the minimum on
+nobody waits for it: once no other task is left, the round closes, and it continues late as a leased one does, or is
+cancelled. Once released it is a pending task again.
+
 After ``set_aside_after`` failures in a row a client is set aside for ``set_aside_rounds`` rounds. A client is
 not drawn for a round in which its late task may still count.
 """
@@ -136,7 +141,10 @@ async def freeze_updates(tx: CampaignTx, round_row: RoundRow, tasks: Sequence[Ta
     for task in counting:
         task.counts_in = number
     late_tasks_continue = tx.spec.stragglers.late_updates == "next_round" and number < tx.campaign.last_round
-    own = [task for task in tasks if not (late_tasks_continue and task.state is TaskState.LEASED)]
+    begun = (TaskState.LEASED, TaskState.HELD)
+    own = [task for task in tasks if not (late_tasks_continue and task.state in begun)]
+    # nobody waits for late updates, so one whose owner let it go too late for its agent to send it kept nobody waiting
+    await tx.cancel_tasks([*(task for task in own if is_held(task)), *(task for task in earlier if task.held_at)])
     # if the round filled before its deadline, nobody was slow, so a cancelled task is no failure
     await tx.cancel_tasks(own, _missed_deadline(number) if tx.now >= round_row.deadline_at else None)
     await tx.cancel_tasks(earlier, _too_late(number))
@@ -148,16 +156,23 @@ async def reassign(tx: CampaignTx, round_row: RoundRow, live: Sequence[TaskRow],
     """At a deadline with too few updates: take back as many tasks as spare clients can do. Returns how many."""
     replaces = tx.spec.stragglers.under_minimum == "replace"
     idle = [task for task in live if task.state is TaskState.PENDING]
+    held = [task for task in live if is_held(task)]
     slow = [task for task in live if task.state is TaskState.LEASED and replaces]
-    overdue = [*idle, *slow]
+    overdue = [*idle, *held, *slow]
     lacking = tx.spec.selection.minimum - n_done - (len(live) - len(overdue))
     n_spare = await _n_spare(tx, round_row)
     while n_spare < min(lacking, len(overdue)) and await readmit(tx, round_row):
         n_spare = await _n_spare(tx, round_row)
     taken_back = overdue[:n_spare]  # a task stays with its client if no spare client can take it
+    await tx.cancel_tasks([task for task in taken_back if is_held(task)])
     await tx.cancel_tasks(taken_back, _missed_deadline(round_row.number))
     tx.record(EventType.ROUND_EXTENDED, round=round_row.number, taken_back=len(taken_back))
     return len(taken_back)
+
+
+def is_held(task: TaskRow) -> bool:
+    """Whether the task's owner keeps its update back now."""
+    return task.state is TaskState.HELD
 
 
 async def _n_spare(tx: CampaignTx, round_row: RoundRow) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedloom.cli import output
-from fedloom.cli.agent.known import OwnersHome, decided, find, line_of, named_so, open_home
+from fedloom.cli.agent.known import OwnersHome, decided, find, held_rounds, line_of, named_so, open_home
 from fedloom.cli.agent.owner_commands import DEFAULT_HOME, Home
 from fedloom.cli.output import AsJson
 from fedloom.errors import InvalidOption
@@ -61,6 +61,7 @@ def campaigns(
     else:
         _print_table(owners, known)
     _print_next(known, home)
+    _print_held(owners, known, home)
 
 
 def _print_spec(owners: OwnersHome, campaign: str | None) -> None:
@@ -112,6 +113,8 @@ def _print_words(owners: OwnersHome, known: "Sequence[KnownCampaign]") -> None:
         table.add_row("trained", f"{trained} of {each.spec.rounds} rounds")
         if lines := _own_losses(owners, each):
             table.add_row("own losses", Text("\n".join(lines)))
+        if held := held_rounds(owners.record, each.id):
+            table.add_row("held", f"the update{'' if len(held) == 1 else 's'} of round {', '.join(map(str, held))}")
         if lines := refusal_lines(refusals_of(owners, each)):
             table.add_row("refused by", Text("\n".join(lines)))
         output.console().print(table)
@@ -139,3 +142,13 @@ def _print_next(known: "Sequence[KnownCampaign]", home: Path) -> None:
             )
             output.say(f"  {approve}\n  {refuse}")
             output.say("approve shows it and asks; with --yes it does not ask, as where there is no terminal")
+
+
+def _print_held(owners: OwnersHome, known: "Sequence[KnownCampaign]", home: Path) -> None:
+    from fedloom.cli.agent.release_command import release_line
+
+    for each in known:
+        for update in owners.record.held.kept(each.id):
+            if update.is_held:
+                output.say(f"\n{visible_line(each.name)}: the update of round {update.round} is held, and goes after:")
+                output.say(f"  {release_line(update, home)}")

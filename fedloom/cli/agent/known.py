@@ -113,6 +113,8 @@ class CampaignLine(BaseModel):
     data: str
     rounds_trained: int
     rounds: int
+    held_rounds: list[int]
+    """Rounds whose updates are held here."""
     n_train: int | None
     n_held_out: int | None
     spec: dict[str, Any]
@@ -140,12 +142,18 @@ def line_of(record: "OwnerRecord", known: "KnownCampaign") -> CampaignLine:
         data=known.spec.data.name,
         rounds_trained=record.bookings.rounds_trained(known.id),
         rounds=known.spec.rounds,
+        held_rounds=held_rounds(record, known.id),
         n_train=prepared.n_train if prepared is not None else None,
         n_held_out=prepared.n_held_out if prepared is not None else None,
         spec=covered_by_digest(known.spec, known.terms.created_on),
         participants=known.terms.participants,
         n_participants=known.terms.n_participants,
     )
+
+
+def held_rounds(record: "OwnerRecord", campaign_id: str) -> list[int]:
+    """The rounds of a campaign whose updates are held."""
+    return [update.round for update in record.held.kept(campaign_id) if update.is_held]
 
 
 def decided(known: "KnownCampaign") -> str:

@@ -90,7 +90,19 @@ def _company(policy: "PolicySettings") -> str:
 def _updates(policy: "PolicySettings") -> str:
     n = policy.retention_updates
     kept = f"for {n} more rounds at most" if n else "until its round has closed, and no longer"
-    return f"the coordinator may keep an update {kept} (retention_updates); its backups keep what they hold"
+    by_coordinator = f"the coordinator may keep an update {kept} (retention_updates); its backups keep what they hold"
+    return f"{_holding(policy)}; {by_coordinator}"
+
+
+def _holding(policy: "PolicySettings") -> str:
+    if policy.hold_updates_s is not None:
+        return (
+            f"held here until you let them go, or for {output.duration(policy.hold_updates_s)} (hold_updates_s), after "
+            "which they GO BY THEMSELVES"
+        )
+    if policy.hold_updates:
+        return "held here until you let them go (hold_updates)"
+    return "sent as soon as they are finished (hold_updates, hold_updates_s)"
 
 
 def _could_learn(policy: "PolicySettings") -> str:

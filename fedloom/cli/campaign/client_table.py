@@ -141,6 +141,8 @@ class ClientTable:
         notes = []
         if client.worse_than_base:
             notes.append("worse")
+        if client.held_round is not None:
+            notes.append(f"its owner holds the update of round {client.held_round}")
         if self._evaluates and client.evaluation in _NOTES:
             notes.append(_NOTES[client.evaluation])
             if client.evaluated_adapter is not None:

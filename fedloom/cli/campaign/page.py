@@ -237,14 +237,12 @@ class CampaignPage:
                 right=["ROUND", "DONE", "LOSS", "TOKENS/S"], fold=["AGENT"],
             )  # fmt: skip
             for task in self.tasks:
-                is_pending = task.state == TaskState.PENDING
-                progress = None if is_pending else task.progress
-                idle = "waits for its agent" if is_pending else "starting"
+                progress = task.progress if task.state is TaskState.LEASED else None
                 table.add_row(
                     task.agent_name,
                     task.kind,
                     _count(task.round),
-                    progress.phase if progress else idle,
+                    doing_now(task),
                     done_of_total(progress) if progress else "",
                     output.loss(progress.loss) if progress else "",
                     f"{progress.tokens_per_s:.0f}" if progress and progress.tokens_per_s is not None else "",
@@ -278,7 +276,8 @@ def _needs_another_try(campaign: CampaignDetail) -> bool:
 def load(client: Client, id_or_name: str) -> CampaignPage:
     """Fetch the page's content. Raises errors.NotFound."""
     campaign = client.campaign(id_or_name)
-    open_tasks = [task for state in (TaskState.LEASED, TaskState.PENDING) for task in client.tasks(campaign.id, state)]
+    states = (TaskState.LEASED, TaskState.HELD, TaskState.PENDING)
+    open_tasks = [task for state in states for task in client.tasks(campaign.id, state)]
     failed = list(client.tasks(campaign.id, TaskState.FAILED))
     means, coverage = means_by_round(client, campaign.id)
     return CampaignPage(
@@ -355,6 +354,15 @@ def chain(origins: Sequence[Origin]) -> str:
         f"adapter {origin.adapter_number} of {origin.campaign_name} ({origin.kind}, {origin.sha256[:12]})"
         for origin in origins
     )
+
+
+def doing_now(task: TaskView, starting: str = "starting") -> str:
+    """What becomes of a task now. starting: for one whose agent has told no progress yet."""
+    if task.state is TaskState.PENDING:
+        return "waits for its agent"
+    if task.state is TaskState.HELD:
+        return "held by its owner"
+    return task.progress.phase if task.progress else starting
 
 
 def done_of_total(progress: Progress) -> str:

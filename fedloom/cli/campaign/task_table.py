@@ -7,7 +7,7 @@ from rich.table import Table
 
 from fedloom.cli import output
 from fedloom.cli.bar import Bar
-from fedloom.cli.campaign.page import done_of_total
+from fedloom.cli.campaign.page import doing_now, done_of_total
 from shared.metrics import Metric
 from shared.wire.campaigns import CampaignDetail, TaskView
 from shared.wire.leases import Progress
@@ -31,7 +31,7 @@ def tasks_at_work(campaign: CampaignDetail, tasks: Sequence[TaskView], width: in
     own = [metric for metric in campaign.metrics if metric.name in reported]
     progress = [task.progress for task in shown]
     agent = ("AGENT", [task.agent_name for task in shown])
-    doing = ("DOING", [task.progress.phase if task.progress else f"starting {task.kind}" for task in shown])
+    doing = ("DOING", [doing_now(task, f"starting {task.kind}") for task in shown])
     bars = (_BAR, [_bar(each) for each in progress])
     done = ("DONE", [done_of_total(each) if each else "" for each in progress])
     loss = ("LOSS", [output.loss(each.loss) if each else "" for each in progress])

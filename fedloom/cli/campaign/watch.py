@@ -113,7 +113,7 @@ def _next(client: Client, before: Snapshot, last_event: int) -> Snapshot:
     """The snapshot after another, complete or not at all. last_event: number of the last event seen."""
     campaign = client.campaign(before.campaign.id)  # the state first, so that the events up to it are complete
     events = list(client.events(campaign.id, last_event, follow=False))
-    tasks = list(client.tasks(campaign.id, TaskState.LEASED))
+    tasks = [task for state in (TaskState.LEASED, TaskState.HELD) for task in client.tasks(campaign.id, state)]
     clients, means, coverage = before.clients, before.means, before.coverage
     if any(event.type in _NEW_METRICS for event in events):
         clients, (means, coverage) = list(client.clients(campaign.id)), means_by_round(client, campaign.id)

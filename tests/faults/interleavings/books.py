@@ -55,6 +55,7 @@ class Book:
         self.n_events: dict[str, int] = {}
         self._ended: set[tuple[str, int]] = set()
         self._failed: set[tuple[str, int]] = set()
+        self._held: set[tuple[str, int]] = set()
         self._offsets: dict[str, int] = {}
 
     def begin(self, campaign_id: str, body: dict[str, Any]) -> None:
@@ -95,6 +96,13 @@ class Book:
             return
         self.end(lease)
         self._failed.add((lease.task_id, lease.attempt))
+
+    def hold(self, lease: Lease) -> None:
+        """Record that an owner holds the update. Repeating it is allowed."""
+        if (lease.task_id, lease.attempt) in self._held:
+            return
+        self.end(lease)
+        self._held.add((lease.task_id, lease.attempt))
 
     def result(self, lease: Lease, work: Work, reply: httpx.Response) -> None:
         """Record the reply to a result. The current attempt's first result counts; repeating it succeeds."""

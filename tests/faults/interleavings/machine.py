@@ -168,12 +168,16 @@ class Interleavings(RuleBasedStateMachine):
         self.steps.complete(self._lease(which), variant)
 
     @precondition(has_leases)
-    @rule(which=A_LEASE, how=st.sampled_from(["renew", "release", "fail", "two results", "wrong chunk", "bad update"]))
+    @rule(
+        which=A_LEASE,
+        how=st.sampled_from(["renew", "release", "fail", "hold", "two results", "wrong chunk", "bad update"]),
+    )
     def do_otherwise(self, which: int, how: str) -> None:
         ways: dict[str, Callable[[Lease], None]] = {
             "renew": self.steps.renew,
             "release": self.steps.release,
             "fail": self.steps.fail,
+            "hold": self.steps.hold,
             "two results": self.steps.send_two_results,
             "wrong chunk": self.steps.send_wrong_chunks,
             "bad update": self.steps.send_bad_update,
@@ -184,6 +188,15 @@ class Interleavings(RuleBasedStateMachine):
     def an_owner_says(self, who: int, part: Part) -> None:
         for campaign_id in self.book.bodies:
             self.steps.say(self._owner(who), campaign_id, part)
+
+    @precondition(has_leases)
+    @rule(which=A_LEASE)
+    def an_owner_holds(self, which: int) -> None:
+        self.steps.hold(self._lease(which))
+
+    @rule(who=SOMEBODY)
+    def an_owner_lets_go(self, who: int) -> None:
+        self.steps.let_go(self._owner(who))
 
     @precondition(has_leases)
     @rule(which=A_LEASE, kind=st.sampled_from(sorted(STATES)))
@@ -299,6 +312,8 @@ class Interleavings(RuleBasedStateMachine):
                     self.steps.say(owner, campaign_id, Part.TAKES_PART)
             if snapshot.campaign.state is CampaignState.PAUSED:
                 self.world.operator.campaign(campaign_id, "resume")
+        for owner in self.steps.active:
+            self.steps.let_go(owner)
         n_accepted = len(self.book.accepted)
         self.world.tick()
         self.steps.all_work()

@@ -155,6 +155,31 @@ class Steps:
         else:
             self._check_refused(lease, reply)
 
+    def hold(self, lease: Lease) -> None:
+        """The agent holds its update, as its owner says."""
+        reply = lease.owner.agent.hold(lease.body)
+        if reply.status_code == 204:
+            self._book.hold(lease)
+            assert self._task(lease).state is TaskState.HELD
+        elif reply.status_code == 422:
+            assert lease.kind != "train"
+        else:
+            self._check_refused(lease, reply)
+
+    def let_go(self, owner: Owner) -> None:
+        """An owner lets all updates go, whether they are held or not."""
+        for lease in {lease.task_id: lease for lease in self.leases if lease.owner is owner}.values():
+            before = self._task(lease).state
+            reply = owner.agent.let_go(lease.task_id)
+            if owner.is_revoked:
+                assert reply.status_code == 403
+            elif before in (TaskState.FAILED, TaskState.CANCELLED, TaskState.SUPERSEDED):
+                assert (reply.status_code, problem(reply).kind) == (409, "illegal-move"), reply.text
+            else:
+                expected = TaskState.PENDING if before is TaskState.HELD else before
+                assert (reply.status_code, reply.json()["state"]) == (200, expected), reply.text
+                assert self._task(lease).state is expected
+
     # updates
 
     def upload(self, lease: Lease, variant: int = 0, *, half: bool = False) -> None:

@@ -1,0 +1,22 @@
+"""The norm of an update, by which one round is compared with others."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from shared.adapters.files import AdapterFile
+
+
+def update_norm(path: Path) -> float:
+    """The L2 norm over all tensors of an update's file, in float64, one tensor in memory at a time.
+
+    Raises AdapterError and OSError.
+    """
+    with AdapterFile(path) as file:
+        return math.sqrt(sum(_squares(file.read(name)) for name in file.tensors))
+
+
+def _squares(values: np.ndarray) -> float:
+    exact = values.astype(np.float64).ravel()
+    return float(np.dot(exact, exact))

@@ -1,0 +1,146 @@
+"""The review of a held update: its owner's held-out loss and answers, before and after."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.data.own_template import template_of
+from agent.data.reading import read_split
+from agent.data.rows import Comparison, Row
+from agent.orders.job import LocalJob
+from agent.orders.jobs import EvaluateJob
+from agent.orders.review import MAX_NEW_TOKENS, N_ANSWERS, ComparedAnswer, Reviewed, ReviewRequest
+from agent.train.base.adapter_files import add_update, load_adapter
+from agent.train.base.model import Base
+from agent.train.data.rendering.templates import Renderer
+from agent.train.data.tokens import Samples
+from agent.train.jobs.context import JobContext
+from agent.train.kinds.base import Scoring
+from agent.train.local.answers import Generation, Prompt, answers_to, prompts_of
+from agent.train.order_context import OrderContext
+from agent.train.trainer.reference import completion_batch_size
+from shared.bounds import shorten
+from shared.metrics import HELD_OUT_LOSS
+from shared.wire.leases import Phase, Progress
+
+_SHOWN = 2000
+"""Most characters of a prompt that are kept to be shown."""
+
+
+@dataclass(frozen=True)
+class _Question:
+    """A held-out prompt, and its text for the owner."""
+
+    prompt: Prompt
+    text: str
+
+
+def review(order: ReviewRequest, context: OrderContext) -> Reviewed:
+    """Measure and answer with the adapter that the round starts from, then with the update added. Raises TaskFailed."""
+    job = _evaluation(order)
+    work = JobContext(context.warm, _local_job(order, job), context.report)
+    samples = work.data(job).held_out
+    if len(samples) == 0:
+        return Reviewed(problem=f"no rows of {job.data.name} are held out, so there is nothing to compare on")
+    context.warm.longest_row_tokens = int(samples.lengths.max())
+    questions = _questions(order, work)
+    with work.suitable_base(job, samples) as (base, _):
+        reference = work.reference(job, base, samples, np.arange(len(samples)))  # (n, completions), or None
+        before, answers = _measured(order, job, work, base, samples, reference, questions, is_after=False)
+        after, new_answers = _measured(order, job, work, base, samples, reference, questions, is_after=True)
+    texts = [question.text for question in questions]
+    return Reviewed(
+        n_rows=len(samples),
+        loss_before=before,
+        loss_after=after,
+        unit=work.kind.metrics[HELD_OUT_LOSS].unit,
+        answers=tuple(
+            ComparedAnswer(prompt=prompt, before=old, after=new)
+            for prompt, old, new in zip(texts, answers, new_answers, strict=True)
+        ),
+        problem="" if questions else "no held-out prompt is short enough to be answered",
+    )
+
+
+def _measured(
+    order: ReviewRequest,
+    job: EvaluateJob,
+    work: JobContext,
+    base: Base,
+    samples: Samples,
+    reference: NDArray[np.float64] | None,
+    questions: Sequence[_Question],
+    *,
+    is_after: bool,
+) -> tuple[float | None, list[str]]:
+    """The held-out loss and the answers, with the update or without it."""
+
+    def on_scored(n_completions: int) -> None:
+        done = n_completions // samples.n_completions
+        work.report(Progress(phase=Phase.EVALUATING, done=done, total=len(samples)))
+
+    training = work.training
+    together = completion_batch_size(base, order.micro_batch) if training.needs_reference else order.micro_batch
+    with base.adapter(job.lora, seed=0) as attached:
+        load_adapter(attached, order.adapter)
+        if is_after:
+            add_update(attached, order.update, rank=order.job.rank)
+        answers = answers_to(
+            [question.prompt for question in questions],
+            Generation(MAX_NEW_TOKENS, order.micro_batch),
+            attached.model,
+            work.files.tokenizer,
+            autocast_dtype=base.autocast_dtype,
+        )
+        # after the answers: it gives the model the head of the loss
+        scoring = Scoring(together, base.autocast_dtype, on_scored)
+        metrics = training.evaluate(attached.model, samples, reference, scoring)
+    return metrics.get(HELD_OUT_LOSS), answers
+
+
+def _questions(order: ReviewRequest, work: JobContext) -> list[_Question]:
+    """The first held-out prompts that are no longer than rows in training, and leave room for an answer."""
+    job, limits = order.job, work.files.limits
+    longest = min(job.training.max_length, (limits.n_positions or sys.maxsize) - MAX_NEW_TOKENS)
+    n_embeddings = limits.n_embeddings or sys.maxsize
+    renderer = Renderer(template_of(order.data, job.data.template), work.files.tokenizer, job.created_on)
+    questions: list[_Question] = []
+    for located in read_split(order.data.named(job.data.name), work.kind).held_out:
+        row = located.row
+        asked = Row(row.prompt, row.input, completion="a", before=row.before, only_last=True)
+        [prompt] = prompts_of([asked], renderer, work.files.tokenizer)
+        if len(prompt.tokens) <= longest and max(prompt.tokens, default=0) < n_embeddings:
+            questions.append(_Question(prompt, _text(row)))
+        if len(questions) == N_ANSWERS:
+            break
+    return questions
+
+
+def _text(row: Row | Comparison) -> str:
+    return shorten(f"{row.prompt}\n\n{row.input}" if row.input else row.prompt, _SHOWN)
+
+
+def _evaluation(order: ReviewRequest) -> EvaluateJob:
+    """The job to evaluate the adapter that the round starts from."""
+    job = order.job
+    shared = {name: getattr(job, name) for name in EvaluateJob.model_fields if name not in ("kind", "round")}
+    return EvaluateJob(**shared, round=job.round - 1)
+
+
+def _local_job(order: ReviewRequest, job: EvaluateJob) -> LocalJob:
+    return LocalJob(
+        compute=order.compute,
+        job=job,
+        folder=order.folder,
+        cache=order.cache,
+        model_path=order.model_path,
+        data=order.data,
+        adapter=order.adapter,
+        broadcast=None,
+        reference=order.reference,
+        micro_batch=order.micro_batch,
+        remote_code=order.remote_code,
+    )
