@@ -56,7 +56,7 @@ def test_no_cell_of_a_table_is_empty() -> None:
 
 
 def test_each_protection_has_a_module_and_a_test_or_the_page_says_that_it_is_none() -> None:
-    rows = threats()
+    rows = [*threats()]
     assert len(rows) > 30
     for row in rows:
         if row["shown by"] == "none":
