@@ -73,7 +73,8 @@ def test_a_client_in_the_place_of_another_is_stated(operator: Operator, enroll: 
     agents = {name: enroll(name) for name in ("ada", "bob", "cyd")}
     selection = {"clients_per_round": 2, "minimum": 2}
     campaign_id = begin_campaign(operator, tmp_path, [*agents.values()], selection=selection)
-    drawn = told(agents["ada"], campaign_id)[0].rosters[1].agents
+    opened = operator.wait_until(lambda: told(agents["ada"], campaign_id)[0].rosters.get(1), bool)
+    drawn = opened.agents
     [left_out] = agents.keys() - set(drawn)
     lost = agents[drawn[0]]
     lease = lost.lease("train")
