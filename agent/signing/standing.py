@@ -18,6 +18,8 @@ from shared.signing.statements import (
 
 _ROSTERS = 8
 """Rounds whose rosters are at hand: late updates are of the round before the newest."""
+MAX_CHARS = 200_000_000
+"""Most characters of a campaign's statements together: a coordinator without end must not fill this disk."""
 
 
 class Contradicted(Exception):
@@ -37,6 +39,7 @@ class Standing:
         history: number of the campaign's history.
         spec_sha256: digest of the specification; None before the first statement.
         adapters: of this history, by number.
+        newest_adapter: number of the newest of them; -1 before adapter 0.
         rosters: of the latest rounds, by round.
     """
 
@@ -48,7 +51,9 @@ class Standing:
         self.history = 0
         self.spec_sha256: str | None = None
         self.adapters: dict[int, AdapterSigned] = {}
+        self.newest_adapter = -1
         self.rosters: dict[int, RosterSigned] = {}
+        self._n_chars = 0
 
     @classmethod
     def of(cls, campaign_id: str, texts: Iterable[str]) -> Self:
@@ -58,17 +63,14 @@ class Standing:
             standing.add(text)
         return standing
 
-    @property
-    def newest_adapter(self) -> int:
-        """Number of the newest adapter; -1 before adapter 0."""
-        return max(self.adapters, default=-1)
-
     def add(self, text: str) -> Statement:
         """Take the next statement in. Raises Contradicted; then nothing has changed."""
         try:
             statement = statement_of(text)
         except ValidationError as error:
             raise Contradicted("it cannot be read; agent and coordinator may be of different versions") from error
+        if self._n_chars + len(text) > MAX_CHARS:
+            raise Contradicted("the statements of this campaign are longer than any campaign needs")
         self._check_place(statement)
         match statement:
             case SpecificationSigned():
@@ -77,6 +79,7 @@ class Standing:
             case AdapterSigned():
                 self._check_adapter(statement)
                 self.adapters[statement.adapter] = statement
+                self.newest_adapter = statement.adapter
             case RosterSigned():
                 self._check_roster(statement)
                 self.rosters[statement.round] = statement
@@ -84,6 +87,7 @@ class Standing:
             case HistorySigned():
                 self._begin_history(statement)
         self.text, self.number, self.sha256 = text, statement.number, digest_of(text)
+        self._n_chars += len(text)
         return statement
 
     def _check_place(self, statement: Statement) -> None:
@@ -123,3 +127,4 @@ class Standing:
         self.history = statement.history
         self.adapters = {number: adapter for number, adapter in self.adapters.items() if number <= last}
         self.rosters = {number: roster for number, roster in self.rosters.items() if number <= last}
+        self.newest_adapter = last

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from agent.signing import standing as standing_module
 from agent.signing.standing import Contradicted, Standing
 from shared.signing.statements import AdapterSigned, HistorySigned, RosterSigned, SpecificationSigned, digest_of
 from tests.agent.signing.histories import honest_chain
@@ -122,6 +123,15 @@ def test_a_coordinator_that_signs_a_hidden_change_anew_still_contradicts_itself(
     for place in range(1, len(texts) - 1):
         with pytest.raises(Contradicted):
             Standing.of("c1", relinked(cut(texts, place, random.Random(0)), place))
+
+
+def test_a_chain_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    chain = of_rounds(3)
+    monkeypatch.setattr(standing_module, "MAX_CHARS", sum(map(len, chain.texts)))
+    standing = Standing.of("c1", chain.texts)
+    chain.say_roster(4, ["ada"])
+    with pytest.raises(Contradicted, match="longer than any campaign needs"):
+        standing.add(chain.texts[-1])
 
 
 def test_adapters_of_a_history_that_is_over_no_longer_count() -> None:
