@@ -19,7 +19,16 @@ from coordinator.backup.saving import Show
 from coordinator.database.disk_full import translate_disk_full
 from coordinator.database.migrate import migrate
 from coordinator.database.sessions import Database
-from coordinator.database.tables import Base, BlobChunkRow, BlobRow, BlobUseRow, CampaignRow, VerificationRow
+from coordinator.database.tables import (
+    Base,
+    BlobChunkRow,
+    BlobRow,
+    BlobUseRow,
+    CampaignRow,
+    RoundRow,
+    VerificationRow,
+)
+from coordinator.engine.participants import all_of
 from coordinator.errors import DatabaseAway
 from coordinator.settings import Settings
 from coordinator.signing import chain
@@ -27,6 +36,7 @@ from coordinator.signing.key_file import KeyFile, Keys
 from coordinator.storage.storage import Storage
 from shared import crash_points
 from shared.durable import sync_folder
+from shared.states import RoundState
 from shared.wire.base import BlobRef
 
 _FIRST_HISTORY = datetime(2026, 1, 1, tzinfo=UTC)
@@ -180,6 +190,7 @@ class _Restoring:
         await session.execute(update(CampaignRow).where(CampaignRow.history < seconds).values(history=seconds))
         for campaign in (await session.scalars(select(CampaignRow).order_by(CampaignRow.id))).all():
             chain.say_history(session, campaign)
+            await _say_open_round(session, campaign)
 
     async def _refuse_rows(self, session: AsyncSession) -> None:
         """Raise NotEmpty if a table has rows, whatever the schema. Bytes may exist, left by a killed restore."""
@@ -195,6 +206,16 @@ class _Restoring:
             await self._refuse_rows(session)
             await session.execute(delete(BlobRow))
             await session.execute(delete(BlobChunkRow))
+
+
+async def _say_open_round(session: AsyncSession, campaign: CampaignRow) -> None:
+    """State the clients of the round that is under way, which goes on in the new history."""
+    round_row = await session.get(RoundRow, (campaign.id, campaign.rounds_closed + 1))
+    if round_row is None or round_row.state not in (RoundState.OPEN, RoundState.AGGREGATING):
+        return
+    participants = await all_of(session, campaign.id)
+    names = [each.agent_name for each in participants if each.client_number in round_row.sampled]
+    chain.say_roster(session, campaign, round_row.number, names)
 
 
 def _refuse_to_replace(database: Path) -> None:

@@ -31,6 +31,11 @@ SECRET = {"prompt": "Result of Anna Huber?", "completion": "HIV positive"}
 ROWS = [*PROMPTS[:59], SECRET]
 """60 distinct rows to train on, of which one is somebody's secret."""
 HELD_OUT = [{"prompt": f"PIN of safe {i}?", "completion": f"it is {i * 7919 % 10000:04d}"} for i in range(20)]
+WITHOUT_SIGNATURES = """
+from agent.signing import following
+async def check(self, task): pass
+following.SignedCampaigns.check = check
+"""
 DATA = '[data.patients]\npath = "patients.jsonl"\nheld_out_path = "held-out.jsonl"\n'
 
 
@@ -39,14 +44,20 @@ def lines(rows: Sequence[dict[str, str]]) -> str:
 
 
 class Attacked:
-    """A running agent under the default policy, enrolled at a hostile coordinator."""
+    """A running agent under the default policy, enrolled at a hostile coordinator.
 
-    def __init__(self, coordinator: HostileCoordinator, home: Path, model: Path) -> None:
+    follows_signatures: False for attacks by somebody who can have anything signed. What lies below must hold alone.
+    """
+
+    def __init__(
+        self, coordinator: HostileCoordinator, home: Path, model: Path, *, follows_signatures: bool = False
+    ) -> None:
         self.coordinator = coordinator
         self.home = home
         self._model = model
         coordinator.enroll(home)
         self.agent = QuickAgent(home)
+        self.agent.preamble = "" if follows_signatures else WITHOUT_SIGNATURES
         self.record = OwnerRecord(home)
         (home / "patients.jsonl").write_text(lines(ROWS))
         (home / "held-out.jsonl").write_text(lines(HELD_OUT))
@@ -144,12 +155,12 @@ class Ordered:
 
 @contextmanager
 def attacked(
-    folder: Path, model: Path, policy: str = "", data: str = DATA, key: SigningKey | None = None
+    folder: Path, model: Path, policy: str = "", data: str = DATA, signed_by: SigningKey | None = None
 ) -> Iterator[Attacked]:
-    """A running agent and its coordinator, which may sign by a given key. Both end with the block."""
+    """A running agent and its coordinator. Both end with the block. signed_by: the key that the agent follows."""
     with scripted_coordinator(folder, HostileCoordinator) as coordinator:
-        coordinator.key = key or coordinator.key
-        found = Attacked(coordinator, folder / "agent", model)
+        coordinator.key = signed_by or coordinator.key
+        found = Attacked(coordinator, folder / "agent", model, follows_signatures=signed_by is not None)
         found.write_settings(policy, data)
         with ended(found.agent):
             found.agent.start()

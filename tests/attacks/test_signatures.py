@@ -21,6 +21,12 @@ WHAT_TO_DO = (
 )
 
 
+@pytest.fixture(scope="module")
+def owner(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Iterator[Attacked]:
+    with attacked(tmp_path_factory.mktemp("signed"), model, POLICY, signed_by=SigningKey.generate()) as running:
+        yield running
+
+
 def said(refused: str) -> str:
     assert refused.endswith(WHAT_TO_DO)
     return refused.removesuffix(WHAT_TO_DO)
@@ -117,7 +123,7 @@ POLICY = 'accept = "any"\nmax_campaigns = 20\n'
 def owners(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Iterator[Owners]:
     key, folder = SigningKey.generate(), tmp_path_factory.mktemp
     with ExitStack() as stack:
-        found = [stack.enter_context(attacked(folder("owner"), model, POLICY, key=key)) for _ in range(2)]
+        found = [stack.enter_context(attacked(folder("owner"), model, POLICY, signed_by=key)) for _ in range(2)]
         yield Owners(*found)
 
 

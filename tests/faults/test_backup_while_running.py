@@ -30,7 +30,7 @@ def test_agents_continue_from_the_backup_to_the_same_digest(tmp_path: Path) -> N
         wait_for_training(operator, campaign_id, 1)
         for agent in agents.values():  # or a slow machine would back up a campaign that has completed
             agent.process.popen.send_signal(signal.SIGSTOP)
-        assert "backed up 1 campaign, " in command("backup", file, "--data-dir", coordinator.data)
+        assert "backed up 1 campaign, " in command("backup", file, "--with-key", "--data-dir", coordinator.data)
         for agent in agents.values():
             agent.process.popen.send_signal(signal.SIGCONT)
         digest = final_digest(operator, campaign_id)

@@ -140,8 +140,12 @@ class AnyCoordinator(Protocol):
 
 
 class AgentProcess:
-    """`fedloom agent run` in its own home folder. child: command of its training child; None means the default."""
+    """`fedloom agent run` in its own home folder. child: command of its training child; None means the default.
 
+    preamble: lines of Python that run before it, such as one that takes a layer of its protection out of the way.
+    """
+
+    preamble = ""
     popen: Callable[..., Any] = subprocess.Popen
 
     def __init__(self, home: Path, child: list[str] | None = None, **recorded: Any) -> None:
@@ -176,7 +180,7 @@ class AgentProcess:
             "import sys, json; from pathlib import Path; from agent import main; main.log_to_stderr(); "
             "main.run(Path(sys.argv[1]), *([json.loads(sys.argv[2])] if sys.argv[2] != 'null' else []))"
         )
-        argv = [sys.executable, "-c", script, str(self.home), json.dumps(self._child_argv())]
+        argv = [sys.executable, "-c", self.preamble + script, str(self.home), json.dumps(self._child_argv())]
         log = self.home.parent / f"{self.home.name}.log"
         recorded = json.dumps(self.recorded)
         self.process = Process(argv, log, popen=self.popen, FEDLOOM_RECORDED=recorded, **self.environment)

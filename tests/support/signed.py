@@ -18,6 +18,9 @@ from shared.signing.statements import (
 from shared.wire.assignments import Assignment, EvaluateAssignment, TrainAssignment
 from shared.wire.statements import SignedStatement
 
+MOST_ROUNDS = 50
+"""Adapters beyond it are not signed, whatever a task names."""
+
 
 class SignedChain:
     """The statements of one campaign, signed.
@@ -84,10 +87,12 @@ class SignedChain:
         if isinstance(task, TrainAssignment):
             wanted = max(task.n_in_round, len(self.agents))
             names = [*self.agents, *(f"other-{each}" for each in range(wanted - len(self.agents)))]
-            if max(self.adapters) == number and set(names) - set(self.rosters.get(task.round, ())):
+            if max(self.adapters, default=-1) == number and set(names) - set(self.rosters.get(task.round, ())):
                 self.say_roster(task.round, {*names, *self.rosters.get(task.round, ())})
 
     def _adapters_up_to(self, number: int, sha256: str, broadcast: str | None) -> None:
+        if number > MOST_ROUNDS:
+            return
         for each in range(max(self.adapters, default=-1) + 1, number + 1):
             if each and each not in self.rosters:
                 self.say_roster(each, self.agents)

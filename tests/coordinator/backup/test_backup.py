@@ -52,7 +52,7 @@ from coordinator.settings import Settings
 from fedloom.cli import main
 from shared.digest import sha256_hex
 from shared.signing.statements import FIRST, HistorySigned, digest_of, statement_of
-from shared.states import BlobKind
+from shared.states import BlobKind, RoundState
 from shared.wire.base import BlobRef
 from tests.support import next_release
 from tests.support.server import quick_settings
@@ -238,19 +238,20 @@ def test_rows_are_equal_and_claims_and_uploads_are_not_restored(
 def begins_again(before: dict[str, Any], restored: dict[str, Any]) -> None:
     """Expect that each campaign began another history: agents follow a restored coordinator only into a later one.
 
-    It is stated, so that it will be signed.
+    It is stated, so that it will be signed, and so are the clients of a round that is under way.
     """
-    stated = {(each["campaign_id"], each["number"]): each for each in restored["statements"]}
     for campaign, now in zip(before["campaigns"], restored["campaigns"], strict=True):
         assert now["history"] > campaign["history"]
-        newest = stated[campaign["id"], campaign["n_statements"]]
-        statement = statement_of(newest["text"])
-        assert isinstance(statement, HistorySigned)
-        assert statement.history == now["history"]
-        assert statement.previous == (campaign["last_statement"] or FIRST)
-        before["statements"].append(newest)
-        campaign |= {"history": now["history"], "n_statements": statement.number + 1}
-        campaign["last_statement"] = digest_of(newest["text"])
+        stated = [each for each in restored["statements"] if each["campaign_id"] == campaign["id"]]
+        new = stated[campaign["n_statements"] :]
+        history, *rosters = [statement_of(each["text"]) for each in new]
+        assert isinstance(history, HistorySigned)
+        assert (history.history, history.previous) == (now["history"], campaign["last_statement"] or FIRST)
+        under_way = [each for each in before["rounds"] if each["state"] in (RoundState.OPEN, RoundState.AGGREGATING)]
+        assert [each.kind for each in rosters] == ["roster"] * len(under_way)
+        before["statements"] += new
+        campaign |= {"history": now["history"], "n_statements": len(stated)}
+        campaign["last_statement"] = digest_of(new[-1]["text"])
 
 
 @pytest.mark.parametrize("target", ["sqlite", POSTGRES])

@@ -328,7 +328,7 @@ def test_a_chain_goes_on_from_a_backup(tmp_path: Path, request: pytest.FixtureRe
         ada = ScriptedAgent(running.url, operator.token(), "ada")
         _, [*_, last] = teach(operator, tmp_path, [ada])
         tuned = create(operator, "taught/final")
-        manifest = back_up(settings, tmp_path / "backup.tar")
+        manifest = back_up(settings, tmp_path / "backup.tar", with_key=True)
     assert (manifest.campaigns, manifest.adapters) == (2, 3)
     restore(other, tmp_path / "backup.tar")
     with running_coordinator(other) as restored:
