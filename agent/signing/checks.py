@@ -9,14 +9,16 @@ from shared.wire.assignments import Assignment, EvaluateAssignment, TrainAssignm
 from shared.wire.base import BlobRef
 from shared.wire.leases import FailureKind
 
-_WHAT_TO_DO = (
-    "nothing is done for this campaign. Compare `fedloom agent fingerprint` with other owners, and ask the operator"
-)
 
+def not_signed(problem: str, work: str = "this campaign") -> TaskFailed:
+    """The refusal of what is not signed, or contradicts what was.
 
-def not_signed(problem: str) -> TaskFailed:
-    """The refusal of what is not signed, or contradicts what was. problem: in words."""
-    return TaskFailed(FailureKind.NOT_SIGNED, f"{problem}; {_WHAT_TO_DO}")
+    Args:
+        problem: in words.
+        work: what is left undone.
+    """
+    what_to_do = "Compare `fedloom agent fingerprint` with other owners, and ask the operator"
+    return TaskFailed(FailureKind.NOT_SIGNED, f"{problem}; nothing is done for {work}. {what_to_do}")
 
 
 def check_signed(task: Assignment, standing: Standing, agent: str) -> None:

@@ -9,7 +9,7 @@ from agent.record.statements import StatementRecord
 from agent.signing.checks import check_signed, not_signed
 from agent.signing.keys import PinnedKey
 from agent.signing.standing import Contradicted, Standing
-from shared.signing.keys import is_signed
+from shared.signing.keys import PublicKey, is_signed
 from shared.signing.statements import HistorySigned
 from shared.wire.assignments import Assignment
 from shared.wire.statements import SignedStatement
@@ -38,6 +38,15 @@ class SignedCampaigns:
         standing = await self.catch_up(task.campaign_id)
         check_signed(task, standing, self._agent)
 
+    async def check_key(self) -> None:
+        """Check that the coordinator signs by the key that this agent trusts, or by one that it leads to.
+
+        Raises TaskFailed (not-signed), CoordinatorRefused and CoordinatorUnreachable.
+        """
+        offered = await self._follow_key()
+        if offered != self.key.current:
+            raise not_signed(f"the coordinator signs by another key, {offered[:12]}…: {self._trusted()}", "it")
+
     async def catch_up(self, campaign_id: str) -> Standing:
         """Take in what was signed of a campaign since the last time.
 
@@ -52,6 +61,7 @@ class SignedCampaigns:
                 if is_retold:  # the newest one that is known comes first, word for word
                     if statement.text != standing.text:
                         break
+                    await self._check_signature(standing.number, statement)  # the key may be a later one by now
                     is_retold = False
                     continue
                 await self._take_in(standing, statement)
@@ -68,11 +78,11 @@ class SignedCampaigns:
             try:
                 self._standings[campaign_id] = Standing.of(campaign_id, self._record.of_campaign(campaign_id))
             except Contradicted as error:
-                raise not_signed(f"what this agent stored of this campaign does not hang together: {error}") from error
+                raise not_signed(f"the statements that this agent stored are not one chain: {error}") from error
         return self._standings[campaign_id]
 
     async def _told_anew(self, campaign_id: str, known: Standing) -> Standing:
-        """Take in a chain that does not go on as the known one does. Only a later history may begin so."""
+        """Take in a chain that differs from the known one. Raises TaskFailed unless a later history begins there."""
         before = await asyncio.to_thread(self._record.of_campaign, campaign_id)
         standing = Standing(campaign_id)
         new: list[SignedStatement] = []
@@ -124,16 +134,20 @@ class SignedCampaigns:
             raise not_signed(f"the signature of statement {number} of this campaign is not of the key that it names")
         if statement.key == self.key.current:
             return
-        before = self.key.current
-        keys = await self._api.signing_keys()
-        followed = await asyncio.to_thread(self.key.follow, keys)
+        if not statement.key == await self._follow_key() == self.key.current:
+            signed = f"statement {number} of this campaign is signed by another key, {statement.key[:12]}…"
+            raise not_signed(f"{signed}: {self._trusted()}")
+
+    async def _follow_key(self) -> PublicKey:
+        """Follow to the key that the coordinator signs by now, if signatures lead there. Returns that key."""
+        before, keys = self.key.current, await self._api.signing_keys()
+        await asyncio.to_thread(self.key.follow, keys)
         if self.key.current != before:
             log.warning("the coordinator signs by a new key, %s…, which its old one signed", self.key.current[:12])
-        if not followed or statement.key != self.key.current:
-            raise not_signed(
-                f"statement {number} of this campaign is signed by another key, {statement.key[:12]}…: this agent "
-                f"trusts {self.key.current[:12]}…, which has not signed that one"
-            )
+        return keys.current
+
+    def _trusted(self) -> str:
+        return f"this agent trusts {self.key.current[:12]}…, which has not signed that one"
 
 
 def _replaced(begins: int, n_before: int) -> str:

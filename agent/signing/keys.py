@@ -26,13 +26,12 @@ class PinnedKey:
             self._current = followed[-1][0] if followed else self._record.pinned
         return self._current
 
-    def follow(self, keys: SigningKeys) -> bool:
-        """Follow signed successions from the key by now. Returns whether they lead to the coordinator's."""
+    def follow(self, keys: SigningKeys) -> None:
+        """Follow signed successions to the coordinator's key, if they lead there."""
         path = path_to(self.current, keys.current, keys.successions)
         if path:
             self._record.follow(path)
             self._current = path[-1]
-        return self.current == keys.current
 
 
 def path_to(start: PublicKey, end: PublicKey, successions: Sequence[KeySuccession]) -> list[PublicKey]:

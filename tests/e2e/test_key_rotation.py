@@ -49,3 +49,27 @@ def test_agents_follow_a_rotation_and_refuse_a_key_that_nobody_signed(tmp_path: 
         second = operator.post("/v1/campaigns", campaign_body(name="second"))["id"]
         operator.wait_for(second, "paused")
         assert "is signed by another key" in operator.get(f"/v1/campaigns/{second}")["reason"]
+        refused = run([sys.executable, "-m", "fedloom", "agent", "fingerprint", "--home", str(agents[0].home)])
+        assert refused.returncode == 1
+        assert refused.stdout == rotated, "the key that it still trusts"
+        assert "the coordinator signs by another key" in " ".join(refused.stderr.split())
+
+
+@pytest.mark.deep
+def test_after_a_rotation_alone_owners_still_see_the_same_line(tmp_path: Path) -> None:
+    coordinator = QuickCoordinator(tmp_path / "coordinator")
+    coordinator.start()
+    agents = [QuickAgent.recorded_one(coordinator, tmp_path, name) for name in ("ada", "bob")]
+    operator = coordinator.operator
+    with ended(coordinator, *agents):
+        for agent in agents:
+            agent.start()
+        campaign = operator.post("/v1/campaigns", campaign_body(rounds=1))["id"]
+        operator.wait_for(campaign, "completed")
+        for agent in agents:
+            fedloom("agent", "fingerprint", campaign, "--home", agent.home)
+        rotated = fedloom("coordinator", "rotate-signing-key", "--data-dir", coordinator.data)
+        [first, second] = agents
+        assert fedloom("agent", "fingerprint", "--home", first.home) == rotated
+        lines = {fedloom("agent", "fingerprint", campaign, "--home", agent.home) for agent in (second, first)}
+        assert len(lines) == 1

@@ -15,8 +15,11 @@ from shared.private_files import make_files_private
 from shared.text.plain_text import visible_line
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from agent.record.campaigns import KnownCampaign
     from agent.signing.fingerprints import Fingerprint
+    from agent.signing.following import SignedCampaigns
     from fedloom.cli.agent.known import OwnersHome
 
 
@@ -48,22 +51,19 @@ def fingerprint(
     make_files_private()
     owners = open_home(home)
     if campaign is None:
-        _print_key(owners, as_json=as_json)
-        return
-    known = find(owners.record, campaign)
-    problem, is_refused = _catch_up(owners, known.id)
-    found = _fingerprint_of(owners, known, at)
-    if as_json:
-        refused = [each.__dict__ for each in owners.statements.contradictions(known.id)]
-        output.print_json({"campaign": known.id, **found.__dict__, "problem": problem, "contradictions": refused})
+        problem, is_refused = _ask(owners, lambda signed: signed.check_key())
+        _print_key(owners, problem, as_json=as_json)
     else:
-        output.say(f"statement {found.number}: {found.spoken}")
-        _say_context(owners, known, found, problem, is_refused=is_refused)
+        known = find(owners.record, campaign)
+        problem, is_refused = _ask(owners, lambda signed: signed.catch_up(known.id))
+        _print_statement(owners, known, at, problem, as_json=as_json)
+    if problem and not as_json:
+        output.say(visible_line(problem if is_refused else f"{problem}; this is what was known before"), err=True)
     if is_refused:
         raise typer.Exit(ExitCode.FAILED)
 
 
-def _catch_up(owners: "OwnersHome", campaign_id: str) -> tuple[str, bool]:
+def _ask(owners: "OwnersHome", work: "Callable[[SignedCampaigns], Awaitable[object]]") -> tuple[str, bool]:
     """Ask for what was signed since the last time. Returns what went wrong, empty if nothing; and whether what came was
     refused."""
     from agent.errors import AgentError, TaskFailed
@@ -73,7 +73,7 @@ def _catch_up(owners: "OwnersHome", campaign_id: str) -> tuple[str, bool]:
     async def ask() -> None:
         api = CoordinatorApi.of(owners.identity, owners.workspace.ledger, owners.settings.network)
         try:
-            await SignedCampaigns(api, owners.identity.name, owners.statements).catch_up(campaign_id)
+            await work(SignedCampaigns(api, owners.identity.name, owners.statements))
         finally:
             await api.close()
 
@@ -100,18 +100,24 @@ def _fingerprint_of(owners: "OwnersHome", known: "KnownCampaign", at: int | None
     return fingerprint_of(key, texts[at if at is not None else -1])
 
 
-def _say_context(
-    owners: "OwnersHome", known: "KnownCampaign", found: "Fingerprint", problem: str, *, is_refused: bool
+def _print_statement(
+    owners: "OwnersHome", known: "KnownCampaign", at: int | None, problem: str, *, as_json: bool
 ) -> None:
+    found, refused = _fingerprint_of(owners, known, at), owners.statements.contradictions(known.id)
+    if as_json:
+        contradictions = [each.__dict__ for each in refused]
+        output.print_json(
+            {"campaign": known.id, **found.__dict__, "problem": problem, "contradictions": contradictions}
+        )
+        return
+    output.say(f"statement {found.number}: {found.spoken}")
     said = f"{visible_line(known.name)}, as of {found.about}; ask other owners for the same statement"
     output.say(f"{said}: --at {found.number}", err=True)
-    for each in owners.statements.contradictions(known.id):
+    for each in refused:
         output.say(f"refused {output.ago(each.at)}: {visible_line(each.reason)}", err=True)
-    if problem:
-        output.say(visible_line(problem if is_refused else f"{problem}; this is what was known before"), err=True)
 
 
-def _print_key(owners: "OwnersHome", *, as_json: bool) -> None:
+def _print_key(owners: "OwnersHome", problem: str, *, as_json: bool) -> None:
     from agent.signing.keys import PinnedKey
     from shared.signing.keys import spoken
 
@@ -119,9 +125,8 @@ def _print_key(owners: "OwnersHome", *, as_json: bool) -> None:
     followed = owners.statements.later_keys()
     if as_json:
         later = [{"key": each, "since": since} for each, since in followed]
-        output.print_json(
-            {"coordinator": owners.identity.coordinator, "pinned": owners.statements.pinned, "followed": later}
-        )
+        facts = {"coordinator": owners.identity.coordinator, "pinned": owners.statements.pinned, "followed": later}
+        output.print_json({**facts, "problem": problem})
         return
     output.say(f"key: {spoken(key.current)}")
     output.say(f"the signing key of {visible_line(owners.identity.coordinator)}; its operator sees the same", err=True)

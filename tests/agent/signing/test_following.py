@@ -109,9 +109,9 @@ def test_another_key_is_refused(followed: Followed) -> None:
     said = (
         f"is signed by another key, {other.public[:12]}…: this agent trusts {trusted}…, which has not signed that one"
     )
-    assert followed.refused() == f"statement 3 of this campaign {said}"
+    assert followed.refused() == f"statement 2 of this campaign {said}"
     followed.coordinator.key = other  # that it also calls its own
-    assert followed.refused() == f"statement 3 of this campaign {said}"
+    assert followed.refused() == f"statement 2 of this campaign {said}"
 
 
 def test_a_key_that_the_trusted_one_signed_is_followed(followed: Followed, caplog: pytest.LogCaptureFixture) -> None:
@@ -125,7 +125,22 @@ def test_a_key_that_the_trusted_one_signed_is_followed(followed: Followed, caplo
     )
     followed.chain.key = followed.first_key  # an old key, which somebody else may have by now
     followed.chain.say_roster(2, ["ada"])
-    assert followed.refused().startswith("statement 4 of this campaign is signed by another key")
+    assert followed.refused().startswith("statement 3 of this campaign is signed by another key")
+
+
+def test_a_later_key_is_followed_where_nothing_new_was_signed(followed: Followed) -> None:
+    """Otherwise owners who asked before and after a rotation would see different lines for the same statement."""
+    rotate(followed)
+    assert followed.catch_up().number == 2
+    assert [key for key, _ in followed.statements.later_keys()] == [followed.chain.key.public]
+
+
+def test_what_is_known_must_still_be_signed(followed: Followed) -> None:
+    followed.coordinator.changed = {2: {"signature": ""}}
+    assert followed.refused() == "statement 2 of this campaign is not signed"
+    followed.coordinator.changed = {}
+    other = followed.chain.key = followed.coordinator.key = SigningKey.generate()
+    assert followed.refused().startswith(f"statement 2 of this campaign is signed by another key, {other.public[:12]}…")
 
 
 def rotate(followed: Followed) -> None:
