@@ -170,9 +170,13 @@ class CorruptDownload(FedloomError):
 class FolderNotEmpty(FedloomError):
     """The folder to write exists and is not empty."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, is_forced: bool = False) -> None:
         self.folder = folder
-        super().__init__(f"{folder} exists and is not an empty folder; choose another, or replace it with force=True")
+        if is_forced:
+            message = f"{folder} is not a folder of an adapter or a model, so it is not replaced; choose another"
+        else:
+            message = f"{folder} exists and is not an empty folder; choose another, or replace it with force=True"
+        super().__init__(message)
 
 
 class BadAdapterFolder(FedloomError):

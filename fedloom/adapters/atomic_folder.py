@@ -14,12 +14,15 @@ from shared.durable import sync_folder, sync_tree
 def atomic_folder(folder: Path, *, force: bool) -> Iterator[Path]:
     """An empty folder to fill. It becomes *folder* at the end of the block, and is deleted if the block fails.
 
-    force: replace an existing folder; without it only an empty one is replaced. Raises errors.FolderNotEmpty, before
-    the block if the folder exists then, and OSError.
+    Raises errors.FolderNotEmpty, before the block if the folder exists then, and OSError.
+
+    Args:
+        folder: where the folder appears.
+        force: replace a folder of weights; without it only an empty one is replaced. A folder of anything else, such as
+            an agent's home, is never deleted.
     """
     folder = folder.absolute()
-    if not force and _is_taken(folder):
-        raise FolderNotEmpty(folder)
+    _check_replaceable(folder, force=force)
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
     draft.mkdir()
@@ -42,8 +45,7 @@ def _put_in_place(draft: Path, folder: Path, *, force: bool) -> None:
     if not folder.exists():
         draft.rename(folder)
         return
-    if not force:  # created while the block ran
-        raise FolderNotEmpty(folder)
+    _check_replaceable(folder, force=force)  # it may be created while the block ran
     old = draft.with_name(draft.name + ".old")
     folder.rename(old)
     try:
@@ -51,7 +53,16 @@ def _put_in_place(draft: Path, folder: Path, *, force: bool) -> None:
     except OSError:
         old.rename(folder)
         raise
-    if old.is_dir():
-        shutil.rmtree(old)
-    else:
-        old.unlink()
+    shutil.rmtree(old)
+
+
+def _check_replaceable(folder: Path, *, force: bool) -> None:
+    """Raise FolderNotEmpty if a folder exists and must stay."""
+    if _is_taken(folder) and not (force and _has_weights_alone(folder)):
+        raise FolderNotEmpty(folder, is_forced=force)
+
+
+def _has_weights_alone(folder: Path) -> bool:
+    """Whether it looks like what is written here: files alone, and weights among them."""
+    files = list(folder.iterdir()) if folder.is_dir() and not folder.is_symlink() else []
+    return any(file.suffix == ".safetensors" for file in files) and all(file.is_file() for file in files)

@@ -30,7 +30,7 @@ def write_adapter_folder(facts: AdapterFacts, download: Callable[[Path], None], 
         facts: what is known of the adapter.
         download: writes its weights to a file, with their digest checked.
         folder: where to write.
-        force: replace an existing folder.
+        force: replace an existing folder of weights.
     """
     with atomic_folder(folder, force=force) as draft:
         weights = draft / WEIGHTS_FILE

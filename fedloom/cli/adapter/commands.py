@@ -87,7 +87,9 @@ def pull(
             callback=_which, help="The adapter's number, or 'final', 'best' (lowest held-out loss), 'latest'."
         ),
     ] = "final",
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing folder.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace an existing folder of an adapter or a model.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Download an adapter as a folder that PEFT and vLLM load, with a model card.

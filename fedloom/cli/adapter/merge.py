@@ -22,7 +22,9 @@ def merge(
         Literal["float32", "bfloat16", "float16"],
         typer.Option(help="Precision of the written weights. The merge itself is computed in float32."),
     ] = "float32",
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing folder.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace an existing folder of an adapter or a model.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Merge an adapter into its base model; the result loads without PEFT.

@@ -54,7 +54,9 @@ def pull(
         Path | None,
         typer.Option("--out", "-o", help="The folder to write; by default CAMPAIGN-adapter-NUMBER, here."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing folder.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace an existing folder of an adapter or a model.")
+    ] = False,
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
 ) -> None:

@@ -148,7 +148,7 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         shutil.copy(__file__, draft / "half" / "of" / "it")
     assert list(out.parent.iterdir()) == []
     with atomic_folder(out, force=False) as draft:
-        (draft / "one").write_text("")
+        (draft / "one.safetensors").write_text("")
         assert not out.exists()
     with pytest.raises(FolderNotEmpty), atomic_folder(out, force=False):
         pytest.fail("it is refused before any work")
@@ -156,3 +156,19 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         (draft / "two").write_text("")
     assert [path.name for path in out.iterdir()] == ["two"]
     assert [path.name for path in out.parent.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("names", [["rows.jsonl"], ["identity.json", "adapters/one.safetensors"], ["a/b.safetensors"]])
+def test_a_folder_of_anything_else_is_not_replaced_even_by_force(tmp_path: Path, names: list[str]) -> None:
+    out, link = tmp_path / "out", tmp_path / "link"
+    for name in names:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text("mine")
+    link.symlink_to(out)
+    for taken in (out, link, out / names[0]):
+        with pytest.raises(FolderNotEmpty, match="so it is not replaced"), atomic_folder(taken, force=True):
+            pytest.fail("it is refused before any work")
+    with pytest.raises(FolderNotEmpty), atomic_folder(tmp_path / "new", force=True):
+        shutil.copytree(out, tmp_path / "new")
+    for folder in (out, tmp_path / "new"):
+        assert all((folder / name).read_text() == "mine" for name in names)
