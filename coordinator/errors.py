@@ -35,6 +35,7 @@ CoordinatorError
 ├── Unstorable           no database stores the value
 ├── DatabaseAway         the database cannot be reached or used now
 ├── SigningKeyUnusable   the signing key is missing, or another one than the database's
+├── SigningKeyNotLost    the signing key is declared lost, and is here
 └── BadDatabaseUrl       the setting does not name a database that Fedloom takes
 """
 
@@ -371,6 +372,13 @@ class SigningKeyUnusable(CoordinatorError):
             "before: put that file here, or name it in FEDLOOM_SIGNING__KEY_FILE. Only if it is lost, `fedloom "
             "coordinator rotate-signing-key --lost` makes a new one, and every agent has to enrol again"
         )
+
+
+class SigningKeyNotLost(CoordinatorError):
+    """The signing key is declared lost, and is here."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"the signing key {path} is not lost: rotate it without --lost, and agents follow")
 
 
 class BadDatabaseUrl(CoordinatorError):

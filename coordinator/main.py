@@ -284,7 +284,7 @@ def signing_key(settings: Settings) -> Keys:
 def rotate_signing_key(settings: Settings, *, is_lost: bool) -> Keys:
     """Make the next signing key. is_lost: without a signature of the one before.
 
-    Raises SigningKeyUnusable and OSError.
+    Raises SigningKeyUnusable, SigningKeyNotLost and OSError.
     """
 
     async def work(services: Services) -> Keys:

@@ -73,27 +73,33 @@ class KeyFile:
     def read(self) -> Keys | None:
         """The keys; None if there is no file. Raises SigningKeyUnusable."""
         try:
+            if self.path.exists() and not self.path.is_file():
+                raise SigningKeyUnusable(self.path, "it is not a regular file")
             return Keys.of_text(self.path.read_bytes(), self.path)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if self.path.is_symlink():  # what it links to may not be mounted yet
+                raise SigningKeyUnusable(self.path, "it links to a file that does not exist") from error
             return None
         except OSError as error:
             raise SigningKeyUnusable(self.path, error.strerror or type(error).__name__) from error
 
     def make(self) -> Keys:
-        """Make a key. Returns that of another process if it was faster. Raises SigningKeyUnusable and OSError."""
+        """Make a key, unless another process has made one meanwhile. Raises SigningKeyUnusable and OSError."""
         self._make_folder()
         keys = Keys(SigningKey.generate())
         try:
             with atomic_write(self.path, mode=0o600, replace=False) as file:
                 file.write(keys.to_text().encode())
-        except FileExistsError:
-            return self.read() or keys
+        except FileExistsError as error:
+            if (found := self.read()) is None:
+                raise SigningKeyUnusable(self.path, "it was deleted just after it was made") from error
+            return found
         return keys
 
     def store(self, keys: Keys) -> None:
-        """Store keys in place of those before. Raises OSError."""
+        """Replace the keys in the file, which may be a link to a file that replicas share. Raises OSError."""
         self._make_folder()
-        atomic_text(self.path, keys.to_text(), mode=0o600)
+        atomic_text(self.path.resolve(), keys.to_text(), mode=0o600)
 
     def is_open_to_others(self) -> bool:
         """Whether other users can read the file."""

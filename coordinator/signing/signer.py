@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from coordinator.clock import Clock
 from coordinator.database.sessions import add_or_find
 from coordinator.database.tables import SigningKeyRow
-from coordinator.errors import SigningKeyUnusable
+from coordinator.errors import SigningKeyNotLost, SigningKeyUnusable
 from coordinator.settings import Settings
 from coordinator.signing.key_file import KeyFile, Keys
 from shared import crash_points
@@ -64,12 +64,13 @@ class Signer:
     async def rotate(self, session: AsyncSession, *, is_lost: bool) -> Keys:
         """Make the next key, signed by the one before, or with *is_lost* by none.
 
-        Raises SigningKeyUnusable if the key before is not here, or with *is_lost* if it is, and OSError.
+        Raises SigningKeyUnusable if the key before is not here, SigningKeyNotLost if it is in spite of *is_lost*, and
+        OSError.
         """
         known, keys = await _newest(session), await asyncio.to_thread(self.file.read)
         is_here = keys is not None and known is not None and known.public_key in (keys.public, *keys.earlier)
         if is_lost and is_here:
-            raise SigningKeyUnusable(self.file.path, "it is not lost: rotate it without --lost, and agents follow")
+            raise SigningKeyNotLost(self.file.path)
         if keys is not None and is_here:
             new = keys.succeeded_by(SigningKey.generate())
         elif is_lost or known is None:

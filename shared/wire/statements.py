@@ -8,7 +8,7 @@ from shared.signing.keys import PublicKey, Signature
 from shared.wire.base import Reply
 
 MAX_STATEMENT_CHARS = 4_000_000
-"""The most characters of a statement: a roster of all clients that a campaign may have."""
+"""The most characters of a statement: a roster of 59,000 clients with the longest names."""
 MAX_STATEMENTS = 100
 """The most statements of one reply."""
 REPLY_CHARS = 400_000

@@ -86,11 +86,11 @@ def database_errors_converted() -> Iterator[None]:
     """For work that opens the database before anything serves: what goes wrong is one line."""
     from sqlalchemy.exc import DBAPIError
 
-    from coordinator.errors import BadDatabaseUrl, DatabaseAway, SigningKeyUnusable
+    from coordinator.errors import BadDatabaseUrl, DatabaseAway, SigningKeyNotLost, SigningKeyUnusable
 
     try:
         yield
-    except SigningKeyUnusable as error:
+    except (SigningKeyUnusable, SigningKeyNotLost) as error:
         raise FedloomError(str(error)) from error
     except BadDatabaseUrl as error:
         raise BadDatabase(str(error)) from error

@@ -1,6 +1,7 @@
 """The signing key: made once, private, the same for all replicas, rotated by its own signature."""
 
 import json
+import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from coordinator import main
-from coordinator.errors import SigningKeyUnusable
+from coordinator.errors import SigningKeyNotLost, SigningKeyUnusable
 from coordinator.settings import Settings
 from coordinator.signing.key_file import KeyFile
 from shared import crash_points
@@ -57,6 +58,32 @@ def test_a_file_of_ones_own_is_used(settings: Settings, tmp_path: Path) -> None:
         assert not (settings.data_dir / "signing.key").exists()
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda file: file.symlink_to("not-mounted-yet")])
+def test_what_is_no_file_there_is_refused_before_a_key_is_made(
+    settings: Settings, make: Callable[[Path], object]
+) -> None:
+    """A key that is in no file would be lost with the process."""
+    make(settings.signing_key_file)
+    with pytest.raises(SigningKeyUnusable, match=r"it is not a regular file|it links to a file that does not exist"):
+        main.prepare(settings)
+    settings.signing_key_file.rename(settings.signing_key_file.with_suffix(".old"))
+    main.prepare(settings)
+
+
+def test_a_link_to_a_shared_file_stays_one(settings: Settings, tmp_path: Path) -> None:
+    shared = tmp_path / "shared.key"
+    first = KeyFile(shared).make()
+    settings.signing_key_file.symlink_to(shared)
+    main.prepare(settings)
+    keys = main.rotate_signing_key(settings, is_lost=False)
+    assert keys.earlier == [first.public]
+    assert settings.signing_key_file.is_symlink()
+    stored = KeyFile(shared).read()
+    assert stored is not None
+    assert stored.public == keys.public == main.signing_key(settings).public
+
+
 def lost(file: Path) -> None:
     file.unlink()
 
@@ -86,7 +113,7 @@ def a_folder(file: Path) -> None:
         (of_another, "its public half is .*, and this coordinator signs by"),
         (garbage, "it is no file of a signing key"),
         (half, "it is no file of a signing key"),
-        (a_folder, "Is a directory"),
+        (a_folder, "it is not a regular file"),
     ],
 )
 def test_a_service_does_not_start_with_another_key(
@@ -166,7 +193,7 @@ def test_a_rotation_that_was_killed_is_finished(settings: Settings, monkeypatch:
 
 def test_a_lost_key_is_replaced_without_a_signature(settings: Settings) -> None:
     main.prepare(settings)
-    with pytest.raises(SigningKeyUnusable, match="it is not lost"):
+    with pytest.raises(SigningKeyNotLost, match="is not lost"):
         main.rotate_signing_key(settings, is_lost=True)
     settings.signing_key_file.unlink()
     with pytest.raises(SigningKeyUnusable, match="it is missing"):
