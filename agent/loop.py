@@ -13,7 +13,7 @@ from agent.live_settings import LiveSettings, log_broken_data
 from agent.network import retry
 from agent.network.api import CoordinatorApi
 from agent.network.retry import until_reached
-from agent.owners_terminal import OwnersTerminal
+from agent.owner.terminal import OwnersTerminal
 from agent.runner import FINAL, TaskRunner
 from agent.signing.following import SignedCampaigns
 from agent.supervisor import Supervisor

@@ -17,7 +17,7 @@ from agent.live_settings import LiveSettings
 from agent.loop import run_agent
 from agent.network.api import CoordinatorApi
 from agent.network.retry import until_reached
-from agent.owners_terminal import OwnersTerminal
+from agent.owner.terminal import OwnersTerminal
 from agent.settings import NetworkSettings
 from agent.settings_template import TEMPLATE
 from agent.supervisor import Supervisor, check_libraries_installed

@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,27 +22,27 @@ from agent.network.transfer import AdapterCache, upload
 from agent.orders.job import Done, LocalJob
 from agent.orders.job_files import files_of
 from agent.orders.jobs import EvaluateJob, InitJob, Job, TrainJob
-from agent.orders.protocol import ChildProgress, Failed, LocalProgress, OutOfMemory
-from agent.owners_results import OwnersResults
-from agent.owners_word import OwnersWord
+from agent.orders.protocol import Failed, OutOfMemory
+from agent.owner.results import OwnersResults
+from agent.owner.word import OwnersWord
 from agent.policy.disclosure import Disclosure
+from agent.progress import ProgressTracker, with_logging
 from agent.redaction import Redactor
 from agent.signing.following import SignedCampaigns
 from agent.supervisor import ChildDied, Supervisor
 from agent.workspace import Workspace
 from shared import crash_points
 from shared.digest import sha256_hex
-from shared.metrics import Metric, ReportLevel
+from shared.metrics import ReportLevel
 from shared.owners_word import STATES
 from shared.wire.agents import OwnCampaign
 from shared.wire.assignments import Assignment, TrainAssignment
-from shared.wire.leases import FailureKind, Phase, Progress, TaskLease
+from shared.wire.leases import FailureKind, TaskLease
 from shared.wire.problems import ProblemType
 from shared.wire.results import EvaluateResult, PrepareResult, Result, TrainResult
 
 log = logging.getLogger(__name__)
 
-_LOG_EVERY_S = 5.0
 _DISK_MARGIN_BYTES = 1 << 20
 
 FINAL = frozenset({ProblemType.AGENT_REVOKED, ProblemType.UNAUTHENTICATED, ProblemType.PROTOCOL_NOT_SERVED})
@@ -207,7 +206,7 @@ class TaskRunner:
         micro_batch = self._workspace.micro_batch(job.model_key, max_length, self._settings.compute.micro_batch)
         disclosure = Disclosure(self._settings.policy, metrics)
         self._tell_level(job)
-        progress = _ProgressTracker(_with_logging(lambda each: heartbeat.report(disclosure.progress(each)), metrics))
+        progress = ProgressTracker(with_logging(lambda each: heartbeat.report(disclosure.progress(each)), metrics))
         while True:
             order = LocalJob(
                 job=job,
@@ -328,28 +327,6 @@ class TaskRunner:
             log.info("done")
 
 
-class _ProgressTracker:
-    """Tracks the steps of a training across children that die: each resumes from its predecessor's checkpoint."""
-
-    def __init__(self, report: Callable[[Progress], None]) -> None:
-        self._report = report
-        self._steps = 0
-        self._steps_at_death = -1
-
-    def report(self, progress: ChildProgress) -> None:
-        """Forward the progress of a job. ``LocalProgress`` never belongs to one."""
-        if isinstance(progress, LocalProgress):
-            return
-        if progress.phase is Phase.TRAINING:
-            self._steps = max(self._steps, progress.done)
-        self._report(progress)
-
-    def has_advanced(self) -> bool:
-        """Return whether the child that just died got further than the one before it."""
-        advanced, self._steps_at_death = self._steps > self._steps_at_death, self._steps
-        return advanced
-
-
 def _check_free_space(order: LocalJob) -> None:
     """Raise OSError if the disk has no room for the child's files, by writing as many bytes.
 
@@ -384,24 +361,3 @@ def _summary(job: Job) -> str:
     if isinstance(job, EvaluateJob):
         return f"evaluate adapter {job.round} of {campaign}"
     return f"{job.kind} for {campaign}"
-
-
-def _with_logging(report: Callable[[Progress], None], metrics: Mapping[str, Metric]) -> Callable[[Progress], None]:
-    """Wrap *report* so that progress is also logged: each new phase, then every _LOG_EVERY_S seconds."""
-    last_logged = 0.0
-    last_phase: Phase | None = None
-
-    def on_progress(progress: Progress) -> None:
-        nonlocal last_logged, last_phase
-        report(progress)
-        crash_points.reach(f"agent: {progress.phase}")
-        now = time.monotonic()
-        if progress.phase is not last_phase or now - last_logged >= _LOG_EVERY_S:
-            last_logged, last_phase = now, progress.phase
-            count = f" {progress.done}/{progress.total}" if progress.total else ""
-            loss = f", loss {progress.loss:.3f}" if progress.loss is not None else ""
-            own = "".join(f", {metrics[name].title} {metrics[name].text(x)}" for name, x in progress.metrics.items())
-            speed = f", {progress.tokens_per_s:.0f} tokens/s" if progress.tokens_per_s else ""
-            log.info("  %s%s%s%s%s", progress.phase, count, loss, own, speed)
-
-    return on_progress

@@ -31,7 +31,7 @@ from coordinator.signing.signer import Signer
 from coordinator.storage.data_folder import open_data_folder
 from coordinator.storage.storage import Storage
 from coordinator.tasks import endpoints as tasks
-from coordinator.tasks import transfer_endpoints as transfers
+from coordinator.tasks.transfer import endpoints as transfers
 from coordinator.tasks.work_poller import poll_for_work
 from coordinator.web import problems, service_endpoints
 from coordinator.web.limits.admission import Admission

@@ -23,12 +23,12 @@ class HeldUpdate:
         task_id: the task at the coordinator.
         folder: name of the folder with the update's files.
         job: the training.
-        held_at: when it was finished.
-        release_at: when it goes by itself; None if its owner alone lets it go.
-        released_at: when it was let go; None while it is held.
-        passed_on_at: when the coordinator was told of the release; None if it was not.
-        review: what it changes; None until that is computed.
-        review_tries: how often that was begun.
+        held_at: when the training ended.
+        release_at: when the update is released automatically; None if only its owner can release it.
+        released_at: when the update was released; None while it is held.
+        passed_on_at: when the coordinator was told of the release; None before that.
+        review: the comparison of before and after; None until it is computed.
+        review_tries: how often the review was begun.
     """
 
     campaign_id: str
@@ -144,7 +144,7 @@ class HeldUpdates:
         self._set(update, "passed_on_at", _now() if is_told else None)
 
     def begin_review(self, update: HeldUpdate) -> None:
-        """Note that a review begins: one that ends the agent each time must not be begun for ever."""
+        """Count a review that begins. A review that crashes the agent is retried only a few times."""
         self._set(update, "review_tries", update.review_tries + 1)
 
     def keep_review(self, update: HeldUpdate, review: Reviewed) -> None:

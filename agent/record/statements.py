@@ -1,4 +1,4 @@
-"""What the coordinator signed of each campaign, as this agent was told; and the keys that it signed by."""
+"""The tables of signed statements that the coordinator sent, and of its signing keys."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

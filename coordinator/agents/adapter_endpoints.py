@@ -7,8 +7,8 @@ from fastapi import APIRouter, Path, Request, Response
 from coordinator.database.tables import AdapterRow, CampaignRow
 from coordinator.errors import NotFound
 from coordinator.storage.stored_adapters import adapters_of, is_stored
-from coordinator.tasks.blob_access import find_own_adapter, took_part
-from coordinator.tasks.blob_replies import BLOB_REPLIES, TAKES_RANGE, blob_reply
+from coordinator.tasks.transfer.blob_access import find_own_adapter, took_part
+from coordinator.tasks.transfer.blob_replies import BLOB_REPLIES, TAKES_RANGE, blob_reply
 from coordinator.web.authentication import AgentDep
 from coordinator.web.deps import Cursor, Limit, ReadSession, ServicesDep
 from coordinator.web.paging import fetch_page

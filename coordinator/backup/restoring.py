@@ -28,7 +28,7 @@ from coordinator.database.tables import (
     RoundRow,
     VerificationRow,
 )
-from coordinator.engine.participants import all_of
+from coordinator.engine.participants import names_of
 from coordinator.errors import DatabaseAway
 from coordinator.settings import Settings
 from coordinator.signing import chain
@@ -213,8 +213,7 @@ async def _say_open_round(session: AsyncSession, campaign: CampaignRow) -> None:
     round_row = await session.get(RoundRow, (campaign.id, campaign.rounds_closed + 1))
     if round_row is None or round_row.state not in (RoundState.OPEN, RoundState.AGGREGATING):
         return
-    participants = await all_of(session, campaign.id)
-    names = [each.agent_name for each in participants if each.client_number in round_row.sampled]
+    names = await names_of(session, campaign.id, round_row.sampled)
     chain.say_roster(session, campaign, round_row.number, names)
 
 

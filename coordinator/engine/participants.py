@@ -11,7 +11,7 @@ Function                    Participants                                        
 ``numbered_clients``        with a client number, in any state                               unspecified
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy import ColumnElement, Select, and_, exists, func, select, true
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -51,6 +51,11 @@ async def numbered_clients(session: AsyncSession, campaign_id: str) -> Sequence[
         ParticipantRow.campaign_id == campaign_id, ParticipantRow.client_number.is_not(None)
     )
     return (await session.scalars(query)).all()
+
+
+async def names_of(session: AsyncSession, campaign_id: str, client_numbers: Collection[int]) -> list[str]:
+    """The names of clients, whether they can be given tasks now or not, in alphabetical order."""
+    return [each.agent_name for each in await all_of(session, campaign_id) if each.client_number in client_numbers]
 
 
 async def highest_client_number(session: AsyncSession, campaign_id: str) -> int | None:

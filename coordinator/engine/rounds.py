@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from coordinator import lifecycle
 from coordinator.database.tables import ParticipantRow, RoundRow, TaskRow
-from coordinator.engine import weights
+from coordinator.engine import participants, weights
 from coordinator.engine.campaign_tx import CampaignTx
 from coordinator.engine.clients import joining, stragglers
 from coordinator.engine.evaluation import collect_evaluations
@@ -182,11 +182,6 @@ async def _replace(tx: CampaignTx, round_row: RoundRow, tasks: Sequence[TaskRow]
         tx.record(EventType.CLIENT_REPLACED, round=round_row.number, agent=clients[client_number].agent_name)
     if drawn:
         round_row.sampled = sorted({*round_row.sampled, *drawn})
-        chain.say_roster(tx.session, tx.campaign, round_row.number, await _names(tx, round_row.sampled))
+        names = await participants.names_of(tx.session, tx.campaign.id, round_row.sampled)
+        chain.say_roster(tx.session, tx.campaign, round_row.number, names)
     return len(drawn)
-
-
-async def _names(tx: CampaignTx, client_numbers: Sequence[int]) -> list[str]:
-    """The names of clients, whether they can get tasks now or not."""
-    wanted = set(client_numbers)
-    return [each.agent_name for each in await tx.participants() if each.client_number in wanted]

@@ -16,7 +16,8 @@ from coordinator.services import Services
 from coordinator.storage import scratch
 from coordinator.storage.orphans import sweep_orphans
 from coordinator.storage.retention import collect
-from coordinator.tasks import leases, uploads
+from coordinator.tasks import leases
+from coordinator.tasks.transfer import uploads
 from shared.states import CampaignState
 
 log = logging.getLogger(__name__)

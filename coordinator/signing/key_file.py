@@ -84,7 +84,10 @@ class KeyFile:
             raise SigningKeyUnusable(self.path, error.strerror or type(error).__name__) from error
 
     def make(self) -> Keys:
-        """Make a key, unless another process has made one meanwhile. Raises SigningKeyUnusable and OSError."""
+        """Make and store a key. Returns the stored key if another process stored one first.
+
+        Raises SigningKeyUnusable and OSError.
+        """
         self._make_folder()
         keys = Keys(SigningKey.generate())
         try:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from agent.owners_word import unheard
+from agent.owner.word import unheard
 from agent.record.campaigns import Decider, Decision, KnownCampaign, Terms
 from shared.campaign.digest import spec_sha256
 from shared.states import ParticipantState

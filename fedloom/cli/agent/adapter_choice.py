@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fedloom.errors import NoSuchAdapter
 
 if TYPE_CHECKING:
-    from agent.own_losses import OwnLosses
+    from agent.owner.losses import OwnLosses
     from shared.wire.adapters import OwnAdapter
 
 BEST_FOR_ME = "best-for-me"

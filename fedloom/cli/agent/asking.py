@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedloom.cli import output
-from fedloom.cli.agent.campaign_words import campaign_table
 from fedloom.cli.agent.deciding import command, record_decision, refusal_in_words
 from fedloom.cli.agent.known import OwnersHome, decided
 from fedloom.cli.agent.typed_lines import TypedLines, is_terminal
+from fedloom.cli.agent.words.campaign import campaign_table
 from shared.text.plain_text import visible_line
 
 if TYPE_CHECKING:

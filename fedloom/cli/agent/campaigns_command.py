@@ -101,8 +101,8 @@ def _is_refused(owners: OwnersHome, known: "KnownCampaign", n_trained: int) -> b
 def _print_words(owners: OwnersHome, known: "Sequence[KnownCampaign]") -> None:
     from rich.text import Text
 
-    from fedloom.cli.agent.campaign_words import campaign_table
     from fedloom.cli.agent.deciding import refusal_lines, refusals_of
+    from fedloom.cli.agent.words.campaign import campaign_table
 
     for number, each in enumerate(known):
         if number:
@@ -122,7 +122,7 @@ def _print_words(owners: OwnersHome, known: "Sequence[KnownCampaign]") -> None:
 
 def _own_losses(owners: OwnersHome, known: "KnownCampaign") -> list[str]:
     """Own losses by round, as lines; none before the first round."""
-    from agent.own_losses import OwnLosses, why_none
+    from agent.owner.losses import OwnLosses, why_none
 
     losses = OwnLosses.of(owners.record, known.id, known.spec.kind)
     lines = losses.table()

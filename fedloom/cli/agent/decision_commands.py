@@ -144,7 +144,7 @@ def _opened(home: Path) -> "OwnersHome":
 
 
 def _show(owners: "OwnersHome", known: "KnownCampaign", *, as_json: bool) -> None:
-    from fedloom.cli.agent.campaign_words import campaign_table
+    from fedloom.cli.agent.words.campaign import campaign_table
 
     output.console(stderr=as_json).print(campaign_table(known, owners.settings.policy))
 
@@ -187,7 +187,7 @@ def _confirm(known: "KnownCampaign", home: Path) -> None:
 def _decide(owners: "OwnersHome", known: "KnownCampaign", decision: str, *, as_json: bool) -> None:
     """Record a decision, tell the coordinator, and say so. Raises IllegalDecision."""
     from agent.errors import IllegalDecision
-    from agent.owners_word import PARTS
+    from agent.owner.word import PARTS
     from agent.record.campaigns import Decision
     from fedloom.cli.agent.deciding import record_decision, tell
 

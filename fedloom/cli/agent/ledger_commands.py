@@ -9,8 +9,8 @@ import typer
 
 from fedloom.cli import output
 from fedloom.cli.agent.known import find
-from fedloom.cli.agent.ledger_words import in_words
 from fedloom.cli.agent.owner_commands import DEFAULT_HOME, Home
+from fedloom.cli.agent.words.ledger import in_words
 from fedloom.cli.campaign.export_file import opened
 from fedloom.cli.failures import ExitCode
 from fedloom.cli.output import AsJson

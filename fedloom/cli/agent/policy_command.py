@@ -43,7 +43,7 @@ def policy(
 
 def _show(owners: OwnersHome, *, as_json: bool) -> None:
     from fedloom.cli.agent import totals
-    from fedloom.cli.agent.policy_words import policy_in_words
+    from fedloom.cli.agent.words.policy import policy_in_words
 
     by_campaign, by_data = list(totals.of_campaigns(owners)), list(totals.of_data(owners))
     if as_json:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from agent.network.api import CoordinatorApi
-    from agent.own_losses import OwnLosses
+    from agent.owner.losses import OwnLosses
     from agent.record.campaigns import KnownCampaign
     from fedloom.adapters.facts import AdapterFacts
     from fedloom.cli.agent.known import OwnersHome
@@ -68,7 +68,7 @@ def pull(
 
     Example: fedloom agent pull clinic-notes --adapter best-for-me
     """
-    from agent.own_losses import OwnLosses, why_none
+    from agent.owner.losses import OwnLosses, why_none
     from fedloom.adapters.folder import write_adapter_folder
 
     owners = open_home(home)

@@ -83,7 +83,7 @@ def _chosen(
 
 
 def _print(owners: "OwnersHome", update: "HeldUpdate") -> None:
-    from fedloom.cli.agent.held_words import print_update
+    from fedloom.cli.agent.words.held import print_update
 
     print_update(output.console(), update, owners.record.bookings.norms(update.campaign_id))
     output.say()

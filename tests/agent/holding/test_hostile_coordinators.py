@@ -73,3 +73,27 @@ def test_a_hold_whose_task_is_asked_for_again_is_answered_without_haste(tmp_path
             n_holds = coordinator.n_holds
             time.sleep(1.5)
             assert coordinator.n_holds <= n_holds + 3
+
+
+def test_a_released_round_lets_nothing_else_go_than_the_update_that_was_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The coordinator asks for a released round by fields that nothing else binds: the update would be another one."""
+    monkeypatch.setattr(holding, "_AGAIN_S", 0.1)
+    monkeypatch.setattr(releases, "LOOK_S", 0.05)
+    with scripted_coordinator(tmp_path, Greedy) as coordinator:
+        home = held_home(coordinator, tmp_path / "ada")
+        with home.running():
+            prepared = coordinator.do(prepare_assignment()).result
+            assert prepared is not None
+            terms = {"fingerprint": prepared["fingerprint"]}
+            adapter = coordinator.serve(coordinator.do(init_assignment(**terms)).files["adapter"])
+            shown = coordinator.hand_out(train_assignment(adapter=adapter, **terms))
+            wait_until(lambda: coordinator.n_holds >= 1, "the hold", 30)
+            assert home.workspace.record.held.release(home.workspace.record.held.kept()[0])
+            larger = {**adapter, "n_bytes": adapter["n_bytes"] + 1}
+            other = coordinator.hand_out(train_assignment(adapter=larger, committed_update="c" * 64, **terms))
+            wait_until(lambda: shown.is_over and other.is_over, "both answers", 30)
+        assert shown.files.keys() == {"delta"}
+        assert (other.files, other.result) == ({}, None)
+        assert home.workspace.record.bookings.of_campaign("c1").n_trainings == 1

@@ -9,7 +9,7 @@ import pytest
 
 from agent.record.held import HeldUpdate
 from fedloom.cli.agent import release_command
-from fedloom.cli.agent.held_words import norms_in_words
+from fedloom.cli.agent.words.held import norms_in_words
 from tests.cli.owner.conftest import OwnersAgent
 from tests.support.processes import wait_until
 

@@ -7,8 +7,8 @@ import pytest
 
 from agent.policy_settings import PolicySettings
 from agent.record.campaigns import KnownCampaign
-from fedloom.cli.agent.campaign_words import campaign_in_words, campaign_table
-from fedloom.cli.agent.policy_words import policy_in_words
+from fedloom.cli.agent.words.campaign import campaign_in_words, campaign_table
+from fedloom.cli.agent.words.policy import policy_in_words
 from fedloom.cli.plain_console import PlainConsole
 from shared.campaign.spec import CampaignSpec
 from shared.text.plain_text import visible

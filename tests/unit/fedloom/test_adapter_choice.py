@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from agent.own_losses import OwnLosses
+from agent.owner.losses import OwnLosses
 from fedloom.cli.agent.adapter_choice import choose, in_ranges
 from fedloom.errors import NoSuchAdapter
 from shared.wire.adapters import OwnAdapter

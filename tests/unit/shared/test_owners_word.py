@@ -1,7 +1,7 @@
 """Agents and the coordinator read an owner's word from one table."""
 
 from agent.acceptance import WORDS
-from agent.owners_word import PARTS
+from agent.owner.word import PARTS
 from agent.record.campaigns import Decision
 from coordinator import lifecycle
 from shared.owners_word import STATES, Word

@@ -10,10 +10,10 @@ from coordinator.errors import (
     UploadsFull,
     WrongOffset,
 )
-from coordinator.tasks import uploads
-from coordinator.tasks.blob_access import find_readable
-from coordinator.tasks.blob_replies import BLOB_REPLIES, TAKES_RANGE, blob_reply
 from coordinator.tasks.lease_header import ClaimDep, HolderDep
+from coordinator.tasks.transfer import uploads
+from coordinator.tasks.transfer.blob_access import find_readable
+from coordinator.tasks.transfer.blob_replies import BLOB_REPLIES, TAKES_RANGE, blob_reply
 from coordinator.web.authentication import AgentDep, CallerDep
 from coordinator.web.deps import ServicesDep
 from coordinator.web.limits.bodies import takes

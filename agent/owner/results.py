@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from agent.own_losses import OwnLosses, why_none
+from agent.owner.losses import OwnLosses, why_none
 from agent.policy.disclosure import evaluation_refusals
 from agent.policy_settings import PolicySettings
 from agent.record.record import OwnerRecord

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from fedloom.cli import output
-from fedloom.cli.agent.common_words import COULD_LEARN, LIMITS_PROVE_NOTHING, REPORTS
+from fedloom.cli.agent.words.common import COULD_LEARN, LIMITS_PROVE_NOTHING, REPORTS
 
 if TYPE_CHECKING:
     from agent.policy_settings import PolicySettings

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from fedloom.cli import output
-from fedloom.cli.agent.common_words import COULD_LEARN, LIMITS_PROVE_NOTHING, REPORTS
-from fedloom.cli.agent.training_words import training_in_words
+from fedloom.cli.agent.words.common import COULD_LEARN, LIMITS_PROVE_NOTHING, REPORTS
+from fedloom.cli.agent.words.training import training_in_words
 from shared.text.plain_text import quoted
 
 if TYPE_CHECKING:

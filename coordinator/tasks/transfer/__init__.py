@@ -1,0 +1,1 @@
+"""Files of tasks: uploads of updates and adapters, and downloads."""

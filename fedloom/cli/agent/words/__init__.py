@@ -1,0 +1,1 @@
+"""What the commands of ``fedloom agent`` print, in words."""
