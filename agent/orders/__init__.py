@@ -14,6 +14,7 @@ after ``OutOfMemory``.
     job         the order to do one of them; job_files: the files of its result
     local       what the orders of a person share: the base model, the adapter
     answer, score, check, merge     these orders, one a file
+    likelihood, generate, count_tokens, chat_prompt, describe       those of an evaluation: raw texts, no template
 
 A further order is two files, and its class's name in ``table``. A file here holds its messages: a class of
 ``Order[ItsFinalMessage]``, which names its handler. The handler is a function in ``agent.train`` that takes the order

@@ -7,8 +7,13 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from agent.errors import TaskFailed
 from agent.orders.answer import AnswerRequest
+from agent.orders.chat_prompt import ChatPromptRequest
 from agent.orders.check import CheckRequest
+from agent.orders.count_tokens import CountTokensRequest
+from agent.orders.describe import DescribeRequest
+from agent.orders.generate import GenerateRequest
 from agent.orders.job import LocalJob
+from agent.orders.likelihood import LikelihoodRequest, RollingRequest
 from agent.orders.merge import MergeRequest
 from agent.orders.order import Order
 from agent.orders.review import ReviewRequest
@@ -17,7 +22,20 @@ from shared.wire.leases import FailureKind
 
 OrderTable = Sequence[type[Order[Any]]]
 
-ORDERS: OrderTable = (LocalJob, AnswerRequest, ScoreRequest, CheckRequest, MergeRequest, ReviewRequest)
+ORDERS: OrderTable = (
+    LocalJob,
+    AnswerRequest,
+    ScoreRequest,
+    CheckRequest,
+    MergeRequest,
+    ReviewRequest,
+    DescribeRequest,
+    CountTokensRequest,
+    ChatPromptRequest,
+    LikelihoodRequest,
+    RollingRequest,
+    GenerateRequest,
+)
 
 
 class OrderReader:

@@ -103,7 +103,8 @@ def test_a_child_refuses_an_order_that_its_table_does_not_have(lab: Lab, tmp_pat
             await talk.end()
         assert isinstance(refused, Failed)
         assert refused.failure.message == (
-            "this training child knows no order 'count', only 'job', 'answer', 'score', 'check', 'merge', 'review'"
+            "this training child knows no order 'count', only 'job', 'answer', 'score', 'check', 'merge', 'review', "
+            "'describe', 'count_tokens', 'chat_prompt', 'likelihood', 'rolling', 'generate'"
         )
 
     asyncio.run(work())

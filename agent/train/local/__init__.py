@@ -1,1 +1,1 @@
-"""Orders of a person at this machine: answers, likelihoods, data checks, merged models."""
+"""Orders of a person at this machine: answers, likelihoods, raw texts, data checks, merged models."""

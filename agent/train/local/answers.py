@@ -119,7 +119,7 @@ def answers_to(
         return []
     model.eval()
     decoders = {lead: AnswerDecoder(tokenizer, lead) for lead in {prompt.lead for prompt in prompts}}
-    ends = {prompt.end for prompt in prompts} | _model_ends(model) | {tokenizer.eos_token_id}
+    ends = {prompt.end for prompt in prompts} | model_ends(model) | {tokenizer.eos_token_id}
     pad = tokenizer.pad_token_id
     if pad is None or pad >= (limits_of(model.config).n_embeddings or sys.maxsize):  # added, but not to the embeddings
         pad = tokenizer.eos_token_id
@@ -186,7 +186,7 @@ def prompts_of(rows: Sequence[Row], renderer: Renderer, tokenizer: Any) -> list[
     return prompts
 
 
-def _model_ends(model: Any) -> set[int]:
+def model_ends(model: Any) -> set[int]:
     """The end tokens in the model's own generation configuration."""
     ends = model.generation_config.eos_token_id if model.generation_config is not None else None
     return set(ends) if isinstance(ends, list) else {ends} if ends is not None else set()
