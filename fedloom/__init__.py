@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fedloom import errors
     from fedloom.client import Client
+    from fedloom.evaluation.api import evaluate
     from shared.campaign.spec import CampaignSpec
 
     __version__: str
 
-__all__ = ["CampaignSpec", "Client", "__version__", "errors"]
+__all__ = ["CampaignSpec", "Client", "__version__", "errors", "evaluate"]
 
-_MODULES = {"CampaignSpec": "shared.campaign.spec", "Client": "fedloom.client"}
+_MODULES = {"CampaignSpec": "shared.campaign.spec", "Client": "fedloom.client", "evaluate": "fedloom.evaluation.api"}
 
 
 def __getattr__(name: str) -> Any:

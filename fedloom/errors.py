@@ -24,6 +24,7 @@ FedloomError
 ├── SimulationError        the simulation cannot run as requested
 ├── ComparisonError        the comparison cannot run as requested
 │   └── TrialFailed        one of its campaigns did not complete
+├── EvaluationError        the evaluation cannot run as requested
 ├── PartitionError         the rows cannot be split among the clients as requested
 ├── BadDatabase            a coordinator's database URL is refused
 └── DatabaseUnreachable    a coordinator's database cannot be reached or used
@@ -212,6 +213,10 @@ class TrialFailed(ComparisonError):
         self.trial = trial
         self.reason = reason
         super().__init__(f"{trial}: {reason}")
+
+
+class EvaluationError(FedloomError):
+    """The evaluation cannot run as requested."""
 
 
 class PartitionError(FedloomError):

@@ -1,0 +1,75 @@
+"""Evaluation from Python.
+
+>>> import fedloom
+>>> results = fedloom.evaluate(["my-adapter"], suite="medical", limit=100, data="evaluation-data")  # doctest: +SKIP
+>>> results.tasks[0].models[1].numbers[0].value  # doctest: +SKIP
+0.41
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fedloom.evaluation.plan import Progress
+    from fedloom.evaluation.results import Results
+
+Folder = str | Path
+
+
+def evaluate(
+    adapters: Sequence[Folder] = (),
+    *,
+    suite: str | None = None,
+    tasks: Sequence[str] | None = None,
+    limit: int | None = None,
+    data: Folder = "evaluation-data",
+    out: Folder = "evaluation",
+    base: str | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+    run_untrusted_code: bool = False,
+    training: Sequence[Folder] = (),
+    on_progress: "Callable[[Progress], None] | None" = None,
+) -> "Results":
+    """Measure a base model and adapters on public benchmarks. The same call goes on where a stopped one was.
+
+    Raises EvaluationError, BadAdapterFolder, CampaignFileError for a suite's file, TaskFailed and ChildDied if the base
+    model cannot be used, NotInstalled and OSError.
+
+    Args:
+        adapters: folders of adapters on one base model.
+        suite: name or file of a suite; ``paper`` if neither a suite nor tasks are given.
+        tasks: names of tasks, in place of a suite.
+        limit: most items a metric, spread over its subjects; None for all.
+        data: folder of evaluation data. What is missing there is "not run".
+        out: folder of the results.
+        base: the base model's folder or hub id; by default what the adapters name.
+        seed: of the draw of items, of sampled replies, and of intervals.
+        threads: CPU threads; None for every core.
+        run_untrusted_code: run code that a model wrote without a sandbox, where there is none.
+        training: files or folders of rows that the adapters were trained on: results count the items that occur in
+            them, and hold no row.
+        on_progress: called as often as something changes.
+    """
+    from fedloom.errors import EvaluationError
+    from fedloom.evaluation.evaluate import evaluate_adapters, planned
+
+    if suite is not None and tasks is not None:
+        message = "give a suite or tasks, and not both"
+        raise EvaluationError(message)
+    if not adapters and base is None:
+        message = "name an adapter's folder, or a base model"
+        raise EvaluationError(message)
+    plan = planned(
+        None if tasks is not None else suite or "paper",
+        tasks,
+        data=Path(data),
+        limit=limit,
+        seed=seed,
+        untrusted=run_untrusted_code,
+        training=[Path(each) for each in training],
+    )
+    tell = on_progress or (lambda _: None)
+    folders = [Path(each) for each in adapters]
+    return evaluate_adapters(folders, plan, Path(out), base=base, threads=threads, on_progress=tell)

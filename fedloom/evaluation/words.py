@@ -1,0 +1,75 @@
+"""Numbers of an evaluation as text: as tables, the page and the CSV file have them."""
+
+from collections.abc import Iterator
+
+from fedloom.evaluation.intervals import Confidence
+from fedloom.evaluation.numbers import Number
+from fedloom.evaluation.pairs import Difference
+from fedloom.evaluation.tasks.base import TaskMetric
+
+
+def value_in_words(number: Number) -> str:
+    """A value with half of its interval's width: ``41.2 ± 3.1``, in per cent where the metric is a share."""
+    if number.value is None:
+        return "not run"
+    text = f"{in_unit(number.value, number.metric):.{digits_of(number.metric)}f}"
+    if number.confidence is None:
+        return text
+    half = (number.confidence.high - number.confidence.low) / 2
+    return f"{text} ± {in_unit(half, number.metric):.{digits_of(number.metric)}f}"
+
+
+def interval_in_words(confidence: Confidence | None, metric: TaskMetric, sign: str = "") -> str:
+    """An interval at 95 %: ``38.1 to 44.3``; empty if there is none. sign: ``+`` for differences."""
+    if confidence is None:
+        return ""
+    form = f"{sign}z.{digits_of(metric)}f"
+    return f"{in_unit(confidence.low, metric):{form}} to {in_unit(confidence.high, metric):{form}}"
+
+
+def change_in_words(difference: Difference) -> str:
+    """A difference with its sign; a star where its interval does not contain zero."""
+    if difference.value is None:
+        return ""
+    text = f"{in_unit(difference.value, difference.metric):+z.{digits_of(difference.metric)}f}"
+    confidence = difference.confidence
+    return f"{text}*" if confidence is not None and (confidence.low > 0 or confidence.high < 0) else text
+
+
+def items_in_words(number: Number) -> str:
+    """How many items a number is of: ``20 of 14,042``; the asked ones too where not all of them count."""
+    asked = f" of {number.n_asked:,} asked" if number.n < number.n_asked else ""
+    return f"{number.n:,}{asked}{f' of {number.n_published:,}' if number.n_published else ''}"
+
+
+def remarks(number: Number, n_shown: int = 3) -> str:
+    """What happened to items: flags with their share, and those that do not count, by reason."""
+    found = [f"{flag} {number.share(flag):.0%}" for flag in number.flags]
+    reasons = list(number.problems.items())
+    found += [f"{count:,} not counted: {problem}" for problem, count in reasons[:n_shown]]
+    others = sum(count for _, count in reasons[n_shown:])
+    return "; ".join([*found, *([f"{others:,} not counted for other reasons"] if others else [])])
+
+
+def pairs_in_words(difference: Difference, number: Number) -> str:
+    """What a difference is over, where that is not what the number is over; empty if it is."""
+    return "; ".join(_pairs(difference, number))
+
+
+def _pairs(difference: Difference, number: Number) -> Iterator[str]:
+    if difference.not_compared:
+        yield difference.not_compared
+    elif difference.n < number.n:
+        yield f"difference over the {difference.n:,} items that count for both"
+    if difference.n_asked_otherwise:
+        yield f"{difference.n_asked_otherwise:,} asked with another prompt"
+
+
+def in_unit(value: float, metric: TaskMetric) -> float:
+    """A value as it is shown: a share in per cent."""
+    return round(100 * value, 10) if metric.is_share else value
+
+
+def digits_of(metric: TaskMetric) -> int:
+    """Digits after the point."""
+    return 1 if metric.is_share else 2
