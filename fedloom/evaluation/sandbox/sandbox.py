@@ -1,0 +1,95 @@
+"""Many programs, side by side on the cores that are there."""
+
+import os
+import secrets
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+
+from fedloom.evaluation.sandbox.conversation import Conversation, Stopped
+from fedloom.evaluation.sandbox.isolation import HOW, NoIsolation, find_bubblewrap
+from fedloom.evaluation.sandbox.limits import FUNCTION, Limits
+from fedloom.evaluation.sandbox.program import Kind, Program, Result, WholeProgram
+
+TRIAL = Program(
+    "import heapq\ndef trial():\n    return heapq.heappop([7])", "assert trial() == 7", ("trial",), seconds=60
+)
+"""Passes wherever the sandbox works; it imports, for the user within may be denied what its starter may read."""
+
+
+def _n_cores() -> int:
+    """Cores that this process may use; not every system can tell these from all there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Sandbox:
+    """Runs programs that a model wrote.
+
+    Args:
+        run_untrusted_code: run without isolation where bubblewrap does not work; results say so.
+        limits: of each process.
+        side_by_side: programs at a time; None for one a core.
+
+    Raises:
+        NoIsolation: bubblewrap does not work here, and *run_untrusted_code* is not set.
+    """
+
+    def __init__(
+        self, run_untrusted_code: bool = False, limits: Limits = FUNCTION, side_by_side: int | None = None
+    ) -> None:
+        self._bubblewrap = None if run_untrusted_code else find_bubblewrap()
+        self._limits = limits
+        self._side_by_side = side_by_side or _n_cores()
+        if self._bubblewrap:
+            tried = self.run([TRIAL])[0]
+            if tried.kind is not Kind.PASSED:
+                raise NoIsolation(f"Programs do not run in bubblewrap here: {tried.kind}, {tried.detail}. {HOW}")
+
+    @property
+    def is_isolated(self) -> bool:
+        return self._bubblewrap is not None
+
+    def run(
+        self, programs: Sequence[Program | WholeProgram], done: Callable[[int], None] = lambda _: None
+    ) -> list[Result]:
+        """Run programs, in their order. What is running is killed when this is interrupted.
+
+        Args:
+            programs: what is run.
+            done: called with the number of programs that have a result by now.
+        """
+        stop = threading.Event()
+        results = []
+        with ThreadPoolExecutor(self._side_by_side, "sandbox") as threads:
+            try:
+                futures = [threads.submit(self._run_one, program, stop) for program in programs]
+                for future in futures:
+                    results.append(future.result())
+                    done(len(results))
+            except BaseException:  # Ctrl-C too
+                stop.set()
+                threads.shutdown(cancel_futures=True)
+                raise
+        return results
+
+    def _run_one(self, program: Program | WholeProgram, stop: threading.Event) -> Result:
+        """Run one program, and once more if the sandbox itself failed."""
+        result = self._try_one(program, stop)
+        return self._try_one(program, stop) if result.kind is Kind.HARNESS_ERROR else result
+
+    def _try_one(self, program: Program | WholeProgram, stop: threading.Event) -> Result:
+        if stop.is_set():
+            raise Stopped
+        try:
+            with ExitStack() as opened:
+                conversation = Conversation(opened, secrets.token_hex(16), self._limits, self._bubblewrap, stop)
+                if isinstance(program, Program):
+                    conversation.start_two(program)
+                else:
+                    conversation.start_one(program)
+                result = conversation.follow(program.seconds)
+        except (OSError, ModuleNotFoundError) as error:
+            result = Result(Kind.HARNESS_ERROR, f"{type(error).__name__}: {error}")
+        return replace(result, is_isolated=self.is_isolated)

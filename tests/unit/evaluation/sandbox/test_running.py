@@ -1,0 +1,120 @@
+"""Many programs, what is missing, and what is refused."""
+
+import stat
+import time
+from pathlib import Path
+
+import pytest
+
+from fedloom.evaluation.sandbox.isolation import NoIsolation
+from fedloom.evaluation.sandbox.limits import Limits
+from fedloom.evaluation.sandbox.program import Kind, WholeProgram
+from fedloom.evaluation.sandbox.sandbox import Sandbox
+from tests.unit.evaluation.sandbox.squares import RIGHT, program
+
+
+def test_results_are_in_the_order_of_the_programs(sandbox: Sandbox) -> None:
+    counted: list[int] = []
+    slow = program(f"import time\ntime.sleep(0.5)\n{RIGHT}")
+    results = sandbox.run([slow, program("def square(x): return 0"), program(RIGHT)], counted.append)
+    assert [result.kind for result in results] == [Kind.PASSED, Kind.FAILED, Kind.PASSED]
+    assert counted == [1, 2, 3]
+
+
+def test_programs_run_side_by_side_and_no_more_than_that() -> None:
+    """Sleeps of two at a time take half of their sum."""
+    both = Sandbox(run_untrusted_code=True, side_by_side=2)
+    started = time.monotonic()
+    results = both.run([WholeProgram("import time; time.sleep(1)", seconds=20)] * 4)
+    assert {result.kind for result in results} == {Kind.PASSED}
+    assert 2 <= time.monotonic() - started < 3.9
+
+
+def test_the_clock_starts_once_both_processes_have_started(sandbox: Sandbox) -> None:
+    """A slow start is no fault of the answer; so is the import of what the set gives it."""
+    (result,) = sandbox.run([program(RIGHT, prelude="import time; time.sleep(1)", seconds=0.5)])
+    assert result.kind is Kind.PASSED, result
+
+
+def test_a_library_is_there_if_it_is_named(sandbox: Sandbox) -> None:
+    answer = "import numpy\ndef square(x): return numpy.int64(x) ** 2"
+    results = sandbox.run([program(answer, libraries=("numpy",)), program(answer)])
+    assert [result.kind for result in results] == [Kind.PASSED, Kind.FAILED]
+
+
+@pytest.mark.parametrize(
+    ("options", "detail"),
+    [
+        ({"tests": "assert square(2) = 4"}, "the tests cannot be run: SyntaxError"),
+        ({"support": "import nonexistent"}, "the tests cannot be run: ModuleNotFoundError"),
+        ({"prelude": "import nonexistent"}, "a process of the sandbox ended before it had started"),
+        ({"libraries": ("nonexistent",)}, "ModuleNotFoundError: nonexistent is not installed"),
+    ],
+)
+def test_what_is_no_fault_of_the_model_is_a_harness_error(
+    sandbox: Sandbox, options: dict[str, str], detail: str
+) -> None:
+    (result,) = sandbox.run([program(RIGHT, **options)])
+    assert result.kind is Kind.HARNESS_ERROR
+    assert result.detail.startswith(detail)
+
+
+def test_a_process_that_does_not_start_is_a_harness_error() -> None:
+    (result,) = Sandbox(True, Limits(start_seconds=0.5)).run([program(RIGHT, prelude="import time; time.sleep(60)")])
+    assert (result.kind, result.detail) == (Kind.HARNESS_ERROR, "no start within 0.5 s")
+
+
+def test_an_interrupted_run_kills_what_runs(sandbox: Sandbox) -> None:
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        sandbox.run([program(RIGHT), *[program("import time; time.sleep(600)", seconds=600)] * 5], interrupt)
+    assert time.monotonic() - started < 20
+
+
+def test_without_bubblewrap_it_refuses_and_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(NoIsolation, match=r"bwrap is not installed.*apt install bubblewrap.*--run-untrusted-code"):
+        Sandbox()
+
+
+def test_a_bubblewrap_that_does_not_work_is_refused_with_its_words(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fake = tmp_path / "bwrap"
+    fake.write_text("#!/bin/sh\necho 'No permissions to create new namespace' >&2\nexit 1\n")
+    fake.chmod(fake.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(NoIsolation, match="does not work here: No permissions to create new namespace"):
+        Sandbox()
+
+
+class TestWithoutIsolation:
+    """For a caller who said so."""
+
+    @pytest.fixture
+    def open_box(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Sandbox:
+        monkeypatch.setenv("PATH", str(tmp_path))
+        return Sandbox(run_untrusted_code=True)
+
+    def test_results_say_so(self, open_box: Sandbox) -> None:
+        results = open_box.run([program(RIGHT), program("def square(x): return x"), WholeProgram("assert 1")])
+        assert [result.kind for result in results] == [Kind.PASSED, Kind.FAILED, Kind.PASSED]
+        assert not any(result.is_isolated for result in results)
+
+    def test_limits_hold(self, open_box: Sandbox) -> None:
+        memory = program("def square(x): return bytes(3 * 2**30)")
+        loop = program("def square(x):\n    while True: pass", seconds=0.3)
+        file = program("def square(x):\n    with open('big', 'wb') as f: f.write(bytes(2**25))")
+        results = open_box.run([memory, loop, file, program("import os; os._exit(0)")])
+        assert [result.kind for result in results] == [Kind.OUT_OF_MEMORY, Kind.TIMED_OUT, Kind.FAILED, Kind.FAILED]
+        assert "File too large" in results[2].detail
+
+    def test_it_begins_in_a_folder_of_its_own_which_is_removed(self, open_box: Sandbox) -> None:
+        (result,) = open_box.run([program(f"import os\nopen('left', 'w').close()\nprint(os.getcwd())\n{RIGHT}")])
+        assert result.kind is Kind.PASSED, result
+        assert not Path(result.output.strip()).exists()
