@@ -1,0 +1,86 @@
+"""All tasks by name. A task of one's own is a class in a file: see docs/evaluating.md."""
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fedloom.errors import EvaluationError
+from fedloom.evaluation.nearest import did_you_mean
+from fedloom.evaluation.tasks.base import Task
+from fedloom.evaluation.tasks.code.names import CODE_TASKS
+
+
+def _made(module: str, maker: str, *arguments: Any) -> Task:
+    task: Task = getattr(importlib.import_module(f"fedloom.evaluation.tasks.{module}"), maker)(*arguments)
+    return task
+
+
+_SENTIMENT = [
+    f"{corpus}{way}"
+    for corpus in ("fpb", "fiqa", "fiqa_labelled", "tfns", "nwgi")
+    for way in ("", "_fingpt", "_likelihood")
+]
+
+TASKS: Mapping[str, Callable[[], Task]] = {
+    "mmlu": partial(_made, "mmlu", "Mmlu"),
+    "mmlu_stem": partial(_made, "mmlu", "Mmlu", "stem"),
+    "mmlu_humanities": partial(_made, "mmlu", "Mmlu", "humanities"),
+    "mmlu_social_sciences": partial(_made, "mmlu", "Mmlu", "social_sciences"),
+    "mmlu_other": partial(_made, "mmlu", "Mmlu", "other"),
+    "bbh": partial(_made, "bbh", "Bbh"),
+    "bbh_direct": partial(_made, "bbh", "BbhDirect"),
+    "drop": partial(_made, "drop", "Drop"),
+    "drop_0shot": partial(_made, "drop", "DropWithoutExamples"),
+    "crass": partial(_made, "crass", "Crass"),
+    "medqa": partial(_made, "medqa", "MedQa"),
+    "medmcqa": partial(_made, "medmcqa", "MedMcqa"),
+    "pubmedqa": partial(_made, "pubmedqa", "PubMedQa"),
+    "gsm8k": partial(_made, "gsm8k", "Gsm8k"),
+    "truthfulqa_mc1": partial(_made, "truthfulqa", "TruthfulQa1"),
+    "truthfulqa_mc2": partial(_made, "truthfulqa", "TruthfulQa2"),
+    "perplexity": partial(_made, "perplexity", "Perplexity"),
+    "preferences": partial(_made, "preferences", "Preferences"),
+    "preferences_chat": partial(_made, "preferences", "preferences_in_chat"),
+    **{name: partial(_made, "finance.sentiment", "sentiment_task", name) for name in _SENTIMENT},
+    "advbench": partial(_made, "advbench", "AdvBench", False),
+    "advbench_chat": partial(_made, "advbench", "AdvBench", True),
+    "rows": partial(_made, "instruction_rows", "InstructionRows", False),
+    "rows_chat": partial(_made, "instruction_rows", "InstructionRows", True),
+    **CODE_TASKS,
+}
+"""Makers of tasks by name. Nothing heavy is imported before a task is asked for."""
+
+
+def find_task(name: str, folder: Path | None = None) -> Task:
+    """The task of a name, or of ``FILE.py:CLASS``. Raises EvaluationError.
+
+    folder: what a file is relative to; None: the current folder.
+    """
+    if name in TASKS:
+        return TASKS[name]()
+    file, colon, attribute = name.rpartition(":")
+    if not colon or not file.endswith(".py"):
+        hint = did_you_mean(name, TASKS)
+        message = f"there is no task {name}{hint or ': `fedloom evaluate --list --suite NAME` lists those of a suite'}"
+        raise EvaluationError(message)
+    return _own_task((folder or Path()) / file, attribute)
+
+
+def _own_task(path: Path, attribute: str) -> Task:
+    spec = importlib.util.spec_from_file_location(f"own_task_{path.stem}", path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise EvaluationError(f"{path}: there is no such file")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise EvaluationError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+    found = getattr(module, attribute, None)
+    if not (isinstance(found, type) and issubclass(found, Task)):
+        raise EvaluationError(f"{path} has no class {attribute} that is a Task")
+    task = found()
+    task.defined_in = path
+    return task

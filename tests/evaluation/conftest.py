@@ -1,0 +1,45 @@
+"""A real child with the tiny model, and lm-evaluation-harness over the same model in this process."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.local import LocalChild
+from agent.orders.local import LoraFile
+from agent.settings import ComputeSettings
+from fedloom.evaluation.child_model import ChildModel, describe
+from shared.campaign.spec import BaseSection
+from tests.train.conftest import Lab, _shared_lab, data_file, lab, model_folder, pairs_file, quick_children
+
+__all__ = ["_shared_lab", "data_file", "lab", "model_folder", "pairs_file", "quick_children"]
+
+NewChild = Callable[..., LocalChild]
+
+
+@pytest.fixture
+def new_child(lab: Lab, tmp_path: Path, quick_children: None) -> Iterator[NewChild]:
+    """Factory of children, which end with the test. By default of the tiny model in float32."""
+    children: list[LocalChild] = []
+
+    def make(model: Path | None = None, dtype: str = "float32", **base: str) -> LocalChild:
+        compute = ComputeSettings(device="cpu", threads=1, dtype=dtype)  # type: ignore[arg-type]
+        folder = tmp_path / f"child-{len(children)}"
+        section = BaseSection(model="tiny/llama", **base)  # type: ignore[arg-type]
+        children.append(LocalChild(section, model or lab.model, compute=compute, folder=folder))
+        return children[-1]
+
+    yield make
+    for child in children:
+        child.__exit__(None, None, None)
+
+
+@pytest.fixture
+def new_model(new_child: NewChild) -> Callable[..., ChildModel]:
+    """Factory of models in a child of their own."""
+
+    def make(adapter: LoraFile | None = None, *, micro_batch: int = 8, **child: object) -> ChildModel:
+        started = new_child(**child)
+        return ChildModel(started, describe(started), adapter=adapter, micro_batch=micro_batch)
+
+    return make

@@ -1,0 +1,64 @@
+"""Training rows that hold items: results count them, and have no text of a row."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fedloom.errors import EvaluationError
+from fedloom.evaluation.evaluate import planned
+from fedloom.evaluation.results import RESULTS_FILE
+from fedloom.evaluation.run import run
+from fedloom.evaluation.training_rows import training_texts
+from tests.support.counting_model import CountingModel
+
+ROWS = [{"prompt": f"Where does the ship number {n} of the line go?", "completion": f"To port {n}."} for n in range(6)]
+
+
+def write(path: Path, rows: list[dict[str, object]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return path
+
+
+def test_items_that_were_trained_on_are_counted(tmp_path: Path) -> None:
+    write(tmp_path / "data/rows/test.jsonl", list(ROWS))
+    secret = "a word that only the owner has"
+    talk = [{"role": "user", "content": ROWS[2]["prompt"]}, {"role": "assistant", "content": secret}]
+    rows = [{"messages": talk}, {"messages": [{"role": "user", "content": ROWS[4]["prompt"].upper()}]}]
+    training = write(tmp_path / "training/rows.jsonl", list(rows))
+    plan = planned(None, ["rows"], data=tmp_path / "data", training=[training.parent])
+    [found] = run(plan, [CountingModel()], tmp_path / "out").tasks
+    assert found.overlap == "2 of 6 items of rows (33.3%) occur in the 2 training rows, 1 exactly"
+    written = b"".join(path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file())
+    assert found.overlap.encode() in (tmp_path / "out" / RESULTS_FILE).read_bytes()
+    assert secret.encode() not in written
+    without = planned(None, ["rows"], data=tmp_path / "data")
+    assert run(without, [CountingModel()], tmp_path / "other").tasks[0].overlap == ""
+
+
+def test_all_columns_of_all_files_are_read(tmp_path: Path) -> None:
+    table = tmp_path / "a.csv"
+    table.write_text("question,answer\nwhere,there\n")
+    lines = write(tmp_path / "b.jsonl", [{"n": 3, "nested": {"list": ["one", {"two": "two"}]}}])
+    assert list(training_texts([table, lines])) == ["where\nthere", "one\ntwo"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("none.jsonl", None, "there is no such file or folder"),
+        ("broken.jsonl", '{"a": "secret"', "line 1"),
+        ("rows.pdf", "secret", "unknown file type"),
+    ],
+)
+def test_rows_that_cannot_be_read_are_named_without_their_content(
+    tmp_path: Path, name: str, content: str | None, said: str
+) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(EvaluationError, match=said) as caught:
+        list(training_texts([path]))
+    assert str(path) in str(caught.value)
+    assert "secret" not in str(caught.value)
