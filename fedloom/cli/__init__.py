@@ -29,6 +29,7 @@ from fedloom.cli.coordinator import algorithm, storage, token
 from fedloom.cli.coordinator import commands as coordinator_commands
 from fedloom.cli.data import check as check_data
 from fedloom.cli.data import rows as data_rows
+from fedloom.cli.evaluation import evaluate
 from fedloom.cli.failures import ExitCode, report
 from fedloom.cli.simulation import compare, simulate
 from shared.stop_signals import as_interrupts
@@ -79,6 +80,7 @@ app.add_typer(agent_commands.app, name="agent")
 app.add_typer(token.app, name="token")
 app.add_typer(algorithm.app, name="algorithm")
 app.add_typer(coordinator_commands.app, name="coordinator")
+app.command("evaluate")(evaluate.evaluate)
 app.command("chat")(chat.chat)
 app.command("simulate")(simulate.simulate)
 app.command("compare")(compare.compare)

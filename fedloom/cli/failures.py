@@ -45,6 +45,7 @@ _CODES: list[tuple[type[Exception], ExitCode]] = [
     (errors.PartitionError, ExitCode.USAGE),
     (errors.TrialFailed, ExitCode.FAILED),
     (errors.ComparisonError, ExitCode.USAGE),
+    (errors.EvaluationError, ExitCode.USAGE),
     (errors.BadDatabase, ExitCode.USAGE),
     (errors.DatabaseUnreachable, ExitCode.UNREACHABLE),
 ]

@@ -1,0 +1,1 @@
+"""``fedloom evaluate``: a base model and adapters on public benchmarks."""
