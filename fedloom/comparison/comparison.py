@@ -4,7 +4,7 @@ scored.
 comparison.json   what is compared
 comparison.lock   locked while a process runs it
 data/seed-S/      the rows of each client, one file a client
-runs/…            a folder for each trial, as `fedloom simulate` makes it, with scores.json
+runs/…            a folder for each trial, as `fedloom simulate` makes it, with scores.json and its own evaluation/
 results.csv       every score
 plot.png          the figure
 """
@@ -25,12 +25,15 @@ from agent.data.notices import Occurrences
 from agent.data.source import DataSource
 from agent.settings import AgentSettings
 from fedloom.comparison.baselines import Baselines
+from fedloom.comparison.criterion import Criterion, criterion_of
 from fedloom.comparison.methods import Hyperparameters, Method, MethodKind, grid_points, methods
 from fedloom.comparison.results import MethodResult, Results
 from fedloom.comparison.rows import Rows, training_rows
-from fedloom.comparison.scoring import CRITERION, Scorer, Scores, is_better
+from fedloom.comparison.scoring import Scorer
 from fedloom.comparison.spec import ComparisonSpec
+from fedloom.comparison.task_evaluation import TaskEvaluation
 from fedloom.comparison.trial import Stopped, Trial
+from fedloom.comparison.trial_scores import TrialScores
 from fedloom.errors import ComparisonError, TrialFailed
 from fedloom.run_folder import run_folder
 from fedloom.simulation.clients import write_records
@@ -40,9 +43,10 @@ from shared import algorithms
 from shared.campaign.spec import CampaignSpec
 from shared.digest import sha256_file
 
-VALIDATION, TEST = "validation", "test"
-Submit = Callable[[Trial, Sequence[str]], Future[dict[str, Scores]]]
-"""Queues a trial. Its arguments are the trial and the splits to score it on."""
+VALIDATION, TEST, EVALUATION = "validation", "test", "evaluation"
+Submit = Callable[[Trial, Sequence[str]], Future[TrialScores]]
+"""Queues a trial. Its arguments are the trial and what to score it on: names of splits, and EVALUATION."""
+_IN_WORDS = {TEST: "the test rows", EVALUATION: "the evaluation tasks"}
 PROGRESS_EVERY_S = 0.3
 _ABORT_EVERY_S = 0.1
 
@@ -74,9 +78,10 @@ class Comparison:
         seeds: One campaign a seed; the hyperparameters are chosen with the first.
         at_once: Trials that run at the same time.
         force: Start over, and delete what the folder holds.
+        run_untrusted_code: Evaluation tasks may run code that a model wrote without a sandbox.
 
-    Raises ComparisonError, SimulationError, PartitionError, TaskFailed if data cannot be read, and OSError; so does
-    entering the block.
+    Raises ComparisonError, EvaluationError, CampaignFileError of a suite's file, SimulationError, PartitionError,
+    TaskFailed if data cannot be read, and OSError; so does entering the block.
     """
 
     def __init__(
@@ -91,6 +96,7 @@ class Comparison:
         baselines: Baselines = Baselines.ALL,
         at_once: int = 1,
         force: bool = False,
+        run_untrusted_code: bool = False,
     ) -> None:
         self.spec = spec
         self.progress = ComparisonProgress()
@@ -102,8 +108,14 @@ class Comparison:
         self._methods = list(methods(algorithm_names, campaign, spec.clients, baselines))
         self._check()
         source = self._simulation(campaign, spec.clients, seed=0).source
+        self._evaluation = (
+            TaskEvaluation(spec.evaluation, run_untrusted_code=run_untrusted_code)
+            if spec.evaluation is not None
+            else None
+        )
         files = {VALIDATION: spec.validation, TEST: spec.test}
-        self._rows = {split: Rows.read(path, source, spec.score) for split, path in files.items()}
+        self._rows = {split: Rows.read(path, source, spec.score) for split, path in files.items() if path is not None}
+        self._final = [TEST] * (spec.test is not None) + [EVALUATION] * (spec.evaluation is not None)
         self.notes = self._doubts(source)
         self._force = force
         self._data: dict[int, dict[int | None, Path]] = {}
@@ -134,8 +146,8 @@ class Comparison:
         """
         first, *others = self._seeds
         with self._workers(on_stop) as submit:
-            self._score_base(submit, on_progress)
-            tried: dict[tuple[Method, Hyperparameters], Future[dict[str, Scores]]] = {}
+            ranked_by = self._ranked_by(self._score_base(submit, on_progress))
+            tried: dict[tuple[Method, Hyperparameters], Future[TrialScores]] = {}
             for method in self._methods:
                 points = grid_points(method, self._campaign, self.spec.grid)
                 for hyperparameters in points:
@@ -144,31 +156,48 @@ class Comparison:
             self._wait(tried.values(), f"choosing hyperparameters on the validation rows, seed {first}", on_progress)
             results = [self._choose(method, tried) for method in self._methods]
             finals = [
-                (result, seed, submit(self._trial(result.method, result.hyperparameters, seed), [TEST]))
+                (result, seed, submit(self._trial(result.method, result.hyperparameters, seed), self._final))
                 for seed in (first, *others)
                 for result in results
                 if result.hyperparameters is not None
             ]
             seeds = f"seed{'s' if others else ''} {', '.join(map(str, self._seeds))}"
-            self._wait([future for *_, future in finals], f"scoring the test rows, {seeds}", on_progress)
+            what = " and ".join(
+                {TEST: "the test rows", EVALUATION: "the evaluation tasks"}[each] for each in self._final
+            )
+            self._wait([future for *_, future in finals], f"scoring {what}, {seeds}", on_progress)
         for result, seed, future in finals:
             try:
-                result.scores[seed] = future.result()[TEST]
+                scores = future.result()
+                result.scores[seed] = scores.rows.get(TEST, {}) | scores.of_tasks
+                result.tasks[seed] = scores.tasks or []
             except TrialFailed as failed:
                 result.failures.append(str(failed))
-        return Results(self.spec.name, self.spec.score.measure, self._seeds, results, self.notes)
+        return Results(self.spec.name, ranked_by, self._seeds, results, self.notes)
 
-    def _score_base(self, submit: Submit, on_progress: Callable[[ComparisonProgress], None]) -> None:
-        """Score the base model, so that rows that cannot be scored end the comparison before anything is trained.
+    def _score_base(self, submit: Submit, on_progress: Callable[[ComparisonProgress], None]) -> TrialScores:
+        """Score the base model, so that what cannot be scored ends the comparison before anything is trained.
 
-        Raises TrialFailed if a score is not a number, and what a scorer raises.
+        Raises TrialFailed if a score is not a number, and what a scorer and an evaluation raise.
         """
-        for method in self._methods:
-            if method.kind is MethodKind.BASE:
-                [hyperparameters] = grid_points(method, self._campaign, self.spec.grid)
-                scored = submit(self._trial(method, hyperparameters, self._seeds[0]), [VALIDATION, TEST])
-                self._wait([scored], "scoring the base model", on_progress)
-                scored.result()
+        base = self._methods[0]
+        [hyperparameters] = grid_points(base, self._campaign, self.spec.grid)
+        scored = submit(self._trial(base, hyperparameters, self._seeds[0]), [VALIDATION, *self._final])
+        self._wait([scored], "scoring the base model", on_progress)
+        return scored.result()
+
+    def _ranked_by(self, base: TrialScores) -> Criterion:
+        """What the rows of the table are ranked by: the measure on the test rows, else the first metric with a value.
+
+        Raises ComparisonError if no task gives a value. base: the scores of the base model.
+        """
+        if TEST in self._rows:
+            return criterion_of(self.spec.score.measure)
+        for score in base.tasks or ():
+            if score.value is not None and score.task:
+                return Criterion(score.key, score.lower_is_better, f"the items of {score.task}")
+        reasons = dict.fromkeys(f"{score.task}: {score.not_run}" for score in base.tasks or () if score.task)
+        raise ComparisonError(f"evaluation: no task can run: {'; '.join(reasons)}")
 
     def _doubts(self, source: DataSource) -> list[str]:
         """What makes scores on these rows doubtful. Raises ComparisonError if no method can learn what is scored."""
@@ -176,36 +205,40 @@ class Comparison:
         training = training_rows(source, notices)
         notes = list(map(str, notices.problems))
         notes += [note for rows in self._rows.values() for note in rows.notes(training)]
-        validation, test = self._rows[VALIDATION], self._rows[TEST]
-        if repeated := len(test.shared_with(validation.rows)):
+        validation, test = self._rows[VALIDATION], self._rows.get(TEST)
+        if test is not None and (repeated := len(test.shared_with(validation.rows))):
             name = validation.path.name
             notes.append(f"{test.path.name}: {repeated} of {len(test.rows)} rows are in {name} too")
+        if self._evaluation is not None:
+            texts = ["\n".join(filter(None, (row.prompt, row.input, row.completion))) for row in training]
+            notes += self._evaluation.notes(texts)
         return notes
 
     def _choose(
-        self, method: Method, tried: Mapping[tuple[Method, Hyperparameters], Future[dict[str, Scores]]]
+        self, method: Method, tried: Mapping[tuple[Method, Hyperparameters], Future[TrialScores]]
     ) -> MethodResult:
         """The best hyperparameters by the criterion on the validation rows; the first if several are equally good."""
-        measure = self.spec.score.measure
+        criterion = criterion_of(self.spec.score.measure)
         result = MethodResult(method)
         for (tried_method, hyperparameters), future in tried.items():
             if tried_method != method:
                 continue
             try:
-                scores = future.result().get(VALIDATION, {})
+                scores = future.result().rows.get(VALIDATION, {})
             except TrialFailed as failed:
                 result.failures.append(str(failed))
                 continue
             result.tried[hyperparameters] = scores
             best = result.tried[result.hyperparameters] if result.hyperparameters is not None else None
-            key = CRITERION[measure]
-            if best is None or is_better(measure, scores[key], best[key]):
+            if best is None or criterion.is_better(scores[criterion.metric], best[criterion.metric]):
                 result.hyperparameters = hyperparameters
         if result.hyperparameters is not None:
             result.failures.clear()  # a grid is expected to hold values that fail
         return result
 
     def _trial(self, method: Method, hyperparameters: Hyperparameters, seed: int) -> Trial:
+        if method.kind is MethodKind.BASE:
+            seed = self._seeds[0]  # nothing is trained: it is the same with every seed
         campaign = method.campaign(self._campaign, hyperparameters, seed, self.spec.clients)
         simulation = None
         if campaign is not None:
@@ -260,7 +293,8 @@ class Comparison:
     def _facts(self) -> dict[str, Any]:
         """What makes a comparison the same. Algorithms, seeds and grid may grow: what is done is kept."""
         facts = self._simulation(self._campaign, self.spec.clients, seed=0).facts()
-        facts |= {VALIDATION: sha256_file(self.spec.validation), TEST: sha256_file(self.spec.test)}
+        files = {VALIDATION: self.spec.validation, TEST: self.spec.test}
+        facts |= {split: sha256_file(path) if path is not None else None for split, path in files.items()}
         del facts["seed"]
         facts["score"] = self.spec.score.model_dump(mode="json")
         return facts
@@ -269,7 +303,7 @@ class Comparison:
     def _workers(self, on_stop: Callable[[], None]) -> Iterator[Submit]:
         """A function that queues a trial. An error or Ctrl-C ends all trials at once."""
         stop = threading.Event()
-        futures: list[Future[dict[str, Scores]]] = []
+        futures: list[Future[TrialScores]] = []
         all_scorers: list[Scorer] = []
         scorers: SimpleQueue[Scorer] = SimpleQueue()
         with ExitStack() as stack:
@@ -280,21 +314,22 @@ class Comparison:
                 scorers.put(scorer)
             pool = stack.enter_context(ThreadPoolExecutor(self._at_once, thread_name_prefix="trial"))
 
-            def run_trial(trial: Trial, splits: Sequence[str]) -> dict[str, Scores]:
+            def run_trial(trial: Trial, scored_on: Sequence[str]) -> TrialScores:
                 if stop.is_set():
                     raise Stopped
                 scorer, name = scorers.get(), str(trial)
                 running = self.progress.running
                 running[name] = 0.0
                 try:
-                    rows = {split: self._rows[split] for split in splits}
-                    return trial.run(scorer, rows, stop, lambda fraction: running.update({name: fraction}))
+                    rows = {split: rows for split, rows in self._rows.items() if split in scored_on}
+                    evaluation = self._evaluation if EVALUATION in scored_on else None
+                    return trial.run(scorer, rows, evaluation, stop, lambda part: running.update({name: part}))
                 finally:
-                    running.pop(name)
+                    running.pop(name, None)  # the base model's trial serves every seed
                     scorers.put(scorer)
 
-            def submit(trial: Trial, splits: Sequence[str]) -> Future[dict[str, Scores]]:
-                futures.append(pool.submit(run_trial, trial, splits))
+            def submit(trial: Trial, scored_on: Sequence[str]) -> Future[TrialScores]:
+                futures.append(pool.submit(run_trial, trial, scored_on))
                 return futures[-1]
 
             try:

@@ -21,8 +21,8 @@ _COLOURS = {
 
 
 def plot(results: Results, path: Path) -> None:
-    """Write a PNG of the criterion on the test rows. Raises OSError."""
-    rows = [row for row in results.rows() if row.scores]
+    """Write a PNG of the criterion. Raises OSError."""
+    rows = [row for row in results.rows() if row.scores.get(results.criterion)]
     figure, axes = plt.subplots(figsize=(8, 0.34 * len(rows) + 1.2), layout="constrained")
     for place, row in enumerate(rows):
         values, colour = row.scores[results.criterion], _COLOURS[row.kind]
@@ -33,8 +33,9 @@ def plot(results: Results, path: Path) -> None:
         axes.plot([mean], [place], "|", color=colour, markersize=16, markeredgewidth=3)
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
     axes.invert_yaxis()
-    axes.set_title(f"{results.name}: {results.criterion} on the test rows, seeds {', '.join(map(str, results.seeds))}")
-    if results.criterion == "accuracy":
+    seeds = ", ".join(map(str, results.seeds))
+    axes.set_title(f"{results.name}: {results.criterion} on {results.ranked_by.measured_on}, seeds {seeds}")
+    if results.is_share(results.criterion):
         axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     axes.grid(axis="x", alpha=0.25)
     axes.spines[["top", "right", "left"]].set_visible(False)

@@ -5,7 +5,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from fedloom.comparison.results import Results, Row
+from fedloom.comparison.results import Results
+from fedloom.comparison.task_tables import cell, numbers_as_json
 from fedloom.comparison.verdict import best, caption, finding, leaders
 
 
@@ -19,7 +20,7 @@ def table(results: Results) -> Table:
     starred = best(results)
     for row in results.rows():
         is_best = starred is not None and row.name == starred.name
-        cells = [_cell(results, row, metric) for metric in results.metrics]
+        cells = [cell(results, row, metric) for metric in results.metrics]
         name = Text(f"{row.name} ★" if is_best else row.name)
         shown.add_row(name, row.hyperparameters, *cells, style="bold green" if is_best else "")
     return shown
@@ -38,20 +39,19 @@ def as_json(results: Results) -> dict[str, Any]:
         "name": results.name,
         "seeds": results.seeds,
         "rows": [
-            {"name": row.name, "kind": row.kind, "rates": row.hyperparameters, "scores": row.scores}
+            {
+                "name": row.name,
+                "kind": row.kind,
+                "rates": row.hyperparameters,
+                "scores": row.scores,
+                "evaluation": numbers_as_json(results, row),
+            }
             for row in results.rows()
         ],
+        "ranked_by": results.criterion,
         "failures": [failure for result in results.methods for failure in result.failures],
         "best": starred.name if starred is not None else None,
         "leaders": [row.name for row in leaders(results)],
         "finding": finding(results),
         "notes": results.notes,
     }
-
-
-def _cell(results: Results, row: Row, metric: str) -> str:
-    mean, spread = row.mean(metric), row.spread(metric)
-    if mean is None:
-        return "failed"
-    shown = results.formatted(mean, metric)
-    return f"{shown} ± {results.formatted(spread, metric)}" if spread is not None else shown

@@ -9,24 +9,19 @@ import numpy as np
 from agent.data.own_template import template_of
 from agent.local import LocalChild
 from agent.orders.answer import AnswerRequest, Question
+from agent.orders.describe import Described
 from agent.orders.local import LoraFile
 from agent.orders.score import Completed, Scored, ScoreRequest
 from agent.settings import AgentSettings
 from fedloom.comparison.rows import Rows
 from fedloom.comparison.spec import ScoreSection
 from fedloom.errors import ComparisonError
+from fedloom.evaluation.child_model import ChildModel, describe
 from shared.campaign.spec import CampaignSpec
 
 Scores = dict[str, float]
 
-CRITERION = {"loss": "loss", "exact": "accuracy", "choice": "accuracy"}
-"""For each measure, the score that hyperparameters are chosen by."""
 _MICRO_BATCH = 32
-
-
-def is_better(measure: str, score: float, than: float) -> bool:
-    """Whether a value of the criterion is better than another."""
-    return score < than if CRITERION[measure] == "loss" else score > than
 
 
 class Scorer:
@@ -38,6 +33,7 @@ class Scorer:
         self._score = score
         path = settings.models.get(spec.base.model)
         self._child = LocalChild(spec.base, path, compute=settings.compute, folder=folder)
+        self._described: Described | None = None
 
     def __enter__(self) -> Self:
         self._child.__enter__()
@@ -49,6 +45,15 @@ class Scorer:
     def abort(self) -> None:
         """End the child at once, from another thread: ``scores`` raises TaskFailed or ChildDied."""
         self._child.abort()
+
+    def model(self, name: str, adapter: LoraFile | None) -> ChildModel:
+        """The base model with *adapter*, None for the base alone, as evaluation tasks ask it.
+
+        Raises TaskFailed, ChildDied and OSError.
+        """
+        if self._described is None:
+            self._described = describe(self._child)
+        return ChildModel(self._child, self._described, name, adapter)
 
     def scores(self, rows: Rows, adapter: LoraFile | None) -> Scores:
         """Score the base model with *adapter*, None for the base alone.

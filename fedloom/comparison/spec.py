@@ -1,11 +1,12 @@
-"""The comparison file: a campaign, the partition of its data, the score, and the hyperparameters to choose from."""
+"""The comparison file: a campaign, the partition of its data, what scores it, and hyperparameters to choose from."""
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from fedloom.comparison.tasks_section import TasksSection
 from fedloom.errors import PartitionError
 from fedloom.simulation.partition_plan import PartitionKind, PartitionPlan
 from shared.campaign.file import read_file
@@ -78,15 +79,27 @@ class ComparisonSpec(Section):
     partition: PartitionSection = PartitionSection()
     validation: Path
     """Rows that hyperparameters are chosen on. No client trains on them."""
-    test: Path
-    """Rows for the final table. Nothing is chosen on them."""
+    test: Path | None = None
+    """Rows for the final table. Nothing is chosen on them. Not needed beside `evaluation`."""
     score: ScoreSection = ScoreSection()
+    evaluation: TasksSection | None = None
+    """Evaluation tasks for the final table. Nothing is chosen by them."""
     grid: GridSection = GridSection()
+
+    @model_validator(mode="after")
+    def _has_a_table(self) -> Self:
+        if self.test is None and self.evaluation is None:
+            message = "test: this field is needed without evaluation"
+            raise ValueError(message)
+        return self
 
 
 def read_comparison(path: Path) -> ComparisonSpec:
     """Read a comparison file and make its paths absolute. Raises OSError and CampaignFileError."""
     spec = read_file(path, ComparisonSpec)
     folder = path.resolve().parent
-    files = {name: folder / getattr(spec, name) for name in ("campaign", "settings", "validation", "test")}
-    return spec.model_copy(update=files)
+    named = {name: getattr(spec, name) for name in ("campaign", "settings", "validation", "test")}
+    changes: dict[str, Any] = {name: folder / path for name, path in named.items() if path is not None}
+    if spec.evaluation is not None:
+        changes["evaluation"] = spec.evaluation.relative_to(folder)
+    return spec.model_copy(update=changes)

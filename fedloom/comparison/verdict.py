@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 
 from fedloom.comparison.methods import MethodKind
 from fedloom.comparison.results import Results, Row
-from fedloom.comparison.scoring import is_better
 
 
 def leaders(results: Results) -> list[Row]:
@@ -28,7 +27,7 @@ def caption(results: Results) -> str:
         return ""
     value = results.formatted(_mean(results, found[0]))
     if _all_equal(results):
-        return f"no best algorithm: every method has {value}, so the test rows do not tell them apart"
+        return f"no best algorithm: every method has {value}, so {results.ranked_by.measured_on} do not tell them apart"
     if len(found) == 1:
         return "★ best algorithm"
     return f"no best algorithm: {_listed([row.name for row in found])} share {value}"
@@ -60,7 +59,7 @@ def _best_of(results: Results, rows: Sequence[Row]) -> list[Row]:
     scored = [row for row in rows if row.mean(results.criterion) is not None]
     if not scored:
         return []
-    choose: Callable[[list[float]], float] = min if results.lower_is_better else max
+    choose: Callable[[list[float]], float] = min if results.ranked_by.lower_is_better else max
     shown = results.formatted(choose(_means(results, scored)))
     return [row for row in scored if results.formatted(_mean(results, row)) == shown]
 
@@ -69,7 +68,7 @@ def _beats(results: Results, row: Row, limit: float) -> bool:
     mean = row.mean(results.criterion)
     if mean is None or results.formatted(mean) == results.formatted(limit):
         return False
-    return is_better(results.measure, mean, limit)
+    return results.ranked_by.is_better(mean, limit)
 
 
 def _means(results: Results, rows: Sequence[Row]) -> list[float]:

@@ -1,5 +1,6 @@
 """The wheel is complete: a coordinator installed from it alone closes a round, without torch."""
 
+import json
 import subprocess
 import sys
 import venv
@@ -64,3 +65,16 @@ def test_an_agent_without_its_libraries_says_what_to_install(installed: Path, tm
     run = subprocess.run([str(installed / "fedloom"), "agent", "run"], capture_output=True, text=True, cwd=tmp_path)
     assert run.returncode == 1
     assert "torch, transformers, peft, trl, datasets not installed; run: pip install 'fedloom[agent]'" in run.stderr
+
+
+def test_evaluation_tasks_and_notices_are_in_the_wheel(installed: Path, tmp_path: Path) -> None:
+    command = [str(installed / "fedloom"), "evaluate", "--list", "--json", "--suite", "paper"]
+    listed = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)
+    tasks = json.loads(listed.stdout)["tasks"]
+    assert {"mmlu", "humaneval", "advbench"} <= {task["task"] for task in tasks}
+    assert any(file["published_sha256"] for task in tasks for file in task["files"])
+    site = next((installed.parent / "lib").glob("python3*/site-packages"))
+    ours = {path.stem for path in (ROOT / "fedloom/evaluation/harness/yaml").glob("*.yaml")}
+    assert {path.stem for path in (site / "fedloom/evaluation/harness/yaml").glob("*.yaml")} == ours
+    [notice] = site.glob("fedloom-*.dist-info/licenses/NOTICE")
+    assert notice.read_text() == (ROOT / "NOTICE").read_text()

@@ -40,9 +40,16 @@ def compare(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The comparison's folder. By default comparisons/NAME.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Delete the folder's content and start over.")] = False,
+    run_untrusted_code: Annotated[
+        bool,
+        typer.Option(
+            "--run-untrusted-code",
+            help="Run code that a model wrote in evaluation tasks without a sandbox, with the rights of this user.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compare algorithms and baselines: equal steps for all, scores on the same rows.
+    """Compare algorithms and baselines: equal steps for all, scores on the same rows and by the same evaluation tasks.
 
     Baselines are the base model, each client alone, and all data in one
     place. Hyperparameters are chosen from the file's grid on validation
@@ -78,6 +85,7 @@ def compare(
         baselines=baselines,
         at_once=max(1, budget // (settings.compute.threads or budget)),
         force=force,
+        run_untrusted_code=run_untrusted_code,
     ) as comparison:
         limits = limits_in_words(settings.policy)
         _show(_run(comparison, folder, limits, output.console(stderr=as_json)), folder, as_json=as_json)
@@ -150,6 +158,7 @@ def _show(results: "Results", folder: Path, *, as_json: bool) -> None:
     from rich.text import Text
 
     from fedloom.comparison import report
+    from fedloom.comparison.task_tables import not_run, task_tables
     from fedloom.comparison.verdict import finding
 
     results.write_csv(folder / _CSV_FILE)
@@ -166,6 +175,10 @@ def _show(results: "Results", folder: Path, *, as_json: bool) -> None:
         return
     console = output.console()
     console.print(report.table(results), Text(f"\n{report.below_table(results)}", style="dim"))
+    for table in task_tables(results):
+        console.print("", table)
+    for name, reason in not_run(results).items():
+        console.print(f"{name}: not run: {visible_line(reason)}", soft_wrap=True)
     for failure in _grouped([failure for result in results.methods for failure in result.failures]):
         console.print(f"failed: {visible_line(failure)}", style="red", soft_wrap=True)
     if sentence := finding(results):

@@ -12,6 +12,7 @@ from agent.data.notices import Occurrences
 from agent.data.source import DataSource
 from agent.orders.score import Completed
 from fedloom.comparison.baselines import Baselines
+from fedloom.comparison.criterion import criterion_of
 from fedloom.comparison.methods import Hyperparameters, Method, MethodKind, clients_drawn, grid_points, methods
 from fedloom.comparison.report import as_json, below_table, table
 from fedloom.comparison.results import MethodResult, Results
@@ -272,7 +273,7 @@ def printed(results: Results) -> str:
 
 RESULTS = Results(
     "r",
-    "exact",
+    criterion_of("exact"),
     [1, 2, 3],
     [
         result("base model", MethodKind.BASE, 0.1, 0.1, 0.1),
@@ -300,7 +301,7 @@ def test_rows_have_means_spreads_and_the_clients_mean() -> None:
 
 def test_the_finding_counts_the_algorithms_above_the_best_client_alone() -> None:
     assert finding(RESULTS) == "1 of 2 algorithms beat the best client alone (client-00 alone, 30.0); not fedadam"
-    by_loss = Results("r", "loss", [1], [])
+    by_loss = Results("r", criterion_of("loss"), [1], [])
     assert finding(by_loss) == ""
 
 
@@ -310,7 +311,7 @@ def test_by_loss_the_lower_one_is_better() -> None:
 
     results = Results(
         "r",
-        "loss",
+        criterion_of("loss"),
         [1],
         [at("a", MethodKind.ALGORITHM, 1.5), at("b", MethodKind.ALGORITHM, 1.0), at("c", MethodKind.ALONE, 1.2)],
     )
@@ -322,7 +323,7 @@ def test_by_loss_the_lower_one_is_better() -> None:
 
 def test_a_method_without_all_its_seeds_has_failed_and_has_no_mean() -> None:
     short = result("fedyogi", MethodKind.ALGORITHM, 0.9, 0.9)
-    results = Results("r", "exact", [1, 2, 3], [*RESULTS.methods, short])
+    results = Results("r", criterion_of("exact"), [1, 2, 3], [*RESULTS.methods, short])
     row = next(row for row in results.rows() if row.name == "fedyogi")
     assert row.mean("accuracy") is None
     text = printed(results)
@@ -336,9 +337,9 @@ def test_a_method_without_all_its_seeds_has_failed_and_has_no_mean() -> None:
 def test_the_csv_has_every_score_with_its_split(tmp_path: Path) -> None:
     RESULTS.write_csv(tmp_path / "r.csv")
     lines = (tmp_path / "r.csv").read_text().splitlines()
-    assert lines[0] == "method,kind,learning_rate,params,seed,split,metric,value"
-    assert "fedavg,algorithm,0.004,,1,validation,accuracy,0.5" in lines
-    assert "fedavg,algorithm,0.004,,3,test,accuracy,0.7" in lines
+    assert lines[0] == "method,kind,learning_rate,params,seed,split,metric,value,task,n,n_asked,n_published,not_run"
+    assert "fedavg,algorithm,0.004,,1,validation,accuracy,0.5,,,,," in lines
+    assert "fedavg,algorithm,0.004,,3,test,accuracy,0.7,,,,," in lines
     assert len(lines) == 1 + 6 * 4
 
 
@@ -353,7 +354,7 @@ def scored(measure: str, **means: float) -> Results:
         kind = MethodKind.ALONE if name.startswith("client") else MethodKind.ALGORITHM
         kind = MethodKind.BASE if name == "base" else kind
         found.append(MethodResult(Method(name, kind), HYPERPARAMETERS, {}, {1: {metric: mean}}))
-    return Results("r", measure, [1], found)
+    return Results("r", criterion_of(measure), [1], found)
 
 
 @pytest.mark.parametrize(
@@ -379,7 +380,7 @@ def test_no_algorithm_is_the_best_on_a_tie(measure: str, means: dict[str, float]
 
 
 def test_without_scores_nothing_is_claimed() -> None:
-    results = Results("r", "loss", [1], [MethodResult(Method("a", MethodKind.ALGORITHM))])
+    results = Results("r", criterion_of("loss"), [1], [MethodResult(Method("a", MethodKind.ALGORITHM))])
     assert caption(results) == ""
     assert best(results) is None
     assert "★" not in printed(results)
