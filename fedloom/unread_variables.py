@@ -15,7 +15,8 @@ log = logging.getLogger(__name__)
 OF_COMMANDS = frozenset(
     f"FEDLOOM_{name}"
     for name in (
-        "URL", "KEY", "KEY_FILE", "CA_FILE", "DEBUG", "TOKEN", "TOKEN_FILE", "AGENT_HOME", "DATA_DIR", "DATABASE_URL"
+        "URL", "KEY", "KEY_FILE", "CA_FILE", "DEBUG", "TOKEN", "TOKEN_FILE", "AGENT_HOME", "DATA_DIR", "DATABASE_URL",
+        "EVALUATION_DATA",
     )
 )  # fmt: skip
 """Variables of options. A container may have them beside the coordinator's settings."""

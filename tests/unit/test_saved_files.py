@@ -77,8 +77,9 @@ def test_no_file_of_a_person_is_read_without_the_mark() -> None:
     own = {
         "agent/train/process/memory.py",
         "coordinator/engine/identity.py",
+        "fedloom/cli/evaluation/evaluate.py",
+        "fedloom/evaluation/tasks/files/known_files.py",
         "fedloom/run_folder.py",
-        "fedloom/comparison/trial.py",
         "shared/crash_points.py",
         "shared/text/text_file.py",
     }
