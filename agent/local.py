@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from agent.errors import BadEnvironment, TaskFailed
-from agent.orders.local import LocalModel, LocalOrder
+from agent.orders.on_base.model import LocalModel, LocalOrder
 from agent.orders.order import AnswerT
 from agent.orders.protocol import ChildProgress, Failed, OutOfMemory
 from agent.settings import ComputeSettings

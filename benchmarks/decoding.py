@@ -17,9 +17,9 @@ from unittest.mock import patch
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from agent.train.local import decoding
 from agent.train.local.answers import pad_left
-from agent.train.local.stops import Stops
+from agent.train.local.generation import decoding
+from agent.train.local.generation.stops import Stops
 
 PAGES = Path(__file__).parents[1] / "docs"
 STOP = ("\n\n",)

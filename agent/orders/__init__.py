@@ -12,9 +12,9 @@ after ``OutOfMemory``.
 
     jobs        what the child does for a campaign: jobs, which the agent derives from the accepted specification
     job         the order to do one of them; job_files: the files of its result
-    local       what the orders of a person share: the base model, the adapter
-    answer, score, check, merge     these orders, one a file
-    likelihood, generate, count_tokens, chat_prompt, describe       those of an evaluation: raw texts, no template
+    check       the order to check the data of the settings
+    on_base/    the orders of a person about one base model, one a file; model: what they share
+                likelihood, generate, count_tokens, chat_prompt, describe are those of an evaluation: raw texts
 
 A further order is two files, and its class's name in ``table``. A file here holds its messages: a class of
 ``Order[ItsFinalMessage]``, which names its handler. The handler is a function in ``agent.train`` that takes the order

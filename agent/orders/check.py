@@ -6,7 +6,7 @@ from pydantic import Field
 
 from agent.data.report import DataReport
 from agent.data.source import DataSource
-from agent.orders.local import LocalOrder
+from agent.orders.on_base.model import LocalOrder
 from agent.orders.protocol import Message
 from shared.campaign.spec import Template
 

@@ -6,18 +6,18 @@ from typing import Annotated, Any, Union
 from pydantic import Field, TypeAdapter, ValidationError
 
 from agent.errors import TaskFailed
-from agent.orders.answer import AnswerRequest
-from agent.orders.chat_prompt import ChatPromptRequest
 from agent.orders.check import CheckRequest
-from agent.orders.count_tokens import CountTokensRequest
-from agent.orders.describe import DescribeRequest
-from agent.orders.generate import GenerateRequest
 from agent.orders.job import LocalJob
-from agent.orders.likelihood import LikelihoodRequest, RollingRequest
-from agent.orders.merge import MergeRequest
+from agent.orders.on_base.answer import AnswerRequest
+from agent.orders.on_base.chat_prompt import ChatPromptRequest
+from agent.orders.on_base.count_tokens import CountTokensRequest
+from agent.orders.on_base.describe import DescribeRequest
+from agent.orders.on_base.generate import GenerateRequest
+from agent.orders.on_base.likelihood import LikelihoodRequest, RollingRequest
+from agent.orders.on_base.merge import MergeRequest
+from agent.orders.on_base.score import ScoreRequest
 from agent.orders.order import Order
 from agent.orders.review import ReviewRequest
-from agent.orders.score import ScoreRequest
 from shared.wire.leases import FailureKind
 
 OrderTable = Sequence[type[Order[Any]]]

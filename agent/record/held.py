@@ -26,7 +26,7 @@ class HeldUpdate:
         held_at: when the training ended.
         release_at: when the update is released automatically; None if only its owner can release it.
         released_at: when the update was released; None while it is held.
-        passed_on_at: when the coordinator was told of the release; None before that.
+        passed_on_at: when the coordinator learned of the release; None before that.
         review: the comparison of before and after; None until it is computed.
         review_tries: how often the review was begun.
     """
@@ -140,7 +140,7 @@ class HeldUpdates:
             return changed.rowcount == 1
 
     def passed_on(self, update: HeldUpdate, *, is_told: bool) -> None:
-        """Note whether the coordinator was told of the release."""
+        """Note whether the coordinator knows of the release."""
         self._set(update, "passed_on_at", _now() if is_told else None)
 
     def begin_review(self, update: HeldUpdate) -> None:

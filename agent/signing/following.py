@@ -73,7 +73,7 @@ class SignedCampaigns:
         return await self._told_anew(campaign_id, standing) if is_retold else standing
 
     def known(self, campaign_id: str) -> Standing:
-        """What was signed of a campaign, as far as this agent was told. Raises TaskFailed (not-signed)."""
+        """The signed statements of a campaign that this agent has received. Raises TaskFailed (not-signed)."""
         if campaign_id not in self._standings:
             try:
                 self._standings[campaign_id] = Standing.of(campaign_id, self._record.of_campaign(campaign_id))

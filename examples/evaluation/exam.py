@@ -5,7 +5,7 @@ fedloom evaluate demo/the-three-together/adapter --base examples/quickstart/mode
     --tasks examples/evaluation/exam.py:Exam
 """
 
-from fedloom.evaluation.tasks.instruction_rows import InstructionRows
+from fedloom.evaluation.tasks.own.instruction_rows import InstructionRows
 
 
 class Exam(InstructionRows):

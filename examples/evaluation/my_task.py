@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from fedloom.evaluation.models import Model
-from fedloom.evaluation.requests import Generate, Text
+from fedloom.evaluation.asking.models import Model
+from fedloom.evaluation.asking.requests import Generate, Text
 from fedloom.evaluation.tasks.base import DataFile, Item, Items, Outcome, Task, TaskMetric
 from fedloom.evaluation.tasks.files.columns import Columns
 from fedloom.evaluation.tasks.files.source import Source

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from make_data import write_rows
 
-from agent.orders.local import LoraFile
+from agent.orders.on_base.model import LoraFile
 from agent.settings import AgentSettings
 from fedloom.adapters.folder import WEIGHTS_FILE
 from fedloom.errors import SimulationError

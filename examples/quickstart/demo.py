@@ -29,7 +29,7 @@ from rich.table import Table
 from world import OWNERS, Split
 
 from agent.errors import AgentError
-from agent.orders.local import LoraFile
+from agent.orders.on_base.model import LoraFile
 from agent.settings import load_settings
 from fedloom.errors import FedloomError
 from fedloom.simulation.clients import limits_in_words

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agent.local import LocalChild
-from agent.orders.answer import AnswerRequest, Question
-from agent.orders.local import LoraFile
+from agent.orders.on_base.answer import AnswerRequest, Question
+from agent.orders.on_base.model import LoraFile
 from agent.settings import ComputeSettings
 from shared.campaign.spec import BaseSection, DataSection
 

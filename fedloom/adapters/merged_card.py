@@ -8,7 +8,8 @@ from fedloom.adapters.protection import protection_section
 def merged_card(adapter: LocalAdapter, *, dtype: str, merge_difference: float, file_difference: float) -> str:
     """The text of a README.md with front matter as the Hugging Face hub reads it.
 
-    merge_difference, file_difference: largest absolute differences of logits, as in ``agent.orders.merge.Merged``.
+    merge_difference, file_difference: largest absolute differences of logits, as ``agent.orders.on_base.merge.Merged``
+    has them.
     """
     lora, base = adapter.lora, adapter.base
     revision = f" at revision `{base.revision}`" if base.revision else ""

@@ -31,7 +31,7 @@ from fedloom.comparison.results import MethodResult, Results
 from fedloom.comparison.rows import Rows, training_rows
 from fedloom.comparison.scoring import Scorer
 from fedloom.comparison.spec import ComparisonSpec
-from fedloom.comparison.task_evaluation import TaskEvaluation
+from fedloom.comparison.tasks.evaluation import TaskEvaluation
 from fedloom.comparison.trial import Stopped, Trial
 from fedloom.comparison.trial_scores import TrialScores
 from fedloom.errors import ComparisonError, TrialFailed

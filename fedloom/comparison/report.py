@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fedloom.comparison.results import Results
-from fedloom.comparison.task_tables import cell, numbers_as_json
+from fedloom.comparison.tasks.tables import cell, numbers_as_json
 from fedloom.comparison.verdict import best, caption, finding, leaders
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from fedloom.comparison.criterion import Criterion
 from fedloom.comparison.methods import Hyperparameters, Method, MethodKind
 from fedloom.comparison.scoring import Scores
-from fedloom.comparison.task_scores import TaskScore
+from fedloom.comparison.tasks.scores import TaskScore
 from fedloom.csv_table import write_csv
 
 _COUNTS = ("n", "n_asked", "n_published", "not_run")

@@ -12,7 +12,7 @@ from agent.data.parsing.history import history_column
 from agent.data.parsing.open_record import OpenRecord, RecordError
 from agent.data.records import read_records
 from agent.data.source import DataSource
-from agent.orders.score import Completed
+from agent.orders.on_base.score import Completed
 from fedloom.comparison.spec import ScoreSection
 from fedloom.errors import ComparisonError
 from shared.bounds import shorten

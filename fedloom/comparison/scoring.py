@@ -8,15 +8,15 @@ import numpy as np
 
 from agent.data.own_template import template_of
 from agent.local import LocalChild
-from agent.orders.answer import AnswerRequest, Question
-from agent.orders.describe import Described
-from agent.orders.local import LoraFile
-from agent.orders.score import Completed, Scored, ScoreRequest
+from agent.orders.on_base.answer import AnswerRequest, Question
+from agent.orders.on_base.describe import Described
+from agent.orders.on_base.model import LoraFile
+from agent.orders.on_base.score import Completed, Scored, ScoreRequest
 from agent.settings import AgentSettings
 from fedloom.comparison.rows import Rows
 from fedloom.comparison.spec import ScoreSection
 from fedloom.errors import ComparisonError
-from fedloom.evaluation.child_model import ChildModel, describe
+from fedloom.evaluation.asking.child_model import ChildModel, describe
 from shared.campaign.spec import CampaignSpec
 
 Scores = dict[str, float]

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from fedloom.comparison.tasks_section import TasksSection
+from fedloom.comparison.tasks.section import TasksSection
 from fedloom.errors import PartitionError
 from fedloom.simulation.partition_plan import PartitionKind, PartitionPlan
 from shared.campaign.file import read_file

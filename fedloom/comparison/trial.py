@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.orders.local import LoraFile
+from agent.orders.on_base.model import LoraFile
 from fedloom.adapters.folder import WEIGHTS_FILE
 from fedloom.comparison.methods import Hyperparameters, Method
 from fedloom.comparison.rows import Rows
 from fedloom.comparison.scoring import Scorer, Scores
-from fedloom.comparison.task_evaluation import TaskEvaluation
-from fedloom.comparison.task_scores import TaskScore
+from fedloom.comparison.tasks.evaluation import TaskEvaluation
+from fedloom.comparison.tasks.scores import TaskScore
 from fedloom.comparison.trial_scores import TrialScores, as_stored
 from fedloom.errors import TrialFailed
 from fedloom.simulation.run import ADAPTER_FOLDER, running

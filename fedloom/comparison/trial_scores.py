@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from fedloom.comparison.scoring import Scores
-from fedloom.comparison.task_scores import TaskScore
+from fedloom.comparison.tasks.scores import TaskScore
 from shared.durable import atomic_text
 
 SCORES_FILE = "scores.json"

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fedloom.evaluation.plan import Progress
     from fedloom.evaluation.results import Results
+    from fedloom.evaluation.running.plan import Progress
 
 Folder = str | Path
 

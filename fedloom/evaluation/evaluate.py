@@ -5,13 +5,13 @@ from pathlib import Path
 
 from fedloom.adapters.local import read_adapter_folder
 from fedloom.errors import EvaluationError
-from fedloom.evaluation.adapters import check_fit, opened_models
-from fedloom.evaluation.averages import Average
-from fedloom.evaluation.folder import alone_in
-from fedloom.evaluation.plan import OnProgress, Plan, Progress
-from fedloom.evaluation.ready import ReadyTask, prepare
+from fedloom.evaluation.asking.adapters import check_fit, opened_models
 from fedloom.evaluation.results import Results
-from fedloom.evaluation.run import REPLIES_FOLDER, before_run, run_ready
+from fedloom.evaluation.running.folder import alone_in
+from fedloom.evaluation.running.plan import OnProgress, Plan, Progress
+from fedloom.evaluation.running.ready import ReadyTask, prepare
+from fedloom.evaluation.running.run import REPLIES_FOLDER, before_run, run_ready
+from fedloom.evaluation.statistics.averages import Average
 from fedloom.evaluation.suites import AverageSection, read_suite
 from fedloom.evaluation.tasks.registry import find_task
 

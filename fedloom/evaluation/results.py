@@ -7,10 +7,10 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from fedloom.evaluation.averages import AverageValue
-from fedloom.evaluation.models import ModelFacts
-from fedloom.evaluation.numbers import Number
-from fedloom.evaluation.pairs import Difference
+from fedloom.evaluation.asking.models import ModelFacts
+from fedloom.evaluation.statistics.averages import AverageValue
+from fedloom.evaluation.statistics.numbers import Number
+from fedloom.evaluation.statistics.pairs import Difference
 from shared.durable import atomic_text
 
 RESULTS_FILE = "results.json"

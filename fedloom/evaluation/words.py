@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from fedloom.evaluation.intervals import Confidence
-from fedloom.evaluation.numbers import Number
-from fedloom.evaluation.pairs import Difference
+from fedloom.evaluation.statistics.intervals import Confidence
+from fedloom.evaluation.statistics.numbers import Number
+from fedloom.evaluation.statistics.pairs import Difference
 from fedloom.evaluation.tasks.base import TaskMetric
 
 

@@ -6,7 +6,7 @@ python -m fedloom.reference.evaluation_table
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from fedloom.evaluation.file_groups import FileGroup, groups_of
+from fedloom.evaluation.data.file_groups import FileGroup, groups_of
 from fedloom.evaluation.tasks.base import Task
 from fedloom.evaluation.tasks.registry import TASKS
 

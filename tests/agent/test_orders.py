@@ -5,9 +5,9 @@ from typing import ClassVar, Literal
 import pytest
 
 from agent.errors import TaskFailed
-from agent.orders.answer import Answered, AnswerRequest
 from agent.orders.job import Done, LocalJob
-from agent.orders.merge import Merged, MergeRequest
+from agent.orders.on_base.answer import Answered, AnswerRequest
+from agent.orders.on_base.merge import Merged, MergeRequest
 from agent.orders.order import Order, answer_class, replies_to
 from agent.orders.protocol import Message, OutOfMemory
 from agent.orders.table import ORDERS, OrderReader

@@ -7,8 +7,8 @@ import pytest
 
 from fedloom.cli.evaluation.live import LINE_EVERY_S, Lines
 from fedloom.cli.evaluation.pace import Pace
-from fedloom.evaluation.plan import Progress
 from fedloom.evaluation.results import Results
+from fedloom.evaluation.running.plan import Progress
 
 
 class Clock:

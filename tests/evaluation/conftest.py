@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from agent.local import LocalChild
-from agent.orders.local import LoraFile
+from agent.orders.on_base.model import LoraFile
 from agent.settings import ComputeSettings
-from fedloom.evaluation.child_model import ChildModel, describe
+from fedloom.evaluation.asking.child_model import ChildModel, describe
 from shared.campaign.spec import BaseSection
 from tests.train.conftest import Lab, _shared_lab, data_file, lab, model_folder, pairs_file, quick_children
 

@@ -9,7 +9,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from fedloom.evaluation.requests import Generate, Likelihood
+from fedloom.evaluation.asking.requests import Generate, Likelihood
 
 
 def hflm(folder: Path, model: Any = None, *, dtype: torch.dtype = torch.float32, **changes: Any) -> Any:

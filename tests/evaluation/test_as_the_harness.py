@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from fedloom.evaluation.child_model import ChildModel
+from fedloom.evaluation.asking.child_model import ChildModel
+from fedloom.evaluation.asking.models import Model
+from fedloom.evaluation.asking.requests import Generate, Likelihood, Scored, Text
 from fedloom.evaluation.harness.task import HarnessTask
-from fedloom.evaluation.models import Model
-from fedloom.evaluation.requests import Generate, Likelihood, Scored, Text
 from fedloom.evaluation.tasks.base import Item, Outcome
 from fedloom.evaluation.tasks.registry import TASKS
 from tests.support.published import harness as published

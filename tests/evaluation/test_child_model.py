@@ -9,9 +9,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from agent.errors import TaskFailed
-from fedloom.evaluation.child_model import ChildModel, describe
-from fedloom.evaluation.models import NoChatTemplate
-from fedloom.evaluation.requests import Generate, Likelihood, Rolling, Scored
+from fedloom.evaluation.asking.child_model import ChildModel, describe
+from fedloom.evaluation.asking.models import NoChatTemplate
+from fedloom.evaluation.asking.requests import Generate, Likelihood, Rolling, Scored
 from shared.wire.leases import FailureKind
 from tests.support.tiny import CORPUS
 from tests.support.tokenizers import sentencepiece_style

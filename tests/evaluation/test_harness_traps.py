@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from fedloom.evaluation.requests import Generate, Likelihood, Scored, Text
+from fedloom.evaluation.asking.requests import Generate, Likelihood, Scored, Text
 from fedloom.evaluation.tasks.base import BadData, DataMissing, Item, Outcome
 from fedloom.evaluation.tasks.registry import TASKS
 from tests.support.published import harness as published

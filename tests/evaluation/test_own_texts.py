@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from fedloom.evaluation.child_model import ChildModel
-from fedloom.evaluation.requests import Likelihood, Rolling, Scored
+from fedloom.evaluation.asking.child_model import ChildModel
+from fedloom.evaluation.asking.requests import Likelihood, Rolling, Scored
 from fedloom.evaluation.tasks.base import BadData, Outcome
 from fedloom.evaluation.tasks.registry import TASKS
 from tests.support.published.files import write, write_jsonl

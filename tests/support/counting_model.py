@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fedloom.evaluation.models import ModelFacts
-from fedloom.evaluation.requests import Generate, Scored, Text, digest_of
+from fedloom.evaluation.asking.models import ModelFacts
+from fedloom.evaluation.asking.requests import Generate, Scored, Text, digest_of
 
 
 class CountingModel:

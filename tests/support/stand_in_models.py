@@ -4,8 +4,8 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fedloom.evaluation.models import ModelFacts, NoChatTemplate
-from fedloom.evaluation.requests import Generate, Request, Scored, Text, digest_of
+from fedloom.evaluation.asking.models import ModelFacts, NoChatTemplate
+from fedloom.evaluation.asking.requests import Generate, Request, Scored, Text, digest_of
 
 
 def facts(n_positions: int | None = None, has_chat_template: bool = False) -> ModelFacts:

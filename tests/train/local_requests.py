@@ -7,10 +7,10 @@ import torch
 from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 from transformers import AutoModelForCausalLM
 
-from agent.orders.answer import AnswerRequest, Question
-from agent.orders.local import LocalModel, LoraFile
-from agent.orders.merge import MergeRequest
-from agent.orders.score import Completed, ScoreRequest
+from agent.orders.on_base.answer import AnswerRequest, Question
+from agent.orders.on_base.merge import MergeRequest
+from agent.orders.on_base.model import LocalModel, LoraFile
+from agent.orders.on_base.score import Completed, ScoreRequest
 from agent.settings import ComputeSettings
 from shared.campaign.spec import BaseSection
 from tests.train.conftest import LORA, Lab, read

@@ -8,8 +8,8 @@ from typing import Any, get_type_hints
 import pytest
 from transformers import AutoTokenizer
 
-from agent.orders.answer import Answered, AnswerRequest
-from agent.orders.local import LocalOrder
+from agent.orders.on_base.answer import Answered, AnswerRequest
+from agent.orders.on_base.model import LocalOrder
 from agent.orders.order import AnswerT, Order, answer_class
 from agent.orders.protocol import ChildProgress, Failed, OutOfMemory
 from agent.orders.table import ORDERS

@@ -11,7 +11,7 @@ from transformers import GenerationConfig, set_seed
 
 from agent.data.rows import Row
 from agent.errors import TaskFailed
-from agent.orders.answer import Answered, AnswerRequest, Question
+from agent.orders.on_base.answer import Answered, AnswerRequest, Question
 from agent.orders.protocol import LocalPhase, LocalProgress
 from agent.train.base.device import autocast
 from agent.train.base.limits import limits_of

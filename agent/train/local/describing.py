@@ -1,8 +1,8 @@
 """What a base model is, and what its tokenizer makes of texts. No weights are loaded."""
 
-from agent.orders.chat_prompt import ChatPromptRequest, ChatPrompts
-from agent.orders.count_tokens import CountTokensRequest, TokensCounted
-from agent.orders.describe import Described, DescribeRequest
+from agent.orders.on_base.chat_prompt import ChatPromptRequest, ChatPrompts
+from agent.orders.on_base.count_tokens import CountTokensRequest, TokensCounted
+from agent.orders.on_base.describe import Described, DescribeRequest
 from agent.train.data.rendering.chat_template import ChatTemplate
 from agent.train.local.model import find_model
 from agent.train.order_context import OrderContext

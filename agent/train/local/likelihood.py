@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from agent.orders.likelihood import LikelihoodRequest, RawScore, RawScored, RollingRequest
+from agent.orders.on_base.likelihood import LikelihoodRequest, RawScore, RawScored, RollingRequest
 from agent.train.base.model import Base
 from agent.train.local.model import find_model, loaded_model
 from agent.train.local.raw_tokens import RawTokenizer, ScoredTokens

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from agent.errors import TaskFailed
-from agent.orders.merge import Merged, MergeRequest
+from agent.orders.on_base.merge import Merged, MergeRequest
 from agent.orders.protocol import LocalPhase, LocalProgress
 from agent.train.base.adapter_files import load_adapter
 from agent.train.base.finder import BaseFiles

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from agent.orders.local import LocalOrder, LoraFile
+from agent.orders.on_base.model import LocalOrder, LoraFile
 from agent.train.base.adapter_files import load_adapter
 from agent.train.base.device import choose_device, choose_dtype
 from agent.train.base.finder import BaseFiles

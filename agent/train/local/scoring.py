@@ -4,7 +4,7 @@ import sys
 
 from agent.data.rows import Row
 from agent.errors import TaskFailed
-from agent.orders.score import Scored, ScoreRequest
+from agent.orders.on_base.score import Scored, ScoreRequest
 from agent.train.data.rendering.templates import Renderer
 from agent.train.data.tokenizing import TextTokenizer
 from agent.train.data.tokens import TokenRows

@@ -11,7 +11,7 @@ from fedloom.cli import output
 
 if TYPE_CHECKING:
     from agent.local import LocalChild
-    from agent.orders.local import LoraFile
+    from agent.orders.on_base.model import LoraFile
     from agent.orders.protocol import ChildProgress
     from fedloom.adapters.local import LocalAdapter
 
@@ -45,7 +45,7 @@ def open_child(adapter: "LocalAdapter", base: Path | None) -> "LocalChild":
 
 def lora_file(adapter: "LocalAdapter") -> "LoraFile":
     """The adapter as the child takes it."""
-    from agent.orders.local import LoraFile
+    from agent.orders.on_base.model import LoraFile
 
     return LoraFile(weights=adapter.weights, lora=adapter.lora)
 

@@ -10,7 +10,7 @@ from fedloom.cli.adapter.local_child import AdapterFolder, BaseFolder, lora_file
 from fedloom.cli.output import AsJson
 
 if TYPE_CHECKING:
-    from agent.orders.merge import Merged
+    from agent.orders.on_base.merge import Merged
     from fedloom.adapters.local import LocalAdapter
 
 
@@ -57,7 +57,7 @@ def _merge(
     *,
     force: bool,
 ) -> "Merged":
-    from agent.orders.merge import MergeRequest
+    from agent.orders.on_base.merge import MergeRequest
     from fedloom.adapters.atomic_folder import atomic_folder
     from fedloom.adapters.folder import CARD_FILE
     from fedloom.adapters.merged_card import merged_card

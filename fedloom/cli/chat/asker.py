@@ -7,8 +7,8 @@ from rich.console import Console
 
 from agent.data.own_template import OwnTemplate
 from agent.local import LocalChild
-from agent.orders.answer import AnswerRequest, Question
-from agent.orders.local import MICRO_BATCH, LoraFile
+from agent.orders.on_base.answer import AnswerRequest, Question
+from agent.orders.on_base.model import MICRO_BATCH, LoraFile
 from agent.orders.protocol import ChildProgress
 from fedloom.adapters.local import LocalAdapter
 from fedloom.cli.adapter.local_child import lora_file

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from textwrap import wrap
 
-from fedloom.evaluation.file_groups import FileGroup, groups_of
-from fedloom.evaluation.listing import ListedFile, ListedTask
+from fedloom.evaluation.data.file_groups import FileGroup, groups_of
+from fedloom.evaluation.data.listing import ListedFile, ListedTask
 from shared.text.plain_text import visible_line
 
 _SHORT = 12

@@ -2,78 +2,38 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from fedloom.cli import output
+from fedloom.cli.evaluation import options
 from fedloom.cli.failures import ExitCode
 from fedloom.cli.output import AsJson
 from fedloom.errors import InvalidOption
 from shared.text.plain_text import visible_line
 
 if TYPE_CHECKING:
-    from fedloom.evaluation.plan import Plan
     from fedloom.evaluation.results import Results
+    from fedloom.evaluation.running.plan import Plan
 
-DEFAULT_DATA = Path("evaluation-data")
 DEFAULT_SUITE = "paper"
 
 
 def evaluate(
-    adapters: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="ADAPTER",
-            help="Folders from `fedloom adapter pull`, or other LoRA adapters of PEFT, on one base model.",
-            show_default=False,
-        ),
-    ] = None,
-    suite: Annotated[
-        str | None,
-        typer.Option(
-            help="paper, general, finance, medical, code, math, safety, or a YAML file.", show_default="paper"
-        ),
-    ] = None,
-    tasks: Annotated[str | None, typer.Option(help="Names of tasks, separated by commas, in place of a suite.")] = None,
-    limit: Annotated[
-        int | None,
-        typer.Option(min=1, help="N items a metric, spread over its subjects by --seed; by default all.", metavar="N"),
-    ] = None,
-    data: Annotated[
-        Path, typer.Option(envvar="FEDLOOM_EVALUATION_DATA", help="The folder of evaluation data.")
-    ] = DEFAULT_DATA,
-    base: Annotated[
-        str | None,
-        typer.Option(metavar="MODEL", help="The base model's folder or hub id; by default what the adapters name."),
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="The folder of results; by default evaluations/NAME.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draw of items, of sampled replies and of intervals.")] = 0,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default every core.")] = None,
-    fetch: Annotated[bool, typer.Option("--fetch", help="Download missing data from the hub.")] = False,
-    run_untrusted_code: Annotated[
-        bool,
-        typer.Option(
-            "--run-untrusted-code",
-            help="Run code that a model wrote without a sandbox, with the rights of this user. Only where bubblewrap "
-            "cannot be installed, and nothing here is worth protecting.",
-        ),
-    ] = False,
-    training: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="ROWS",
-            help="A file or folder of rows that the adapters were trained on; items that occur in them are counted. "
-            "May be repeated.",
-            show_default=False,
-        ),
-    ] = None,
-    list_: Annotated[
-        bool,
-        typer.Option(
-            "--list", help="List all tasks, or those chosen: their metrics and data, and what is here; run nothing."
-        ),
-    ] = False,
+    adapters: options.Adapters = None,
+    suite: options.Suite = None,
+    tasks: options.Tasks = None,
+    limit: options.Limit = None,
+    data: options.Data = options.DEFAULT_DATA,
+    base: options.Base = None,
+    out: options.Out = None,
+    seed: options.Seed = 0,
+    threads: options.Threads = None,
+    fetch: options.Fetch = False,
+    run_untrusted_code: options.RunUntrustedCode = False,
+    training: options.Training = None,
+    list_: options.List = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure a base model and adapters on public benchmarks, each number with its interval.
@@ -171,7 +131,7 @@ def _averages(results: "Results") -> Iterator[str]:
 
 def _fetch(plan: "Plan") -> None:
     """Download what is missing, from the hub. Raises EvaluationError."""
-    from fedloom.evaluation.fetching import fetch_missing
+    from fedloom.evaluation.data.fetching import fetch_missing
 
     for line in fetch_missing(plan.tasks, plan.data):
         output.say(line, err=True)

@@ -6,15 +6,15 @@ from fedloom.cli import output
 from shared.text.plain_text import visible_line
 
 if TYPE_CHECKING:
-    from fedloom.evaluation.listing import ListedTask
-    from fedloom.evaluation.plan import Plan
+    from fedloom.evaluation.data.listing import ListedTask
+    from fedloom.evaluation.running.plan import Plan
 
 
 def print_tasks(plan: "Plan", *, as_json: bool) -> None:
     """Print the tasks of a plan, and then their data."""
     from fedloom.cli.evaluation.data_lines import data_lines, name_of
-    from fedloom.evaluation.file_groups import groups_of
-    from fedloom.evaluation.listing import listed
+    from fedloom.evaluation.data.file_groups import groups_of
+    from fedloom.evaluation.data.listing import listed
 
     found = list(listed(plan.tasks, plan.data))
     if as_json:

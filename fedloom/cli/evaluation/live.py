@@ -12,8 +12,8 @@ from shared.text.plain_text import visible_line
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from fedloom.evaluation.plan import Progress
     from fedloom.evaluation.results import ModelResult, Results, TaskResult
+    from fedloom.evaluation.running.plan import Progress
 
 LINE_EVERY_S = 30.0
 

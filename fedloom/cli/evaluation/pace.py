@@ -8,7 +8,7 @@ from fedloom.cli import output
 from shared.text.plain_text import visible_line
 
 if TYPE_CHECKING:
-    from fedloom.evaluation.plan import Progress
+    from fedloom.evaluation.running.plan import Progress
 
 _KNOWN_ITEMS = 8
 """With fewer items there is no pace."""

@@ -158,7 +158,7 @@ def _show(results: "Results", folder: Path, *, as_json: bool) -> None:
     from rich.text import Text
 
     from fedloom.comparison import report
-    from fedloom.comparison.task_tables import not_run, task_tables
+    from fedloom.comparison.tasks.tables import not_run, task_tables
     from fedloom.comparison.verdict import finding
 
     results.write_csv(folder / _CSV_FILE)

@@ -5,8 +5,8 @@ from typing import Any
 
 from lm_eval.api.model import LM
 
-from fedloom.evaluation.models import Model
-from fedloom.evaluation.requests import Generate, Likelihood, Reply, Request, Rolling, Scored, Text
+from fedloom.evaluation.asking.models import Model
+from fedloom.evaluation.asking.requests import Generate, Likelihood, Reply, Request, Rolling, Scored, Text
 
 DEFAULT_NEW_TOKENS = 256
 """The harness's own, where a task sets none."""

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from fedloom.errors import FedloomError
+from fedloom.evaluation.asking.models import Model
+from fedloom.evaluation.asking.requests import Reply, Request
 from fedloom.evaluation.harness.rows import Part, lent
-from fedloom.evaluation.models import Model
-from fedloom.evaluation.requests import Reply, Request
 
 FOLDER = Path(__file__).parent / "yaml"
 """The tasks. Those that come with the harness are never indexed: there are 14,683, and many fetch what they need."""

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from fedloom.evaluation.asking.models import Model
+from fedloom.evaluation.asking.requests import Generate, Likelihood, Request, Scored, Text
 from fedloom.evaluation.harness.rows import Part, Row
 from fedloom.evaluation.harness.running import Sample, check_installed, run
-from fedloom.evaluation.models import Model
-from fedloom.evaluation.requests import Generate, Likelihood, Request, Scored, Text
 from fedloom.evaluation.tasks.base import Item, Items, Outcome, Task
 from fedloom.evaluation.tasks.files.source import Source
 from shared.digest import sha256_of_parts

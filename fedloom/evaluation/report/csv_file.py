@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from fedloom.csv_table import write_csv
-from fedloom.evaluation.numbers import Number
-from fedloom.evaluation.pairs import Difference
 from fedloom.evaluation.results import Results
+from fedloom.evaluation.statistics.numbers import Number
+from fedloom.evaluation.statistics.pairs import Difference
 from fedloom.evaluation.tasks.base import TaskMetric
 from fedloom.evaluation.words import in_unit
 from shared.durable import atomic_text

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from fedloom.evaluation.averages import AverageValue
-from fedloom.evaluation.models import ModelFacts
+from fedloom.evaluation.asking.models import ModelFacts
 from fedloom.evaluation.report.markup import cell, digest, row, table, text
 from fedloom.evaluation.report.style import STYLE
 from fedloom.evaluation.report.task_section import task_section
 from fedloom.evaluation.results import ModelResult, Results, TaskResult
+from fedloom.evaluation.statistics.averages import AverageValue
 from fedloom.evaluation.words import change_in_words, value_in_words
 from shared.durable import atomic_text
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fedloom.evaluation.numbers import Number
+from fedloom.evaluation.statistics.numbers import Number
 from fedloom.evaluation.words import in_unit
 
 _WIDTH, _HEIGHT, _EDGE = 190, 22, 6

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from fedloom.evaluation.numbers import Number
 from fedloom.evaluation.report.markup import cell, digest, row, table, text
 from fedloom.evaluation.report.plot import Axis, axis_of, ends_in_words, plot
 from fedloom.evaluation.results import ModelResult, TaskResult
+from fedloom.evaluation.statistics.numbers import Number
 from fedloom.evaluation.words import (
     change_in_words,
     in_unit,
@@ -93,7 +93,7 @@ def _metric(task: TaskResult, place: int) -> Iterator[str]:
 
 def _row(model: ModelResult, number: Number, axis: Axis | None, *, is_base: bool) -> str:
     difference = next((each for each in model.differences if each.metric.name == number.metric.name), None)
-    said = [number.not_run, _groups(number)]
+    notes = [number.not_run, _groups(number)]
     cells = [
         cell(text(model.model)),
         cell(text(value_in_words(number)), "n"),
@@ -103,13 +103,13 @@ def _row(model: ModelResult, number: Number, axis: Axis | None, *, is_base: bool
     if difference is None:
         cells += [cell("", "n")] * 3
     else:
-        said.append(pairs_in_words(difference, number))
+        notes.append(pairs_in_words(difference, number))
         cells += [
             cell(text(change_in_words(difference)), "n"),
             cell(text(interval_in_words(difference.confidence, number.metric, "+")), "n"),
             cell(f"{difference.p:.3f}" if difference.p is not None else "", "n"),
         ]
-    cells += [cell(text(items_in_words(number)), "n"), cell(text("; ".join(filter(None, said))), "long")]
+    cells += [cell(text(items_in_words(number)), "n"), cell(text("; ".join(filter(None, notes))), "long")]
     return row(cells, "base" if is_base else "")
 
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 
-from fedloom.evaluation.sandbox.conversation import Conversation, Stopped
+from fedloom.evaluation.sandbox.execution import Execution, Stopped
 from fedloom.evaluation.sandbox.isolation import HOW, NoIsolation, find_bubblewrap
 from fedloom.evaluation.sandbox.limits import FUNCTION, Limits
 from fedloom.evaluation.sandbox.program import Kind, Program, Result, WholeProgram
@@ -84,12 +84,12 @@ class Sandbox:
             raise Stopped
         try:
             with ExitStack() as opened:
-                conversation = Conversation(opened, secrets.token_hex(16), self._limits, self._bubblewrap, stop)
+                execution = Execution(opened, secrets.token_hex(16), self._limits, self._bubblewrap, stop)
                 if isinstance(program, Program):
-                    conversation.start_two(program)
+                    execution.start_two(program)
                 else:
-                    conversation.start_one(program)
-                result = conversation.follow(program.seconds)
+                    execution.start_one(program)
+                result = execution.follow(program.seconds)
         except (OSError, ModuleNotFoundError) as error:
             result = Result(Kind.HARNESS_ERROR, f"{type(error).__name__}: {error}")
         return replace(result, is_isolated=self.is_isolated)

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from fedloom.evaluation.models import Model
+from fedloom.evaluation.asking.models import Model
+from fedloom.evaluation.tasks.label_metrics import label_metric
 
 
 @dataclass(frozen=True)
@@ -174,5 +175,8 @@ class Task(ABC):
         """
 
     def compute(self, metric: TaskMetric, outcomes: Sequence[Outcome]) -> float:
-        """A metric that is no mean over items, over outcomes without a problem. It is also called on resamples."""
-        raise NotImplementedError(metric.name)
+        """A metric that is no mean over items, over outcomes without a problem. It is also called on resamples.
+
+        Metrics over labels are those of ``label_metrics``; a task of metrics over the corpus has its own.
+        """
+        return label_metric(metric.name, [each.label for each in outcomes if each.label is not None], metric.labels)

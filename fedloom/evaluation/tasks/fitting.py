@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fedloom.evaluation.models import Model
+from fedloom.evaluation.asking.models import Model
 
 _MARKS = 1
 """Tokens that a tokenizer puts before a text: that for its beginning."""

@@ -25,30 +25,30 @@ _SENTIMENT = [
 ]
 
 TASKS: Mapping[str, Callable[[], Task]] = {
-    "mmlu": partial(_made, "mmlu", "Mmlu"),
-    "mmlu_stem": partial(_made, "mmlu", "Mmlu", "stem"),
-    "mmlu_humanities": partial(_made, "mmlu", "Mmlu", "humanities"),
-    "mmlu_social_sciences": partial(_made, "mmlu", "Mmlu", "social_sciences"),
-    "mmlu_other": partial(_made, "mmlu", "Mmlu", "other"),
-    "bbh": partial(_made, "bbh", "Bbh"),
-    "bbh_direct": partial(_made, "bbh", "BbhDirect"),
-    "drop": partial(_made, "drop", "Drop"),
-    "drop_0shot": partial(_made, "drop", "DropWithoutExamples"),
-    "crass": partial(_made, "crass", "Crass"),
-    "medqa": partial(_made, "medqa", "MedQa"),
-    "medmcqa": partial(_made, "medmcqa", "MedMcqa"),
-    "pubmedqa": partial(_made, "pubmedqa", "PubMedQa"),
-    "gsm8k": partial(_made, "gsm8k", "Gsm8k"),
-    "truthfulqa_mc1": partial(_made, "truthfulqa", "TruthfulQa1"),
-    "truthfulqa_mc2": partial(_made, "truthfulqa", "TruthfulQa2"),
-    "perplexity": partial(_made, "perplexity", "Perplexity"),
-    "preferences": partial(_made, "preferences", "Preferences"),
-    "preferences_chat": partial(_made, "preferences", "preferences_in_chat"),
+    "mmlu": partial(_made, "general.mmlu", "Mmlu"),
+    "mmlu_stem": partial(_made, "general.mmlu", "Mmlu", "stem"),
+    "mmlu_humanities": partial(_made, "general.mmlu", "Mmlu", "humanities"),
+    "mmlu_social_sciences": partial(_made, "general.mmlu", "Mmlu", "social_sciences"),
+    "mmlu_other": partial(_made, "general.mmlu", "Mmlu", "other"),
+    "bbh": partial(_made, "general.bbh", "Bbh"),
+    "bbh_direct": partial(_made, "general.bbh", "BbhDirect"),
+    "drop": partial(_made, "general.drop", "Drop"),
+    "drop_0shot": partial(_made, "general.drop", "DropWithoutExamples"),
+    "crass": partial(_made, "general.crass", "Crass"),
+    "medqa": partial(_made, "medical.medqa", "MedQa"),
+    "medmcqa": partial(_made, "medical.medmcqa", "MedMcqa"),
+    "pubmedqa": partial(_made, "medical.pubmedqa", "PubMedQa"),
+    "gsm8k": partial(_made, "general.gsm8k", "Gsm8k"),
+    "truthfulqa_mc1": partial(_made, "general.truthfulqa", "TruthfulQa1"),
+    "truthfulqa_mc2": partial(_made, "general.truthfulqa", "TruthfulQa2"),
+    "perplexity": partial(_made, "own.perplexity", "Perplexity"),
+    "preferences": partial(_made, "own.preferences", "Preferences"),
+    "preferences_chat": partial(_made, "own.preferences", "preferences_in_chat"),
     **{name: partial(_made, "finance.sentiment", "sentiment_task", name) for name in _SENTIMENT},
-    "advbench": partial(_made, "advbench", "AdvBench", False),
-    "advbench_chat": partial(_made, "advbench", "AdvBench", True),
-    "rows": partial(_made, "instruction_rows", "InstructionRows", False),
-    "rows_chat": partial(_made, "instruction_rows", "InstructionRows", True),
+    "advbench": partial(_made, "safety.advbench", "AdvBench", False),
+    "advbench_chat": partial(_made, "safety.advbench", "AdvBench", True),
+    "rows": partial(_made, "own.instruction_rows", "InstructionRows", False),
+    "rows_chat": partial(_made, "own.instruction_rows", "InstructionRows", True),
     **CODE_TASKS,
 }
 """Makers of tasks by name. Nothing heavy is imported before a task is asked for."""
@@ -64,7 +64,7 @@ def find_task(name: str, folder: Path | None = None) -> Task:
     file, colon, attribute = name.rpartition(":")
     if not colon or not file.endswith(".py"):
         hint = did_you_mean(name, TASKS)
-        message = f"there is no task {name}{hint or ': `fedloom evaluate --list --suite NAME` lists those of a suite'}"
+        message = f"there is no task {name}{hint or ': `fedloom evaluate --list` names all'}"
         raise EvaluationError(message)
     return _own_task((folder or Path()) / file, attribute)
 

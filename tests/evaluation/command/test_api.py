@@ -6,8 +6,8 @@ import pytest
 
 import fedloom
 from fedloom.errors import EvaluationError
-from fedloom.evaluation.plan import Progress
 from fedloom.evaluation.results import read_results
+from fedloom.evaluation.running.plan import Progress
 from tests.evaluation.command.conftest import replies_in
 
 pytestmark = pytest.mark.train

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fedloom.evaluation.numbers import numbers_of
-from fedloom.evaluation.overlap import overlap
-from fedloom.evaluation.sampling import draw
+from fedloom.evaluation.data.overlap import overlap
+from fedloom.evaluation.data.sampling import draw
+from fedloom.evaluation.statistics.numbers import numbers_of
 from fedloom.evaluation.tasks.base import BadData
 from fedloom.evaluation.tasks.finance.corpora import LABELS
 from fedloom.evaluation.tasks.registry import TASKS

@@ -11,9 +11,9 @@ import yaml
 
 from agent.local import LocalChild
 from agent.settings import ComputeSettings
-from fedloom.evaluation.child_model import ChildModel, describe
+from fedloom.evaluation.asking.child_model import ChildModel, describe
+from fedloom.evaluation.asking.requests import Likelihood
 from fedloom.evaluation.harness.task import HarnessTask
-from fedloom.evaluation.requests import Likelihood
 from fedloom.evaluation.tasks.base import Item, Outcome
 from fedloom.evaluation.tasks.registry import TASKS
 from shared.campaign.spec import BaseSection
@@ -141,7 +141,7 @@ def test_a_model_that_knows_the_answer_is_always_right(data: Path) -> None:
     answers = {item.content["question"]: item.content["answer"] for item in items}
 
     def reply(request: Likelihood) -> Any:
-        from fedloom.evaluation.requests import Scored
+        from fedloom.evaluation.asking.requests import Scored
 
         question = request.context.rpartition("\nQuestion: ")[2].removesuffix("\nAnswer:")
         return Scored(float(request.continuation == f" {['yes', 'no', 'maybe'][answers[question]]}"), 1)

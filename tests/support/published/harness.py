@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fedloom.evaluation.tasks.bbh_parts import PARTS
-from fedloom.evaluation.tasks.mmlu_subjects import SUBJECTS
+from fedloom.evaluation.tasks.general.bbh_parts import PARTS
+from fedloom.evaluation.tasks.general.mmlu_subjects import SUBJECTS
 from tests.support.published.files import write, write_cells, write_jsonl
 
 ALL_SUBJECTS = [subject for each in SUBJECTS.values() for subject in each]

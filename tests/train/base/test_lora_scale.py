@@ -15,7 +15,7 @@ from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from agent.orders.local import LoraFile
+from agent.orders.on_base.model import LoraFile
 from agent.train.base.model import Base
 from coordinator.engine.aggregation.aggregate import aggregate
 from coordinator.engine.aggregation.factor_gap import FactorGap

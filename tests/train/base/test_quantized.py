@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from agent.errors import TaskFailed
 from agent.orders.job_files import DELTA_FILE
+from agent.orders.on_base.score import Completed
 from agent.orders.protocol import Failed
-from agent.orders.score import Completed
 from agent.settings import ComputeSettings
 from agent.train.base import quantization
 from agent.train.base.architecture import check_architecture

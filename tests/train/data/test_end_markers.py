@@ -6,7 +6,7 @@ import pytest
 
 from agent.data.own_template import OwnTemplate
 from agent.data.rows import Row, Turn
-from agent.orders.answer import Question
+from agent.orders.on_base.answer import Question
 from agent.train.data.control_tokens import ControlTokens
 from agent.train.data.tokenizing import TextTokenizer
 from agent.train.local.answers import prompts_with_ends

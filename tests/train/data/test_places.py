@@ -13,7 +13,7 @@ from agent.data.rows import Comparison, Row, Turn
 from agent.data.source import DataSource
 from agent.errors import TaskFailed
 from agent.orders.check import CheckRequest
-from agent.orders.local import LocalModel
+from agent.orders.on_base.model import LocalModel
 from agent.train.base.limits import InputLimits
 from shared.campaign.spec import BaseSection
 from shared.wire.leases import FailureKind

@@ -7,7 +7,7 @@ import pytest
 from agent.data.own_template import OwnTemplate
 from agent.data.rows import Comparison, Row, Turn
 from agent.errors import TaskFailed
-from agent.orders.answer import Question
+from agent.orders.on_base.answer import Question
 from agent.train.data.rendering.templates import Renderer
 from agent.train.local.answers import prompts_with_ends
 from tests.support import chat_templates as templates

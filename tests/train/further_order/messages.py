@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from agent.orders.local import LocalOrder
+from agent.orders.on_base.model import LocalOrder
 from agent.orders.protocol import Message
 
 

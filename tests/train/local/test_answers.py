@@ -13,9 +13,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from agent.data.rows import Row
 from agent.errors import TaskFailed
-from agent.orders.answer import Question
 from agent.orders.job_files import DELTA_FILE
-from agent.orders.local import LoraFile
+from agent.orders.on_base.answer import Question
+from agent.orders.on_base.model import LoraFile
 from agent.orders.protocol import LocalPhase
 from agent.train.data.tokenizing import TextTokenizer
 from agent.train.local.streaming import AnswerDecoder, TextStreamer

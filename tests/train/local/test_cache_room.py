@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from agent.train.local.cache_room import bytes_a_token, rows_at_once
+from agent.train.local.generation.cache_room import bytes_a_token, rows_at_once
 
 
 @pytest.mark.parametrize(

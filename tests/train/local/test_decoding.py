@@ -16,11 +16,11 @@ from transformers import (
     Qwen3Config,
 )
 
-from agent.orders.generate import RawPrompt
-from agent.train.local import decoding, roomy_cache
+from agent.orders.on_base.generate import RawPrompt
 from agent.train.local.answers import pad_left
-from agent.train.local.sampling import Sampler
-from agent.train.local.stops import Stops
+from agent.train.local.generation import decoding, roomy_cache
+from agent.train.local.generation.sampling import Sampler
+from agent.train.local.generation.stops import Stops
 
 pytestmark = pytest.mark.train
 

@@ -11,8 +11,8 @@ import pytest
 from agent import local
 from agent.errors import TaskFailed
 from agent.local import LocalChild, default_folder
-from agent.orders.answer import AnswerRequest, Question
-from agent.orders.merge import MergeRequest
+from agent.orders.on_base.answer import AnswerRequest, Question
+from agent.orders.on_base.merge import MergeRequest
 from agent.settings import ComputeSettings
 from agent.supervisor import ChildDied, Supervisor
 from shared.campaign.spec import BaseSection

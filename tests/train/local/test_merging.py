@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
 
 from agent.errors import TaskFailed
-from agent.orders.local import LoraFile
-from agent.orders.merge import Merged
+from agent.orders.on_base.merge import Merged
+from agent.orders.on_base.model import LoraFile
 from agent.orders.protocol import LocalPhase
 from agent.train.base.model import Base
 from agent.train.local import merging

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from agent.data.own_template import OwnTemplate
 from agent.data.rows import Row
 from agent.errors import TaskFailed
-from agent.orders.score import Completed, ScoreRequest
+from agent.orders.on_base.score import Completed, ScoreRequest
 from shared.wire.leases import FailureKind, Phase
 from tests.support.chat_templates import changing
 from tests.support.rendering import render

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from fedloom.evaluation.label_metrics import label_metric
-from fedloom.evaluation.models import Model
+from fedloom.evaluation.asking.models import Model
 from fedloom.evaluation.tasks.base import Item, Items, Outcome, Task, TaskMetric
+from fedloom.evaluation.tasks.label_metrics import label_metric
 
 LABELS = ("negative", "neutral", "positive")
 ACC = TaskMetric("acc", "accuracy", "share right")

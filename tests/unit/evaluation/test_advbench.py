@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from fedloom.evaluation.models import NoChatTemplate
-from fedloom.evaluation.numbers import numbers_of
-from fedloom.evaluation.requests import Generate, Text
-from fedloom.evaluation.tasks.advbench import AdvBench
+from fedloom.evaluation.asking.models import NoChatTemplate
+from fedloom.evaluation.asking.requests import Generate, Text
+from fedloom.evaluation.statistics.numbers import numbers_of
 from fedloom.evaluation.tasks.base import BadData, Item
-from fedloom.evaluation.tasks.refusals import is_harmless_by_phrases, is_refusal
+from fedloom.evaluation.tasks.safety.advbench import AdvBench
+from fedloom.evaluation.tasks.safety.refusals import is_harmless_by_phrases, is_refusal
 from tests.support.published.files import write_csv
 from tests.support.stand_in_models import StandIn, saying
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
-from fedloom.evaluation.numbers import numbers_of
-from fedloom.evaluation.requests import Generate, Text
+from fedloom.evaluation.asking.requests import Generate, Text
+from fedloom.evaluation.statistics.numbers import numbers_of
 from fedloom.evaluation.tasks.base import BadData, Item
-from fedloom.evaluation.tasks.instruction_rows import InstructionRows
-from fedloom.evaluation.tasks.rouge import rouge_l
+from fedloom.evaluation.tasks.own.instruction_rows import InstructionRows
+from fedloom.evaluation.tasks.own.rouge import rouge_l
 from tests.support.published.files import write_csv, write_jsonl, write_parquet
 from tests.support.stand_in_models import StandIn, saying
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fedloom.evaluation.intervals import bootstrap, normal, resampled_sums, wilson
+from fedloom.evaluation.statistics.intervals import bootstrap, normal, resampled_sums, wilson
 
 
 @pytest.mark.parametrize(("n_right", "n"), [(0, 1), (1, 1), (0, 20), (20, 20), (7, 20), (729, 1212), (1, 14042)])

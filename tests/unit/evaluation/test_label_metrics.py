@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from fedloom.evaluation.label_metrics import LABEL_METRICS, label_metric, one_hot
+from fedloom.evaluation.tasks.label_metrics import LABEL_METRICS, label_metric, one_hot
 from tests.unit.evaluation.scored import LABELS
 
 AVERAGES = {"f1_macro": "macro", "f1_micro": "micro", "f1_weighted": "weighted"}

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fedloom.evaluation.averages import AVERAGES, average_of
-from fedloom.evaluation.intervals import bootstrap, wilson
-from fedloom.evaluation.label_metrics import f1_macro
-from fedloom.evaluation.numbers import Number, by_metric, not_run, numbers_of
+from fedloom.evaluation.statistics.averages import AVERAGES, average_of
+from fedloom.evaluation.statistics.intervals import bootstrap, wilson
+from fedloom.evaluation.statistics.numbers import Number, by_metric, not_run, numbers_of
 from fedloom.evaluation.tasks.base import Outcome, TaskMetric
+from fedloom.evaluation.tasks.label_metrics import f1_macro
 from tests.unit.evaluation.scored import ACC, LABELS, LENGTHS, MACRO, WEIGHTED, Scored, labelled, right_or_wrong
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fedloom.evaluation.overlap import Occurrence, main_text, overlap, words_of
+from fedloom.evaluation.data.overlap import Occurrence, main_text, overlap, words_of
 from fedloom.evaluation.tasks.base import Item
 
 SENTENCE = "Operating profit rose to EUR 13.1 mn from EUR 8.7 mn ."

@@ -8,8 +8,8 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 
-from fedloom.evaluation.intervals import bonett_price, bootstrap
-from fedloom.evaluation.pairs import Difference, difference_of, mcnemar
+from fedloom.evaluation.statistics.intervals import bonett_price, bootstrap
+from fedloom.evaluation.statistics.pairs import Difference, difference_of, mcnemar
 from fedloom.evaluation.tasks.base import Outcome, TaskMetric
 from tests.unit.evaluation.scored import ACC, LABELS, LENGTHS, MACRO, Scored, labelled, right_or_wrong
 

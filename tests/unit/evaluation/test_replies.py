@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from fedloom.evaluation.replies import ReplyStore, StoredModel
-from fedloom.evaluation.requests import Generate, Likelihood, Request, Scored, Text, digest_of
+from fedloom.evaluation.asking.replies import ReplyStore, StoredModel
+from fedloom.evaluation.asking.requests import Generate, Likelihood, Request, Scored, Text, digest_of
 from tests.support.counting_model import CountingModel
 
 ASKED = [Likelihood("a", f" {number}") for number in range(150)]

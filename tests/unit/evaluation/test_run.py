@@ -9,13 +9,13 @@ import pytest
 from filelock import FileLock
 
 from fedloom.errors import EvaluationError
-from fedloom.evaluation.averages import Average
-from fedloom.evaluation.models import Model, NoChatTemplate
-from fedloom.evaluation.plan import Plan, Progress
-from fedloom.evaluation.requests import Generate
+from fedloom.evaluation.asking.models import Model, NoChatTemplate
+from fedloom.evaluation.asking.requests import Generate
 from fedloom.evaluation.results import read_results
-from fedloom.evaluation.run import run
+from fedloom.evaluation.running.plan import Plan, Progress
+from fedloom.evaluation.running.run import run
 from fedloom.evaluation.sandbox.isolation import NoIsolation
+from fedloom.evaluation.statistics.averages import Average
 from fedloom.evaluation.tasks.base import (
     BadData,
     DataFile,

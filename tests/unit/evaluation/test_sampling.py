@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from fedloom.evaluation.sampling import draw
+from fedloom.evaluation.data.sampling import draw
 from fedloom.evaluation.tasks.base import Item
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
-from fedloom.evaluation.numbers import Number, numbers_of
-from fedloom.evaluation.requests import Generate, Likelihood, Scored, Text
+from fedloom.evaluation.asking.requests import Generate, Likelihood, Scored, Text
+from fedloom.evaluation.statistics.numbers import Number, numbers_of
 from fedloom.evaluation.tasks.base import Item, Outcome, Task
 from fedloom.evaluation.tasks.finance.corpora import LABELS, item
 from fedloom.evaluation.tasks.registry import TASKS

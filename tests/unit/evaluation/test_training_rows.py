@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from fedloom.errors import EvaluationError
+from fedloom.evaluation.data.training_rows import training_texts
 from fedloom.evaluation.evaluate import planned
 from fedloom.evaluation.results import RESULTS_FILE
-from fedloom.evaluation.run import run
-from fedloom.evaluation.training_rows import training_texts
+from fedloom.evaluation.running.run import run
 from tests.support.counting_model import CountingModel
 
 ROWS = [{"prompt": f"Where does the ship number {n} of the line go?", "completion": f"To port {n}."} for n in range(6)]

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from agent.data.notices import Occurrences
 from agent.data.source import DataSource
-from agent.orders.score import Completed
+from agent.orders.on_base.score import Completed
 from fedloom.comparison.baselines import Baselines
 from fedloom.comparison.criterion import criterion_of
 from fedloom.comparison.methods import Hyperparameters, Method, MethodKind, clients_drawn, grid_points, methods

@@ -11,8 +11,8 @@ from fedloom.comparison.methods import Hyperparameters, Method, MethodKind
 from fedloom.comparison.report import as_json, table
 from fedloom.comparison.results import MethodResult, Results
 from fedloom.comparison.spec import read_comparison
-from fedloom.comparison.task_scores import TaskScore
-from fedloom.comparison.task_tables import not_run, task_tables
+from fedloom.comparison.tasks.scores import TaskScore
+from fedloom.comparison.tasks.tables import not_run, task_tables
 from fedloom.comparison.trial_scores import TrialScores
 from fedloom.comparison.verdict import best, caption
 

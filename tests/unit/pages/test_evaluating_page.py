@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from fedloom.evaluation.asking.requests import Generate, Likelihood, Rolling
+from fedloom.evaluation.data.file_groups import groups_of
 from fedloom.evaluation.evaluate import planned
-from fedloom.evaluation.file_groups import groups_of
-from fedloom.evaluation.requests import Generate, Likelihood, Rolling
-from fedloom.evaluation.run import run
+from fedloom.evaluation.running.run import run
 from fedloom.evaluation.suites import built_in, read_suite
 from fedloom.evaluation.tasks.base import Item, Items, Outcome, Task
 from fedloom.evaluation.tasks.registry import TASKS, find_task

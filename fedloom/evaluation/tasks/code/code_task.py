@@ -4,8 +4,8 @@ from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from fedloom.evaluation.models import Model
-from fedloom.evaluation.requests import Generate, Text
+from fedloom.evaluation.asking.models import Model
+from fedloom.evaluation.asking.requests import Generate, Text
 from fedloom.evaluation.sandbox.limits import FUNCTION, Limits
 from fedloom.evaluation.sandbox.program import Kind, Program, Result, WholeProgram
 from fedloom.evaluation.sandbox.sandbox import Sandbox

@@ -1,6 +1,7 @@
 """HumanEvalPack in Python: a function is fixed (HumanEvalFix) or written (HumanEvalSynthesize)."""
 
 import re
+from abc import abstractmethod
 from pathlib import Path
 
 from fedloom.evaluation.sandbox.program import Program
@@ -54,9 +55,9 @@ class HumanEvalPack(CodeTask):
         """What the function begins with."""
         return str(item.content["prompt" if self.shows_docs else "declaration"])
 
+    @abstractmethod
     def instruction(self, item: Item) -> str:
         """What is to be done."""
-        raise NotImplementedError
 
     def prompt(self, item: Item) -> str:
         return f"{self.instruction(item)}\n\n{self.head(item)}".strip()

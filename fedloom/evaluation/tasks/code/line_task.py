@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from fedloom.evaluation.models import Model
-from fedloom.evaluation.requests import Generate
+from fedloom.evaluation.asking.models import Model
+from fedloom.evaluation.asking.requests import Generate
 from fedloom.evaluation.tasks.base import Item, Outcome, Task, TaskMetric
 from fedloom.evaluation.tasks.code.bleu import RULES, bleu
 from fedloom.evaluation.tasks.code.replies import fenced_code

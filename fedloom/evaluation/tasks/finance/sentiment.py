@@ -3,9 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fedloom.evaluation.label_metrics import label_metric
-from fedloom.evaluation.models import Model
-from fedloom.evaluation.requests import Generate, Likelihood
+from fedloom.evaluation.asking.models import Model
+from fedloom.evaluation.asking.requests import Generate, Likelihood
 from fedloom.evaluation.tasks.base import Item, Items, Outcome, Task, TaskMetric
 from fedloom.evaluation.tasks.finance.corpora import LABELS, Corpus
 from fedloom.evaluation.tasks.finance.fiqa import Fiqa
@@ -61,10 +60,6 @@ class _Sentiment(Task):
 
     def load(self, data: Path) -> Items:
         return self._corpus.load(data)
-
-    def compute(self, metric: TaskMetric, outcomes: Sequence[Outcome]) -> float:
-        pairs = [outcome.label for outcome in outcomes if outcome.label is not None]
-        return label_metric(metric.name, pairs, metric.labels)
 
     def _fitted(self, items: Sequence[Item], model: Model) -> list[Fitted]:
         return fit([self._prompt(item) for item in items], model, MAX_LENGTH, _N_REPLY)

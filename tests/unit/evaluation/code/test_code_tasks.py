@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fedloom.evaluation.requests import Generate, Text
+from fedloom.evaluation.asking.requests import Generate, Text
 from fedloom.evaluation.sandbox.isolation import NoIsolation
 from fedloom.evaluation.sandbox.sandbox import Sandbox
 from fedloom.evaluation.tasks.base import HarnessFailed, Outcome

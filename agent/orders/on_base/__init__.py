@@ -1,0 +1,1 @@
+"""Orders of a person at this machine, about one base model."""

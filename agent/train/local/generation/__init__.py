@@ -1,0 +1,1 @@
+"""Texts after raw prompts."""

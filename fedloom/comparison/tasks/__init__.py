@@ -1,0 +1,1 @@
+"""Evaluation tasks that score the rows of a comparison."""

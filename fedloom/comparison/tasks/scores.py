@@ -1,0 +1,69 @@
+"""Numbers of evaluation tasks, as a comparison has them: by task and metric, of one trained model."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fedloom.evaluation.results import Results
+from fedloom.evaluation.statistics.averages import AverageValue
+from fedloom.evaluation.statistics.numbers import Number
+
+
+@dataclass(frozen=True)
+class TaskScore:
+    """One metric of one model in one task, or a mean over tasks.
+
+    Args:
+        task: its name; empty for a mean over tasks.
+        metric: its name.
+        value: over the items that count; None if there is none.
+        n: items that count; 0 for a mean over tasks, as are the next two.
+        n_asked: items that were asked.
+        n_published: items of the published set.
+        is_share: whether it is shown in per cent.
+        lower_is_better: whether a smaller value is the better one.
+        not_run: why there is no value; empty if there is one.
+    """
+
+    task: str
+    metric: str
+    value: float | None
+    n: int
+    n_asked: int
+    n_published: int
+    is_share: bool
+    lower_is_better: bool
+    not_run: str = ""
+
+    @property
+    def key(self) -> str:
+        """Its name among the scores of a model."""
+        return f"{self.task} {self.metric}".lstrip()
+
+
+def task_scores(results: Results) -> Iterator[TaskScore]:
+    """The numbers of an evaluation of one model: task by task, then the means over tasks."""
+    for task in results.tasks:
+        for model in task.models:
+            yield from map(_of_task, model.numbers)
+    for averages in results.averages.values():
+        yield from map(_mean, averages)
+
+
+def _of_task(number: Number) -> TaskScore:
+    return TaskScore(
+        task=number.task,
+        metric=number.metric.name,
+        value=number.value,
+        n=number.n,
+        n_asked=number.n_asked,
+        n_published=number.n_published,
+        is_share=number.metric.best == 1 and (number.value is None or number.value <= 1),
+        lower_is_better=number.metric.best == -1,
+        not_run=number.not_run.removeprefix("not run: "),
+    )
+
+
+def _mean(mean: AverageValue) -> TaskScore:
+    reason = mean.not_run.removeprefix("not run: ")
+    is_share = mean.value is None or mean.value <= 1
+    return TaskScore("", mean.average.name, mean.value, 0, 0, 0, is_share, lower_is_better=False, not_run=reason)

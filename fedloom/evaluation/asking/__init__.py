@@ -1,0 +1,1 @@
+"""What a model is asked, what it replies, and who can be asked."""

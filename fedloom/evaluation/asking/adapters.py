@@ -1,0 +1,114 @@
+"""Adapters and their base model, in one child that keeps the base loaded."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from agent.errors import TaskFailed
+from agent.local import LocalChild
+from agent.orders.on_base.describe import Described
+from agent.orders.on_base.model import LoraFile
+from agent.settings import ComputeSettings
+from fedloom.adapters.local import LocalAdapter
+from fedloom.errors import EvaluationError
+from fedloom.evaluation.asking.child_model import ChildModel, describe
+from fedloom.evaluation.asking.models import Model
+from fedloom.evaluation.asking.replies import ReplyStore, StoredModel
+from fedloom.evaluation.asking.requests import Likelihood
+from shared.campaign.spec import BaseSection
+from shared.wire.leases import FailureKind
+
+_TRIAL = Likelihood("", "trial")
+
+
+@contextmanager
+def opened_models(adapters: Sequence[LocalAdapter], base: str | None, threads: int | None) -> Iterator[list[Model]]:
+    """The base model, and each adapter on it. No weights are loaded before something is asked.
+
+    Raises EvaluationError if an adapter is known to be of another base, TaskFailed, ChildDied, NotInstalled and
+    OSError.
+
+    Args:
+        adapters: as they were read.
+        base: the base model's folder or hub id; None for what the adapters name.
+        threads: of the CPU; None for every core.
+    """
+    section = _base_of(adapters, base)
+    path = Path(base) if base is not None and Path(base).is_dir() else None
+    with LocalChild(section, path, compute=ComputeSettings(threads=threads)) as child:
+        described = describe(child)
+        for adapter in adapters:
+            _check_fingerprint(adapter, described, base or section.model)
+        models: list[Model] = [ChildModel(child, described)]
+        for name, adapter in zip(_names(adapters), adapters, strict=True):
+            models.append(ChildModel(child, described, name, LoraFile(weights=adapter.weights, lora=adapter.lora)))
+        yield models
+
+
+def check_fit(models: Sequence[Model], replies: Path) -> None:
+    """Ask each adapter for one word, so that one of another shape ends the run now and not after the base's hour.
+
+    The reply is stored: a run that goes on loads no model for it. Raises EvaluationError, TaskFailed, ChildDied and
+    OSError.
+
+    Args:
+        models: the first is the base alone.
+        replies: the folder of stored replies.
+    """
+    for model in models[1:]:
+        try:
+            StoredModel(model, ReplyStore(replies, model.facts)).ask([_TRIAL])
+        except TaskFailed as error:
+            if error.failure.kind is not FailureKind.BASE_MODEL or "adapter" not in str(error):
+                raise
+            raise EvaluationError(f"{model.facts.name}, on {model.facts.base}: {error}") from error
+
+
+def _base_of(adapters: Sequence[LocalAdapter], base: str | None) -> BaseSection:
+    """The base model. Raises EvaluationError if adapters are of different ones."""
+    if base is not None and not base.strip():
+        raise EvaluationError("the base model has no name")
+    if not adapters:
+        return BaseSection(model=base or "")
+    first = adapters[0]
+    for other in adapters[1:]:
+        if _differ(first, other, is_named=base is not None):
+            raise EvaluationError(
+                f"{first.folder} is of {first.base.model}, and {other.folder} of {other.base.model} or of "
+                "other files of it: evaluate them apart, since only models on one base are compared item by item"
+            )
+    if base is None or Path(base).is_dir():
+        return first.base
+    return first.base.model_copy(update={"model": base, "revision": None})
+
+
+def _differ(first: LocalAdapter, other: LocalAdapter, *, is_named: bool) -> bool:
+    """Whether two adapters are of different bases. is_named: whether a person names the base; then only files count,
+    as each machine may have it elsewhere."""
+    if first.base.quantization != other.base.quantization:
+        return True
+    if first.fingerprint is not None and other.fingerprint is not None:
+        return first.fingerprint != other.fingerprint
+    return not is_named and first.base != other.base
+
+
+def _check_fingerprint(adapter: LocalAdapter, described: Described, base: str) -> None:
+    if adapter.fingerprint is None:  # its shapes are checked when it is asked
+        return
+    if parts := described.fingerprint.differences(adapter.fingerprint):
+        raise EvaluationError(
+            f"{adapter.folder} was trained on {adapter.base.model}, and {base} differs from that in its "
+            f"{', '.join(parts)}: give the folder of the model that it was trained on with --base"
+        )
+
+
+def _names(adapters: Sequence[LocalAdapter]) -> list[str]:
+    """A name for each adapter: its folder's, with a number where two are equal."""
+    names: list[str] = []
+    for adapter in adapters:
+        name, number = adapter.folder.name, 1
+        while name in (*names, "base"):
+            number += 1
+            name = f"{adapter.folder.name}-{number}"
+        names.append(name)
+    return names

@@ -1,0 +1,112 @@
+"""Replies on the disk: a model is asked once, and a run that was killed goes on where it stopped."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fedloom.evaluation.asking.models import Done, Model, ModelFacts
+from fedloom.evaluation.asking.requests import Generate, Reply, Request, Scored, Text, digest_of
+from shared.digest import sha256_hex
+from shared.private_files import private_opener
+
+_AT_ONCE = {True: 32, False: 64}
+"""Requests that are asked together, of texts and of likelihoods: so many are asked again after a kill."""
+_KINDS: dict[str, type[Scored] | type[Text]] = {"scored": Scored, "text": Text}
+
+
+class ReplyStore:
+    """The replies of one model, in one file. Each is a line, added when it is there."""
+
+    def __init__(self, folder: Path, facts: ModelFacts) -> None:
+        """Read the replies of earlier runs. Raises OSError.
+
+        Args:
+            folder: of all models' replies.
+            facts: what identifies the model: another base, adapter or quantisation has another file.
+        """
+        known = asdict(facts)
+        del known["name"]
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / f"{sha256_hex(json.dumps(known, sort_keys=True).encode())[:32]}.jsonl"
+        self._replies = dict(self._read())
+
+    def _read(self) -> Iterator[tuple[str, Reply]]:
+        try:
+            lines = self._path.read_bytes().splitlines()
+        except FileNotFoundError:
+            return
+        for line in lines:
+            try:
+                entry: dict[str, Any] = json.loads(line)
+                yield entry["request"], _KINDS[entry["kind"]](**entry["reply"])
+            except (ValueError, KeyError, TypeError):
+                continue  # the last line of a run that was killed
+
+    def find(self, digest: str) -> Reply | None:
+        """The reply to a request; None if there is none yet."""
+        return self._replies.get(digest)
+
+    def add(self, replies: Sequence[tuple[str, Reply]]) -> None:
+        """Store replies. Raises OSError: then they are not known."""
+        lines = [json.dumps(_entry(digest, reply), ensure_ascii=False) for digest, reply in replies]
+        with open(self._path, "ab", opener=private_opener) as file:
+            file.write("".join(f"\n{line}" for line in lines).encode())  # a line of a run that was killed stays alone
+        self._replies.update(replies)
+
+
+class StoredModel:
+    """A model whose replies are stored. Requests that have one are not asked again.
+
+    Args:
+        model: what is asked.
+        store: of its replies.
+    """
+
+    def __init__(self, model: Model, store: ReplyStore) -> None:
+        self._model = model
+        self._store = store
+        self.facts = model.facts
+        self.on_done: Callable[[int, int], None] = lambda _done, _total: None
+        """Called with the number of requests that have a reply, and how many there are, whatever task asks."""
+
+    def ask(self, requests: Sequence[Any], done: Done = lambda _: None) -> list[Any]:
+        """Ask what has no reply yet, the longest first, and store each. Raises what the model raises, and OSError."""
+        digests = [digest_of(request) for request in requests]
+        new: dict[str, Request] = {
+            digest: request
+            for digest, request in zip(digests, requests, strict=True)
+            if self._store.find(digest) is None
+        }
+        order = sorted(new, key=lambda digest: -_length(new[digest]))
+        n_known = len(requests) - len(order)
+
+        def tell(n_done: int) -> None:
+            done(n_done)
+            self.on_done(n_done, len(requests))
+
+        tell(n_known)
+        size = _AT_ONCE[any(isinstance(each, Generate) for each in new.values())]
+        for begin in range(0, len(order), size):
+            batch = order[begin : begin + size]
+            replies = self._model.ask([new[digest] for digest in batch])  # type: ignore[misc]
+            self._store.add(list(zip(batch, replies, strict=True)))
+            tell(n_known + begin + len(batch))
+        return [self._store.find(digest) for digest in digests]
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """As the model."""
+        return self._model.count_tokens(texts)
+
+    def chat_prompt(self, messages: Sequence[dict[str, str]]) -> str:
+        """As the model."""
+        return self._model.chat_prompt(messages)
+
+
+def _entry(digest: str, reply: Reply) -> dict[str, Any]:
+    return {"request": digest, "kind": type(reply).__name__.lower(), "reply": asdict(reply)}
+
+
+def _length(request: Request) -> int:
+    return sum(len(value) for value in asdict(request).values() if isinstance(value, str))

@@ -1,0 +1,1 @@
+"""A run: tasks over models, in a folder that a killed run goes on in."""

@@ -1,0 +1,58 @@
+"""What is evaluated, and where an evaluation is."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedloom.evaluation.results import Results
+from fedloom.evaluation.statistics.averages import Average
+from fedloom.evaluation.tasks.base import Task
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is evaluated.
+
+    Args:
+        tasks: in their order.
+        averages: means over them.
+        suite: its name, for the results.
+        data: folder of evaluation data.
+        limit: most items a task; None for all.
+        seed: of the draw and the resamples.
+        training: files or folders of rows that a model was trained on, in which items are looked for.
+    """
+
+    tasks: Sequence[Task]
+    averages: Sequence[Average]
+    suite: str
+    data: Path
+    limit: int | None = None
+    seed: int = 0
+    training: Sequence[Path] = ()
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where an evaluation is.
+
+    Args:
+        task: name of the task; empty before the first one.
+        model: name of the model; empty between tasks.
+        done: requests of this task and model with a reply.
+        total: how many there are; 0 while it is unknown.
+        results: all that is there by now.
+        items_done: items of all tasks and models that are behind; an item counts for each model.
+        items_total: how many there are.
+    """
+
+    task: str
+    model: str
+    done: int
+    total: int
+    results: Results
+    items_done: float = 0.0
+    items_total: int = 0
+
+
+OnProgress = Callable[[Progress], None]

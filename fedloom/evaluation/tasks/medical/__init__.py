@@ -1,0 +1,1 @@
+"""Questions of medical examinations and on abstracts."""

@@ -1,0 +1,1 @@
+"""Rows and texts of one's own."""
