@@ -25,6 +25,7 @@ FedloomError
 ├── ComparisonError        the comparison cannot run as requested
 │   └── TrialFailed        one of its campaigns did not complete
 ├── EvaluationError        the evaluation cannot run as requested
+├── HarnessMissing         lm-evaluation-harness is not installed
 ├── PartitionError         the rows cannot be split among the clients as requested
 ├── BadDatabase            a coordinator's database URL is refused
 └── DatabaseUnreachable    a coordinator's database cannot be reached or used
@@ -217,6 +218,13 @@ class TrialFailed(ComparisonError):
 
 class EvaluationError(FedloomError):
     """The evaluation cannot run as requested."""
+
+
+class HarnessMissing(FedloomError):
+    """lm-evaluation-harness is not installed."""
+
+    def __init__(self) -> None:
+        super().__init__("lm-evaluation-harness is not installed; run: pip install 'fedloom[eval]'")
 
 
 class PartitionError(FedloomError):

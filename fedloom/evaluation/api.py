@@ -47,7 +47,7 @@ def evaluate(
         base: the base model's folder or hub id; by default what the adapters name.
         seed: of the draw of items, of sampled replies, and of intervals.
         threads: CPU threads; None for every core.
-        run_untrusted_code: run code that a model wrote without a sandbox, where there is none.
+        run_untrusted_code: run code that a model wrote without isolation.
         training: files or folders of rows that the adapters were trained on: results count the items that occur in
             them, and hold no row.
         on_progress: called as often as something changes.

@@ -1,11 +1,12 @@
 """An evaluation from adapters' folders to results: what ``fedloom evaluate`` and ``fedloom.evaluate`` run."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from fedloom.adapters.local import read_adapter_folder
 from fedloom.errors import EvaluationError
 from fedloom.evaluation.asking.adapters import check_fit, opened_models
+from fedloom.evaluation.nearest import did_you_mean
 from fedloom.evaluation.results import Results
 from fedloom.evaluation.running.folder import alone_in
 from fedloom.evaluation.running.plan import OnProgress, Plan, Progress
@@ -13,7 +14,9 @@ from fedloom.evaluation.running.ready import ReadyTask, prepare
 from fedloom.evaluation.running.run import REPLIES_FOLDER, before_run, run_ready
 from fedloom.evaluation.statistics.averages import Average
 from fedloom.evaluation.suites import AverageSection, read_suite
+from fedloom.evaluation.tasks.base import Task
 from fedloom.evaluation.tasks.registry import find_task
+from shared.text.words import repeated
 
 
 def planned(
@@ -33,28 +36,47 @@ def planned(
         tasks: names of tasks, where no suite is given.
         data: folder of evaluation data.
         limit: most items a task; None for all.
-        seed: of the draw of items and of resamples.
+        seed: of the draw of items, of sampled replies and of resamples.
         untrusted: whether code that a model wrote may run without a sandbox.
         training: files or folders of rows that a model was trained on, in which items are looked for.
     """
-    averages: list[Average] = []
+    if limit is not None and limit < 1:
+        raise EvaluationError(f"a limit of {limit} items is none")
+    sections: Sequence[AverageSection] = ()
     if suite is not None:
         found, folder = read_suite(suite)
         chosen = [find_task(name, folder) for name in found.tasks]
-        averages = [each for section in found.averages for each in _averages(section)]
+        sections = found.averages
     else:
         chosen = [find_task(name) for name in tasks or ()]
     if not chosen:
         raise EvaluationError("name at least one task, or a suite")
+    if twice := repeated(task.name for task in chosen):
+        raise EvaluationError(f"two tasks have the name {twice}: results would hold one of them")
     for task in chosen:
-        task.run_untrusted_code = untrusted
+        task.run_untrusted_code, task.seed = untrusted, seed
+    by_name = {task.name: task for task in chosen}
+    averages = [average for section in sections for average in _averages(section, by_name)]
     return Plan(chosen, averages, suite or "", data, limit, seed, training)
 
 
-def _averages(section: AverageSection) -> Iterator[Average]:
-    for metric in section.metrics:
-        name = "_".join([*section.title.lower().replace(",", "").split(), metric])
-        yield Average(name, f"{section.title}: {metric}", metric, section.tasks)
+def _averages(section: AverageSection, tasks: Mapping[str, Task]) -> Iterator[Average]:
+    """The means of a section. Raises EvaluationError if a task does not have the metric, or has another one."""
+    if missing := next((name for name in section.tasks if name not in tasks), None):
+        hint = did_you_mean(missing, tasks)
+        raise EvaluationError(f"{section.title}: {missing} is not among the suite's tasks{hint}")
+    for name in section.metrics:
+        found = []
+        for task in section.tasks:
+            metric = next((each for each in tasks[task].metrics if each.name == name), None)
+            if metric is None:
+                hint = did_you_mean(name, [each.name for each in tasks[task].metrics])
+                raise EvaluationError(f"{section.title}: {task} has no metric {name}{hint}")
+            found.append(metric)
+        if len({(each.is_share, each.best) for each in found}) > 1:
+            raise EvaluationError(f"{section.title}: {name} is not the same kind of number in all of its tasks")
+        key = "_".join([*section.title.lower().replace(",", "").split(), name])
+        yield Average(key, f"{section.title}: {name}", found[0], section.tasks)
 
 
 def evaluate_adapters(

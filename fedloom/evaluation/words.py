@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from fedloom.evaluation.statistics.averages import AverageValue
 from fedloom.evaluation.statistics.intervals import Confidence
 from fedloom.evaluation.statistics.numbers import Number
 from fedloom.evaluation.statistics.pairs import Difference
@@ -10,13 +11,22 @@ from fedloom.evaluation.tasks.base import TaskMetric
 
 def value_in_words(number: Number) -> str:
     """A value with half of its interval's width: ``41.2 ± 3.1``, in per cent where the metric is a share."""
-    if number.value is None:
-        return "not run"
-    text = f"{in_unit(number.value, number.metric):.{digits_of(number.metric)}f}"
-    if number.confidence is None:
+    return amount_in_words(number.value, number.confidence, number.metric) if number.value is not None else "not run"
+
+
+def average_in_words(found: AverageValue) -> str:
+    """A mean over tasks as a value, or why there is none."""
+    if found.value is None:
+        return f"not run: {found.not_run}"
+    return amount_in_words(found.value, found.confidence, found.average.metric)
+
+
+def amount_in_words(value: float, confidence: Confidence | None, metric: TaskMetric) -> str:
+    """A value, with half of the width of its interval if it has one."""
+    text = f"{in_unit(value, metric):.{digits_of(metric)}f}"
+    if confidence is None:
         return text
-    half = (number.confidence.high - number.confidence.low) / 2
-    return f"{text} ± {in_unit(half, number.metric):.{digits_of(number.metric)}f}"
+    return f"{text} ± {in_unit((confidence.high - confidence.low) / 2, metric):.{digits_of(metric)}f}"
 
 
 def interval_in_words(confidence: Confidence | None, metric: TaskMetric, sign: str = "") -> str:

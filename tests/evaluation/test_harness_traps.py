@@ -20,7 +20,8 @@ from tests.support.stand_in_models import StandIn, saying, uniform
 
 pytest.importorskip("lm_eval")
 
-from fedloom.evaluation.harness.running import FOLDER, HarnessMissing
+from fedloom.errors import HarnessMissing
+from fedloom.evaluation.harness.running import FOLDER
 from fedloom.evaluation.harness.task import HarnessTask
 
 HARNESS_TASKS = [name for name, make in TASKS.items() if isinstance(make(), HarnessTask)]

@@ -122,15 +122,17 @@ def _show(results: "Results", folder: Path, *, as_json: bool) -> None:
 
 def _averages(results: "Results") -> Iterator[str]:
     """A line for each mean over tasks, with all models."""
+    from fedloom.evaluation.words import average_in_words
+
     for values in zip(*results.averages.values(), strict=True):
-        told = [f"{100 * each.value:.1f}" if each.value is not None else each.not_run for each in values]
+        told = list(map(average_in_words, values))
         named = [f"{visible_line(model)} {value}" for model, value in zip(results.averages, told, strict=True)]
         said = told[0] if {each.value for each in values} == {None} and len(set(told)) == 1 else ", ".join(named)
         yield f"{values[0].average.title}: {said}"
 
 
 def _fetch(plan: "Plan") -> None:
-    """Download what is missing, from the hub. Raises EvaluationError."""
+    """Download what is missing, from the hub. Raises OSError."""
     from fedloom.evaluation.data.fetching import fetch_missing
 
     for line in fetch_missing(plan.tasks, plan.data):

@@ -37,7 +37,7 @@ def print_tasks(plan: "Plan", *, as_json: bool) -> None:
 def _items(each: "ListedTask") -> str:
     if each.n_here is None:
         return "-"
-    return f"{each.n_here:,}" + (f" of {each.n_published:,}" if each.n_published is not None else "")
+    return f"{each.n_here:,}" + (f" of {each.task.n_published:,}" if each.task.n_published is not None else "")
 
 
 def _as_json(each: "ListedTask") -> dict[str, Any]:
@@ -56,6 +56,6 @@ def _as_json(each: "ListedTask") -> dict[str, Any]:
     return {"task": each.task.name, "title": each.task.title, "origin": each.task.origin, "metrics": metrics} | {
         "files": files,
         "items_here": each.n_here,
-        "items_published": each.n_published,
+        "items_published": each.task.n_published,
         "problem": each.problem or None,
     }

@@ -57,13 +57,12 @@ def _of_task(number: Number) -> TaskScore:
         n=number.n,
         n_asked=number.n_asked,
         n_published=number.n_published,
-        is_share=number.metric.best == 1 and (number.value is None or number.value <= 1),
+        is_share=number.metric.is_share,
         lower_is_better=number.metric.best == -1,
-        not_run=number.not_run.removeprefix("not run: "),
+        not_run=number.not_run,
     )
 
 
 def _mean(mean: AverageValue) -> TaskScore:
-    reason = mean.not_run.removeprefix("not run: ")
-    is_share = mean.value is None or mean.value <= 1
-    return TaskScore("", mean.average.name, mean.value, 0, 0, 0, is_share, lower_is_better=False, not_run=reason)
+    name, metric = mean.average.name, mean.average.metric
+    return TaskScore("", name, mean.value, 0, 0, 0, metric.is_share, metric.best == -1, mean.not_run)

@@ -1,11 +1,10 @@
 """Files of one folder that are alike, as one line of a list: a set may have a file for each of its 57 subjects."""
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from fedloom.evaluation.tasks.base import DataFile
+from fedloom.evaluation.tasks.base import DataFile, is_for_research
 
 _FEW = 3
 """So many files of a folder are named one by one."""
@@ -32,7 +31,7 @@ class FileGroup:
     @property
     def is_nc(self) -> bool:
         """Whether the licence excludes commercial use."""
-        return re.search(r"\bNC\b", self.files[0].licence) is not None
+        return is_for_research(self.files[0].licence)
 
 
 def groups_of(files: Iterable[DataFile]) -> list[FileGroup]:

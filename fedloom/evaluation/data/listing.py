@@ -40,29 +40,32 @@ class ListedTask:
     task: Task
     files: list[ListedFile]
     n_here: int | None
-    n_published: int | None
     problem: str
 
 
 def listed(tasks: Iterable[Task], data: Path) -> Iterator[ListedTask]:
     """Each task with its files, read to see whether they can be used."""
+    digests: dict[str, str] = {}  # of files by path: several tasks read one
     for task in tasks:
-        files = [_file(file, data) for file in task.files]
-        files = [_needed(each, files) for each in files]
+        n_here, problem = None, ""
         try:
             found = task.load(data)
+            n_here = len(found.items)
+            digests.update(found.digests)
         except (DataMissing, BadData) as error:
-            yield ListedTask(task, files, None, task.n_published, str(error))
-        else:
-            yield ListedTask(task, files, len(found.items), task.n_published, "")
+            problem = str(error)
+        files = [_file(file, data, digests) for file in task.files]
+        yield ListedTask(task, [_needed(each, files) for each in files], n_here, problem)
 
 
-def _file(file: DataFile, data: Path) -> ListedFile:
+def _file(file: DataFile, data: Path, digests: dict[str, str]) -> ListedFile:
     try:
         path = find(data, file)
         if path is None:
             return ListedFile(file, "missing", None, None, None)
-        sha256 = sha256_file(data / path)
+        if path not in digests:
+            digests[path] = sha256_file(data / path)
+        sha256 = digests[path]
     except (BadData, OSError):  # the task itself says why
         return ListedFile(file, "unusable", None, None, None)
     return ListedFile(file, "here", path, sha256, _edition(file, sha256))

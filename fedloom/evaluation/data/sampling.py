@@ -8,7 +8,7 @@ same items and more, so replies that are stored are used again.
 from collections import defaultdict
 from collections.abc import Sequence
 
-from fedloom.evaluation.tasks.base import Item
+from fedloom.evaluation.tasks.base import BadData, Item
 from shared.digest import sha256_of_parts
 
 
@@ -21,12 +21,13 @@ def draw(items: Sequence[Item], limit: int | None, seed: int) -> list[Item]:
         seed: of the draw.
 
     Raises:
-        ValueError: the limit is below 1, or two items have one id.
+        ValueError: the limit is below 1.
+        BadData: two items have one id.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"a limit of {limit} items draws none")
     if len({item.id for item in items}) < len(items):
-        raise ValueError("two items have one id")
+        raise BadData("two items have one id")
     if limit is None or limit >= len(items):
         return list(items)
     groups: defaultdict[str, list[Item]] = defaultdict(list)

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from fedloom.errors import FedloomError
+from fedloom.errors import HarnessMissing
 from fedloom.evaluation.asking.models import Model
 from fedloom.evaluation.asking.requests import Reply, Request
 from fedloom.evaluation.harness.rows import Part, lent
@@ -18,13 +18,6 @@ FOLDER = Path(__file__).parent / "yaml"
 FEWSHOT_SEED = 1234
 _ONE_AT_A_TIME = threading.Lock()
 """``quiet`` changes what belongs to the whole process: a comparison evaluates several models side by side."""
-
-
-class HarnessMissing(FedloomError):
-    """The harness is not installed."""
-
-    def __init__(self) -> None:
-        super().__init__("lm-evaluation-harness is not installed; run: pip install 'fedloom[eval]'")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from fedloom.evaluation.harness.rows import Part, Row
 from fedloom.evaluation.harness.running import Sample, check_installed, run
 from fedloom.evaluation.tasks.base import Item, Items, Outcome, Task
 from fedloom.evaluation.tasks.files.source import Source
+from fedloom.evaluation.tasks.flags import flags_of
 from shared.digest import sha256_of_parts
 
 NOTHING_FOUND = "[invalid]"
@@ -102,10 +103,7 @@ def _flags(sample: Sample) -> frozenset[str]:
     if len(scores) > 1 and scores[-1] == scores[-2]:
         flags.add("tie")
     texts = [reply for reply in sample.replies if isinstance(reply, Text)]
-    if any(not reply.text.strip() for reply in texts):
-        flags.add("empty")
-    if any(not reply.is_complete for reply in texts):
-        flags.add("too long")
+    flags |= {flag for reply in texts for flag in flags_of(reply)}
     if texts and sample.filtered and all(found == NOTHING_FOUND for found in sample.filtered.values()):
         flags.add("unparsed")
     return frozenset(flags)

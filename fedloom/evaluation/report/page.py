@@ -9,7 +9,7 @@ from fedloom.evaluation.report.style import STYLE
 from fedloom.evaluation.report.task_section import task_section
 from fedloom.evaluation.results import ModelResult, Results, TaskResult
 from fedloom.evaluation.statistics.averages import AverageValue
-from fedloom.evaluation.words import change_in_words, value_in_words
+from fedloom.evaluation.words import average_in_words, change_in_words, value_in_words
 from shared.durable import atomic_text
 
 _RULES = (
@@ -84,12 +84,15 @@ def _value(model: ModelResult) -> str:
 def _averages(averages: dict[str, Sequence[AverageValue]]) -> str:
     if not any(averages.values()):
         return ""
-    columns = [("mean over tasks, %", ""), *((name, "n") for name in averages)]
+    columns = [("mean over tasks", ""), *((name, "n") for name in averages)]
     rows = []
     for values in zip(*averages.values(), strict=True):
-        title = cell(text(values[0].average.title))
+        average = values[0].average
+        title = cell(text(f"{average.title}{', %' if average.metric.is_share else ''}"))
         if all(each.value is None for each in values) and len({each.not_run for each in values}) == 1:
-            rows.append(row([title, f'<td class="bad" colspan="{len(values)}">{text(values[0].not_run)}</td>']))
+            rows.append(
+                row([title, f'<td class="bad" colspan="{len(values)}">{text(average_in_words(values[0]))}</td>'])
+            )
             continue
         cells = (cell(_average(each), "n" if each.value is not None else "long") for each in values)
         rows.append(row([title, *cells]))
@@ -97,7 +100,5 @@ def _averages(averages: dict[str, Sequence[AverageValue]]) -> str:
 
 
 def _average(found: AverageValue) -> str:
-    if found.value is None:
-        return f'<span class="bad">{text(found.not_run)}</span>'
-    half = f" ± {50 * (found.confidence.high - found.confidence.low):.1f}" if found.confidence is not None else ""
-    return f"{100 * found.value:.1f}{half}"
+    said = text(average_in_words(found))
+    return said if found.value is not None else f'<span class="bad">{said}</span>'

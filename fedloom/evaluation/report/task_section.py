@@ -6,6 +6,7 @@ from fedloom.evaluation.report.markup import cell, digest, row, table, text
 from fedloom.evaluation.report.plot import Axis, axis_of, ends_in_words, plot
 from fedloom.evaluation.results import ModelResult, TaskResult
 from fedloom.evaluation.statistics.numbers import Number
+from fedloom.evaluation.tasks.base import is_for_research
 from fedloom.evaluation.words import (
     change_in_words,
     in_unit,
@@ -24,17 +25,13 @@ _COLUMNS = (
 
 def task_section(task: TaskResult, seed: int) -> str:
     """The section of a task. seed: of the draw."""
-    mark = ' <span class="mark">for research only: NC</span>' if is_for_research(task) else ""
+    is_nc = any(map(is_for_research, task.licences.values()))
+    mark = ' <span class="mark">for research only: NC</span>' if is_nc else ""
     head = f'<h2 id="{text(task.name)}">{text(task.title)} <span class="note">{text(task.name)}</span>{mark}</h2>'
     if task.not_run:
         return f'{head}<p class="bad">Not run: {text(task.not_run)}</p>'
     rows = [line for place in range(len(task.models[0].numbers)) for line in _metric(task, place)]
     return f"{head}{_facts(task, seed)}{_remarks(task)}{table(_COLUMNS, rows)}"
-
-
-def is_for_research(task: TaskResult) -> bool:
-    """Whether a licence of its data forbids commercial use."""
-    return any("NC" in licence for licence in task.licences.values())
 
 
 def _facts(task: TaskResult, seed: int) -> str:

@@ -7,10 +7,9 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from fedloom.errors import EvaluationError
 from fedloom.evaluation.tasks.base import Outcome
+from fedloom.run_folder import run_folder
 from shared.durable import atomic_text
 
 _ITEMS = "items"
@@ -21,15 +20,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def alone_in(folder: Path) -> Iterator[None]:
     """Lock the folder for one run. Raises EvaluationError if another one has it, and OSError, which says what to do
     where the disk is full."""
-    with _full_disk_in_words(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            lock = FileLock(folder / "lock", mode=0o600).acquire(timeout=0)
-        except Timeout as error:
-            message = f"another evaluation is running in {folder}; wait for it, or give another --out"
-            raise EvaluationError(message) from error
-        with lock:
-            yield
+    with _full_disk_in_words(folder), run_folder(folder, "evaluation", EvaluationError):
+        yield
 
 
 @contextmanager
@@ -46,9 +38,9 @@ def _full_disk_in_words(folder: Path) -> Iterator[None]:
 def write_items(folder: Path, task: str, model: str, outcomes: Sequence[Outcome]) -> None:
     """Write what came of each item: the replies are the model's, prompts are there by digest. Raises OSError."""
     path = _path(folder, task, model)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     lines = [json.dumps(asdict(each) | {"flags": sorted(each.flags)}, ensure_ascii=False) for each in outcomes]
-    atomic_text(path, "".join(f"{line}\n" for line in lines))
+    atomic_text(path, "".join(f"{line}\n" for line in lines), mode=0o600)
 
 
 def delete_other_items(folder: Path, written: Iterable[tuple[str, str]]) -> None:

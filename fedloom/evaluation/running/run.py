@@ -95,7 +95,7 @@ class _Running:
             model.name: self._averages(model.name) for model in self._results.models
         }
         self._results = replace(self._results, averages=averages, is_complete=True)
-        tasks = [task.name for task in self._results.tasks if not task.not_run]
+        tasks = [task.name for task in self._results.tasks if any(model.prompts_sha256 for model in task.models)]
         delete_other_items(self._folder, [(task, model) for task in tasks for model in averages])
         self._write()
         return self._results
@@ -118,7 +118,7 @@ class _Running:
         titles = {each.task.name: each.task.title for each in self._ready}
         own = [each for task in self._results.tasks for each in task.models if each.model == model]
         numbers = [number for each in own for number in each.numbers]
-        return [average_of(each, _of_metric(numbers, each.metric), titles) for each in self._plan.averages]
+        return [average_of(each, _of_metric(numbers, each.metric.name), titles) for each in self._plan.averages]
 
 
 def _of_metric(numbers: Sequence[Number], metric: str) -> dict[str, Number]:

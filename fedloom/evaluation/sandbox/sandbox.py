@@ -28,7 +28,7 @@ class Sandbox:
     """Runs programs that a model wrote.
 
     Args:
-        run_untrusted_code: run without isolation where bubblewrap does not work; results say so.
+        run_untrusted_code: run without isolation; results say so.
         limits: of each process.
         side_by_side: programs at a time; None for one a core.
 

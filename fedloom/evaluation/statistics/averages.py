@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fedloom.evaluation.statistics.intervals import Confidence, normal, standard_error
 from fedloom.evaluation.statistics.numbers import Number
+from fedloom.evaluation.tasks.base import TaskMetric
 
 
 @dataclass(frozen=True)
@@ -15,13 +16,13 @@ class Average:
     Args:
         name: such as ``finance_3``.
         title: for tables.
-        metric: the name of the metric in each task.
+        metric: that is averaged, as each task has it.
         tasks: their names.
     """
 
     name: str
     title: str
-    metric: str
+    metric: TaskMetric
     tasks: Sequence[str]
 
 
@@ -42,14 +43,6 @@ class AverageValue:
     not_run: str = ""
 
 
-FINANCE = ("fpb", "fiqa", "tfns")
-AVERAGES = tuple(
-    Average(f"finance_{len(tasks)}_{metric}", f"finance, mean of {len(tasks)}: {metric}", metric, tasks)
-    for tasks in (FINANCE, (*FINANCE, "nwgi"))
-    for metric in ("acc", "f1_weighted", "f1_macro", "f1_micro")
-)
-
-
 def average_of(average: Average, numbers: Mapping[str, Number], titles: Mapping[str, str]) -> AverageValue:
     """The mean over tasks. A smaller mean is never given in its place.
 
@@ -63,7 +56,7 @@ def average_of(average: Average, numbers: Mapping[str, Number], titles: Mapping[
         task for task, number in zip(average.tasks, found, strict=True) if number is None or number.value is None
     ]
     if missing:
-        return AverageValue(average, None, None, f"not run: needs {', '.join(titles.get(n, n) for n in missing)}")
+        return AverageValue(average, None, None, f"needs {', '.join(titles.get(n, n) for n in missing)}")
     there = [number for number in found if number is not None]
     value = math.fsum(number.value for number in there if number.value is not None) / len(there)
     # from the intervals, as the standard error of a share of 0 or 1 is 0

@@ -1,7 +1,6 @@
 """Outcomes to numbers: each metric with its interval, how many items it is of, and what happened to the others."""
 
 import math
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -128,11 +127,3 @@ def _recomputed(
     draws = (generator.integers(0, n, size=n) for _ in range(CORPUS_RESAMPLES))
     values = np.array([value_of(task, metric, [items[place] for place in draw]) for draw in draws])
     return interval_of(values, value), spread(values)
-
-
-def by_metric(numbers: Sequence[Number]) -> dict[str, dict[str, Number]]:
-    """Numbers by metric and then task."""
-    table: defaultdict[str, dict[str, Number]] = defaultdict(dict)
-    for number in numbers:
-        table[number.metric.name][number.task] = number
-    return dict(table)

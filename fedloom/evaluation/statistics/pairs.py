@@ -25,8 +25,6 @@ class Difference:
             items are right or wrong, and None elsewhere.
         p: of McNemar's exact test, two-sided; None unless each item is right or wrong.
         n: items that count for both.
-        n_problems: items that both have, and that do not count for one of them.
-        only_first, only_second: ids of items that one model was asked and the other was not.
         n_asked_otherwise: items of the n whose prompts differ between the models, as with two chat templates.
         not_compared: why there is no value; empty if there is one.
     """
@@ -37,9 +35,6 @@ class Difference:
     confidence: Confidence | None
     p: float | None
     n: int
-    n_problems: int
-    only_first: Sequence[str]
-    only_second: Sequence[str]
     n_asked_otherwise: int
     not_compared: str = ""
 
@@ -57,7 +52,6 @@ def difference_of(
     one, other = scored_items(metric, first), scored_items(metric, second)
     names = [name for name in one.items if name in other.items]
     a, b = [one.items[name] for name in names], [other.items[name] for name in names]
-    shared = one.flags.keys() & other.flags.keys()
     value = value_of(task, metric, b) - value_of(task, metric, a) if names else None
     return Difference(
         task=task.name,
@@ -66,9 +60,6 @@ def difference_of(
         confidence=_confidence(task, metric, a, b, value, seed) if value is not None and len(names) > 1 else None,
         p=_p(metric, a, b) if names else None,
         n=len(names),
-        n_problems=len(shared) - len(names),
-        only_first=[name for name in one.flags if name not in shared],
-        only_second=[name for name in other.flags if name not in shared],
         n_asked_otherwise=sum(_prompts(x) != _prompts(y) for x, y in zip(a, b, strict=True)),
         not_compared="" if names else "no item counts for both",
     )

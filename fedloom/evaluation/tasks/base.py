@@ -1,5 +1,6 @@
 """What a task is: where its data is, how its items are asked, what each outcome says, which numbers come of them."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,11 @@ class DataFile:
     also: tuple[str, ...] = ()
     instead_of: str = ""
     is_text: bool = False
+
+
+def is_for_research(licence: str) -> bool:
+    """Whether a licence excludes commercial use."""
+    return re.search(r"\bNC\b", licence) is not None
 
 
 @dataclass(frozen=True)
@@ -149,7 +155,9 @@ class Task(ABC):
     runs_code: bool = False
     """Whether it runs code that the model wrote, which needs the sandbox."""
     run_untrusted_code: bool = False
-    """Set by the runner: that such code may run without isolation where the sandbox does not work."""
+    """Set by the plan: that such code runs without isolation."""
+    seed: int = 0
+    """Set by the plan: of sampled replies."""
     defined_in: Path | None = None
     """Set by the registry: the file of a task of one's own."""
     needs_chat_template: bool = False

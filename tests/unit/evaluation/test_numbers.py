@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fedloom.evaluation.statistics.averages import AVERAGES, average_of
+from fedloom.evaluation.statistics.averages import Average, average_of
 from fedloom.evaluation.statistics.intervals import bootstrap, wilson
-from fedloom.evaluation.statistics.numbers import Number, by_metric, not_run, numbers_of
+from fedloom.evaluation.statistics.numbers import Number, not_run, numbers_of
 from fedloom.evaluation.tasks.base import Outcome, TaskMetric
 from fedloom.evaluation.tasks.label_metrics import f1_macro
-from tests.unit.evaluation.scored import ACC, LABELS, LENGTHS, MACRO, WEIGHTED, Scored, labelled, right_or_wrong
+from tests.unit.evaluation.scored import ACC, LABELS, LENGTHS, MACRO, Scored, labelled, right_or_wrong
 
 
 def number(outcomes: list[Outcome], metric: TaskMetric = ACC, seed: int = 0) -> Number:
@@ -188,7 +188,8 @@ def finance(**values: float | None) -> dict[str, Number]:
 
 
 def test_a_mean_over_tasks_is_there_only_if_all_of_them_ran() -> None:
-    of_3, of_4 = (next(each for each in AVERAGES if each.name == f"finance_{n}_acc") for n in (3, 4))
+    sets = ("fpb", "fiqa", "tfns", "nwgi")
+    of_3, of_4 = (Average(f"mean_{n}", f"mean of {n}", ACC, sets[:n]) for n in (3, 4))
     titles = {"nwgi": "NWGI", "tfns": "TFNS"}
     three = finance(fpb=0.5, fiqa=0.75, tfns=1.0)
     found = average_of(of_3, three, titles)
@@ -197,16 +198,8 @@ def test_a_mean_over_tasks_is_there_only_if_all_of_them_ran() -> None:
     width = found.confidence.high - found.confidence.low
     each = wilson(3, 4)
     assert width == pytest.approx((each.high - each.low) / math.sqrt(3))
-    assert average_of(of_4, three, titles).not_run == "not run: needs NWGI"
+    assert average_of(of_4, three, titles).not_run == "needs NWGI"
     assert average_of(of_4, three, titles).value is None
     partly = finance(fpb=0.5, fiqa=0.75, tfns=None, nwgi=None)
-    assert average_of(of_4, partly, titles).not_run == "not run: needs TFNS, NWGI"
+    assert average_of(of_4, partly, titles).not_run == "needs TFNS, NWGI"
     assert average_of(of_4, finance(fpb=0.4, fiqa=0.6, tfns=0.5, nwgi=0.7), titles).value == pytest.approx(0.55)
-
-
-def test_numbers_are_found_by_metric_and_task() -> None:
-    numbers = numbers_of(Scored(MACRO, WEIGHTED), labelled([("neutral", "neutral")] * 3), 3)
-    assert {name: list(tasks) for name, tasks in by_metric(numbers).items()} == {
-        "f1_macro": ["scored"],
-        "f1_weighted": ["scored"],
-    }

@@ -68,7 +68,7 @@ class Even(Task):
 
 
 def plan(*tasks: Task, **changes: object) -> Plan:
-    averages = [Average("both", "both", "acc", ("even", "other"))]
+    averages = [Average("both", "both", ACC, ("even", "other"))]
     return Plan(**{"tasks": tasks, "averages": averages, "suite": "own", "data": Path(), **changes})  # type: ignore[arg-type]
 
 
@@ -137,7 +137,7 @@ def test_what_cannot_run_says_why_and_is_no_zero(tmp_path: Path, problem: Except
     assert all(number.value is None and why in number.not_run for each in other.models for number in each.numbers)
     [average] = results.averages["base"]
     assert average.value is None
-    assert average.not_run.startswith("not run: needs ")
+    assert average.not_run.startswith("needs ")
     page = (tmp_path / "report.html").read_text()
     assert "Not run: " in page
     assert why in page
@@ -254,7 +254,10 @@ def test_progress_names_task_and_model(tmp_path: Path) -> None:
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
-    with FileLock(tmp_path / "lock"), pytest.raises(EvaluationError, match="another evaluation is running in"):
+    with (
+        FileLock(tmp_path / "evaluation.lock"),
+        pytest.raises(EvaluationError, match="another process runs the evaluation"),
+    ):
         run(plan(Even()), models(), tmp_path)
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from fedloom.evaluation.data.sampling import draw
-from fedloom.evaluation.tasks.base import Item
+from fedloom.evaluation.tasks.base import BadData, Item
 
 
 def sorted_items(**sizes: int) -> list[Item]:
@@ -66,5 +66,5 @@ def test_without_a_limit_or_with_a_large_one_all_items_are_drawn() -> None:
 def test_a_limit_below_one_and_an_id_that_occurs_twice_are_refused() -> None:
     with pytest.raises(ValueError, match="a limit of 0 items draws none"):
         draw(sorted_items(a=3), 0, 0)
-    with pytest.raises(ValueError, match="two items have one id"):
+    with pytest.raises(BadData, match="two items have one id"):
         draw([Item("1", "", {}), Item("1", "", {})], 1, 0)

@@ -11,6 +11,7 @@ from fedloom.evaluation.sandbox.program import Kind, Program, Result, WholeProgr
 from fedloom.evaluation.sandbox.sandbox import Sandbox
 from fedloom.evaluation.tasks.base import HarnessFailed, Item, Outcome, Task, TaskMetric
 from fedloom.evaluation.tasks.code.pass_at_k import pass_at_k
+from fedloom.evaluation.tasks.flags import flags_of
 from shared.digest import sha256_of_parts
 
 NO_CODE = "no code"
@@ -123,13 +124,12 @@ class CodeTask(Task):
 
     def _request(self, prompt: str, sample: int) -> Generate:
         stop = () if self.in_chat else self.stop
-        return Generate(prompt, stop, self.max_new_tokens, self.sampling.temperature, sample=sample)
+        return Generate(prompt, stop, self.max_new_tokens, self.sampling.temperature, self.seed, sample)
 
     def _outcome(self, item: Item, prompt: str, replies: Sequence[Text], results: Sequence[Result]) -> Outcome:
         flags = {str(result.kind) for result in results} & {Kind.TIMED_OUT.value, Kind.OUT_OF_MEMORY.value}
         flags |= {NO_CODE for result in results if result.detail == NO_CODE}
-        flags |= {"cut" for reply in replies if reply.n_cut}
-        flags |= {"incomplete" for reply in replies if not reply.is_complete}
+        flags |= {flag for reply in replies for flag in flags_of(reply)}
         flags |= {"not isolated" for result in results if not result.is_isolated}
         n_passed = sum(result.kind is Kind.PASSED for result in results)
         values = {f"pass@{k}": pass_at_k(len(results), n_passed, k) for k in self.sampling.ks}

@@ -60,7 +60,7 @@ class Ds1000(CodeTask):
 
     def problem(self, item: Item) -> str:
         lacks = [name for name in libraries_of(item.content["code_context"]) if find_spec(name) is None]
-        return f"not run: needs {', '.join(lacks)}" if lacks else ""
+        return f"needs {', '.join(lacks)}" if lacks else ""
 
     def program(self, item: Item, reply: str) -> WholeProgram | None:
         code = fenced_code(reply) or reply if self.in_chat else reply

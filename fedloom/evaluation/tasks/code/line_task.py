@@ -7,6 +7,7 @@ from fedloom.evaluation.asking.requests import Generate
 from fedloom.evaluation.tasks.base import Item, Outcome, Task, TaskMetric
 from fedloom.evaluation.tasks.code.bleu import RULES, bleu
 from fedloom.evaluation.tasks.code.replies import fenced_code
+from fedloom.evaluation.tasks.flags import EMPTY, flags_of
 from shared.digest import sha256_of_parts
 
 
@@ -46,16 +47,14 @@ class LineTask(Task):
         for item, prompt, reply in zip(items, prompts, replies, strict=True):
             line = self.line_of(reply.text)
             reference = str(item.content["reference"])
-            flags = {"empty"} if not line else set()
-            flags |= {"cut"} if reply.n_cut else set()
-            flags |= {"incomplete"} if not reply.is_complete else set()
+            flags = flags_of(reply) | ({EMPTY} if not line else set())
             outcomes.append(
                 Outcome(
                     item.id,
                     item.group,
                     {self.exact_match.name: float(line.split() == reference.split())} if self.exact_match else {},
                     texts=(line, reference),
-                    flags=frozenset(flags),
+                    flags=flags,
                     prompt_sha256=sha256_of_parts([prompt]),
                     reply=reply.text,
                     problem=reply.problem,

@@ -14,6 +14,7 @@ from fedloom.evaluation.tasks.finance.news import NewsWithInstructions
 from fedloom.evaluation.tasks.finance.phrasebank import PhraseBank
 from fedloom.evaluation.tasks.finance.twitter import TwitterNews
 from fedloom.evaluation.tasks.fitting import Fitted, fit
+from fedloom.evaluation.tasks.flags import CUT, flags_of
 from shared.digest import sha256_hex, sha256_of_parts
 
 MAX_LENGTH = 512
@@ -89,19 +90,16 @@ class GeneratedSentiment(_Sentiment):
             reply = next(replies)
             named = self._frame.named(self._corpus.name, reply.text)
             label = self._frame.label(self._corpus.name, reply.text)
-            flags = {
-                "cut": each.is_cut or reply.n_cut > 0,
-                "empty": not reply.text.strip(),
-                "several labels": len(named) > 1,
-                "unparsed": not named,
-            }
+            flags = flags_of(reply) | ({CUT} if each.is_cut else set())
+            flags |= {"several labels"} if len(named) > 1 else set()
+            flags |= {"unparsed"} if not named else set()
             outcomes.append(
                 Outcome(
                     item.id,
                     item.group,
                     values={"acc": float(label == item.content["label"]), "unparsed": float(not named)},
                     label=(item.content["label"], label),
-                    flags=frozenset(flag for flag, is_set in flags.items() if is_set),
+                    flags=flags,
                     prompt_sha256=sha256_hex(each.prompt.encode()),
                     reply=reply.text,
                     problem=reply.problem,
@@ -136,7 +134,7 @@ class LikeliestSentiment(_Sentiment):
                     item.group,
                     values={"acc": float(label == item.content["label"])},
                     label=(item.content["label"], label),
-                    flags=frozenset({"cut"} if is_cut else ()),
+                    flags=frozenset({CUT} if is_cut else ()),
                     problem=next(filter(None, (one.problem for one in found.values())), ""),
                     prompt_sha256=sha256_of_parts([each.prompt.rstrip(" "), *LABELS]),
                 )

@@ -10,6 +10,7 @@ from fedloom.evaluation.tasks.base import BadData, DataFile, Item, Items, Outcom
 from fedloom.evaluation.tasks.files.columns import Columns, Row
 from fedloom.evaluation.tasks.files.source import Source
 from fedloom.evaluation.tasks.fitting import too_long
+from fedloom.evaluation.tasks.flags import flags_of
 from fedloom.evaluation.tasks.own.rouge import rouge_l, tokens_of
 from shared.digest import sha256_hex
 
@@ -56,13 +57,12 @@ class InstructionRows(Task):
                 outcomes.append(Outcome(item.id, item.group, problem=too_long(n_positions, model)))
                 continue
             reply = next(replies)
-            flags = {"cut": reply.n_cut > 0, "empty": not reply.text.strip(), "unfinished": not reply.is_complete}
             outcomes.append(
                 Outcome(
                     item.id,
                     item.group,
                     values=_values(item.content["completion"], reply.text),
-                    flags=frozenset(flag for flag, is_set in flags.items() if is_set),
+                    flags=flags_of(reply),
                     prompt_sha256=sha256_hex(prompt.encode()),
                     reply=reply.text,
                     problem=reply.problem,

@@ -30,7 +30,7 @@ class Preferences(Task):
         TaskMetric("acc_norm", "reward accuracy, by token", "as above, divided by the number of tokens", chance=0.5),
     )
 
-    def __init__(self, *, in_chat: bool = False) -> None:
+    def __init__(self, in_chat: bool = False) -> None:
         """in_chat: whether prompts are rendered in the model's chat template."""
         self.needs_chat_template = in_chat
         self.name = "preferences_chat" if in_chat else "preferences"
@@ -56,11 +56,6 @@ class Preferences(Task):
             _outcome(item, requests[2 * i : 2 * i + 2], replies[2 * i], replies[2 * i + 1])
             for i, item in enumerate(items)
         ]
-
-
-def preferences_in_chat() -> Preferences:
-    """Preferences, with prompts in the model's chat template."""
-    return Preferences(in_chat=True)
 
 
 def _pair(row: Row, place: str) -> dict[str, str]:
