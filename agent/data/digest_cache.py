@@ -9,7 +9,7 @@ from shared.durable import atomic_text
 
 
 class DigestCache:
-    """Digests of files, cached in memory and in the file *path*, by path, size and time of change."""
+    """Digests of files, cached in memory and in the file *path*, by path, file, size and times of change."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -23,10 +23,11 @@ class DigestCache:
         """The SHA-256 of a file. Raises OSError."""
         path = path.resolve()
         stat = path.stat()
-        key, version = str(path), [stat.st_size, stat.st_mtime_ns]
+        # a copy that keeps the time of another has a time of its own for its inode
+        key, version = str(path), [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
         entry = self._entries.get(key)
-        if isinstance(entry, list) and entry[:2] == version:
-            return str(entry[2])
+        if isinstance(entry, list) and entry[:-1] == version:
+            return str(entry[-1])
         digest = sha256_file(path)
         self._entries[key] = [*version, digest]
         self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -58,6 +58,12 @@ def evaluate(
     if suite is not None and tasks is not None:
         message = "give a suite or tasks, and not both"
         raise EvaluationError(message)
+    if isinstance(adapters, str | Path):
+        message = f"adapters are a list of folders, and not the single {str(adapters)!r}"
+        raise EvaluationError(message)
+    if threads is not None and threads < 1:
+        message = f"threads are 1 or more, and not {threads}"
+        raise EvaluationError(message)
     if not adapters and base is None:
         message = "name an adapter's folder, or a base model"
         raise EvaluationError(message)

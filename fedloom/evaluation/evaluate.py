@@ -40,8 +40,12 @@ def planned(
         untrusted: whether code that a model wrote may run without a sandbox.
         training: files or folders of rows that a model was trained on, in which items are looked for.
     """
-    if limit is not None and limit < 1:
-        raise EvaluationError(f"a limit of {limit} items is none")
+    if limit is not None and (not isinstance(limit, int) or limit < 1):
+        raise EvaluationError(f"a limit is a whole number from 1 on, and not {limit!r}")
+    if not isinstance(seed, int) or seed < 0:
+        raise EvaluationError(f"a seed is a whole number from 0 on, and not {seed!r}")
+    if isinstance(tasks, str):
+        raise EvaluationError(f"tasks are a list of names, and not the text {tasks!r}")
     sections: Sequence[AverageSection] = ()
     if suite is not None:
         found, folder = read_suite(suite)

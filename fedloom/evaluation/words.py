@@ -8,6 +8,8 @@ from fedloom.evaluation.statistics.numbers import Number
 from fedloom.evaluation.statistics.pairs import Difference
 from fedloom.evaluation.tasks.base import TaskMetric
 
+_LARGE = 1e6
+
 
 def value_in_words(number: Number) -> str:
     """A value with half of its interval's width: ``41.2 ± 3.1``, in per cent where the metric is a share."""
@@ -23,25 +25,30 @@ def average_in_words(found: AverageValue) -> str:
 
 def amount_in_words(value: float, confidence: Confidence | None, metric: TaskMetric) -> str:
     """A value, with half of the width of its interval if it has one."""
-    text = f"{in_unit(value, metric):.{digits_of(metric)}f}"
+    text = _figure(value, metric)
     if confidence is None:
         return text
-    return f"{text} ± {in_unit((confidence.high - confidence.low) / 2, metric):.{digits_of(metric)}f}"
+    return f"{text} ± {_figure((confidence.high - confidence.low) / 2, metric)}"
+
+
+def _figure(value: float, metric: TaskMetric, sign: str = "") -> str:
+    """A value with the digits of its metric; perplexities may be too large for these."""
+    shown = in_unit(value, metric)
+    return f"{shown:{sign}.3g}" if abs(shown) >= _LARGE else f"{shown:{sign}z.{digits_of(metric)}f}"
 
 
 def interval_in_words(confidence: Confidence | None, metric: TaskMetric, sign: str = "") -> str:
     """An interval at 95 %: ``38.1 to 44.3``; empty if there is none. sign: ``+`` for differences."""
     if confidence is None:
         return ""
-    form = f"{sign}z.{digits_of(metric)}f"
-    return f"{in_unit(confidence.low, metric):{form}} to {in_unit(confidence.high, metric):{form}}"
+    return f"{_figure(confidence.low, metric, sign)} to {_figure(confidence.high, metric, sign)}"
 
 
 def change_in_words(difference: Difference) -> str:
     """A difference with its sign; a star where its interval does not contain zero."""
     if difference.value is None:
         return ""
-    text = f"{in_unit(difference.value, difference.metric):+z.{digits_of(difference.metric)}f}"
+    text = _figure(difference.value, difference.metric, "+")
     confidence = difference.confidence
     return f"{text}*" if confidence is not None and (confidence.low > 0 or confidence.high < 0) else text
 

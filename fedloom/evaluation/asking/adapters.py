@@ -16,9 +16,12 @@ from fedloom.evaluation.asking.models import Model
 from fedloom.evaluation.asking.replies import ReplyStore, StoredModel
 from fedloom.evaluation.asking.requests import Likelihood
 from shared.campaign.spec import BaseSection
+from shared.text.plain_text import visible_line
 from shared.wire.leases import FailureKind
 
 _TRIAL = Likelihood("", "trial")
+_LONGEST_NAME = 100
+"""Bytes of a model's name: a file's has 255 at most."""
 
 
 @contextmanager
@@ -103,12 +106,14 @@ def _check_fingerprint(adapter: LocalAdapter, described: Described, base: str) -
 
 
 def _names(adapters: Sequence[LocalAdapter]) -> list[str]:
-    """A name for each adapter: its folder's, with a number where two are equal."""
+    """A name for each adapter: its folder's, which is in the names of files, with a number where two are equal."""
     names: list[str] = []
     for adapter in adapters:
-        name, number = adapter.folder.name, 1
+        folder = visible_line(adapter.folder.name.encode(errors="replace").decode())
+        short = folder.encode()[:_LONGEST_NAME].decode(errors="ignore")
+        name, number = short, 1
         while name in (*names, "base"):
             number += 1
-            name = f"{adapter.folder.name}-{number}"
+            name = f"{short}-{number}"
         names.append(name)
     return names

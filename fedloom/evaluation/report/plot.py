@@ -29,7 +29,7 @@ def axis_of(numbers: Sequence[Number]) -> Axis | None:
         return None
     if numbers[0].metric.is_share:
         return Axis(0.0, 1.0)
-    room = 0.05 * (max(drawn) - min(drawn)) or 1.0
+    room = 0.05 * (max(drawn) - min(drawn)) or 0.05 * abs(max(drawn)) or 1.0
     return Axis(min(drawn) - room, max(drawn) + room)
 
 

@@ -38,7 +38,8 @@ def _full_disk_in_words(folder: Path) -> Iterator[None]:
 def write_items(folder: Path, task: str, model: str, outcomes: Sequence[Outcome]) -> None:
     """Write what came of each item: the replies are the model's, prompts are there by digest. Raises OSError."""
     path = _path(folder, task, model)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for each in (path.parent.parent, path.parent):
+        each.mkdir(mode=0o700, exist_ok=True)
     lines = [json.dumps(asdict(each) | {"flags": sorted(each.flags)}, ensure_ascii=False) for each in outcomes]
     atomic_text(path, "".join(f"{line}\n" for line in lines), mode=0o600)
 
@@ -48,11 +49,14 @@ def delete_other_items(folder: Path, written: Iterable[tuple[str, str]]) -> None
 
     written: tasks and models of this run. Replies stay: they are found by what was asked, and cannot be mixed up.
     """
-    own = {_path(folder, task, model).name for task, model in written}
-    for path in (folder / _ITEMS).glob("*.jsonl"):
-        if path.name not in own:
+    own = {_path(folder, task, model) for task, model in written}
+    for path in (folder / _ITEMS).glob("*/*.jsonl"):
+        if path not in own:
             path.unlink(missing_ok=True)
+    for task_folder in (folder / _ITEMS).glob("*"):
+        if not any(task_folder.iterdir()):
+            task_folder.rmdir()
 
 
 def _path(folder: Path, task: str, model: str) -> Path:
-    return folder / _ITEMS / f"{task}-{model}.jsonl"
+    return folder / _ITEMS / task / f"{model}.jsonl"

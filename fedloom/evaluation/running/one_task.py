@@ -9,6 +9,7 @@ from pathlib import Path
 from fedloom.evaluation.asking.models import NoChatTemplate
 from fedloom.evaluation.asking.replies import StoredModel
 from fedloom.evaluation.results import ModelResult, TaskResult
+from fedloom.evaluation.running.checked import checked_outcomes
 from fedloom.evaluation.running.folder import write_items
 from fedloom.evaluation.running.ready import ReadyTask
 from fedloom.evaluation.sandbox.isolation import NoIsolation
@@ -39,7 +40,7 @@ def run_task(ready: ReadyTask, models: Sequence[StoredModel], seed: int, folder:
         began = time.monotonic()
         model.on_done = partial(tell, place, model.facts.name)
         try:
-            outcomes.append(ready.task.run(ready.items, model))
+            outcomes.append(checked_outcomes(ready.task, ready.items, model))
         except (NoChatTemplate, NoIsolation, HarnessFailed) as error:
             return without_numbers(ready, [each.facts.name for each in models], str(error))
         lines.append(_line(ready, model.facts.name, outcomes, seed, time.monotonic() - began))

@@ -48,9 +48,11 @@ def find_bubblewrap() -> str:
     return found
 
 
-def isolated(bubblewrap: str, limits: Limits, libraries: Sequence[str]) -> list[str]:
-    """The command line before the command that is isolated."""
-    words = [bubblewrap, "--die-with-parent", "--new-session", "--clearenv"]
+def isolated(bubblewrap: str, limits: Limits, libraries: Sequence[str], info: int | None = None) -> list[str]:
+    """The command line before the command that is isolated. info: where bubblewrap writes the namespace's first pid."""
+    # as the first process of its namespace: bubblewrap's own, which would be there instead, is reaped by nobody
+    words = [bubblewrap, "--die-with-parent", "--as-pid-1", "--new-session", "--clearenv"]
+    words += ["--info-fd", str(info)] if info is not None else []
     words += ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
     # root keeps the means to become another user, whose processes the kernel counts; see confined.py
     words += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"] if os.geteuid() == 0 else ["--unshare-user"]

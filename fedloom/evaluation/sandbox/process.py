@@ -14,6 +14,8 @@ from fedloom.evaluation.sandbox.limits import Limits
 
 _KEEPER_SECONDS = 10.0
 """How long a keeper may take to end what its program started; then its group is killed."""
+_REAP_SECONDS = 5.0
+"""How long bubblewrap may take to end with its namespace; then it is killed."""
 
 
 class Process:
@@ -46,13 +48,17 @@ class Process:
         modules = [f"inside.{module}"] if bubblewrap else ["inside.keeper", f"inside.{module}"]
         words = [str(isolation.interpreter()), "-P", "-s", "-S", "-B", "-X", "utf8", "-m", *modules]
         words += map(str, descriptors)
-        if bubblewrap:
-            words = [*isolation.isolated(bubblewrap, limits, libraries), *words]
         folder = self._scratch.name if self._scratch else None
         facts = {
             "limits": rlimits(limits, bubblewrap),
             "import_from": [str(folder) for folder in isolation.folders_of(libraries)],
         }
+        self._info: int | None = None
+        inherited = list(descriptors)
+        if bubblewrap:
+            self._info, info = os.pipe()
+            inherited.append(info)
+            words = [*isolation.isolated(bubblewrap, limits, libraries, info), *words]
         with tempfile.TemporaryFile() as job_file:
             job_file.write(json.dumps({**job, **facts}).encode())
             job_file.seek(0)
@@ -63,9 +69,11 @@ class Process:
                 stderr=subprocess.STDOUT,
                 cwd=folder,
                 env={} if bubblewrap else isolation.environment(str(isolation.INSIDE.parent)),
-                pass_fds=descriptors,
+                pass_fds=inherited,
                 start_new_session=True,  # a group of its own, and Ctrl-C is not for it
             )
+        for descriptor in inherited[len(descriptors) :]:
+            os.close(descriptor)
         assert self._process.stdout is not None
         self.output = self._process.stdout
         os.set_blocking(self.output.fileno(), False)
@@ -95,12 +103,29 @@ class Process:
             self._process.terminate()
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(_KEEPER_SECONDS)
+        self._kill_namespace()
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self.output.close()
         if self._scratch:
             self._scratch.cleanup()
+
+    def _kill_namespace(self) -> None:
+        """End the first process of the namespace, and let bubblewrap reap it.
+
+        If bubblewrap itself were killed, it would be left to whoever reaps orphans, which in a container may be nobody.
+        """
+        if self._info is None:
+            return
+        with suppress(OSError, ValueError, KeyError, subprocess.TimeoutExpired):
+            os.set_blocking(self._info, False)
+            first = json.loads(os.read(self._info, 4096))["child-pid"]
+            if self._process.poll() is None:  # so the number is still that process's
+                os.kill(first, signal.SIGKILL)
+                self._process.wait(_REAP_SECONDS)
+        os.close(self._info)
+        self._info = None
 
 
 def rlimits(limits: Limits, bubblewrap: str | None) -> dict[str, int | None]:

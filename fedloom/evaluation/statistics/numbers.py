@@ -81,8 +81,12 @@ def _number(task: Task, metric: TaskMetric, outcomes: Sequence[Outcome], n_publi
     items = list(scored.items.values())
     problems = scored.problem_counts()
     value = confidence = stderr = groups = None
+    problem = next(iter(problems), "no item was asked")
     if items:
         value = value_of(task, metric, items)
+    if value is not None and not math.isfinite(value):
+        value, problem = None, "its value is beyond all numbers"
+    if value is not None:
         confidence, stderr = _uncertainty(task, metric, items, value, seed)
         groups = group_means(metric, items)
     return Number(
@@ -97,7 +101,7 @@ def _number(task: Task, metric: TaskMetric, outcomes: Sequence[Outcome], n_publi
         flags=scored.flag_counts(),
         problems=problems,
         groups=groups,
-        not_run="" if items else next(iter(problems), "no item was asked"),
+        not_run="" if value is not None else problem,
     )
 
 

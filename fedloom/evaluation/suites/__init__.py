@@ -49,4 +49,6 @@ def read_suite(name: str) -> tuple[Suite, Path]:
         hint = did_you_mean(name, built_in())
         known = f": choose from {', '.join(built_in())}, or name a YAML file"
         raise EvaluationError(f"there is no suite {name}{hint or known}")
+    if path.exists() and not path.is_file():
+        raise EvaluationError(f"{path} is no file")
     return read_file(path, Suite), path.parent

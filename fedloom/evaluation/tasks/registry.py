@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -9,8 +10,12 @@ from typing import Any
 
 from fedloom.errors import EvaluationError
 from fedloom.evaluation.nearest import did_you_mean
-from fedloom.evaluation.tasks.base import Task
+from fedloom.evaluation.tasks.base import Task, TaskMetric
 from fedloom.evaluation.tasks.code.names import CODE_TASKS
+from shared.text.words import repeated
+
+_LONGEST = 60
+_NAME = re.compile(rf"[A-Za-z0-9][\w.-]{{0,{_LONGEST - 1}}}", re.ASCII)
 
 
 def _made(module: str, maker: str, *arguments: Any) -> Task:
@@ -81,6 +86,25 @@ def _own_task(path: Path, attribute: str) -> Task:
     found = getattr(module, attribute, None)
     if not (isinstance(found, type) and issubclass(found, Task)):
         raise EvaluationError(f"{path} has no class {attribute} that is a Task")
-    task = found()
+    try:
+        task = found()
+    except Exception as error:
+        raise EvaluationError(f"{path}: {attribute} cannot be made: {type(error).__name__}: {error}") from error
     task.defined_in = path
+    if problem := _problem(task):
+        raise EvaluationError(f"{path}: {attribute}: {problem}")
     return task
+
+
+def _problem(task: Task) -> str:
+    """What a task of one's own lacks; empty if nothing. Its name is part of the names of files."""
+    name, metrics = getattr(task, "name", None), getattr(task, "metrics", ())
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        return f"name is {name!r}, and not letters, digits, _, - and . alone, {_LONGEST} at most"
+    if not isinstance(getattr(task, "title", None), str):
+        return "it has no title"
+    if not metrics or not all(isinstance(each, TaskMetric) for each in metrics):
+        return "metrics are no TaskMetrics, or there are none"
+    if twice := repeated(metric.name for metric in metrics):
+        return f"two metrics have the name {twice}"
+    return ""

@@ -194,7 +194,7 @@ def test_nwgis_seven_labels_become_three_in_each_layout(tmp_path: Path, write: o
 def test_a_broken_nwgi_is_refused(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "nwgi/test.parquet", nwgi_rows())
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(BadData, match="is not Parquet"):
+    with pytest.raises(BadData, match="cannot be read as Parquet"):
         load("nwgi", tmp_path)
     write_parquet(path, [{"news": "x", "label": "bullish"}])
     with pytest.raises(BadData, match="row 1: the label is none of strong negative"):

@@ -51,7 +51,7 @@ def test_tasks_of_one_name_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("limit", [0, -3])
 def test_no_items_are_no_limit(tmp_path: Path, limit: int) -> None:
-    with pytest.raises(EvaluationError, match="items is none"):
+    with pytest.raises(EvaluationError, match="a limit is a whole number from 1 on"):
         planned(None, ["fpb"], data=tmp_path, limit=limit)
 
 

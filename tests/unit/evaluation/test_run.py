@@ -115,7 +115,7 @@ def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
     share = results.tasks[0].models[0].numbers[0].value
     assert share is not None
     assert (row["unit"], float(row["value"])) == ("%", 100 * share)
-    items = (tmp_path / "items" / "even-mine.jsonl").read_text().splitlines()
+    items = (tmp_path / "items" / "even" / "mine.jsonl").read_text().splitlines()
     assert len(items) == 8
     assert "reply" in json.loads(items[0])
 
@@ -178,7 +178,7 @@ def test_a_difference_is_over_the_items_that_count_for_both(tmp_path: Path) -> N
     assert (base.n, mine.n, mine.n_asked) == (40, 30, 40)
     assert mine.problems == {"needs 9 to 18 positions, and the model has 8": 10}
     [difference] = task.models[1].differences
-    lines = [json.loads(line) for line in (tmp_path / "items" / "even-base.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "items" / "even" / "base.jsonl").read_text().splitlines()]
     both = sum(line["values"]["acc"] for line in lines[:30]) / 30
     assert mine.value is not None
     assert (difference.n, difference.value) == (30, pytest.approx(mine.value - both))
@@ -200,7 +200,12 @@ def test_a_folder_holds_the_items_of_its_last_run_alone(tmp_path: Path) -> None:
     base, mine = models()
     run(plan(Even(), Even("other"), limit=8), [base, mine], tmp_path)
     run(plan(Even(), limit=8), [base, CountingModel("yours", "c" * 64)], tmp_path)
-    assert {path.name for path in (tmp_path / "items").iterdir()} == {"even-base.jsonl", "even-yours.jsonl"}
+    items = tmp_path / "items"
+    assert {path.relative_to(items).as_posix() for path in items.rglob("*")} == {
+        "even",
+        "even/base.jsonl",
+        "even/yours.jsonl",
+    }
     assert len(base.asked) == 16, "the base was not asked again"
     for name in ("results.json", "results.csv", "report.html"):
         text = (tmp_path / name).read_text()

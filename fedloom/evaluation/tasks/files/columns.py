@@ -6,6 +6,7 @@ from typing import Any
 
 from fedloom.evaluation.tasks.base import BadData
 from fedloom.evaluation.tasks.files.formats import Content
+from shared.text.words import repeated
 
 Row = Mapping[str, Any]
 
@@ -53,6 +54,8 @@ def check_row(row: Any, columns: Columns, place: str) -> None:
 def _from_cells(content: Content) -> list[Row]:
     """Rows of CSV whose first line names the columns."""
     header, *cells = content.value or [[]]
+    if twice := repeated(header):
+        raise BadData(f"{content.path} has two columns {twice[:60]!r}")
     for index, row in enumerate(cells):
         if len(row) != len(header):
             raise BadData(f"{content.place(index)} does not have {len(header)} cells, as the first line has")

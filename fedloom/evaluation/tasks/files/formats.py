@@ -86,6 +86,6 @@ def _parquet(raw: bytes, path: str) -> list[Any]:
         raise BadData(f"{path}: reading Parquet needs pyarrow; run: pip install 'fedloom[eval]'") from None
     try:
         rows: list[Any] = parquet.read_table(pyarrow.BufferReader(raw)).to_pylist()
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise BadData(f"{path} is not Parquet ({type(error).__name__}); is the file truncated?") from None
+    except (pyarrow.ArrowException, ArithmeticError, LookupError, OSError, ValueError) as error:
+        raise BadData(f"{path} cannot be read as Parquet ({type(error).__name__}); is the file truncated?") from None
     return rows

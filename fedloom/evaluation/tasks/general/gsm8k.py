@@ -1,5 +1,6 @@
 """GSM8K: word problems of grade school, with five worked examples."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -13,6 +14,8 @@ _WHERE = "from github.com/openai/grade-school-math, or openai/gsm8k at the hub"
 _TEST = DataFile("gsm8k/test.jsonl", (), 1319, _WHERE, "MIT")
 _TRAIN = DataFile("gsm8k/train.jsonl", (), 7473, _WHERE, "MIT")
 _RULE = "exact match after dropping commas and dollar signs of"
+
+_NUMBER = re.compile(r"#### \$?-?[\d.,]*\d")
 
 
 class Gsm8k(HarnessTask):
@@ -50,6 +53,6 @@ class Gsm8k(HarnessTask):
 def _rows(source: Source, file: DataFile) -> list[dict[str, Any]]:
     table = source.table(file, Columns(texts=("question", "answer")))
     for index, row in enumerate(table.rows):
-        if "#### " not in row["answer"]:
+        if not _NUMBER.search(row["answer"]):
             raise BadData(f'{table.place(index)} has no number after "####"')
     return [{"question": row["question"], "answer": row["answer"]} for row in table.rows]
