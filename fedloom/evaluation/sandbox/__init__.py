@@ -8,6 +8,7 @@ program.py      what is run, and what came of it
 isolation.py    bubblewrap: found, tried, and its command line
 limits.py       memory, files, processes, output
 process.py      one process of a program: started, read with a cap, killed with its group
+orphans.py      what bubblewrap leaves is reaped
 channel.py      the messages of one process
 execution.py    the processes of one program, from their start to the verdict
 sandbox.py      many programs, side by side

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from fedloom.evaluation.sandbox import orphans
 from fedloom.evaluation.sandbox.limits import FUNCTION, Limits
 
 INSIDE = Path(__file__).parent / "inside"
@@ -34,9 +35,8 @@ def find_bubblewrap() -> str:
     found = shutil.which("bwrap")
     if found is None:
         raise NoIsolation(f"Code that a model writes runs in bubblewrap, and bwrap is not installed. {HOW}")
-    command = [*isolated(found, FUNCTION, ()), "true"]
     try:
-        tried = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)  # noqa: S603
+        tried = _tried(found)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NoIsolation(f"{found} does not run here: {error}. {HOW}") from error
     if tried.returncode != 0:
@@ -48,10 +48,22 @@ def find_bubblewrap() -> str:
     return found
 
 
+def _tried(bubblewrap: str) -> "subprocess.CompletedProcess[str]":
+    read, write = os.pipe()
+    command = [*isolated(bubblewrap, FUNCTION, (), write), "true"]
+    with orphans.adopted():
+        try:
+            return subprocess.run(  # noqa: S603
+                command, check=False, capture_output=True, text=True, timeout=60, pass_fds=[write]
+            )
+        finally:
+            os.close(write)
+            orphans.reap_namespace(read)
+
+
 def isolated(bubblewrap: str, limits: Limits, libraries: Sequence[str], info: int | None = None) -> list[str]:
     """The command line before the command that is isolated. info: where bubblewrap writes the namespace's first pid."""
-    # as the first process of its namespace: bubblewrap's own, which would be there instead, is reaped by nobody
-    words = [bubblewrap, "--die-with-parent", "--as-pid-1", "--new-session", "--clearenv"]
+    words = [bubblewrap, "--die-with-parent", "--new-session", "--clearenv"]
     words += ["--info-fd", str(info)] if info is not None else []
     words += ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
     # root keeps the means to become another user, whose processes the kernel counts; see confined.py

@@ -9,13 +9,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from fedloom.evaluation.sandbox import isolation
+from fedloom.evaluation.sandbox import isolation, orphans
 from fedloom.evaluation.sandbox.limits import Limits
 
 _KEEPER_SECONDS = 10.0
 """How long a keeper may take to end what its program started; then its group is killed."""
-_REAP_SECONDS = 5.0
-"""How long bubblewrap may take to end with its namespace; then it is killed."""
 
 
 class Process:
@@ -103,29 +101,15 @@ class Process:
             self._process.terminate()
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(_KEEPER_SECONDS)
-        self._kill_namespace()
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        if self._info is not None:
+            orphans.reap_namespace(self._info)
+            self._info = None
         self.output.close()
         if self._scratch:
             self._scratch.cleanup()
-
-    def _kill_namespace(self) -> None:
-        """End the first process of the namespace, and let bubblewrap reap it.
-
-        If bubblewrap itself were killed, it would be left to whoever reaps orphans, which in a container may be nobody.
-        """
-        if self._info is None:
-            return
-        with suppress(OSError, ValueError, KeyError, subprocess.TimeoutExpired):
-            os.set_blocking(self._info, False)
-            first = json.loads(os.read(self._info, 4096))["child-pid"]
-            if self._process.poll() is None:  # so the number is still that process's
-                os.kill(first, signal.SIGKILL)
-                self._process.wait(_REAP_SECONDS)
-        os.close(self._info)
-        self._info = None
 
 
 def rlimits(limits: Limits, bubblewrap: str | None) -> dict[str, int | None]:

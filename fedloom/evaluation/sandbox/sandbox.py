@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 
+from fedloom.evaluation.sandbox import orphans
 from fedloom.evaluation.sandbox.execution import Execution, Stopped
 from fedloom.evaluation.sandbox.isolation import HOW, NoIsolation, find_bubblewrap
 from fedloom.evaluation.sandbox.limits import FUNCTION, Limits
@@ -62,7 +63,7 @@ class Sandbox:
         """
         stop = threading.Event()
         results = []
-        with ThreadPoolExecutor(self._side_by_side, "sandbox") as threads:
+        with orphans.adopted(), ThreadPoolExecutor(self._side_by_side, "sandbox") as threads:
             try:
                 futures = [threads.submit(self._run_one, program, stop) for program in programs]
                 for future in futures:

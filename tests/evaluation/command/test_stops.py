@@ -62,7 +62,7 @@ def test_ctrl_c_ends_it_with_words_and_the_same_command_asks_nothing_twice(
 ) -> None:
     out = tmp_path / "out"
     running = start(*options, "rows")
-    running.wait_until(lambda: (out / "lock").exists() and when(running, out), "the moment")
+    running.wait_until(lambda: (out / "evaluation.lock").exists() and when(running, out), "the moment")
     children = children_of(running.process.pid)
     assert running.interrupt() == 130
     assert running.said.splitlines()[-1] == "stopped; the same command goes on where it was"
