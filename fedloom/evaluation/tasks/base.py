@@ -146,8 +146,6 @@ class Task(ABC):
     title: str
     metrics: Sequence[TaskMetric]
     files: Sequence[DataFile]
-    runs_code: bool = False
-    """Whether it runs code that the model wrote, which needs the sandbox."""
     run_untrusted_code: bool = False
     """Set by the runner: that such code may run without isolation where the sandbox does not work."""
     defined_in: Path | None = None
