@@ -108,15 +108,14 @@ class Comparison:
         self._methods = list(methods(algorithm_names, campaign, spec.clients, baselines))
         self._check()
         source = self._simulation(campaign, spec.clients, seed=0).source
-        self._evaluation = (
-            TaskEvaluation(spec.evaluation, run_untrusted_code=run_untrusted_code)
-            if spec.evaluation is not None
-            else None
-        )
         files = {VALIDATION: spec.validation, TEST: spec.test}
         self._rows = {split: Rows.read(path, source, spec.score) for split, path in files.items() if path is not None}
         self._final = [TEST] * (spec.test is not None) + [EVALUATION] * (spec.evaluation is not None)
-        self.notes = self._doubts(source)
+        self._doubts = self._doubts_of(source)
+        self._evaluation = None
+        if spec.evaluation is not None:
+            self._evaluation = TaskEvaluation(spec.evaluation, source, run_untrusted_code=run_untrusted_code)
+            self._doubts += self._evaluation.overlaps
         self._force = force
         self._data: dict[int, dict[int | None, Path]] = {}
         self._exit = ExitStack()
@@ -146,7 +145,8 @@ class Comparison:
         """
         first, *others = self._seeds
         with self._workers(on_stop) as submit:
-            ranked_by = self._ranked_by(self._score_base(submit, on_progress))
+            base = self._score_base(submit, on_progress)
+            ranked_by = self._ranked_by(base.result())
             tried: dict[tuple[Method, Hyperparameters], Future[TrialScores]] = {}
             for method in self._methods:
                 points = grid_points(method, self._campaign, self.spec.grid)
@@ -155,36 +155,48 @@ class Comparison:
                     tried[method, hyperparameters] = submit(self._trial(method, hyperparameters, first), splits)
             self._wait(tried.values(), f"choosing hyperparameters on the validation rows, seed {first}", on_progress)
             results = [self._choose(method, tried) for method in self._methods]
+
+            def final(method: Method, hyperparameters: Hyperparameters, seed: int) -> Future[TrialScores]:
+                if method.kind is MethodKind.BASE:
+                    return base  # nothing is trained: it is the same with every seed
+                return submit(self._trial(method, hyperparameters, seed), self._final)
+
             finals = [
-                (result, seed, submit(self._trial(result.method, result.hyperparameters, seed), self._final))
+                (result, seed, final(result.method, result.hyperparameters, seed))
                 for seed in (first, *others)
                 for result in results
                 if result.hyperparameters is not None
             ]
             seeds = f"seed{'s' if others else ''} {', '.join(map(str, self._seeds))}"
-            what = " and ".join(
-                {TEST: "the test rows", EVALUATION: "the evaluation tasks"}[each] for each in self._final
-            )
+            what = " and ".join(_IN_WORDS[each] for each in self._final)
             self._wait([future for *_, future in finals], f"scoring {what}, {seeds}", on_progress)
         for result, seed, future in finals:
             try:
                 scores = future.result()
-                result.scores[seed] = scores.rows.get(TEST, {}) | scores.of_tasks
+                result.scores[seed] = scores.rows.get(TEST, {})
                 result.tasks[seed] = scores.tasks or []
             except TrialFailed as failed:
                 result.failures.append(str(failed))
-        return Results(self.spec.name, ranked_by, self._seeds, results, self.notes)
+        return Results(self.spec.name, ranked_by, self._seeds, results, self._doubts)
 
-    def _score_base(self, submit: Submit, on_progress: Callable[[ComparisonProgress], None]) -> TrialScores:
+    @property
+    def notes(self) -> list[str]:
+        """What to know before anything is trained: what makes the scores doubtful, and tasks that are not run.
+
+        The results have only the doubts, beside why there is no number.
+        """
+        return self._doubts + (self._evaluation.not_run if self._evaluation is not None else [])
+
+    def _score_base(self, submit: Submit, on_progress: Callable[[ComparisonProgress], None]) -> Future[TrialScores]:
         """Score the base model, so that what cannot be scored ends the comparison before anything is trained.
 
-        Raises TrialFailed if a score is not a number, and what a scorer and an evaluation raise.
+        Raises what a scorer and an evaluation raise; its result is TrialFailed if a score is not a number.
         """
         base = self._methods[0]
         [hyperparameters] = grid_points(base, self._campaign, self.spec.grid)
         scored = submit(self._trial(base, hyperparameters, self._seeds[0]), [VALIDATION, *self._final])
         self._wait([scored], "scoring the base model", on_progress)
-        return scored.result()
+        return scored
 
     def _ranked_by(self, base: TrialScores) -> Criterion:
         """What the rows of the table are ranked by: the measure on the test rows, else the first metric with a value.
@@ -199,7 +211,7 @@ class Comparison:
         reasons = dict.fromkeys(f"{score.task}: {score.not_run}" for score in base.tasks or () if score.task)
         raise ComparisonError(f"evaluation: no task can run: {'; '.join(reasons)}")
 
-    def _doubts(self, source: DataSource) -> list[str]:
+    def _doubts_of(self, source: DataSource) -> list[str]:
         """What makes scores on these rows doubtful. Raises ComparisonError if no method can learn what is scored."""
         notices = Occurrences()
         training = training_rows(source, notices)
@@ -209,9 +221,6 @@ class Comparison:
         if test is not None and (repeated := len(test.shared_with(validation.rows))):
             name = validation.path.name
             notes.append(f"{test.path.name}: {repeated} of {len(test.rows)} rows are in {name} too")
-        if self._evaluation is not None:
-            texts = ["\n".join(filter(None, (row.prompt, row.input, row.completion))) for row in training]
-            notes += self._evaluation.notes(texts)
         return notes
 
     def _choose(
@@ -237,8 +246,6 @@ class Comparison:
         return result
 
     def _trial(self, method: Method, hyperparameters: Hyperparameters, seed: int) -> Trial:
-        if method.kind is MethodKind.BASE:
-            seed = self._seeds[0]  # nothing is trained: it is the same with every seed
         campaign = method.campaign(self._campaign, hyperparameters, seed, self.spec.clients)
         simulation = None
         if campaign is not None:
@@ -325,7 +332,7 @@ class Comparison:
                     evaluation = self._evaluation if EVALUATION in scored_on else None
                     return trial.run(scorer, rows, evaluation, stop, lambda part: running.update({name: part}))
                 finally:
-                    running.pop(name, None)  # the base model's trial serves every seed
+                    running.pop(name, None)
                     scorers.put(scorer)
 
             def submit(trial: Trial, scored_on: Sequence[str]) -> Future[TrialScores]:

@@ -10,7 +10,7 @@ from typing import Any
 from fedloom.comparison.criterion import Criterion
 from fedloom.comparison.methods import Hyperparameters, Method, MethodKind
 from fedloom.comparison.scoring import Scores
-from fedloom.comparison.tasks.scores import TaskScore
+from fedloom.comparison.tasks.scores import TaskScore, values_of
 from fedloom.csv_table import write_csv
 
 _COUNTS = ("n", "n_asked", "n_published", "not_run")
@@ -26,7 +26,7 @@ class MethodResult:
     Args:
         hyperparameters: The chosen ones; None if all failed.
         tried: Scores on the validation rows, with the first seed.
-        scores: Scores on the test rows and of evaluation tasks, by seed.
+        scores: Scores on the test rows, by seed.
         tasks: All numbers of evaluation tasks, by seed, with how many items each is of.
         failures: One message for each failed trial.
     """
@@ -44,8 +44,8 @@ class Row:
     """A row of the table.
 
     Args:
-        scores: By metric, one value a seed. A metric that was not run with each seed is absent; empty if the method
-            failed.
+        scores: By metric, on the test rows and of evaluation tasks, one value a seed. A metric that was not run with
+            each seed is absent; empty if the method failed.
         tasks: The numbers of evaluation tasks that the row is of, of every seed.
     """
 
@@ -79,8 +79,8 @@ class Results:
     def metrics(self) -> list[str]:
         """The names of the scores on rows, and the criterion, which is the first."""
         names = {metric for result in self.methods for scores in result.scores.values() for metric in scores}
-        shown = [metric for metric in names if metric not in self.task_metrics or metric == self.criterion]
-        return sorted(shown, key=lambda metric: (metric != self.criterion, metric))
+        names |= self.task_metrics.keys() & {self.criterion}
+        return sorted(names, key=lambda metric: (metric != self.criterion, metric))
 
     @cached_property
     def task_metrics(self) -> dict[str, list[TaskScore]]:
@@ -130,8 +130,7 @@ class Results:
             scored = [(tried, self.seeds[0], "validation", scores) for tried, scores in result.tried.items()]
             chosen = result.hyperparameters
             assert chosen is not None or not result.scores
-            tests = {seed: self._on_rows(scores) for seed, scores in result.scores.items()}
-            scored += [(chosen, seed, "test", scores) for seed, scores in tests.items() if chosen]
+            scored += [(chosen, seed, "test", scores) for seed, scores in result.scores.items() if chosen]
             for hyperparameters, seed, split, scores in scored:
                 for metric, value in scores.items():
                     yield *_first_columns(result.method, hyperparameters), seed, split, metric, value, *_NO_COUNTS
@@ -142,11 +141,10 @@ class Results:
                     found = seed, "evaluation", score.metric, score.value, score.task, *counts, score.not_run
                     yield *_first_columns(result.method, chosen), *found
 
-    def _on_rows(self, scores: Scores) -> Scores:
-        return {metric: value for metric, value in scores.items() if metric not in self.task_metrics}
-
     def _row(self, result: MethodResult) -> Row:
-        by_seed = result.scores if len(result.scores) == len(self.seeds) else {}  # a mean over fewer would mislead
+        by_seed = {seed: scores | values_of(result.tasks.get(seed, ())) for seed, scores in result.scores.items()}
+        if len(by_seed) < len(self.seeds):
+            by_seed = {}  # a mean over fewer would mislead
         first = next(iter(by_seed.values()), {})
         common = [metric for metric in first if all(metric in scores for scores in by_seed.values())]
         scores = {metric: [by_seed[seed][metric] for seed in self.seeds] for metric in common}

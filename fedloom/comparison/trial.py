@@ -12,7 +12,7 @@ from fedloom.comparison.methods import Hyperparameters, Method
 from fedloom.comparison.rows import Rows
 from fedloom.comparison.scoring import Scorer, Scores
 from fedloom.comparison.tasks.evaluation import TaskEvaluation
-from fedloom.comparison.tasks.scores import TaskScore
+from fedloom.comparison.tasks.scores import TaskScore, values_of
 from fedloom.comparison.trial_scores import TrialScores, as_stored
 from fedloom.errors import TrialFailed
 from fedloom.simulation.run import ADAPTER_FOLDER, running
@@ -75,8 +75,9 @@ class Trial:
         if evaluation is not None and scores.tasks_facts != as_stored(evaluation.facts):
             scores.tasks = self._ask(evaluation, scorer, stop)
             scores.tasks_facts = as_stored(evaluation.facts)
-            self._finite(scores.of_tasks, "evaluation's items")
-            scores.write(self.folder, facts)
+            self._finite(values_of(scores.tasks), "evaluation's items")
+            if not any(score.is_void for score in scores.tasks):  # else another run asks again, from stored replies
+                scores.write(self.folder, facts)
         asked = {split: scores.rows[split] for split in rows}
         return TrialScores(asked, scores.tasks if evaluation is not None else None)
 

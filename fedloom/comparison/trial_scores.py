@@ -27,11 +27,6 @@ class TrialScores:
     tasks: list[TaskScore] | None = None
     tasks_facts: Any = None
 
-    @property
-    def of_tasks(self) -> Scores:
-        """The values of the tasks, by key."""
-        return {score.key: score.value for score in self.tasks or () if score.value is not None}
-
     @classmethod
     def read(cls, folder: Path, facts: Any) -> Self | None:
         """What ``write`` wrote of the same simulation. None if it has not been trained.

@@ -6,11 +6,12 @@ from pathlib import Path
 from fedloom.adapters.local import read_adapter_folder
 from fedloom.errors import EvaluationError
 from fedloom.evaluation.asking.adapters import check_fit, opened_models
+from fedloom.evaluation.data.training_rows import TrainingRows
 from fedloom.evaluation.nearest import did_you_mean
 from fedloom.evaluation.results import Results
 from fedloom.evaluation.running.folder import alone_in
 from fedloom.evaluation.running.plan import OnProgress, Plan, Progress
-from fedloom.evaluation.running.ready import ReadyTask, prepare
+from fedloom.evaluation.running.ready import check_some_can_run, prepare
 from fedloom.evaluation.running.run import REPLIES_FOLDER, before_run, run_ready
 from fedloom.evaluation.statistics.averages import Average
 from fedloom.evaluation.suites import AverageSection, read_suite
@@ -27,7 +28,7 @@ def planned(
     limit: int | None = None,
     seed: int = 0,
     untrusted: bool = False,
-    training: Sequence[Path] = (),
+    training: Sequence[TrainingRows] = (),
 ) -> Plan:
     """What to run. Raises EvaluationError, CampaignFileError and OSError.
 
@@ -38,7 +39,7 @@ def planned(
         limit: most items a task; None for all.
         seed: of the draw of items, of sampled replies and of resamples.
         untrusted: whether code that a model wrote may run without a sandbox.
-        training: files or folders of rows that a model was trained on, in which items are looked for.
+        training: rows that a model was trained on, in which items are looked for.
     """
     if limit is not None and (not isinstance(limit, int) or limit < 1):
         raise EvaluationError(f"a limit is a whole number from 1 on, and not {limit!r}")
@@ -110,17 +111,8 @@ def evaluate_adapters(
     read = [read_adapter_folder(path) for path in adapters]
     with alone_in(folder):
         ready = prepare(plan)
-        _check_some_can_run(ready)
+        check_some_can_run(ready)
         on_progress(Progress("", "", 0, 0, before_run(plan, ready, [])))
         with opened_models(read, base, threads) as models:
             check_fit(models, folder / REPLIES_FOLDER)
             return run_ready(plan, ready, models, folder, on_progress)
-
-
-def _check_some_can_run(ready: Sequence[ReadyTask]) -> None:
-    """Raise EvaluationError, with the first reason, if there is nothing to ask a model."""
-    if any(each.can_run for each in ready):
-        return
-    first, *others = ready
-    more = f"; nor can {len(others)} others, as `fedloom evaluate --list` says" if others else ""
-    raise EvaluationError(f"nothing can be run: {first.task.name}: {first.facts.not_run}{more}")

@@ -51,6 +51,7 @@ class TaskResult:
         overlap: how many of the items occur in training rows; empty if none does, or no rows were given.
         models: what each model gave; empty if the task was not run.
         not_run: why it was not run; empty if it was.
+        is_void: whether that is no fault of the task or the models, such as a failed sandbox: a later run may go well.
     """
 
     name: str
@@ -65,6 +66,7 @@ class TaskResult:
     overlap: str = ""
     models: Sequence[ModelResult] = ()
     not_run: str = ""
+    is_void: bool = False
 
 
 @dataclass(frozen=True)

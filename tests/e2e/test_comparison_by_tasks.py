@@ -79,6 +79,7 @@ def test_the_example_scores_every_row_by_a_suite_with_a_task_of_ones_own(folder:
     assert done.returncode == 0, done.stderr
     before, _, after = done.stdout.partition("scoring the base model")
     assert "note: fpb: not run: put fpb/Sentences_50Agree.txt" in before
+    assert after.count("fpb: not run: put fpb/Sentences_50Agree.txt") == 1
     assert "\nfpb: not run: put fpb/Sentences_50Agree.txt" in after
     lines = done.stdout.splitlines()
     head = next(place for place, line in enumerate(lines) if line.split()[:2] == ["house", "ITEMS"])
@@ -92,6 +93,7 @@ def test_the_example_scores_every_row_by_a_suite_with_a_task_of_ones_own(folder:
     assert again.returncode == 0, again.stderr
     assert weights_of(folder) == trained, "other items train nothing anew"
     found = json.loads(again.stdout)
+    assert not any("not run" in note for note in found["notes"]), "each row says it beside its numbers"
     assert found["ranked_by"] == "house exact"
     assert len(found["rows"]) == 7
     assert found["rows"][0]["scores"] == {"house exact": [0.5, 0.5]}
@@ -139,18 +141,54 @@ def test_a_task_joins_the_test_rows_and_a_killed_comparison_goes_on(folder: Path
         assert (house["n"], house["n_asked"], house["n_published"]) == ([4], 4, 5)
 
 
+FAILS_ONCE = """
+
+from fedloom.evaluation.tasks.base import HarnessFailed
+
+
+class Programs(HouseQuestions):
+    def run(self, items, model):
+        found = super().run(items, model)
+        failed = Path(__file__).with_name("failed")
+        if model.facts.adapter_sha256 is not None and not failed.exists():
+            failed.touch()
+            raise HarnessFailed("the sandbox failed at 1 of 5 programs")
+        return found
+"""
+
+
+@pytest.mark.deep
+@pytest.mark.fault
+def test_a_sandbox_that_failed_is_asked_again_by_the_same_command(folder: Path) -> None:
+    (folder / "my_task.py").write_text((folder / "my_task.py").read_text() + FAILS_ONCE)
+    write_comparison(folder, example() | {"evaluation": {"tasks": ["my_task.py:Programs"]}})
+    options = (*QUICK, "--baselines", "none")
+    done = compare(folder, *options)
+    assert done.returncode == 0, done.stderr
+    assert "\nhouse, fedavg, seed 3: not run: the sandbox failed at 1 of 5 programs\n" in done.stdout
+    trained = weights_of(folder)
+    replies = {path: path.read_bytes() for path in (folder / "out").rglob("replies/*.jsonl")}
+    again = compare(folder, *options, "--json")
+    assert again.returncode == 0, again.stderr
+    _, fedavg = json.loads(again.stdout)["rows"]
+    assert [each["n"] for each in fedavg["evaluation"]] == [[5]]
+    assert len(fedavg["scores"]["house exact"]) == 1
+    assert weights_of(folder) == trained
+    assert {path: path.read_bytes() for path in (folder / "out").rglob("replies/*.jsonl")} == replies
+
+
 @pytest.mark.parametrize(
     ("evaluation", "code", "says"),
     [
         (
             {"suite": "house.yaml", "data": "elsewhere"},
             2,
-            "evaluation: no task can run: house: put house/questions.jsonl",
+            "evaluation: nothing can be run: house: put house/questions.jsonl",
         ),
         ({"suite": "home.yaml"}, 1, "home.yaml"),
         ({"suite": "finanse"}, 2, "there is no suite finanse; did you mean finance?"),
         ({"tasks": ["my_task.py:Questions"]}, 2, "my_task.py has no class Questions"),
-        ({"tasks": ["fpb", "fpb"]}, 2, "several tasks have the name fpb"),
+        ({"tasks": ["fpb", "fpb"]}, 2, "two tasks have the name fpb"),
         (
             {"tasks": ["my_task.py:HouseQuestions", "humaneval"]},
             2,

@@ -1,6 +1,6 @@
 """Numbers of evaluation tasks, as a comparison has them: by task and metric, of one trained model."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from fedloom.evaluation.results import Results
@@ -22,6 +22,7 @@ class TaskScore:
         is_share: whether it is shown in per cent.
         lower_is_better: whether a smaller value is the better one.
         not_run: why there is no value; empty if there is one.
+        is_void: whether that is no fault of the task or the model, such as a failed sandbox: it can be asked again.
     """
 
     task: str
@@ -33,6 +34,7 @@ class TaskScore:
     is_share: bool
     lower_is_better: bool
     not_run: str = ""
+    is_void: bool = False
 
     @property
     def key(self) -> str:
@@ -44,12 +46,17 @@ def task_scores(results: Results) -> Iterator[TaskScore]:
     """The numbers of an evaluation of one model: task by task, then the means over tasks."""
     for task in results.tasks:
         for model in task.models:
-            yield from map(_of_task, model.numbers)
+            yield from (_of_task(number, is_void=task.is_void) for number in model.numbers)
     for averages in results.averages.values():
         yield from map(_mean, averages)
 
 
-def _of_task(number: Number) -> TaskScore:
+def values_of(scores: Iterable[TaskScore]) -> dict[str, float]:
+    """The values that are there, by key."""
+    return {score.key: score.value for score in scores if score.value is not None}
+
+
+def _of_task(number: Number, *, is_void: bool) -> TaskScore:
     return TaskScore(
         task=number.task,
         metric=number.metric.name,
@@ -60,6 +67,7 @@ def _of_task(number: Number) -> TaskScore:
         is_share=number.metric.is_share,
         lower_is_better=number.metric.best == -1,
         not_run=number.not_run,
+        is_void=is_void,
     )
 
 

@@ -33,11 +33,16 @@ def task_tables(results: Results) -> Iterator[Table]:
 
 
 def not_run(results: Results) -> dict[str, str]:
-    """Why a task or a mean over tasks gave no number to any method, by its name."""
+    """Why a task or a mean over tasks gave no number: by its name, and by trial where others have one."""
     found: dict[str, str] = {}
     for scores in results.task_metrics.values():
         if all(score.value is None for score in scores):
             found.setdefault(scores[0].task or scores[0].metric, scores[0].not_run)
+    for result in results.methods:
+        for seed, scores in result.tasks.items():
+            for score in scores:
+                if score.value is None and score.task and score.task not in found:
+                    found.setdefault(f"{score.task}, {result.method.name}, seed {seed}", score.not_run)
     return found
 
 

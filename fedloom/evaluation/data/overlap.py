@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -81,14 +81,22 @@ def words_of(text: str) -> list[str]:
 
 
 def overlap(items: Iterable[Item], training: Iterable[str], text_of: Callable[[Item], str] = main_text) -> Overlap:
-    """Look for items in training texts, as whole words anywhere in them. Reads the training texts once.
+    """As ``overlaps``, of the items of one task."""
+    return overlaps({"": items}, training, text_of)[""]
+
+
+def overlaps(
+    items: Mapping[str, Iterable[Item]], training: Iterable[str], text_of: Callable[[Item], str] = main_text
+) -> dict[str, Overlap]:
+    """Look for items in training texts, as whole words anywhere in them. Reads the training texts once for all tasks.
 
     Args:
-        items: of a task.
+        items: by the name of their task.
         training: the text of each training row.
         text_of: what of an item is looked for. Items without a word in it are not looked for.
     """
-    index = _Index(items, text_of)
+    index = _Index(text_of)
+    places = {task: index.add(each) for task, each in items.items()}
     found: dict[int, Occurrence] = {}
     n_rows = 0
     for row, text in enumerate(training):
@@ -102,20 +110,28 @@ def overlap(items: Iterable[Item], training: Iterable[str], text_of: Callable[[I
             better = match == "exact" and earlier.match == "normalised"
             first, kind = (row, match) if better else (earlier.row, earlier.match)
             found[place] = Occurrence(earlier.item, first, kind, earlier.n_rows + 1)
-    return Overlap([found[place] for place in sorted(found)], len(index.ids), n_rows)
+    return {
+        task: Overlap([found[place] for place in own if place in found], len(own), n_rows)
+        for task, own in places.items()
+    }
 
 
 class _Index:
-    """Items by their first words."""
+    """Items by their first words. Each has a place, in the order in which they are added."""
 
-    def __init__(self, items: Iterable[Item], text_of: Callable[[Item], str]) -> None:
+    def __init__(self, text_of: Callable[[Item], str]) -> None:
+        self._text_of = text_of
         self.ids: list[str] = []
         self.texts: list[str] = []
         self._words: list[list[str]] = []
         self._short: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
         self._long: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
+
+    def add(self, items: Iterable[Item]) -> range:
+        """Add the items that have a word. Returns their places."""
+        begin = len(self.ids)
         for item in items:
-            text = text_of(item).strip()
+            text = self._text_of(item).strip()
             words = words_of(text)
             if not words:
                 continue
@@ -127,6 +143,7 @@ class _Index:
                 self._short[tuple(words)].append(place)
             else:
                 self._long[tuple(words[:MIN_WORDS])].append(place)
+        return range(begin, len(self.ids))
 
     def places_in(self, text: str) -> Iterator[int]:
         """Places of the items that occur in a text, each once."""

@@ -42,13 +42,14 @@ def run_task(ready: ReadyTask, models: Sequence[StoredModel], seed: int, folder:
         try:
             outcomes.append(checked_outcomes(ready.task, ready.items, model))
         except (NoChatTemplate, NoIsolation, HarnessFailed) as error:
-            return without_numbers(ready, [each.facts.name for each in models], str(error))
+            nothing = without_numbers(ready, [each.facts.name for each in models], str(error))
+            return replace(nothing, is_void=not isinstance(error, NoChatTemplate))
         lines.append(_line(ready, model.facts.name, outcomes, seed, time.monotonic() - began))
     for model, found in zip(models, outcomes, strict=True):
         write_items(folder, ready.task.name, model.facts.name, found)
     numbers = [number for line in lines for number in line.numbers]
-    nothing = "" if any(number.value is not None for number in numbers) else numbers[0].not_run
-    return replace(ready.facts, models=lines, not_run=nothing)
+    reason = "" if any(number.value is not None for number in numbers) else numbers[0].not_run
+    return replace(ready.facts, models=lines, not_run=reason)
 
 
 def _line(ready: ReadyTask, name: str, outcomes: Sequence[Sequence[Outcome]], seed: int, seconds: float) -> ModelResult:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedloom.evaluation.data.training_rows import TrainingRows
 from fedloom.evaluation.results import Results
 from fedloom.evaluation.statistics.averages import Average
 from fedloom.evaluation.tasks.base import Task
@@ -20,7 +21,7 @@ class Plan:
         data: folder of evaluation data.
         limit: most items a task; None for all.
         seed: of the draw and the resamples.
-        training: files or folders of rows that a model was trained on, in which items are looked for.
+        training: rows that a model was trained on, in which items are looked for.
     """
 
     tasks: Sequence[Task]
@@ -29,7 +30,7 @@ class Plan:
     data: Path
     limit: int | None = None
     seed: int = 0
-    training: Sequence[Path] = ()
+    training: Sequence[TrainingRows] = ()
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from fedloom.evaluation.data.overlap import overlap
+from fedloom.errors import EvaluationError
+from fedloom.evaluation.data.overlap import overlaps
 from fedloom.evaluation.data.sampling import draw
 from fedloom.evaluation.data.training_rows import training_texts
 from fedloom.evaluation.results import TaskResult
@@ -37,7 +38,23 @@ def prepare(plan: Plan) -> list[ReadyTask]:
     Nobody waits an hour for a model to learn that bubblewrap is missing. Raises HarnessMissing, EvaluationError
     if training rows cannot be read, and OSError.
     """
-    return [_prepared(task, plan) for task in plan.tasks]
+    ready = [_prepared(task, plan) for task in plan.tasks]
+    wanted = {each.task.name: each.items for each in ready if each.can_run}
+    if not plan.training or not wanted:
+        return ready
+    found = overlaps(wanted, training_texts(plan.training))
+    warnings = {name: overlap.warning(name) for name, overlap in found.items()}
+    return [replace(each, facts=replace(each.facts, overlap=warnings.get(each.facts.name, ""))) for each in ready]
+
+
+def check_some_can_run(ready: Sequence[ReadyTask]) -> None:
+    """Raise EvaluationError, with the first reason, if there is nothing to ask a model."""
+    if any(each.can_run for each in ready):
+        return
+    first, *others = ready
+    are_others = f"{len(others)} other{'s' if len(others) > 1 else ''}"
+    more = f"; nor can {are_others}, as `fedloom evaluate --list` says" if others else ""
+    raise EvaluationError(f"nothing can be run: {first.task.name}: {first.facts.not_run}{more}")
 
 
 def _prepared(task: Task, plan: Plan) -> ReadyTask:
@@ -60,6 +77,5 @@ def _prepared(task: Task, plan: Plan) -> ReadyTask:
         items=[item.id for item in items],
         n_published=found.n_published,
         notes=list(found.notes),
-        overlap=overlap(items, training_texts(plan.training)).warning(task.name) if plan.training else "",
     )
     return ReadyTask(task, facts, items)

@@ -152,8 +152,6 @@ class Task(ABC):
     title: str
     metrics: Sequence[TaskMetric]
     files: Sequence[DataFile]
-    runs_code: bool = False
-    """Whether it runs code that the model wrote, which needs the sandbox."""
     run_untrusted_code: bool = False
     """Set by the plan: that such code runs without isolation."""
     seed: int = 0

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fedloom.evaluation.data.overlap import Occurrence, main_text, overlap, words_of
+from fedloom.evaluation.data.overlap import Occurrence, main_text, overlap, overlaps, words_of
 from fedloom.evaluation.tasks.base import Item
 
 SENTENCE = "Operating profit rose to EUR 13.1 mn from EUR 8.7 mn ."
@@ -88,6 +88,25 @@ def test_the_warning_says_how_many_of_how_many() -> None:
     assert overlap(items(SENTENCE), ["x"]).warning("fpb") == ""
     both = overlap(items(SENTENCE, SENTENCE.lower()), [SENTENCE])
     assert both.warning("fpb") == "2 of 2 items of fpb (100.0%) occur in the 1 training rows, 1 exactly"
+
+
+def test_the_items_of_several_tasks_are_looked_for_in_one_pass() -> None:
+    n_read = 0
+
+    def training() -> Iterator[str]:
+        nonlocal n_read
+        for text in (SENTENCE.upper(), SENTENCE, "x"):
+            n_read += 1
+            yield text
+
+    wanted = {"fpb": items("Nothing of it is in there .", SENTENCE), "none": [], "nwgi": items(SENTENCE)}
+    found = overlaps(wanted, training())
+    assert n_read == 3
+    assert {task: (each.occurrences, each.n_items, each.n_rows) for task, each in found.items()} == {
+        "fpb": ([Occurrence("1", 1, "exact", 2)], 2, 3),
+        "none": ([], 0, 3),
+        "nwgi": ([Occurrence("0", 1, "exact", 2)], 1, 3),
+    }
 
 
 def test_training_rows_are_read_once_and_a_large_set_takes_seconds() -> None:

@@ -1,6 +1,7 @@
 """Numbers of evaluation tasks in a comparison: the rows' means and spreads, tables, JSON and CSV."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ def of_house(value: float, n: int = 4) -> list[TaskScore]:
 def result(name: str, kind: MethodKind, *seeds: list[TaskScore]) -> MethodResult:
     found = MethodResult(Method(name, kind), HYPERPARAMETERS)
     for seed, tasks in enumerate(seeds, start=1):
-        found.scores[seed] = TrialScores(tasks=tasks).of_tasks
+        found.scores[seed] = {}
         found.tasks[seed] = tasks
     return found
 
@@ -67,6 +68,21 @@ def test_each_task_has_a_table_with_items_means_and_spreads() -> None:
     assert lines["mean of clients alone"] == "4 of 970   31.2 ± 8.8  3.125 ± 0.884"
     assert lines["pooled"].split() == ["failed", "failed"]
     assert not_run(RESULTS) == {"fpb": MISSING, "mean_acc": "needs fpb"}
+
+
+def test_a_number_that_only_some_trials_lack_has_its_reason_by_trial() -> None:
+    failed = [replace(score, value=None, n=0, not_run="the sandbox failed") for score in of_house(0.5)[:2]]
+    methods = [
+        result("base model", MethodKind.BASE, of_house(0.25), of_house(0.25)),
+        result("fedavg", MethodKind.ALGORITHM, of_house(0.5), [*failed, *of_house(0.5)[2:]]),
+    ]
+    found = Results("r", RESULTS.ranked_by, [1, 2], methods)
+    assert found.rows()[1].mean("house exact") is None
+    assert not_run(found) == {
+        "fpb": MISSING,
+        "mean_acc": "needs fpb",
+        "house, fedavg, seed 2": "the sandbox failed",
+    }
 
 
 def test_scripts_get_values_by_seed_counts_and_reasons() -> None:

@@ -44,7 +44,6 @@ class CodeTask(Task):
         sampling: how answers are drawn.
     """
 
-    runs_code = True
     stop: tuple[str, ...] = ()
     max_new_tokens = 512
     limits: Limits = FUNCTION
