@@ -54,7 +54,7 @@ def delete_other_items(folder: Path, written: Iterable[tuple[str, str]]) -> None
         if path not in own:
             path.unlink(missing_ok=True)
     for task_folder in (folder / _ITEMS).glob("*"):
-        if not any(task_folder.iterdir()):
+        if task_folder.is_dir() and not any(task_folder.iterdir()):
             task_folder.rmdir()
 
 
