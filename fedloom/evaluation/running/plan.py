@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.orders.protocol import ChildProgress
 from fedloom.evaluation.results import Results
 from fedloom.evaluation.statistics.averages import Average
 from fedloom.evaluation.tasks.base import Task
@@ -44,6 +45,7 @@ class Progress:
         results: all that is there by now.
         items_done: items of all tasks and models that are behind; an item counts for each model.
         items_total: how many there are.
+        waits_for: the download or the load of the base model that comes before replies; None if there is none.
     """
 
     task: str
@@ -53,6 +55,7 @@ class Progress:
     results: Results
     items_done: float = 0.0
     items_total: int = 0
+    waits_for: ChildProgress | None = None
 
 
 OnProgress = Callable[[Progress], None]
