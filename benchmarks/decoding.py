@@ -57,9 +57,9 @@ def texts(tokenizer: Any, n_rows: int, n_tokens: int) -> list[list[int]]:
 def replies(model: Any, tokenizer: Any, prompts: Sequence[list[int]], end: int, n_new: int) -> list[list[int]]:
     """The tokens of each reply up to its end."""
     inputs = pad_left(prompts, end)
-    stops = Stops(tokenizer, STOP, inputs["input_ids"].shape[1], len(prompts))
+    stops = Stops(tokenizer, STOP, inputs["input_ids"].shape[1], [n_new] * len(prompts))
     with torch.inference_mode():
-        rows = decoding.decode(model, inputs, stops, None, {end}, n_new)
+        rows = decoding.decode(model, inputs, stops, None, {end})
     cut = [list(row[:after]) for row, after in zip(rows, stops.stopped_after, strict=True)]
     return [row[: row.index(end)] if end in row else row for row in cut]
 

@@ -9,14 +9,14 @@ import numpy as np
 from agent.data.own_template import template_of
 from agent.local import LocalChild
 from agent.orders.on_base.answer import AnswerRequest, Question
-from agent.orders.on_base.describe import Described
 from agent.orders.on_base.model import LoraFile
 from agent.orders.on_base.score import Completed, Scored, ScoreRequest
 from agent.settings import AgentSettings
 from fedloom.comparison.rows import Rows
 from fedloom.comparison.spec import ScoreSection
 from fedloom.errors import ComparisonError
-from fedloom.evaluation.asking.child_model import ChildModel, describe
+from fedloom.evaluation.asking.child_model import ChildModel
+from fedloom.evaluation.asking.warm_base import WarmBase
 from shared.campaign.spec import CampaignSpec
 
 Scores = dict[str, float]
@@ -33,7 +33,7 @@ class Scorer:
         self._score = score
         path = settings.models.get(spec.base.model)
         self._child = LocalChild(spec.base, path, compute=settings.compute, folder=folder)
-        self._described: Described | None = None
+        self._base: WarmBase | None = None
 
     def __enter__(self) -> Self:
         self._child.__enter__()
@@ -51,9 +51,9 @@ class Scorer:
 
         Raises TaskFailed, ChildDied and OSError.
         """
-        if self._described is None:
-            self._described = describe(self._child)
-        return ChildModel(self._child, self._described, name, adapter)
+        if self._base is None:
+            self._base = WarmBase(self._child)
+        return ChildModel(self._base, name, adapter)
 
     def scores(self, rows: Rows, adapter: LoraFile | None) -> Scores:
         """Score the base model with *adapter*, None for the base alone.

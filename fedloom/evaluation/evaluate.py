@@ -13,6 +13,7 @@ from fedloom.evaluation.running.folder import alone_in
 from fedloom.evaluation.running.plan import OnProgress, Plan, Progress
 from fedloom.evaluation.running.ready import check_some_can_run, prepare
 from fedloom.evaluation.running.run import REPLIES_FOLDER, before_run, run_ready
+from fedloom.evaluation.running.telling import Telling
 from fedloom.evaluation.statistics.averages import Average
 from fedloom.evaluation.suites import AverageSection, read_suite
 from fedloom.evaluation.tasks.base import Task
@@ -109,10 +110,11 @@ def evaluate_adapters(
         on_progress: called as often as something changes.
     """
     read = [read_adapter_folder(path) for path in adapters]
+    telling = Telling(on_progress)
     with alone_in(folder):
         ready = prepare(plan)
         check_some_can_run(ready)
-        on_progress(Progress("", "", 0, 0, before_run(plan, ready, [])))
-        with opened_models(read, base, threads) as models:
+        telling.tell(Progress("", "", 0, 0, before_run(plan, ready, [])))
+        with opened_models(read, base, threads, telling.tell_child) as models:
             check_fit(models, folder / REPLIES_FOLDER)
-            return run_ready(plan, ready, models, folder, on_progress)
+            return run_ready(plan, ready, models, folder, telling.tell)

@@ -5,10 +5,14 @@ from typing import Any
 
 import pytest
 
+from agent.orders.protocol import LocalPhase, LocalProgress
 from fedloom.cli.evaluation.live import LINE_EVERY_S, Lines
 from fedloom.cli.evaluation.pace import Pace
 from fedloom.evaluation.results import Results
 from fedloom.evaluation.running.plan import Progress
+from fedloom.evaluation.running.telling import Telling
+from shared.wire.leases import Phase
+from shared.wire.leases import Progress as OfChild
 
 
 class Clock:
@@ -45,3 +49,47 @@ def test_without_a_terminal_there_is_a_line_now_and_then(capsys: pytest.CaptureF
         lines.show(progress(done, done))
     said = capsys.readouterr().err.splitlines()
     assert said == ["gsm8k, base: 50 of 100; about 6 min left for all tasks"]
+
+
+LOADING = OfChild(phase=Phase.LOADING_MODEL)
+
+
+def test_a_download_and_a_load_of_the_base_model_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    lines = Lines(clock)
+    for percent in range(0, 100, 20):
+        clock.now = percent * LINE_EVERY_S / 50
+        lines.show(progress(0, 0, "", "", waits_for=OfChild(phase=Phase.FETCHING_MODEL, done=percent, total=100)))
+    lines.show(progress(0, 0, waits_for=LOADING))
+    lines.show(progress(0, 0, waits_for=LOADING))
+    lines.show(progress(0, 0))
+    said = capsys.readouterr().err.splitlines()
+    assert said == [f"base model: fetching model  {share}%" for share in (0, 60)] + ["base model: loading model"]
+
+
+def test_a_load_is_no_pace() -> None:
+    clock = Clock()
+    pace = Pace(clock)
+    pace.in_words(progress(0, 0))
+    clock.now = 600
+    assert pace.in_words(progress(0, 0, waits_for=LOADING)) == "base model: loading model"
+    clock.now = 1200
+    pace.in_words(progress(0, 0))
+    clock.now = 1220
+    assert pace.in_words(progress(10, 10)) == "gsm8k, base: 10 of 100; about 20 min left for all tasks"
+
+
+def test_what_the_child_does_is_told_until_it_replies() -> None:
+    told: list[Progress] = []
+    telling = Telling(told.append)
+    telling.tell_child(LOADING)
+    assert told == [], "there is nothing to show it with"
+    telling.tell(progress(3, 3))
+    for doing in (
+        LOADING,
+        LOADING,
+        LocalProgress(phase=LocalPhase.ANSWERING, done=0, total=5),
+        LocalProgress(phase=LocalPhase.ANSWERING, done=5, total=5),
+    ):
+        telling.tell_child(doing)
+    assert [(each.done, each.waits_for) for each in told] == [(3, None), (3, LOADING), (3, None)]

@@ -8,7 +8,8 @@ import pytest
 from agent.local import LocalChild
 from agent.orders.on_base.model import LoraFile
 from agent.settings import ComputeSettings
-from fedloom.evaluation.asking.child_model import ChildModel, describe
+from fedloom.evaluation.asking.child_model import ChildModel
+from fedloom.evaluation.asking.warm_base import WarmBase
 from shared.campaign.spec import BaseSection
 from tests.train.conftest import Lab, _shared_lab, data_file, lab, model_folder, pairs_file, quick_children
 
@@ -38,8 +39,7 @@ def new_child(lab: Lab, tmp_path: Path, quick_children: None) -> Iterator[NewChi
 def new_model(new_child: NewChild) -> Callable[..., ChildModel]:
     """Factory of models in a child of their own."""
 
-    def make(adapter: LoraFile | None = None, *, micro_batch: int = 8, **child: object) -> ChildModel:
-        started = new_child(**child)
-        return ChildModel(started, describe(started), adapter=adapter, micro_batch=micro_batch)
+    def make(adapter: LoraFile | None = None, *, micro_batch: int | None = None, **child: object) -> ChildModel:
+        return ChildModel(WarmBase(new_child(**child), micro_batch=micro_batch), adapter=adapter)
 
     return make

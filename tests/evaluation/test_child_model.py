@@ -9,10 +9,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from agent.errors import TaskFailed
-from fedloom.evaluation.asking.child_model import ChildModel, describe
+from fedloom.evaluation.asking.child_model import ChildModel
 from fedloom.evaluation.asking.models import NoChatTemplate
 from fedloom.evaluation.asking.requests import Generate, Likelihood, Rolling, Scored
-from shared.wire.leases import FailureKind
+from fedloom.evaluation.asking.warm_base import WarmBase
+from shared.wire.leases import FailureKind, Phase
 from tests.support.tiny import CORPUS
 from tests.support.tokenizers import sentencepiece_style
 from tests.train.conftest import Lab
@@ -70,23 +71,18 @@ def greedy_pairs(lm: Any, contexts: list[str]) -> list[Likelihood]:
 def test_likelihoods_are_those_of_the_harness(lab: Lab, new_model: Model) -> None:
     lm = hflm(lab.model)
     pairs = [*PAIRS, *greedy_pairs(lm, [QUESTION, "river", "the engine turns", "bread", "school", "winter"])]
-    seen: list[int] = []
-    replies = new_model(micro_batch=3).ask(pairs, seen.append)
+    replies = new_model(micro_batch=3).ask(pairs)
     assert_same(replies, log_likelihoods(lm, pairs))
     assert {reply.is_greedy for reply in replies} == {True, False}
     n_cut = {pair.continuation: reply.n_cut for pair, reply in zip(pairs, replies, strict=True)}
     n_long = len(lm.tok_encode(LONG + " is cut from the left"))
     assert n_cut.pop(" is cut from the left") == n_long - 513 > 0
     assert not any(n_cut.values())
-    assert seen == sorted(seen)
-    assert seen[0] == 0
-    assert seen[-1] == len(pairs)
 
 
 def test_the_batch_does_not_matter(lab: Lab, new_child: Any) -> None:
     child = new_child()
-    described = describe(child)
-    one, many = (ChildModel(child, described, micro_batch=n) for n in (1, 16))
+    one, many = (ChildModel(WarmBase(child, micro_batch=n)) for n in (1, 16))
     assert_same(one.ask(PAIRS), [(reply.log_prob, reply.is_greedy) for reply in many.ask(PAIRS)])
     assert one.ask(PROMPTS) == many.ask(PROMPTS)
     sampled = [Generate(QUESTION, (), 12, temperature=1.0, seed=3, sample=i) for i in range(6)]
@@ -97,24 +93,20 @@ def test_the_batch_does_not_matter(lab: Lab, new_child: Any) -> None:
 
 
 def test_two_adapters_and_none_in_turn(lab: Lab, new_child: Any) -> None:
-    child = new_child()
-    described = describe(child)
+    loads: list[Any] = []
+    base = WarmBase(new_child(), loads.append)
     files = {"base": None, "a": lab.adapter_0(seed=7), "b": lab.adapter_0(seed=8)}
-    models = {
-        name: ChildModel(child, described, name, lora_file(file) if file else None) for name, file in files.items()
-    }
+    models = {name: ChildModel(base, name, lora_file(file) if file else None) for name, file in files.items()}
     expected: dict[str, Any] = {}
     for name, file in files.items():
         lm = hflm(lab.model, peft_model(lab.model, file) if file else None)
         expected[name] = log_likelihoods(lm, PAIRS), rolling(lm, [LONG]), texts(lm, PROMPTS)
-    loads: list[Any] = []
     for name in ("base", "a", "base", "b", "a"):
-        models[name]._waiting = loads.append
         scored, sums, generated = expected[name]
         assert_same(models[name].ask(PAIRS), scored)
         assert models[name].ask([Rolling(LONG)])[0].log_prob == pytest.approx(sums[0], rel=1e-6)
         assert [text.text for text in models[name].ask(PROMPTS)] == generated
-    assert len(loads) == 1, "the base is loaded once"
+    assert [each.phase for each in loads].count(Phase.LOADING_MODEL) == 1, "the base is loaded once"
     assert expected["a"][0] != expected["b"][0]
     assert len({model.facts.adapter_sha256 for model in models.values()}) == 3
 
@@ -180,10 +172,9 @@ def test_in_bfloat16_numbers_are_those_of_the_harness_in_mixed_precision(lab: La
 @pytest.mark.deep
 def test_on_a_quantised_base_the_adapter_switches_too(lab: Lab, new_child: Any) -> None:
     pytest.importorskip("bitsandbytes")
-    child = new_child(quantization="nf4")
-    described = describe(child)
-    base = ChildModel(child, described)
-    tuned = ChildModel(child, described, "a", lora_file(lab.adapter_0()))
+    warm = WarmBase(new_child(quantization="nf4"))
+    base = ChildModel(warm)
+    tuned = ChildModel(warm, "a", lora_file(lab.adapter_0()))
     first = base.ask(PAIRS)
     assert base.facts.quantization == "nf4"
     assert [reply.log_prob for reply in tuned.ask(PAIRS)] != [reply.log_prob for reply in first]
@@ -255,26 +246,66 @@ def test_facts_tokens_and_chat_prompts(lab: Lab, new_model: Model) -> None:
     assert expected.endswith("<|im_start|>assistant\n")
 
 
-def test_the_batch_is_halved_until_it_fits(new_model: Model) -> None:
-    model = new_model(micro_batch=8)
-    expected = model.ask(PAIRS)
-    run, tried = model._child.run, []
+@pytest.fixture
+def short_of_memory(new_child: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[WarmBase, list[int]]]:
+    """A base whose child has no memory for more than *most* requests at once, and the micro batches that it got."""
 
-    def out_of_memory_above_two(order: Any, *callbacks: Any) -> Any:
-        tried.append(order.micro_batch)
-        if order.micro_batch > 2:
-            raise TaskFailed(FailureKind.OUT_OF_MEMORY, "out of memory")
-        return run(order, *callbacks)
+    def make(most: int, micro_batch: int | None = None) -> tuple[WarmBase, list[int]]:
+        base = WarmBase(new_child(), micro_batch=micro_batch)
+        run, tried = base.child.run, []
 
-    model._child.run = out_of_memory_above_two  # type: ignore[method-assign]
+        def out_of_memory(order: Any, *callbacks: Any) -> Any:
+            tried.append(order.micro_batch)
+            if order.micro_batch > most:
+                raise TaskFailed(FailureKind.OUT_OF_MEMORY, "out of memory")
+            return run(order, *callbacks)
+
+        monkeypatch.setattr(base.child, "run", out_of_memory)
+        return base, tried
+
+    return make
+
+
+def test_the_batch_is_halved_until_it_fits(
+    new_model: Model, short_of_memory: Callable[..., tuple[WarmBase, list[int]]]
+) -> None:
+    expected = new_model(micro_batch=8).ask(PAIRS)
+    base, tried = short_of_memory(2, micro_batch=8)
+    model = ChildModel(base)
     assert_same(model.ask(PAIRS), [(reply.log_prob, reply.is_greedy) for reply in expected])
     assert tried == [8, 4, 2]
-    assert model.micro_batch == 2
-
-    def always(order: Any, *callbacks: Any) -> Any:
-        raise TaskFailed(FailureKind.OUT_OF_MEMORY, "out of memory")
-
-    model._child.run = always  # type: ignore[method-assign]
+    assert base.micro_batch[Likelihood] == 2
+    nothing, tried = short_of_memory(0, micro_batch=2)
     with pytest.raises(TaskFailed, match="out of memory"):
-        model.ask(PAIRS)
-    assert model.micro_batch == 1
+        ChildModel(nothing).ask(PAIRS)
+    assert tried == [2, 1]
+
+
+def test_what_one_adapter_had_no_memory_for_no_other_one_tries(
+    lab: Lab, short_of_memory: Callable[..., tuple[WarmBase, list[int]]]
+) -> None:
+    base, tried = short_of_memory(3)
+    asked = [Generate(f"river {number}", (), 4) for number in range(20)]
+    replies = ChildModel(base).ask(asked)
+    assert tried == [32, 10, 5, 2], "20 were together, and not 32"
+    tuned = ChildModel(base, "a", lora_file(lab.adapter_0(seed=7)))
+    other = tuned.ask(asked)
+    assert tried[4:] == [2]
+    assert [reply.text for reply in other] != [reply.text for reply in replies]
+    tuned.ask([Likelihood("river", f" {number}") for number in range(3)])
+    assert tried[5:] == [8, 1], "scores take another amount of memory"
+
+
+def test_prompts_of_many_lengths_go_together(new_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = new_model()
+    asked = [Generate(f"{LONG[: 40 * number]}river", ("e", "zz"), 2 + 7 * number % 60) for number in range(12)]
+    alone = [model.ask([each])[0] for each in asked]
+    orders: list[Any] = []
+    run = model._base.child.run
+    monkeypatch.setattr(model._base.child, "run", lambda order, *given: [orders.append(order), run(order, *given)][1])
+    assert model.ask(asked) == alone
+    assert len(orders) == 1
+    assert {reply.is_complete for reply in alone} == {True, False}
+    assert [reply.n_tokens for reply in alone if not reply.is_complete] == [
+        each.max_new_tokens for each, reply in zip(asked, alone, strict=True) if not reply.is_complete
+    ]

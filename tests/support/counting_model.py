@@ -1,6 +1,6 @@
 """A model that counts what it is asked, and replies by what it is asked alone."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from fedloom.evaluation.asking.models import ModelFacts
@@ -15,7 +15,7 @@ class CountingModel:
         self.asked: list[Any] = []
         self.dies_after = dies_after
 
-    def ask(self, requests: Sequence[Any], done: Callable[[int], None] = lambda _: None) -> list[Any]:
+    def ask(self, requests: Sequence[Any]) -> list[Any]:
         self.asked += requests
         if self.dies_after is not None and len(self.asked) > self.dies_after:
             raise RuntimeError("killed")

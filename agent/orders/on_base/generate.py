@@ -4,14 +4,24 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from agent.orders.on_base.model import MICRO_BATCH, LocalOrder, LoraFile
+from agent.orders.on_base.model import LocalOrder, LoraFile
 from agent.orders.protocol import Message
+
+MOST_PROMPTS = 32
+"""How many short prompts go through the model at once by default."""
 
 
 class RawPrompt(Message):
-    """A raw text to go on after. seed, sample: what is sampled depends on both, on the prompt, and on nothing else."""
+    """A raw text to go on after.
+
+    Args:
+        text: the prompt.
+        max_new_tokens: most tokens of what follows.
+        seed, sample: what is sampled depends on both, on the text, and on nothing else.
+    """
 
     text: str
+    max_new_tokens: Annotated[int, Field(ge=1)] = 256
     seed: int = 0
     sample: int = 0
 
@@ -48,10 +58,10 @@ class GenerateRequest(LocalOrder[RawGenerated]):
         adapter: the adapter on the base model; None asks the bare base model.
         prompts: raw texts.
         stop: a text ends before the first of these.
-        max_new_tokens: most tokens of one text.
         temperature: 0 decodes greedily, whatever the model's own generation configuration says. Above 0 tokens are
             sampled, with the top_k and top_p of that configuration.
-        micro_batch: prompts that go through the model at once; more where prompts and replies are short.
+        micro_batch: most prompts that go through the model at once; fewer, down to a quarter, where prompts and replies
+            are long.
     """
 
     handler: ClassVar[str] = "agent.train.local.generation.generating:generate"
@@ -60,6 +70,5 @@ class GenerateRequest(LocalOrder[RawGenerated]):
     adapter: LoraFile | None = None
     prompts: list[RawPrompt]
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    max_new_tokens: Annotated[int, Field(ge=1)] = 256
     temperature: Annotated[float, Field(ge=0)] = 0.0
-    micro_batch: Annotated[int, Field(ge=1)] = MICRO_BATCH
+    micro_batch: Annotated[int, Field(ge=1)] = MOST_PROMPTS

@@ -14,7 +14,7 @@ from agent.errors import TaskFailed
 from agent.orders.on_base.answer import Answered, AnswerRequest, Question
 from agent.orders.protocol import LocalPhase, LocalProgress
 from agent.train.base.device import autocast
-from agent.train.base.limits import limits_of
+from agent.train.base.limits import InputLimits, limits_of
 from agent.train.data.rendering.templates import AnyTemplate, Renderer
 from agent.train.data.tokenizing import TextTokenizer
 from agent.train.local.model import find_model, loaded_model
@@ -120,9 +120,7 @@ def answers_to(
     model.eval()
     decoders = {lead: AnswerDecoder(tokenizer, lead) for lead in {prompt.lead for prompt in prompts}}
     ends = {prompt.end for prompt in prompts} | model_ends(model) | {tokenizer.eos_token_id}
-    pad = tokenizer.pad_token_id
-    if pad is None or pad >= (limits_of(model.config).n_embeddings or sys.maxsize):  # added, but not to the embeddings
-        pad = tokenizer.eos_token_id
+    pad = pad_of(tokenizer, limits_of(model.config))
     # It replaces the model's own configuration, which may sample and penalise repetition: temperature 0 means greedy.
     model.generation_config = GenerationConfig(
         max_new_tokens=how.max_new_tokens,
@@ -148,6 +146,14 @@ def answers_to(
                 texts[i] = decoders[prompts[i].lead].text(_before_end(tokens, ends))
             report(begin + len(batch))
     return texts
+
+
+def pad_of(tokenizer: Any, limits: InputLimits) -> int:
+    """The token to pad with: the tokenizer's, or that of its end if the model has no embedding for it."""
+    pad, eos = tokenizer.pad_token_id, tokenizer.eos_token_id
+    if pad is not None and pad < (limits.n_embeddings or sys.maxsize):
+        return int(pad)
+    return int(eos) if eos is not None else 0
 
 
 def pad_left(prompts: Sequence[Sequence[int]], pad: int) -> dict[str, Tensor]:

@@ -33,7 +33,7 @@ def live_table() -> "Iterator[Callable[[Progress], None]]":
         def show(progress: "Progress") -> None:
             table = results_table(progress.results)
             said = pace.in_words(progress)
-            if progress.model:
+            if progress.model or progress.waits_for is not None:
                 table.caption = said
             live.update(table)
 
@@ -41,13 +41,17 @@ def live_table() -> "Iterator[Callable[[Progress], None]]":
 
 
 class Lines:
-    """A line for each task that ends, or cannot be run, and one now and then for where the run is."""
+    """A line for each task that ends, or cannot be run, and one now and then for where the run is.
+
+    A download or a load of the base model has one when it begins.
+    """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
         self._pace = Pace(now)
         self._seen: set[str] = set()
         self._said_at = now()
+        self._phase = ""
 
     def show(self, progress: "Progress") -> None:
         """Print what is new."""
@@ -56,7 +60,9 @@ class Lines:
             if task.name not in self._seen:
                 self._seen.add(task.name)
                 output.say(_line(task), err=True)
-        if progress.model and self._now() - self._said_at >= LINE_EVERY_S:
+        phase = progress.waits_for.phase if progress.waits_for is not None else ""
+        is_new, self._phase = phase not in ("", self._phase), phase
+        if is_new or ((progress.model or phase) and self._now() - self._said_at >= LINE_EVERY_S):
             self._said_at = self._now()
             output.say(said, err=True)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fedloom.cli import output
+from fedloom.cli.adapter.local_child import progress_text
 from shared.text.plain_text import visible_line
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ class Pace:
 
     def in_words(self, progress: "Progress") -> str:
         """Where the evaluation is, and how long the rest may take if that is known."""
+        if progress.waits_for is not None:  # it is no pace
+            self._of = ("", "")
+            return f"base model: {progress_text(progress.waits_for)}"
         now, of = self._now(), (progress.task, progress.model)
         if progress.model and of == self._of:
             items, began = self._last

@@ -11,10 +11,11 @@ from agent.orders.on_base.model import LoraFile
 from agent.settings import ComputeSettings
 from fedloom.adapters.local import LocalAdapter
 from fedloom.errors import EvaluationError
-from fedloom.evaluation.asking.child_model import ChildModel, describe
+from fedloom.evaluation.asking.child_model import ChildModel
 from fedloom.evaluation.asking.models import Model
 from fedloom.evaluation.asking.replies import ReplyStore, StoredModel
 from fedloom.evaluation.asking.requests import Likelihood
+from fedloom.evaluation.asking.warm_base import OnChild, WarmBase
 from shared.campaign.spec import BaseSection
 from shared.text.plain_text import visible_line
 from shared.wire.leases import FailureKind
@@ -25,7 +26,9 @@ _LONGEST_NAME = 100
 
 
 @contextmanager
-def opened_models(adapters: Sequence[LocalAdapter], base: str | None, threads: int | None) -> Iterator[list[Model]]:
+def opened_models(
+    adapters: Sequence[LocalAdapter], base: str | None, threads: int | None, on_child: OnChild = lambda _: None
+) -> Iterator[list[Model]]:
     """The base model, and each adapter on it. No weights are loaded before something is asked.
 
     Raises EvaluationError if an adapter is known to be of another base, TaskFailed, ChildDied, NotInstalled and
@@ -35,16 +38,17 @@ def opened_models(adapters: Sequence[LocalAdapter], base: str | None, threads: i
         adapters: as they were read.
         base: the base model's folder or hub id; None for what the adapters name.
         threads: of the CPU; None for every core.
+        on_child: receives what the child does, such as a download of the base model.
     """
     section = _base_of(adapters, base)
     path = Path(base) if base is not None and Path(base).is_dir() else None
     with LocalChild(section, path, compute=ComputeSettings(threads=threads)) as child:
-        described = describe(child)
+        warm = WarmBase(child, on_child)
         for adapter in adapters:
-            _check_fingerprint(adapter, described, base or section.model)
-        models: list[Model] = [ChildModel(child, described)]
+            _check_fingerprint(adapter, warm.described, base or section.model)
+        models: list[Model] = [ChildModel(warm)]
         for name, adapter in zip(_names(adapters), adapters, strict=True):
-            models.append(ChildModel(child, described, name, LoraFile(weights=adapter.weights, lora=adapter.lora)))
+            models.append(ChildModel(warm, name, LoraFile(weights=adapter.weights, lora=adapter.lora)))
         yield models
 
 

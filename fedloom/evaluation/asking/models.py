@@ -1,13 +1,10 @@
 """What can be asked: a base model, alone or with one adapter."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, overload
 
 from fedloom.evaluation.asking.requests import Generate, Likelihood, Rolling, Scored, Text
-
-Done = Callable[[int], None]
-"""Called with the number of requests that have a reply by now."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +36,13 @@ class Model(Protocol):
     facts: ModelFacts
 
     @overload
-    def ask(self, requests: Sequence[Likelihood], done: Done = ...) -> list[Scored]: ...
+    def ask(self, requests: Sequence[Likelihood]) -> list[Scored]: ...
 
     @overload
-    def ask(self, requests: Sequence[Rolling], done: Done = ...) -> list[Scored]: ...
+    def ask(self, requests: Sequence[Rolling]) -> list[Scored]: ...
 
     @overload
-    def ask(self, requests: Sequence[Generate], done: Done = ...) -> list[Text]: ...
+    def ask(self, requests: Sequence[Generate]) -> list[Text]: ...
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """The number of tokens of each text, without special ones."""

@@ -6,13 +6,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fedloom.evaluation.asking.models import Done, Model, ModelFacts
-from fedloom.evaluation.asking.requests import Generate, Reply, Request, Scored, Text, digest_of
+from fedloom.evaluation.asking.batches import batches
+from fedloom.evaluation.asking.models import Model, ModelFacts
+from fedloom.evaluation.asking.requests import Reply, Request, Scored, Text, digest_of
 from shared.digest import sha256_hex
 from shared.private_files import private_opener
 
-_AT_ONCE = {True: 32, False: 64}
-"""Requests that are asked together, of texts and of likelihoods: so many are asked again after a kill."""
 _KINDS: dict[str, type[Scored] | type[Text]] = {"scored": Scored, "text": Text}
 
 
@@ -57,7 +56,7 @@ class ReplyStore:
 
 
 class StoredModel:
-    """A model whose replies are stored. Requests that have one are not asked again.
+    """A model whose replies are stored, batch by batch: after a kill one is asked again, and no request with a reply.
 
     Args:
         model: what is asked.
@@ -71,28 +70,23 @@ class StoredModel:
         self.on_done: Callable[[int, int], None] = lambda _done, _total: None
         """Called with the number of requests that have a reply, and how many there are, whatever task asks."""
 
-    def ask(self, requests: Sequence[Any], done: Done = lambda _: None) -> list[Any]:
-        """Ask what has no reply yet, the longest first, and store each. Raises what the model raises, and OSError."""
+    def ask(self, requests: Sequence[Any]) -> list[Any]:
+        """Ask what has no reply yet, and store each. Raises what the model raises, and OSError."""
         digests = [digest_of(request) for request in requests]
         new: dict[str, Request] = {
             digest: request
             for digest, request in zip(digests, requests, strict=True)
             if self._store.find(digest) is None
         }
-        order = sorted(new, key=lambda digest: -_length(new[digest]))
-        n_known = len(requests) - len(order)
-
-        def tell(n_done: int) -> None:
-            done(n_done)
-            self.on_done(n_done, len(requests))
-
-        tell(n_known)
-        size = _AT_ONCE[any(isinstance(each, Generate) for each in new.values())]
-        for begin in range(0, len(order), size):
-            batch = order[begin : begin + size]
+        asked = list(new)
+        n_done = len(requests) - len(asked)
+        self.on_done(n_done, len(requests))
+        for places in batches(list(new.values())):
+            batch = [asked[i] for i in places]
             replies = self._model.ask([new[digest] for digest in batch])  # type: ignore[misc]
             self._store.add(list(zip(batch, replies, strict=True)))
-            tell(n_known + begin + len(batch))
+            n_done += len(batch)
+            self.on_done(n_done, len(requests))
         return [self._store.find(digest) for digest in digests]
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
@@ -106,7 +100,3 @@ class StoredModel:
 
 def _entry(digest: str, reply: Reply) -> dict[str, Any]:
     return {"request": digest, "kind": type(reply).__name__.lower(), "reply": asdict(reply)}
-
-
-def _length(request: Request) -> int:
-    return sum(len(value) for value in asdict(request).values() if isinstance(value, str))

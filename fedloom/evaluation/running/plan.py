@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.orders.protocol import ChildProgress
 from fedloom.evaluation.data.training_rows import TrainingRows
 from fedloom.evaluation.results import Results
 from fedloom.evaluation.statistics.averages import Average
@@ -45,6 +46,7 @@ class Progress:
         results: all that is there by now.
         items_done: items of all tasks and models that are behind; an item counts for each model.
         items_total: how many there are.
+        waits_for: the download or the load of the base model that comes before replies; None if there is none.
     """
 
     task: str
@@ -54,6 +56,7 @@ class Progress:
     results: Results
     items_done: float = 0.0
     items_total: int = 0
+    waits_for: ChildProgress | None = None
 
 
 OnProgress = Callable[[Progress], None]

@@ -43,7 +43,8 @@ def of_campaign(adapter: Path, folder: Path, base: str) -> Path:
 def test_an_adapter_of_another_shape(start: Start, adapter: Path, data: Path, tmp_path: Path) -> None:
     ran = start(adapter, "--base", QUICKSTART, "--tasks", "rows", "--data", data, "--out", tmp_path / "out")
     assert ran.ended() == 2
-    [line] = ran.said.splitlines()
+    load, line = ran.said.splitlines()
+    assert load == "base model: loading model"
     assert line.startswith("fedloom: notes, on ")
     assert "the adapter does not fit this base model" in line
     assert replies_in(tmp_path / "out") == []
@@ -67,11 +68,14 @@ def test_adapters_on_two_bases(
     assert line.endswith("evaluate them apart, since only models on one base are compared item by item")
 
 
-@pytest.mark.parametrize("name", ["/no/such/folder", "no/such-model"])
-def test_a_base_that_is_nowhere(start: Start, name: str, data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "before"), [("/no/such/folder", []), ("no/such-model", ["base model: fetching model"])]
+)
+def test_a_base_that_is_nowhere(start: Start, name: str, before: list[str], data: Path, tmp_path: Path) -> None:
     ran = start("--base", name, "--tasks", "rows", "--data", data, "--out", tmp_path / "out")
     assert ran.ended() == 1
-    [line] = ran.said.splitlines()
+    *waits, line = ran.said.splitlines()
+    assert waits == before
     assert line.startswith("fedloom: ")
     assert "give the model's folder with --base" in line
 
@@ -92,9 +96,10 @@ def test_what_is_missing_is_told_first_and_the_rest_goes_on(
     assert "apt install bubblewrap" in lines[0]
     assert "--run-untrusted-code" in lines[0]
     assert lines[1].startswith("gsm8k: not run: put gsm8k/")
-    assert lines[2].startswith("rows: exact base 0.0")
-    assert lines[3].startswith("rows_chat: not run: the tokenizer of ")
-    assert lines[3].endswith(" has no chat template, which this task needs")
+    assert lines[2] == "base model: loading model"
+    assert lines[3].startswith("rows: exact base 0.0")
+    assert lines[4].startswith("rows_chat: not run: the tokenizer of ")
+    assert lines[4].endswith(" has no chat template, which this task needs")
     assert len(replies_in(tmp_path / "out")) == 2
 
 

@@ -11,8 +11,9 @@ import yaml
 
 from agent.local import LocalChild
 from agent.settings import ComputeSettings
-from fedloom.evaluation.asking.child_model import ChildModel, describe
+from fedloom.evaluation.asking.child_model import ChildModel
 from fedloom.evaluation.asking.requests import Likelihood
+from fedloom.evaluation.asking.warm_base import WarmBase
 from fedloom.evaluation.harness.task import HarnessTask
 from fedloom.evaluation.tasks.base import Item, Outcome
 from fedloom.evaluation.tasks.registry import TASKS
@@ -94,7 +95,7 @@ def model(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     with LocalChild(
         BaseSection(model="smollm2"), smollm2, compute=compute, folder=tmp_path_factory.mktemp("child")
     ) as child:
-        yield ChildModel(child, describe(child))
+        yield ChildModel(WarmBase(child))
 
 
 def score(task: HarnessTask, items: Sequence[Item], model: Any, metric: str) -> tuple[float, list[Outcome]]:

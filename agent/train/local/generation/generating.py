@@ -1,6 +1,5 @@
 """Texts after raw prompts."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +12,8 @@ from agent.orders.protocol import LocalPhase, LocalProgress
 from agent.train.base.device import autocast
 from agent.train.base.finder import BaseFiles
 from agent.train.base.model import Base
-from agent.train.local.answers import model_ends, pad_left
-from agent.train.local.generation.cache_room import bytes_a_token, rows_at_once
+from agent.train.local.answers import model_ends, pad_left, pad_of
+from agent.train.local.generation.cache_room import bytes_a_token, n_together
 from agent.train.local.generation.decoding import decode
 from agent.train.local.generation.sampling import Sampler
 from agent.train.local.generation.stops import Stops, before_stop
@@ -27,13 +26,14 @@ def generate(order: GenerateRequest, context: OrderContext) -> RawGenerated:
     """Go on after the prompts. Raises TaskFailed if the base model or the adapter cannot be used."""
     files = find_model(order, context)
     raw = RawTokenizer(files.tokenizer, files.limits)
-    prompts = [raw.prompt(prompt.text, order.max_new_tokens) for prompt in order.prompts]
+    prompts = [raw.prompt(prompt.text, prompt.max_new_tokens) for prompt in order.prompts]
+    sizes = [(len(read.read), prompt.max_new_tokens) for read, prompt in zip(prompts, order.prompts, strict=True)]
     texts = [RawText(problem=prompt.problem) for prompt in prompts]
     # the longest first, so that lack of memory shows at once, and a batch needs little padding
     usable: Sequence[int] = sorted(
-        (i for i, each in enumerate(prompts) if not each.problem), key=lambda i: -len(prompts[i].read)
+        (i for i, each in enumerate(prompts) if not each.problem), key=lambda i: (-sum(sizes[i]), -sizes[i][0])
     )
-    context.warm.longest_row_tokens = len(prompts[usable[0]].read) + order.max_new_tokens if usable else 0
+    context.warm.longest_row_tokens = sum(sizes[usable[0]]) if usable else 0
     total, done = len(prompts), len(prompts) - len(usable)
 
     def report() -> None:
@@ -43,7 +43,8 @@ def generate(order: GenerateRequest, context: OrderContext) -> RawGenerated:
         report()
         generator = _Generator(order, base, model, files)
         while usable:
-            batch, usable = generator.next_batch(usable, prompts)
+            n = n_together([sizes[i] for i in usable], order.micro_batch, generator.bytes_a_token)
+            batch, usable = usable[:n], usable[n:]
             for i, text in zip(batch, generator.texts(batch, [prompts[i] for i in batch]), strict=True):
                 texts[i] = text
             done += len(batch)
@@ -65,39 +66,29 @@ class _Generator:
     def __init__(self, order: GenerateRequest, base: Base, model: Any, files: BaseFiles) -> None:
         self._order, self._base, self._model, self._tokenizer = order, base, model, files.tokenizer
         model.eval()
-        self._bytes_a_token = bytes_a_token(model)
+        self.bytes_a_token = bytes_a_token(model)
         own = model.generation_config
         self._own = _Sampling(getattr(own, "top_k", None), getattr(own, "top_p", None))
         eos = files.tokenizer.eos_token_id
         self._ends = model_ends(model) | ({eos} if eos is not None else set())
-        self._pad = files.tokenizer.pad_token_id
-        if self._pad is None or self._pad >= (files.limits.n_embeddings or sys.maxsize):
-            self._pad = eos if eos is not None else 0
+        self._pad = pad_of(files.tokenizer, files.limits)
         # It replaces the model's own configuration, which may sample and penalise repetition.
         model.generation_config = GenerationConfig(
-            max_new_tokens=order.max_new_tokens,
-            do_sample=False,
-            eos_token_id=sorted(self._ends) or None,
-            pad_token_id=self._pad,
+            do_sample=False, eos_token_id=sorted(self._ends) or None, pad_token_id=self._pad
         )
-
-    def next_batch(self, places: Sequence[int], prompts: Sequence[ScoredTokens]) -> tuple[Sequence[int], Sequence[int]]:
-        """The places of prompts that are asked at once, and the others. The first one is the longest."""
-        longest = len(prompts[places[0]].read) + self._order.max_new_tokens
-        n = rows_at_once(self._order.micro_batch, longest, self._bytes_a_token)
-        return places[:n], places[n:]
 
     def texts(self, batch: Sequence[int], prompts: Sequence[ScoredTokens]) -> list[RawText]:
         """The texts after prompts. batch: their places in the order."""
         inputs = pad_left([prompt.read for prompt in prompts], self._pad)
-        stops = Stops(self._tokenizer, self._order.stop, inputs["input_ids"].shape[1], len(prompts))
+        drawn = [self._order.prompts[i] for i in batch]
+        limits = [prompt.max_new_tokens for prompt in drawn]
+        stops = Stops(self._tokenizer, self._order.stop, inputs["input_ids"].shape[1], limits)
         sampler = None
         if self._order.temperature > 0:
-            drawn = [self._order.prompts[i] for i in batch]
             sampler = Sampler(drawn, self._order.temperature, self._own.top_k, self._own.top_p)
         with torch.inference_mode(), autocast(self._base.device, self._base.autocast_dtype):
             there = {name: value.to(self._base.device) for name, value in inputs.items()}
-            rows = decode(self._model, there, stops, sampler, self._ends, self._order.max_new_tokens)
+            rows = decode(self._model, there, stops, sampler, self._ends)
         return [
             self._text(row, stopped, prompt)
             for row, stopped, prompt in zip(rows, stops.stopped_after, prompts, strict=True)

@@ -49,8 +49,9 @@ def _with_room(held: Tensor, new: Tensor, n_held: int) -> Tensor:
 
 
 def roomy_cache(model: Any) -> DynamicCache | None:
-    """An empty cache for a model; None for those that keep another state than keys and values."""
-    if not model._supports_default_dynamic_cache():
+    """An empty cache for a model; None for those that keep another state than keys and values, or may do so."""
+    takes_one = getattr(model, "_supports_default_dynamic_cache", None)  # the library's own, which may change
+    if takes_one is None or not takes_one():
         return None
     cache = DynamicCache(config=model.config.get_text_config(decoder=True))
     kinds = {type(layer) for layer in cache.layers}

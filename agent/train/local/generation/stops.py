@@ -1,4 +1,4 @@
-"""Strings at which a generated text ends."""
+"""Where a generated text ends: at a string, or when it is long enough."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,33 +8,35 @@ from torch import Tensor
 from transformers import StoppingCriteria
 
 _FURTHER = 2
-"""Tokens beyond those of a stop string that are looked at: a model may spell it in other tokens."""
+"""Tokens beyond the bytes of a stop string that are looked at: a model may spell it with a token for each byte."""
 
 
 class Stops(StoppingCriteria):
-    """Ends each row of a batch once its text holds a stop string.
+    """Ends each row of a batch once its text holds a stop string, or has as many tokens as it may.
 
-    stopped_after: for each row the number of new tokens at which it did; None while it has not.
+    limits: most new tokens of each row. stopped_after: for each row the number of new tokens at which it held a stop
+    string; None while it has not.
     """
 
-    def __init__(self, tokenizer: Any, stop: Sequence[str], n_before: int, n_rows: int) -> None:
+    def __init__(self, tokenizer: Any, stop: Sequence[str], n_before: int, limits: Sequence[int]) -> None:
         """n_before: tokens of the prompts, padding included."""
+        self.limits = limits
         self._tokenizer = tokenizer
         self._stop = stop
         self._n_before = n_before
-        lengths = [len(tokenizer.encode(text, add_special_tokens=False)) for text in stop]
-        self._n_looked_at = max(lengths, default=0) + _FURTHER
-        self.stopped_after: list[int | None] = [None] * n_rows
-        self._rows = list(range(n_rows))
+        self._n_looked_at = max((len(text.encode(errors="replace")) for text in stop), default=0) + _FURTHER
+        self.stopped_after: list[int | None] = [None] * len(limits)
+        self._rows = list(range(len(limits)))
 
     def __call__(self, input_ids: Tensor, scores: Tensor, **_: Any) -> Tensor:  # noqa: ARG002 - transformers' signature
         """Whether each row ends here, (rows,)."""
+        n_new = input_ids.shape[1] - self._n_before
         if self._stop:
-            n_new = input_ids.shape[1] - self._n_before
             for row, tokens in zip(self._rows, input_ids[:, -min(n_new, self._n_looked_at) :].tolist(), strict=True):
                 if self.stopped_after[row] is None and self._holds_stop(tokens, input_ids, row):
                     self.stopped_after[row] = n_new
-        return torch.tensor([self.stopped_after[row] is not None for row in self._rows], device=input_ids.device)
+        ended = [self.stopped_after[row] is not None or n_new >= self.limits[row] for row in self._rows]
+        return torch.tensor(ended, device=input_ids.device)
 
     def keep(self, places: Sequence[int]) -> None:
         """Go on with the rows at these places of the batch alone."""
