@@ -17,6 +17,7 @@ from agent.train.base.device import autocast
 from agent.train.base.limits import InputLimits, limits_of
 from agent.train.data.rendering.templates import AnyTemplate, Renderer
 from agent.train.data.tokenizing import TextTokenizer
+from agent.train.local.generation.padding import sees_padding
 from agent.train.local.model import find_model, loaded_model
 from agent.train.local.streaming import AnswerDecoder, TextStreamer
 from agent.train.order_context import OrderContext
@@ -130,14 +131,16 @@ def answers_to(
         eos_token_id=sorted(ends),
         pad_token_id=pad,
     )
+    alone = len(prompts) > 1 and sees_padding(model, prompts[0].tokens, autocast_dtype)
+    at_once = 1 if alone else how.micro_batch
     set_seed(how.seed)
     device = next(model.parameters()).device
     texts = [""] * len(prompts)
     # the longest first, so that lack of memory shows at once, and a batch needs little padding
     by_length = sorted(range(len(prompts)), key=lambda i: -len(prompts[i].tokens))
     with torch.inference_mode(), autocast(device, autocast_dtype):
-        for begin in range(0, len(by_length), how.micro_batch):
-            batch = by_length[begin : begin + how.micro_batch]
+        for begin in range(0, len(by_length), at_once):
+            batch = by_length[begin : begin + at_once]
             inputs = pad_left([prompts[i].tokens for i in batch], pad)
             streamer = TextStreamer(decoders[prompts[0].lead], ends, on_text) if len(prompts) == 1 else None
             generated = model.generate(**{name: value.to(device) for name, value in inputs.items()}, streamer=streamer)

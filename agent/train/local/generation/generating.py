@@ -15,6 +15,7 @@ from agent.train.base.model import Base
 from agent.train.local.answers import model_ends, pad_left, pad_of
 from agent.train.local.generation.cache_room import bytes_a_token, n_together
 from agent.train.local.generation.decoding import decode
+from agent.train.local.generation.padding import sees_padding
 from agent.train.local.generation.sampling import Sampler
 from agent.train.local.generation.stops import Stops, before_stop
 from agent.train.local.model import find_model, loaded_model
@@ -42,8 +43,11 @@ def generate(order: GenerateRequest, context: OrderContext) -> RawGenerated:
     with loaded_model(order, context, files, order.adapter) as (base, model):
         report()
         generator = _Generator(order, base, model, files)
+        at_once = min(order.micro_batch, len(usable))
+        if at_once > 1 and sees_padding(model, prompts[usable[0]].read, base.autocast_dtype):
+            at_once = 1
         while usable:
-            n = n_together([sizes[i] for i in usable], order.micro_batch, generator.bytes_a_token)
+            n = n_together([sizes[i] for i in usable], at_once, generator.bytes_a_token)
             batch, usable = usable[:n], usable[n:]
             for i, text in zip(batch, generator.texts(batch, [prompts[i] for i in batch]), strict=True):
                 texts[i] = text
