@@ -6,6 +6,7 @@ import selectors
 import socket
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -34,12 +35,12 @@ class Execution:
         opened: closes what this opens.
         token: what must be printed after the last assert.
         limits: of each process.
-        bubblewrap: its path; None to run without isolation.
+        bubblewrap: its path and first options; None to run without isolation.
         stop: set to have ``follow`` raise Stopped.
     """
 
     def __init__(
-        self, opened: ExitStack, token: str, limits: Limits, bubblewrap: str | None, stop: threading.Event
+        self, opened: ExitStack, token: str, limits: Limits, bubblewrap: Sequence[str] | None, stop: threading.Event
     ) -> None:
         self._opened = opened
         self._token = token

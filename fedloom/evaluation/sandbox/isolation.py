@@ -19,6 +19,11 @@ from fedloom.evaluation.sandbox.limits import FUNCTION, Limits
 
 INSIDE = Path(__file__).parent / "inside"
 WAY_IN = "/sandbox"
+_NO_NAMESPACES = "--disable-userns"
+"""No namespaces of its own for a program, in which it has more of the kernel to attack; from bubblewrap 0.8 on.
+
+It needs a namespace of users, which root does without.
+"""
 HOW = (
     "Install bubblewrap 0.7 or newer (Debian and Ubuntu: apt install bubblewrap; Fedora: dnf install bubblewrap). "
     "Or pass --run-untrusted-code: programs that the model wrote then run with limits but without isolation, with "
@@ -30,13 +35,15 @@ class NoIsolation(Exception):
     """Programs cannot be isolated here, and the caller did not say that they may run without."""
 
 
-def find_bubblewrap() -> str:
-    """The path of a bubblewrap that works here. Raises NoIsolation."""
+def find_bubblewrap() -> list[str]:
+    """The path of a bubblewrap that works here, and what more of it works here. Raises NoIsolation."""
     found = shutil.which("bwrap")
     if found is None:
         raise NoIsolation(f"Code that a model writes runs in bubblewrap, and bwrap is not installed. {HOW}")
     try:
-        tried = _tried(found)
+        if os.geteuid() != 0 and _tried([found, _NO_NAMESPACES]).returncode == 0:
+            return [found, _NO_NAMESPACES]
+        tried = _tried([found])
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NoIsolation(f"{found} does not run here: {error}. {HOW}") from error
     if tried.returncode != 0:
@@ -45,10 +52,10 @@ def find_bubblewrap() -> str:
             f"{found} is installed but does not work here: {said}. It needs namespaces, which some containers and "
             f"kernels deny. {HOW}"
         )
-    return found
+    return [found]
 
 
-def _tried(bubblewrap: str) -> "subprocess.CompletedProcess[str]":
+def _tried(bubblewrap: Sequence[str]) -> "subprocess.CompletedProcess[str]":
     read, write = os.pipe()
     command = [*isolated(bubblewrap, FUNCTION, (), write), "true"]
     with orphans.adopted():
@@ -61,9 +68,9 @@ def _tried(bubblewrap: str) -> "subprocess.CompletedProcess[str]":
             orphans.reap_namespace(read)
 
 
-def isolated(bubblewrap: str, limits: Limits, libraries: Sequence[str], info: int | None = None) -> list[str]:
+def isolated(bubblewrap: Sequence[str], limits: Limits, libraries: Sequence[str], info: int | None = None) -> list[str]:
     """The command line before the command that is isolated. info: where bubblewrap writes the namespace's first pid."""
-    words = [bubblewrap, "--die-with-parent", "--new-session", "--clearenv"]
+    words = [*bubblewrap, "--die-with-parent", "--new-session", "--clearenv"]
     words += ["--info-fd", str(info)] if info is not None else []
     words += ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
     # root keeps the means to become another user, whose processes the kernel counts; see confined.py

@@ -25,7 +25,7 @@ class Process:
         descriptors: what it inherits, and finds as its arguments.
         limits: what it may use.
         libraries: what it may import beside the standard library.
-        bubblewrap: its path; None to run without isolation.
+        bubblewrap: its path and first options; None to run without isolation.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Process:
         descriptors: Sequence[int],
         limits: Limits,
         libraries: Sequence[str],
-        bubblewrap: str | None,
+        bubblewrap: Sequence[str] | None,
     ) -> None:
         self.limits = limits
         self._kept = bytearray()
@@ -112,7 +112,7 @@ class Process:
             self._scratch.cleanup()
 
 
-def rlimits(limits: Limits, bubblewrap: str | None) -> dict[str, int | None]:
+def rlimits(limits: Limits, bubblewrap: Sequence[str] | None) -> dict[str, int | None]:
     """Limits as ``inside.confined`` takes them."""
     # without a user of its own, processes are counted with those of whoever runs this
     processes = limits.processes if bubblewrap else None

@@ -3,7 +3,7 @@
 import os
 import secrets
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
@@ -31,18 +31,14 @@ class Sandbox:
     Args:
         run_untrusted_code: run without isolation; results say so.
         limits: of each process.
-        side_by_side: programs at a time; None for one a core.
 
     Raises:
         NoIsolation: bubblewrap does not work here, and *run_untrusted_code* is not set.
     """
 
-    def __init__(
-        self, run_untrusted_code: bool = False, limits: Limits = FUNCTION, side_by_side: int | None = None
-    ) -> None:
+    def __init__(self, run_untrusted_code: bool = False, limits: Limits = FUNCTION) -> None:
         self._bubblewrap = None if run_untrusted_code else find_bubblewrap()
         self._limits = limits
-        self._side_by_side = side_by_side or _n_cores()
         if self._bubblewrap:
             tried = self.run([TRIAL])[0]
             if tried.kind is not Kind.PASSED:
@@ -52,28 +48,17 @@ class Sandbox:
     def is_isolated(self) -> bool:
         return self._bubblewrap is not None
 
-    def run(
-        self, programs: Sequence[Program | WholeProgram], done: Callable[[int], None] = lambda _: None
-    ) -> list[Result]:
-        """Run programs, in their order. What is running is killed when this is interrupted.
-
-        Args:
-            programs: what is run.
-            done: called with the number of programs that have a result by now.
-        """
+    def run(self, programs: Sequence[Program | WholeProgram]) -> list[Result]:
+        """Run programs, one on each core, and return their results in order. An interrupt kills what is running."""
         stop = threading.Event()
-        results = []
-        with orphans.adopted(), ThreadPoolExecutor(self._side_by_side, "sandbox") as threads:
+        with orphans.adopted(), ThreadPoolExecutor(_n_cores(), "sandbox") as threads:
             try:
                 futures = [threads.submit(self._run_one, program, stop) for program in programs]
-                for future in futures:
-                    results.append(future.result())
-                    done(len(results))
+                return [future.result() for future in futures]
             except BaseException:  # Ctrl-C too
                 stop.set()
                 threads.shutdown(cancel_futures=True)
                 raise
-        return results
 
     def _run_one(self, program: Program | WholeProgram, stop: threading.Event) -> Result:
         """Run one program, and once more if the sandbox itself failed."""
