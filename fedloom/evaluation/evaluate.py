@@ -6,13 +6,14 @@ from pathlib import Path
 from fedloom.adapters.local import read_adapter_folder
 from fedloom.errors import EvaluationError
 from fedloom.evaluation.asking.adapters import check_fit, opened_models
+from fedloom.evaluation.asking.replies import stored
 from fedloom.evaluation.data.training_rows import TrainingRows
 from fedloom.evaluation.nearest import did_you_mean
 from fedloom.evaluation.results import Results
 from fedloom.evaluation.running.folder import alone_in
 from fedloom.evaluation.running.plan import OnProgress, Plan, Progress
 from fedloom.evaluation.running.ready import check_some_can_run, prepare
-from fedloom.evaluation.running.run import REPLIES_FOLDER, before_run, run_ready
+from fedloom.evaluation.running.run import before_run, run_ready
 from fedloom.evaluation.running.telling import Telling
 from fedloom.evaluation.statistics.averages import Average
 from fedloom.evaluation.suites import AverageSection, read_suite
@@ -49,10 +50,11 @@ def planned(
     if isinstance(tasks, str):
         raise EvaluationError(f"tasks are a list of names, and not the text {tasks!r}")
     sections: Sequence[AverageSection] = ()
+    title = ""
     if suite is not None:
         found, folder = read_suite(suite)
         chosen = [find_task(name, folder) for name in found.tasks]
-        sections = found.averages
+        sections, title = found.averages, found.title
     else:
         chosen = [find_task(name) for name in tasks or ()]
     if not chosen:
@@ -63,7 +65,7 @@ def planned(
         task.run_untrusted_code, task.seed = untrusted, seed
     by_name = {task.name: task for task in chosen}
     averages = [average for section in sections for average in _averages(section, by_name)]
-    return Plan(chosen, averages, suite or "", data, limit, seed, training)
+    return Plan(chosen, averages, suite or "", data, limit, seed, training, title)
 
 
 def _averages(section: AverageSection, tasks: Mapping[str, Task]) -> Iterator[Average]:
@@ -115,6 +117,7 @@ def evaluate_adapters(
         ready = prepare(plan)
         check_some_can_run(ready)
         telling.tell(Progress("", "", 0, 0, before_run(plan, ready, [])))
-        with opened_models(read, base, threads, telling.tell_child) as models:
-            check_fit(models, folder / REPLIES_FOLDER)
+        with opened_models(read, base, threads, telling.tell_child) as opened:
+            models = stored(opened, folder)
+            check_fit(models)
             return run_ready(plan, ready, models, folder, telling.tell)

@@ -83,6 +83,7 @@ class Results:
         tasks: in the order of the suite.
         averages: means over tasks, by model.
         is_complete: False while tasks are left.
+        title: of the suite.
     """
 
     made_at: datetime
@@ -94,15 +95,11 @@ class Results:
     tasks: Sequence[TaskResult] = ()
     averages: dict[str, Sequence[AverageValue]] = field(default_factory=dict)
     is_complete: bool = False
+    title: str = ""
 
     def write(self, folder: Path) -> None:
         """Write ``results.json``, atomically. Raises OSError."""
         atomic_text(folder / RESULTS_FILE, _RESULTS.dump_json(self, indent=2).decode() + "\n")
-
-
-def read_results(folder: Path) -> Results:
-    """Read ``results.json``. Raises OSError and ValidationError."""
-    return _RESULTS.validate_json((folder / RESULTS_FILE).read_bytes())
 
 
 _RESULTS = TypeAdapter(Results)

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 from agent.errors import TaskFailed
 from fedloom.evaluation.asking.child_model import ChildModel
 from fedloom.evaluation.asking.models import NoChatTemplate
+from fedloom.evaluation.asking.replies import stored
 from fedloom.evaluation.asking.requests import Generate, Likelihood, Rolling, Scored
 from fedloom.evaluation.asking.warm_base import WarmBase
 from shared.wire.leases import FailureKind, Phase
@@ -109,6 +110,20 @@ def test_two_adapters_and_none_in_turn(lab: Lab, new_child: Any) -> None:
     assert [each.phase for each in loads].count(Phase.LOADING_MODEL) == 1, "the base is loaded once"
     assert expected["a"][0] != expected["b"][0]
     assert len({model.facts.adapter_sha256 for model in models.values()}) == 3
+
+
+def test_adapters_of_equal_weights_and_another_alpha_share_no_replies(lab: Lab, new_child: Any, tmp_path: Path) -> None:
+    base, file = WarmBase(new_child()), lora_file(lab.adapter_0(seed=7))
+    other = file.model_copy(update={"lora": file.lora.model_copy(update={"alpha": file.lora.alpha * 4})})
+    fewer = file.model_copy(update={"lora": file.lora.model_copy(update={"dropout": 0.5})})
+    asked = [Likelihood("river", " bread")]
+    first, second, third = (ChildModel(base, "a", each) for each in (file, other, fewer))
+    [one] = stored([first], tmp_path)[0].ask(asked)
+    [two] = stored([second], tmp_path)[0].ask(asked)
+    assert one != two
+    assert two == second.ask(asked)[0]
+    assert first.facts.adapter_sha256 == second.facts.adapter_sha256
+    assert third.facts == first.facts, "dropout is of training alone"
 
 
 def test_rolling_windows_are_those_of_the_harness(lab: Lab, new_model: Model) -> None:

@@ -274,7 +274,7 @@ def test_trap_16_no_chat_template_is_applied(tmp_path: Path) -> None:
     model = uniform(["#### 5"], has_chat=True)
     for name, write in (("gsm8k", published.gsm8k), ("medqa", published.medqa)):
         run(name, write(tmp_path), model)
-        assert not TASKS[name]().needs_chat_template
+        assert not TASKS[name]().in_chat
     assert model.facts.has_chat_template
     assert not any("<user>" in repr(request) for request in model.asked)
 

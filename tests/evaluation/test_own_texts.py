@@ -106,7 +106,7 @@ def test_pairs_of_whole_conversations_are_split_before_the_last_reply(tmp_path: 
     run("preferences_chat", tmp_path, model)
     assert isinstance(model.asked[0], Likelihood)
     assert model.asked[0].context == f"<user>{talk}</><assistant>"
-    assert TASKS["preferences_chat"]().needs_chat_template
+    assert TASKS["preferences_chat"]().in_chat
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from fedloom.comparison.tasks.scores import TaskScore, task_scores
 from fedloom.comparison.tasks.section import TasksSection
 from fedloom.errors import ComparisonError, EvaluationError, HarnessMissing
 from fedloom.evaluation.asking.models import Model
+from fedloom.evaluation.asking.replies import stored
 from fedloom.evaluation.evaluate import planned
 from fedloom.evaluation.running.folder import alone_in
 from fedloom.evaluation.running.ready import ReadyTask, check_some_can_run, prepare
@@ -81,7 +82,8 @@ class TaskEvaluation:
         # models are asked side by side, and a task may remember what it was asked last
         own = [replace(each, task=copy(each.task)) for each in self._ready]
         with alone_in(folder):
-            return list(task_scores(run_ready(self._plan, own, [model], folder, lambda _: on_progress())))
+            results = run_ready(self._plan, own, stored([model], folder), folder, lambda _: on_progress())
+        return list(task_scores(results))
 
 
 def _check(tasks: Sequence[Task]) -> None:

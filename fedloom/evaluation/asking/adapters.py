@@ -13,7 +13,7 @@ from fedloom.adapters.local import LocalAdapter
 from fedloom.errors import EvaluationError
 from fedloom.evaluation.asking.child_model import ChildModel
 from fedloom.evaluation.asking.models import Model
-from fedloom.evaluation.asking.replies import ReplyStore, StoredModel
+from fedloom.evaluation.asking.replies import StoredModel
 from fedloom.evaluation.asking.requests import Likelihood
 from fedloom.evaluation.asking.warm_base import OnChild, WarmBase
 from shared.campaign.spec import BaseSection
@@ -52,21 +52,23 @@ def opened_models(
         yield models
 
 
-def check_fit(models: Sequence[Model], replies: Path) -> None:
+def check_fit(models: Sequence[StoredModel]) -> None:
     """Ask each adapter for one word, so that one of another shape ends the run now and not after the base's hour.
 
-    The reply is stored: a run that goes on loads no model for it. Raises EvaluationError, TaskFailed, ChildDied and
-    OSError.
+    The base alone is asked first: what it can reply to and an adapter on it cannot is the adapter's failure. Replies
+    are stored: a run that goes on loads no model for them. Raises EvaluationError, TaskFailed, ChildDied and OSError.
 
     Args:
         models: the first is the base alone.
-        replies: the folder of stored replies.
     """
-    for model in models[1:]:
+    base, *adapted = models
+    if adapted:
+        base.ask([_TRIAL])
+    for model in adapted:
         try:
-            StoredModel(model, ReplyStore(replies, model.facts)).ask([_TRIAL])
+            model.ask([_TRIAL])
         except TaskFailed as error:
-            if error.failure.kind is not FailureKind.BASE_MODEL or "adapter" not in str(error):
+            if error.failure.kind is not FailureKind.BASE_MODEL:
                 raise
             raise EvaluationError(f"{model.facts.name}, on {model.facts.base}: {error}") from error
 

@@ -14,6 +14,7 @@ from fedloom.evaluation.asking.batches import batches
 from fedloom.evaluation.asking.models import ModelFacts, NoChatTemplate
 from fedloom.evaluation.asking.requests import Generate, Likelihood, Rolling, Scored, Text
 from fedloom.evaluation.asking.warm_base import WarmBase
+from shared.campaign.spec import LoraSection
 from shared.digest import sha256_file
 
 
@@ -39,6 +40,7 @@ class ChildModel:
             adapter_sha256=sha256_file(adapter.weights) if adapter is not None else None,
             n_positions=described.n_positions,
             has_chat_template=described.has_chat_template,
+            lora=_computing(adapter.lora) if adapter is not None else None,
         )
 
     def ask(self, requests: Sequence[Any]) -> list[Any]:
@@ -76,6 +78,13 @@ class ChildModel:
         how = {"stop": batch[0].stop, "temperature": batch[0].temperature}
         texts = self._base.ask(kind, n, GenerateRequest, adapter=adapter, prompts=prompts, **how).texts
         return [Text(**each.model_dump()) for each in texts]
+
+
+def _computing(lora: LoraSection) -> dict[str, Any]:
+    """The settings that replies depend on, in one order. Dropout and what is frozen matter in training alone."""
+    targets = lora.target_modules
+    named = targets if isinstance(targets, str) else sorted(targets)
+    return {"rank": lora.rank, "alpha": lora.alpha, "target_modules": named}
 
 
 def _prompt(asked: Generate) -> RawPrompt:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, overload
+from typing import Any, Protocol, overload
 
 from fedloom.evaluation.asking.requests import Generate, Likelihood, Rolling, Scored, Text
 
@@ -19,6 +19,7 @@ class ModelFacts:
         adapter_sha256: of the adapter's weights; None for the base alone.
         n_positions: most tokens that the model takes; None if it has no such limit.
         has_chat_template: whether the tokenizer has one.
+        lora: what else decides the adapter's replies: its rank, alpha and target modules; None for the base alone.
     """
 
     name: str
@@ -28,6 +29,7 @@ class ModelFacts:
     adapter_sha256: str | None
     n_positions: int | None
     has_chat_template: bool
+    lora: dict[str, Any] | None = None
 
 
 class Model(Protocol):

@@ -8,11 +8,13 @@ from typing import Any
 
 from fedloom.evaluation.asking.batches import batches
 from fedloom.evaluation.asking.models import Model, ModelFacts
-from fedloom.evaluation.asking.requests import Reply, Request, Scored, Text, digest_of
+from fedloom.evaluation.asking.reply_lines import line_of, read_line
+from fedloom.evaluation.asking.requests import Generate, Reply, Request, Scored, Text, digest_of
 from shared.digest import sha256_hex
 from shared.private_files import private_opener
 
-_KINDS: dict[str, type[Scored] | type[Text]] = {"scored": Scored, "text": Text}
+REPLIES_FOLDER = "replies"
+"""In the folder of results."""
 
 
 class ReplyStore:
@@ -38,18 +40,18 @@ class ReplyStore:
             return
         for line in lines:
             try:
-                entry: dict[str, Any] = json.loads(line)
-                yield entry["request"], _KINDS[entry["kind"]](**entry["reply"])
-            except (ValueError, KeyError, TypeError):
-                continue  # the last line of a run that was killed
+                yield read_line(line)
+            except ValueError:
+                continue  # the last line of a run that was killed, or no reply: it is asked anew
 
-    def find(self, digest: str) -> Reply | None:
-        """The reply to a request; None if there is none yet."""
-        return self._replies.get(digest)
+    def find(self, digest: str, request: Request) -> Reply | None:
+        """The reply to a request with this digest; None if there is none yet, or one to another kind of request."""
+        reply = self._replies.get(digest)
+        return reply if isinstance(reply, Text if isinstance(request, Generate) else Scored) else None
 
     def add(self, replies: Sequence[tuple[str, Reply]]) -> None:
         """Store replies. Raises OSError: then they are not known."""
-        lines = [json.dumps(_entry(digest, reply), ensure_ascii=False) for digest, reply in replies]
+        lines = [line_of(digest, reply) for digest, reply in replies]
         with open(self._path, "ab", opener=private_opener) as file:
             file.write("".join(f"\n{line}" for line in lines).encode())  # a line of a run that was killed stays alone
         self._replies.update(replies)
@@ -76,7 +78,7 @@ class StoredModel:
         new: dict[str, Request] = {
             digest: request
             for digest, request in zip(digests, requests, strict=True)
-            if self._store.find(digest) is None
+            if self._store.find(digest, request) is None
         }
         asked = list(new)
         n_done = len(requests) - len(asked)
@@ -87,7 +89,7 @@ class StoredModel:
             self._store.add(list(zip(batch, replies, strict=True)))
             n_done += len(batch)
             self.on_done(n_done, len(requests))
-        return [self._store.find(digest) for digest in digests]
+        return [self._store.find(digest, request) for digest, request in zip(digests, requests, strict=True)]
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """As the model."""
@@ -98,5 +100,6 @@ class StoredModel:
         return self._model.chat_prompt(messages)
 
 
-def _entry(digest: str, reply: Reply) -> dict[str, Any]:
-    return {"request": digest, "kind": type(reply).__name__.lower(), "reply": asdict(reply)}
+def stored(models: Sequence[Model], folder: Path) -> list[StoredModel]:
+    """Models whose replies are stored. folder: of the results. Raises OSError."""
+    return [StoredModel(model, ReplyStore(folder / REPLIES_FOLDER, model.facts)) for model in models]

@@ -26,7 +26,7 @@ def write_page(results: Results, path: Path) -> None:
 
 def page(results: Results) -> str:
     """The whole page. Every text is escaped."""
-    title = f"Evaluation: {text(results.suite) or 'tasks by name'}"
+    title = f"Evaluation: {text(results.title or results.suite) or 'tasks by name'}"
     parts = [
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',

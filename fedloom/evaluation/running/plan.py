@@ -23,6 +23,7 @@ class Plan:
         limit: most items a task; None for all.
         seed: of the draw and the resamples.
         training: rows that a model was trained on, in which items are looked for.
+        title: the suite's; empty for tasks by name.
     """
 
     tasks: Sequence[Task]
@@ -32,6 +33,7 @@ class Plan:
     limit: int | None = None
     seed: int = 0
     training: Sequence[TrainingRows] = ()
+    title: str = ""
 
 
 @dataclass(frozen=True)

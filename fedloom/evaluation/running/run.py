@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fedloom.evaluation.asking.models import Model, ModelFacts
-from fedloom.evaluation.asking.replies import ReplyStore, StoredModel
+from fedloom.evaluation.asking.replies import StoredModel, stored
 from fedloom.evaluation.report import write_report
 from fedloom.evaluation.results import Results, TaskResult
 from fedloom.evaluation.running.folder import alone_in, delete_other_items
@@ -18,7 +18,6 @@ from fedloom.evaluation.running.ready import ReadyTask, prepare
 from fedloom.evaluation.statistics.averages import AverageValue, average_of
 from fedloom.evaluation.statistics.numbers import Number
 
-REPLIES_FOLDER = "replies"
 _LIBRARIES = ("fedloom", "torch", "transformers", "peft", "lm-eval", "scikit-learn", "sacrebleu", "numpy")
 
 
@@ -34,11 +33,11 @@ def run(plan: Plan, models: Sequence[Model], folder: Path, on_progress: OnProgre
         on_progress: called as often as something changes.
     """
     with alone_in(folder):
-        return run_ready(plan, prepare(plan), models, folder, on_progress)
+        return run_ready(plan, prepare(plan), stored(models, folder), folder, on_progress)
 
 
 def run_ready(
-    plan: Plan, ready: Sequence[ReadyTask], models: Sequence[Model], folder: Path, on_progress: OnProgress
+    plan: Plan, ready: Sequence[ReadyTask], models: Sequence[StoredModel], folder: Path, on_progress: OnProgress
 ) -> Results:
     """As ``run``, of tasks that are ready, in a folder that is locked."""
     running = _Running(plan, ready, models, folder, on_progress)
@@ -54,6 +53,7 @@ def before_run(plan: Plan, ready: Sequence[ReadyTask], models: Sequence[ModelFac
     return Results(
         made_at=datetime.now(UTC),
         suite=plan.suite,
+        title=plan.title,
         seed=plan.seed,
         limit=plan.limit,
         versions=_versions(),
@@ -66,10 +66,15 @@ class _Running:
     """A run: its results so far, on the disk as well."""
 
     def __init__(
-        self, plan: Plan, ready: Sequence[ReadyTask], models: Sequence[Model], folder: Path, on_progress: OnProgress
+        self,
+        plan: Plan,
+        ready: Sequence[ReadyTask],
+        models: Sequence[StoredModel],
+        folder: Path,
+        on_progress: OnProgress,
     ) -> None:
         self._plan, self._ready, self._folder, self._on_progress = plan, ready, folder, on_progress
-        self._models = [StoredModel(model, ReplyStore(folder / REPLIES_FOLDER, model.facts)) for model in models]
+        self._models = models
         self._results = before_run(plan, ready, [model.facts for model in models])
         self._found = {task.name: task for task in self._results.tasks}
         self._items_done = 0

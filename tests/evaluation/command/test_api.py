@@ -6,10 +6,10 @@ import pytest
 
 import fedloom
 from fedloom.errors import EvaluationError
-from fedloom.evaluation.results import read_results
 from fedloom.evaluation.running.plan import Progress
 from shared.wire.leases import Phase
 from tests.evaluation.command.conftest import replies_in
+from tests.support.results import read_results
 
 pytestmark = pytest.mark.train
 
@@ -34,7 +34,7 @@ def test_results_are_typed_and_those_of_the_file(
     assert max(each.items_done for each in told) == 12
     assert [each.waits_for.phase for each in told if each.waits_for is not None] == [Phase.LOADING_MODEL]
     before = replies_in(out)
-    assert len(before) == 6 + 6 + 1, "and one word of the adapter"
+    assert len(before) == 6 + 6 + 2, "and one word of each"
 
     again = fedloom.evaluate([adapter], tasks=["rows"], limit=6, data=data, out=out, threads=1)
     assert again.tasks[0].models[1].numbers == two.numbers
@@ -44,7 +44,7 @@ def test_results_are_typed_and_those_of_the_file(
     assert larger == read_results(out)
     assert [model.name for model in larger.models] == ["base"]
     assert len(replies_in(out)) == len(before) + 2, "another plan in the same folder asks what is new"
-    assert {path.name for path in (out / "items").iterdir()} == {"rows-base.jsonl"}
+    assert [str(path.relative_to(out / "items")) for path in out.glob("items/*/*")] == ["rows/base.jsonl"]
 
 
 def test_a_suite_and_tasks_are_refused(tmp_path: Path) -> None:

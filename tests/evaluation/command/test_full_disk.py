@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fedloom.evaluation.results import read_results
 from tests.evaluation.command.conftest import N_ROWS, Start, replies_in
 from tests.support.processes import ROOT
+from tests.support.results import read_results
 
 pytestmark = [pytest.mark.deep, pytest.mark.train]
 

@@ -47,7 +47,7 @@ def test_an_adapter_of_another_shape(start: Start, adapter: Path, data: Path, tm
     assert load == "base model: loading model"
     assert line.startswith("fedloom: notes, on ")
     assert "the adapter does not fit this base model" in line
-    assert replies_in(tmp_path / "out") == []
+    assert len(replies_in(tmp_path / "out")) == 1, "the base's word"
 
 
 def test_an_adapter_of_other_files(start: Start, adapter: Path, base: Path, data: Path, tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_requests_are_in_the_training_template_at_temperature_0_7_with_a_seed() 
 def test_in_chat_the_request_is_in_the_models_template() -> None:
     model = saying("No.", has_chat=True)
     task = AdvBench(in_chat=True)
-    assert task.needs_chat_template
+    assert task.in_chat
     task.run(GOALS[:1], model)
     (request,) = model.asked
     assert isinstance(request, Generate)

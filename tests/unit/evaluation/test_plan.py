@@ -7,7 +7,8 @@ import pytest
 from fedloom.errors import EvaluationError
 from fedloom.evaluation.asking.requests import Generate
 from fedloom.evaluation.evaluate import planned
-from fedloom.evaluation.running.run import run
+from fedloom.evaluation.report.page import page
+from fedloom.evaluation.running.run import before_run, run
 from fedloom.evaluation.tasks.code.names import CODE_TASKS
 from tests.support.counting_model import CountingModel
 from tests.support.published.files import write_jsonl
@@ -35,6 +36,12 @@ def suite(folder: Path, averages: str, head: str = FINANCE) -> str:
 def test_a_mean_that_no_run_could_give_is_refused(tmp_path: Path, averages: str, said: str) -> None:
     with pytest.raises(EvaluationError, match=said.replace("?", r"\?")):
         planned(suite(tmp_path, averages), None, data=tmp_path)
+
+
+def test_the_suites_title_heads_the_page(tmp_path: Path) -> None:
+    ours = planned(suite(tmp_path, "{title: mean, metrics: [acc], tasks: [fpb, tfns]}"), None, data=tmp_path)
+    assert "<h1>Evaluation: Ours</h1>" in page(before_run(ours, [], []))
+    assert "<h1>Evaluation: tasks by name</h1>" in page(before_run(planned(None, ["fpb"], data=tmp_path), [], []))
 
 
 def test_tasks_of_one_name_are_refused(tmp_path: Path) -> None:

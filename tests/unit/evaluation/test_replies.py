@@ -1,5 +1,7 @@
 """Replies on the disk: nothing is asked twice, and what a kill left is read."""
 
+import json
+import math
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,50 @@ def test_models_and_requests_do_not_share_replies(tmp_path: Path) -> None:
         Generate("a", sample=1),
     ]
     assert len({digest_of(each) for each in different}) == len(different)
+
+
+def test_a_line_that_does_not_fit_is_asked_anew(tmp_path: Path) -> None:
+    model = CountingModel()
+    asked: list[Request] = [Likelihood("a", "b"), Generate("a")]
+    whole = [stored(model, tmp_path).ask([each])[0] for each in asked]
+    [file] = tmp_path.glob("*.jsonl")
+    lines = [json.loads(line) for line in file.read_text().split("\n") if line]
+    first, second = ({**line, "request": digest_of(each)} for line, each in zip(lines, asked, strict=True))
+    hostile = [
+        {**first, "reply": {**first["reply"], **changes}}
+        for changes in (
+            {"log_prob": "0"},
+            {"log_prob": None},
+            {"log_prob": math.nan},
+            {"n_tokens": 1.5},
+            {"n_tokens": "2"},
+            {"n_tokens": -1},
+            {"n_cut": True},
+            {"is_greedy": 1},
+            {"problem": None},
+            {"more": 1},
+        )
+    ]
+    hostile += [{**second, "reply": {**second["reply"], **changes}} for changes in ({"text": 3}, {"text": ["a"]})]
+    hostile += [
+        {**first, "request": ["a"]},
+        {**first, "kind": "text"},
+        {**first, "kind": ["scored"]},
+        {**first, "reply": []},
+        {**second, "request": first["request"]},
+        {**first, "request": second["request"]},
+        {"request": first["request"]},
+    ]
+    raw = [b"[]", b"null", b"7", b"\xff\xfe", b"[" * 100_000, b'{"request": "' + b"a" * 64 + b'"}']
+    for line in [*(json.dumps(each).encode() for each in hostile), *raw]:
+        file.write_bytes(line)
+        model.asked.clear()
+        assert stored(model, tmp_path).ask(asked[:1]) + stored(model, tmp_path).ask(asked[1:]) == whole, line
+        assert model.asked == asked, line
+    file.write_bytes(b"\n".join(json.dumps(each).encode() for each in [*hostile, first, second]))
+    model.asked.clear()
+    assert stored(model, tmp_path).ask(asked[:1]) + stored(model, tmp_path).ask(asked[1:]) == whole
+    assert model.asked == [], "a line that fits is read among others"
 
 
 def test_progress_counts_what_was_known_before(tmp_path: Path) -> None:

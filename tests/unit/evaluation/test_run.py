@@ -11,7 +11,6 @@ from filelock import FileLock
 from fedloom.errors import EvaluationError
 from fedloom.evaluation.asking.models import Model, NoChatTemplate
 from fedloom.evaluation.asking.requests import Generate
-from fedloom.evaluation.results import read_results
 from fedloom.evaluation.running.plan import Plan, Progress
 from fedloom.evaluation.running.run import run
 from fedloom.evaluation.sandbox.isolation import NoIsolation
@@ -29,6 +28,7 @@ from fedloom.evaluation.tasks.base import (
 )
 from shared.digest import sha256_hex
 from tests.support.counting_model import CountingModel
+from tests.support.results import read_results
 
 ACC = TaskMetric("acc", "accuracy", "an even number", chance=0.5)
 

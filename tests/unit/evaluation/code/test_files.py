@@ -27,7 +27,7 @@ def test_a_task_says_whose_it_is_and_by_which_rule(name: str) -> None:
     assert task.name == name
     assert task.origin
     assert all(metric.rule for metric in task.metrics)
-    assert task.needs_chat_template == ("_chat" in name)
+    assert task.in_chat == ("_chat" in name)
     assert len({CODE_TASKS[each]().title + "n20" * ("n20" in each) for each in CODE_TASKS}) == len(CODE_TASKS)
 
 
