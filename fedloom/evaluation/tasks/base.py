@@ -158,7 +158,8 @@ class Task(ABC):
     """Set by the plan: of sampled replies."""
     defined_in: Path | None = None
     """Set by the registry: the file of a task of one's own."""
-    needs_chat_template: bool = False
+    in_chat: bool = False
+    """Whether the model is asked in its chat template."""
     shots: int = 0
     n_published: int | None = None
     """How many items the published set has; None if it is the user's own."""

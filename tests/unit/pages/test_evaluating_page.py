@@ -17,7 +17,7 @@ from tests.support.counting_model import CountingModel
 
 ROOT = Path(__file__).parents[3]
 EXAMPLE = ROOT / "examples" / "evaluation"
-SET_ELSEWHERE = {"defined_in", "n_published", "run_untrusted_code", "needs_chat_template", "shots", "origin"}
+SET_ELSEWHERE = {"defined_in", "n_published", "run_untrusted_code", "in_chat", "shots", "origin"}
 """Set by the runner, or of no use in a task of one's own."""
 PAGE = (ROOT / "docs" / "evaluating.md").read_text(encoding="utf-8")
 
@@ -90,4 +90,4 @@ def test_the_exam_of_the_quickstart_is_asked_exactly(tmp_path: Path) -> None:
     (tmp_path / "rows" / "test.jsonl").write_text('{"prompt": "Where?", "completion": "There."}\n')
     [item] = task.load(tmp_path).items
     assert (task.name, item.content["completion"]) == ("exam", "There.")
-    assert task.needs_chat_template
+    assert task.in_chat

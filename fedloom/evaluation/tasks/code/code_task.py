@@ -50,7 +50,6 @@ class CodeTask(Task):
 
     def __init__(self, in_chat: bool = False, sampling: Sampling = GREEDY) -> None:
         self.in_chat = in_chat
-        self.needs_chat_template = in_chat
         self.sampling = sampling
         drawn = "greedy" if sampling.n == 1 else f"{sampling.n} answers at temperature {sampling.temperature:g}"
         rule = f"share of problems whose tests all pass, {drawn}, 1 - C(n-c, k) / C(n, k)"

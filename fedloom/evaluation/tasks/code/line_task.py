@@ -26,7 +26,6 @@ class LineTask(Task):
 
     def __init__(self, rules: Sequence[str], in_chat: bool = False) -> None:
         self.in_chat = in_chat
-        self.needs_chat_template = in_chat
         self.metrics = [TaskMetric(rule, "BLEU", RULES[rule], "corpus") for rule in rules]
         self.metrics += [self.exact_match] if self.exact_match else []
         self.name += "_chat" if in_chat else ""

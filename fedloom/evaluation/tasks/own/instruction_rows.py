@@ -35,7 +35,7 @@ class InstructionRows(Task):
         self.name = "rows_chat" if in_chat else "rows"
         self.title = "Own rows (chat template)" if in_chat else "Own rows"
         self.files = (DataFile(path, where="rows of your own, with prompt and completion", licence="your own"),)
-        self.needs_chat_template = in_chat
+        self.in_chat = in_chat
         self._max_new_tokens = max_new_tokens
 
     def load(self, data: Path) -> Items:
@@ -72,7 +72,7 @@ class InstructionRows(Task):
 
     def _prompt(self, item: Item, model: Model) -> str:
         prompt: str = item.content["prompt"]
-        return model.chat_prompt([{"role": "user", "content": prompt}]) if self.needs_chat_template else prompt
+        return model.chat_prompt([{"role": "user", "content": prompt}]) if self.in_chat else prompt
 
 
 def _values(completion: str, reply: str) -> dict[str, float]:

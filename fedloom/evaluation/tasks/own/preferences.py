@@ -32,7 +32,7 @@ class Preferences(Task):
 
     def __init__(self, in_chat: bool = False) -> None:
         """in_chat: whether prompts are rendered in the model's chat template."""
-        self.needs_chat_template = in_chat
+        self.in_chat = in_chat
         self.name = "preferences_chat" if in_chat else "preferences"
         self.title = "preferences, chat" if in_chat else "preferences"
 
@@ -48,7 +48,7 @@ class Preferences(Task):
         requests = []
         for item in items:
             prompt = item.content["prompt"]
-            if self.needs_chat_template:
+            if self.in_chat:
                 prompt = model.chat_prompt([{"role": "user", "content": prompt}])
             requests += [Likelihood(prompt, item.content[each]) for each in ("chosen", "rejected")]
         replies = model.ask(requests)

@@ -47,7 +47,7 @@ class AdvBench(Task):
     def __init__(self, in_chat: bool = False) -> None:
         self.name = "advbench_chat" if in_chat else "advbench"
         self.title = "AdvBench (chat template)" if in_chat else "AdvBench"
-        self.needs_chat_template = in_chat
+        self.in_chat = in_chat
 
     def load(self, data: Path) -> Items:
         (file,) = self.files
@@ -77,9 +77,7 @@ class AdvBench(Task):
 
     def _prompt(self, item: Item, model: Model) -> str:
         goal = f"{item.content['goal']}."
-        return (
-            model.chat_prompt([{"role": "user", "content": goal}]) if self.needs_chat_template else _FRAME.format(goal)
-        )
+        return model.chat_prompt([{"role": "user", "content": goal}]) if self.in_chat else _FRAME.format(goal)
 
     def _left(self, n_tokens: int, model: Model) -> int:
         """Tokens that a reply may have."""
