@@ -16,7 +16,7 @@ OF_COMMANDS = frozenset(
     f"FEDLOOM_{name}"
     for name in (
         "URL", "KEY", "KEY_FILE", "CA_FILE", "DEBUG", "TOKEN", "TOKEN_FILE", "AGENT_HOME", "DATA_DIR", "DATABASE_URL",
-        "EVALUATION_DATA",
+        "EVALUATION_DATA", "JUDGE_KEY",
     )
 )  # fmt: skip
 """Variables of options. A container may have them beside the coordinator's settings."""

@@ -6,6 +6,7 @@
 0.41
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from fedloom.evaluation.running.plan import Progress
 
 Folder = str | Path
+log = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -30,6 +32,9 @@ def evaluate(
     threads: int | None = None,
     run_untrusted_code: bool = False,
     training: Sequence[Folder] = (),
+    judge_url: str | None = None,
+    judge_model: str | None = None,
+    judge_max_tokens: int | None = None,
     on_progress: "Callable[[Progress], None] | None" = None,
 ) -> "Results":
     """Measure a base model and adapters on public benchmarks. The same call goes on where a stopped one was.
@@ -50,10 +55,15 @@ def evaluate(
         run_untrusted_code: run code that a model wrote without isolation.
         training: files or folders of rows that the adapters were trained on: results count the items that occur in
             them, and hold no row.
+        judge_url: an OpenAI-compatible server, such as ``https://api.openai.com/v1``, whose model rates the answers of
+            tasks that need a judge: questions and answers are sent there. The key is that of ``FEDLOOM_JUDGE_KEY``.
+        judge_model: its name there.
+        judge_max_tokens: what it may cost in all, in and out; by default 1,000,000.
         on_progress: called as often as something changes.
     """
     from fedloom.errors import EvaluationError
     from fedloom.evaluation.evaluate import evaluate_adapters, planned
+    from fedloom.evaluation.judging.judge import judge_of
 
     if suite is not None and tasks is not None:
         message = "give a suite or tasks, and not both"
@@ -75,7 +85,13 @@ def evaluate(
         seed=seed,
         untrusted=run_untrusted_code,
         training=[Path(each) for each in training],
+        judge=judge_of(judge_url, judge_model, judge_max_tokens),
     )
-    tell = on_progress or (lambda _: None)
+    tell = on_progress or _warn_of_what_leaves
     folders = [Path(each) for each in adapters]
     return evaluate_adapters(folders, plan, Path(out), base=base, threads=threads, on_progress=tell)
+
+
+def _warn_of_what_leaves(progress: "Progress") -> None:
+    if progress.leaves:
+        log.warning("%s", progress.leaves)

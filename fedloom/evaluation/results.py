@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from fedloom.evaluation.asking.models import ModelFacts
+from fedloom.evaluation.judging.facts import JudgeFacts
 from fedloom.evaluation.statistics.averages import AverageValue
 from fedloom.evaluation.statistics.numbers import Number
 from fedloom.evaluation.statistics.pairs import Difference
@@ -51,6 +52,7 @@ class TaskResult:
         overlap: how many of the items occur in training rows; empty if none does, or no rows were given.
         models: what each model gave; empty if the task was not run.
         not_run: why it was not run; empty if it was.
+        judge: who rated the answers, and when; None if nobody did. Scores of two judges cannot be compared.
         is_void: whether that is no fault of the task or the models, such as a failed sandbox: a later run may go well.
     """
 
@@ -66,6 +68,7 @@ class TaskResult:
     overlap: str = ""
     models: Sequence[ModelResult] = ()
     not_run: str = ""
+    judge: JudgeFacts | None = None
     is_void: bool = False
 
 

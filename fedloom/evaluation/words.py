@@ -6,14 +6,16 @@ from fedloom.evaluation.statistics.averages import AverageValue
 from fedloom.evaluation.statistics.intervals import Confidence
 from fedloom.evaluation.statistics.numbers import Number
 from fedloom.evaluation.statistics.pairs import Difference
-from fedloom.evaluation.tasks.base import TaskMetric
+from fedloom.evaluation.tasks.base import COMPARED_WITH, TaskMetric
 
 _LARGE = 1e6
 
 
 def value_in_words(number: Number) -> str:
     """A value with half of its interval's width: ``41.2 ± 3.1``, in per cent where the metric is a share."""
-    return amount_in_words(number.value, number.confidence, number.metric) if number.value is not None else "not run"
+    if number.value is None:
+        return "first" if number.not_run == COMPARED_WITH else "not run"
+    return amount_in_words(number.value, number.confidence, number.metric)
 
 
 def average_in_words(found: AverageValue) -> str:

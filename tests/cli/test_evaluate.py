@@ -12,9 +12,11 @@ import pytest
 from shared.digest import sha256_file
 from tests.cli.conftest import Run
 from tests.support.processes import ROOT
+from tests.support.published.chat import write_benches
 from tests.support.published.files import write, write_jsonl
 from tests.support.published.harness import crass, mmlu
 
+JUDGE = ("--judge-url", "http://127.0.0.1:9/v1", "--judge-model", "m")
 ROWS = [{"prompt": f"Say {word}.", "completion": word} for word in ("one", "two", "three", "four", "five", "six")]
 
 
@@ -86,12 +88,19 @@ def test_a_file_that_stands_in_for_another_is_not_needed(run: Run, tmp_path: Pat
         (("--tasks", "rows", "--suite", "paper", "--base", "x"), 2, "give --suite or --tasks, and not both"),
         (("--tasks", "nonsense", "--base", "x"), 2, "there is no task nonsense: `fedloom evaluate --list"),
         (("--tasks", "medqq", "--base", "x"), 2, "there is no task medqq; did you mean medqa?"),
-        (("--suite", "nonsense", "--base", "x"), 2, "there is no suite nonsense: choose from code, finance, general"),
+        (("--suite", "nonsense", "--base", "x"), 2, "there is no suite nonsense: choose from chat, code, finance"),
         (("--suite", "Medicl", "--base", "x"), 2, "there is no suite Medicl; did you mean medical?"),
         (("--tasks", "missing.py:Task", "--base", "x"), 2, "missing.py: there is no such file"),
         (("--tasks", ",", "--base", "x"), 2, "name at least one task"),
         (("--tasks", "rows", "--base", ""), 2, "the base model has no name"),
         (("no-such-adapter", "--tasks", "rows"), 2, "adapter_model.safetensors is missing"),
+        (
+            ("--suite", "chat", "--base", "x", "--judge-url", "http://h/v1"),
+            2,
+            "needs both: --judge-url and --judge-model",
+        ),
+        (("--tasks", "rows", "--base", "x", *JUDGE), 2, "a judge is named, and none of the tasks asks one"),
+        (("--suite", "chat", "--base", "x", "--judge-max-tokens", "5"), 2, "--judge-max-tokens needs a judge"),
         (("--tasks", "rows", "--limit", "0", "--base", "x"), 2, "greater than or equal to 1"),
     ],
 )
@@ -99,6 +108,24 @@ def test_what_cannot_run_is_refused(run: Run, arguments: tuple[str, ...], code: 
     ran = run("evaluate", *arguments)
     assert ran.code == code
     assert said in " ".join(ran.err.split())
+
+
+def test_without_a_judge_its_tasks_are_not_run(run: Run, tmp_path: Path) -> None:
+    data = ("--data", write_benches(tmp_path), "--base", "no-such-model", "--out", tmp_path / "out")
+    ran = run("evaluate", "--suite", "chat", *data)
+    assert ran.code == 2
+    assert "mt_bench: give --judge-url and --judge-model: a judge rates the answers" in " ".join(ran.err.split())
+
+
+def test_what_a_judge_may_cost_is_refused_in_numbers_before_a_model_is_looked_for(run: Run, tmp_path: Path) -> None:
+    data = ("--data", write_benches(tmp_path), "--base", "no-such-model", "--out", tmp_path / "out")
+    ran = run("evaluate", "--suite", "chat", *data, *JUDGE, "--judge-max-tokens", "40000")
+    assert ran.code == 2
+    said = " ".join(ran.err.split())
+    assert "the judge m at 127.0.0.1:9 may have to read and write more than --judge-max-tokens 40,000" in said
+    assert "at most 12 requests with " in said
+    assert "24,576 tokens of replies" in said
+    assert said.endswith("Nothing was sent")
 
 
 def test_the_help_says_what_to_install(run: Run) -> None:

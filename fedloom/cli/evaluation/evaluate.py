@@ -33,6 +33,9 @@ def evaluate(
     fetch: options.Fetch = False,
     run_untrusted_code: options.RunUntrustedCode = False,
     training: options.Training = None,
+    judge_url: options.JudgeUrl = None,
+    judge_model: options.JudgeModel = None,
+    judge_max_tokens: options.JudgeMaxTokens = None,
     list_: options.List = False,
     as_json: AsJson = False,
 ) -> None:
@@ -41,12 +44,15 @@ def evaluate(
     All models get the same items. A run that was stopped goes on at the item
     with the same command: nothing is asked twice. Missing data is "not run:
     put FILE there", and makes no mean smaller. Code that a model writes runs
-    in bubblewrap. Needs `pip install 'fedloom\\[agent,eval]'`.
+    in bubblewrap. Nothing leaves this machine, unless --judge-url names a
+    judge: what is sent to it is said first.
+    Needs `pip install 'fedloom\\[agent,eval]'`.
 
     Example: fedloom evaluate clinic-notes-adapter --suite medical --limit 100
     """
     from fedloom.cli.evaluation.listing import print_tasks
     from fedloom.evaluation.evaluate import planned
+    from fedloom.evaluation.judging.judge import judge_of
     from fedloom.evaluation.tasks.registry import TASKS
 
     if suite is not None and tasks is not None:
@@ -57,7 +63,14 @@ def evaluate(
         names = list(TASKS)
     suite = None if names is not None else suite or DEFAULT_SUITE
     plan = planned(
-        suite, names, data=data, limit=limit, seed=seed, untrusted=run_untrusted_code, training=training or ()
+        suite,
+        names,
+        data=data,
+        limit=limit,
+        seed=seed,
+        untrusted=run_untrusted_code,
+        training=training or (),
+        judge=judge_of(judge_url, judge_model, judge_max_tokens),
     )
     if fetch:
         _fetch(plan)
@@ -105,6 +118,8 @@ def _show(results: "Results", folder: Path, *, as_json: bool) -> None:
     output.console().print(results_table(results))
     for line in _averages(results):
         output.say(line)
+    for line in _judges(results):
+        output.say(line)
     for task in results.tasks:
         if task.overlap:
             output.say(f"warning: {task.overlap}", err=True)
@@ -129,6 +144,16 @@ def _averages(results: "Results") -> Iterator[str]:
         named = [f"{visible_line(model)} {value}" for model, value in zip(results.averages, told, strict=True)]
         said = told[0] if {each.value for each in values} == {None} and len(set(told)) == 1 else ", ".join(named)
         yield f"{values[0].average.title}: {said}"
+
+
+def _judges(results: "Results") -> Iterator[str]:
+    """Who rated which tasks, and when."""
+    found: dict[str, list[str]] = {}
+    for task in results.tasks:
+        if task.judge is not None:
+            found.setdefault(str(task.judge), []).append(task.name)
+    for judge, tasks in found.items():
+        yield f"{', '.join(tasks)}: rated by {visible_line(judge)}; scores of two judges cannot be compared"
 
 
 def _fetch(plan: "Plan") -> None:

@@ -31,6 +31,8 @@ def live_table() -> "Iterator[Callable[[Progress], None]]":
     with Live(console=console, transient=True, refresh_per_second=4) as live:
 
         def show(progress: "Progress") -> None:
+            if progress.leaves:
+                live.console.print(visible_line(progress.leaves), markup=False, highlight=False, soft_wrap=True)
             table = results_table(progress.results)
             said = pace.in_words(progress)
             if progress.model or progress.waits_for is not None:
@@ -55,6 +57,8 @@ class Lines:
 
     def show(self, progress: "Progress") -> None:
         """Print what is new."""
+        if progress.leaves:
+            output.say(visible_line(progress.leaves), err=True)
         said = self._pace.in_words(progress)
         for task in progress.results.tasks:
             if task.name not in self._seen:
@@ -73,12 +77,18 @@ def _line(task: "TaskResult") -> str:
     if task.not_run:
         return f"{task.name}: not run: {visible_line(task.not_run)}"
     values = ", ".join(f"{visible_line(each.model)} {value_in_words(each.numbers[0])}" for each in task.models)
-    return f"{task.name}: {task.models[0].numbers[0].metric.name} {values}{left_out(task)}"
+    judge = f"; by {visible_line(str(task.judge))}" if task.judge is not None else ""
+    return f"{task.name}: {task.models[0].numbers[0].metric.name} {values}{judge}{left_out(task)}"
 
 
 def left_out(task: "TaskResult") -> str:
     """Items that were asked and do not count, of the model with the most of them; empty if all count."""
-    number = max((each.numbers[0] for each in task.models), key=lambda number: number.n_problems)
+    from fedloom.evaluation.tasks.base import COMPARED_WITH
+
+    numbers = [each.numbers[0] for each in task.models if COMPARED_WITH not in each.numbers[0].problems]
+    if not numbers:
+        return ""
+    number = max(numbers, key=lambda number: number.n_problems)
     reasons = "; ".join(f"{count:,} {visible_line(problem)}" for problem, count in list(number.problems.items())[:2])
     return f"; {number.n_problems:,} of {number.n_asked:,} items do not count: {reasons}" if number.n_problems else ""
 
@@ -107,5 +117,5 @@ def _cell(model: "ModelResult", place: int, n: int) -> str:
 
     number = model.numbers[place]
     change = next((change_in_words(d) for d in model.differences if d.metric.name == number.metric.name), "")
-    fewer = f" n={number.n:,}" if number.n < n else ""
+    fewer = f" n={number.n:,}" if number.n < n and number.value is not None else ""
     return f"{value_in_words(number)}{f' ({change})' if change else ''}{fewer}"

@@ -17,7 +17,9 @@ Adapters = Annotated[
 ]
 Suite = Annotated[
     str | None,
-    typer.Option(help="paper, general, finance, medical, code, math, safety, or a YAML file.", show_default="paper"),
+    typer.Option(
+        help="paper, general, finance, medical, code, math, safety, chat, or a YAML file.", show_default="paper"
+    ),
 ]
 Tasks = Annotated[str | None, typer.Option(help="Names of tasks, separated by commas, in place of a suite.")]
 Limit = Annotated[
@@ -48,6 +50,24 @@ Training = Annotated[
         help="A file or folder of rows that the adapters were trained on; items that occur in them are counted. May be "
         "repeated.",
         show_default=False,
+    ),
+]
+JudgeUrl = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="An OpenAI-compatible server, such as https://api.openai.com/v1, whose model rates answers to open-ended "
+        "questions (--suite chat). Questions and answers are sent there. Its key is read from FEDLOOM_JUDGE_KEY.",
+    ),
+]
+JudgeModel = Annotated[str | None, typer.Option(metavar="NAME", help="The model that judges.")]
+JudgeMaxTokens = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="What the judge may cost, prompts and replies of all models together. If it may be more, nothing is sent.",
+        show_default="1000000",
     ),
 ]
 List = Annotated[

@@ -15,7 +15,18 @@ from shared.durable import atomic_text
 
 _COLUMNS = (
     *("task", "metric", "model", "unit", "value", "low", "high", "method", "stderr", "n", "n_asked", "n_published"),
-    *("difference", "difference_low", "difference_high", "difference_n", "p", "flags", "problems", "not_run", "rule"),
+    *(
+        "difference",
+        "difference_low",
+        "difference_high",
+        "difference_n",
+        "p",
+        "flags",
+        "problems",
+        "not_run",
+        "rule",
+        "judge",
+    ),
 )
 """Shares are in per cent, as ``unit`` says: values, intervals, errors, differences, and the shares of flags."""
 
@@ -33,6 +44,7 @@ def _rows(results: Results) -> Iterator[dict[str, Any]]:
             differences = {each.metric.name: each for each in model.differences}
             for number in model.numbers:
                 facts = {"task": task.name, "metric": number.metric.name, "model": model.model}
+                facts |= {"judge": str(task.judge)} if task.judge is not None else {}
                 yield facts | _number(number) | _difference(differences.get(number.metric.name))
 
 

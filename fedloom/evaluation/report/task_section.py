@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from fedloom.evaluation.report.categories import by_category
 from fedloom.evaluation.report.markup import cell, digest, row, table, text
 from fedloom.evaluation.report.plot import Axis, axis_of, ends_in_words, plot
 from fedloom.evaluation.results import ModelResult, TaskResult
@@ -31,7 +32,7 @@ def task_section(task: TaskResult, seed: int) -> str:
     if task.not_run:
         return f'{head}<p class="bad">Not run: {text(task.not_run)}</p>'
     rows = [line for place in range(len(task.models[0].numbers)) for line in _metric(task, place)]
-    return f"{head}{_facts(task, seed)}{_remarks(task)}{table(_COLUMNS, rows)}"
+    return f"{head}{_facts(task, seed)}{_remarks(task)}{table(_COLUMNS, rows)}{by_category(task)}"
 
 
 def _facts(task: TaskResult, seed: int) -> str:
@@ -40,6 +41,9 @@ def _facts(task: TaskResult, seed: int) -> str:
     lines = [f"{drawn}; {shots}; prompts {_prompts(task)}.", f"{_sentence(task.origin)}"]
     files = [f"{text(path)} {digest(sha256)}{_licence(task, path)}" for path, sha256 in task.digests.items()]
     shown = ", ".join(files[:4]) + (f" and {len(files) - 4} more files" if len(files) > 4 else "")
+    if task.judge is not None:
+        cost = task.judge.cost.in_words()
+        lines.append(f"<b>Rated by {text(str(task.judge))}</b>: {cost}. Scores of two judges cannot be compared.")
     lines += [f"Data: {shown}."] if files else []
     lines += [_sentence(note) for note in task.notes]
     lines += [f"<b>{_sentence(task.overlap)}</b>"] if task.overlap else []

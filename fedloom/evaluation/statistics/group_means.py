@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fedloom.evaluation.statistics.intervals import Confidence, normal, wilson
+from fedloom.evaluation.statistics.scored_items import is_right_or_wrong, mean_of
 from fedloom.evaluation.tasks.base import Outcome, TaskMetric
 
 
@@ -35,26 +36,27 @@ class GroupMeans:
 
 def group_means(metric: TaskMetric, items: Sequence[Sequence[Outcome]]) -> GroupMeans | None:
     """The means of a metric by group; None if it is no mean over items, or there is one group only."""
-    groups: defaultdict[str, list[float]] = defaultdict(list)
+    groups: defaultdict[str, list[Sequence[Outcome]]] = defaultdict(list)
     if metric.kind != "mean":
         return None
     for found in items:
-        values = [outcome.values[metric.name] for outcome in found]
-        groups[found[0].group].append(math.fsum(values) / len(values))
+        groups[found[0].group].append(found)
     if len(groups) < 2:
         return None
-    means = {name: _mean(groups[name]) for name in sorted(groups)}
+    means = {name: _mean(metric, groups[name]) for name in sorted(groups)}
     mean = math.fsum(each.value for each in means.values()) / len(means)
     confidence = None
-    if all(len(values) > 1 for values in groups.values()):
-        stderr = math.sqrt(math.fsum(_variance_of_mean(values) for values in groups.values())) / len(groups)
+    if all(len(members) > 1 for members in groups.values()):
+        variances = (_variance_of_mean([mean_of(metric, [found]) for found in members]) for members in groups.values())
+        stderr = math.sqrt(math.fsum(variances)) / len(groups)
         confidence = normal(mean, stderr) if stderr > 0 else None
     return GroupMeans(means, mean, confidence)
 
 
-def _mean(values: Sequence[float]) -> GroupMean:
-    total, n = math.fsum(values), len(values)
-    return GroupMean(total / n, n, wilson(total, n) if set(values) <= {0.0, 1.0} else None)
+def _mean(metric: TaskMetric, items: Sequence[Sequence[Outcome]]) -> GroupMean:
+    values, n = [mean_of(metric, [found]) for found in items], len(items)
+    is_share = is_right_or_wrong(metric, values)
+    return GroupMean(mean_of(metric, items), n, wilson(math.fsum(values), n) if is_share else None)
 
 
 def _variance_of_mean(values: Sequence[float]) -> float:

@@ -8,7 +8,13 @@ import numpy as np
 
 from fedloom.evaluation.statistics.group_means import GroupMeans, group_means
 from fedloom.evaluation.statistics.intervals import Confidence, bootstrap, interval_of, spread, wilson
-from fedloom.evaluation.statistics.scored_items import additive, scored_items, value_of
+from fedloom.evaluation.statistics.scored_items import (
+    additive,
+    is_right_or_wrong,
+    scored_items,
+    value_of,
+    weights_of,
+)
 from fedloom.evaluation.tasks.base import Outcome, Task, TaskMetric
 
 SEED = 0
@@ -110,7 +116,8 @@ def _uncertainty(
 ) -> tuple[Confidence | None, float | None]:
     if metric.kind == "mean" and all(len(found) == 1 for found in items):
         values = [found[0].values[metric.name] for found in items]
-        if set(values) <= {0.0, 1.0}:
+        weights = [weights_of(metric, found)[0] for found in items]
+        if is_right_or_wrong(metric, values) and set(weights) == {1}:
             n = len(values)
             return wilson(sum(values), n), math.sqrt(value * (1 - value) / n)
     if len(items) < 2:

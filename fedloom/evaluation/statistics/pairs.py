@@ -8,7 +8,7 @@ import numpy as np
 
 from fedloom.evaluation.statistics.intervals import Confidence, Floats, Sums, bonett_price, bootstrap, interval_of
 from fedloom.evaluation.statistics.numbers import CORPUS_RESAMPLES, SEED
-from fedloom.evaluation.statistics.scored_items import additive, scored_items, value_of
+from fedloom.evaluation.statistics.scored_items import additive, is_right_or_wrong, scored_items, value_of
 from fedloom.evaluation.tasks.base import Outcome, Task, TaskMetric
 
 Grouped = Sequence[Sequence[Outcome]]
@@ -90,7 +90,7 @@ def _changes(metric: TaskMetric, a: Grouped, b: Grouped) -> tuple[int, int] | No
     if metric.kind != "mean" or any(len(found) != 1 for found in [*a, *b]):
         return None
     pairs = [(x[0].values[metric.name], y[0].values[metric.name]) for x, y in zip(a, b, strict=True)]
-    if not {value for pair in pairs for value in pair} <= {0.0, 1.0}:
+    if not is_right_or_wrong(metric, (value for pair in pairs for value in pair)):
         return None
     return pairs.count((1.0, 0.0)), pairs.count((0.0, 1.0))
 

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,15 +67,16 @@ def additive(metric: TaskMetric, items: Sequence[Sequence[Outcome]]) -> tuple[Fl
     Returns:
         An array of shape (items, k), and the function from its sum over items to the metric.
     """
-    sizes = np.array([len(found) for found in items], dtype=np.float64)
     if metric.kind == "mean":
-        sums = np.array([math.fsum(outcome.values[metric.name] for outcome in found) for found in items])
+        sizes = np.array([sum(weights_of(metric, found)) for found in items], dtype=np.float64)
+        sums = np.array([_sum(metric, found) for found in items])
         if (sizes == sizes[0]).all():
             return (sums / sizes)[:, None], lambda total: total[..., 0] / len(sizes)
         return np.stack([sums, sizes], axis=1), lambda total: total[..., 0] / total[..., 1]
     compute = LABEL_METRICS.get(metric.name)
     if metric.kind == "labels" and compute is not None and metric.labels:
         pairs = [outcome.label for found in items for outcome in found if outcome.label is not None]
+        sizes = np.array([len(found) for found in items], dtype=np.float64)
         starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
         rows = np.add.reduceat(one_hot(pairs, metric.labels), starts, axis=0)
         return rows, lambda total: compute(total, len(metric.labels))
@@ -86,8 +87,27 @@ def value_of(task: Task, metric: TaskMetric, items: Sequence[Sequence[Outcome]])
     """The value of a metric over items; there is at least one."""
     if metric.kind != "mean":
         return float(task.compute(metric, [outcome for found in items for outcome in found]))
-    values = [outcome.values[metric.name] for found in items for outcome in found]
-    return math.fsum(values) / len(values)
+    return mean_of(metric, items)
+
+
+def mean_of(metric: TaskMetric, items: Sequence[Sequence[Outcome]]) -> float:
+    """The mean of values by their weights; there is at least one item."""
+    return math.fsum(_sum(metric, found) for found in items) / sum(sum(weights_of(metric, found)) for found in items)
+
+
+def weights_of(metric: TaskMetric, found: Sequence[Outcome]) -> list[int]:
+    """How much the value of each outcome counts."""
+    return [outcome.weights.get(metric.name, 1) for outcome in found]
+
+
+def is_right_or_wrong(metric: TaskMetric, values: Iterable[float]) -> bool:
+    """Whether values are 0 or 1 by their nature. Ratings may all be 1 as well."""
+    return metric.is_share and set(values) <= {0.0, 1.0}
+
+
+def _sum(metric: TaskMetric, found: Sequence[Outcome]) -> float:
+    weights = weights_of(metric, found)
+    return math.fsum(n * outcome.values[metric.name] for n, outcome in zip(weights, found, strict=True))
 
 
 def _problem(metric: TaskMetric, outcome: Outcome) -> str:
@@ -97,7 +117,7 @@ def _problem(metric: TaskMetric, outcome: Outcome) -> str:
         case "mean":
             value = outcome.values.get(metric.name)
             if value is None:
-                return f"no value of {metric.name}"
+                return outcome.missing.get(metric.name) or f"no value of {metric.name}"
             return "" if math.isfinite(value) else f"{metric.name} is not finite"
         case "labels":
             return "" if outcome.label is not None else "no label"

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.support.published import code, finance, harness, own
+from tests.support.published import chat, code, finance, harness, own
 
 WRITERS: Mapping[str, Callable[[Path], Path]] = {
     "mmlu": harness.mmlu,
@@ -24,6 +24,9 @@ WRITERS: Mapping[str, Callable[[Path], Path]] = {
     "rows": own.rows,
     "preferences": own.preferences,
     "perplexity": own.perplexity,
+    "mt_bench": chat.write_benches,
+    "vicuna_bench": chat.write_benches,
+    "judge_prompts.jsonl": chat.write_benches,
     "humaneval": code.humaneval,
     "humanevalpack": code.humanevalpack,
     "mbpp": code.mbpp,

@@ -211,9 +211,9 @@ def test_equal_programs_run_once(data: Path, monkeypatch: pytest.MonkeyPatch) ->
     ran: list[int] = []
     real = Sandbox.run
 
-    def counted(self: Sandbox, programs: list[object]) -> object:
+    def counted(self: Sandbox, programs: list[object], on_result: object) -> object:
         ran.append(len(programs))
-        return real(self, programs)  # type: ignore[arg-type]
+        return real(self, programs, on_result)  # type: ignore[arg-type]
 
     task = TASKS["mbpp_n20"]()
     assert isinstance(task, CodeTask)

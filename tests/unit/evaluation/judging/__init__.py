@@ -1,0 +1,1 @@
+"""A judge of answers, over HTTP on loopback."""
