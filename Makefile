@@ -14,7 +14,7 @@ help:
 	@echo "make soak       run campaigns for half an hour with random kills, then long random interleavings"
 	@echo "make lint       run ruff, mypy --strict and the import rules"
 	@echo "make format     format the code"
-	@echo "make docs       generate docs/campaign.md from the campaign's model"
+	@echo "make docs       generate docs/campaign.md and the table of benchmarks from the code"
 	@echo "make deploy-lock  generate the dependencies with hashes in deploy/ from constraints.txt"
 
 # runs again when the dependencies change; prints errors only
@@ -53,6 +53,7 @@ format: install
 
 docs: install
 	@$(BIN)/python -m fedloom campaign reference > docs/campaign.md
+	@$(BIN)/python -m fedloom.reference.benchmark_catalogue > catalogue.part && mv catalogue.part shared/benchmarks/catalogue.json
 
 # for every platform and Python version that Fedloom supports, in the versions of constraints.txt
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \

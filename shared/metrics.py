@@ -12,7 +12,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
-MetricName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+MetricName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_@]*)?$", max_length=40)]
+"""Of a benchmark it is ``TASK.METRIC``."""
 MAX_METRICS = 64
 """Most metrics of one report. The wire refuses more, so that reports stay small."""
 Values = Annotated[dict[MetricName, Annotated[FiniteFloat, Field(strict=True)]], Field(max_length=MAX_METRICS)]
@@ -31,6 +32,8 @@ class Origin(StrEnum):
     """A client, in an evaluation of a global adapter on its held-out rows."""
     ROUND = "round"
     """The coordinator, when it aggregates a round."""
+    BENCHMARK = "benchmark"
+    """An agent, in a benchmark of a global adapter on public data."""
 
 
 class Better(StrEnum):
@@ -83,6 +86,12 @@ class Metric(BaseModel):
         """A value for people, with the unit."""
         return f"{self.text(value)} {self.unit}".rstrip()
 
+    def is_better(self, value: float, than: float, by: float = 0.0) -> bool:
+        """Whether a value is better than another by more than *by*. False if neither direction is better."""
+        if self.better is None:
+            return False
+        return than - value > by if self.better is Better.LOWER else value - than > by
+
     def is_worse(self, value: float, than: float) -> bool:
         """Whether a value is worse than another, as far as ``text`` shows it. False if neither direction is better."""
         if self.better is None or self.text(value) == self.text(than):
@@ -116,7 +125,7 @@ def _power_of_two(value: float) -> float:
 
 
 HELD_OUT_LOSS = "held_out_loss"
-"""The metric that every kind of training has. The best adapter is the one with the lowest value."""
+"""The metric that every kind of training has."""
 TRAIN_LOSS_MEAN = "train_loss_mean"
 LOSSES_OF_STEPS = ("train_loss_first", "train_loss_last")
 """Losses of single steps, which leave an owner only with the level ``live``."""
@@ -192,6 +201,7 @@ _WEIGHTS: Mapping[Origin, frozenset[Weight | None]] = {
     Origin.TRAINING: frozenset({None, Weight.UPDATE}),
     Origin.EVALUATION: frozenset({None, Weight.ROWS, Weight.TOKENS}),
     Origin.ROUND: frozenset({None}),
+    Origin.BENCHMARK: frozenset({None}),
 }
 """The weights that exist where a metric is measured."""
 

@@ -2,15 +2,18 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from fedloom.adapters.local import read_adapter_folder
 from fedloom.errors import EvaluationError
 from fedloom.evaluation.asking.adapters import check_fit, opened_models
 from fedloom.evaluation.asking.replies import stored
 from fedloom.evaluation.data.training_rows import TrainingRows
+from fedloom.evaluation.judging.judge import Judge
 from fedloom.evaluation.nearest import did_you_mean
 from fedloom.evaluation.results import Results
 from fedloom.evaluation.running.folder import alone_in
+from fedloom.evaluation.running.leaving import what_leaves
 from fedloom.evaluation.running.plan import OnProgress, Plan, Progress
 from fedloom.evaluation.running.ready import check_some_can_run, prepare
 from fedloom.evaluation.running.run import before_run, run_ready
@@ -18,12 +21,15 @@ from fedloom.evaluation.running.telling import Telling
 from fedloom.evaluation.statistics.averages import Average
 from fedloom.evaluation.suites import AverageSection, read_suite
 from fedloom.evaluation.tasks.base import Task
+from fedloom.evaluation.tasks.chat.judged_task import JudgedTask
 from fedloom.evaluation.tasks.registry import find_task
 from shared.text.words import repeated
 
+_T = TypeVar("_T")
+
 
 def planned(
-    suite: str | None,
+    suites: str | Sequence[str] | None,
     tasks: Sequence[str] | None,
     *,
     data: Path,
@@ -31,17 +37,19 @@ def planned(
     seed: int = 0,
     untrusted: bool = False,
     training: Sequence[TrainingRows] = (),
+    judge: Judge | None = None,
 ) -> Plan:
-    """What to run. Raises EvaluationError, CampaignFileError and OSError.
+    """What to run. A task that is in several suites runs once. Raises EvaluationError, CampaignFileError and OSError.
 
     Args:
-        suite: name or file of a suite; None to name tasks.
-        tasks: names of tasks, where no suite is given.
+        suites: names or files of suites, or a single one; None to name tasks alone.
+        tasks: names of tasks, besides those of the suites.
         data: folder of evaluation data.
         limit: most items a task; None for all.
         seed: of the draw of items, of sampled replies and of resamples.
         untrusted: whether code that a model wrote may run without a sandbox.
         training: rows that a model was trained on, in which items are looked for.
+        judge: of answers to open-ended questions; None: the tasks that need one are not run.
     """
     if limit is not None and (not isinstance(limit, int) or limit < 1):
         raise EvaluationError(f"a limit is a whole number from 1 on, and not {limit!r}")
@@ -49,26 +57,54 @@ def planned(
         raise EvaluationError(f"a seed is a whole number from 0 on, and not {seed!r}")
     if isinstance(tasks, str):
         raise EvaluationError(f"tasks are a list of names, and not the text {tasks!r}")
-    sections: Sequence[AverageSection] = ()
-    title = ""
-    if suite is not None:
-        found, folder = read_suite(suite)
-        chosen = [find_task(name, folder) for name in found.tasks]
-        sections, title = found.averages, found.title
-    else:
-        chosen = [find_task(name) for name in tasks or ()]
+    names = [suites] if isinstance(suites, str) else list(suites or ())
+    chosen: dict[str, Task] = {}
+    averages: dict[str, Average] = {}
+    titles = []
+    for name in names:
+        found, folder = read_suite(name)
+        of_suite = _found(found.tasks, folder)
+        titles.append(found.title)
+        _add(chosen, of_suite)
+        _add(averages, {each.name: each for section in found.averages for each in averages_of(section, of_suite)})
+    _add(chosen, _found(tasks or (), None))
     if not chosen:
         raise EvaluationError("name at least one task, or a suite")
-    if twice := repeated(task.name for task in chosen):
-        raise EvaluationError(f"two tasks have the name {twice}: results would hold one of them")
-    for task in chosen:
+    for task in chosen.values():
         task.run_untrusted_code, task.seed = untrusted, seed
-    by_name = {task.name: task for task in chosen}
-    averages = [average for section in sections for average in _averages(section, by_name)]
-    return Plan(chosen, averages, suite or "", data, limit, seed, training, title)
+        if isinstance(task, JudgedTask):
+            task.judge = judge
+    if judge is not None and not any(isinstance(task, JudgedTask) for task in chosen.values()):
+        raise EvaluationError("a judge is named, and none of the tasks asks one: see --suite chat")
+    suite, title = ", ".join(names), ", ".join(titles)
+    return Plan(list(chosen.values()), list(averages.values()), suite, data, limit, seed, training, title, judge)
 
 
-def _averages(section: AverageSection, tasks: Mapping[str, Task]) -> Iterator[Average]:
+def _found(names: Sequence[str], folder: Path | None) -> dict[str, Task]:
+    """Tasks by name. Raises EvaluationError if one is unknown, or two have one name."""
+    found = [find_task(name, folder) for name in names]
+    if twice := repeated(task.name for task in found):
+        raise EvaluationError(f"two tasks have the name {twice}: results would hold one of them")
+    return {task.name: task for task in found}
+
+
+def _add(known: dict[str, _T], more: Mapping[str, _T]) -> None:
+    """Add what is not known. Raises EvaluationError if something else has the same name."""
+    for name, each in more.items():
+        if name in known and _identity(known[name]) != _identity(each):
+            what = "tasks" if isinstance(each, Task) else "means over tasks"
+            raise EvaluationError(f"two {what} have the name {name}: results would hold one of them")
+        known.setdefault(name, each)
+
+
+def _identity(each: object) -> object:
+    """What makes two tasks of one name the same: their class, and the file of one's own. A mean is what it says."""
+    if not isinstance(each, Task):
+        return each
+    return type(each).__qualname__, each.defined_in and each.defined_in.resolve()
+
+
+def averages_of(section: AverageSection, tasks: Mapping[str, Task]) -> Iterator[Average]:
     """The means of a section. Raises EvaluationError if a task does not have the metric, or has another one."""
     if missing := next((name for name in section.tasks if name not in tasks), None):
         hint = did_you_mean(missing, tasks)
@@ -114,9 +150,11 @@ def evaluate_adapters(
     read = [read_adapter_folder(path) for path in adapters]
     telling = Telling(on_progress)
     with alone_in(folder):
-        ready = prepare(plan)
+        n_models = 1 + len(read)
+        ready = prepare(plan, n_models)
         check_some_can_run(ready)
-        telling.tell(Progress("", "", 0, 0, before_run(plan, ready, [])))
+        leaves = what_leaves(plan.judge, ready, n_models)
+        telling.tell(Progress("", "", 0, 0, before_run(plan, ready, []), leaves=leaves))
         with opened_models(read, base, threads, telling.tell_child) as opened:
             models = stored(opened, folder)
             check_fit(models)

@@ -6,14 +6,13 @@ Fields, defaults, bounds and descriptions come from ``CampaignSpec``, the kinds'
 
 import inspect
 from collections.abc import Iterator
-from typing import TypeGuard
 
 from pydantic import BaseModel
 
 from fedloom.reference.schema_text import Schema, describe, yaml_literal
 from shared import algorithms, kinds
 from shared.algorithms import Algorithm
-from shared.campaign.file import CampaignFileError, parse_campaign
+from shared.campaign.file import CampaignFileError, parse_campaign, section_of
 from shared.campaign.spec import CampaignSpec
 from shared.kinds import Kind
 
@@ -46,6 +45,9 @@ selection:
   minimum: 5
 deadline:
   round_s: 0
+evaluation:
+  stop:
+    patiense: 5
 """
 """A campaign with errors, among them errors between fields, which no table of fields shows."""
 
@@ -81,7 +83,7 @@ def _page() -> Iterator[str]:
     for section, model in sections():
         yield f"### `{section}`\n"
         yield f"{_sentence(model)}\n"
-        yield from _table(model)
+        yield from _table(model, section)
     yield "## Parameters of the kinds of training\n"
     yield "They go into a section with the kind's name. These kinds come with Fedloom.\n"
     for kind in bundled_kinds():
@@ -99,10 +101,19 @@ def _page() -> Iterator[str]:
     yield f"```text\n{_refusal(WRONG)}\n```\n"
 
 
-def sections() -> list[tuple[str, type[BaseModel]]]:
-    """The campaign's sections by name, in its order."""
-    fields = CampaignSpec.model_fields.items()
-    return [(name, field.annotation) for name, field in fields if _is_model(field.annotation)]
+def sections(of: type[BaseModel] = CampaignSpec, path: str = "") -> list[tuple[str, type[BaseModel]]]:
+    """The sections by their dotted path, in the campaign's order; those within a section follow it.
+
+    Args:
+        of: the model whose sections they are.
+        path: that model's own path; empty for the campaign.
+    """
+    found: list[tuple[str, type[BaseModel]]] = []
+    for name, field in of.model_fields.items():
+        if (model := section_of(field.annotation)) is not None:
+            inner = f"{path}.{name}" if path else name
+            found += [(inner, model), *sections(model, inner)]
+    return found
 
 
 def bundled_algorithms() -> list[Algorithm]:
@@ -129,24 +140,21 @@ def default_of(model: type[BaseModel], name: str) -> str:
     field = model.model_fields[name]
     if field.is_required():
         return "**required**"
-    if _is_model(field.annotation):
-        return "its defaults"
     value = field.get_default(call_default_factory=True)
+    if isinstance(value, BaseModel):
+        return "its defaults"
     return "not set" if value is None else f"`{yaml_literal(value)}`"
 
 
-def _is_model(annotation: object) -> TypeGuard[type[BaseModel]]:
-    return inspect.isclass(annotation) and issubclass(annotation, BaseModel)
-
-
-def _table(model: type[BaseModel]) -> Iterator[str]:
-    """A table with one row for each field of a model."""
+def _table(model: type[BaseModel], path: str = "") -> Iterator[str]:
+    """A table with one row for each field of a model. path: dotted, of its section; empty for the campaign itself."""
     schema = model.model_json_schema(by_alias=False)
     definitions: Schema = schema.get("$defs", {})
     yield "| field | value | default | meaning |\n| --- | --- | --- | --- |"
     for name, field in model.model_fields.items():
-        if _is_model(field.annotation):
-            value, meaning = f"[section](#{name})", _sentence(field.annotation)
+        if (section := section_of(field.annotation)) is not None:
+            anchor = f"{path}{name}"  # as the hub makes it of a heading: without dots
+            value, meaning = f"[section](#{anchor.replace('.', '')})", _sentence(section)
         else:
             value = describe(schema["properties"][name], definitions)
             meaning = field.description or ""

@@ -7,11 +7,17 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from shared.bounds import MAX_COUNT
+from shared.campaign.evaluation import BenchmarkName
 from shared.campaign.spec import Name
+from shared.metrics import MetricName
 
 Schema = dict[str, Any]
 
-_NAME_PATTERN = TypeAdapter(Name).json_schema()["pattern"]
+_NAMES = {
+    TypeAdapter(name).json_schema()["pattern"]: words
+    for name, words in ((Name, "name"), (MetricName, "name of a metric"), (BenchmarkName, "name, in lower case"))
+}
+"""What texts of a pattern are, in words."""
 
 
 def describe(schema: Schema, definitions: Schema) -> str:
@@ -77,7 +83,7 @@ def _plain(bound: float) -> str:
 
 def _text(schema: Schema) -> str:
     if "pattern" in schema:
-        return "name" if schema["pattern"] == _NAME_PATTERN else f"text of the form `{schema['pattern']}`"
+        return _NAMES.get(schema["pattern"], f"text of the form `{schema['pattern']}`")
     return _bounded("text", {"minimum": schema.get("minLength"), "maximum": schema.get("maxLength")}, " characters")
 
 

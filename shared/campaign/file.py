@@ -4,7 +4,8 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from types import NoneType
+from typing import TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -50,6 +51,19 @@ def parse_campaign(text: str, source: str = "campaign") -> CampaignSpec:
     return _parse(text, CampaignSpec, source)
 
 
+def located(path: Path, problems: Sequence[tuple[Location, str]]) -> CampaignFileError:
+    """The error of a file that could be read, for problems that show once its values are used. Raises OSError.
+
+    problems: the keys and indexes that lead to a value, and what is wrong with it.
+    """
+    lines: dict[Location, int] = {}
+    root = yaml.compose(_as_yaml(read_text(path)), Loader=yaml.SafeLoader)
+    if root is not None:
+        _index(root, (), lines, str(path))
+    found = [FileProblem(_line_of(place, lines), _dots(place), message) for place, message in problems]
+    return CampaignFileError(str(path), found)
+
+
 def read_file(path: Path, model: type[M]) -> M:
     """Read a *model* from a YAML or JSON file. Raises OSError and CampaignFileError."""
     try:
@@ -61,8 +75,7 @@ def read_file(path: Path, model: type[M]) -> M:
 
 def _parse(text: str, model: type[M], source: str) -> M:
     lines: dict[Location, int] = {}
-    if text.lstrip().startswith("{"):
-        text = text.replace("\t", "  ")  # JSON may be indented with tabs, which YAML forbids
+    text = _as_yaml(text)
     try:
         for token in yaml.scan(text, Loader=yaml.SafeLoader):
             if isinstance(token, yaml.AliasToken):  # an alias can make a value that contains itself
@@ -86,6 +99,18 @@ def _parse(text: str, model: type[M], source: str) -> M:
         return model.model_validate(value)
     except ValidationError as error:
         raise CampaignFileError(source, _problems(error, value, lines, model)) from error
+
+
+def _as_yaml(text: str) -> str:
+    """JSON may be indented with tabs, which YAML forbids."""
+    return text.replace("\t", "  ") if text.lstrip().startswith("{") else text
+
+
+def _line_of(path: Location, lines: Mapping[Location, int]) -> int:
+    """The line of a value, or of the nearest one around it that the file has."""
+    while path and path not in lines:
+        path = path[:-1]
+    return lines.get(path, 1)
 
 
 def _index(node: yaml.Node, path: Location, lines: dict[Location, int], source: str) -> None:
@@ -114,7 +139,7 @@ def _problems(
     by_path: dict[Location, list[str]] = {}
     for detail in error.errors(include_url=False):
         path = _keys_of(detail["loc"], value, keep_last=detail["type"] == "missing")
-        for message in _messages(detail, path, model):
+        for message in messages_of(detail, path, model):
             message_path, text = _with_prefix(path, message, lines)
             messages = by_path.setdefault(message_path, [])
             if text not in messages:
@@ -124,15 +149,12 @@ def _problems(
     problems = []
     for path, messages in by_path.items():
         useful = [text for text in messages if path not in parents or not text.startswith("Input should be")]
-        known_path = path
-        while known_path and known_path not in lines:
-            known_path = known_path[:-1]
         if useful:
-            problems.append(FileProblem(lines.get(known_path, 1), _dots(path), ", or: ".join(useful)))
+            problems.append(FileProblem(_line_of(path, lines), _dots(path), ", or: ".join(useful)))
     return problems
 
 
-def _messages(detail: ErrorDetails, path: Location, model: type[BaseModel]) -> list[str]:
+def messages_of(detail: ErrorDetails, path: Location, model: type[BaseModel]) -> list[str]:
     """Translate one of pydantic's errors. A section's own rules may report several problems, one per line."""
     match detail["type"]:
         case "extra_forbidden":
@@ -196,9 +218,16 @@ def _fields_at(path: Location, model: type[BaseModel]) -> list[str]:
 
 
 def _section_at(name: str, model: type[BaseModel]) -> type[BaseModel] | None:
-    """The model of a section; None if there is none of this name."""
+    """The model of a section, also of one that may be left out; None if there is none of this name."""
     field = model.model_fields.get(name)
     if field is not None:
-        model_of_field = field.annotation
-        return model_of_field if isinstance(model_of_field, type) and issubclass(model_of_field, BaseModel) else None
+        return section_of(field.annotation)
     return kinds.find(name).section if model is CampaignSpec and name in kinds.names() else None
+
+
+def section_of(annotation: object) -> type[BaseModel] | None:
+    """The model that a field's annotation names, ``Model`` or ``Model | None``; None if it names none."""
+    choices = [each for each in get_args(annotation) or (annotation,) if each is not NoneType]
+    if len(choices) == 1 and isinstance(choices[0], type) and issubclass(choices[0], BaseModel):
+        return choices[0]
+    return None

@@ -6,6 +6,9 @@ from pydantic import ConfigDict
 
 from shared.bounds import Bounded
 
+FROM_COORDINATOR = {"from": "coordinator"}
+"""Validation context for a campaign that a coordinator has accepted already."""
+
 
 class Section(Bounded):
     """Base class of the sections of a campaign file."""

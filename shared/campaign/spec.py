@@ -18,7 +18,9 @@ from pydantic import (
 
 from shared import algorithms, kinds
 from shared.bounds import Count, Line, Seconds
-from shared.campaign.sections import Section
+from shared.campaign.evaluation import EvaluationSection
+from shared.campaign.measured import undecidable
+from shared.campaign.sections import FROM_COORDINATOR, Section
 from shared.kinds import KindSection
 from shared.kinds.reading import read_section
 from shared.plugins import PluginUnavailable
@@ -47,10 +49,6 @@ def too_many_rows(steps: int, batch_size: int) -> str | None:
         return None
     possible = f"at most {MAX_ROUND_ROWS:,} are possible"
     return f"{steps:,} steps with a batch size of {batch_size:,} are {n_rows:,} rows a round; {possible}"
-
-
-FROM_COORDINATOR = {"from": "coordinator"}
-"""Validation context for a campaign that a coordinator has accepted already."""
 
 
 class BaseSection(Section):
@@ -294,13 +292,6 @@ class DeadlineSection(Section):
     `stragglers` says what happens to the other clients, and to a round with fewer updates."""
 
 
-class EvaluationSection(Section):
-    """Held-out loss, which each agent computes on rows that are never trained on. Only numbers leave the agent."""
-
-    every: Count = 1
-    """Evaluate the global adapter after every n rounds, and always adapter 0 and the last one. 0 never evaluates."""
-
-
 class RetentionSection(Section):
     """How many rounds of files the coordinator keeps. Deleted files keep their digests in the lineage."""
 
@@ -384,6 +375,12 @@ class CampaignSpec(Section):
         return self
 
     @model_validator(mode="after")
+    def _decides_by_what_is_measured(self, info: ValidationInfo) -> Self:
+        if info.context is not FROM_COORDINATOR and (problem := undecidable(self.evaluation, self.kind)):
+            raise ValueError(problem)
+        return self
+
+    @model_validator(mode="after")
     def _over_selects_from_a_number(self) -> Self:
         if self.stragglers.over_selection and self.selection.clients_per_round == "all":
             message = (
@@ -393,9 +390,12 @@ class CampaignSpec(Section):
         return self
 
     def evaluates(self, adapter_number: int) -> bool:
-        """Whether the global adapter with this number is evaluated."""
-        every = self.evaluation.every
-        return every > 0 and (adapter_number % every == 0 or adapter_number == self.rounds)
+        """Whether the global adapter with this number is evaluated on held-out rows."""
+        return self.evaluation.on_held_out_rows(adapter_number, self.rounds)
+
+    def benchmarks(self, adapter_number: int) -> bool:
+        """Whether benchmarks run on the global adapter with this number."""
+        return self.evaluation.by_benchmarks(adapter_number, self.rounds)
 
     @property
     def kind_params(self) -> dict[str, Any]:

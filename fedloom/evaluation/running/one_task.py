@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fedloom.evaluation.asking.models import NoChatTemplate
 from fedloom.evaluation.asking.replies import StoredModel
+from fedloom.evaluation.judging.open_judge import OpenJudge
 from fedloom.evaluation.results import ModelResult, TaskResult
 from fedloom.evaluation.running.checked import checked_outcomes
 from fedloom.evaluation.running.folder import write_items
@@ -16,13 +17,21 @@ from fedloom.evaluation.sandbox.isolation import NoIsolation
 from fedloom.evaluation.statistics.numbers import not_run, numbers_of
 from fedloom.evaluation.statistics.pairs import difference_of
 from fedloom.evaluation.tasks.base import HarnessFailed, Outcome
+from fedloom.evaluation.tasks.chat.judged_task import JudgedTask
 from shared.digest import sha256_hex
 
 Tell = Callable[[int, str, int, int], None]
 """Called with a model's place and name, its requests with a reply, and how many requests there are."""
 
 
-def run_task(ready: ReadyTask, models: Sequence[StoredModel], seed: int, folder: Path, tell: Tell) -> TaskResult:
+def run_task(
+    ready: ReadyTask,
+    models: Sequence[StoredModel],
+    seed: int,
+    folder: Path,
+    tell: Tell,
+    judge: OpenJudge | None = None,
+) -> TaskResult:
     """Run a task. If one model has no number because it cannot be run, none has: only pairs are compared.
 
     Raises OSError, and what the models raise.
@@ -33,12 +42,17 @@ def run_task(ready: ReadyTask, models: Sequence[StoredModel], seed: int, folder:
         seed: of the resamples.
         folder: of the results.
         tell: receives progress.
+        judge: with its stored replies; None if there is none.
     """
+    if judge is not None and isinstance(ready.task, JudgedTask):
+        ready.task.begin(judge, models[0])
     outcomes: list[list[Outcome]] = []
     lines: list[ModelResult] = []
     for place, model in enumerate(models):
         began = time.monotonic()
         model.on_done = partial(tell, place, model.facts.name)
+        if judge is not None:
+            judge.on_done = partial(tell, place, f"{model.facts.name}, by the judge")
         try:
             outcomes.append(checked_outcomes(ready.task, ready.items, model))
         except (NoChatTemplate, NoIsolation, HarnessFailed) as error:
@@ -49,13 +63,14 @@ def run_task(ready: ReadyTask, models: Sequence[StoredModel], seed: int, folder:
         write_items(folder, ready.task.name, model.facts.name, found)
     numbers = [number for line in lines for number in line.numbers]
     reason = "" if any(number.value is not None for number in numbers) else numbers[0].not_run
-    return replace(ready.facts, models=lines, not_run=reason)
+    judged = ready.task.judge_facts if isinstance(ready.task, JudgedTask) else None
+    return replace(ready.facts, models=lines, not_run=reason, judge=judged)
 
 
 def _line(ready: ReadyTask, name: str, outcomes: Sequence[Sequence[Outcome]], seed: int, seconds: float) -> ModelResult:
     """What the last model gave, compared with the first one."""
     task, own = ready.task, outcomes[-1]
-    others = task.metrics if len(outcomes) > 1 else ()
+    others = task.metrics if len(outcomes) > 1 and not task.compares_models else ()
     return ModelResult(
         model=name,
         numbers=numbers_of(task, own, ready.facts.n_published, seed),

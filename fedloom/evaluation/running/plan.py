@@ -6,9 +6,10 @@ from pathlib import Path
 
 from agent.orders.protocol import ChildProgress
 from fedloom.evaluation.data.training_rows import TrainingRows
+from fedloom.evaluation.judging.judge import Judge
 from fedloom.evaluation.results import Results
 from fedloom.evaluation.statistics.averages import Average
-from fedloom.evaluation.tasks.base import Task
+from fedloom.evaluation.tasks.base import Item, Task
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Plan:
         seed: of the draw and the resamples.
         training: rows that a model was trained on, in which items are looked for.
         title: the suite's; empty for tasks by name.
+        judge: of answers to open-ended questions; None for none.
+        part: which items of a task may be drawn, given its name and all of them. Raises BadData if there is none.
     """
 
     tasks: Sequence[Task]
@@ -34,6 +37,8 @@ class Plan:
     seed: int = 0
     training: Sequence[TrainingRows] = ()
     title: str = ""
+    judge: Judge | None = None
+    part: Callable[[str, Sequence[Item]], Sequence[Item]] = lambda _, items: items
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,7 @@ class Progress:
         items_done: items of all tasks and models that are behind; an item counts for each model.
         items_total: how many there are.
         waits_for: the download or the load of the base model that comes before replies; None if there is none.
+        leaves: what is going to leave this machine, before any of it does; empty if nothing is, or it was told.
     """
 
     task: str
@@ -59,6 +65,7 @@ class Progress:
     items_done: float = 0.0
     items_total: int = 0
     waits_for: ChildProgress | None = None
+    leaves: str = ""
 
 
 OnProgress = Callable[[Progress], None]

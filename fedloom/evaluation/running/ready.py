@@ -1,7 +1,8 @@
 """What can be told of tasks before a model is loaded: their items, or why they are not run."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from fedloom.errors import EvaluationError
 from fedloom.evaluation.data.overlap import overlaps
@@ -11,6 +12,8 @@ from fedloom.evaluation.results import TaskResult
 from fedloom.evaluation.running.plan import Plan
 from fedloom.evaluation.sandbox.isolation import NoIsolation
 from fedloom.evaluation.tasks.base import BadData, DataMissing, Item, Task
+from fedloom.evaluation.tasks.chat.judged_task import NoJudge
+from shared.digest import sha256_file, sha256_of_parts
 
 
 @dataclass(frozen=True)
@@ -31,14 +34,23 @@ class ReadyTask:
     def can_run(self) -> bool:
         return not self.facts.not_run
 
+    def identity(self) -> dict[str, Any]:
+        """What makes a task the same: its metrics, the code of one's own, and, if it can run, data and items."""
+        task = self.task
+        code = sha256_file(task.defined_in) if task.defined_in is not None else None
+        facts: dict[str, Any] = {"name": task.name, "metrics": [asdict(each) for each in task.metrics], "code": code}
+        if self.can_run:
+            facts |= {"data": dict(self.facts.digests), "items": sha256_of_parts(self.facts.items)}
+        return facts
 
-def prepare(plan: Plan) -> list[ReadyTask]:
+
+def prepare(plan: Plan, n_models: int = 1) -> list[ReadyTask]:
     """Read the data of all tasks, and check what else they need, such as the sandbox.
 
     Nobody waits an hour for a model to learn that bubblewrap is missing. Raises HarnessMissing, EvaluationError
-    if training rows cannot be read, and OSError.
+    if training rows cannot be read, and OSError. n_models: how many are asked.
     """
-    ready = [_prepared(task, plan) for task in plan.tasks]
+    ready = [_prepared(task, plan, n_models) for task in plan.tasks]
     wanted = {each.task.name: each.items for each in ready if each.can_run}
     if not plan.training or not wanted:
         return ready
@@ -57,7 +69,7 @@ def check_some_can_run(ready: Sequence[ReadyTask]) -> None:
     raise EvaluationError(f"nothing can be run: {first.task.name}: {first.facts.not_run}{more}")
 
 
-def _prepared(task: Task, plan: Plan) -> ReadyTask:
+def _prepared(task: Task, plan: Plan, n_models: int) -> ReadyTask:
     facts = TaskResult(
         name=task.name,
         title=task.title,
@@ -68,9 +80,12 @@ def _prepared(task: Task, plan: Plan) -> ReadyTask:
     try:
         found = task.load(plan.data)
         task.check()
-    except (DataMissing, BadData, NoIsolation) as error:
+        items = draw(plan.part(task.name, found.items), plan.limit, plan.seed)
+    except (DataMissing, BadData, NoIsolation, NoJudge) as error:
         return ReadyTask(task, replace(facts, not_run=str(error)))
-    items = draw(found.items, plan.limit, plan.seed)
+    if task.compares_models and n_models < 2:
+        reason = "it compares adapters with the base model: name an adapter's folder"
+        return ReadyTask(task, replace(facts, not_run=reason))
     facts = replace(
         facts,
         digests=dict(found.digests),

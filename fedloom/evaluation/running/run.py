@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fedloom.evaluation.asking.models import Model, ModelFacts
 from fedloom.evaluation.asking.replies import StoredModel, stored
+from fedloom.evaluation.judging.open_judge import OpenJudge
 from fedloom.evaluation.report import write_report
 from fedloom.evaluation.results import Results, TaskResult
 from fedloom.evaluation.running.folder import alone_in, delete_other_items
@@ -33,7 +34,7 @@ def run(plan: Plan, models: Sequence[Model], folder: Path, on_progress: OnProgre
         on_progress: called as often as something changes.
     """
     with alone_in(folder):
-        return run_ready(plan, prepare(plan), stored(models, folder), folder, on_progress)
+        return run_ready(plan, prepare(plan, len(models)), stored(models, folder), folder, on_progress)
 
 
 def run_ready(
@@ -75,6 +76,7 @@ class _Running:
     ) -> None:
         self._plan, self._ready, self._folder, self._on_progress = plan, ready, folder, on_progress
         self._models = models
+        self._judge = OpenJudge(plan.judge, folder) if plan.judge is not None else None
         self._results = before_run(plan, ready, [model.facts for model in models])
         self._found = {task.name: task for task in self._results.tasks}
         self._items_done = 0
@@ -89,7 +91,7 @@ class _Running:
         def tell(place: int, model: str, done: int, total: int) -> None:
             self._tell(name, model, done, total, n * (place + (done / total if total else 0.0)))
 
-        self._add(run_task(ready, self._models, self._plan.seed, self._folder, tell))
+        self._add(run_task(ready, self._models, self._plan.seed, self._folder, tell, self._judge))
         self._items_done += n * len(self._models)
         self._write()
         self._tell(name, "", 0, 0, 0.0)

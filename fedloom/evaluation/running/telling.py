@@ -18,7 +18,7 @@ class Telling:
 
     def tell(self, progress: Progress) -> None:
         """Pass progress on."""
-        self._last = progress
+        self._last = replace(progress, leaves="")  # which is told once
         self._on_progress(progress)
 
     def tell_child(self, doing: ChildProgress) -> None:

@@ -3,7 +3,7 @@
 import os
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
@@ -48,17 +48,26 @@ class Sandbox:
     def is_isolated(self) -> bool:
         return self._bubblewrap is not None
 
-    def run(self, programs: Sequence[Program | WholeProgram]) -> list[Result]:
-        """Run programs, one on each core, and return their results in order. An interrupt kills what is running."""
+    def run(
+        self, programs: Sequence[Program | WholeProgram], on_result: Callable[[], None] = lambda: None
+    ) -> list[Result]:
+        """Run programs, one on each core, and return their results in order. An interrupt kills what is running.
+
+        on_result: called after each program; what it raises ends the others.
+        """
         stop = threading.Event()
+        results = []
         with orphans.adopted(), ThreadPoolExecutor(_n_cores(), "sandbox") as threads:
             try:
                 futures = [threads.submit(self._run_one, program, stop) for program in programs]
-                return [future.result() for future in futures]
+                for future in futures:
+                    results.append(future.result())
+                    on_result()
             except BaseException:  # Ctrl-C too
                 stop.set()
                 threads.shutdown(cancel_futures=True)
                 raise
+        return results
 
     def _run_one(self, program: Program | WholeProgram, stop: threading.Event) -> Result:
         """Run one program, and once more if the sandbox itself failed."""

@@ -2,7 +2,7 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -88,6 +88,8 @@ class Outcome:
         problem: why the item has no values; empty if it has.
         prompt_sha256: of what the model was asked.
         reply: what it answered, for the table of items; None for likelihoods.
+        weights: how many judgements the value of a metric is the mean of; 1 for metrics that are not named.
+        missing: why the item has no value of a metric, where it may have others.
     """
 
     item: str
@@ -99,6 +101,8 @@ class Outcome:
     problem: str = ""
     prompt_sha256: str = ""
     reply: str | None = None
+    weights: Mapping[str, int] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
 
 
 Interval = Literal["wilson", "bootstrap", "normal", "bonett-price"]
@@ -112,7 +116,7 @@ class TaskMetric:
         name: such as ``acc``, ``f1_macro``, ``bleu``, ``pass@1``.
         title: for tables.
         rule: how it is computed, in a sentence: ``exact match of the last number after dropping commas``.
-        kind: ``mean`` of ``Outcome.values[name]``; ``labels`` and ``corpus`` are computed by ``compute``.
+        kind: ``mean`` of ``Outcome.values[name]``, by their weights; ``compute`` gives ``labels`` and ``corpus``.
         best: 1 if more is better, -1 if less is.
         labels: all labels, for F1: a missing one counts as 0 and does not leave the mean.
         chance: value of drawing uniformly among the options; None if there are no options.
@@ -127,6 +131,10 @@ class TaskMetric:
     labels: tuple[str, ...] = ()
     chance: float | None = None
     is_share: bool = True
+
+
+COMPARED_WITH = "it is what the others are compared with"
+"""Why the first model has no number in a task that compares models."""
 
 
 class DataMissing(Exception):
@@ -156,10 +164,16 @@ class Task(ABC):
     """Set by the plan: that such code runs without isolation."""
     seed: int = 0
     """Set by the plan: of sampled replies."""
+    on_program: Callable[[], None] = staticmethod(lambda: None)
+    """Set by whoever may stop a run: called after each program that a model wrote; what it raises ends the run."""
     defined_in: Path | None = None
     """Set by the registry: the file of a task of one's own."""
     in_chat: bool = False
     """Whether the model is asked in its chat template."""
+    runs_code: bool = False
+    """Whether it runs code that the model wrote, in a sandbox."""
+    compares_models: bool = False
+    """Whether its numbers are of pairs of models, so that the first one has none."""
     shots: int = 0
     n_published: int | None = None
     """How many items the published set has; None if it is the user's own."""

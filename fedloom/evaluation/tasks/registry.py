@@ -3,7 +3,7 @@
 import importlib
 import importlib.util
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ _SENTIMENT = [
     for way in ("", "_fingpt", "_likelihood")
 ]
 
-TASKS: Mapping[str, Callable[[], Task]] = {
+_ON_PUBLIC_DATA: Mapping[str, Callable[[], Task]] = {
     "mmlu": partial(_made, "general.mmlu", "Mmlu"),
     "mmlu_stem": partial(_made, "general.mmlu", "Mmlu", "stem"),
     "mmlu_humanities": partial(_made, "general.mmlu", "Mmlu", "humanities"),
@@ -46,17 +46,26 @@ TASKS: Mapping[str, Callable[[], Task]] = {
     "gsm8k": partial(_made, "general.gsm8k", "Gsm8k"),
     "truthfulqa_mc1": partial(_made, "general.truthfulqa", "TruthfulQa1"),
     "truthfulqa_mc2": partial(_made, "general.truthfulqa", "TruthfulQa2"),
-    "perplexity": partial(_made, "own.perplexity", "Perplexity"),
-    "preferences": partial(_made, "own.preferences", "Preferences", False),
-    "preferences_chat": partial(_made, "own.preferences", "Preferences", True),
     **{name: partial(_made, "finance.sentiment", "sentiment_task", name) for name in _SENTIMENT},
     "advbench": partial(_made, "safety.advbench", "AdvBench", False),
     "advbench_chat": partial(_made, "safety.advbench", "AdvBench", True),
-    "rows": partial(_made, "own.instruction_rows", "InstructionRows", False),
-    "rows_chat": partial(_made, "own.instruction_rows", "InstructionRows", True),
     **CODE_TASKS,
 }
+_ON_OWN_ROWS: Mapping[str, Callable[[], Task]] = {
+    "perplexity": partial(_made, "own.perplexity", "Perplexity"),
+    "preferences": partial(_made, "own.preferences", "Preferences", False),
+    "preferences_chat": partial(_made, "own.preferences", "Preferences", True),
+    "rows": partial(_made, "own.instruction_rows", "InstructionRows", False),
+    "rows_chat": partial(_made, "own.instruction_rows", "InstructionRows", True),
+}
+_BY_A_JUDGE: Mapping[str, Callable[[], Task]] = {
+    name: partial(_made, "chat.names", "judged_task", name)
+    for name in ("mt_bench", "mt_bench_pairs", "vicuna_bench", "vicuna_bench_pairs")
+}
+TASKS: Mapping[str, Callable[[], Task]] = {**_ON_PUBLIC_DATA, **_ON_OWN_ROWS, **_BY_A_JUDGE}
 """Makers of tasks by name. Nothing heavy is imported before a task is asked for."""
+BENCHMARKS: Sequence[str] = tuple(_ON_PUBLIC_DATA)
+"""The tasks that campaigns may name: on public data, whose items every agent can have, and without a judge."""
 
 
 def find_task(name: str, folder: Path | None = None) -> Task:

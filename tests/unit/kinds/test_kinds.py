@@ -8,7 +8,8 @@ from pydantic import AfterValidator, ValidationError
 from pydantic_core import PydanticCustomError
 
 from shared import kinds
-from shared.campaign.spec import FROM_COORDINATOR, CampaignSpec
+from shared.campaign.sections import FROM_COORDINATOR
+from shared.campaign.spec import CampaignSpec
 from shared.kinds import KindSection
 from shared.kinds.dpo import Section
 from shared.metrics import Metric, Origin, Weight, losses

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from shared.campaign.spec import FROM_COORDINATOR, BaseSection, CampaignSpec, SelectionSection, TrainingSection
+from shared.campaign.sections import FROM_COORDINATOR
+from shared.campaign.spec import BaseSection, CampaignSpec, SelectionSection, TrainingSection
 
 
 def training(**values: float) -> TrainingSection:

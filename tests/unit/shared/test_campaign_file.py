@@ -140,6 +140,30 @@ def test_a_file_is_read_from_disk_and_named_in_its_errors(tmp_path: Path) -> Non
             GOOD + "algorithm:\n  name: fedavg\n  params:\n    mu: 1\n",
             "line 12: algorithm.params.mu: unknown; fedavg has no parameters",
         ),
+        (
+            GOOD + "evaluation:\n  stop:\n    patiense: 3\n",
+            "line 11: evaluation.stop.patiense: unknown field; did you mean 'patience'?",
+        ),
+        (
+            GOOD + "evaluation:\n  stop:\n    xyzzy: 3\n",
+            "line 11: evaluation.stop.xyzzy: unknown field; known here are metric, patience, min_delta",
+        ),
+        (
+            GOOD + "evaluation:\n  every: 2\n  stop: 3\n",
+            "line 11: evaluation.stop: needs fields of its own: metric, patience, min_delta",
+        ),
+        (
+            GOOD + "evaluation:\n  stop:\n    metric: fpb.acc\n",
+            "line 11: evaluation.stop.metric: fpb.acc is not measured on adapters here; what is: held_out_loss",
+        ),
+        (
+            GOOD + "evaluation:\n  best: fpb.acc\n",
+            "line 10: evaluation.best: fpb.acc is not measured on adapters here; what is: held_out_loss",
+        ),
+        (
+            GOOD + "evaluation:\n  suite: finanse\n",
+            "line 10: evaluation.suite: there is no suite finanse on public data; did you mean finance?",
+        ),
         ("", "line 1: the file is empty"),
         ("# nothing\n", "line 1: the file is empty"),
         ("- a\n", "line 1: needs fields of its own: name, kind, base"),

@@ -46,6 +46,7 @@ class CodeTask(Task):
 
     stop: tuple[str, ...] = ()
     max_new_tokens = 512
+    runs_code = True
     limits: Limits = FUNCTION
 
     def __init__(self, in_chat: bool = False, sampling: Sampling = GREEDY) -> None:
@@ -100,7 +101,7 @@ class CodeTask(Task):
             for (item, _), reply in zip(samples, replies, strict=True)
         ]
         distinct = list(dict.fromkeys(program for program in programs if program is not None))
-        found = dict(zip(distinct, sandbox.run(distinct), strict=True))
+        found = dict(zip(distinct, sandbox.run(distinct, lambda: self.on_program()), strict=True))
         nothing = Result(Kind.FAILED, NO_CODE, is_isolated=sandbox.is_isolated)
         _ensure_none_is_void(found.values())
         results = [found[program] if program is not None else nothing for program in programs]
