@@ -21,6 +21,7 @@ def add(
     agent_id: str,
     kind: TaskKind,
     round_number: int | None = None,
+    benchmarks: list[str] | None = None,
 ) -> None:
     """Add a pending task.
 
@@ -31,6 +32,7 @@ def add(
         agent_id: whose task it is, for life.
         kind: of work.
         round_number: of a round's task, or the number of the adapter to evaluate.
+        benchmarks: names of those that it runs, if the task is to run some.
     """
     session.add(
         TaskRow(
@@ -40,6 +42,7 @@ def add(
             kind=kind,
             state=TaskState.PENDING,
             round=round_number,
+            benchmarks=benchmarks,
             created_at=now,
         )
     )

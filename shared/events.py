@@ -24,8 +24,9 @@ class EventType(StrEnum):
     """The campaign starts from the adapter of another one."""
     CAMPAIGN_MOVED = "campaign-moved", "before", "to", "reason"
     """The campaign changed its state; `reason` is null where the new state says it all."""
-    CAMPAIGN_ENDS_EARLY = "campaign-ends-early", "round", "rounds", "dropped"
-    """The operator has the campaign finish after this round; `dropped` is an open round that had too few updates."""
+    CAMPAIGN_ENDS_EARLY = "campaign-ends-early", "round", "rounds", "dropped", "reason"
+    """The campaign finishes after this round, by its operator or by its own rule, as `reason` says; `dropped` is
+    an open round that had too few updates."""
     CAMPAIGN_ROLLED_BACK = "campaign-rolled-back", "round", "adapter_sha256", "undone"
     """The campaign goes on from an earlier round; `undone` lists the rounds that were undone."""
     ROUND_OPENED = "round-opened", "round", "sampled"
@@ -40,8 +41,9 @@ class EventType(StrEnum):
     """A round was undone; the event keeps what its adapter's lineage said."""
     ALGORITHM_RESTARTED = "algorithm-restarted", "round", "agents"
     """These agents lost their client state, so the algorithm restarts from its initial state."""
-    ADAPTER_EVALUATED = "adapter-evaluated", "adapter", "metrics", "clients"
-    """All evaluations of an adapter have ended; `metrics` are the means over `clients` clients."""
+    ADAPTER_EVALUATED = "adapter-evaluated", "adapter", "metrics", "clients", "not_run"
+    """All evaluations of an adapter have ended; `metrics` are the means over `clients` clients and what benchmarks
+    gave, `not_run` says of benchmarks without a number why there is none."""
     AGENT_INVITED = "agent-invited", "agent"
     """An agent with the campaign's labels became a participant."""
     AGENT_JOINED = "agent-joined", "agent", "client", "round"

@@ -40,6 +40,7 @@ class TaskKind(StrEnum):
     INIT = "init"
     TRAIN = "train"
     EVALUATE = "evaluate"
+    BENCHMARK = "benchmark"
 
 
 class TaskState(StrEnum):

@@ -11,7 +11,7 @@ from coordinator.agents import service
 from coordinator.agents.own_campaigns import own_campaigns
 from coordinator.database.tables import AgentRow, EnrollmentTokenRow, TaskRow
 from coordinator.errors import IllegalMove, NameTaken, NotFound, RoundOver, SecretRefused, TokenRefused
-from coordinator.tasks import held_updates, owners_word
+from coordinator.tasks import benchmark_offers, gains, held_updates, owners_word
 from coordinator.web.authentication import AgentDep, OperatorDep
 from coordinator.web.deps import Cursor, Limit, Now, ReadSession, ServicesDep, WriteSession
 from coordinator.web.filters import Labels, NameFilter, Since, Until, equal, id_between, labelled
@@ -21,7 +21,8 @@ from coordinator.web.reference.refusals import refuses
 from coordinator.web.routes import BoundedRoute
 from shared.states import AgentState, TaskState, TokenState
 from shared.wire.agents import AgentView, OwnCampaigns, PartRequest, ReleaseReply
-from shared.wire.base import Page
+from shared.wire.base import SHA256_PATTERN, Page
+from shared.wire.benchmarks import BenchmarkOffer
 from shared.wire.enrollments import (
     EnrollmentReply,
     EnrollmentRequest,
@@ -31,6 +32,7 @@ from shared.wire.enrollments import (
     TokenCreated,
     TokenView,
 )
+from shared.wire.gains import GainRequest
 
 router = APIRouter(prefix="/v1", tags=["agents"], route_class=BoundedRoute)
 
@@ -118,6 +120,34 @@ async def set_own_part(
     An agent that pauses or leaves loses its tasks; one that takes part prepares first, unless it has.
     """
     await owners_word.set_part(services, campaign_id, agent.id, body.part)
+
+
+@router.put("/agents/me/campaigns/{campaign_id}/benchmarks", status_code=204, responses=refuses(NotFound, IllegalMove))
+@takes(64 << 10)
+async def offer_benchmarks(
+    campaign_id: Annotated[str, Path(description="Id of a campaign that the agent was invited to.")],
+    body: BenchmarkOffer,
+    services: ServicesDep,
+    agent: AgentDep,
+) -> None:
+    """Say which of the campaign's benchmarks the calling agent runs, in place of what it said before."""
+    await benchmark_offers.take(services, campaign_id, agent.id, body)
+
+
+@router.put("/agents/me/campaigns/{campaign_id}/gains/{sha256}", status_code=204, responses=refuses(NotFound))
+@takes(4 << 10)
+async def tell_gain(
+    campaign_id: Annotated[str, Path(description="Id of a campaign in which the agent was a client.")],
+    sha256: Annotated[str, Path(pattern=SHA256_PATTERN, description="Digest of an adapter of the campaign.")],
+    body: GainRequest,
+    services: ServicesDep,
+    agent: AgentDep,
+) -> None:
+    """Tell what the owner of the calling agent gains by an adapter: three held-out losses on its own rows.
+
+    The latest ones count. Those of an adapter that is rolled back are deleted with it.
+    """
+    await gains.take(services, campaign_id, agent.id, sha256, body)
 
 
 @router.put("/agents/me/tasks/{task_id}/release", responses=refuses(NotFound, RoundOver))

@@ -18,6 +18,7 @@ async def own_campaigns(session: AsyncSession, agent_id: str) -> OwnCampaigns:
             CampaignRow.name,
             CampaignRow.state,
             ParticipantRow.state.label("participant"),
+            CampaignRow.history,
             CampaignRow.rounds_closed,
             CampaignRow.spec_json,  # neither parsed nor with the adapter's contract: waiting agents ask often
             ParticipantRow.n_train,
@@ -36,6 +37,7 @@ async def own_campaigns(session: AsyncSession, agent_id: str) -> OwnCampaigns:
                 name=row.name,
                 state=row.state,
                 participant=row.participant,
+                history=row.history,
                 rounds_closed=row.rounds_closed,
                 rounds=row.spec_json["rounds"],
                 n_train=row.n_train,

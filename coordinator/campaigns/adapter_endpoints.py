@@ -18,6 +18,7 @@ from coordinator.web.filters import Since, Until, time_between
 from coordinator.web.paging import fetch_page
 from coordinator.web.routes import BoundedRoute
 from shared.bounds import MAX_COUNT
+from shared.metrics import HELD_OUT_LOSS
 from shared.wire.adapters import AdapterView, Origin
 from shared.wire.base import BlobRef, Page
 
@@ -27,8 +28,8 @@ Which = Annotated[
     str,
     Path(
         pattern=r"^([0-9]{1,10}|best|final|latest)$",
-        description="Number of the adapter, or `best` (lowest held-out loss), `final` (the result of a campaign that "
-        "has ended) or `latest`.",
+        description="Number of the adapter, or `best` (by the campaign's `evaluation.best`), `final` (the result of a "
+        "campaign that has ended) or `latest`.",
     ),
 ]
 
@@ -72,7 +73,9 @@ async def _find(session: AsyncSession, campaign: CampaignRow, which: str) -> Ada
         return newest
     number = {"best": campaign.best_adapter, "final": campaign.final_adapter}[which] if not which.isdecimal() else which
     if number is None:
-        reason = "none was evaluated" if which == "best" else f"it is {campaign.state} and has not ended"
+        by = campaign.spec.evaluation.best
+        not_measured = "none was evaluated" + (f" by {by}" if by != HELD_OUT_LOSS else "")
+        reason = not_measured if which == "best" else f"it is {campaign.state} and has not ended"
         raise NoAdapter(campaign.name, which, reason)
     row = await session.get(AdapterRow, (campaign.id, int(number))) if int(number) <= MAX_COUNT else None
     if row is None:
@@ -101,6 +104,7 @@ def _view(campaign: CampaignRow, row: AdapterRow, origin: Origin | None, *, stor
         created_at=row.created_at,
         evaluating=row.evaluating,
         metrics=row.metrics,
+        benchmarks=[{"name": name} | facts for name, facts in row.benchmarks.items()],
         n_clients=row.n_clients,
         of_clients=row.of_clients,
         origin=origin if row.number == 0 else None,

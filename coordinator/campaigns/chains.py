@@ -20,6 +20,7 @@ from shared.adapters.files import AdapterError, Contract
 from shared.adapters.lora import trained
 from shared.campaign.spec import CampaignSpec
 from shared.events import EventType
+from shared.metrics import HELD_OUT_LOSS
 from shared.states import BlobKind
 from shared.wire.adapters import Origin
 
@@ -144,7 +145,9 @@ async def _adapter(session: AsyncSession, source: CampaignRow, which: str) -> Ad
         problem = f"campaign {source.name} is {source.state} and has no final adapter"
         raise Invalid((_FIELD, f"{problem}; wait until it is completed, or name an adapter by its number: {available}"))
     if number is None:
-        problem = f"no adapter of campaign {source.name} has been evaluated yet, so none is its best"
+        by = source.spec.evaluation.best
+        measured = "been evaluated" if by == HELD_OUT_LOSS else f"been evaluated by {by}"
+        problem = f"no adapter of campaign {source.name} has {measured} yet, so none is its best"
         raise Invalid((_FIELD, f"{problem}; wait for that, or name an adapter by its number: {available}"))
     adapter = await session.get(AdapterRow, (source.id, number))
     if adapter is None:

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator.campaigns import chains, clients, rollback, service
 from coordinator.campaigns.record_endpoints import metrics_of
+from coordinator.campaigns.stop_view import stop_view
 from coordinator.database.tables import CampaignRow
 from coordinator.engine import participants, weights
 from coordinator.errors import Conflict, IllegalMove, NothingToFinish, NotKept
@@ -146,7 +147,12 @@ async def _detail(session: AsyncSession, services: Services, row: CampaignRow) -
         view = ParticipantView.model_validate(participant, from_attributes=True)
         notices = "; ".join(filter(None, (view.reason, of_weights.get(participant.agent_id))))
         agent_id = participant.agent_id
-        found = {"reason": notices or None, "away_since": away.get(agent_id), "revoked": agent_id in revoked}
+        found = {
+            "reason": notices or None,
+            "benchmarks": [*participant.offers],
+            "away_since": away.get(agent_id),
+            "revoked": agent_id in revoked,
+        }
         views.append(view.model_copy(update=found))
     return CampaignDetail(
         **_view(row).model_dump(),
@@ -155,5 +161,6 @@ async def _detail(session: AsyncSession, services: Services, row: CampaignRow) -
         participants=views,
         fingerprint=row.fingerprint,
         metrics=list(metrics_of(row).values()),
+        stop=await stop_view(session, row),
         origins=await chains.origins_of(session, row.id),
     )

@@ -7,20 +7,29 @@ from fastapi import APIRouter, Query
 from sqlalchemy import select
 
 from coordinator.campaigns import clients
-from coordinator.database.tables import AdapterRow, AgentRow, CampaignRow, MetricRow, ParticipantRow, RoundRow, TaskRow
+from coordinator.database.tables import (
+    AdapterRow,
+    AgentRow,
+    CampaignRow,
+    GainRow,
+    MetricRow,
+    ParticipantRow,
+    RoundRow,
+    TaskRow,
+)
 from coordinator.web.authentication import OperatorDep
 from coordinator.web.campaign_path import CampaignId
 from coordinator.web.deps import Cursor, Limit, ReadSession, RoundFilter, ServicesDep
 from coordinator.web.filters import Since, Until, equal, id_between
 from coordinator.web.paging import fetch_page
 from coordinator.web.routes import BoundedRoute
-from shared import kinds, metrics
 from shared.bounds import MAX_COUNT
-from shared.metrics import Metric, Weight
-from shared.plugins import PluginUnavailable
+from shared.campaign import measured
+from shared.metrics import Metric
 from shared.states import RoundState, TaskKind, TaskState
 from shared.wire.base import Page
 from shared.wire.campaigns import ClientView, MetricScope, MetricView, RoundView, TaskView
+from shared.wire.gains import GainView
 
 router = APIRouter(prefix="/v1/campaigns/{campaign}", tags=["campaigns"], route_class=BoundedRoute)
 
@@ -161,9 +170,41 @@ async def list_clients(
     return Page(items=views, next_cursor=after)
 
 
+@router.get("/gains")
+async def list_gains(
+    campaign_id: CampaignId,
+    session: ReadSession,
+    _: OperatorDep,
+    round: RoundFilter = None,  # noqa: A002
+    limit: Limit = 1000,
+    cursor: Cursor = None,
+) -> Page[GainView]:
+    """What owners gain by the campaign's adapters, by their own word, in the order in which they first told it.
+
+    Only owners whose settings allow it tell anything: the held-out losses, on their own rows, of the bare base model,
+    of a model that they trained alone for as many rounds and steps, and of the adapter.
+    """
+    query = equal(select(GainRow).where(GainRow.campaign_id == campaign_id), (GainRow.number, round))
+    rows, after = await fetch_page(session, query, GainRow.id, f"{campaign_id}/gains", cursor=cursor, limit=limit)
+    of_campaign = select(ParticipantRow).where(
+        ParticipantRow.campaign_id == campaign_id, ParticipantRow.agent_id.in_({row.agent_id for row in rows})
+    )
+    participants = {each.agent_id: each for each in (await session.scalars(of_campaign)).all()}
+    views = [
+        GainView(
+            round=row.number,
+            agent_name=participants[row.agent_id].agent_name,
+            client_number=participants[row.agent_id].client_number,
+            base=row.base,
+            alone=row.alone,
+            adapter=row.adapter,
+            at=row.at,
+        )
+        for row in rows
+    ]
+    return Page(items=views, next_cursor=after)
+
+
 def metrics_of(campaign: CampaignRow) -> Mapping[str, Metric]:
     """What the campaign's metrics are, by name: those that all campaigns have if its kind is no longer installed."""
-    try:
-        return kinds.find(campaign.spec.kind).metrics
-    except PluginUnavailable:
-        return metrics.by_name((*metrics.losses("", Weight.ROWS), *metrics.COMMON))
+    return measured.metrics_of(campaign.spec.evaluation, campaign.spec.kind)

@@ -10,8 +10,9 @@ from sqlalchemy import and_, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator import lifecycle
-from coordinator.database.tables import AdapterRow, BlobUseRow, CampaignRow, MetricRow, RoundRow, TaskRow
+from coordinator.database.tables import AdapterRow, BlobUseRow, CampaignRow, GainRow, MetricRow, RoundRow, TaskRow
 from coordinator.engine.campaign_tx import CampaignTx
+from coordinator.engine.evaluation.deciding import best_of
 from coordinator.errors import IllegalMove, Invalid, NotKept
 from coordinator.lifecycle import lock_campaign
 from coordinator.services import Services
@@ -62,7 +63,7 @@ async def roll_back(services: Services, campaign_id: str, number: int) -> Campai
         unused = await _delete_rows(session, campaign_id, number)
         remaining = [adapters[each] for each in range(number + 1)]
         await _restore_participants(tx, remaining)
-        await _pause(tx, number, best_adapter=_best(remaining, stored))
+        await _pause(tx, number, best_adapter=_best(campaign, remaining, stored))
         chain.say_history(session, campaign)
         numbers = [round_row.number for round_row in undone]
         tx.record(EventType.CAMPAIGN_ROLLED_BACK, round=number, adapter_sha256=remaining[-1].sha256, undone=numbers)
@@ -130,7 +131,7 @@ async def _supersede_tasks(tx: CampaignTx, number: int) -> None:
     tasks = await tx.session.scalars(
         select(TaskRow).where(
             TaskRow.campaign_id == tx.campaign.id,
-            TaskRow.kind.in_((TaskKind.TRAIN, TaskKind.EVALUATE)),
+            TaskRow.kind.in_((TaskKind.TRAIN, TaskKind.EVALUATE, TaskKind.BENCHMARK)),
             TaskRow.state != TaskState.SUPERSEDED,
             or_(
                 TaskRow.round > number,
@@ -148,6 +149,7 @@ async def _delete_rows(session: AsyncSession, campaign_id: str, number: int) -> 
     """Delete the rows of later rounds. Returns their blob uses, which are now unstored."""
     await session.flush()
     await session.execute(delete(MetricRow).where(MetricRow.campaign_id == campaign_id, MetricRow.round > number))
+    await session.execute(delete(GainRow).where(GainRow.campaign_id == campaign_id, GainRow.number > number))
     await session.execute(delete(AdapterRow).where(AdapterRow.campaign_id == campaign_id, AdapterRow.number > number))
     await session.execute(delete(RoundRow).where(RoundRow.campaign_id == campaign_id, RoundRow.number > number))
     is_later = (BlobUseRow.campaign_id == campaign_id, BlobUseRow.round > number, BlobUseRow.stored)
@@ -196,17 +198,12 @@ async def _evaluated(tx: CampaignTx) -> dict[int, int]:
     return {client_number: newest for client_number, newest in rows if client_number is not None}
 
 
-def _best(adapters: Sequence[AdapterRow], stored: set[tuple[BlobKind, int]]) -> int | None:
-    """The number of the stored adapter with the lowest held-out loss, or None.
+def _best(campaign: CampaignRow, adapters: Sequence[AdapterRow], stored: set[tuple[BlobKind, int]]) -> int | None:
+    """The number of the best adapter that is stored, or None.
 
     An earlier best adapter may be missing: it was kept only while it was the best.
     """
-    losses = {
-        row.number: row.held_out_loss
-        for row in adapters
-        if row.held_out_loss is not None and (BlobKind.ADAPTER, row.number) in stored
-    }
-    return min(losses, key=losses.__getitem__, default=None)
+    return best_of(campaign.spec, [row for row in adapters if (BlobKind.ADAPTER, row.number) in stored])
 
 
 async def _pause(tx: CampaignTx, number: int, *, best_adapter: int | None) -> None:
@@ -216,6 +213,7 @@ async def _pause(tx: CampaignTx, number: int, *, best_adapter: int | None) -> No
         "rounds_closed": number,
         "history": tx.campaign.history + 1,
         "ends_after": None,
+        "ends_because": None,
         "best_adapter": best_adapter,
         "final_adapter": None,
         "ended_at": None,

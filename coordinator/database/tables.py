@@ -18,7 +18,8 @@ from coordinator.database.columns import (
     UtcTime,
     WholeNumber,
 )
-from shared.campaign.spec import FROM_COORDINATOR, CampaignSpec
+from shared.campaign.sections import FROM_COORDINATOR
+from shared.campaign.spec import CampaignSpec
 from shared.metrics import HELD_OUT_LOSS, ReportLevel
 from shared.states import (
     AgentState,
@@ -34,6 +35,8 @@ from shared.wire.verification import Outcome
 
 _ID = Key(40)
 _SHA256 = Key(64)
+_ONE_A_ROUND = "kind <> 'benchmark' AND round IS NOT NULL AND state IN ('pending', 'leased', 'held', 'done')"
+"""SQL: an agent has one task of the kind in a round. Of benchmarks it may have another: those that failed elsewhere."""
 
 
 class Base(DeclarativeBase):
@@ -101,12 +104,13 @@ class AgentRow(Base):
 class CampaignRow(Base):
     """A campaign. Its row is the lock of the whole campaign: every change of a part of it locks this row first.
 
-    due_at: time of the next tick; None if only a notification makes the campaign due. claim_token, claim_expires_at:
-    claim of the engine that is aggregating. last_event: number of the newest event. n_statements, last_statement: how
-    many were signed, and the digest of the newest. contract: the adapters' contract as JSON; None before adapter 0
-    exists. history: rises with each rollback and restore, without which agents begin no round again. new_agents:
-    whether agents enrolled since the last invitations. ends_after: the round after which the operator has it finish;
-    None means that of the campaign file.
+    due_at: time of the next tick; None if only a notification makes the campaign due. claim_token,
+    claim_expires_at: claim of the engine that is aggregating. last_event: number of the newest event. n_statements,
+    last_statement: how many were signed, and the digest of the newest. contract: the adapters' contract as JSON;
+    None before adapter 0 exists. history: rises with each rollback and restore, without which agents begin no round
+    again. new_agents: whether agents enrolled since the last invitations. ends_after: the round after which it
+    finishes early; None means that of the campaign file. ends_because: who or what ends it early, in words.
+    benchmark_items: digest of the items of each benchmark, by its name, once a first number has settled them.
     """
 
     __tablename__ = "campaigns"
@@ -127,6 +131,8 @@ class CampaignRow(Base):
     rounds_closed: Mapped[int] = mapped_column(default=0)
     history: Mapped[int] = mapped_column(default=0)
     ends_after: Mapped[int | None]
+    ends_because: Mapped[str | None] = mapped_column(Sentence)
+    benchmark_items: Mapped[dict[str, Any]] = mapped_column(default=dict)
     final_adapter: Mapped[int | None]
     best_adapter: Mapped[int | None]
     last_event: Mapped[int] = mapped_column(default=0)
@@ -168,7 +174,8 @@ class ParticipantRow(Base):
     update_weight: the round for which its last aggregated update was trained, and its weight. evaluated_adapter: the
     newest adapter that it evaluated.
     lost_state_in: the round in which it reported the loss of its client state, which it may do once. weight_share: its
-    part of the weight of all clients when the last round opened.
+    part of the weight of all clients when the last round opened. offers: the benchmarks that it runs, by name, as it
+    offered them.
     """
 
     __tablename__ = "participants"
@@ -194,6 +201,7 @@ class ParticipantRow(Base):
     evaluated_adapter: Mapped[int | None]
     lost_state_in: Mapped[int | None]
     weight_share: Mapped[float | None]
+    offers: Mapped[dict[str, Any]] = mapped_column(default=dict)
     reason: Mapped[str | None] = mapped_column(Sentence)
 
 
@@ -216,9 +224,10 @@ class RoundRow(Base):
 class TaskRow(Base):
     """A task of one agent, with its lease.
 
-    round: for `evaluate`, the adapter's number. counts_in: the round whose aggregation uses the update, a later one for
-    a late update; None until the set of updates is fixed. next_grant_at: before that time no lease of it is granted
-    again. renewed_at: when the lease was last renewed. held_at: when the agent's owner last kept the update back.
+    round: for `evaluate` and `benchmark`, the adapter's number. counts_in: the round whose aggregation uses the
+    update, a later one for a late update; None until the set of updates is fixed. next_grant_at: before that time
+    no lease of it is granted again. renewed_at: when the lease was last renewed. held_at: when the agent's owner
+    last kept the update back. benchmarks: names of those that a `benchmark` task runs.
     """
 
     __tablename__ = "tasks"
@@ -234,8 +243,8 @@ class TaskRow(Base):
             "round",
             "agent_id",
             unique=True,
-            sqlite_where=text("round IS NOT NULL AND state IN ('pending', 'leased', 'held', 'done')"),
-            postgresql_where=text("round IS NOT NULL AND state IN ('pending', 'leased', 'held', 'done')"),
+            sqlite_where=text(_ONE_A_ROUND),
+            postgresql_where=text(_ONE_A_ROUND),
         ),
     )
 
@@ -245,6 +254,7 @@ class TaskRow(Base):
     kind: Mapped[TaskKind]
     state: Mapped[TaskState]
     round: Mapped[int | None]
+    benchmarks: Mapped[list[Any] | None]
     attempt: Mapped[int] = mapped_column(default=0)
     token_hash: Mapped[str | None] = mapped_column(_SHA256)
     instance_id: Mapped[str | None] = mapped_column(ShortText(64))
@@ -298,10 +308,12 @@ class BlobUseRow(Base):
 class AdapterRow(Base):
     """A global adapter and its lineage.
 
-    broadcast, state: the algorithm's files beside it. metrics: those of its evaluation, averaged over the clients, or
-    empty. n_clients, of_clients: how many clients those means are over, and how many there were. evaluating: whether
-    evaluations are under way. origin: for an adapter 0 that comes from another campaign, that campaign and the
-    adapter's number there.
+    broadcast, state: the algorithm's files beside it. metrics: those of its evaluation, averaged over the clients,
+    and of benchmarks, or empty. n_clients, of_clients: how many clients those means are over, and how many there
+    were. benchmarks: where each ran and on how much, by its name. stop_best, stop_waited: how the rule that ends
+    the campaign stood after it: the best adapter so far, and the evaluations since. evaluating: whether evaluations
+    are under way. origin: for an adapter 0 that comes from another campaign, that campaign and the adapter's number
+    there.
     """
 
     __tablename__ = "adapters"
@@ -320,6 +332,9 @@ class AdapterRow(Base):
     metrics: Mapped[dict[str, Any]] = mapped_column(default=dict)
     n_clients: Mapped[int | None]
     of_clients: Mapped[int | None]
+    benchmarks: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    stop_best: Mapped[int | None]
+    stop_waited: Mapped[int | None]
     evaluating: Mapped[bool] = mapped_column(default=False)
     origin_campaign_id: Mapped[str | None] = mapped_column(_ID)
     origin_number: Mapped[int | None]
@@ -429,6 +444,26 @@ class MetricRow(Base):
     value: Mapped[float]
     n_clients: Mapped[int | None]
     of_clients: Mapped[int | None]
+    at: Mapped[datetime]
+
+
+class GainRow(Base):
+    """What an owner gains by an adapter, by its own word: held-out losses on its rows.
+
+    number: the adapter's. base, alone, adapter: of the bare base model, of the model that the owner trained alone, and
+    of the adapter.
+    """
+
+    __tablename__ = "gains"
+    __table_args__ = (UniqueConstraint("campaign_id", "number", "agent_id", name="gains_one_each"),)
+
+    id: Mapped[str] = mapped_column(_ID, primary_key=True)
+    campaign_id: Mapped[str] = mapped_column(ForeignKey("campaigns.id"))
+    agent_id: Mapped[str] = mapped_column(ForeignKey("agents.id"))
+    number: Mapped[int]
+    base: Mapped[float]
+    alone: Mapped[float]
+    adapter: Mapped[float]
     at: Mapped[datetime]
 
 

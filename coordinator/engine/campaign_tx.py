@@ -77,9 +77,11 @@ class CampaignTx:
             query = query.where(TaskRow.agent_id == agent_id)
         return list((await self.session.scalars(query.order_by(TaskRow.id))).all())
 
-    def add_task(self, kind: TaskKind, agent_id: str, round_number: int | None = None) -> None:
-        """Add a pending task for an agent."""
-        task_moves.add(self.session, self.now, self.campaign.id, agent_id, kind, round_number)
+    def add_task(
+        self, kind: TaskKind, agent_id: str, round_number: int | None = None, benchmarks: list[str] | None = None
+    ) -> None:
+        """Add a pending task for an agent. benchmarks: those that it runs, if the task is to run some."""
+        task_moves.add(self.session, self.now, self.campaign.id, agent_id, kind, round_number, benchmarks)
         self.wake.add(agent_id)
 
     async def cancel_tasks(self, tasks: Iterable[TaskRow], failure: Failure | None = None) -> None:

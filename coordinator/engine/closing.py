@@ -14,7 +14,8 @@ from coordinator.engine.aggregation.aggregate import Aggregated
 from coordinator.engine.aggregation.inputs import RoundInputs, aggregated, load_open_round
 from coordinator.engine.campaign_tx import CampaignTx
 from coordinator.engine.clients import stragglers
-from coordinator.engine.evaluation import add_evaluations, add_metric
+from coordinator.engine.evaluation import evaluating
+from coordinator.engine.evaluation.metric_rows import add_metric
 from coordinator.services import Services
 from coordinator.signing import chain
 from coordinator.storage.storage import Storage
@@ -87,8 +88,7 @@ async def close_round(tx: CampaignTx, storage: Storage, closed: AggregatedRound)
     )
     await _commit_updates(tx, closed)
     is_last = closed.number == campaign.last_round
-    if tx.spec.evaluates(closed.number) or (is_last and tx.spec.evaluation.every):
-        await add_evaluations(tx, closed.number)
+    await evaluating.begin(tx, closed.number, is_last=is_last)
     if is_last:
         await tx.move(CampaignState.FINISHING)
         await rounds.finish(tx)

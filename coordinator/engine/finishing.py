@@ -1,11 +1,11 @@
 """Ends a campaign early, with the adapter that it has."""
 
 from coordinator import lifecycle
-from coordinator.database.tables import AdapterRow, RoundRow, TaskRow
+from coordinator.database.tables import RoundRow, TaskRow
 from coordinator.engine import rounds
 from coordinator.engine.campaign_tx import CampaignTx
 from coordinator.engine.clients import stragglers
-from coordinator.engine.evaluation import add_evaluations
+from coordinator.engine.evaluation import evaluating
 from coordinator.errors import IllegalMove, NothingToFinish
 from shared.events import EventType
 from shared.states import CampaignState, RoundState, TaskKind, TaskState
@@ -56,16 +56,14 @@ async def _end_after(tx: CampaignTx, round_row: RoundRow, tasks: list[TaskRow]) 
 
 
 async def _end_before(tx: CampaignTx, round_row: RoundRow | None) -> None:
-    """Drop the open round, and evaluate the last adapter if that is not done."""
+    """Drop the open round, and have the last adapter evaluated as such."""
     campaign = tx.campaign
     _announce(tx, campaign.rounds_closed, dropped=round_row.number if round_row is not None else None)
     await stragglers.discard_late_updates(tx, campaign.rounds_closed + 2)
     if round_row is not None:
         await lifecycle.move(tx.session, round_row, RoundState.CANCELLED, closed_at=tx.now)
     await _continue(tx, CampaignState.FINISHING)
-    adapter = await tx.session.get_one(AdapterRow, (campaign.id, campaign.rounds_closed))
-    if tx.spec.evaluation.every and not adapter.evaluating and not adapter.metrics:
-        await add_evaluations(tx, adapter.number)
+    await evaluating.complete_last(tx)
 
 
 async def _continue(tx: CampaignTx, state: CampaignState) -> None:
@@ -76,7 +74,10 @@ async def _continue(tx: CampaignTx, state: CampaignState) -> None:
 
 def _announce(tx: CampaignTx, ends_after: int, dropped: int | None) -> None:
     if tx.campaign.ends_after != ends_after:  # a campaign that was paused meanwhile is asked again
-        tx.record(EventType.CAMPAIGN_ENDS_EARLY, round=ends_after, rounds=tx.spec.rounds, dropped=dropped)
+        reason = f"finished by the operator after round {ends_after} of {tx.spec.rounds}"
+        facts = {"round": ends_after, "rounds": tx.spec.rounds, "dropped": dropped, "reason": reason}
+        tx.record(EventType.CAMPAIGN_ENDS_EARLY, **facts)
+        tx.campaign.ends_because = reason
     tx.campaign.ends_after = ends_after
 
 

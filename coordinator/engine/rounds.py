@@ -7,7 +7,8 @@ from coordinator.database.tables import ParticipantRow, RoundRow, TaskRow
 from coordinator.engine import participants, weights
 from coordinator.engine.campaign_tx import CampaignTx
 from coordinator.engine.clients import joining, stragglers
-from coordinator.engine.evaluation import collect_evaluations
+from coordinator.engine.evaluation import evaluating
+from coordinator.engine.evaluation.deciding import why_stop
 from coordinator.signing import chain
 from shared.campaign.sampling import draw_order
 from shared.events import EventType
@@ -17,7 +18,10 @@ from shared.wire.results import Fingerprint
 
 async def run(tx: CampaignTx) -> bool:
     """Advance the current round. Returns whether its set of updates is fixed, so that it can be aggregated."""
-    await collect_evaluations(tx)
+    await evaluating.retry_undecided(tx)
+    await evaluating.collect(tx)
+    if tx.campaign.state is not CampaignState.RUNNING:
+        return False
     number = tx.campaign.rounds_closed + 1
     if number < tx.campaign.last_round:  # agents invited now take part from the next round on
         await joining.invite(tx)
@@ -25,7 +29,7 @@ async def run(tx: CampaignTx) -> bool:
     await joining.set_aside_mismatched(tx, newcomers, Fingerprint.model_validate(tx.campaign.fingerprint))
     round_row = await tx.session.get(RoundRow, (tx.campaign.id, number))
     if round_row is None:
-        return await _open(tx, number)
+        return False if await _is_over(tx) else await _open(tx, number)
     if round_row.state is RoundState.AGGREGATING:
         return True
     return await _advance_round(tx, round_row)
@@ -33,20 +37,32 @@ async def run(tx: CampaignTx) -> bool:
 
 async def finish(tx: CampaignTx) -> bool:
     """Wait for the last round's evaluations, then complete the campaign with its final adapter."""
-    evaluations = await collect_evaluations(tx)
-    if evaluations:
-        since = max(tx.campaign.resumed_at, *(task.created_at for task in evaluations))
-        deadline = tx.after(since, tx.spec.deadline.round_s)
-        if tx.now < deadline:
-            tx.reschedule_at(deadline)
-            return False
-        await tx.cancel_tasks(evaluations)
-        await collect_evaluations(tx)
+    if await evaluating.still_waits(tx):
+        return False
     await tx.cancel_tasks(await tx.live_tasks(TaskKind.PREPARE))
-    final, planned = tx.campaign.rounds_closed, tx.spec.rounds
-    early = f"finished by the operator after round {final} of {planned}" if final < planned else None
-    await tx.move(CampaignState.COMPLETED, final_adapter=final, ended_at=tx.now, reason=early)
+    final = tx.campaign.rounds_closed
+    await tx.move(CampaignState.COMPLETED, final_adapter=final, ended_at=tx.now, reason=tx.campaign.ends_because)
     return False
+
+
+async def _is_over(tx: CampaignTx) -> bool:
+    """Whether no further round opens now: the campaign stops by its own rule, or waits for what the rule needs."""
+    if tx.spec.evaluation.stop is None:
+        return False
+    closed = tx.campaign.rounds_closed
+    if await evaluating.still_waits(tx, closed):
+        tx.campaign.reason = f"waits for the evaluation of adapter {closed}, by which evaluation.stop decides"
+        return True
+    if (reason := await why_stop(tx)) is None:
+        return tx.campaign.state is not CampaignState.RUNNING
+    tx.campaign.ends_after, tx.campaign.ends_because = closed, reason
+    facts = {"round": closed, "rounds": tx.spec.rounds, "dropped": None, "reason": reason}
+    tx.record(EventType.CAMPAIGN_ENDS_EARLY, **facts)
+    await tx.cancel_tasks(await tx.live_tasks(TaskKind.TRAIN))  # late ones: no round follows in which they could count
+    await stragglers.discard_late_updates(tx, closed + 2)
+    await tx.move(CampaignState.FINISHING)
+    await evaluating.complete_last(tx)
+    return True
 
 
 async def _open(tx: CampaignTx, number: int) -> bool:

@@ -92,11 +92,11 @@ async def _needed(session: AsyncSession, campaign: CampaignRow) -> set[tuple[Blo
     needed: set[tuple[BlobKind, int | None]] = {(BlobKind.ADAPTER, number) for number in numbers}
     live = select(TaskRow.kind, TaskRow.round).where(
         TaskRow.campaign_id == campaign.id,
-        TaskRow.kind.in_((TaskKind.EVALUATE, TaskKind.TRAIN)),
+        TaskRow.kind.in_((TaskKind.EVALUATE, TaskKind.BENCHMARK, TaskKind.TRAIN)),
         TaskRow.state.in_(lifecycle.LIVE_TASK),
     )
     for kind, number in (await session.execute(live)).all():
-        if kind is TaskKind.EVALUATE:
+        if kind is not TaskKind.TRAIN:
             needed.add((BlobKind.ADAPTER, number))
         elif number is not None:  # a late update began several rounds ago
             needed |= {(BlobKind.ADAPTER, number - 1), (BlobKind.BROADCAST, number - 1)}

@@ -14,6 +14,7 @@ from shared.states import AgentState, ParticipantState, TaskKind, TaskState
 from shared.wire.assignments import (
     MAX_NAMED,
     Assignment,
+    BenchmarkAssignment,
     EvaluateAssignment,
     InitAssignment,
     PrepareAssignment,
@@ -31,6 +32,8 @@ async def build_assignment(session: AsyncSession, campaign: CampaignRow, task: T
         return InitAssignment(**_common(campaign), fingerprint=_fingerprint(campaign))
     if task.kind is TaskKind.EVALUATE:
         return await _evaluate(session, campaign, task)
+    if task.kind is TaskKind.BENCHMARK:
+        return await _benchmark(session, campaign, task)
     return await _train(session, campaign, task)
 
 
@@ -60,6 +63,19 @@ async def _evaluate(session: AsyncSession, campaign: CampaignRow, task: TaskRow)
         history=campaign.history,
         adapter=BlobRef(sha256=adapter.sha256, n_bytes=adapter.n_bytes),
         reference=await _reference(session, campaign),
+    )
+
+
+async def _benchmark(session: AsyncSession, campaign: CampaignRow, task: TaskRow) -> BenchmarkAssignment:
+    assert task.round is not None
+    adapter = await session.get_one(AdapterRow, (campaign.id, task.round))
+    return BenchmarkAssignment(
+        **_common(campaign),
+        fingerprint=_fingerprint(campaign),
+        round=task.round,
+        history=campaign.history,
+        adapter=BlobRef(sha256=adapter.sha256, n_bytes=adapter.n_bytes),
+        benchmarks=task.benchmarks,
     )
 
 
@@ -133,7 +149,7 @@ async def blobs_of_lease(services: Services, agent_id: str) -> list[BlobRef]:
         .where(
             TaskRow.agent_id == agent_id,
             TaskRow.state == TaskState.LEASED,
-            TaskRow.kind.in_((TaskKind.TRAIN, TaskKind.EVALUATE)),
+            TaskRow.kind.in_((TaskKind.TRAIN, TaskKind.EVALUATE, TaskKind.BENCHMARK)),
         )
     )
     refs: list[BlobRef] = []

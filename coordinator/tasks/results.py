@@ -33,7 +33,7 @@ from coordinator.tasks import owners_word
 from coordinator.tasks.claims import LeaseClaim
 from coordinator.tasks.keyed_locks import KeyedLocks
 from coordinator.tasks.leases import end, find_held_with_campaign, lock_held, task_facts
-from coordinator.tasks.metric_checks import check_metrics
+from coordinator.tasks.metric_checks import check_metrics, check_scores
 from coordinator.tasks.result_checks import check_against_algorithm, check_prepared
 from coordinator.tasks.transfer import uploads
 from coordinator.tasks.update_checks import check_adapter_zero, check_parts, check_update
@@ -44,7 +44,7 @@ from shared.owners_word import STATES
 from shared.states import BlobKind, ParticipantState, TaskKind, TaskState
 from shared.wire.base import BlobRef
 from shared.wire.leases import Failure, FailureKind
-from shared.wire.results import EvaluateResult, InitResult, PrepareResult, Result, TrainResult
+from shared.wire.results import BenchmarkResult, EvaluateResult, InitResult, PrepareResult, Result, TrainResult
 
 _locks = KeyedLocks()
 
@@ -205,8 +205,8 @@ async def _commit(
     stored: list[tuple[BlobKind, BlobRef]],
     contract: Contract | None,
 ) -> None:
-    """Commit a result: end the task, and reference its blobs. Raises LeaseLost, ResultDiffers, and Invalid if an upload
-    was replaced while it was checked.
+    """Commit a result: end the task, and reference its blobs. Raises LeaseLost, ResultDiffers, and Invalid for scores
+    that are wrong and if an upload was replaced while it was checked.
 
     The task's uploads are deleted. From here on its blobs are stored because the campaign references them.
     """
@@ -243,7 +243,9 @@ async def _commit(
             campaign.contract = contract.to_json()
             session.add(_adapter_zero(campaign, stored[0][1], now))
             chain.say_adapter(session, campaign, 0, stored[0][1].sha256)
-        else:
+        elif isinstance(result, BenchmarkResult):  # its numbers are recorded with their adapter
+            _settle_items(campaign, participant, task, result)
+        elif isinstance(result, TrainResult | EvaluateResult):
             for name, value in result.metrics.items():
                 _add_metric(session, now, task, participant, name, value)
             if isinstance(result, EvaluateResult):  # a late one may be of an older adapter than the newest
@@ -284,6 +286,17 @@ def _notices(result: PrepareResult) -> str | None:
     rows = "1 row is" if result.dropped == 1 else f"{result.dropped} rows are"
     dropped = [f"{rows} skipped (the owner's check-data counts the reasons)"] if result.dropped else []
     return "; ".join([*dropped, *result.notices]) or None
+
+
+def _settle_items(campaign: CampaignRow, participant: ParticipantRow, task: TaskRow, result: BenchmarkResult) -> None:
+    """Have the first number of each benchmark settle its items for the whole campaign.
+
+    Raises Invalid for wrong scores: under the lock, since another agent may settle others meanwhile.
+    """
+    offered = {name: offer["items_sha256"] for name, offer in participant.offers.items()}
+    check_scores(result, task.benchmarks or (), offered | campaign.benchmark_items)
+    measured = {score.name: score.items_sha256 for score in result.scores if score.values}
+    campaign.benchmark_items = campaign.benchmark_items | measured
 
 
 def _adapter_zero(campaign: CampaignRow, ref: BlobRef, now: datetime) -> AdapterRow:

@@ -1,6 +1,6 @@
 """The schema.
 
-Revision ID: 1_f69226
+Revision ID: 1_55309a
 Revises:
 """
 
@@ -8,13 +8,14 @@ import sqlalchemy as sa
 from alembic import op
 
 # Until a release the schema is rewritten in place; the digest of its tables tells databases of other code apart.
-revision = "1_6d7808"
+revision = "1_55309a"
 down_revision = None
 branch_labels = None
 depends_on = None
 
 TIME = sa.DateTime(timezone=True)
 STATE = sa.String(length=20)
+ONE_A_ROUND = sa.text("kind <> 'benchmark' AND round IS NOT NULL AND state IN ('pending', 'leased', 'held', 'done')")
 
 
 def upgrade() -> None:
@@ -69,6 +70,8 @@ def upgrade() -> None:
         sa.Column("rounds_closed", sa.Integer(), nullable=False),
         sa.Column("history", sa.Integer(), nullable=False),
         sa.Column("ends_after", sa.Integer(), nullable=True),
+        sa.Column("ends_because", sa.Text(), nullable=True),
+        sa.Column("benchmark_items", sa.JSON(), nullable=False),
         sa.Column("final_adapter", sa.Integer(), nullable=True),
         sa.Column("best_adapter", sa.Integer(), nullable=True),
         sa.Column("last_event", sa.Integer(), nullable=False),
@@ -119,6 +122,9 @@ def upgrade() -> None:
         sa.Column("metrics", sa.JSON(), nullable=False),
         sa.Column("n_clients", sa.Integer(), nullable=True),
         sa.Column("of_clients", sa.Integer(), nullable=True),
+        sa.Column("benchmarks", sa.JSON(), nullable=False),
+        sa.Column("stop_best", sa.Integer(), nullable=True),
+        sa.Column("stop_waited", sa.Integer(), nullable=True),
         sa.Column("evaluating", sa.Boolean(), nullable=False),
         sa.Column("origin_campaign_id", sa.String(length=40), nullable=True),
         sa.Column("origin_number", sa.Integer(), nullable=True),
@@ -193,6 +199,7 @@ def upgrade() -> None:
         sa.Column("evaluated_adapter", sa.Integer(), nullable=True),
         sa.Column("lost_state_in", sa.Integer(), nullable=True),
         sa.Column("weight_share", sa.Double(), nullable=True),
+        sa.Column("offers", sa.JSON(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(
             ["agent_id"],
@@ -264,6 +271,7 @@ def upgrade() -> None:
         sa.Column("kind", STATE, nullable=False),
         sa.Column("state", STATE, nullable=False),
         sa.Column("round", sa.Integer(), nullable=True),
+        sa.Column("benchmarks", sa.JSON(), nullable=True),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("token_hash", sa.String(length=64), nullable=True),
         sa.Column("instance_id", sa.String(length=64), nullable=True),
@@ -296,8 +304,8 @@ def upgrade() -> None:
         "tasks",
         ["campaign_id", "kind", "round", "agent_id"],
         unique=True,
-        sqlite_where=sa.text("round IS NOT NULL AND state IN ('pending', 'leased', 'held', 'done')"),
-        postgresql_where=sa.text("round IS NOT NULL AND state IN ('pending', 'leased', 'held', 'done')"),
+        sqlite_where=ONE_A_ROUND,
+        postgresql_where=ONE_A_ROUND,
     )
     op.create_table(
         "blob_uses",
@@ -356,9 +364,31 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("public_key"),
     )
+    op.create_table(
+        "gains",
+        sa.Column("id", sa.String(length=40), nullable=False),
+        sa.Column("campaign_id", sa.String(length=40), nullable=False),
+        sa.Column("agent_id", sa.String(length=40), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("base", sa.Double(), nullable=False),
+        sa.Column("alone", sa.Double(), nullable=False),
+        sa.Column("adapter", sa.Double(), nullable=False),
+        sa.Column("at", TIME, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["campaign_id"],
+            ["campaigns.id"],
+        ),
+        sa.ForeignKeyConstraint(
+            ["agent_id"],
+            ["agents.id"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("campaign_id", "number", "agent_id", name="gains_one_each"),
+    )
 
 
 def downgrade() -> None:
+    op.drop_table("gains")
     for table in (
         *(
             "statements",

@@ -2,9 +2,15 @@
 
 from datetime import datetime
 
+from pydantic import FiniteFloat
+
 from shared.bounds import Count
-from shared.metrics import HELD_OUT_LOSS, Values
+from shared.metrics import HELD_OUT_LOSS, MetricName
 from shared.wire.base import BlobRef, Reply, Sha256
+from shared.wire.benchmarks import BenchmarkView
+
+AdapterMetrics = dict[MetricName, FiniteFloat]
+"""Metrics of a global adapter by name: of a suite, more than one report may have."""
 
 
 class Contribution(Reply):
@@ -57,8 +63,11 @@ class AdapterView(Reply):
     created_at: datetime
     evaluating: bool = False
     """Whether evaluations of it are under way, so that ``metrics`` will follow."""
-    metrics: Values
-    """Metrics of origin ``evaluation``, averaged over the clients; empty if it was not evaluated."""
+    metrics: AdapterMetrics
+    """Metrics of origin ``evaluation``, averaged over the clients, and of origin ``benchmark``; empty if it was not
+    evaluated."""
+    benchmarks: list[BenchmarkView] = []
+    """Which benchmarks ran on it, where and on how many items, in the order of the campaign file."""
     n_clients: int | None = None
     """How many clients' metrics those means are over; null if it was not evaluated."""
     of_clients: int | None = None
@@ -83,4 +92,4 @@ class OwnAdapter(Reply):
     final: bool
     """Whether it is the result of the campaign, which has ended."""
     best: bool
-    """Whether it has the lowest held-out loss of those that are stored, averaged over the clients."""
+    """Whether it is the best of those that are stored, by the campaign's ``evaluation.best``."""

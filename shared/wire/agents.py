@@ -58,6 +58,8 @@ class OwnCampaign(Reply):
     state: CampaignState
     participant: ParticipantState
     """What the coordinator knows of the agent's part in it."""
+    history: Count
+    """Number of the campaign's history, which rises with each rollback and restore."""
     rounds_closed: Count
     rounds: Count
     n_train: Count | None

@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from shared.bounds import Bounded, Count
+from shared.campaign.evaluation import MAX_BENCHMARKS, BenchmarkName
 from shared.campaign.sections import Section
 from shared.campaign.spec import CampaignSpec, Name
 from shared.wire.base import BlobRef, Id, Sha256
@@ -96,6 +97,21 @@ class EvaluateAssignment(AssignmentBase):
     """As in training."""
 
 
+class BenchmarkAssignment(AssignmentBase):
+    """Run public benchmarks on a global adapter. No row of the owner is read."""
+
+    kind: Literal["benchmark"] = "benchmark"
+    fingerprint: Fingerprint
+    round: Count
+    """The adapter's number."""
+    history: Count
+    """As in training."""
+    adapter: BlobRef
+    benchmarks: Annotated[list[BenchmarkName], Field(min_length=1, max_length=MAX_BENCHMARKS)]
+    """Those of the campaign's that this agent offered to run, or some of them."""
+
+
 Assignment = Annotated[
-    PrepareAssignment | InitAssignment | TrainAssignment | EvaluateAssignment, Field(discriminator="kind")
+    PrepareAssignment | InitAssignment | TrainAssignment | EvaluateAssignment | BenchmarkAssignment,
+    Field(discriminator="kind"),
 ]

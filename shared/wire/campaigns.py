@@ -40,6 +40,8 @@ class ParticipantView(Reply):
     """What the owner lets out of what is measured on its rows; null until the agent is prepared."""
     evaluates: bool | None = None
     """Whether the owner lets the agent evaluate adapters; null until the agent is prepared."""
+    benchmarks: list[str] = []
+    """The campaign's benchmarks that it runs, by its owner's `policy.suites` and the data that it has."""
     away_since: datetime | None = None
     """Time of the last request of an agent that missed several of its usual ones; null if it is there or revoked."""
     revoked: bool = False
@@ -61,7 +63,21 @@ class CampaignView(Reply):
     final_adapter: int | None
     """Number of the last adapter; null until the campaign is over."""
     best_adapter: int | None
-    """Number of the adapter with the lowest held-out loss; null if none was evaluated."""
+    """Number of the best adapter by ``evaluation.best``; null if none was evaluated by it."""
+
+
+class StopView(Reply):
+    """How the rule stands that ends a campaign early, `evaluation.stop`."""
+
+    metric: str
+    """The metric that decides."""
+    best_adapter: int
+    """Number of the adapter with the best value so far, as the rule counts: smaller improvements than `min_delta` are
+    none."""
+    best_value: float
+    """That value."""
+    waited: int
+    """Evaluations since without an improvement; the campaign ends at `patience` of them."""
 
 
 class CampaignDetail(CampaignView):
@@ -75,6 +91,8 @@ class CampaignDetail(CampaignView):
     """Fingerprint of the base model that the clients train on; null until it is settled."""
     metrics: list[Metric]
     """What the campaign's metrics are: title, unit, direction, weight."""
+    stop: StopView | None = None
+    """How `evaluation.stop` stands; null without it, and before an adapter has its metric."""
     origins: list[Origin] = []
     """The adapter that the campaign started from, the one that its campaign started from, and so on."""
 
@@ -113,6 +131,8 @@ class TaskView(Reply):
     kind: TaskKind
     state: TaskState
     round: int | None
+    benchmarks: list[str] | None = None
+    """Names of the benchmarks that a task of kind `benchmark` runs; null for other kinds."""
     attempt: int
     progress: Progress | None
     failure: Failure | None

@@ -54,6 +54,7 @@ class Phase(StrEnum):
     DOWNLOADING = "downloading"
     TRAINING = "training"
     EVALUATING = "evaluating"
+    BENCHMARKING = "running benchmarks"
     SCORING_REFERENCE = "computing reference log-probabilities"
     UPLOADING = "uploading"
 
@@ -111,6 +112,7 @@ class FailureKind(StrEnum):
     ALGORITHM = "algorithm"
     OUT_OF_MEMORY = "out-of-memory"
     BAD_UPDATE = "bad-update"
+    BENCHMARK = "benchmark"
     CRASH = "crash"
     TRANSFER = "transfer"
     LATE = "late"

@@ -5,8 +5,10 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared.bounds import Count, Line
+from shared.campaign.evaluation import MAX_BENCHMARKS
 from shared.metrics import ReportLevel, Values
 from shared.wire.base import Request, Sha256
+from shared.wire.benchmarks import BenchmarkScore
 
 
 class Fingerprint(BaseModel):
@@ -86,4 +88,13 @@ class EvaluateResult(Request):
     """All metrics of origin ``evaluation`` by name, rounded unless the owner reports them in full."""
 
 
-Result = Annotated[PrepareResult | InitResult | TrainResult | EvaluateResult, Field(discriminator="kind")]
+class BenchmarkResult(Request):
+    """What the benchmarks of one task gave, one score for each that was asked for."""
+
+    kind: Literal["benchmark"] = "benchmark"
+    scores: Annotated[list[BenchmarkScore], Field(min_length=1, max_length=MAX_BENCHMARKS)]
+
+
+Result = Annotated[
+    PrepareResult | InitResult | TrainResult | EvaluateResult | BenchmarkResult, Field(discriminator="kind")
+]

@@ -116,6 +116,15 @@ class World:
         reply = self.operator.http.put(path, json={"part": part}, headers=headers)
         assert reply.status_code == 204, reply.text
 
+    def tell_gain(self, campaign_id: str, name: str, number: int) -> None:
+        """Tell what an agent's owner gains by an adapter."""
+        secret = json.loads((self.agents[name].home / "identity.json").read_text())["secret"]
+        sha256 = self.operator.get(f"/v1/campaigns/{campaign_id}/adapters/{number}")["blob"]["sha256"]
+        path, headers = f"/v1/agents/me/campaigns/{campaign_id}/gains/{sha256}", {"Authorization": f"Bearer {secret}"}
+        body = {"base": 3.0, "alone": 2.0, "adapter": 1.0}
+        reply = self.operator.http.put(path, json=body, headers=headers)
+        assert reply.status_code == 204, reply.text
+
     def state_of(self, campaign_id: str, name: str) -> str:
         """The state of an agent's part in a campaign."""
         [found] = [each["state"] for each in self.show(campaign_id)["participants"] if each["agent_name"] == name]
@@ -164,6 +173,19 @@ def rounds(world: World, step_s: float = 0.0) -> str:
     with world.dying():
         campaign_id = world.operator.create(campaign("small", 4, evaluation={"every": 3}, retention=keep))
         world.wait_for(campaign_id, "completed")
+    return world.audited(campaign_id, [("ada", "bob")] * 4)
+
+
+def early_stop(world: World) -> str:
+    """A campaign that ends by its own rule, and whose best adapter is not its last."""
+    world.start_agents("ada", "bob", losses=[3.0, 2.0, 1.0, 1.5, 1.25, 0.5])
+    with world.dying():
+        body = campaign("early", 20, evaluation={"every": 1, "stop": {"patience": 2}}, retention={"adapters": 1})
+        campaign_id = world.operator.create(body)
+        ended = world.wait_for(campaign_id, "completed", "stopped after round 4 of 20")
+    assert (ended["rounds_closed"], ended["best_adapter"], ended["final_adapter"]) == (4, 2, 4)
+    assert world.operator.events(campaign_id).count("campaign-ends-early") == 1
+    assert world.operator.get(f"/v1/campaigns/{campaign_id}/adapters/best")["stored"]
     return world.audited(campaign_id, [("ada", "bob")] * 4)
 
 
@@ -253,6 +275,8 @@ def owners_words(world: World) -> str:
     world.wait_for(campaign_id, "paused")
     with world.dying():
         world.say(campaign_id, "ada", "paused")
+        world.tell_gain(campaign_id, "ada", 1)
+    assert len(world.operator.items(f"/v1/campaigns/{campaign_id}/gains")) == 1
     assert world.state_of(campaign_id, "ada") == "paused"
     for word, state in (("takes-part", "prepared"), ("left", "left"), ("takes-part", "preparing")):
         world.say(campaign_id, "ada", word)

@@ -23,13 +23,14 @@ import pytest
 from agent.record.record import OwnerRecord
 from shared.credentials import read_secret
 from shared.digest import sha256_hex
-from tests.faults import test_held_kills, test_identity_kills
+from tests.faults import test_held_kills, test_identity_kills, test_report_kills
 from tests.faults.mortal_world import (
     Scenario,
     World,
     around,
     campaign,
     claims,
+    early_stop,
     identities,
     large_rounds,
     large_rounds_with_state,
@@ -61,6 +62,7 @@ ENGINE = (
     *(f"aggregation: {kind} stored" for kind in ("adapter", "broadcast", "server_state")),
     *around("close round"),
 )
+DECISIONS = ("result: committed#9", *around("tick", "result", "close round"))
 CLEANING = ("upload: deleted", *around("collect", "release blobs"), "update: deleted")
 CLEANING_DATABASE = around("loose chunks", "discard chunks", "collect", "release blobs")
 UPLOADS = (
@@ -75,10 +77,12 @@ CALLS = (
     *around("create_campaign", "pause_campaign", "resume_campaign", "release blobs", "roll back", "cancel_campaign"),
     *around("finish_campaign"),
 )
-OWNERS = around("owner")
+OWNERS = around("owner", "gain")
 MISHAPS = around("expire leases", "release", "failure", "release claim", "pause after failure")
 DISCARDS = around("discard upload")
 """Of uploads that are stale or whose task was cancelled; scenarios have them by chance, a test below always."""
+OFFERS = around("benchmarks")
+"""Of benchmarks that an agent offers; no scenario has one, but a test below."""
 NO_ASSIGNMENT = around("pause without assignment")
 """Of a campaign whose stored data makes no assignment; no scenario has one, but a test below."""
 IDENTITIES = around("create_token", "enroll", "rotate_secret", "delete_token", "revoke_agent")
@@ -177,6 +181,7 @@ def test_the_coordinator_dies_at_points_of_each_kind(tmp_path: Path, unbroken: R
         pytest.param(ENGINE, rounds, "files", id="engine and aggregation"),
         pytest.param(CLEANING, rounds, "files", id="clean-up and retention"),
         pytest.param(around("close round"), one_round, "files", id="the last round"),
+        pytest.param(DECISIONS, early_stop, "files", id="the end by the campaign's own rule"),
         pytest.param(UPLOADS, large_rounds, "files", id="uploads and blobs"),
         pytest.param(IN_DATABASE, rounds, "database", id="updates in the database"),
         pytest.param(CLAIMS, claims, "files", id="claims that are renewed"),
@@ -259,6 +264,27 @@ def test_an_upload_whose_discard_was_interrupted_starts_again(tmp_path: Path, po
 
 
 @pytest.mark.deep
+@pytest.mark.parametrize("point", OFFERS)
+def test_an_offer_of_benchmarks_is_repeated_after_a_death(tmp_path: Path, point: str) -> None:
+    crash = {"FEDLOOM_CRASH_AT": point, "FEDLOOM_CRASH_NOTES": str(tmp_path / "notes")}
+    coordinator = QuickCoordinator(tmp_path / "coordinator", **crash)
+    ada = ScriptedAgent(coordinator.url, coordinator.operator.token(), "ada")
+    with ended(coordinator):
+        evaluation = {"every": 0, "tasks": ["fpb"], "tasks_every": 1}
+        body = campaign("one", 1, selection={"minimum": 1}, evaluation=evaluation)
+        campaign_id = coordinator.operator.post("/v1/campaigns", body)["id"]
+        ada.lease("prepare")
+        with contextlib.suppress(httpx.TransportError):
+            ada.offer(campaign_id, fpb="public")
+        assert coordinator.process.popen.wait(60) == -signal.SIGKILL
+        coordinator.start()
+        assert ada.offer(campaign_id, fpb="public").status_code == 204
+        [participant] = coordinator.operator.get(f"/v1/campaigns/{campaign_id}")["participants"]
+        assert participant["benchmarks"] == ["fpb"]
+    ada.http.close()
+
+
+@pytest.mark.deep
 @pytest.mark.parametrize("point", NO_ASSIGNMENT)
 def test_a_campaign_without_jobs_is_paused_after_a_death(tmp_path: Path, point: str) -> None:
     crash = {"FEDLOOM_CRASH_AT": point, "FEDLOOM_CRASH_NOTES": str(tmp_path / "notes")}
@@ -310,8 +336,8 @@ def test_a_key_whose_process_died_before_writing_its_file_is_replaced(tmp_path: 
 
 
 def test_every_crash_point_in_the_code_is_tested() -> None:
-    elsewhere = test_identity_kills.POINTS | test_held_kills.POINTS
-    assert named_in_the_code() <= POINTS | {*DISCARDS, *NO_ASSIGNMENT} | elsewhere
+    elsewhere = test_identity_kills.POINTS | test_held_kills.POINTS | test_report_kills.POINTS
+    assert named_in_the_code() <= POINTS | {*DISCARDS, *NO_ASSIGNMENT, *OFFERS} | elsewhere
 
 
 @pytest.mark.deep

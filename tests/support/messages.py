@@ -1,8 +1,11 @@
 """Bodies of messages, with what a test does not care about filled in."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from shared.benchmarks import benchmarks
 from shared.campaign.spec import TrainingSection
+from shared.digest import sha256_hex
 
 
 def evaluated(loss: float, *, n_rows: int = 5, n_tokens: int = 100, **own: float) -> dict[str, Any]:
@@ -24,6 +27,26 @@ def training_metrics(**changes: float | None) -> dict[str, float]:
         "peak_memory_bytes": 0,
     }
     return {name: value for name, value in (usual | changes).items() if value is not None}
+
+
+def benchmarked(names: Sequence[str], values: Mapping[str, float | str], items: str = "public") -> dict[str, Any]:
+    """The result of a benchmark task.
+
+    Args:
+        names: the benchmarks that were asked for.
+        values: of each by its name, which all of its metrics get; a text is why there is none.
+        items: a word for the items.
+    """
+    scores = []
+    for name in names:
+        value = values[name]
+        score = {"name": name, "items_sha256": sha256_hex(items.encode()), "n": 0, "n_asked": 100}
+        if isinstance(value, str):
+            scores.append(score | {"not_run": value})
+        else:
+            every = {metric.name: value for metric in benchmarks()[name].metrics}
+            scores.append(score | {"n": 98, "values": every})
+    return {"kind": "benchmark", "scores": scores}
 
 
 def with_training(fields: dict[str, Any], **training: Any) -> dict[str, Any]:

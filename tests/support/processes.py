@@ -177,8 +177,9 @@ class AgentProcess:
 
     def start(self) -> None:
         script = (
-            "import sys, json; from pathlib import Path; from agent import main; main.log_to_stderr(); "
-            "main.run(Path(sys.argv[1]), *([json.loads(sys.argv[2])] if sys.argv[2] != 'null' else []))"
+            "import sys, json; from pathlib import Path; from agent import main; "
+            "from fedloom.evaluation.campaigns.here import benchmarks_here; main.log_to_stderr(); "
+            "main.run(Path(sys.argv[1]), json.loads(sys.argv[2]), benchmarks=benchmarks_here)"
         )
         argv = [sys.executable, "-c", self.preamble + script, str(self.home), json.dumps(self._child_argv())]
         log = self.home.parent / f"{self.home.name}.log"

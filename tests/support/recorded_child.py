@@ -16,9 +16,14 @@ FEDLOOM_RECORDED holds further options as JSON:
     training       metrics of a training, beside the usual ones or in place of them
     notices        what a preparation says of the rows
     failure        what a training says instead of a result
+    losses         held-out losses of the adapters by their number; the last is that of all further ones
     evaluation     metrics of an evaluation, beside the usual ones or in place of them
     review         what it finds of a held update, in place of the usual
     review_s       seconds that this takes
+    reply_s        seconds that the texts of one order take, which raw texts are asked in
+    dies_at        number of such orders after which it is killed, once in each folder of digests
+
+What raw texts it is asked is in ``asked.jsonl`` in the folder of the base model's digests, a line an order.
 """
 
 import json
@@ -27,7 +32,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +41,19 @@ from agent.installed import load_client
 from agent.orders.job import Done, LocalJob
 from agent.orders.job_files import ADAPTER_FILE, CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE, RESULT_FILE
 from agent.orders.jobs import EvaluateJob, InitJob, PrepareJob, TrainJob
-from agent.orders.protocol import OUT_OF_MEMORY_EXIT, Failed, Message, OutOfMemory, Report
+from agent.orders.on_base.count_tokens import TokensCounted
+from agent.orders.on_base.describe import Described
+from agent.orders.on_base.generate import GenerateRequest, RawGenerated, RawText
+from agent.orders.on_base.likelihood import LikelihoodRequest, RawScore, RawScored
+from agent.orders.protocol import (
+    OUT_OF_MEMORY_EXIT,
+    Failed,
+    LocalPhase,
+    LocalProgress,
+    Message,
+    OutOfMemory,
+    Report,
+)
 from agent.orders.review import Reviewed, ReviewRequest
 from shared.adapters.files import AdapterError, AdapterFile, Contract, TensorSpec, slot_name, write_adapter
 from shared.adapters.initial import write_initial
@@ -145,8 +162,9 @@ def read_slots(path: Path) -> dict[str, dict[str, np.ndarray]]:
 
 def evaluate(job: EvaluateJob) -> EvaluateResult:
     say(Report(progress=Progress(phase=Phase.EVALUATING)))
-    own = OPTIONS.get("evaluation", {})
-    return EvaluateResult.model_validate(evaluated(2.0 / (1 + job.round), n_rows=N_HELD_OUT, n_tokens=20, **own))
+    own, losses = OPTIONS.get("evaluation", {}), OPTIONS.get("losses")
+    loss = losses[min(job.round, len(losses) - 1)] if losses else 2.0 / (1 + job.round)
+    return EvaluateResult.model_validate(evaluated(loss, n_rows=N_HELD_OUT, n_tokens=20, **own))
 
 
 def review(order: ReviewRequest) -> Reviewed:
@@ -160,6 +178,26 @@ def review(order: ReviewRequest) -> Reviewed:
     return Reviewed.model_validate({**losses, "answers": answers})
 
 
+def raw_texts(order: LikelihoodRequest | GenerateRequest) -> RawScored | RawGenerated:
+    """Likelihoods and texts that depend on what is asked alone."""
+    scores = isinstance(order, LikelihoodRequest)
+    asked = (
+        [f"{each.context}{each.continuation}" for each in order.pairs] if scores else [p.text for p in order.prompts]
+    )
+    log = order.model.cache / "asked.jsonl"
+    n_before = len(log.read_bytes().splitlines()) if log.exists() else 0
+    if n_before == OPTIONS.get("dies_at") and not (died := order.model.cache / "died").exists():
+        died.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    with log.open("a") as file:
+        file.write(json.dumps(asked) + "\n")
+    say(Report(progress=LocalProgress(phase=LocalPhase.ANSWERING, done=0, total=len(asked))))
+    time.sleep(OPTIONS.get("reply_s", 0))
+    if not scores:
+        return RawGenerated(texts=[RawText(text=" positive", n_tokens=1) for _ in asked])
+    return RawScored(scores=[RawScore(log_prob=-float(len(text)), n_tokens=1) for text in asked])
+
+
 def run(local_job: LocalJob) -> Result:
     job = local_job.job
     if isinstance(job, PrepareJob):
@@ -169,6 +207,16 @@ def run(local_job: LocalJob) -> Result:
     if isinstance(job, TrainJob):
         return train(local_job, job)
     return evaluate(job)
+
+
+ANSWERS: dict[str, Callable[[str], Message]] = {
+    "review": lambda line: review(ReviewRequest.model_validate_json(line)),
+    "describe": lambda _: Described(fingerprint=FINGERPRINT, n_positions=None, has_chat_template=False),
+    "count_tokens": lambda line: TokensCounted(n_tokens=[len(each.split()) for each in json.loads(line)["texts"]]),
+    "likelihood": lambda line: raw_texts(LikelihoodRequest.model_validate_json(line)),
+    "generate": lambda line: raw_texts(GenerateRequest.model_validate_json(line)),
+}
+"""What it says to an order that is no job, by the order's type."""
 
 
 def end_with_parent(lines: "list[str | None]", ready: threading.Semaphore) -> None:
@@ -185,8 +233,9 @@ def main() -> None:
     while True:
         ready.acquire()
         line = lines.pop(0) or ""
-        if json.loads(line)["type"] == "review":
-            say(review(ReviewRequest.model_validate_json(line)))
+        answer = ANSWERS.get(json.loads(line)["type"])
+        if answer is not None:
+            say(answer(line))
             continue
         local_job = LocalJob.model_validate_json(line)
         Path(local_job.folder, "child.pid").write_text(str(os.getpid()))

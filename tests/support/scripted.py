@@ -2,7 +2,7 @@
 
 import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -13,7 +13,7 @@ import numpy as np
 from shared.adapters.files import write_adapter
 from shared.credentials import AGENT_PREFIX, hash_secret, new_secret
 from shared.digest import content_digest_header, sha256_hex
-from tests.support.messages import evaluated, training_metrics
+from tests.support.messages import benchmarked, evaluated, training_metrics
 from tests.support.operator import Operator
 
 SHAPES = {
@@ -205,9 +205,16 @@ class ScriptedAgent:
         *,
         report: str = "live",
         evaluates: bool = True,
+        offers: Mapping[str, str] | None = None,
     ) -> None:
-        """Answer the prepare task. rank: what the agent trains; None means the campaign's."""
+        """Answer the prepare task.
+
+        rank: what the agent trains; None means the campaign's. offers: benchmarks that it offers before, as ``offer``.
+        """
         lease = self.lease("prepare")
+        if offers is not None:
+            offered = self.offer(lease["assignment"]["campaign_id"], **offers)
+            assert offered.status_code == 204, offered.text
         rank = rank or lease["assignment"]["spec"]["lora"]["rank"]
         body = prepared(n_train, n_held_out, fingerprint, rank, report=report, evaluates=evaluates)
         reply = self.result(lease, body)
@@ -238,6 +245,24 @@ class ScriptedAgent:
     def evaluate(self, loss: float, n_tokens: int = 100, **changes: Any) -> None:
         reply = self.result(self.lease("evaluate"), evaluated(loss, n_tokens=n_tokens, **changes))
         assert reply.status_code == 200, reply.text
+
+    def offer(self, campaign_id: str, **items: str) -> httpx.Response:
+        """Offer benchmarks. items: a word for the items of each, by the benchmark's name."""
+        offered = [
+            {"name": name, "n_items": 100, "n_published": 500, "items_sha256": sha256_hex(word.encode())}
+            for name, word in items.items()
+        ]
+        return self.http.put(f"/v1/agents/me/campaigns/{campaign_id}/benchmarks", json={"benchmarks": offered})
+
+    def benchmark(self, values: Mapping[str, float | str], items: str = "public") -> dict[str, Any]:
+        """Complete a benchmark task. Returns the lease.
+
+        values: of each benchmark by its name, which all of its metrics get; a text is why there is none.
+        """
+        lease = self.lease("benchmark")
+        reply = self.result(lease, benchmarked(lease["assignment"]["benchmarks"], values, items))
+        assert reply.status_code == 200, reply.text
+        return lease
 
     @staticmethod
     def train_result(

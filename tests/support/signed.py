@@ -15,7 +15,7 @@ from shared.signing.statements import (
     digest_of,
     text_of,
 )
-from shared.wire.assignments import Assignment, EvaluateAssignment, TrainAssignment
+from shared.wire.assignments import Assignment, BenchmarkAssignment, EvaluateAssignment, TrainAssignment
 from shared.wire.statements import SignedStatement
 
 MOST_ROUNDS = 50
@@ -73,7 +73,7 @@ class SignedChain:
         if not self.texts:
             self.history = getattr(task, "history", 0)
             self.say_specification(task.spec_sha256)
-        if not isinstance(task, TrainAssignment | EvaluateAssignment):
+        if not isinstance(task, TrainAssignment | EvaluateAssignment | BenchmarkAssignment):
             return
         number = task.round - 1 if isinstance(task, TrainAssignment) else task.round
         broadcast = task.broadcast.sha256 if isinstance(task, TrainAssignment) and task.broadcast else None
@@ -81,8 +81,9 @@ class SignedChain:
             newest = max(self.adapters, default=-1)
             stays = min(newest, number if self.adapters.get(number) == task.adapter.sha256 else number - 1)
             self.say_history(task.history, stays if stays >= 0 and self.adapters else None if not self.adapters else 0)
-        if task.reference is not None and 0 not in self.adapters:
-            self.say_adapter(0, task.reference.sha256)
+        reference = task.reference if not isinstance(task, BenchmarkAssignment) else None
+        if reference is not None and 0 not in self.adapters:
+            self.say_adapter(0, reference.sha256)
         self._adapters_up_to(number, task.adapter.sha256, broadcast)
         if isinstance(task, TrainAssignment):
             wanted = max(task.n_in_round, len(self.agents))

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from coordinator.database.tables import ParticipantRow
 from coordinator.engine.campaign_tx import CampaignTx
 from coordinator.engine.clients import joining
-from coordinator.engine.evaluation import add_evaluations
+from coordinator.engine.evaluation import evaluating
 from shared.events import EventType
 from shared.states import CampaignState, ParticipantState, TaskKind
 from shared.wire.results import Fingerprint
@@ -44,8 +44,7 @@ async def initialize(tx: CampaignTx) -> bool:
     """
     if tx.campaign.contract is not None:
         await tx.move(CampaignState.RUNNING, reason=None)
-        if tx.spec.evaluates(0):
-            await add_evaluations(tx, 0)
+        await evaluating.begin(tx, 0)
         return False
     tasks = await tx.tasks(TaskKind.INIT, None)
     recent = [task for task in tasks if task.created_at >= tx.campaign.resumed_at or not task.state.is_final]

@@ -219,7 +219,8 @@ async def _record_failures(tx: CampaignTx, round_number: int, tasks: Sequence[Ta
             if participant.failures_in_a_row >= rule.set_aside_after and rule.set_aside_rounds:
                 participant.set_aside_until = min(round_number + rule.set_aside_rounds, MAX_COUNT)
                 # evaluations must not wait for this client either
-                await tx.cancel_tasks(await tx.live_tasks(TaskKind.EVALUATE, participant.agent_id))
+                for kind in (TaskKind.EVALUATE, TaskKind.BENCHMARK):
+                    await tx.cancel_tasks(await tx.live_tasks(kind, participant.agent_id))
                 tx.record(
                     EventType.AGENT_SET_ASIDE,
                     agent=participant.agent_name,

@@ -19,7 +19,7 @@ def test_an_agent_sees_the_states_of_its_campaigns_and_the_weight_of_its_own_upd
         return dict(view)
 
     none_yet = {"update_round": None, "update_weight": None}
-    whole = {"id": campaign.id, "name": campaign.detail()["name"], "rounds": 2, "participant": "prepared"}
+    whole = {"id": campaign.id, "name": campaign.detail()["name"], "rounds": 2, "history": 0, "participant": "prepared"}
     campaign.wait_until_open(1)
     assert seen_by(ada) == {**whole, "state": "running", "rounds_closed": 0, "n_train": 10, **none_yet}
     for agent in (ada, bob):

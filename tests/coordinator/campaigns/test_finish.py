@@ -51,8 +51,10 @@ class Finishing:
     def check_completed(self, final: int, dropped: int | None, **expected: Any) -> None:
         detail = self.campaign.wait_for("completed")
         assert (detail["final_adapter"], detail["rounds_closed"], detail["rounds"]) == (final, final, 20)
-        assert detail["reason"] == f"finished by the operator after round {final} of 20"
-        assert self.campaign.events("campaign-ends-early") == [{"round": final, "rounds": 20, "dropped": dropped}]
+        reason = f"finished by the operator after round {final} of 20"
+        assert detail["reason"] == reason
+        told = {"round": final, "rounds": 20, "dropped": dropped, "reason": reason}
+        assert self.campaign.events("campaign-ends-early") == [told]
         tasks = self.operator.items(f"{self.campaign.path}/tasks")
         assert not [task for task in tasks if task["state"] in ("pending", "leased")]
         for name, value in expected.items():

@@ -1,7 +1,9 @@
 """The database cost of a round does not grow with earlier rounds or with agents that the campaign does not select."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import insert
@@ -23,6 +25,8 @@ from tests.support.suite.costs import Cost, Meter
 class Played:
     """A campaign with one agent, whose engine ticks only on request, so that all rounds are alike."""
 
+    evaluation: Mapping[str, Any] = {"every": 1}
+
     def __init__(self, running: RunningCoordinator, folder: Path) -> None:
         self._running = running
         self._engine, self._sweeper = Engine(running.services), Sweeper(running.services)
@@ -33,13 +37,13 @@ class Played:
         body = campaign_body(
             rounds=1000,
             selection={"minimum": 1, "labels": {"site": "north"}},
-            evaluation={"every": 1},
+            evaluation=self.evaluation,
             stragglers={"late_updates": "next_round"},
             retention={"server_state": 1},
         )
         self.campaign_id = self.operator.post("/v1/campaigns", body)["id"]
         self.look()
-        self.agent.prepare(n_held_out=5)
+        self.agent.prepare(n_held_out=5, offers=dict.fromkeys(self.evaluation.get("tasks", ()), "public"))
         self.look()
         self.agent.init(adapter_bytes(folder))
         self.look()
@@ -100,18 +104,36 @@ class Played:
         self._running.run(add())
 
 
+class Deciding(Played):
+    """One that runs a benchmark on each adapter, and looks whether to stop by it."""
+
+    evaluation = {"every": 0, "tasks": ["fpb"], "tasks_every": 1, "best": "fpb.acc", "stop": {"patience": 1000}}  # noqa: RUF012
+
+    def round(self) -> None:
+        self.agent.benchmark({"fpb": 0.5})
+        assert self.look() == 1
+        self.agent.train(self._delta)
+        assert self.look() == 1
+
+
 @pytest.fixture
 def meter(monkeypatch: pytest.MonkeyPatch) -> Meter:
     return Meter(monkeypatch)
 
 
-@pytest.fixture
-def played(meter: Meter, data_dir: Path, tmp_path: Path) -> Iterator[Played]:
+@contextmanager
+def playing(kind: type[Played], data_dir: Path, folder: Path) -> Iterator[Played]:
     settings = Settings(data_dir=data_dir, engine=EngineSettings(poll_s=600, sweep_s=600))
     with running_coordinator(settings, with_engine=False) as running:
-        made = Played(running, tmp_path)
+        made = kind(running, folder)
         yield made
         made.agent.http.close()
+
+
+@pytest.fixture
+def played(meter: Meter, data_dir: Path, tmp_path: Path) -> Iterator[Played]:
+    with playing(Played, data_dir, tmp_path) as made:
+        yield made
 
 
 def check_equal(before: Cost, after: Cost) -> None:
@@ -131,6 +153,19 @@ def test_a_round_costs_the_same_however_many_were_before_it(played: Played, mete
         costs.append(cost)
     check_equal(*costs)
     assert sum(costs[0].statements.values()) <= 155
+
+
+def test_a_decision_costs_the_same_however_many_adapters_were_before_it(
+    meter: Meter, data_dir: Path, tmp_path: Path
+) -> None:
+    costs = []
+    with playing(Deciding, data_dir, tmp_path) as deciding:
+        for number in (3, 12):
+            deciding.rounds_until(number - 1)
+            with meter.measured() as cost:
+                deciding.round()
+            costs.append(cost)
+    check_equal(*costs)
 
 
 def test_agents_that_a_campaign_does_not_want_cost_it_nothing(played: Played, meter: Meter) -> None:

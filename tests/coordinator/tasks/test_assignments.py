@@ -13,7 +13,7 @@ from sqlalchemy import select, update
 from coordinator.database.tables import RoundRow
 from shared import kinds
 from shared.campaign.digest import spec_sha256
-from shared.campaign.spec import FROM_COORDINATOR
+from shared.campaign.sections import FROM_COORDINATOR
 from shared.kinds import KindSection
 from shared.metrics import Weight, losses
 from shared.wire.assignments import PrepareAssignment

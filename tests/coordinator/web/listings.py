@@ -19,6 +19,11 @@ def filled(operator: Operator, enroll: Enroll, folder: Path) -> str:
         for agent in agents:
             agent.train(adapter_bytes(folder, fill))
     operator.wait_for(campaign_id, "completed")
+    for number in (1, 2):
+        sha256 = operator.get(f"/v1/campaigns/{campaign_id}/adapters/{number}")["blob"]["sha256"]
+        gain = {"base": 3.0, "alone": 2.0, "adapter": 1.0}
+        told = agents[0].http.put(f"/v1/agents/me/campaigns/{campaign_id}/gains/{sha256}", json=gain)
+        assert told.status_code == 204, told.text
     operator.verify(campaign_id, 1)
     operator.verify(campaign_id, 2)
     operator.post("/v1/campaigns", campaign_body(name="other"))

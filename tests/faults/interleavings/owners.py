@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import load
 
 from shared.adapters.files import write_adapter
-from shared.campaign.spec import FROM_COORDINATOR, CampaignSpec
+from shared.campaign.sections import FROM_COORDINATOR
+from shared.campaign.spec import CampaignSpec
 from shared.digest import sha256_hex
 from tests.support.messages import evaluated
 from tests.support.scripted import SHAPES, ScriptedAgent, prepared

@@ -9,7 +9,8 @@ import httpx
 
 from coordinator.database.tables import TaskRow
 from shared.campaign.digest import spec_sha256
-from shared.campaign.spec import FROM_COORDINATOR, CampaignSpec
+from shared.campaign.sections import FROM_COORDINATOR
+from shared.campaign.spec import CampaignSpec
 from shared.digest import sha256_hex
 from shared.states import TaskState
 from shared.wire.agents import Part

@@ -27,7 +27,7 @@ _MODULES = (
         "fedloom.cli.simulation.view",
         "fedloom.simulation.run",
     ),
-    *("fedloom.comparison.comparison", "fedloom.comparison.trial"),
+    *("fedloom.comparison.comparison", "fedloom.comparison.running.trial"),
 )
 
 
@@ -55,7 +55,7 @@ def run(argv: Sequence[str], timeout_s: float = 400, **environment: str) -> "sub
 def _adopt() -> None:
     from agent.network import retry
     from fedloom.cli.simulation import view as simulation_view
-    from fedloom.comparison import trial
+    from fedloom.comparison.running import trial
     from tests.support.forks import quick_children
 
     retry.BASE_S = retry.CAP_S = RETRY_S
