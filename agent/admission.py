@@ -5,19 +5,21 @@ All that the owner's protection rests on comes together here: acceptance, contra
 
 import logging
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pydantic import TypeAdapter
 
 from agent import contract
 from agent.acceptance import Acceptance
+from agent.benchmark_admission import BenchmarkAdmission
 from agent.data.digest_cache import DigestCache
 from agent.data.identity import identity_of
 from agent.errors import TaskFailed
 from agent.installed import check_installed, load_kind
 from agent.ledger.ledger import Ledger
 from agent.orders.job import Done
-from agent.orders.jobs import Job, TrainJob
+from agent.orders.jobs import AnyJob, TrainJob
 from agent.policy.amounts import amount_refusals, rows_refusals
 from agent.policy.data_rules import data_refusals
 from agent.policy.disclosure import Disclosure, evaluation_refusals
@@ -37,11 +39,13 @@ from agent.record.record import OwnerRecord
 from agent.settings import AgentSettings
 from shared.wire.assignments import (
     Assignment,
+    BenchmarkAssignment,
     EvaluateAssignment,
     InitAssignment,
     PrepareAssignment,
     TrainAssignment,
 )
+from shared.wire.benchmarks import BenchmarkScore
 from shared.wire.leases import FailureKind
 from shared.wire.results import EvaluateResult, PrepareResult, Result, TrainResult
 
@@ -55,12 +59,12 @@ class Admitted:
     """A task that may be done.
 
     Args:
-        job: what the child does.
+        job: what is done.
         work: how it is booked; None for what uses no rows beyond counting them.
         answer: what left of it before, which is sent again; that of a training is in its folder.
     """
 
-    job: Job
+    job: AnyJob
     work: Work | None = None
     answer: Result | None = None
 
@@ -80,6 +84,7 @@ class Admission:
         self._acceptance = acceptance
         self._digests = digests
         self._ledger = ledger
+        self._benchmarks = BenchmarkAdmission(record)
         self._one_at_a_time = threading.Lock()
 
     def admit(self, settings: AgentSettings, task: Assignment) -> Admitted:
@@ -100,6 +105,9 @@ class Admission:
                     return Admitted(contract.init_job(known, task))
                 case EvaluateAssignment():
                     return self._evaluation(settings, known, task)
+                case BenchmarkAssignment():
+                    benchmarks, scored = self._benchmarks.admit(settings, known, task)
+                    return Admitted(benchmarks, answer=scored)
                 case TrainAssignment():
                     return self._training(settings, known, task)
 
@@ -156,7 +164,7 @@ class Admission:
             raise contract.mismatch("history", f"it is {work.history}, and was {history} before")
         if work.history == history and work.round < number:
             raise contract.mismatch("round", f"{work.round} comes after {number}, and no rollback was declared")
-        refuse(history_refusals(settings.policy, bookings, work))
+        refuse(history_refusals(settings.policy, bookings.histories(known.id), work.history))
         if work.history > history and number >= 0:
             log.warning("campaign %s was rolled back or restored: rounds are done again", known.name)
 
@@ -190,6 +198,15 @@ class Admission:
         assert first is not None
         return disclosure.result(_RESULT.validate_json(first))
 
+    def record_scores(
+        self, settings: AgentSettings, task: BenchmarkAssignment, scores: Sequence[BenchmarkScore]
+    ) -> Result:
+        """Record what public benchmarks gave. Returns what of it leaves, which is what was recorded first.
+
+        Raises TaskFailed if the settings no longer let them run.
+        """
+        return self._benchmarks.record_scores(settings, task, scores)
+
     def _record_prepared(self, settings: AgentSettings, task: Assignment, result: PrepareResult, done: Done) -> None:
         """Record what a preparation found. Raises TaskFailed if the settings refuse it, or its base model changed."""
         known = self._acceptance.require_accepted(settings, task)
@@ -200,10 +217,11 @@ class Admission:
             n_held_out=result.n_held_out,
             n_distinct=done.n_distinct,
             n_distinct_held_out=done.n_distinct_held_out,
+            rows=done.rows,
         )
         refuse(amount_refusals(settings.policy, known.spec, prepared))
         has_changed = known.prepared is not None and known.prepared.fingerprint != prepared.fingerprint
-        if has_changed and self._record.bookings.histories(known.id):
+        if has_changed and (self._record.bookings.histories(known.id) or self._record.benchmarks.count(known.id)):
             message = "the base model here is not the one that this agent worked with before in this campaign"
             raise contract.mismatch("fingerprint", message)
         self._bind_pool(settings, known)

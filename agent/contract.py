@@ -15,7 +15,7 @@ from agent.orders.jobs import EvaluateJob, InitJob, JobBase, PrepareJob, TrainJo
 from agent.record.bookings import Work, WorkKind
 from agent.record.campaigns import KnownCampaign, Prepared
 from shared.plugins import PluginUnavailable
-from shared.wire.assignments import EvaluateAssignment, InitAssignment, TrainAssignment
+from shared.wire.assignments import BenchmarkAssignment, EvaluateAssignment, InitAssignment, TrainAssignment
 from shared.wire.leases import FailureKind
 
 J = TypeVar("J", bound=JobBase)
@@ -29,9 +29,9 @@ def mismatch(field: str, problem: str) -> TaskFailed:
 def prepare_job(known: KnownCampaign) -> PrepareJob:
     """The job to fetch the base model, and to tokenise and count the rows."""
     spec = known.spec
-    return _derived(
+    return derived(
         PrepareJob,
-        **_common(known),
+        **common_facts(known),
         lora=spec.lora,
         data=spec.data,
         algorithm=spec.algorithm.name,
@@ -42,21 +42,21 @@ def prepare_job(known: KnownCampaign) -> PrepareJob:
 
 def init_job(known: KnownCampaign, task: InitAssignment) -> InitJob:
     """The job to build adapter 0. Raises TaskFailed (contract-mismatch)."""
-    prepared = _prepared(known, task)
+    prepared = prepared_of(known, task)
     spec = known.spec
-    facts = {**_common(known), "fingerprint": prepared.fingerprint, "lora": spec.lora, "seed": spec.training.seed}
-    return _derived(InitJob, **facts)
+    facts = {**common_facts(known), "fingerprint": prepared.fingerprint, "lora": spec.lora, "seed": spec.training.seed}
+    return derived(InitJob, **facts)
 
 
 def train_job(known: KnownCampaign, task: TrainAssignment) -> TrainJob:
     """The job to train in a round. Raises TaskFailed (contract-mismatch)."""
-    prepared, spec = _prepared(known, task), known.spec
+    prepared, spec = prepared_of(known, task), known.spec
     _check_round(known, task)
     if task.round == 1 and task.broadcast is not None:
         raise mismatch("broadcast", "round 1 has none, because it starts from the algorithm's initial state")
-    return _derived(
+    return derived(
         TrainJob,
-        **_common(known),
+        **common_facts(known),
         fingerprint=prepared.fingerprint,
         lora=spec.lora,
         rank=prepared.rank,
@@ -80,13 +80,13 @@ def train_job(known: KnownCampaign, task: TrainAssignment) -> TrainJob:
 
 def evaluate_job(known: KnownCampaign, task: EvaluateAssignment) -> EvaluateJob:
     """The job to evaluate an adapter. Raises TaskFailed (contract-mismatch)."""
-    prepared, spec = _prepared(known, task), known.spec
+    prepared, spec = prepared_of(known, task), known.spec
     _check_round(known, task)
     if spec.evaluation.every == 0:
         raise mismatch("evaluation.every", "it is 0 in the accepted campaign, so no adapter is evaluated")
-    return _derived(
+    return derived(
         EvaluateJob,
-        **_common(known),
+        **common_facts(known),
         fingerprint=prepared.fingerprint,
         lora=spec.lora,
         data=spec.data,
@@ -159,7 +159,9 @@ def check_schedule(known: KnownCampaign, task: EvaluateAssignment, evaluated: Ab
         raise mismatch("round", f"{message}, and adapter {others[0]} already was at an early end")
 
 
-def _prepared(known: KnownCampaign, task: InitAssignment | TrainAssignment | EvaluateAssignment) -> Prepared:
+def prepared_of(
+    known: KnownCampaign, task: InitAssignment | TrainAssignment | EvaluateAssignment | BenchmarkAssignment
+) -> Prepared:
     """What the preparation found. Raises TaskFailed if there was none, or the task names another base model."""
     if known.prepared is None:
         raise mismatch("campaign_id", "this agent has not prepared for the campaign; resume it, so that it is asked to")
@@ -170,8 +172,7 @@ def _prepared(known: KnownCampaign, task: InitAssignment | TrainAssignment | Eva
 
 def _check_round(known: KnownCampaign, task: TrainAssignment | EvaluateAssignment) -> None:
     """Raise TaskFailed if the campaign has no such round, or if a reference model is named or missing wrongly."""
-    if task.round > known.spec.rounds:
-        raise mismatch("round", f"{task.round} is beyond rounds = {known.spec.rounds} of the accepted campaign")
+    check_number(known, task.round)
     try:
         needed = known.spec.kind_section().reference_is_adapter_zero
     except PluginUnavailable:
@@ -180,7 +181,13 @@ def _check_round(known: KnownCampaign, task: TrainAssignment | EvaluateAssignmen
         raise mismatch("reference", "the specification has none" if task.reference else "the specification has one")
 
 
-def _derived(job: type[J], **facts: Any) -> J:
+def check_number(known: KnownCampaign, number: int) -> None:
+    """Raise TaskFailed (contract-mismatch) if the campaign has no round or adapter of this number."""
+    if number > known.spec.rounds:
+        raise mismatch("round", f"{number} is beyond rounds = {known.spec.rounds} of the accepted campaign")
+
+
+def derived(job: type[J], **facts: Any) -> J:
     """A job of these facts. Raises TaskFailed (contract-mismatch) if the specification gives no job."""
     try:
         return job(**facts)
@@ -190,7 +197,7 @@ def _derived(job: type[J], **facts: Any) -> J:
         raise mismatch(field, f"the accepted campaign gives no job ({first['msg']})") from error
 
 
-def _common(known: KnownCampaign) -> dict[str, Any]:
+def common_facts(known: KnownCampaign) -> dict[str, Any]:
     """The fields that all jobs have."""
     return {
         "campaign_id": known.id,

@@ -8,6 +8,7 @@ AgentError
 ├── RecordUnusable         the record of what was done for campaigns is missing or damaged
 ├── UnknownCampaign        the record has no campaign that a person may mean
 ├── NotTakenPart           this agent was in no round of a campaign, and gets none of its adapters
+├── NoReport               the owner's report cannot be made as it was asked for
 ├── IllegalDecision        an owner's decision does not fit what was decided before
 ├── InsecureCoordinator    plain http:// to another host
 ├── BadEnvironment         an environment variable cannot be used
@@ -119,6 +120,10 @@ class NotTakenPart(AgentError):
             f"this agent gets no adapter of campaign {campaign_name}: {reason}. Only an agent that was let into the "
             "rounds of a campaign gets its adapters; others ask the operator"
         )
+
+
+class NoReport(AgentError):
+    """The owner's report cannot be made as it was asked for. Its text says what to do."""
 
 
 class IllegalDecision(AgentError):

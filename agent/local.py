@@ -14,14 +14,14 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from agent.errors import BadEnvironment, TaskFailed
-from agent.orders.on_base.model import LocalModel, LocalOrder
-from agent.orders.order import AnswerT
+from agent.orders.on_base.model import LocalModel
+from agent.orders.order import AnswerT, Order
 from agent.orders.protocol import ChildProgress, Failed, OutOfMemory
 from agent.settings import ComputeSettings
-from agent.supervisor import ChildDied, Supervisor, check_libraries_installed
+from agent.supervisor import OFFLINE, ChildDied, Supervisor, check_libraries_installed
 from shared.campaign.spec import BaseSection
 from shared.private_files import private_folder, tighten
 from shared.wire.leases import FailureKind
@@ -41,6 +41,7 @@ class LocalChild:
         model_path: the model's folder, if it is not at *base*.
         fingerprint: what the model must match; None if unknown.
         compute: what the child may use.
+        offline: whether the child may fetch nothing: a base model or data set of the hub must be here already.
         folder: where the child's log and the digests of the model's files are stored; default: ``default_folder()``.
     """
 
@@ -52,6 +53,7 @@ class LocalChild:
         *,
         compute: ComputeSettings | None = None,
         folder: Path | None = None,
+        offline: bool = False,
     ) -> None:
         """Prepare the folder. Raises NotInstalled, BadEnvironment and OSError."""
         check_libraries_installed()
@@ -67,17 +69,25 @@ class LocalChild:
         self.compute = compute or ComputeSettings()
         path = model_path.absolute() if model_path is not None else None
         self.model = LocalModel(base=base, path=path, fingerprint=fingerprint, cache=self._folder)
-        self._supervisor = Supervisor()
+        self._supervisor = Supervisor(environment=OFFLINE if offline else {})
         self._runner = asyncio.Runner()
+        self._order: asyncio.Task[Any] | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         try:
-            self._runner.run(self._supervisor.stop())
+            self._runner.run(self._end())
         finally:
             self._runner.close()
+
+    async def _end(self) -> None:
+        """End the child. An order that a signal interrupted still reads from it: it is cancelled first, and ends it."""
+        if self._order is not None and not self._order.done():
+            self._order.cancel()
+            await asyncio.gather(self._order, return_exceptions=True)
+        await self._supervisor.stop()
 
     def abort(self) -> None:
         """End the child at once, from another thread than ``run``, which then raises TaskFailed or ChildDied."""
@@ -85,7 +95,7 @@ class LocalChild:
 
     def run(
         self,
-        order: LocalOrder[AnswerT],
+        order: Order[AnswerT],
         on_progress: Callable[[ChildProgress], None] = lambda _: None,
         on_text: Callable[[str], None] = lambda _: None,
     ) -> AnswerT:
@@ -94,26 +104,49 @@ class LocalChild:
         Raises TaskFailed, whose message says what to do, and ChildDied.
 
         Args:
-            order: with this child's ``model`` and ``compute``.
+            order: with this child's ``compute``, and its ``model`` if it is about one.
             on_progress: called with the child's progress.
             on_text: called with each text chunk.
         """
-        work = self._supervisor.run(order, self._log_file, on_progress, on_text)
-        try:
-            message = self._runner.run(work)
-        except ChildDied as died:
-            if not died.out_of_memory:
-                raise
-            message = OutOfMemory(peak_bytes=0, longest_row_tokens=0)
-        if isinstance(message, OutOfMemory):
-            peak = f" at a peak of {message.peak_bytes / 2**30:.1f} GiB" if message.peak_bytes else ""
-            reason = f"out of memory{peak}: use a machine with more memory, or a smaller base model"
-            raise TaskFailed(FailureKind.OUT_OF_MEMORY, reason)
-        if isinstance(message, Failed):
-            failure = message.failure
-            log = f" ({self._log_file})" if failure.kind == FailureKind.CRASH else ""
-            raise TaskFailed(failure.kind, f"{message.private or failure.message}{log}")
-        return message
+
+        async def carried_out() -> AnswerT:
+            self._order = asyncio.current_task()
+            return await carry_out(self._supervisor, order, self._log_file, on_progress, on_text)
+
+        return self._runner.run(carried_out())
+
+
+async def carry_out(
+    supervisor: Supervisor,
+    order: Order[AnswerT],
+    log_file: Path,
+    on_progress: Callable[[ChildProgress], None],
+    on_text: Callable[[str], None] | None = None,
+) -> AnswerT:
+    """Have a child carry out the order, and return the order's own final message. Raises TaskFailed and ChildDied.
+
+    Args:
+        supervisor: of the child.
+        order: of any kind.
+        log_file: where what the child prints is appended.
+        on_progress: called with the child's progress.
+        on_text: called with each text chunk.
+    """
+    try:
+        message = await supervisor.run(order, log_file, on_progress, on_text)
+    except ChildDied as died:
+        if not died.out_of_memory:
+            raise
+        message = OutOfMemory(peak_bytes=0, longest_row_tokens=0)
+    if isinstance(message, OutOfMemory):
+        peak = f" at a peak of {message.peak_bytes / 2**30:.1f} GiB" if message.peak_bytes else ""
+        reason = f"out of memory{peak}: use a machine with more memory, or a smaller base model"
+        raise TaskFailed(FailureKind.OUT_OF_MEMORY, reason)
+    if isinstance(message, Failed):
+        failure = message.failure
+        log = f" ({log_file})" if failure.kind == FailureKind.CRASH else ""
+        raise TaskFailed(failure.kind, failure.message, f"{message.private or failure.message}{log}")
+    return message
 
 
 def default_folder() -> Path:

@@ -8,6 +8,7 @@ import time
 from functools import partial
 
 from agent.acceptance import Acceptance, tell_waiting
+from agent.benchmarks.interface import MakeBenchmarks
 from agent.errors import AgentError, CoordinatorRefused, LedgerUnusable, UnreadableAssignment
 from agent.live_settings import LiveSettings, log_broken_data
 from agent.network import retry
@@ -39,6 +40,7 @@ async def run_agent(
     settings: LiveSettings,
     supervisor: Supervisor,
     terminal: OwnersTerminal | None = None,
+    benchmarks: MakeBenchmarks | None = None,
 ) -> None:
     """Work until cancelled. The caller stops the supervisor.
 
@@ -50,13 +52,14 @@ async def run_agent(
         settings: the owner's.
         supervisor: of the training child.
         terminal: where the owner is asked about campaigns; without one the log says what waits.
+        benchmarks: makes what runs public benchmarks; without it none is offered.
     """
     api = CoordinatorApi.of(identity, workspace.ledger, settings.at_start.network)
     tell = partial(tell_waiting, home=home_option(workspace.home))
     on_waiting = terminal.ask if terminal is not None else tell
     acceptance = Acceptance(workspace.record.campaigns, identity.coordinator, identity.agent_id, on_waiting)
     signed = SignedCampaigns(api, identity.name, workspace.record.statements(identity.signing_key))
-    runner = TaskRunner(api, workspace, settings, supervisor, acceptance, signed)
+    runner = TaskRunner(api, workspace, settings, supervisor, acceptance, signed, benchmarks)
     log_broken_data(settings.at_start)
     log.info("agent %s, waiting for work from %s", identity.name, identity.coordinator)
     acceptance.remind(settings.at_start, tell)

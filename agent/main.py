@@ -6,11 +6,12 @@ import logging
 import re
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from agent.benchmarks.interface import MakeBenchmarks
 from agent.errors import AgentError, CoordinatorRefused, InvalidOption, NotEnrolled, RecordUnusable
 from agent.ledger.ledger import Ledger
 from agent.live_settings import LiveSettings
@@ -179,12 +180,21 @@ async def _send_secret(identity: Identity, secret: str, ledger: Ledger, network:
         await api.close()
 
 
-def run(home: Path, child: Sequence[str] | None = None, terminal: OwnersTerminal | None = None) -> None:
+def run(
+    home: Path,
+    child: Sequence[str] | None = None,
+    terminal: OwnersTerminal | None = None,
+    benchmarks: MakeBenchmarks | None = None,
+) -> None:
     """Work until interrupted, then give the current task back.
 
-    child: argv of the training child; None starts the default one. terminal: where the owner is asked about campaigns;
-    None: the log says what waits. Raises NotInstalled, NotEnrolled, SettingsError,
-    AlreadyRunning, RecordUnusable and CoordinatorRefused.
+    Raises NotInstalled, NotEnrolled, SettingsError, AlreadyRunning, RecordUnusable and CoordinatorRefused.
+
+    Args:
+        home: the agent's home folder.
+        child: argv of the training child; None starts the default one.
+        terminal: where the owner is asked about campaigns; None: the log says what waits.
+        benchmarks: makes what runs public benchmarks; None: none is offered.
     """
     if child is None:
         check_libraries_installed()
@@ -196,7 +206,12 @@ def run(home: Path, child: Sequence[str] | None = None, terminal: OwnersTerminal
     with workspace.lock():
         _check_ledger(workspace)
         workspace.tidy()
-        asyncio.run(_until_signalled(workspace, identity, settings, child, terminal))
+        supervisor = Supervisor(child)
+
+        async def work() -> None:
+            await _work(workspace, identity, settings, supervisor, terminal, benchmarks)
+
+        asyncio.run(_until_signalled(work, supervisor))
 
 
 def _check_ledger(workspace: Workspace) -> None:
@@ -217,21 +232,15 @@ async def _work(
     settings: LiveSettings,
     supervisor: Supervisor,
     terminal: OwnersTerminal | None,
+    benchmarks: MakeBenchmarks | None,
 ) -> None:
     if workspace.pending_secret(_rotation_purpose(identity)) is not None:
         identity = await until_reached(lambda: _change_secret(workspace, identity, settings.at_start.network))
-    await run_agent(workspace, identity, settings, supervisor, terminal)
+    await run_agent(workspace, identity, settings, supervisor, terminal, benchmarks)
 
 
-async def _until_signalled(
-    workspace: Workspace,
-    identity: Identity,
-    settings: LiveSettings,
-    child: Sequence[str] | None,
-    terminal: OwnersTerminal | None,
-) -> None:
-    supervisor = Supervisor(child)
-    work = asyncio.create_task(_work(workspace, identity, settings, supervisor, terminal))
+async def _until_signalled(working: Callable[[], Coroutine[None, None, None]], supervisor: Supervisor) -> None:
+    work = asyncio.create_task(working())
     loop = asyncio.get_running_loop()
     # event loops on Windows have no signal handlers; there asyncio cancels this task after Ctrl-C, and so its work
     with contextlib.suppress(NotImplementedError):

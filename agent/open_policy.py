@@ -20,6 +20,7 @@ OPEN_POLICY = PolicySettings(
     max_campaigns=1_000_000,
     report="live",
     retention_updates=1 << 30,
+    suites=["*"],
 )
 """Accepts every campaign of an accepted kind, and reports everything."""
 

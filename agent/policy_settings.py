@@ -1,9 +1,11 @@
 """The ``[policy]`` table of agent.toml: what the owner accepts, whatever a campaign asks for."""
 
+import difflib
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from shared import benchmarks
 from shared.metrics import ReportLevel
 
 
@@ -13,6 +15,17 @@ def _ordered(bounds: tuple[int, int]) -> tuple[int, int]:
         message = f"the least, {least}, is above the most, {most}"
         raise ValueError(message)
     return bounds
+
+
+def _known_suites(named: list[str]) -> list[str]:
+    known = [*benchmarks.suites(), *benchmarks.benchmarks()]
+    for name in named:
+        if name not in known and name != "*":
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else "`fedloom evaluate --list` names all"
+            message = f"there is no suite and no benchmark {name!r}; {hint}"
+            raise ValueError(message)
+    return named
 
 
 Range = Annotated[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], AfterValidator(_ordered)]
@@ -67,6 +80,10 @@ class PolicySettings(BaseModel):
     """What leaves of losses and other metrics. `none`: nothing but the number of steps, and no evaluation. `round`:
     means with three significant digits, once a round and once an adapter. `live`: everything, in full, those of single
     steps as well. This terminal shows all of it in any case."""
+    report_gain: bool = False
+    """Whether `fedloom agent report` tells the operator what you gain: of each adapter in it three numbers leave, with
+    three significant digits: the held-out loss of the base model, of the model trained alone, and of the adapter. Never
+    with fewer than `min_held_out` rows, and nothing with `report = "none"`."""
     hold_updates: bool = False
     """Whether a finished update stays here until you let it go: `fedloom agent release CAMPAIGN`."""
     hold_updates_s: Annotated[float, Field(gt=0, le=31_536_000)] | None = None
@@ -78,6 +95,16 @@ class PolicySettings(BaseModel):
     """Most bytes of adapters and other tensors that one task may download."""
     remote_code: bool = False
     """Whether code that comes with a base model may run here."""
+    suites: Annotated[list[str], AfterValidator(_known_suites)] = []
+    """Public benchmarks that accepted campaigns may have run here on their adapters, by suite (`finance`) or singly
+    (`gsm8k`); `*` names all. They read no row of yours and only numbers on public data leave, but each adapter costs
+    compute. Suites with code (`code`, `paper`) run programs that the model writes, in a sandbox (bubblewrap) and never
+    without one. Their data is in the folder that `[evaluation]` names."""
+
+    @property
+    def benchmarks(self) -> frozenset[str]:
+        """The public benchmarks that campaigns may have run here."""
+        return benchmarks.named_by(self.suites)
 
     @property
     def holds(self) -> bool:

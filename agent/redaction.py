@@ -18,8 +18,9 @@ from agent.data.source import DataSource, name_without_type
 from agent.settings import AgentSettings
 from agent.workspace import Workspace
 from shared.bounds import one_line
+from shared.wire.benchmarks import MAX_REASON, BenchmarkScore
 from shared.wire.leases import Failure
-from shared.wire.results import MAX_NOTICE, PrepareResult, Result
+from shared.wire.results import MAX_NOTICE, BenchmarkResult, PrepareResult, Result
 
 _GONE = "…"
 _QUOTED_PATH = re.compile(r"""(['"])(?:file:|~\w*|\.{1,2}|[A-Za-z]:)?[\\/][^'"]*\1""")
@@ -28,8 +29,9 @@ _PATH = re.compile(
 )
 _ORDINARY = re.compile(r"[a-z]{1,12}|[A-Z][a-z]{1,11}|[0-9]+")
 """A name of a file or folder that is an ordinary word, such as data: messages have it for what it means."""
-_OWN_WORDS = frozenset(("held-out", "held_out"))
-"""Words of many messages. Taken out, they would tell by their absence what a file is called."""
+_OWN_WORDS = frozenset(("held-out", "held_out", "evaluation-data"))
+"""Words of many messages, and the usual name of a folder. Taken out, they would tell by their absence what a file is
+called."""
 _SHARED_NAMES = frozenset(("root", "user", "admin", "agent", "data", "model", "train", "test", "fedloom", "localhost"))
 """Names of users and machines that say nothing of a person."""
 _LEAST_CHARACTERS = 3
@@ -57,11 +59,16 @@ class Redactor:
         return Failure.of(failure.kind, self.text(failure.message))
 
     def result(self, result: Result) -> Result:
-        """Return the result as it may leave: only a preparation's has texts."""
+        """Return the result as it may leave: only those of preparations and of benchmarks have texts."""
+        if isinstance(result, BenchmarkResult):
+            return result.model_copy(update={"scores": [self._score(score) for score in result.scores]})
         if not isinstance(result, PrepareResult) or not result.notices:
             return result
         notices = [one_line(self.text(notice), MAX_NOTICE) for notice in result.notices]
         return result.model_copy(update={"notices": notices})
+
+    def _score(self, score: BenchmarkScore) -> BenchmarkScore:
+        return score.model_copy(update={"not_run": one_line(self.text(score.not_run), MAX_REASON)})
 
     def text(self, text: str) -> str:
         """Return a text without paths, and without the names of files, folders, users and machines."""
@@ -81,7 +88,8 @@ class Redactor:
         """Each name with what stands for it, those of data last."""
         for name in (*_people_and_machines(), *_values_of_variables()):
             yield name, _GONE
-        folders = (self._workspace.home, self._workspace.cache, *self._settings.models.values())
+        own = (self._workspace.home, self._workspace.cache, self._settings.evaluation.data)
+        folders = (*own, *self._settings.models.values())
         for name in (part for folder in folders for part in _telling_parts(folder)):
             yield name, _GONE
         sources = self._settings.data.items()

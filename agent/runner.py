@@ -8,7 +8,11 @@ from pathlib import Path
 
 from agent.acceptance import Acceptance
 from agent.admission import Admission, Admitted
+from agent.benchmarks.interface import MakeBenchmarks
+from agent.benchmarks.offers import BenchmarkOffers
+from agent.benchmarks.tasks import BenchmarkTasks
 from agent.errors import CoordinatorRefused, TaskFailed, TransferCorrupted
+from agent.free_space import check_free_space
 from agent.holding.holding import Holding
 from agent.holding.releases import Releases
 from agent.holding.reviewer import Reviewer
@@ -21,7 +25,7 @@ from agent.network.retry import until_reached
 from agent.network.transfer import AdapterCache, upload
 from agent.orders.job import Done, LocalJob
 from agent.orders.job_files import files_of
-from agent.orders.jobs import EvaluateJob, InitJob, Job, TrainJob
+from agent.orders.jobs import AnyJob, BenchmarkJob, EvaluateJob, InitJob, Job, TrainJob
 from agent.orders.protocol import Failed, OutOfMemory
 from agent.owner.results import OwnersResults
 from agent.owner.word import OwnersWord
@@ -36,14 +40,12 @@ from shared.digest import sha256_hex
 from shared.metrics import ReportLevel
 from shared.owners_word import STATES
 from shared.wire.agents import OwnCampaign
-from shared.wire.assignments import Assignment, TrainAssignment
+from shared.wire.assignments import Assignment, BenchmarkAssignment, TrainAssignment
 from shared.wire.leases import FailureKind, TaskLease
 from shared.wire.problems import ProblemType
-from shared.wire.results import EvaluateResult, PrepareResult, Result, TrainResult
+from shared.wire.results import BenchmarkResult, EvaluateResult, PrepareResult, Result, TrainResult
 
 log = logging.getLogger(__name__)
-
-_DISK_MARGIN_BYTES = 1 << 20
 
 FINAL = frozenset({ProblemType.AGENT_REVOKED, ProblemType.UNAUTHENTICATED, ProblemType.PROTOCOL_NOT_SERVED})
 """Refusals after which the agent stops: asking again would not help."""
@@ -60,6 +62,7 @@ class TaskRunner:
         supervisor: Supervisor,
         acceptance: Acceptance,
         signed: SignedCampaigns,
+        benchmarks: MakeBenchmarks | None = None,
     ) -> None:
         self._api = api
         self._signed = signed
@@ -72,6 +75,8 @@ class TaskRunner:
         self._results_told = OwnersResults(workspace.home, workspace.record, lambda: self._settings.policy)
         self._holding = Holding(api, workspace)
         self._owners_word = OwnersWord(api, workspace.record.campaigns)
+        self._offers = BenchmarkOffers(api, workspace.record, benchmarks)
+        self._benchmark_tasks = BenchmarkTasks(api, workspace, supervisor)
         self.releases = Releases(api, workspace.record)
         self.reviewer = Reviewer(workspace, supervisor, settings)
         self.news = CampaignNews(api, self._pass_on, self._results_told.tell_end)
@@ -87,9 +92,12 @@ class TaskRunner:
         await self.news.look()
 
     async def _pass_on(self, campaigns: Sequence[OwnCampaign]) -> None:
-        """Pass on what the owner said. campaigns: as the coordinator knows them."""
+        """Pass on what the owner said, and what benchmarks this agent runs. campaigns: as the coordinator knows
+        them."""
         await self._owners_word.pass_on(campaigns)
         await self.releases.look(campaigns)
+        with suppress(TaskFailed):
+            await self._offers.pass_on(await self._live_settings.current(), campaigns)
 
     async def run(self, lease: TaskLease, instance_id: str) -> TaskLease | None:
         """Run a leased task to its end, success or failure. Returns the lease of another task if one replaced it.
@@ -132,6 +140,8 @@ class TaskRunner:
             log.info("%s", _summary(admitted.job))
             if admitted.answer is not None:
                 measured = leaving = admitted.answer
+            elif isinstance(task, BenchmarkAssignment):
+                measured = leaving = await self._benchmark(task, admitted, folder, heartbeat)
             else:
                 measured, leaving = await self._results(task, admitted, folder, heartbeat)
             crash_points.reach("agent: result there")
@@ -140,6 +150,8 @@ class TaskRunner:
                 self.reviewer.wake()
             else:
                 leaving = await asyncio.to_thread(lambda: self._redactor(task).result(leaving))
+                if isinstance(leaving, PrepareResult):  # before it: the campaign may start as soon as it is there
+                    await self._offer_benchmarks(task.campaign_id)
                 await self._send(admitted.job, measured, leaving, folder, heartbeat)
                 await self._holding.sent(admitted)
         except TaskFailed as error:
@@ -162,6 +174,7 @@ class TaskRunner:
 
         Raises TaskFailed.
         """
+        assert not isinstance(admitted.job, BenchmarkJob)
         done = await asyncio.to_thread(self._workspace.finished, folder)
         if done is not None:
             log.info("an earlier run finished this task; only its result is left to send")
@@ -172,6 +185,26 @@ class TaskRunner:
             self._settings = await self._live_settings.current()  # the owner may have narrowed them meanwhile
         leaving = await asyncio.to_thread(self._admission.record_answer, self._settings, task, admitted, done)
         return done.result, leaving
+
+    async def _benchmark(
+        self, task: BenchmarkAssignment, admitted: Admitted, folder: Path, heartbeat: LeaseHeartbeat
+    ) -> Result:
+        """What public benchmarks give of an adapter. Raises TaskFailed."""
+        job = admitted.job
+        assert isinstance(job, BenchmarkJob)
+        benchmarks = self._offers.runner()
+        async with self._supervisor.turn:
+            scores = await self._benchmark_tasks.run(benchmarks, self._settings, job, folder, heartbeat)
+        self._settings = await self._live_settings.current()  # the owner may have narrowed them meanwhile
+        return await asyncio.to_thread(self._admission.record_scores, self._settings, task, scores)
+
+    async def _offer_benchmarks(self, campaign_id: str) -> None:
+        try:
+            await self._offers.offer(self._settings, campaign_id)
+        except CoordinatorRefused as refused:
+            if refused.kind in FINAL:
+                raise
+            log.warning("the coordinator refused the offer of benchmarks: %s", refused)
 
     async def _give_up(self, error: TaskFailed, task: Assignment, heartbeat: LeaseHeartbeat) -> None:
         failure = await asyncio.to_thread(lambda: self._redactor(task).failure(error.failure))
@@ -222,7 +255,7 @@ class TaskRunner:
                 micro_batch=micro_batch,
                 remote_code=self._settings.policy.remote_code,
             )
-            await asyncio.to_thread(_check_free_space, order)
+            await asyncio.to_thread(check_free_space, order)
             try:
                 answer = await self._supervisor.run(order, self._workspace.log_file(heartbeat.task_id), progress.report)
             except ChildDied as died:
@@ -236,7 +269,7 @@ class TaskRunner:
                 return answer
             if isinstance(answer, Failed):
                 if answer.failure.kind is FailureKind.CRASH:
-                    await asyncio.to_thread(_check_free_space, order)
+                    await asyncio.to_thread(check_free_space, order)
                 raise TaskFailed(answer.failure.kind, answer.failure.message, answer.private)
             micro_batch = self._smaller_micro_batch(job, max_length, micro_batch, answer)
 
@@ -276,7 +309,9 @@ class TaskRunner:
             if level != "live":
                 log.info('losses and speed of single steps are shown here and not sent: policy.report = "%s"', level)
 
-    async def _send(self, job: Job, measured: Result, result: Result, folder: Path, heartbeat: LeaseHeartbeat) -> None:
+    async def _send(
+        self, job: AnyJob, measured: Result, result: Result, folder: Path, heartbeat: LeaseHeartbeat
+    ) -> None:
         """Upload the result's files and complete the task.
 
         Args:
@@ -322,25 +357,11 @@ class TaskRunner:
             if isinstance(job, EvaluateJob) and isinstance(measured, EvaluateResult):
                 metrics = load_kind(job.training_kind).metrics
                 self._results_told.tell_evaluation(job.campaign_id, job.round, measured.metrics, metrics)
+            if isinstance(job, BenchmarkJob) and isinstance(measured, BenchmarkResult):
+                self._results_told.tell_benchmarks(job.round, measured)
             if isinstance(result, PrepareResult):
                 self._results_told.tell_prepared(job.campaign_id, result)
             log.info("done")
-
-
-def _check_free_space(order: LocalJob) -> None:
-    """Raise OSError if the disk has no room for the child's files, by writing as many bytes.
-
-    A full disk is not the task's fault. It is checked before hours of training, and again after a crash, because the
-    child reports a full disk as a crash.
-    """
-    n_bytes = _DISK_MARGIN_BYTES + (order.adapter.stat().st_size if order.adapter is not None else 0)
-    path = order.folder / "room.part"
-    try:
-        with path.open("wb") as file:
-            for _ in range(0, n_bytes, _DISK_MARGIN_BYTES):
-                file.write(bytes(_DISK_MARGIN_BYTES))
-    finally:
-        path.unlink(missing_ok=True)
 
 
 def _folder_name(task: Assignment, task_id: str) -> str:
@@ -354,10 +375,13 @@ def _folder_name(task: Assignment, task_id: str) -> str:
     return f"{task_id}-{sha256_hex(task.model_dump_json().encode())[:32]}"
 
 
-def _summary(job: Job) -> str:
+def _summary(job: AnyJob) -> str:
     campaign = f"campaign {job.campaign_name}"
     if isinstance(job, TrainJob):
         return f"train, round {job.round} of {campaign}"
     if isinstance(job, EvaluateJob):
         return f"evaluate adapter {job.round} of {campaign}"
+    if isinstance(job, BenchmarkJob):
+        names = ", ".join(each.name for each in job.benchmarks)
+        return f"run {names} on adapter {job.round} of {campaign}"
     return f"{job.kind} for {campaign}"

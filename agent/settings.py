@@ -77,6 +77,13 @@ class NetworkSettings(Section):
     coordinator may answer earlier."""
 
 
+class EvaluationSettings(Section):
+    """Public benchmarks, which run here if `policy.suites` names them."""
+
+    data: Path = Path("evaluation-data")
+    """The folder of their data, relative to this file. `fedloom evaluate --list` says what belongs into it."""
+
+
 class AgentSettings(Section):
     """All of `agent.toml`."""
 
@@ -84,6 +91,7 @@ class AgentSettings(Section):
     cache: CacheSettings = CacheSettings()
     network: NetworkSettings = NetworkSettings()
     policy: PolicySettings = PolicySettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
     models: dict[str, Path] = {}
     """Folders of base models on this machine, by their name in the campaign. Others are fetched from the hub."""
     data: dict[Name, DataSource] = {}
@@ -162,6 +170,9 @@ def _absolute(
     models = {name: absolute("models", name, value=value) for name, value in settings.models.items()}
     if problems := [problem for problem in models.values() if isinstance(problem, FileProblem)]:
         raise SettingsError(path, problems=problems)
+    evaluation = absolute("evaluation", "data", value=settings.evaluation.data)
+    if isinstance(evaluation, FileProblem):
+        raise SettingsError(path, problems=[evaluation])
     data: dict[str, DataSource] = {}
     for name, source in settings.data.items():
         given = {key: value for key in _PATHS if (value := getattr(source, key)) is not None}
@@ -170,6 +181,7 @@ def _absolute(
             broken[name] = problems
         else:
             data[name] = source.model_copy(update=paths)
-    whole = settings.model_copy(update={"data": data, "models": models})
+    own_folder = EvaluationSettings(data=evaluation)
+    whole = settings.model_copy(update={"data": data, "models": models, "evaluation": own_folder})
     whole._broken_data = {name: tuple(problems) for name, problems in broken.items()}
     return whole

@@ -65,9 +65,15 @@ TEMPLATE = """\
 # min_in_round = 2           # fewest updates that are averaged
 # max_campaigns = 3          # in 30 days on the same rows
 # report = "round"           # what leaves of losses: "none", rounded means of a round, or "live" in full
+# report_gain = false        # true: `fedloom agent report` tells the operator three rounded losses of each adapter
 # hold_updates = false       # true: a finished update stays here until you let it go: fedloom agent release CAMPAIGN
 # hold_updates_s = 86400     # seconds after which a held update goes by itself; default: no limit
 # retention_updates = 0      # rounds for which the coordinator may keep your updates
 # max_download_bytes = 4294967296 # of adapters and other tensors, for one task
 # remote_code = false        # code that comes with a base model
+# suites = []                # public benchmarks that campaigns may run here: ["finance", "gsm8k"], or ["*"] for all
+
+# Public benchmarks, for the suites above
+[evaluation]
+# data = "evaluation-data"   # folder of their data, relative to this file: fedloom evaluate --list
 """

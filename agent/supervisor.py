@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,8 @@ _APART: dict[str, Any] = (
     else {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
 )
 """Ctrl-C reaches only the parent, which ends the child cleanly."""
+OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+"""The environment of a child that may fetch nothing."""
 _LINE_BYTES = 4 << 20
 _STOP_GRACE_S = 5.0
 
@@ -58,12 +60,14 @@ class Supervisor:
     """Starts the child, sends it one order at a time, and reads its answers.
 
     The child is replaced when an order names another device, precision or number of threads than the order before.
-    argv: the child's command; None means DEFAULT_ARGV. turn: a lock for the agents of a simulation, which share one
-    child. An agent holds it while it uses the child and the files that the child reads.
+    argv: the child's command; None means DEFAULT_ARGV. environment: variables that it gets beside this process's.
+    turn: a lock for the agents of a simulation, which share one child. An agent holds it while it uses the child and
+    the files that the child reads.
     """
 
-    def __init__(self, argv: Sequence[str] | None = None) -> None:
+    def __init__(self, argv: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> None:
         self._argv = tuple(DEFAULT_ARGV if argv is None else argv)
+        self._environment = dict(environment or {})
         self.turn = asyncio.Lock()
         self._footing: tuple[Any, ...] = ()
         self._process: Process | None = None
@@ -161,7 +165,7 @@ class Supervisor:
             stdout=PIPE,
             stderr=PIPE,
             limit=_LINE_BYTES,
-            env=child_environment(compute),
+            env=child_environment(compute) | self._environment,
             **_APART,
         )
         assert process.stderr is not None

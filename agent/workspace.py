@@ -10,6 +10,8 @@ tasks/NAME/            files of one task, or of one round's training; result.jso
 cache/                 downloaded adapters, tokenised data, digests of the files of models and data
 logs/ID.log            output of the training child
 client_state/CAMPAIGN/ client state between rounds, each file named by the digest of the delta that it belongs to
+alone/CAMPAIGN/        the model that the owner trained alone, to compare with
+report/                files of an owner's report while it is made
 ledger/                every request that was sent to the coordinator, in a chain of digests
 """
 

@@ -21,6 +21,8 @@ class Purpose(StrEnum):
     ADAPTERS = "list of adapters"
     PULL = "pull of an adapter"
     OWNERS_WORD = "owner's decision"
+    BENCHMARKS = "offer of benchmarks"
+    GAIN = "gain"
     SIGNATURES = "what the coordinator signed"
     WORK = "request for work"
     RENEWAL = "renewal"

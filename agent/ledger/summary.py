@@ -19,7 +19,8 @@ class Outflow:
         files: size of each file whose upload was begun, by its kind and digest.
         n_losses: losses that were sent.
         n_numbers: other metrics that were sent.
-        texts: sentences that were sent: reasons of failures and notices of data.
+        n_benchmarks: values of public benchmarks that were sent.
+        texts: sentences that were sent: reasons of failures and of benchmarks that gave no number, notices of data.
         unknown_runs: runs of polls whose number is unknown, because the process was killed.
     """
 
@@ -28,6 +29,7 @@ class Outflow:
     files: dict[tuple[str, str], int] = field(default_factory=dict)
     n_losses: int = 0
     n_numbers: int = 0
+    n_benchmarks: int = 0
     texts: list[str] = field(default_factory=list)
     unknown_runs: int = 0
 
@@ -56,6 +58,9 @@ class Outflow:
             case Purpose.RESULT:
                 self._add_metrics(body.get("metrics", {}))
                 self.texts += body.get("notices", [])
+                self._add_scores(body.get("scores", []))
+            case Purpose.GAIN:
+                self.n_losses += len(body)
             case Purpose.FAILURE:
                 self.texts.append(str(body.get("message")))
 
@@ -63,6 +68,11 @@ class Outflow:
         losses = sum(map(_is_loss, metrics))
         self.n_losses += losses
         self.n_numbers += len(metrics) - losses
+
+    def _add_scores(self, scores: Iterable[Mapping[str, Any]]) -> None:
+        for score in scores:
+            self.n_benchmarks += len(score.get("values", {}))
+            self.texts += [str(score["not_run"])] if score.get("not_run") else []
 
 
 def outflows(entries: Iterable[Entry]) -> dict[str | None, Outflow]:

@@ -39,7 +39,7 @@ from agent.network.replies import (
 from agent.network.replies import origin as _origin
 from agent.settings import NetworkSettings
 from agent.workspace import Identity
-from shared.campaign.spec import FROM_COORDINATOR
+from shared.campaign.sections import FROM_COORDINATOR
 from shared.credentials import hash_secret
 from shared.digest import content_digest_of, sha256_hex
 from shared.network import environment
@@ -50,7 +50,9 @@ from shared.network.urls import is_confidential
 from shared.wire.adapters import OwnAdapter
 from shared.wire.agents import OwnCampaigns, Part, PartRequest, ReleaseReply
 from shared.wire.base import LEASE_HEADER, PROTOCOL, PROTOCOL_HEADER, Page
+from shared.wire.benchmarks import BenchmarkOffer
 from shared.wire.enrollments import EnrollmentReply, EnrollmentRequest, SecretReply, SecretRequest
+from shared.wire.gains import GainRequest
 from shared.wire.leases import (
     Failure,
     LeaseGrant,
@@ -165,6 +167,11 @@ class CoordinatorApi:
         path, body = f"/v1/agents/me/campaigns/{campaign_id}", PartRequest(part=part)
         await self._send(Purpose.OWNERS_WORD, "PUT", path, body, campaign=campaign_id)
 
+    async def offer_benchmarks(self, campaign_id: str, offer: BenchmarkOffer) -> None:
+        """Say which of a campaign's public benchmarks this agent runs, in place of what it said before."""
+        path = f"/v1/agents/me/campaigns/{campaign_id}/benchmarks"
+        await self._send(Purpose.BENCHMARKS, "PUT", path, offer, campaign=campaign_id)
+
     async def statements(self, campaign_id: str, since: int) -> SignedStatements:
         """Return signed statements of a campaign, from a number on."""
         path = f"/v1/agents/me/campaigns/{campaign_id}/statements?since={since}"
@@ -181,6 +188,11 @@ class CoordinatorApi:
         path += f"&cursor={quote(cursor, safe='')}" if cursor is not None else ""
         _, body = await self._send(Purpose.ADAPTERS, "GET", path, campaign=campaign_id)
         return parse(body, Page[OwnAdapter])
+
+    async def tell_gain(self, campaign_id: str, sha256: str, gain: GainRequest) -> None:
+        """Tell what this owner gains by the adapter of a digest."""
+        path = f"/v1/agents/me/campaigns/{campaign_id}/gains/{sha256}"
+        await self._send(Purpose.GAIN, "PUT", path, gain, campaign=campaign_id)
 
     async def hold(self, lease: TaskLease) -> None:
         """Keep a task's finished update back, which ends the lease."""

@@ -10,6 +10,13 @@ from agent.orders.protocol import Message
 from shared.wire.results import Result
 
 
+class RowDigests(Message):
+    """Digests of an owner's tokenised rows, by which later work tells whether they are the same. Empty if not known."""
+
+    train: str = ""
+    held_out: str = ""
+
+
 class Done(Message):
     """The job's result with everything that was measured, and what stays on this machine. RESULT_FILE holds it.
 
@@ -18,12 +25,14 @@ class Done(Message):
     n_distinct: distinct rows behind the numbers: all training rows of a ``prepare`` job, those that a ``train`` job
         drew, the held-out ones of an ``evaluate`` job.
     n_distinct_held_out: distinct held-out rows, of a ``prepare`` job.
+    rows: digests of the tokenised rows, of a ``prepare`` job.
     """
 
     type: Literal["done"] = "done"
     result: Result
     n_distinct: int = 0
     n_distinct_held_out: int = 0
+    rows: RowDigests = RowDigests()
 
 
 class LocalJob(Order[Done]):

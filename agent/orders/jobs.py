@@ -16,6 +16,7 @@ from shared.campaign.spec import (
     too_many_rows,
 )
 from shared.wire.base import BlobRef, Id, Sha256
+from shared.wire.benchmarks import OfferedBenchmark
 from shared.wire.results import Fingerprint
 
 
@@ -121,3 +122,23 @@ class EvaluateJob(JobBase):
 
 
 Job = Annotated[PrepareJob | InitJob | TrainJob | EvaluateJob, Field(discriminator="kind")]
+"""What the child does in one order."""
+
+
+class BenchmarkJob(JobBase):
+    """Run public benchmarks on a global adapter. The child gets no such job, but the requests of each benchmark."""
+
+    kind: Literal["benchmark"] = "benchmark"
+    fingerprint: Fingerprint
+    lora: LoraSection
+    round: Count
+    """The adapter's number."""
+    adapter: BlobRef
+    benchmarks: Annotated[list[OfferedBenchmark], Field(min_length=1)]
+    """What is run, with the items as they were offered."""
+    limit: Annotated[Count, Field(ge=1)] | None
+    seed: Count
+
+
+AnyJob = Job | BenchmarkJob
+"""What a task is."""

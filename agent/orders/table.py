@@ -8,6 +8,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from agent.errors import TaskFailed
 from agent.orders.check import CheckRequest
 from agent.orders.job import LocalJob
+from agent.orders.measure import MeasureRequest
 from agent.orders.on_base.answer import AnswerRequest
 from agent.orders.on_base.chat_prompt import ChatPromptRequest
 from agent.orders.on_base.count_tokens import CountTokensRequest
@@ -29,6 +30,7 @@ ORDERS: OrderTable = (
     CheckRequest,
     MergeRequest,
     ReviewRequest,
+    MeasureRequest,
     DescribeRequest,
     CountTokensRequest,
     ChatPromptRequest,

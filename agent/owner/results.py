@@ -9,10 +9,12 @@ from agent.owner.losses import OwnLosses, why_none
 from agent.policy.disclosure import evaluation_refusals
 from agent.policy_settings import PolicySettings
 from agent.record.record import OwnerRecord
+from shared import benchmarks
 from shared.agent_home import home_option
 from shared.metrics import HELD_OUT_COUNTS, HELD_OUT_LOSS, Metric, Values, Weight
 from shared.wire.agents import OwnCampaign
-from shared.wire.results import PrepareResult
+from shared.wire.benchmarks import BenchmarkScore
+from shared.wire.results import BenchmarkResult, PrepareResult
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +51,11 @@ class OwnersResults:
         words = [f"{each.title} {each.with_unit(values[each.name])}" for each in averaged]
         words[:1] = [f"{words[0]}{losses.course(number)}"] if words else []
         log.info("adapter %d on %d held-out rows: %s", number, values[HELD_OUT_COUNTS[Weight.ROWS]], "; ".join(words))
+
+    def tell_benchmarks(self, number: int, result: BenchmarkResult) -> None:
+        """Tell what public benchmarks gave of an adapter. number: the adapter's."""
+        for score in result.scores:
+            log.info("adapter %d, %s: %s", number, score.name, score_in_words(score))
 
     def tell_prepared(self, campaign_id: str, result: PrepareResult) -> None:
         """Tell what is not read of the rows, and once why no losses of its own will be known."""
@@ -87,3 +94,13 @@ class OwnersResults:
     def _kind(self, campaign_id: str) -> str:
         known = self._record.campaigns.find(campaign_id)
         return known.spec.kind if known is not None else ""
+
+
+def score_in_words(score: BenchmarkScore) -> str:
+    """What a benchmark gave, in a line: ``acc 61.20% on 250 of 250 items``."""
+    if score.not_run:
+        return f"no number: {score.not_run}"
+    metrics = {metric.name: metric for metric in benchmarks.benchmarks()[score.name].metrics}
+    known = [(name, metrics[name]) for name in score.values if name in metrics]
+    values = [f"{name.partition('.')[2]} {metric.with_unit(score.values[name])}" for name, metric in known]
+    return f"{', '.join(values)} on {score.n:,} of {score.n_asked:,} items"

@@ -94,6 +94,18 @@ class Disclosure:
         return {name: _bounded(self.metrics.get(name), value) for name, value in rounded.items()}
 
 
+def gain_refusals(policy: PolicySettings, n_held_out: int) -> list[Refusal]:
+    """What the settings refuse of telling the operator a gain on so many distinct held-out rows."""
+    if not policy.report_gain:
+        return [Refusal("policy.report_gain", "false", "telling the operator what this owner gains")]
+    return evaluation_refusals(policy, n_held_out)
+
+
+def rounded_loss(value: float) -> float:
+    """A finite loss as it leaves with ``report = "round"``."""
+    return significant(value, _DIGITS)
+
+
 def evaluation_refusals(policy: PolicySettings, n_held_out: int) -> list[Refusal]:
     """What the settings refuse of evaluations on so many distinct held-out rows."""
     if policy.report == "none":

@@ -1,6 +1,8 @@
 """What the owner's settings refuse of each task, by what was done before."""
 
+import json
 from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from datetime import timedelta
 
 from agent.policy.amounts import passes
@@ -9,7 +11,8 @@ from agent.policy_settings import PolicySettings
 from agent.record.bookings import Bookings, Totals, Work
 from agent.record.campaigns import KnownCampaign, Prepared
 from agent.settings import ComputeSettings
-from shared.wire.assignments import Assignment, EvaluateAssignment, TrainAssignment
+from shared.wire.assignments import Assignment, BenchmarkAssignment, EvaluateAssignment, TrainAssignment
+from shared.wire.base import BlobRef
 
 CAMPAIGN_DAYS = 30
 """The days over which ``policy.max_campaigns`` counts."""
@@ -17,9 +20,11 @@ CAMPAIGN_DAYS = 30
 
 def download_refusals(policy: PolicySettings, task: Assignment) -> Iterator[Refusal]:
     """What the settings refuse of the files that a task names, in the cache or not."""
-    if not isinstance(task, TrainAssignment | EvaluateAssignment):
+    if not isinstance(task, TrainAssignment | EvaluateAssignment | BenchmarkAssignment):
         return
-    files = [task.adapter, task.reference, task.broadcast if isinstance(task, TrainAssignment) else None]
+    files: list[BlobRef | None] = [task.adapter]
+    files += [task.reference] if not isinstance(task, BenchmarkAssignment) else []
+    files += [task.broadcast] if isinstance(task, TrainAssignment) else []
     n_bytes = sum(file.n_bytes for file in files if file is not None)
     if n_bytes > policy.max_download_bytes:
         asked = f"{n_bytes:,} bytes are to be downloaded"
@@ -78,9 +83,15 @@ def total_refusals(policy: PolicySettings, so_far: Totals, prepared: Prepared, n
         yield Refusal("policy.max_epochs", f"{policy.max_epochs:g}", asked)
 
 
-def history_refusals(policy: PolicySettings, bookings: Bookings, work: Work) -> Iterator[Refusal]:
-    """What the settings refuse after rollbacks: each lets a coordinator ask for the same rounds again."""
-    n_rollbacks = len(bookings.histories(work.campaign_id) - {work.history})
+def history_refusals(policy: PolicySettings, histories: AbstractSet[int], history: int) -> Iterator[Refusal]:
+    """What the settings refuse after rollbacks: each lets a coordinator ask for the same rounds again.
+
+    Args:
+        policy: the owner's.
+        histories: those in which something was done.
+        history: the one that is asked for.
+    """
+    n_rollbacks = len(histories - {history})
     if n_rollbacks > policy.max_rollbacks:
         asked = f"the campaign was rolled back or restored {n_rollbacks} times"
         yield Refusal("policy.max_rollbacks", str(policy.max_rollbacks), asked)
@@ -95,3 +106,11 @@ def quota_refusals(
     if policy.max_campaigns is not None and len(campaigns) > policy.max_campaigns:
         asked = f"it is campaign {len(campaigns)} in {CAMPAIGN_DAYS} days that uses these rows"
         yield Refusal("policy.max_campaigns", str(policy.max_campaigns), asked)
+
+
+def benchmark_refusals(policy: PolicySettings, names: Iterable[str]) -> Iterator[Refusal]:
+    """What the settings refuse of public benchmarks, by name."""
+    allowed = policy.benchmarks
+    if refused := [name for name in names if name not in allowed]:
+        value = json.dumps(policy.suites)
+        yield Refusal("policy.suites", value, f"{', '.join(refused)} would be run", "to allow it, add it there")

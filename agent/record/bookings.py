@@ -207,6 +207,21 @@ class Bookings:
             rows = connection.execute("SELECT DISTINCT history FROM bookings WHERE campaign = ?", (campaign_id,))
             return {history for (history,) in rows}
 
+    def steps(self, campaign_id: str) -> dict[tuple[int, int], int]:
+        """The optimizer steps of each training of a campaign, by round and history."""
+        query = "SELECT round, history, steps FROM bookings WHERE campaign = ? AND kind = 'train'"
+        with self._database.read() as connection:
+            return {(row[0], row[1]): row[2] for row in connection.execute(query, (campaign_id,))}
+
+    def adapters(self, campaign_id: str) -> dict[int, str]:
+        """The digests of the adapters that work was booked with in the latest history of a campaign, by number."""
+        query = (
+            "SELECT round - (kind = 'train'), adapter FROM bookings WHERE campaign = ? AND history = "
+            "(SELECT MAX(history) FROM bookings WHERE campaign = ?)"
+        )
+        with self._database.read() as connection:
+            return {row[0]: row[1] for row in connection.execute(query, (campaign_id, campaign_id))}
+
     def rounds_trained(self, campaign_id: str) -> int:
         """The number of rounds of a campaign for which a training was booked, each counted once."""
         query = "SELECT COUNT(DISTINCT round) FROM bookings WHERE campaign = ? AND kind = 'train'"

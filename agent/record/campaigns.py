@@ -10,8 +10,10 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
+from agent.orders.job import RowDigests
 from agent.record.database import RecordDatabase
-from shared.campaign.spec import FROM_COORDINATOR, CampaignSpec
+from shared.campaign.sections import FROM_COORDINATOR
+from shared.campaign.spec import CampaignSpec
 from shared.wire.results import Fingerprint
 
 MIN_DIGEST = 6
@@ -70,6 +72,8 @@ class Prepared(_Facts):
     """Distinct training rows, after tokenisation."""
     n_distinct_held_out: int
     """Distinct held-out rows."""
+    rows: RowDigests = RowDigests()
+    """Digests of the tokenised rows."""
 
 
 @dataclass(frozen=True)
@@ -175,8 +179,9 @@ class CampaignRecord:
                 (MAX_WAITING,),
             )
             connection.execute(
-                "DELETE FROM campaigns WHERE decided_by = 'rules' AND id NOT IN (SELECT campaign FROM bookings) AND id "
-                "NOT IN (SELECT id FROM campaigns WHERE decided_by = 'rules' ORDER BY asked_at DESC, id DESC LIMIT ?)",
+                "DELETE FROM campaigns WHERE decided_by = 'rules' AND id NOT IN (SELECT campaign FROM bookings) "
+                "AND id NOT IN (SELECT campaign FROM benchmarks) AND id NOT IN (SELECT id FROM campaigns "
+                "WHERE decided_by = 'rules' ORDER BY asked_at DESC, id DESC LIMIT ?)",
                 (MAX_BY_RULES,),
             )
 

@@ -88,6 +88,38 @@ CREATE TABLE measured (
     metrics TEXT NOT NULL,
     PRIMARY KEY (campaign, kind, round, history)
 );
+CREATE TABLE benchmarks (
+    id INTEGER PRIMARY KEY,
+    at TEXT NOT NULL,
+    campaign TEXT NOT NULL,
+    history INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    adapter TEXT NOT NULL,
+    benchmark TEXT NOT NULL,
+    score TEXT,
+    has_number INTEGER NOT NULL DEFAULT 0,
+    tries INTEGER NOT NULL DEFAULT 1,
+    UNIQUE (campaign, history, number, benchmark)
+);
+CREATE TABLE benchmark_offered (campaign TEXT PRIMARY KEY);
+CREATE TABLE benchmark_offers (
+    campaign TEXT NOT NULL,
+    benchmark TEXT NOT NULL,
+    offer TEXT NOT NULL,
+    stands INTEGER NOT NULL,
+    PRIMARY KEY (campaign, benchmark)
+);
+CREATE TABLE gains (
+    campaign TEXT NOT NULL,
+    adapter TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    base REAL NOT NULL,
+    alone REAL NOT NULL,
+    loss REAL NOT NULL,
+    at TEXT NOT NULL,
+    sent_at TEXT,
+    PRIMARY KEY (campaign, adapter)
+);
 CREATE TABLE held (
     campaign TEXT NOT NULL,
     round INTEGER NOT NULL,

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+from agent.record.benchmarks import BenchmarkRecord
 from agent.record.bookings import Bookings
 from agent.record.campaigns import CampaignRecord
 from agent.record.database import RECORD_FILE, RecordDatabase
+from agent.record.gains import GainRecord
 from agent.record.held import HeldUpdates
 from agent.record.measured import MeasuredRecord
 from agent.record.statements import StatementRecord
@@ -13,7 +15,7 @@ from shared.signing.keys import PublicKey
 
 class OwnerRecord:
     """The record in a home folder: ``campaigns`` that were accepted or not, ``bookings`` of work, what was ``measured``
-    in it, and ``held`` updates."""
+    in it, ``held`` updates, public ``benchmarks`` that ran, and ``gains`` that the operator is told."""
 
     def __init__(self, home: Path) -> None:
         self.path = home / RECORD_FILE
@@ -21,7 +23,9 @@ class OwnerRecord:
         self.campaigns = CampaignRecord(self._database)
         self.bookings = Bookings(self._database)
         self.held = HeldUpdates(self._database)
+        self.gains = GainRecord(self._database)
         self.measured = MeasuredRecord(self._database)
+        self.benchmarks = BenchmarkRecord(self._database)
 
     def statements(self, pinned: PublicKey) -> StatementRecord:
         """What a coordinator signed. pinned: its key at the enrolment."""

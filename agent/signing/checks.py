@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from agent.errors import TaskFailed
 from agent.signing.standing import Standing
 from shared.wire.adapters import OwnAdapter
-from shared.wire.assignments import Assignment, EvaluateAssignment, TrainAssignment
+from shared.wire.assignments import Assignment, BenchmarkAssignment, EvaluateAssignment, TrainAssignment
 from shared.wire.base import BlobRef
 from shared.wire.leases import FailureKind
 
@@ -34,10 +34,11 @@ def check_signed(task: Assignment, standing: Standing, agent: str) -> None:
     if standing.spec_sha256 != task.spec_sha256:
         signed = f"{standing.spec_sha256[:12]}…"
         raise not_signed(f"spec_sha256: the coordinator asks for {task.spec_sha256[:12]}…, and signed {signed}")
-    if isinstance(task, TrainAssignment | EvaluateAssignment):
+    if isinstance(task, TrainAssignment | EvaluateAssignment | BenchmarkAssignment):
         _check_history(task, standing)
+    if isinstance(task, TrainAssignment | EvaluateAssignment):
         _check_reference(task.reference, standing)
-    if isinstance(task, EvaluateAssignment):
+    if isinstance(task, EvaluateAssignment | BenchmarkAssignment):
         _check_adapter("adapter", task.adapter, task.round, standing)
     if isinstance(task, TrainAssignment):
         _check_adapter("adapter", task.adapter, task.round - 1, standing)
@@ -51,7 +52,7 @@ def check_listed(adapters: Iterable[OwnAdapter], standing: Standing) -> None:
         _check_adapter("adapter", adapter.blob, adapter.number, standing)
 
 
-def _check_history(task: TrainAssignment | EvaluateAssignment, standing: Standing) -> None:
+def _check_history(task: TrainAssignment | EvaluateAssignment | BenchmarkAssignment, standing: Standing) -> None:
     if task.history != standing.history:
         raise not_signed(f"history: {task.history} is asked for, and {standing.history} is the one that was signed")
 

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
 from http.server import BaseHTTPRequestHandler
@@ -15,10 +15,12 @@ from agent.loop import run_agent
 from agent.open_policy import with_open_policy
 from agent.supervisor import Supervisor
 from agent.workspace import Workspace
+from fedloom.evaluation.campaigns.here import benchmarks_here
 from shared.campaign.digest import spec_sha256
 from shared.campaign.spec import CampaignSpec
 from shared.wire.assignments import (
     Assignment,
+    BenchmarkAssignment,
     EvaluateAssignment,
     InitAssignment,
     PrepareAssignment,
@@ -68,6 +70,12 @@ def evaluate_assignment(spec: CampaignSpec | None = None, **changes: Any) -> Eva
     of_round = {"round": 1, "history": 0, "adapter": ADAPTER}
     raw = {**_of_campaign(spec), "fingerprint": FINGERPRINT, **of_round, **changes}
     return EvaluateAssignment.model_validate(raw)
+
+
+def benchmark_assignment(spec: CampaignSpec | None = None, **changes: Any) -> BenchmarkAssignment:
+    of_round = {"round": 1, "history": 0, "adapter": ADAPTER, "benchmarks": ["fpb"]}
+    raw = {**_of_campaign(spec), "fingerprint": FINGERPRINT, **of_round, **changes}
+    return BenchmarkAssignment.model_validate(raw)
 
 
 def _of_campaign(spec: CampaignSpec | None) -> dict[str, Any]:
@@ -129,13 +137,17 @@ class Home:
         text = f'[data.notes]\npath = "notes.jsonl"\n{more}'
         self.workspace.settings_file.write_text(with_open_policy(text))
 
+    async def _run(self, settings: LiveSettings, supervisor: Supervisor) -> None:
+        identity = self.workspace.read_identity()
+        await run_agent(self.workspace, identity, settings, supervisor, benchmarks=benchmarks_here)
+
     @contextmanager
-    def running(self) -> Iterator["Home"]:
-        """Run the agent. Leaving the block acts as Ctrl-C."""
+    def running(self, child: Sequence[str] = RECORDED_CHILD) -> Iterator["Home"]:
+        """Run the agent. Leaving the block acts as Ctrl-C. child: command of its training child."""
         loop = asyncio.new_event_loop()
         settings = LiveSettings.read(self.workspace.settings_file)
-        supervisor = Supervisor(RECORDED_CHILD)
-        work = loop.create_task(run_agent(self.workspace, self.workspace.read_identity(), settings, supervisor))
+        supervisor = Supervisor(child)
+        work = loop.create_task(self._run(settings, supervisor))
 
         def run() -> None:
             try:

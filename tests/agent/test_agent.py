@@ -18,11 +18,10 @@ from coordinator.database.tables import BlobChunkRow
 from shared.wire.leases import TaskLease
 from shared.wire.problems import ProblemType
 from shared.wire.results import InitResult, Result, TrainResult
-from tests.agent import parts
 from tests.agent.parts import Home
 from tests.support.messages import training_metrics
 from tests.support.operator import Operator
-from tests.support.processes import wait_until
+from tests.support.processes import RECORDED_CHILD, wait_until
 from tests.support.scripted import campaign_body
 from tests.support.server import RunningCoordinator
 
@@ -244,23 +243,19 @@ recorded_child.main()
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
 @pytest.mark.parametrize("where", ["download", "ledger", "training"])
 def test_a_full_disk_is_reported_and_waited_for(
-    new_home: NewHome,
-    operator: Operator,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    where: str,
+    new_home: NewHome, operator: Operator, caplog: pytest.LogCaptureFixture, where: str
 ) -> None:
     """/dev/full stands for a file on a full disk: each write fails with the same error."""
     home = new_home("ada")
     full: Path | None = None
+    child = RECORDED_CHILD
     if where == "training":
-        script = MEETS_A_FULL_DISK.format(flag=home.folder / "flag")
-        monkeypatch.setattr(parts, "RECORDED_CHILD", [sys.executable, "-c", script])
+        child = [sys.executable, "-c", MEETS_A_FULL_DISK.format(flag=home.folder / "flag")]
 
     def n_log_lines() -> int:
         return caplog.text.count("this agent's disk is full: [Errno 28] No space left on device")
 
-    with home.running():
+    with home.running(child):
         if where == "download":  # the digest of adapter 0 is known from an identical campaign
             first = start_campaign(operator, name="first")
             operator.wait_for(first, "completed")

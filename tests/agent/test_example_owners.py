@@ -88,7 +88,7 @@ def test_a_campaign_that_asks_for_too_much_is_refused_by_each_key(example: str, 
 
 def test_the_settings_that_an_agent_starts_from_show_each_key_of_the_policy_with_its_default() -> None:
     part = TEMPLATE.partition("[policy]\n")[2].partition("\n[")[0]
-    lines = [line.removeprefix("# ") for line in part.splitlines() if line.strip()]
+    lines = [line.removeprefix("# ") for line in part.partition("\n\n")[0].splitlines()]
     shown = tomllib.loads("\n".join(lines))
     examples = {key for line in lines if "default: no limit" in line for key in [line.partition(" = ")[0]]}
     without_limit = {name for name, field in PolicySettings.model_fields.items() if field.default is None}

@@ -48,7 +48,7 @@ def test_rounds_weights_and_the_end_of_a_campaign_are_told(
 
 def campaigns(*views: dict[str, object]) -> Answer:
     whole = [{"id": "c1", "name": "small", "state": "running", "rounds_closed": 1, "rounds": 10} | v for v in views]
-    counted = {"participant": "prepared", "n_train": 812, "update_round": 2, "update_weight": 0.312}
+    counted = {"participant": "prepared", "n_train": 812, "update_round": 2, "update_weight": 0.312, "history": 0}
     listed = [OwnCampaign.model_validate(counted | each) for each in whole]
     return ours(200, OwnCampaigns(campaigns=listed).model_dump_json())
 

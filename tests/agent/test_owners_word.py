@@ -39,7 +39,7 @@ KNOWN = KnownCampaign(
 
 def told(decision: Decision | None, participant: ParticipantState) -> Part | None:
     view = {"id": "c1", "name": "small", "state": "running", "participant": participant, "rounds_closed": 0}
-    counts = {"rounds": 3, "n_train": None, "update_round": None, "update_weight": None}
+    counts = {"rounds": 3, "n_train": None, "update_round": None, "update_weight": None, "history": 0}
     known = replace(KNOWN, decision=decision, decided_by=Decider.OWNER) if decision is not None else None
     return unheard(known, OwnCampaign.model_validate(view | counts))
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import SettingsError, TaskFailed
-from agent.settings import AgentSettings, load_settings
+from agent.settings import AgentSettings, EvaluationSettings, load_settings
 from agent.settings_template import TEMPLATE
 from shared.wire.leases import FailureKind
 
@@ -25,6 +25,10 @@ def write(folder: Path, text: str) -> Path:
         ("[compute]\n\nmax_lora_rank = 0", "line 3: compute.max_lora_rank: must be at least 1"),
         ("[compute]\nthreads = 'four'", "line 2: compute.threads: must be a whole number"),
         ("compute.threads = 'four'", "line 1: compute.threads: must be a whole number"),
+        (
+            '[policy]\nsuites = ["finance", "gsm8"]',
+            "line 2: policy.suites: there is no suite and no benchmark 'gsm8'; did you mean 'gsm8k'?",
+        ),
         ("[policy]\nmax_step = 3", "line 2: policy.max_step: there is no such setting; did you mean 'max_steps'?"),
         ("[policy]\nremote_code = 'perhaps'", "line 2: policy.remote_code: must be true or false"),
         ("# first\n[polcy]", "line 2: polcy: there is no such setting; did you mean 'policy'?"),
@@ -139,7 +143,8 @@ def test_a_missing_or_unreadable_file_is_reported(tmp_path: Path) -> None:
 def test_the_template_is_the_defaults(tmp_path: Path) -> None:
     path = tmp_path / "agent.toml"
     path.write_text(TEMPLATE)
-    assert load_settings(path) == AgentSettings()
+    folder = EvaluationSettings(data=tmp_path / "evaluation-data")
+    assert load_settings(path) == AgentSettings(evaluation=folder)
 
 
 def test_paths_count_from_the_settings_file(tmp_path: Path) -> None:

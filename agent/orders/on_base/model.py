@@ -20,12 +20,17 @@ class LocalModel(Message):
         path: its folder; None uses ``base``, and fetches the model from the hub if need be.
         fingerprint: what the base model must match; None if unknown.
         cache: where digests of its files are cached.
+        remote_code: whether code that comes with the model may run.
+        is_of_campaign: whether a campaign names it: its name is then never a path, and error messages speak of
+            ``[models]`` and not of an option.
     """
 
     base: BaseSection
     path: Path | None
     fingerprint: Fingerprint | None
     cache: Path
+    remote_code: bool = False
+    is_of_campaign: bool = False
 
 
 class LocalOrder(Order[AnswerT], Generic[AnswerT]):

@@ -91,6 +91,9 @@ def _download(base: BaseSection, *, refresh: bool, remote_code: bool, remedy: st
                     base.model, revision=base.revision, allow_patterns=patterns, local_files_only=True
                 )
             )
+    if huggingface_hub.constants.HF_HUB_OFFLINE:
+        message = f"{base.model} could not be downloaded from the hub: nothing may be fetched (HF_HUB_OFFLINE)"
+        raise unusable(f"{message}, so {remedy}")
     report(Progress(phase=Phase.FETCHING_MODEL))
 
     class Meter(tqdm):

@@ -124,6 +124,11 @@ class Samples:
         lengths = rows.offsets[start : stop + 1] - rows.offsets[start]
         return lengths.tobytes() + rows.ids[part].tobytes()
 
+    def at(self, indices: NDArray[np.int64]) -> Self:
+        """The rows at *indices*, (k,), in that order."""
+        completions = self.completions.take(self.completions_of(indices).reshape(-1))
+        return type(self)(completions, self.n_completions, self.labels[indices])
+
     def completions_of(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """Where the completions of the rows at *indices*, (k,), are in ``completions``, (k, c)."""
         return indices[:, np.newaxis] * self.n_completions + np.arange(self.n_completions)

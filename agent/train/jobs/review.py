@@ -1,13 +1,11 @@
 """The review of a held update: its owner's held-out loss and answers, before and after."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.data.own_template import template_of
 from agent.data.reading import read_split
 from agent.data.rows import Comparison, Row
 from agent.orders.job import LocalJob
@@ -15,16 +13,14 @@ from agent.orders.jobs import EvaluateJob
 from agent.orders.review import MAX_NEW_TOKENS, N_ANSWERS, ComparedAnswer, Reviewed, ReviewRequest
 from agent.train.base.adapter_files import add_update, load_adapter
 from agent.train.base.model import Base
-from agent.train.data.rendering.templates import Renderer
 from agent.train.data.tokens import Samples
+from agent.train.jobs.asking import Asking
 from agent.train.jobs.context import JobContext
-from agent.train.kinds.base import Scoring
-from agent.train.local.answers import Generation, Prompt, answers_to, prompts_of
+from agent.train.jobs.evaluate import evaluated
+from agent.train.local.answers import Generation, Prompt, answers_to
 from agent.train.order_context import OrderContext
-from agent.train.trainer.reference import completion_batch_size
 from shared.bounds import shorten
 from shared.metrics import HELD_OUT_LOSS
-from shared.wire.leases import Phase, Progress
 
 _SHOWN = 2000
 """Most characters of a prompt that are kept to be shown."""
@@ -77,13 +73,6 @@ def _measured(
     is_after: bool,
 ) -> tuple[float | None, list[str]]:
     """The held-out loss and the answers, with the update or without it."""
-
-    def on_scored(n_completions: int) -> None:
-        done = n_completions // samples.n_completions
-        work.report(Progress(phase=Phase.EVALUATING, done=done, total=len(samples)))
-
-    training = work.training
-    together = completion_batch_size(base, order.micro_batch) if training.needs_reference else order.micro_batch
     with base.adapter(job.lora, seed=0) as attached:
         load_adapter(attached, order.adapter)
         if is_after:
@@ -96,24 +85,18 @@ def _measured(
             autocast_dtype=base.autocast_dtype,
         )
         # after the answers: it gives the model the head of the loss
-        scoring = Scoring(together, base.autocast_dtype, on_scored)
-        metrics = training.evaluate(attached.model, samples, reference, scoring)
+        metrics = evaluated(work, base, attached, samples, reference)
     return metrics.get(HELD_OUT_LOSS), answers
 
 
 def _questions(order: ReviewRequest, work: JobContext) -> list[_Question]:
     """The first held-out prompts that are no longer than rows in training, and leave room for an answer."""
-    job, limits = order.job, work.files.limits
-    longest = min(job.training.max_length, (limits.n_positions or sys.maxsize) - MAX_NEW_TOKENS)
-    n_embeddings = limits.n_embeddings or sys.maxsize
-    renderer = Renderer(template_of(order.data, job.data.template), work.files.tokenizer, job.created_on)
+    asking = Asking(work, order.job, order.data, MAX_NEW_TOKENS)
     questions: list[_Question] = []
-    for located in read_split(order.data.named(job.data.name), work.kind).held_out:
-        row = located.row
-        asked = Row(row.prompt, row.input, completion="a", before=row.before, only_last=True)
-        [prompt] = prompts_of([asked], renderer, work.files.tokenizer)
-        if len(prompt.tokens) <= longest and max(prompt.tokens, default=0) < n_embeddings:
-            questions.append(_Question(prompt, _text(row)))
+    for located in read_split(order.data.named(order.job.data.name), work.kind).held_out:
+        prompt = asking.prompt(located.row)
+        if prompt is not None:
+            questions.append(_Question(prompt, _text(located.row)))
         if len(questions) == N_ANSWERS:
             break
     return questions

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from agent.orders.job import Done, LocalJob
+from agent.orders.job import Done, LocalJob, RowDigests
 from agent.orders.job_files import ADAPTER_FILE
 from agent.orders.jobs import InitJob, PrepareJob, TrainJob
 from agent.train.base.device import choose_device
@@ -44,7 +44,12 @@ def _prepare(context: JobContext, job: PrepareJob) -> Done:
         dropped=data.dropped,
         notices=_bounded(notices, job.data.name),
     )
-    return Done(result=result, n_distinct=data.train.n_distinct(), n_distinct_held_out=data.held_out.n_distinct())
+    return Done(
+        result=result,
+        n_distinct=data.train.n_distinct(),
+        n_distinct_held_out=data.held_out.n_distinct(),
+        rows=RowDigests(train=data.train.sha256, held_out=data.held_out.sha256),
+    )
 
 
 def _bounded(notices: Sequence[str], data: str) -> list[str]:

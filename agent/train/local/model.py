@@ -32,19 +32,21 @@ def find_model(
         remedy: how a person names the model's folder; it ends error messages.
     """
     model = order.model
+    if model.is_of_campaign:
+        remedy = f"map {model.base.model} to its folder under [models] in agent.toml"
     files = context.warm.finder.find(
         model.base,
         model.path,
         model.cache,
         refresh=False,
-        remote_code=remote_code,
+        remote_code=remote_code or model.remote_code,
         remedy=remedy,
         report=context.report,
-        may_be_path=True,
+        may_be_path=not model.is_of_campaign,
     )
     if model.fingerprint is not None:
-        remedy = "give the folder of the model that the adapter was trained on with --base"
-        check_fingerprint(files.fingerprint, model.fingerprint, remedy)
+        instead = "give the folder of the model that the adapter was trained on with --base"
+        check_fingerprint(files.fingerprint, model.fingerprint, remedy if model.is_of_campaign else instead)
     return files
 
 
@@ -74,7 +76,7 @@ def loaded_model(
         device,
         choose_dtype(order.compute, device),
         quantization=quantization,
-        remote_code=False,
+        remote_code=order.model.remote_code,
         on_load=lambda: context.report(Progress(phase=Phase.LOADING_MODEL)),
     ) as base:
         if scored is not None and len(scored) > 0:

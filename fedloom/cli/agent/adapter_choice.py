@@ -56,7 +56,7 @@ def choose(
 def _best_for_me(campaign_name: str, adapters: "Sequence[OwnAdapter]", losses: "OwnLosses", why_none: str) -> Choice:
     """The stored adapter with the lowest own loss, by the bytes that were evaluated here."""
     if losses.best() is None:
-        instead = "take --adapter best, by the mean over the clients, or --adapter final"
+        instead = "take --adapter best, by what the campaign decides by, or --adapter final"
         raise NoSuchAdapter(campaign_name, BEST_FOR_ME, f"none was evaluated here: {why_none}; {instead}")
     same = {each.number: each for each in adapters if is_as_evaluated(each, losses)}
     number = losses.best(each.number for each in same.values() if each.stored)
@@ -93,7 +93,7 @@ def _shown(losses: "OwnLosses", number: int) -> str:
 
 def _missing(which: str | None) -> str:
     if which == "best":
-        return "none was evaluated by enough clients"
+        return "none has been evaluated by what the campaign decides by"
     return "it has not ended" if which == "final" else "there was none of this number"
 
 

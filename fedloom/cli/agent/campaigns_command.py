@@ -76,17 +76,17 @@ def _print_spec(owners: OwnersHome, campaign: str | None) -> None:
 def _print_table(owners: OwnersHome, known: "Sequence[KnownCampaign]") -> None:
     from rich.text import Text
 
-    table = output.table(
-        "CAMPAIGN, ID, DIGEST", "DECIDED", "DATA", "ROUNDS", right=["ROUNDS"], fold=["DECIDED", "DATA"]
-    )
+    runs = {each.id: owners.record.benchmarks.count(each.id) for each in known}
+    numbers = ["ROUNDS", *(["BENCHMARKS"] if any(runs.values()) else [])]
+    table = output.table("CAMPAIGN, ID, DIGEST", "DECIDED", "DATA", *numbers, right=numbers, fold=["DECIDED", "DATA"])
     table.columns[0].width, table.columns[0].no_wrap, table.columns[0].overflow = _ID_WIDTH, False, "fold"
     for each in known:
         trained = owners.record.bookings.rounds_trained(each.id)
         name = Text(visible_line(each.name)).append(f"\n{visible_line(each.id)}\n{each.spec_sha256[:12]}…", style="dim")
         style = "yellow" if each.decision == "waiting" else ""
-        rounds = f"{trained}/{each.spec.rounds}"
+        counts = [f"{trained}/{each.spec.rounds}", str(runs[each.id])][: len(numbers)]
         words = decided(each) + (_REFUSED if _is_refused(owners, each, trained) else "")
-        table.add_row(name, Text(visible_line(words), style), each.spec.data.name, rounds)
+        table.add_row(name, Text(visible_line(words), style), each.spec.data.name, *counts)
     output.console().print(table)
 
 
@@ -102,6 +102,7 @@ def _print_words(owners: OwnersHome, known: "Sequence[KnownCampaign]") -> None:
     from rich.text import Text
 
     from fedloom.cli.agent.deciding import refusal_lines, refusals_of
+    from fedloom.cli.agent.words.benchmarks import score_lines
     from fedloom.cli.agent.words.campaign import campaign_table
 
     for number, each in enumerate(known):
@@ -113,6 +114,8 @@ def _print_words(owners: OwnersHome, known: "Sequence[KnownCampaign]") -> None:
         table.add_row("trained", f"{trained} of {each.spec.rounds} rounds")
         if lines := _own_losses(owners, each):
             table.add_row("own losses", Text("\n".join(lines)))
+        if lines := score_lines(owners.record, each.id):
+            table.add_row("benchmarks ran", Text("\n".join(lines)))
         if held := held_rounds(owners.record, each.id):
             table.add_row("held", f"the update{'' if len(held) == 1 else 's'} of round {', '.join(map(str, held))}")
         if lines := refusal_lines(refusals_of(owners, each)):

@@ -79,6 +79,7 @@ def leave(campaign: Named, home: Home = DEFAULT_HOME, as_json: AsJson = False) -
 
 def forget(campaign: Named, home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     """Delete what you decided about a campaign, which ends your part in it. What was done for it stays counted."""
+    from agent.report.alone import delete_alone
     from fedloom.cli.agent.deciding import tell
     from shared.wire.agents import Part
 
@@ -86,6 +87,7 @@ def forget(campaign: Named, home: Home = DEFAULT_HOME, as_json: AsJson = False) 
     counted = owners.record.bookings.of_campaign(known.id)
     line = line_of(owners.record, known)
     owners.record.campaigns.forget(known.id)
+    delete_alone(owners.workspace, known.id)
     told = tell(owners, known.id, Part.LEFT)
     if as_json:
         output.print_json({**line.model_dump(mode="json"), "forgotten": True, "told": not told.problem})

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from fedloom.cli import output
 from shared.text.plain_text import visible_line
+from shared.wire.benchmarks import BenchmarkScore
 
 if TYPE_CHECKING:
     from agent.record.campaigns import KnownCampaign
@@ -115,6 +116,8 @@ class CampaignLine(BaseModel):
     rounds: int
     held_rounds: list[int]
     """Rounds whose updates are held here."""
+    benchmarks: dict[int, list[BenchmarkScore]]
+    """What public benchmarks gave, by the number of the adapter."""
     n_train: int | None
     n_held_out: int | None
     spec: dict[str, Any]
@@ -143,6 +146,7 @@ def line_of(record: "OwnerRecord", known: "KnownCampaign") -> CampaignLine:
         rounds_trained=record.bookings.rounds_trained(known.id),
         rounds=known.spec.rounds,
         held_rounds=held_rounds(record, known.id),
+        benchmarks=record.benchmarks.latest(known.id),
         n_train=prepared.n_train if prepared is not None else None,
         n_held_out=prepared.n_held_out if prepared is not None else None,
         spec=covered_by_digest(known.spec, known.terms.created_on),

@@ -181,7 +181,12 @@ def _as_json(campaign: str | None, outflow: "Outflow") -> dict[str, Any]:
         for purpose in outflow.requests
     }
     files = [{"kind": kind, "sha256": sha256, "bytes": size} for (kind, sha256), size in outflow.files.items()]
-    numbers = {"losses": outflow.n_losses, "other_numbers": outflow.n_numbers, "texts": outflow.texts}
+    numbers = {
+        "losses": outflow.n_losses,
+        "other_numbers": outflow.n_numbers,
+        "benchmark_values": outflow.n_benchmarks,
+        "texts": outflow.texts,
+    }
     return {"campaign": campaign, "kinds": kinds, "files": files, **numbers, "unknown_runs": outflow.unknown_runs}
 
 

@@ -119,10 +119,11 @@ def run(home: Home = DEFAULT_HOME) -> None:
     """
     from agent import main
     from fedloom.cli.agent.asking import terminal_of
+    from fedloom.evaluation.campaigns.here import benchmarks_here
 
     make_files_private()
     main.log_to_stderr()
-    main.run(home, terminal=terminal_of(home))
+    main.run(home, terminal=terminal_of(home), benchmarks=benchmarks_here)
 
 
 def rotate_secret(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:

@@ -15,6 +15,7 @@ from shared.private_files import make_files_private
 
 if TYPE_CHECKING:
     from agent.policy.refusals import Refusal
+    from shared.campaign.spec import CampaignSpec
 
 
 def policy(
@@ -23,8 +24,8 @@ def policy(
         str | None,
         typer.Option(
             metavar="CAMPAIGN",
-            help="Say what would be refused of a campaign that asked (id, name, digest), or of a campaign file. "
-            "Nothing is fetched or trained. Exits with 1 if something is.",
+            help="Say what would be refused of a campaign that asked (id, name, digest), or of a campaign file, and "
+            "which of its benchmarks would run here. Nothing is fetched or trained. Exits with 1 if something is.",
         ),
     ] = None,
     as_json: AsJson = False,
@@ -71,13 +72,14 @@ def _show(owners: OwnersHome, *, as_json: bool) -> None:
         console.print(table)
         console.print("CAMPAIGNS: in 30 days; LEFT: by max_campaigns", style="dim")
     if by_campaign:
-        numbers = ["TRAININGS", "LEFT", "ROWS", "PASSES", "LEFT ", "EVALUATIONS"]
+        numbers = ["TRAININGS", "LEFT", "ROWS", "PASSES", "LEFT ", "EVALUATIONS", "BENCHMARKS"]
         table = output.table("CAMPAIGN", *numbers, right=numbers, fold=["CAMPAIGN"])
         for done in by_campaign:
             passes = f"{done.passes:.1f}" if done.passes is not None else ""
             passes_left = f"{done.passes_left:.1f}" if done.passes_left is not None else ""
             trainings = (str(done.trainings), _left(done.trainings_left))
-            table.add_row(done.name, *trainings, str(done.rows), passes, passes_left, str(done.evaluations))
+            measured = (str(done.evaluations), str(done.benchmarks))
+            table.add_row(done.name, *trainings, str(done.rows), passes, passes_left, *measured)
         console.print()
         console.print(table)
         console.print("LEFT: by max_rounds, and by max_epochs", style="dim")
@@ -89,16 +91,23 @@ def _left(number: int | None) -> str:
 
 def _explain(owners: OwnersHome, named: str, *, as_json: bool) -> None:
     from fedloom.cli.agent.deciding import refusal_lines
+    from fedloom.cli.agent.words.benchmarks import benchmark_lines, benchmarks_as_json, benchmarks_here_of
 
-    name, refusals, then = _refusals_of_file(owners, Path(named)) if _is_file(named) else _of_known(owners, named)
+    spec, refusals, then = _refusals_of_file(owners, Path(named)) if _is_file(named) else _of_known(owners, named)
+    name = spec.name
+    available = benchmarks_here_of(owners.settings, spec)
     if as_json:
-        output.print_json({"campaign": name, "refusals": [each.as_json() for each in refusals], "otherwise": then})
+        document = {"campaign": name, "refusals": [each.as_json() for each in refusals], "otherwise": then}
+        output.print_json({**document, "benchmarks": benchmarks_as_json(available)})
     elif refusals:
         output.say(f"{name} would be refused:")
         for line in refusal_lines(refusals):
             output.say(line)
     else:
         output.say(f"nothing in agent.toml refuses {name}; {then}")
+    if not as_json:
+        for line in benchmark_lines(available):
+            output.say(line)
     if refusals:
         raise typer.Exit(ExitCode.FAILED)
 
@@ -107,8 +116,8 @@ def _is_file(named: str) -> bool:
     return Path(named).suffix.lower() in (".yaml", ".yml", ".json") or Path(named).is_file()
 
 
-def _refusals_of_file(owners: OwnersHome, file: Path) -> "tuple[str, list[Refusal], str]":
-    """The name of a campaign file, what is refused of it, and what would happen otherwise."""
+def _refusals_of_file(owners: OwnersHome, file: Path) -> "tuple[CampaignSpec, list[Refusal], str]":
+    """The specification of a campaign file, what is refused of it, and what would happen otherwise."""
     from agent.policy.accepting import accepts_by_rule
     from agent.policy.verdict import refusals_of_file
     from fedloom.cli.campaign.commands import read_spec
@@ -119,13 +128,13 @@ def _refusals_of_file(owners: OwnersHome, file: Path) -> "tuple[str, list[Refusa
     refusals = refusals_of_file(owners.settings, owners.record.bookings, spec, digest)
     by_rule = accepts_by_rule(owners.settings, digest, spec.data.name)
     then = "it would be accepted without asking you" if by_rule else "it would wait for you"
-    return spec.name, refusals, f"{then}. The rows of the data are counted only then"
+    return spec, refusals, f"{then}. The rows of the data are counted only then"
 
 
-def _of_known(owners: OwnersHome, named: str) -> "tuple[str, list[Refusal], str]":
+def _of_known(owners: OwnersHome, named: str) -> "tuple[CampaignSpec, list[Refusal], str]":
     from fedloom.cli.agent.deciding import refusals_of
     from fedloom.cli.agent.known import decided
 
     known = find(owners.record, named)
     was = "it was" if known.decided_by is not None else "it"
-    return known.name, refusals_of(owners, known), f"{was} {decided(known)}"
+    return known.spec, refusals_of(owners, known), f"{was} {decided(known)}"

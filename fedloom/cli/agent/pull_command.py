@@ -12,6 +12,7 @@ from fedloom.cli.agent.known import Named, find, open_home
 from fedloom.cli.agent.owner_commands import DEFAULT_HOME, Home
 from fedloom.cli.output import AsJson
 from fedloom.errors import NoSuchAdapter
+from shared.metrics import HELD_OUT_LOSS
 from shared.text.plain_text import visible_line
 
 if TYPE_CHECKING:
@@ -46,8 +47,8 @@ def pull(
             "--adapter",
             metavar="ADAPTER",
             callback=_which,
-            help="Its number, final, best (lowest held-out loss over the clients) or best-for-me (lowest on your own "
-            "held-out rows); by default final, or the newest while the campaign runs.",
+            help="Its number, final, best (by the campaign's evaluation.best, over the clients or by a benchmark) or "
+            "best-for-me (lowest loss on your own held-out rows); by default final, or the newest while it runs.",
         ),
     ] = None,
     out: Annotated[
@@ -160,7 +161,9 @@ def _facts(known: "KnownCampaign", adapter: "OwnAdapter", adapters: "list[OwnAda
 
 def _say(known: "KnownCampaign", choice: Choice, losses: "OwnLosses", folder: Path) -> None:
     adapter = choice.adapter
-    roles = [word for word, holds in (("final", adapter.final), ("best", adapter.best)) if holds]
+    by = known.spec.evaluation.best
+    best = "best" if by == HELD_OUT_LOSS else f"best by {by}"
+    roles = [word for word, holds in (("final", adapter.final), (best, adapter.best)) if holds]
     roles += [BEST_FOR_ME] if is_as_evaluated(adapter, losses) and losses.best() == adapter.number else []
     facts = [*roles, output.size(adapter.blob.n_bytes)]
     loss = losses.of_adapter(adapter.number) if is_as_evaluated(adapter, losses) else None

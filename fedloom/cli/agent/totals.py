@@ -22,6 +22,8 @@ class CampaignTotals(BaseModel):
     """Passes over the rows; null until they are counted."""
     passes_left: float | None
     evaluations: int
+    benchmarks: int
+    """Runs of public benchmarks, each counted once for each adapter. They use no rows."""
 
 
 class DataTotals(BaseModel):
@@ -53,6 +55,7 @@ def of_campaigns(home: "OwnersHome") -> Iterator[CampaignTotals]:
             passes=passes,
             passes_left=left,
             evaluations=done.n_evaluations,
+            benchmarks=home.record.benchmarks.count(known.id),
         )
 
 

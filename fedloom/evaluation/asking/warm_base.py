@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from agent.errors import TaskFailed
-from agent.local import LocalChild
+from agent.orders.on_base.child import BaseChild
 from agent.orders.on_base.describe import DescribeRequest
 from agent.orders.on_base.generate import MOST_PROMPTS
 from agent.orders.on_base.model import MICRO_BATCH, LocalOrder
@@ -24,7 +24,7 @@ class WarmBase:
     after memory ran out, whichever model was asked.
     """
 
-    def __init__(self, child: LocalChild, on_child: OnChild = lambda _: None, micro_batch: int | None = None) -> None:
+    def __init__(self, child: BaseChild, on_child: OnChild = lambda _: None, micro_batch: int | None = None) -> None:
         """Find the base model. Raises TaskFailed if it cannot be found, and ChildDied.
 
         Args:

@@ -7,7 +7,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from agent.orders.jobs import EvaluateJob, InitJob, PrepareJob, TrainJob
-from shared.campaign.spec import FROM_COORDINATOR
+from shared.campaign.sections import FROM_COORDINATOR
 from shared.wire.assignments import Assignment
 from tests.agent.owner import Owner
 from tests.agent.parts import (

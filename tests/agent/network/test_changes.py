@@ -9,7 +9,8 @@ from shared.wire.agents import OwnCampaign
 
 
 def seen(state: str = "running", participant: str = "prepared", closed: int = 2, **changed: Any) -> OwnCampaign:
-    facts = {"id": "c1", "name": "small", "rounds": 5, "n_train": 10, "update_round": None, "update_weight": None}
+    facts = {"id": "c1", "name": "small", "history": 0, "rounds": 5, "n_train": 10}
+    facts |= {"update_round": None, "update_weight": None}
     whole = facts | {"state": state, "participant": participant, "rounds_closed": closed} | changed
     return OwnCampaign.model_validate(whole)
 

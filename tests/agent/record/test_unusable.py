@@ -34,8 +34,11 @@ def cut(path: Path) -> None:
 
 
 def overwritten_within(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        [page] = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'pools'").fetchone()
+        [size] = connection.execute("PRAGMA page_size").fetchone()
     data = bytearray(path.read_bytes())
-    data[4096:] = os.urandom(len(data) - 4096)
+    data[(page - 1) * size : page * size] = os.urandom(size)
     path.write_bytes(data)
 
 

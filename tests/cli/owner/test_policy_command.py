@@ -10,15 +10,18 @@ import yaml
 from agent.data.identity import identity_of
 from agent.main import TEMPLATE
 from agent.open_policy import with_open_policy
+from agent.record.benchmarks import BenchmarkedAdapter
 from agent.record.bookings import Work, WorkKind
 from agent.record.campaigns import Decider, Decision, Prepared
 from agent.settings import load_settings
 from agent.workspace import Identity, Workspace
+from shared.wire.benchmarks import BenchmarkScore
 from shared.wire.results import Fingerprint
 from tests.agent.parts import FINGERPRINT
 from tests.cli.conftest import Run
 from tests.cli.owner.known import known_campaign
 from tests.support.ledgers import NO_LEDGER
+from tests.support.published import finance
 from tests.support.scripted import campaign_body
 
 NOTES = '[data.notes]\npath = "notes.jsonl"\n'
@@ -185,3 +188,32 @@ def test_the_list_of_campaigns_keeps_ids_whole_whatever_the_names_are(home: Work
     assert below.count(f"fedloom agent approve {known.spec_sha256}") == 2
     verbose = run("agent", "campaigns", "--verbose", "--home", home.home)
     assert max(map(len, verbose.out.partition(" waits for you. Look")[0].splitlines())) <= 80
+
+
+def test_benchmarks_of_a_campaign_are_told_with_those_that_would_not_run(home: Workspace, run: Run) -> None:
+    finance.fpb(home.home / "evaluation-data", n=40)
+    file = home.home / "measured.yaml"
+    tasks = ["fpb_likelihood", "tfns", "gsm8k"]
+    file.write_text(yaml.safe_dump(campaign_body(evaluation={"every": 1, "tasks": tasks, "limit": 3})))
+    set_policy(home, 'suites = ["finance", "fpb_likelihood"]\n')
+    told = run("agent", "policy", "--explain", file, "--home", home.home)
+    assert told.code == 0
+    assert "benchmark fpb_likelihood would run here, on 3 of 1,212 items" in told.out
+    assert "benchmark gsm8k would not run here: policy.suites does not name it" in told.out
+    assert "benchmark tfns would not run here: put tfns/sent_valid.csv into" in told.out
+    found = json.loads(run("agent", "policy", "--explain", file, "--json", "--home", home.home).out)["benchmarks"]
+    assert [each["name"] for each in found if not each["not_run"]] == ["fpb_likelihood"]
+
+
+def test_benchmarks_that_ran_are_counted_apart_and_shown(home: Workspace, run: Run) -> None:
+    adapter = BenchmarkedAdapter("c1", 0, 1, "a" * 64)
+    home.record.benchmarks.begin(adapter, ["fpb"])
+    score = {"name": "fpb", "items_sha256": "b" * 64, "n": 4, "n_asked": 4, "values": {"fpb.acc": 0.25}}
+    home.record.benchmarks.keep(adapter, [BenchmarkScore.model_validate(score)])
+    [totals] = json.loads(run("agent", "policy", "--json", "--home", home.home).out)["campaigns"]
+    assert (totals["benchmarks"], totals["evaluations"], totals["trainings"]) == (1, 1, 2)
+    shown = run("agent", "campaigns", "c1", "--home", home.home).out
+    assert "adapter 1, fpb: acc 25.0% on 4 of 4 items" in shown
+    assert "BENCHMARKS" in run("agent", "campaigns", "--home", home.home).out
+    [line] = json.loads(run("agent", "campaigns", "--json", "--home", home.home).out)
+    assert line["benchmarks"]["1"][0]["values"] == {"fpb.acc": 0.25}

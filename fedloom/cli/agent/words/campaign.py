@@ -47,6 +47,8 @@ def campaign_in_words(known: "KnownCampaign", policy: "PolicySettings") -> Itera
     yield from training_in_words(spec)
     yield "work", _work(known)
     yield "leaves", _leaves(spec, policy)
+    if spec.evaluation.benchmarks:
+        yield "runs here", _runs_here(spec, policy)
     yield "takes part", _company(known)
     yield "could learn", LEARN
     yield "all of it", "fedloom agent campaigns CAMPAIGN --spec prints every field that the digest covers"
@@ -104,6 +106,21 @@ def _leaves(spec: "CampaignSpec", policy: "PolicySettings") -> str:
         f"in each round an update, computed from your rows, in the clear to the coordinator, {kept} (backups keep it "
         f"longer); {REPORTS[policy.report]} (policy.report = {policy.report}); numbers of rows and tokens; digests of "
         "the base model's files; texts of failures, which name the data, the line and the column, and quote no row"
+    )
+
+
+def _runs_here(spec: "CampaignSpec", policy: "PolicySettings") -> str:
+    """Which of the campaign's benchmarks the settings let run here."""
+    from shared.benchmarks import benchmarks
+
+    names = [name for name in spec.evaluation.benchmarks if name in policy.benchmarks]
+    if not names:
+        return "none of its benchmarks (policy.suites)"
+    code = [name for name in names if benchmarks()[name].runs_code]
+    programs = f"; {output.some_of(code, 4)} RUN PROGRAMS THAT THE MODEL WRITES, in a sandbox" if code else ""
+    return (
+        f"its benchmarks {output.some_of(names, 10)}, where their data is (policy.suites): numbers on public data "
+        f"leave, and no row of yours is read{programs}"
     )
 
 

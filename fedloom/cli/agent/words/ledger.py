@@ -23,6 +23,8 @@ def in_words(outflow: "Outflow") -> str:
         parts.append(_counted(outflow.n_losses, "loss", "losses"))
     if outflow.n_numbers:
         parts.append(_counted(outflow.n_numbers, "other number"))
+    if outflow.n_benchmarks:
+        parts.append(_counted(outflow.n_benchmarks, "value of benchmarks", "values of benchmarks"))
     polls = sum(outflow.requests[purpose] for purpose in POLLS)
     if polls or outflow.unknown_runs:
         parts.append(_counted(polls, "poll") + _unknown(outflow.unknown_runs))

@@ -30,6 +30,8 @@ def policy_in_words(settings: "AgentSettings") -> Iterator[tuple[str, str]]:
         "losses",
         f"{REPORTS[policy.report]} (report); of at least {policy.min_held_out} held-out rows (min_held_out)",
     )
+    yield "benchmarks", _benchmarks(settings)
+    yield "gains", _gains(policy)
     yield "updates", _updates(policy)
     yield (
         "always leaves",
@@ -47,6 +49,20 @@ def _models(settings: "AgentSettings") -> str:
     words += [f"those of the hub that match {', '.join(patterns)} (base_models)"] if patterns else []
     code = "; code that comes with a model MAY RUN here (remote_code)" if settings.policy.remote_code else ""
     return ("; ".join(words) or "NONE: name one in [models] or in base_models, or every campaign is refused") + code
+
+
+def _benchmarks(settings: "AgentSettings") -> str:
+    from shared.benchmarks import benchmarks
+
+    policy = settings.policy
+    if not policy.suites:
+        return "none run here (suites)"
+    of_code = sorted(name for name in policy.benchmarks if benchmarks()[name].runs_code)
+    code = f"; {output.some_of(of_code, 4)} RUN PROGRAMS THAT THE MODEL WRITES, in a sandbox only" if of_code else ""
+    return (
+        f"accepted campaigns may have {', '.join(policy.suites)} run here (suites), on public data in "
+        f"{settings.evaluation.data} ([evaluation]); they read no row of yours, and their numbers leave{code}"
+    )
 
 
 def _runs(policy: "PolicySettings") -> str:
@@ -84,6 +100,17 @@ def _company(policy: "PolicySettings") -> str:
     return (
         f"at least {policy.min_participants} clients in a campaign (min_participants) and {policy.min_in_round} in a "
         "round (min_in_round), as the coordinator counts them: it makes the enrolments, so it can invent them"
+    )
+
+
+def _gains(policy: "PolicySettings") -> str:
+    if not policy.report_gain:
+        return "what `fedloom agent report` finds stays here (report_gain)"
+    if policy.report == "none":
+        return 'stay here, since report is "none" (report_gain)'
+    return (
+        "`fedloom agent report` TELLS THE OPERATOR three losses of each adapter, with three digits: of the base model, "
+        f"of the model trained alone, of the adapter (report_gain); of at least {policy.min_held_out} held-out rows"
     )
 
 

@@ -26,6 +26,8 @@ def training_in_words(spec: "CampaignSpec") -> Iterator[tuple[str, str]]:
     yield "optimizer", _optimizer(spec)
     yield "seed", str(spec.training.seed)
     yield "evaluation", _evaluation(spec)
+    if spec.evaluation.benchmarks:
+        yield "benchmarks", _benchmarks(spec)
 
 
 def _adapter(spec: "CampaignSpec") -> str:
@@ -56,6 +58,17 @@ def _optimizer(spec: "CampaignSpec") -> str:
     norm = training.max_grad_norm
     clip = f"gradients clipped to norm {norm:g}" if norm is not None else "gradients NOT CLIPPED"
     return f"{training.optimizer}, weight decay {training.weight_decay:g}, {clip}"
+
+
+def _benchmarks(spec: "CampaignSpec") -> str:
+    evaluation = spec.evaluation
+    n = evaluation.tasks_every or evaluation.every
+    often = "each round" if n == 1 else f"every {n:,} rounds"
+    names = evaluation.benchmarks
+    shown = ", ".join(names[:_TARGETS_SHOWN])
+    more = f", and {len(names) - _TARGETS_SHOWN:,} more" if len(names) > _TARGETS_SHOWN else ""
+    limit = f", {evaluation.limit:,} items of each at most" if evaluation.limit is not None else ""
+    return f"adapter 0, that of {often} and the last, on public data: {shown}{more}{limit}"
 
 
 def _evaluation(spec: "CampaignSpec") -> str:

@@ -1,0 +1,20 @@
+"""Who carries out orders about one base model."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from agent.orders.on_base.model import LocalModel, LocalOrder
+from agent.orders.order import AnswerT
+from agent.orders.protocol import ChildProgress
+from agent.settings import ComputeSettings
+
+
+class BaseChild(Protocol):
+    """A training child that holds a base model. Orders take its ``model`` and ``compute``."""
+
+    model: LocalModel
+    compute: ComputeSettings
+
+    def run(self, order: LocalOrder[AnswerT], on_progress: Callable[[ChildProgress], None] = ...) -> AnswerT:
+        """Have the child carry out the order. Raises TaskFailed and ChildDied."""
+        ...

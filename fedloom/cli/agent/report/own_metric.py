@@ -1,0 +1,64 @@
+"""The owner's own metric: a function in a file of its own, which runs here and leaves nowhere."""
+
+import importlib.util
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedloom.errors import InvalidOption
+
+if TYPE_CHECKING:
+    from agent.orders.measure import MeasuredRow
+
+
+@dataclass(frozen=True)
+class OwnMetric:
+    """A function of the question, the expected answer and the model's answer. More is better.
+
+    Args:
+        name: of the function.
+        function: returns a number, or true or false.
+    """
+
+    name: str
+    function: Callable[[str, str, str], Any]
+
+    def of(self, row: "MeasuredRow") -> float:
+        """The value of one row that was answered. Raises InvalidOption if the function gives none."""
+        assert row.answer is not None
+        try:
+            value = self.function(row.question, row.expected, row.answer)
+            number = float(value)
+        except Exception as error:  # whatever an owner's function raises; its text may quote a row
+            raise InvalidOption(
+                f"--metric: {self.name} raised {type(error).__name__} at held-out row {row.place + 1}"
+            ) from error
+        if not math.isfinite(number):
+            raise InvalidOption(f"--metric: {self.name} gave {number} at held-out row {row.place + 1}")
+        return number
+
+    def values(self, rows: "Sequence[MeasuredRow]") -> list[float]:
+        """The values of the rows that were answered."""
+        return [self.of(row) for row in rows if row.answer is not None]
+
+
+def read_metric(named: str) -> OwnMetric:
+    """The metric that FILE.py:FUNCTION names. Raises InvalidOption."""
+    file, colon, name = named.rpartition(":")
+    path = Path(file)
+    if not colon or path.suffix != ".py" or not name.isidentifier():
+        raise InvalidOption("--metric: name a function in a file, as FILE.py:FUNCTION")
+    spec = importlib.util.spec_from_file_location(f"own_metric_{path.stem}", path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise InvalidOption(f"--metric: there is no file {path}")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise InvalidOption(f"--metric: {path} cannot be imported: {type(error).__name__}: {error}") from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise InvalidOption(f"--metric: {path} has no function {name}")
+    return OwnMetric(name, function)
