@@ -2,16 +2,17 @@
 
 - ``spec``        the comparison file
 - ``baselines``   which baselines to run
-- ``methods``     what is compared: algorithms, each client alone, all data in one place; and the hyperparameters to try
-- ``trial``       one simulated campaign of a method, and its scores
+- ``planning/``   methods, and what each one tries: the grid, its points, what is refused; the trials of both
+- ``running/``    one trial, its scores and their file; several trials at a time
 - ``rows``        the rows to score on, and whether a measure can tell methods apart on them
 - ``scoring``     scores of a model on rows: loss, exact answers, the likeliest of a set of answers
+- ``tasks/``      evaluation tasks: checked before anything is trained, with other items for choosing than for the table
 - ``criterion``   the metric that hyperparameters are chosen by, or rows of the table ranked by
-- ``tasks/``      evaluation tasks: checked before anything is trained, then asked of each trained model
-- ``trial_scores``  all scores of a trial, and their file
-- ``comparison``  all trials, several at a time: hyperparameters chosen on validation rows, then scores on test rows
-- ``results``     scores, means and spreads, the CSV file
+- ``parts``       the names of what models are scored on: rows and tasks, for choosing and for the table
+- ``measuring``   all of that for one comparison, read and checked
+- ``choosing``    the best of what a method tried
+- ``comparison``  from the file to the results
+- ``results``     scores, means and spreads; ``csv_file``, ``report`` and ``plot`` write them
+- ``remarks``     where methods did not train equally
 - ``verdict``     the best algorithm if there is one, and which algorithms beat every client alone
-- ``report``      the table, and the results as JSON
-- ``plot``        the figure
 """

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 
-from fedloom.comparison.methods import MethodKind
+from fedloom.comparison.planning.methods import MethodKind
 from fedloom.comparison.results import Results
 
 mpl.use("Agg")  # writes files, needs no display

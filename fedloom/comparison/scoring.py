@@ -12,6 +12,7 @@ from agent.orders.on_base.answer import AnswerRequest, Question
 from agent.orders.on_base.model import LoraFile
 from agent.orders.on_base.score import Completed, Scored, ScoreRequest
 from agent.settings import AgentSettings
+from fedloom.comparison.criterion import METRICS_OF, Measure
 from fedloom.comparison.rows import Rows
 from fedloom.comparison.spec import ScoreSection
 from fedloom.errors import ComparisonError
@@ -27,8 +28,26 @@ _MICRO_BATCH = 32
 class Scorer:
     """Scores adapters on one base model, which a child process holds. Use it as a context manager."""
 
-    def __init__(self, spec: CampaignSpec, settings: AgentSettings, score: ScoreSection, folder: Path) -> None:
-        """folder: for the child's log. Raises NotInstalled, OSError, and TaskFailed if the template is not text."""
+    def __init__(
+        self,
+        spec: CampaignSpec,
+        settings: AgentSettings,
+        score: ScoreSection,
+        folder: Path,
+        *,
+        measures: Sequence[Measure],
+    ) -> None:
+        """Raises NotInstalled, OSError, and TaskFailed if the template is not text.
+
+        Args:
+            spec: whose base model and template are used.
+            settings: of the clients.
+            score: how long an answer may be.
+            folder: for the child's log.
+            measures: what rows are scored by.
+        """
+        self.metrics = frozenset(metric for measure in measures for metric in METRICS_OF[measure])
+        self._measures = measures
         self._template = template_of(settings.data[spec.data.name], spec.data.template)
         self._score = score
         path = settings.models.get(spec.base.model)
@@ -60,7 +79,13 @@ class Scorer:
 
         Raises TaskFailed and ChildDied, and of the base alone ComparisonError if no answer could be exact.
         """
-        match self._score.measure:
+        scores: Scores = {}
+        for measure in self._measures:
+            scores |= self._measured(measure, rows, adapter)
+        return scores
+
+    def _measured(self, measure: Measure, rows: Rows, adapter: LoraFile | None) -> Scores:
+        match measure:
             case "loss":
                 scored = self._log_probs(rows.rows, adapter)
                 return {"loss": -sum(scored.log_probs) / sum(scored.n_tokens)}

@@ -1,20 +1,19 @@
 """The comparison file: a campaign, the partition of its data, what scores it, and hyperparameters to choose from."""
 
-from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
+from fedloom.comparison.criterion import METRICS_OF, Measure, is_on_rows
+from fedloom.comparison.planning.grid import GridSection
 from fedloom.comparison.tasks.section import TasksSection
 from fedloom.errors import PartitionError
 from fedloom.simulation.partition_plan import PartitionKind, PartitionPlan
+from shared.bounds import Line
 from shared.campaign.file import read_file
 from shared.campaign.sections import Section
 from shared.campaign.spec import Name
-
-Values = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
-Measure = Literal["loss", "exact", "choice"]
 
 
 class PartitionSection(Section):
@@ -50,21 +49,6 @@ class ScoreSection(Section):
     """Longest answer in tokens, for `exact`."""
 
 
-class GridSection(Section):
-    """Values to choose from, by the score on the validation rows with the first seed. Every combination is tried."""
-
-    learning_rate: Values | None = None
-    """The clients' learning rates; by default the campaign's. `training.min_learning_rate` is scaled in proportion."""
-    params: dict[str, Values] = Field(default_factory=lambda: {"eta": [1e-3, 3e-3, 1e-2]})
-    """Values of algorithm parameters. `eta` applies to every algorithm with a parameter of that name, `fedadam.eta` to
-    that algorithm alone."""
-
-    def params_of(self, algorithm: str, fields: Collection[str]) -> dict[str, Values]:
-        """Values for the parameters *fields* of one algorithm, by name in sorted order."""
-        by_name = {name: self.params.get(f"{algorithm}.{name}", self.params.get(name)) for name in sorted(fields)}
-        return {name: values for name, values in by_name.items() if values is not None}
-
-
 class ComparisonSpec(Section):
     """One comparison. Paths are relative to its file."""
 
@@ -77,21 +61,45 @@ class ComparisonSpec(Section):
     clients: Annotated[int, Field(ge=2)]
     """Number of clients that the data is split among."""
     partition: PartitionSection = PartitionSection()
-    validation: Path
-    """Rows that hyperparameters are chosen on. No client trains on them."""
+    validation: Path | None = None
+    """Rows that hyperparameters are chosen on. No client trains on them. Not needed where `choose` is of a task."""
     test: Path | None = None
     """Rows for the final table. Nothing is chosen on them. Not needed beside `evaluation`."""
     score: ScoreSection = ScoreSection()
     evaluation: TasksSection | None = None
-    """Evaluation tasks for the final table. Nothing is chosen by them."""
+    """Evaluation tasks for the final table."""
+    choose: Line | None = None
+    """What hyperparameters are chosen by: a metric on the validation rows (`loss`, `accuracy`, `macro_f1`), or
+    `TASK.METRIC` of an evaluation task or a mean over tasks, on a half of the items that the table has nothing of. By
+    default by `score.measure`."""
+    rank: Line | None = None
+    """What the table is ordered by, and the star given for: a metric on the test rows, `TASK.METRIC` of an evaluation
+    task or a mean over tasks. By default `score.measure` on the test rows, or else the first metric of the tasks."""
     grid: GridSection = GridSection()
 
     @model_validator(mode="after")
-    def _has_a_table(self) -> Self:
+    def _has_rows(self) -> Self:
         if self.test is None and self.evaluation is None:
             message = "test: this field is needed without evaluation"
             raise ValueError(message)
+        if self.validation is None and (self.choose is None or is_on_rows(self.choose)):
+            message = "validation: this field is needed, unless choose names a metric of evaluation"
+            raise ValueError(message)
+        if self.test is None and self.rank is not None and is_on_rows(self.rank):
+            message = f"rank: {self.rank} is measured on test rows; give test, or a metric of evaluation"
+            raise ValueError(message)
+        for field, metric in (("choose", self.choose), ("rank", self.rank)):
+            if metric is not None and is_on_rows(metric) and not any(metric in METRICS_OF[m] for m in self.measures):
+                measures = " or ".join(measure for measure, metrics in METRICS_OF.items() if metric in metrics)
+                message = f"{field}: {metric} needs score.measure {measures}"
+                raise ValueError(message)
         return self
+
+    @property
+    def measures(self) -> list[Measure]:
+        """What rows are scored by: the measure, and the loss where something is chosen or ranked by it."""
+        by_loss: list[Measure] = ["loss"] if "loss" in (self.choose, self.rank) else []
+        return list(dict.fromkeys([self.score.measure, *by_loss]))
 
 
 def read_comparison(path: Path) -> ComparisonSpec:

@@ -5,7 +5,7 @@ Means are compared as the table shows them: a lead that no reader can see is non
 
 from collections.abc import Callable, Sequence
 
-from fedloom.comparison.methods import MethodKind
+from fedloom.comparison.planning.methods import MethodKind
 from fedloom.comparison.results import Results, Row
 
 

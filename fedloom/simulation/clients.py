@@ -22,6 +22,7 @@ from agent.policy_settings import PolicySettings
 from agent.settings import AgentSettings
 from agent.supervisor import Supervisor
 from agent.workspace import Identity, Workspace
+from fedloom.evaluation.campaigns.here import benchmarks_here
 from shared.credentials import AGENT_PREFIX, new_secret
 from shared.wire.enrollments import EnrollmentReply
 
@@ -119,7 +120,8 @@ class Clients:
             home = self._homes[name]
             home.create()
             home.tidy()
-            await run_agent(home, identities[name], LiveSettings(self._settings_of(name)), supervisor)
+            settings = LiveSettings(self._settings_of(name))
+            await run_agent(home, identities[name], settings, supervisor, benchmarks=benchmarks_here)
 
         try:
             async with asyncio.TaskGroup() as group:

@@ -6,7 +6,7 @@ coordinator/      the coordinator's data folder, as `fedloom coordinator serve` 
 clients/NAME/     a client's home, with its rows in rows.jsonl
 clients/cache/    the clients' shared cache
 simulation.log    log of the coordinator and the clients
-adapter/          the final adapter, once the campaign is completed
+adapter/          the final adapter, or the best one, once the campaign is completed
 metrics.csv       the campaign's metrics
 """
 
@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Literal
 
 from agent.data.report import Problem
 from coordinator import main as coordinator
@@ -64,11 +65,14 @@ class Run:
         part = sum(ended) / len(ended) if ended else 0.0
         return min(1.0, (campaign.rounds_closed + part) / campaign.rounds)
 
-    def write_results(self) -> AdapterView:
-        """Write the completed campaign's adapter and metrics, and return the adapter. Raises OSError."""
+    def write_results(self, which: Literal["final", "best"] = "final") -> AdapterView:
+        """Write the completed campaign's adapter and metrics, and return the adapter.
+
+        Raises OSError, and NoSuchAdapter if there is no best one, as nothing was evaluated.
+        """
         with (self.folder / METRICS_FILE).open("w", encoding="utf-8", newline="") as file:
             write_csv(file, METRIC_COLUMNS, metric_rows(self.client, self.campaign_id))
-        return self.client.pull_adapter(self.campaign_id, "final", self.folder / ADAPTER_FOLDER, force=True)
+        return self.client.pull_adapter(self.campaign_id, which, self.folder / ADAPTER_FOLDER, force=True)
 
 
 @contextmanager

@@ -12,8 +12,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from fedloom.comparison.baselines import Baselines
+from fedloom.comparison.planning.checks import checked_grid
+from fedloom.comparison.planning.methods import methods
+from fedloom.comparison.planning.points import count_points
+from fedloom.comparison.spec import read_comparison
 from shared.campaign.file import read_campaign_file
-from shared.campaign.spec import FROM_COORDINATOR, CampaignSpec
+from shared.campaign.sections import FROM_COORDINATOR
+from shared.campaign.spec import CampaignSpec
 from tests.support.messages import evaluated
 from tests.support.scripted import ScriptedAgent, adapter_bytes, campaign_body, prepared
 from tests.support.server import RunningCoordinator
@@ -77,7 +83,7 @@ def test_sweep_pulls_the_better_adapter(
     monkeypatch.setenv("FEDLOOM_URL", coordinator.url)
     monkeypatch.setenv("FEDLOOM_KEY", coordinator.key)
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(campaign_body(rounds=2, evaluation={"every": 1})))
-    main = runpy.run_path(str(EXAMPLES / "sweep.py"))["main"]
+    main = runpy.run_path(str(EXAMPLES / "campaigns" / "sweep.py"))["main"]
     main(tmp_path / "c.yaml", tmp_path / "best")
     assert capsys.readouterr().out.splitlines() == [
         "small-lr0.0001: completed, held-out loss 2.0000 1.9000 1.8000",
@@ -109,6 +115,17 @@ def test_the_quickstarts_owners_pass_over_their_rows_at_most_ten_times(tmp_path:
     n_used = spec.rounds * spec.training.steps * spec.training.batch_size
     for n_rows in Counter(row["owner"] for row in rows).values():
         assert n_used <= 10 * 0.8 * n_rows, "a fifth may be held out"
+
+
+def test_the_example_of_a_sweep_fits_the_quickstarts_campaign() -> None:
+    spec = read_comparison(EXAMPLES / "campaigns" / "sweep.yaml")
+    demo = EXAMPLES.parent / "demo"
+    assert {spec.campaign.resolve(), spec.settings.resolve()} == {demo / "campaign.yaml", demo / "agent.toml"}
+    campaign = read_campaign_file(EXAMPLES / "quickstart" / "campaign.yaml")
+    compared = list(methods(["fedavg"], campaign, spec.clients, Baselines.POOLED))
+    grid = checked_grid(spec.grid, campaign, compared, campaign.training.seed, spec.clients)
+    n = sum(count_points(method, campaign, grid) for method in compared[1:]) + len(compared[1:])
+    assert f"up to {n} trainings" in (EXAMPLES / "campaigns" / "sweep.yaml").read_text()
 
 
 def test_the_example_campaign_is_valid() -> None:

@@ -176,7 +176,7 @@ def test_a_diverging_method_is_a_failed_row_and_the_rest_runs(folder: Path) -> N
     [
         ({}, ("--algorithms", "fedavgg"), "unknown algorithm fedavgg; choose from"),
         ({"grid": {"params": {"etta": [1.0]}}}, (), "none of the compared algorithms has the parameter etta"),
-        ({"grid": {"params": {"mu": [1.0], "beta1": [2.0]}}}, (), "grid.params, fedadam"),
+        ({"grid": {"params": {"mu": [1.0], "beta1": [2.0]}}}, (), "line 1: grid.params.beta1.0: params.beta1: Input"),
         ({"validation": "nowhere.jsonl"}, (), "nowhere.jsonl: there is no such file"),
     ],
 )

@@ -94,9 +94,9 @@ def test_the_example_scores_every_row_by_a_suite_with_a_task_of_ones_own(folder:
     assert weights_of(folder) == trained, "other items train nothing anew"
     found = json.loads(again.stdout)
     assert not any("not run" in note for note in found["notes"]), "each row says it beside its numbers"
-    assert found["ranked_by"] == "house exact"
+    assert found["ranked_by"] == "house.exact"
     assert len(found["rows"]) == 7
-    assert found["rows"][0]["scores"] == {"house exact": [0.5, 0.5]}
+    assert found["rows"][0]["scores"] == {"house.exact": [0.5, 0.5]}
     for row in found["rows"]:
         house, *fpb = row["evaluation"]
         assert (house["task"], house["metric"]) == ("house", "exact")
@@ -136,7 +136,7 @@ def test_a_task_joins_the_test_rows_and_a_killed_comparison_goes_on(folder: Path
     found = json.loads(done.stdout)
     assert found["ranked_by"] == "loss"
     for row in found["rows"]:
-        assert row["scores"].keys() == {"loss", "house exact"}
+        assert row["scores"].keys() == {"loss", "house.exact"}
         [house] = row["evaluation"]
         assert (house["n"], house["n_asked"], house["n_published"]) == ([4], 4, 5)
 
@@ -172,7 +172,7 @@ def test_a_sandbox_that_failed_is_asked_again_by_the_same_command(folder: Path) 
     assert again.returncode == 0, again.stderr
     _, fedavg = json.loads(again.stdout)["rows"]
     assert [each["n"] for each in fedavg["evaluation"]] == [[5]]
-    assert len(fedavg["scores"]["house exact"]) == 1
+    assert len(fedavg["scores"]["house.exact"]) == 1
     assert weights_of(folder) == trained
     assert {path: path.read_bytes() for path in (folder / "out").rglob("replies/*.jsonl")} == replies
 
@@ -188,14 +188,18 @@ def test_a_sandbox_that_failed_is_asked_again_by_the_same_command(folder: Path) 
         ({"suite": "home.yaml"}, 1, "home.yaml"),
         ({"suite": "finanse"}, 2, "there is no suite finanse; did you mean finance?"),
         ({"tasks": ["my_task.py:Questions"]}, 2, "my_task.py has no class Questions"),
-        ({"tasks": ["fpb", "fpb"]}, 2, "two tasks have the name fpb"),
+        ({"tasks": ["fpb", "fpb"]}, 2, "evaluation.tasks: fpb is given twice"),
         (
             {"tasks": ["my_task.py:HouseQuestions", "humaneval"]},
             2,
             "evaluation, humaneval: Code that a model writes runs",
         ),
-        ({"suite": "paper", "tasks": ["fpb"]}, 2, "give a suite or tasks, and not both"),
-        ({}, 2, "give a suite or tasks, and not both"),
+        (
+            {"tasks": ["my_task.py:HouseQuestions"], "suite": ["house.yaml", "house.yaml"]},
+            2,
+            "house.yaml is given twice",
+        ),
+        ({}, 2, "give a suite, or tasks"),
         (None, 2, "test: this field is needed without evaluation"),
     ],
 )

@@ -11,15 +11,16 @@ from fedloom.cli import output
 from fedloom.cli.failures import ExitCode
 from fedloom.cli.output import AsJson
 from fedloom.comparison.baselines import Baselines
-from fedloom.errors import ComparisonError, InvalidOption
+from fedloom.errors import ComparisonError, FieldError, InvalidOption
 from shared.private_files import make_files_private
 from shared.text.plain_text import visible_line
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from fedloom.comparison.comparison import Comparison, ComparisonProgress
+    from fedloom.comparison.comparison import Comparison
     from fedloom.comparison.results import Results
+    from fedloom.comparison.running.progress import ComparisonProgress
 
 _CSV_FILE, _PLOT_FILE = "results.csv", "plot.png"
 
@@ -47,13 +48,19 @@ def compare(
             help="Run code that a model wrote in evaluation tasks without a sandbox, with the rights of this user.",
         ),
     ] = False,
+    tried: Annotated[bool, typer.Option("--tried", help="Show all hyperparameters that were tried, too.")] = False,
+    max_trainings: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Refuse a comparison that may need more trainings than this.")
+    ] = 300,
     as_json: AsJson = False,
 ) -> None:
     """Compare algorithms and baselines: equal steps for all, scores on the same rows and by the same evaluation tasks.
 
     Baselines are the base model, each client alone, and all data in one
-    place. Hyperparameters are chosen from the file's grid on validation
-    rows, with the first seed.
+    place. For each of them hyperparameters are chosen from the file's grid,
+    with the first seed: rates, parameters, any field of the campaign. They
+    are chosen by a metric on validation rows, or by one of an evaluation task
+    on items that the table has nothing of.
 
     The same command again continues a stopped run. More algorithms, seeds
     or grid values run only what is missing.
@@ -65,6 +72,7 @@ def compare(
     from fedloom.comparison.comparison import Comparison
     from fedloom.comparison.spec import read_comparison
     from fedloom.simulation.clients import limits_in_words
+    from shared.campaign.file import located
 
     make_files_private()  # the folder holds every client's rows
     try:
@@ -75,20 +83,35 @@ def compare(
     budget = threads or os.cpu_count() or 1
     folder = out or Path("comparisons") / spec.name
     first = campaign.training.seed
-    with Comparison(
-        spec,
-        campaign,
-        settings,
-        _names(algorithms),
-        range(first, first + seeds),
-        folder,
-        baselines=baselines,
-        at_once=max(1, budget // (settings.compute.threads or budget)),
-        force=force,
-        run_untrusted_code=run_untrusted_code,
-    ) as comparison:
+    try:
+        comparison = Comparison(
+            spec,
+            campaign,
+            settings,
+            _names(algorithms),
+            range(first, first + seeds),
+            folder,
+            baselines=baselines,
+            at_once=max(1, budget // (settings.compute.threads or budget)),
+            force=force,
+            run_untrusted_code=run_untrusted_code,
+        )
+    except FieldError as error:
+        raise located(file, error.problems) from error
+    _check_size(comparison, max_trainings)
+    with comparison:
         limits = limits_in_words(settings.policy)
-        _show(_run(comparison, folder, limits, output.console(stderr=as_json)), folder, as_json=as_json)
+        results = _run(comparison, folder, limits, output.console(stderr=as_json))
+    _show(results, folder, as_json=as_json, tried=tried)
+
+
+def _check_size(comparison: "Comparison", limit: int) -> None:
+    """Raise ComparisonError if there may be more trainings than the limit."""
+    if (n := sum(comparison.n_trainings)) > limit:
+        raise ComparisonError(
+            f"the comparison may need {n:,} trainings, more than {limit:,}; give fewer values in grid, fewer "
+            f"algorithms, seeds or --baselines, or allow them with --max-trainings {n}"
+        )
 
 
 def _names(option: str) -> list[str]:
@@ -114,6 +137,10 @@ def _run(comparison: "Comparison", folder: Path, limits: str, console: "Console"
 
     console.print(Text.assemble((visible_line(comparison.spec.name), "bold"), f", in {folder}"))
     console.print(Text(limits, style="dim"), soft_wrap=True)
+    choosing, others = comparison.n_trainings
+    more = f", and {others} with the other seeds" if others else ""
+    n = choosing + others
+    console.print(f"up to {n} training{'' if n == 1 else 's'}: {choosing} with the first seed{more}", soft_wrap=True)
     for note in comparison.notes:
         console.print(f"note: {visible_line(note)}", soft_wrap=True)
     printed: set[tuple[str, int]] = set()
@@ -154,14 +181,15 @@ def _screen(progress: "ComparisonProgress") -> "RenderableType":
     return Group(line, *running)
 
 
-def _show(results: "Results", folder: Path, *, as_json: bool) -> None:
+def _show(results: "Results", folder: Path, *, as_json: bool, tried: bool) -> None:
     from rich.text import Text
 
     from fedloom.comparison import report
+    from fedloom.comparison.csv_file import write_results
     from fedloom.comparison.tasks.tables import not_run, task_tables
     from fedloom.comparison.verdict import finding
 
-    results.write_csv(folder / _CSV_FILE)
+    write_results(results, folder / _CSV_FILE)
     written = [folder / _CSV_FILE]
     try:
         from fedloom.comparison.plot import plot
@@ -177,6 +205,10 @@ def _show(results: "Results", folder: Path, *, as_json: bool) -> None:
     console.print(report.table(results), Text(f"\n{report.below_table(results)}", style="dim"))
     for table in task_tables(results):
         console.print("", table)
+    if tried and results.chosen_by is not None:
+        console.print("", report.tried_table(results))
+    for remark in results.remarks:
+        console.print(f"note: {visible_line(remark)}", soft_wrap=True)
     for name, reason in not_run(results).items():
         console.print(f"{name}: not run: {visible_line(reason)}", soft_wrap=True)
     for failure in _grouped([failure for result in results.methods for failure in result.failures]):

@@ -4,7 +4,7 @@ from rich.console import Console
 
 from fedloom.client import Client
 from fedloom.errors import NotFound
-from fedloom.measured import Means, means_by_round, values_of_round
+from fedloom.measured import Means, benchmark_metrics, means_by_round, values_of_round
 from shared.metrics import HELD_OUT_LOSS
 from shared.states import CampaignState
 from shared.wire.campaigns import CampaignDetail
@@ -30,7 +30,7 @@ class RoundLines:
         if first < self._next:
             means, _ = means_by_round(self._client, campaign.id)  # read last, so that they are complete
             for number in range(first, self._next):
-                self._console.print(_line(campaign, means, number), soft_wrap=True)
+                self._console.print(round_line(campaign, means, number), soft_wrap=True)
 
     def _is_awaited(self, campaign: CampaignDetail, number: int) -> bool:
         """Whether metrics of a closed round may still come."""
@@ -44,8 +44,13 @@ class RoundLines:
             return True
 
 
-def _line(campaign: CampaignDetail, means: Means, number: int) -> str:
+def round_line(campaign: CampaignDetail, means: Means, number: int) -> str:
+    """The line of a round, with what was to be measured and is not."""
     values = [str(each) for each in values_of_round(campaign, means, number)]
     if campaign.spec.evaluates(number) and number not in means.get(HELD_OUT_LOSS, {}):
         values.append("not evaluated")
+    if campaign.spec.benchmarks(number) and all(
+        number not in means.get(each.name, {}) for each in benchmark_metrics(campaign)
+    ):
+        values.append("no benchmark gave a number")
     return f"round {number}/{campaign.rounds}" + (f": {', '.join(values)}" if values else "")

@@ -15,7 +15,10 @@ from shared.private_files import make_files_private
 from shared.text.plain_text import visible_line
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from fedloom.simulation.simulation import Simulation
+    from shared.wire.campaigns import CampaignDetail
 
 _SETTINGS_FILE = "agent.toml"
 
@@ -39,6 +42,9 @@ def simulate(
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The simulation's folder. By default simulations/NAME.")] = None,
+    best: Annotated[
+        bool, typer.Option("--best", help="Write the campaign's best adapter, in place of the last one.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Delete the folder's content and start over.")] = False,
     show_partition: Annotated[
         bool, typer.Option("--show-partition", help="Only show the rows that each client would get.")
@@ -71,7 +77,7 @@ def simulate(
         _show_partition(simulation, as_json=as_json)
         return
     make_files_private()  # the folder holds every client's rows
-    _run(simulation, out or Path("simulations") / spec.name, force=force, as_json=as_json)
+    _run(simulation, out or Path("simulations") / spec.name, best=best, force=force, as_json=as_json)
 
 
 def _show_partition(simulation: "Simulation", *, as_json: bool) -> None:
@@ -87,7 +93,7 @@ def _show_partition(simulation: "Simulation", *, as_json: bool) -> None:
         console.print(partition_view.show(split.names, split.assignment, split.values, simulation.plan))
 
 
-def _run(simulation: "Simulation", folder: Path, *, force: bool, as_json: bool) -> None:
+def _run(simulation: "Simulation", folder: Path, *, best: bool, force: bool, as_json: bool) -> None:
     from rich.text import Text
 
     from fedloom.cli.simulation.view import SimulationView
@@ -106,7 +112,7 @@ def _run(simulation: "Simulation", folder: Path, *, force: bool, as_json: bool) 
                 output.say("stopping…", err=True)  # the clients give their tasks back first
                 raise
             if campaign.final_adapter is not None:
-                adapter = run.write_results()
+                adapter = run.write_results("best" if best else "final")
     except KeyboardInterrupt:
         output.say("stopped; run the same command again to continue", err=True)
         raise typer.Exit(ExitCode.INTERRUPTED) from None
@@ -119,5 +125,18 @@ def _run(simulation: "Simulation", folder: Path, *, force: bool, as_json: bool) 
         views = {"campaign": campaign, "adapter": adapter}
         output.print_json({name: view.model_dump(mode="json") for name, view in views.items()})
         return
+    for line in how_it_ended(campaign):
+        console.print(Text(visible_line(line), style="yellow"), soft_wrap=True)
     console.print(f"wrote {folder / runs.ADAPTER_FOLDER} (adapter {adapter.number}) and {folder / runs.METRICS_FILE}")
     console.print(f"sha256 {adapter.blob.sha256}")
+
+
+def how_it_ended(campaign: "CampaignDetail") -> "Iterator[str]":
+    """Why it ended before its last round, and which adapter is the best if that is not the final one."""
+    from fedloom.measured import best_in_words
+
+    if campaign.reason:
+        yield campaign.reason
+    best, final = campaign.best_adapter, campaign.final_adapter
+    if campaign.spec.evaluation.asks_for_a_decision and best is not None and best != final:
+        yield f"adapter {best} is the best ({best_in_words(campaign)}), and adapter {final} the final one"

@@ -12,6 +12,7 @@ from rich.text import Text
 from agent.data.report import Problem
 from fedloom.cli import output
 from fedloom.cli.bar import Bar
+from fedloom.cli.campaign.benchmark_table import BenchmarkTable
 from fedloom.cli.campaign.client_table import ClientTable
 from fedloom.cli.campaign.page import done_of_total, failures_grouped, notices_grouped
 from fedloom.cli.simulation.round_lines import RoundLines
@@ -56,6 +57,9 @@ class SimulationView:
                 time.sleep(POLL_S)
         self._print_failed_evaluations(campaign)
         ClientTable(campaign, list(self._run.client.clients(campaign.id))).print(self._console, "metrics.csv has them")
+        if campaign.spec.evaluation.benchmarks:
+            adapters = [each for each in self._run.client.adapters(campaign.id) if each.benchmarks]
+            BenchmarkTable(campaign, adapters).print(self._console)
         return campaign
 
     def _print_notices(self, campaign: CampaignDetail) -> None:
@@ -117,5 +121,6 @@ def _task_line(campaign: CampaignDetail, task: TaskView) -> str:
     loss = f"loss {progress.loss:.3f}" if progress.loss is not None else ""
     own = map(str, measured(campaign, progress.metrics))
     speed = f"{progress.tokens_per_s:.0f} tokens/s" if progress.tokens_per_s else ""
-    parts = (task.agent_name, progress.phase, done_of_total(progress), loss, *own, speed)
+    names = output.some_of(task.benchmarks, 1) if task.benchmarks else ""
+    parts = (task.agent_name, progress.phase, names, done_of_total(progress), loss, *own, speed)
     return "  ".join(filter(None, parts))

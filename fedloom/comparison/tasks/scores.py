@@ -39,7 +39,12 @@ class TaskScore:
     @property
     def key(self) -> str:
         """Its name among the scores of a model."""
-        return f"{self.task} {self.metric}".lstrip()
+        return key_of(self.task, self.metric)
+
+
+def key_of(task: str, metric: str) -> str:
+    """TASK.METRIC, as a comparison file names it; the name alone for a mean over tasks."""
+    return f"{task}.{metric}" if task else metric
 
 
 def task_scores(results: Results) -> Iterator[TaskScore]:

@@ -67,7 +67,7 @@ def test_an_adapter_with_other_bytes_than_were_evaluated_is_not_the_best_and_is_
     [
         (None, [], OWN, "has no final adapter: none was made yet"),
         ("7", OVER, OWN, "has no adapter 7: there was none of this number; stored are 0-3"),
-        ("best", [listed(0)], OWN, "has no best adapter: none was evaluated"),
+        ("best", [listed(0)], OWN, "has no best adapter: none has been evaluated by what the campaign decides by"),
         (
             "1",
             [listed(0), listed(1, stored=False)],

@@ -132,6 +132,20 @@ def test_the_card_of_a_merged_model_names_base_campaign_and_adapter(folder: Path
     )
 
 
+def test_the_card_of_a_merged_model_has_the_adapters_benchmarks_as_numbers_before_the_merge(folder: Path) -> None:
+    content = json.loads((folder / LINEAGE_FILE).read_text())
+    metric = {"name": "fpb.acc", "title": "FPB, accuracy", "origin": "benchmark", "minimum": 0, "maximum": 1}
+    content["metrics"].append({"metric": metric, "value": 0.5})
+    content["benchmarks"] = [{"name": "fpb", "agent_name": "ada", "n": 9, "n_asked": 9, "n_published": 9}]
+    (folder / LINEAGE_FILE).write_text(json.dumps(content))
+    card = merged_card(read_adapter_folder(folder), dtype="float32", merge_difference=0, file_difference=0)
+    lineage, _, section = card.partition("## Benchmarks")
+    assert "fpb" not in lineage
+    assert "| `fpb.acc` | 50.0% | 9 of 9 | `ada` |  |" in section
+    assert "Numbers of the adapter on its base model, before the merge" in section
+    assert "model-index" not in card
+
+
 def test_the_card_of_a_merged_model_says_how_the_base_was_quantised_in_training(folder: Path) -> None:
     content = json.loads((folder / LINEAGE_FILE).read_text())
     content["spec"]["base"]["quantization"] = "nf4"

@@ -1,7 +1,7 @@
 """Runs two campaigns that differ in their learning rate, and pulls the better adapter.
 
 export FEDLOOM_URL=http://127.0.0.1:8470 FEDLOOM_KEY_FILE=fedloom-data/operator.key
-python examples/sweep.py examples/campaign.yaml best-adapter
+python examples/campaigns/sweep.py examples/campaign.yaml best-adapter
 """
 
 import sys
@@ -50,5 +50,5 @@ def main(file: Path, folder: Path) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) != 3:
-        sys.exit("usage: python examples/sweep.py CAMPAIGN_FILE FOLDER")
+        sys.exit("usage: python examples/campaigns/sweep.py CAMPAIGN_FILE FOLDER")
     main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,6 +1,7 @@
-"""The methods of a comparison, and the hyperparameters that each one tries.
+"""The methods of a comparison.
 
-Every method takes the same number of optimizer steps in a round. Methods differ in who trains on which rows:
+With equal hyperparameters all methods take the same number of optimizer steps in a round. They differ in who trains on
+which rows:
 
     the base model   no training
     an algorithm     all clients, federated
@@ -12,15 +13,21 @@ Every method takes the same number of optimizer steps in a round. Methods differ
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import product
 from typing import Any
 
 from fedloom.comparison.baselines import Baselines
-from fedloom.comparison.spec import GridSection
+from fedloom.comparison.planning.fields import with_fields
+from fedloom.comparison.planning.held_out import trial_evaluation
+from fedloom.comparison.planning.hyperparameters import Hyperparameters
 from fedloom.simulation.clients import client_names
-from shared import algorithms
 from shared.campaign.sampling import draw_order
-from shared.campaign.spec import AlgorithmSection, CampaignSpec, EvaluationSection, SelectionSection
+from shared.campaign.spec import (
+    AlgorithmSection,
+    CampaignSpec,
+    SelectionSection,
+    StragglersSection,
+    TrainingSection,
+)
 
 
 class MethodKind(StrEnum):
@@ -31,22 +38,6 @@ class MethodKind(StrEnum):
     ALONE = "alone"
     ALONE_MEAN = "mean of alone"
     POOLED = "pooled"
-
-
-@dataclass(frozen=True)
-class Hyperparameters:
-    """The clients' learning rate, and parameters of the algorithm."""
-
-    learning_rate: float
-    params: tuple[tuple[str, float], ...] = ()
-
-    def __str__(self) -> str:
-        return ", ".join(f"{name} {value:g}" for name, value in (("lr", self.learning_rate), *self.params))
-
-    @property
-    def folder_name(self) -> str:
-        """The values as a part of a trial's folder name."""
-        return "-".join(f"{name}{value:g}" for name, value in (("lr", self.learning_rate), *self.params))
 
 
 @dataclass(frozen=True)
@@ -69,38 +60,51 @@ class Method:
     def campaign(
         self, spec: CampaignSpec, hyperparameters: Hyperparameters, seed: int, n_clients: int
     ) -> CampaignSpec | None:
-        """The campaign to run. None if nothing is trained: for the base model, and for a client that is never drawn."""
+        """The campaign to run. None if nothing is trained: for the base model, and for a client that is never drawn.
+
+        Raises ValidationError if the hyperparameters do not fit the campaign or each other.
+        """
         if self.kind is MethodKind.BASE:
             return None
+        spec = with_fields(spec, hyperparameters.values)
         training = spec.training
         assert training.steps is not None
-        low, learning_rate = training.min_learning_rate, hyperparameters.learning_rate
+        learning_rate = hyperparameters.learning_rate
         changes: dict[str, Any] = {
             "name": self.folder_name,
-            "evaluation": EvaluationSection(every=0),  # scores are taken on the comparison's own rows
+            "evaluation": trial_evaluation(spec),
             "algorithm": AlgorithmSection(name=self.algorithm, params=dict(hyperparameters.params)),
             "training": training.model_copy(
                 update={
                     "steps": training.steps * self.steps_times,
                     "batch_size": training.batch_size * self.batch_times,
                     "learning_rate": learning_rate,
-                    "min_learning_rate": low and low * learning_rate / training.learning_rate,
+                    "min_learning_rate": _lowest(training, hyperparameters),
                     "seed": seed,
                 }
             ),
         }
         if self.kind is not MethodKind.ALGORITHM:
             changes["selection"] = SelectionSection(minimum=1)
+            changes["stragglers"] = StragglersSection()
         if self.client is not None:
             changes["rounds"] = clients_drawn(spec, seed, n_clients).count(self.client)
             if changes["rounds"] == 0:
                 return None
-        return spec.model_copy(update=changes)
+        return CampaignSpec.model_validate(spec.model_copy(update=changes).model_dump(exclude_unset=True))
 
     @property
     def folder_name(self) -> str:
         """The name as a part of a trial's folder name."""
         return self.name.replace(" ", "-").replace("×", "x").replace(",", "")
+
+
+def _lowest(training: TrainingSection, hyperparameters: Hyperparameters) -> float | None:
+    """The lower end of the schedule: in proportion to the rate, unless values of it are tried too."""
+    low = training.min_learning_rate
+    if not low or "training.min_learning_rate" in hyperparameters.values:
+        return low
+    return low * hyperparameters.learning_rate / training.learning_rate
 
 
 def clients_drawn(spec: CampaignSpec, seed: int, n_clients: int) -> list[int]:
@@ -130,13 +134,3 @@ def methods(
         times = clients_per_round(spec, n_clients)
         yield Method(f"pooled, batch ×{times}", MethodKind.POOLED, batch_times=times)
         yield Method(f"pooled, steps ×{times}", MethodKind.POOLED, steps_times=times)
-
-
-def grid_points(method: Method, spec: CampaignSpec, grid: GridSection) -> list[Hyperparameters]:
-    """Every combination of the grid's values that applies to this method."""
-    if method.kind is MethodKind.BASE:
-        return [Hyperparameters(spec.training.learning_rate)]
-    learning_rates = grid.learning_rate or [spec.training.learning_rate]
-    values = grid.params_of(method.algorithm, algorithms.find(method.algorithm).params.model_fields)
-    combinations = product(learning_rates, *values.values())
-    return [Hyperparameters(rate, tuple(zip(values, chosen, strict=True))) for rate, *chosen in combinations]

@@ -12,13 +12,17 @@ from agent.data.notices import Occurrences
 from agent.data.source import DataSource
 from agent.orders.on_base.score import Completed
 from fedloom.comparison.baselines import Baselines
-from fedloom.comparison.criterion import criterion_of
-from fedloom.comparison.methods import Hyperparameters, Method, MethodKind, clients_drawn, grid_points, methods
+from fedloom.comparison.criterion import Measure, criterion_of
+from fedloom.comparison.csv_file import write_results
+from fedloom.comparison.planning import points
+from fedloom.comparison.planning.grid import GridSection
+from fedloom.comparison.planning.hyperparameters import Hyperparameters
+from fedloom.comparison.planning.methods import Method, MethodKind, clients_drawn, methods
 from fedloom.comparison.report import as_json, below_table, table
-from fedloom.comparison.results import MethodResult, Results
+from fedloom.comparison.results import MethodResult, Results, Tried
 from fedloom.comparison.rows import Rows, training_rows
 from fedloom.comparison.scoring import macro_f1
-from fedloom.comparison.spec import GridSection, Measure, ScoreSection, read_comparison
+from fedloom.comparison.spec import ScoreSection, read_comparison
 from fedloom.comparison.verdict import best, caption, finding, leaders
 from fedloom.errors import ComparisonError
 from shared.campaign.file import CampaignFileError
@@ -36,6 +40,10 @@ FIELDS = MappingProxyType(
 )
 SPEC = CampaignSpec.model_validate(FIELDS)
 HYPERPARAMETERS = Hyperparameters(4e-3)
+
+
+def grid_points(method: Method, spec: CampaignSpec, grid: GridSection) -> list[Hyperparameters]:
+    return list(points.grid_points(method, spec, grid))
 
 
 def by_name(**changes: Any) -> dict[str, Method]:
@@ -261,7 +269,7 @@ def test_numbers_are_scored_as_the_file_spells_them_and_system_prompts_are_refus
 
 def result(name: str, kind: MethodKind, *accuracies: float) -> MethodResult:
     scores = {seed: {"accuracy": value} for seed, value in enumerate(accuracies, start=1)}
-    return MethodResult(Method(name, kind), HYPERPARAMETERS, {HYPERPARAMETERS: {"accuracy": 0.5}}, scores)
+    return MethodResult(Method(name, kind), HYPERPARAMETERS, {HYPERPARAMETERS: Tried({"accuracy": 0.5})}, scores)
 
 
 def printed(results: Results) -> str:
@@ -335,18 +343,20 @@ def test_a_method_without_all_its_seeds_has_failed_and_has_no_mean() -> None:
 
 
 def test_the_csv_has_every_score_with_its_split(tmp_path: Path) -> None:
-    RESULTS.write_csv(tmp_path / "r.csv")
+    write_results(RESULTS, tmp_path / "r.csv")
     lines = (tmp_path / "r.csv").read_text().splitlines()
-    assert lines[0] == "method,kind,learning_rate,params,seed,split,metric,value,task,n,n_asked,n_published,not_run"
-    assert "fedavg,algorithm,0.004,,1,validation,accuracy,0.5,,,,," in lines
-    assert "fedavg,algorithm,0.004,,3,test,accuracy,0.7,,,,," in lines
+    assert (
+        lines[0] == "method,kind,learning_rate,params,fields,seed,split,metric,value,task,n,n_asked,n_published,not_run"
+    )
+    assert "fedavg,algorithm,0.004,,,1,validation,accuracy,0.5,,,,," in lines
+    assert "fedavg,algorithm,0.004,,,3,test,accuracy,0.7,,,,," in lines
     assert len(lines) == 1 + 6 * 4
 
 
 # --- ties
 
 
-def scored(measure: str, **means: float) -> Results:
+def scored(measure: Measure, **means: float) -> Results:
     """Results of one seed. An algorithm, or a client alone if its name begins with "client"."""
     metric = "loss" if measure == "loss" else "accuracy"
     found = []
@@ -370,7 +380,7 @@ def scored(measure: str, **means: float) -> Results:
         ("exact", {"base": 0.0, "a": 0.0}, "no best algorithm: every method has 0.0"),
     ],
 )
-def test_no_algorithm_is_the_best_on_a_tie(measure: str, means: dict[str, float], says: str) -> None:
+def test_no_algorithm_is_the_best_on_a_tie(measure: Measure, means: dict[str, float], says: str) -> None:
     results = scored(measure, **means)
     assert best(results) is None
     assert "★" not in printed(results)

@@ -8,13 +8,15 @@ import pytest
 from rich.console import Console
 
 from fedloom.comparison.criterion import Criterion, criterion_of
-from fedloom.comparison.methods import Hyperparameters, Method, MethodKind
+from fedloom.comparison.csv_file import write_results
+from fedloom.comparison.planning.hyperparameters import Hyperparameters
+from fedloom.comparison.planning.methods import Method, MethodKind
 from fedloom.comparison.report import as_json, table
 from fedloom.comparison.results import MethodResult, Results
+from fedloom.comparison.running.trial_scores import TaskNumbers, Training, TrialScores
 from fedloom.comparison.spec import read_comparison
 from fedloom.comparison.tasks.scores import TaskScore
 from fedloom.comparison.tasks.tables import not_run, task_tables
-from fedloom.comparison.trial_scores import TrialScores
 from fedloom.comparison.verdict import best, caption
 
 HYPERPARAMETERS = Hyperparameters(4e-3)
@@ -40,7 +42,7 @@ def result(name: str, kind: MethodKind, *seeds: list[TaskScore]) -> MethodResult
 
 RESULTS = Results(
     "r",
-    Criterion("house exact", measured_on="the items of house"),
+    Criterion("house.exact", measured_on="the items of house"),
     [1, 2],
     [
         result("base model", MethodKind.BASE, of_house(0.25), of_house(0.25)),
@@ -77,7 +79,7 @@ def test_a_number_that_only_some_trials_lack_has_its_reason_by_trial() -> None:
         result("fedavg", MethodKind.ALGORITHM, of_house(0.5), [*failed, *of_house(0.5)[2:]]),
     ]
     found = Results("r", RESULTS.ranked_by, [1, 2], methods)
-    assert found.rows()[1].mean("house exact") is None
+    assert found.rows()[1].mean("house.exact") is None
     assert not_run(found) == {
         "fpb": MISSING,
         "mean_acc": "needs fpb",
@@ -87,9 +89,9 @@ def test_a_number_that_only_some_trials_lack_has_its_reason_by_trial() -> None:
 
 def test_scripts_get_values_by_seed_counts_and_reasons() -> None:
     found = as_json(RESULTS)
-    assert (found["ranked_by"], found["best"]) == ("house exact", "fedavg")
+    assert (found["ranked_by"], found["best"]) == ("house.exact", "fedavg")
     fedavg = found["rows"][1]
-    assert fedavg["scores"] == {"house exact": [0.5, 0.75], "house ppl": [5.0, 7.5]}
+    assert fedavg["scores"] == {"house.exact": [0.5, 0.75], "house.ppl": [5.0, 7.5]}
     house, _, fpb, mean = fedavg["evaluation"]
     assert (house["values"], house["mean"], house["n"]) == ([0.5, 0.75], 0.625, [4, 3])
     assert (house["n_asked"], house["n_published"], house["not_run"]) == (4, 970, None)
@@ -98,7 +100,7 @@ def test_scripts_get_values_by_seed_counts_and_reasons() -> None:
 
 
 def test_the_csv_has_each_number_with_its_items_or_why_there_is_none(tmp_path: Path) -> None:
-    RESULTS.write_csv(tmp_path / "r.csv")
+    write_results(RESULTS, tmp_path / "r.csv")
     rows = list(csv.DictReader((tmp_path / "r.csv").open()))
     assert len(rows) == 4 * 2 * 4
     [one] = [row for row in rows if (row["method"], row["seed"], row["metric"]) == ("fedavg", "2", "exact")]
@@ -113,7 +115,7 @@ def test_the_csv_has_each_number_with_its_items_or_why_there_is_none(tmp_path: P
 
 
 def test_a_metric_of_which_less_is_better_ranks_rows_so() -> None:
-    by_perplexity = Criterion("house ppl", lower_is_better=True, measured_on="the items of house")
+    by_perplexity = Criterion("house.ppl", lower_is_better=True, measured_on="the items of house")
     methods = [
         result("a", MethodKind.ALGORITHM, of_house(0.5)),
         result("b", MethodKind.ALGORITHM, of_house(0.25)),
@@ -130,27 +132,29 @@ def test_test_rows_rank_where_there_are_any() -> None:
     both.scores[1]["loss"] = 2.0
     results = Results("r", criterion_of("loss"), [1], [both])
     assert results.metrics == ["loss"]
-    assert results.rows()[0].scores.keys() == {"house exact", "house ppl", "loss"}
+    assert results.rows()[0].scores.keys() == {"house.exact", "house.ppl", "loss"}
 
 
 def test_scores_of_a_trial_are_read_as_they_were_written(tmp_path: Path) -> None:
-    written = TrialScores({"validation": {"loss": 1.5}}, of_house(0.5), {"seed": 0})
+    written = TrialScores(
+        {"validation": {"loss": 1.5}}, {"choosing": TaskNumbers({"seed": 0}, of_house(0.5))}, Training(5, 3, 2)
+    )
     written.write(tmp_path, {"steps": 3})
     assert TrialScores.read(tmp_path, {"steps": 3}) == written
     assert TrialScores.read(tmp_path, {"steps": 4}) is None
 
 
 @pytest.mark.parametrize(
-    ("evaluation", "suite", "tasks"),
+    ("evaluation", "suites", "tasks"),
     [
-        ("suite: own.yaml", "HERE/own.yaml", None),
-        ("suite: finance", "finance", None),
-        ("suite: /x/own.yaml", "/x/own.yaml", None),
+        ("suite: own.yaml", ["HERE/own.yaml"], None),
+        ("suite: finance", ["finance"], None),
+        ("suite: [/x/own.yaml, finance]", ["/x/own.yaml", "finance"], None),
         ("tasks: [fpb, 'a/b.py:C']", None, ["fpb", "HERE/a/b.py:C"]),
     ],
 )
 def test_names_of_files_are_relative_to_the_comparison_file(
-    tmp_path: Path, evaluation: str, suite: str | None, tasks: list[str] | None
+    tmp_path: Path, evaluation: str, suites: list[str] | None, tasks: list[str] | None
 ) -> None:
     text = f"name: x\nclients: 3\nvalidation: v\nevaluation: {{{evaluation}}}\n"
     (tmp_path / "c.yaml").write_text(text)
@@ -158,6 +162,6 @@ def test_names_of_files_are_relative_to_the_comparison_file(
     assert spec.test is None
     assert spec.evaluation is not None
     here = str(tmp_path)
-    assert spec.evaluation.suite == (suite and suite.replace("HERE", here))
+    assert spec.evaluation.suites == [name.replace("HERE", here) for name in suites or ()]
     assert spec.evaluation.tasks == (tasks and [name.replace("HERE", here) for name in tasks])
     assert spec.evaluation.data == tmp_path / "evaluation-data"

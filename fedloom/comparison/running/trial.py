@@ -8,19 +8,20 @@ from pathlib import Path
 
 from agent.orders.on_base.model import LoraFile
 from fedloom.adapters.folder import WEIGHTS_FILE
-from fedloom.comparison.methods import Hyperparameters, Method
+from fedloom.comparison.planning.held_out import decides_by_evaluation
+from fedloom.comparison.planning.hyperparameters import Hyperparameters
+from fedloom.comparison.planning.methods import Method
 from fedloom.comparison.rows import Rows
+from fedloom.comparison.running.trial_scores import TaskNumbers, Training, TrialScores, as_stored
 from fedloom.comparison.scoring import Scorer, Scores
 from fedloom.comparison.tasks.evaluation import TaskEvaluation
 from fedloom.comparison.tasks.scores import TaskScore, values_of
-from fedloom.comparison.trial_scores import TrialScores, as_stored
 from fedloom.errors import TrialFailed
 from fedloom.simulation.run import ADAPTER_FOLDER, running
 from fedloom.simulation.simulation import Simulation
 from shared.states import CampaignState
 
 POLL_S = 1.0
-EVALUATION_FOLDER = "evaluation"
 
 
 class Stopped(Exception):
@@ -44,7 +45,7 @@ class Trial:
         self,
         scorer: Scorer,
         rows: Mapping[str, Rows],
-        evaluation: TaskEvaluation | None,
+        evaluations: Mapping[str, TaskEvaluation],
         stop: threading.Event,
         on_progress: Callable[[float], None],
     ) -> TrialScores:
@@ -52,7 +53,7 @@ class Trial:
 
         Args:
             rows: The rows of each split, by its name.
-            evaluation: The tasks to ask too; None for none.
+            evaluations: The tasks to ask too, by what they are for, which names the folder of their replies.
             stop: Set to end the training early.
             on_progress: Called with the fraction of the training that is done.
 
@@ -61,37 +62,40 @@ class Trial:
         facts = as_stored(self.simulation.facts() if self.simulation is not None else None)
         scores = TrialScores.read(self.folder, facts)
         if scores is None:
-            self._train(stop, on_progress)
-            scores = TrialScores()
+            scores = TrialScores(training=self._train(stop, on_progress))
             scores.write(self.folder, facts)
         on_progress(1.0)
-        missing = [split for split in rows if split not in scores.rows]
-        for split in missing:
-            if stop.is_set():
-                raise Stopped
-            scores.rows[split] = self._finite(scorer.scores(rows[split], self._adapter()), f"{split} rows")
-        if missing:
-            scores.write(self.folder, facts)
-        if evaluation is not None and scores.tasks_facts != as_stored(evaluation.facts):
-            scores.tasks = self._ask(evaluation, scorer, stop)
-            scores.tasks_facts = as_stored(evaluation.facts)
-            self._finite(values_of(scores.tasks), "evaluation's items")
-            if not any(score.is_void for score in scores.tasks):  # else another run asks again, from stored replies
+        for split, own in rows.items():
+            if not scorer.metrics <= scores.rows.get(split, {}).keys():
+                if stop.is_set():
+                    raise Stopped
+                scores.rows[split] = self._finite(scorer.scores(own, self._adapter()), f"{split} rows")
                 scores.write(self.folder, facts)
-        asked = {split: scores.rows[split] for split in rows}
-        return TrialScores(asked, scores.tasks if evaluation is not None else None)
+        for part, evaluation in evaluations.items():
+            asked = as_stored(evaluation.facts)
+            if part not in scores.tasks or scores.tasks[part].facts != asked:
+                found = self._ask(evaluation, part, scorer, stop)
+                self._finite(values_of(found), "evaluation's items")
+                scores.tasks[part] = TaskNumbers(asked, found)
+                if not any(score.is_void for score in found):  # else another run asks again, from stored replies
+                    scores.write(self.folder, facts)
+        return TrialScores(
+            {split: {metric: scores.rows[split][metric] for metric in sorted(scorer.metrics)} for split in rows},
+            {part: scores.tasks[part] for part in evaluations},
+            scores.training,
+        )
 
-    def _ask(self, evaluation: TaskEvaluation, scorer: Scorer, stop: threading.Event) -> list[TaskScore]:
+    def _ask(self, evaluation: TaskEvaluation, part: str, scorer: Scorer, stop: threading.Event) -> list[TaskScore]:
         def on_progress() -> None:
             if stop.is_set():
                 raise Stopped
 
         model = scorer.model(self.method.folder_name, self._adapter())
-        return evaluation.scores(model, self.folder / EVALUATION_FOLDER, on_progress)
+        return evaluation.scores(model, self.folder / part, on_progress)
 
-    def _train(self, stop: threading.Event, on_progress: Callable[[float], None]) -> None:
+    def _train(self, stop: threading.Event, on_progress: Callable[[float], None]) -> Training | None:
         if self.simulation is None:
-            return
+            return None
         with running(self.simulation, self.folder) as run:
             while True:
                 campaign = run.campaign()
@@ -102,7 +106,9 @@ class Trial:
                     raise Stopped
             if campaign.state is not CampaignState.COMPLETED:
                 raise TrialFailed(str(self), f"the campaign is {campaign.state}: {campaign.reason}; see {self.folder}")
-            run.write_results()
+            chooses = decides_by_evaluation(self.simulation.spec) and campaign.best_adapter is not None
+            adapter = run.write_results("best" if chooses else "final")
+        return Training(campaign.rounds, campaign.rounds_closed, adapter.number)
 
     def _finite(self, scores: Scores, where: str) -> Scores:
         """The scores. Raises TrialFailed if one is not a finite number: no comparison with it means anything."""

@@ -1,0 +1,1 @@
+"""Trials: one simulated campaign each, several at a time, with their scores."""
