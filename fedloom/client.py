@@ -41,6 +41,7 @@ from shared.wire.campaigns import (
 )
 from shared.wire.enrollments import TokenCreate, TokenCreated, TokenView
 from shared.wire.events import EventView, FeedEventView
+from shared.wire.gains import GainView
 from shared.wire.service import AlgorithmView, Health, StorageView
 from shared.wire.verification import VerificationDetail, VerificationView
 
@@ -288,6 +289,8 @@ class Client:
     ) -> Iterator[MetricView]:
         """A campaign's metrics, as they were recorded. A metric of a whole round has ``client_number`` None.
 
+        So have those of benchmarks, named ``TASK.METRIC``, and the means over them; their ``round`` is the adapter.
+
         Args:
             name, round: only metrics with these.
             scope: only metrics of whole rounds, or only those of clients.
@@ -300,6 +303,13 @@ class Client:
     def clients(self, campaign_id: str) -> Iterator[ClientView]:
         """A campaign's clients by number: the weight of their last updates, their losses now and at the start."""
         return self._listing(ClientView, f"{_campaign_path(campaign_id)}/clients")
+
+    def gains(self, campaign_id: str, *, round: int | None = None) -> Iterator[GainView]:  # noqa: A002
+        """What owners gain by a campaign's adapters, as far as they tell it, in the order in which they first did.
+
+        round: only by the adapter of this number.
+        """
+        return self._listing(GainView, f"{_campaign_path(campaign_id)}/gains", round=round)
 
     def events(
         self,
@@ -382,7 +392,9 @@ class Client:
         return self._listing(AdapterView, f"{_campaign_path(campaign_id)}/adapters", **filters)
 
     def adapter(self, campaign_id: str, which: WhichAdapter) -> AdapterView:
-        """One global adapter, by number or as ``"final"``, ``"best"`` (lowest held-out loss) or ``"latest"``.
+        """One global adapter, by number or as ``"final"``, ``"best"`` (by the campaign's ``evaluation.best``) or
+        ``"latest"``. Its ``metrics`` are the means over the clients and what benchmarks gave, such as ``fpb.acc``; its
+        ``benchmarks`` say on how many items, at which agent, and why one gave no number.
 
         Raises errors.NotFound, which says why there is none.
         """

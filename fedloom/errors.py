@@ -23,6 +23,7 @@ FedloomError
 ├── WaitTimeout            the campaign did not end in time; also a TimeoutError
 ├── SimulationError        the simulation cannot run as requested
 ├── ComparisonError        the comparison cannot run as requested
+│   ├── FieldError         fields of its file do not fit the campaign, or each other
 │   └── TrialFailed        one of its campaigns did not complete
 ├── EvaluationError        the evaluation cannot run as requested
 ├── HarnessMissing         lm-evaluation-harness is not installed
@@ -31,6 +32,7 @@ FedloomError
 └── DatabaseUnreachable    a coordinator's database cannot be reached or used
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from shared.wire.problems import FieldProblem, Problem, ProblemType
@@ -205,6 +207,21 @@ class SimulationError(FedloomError):
 
 class ComparisonError(FedloomError):
     """The comparison cannot run as requested."""
+
+
+Place = tuple[str | int, ...]
+"""Keys and indexes that lead to a value of a file."""
+
+
+class FieldError(ComparisonError):
+    """Fields of a comparison file do not fit its campaign, or each other.
+
+    problems: the place of each, and what is wrong with it.
+    """
+
+    def __init__(self, problems: Sequence[tuple[Place, str]]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(f"{'.'.join(map(str, place))}: {message}" for place, message in problems))
 
 
 class TrialFailed(ComparisonError):

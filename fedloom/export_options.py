@@ -7,9 +7,11 @@ class What(StrEnum):
     """What is exported."""
 
     METRICS = "metrics"
+    BENCHMARKS = "benchmarks"
     ROUNDS = "rounds"
     EVENTS = "events"
     CLIENTS = "clients"
+    GAINS = "gains"
 
 
 class Format(StrEnum):

@@ -1,18 +1,20 @@
 """Metrics with their values, for people: the campaign says what each metric is."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
 from shared.campaign.spec import CampaignSpec
-from shared.metrics import HELD_OUT_LOSS, LOSSES_OF_STEPS, TRAIN_LOSS_MEAN, Metric, Origin
+from shared.metrics import HELD_OUT_LOSS, LOSSES_OF_STEPS, TRAIN_LOSS_MEAN, Better, Metric, Origin
 from shared.wire.campaigns import CampaignDetail, MetricScope
 
 if TYPE_CHECKING:
     from fedloom.client import Client
 
 
+FEW = 4
+"""Most metrics of benchmarks in one line."""
 Means = Mapping[str, Mapping[int, float]]
 """Metrics of whole rounds: name to round to value."""
 Coverage = Mapping[str, Mapping[int, tuple[int, int]]]
@@ -28,7 +30,21 @@ class Measured(BaseModel):
     value: float
 
     def __str__(self) -> str:
-        return f"{self.metric.title} {self.metric.with_unit(self.value)}"
+        return f"{label(self.metric)} {self.metric.with_unit(self.value)}"
+
+
+def label(metric: Metric) -> str:
+    """What people call a metric: its title, or of a benchmark ``TASK.METRIC``, as the campaign file does."""
+    return metric.name if metric.origin is Origin.BENCHMARK else metric.title
+
+
+def best_in_words(campaign: CampaignDetail) -> str:
+    """What makes an adapter the best: "lowest held-out loss", "highest fpb.acc"."""
+    name = campaign.spec.evaluation.best
+    metric = next((each for each in campaign.metrics if each.name == name), None)
+    if metric is None or metric.better is None:
+        return f"best {name}"
+    return f"{'lowest' if metric.better is Better.LOWER else 'highest'} {label(metric)}"
 
 
 def kind_in_words(spec: CampaignSpec) -> str:
@@ -45,6 +61,33 @@ def held_out_metrics(campaign: CampaignDetail) -> list[Metric]:
     """The metrics of the evaluation of global adapters that are averaged over the clients, the loss first."""
     averaged = [each for each in campaign.metrics if each.origin is Origin.EVALUATION and each.weight is not None]
     return sorted(averaged, key=lambda metric: metric.name != HELD_OUT_LOSS)
+
+
+def benchmark_metrics(campaign: CampaignDetail) -> list[Metric]:
+    """The metrics of the campaign's benchmarks, with the means over them."""
+    return [each for each in campaign.metrics if each.origin is Origin.BENCHMARK]
+
+
+def main_benchmark_metrics(campaign: CampaignDetail) -> list[Metric]:
+    """The first metric of each benchmark, which its publication reports, the means over these, and those by which
+    something is decided."""
+    metrics, evaluation = benchmark_metrics(campaign), campaign.spec.evaluation
+    first: dict[str, str] = {}
+    for metric in metrics:
+        first.setdefault(metric.name.partition(".")[0], metric.name)
+    first.pop(evaluation.suite or "", None)  # its metrics are the means
+    main = set(first.values())
+    means = {mean.metric.name for mean in evaluation.means if main >= set(mean.over)}
+    return [each for each in metrics if each.name in main | means | set(evaluation.decides_by)]
+
+
+def few_benchmark_metrics(campaign: CampaignDetail) -> list[Metric]:
+    """At most FEW of the main metrics of benchmarks, for one line: those that decide, means, then the others."""
+    evaluation = campaign.spec.evaluation
+    means = {mean.metric.name for mean in evaluation.means}
+    main = main_benchmark_metrics(campaign)
+    first = sorted(main, key=lambda each: (each.name not in evaluation.decides_by, each.name not in means))[:FEW]
+    return [each for each in main if each in first]
 
 
 def training_metrics(campaign: CampaignDetail) -> list[Metric]:
@@ -72,27 +115,31 @@ def over_clients(coverage: Coverage, name: str, number: int) -> str:
 
 
 def courses(campaign: CampaignDetail, means: Means, coverage: Coverage) -> list[str]:
-    """Each held-out metric's first and last value: "held-out loss 2.3105 → 2.1034 nats a token".
+    """Each held-out metric's first and last value, "held-out loss 2.3105 → 2.1034 nats a token", then those of a few
+    benchmarks.
 
-    The adapter of the last value is named if a newer one has none yet. A last line says how many clients the means are
-    over, if some are missing.
+    The adapter of the last value is named if a newer one has none yet. A line between them says how many clients the
+    means are over, if some are missing.
     """
-    lines = []
-    for metric in held_out_metrics(campaign):
+    lines = [*_courses(campaign, means, held_out_metrics(campaign))]
+    n_clients, of_clients = max(coverage.get(HELD_OUT_LOSS, {}).items(), default=(0, (0, 0)))[1]
+    if lines and n_clients < of_clients:
+        lines.append(f"each a mean of {n_clients} of {of_clients} clients")
+    return [*lines, *_courses(campaign, means, few_benchmark_metrics(campaign))]
+
+
+def _courses(campaign: CampaignDetail, means: Means, metrics: Iterable[Metric]) -> Iterator[str]:
+    for metric in metrics:
         if rounds := means.get(metric.name):
             first, last = min(rounds), max(rounds)
             begin = f"{metric.text(rounds[first])} → " if len(rounds) > 1 else ""
             of = f" (adapter {last})" if last < campaign.rounds_closed else ""
-            lines.append(f"{metric.title} {begin}{metric.with_unit(rounds[last])}{of}")
-    n_clients, of_clients = max(coverage.get(HELD_OUT_LOSS, {}).items(), default=(0, (0, 0)))[1]
-    if lines and n_clients < of_clients:
-        lines.append(f"each a mean of {n_clients} of {of_clients} clients")
-    return lines
+            yield f"{label(metric)} {begin}{metric.with_unit(rounds[last])}{of}"
 
 
 def values_of_round(campaign: CampaignDetail, means: Means, number: int) -> list[Measured]:
-    """The metrics of one round: of its trainings, and of the evaluation of its adapter."""
-    metrics = [*training_metrics(campaign), *held_out_metrics(campaign)]
+    """The metrics of one round: of its trainings, and of the evaluation of its adapter, with a few of benchmarks."""
+    metrics = [*training_metrics(campaign), *held_out_metrics(campaign), *few_benchmark_metrics(campaign)]
     values = {metric.name: means.get(metric.name, {}).get(number) for metric in metrics}
     return [Measured(metric=each, value=value) for each in metrics if (value := values[each.name]) is not None]
 
@@ -102,5 +149,5 @@ def units(metrics: Iterable[Metric]) -> str:
     by_unit: dict[str, list[str]] = {}
     for metric in metrics:
         unit = f"% {metric.unit}" if metric.is_share else metric.unit
-        by_unit.setdefault(unit.strip(), []).append(metric.title)
+        by_unit.setdefault(unit.strip(), []).append(label(metric))
     return ", ".join(f"{' and '.join(titles)} in {unit}" for unit, titles in by_unit.items() if unit)

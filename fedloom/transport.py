@@ -26,7 +26,7 @@ from fedloom.errors import (
     refused,
 )
 from shared.bounds import one_line
-from shared.campaign.spec import FROM_COORDINATOR
+from shared.campaign.sections import FROM_COORDINATOR
 from shared.network import environment
 from shared.network.connection_errors import cause_in_words, is_about_certificate
 from shared.network.http_headers import foreign_encoding, seconds_to_wait

@@ -10,6 +10,7 @@ from fedloom.measured import Measured, measured
 from shared.campaign.spec import CampaignSpec
 from shared.wire.adapters import AdapterView, Contribution, Origin
 from shared.wire.base import BlobRef
+from shared.wire.benchmarks import BenchmarkView
 from shared.wire.campaigns import CampaignDetail
 from shared.wire.results import Fingerprint
 
@@ -27,7 +28,9 @@ class AdapterFacts:
         parent_sha256: digest of the adapter that its round started from; None for adapter 0.
         fingerprint: of the base model; None if it is not known.
         protection: how many took part; None if the writer does not know.
-        metrics: held-out metrics, which are published with the folder.
+        metrics: of held-out rows and of benchmarks, which are published with the folder.
+        benchmarks: where each benchmark ran and on how much; empty if none did.
+        chosen_by: the metric by which it is the campaign's best adapter; None if it is not, or if that is not known.
         n_clients: how many clients' metrics those means are over; None if there are none.
         of_clients: how many clients the campaign had then; None if there are none.
         contributions: whose updates are in it; empty if the writer does not know.
@@ -43,6 +46,8 @@ class AdapterFacts:
     fingerprint: Fingerprint | None
     protection: Protection | None = None
     metrics: Sequence[Measured] = ()
+    benchmarks: Sequence[BenchmarkView] = ()
+    chosen_by: str | None = None
     n_clients: int | None = None
     of_clients: int | None = None
     contributions: Sequence[Contribution] = ()
@@ -61,6 +66,8 @@ class AdapterFacts:
             fingerprint=campaign.fingerprint,
             protection=protection,
             metrics=measured(campaign, adapter.metrics),
+            benchmarks=adapter.benchmarks,
+            chosen_by=campaign.spec.evaluation.best if adapter.number == campaign.best_adapter else None,
             n_clients=adapter.n_clients,
             of_clients=adapter.of_clients,
             contributions=adapter.contributions,

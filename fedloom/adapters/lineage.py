@@ -10,6 +10,7 @@ from fedloom.measured import Measured
 from shared.campaign.spec import CampaignSpec
 from shared.wire.adapters import Origin
 from shared.wire.base import Sha256
+from shared.wire.benchmarks import BenchmarkView
 from shared.wire.results import Fingerprint
 
 LINEAGE_FILE = "fedloom.json"
@@ -21,7 +22,8 @@ class Lineage(BaseModel):
     Args:
         format: Version of the file; it rises when older programs can no longer read the file.
         sha256: Digest of the weights.
-        metrics: The held-out metrics with their units. Empty if the adapter was not evaluated.
+        metrics: The metrics of held-out rows and of benchmarks with their units. Empty if it was not evaluated.
+        benchmarks: Where each benchmark ran and on how many items. Empty if none did.
         fingerprint: Of the base model that the adapter was trained on. None if the coordinator sent none.
         protection: How many took part in the rounds that made it. None if who wrote the file does not know.
         origins: The adapter that the campaign started from, the one that its campaign started from, and so on.
@@ -36,6 +38,7 @@ class Lineage(BaseModel):
     adapter_number: int
     sha256: Sha256
     metrics: list[Measured]
+    benchmarks: list[BenchmarkView] = []
     fingerprint: Fingerprint | None
     protection: Protection | None
     origins: list[Origin] = []
@@ -49,6 +52,7 @@ class Lineage(BaseModel):
             adapter_number=facts.number,
             sha256=facts.blob.sha256,
             metrics=list(facts.metrics),
+            benchmarks=list(facts.benchmarks),
             fingerprint=facts.fingerprint,
             protection=facts.protection,
             origins=list(facts.origins),

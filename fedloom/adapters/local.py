@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from fedloom.adapters.folder import CONFIG_FILE, WEIGHTS_FILE
 from fedloom.adapters.lineage import LINEAGE_FILE, Lineage
 from fedloom.errors import BadAdapterFolder
-from shared.campaign.spec import FROM_COORDINATOR, BaseSection, LoraSection, Template
+from shared.campaign.sections import FROM_COORDINATOR
+from shared.campaign.spec import BaseSection, LoraSection, Template
 from shared.digest import sha256_file
 from shared.wire.results import Fingerprint
 

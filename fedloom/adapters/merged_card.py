@@ -1,5 +1,6 @@
 """The model card of a merged model: its parts, and how exact the merge is."""
 
+from fedloom.adapters.benchmark_section import benchmark_section, split
 from fedloom.adapters.local import LocalAdapter
 from fedloom.adapters.model_card import front_matter, origin_rows
 from fedloom.adapters.protection import protection_section
@@ -40,10 +41,16 @@ def merged_card(adapter: LocalAdapter, *, dtype: str, merge_difference: float, f
         ]
         if base.quantization is not None:
             lines.append(f"| Base in training | quantised to {base.quantization}; merged into the published weights |")
-        lines += [f"| {each.metric.title} | {each.metric.with_unit(each.value)} |" for each in lineage.metrics]
+        held_out = split(lineage.metrics)[0]
+        lines += [f"| {each.metric.title} | {each.metric.with_unit(each.value)} |" for each in held_out]
         if lineage.fingerprint is not None:
             lines.append(f"| Base weights | `{lineage.fingerprint.weights}` (fingerprint) |")
         origin = bool(lineage.origins) or lineage.spec.start_from is not None
         number = lineage.adapter_number
-        lines += ["", *protection_section(lineage.spec, lineage.protection, number=number, has_origin=origin)]
+        of = "the adapter on its base model, before the merge"
+        lines += [
+            "",
+            *benchmark_section(lineage.metrics, lineage.benchmarks, lineage.spec.evaluation, of=of),
+        ]
+        lines += [*protection_section(lineage.spec, lineage.protection, number=number, has_origin=origin)]
     return "\n".join([*lines, ""])

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from fedloom.adapters.benchmark_section import as_code, benchmark_section, model_index, split
 from fedloom.adapters.facts import AdapterFacts
 from fedloom.adapters.protection import protection_section
 from fedloom.measured import kind_in_words
@@ -23,11 +24,13 @@ def model_card(facts: AdapterFacts) -> str:
                 facts.spec.base.model,
                 library="peft",
                 tags=["lora", "federated-learning", "fedloom", facts.spec.kind],
+                index=model_index(facts.spec.name, facts.metrics, facts.benchmarks),
             ),
             f"# {facts.spec.name}, adapter {facts.number}",
             "",
             *_summary(facts),
             "",
+            *benchmark_section(facts.metrics, facts.benchmarks, facts.spec.evaluation, chosen_by=facts.chosen_by),
             "## Use",
             "",
             *_usage(facts),
@@ -43,14 +46,23 @@ def model_card(facts: AdapterFacts) -> str:
     )
 
 
-def front_matter(base_model: str, *, library: str, tags: list[str]) -> str:
-    """The front matter of a card, up to and including its closing line."""
+def front_matter(base_model: str, *, library: str, tags: list[str], index: Sequence[dict[str, Any]] = ()) -> str:
+    """The front matter of a card, up to and including its closing line.
+
+    Args:
+        base_model: as the campaign names it.
+        library: which loads the model.
+        tags: for the hub's search.
+        index: the ``model-index``; empty for none.
+    """
     front: dict[str, Any] = {}
     if _HUB_ID.match(base_model):  # the hub rejects a card whose base model is a folder
         front["base_model"] = base_model
     front["library_name"] = library
     front["pipeline_tag"] = "text-generation"
     front["tags"] = tags
+    if index:
+        front["model-index"] = [*index]
     return f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n"
 
 
@@ -73,14 +85,14 @@ def _summary(facts: AdapterFacts) -> list[str]:
             f"In training and evaluation the base was quantised to {spec.base.quantization} by bitsandbytes. On the "
             "published weights the adapter gives slightly different answers.",
         ]
-    if facts.metrics:
+    if held_out := split(facts.metrics)[0]:
         lines += [
             "",
             f"On held-out rows of {_evaluators(facts)}, which no client trained on:",
             "",
             "| | |",
             "| --- | --- |",
-            *(f"| {each.metric.title} | {each.metric.with_unit(each.value)} |" for each in facts.metrics),
+            *(f"| {each.metric.title} | {each.metric.with_unit(each.value)} |" for each in held_out),
         ]
     return lines
 
@@ -177,8 +189,5 @@ def _machines(facts: AdapterFacts) -> list[str]:
     for each in facts.contributions:
         if each.trained_on is not None:
             clients.setdefault(each.trained_on, []).append(str(each.client_number))
-    # in code: the clients' own text must not become markup
-    lines = (
-        f"| {', '.join(numbers)} | `{on.replace('`', ' ').replace('|', ' ')}` |" for on, numbers in clients.items()
-    )
+    lines = (f"| {', '.join(numbers)} | {as_code(on)} |" for on, numbers in clients.items())
     return ["| client | trained on |", "| --- | --- |", *lines, ""] if clients else []

@@ -20,6 +20,7 @@ from fedloom.cli.agent import (
     policy_command,
     pull_command,
     release_command,
+    report_command,
 )
 from fedloom.cli.agent import operator_commands as agent_commands
 from fedloom.cli.campaign import commands as campaign_commands
@@ -65,6 +66,7 @@ for command in (
     decision_commands.forget,
     pull_command.pull,
     release_command.release,
+    report_command.report,
     policy_command.policy,
     fingerprint.fingerprint,
 ):

@@ -5,6 +5,7 @@ asking/          what a model is asked and replies: requests, the interface of m
 tasks/           one task a file: items from files, requests, outcomes; registry.py: all tasks by name
 tasks/files/     the one reader of their files
 harness/         the tasks of lm-evaluation-harness, over the same interface
+judging/         a judge elsewhere that rates answers; the only room that sends anything
 sandbox/         where code that a model wrote runs
 suites/          short YAML files that name tasks
 data/            what is here, what the hub has, which items are drawn, which occur in training rows

@@ -79,7 +79,8 @@ def test_a_missing_name_is_an_attribute_error() -> None:
 
 def test_dry_run_accepts_a_good_file_without_any_coordinator(run: Run, campaign_file: Path) -> None:
     ran = run("campaign", "create", campaign_file, "--dry-run")
-    assert (ran.code, ran.out) == (0, f"{campaign_file} is valid: small, 1 round of fedavg\n")
+    measured = "each adapter is evaluated on held-out rows after every round"
+    assert (ran.code, ran.out) == (0, f"{campaign_file} is valid: small, 1 round of fedavg\n{measured}\n")
     assert json.loads(run("campaign", "create", campaign_file, "--dry-run", "--json").out)["lora"]["rank"] == 2
 
 
@@ -88,7 +89,7 @@ def test_dry_run_says_that_updates_are_kept(run: Run, campaign_file: Path, round
     campaign_file.write_text(campaign_file.read_text() + f"retention: {{updates: {rounds}}}\n")
     ran = run("campaign", "create", campaign_file, "--dry-run")
     kept = f"it keeps each agent's update for {words} (retention.updates), which owners must allow"
-    assert ran.out.splitlines()[1:] == [kept]
+    assert kept in ran.out.splitlines()
 
 
 def test_each_problem_of_a_file_is_a_line_with_file_line_and_field(run: Run, campaign_file: Path) -> None:

@@ -11,6 +11,11 @@ from fedloom.cli.output import AsJson
 
 if TYPE_CHECKING:
     from fedloom.client import WhichAdapter
+    from shared.metrics import Metric
+    from shared.wire.campaigns import CampaignDetail
+
+WIDE, LONG_TITLE = 105, 16
+"""Columns of a terminal from which on a second metric has room; characters from which on a title is broken."""
 
 app = typer.Typer(help="List, download and merge the adapters of campaigns.", no_args_is_help=True)
 
@@ -36,9 +41,14 @@ def list_(
     if not adapters:
         output.say(f"{detail.name} has no adapters yet; it is {detail.state}")
         return
+    from fedloom.measured import best_in_words, label, units
+
+    console = output.console()
+    metrics = _shown_metrics(detail, console.width)
+    titles = [label(each).upper() for each in metrics]
     table = output.table(
-        "NUMBER", "HELD-OUT LOSS", "CLIENTS", "SIZE", "CREATED", "SHA-256", "",
-        right=["NUMBER", "HELD-OUT LOSS", "CLIENTS", "SIZE"],
+        "NUMBER", *titles, "CLIENTS", "SIZE", "CREATED", "SHA-256", "",
+        right=["NUMBER", *titles, "CLIENTS", "SIZE"], fold=[title for title in titles if len(title) > LONG_TITLE],
     )  # fmt: skip
     for adapter in adapters:
         marks = [
@@ -48,22 +58,33 @@ def list_(
         ]
         table.add_row(
             str(adapter.number),
-            output.loss(adapter.held_out_loss),
+            *(_value(each, adapter.metrics.get(each.name)) for each in metrics),
             str(len(adapter.contributions)),
             output.size(adapter.blob.n_bytes),
             output.ago(adapter.created_at),
             adapter.blob.sha256[:12],
             ", ".join(marks),
         )
-    from fedloom.measured import held_out_metrics, units
+    console.print(table)
+    best = f"best: {best_in_words(detail)}" if detail.best_adapter is not None else ""
+    shown = [each for each in metrics if any(each.name in adapter.metrics for adapter in adapters)]
+    console.print("; ".join(filter(None, (best, units(shown)))), style="dim", markup=False)
+
+
+def _shown_metrics(campaign: "CampaignDetail", width: int) -> "list[Metric]":
+    """The held-out loss, and the metric by which the best adapter is chosen; only that one on a narrow terminal."""
     from shared.metrics import HELD_OUT_LOSS
 
-    console = output.console()
-    console.print(table)
-    if any(adapter.metrics for adapter in adapters):
-        console.print(
-            units([each for each in held_out_metrics(detail) if each.name == HELD_OUT_LOSS]), style="dim", markup=False
-        )
+    best = campaign.spec.evaluation.best
+    names = (HELD_OUT_LOSS, best) if width >= WIDE else (best,)
+    found = [each for each in campaign.metrics if each.name in names]
+    return found or [each for each in campaign.metrics if each.name == HELD_OUT_LOSS]
+
+
+def _value(metric: "Metric", value: float | None) -> str:
+    if value is None:
+        return ""
+    return metric.text(value) if metric.is_share else output.loss(value)
 
 
 _LONGEST_NUMBER = 9
@@ -84,7 +105,8 @@ def pull(
     which: Annotated[
         str,
         typer.Option(
-            callback=_which, help="The adapter's number, or 'final', 'best' (lowest held-out loss), 'latest'."
+            callback=_which,
+            help="The adapter's number, or 'final', 'best' (by the campaign's evaluation.best), 'latest'.",
         ),
     ] = "final",
     force: Annotated[
@@ -103,7 +125,10 @@ def pull(
     if as_json:
         output.print_json({"folder": str(out.absolute()), "adapter": adapter.model_dump(mode="json")})
         return
-    from fedloom.measured import measured
+    from fedloom.measured import best_in_words, few_benchmark_metrics, held_out_metrics, measured
 
-    facts = ", ".join([output.size(adapter.blob.n_bytes), *map(str, measured(detail, adapter.metrics))])
+    shown = {each.name for each in (*held_out_metrics(detail), *few_benchmark_metrics(detail))}
+    values = [each for each in measured(detail, adapter.metrics) if each.metric.name in shown]
+    best = [f"the best: {best_in_words(detail)}"] if adapter.number == detail.best_adapter else []
+    facts = ", ".join([output.size(adapter.blob.n_bytes), *best, *map(str, values)])
     output.say(f"wrote adapter {adapter.number} of {detail.name} to {out} ({facts})")

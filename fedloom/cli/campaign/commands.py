@@ -71,12 +71,15 @@ def create(
         else:
             rounds = "1 round" if spec.rounds == 1 else f"{spec.rounds} rounds"
             output.say(f"{file} is valid: {spec.name}, {rounds} of {spec.algorithm.name}")
+            _say_what_is_measured(spec)
             _say_what_is_kept(spec)
         return
     with connect(ctx) as client:
         campaign = client.create_campaign(spec, idempotency_key)
         if not as_json:
             output.say(f"created campaign {campaign.name} ({campaign.id})")
+            if spec.evaluation.benchmarks or spec.evaluation.asks_for_a_decision:
+                _say_what_is_measured(spec)
             _say_what_is_kept(spec)
         if wait:
             campaign = client.wait(campaign.id)
@@ -88,6 +91,13 @@ def create(
         output.say(f"watch it with: fedloom campaign watch {campaign.name}")
     if wait:
         raise typer.Exit(exit_code(campaign))
+
+
+def _say_what_is_measured(spec: "CampaignSpec") -> None:
+    from fedloom.benchmarks_shown import measuring_in_words
+
+    for line in measuring_in_words(spec):
+        output.say(line)
 
 
 def _say_what_is_kept(spec: "CampaignSpec") -> None:
@@ -161,7 +171,7 @@ def show(
     whole: Annotated[bool, typer.Option("--all", help="Show all agents and rounds, however many there are.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show a campaign's state, agents, losses by client, rounds and current tasks."""
+    """Show a campaign's state, agents, losses by client, rounds, benchmarks, current tasks, and who gains."""
     from fedloom.cli.campaign import page as campaign_page
 
     with connect(ctx) as client:
@@ -197,7 +207,7 @@ def export(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
 ) -> None:
-    """Write a campaign's metrics, rounds, events or clients for a spreadsheet or a script.
+    """Write a campaign's metrics, benchmarks, rounds, events, clients or gains for a spreadsheet or a script.
 
     In CSV a text that a spreadsheet would run as a formula begins with an
     apostrophe. A file is readable by its owner only.

@@ -11,7 +11,8 @@ def current_failures(
 ) -> list[TaskView]:
     """The failed tasks whose agent neither does such a task again nor has got over the failure, in their order.
 
-    Of a campaign that is over, only evaluations: updates that failed no longer matter, a metric that is missing does.
+    Of a campaign that is over, only evaluations and the newest adapter's benchmarks: updates that failed no longer
+    matter, a metric that is missing does.
 
     Args:
         campaign: the campaign.
@@ -38,6 +39,8 @@ def is_told(task: TaskView, campaign: CampaignDetail) -> bool:
 def _matters(task: TaskView, campaign: CampaignDetail, part: ParticipantView | None) -> bool:
     if task.kind is TaskKind.EVALUATE:
         return True
+    if task.kind is TaskKind.BENCHMARK:  # of earlier adapters, what did not run is told with their values
+        return (task.round or 0) >= campaign.rounds_closed
     if campaign.state.is_final or part is None or part.revoked:
         return False
     match task.kind:

@@ -10,28 +10,34 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from fedloom.benchmarks_shown import asked_in_words
 from fedloom.cli import output
 from fedloom.cli.campaign.away import away_by_name
+from fedloom.cli.campaign.benchmark_table import BenchmarkTable
 from fedloom.cli.campaign.client_table import CLIENTS_SHOWN, ClientTable
 from fedloom.cli.campaign.current_failures import current_failures, is_told
+from fedloom.cli.campaign.gains_section import ROUNDS_SHOWN as GAIN_ROUNDS_SHOWN
+from fedloom.cli.campaign.gains_section import print_gains
 from fedloom.cli.campaign.live_losses import withheld_live
 from fedloom.cli.campaign.metric_tables import print_metrics
+from fedloom.cli.campaign.round_table import RoundTable
 from fedloom.client import Client
 from fedloom.measured import (
     Coverage,
     Means,
+    benchmark_metrics,
+    best_in_words,
     held_out_metrics,
     kind_in_words,
     means_by_round,
-    over_clients,
     training_metrics,
-    units,
 )
 from shared.metrics import HELD_OUT_LOSS, TRAIN_LOSS_MEAN, Metric
 from shared.states import CampaignState, ParticipantState, TaskState
 from shared.text.plain_text import visible_line
-from shared.wire.adapters import Origin
+from shared.wire.adapters import AdapterView, Origin
 from shared.wire.campaigns import CampaignDetail, ClientView, ParticipantView, RoundView, TaskView
+from shared.wire.gains import GainView
 from shared.wire.leases import Phase, Progress
 
 ROUNDS_SHOWN = 12
@@ -39,6 +45,7 @@ PARTICIPANTS_SHOWN = 20
 FAILURES_SHOWN = 5
 NAMES_SHOWN = 5
 NOTICES_SHOWN = 20
+BENCHMARKS_SHOWN = 3
 
 _BYTE_PHASES = (Phase.FETCHING_MODEL, Phase.DOWNLOADING, Phase.UPLOADING)
 
@@ -48,6 +55,7 @@ class CampaignPage:
     """A campaign with its clients, rounds, open tasks and failed tasks.
 
     means: the metrics of whole rounds, name to round to value. coverage: the clients in the means among them.
+    adapters: those on which benchmarks ran. gains: what owners gain, as far as they tell it.
     """
 
     campaign: CampaignDetail
@@ -57,6 +65,8 @@ class CampaignPage:
     tasks: list[TaskView]
     failures: list[TaskView]
     coverage: Coverage = field(default_factory=dict)
+    adapters: list[AdapterView] = field(default_factory=list)
+    gains: list[GainView] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """The page as one JSON object."""
@@ -67,19 +77,29 @@ class CampaignPage:
             "train_loss": self.means.get(TRAIN_LOSS_MEAN, {}),
             "held_out": self._means_of(held_out_metrics(self.campaign)),
             "training": self._means_of(training_metrics(self.campaign)),
+            "benchmarks": self._means_of(benchmark_metrics(self.campaign)),
+            "benchmark_runs": {
+                each.number: [view.model_dump(mode="json") for view in each.benchmarks] for each in self.adapters
+            },
             "clients_in_means": self.coverage,
+            "gains": [each.model_dump(mode="json") for each in self.gains],
             "tasks": [task.model_dump(mode="json") for task in self.tasks],
             "failures": [task.model_dump(mode="json") for task in self.failures[-FAILURES_SHOWN:]],
         }
 
     def print(self, console: Console, *, whole: bool = False) -> None:
         """Print the page as tables. whole: all agents, clients and rounds, however many there are."""
+        n_rounds = None if whole else ROUNDS_SHOWN
         console.print(header(self.campaign))
         self._print_spec(console)
         self._print_participants(console, None if whole else PARTICIPANTS_SHOWN)
         ClientTable(self.campaign, self.clients, None if whole else CLIENTS_SHOWN).print(console, "--all shows them")
-        self._print_rounds(console, None if whole else ROUNDS_SHOWN)
-        print_metrics(console, self.campaign, self.means, None if whole else ROUNDS_SHOWN)
+        RoundTable(self.campaign, self.rounds, self.means, self.coverage).print(console, n_rounds)
+        print_metrics(console, self.campaign, self.means, n_rounds)
+        BenchmarkTable(self.campaign, self.adapters).print(console)
+        if self.gains:
+            [loss] = [each for each in self.campaign.metrics if each.name == HELD_OUT_LOSS]
+            print_gains(console, self.gains, loss, None if whole else GAIN_ROUNDS_SHOWN)
         self._print_tasks(console)
         self._print_next(console)
 
@@ -104,6 +124,10 @@ class CampaignPage:
         lines.add_row("training", spec.training.summary)
         params = (f"{name}={value}" for name, value in sorted(spec.algorithm.params.items()))
         lines.add_row("algorithm", " ".join([spec.algorithm.name, *params]))
+        if benchmarks := asked_in_words(spec.evaluation):
+            lines.add_row("benchmarks", benchmarks)
+        if spec.evaluation.asks_for_a_decision:
+            lines.add_row("best adapter", best_in_words(self.campaign))
         if spec.retention.kept_updates is not None:
             lines.add_row("retention", f"{spec.retention.kept_updates} (retention.updates)")
         console.print(lines)
@@ -184,63 +208,18 @@ class CampaignPage:
         n = participant.failures_in_a_row
         return f"set aside until round {until} after {n} failure{'s in a row' if n > 1 else ''}"
 
-    def _print_rounds(self, console: Console, n_shown: int | None) -> None:
-        losses = self.means.get(HELD_OUT_LOSS, {})
-        if not self.rounds and not losses:
-            return
-        console.print()
-        shown = self.rounds[-n_shown:] if n_shown is not None else self.rounds
-        table = output.table(
-            "ROUND", "STATE", "UPDATES", "TRAIN LOSS", "HELD-OUT LOSS", "", "LR", "TOOK",
-            right=["ROUND", "UPDATES", "TRAIN LOSS", "HELD-OUT LOSS", "LR", "TOOK"],
-        )  # fmt: skip
-        if 0 in losses:
-            table.add_row("0", "start", "", "", *self._held_out_loss(0), "", "")
-        for each in shown:
-            took = output.duration((each.closed_at - each.opened_at).total_seconds()) if each.closed_at else ""
-            table.add_row(
-                str(each.number),
-                output.state(each.state),
-                _updates(each),
-                output.loss(self.means.get(TRAIN_LOSS_MEAN, {}).get(each.number)),
-                *self._held_out_loss(each.number),
-                f"{each.learning_rate:.2g}",
-                took,
-            )
-        console.print(table)
-        if len(shown) < len(self.rounds):
-            console.print(f"{len(self.rounds) - len(shown)} earlier rounds; --all shows them", style="dim")
-        metrics = [metric for metric in self.campaign.metrics if metric.name in (TRAIN_LOSS_MEAN, HELD_OUT_LOSS)]
-        best = "* best" if self.campaign.best_adapter is not None else ""
-        console.print("; ".join(filter(None, (best, units(metrics)))), style="dim")
-        console.print("\n".join(self._covered(metrics)), style="dim")
-
-    def _covered(self, metrics: Sequence[Metric]) -> list[str]:
-        """How many clients are in the latest mean of each metric."""
-        lines = []
-        for metric in metrics:
-            if means := self.means.get(metric.name):
-                of = f"round {max(means)}" if metric.name == TRAIN_LOSS_MEAN else f"adapter {max(means)}"
-                if over := over_clients(self.coverage, metric.name, max(means)):
-                    lines.append(f"{metric.title} of {of}: {over}")
-        return lines
-
-    def _held_out_loss(self, number: int) -> tuple[str, str]:
-        loss = self.means.get(HELD_OUT_LOSS, {}).get(number)
-        return output.loss(loss), "*" if number == self.campaign.best_adapter else ""
-
     def _print_tasks(self, console: Console) -> None:
         if self.tasks:
             console.print()
             table = output.table(
                 "AGENT", "TASK", "ROUND", "DOING", "DONE", "LOSS", "TOKENS/S",
-                right=["ROUND", "DONE", "LOSS", "TOKENS/S"], fold=["AGENT"],
+                right=["ROUND", "DONE", "LOSS", "TOKENS/S"], fold=["AGENT", "TASK"],
             )  # fmt: skip
             for task in self.tasks:
                 progress = task.progress if task.state is TaskState.LEASED else None
                 table.add_row(
                     task.agent_name,
-                    task.kind,
+                    task_in_words(task),
                     _count(task.round),
                     doing_now(task),
                     done_of_total(progress) if progress else "",
@@ -261,7 +240,7 @@ class CampaignPage:
             command = f"fedloom adapter pull {campaign.name} --out {campaign.name}-adapter"
             console.print(f"\nThe adapter is ready. Get it with:\n  {command}", soft_wrap=True)
             if campaign.best_adapter is not None and campaign.best_adapter != campaign.final_adapter:
-                console.print("Add --which best for the adapter with the lowest held-out loss.")
+                console.print(f"Add --which best for the adapter with the {best_in_words(campaign)}.")
         elif campaign.state == CampaignState.PAUSED:
             console.print(f"\nContinue with:\n  fedloom campaign resume {campaign.name}", soft_wrap=True)
 
@@ -280,6 +259,7 @@ def load(client: Client, id_or_name: str) -> CampaignPage:
     open_tasks = [task for state in states for task in client.tasks(campaign.id, state)]
     failed = list(client.tasks(campaign.id, TaskState.FAILED))
     means, coverage = means_by_round(client, campaign.id)
+    adapters = client.adapters(campaign.id) if campaign.spec.evaluation.benchmarks else ()
     return CampaignPage(
         campaign=campaign,
         clients=list(client.clients(campaign.id)),
@@ -288,6 +268,8 @@ def load(client: Client, id_or_name: str) -> CampaignPage:
         tasks=sorted(open_tasks, key=lambda task: task.agent_name),
         failures=current_failures(campaign, failed, open_tasks),
         coverage=coverage,
+        adapters=[each for each in adapters if each.benchmarks],
+        gains=list(client.gains(campaign.id)),
     )
 
 
@@ -365,6 +347,11 @@ def doing_now(task: TaskView, starting: str = "starting") -> str:
     return task.progress.phase if task.progress else starting
 
 
+def task_in_words(task: TaskView) -> str:
+    """The kind of a task; of benchmarks, which ones: "benchmark fpb, gsm8k"."""
+    return f"{task.kind} {output.some_of(task.benchmarks, BENCHMARKS_SHOWN)}" if task.benchmarks else task.kind
+
+
 def done_of_total(progress: Progress) -> str:
     """How far a task is, in steps, rows or bytes. Empty if the total is unknown."""
     if not progress.total:
@@ -372,14 +359,6 @@ def done_of_total(progress: Progress) -> str:
     if progress.phase in _BYTE_PHASES:
         return f"{output.size(progress.done)}/{output.size(progress.total)}"
     return f"{output.bounded(progress.done)}/{output.bounded(progress.total)}"
-
-
-def _updates(campaign_round: RoundView) -> str:
-    """Updates of the drawn clients out of those drawn, and late updates of the round before."""
-    contributors, sampled = campaign_round.contributors, campaign_round.sampled
-    n_late = len(set(contributors) - set(sampled))
-    late = f" + {n_late} late" if n_late else ""
-    return f"{len(contributors) - n_late}/{len(sampled)}{late}"
 
 
 def _count(value: int | None) -> str:

@@ -31,7 +31,7 @@ def tasks_at_work(campaign: CampaignDetail, tasks: Sequence[TaskView], width: in
     own = [metric for metric in campaign.metrics if metric.name in reported]
     progress = [task.progress for task in shown]
     agent = ("AGENT", [task.agent_name for task in shown])
-    doing = ("DOING", [doing_now(task, f"starting {task.kind}") for task in shown])
+    doing = ("DOING", [_doing(task) for task in shown])
     bars = (_BAR, [_bar(each) for each in progress])
     done = ("DONE", [done_of_total(each) if each else "" for each in progress])
     loss = ("LOSS", [output.loss(each.loss) if each else "" for each in progress])
@@ -46,6 +46,12 @@ def tasks_at_work(campaign: CampaignDetail, tasks: Sequence[TaskView], width: in
     for row in zip(*(cells for _, cells in columns), strict=True):
         table.add_row(*row)
     return table
+
+
+def _doing(task: TaskView) -> str:
+    """What becomes of a task; of benchmarks, which."""
+    words = doing_now(task, f"starting {task.kind}")
+    return f"{words}: {output.some_of(task.benchmarks, 1)}" if task.benchmarks else words
 
 
 def _fitting(by_importance: Sequence[Column], width: int) -> set[str]:

@@ -4,7 +4,7 @@ import re
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,16 +23,17 @@ from fedloom.cli.campaign.task_table import TASKS_SHOWN, tasks_at_work
 from fedloom.cli.failures import ExitCode
 from fedloom.client import Client
 from fedloom.errors import Refused, Unreachable, is_outage
-from fedloom.measured import Coverage, Means, courses, means_by_round, measured
+from fedloom.measured import Coverage, Means, courses, few_benchmark_metrics, means_by_round, measured
 from fedloom.transport import OUTAGE_S
 from shared.events import EventType
+from shared.metrics import Origin
 from shared.states import CampaignState, TaskState
 from shared.text.plain_text import visible_line
 from shared.wire.campaigns import CampaignDetail, ClientView, TaskView
 from shared.wire.events import EventView
 
 POLL_S = 1.0
-EVENTS_SHOWN = 6
+EVENTS_SHOWN, NAMES_SHOWN = 6, 5
 FEWEST_CLIENTS, ROWS_BESIDE = 3, 20
 """Clients that are shown however low the terminal is, and the rows of a terminal that the rest of the screen needs."""
 _NEW_METRICS = (  # or new states of evaluations
@@ -206,12 +207,33 @@ def event_line(event: EventView, campaign: CampaignDetail | None) -> str:
     agent_id = facts.pop("agent_id", None)
     if agent_id is not None:
         facts = {"agent": names.get(agent_id, agent_id), **facts}
-    if campaign is not None:
-        values = ", ".join(map(str, measured(campaign, facts.pop("metrics", {}))))
-    else:
-        values = " ".join(f"{name}={_fact(value)}" for name, value in facts.pop("metrics", {}).items())
+    values = _values(facts.pop("metrics", {}), campaign)
+    not_run, reason = facts.pop("not_run", {}), facts.pop("reason", None)
+    if isinstance(not_run, dict) and not_run:
+        values = "; ".join(filter(None, (values, f"not run: {_not_run(not_run)}")))
+    if reason is not None:
+        facts["reason"] = reason  # last: it is a sentence
     data = " ".join(f"{name}={_fact(value)}" for name, value in facts.items() if value not in (None, []))
     return f"{event.at.astimezone():%H:%M:%S} {event.type:<17} {data} {values}".rstrip()
+
+
+def _values(metrics: Mapping[str, float], campaign: CampaignDetail | None) -> str:
+    """Metrics in words. Of many benchmarks a few, and how many there are beside them."""
+    if campaign is None:
+        return " ".join(f"{name}={_fact(value)}" for name, value in metrics.items())
+    known = measured(campaign, metrics)
+    few = {metric.name for metric in few_benchmark_metrics(campaign)}
+    shown = [each for each in known if each.metric.origin is not Origin.BENCHMARK or each.metric.name in few]
+    rest = len(known) - len(shown)
+    words = [*map(str, shown), *([f"{rest} further benchmark values"] if rest else [])]
+    return ", ".join(words)
+
+
+def _not_run(reasons: Mapping[str, Any]) -> str:
+    grouped: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        grouped.setdefault(str(reason), []).append(name)
+    return "; ".join(f"{output.some_of(names, NAMES_SHOWN)} ({reason})" for reason, names in grouped.items())
 
 
 def _fact(value: Any) -> str:
@@ -226,9 +248,9 @@ def _fact(value: Any) -> str:
 def _verdict(campaign: CampaignDetail) -> str:
     match campaign.state:
         case CampaignState.COMPLETED:
-            return (
-                f"completed; get the adapter with: fedloom adapter pull {campaign.name} --out {campaign.name}-adapter"
-            )
+            early = f" ({campaign.reason})" if campaign.reason else ""
+            command = f"fedloom adapter pull {campaign.name} --out {campaign.name}-adapter"
+            return f"completed{early}; get the adapter with: {command}"
         case CampaignState.PAUSED:
             reason = f" ({campaign.reason})" if campaign.reason else ""
             return f"paused{reason}; continue with: fedloom campaign resume {campaign.name}"

@@ -15,8 +15,10 @@ from fedloom.reference import campaign_file as campaign_reference
 from fedloom.reference.schema_text import describe
 from shared import algorithms
 from shared.algorithms import Algorithm, AlgorithmParams, fedavg
+from shared.campaign.evaluation import BenchmarkName
 from shared.campaign.file import CampaignFileError, parse_campaign
 from shared.campaign.spec import CampaignSpec, Name
+from shared.metrics import MetricName
 
 FILE = Path(__file__).parents[3] / "docs" / "campaign.md"
 PAGE = campaign_reference.campaign_reference()
@@ -69,15 +71,21 @@ def test_every_field_is_there_with_a_meaning(heading: str, model: type[BaseModel
 
 
 def test_every_section_that_is_linked_has_a_heading() -> None:
-    for name in re.findall(r"\(#([\w-]+)\)", PAGE):
-        assert re.search(rf"^##+ `?{name.replace('-', ' ')}`?$", PAGE, re.MULTILINE | re.IGNORECASE), name
+    headings = re.findall(r"^##+ (.*)$", PAGE, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}  # as GitHub does
+    linked = set(re.findall(r"\(#([\w-]+)\)", PAGE))
+    assert "evaluationstop" in linked
+    assert linked <= anchors
 
 
 def test_the_defaults_shown_are_those_that_the_reader_gives() -> None:
     written: dict[str, Any] = yaml.safe_load(campaign_reference.SMALLEST)
+    stop = {"stop": {}}  # a section without which a campaign is another one
     n_shown = 0
     for heading, model in MODELS:
-        section = written if model is CampaignSpec else written.setdefault(heading, {})
+        section = written
+        for name in [] if model is CampaignSpec else heading.split("."):
+            section = section.setdefault(name, {})
         for name, (_, default, _) in rows(heading).items():
             field = model.model_fields[name]
             assert (default == "**required**") == field.is_required()
@@ -86,7 +94,8 @@ def test_the_defaults_shown_are_those_that_the_reader_gives() -> None:
                 section[name] = yaml.safe_load(default.strip("`"))
                 n_shown += 1
     assert n_shown > 15
-    assert parse_campaign(yaml.safe_dump(written)) == parse_campaign(campaign_reference.SMALLEST)
+    least = yaml.safe_load(campaign_reference.SMALLEST) | {"evaluation": stop}
+    assert parse_campaign(yaml.safe_dump(written)) == parse_campaign(yaml.safe_dump(least))
 
 
 def test_every_example_is_a_valid_campaign() -> None:
@@ -111,7 +120,12 @@ def test_the_errors_shown_are_those_of_the_file_above_them() -> None:
     with pytest.raises(CampaignFileError) as caught:
         parse_campaign(wrong, source="campaign.yaml")
     assert errors.strip() == str(caught.value)
-    for rule in ("lm_head cannot be adapted", "is above learning_rate", "is above clients_per_round"):
+    for rule in (
+        "lm_head cannot be adapted",
+        "is above learning_rate",
+        "is above clients_per_round",
+        "line 19: evaluation.stop.patiense: unknown field; did you mean 'patience'?",
+    ):
         assert rule in errors
 
 
@@ -152,6 +166,8 @@ def test_a_plug_in_on_this_machine_does_not_change_the_page(monkeypatch: pytest.
         (Annotated[list[Name], Field(min_length=1)] | Literal["all"], "list of names, at least 1, or `all`"),
         (list[Annotated[int, Field(ge=1)]], "list, each whole number, at least 1"),
         (dict[Name, str], "pairs of name and text"),
+        (Annotated[list[BenchmarkName], Field(max_length=9)] | None, "list, each name, in lower case, at most 9"),
+        (MetricName, "name of a metric"),
         (Any, "anything"),
     ],
 )

@@ -27,7 +27,7 @@ def sentences() -> Iterator[tuple[EventType, str]]:
         if isinstance(member, ast.Assign) and isinstance(member.targets[0], ast.Name):
             assert isinstance(below, ast.Expr), f"{member.targets[0].id} has no sentence"
             assert isinstance(below.value, ast.Constant)
-            yield EventType[member.targets[0].id], str(below.value.value)
+            yield EventType[member.targets[0].id], " ".join(str(below.value.value).split())
 
 
 def keys_of(section: str) -> list[str]:

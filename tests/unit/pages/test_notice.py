@@ -23,6 +23,7 @@ LENDERS = {
     "AllenNLP": "AllenNLP",
     "TruthfulQA, its preamble": "TruthfulQA",
     "rouge-score": "rouge-score",
+    "FastChat": "FastChat",
     "human-eval": "bigcode-evaluation-harness",
 }
 """Words in the origins of tasks, and the entries of NOTICE."""
