@@ -5,7 +5,7 @@
 The data is Financial PhraseBank (Malo et al. 2014), ``fpb/Sentences_50Agree.txt`` in the folder of evaluation data of
 ``fedloom evaluate``. Each of three owners gets 400 rows, 70% of one label, 20% of the next, 10% of the third. No
 sentence is in two places, and none is in the test that the task ``fpb`` of ``fedloom evaluate`` draws: models are
-scored on items of that test. Rows ask as the task ``fpb_fingpt`` does.
+scored on items of that test. Rows ask with the prompt of ``fpb_fingpt``; that of ``fpb`` is seen in no training.
 
 With the defaults it takes about an hour on two CPU cores. The same command continues after a stop. A GPU has time for
 more of everything but rows, of which owners have 440 at most for lack of bad news, and for rates chosen on validation
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=400, help="rows of an owner (default 400)")
     parser.add_argument("--validation", type=int, default=60, help="validation rows (default 60)")
     parser.add_argument("--items", type=int, default=300, help="items of the test (default 300, of 1,212)")
-    parser.add_argument("--tasks", nargs="+", default=["fpb"], metavar="TASK")
+    parser.add_argument("--tasks", nargs="+", default=["fpb_fingpt", "fpb"], metavar="TASK")
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--steps", type=int, default=5, help="steps per round, of 8 rows (default 5)")
     parser.add_argument("--seeds", type=int, default=1)
