@@ -183,7 +183,8 @@ def test_an_owner_who_paused_left_or_reports_nothing_pulls_too(owner: OwnersAgen
     assert none.code == 5
     assert f"no best-for-me adapter: none was evaluated here: {reason}; take --adapter best" in none.err
     best = owner.says("pull", "small", "--adapter", "best")
-    assert (best.code, "has no best adapter: none was evaluated" in best.err) == (5, True)
+    assert best.code == 5
+    assert "has no best adapter: none has been evaluated by what the campaign decides by" in best.err
     assert owner.says("leave", "small").code == 0
     with owner.running():  # beside the agent
         assert owner.says("pull", campaign_id).code == 0

@@ -68,14 +68,11 @@ def test_adapters_on_two_bases(
     assert line.endswith("evaluate them apart, since only models on one base are compared item by item")
 
 
-@pytest.mark.parametrize(
-    ("name", "before"), [("/no/such/folder", []), ("no/such-model", ["base model: fetching model"])]
-)
-def test_a_base_that_is_nowhere(start: Start, name: str, before: list[str], data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["/no/such/folder", "no/such-model"])
+def test_a_base_that_is_nowhere(start: Start, name: str, data: Path, tmp_path: Path) -> None:
     ran = start("--base", name, "--tasks", "rows", "--data", data, "--out", tmp_path / "out")
     assert ran.ended() == 1
-    *waits, line = ran.said.splitlines()
-    assert waits == before
+    [line] = ran.said.splitlines()
     assert line.startswith("fedloom: ")
     assert "give the model's folder with --base" in line
 
