@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from agent import contract
 from agent.acceptance import Acceptance
-from agent.benchmark_admission import BenchmarkAdmission
+from agent.benchmarks.admission import BenchmarkAdmission
 from agent.data.digest_cache import DigestCache
 from agent.data.identity import identity_of
 from agent.errors import TaskFailed

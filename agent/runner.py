@@ -12,7 +12,6 @@ from agent.benchmarks.interface import MakeBenchmarks
 from agent.benchmarks.offers import BenchmarkOffers
 from agent.benchmarks.tasks import BenchmarkTasks
 from agent.errors import CoordinatorRefused, TaskFailed, TransferCorrupted
-from agent.free_space import check_free_space
 from agent.holding.holding import Holding
 from agent.holding.releases import Releases
 from agent.holding.reviewer import Reviewer
@@ -23,6 +22,7 @@ from agent.network.heartbeat import LeaseHeartbeat, TaskGone
 from agent.network.news import CampaignNews, size
 from agent.network.retry import until_reached
 from agent.network.transfer import AdapterCache, upload
+from agent.orders.free_space import check_free_space
 from agent.orders.job import Done, LocalJob
 from agent.orders.job_files import files_of
 from agent.orders.jobs import AnyJob, BenchmarkJob, EvaluateJob, InitJob, Job, TrainJob

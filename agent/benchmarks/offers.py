@@ -26,7 +26,7 @@ class BenchmarkOffers:
 
     Args:
         api: the connection to the coordinator.
-        record: the owner's, which has what was told.
+        record: the owner's, which keeps the last offer of each campaign.
         make: makes what runs benchmarks; None if nothing does.
     """
 
@@ -86,7 +86,7 @@ class BenchmarkOffers:
         return self._told_in[campaign.id] == campaign.history
 
     async def _note(self, known: KnownCampaign, offer: BenchmarkOffer, history: int | None) -> None:
-        """Note what was told. history: of the campaign; None before the coordinator said which it is in."""
+        """Note an offer that was sent. history: the campaign's; None while it is unknown."""
         self._told_in[known.id] = history
         await asyncio.to_thread(self._record.benchmarks.keep_offer, known.id, offer)
 

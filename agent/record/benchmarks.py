@@ -45,8 +45,7 @@ class BenchmarkRecord:
         self._database = database
 
     def keep_offer(self, campaign_id: str, offer: BenchmarkOffer) -> None:
-        """Store what the coordinator was told. What was offered before and is not now stays known, and stands no
-        more."""
+        """Store an offer that was sent. Benchmarks of the one before stay known, as no longer offered."""
         rows = [(campaign_id, each.name, each.model_dump_json()) for each in offer.benchmarks]
         with self._database.write() as connection:
             connection.execute("UPDATE benchmark_offers SET stands = 0 WHERE campaign = ?", (campaign_id,))
@@ -56,7 +55,7 @@ class BenchmarkRecord:
             )
 
     def standing_offer(self, campaign_id: str) -> BenchmarkOffer | None:
-        """What the coordinator was told last; None if it was told nothing."""
+        """The last offer that was sent; None if none was."""
         query = "SELECT offer FROM benchmark_offers WHERE campaign = ? AND stands ORDER BY rowid"
         with self._database.read() as connection:
             told = connection.execute("SELECT 1 FROM benchmark_offered WHERE campaign = ?", (campaign_id,)).fetchone()

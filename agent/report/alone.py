@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from agent.contract import common_facts, derived
 from agent.errors import NoReport
-from agent.free_space import check_free_space
+from agent.orders.free_space import check_free_space
 from agent.orders.job import LocalJob
 from agent.orders.job_files import DELTA_FILE
 from agent.orders.jobs import TrainJob

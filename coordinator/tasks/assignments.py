@@ -54,29 +54,25 @@ async def _prepare(session: AsyncSession, campaign: CampaignRow) -> PrepareAssig
 
 
 async def _evaluate(session: AsyncSession, campaign: CampaignRow, task: TaskRow) -> EvaluateAssignment:
-    assert task.round is not None
-    adapter = await session.get_one(AdapterRow, (campaign.id, task.round))
-    return EvaluateAssignment(
-        **_common(campaign),
-        fingerprint=_fingerprint(campaign),
-        round=task.round,
-        history=campaign.history,
-        adapter=BlobRef(sha256=adapter.sha256, n_bytes=adapter.n_bytes),
-        reference=await _reference(session, campaign),
-    )
+    reference = await _reference(session, campaign)
+    return EvaluateAssignment(**await _of_adapter(session, campaign, task), reference=reference)
 
 
 async def _benchmark(session: AsyncSession, campaign: CampaignRow, task: TaskRow) -> BenchmarkAssignment:
+    return BenchmarkAssignment(**await _of_adapter(session, campaign, task), benchmarks=task.benchmarks)
+
+
+async def _of_adapter(session: AsyncSession, campaign: CampaignRow, task: TaskRow) -> dict[str, Any]:
+    """The fields of an assignment that measures an adapter."""
     assert task.round is not None
     adapter = await session.get_one(AdapterRow, (campaign.id, task.round))
-    return BenchmarkAssignment(
+    return {
         **_common(campaign),
-        fingerprint=_fingerprint(campaign),
-        round=task.round,
-        history=campaign.history,
-        adapter=BlobRef(sha256=adapter.sha256, n_bytes=adapter.n_bytes),
-        benchmarks=task.benchmarks,
-    )
+        "fingerprint": _fingerprint(campaign),
+        "round": task.round,
+        "history": campaign.history,
+        "adapter": BlobRef(sha256=adapter.sha256, n_bytes=adapter.n_bytes),
+    }
 
 
 async def _train(session: AsyncSession, campaign: CampaignRow, task: TaskRow) -> TrainAssignment:

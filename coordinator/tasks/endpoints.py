@@ -10,8 +10,9 @@ from pydantic import Field
 
 from coordinator.errors import AgentAlreadyRunning, AssignmentFailed, BadUpdate, LeaseLost, ResultDiffers
 from coordinator.services import Services
-from coordinator.tasks import held_updates, leases, results
+from coordinator.tasks import leases, results
 from coordinator.tasks.lease_header import ClaimDep
+from coordinator.tasks.owners import held_updates
 from coordinator.web.authentication import AgentDep
 from coordinator.web.deps import Now, ServicesDep, WriteSession
 from coordinator.web.limits.bodies import takes

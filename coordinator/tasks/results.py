@@ -29,14 +29,14 @@ from coordinator.services import Services
 from coordinator.signing import chain
 from coordinator.storage.retention import release_blobs
 from coordinator.storage.stores import BlobStore
-from coordinator.tasks import owners_word
+from coordinator.tasks.checks.metric_checks import check_metrics, check_scores
+from coordinator.tasks.checks.result_checks import check_against_algorithm, check_prepared
+from coordinator.tasks.checks.update_checks import check_adapter_zero, check_parts, check_update
 from coordinator.tasks.claims import LeaseClaim
 from coordinator.tasks.keyed_locks import KeyedLocks
 from coordinator.tasks.leases import end, find_held_with_campaign, lock_held, task_facts
-from coordinator.tasks.metric_checks import check_metrics, check_scores
-from coordinator.tasks.result_checks import check_against_algorithm, check_prepared
+from coordinator.tasks.owners import owners_word
 from coordinator.tasks.transfer import uploads
-from coordinator.tasks.update_checks import check_adapter_zero, check_parts, check_update
 from shared.adapters.files import Contract
 from shared.digest import sha256_file
 from shared.events import EventType

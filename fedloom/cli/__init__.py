@@ -18,11 +18,11 @@ from fedloom.cli.agent import (
     ledger_commands,
     owner_commands,
     policy_command,
-    pull_command,
     release_command,
-    report_command,
 )
 from fedloom.cli.agent import operator_commands as agent_commands
+from fedloom.cli.agent.pull import command as pull_command
+from fedloom.cli.agent.report import command as report_command
 from fedloom.cli.campaign import commands as campaign_commands
 from fedloom.cli.chat import command as chat
 from fedloom.cli.connection import Connection

@@ -25,11 +25,11 @@ from fedloom.comparison.planning.hyperparameters import Hyperparameters
 from fedloom.comparison.planning.methods import MethodKind, methods
 from fedloom.comparison.planning.points import count_points, grid_points
 from fedloom.comparison.planning.trials import Trials
-from fedloom.comparison.remarks import remarks
 from fedloom.comparison.results import MethodResult, Results
 from fedloom.comparison.running.trial_scores import TrialScores
 from fedloom.comparison.running.workers import OnProgress, ScoredOn, Workers, working
 from fedloom.comparison.scoring import Scorer
+from fedloom.comparison.showing.remarks import remarks
 from fedloom.comparison.spec import ComparisonSpec
 from fedloom.errors import ComparisonError, TrialFailed
 from fedloom.run_folder import run_folder

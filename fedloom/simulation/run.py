@@ -21,9 +21,9 @@ from agent.data.report import Problem
 from coordinator import main as coordinator
 from fedloom.client import Client
 from fedloom.coordinator_settings import coordinator_settings
-from fedloom.csv_table import write_csv
 from fedloom.errors import SimulationError
-from fedloom.export import METRIC_COLUMNS, metric_rows
+from fedloom.exporting.csv_table import write_csv
+from fedloom.exporting.export import METRIC_COLUMNS, metric_rows
 from fedloom.run_folder import run_folder
 from fedloom.simulation.clients import Background, ClientNameFilter, Clients
 from fedloom.simulation.simulation import Partition, Simulation

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from fedloom.cli.campaign.benchmark_table import BenchmarkTable
-from fedloom.cli.campaign.round_table import RoundTable
+from fedloom.cli.campaign.tables.benchmark_table import BenchmarkTable
+from fedloom.cli.campaign.tables.round_table import RoundTable
 from fedloom.cli.plain_console import PlainConsole
 from shared.benchmarks import benchmarks, suites
 from shared.campaign.measured import metrics_of

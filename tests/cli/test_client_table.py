@@ -10,8 +10,8 @@ from rich.console import Console
 
 from fedloom.cli import output
 from fedloom.cli.campaign.away import AwayNotes, away_in_words
-from fedloom.cli.campaign.client_table import ClientTable
-from fedloom.cli.campaign.metric_tables import print_metrics
+from fedloom.cli.campaign.tables.client_table import ClientTable
+from fedloom.cli.campaign.tables.metric_tables import print_metrics
 from shared.kinds import find
 from shared.metrics import Better, Metric, Origin, Weight
 from shared.wire.campaigns import CampaignDetail, ClientView

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from fedloom import Client
-from fedloom.csv_table import write_csv
-from fedloom.export import metric_rows
+from fedloom.exporting.csv_table import write_csv
+from fedloom.exporting.export import metric_rows
 from shared.wire.campaigns import ClientView
 from tests.cli.conftest import Campaign, Run
 

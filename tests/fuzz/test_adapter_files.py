@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from coordinator.errors import BadUpdate
-from coordinator.tasks.update_checks import check_adapter_zero, check_update
+from coordinator.tasks.checks.update_checks import check_adapter_zero, check_update
 from shared.adapters.files import AdapterFile, write_adapter
 from shared.campaign.spec import LoraSection
 from tests.fuzz import bounds

@@ -1,11 +1,14 @@
-"""Held-out prompts as a model is asked them: in the form of training, if they leave room for an answer."""
+"""What orders about held-out rows have in common: their evaluation, and prompts in the form of training."""
 
 import sys
 
 from agent.data.own_template import template_of
 from agent.data.rows import Comparison, Row
 from agent.data.source import DataSource
+from agent.orders.job import LocalJob
 from agent.orders.jobs import EvaluateJob, TrainJob
+from agent.orders.measure import MeasureRequest
+from agent.orders.review import ReviewRequest
 from agent.train.data.rendering.templates import Renderer
 from agent.train.jobs.context import JobContext
 from agent.train.local.answers import Prompt, prompts_of
@@ -34,3 +37,25 @@ class Asking:
         [prompt] = prompts_of([asked], self._renderer, self._tokenizer)
         fits = len(prompt.tokens) <= self._longest and max(prompt.tokens, default=0) < self._n_embeddings
         return prompt if fits else None
+
+
+def question_of(row: Row | Comparison) -> str:
+    """The last prompt of a row with its input, for people."""
+    return f"{row.prompt}\n\n{row.input}" if row.input else row.prompt
+
+
+def evaluation_of(order: MeasureRequest | ReviewRequest, job: EvaluateJob) -> LocalJob:
+    """The evaluation that an order of the owner needs, as the child carries it out for a campaign."""
+    return LocalJob(
+        compute=order.compute,
+        job=job,
+        folder=order.folder,
+        cache=order.cache,
+        model_path=order.model_path,
+        data=order.data,
+        adapter=order.adapter,
+        broadcast=None,
+        reference=order.reference,
+        micro_batch=order.micro_batch,
+        remote_code=order.remote_code,
+    )

@@ -11,7 +11,6 @@ from agent.data.own_template import template_of
 from agent.data.reading import read_split
 from agent.data.rows import Comparison, Row
 from agent.errors import TaskFailed
-from agent.orders.job import LocalJob
 from agent.orders.measure import Measured, MeasuredRow, MeasuredRows, MeasureRequest
 from agent.orders.protocol import LocalPhase, LocalProgress
 from agent.train import kinds
@@ -20,7 +19,7 @@ from agent.train.base.attached import AttachedAdapter
 from agent.train.base.model import Base
 from agent.train.data.row_tokenizer import BATCH, RowTokenizer
 from agent.train.data.tokens import Samples, TokenizedData
-from agent.train.jobs.asking import Asking
+from agent.train.jobs.asking import Asking, evaluation_of, question_of
 from agent.train.jobs.context import JobContext
 from agent.train.jobs.evaluate import evaluated
 from agent.train.jobs.start import check_start
@@ -42,7 +41,7 @@ _CHANGED = (
 def measure(order: MeasureRequest, context: OrderContext) -> Measured:
     """Measure, and write the file. Raises TaskFailed: data if the rows have changed, or none is held out."""
     job = order.job
-    work = JobContext(context.warm, _local_job(order), context.report)
+    work = JobContext(context.warm, evaluation_of(order, order.job), context.report)
     check_start(work.work, job)
     data = work.data(job)
     _check_rows(order, data)
@@ -76,7 +75,7 @@ def measure(order: MeasureRequest, context: OrderContext) -> Measured:
         rows=[
             MeasuredRow(
                 place=place,
-                question=_question(row),
+                question=question_of(row),
                 expected=row.completions[0].completion,
                 answer=answer,
                 loss=loss,
@@ -156,23 +155,3 @@ def _row_losses(
         losses.append(value if value is not None and math.isfinite(value) else None)
         work.report(Progress(phase=Phase.EVALUATING, done=len(losses), total=len(places)))
     return losses
-
-
-def _question(row: Row | Comparison) -> str:
-    return f"{row.prompt}\n\n{row.input}" if row.input else row.prompt
-
-
-def _local_job(order: MeasureRequest) -> LocalJob:
-    return LocalJob(
-        compute=order.compute,
-        job=order.job,
-        folder=order.folder,
-        cache=order.cache,
-        model_path=order.model_path,
-        data=order.data,
-        adapter=order.adapter,
-        broadcast=None,
-        reference=order.reference,
-        micro_batch=order.micro_batch,
-        remote_code=order.remote_code,
-    )

@@ -8,13 +8,12 @@ from numpy.typing import NDArray
 
 from agent.data.reading import read_split
 from agent.data.rows import Comparison, Row
-from agent.orders.job import LocalJob
 from agent.orders.jobs import EvaluateJob
 from agent.orders.review import MAX_NEW_TOKENS, N_ANSWERS, ComparedAnswer, Reviewed, ReviewRequest
 from agent.train.base.adapter_files import add_update, load_adapter
 from agent.train.base.model import Base
 from agent.train.data.tokens import Samples
-from agent.train.jobs.asking import Asking
+from agent.train.jobs.asking import Asking, evaluation_of, question_of
 from agent.train.jobs.context import JobContext
 from agent.train.jobs.evaluate import evaluated
 from agent.train.local.answers import Generation, Prompt, answers_to
@@ -37,7 +36,7 @@ class _Question:
 def review(order: ReviewRequest, context: OrderContext) -> Reviewed:
     """Measure and answer with the adapter that the round starts from, then with the update added. Raises TaskFailed."""
     job = _evaluation(order)
-    work = JobContext(context.warm, _local_job(order, job), context.report)
+    work = JobContext(context.warm, evaluation_of(order, job), context.report)
     samples = work.data(job).held_out
     if len(samples) == 0:
         return Reviewed(problem=f"no rows of {job.data.name} are held out, so there is nothing to compare on")
@@ -103,7 +102,7 @@ def _questions(order: ReviewRequest, work: JobContext) -> list[_Question]:
 
 
 def _text(row: Row | Comparison) -> str:
-    return shorten(f"{row.prompt}\n\n{row.input}" if row.input else row.prompt, _SHOWN)
+    return shorten(question_of(row), _SHOWN)
 
 
 def _evaluation(order: ReviewRequest) -> EvaluateJob:
@@ -111,19 +110,3 @@ def _evaluation(order: ReviewRequest) -> EvaluateJob:
     job = order.job
     shared = {name: getattr(job, name) for name in EvaluateJob.model_fields if name not in ("kind", "round")}
     return EvaluateJob(**shared, round=job.round - 1)
-
-
-def _local_job(order: ReviewRequest, job: EvaluateJob) -> LocalJob:
-    return LocalJob(
-        compute=order.compute,
-        job=job,
-        folder=order.folder,
-        cache=order.cache,
-        model_path=order.model_path,
-        data=order.data,
-        adapter=order.adapter,
-        broadcast=None,
-        reference=order.reference,
-        micro_batch=order.micro_batch,
-        remote_code=order.remote_code,
-    )

@@ -14,8 +14,8 @@ from fedloom.cli.agent.words.ledger import in_words
 from fedloom.cli.campaign.export_file import opened
 from fedloom.cli.failures import ExitCode
 from fedloom.cli.output import AsJson
-from fedloom.csv_table import write_csv
-from fedloom.export_options import Format
+from fedloom.exporting.csv_table import write_csv
+from fedloom.exporting.export_options import Format
 from shared.private_files import make_files_private
 from shared.text.plain_text import visible_line
 

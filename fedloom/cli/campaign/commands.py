@@ -11,7 +11,7 @@ from fedloom.cli.failures import ExitCode
 from fedloom.cli.filters import Since, Until
 from fedloom.cli.output import AsJson
 from fedloom.errors import InvalidOption
-from fedloom.export_options import Format, What
+from fedloom.exporting.export_options import Format, What
 from shared.events import EventType
 from shared.states import CampaignState
 from shared.text.plain_text import visible_line
@@ -94,7 +94,7 @@ def create(
 
 
 def _say_what_is_measured(spec: "CampaignSpec") -> None:
-    from fedloom.benchmarks_shown import measuring_in_words
+    from fedloom.adapters.benchmarks_shown import measuring_in_words
 
     for line in measuring_in_words(spec):
         output.say(line)
@@ -215,7 +215,7 @@ def export(
     Example: fedloom campaign export clinic-notes -o clinic-notes.csv
     """
     from fedloom.cli.campaign.export_file import opened
-    from fedloom.export import export as export_records
+    from fedloom.exporting.export import export as export_records
 
     with connect(ctx) as client, opened(out, force=force) as file:
         export_records(client, client.campaign(campaign), what, form, file)

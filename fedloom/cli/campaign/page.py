@@ -10,17 +10,17 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from fedloom.benchmarks_shown import asked_in_words
+from fedloom.adapters.benchmarks_shown import asked_in_words
 from fedloom.cli import output
 from fedloom.cli.campaign.away import away_by_name
-from fedloom.cli.campaign.benchmark_table import BenchmarkTable
-from fedloom.cli.campaign.client_table import CLIENTS_SHOWN, ClientTable
 from fedloom.cli.campaign.current_failures import current_failures, is_told
-from fedloom.cli.campaign.gains_section import ROUNDS_SHOWN as GAIN_ROUNDS_SHOWN
-from fedloom.cli.campaign.gains_section import print_gains
 from fedloom.cli.campaign.live_losses import withheld_live
-from fedloom.cli.campaign.metric_tables import print_metrics
-from fedloom.cli.campaign.round_table import RoundTable
+from fedloom.cli.campaign.tables.benchmark_table import BenchmarkTable
+from fedloom.cli.campaign.tables.client_table import CLIENTS_SHOWN, ClientTable
+from fedloom.cli.campaign.tables.gains_section import ROUNDS_SHOWN as GAIN_ROUNDS_SHOWN
+from fedloom.cli.campaign.tables.gains_section import print_gains
+from fedloom.cli.campaign.tables.metric_tables import print_metrics
+from fedloom.cli.campaign.tables.round_table import RoundTable
 from fedloom.client import Client
 from fedloom.measured import (
     Coverage,

@@ -16,10 +16,10 @@ from rich.text import Text
 from fedloom.cli import output
 from fedloom.cli.bar import Bar
 from fedloom.cli.campaign.away import AwayNotes, away_in_words
-from fedloom.cli.campaign.client_table import CLIENTS_SHOWN, ClientTable
 from fedloom.cli.campaign.live_losses import withheld_live
 from fedloom.cli.campaign.page import header
-from fedloom.cli.campaign.task_table import TASKS_SHOWN, tasks_at_work
+from fedloom.cli.campaign.tables.client_table import CLIENTS_SHOWN, ClientTable
+from fedloom.cli.campaign.tables.task_table import TASKS_SHOWN, tasks_at_work
 from fedloom.cli.failures import ExitCode
 from fedloom.client import Client
 from fedloom.errors import Refused, Unreachable, is_outage

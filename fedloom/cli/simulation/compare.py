@@ -184,15 +184,15 @@ def _screen(progress: "ComparisonProgress") -> "RenderableType":
 def _show(results: "Results", folder: Path, *, as_json: bool, tried: bool) -> None:
     from rich.text import Text
 
-    from fedloom.comparison import report
-    from fedloom.comparison.csv_file import write_results
+    from fedloom.comparison.showing import report
+    from fedloom.comparison.showing.csv_file import write_results
+    from fedloom.comparison.showing.verdict import finding
     from fedloom.comparison.tasks.tables import not_run, task_tables
-    from fedloom.comparison.verdict import finding
 
     write_results(results, folder / _CSV_FILE)
     written = [folder / _CSV_FILE]
     try:
-        from fedloom.comparison.plot import plot
+        from fedloom.comparison.showing.plot import plot
     except ModuleNotFoundError:
         output.say("fedloom: no figure: matplotlib is not installed; run: pip install 'fedloom[plot]'", err=True)
     else:

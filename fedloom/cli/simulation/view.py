@@ -12,9 +12,9 @@ from rich.text import Text
 from agent.data.report import Problem
 from fedloom.cli import output
 from fedloom.cli.bar import Bar
-from fedloom.cli.campaign.benchmark_table import BenchmarkTable
-from fedloom.cli.campaign.client_table import ClientTable
 from fedloom.cli.campaign.page import done_of_total, failures_grouped, notices_grouped
+from fedloom.cli.campaign.tables.benchmark_table import BenchmarkTable
+from fedloom.cli.campaign.tables.client_table import ClientTable
 from fedloom.cli.simulation.round_lines import RoundLines
 from fedloom.measured import courses, means_by_round, measured
 from shared.states import ParticipantState, TaskKind, TaskState

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fedloom.csv_table import write_csv
 from fedloom.evaluation.results import Results
 from fedloom.evaluation.statistics.numbers import Number
 from fedloom.evaluation.statistics.pairs import Difference
 from fedloom.evaluation.tasks.base import TaskMetric
 from fedloom.evaluation.words import in_unit
+from fedloom.exporting.csv_table import write_csv
 from shared.durable import atomic_text
 
 _COLUMNS = (

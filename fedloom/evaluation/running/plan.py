@@ -54,7 +54,7 @@ class Progress:
         items_done: items of all tasks and models that are behind; an item counts for each model.
         items_total: how many there are.
         waits_for: the download or the load of the base model that comes before replies; None if there is none.
-        leaves: what is going to leave this machine, before any of it does; empty if nothing is, or it was told.
+        leaves: what will leave this machine, said once and before it does; empty otherwise.
     """
 
     task: str

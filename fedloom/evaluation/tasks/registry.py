@@ -1,13 +1,13 @@
 """All tasks by name. A task of one's own is a class in a file: see docs/evaluating.md."""
 
 import importlib
-import importlib.util
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fedloom import own_code
 from fedloom.errors import EvaluationError
 from fedloom.evaluation.nearest import did_you_mean
 from fedloom.evaluation.tasks.base import Task, TaskMetric
@@ -84,15 +84,10 @@ def find_task(name: str, folder: Path | None = None) -> Task:
 
 
 def _own_task(path: Path, attribute: str) -> Task:
-    spec = importlib.util.spec_from_file_location(f"own_task_{path.stem}", path)
-    if not path.is_file() or spec is None or spec.loader is None:
-        raise EvaluationError(f"{path}: there is no such file")
-    module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise EvaluationError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
-    found = getattr(module, attribute, None)
+        found = own_code.load(path, attribute)
+    except own_code.OwnCodeProblem as error:
+        raise EvaluationError(str(error)) from error
     if not (isinstance(found, type) and issubclass(found, Task)):
         raise EvaluationError(f"{path} has no class {attribute} that is a Task")
     try:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from agent.benchmark_admission import MAX_TRIES
+from agent.benchmarks.admission import MAX_TRIES
 from agent.errors import TaskFailed
 from agent.orders.jobs import BenchmarkJob
 from agent.record.bookings import Totals

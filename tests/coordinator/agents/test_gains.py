@@ -11,8 +11,8 @@ import pytest
 
 from fedloom import Client
 from fedloom.cli.campaign.page import load
-from fedloom.export import export
-from fedloom.export_options import Format, What
+from fedloom.exporting.export import export
+from fedloom.exporting.export_options import Format, What
 from shared.wire.problems import ProblemType
 from tests.coordinator.agents.test_own_adapters import one_round
 from tests.support.driven import DrivenCampaign

@@ -10,7 +10,7 @@ import pytest
 from coordinator.engine.aggregation.aggregate import Aggregated, aggregate
 from coordinator.engine.aggregation.files import ClientUpdate
 from coordinator.errors import AlgorithmFailed, BadUpdate
-from coordinator.tasks import update_checks
+from coordinator.tasks.checks import update_checks
 from shared import algorithms
 from shared.adapters.files import AdapterError, AdapterFile, slot_name, write_adapter
 from shared.adapters.lora import shape_at_rank

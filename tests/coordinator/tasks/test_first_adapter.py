@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from coordinator.errors import BadUpdate
-from coordinator.tasks.update_checks import check_adapter_zero
+from coordinator.tasks.checks.update_checks import check_adapter_zero
 from shared.adapters.files import write_adapter
 from shared.campaign.spec import LoraSection
 

@@ -15,14 +15,14 @@ from rich.console import Console
 from agent.data.source import DataSource
 from fedloom.comparison.choosing import chosen
 from fedloom.comparison.criterion import Criterion, criterion_on_rows
-from fedloom.comparison.csv_file import write_results
 from fedloom.comparison.planning.hyperparameters import Hyperparameters
 from fedloom.comparison.planning.methods import Method, MethodKind
-from fedloom.comparison.remarks import remarks
-from fedloom.comparison.report import as_json, below_table, table, tried_table
 from fedloom.comparison.results import MethodResult, Results
 from fedloom.comparison.running.trial import Trial
 from fedloom.comparison.running.trial_scores import TaskNumbers, Training, TrialScores
+from fedloom.comparison.showing.csv_file import write_results
+from fedloom.comparison.showing.remarks import remarks
+from fedloom.comparison.showing.report import as_json, below_table, table, tried_table
 from fedloom.comparison.spec import read_comparison
 from fedloom.comparison.tasks.evaluation import TaskEvaluation
 from fedloom.comparison.tasks.items import Halves

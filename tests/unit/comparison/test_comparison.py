@@ -13,17 +13,17 @@ from agent.data.source import DataSource
 from agent.orders.on_base.score import Completed
 from fedloom.comparison.baselines import Baselines
 from fedloom.comparison.criterion import Measure, criterion_of
-from fedloom.comparison.csv_file import write_results
 from fedloom.comparison.planning import points
 from fedloom.comparison.planning.grid import GridSection
 from fedloom.comparison.planning.hyperparameters import Hyperparameters
 from fedloom.comparison.planning.methods import Method, MethodKind, clients_drawn, methods
-from fedloom.comparison.report import as_json, below_table, table
 from fedloom.comparison.results import MethodResult, Results, Tried
 from fedloom.comparison.rows import Rows, training_rows
 from fedloom.comparison.scoring import macro_f1
+from fedloom.comparison.showing.csv_file import write_results
+from fedloom.comparison.showing.report import as_json, below_table, table
+from fedloom.comparison.showing.verdict import best, caption, finding, leaders
 from fedloom.comparison.spec import ScoreSection, read_comparison
-from fedloom.comparison.verdict import best, caption, finding, leaders
 from fedloom.errors import ComparisonError
 from shared.campaign.file import CampaignFileError
 from shared.campaign.spec import CampaignSpec

@@ -8,16 +8,16 @@ import pytest
 from rich.console import Console
 
 from fedloom.comparison.criterion import Criterion, criterion_of
-from fedloom.comparison.csv_file import write_results
 from fedloom.comparison.planning.hyperparameters import Hyperparameters
 from fedloom.comparison.planning.methods import Method, MethodKind
-from fedloom.comparison.report import as_json, table
 from fedloom.comparison.results import MethodResult, Results
 from fedloom.comparison.running.trial_scores import TaskNumbers, Training, TrialScores
+from fedloom.comparison.showing.csv_file import write_results
+from fedloom.comparison.showing.report import as_json, table
+from fedloom.comparison.showing.verdict import best, caption
 from fedloom.comparison.spec import read_comparison
 from fedloom.comparison.tasks.scores import TaskScore
 from fedloom.comparison.tasks.tables import not_run, task_tables
-from fedloom.comparison.verdict import best, caption
 
 HYPERPARAMETERS = Hyperparameters(4e-3)
 MISSING = "put fpb/x.txt into data"

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from fedloom.benchmarks_shown import asked_in_words, reasons_grouped, stop_standing
+from fedloom.adapters.benchmarks_shown import asked_in_words, reasons_grouped, stop_standing
 from fedloom.cli.simulation.round_lines import round_line
 from fedloom.cli.simulation.simulate import how_it_ended
 from fedloom.measured import (

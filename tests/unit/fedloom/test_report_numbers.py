@@ -76,7 +76,7 @@ def test_an_own_metric_is_a_function_of_question_expected_and_answer(tmp_path: P
     [
         ("mine.py", "as FILE.py:FUNCTION"),
         ("mine.txt:score", "as FILE.py:FUNCTION"),
-        ("nowhere.py:score", "there is no file"),
+        ("nowhere.py:score", "there is no such file"),
         ("broken.py:score", "cannot be imported: ZeroDivisionError"),
         ("empty.py:score", "has no function score"),
     ],

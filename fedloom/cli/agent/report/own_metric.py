@@ -1,12 +1,12 @@
 """The owner's own metric: a function in a file of its own, which runs here and leaves nowhere."""
 
-import importlib.util
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedloom import own_code
 from fedloom.errors import InvalidOption
 
 if TYPE_CHECKING:
@@ -50,15 +50,10 @@ def read_metric(named: str) -> OwnMetric:
     path = Path(file)
     if not colon or path.suffix != ".py" or not name.isidentifier():
         raise InvalidOption("--metric: name a function in a file, as FILE.py:FUNCTION")
-    spec = importlib.util.spec_from_file_location(f"own_metric_{path.stem}", path)
-    if not path.is_file() or spec is None or spec.loader is None:
-        raise InvalidOption(f"--metric: there is no file {path}")
-    module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise InvalidOption(f"--metric: {path} cannot be imported: {type(error).__name__}: {error}") from error
-    function = getattr(module, name, None)
+        function = own_code.load(path, name)
+    except own_code.OwnCodeProblem as error:
+        raise InvalidOption(f"--metric: {error}") from error
     if not callable(function):
         raise InvalidOption(f"--metric: {path} has no function {name}")
     return OwnMetric(name, function)

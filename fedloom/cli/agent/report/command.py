@@ -174,7 +174,7 @@ def _say_sent(subject: "Subject", sent: "list[Gain]", not_sent: str) -> None:
     told = subject.workspace.record.gains.of_campaign(subject.known.id)
     earlier = [each for each in told if each.sent_at is not None]
     if not sent and not subject.settings.policy.report_gain:
-        before = f"; the operator was told of adapter {_numbers(earlier)} before" if earlier else ""
+        before = f"; an earlier report sent the numbers of adapter {_numbers(earlier)}" if earlier else ""
         output.say(f"nothing was sent{before}")
     elif not_sent:
         output.say(f"{'not all' if sent else 'nothing'} was sent: {visible_line(not_sent)}", err=True)

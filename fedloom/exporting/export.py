@@ -6,10 +6,10 @@ from typing import Any, TextIO
 
 from pydantic import BaseModel
 
-from fedloom.benchmarks_shown import BENCHMARK_COLUMNS, benchmark_rows
+from fedloom.adapters.benchmarks_shown import BENCHMARK_COLUMNS, benchmark_rows
 from fedloom.client import Client
-from fedloom.csv_table import write_csv
-from fedloom.export_options import Format, What
+from fedloom.exporting.csv_table import write_csv
+from fedloom.exporting.export_options import Format, What
 from fedloom.measured import held_out_metrics
 from shared.metrics import Origin
 from shared.text.plain_text import visible_json

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.text import Text
 
-from fedloom.benchmarks_shown import reasons_grouped, stop_standing, unoffered
+from fedloom.adapters.benchmarks_shown import reasons_grouped, stop_standing, unoffered
 from fedloom.cli import output
 from fedloom.measured import main_benchmark_metrics
 from shared.metrics import Metric

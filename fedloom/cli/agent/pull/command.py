@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from fedloom.cli import output
-from fedloom.cli.agent.adapter_choice import BEST_FOR_ME, Choice, choose, is_as_evaluated
 from fedloom.cli.agent.known import Named, find, open_home
 from fedloom.cli.agent.owner_commands import DEFAULT_HOME, Home
+from fedloom.cli.agent.pull.adapter_choice import BEST_FOR_ME, Choice, choose, is_as_evaluated
 from fedloom.cli.output import AsJson
 from fedloom.errors import NoSuchAdapter
 from shared.metrics import HELD_OUT_LOSS

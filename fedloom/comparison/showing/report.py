@@ -9,8 +9,8 @@ from rich.text import Text
 from fedloom.comparison.planning.hyperparameters import Hyperparameters
 from fedloom.comparison.planning.methods import MethodKind
 from fedloom.comparison.results import Results, Row
+from fedloom.comparison.showing.verdict import best, caption, finding, leaders
 from fedloom.comparison.tasks.tables import cell, numbers_as_json
-from fedloom.comparison.verdict import best, caption, finding, leaders
 
 
 def table(results: Results) -> Table:

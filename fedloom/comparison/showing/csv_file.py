@@ -10,7 +10,7 @@ from fedloom.comparison.planning.methods import Method
 from fedloom.comparison.results import Results
 from fedloom.comparison.scoring import Scores
 from fedloom.comparison.tasks.scores import TaskScore
-from fedloom.csv_table import write_csv
+from fedloom.exporting.csv_table import write_csv
 
 _COUNTS = ("n", "n_asked", "n_published", "not_run")
 _SETTING = ("method", "kind", "learning_rate", "params", "fields")

@@ -1,0 +1,1 @@
+"""``fedloom agent pull``: the command, and which adapter it means."""

@@ -1,0 +1,1 @@
+"""The tables of a campaign: its clients, rounds, metrics, benchmarks, tasks and gains."""

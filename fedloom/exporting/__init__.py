@@ -1,0 +1,1 @@
+"""A campaign as CSV or JSON lines."""
