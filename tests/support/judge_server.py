@@ -16,10 +16,11 @@ MODEL = "stub-judge"
 
 @dataclass
 class Said:
-    """What the server replies. body: as it is; None for a chat completion with text and usage."""
+    """What the server replies. body: as it is; None for a chat completion with text and usage. reason: beside status."""
 
     text: str = "Good. Rating: [[7]]"
     status: int = 200
+    reason: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes | None = None
     usage: Any = field(default_factory=lambda: {"prompt_tokens": 100, "completion_tokens": 10})
@@ -89,7 +90,7 @@ def judge_server(script: Script = lambda _body, _n: Said()) -> Iterator[JudgeSer
                 self.close_connection = True
                 return
             payload = said.bytes(body["model"])
-            self.send_response(said.status)
+            self.send_response(said.status, said.reason)
             for name, value in {"Content-Type": "application/json", **said.headers}.items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(payload)))

@@ -162,7 +162,7 @@ class Client:
         cause = cause_in_words(error, timed_out=isinstance(error, httpx.TimeoutException))
         unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError)
         through = f" through the proxy {self._proxy}" if unsent and self._proxy is not None else ""
-        cause = self._endpoint.without_key(f"it cannot be reached{through}: {cause}" if unsent else cause)
+        cause = f"it cannot be reached{through}: {cause}" if unsent else cause
         if is_about_certificate(error):
             return self._failed(cause.replace("name its CA with --ca-file", "name its CA in SSL_CERT_FILE"))
         return _Retryable(cause, may_cost=not unsent)
@@ -182,10 +182,14 @@ class Client:
         if reply.status_code in _AGAIN or reply.is_server_error:
             after_s = seconds_to_wait(reply.headers.get("Retry-After", "")) or 0.0
             return _Retryable(said, after_s=after_s)
-        return RequestRefused(said) if reply.status_code in _OF_ONE_REQUEST else self._failed(said)
+        return RequestRefused(self._safe(said)) if reply.status_code in _OF_ONE_REQUEST else self._failed(said)
 
     def _failed(self, reason: str) -> JudgeFailed:
-        return JudgeFailed(f"the judge {self._endpoint}: {reason}")
+        return JudgeFailed(f"the judge {self._endpoint}: {self._safe(reason)}")
+
+    def _safe(self, reason: str) -> str:
+        """As one line without the key: status lines and headers are the server's words too, as its body is."""
+        return one_line(self._endpoint.without_key(reason))
 
 
 def _detail(text: str) -> str:

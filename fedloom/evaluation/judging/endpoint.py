@@ -3,6 +3,7 @@
 import os
 import re
 from dataclasses import dataclass, field
+from functools import cached_property
 from urllib.parse import urlsplit
 
 import httpx
@@ -15,6 +16,7 @@ from shared.network.urls import is_confidential, is_this_machine
 KEY_VARIABLE = "FEDLOOM_JUDGE_KEY"
 _KEY = re.compile(r"[!-~]+")
 _LONGEST_NAME = 200
+_MOST_BACKSLASHES = 8
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,17 @@ class Endpoint:
 
     def without_key(self, text: str) -> str:
         """A text of the server's, in which it may have repeated the key."""
-        if not self.key:
-            return text
-        escaped = self.key.replace("\\", "\\\\").replace('"', '\\"')  # as JSON writes it
-        return text.replace(escaped, "[key]").replace(self.key, "[key]")
+        return self._key_in_text.sub("[key]", text) if self.key else text
+
+    @cached_property
+    def _key_in_text(self) -> re.Pattern[str]:
+        """The key with any of its characters escaped, as writers of JSON do: some escape ``/`` and ``+``, as in
+        ``\\/`` and ``\\u002B``, and JSON within JSON has more backslashes."""
+        characters = (
+            rf"(?:\\{{0,{_MOST_BACKSLASHES}}}{re.escape(each)}|\\{{1,{_MOST_BACKSLASHES}}}(?i:u{ord(each):04x}))"
+            for each in self.key
+        )
+        return re.compile("".join(characters))
 
 
 def endpoint_of(url: str | None, model: str | None) -> Endpoint | None:

@@ -50,6 +50,7 @@ def judgement_of(body: str, estimate: Cost, asked_at: str) -> Judgement:
         text = ""  # a judge that refuses, or that only thought
     if not isinstance(text, str):
         raise ValueError("its message is no text")
+    text = text.encode(errors="replace").decode()  # JSON can name halves of a character, which no file holds
     model = found.get("model")
     named = one_line(model, _LONGEST_NAME) if isinstance(model, str) else ""
     return Judgement(text, named, _cost(found.get("usage"), estimate), asked_at)

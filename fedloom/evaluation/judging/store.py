@@ -2,15 +2,27 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fedloom.evaluation.judging.budget import Cost
+from pydantic import TypeAdapter
+
 from fedloom.evaluation.judging.endpoint import Endpoint
 from fedloom.evaluation.judging.reply import Judgement
 from shared.digest import sha256_hex
 from shared.private_files import private_folder, private_opener
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What is read of a line."""
+
+    request: str
+    judgement: Judgement
+
+
+_ENTRY = TypeAdapter(_Entry)
 
 
 class JudgementStore:
@@ -30,11 +42,10 @@ class JudgementStore:
             return
         for line in lines:
             try:
-                entry: dict[str, Any] = json.loads(line)
-                known = entry["judgement"]
-                yield entry["request"], Judgement(**{**known, "cost": Cost(**known["cost"])})
-            except (ValueError, KeyError, TypeError):
-                continue  # the last line of a run that was killed, or a reply that nobody could use
+                entry = _ENTRY.validate_python(json.loads(line))
+            except (ValueError, RecursionError):
+                continue  # the last line of a run that was killed, a reply that nobody could use, or an edited line
+            yield entry.request, entry.judgement
 
     def find(self, digest: str) -> Judgement | None:
         """The reply to a request; None if there is none yet."""

@@ -68,6 +68,52 @@ def test_the_key_is_sent_and_is_nowhere_else(tmp_path: Path) -> None:
     assert KEY not in repr(failed.value) + repr(judge_at(judge.url, key=KEY)) + everything_in(tmp_path)
 
 
+ODD_KEY = 'Ab+cd/ef=="q"/key'
+
+
+@pytest.mark.parametrize(
+    ("character", "escaped"), [("/", "\\/"), ("+", "\\u002B"), ("=", "\\u003d"), ("/", "\\\\/"), ("A", "\\u0041")]
+)
+def test_a_key_that_comes_back_with_escapes_is_nowhere(tmp_path: Path, character: str, escaped: str) -> None:
+    message = {"choices": [{"message": {"content": f"you sent {ODD_KEY} [[3]]"}}], "model": ODD_KEY}
+    reply = json.dumps(message).replace(character, escaped).encode()
+    with judge_server(lambda *_: Said(body=reply)) as judge:
+        assert ask(judge, tmp_path, key=ODD_KEY) == ["you sent [key] [[3]]"]
+    [line] = map(json.loads, kept(tmp_path))
+    assert "cd" not in line["raw"] + line["judgement"]["model"]
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 500])
+def test_status_lines_and_headers_are_said_without_the_key_and_as_one_line(tmp_path: Path, status: int) -> None:
+    with judge_server(lambda *_: Said(status=status, reason=f"{KEY} \x1b[31mred")) as judge:
+        with pytest.raises(JudgeFailed, match=rf"{status} \[key\] \\x1b\[31mred"):
+            ask(judge, tmp_path, key=KEY)
+    with judge_server(lambda *_: Said(headers={"Content-Encoding": KEY})) as judge:
+        with pytest.raises(JudgeFailed, match=r"encoded \(\[key\]\)"):
+            ask(judge, tmp_path, key=KEY)
+
+
+@pytest.mark.parametrize(
+    ("found", "edited"),
+    [
+        ('"text": "Good. Rating: [[7]]"', '"text": 5'),
+        ('"tokens_in": 100', '"tokens_in": "many"'),
+        ('"model": "', '"model": 1, "was": "'),
+        ('"request": "', '"request": ["a"], "was": "'),
+        ('{"judge": ', "[" * 100_000),
+    ],
+)
+def test_a_line_that_somebody_edited_is_asked_again(tmp_path: Path, found: str, edited: str) -> None:
+    with judge_server() as judge:
+        ask(judge, tmp_path, 2)
+        [path] = (tmp_path / "judgements").iterdir()
+        text = path.read_text()
+        assert found in text
+        path.write_text(text.replace(found, edited, 1))
+        assert ask(judge, tmp_path, 2) == ["Good. Rating: [[7]]"] * 2
+        assert len(judge.asked) == 3
+
+
 KILLED = """
 import sys
 from pathlib import Path
