@@ -1,25 +1,49 @@
-"""Code of one's own, named as FILE.py:NAME: a task of an evaluation, a metric of a report."""
+"""Functions and classes in a file of the user's own, named FILE.py:NAME. What they print goes to stderr."""
 
 import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 
-class OwnCodeProblem(Exception):
-    """The file cannot be imported, or has nothing of that name. The text says which, and begins with the file."""
+class OwnCodeFailed(Exception):
+    """A file cannot be imported. The text says why."""
 
 
-def load(path: Path, name: str) -> Any:
-    """What a Python file calls *name*; None if it has no such name. Raises OwnCodeProblem.
+@contextmanager
+def own_code() -> Iterator[None]:
+    """Around a call of the user's code: stdout stays the command's, and so does the current folder.
 
-    The file runs with the rights of whoever named it.
+    Turns SystemExit into OwnCodeFailed: the command must not end there as if it were done.
     """
-    spec = importlib.util.spec_from_file_location(f"own_{path.stem}", path)
-    if not path.is_file() or spec is None or spec.loader is None:
-        raise OwnCodeProblem(f"{path}: there is no such file")
-    module = importlib.util.module_from_spec(spec)
+    before = Path.cwd()
     try:
-        spec.loader.exec_module(module)
+        with redirect_stdout(sys.stderr):
+            yield
+    except SystemExit as error:
+        raise OwnCodeFailed("it called sys.exit") from error
+    finally:
+        os.chdir(before)
+
+
+def attribute_of(path: Path, name: str) -> Any:
+    """What a file calls by a name; None if it has none of that name. Raises OwnCodeFailed.
+
+    path: of the file.
+    """
+    module_name = f"fedloom_own_{path.stem}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise OwnCodeFailed(f"there is no file {path}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # dataclasses look their module up there
+    try:
+        with own_code():
+            spec.loader.exec_module(module)
     except Exception as error:
-        raise OwnCodeProblem(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+        del sys.modules[module_name]
+        raise OwnCodeFailed(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
     return getattr(module, name, None)

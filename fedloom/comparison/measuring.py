@@ -95,8 +95,9 @@ def measuring(spec: ComparisonSpec, source: DataSource, *, run_untrusted_code: b
         if asked.choosing is not None:
             evaluations[CHOOSING] = asked.choosing
         doubts += asked.notes + asked.table.overlaps
-        if asked.table.leaves:
-            doubts.append(f"for each model of the table: {asked.table.leaves}")
+        for part, models in ((CHOOSING, "that is tried"), (EVALUATION, "of the table")):
+            if part in evaluations and (leaves := evaluations[part].leaves):
+                doubts.append(f"for each model {models}: {leaves}")
     return Measuring(rows, evaluations, chosen_by, ranked_by, doubts)
 
 

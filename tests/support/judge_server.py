@@ -16,7 +16,12 @@ MODEL = "stub-judge"
 
 @dataclass
 class Said:
-    """What the server replies. body: as it is; None for a chat completion with text and usage. reason: beside status."""
+    """What the server replies.
+
+    Args:
+        reason: in the status line; None for the usual words.
+        body: as it is; None for a chat completion with text and usage.
+    """
 
     text: str = "Good. Rating: [[7]]"
     status: int = 200

@@ -7,11 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fedloom import own_code
 from fedloom.errors import EvaluationError
 from fedloom.evaluation.nearest import did_you_mean
 from fedloom.evaluation.tasks.base import Task, TaskMetric
 from fedloom.evaluation.tasks.code.names import CODE_TASKS
+from fedloom.own_code import OwnCodeFailed, attribute_of, own_code
 from shared.text.words import repeated
 
 _LONGEST = 60
@@ -85,13 +85,14 @@ def find_task(name: str, folder: Path | None = None) -> Task:
 
 def _own_task(path: Path, attribute: str) -> Task:
     try:
-        found = own_code.load(path, attribute)
-    except own_code.OwnCodeProblem as error:
+        found = attribute_of(path, attribute)
+    except OwnCodeFailed as error:
         raise EvaluationError(str(error)) from error
     if not (isinstance(found, type) and issubclass(found, Task)):
         raise EvaluationError(f"{path} has no class {attribute} that is a Task")
     try:
-        task = found()
+        with own_code():
+            task = found()
     except Exception as error:
         raise EvaluationError(f"{path}: {attribute} cannot be made: {type(error).__name__}: {error}") from error
     task.defined_in = path

@@ -13,6 +13,7 @@ from agent.data.source import DataSource
 from agent.settings import AgentSettings
 from fedloom.comparison.comparison import Comparison
 from fedloom.comparison.criterion import criterion_of
+from fedloom.comparison.measuring import measuring
 from fedloom.comparison.planning.hyperparameters import Hyperparameters
 from fedloom.comparison.planning.methods import Method, MethodKind
 from fedloom.comparison.running.trial import Trial
@@ -131,6 +132,21 @@ def test_another_judge_rates_anew(folder: Path) -> None:
     assert [[score.value for score in each] for each in (first, other)] == [[3.0], [9.0]]
     assert len(model.asked) == 4, "answers are stored"
     assert judged(folder, judge.url).leaves.startswith("vicuna_bench: questions, reference answers and the answers")
+
+
+def test_what_leaves_for_choosing_is_told_as_well_as_for_the_table(folder: Path) -> None:
+    write_benches(folder / "data")
+    judge = {"url": "http://127.0.0.1:9/v1", "model": "stub"}
+    section = {"tasks": ["vicuna_bench"], "data": folder / "data", "judge": judge}
+    spec = ComparisonSpec.model_validate(
+        {"name": "x", "clients": 2, "choose": "vicuna_bench.rating", "evaluation": section}
+    )
+    training = folder / "training.jsonl"
+    training.write_text(json.dumps(ROWS[0]))
+    told = measuring(spec, DataSource(path=training), run_untrusted_code=False).doubts
+    [choosing, table] = [each for each in told if "the judge stub at 127.0.0.1:9" in each]
+    assert choosing.startswith("for each model that is tried: vicuna_bench: questions, reference answers")
+    assert table.startswith("for each model of the table: vicuna_bench: questions, reference answers")
 
 
 def test_what_a_judge_needs_is_told_before_anything_is_trained(folder: Path) -> None:

@@ -67,13 +67,61 @@ def test_an_own_metric_is_a_function_of_question_expected_and_answer(tmp_path: P
     with pytest.raises(InvalidOption, match="wrong raised ValueError at held-out row 5") as refused:
         read_metric(f"{file}:wrong").values([row(4, "secret text", "y")])
     assert "secret" not in str(refused.value)
-    with pytest.raises(InvalidOption, match="endless gave inf at held-out row 1"):
+    with pytest.raises(InvalidOption, match="endless gave inf at held-out row 1, and not a number up to"):
         read_metric(f"{file}:endless").values([row(0, "x", "y")])
+
+
+ODD = """
+from __future__ import annotations
+import os, sys
+from dataclasses import dataclass
+print("imported")
+@dataclass
+class Held:
+    text: str
+def none(question, expected, answer): return None
+def text(question, expected, answer): return "0.5"
+def large(question, expected, answer): return -1.7e308
+def whole(question, expected, answer): return 10 ** 400
+def leaves(question, expected, answer): sys.exit(0)
+def wanders(question, expected, answer):
+    print(Held(expected))
+    os.chdir("/")
+    return True
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("none", "none gave no number but NoneType at held-out row 3"),
+        ("text", "text gave str at held-out row 3, and not a number"),
+        ("large", "large gave -1.7e.308 at held-out row 3, and not a number up to 1e.100"),
+        ("whole", "whole gave no number but int at held-out row 3"),
+        ("leaves", "leaves raised OwnCodeFailed at held-out row 3"),
+    ],
+)
+def test_a_metric_that_gives_no_number_is_told(name: str, why: str, tmp_path: Path) -> None:
+    (tmp_path / "odd.py").write_text(ODD)
+    with pytest.raises(InvalidOption, match=why):
+        read_metric(f"{tmp_path / 'odd.py'}:{name}").values([row(2, "secret", "y")])
+
+
+def test_a_metric_neither_prints_into_the_report_nor_moves_its_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("odd.py").write_text(ODD)
+    assert read_metric("odd.py:wanders").values([row(2, "words", "y")]) == [1.0]
+    assert Path.cwd() == tmp_path
+    printed = capsys.readouterr()
+    assert (printed.out, "words" in printed.err) == ("", True)
 
 
 @pytest.mark.parametrize(
     ("named", "why"),
     [
+        ("leaving.py:score", "cannot be imported: OwnCodeFailed: it called sys.exit"),
         ("mine.py", "as FILE.py:FUNCTION"),
         ("mine.txt:score", "as FILE.py:FUNCTION"),
         ("nowhere.py:score", "there is no such file"),
@@ -87,5 +135,6 @@ def test_a_metric_that_cannot_be_read_is_told(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken.py").write_text("1 / 0\n")
     (tmp_path / "empty.py").write_text("")
+    (tmp_path / "leaving.py").write_text("import sys\nsys.exit()\n")
     with pytest.raises(InvalidOption, match=why):
         read_metric(named)

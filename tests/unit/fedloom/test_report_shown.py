@@ -18,6 +18,7 @@ from agent.workspace import Identity, Workspace
 from fedloom.cli.agent.report import words
 from fedloom.cli.agent.report.document import document_of
 from fedloom.cli.agent.report.numbers import ReportNumbers, numbers_of
+from fedloom.cli.agent.report.own_metric import OwnMetric
 from fedloom.cli.agent.report.page import page
 from fedloom.cli.agent.report.terminal import print_report
 from fedloom.cli.plain_console import PlainConsole
@@ -49,6 +50,23 @@ def numbers(tmp_path: Path) -> ReportNumbers:
         *(model(ModelKind.ADAPTER, n, loss, " yes\n") for n, loss in ((1, 1.5), (2, 1.8), (3, 1.7), (4, 1.6))),
     ]
     return numbers_of(OwnReport(subject, models, 24, ""), None)
+
+
+def test_an_own_metric_is_asked_once_for_each_answer(numbers: ReportNumbers) -> None:
+    asked = 0
+
+    def drifting(_question: str, _expected: str, _answer: str) -> int:
+        nonlocal asked
+        asked += 1
+        return asked
+
+    found = numbers_of(numbers.report, OwnMetric("drifting", drifting))
+    assert asked == N * len(found.models)
+    means = {each.name: each.own.value for each in found.models if each.own is not None}
+    for each in found.models:
+        for difference in each.differences:
+            assert difference.own is not None
+            assert difference.own.value == pytest.approx(means[each.name] - means[difference.than])
 
 
 def test_on_the_page_every_text_is_escaped(numbers: ReportNumbers) -> None:

@@ -1,6 +1,6 @@
 """The numbers of a report: values of each model, and differences on the same rows with intervals at 95 %."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -111,6 +111,8 @@ def numbers_of(report: "OwnReport", metric: OwnMetric | None) -> ReportNumbers:
     """Compute all numbers. Raises InvalidOption if the owner's metric gives none."""
     has_expected, loss = report.subject.has_expected_answers, report.subject.loss
     compared = [each for each in (report.base, report.alone) if each is not None]
+    # once for each model: a function that is not the same twice would have means and differences of other values
+    own = {each.model.name: metric.values(each.rows) for each in report.models} if metric is not None else {}
     models = []
     for each in report.models:
         earlier = [other for other in compared if other is not each and each is not report.base]
@@ -118,8 +120,8 @@ def numbers_of(report: "OwnReport", metric: OwnMetric | None) -> ReportNumbers:
             ModelNumbers(
                 measured=each,
                 exact=share_of(each.rows) if has_expected else None,
-                own=_mean(metric.values(each.rows)) if metric is not None else None,
-                differences=[_difference(other, each, loss, metric, has_expected=has_expected) for other in earlier],
+                own=_mean(own.get(each.model.name, ())),
+                differences=[_difference(other, each, loss, own, has_expected=has_expected) for other in earlier],
             )
         )
     return ReportNumbers(report, loss, metric.name if metric is not None else "", models)
@@ -136,11 +138,16 @@ def _exact(rows: "Sequence[MeasuredRow]") -> list[bool]:
 
 
 def _difference(
-    one: "MeasuredModel", other: "MeasuredModel", loss: Metric, metric: OwnMetric | None, *, has_expected: bool
+    one: "MeasuredModel",
+    other: "MeasuredModel",
+    loss: Metric,
+    own: Mapping[str, Sequence[float]],
+    *,
+    has_expected: bool,
 ) -> Difference:
-    own = _mean_difference(metric.values(one.rows), metric.values(other.rows)) if metric is not None else None
+    values = _mean_difference(own.get(one.model.name, ()), own.get(other.model.name, ()))
     exact = exact_difference(_exact(one.rows), _exact(other.rows)) if has_expected else None
-    return Difference(one.model.name, loss_difference(one.rows, other.rows, loss.weight), exact, own)
+    return Difference(one.model.name, loss_difference(one.rows, other.rows, loss.weight), exact, values)
 
 
 def loss_difference(

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedloom import own_code
 from fedloom.errors import InvalidOption
+from fedloom.own_code import OwnCodeFailed, attribute_of, own_code
 
 if TYPE_CHECKING:
     from agent.orders.measure import MeasuredRow
+
+_LARGEST = 1e100
+"""Sums of values beyond it may be no numbers."""
 
 
 @dataclass(frozen=True)
@@ -28,15 +31,19 @@ class OwnMetric:
     def of(self, row: "MeasuredRow") -> float:
         """The value of one row that was answered. Raises InvalidOption if the function gives none."""
         assert row.answer is not None
+        at = f"at held-out row {row.place + 1}"
         try:
-            value = self.function(row.question, row.expected, row.answer)
-            number = float(value)
+            with own_code():
+                value = self.function(row.question, row.expected, row.answer)
         except Exception as error:  # whatever an owner's function raises; its text may quote a row
-            raise InvalidOption(
-                f"--metric: {self.name} raised {type(error).__name__} at held-out row {row.place + 1}"
-            ) from error
-        if not math.isfinite(number):
-            raise InvalidOption(f"--metric: {self.name} gave {number} at held-out row {row.place + 1}")
+            raise InvalidOption(f"--metric: {self.name} raised {type(error).__name__} {at}") from error
+        try:
+            number = math.nan if isinstance(value, str | bytes) else float(value)
+        except Exception as error:
+            raise InvalidOption(f"--metric: {self.name} gave no number but {type(value).__name__} {at}") from error
+        if not abs(number) <= _LARGEST:
+            shown = type(value).__name__ if isinstance(value, str | bytes) else f"{number:g}"
+            raise InvalidOption(f"--metric: {self.name} gave {shown} {at}, and not a number up to {_LARGEST:g}")
         return number
 
     def values(self, rows: "Sequence[MeasuredRow]") -> list[float]:
@@ -51,8 +58,8 @@ def read_metric(named: str) -> OwnMetric:
     if not colon or path.suffix != ".py" or not name.isidentifier():
         raise InvalidOption("--metric: name a function in a file, as FILE.py:FUNCTION")
     try:
-        function = own_code.load(path, name)
-    except own_code.OwnCodeProblem as error:
+        function = attribute_of(path, name)
+    except OwnCodeFailed as error:
         raise InvalidOption(f"--metric: {error}") from error
     if not callable(function):
         raise InvalidOption(f"--metric: {path} has no function {name}")

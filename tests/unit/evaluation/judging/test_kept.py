@@ -85,12 +85,13 @@ def test_a_key_that_comes_back_with_escapes_is_nowhere(tmp_path: Path, character
 
 @pytest.mark.parametrize("status", [400, 401, 404, 500])
 def test_status_lines_and_headers_are_said_without_the_key_and_as_one_line(tmp_path: Path, status: int) -> None:
-    with judge_server(lambda *_: Said(status=status, reason=f"{KEY} \x1b[31mred")) as judge:
-        with pytest.raises(JudgeFailed, match=rf"{status} \[key\] \\x1b\[31mred"):
+    def said(reply: Said) -> str:
+        with judge_server(lambda *_: reply) as judge, pytest.raises(JudgeFailed) as failed:
             ask(judge, tmp_path, key=KEY)
-    with judge_server(lambda *_: Said(headers={"Content-Encoding": KEY})) as judge:
-        with pytest.raises(JudgeFailed, match=r"encoded \(\[key\]\)"):
-            ask(judge, tmp_path, key=KEY)
+        return str(failed.value)
+
+    assert rf"{status} [key] \x1b[31mred" in said(Said(status=status, reason=f"{KEY} \x1b[31mred"))
+    assert "encoded ([key])" in said(Said(headers={"Content-Encoding": KEY}))
 
 
 @pytest.mark.parametrize(
