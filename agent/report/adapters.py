@@ -51,11 +51,18 @@ def find_adapters(subject: Subject, folders: Iterable[Path], wanted: Collection[
     if subject.known.spec.start_sha256 is None:
         found.pop(0, None)
     if missing := sorted(set(wanted) - found.keys()):
+        if missing[0] == 0 and subject.known.spec.start_sha256 is None:
+            raise NoReport(f"adapter 0 of {subject.known.name} adds nothing to the base model, which each report has")
         have = f"here are {', '.join(map(str, sorted(found)))}" if found else "none of its adapters is here"
         raise NoReport(f"adapter {missing[0]} of {subject.known.name} is not on this machine: {have}. {_how(subject)}")
     if not found:
         raise NoReport(f"no adapter of {subject.known.name} is on this machine. {_how(subject)}")
     return [each for number, each in sorted(found.items()) if not wanted or number in wanted]
+
+
+def missing_of(subject: Subject, found: Iterable[FoundAdapter]) -> list[int]:
+    """Numbers of the campaign's adapters that were not found, or whose file is damaged."""
+    return sorted(digests_of(subject).keys() - {0, *(each.number for each in found)})
 
 
 def find_start(subject: Subject, folders: Iterable[Path]) -> FoundAdapter | None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.report.adapters import find_adapters
+from agent.report.adapters import find_adapters, missing_of
 from agent.report.alone import find_alone, train_alone
 from agent.report.child import OnProgress, report_child
 from agent.report.measuring import Asking, MeasuredModel, Model, ModelKind, measured
@@ -41,12 +41,14 @@ class OwnReport:
         models: the base model, the model alone if there is one, and adapters by number, all asked the same rows.
         alone_steps: optimizer steps of the model alone; 0 without it.
         no_alone: why there is no model alone; empty if there is.
+        missing: numbers of the campaign's adapters that are not on this machine, where all were wanted.
     """
 
     subject: Subject
     models: Sequence[MeasuredModel]
     alone_steps: int
     no_alone: str
+    missing: Sequence[int] = ()
 
     @property
     def base(self) -> MeasuredModel:
@@ -88,4 +90,5 @@ def make_report(subject: Subject, wanted: Wanted, on_step: OnStep) -> OwnReport:
             models.append(measured(child, Model.alone(alone), reference, wanted.asking, on_step("alone")))
         models += [measured(child, model, reference, wanted.asking, on_step(model.name)) for model in kept]
     steps = alone.n_steps if alone is not None else 0
-    return OwnReport(subject, models, steps, "" if alone is not None else no_alone)
+    missing = missing_of(subject, adapters) if not wanted.numbers else []
+    return OwnReport(subject, models, steps, "" if alone is not None else no_alone, missing)

@@ -160,9 +160,15 @@ def test_what_cannot_be_reported_is_told_with_what_to_do(owners: Owners, tmp_pat
     assert typed("agent", "pull", "tiny", "-o", pulled, "--home", home).returncode == 0
     found = owners.numbers("cyd", "--folder", pulled, *QUICK, "--rows", "1")
     assert [model["name"] for model in found["models"]] == ["base", "adapter 3"]
+    assert found["missing"] == [1, 2], "the best one may be among them"
     for path, data in kept.items():
         path.write_bytes(data)
     assert "adapter 9 of tiny is not on this machine: here are 1, 2, 3" in refused("--adapter", "9")
+    assert "adapter 0 of tiny adds nothing to the base model" in refused("--adapter", "0")
+    damaged = next(path for path in kept if path.name == found["models"][-1]["sha256"])
+    damaged.write_bytes(kept[damaged][:-100])
+    assert owners.numbers("cyd", *QUICK, "--rows", "1")["missing"] == [3]
+    damaged.write_bytes(kept[damaged])
     weights = pulled / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
     assert "no adapter of these bytes was signed for it" in refused("--folder", pulled)

@@ -59,17 +59,16 @@ class TrialScores:
 
     @staticmethod
     def read(folder: Path, facts: Any) -> "TrialScores | None":
-        """What ``write`` wrote of the same simulation. None if it has not been trained.
+        """What ``write`` wrote of the same simulation. None if it has not been trained, or the file is damaged.
 
         facts: what identifies the simulation, as JSON.
         """
         try:
             stored = json.loads((folder / SCORES_FILE).read_bytes())
-        except (FileNotFoundError, ValueError):
+            found = _STORED.validate_python(stored)
+        except (FileNotFoundError, ValueError, RecursionError):
             return None
-        if stored.pop("of", None) != facts:
-            return None
-        return _STORED.validate_python(stored)
+        return found if stored.get("of") == facts else None
 
     def write(self, folder: Path, facts: Any) -> None:
         """Write the file, atomically. Raises OSError."""

@@ -145,6 +145,16 @@ def test_scores_of_a_trial_are_read_as_they_were_written(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
+    "text", ["[]", "null", "{", '{"of": {}, "rows": 5}', '{"of": {}, "tasks": [1]}', "[" * 100_000]
+)
+def test_a_damaged_file_of_scores_counts_as_none(tmp_path: Path, text: str) -> None:
+    TrialScores().write(tmp_path, {})
+    assert TrialScores.read(tmp_path, {}) == TrialScores()
+    (tmp_path / "scores.json").write_text(text)
+    assert TrialScores.read(tmp_path, {}) is None
+
+
+@pytest.mark.parametrize(
     ("evaluation", "suites", "tasks"),
     [
         ("suite: own.yaml", ["HERE/own.yaml"], None),

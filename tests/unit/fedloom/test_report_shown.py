@@ -111,6 +111,10 @@ def test_the_words_say_which_rows_and_what_may_be_chance(numbers: ReportNumbers)
     assert to_alone.loss is not None
     assert to_alone.loss.value == pytest.approx(-0.5)
     assert "3 rounds and 24 steps on your own rows" in " ".join(words.notes(numbers, 64))
+    assert "not on this machine" not in " ".join(words.notes(numbers, 64))
+    lacking = replace(numbers, report=replace(numbers.report, missing=range(5, 20)))
+    assert "not on this machine, so not compared: adapter 5, 6, 7" in " ".join(words.notes(lacking, 64))
+    assert document_of(lacking, [], "", [])["missing"] == [*range(5, 20)]
     document = document_of(numbers, [], "policy.report_gain = false", [])
     assert (document["best"], len(document["answers"]), document["sent"]) == (1, 10, [])
     assert document["answers"][0]["answers"]["alone"] == "no"

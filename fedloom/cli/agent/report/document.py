@@ -28,6 +28,7 @@ def document_of(numbers: ReportNumbers, sent: "list[Gain]", not_sent: str, told:
         "models": [_model(each) for each in numbers.models],
         "best": numbers.best.measured.model.number if numbers.best is not None else None,
         "alone_steps": numbers.report.alone_steps,
+        "missing": [*numbers.report.missing],
         "no_alone": numbers.report.no_alone or None,
         "answers": [_row(numbers, place) for place in range(min(words.ANSWERS, numbers.n_asked))],
         "sent": [

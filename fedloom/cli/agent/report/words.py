@@ -8,6 +8,7 @@ from shared.metrics import Metric
 
 ANSWERS = 10
 """Rows whose answers are shown side by side."""
+_NAMES_SHOWN = 10
 HOLDS_ROWS = "It quotes held-out rows and what models answer to them. It is meant for the owner of the data only."
 
 
@@ -109,6 +110,8 @@ def notes(numbers: ReportNumbers, max_new_tokens: int) -> Iterator[str]:
             f"alone: {rounds} round{'s' if rounds != 1 else ''} and {numbers.report.alone_steps:,} steps on your own "
             "rows, as many as you took part in, from the same start"
         )
+    if missing := numbers.report.missing:
+        yield f"not on this machine, so not compared: adapter {output.some_of(list(map(str, missing)), _NAMES_SHOWN)}"
     if numbers.n_unanswered:
         yield f"{_rows(numbers.n_unanswered)} too long to be answered"
     if not numbers.report.subject.has_expected_answers:
