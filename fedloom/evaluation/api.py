@@ -46,7 +46,7 @@ def evaluate(
         adapters: folders of adapters on one base model.
         suite: name or file of a suite; ``paper`` if neither a suite nor tasks are given.
         tasks: names of tasks, in place of a suite.
-        limit: most items a metric, spread over its subjects; None for all.
+        limit: most items a task, spread over its subjects; None for all.
         data: folder of evaluation data. What is missing there is "not run".
         out: folder of the results.
         base: the base model's folder or hub id; by default what the adapters name.

@@ -24,7 +24,7 @@ Suite = Annotated[
 Tasks = Annotated[str | None, typer.Option(help="Names of tasks, separated by commas, in place of a suite.")]
 Limit = Annotated[
     int | None,
-    typer.Option(min=1, help="N items a metric, spread over its subjects by --seed; by default all.", metavar="N"),
+    typer.Option(min=1, help="Most items of a task, spread over its subjects by --seed; by default all.", metavar="N"),
 ]
 Data = Annotated[Path, typer.Option(envvar="FEDLOOM_EVALUATION_DATA", help="The folder of evaluation data.")]
 Base = Annotated[
