@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedloom.measured import benchmark_metrics
 from shared.benchmarks import benchmarks
+from shared.campaign import measured
 from shared.campaign.evaluation import EvaluationSection
 from shared.campaign.spec import CampaignSpec
 from shared.states import ParticipantState
@@ -41,8 +42,9 @@ def stop_in_words(evaluation: EvaluationSection) -> str:
     if (stop := evaluation.stop) is None:
         return ""
     n = f"{stop.patience} evaluation{'s in a row' if stop.patience > 1 else ''}"
-    than = f" by more than {stop.min_delta:g}" if stop.min_delta else ""
-    return f"stops after {n} without a better {evaluation.stop_metric}{than}"
+    if not stop.min_delta:
+        return f"stops after {n} without a better {evaluation.stop_metric}"
+    return f"stops after {n} without {evaluation.stop_metric} improving by more than {stop.min_delta:g}"
 
 
 def stop_standing(campaign: CampaignDetail) -> str:
@@ -67,17 +69,28 @@ def measuring_in_words(spec: CampaignSpec) -> list[str]:
         named = [*([evaluation.suite] if evaluation.suite else []), *(evaluation.tasks or ())]
         suites = ", ".join(f'"{name}"' for name in dict.fromkeys(named))
         lines.append(
-            f"at agents whose owners allow them: policy.suites = [{suites}], and their data in the folder that "
-            "[evaluation] data names, in agent.toml; one agent for each benchmark is enough"
+            f"at agents whose agent.toml allows them (policy.suites = [{suites}]) and whose [evaluation] data folder "
+            "has their data; one agent for each benchmark is enough"
         )
         if code := [name for name in names if benchmarks()[name].runs_code]:
             lines.append(f"these run programs that the model writes, in a sandbox: {', '.join(code)}")
     if evaluation.asks_for_a_decision:
         lines.append(f"the best adapter is chosen by {evaluation.best}")
         if rule := stop_in_words(evaluation):
-            lines.append(rule)
-        lines.append("if no adapter can be measured so, the campaign pauses and says why")
+            lines.append(f"{rule}{'' if _can_stop(spec) else '; with so few evaluations that never happens'}")
+        lines.append("if no adapter can be measured by that, the campaign pauses and says why")
     return lines
+
+
+def _can_stop(spec: CampaignSpec) -> bool:
+    """Whether enough adapters are evaluated before the last round for the campaign to end early."""
+    evaluation = spec.evaluation
+    if evaluation.stop is None:
+        return False
+    by_benchmarks = evaluation.stop_metric in measured.benchmark_metrics(evaluation)
+    is_measured = evaluation.by_benchmarks if by_benchmarks else evaluation.on_held_out_rows
+    n = sum(is_measured(number, spec.rounds) for number in range(1, spec.rounds))
+    return n >= evaluation.stop.patience
 
 
 def unoffered(campaign: CampaignDetail) -> list[str]:

@@ -115,5 +115,6 @@ def _is_due(every: int, adapter_number: int, rounds: int) -> bool:
 
 def _unknown(what: str, name: str, known: Collection[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {close[0]}?" if close else ": `fedloom evaluate --list` names all"
+    every = f"known are {', '.join(known)}" if what == "suite" else "`fedloom evaluate --list` names all"
+    hint = f"; did you mean {close[0]}?" if close else f"; {every}"
     return f"there is no {what} {name} on public data{hint}"

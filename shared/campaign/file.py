@@ -172,10 +172,11 @@ def messages_of(detail: ErrorDetails, path: Location, model: type[BaseModel]) ->
 
 
 def _with_prefix(path: Location, message: str, lines: dict[Location, int]) -> tuple[Location, str]:
-    """Move a section's message ``params.mu: ...`` to the field that its prefix names."""
+    """Move a section's message ``params.mu: ...`` to the field that its prefix names, given or left out of a section
+    that is given."""
     prefix, colon, rest = message.partition(": ")
     field_path = (*path, *prefix.split("."))
-    return (field_path, rest) if colon and field_path in lines else (path, message)
+    return (field_path, rest) if colon and field_path[: len(path) + 1] in lines else (path, message)
 
 
 def _keys_of(loc: Location, value: object, *, keep_last: bool) -> Location:

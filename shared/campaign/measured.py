@@ -1,6 +1,7 @@
 """The metrics of one campaign: those of its kind of training, and those of its benchmarks."""
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Collection, Mapping
 
 from shared import benchmarks, kinds, metrics
 from shared.campaign.evaluation import EvaluationSection
@@ -38,7 +39,9 @@ def undecidable(evaluation: EvaluationSection, kind: str) -> str | None:
     """
     stop = evaluation.stop
     asked = {"evaluation.best": evaluation.best}
-    asked |= {"evaluation.stop.metric": stop.metric} if stop is not None and stop.metric is not None else {}
+    if stop is not None:
+        of_stop = "evaluation.stop" if stop.metric is None else "evaluation.stop.metric"
+        asked[of_stop] = stop.metric or evaluation.best
     try:
         kinds.find(kind)
     except PluginUnavailable:
@@ -50,8 +53,16 @@ def undecidable(evaluation: EvaluationSection, kind: str) -> str | None:
     }
     for field, name in asked.items():
         if name not in known:
-            return f"{field}: {name} is not measured on adapters here; what is: {', '.join(known)}"
-        is_held_out = known[name].origin is Origin.EVALUATION
-        if is_held_out and evaluation.every == 0 and (stop is not None or name != metrics.HELD_OUT_LOSS):
+            return f"{field}: {name} is not measured on adapters here; {_what_is(known, name)}"
+        decides = name != metrics.HELD_OUT_LOSS or field != "evaluation.best"
+        if known[name].origin is Origin.EVALUATION and evaluation.every == 0 and decides:
             return f"{field}: {name} is measured on held-out rows, and evaluation.every is 0"
+    decides_stop = evaluation.stop_metric
+    if stop is not None and decides_stop is not None and stop.min_delta >= 1 and known[decides_stop].is_share:
+        return f"evaluation.stop.min_delta: {decides_stop} is a share from 0 to 1; write one percentage point as 0.01"
     return None
+
+
+def _what_is(known: Collection[str], name: str) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]}?" if close else f"what is: {', '.join(known)}"

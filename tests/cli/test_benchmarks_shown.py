@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -213,10 +214,27 @@ def test_before_a_campaign_starts_it_says_what_is_measured_and_what_owners_allow
     assert run("campaign", "create", file, "--dry-run").out.splitlines()[1:] == [
         "each adapter is evaluated on held-out rows after every round",
         "benchmarks run on the adapters: fpb, gsm8k, mbpp, at most 100 items of each (seed 7), after every 5 rounds",
-        'at agents whose owners allow them: policy.suites = ["fpb", "gsm8k", "mbpp"], and their data in the folder '
-        "that [evaluation] data names, in agent.toml; one agent for each benchmark is enough",
+        'at agents whose agent.toml allows them (policy.suites = ["fpb", "gsm8k", "mbpp"]) and whose [evaluation] data '
+        "folder has their data; one agent for each benchmark is enough",
         "these run programs that the model writes, in a sandbox: mbpp",
         "the best adapter is chosen by fpb.acc",
-        "stops after 1 evaluation without a better fpb.acc by more than 0.01",
-        "if no adapter can be measured so, the campaign pauses and says why",
+        "stops after 1 evaluation without fpb.acc improving by more than 0.01",
+        "if no adapter can be measured by that, the campaign pauses and says why",
     ]
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "never"),
+    [
+        ({"stop": {"patience": 5}}, False),
+        ({"stop": {"patience": 6}}, True),
+        ({"every": 4, "stop": {"patience": 2}}, True),
+        ({**BY_FPB, "tasks_every": 5, "stop": {"patience": 1}}, False),
+        ({**BY_FPB, "tasks_every": 5, "stop": {"patience": 2}}, True),
+    ],
+)
+def test_a_stop_that_never_comes_is_told(evaluation: dict[str, Any], never: bool, run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "campaign.yaml"
+    file.write_text(yaml.safe_dump(campaign_body(rounds=6, evaluation=evaluation)))
+    said = run("campaign", "create", file, "--dry-run").out
+    assert ("; with so few evaluations that never happens" in said) is never

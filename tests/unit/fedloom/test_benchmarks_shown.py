@@ -108,7 +108,7 @@ def test_of_many_benchmarks_some_are_named() -> None:
 
 def test_how_the_stop_stands_is_what_the_coordinator_says() -> None:
     stops = detail(tasks=["fpb"], best="fpb.acc", stop={"patience": 3, "min_delta": 0.01})
-    rule = "stops after 3 evaluations in a row without a better fpb.acc by more than 0.01"
+    rule = "stops after 3 evaluations in a row without fpb.acc improving by more than 0.01"
     assert stop_standing(stops) == f"{rule}; no adapter has it yet"
     stands = StopView(metric="fpb.acc", best_adapter=4, best_value=0.612, waited=2)
     assert stop_standing(stops.model_copy(update={"stop": stands})) == f"{rule}; 2 so far, since adapter 4 (61.2%)"

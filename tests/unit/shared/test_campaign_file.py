@@ -164,6 +164,22 @@ def test_a_file_is_read_from_disk_and_named_in_its_errors(tmp_path: Path) -> Non
             GOOD + "evaluation:\n  suite: finanse\n",
             "line 10: evaluation.suite: there is no suite finanse on public data; did you mean finance?",
         ),
+        (
+            GOOD + "evaluation:\n  suite: chat\n",
+            "line 10: evaluation.suite: there is no suite chat on public data; known are code, finance, general",
+        ),
+        (
+            GOOD + "evaluation:\n  tasks: [fpb]\n  best: fpb.acd\n",
+            "line 11: evaluation.best: fpb.acd is not measured on adapters here; did you mean fpb.acc?",
+        ),
+        (
+            GOOD + "evaluation:\n  every: 0\n  stop: {patience: 2}\n",
+            "line 11: evaluation.stop: held_out_loss is measured on held-out rows, and evaluation.every is 0",
+        ),
+        (
+            GOOD + "evaluation:\n  tasks: [fpb]\n  best: fpb.acc\n  stop: {min_delta: 1}\n",
+            "line 12: evaluation.stop.min_delta: fpb.acc is a share from 0 to 1; write one percentage point as 0.01",
+        ),
         ("", "line 1: the file is empty"),
         ("# nothing\n", "line 1: the file is empty"),
         ("- a\n", "line 1: needs fields of its own: name, kind, base"),
