@@ -124,7 +124,7 @@ def test_a_metric_neither_prints_into_the_report_nor_moves_its_page(
         ("leaving.py:score", "cannot be imported: OwnCodeFailed: it called sys.exit"),
         ("mine.py", "as FILE.py:FUNCTION"),
         ("mine.txt:score", "as FILE.py:FUNCTION"),
-        ("nowhere.py:score", "there is no such file"),
+        ("nowhere.py:score", "there is no file"),
         ("broken.py:score", "cannot be imported: ZeroDivisionError"),
         ("empty.py:score", "has no function score"),
     ],
