@@ -21,6 +21,7 @@ from fedloom.comparison.choosing import chosen
 from fedloom.comparison.measuring import measuring
 from fedloom.comparison.parts import EVALUATION, IN_WORDS
 from fedloom.comparison.planning.checks import checked_grid
+from fedloom.comparison.planning.fields import value_of
 from fedloom.comparison.planning.hyperparameters import Hyperparameters
 from fedloom.comparison.planning.methods import MethodKind, methods
 from fedloom.comparison.planning.points import count_points, grid_points
@@ -29,7 +30,7 @@ from fedloom.comparison.results import MethodResult, Results
 from fedloom.comparison.running.trial_scores import TrialScores
 from fedloom.comparison.running.workers import OnProgress, ScoredOn, Workers, working
 from fedloom.comparison.scoring import Scorer
-from fedloom.comparison.showing.remarks import remarks
+from fedloom.comparison.showing.remarks import AMOUNT, remarks
 from fedloom.comparison.spec import ComparisonSpec
 from fedloom.errors import ComparisonError, TrialFailed
 from fedloom.run_folder import run_folder
@@ -142,7 +143,7 @@ class Comparison:
             self._seeds,
             results,
             measured.doubts,
-            list(remarks(results)),
+            list(remarks(results, {name: value_of(self._campaign, name) for name in AMOUNT})),
             chosen_by=measured.chosen_by if any(len(each.tried) > 1 for each in results) else None,
             is_ordered=self.spec.rank is not None,
         )

@@ -366,19 +366,33 @@ def trained(name: str, fields: Sequence[tuple[str, str]], **by_seed: Training) -
     return found
 
 
+OWN = {"rounds": 4, "training.steps": 6, "training.batch_size": 8, "selection.clients_per_round": 2}
+"""The campaign's own values."""
+
+
 def test_unequal_amounts_of_training_are_told() -> None:
     equal = [trained(name, [("rounds", "4"), ("lora.rank", str(n))]) for n, name in enumerate(("a", "b"), 1)]
-    assert list(remarks(equal)) == []
-    assert list(remarks([*equal, trained("c", [("rounds", "8"), ("training.steps", "2")])])) == [
+    assert list(remarks(equal, OWN)) == []
+    assert list(remarks([*equal, trained("c", [("rounds", "8"), ("training.steps", "2")])], OWN)) == [
         "not all methods trained equally much, by what was chosen for them: "
-        "rounds 4: a, b; rounds 8, training.steps 2: c"
+        "rounds 4, training.steps 6: a, b; rounds 8, training.steps 2: c"
+    ]
+
+
+def test_more_clients_a_round_than_baselines_stand_for_are_told() -> None:
+    pooled = trained("pooled, steps ×2", [])
+    one, more = (trained(f"fed{n}", [("selection.clients_per_round", str(n))]) for n in (2, 4))
+    assert list(remarks([pooled, one], OWN)) == []
+    assert list(remarks([pooled, one, more], OWN)) == [
+        "not all methods trained equally much, by what was chosen for them: "
+        "selection.clients_per_round 2: pooled, steps ×2, fed2; selection.clients_per_round 4: fed4"
     ]
 
 
 def test_what_stopped_early_is_told_by_method_and_seed() -> None:
     early = trained("a", [], s1=Training(10, 4, 2), s2=Training(10, 10, 10), s3=Training(10, 6, 6))
     best = trained("b", [], s1=Training(10, 10, 7), s2=Training(10, 10, 10))
-    assert list(remarks([early, best])) == [
+    assert list(remarks([early, best], OWN)) == [
         "a stopped early: seed 1 after round 4 of 10, adapter 2 scored; seed 3 after round 6 of 10, adapter 6 scored",
         "the best adapter, and not the last one, is scored of b, seed 1: adapter 7 of 10",
     ]
