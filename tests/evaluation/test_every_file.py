@@ -163,7 +163,8 @@ def test_a_file_that_is_not_the_published_one_is_said(name: str, tmp_path: Path)
     found = load(name, data)
     for file in files:
         if file.sha256 and file.n_rows in (None, 5):
-            assert f"{file.path} is not the published file: another edition, edited or re-ordered" in found.notes
+            note = f"the file {file.path} is not the published one: another edition, edited or re-ordered"
+            assert note in found.notes
         elif file.sha256:
             assert f"a slice: {len(found.items):,} of {found.n_published:,} items" in found.notes
 
@@ -171,7 +172,7 @@ def test_a_file_that_is_not_the_published_one_is_said(name: str, tmp_path: Path)
 def test_a_whole_file_of_another_edition_is_said(tmp_path: Path) -> None:
     rows = [{"intent": f"sum {n}", "rewritten_intent": None, "snippet": "sum(x)"} for n in range(500)]
     write(tmp_path / "conala/conala-test.json", rows)
-    said = ["conala/conala-test.json is not the published file: another edition, edited or re-ordered"]
+    said = ["the file conala/conala-test.json is not the published one: another edition, edited or re-ordered"]
     assert load("conala", tmp_path).notes == said
     path = (tmp_path / "conala/conala-test.json").rename(tmp_path / "conala/conala-test.jsonl")
     assert load("conala", tmp_path).notes == [f"conala/conala-test.json was read from conala/{path.name}"]

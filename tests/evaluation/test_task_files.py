@@ -76,7 +76,7 @@ def test_a_file_of_another_kind_is_refused(name: str, tmp_path: Path) -> None:
 def test_an_edited_example_is_said(tmp_path: Path) -> None:
     """The examples before the questions are known whole, and an edit there would change all numbers unseen."""
     notes = TASKS["mmlu_other"]().load(published.mmlu(tmp_path)).notes
-    assert "mmlu/dev/virology_dev.csv is not the published file: another edition, edited or re-ordered" in notes
+    assert "the file mmlu/dev/virology_dev.csv is not the published one: another edition, edited or re-ordered" in notes
 
 
 def test_too_many_rows_are_of_another_split(tmp_path: Path) -> None:

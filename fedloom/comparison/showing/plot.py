@@ -32,7 +32,7 @@ def plot(results: Results, path: Path) -> None:
         axes.plot(values, [place] * len(values), "o", color=colour, markersize=4, alpha=0.7)
         axes.plot([mean], [place], "|", color=colour, markersize=16, markeredgewidth=3)
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
-    axes.invert_yaxis()
+    axes.set_ylim(len(rows) - 0.5, -0.5)  # the first row on top, and no mark cut by an edge
     seeds = ", ".join(map(str, results.seeds))
     axes.set_title(f"{results.name}: {results.criterion} on {results.ranked_by.measured_on}, seeds {seeds}")
     if results.is_share(results.criterion):

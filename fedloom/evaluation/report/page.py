@@ -45,7 +45,7 @@ def page(results: Results) -> str:
 
 
 def _setup(results: Results) -> str:
-    limit = f"at most {results.limit:,} items a task" if results.limit else "all items"
+    limit = f"At most {results.limit:,} items a task" if results.limit else "All items"
     versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
     run = f"{limit}, seed {results.seed}; {results.made_at:%Y-%m-%d %H:%M} UTC; {versions}."
     columns = [(title, "") for title in ("model", "base", "base's weights", "quantisation", "adapter")]

@@ -63,10 +63,12 @@ def check_some_can_run(ready: Sequence[ReadyTask]) -> None:
     """Raise EvaluationError, with the first reason, if there is nothing to ask a model."""
     if any(each.can_run for each in ready):
         return
-    first, *others = ready
-    are_others = f"{len(others)} other{'s' if len(others) > 1 else ''}"
-    more = f"; nor can {are_others}, as `fedloom evaluate --list` says" if others else ""
-    raise EvaluationError(f"nothing can be run: {first.task.name}: {first.facts.not_run}{more}")
+    reason = ready[0].facts.not_run
+    names = [each.task.name for each in ready if each.facts.not_run == reason]
+    n_others = len(ready) - len(names)
+    are_others = f"{n_others} other{'s' if n_others > 1 else ''}"
+    more = f"; nor can {are_others}, as `fedloom evaluate --list` says" if n_others else ""
+    raise EvaluationError(f"nothing can be run: {', '.join(names)}: {reason}{more}")
 
 
 def _prepared(task: Task, plan: Plan, n_models: int) -> ReadyTask:

@@ -12,6 +12,7 @@ from shared.wire.gains import GainView
 
 ROUNDS_SHOWN = 3
 NAMES_SHOWN = 5
+_LARGE_SHARE = 10.0  # of a loss near zero; the percentage says nothing then
 
 
 def print_gains(console: Console, gains: Sequence[GainView], loss: Metric, n_rounds: int | None) -> None:
@@ -57,4 +58,7 @@ def _names(gains: Sequence[GainView], loss: Metric, *, is_worse: bool) -> str:
 
 
 def _share(gain: GainView) -> str:
-    return f" {abs(gain.adapter - gain.alone) / abs(gain.alone):.1%}" if gain.alone else ""
+    if not gain.alone:
+        return ""
+    share = abs(gain.adapter - gain.alone) / abs(gain.alone)
+    return f" {share:.1%}" if share < _LARGE_SHARE else " much"

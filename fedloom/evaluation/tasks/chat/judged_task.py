@@ -103,5 +103,5 @@ class JudgedTask(Task):
         if n_unrated > MOST_UNRATED * n_asked:
             raise HarnessFailed(
                 f"the judge {self.judge.endpoint if self.judge else ''} gave no {what} in {n_unrated:,} of {n_asked:,} "
-                f"replies, and more than {MOST_UNRATED:.0%} is no number; its replies are in the folder judgements"
+                f"replies; above {100 * MOST_UNRATED:g} % there is no number; its replies are in the folder judgements"
             )

@@ -115,4 +115,4 @@ class Source:
         digest = self.digests.get(file.path)
         is_own = file.path.endswith(".parquet") or not is_converted
         if file.sha256 and digest is not None and digest not in file.sha256 and is_own:
-            self.notes.append(f"{file.path} is not the published file: another edition, edited or re-ordered")
+            self.notes.append(f"the file {file.path} is not the published one: another edition, edited or re-ordered")

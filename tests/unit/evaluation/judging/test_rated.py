@@ -132,7 +132,7 @@ def test_more_than_a_twentieth_unrated_is_no_number(tmp_path: Path) -> None:
         results = evaluated(judge, tmp_path, tasks="vicuna_bench", n=39)
         fine = evaluated(judge, tmp_path / "fine", tasks="vicuna_bench", n=40)
     assert results.tasks[0].not_run.startswith("the judge stub-judge at 127.0.0.1:")
-    assert "gave no rating from 1 to 10 in 2 of 39 replies, and more than 5% is no number" in results.tasks[0].not_run
+    assert "gave no rating from 1 to 10 in 2 of 39 replies; above 5 % there is no number" in results.tasks[0].not_run
     assert results.tasks[0].is_void
     assert {number.value for number in results.tasks[0].models[0].numbers} == {None}
     assert fine.tasks[0].models[0].numbers[0].value == 5.0
