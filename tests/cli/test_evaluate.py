@@ -45,6 +45,12 @@ def test_tasks_are_listed_with_what_is_here(run: Run, data: Path) -> None:
     assert "fpb: put fpb/Sentences_50Agree.txt" in ran.err
 
 
+def test_the_whole_list_names_the_suites(run: Run, tmp_path: Path) -> None:
+    suites = "suites of tasks, for --suite: chat, code, finance, general, math, medical, paper, safety"
+    assert suites in run("evaluate", "--list", "--data", tmp_path).out.splitlines()
+    assert "suites of tasks" not in run("evaluate", "--list", "--suite", "chat", "--data", tmp_path).out
+
+
 def test_files_of_one_folder_are_one_line(run: Run, tmp_path: Path) -> None:
     mmlu(tmp_path)
     (tmp_path / "mmlu/test/virology_test.csv").unlink()
@@ -114,7 +120,8 @@ def test_without_a_judge_its_tasks_are_not_run(run: Run, tmp_path: Path) -> None
     data = ("--data", write_benches(tmp_path), "--base", "no-such-model", "--out", tmp_path / "out")
     ran = run("evaluate", "--suite", "chat", *data)
     assert ran.code == 2
-    assert "mt_bench: give --judge-url and --judge-model: a judge rates the answers" in " ".join(ran.err.split())
+    said = "nothing can be run: mt_bench, vicuna_bench: give --judge-url and --judge-model: a judge rates the answers"
+    assert said in " ".join(ran.err.split())
 
 
 def test_what_a_judge_may_cost_is_refused_in_numbers_before_a_model_is_looked_for(run: Run, tmp_path: Path) -> None:

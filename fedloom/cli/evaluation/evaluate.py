@@ -75,7 +75,7 @@ def evaluate(
     if fetch:
         _fetch(plan)
     if list_:
-        print_tasks(plan, as_json=as_json)
+        print_tasks(plan, as_json=as_json, names_suites=not suite and not tasks)
         return
     if base == "":
         message = "the base model has no name"

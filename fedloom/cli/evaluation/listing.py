@@ -10,11 +10,12 @@ if TYPE_CHECKING:
     from fedloom.evaluation.running.plan import Plan
 
 
-def print_tasks(plan: "Plan", *, as_json: bool) -> None:
-    """Print the tasks of a plan, and then their data."""
+def print_tasks(plan: "Plan", *, as_json: bool, names_suites: bool) -> None:
+    """Print the tasks of a plan, and then their data. names_suites: as text, the suites of the package too."""
     from fedloom.cli.evaluation.data_lines import data_lines, name_of
     from fedloom.evaluation.data.file_groups import groups_of
     from fedloom.evaluation.data.listing import listed
+    from fedloom.evaluation.suites import built_in
 
     found = list(listed(plan.tasks, plan.data))
     if as_json:
@@ -26,6 +27,8 @@ def print_tasks(plan: "Plan", *, as_json: bool) -> None:
         names = ", ".join(name_of(group) for group in groups_of(each.task.files))
         table.add_row(each.task.name, metrics, _items(each), names)
     output.console().print(table)
+    if names_suites:
+        output.say(f"suites of tasks, for --suite: {', '.join(built_in())}")
     output.say("")
     for line in data_lines(found, output.console().width):
         output.say(line)

@@ -127,7 +127,8 @@ def _run(simulation: "Simulation", folder: Path, *, best: bool, force: bool, as_
         return
     for line in how_it_ended(campaign):
         console.print(Text(visible_line(line), style="yellow"), soft_wrap=True)
-    console.print(f"wrote {folder / runs.ADAPTER_FOLDER} (adapter {adapter.number}) and {folder / runs.METRICS_FILE}")
+    which = f"adapter {adapter.number}{', the best' if best else ''}"
+    console.print(f"wrote {folder / runs.ADAPTER_FOLDER} ({which}) and {folder / runs.METRICS_FILE}")
     console.print(f"sha256 {adapter.blob.sha256}")
 
 
