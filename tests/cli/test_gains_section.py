@@ -4,9 +4,9 @@ import io
 from datetime import UTC, datetime
 
 import pytest
-from fedloom.cli.campaign.gains_section import print_gains
 from rich.console import Console
 
+from fedloom.cli.campaign.tables.gains_section import print_gains
 from shared.metrics import Weight, losses
 from shared.wire.gains import GainView
 
