@@ -1,8 +1,10 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-PYTEST := $(BIN)/python -m pytest
-TWO    := -n 2 --dist loadgroup
+# one thread each: several processes with as many threads as there are cores slow each other down
+PYTEST := OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+# more than there are cores, for two: a third of the time of most tests is waiting
+PARALLEL := -n 3 --dist loadgroup
 
 .PHONY: help install demo test test-deep test-real soak lint format docs deploy-lock clean
 
@@ -30,17 +32,17 @@ demo: install
 	@OMP_WAIT_POLICY=passive $(BIN)/python examples/quickstart/demo.py
 
 test: install
-	@$(PYTEST) -m "not (deep or soak or real)" $(TWO)
+	@$(PYTEST) -m "not (deep or soak or real)" $(PARALLEL)
 
 test-deep: install
-	@$(PYTEST) -m deep $(TWO)
+	@$(PYTEST) -m deep $(PARALLEL)
 
 test-real: install
-	@OMP_WAIT_POLICY=passive $(PYTEST) -m real $(TWO)
+	@$(PYTEST) -m real $(PARALLEL)
 
 soak: install
 	@$(BIN)/python -m tests.faults.soak
-	@$(PYTEST) -m soak $(TWO) --timeout 7200
+	@$(PYTEST) -m soak $(PARALLEL) --timeout 7200
 
 lint: install
 	@$(BIN)/ruff check .

@@ -80,6 +80,7 @@ def test_everything_sent_is_recorded_and_only_the_last_rounds_files_remain(
     assert home.error is None
 
 
+@pytest.mark.deep
 def test_a_rank_above_the_machines_is_refused_before_anything_is_done(new_home: NewHome, operator: Operator) -> None:
     home = new_home("ada")
     with (home.folder / "agent.toml").open("a") as settings:
@@ -110,6 +111,7 @@ def test_ctrl_c_in_training_gives_the_task_back_and_ends_the_child(
     assert home.error is None
 
 
+@pytest.mark.deep
 def test_a_cancelled_campaign_frees_the_agent_for_the_next(
     new_home: NewHome, operator: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,6 +242,7 @@ recorded_child.main()
 """
 
 
+@pytest.mark.deep
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
 @pytest.mark.parametrize("where", ["download", "ledger", "training"])
 def test_a_full_disk_is_reported_and_waited_for(

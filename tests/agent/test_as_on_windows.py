@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.agent.parts import Home
 from tests.agent.test_agent import child_of, is_running, start_campaign, wait_for_training
 from tests.support.operator import Operator
@@ -62,6 +64,7 @@ def test_an_agent_waits_for_work_and_is_stopped(new_home: Callable[[str], Home],
         assert "Traceback" not in agent.printed()
 
 
+@pytest.mark.deep
 def test_ctrl_c_in_training_gives_the_task_back_and_ends_the_child(
     new_home: Callable[[str], Home], operator: Operator, tmp_path: Path
 ) -> None:

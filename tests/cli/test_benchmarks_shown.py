@@ -107,6 +107,7 @@ def test_a_task_says_which_benchmarks_it_runs(
         assert {each.benchmarks for each in client.tasks(campaign.id) if each.kind != "benchmark"} == {None}
 
 
+@pytest.mark.deep
 def test_the_page_of_a_stopped_campaign_has_the_metric_that_decided(run: Run, stopped: MeasuredCampaign) -> None:
     page = run("campaign", "show", "small").out
     assert max(map(len, page.splitlines())) <= 80
@@ -121,7 +122,7 @@ def test_the_page_of_a_stopped_campaign_has_the_metric_that_decided(run: Run, st
     ]
     assert "BASE BEST (1) NEWEST (3) ITEMS RAN AT" in flat(page)
     assert "not run on adapter 3: gsm8k: its prompts do not fit" in page
-    assert "Add --which best for the adapter with the highest fpb.acc." in page
+    assert "Add --adapter best for the adapter with the highest fpb.acc." in page
     assert "stops after" not in page, "it has stopped"
 
 
@@ -167,7 +168,7 @@ def test_the_best_adapter_says_by_what_and_its_card_has_the_benchmarks(
     run: Run, stopped: MeasuredCampaign, tmp_path: Path
 ) -> None:
     folder = tmp_path / "adapter"
-    pulled = run("adapter", "pull", "small", "--out", folder, "--which", "best")
+    pulled = run("adapter", "pull", "small", "--out", folder, "--adapter", "best")
     assert "wrote adapter 1 of small" in pulled.out
     assert (
         "the best: highest fpb.acc, held-out loss 1.9000 nats a token, fpb.acc 61.0%, gsm8k.strict 20.0%)" in pulled.out

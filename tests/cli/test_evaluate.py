@@ -96,7 +96,7 @@ def test_a_file_that_stands_in_for_another_is_not_needed(run: Run, tmp_path: Pat
         (("--tasks", "medqq", "--base", "x"), 2, "there is no task medqq; did you mean medqa?"),
         (("--suite", "nonsense", "--base", "x"), 2, "there is no suite nonsense: choose from chat, code, finance"),
         (("--suite", "Medicl", "--base", "x"), 2, "there is no suite Medicl; did you mean medical?"),
-        (("--tasks", "missing.py:Task", "--base", "x"), 2, "missing.py: there is no such file"),
+        (("--tasks", "missing.py:Task", "--base", "x"), 2, "there is no file missing.py"),
         (("--tasks", ",", "--base", "x"), 2, "name at least one task"),
         (("--tasks", "rows", "--base", ""), 2, "the base model has no name"),
         (("no-such-adapter", "--tasks", "rows"), 2, "adapter_model.safetensors is missing"),

@@ -73,6 +73,7 @@ def workers(agents: list[ScriptedAgent], tmp_path: Path) -> Iterator[None]:
         thread.join()
 
 
+@pytest.mark.deep
 @pytest.mark.usefixtures("workers")
 def test_sweep_pulls_the_better_adapter(
     coordinator: RunningCoordinator,

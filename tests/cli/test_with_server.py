@@ -327,7 +327,7 @@ def test_pulled_folder_holds_weights_configuration_and_card(run: Run, finished: 
 def test_pull_refuses_a_folder_that_holds_something_unless_forced(run: Run, finished: Campaign, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    assert run("adapter", "pull", "small", "--out", out, "--which", "0").code == 0  # an empty folder is accepted
+    assert run("adapter", "pull", "small", "--out", out, "--adapter", "0").code == 0  # an empty folder is accepted
     (out / "mine.txt").write_text("precious")
     ran = run("adapter", "pull", "small", "--out", out)
     assert ran.code == 1
@@ -340,13 +340,13 @@ def test_pull_refuses_a_folder_that_holds_something_unless_forced(run: Run, fini
 
 @pytest.mark.parametrize(("which", "number"), [("final", 1), ("best", 1), ("latest", 1), ("0", 0)])
 def test_pull_by_number_or_by_word(run: Run, finished: Campaign, tmp_path: Path, which: str, number: int) -> None:
-    ran = run("adapter", "pull", "small", "--out", tmp_path / "out", "--which", which, "--json")
+    ran = run("adapter", "pull", "small", "--out", tmp_path / "out", "--adapter", which, "--json")
     assert json.loads(ran.out)["adapter"]["number"] == number
 
 
 def test_a_missing_adapter(fedloom: Run, campaign: Campaign, tmp_path: Path) -> None:
     for which, says in (("final", "has no final adapter: it is preparing"), ("7", "has no adapter 7: it is preparing")):
-        ran = fedloom("adapter", "pull", "small", "--out", tmp_path / "out", "--which", which)
+        ran = fedloom("adapter", "pull", "small", "--out", tmp_path / "out", "--adapter", which)
         assert ran.code == 5
         assert says in ran.err
     assert not (tmp_path / "out").exists()
@@ -391,7 +391,7 @@ def test_a_chain_is_shown_and_recorded_in_the_pulled_folder(
     assert ", which started from adapter 1 of small (sft, " in shown
     watched = fedloom("campaign", "cancel", "last"), fedloom("campaign", "watch", "last")
     assert "campaign-starts-from campaign=next" in watched[1].out
-    assert fedloom("adapter", "pull", "last", "--which", "0", "--out", tmp_path / "pulled").code == 0
+    assert fedloom("adapter", "pull", "last", "--adapter", "0", "--out", tmp_path / "pulled").code == 0
     lineage = Lineage.model_validate_json((tmp_path / "pulled" / "fedloom.json").read_text())
     assert [(origin.campaign_name, origin.adapter_number) for origin in lineage.origins] == [("next", 0), ("small", 1)]
     assert {origin.sha256 for origin in lineage.origins} == {lineage.sha256}

@@ -133,7 +133,7 @@ def test_a_coordinator_that_cannot_be_reached(run: Run) -> None:
         ["--ca-file", "/nope", "storage"],
         ["token", "create", "--label", "x"],
         ["token", "create", "--days", "9999"],
-        ["adapter", "pull", "c", "--out", "x", "--which", "newest"],
+        ["adapter", "pull", "c", "--out", "x", "--adapter", "newest"],
     ],
 )
 def test_wrong_usage_exits_with_2(run: Run, arguments: list[str]) -> None:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.support.distributions import write_distribution
 from tests.support.entry_points import write_out
 from tests.support.processes import QuickAgent, QuickCoordinator, ended
@@ -26,6 +28,7 @@ class Server(fedavg.Server):
 '''
 
 
+@pytest.mark.deep
 def test_the_campaign_pauses_with_the_reason_and_resumes_with_the_same_updates(tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     broken.touch()

@@ -42,6 +42,7 @@ class _Reached:
         self.url, self.operator = url, operator
 
 
+@pytest.mark.deep
 def test_each_benchmark_runs_where_its_owner_allows_it_and_has_its_data(
     coordinator: RunningCoordinator, operator: Operator, tmp_path: Path
 ) -> None:

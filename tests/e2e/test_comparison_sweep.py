@@ -22,6 +22,7 @@ def sweep(folder: Path, ranks: list[int], **more: Any) -> None:
     write_comparison(folder, example() | {"evaluation": evaluation, "choose": "house.exact", "grid": grid, **more})
 
 
+@pytest.mark.deep
 def test_further_values_train_only_what_is_missing(folder: Path) -> None:
     sweep(folder, [2])
     first = compare(folder, *OPTIONS, "--json")
@@ -75,6 +76,7 @@ def test_a_sweep_that_cannot_run_is_refused_before_anything_runs(
     assert not (folder / "out").exists()
 
 
+@pytest.mark.deep
 def test_a_trial_that_stops_early_is_scored_by_its_best_adapter_and_the_note_says_so(folder: Path) -> None:
     sweep(folder, [2])
     stop = {"stop": {"patience": 1, "min_delta": 100.0}}  # nothing is an improvement

@@ -38,6 +38,7 @@ def losses(document: dict[str, Any]) -> dict[str, float]:
     return {model["name"]: model["metrics"][HELD_OUT_LOSS] for model in document["models"]}
 
 
+@pytest.mark.deep
 def test_the_report_has_the_records_losses_and_connects_to_nothing(owners: Owners, tmp_path: Path) -> None:
     home, page = owners.home("ada"), tmp_path / "gain.html"
     connections = Connections(tmp_path / "recorder", ROOT)

@@ -26,6 +26,7 @@ CAMPAIGN: dict[str, Any] = {
 }
 
 
+@pytest.mark.deep
 def test_two_owners_of_preferences_end_with_a_better_adapter(tmp_path: Path) -> None:
     from tests.support.tiny import PAIRS, make_model
 

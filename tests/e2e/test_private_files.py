@@ -62,6 +62,7 @@ def begin_campaign(coordinator: OpenCoordinator, folder: Path) -> ScriptedAgent:
     return bob
 
 
+@pytest.mark.deep
 def test_nothing_of_a_running_campaign_is_open_to_other_users(coordinator: OpenCoordinator, tmp_path: Path) -> None:
     begin_campaign(coordinator, tmp_path).http.close()
     names = {path.name for path in coordinator.data.iterdir()}

@@ -127,6 +127,7 @@ def finished(once_finished: "tuple[Path, str]", tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.deep
 def test_simulated_clients_and_real_agents_end_with_the_same_adapter(
     once_finished: "tuple[Path, str]", tmp_path: Path, model: Path
 ) -> None:

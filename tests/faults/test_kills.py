@@ -57,6 +57,7 @@ def wait_for_training(operator: Operator, campaign_id: str, round_number: int) -
     wait_until(training, "an agent in training")
 
 
+@pytest.mark.deep
 def test_agent_killed_in_training(tmp_path: Path, unbroken_digest: str) -> None:
     def disturb(coordinator: QuickCoordinator, agents: dict[str, QuickAgent], campaign_id: str) -> None:
         wait_for_training(coordinator.operator, campaign_id, 1)
@@ -154,6 +155,7 @@ def test_out_of_memory_with_one_row_is_a_failure_that_says_so(tmp_path: Path) ->
     )
 
 
+@pytest.mark.deep
 def test_a_copy_of_the_agent_is_kept_off_while_the_first_one_works(tmp_path: Path) -> None:
     coordinator = QuickCoordinator(tmp_path / "coordinator")
     agents = make_agents(coordinator, tmp_path, step_s=0.2)

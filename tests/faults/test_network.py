@@ -175,6 +175,7 @@ def test_a_line_of_1_mbit_per_second(site: Site, unbroken: Callable[[int], str])
     assert site.proxy.of_fate("passed") == site.proxy.requests
 
 
+@pytest.mark.deep
 def test_replies_that_are_lost_after_the_request_was_done(site: Site, unbroken: Callable[[int], str]) -> None:
     expected, before = unbroken(4), len(site.chunks("delta"))
     calls = {"POST": (r"/leases$", "/uploads$"), "PATCH": ("/v1/uploads/",), "PUT": ("/result$",)}

@@ -43,6 +43,7 @@ main((Failing,))
 """
 
 
+@pytest.mark.deep
 def test_a_warm_child_gives_what_a_cold_one_gives_bit_for_bit(lab: Lab, start_child: Any) -> None:
     """Prepare, init, train and evaluate in one noisy process; then repeat round 2 in a cold process."""
     warm = start_child("-c", NOISY)

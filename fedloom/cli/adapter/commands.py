@@ -105,8 +105,10 @@ def pull(
     which: Annotated[
         str,
         typer.Option(
+            "--adapter",
+            metavar="ADAPTER",
             callback=_which,
-            help="The adapter's number, or 'final', 'best' (by the campaign's evaluation.best), 'latest'.",
+            help="Its number, or 'final', 'best' (by the campaign's evaluation.best), 'latest'.",
         ),
     ] = "final",
     force: Annotated[
@@ -116,7 +118,7 @@ def pull(
 ) -> None:
     """Download an adapter as a folder that PEFT and vLLM load, with a model card.
 
-    Example: fedloom adapter pull clinic-notes --out clinic-adapter --which best
+    Example: fedloom adapter pull clinic-notes --out clinic-adapter --adapter best
     """
     number_or_name = cast("WhichAdapter", int(which) if which.isdecimal() else which)
     with connect(ctx) as client:

@@ -240,7 +240,7 @@ class CampaignPage:
             command = f"fedloom adapter pull {campaign.name} --out {campaign.name}-adapter"
             console.print(f"\nThe adapter is ready. Get it with:\n  {command}", soft_wrap=True)
             if campaign.best_adapter is not None and campaign.best_adapter != campaign.final_adapter:
-                console.print(f"Add --which best for the adapter with the {best_in_words(campaign)}.")
+                console.print(f"Add --adapter best for the adapter with the {best_in_words(campaign)}.")
         elif campaign.state == CampaignState.PAUSED:
             console.print(f"\nContinue with:\n  fedloom campaign resume {campaign.name}", soft_wrap=True)
 

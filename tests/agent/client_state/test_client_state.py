@@ -114,7 +114,8 @@ def test_an_update_that_came_during_a_pause_counts(federation: Federation) -> No
     assert federation.restarts() == []
 
 
-@pytest.mark.parametrize("back_to", [deep(3), deep(1)])
+@pytest.mark.deep
+@pytest.mark.parametrize("back_to", [3, 1])
 def test_client_state_of_a_rolled_back_round_is_not_used(federation: Federation, back_to: int) -> None:
     """The campaign is rolled back to an earlier round while bob sends its update of round 4."""
     rolled_back: list[TrainAssignment] = []
@@ -142,7 +143,8 @@ def test_client_state_of_a_rolled_back_round_is_not_used(federation: Federation,
     assert all(task.committed_update == committed_update[task.round, task.client_number] for task in again)
 
 
-@pytest.mark.parametrize("was_accepted", [deep(False), True])
+@pytest.mark.deep
+@pytest.mark.parametrize("was_accepted", [False, True])
 def test_an_agent_that_is_killed_while_it_sends_its_result_resumes(federation: Federation, was_accepted: bool) -> None:
     async def die(task: TrainAssignment, result: Result, send: Send) -> None:
         if was_accepted:
@@ -169,7 +171,8 @@ def of_another_model(path: Path) -> None:
     write_adapter(path, {slot_name("c_k", "a.lora_A.weight"): np.ones((2, 2), dtype=np.float32)})
 
 
-@pytest.mark.parametrize("spoil", [Path.unlink, deep(truncated), deep(of_another_model)])
+@pytest.mark.deep
+@pytest.mark.parametrize("spoil", [Path.unlink, truncated, of_another_model])
 def test_a_lost_client_state_restarts_the_algorithm_for_all(
     federation: Federation, spoil: Callable[[Path], None]
 ) -> None:

@@ -109,6 +109,7 @@ def test_a_data_set_is_fetched_and_every_refusal_says_what_to_do(hub: str, read:
     assert absent == "tiny/absent: the hub has no such data set, or it is private: correct its name, or set HF_TOKEN"
 
 
+@pytest.mark.deep
 def test_cells_such_as_na_and_null_are_text_in_a_table_of_the_hub_too(read: Callable[..., list[Any]]) -> None:
     expected = [["NA", "", "null"], ["nan", "", "None"], ["x", "", ""]]
     with running_hub(TableHub) as address:
@@ -135,6 +136,7 @@ def test_no_download_is_counted_anywhere() -> None:
     assert process.stdout == "False\n"
 
 
+@pytest.mark.deep
 def test_fetched_data_is_read_while_the_hub_is_unreachable(hub: str, read: Callable[..., list[Any]]) -> None:
     assert read(hub, {"hub": "tiny/rows"}) == [[["oñe", "", "two"]]]
     again, other = read("http://127.0.0.1:1", {"hub": "tiny/rows"}, {"hub": "tiny/other"})

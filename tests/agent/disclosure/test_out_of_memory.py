@@ -10,12 +10,12 @@ from tests.agent.parts import Home
 from tests.support.operator import Operator
 from tests.support.processes import wait_until
 from tests.support.scripted import campaign_body
-from tests.support.suite.tiers import deep
 
 SIZES = "out of memory at a peak of 1.0 GiB with one row at a time; the longest row has 77 tokens"
 
 
-@pytest.mark.parametrize("report", ["round", deep("none"), deep("live")])
+@pytest.mark.deep
+@pytest.mark.parametrize("report", ["round", "none", "live"])
 def test_the_longest_row_and_the_peak_leave_only_live_and_are_shown_to_the_owner(
     report: str,
     new_home: Callable[[str], Home],

@@ -25,6 +25,7 @@ from tests.agent.parts import Home
 from tests.support.operator import Operator
 from tests.support.processes import wait_until
 from tests.support.scripted import ScriptedAgent, adapter_bytes, campaign_body
+from tests.support.suite.tiers import deep
 
 NewHome = Callable[[str], Home]
 
@@ -105,6 +106,7 @@ def test_nothing_of_a_held_update_leaves_until_its_owner_lets_exactly_it_go(oper
     assert "after 1" not in ledger
 
 
+@pytest.mark.deep
 def test_an_update_goes_by_itself_when_its_time_has_come(operator: Operator, home: Home) -> None:
     home.write_settings(f"{QUICK}[policy]\nhold_updates_s = 1.5\n")
     with home.running():
@@ -115,6 +117,7 @@ def test_an_update_goes_by_itself_when_its_time_has_come(operator: Operator, hom
     assert [events.count(each) for each in ("update-held", "update-released")] == [1, 1]
 
 
+@pytest.mark.deep
 def test_held_updates_go_once_the_settings_hold_none(
     operator: Operator, home: Home, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -138,6 +141,7 @@ def test_the_owners_word_on_what_leaves_counts_when_it_leaves(operator: Operator
     assert result["metrics"].keys() == {"steps"}
 
 
+@pytest.mark.deep
 def test_updates_of_several_rounds_are_held_and_their_files_kept(
     operator: Operator, home: Home, enroll: Callable[..., ScriptedAgent]
 ) -> None:
@@ -175,7 +179,7 @@ def norm_by_hand(path: Path) -> float:
         return float(np.sqrt(sum((file.read(name).astype(np.float64) ** 2).sum() for name in file.tensors)))
 
 
-@pytest.mark.parametrize("how", ["leave", "forget", "cancel"])
+@pytest.mark.parametrize("how", ["leave", deep("forget"), deep("cancel")])
 def test_an_update_is_kept_no_longer_than_its_campaign(operator: Operator, home: Home, how: str) -> None:
     with home.running():
         campaign_id = create(operator)
@@ -196,6 +200,7 @@ def test_an_update_is_kept_no_longer_than_its_campaign(operator: Operator, home:
     assert ended.review is None, "what its owner wrote is not kept longer"
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize(
     ("recorded", "problem"),
     [
@@ -229,6 +234,7 @@ def test_a_review_that_ends_the_agent_each_time_is_given_up(operator: Operator, 
     assert update.review == Reviewed(problem="the agent ended 3 times while it compared them")
 
 
+@pytest.mark.deep
 def test_a_review_that_was_interrupted_is_computed_at_the_next_start(
     operator: Operator, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -261,6 +267,7 @@ def test_files_of_held_updates_outlive_the_cleaning_of_old_tasks(operator: Opera
     assert not folder.exists()
 
 
+@pytest.mark.deep
 def test_a_release_is_passed_on_once_the_coordinator_is_back(
     operator: Operator, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:

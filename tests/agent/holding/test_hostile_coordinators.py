@@ -60,6 +60,7 @@ def test_asking_again_and_again_by_whatever_words_gets_nothing(tmp_path: Path, m
         assert home.workspace.record.bookings.of_campaign("c1").n_trainings == 1
 
 
+@pytest.mark.deep
 def test_a_hold_whose_task_is_asked_for_again_is_answered_without_haste(tmp_path: Path) -> None:
     with scripted_coordinator(tmp_path, Greedy) as coordinator:
         home = held_home(coordinator, tmp_path / "ada")

@@ -59,6 +59,7 @@ def test_a_refused_campaign_is_left_until_it_is_approved_after_all(waiting: Wait
     owner.operator.wait_for(campaign_id, "completed", timeout_s=60)
 
 
+@pytest.mark.deep
 def test_what_is_under_way_when_its_owner_pauses_is_sent_only_once_it_is_approved_again(owner: OwnersAgent) -> None:
     owner.process.recorded = {"step_s": 0.3}
     with owner.running():

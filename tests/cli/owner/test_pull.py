@@ -94,6 +94,7 @@ def test_the_final_adapter_is_what_an_operator_pulls_and_says_nothing_of_own_row
     assert owner.says("ledger", "verify").code == 0
 
 
+@pytest.mark.deep
 def test_the_terminal_tells_each_evaluation_and_the_end_with_own_losses_by_round(owner: OwnersAgent) -> None:
     campaign_id = completed(owner)
     log = owner.process.process.printed()

@@ -117,6 +117,7 @@ def test_at_a_terminal_the_answer_counts(
     assert len(owner.sent("delta")) == int(answer)
 
 
+@pytest.mark.deep
 def test_a_release_without_the_coordinator_stands_and_is_passed_on(holding: tuple[OwnersAgent, str]) -> None:
     owner, campaign_id = holding
     with owner.without_coordinator():
@@ -129,6 +130,7 @@ def test_a_release_without_the_coordinator_stands_and_is_passed_on(holding: tupl
     assert len(owner.sent("delta")) == 1
 
 
+@pytest.mark.deep
 def test_a_stopped_agent_sends_what_was_released_meanwhile(owner: OwnersAgent) -> None:
     owner.write_settings("[network]\nwait_s = 0.5\n", HOLDS)
     with owner.running():

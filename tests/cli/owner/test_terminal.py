@@ -29,6 +29,7 @@ def test_a_yes_on_the_terminal_lets_the_campaign_run_to_its_end(owner: OwnersAge
     assert (known.decision, known.decided_by) == (Decision.ACCEPTED, Decider.OWNER)
 
 
+@pytest.mark.deep
 def test_no_and_later_are_answers_too_and_ctrl_c_ends_a_question(owner: OwnersAgent) -> None:
     with owners_screen(owner.home) as screen:
         refused, later, left_open = (owner.create(name=name) for name in ("one", "two", "three"))

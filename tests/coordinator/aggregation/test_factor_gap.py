@@ -216,6 +216,7 @@ def test_the_gap_of_huge_updates_is_a_number_too(operator: Operator, enroll: Enr
     assert metrics(operator, campaign_id, "factor_gap") == [pytest.approx(expected, rel=1e-6)]
 
 
+@pytest.mark.deep
 @pytest.mark.usefixtures("either_coordinator")
 def test_a_frozen_factor_neither_travels_nor_changes(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
     agents = ada, bob = [enroll("ada"), enroll("bob")]

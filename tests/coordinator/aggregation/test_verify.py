@@ -39,7 +39,9 @@ async def execute(running: RunningCoordinator, statement: str, **values: Any) ->
 
 @pytest.mark.usefixtures("either_coordinator")
 @pytest.mark.parametrize(
-    "algorithm", [deep({"name": "fedavg"}), {"name": "fedavgm"}, {"name": "scaffold"}], ids=lambda found: found["name"]
+    "algorithm",
+    [deep({"name": "fedavg"}), deep({"name": "fedavgm"}), {"name": "scaffold"}],
+    ids=lambda found: found["name"],
 )
 def test_every_round_whose_updates_are_kept_is_verified(
     operator: Operator, enroll: Enroll, tmp_path: Path, algorithm: dict[str, Any]
@@ -53,6 +55,7 @@ def test_every_round_whose_updates_are_kept_is_verified(
     assert [each["computed_sha256"] for each in found[1:]] == [each["blob"]["sha256"] for each in adapters[1:]]
 
 
+@pytest.mark.deep
 @pytest.mark.usefixtures("coordinator")
 def test_a_verification_does_not_measure_the_factor_gap_again(
     operator: Operator, enroll: Enroll, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -63,6 +66,7 @@ def test_a_verification_does_not_measure_the_factor_gap_again(
     assert outcomes(operator, campaign_id) == ["verified"] * 4
 
 
+@pytest.mark.deep
 @pytest.mark.usefixtures("coordinator")
 def test_rounds_that_cannot_be_recomputed_are_reported_with_the_reason(
     operator: Operator, enroll: Enroll, tmp_path: Path

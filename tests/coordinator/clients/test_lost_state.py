@@ -55,6 +55,7 @@ class Scaffold:
         return lease["assignment"]["broadcast"] is not None
 
 
+@pytest.mark.deep
 def test_one_agent_restarts_the_algorithm_once(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
     scaffold = Scaffold(operator, enroll, tmp_path)
     first = "the update reports lost client state, but its task named none: no update of this client has counted since "

@@ -78,7 +78,7 @@ class Worker:
 @pytest.mark.parametrize(
     ("database_url", "n_agents", "n_campaigns"),
     [
-        pytest.param("sqlite", 4, 2, id="sqlite"),
+        deep("sqlite", 4, 2, id="sqlite"),
         pytest.param("sqlite", 8, 3, id="sqlite, more", marks=pytest.mark.soak),
         deep("postgres", 8, 3, id="postgres"),
     ],

@@ -48,6 +48,7 @@ def more_engines(running: RunningCoordinator, n_engines: int) -> Iterator[None]:
         running.run(stop())
 
 
+@pytest.mark.deep
 def test_several_engines_do_each_step_once(data_dir: Path, database_url: str | None, tmp_path: Path) -> None:
     with (
         running_coordinator(polling_settings(data_dir, database_url), with_engine=False) as running,

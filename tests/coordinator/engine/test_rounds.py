@@ -44,6 +44,7 @@ def orders_of_seed_0() -> list[int]:
     return [int(each) for each in generator.permutation(6)]
 
 
+@pytest.mark.deep
 @pytest.mark.usefixtures("coordinator")
 def test_equal_seeds_draw_equal_clients(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
     agents = [enroll(name) for name in NAMES]

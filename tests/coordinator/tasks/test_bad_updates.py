@@ -73,6 +73,7 @@ BAD: dict[str, tuple[bytes, str, str]] = {
 }
 
 
+@pytest.mark.deep
 def test_each_bad_update_is_refused_and_the_round_goes_on(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
     bad = {enroll(f"bad-{number:02}"): case for number, case in enumerate(BAD)}
     liar, good, better = enroll("liar"), enroll("x-good"), enroll("y-good")

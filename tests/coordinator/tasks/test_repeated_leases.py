@@ -64,6 +64,7 @@ def test_taking_and_giving_back_a_task_in_a_loop_adds_next_to_nothing(
     assert ada.lease("prepare")["attempt"] == n_leases + 2
 
 
+@pytest.mark.deep
 def test_a_thousand_leases_of_one_task_are_a_score_of_events(
     either_coordinator: RunningCoordinator, operator: Operator, enroll: Enroll
 ) -> None:

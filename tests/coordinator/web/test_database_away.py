@@ -136,6 +136,7 @@ def test_what_is_said_once_is_not_said_again_while_the_database_comes_and_goes(
     assert loud(caplog)[3:] == ["the database is back; it was away for 60 s"]
 
 
+@pytest.mark.deep
 def test_a_coordinator_on_sqlite_needs_no_driver_of_postgresql(tmp_path: Path) -> None:
     script = (
         "import sys; sys.modules['asyncpg'] = None\n"

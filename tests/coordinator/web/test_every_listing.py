@@ -8,6 +8,7 @@ from tests.coordinator.web.listings import Enroll, filled, listings
 from tests.support.operator import Operator, problem
 
 
+@pytest.mark.deep
 @pytest.mark.usefixtures("either_coordinator")
 def test_every_listing_pages_by_cursor_and_refuses_other_cursors(
     operator: Operator, enroll: Enroll, tmp_path: Path

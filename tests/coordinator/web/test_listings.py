@@ -16,6 +16,7 @@ from tests.support.server import RunningCoordinator
 Enroll = Callable[..., ScriptedAgent]
 
 
+@pytest.mark.deep
 @pytest.mark.usefixtures("either_coordinator")
 def test_pages_are_complete_and_stable_while_rows_are_added(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
     agents = [enroll(name) for name in ("ada", "bob", "cyd")]

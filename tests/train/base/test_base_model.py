@@ -189,6 +189,7 @@ def hub(copy: Path) -> Iterator[str]:
         yield address
 
 
+@pytest.mark.deep
 def test_a_model_is_fetched_from_the_hub_and_every_refusal_says_what_to_do(
     lab: Lab, hub: str, start_child: Any, tmp_path: Path
 ) -> None:

@@ -24,6 +24,7 @@ def test_results_are_in_the_order_of_the_programs(sandbox: Sandbox) -> None:
     assert [result.kind for result in results] == [Kind.PASSED, Kind.FAILED, Kind.PASSED]
 
 
+@pytest.mark.deep
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores are assigned on Linux")
 def test_programs_run_side_by_side_on_the_cores_that_are_there() -> None:
     """Sleeps of two at a time take half of their sum, and one by one all of it."""
