@@ -20,6 +20,8 @@ _SHOWN = 12
 """The most rounds of a table."""
 _SMALL_SHARE, _ROUND_SHARE, _LARGE_SHARE = 0.001, 0.095, 10.0
 """Shares of a loss: below the first no digit is shown, from the second on none after the point, from the last none."""
+_NEARLY_ALL = 0.995
+"""The share from which on a digit after the point is shown again: no loss is "100% better" unless it is zero."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,9 @@ def change(metric: Metric, now: float | None, before: float | None) -> str:
         return f"much {word}"
     if share < _SMALL_SHARE:
         return f"under 0.1% {word}"
-    return f"{share:.0%} {word}" if share >= _ROUND_SHARE else f"{share:.1%} {word}"
+    if share < _ROUND_SHARE or _NEARLY_ALL <= share < 1:
+        return f"{min(share, 1 - _SMALL_SHARE):.1%} {word}"
+    return f"{share:.0%} {word}"
 
 
 def when(number: int) -> str:

@@ -39,6 +39,8 @@ def own(held_out: Mapping[int, float], trained: Mapping[int, float] | None = Non
             10,
             ", 200% worse than after round 5 (0.5000) and 50% worse than at the start (1.0000)",
         ),
+        ({4: 1.4, 5: 0.0037}, 5, ", 99.7% better than after round 4 (1.4000)"),
+        ({4: 1.4, 5: 0.0001}, 5, ", 99.9% better than after round 4 (1.4000)"),
         ({4: 1.4, 5: 1.3999}, 5, ", under 0.1% better than after round 4 (1.4000)"),
     ],
 )
