@@ -4,13 +4,13 @@ import logging
 from collections.abc import Callable, Mapping
 
 from agent.base_names import check_campaign_base
+from agent.configuration.settings import AgentSettings
 from agent.contract import mismatch
 from agent.errors import TaskFailed
 from agent.policy.accepting import accepts_by_rule
 from agent.policy.campaign_rules import campaign_refusals
 from agent.policy.refusals import refuse
 from agent.record.campaigns import CampaignRecord, Decider, Decision, KnownCampaign, Terms
-from agent.settings import AgentSettings
 from shared.campaign.digest import spec_sha256
 from shared.owners_word import Word
 from shared.wire.assignments import Assignment, PrepareAssignment

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from agent import contract
 from agent.acceptance import Acceptance
 from agent.benchmarks.admission import BenchmarkAdmission
+from agent.configuration.settings import AgentSettings
 from agent.data.digest_cache import DigestCache
 from agent.data.identity import identity_of
 from agent.errors import TaskFailed
@@ -36,7 +37,6 @@ from agent.policy.work_rules import (
 from agent.record.bookings import Work
 from agent.record.campaigns import KnownCampaign, Prepared
 from agent.record.record import OwnerRecord
-from agent.settings import AgentSettings
 from shared.wire.assignments import (
     Assignment,
     BenchmarkAssignment,

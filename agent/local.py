@@ -16,12 +16,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from agent.child.supervisor import OFFLINE, ChildDied, Supervisor, check_libraries_installed
+from agent.configuration.settings import ComputeSettings
 from agent.errors import BadEnvironment, TaskFailed
 from agent.orders.on_base.model import LocalModel
 from agent.orders.order import AnswerT, Order
 from agent.orders.protocol import ChildProgress, Failed, OutOfMemory
-from agent.settings import ComputeSettings
-from agent.supervisor import OFFLINE, ChildDied, Supervisor, check_libraries_installed
 from shared.campaign.spec import BaseSection
 from shared.private_files import private_folder, tighten
 from shared.wire.leases import FailureKind

@@ -12,16 +12,16 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from agent.benchmarks.interface import MakeBenchmarks
+from agent.child.supervisor import Supervisor, check_libraries_installed
+from agent.configuration.live import LiveSettings
+from agent.configuration.settings import NetworkSettings
+from agent.configuration.template import TEMPLATE
 from agent.errors import AgentError, CoordinatorRefused, InvalidOption, NotEnrolled, RecordUnusable
 from agent.ledger.ledger import Ledger
-from agent.live_settings import LiveSettings
-from agent.loop import run_agent
 from agent.network.api import CoordinatorApi
 from agent.network.retry import until_reached
 from agent.owner.terminal import OwnersTerminal
-from agent.settings import NetworkSettings
-from agent.settings_template import TEMPLATE
-from agent.supervisor import Supervisor, check_libraries_installed
+from agent.running.loop import run_agent
 from agent.workspace import Identity, Workspace
 from shared import crash_points
 from shared.credentials import hash_secret

@@ -40,7 +40,7 @@ import json, sys
 from pathlib import Path
 from agent import main
 try:
-    from agent.open_policy import with_open_policy
+    from agent.configuration.open_policy import with_open_policy
 except ImportError:  # another checkout, whose agents accept every campaign
     with_open_policy = str
 home = Path(sys.argv[1])

@@ -8,6 +8,7 @@ histories are bounded as for all work.
 from collections.abc import Sequence
 from typing import Any
 
+from agent.configuration.settings import AgentSettings
 from agent.contract import check_number, common_facts, derived, mismatch, prepared_of
 from agent.orders.jobs import BenchmarkJob
 from agent.policy.refusals import refuse
@@ -15,7 +16,6 @@ from agent.policy.work_rules import benchmark_refusals, history_refusals
 from agent.record.benchmarks import BenchmarkedAdapter
 from agent.record.campaigns import KnownCampaign
 from agent.record.record import OwnerRecord
-from agent.settings import AgentSettings
 from shared.wire.assignments import BenchmarkAssignment
 from shared.wire.benchmarks import BenchmarkScore, OfferedBenchmark
 from shared.wire.results import BenchmarkResult

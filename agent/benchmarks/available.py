@@ -1,8 +1,8 @@
 """What of a campaign's benchmarks runs at an owner: by the settings first, then by what is on this machine."""
 
 from agent.benchmarks.interface import Asked, Available, Benchmarks, MakeBenchmarks
+from agent.configuration.settings import AgentSettings
 from agent.errors import TaskFailed
-from agent.settings import AgentSettings
 from shared.campaign.evaluation import EvaluationSection
 from shared.wire.leases import FailureKind
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from agent.benchmarks.interface import BenchmarksStopped
+from agent.child.supervisor import Supervisor
+from agent.configuration.settings import ComputeSettings
 from agent.local import carry_out
 from agent.orders.on_base.model import LocalModel, LocalOrder
 from agent.orders.order import AnswerT
 from agent.orders.protocol import ChildProgress
-from agent.settings import ComputeSettings
-from agent.supervisor import Supervisor
 
 
 class ThreadsChild:

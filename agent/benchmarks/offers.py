@@ -6,12 +6,12 @@ from collections.abc import Iterable
 
 from agent.benchmarks.available import available, made
 from agent.benchmarks.interface import Benchmarks, MakeBenchmarks
+from agent.configuration.settings import AgentSettings
 from agent.errors import CoordinatorRefused, CoordinatorUnreachable
 from agent.network.api import CoordinatorApi
 from agent.network.retry import until_reached
 from agent.record.campaigns import Decision, KnownCampaign
 from agent.record.record import OwnerRecord
-from agent.settings import AgentSettings
 from shared.states import ParticipantState
 from shared.wire.agents import OwnCampaign
 from shared.wire.benchmarks import BenchmarkOffer

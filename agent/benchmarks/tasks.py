@@ -12,6 +12,9 @@ from typing import TypeVar
 
 from agent.benchmarks.child import ThreadsChild
 from agent.benchmarks.interface import Asked, Benchmarks, Listening
+from agent.child.progress import with_logging
+from agent.child.supervisor import ChildDied, Supervisor
+from agent.configuration.settings import AgentSettings
 from agent.errors import TaskFailed
 from agent.network.api import CoordinatorApi
 from agent.network.heartbeat import LeaseHeartbeat
@@ -19,9 +22,6 @@ from agent.network.transfer import AdapterCache
 from agent.orders.jobs import BenchmarkJob
 from agent.orders.on_base.model import LocalModel, LoraFile
 from agent.orders.protocol import ChildProgress, LocalProgress
-from agent.progress import with_logging
-from agent.settings import AgentSettings
-from agent.supervisor import ChildDied, Supervisor
 from agent.workspace import Workspace
 from shared.wire.benchmarks import BenchmarkScore
 from shared.wire.leases import FailureKind, Phase, Progress

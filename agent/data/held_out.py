@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from agent.data.notices import Occurrences
+from agent.data.checks.notices import Occurrences
 from agent.data.rows import Comparison, LocatedRow, Row
 from shared.digest import sha256_of_parts
 

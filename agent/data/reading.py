@@ -8,12 +8,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from agent.data.checks.notices import Note, Occurrences
 from agent.data.files.file_record import BrokenRecord
+from agent.data.files.records import refuse, scan_records
 from agent.data.held_out import notice_differences, split_rows
-from agent.data.notices import Note, Occurrences
 from agent.data.parsing.open_record import OpenRecord, RecordError, SkippedRecord, list_columns
 from agent.data.presets import PRESETS
-from agent.data.records import refuse, scan_records
 from agent.data.rows import Comparison, LocatedRow, Row
 from agent.data.shapes import detect_columns, parse_row
 from agent.data.source import DataSource

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
-from agent.data import consistency
+from agent.data.checks import consistency
 from agent.data.local_names import LocalName
 from agent.data.presets import LOCATION_KEYS, PRESETS
 from agent.data.rows import Role

@@ -6,15 +6,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from agent.admission import Admitted
+from agent.configuration.policy import PolicySettings
+from agent.configuration.settings import AgentSettings
 from agent.holding.norm import update_norm
 from agent.network.api import CoordinatorApi
 from agent.network.heartbeat import LeaseHeartbeat
 from agent.orders.job_files import DELTA_FILE
 from agent.orders.jobs import TrainJob
-from agent.policy_settings import PolicySettings
 from agent.record.bookings import Work
 from agent.record.held import HeldUpdate
-from agent.settings import AgentSettings
 from agent.workspace import Workspace
 from shared import crash_points
 from shared.adapters.files import AdapterError

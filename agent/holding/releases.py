@@ -9,9 +9,9 @@ import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from agent.configuration.policy import PolicySettings
 from agent.errors import AgentError, CoordinatorRefused, CoordinatorUnreachable
 from agent.network.api import CoordinatorApi
-from agent.policy_settings import PolicySettings
 from agent.record.campaigns import Decision
 from agent.record.held import HeldUpdate
 from agent.record.record import OwnerRecord

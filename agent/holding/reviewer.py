@@ -4,14 +4,14 @@ import asyncio
 import logging
 from pathlib import Path
 
+from agent.child.supervisor import ChildDied, Supervisor
+from agent.configuration.live import LiveSettings
+from agent.configuration.settings import AgentSettings
 from agent.errors import AgentError, RecordUnusable
-from agent.live_settings import LiveSettings
 from agent.orders.job_files import DELTA_FILE
 from agent.orders.protocol import Failed, OutOfMemory
 from agent.orders.review import Reviewed, ReviewRequest
 from agent.record.held import HeldUpdate
-from agent.settings import AgentSettings
-from agent.supervisor import ChildDied, Supervisor
 from agent.workspace import Workspace
 
 log = logging.getLogger(__name__)

@@ -13,6 +13,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from agent import __version__
+from agent.configuration.settings import NetworkSettings
 from agent.errors import (
     AskedTooOften,
     BadEnvironment,
@@ -37,7 +38,6 @@ from agent.network.replies import (
     what_is_wrong,
 )
 from agent.network.replies import origin as _origin
-from agent.settings import NetworkSettings
 from agent.workspace import Identity
 from shared.campaign.sections import FROM_COORDINATOR
 from shared.credentials import hash_secret

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from agent.data.report import DataReport
+from agent.data.checks.report import DataReport
 from agent.data.source import DataSource
 from agent.orders.on_base.model import LocalOrder
 from agent.orders.protocol import Message

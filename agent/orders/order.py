@@ -5,8 +5,8 @@ from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
 from pydantic import Field, TypeAdapter
 
+from agent.configuration.settings import ComputeSettings
 from agent.orders.protocol import Failed, Message, OutOfMemory, Report, TextChunk
-from agent.settings import ComputeSettings
 
 AnswerT = TypeVar("AnswerT", bound=Message)
 """The order's own final message."""

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
+from agent.configuration.policy import PolicySettings
 from agent.errors import TaskFailed
 from agent.installed import load_kind
 from agent.policy.disclosure import evaluation_refusals
-from agent.policy_settings import PolicySettings
 from agent.record.bookings import WorkKind
 from agent.record.campaigns import KnownCampaign
 from agent.record.measured import Measurement

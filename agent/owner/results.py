@@ -5,9 +5,9 @@ import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from agent.configuration.policy import PolicySettings
 from agent.owner.losses import OwnLosses, why_none
 from agent.policy.disclosure import evaluation_refusals
-from agent.policy_settings import PolicySettings
 from agent.record.record import OwnerRecord
 from shared import benchmarks
 from shared.agent_home import home_option

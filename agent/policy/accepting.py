@@ -1,6 +1,6 @@
 """Whether the owner's settings accept a campaign without asking."""
 
-from agent.settings import AgentSettings
+from agent.configuration.settings import AgentSettings
 
 
 def accepts_by_rule(settings: AgentSettings, digest: str, data: str) -> bool:

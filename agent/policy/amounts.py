@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
+from agent.configuration.policy import PolicySettings
 from agent.policy.refusals import Refusal
-from agent.policy_settings import PolicySettings
 from agent.record.campaigns import Prepared
 from shared.campaign.spec import CampaignSpec
 from shared.plugins import PluginUnavailable

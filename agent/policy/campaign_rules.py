@@ -4,11 +4,11 @@ import json
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 
+from agent.configuration.policy import PolicySettings
+from agent.configuration.settings import AgentSettings
 from agent.policy.amounts import amount_refusals
 from agent.policy.refusals import Refusal
-from agent.policy_settings import PolicySettings
 from agent.record.campaigns import Prepared
-from agent.settings import AgentSettings
 from shared.campaign.spec import CampaignSpec
 
 

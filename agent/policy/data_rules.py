@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
+from agent.configuration.settings import AgentSettings
 from agent.data.source import DataSource
 from agent.policy.refusals import Refusal
-from agent.settings import AgentSettings
 from shared.campaign.spec import CampaignSpec
 
 

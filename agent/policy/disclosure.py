@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import ROUND_DOWN, Context
 
+from agent.configuration.policy import PolicySettings
 from agent.policy.refusals import Refusal, refuse
-from agent.policy_settings import PolicySettings
 from shared.metrics import HELD_OUT_COUNTS, LOSSES_OF_STEPS, Metric, Origin, Values, Weight
 from shared.wire.leases import Progress
 from shared.wire.results import EvaluateResult, PrepareResult, Result, TrainResult

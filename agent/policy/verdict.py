@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from agent.configuration.settings import AgentSettings
 from agent.data.identity import identity_of
 from agent.policy.campaign_rules import campaign_refusals
 from agent.policy.data_rules import source_refusals
@@ -10,7 +11,6 @@ from agent.policy.refusals import Refusal
 from agent.policy.work_rules import quota_refusals, total_refusals
 from agent.record.bookings import Bookings
 from agent.record.campaigns import KnownCampaign
-from agent.settings import AgentSettings
 from shared.campaign.spec import CampaignSpec
 from shared.digest import sha256_file
 

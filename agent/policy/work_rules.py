@@ -5,12 +5,12 @@ from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from datetime import timedelta
 
+from agent.configuration.policy import PolicySettings
+from agent.configuration.settings import ComputeSettings
 from agent.policy.amounts import passes
 from agent.policy.refusals import Refusal
-from agent.policy_settings import PolicySettings
 from agent.record.bookings import Bookings, Totals, Work
 from agent.record.campaigns import KnownCampaign, Prepared
-from agent.settings import ComputeSettings
 from shared.wire.assignments import Assignment, BenchmarkAssignment, EvaluateAssignment, TrainAssignment
 from shared.wire.base import BlobRef
 

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+from agent.configuration.settings import load_settings
 from agent.errors import AgentError, CoordinatorRefused
 from agent.network.api import CoordinatorApi
 from agent.policy.disclosure import gain_refusals, rounded_loss
@@ -10,7 +11,6 @@ from agent.record.campaigns import Decision
 from agent.record.gains import Gain
 from agent.report.report import OwnReport
 from agent.report.subject import Subject
-from agent.settings import load_settings
 from shared.wire.gains import MAX_LOSS, GainRequest
 
 

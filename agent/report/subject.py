@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.configuration.settings import AgentSettings
 from agent.contract import common_facts, derived
 from agent.data.source import DataSource
 from agent.errors import NoReport
 from agent.installed import load_kind
 from agent.orders.jobs import EvaluateJob
 from agent.record.campaigns import KnownCampaign, Prepared
-from agent.settings import AgentSettings
 from agent.workspace import Identity, Workspace
 from shared.digest import sha256_hex
 from shared.metrics import HELD_OUT_LOSS, Metric

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from make_data import write_rows
 
+from agent.configuration.settings import AgentSettings
 from agent.orders.on_base.model import LoraFile
-from agent.settings import AgentSettings
 from fedloom.adapters.folder import WEIGHTS_FILE
 from fedloom.errors import SimulationError
 from fedloom.simulation.partition_plan import PartitionKind, PartitionPlan

@@ -28,9 +28,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from world import OWNERS, Split
 
+from agent.configuration.settings import load_settings
 from agent.errors import AgentError
 from agent.orders.on_base.model import LoraFile
-from agent.settings import load_settings
 from fedloom.errors import FedloomError
 from fedloom.simulation.clients import limits_in_words
 from fedloom.simulation.run import ADAPTER_FOLDER

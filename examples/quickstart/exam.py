@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from agent.configuration.settings import ComputeSettings
 from agent.local import LocalChild
 from agent.orders.on_base.answer import AnswerRequest, Question
 from agent.orders.on_base.model import LoraFile
-from agent.settings import ComputeSettings
 from shared.campaign.spec import BaseSection, DataSection
 
 _LONGEST_ANSWER = 24

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
-from agent.settings import AgentSettings
+from agent.configuration.settings import AgentSettings
 from fedloom.comparison.baselines import Baselines
 from fedloom.comparison.choosing import chosen
 from fedloom.comparison.measuring import measuring

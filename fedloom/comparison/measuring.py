@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from agent.data.notices import Occurrences
+from agent.data.checks.notices import Occurrences
 from agent.data.source import DataSource
 from fedloom.comparison.criterion import METRICS_OF, Criterion, criterion_on_rows, is_on_rows
 from fedloom.comparison.parts import CHOOSING, EVALUATION, IN_WORDS, TEST, VALIDATION

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from agent.data.checks.notices import Occurrences
 from agent.data.files.file_record import Record
-from agent.data.notices import Occurrences
+from agent.data.files.records import read_records
 from agent.data.parsing.history import history_column
 from agent.data.parsing.open_record import OpenRecord, RecordError
-from agent.data.records import read_records
 from agent.data.source import DataSource
 from agent.orders.on_base.score import Completed
 from fedloom.comparison.spec import ScoreSection

@@ -6,12 +6,12 @@ from typing import Self
 
 import numpy as np
 
+from agent.configuration.settings import AgentSettings
 from agent.data.own_template import template_of
 from agent.local import LocalChild
 from agent.orders.on_base.answer import AnswerRequest, Question
 from agent.orders.on_base.model import LoraFile
 from agent.orders.on_base.score import Completed, Scored, ScoreRequest
-from agent.settings import AgentSettings
 from fedloom.comparison.criterion import METRICS_OF, Measure
 from fedloom.comparison.rows import Rows
 from fedloom.comparison.spec import ScoreSection

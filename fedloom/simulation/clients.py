@@ -13,14 +13,14 @@ from contextvars import ContextVar, copy_context
 from pathlib import Path
 from typing import Any
 
+from agent.child.supervisor import Supervisor
+from agent.configuration.live import LiveSettings
+from agent.configuration.open_policy import opened
+from agent.configuration.policy import PolicySettings
+from agent.configuration.settings import AgentSettings
 from agent.data.files.json_text import to_json
-from agent.live_settings import LiveSettings
-from agent.loop import run_agent
 from agent.network.api import CoordinatorApi
-from agent.open_policy import opened
-from agent.policy_settings import PolicySettings
-from agent.settings import AgentSettings
-from agent.supervisor import Supervisor
+from agent.running.loop import run_agent
 from agent.workspace import Identity, Workspace
 from fedloom.evaluation.campaigns.here import benchmarks_here
 from shared.credentials import AGENT_PREFIX, new_secret

@@ -17,7 +17,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Literal
 
-from agent.data.report import Problem
+from agent.data.checks.report import Problem
 from coordinator import main as coordinator
 from fedloom.client import Client
 from fedloom.coordinator_settings import coordinator_settings

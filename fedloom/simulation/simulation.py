@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.data.notices import Occurrences
+from agent.configuration.settings import AgentSettings
+from agent.data.checks.notices import Occurrences
+from agent.data.checks.report import Problem
+from agent.data.files.records import read_records
+from agent.data.files.tables import data_digest
 from agent.data.own_template import OwnTemplate, template_of
-from agent.data.records import read_records
-from agent.data.report import Problem
 from agent.data.source import DataSource
-from agent.data.tables import data_digest
 from agent.errors import TaskFailed
-from agent.settings import AgentSettings
 from fedloom.errors import SimulationError
 from fedloom.simulation.clients import client_names
 from fedloom.simulation.partition import assign, values_of

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from agent import loop
 from agent.main import enroll
 from agent.network import heartbeat as lease
 from agent.network import retry
+from agent.running import loop
 from tests.agent.parts import Home
 from tests.support.operator import Operator
 from tests.support.server import RunningCoordinator

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+from agent.configuration.settings import ComputeSettings
 from agent.data.source import DataSource
 from agent.orders.job import LocalJob
 from agent.orders.jobs import EvaluateJob, InitJob, Job, PrepareJob, TrainJob
-from agent.settings import ComputeSettings
 from tests.agent.parts import ADAPTER, FINGERPRINT
 from tests.support.messages import with_training
 

@@ -7,16 +7,16 @@ import pytest
 
 from agent.acceptance import Acceptance
 from agent.admission import Admission, Admitted
+from agent.configuration.open_policy import opened
+from agent.configuration.policy import PolicySettings
+from agent.configuration.settings import AgentSettings
 from agent.data.digest_cache import DigestCache
 from agent.errors import TaskFailed
 from agent.ledger.ledger import Ledger
-from agent.open_policy import opened
 from agent.orders.job import Done
 from agent.orders.jobs import TrainJob
-from agent.policy_settings import PolicySettings
 from agent.record.campaigns import Decider, Decision, KnownCampaign
 from agent.record.record import OwnerRecord
-from agent.settings import AgentSettings
 from shared.campaign.spec import CampaignSpec
 from shared.wire.assignments import Assignment
 from shared.wire.leases import Failure, FailureKind

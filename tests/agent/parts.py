@@ -10,10 +10,10 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
-from agent.live_settings import LiveSettings
-from agent.loop import run_agent
-from agent.open_policy import with_open_policy
-from agent.supervisor import Supervisor
+from agent.child.supervisor import Supervisor
+from agent.configuration.live import LiveSettings
+from agent.configuration.open_policy import with_open_policy
+from agent.running.loop import run_agent
 from agent.workspace import Workspace
 from fedloom.evaluation.campaigns.here import benchmarks_here
 from shared.campaign.digest import spec_sha256

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from agent.acceptance import accepts_by_rule
+from agent.configuration.policy import PolicySettings
+from agent.configuration.settings import AgentSettings, load_settings
+from agent.configuration.template import TEMPLATE
 from agent.policy.verdict import refusals_of_file
-from agent.policy_settings import PolicySettings
 from agent.record.record import OwnerRecord
-from agent.settings import AgentSettings, load_settings
-from agent.settings_template import TEMPLATE
 from shared.campaign.digest import spec_sha256
 from shared.campaign.spec import CampaignSpec
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from agent import live_settings
+from agent.configuration import live as live_settings
+from agent.configuration.live import LiveSettings
 from agent.errors import TaskFailed
-from agent.live_settings import LiveSettings
 from tests.agent.parts import Home
 from tests.agent.test_agent import start_campaign
 from tests.support.operator import Operator

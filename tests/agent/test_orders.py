@@ -4,6 +4,7 @@ from typing import ClassVar, Literal
 
 import pytest
 
+from agent.configuration.settings import ComputeSettings
 from agent.errors import TaskFailed
 from agent.orders.job import Done, LocalJob
 from agent.orders.on_base.answer import Answered, AnswerRequest
@@ -11,7 +12,6 @@ from agent.orders.on_base.merge import Merged, MergeRequest
 from agent.orders.order import Order, answer_class, replies_to
 from agent.orders.protocol import Message, OutOfMemory
 from agent.orders.table import ORDERS, OrderReader
-from agent.settings import ComputeSettings
 
 
 class Twin(Order[Merged]):

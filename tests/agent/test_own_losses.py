@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
+from agent.configuration.policy import PolicySettings
 from agent.owner.losses import OwnLosses, change, thinned, why_none
-from agent.policy_settings import PolicySettings
 from agent.record.measured import Measurement
 from shared.metrics import HELD_OUT_LOSS, TRAIN_LOSS_MEAN, Weight, losses
 from tests.cli.owner.known import known_campaign

@@ -6,14 +6,14 @@ from collections.abc import Callable
 import pytest
 
 from agent.acceptance import Acceptance
-from agent.live_settings import LiveSettings
-from agent.loop import _Work
+from agent.child.supervisor import Supervisor
+from agent.configuration.live import LiveSettings
+from agent.configuration.settings import AgentSettings
 from agent.network.news import CampaignNews
 from agent.network.retry import until_reached
-from agent.runner import TaskRunner
-from agent.settings import AgentSettings
+from agent.running.loop import _Work
+from agent.running.runner import TaskRunner
 from agent.signing.following import SignedCampaigns
-from agent.supervisor import Supervisor
 from agent.workspace import Workspace
 from shared.wire.agents import OwnCampaign, OwnCampaigns
 from shared.wire.problems import ProblemType
@@ -216,7 +216,7 @@ def test_a_job_that_cannot_be_read_is_reported_and_the_agent_goes_on(
 def test_a_coordinator_that_answers_at_once_for_ever_is_asked_ever_less_often(
     home: Workspace, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    monkeypatch.setattr("agent.loop._IDLE_PAUSE_S", 0.2)
+    monkeypatch.setattr("agent.running.loop._IDLE_PAUSE_S", 0.2)
     monkeypatch.setattr("agent.network.retry.BASE_S", 0.1)
     bad = a_lease(task=train_assignment()).model_dump_json().replace('"round":1,', '"round":-5,')
     answers = {

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from agent.configuration.settings import AgentSettings
 from agent.data.source import DataSource
-from agent.redaction import Redactor
-from agent.settings import AgentSettings
+from agent.network.redaction import Redactor
 from agent.workspace import Workspace
 from shared.wire.leases import Failure, FailureKind
 from shared.wire.results import Fingerprint, PrepareResult

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from agent.configuration.settings import AgentSettings, EvaluationSettings, load_settings
+from agent.configuration.template import TEMPLATE
 from agent.errors import SettingsError, TaskFailed
-from agent.settings import AgentSettings, EvaluationSettings, load_settings
-from agent.settings_template import TEMPLATE
 from shared.wire.leases import FailureKind
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from agent import supervisor as supervising
+from agent.child import supervisor as supervising
+from agent.child.supervisor import ChildDied, Supervisor
 from agent.orders.protocol import Failed, LocalPhase, LocalProgress, OutOfMemory
-from agent.supervisor import ChildDied, Supervisor
 from shared.credentials import SECRET_VARIABLES
 from shared.wire.leases import Phase, Progress
 from tests.agent.jobs import local_job

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.toml_lines import Location, index_lines
+from agent.configuration.toml_lines import Location, index_lines
 
 FILE = '''\
 # [not.a.table]

@@ -140,7 +140,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def campaign(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """Makes a campaign file for the tiny model."""
-    monkeypatch.setattr("agent.supervisor.DEFAULT_ARGV", tuple(quick_children.argv()))
+    monkeypatch.setattr("agent.child.supervisor.DEFAULT_ARGV", tuple(quick_children.argv()))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

@@ -81,7 +81,7 @@ def with_lineage(adapter: Path, folder: Path, **changes: Any) -> Path:
 
 @pytest.fixture(autouse=True)
 def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("agent.supervisor.DEFAULT_ARGV", tuple(quick_children.argv()))
+    monkeypatch.setattr("agent.child.supervisor.DEFAULT_ARGV", tuple(quick_children.argv()))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -190,7 +190,7 @@ def test_chat_reports_an_error_on_one_line(
     assert ran.code == 2
     assert "fedloom adapter pull" in ran.err
     assert run("chat", tmp_path / "none").code == 2
-    monkeypatch.setattr("agent.supervisor.CHILD_LIBRARIES", ("no_such_library",))
+    monkeypatch.setattr("agent.child.supervisor.CHILD_LIBRARIES", ("no_such_library",))
     ran = run("chat", adapter, "--question", "Why?")
     assert (ran.code, ran.err) == (1, "fedloom: no_such_library not installed; run: pip install 'fedloom[agent]'\n")
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from agent.configuration.open_policy import with_open_policy
 from agent.ledger.entries import PollsClosed, PollsOpened, Request
 from agent.ledger.files import FOLDER, LedgerFiles
 from agent.ledger.verification import verify
 from agent.main import enroll
-from agent.open_policy import with_open_policy
 from agent.record.record import OwnerRecord
 from tests.support.ledgers import ledger_of
 from tests.support.processes import ROOT, Process, QuickCoordinator, ended, quick_recorded_child

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from agent.open_policy import with_open_policy
+from agent.configuration.open_policy import with_open_policy
 from tests.support.ledgers import ledger_text
 from tests.support.processes import AgentProcess, QuickAgent, QuickCoordinator, ended
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from agent.configuration.settings import ComputeSettings
 from agent.local import LocalChild
 from agent.orders.on_base.model import LoraFile
-from agent.settings import ComputeSettings
 from fedloom.evaluation.asking.child_model import ChildModel
 from fedloom.evaluation.asking.warm_base import WarmBase
 from shared.campaign.spec import BaseSection

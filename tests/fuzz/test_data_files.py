@@ -9,7 +9,7 @@ import pytest
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from agent.data.checking import collect, guess_kind
+from agent.data.checks.checking import collect, guess_kind
 from agent.data.reading import read_rows
 from agent.data.source import DataSource
 from agent.errors import TaskFailed

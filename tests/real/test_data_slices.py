@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agent.data.checking import collect
+from agent.data.checks.checking import collect
 from agent.data.reading import read_rows
 from agent.data.rows import Comparison, Row
 from agent.data.source import DataSource

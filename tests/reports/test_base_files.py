@@ -8,8 +8,8 @@ import torch
 from transformers import LlamaForCausalLM
 
 from agent.errors import TaskFailed
-from agent.train.base.folder import weight_files
 from agent.train.base.model import Base
+from agent.train.base.on_disk.folder import weight_files
 from shared.campaign.spec import LoraSection
 from tests.support.tiny import make_model
 from tests.train.conftest import Lab

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from agent.data.checking import CollectedData, collect
-from agent.data.report import DataReport
+from agent.data.checks.checking import CollectedData, collect
+from agent.data.checks.report import DataReport
 from agent.data.source import DataSource
 from shared import kinds
 

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from agent.data.notices import Occurrences
+from agent.data.checks.notices import Occurrences
+from agent.data.files.records import read_records
 from agent.data.reading import read_rows
-from agent.data.records import read_records
 from agent.data.source import DataSource
 from agent.errors import TaskFailed
 from fedloom.simulation.clients import write_records

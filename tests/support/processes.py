@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 import httpx
 
+from agent.configuration.open_policy import with_open_policy
 from agent.main import enroll
-from agent.open_policy import with_open_policy
 from shared.credentials import read_secret
 from tests.support.forks import quick_children
 from tests.support.forks.preloaded import Preloaded

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from agent.configuration.settings import ComputeSettings
 from agent.data.source import DataSource
 from agent.orders.job import LocalJob
 from agent.orders.job_files import ADAPTER_FILE
 from agent.orders.order import AnswerT, Order, replies_to
 from agent.orders.protocol import Failed, Report
-from agent.settings import ComputeSettings
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -330,4 +330,4 @@ def start_child(tmp_path: Path) -> Iterator[Callable[..., Child]]:
 @pytest.fixture
 def quick_children(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fork the children that this process starts with the default command."""
-    monkeypatch.setattr("agent.supervisor.DEFAULT_ARGV", tuple(argv()))
+    monkeypatch.setattr("agent.child.supervisor.DEFAULT_ARGV", tuple(argv()))

@@ -7,11 +7,11 @@ import torch
 from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 from transformers import AutoModelForCausalLM
 
+from agent.configuration.settings import ComputeSettings
 from agent.orders.on_base.answer import AnswerRequest, Question
 from agent.orders.on_base.merge import MergeRequest
 from agent.orders.on_base.model import LocalModel, LoraFile
 from agent.orders.on_base.score import Completed, ScoreRequest
-from agent.settings import ComputeSettings
 from shared.campaign.spec import BaseSection
 from tests.train.conftest import LORA, Lab, read
 

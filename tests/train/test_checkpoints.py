@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 
+from agent.configuration.settings import ComputeSettings
 from agent.orders.job import LocalJob
 from agent.orders.job_files import CHECKPOINT_FILE, CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE, RESULT_FILE
 from agent.orders.jobs import TrainJob
-from agent.settings import ComputeSettings
 from agent.train.data.tokens import Samples, TokenRows
 from agent.train.trainer.checkpoint import load, training_identity
 from shared import crash_points, durable

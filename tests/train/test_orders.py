@@ -8,13 +8,13 @@ from typing import Any, get_type_hints
 import pytest
 from transformers import AutoTokenizer
 
+from agent.child.supervisor import Supervisor
+from agent.configuration.settings import ComputeSettings
 from agent.orders.on_base.answer import Answered, AnswerRequest
 from agent.orders.on_base.model import LocalOrder
 from agent.orders.order import AnswerT, Order, answer_class
 from agent.orders.protocol import ChildProgress, Failed, OutOfMemory
 from agent.orders.table import ORDERS
-from agent.settings import ComputeSettings
-from agent.supervisor import Supervisor
 from agent.train.order_context import OrderContext
 from agent.train.process.serving import serve
 from agent.train.worker import handler_of

@@ -11,12 +11,12 @@ import huggingface_hub.constants
 import pytest
 import torch
 
+from agent.child.supervisor import Supervisor
+from agent.configuration.settings import ComputeSettings
 from agent.orders.job import Done, LocalJob
 from agent.orders.job_files import DELTA_FILE, RESULT_FILE
 from agent.orders.order import replies_to
 from agent.orders.protocol import OUT_OF_MEMORY_EXIT, Failed, Message, OutOfMemory
-from agent.settings import ComputeSettings
-from agent.supervisor import Supervisor
 from agent.train.process import memory
 from agent.train.process.environment import GUARDS, choose_gpu
 from agent.train.process.serving import serve

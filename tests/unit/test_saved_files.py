@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from agent.configuration.settings import load_settings
 from agent.data.own_template import OwnTemplate
-from agent.settings import load_settings
 from fedloom.comparison.spec import read_comparison
 from shared.campaign.file import read_campaign_file
 from shared.network.tls import context_trusting

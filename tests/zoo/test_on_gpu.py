@@ -13,7 +13,7 @@ from peft import LoraConfig, get_peft_model, set_peft_model_state_dict  # noqa: 
 from safetensors.torch import load_file  # noqa: E402
 from transformers import AutoModelForCausalLM  # noqa: E402
 
-from agent.settings import ComputeSettings  # noqa: E402
+from agent.configuration.settings import ComputeSettings  # noqa: E402
 from agent.train.base.device import autocast  # noqa: E402
 from agent.train.suitability.probe import plain_log_probabilities  # noqa: E402
 from shared.adapters.lora import module_of  # noqa: E402

@@ -13,9 +13,9 @@ from peft import PeftModel  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 from transformers import AutoModelForCausalLM  # noqa: E402
 
+from agent.configuration.settings import ComputeSettings  # noqa: E402
 from agent.orders.on_base.merge import MergeRequest  # noqa: E402
 from agent.orders.on_base.model import LocalModel, LoraFile  # noqa: E402
-from agent.settings import ComputeSettings  # noqa: E402
 from agent.train.worker import Worker  # noqa: E402
 from shared.campaign.spec import BaseSection, LoraSection  # noqa: E402
 from tests.support.processes import ROOT  # noqa: E402

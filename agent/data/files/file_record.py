@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from agent.data.checks.notices import Note
 from agent.data.local_names import LocalName
-from agent.data.notices import Note
 
 Record = Mapping[str, Any]
 

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from agent.data.checks.notices import Note
 from agent.data.files.card import CardError, card_patterns, matching
 from agent.data.files.file_record import BrokenRecord
 from agent.data.files.saved import is_saved
 from agent.data.files.splits import AmbiguousSplitError, known_splits, split_files
-from agent.data.notices import Note
 from agent.data.source import TABLE_SEPARATORS, file_type, name_without_type
 from shared.bounds import shorten
 

@@ -6,10 +6,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TextIO
 
+from agent.data.checks.notices import Note
 from agent.data.files.file_record import BrokenRecord, FileRecord
 from agent.data.files.lines import MAX_CHARACTERS, RecordTooLong, bounded_lines
 from agent.data.files.quotes import find_quote_problem, holds_a_record
-from agent.data.notices import Note
 from agent.data.source import DataSource
 
 _PLAIN_QUOTES = "if quotes are plain text here, set quotes = false"

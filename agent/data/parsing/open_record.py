@@ -8,8 +8,8 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
+from agent.data.checks.notices import Note
 from agent.data.files.numbers import spelling_of
-from agent.data.notices import Note
 from agent.data.source import DataSource, file_type
 from shared.bounds import shorten
 

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Protocol
 
+from agent.configuration.settings import ComputeSettings
 from agent.orders.on_base.model import LocalModel, LocalOrder
 from agent.orders.order import AnswerT
 from agent.orders.protocol import ChildProgress
-from agent.settings import ComputeSettings
 
 
 class BaseChild(Protocol):

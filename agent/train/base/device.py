@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from agent.settings import ComputeSettings
+from agent.configuration.settings import ComputeSettings
 from agent.train.base.quantization import check_support
 from agent.train.base.refusals import unusable
 from shared.campaign.spec import Quantization

@@ -12,8 +12,8 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
 from agent.train.base.attached import AttachedAdapter, attach
-from agent.train.base.folder import unused_tensors
-from agent.train.base.model_files import ignored_names
+from agent.train.base.on_disk.folder import unused_tensors
+from agent.train.base.on_disk.model_files import ignored_names
 from agent.train.base.quantization import bitsandbytes_config, prepare_for_training
 from agent.train.base.refusals import unusable
 from agent.train.process import memory

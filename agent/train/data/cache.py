@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from agent.data.digest_cache import DigestCache
+from agent.data.files.records import refuse
+from agent.data.files.tables import data_digest
 from agent.data.local_names import public
 from agent.data.own_template import OwnTemplate, template_of
 from agent.data.reading import read_split
-from agent.data.records import refuse
 from agent.data.source import DataSource
-from agent.data.tables import data_digest
 from agent.errors import TaskFailed
 from agent.train.base.limits import NO_LIMITS, InputLimits
 from agent.train.data.rendering.templates import AnyTemplate

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any
 
-from agent.data.checking import choose_examples, collect, completion_names
+from agent.data.checks.checking import choose_examples, collect, completion_names
+from agent.data.checks.report import DataReport, Example, ShownCompletion, Span, Spread, Tokens
 from agent.data.own_template import template_of
-from agent.data.report import DataReport, Example, ShownCompletion, Span, Spread, Tokens
 from agent.installed import load_kind
 from agent.orders.check import CheckRequest
 from agent.train.base.limits import InputLimits

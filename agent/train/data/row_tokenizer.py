@@ -7,7 +7,7 @@ from itertools import combinations
 from typing import Any
 
 from agent.data import reading
-from agent.data.notices import Occurrences
+from agent.data.checks.notices import Occurrences
 from agent.data.rows import LocatedRow
 from agent.data.source import DataSource
 from agent.errors import TaskFailed

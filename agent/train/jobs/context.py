@@ -16,10 +16,10 @@ from agent.orders.job import LocalJob
 from agent.orders.jobs import EvaluateJob, PrepareJob, TrainJob
 from agent.train import kinds
 from agent.train.base.device import choose_device, choose_dtype
-from agent.train.base.finder import BaseFinder
-from agent.train.base.fingerprint import check_fingerprint
 from agent.train.base.model import Base
 from agent.train.base.model_cache import ModelCache
+from agent.train.base.on_disk.finder import BaseFinder
+from agent.train.base.on_disk.fingerprint import check_fingerprint
 from agent.train.data.cache import DataCache
 from agent.train.data.tokens import Samples, TokenizedData
 from agent.train.jobs.trial import try_a_step

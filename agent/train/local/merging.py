@@ -19,9 +19,9 @@ from agent.errors import TaskFailed
 from agent.orders.on_base.merge import Merged, MergeRequest
 from agent.orders.protocol import LocalPhase, LocalProgress
 from agent.train.base.adapter_files import load_adapter
-from agent.train.base.finder import BaseFiles
-from agent.train.base.folder import companion_files
 from agent.train.base.model import Base
+from agent.train.base.on_disk.finder import BaseFiles
+from agent.train.base.on_disk.folder import companion_files
 from agent.train.local.model import find_model
 from agent.train.order_context import OrderContext
 from agent.train.progress import Reporter

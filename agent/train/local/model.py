@@ -7,9 +7,9 @@ from typing import Any
 from agent.orders.on_base.model import LocalOrder, LoraFile
 from agent.train.base.adapter_files import load_adapter
 from agent.train.base.device import choose_device, choose_dtype
-from agent.train.base.finder import BaseFiles
-from agent.train.base.fingerprint import check_fingerprint
 from agent.train.base.model import Base
+from agent.train.base.on_disk.finder import BaseFiles
+from agent.train.base.on_disk.fingerprint import check_fingerprint
 from agent.train.data.tokens import TokenRows
 from agent.train.order_context import OrderContext
 from agent.train.suitability.verdicts import ensure_suitable

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from agent.data.tables import NO_REPORTS
+from agent.data.files.tables import NO_REPORTS
 
 GUARDS = {
     **NO_REPORTS,  # TRL's trainers report to the hub in their constructors

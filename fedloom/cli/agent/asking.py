@@ -60,8 +60,8 @@ class TerminalAsker:
 
     def _settle(self, workspace: "Workspace", campaign: "KnownCampaign") -> bool:
         """Ask about one campaign, unless it was decided meanwhile. Returns whether the owner decided here."""
+        from agent.configuration.settings import load_settings
         from agent.record.campaigns import Decision
-        from agent.settings import load_settings
 
         key = (campaign.id, campaign.spec_sha256)
         if key in self._asked or self._is_decided(workspace, campaign):

@@ -13,10 +13,10 @@ from shared.text.plain_text import visible_line
 from shared.wire.benchmarks import BenchmarkScore
 
 if TYPE_CHECKING:
+    from agent.configuration.settings import AgentSettings
     from agent.record.campaigns import KnownCampaign
     from agent.record.record import OwnerRecord
     from agent.record.statements import StatementRecord
-    from agent.settings import AgentSettings
     from agent.workspace import Identity, Workspace
 
 Named = Annotated[
@@ -44,7 +44,7 @@ class OwnersHome:
 
 def open_home(home: Path) -> OwnersHome:
     """Open a home folder. Raises NotEnrolled, RecordUnusable and SettingsError."""
-    from agent.settings import load_settings
+    from agent.configuration.settings import load_settings
     from agent.workspace import Workspace
 
     workspace = Workspace(home)

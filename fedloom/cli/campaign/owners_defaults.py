@@ -15,8 +15,8 @@ _OWN = ("base.model",)
 
 def refusals_by_default(spec: "CampaignSpec") -> "list[Refusal]":
     """What the settings of an owner who changed nothing would refuse, but for what each owner has to name."""
+    from agent.configuration.settings import AgentSettings
     from agent.policy.campaign_rules import campaign_refusals
-    from agent.settings import AgentSettings
 
     return [each for each in campaign_refusals(AgentSettings(), spec) if each.field not in _OWN]
 

@@ -12,9 +12,9 @@ from fedloom.cli.failures import ExitCode
 from fedloom.cli.output import AsJson
 
 if TYPE_CHECKING:
-    from agent.data.report import DataReport
+    from agent.configuration.settings import AgentSettings
+    from agent.data.checks.report import DataReport
     from agent.data.source import DataSource
-    from agent.settings import AgentSettings
 
 DataName = Annotated[
     str, typer.Argument(metavar="NAME", help="Name of the data, as in its agent.toml table data.NAME.")
@@ -47,7 +47,7 @@ def check_data(
 
     Example: fedloom agent check-data notes --campaign campaign.yaml
     """
-    from agent.settings import SETTINGS_FILE, load_settings
+    from agent.configuration.settings import SETTINGS_FILE, load_settings
 
     source, settings = source_of(name, home), load_settings(home / SETTINGS_FILE)
     data_report = _without_tokens(name, source) if campaign is None else _with_tokens(name, source, settings, campaign)
@@ -69,8 +69,8 @@ def check_data(
 
 def source_of(name: str, home: Path) -> "DataSource":
     """The data of a name in agent.toml. Raises SettingsError, and typer.BadParameter if there is none."""
+    from agent.configuration.settings import SETTINGS_FILE, load_settings
     from agent.errors import SettingsError
-    from agent.settings import SETTINGS_FILE, load_settings
 
     settings = load_settings(home / SETTINGS_FILE)
     if name in settings.broken_data:
@@ -90,7 +90,7 @@ def _write_private(path: Path, text: str) -> None:
 
 
 def _without_tokens(name: str, source: "DataSource") -> "DataReport":
-    from agent.data.checking import collect, guess_kind
+    from agent.data.checks.checking import collect, guess_kind
 
     kind = guess_kind(source)
     return collect(source, kind).report(name, source, kind)

@@ -7,7 +7,7 @@ from fedloom.cli.data.terminal import NO_TOKENIZER, counts, lengths, title
 from shared.text.plain_text import visible, visible_line
 
 if TYPE_CHECKING:
-    from agent.data.report import DataReport, ShownCompletion
+    from agent.data.checks.report import DataReport, ShownCompletion
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1d2430; }

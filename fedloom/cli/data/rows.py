@@ -25,7 +25,7 @@ def rows(
 
     Example: fedloom agent rows notes
     """
-    from agent.data.checking import guess_kind
+    from agent.data.checks.checking import guess_kind
     from agent.data.reading import read_split
     from agent.errors import TaskFailed
     from agent.installed import load_kind

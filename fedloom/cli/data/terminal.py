@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from agent.data.report import DataReport, ShownCompletion, Span, Spread
+    from agent.data.checks.report import DataReport, ShownCompletion, Span, Spread
 
 SUPERVISED_STYLE = "bold green"
 OPEN_MARK, CLOSE_MARK = "[[", "]]"

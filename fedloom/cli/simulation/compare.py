@@ -67,7 +67,7 @@ def compare(
 
     Example: fedloom compare comparison.yaml --algorithms fedavg,fedadam
     """
-    from agent.settings import load_settings
+    from agent.configuration.settings import load_settings
     from fedloom.cli.campaign.commands import read_spec
     from fedloom.comparison.comparison import Comparison
     from fedloom.comparison.spec import read_comparison

@@ -62,7 +62,7 @@ def simulate(
 
     Example: fedloom simulate campaign.yaml --clients 10
     """
-    from agent.settings import load_settings
+    from agent.configuration.settings import load_settings
     from fedloom.simulation.simulation import Simulation
 
     spec = read_spec(file)

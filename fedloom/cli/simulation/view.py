@@ -9,7 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from agent.data.report import Problem
+from agent.data.checks.report import Problem
 from fedloom.cli import output
 from fedloom.cli.bar import Bar
 from fedloom.cli.campaign.page import done_of_total, failures_grouped, notices_grouped

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from agent.configuration.settings import AgentSettings
 from agent.data.source import DataSource
-from agent.settings import AgentSettings
 from fedloom.comparison.planning.fields import value_of
 from fedloom.comparison.planning.hyperparameters import Hyperparameters
 from fedloom.comparison.planning.methods import Method, MethodKind

@@ -4,11 +4,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from agent.configuration.settings import ComputeSettings
 from agent.errors import TaskFailed
 from agent.local import LocalChild
 from agent.orders.on_base.describe import Described
 from agent.orders.on_base.model import LoraFile
-from agent.settings import ComputeSettings
 from fedloom.adapters.local import LocalAdapter
 from fedloom.errors import EvaluationError
 from fedloom.evaluation.asking.child_model import ChildModel

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 def benchmarks_here() -> "Benchmarks":
     """What runs benchmarks in this process; agents of one process share it, and what it knows of files. Raises
     ImportError."""
-    from agent.data.tables import NO_REPORTS
+    from agent.data.files.tables import NO_REPORTS
 
     os.environ.update(NO_REPORTS)  # as in the training child: libraries of some benchmarks report to the hub
     from fedloom.evaluation.campaigns.public_benchmarks import PublicBenchmarks

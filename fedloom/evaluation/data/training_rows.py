@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from agent.data.checks.notices import Occurrences
+from agent.data.files.records import read_records
 from agent.data.local_names import public
-from agent.data.notices import Occurrences
-from agent.data.records import read_records
 from agent.data.source import DataSource
 from agent.errors import TaskFailed
 from fedloom.errors import EvaluationError

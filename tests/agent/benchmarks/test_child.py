@@ -8,10 +8,10 @@ import pytest
 
 from agent.benchmarks.child import ThreadsChild
 from agent.benchmarks.interface import BenchmarksStopped
+from agent.child.supervisor import Supervisor
+from agent.configuration.settings import ComputeSettings
 from agent.orders.on_base.describe import DescribeRequest
 from agent.orders.on_base.model import LocalModel
-from agent.settings import ComputeSettings
-from agent.supervisor import Supervisor
 from shared.campaign.spec import BaseSection
 from tests.support.processes import wait_until
 

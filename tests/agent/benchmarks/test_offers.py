@@ -7,8 +7,8 @@ import pytest
 
 from agent.benchmarks.available import available
 from agent.benchmarks.interface import Benchmarks
-from agent.policy_settings import PolicySettings
-from agent.settings import AgentSettings
+from agent.configuration.policy import PolicySettings
+from agent.configuration.settings import AgentSettings
 from tests.agent.benchmarks.parts import HearingCoordinator, measured_spec, write_data
 from tests.agent.parts import campaign_spec, prepare_assignment
 from tests.support.processes import wait_until

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from agent.orders.jobs import TrainJob
-from agent.runner import _folder_name
+from agent.running.runner import _folder_name
 from shared.wire.assignments import Assignment
 from tests.agent.owner import Owner
 from tests.agent.parts import campaign_spec, evaluate_assignment, prepare_assignment, train_assignment

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from agent.data.checking import collect, guess_kind
+from agent.data.checks.checking import collect, guess_kind
+from agent.data.checks.report import MAX_PLACES, DataReport, Spread
 from agent.data.reading import read_split
-from agent.data.report import MAX_PLACES, DataReport, Spread
 from agent.data.source import DataSource
 from agent.errors import TaskFailed
 from shared.kinds import find

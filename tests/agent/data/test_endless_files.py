@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from agent.configuration.settings import load_settings
 from agent.data.reading import read_rows
 from agent.data.source import DataSource
 from agent.errors import SettingsError, TaskFailed
-from agent.settings import load_settings
 from shared import kinds
 from shared.campaign.file import read_campaign_file
 from shared.network.tls import context_trusting

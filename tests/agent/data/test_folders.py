@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from agent.data.checking import collect, guess_kind
-from agent.data.notices import Occurrences
+from agent.data.checks.checking import collect, guess_kind
+from agent.data.checks.notices import Occurrences
+from agent.data.checks.report import DataReport
+from agent.data.files.records import read_records
+from agent.data.files.tables import data_digest
 from agent.data.reading import read_rows, read_split
-from agent.data.records import read_records
-from agent.data.report import DataReport
 from agent.data.rows import Row
 from agent.data.source import DataSource
-from agent.data.tables import data_digest
 from agent.errors import TaskFailed
 from shared.kinds import find
 

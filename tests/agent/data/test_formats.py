@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from agent.data.notices import Occurrences
+from agent.data.checks.notices import Occurrences
+from agent.data.files.records import read_records
+from agent.data.files.tables import data_digest
 from agent.data.presets import PRESETS
 from agent.data.reading import read_rows, scan_rows
-from agent.data.records import read_records
 from agent.data.rows import Row
 from agent.data.source import DataSource
-from agent.data.tables import data_digest
 from agent.errors import TaskFailed
 from shared.kinds import find
 from shared.wire.leases import FailureKind

@@ -20,9 +20,9 @@ API, FILES = "/api/datasets/tiny/rows", "/datasets/tiny/rows/resolve/"
 READ = """
 import json, os, sys
 from agent.errors import TaskFailed
-from agent.data.tables import NO_REPORTS
+from agent.data.files.tables import NO_REPORTS
 from agent.data.reading import read_rows
-from agent.settings import DataSource
+from agent.configuration.settings import DataSource
 from shared.kinds import find
 os.environ.update(NO_REPORTS)
 from huggingface_hub.utils import _http
@@ -130,7 +130,9 @@ def test_a_copy_of_a_table_that_another_program_made_without_such_cells_is_refus
 
 def test_no_download_is_counted_anywhere() -> None:
     """By default, the library reports the name of each data set to a bucket of its own."""
-    code = "from agent.data.tables import _library; print(_library('datasets', '').config.HF_UPDATE_DOWNLOAD_COUNTS)"
+    code = (
+        "from agent.data.files.tables import _library; print(_library('datasets', '').config.HF_UPDATE_DOWNLOAD_COUNTS)"
+    )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     process = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
     assert process.stdout == "False\n"

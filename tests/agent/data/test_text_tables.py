@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.data.checking import collect
+from agent.data.checks.checking import collect
 from agent.data.files.file_record import BrokenRecord, FileRecord
+from agent.data.files.records import scan_records
 from agent.data.reading import read_rows
-from agent.data.records import scan_records
 from agent.data.rows import Row
 from agent.data.source import DataSource
 from agent.errors import TaskFailed

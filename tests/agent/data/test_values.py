@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from agent.data.checking import collect
+from agent.data.checks.checking import collect
+from agent.data.checks.notices import Occurrences
 from agent.data.files.json_text import to_json
-from agent.data.notices import Occurrences
+from agent.data.files.records import read_records
 from agent.data.reading import read_rows
-from agent.data.records import read_records
 from agent.data.rows import Row
 from agent.data.source import DataSource
 from agent.errors import TaskFailed

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.open_policy import opened
+from agent.configuration.open_policy import opened
+from agent.configuration.policy import PolicySettings
 from agent.orders.job import Done
-from agent.policy_settings import PolicySettings
 from shared.wire.leases import FailureKind
 from shared.wire.results import EvaluateResult, Result, TrainResult
 from tests.agent.owner import Owner

@@ -4,9 +4,9 @@ import math
 
 import pytest
 
+from agent.configuration.policy import PolicySettings
 from agent.errors import TaskFailed
 from agent.policy.disclosure import Disclosure
-from agent.policy_settings import PolicySettings
 from shared.kinds import find
 from shared.metrics import Metric, Origin, Values, Weight
 from shared.wire.leases import FailureKind, Phase, Progress

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from agent.open_policy import with_open_policy
+from agent.configuration.open_policy import with_open_policy
 from tests.agent.parts import Home
 from tests.support.operator import Operator
 from tests.support.processes import wait_until

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
+from agent.configuration.settings import NetworkSettings
 from agent.errors import CoordinatorRefused, CoordinatorUnreachable, LeaseLost, UnreadableAssignment
-from agent.settings import NetworkSettings
 from shared.wire.assignments import Assignment
 from shared.wire.base import CHUNK_BYTES
 from shared.wire.problems import ProblemType

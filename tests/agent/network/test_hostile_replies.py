@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from agent.configuration.settings import NetworkSettings
 from agent.errors import AgentError, CoordinatorRefused, CoordinatorUnreachable, UnreadableAssignment
 from agent.network import heartbeat as beating
 from agent.network.api import CoordinatorApi
 from agent.network.heartbeat import LeaseHeartbeat
-from agent.settings import NetworkSettings
 from shared.states import BlobKind
 from shared.wire.leases import UploadRequest
 from shared.wire.problems import MEDIA_TYPE, ProblemType

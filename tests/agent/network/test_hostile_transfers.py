@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from agent.configuration.settings import NetworkSettings
 from agent.errors import TaskFailed, TransferCorrupted
 from agent.network import transfer
 from agent.network.api import CoordinatorApi
 from agent.network.heartbeat import LeaseHeartbeat
 from agent.network.transfer import AdapterCache, upload
-from agent.settings import NetworkSettings
 from agent.workspace import Workspace
 from shared.digest import sha256_hex
 from shared.states import BlobKind

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from agent.configuration.policy import PolicySettings
+from agent.configuration.settings import AgentSettings
 from agent.policy.campaign_rules import campaign_refusals
-from agent.policy_settings import PolicySettings
-from agent.settings import AgentSettings
 from tests.agent.parts import campaign_spec
 
 HONEST: dict[str, Any] = {

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from agent.open_policy import OPEN_POLICY, opened
+from agent.configuration.open_policy import OPEN_POLICY, opened
+from agent.configuration.policy import PolicySettings
+from agent.configuration.settings import AgentSettings, ComputeSettings
 from agent.policy.campaign_rules import campaign_refusals
-from agent.policy_settings import PolicySettings
-from agent.settings import AgentSettings, ComputeSettings
 from shared.campaign.spec import LoraSection
 from tests.agent.parts import campaign_spec
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from agent.configuration.settings import AgentSettings
 from agent.policy.data_rules import source_refusals
-from agent.settings import AgentSettings
 from shared.campaign.digest import spec_sha256
 from tests.agent.parts import CREATED_ON, campaign_spec
 

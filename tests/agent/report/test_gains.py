@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from agent.configuration.policy import PolicySettings
+from agent.configuration.settings import AgentSettings
 from agent.data.source import DataSource
 from agent.orders.measure import MeasuredRows
-from agent.policy_settings import PolicySettings
 from agent.record.campaigns import Decision
 from agent.record.gains import Gain, GainRecord
 from agent.record.record import OwnerRecord
@@ -17,7 +18,6 @@ from agent.report.gains import gains_of, send
 from agent.report.measuring import MeasuredModel, Model, ModelKind
 from agent.report.report import OwnReport
 from agent.report.subject import Subject
-from agent.settings import AgentSettings
 from agent.workspace import Identity, Workspace
 from tests.agent.parts import SHA
 from tests.cli.owner.known import known_campaign

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from agent.configuration.open_policy import with_open_policy
 from agent.main import enroll
-from agent.open_policy import with_open_policy
 from agent.record.campaigns import KnownCampaign
 from agent.record.record import OwnerRecord
 from tests.cli.conftest import Ran, Run

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from agent.open_policy import with_open_policy
+from agent.configuration.open_policy import with_open_policy
 from agent.record.campaigns import Decision, KnownCampaign
 from agent.workspace import Identity, Workspace
 from shared.campaign.digest import spec_sha256

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import yaml
 
+from agent.configuration.open_policy import with_open_policy
+from agent.configuration.settings import load_settings
 from agent.data.identity import identity_of
 from agent.main import TEMPLATE
-from agent.open_policy import with_open_policy
 from agent.record.benchmarks import BenchmarkedAdapter
 from agent.record.bookings import Work, WorkKind
 from agent.record.campaigns import Decider, Decision, Prepared
-from agent.settings import load_settings
 from agent.workspace import Identity, Workspace
 from shared.wire.benchmarks import BenchmarkScore
 from shared.wire.results import Fingerprint

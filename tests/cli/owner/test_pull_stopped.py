@@ -9,7 +9,7 @@ import threading
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
-from agent.open_policy import with_open_policy
+from agent.configuration.open_policy import with_open_policy
 from agent.workspace import Identity, Workspace
 from shared.digest import sha256_hex
 from shared.signing.keys import SigningKey

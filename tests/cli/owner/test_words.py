@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from agent.policy_settings import PolicySettings
+from agent.configuration.policy import PolicySettings
 from agent.record.campaigns import KnownCampaign
 from fedloom.cli.agent.words.campaign import campaign_in_words, campaign_table
 from fedloom.cli.agent.words.policy import policy_in_words
@@ -166,7 +166,7 @@ def test_the_words_promise_nothing() -> None:
 
 @pytest.mark.parametrize("key", PolicySettings.model_fields)
 def test_the_policy_in_words_names_each_key(key: str) -> None:
-    from agent.settings import AgentSettings
+    from agent.configuration.settings import AgentSettings
 
     opened = {"accept": "any", "base_models": ["*"], "max_rounds": 7, "remote_code": True}
     words = " ".join(sentence for _, sentence in policy_in_words(AgentSettings(policy=PolicySettings(**opened))))

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from agent.configuration.settings import ComputeSettings
 from agent.local import LocalChild
-from agent.settings import ComputeSettings
 from fedloom.evaluation.asking.child_model import ChildModel
 from fedloom.evaluation.asking.requests import Likelihood
 from fedloom.evaluation.asking.warm_base import WarmBase

@@ -7,7 +7,7 @@ behave the same, except that they cannot reach the hub, whatever their environme
 import json
 import os
 
-from agent import supervisor
+from agent.child import supervisor
 from tests.support.forks.forked import Server
 
 _VARIABLE = "FEDLOOM_TESTS_CHILD"

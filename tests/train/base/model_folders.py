@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agent.errors import TaskFailed
-from agent.train.base.finder import BaseFiles, BaseFinder
+from agent.train.base.on_disk.finder import BaseFiles, BaseFinder
 from shared.campaign.spec import BaseSection
 
 ONE_TEXT = (

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from agent.data.digest_cache import DigestCache
 from agent.errors import TaskFailed
 from agent.orders.protocol import Failed
-from agent.train.base.fingerprint import fingerprint as digest
+from agent.train.base.on_disk.fingerprint import fingerprint as digest
 from shared.campaign.spec import BaseSection, LoraSection
 from shared.wire.leases import FailureKind, Phase
 from tests.support.hub import COMMIT, HubHandler, running_hub

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
+from agent.configuration.settings import ComputeSettings
 from agent.errors import TaskFailed
 from agent.orders.job_files import DELTA_FILE
 from agent.orders.on_base.score import Completed
 from agent.orders.protocol import Failed
-from agent.settings import ComputeSettings
 from agent.train.base import quantization
 from agent.train.base.architecture import check_architecture
 from agent.train.base.model import Base

@@ -9,9 +9,9 @@ import pytest
 import torch
 from peft.tuners.lora import LoraLayer
 
+from agent.configuration.settings import ComputeSettings
 from agent.errors import TaskFailed
 from agent.orders.job_files import CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE
-from agent.settings import ComputeSettings
 from agent.train.base.adapter_files import load_adapter
 from agent.train.base.model import Base
 from shared.adapters.files import slot_name, write_adapter

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from agent.train.base.folder import weight_files
+from agent.train.base.on_disk.folder import weight_files
 from tests.support.tiny import make_model
 from tests.train.base.model_folders import ONE_TEXT, find, index, refusal
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
+from agent.configuration.settings import ComputeSettings
 from agent.data.reading import read_split
 from agent.orders.job_files import DELTA_FILE
 from agent.orders.on_base.answer import Question
 from agent.orders.review import MAX_NEW_TOKENS, N_ANSWERS, Reviewed, ReviewRequest
-from agent.settings import ComputeSettings
 from shared.adapters.files import write_adapter
 from shared.kinds import find
 from tests.support.tiny import byte_level_bpe

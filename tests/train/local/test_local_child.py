@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from agent import local
+from agent.child.supervisor import ChildDied, Supervisor
+from agent.configuration.settings import ComputeSettings
 from agent.errors import TaskFailed
 from agent.local import LocalChild, default_folder
 from agent.orders.on_base.answer import AnswerRequest, Question
 from agent.orders.on_base.merge import MergeRequest
-from agent.settings import ComputeSettings
-from agent.supervisor import ChildDied, Supervisor
 from shared.campaign.spec import BaseSection
 from shared.wire.leases import FailureKind, Phase, Progress
 from shared.wire.results import Fingerprint

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from agent.data.notices import Occurrences
+from agent.data.checks.notices import Occurrences
 from agent.data.source import DataSource
 from agent.orders.on_base.score import Completed
 from fedloom.comparison.baselines import Baselines

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from agent.configuration.settings import AgentSettings
 from agent.data.source import DataSource
-from agent.settings import AgentSettings
 from fedloom.comparison.comparison import Comparison
 from fedloom.comparison.criterion import criterion_of
 from fedloom.comparison.measuring import measuring

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from agent.open_policy import OPEN_POLICY
-from agent.settings import AgentSettings
+from agent.configuration.open_policy import OPEN_POLICY
+from agent.configuration.settings import AgentSettings
 from fedloom.comparison.baselines import Baselines
 from fedloom.comparison.planning.checks import checked_grid
 from fedloom.comparison.planning.grid import GridSection

@@ -1,6 +1,6 @@
 """Which requests go together."""
 
-from agent import supervisor
+from agent.child import supervisor
 from fedloom.evaluation.asking.batches import MOST_NEW_TOKENS, batches
 from fedloom.evaluation.asking.requests import Generate, Likelihood, Request, Rolling
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from agent.configuration.settings import AgentSettings
 from agent.data.source import DataSource
 from agent.orders.measure import MeasuredRow, MeasuredRows
 from agent.report.measuring import MeasuredModel, Model, ModelKind
 from agent.report.report import OwnReport
 from agent.report.subject import Subject
-from agent.settings import AgentSettings
 from agent.workspace import Identity, Workspace
 from fedloom.cli.agent.report import words
 from fedloom.cli.agent.report.document import document_of

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from agent.configuration.settings import load_settings
 from agent.data.reading import read_rows
 from agent.data.rows import Row, Turn
-from agent.settings import load_settings
 from fedloom.errors import SimulationError
 from fedloom.simulation.clients import write_records
 from fedloom.simulation.partition_plan import PartitionKind, PartitionPlan

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from agent.configuration.settings import AgentSettings, NetworkSettings
+from agent.configuration.template import TEMPLATE
 from agent.data.source import DataSource
-from agent.settings import AgentSettings, NetworkSettings
-from agent.settings_template import TEMPLATE
 from coordinator.settings import Settings
 from fedloom.reference.schema_text import describe, yaml_literal
 

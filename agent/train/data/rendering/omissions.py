@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
-from agent.data.notices import Occurrences
+from agent.data.checks.notices import Occurrences
 from agent.data.rows import LocatedRow
 from agent.train.data.rendering.texts import Omissions, Text
 

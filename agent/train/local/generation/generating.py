@@ -10,8 +10,8 @@ from transformers import GenerationConfig
 from agent.orders.on_base.generate import GenerateRequest, RawGenerated, RawText
 from agent.orders.protocol import LocalPhase, LocalProgress
 from agent.train.base.device import autocast
-from agent.train.base.finder import BaseFiles
 from agent.train.base.model import Base
+from agent.train.base.on_disk.finder import BaseFiles
 from agent.train.local.answers import model_ends, pad_left, pad_of
 from agent.train.local.generation.cache_room import bytes_a_token, n_together
 from agent.train.local.generation.decoding import decode

@@ -7,8 +7,8 @@ from shared.text.plain_text import visible_line
 
 if TYPE_CHECKING:
     from agent.benchmarks.interface import Available
+    from agent.configuration.settings import AgentSettings
     from agent.record.record import OwnerRecord
-    from agent.settings import AgentSettings
     from shared.campaign.spec import CampaignSpec
 
 

@@ -11,7 +11,7 @@ from shared.text.plain_text import quoted
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from agent.policy_settings import PolicySettings
+    from agent.configuration.policy import PolicySettings
     from agent.record.campaigns import KnownCampaign
     from shared.campaign.spec import CampaignSpec
 

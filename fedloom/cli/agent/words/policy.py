@@ -7,8 +7,8 @@ from fedloom.cli import output
 from fedloom.cli.agent.words.common import COULD_LEARN, LIMITS_PROVE_NOTHING, REPORTS
 
 if TYPE_CHECKING:
-    from agent.policy_settings import PolicySettings
-    from agent.settings import AgentSettings
+    from agent.configuration.policy import PolicySettings
+    from agent.configuration.settings import AgentSettings
 
 _ACCEPTS = {
     "ask": "you, each campaign once, by the digest of all that it says",

@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
+from agent.configuration.policy import PolicySettings
+from agent.configuration.problems import line_of, lines_of, problems_by_location, syntax_problem
+from agent.configuration.toml_lines import Location, index_lines
 from agent.data.source import DataSource
 from agent.errors import SettingsError, TaskFailed
-from agent.policy_settings import PolicySettings
-from agent.settings_problems import line_of, lines_of, problems_by_location, syntax_problem
-from agent.toml_lines import Location, index_lines
 from shared.campaign.file import FileProblem
 from shared.campaign.spec import LoraSection, Name
 from shared.text.text_file import read_text

@@ -7,8 +7,8 @@ data, such as those of columns, and never leaves this machine.
 import re
 from dataclasses import dataclass, field
 
+from agent.data.checks.report import MAX_ERRORS, MAX_PLACES, Problem
 from agent.data.local_names import public
-from agent.data.report import MAX_ERRORS, MAX_PLACES, Problem
 
 _NUMBER = re.compile(r"\d+")
 

@@ -9,9 +9,9 @@ import asyncio
 import logging
 from pathlib import Path
 
+from agent.configuration.problems import lines_of
+from agent.configuration.settings import SETTINGS_FILE, AgentSettings, load_settings
 from agent.errors import SettingsError, TaskFailed
-from agent.settings import SETTINGS_FILE, AgentSettings, load_settings
-from agent.settings_problems import lines_of
 from shared.wire.leases import FailureKind
 
 log = logging.getLogger(__name__)

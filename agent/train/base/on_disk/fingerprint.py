@@ -7,7 +7,7 @@ from typing import Any
 
 from agent.data.digest_cache import DigestCache
 from agent.errors import TaskFailed
-from agent.train.base.folder import TOKENIZER_FILES, weight_files
+from agent.train.base.on_disk.folder import TOKENIZER_FILES, weight_files
 from shared.digest import sha256_hex, sha256_of_parts
 from shared.wire.leases import FailureKind
 from shared.wire.results import Fingerprint

@@ -4,12 +4,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from agent.data.checks.notices import Occurrences
+from agent.data.checks.report import DataReport, Example, ShownCompletion, Span, Spread
+from agent.data.files.records import scan_records
 from agent.data.held_out import notice_differences, split_rows
-from agent.data.notices import Occurrences
 from agent.data.reading import scan_rows, skip_reason
-from agent.data.records import scan_records
 from agent.data.replies import is_supervised
-from agent.data.report import DataReport, Example, ShownCompletion, Span, Spread
 from agent.data.rows import Comparison, LocatedRow, Row
 from agent.data.source import DataSource
 from agent.errors import TaskFailed

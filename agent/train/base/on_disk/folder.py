@@ -15,9 +15,9 @@ from safetensors import safe_open
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from agent.errors import TaskFailed
-from agent.train.base.model_files import INDEX_FILE, TEMPLATE_FOLDER, check_model_files, weight_names
+from agent.train.base.on_disk.model_files import INDEX_FILE, TEMPLATE_FOLDER, check_model_files, weight_names
+from agent.train.base.on_disk.room import check_room
 from agent.train.base.refusals import unusable
-from agent.train.base.room import check_room
 from agent.train.progress import Reporter
 from shared.campaign.spec import BaseSection
 from shared.wire.leases import Phase, Progress

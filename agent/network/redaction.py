@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from agent.configuration.settings import AgentSettings
 from agent.data.source import DataSource, name_without_type
-from agent.settings import AgentSettings
 from agent.workspace import Workspace
 from shared.bounds import one_line
 from shared.wire.benchmarks import MAX_REASON, BenchmarkScore

@@ -2,7 +2,7 @@
 
 import json
 
-from agent.policy_settings import PolicySettings
+from agent.configuration.policy import PolicySettings
 
 OPEN_POLICY = PolicySettings(
     accept="any",

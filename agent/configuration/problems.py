@@ -9,7 +9,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from agent.toml_lines import Location
+from agent.configuration.toml_lines import Location
 from shared.campaign.file import FileProblem
 from shared.text.labels import NAME_RULE
 

@@ -7,10 +7,10 @@ from typing import Any
 from agent.base_names import check_campaign_base
 from agent.data.digest_cache import DigestCache
 from agent.train.base.architecture import check_architecture
-from agent.train.base.fingerprint import fingerprint
-from agent.train.base.folder import find_folder
 from agent.train.base.limits import InputLimits, read_limits
 from agent.train.base.model import load_tokenizer
+from agent.train.base.on_disk.fingerprint import fingerprint
+from agent.train.base.on_disk.folder import find_folder
 from agent.train.progress import Reporter
 from shared.campaign.spec import BaseSection
 from shared.wire.results import Fingerprint

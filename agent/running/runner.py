@@ -11,15 +11,18 @@ from agent.admission import Admission, Admitted
 from agent.benchmarks.interface import MakeBenchmarks
 from agent.benchmarks.offers import BenchmarkOffers
 from agent.benchmarks.tasks import BenchmarkTasks
+from agent.child.progress import ProgressTracker, with_logging
+from agent.child.supervisor import ChildDied, Supervisor
+from agent.configuration.live import LiveSettings
 from agent.errors import CoordinatorRefused, TaskFailed, TransferCorrupted
 from agent.holding.holding import Holding
 from agent.holding.releases import Releases
 from agent.holding.reviewer import Reviewer
 from agent.installed import check_installed, load_kind
-from agent.live_settings import LiveSettings
 from agent.network.api import CoordinatorApi
 from agent.network.heartbeat import LeaseHeartbeat, TaskGone
 from agent.network.news import CampaignNews, size
+from agent.network.redaction import Redactor
 from agent.network.retry import until_reached
 from agent.network.transfer import AdapterCache, upload
 from agent.orders.free_space import check_free_space
@@ -30,10 +33,7 @@ from agent.orders.protocol import Failed, OutOfMemory
 from agent.owner.results import OwnersResults
 from agent.owner.word import OwnersWord
 from agent.policy.disclosure import Disclosure
-from agent.progress import ProgressTracker, with_logging
-from agent.redaction import Redactor
 from agent.signing.following import SignedCampaigns
-from agent.supervisor import ChildDied, Supervisor
 from agent.workspace import Workspace
 from shared import crash_points
 from shared.digest import sha256_hex

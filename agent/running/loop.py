@@ -9,15 +9,15 @@ from functools import partial
 
 from agent.acceptance import Acceptance, tell_waiting
 from agent.benchmarks.interface import MakeBenchmarks
+from agent.child.supervisor import Supervisor
+from agent.configuration.live import LiveSettings, log_broken_data
 from agent.errors import AgentError, CoordinatorRefused, LedgerUnusable, UnreadableAssignment
-from agent.live_settings import LiveSettings, log_broken_data
 from agent.network import retry
 from agent.network.api import CoordinatorApi
 from agent.network.retry import until_reached
 from agent.owner.terminal import OwnersTerminal
-from agent.runner import FINAL, TaskRunner
+from agent.running.runner import FINAL, TaskRunner
 from agent.signing.following import SignedCampaigns
-from agent.supervisor import Supervisor
 from agent.workspace import Identity, Workspace
 from shared.agent_home import home_option
 from shared.wire.leases import TaskLease

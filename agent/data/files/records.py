@@ -1,4 +1,4 @@
-"""Reads the raw records of the owner's data: text files here, tables and data sets in ``agent.data.tables``.
+"""Reads the raw records of the owner's data: text files here, tables and data sets in ``agent.data.files.tables``.
 
 Error messages are sent to the coordinator. They contain line numbers, never the content of a row, and no file's name.
 """
@@ -14,7 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-from agent.data import tables
+from agent.data.checks.notices import Note, Occurrences
+from agent.data.files import tables
 from agent.data.files.file_record import BrokenRecord, FileRecord, Record
 from agent.data.files.folder import list_folder
 from agent.data.files.json_text import json_lines, json_list
@@ -22,7 +23,6 @@ from agent.data.files.lines import MAX_CHARACTERS, RecordTooLong, bounded_lines
 from agent.data.files.saved import is_saved
 from agent.data.files.text_tables import read_table
 from agent.data.local_names import public
-from agent.data.notices import Note, Occurrences
 from agent.data.source import TABLE_SEPARATORS, DataSource, file_type
 from agent.errors import TaskFailed
 from shared.text.text_file import MARK_BYTES, marked_encoding

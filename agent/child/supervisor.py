@@ -17,10 +17,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from agent.configuration.settings import ComputeSettings
 from agent.errors import AgentError, NotInstalled
 from agent.orders.order import AnswerT, Order, replies_to
 from agent.orders.protocol import OUT_OF_MEMORY_EXIT, ChildProgress, Failed, OutOfMemory, Report, TextChunk
-from agent.settings import ComputeSettings
 from shared.credentials import SECRET_VARIABLES
 
 log = logging.getLogger(__name__)

@@ -1,0 +1,1 @@
+"""Checks of the owner's data, and what is said about it."""
