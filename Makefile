@@ -3,7 +3,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 # one thread each: several processes with as many threads as there are cores slow each other down
 PYTEST := OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1 $(BIN)/python -m pytest
-# more than there are cores, for two: a third of the time of most tests is waiting
+# one more than two cores: some tests wait
 PARALLEL := -n 3 --dist loadgroup
 
 .PHONY: help install demo test test-deep test-real soak lint format docs deploy-lock clean

@@ -80,11 +80,12 @@ def test_a_size_beyond_the_disk_fails_before_the_first_byte(tmp_path: Path) -> N
 
 
 def test_a_download_that_does_not_fit_now_waits_for_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    free = transfer.shutil.disk_usage(tmp_path).free
-    with pytest.raises(OSError, match="does not fit beside a reserve") as caught:
-        fetch(endless, tmp_path, BlobRef(sha256=SHA, n_bytes=free))
+    disk = transfer.shutil.disk_usage(tmp_path)
+    with monkeypatch.context() as full:
+        full.setattr(transfer.shutil, "disk_usage", lambda _: disk._replace(free=transfer._RESERVE_BYTES))
+        with pytest.raises(OSError, match="does not fit beside a reserve") as caught:
+            fetch(endless, tmp_path, BlobRef(sha256=SHA, n_bytes=1000))
     assert caught.value.errno == transfer.errno.ENOSPC
-    monkeypatch.setattr(transfer, "_RESERVE_BYTES", 0)
     fetch(ours(200, DATA), tmp_path)
     assert (tmp_path / REF.sha256).exists()
 

@@ -1,0 +1,19 @@
+"""A pytest plugin that keeps temporary folders in memory where there is room: most waiting of a test is for a disk.
+
+Coordinators and agents sync each transaction, and PostgreSQL syncs whole databases when it starts. What tests check
+does not depend on it: a process that is killed leaves the same files in either place.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+_IN_MEMORY = Path("/dev/shm")
+_ROOM_BYTES = 8 << 30
+"""Free space from which on it is used; the largest run needs a quarter of that."""
+_ROOT = "PYTEST_DEBUG_TEMPROOT"
+
+
+def pytest_configure() -> None:
+    if _IN_MEMORY.is_dir() and os.access(_IN_MEMORY, os.W_OK) and shutil.disk_usage(_IN_MEMORY).free > _ROOM_BYTES:
+        os.environ.setdefault(_ROOT, str(_IN_MEMORY))
