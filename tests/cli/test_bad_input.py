@@ -103,7 +103,7 @@ def test_bad_values_of_options(command: Command, run: Run, files: Path) -> None:
         check(run(*line), line)
 
 
-@pytest.mark.deep
+@pytest.mark.soak
 @COMMANDS
 def test_all_bad_values_of_options(command: Command, run: Run, files: Path) -> None:
     for line in with_each(command, files, tuple(BAD_VALUES)):
@@ -136,7 +136,7 @@ def test_bad_environments(
     in_environment(name, command, run, files, monkeypatch)
 
 
-@pytest.mark.deep
+@pytest.mark.soak
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 @COMMANDS
 def test_bad_environments_of_all_commands(

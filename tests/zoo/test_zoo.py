@@ -41,7 +41,8 @@ _ALIKE = {
     *("XGLM", "BioGPT", "StableLM", "StarCoder2", "Cohere, scaled logits", "Granite, scaled logits", "GLM-4"),
     *("OLMo 2", "OLMo 3", "HyperCLOVA X, scaled logits", "Nemotron", "SmolLM3", "EXAONE 4", "ERNIE 4.5", "Apertus"),
     *("Persimmon", "OLMoE", "Mixtral", "Qwen2-MoE, shared expert", "Granite MoE", "Llama 4, text", "Mamba"),
-    *("BERT decoder, transformed head", "GPT-Neo, local attention"),
+    *("BERT decoder, transformed head", "GPT-Neo, local attention", "Falcon-H1, hybrid", "Bamba, hybrid"),
+    *("Gemma 3, text", "Gemma 3n, text", "Cohere 2, scaled logits"),
 }
 """Families that are trained as another one is: `make soak` tries them."""
 

@@ -76,7 +76,7 @@ def test_wilson_covers_95_percent() -> None:
         assert 0.93 <= np.mean([each.low <= share <= each.high for each in found]) <= 0.97
 
 
-@pytest.mark.deep
+@pytest.mark.soak
 @pytest.mark.parametrize("draw", ["even", "skewed"])
 def test_the_bootstrap_covers_95_percent(draw: str) -> None:
     """With 600 resamples, the noise of the quantiles costs half a percent of coverage; 10,000 are used in earnest."""
