@@ -12,7 +12,8 @@ class Likelihood:
     """How likely a continuation is after a context. Both are raw text: no template is applied.
 
     Args:
-        context: what comes before. Empty: the continuation follows the model's beginning-of-sequence token.
+        context: what comes before. Empty: the continuation follows the model's beginning-of-sequence token. White space
+            at its end is scored with the continuation, as in lm-evaluation-harness.
         continuation: what is scored, with its leading white space.
     """
 
