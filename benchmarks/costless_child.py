@@ -15,7 +15,7 @@ from agent.orders.job_files import ADAPTER_FILE, DELTA_FILE, RESULT_FILE
 from agent.orders.jobs import InitJob, PrepareJob
 from shared.adapters.files import write_adapter
 from shared.digest import sha256_file, sha256_hex
-from shared.wire.results import Fingerprint, InitResult, PrepareResult, TrainResult
+from shared.wire.tasks.results import Fingerprint, InitResult, PrepareResult, TrainResult
 
 TENSORS = json.loads(Path(os.environ["FEDLOOM_BENCH"]).read_text())["tensors"]
 FINGERPRINT = Fingerprint(**{part: sha256_hex(part.encode()) for part in Fingerprint.model_fields})

@@ -16,7 +16,7 @@ from fedloom.evaluation.tasks.files.source import Source
 from shared.digest import sha256_of_parts
 
 DOMAINS = ("general", "math", "code", "finance")
-_RULE = "negative log-likelihood of a token of the replies after Alpaca's prompt, which ends with a line break, in nats"
+_RULE = "negative log-likelihood of a token of the replies after Alpaca's prompt, in nats"
 _OPENING = "Below is an instruction that describes a task"
 _COMPLETE = "Write a response that appropriately completes the request."
 
@@ -43,11 +43,9 @@ class ReplyLoss(Task):
         """Raises what the model raises."""
         prompts = [prompt_of(item.content["instruction"], item.content["input"]) for item in items]
         replies = [item.content["output"] for item in items]
-        # a likelihood includes the line break that ends the prompt, which no training teaches: it is taken off again
-        breaks = [Likelihood(prompt.rstrip(), "\n") for prompt in prompts]
-        scored = model.ask([*(Likelihood(*each) for each in zip(prompts, replies, strict=True)), *breaks])
-        pairs = zip(items, prompts, scored[: len(items)], scored[len(items) :], strict=True)
-        return [_outcome(*each) for each in pairs]
+        # apart: the line break that ends a prompt is no part of the reply, and no training teaches it
+        scored = model.ask([Likelihood(*each, apart=True) for each in zip(prompts, replies, strict=True)])
+        return [_outcome(*each) for each in zip(items, prompts, scored, strict=True)]
 
     def compute(self, metric: TaskMetric, outcomes: Sequence[Outcome]) -> float:
         """Σ over the replies of the metric's domain before the division. Infinite without such replies."""
@@ -70,12 +68,9 @@ def _item(number: int, row: Row) -> Item:
     return Item(str(number), row["domain"], {"question": question, **row})
 
 
-def _outcome(item: Item, prompt: str, whole: Scored, line_break: Scored) -> Outcome:
+def _outcome(item: Item, prompt: str, scored: Scored) -> Outcome:
     digest = sha256_of_parts([prompt, item.content["output"]])
-    if problem := whole.problem or line_break.problem:
-        return Outcome(item.id, item.group, problem=problem, prompt_sha256=digest)
-    values = {
-        "log_prob": whole.log_prob - line_break.log_prob,
-        "n_tokens": float(whole.n_tokens - line_break.n_tokens),
-    }
+    if scored.problem:
+        return Outcome(item.id, item.group, problem=scored.problem, prompt_sha256=digest)
+    values = {"log_prob": scored.log_prob, "n_tokens": float(scored.n_tokens)}
     return Outcome(item.id, item.group, values, texts=("", ""), prompt_sha256=digest)

@@ -9,10 +9,11 @@ from agent.orders.protocol import Message
 
 
 class RawPair(Message):
-    """A context, and the text after it that is scored, white space included."""
+    """A context, and the text after it that is scored, white space included. apart: whether no token spans both."""
 
     context: str
     continuation: str
+    apart: bool = False
 
 
 class RawScore(Message):

@@ -10,14 +10,14 @@ from agent.train.local.model import find_model, loaded_model
 from agent.train.local.raw_tokens import RawTokenizer, ScoredTokens
 from agent.train.local.targets import TargetScore, score_targets
 from agent.train.order_context import OrderContext
-from shared.wire.leases import Phase, Progress
+from shared.wire.tasks.leases import Phase, Progress
 
 
 def score_pairs(order: LikelihoodRequest, context: OrderContext) -> RawScored:
     """Score the continuations. Raises TaskFailed if the base model or the adapter cannot be used."""
     files = find_model(order, context)
     raw = RawTokenizer(files.tokenizer, files.limits)
-    rows = [raw.pair(pair.context, pair.continuation) for pair in order.pairs]
+    rows = [raw.pair(pair.context, pair.continuation, apart=pair.apart) for pair in order.pairs]
     with loaded_model(order, context, files, order.adapter) as (base, model):
         scores = _scores(order, context, base, model, rows)
     return RawScored(scores=[_one([row], [score]) for row, score in zip(rows, scores, strict=True)])

@@ -1,10 +1,11 @@
-"""Raw texts to tokens by the rules of lm-evaluation-harness (0.4.13, MIT), so that likelihoods are the same numbers."""
+"""Raw texts to tokens: by the rules of lm-evaluation-harness (0.4.13, MIT), or by those of training."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from agent.train.base.limits import InputLimits
+from agent.train.data.encoder import Encoder
 
 DEFAULT_POSITIONS = 2048
 """The window of a model without a limit, as in the harness."""
@@ -28,6 +29,7 @@ class RawTokenizer:
 
     def __init__(self, tokenizer: Any, limits: InputLimits) -> None:
         self._tokenizer = tokenizer
+        self._encoder = Encoder(tokenizer)
         self._limits = limits
         self.window = limits.n_positions or _own_limit(tokenizer) or DEFAULT_POSITIONS
         bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
@@ -41,8 +43,12 @@ class RawTokenizer:
             return self._plain(text)
         return list(self._tokenizer.encode(text))
 
-    def pair(self, context: str, continuation: str) -> ScoredTokens:
-        """A continuation after a context. White space at the end of the context belongs to the continuation."""
+    def pair(self, context: str, continuation: str, *, apart: bool = False) -> ScoredTokens:
+        """A continuation after a context.
+
+        apart: tokenise both by themselves, as prompts and answers of training. Otherwise white space at the end of the
+        context belongs to the continuation.
+        """
         if context == "":
             after = self._plain(continuation)
             if self.first is None:
@@ -51,6 +57,8 @@ class RawTokenizer:
             if after[:1] == before:
                 after = after[1:]
             return self.cut(before, after)
+        if apart:
+            return self.cut(self.encode(context), self._encoder.encode_continuations([continuation])[0])
         bare = context.rstrip()
         whole = self.encode(context + continuation)
         before = self.encode(bare)

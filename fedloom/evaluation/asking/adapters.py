@@ -18,7 +18,7 @@ from fedloom.evaluation.asking.requests import Likelihood
 from fedloom.evaluation.asking.warm_base import OnChild, WarmBase
 from shared.campaign.spec import BaseSection
 from shared.text.plain_text import visible_line
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 
 _TRIAL = Likelihood("", "trial")
 _LONGEST_NAME = 100

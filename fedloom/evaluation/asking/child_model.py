@@ -69,7 +69,7 @@ class ChildModel:
         """The replies to the requests of a batch."""
         kind, n, adapter = type(batch[0]), len(batch), self._adapter
         if kind is Likelihood:
-            pairs = [RawPair(context=each.context, continuation=each.continuation) for each in batch]
+            pairs = [RawPair(context=each.context, continuation=each.continuation, apart=each.apart) for each in batch]
             return _scores(self._base.ask(kind, n, LikelihoodRequest, adapter=adapter, pairs=pairs))
         if kind is Rolling:
             whole = [each.text for each in batch]

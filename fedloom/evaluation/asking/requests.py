@@ -12,13 +12,15 @@ class Likelihood:
     """How likely a continuation is after a context. Both are raw text: no template is applied.
 
     Args:
-        context: what comes before. Empty: the continuation follows the model's beginning-of-sequence token. White space
-            at its end is scored with the continuation, as in lm-evaluation-harness.
+        context: what comes before. Empty: the continuation follows the model's beginning-of-sequence token.
         continuation: what is scored, with its leading white space.
+        apart: whether no token spans the border, as between prompt and answer in training. Otherwise both are tokenised
+            as one text, and white space at the end of the context is scored too, as in lm-evaluation-harness.
     """
 
     context: str
     continuation: str
+    apart: bool = False
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from agent.orders.on_base.model import MICRO_BATCH, LocalOrder
 from agent.orders.order import AnswerT
 from agent.orders.protocol import ChildProgress
 from fedloom.evaluation.asking.requests import Generate, Likelihood, Request, Rolling
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 
 OnChild = Callable[[ChildProgress], None]
 """Receives what the child does: a download, a load, and how far it is with an order."""

@@ -68,14 +68,12 @@ def test_the_loss_is_a_mean_over_tokens_of_all_domains_and_of_each(script: Scrip
     items = task.load(tmp_path).items
 
     def reply(request: Likelihood) -> Scored:
-        if request.continuation == "\n":
-            return Scored(-0.5, 1)
-        return Scored(-9.5, 4) if "### Input:\n1 and 2\n" in request.context else Scored(-1.5, 2)
+        return Scored(-9.0, 3) if "### Input:\n1 and 2\n" in request.context else Scored(-1.0, 1)
 
     model = StandIn(reply)
     outcomes = task.run(items, model)
-    assert [request.continuation for request in model.asked] == ["word"] * 4 + ["3"] + ["\n"] * 5
-    assert all(request.context.endswith("### Response:") for request in model.asked[5:])
+    assert [request.continuation for request in model.asked] == ["word"] * 4 + ["3"]
+    assert all(request.apart for request in model.asked), "a line break before the reply is none of its tokens"
     found = {number.metric.name: number.value for number in numbers_of(task, outcomes, len(items))}
     assert found == {"all": 13 / 7, "general": 1.0, "math": 10 / 4, "code": 1.0, "finance": 1.0}
     assert math.isinf(task.compute(task.metrics[1], outcomes[1:]))
