@@ -13,7 +13,7 @@ from agent.policy.refusals import refuse
 from agent.record.campaigns import CampaignRecord, Decider, Decision, KnownCampaign, Terms
 from shared.campaign.digest import spec_sha256
 from shared.owners_word import Word
-from shared.wire.assignments import Assignment, PrepareAssignment
+from shared.wire.tasks.assignments import Assignment, PrepareAssignment
 
 log = logging.getLogger(__name__)
 

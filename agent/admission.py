@@ -37,7 +37,8 @@ from agent.policy.work_rules import (
 from agent.record.bookings import Work
 from agent.record.campaigns import KnownCampaign, Prepared
 from agent.record.record import OwnerRecord
-from shared.wire.assignments import (
+from shared.wire.benchmarks import BenchmarkScore
+from shared.wire.tasks.assignments import (
     Assignment,
     BenchmarkAssignment,
     EvaluateAssignment,
@@ -45,9 +46,8 @@ from shared.wire.assignments import (
     PrepareAssignment,
     TrainAssignment,
 )
-from shared.wire.benchmarks import BenchmarkScore
-from shared.wire.leases import FailureKind
-from shared.wire.results import EvaluateResult, PrepareResult, Result, TrainResult
+from shared.wire.tasks.leases import FailureKind
+from shared.wire.tasks.results import EvaluateResult, PrepareResult, Result, TrainResult
 
 _RESULT: TypeAdapter[Result] = TypeAdapter(Result)
 

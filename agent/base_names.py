@@ -8,7 +8,7 @@ import re
 
 from agent.errors import TaskFailed
 from shared.campaign.spec import BaseSection
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 
 _MAX_ID = 96
 """The most characters of a hub id, as the hub has it."""

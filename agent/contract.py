@@ -15,8 +15,8 @@ from agent.orders.jobs import EvaluateJob, InitJob, JobBase, PrepareJob, TrainJo
 from agent.record.bookings import Work, WorkKind
 from agent.record.campaigns import KnownCampaign, Prepared
 from shared.plugins import PluginUnavailable
-from shared.wire.assignments import BenchmarkAssignment, EvaluateAssignment, InitAssignment, TrainAssignment
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.assignments import BenchmarkAssignment, EvaluateAssignment, InitAssignment, TrainAssignment
+from shared.wire.tasks.leases import FailureKind
 
 J = TypeVar("J", bound=JobBase)
 

@@ -29,8 +29,8 @@ from pathlib import Path
 from agent import __version__
 from shared.bounds import one_line
 from shared.campaign.file import FileProblem
-from shared.wire.leases import Failure, FailureKind, LeaseGrant
 from shared.wire.problems import Problem, ProblemType
+from shared.wire.tasks.leases import Failure, FailureKind, LeaseGrant
 
 _MAX_DETAIL = 2000
 """The most characters of a coordinator's explanation that are shown."""

@@ -16,7 +16,7 @@ from shared.adapters.files import Contract
 from shared.algorithms import AlgorithmParams, ClientHalf, ServerHalf
 from shared.kinds import Kind, KindSection
 from shared.plugins import BrokenPlugin, UnknownPlugin
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ from agent.orders.order import AnswerT, Order
 from agent.orders.protocol import ChildProgress, Failed, OutOfMemory
 from shared.campaign.spec import BaseSection
 from shared.private_files import private_folder, tighten
-from shared.wire.leases import FailureKind
-from shared.wire.results import Fingerprint
+from shared.wire.tasks.leases import FailureKind
+from shared.wire.tasks.results import Fingerprint
 
 _LOG_FILE = "child.log"
 

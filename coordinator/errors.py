@@ -42,6 +42,7 @@ CoordinatorError
 from datetime import datetime
 from pathlib import Path
 
+from shared.text.ranges import in_ranges
 from shared.wire.base import LEASE_HEADER, PROTOCOL
 
 PLUGIN_REMEDY = "install, repair or upgrade the distribution that provides it at the coordinator, and restart it"
@@ -178,19 +179,8 @@ class NotKept(CoordinatorError):
         self.possible = possible
         super().__init__(
             f"the {missing} of round {number} is no longer stored ({setting}); "
-            f"rounds that the campaign can be rolled back to: {format_ranges(possible)}"
+            f"rounds that the campaign can be rolled back to: {in_ranges(possible) or 'none'}"
         )
-
-
-def format_ranges(numbers: list[int]) -> str:
-    """Format ascending numbers with consecutive ones as ranges, such as ``0, 4-6``."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs) or "none"
 
 
 class Conflict(CoordinatorError):

@@ -11,7 +11,7 @@ from coordinator import lifecycle
 from coordinator.database.ids import new_id
 from coordinator.database.tables import TaskRow
 from shared.states import TaskKind, TaskState
-from shared.wire.leases import Failure
+from shared.wire.tasks.leases import Failure
 
 
 def add(

@@ -5,7 +5,7 @@ from enum import Enum
 
 from shared.states import ParticipantState
 from shared.wire.agents import Part
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 
 
 class Word(Enum):

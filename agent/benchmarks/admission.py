@@ -16,9 +16,9 @@ from agent.policy.work_rules import benchmark_refusals, history_refusals
 from agent.record.benchmarks import BenchmarkedAdapter
 from agent.record.campaigns import KnownCampaign
 from agent.record.record import OwnerRecord
-from shared.wire.assignments import BenchmarkAssignment
 from shared.wire.benchmarks import BenchmarkScore, OfferedBenchmark
-from shared.wire.results import BenchmarkResult
+from shared.wire.tasks.assignments import BenchmarkAssignment
+from shared.wire.tasks.results import BenchmarkResult
 
 MAX_TRIES = 10
 """How often a benchmark that gives no number is begun on an adapter. A restart of the agent is a further beginning, and

@@ -4,7 +4,7 @@ from agent.benchmarks.interface import Asked, Available, Benchmarks, MakeBenchma
 from agent.configuration.settings import AgentSettings
 from agent.errors import TaskFailed
 from shared.campaign.evaluation import EvaluationSection
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 
 _NOTHING_RUNS = "this agent cannot run benchmarks: it was started without what runs them"
 

@@ -24,7 +24,7 @@ from agent.orders.on_base.model import LocalModel, LoraFile
 from agent.orders.protocol import ChildProgress, LocalProgress
 from agent.workspace import Workspace
 from shared.wire.benchmarks import BenchmarkScore
-from shared.wire.leases import FailureKind, Phase, Progress
+from shared.wire.tasks.leases import FailureKind, Phase, Progress
 
 log = logging.getLogger(__name__)
 

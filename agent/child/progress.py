@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from agent.orders.protocol import ChildProgress, LocalProgress
 from shared import crash_points
 from shared.metrics import Metric
-from shared.wire.leases import Phase, Progress
+from shared.wire.tasks.leases import Phase, Progress
 
 log = logging.getLogger(__name__)
 

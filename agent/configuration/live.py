@@ -12,7 +12,7 @@ from pathlib import Path
 from agent.configuration.problems import lines_of
 from agent.configuration.settings import SETTINGS_FILE, AgentSettings, load_settings
 from agent.errors import SettingsError, TaskFailed
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from agent.errors import SettingsError, TaskFailed
 from shared.campaign.file import FileProblem
 from shared.campaign.spec import LoraSection, Name
 from shared.text.text_file import read_text
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 
 SETTINGS_FILE = "agent.toml"
 _PATHS = ("path", "held_out_path", "template")

@@ -9,7 +9,7 @@ from agent.data.source import DataSource
 from agent.errors import TaskFailed
 from shared.campaign.spec import Template
 from shared.text.text_file import read_text
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 
 
 class OwnTemplate(BaseModel):

@@ -53,7 +53,8 @@ from shared.wire.base import LEASE_HEADER, PROTOCOL, PROTOCOL_HEADER, Page
 from shared.wire.benchmarks import BenchmarkOffer
 from shared.wire.enrollments import EnrollmentReply, EnrollmentRequest, SecretReply, SecretRequest
 from shared.wire.gains import GainRequest
-from shared.wire.leases import (
+from shared.wire.statements import SignedStatements, SigningKeys
+from shared.wire.tasks.leases import (
     Failure,
     LeaseGrant,
     LeaseRequest,
@@ -64,8 +65,7 @@ from shared.wire.leases import (
     UploadReply,
     UploadRequest,
 )
-from shared.wire.results import Result
-from shared.wire.statements import SignedStatements, SigningKeys
+from shared.wire.tasks.results import Result
 
 log = logging.getLogger(__name__)
 

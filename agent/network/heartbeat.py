@@ -15,8 +15,8 @@ from typing import TypeVar
 from agent.errors import AgentError, CoordinatorRefused, CoordinatorUnreachable, LeaseLost
 from agent.network.api import CoordinatorApi
 from agent.network.retry import until_reached
-from shared.wire.leases import Directive, Progress, TaskLease
 from shared.wire.problems import ProblemType
+from shared.wire.tasks.leases import Directive, Progress, TaskLease
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from agent.network.changes import changes, own_weight
 from agent.orders.jobs import TrainJob
 from shared.metrics import LOSSES_OF_STEPS, TRAIN_LOSS_MEAN
 from shared.wire.agents import OwnCampaign
-from shared.wire.results import TrainResult
+from shared.wire.tasks.results import TrainResult
 
 log = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from agent.data.source import DataSource, name_without_type
 from agent.workspace import Workspace
 from shared.bounds import one_line
 from shared.wire.benchmarks import MAX_REASON, BenchmarkScore
-from shared.wire.leases import Failure
-from shared.wire.results import MAX_NOTICE, BenchmarkResult, PrepareResult, Result
+from shared.wire.tasks.leases import Failure
+from shared.wire.tasks.results import MAX_NOTICE, BenchmarkResult, PrepareResult, Result
 
 _GONE = "…"
 _QUOTED_PATH = re.compile(r"""(['"])(?:file:|~\w*|\.{1,2}|[A-Za-z]:)?[\\/][^'"]*\1""")

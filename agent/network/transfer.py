@@ -28,8 +28,8 @@ from shared.digest import sha256_file
 from shared.durable import move_into_place
 from shared.states import BlobKind
 from shared.wire.base import CHUNK_BYTES, BlobRef
-from shared.wire.leases import FailureKind, Phase, Progress, TaskLease, UploadRequest
 from shared.wire.problems import ProblemType
+from shared.wire.tasks.leases import FailureKind, Phase, Progress, TaskLease, UploadRequest
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from agent.data.source import DataSource
 from agent.orders.jobs import Job
 from agent.orders.order import Order
 from agent.orders.protocol import Message
-from shared.wire.results import Result
+from shared.wire.tasks.results import Result
 
 
 class RowDigests(Message):

@@ -1,7 +1,7 @@
 """The files that the child leaves in a task's folder."""
 
 from shared.states import BlobKind
-from shared.wire.results import InitResult, Result, TrainResult
+from shared.wire.tasks.results import InitResult, Result, TrainResult
 
 DELTA_FILE = "delta.safetensors"
 EXTRAS_FILE = "extras.safetensors"

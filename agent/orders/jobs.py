@@ -17,7 +17,7 @@ from shared.campaign.spec import (
 )
 from shared.wire.base import BlobRef, Id, Sha256
 from shared.wire.benchmarks import OfferedBenchmark
-from shared.wire.results import Fingerprint
+from shared.wire.tasks.results import Fingerprint
 
 
 class JobBase(BaseModel):

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.wire.leases import Failure, Progress
+from shared.wire.tasks.leases import Failure, Progress
 
 OUT_OF_MEMORY_EXIT = 77
 

@@ -19,7 +19,7 @@ from agent.orders.on_base.merge import MergeRequest
 from agent.orders.on_base.score import ScoreRequest
 from agent.orders.order import Order
 from agent.orders.review import ReviewRequest
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 
 OrderTable = Sequence[type[Order[Any]]]
 

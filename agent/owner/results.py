@@ -14,7 +14,7 @@ from shared.agent_home import home_option
 from shared.metrics import HELD_OUT_COUNTS, HELD_OUT_LOSS, Metric, Values, Weight
 from shared.wire.agents import OwnCampaign
 from shared.wire.benchmarks import BenchmarkScore
-from shared.wire.results import BenchmarkResult, PrepareResult
+from shared.wire.tasks.results import BenchmarkResult, PrepareResult
 
 log = logging.getLogger(__name__)
 

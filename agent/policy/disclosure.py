@@ -12,8 +12,8 @@ from decimal import ROUND_DOWN, Context
 from agent.configuration.policy import PolicySettings
 from agent.policy.refusals import Refusal, refuse
 from shared.metrics import HELD_OUT_COUNTS, LOSSES_OF_STEPS, Metric, Origin, Values, Weight
-from shared.wire.leases import Progress
-from shared.wire.results import EvaluateResult, PrepareResult, Result, TrainResult
+from shared.wire.tasks.leases import Progress
+from shared.wire.tasks.results import EvaluateResult, PrepareResult, Result, TrainResult
 
 _STEPS = "steps"
 _ROUGH = ("seconds",)

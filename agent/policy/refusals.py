@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 from agent.errors import TaskFailed
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 
 
 @dataclass(frozen=True)

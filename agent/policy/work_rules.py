@@ -11,8 +11,8 @@ from agent.policy.amounts import passes
 from agent.policy.refusals import Refusal
 from agent.record.bookings import Bookings, Totals, Work
 from agent.record.campaigns import KnownCampaign, Prepared
-from shared.wire.assignments import Assignment, BenchmarkAssignment, EvaluateAssignment, TrainAssignment
 from shared.wire.base import BlobRef
+from shared.wire.tasks.assignments import Assignment, BenchmarkAssignment, EvaluateAssignment, TrainAssignment
 
 CAMPAIGN_DAYS = 30
 """The days over which ``policy.max_campaigns`` counts."""

@@ -14,7 +14,7 @@ from agent.orders.job import RowDigests
 from agent.record.database import RecordDatabase
 from shared.campaign.sections import FROM_COORDINATOR
 from shared.campaign.spec import CampaignSpec
-from shared.wire.results import Fingerprint
+from shared.wire.tasks.results import Fingerprint
 
 MIN_DIGEST = 6
 """The fewest characters of a digest by which a person may name a campaign."""

@@ -29,7 +29,7 @@ from shared.adapters.files import AdapterError
 from shared.digest import sha256_file, sha256_hex
 from shared.durable import atomic_text, delete_leftovers
 from shared.private_files import private_folder
-from shared.wire.results import Fingerprint
+from shared.wire.tasks.results import Fingerprint
 
 FOLDER = "alone"
 _STATE_FILE = "state.json"

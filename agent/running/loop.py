@@ -20,8 +20,8 @@ from agent.running.runner import FINAL, TaskRunner
 from agent.signing.following import SignedCampaigns
 from agent.workspace import Identity, Workspace
 from shared.agent_home import home_option
-from shared.wire.leases import TaskLease
 from shared.wire.problems import ProblemType
+from shared.wire.tasks.leases import TaskLease
 
 log = logging.getLogger(__name__)
 

@@ -40,10 +40,10 @@ from shared.digest import sha256_hex
 from shared.metrics import ReportLevel
 from shared.owners_word import STATES
 from shared.wire.agents import OwnCampaign
-from shared.wire.assignments import Assignment, BenchmarkAssignment, TrainAssignment
-from shared.wire.leases import FailureKind, TaskLease
 from shared.wire.problems import ProblemType
-from shared.wire.results import BenchmarkResult, EvaluateResult, PrepareResult, Result, TrainResult
+from shared.wire.tasks.assignments import Assignment, BenchmarkAssignment, TrainAssignment
+from shared.wire.tasks.leases import FailureKind, TaskLease
+from shared.wire.tasks.results import BenchmarkResult, EvaluateResult, PrepareResult, Result, TrainResult
 
 log = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from agent.errors import TaskFailed
 from agent.signing.standing import Standing
 from shared.wire.adapters import OwnAdapter
-from shared.wire.assignments import Assignment, BenchmarkAssignment, EvaluateAssignment, TrainAssignment
 from shared.wire.base import BlobRef
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.assignments import Assignment, BenchmarkAssignment, EvaluateAssignment, TrainAssignment
+from shared.wire.tasks.leases import FailureKind
 
 
 def not_signed(problem: str, work: str = "this campaign") -> TaskFailed:

@@ -11,8 +11,8 @@ from agent.signing.keys import PinnedKey
 from agent.signing.standing import Contradicted, Standing
 from shared.signing.keys import PublicKey, is_signed
 from shared.signing.statements import HistorySigned
-from shared.wire.assignments import Assignment
 from shared.wire.statements import SignedStatement
+from shared.wire.tasks.assignments import Assignment
 
 log = logging.getLogger(__name__)
 

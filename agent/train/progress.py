@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 from agent.orders.protocol import ChildProgress, LocalPhase
-from shared.wire.leases import Phase
+from shared.wire.tasks.leases import Phase
 
 Reporter = Callable[[ChildProgress], None]
 """Receives progress reports. Threads may call it at the same time."""

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator.database.ids import new_id
 from coordinator.database.tables import AdapterRow, BlobUseRow, CampaignRow
-from coordinator.errors import Invalid, NotFound, format_ranges
+from coordinator.errors import Invalid, NotFound
 from coordinator.events.log import record
 from coordinator.lifecycle import lock_campaign
 from coordinator.storage.storage import Storage
@@ -22,6 +22,7 @@ from shared.campaign.spec import CampaignSpec
 from shared.events import EventType
 from shared.metrics import HELD_OUT_LOSS
 from shared.states import BlobKind
+from shared.text.ranges import in_ranges
 from shared.wire.adapters import Origin
 
 _FIELD = "start_from"
@@ -182,6 +183,6 @@ async def _not_stored(session: AsyncSession, source: CampaignRow, number: int) -
     query = select(BlobUseRow.round).where(
         BlobUseRow.campaign_id == source.id, BlobUseRow.kind == BlobKind.ADAPTER, BlobUseRow.stored
     )
-    stored = format_ranges(sorted((await session.scalars(query)).all()))
+    stored = in_ranges(sorted((await session.scalars(query)).all())) or "none"
     setting = f"retention.adapters: {source.spec.retention.adapters}"
     return f"adapter {number} of campaign {source.name} is no longer stored ({setting}); still stored: {stored}"

@@ -13,7 +13,7 @@ from coordinator.services import Services
 from shared.metrics import HELD_OUT_LOSS, Metric, Origin, Values
 from shared.states import AgentState, EvaluationState, TaskKind, TaskState
 from shared.wire.campaigns import ClientView
-from shared.wire.leases import Failure
+from shared.wire.tasks.leases import Failure
 
 Measured = Mapping[tuple[int, int], Values]
 """Metrics by name, of a client's number and a round."""

@@ -16,7 +16,7 @@ from coordinator.events.log import record
 from shared.campaign.spec import CampaignSpec
 from shared.events import EventType
 from shared.states import CampaignState, TaskKind, TaskState
-from shared.wire.leases import Failure
+from shared.wire.tasks.leases import Failure
 
 
 @dataclass

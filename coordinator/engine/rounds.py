@@ -13,7 +13,7 @@ from coordinator.signing import chain
 from shared.campaign.sampling import draw_order
 from shared.events import EventType
 from shared.states import CampaignState, RoundState, TaskKind, TaskState
-from shared.wire.results import Fingerprint
+from shared.wire.tasks.results import Fingerprint
 
 
 async def run(tx: CampaignTx) -> bool:

@@ -11,7 +11,8 @@ from coordinator.services import Services
 from shared import algorithms
 from shared.campaign.digest import spec_sha256
 from shared.states import AgentState, ParticipantState, TaskKind, TaskState
-from shared.wire.assignments import (
+from shared.wire.base import BlobRef
+from shared.wire.tasks.assignments import (
     MAX_NAMED,
     Assignment,
     BenchmarkAssignment,
@@ -20,8 +21,7 @@ from shared.wire.assignments import (
     PrepareAssignment,
     TrainAssignment,
 )
-from shared.wire.base import BlobRef
-from shared.wire.results import Fingerprint
+from shared.wire.tasks.results import Fingerprint
 
 
 async def build_assignment(session: AsyncSession, campaign: CampaignRow, task: TaskRow) -> Assignment:

@@ -19,8 +19,8 @@ from coordinator.web.limits.bodies import takes
 from coordinator.web.reference.headers import answers, sends, takes_headers
 from coordinator.web.reference.refusals import refuses
 from coordinator.web.routes import BoundedRoute
-from shared.wire.leases import Failure, LeaseRequest, RenewReply, RenewRequest, TaskLease
-from shared.wire.results import Result
+from shared.wire.tasks.leases import Failure, LeaseRequest, RenewReply, RenewRequest, TaskLease
+from shared.wire.tasks.results import Result
 
 router = APIRouter(prefix="/v1/leases", tags=["leases"], route_class=BoundedRoute)
 

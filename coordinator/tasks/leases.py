@@ -40,8 +40,8 @@ from coordinator.tasks.claims import LeaseClaim
 from shared.credentials import hash_secret, new_secret
 from shared.events import EventType
 from shared.states import AgentState, TaskState
-from shared.wire.assignments import Assignment
-from shared.wire.leases import MAX_RENEWAL_S, Directive, LeaseRequest, RenewReply, RenewRequest, TaskLease
+from shared.wire.tasks.assignments import Assignment
+from shared.wire.tasks.leases import MAX_RENEWAL_S, Directive, LeaseRequest, RenewReply, RenewRequest, TaskLease
 
 log = logging.getLogger(__name__)
 

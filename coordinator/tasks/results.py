@@ -43,8 +43,8 @@ from shared.events import EventType
 from shared.owners_word import STATES
 from shared.states import BlobKind, ParticipantState, TaskKind, TaskState
 from shared.wire.base import BlobRef
-from shared.wire.leases import Failure, FailureKind
-from shared.wire.results import BenchmarkResult, EvaluateResult, InitResult, PrepareResult, Result, TrainResult
+from shared.wire.tasks.leases import Failure, FailureKind
+from shared.wire.tasks.results import BenchmarkResult, EvaluateResult, InitResult, PrepareResult, Result, TrainResult
 
 _locks = KeyedLocks()
 

@@ -12,7 +12,7 @@ from shared.wire.adapters import AdapterView, Contribution, Origin
 from shared.wire.base import BlobRef
 from shared.wire.benchmarks import BenchmarkView
 from shared.wire.campaigns import CampaignDetail
-from shared.wire.results import Fingerprint
+from shared.wire.tasks.results import Fingerprint
 
 
 @dataclass(frozen=True)

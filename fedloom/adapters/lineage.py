@@ -11,7 +11,7 @@ from shared.campaign.spec import CampaignSpec
 from shared.wire.adapters import Origin
 from shared.wire.base import Sha256
 from shared.wire.benchmarks import BenchmarkView
-from shared.wire.results import Fingerprint
+from shared.wire.tasks.results import Fingerprint
 
 LINEAGE_FILE = "fedloom.json"
 

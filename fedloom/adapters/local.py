@@ -13,7 +13,7 @@ from fedloom.errors import BadAdapterFolder
 from shared.campaign.sections import FROM_COORDINATOR
 from shared.campaign.spec import BaseSection, LoraSection, Template
 from shared.digest import sha256_file
-from shared.wire.results import Fingerprint
+from shared.wire.tasks.results import Fingerprint
 
 _READ = frozenset({"base_model_name_or_path", "lora_alpha", "peft_type", "r", "revision", "target_modules"})
 _NO_EFFECT = frozenset(

@@ -9,8 +9,8 @@ from shared.metrics import Metric, ReportLevel, Values
 from shared.states import CampaignState, EvaluationState, ParticipantState, RoundState, TaskKind, TaskState
 from shared.wire.adapters import Origin
 from shared.wire.base import Reply, Request, Sha256
-from shared.wire.leases import Failure, Progress
-from shared.wire.results import Fingerprint
+from shared.wire.tasks.leases import Failure, Progress
+from shared.wire.tasks.results import Fingerprint
 
 
 class ParticipantView(Reply):

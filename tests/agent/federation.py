@@ -12,9 +12,9 @@ from sqlalchemy import select
 from agent.network.api import CoordinatorApi
 from coordinator.database.tables import AdapterRow, ParticipantRow
 from shared.adapters.files import AdapterFile
-from shared.wire.assignments import TrainAssignment
-from shared.wire.leases import TaskLease
-from shared.wire.results import Result
+from shared.wire.tasks.assignments import TrainAssignment
+from shared.wire.tasks.leases import TaskLease
+from shared.wire.tasks.results import Result
 from tests.agent.parts import Home
 from tests.support.operator import Operator
 from tests.support.scripted import campaign_body

@@ -18,9 +18,9 @@ from agent.orders.jobs import TrainJob
 from agent.record.campaigns import Decider, Decision, KnownCampaign
 from agent.record.record import OwnerRecord
 from shared.campaign.spec import CampaignSpec
-from shared.wire.assignments import Assignment
-from shared.wire.leases import Failure, FailureKind
-from shared.wire.results import PrepareResult, TrainResult
+from shared.wire.tasks.assignments import Assignment
+from shared.wire.tasks.leases import Failure, FailureKind
+from shared.wire.tasks.results import PrepareResult, TrainResult
 from tests.agent.parts import FINGERPRINT, SHA, prepare_assignment, train_assignment
 from tests.support.messages import training_metrics
 

@@ -18,7 +18,9 @@ from agent.workspace import Workspace
 from fedloom.evaluation.campaigns.here import benchmarks_here
 from shared.campaign.digest import spec_sha256
 from shared.campaign.spec import CampaignSpec
-from shared.wire.assignments import (
+from shared.wire.base import PROTOCOL, PROTOCOL_HEADER
+from shared.wire.problems import MEDIA_TYPE, ProblemType
+from shared.wire.tasks.assignments import (
     Assignment,
     BenchmarkAssignment,
     EvaluateAssignment,
@@ -26,10 +28,8 @@ from shared.wire.assignments import (
     PrepareAssignment,
     TrainAssignment,
 )
-from shared.wire.base import PROTOCOL, PROTOCOL_HEADER
-from shared.wire.leases import TaskLease
-from shared.wire.problems import MEDIA_TYPE, ProblemType
-from shared.wire.results import Fingerprint
+from shared.wire.tasks.leases import TaskLease
+from shared.wire.tasks.results import Fingerprint
 from tests.support.ledgers import sent
 from tests.support.processes import RECORDED_CHILD
 from tests.support.scripted import campaign_body

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 from agent.workspace import Identity
 from shared.digest import sha256_hex
 from shared.signing.keys import SigningKey
-from shared.wire.assignments import Assignment
 from shared.wire.statements import MAX_STATEMENTS, KeySuccession, SignedStatements, SigningKeys
+from shared.wire.tasks.assignments import Assignment
 from tests.agent.parts import OURS, Home, a_lease
 from tests.support.http_server import HttpServer
 from tests.support.processes import wait_until

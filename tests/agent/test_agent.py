@@ -15,9 +15,9 @@ from agent.network.api import CoordinatorApi
 from agent.orders.job import Done
 from agent.orders.job_files import DELTA_FILE, RESULT_FILE
 from coordinator.database.tables import BlobChunkRow
-from shared.wire.leases import TaskLease
 from shared.wire.problems import ProblemType
-from shared.wire.results import InitResult, Result, TrainResult
+from shared.wire.tasks.leases import TaskLease
+from shared.wire.tasks.results import InitResult, Result, TrainResult
 from tests.agent.parts import Home
 from tests.support.messages import training_metrics
 from tests.support.operator import Operator
@@ -226,7 +226,7 @@ def test_a_corrupted_stored_adapter_is_reported_to_the_operator(
 MEETS_A_FULL_DISK = """
 import os, sys
 from agent.orders.protocol import Failed
-from shared.wire.leases import Failure, FailureKind
+from shared.wire.tasks.leases import Failure, FailureKind
 from tests.support import recorded_child
 
 def train(work, job):

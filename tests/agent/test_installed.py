@@ -8,7 +8,7 @@ from agent.errors import TaskFailed
 from agent.installed import check_installed, load_client
 from shared import algorithms
 from shared.algorithms import ClientHalf, scaffold
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 from tests.agent.jobs import evaluate_job, init_job, prepare_job, train_job
 
 FAR = {"algorithm": "far", "plain_client": False}

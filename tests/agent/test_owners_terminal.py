@@ -17,7 +17,7 @@ from agent.signing.following import SignedCampaigns
 from agent.workspace import Workspace
 from shared.wire.agents import OwnCampaign, OwnCampaigns
 from shared.wire.problems import ProblemType
-from shared.wire.results import TrainResult
+from shared.wire.tasks.results import TrainResult
 from tests.agent.jobs import train_job
 from tests.agent.parts import SHA, Home, a_lease, by_call, in_turn, ours, problem, train_assignment
 from tests.agent.test_agent import start_campaign

@@ -10,8 +10,8 @@ from agent.configuration.settings import AgentSettings
 from agent.data.source import DataSource
 from agent.network.redaction import Redactor
 from agent.workspace import Workspace
-from shared.wire.leases import Failure, FailureKind
-from shared.wire.results import Fingerprint, PrepareResult
+from shared.wire.tasks.leases import Failure, FailureKind
+from shared.wire.tasks.results import Fingerprint, PrepareResult
 
 
 @pytest.fixture

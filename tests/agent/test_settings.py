@@ -7,7 +7,7 @@ import pytest
 from agent.configuration.settings import AgentSettings, EvaluationSettings, load_settings
 from agent.configuration.template import TEMPLATE
 from agent.errors import SettingsError, TaskFailed
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 
 
 def write(folder: Path, text: str) -> Path:

@@ -11,7 +11,7 @@ from agent.child import supervisor as supervising
 from agent.child.supervisor import ChildDied, Supervisor
 from agent.orders.protocol import Failed, LocalPhase, LocalProgress, OutOfMemory
 from shared.credentials import SECRET_VARIABLES
-from shared.wire.leases import Phase, Progress
+from shared.wire.tasks.leases import Phase, Progress
 from tests.agent.jobs import local_job
 from tests.support.processes import RECORDED_CHILD
 

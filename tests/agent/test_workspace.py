@@ -10,7 +10,7 @@ from agent.orders.job import Done
 from agent.orders.job_files import CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE, RESULT_FILE, files_of
 from agent.workspace import Workspace
 from shared.digest import sha256_hex
-from shared.wire.results import TrainResult
+from shared.wire.tasks.results import TrainResult
 from tests.support.messages import training_metrics
 
 GARBAGE = [b"", b"\xff\xfe\x00", b"null", b"[]", b"{}", b'{"id": ', b"7"]

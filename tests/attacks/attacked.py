@@ -13,7 +13,7 @@ from agent.record.bookings import Totals
 from agent.record.record import OwnerRecord
 from shared.campaign.spec import CampaignSpec
 from shared.signing.keys import SigningKey
-from shared.wire.assignments import EvaluateAssignment, TrainAssignment
+from shared.wire.tasks.assignments import EvaluateAssignment, TrainAssignment
 from tests.agent.parts import (
     campaign_spec,
     evaluate_assignment,

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from shared.wire.assignments import Assignment
+from shared.wire.tasks.assignments import Assignment
 from tests.agent.scripted_coordinator import Ended, ScriptedCoordinator
 
 _WAIT_S = 20.0

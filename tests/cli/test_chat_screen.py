@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from fedloom.cli.chat.screen import Answers, Column
-from shared.wire.leases import Phase, Progress
+from shared.wire.tasks.leases import Phase, Progress
 
 
 def drawn(answers: Answers, width: int, height: int = 24) -> list[str]:

@@ -11,8 +11,8 @@ from fedloom.cli.evaluation.pace import Pace
 from fedloom.evaluation.results import Results
 from fedloom.evaluation.running.plan import Progress
 from fedloom.evaluation.running.telling import Telling
-from shared.wire.leases import Phase
-from shared.wire.leases import Progress as OfChild
+from shared.wire.tasks.leases import Phase
+from shared.wire.tasks.leases import Progress as OfChild
 
 
 class Clock:

@@ -20,7 +20,7 @@ from fedloom.adapters.protection import Protection
 from shared.adapters.files import AdapterFile
 from shared.campaign.spec import CampaignSpec
 from shared.digest import sha256_file
-from shared.wire.results import Fingerprint
+from shared.wire.tasks.results import Fingerprint
 from tests.cli.conftest import Run
 from tests.support.forks import quick_children
 from tests.support.forks.preloaded import Preloaded

@@ -18,7 +18,7 @@ from shared.adapters.files import AdapterFile
 from shared.campaign.spec import CampaignSpec
 from shared.digest import sha256_file
 from shared.wire.base import BlobRef
-from shared.wire.results import Fingerprint
+from shared.wire.tasks.results import Fingerprint
 from shared.wire.verification import VerificationDetail
 from tests.cli.conftest import Campaign, Run
 from tests.support.operator import Operator

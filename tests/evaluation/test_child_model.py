@@ -14,7 +14,7 @@ from fedloom.evaluation.asking.models import NoChatTemplate
 from fedloom.evaluation.asking.replies import stored
 from fedloom.evaluation.asking.requests import Generate, Likelihood, Rolling, Scored
 from fedloom.evaluation.asking.warm_base import WarmBase
-from shared.wire.leases import FailureKind, Phase
+from shared.wire.tasks.leases import FailureKind, Phase
 from tests.support.tiny import CORPUS
 from tests.support.tokenizers import sentencepiece_style
 from tests.train.conftest import Lab

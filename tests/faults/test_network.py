@@ -28,7 +28,7 @@ from agent.network.transfer import AdapterCache, upload
 from shared.digest import sha256_hex
 from shared.states import BlobKind
 from shared.wire.base import BlobRef
-from shared.wire.leases import TaskLease
+from shared.wire.tasks.leases import TaskLease
 from tests.support.ledgers import api_of
 from tests.support.operator import Operator
 from tests.support.processes import RECORDED_CHILD, Process, QuickAgent, QuickCoordinator, ended, wait_until

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from agent.data.own_template import OwnTemplate
 from agent.data.rows import Row, Turn
 from agent.errors import TaskFailed
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 from tests.fuzz import bounds
 from tests.fuzz.mutations import mutated
 from tests.support import chat_templates

@@ -60,8 +60,8 @@ from shared.adapters.initial import write_initial
 from shared.adapters.lora import at_rank, trained
 from shared.digest import sha256_file, sha256_hex
 from shared.durable import atomic_text
-from shared.wire.leases import Failure, FailureKind, Phase, Progress
-from shared.wire.results import EvaluateResult, Fingerprint, InitResult, PrepareResult, Result, TrainResult
+from shared.wire.tasks.leases import Failure, FailureKind, Phase, Progress
+from shared.wire.tasks.results import EvaluateResult, Fingerprint, InitResult, PrepareResult, Result, TrainResult
 from tests.support.messages import evaluated, training_metrics
 
 OPTIONS = json.loads(os.environ.get("FEDLOOM_RECORDED", "{}"))

@@ -15,8 +15,8 @@ from shared.signing.statements import (
     digest_of,
     text_of,
 )
-from shared.wire.assignments import Assignment, BenchmarkAssignment, EvaluateAssignment, TrainAssignment
 from shared.wire.statements import SignedStatement
+from shared.wire.tasks.assignments import Assignment, BenchmarkAssignment, EvaluateAssignment, TrainAssignment
 
 MOST_ROUNDS = 50
 """Adapters beyond it are not signed, whatever a task names."""

@@ -31,7 +31,7 @@ from agent.train.worker import Worker  # noqa: E402
 from shared.adapters.files import AdapterFile, write_adapter  # noqa: E402
 from shared.campaign.spec import BaseSection, DataSection, LoraSection  # noqa: E402
 from shared.digest import sha256_file  # noqa: E402
-from shared.wire.results import Fingerprint  # noqa: E402
+from shared.wire.tasks.results import Fingerprint  # noqa: E402
 from tests.support.forks.quick_children import SERVER, argv  # noqa: E402
 from tests.support.messages import with_training  # noqa: E402
 from tests.support.tiny import PAIRS, ROWS, byte_level_bpe, make_model  # noqa: E402

@@ -9,7 +9,7 @@ from agent.errors import TaskFailed
 from agent.orders.job import Done, LocalJob
 from agent.orders.order import Order
 from agent.orders.protocol import Message, TextChunk
-from shared.wire.leases import FailureKind, Phase, Progress
+from shared.wire.tasks.leases import FailureKind, Phase, Progress
 
 if TYPE_CHECKING:
     from agent.train.order_context import OrderContext

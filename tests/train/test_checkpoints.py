@@ -24,8 +24,8 @@ from shared.adapters.files import write_adapter
 from shared.campaign.spec import BaseSection, DataSection, LoraSection, TrainingSection
 from shared.digest import sha256_file
 from shared.wire.base import BlobRef
-from shared.wire.leases import Phase
-from shared.wire.results import TrainResult
+from shared.wire.tasks.leases import Phase
+from shared.wire.tasks.results import TrainResult
 from tests.support.tiny import ROWS
 from tests.train.conftest import LORA, UNKNOWN, Lab, read, supervised_from, write_rows
 

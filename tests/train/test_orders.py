@@ -18,7 +18,7 @@ from agent.orders.table import ORDERS
 from agent.train.order_context import OrderContext
 from agent.train.process.serving import serve
 from agent.train.worker import handler_of
-from shared.wire.leases import FailureKind, Phase
+from shared.wire.tasks.leases import FailureKind, Phase
 from tests.support.forks.quick_children import SERVER, argv
 from tests.train.conftest import UNKNOWN, Lab
 from tests.train.further_order.messages import Counted, CountTokens

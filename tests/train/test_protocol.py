@@ -22,7 +22,7 @@ from agent.train.process.environment import GUARDS, choose_gpu
 from agent.train.process.serving import serve
 from shared.campaign.spec import DataSection, LoraSection
 from shared.digest import sha256_file
-from shared.wire.leases import FailureKind, Phase
+from shared.wire.tasks.leases import FailureKind, Phase
 from tests.train.conftest import LORA, Lab
 from tests.train.odd_orders import Failing
 

@@ -16,7 +16,7 @@ from agent.orders.protocol import Failed
 from shared.adapters.files import AdapterFile, write_adapter
 from shared.adapters.lora import at_rank
 from shared.digest import sha256_file
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 from tests.train.conftest import LORA, Lab, initial_of, read
 
 pytestmark = pytest.mark.train

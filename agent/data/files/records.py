@@ -26,7 +26,7 @@ from agent.data.local_names import public
 from agent.data.source import TABLE_SEPARATORS, DataSource, file_type
 from agent.errors import TaskFailed
 from shared.text.text_file import MARK_BYTES, marked_encoding
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 
 _OPENERS: dict[str, Callable[[Path], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 

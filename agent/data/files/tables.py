@@ -20,7 +20,7 @@ from agent.data.local_names import public
 from agent.data.source import DataSource
 from agent.errors import TaskFailed
 from shared.digest import sha256_file, sha256_of_parts
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 
 if TYPE_CHECKING:
     from datasets import Dataset

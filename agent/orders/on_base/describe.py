@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from agent.orders.on_base.model import LocalOrder
 from agent.orders.protocol import Message
-from shared.wire.results import Fingerprint
+from shared.wire.tasks.results import Fingerprint
 
 
 class Described(Message):

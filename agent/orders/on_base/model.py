@@ -6,7 +6,7 @@ from typing import Generic
 from agent.orders.order import AnswerT, Order
 from agent.orders.protocol import Message
 from shared.campaign.spec import BaseSection, LoraSection
-from shared.wire.results import Fingerprint
+from shared.wire.tasks.results import Fingerprint
 
 MICRO_BATCH = 8
 """How many questions or rows go through the model at once by default."""

@@ -13,7 +13,7 @@ from agent.train.base.attached import AttachedAdapter
 from shared.adapters.files import AdapterError, AdapterFile, Contract, TensorSpec, slot_name
 from shared.adapters.lora import at_rank, cut
 from shared.algorithms import AlgorithmParams
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import torch
 from agent.errors import TaskFailed
 from agent.train.base.model import Base
 from shared.campaign.spec import Quantization
-from shared.wire.results import Fingerprint
+from shared.wire.tasks.results import Fingerprint
 
 
 class ModelCache:

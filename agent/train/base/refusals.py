@@ -1,7 +1,7 @@
 """Failures of a base model, in words that may leave this machine."""
 
 from agent.errors import TaskFailed
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 
 
 def unusable(message: str, error: BaseException | None = None) -> TaskFailed:

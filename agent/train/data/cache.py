@@ -23,8 +23,8 @@ from agent.train.progress import Reporter
 from shared.campaign.spec import Template
 from shared.digest import sha256_of_parts
 from shared.kinds import Kind
-from shared.wire.leases import FailureKind, Phase, Progress
-from shared.wire.results import Fingerprint
+from shared.wire.tasks.leases import FailureKind, Phase, Progress
+from shared.wire.tasks.results import Fingerprint
 
 _FORMAT = "6"  # raise it if the same inputs give other tokens
 _MAX_IN_MEMORY = 4  # data sets

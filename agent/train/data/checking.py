@@ -16,7 +16,7 @@ from agent.train.data.row_tokenizer import BATCH, RowTokenizer, TokenizedRow
 from agent.train.data.tokens import TokenRow
 from agent.train.progress import Reporter
 from shared.kinds import Kind
-from shared.wire.leases import Phase, Progress
+from shared.wire.tasks.leases import Phase, Progress
 
 
 def check_data(order: CheckRequest, tokenizer: Any, limits: InputLimits, report: Reporter) -> DataReport:

@@ -10,7 +10,7 @@ from agent.train.data.encoder import Encoder
 from agent.train.data.panics import panics_as_errors
 from agent.train.data.rendering.texts import Exchange, Text
 from agent.train.data.tokens import TokenRow
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 
 
 @dataclass(frozen=True)

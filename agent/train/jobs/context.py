@@ -29,7 +29,7 @@ from agent.train.trainer.reference import Reference
 from shared.adapters.files import AdapterError, check_finite, write_adapter
 from shared.digest import sha256_file, sha256_hex
 from shared.durable import atomic_write
-from shared.wire.leases import FailureKind, Phase, Progress
+from shared.wire.tasks.leases import FailureKind, Phase, Progress
 
 log = logging.getLogger(__name__)
 

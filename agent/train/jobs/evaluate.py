@@ -16,8 +16,8 @@ from agent.train.jobs.start import check_start
 from agent.train.kinds.base import Scoring
 from agent.train.trainer.reference import completion_batch_size
 from shared.metrics import HELD_OUT_COUNTS, Origin, Weight
-from shared.wire.leases import FailureKind, Phase, Progress
-from shared.wire.results import EvaluateResult
+from shared.wire.tasks.leases import FailureKind, Phase, Progress
+from shared.wire.tasks.results import EvaluateResult
 
 
 def evaluated(

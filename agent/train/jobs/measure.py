@@ -28,7 +28,7 @@ from agent.train.local.answers import Generation, answers_to
 from agent.train.order_context import OrderContext
 from shared.durable import atomic_text
 from shared.metrics import HELD_OUT_COUNTS, HELD_OUT_LOSS, Origin, Weight
-from shared.wire.leases import FailureKind, Phase, Progress
+from shared.wire.tasks.leases import FailureKind, Phase, Progress
 
 _SEED = 0
 """Of the draw of rows that are asked: every report asks the same ones of the same rows."""

@@ -14,7 +14,7 @@ from shared.adapters.initial import write_initial
 from shared.bounds import one_line
 from shared.digest import sha256_file
 from shared.durable import atomic_write
-from shared.wire.results import MAX_NOTICE, MAX_NOTICES, InitResult, PrepareResult
+from shared.wire.tasks.results import MAX_NOTICE, MAX_NOTICES, InitResult, PrepareResult
 
 
 def run_job(warm: WarmState, work: LocalJob, report: Reporter) -> Done:

@@ -10,7 +10,7 @@ from agent.orders.jobs import EvaluateJob, TrainJob
 from shared.adapters.files import AdapterError, AdapterFile
 from shared.adapters.initial import initial_sha256, initial_tensors
 from shared.digest import sha256_file
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 
 
 def check_start(work: LocalJob, job: TrainJob | EvaluateJob) -> None:

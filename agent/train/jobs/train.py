@@ -28,8 +28,8 @@ from shared import crash_points
 from shared.adapters.files import slot_name
 from shared.algorithms import ClientHalf
 from shared.metrics import LOSSES_OF_STEPS, TRAIN_LOSS_MEAN, Origin, Values
-from shared.wire.leases import FailureKind, Phase, Progress
-from shared.wire.results import TrainResult
+from shared.wire.tasks.leases import FailureKind, Phase, Progress
+from shared.wire.tasks.results import TrainResult
 
 log = logging.getLogger(__name__)
 

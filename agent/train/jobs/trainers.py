@@ -14,7 +14,7 @@ from agent.train.kinds.base import KindTraining
 from agent.train.trainer.arguments import TrainerSettings
 from agent.train.trainer.federated import FederatedTrainerMixin
 from agent.train.trainer.head import use_own_head
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 
 TRAINER_FOLDER_PREFIX = "trainer-"
 """The prefix of the trainers' temporary folders inside a task's folder."""

@@ -17,7 +17,7 @@ from agent.train.process import memory
 from agent.train.trainer.arguments import TrainerSettings, micro_batch_of
 from shared.algorithms import AlgorithmParams, ClientHalf
 from shared.campaign.spec import LoraSection, TrainingSection
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from agent.train.kinds.base import KindTraining
 from shared.kinds import Kind
 from shared.metrics import Origin
 from shared.plugins import BrokenPlugin, Plugins, UnknownPlugin
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 
 PLUGINS = Plugins(
     "agent half of the kind of training", package=__name__, group="fedloom.kinds.agent", parts=("Training",)

@@ -21,7 +21,7 @@ from agent.train.local.generation.padding import sees_padding
 from agent.train.local.model import find_model, loaded_model
 from agent.train.local.streaming import AnswerDecoder, TextStreamer
 from agent.train.order_context import OrderContext
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from agent.train.base.on_disk.folder import companion_files
 from agent.train.local.model import find_model
 from agent.train.order_context import OrderContext
 from agent.train.progress import Reporter
-from shared.wire.leases import FailureKind, Phase, Progress
+from shared.wire.tasks.leases import FailureKind, Phase, Progress
 
 TOLERANCE = 1e-4
 """The largest difference of float32 logits that rounding explains, relative to the largest logit, or to 1 if all are

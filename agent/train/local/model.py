@@ -13,7 +13,7 @@ from agent.train.base.on_disk.fingerprint import check_fingerprint
 from agent.train.data.tokens import TokenRows
 from agent.train.order_context import OrderContext
 from agent.train.suitability.verdicts import ensure_suitable
-from shared.wire.leases import Phase, Progress
+from shared.wire.tasks.leases import Phase, Progress
 
 _USE_OPTION = "give the model's folder with --base"
 

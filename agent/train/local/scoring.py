@@ -11,7 +11,7 @@ from agent.train.data.tokens import TokenRows
 from agent.train.local.model import find_model, loaded_model
 from agent.train.order_context import OrderContext
 from agent.train.trainer.scoring import log_probabilities
-from shared.wire.leases import FailureKind, Phase, Progress
+from shared.wire.tasks.leases import FailureKind, Phase, Progress
 
 
 def score(order: ScoreRequest, context: OrderContext) -> Scored:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from shared.bounds import one_line
-from shared.wire.results import MAX_MACHINE
+from shared.wire.tasks.results import MAX_MACHINE
 
 _LIBRARIES = ("torch", "transformers", "peft", "trl")
 _CPUS = Path("/proc/cpuinfo")

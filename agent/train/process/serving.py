@@ -10,7 +10,7 @@ from agent.orders.order import Order
 from agent.orders.protocol import OUT_OF_MEMORY_EXIT, Failed, Message, OutOfMemory, Report, TextChunk
 from agent.orders.table import OrderReader, OrderTable
 from agent.train.process.environment import choose_gpu
-from shared.wire.leases import Failure, FailureKind
+from shared.wire.tasks.leases import Failure, FailureKind
 
 if TYPE_CHECKING:
     from agent.train.worker import Worker

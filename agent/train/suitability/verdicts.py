@@ -17,8 +17,8 @@ from agent.train.trainer.head import mark_own_head
 from shared.campaign.spec import LoraSection, Quantization
 from shared.digest import sha256_of_parts
 from shared.durable import atomic_text
-from shared.wire.leases import Phase, Progress
-from shared.wire.results import Fingerprint
+from shared.wire.tasks.leases import Phase, Progress
+from shared.wire.tasks.results import Fingerprint
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from transformers import PrinterCallback, TrainerCallback, set_seed
 
 from agent.errors import TaskFailed
 from shared.algorithms import ClientHalf
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 
 log = logging.getLogger(__name__)
 

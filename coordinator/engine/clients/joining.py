@@ -8,7 +8,7 @@ from coordinator.engine import participants as queries
 from coordinator.engine.campaign_tx import CampaignTx
 from shared.events import EventType
 from shared.states import ParticipantState, TaskKind
-from shared.wire.results import Fingerprint
+from shared.wire.tasks.results import Fingerprint
 
 _NAMED = 5
 

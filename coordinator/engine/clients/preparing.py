@@ -8,7 +8,7 @@ from coordinator.engine.clients import joining
 from coordinator.engine.evaluation import evaluating
 from shared.events import EventType
 from shared.states import CampaignState, ParticipantState, TaskKind
-from shared.wire.results import Fingerprint
+from shared.wire.tasks.results import Fingerprint
 
 P = ParticipantState
 

@@ -39,7 +39,7 @@ from coordinator.engine.clients import joining
 from shared.bounds import MAX_COUNT
 from shared.events import EventType
 from shared.states import TaskKind, TaskState
-from shared.wire.leases import Failure, FailureKind
+from shared.wire.tasks.leases import Failure, FailureKind
 
 
 async def choose_eligible(tx: CampaignTx, round_number: int, clients: Mapping[int, ParticipantRow]) -> list[int]:

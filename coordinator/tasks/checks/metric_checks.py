@@ -7,7 +7,7 @@ from shared import benchmarks, kinds, metrics
 from shared.metrics import Origin, Weight
 from shared.plugins import PluginUnavailable
 from shared.wire.benchmarks import BenchmarkScore
-from shared.wire.results import BenchmarkResult, EvaluateResult, TrainResult
+from shared.wire.tasks.results import BenchmarkResult, EvaluateResult, TrainResult
 
 
 def check_metrics(result: TrainResult | EvaluateResult, kind_name: str) -> None:

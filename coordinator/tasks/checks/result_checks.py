@@ -4,7 +4,7 @@ from coordinator.database.tables import CampaignRow, ParticipantRow
 from coordinator.errors import BadUpdate, Invalid
 from shared import algorithms
 from shared.campaign.spec import too_many_rows
-from shared.wire.results import PrepareResult, TrainResult
+from shared.wire.tasks.results import PrepareResult, TrainResult
 
 
 def check_prepared(campaign: CampaignRow, result: PrepareResult) -> None:

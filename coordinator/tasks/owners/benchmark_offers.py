@@ -1,9 +1,8 @@
 """The benchmarks that agents offer to run, as their owners allow."""
 
-from coordinator.database.tables import ParticipantRow
-from coordinator.errors import IllegalMove, Invalid, NotFound
-from coordinator.lifecycle import lock_campaign
+from coordinator.errors import Invalid
 from coordinator.services import Services
+from coordinator.tasks.owners.parts import lock_part
 from shared.wire.benchmarks import BenchmarkOffer
 
 
@@ -13,12 +12,7 @@ async def take(services: Services, campaign_id: str, agent_id: str, offer: Bench
     Raises NotFound, IllegalMove if the campaign is over, and Invalid for benchmarks that it does not name.
     """
     async with services.database.write("benchmarks") as session:
-        campaign = await lock_campaign(session, campaign_id)
-        participant = await session.get(ParticipantRow, (campaign_id, agent_id))
-        if participant is None:
-            raise NotFound("campaign", campaign_id)  # as for one that does not exist: it is not this agent's
-        if campaign.state.is_final:
-            raise IllegalMove("campaign", campaign.state, "offered benchmarks")
+        campaign, participant = await lock_part(session, campaign_id, agent_id, "offered benchmarks")
         named = campaign.spec.evaluation.benchmarks
         if unknown := [each.name for each in offer.benchmarks if each.name not in named]:
             raise Invalid(("benchmarks", f"the campaign does not name {', '.join(unknown)}"))

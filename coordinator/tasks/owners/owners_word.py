@@ -6,10 +6,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator import lifecycle, task_moves
 from coordinator.database.tables import CampaignRow, ParticipantRow
-from coordinator.errors import IllegalMove, NotFound
 from coordinator.events.log import record
-from coordinator.lifecycle import lock_campaign
 from coordinator.services import Services
+from coordinator.tasks.owners.parts import lock_part
 from shared.events import EventType
 from shared.owners_word import Word
 from shared.states import ParticipantState, TaskKind
@@ -52,12 +51,7 @@ async def set_part(services: Services, campaign_id: str, agent_id: str, part: Pa
     Raises NotFound, and IllegalMove if the campaign is over.
     """
     async with services.database.write("owner") as session:
-        campaign = await lock_campaign(session, campaign_id)
-        participant = await session.get(ParticipantRow, (campaign_id, agent_id))
-        if participant is None:
-            raise NotFound("campaign", campaign_id)  # as for one that does not exist: it is not this agent's
-        if campaign.state.is_final:
-            raise IllegalMove("campaign", campaign.state, _REFUSED[part])
+        campaign, participant = await lock_part(session, campaign_id, agent_id, _REFUSED[part])
         now = services.clock.now()
         if part is Part.TAKES_PART:
             await _let_in(session, campaign, participant, now)

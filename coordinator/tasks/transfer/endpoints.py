@@ -21,7 +21,7 @@ from coordinator.web.reference.headers import CHUNK_BODY, answers, sends, takes_
 from coordinator.web.reference.refusals import refuses
 from coordinator.web.routes import BoundedRoute
 from shared.wire.base import CHUNK_BYTES
-from shared.wire.leases import UploadReply, UploadRequest
+from shared.wire.tasks.leases import UploadReply, UploadRequest
 
 router = APIRouter(prefix="/v1", tags=["blobs"], route_class=BoundedRoute)
 

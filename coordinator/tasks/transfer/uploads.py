@@ -29,7 +29,7 @@ from shared.adapters.lora import at_rank, trained
 from shared.campaign.spec import LoraSection
 from shared.digest import matches_content_digest
 from shared.states import BlobKind, TaskKind, TaskState
-from shared.wire.leases import UploadRequest
+from shared.wire.tasks.leases import UploadRequest
 
 log = logging.getLogger(__name__)
 

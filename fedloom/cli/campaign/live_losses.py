@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from fedloom.cli import output
 from shared.wire.campaigns import CampaignDetail, TaskView
-from shared.wire.leases import Phase
+from shared.wire.tasks.leases import Phase
 
 NAMES_SHOWN = 5
 

@@ -38,7 +38,7 @@ from shared.text.plain_text import visible_line
 from shared.wire.adapters import AdapterView, Origin
 from shared.wire.campaigns import CampaignDetail, ClientView, ParticipantView, RoundView, TaskView
 from shared.wire.gains import GainView
-from shared.wire.leases import Phase, Progress
+from shared.wire.tasks.leases import Phase, Progress
 
 ROUNDS_SHOWN = 12
 PARTICIPANTS_SHOWN = 20

@@ -15,7 +15,7 @@ from fedloom.evaluation.campaigns.files import Stamp, stamp_of
 from fedloom.evaluation.campaigns.ready import CannotRun, ReadyBenchmark, made_ready
 from fedloom.evaluation.campaigns.scoring import score_of, without_number
 from shared.wire.benchmarks import BenchmarkScore, OfferedBenchmark
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 
 _CHANGED = "its data at this agent has changed since it was offered"
 
@@ -67,8 +67,8 @@ class PublicBenchmarks:
         ready, reasons = _ready(asked, offered)
         if not ready and len(different := set(reasons.values())) == 1 and different != {_CHANGED}:
             [reason] = different
-            said = "no benchmark can run at this agent: "
-            raise TaskFailed(FailureKind.BENCHMARK, said + _public(reason, asked.data), said + reason)
+            opening = "no benchmark can run at this agent: "
+            raise TaskFailed(FailureKind.BENCHMARK, opening + _public(reason, asked.data), opening + reason)
         scores = {name: without_number(offered[name], _public(why, asked.data)) for name, why in reasons.items()}
         if ready:
             base = WarmBase(child, listening.on_child)

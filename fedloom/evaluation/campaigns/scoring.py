@@ -16,7 +16,7 @@ from fedloom.evaluation.statistics.scored_items import scored_items, value_of
 from fedloom.evaluation.tasks.base import HarnessFailed, Outcome, Task
 from shared.bounds import one_line
 from shared.wire.benchmarks import MAX_REASON, BenchmarkScore, OfferedBenchmark
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 
 log = logging.getLogger(__name__)
 

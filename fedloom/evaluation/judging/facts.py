@@ -36,9 +36,9 @@ class JudgeFacts:
         return f"{self.model}{served} at {self.host}, {first if first == last else f'{first} to {last}'}"
 
 
-def facts_of(endpoint: Endpoint, said: Sequence[Judgement]) -> JudgeFacts:
-    """The judge of replies. said: at least one; the same one counts once."""
-    replies = {id(each): each for each in said}.values()
+def facts_of(endpoint: Endpoint, judgements: Sequence[Judgement]) -> JudgeFacts:
+    """The judge of replies. judgements: at least one; the same one counts once."""
+    replies = {id(each): each for each in judgements}.values()
     return JudgeFacts(
         model=endpoint.model,
         host=endpoint.host,

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from agent.orders.protocol import ChildProgress
 from fedloom.evaluation.running.plan import OnProgress, Progress
-from shared.wire.leases import Phase
+from shared.wire.tasks.leases import Phase
 
 _WAITING = (Phase.FETCHING_MODEL, Phase.LOADING_MODEL)
 

@@ -15,7 +15,7 @@ from shared.campaign.evaluation import MAX_BENCHMARKS, BenchmarkName
 from shared.campaign.sections import Section
 from shared.campaign.spec import CampaignSpec, Name
 from shared.wire.base import BlobRef, Id, Sha256
-from shared.wire.results import Fingerprint
+from shared.wire.tasks.results import Fingerprint
 
 MAX_NAMED = 50
 """The most participants that an assignment names."""

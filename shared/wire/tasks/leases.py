@@ -9,8 +9,8 @@ from pydantic import Field
 from shared.bounds import MAX_INT, Bytes, Line, Whole, one_line
 from shared.metrics import Values
 from shared.states import BlobKind
-from shared.wire.assignments import Assignment
 from shared.wire.base import Id, Reply, Request, Sha256
+from shared.wire.tasks.assignments import Assignment
 
 _MAX_MESSAGE = 4000
 MAX_RENEWAL_S = 3600.0

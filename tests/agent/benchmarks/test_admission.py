@@ -10,7 +10,7 @@ from agent.orders.jobs import BenchmarkJob
 from agent.record.bookings import Totals
 from shared.campaign.spec import CampaignSpec
 from shared.wire.benchmarks import BenchmarkOffer, BenchmarkScore, OfferedBenchmark
-from shared.wire.results import BenchmarkResult
+from shared.wire.tasks.results import BenchmarkResult
 from tests.agent.benchmarks.parts import measured_spec
 from tests.agent.owner import Owner
 from tests.agent.parts import SHA, benchmark_assignment, evaluate_assignment

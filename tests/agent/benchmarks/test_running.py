@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from shared.wire.assignments import BenchmarkAssignment
+from shared.wire.tasks.assignments import BenchmarkAssignment
 from tests.agent.benchmarks.parts import HearingCoordinator, measured_spec, write_data
 from tests.agent.parts import Home, benchmark_assignment, prepare_assignment
 from tests.agent.scripted_coordinator import Ended

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from shared.adapters.files import slot_name, write_adapter
-from shared.wire.assignments import TrainAssignment
-from shared.wire.results import Result
+from shared.wire.tasks.assignments import TrainAssignment
+from shared.wire.tasks.results import Result
 from tests.agent.federation import DEADLINE_S, ROWS, Federation, Send, federation_of
 from tests.agent.parts import Home
 from tests.agent.test_agent import record

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from coordinator.settings import Settings
-from shared.wire.assignments import TrainAssignment
-from shared.wire.results import Result
+from shared.wire.tasks.assignments import TrainAssignment
+from shared.wire.tasks.results import Result
 from tests.agent.federation import DEADLINE_S, ROWS, Federation, Mishap, Send, federation_of
 from tests.agent.parts import Home
 from tests.support.driven import patient_settings

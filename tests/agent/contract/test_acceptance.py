@@ -7,8 +7,8 @@ import pytest
 
 from agent.record import campaigns
 from agent.record.campaigns import MAX_WAITING, Decider, Decision
-from shared.wire.assignments import Assignment
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.assignments import Assignment
+from shared.wire.tasks.leases import FailureKind
 from tests.agent.owner import URL, Owner
 from tests.agent.parts import (
     campaign_spec,

@@ -7,7 +7,7 @@ import pytest
 
 from agent.orders.jobs import TrainJob
 from agent.running.runner import _folder_name
-from shared.wire.assignments import Assignment
+from shared.wire.tasks.assignments import Assignment
 from tests.agent.owner import Owner
 from tests.agent.parts import campaign_spec, evaluate_assignment, prepare_assignment, train_assignment
 

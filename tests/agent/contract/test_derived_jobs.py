@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 
 from agent.orders.jobs import EvaluateJob, InitJob, PrepareJob, TrainJob
 from shared.campaign.sections import FROM_COORDINATOR
-from shared.wire.assignments import Assignment
+from shared.wire.tasks.assignments import Assignment
 from tests.agent.owner import Owner
 from tests.agent.parts import (
     ADAPTER,

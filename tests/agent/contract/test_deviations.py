@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from shared.wire.assignments import Assignment
+from shared.wire.tasks.assignments import Assignment
 from tests.agent.owner import Owner
 from tests.agent.parts import (
     FINGERPRINT,

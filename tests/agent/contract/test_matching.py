@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from agent.data.source import DataSource
 from agent.record.campaigns import Decider, Decision
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 from tests.agent.owner import Owner
 from tests.agent.parts import campaign_spec, digest_of, prepare_assignment, train_assignment
 

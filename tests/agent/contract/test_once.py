@@ -7,9 +7,9 @@ import pytest
 
 from agent.errors import TaskFailed
 from agent.orders.job import Done
-from shared.wire.assignments import Assignment
-from shared.wire.leases import FailureKind
-from shared.wire.results import EvaluateResult
+from shared.wire.tasks.assignments import Assignment
+from shared.wire.tasks.leases import FailureKind
+from shared.wire.tasks.results import EvaluateResult
 from tests.agent.owner import Owner
 from tests.agent.parts import campaign_spec, evaluate_assignment, train_assignment
 from tests.support.messages import evaluated

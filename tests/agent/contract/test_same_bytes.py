@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agent.record.bookings import Totals
-from shared.wire.assignments import EvaluateAssignment, TrainAssignment
+from shared.wire.tasks.assignments import EvaluateAssignment, TrainAssignment
 from tests.agent.parts import evaluate_assignment, prepare_assignment, train_assignment
 from tests.agent.scripted_coordinator import ScriptedCoordinator, scripted_coordinator
 from tests.support.processes import wait_until

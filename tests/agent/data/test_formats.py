@@ -20,7 +20,7 @@ from agent.data.rows import Row
 from agent.data.source import DataSource
 from agent.errors import TaskFailed
 from shared.kinds import find
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 
 RECORDS = [{"prompt": "oñe", "completion": "two"}, {"prompt": "three\tx", "completion": "four, five"}]
 ROWS = [Row("oñe", "", "two"), Row("three\tx", "", "four, five")]

@@ -8,8 +8,8 @@ import pytest
 from agent.configuration.open_policy import opened
 from agent.configuration.policy import PolicySettings
 from agent.orders.job import Done
-from shared.wire.leases import FailureKind
-from shared.wire.results import EvaluateResult, Result, TrainResult
+from shared.wire.tasks.leases import FailureKind
+from shared.wire.tasks.results import EvaluateResult, Result, TrainResult
 from tests.agent.owner import Owner
 from tests.agent.parts import SHA, evaluate_assignment, train_assignment
 from tests.support.messages import evaluated, training_metrics

@@ -9,8 +9,8 @@ from agent.errors import TaskFailed
 from agent.policy.disclosure import Disclosure
 from shared.kinds import find
 from shared.metrics import Metric, Origin, Values, Weight
-from shared.wire.leases import FailureKind, Phase, Progress
-from shared.wire.results import EvaluateResult, Fingerprint, PrepareResult, TrainResult
+from shared.wire.tasks.leases import FailureKind, Phase, Progress
+from shared.wire.tasks.results import EvaluateResult, Fingerprint, PrepareResult, TrainResult
 from tests.agent.parts import FINGERPRINT, SHA
 from tests.support.messages import evaluated, training_metrics
 

@@ -12,10 +12,10 @@ import pytest
 
 from agent.configuration.settings import NetworkSettings
 from agent.errors import CoordinatorRefused, CoordinatorUnreachable, LeaseLost, UnreadableAssignment
-from shared.wire.assignments import Assignment
 from shared.wire.base import CHUNK_BYTES
 from shared.wire.problems import ProblemType
-from shared.wire.results import InitResult
+from shared.wire.tasks.assignments import Assignment
+from shared.wire.tasks.results import InitResult
 from tests.agent.parts import (
     OURS,
     SHA,

@@ -11,9 +11,9 @@ from agent.errors import CoordinatorUnreachable
 from agent.network import retry
 from agent.network.api import CoordinatorApi
 from agent.network.heartbeat import LeaseHeartbeat, TaskGone
-from shared.wire.leases import Phase, Progress
 from shared.wire.problems import ProblemType
-from shared.wire.results import InitResult
+from shared.wire.tasks.leases import Phase, Progress
+from shared.wire.tasks.results import InitResult
 from tests.agent.parts import SHA, a_lease, by_call, in_turn, ours, problem
 from tests.support.ledgers import api_of
 from tests.support.server import free_port

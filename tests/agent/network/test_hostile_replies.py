@@ -17,8 +17,8 @@ from agent.network import heartbeat as beating
 from agent.network.api import CoordinatorApi
 from agent.network.heartbeat import LeaseHeartbeat
 from shared.states import BlobKind
-from shared.wire.leases import UploadRequest
 from shared.wire.problems import MEDIA_TYPE, ProblemType
+from shared.wire.tasks.leases import UploadRequest
 from tests.agent.parts import OURS, SHA, a_lease, by_call, ours, prepare_assignment, problem, train_assignment
 from tests.support.ledgers import api_of
 from tests.support.suite.tiers import deep

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from agent.errors import TaskFailed
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 from tests.agent.owner import Owner
 from tests.agent.parts import campaign_spec, evaluate_assignment
 

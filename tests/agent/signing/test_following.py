@@ -11,8 +11,8 @@ from agent.signing.following import SignedCampaigns
 from agent.signing.standing import Standing
 from shared.signing.keys import SigningKey
 from shared.signing.statements import AdapterSigned
-from shared.wire.leases import FailureKind
 from shared.wire.statements import KeySuccession, succession_text
+from shared.wire.tasks.leases import FailureKind
 from tests.agent.parts import Home
 from tests.agent.scripted_coordinator import ScriptedCoordinator, scripted_coordinator
 from tests.support.ledgers import api_of

@@ -6,7 +6,7 @@ from typing import Any
 from agent.record.campaigns import Decision, KnownCampaign, Prepared, Terms
 from shared.campaign.digest import spec_sha256
 from shared.campaign.spec import CampaignSpec
-from shared.wire.results import Fingerprint
+from shared.wire.tasks.results import Fingerprint
 from tests.agent.parts import FINGERPRINT, campaign_spec
 
 

@@ -16,7 +16,7 @@ from agent.record.bookings import Work, WorkKind
 from agent.record.campaigns import Decider, Decision, Prepared
 from agent.workspace import Identity, Workspace
 from shared.wire.benchmarks import BenchmarkScore
-from shared.wire.results import Fingerprint
+from shared.wire.tasks.results import Fingerprint
 from tests.agent.parts import FINGERPRINT
 from tests.cli.conftest import Run
 from tests.cli.owner.known import known_campaign

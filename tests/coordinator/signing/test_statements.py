@@ -5,7 +5,7 @@ from typing import Any
 
 from coordinator.signing import reading
 from shared.signing.statements import AdapterSigned, HistorySigned, RosterSigned, SpecificationSigned
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 from tests.coordinator.campaigns.test_rollback import Enroll, do_rounds, roll_back
 from tests.coordinator.signing.chains import signed_of, told
 from tests.support.operator import Operator, problem

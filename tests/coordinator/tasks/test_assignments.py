@@ -16,8 +16,8 @@ from shared.campaign.digest import spec_sha256
 from shared.campaign.sections import FROM_COORDINATOR
 from shared.kinds import KindSection
 from shared.metrics import Weight, losses
-from shared.wire.assignments import PrepareAssignment
-from shared.wire.leases import TaskLease
+from shared.wire.tasks.assignments import PrepareAssignment
+from shared.wire.tasks.leases import TaskLease
 from tests.support.operator import Operator
 from tests.support.scripted import ScriptedAgent, adapter_bytes, campaign_body
 from tests.support.server import RunningCoordinator, quick_settings, running_coordinator

@@ -8,7 +8,7 @@ import pytest
 
 from agent.network.heartbeat import LeaseHeartbeat
 from coordinator.settings import Settings
-from shared.wire.leases import Progress, TaskLease
+from shared.wire.tasks.leases import Progress, TaskLease
 from tests.support.ledgers import api_of
 from tests.support.operator import Operator
 from tests.support.proxy import FaultyProxy

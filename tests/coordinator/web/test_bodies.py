@@ -7,7 +7,7 @@ import pytest
 from shared.bounds import MAX_INT
 from shared.metrics import MAX_METRICS
 from shared.wire.base import CHUNK_BYTES
-from shared.wire.leases import Failure, FailureKind, LeaseRequest, Phase, Progress, RenewRequest
+from shared.wire.tasks.leases import Failure, FailureKind, LeaseRequest, Phase, Progress, RenewRequest
 from tests.support.operator import Operator, problem
 from tests.support.raw_http import ask, request
 from tests.support.scripted import ScriptedAgent

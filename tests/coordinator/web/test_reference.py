@@ -21,8 +21,8 @@ from shared.events import EventType
 from shared.wire.agents import PartRequest
 from shared.wire.campaigns import RollbackRequest
 from shared.wire.enrollments import EnrollmentRequest, SecretRequest, TokenCreate
-from shared.wire.leases import Failure, LeaseRequest, RenewRequest, UploadRequest
 from shared.wire.problems import ProblemType
+from shared.wire.tasks.leases import Failure, LeaseRequest, RenewRequest, UploadRequest
 from shared.wire.verification import VerificationRequest
 from tests.support.operator import Operator, problem
 from tests.support.server import RunningCoordinator

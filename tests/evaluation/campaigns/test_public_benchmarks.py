@@ -20,7 +20,7 @@ from fedloom.evaluation.running.run import run
 from fedloom.evaluation.sandbox.isolation import NoIsolation
 from fedloom.evaluation.tasks.registry import find_task
 from shared.wire.benchmarks import BenchmarkScore, OfferedBenchmark
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 from tests.support.published import code, finance, own
 from tests.support.stand_in_models import StandIn
 from tests.train.conftest import LORA, Lab

@@ -7,7 +7,7 @@ import pytest
 import fedloom
 from fedloom.errors import EvaluationError
 from fedloom.evaluation.running.plan import Progress
-from shared.wire.leases import Phase
+from shared.wire.tasks.leases import Phase
 from tests.evaluation.command.conftest import replies_in
 from tests.support.results import read_results
 

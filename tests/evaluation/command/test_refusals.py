@@ -11,7 +11,7 @@ from fedloom.adapters.folder import WEIGHTS_FILE
 from fedloom.adapters.lineage import LINEAGE_FILE, Lineage, Protection
 from shared.campaign.spec import CampaignSpec
 from shared.digest import sha256_file
-from shared.wire.results import Fingerprint
+from shared.wire.tasks.results import Fingerprint
 from tests.evaluation.command.conftest import Start, replies_in
 from tests.evaluation.command.test_stops import ENDLESS
 from tests.support.processes import ROOT

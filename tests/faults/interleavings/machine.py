@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from shared.owners_word import STATES
 from shared.states import CampaignState, TaskState
 from shared.wire.agents import Part
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 from tests.faults.interleavings.books import Book
 from tests.faults.interleavings.checks import Checks
 from tests.faults.interleavings.owners import Lease, Owner

@@ -14,7 +14,7 @@ from shared.campaign.spec import CampaignSpec
 from shared.digest import sha256_hex
 from shared.states import TaskState
 from shared.wire.agents import Part
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 from tests.faults.interleavings.books import Book
 from tests.faults.interleavings.owners import Draw, Lease, Owner, Work
 from tests.faults.interleavings.snapshot import task_of, whole_uploads

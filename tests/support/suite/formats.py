@@ -24,11 +24,11 @@ def protocol_digest() -> str:
     """Digest of all messages and their parts, a campaign's specification among them: their fields, and which are
     required."""
     parts = []
-    for message in sorted(set(_below(BaseModel)), key=lambda each: (each.__module__, each.__name__)):
+    for message in set(_below(BaseModel)):
         if message.__module__.startswith(_OF_THE_WIRE) and "[" not in message.__name__:
             fields = sorted(f"{name} {field.is_required()}" for name, field in message.model_fields.items())
             parts.append(f"{message.__name__}: {', '.join(fields)}")
-    return sha256_of_parts(parts)[:_LENGTH]
+    return sha256_of_parts(sorted(parts))[:_LENGTH]  # wherever the messages are
 
 
 def _below(base: type[BaseModel]) -> Iterator[type[BaseModel]]:

@@ -19,7 +19,7 @@ from agent.errors import TaskFailed
 from agent.orders.protocol import Failed
 from agent.train.base.on_disk.fingerprint import fingerprint as digest
 from shared.campaign.spec import BaseSection, LoraSection
-from shared.wire.leases import FailureKind, Phase
+from shared.wire.tasks.leases import FailureKind, Phase
 from tests.support.hub import COMMIT, HubHandler, running_hub
 from tests.train.conftest import Lab
 

@@ -12,7 +12,7 @@ from agent.orders.protocol import Failed
 from shared.adapters.files import slot_name, write_adapter
 from shared.adapters.lora import shape_at_rank
 from shared.digest import sha256_file
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 from tests.support.distributions import write_distribution
 from tests.support.entry_points import write_out
 from tests.train.conftest import LORA, Child, Lab, read

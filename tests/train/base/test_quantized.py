@@ -25,7 +25,7 @@ from shared.adapters.files import AdapterFile
 from shared.algorithms import Algorithm, fedavg
 from shared.campaign.spec import BaseSection, LoraSection, Quantization
 from shared.digest import sha256_file
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 from tests.support.tiny import byte_level_bpe
 from tests.train.conftest import LORA, Lab, first_in_fast, in_pairs, read
 from tests.train.kinds.test_training import NO_DROPOUT, train

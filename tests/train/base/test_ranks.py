@@ -16,7 +16,7 @@ from agent.train.base.adapter_files import load_adapter
 from agent.train.base.model import Base
 from shared.adapters.files import slot_name, write_adapter
 from shared.adapters.lora import cut
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 from tests.train.conftest import LORA, Lab, read
 
 pytestmark = pytest.mark.train

@@ -16,7 +16,7 @@ from agent.orders.check import CheckRequest
 from agent.orders.on_base.model import LocalModel
 from agent.train.base.limits import InputLimits
 from shared.campaign.spec import BaseSection
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 from tests.support import chat_templates as templates
 from tests.support.tiny import CHAT_TEMPLATE, byte_level_bpe
 from tests.train.conftest import Lab, write_rows

@@ -13,7 +13,7 @@ from agent.data.rows import Comparison, Row, Turn
 from agent.data.source import DataSource
 from agent.errors import TaskFailed
 from shared.campaign.spec import DataSection
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 from tests.support.tiny import CHAT_TEMPLATE, CORPUS, byte_level_bpe, make_model
 from tests.support.tokenizers import sentencepiece_style, wordpiece
 from tests.train.conftest import Lab, write_rows

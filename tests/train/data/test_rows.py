@@ -11,7 +11,7 @@ from agent.data.rows import Comparison, Row
 from agent.data.source import DataSource
 from agent.errors import TaskFailed
 from shared.kinds import find
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 
 pytestmark = pytest.mark.train
 

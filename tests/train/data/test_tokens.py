@@ -17,8 +17,8 @@ from agent.train.data.tokenizing import TextTokenizer
 from agent.train.data.tokens import IGNORED, TokenRows
 from shared.campaign.spec import DataSection
 from shared.kinds import find
-from shared.wire.leases import FailureKind, Phase
-from shared.wire.results import Fingerprint
+from shared.wire.tasks.leases import FailureKind, Phase
+from shared.wire.tasks.results import Fingerprint
 from tests.support.rendering import render
 from tests.support.tokenizers import sentencepiece_style
 from tests.train.conftest import ROWS, Lab, byte_level_bpe, first_in_fast, supervised_from, write_rows

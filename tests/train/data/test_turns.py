@@ -14,7 +14,7 @@ from agent.train.data.cache import DataCache
 from agent.train.data.tokenizing import TextTokenizer
 from agent.train.data.tokens import TokenRow, TokenRows
 from shared.kinds import find
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 from tests.support.rendering import render
 from tests.support.tiny import byte_level_bpe
 from tests.support.tokenizers import sentencepiece_style, wordpiece

@@ -2,7 +2,7 @@
 
 from agent.train.local.model import find_model
 from agent.train.order_context import OrderContext
-from shared.wire.leases import Phase, Progress
+from shared.wire.tasks.leases import Phase, Progress
 from tests.train.further_order.messages import Counted, CountTokens
 
 

@@ -23,7 +23,7 @@ from shared import algorithms
 from shared.adapters.files import write_adapter
 from shared.algorithms import ClientHalf
 from shared.campaign.spec import LoraSection
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 from tests.support.distributions import load_example
 from tests.train.conftest import Lab, in_pairs, read
 from tests.train.kinds.test_preferences import bare, plain_dpo_loss

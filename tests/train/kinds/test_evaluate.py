@@ -11,7 +11,7 @@ from agent.errors import TaskFailed
 from agent.train.data.cache import DataCache
 from agent.train.trainer.loss import collate
 from shared.kinds import find
-from shared.wire.leases import FailureKind, Phase
+from shared.wire.tasks.leases import FailureKind, Phase
 from tests.train.conftest import LORA, ROWS, Lab, read, write_rows
 from tests.train.kinds.test_training import plain_model
 

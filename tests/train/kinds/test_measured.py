@@ -11,7 +11,7 @@ from agent.train.kinds.sft import SftTrainer, Training
 from shared import kinds
 from shared.metrics import Origin
 from shared.plugins import Plugins
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 from tests.train.conftest import Lab
 from tests.train.kinds.test_training import train
 

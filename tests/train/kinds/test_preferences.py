@@ -29,7 +29,7 @@ from shared.algorithms import ClientHalf, fedavg
 from shared.campaign.spec import LoraSection, TrainingSection
 from shared.kinds import find
 from shared.kinds.dpo import DpoLoss, Section
-from shared.wire.leases import FailureKind, Phase
+from shared.wire.tasks.leases import FailureKind, Phase
 from tests.support.rendering import render
 from tests.support.tiny import PAIRS, byte_level_bpe
 from tests.train.conftest import DEEP, Lab, first_in_fast, read, supervised_from, write_rows

@@ -10,7 +10,7 @@ import torch
 from agent.orders.job_files import DELTA_FILE
 from agent.train.worker import Worker
 from shared.adapters.files import write_adapter
-from shared.wire.leases import Phase
+from shared.wire.tasks.leases import Phase
 from tests.train.conftest import Lab, first_in_fast, read
 from tests.train.kinds.test_preferences import bare, held_out_batch, plain_dpo_loss, plain_log_probs, plain_margins
 from tests.train.kinds.test_training import NO_DROPOUT, batches, plain_model, train

@@ -27,8 +27,8 @@ from shared.algorithms import Algorithm, AlgorithmParams, ClientHalf, fedavg
 from shared.campaign.spec import LoraSection, TrainingSection
 from shared.digest import sha256_file
 from shared.kinds.sft import Section
-from shared.wire.leases import FailureKind, Phase
-from shared.wire.results import Result, TrainResult
+from shared.wire.tasks.leases import FailureKind, Phase
+from shared.wire.tasks.results import Result, TrainResult
 from tests.train.conftest import LORA, Lab, first_in_fast, read
 
 pytestmark = pytest.mark.train

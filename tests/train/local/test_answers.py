@@ -20,7 +20,7 @@ from agent.orders.protocol import LocalPhase
 from agent.train.data.tokenizing import TextTokenizer
 from agent.train.local.streaming import AnswerDecoder, TextStreamer
 from shared.campaign.spec import LoraSection
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 from tests.support.rendering import render
 from tests.support.tiny import byte_level_bpe
 from tests.support.tokenizers import sentencepiece_style

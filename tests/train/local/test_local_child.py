@@ -16,8 +16,8 @@ from agent.local import LocalChild, default_folder
 from agent.orders.on_base.answer import AnswerRequest, Question
 from agent.orders.on_base.merge import MergeRequest
 from shared.campaign.spec import BaseSection
-from shared.wire.leases import FailureKind, Phase, Progress
-from shared.wire.results import Fingerprint
+from shared.wire.tasks.leases import FailureKind, Phase, Progress
+from shared.wire.tasks.results import Fingerprint
 from tests.train.conftest import Lab
 from tests.train.local_requests import QUESTIONS, ask, lora_file
 

@@ -17,7 +17,7 @@ from agent.train.base.model import Base
 from agent.train.local import merging
 from shared.adapters.files import write_adapter
 from shared.campaign.spec import LoraSection
-from shared.wire.leases import FailureKind, Phase
+from shared.wire.tasks.leases import FailureKind, Phase
 from tests.support.tiny import byte_level_bpe
 from tests.train.conftest import Lab, first_in_fast
 from tests.train.local_requests import ask, merge_request, peft_model

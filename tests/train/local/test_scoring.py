@@ -11,7 +11,7 @@ from agent.data.own_template import OwnTemplate
 from agent.data.rows import Row
 from agent.errors import TaskFailed
 from agent.orders.on_base.score import Completed, ScoreRequest
-from shared.wire.leases import FailureKind, Phase
+from shared.wire.tasks.leases import FailureKind, Phase
 from tests.support.chat_templates import changing
 from tests.support.rendering import render
 from tests.train.conftest import Lab, first_in_fast

@@ -19,7 +19,7 @@ from agent.train.suitability import verdicts
 from agent.train.suitability.probe import plain_log_probabilities, probe_rows
 from agent.train.worker import Worker
 from shared.campaign.spec import BaseSection, LoraSection
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 from tests.support.tiny import ROWS, byte_level_bpe
 from tests.train.conftest import Lab, write_rows
 from tests.train.suitability import modeling_odd

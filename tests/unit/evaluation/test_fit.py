@@ -10,7 +10,7 @@ from agent.errors import TaskFailed
 from fedloom.errors import EvaluationError
 from fedloom.evaluation.asking.adapters import check_fit
 from fedloom.evaluation.asking.replies import stored
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 from tests.support.counting_model import CountingModel
 
 

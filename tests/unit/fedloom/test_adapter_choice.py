@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import pytest
 
 from agent.owner.losses import OwnLosses
-from fedloom.cli.agent.pull.adapter_choice import choose, in_ranges
+from fedloom.cli.agent.pull.adapter_choice import choose
 from fedloom.errors import NoSuchAdapter
+from shared.text.ranges import in_ranges
 from shared.wire.adapters import OwnAdapter
 from tests.agent.test_own_losses import own
 

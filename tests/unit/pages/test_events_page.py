@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from coordinator.events.endpoints import router
 from shared import events
 from shared.events import EventType
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 
 DOCS = Path(__file__).parents[3] / "docs"
 PAGE = (DOCS / "events.md").read_text(encoding="utf-8")

@@ -18,7 +18,7 @@ from shared.campaign.sections import Section
 from shared.campaign.spec import CampaignSpec
 from shared.wire.base import Request
 from shared.wire.enrollments import TokenCreate
-from shared.wire.leases import Failure, FailureKind, Progress
+from shared.wire.tasks.leases import Failure, FailureKind, Progress
 
 UNSAFE = [
     "\x00",

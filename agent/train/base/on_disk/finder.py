@@ -13,7 +13,7 @@ from agent.train.base.on_disk.fingerprint import fingerprint
 from agent.train.base.on_disk.folder import find_folder
 from agent.train.progress import Reporter
 from shared.campaign.spec import BaseSection
-from shared.wire.results import Fingerprint
+from shared.wire.tasks.results import Fingerprint
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from agent.data.digest_cache import DigestCache
 from agent.errors import TaskFailed
 from agent.train.base.on_disk.folder import TOKENIZER_FILES, weight_files
 from shared.digest import sha256_hex, sha256_of_parts
-from shared.wire.leases import FailureKind
-from shared.wire.results import Fingerprint
+from shared.wire.tasks.leases import FailureKind
+from shared.wire.tasks.results import Fingerprint
 
 # Keys that differ between two copies of the same model: where a copy was stored, and which library wrote it.
 _VOLATILE_CONFIG = {"_name_or_path", "transformers_version", "torch_dtype", "dtype"}

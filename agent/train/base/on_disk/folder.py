@@ -20,7 +20,7 @@ from agent.train.base.on_disk.room import check_room
 from agent.train.base.refusals import unusable
 from agent.train.progress import Reporter
 from shared.campaign.spec import BaseSection
-from shared.wire.leases import Phase, Progress
+from shared.wire.tasks.leases import Phase, Progress
 
 _WEIGHTS = ("model.safetensors", INDEX_FILE)
 TOKENIZER_FILES = (

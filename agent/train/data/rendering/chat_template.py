@@ -13,7 +13,7 @@ from agent.data.own_template import OwnTemplate
 from agent.data.rows import Role
 from agent.errors import TaskFailed
 from agent.train.data.rendering.time_limit import TIME_LIMIT_S, TemplateTookTooLong, time_limit
-from shared.wire.leases import FailureKind
+from shared.wire.tasks.leases import FailureKind
 
 _CLOCK = "strftime_now"
 _MAX_ROLES = 8

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fedloom.errors import NoSuchAdapter
+from shared.text.ranges import in_ranges
 
 if TYPE_CHECKING:
     from agent.owner.losses import OwnLosses
@@ -100,14 +101,3 @@ def _missing(which: str | None) -> str:
 def _stored(adapters: "Sequence[OwnAdapter]") -> str:
     numbers = [each.number for each in adapters if each.stored]
     return f"stored are {in_ranges(numbers)}" if numbers else "none is stored"
-
-
-def in_ranges(numbers: Sequence[int]) -> str:
-    """Ascending numbers, consecutive ones as ranges: "0, 4-6"."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)

@@ -78,10 +78,10 @@ def _models(numbers: ReportNumbers) -> str:
 
 def _differences(numbers: ReportNumbers) -> str:
     rows = [
-        row([cell(text(f"{each.name} − {difference.than}")), cell(text(what)), cell(text(said), "n")])
+        row([cell(text(f"{each.name} − {difference.than}")), cell(text(metric)), cell(text(value), "n")])
         for each in numbers.models
         for difference in each.differences
-        for what, said in words.difference_lines(difference, numbers.own_name)
+        for metric, value in words.difference_lines(difference, numbers.own_name)
     ]
     columns = [("difference", ""), ("in", ""), ("with its 95 % interval", "n")]
     return f"<h2>Differences on the same rows</h2>{table(columns, rows)}" if rows else ""

@@ -61,8 +61,8 @@ def _print_differences(console: "Console", numbers: ReportNumbers) -> None:
     table = output.table("", "", "", fold=[""])
     table.show_header = False
     for difference in best.differences:
-        for what, said in words.difference_lines(difference, visible_line(numbers.own_name)):
-            table.add_row(f"{best.name} - {difference.than}", what, said)
+        for metric, value in words.difference_lines(difference, visible_line(numbers.own_name)):
+            table.add_row(f"{best.name} - {difference.than}", metric, value)
     if table.row_count:
         console.print(table)
 

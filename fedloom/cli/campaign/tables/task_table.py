@@ -10,7 +10,7 @@ from fedloom.cli.bar import Bar
 from fedloom.cli.campaign.page import doing_now, done_of_total
 from shared.metrics import Metric
 from shared.wire.campaigns import CampaignDetail, TaskView
-from shared.wire.leases import Progress
+from shared.wire.tasks.leases import Progress
 
 TASKS_SHOWN = 12
 _BAR_WIDTH, _NAME_WIDTH = 12, 20

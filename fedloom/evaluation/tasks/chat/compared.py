@@ -67,11 +67,13 @@ class ComparedTask(JudgedTask):
             template = self.template_of(items[place], turn, *_NAMES)
             for a, b in ((first[place], own[place]), (own[place], first[place])):
                 questions.append(self.question(items[place], turn, template, _sides(a, b)))
-        said = self.said(questions)
+        judgements = self.judgements(questions)
         winners: list[dict[int, Winner | str]] = [{} for _ in items]
-        for (place, turn), as_given, swapped in zip(asked, said[::2], said[1::2], strict=True):
+        for (place, turn), as_given, swapped in zip(asked, judgements[::2], judgements[1::2], strict=True):
             winners[place][turn] = _winner(as_given, swapped)
-        self.check_unrated(sum(_verdict(each) is None for each in said), len(said), "verdict [[A]], [[B]] or [[C]]")
+        self.check_unrated(
+            sum(_verdict(each) is None for each in judgements), len(judgements), "verdict [[A]], [[B]] or [[C]]"
+        )
         return [self._outcome(*each) for each in zip(items, first, own, winners, strict=True)]
 
     def _outcome(self, item: Item, first: Answers, own: Answers, winners: Mapping[int, Winner | str]) -> Outcome:

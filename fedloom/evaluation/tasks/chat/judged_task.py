@@ -46,7 +46,7 @@ class JudgedTask(Task):
         self.n_published = bench.n_questions
         self.templates: Mapping[str, Template] = {}
         self._open: OpenJudge | None = None
-        self._said: list[Judgement] = []
+        self._judgements: list[Judgement] = []
 
     def load(self, data: Path) -> Items:
         items, self.templates = read_bench(self.bench, data)
@@ -59,12 +59,12 @@ class JudgedTask(Task):
 
     def begin(self, judge: OpenJudge, first_model: Model) -> None:
         """Before the first model of a run is asked. judge: with the replies of the run's folder."""
-        self._open, self.first_model, self._said = judge, first_model, []
+        self._open, self.first_model, self._judgements = judge, first_model, []
 
     @property
     def judge_facts(self) -> JudgeFacts | None:
         """Who judged, when, and what it cost; None if nobody did."""
-        return facts_of(self._open.endpoint, self._said) if self._open is not None and self._said else None
+        return facts_of(self._open.endpoint, self._judgements) if self._open is not None and self._judgements else None
 
     @abstractmethod
     def cost(self, items: Sequence[Item], n_models: int) -> Cost:
@@ -87,15 +87,15 @@ class JudgedTask(Task):
             template=template.name,
         )
 
-    def said(self, questions: Sequence[Question]) -> list[Judgement | str]:
-        """What the judge said, or why it did not, in the order of the questions. Raises HarnessFailed."""
+    def judgements(self, questions: Sequence[Question]) -> list[Judgement | str]:
+        """The judgements, or why there is none, in the order of the questions. Raises HarnessFailed."""
         if self._open is None:
             raise NoJudge
         try:
             found = self._open.ask(questions)
         except JudgeFailed as error:
             raise HarnessFailed(str(error)) from error
-        self._said += [each for each in found if isinstance(each, Judgement)]
+        self._judgements += [each for each in found if isinstance(each, Judgement)]
         return found
 
     def check_unrated(self, n_unrated: int, n_asked: int, what: str) -> None:

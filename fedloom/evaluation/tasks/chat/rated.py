@@ -52,8 +52,8 @@ class RatedTask(JudgedTask):
             by_name = {"answer": texts[0], **{f"answer_{n}": text for n, text in enumerate(texts, 1)}}
             questions.append(self.question(item, turn, self.template_of(item, turn, *_NAMES), by_name))
         ratings: list[dict[int, float | str]] = [{} for _ in items]
-        for (place, turn), said in zip(asked, self.said(questions), strict=True):
-            ratings[place][turn] = _rating(said)
+        for (place, turn), judgement in zip(asked, self.judgements(questions), strict=True):
+            ratings[place][turn] = _rating(judgement)
         n_unrated = sum(isinstance(rating, str) for found in ratings for rating in found.values())
         self.check_unrated(n_unrated, len(asked), "rating from 1 to 10")
         return [self._outcome(*each) for each in zip(items, answers, ratings, strict=True)]

@@ -1,0 +1,1 @@
+"""Messages about tasks: the lease, what it asks for, and how it ends."""
