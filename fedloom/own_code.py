@@ -17,16 +17,38 @@ class OwnCodeFailed(Exception):
 def own_code() -> Iterator[None]:
     """Around a call of the user's code: stdout stays the command's, and so does the current folder.
 
-    Turns SystemExit into OwnCodeFailed: the command must not end there as if it were done.
+    Turns SystemExit, and what else is no Exception, into OwnCodeFailed: the command must not end there as if it were
+    done, nor in a traceback. Ctrl-C stays what it is.
     """
-    before = Path.cwd()
+    before = _current_folder()
     try:
         with redirect_stdout(sys.stderr):
             yield
     except SystemExit as error:
         raise OwnCodeFailed("it called sys.exit") from error
+    except (Exception, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise OwnCodeFailed(f"{type(error).__name__}: {error}") from error
     finally:
-        os.chdir(before)
+        if before is not None:
+            _return_to(before)
+
+
+def _current_folder() -> Path | None:
+    """The current folder; None if somebody deleted it."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return None
+
+
+def _return_to(folder: Path) -> None:
+    """Make a folder the current one again. Raises OwnCodeFailed if it is gone."""
+    try:
+        os.chdir(folder)
+    except FileNotFoundError as error:
+        raise OwnCodeFailed(f"it deleted the current folder, {folder}") from error
 
 
 def attribute_of(path: Path, name: str) -> Any:
@@ -43,6 +65,9 @@ def attribute_of(path: Path, name: str) -> Any:
     try:
         with own_code():
             spec.loader.exec_module(module)
+    except OwnCodeFailed as error:
+        del sys.modules[module_name]
+        raise OwnCodeFailed(f"{path} cannot be imported: {error}") from error
     except Exception as error:
         del sys.modules[module_name]
         raise OwnCodeFailed(f"{path} cannot be imported: {type(error).__name__}: {error}") from error

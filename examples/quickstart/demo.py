@@ -109,7 +109,7 @@ def run(console: Console, seed: int, out: Path, split: Split) -> None:
         example = {title: exam.answers(adapter)[0] for title, adapter in _asked(together, alone)}
     (out / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     console.print(_table(results, together.title))
-    console.print(_example(questions[0]["prompt"], example))
+    console.print(_example(questions[0], example))
     plot(out / "plot.png", {entry.title: entry.held_out_loss for entry in entries}, results, together.title)
     _show_next_steps(console, out, together)
 
@@ -144,7 +144,7 @@ def _race(entries: Sequence[Entry], rounds: int) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0))
     for entry in entries:
         losses = entry.held_out_loss
-        status = f"held-out loss {losses[min(losses)]:.2f} → {losses[max(losses)]:.2f}" if losses else entry.state
+        status = f"held-out loss {losses[min(losses)]:.2g} → {losses[max(losses)]:.2g}" if losses else entry.state
         bar = ProgressBar(total=rounds, completed=entry.rounds_closed, width=20)
         table.add_row(f"   {entry.title}", bar, f"{entry.rounds_closed}/{rounds}", status)
     return table
@@ -163,10 +163,11 @@ def _table(results: Mapping[str, Mapping[int, Marks]], together: str) -> Padding
     return Padding(table, (1, 0, 1, 3))
 
 
-def _example(question: str, answers: Mapping[str, str]) -> Padding:
+def _example(question: Mapping[str, str], answers: Mapping[str, str]) -> Padding:
     """One question, and each model's answer."""
     table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_row("[dim]asked[/]", f"[bold]{question}[/]")
+    table.add_row("[dim]asked[/]", f"[bold]{question['prompt']}[/]")
+    table.add_row("[dim]right[/]", question["completion"])
     for title, answer in answers.items():
         table.add_row(f"[dim]{title}[/]", answer.strip())
     return Padding(table, (0, 0, 1, 3))

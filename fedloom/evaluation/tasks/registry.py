@@ -93,6 +93,8 @@ def _own_task(path: Path, attribute: str) -> Task:
     try:
         with own_code():
             task = found()
+    except OwnCodeFailed as error:
+        raise EvaluationError(f"{path}: {attribute} cannot be made: {error}") from error
     except Exception as error:
         raise EvaluationError(f"{path}: {attribute} cannot be made: {type(error).__name__}: {error}") from error
     task.defined_in = path

@@ -15,8 +15,15 @@ _ROOT = "PYTEST_DEBUG_TEMPROOT"
 
 
 def pytest_configure() -> None:
-    if _IN_MEMORY.is_dir() and os.access(_IN_MEMORY, os.W_OK) and shutil.disk_usage(_IN_MEMORY).free > _ROOM_BYTES:
+    if _is_suited(_IN_MEMORY):
         os.environ.setdefault(_ROOT, str(_IN_MEMORY))
+
+
+def _is_suited(folder: Path) -> bool:
+    """Whether temporary folders may be there: it has room, and programs of tests may run from it."""
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        return False
+    return shutil.disk_usage(folder).free > _ROOM_BYTES and not os.statvfs(folder).f_flag & os.ST_NOEXEC
 
 
 def root() -> str | None:

@@ -98,7 +98,7 @@ def wanders(question, expected, answer):
         ("text", "text gave str at held-out row 3, and not a number"),
         ("large", "large gave -1.7e.308 at held-out row 3, and not a number up to 1e.100"),
         ("whole", "whole gave no number but int at held-out row 3"),
-        ("leaves", "leaves raised OwnCodeFailed at held-out row 3"),
+        ("leaves", "leaves raised SystemExit at held-out row 3"),
     ],
 )
 def test_a_metric_that_gives_no_number_is_told(name: str, why: str, tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_a_metric_neither_prints_into_the_report_nor_moves_its_page(
 @pytest.mark.parametrize(
     ("named", "why"),
     [
-        ("leaving.py:score", "cannot be imported: OwnCodeFailed: it called sys.exit"),
+        ("leaving.py:score", "cannot be imported: it called sys.exit"),
         ("mine.py", "as FILE.py:FUNCTION"),
         ("mine.txt:score", "as FILE.py:FUNCTION"),
         ("nowhere.py:score", "there is no file"),

@@ -36,7 +36,8 @@ class OwnMetric:
             with own_code():
                 value = self.function(row.question, row.expected, row.answer)
         except Exception as error:  # whatever an owner's function raises; its text may quote a row
-            raise InvalidOption(f"--metric: {self.name} raised {type(error).__name__} {at}") from error
+            raised = error.__cause__ if isinstance(error, OwnCodeFailed) else error
+            raise InvalidOption(f"--metric: {self.name} raised {type(raised).__name__} {at}") from error
         try:
             number = math.nan if isinstance(value, str | bytes) else float(value)
         except Exception as error:
