@@ -4,6 +4,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import groupby
 from urllib.parse import urlsplit
 
 import httpx
@@ -58,12 +59,19 @@ class Endpoint:
     @cached_property
     def _key_in_text(self) -> re.Pattern[str]:
         """The key with any of its characters escaped, as writers of JSON do: some escape ``/`` and ``+``, as in
-        ``\\/`` and ``\\u002B``, and JSON within JSON has more backslashes."""
-        characters = (
-            rf"(?:\\{{0,{_MOST_BACKSLASHES}}}{re.escape(each)}|\\{{1,{_MOST_BACKSLASHES}}}(?i:u{ord(each):04x}))"
-            for each in self.key
-        )
-        return re.compile("".join(characters))
+        ``\\/`` and ``\\u002B``, and JSON within JSON has more backslashes.
+
+        A character is matched in one way (``?>``): a server that knows the key could otherwise keep the search busy.
+        """
+        some = rf"\\{{1,{_MOST_BACKSLASHES}}}"
+        parts = []
+        for each, run in groupby(self.key):
+            n, escaped = len(list(run)), f"{some}(?i:u{ord(each):04x})"
+            if each == "\\":
+                parts.append(rf"(?:(?:{escaped}){{{n}}}|\\{{{n},}})")
+            else:
+                parts.append(rf"(?>{escaped}|\\{{0,{_MOST_BACKSLASHES}}}+{re.escape(each)}){{{n}}}")
+        return re.compile("".join(parts))
 
 
 def endpoint_of(url: str | None, model: str | None) -> Endpoint | None:

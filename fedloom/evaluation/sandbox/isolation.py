@@ -77,6 +77,10 @@ def isolated(bubblewrap: Sequence[str], limits: Limits, libraries: Sequence[str]
     words += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"] if os.geteuid() == 0 else ["--unshare-user"]
     for name, value in environment(WAY_IN).items():
         words += ["--setenv", name, value]
+    words += ["--proc", "/proc", "--dev", "/dev"]
+    for scratch in ("/dev/shm", "/tmp"):  # noqa: S108
+        words += ["--perms", "1777", "--size", str(limits.scratch), "--tmpfs", scratch]
+    # after those: an environment that is itself below /tmp would be hidden, and every program that needs it fail
     paths = readable(libraries)
     for folder in sorted({folder for path in paths for folder in path.parents if folder != Path("/")}):
         words += ["--perms", "0755", "--dir", str(folder)]  # bubblewrap would make them for its own user alone
@@ -91,9 +95,6 @@ def isolated(bubblewrap: Sequence[str], limits: Limits, libraries: Sequence[str]
     for also in ("/etc/ld.so.cache", "/etc/alternatives", "/usr/share/zoneinfo"):
         words += ["--ro-bind-try", also, also]
     words += ["--perms", "0755", "--dir", WAY_IN, "--ro-bind", str(INSIDE), f"{WAY_IN}/inside"]
-    words += ["--proc", "/proc", "--dev", "/dev"]
-    for scratch in ("/dev/shm", "/tmp"):  # noqa: S108
-        words += ["--perms", "1777", "--size", str(limits.scratch), "--tmpfs", scratch]
     return [*words, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp", "--"]  # noqa: S108
 
 

@@ -1,9 +1,12 @@
 """Where a judge may be, and what of its key is ever said."""
 
+import json
+import time
+
 import pytest
 
 from fedloom.errors import EvaluationError
-from fedloom.evaluation.judging.endpoint import endpoint_of, key_hint
+from fedloom.evaluation.judging.endpoint import Endpoint, endpoint_of, key_hint
 from fedloom.evaluation.judging.judge import judge_of
 
 KEY = "sk-a-very-secret-key"
@@ -28,6 +31,27 @@ def test_a_key_with_characters_that_json_escapes_is_found(monkeypatch: pytest.Mo
     found = endpoint_of("https://judge.example/v1", "m")
     assert found is not None
     assert found.without_key(r'{"you": "a\"b\\c"}') == '{"you": "[key]"}'
+
+
+@pytest.mark.parametrize("key", ["sk-a/b+c", "a\\b", "a\\\\/b", "\\x", "k\\", "aab//++", "0" * 40 + "1"])
+def test_it_is_found_however_a_writer_of_json_escapes_it(key: str) -> None:
+    endpoint = Endpoint("https://judge.example/v1", "m", key)
+    thrice = [key]
+    for _ in range(3):
+        thrice.append(json.dumps(thrice[-1]))
+    escaped = ["".join(f"\\u{ord(each):04X}" for each in key), key.replace("/", "\\/").replace("+", "\\u002b")]
+    for text in (*thrice, *escaped):
+        assert "[key]" in endpoint.without_key(f"before {text} after"), text
+
+
+@pytest.mark.parametrize("part", ["s", "\\u0073", "\\" * 8 + "s", "\\"])
+def test_a_server_that_knows_it_cannot_keep_the_search_busy(part: str) -> None:
+    """Texts that begin like the key at each place."""
+    endpoint = Endpoint("https://judge.example/v1", "m", "s" * 40 + "k")
+    text = part * (100_000 // len(part))
+    began = time.process_time()
+    assert endpoint.without_key(text) == text
+    assert time.process_time() - began < 5  # it takes a tenth of that
 
 
 @pytest.mark.parametrize(

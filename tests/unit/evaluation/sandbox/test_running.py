@@ -5,6 +5,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -50,6 +51,22 @@ def test_a_library_is_there_if_it_is_named(sandbox: Sandbox) -> None:
     answer = "import numpy\ndef square(x): return numpy.int64(x) ** 2"
     results = sandbox.run([program(answer, libraries=("numpy",)), program(answer)])
     assert [result.kind for result in results] == [Kind.PASSED, Kind.FAILED]
+
+
+@pytest.mark.parametrize("scratch", ["/tmp", "/dev/shm"])
+def test_a_library_below_a_folder_that_the_sandbox_has_of_its_own_is_there_too(
+    sandbox: Sandbox, scratch: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that of a virtual environment in /tmp, whose programs would all fail for want of it."""
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        library = Path(folder, "environment", "waterworks")
+        library.mkdir(parents=True)
+        (library / "__init__.py").write_text("square = lambda x: x * x")
+        Path(folder, "secret").write_text("not for programs")
+        monkeypatch.syspath_prepend(library.parent)
+        answer = f"import os\nfrom waterworks import square\nassert os.listdir({folder!r}) == ['environment']"
+        (result,) = sandbox.run([program(answer, libraries=("waterworks",))])
+    assert result.kind is Kind.PASSED, result
 
 
 @pytest.mark.parametrize(
