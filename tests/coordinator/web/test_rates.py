@@ -131,7 +131,7 @@ def test_what_everybody_may_ask_for_is_limited_too(
     coordinator: RunningCoordinator, operator: Operator, method: str, path: str, authorization: str | None
 ) -> None:
     headers = {} if authorization is None else {"Authorization": authorization}
-    with httpx.Client(base_url=coordinator.url, verify=False, headers=headers) as http:
+    with httpx.Client(base_url=coordinator.url, verify=False, headers=headers, timeout=60) as http:
         statuses = [http.request(method, path).status_code for _ in range(8)]
         if path != "/healthz":
             assert statuses[6:] == [429, 429]
@@ -152,7 +152,7 @@ def test_a_probe_with_a_wrong_key_is_answered_and_its_key_is_looked_up_a_few_tim
 
     coordinator.services.database.fetch = counting  # type: ignore[assignment,method-assign]
     headers = {"Authorization": "Bearer flo_guess"}
-    with httpx.Client(base_url=coordinator.url, verify=False, headers=headers) as http:
+    with httpx.Client(base_url=coordinator.url, verify=False, headers=headers, timeout=60) as http:
         replies = [http.get("/readyz") for _ in range(20)]
         assert {(reply.status_code, reply.json()["version"]) for reply in replies} == {(200, None)}
         assert len([each for each in fetched if "operator_keys" in each]) == 6
