@@ -22,7 +22,7 @@ from tests.support.operator import Operator
 from tests.support.postgres import postgres_folder
 from tests.support.scripted import ScriptedAgent
 from tests.support.server import RunningCoordinator, quick_settings, running_coordinator
-from tests.support.suite import garbage, temporary, tiers, times, workers
+from tests.support.suite import garbage, temporary, tiers, times, umask, workers
 
 guard_environment()  # as in the child: before any test imports torch and the hub's client
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
@@ -34,7 +34,7 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN and threading.current_threa
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    for plugin in (garbage, temporary, tiers, times, workers):
+    for plugin in (garbage, temporary, tiers, times, umask, workers):
         config.pluginmanager.register(plugin)
 
 

@@ -50,6 +50,7 @@ class Process:
         facts = {
             "limits": rlimits(limits, bubblewrap),
             "import_from": [str(folder) for folder in isolation.folders_of(libraries)],
+            "libraries": list(libraries),
         }
         self._info: int | None = None
         inherited = list(descriptors)

@@ -1,6 +1,7 @@
 """The limits of a process, set before anything untrusted runs in it. They are hard: it cannot lift them."""
 
 import contextlib
+import importlib.util
 import json
 import os
 import resource
@@ -15,7 +16,16 @@ def read_job() -> dict[str, Any]:
     sys.path.extend(job["import_from"])
     sys.set_int_max_str_digits(0)
     confine(job["limits"])
+    for name in job["libraries"]:
+        check_readable(name)
     return job
+
+
+def check_readable(library: str) -> None:
+    """Raise PermissionError if this user may not read a library: a program that needs it would fail for no fault."""
+    spec = importlib.util.find_spec(library)
+    if spec is None or not os.access(str(spec.origin), os.R_OK):
+        raise PermissionError(f"the user of the sandbox may not read {library}; let others read where it is installed")
 
 
 def confine(limits: dict[str, int | None]) -> None:

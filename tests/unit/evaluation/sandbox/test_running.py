@@ -59,14 +59,35 @@ def test_a_library_below_a_folder_that_the_sandbox_has_of_its_own_is_there_too(
 ) -> None:
     """As that of a virtual environment in /tmp, whose programs would all fail for want of it."""
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        library = Path(folder, "environment", "waterworks")
-        library.mkdir(parents=True)
-        (library / "__init__.py").write_text("square = lambda x: x * x")
+        installed_library(Path(folder, "environment"), monkeypatch)
         Path(folder, "secret").write_text("not for programs")
-        monkeypatch.syspath_prepend(library.parent)
         answer = f"import os\nfrom waterworks import square\nassert os.listdir({folder!r}) == ['environment']"
         (result,) = sandbox.run([program(answer, libraries=("waterworks",))])
     assert result.kind is Kind.PASSED, result
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has programs run as another user")
+@pytest.mark.parametrize("closed", ["environment", "environment/waterworks", "environment/waterworks/__init__.py"])
+def test_a_library_that_the_user_within_may_not_read_is_a_harness_error(
+    sandbox: Sandbox, closed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that root installed with umask 077."""
+    installed_library(tmp_path / "environment", monkeypatch)
+    (tmp_path / closed).chmod(0o700)
+    answer = "def square(x):\n    import waterworks\n    return waterworks.square(x)"
+    (result,) = sandbox.run([program(answer, libraries=("waterworks",))])
+    assert result.kind is Kind.HARNESS_ERROR, result
+    assert "the user of the sandbox may not read waterworks" in result.detail
+
+
+def installed_library(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = environment / "waterworks"
+    library.mkdir(parents=True)
+    (library / "__init__.py").write_text("square = lambda x: x * x")
+    for path in (environment, library):
+        path.chmod(0o755)
+    (library / "__init__.py").chmod(0o644)
+    monkeypatch.syspath_prepend(environment)
 
 
 @pytest.mark.parametrize(
