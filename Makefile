@@ -35,7 +35,7 @@ test: install
 	@$(PYTEST) -m "not (deep or soak or real)" $(PARALLEL)
 
 test-deep: install
-	@$(PYTEST) -m deep $(PARALLEL)
+	@$(PYTEST) -m "deep and not soak" $(PARALLEL)
 
 test-real: install
 	@$(PYTEST) -m real $(PARALLEL)

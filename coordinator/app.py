@@ -8,7 +8,7 @@ from datetime import timedelta
 from functools import cache, partial
 from typing import Any
 
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 from sqlalchemy import func, select
 
 from coordinator.agents import adapter_endpoints as own_adapters
@@ -36,7 +36,6 @@ from coordinator.tasks.work_poller import poll_for_work
 from coordinator.web import problems, service_endpoints
 from coordinator.web.limits.admission import Admission
 from coordinator.web.middleware import ProtocolApp
-from coordinator.web.parameters import check_parameters
 from coordinator.web.reference import endpoints as reference
 from coordinator.web.reference.document import openapi_document
 
@@ -96,13 +95,13 @@ def create_app(services: Services, *, with_engine: bool) -> FastAPI:
         openapi_url=None,  # web.reference serves it
         lifespan=lifespan,
         redirect_slashes=False,  # a redirect would lead to whatever host the request names
-        dependencies=[Depends(check_parameters)],
     )
     app.state.services = services
     app.state.admission = Admission(services.settings.limits)
     problems.install(app)
     for router in (*ROUTERS, reference.router):
-        app.include_router(router)
+        # not by include_router: each app would build all routes again, and match every request twice
+        app.router.routes.extend(router.routes)
     app.openapi = cache(partial(openapi_document, ROUTERS))  # type: ignore[method-assign]
     return app
 

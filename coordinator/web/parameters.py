@@ -2,12 +2,11 @@
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import get_args, get_origin
 
 from fastapi import Request
 from fastapi.dependencies.models import Dependant
-from fastapi.routing import APIRoute
 
 from coordinator.errors import Invalid, QueryTooLong
 from shared.bounds import escape_unsafe, one_line
@@ -26,16 +25,17 @@ def check_query_length(query: bytes) -> None:
         raise QueryTooLong(len(query), MAX_QUERY_BYTES)
 
 
-async def check_parameters(request: Request) -> None:
-    """Raise Invalid for unknown or repeated query parameters, and for control characters in paths and queries."""
+def check_parameters(request: Request, known: Mapping[str, bool]) -> None:
+    """Raise Invalid for unknown or repeated query parameters, and for control characters in paths and queries.
+
+    known: the names of the query's parameters, and whether each may be repeated.
+    """
     given = request.query_params.multi_items()
     texts = [*request.path_params.items(), *given]
     unprintable = dict.fromkeys(name for name, text in texts if escape_unsafe(str(text)) != str(text))
     _refuse((name, "it has a control character") for name in unprintable)
     if not given:
         return
-    route = request.scope["route"]
-    known = dict(query_parameters(route.dependant)) if isinstance(route, APIRoute) else {}
     counts = Counter(name for name, _ in given)
     _refuse(_misused(counts, known))
 
@@ -47,7 +47,7 @@ def _refuse(wrong: Iterable[tuple[str, str]]) -> None:
         raise Invalid(*problems)
 
 
-def _misused(counts: Counter[str], known: dict[str, bool]) -> Iterator[tuple[str, str]]:
+def _misused(counts: Counter[str], known: Mapping[str, bool]) -> Iterator[tuple[str, str]]:
     for number, name in enumerate(name for name in counts if name not in known):
         yield name, _unknown(name, known) if number < _HINTS else "unknown"
     for name, n_times in counts.items():
@@ -67,7 +67,7 @@ def _is_list(annotation: object) -> bool:
     return get_origin(annotation) is list or any(_is_list(each) for each in get_args(annotation))
 
 
-def _unknown(name: str, known: dict[str, bool]) -> str:
+def _unknown(name: str, known: Mapping[str, bool]) -> str:
     if not known:
         return "unknown; no query parameter is known here"
     similar = difflib.get_close_matches(name[:_MAX_NAME], known, 1)

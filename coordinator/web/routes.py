@@ -1,4 +1,4 @@
-"""The class of all endpoints' routes: who asks, and how much may be sent, is settled before a body is read."""
+"""The class of all endpoints' routes: who asks, with what, and how much, is settled before a body is read."""
 
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
@@ -12,12 +12,13 @@ from coordinator.web import authentication
 from coordinator.web.authentication import Agent, Caller
 from coordinator.web.limits.admission import Admission
 from coordinator.web.limits.bodies import DEFAULT_BODY_BYTES, BoundedRequest, declared_limit, has_body
+from coordinator.web.parameters import check_parameters, query_parameters
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 class BoundedRoute(APIRoute):
-    """A route that refuses a caller without the right key before it reads a byte of the body.
+    """A route that refuses a caller without the right key, and a query that it does not know, before it reads a body.
 
     FastAPI reads and parses the body first, and checks the caller together with it. Whom an endpoint serves follows
     from its own dependencies (``OperatorDep``, ``AgentDep``, ``CallerDep``); how large a body it takes, from ``takes``.
@@ -28,6 +29,7 @@ class BoundedRoute(APIRoute):
         check_role = authentication.ROLES.get(authentication.declared_role(self.dependant))
         is_json = self.body_field is not None
         required = is_json and self.body_field.field_info.is_required()  # type: ignore[union-attr]
+        known = dict(query_parameters(self.dependant))
         declared = declared_limit(self.endpoint)
         limit = declared if declared is not None else DEFAULT_BODY_BYTES if is_json else 0
 
@@ -41,6 +43,7 @@ class BoundedRoute(APIRoute):
                     check_role(caller)
                 else:
                     _admission(request).check_stranger(request)
+                check_parameters(request, known)
                 bounded.check_size()
                 if is_json:
                     await bounded.parse(required=required)

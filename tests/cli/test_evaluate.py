@@ -158,7 +158,7 @@ def test_a_base_model_is_evaluated_and_a_second_run_asks_nothing(run: Run, data:
     shutil.rmtree(out)
 
 
-@pytest.mark.deep
+@pytest.mark.soak
 def test_the_example_of_a_task_of_ones_own_runs_from_another_folder(tmp_path: Path) -> None:
     suites, elsewhere = tmp_path / "suites", tmp_path / "elsewhere"
     shutil.copytree(ROOT / "examples" / "evaluation", suites)

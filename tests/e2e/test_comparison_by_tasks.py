@@ -72,7 +72,7 @@ def weights_of(folder: Path) -> dict[Path, float]:
     return {path: path.stat().st_mtime for path in (folder / "out").rglob("adapter_model.safetensors")}
 
 
-@pytest.mark.deep
+@pytest.mark.soak
 def test_the_example_scores_every_row_by_a_suite_with_a_task_of_ones_own(folder: Path) -> None:
     options = ("--algorithms", "fedavg", "--seeds", 2)
     done = compare(folder, *options)

@@ -15,7 +15,7 @@ from tests.e2e.test_training import SETTINGS, make_agent
 from tests.support.ledgers import ledger_text, sent
 from tests.support.processes import ROOT, QuickAgent, QuickCoordinator, ended, wait_until
 
-pytestmark = [pytest.mark.train, pytest.mark.deep]
+pytestmark = [pytest.mark.train, pytest.mark.soak]
 
 HOLDS = "[policy]\nhold_updates = true\n"
 CAMPAIGN: dict[str, Any] = {

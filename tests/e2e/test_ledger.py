@@ -54,7 +54,7 @@ def is_poll(key: Key) -> bool:
     return key[:2] in (("POST", "/v1/leases"), ("GET", "/v1/agents/me/campaigns"))
 
 
-@pytest.mark.deep
+@pytest.mark.soak
 @pytest.mark.fault
 def test_the_ledger_has_every_request_that_left_and_no_other(tmp_path: Path) -> None:
     coordinator = QuickCoordinator(tmp_path / "coordinator")

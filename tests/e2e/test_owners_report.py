@@ -143,7 +143,7 @@ def test_with_consent_three_numbers_an_adapter_leave_and_nothing_else(owners: Ow
     assert "bob" in shown.stdout.partition("what owners gain")[2]
 
 
-@pytest.mark.deep
+@pytest.mark.soak
 def test_what_cannot_be_reported_is_told_with_what_to_do(owners: Owners, tmp_path: Path) -> None:
     home = owners.home("cyd")
 

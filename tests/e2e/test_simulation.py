@@ -23,7 +23,7 @@ from tests.support.processes import (
     QuickCoordinator,
     ended,
 )
-from tests.support.suite.tiers import deep
+from tests.support.suite.tiers import soak
 
 pytestmark = pytest.mark.train
 
@@ -164,7 +164,7 @@ def digest_of_agents(coordinator: CoordinatorProcess, agents: list[AgentProcess]
     return str(adapters[-1]["blob"]["sha256"])
 
 
-@pytest.mark.deep
+@pytest.mark.soak
 @pytest.mark.fault
 def test_it_resumes_after_a_stop_and_after_a_kill(folder: Path) -> None:
     write_campaign(folder, rounds=6)
@@ -257,7 +257,7 @@ def test_two_processes_do_not_run_one_simulation(folder: Path) -> None:
         assert first.stop() == 130
 
 
-@pytest.mark.parametrize("n_clients", [deep(8), pytest.param(40, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("n_clients", [soak(8), soak(40)])
 def test_many_clients_share_one_child_and_one_cache(folder: Path, n_clients: int) -> None:
     write_campaign(folder, rounds=2, evaluation={"every": 2})
     done = simulate(folder, "--clients", n_clients, "--partition", "dirichlet", "--by", "topic")

@@ -14,8 +14,6 @@ from tests.support.processes import ROOT, Process, is_ready, wait_until
 from tests.support.scripted import ScriptedAgent, adapter_bytes, campaign_body
 from tests.support.server import free_port
 
-pytestmark = pytest.mark.deep
-
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -34,6 +32,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.soak
 def test_a_coordinator_from_the_wheel_closes_a_round_without_torch(installed: Path, tmp_path: Path) -> None:
     try_torch = [str(installed / "python"), "-c", "import torch"]
     missing = subprocess.run(try_torch, capture_output=True, text=True, cwd=tmp_path)
@@ -61,12 +60,14 @@ def test_a_coordinator_from_the_wheel_closes_a_round_without_torch(installed: Pa
     assert (tmp_path / "fedloom-data" / "fedloom.db").exists()
 
 
+@pytest.mark.deep
 def test_an_agent_without_its_libraries_says_what_to_install(installed: Path, tmp_path: Path) -> None:
     run = subprocess.run([str(installed / "fedloom"), "agent", "run"], capture_output=True, text=True, cwd=tmp_path)
     assert run.returncode == 1
     assert "torch, transformers, peft, trl, datasets not installed; run: pip install 'fedloom[agent]'" in run.stderr
 
 
+@pytest.mark.deep
 def test_evaluation_tasks_and_notices_are_in_the_wheel(installed: Path, tmp_path: Path) -> None:
     command = [str(installed / "fedloom"), "evaluate", "--list", "--json", "--suite", "paper"]
     listed = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)

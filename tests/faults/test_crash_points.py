@@ -173,23 +173,22 @@ def test_the_coordinator_dies_at_points_of_each_kind(tmp_path: Path, unbroken: R
     check_deaths(FEW, rounds, tmp_path, unbroken)
 
 
-@pytest.mark.deep
 @pytest.mark.parametrize(
     ("points", "scenario", "updates"),
     [
-        pytest.param(LEASES, slow_rounds, "files", id="leases and results"),
-        pytest.param(ENGINE, rounds, "files", id="engine and aggregation"),
-        pytest.param(CLEANING, rounds, "files", id="clean-up and retention"),
-        pytest.param(around("close round"), one_round, "files", id="the last round"),
-        pytest.param(DECISIONS, early_stop, "files", id="the end by the campaign's own rule"),
-        pytest.param(UPLOADS, large_rounds, "files", id="uploads and blobs"),
-        pytest.param(IN_DATABASE, rounds, "database", id="updates in the database"),
-        pytest.param(CLAIMS, claims, "files", id="claims that are renewed"),
-        pytest.param(CALLS, operators_calls, "files", id="the operator's calls"),
-        pytest.param(OWNERS, owners_words, "files", id="owners' words"),
-        pytest.param(MISHAPS, mishaps, "files", id="mishaps"),
-        pytest.param(IDENTITIES, identities, "files", id="identities"),
-        pytest.param(VERIFICATIONS, verifications, "files", id="verifications"),
+        pytest.param(LEASES, slow_rounds, "files", id="leases and results", marks=pytest.mark.deep),
+        pytest.param(ENGINE, rounds, "files", id="engine and aggregation", marks=pytest.mark.deep),
+        pytest.param(CLEANING, rounds, "files", id="clean-up and retention", marks=pytest.mark.soak),
+        pytest.param(around("close round"), one_round, "files", id="the last round", marks=pytest.mark.soak),
+        pytest.param(DECISIONS, early_stop, "files", id="the end by the campaign's own rule", marks=pytest.mark.soak),
+        pytest.param(UPLOADS, large_rounds, "files", id="uploads and blobs", marks=pytest.mark.deep),
+        pytest.param(IN_DATABASE, rounds, "database", id="updates in the database", marks=pytest.mark.soak),
+        pytest.param(CLAIMS, claims, "files", id="claims that are renewed", marks=pytest.mark.soak),
+        pytest.param(CALLS, operators_calls, "files", id="the operator's calls", marks=pytest.mark.soak),
+        pytest.param(OWNERS, owners_words, "files", id="owners' words", marks=pytest.mark.soak),
+        pytest.param(MISHAPS, mishaps, "files", id="mishaps", marks=pytest.mark.soak),
+        pytest.param(IDENTITIES, identities, "files", id="identities", marks=pytest.mark.soak),
+        pytest.param(VERIFICATIONS, verifications, "files", id="verifications", marks=pytest.mark.soak),
     ],
 )
 def test_the_coordinator_dies_at_each_point(
@@ -217,7 +216,7 @@ def test_the_coordinator_dies_at_each_point_on_postgres(
     ("points", "scenario", "trainings"),
     [
         pytest.param(FEW_OF_AGENT, rounds, 4, id="few"),
-        pytest.param(AGENT, large_rounds_with_state, 3 + 1, id="all", marks=pytest.mark.deep),
+        pytest.param(AGENT, large_rounds_with_state, 3 + 1, id="all", marks=pytest.mark.soak),
     ],
 )
 def test_an_agent_dies_at_each_point(

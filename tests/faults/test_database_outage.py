@@ -15,7 +15,7 @@ from tests.support.postgres import own_postgres
 from tests.support.processes import CoordinatorProcess, Process, QuickAgent, ended, is_ready, wait_until
 from tests.support.scripted import campaign_body
 
-pytestmark = pytest.mark.deep
+pytestmark = pytest.mark.soak
 
 AWAY_S = 9.0
 ROUNDS = 6

@@ -71,8 +71,7 @@ def world(either_coordinator: RunningCoordinator, tmp_path: Path) -> Iterator[Wo
     ("database_url", "examples"),
     [
         world_bounds(database="sqlite", examples=2),
-        world_bounds(pytest.mark.deep, database="sqlite", examples=15),
-        world_bounds(pytest.mark.deep, database="postgres", examples=15),
+        world_bounds(pytest.mark.deep, database="postgres", examples=4),
         world_bounds(pytest.mark.soak, database="sqlite", examples=1000),
         world_bounds(pytest.mark.soak, database="postgres", examples=500),
     ],

@@ -171,7 +171,7 @@ def of_another_model(path: Path) -> None:
     write_adapter(path, {slot_name("c_k", "a.lora_A.weight"): np.ones((2, 2), dtype=np.float32)})
 
 
-@pytest.mark.deep
+@pytest.mark.soak
 @pytest.mark.parametrize("spoil", [Path.unlink, truncated, of_another_model])
 def test_a_lost_client_state_restarts_the_algorithm_for_all(
     federation: Federation, spoil: Callable[[Path], None]
@@ -196,7 +196,7 @@ def test_a_lost_client_state_restarts_the_algorithm_for_all(
     assert ledger_text(federation.homes[1].folder).count('"client_state_lost":true') == 1
 
 
-@pytest.mark.deep
+@pytest.mark.soak
 def test_mishaps_together(federation: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
     """One campaign with clients that sit out, refused updates, a rollback and lost client state."""
 

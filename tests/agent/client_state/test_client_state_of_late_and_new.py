@@ -98,7 +98,7 @@ def test_a_late_update_from_before_a_restart_is_not_used(federation: Federation)
     federation.check_sum()
 
 
-@pytest.mark.deep
+@pytest.mark.soak
 @pytest.mark.parametrize("by", ["examples", "uniform"])
 def test_c_is_the_mean_over_all_clients_also_after_one_has_joined(federation: Federation, by: str) -> None:
     async def wait_for_dan(task: TrainAssignment, result: Result, send: Send) -> None:

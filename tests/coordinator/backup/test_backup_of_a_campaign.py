@@ -15,7 +15,7 @@ from tests.support import tree_store
 from tests.support.operator import Operator, problem
 from tests.support.scripted import ScriptedAgent, adapter_bytes, begin_campaign, slots_bytes
 from tests.support.server import RunningCoordinator, quick_settings, running_coordinator
-from tests.support.suite.tiers import EACH_STORE, deep
+from tests.support.suite.tiers import EACH_STORE, deep, soak
 
 
 class Round:
@@ -80,12 +80,12 @@ def at_rest(coordinator: RunningCoordinator) -> dict[str, Any]:
     ("source", "target"),
     [
         (("sqlite", "files"), ("sqlite", "files")),
-        deep(("sqlite", "tree"), ("sqlite", "tree")),
+        soak(("sqlite", "tree"), ("sqlite", "tree")),
         deep(("postgres", "files"), ("postgres", "database")),
-        deep(("sqlite", "database"), ("postgres", "files")),
+        soak(("sqlite", "database"), ("postgres", "files")),
         deep(("postgres", "database"), ("sqlite", "files")),
-        deep(("postgres", "tree"), ("sqlite", "database")),
-        deep(("sqlite", "files"), ("postgres", "tree")),
+        soak(("postgres", "tree"), ("sqlite", "database")),
+        soak(("sqlite", "files"), ("postgres", "tree")),
     ],
 )
 @pytest.mark.usefixtures("updates")

@@ -21,7 +21,7 @@ from tests.support.messages import evaluated
 from tests.support.operator import Operator, problem
 from tests.support.scripted import ScriptedAgent, adapter_bytes, begin_campaign, campaign_body, slots_bytes
 from tests.support.server import RunningCoordinator, quick_settings, running_coordinator
-from tests.support.suite.tiers import deep
+from tests.support.suite.tiers import soak
 
 Enroll = Callable[..., ScriptedAgent]
 ALGORITHMS: dict[str, tuple[str, ...]] = {"fedavg": (), "fedavgm": (), "scaffold": ("delta_c",)}
@@ -80,7 +80,7 @@ async def counted(services: Services, campaign_id: str) -> dict[str, str | None]
         return {row.agent_name: row.committed_update_sha256 for row in rows.all()}
 
 
-@pytest.mark.parametrize("algorithm", [deep("fedavg"), deep("fedavgm"), "scaffold"])
+@pytest.mark.parametrize("algorithm", [soak("fedavg"), soak("fedavgm"), "scaffold"])
 def test_a_run_that_was_rolled_back_ends_as_an_uninterrupted_one(
     data_dir: Path, database_url: str | None, tmp_path: Path, algorithm: str
 ) -> None:

@@ -24,7 +24,7 @@ from tests.support.operator import Operator
 from tests.support.scripted import ScriptedAgent, adapter_bytes, begin_campaign, campaign_body, prepared
 from tests.support.server import RunningCoordinator
 from tests.support.stored import stored_bytes
-from tests.support.suite.tiers import POSTGRES, deep
+from tests.support.suite.tiers import POSTGRES, deep, soak
 
 Enroll = Callable[..., ScriptedAgent]
 N_ROUNDS = 1
@@ -79,8 +79,8 @@ class Worker:
     ("database_url", "n_agents", "n_campaigns"),
     [
         deep("sqlite", 4, 2, id="sqlite"),
-        pytest.param("sqlite", 8, 3, id="sqlite, more", marks=pytest.mark.soak),
-        deep("postgres", 8, 3, id="postgres"),
+        soak("sqlite", 8, 3, id="sqlite, more"),
+        soak("postgres", 8, 3, id="postgres"),
     ],
     indirect=["database_url"],
 )

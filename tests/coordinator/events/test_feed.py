@@ -24,7 +24,7 @@ from shared.events import EventType
 from shared.states import CampaignState
 from tests.support.operator import Operator, problem
 from tests.support.scripted import ScriptedAgent, campaign_body
-from tests.support.suite.tiers import deep
+from tests.support.suite.tiers import soak
 
 FEED = "/v1/events"
 CAMPAIGNS, WRITERS = 4, 12
@@ -89,7 +89,7 @@ async def follow(services: Services, positions: list[int], numbers: dict[str, li
         await asyncio.sleep(0)
 
 
-@pytest.mark.parametrize("transactions", [10, deep(40)])
+@pytest.mark.parametrize("transactions", [10, soak(40)])
 def test_a_reader_sees_every_event_of_concurrent_writers_once_and_in_order(
     data_dir: Path, database_url: str | None, transactions: int
 ) -> None:

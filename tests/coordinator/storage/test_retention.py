@@ -10,13 +10,13 @@ from tests.support.operator import Operator, problem
 from tests.support.scripted import ScriptedAgent, adapter_bytes, begin_campaign, campaign_body
 from tests.support.server import RunningCoordinator
 from tests.support.stored import stored_bytes
-from tests.support.suite.tiers import EACH_STORE, deep
+from tests.support.suite.tiers import EACH_STORE, soak
 
 Enroll = Callable[..., ScriptedAgent]
 
 
 @EACH_STORE
-@pytest.mark.parametrize("n_kept", [deep(0), 2])
+@pytest.mark.parametrize("n_kept", [soak(0), 2])
 def test_retention_keeps_the_configured_blobs(
     either_coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path, n_kept: int
 ) -> None:

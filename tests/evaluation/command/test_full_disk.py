@@ -11,7 +11,7 @@ from tests.evaluation.command.conftest import N_ROWS, Start, replies_in
 from tests.support.processes import ROOT
 from tests.support.results import read_results
 
-pytestmark = [pytest.mark.deep, pytest.mark.train]
+pytestmark = pytest.mark.train
 
 SCRIPT = """
 set -u
@@ -26,6 +26,7 @@ cp -r small/out done
 
 
 @pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bubblewrap, to mount a small file system")
+@pytest.mark.deep
 def test_a_disk_that_is_full(base: Path, data: Path, tmp_path: Path) -> None:
     """On a file system of 1 MiB, which is filled but for three pages."""
     command = [sys.executable, "-m", "fedloom", "evaluate", "--base", base, "--data", data, "--out", "small/out"]
@@ -51,6 +52,7 @@ def test_a_disk_that_is_full(base: Path, data: Path, tmp_path: Path) -> None:
     assert read_results(tmp_path / "done").is_complete
 
 
+@pytest.mark.soak
 def test_files_that_cannot_grow(start: Start, base: Path, data: Path, tmp_path: Path) -> None:
     """As with a quota: the file of replies ends within a line."""
     arguments = ("--base", base, "--data", data, "--out", tmp_path / "out", "--tasks", "rows")

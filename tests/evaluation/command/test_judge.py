@@ -11,14 +11,15 @@ from tests.support.judge_server import Said, judge_server
 from tests.support.processes import ROOT
 from tests.support.published.chat import write_benches
 from tests.support.results import read_results
+from tests.support.suite.tiers import deep, soak
 
-pytestmark = [pytest.mark.deep, pytest.mark.train]
+pytestmark = pytest.mark.train
 
 QUICKSTART = ROOT / "examples" / "quickstart" / "model"
 KEY = "sk-a-very-secret-key"
 
 
-@pytest.mark.parametrize("end", [Evaluation.interrupt, Evaluation.kill])
+@pytest.mark.parametrize("end", [deep(Evaluation.interrupt), soak(Evaluation.kill)])
 def test_it_is_rated_and_compared_and_goes_on(
     start: Start, new_adapter: Callable[..., Path], tmp_path: Path, end: Callable[[Evaluation], object]
 ) -> None:

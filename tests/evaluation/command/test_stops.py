@@ -8,9 +8,10 @@ import pytest
 
 from tests.evaluation.command.conftest import N_ROWS, Evaluation, Start, children_of, is_running, replies_in
 from tests.support.processes import wait_until
+from tests.support.suite.tiers import deep, soak
 from tests.unit.evaluation.sandbox.test_escapes import has_process
 
-pytestmark = [pytest.mark.deep, pytest.mark.train]
+pytestmark = pytest.mark.train
 
 ENDLESS = '''
 from fedloom.evaluation.sandbox.program import WholeProgram
@@ -56,7 +57,7 @@ def in_generation(_running: Evaluation, out: Path) -> bool:
     return len(replies_in(out)) >= 8
 
 
-@pytest.mark.parametrize("when", [at_once, in_the_load, in_generation])
+@pytest.mark.parametrize("when", [soak(at_once), soak(in_the_load), deep(in_generation)])
 def test_ctrl_c_ends_it_with_words_and_the_same_command_asks_nothing_twice(
     start: Start, options: tuple[object, ...], tmp_path: Path, when: Callable[[Evaluation, Path], bool]
 ) -> None:
@@ -74,6 +75,7 @@ def test_ctrl_c_ends_it_with_words_and_the_same_command_asks_nothing_twice(
     assert len(set(replies_in(out))) == len(replies_in(out)) == N_ROWS
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("is_isolated", [True, False], ids=["isolated", "not isolated"])
 @pytest.mark.parametrize("end", [Evaluation.interrupt, Evaluation.kill])
 def test_programs_end_with_it(
@@ -101,6 +103,7 @@ def test_programs_end_with_it(
     assert not has_process(f"fedloom-{marker}")
 
 
+@pytest.mark.deep
 def test_a_kill_loses_at_most_one_order_and_a_torn_line_nothing_else(
     start: Start, options: tuple[object, ...], tmp_path: Path
 ) -> None:

@@ -18,6 +18,11 @@ def deep(*values: object, **named: Any) -> "ParameterSet":
     return pytest.param(*values, marks=pytest.mark.deep, **named)
 
 
+def soak(*values: object, **named: Any) -> "ParameterSet":
+    """Parameters that make a test one of the soak tier."""
+    return pytest.param(*values, marks=pytest.mark.soak, **named)
+
+
 POSTGRES = deep("postgres")
 """The PostgreSQL parameter of tests on either database. It is deep: fast tests use SQLite only."""
 
@@ -26,8 +31,10 @@ EACH_STORE = pytest.mark.parametrize("updates", ["files", deep("database"), deep
 
 
 def tier_of(item: pytest.Item) -> str:
-    """The tier of a test. Raises UsageError if it has more than one."""
+    """The tier of a test: soak if it is deep too, as by two parameters. Raises UsageError if it has two others."""
     found = sorted(TIERS & {mark.name for mark in item.iter_markers()})
+    if found == ["deep", "soak"]:
+        return "soak"
     if len(found) > 1:
         raise pytest.UsageError(f"{item.nodeid} is of several tiers: {', '.join(found)}")
     return found[0] if found else "fast"

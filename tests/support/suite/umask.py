@@ -1,4 +1,4 @@
-"""A pytest plugin that gives each test the umask the run began with: some commands, run in this process, set their own."""
+"""A pytest plugin that gives each test the umask the run began with: some commands set their own in this process."""
 
 import os
 from collections.abc import Generator
