@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
+from coordinator.database.sqlite_dialect import SCHEME
 from coordinator.errors import BadDatabaseUrl
 
 CONNECT_S = 5.0
@@ -66,7 +67,7 @@ class Address:
 def sqlite_address(file: Path) -> Address:
     """The address of the SQLite database in a file."""
     path = file.resolve()
-    return Address(f"sqlite+aiosqlite:///{path}", str(path), path)
+    return Address(f"{SCHEME}:///{path}", str(path), path)
 
 
 def postgres_address(url: str, password: str | None = None) -> Address:

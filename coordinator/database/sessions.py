@@ -24,6 +24,7 @@ from coordinator.database.availability import Availability
 from coordinator.database.connecting import connect_postgres
 from coordinator.database.disk_full import translate_disk_full
 from coordinator.database.driver_errors import translate
+from coordinator.database.sqlite_dialect import COMPILED
 from coordinator.database.sqlite_statements import connect
 from coordinator.errors import DatabaseAway
 from shared import crash_points
@@ -269,6 +270,7 @@ def _sqlite_engine(address: Address, file: Path, *, begin: str | None, pool_size
         async_creator=partial(connect, file),
         pool_size=pool_size,
         max_overflow=0,
+        execution_options={"compiled_cache": COMPILED},
         **({"isolation_level": "AUTOCOMMIT", "skip_autocommit_rollback": True} if begin is None else {}),
     )
     lock_ms = round(1000 * (_LOCK_S if begin == "BEGIN IMMEDIATE" else _READ_LOCK_S))
