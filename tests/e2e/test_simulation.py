@@ -164,7 +164,7 @@ def digest_of_agents(coordinator: CoordinatorProcess, agents: list[AgentProcess]
     return str(adapters[-1]["blob"]["sha256"])
 
 
-@pytest.mark.soak
+@pytest.mark.deep
 @pytest.mark.fault
 def test_it_resumes_after_a_stop_and_after_a_kill(folder: Path) -> None:
     write_campaign(folder, rounds=6)

@@ -10,7 +10,7 @@ import pytest
 from tests.faults.test_kills import CAMPAIGN, LEASE_TTL, final_digest, make_agents, wait_for_training
 from tests.support.processes import ROOT, QuickCoordinator, ended
 
-pytestmark = [pytest.mark.fault, pytest.mark.soak]
+pytestmark = [pytest.mark.fault, pytest.mark.deep]
 
 
 def command(*arguments: object) -> str:

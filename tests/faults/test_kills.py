@@ -77,7 +77,7 @@ def test_coordinator_killed_with_a_round_open(tmp_path: Path, unbroken_digest: s
     assert run_with(tmp_path, disturb) == unbroken_digest
 
 
-@pytest.mark.soak
+@pytest.mark.deep
 def test_coordinator_away_for_longer_than_a_lease_lives(tmp_path: Path, unbroken_digest: str) -> None:
     def disturb(coordinator: QuickCoordinator, agents: dict[str, QuickAgent], campaign_id: str) -> None:
         wait_for_training(coordinator.operator, campaign_id, 1)
@@ -99,7 +99,7 @@ def test_agent_interrupted_in_training_gives_its_task_back(tmp_path: Path, unbro
     assert run_with(tmp_path, disturb) == unbroken_digest
 
 
-@pytest.mark.soak
+@pytest.mark.deep
 def test_agent_killed_at_60_percent_of_a_100_mb_upload_resends_one_chunk_at_most(tmp_path: Path) -> None:
     coordinator = QuickCoordinator(tmp_path / "coordinator")
     ada = QuickAgent.recorded_one(coordinator, tmp_path, "ada", size=12_500_000)  # rank 2, float32: 100 MB

@@ -133,7 +133,7 @@ def site(whole_site: Site) -> Iterator[Site]:
     whole_site.proxy.mend()
 
 
-@pytest.mark.soak
+@pytest.mark.deep
 def test_100_cuts_at_random_bytes_of_one_upload(site: Site, unbroken: Callable[[int], str]) -> None:
     rank = 125
     n_bytes = rank * COLUMNS * 4

@@ -14,7 +14,7 @@ import pytest
 from tests.e2e.three_owners import Owners, completed
 from tests.support.processes import ROOT
 
-pytestmark = [pytest.mark.fault, pytest.mark.soak]
+pytestmark = [pytest.mark.fault, pytest.mark.deep]
 
 POINTS = {"alone: adapter written"}
 QUICK = ("--max-new-tokens", "4", "--rows", "1", "--adapter", "3", "--alone")

@@ -11,7 +11,7 @@ from tests.support.operator import Operator
 from tests.support.processes import QuickAgent, QuickCoordinator, ended, wait_until
 from tests.support.scripted import campaign_body
 
-pytestmark = [pytest.mark.fault, pytest.mark.soak]
+pytestmark = [pytest.mark.fault, pytest.mark.deep]
 
 DEADLINE_S = 8.0
 ROUNDS = 8

@@ -85,10 +85,21 @@ def test_each_tier_has_its_tests_and_no_others(suite: Path) -> None:
     assert "14/15 tests collected" in run(suite, "--collect-only", "-m", "not (deep or soak or real)")[1]
 
 
-@pytest.mark.parametrize(("of_file", "of_test"), [("deep", "soak"), ("real", "deep")])
-def test_a_test_of_two_tiers_is_an_error(suite: Path, of_file: str, of_test: str) -> None:
+def with_both(suite: Path, of_file: str, of_test: str) -> None:
     marked = f"import pytest\npytestmark = pytest.mark.{of_file}\n@pytest.mark.{of_test}\ndef test_both():\n    pass\n"
     (suite / "tests" / "test_both.py").write_text(marked)
+
+
+@pytest.mark.parametrize("of_test", ["deep", "soak"])
+def test_a_test_of_the_real_model_is_of_no_other_tier(suite: Path, of_test: str) -> None:
+    with_both(suite, "real", of_test)
     code, printed = run(suite)
     assert code == pytest.ExitCode.USAGE_ERROR
-    assert f"tests/test_both.py::test_both is of several tiers: {', '.join(sorted((of_file, of_test)))}" in printed
+    assert f"tests/test_both.py::test_both is of several tiers: {', '.join(sorted(('real', of_test)))}" in printed
+
+
+def test_a_test_of_the_deep_and_the_soak_tier_is_of_the_soak_tier(suite: Path) -> None:
+    """As one of a deep parameter with a soak one."""
+    with_both(suite, "deep", "soak")
+    assert "1/16 tests collected" in run(suite, "--collect-only", "-m", "deep and not soak")[1]
+    assert "1/16 tests collected" in run(suite, "--collect-only", "-m", "soak")[1]
