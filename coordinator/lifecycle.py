@@ -17,12 +17,14 @@ transaction was faster, ``move`` changes nothing and raises IllegalMove.
 """
 
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, select, true, update
+from sqlalchemy import ColumnElement, Select, bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.attributes import set_committed_value
 
+from coordinator.database.prepared import Prepared, given
 from coordinator.database.tables import CampaignRow, ParticipantRow, RoundRow, TaskRow
 from coordinator.errors import IllegalMove, NotFound
 from shared.states import CampaignState, ParticipantState, RoundState, TaskState
@@ -97,19 +99,31 @@ async def move(
     what = kind.__name__.removesuffix("Row").lower()
     if not is_legal(row.state, to):
         raise IllegalMove(what, row.state, to)
-    statement = update(kind).where(kind.state == row.state)
-    key = kind.__mapper__.primary_key
-    for column in key:
-        statement = statement.where(column == getattr(row, str(column.key)))
+    changed = {"state": to, **values}
+    match = {f"of_{name}": getattr(row, name) for name in _key(kind)} | {"of_state": row.state}
     if fence is not None:
-        attempt, token_hash = fence
-        statement = statement.where(TaskRow.attempt == attempt, TaskRow.token_hash.is_not_distinct_from(token_hash))
-    statement = statement.values(state=to, **values).returning(*key)
-    statement = statement.execution_options(synchronize_session=False)
-    if (await session.execute(statement)).first() is None:
+        match |= {"of_attempt": fence[0], "of_token_hash": fence[1]}
+    statement = _moving(kind, tuple(changed), is_fenced=fence is not None)
+    if await statement.first(session, **match, **changed) is None:
         raise IllegalMove(what, f"no longer {row.state}", to)
-    for name, value in {"state": to, **values}.items():
+    for name, value in changed.items():
         set_committed_value(row, name, value)
+
+
+def _key(kind: type[Row]) -> list[str]:
+    return [str(column.key) for column in kind.__mapper__.primary_key]
+
+
+@cache
+def _moving(kind: type[Row], changed: tuple[str, ...], *, is_fenced: bool) -> Prepared:
+    """Set columns of a row whose key, state and fence are given, and return its key: no row if it has others now."""
+    columns = kind.__table__.c
+    match = [columns[name] == given(f"of_{name}") for name in (*_key(kind), "state")]
+    if is_fenced:
+        match.append(columns["attempt"] == given("of_attempt"))
+        match.append(columns["token_hash"].is_not_distinct_from(given("of_token_hash")))
+    values = {name: given(name) for name in changed}
+    return Prepared(update(kind).where(*match).values(values).returning(*kind.__mapper__.primary_key))
 
 
 async def lock_campaign(session: AsyncSession, campaign_id: str) -> CampaignRow:
@@ -117,7 +131,7 @@ async def lock_campaign(session: AsyncSession, campaign_id: str) -> CampaignRow:
 
     Lock order, which prevents deadlocks: agents before campaigns, several campaigns by id. Raises NotFound.
     """
-    campaign = await lock_campaign_where(session, campaign_id, true())
+    campaign = await _locked(session, _LOCK_CAMPAIGN, campaign_id)
     if campaign is None:
         raise NotFound("campaign", campaign_id)
     return campaign
@@ -127,6 +141,16 @@ async def lock_campaign_where(
     session: AsyncSession, campaign_id: str, condition: ColumnElement[bool]
 ) -> CampaignRow | None:
     """Lock a campaign as ``lock_campaign`` does. Returns None if it does not meet the condition once locked."""
-    query = select(CampaignRow).where(CampaignRow.id == campaign_id, condition).with_for_update()
-    campaign: CampaignRow | None = await session.scalar(query, execution_options={"populate_existing": True})
-    return campaign
+    return await _locked(session, _LOCK_CAMPAIGN.where(condition), campaign_id)
+
+
+async def _locked(session: AsyncSession, query: Select[CampaignRow], campaign_id: str) -> CampaignRow | None:
+    return (await session.scalars(query, {"campaign": campaign_id})).first()
+
+
+_LOCK_CAMPAIGN = (
+    select(CampaignRow)
+    .where(CampaignRow.id == bindparam("campaign"))
+    .with_for_update()
+    .execution_options(populate_existing=True)
+)

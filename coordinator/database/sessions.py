@@ -24,6 +24,7 @@ from coordinator.database.availability import Availability
 from coordinator.database.connecting import connect_postgres
 from coordinator.database.disk_full import translate_disk_full
 from coordinator.database.driver_errors import translate
+from coordinator.database.prepared import Prepared
 from coordinator.database.sqlite_dialect import COMPILED
 from coordinator.database.sqlite_statements import connect
 from coordinator.errors import DatabaseAway
@@ -106,14 +107,20 @@ class Database:
             async with self._read() as session:
                 yield session
 
-    async def fetch(self, query: Select[*Ts] | CompoundSelect[*Ts]) -> Sequence[Row[*Ts]]:
+    async def fetch(self, query: Select[*Ts] | CompoundSelect[*Ts], /, **values: Any) -> Sequence[Row[*Ts]]:
         """The rows of a single query. It needs no transaction, and takes a third of the time of one.
 
-        Raises DatabaseAway.
+        values: of its bind parameters. Raises DatabaseAway.
         """
         with self._used():
             async with self._read_once() as session:
-                return (await session.execute(query)).all()
+                return (await session.execute(query, values)).all()
+
+    async def ask(self, query: Prepared, /, **values: Any) -> Sequence[tuple[Any, ...]]:
+        """The rows of a single prepared query, in a third of the time of ``fetch``. Raises DatabaseAway."""
+        with self._used():
+            async with self._single.connect() as connection:
+                return await query.rows_of(connection, **values)
 
     @contextmanager
     def opened(self) -> Iterator[None]:

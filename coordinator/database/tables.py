@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Enum, ForeignKey, Index, LargeBinary, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.util import LRUCache
 
 from coordinator.database.columns import (
     BigWholeNumber,
@@ -50,6 +51,10 @@ class Base(DeclarativeBase):
         list[Any]: Document,
         enum.Enum: Enum(enum.Enum, native_enum=False, length=20, values_callable=lambda kind: [m.value for m in kind]),
     }
+
+
+_PARSED: LRUCache[str, tuple[dict[str, Any], CampaignSpec]] = LRUCache(200)
+"""Campaign files as they are stored and as they are parsed, by the campaign's id."""
 
 
 class OperatorKeyRow(Base):
@@ -145,12 +150,12 @@ class CampaignRow(Base):
 
     @property
     def spec(self) -> CampaignSpec:
-        """The campaign file, parsed once for each value of ``spec_json`` that this object has."""
-        parsed: tuple[dict[str, Any], CampaignSpec] | None = self.__dict__.get("_parsed")
-        if parsed is None or parsed[0] is not self.spec_json:
+        """The campaign file, parsed once for each value of ``spec_json``. It is shared: change no part of it."""
+        parsed = _PARSED.get(self.id)
+        if parsed is None or parsed[0] != self.spec_json:
             # without the checks of a new campaign: a plug-in that is missing now must not hide the campaign
             spec = CampaignSpec.model_validate(self.spec_json, context=FROM_COORDINATOR)
-            parsed = self.__dict__["_parsed"] = self.spec_json, spec
+            parsed = _PARSED[self.id] = self.spec_json, spec
         return parsed[1]
 
     @property

@@ -12,9 +12,11 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import insert, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from coordinator.database.columns import BigWholeNumber
+from coordinator.database.prepared import Prepared, given
 from coordinator.database.sessions import before_commit
 from coordinator.database.tables import CampaignRow, EventRow
 from shared.bounds import one_line
@@ -25,9 +27,15 @@ log = logging.getLogger(__name__)
 _LOGGED_CHARACTERS = 1000
 """Most characters of one value in the log; the event has all."""
 _RECORDED = "events"
-_COUNT = text(
-    "INSERT INTO event_counts (id, n_events) VALUES (1, :n) "
-    "ON CONFLICT (id) DO UPDATE SET n_events = event_counts.n_events + :n RETURNING n_events"
+_COUNT = Prepared(
+    text(
+        "INSERT INTO event_counts (id, n_events) VALUES (1, :given_n) "
+        "ON CONFLICT (id) DO UPDATE SET n_events = event_counts.n_events + :given_n RETURNING n_events"
+    ).columns(n_events=BigWholeNumber)
+)
+
+_ADD = Prepared(
+    insert(EventRow).values({name: given(name) for name in EventRow.__table__.columns.keys()})  # noqa: SIM118
 )
 
 
@@ -42,19 +50,18 @@ def record(session: AsyncSession, campaign: CampaignRow, now: datetime, event: E
     facts = ", ".join(f"{key} {one_line(str(value), _LOGGED_CHARACTERS)}" for key, value in clean.items())
     log.info("%s %s: %s", campaign.name, event, facts)
 
-    row = EventRow(campaign_id=campaign.id, number=campaign.last_event, at=now, type=event.value, data=clean)
+    row = {"campaign_id": campaign.id, "number": campaign.last_event, "at": now, "type": event.value, "data": clean}
     session.info.setdefault(_RECORDED, []).append(row)
     before_commit(session, _RECORDED, partial(_give_positions, session))
 
 
 async def _give_positions(session: AsyncSession) -> None:
     """Add the recorded events with the next positions."""
-    rows: list[EventRow] = session.info.pop(_RECORDED)
-    await session.flush()  # all other statements come first, so that nothing is waited for under the lock below
-    last: int = (await session.execute(_COUNT, {"n": len(rows)})).scalar_one()
+    rows: list[dict[str, Any]] = session.info.pop(_RECORDED)
+    # changes of objects are flushed with it, before: nothing is waited for under its lock
+    [(last,)] = await _COUNT.rows(session, n=len(rows))
     for position, row in enumerate(rows, start=last - len(rows) + 1):
-        row.position = position
-    session.add_all(rows)
+        await _ADD.rows(session, **row, position=position)
 
 
 def _as_lines(value: Any) -> Any:

@@ -10,17 +10,17 @@ of an agent's requests bounds what that writes.
 """
 
 import logging
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, null, select, update
+from sqlalchemy import and_, bindparam, null, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator import campaign_moves, lifecycle
 from coordinator.clock import later
+from coordinator.database.prepared import Prepared, given
 from coordinator.database.tables import AgentRow, CampaignRow, ParticipantRow, TaskRow
 from coordinator.errors import (
     AgentAlreadyRunning,
@@ -54,6 +54,72 @@ _RECORDED_EACH = 3
 _RENEW_S = 0.5
 """Shortest time between two renewals that are written. Agents renew at most once a second."""
 
+IS_LEASED = and_(
+    TaskRow.id == given("task"),
+    TaskRow.agent_id == given("agent"),
+    TaskRow.attempt == given("attempt"),
+    TaskRow.token_hash == given("token_hash"),
+    TaskRow.state == TaskState.LEASED,
+)
+"""In a prepared statement: the task of a claim is leased under this claim, of which ``fence_of`` has the values."""
+
+_LOCK_AGENT = Prepared(
+    select(AgentRow.name, AgentRow.state, AgentRow.version)
+    .where(AgentRow.id == given("agent"))
+    .with_for_update(key_share=True)
+)
+_NOTE_VERSION = Prepared(update(AgentRow).where(AgentRow.id == given("agent")).values(version=given("version")))
+_IS_OPEN = and_(
+    TaskRow.state.in_(lifecycle.OPEN_TASK),
+    (TaskRow.state == TaskState.LEASED) | CampaignRow.state.in_(lifecycle.ACTIVE_CAMPAIGN),
+)
+"""Its agent holds the task, or can be granted it."""
+_TASKS_TO_DO = Prepared(
+    select(TaskRow.instance_id, TaskRow.next_grant_at)
+    .join(CampaignRow, CampaignRow.id == TaskRow.campaign_id)
+    .where(TaskRow.agent_id == given("agent"), _IS_OPEN)
+    .union_all(
+        select(null(), null()).where(AgentRow.id == given("agent"), AgentRow.state != AgentState.ACTIVE),
+    )
+)
+_TASKS_DUE = (
+    select(TaskRow, CampaignRow)
+    .join(CampaignRow, CampaignRow.id == TaskRow.campaign_id)
+    .where(
+        TaskRow.agent_id == bindparam("agent"),
+        _IS_OPEN,
+        (TaskRow.state == TaskState.LEASED)
+        | TaskRow.next_grant_at.is_(None)
+        | (TaskRow.next_grant_at <= bindparam("now")),
+    )
+    .order_by((TaskRow.state == TaskState.LEASED).desc(), TaskRow.id)
+)
+_WITH_CAMPAIGN = (
+    select(TaskRow, CampaignRow, ParticipantRow)
+    .join(CampaignRow, CampaignRow.id == TaskRow.campaign_id)
+    .join(
+        ParticipantRow,
+        (ParticipantRow.campaign_id == TaskRow.campaign_id) & (ParticipantRow.agent_id == TaskRow.agent_id),
+    )
+    .where(TaskRow.id == bindparam("task"))
+)
+_RENEWED = Prepared(select(TaskRow.lease_expires_at).where(IS_LEASED, TaskRow.renewed_at > given("since")))
+_EXTENDED = {name: given(name) for name in ("lease_expires_at", "renewed_at")}
+_RENEW = Prepared(update(TaskRow).where(IS_LEASED).values(_EXTENDED).returning(TaskRow.id))
+_RENEW_AND_REPORT = Prepared(
+    update(TaskRow).where(IS_LEASED).values(_EXTENDED | {"progress": given("progress")}).returning(TaskRow.id)
+)
+
+
+def fence_of(claim: LeaseClaim) -> dict[str, Any]:
+    """The values of ``IS_LEASED``."""
+    return {
+        "task": claim.task_id,
+        "agent": claim.agent_id,
+        "attempt": claim.attempt,
+        "token_hash": claim.token_hash,
+    }
+
 
 async def acquire(
     session: AsyncSession,
@@ -82,22 +148,21 @@ async def acquire(
     """
     # lock the agent before any campaign, as revoking does, so that concurrent requests never get a task each; not its
     # key (key_share): new tasks reference the key, and the engine that adds them holds their campaign's lock
-    own_row = select(AgentRow).where(AgentRow.id == agent_id).with_for_update(key_share=True)
-    row = await session.scalar(own_row)
-    assert row is not None  # agents are revoked, never deleted
-    if row.state is not AgentState.ACTIVE:
-        raise AgentRevoked(row.name)
+    [(name, state, version)] = await _LOCK_AGENT.rows(session, agent=agent_id)  # agents are revoked, never deleted
+    if state is not AgentState.ACTIVE:
+        raise AgentRevoked(name)
     task = await _next_task(session, now, agent_id)
     if task is None:
         return None
     if task.state is TaskState.LEASED and (expires_at := task.lease_expires_at or now) > now:
         if task.instance_id != request.instance_id:
-            raise AgentAlreadyRunning(row.name, expires_at)
+            raise AgentAlreadyRunning(name, expires_at)
         if has_waited:
             return None
     elif task.next_grant_at is not None and task.next_grant_at > now:
         return None
-    row.version = request.version
+    if version != request.version:
+        await _NOTE_VERSION.rows(session, agent=agent_id, version=request.version)
     return await _grant(session, now, settings, task, request)
 
 
@@ -106,12 +171,10 @@ async def seconds_to_work(services: Services, agent_id: str) -> float | None:
 
     0 for a revoked agent too, so that ``acquire`` raises AgentRevoked, and while an instance holds a lease.
     """
-    query = _tasks_of(agent_id).with_only_columns(TaskRow.instance_id, TaskRow.next_grant_at)
-    of_revoked = select(null(), null()).where(AgentRow.id == agent_id, AgentRow.state != AgentState.ACTIVE)
     now = services.clock.now()
     pauses_s = [
         0.0 if due_at is None or holder is not None else max(0.0, (due_at - now).total_seconds())
-        for holder, due_at in await services.database.fetch(query.union_all(of_revoked))
+        for holder, due_at in await services.database.ask(_TASKS_TO_DO, agent=agent_id)
     ]
     return min(pauses_s, default=None)
 
@@ -121,37 +184,13 @@ async def _next_task(session: AsyncSession, now: datetime, agent_id: str) -> Tas
 
     Campaigns whose plug-ins are missing here are passed over; the engine pauses them.
     """
-    is_due = TaskRow.next_grant_at.is_(None) | (TaskRow.next_grant_at <= now)
-    query = _tasks_of(agent_id).where((TaskRow.state == TaskState.LEASED) | is_due)
-    query = query.order_by((TaskRow.state == TaskState.LEASED).desc(), TaskRow.id).limit(1)
-    unusable: list[str] = []
-    while (row := (await session.execute(_with_campaign(query, unusable))).first()) is not None:
-        task, campaign = row
+    for task, campaign in await session.execute(_TASKS_DUE, {"agent": agent_id, "now": now}):
         missing = campaign.spec.missing_plugin()
         if missing is None or (task.state is TaskState.LEASED and (task.lease_expires_at or now) > now):
+            assert isinstance(task, TaskRow)
             return task
         log.debug("no task of campaign %s for agent %s: %s", campaign.id, agent_id, missing)
-        unusable.append(campaign.id)
     return None
-
-
-def _with_campaign(tasks: Select[TaskRow], passed_over: Sequence[str]) -> Select[TaskRow, CampaignRow]:
-    """A query of tasks, with their campaigns, without those of some campaigns."""
-    rest = tasks.where(CampaignRow.id.not_in(passed_over)) if passed_over else tasks
-    return rest.add_columns(CampaignRow)
-
-
-def _tasks_of(agent_id: str) -> Select[TaskRow]:
-    """The tasks that an agent holds or can be granted."""
-    return (
-        select(TaskRow)
-        .join(CampaignRow, CampaignRow.id == TaskRow.campaign_id)
-        .where(
-            TaskRow.agent_id == agent_id,
-            TaskRow.state.in_(lifecycle.OPEN_TASK),
-            (TaskRow.state == TaskState.LEASED) | CampaignRow.state.in_(lifecycle.ACTIVE_CAMPAIGN),
-        )
-    )
 
 
 async def _grant(
@@ -236,20 +275,9 @@ async def find_held(session: AsyncSession, claim: LeaseClaim) -> TaskRow:
 
 async def find_held_with_campaign(services: Services, claim: LeaseClaim) -> tuple[TaskRow, CampaignRow, ParticipantRow]:
     """The task of a claim, in any state, its campaign, and its agent's part in it. Raises LeaseLost."""
-    query = with_campaign_and_participant().where(TaskRow.id == claim.task_id)
-    for task, campaign, participant in await services.database.fetch(query):
+    for task, campaign, participant in await services.database.fetch(_WITH_CAMPAIGN, task=claim.task_id):
         return check_held(task, claim), campaign, participant
     raise LeaseLost(claim.task_id, claim.attempt)
-
-
-def with_campaign_and_participant() -> Select[TaskRow, CampaignRow, ParticipantRow]:
-    """Query tasks, each with its campaign and its agent's part in it."""
-    is_agents_part = (ParticipantRow.campaign_id == TaskRow.campaign_id) & (ParticipantRow.agent_id == TaskRow.agent_id)
-    return (
-        select(TaskRow, CampaignRow, ParticipantRow)
-        .join(CampaignRow, CampaignRow.id == TaskRow.campaign_id)
-        .join(ParticipantRow, is_agents_part)
-    )
 
 
 def check_held(task: TaskRow | None, claim: LeaseClaim) -> TaskRow:
@@ -262,17 +290,6 @@ def check_held(task: TaskRow | None, claim: LeaseClaim) -> TaskRow:
     ):
         raise LeaseLost(claim.task_id, claim.attempt)
     return task
-
-
-def is_leased(claim: LeaseClaim) -> ColumnElement[bool]:
-    """SQL: the claim's task is leased under this claim."""
-    return and_(
-        TaskRow.id == claim.task_id,
-        TaskRow.agent_id == claim.agent_id,
-        TaskRow.attempt == claim.attempt,
-        TaskRow.token_hash == claim.token_hash,
-        TaskRow.state == TaskState.LEASED,
-    )
 
 
 async def lock_held(
@@ -305,8 +322,7 @@ async def renew(services: Services, claim: LeaseClaim, request: RenewRequest) ->
     """
     now = services.clock.now()
     just_now = now - timedelta(seconds=min(_RENEW_S, services.settings.lease.ttl_s / 10))
-    query = select(TaskRow.lease_expires_at).where(is_leased(claim), TaskRow.renewed_at > just_now)
-    for (expires_at,) in await services.database.fetch(query):
+    for (expires_at,) in await services.database.ask(_RENEWED, **fence_of(claim), since=just_now):
         if expires_at is not None:
             return RenewReply(expires_at=expires_at, directive=Directive.CONTINUE)
     async with services.database.write("renew") as session:
@@ -317,11 +333,13 @@ async def _renew(
     session: AsyncSession, now: datetime, ttl_s: float, claim: LeaseClaim, request: RenewRequest
 ) -> RenewReply:
     expires_at = later(now, ttl_s)
-    values: dict[str, object] = {"lease_expires_at": expires_at, "renewed_at": now}
-    if request.progress is not None:
-        values["progress"] = request.progress.model_dump(mode="json")
-    renewed = await session.execute(update(TaskRow).where(is_leased(claim)).values(values).returning(TaskRow.id))
-    if renewed.first() is not None:
+    times = {"lease_expires_at": expires_at, "renewed_at": now}
+    if request.progress is None:
+        renewed = await _RENEW.first(session, **fence_of(claim), **times)
+    else:
+        progress = request.progress.model_dump(mode="json")
+        renewed = await _RENEW_AND_REPORT.first(session, **fence_of(claim), **times, progress=progress)
+    if renewed is not None:
         return RenewReply(expires_at=expires_at, directive=Directive.CONTINUE)
     task = await find_held(session, claim)
     if task.state in (TaskState.CANCELLED, TaskState.SUPERSEDED):

@@ -9,7 +9,7 @@ import asyncio
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator import lifecycle
@@ -47,6 +47,8 @@ from shared.wire.tasks.leases import Failure, FailureKind
 from shared.wire.tasks.results import BenchmarkResult, EvaluateResult, InitResult, PrepareResult, Result, TrainResult
 
 _locks = KeyedLocks()
+
+_UPLOAD = select(UploadRow).where(UploadRow.task_id == bindparam("task"), UploadRow.sha256 == bindparam("sha256"))
 
 
 async def accept(services: Services, claim: LeaseClaim, result: Result) -> None:
@@ -99,7 +101,7 @@ async def fail(services: Services, claim: LeaseClaim, failure: Failure) -> None:
         campaign, task = await lock_held(session, claim)
         if task.state in (TaskState.FAILED, TaskState.CANCELLED) and task.failure == recorded:
             return
-        deleted = await uploads.delete_rows(session, UploadRow.task_id == task.id)
+        deleted = await uploads.delete_rows_of_task(session, task.id)
         now = services.clock.now()  # under the lock, so that ids and times rise with event numbers
         of_owner = STATES.get(failure.kind)
         state = TaskState.FAILED if of_owner is None else TaskState.CANCELLED  # an owner's word is no failure
@@ -138,8 +140,8 @@ def _files_of(result: Result) -> list[tuple[BlobKind, str]]:
 
 async def _find_upload(services: Services, task: TaskRow, purpose: BlobKind, sha256: str) -> UploadRow:
     """The task's completed upload with a digest. Raises Invalid."""
-    query = select(UploadRow).where(UploadRow.task_id == task.id, UploadRow.sha256 == sha256)
-    upload: UploadRow | None = next((row for (row,) in await services.database.fetch(query)), None)
+    found = await services.database.fetch(_UPLOAD, task=task.id, sha256=sha256)
+    upload: UploadRow | None = next((row for (row,) in found), None)
     if upload is None or upload.purpose is not purpose:
         raise Invalid((purpose.value, f"{sha256} was not uploaded for this task; upload it first"))
     if upload.offset != upload.n_bytes:
@@ -214,7 +216,7 @@ async def _commit(
         campaign, task = await lock_held(session, claim, campaign_id)
         if _is_replay(task, result):
             return
-        deleted = await uploads.delete_rows(session, UploadRow.task_id == task.id)
+        deleted = await uploads.delete_rows_of_task(session, task.id)
         awaited = {(upload.purpose, upload.sha256) for upload in deleted}
         for kind, ref in stored:
             if (kind, ref.sha256) not in awaited:

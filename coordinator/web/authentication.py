@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from fastapi.dependencies.models import Dependant
 from sqlalchemy import select
 
+from coordinator.database.prepared import Prepared, given
 from coordinator.database.tables import AgentRow, OperatorKeyRow
 from coordinator.errors import AgentRevoked, Forbidden, Unauthenticated
 from coordinator.services import Services
@@ -35,6 +36,9 @@ class Agent:
 
 
 Caller = Operator | Agent
+
+_OPERATORS = Prepared(select(OperatorKeyRow.id).where(OperatorKeyRow.key_hash == given("digest")))
+_AGENTS = Prepared(select(AgentRow.id, AgentRow.name, AgentRow.state).where(AgentRow.secret_hash == given("digest")))
 
 REFUSALS = (Unauthenticated, AgentRevoked)
 """The errors of a caller who is not known."""
@@ -61,12 +65,10 @@ async def identify(services: Services, admission: Admission, header: str) -> Cal
 async def _look_up(services: Services, digest: str, *, is_operator: bool) -> Caller | None:
     """The caller whose key has a digest; None if there is none. Raises AgentRevoked."""
     if is_operator:
-        query = select(OperatorKeyRow.id).where(OperatorKeyRow.key_hash == digest)
-        for (key_id,) in await services.database.fetch(query):
+        for (key_id,) in await services.database.ask(_OPERATORS, digest=digest):
             return Operator(key_id)
         return None
-    agents = select(AgentRow.id, AgentRow.name, AgentRow.state).where(AgentRow.secret_hash == digest)
-    for agent_id, name, state in await services.database.fetch(agents):
+    for agent_id, name, state in await services.database.ask(_AGENTS, digest=digest):
         if state is not AgentState.ACTIVE:
             raise AgentRevoked(name)
         services.last_seen[agent_id] = services.clock.now()

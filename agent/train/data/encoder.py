@@ -22,6 +22,14 @@ class Encoder:
         self._before = self._anchors[0][1] if self._anchors else self.encode(["x"])[0]
         """Tokens of a text before the one to decode, for decoders that drop a space at the beginning."""
 
+    def opening(self) -> list[int]:
+        """Special tokens that the tokenizer puts before a text. Those that it puts after a text are not used."""
+        bare = self.encode(["x"])[0]
+        with panics_as_errors():
+            full = self._tokenizer("x")["input_ids"]
+        start = next((i for i in range(len(full)) if full[i : i + len(bare)] == bare), 0)
+        return list(full[:start])
+
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """The tokens of each text as a beginning."""
         with panics_as_errors():

@@ -7,7 +7,6 @@ from typing import Any
 from agent.errors import TaskFailed
 from agent.train.data.control_tokens import ControlTokens
 from agent.train.data.encoder import Encoder
-from agent.train.data.panics import panics_as_errors
 from agent.train.data.rendering.texts import Exchange, Text
 from agent.train.data.tokens import TokenRow
 from shared.wire.tasks.leases import FailureKind
@@ -35,12 +34,7 @@ class TextTokenizer:
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.encoder = Encoder(tokenizer)
-        bare = self.encoder.encode(["x"])[0]
-        with panics_as_errors():
-            full = tokenizer("x")["input_ids"]
-        start = next((i for i in range(len(full)) if full[i : i + len(bare)] == bare), 0)
-        self._opening = list(full[:start])
-        """Special tokens that the tokenizer puts before a text. Those that it puts after a text are not used."""
+        self._opening = self.encoder.opening()
         self.control = ControlTokens(tokenizer)
         if tokenizer.eos_token_id is None:
             raise TaskFailed(FailureKind.BASE_MODEL, "the base model's tokenizer has no end-of-sequence token")

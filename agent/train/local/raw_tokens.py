@@ -58,11 +58,15 @@ class RawTokenizer:
                 after = after[1:]
             return self.cut(before, after)
         if apart:
-            return self.cut(self.encode(context), self._encoder.encode_continuations([continuation])[0])
+            return self.cut(self._prompt_of_training(context), self._encoder.encode_continuations([continuation])[0])
         bare = context.rstrip()
         whole = self.encode(context + continuation)
         before = self.encode(bare)
         return self.cut(before, whole[len(before) :])
+
+    def _prompt_of_training(self, context: str) -> list[int]:
+        opening = [] if self._first_text and context.startswith(self._first_text) else self._encoder.opening()
+        return [*opening, *self._encoder.encode([context])[0]]
 
     def cut(self, before: Sequence[int], after: Sequence[int]) -> ScoredTokens:
         """Tokens *after* others, of which the first are cut until all fit."""

@@ -6,23 +6,25 @@ contract gives it, and another digest replaces what was there. All unfinished up
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, exists, func, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, exists, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator import lifecycle
 from coordinator.database.ids import new_id
+from coordinator.database.prepared import Prepared, given
 from coordinator.database.tables import AgentRow, CampaignRow, ParticipantRow, TaskRow, UploadRow
 from coordinator.errors import BadChunk, Forbidden, Invalid, LeaseLost, NotFound, TooLarge, UploadsFull, WrongOffset
 from coordinator.services import Services
 from coordinator.storage.retention import release_blobs
 from coordinator.tasks.claims import LeaseClaim, LeaseHolder
 from coordinator.tasks.keyed_locks import KeyedLocks
-from coordinator.tasks.leases import check_held, find_held_with_campaign, is_leased
+from coordinator.tasks.leases import IS_LEASED, check_held, fence_of, find_held_with_campaign
 from shared import algorithms
 from shared.adapters.files import Contract
 from shared.adapters.lora import at_rank, trained
@@ -34,6 +36,38 @@ from shared.wire.tasks.leases import UploadRequest
 log = logging.getLogger(__name__)
 
 _locks = KeyedLocks()
+
+
+_LOCK_AGENT = Prepared(select(AgentRow.id).where(AgentRow.id == given("agent")).with_for_update(key_share=True))
+_STILL_LEASED = Prepared(select(TaskRow.id).where(IS_LEASED))
+_OF_DELETED = (UploadRow.id, UploadRow.purpose, UploadRow.sha256)
+_DELETE_OTHERS = Prepared(
+    delete(UploadRow)
+    .where(
+        UploadRow.task_id == given("task"),
+        UploadRow.purpose == given("purpose"),
+        (UploadRow.sha256 != given("sha256")) | (UploadRow.n_bytes != given("n_bytes")),
+    )
+    .returning(*_OF_DELETED)
+)
+_DELETE_OF_TASK = Prepared(delete(UploadRow).where(UploadRow.task_id == given("task")).returning(*_OF_DELETED))
+_UPLOAD_OF_FILE = select(UploadRow).where(
+    UploadRow.task_id == bindparam("task"), UploadRow.purpose == bindparam("purpose")
+)
+_UPLOAD = (
+    select(UploadRow, TaskRow).join(TaskRow, TaskRow.id == UploadRow.task_id).where(UploadRow.id == bindparam("upload"))
+)
+_UPLOADED = Prepared(
+    select(func.coalesce(func.sum(UploadRow.n_bytes), 0))
+    .join(TaskRow, TaskRow.id == UploadRow.task_id)
+    .where(TaskRow.agent_id == given("agent"), TaskRow.state.in_(lifecycle.LIVE_TASK))
+)
+_MOVE_OFFSET = Prepared(
+    update(UploadRow)
+    .where(UploadRow.id == given("upload"), UploadRow.offset == given("offset"), exists().where(IS_LEASED))
+    .values(offset=given("end"), updated_at=given("now"))
+    .returning(UploadRow.id)
+)
 
 
 async def start(services: Services, claim: LeaseClaim, request: UploadRequest) -> UploadRow:
@@ -48,13 +82,14 @@ async def start(services: Services, claim: LeaseClaim, request: UploadRequest) -
     await asyncio.to_thread(_check_size, campaign, task, participant, request, limits.max_adapter_bytes)
     async with services.database.write("start_upload") as session:
         # the agent first, as in acquiring, so that requests at the same time keep its limit together
-        await session.execute(select(AgentRow.id).where(AgentRow.id == claim.agent_id).with_for_update(key_share=True))
-        if (await session.execute(select(TaskRow.id).where(is_leased(claim)))).first() is None:
+        await _LOCK_AGENT.rows(session, agent=claim.agent_id)
+        if await _STILL_LEASED.first(session, **fence_of(claim)) is None:
             raise LeaseLost(claim.task_id, claim.attempt)
-        of_file = (UploadRow.task_id == task.id, UploadRow.purpose == request.purpose)
-        is_other = (UploadRow.sha256 != request.sha256) | (UploadRow.n_bytes != request.n_bytes)
-        replaced = await delete_rows(session, and_(*of_file, is_other))
-        upload = await session.scalar(select(UploadRow).where(*of_file))
+        file = {"task": task.id, "purpose": request.purpose}
+        replaced = deleted_uploads(
+            await _DELETE_OTHERS.rows(session, **file, sha256=request.sha256, n_bytes=request.n_bytes)
+        )
+        upload = (await session.scalars(_UPLOAD_OF_FILE, file)).first()
         if upload is None:
             await _check_total(session, claim.agent_id, request.n_bytes, limits.max_upload_bytes_per_agent)
             upload = _new_upload(task, request, services.clock.now())
@@ -82,9 +117,8 @@ async def _check_total(session: AsyncSession, agent_id: str, n_bytes: int, limit
 
     Those of ended tasks do not count: they go with the task, or are swept up.
     """
-    query = select(func.coalesce(func.sum(UploadRow.n_bytes), 0)).join(TaskRow, TaskRow.id == UploadRow.task_id)
-    of_live_tasks = query.where(TaskRow.agent_id == agent_id, TaskRow.state.in_(lifecycle.LIVE_TASK))
-    total = int(await session.scalar(of_live_tasks) or 0) + n_bytes
+    [(stored,)] = await _UPLOADED.rows(session, agent=agent_id)
+    total = int(stored) + n_bytes
     if total > limit:
         raise UploadsFull(total, limit)
 
@@ -135,8 +169,7 @@ def _contract_of_updates(adapter: str, rank: int, freeze_a: bool) -> Contract:
 
 async def find(services: Services, agent_id: str, upload_id: str) -> tuple[UploadRow, TaskRow]:
     """An agent's own upload, and its task. Raises NotFound and Forbidden."""
-    query = select(UploadRow, TaskRow).join(TaskRow, TaskRow.id == UploadRow.task_id).where(UploadRow.id == upload_id)
-    for upload, task in await services.database.fetch(query):
+    for upload, task in await services.database.fetch(_UPLOAD, upload=upload_id):
         if task.agent_id != agent_id:
             message = "this upload belongs to another agent"
             raise Forbidden(message)
@@ -173,14 +206,9 @@ async def _move_offset(services: Services, claim: LeaseClaim, upload_id: str, of
     """Record that an upload has the chunk [offset, end). Returns False if another request appended, the lease was lost,
     or the upload was deleted meanwhile."""
     async with services.database.write("append") as session:
-        moved = await session.execute(
-            update(UploadRow)
-            .where(UploadRow.id == upload_id, UploadRow.offset == offset, exists().where(is_leased(claim)))
-            .values(offset=end, updated_at=services.clock.now())
-            .returning(UploadRow.id)
-            .execution_options(synchronize_session=False)
-        )
-        if moved.first() is None:
+        now = services.clock.now()
+        moved = await _MOVE_OFFSET.first(session, **fence_of(claim), upload=upload_id, offset=offset, end=end, now=now)
+        if moved is None:
             return False
         await services.storage.staging.trim(session, upload_id, offset, end)
     return True
@@ -220,8 +248,18 @@ class DeletedUpload:
 
 async def delete_rows(session: AsyncSession, condition: ColumnElement[bool]) -> list[DeletedUpload]:
     """Delete uploads' rows. Rows go before bytes: a row that outlived its chunks would claim that they exist."""
-    statement = delete(UploadRow).where(condition).returning(UploadRow.id, UploadRow.purpose, UploadRow.sha256)
-    return [DeletedUpload(*row) for row in (await session.execute(statement)).all()]
+    statement = delete(UploadRow).where(condition).returning(*_OF_DELETED)
+    return deleted_uploads((await session.execute(statement)).all())
+
+
+async def delete_rows_of_task(session: AsyncSession, task_id: str) -> list[DeletedUpload]:
+    """Delete the rows of a task's uploads, as ``delete_rows`` does."""
+    return deleted_uploads(await _DELETE_OF_TASK.rows(session, task=task_id))
+
+
+def deleted_uploads(rows: Iterable[Any]) -> list[DeletedUpload]:
+    """Rows of ``_OF_DELETED``."""
+    return [DeletedUpload(*row) for row in rows]
 
 
 async def delete_bytes(services: Services, uploads: Collection[DeletedUpload], keep: Collection[str] = ()) -> None:

@@ -1,0 +1,117 @@
+"""Statements of the hot path: built and compiled once, then given to the driver with their values.
+
+    _BY_HASH = Prepared(select(AgentRow.id).where(AgentRow.secret_hash == given("digest")))
+    row = await _BY_HASH.first(session, digest=digest)
+
+SQLAlchemy builds a statement for each call, looks its text up in a cache, and wraps each row. That costs more than a
+hundred times what SQLite takes to answer, and every request of an agent has several. The columns' types check and
+convert values here as they do there.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sqlalchemy import BindParameter, Dialect, bindparam
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.expression import Executable
+from sqlalchemy.types import TypeEngine
+
+Row = tuple[Any, ...]
+Convert = Callable[[Any], Any]
+_GIVEN, _CONNECTION = "given_", "connection"
+
+
+def given(name: str) -> BindParameter[Any]:
+    """A value that each call gives, by this name."""
+    return bindparam(_GIVEN + name, None)
+
+
+class Prepared:
+    """A statement of columns, with ``given`` in the place of what calls give.
+
+    Changes of ORM objects are flushed before it, as before a session's own statements. It changes rows alone: an object
+    of a row keeps what it had.
+
+    Args:
+        statement: of columns, not of ORM classes. An ``IN`` needs its values here, not in a call.
+    """
+
+    def __init__(self, statement: Executable) -> None:
+        self._statement = statement
+        self._texts: dict[str, _Text] = {}
+
+    async def rows(self, session: AsyncSession, /, **values: Any) -> Sequence[Row]:
+        """All rows, in the session's transaction. Raises what the session's own statements raise."""
+        objects = session.sync_session
+        if objects.new or objects.dirty or objects.deleted:
+            await session.flush()
+        connection = session.info.get(_CONNECTION)
+        if connection is None:
+            connection = session.info[_CONNECTION] = await session.connection()
+        return await self.rows_of(connection, **values)
+
+    async def first(self, session: AsyncSession, /, **values: Any) -> Row | None:
+        """The first row; None if there is none."""
+        rows = await self.rows(session, **values)
+        return rows[0] if rows else None
+
+    async def rows_of(self, connection: AsyncConnection, /, **values: Any) -> Sequence[Row]:
+        """All rows, in a connection's transaction."""
+        text = self._texts.get(connection.dialect.name)
+        if text is None:
+            text = self._texts[connection.dialect.name] = _Text(self._statement, connection.dialect)
+        result = await connection.exec_driver_sql(text.sql, text.parameters(values))
+        return text.converted(result.fetchall()) if result.returns_rows else ()
+
+
+class _Text:
+    """A statement in the words of one kind of database."""
+
+    def __init__(self, statement: Executable, dialect: Dialect) -> None:
+        compiled = statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})  # type: ignore[attr-defined]
+        assert isinstance(compiled, SQLCompiler)
+        assert compiled.positiontup is not None
+        self.sql = str(compiled)
+        self._places = [
+            (name.removeprefix(_GIVEN), _to_driver(_bind(compiled, name), dialect)) for name in compiled.positiontup
+        ]
+        self._fixed = {name: value for name, value in compiled.params.items() if not name.startswith(_GIVEN)}
+        self._asked = {name.removeprefix(_GIVEN) for name in compiled.params.keys() - self._fixed.keys()}
+        columns = statement.exported_columns if hasattr(statement, "exported_columns") else ()
+        self._converts = [_from_driver(column.type, dialect) for column in columns]
+        self._is_plain = not any(self._converts)
+
+    def parameters(self, values: dict[str, Any]) -> tuple[Any, ...]:
+        """The values in the order of their places."""
+        assert values.keys() == self._asked, f"asked for {self._asked}, given {values.keys()}"
+        of = {**self._fixed, **values}
+        return tuple(of[name] if convert is None else convert(of[name]) for name, convert in self._places)
+
+    def converted(self, rows: Sequence[Any]) -> Sequence[Row]:
+        """Rows of a driver, as the columns' types give them."""
+        if self._is_plain:
+            return [tuple(row) for row in rows]
+        return [
+            tuple(
+                value if convert is None else convert(value) for value, convert in zip(row, self._converts, strict=True)
+            )
+            for row in rows
+        ]
+
+
+def _converted(value: Any, convert: Convert | None) -> Any:
+    return value if convert is None else convert(value)
+
+
+def _bind(compiled: SQLCompiler, name: str) -> BindParameter[Any]:
+    """The parameter with a name; the values of an ``IN`` have its name and a number."""
+    return compiled.binds[name if name in compiled.binds else name.rpartition("_")[0]]
+
+
+def _to_driver(bind: BindParameter[Any], dialect: Dialect) -> Convert | None:
+    return bind.type.dialect_impl(dialect).bind_processor(dialect)
+
+
+def _from_driver(kind: TypeEngine[Any], dialect: Dialect) -> Convert | None:
+    return kind.dialect_impl(dialect).result_processor(dialect, None)
