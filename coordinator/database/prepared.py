@@ -41,15 +41,18 @@ class Prepared:
         self._statement = statement
         self._texts: dict[str, _Text] = {}
 
+    def __str__(self) -> str:
+        return str(self._statement)
+
     async def rows(self, session: AsyncSession, /, **values: Any) -> Sequence[Row]:
         """All rows, in the session's transaction. Raises what the session's own statements raise."""
-        objects = session.sync_session
-        if objects.new or objects.dirty or objects.deleted:
-            await session.flush()
-        connection = session.info.get(_CONNECTION)
-        if connection is None:
-            connection = session.info[_CONNECTION] = await session.connection()
-        return await self.rows_of(connection, **values)
+        return await self.rows_of(await _connection_of(session), **values)
+
+    async def run_each(self, session: AsyncSession, /, values: Sequence[dict[str, Any]]) -> None:
+        """Run it once with each of the values, in one call of the driver. It returns no rows."""
+        connection = await _connection_of(session)
+        text = self._text(connection)
+        await connection.exec_driver_sql(text.sql, [text.parameters(each) for each in values])
 
     async def first(self, session: AsyncSession, /, **values: Any) -> Row | None:
         """The first row; None if there is none."""
@@ -58,11 +61,27 @@ class Prepared:
 
     async def rows_of(self, connection: AsyncConnection, /, **values: Any) -> Sequence[Row]:
         """All rows, in a connection's transaction."""
-        text = self._texts.get(connection.dialect.name)
-        if text is None:
-            text = self._texts[connection.dialect.name] = _Text(self._statement, connection.dialect)
+        text = self._text(connection)
         result = await connection.exec_driver_sql(text.sql, text.parameters(values))
         return text.converted(result.fetchall()) if result.returns_rows else ()
+
+    def _text(self, connection: AsyncConnection) -> "_Text":
+        dialect = connection.dialect
+        text = self._texts.get(dialect.name)
+        if text is None:
+            text = self._texts[dialect.name] = _Text(self._statement, dialect)
+        return text
+
+
+async def _connection_of(session: AsyncSession) -> AsyncConnection:
+    """The connection of a session's transaction, after changes of its objects are flushed."""
+    objects = session.sync_session
+    if objects.new or objects.dirty or objects.deleted:
+        await session.flush()
+    connection: AsyncConnection | None = session.info.get(_CONNECTION)
+    if connection is None:
+        connection = session.info[_CONNECTION] = await session.connection()
+    return connection
 
 
 class _Text:

@@ -60,8 +60,8 @@ async def _give_positions(session: AsyncSession) -> None:
     rows: list[dict[str, Any]] = session.info.pop(_RECORDED)
     # changes of objects are flushed with it, before: nothing is waited for under its lock
     [(last,)] = await _COUNT.rows(session, n=len(rows))
-    for position, row in enumerate(rows, start=last - len(rows) + 1):
-        await _ADD.rows(session, **row, position=position)
+    first = last - len(rows) + 1
+    await _ADD.run_each(session, [{**row, "position": position} for position, row in enumerate(rows, first)])
 
 
 def _as_lines(value: Any) -> Any:

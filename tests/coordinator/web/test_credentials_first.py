@@ -7,6 +7,7 @@ import pytest
 from fastapi import APIRouter, FastAPI
 
 from coordinator.app import ROUTERS, create_app
+from coordinator.database.prepared import Prepared
 from coordinator.web.routes import BoundedRoute
 from shared.credentials import AGENT_PREFIX, OPERATOR_PREFIX, new_secret
 from tests.support.operator import Operator, problem
@@ -132,13 +133,13 @@ def test_spaces_are_no_key(coordinator: RunningCoordinator) -> None:
 
 
 def test_a_caller_is_looked_up_once_for_a_request(operator: Operator, coordinator: RunningCoordinator) -> None:
-    fetched = []
-    fetch = coordinator.services.database.fetch
+    asked = []
+    ask = coordinator.services.database.ask
 
-    async def counting(query: object) -> object:
-        fetched.append(str(query))
-        return await fetch(query)  # type: ignore[arg-type]
+    async def counting(query: Prepared, **values: object) -> object:
+        asked.append(str(query))
+        return await ask(query, **values)
 
-    coordinator.services.database.fetch = counting  # type: ignore[assignment,method-assign]
+    coordinator.services.database.ask = counting  # type: ignore[assignment,method-assign]
     operator.get("/v1/campaigns")
-    assert len([each for each in fetched if "operator_keys" in each]) == 1
+    assert len([each for each in asked if "operator_keys" in each]) == 1

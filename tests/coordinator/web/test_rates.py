@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from coordinator.database.prepared import Prepared
 from coordinator.settings import LimitSettings, Settings
 from coordinator.web.limits.rates import Buckets, address_key
 from shared.digest import sha256_hex
@@ -143,19 +144,19 @@ def test_what_everybody_may_ask_for_is_limited_too(
 def test_a_probe_with_a_wrong_key_is_answered_and_its_key_is_looked_up_a_few_times(
     coordinator: RunningCoordinator, operator: Operator
 ) -> None:
-    fetched = []
-    fetch = coordinator.services.database.fetch
+    asked = []
+    ask = coordinator.services.database.ask
 
-    async def counting(query: object) -> object:
-        fetched.append(str(query))
-        return await fetch(query)  # type: ignore[arg-type]
+    async def counting(query: Prepared, **values: object) -> object:
+        asked.append(str(query))
+        return await ask(query, **values)
 
-    coordinator.services.database.fetch = counting  # type: ignore[assignment,method-assign]
+    coordinator.services.database.ask = counting  # type: ignore[assignment,method-assign]
     headers = {"Authorization": "Bearer flo_guess"}
     with httpx.Client(base_url=coordinator.url, verify=False, headers=headers, timeout=60) as http:
         replies = [http.get("/readyz") for _ in range(20)]
         assert {(reply.status_code, reply.json()["version"]) for reply in replies} == {(200, None)}
-        assert len([each for each in fetched if "operator_keys" in each]) == 6
+        assert len([each for each in asked if "operator_keys" in each]) == 6
         assert http.get("/docs").status_code == 429
     assert operator.http.get("/v1/campaigns").status_code == 200
 
