@@ -102,9 +102,9 @@ async def rotate_secret(session: WriteSession, agent: AgentDep, body: SecretRequ
 
 
 @router.get("/agents/me/campaigns")
-async def list_own_campaigns(session: ReadSession, agent: AgentDep) -> OwnCampaigns:
+async def list_own_campaigns(services: ServicesDep, agent: AgentDep) -> OwnCampaigns:
     """The calling agent's campaigns, without anything of other agents: those that are not over, then the latest."""
-    return await own_campaigns(session, agent.id)
+    return await own_campaigns(services.database, agent.id)
 
 
 @router.put("/agents/me/campaigns/{campaign_id}", status_code=204, responses=refuses(NotFound, IllegalMove))

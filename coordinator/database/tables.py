@@ -57,6 +57,16 @@ _PARSED: LRUCache[str, tuple[dict[str, Any], CampaignSpec]] = LRUCache(200)
 """Campaign files as they are stored and as they are parsed, by the campaign's id."""
 
 
+def parsed_spec(campaign_id: str, spec_json: dict[str, Any]) -> CampaignSpec:
+    """A campaign file, parsed once for each value of ``spec_json``. It is shared: change no part of it."""
+    parsed = _PARSED.get(campaign_id)
+    if parsed is None or parsed[0] != spec_json:
+        # without the checks of a new campaign: a plug-in that is missing now must not hide the campaign
+        spec = CampaignSpec.model_validate(spec_json, context=FROM_COORDINATOR)
+        parsed = _PARSED[campaign_id] = spec_json, spec
+    return parsed[1]
+
+
 class OperatorKeyRow(Base):
     """An operator key."""
 
@@ -150,13 +160,8 @@ class CampaignRow(Base):
 
     @property
     def spec(self) -> CampaignSpec:
-        """The campaign file, parsed once for each value of ``spec_json``. It is shared: change no part of it."""
-        parsed = _PARSED.get(self.id)
-        if parsed is None or parsed[0] != self.spec_json:
-            # without the checks of a new campaign: a plug-in that is missing now must not hide the campaign
-            spec = CampaignSpec.model_validate(self.spec_json, context=FROM_COORDINATOR)
-            parsed = _PARSED[self.id] = self.spec_json, spec
-        return parsed[1]
+        """The campaign file."""
+        return parsed_spec(self.id, self.spec_json)
 
     @property
     def created_on(self) -> date:

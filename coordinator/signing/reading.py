@@ -3,10 +3,23 @@
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from coordinator.database.prepared import Prepared, given
 from coordinator.database.tables import ParticipantRow, StatementRow
 from coordinator.errors import NotFound
 from coordinator.signing.key_file import Keys
 from shared.wire.statements import MAX_STATEMENTS, REPLY_CHARS, SignedStatement, SignedStatements
+
+_IS_INVITED = Prepared(
+    select(ParticipantRow.agent_id).where(
+        ParticipantRow.campaign_id == given("campaign"), ParticipantRow.agent_id == given("agent")
+    )
+)
+_TEXTS = Prepared(
+    select(StatementRow.text)
+    .where(StatementRow.campaign_id == given("campaign"), StatementRow.number >= given("since"))
+    .order_by(StatementRow.number)
+    .limit(MAX_STATEMENTS + 1)
+)
 
 
 async def statements_of(
@@ -23,10 +36,9 @@ async def statements_of(
         campaign_id: the campaign.
         since: number of the first one.
     """
-    if await session.get(ParticipantRow, (campaign_id, agent_id)) is None:
+    if await _IS_INVITED.first(session, campaign=campaign_id, agent=agent_id) is None:
         raise NotFound("campaign", campaign_id)
-    query = select(StatementRow.text).where(StatementRow.campaign_id == campaign_id, StatementRow.number >= since)
-    texts = list(await session.scalars(query.order_by(StatementRow.number).limit(MAX_STATEMENTS + 1)))
+    texts = [text for (text,) in await _TEXTS.rows(session, campaign=campaign_id, since=since)]
     taken, n_chars = 0, 0
     for text in texts[:MAX_STATEMENTS]:
         n_chars += len(text)

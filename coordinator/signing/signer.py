@@ -11,6 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator.clock import Clock
+from coordinator.database.prepared import Prepared
 from coordinator.database.sessions import add_or_find
 from coordinator.database.tables import SigningKeyRow
 from coordinator.errors import SigningKeyNotLost, SigningKeyUnusable
@@ -20,6 +21,9 @@ from shared import crash_points
 from shared.signing.keys import SigningKey
 
 log = logging.getLogger(__name__)
+
+_PUBLIC_KEY = Prepared(select(SigningKeyRow.public_key).order_by(SigningKeyRow.id.desc()).limit(1))
+"""The newest key's public half."""
 
 
 class Signer:
@@ -40,13 +44,13 @@ class Signer:
             keys: Keys = found if found is not None else await asyncio.to_thread(self.file.make)
             crash_points.reach("signing key: made")
             first = select(SigningKeyRow).where(SigningKeyRow.id == 1)
-            self._check(await add_or_find(session, self._row(1, keys), first), keys)
+            self._check((await add_or_find(session, self._row(1, keys), first)).public_key, keys)
         elif found is not None and known.public_key in found.earlier:
             # a rotation was interrupted after the file, or the database is that of an older backup
             keys = found
             session.add(self._row(known.id + 1, keys))
         else:
-            keys = self._check(known, found)
+            keys = self._check(known.public_key, found)
         if self.file.is_open_to_others():
             log.warning("other users of this machine can read the signing key %s; make it private", self.file.path)
         self._keys = keys
@@ -54,11 +58,11 @@ class Signer:
 
     async def keys(self, session: AsyncSession) -> Keys:
         """The key by now, read again if another process rotated it. Raises SigningKeyUnusable."""
-        known = await _newest(session)
+        known = await _PUBLIC_KEY.first(session)
         if known is None:
             raise SigningKeyUnusable(self.file.path, "it was never opened")
-        if self._keys is None or self._keys.public != known.public_key:
-            self._keys = self._check(known, await asyncio.to_thread(self.file.read))
+        if self._keys is None or (self._keys.public,) != known:
+            self._keys = self._check(known[0], await asyncio.to_thread(self.file.read))
         return self._keys
 
     async def rotate(self, session: AsyncSession, *, is_lost: bool) -> Keys:
@@ -76,7 +80,7 @@ class Signer:
         elif is_lost or known is None:
             new = Keys(SigningKey.generate())
         else:
-            new = self._check(known, keys)
+            new = self._check(known.public_key, keys)
         # the file first: a key that is known, but in no file, would be lost
         await asyncio.to_thread(self.file.store, new)
         crash_points.reach("signing key: in the file")
@@ -87,12 +91,12 @@ class Signer:
     def _row(self, number: int, keys: Keys) -> SigningKeyRow:
         return SigningKeyRow(id=number, public_key=keys.public, created_at=self._clock.now())
 
-    def _check(self, known: SigningKeyRow, keys: Keys | None) -> Keys:
+    def _check(self, known: str, keys: Keys | None) -> Keys:
         """Return the keys if they are those of the database. Raises SigningKeyUnusable."""
         if keys is None:
             raise SigningKeyUnusable(self.file.path, "it is missing")
-        if keys.public != known.public_key:
-            reason = f"its public half is {keys.public[:12]}…, and this coordinator signs by {known.public_key[:12]}…"
+        if keys.public != known:
+            reason = f"its public half is {keys.public[:12]}…, and this coordinator signs by {known[:12]}…"
             raise SigningKeyUnusable(self.file.path, reason)
         return keys
 

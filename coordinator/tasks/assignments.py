@@ -6,7 +6,16 @@ from sqlalchemy import case, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
-from coordinator.database.tables import AdapterRow, AgentRow, CampaignRow, ParticipantRow, RoundRow, TaskRow
+from coordinator.database.prepared import Prepared, given
+from coordinator.database.tables import (
+    AdapterRow,
+    AgentRow,
+    CampaignRow,
+    ParticipantRow,
+    RoundRow,
+    TaskRow,
+    parsed_spec,
+)
 from coordinator.services import Services
 from shared import algorithms
 from shared.campaign.digest import spec_sha256
@@ -22,6 +31,65 @@ from shared.wire.tasks.assignments import (
     TrainAssignment,
 )
 from shared.wire.tasks.results import Fingerprint
+
+_client = aliased(ParticipantRow)
+_ROUND_FACTS = Prepared(
+    select(
+        RoundRow.sampled,
+        ParticipantRow.client_number,
+        ParticipantRow.committed_update_sha256,
+        AdapterRow.sha256,
+        AdapterRow.n_bytes,
+        AdapterRow.broadcast_sha256,
+        AdapterRow.broadcast_bytes,
+        select(func.count())
+        .select_from(_client)
+        .join(AgentRow, AgentRow.id == _client.agent_id)
+        .where(
+            _client.campaign_id == given("campaign"),
+            _client.client_number.is_not(None),
+            _client.state != ParticipantState.LEFT,
+            AgentRow.state == AgentState.ACTIVE,
+        )
+        .scalar_subquery(),
+    )
+    .join(AdapterRow, (AdapterRow.campaign_id == RoundRow.campaign_id) & (AdapterRow.number == RoundRow.number - 1))
+    .join(ParticipantRow, ParticipantRow.campaign_id == RoundRow.campaign_id)
+    .where(
+        RoundRow.campaign_id == given("campaign"),
+        RoundRow.number == given("round"),
+        ParticipantRow.agent_id == given("agent"),
+    )
+)
+"""Of a train task: the clients of its round, the agent's part, the adapter that the round starts from, and how many
+clients the campaign has whose agents are not revoked and whose owners have not left."""
+_ADAPTER_OF_LEASE = Prepared(
+    select(
+        CampaignRow.id,
+        CampaignRow.spec_json,
+        AdapterRow.sha256,
+        AdapterRow.n_bytes,
+        AdapterRow.broadcast_sha256,
+        AdapterRow.broadcast_bytes,
+        TaskRow.kind,
+    )
+    .join(TaskRow, TaskRow.campaign_id == CampaignRow.id)
+    .join(
+        AdapterRow,
+        (AdapterRow.campaign_id == CampaignRow.id)
+        & (AdapterRow.number == TaskRow.round - case((TaskRow.kind == TaskKind.TRAIN, 1), else_=0)),
+    )
+    .where(
+        TaskRow.agent_id == given("agent"),
+        TaskRow.state == TaskState.LEASED,
+        TaskRow.kind.in_((TaskKind.TRAIN, TaskKind.EVALUATE, TaskKind.BENCHMARK)),
+    )
+)
+_ADAPTER_ZERO = Prepared(
+    select(AdapterRow.sha256, AdapterRow.n_bytes).where(
+        AdapterRow.campaign_id == given("campaign"), AdapterRow.number == 0
+    )
+)
 
 
 async def build_assignment(session: AsyncSession, campaign: CampaignRow, task: TaskRow) -> Assignment:
@@ -77,20 +145,21 @@ async def _of_adapter(session: AsyncSession, campaign: CampaignRow, task: TaskRo
 
 async def _train(session: AsyncSession, campaign: CampaignRow, task: TaskRow) -> TrainAssignment:
     assert task.round is not None
-    round_row, parent, participant, n_clients = await _round_facts(session, task)
-    assert participant.client_number is not None
+    facts = await _ROUND_FACTS.first(session, campaign=campaign.id, round=task.round, agent=task.agent_id)
+    assert facts is not None
+    sampled, client_number, committed_update, sha256, n_bytes, broadcast_sha256, broadcast_bytes, n_clients = facts
     return TrainAssignment(
         **_common(campaign),
         fingerprint=_fingerprint(campaign),
         round=task.round,
         history=campaign.history,
-        client_number=participant.client_number,
+        client_number=client_number,
         n_clients=n_clients,
-        n_in_round=len(round_row.sampled),
-        adapter=BlobRef(sha256=parent.sha256, n_bytes=parent.n_bytes),
+        n_in_round=len(sampled),
+        adapter=BlobRef(sha256=sha256, n_bytes=n_bytes),
         reference=await _reference(session, campaign),
-        broadcast=_ref(parent.broadcast_sha256, parent.broadcast_bytes),
-        committed_update=participant.committed_update_sha256,
+        broadcast=_ref(broadcast_sha256, broadcast_bytes),
+        committed_update=committed_update,
     )
 
 
@@ -103,61 +172,19 @@ def _fingerprint(campaign: CampaignRow) -> Fingerprint:
     return Fingerprint.model_validate(campaign.fingerprint)
 
 
-async def _round_facts(session: AsyncSession, task: TaskRow) -> tuple[RoundRow, AdapterRow, ParticipantRow, int]:
-    """A train task's round, the adapter that the round starts from, the agent's participant, and the number of the
-    campaign's clients whose agents are not revoked and whose owners have not left."""
-    is_parent = (AdapterRow.campaign_id == RoundRow.campaign_id) & (AdapterRow.number == RoundRow.number - 1)
-    client = aliased(ParticipantRow)
-    n_clients = (
-        select(func.count())
-        .select_from(client)
-        .join(AgentRow, AgentRow.id == client.agent_id)
-        .where(
-            client.campaign_id == task.campaign_id,
-            client.client_number.is_not(None),
-            client.state != ParticipantState.LEFT,
-            AgentRow.state == AgentState.ACTIVE,
-        )
-        .scalar_subquery()
-    )
-    query = (
-        select(RoundRow, AdapterRow, ParticipantRow, n_clients)
-        .join(AdapterRow, is_parent)
-        .join(ParticipantRow, ParticipantRow.campaign_id == RoundRow.campaign_id)
-        .where(
-            RoundRow.campaign_id == task.campaign_id,
-            RoundRow.number == task.round,
-            ParticipantRow.agent_id == task.agent_id,
-        )
-    )
-    round_row, parent, participant, number = (await session.execute(query)).one()
-    return round_row, parent, participant, number
-
-
 async def blobs_of_lease(services: Services, agent_id: str) -> list[BlobRef]:
     """The blobs that an agent may download now: those that its live lease names."""
-    is_train = TaskRow.kind == TaskKind.TRAIN
-    number = TaskRow.round - case((is_train, 1), else_=0)
-    query = (
-        select(CampaignRow, AdapterRow, is_train)
-        .join(TaskRow, TaskRow.campaign_id == CampaignRow.id)
-        .join(AdapterRow, (AdapterRow.campaign_id == CampaignRow.id) & (AdapterRow.number == number))
-        .where(
-            TaskRow.agent_id == agent_id,
-            TaskRow.state == TaskState.LEASED,
-            TaskRow.kind.in_((TaskKind.TRAIN, TaskKind.EVALUATE, TaskKind.BENCHMARK)),
-        )
-    )
     refs: list[BlobRef] = []
-    for campaign, adapter, is_training in await services.database.fetch(query):
-        refs.append(BlobRef(sha256=adapter.sha256, n_bytes=adapter.n_bytes))
-        broadcast = _ref(adapter.broadcast_sha256, adapter.broadcast_bytes)
-        if broadcast is not None and is_training:
-            refs.append(broadcast)
-        if campaign.spec.kind_section().reference_is_adapter_zero:
-            initial = select(AdapterRow).where(AdapterRow.campaign_id == campaign.id, AdapterRow.number == 0)
-            for (row,) in await services.database.fetch(initial):
-                refs.append(BlobRef(sha256=row.sha256, n_bytes=row.n_bytes))
+    for campaign_id, spec_json, sha256, n_bytes, *broadcast, kind in await services.database.ask(
+        _ADAPTER_OF_LEASE, agent=agent_id
+    ):
+        refs.append(BlobRef(sha256=sha256, n_bytes=n_bytes))
+        named = _ref(*broadcast)
+        if named is not None and kind is TaskKind.TRAIN:
+            refs.append(named)
+        if parsed_spec(campaign_id, spec_json).kind_section().reference_is_adapter_zero:
+            for sha256_of_zero, n_bytes_of_zero in await services.database.ask(_ADAPTER_ZERO, campaign=campaign_id):
+                refs.append(BlobRef(sha256=sha256_of_zero, n_bytes=n_bytes_of_zero))
     return refs
 
 
@@ -165,8 +192,8 @@ async def _reference(session: AsyncSession, campaign: CampaignRow) -> BlobRef | 
     """Adapter 0, which is always stored, if it makes the reference model; None if that is the bare base model."""
     if not campaign.spec.kind_section().reference_is_adapter_zero:
         return None
-    initial = await session.get_one(AdapterRow, (campaign.id, 0))
-    return BlobRef(sha256=initial.sha256, n_bytes=initial.n_bytes)
+    [(sha256, n_bytes)] = await _ADAPTER_ZERO.rows(session, campaign=campaign.id)
+    return BlobRef(sha256=sha256, n_bytes=n_bytes)
 
 
 def _ref(sha256: str | None, n_bytes: int | None) -> BlobRef | None:

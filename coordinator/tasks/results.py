@@ -6,14 +6,17 @@ process died), the blobs stay with their uploads, for the task's next attempt.
 """
 
 import asyncio
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator import lifecycle
 from coordinator.database.ids import new_id
+from coordinator.database.prepared import Prepared, given
 from coordinator.database.tables import (
     AdapterRow,
     BlobUseRow,
@@ -48,6 +51,30 @@ from shared.wire.tasks.results import BenchmarkResult, EvaluateResult, InitResul
 
 _locks = KeyedLocks()
 
+_USE_BLOB = Prepared(
+    insert(BlobUseRow).values(
+        id=given("id"),
+        campaign_id=given("campaign"),
+        kind=given("kind"),
+        round=given("round"),
+        task_id=given("task"),
+        sha256=given("sha256"),
+        n_bytes=given("n_bytes"),
+        stored=True,
+    )
+)
+_ADD_METRIC = Prepared(
+    insert(MetricRow).values(
+        id=given("id"),
+        campaign_id=given("campaign"),
+        round=given("round"),
+        name=given("name"),
+        client_number=given("client"),
+        agent_name=given("agent"),
+        value=given("value"),
+        at=given("at"),
+    )
+)
 _UPLOAD = select(UploadRow).where(UploadRow.task_id == bindparam("task"), UploadRow.sha256 == bindparam("sha256"))
 
 
@@ -226,18 +253,20 @@ async def _commit(
         )  # under the lock, so that no metric appears later with a smaller id, which pages would miss
         await end(session, claim, task, TaskState.DONE, result=result.model_dump(mode="json"), ended_at=now)
         participant = await session.get_one(ParticipantRow, (campaign.id, task.agent_id))
-        for kind, ref in stored:
-            session.add(
-                BlobUseRow(
-                    id=new_id(now),
-                    campaign_id=campaign.id,
-                    kind=kind,
-                    round=_round_of_files(campaign, task),
-                    task_id=task.id,
-                    sha256=ref.sha256,
-                    n_bytes=ref.n_bytes,
-                )
-            )
+        uses = [
+            {
+                "id": new_id(now),
+                "campaign": campaign.id,
+                "kind": kind,
+                "round": _round_of_files(campaign, task),
+                "task": task.id,
+                "sha256": ref.sha256,
+                "n_bytes": ref.n_bytes,
+            }
+            for kind, ref in stored
+        ]
+        if uses:
+            await _USE_BLOB.run_each(session, uses)
         if isinstance(result, PrepareResult):
             await _apply_prepare(session, participant, result)
         elif isinstance(result, InitResult):
@@ -248,8 +277,8 @@ async def _commit(
         elif isinstance(result, BenchmarkResult):  # its numbers are recorded with their adapter
             _settle_items(campaign, participant, task, result)
         elif isinstance(result, TrainResult | EvaluateResult):
-            for name, value in result.metrics.items():
-                _add_metric(session, now, task, participant, name, value)
+            if result.metrics:
+                await _ADD_METRIC.run_each(session, _metrics(now, task, participant, result.metrics))
             if isinstance(result, EvaluateResult):  # a late one may be of an older adapter than the newest
                 participant.evaluated_adapter = max(task.round or 0, participant.evaluated_adapter or 0)
         _make_due(session, services, campaign, now)
@@ -307,21 +336,18 @@ def _adapter_zero(campaign: CampaignRow, ref: BlobRef, now: datetime) -> Adapter
     )
 
 
-def _add_metric(
-    session: AsyncSession, now: datetime, task: TaskRow, participant: ParticipantRow, name: str, value: float
-) -> None:
-    session.add(
-        MetricRow(
-            id=new_id(now),
-            campaign_id=task.campaign_id,
-            round=task.round,
-            name=name,
-            client_number=participant.client_number,
-            agent_name=participant.agent_name,
-            value=value,
-            at=now,
-        )
-    )
+def _metrics(
+    now: datetime, task: TaskRow, participant: ParticipantRow, metrics: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    """Values of ``_ADD_METRIC``."""
+    of_task = {
+        "campaign": task.campaign_id,
+        "round": task.round,
+        "client": participant.client_number,
+        "agent": participant.agent_name,
+        "at": now,
+    }
+    return [{**of_task, "id": new_id(now), "name": name, "value": value} for name, value in metrics.items()]
 
 
 def _make_due(session: AsyncSession, services: Services, campaign: CampaignRow, now: datetime) -> None:

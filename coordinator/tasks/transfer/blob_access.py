@@ -9,6 +9,7 @@ from collections.abc import Collection
 
 from sqlalchemy import Select, select
 
+from coordinator.database.prepared import Prepared, given
 from coordinator.database.tables import AdapterRow, BlobUseRow, ParticipantRow
 from coordinator.errors import Forbidden, NotFound
 from coordinator.services import Services
@@ -22,6 +23,11 @@ _BY_OPERATORS = frozenset({BlobKind.ADAPTER})
 """Not the algorithm's state: after a round with one contributor it is that client's update."""
 _BY_AGENTS = frozenset({BlobKind.ADAPTER, BlobKind.BROADCAST})
 """What a lease may name."""
+_USES = Prepared(
+    select(BlobUseRow.kind, BlobUseRow.stored, BlobUseRow.n_bytes)
+    .where(BlobUseRow.sha256 == given("sha256"))
+    .distinct()
+)
 
 
 async def find_readable(services: Services, caller: Caller, sha256: str) -> tuple[BlobKind, BlobRef]:
@@ -34,9 +40,8 @@ async def find_readable(services: Services, caller: Caller, sha256: str) -> tupl
         readable = _BY_AGENTS
     else:
         readable = _BY_OPERATORS
-    query = select(BlobUseRow.kind, BlobUseRow.stored, BlobUseRow.n_bytes).where(BlobUseRow.sha256 == sha256)
     kinds = set()
-    for kind, stored, n_bytes in await services.database.fetch(query.distinct()):
+    for kind, stored, n_bytes in await services.database.ask(_USES, sha256=sha256):
         if stored and kind in readable:
             return kind, BlobRef(sha256=sha256, n_bytes=n_bytes)
         kinds.add(kind)
