@@ -60,7 +60,10 @@ def translate(context: ExceptionContext, address: Address) -> Exception | None:
         return Unstorable(_TOO_LONG)
     state = getattr(error, "sqlstate", None)
     if isinstance(error, sqlite3.Error):
-        return _sqlite_error(context, error, address)
+        known = sqlite_error(error, address)
+        if isinstance(known, DatabaseAway):
+            context.is_disconnect = not known.only_writes
+        return known
     if isinstance(state, str) and state.startswith(_DATA_CLASS):
         _hide_texts(error)
         return Unstorable(_TOO_LONG)
@@ -84,12 +87,11 @@ def _reason(error: BaseException, state: str | None, *, lost: bool) -> str | Non
     return "the connection was lost" if lost or isinstance(error, OSError) else None
 
 
-def _sqlite_error(context: ExceptionContext, error: sqlite3.Error, address: Address) -> Exception | None:
+def sqlite_error(error: sqlite3.Error, address: Address) -> Exception | None:
+    """The domain's error for what SQLite's driver raised, if it has one: DatabaseAway, or Unstorable."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extended part
     if code in _SQLITE_AWAY:
-        only_writes = code in _SQLITE_ONLY_WRITES
-        context.is_disconnect = not only_writes
-        return DatabaseAway(f"{address.shown}: {_SQLITE_AWAY[code]}", only_writes=only_writes)
+        return DatabaseAway(f"{address.shown}: {_SQLITE_AWAY[code]}", only_writes=code in _SQLITE_ONLY_WRITES)
     is_about_data = code in _SQLITE_DATA or isinstance(error, sqlite3.DataError)
     return Unstorable(_TOO_LONG) if is_about_data else None
 

@@ -8,8 +8,8 @@ hundred times what SQLite takes to answer, and every request of an agent has sev
 convert values here as they do there.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
 
 from sqlalchemy import BindParameter, Dialect, bindparam
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
@@ -39,20 +39,27 @@ class Prepared:
 
     def __init__(self, statement: Executable) -> None:
         self._statement = statement
-        self._texts: dict[str, _Text] = {}
+        self._texts: dict[str, Text] = {}
 
     def __str__(self) -> str:
         return str(self._statement)
 
     async def rows(self, session: AsyncSession, /, **values: Any) -> Sequence[Row]:
         """All rows, in the session's transaction. Raises what the session's own statements raise."""
-        return await self.rows_of(await _connection_of(session), **values)
+        connection = await _connection_of(session)
+        if isinstance(connection, AsyncConnection):
+            return await self.rows_of(connection, **values)
+        return connection.rows(self, values)
 
     async def run_each(self, session: AsyncSession, /, values: Sequence[dict[str, Any]]) -> None:
         """Run it once with each of the values, in one call of the driver. It returns no rows."""
         connection = await _connection_of(session)
-        text = self._text(connection)
-        await connection.exec_driver_sql(text.sql, [text.parameters(each) for each in values])
+        if isinstance(connection, AsyncConnection):
+            text = self.text_for(connection.dialect)
+            await connection.exec_driver_sql(text.sql, [text.parameters(each) for each in values])
+        else:
+            for each in values:
+                connection.rows(self, each)
 
     async def first(self, session: AsyncSession, /, **values: Any) -> Row | None:
         """The first row; None if there is none."""
@@ -61,30 +68,45 @@ class Prepared:
 
     async def rows_of(self, connection: AsyncConnection, /, **values: Any) -> Sequence[Row]:
         """All rows, in a connection's transaction."""
-        text = self._text(connection)
+        text = self.text_for(connection.dialect)
         result = await connection.exec_driver_sql(text.sql, text.parameters(values))
         return text.converted(result.fetchall()) if result.returns_rows else ()
 
-    def _text(self, connection: AsyncConnection) -> "_Text":
-        dialect = connection.dialect
+    def text_for(self, dialect: Dialect) -> "Text":
+        """The statement in the words of a database."""
         text = self._texts.get(dialect.name)
         if text is None:
-            text = self._texts[dialect.name] = _Text(self._statement, dialect)
+            text = self._texts[dialect.name] = Text(self._statement, dialect)
         return text
 
 
-async def _connection_of(session: AsyncSession) -> AsyncConnection:
+class Direct(Protocol):
+    """A connection whose driver answers at once, in this thread."""
+
+    def rows(self, statement: Prepared, values: dict[str, Any]) -> Sequence[Row]:
+        """The rows of a statement. Raises what a session's statements raise."""
+        ...
+
+
+MakeDirect = Callable[[AsyncConnection], Awaitable[Direct]]
+DIRECT = "direct"
+"""In a session's ``info``: a MakeDirect, if its driver answers so."""
+
+
+async def _connection_of(session: AsyncSession) -> AsyncConnection | Direct:
     """The connection of a session's transaction, after changes of its objects are flushed."""
     objects = session.sync_session
     if objects.new or objects.dirty or objects.deleted:
         await session.flush()
-    connection: AsyncConnection | None = session.info.get(_CONNECTION)
+    connection: AsyncConnection | Direct | None = session.info.get(_CONNECTION)
     if connection is None:
-        connection = session.info[_CONNECTION] = await session.connection()
+        own = await session.connection()
+        make: MakeDirect | None = session.info.get(DIRECT)
+        connection = session.info[_CONNECTION] = own if make is None else await make(own)
     return connection
 
 
-class _Text:
+class Text:
     """A statement in the words of one kind of database."""
 
     def __init__(self, statement: Executable, dialect: Dialect) -> None:

@@ -24,8 +24,9 @@ from coordinator.database.availability import Availability
 from coordinator.database.connecting import connect_postgres
 from coordinator.database.disk_full import translate_disk_full
 from coordinator.database.driver_errors import translate
-from coordinator.database.prepared import Prepared
+from coordinator.database.prepared import DIRECT, Prepared
 from coordinator.database.sqlite_dialect import COMPILED
+from coordinator.database.sqlite_direct import SqliteDirects
 from coordinator.database.sqlite_statements import connect
 from coordinator.errors import DatabaseAway
 from shared import crash_points
@@ -72,9 +73,11 @@ class Database:
                 pool_pre_ping=True,
             )
             self._single = self._reader.execution_options(isolation_level="AUTOCOMMIT")
+        self._direct = SqliteDirects(address, self._single.dialect, _READ_LOCK_S) if self.is_sqlite else None
         self._writing: dict[asyncio.Task[Any] | None, asyncio.Event] = {}
-        self._write = async_sessionmaker(self._writer, expire_on_commit=False)
-        self._read = async_sessionmaker(self._reader, expire_on_commit=False)
+        info = {DIRECT: self._direct.of} if self._direct is not None else {}
+        self._write = async_sessionmaker(self._writer, expire_on_commit=False, info=info)
+        self._read = async_sessionmaker(self._reader, expire_on_commit=False, info=info)
         self._read_once = async_sessionmaker(self._single, expire_on_commit=False)
 
     @property
@@ -117,8 +120,13 @@ class Database:
                 return (await session.execute(query, values)).all()
 
     async def ask(self, query: Prepared, /, **values: Any) -> Sequence[tuple[Any, ...]]:
-        """The rows of a single prepared query, in a third of the time of ``fetch``. Raises DatabaseAway."""
+        """The rows of a single prepared query, as ``fetch`` gives them, but much faster.
+
+        Raises DatabaseAway and Unstorable.
+        """
         with self._used():
+            if self._direct is not None:
+                return self._direct.ask(query, values)
             async with self._single.connect() as connection:
                 return await query.rows_of(connection, **values)
 
@@ -199,6 +207,8 @@ class Database:
         await self._writer.dispose()
         await self._reader.dispose()
         await self._single.dispose()
+        if self._direct is not None:
+            self._direct.close()
 
 
 def before_commit(session: AsyncSession, key: str, callback: Callable[[], Awaitable[None]]) -> None:

@@ -94,6 +94,11 @@ class Connection(aiosqlite.Connection):
     def cursor(self) -> Statement:  # type: ignore[override]
         return Statement(self)
 
+    @property
+    def sqlite(self) -> sqlite3.Connection:
+        """The driver's connection, for statements in this thread while no other is under way."""
+        return self._conn
+
     def run_here(self, work: Callable[[sqlite3.Connection], None]) -> None:
         """Run *work* in this thread. The connection's thread is idle: a connection belongs to one task at a time."""
         work(self._conn)

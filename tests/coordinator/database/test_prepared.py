@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import insert, null, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator.database.prepared import Prepared, given
@@ -52,7 +53,7 @@ def run(either_coordinator: RunningCoordinator) -> Callable[[Work], Any]:
 
 def test_values_come_back_as_they_went(run: Callable[[Work], Any], either_coordinator: RunningCoordinator) -> None:
     async def work(session: AsyncSession) -> None:
-        assert await ADD.rows(session, id="a", labels={"site": ["x"]}, at=AT) == ()
+        assert not await ADD.rows(session, id="a", labels={"site": ["x"]}, at=AT)
         await ADD.run_each(session, [{"id": each, "labels": {}, "at": AT} for each in ("b", "c")])
 
     run(work)
@@ -111,3 +112,13 @@ def test_a_value_may_be_none(run: Callable[[Work], Any]) -> None:
         return await same.rows(session, at=None), await nothing.rows(session, id="a")
 
     assert run(work) == ([("a",)], [(None, "a")])
+
+
+def test_a_constraint_is_an_integrity_error_that_quotes_no_value(run: Callable[[Work], Any]) -> None:
+    async def work(session: AsyncSession) -> Any:
+        for _ in range(2):
+            await ADD.rows(session, id="sesame", labels={}, at=AT)
+
+    with pytest.raises(IntegrityError) as caught:
+        run(work)
+    assert "sesame" not in str(caught.value)

@@ -1,6 +1,7 @@
 """SQLite that cannot be used for a while: 503 with Retry-After, one line when it goes and one when it is back."""
 
 import logging
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -78,10 +79,13 @@ def test_a_file_that_is_no_longer_the_one_in_use_is_noticed(
     operator: Operator, data_dir: Path, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     operator.token()
-    file, aside = data_dir / "fedloom.db", data_dir / "aside.db"
-    file.rename(aside)
+    file, aside, other = (data_dir / name for name in ("fedloom.db", "aside.db", "other.db"))
+    shutil.copy(file, other)
+    os.link(file, aside)
     if how == "replaced":
-        shutil.copy(aside, file)
+        other.replace(file)
+    else:
+        file.unlink()
     assert is_unavailable(operator.http.post("/v1/tokens", json={}))
     assert is_unavailable(operator.http.get("/v1/agents"))
     ready = operator.http.get("/readyz")
