@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import contextvars
+import gc
 import logging
 import resource
 import signal
@@ -132,6 +133,8 @@ def serve(
     server.when_listening = when_listening
     for number in hangup_signals():  # uvicorn stops by itself at Ctrl-C and SIGTERM alone
         signal.signal(number, server.handle_exit)
+    gc.collect()
+    gc.freeze()  # what is imported and built by now stays; each full collection would look at all of it again
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises a signal again after a clean stop
         server.run()
     log.info("stopped")

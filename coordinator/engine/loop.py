@@ -12,12 +12,14 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import ColumnElement, and_, select, update
 
 from coordinator import lifecycle
 from coordinator.clock import later
 from coordinator.database.availability import errors_logged
+from coordinator.database.prepared import Prepared, given
 from coordinator.database.tables import CampaignRow
 from coordinator.engine import rounds
 from coordinator.engine.campaign_tx import CampaignTx
@@ -111,8 +113,9 @@ class Engine:
 
     async def _due(self) -> Sequence[str]:
         """The campaigns that are due, except those that this engine is ticking now."""
-        query = select(CampaignRow.id).where(_is_due(self._services.clock.now())).order_by(CampaignRow.due_at)
-        due = [campaign_id for (campaign_id,) in await self._services.database.fetch(query)]
+        due = [
+            campaign_id for (campaign_id,) in await self._services.database.ask(_DUE, now=self._services.clock.now())
+        ]
         self._due_again.update(self._ticking.intersection(due))
         return [campaign_id for campaign_id in due if campaign_id not in self._ticking]
 
@@ -270,10 +273,13 @@ def _is_ours(token: str) -> ColumnElement[bool]:
     return and_(_is_active(), CampaignRow.claim_token.is_(None) | (CampaignRow.claim_token == token))
 
 
-def _is_due(now: datetime) -> ColumnElement[bool]:
-    """SQL: the campaign's next tick is due, and no engine holds a claim."""
+def _is_due(now: Any) -> ColumnElement[bool]:
+    """SQL: the campaign's next tick is due, and no engine holds a claim. now: a time, or one that is given."""
     is_free = CampaignRow.claim_token.is_(None) | (CampaignRow.claim_expires_at < now)
     return and_(CampaignRow.due_at <= now, _is_active(), is_free)
+
+
+_DUE = Prepared(select(CampaignRow.id).where(_is_due(given("now"))).order_by(CampaignRow.due_at))
 
 
 _HANDLERS: Mapping[CampaignState, Callable[[CampaignTx], Awaitable[bool]]] = {

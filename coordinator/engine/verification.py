@@ -14,12 +14,14 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import ColumnElement, and_, delete, exists, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator.clock import later
 from coordinator.database.availability import errors_logged
+from coordinator.database.prepared import Prepared, given
 from coordinator.database.tables import AdapterRow, VerificationRow, VerifiedRoundRow
 from coordinator.engine.aggregation.verify import verify_round
 from coordinator.errors import CoordinatorError, DatabaseAway, NotFound
@@ -68,9 +70,8 @@ class Verifier:
 
     async def _claim(self) -> _Claim | None:
         """Claim the job that is due for longest; None if none is due, or another engine was faster."""
-        is_free = _is_free(self._services.clock.now())
-        due = select(VerificationRow.id, VerificationRow.campaign_id).where(is_free)
-        found = await self._services.database.fetch(due.order_by(VerificationRow.due_at, VerificationRow.id).limit(1))
+        now = self._services.clock.now()
+        found = await self._services.database.ask(_NEXT, now=now)
         if not found:
             return None
         [(job_id, campaign_id)] = found
@@ -78,7 +79,7 @@ class Verifier:
         async with self._services.database.write("claim verification") as session:
             claimed = await session.scalar(
                 update(VerificationRow)
-                .where(VerificationRow.id == job_id, is_free)
+                .where(VerificationRow.id == job_id, _is_free(now))
                 .values(state=VerificationState.RUNNING, claim_token=token, claim_expires_at=self._claim_end())
                 .returning(VerificationRow.id)
                 .execution_options(synchronize_session=False)
@@ -229,7 +230,15 @@ def _is_left(job_id: str) -> ColumnElement[bool]:
     return and_(VerifiedRoundRow.verification_id == job_id, VerifiedRoundRow.outcome.is_(None))
 
 
-def _is_free(now: datetime) -> ColumnElement[bool]:
-    """SQL: the job is due, and no engine holds a claim on it."""
+def _is_free(now: Any) -> ColumnElement[bool]:
+    """SQL: the job is due, and no engine holds a claim on it. now: a time, or one that is given."""
     is_unclaimed = VerificationRow.claim_token.is_(None) | (VerificationRow.claim_expires_at < now)
     return and_(VerificationRow.due_at <= now, VerificationRow.state.in_(_OPEN), is_unclaimed)
+
+
+_NEXT = Prepared(
+    select(VerificationRow.id, VerificationRow.campaign_id)
+    .where(_is_free(given("now")))
+    .order_by(VerificationRow.due_at, VerificationRow.id)
+    .limit(1)
+)

@@ -7,12 +7,22 @@ from typing import Any, Protocol
 
 from sqlalchemy import Select, select
 
+from coordinator.database.prepared import Prepared, given
 from coordinator.database.tables import CampaignRow, EventCountRow, EventRow
 from coordinator.notifier import ALL_CAMPAIGNS
 from coordinator.services import Services
 from shared.bounds import MAX_COUNT
 from shared.events import EventType
 from shared.wire.events import EventView, FeedEventView
+
+_COLUMNS = (EventRow.number, EventRow.at, EventRow.type, EventRow.data)
+_NEXT = Prepared(
+    select(*_COLUMNS)
+    .where(EventRow.campaign_id == given("campaign"), EventRow.number > given("after"))
+    .order_by(EventRow.number)
+    .limit(given("limit"))
+)
+_END = Prepared(select(CampaignRow.last_event, CampaignRow.state).where(CampaignRow.id == given("campaign")))
 
 
 @dataclass(frozen=True)
@@ -63,14 +73,17 @@ class OfCampaign:
         return self.campaign_id
 
     async def read(self, after: int, limit: int) -> list[tuple[int, EventView]]:
-        query = select(EventRow.number, EventRow.at, EventRow.type, EventRow.data)
-        query = query.where(EventRow.campaign_id == self.campaign_id, EventRow.number > min(after, MAX_COUNT))
-        rows = await self.services.database.fetch(self.wanted.apply(query).order_by(EventRow.number).limit(limit))
-        return [(row.number, EventView.model_validate(row, from_attributes=True)) for row in rows]
+        rows: Sequence[Sequence[Any]]
+        after, database = min(after, MAX_COUNT), self.services.database
+        if self.wanted == Wanted():  # as all ask who follow a campaign, after each change of it
+            rows = await database.ask(_NEXT, campaign=self.campaign_id, after=after, limit=limit)
+        else:
+            query = select(*_COLUMNS).where(EventRow.campaign_id == self.campaign_id, EventRow.number > after)
+            rows = await database.fetch(self.wanted.apply(query).order_by(EventRow.number).limit(limit))
+        return [(number, EventView(number=number, at=at, type=kind, data=data)) for number, at, kind, data in rows]
 
     async def end(self) -> tuple[int, bool]:
-        query = select(CampaignRow.last_event, CampaignRow.state).where(CampaignRow.id == self.campaign_id)
-        [(last_event, state)] = await self.services.database.fetch(query)
+        [(last_event, state)] = await self.services.database.ask(_END, campaign=self.campaign_id)
         return last_event, state.is_final
 
 
