@@ -17,6 +17,8 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import Executable
 from sqlalchemy.types import TypeEngine
 
+from coordinator.database.columns import RealNumber
+
 Row = tuple[Any, ...]
 Convert = Callable[[Any], Any]
 _GIVEN, _CONNECTION = "given_", "connection"
@@ -155,4 +157,6 @@ def _to_driver(bind: BindParameter[Any], dialect: Dialect) -> Convert | None:
 
 
 def _from_driver(kind: TypeEngine[Any], dialect: Dialect) -> Convert | None:
+    if isinstance(kind, RealNumber):  # floats in both drivers; asyncpg's dialect would ask for the code of its type
+        return None
     return kind.dialect_impl(dialect).result_processor(dialect, None)

@@ -1,5 +1,8 @@
 """Prepared statements convert, refuse and see what SQLAlchemy's own statements do, on both databases."""
 
+import importlib
+import pkgutil
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -7,8 +10,9 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, null, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
+import coordinator
 from coordinator.database.prepared import Prepared, given
 from coordinator.database.tables import AgentRow
 from coordinator.errors import Unstorable
@@ -122,3 +126,20 @@ def test_a_constraint_is_an_integrity_error_that_quotes_no_value(run: Callable[[
     with pytest.raises(IntegrityError) as caught:
         run(work)
     assert "sesame" not in str(caught.value)
+
+
+def test_every_statement_is_one_of_both_databases() -> None:
+    for module in pkgutil.walk_packages(coordinator.__path__, "coordinator."):
+        importlib.import_module(module.name)
+    statements = [
+        (f"{name}.{of}", value)
+        for name, module in list(sys.modules.items())
+        if name.startswith("coordinator.")
+        for of, value in vars(module).items()
+        if isinstance(value, Prepared)
+    ]
+    assert len(statements) > 25
+    for url in ("sqlite+aiosqlite://", "postgresql+asyncpg://nobody@nowhere/none"):
+        dialect = create_async_engine(url).dialect
+        for name, statement in statements:
+            assert statement.text_for(dialect).sql, name
