@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.operator import Operator
 from tests.support.server import RunningCoordinator
-from tests.support.suite.tiers import deep
+from tests.support.suite.tiers import deep, soak
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,7 +63,7 @@ def test_a_pipe_that_is_closed_ends_a_command_quietly() -> None:
     assert ran.returncode in (1, 120)
 
 
-@pytest.mark.parametrize("redirect", [">&-", deep(">&- 2>&-"), "<&-", "> /dev/full", deep("> /dev/full 2>&1")])
+@pytest.mark.parametrize("redirect", [">&-", soak(">&- 2>&-"), "<&-", "> /dev/full", soak("> /dev/full 2>&1")])
 @pytest.mark.parametrize(
     "command", ["campaign create c.yaml --dry-run --json", deep("campaign reference"), deep("storage"), deep("chat .")]
 )

@@ -28,7 +28,7 @@ MEAN = load_example("trimmed_mean")
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(write_out, id="by-hand"), pytest.param(pip_install, id="pip", marks=pytest.mark.deep)],
+    params=[pytest.param(write_out, id="by-hand"), pytest.param(pip_install, id="pip", marks=pytest.mark.soak)],
 )
 def installed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
     install: Callable[[Path, Path], str] = request.param

@@ -22,7 +22,7 @@ def sweep(folder: Path, ranks: list[int], **more: Any) -> None:
     write_comparison(folder, example() | {"evaluation": evaluation, "choose": "house.exact", "grid": grid, **more})
 
 
-@pytest.mark.deep
+@pytest.mark.soak
 def test_further_values_train_only_what_is_missing(folder: Path) -> None:
     sweep(folder, [2])
     first = compare(folder, *OPTIONS, "--json")

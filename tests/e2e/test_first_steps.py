@@ -15,7 +15,7 @@ from shared.credentials import read_secret
 from tests.support.ledgers import sent
 from tests.support.processes import Process, QuickCoordinator, ended, wait_until
 
-pytestmark = [pytest.mark.train, pytest.mark.deep]
+pytestmark = [pytest.mark.train, pytest.mark.soak]
 
 OWNERS = ("ada", "bob", "cyd")
 CAMPAIGN = {

@@ -103,7 +103,7 @@ def test_it_is_trained_over_http_and_its_metric_is_seen_everywhere(installed: st
     assert "a row |" in card
 
 
-@pytest.mark.deep
+@pytest.mark.soak
 def test_a_simulation_writes_its_metric_with_the_unit(installed: str, tmp_path: Path) -> None:
     from tests.support.tiny import make_model
 

@@ -93,7 +93,7 @@ def test_the_report_has_the_records_losses_and_connects_to_nothing(owners: Owner
     assert max(map(len, again.stdout.splitlines())) <= 80
 
 
-@pytest.mark.deep
+@pytest.mark.soak
 def test_the_model_alone_is_what_a_campaign_of_one_client_makes(owners: Owners, tmp_path: Path) -> None:
     found = owners.numbers("ada", "--alone", *QUICK, "--adapter", "3", "--rows", "1")
     [alone] = [model for model in found["models"] if model["kind"] == "alone"]
@@ -102,7 +102,7 @@ def test_the_model_alone_is_what_a_campaign_of_one_client_makes(owners: Owners, 
         assert alone["sha256"] == one.coordinator.operator.get(path)["blob"]["sha256"]
 
 
-@pytest.mark.deep
+@pytest.mark.soak
 def test_with_consent_three_numbers_an_adapter_leave_and_nothing_else(owners: Owners) -> None:
     home = owners.home("bob")
     change(home, "[policy]\n", "[policy]\nreport_gain = true\n")

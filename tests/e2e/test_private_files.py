@@ -84,7 +84,7 @@ def test_an_open_folder_is_closed_at_the_start(coordinator: OpenCoordinator, tmp
     assert {Path(path).name for path in open_ones(coordinator.data)} == {"notes.txt"}
 
 
-@pytest.mark.deep
+@pytest.mark.soak
 def test_backups_restored_folders_and_keys_are_private(coordinator: OpenCoordinator, tmp_path: Path) -> None:
     begin_campaign(coordinator, tmp_path).http.close()
     place, backup, key = tmp_path / "place", tmp_path / "place" / "monday.backup", tmp_path / "place" / "key"

@@ -60,7 +60,7 @@ def test_a_coordinator_from_the_wheel_closes_a_round_without_torch(installed: Pa
     assert (tmp_path / "fedloom-data" / "fedloom.db").exists()
 
 
-@pytest.mark.deep
+@pytest.mark.soak
 def test_an_agent_without_its_libraries_says_what_to_install(installed: Path, tmp_path: Path) -> None:
     run = subprocess.run([str(installed / "fedloom"), "agent", "run"], capture_output=True, text=True, cwd=tmp_path)
     assert run.returncode == 1

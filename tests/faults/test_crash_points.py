@@ -339,7 +339,7 @@ def test_every_crash_point_in_the_code_is_tested() -> None:
     assert named_in_the_code() <= POINTS | {*DISCARDS, *NO_ASSIGNMENT, *OFFERS} | elsewhere
 
 
-@pytest.mark.deep
+@pytest.mark.soak
 def test_the_tested_crash_points_are_exactly_those_reached(tmp_path: Path, unbroken: Run) -> None:
     watched = tmp_path / "reached"
     with world(tmp_path, rounds, watched=watched) as whole:

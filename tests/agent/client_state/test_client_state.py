@@ -21,7 +21,7 @@ from tests.support.ledgers import ledger_text
 from tests.support.operator import Operator
 from tests.support.processes import wait_until
 from tests.support.server import RunningCoordinator
-from tests.support.suite.tiers import deep
+from tests.support.suite.tiers import deep, soak
 
 
 class Killed(Exception):
@@ -115,7 +115,7 @@ def test_an_update_that_came_during_a_pause_counts(federation: Federation) -> No
 
 
 @pytest.mark.deep
-@pytest.mark.parametrize("back_to", [3, 1])
+@pytest.mark.parametrize("back_to", [3, soak(1)])
 def test_client_state_of_a_rolled_back_round_is_not_used(federation: Federation, back_to: int) -> None:
     """The campaign is rolled back to an earlier round while bob sends its update of round 4."""
     rolled_back: list[TrainAssignment] = []
@@ -144,7 +144,7 @@ def test_client_state_of_a_rolled_back_round_is_not_used(federation: Federation,
 
 
 @pytest.mark.deep
-@pytest.mark.parametrize("was_accepted", [False, True])
+@pytest.mark.parametrize("was_accepted", [False, soak(True)])
 def test_an_agent_that_is_killed_while_it_sends_its_result_resumes(federation: Federation, was_accepted: bool) -> None:
     async def die(task: TrainAssignment, result: Result, send: Send) -> None:
         if was_accepted:
