@@ -18,13 +18,13 @@ transaction was faster, ``move`` changes nothing and raises IllegalMove.
 
 from enum import StrEnum
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 from sqlalchemy import ColumnElement, Select, bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.attributes import set_committed_value
 
-from coordinator.database.prepared import Prepared, given
+from coordinator.database.prepared import Prepared, Transaction, given
 from coordinator.database.tables import CampaignRow, ParticipantRow, RoundRow, TaskRow
 from coordinator.errors import IllegalMove, NotFound
 from shared.states import CampaignState, ParticipantState, RoundState, TaskState
@@ -82,9 +82,15 @@ OPEN_TASK = (T.PENDING, T.LEASED)
 Row = CampaignRow | RoundRow | TaskRow | ParticipantRow
 
 
+class Facts(Protocol):
+    """Some columns of a row, its key and state among them. ROW: the row's class."""
+
+    ROW: ClassVar[Any]
+
+
 async def move(
-    session: AsyncSession,
-    row: Row,
+    within: AsyncSession | Transaction,
+    row: Row | Facts,
     to: StrEnum,
     *,
     fence: tuple[int, str | None] | None = None,
@@ -95,19 +101,23 @@ async def move(
     fence: attempt and token hash that a task must still have. Raises IllegalMove if the table above does not allow the
     move, or if the row's state or fence has changed since it was read.
     """
-    kind = type(row)
+    kind: type[Row] = row.ROW if not isinstance(row, Row) else type(row)
     what = kind.__name__.removesuffix("Row").lower()
-    if not is_legal(row.state, to):
-        raise IllegalMove(what, row.state, to)
+    state: StrEnum = getattr(row, "state")  # noqa: B009
+    if not is_legal(state, to):
+        raise IllegalMove(what, state, to)
     changed = {"state": to, **values}
-    match = {f"of_{name}": getattr(row, name) for name in _key(kind)} | {"of_state": row.state}
+    match = {f"of_{name}": getattr(row, name) for name in _key(kind)} | {"of_state": state}
     if fence is not None:
         match |= {"of_attempt": fence[0], "of_token_hash": fence[1]}
     statement = _moving(kind, tuple(changed), is_fenced=fence is not None)
-    if await statement.first(session, **match, **changed) is None:
-        raise IllegalMove(what, f"no longer {row.state}", to)
+    if await statement.first(within, **match, **changed) is None:
+        raise IllegalMove(what, f"no longer {state}", to)
     for name, value in changed.items():
-        set_committed_value(row, name, value)
+        if isinstance(row, Row):
+            set_committed_value(row, name, value)
+        else:
+            setattr(row, name, value)
 
 
 def _key(kind: type[Row]) -> list[str]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from coordinator.database.prepared import Transaction
 from coordinator.database.sessions import after_commit
 
 ALL_CAMPAIGNS = ""
@@ -83,7 +84,7 @@ class Notifiers:
 
     def after_commit(
         self,
-        session: AsyncSession,
+        session: AsyncSession | Transaction,
         *,
         campaign_id: str | None = None,
         agent_ids: Iterable[str] = (),

@@ -9,6 +9,7 @@ convert values here as they do there.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from sqlalchemy import BindParameter, Dialect, bindparam
@@ -46,16 +47,16 @@ class Prepared:
     def __str__(self) -> str:
         return str(self._statement)
 
-    async def rows(self, session: AsyncSession, /, **values: Any) -> Sequence[Row]:
-        """All rows, in the session's transaction. Raises what the session's own statements raise."""
-        connection = await _connection_of(session)
+    async def rows(self, within: "AsyncSession | Transaction", /, **values: Any) -> Sequence[Row]:
+        """All rows, in a transaction. Raises what a session's own statements raise."""
+        connection = await _connection_of(within)
         if isinstance(connection, AsyncConnection):
             return await self.rows_of(connection, **values)
         return connection.rows(self, values)
 
-    async def run_each(self, session: AsyncSession, /, values: Sequence[dict[str, Any]]) -> None:
+    async def run_each(self, within: "AsyncSession | Transaction", /, values: Sequence[dict[str, Any]]) -> None:
         """Run it once with each of the values, in one call of the driver. It returns no rows."""
-        connection = await _connection_of(session)
+        connection = await _connection_of(within)
         if isinstance(connection, AsyncConnection):
             text = self.text_for(connection.dialect)
             await connection.exec_driver_sql(text.sql, [text.parameters(each) for each in values])
@@ -63,9 +64,9 @@ class Prepared:
             for each in values:
                 connection.rows(self, each)
 
-    async def first(self, session: AsyncSession, /, **values: Any) -> Row | None:
+    async def first(self, within: "AsyncSession | Transaction", /, **values: Any) -> Row | None:
         """The first row; None if there is none."""
-        rows = await self.rows(session, **values)
+        rows = await self.rows(within, **values)
         return rows[0] if rows else None
 
     async def rows_of(self, connection: AsyncConnection, /, **values: Any) -> Sequence[Row]:
@@ -95,9 +96,22 @@ DIRECT = "direct"
 """In a session's ``info``: a MakeDirect, if its driver answers so."""
 
 
-async def _connection_of(session: AsyncSession) -> AsyncConnection | Direct:
-    """The connection of a session's transaction, after changes of its objects are flushed."""
-    objects = session.sync_session
+@dataclass
+class Transaction:
+    """A transaction of prepared statements alone.
+
+    connection: answers them. info: what runs at its end; see ``database.sessions``.
+    """
+
+    connection: AsyncConnection | Direct
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+async def _connection_of(within: AsyncSession | Transaction) -> AsyncConnection | Direct:
+    """The connection of a transaction, after changes of a session's objects are flushed."""
+    if isinstance(within, Transaction):
+        return within.connection
+    session, objects = within, within.sync_session
     if objects.new or objects.dirty or objects.deleted:
         await session.flush()
     connection: AsyncConnection | Direct | None = session.info.get(_CONNECTION)

@@ -24,10 +24,10 @@ from coordinator.database.availability import Availability
 from coordinator.database.connecting import connect_postgres
 from coordinator.database.disk_full import translate_disk_full
 from coordinator.database.driver_errors import translate
-from coordinator.database.prepared import DIRECT, Prepared
+from coordinator.database.prepared import DIRECT, Prepared, Transaction
 from coordinator.database.sqlite_dialect import COMPILED
-from coordinator.database.sqlite_direct import SqliteDirects
-from coordinator.database.sqlite_statements import connect
+from coordinator.database.sqlite_direct import SqliteDirects, SqliteWriter
+from coordinator.database.sqlite_statements import PRAGMAS_OF_WRITERS, connect
 from coordinator.errors import DatabaseAway
 from shared import crash_points
 
@@ -74,6 +74,8 @@ class Database:
             )
             self._single = self._reader.execution_options(isolation_level="AUTOCOMMIT")
         self._direct = SqliteDirects(address, self._single.dialect, _READ_LOCK_S) if self.is_sqlite else None
+        self._direct_writer = SqliteWriter(address, self._writer.dialect, _LOCK_S) if self.is_sqlite else None
+        self._writes = asyncio.Lock()
         self._writing: dict[asyncio.Task[Any] | None, asyncio.Event] = {}
         info = {DIRECT: self._direct.of} if self._direct is not None else {}
         self._write = async_sessionmaker(self._writer, expire_on_commit=False, info=info)
@@ -94,14 +96,52 @@ class Database:
         """
         with self._not_cancelled():
             with self._used(writes=True), translate_disk_full():
-                async with self._write.begin() as session:
+                async with self._turn(), self._write.begin() as session:
                     yield session
-                    crash_points.reach(f"{name}: before commit")
-                    for last in session.info.pop(_BEFORE_COMMIT, {}).values():
-                        await last()
+                    await _before_commit(name, session.info)
             crash_points.reach(f"{name}: committed")
         for callback in session.info.pop(_AFTER_COMMIT, []):
             callback()
+
+    @asynccontextmanager
+    async def transact(self, name: str) -> AsyncIterator[Transaction]:
+        """As ``write``, a transaction of prepared statements alone: for what agents ask for all the time.
+
+        It takes a quarter of the time of a session's.
+        """
+        with self._not_cancelled():
+            with self._used(writes=True), translate_disk_full():
+                async with self._turn(), self._transaction() as transaction:
+                    yield transaction
+                    await _before_commit(name, transaction.info)
+            crash_points.reach(f"{name}: committed")
+        for callback in transaction.info.pop(_AFTER_COMMIT, []):
+            callback()
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[Transaction]:
+        if self._direct_writer is not None:
+            async with self._direct_writer.transaction() as direct:
+                yield Transaction(direct)
+        else:
+            async with self._writer.begin() as connection:
+                yield Transaction(connection)
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """SQLite's writers of this process go one after the other; those of PostgreSQL at the same time."""
+        if not self.is_sqlite:
+            yield
+            return
+        try:
+            async with asyncio.timeout(_FREE_S):
+                await self._writes.acquire()
+        except TimeoutError as error:
+            raise NoConnection from error
+        try:
+            yield
+        finally:
+            self._writes.release()
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
@@ -207,17 +247,24 @@ class Database:
         await self._writer.dispose()
         await self._reader.dispose()
         await self._single.dispose()
-        if self._direct is not None:
-            self._direct.close()
+        for direct in (self._direct, self._direct_writer):
+            if direct is not None:
+                direct.close()
 
 
-def before_commit(session: AsyncSession, key: str, callback: Callable[[], Awaitable[None]]) -> None:
+async def _before_commit(name: str, info: dict[str, Any]) -> None:
+    crash_points.reach(f"{name}: before commit")
+    for last in info.pop(_BEFORE_COMMIT, {}).values():
+        await last()
+
+
+def before_commit(session: AsyncSession | Transaction, key: str, callback: Callable[[], Awaitable[None]]) -> None:
     """Await *callback* as the last work of the session's transaction, so that a lock it takes is held for the commit
     alone. key: a second callback with it takes the place of the first."""
     session.info.setdefault(_BEFORE_COMMIT, {})[key] = callback
 
 
-def after_commit(session: AsyncSession, callback: Callable[[], None]) -> None:
+def after_commit(session: AsyncSession | Transaction, callback: Callable[[], None]) -> None:
     """Call *callback* once the session's transaction is committed; never if it is rolled back."""
     session.info.setdefault(_AFTER_COMMIT, []).append(callback)
 
@@ -297,11 +344,8 @@ def _sqlite_engine(address: Address, file: Path, *, begin: str | None, pool_size
         connection.isolation_level = None  # turn off the driver's own BEGIN; see _on_begin
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout={lock_ms}")
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        for pragma in PRAGMAS_OF_WRITERS:
             cursor.execute(f"PRAGMA {pragma}")
-        # deleted content is overwritten with zeros: for a blob of 100 MB, 1/3 s under the lock. FAST would leave whole
-        # pages of a client's update in the file until something else needs them
-        cursor.execute("PRAGMA secure_delete=ON")
         cursor.close()
 
     if begin is not None:

@@ -18,6 +18,15 @@ import aiosqlite
 
 from shared.private_files import create_private_file
 
+PRAGMAS_OF_WRITERS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "foreign_keys=ON",
+    # deleted content is overwritten with zeros: for a blob of 100 MB, 1/3 s under the lock. FAST would leave whole
+    # pages of a client's update in the file until something else needs them
+    "secure_delete=ON",
+)
+"""For each connection that writes."""
 _AT_ONCE = 1000
 _MAY_WAIT = re.compile(r"BEGIN IMMEDIATE|PRAGMA|CREATE|ALTER|DROP|\bblob_chunks\b")
 

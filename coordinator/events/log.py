@@ -10,13 +10,13 @@ after the other.
 import logging
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
-from sqlalchemy import insert, text
+from sqlalchemy import insert, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator.database.columns import BigWholeNumber
-from coordinator.database.prepared import Prepared, given
+from coordinator.database.prepared import Prepared, Transaction, given
 from coordinator.database.sessions import before_commit
 from coordinator.database.tables import CampaignRow, EventRow
 from shared.bounds import one_line
@@ -26,7 +26,10 @@ log = logging.getLogger(__name__)
 
 _LOGGED_CHARACTERS = 1000
 """Most characters of one value in the log; the event has all."""
-_RECORDED = "events"
+_RECORDED, _LAST = "events", "last events"
+_NOTE_LAST = Prepared(
+    update(CampaignRow).where(CampaignRow.id == given("campaign")).values(last_event=given("last_event"))
+)
 _COUNT = Prepared(
     text(
         "INSERT INTO event_counts (id, n_events) VALUES (1, :given_n) "
@@ -39,7 +42,17 @@ _ADD = Prepared(
 )
 
 
-def record(session: AsyncSession, campaign: CampaignRow, now: datetime, event: EventType, /, **data: Any) -> None:
+class Logged(Protocol):
+    """A locked campaign: its row, or some columns of it."""
+
+    id: Any
+    name: Any
+    last_event: Any
+
+
+def record(
+    within: AsyncSession | Transaction, campaign: Logged, now: datetime, event: EventType, /, **data: Any
+) -> None:
     """Append an event to a locked campaign's log, in the transaction of the change. It gets the next number.
 
     data: the keys that the event's type carries. Its texts may quote other parties: they become single lines.
@@ -51,17 +64,21 @@ def record(session: AsyncSession, campaign: CampaignRow, now: datetime, event: E
     log.info("%s %s: %s", campaign.name, event, facts)
 
     row = {"campaign_id": campaign.id, "number": campaign.last_event, "at": now, "type": event.value, "data": clean}
-    session.info.setdefault(_RECORDED, []).append(row)
-    before_commit(session, _RECORDED, partial(_give_positions, session))
+    within.info.setdefault(_RECORDED, []).append(row)
+    if not isinstance(campaign, CampaignRow):  # of a row, the session stores what changed
+        within.info.setdefault(_LAST, {})[campaign.id] = campaign.last_event
+    before_commit(within, _RECORDED, partial(_give_positions, within))
 
 
-async def _give_positions(session: AsyncSession) -> None:
+async def _give_positions(within: AsyncSession | Transaction) -> None:
     """Add the recorded events with the next positions."""
-    rows: list[dict[str, Any]] = session.info.pop(_RECORDED)
+    rows: list[dict[str, Any]] = within.info.pop(_RECORDED)
+    for campaign_id, last_event in within.info.pop(_LAST, {}).items():
+        await _NOTE_LAST.rows(within, campaign=campaign_id, last_event=last_event)
     # changes of objects are flushed with it, before: nothing is waited for under its lock
-    [(last,)] = await _COUNT.rows(session, n=len(rows))
+    [(last,)] = await _COUNT.rows(within, n=len(rows))
     first = last - len(rows) + 1
-    await _ADD.run_each(session, [{**row, "position": position} for position, row in enumerate(rows, first)])
+    await _ADD.run_each(within, [{**row, "position": position} for position, row in enumerate(rows, first)])
 
 
 def _as_lines(value: Any) -> Any:

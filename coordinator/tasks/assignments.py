@@ -3,10 +3,9 @@
 from typing import Any
 
 from sqlalchemy import case, func, select
-from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
-from coordinator.database.prepared import Prepared, given
+from coordinator.database.prepared import Prepared, Transaction, given
 from coordinator.database.tables import (
     AdapterRow,
     AgentRow,
@@ -17,6 +16,7 @@ from coordinator.database.tables import (
     parsed_spec,
 )
 from coordinator.services import Services
+from coordinator.tasks.facts import CampaignFacts, TaskFacts
 from shared import algorithms
 from shared.campaign.digest import spec_sha256
 from shared.states import AgentState, ParticipantState, TaskKind, TaskState
@@ -85,67 +85,75 @@ _ADAPTER_OF_LEASE = Prepared(
         TaskRow.kind.in_((TaskKind.TRAIN, TaskKind.EVALUATE, TaskKind.BENCHMARK)),
     )
 )
-_ADAPTER_ZERO = Prepared(
+_ADAPTER = Prepared(
     select(AdapterRow.sha256, AdapterRow.n_bytes).where(
-        AdapterRow.campaign_id == given("campaign"), AdapterRow.number == 0
+        AdapterRow.campaign_id == given("campaign"), AdapterRow.number == given("number")
     )
+)
+_N_PARTICIPANTS = Prepared(
+    select(func.count()).select_from(ParticipantRow).where(ParticipantRow.campaign_id == given("campaign"))
+)
+_NAMED = Prepared(
+    select(ParticipantRow.agent_name)
+    .where(ParticipantRow.campaign_id == given("campaign"))
+    .order_by(ParticipantRow.agent_name)
+    .limit(MAX_NAMED)
 )
 
 
-async def build_assignment(session: AsyncSession, campaign: CampaignRow, task: TaskRow) -> Assignment:
+async def build_assignment(within: Transaction, campaign: CampaignFacts, task: TaskFacts) -> Assignment:
     """Build the assignment of a task."""
     if task.kind is TaskKind.PREPARE:
-        return await _prepare(session, campaign)
+        return await _prepare(within, campaign)
     if task.kind is TaskKind.INIT:
         return InitAssignment(**_common(campaign), fingerprint=_fingerprint(campaign))
     if task.kind is TaskKind.EVALUATE:
-        return await _evaluate(session, campaign, task)
+        return await _evaluate(within, campaign, task)
     if task.kind is TaskKind.BENCHMARK:
-        return await _benchmark(session, campaign, task)
-    return await _train(session, campaign, task)
+        return await _benchmark(within, campaign, task)
+    return await _train(within, campaign, task)
 
 
-async def _prepare(session: AsyncSession, campaign: CampaignRow) -> PrepareAssignment:
+async def _prepare(within: Transaction, campaign: CampaignFacts) -> PrepareAssignment:
     spec = campaign.spec
     algorithm = algorithms.find(spec.algorithm.name)
-    takes_part = ParticipantRow.campaign_id == campaign.id
-    named = select(ParticipantRow.agent_name).where(takes_part).order_by(ParticipantRow.agent_name).limit(MAX_NAMED)
+    [(n_participants,)] = await _N_PARTICIPANTS.rows(within, campaign=campaign.id)
     return PrepareAssignment(
         **_common(campaign),
         spec=spec,
         created_on=campaign.created_on,
         plain_client=algorithm.has_plain_client,
         mixes_ranks=algorithm.server.mixes_ranks,
-        participants=list((await session.scalars(named)).all()),
-        n_participants=await session.scalar(select(func.count()).select_from(ParticipantRow).where(takes_part)) or 0,
+        participants=[name for (name,) in await _NAMED.rows(within, campaign=campaign.id)],
+        n_participants=n_participants,
     )
 
 
-async def _evaluate(session: AsyncSession, campaign: CampaignRow, task: TaskRow) -> EvaluateAssignment:
-    reference = await _reference(session, campaign)
-    return EvaluateAssignment(**await _of_adapter(session, campaign, task), reference=reference)
+async def _evaluate(within: Transaction, campaign: CampaignFacts, task: TaskFacts) -> EvaluateAssignment:
+    reference = await _reference(within, campaign)
+    return EvaluateAssignment(**await _of_adapter(within, campaign, task), reference=reference)
 
 
-async def _benchmark(session: AsyncSession, campaign: CampaignRow, task: TaskRow) -> BenchmarkAssignment:
-    return BenchmarkAssignment(**await _of_adapter(session, campaign, task), benchmarks=task.benchmarks)
+async def _benchmark(within: Transaction, campaign: CampaignFacts, task: TaskFacts) -> BenchmarkAssignment:
+    return BenchmarkAssignment(**await _of_adapter(within, campaign, task), benchmarks=task.benchmarks)
 
 
-async def _of_adapter(session: AsyncSession, campaign: CampaignRow, task: TaskRow) -> dict[str, Any]:
+async def _of_adapter(within: Transaction, campaign: CampaignFacts, task: TaskFacts) -> dict[str, Any]:
     """The fields of an assignment that measures an adapter."""
     assert task.round is not None
-    adapter = await session.get_one(AdapterRow, (campaign.id, task.round))
+    [(sha256, n_bytes)] = await _ADAPTER.rows(within, campaign=campaign.id, number=task.round)
     return {
         **_common(campaign),
         "fingerprint": _fingerprint(campaign),
         "round": task.round,
         "history": campaign.history,
-        "adapter": BlobRef(sha256=adapter.sha256, n_bytes=adapter.n_bytes),
+        "adapter": BlobRef(sha256=sha256, n_bytes=n_bytes),
     }
 
 
-async def _train(session: AsyncSession, campaign: CampaignRow, task: TaskRow) -> TrainAssignment:
+async def _train(within: Transaction, campaign: CampaignFacts, task: TaskFacts) -> TrainAssignment:
     assert task.round is not None
-    facts = await _ROUND_FACTS.first(session, campaign=campaign.id, round=task.round, agent=task.agent_id)
+    facts = await _ROUND_FACTS.first(within, campaign=campaign.id, round=task.round, agent=task.agent_id)
     assert facts is not None
     sampled, client_number, committed_update, sha256, n_bytes, broadcast_sha256, broadcast_bytes, n_clients = facts
     return TrainAssignment(
@@ -157,18 +165,18 @@ async def _train(session: AsyncSession, campaign: CampaignRow, task: TaskRow) ->
         n_clients=n_clients,
         n_in_round=len(sampled),
         adapter=BlobRef(sha256=sha256, n_bytes=n_bytes),
-        reference=await _reference(session, campaign),
+        reference=await _reference(within, campaign),
         broadcast=_ref(broadcast_sha256, broadcast_bytes),
         committed_update=committed_update,
     )
 
 
-def _common(campaign: CampaignRow) -> dict[str, Any]:
+def _common(campaign: CampaignFacts) -> dict[str, Any]:
     """The fields that all assignments have."""
     return {"campaign_id": campaign.id, "spec_sha256": spec_sha256(campaign.spec, campaign.created_on)}
 
 
-def _fingerprint(campaign: CampaignRow) -> Fingerprint:
+def _fingerprint(campaign: CampaignFacts) -> Fingerprint:
     return Fingerprint.model_validate(campaign.fingerprint)
 
 
@@ -183,16 +191,16 @@ async def blobs_of_lease(services: Services, agent_id: str) -> list[BlobRef]:
         if named is not None and kind is TaskKind.TRAIN:
             refs.append(named)
         if parsed_spec(campaign_id, spec_json).kind_section().reference_is_adapter_zero:
-            for sha256_of_zero, n_bytes_of_zero in await services.database.ask(_ADAPTER_ZERO, campaign=campaign_id):
-                refs.append(BlobRef(sha256=sha256_of_zero, n_bytes=n_bytes_of_zero))
+            [(sha256_of_zero, size_of_zero)] = await services.database.ask(_ADAPTER, campaign=campaign_id, number=0)
+            refs.append(BlobRef(sha256=sha256_of_zero, n_bytes=size_of_zero))
     return refs
 
 
-async def _reference(session: AsyncSession, campaign: CampaignRow) -> BlobRef | None:
+async def _reference(within: Transaction, campaign: CampaignFacts) -> BlobRef | None:
     """Adapter 0, which is always stored, if it makes the reference model; None if that is the bare base model."""
     if not campaign.spec.kind_section().reference_is_adapter_zero:
         return None
-    [(sha256, n_bytes)] = await _ADAPTER_ZERO.rows(session, campaign=campaign.id)
+    [(sha256, n_bytes)] = await _ADAPTER.rows(within, campaign=campaign.id, number=0)
     return BlobRef(sha256=sha256, n_bytes=n_bytes)
 
 

@@ -71,11 +71,11 @@ async def acquire(body: LeaseRequest, request: Request, services: ServicesDep, a
 async def _try(services: Services, agent_id: str, body: LeaseRequest, *, has_waited: bool) -> TaskLease | None:
     """Grant a task in a transaction of its own. None if there is none, or if its campaign had to be paused."""
     try:
-        async with services.database.write("acquire") as session:
+        async with services.database.transact("acquire") as transaction:
             now, settings = services.clock.now(), services.settings.lease
-            lease = await leases.acquire(session, now, settings, agent_id, body, has_waited=has_waited)
+            lease = await leases.acquire(transaction, now, settings, agent_id, body, has_waited=has_waited)
             if lease is not None:
-                services.notifiers.after_commit(session, campaign_id=lease.assignment.campaign_id, engine=False)
+                services.notifiers.after_commit(transaction, campaign_id=lease.assignment.campaign_id, engine=False)
             return lease
     except AssignmentFailed as failed:  # the grant was rolled back
         await leases.pause_without_assignment(services, failed)

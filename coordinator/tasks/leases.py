@@ -20,8 +20,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator import campaign_moves, lifecycle
 from coordinator.clock import later
-from coordinator.database.prepared import Prepared, given
-from coordinator.database.tables import AgentRow, CampaignRow, ParticipantRow, TaskRow
+from coordinator.database.prepared import Prepared, Transaction, given
+from coordinator.database.tables import AgentRow, CampaignRow, ParticipantRow, TaskRow, parsed_spec
 from coordinator.errors import (
     AgentAlreadyRunning,
     AgentRevoked,
@@ -30,13 +30,14 @@ from coordinator.errors import (
     IllegalMove,
     LeaseLost,
 )
-from coordinator.events.log import record
+from coordinator.events.log import Logged, record
 from coordinator.failing_data import words_of
 from coordinator.lifecycle import lock_campaign
 from coordinator.services import Services
 from coordinator.settings import LeaseSettings
 from coordinator.tasks.assignments import build_assignment
 from coordinator.tasks.claims import LeaseClaim
+from coordinator.tasks.facts import TASK, CampaignFacts, TaskFacts, lock_campaign_facts
 from shared.credentials import hash_secret, new_secret
 from shared.events import EventType
 from shared.states import AgentState, TaskState
@@ -54,13 +55,14 @@ _RECORDED_EACH = 3
 _RENEW_S = 0.5
 """Shortest time between two renewals that are written. Agents renew at most once a second."""
 
-IS_LEASED = and_(
+FENCE = (
     TaskRow.id == given("task"),
     TaskRow.agent_id == given("agent"),
     TaskRow.attempt == given("attempt"),
     TaskRow.token_hash == given("token_hash"),
-    TaskRow.state == TaskState.LEASED,
 )
+"""In a prepared statement: the task of a claim, under this claim, in any state."""
+IS_LEASED = and_(*FENCE, TaskRow.state == TaskState.LEASED)
 """In a prepared statement: the task of a claim is leased under this claim, of which ``fence_of`` has the values."""
 
 _LOCK_AGENT = Prepared(
@@ -82,15 +84,13 @@ _TASKS_TO_DO = Prepared(
         select(null(), null()).where(AgentRow.id == given("agent"), AgentRow.state != AgentState.ACTIVE),
     )
 )
-_TASKS_DUE = (
-    select(TaskRow, CampaignRow)
+_TASKS_DUE = Prepared(
+    select(CampaignRow.spec_json, *TASK)
     .join(CampaignRow, CampaignRow.id == TaskRow.campaign_id)
     .where(
-        TaskRow.agent_id == bindparam("agent"),
+        TaskRow.agent_id == given("agent"),
         _IS_OPEN,
-        (TaskRow.state == TaskState.LEASED)
-        | TaskRow.next_grant_at.is_(None)
-        | (TaskRow.next_grant_at <= bindparam("now")),
+        (TaskRow.state == TaskState.LEASED) | TaskRow.next_grant_at.is_(None) | (TaskRow.next_grant_at <= given("now")),
     )
     .order_by((TaskRow.state == TaskState.LEASED).desc(), TaskRow.id)
 )
@@ -103,6 +103,8 @@ _WITH_CAMPAIGN = (
     )
     .where(TaskRow.id == bindparam("task"))
 )
+_HELD = Prepared(select(*TASK).where(*FENCE))
+_ENDED = Prepared(select(TaskRow.id).where(*FENCE, TaskRow.state.in_((TaskState.CANCELLED, TaskState.SUPERSEDED))))
 _RENEWED = Prepared(select(TaskRow.lease_expires_at).where(IS_LEASED, TaskRow.renewed_at > given("since")))
 _EXTENDED = {name: given(name) for name in ("lease_expires_at", "renewed_at")}
 _RENEW = Prepared(update(TaskRow).where(IS_LEASED).values(_EXTENDED).returning(TaskRow.id))
@@ -122,7 +124,7 @@ def fence_of(claim: LeaseClaim) -> dict[str, Any]:
 
 
 async def acquire(
-    session: AsyncSession,
+    transaction: Transaction,
     now: datetime,
     settings: LeaseSettings,
     agent_id: str,
@@ -139,7 +141,7 @@ async def acquire(
     another instance holds a live lease, AgentRevoked and AssignmentFailed.
 
     Args:
-        session: the transaction.
+        transaction: its own.
         now: the time.
         settings: of leases.
         agent_id: the agent.
@@ -148,10 +150,10 @@ async def acquire(
     """
     # lock the agent before any campaign, as revoking does, so that concurrent requests never get a task each; not its
     # key (key_share): new tasks reference the key, and the engine that adds them holds their campaign's lock
-    [(name, state, version)] = await _LOCK_AGENT.rows(session, agent=agent_id)  # agents are revoked, never deleted
+    [(name, state, version)] = await _LOCK_AGENT.rows(transaction, agent=agent_id)  # agents are revoked, never deleted
     if state is not AgentState.ACTIVE:
         raise AgentRevoked(name)
-    task = await _next_task(session, now, agent_id)
+    task = await _next_task(transaction, now, agent_id)
     if task is None:
         return None
     if task.state is TaskState.LEASED and (expires_at := task.lease_expires_at or now) > now:
@@ -162,8 +164,8 @@ async def acquire(
     elif task.next_grant_at is not None and task.next_grant_at > now:
         return None
     if version != request.version:
-        await _NOTE_VERSION.rows(session, agent=agent_id, version=request.version)
-    return await _grant(session, now, settings, task, request)
+        await _NOTE_VERSION.rows(transaction, agent=agent_id, version=request.version)
+    return await _grant(transaction, now, settings, task, request)
 
 
 async def seconds_to_work(services: Services, agent_id: str) -> float | None:
@@ -179,31 +181,31 @@ async def seconds_to_work(services: Services, agent_id: str) -> float | None:
     return min(pauses_s, default=None)
 
 
-async def _next_task(session: AsyncSession, now: datetime, agent_id: str) -> TaskRow | None:
+async def _next_task(transaction: Transaction, now: datetime, agent_id: str) -> TaskFacts | None:
     """The task that an agent holds, otherwise its oldest task in an active campaign whose next lease is due.
 
     Campaigns whose plug-ins are missing here are passed over; the engine pauses them.
     """
-    for task, campaign in await session.execute(_TASKS_DUE, {"agent": agent_id, "now": now}):
-        missing = campaign.spec.missing_plugin()
+    for spec_json, *columns in await _TASKS_DUE.rows(transaction, agent=agent_id, now=now):
+        task = TaskFacts(*columns)
+        missing = parsed_spec(task.campaign_id, spec_json).missing_plugin()
         if missing is None or (task.state is TaskState.LEASED and (task.lease_expires_at or now) > now):
-            assert isinstance(task, TaskRow)
             return task
-        log.debug("no task of campaign %s for agent %s: %s", campaign.id, agent_id, missing)
+        log.debug("no task of campaign %s for agent %s: %s", task.campaign_id, agent_id, missing)
     return None
 
 
 async def _grant(
-    session: AsyncSession, now: datetime, settings: LeaseSettings, task: TaskRow, request: LeaseRequest
+    transaction: Transaction, now: datetime, settings: LeaseSettings, task: TaskFacts, request: LeaseRequest
 ) -> TaskLease | None:
-    campaign = await lock_campaign(session, task.campaign_id)
+    campaign = await lock_campaign_facts(transaction, task.campaign_id)
     token = new_secret()
     ttl_s = settings.ttl_s
     expires_at = later(now, ttl_s)
     attempt = task.attempt + 1
     try:
         await lifecycle.move(
-            session,
+            transaction,
             task,
             TaskState.LEASED,
             fence=(task.attempt, task.token_hash),
@@ -216,21 +218,21 @@ async def _grant(
         )
     except IllegalMove:
         return None  # cancelled or granted meanwhile; the agent asks again
-    record_attempt(session, campaign, now, EventType.TASK_LEASED, task)
+    record_attempt(transaction, campaign, now, EventType.TASK_LEASED, task)
     return TaskLease(
         task_id=task.id,
         attempt=attempt,
         token=token,
         expires_at=expires_at,
         renew_every_s=min(ttl_s / 3, MAX_RENEWAL_S),
-        assignment=await _assignment(session, campaign, task),
+        assignment=await _assignment(transaction, campaign, task),
     )
 
 
-async def _assignment(session: AsyncSession, campaign: CampaignRow, task: TaskRow) -> Assignment:
+async def _assignment(transaction: Transaction, campaign: CampaignFacts, task: TaskFacts) -> Assignment:
     """Build a task's assignment. Raises AssignmentFailed if the campaign's data is the cause: it fails for ever."""
     try:
-        return await build_assignment(session, campaign, task)
+        return await build_assignment(transaction, campaign, task)
     except (CoordinatorError, DBAPIError, NoConnection, OSError):  # of the database, of this machine
         raise
     except Exception as error:
@@ -256,11 +258,11 @@ def _pause_s(attempt: int, settings: LeaseSettings) -> float:
 
 
 def record_attempt(
-    session: AsyncSession, campaign: CampaignRow, now: datetime, event: EventType, task: TaskRow
+    within: AsyncSession | Transaction, campaign: Logged, now: datetime, event: EventType, task: TaskRow | TaskFacts
 ) -> None:
     """Record an event of a task's lease, unless it is one of many."""
     if _is_recorded(task.attempt):
-        record(session, campaign, now, event, **task_facts(task), attempt=task.attempt)
+        record(within, campaign, now, event, **task_facts(task), attempt=task.attempt)
 
 
 def _is_recorded(attempt: int) -> bool:
@@ -306,10 +308,23 @@ async def lock_held(
     return campaign, check_held(await session.get(TaskRow, claim.task_id, populate_existing=True), claim)
 
 
-async def end(session: AsyncSession, claim: LeaseClaim, task: TaskRow, to: TaskState, **values: object) -> None:
+async def lock_held_facts(
+    transaction: Transaction, claim: LeaseClaim, campaign_id: str
+) -> tuple[CampaignFacts, TaskFacts]:
+    """As ``lock_held``, with what a lease needs of both."""
+    campaign = await lock_campaign_facts(transaction, campaign_id)
+    columns = await _HELD.first(transaction, **fence_of(claim))
+    if columns is None:
+        raise LeaseLost(claim.task_id, claim.attempt)
+    return campaign, TaskFacts(*columns)
+
+
+async def end(
+    within: AsyncSession | Transaction, claim: LeaseClaim, task: TaskRow | TaskFacts, to: TaskState, **values: object
+) -> None:
     """End the attempt, with compare-and-set on id, attempt, token and state together. Raises LeaseLost."""
     try:
-        await lifecycle.move(session, task, to, fence=(claim.attempt, claim.token_hash), **values)
+        await lifecycle.move(within, task, to, fence=(claim.attempt, claim.token_hash), **values)
     except IllegalMove as error:
         raise LeaseLost(claim.task_id, claim.attempt) from error
 
@@ -325,24 +340,24 @@ async def renew(services: Services, claim: LeaseClaim, request: RenewRequest) ->
     for (expires_at,) in await services.database.ask(_RENEWED, **fence_of(claim), since=just_now):
         if expires_at is not None:
             return RenewReply(expires_at=expires_at, directive=Directive.CONTINUE)
-    async with services.database.write("renew") as session:
-        return await _renew(session, now, services.settings.lease.ttl_s, claim, request)
+    async with services.database.transact("renew") as transaction:
+        return await _renew(transaction, now, services.settings.lease.ttl_s, claim, request)
 
 
 async def _renew(
-    session: AsyncSession, now: datetime, ttl_s: float, claim: LeaseClaim, request: RenewRequest
+    transaction: Transaction, now: datetime, ttl_s: float, claim: LeaseClaim, request: RenewRequest
 ) -> RenewReply:
     expires_at = later(now, ttl_s)
     times = {"lease_expires_at": expires_at, "renewed_at": now}
     if request.progress is None:
-        renewed = await _RENEW.first(session, **fence_of(claim), **times)
+        renewed = await _RENEW.first(transaction, **fence_of(claim), **times)
     else:
         progress = request.progress.model_dump(mode="json")
-        renewed = await _RENEW_AND_REPORT.first(session, **fence_of(claim), **times, progress=progress)
+        renewed = await _RENEW_AND_REPORT.first(transaction, **fence_of(claim), **times, progress=progress)
     if renewed is not None:
         return RenewReply(expires_at=expires_at, directive=Directive.CONTINUE)
-    task = await find_held(session, claim)
-    if task.state in (TaskState.CANCELLED, TaskState.SUPERSEDED):
+    ended = await _ENDED.first(transaction, **fence_of(claim))
+    if ended is not None:
         return RenewReply(expires_at=now, directive=Directive.CANCEL)
     raise LeaseLost(claim.task_id, claim.attempt)
 
@@ -373,6 +388,6 @@ async def expire(session: AsyncSession, now: datetime) -> int:
     return len(tasks)
 
 
-def task_facts(task: TaskRow) -> dict[str, object]:
+def task_facts(task: TaskRow | TaskFacts) -> dict[str, object]:
     """The event data that identifies a task."""
     return {"task_id": task.id, "agent_id": task.agent_id, "kind": task.kind.value, "round": task.round}

@@ -9,14 +9,13 @@ import asyncio
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import bindparam, insert, select
+from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator import lifecycle
 from coordinator.database.ids import new_id
-from coordinator.database.prepared import Prepared, given
+from coordinator.database.prepared import Prepared, Transaction, given
 from coordinator.database.tables import (
     AdapterRow,
     BlobUseRow,
@@ -36,8 +35,9 @@ from coordinator.tasks.checks.metric_checks import check_metrics, check_scores
 from coordinator.tasks.checks.result_checks import check_against_algorithm, check_prepared
 from coordinator.tasks.checks.update_checks import check_adapter_zero, check_parts, check_update
 from coordinator.tasks.claims import LeaseClaim
+from coordinator.tasks.facts import CampaignFacts, TaskFacts
 from coordinator.tasks.keyed_locks import KeyedLocks
-from coordinator.tasks.leases import end, find_held_with_campaign, lock_held, task_facts
+from coordinator.tasks.leases import end, find_held_with_campaign, lock_held, lock_held_facts, task_facts
 from coordinator.tasks.owners import owners_word
 from coordinator.tasks.transfer import uploads
 from shared.adapters.files import Contract
@@ -75,6 +75,7 @@ _ADD_METRIC = Prepared(
         at=given("at"),
     )
 )
+_MAKE_DUE = Prepared(update(CampaignRow).where(CampaignRow.id == given("campaign")).values(due_at=given("now")))
 _UPLOAD = select(UploadRow).where(UploadRow.task_id == bindparam("task"), UploadRow.sha256 == bindparam("sha256"))
 
 
@@ -108,7 +109,10 @@ async def _accept(services: Services, claim: LeaseClaim, result: Result) -> None
             expected = await asyncio.to_thread(uploads.contract_of, campaign, task, participant, purpose)
             contract = await _check_and_store(services, campaign, upload, expected)
             stored.append((purpose, BlobRef(sha256=sha256, n_bytes=upload.n_bytes)))
-        await _commit(services, claim, task.campaign_id, result, stored, contract)
+        if isinstance(result, TrainResult):
+            await _commit_update(services, claim, participant, result, stored)
+        else:
+            await _commit(services, claim, task.campaign_id, result, stored, contract)
     except BadUpdate as error:
         failure = Failure.of(FailureKind.BAD_UPDATE, f"the coordinator refused the update: {error}")
         await fail(services, claim, failure)
@@ -145,7 +149,7 @@ async def fail(services: Services, claim: LeaseClaim, failure: Failure) -> None:
     await uploads.delete_bytes(services, deleted)
 
 
-def _is_replay(task: TaskRow, result: Result) -> bool:
+def _is_replay(task: TaskRow | TaskFacts, result: Result) -> bool:
     """Whether the same result was accepted before. Raises ResultDiffers and LeaseLost."""
     if task.state is TaskState.LEASED:
         return False
@@ -226,6 +230,29 @@ def _check_file(path: Path, expected: Contract | None, campaign: CampaignRow) ->
     return None
 
 
+async def _commit_update(
+    services: Services,
+    claim: LeaseClaim,
+    participant: ParticipantRow,
+    result: TrainResult,
+    stored: list[tuple[BlobKind, BlobRef]],
+) -> None:
+    """Commit the result of a train task, as ``_commit`` does the others."""
+    async with services.database.transact("result") as transaction:
+        campaign, task = await lock_held_facts(transaction, claim, participant.campaign_id)
+        if _is_replay(task, result):
+            return
+        deleted = await _take_uploads(transaction, task, stored)
+        now = services.clock.now()  # under the lock: see _commit
+        await end(transaction, claim, task, TaskState.DONE, result=result.model_dump(mode="json"), ended_at=now)
+        await _use_blobs(transaction, campaign, task, stored, now)
+        await _add_metrics(transaction, task, participant, result.metrics, now)
+        await _MAKE_DUE.rows(transaction, campaign=campaign.id, now=now)
+        services.notifiers.after_commit(transaction, campaign_id=campaign.id)
+        record(transaction, campaign, now, EventType.TASK_DONE, **task_facts(task), agent=participant.agent_name)
+    await uploads.delete_bytes(services, deleted, keep={ref.sha256 for _, ref in stored})
+
+
 async def _commit(
     services: Services,
     claim: LeaseClaim,
@@ -243,30 +270,13 @@ async def _commit(
         campaign, task = await lock_held(session, claim, campaign_id)
         if _is_replay(task, result):
             return
-        deleted = await uploads.delete_rows_of_task(session, task.id)
-        awaited = {(upload.purpose, upload.sha256) for upload in deleted}
-        for kind, ref in stored:
-            if (kind, ref.sha256) not in awaited:
-                raise _replaced(kind, ref.sha256)
+        deleted = await _take_uploads(session, task, stored)
         now = (
             services.clock.now()
         )  # under the lock, so that no metric appears later with a smaller id, which pages would miss
         await end(session, claim, task, TaskState.DONE, result=result.model_dump(mode="json"), ended_at=now)
         participant = await session.get_one(ParticipantRow, (campaign.id, task.agent_id))
-        uses = [
-            {
-                "id": new_id(now),
-                "campaign": campaign.id,
-                "kind": kind,
-                "round": _round_of_files(campaign, task),
-                "task": task.id,
-                "sha256": ref.sha256,
-                "n_bytes": ref.n_bytes,
-            }
-            for kind, ref in stored
-        ]
-        if uses:
-            await _USE_BLOB.run_each(session, uses)
+        await _use_blobs(session, campaign, task, stored, now)
         if isinstance(result, PrepareResult):
             await _apply_prepare(session, participant, result)
         elif isinstance(result, InitResult):
@@ -276,17 +286,45 @@ async def _commit(
             chain.say_adapter(session, campaign, 0, stored[0][1].sha256)
         elif isinstance(result, BenchmarkResult):  # its numbers are recorded with their adapter
             _settle_items(campaign, participant, task, result)
-        elif isinstance(result, TrainResult | EvaluateResult):
-            if result.metrics:
-                await _ADD_METRIC.run_each(session, _metrics(now, task, participant, result.metrics))
-            if isinstance(result, EvaluateResult):  # a late one may be of an older adapter than the newest
-                participant.evaluated_adapter = max(task.round or 0, participant.evaluated_adapter or 0)
+        elif isinstance(result, EvaluateResult):
+            await _add_metrics(session, task, participant, result.metrics, now)
+            # a late one may be of an older adapter than the newest
+            participant.evaluated_adapter = max(task.round or 0, participant.evaluated_adapter or 0)
         _make_due(session, services, campaign, now)
         record(session, campaign, now, EventType.TASK_DONE, **task_facts(task), agent=participant.agent_name)
     await uploads.delete_bytes(services, deleted, keep={ref.sha256 for _, ref in stored})
 
 
-def _round_of_files(campaign: CampaignRow, task: TaskRow) -> int:
+async def _take_uploads(
+    within: AsyncSession | Transaction, task: TaskRow | TaskFacts, stored: list[tuple[BlobKind, BlobRef]]
+) -> list[uploads.DeletedUpload]:
+    """Delete the rows of a task's uploads. Raises Invalid unless what was stored is of them."""
+    deleted = await uploads.delete_rows_of_task(within, task.id)
+    awaited = {(upload.purpose, upload.sha256) for upload in deleted}
+    for kind, ref in stored:
+        if (kind, ref.sha256) not in awaited:
+            raise _replaced(kind, ref.sha256)
+    return deleted
+
+
+async def _use_blobs(
+    within: AsyncSession | Transaction,
+    campaign: CampaignRow | CampaignFacts,
+    task: TaskRow | TaskFacts,
+    stored: list[tuple[BlobKind, BlobRef]],
+    now: datetime,
+) -> None:
+    """Have the campaign reference a task's blobs."""
+    of_task = {"campaign": campaign.id, "round": _round_of_files(campaign, task), "task": task.id}
+    uses = [
+        {**of_task, "id": new_id(now), "kind": kind, "sha256": ref.sha256, "n_bytes": ref.n_bytes}
+        for kind, ref in stored
+    ]
+    if uses:
+        await _USE_BLOB.run_each(within, uses)
+
+
+def _round_of_files(campaign: CampaignRow | CampaignFacts, task: TaskRow | TaskFacts) -> int:
     """The round whose retention governs a task's files. For a late update it is the round that is open now."""
     if task.kind is TaskKind.TRAIN:
         return max(task.round or 0, campaign.rounds_closed + 1)
@@ -336,10 +374,14 @@ def _adapter_zero(campaign: CampaignRow, ref: BlobRef, now: datetime) -> Adapter
     )
 
 
-def _metrics(
-    now: datetime, task: TaskRow, participant: ParticipantRow, metrics: Mapping[str, float]
-) -> list[dict[str, Any]]:
-    """Values of ``_ADD_METRIC``."""
+async def _add_metrics(
+    within: AsyncSession | Transaction,
+    task: TaskRow | TaskFacts,
+    participant: ParticipantRow,
+    metrics: Mapping[str, float],
+    now: datetime,
+) -> None:
+    """Record a client's metrics."""
     of_task = {
         "campaign": task.campaign_id,
         "round": task.round,
@@ -347,7 +389,9 @@ def _metrics(
         "agent": participant.agent_name,
         "at": now,
     }
-    return [{**of_task, "id": new_id(now), "name": name, "value": value} for name, value in metrics.items()]
+    if metrics:
+        rows = [{**of_task, "id": new_id(now), "name": name, "value": value} for name, value in metrics.items()]
+        await _ADD_METRIC.run_each(within, rows)
 
 
 def _make_due(session: AsyncSession, services: Services, campaign: CampaignRow, now: datetime) -> None:

@@ -41,7 +41,7 @@ async def start_upload(body: UploadRequest, claim: ClaimDep, response: Response,
     """Begin the upload of a task's file, or get the offset at which to continue it."""
     upload = await uploads.start(services, claim, body)
     response.headers["Location"] = f"/v1/uploads/{upload.id}"
-    return UploadReply(id=upload.id, offset=upload.offset, n_bytes=upload.n_bytes)
+    return upload
 
 
 @router.head("/uploads/{upload_id}", status_code=204, responses={204: {"headers": _OFFSET}})

@@ -8,16 +8,15 @@ import asyncio
 import logging
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, delete, exists, func, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, exists, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator import lifecycle
 from coordinator.database.ids import new_id
-from coordinator.database.prepared import Prepared, given
+from coordinator.database.prepared import Prepared, Transaction, given
 from coordinator.database.tables import AgentRow, CampaignRow, ParticipantRow, TaskRow, UploadRow
 from coordinator.errors import BadChunk, Forbidden, Invalid, LeaseLost, NotFound, TooLarge, UploadsFull, WrongOffset
 from coordinator.services import Services
@@ -31,7 +30,7 @@ from shared.adapters.lora import at_rank, trained
 from shared.campaign.spec import LoraSection
 from shared.digest import matches_content_digest
 from shared.states import BlobKind, TaskKind, TaskState
-from shared.wire.tasks.leases import UploadRequest
+from shared.wire.tasks.leases import UploadReply, UploadRequest
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +50,21 @@ _DELETE_OTHERS = Prepared(
     .returning(*_OF_DELETED)
 )
 _DELETE_OF_TASK = Prepared(delete(UploadRow).where(UploadRow.task_id == given("task")).returning(*_OF_DELETED))
-_UPLOAD_OF_FILE = select(UploadRow).where(
-    UploadRow.task_id == bindparam("task"), UploadRow.purpose == bindparam("purpose")
+_UPLOAD_OF_FILE = Prepared(
+    select(UploadRow.id, UploadRow.offset).where(
+        UploadRow.task_id == given("task"), UploadRow.purpose == given("purpose")
+    )
+)
+_ADD = Prepared(
+    insert(UploadRow).values(
+        id=given("id"),
+        task_id=given("task"),
+        purpose=given("purpose"),
+        sha256=given("sha256"),
+        n_bytes=given("n_bytes"),
+        offset=0,
+        updated_at=given("now"),
+    )
 )
 _UPLOAD = (
     select(UploadRow, TaskRow).join(TaskRow, TaskRow.id == UploadRow.task_id).where(UploadRow.id == bindparam("upload"))
@@ -70,7 +82,7 @@ _MOVE_OFFSET = Prepared(
 )
 
 
-async def start(services: Services, claim: LeaseClaim, request: UploadRequest) -> UploadRow:
+async def start(services: Services, claim: LeaseClaim, request: UploadRequest) -> UploadReply:
     """Begin an upload for a leased task, or continue the one that an earlier attempt began.
 
     One with another digest is replaced: the agent trained again. Raises LeaseLost, Invalid if the task has no such file
@@ -80,21 +92,22 @@ async def start(services: Services, claim: LeaseClaim, request: UploadRequest) -
     limits = services.settings.storage
     # in a thread: it reads the contract, which may have thousands of tensors
     await asyncio.to_thread(_check_size, campaign, task, participant, request, limits.max_adapter_bytes)
-    async with services.database.write("start_upload") as session:
+    async with services.database.transact("start_upload") as transaction:
         # the agent first, as in acquiring, so that requests at the same time keep its limit together
-        await _LOCK_AGENT.rows(session, agent=claim.agent_id)
-        if await _STILL_LEASED.first(session, **fence_of(claim)) is None:
+        await _LOCK_AGENT.rows(transaction, agent=claim.agent_id)
+        if await _STILL_LEASED.first(transaction, **fence_of(claim)) is None:
             raise LeaseLost(claim.task_id, claim.attempt)
         file = {"task": task.id, "purpose": request.purpose}
-        replaced = deleted_uploads(
-            await _DELETE_OTHERS.rows(session, **file, sha256=request.sha256, n_bytes=request.n_bytes)
-        )
-        upload = (await session.scalars(_UPLOAD_OF_FILE, file)).first()
-        if upload is None:
-            await _check_total(session, claim.agent_id, request.n_bytes, limits.max_upload_bytes_per_agent)
-            upload = _new_upload(task, request, services.clock.now())
-            session.add(upload)
-    log.debug("upload %s of %s: has %d of %d bytes", upload.id, upload.purpose, upload.offset, upload.n_bytes)
+        bytes_of = {"sha256": request.sha256, "n_bytes": request.n_bytes}
+        replaced = deleted_uploads(await _DELETE_OTHERS.rows(transaction, **file, **bytes_of))
+        begun = await _UPLOAD_OF_FILE.first(transaction, **file)
+        if begun is None:
+            await _check_total(transaction, claim.agent_id, request.n_bytes, limits.max_upload_bytes_per_agent)
+            now = services.clock.now()
+            begun = new_id(now), 0
+            await _ADD.rows(transaction, **file, **bytes_of, id=begun[0], now=now)
+    upload = UploadReply(id=begun[0], offset=begun[1], n_bytes=request.n_bytes)
+    log.debug("upload %s of %s: has %d of %d bytes", upload.id, request.purpose, upload.offset, upload.n_bytes)
     await delete_bytes(services, replaced)
     return upload
 
@@ -112,27 +125,15 @@ def _check_size(
         raise Invalid(("n_bytes", message))
 
 
-async def _check_total(session: AsyncSession, agent_id: str, n_bytes: int, limit: int) -> None:
+async def _check_total(transaction: Transaction, agent_id: str, n_bytes: int, limit: int) -> None:
     """Raise UploadsFull if an agent's unfinished uploads would have too many bytes together.
 
     Those of ended tasks do not count: they go with the task, or are swept up.
     """
-    [(stored,)] = await _UPLOADED.rows(session, agent=agent_id)
+    [(stored,)] = await _UPLOADED.rows(transaction, agent=agent_id)
     total = int(stored) + n_bytes
     if total > limit:
         raise UploadsFull(total, limit)
-
-
-def _new_upload(task: TaskRow, request: UploadRequest, now: datetime) -> UploadRow:
-    return UploadRow(
-        id=new_id(now),
-        task_id=task.id,
-        purpose=request.purpose,
-        sha256=request.sha256,
-        n_bytes=request.n_bytes,
-        offset=0,
-        updated_at=now,
-    )
 
 
 def contract_of(
@@ -252,9 +253,9 @@ async def delete_rows(session: AsyncSession, condition: ColumnElement[bool]) -> 
     return deleted_uploads((await session.execute(statement)).all())
 
 
-async def delete_rows_of_task(session: AsyncSession, task_id: str) -> list[DeletedUpload]:
+async def delete_rows_of_task(within: AsyncSession | Transaction, task_id: str) -> list[DeletedUpload]:
     """Delete the rows of a task's uploads, as ``delete_rows`` does."""
-    return deleted_uploads(await _DELETE_OF_TASK.rows(session, task=task_id))
+    return deleted_uploads(await _DELETE_OF_TASK.rows(within, task=task_id))
 
 
 def deleted_uploads(rows: Iterable[Any]) -> list[DeletedUpload]:
