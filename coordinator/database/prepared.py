@@ -61,8 +61,7 @@ class Prepared:
             text = self.text_for(connection.dialect)
             await connection.exec_driver_sql(text.sql, [text.parameters(each) for each in values])
         else:
-            for each in values:
-                connection.rows(self, each)
+            connection.run_each(self, values)
 
     async def first(self, within: "AsyncSession | Transaction", /, **values: Any) -> Row | None:
         """The first row; None if there is none."""
@@ -88,6 +87,10 @@ class Direct(Protocol):
 
     def rows(self, statement: Prepared, values: dict[str, Any]) -> Sequence[Row]:
         """The rows of a statement. Raises what a session's statements raise."""
+        ...
+
+    def run_each(self, statement: Prepared, values: Sequence[dict[str, Any]]) -> None:
+        """Run a statement without rows once with each of the values."""
         ...
 
 

@@ -44,6 +44,15 @@ class SqliteDirect:
         except sqlite3.Error as error:
             raise _translated(error, text.sql, self._address) from error
 
+    def run_each(self, statement: Prepared, values: Sequence[dict[str, Any]]) -> None:
+        """Run a statement without rows once with each of the values. Raises DatabaseAway and Unstorable."""
+        text = statement.text_for(self._dialect)
+        parameters = [text.parameters(each) for each in values]
+        try:
+            self._connection.executemany(text.sql, parameters)
+        except sqlite3.Error as error:
+            raise _translated(error, text.sql, self._address) from error
+
 
 def _translated(error: sqlite3.Error, sql: str, address: Address) -> Exception:
     """The domain's error, else SQLAlchemy's, as a session's statements raise it."""

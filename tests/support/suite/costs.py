@@ -3,8 +3,9 @@
 Steps show what row counts hide: a scan of rows that do not appear in the result.
 """
 
+import sqlite3
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,9 @@ from typing import Any
 import pytest
 
 from coordinator.database import sessions as db
-from coordinator.database import sqlite_statements
+from coordinator.database import sqlite_direct, sqlite_statements
+from coordinator.database.prepared import Prepared, Row
+from coordinator.database.sqlite_direct import SqliteDirect
 from coordinator.database.sqlite_statements import Connection, Statement
 
 _EVERY = 1
@@ -45,10 +48,7 @@ class Meter:
             async def execute(statement: Statement, sql: str, *rest: Any) -> Statement:
                 meter._steps = 0
                 await method(statement, sql, *rest)
-                if meter._cost is not None:
-                    meter._cost.steps[sql] += meter._steps
-                    meter._cost.statements[sql] += 1
-                    meter._cost.rows[sql] += len(statement._rows)
+                meter._count(sql, len(statement._rows))
                 return statement
 
             return execute
@@ -57,14 +57,48 @@ class Meter:
             meter._steps += _EVERY
             return 0
 
+        direct_run_each = SqliteDirect.run_each
+        direct_rows, direct_opened, direct_begin = SqliteDirect.rows, sqlite_direct.opened, sqlite_direct._begin
+
+        def rows(direct: SqliteDirect, statement: Prepared, values: dict[str, Any]) -> Sequence[Row]:
+            meter._steps = 0
+            found = direct_rows(direct, statement, values)
+            meter._count(statement.text_for(direct._dialect).sql, len(found))
+            return found
+
+        def run_each(direct: SqliteDirect, statement: Prepared, values: Sequence[dict[str, Any]]) -> None:
+            meter._steps = 0
+            direct_run_each(direct, statement, values)
+            meter._count(statement.text_for(direct._dialect).sql, 0)
+
+        def opened(*given: Any) -> sqlite3.Connection:
+            connection = direct_opened(*given)
+            connection.set_progress_handler(step, _EVERY)
+            return connection
+
+        async def begin(*given: Any) -> None:
+            meter._steps = 0
+            await direct_begin(*given)
+            meter._count("BEGIN IMMEDIATE", 0)
+
         async def connected(path: Path) -> Connection:
             connection = await connect(path)
             await connection.run_in_thread(lambda opened: opened.set_progress_handler(step, _EVERY))
             return connection
 
         monkeypatch.setattr(db, "connect", connected)
+        monkeypatch.setattr(SqliteDirect, "rows", rows)
+        monkeypatch.setattr(SqliteDirect, "run_each", run_each)
+        monkeypatch.setattr(sqlite_direct, "opened", opened)
+        monkeypatch.setattr(sqlite_direct, "_begin", begin)
         for name in ("execute", "executemany"):
             monkeypatch.setattr(Statement, name, counted(getattr(Statement, name)))
+
+    def _count(self, sql: str, n_rows: int) -> None:
+        if self._cost is not None:
+            self._cost.steps[sql] += self._steps
+            self._cost.statements[sql] += 1
+            self._cost.rows[sql] += n_rows
 
     @contextmanager
     def measured(self) -> Iterator[Cost]:
