@@ -24,7 +24,7 @@ from sqlalchemy import ColumnElement, Select, bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.attributes import set_committed_value
 
-from coordinator.database.prepared import Prepared, Transaction, given
+from coordinator.database.prepared import Prepared, Transaction, given, given_each
 from coordinator.database.tables import CampaignRow, ParticipantRow, RoundRow, TaskRow
 from coordinator.errors import IllegalMove, NotFound
 from shared.states import CampaignState, ParticipantState, RoundState, TaskState
@@ -86,6 +86,7 @@ class Facts(Protocol):
     """Some columns of a row, its key and state among them. ROW: the row's class."""
 
     ROW: ClassVar[Any]
+    state: Any
 
 
 async def move(
@@ -103,7 +104,7 @@ async def move(
     """
     kind: type[Row] = row.ROW if not isinstance(row, Row) else type(row)
     what = kind.__name__.removesuffix("Row").lower()
-    state: StrEnum = getattr(row, "state")  # noqa: B009
+    state: StrEnum = row.state
     if not is_legal(state, to):
         raise IllegalMove(what, state, to)
     changed = {"state": to, **values}
@@ -132,8 +133,7 @@ def _moving(kind: type[Row], changed: tuple[str, ...], *, is_fenced: bool) -> Pr
     if is_fenced:
         match.append(columns["attempt"] == given("of_attempt"))
         match.append(columns["token_hash"].is_not_distinct_from(given("of_token_hash")))
-    values = {name: given(name) for name in changed}
-    return Prepared(update(kind).where(*match).values(values).returning(*kind.__mapper__.primary_key))
+    return Prepared(update(kind).where(*match).values(given_each(*changed)).returning(*kind.__mapper__.primary_key))
 
 
 async def lock_campaign(session: AsyncSession, campaign_id: str) -> CampaignRow:

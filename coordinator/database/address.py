@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
-from coordinator.database.sqlite_dialect import SCHEME
+from coordinator.database.sqlite.dialect import SCHEME
 from coordinator.errors import BadDatabaseUrl
 
 CONNECT_S = 5.0

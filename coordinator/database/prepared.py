@@ -30,6 +30,11 @@ def given(name: str) -> BindParameter[Any]:
     return bindparam(_GIVEN + name, None)
 
 
+def given_each(*names: str) -> dict[str, BindParameter[Any]]:
+    """Columns' values that each call gives, by the columns' names."""
+    return {name: given(name) for name in names}
+
+
 class Prepared:
     """A statement of columns, with ``given`` in the place of what calls give.
 
@@ -158,10 +163,6 @@ class Text:
             )
             for row in rows
         ]
-
-
-def _converted(value: Any, convert: Convert | None) -> Any:
-    return value if convert is None else convert(value)
 
 
 def _bind(compiled: SQLCompiler, name: str) -> BindParameter[Any]:

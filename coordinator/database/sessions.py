@@ -25,9 +25,9 @@ from coordinator.database.connecting import connect_postgres
 from coordinator.database.disk_full import translate_disk_full
 from coordinator.database.driver_errors import translate
 from coordinator.database.prepared import DIRECT, Prepared, Transaction
-from coordinator.database.sqlite_dialect import COMPILED
-from coordinator.database.sqlite_direct import SqliteDirects, SqliteWriter
-from coordinator.database.sqlite_statements import PRAGMAS_OF_WRITERS, connect
+from coordinator.database.sqlite.dialect import COMPILED
+from coordinator.database.sqlite.direct import SqliteReader, SqliteWriter
+from coordinator.database.sqlite.statements import PRAGMAS_OF_WRITERS, connect
 from coordinator.errors import DatabaseAway
 from shared import crash_points
 
@@ -73,11 +73,11 @@ class Database:
                 pool_pre_ping=True,
             )
             self._single = self._reader.execution_options(isolation_level="AUTOCOMMIT")
-        self._direct = SqliteDirects(address, self._single.dialect, _READ_LOCK_S) if self.is_sqlite else None
+        self._direct_reader = SqliteReader(address, self._single.dialect, _READ_LOCK_S) if self.is_sqlite else None
         self._direct_writer = SqliteWriter(address, self._writer.dialect, _LOCK_S) if self.is_sqlite else None
         self._writes = asyncio.Lock()
         self._writing: dict[asyncio.Task[Any] | None, asyncio.Event] = {}
-        info = {DIRECT: self._direct.of} if self._direct is not None else {}
+        info = {DIRECT: self._direct_reader.of} if self._direct_reader is not None else {}
         self._write = async_sessionmaker(self._writer, expire_on_commit=False, info=info)
         self._read = async_sessionmaker(self._reader, expire_on_commit=False, info=info)
         self._read_once = async_sessionmaker(self._single, expire_on_commit=False)
@@ -165,8 +165,8 @@ class Database:
         Raises DatabaseAway and Unstorable.
         """
         with self._used():
-            if self._direct is not None:
-                return self._direct.ask(query, values)
+            if self._direct_reader is not None:
+                return self._direct_reader.ask(query, values)
             async with self._single.connect() as connection:
                 return await query.rows_of(connection, **values)
 
@@ -247,7 +247,7 @@ class Database:
         await self._writer.dispose()
         await self._reader.dispose()
         await self._single.dispose()
-        for direct in (self._direct, self._direct_writer):
+        for direct in (self._direct_reader, self._direct_writer):
             if direct is not None:
                 direct.close()
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from sqlalchemy import Enum, ForeignKey, Index, LargeBinary, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-from sqlalchemy.util import LRUCache
 
 from coordinator.database.columns import (
     BigWholeNumber,
@@ -19,7 +18,7 @@ from coordinator.database.columns import (
     UtcTime,
     WholeNumber,
 )
-from shared.campaign.sections import FROM_COORDINATOR
+from coordinator.database.parsed_specs import parsed_spec
 from shared.campaign.spec import CampaignSpec
 from shared.metrics import HELD_OUT_LOSS, ReportLevel
 from shared.states import (
@@ -51,20 +50,6 @@ class Base(DeclarativeBase):
         list[Any]: Document,
         enum.Enum: Enum(enum.Enum, native_enum=False, length=20, values_callable=lambda kind: [m.value for m in kind]),
     }
-
-
-_PARSED: LRUCache[str, tuple[dict[str, Any], CampaignSpec]] = LRUCache(200)
-"""Campaign files as they are stored and as they are parsed, by the campaign's id."""
-
-
-def parsed_spec(campaign_id: str, spec_json: dict[str, Any]) -> CampaignSpec:
-    """A campaign file, parsed once for each value of ``spec_json``. It is shared: change no part of it."""
-    parsed = _PARSED.get(campaign_id)
-    if parsed is None or parsed[0] != spec_json:
-        # without the checks of a new campaign: a plug-in that is missing now must not hide the campaign
-        spec = CampaignSpec.model_validate(spec_json, context=FROM_COORDINATOR)
-        parsed = _PARSED[campaign_id] = spec_json, spec
-    return parsed[1]
 
 
 class OperatorKeyRow(Base):

@@ -16,7 +16,7 @@ from sqlalchemy import insert, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator.database.columns import BigWholeNumber
-from coordinator.database.prepared import Prepared, Transaction, given
+from coordinator.database.prepared import Prepared, Transaction, given, given_each
 from coordinator.database.sessions import before_commit
 from coordinator.database.tables import CampaignRow, EventRow
 from shared.bounds import one_line
@@ -37,9 +37,7 @@ _COUNT = Prepared(
     ).columns(n_events=BigWholeNumber)
 )
 
-_ADD = Prepared(
-    insert(EventRow).values({name: given(name) for name in EventRow.__table__.columns.keys()})  # noqa: SIM118
-)
+_ADD = Prepared(insert(EventRow).values(given_each("campaign_id", "number", "position", "at", "type", "data")))
 
 
 class Logged(Protocol):

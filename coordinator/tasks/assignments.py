@@ -5,6 +5,7 @@ from typing import Any
 from sqlalchemy import case, func, select
 from sqlalchemy.orm import aliased
 
+from coordinator.database.parsed_specs import parsed_spec
 from coordinator.database.prepared import Prepared, Transaction, given
 from coordinator.database.tables import (
     AdapterRow,
@@ -13,7 +14,6 @@ from coordinator.database.tables import (
     ParticipantRow,
     RoundRow,
     TaskRow,
-    parsed_spec,
 )
 from coordinator.services import Services
 from coordinator.tasks.facts import CampaignFacts, TaskFacts

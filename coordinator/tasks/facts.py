@@ -6,8 +6,9 @@ from typing import Any, ClassVar
 
 from sqlalchemy import select
 
+from coordinator.database.parsed_specs import parsed_spec
 from coordinator.database.prepared import Prepared, Transaction, given
-from coordinator.database.tables import CampaignRow, TaskRow, parsed_spec
+from coordinator.database.tables import CampaignRow, TaskRow
 from coordinator.errors import NotFound
 from shared.campaign.spec import CampaignSpec
 from shared.states import CampaignState, TaskKind, TaskState

@@ -11,6 +11,7 @@ of an agent's requests bounds what that writes.
 
 import logging
 from datetime import datetime, timedelta
+from itertools import count
 from typing import Any
 
 from sqlalchemy import and_, bindparam, null, select, update
@@ -20,8 +21,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator import campaign_moves, lifecycle
 from coordinator.clock import later
-from coordinator.database.prepared import Prepared, Transaction, given
-from coordinator.database.tables import AgentRow, CampaignRow, ParticipantRow, TaskRow, parsed_spec
+from coordinator.database.parsed_specs import parsed_spec
+from coordinator.database.prepared import Prepared, Transaction, given, given_each
+from coordinator.database.tables import AgentRow, CampaignRow, ParticipantRow, TaskRow
 from coordinator.errors import (
     AgentAlreadyRunning,
     AgentRevoked,
@@ -65,7 +67,7 @@ FENCE = (
 IS_LEASED = and_(*FENCE, TaskRow.state == TaskState.LEASED)
 """In a prepared statement: the task of a claim is leased under this claim, of which ``fence_of`` has the values."""
 
-_LOCK_AGENT = Prepared(
+LOCK_AGENT = Prepared(
     select(AgentRow.name, AgentRow.state, AgentRow.version)
     .where(AgentRow.id == given("agent"))
     .with_for_update(key_share=True)
@@ -84,7 +86,7 @@ _TASKS_TO_DO = Prepared(
         select(null(), null()).where(AgentRow.id == given("agent"), AgentRow.state != AgentState.ACTIVE),
     )
 )
-_TASKS_DUE = Prepared(
+_TASK_DUE = Prepared(
     select(CampaignRow.spec_json, *TASK)
     .join(CampaignRow, CampaignRow.id == TaskRow.campaign_id)
     .where(
@@ -93,6 +95,8 @@ _TASKS_DUE = Prepared(
         (TaskRow.state == TaskState.LEASED) | TaskRow.next_grant_at.is_(None) | (TaskRow.next_grant_at <= given("now")),
     )
     .order_by((TaskRow.state == TaskState.LEASED).desc(), TaskRow.id)
+    .limit(1)
+    .offset(given("skipped"))
 )
 _WITH_CAMPAIGN = (
     select(TaskRow, CampaignRow, ParticipantRow)
@@ -106,10 +110,14 @@ _WITH_CAMPAIGN = (
 _HELD = Prepared(select(*TASK).where(*FENCE))
 _ENDED = Prepared(select(TaskRow.id).where(*FENCE, TaskRow.state.in_((TaskState.CANCELLED, TaskState.SUPERSEDED))))
 _RENEWED = Prepared(select(TaskRow.lease_expires_at).where(IS_LEASED, TaskRow.renewed_at > given("since")))
-_EXTENDED = {name: given(name) for name in ("lease_expires_at", "renewed_at")}
-_RENEW = Prepared(update(TaskRow).where(IS_LEASED).values(_EXTENDED).returning(TaskRow.id))
+_RENEW = Prepared(
+    update(TaskRow).where(IS_LEASED).values(given_each("lease_expires_at", "renewed_at")).returning(TaskRow.id)
+)
 _RENEW_AND_REPORT = Prepared(
-    update(TaskRow).where(IS_LEASED).values(_EXTENDED | {"progress": given("progress")}).returning(TaskRow.id)
+    update(TaskRow)
+    .where(IS_LEASED)
+    .values(given_each("lease_expires_at", "renewed_at", "progress"))
+    .returning(TaskRow.id)
 )
 
 
@@ -150,7 +158,7 @@ async def acquire(
     """
     # lock the agent before any campaign, as revoking does, so that concurrent requests never get a task each; not its
     # key (key_share): new tasks reference the key, and the engine that adds them holds their campaign's lock
-    [(name, state, version)] = await _LOCK_AGENT.rows(transaction, agent=agent_id)  # agents are revoked, never deleted
+    [(name, state, version)] = await LOCK_AGENT.rows(transaction, agent=agent_id)  # agents are revoked, never deleted
     if state is not AgentState.ACTIVE:
         raise AgentRevoked(name)
     task = await _next_task(transaction, now, agent_id)
@@ -186,7 +194,11 @@ async def _next_task(transaction: Transaction, now: datetime, agent_id: str) -> 
 
     Campaigns whose plug-ins are missing here are passed over; the engine pauses them.
     """
-    for spec_json, *columns in await _TASKS_DUE.rows(transaction, agent=agent_id, now=now):
+    for skipped in count():
+        row = await _TASK_DUE.first(transaction, agent=agent_id, now=now, skipped=skipped)
+        if row is None:
+            break
+        spec_json, *columns = row
         task = TaskFacts(*columns)
         missing = parsed_spec(task.campaign_id, spec_json).missing_plugin()
         if missing is None or (task.state is TaskState.LEASED and (task.lease_expires_at or now) > now):

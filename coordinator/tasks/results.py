@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator import lifecycle
 from coordinator.database.ids import new_id
-from coordinator.database.prepared import Prepared, Transaction, given
+from coordinator.database.prepared import Prepared, Transaction, given, given_each
 from coordinator.database.tables import (
     AdapterRow,
     BlobUseRow,
@@ -53,26 +53,12 @@ _locks = KeyedLocks()
 
 _USE_BLOB = Prepared(
     insert(BlobUseRow).values(
-        id=given("id"),
-        campaign_id=given("campaign"),
-        kind=given("kind"),
-        round=given("round"),
-        task_id=given("task"),
-        sha256=given("sha256"),
-        n_bytes=given("n_bytes"),
-        stored=True,
+        stored=True, **given_each("id", "campaign_id", "kind", "round", "task_id", "sha256", "n_bytes")
     )
 )
 _ADD_METRIC = Prepared(
     insert(MetricRow).values(
-        id=given("id"),
-        campaign_id=given("campaign"),
-        round=given("round"),
-        name=given("name"),
-        client_number=given("client"),
-        agent_name=given("agent"),
-        value=given("value"),
-        at=given("at"),
+        given_each("id", "campaign_id", "round", "name", "client_number", "agent_name", "value", "at")
     )
 )
 _MAKE_DUE = Prepared(update(CampaignRow).where(CampaignRow.id == given("campaign")).values(due_at=given("now")))
@@ -142,7 +128,7 @@ async def fail(services: Services, claim: LeaseClaim, failure: Failure) -> None:
             await owners_word.take(session, campaign, participant, of_owner, failure.message, now)
         elif task.kind is TaskKind.PREPARE:
             await lifecycle.move(session, participant, ParticipantState.FAILED, reason=failure.message)
-        _make_due(session, services, campaign, now)
+        await _make_due(session, services, campaign, now)
         if of_owner is None:
             facts = {"failure": failure.kind, "message": failure.message}
             record(session, campaign, now, EventType.TASK_FAILED, **task_facts(task), **facts)
@@ -242,13 +228,8 @@ async def _commit_update(
         campaign, task = await lock_held_facts(transaction, claim, participant.campaign_id)
         if _is_replay(task, result):
             return
-        deleted = await _take_uploads(transaction, task, stored)
-        now = services.clock.now()  # under the lock: see _commit
-        await end(transaction, claim, task, TaskState.DONE, result=result.model_dump(mode="json"), ended_at=now)
-        await _use_blobs(transaction, campaign, task, stored, now)
+        deleted, now = await _end_with(services, transaction, claim, campaign, task, result, stored)
         await _add_metrics(transaction, task, participant, result.metrics, now)
-        await _MAKE_DUE.rows(transaction, campaign=campaign.id, now=now)
-        services.notifiers.after_commit(transaction, campaign_id=campaign.id)
         record(transaction, campaign, now, EventType.TASK_DONE, **task_facts(task), agent=participant.agent_name)
     await uploads.delete_bytes(services, deleted, keep={ref.sha256 for _, ref in stored})
 
@@ -270,13 +251,8 @@ async def _commit(
         campaign, task = await lock_held(session, claim, campaign_id)
         if _is_replay(task, result):
             return
-        deleted = await _take_uploads(session, task, stored)
-        now = (
-            services.clock.now()
-        )  # under the lock, so that no metric appears later with a smaller id, which pages would miss
-        await end(session, claim, task, TaskState.DONE, result=result.model_dump(mode="json"), ended_at=now)
+        deleted, now = await _end_with(services, session, claim, campaign, task, result, stored)
         participant = await session.get_one(ParticipantRow, (campaign.id, task.agent_id))
-        await _use_blobs(session, campaign, task, stored, now)
         if isinstance(result, PrepareResult):
             await _apply_prepare(session, participant, result)
         elif isinstance(result, InitResult):
@@ -290,9 +266,29 @@ async def _commit(
             await _add_metrics(session, task, participant, result.metrics, now)
             # a late one may be of an older adapter than the newest
             participant.evaluated_adapter = max(task.round or 0, participant.evaluated_adapter or 0)
-        _make_due(session, services, campaign, now)
         record(session, campaign, now, EventType.TASK_DONE, **task_facts(task), agent=participant.agent_name)
     await uploads.delete_bytes(services, deleted, keep={ref.sha256 for _, ref in stored})
+
+
+async def _end_with(
+    services: Services,
+    within: AsyncSession | Transaction,
+    claim: LeaseClaim,
+    campaign: CampaignRow | CampaignFacts,
+    task: TaskRow | TaskFacts,
+    result: Result,
+    stored: list[tuple[BlobKind, BlobRef]],
+) -> tuple[list[uploads.DeletedUpload], datetime]:
+    """End a task of a locked campaign with its result, and have the campaign reference what was stored of it.
+
+    Returns the uploads whose bytes are to be deleted, and the time. Raises LeaseLost and Invalid.
+    """
+    deleted = await _take_uploads(within, task, stored)
+    now = services.clock.now()  # under the lock: a metric with an earlier id must not appear later, for pages' sake
+    await end(within, claim, task, TaskState.DONE, result=result.model_dump(mode="json"), ended_at=now)
+    await _use_blobs(within, campaign, task, stored, now)
+    await _make_due(within, services, campaign, now)
+    return deleted, now
 
 
 async def _take_uploads(
@@ -315,7 +311,7 @@ async def _use_blobs(
     now: datetime,
 ) -> None:
     """Have the campaign reference a task's blobs."""
-    of_task = {"campaign": campaign.id, "round": _round_of_files(campaign, task), "task": task.id}
+    of_task = {"campaign_id": campaign.id, "round": _round_of_files(campaign, task), "task_id": task.id}
     uses = [
         {**of_task, "id": new_id(now), "kind": kind, "sha256": ref.sha256, "n_bytes": ref.n_bytes}
         for kind, ref in stored
@@ -383,10 +379,10 @@ async def _add_metrics(
 ) -> None:
     """Record a client's metrics."""
     of_task = {
-        "campaign": task.campaign_id,
+        "campaign_id": task.campaign_id,
         "round": task.round,
-        "client": participant.client_number,
-        "agent": participant.agent_name,
+        "client_number": participant.client_number,
+        "agent_name": participant.agent_name,
         "at": now,
     }
     if metrics:
@@ -394,7 +390,12 @@ async def _add_metrics(
         await _ADD_METRIC.run_each(within, rows)
 
 
-def _make_due(session: AsyncSession, services: Services, campaign: CampaignRow, now: datetime) -> None:
+async def _make_due(
+    within: AsyncSession | Transaction, services: Services, campaign: CampaignRow | CampaignFacts, now: datetime
+) -> None:
     """Make the campaign due, and wake the engine and watchers after the commit."""
-    campaign.due_at = now
-    services.notifiers.after_commit(session, campaign_id=campaign.id)
+    if isinstance(campaign, CampaignRow):
+        campaign.due_at = now  # stored together with its other changes
+    else:
+        await _MAKE_DUE.rows(within, campaign=campaign.id, now=now)
+    services.notifiers.after_commit(within, campaign_id=campaign.id)

@@ -16,14 +16,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator import lifecycle
 from coordinator.database.ids import new_id
-from coordinator.database.prepared import Prepared, Transaction, given
-from coordinator.database.tables import AgentRow, CampaignRow, ParticipantRow, TaskRow, UploadRow
+from coordinator.database.prepared import Prepared, Transaction, given, given_each
+from coordinator.database.tables import CampaignRow, ParticipantRow, TaskRow, UploadRow
 from coordinator.errors import BadChunk, Forbidden, Invalid, LeaseLost, NotFound, TooLarge, UploadsFull, WrongOffset
 from coordinator.services import Services
 from coordinator.storage.retention import release_blobs
 from coordinator.tasks.claims import LeaseClaim, LeaseHolder
 from coordinator.tasks.keyed_locks import KeyedLocks
-from coordinator.tasks.leases import IS_LEASED, check_held, fence_of, find_held_with_campaign
+from coordinator.tasks.leases import IS_LEASED, LOCK_AGENT, check_held, fence_of, find_held_with_campaign
 from shared import algorithms
 from shared.adapters.files import Contract
 from shared.adapters.lora import at_rank, trained
@@ -37,7 +37,6 @@ log = logging.getLogger(__name__)
 _locks = KeyedLocks()
 
 
-_LOCK_AGENT = Prepared(select(AgentRow.id).where(AgentRow.id == given("agent")).with_for_update(key_share=True))
 _STILL_LEASED = Prepared(select(TaskRow.id).where(IS_LEASED))
 _OF_DELETED = (UploadRow.id, UploadRow.purpose, UploadRow.sha256)
 _DELETE_OTHERS = Prepared(
@@ -56,15 +55,7 @@ _UPLOAD_OF_FILE = Prepared(
     )
 )
 _ADD = Prepared(
-    insert(UploadRow).values(
-        id=given("id"),
-        task_id=given("task"),
-        purpose=given("purpose"),
-        sha256=given("sha256"),
-        n_bytes=given("n_bytes"),
-        offset=0,
-        updated_at=given("now"),
-    )
+    insert(UploadRow).values(offset=0, **given_each("id", "task_id", "purpose", "sha256", "n_bytes", "updated_at"))
 )
 _UPLOAD = (
     select(UploadRow, TaskRow).join(TaskRow, TaskRow.id == UploadRow.task_id).where(UploadRow.id == bindparam("upload"))
@@ -94,7 +85,7 @@ async def start(services: Services, claim: LeaseClaim, request: UploadRequest) -
     await asyncio.to_thread(_check_size, campaign, task, participant, request, limits.max_adapter_bytes)
     async with services.database.transact("start_upload") as transaction:
         # the agent first, as in acquiring, so that requests at the same time keep its limit together
-        await _LOCK_AGENT.rows(transaction, agent=claim.agent_id)
+        await LOCK_AGENT.rows(transaction, agent=claim.agent_id)
         if await _STILL_LEASED.first(transaction, **fence_of(claim)) is None:
             raise LeaseLost(claim.task_id, claim.attempt)
         file = {"task": task.id, "purpose": request.purpose}
@@ -105,7 +96,9 @@ async def start(services: Services, claim: LeaseClaim, request: UploadRequest) -
             await _check_total(transaction, claim.agent_id, request.n_bytes, limits.max_upload_bytes_per_agent)
             now = services.clock.now()
             begun = new_id(now), 0
-            await _ADD.rows(transaction, **file, **bytes_of, id=begun[0], now=now)
+            await _ADD.rows(
+                transaction, id=begun[0], task_id=task.id, purpose=request.purpose, updated_at=now, **bytes_of
+            )
     upload = UploadReply(id=begun[0], offset=begun[1], n_bytes=request.n_bytes)
     log.debug("upload %s of %s: has %d of %d bytes", upload.id, request.purpose, upload.offset, upload.n_bytes)
     await delete_bytes(services, replaced)

@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from coordinator.database import sqlite_statements
 from coordinator.database.address import sqlite_address
 from coordinator.database.sessions import Database
+from coordinator.database.sqlite import statements as sqlite_statements
 
 MANY = 2 * sqlite_statements._AT_ONCE + 7
 TEN = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10) SELECT i FROM n"

@@ -137,7 +137,7 @@ def test_a_lock_of_another_process_is_waited_for_without_holding_others_up(
 ) -> None:
     database = coordinator.services.database
     assert database._direct_writer is not None
-    monkeypatch.setattr(database._direct_writer, "_lock_s", 0.3)
+    monkeypatch.setattr(database._direct_writer, "_wait_s", 0.3)
     other = sqlite3.connect(data_dir / "fedloom.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
 

@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from coordinator.database import sessions as db
-from coordinator.database import sqlite_direct, sqlite_statements
 from coordinator.database.prepared import Prepared, Row
-from coordinator.database.sqlite_direct import SqliteDirect
-from coordinator.database.sqlite_statements import Connection, Statement
+from coordinator.database.sqlite import direct as sqlite_direct
+from coordinator.database.sqlite import statements as sqlite_statements
+from coordinator.database.sqlite.direct import SqliteDirect
+from coordinator.database.sqlite.statements import Connection, Statement
 
 _EVERY = 1
 """Virtual-machine steps per call of the progress handler."""
@@ -58,7 +59,7 @@ class Meter:
             return 0
 
         direct_run_each = SqliteDirect.run_each
-        direct_rows, direct_opened, direct_begin = SqliteDirect.rows, sqlite_direct.opened, sqlite_direct._begin
+        direct_rows, direct_opened, direct_begin = SqliteDirect.rows, sqlite_direct.connect, sqlite_direct.begin
 
         def rows(direct: SqliteDirect, statement: Prepared, values: dict[str, Any]) -> Sequence[Row]:
             meter._steps = 0
@@ -89,8 +90,8 @@ class Meter:
         monkeypatch.setattr(db, "connect", connected)
         monkeypatch.setattr(SqliteDirect, "rows", rows)
         monkeypatch.setattr(SqliteDirect, "run_each", run_each)
-        monkeypatch.setattr(sqlite_direct, "opened", opened)
-        monkeypatch.setattr(sqlite_direct, "_begin", begin)
+        monkeypatch.setattr(sqlite_direct, "connect", opened)
+        monkeypatch.setattr(sqlite_direct, "begin", begin)
         for name in ("execute", "executemany"):
             monkeypatch.setattr(Statement, name, counted(getattr(Statement, name)))
 

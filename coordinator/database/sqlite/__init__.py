@@ -1,0 +1,1 @@
+"""SQLite: its driver, its dialect, and its connections of their own."""
