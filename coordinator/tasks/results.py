@@ -230,6 +230,7 @@ async def _commit_update(
             return
         deleted, now = await _end_with(services, transaction, claim, campaign, task, result, stored)
         await _add_metrics(transaction, task, participant, result.metrics, now)
+        await _make_due(transaction, services, campaign, now)
         record(transaction, campaign, now, EventType.TASK_DONE, **task_facts(task), agent=participant.agent_name)
     await uploads.delete_bytes(services, deleted, keep={ref.sha256 for _, ref in stored})
 
@@ -266,6 +267,7 @@ async def _commit(
             await _add_metrics(session, task, participant, result.metrics, now)
             # a late one may be of an older adapter than the newest
             participant.evaluated_adapter = max(task.round or 0, participant.evaluated_adapter or 0)
+        await _make_due(session, services, campaign, now)
         record(session, campaign, now, EventType.TASK_DONE, **task_facts(task), agent=participant.agent_name)
     await uploads.delete_bytes(services, deleted, keep={ref.sha256 for _, ref in stored})
 
@@ -287,7 +289,6 @@ async def _end_with(
     now = services.clock.now()  # under the lock: a metric with an earlier id must not appear later, for pages' sake
     await end(within, claim, task, TaskState.DONE, result=result.model_dump(mode="json"), ended_at=now)
     await _use_blobs(within, campaign, task, stored, now)
-    await _make_due(within, services, campaign, now)
     return deleted, now
 
 

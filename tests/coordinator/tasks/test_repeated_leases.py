@@ -117,10 +117,11 @@ def test_another_task_is_granted_while_one_pauses(
 ) -> None:
     ada, _ = begin(operator, enroll)
     leases: list[Any] = []
+    second = operator.post("/v1/campaigns", campaign_body(name="second", selection={"minimum": 1}))["id"]
+    operator.wait_until(lambda: operator.events(second), lambda events: "agent-invited" in events)  # the pause is short
     for _ in range(2):
         leases.append(ada.lease("prepare"))
         assert ada.release(leases[-1]).status_code == 204
-    operator.post("/v1/campaigns", campaign_body(name="second", selection={"minimum": 1}))
     assert ada.lease("prepare")["task_id"] not in {each["task_id"] for each in leases}
 
 
