@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
+from sqlalchemy import URL
+
 from coordinator.database.sqlite.dialect import SCHEME
 from coordinator.errors import BadDatabaseUrl
 
@@ -67,7 +69,7 @@ class Address:
 def sqlite_address(file: Path) -> Address:
     """The address of the SQLite database in a file."""
     path = file.resolve()
-    return Address(f"{SCHEME}:///{path}", str(path), path)
+    return Address(URL.create(SCHEME, database=str(path)).render_as_string(), str(path), path)
 
 
 def postgres_address(url: str, password: str | None = None) -> Address:

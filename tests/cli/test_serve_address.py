@@ -40,7 +40,8 @@ ENCRYPTED = "Without --tls-cert all traffic is unencrypted"
     ],
 )
 def test_the_printed_address_works(run: Run, tmp_path: Path, host: str, printed: str, is_local: bool) -> None:
-    argv = [sys.executable, "-m", "fedloom", "coordinator", "serve", "--host", host, "--port", str(free_port())]
+    port = free_port(printed.strip("[]"))
+    argv = [sys.executable, "-m", "fedloom", "coordinator", "serve", "--host", host, "--port", str(port)]
     service = Process([*argv, "--data-dir", str(tmp_path / "data")], tmp_path / "log", popen=Preloaded)
     try:
         url = service.wait_to_print(r"FEDLOOM_URL=(\S+)")[1]

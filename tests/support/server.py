@@ -30,9 +30,10 @@ _POLLS, _POLL_S = 400, 0.005
 """How many times, and at what interval in seconds, a stopping server checks that all requests are answered."""
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port that nobody uses at an address: what is free at one of IPv4 may be taken at one of IPv6."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.bind((host, 0))
         return int(probe.getsockname()[1])
 
 

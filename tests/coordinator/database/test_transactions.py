@@ -3,6 +3,8 @@
 import asyncio
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -164,6 +166,89 @@ def test_a_lock_of_another_process_is_waited_for_without_holding_others_up(
     coordinator.run(add(2))
     assert other.execute("SELECT id FROM event_counts WHERE id < 3").fetchall() in ([(2,)], [(1,), (2,)])
     other.close()
+
+
+@pytest.mark.parametrize("name", ["q?mode=memory", "h#ash", "p%41ct", "a b&c=d", "夜"])
+@pytest.mark.filterwarnings("error")
+def test_a_folder_of_any_name_has_one_file_for_all_connections(
+    tmp_path: Path, sqlite_template: Path, name: str
+) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    shutil.copy(sqlite_template, folder / "fedloom.db")
+
+    async def work() -> int:
+        database = Database(sqlite_address(folder / "fedloom.db"))
+        async with database.transact("test") as transaction:
+            await ADD.rows(transaction, id=ID, n=1)
+        async with database.write("test") as session:
+            await raised(session, 1)
+        found = await count(database)
+        await database.close()
+        return found
+
+    assert asyncio.run(work()) == 2
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("limit", ["size of files", "pages"])
+def test_a_disk_that_fails_or_is_full_loses_one_transaction_and_the_next_goes_on(
+    tmp_path: Path, sqlite_template: Path, limit: str
+) -> None:
+    file = tmp_path / "fedloom.db"
+    shutil.copy(sqlite_template, file)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, file, limit], capture_output=True, text=True, timeout=120, check=True
+    )
+    said = {"size of files": f"DatabaseAway {file}: its disk reports an error", "pages": "StorageFull"}
+    refused = [line.startswith(said[limit]) for line in done.stdout.splitlines()[:2]]
+    assert refused == [True, True], done.stdout + done.stderr
+    assert done.stdout.splitlines()[2:] == ["1 and 1 rows"]
+
+
+SCRIPT = """
+import asyncio, resource, signal, sys
+from pathlib import Path
+from sqlalchemy import func, insert, select
+from coordinator.database.address import sqlite_address
+from coordinator.database.prepared import Prepared, given
+from coordinator.database.sessions import Database
+from coordinator.database.tables import EventCountRow
+
+ADD = Prepared(insert(EventCountRow).values(id=given("id"), n_events=0))
+COUNT = Prepared(select(func.count()).select_from(EventCountRow))
+
+async def put(database, numbers):
+    async with database.transact("test") as transaction:
+        await ADD.run_each(transaction, [{"id": number} for number in numbers])
+
+async def main():
+    file = Path(sys.argv[1])
+    database = Database(sqlite_address(file))
+    await put(database, [1])
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    own = database._direct_writer._connection
+    [(pages,)] = own.execute("PRAGMA page_count")
+    for begin in (10_000, 50_000):
+        if sys.argv[2] == "pages":
+            own.execute(f"PRAGMA max_page_count={pages + 1}")
+        else:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))  # as a disk that fails: EFBIG
+        try:
+            await put(database, range(begin, begin + 30_000))
+        except Exception as error:
+            print(type(error).__name__, error)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    own.execute("PRAGMA max_page_count=100000") if sys.argv[2] == "pages" else None
+    [(before,)] = await database.ask(COUNT)
+    await put(database, [2])
+    [(after,)] = await database.ask(COUNT)
+    print(before, "and", after - before, "rows")
+    await database.close()
+
+asyncio.run(main())
+"""
 
 
 def test_a_file_that_is_gone_is_an_absent_database(tmp_path: Path, sqlite_template: Path) -> None:
