@@ -204,17 +204,24 @@ class CoordinatorApi:
         _, content = await self._send(Purpose.OWNERS_WORD, "PUT", path, campaign=campaign_id)
         return parse(content, ReleaseReply)
 
-    async def acquire(self, instance_id: str, wait_s: float | None = None) -> TaskLease | None:
-        """Return the next task, or None if there is none within *wait_s* seconds, by default those of the settings.
+    async def acquire(
+        self, instance_id: str, wait_s: float | None = None, statements: Mapping[str, int] | None = None
+    ) -> TaskLease | None:
+        """Return the next task, or None if there is none in time.
 
         Raises UnreadableAssignment for a task that this agent can fail and not do.
+
+        Args:
+            instance_id: of this process.
+            wait_s: how long to wait, in seconds; by default as the settings say.
+            statements: number of the newest statement that is known, by campaign; the lease brings what follows.
         """
         wait_s = self._network.wait_s if wait_s is None else wait_s
         reply, body = await self._send(
             Purpose.WORK,
             "POST",
             "/v1/leases",
-            LeaseRequest(instance_id=instance_id, version=__version__),
+            LeaseRequest(instance_id=instance_id, version=__version__, statements=dict(statements or {})),
             headers={"Prefer": f"wait={wait_s:g}"},
             timeout=self._timeout(read_s=wait_s + self._network.timeout_s),
             max_bytes=LEASE_BYTES,
@@ -228,9 +235,12 @@ class CoordinatorApi:
     async def release(self, lease: TaskLease) -> None:
         await self._send(Purpose.RELEASE, "DELETE", _path(lease), lease=lease)
 
-    async def put_result(self, lease: TaskLease, result: Result) -> None:
+    async def put_result(self, lease: TaskLease, result: Result) -> OwnCampaigns:
+        """End a task with its result. Returns the states of this agent's campaigns after it."""
         timeout = self._timeout(read_s=self._network.result_timeout_s)
-        await self._send(Purpose.RESULT, "PUT", _path(lease) + "/result", result, lease=lease, timeout=timeout)
+        path = _path(lease) + "/result"
+        _, content = await self._send(Purpose.RESULT, "PUT", path, result, lease=lease, timeout=timeout)
+        return parse(content, OwnCampaigns)
 
     async def put_failure(self, lease: LeaseGrant, failure: Failure) -> None:
         await self._send(Purpose.FAILURE, "PUT", _path(lease) + "/failure", failure, lease=lease)

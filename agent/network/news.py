@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class CampaignNews:
-    """Follows this agent's campaigns by asking now and then. Without an answer it tells nothing.
+    """Follows this agent's campaigns: by what results are answered with, and by asking now and then.
 
     Args:
         api: the connection to the coordinator.
@@ -41,10 +41,15 @@ class CampaignNews:
     async def look(self) -> None:
         """Tell what changed since the last look. Asks nothing if all known campaigns are over."""
         if self._known is None or not all(each is not None and each.state.is_final for each in self._known.values()):
-            await self._ask()
+            try:
+                campaigns = await self._api.own_campaigns()
+            except (CoordinatorRefused, CoordinatorUnreachable) as error:
+                log.debug("no news of campaigns: %s", error)  # the next request for work meets the same, and says so
+            else:
+                await self.take(campaigns.campaigns)
 
-    async def tell_round(self, job: TrainJob, measured: TrainResult, sent: TrainResult, n_bytes: int) -> None:
-        """Tell what this agent did in a round, and what its last update weighed.
+    def tell_round(self, job: TrainJob, measured: TrainResult, sent: TrainResult, n_bytes: int) -> None:
+        """Tell what this agent did in a round, and what its last update weighed as far as is known.
 
         Args:
             job: the train task.
@@ -52,7 +57,7 @@ class CampaignNews:
             sent: what of it was sent.
             n_bytes: bytes of the files that were sent.
         """
-        campaign = (await self._ask()).get(job.campaign_id)
+        campaign = self._seen.get(job.campaign_id)
         of = f" of {campaign.rounds}" if campaign is not None else ""
         rows = f" on {campaign.n_train} rows" if campaign is not None and campaign.n_train is not None else ""
         weight = own_weight(campaign) if campaign is not None else ""
@@ -67,13 +72,8 @@ class CampaignNews:
             self._known = {}
         return self._known
 
-    async def _ask(self) -> dict[str, OwnCampaign]:
-        """Ask for this agent's campaigns, and tell what changed. Returns them by id; {} without an answer."""
-        try:
-            campaigns = (await self._api.own_campaigns()).campaigns
-        except (CoordinatorRefused, CoordinatorUnreachable) as error:
-            log.debug("no news of campaigns: %s", error)  # the next request for work meets the same, and says so
-            return {}
+    async def take(self, campaigns: Sequence[OwnCampaign]) -> None:
+        """Take in what the coordinator says of this agent's campaigns, and tell what changed."""
         is_first = self._known is None
         for campaign in campaigns:
             before = self._seen.get(campaign.id)
@@ -86,7 +86,6 @@ class CampaignNews:
                 self._on_end(campaign)
         if self._on_look is not None:
             await self._on_look(campaigns)
-        return {campaign.id: campaign for campaign in campaigns}
 
 
 def _loss(measured: TrainResult, sent: TrainResult) -> str:

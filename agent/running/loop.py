@@ -64,7 +64,7 @@ async def run_agent(
     log.info("agent %s, waiting for work from %s", identity.name, identity.coordinator)
     acceptance.remind(settings.at_start, tell)
     lease: TaskLease | None = None
-    work = _Work(api, runner, workspace)
+    work = _Work(api, runner, signed, workspace)
     passing = asyncio.create_task(_pass_on(runner, workspace, terminal))
     holding = [asyncio.create_task(each.attend()) for each in (runner.releases, runner.reviewer)]
     try:
@@ -96,9 +96,10 @@ async def _pass_on(runner: TaskRunner, workspace: Workspace, terminal: OwnersTer
 class _Work:
     """Acquires tasks and does them, with pauses that no coordinator can talk it out of."""
 
-    def __init__(self, api: CoordinatorApi, runner: TaskRunner, workspace: Workspace) -> None:
+    def __init__(self, api: CoordinatorApi, runner: TaskRunner, signed: SignedCampaigns, workspace: Workspace) -> None:
         self._api = api
         self._runner = runner
+        self._signed = signed
         self._workspace = workspace
         self._instance_id = workspace.instance_id
         self._empty_replies = 0
@@ -107,7 +108,7 @@ class _Work:
         """Return the next task, or None if none came within the wait. Raises CoordinatorRefused and LedgerUnusable."""
         began = time.monotonic()
         try:
-            lease = await until_reached(lambda: self._api.acquire(self._instance_id))
+            lease = await until_reached(lambda: self._api.acquire(self._instance_id, statements=self._signed.numbers()))
         except CoordinatorRefused as refused:
             if refused.kind != ProblemType.AGENT_ALREADY_RUNNING:
                 raise

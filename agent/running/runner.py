@@ -107,7 +107,7 @@ class TaskRunner:
         heartbeat = LeaseHeartbeat(self._api, instance_id, lease)
         self.news.follow(lease.assignment.campaign_id)
         beating = asyncio.create_task(heartbeat.run())
-        working = asyncio.create_task(self._work(lease.assignment, heartbeat))
+        working = asyncio.create_task(self._work(lease, heartbeat))
         try:
             await asyncio.wait((beating, working), return_when=asyncio.FIRST_COMPLETED)
             for task in (working, beating):
@@ -130,12 +130,13 @@ class TaskRunner:
             await asyncio.gather(beating, working, return_exceptions=True)
         return None
 
-    async def _work(self, task: Assignment, heartbeat: LeaseHeartbeat) -> None:
+    async def _work(self, lease: TaskLease, heartbeat: LeaseHeartbeat) -> None:
+        task = lease.assignment
         folder = self._workspace.task_folder(_folder_name(task, heartbeat.task_id))
         try:
             crash_points.reach("agent: leased")
             self._settings = await self._live_settings.current()
-            await until_reached(lambda: self._signed.check(task))
+            await until_reached(lambda: self._signed.check(task, lease.statements))
             admitted = await asyncio.to_thread(self._admission.admit, self._settings, task)
             log.info("%s", _summary(admitted.job))
             if admitted.answer is not None:
@@ -344,16 +345,17 @@ class TaskRunner:
                     "this agent's client state for %s is missing; it trained without, and reports that", job.algorithm
                 )
         try:
-            await heartbeat.finish(lambda lease: self._api.put_result(lease, result))
+            campaigns = await heartbeat.finish(lambda lease: self._api.put_result(lease, result))
         except CoordinatorRefused as error:
             if error.kind not in (ProblemType.BAD_UPDATE, ProblemType.RESULT_DIFFERS):
                 raise
             log.error("the coordinator refused the result: %s", error)
         else:
             self.failures_in_a_row = 0
+            await self.news.take(campaigns.campaigns)
             if isinstance(job, TrainJob) and isinstance(result, TrainResult):
                 assert isinstance(measured, TrainResult)
-                await self.news.tell_round(job, measured, result, sent_bytes)
+                self.news.tell_round(job, measured, result, sent_bytes)
             if isinstance(job, EvaluateJob) and isinstance(measured, EvaluateResult):
                 metrics = load_kind(job.training_kind).metrics
                 self._results_told.tell_evaluation(job.campaign_id, job.round, measured.metrics, metrics)

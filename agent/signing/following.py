@@ -11,8 +11,9 @@ from agent.signing.keys import PinnedKey
 from agent.signing.standing import Contradicted, Standing
 from shared.signing.keys import PublicKey, is_signed
 from shared.signing.statements import HistorySigned
-from shared.wire.statements import SignedStatement
+from shared.wire.statements import SignedStatement, SignedStatements
 from shared.wire.tasks.assignments import Assignment
+from shared.wire.tasks.leases import MAX_FOLLOWED
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +34,17 @@ class SignedCampaigns:
         self._standings: dict[str, Standing] = {}
         self.key = PinnedKey(record)
 
-    async def check(self, task: Assignment) -> None:
-        """Check an assignment against what was signed. Raises TaskFailed (not-signed) and what ``catch_up`` raises."""
-        standing = await self.catch_up(task.campaign_id)
+    def numbers(self) -> dict[str, int]:
+        """Number of the newest known statement of each campaign that was followed of late, for a request for work."""
+        latest = list(self._standings.items())[-MAX_FOLLOWED:]
+        return {campaign_id: standing.number for campaign_id, standing in latest if standing.number >= 0}
+
+    async def check(self, task: Assignment, sent: SignedStatements | None = None) -> None:
+        """Check an assignment against what was signed. Raises TaskFailed (not-signed) and what ``catch_up`` raises.
+
+        sent: the statements that came with it.
+        """
+        standing = await self.catch_up(task.campaign_id, sent)
         check_signed(task, standing, self._agent)
 
     async def check_key(self) -> None:
@@ -47,17 +56,21 @@ class SignedCampaigns:
         if offered != self.key.current:
             raise not_signed(f"the coordinator signs by another key, {offered[:12]}…: {self._trusted()}", "it")
 
-    async def catch_up(self, campaign_id: str) -> Standing:
+    async def catch_up(self, campaign_id: str, sent: SignedStatements | None = None) -> Standing:
         """Take in what was signed of a campaign since the last time.
 
         Raises TaskFailed (not-signed), CoordinatorRefused and CoordinatorUnreachable.
+
+        Args:
+            campaign_id: the campaign.
+            sent: statements from the newest known one on, which need not be asked for; others are ignored.
         """
         standing = await asyncio.to_thread(self.known, campaign_id)
         first = max(0, standing.number)
         new: list[SignedStatement] = []
         is_retold = standing.number >= 0
         try:
-            async for statement in self._fetched(campaign_id, first):
+            async for statement in self._fetched(campaign_id, first, _following(standing, sent)):
                 if is_retold:  # the newest one that is known comes first, word for word
                     if statement.text != standing.text:
                         break
@@ -74,12 +87,14 @@ class SignedCampaigns:
 
     def known(self, campaign_id: str) -> Standing:
         """The signed statements of a campaign that this agent has received. Raises TaskFailed (not-signed)."""
-        if campaign_id not in self._standings:
+        standing = self._standings.pop(campaign_id, None)
+        if standing is None:
             try:
-                self._standings[campaign_id] = Standing.of(campaign_id, self._record.of_campaign(campaign_id))
+                standing = Standing.of(campaign_id, self._record.of_campaign(campaign_id))
             except Contradicted as error:
                 raise not_signed(f"the statements that this agent stored are not one chain: {error}") from error
-        return self._standings[campaign_id]
+        self._standings[campaign_id] = standing  # as the latest
+        return standing
 
     async def _told_anew(self, campaign_id: str, known: Standing) -> Standing:
         """Take in a chain that differs from the known one. Raises TaskFailed unless a later history begins there."""
@@ -104,15 +119,17 @@ class SignedCampaigns:
         log.warning("the coordinator was restored from a backup: %s", _replaced(begins, len(before)))
         return standing
 
-    async def _fetched(self, campaign_id: str, since: int) -> AsyncIterator[SignedStatement]:
-        """The statements from a number on."""
-        has_more = True
+    async def _fetched(
+        self, campaign_id: str, since: int, sent: SignedStatements | None = None
+    ) -> AsyncIterator[SignedStatement]:
+        """The statements from a number on. sent: the first page of them, if it is here already."""
+        has_more, page = True, sent
         while has_more:
-            page = await self._api.statements(campaign_id, since)
+            page = page or await self._api.statements(campaign_id, since)
             for statement in page.statements:
                 yield statement
             since += len(page.statements)
-            has_more = page.has_more and bool(page.statements)
+            has_more, page = page.has_more and bool(page.statements), None
 
     async def _take_in(self, standing: Standing, statement: SignedStatement) -> object:
         """Check a statement's signature and place. Returns what it says. Raises TaskFailed (not-signed)."""
@@ -148,6 +165,12 @@ class SignedCampaigns:
 
     def _trusted(self) -> str:
         return f"this agent trusts {self.key.current[:12]}…, which has not signed that one"
+
+
+def _following(standing: Standing, sent: SignedStatements | None) -> SignedStatements | None:
+    """The statements that were sent if they begin with the newest known one; None otherwise."""
+    is_next = sent is not None and sent.statements and sent.statements[0].text == standing.text
+    return sent if is_next else None
 
 
 def _replaced(begins: int, n_before: int) -> str:

@@ -8,10 +8,10 @@ from sqlalchemy import delete, select
 
 from coordinator import presence
 from coordinator.agents import service
-from coordinator.agents.own_campaigns import own_campaigns
 from coordinator.database.tables import AgentRow, EnrollmentTokenRow, TaskRow
 from coordinator.errors import IllegalMove, NameTaken, NotFound, RoundOver, SecretRefused, TokenRefused
 from coordinator.tasks.owners import benchmark_offers, gains, held_updates, owners_word
+from coordinator.tasks.owners.own_campaigns import own_campaigns
 from coordinator.web.authentication import AgentDep, OperatorDep
 from coordinator.web.deps import Cursor, Limit, Now, ReadSession, ServicesDep, WriteSession
 from coordinator.web.filters import Labels, NameFilter, Since, Until, equal, id_between, labelled

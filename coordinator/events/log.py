@@ -26,9 +26,9 @@ log = logging.getLogger(__name__)
 
 _LOGGED_CHARACTERS = 1000
 """Most characters of one value in the log; the event has all."""
-_RECORDED, _LAST = "events", "last events"
+_RECORDED, _LAST = "events", "campaigns of events"
 _NOTE_LAST = Prepared(
-    update(CampaignRow).where(CampaignRow.id == given("campaign")).values(last_event=given("last_event"))
+    update(CampaignRow).where(CampaignRow.id == given("campaign")).values(given_each("last_event", "due_at"))
 )
 _COUNT = Prepared(
     text(
@@ -46,12 +46,15 @@ class Logged(Protocol):
     id: Any
     name: Any
     last_event: Any
+    due_at: Any
 
 
 def record(
     within: AsyncSession | Transaction, campaign: Logged, now: datetime, event: EventType, /, **data: Any
 ) -> None:
     """Append an event to a locked campaign's log, in the transaction of the change. It gets the next number.
+
+    Of a campaign's columns, last_event and due_at are stored with it.
 
     data: the keys that the event's type carries. Its texts may quote other parties: they become single lines.
     """
@@ -64,15 +67,17 @@ def record(
     row = {"campaign_id": campaign.id, "number": campaign.last_event, "at": now, "type": event.value, "data": clean}
     within.info.setdefault(_RECORDED, []).append(row)
     if not isinstance(campaign, CampaignRow):  # of a row, the session stores what changed
-        within.info.setdefault(_LAST, {})[campaign.id] = campaign.last_event
+        within.info.setdefault(_LAST, {})[campaign.id] = campaign
     before_commit(within, _RECORDED, partial(_give_positions, within))
 
 
 async def _give_positions(within: AsyncSession | Transaction) -> None:
     """Add the recorded events with the next positions."""
     rows: list[dict[str, Any]] = within.info.pop(_RECORDED)
-    for campaign_id, last_event in within.info.pop(_LAST, {}).items():
-        await _NOTE_LAST.rows(within, campaign=campaign_id, last_event=last_event)
+    campaigns: dict[str, Logged] = within.info.pop(_LAST, {})
+    for campaign_id, campaign in campaigns.items():
+        last = {"last_event": campaign.last_event, "due_at": campaign.due_at}
+        await _NOTE_LAST.rows(within, campaign=campaign_id, **last)
     # changes of objects are flushed with it, before: nothing is waited for under its lock
     [(last,)] = await _COUNT.rows(within, n=len(rows))
     first = last - len(rows) + 1

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator.clock import Clock
-from coordinator.database.prepared import Prepared
+from coordinator.database.prepared import Prepared, Transaction
 from coordinator.database.sessions import add_or_find
 from coordinator.database.tables import SigningKeyRow
 from coordinator.errors import SigningKeyNotLost, SigningKeyUnusable
@@ -56,9 +56,9 @@ class Signer:
         self._keys = keys
         return keys
 
-    async def keys(self, session: AsyncSession) -> Keys:
+    async def keys(self, within: AsyncSession | Transaction) -> Keys:
         """The key by now, read again if another process rotated it. Raises SigningKeyUnusable."""
-        known = await _PUBLIC_KEY.first(session)
+        known = await _PUBLIC_KEY.first(within)
         if known is None:
             raise SigningKeyUnusable(self.file.path, "it was never opened")
         if self._keys is None or (self._keys.public,) != known:

@@ -13,12 +13,14 @@ from coordinator.services import Services
 from coordinator.tasks import leases, results
 from coordinator.tasks.lease_header import ClaimDep
 from coordinator.tasks.owners import held_updates
+from coordinator.tasks.owners.own_campaigns import own_campaigns
 from coordinator.web.authentication import AgentDep
 from coordinator.web.deps import Now, ServicesDep, WriteSession
 from coordinator.web.limits.bodies import takes
 from coordinator.web.reference.headers import answers, sends, takes_headers
 from coordinator.web.reference.refusals import refuses
 from coordinator.web.routes import BoundedRoute
+from shared.wire.agents import OwnCampaigns
 from shared.wire.tasks.leases import Failure, LeaseRequest, RenewReply, RenewRequest, TaskLease
 from shared.wire.tasks.results import Result
 
@@ -72,8 +74,8 @@ async def _try(services: Services, agent_id: str, body: LeaseRequest, *, has_wai
     """Grant a task in a transaction of its own. None if there is none, or if its campaign had to be paused."""
     try:
         async with services.database.transact("acquire") as transaction:
-            now, settings = services.clock.now(), services.settings.lease
-            lease = await leases.acquire(transaction, now, settings, agent_id, body, has_waited=has_waited)
+            now = services.clock.now()
+            lease = await leases.acquire(services, transaction, now, agent_id, body, has_waited=has_waited)
             if lease is not None:
                 services.notifiers.after_commit(transaction, campaign_id=lease.assignment.campaign_id, engine=False)
             return lease
@@ -95,14 +97,18 @@ async def release(claim: ClaimDep, session: WriteSession, now: Now) -> None:
     await leases.release(session, now, claim)
 
 
-@router.put("/{task_id}/result", responses=refuses(LeaseLost, ResultDiffers, BadUpdate))
+@router.put("/{task_id}/result", response_model=OwnCampaigns, responses=refuses(LeaseLost, ResultDiffers, BadUpdate))
 @takes(1 << 20)
 async def put_result(
     body: Annotated[Annotated[Result, Field(discriminator="kind")], Body()], claim: ClaimDep, services: ServicesDep
-) -> dict[str, str]:
-    """End a task with its result. Repeating the same result changes nothing."""
+) -> Response:
+    """End a task with its result. Repeating the same result changes nothing.
+
+    The reply has the calling agent's campaigns, as `GET /v1/agents/me/campaigns` has them.
+    """
     await results.accept(services, claim, body)
-    return {"status": "accepted"}
+    campaigns = await own_campaigns(services.database, claim.agent_id)
+    return Response(campaigns.model_dump_json(), media_type="application/json")
 
 
 @router.put("/{task_id}/hold", status_code=204, responses=refuses(LeaseLost))

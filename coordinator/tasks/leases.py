@@ -12,9 +12,9 @@ of an agent's requests bounds what that writes.
 import logging
 from datetime import datetime, timedelta
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import and_, bindparam, null, select, update
+from sqlalchemy import and_, null, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -23,7 +23,7 @@ from coordinator import campaign_moves, lifecycle
 from coordinator.clock import later
 from coordinator.database.parsed_specs import parsed_spec
 from coordinator.database.prepared import Prepared, Transaction, given, given_each
-from coordinator.database.tables import AgentRow, CampaignRow, ParticipantRow, TaskRow
+from coordinator.database.tables import AgentRow, CampaignRow, TaskRow
 from coordinator.errors import (
     AgentAlreadyRunning,
     AgentRevoked,
@@ -37,9 +37,18 @@ from coordinator.failing_data import words_of
 from coordinator.lifecycle import lock_campaign
 from coordinator.services import Services
 from coordinator.settings import LeaseSettings
+from coordinator.signing.reading import statements_with_lease
 from coordinator.tasks.assignments import build_assignment
 from coordinator.tasks.claims import LeaseClaim
-from coordinator.tasks.facts import TASK, CampaignFacts, TaskFacts, lock_campaign_facts
+from coordinator.tasks.facts import (
+    TASK,
+    CampaignFacts,
+    CampaignOfFiles,
+    ParticipantFacts,
+    TaskFacts,
+    find_with_campaign,
+    lock_campaign_facts,
+)
 from shared.credentials import hash_secret, new_secret
 from shared.events import EventType
 from shared.states import AgentState, TaskState
@@ -47,6 +56,8 @@ from shared.wire.tasks.assignments import Assignment
 from shared.wire.tasks.leases import MAX_RENEWAL_S, Directive, LeaseRequest, RenewReply, RenewRequest, TaskLease
 
 log = logging.getLogger(__name__)
+
+HeldTask = TypeVar("HeldTask", TaskRow, TaskFacts)
 
 NO_LEASE: dict[str, Any] = {"token_hash": None, "instance_id": None, "lease_expires_at": None, "progress": None}
 """Columns that clear a lease: nobody works on the task now. ``attempt`` is kept: it is the fencing token."""
@@ -98,15 +109,6 @@ _TASK_DUE = Prepared(
     .limit(1)
     .offset(given("skipped"))
 )
-_WITH_CAMPAIGN = (
-    select(TaskRow, CampaignRow, ParticipantRow)
-    .join(CampaignRow, CampaignRow.id == TaskRow.campaign_id)
-    .join(
-        ParticipantRow,
-        (ParticipantRow.campaign_id == TaskRow.campaign_id) & (ParticipantRow.agent_id == TaskRow.agent_id),
-    )
-    .where(TaskRow.id == bindparam("task"))
-)
 _HELD = Prepared(select(*TASK).where(*FENCE))
 _ENDED = Prepared(select(TaskRow.id).where(*FENCE, TaskRow.state.in_((TaskState.CANCELLED, TaskState.SUPERSEDED))))
 _RENEWED = Prepared(select(TaskRow.lease_expires_at).where(IS_LEASED, TaskRow.renewed_at > given("since")))
@@ -132,9 +134,9 @@ def fence_of(claim: LeaseClaim) -> dict[str, Any]:
 
 
 async def acquire(
+    services: Services,
     transaction: Transaction,
     now: datetime,
-    settings: LeaseSettings,
     agent_id: str,
     request: LeaseRequest,
     *,
@@ -146,14 +148,14 @@ async def acquire(
     attempt. A request that has waited gets nothing then: the task was granted to a later request of the instance.
 
     A task that nobody holds and whose next lease is not due yet is passed over. Raises AgentAlreadyRunning while
-    another instance holds a live lease, AgentRevoked and AssignmentFailed.
+    another instance holds a live lease, AgentRevoked, AssignmentFailed and SigningKeyUnusable.
 
     Args:
+        services: with the settings, and the key that statements are signed by.
         transaction: its own.
         now: the time.
-        settings: of leases.
         agent_id: the agent.
-        request: names the instance that asks.
+        request: names the instance that asks, and the statements that it has.
         has_waited: whether this request has waited for work.
     """
     # lock the agent before any campaign, as revoking does, so that concurrent requests never get a task each; not its
@@ -173,7 +175,7 @@ async def acquire(
         return None
     if version != request.version:
         await _NOTE_VERSION.rows(transaction, agent=agent_id, version=request.version)
-    return await _grant(transaction, now, settings, task, request)
+    return await _grant(services, transaction, now, task, request)
 
 
 async def seconds_to_work(services: Services, agent_id: str) -> float | None:
@@ -208,8 +210,9 @@ async def _next_task(transaction: Transaction, now: datetime, agent_id: str) -> 
 
 
 async def _grant(
-    transaction: Transaction, now: datetime, settings: LeaseSettings, task: TaskFacts, request: LeaseRequest
+    services: Services, transaction: Transaction, now: datetime, task: TaskFacts, request: LeaseRequest
 ) -> TaskLease | None:
+    settings = services.settings.lease
     campaign = await lock_campaign_facts(transaction, task.campaign_id)
     token = new_secret()
     ttl_s = settings.ttl_s
@@ -238,6 +241,9 @@ async def _grant(
         expires_at=expires_at,
         renew_every_s=min(ttl_s / 3, MAX_RENEWAL_S),
         assignment=await _assignment(transaction, campaign, task),
+        statements=await statements_with_lease(
+            transaction, services.signer, campaign.id, request.statements.get(campaign.id)
+        ),
     )
 
 
@@ -287,14 +293,18 @@ async def find_held(session: AsyncSession, claim: LeaseClaim) -> TaskRow:
     return check_held(await session.get(TaskRow, claim.task_id), claim)
 
 
-async def find_held_with_campaign(services: Services, claim: LeaseClaim) -> tuple[TaskRow, CampaignRow, ParticipantRow]:
+async def find_held_with_campaign(
+    services: Services, claim: LeaseClaim
+) -> tuple[TaskFacts, CampaignOfFiles, ParticipantFacts]:
     """The task of a claim, in any state, its campaign, and its agent's part in it. Raises LeaseLost."""
-    for task, campaign, participant in await services.database.fetch(_WITH_CAMPAIGN, task=claim.task_id):
-        return check_held(task, claim), campaign, participant
-    raise LeaseLost(claim.task_id, claim.attempt)
+    found = await find_with_campaign(services.database, claim.task_id)
+    if found is None:
+        raise LeaseLost(claim.task_id, claim.attempt)
+    check_held(found[0], claim)
+    return found
 
 
-def check_held(task: TaskRow | None, claim: LeaseClaim) -> TaskRow:
+def check_held(task: HeldTask | None, claim: LeaseClaim) -> HeldTask:
     """Return *task*, in any state, if the claim matches it. Raises LeaseLost otherwise."""
     if (
         task is None

@@ -7,10 +7,11 @@ process died), the blobs stay with their uploads, for the task's next attempt.
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator import lifecycle
@@ -35,7 +36,7 @@ from coordinator.tasks.checks.metric_checks import check_metrics, check_scores
 from coordinator.tasks.checks.result_checks import check_against_algorithm, check_prepared
 from coordinator.tasks.checks.update_checks import check_adapter_zero, check_parts, check_update
 from coordinator.tasks.claims import LeaseClaim
-from coordinator.tasks.facts import CampaignFacts, TaskFacts
+from coordinator.tasks.facts import CampaignFacts, ParticipantFacts, TaskFacts
 from coordinator.tasks.keyed_locks import KeyedLocks
 from coordinator.tasks.leases import end, find_held_with_campaign, lock_held, lock_held_facts, task_facts
 from coordinator.tasks.owners import owners_word
@@ -61,8 +62,31 @@ _ADD_METRIC = Prepared(
         given_each("id", "campaign_id", "round", "name", "client_number", "agent_name", "value", "at")
     )
 )
-_MAKE_DUE = Prepared(update(CampaignRow).where(CampaignRow.id == given("campaign")).values(due_at=given("now")))
-_UPLOAD = select(UploadRow).where(UploadRow.task_id == bindparam("task"), UploadRow.sha256 == bindparam("sha256"))
+_NOTE_EVALUATED = Prepared(
+    update(ParticipantRow)
+    .where(
+        ParticipantRow.campaign_id == given("campaign"),
+        ParticipantRow.agent_id == given("agent"),
+        func.coalesce(ParticipantRow.evaluated_adapter, -1) < given("number"),  # a late one may be of an older adapter
+    )
+    .values(evaluated_adapter=given("number"))
+)
+_UPLOAD = Prepared(
+    select(UploadRow.id, UploadRow.purpose, UploadRow.sha256, UploadRow.n_bytes, UploadRow.offset).where(
+        UploadRow.task_id == given("task"), UploadRow.sha256 == given("sha256")
+    )
+)
+
+
+@dataclass(frozen=True)
+class _Upload:
+    """Columns of an upload."""
+
+    id: str
+    purpose: BlobKind
+    sha256: str
+    n_bytes: int
+    offset: int
 
 
 async def accept(services: Services, claim: LeaseClaim, result: Result) -> None:
@@ -95,10 +119,10 @@ async def _accept(services: Services, claim: LeaseClaim, result: Result) -> None
             expected = await asyncio.to_thread(uploads.contract_of, campaign, task, participant, purpose)
             contract = await _check_and_store(services, campaign, upload, expected)
             stored.append((purpose, BlobRef(sha256=sha256, n_bytes=upload.n_bytes)))
-        if isinstance(result, TrainResult):
-            await _commit_update(services, claim, participant, result, stored)
+        if isinstance(result, TrainResult | EvaluateResult):
+            await _commit_metrics(services, claim, campaign.id, participant, result, stored)
         else:
-            await _commit(services, claim, task.campaign_id, result, stored, contract)
+            await _commit(services, claim, campaign.id, result, stored, contract)
     except BadUpdate as error:
         failure = Failure.of(FailureKind.BAD_UPDATE, f"the coordinator refused the update: {error}")
         await fail(services, claim, failure)
@@ -128,7 +152,7 @@ async def fail(services: Services, claim: LeaseClaim, failure: Failure) -> None:
             await owners_word.take(session, campaign, participant, of_owner, failure.message, now)
         elif task.kind is TaskKind.PREPARE:
             await lifecycle.move(session, participant, ParticipantState.FAILED, reason=failure.message)
-        await _make_due(session, services, campaign, now)
+        _make_due(session, services, campaign, now)
         if of_owner is None:
             facts = {"failure": failure.kind, "message": failure.message}
             record(session, campaign, now, EventType.TASK_FAILED, **task_facts(task), **facts)
@@ -155,10 +179,10 @@ def _files_of(result: Result) -> list[tuple[BlobKind, str]]:
     return []
 
 
-async def _find_upload(services: Services, task: TaskRow, purpose: BlobKind, sha256: str) -> UploadRow:
+async def _find_upload(services: Services, task: TaskFacts, purpose: BlobKind, sha256: str) -> _Upload:
     """The task's completed upload with a digest. Raises Invalid."""
-    found = await services.database.fetch(_UPLOAD, task=task.id, sha256=sha256)
-    upload: UploadRow | None = next((row for (row,) in found), None)
+    found = await services.database.ask(_UPLOAD, task=task.id, sha256=sha256)
+    upload = next((_Upload(*columns) for columns in found), None)
     if upload is None or upload.purpose is not purpose:
         raise Invalid((purpose.value, f"{sha256} was not uploaded for this task; upload it first"))
     if upload.offset != upload.n_bytes:
@@ -167,7 +191,7 @@ async def _find_upload(services: Services, task: TaskRow, purpose: BlobKind, sha
 
 
 async def _check_and_store(
-    services: Services, campaign: CampaignRow, upload: UploadRow, expected: Contract | None
+    services: Services, campaign: CampaignFacts, upload: _Upload, expected: Contract | None
 ) -> Contract | None:
     """Check an upload and store it as a blob. Returns the contract if it is adapter 0. Raises BadUpdate.
 
@@ -196,7 +220,7 @@ def _replaced(purpose: BlobKind, sha256: str) -> Invalid:
 
 
 async def _check_and_put(
-    store: BlobStore, path: Path, ref: BlobRef, expected: Contract | None, campaign: CampaignRow
+    store: BlobStore, path: Path, ref: BlobRef, expected: Contract | None, campaign: CampaignFacts
 ) -> Contract | None:
     sha256 = await asyncio.to_thread(sha256_file, path)
     if sha256 != ref.sha256:
@@ -207,7 +231,7 @@ async def _check_and_put(
     return contract
 
 
-def _check_file(path: Path, expected: Contract | None, campaign: CampaignRow) -> Contract | None:
+def _check_file(path: Path, expected: Contract | None, campaign: CampaignFacts) -> Contract | None:
     if expected is None:
         contract = check_adapter_zero(path, campaign.spec.lora)
         check_parts(contract, campaign.spec)
@@ -216,21 +240,25 @@ def _check_file(path: Path, expected: Contract | None, campaign: CampaignRow) ->
     return None
 
 
-async def _commit_update(
+async def _commit_metrics(
     services: Services,
     claim: LeaseClaim,
-    participant: ParticipantRow,
-    result: TrainResult,
+    campaign_id: str,
+    participant: ParticipantFacts,
+    result: TrainResult | EvaluateResult,
     stored: list[tuple[BlobKind, BlobRef]],
 ) -> None:
-    """Commit the result of a train task, as ``_commit`` does the others."""
+    """Commit the result of a training or an evaluation, as ``_commit`` does the others: rounds are made of these."""
     async with services.database.transact("result") as transaction:
-        campaign, task = await lock_held_facts(transaction, claim, participant.campaign_id)
+        campaign, task = await lock_held_facts(transaction, claim, campaign_id)
         if _is_replay(task, result):
             return
         deleted, now = await _end_with(services, transaction, claim, campaign, task, result, stored)
         await _add_metrics(transaction, task, participant, result.metrics, now)
-        await _make_due(transaction, services, campaign, now)
+        if isinstance(result, EvaluateResult):
+            of_agent = {"campaign": campaign.id, "agent": task.agent_id}
+            await _NOTE_EVALUATED.rows(transaction, **of_agent, number=task.round or 0)
+        _make_due(transaction, services, campaign, now)
         record(transaction, campaign, now, EventType.TASK_DONE, **task_facts(task), agent=participant.agent_name)
     await uploads.delete_bytes(services, deleted, keep={ref.sha256 for _, ref in stored})
 
@@ -263,11 +291,7 @@ async def _commit(
             chain.say_adapter(session, campaign, 0, stored[0][1].sha256)
         elif isinstance(result, BenchmarkResult):  # its numbers are recorded with their adapter
             _settle_items(campaign, participant, task, result)
-        elif isinstance(result, EvaluateResult):
-            await _add_metrics(session, task, participant, result.metrics, now)
-            # a late one may be of an older adapter than the newest
-            participant.evaluated_adapter = max(task.round or 0, participant.evaluated_adapter or 0)
-        await _make_due(session, services, campaign, now)
+        _make_due(session, services, campaign, now)
         record(session, campaign, now, EventType.TASK_DONE, **task_facts(task), agent=participant.agent_name)
     await uploads.delete_bytes(services, deleted, keep={ref.sha256 for _, ref in stored})
 
@@ -372,9 +396,9 @@ def _adapter_zero(campaign: CampaignRow, ref: BlobRef, now: datetime) -> Adapter
 
 
 async def _add_metrics(
-    within: AsyncSession | Transaction,
-    task: TaskRow | TaskFacts,
-    participant: ParticipantRow,
+    transaction: Transaction,
+    task: TaskFacts,
+    participant: ParticipantFacts,
     metrics: Mapping[str, float],
     now: datetime,
 ) -> None:
@@ -388,15 +412,12 @@ async def _add_metrics(
     }
     if metrics:
         rows = [{**of_task, "id": new_id(now), "name": name, "value": value} for name, value in metrics.items()]
-        await _ADD_METRIC.run_each(within, rows)
+        await _ADD_METRIC.run_each(transaction, rows)
 
 
-async def _make_due(
+def _make_due(
     within: AsyncSession | Transaction, services: Services, campaign: CampaignRow | CampaignFacts, now: datetime
 ) -> None:
-    """Make the campaign due, and wake the engine and watchers after the commit."""
-    if isinstance(campaign, CampaignRow):
-        campaign.due_at = now  # stored together with its other changes
-    else:
-        await _MAKE_DUE.rows(within, campaign=campaign.id, now=now)
+    """Make the campaign due, and wake the engine and watchers after the commit. It is stored with its event."""
+    campaign.due_at = now
     services.notifiers.after_commit(within, campaign_id=campaign.id)

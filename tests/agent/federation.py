@@ -12,6 +12,7 @@ from sqlalchemy import select
 from agent.network.api import CoordinatorApi
 from coordinator.database.tables import AdapterRow, ParticipantRow
 from shared.adapters.files import AdapterFile
+from shared.wire.agents import OwnCampaigns
 from shared.wire.tasks.assignments import TrainAssignment
 from shared.wire.tasks.leases import TaskLease
 from shared.wire.tasks.results import Result
@@ -138,14 +139,19 @@ def federation_of(
     """Enrols agents by name, each with its number of rows."""
     put_result = CoordinatorApi.put_result
 
-    async def send(api: CoordinatorApi, lease: TaskLease, result: Result) -> None:
+    async def send(api: CoordinatorApi, lease: TaskLease, result: Result) -> OwnCampaigns:
         if isinstance(lease.assignment, TrainAssignment):
             federation.tasks.append(lease.assignment)
             mishap = federation.mishaps.pop((lease.assignment.round, lease.assignment.client_number), None)
             if mishap is not None:
-                await mishap(lease.assignment, result, lambda: put_result(api, lease, result))
-                return
-        await put_result(api, lease, result)
+                told = [OwnCampaigns(campaigns=[])]
+
+                async def put() -> None:
+                    told.append(await put_result(api, lease, result))
+
+                await mishap(lease.assignment, result, put)
+                return told[-1]
+        return await put_result(api, lease, result)
 
     monkeypatch.setattr(CoordinatorApi, "put_result", send)
     with ExitStack() as stack:

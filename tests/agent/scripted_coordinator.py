@@ -122,7 +122,7 @@ class ScriptedCoordinator:
                 ended = self._tasks[task_id][1]
                 setattr(ended, what, json.loads(body))
                 ended.is_over = True
-                return 200, {}, {}
+                return 200, {"campaigns": []}, {}
         return 204, b"", {}
 
     def _statements(self, campaign_id: str, since: int) -> SignedStatements:

@@ -15,6 +15,7 @@ from agent.network.api import CoordinatorApi
 from agent.orders.job import Done
 from agent.orders.job_files import DELTA_FILE, RESULT_FILE
 from coordinator.database.tables import BlobChunkRow
+from shared.wire.agents import OwnCampaigns
 from shared.wire.problems import ProblemType
 from shared.wire.tasks.leases import TaskLease
 from shared.wire.tasks.results import InitResult, Result, TrainResult
@@ -206,10 +207,11 @@ def test_a_corrupted_stored_adapter_is_reported_to_the_operator(
             row = await session.get_one(BlobChunkRow, (sha256, 0))
             row.data = row.data[:-1] + bytes([row.data[-1] ^ 1])
 
-    async def put_and_corrupt(api: CoordinatorApi, lease: TaskLease, result: Result) -> None:
-        await put_result(api, lease, result)
+    async def put_and_corrupt(api: CoordinatorApi, lease: TaskLease, result: Result) -> OwnCampaigns:
+        campaigns = await put_result(api, lease, result)
         if isinstance(result, InitResult):  # the agent asks for the task that downloads it after this
             await asyncio.to_thread(coordinator.run, corrupt(result.adapter))
+        return campaigns
 
     monkeypatch.setattr(CoordinatorApi, "put_result", put_and_corrupt)
     home = new_home("ada")

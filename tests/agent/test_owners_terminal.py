@@ -132,7 +132,8 @@ def test_a_round_is_told_with_its_losses_and_what_of_them_was_sent(
         news.follow("c1")
         result = TrainResult(delta=SHA, metrics=metrics)
         left = TrainResult(delta=SHA, metrics={"steps": 40, **sent})
-        await news.tell_round(train_job(round=3, steps=40), result, left, 1_200_000)
+        await news.look()
+        news.tell_round(train_job(round=3, steps=40), result, left, 1_200_000)
         await api.close()
 
     with stub_server(campaigns({"state": "running", "rounds_closed": 2})) as stub:
@@ -181,7 +182,8 @@ def work_at(stub: Stub, home: Workspace) -> _Work:
     api = api_of(stub.url, "secret", ledger=home.ledger)
     acceptance = Acceptance(home.record.campaigns, stub.url, "a", lambda _: None)
     signed = SignedCampaigns(api, "ada", home.record.statements("0" * 64))
-    return _Work(api, TaskRunner(api, home, LiveSettings(AgentSettings()), Supervisor([]), acceptance, signed), home)
+    runner = TaskRunner(api, home, LiveSettings(AgentSettings()), Supervisor([]), acceptance, signed)
+    return _Work(api, runner, signed, home)
 
 
 @pytest.fixture

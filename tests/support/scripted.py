@@ -135,8 +135,10 @@ class ScriptedAgent:
         assert reply.status_code == 200, reply.text
         return secret
 
-    def ask(self, wait_s: float = 10, instance_id: str | None = None) -> httpx.Response:
-        body = {"instance_id": instance_id or self.instance_id, "version": "test"}
+    def ask(
+        self, wait_s: float = 10, instance_id: str | None = None, statements: Mapping[str, int] | None = None
+    ) -> httpx.Response:
+        body = {"instance_id": instance_id or self.instance_id, "version": "test", "statements": statements or {}}
         return self.http.post("/v1/leases", json=body, headers={"Prefer": f"wait={wait_s}"})
 
     def lease(self, kind: str, wait_s: float = 10) -> dict[str, Any]:

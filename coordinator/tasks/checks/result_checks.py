@@ -1,13 +1,13 @@
 """Checks of what a result declares: an agent's rank and rows, and the loss of its client state."""
 
-from coordinator.database.tables import CampaignRow, ParticipantRow
 from coordinator.errors import BadUpdate, Invalid
+from coordinator.tasks.facts import CampaignFacts, ParticipantFacts
 from shared import algorithms
 from shared.campaign.spec import too_many_rows
 from shared.wire.tasks.results import PrepareResult, TrainResult
 
 
-def check_prepared(campaign: CampaignRow, result: PrepareResult) -> None:
+def check_prepared(campaign: CampaignFacts, result: PrepareResult) -> None:
     """Raise Invalid unless the agent may train the rank that it answers, and a round of its rows can be counted."""
     spec = campaign.spec
     if result.rank > spec.lora.rank:
@@ -20,7 +20,7 @@ def check_prepared(campaign: CampaignRow, result: PrepareResult) -> None:
         raise Invalid(("n_train", f"with {result.n_train:,} rows, {reason}"))
 
 
-def check_against_algorithm(campaign: CampaignRow, participant: ParticipantRow, result: TrainResult) -> None:
+def check_against_algorithm(campaign: CampaignFacts, participant: ParticipantFacts, result: TrainResult) -> None:
     """Raise BadUpdate if an update contradicts the campaign's algorithm.
 
     It does if it lacks required extras, or reports the loss of client state that its client cannot have lost.

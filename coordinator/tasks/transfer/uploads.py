@@ -17,11 +17,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from coordinator import lifecycle
 from coordinator.database.ids import new_id
 from coordinator.database.prepared import Prepared, Transaction, given, given_each
-from coordinator.database.tables import CampaignRow, ParticipantRow, TaskRow, UploadRow
+from coordinator.database.tables import TaskRow, UploadRow
 from coordinator.errors import BadChunk, Forbidden, Invalid, LeaseLost, NotFound, TooLarge, UploadsFull, WrongOffset
 from coordinator.services import Services
 from coordinator.storage.retention import release_blobs
 from coordinator.tasks.claims import LeaseClaim, LeaseHolder
+from coordinator.tasks.facts import CampaignOfFiles, ParticipantFacts, TaskFacts
 from coordinator.tasks.keyed_locks import KeyedLocks
 from coordinator.tasks.leases import IS_LEASED, LOCK_AGENT, check_held, fence_of, find_held_with_campaign
 from shared import algorithms
@@ -106,7 +107,11 @@ async def start(services: Services, claim: LeaseClaim, request: UploadRequest) -
 
 
 def _check_size(
-    campaign: CampaignRow, task: TaskRow, participant: ParticipantRow, request: UploadRequest, max_adapter_bytes: int
+    campaign: CampaignOfFiles,
+    task: TaskFacts,
+    participant: ParticipantFacts,
+    request: UploadRequest,
+    max_adapter_bytes: int,
 ) -> None:
     """Raise TooLarge or Invalid unless a file of this size can be what the task asks for."""
     contract = contract_of(campaign, task, participant, request.purpose)
@@ -130,7 +135,7 @@ async def _check_total(transaction: Transaction, agent_id: str, n_bytes: int, li
 
 
 def contract_of(
-    campaign: CampaignRow, task: TaskRow, participant: ParticipantRow, purpose: BlobKind
+    campaign: CampaignOfFiles, task: TaskFacts, participant: ParticipantFacts, purpose: BlobKind
 ) -> Contract | None:
     """The contract of an uploaded file, at the client's own rank.
 

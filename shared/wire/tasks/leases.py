@@ -6,13 +6,16 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
-from shared.bounds import MAX_INT, Bytes, Line, Whole, one_line
+from shared.bounds import MAX_INT, Bytes, Count, Line, Whole, one_line
 from shared.metrics import Values
 from shared.states import BlobKind
 from shared.wire.base import Id, Reply, Request, Sha256
+from shared.wire.statements import SignedStatements
 from shared.wire.tasks.assignments import Assignment
 
 _MAX_MESSAGE = 4000
+MAX_FOLLOWED = 20
+"""The most campaigns of which a request for work names statements."""
 MAX_RENEWAL_S = 3600.0
 """The longest interval of renewals, in seconds."""
 
@@ -23,6 +26,8 @@ class LeaseRequest(Request):
     instance_id: Annotated[Line, Field(min_length=8, max_length=64)]
     """Identifies the running process: a repeated request after a lost reply differs from one of a second process."""
     version: Annotated[Line, Field(max_length=40)]
+    statements: Annotated[dict[Id, Count], Field(max_length=MAX_FOLLOWED)] = {}
+    """Number of the newest statement that the agent has, by campaign: the lease brings what follows."""
 
 
 class LeaseGrant(Reply):
@@ -42,6 +47,8 @@ class TaskLease(LeaseGrant):
     renew_every_s: Annotated[float, Field(gt=0, le=MAX_RENEWAL_S, allow_inf_nan=False)]
     """Interval of renewals, in seconds. An agent takes a shorter one than a second for a second."""
     assignment: Assignment
+    statements: SignedStatements | None = None
+    """The campaign's statements from the one that the request named; null if it named none, or if they are too long."""
 
 
 class Phase(StrEnum):

@@ -175,7 +175,8 @@ def test_each_timeout_comes_from_the_settings() -> None:
         await api.put_result(a_lease(), InitResult(adapter=SHA))
         await api.release(a_lease())
 
-    with stub_server(ours(204, Upload_Offset="5")) as stub:
+    done = ours(204, Upload_Offset="5")
+    with stub_server(by_call(POST=done, PATCH=done, DELETE=done, PUT=ours(200, '{"campaigns": []}'))) as stub:
         asyncio.run(work(stub.url))
         assert stub.seen[0][2]["prefer"] == "wait=6"
     assert [timeout["read"] for timeout in timeouts] == [6 + 3, 4, 5, 3]

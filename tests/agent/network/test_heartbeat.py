@@ -63,7 +63,7 @@ def test_a_renewal_that_the_result_overtook_is_not_a_lost_lease() -> None:
 
     def accept(request: BaseHTTPRequestHandler) -> None:
         assert renewal_refused.wait(10)
-        ours(200, "{}")(request)
+        ours(200, '{"campaigns": []}')(request)
 
     async def work(stub: Stub) -> None:
         api, heartbeat = heartbeat_at(stub)

@@ -11,7 +11,7 @@ from agent.signing.following import SignedCampaigns
 from agent.signing.standing import Standing
 from shared.signing.keys import SigningKey
 from shared.signing.statements import AdapterSigned
-from shared.wire.statements import KeySuccession, succession_text
+from shared.wire.statements import KeySuccession, SignedStatements, succession_text
 from shared.wire.tasks.leases import FailureKind
 from tests.agent.parts import Home
 from tests.agent.scripted_coordinator import ScriptedCoordinator, scripted_coordinator
@@ -31,21 +31,21 @@ class Followed:
         self.first_key = coordinator.key
         self.chain = coordinator.chain_of("c1")
 
-    def catch_up(self) -> Standing:
-        """Follow as a process that was just started."""
+    def catch_up(self, sent: SignedStatements | None = None) -> Standing:
+        """Follow as a process that was just started. sent: what came with a task."""
 
         async def work() -> Standing:
             api = api_of(self.coordinator.url, "s")
             try:
-                return await SignedCampaigns(api, "ada", self.statements).catch_up("c1")
+                return await SignedCampaigns(api, "ada", self.statements).catch_up("c1", sent)
             finally:
                 await api.close()
 
         return asyncio.run(work())
 
-    def refused(self) -> str:
+    def refused(self, sent: SignedStatements | None = None) -> str:
         with pytest.raises(TaskFailed) as refused:
-            self.catch_up()
+            self.catch_up(sent)
         assert refused.value.failure.kind is FailureKind.NOT_SIGNED
         said, _, what_to_do = refused.value.failure.message.partition("; nothing is done for this campaign. ")
         assert what_to_do == "Compare `fedloom agent fingerprint` with other owners, and ask the operator"
@@ -80,6 +80,33 @@ def test_many_statements_come_in_pages(followed: Followed) -> None:
         followed.chain.say_roster(number + 1, ["ada"])
     assert followed.catch_up().newest_adapter == 29
     assert followed.statements.of_campaign("c1") == followed.chain.texts
+
+
+def test_what_came_with_a_task_is_checked_and_not_asked_for(followed: Followed) -> None:
+    followed.chain.say_adapter(1, ADAPTER)
+    sent = SignedStatements(statements=followed.chain.signed(2), has_more=False)
+    followed.coordinator.changed = {3: {"signature": ""}}  # it would not get this one by asking
+    assert followed.catch_up(sent).newest_adapter == 1
+    assert followed.statements.of_campaign("c1") == followed.chain.texts
+    followed.chain.say_roster(2, ["ada"])
+    [known, new] = followed.chain.signed(3)
+    unsigned = new.model_copy(update={"signature": ""})
+    said = followed.refused(SignedStatements(statements=[known, unsigned], has_more=False))
+    assert said == "statement 4 of this campaign is not signed"
+
+
+@pytest.mark.parametrize("first", [0, 1, 3, 9])
+def test_what_came_with_a_task_and_follows_nothing_known_is_asked_for(followed: Followed, first: int) -> None:
+    followed.chain.say_adapter(1, ADAPTER)
+    sent = SignedStatements(statements=followed.chain.signed(first), has_more=False)
+    assert followed.catch_up(sent).newest_adapter == 1
+    assert followed.statements.of_campaign("c1") == followed.chain.texts
+
+
+def test_a_tale_told_anew_with_a_task_is_refused(followed: Followed) -> None:
+    only_told_anew(followed)
+    for sent in (None, SignedStatements(statements=followed.chain.signed(2), has_more=False)):
+        assert followed.refused(sent) == "statement 2 of this campaign is not the one that was signed before"
 
 
 @pytest.mark.parametrize(

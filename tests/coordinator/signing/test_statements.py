@@ -3,13 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from coordinator.signing import reading
 from shared.signing.statements import AdapterSigned, HistorySigned, RosterSigned, SpecificationSigned
 from shared.wire.tasks.leases import FailureKind
 from tests.coordinator.campaigns.test_rollback import Enroll, do_rounds, roll_back
 from tests.coordinator.signing.chains import signed_of, told
 from tests.support.operator import Operator, problem
-from tests.support.scripted import adapter_bytes, begin_campaign, campaign_body
+from tests.support.scripted import ScriptedAgent, adapter_bytes, begin_campaign, campaign_body
 from tests.support.server import RunningCoordinator
 
 
@@ -47,6 +49,31 @@ def test_all_agents_are_told_the_same(operator: Operator, enroll: Enroll, tmp_pa
     do_rounds(tmp_path, agents, [1])
     operator.wait_for(campaign_id, "completed")
     assert signed_of(agents[0], campaign_id) == signed_of(agents[1], campaign_id) == signed_of(agents[0], campaign_id)
+
+
+def test_a_lease_brings_what_was_stated_since(
+    operator: Operator, enroll: Enroll, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada, bob = enroll("ada"), enroll("bob")
+    campaign_id = begin_campaign(operator, tmp_path, [ada, bob], rounds=2)
+    do_rounds(tmp_path, [ada, bob], [1])
+
+    def brought(agent: ScriptedAgent, **statements: int) -> Any:
+        return agent.ask(statements={campaign_id: statements["newest"]} if statements else None).json()["statements"]
+
+    operator.wait_until(lambda: told(ada, campaign_id)[0].rosters.get(2), bool)
+    whole = signed_of(ada, campaign_id)
+    for newest in (0, 2, len(whole) - 1):
+        assert brought(ada, newest=newest) == {"statements": whole[newest:], "has_more": False}
+    assert brought(ada, newest=len(whole) + 5) == {"statements": [], "has_more": False}, "of a later history"
+    assert brought(bob) is None, "it did not say what it has"
+    with monkeypatch.context() as patch:
+        patch.setattr(reading, "_LEASE_CHARS", len(whole[-1]["text"]))
+        assert brought(bob, newest=2) is None, "too long for a lease"
+    other = operator.post("/v1/campaigns", campaign_body(name="other"))["id"]
+    refused = ada.ask(statements={f"{campaign_id}{number}": 0 for number in range(21)})
+    assert (refused.status_code, problem(refused).kind) == (422, "invalid")
+    assert ada.ask(statements={other: 0}).json()["statements"] is None, "the lease is of the first campaign"
 
 
 def test_a_rollback_is_a_new_history(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
