@@ -9,6 +9,8 @@ from http import HTTPStatus
 
 from fastapi import FastAPI
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -18,12 +20,15 @@ from coordinator.web.limits.bodies import has_body
 from coordinator.web.limits.encodings import check_encoding
 from coordinator.web.parameters import check_query_length
 from coordinator.web.problems import domain_error_reply
+from coordinator.web.router import QuickRouter
 from shared.wire import base
 from shared.wire.base import PROTOCOL, PROTOCOL_HEADER
 
 _SHOWN_CHARS = 200
 """Characters of a path in the log, which a caller without a key can make 64 kB long."""
 _LINGER_BYTES, _LINGER_S, _LINGER_IDLE_S = 256 << 10, 1.0, 0.2
+
+_OF_PROTOCOL = (PROTOCOL_HEADER.lower().encode(), PROTOCOL.encode())
 
 log = logging.getLogger("coordinator.access")
 
@@ -32,8 +37,19 @@ class ProtocolApp(FastAPI):
     """A FastAPI application inside ProtocolMiddleware, which thus also covers replies to unexpected errors."""
 
     def build_middleware_stack(self) -> ASGIApp:
+        """FastAPI's own, less its telemetry, its limit of bodies and its stacks, which ``BoundedRoute`` has."""
         admission: Admission = self.state.admission
-        return ProtocolMiddleware(super().build_middleware_stack(), admission)
+        handlers = {of: handler for of, handler in self.exception_handlers.items() if of is not Exception}
+        answering = ExceptionMiddleware(QuickRouter(self.router), handlers)
+        return ProtocolMiddleware(ServerErrorMiddleware(answering, self.exception_handlers[Exception]), admission)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request without FastAPI's telemetry, which looks at its settings each time."""
+        if scope["type"] == "http" and self.middleware_stack is not None:
+            scope["app"] = self
+            await self.middleware_stack(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
 
 class ProtocolMiddleware:
@@ -67,11 +83,9 @@ class ProtocolMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                reply_headers = MutableHeaders(scope=message)
-                reply_headers["X-Request-Id"] = request_id
-                reply_headers[PROTOCOL_HEADER] = PROTOCOL
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode()), _OF_PROTOCOL]
                 if not is_read:
-                    reply_headers["Connection"] = "close"
+                    MutableHeaders(scope=message)["Connection"] = "close"
             elif not (is_read or message.get("more_body", False)):
                 await send({**message, "more_body": True})
                 await _discard(receive_and_note)

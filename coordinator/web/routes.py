@@ -2,14 +2,18 @@
 
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import Request, Response
+from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from fastapi.routing import APIRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from coordinator.services import Services
 from coordinator.web import authentication
 from coordinator.web.authentication import Agent, Caller
+from coordinator.web.direct import Direct, is_simple
 from coordinator.web.limits.admission import Admission
 from coordinator.web.limits.bodies import DEFAULT_BODY_BYTES, BoundedRequest, declared_limit, has_body
 from coordinator.web.parameters import check_parameters, query_parameters
@@ -24,8 +28,18 @@ class BoundedRoute(APIRoute):
     from its own dependencies (``OperatorDep``, ``AgentDep``, ``CallerDep``); how large a body it takes, from ``takes``.
     """
 
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        # for an endpoint that FastAPI calls: what it may open is closed after the reply
+        self.app = _replying(self.get_route_handler()) if self._direct() else AsyncExitStackMiddleware(self.app)
+
+    def _direct(self) -> Direct | None:
+        """What calls the endpoint, if FastAPI need not."""
+        status = self.status_code or HTTPStatus.OK
+        return Direct(self.dependant, status) if is_simple(self.dependant, status) else None
+
     def get_route_handler(self) -> Handler:
-        handle = super().get_route_handler()
+        handle, direct = super().get_route_handler(), self._direct()
         check_role = authentication.ROLES.get(authentication.declared_role(self.dependant))
         is_json = self.body_field is not None
         required = is_json and self.body_field.field_info.is_required()  # type: ignore[union-attr]
@@ -49,9 +63,19 @@ class BoundedRoute(APIRoute):
                     await bounded.parse(required=required)
                 elif limit == 0 and has_body(request.headers):
                     await bounded.body()  # chunks whose sum may be nothing
-                return await handle(bounded)
+                return await (direct(bounded, bounded.parsed) if direct is not None else handle(bounded))
 
         return handler
+
+
+def _replying(handler: Handler) -> ASGIApp:
+    """The application of a handler."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        reply = await handler(Request(scope, receive, send))
+        await reply(scope, receive, send)
+
+    return app
 
 
 async def _find_caller(request: Request) -> Caller:

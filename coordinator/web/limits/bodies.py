@@ -41,12 +41,12 @@ def has_body(headers: Headers) -> bool:
 
 
 class BoundedRequest(Request):
-    """A request whose body is read up to a limit. ``json`` gives what was parsed before."""
+    """A request whose body is read up to a limit. parsed: what ``parse`` gave, which ``json`` gives too."""
 
     def __init__(self, scope: Scope, receive: Receive, limit: int) -> None:
         super().__init__(scope, receive)
         self._limit = limit
-        self._parsed: Any = None
+        self.parsed: Any = None
 
     async def stream(self) -> AsyncIterator[bytes]:  # type: ignore[override]  # an asynchronous generator, as there
         """Yield the pieces of the body. Raises TooLarge."""
@@ -58,7 +58,7 @@ class BoundedRequest(Request):
             yield piece
 
     async def json(self) -> Any:
-        return self._parsed
+        return self.parsed
 
     def check_size(self) -> None:
         """Raise TooLarge if the announced body is too large."""
@@ -72,7 +72,7 @@ class BoundedRequest(Request):
             raise WrongMediaType
         body = await self.body()
         if body:
-            self._parsed = parse_json(body)
+            self.parsed = parse_json(body)
         elif required:
             raise Invalid(("body", "the request has no body; send one in JSON"))
 
