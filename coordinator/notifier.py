@@ -1,7 +1,8 @@
 """Notifications: wake agents that wait for tasks, watchers that wait for events, the engine and its verifier.
 
-A notification reaches the subscribers of its own process at once. Subscribers also poll slowly, which finds changes by
-other processes. A missed notification therefore costs time, but loses no work.
+A notification reaches the subscribers of its own process at once. Changes by other processes are found by polls: of the
+engine, of event streams, and of one query for all agents that wait (``tasks.work_poller``). A missed notification
+therefore costs time, but loses no work.
 """
 
 import asyncio

@@ -7,6 +7,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator import task_moves
+from coordinator.client_count import recount_clients
 from coordinator.clock import later
 from coordinator.database.ids import new_id
 from coordinator.database.tables import AgentRow, CampaignRow, EnrollmentTokenRow, OperatorKeyRow
@@ -199,6 +200,7 @@ async def revoke(session: AsyncSession, now: datetime, id_or_name: str) -> Agent
     for campaign_id in await participants.campaigns_of(session, agent.id):
         campaign = await lock_campaign(session, campaign_id)
         await task_moves.cancel_of_agent(session, now, campaign_id, agent.id)
+        await recount_clients(session, campaign)
         if not campaign.state.is_final:
             record(session, campaign, now, EventType.AGENT_REVOKED, agent=agent.name)
             campaign.due_at = now

@@ -170,6 +170,16 @@ class Database:
             async with self._single.connect() as connection:
                 return await query.rows_of(connection, **values)
 
+    def version(self) -> object | None:
+        """What differs from before once something was committed, by whatever process; None if only a query tells.
+
+        Raises DatabaseAway.
+        """
+        if self._direct_reader is None:
+            return None
+        with self._used():
+            return self._direct_reader.version()
+
     @contextmanager
     def opened(self) -> Iterator[None]:
         """For work on ``engine`` itself: raises DatabaseAway as sessions do."""

@@ -107,10 +107,11 @@ class CampaignRow(Base):
     due_at: time of the next tick; None if only a notification makes the campaign due. claim_token,
     claim_expires_at: claim of the engine that is aggregating. last_event: number of the newest event. n_statements,
     last_statement: how many were signed, and the digest of the newest. contract: the adapters' contract as JSON;
-    None before adapter 0 exists. history: rises with each rollback and restore, without which agents begin no round
-    again. new_agents: whether agents enrolled since the last invitations. ends_after: the round after which it
-    finishes early; None means that of the campaign file. ends_because: who or what ends it early, in words.
-    benchmark_items: digest of the items of each benchmark, by its name, once a first number has settled them.
+    None before adapter 0 exists. n_clients: how many clients take part; ``client_count`` says which. history: rises
+    with each rollback and restore, without which agents begin no round again. new_agents: whether agents enrolled since
+    the last invitations. ends_after: the round after which it finishes early; None means that of the campaign file.
+    ends_because: who or what ends it early, in words. benchmark_items: digest of the items of each benchmark, by its
+    name, once a first number has settled them.
     """
 
     __tablename__ = "campaigns"
@@ -129,6 +130,7 @@ class CampaignRow(Base):
     fingerprint: Mapped[dict[str, Any] | None]
     contract: Mapped[str | None] = mapped_column(LongText)
     rounds_closed: Mapped[int] = mapped_column(default=0)
+    n_clients: Mapped[int] = mapped_column(default=0)
     history: Mapped[int] = mapped_column(default=0)
     ends_after: Mapped[int | None]
     ends_because: Mapped[str | None] = mapped_column(Sentence)

@@ -3,13 +3,11 @@
 from typing import Any
 
 from sqlalchemy import case, func, select
-from sqlalchemy.orm import aliased
 
 from coordinator.database.parsed_specs import parsed_spec
 from coordinator.database.prepared import Prepared, Transaction, given
 from coordinator.database.tables import (
     AdapterRow,
-    AgentRow,
     CampaignRow,
     ParticipantRow,
     RoundRow,
@@ -19,7 +17,7 @@ from coordinator.services import Services
 from coordinator.tasks.facts import CampaignFacts, TaskFacts
 from shared import algorithms
 from shared.campaign.digest import spec_sha256
-from shared.states import AgentState, ParticipantState, TaskKind, TaskState
+from shared.states import TaskKind, TaskState
 from shared.wire.base import BlobRef
 from shared.wire.tasks.assignments import (
     MAX_NAMED,
@@ -32,7 +30,6 @@ from shared.wire.tasks.assignments import (
 )
 from shared.wire.tasks.results import Fingerprint
 
-_client = aliased(ParticipantRow)
 _ROUND_FACTS = Prepared(
     select(
         RoundRow.sampled,
@@ -42,16 +39,6 @@ _ROUND_FACTS = Prepared(
         AdapterRow.n_bytes,
         AdapterRow.broadcast_sha256,
         AdapterRow.broadcast_bytes,
-        select(func.count())
-        .select_from(_client)
-        .join(AgentRow, AgentRow.id == _client.agent_id)
-        .where(
-            _client.campaign_id == given("campaign"),
-            _client.client_number.is_not(None),
-            _client.state != ParticipantState.LEFT,
-            AgentRow.state == AgentState.ACTIVE,
-        )
-        .scalar_subquery(),
     )
     .join(AdapterRow, (AdapterRow.campaign_id == RoundRow.campaign_id) & (AdapterRow.number == RoundRow.number - 1))
     .join(ParticipantRow, ParticipantRow.campaign_id == RoundRow.campaign_id)
@@ -61,8 +48,7 @@ _ROUND_FACTS = Prepared(
         ParticipantRow.agent_id == given("agent"),
     )
 )
-"""Of a train task: the clients of its round, the agent's part, the adapter that the round starts from, and how many
-clients the campaign has whose agents are not revoked and whose owners have not left."""
+"""Of a train task: the clients of its round, the agent's part, and the adapter that the round starts from."""
 _ADAPTER_OF_LEASE = Prepared(
     select(
         CampaignRow.id,
@@ -155,14 +141,14 @@ async def _train(within: Transaction, campaign: CampaignFacts, task: TaskFacts) 
     assert task.round is not None
     facts = await _ROUND_FACTS.first(within, campaign=campaign.id, round=task.round, agent=task.agent_id)
     assert facts is not None
-    sampled, client_number, committed_update, sha256, n_bytes, broadcast_sha256, broadcast_bytes, n_clients = facts
+    sampled, client_number, committed_update, sha256, n_bytes, broadcast_sha256, broadcast_bytes = facts
     return TrainAssignment(
         **_common(campaign),
         fingerprint=_fingerprint(campaign),
         round=task.round,
         history=campaign.history,
         client_number=client_number,
-        n_clients=n_clients,
+        n_clients=campaign.n_clients,
         n_in_round=len(sampled),
         adapter=BlobRef(sha256=sha256, n_bytes=n_bytes),
         reference=await _reference(within, campaign),

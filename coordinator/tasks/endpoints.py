@@ -27,9 +27,6 @@ from shared.wire.tasks.results import Result
 router = APIRouter(prefix="/v1/leases", tags=["leases"], route_class=BoundedRoute)
 
 _WAIT = re.compile(r"\bwait=([0-9]+(?:\.[0-9]+)?)")
-_POLL_S = 10.0
-"""Seconds between a waiting request's own queries of the database. Tasks from this process wake it at once, tasks from
-other processes by way of ``work_poller``."""
 
 
 @router.post(
@@ -45,6 +42,7 @@ other processes by way of ``work_poller``."""
 @takes(4 << 10)
 async def acquire(body: LeaseRequest, request: Request, services: ServicesDep, agent: AgentDep) -> Response:
     """Get the next task. With `Prefer: wait=SECONDS` the request waits for one; it holds no database session."""
+    # tasks of this process wake a waiting request at once, those of others by way of ``work_poller``
     asked = _WAIT.search(request.headers.get("Prefer", ""))
     # jitter: agents that lost their connections together should not reconnect together
     longest_s = services.settings.lease.max_wait_s * random.uniform(0.9, 1.0)  # noqa: S311
@@ -66,7 +64,7 @@ async def acquire(body: LeaseRequest, request: Request, services: ServicesDep, a
             if left_s <= 0 or services.notifiers.closing:
                 break
             has_waited = has_waited or not pause_s  # for its own task's pause to end, it has not
-            await notifications.wait(min(left_s, _POLL_S, pause_s or _POLL_S))
+            await notifications.wait(min(left_s, pause_s or left_s))
     return Response(status_code=204, headers={"Retry-After": "1"})
 
 

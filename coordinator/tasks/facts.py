@@ -44,11 +44,13 @@ class CampaignFacts:
     id: str
     name: str
     state: CampaignState
+    reason: str | None
     spec_json: dict[str, Any]
     created_at: datetime
     fingerprint: dict[str, Any] | None
     history: int
     rounds_closed: int
+    n_clients: int
     last_event: int
     due_at: datetime | None
 

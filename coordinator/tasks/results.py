@@ -1,8 +1,8 @@
 """Ends tasks: accepts a result, or records a failure.
 
 Uploads are checked and stored as blobs before the transaction. The transaction references them, ends the task, records
-the metrics and the event, and makes the campaign due for the engine. If it does not commit (the lease was lost, the
-process died), the blobs stay with their uploads, for the task's next attempt.
+the metrics and the event, and makes the campaign due for the engine (``ticks``). If it does not commit (the lease was
+lost, the process died), the blobs stay with their uploads, for the task's next attempt.
 """
 
 import asyncio
@@ -40,6 +40,7 @@ from coordinator.tasks.facts import CampaignFacts, ParticipantFacts, TaskFacts
 from coordinator.tasks.keyed_locks import KeyedLocks
 from coordinator.tasks.leases import end, find_held_with_campaign, lock_held, lock_held_facts, task_facts
 from coordinator.tasks.owners import owners_word
+from coordinator.tasks.ticks import make_due, result_came
 from coordinator.tasks.transfer import uploads
 from shared.adapters.files import Contract
 from shared.digest import sha256_file
@@ -152,7 +153,8 @@ async def fail(services: Services, claim: LeaseClaim, failure: Failure) -> None:
             await owners_word.take(session, campaign, participant, of_owner, failure.message, now)
         elif task.kind is TaskKind.PREPARE:
             await lifecycle.move(session, participant, ParticipantState.FAILED, reason=failure.message)
-        _make_due(session, services, campaign, now)
+        make_due(campaign, now)
+        services.notifiers.after_commit(session, campaign_id=campaign.id)
         if of_owner is None:
             facts = {"failure": failure.kind, "message": failure.message}
             record(session, campaign, now, EventType.TASK_FAILED, **task_facts(task), **facts)
@@ -258,7 +260,7 @@ async def _commit_metrics(
         if isinstance(result, EvaluateResult):
             of_agent = {"campaign": campaign.id, "agent": task.agent_id}
             await _NOTE_EVALUATED.rows(transaction, **of_agent, number=task.round or 0)
-        _make_due(transaction, services, campaign, now)
+        await result_came(transaction, services, campaign, task, now)
         record(transaction, campaign, now, EventType.TASK_DONE, **task_facts(task), agent=participant.agent_name)
     await uploads.delete_bytes(services, deleted, keep={ref.sha256 for _, ref in stored})
 
@@ -291,7 +293,7 @@ async def _commit(
             chain.say_adapter(session, campaign, 0, stored[0][1].sha256)
         elif isinstance(result, BenchmarkResult):  # its numbers are recorded with their adapter
             _settle_items(campaign, participant, task, result)
-        _make_due(session, services, campaign, now)
+        await result_came(session, services, campaign, task, now)
         record(session, campaign, now, EventType.TASK_DONE, **task_facts(task), agent=participant.agent_name)
     await uploads.delete_bytes(services, deleted, keep={ref.sha256 for _, ref in stored})
 
@@ -413,11 +415,3 @@ async def _add_metrics(
     if metrics:
         rows = [{**of_task, "id": new_id(now), "name": name, "value": value} for name, value in metrics.items()]
         await _ADD_METRIC.run_each(transaction, rows)
-
-
-def _make_due(
-    within: AsyncSession | Transaction, services: Services, campaign: CampaignRow | CampaignFacts, now: datetime
-) -> None:
-    """Make the campaign due, and wake the engine and watchers after the commit. It is stored with its event."""
-    campaign.due_at = now
-    services.notifiers.after_commit(within, campaign_id=campaign.id)

@@ -1,6 +1,6 @@
 """The schema.
 
-Revision ID: 1_55309a
+Revision ID: 1_761b4f
 Revises:
 """
 
@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 
 # Until a release the schema is rewritten in place; the digest of its tables tells databases of other code apart.
-revision = "1_55309a"
+revision = "1_761b4f"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -68,6 +68,7 @@ def upgrade() -> None:
         sa.Column("fingerprint", sa.JSON(), nullable=True),
         sa.Column("contract", sa.Text(), nullable=True),
         sa.Column("rounds_closed", sa.Integer(), nullable=False),
+        sa.Column("n_clients", sa.Integer(), nullable=False),
         sa.Column("history", sa.Integer(), nullable=False),
         sa.Column("ends_after", sa.Integer(), nullable=True),
         sa.Column("ends_because", sa.Text(), nullable=True),

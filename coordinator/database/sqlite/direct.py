@@ -77,6 +77,7 @@ class _OwnConnection:
         self._dialect = dialect
         self._wait_s = wait_s
         self._connection: sqlite3.Connection | None = None
+        self._n_opened = 0
 
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
@@ -84,6 +85,7 @@ class _OwnConnection:
         try:
             if self._connection is None:
                 self._connection = connect(self._address, self._wait_s, self.PRAGMAS)
+                self._n_opened += 1
             yield self._connection
         except sqlite3.Error as error:
             self._close_if_away(known := _translated(error, "", self._address))
@@ -123,6 +125,12 @@ class SqliteReader(_OwnConnection):
         """The rows of a query. Raises DatabaseAway and Unstorable."""
         with self._opened() as connection:
             return SqliteDirect(self._address, self._dialect, connection).rows(query, values)
+
+    def version(self) -> tuple[int, int]:
+        """What differs from before once another connection has committed. Raises DatabaseAway."""
+        with self._opened() as connection:
+            [version] = connection.execute("PRAGMA data_version").fetchone()
+            return self._n_opened, version
 
     async def of(self, connection: AsyncConnection) -> SqliteDirect:
         """A session's connection, in its transaction, for prepared statements."""

@@ -199,11 +199,12 @@ async def _load(
         return sum(weight_of(spec, client) for client in clients if (client.joined_round or 1) <= round_number)
 
     weights = {client.client_number: weight_of(spec, client) for client in clients}
+    total = weight_in(number)
     return RoundInputs(
         number=number,
         spec=spec,
         parent=parent,
-        shares=[Share(each, weights[each.client_number] / weight_in(number)) for each in contributions],
+        shares=[Share(each, weights[each.client_number] / total) for each in contributions],
         stored={(use.kind, use.sha256): use.n_bytes for use in uses.all() if use.campaign_id == campaign.id},
-        membership_scale=weight_in(number - 1) / weight_in(number) if number > 1 else 1.0,
+        membership_scale=weight_in(number - 1) / total if number > 1 else 1.0,
     )

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from coordinator import lifecycle
+from coordinator.client_count import recount_clients
 from coordinator.database.tables import ParticipantRow
 from coordinator.engine import participants as queries
 from coordinator.engine.campaign_tx import CampaignTx
@@ -47,11 +48,14 @@ async def admit(tx: CampaignTx, round_number: int) -> None:
     """
     highest = await queries.highest_client_number(tx.session, tx.campaign.id)
     number = -1 if highest is None else highest
-    for participant in await list_ready(tx):
+    ready = await list_ready(tx)
+    for participant in ready:
         number += 1
         participant.client_number, participant.joined_round = number, round_number
         participant.reason = None
         tx.record(EventType.AGENT_JOINED, agent=participant.agent_name, client=number, round=round_number)
+    if ready:
+        await recount_clients(tx.session, tx.campaign)
 
 
 async def list_ready(tx: CampaignTx) -> list[ParticipantRow]:

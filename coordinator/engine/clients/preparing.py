@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from coordinator.client_count import recount_clients
 from coordinator.database.tables import ParticipantRow
 from coordinator.engine.campaign_tx import CampaignTx
 from coordinator.engine.clients import joining
@@ -130,6 +131,7 @@ async def _start(tx: CampaignTx, participants: list[ParticipantRow], prepared: l
         return
     for number, participant in enumerate(sorted(agreeing, key=lambda p: p.agent_name)):
         participant.client_number, participant.joined_round = number, 1
+    await recount_clients(tx.session, tx.campaign)
     for participant in participants:
         if participant.state in (P.PREPARING, P.WAITING, P.PAUSED):
             tx.record(EventType.AGENT_JOINS_LATER, agent=participant.agent_name)

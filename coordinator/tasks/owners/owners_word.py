@@ -5,6 +5,7 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator import lifecycle, task_moves
+from coordinator.client_count import recount_clients
 from coordinator.database.tables import CampaignRow, ParticipantRow
 from coordinator.events.log import record
 from coordinator.services import Services
@@ -41,6 +42,8 @@ async def take(
     if participant.state is state or not lifecycle.is_legal(participant.state, state):
         return
     await lifecycle.move(session, participant, state, reason=message)
+    if state is P.LEFT:
+        await recount_clients(session, campaign)
     event = EventType.AGENT_LEFT if state is P.LEFT else EventType.AGENT_WAITS
     record(session, campaign, now, event, agent=participant.agent_name, message=message)
 
@@ -69,6 +72,7 @@ async def _let_in(session: AsyncSession, campaign: CampaignRow, participant: Par
         await lifecycle.move(session, participant, P.PREPARED, reason=None)
     elif participant.state in (P.WAITING, P.LEFT, P.PAUSED, P.FAILED, P.MISMATCHED):
         await lifecycle.move(session, participant, P.PREPARING, reason=None)
+        await recount_clients(session, campaign)
         task_moves.add(session, now, campaign.id, participant.agent_id, TaskKind.PREPARE)
     else:
         return
