@@ -1,6 +1,6 @@
 """The engine's transaction on one campaign: the locked row, the time, and shorthands for tasks and events."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -12,6 +12,7 @@ from coordinator import campaign_moves, lifecycle, task_moves
 from coordinator.clock import later
 from coordinator.database.tables import CampaignRow, ParticipantRow, TaskRow
 from coordinator.engine import participants
+from coordinator.engine.participants import Client
 from coordinator.events.log import record
 from shared.campaign.spec import CampaignSpec
 from shared.events import EventType
@@ -92,6 +93,10 @@ class CampaignTx:
         """All participants, by agent name."""
         return await participants.all_of(self.session, self.campaign.id)
 
-    async def clients(self) -> dict[int, ParticipantRow]:
+    async def participants_of(self, agent_ids: Collection[str]) -> list[ParticipantRow]:
+        """The participants that these agents are, by agent name."""
+        return await participants.of_agents(self.session, self.campaign.id, agent_ids)
+
+    async def clients(self) -> dict[int, Client]:
         """The clients that can get tasks now, by client number: prepared and not revoked."""
         return await participants.available_clients(self.session, self.campaign.id)

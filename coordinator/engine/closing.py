@@ -156,7 +156,8 @@ async def _commit_updates(tx: CampaignTx, closed: AggregatedRound) -> None:
     """
     shares = {each.client_number: each for each in closed.contributions}
     lost = closed.inputs.clients_without_state
-    for participant in await tx.participants():
+    agents = [each.agent_id for each in closed.inputs.shares]
+    for participant in await (tx.participants() if lost else tx.participants_of(agents)):
         share = shares.get(participant.client_number) if participant.client_number is not None else None
         if share is not None:
             participant.update_round, participant.update_weight = closed.number - share.staleness, share.weight
@@ -178,14 +179,14 @@ async def _add_training_metrics(tx: CampaignTx, closed: AggregatedRound) -> None
     The mean is over the clients that report the metric: owners may withhold losses.
     """
     metrics = [each for each in kinds.find(tx.spec.kind).metrics_of(Origin.TRAINING) if each.weight is Weight.UPDATE]
-    query = select(MetricRow).where(
+    columns = (MetricRow.name, MetricRow.client_number, MetricRow.round, MetricRow.value)
+    query = select(*columns).where(
         MetricRow.campaign_id == tx.campaign.id,
         MetricRow.round.in_({closed.number - each.staleness for each in closed.contributions}),
         MetricRow.name.in_([metric.name for metric in metrics]),
         MetricRow.client_number.is_not(None),
     )
-    rows = (await tx.session.scalars(query)).all()
-    values = {(row.name, row.client_number, row.round): row.value for row in rows}
+    values = {tuple(key): value for *key, value in (await tx.session.execute(query)).all()}
     for metric in metrics:
         reported = [
             (each.weight, values.get((metric.name, each.client_number, closed.number - each.staleness)))

@@ -78,7 +78,7 @@ async def _open(tx: CampaignTx, number: int) -> bool:
         return False
     eligible = await stragglers.choose_eligible(tx, number, clients)
     order = draw_order(tx.spec.training.seed, number, eligible)
-    weights.record_shares(tx, number, clients)
+    await weights.record_shares(tx, number, clients)
     sampled = sorted(order[: stragglers.clients_to_draw(tx, len(eligible))])
     deadline_at = tx.after(tx.now, tx.spec.deadline.round_s)
     tx.session.add(
@@ -190,7 +190,7 @@ async def _replace(tx: CampaignTx, round_row: RoundRow, tasks: Sequence[TaskRow]
         for task in tasks
         if task.created_at >= resumed_at or task.state not in (TaskState.FAILED, TaskState.CANCELLED)
     }
-    clients: dict[int, ParticipantRow] = await tx.clients()
+    clients = await tx.clients()
     order = draw_order(tx.spec.training.seed, round_row.number, round_row.eligible)
     drawn = [each for each in order if each in clients and clients[each].agent_id not in tried][:missing]
     for client_number in drawn:

@@ -6,8 +6,12 @@ A client's number of rows cannot be checked, and it gives the client weight. So 
 
 from collections.abc import Mapping
 
+from sqlalchemy import update
+
+from coordinator.database.prepared import Prepared, given, given_each
 from coordinator.database.tables import ParticipantRow
 from coordinator.engine.campaign_tx import CampaignTx
+from coordinator.engine.participants import Client
 from shared.campaign.spec import CampaignSpec
 from shared.events import EventType
 
@@ -16,9 +20,14 @@ NOTABLE = 0.1
 MOST = 0.5
 """Part of the weight above which a client outweighs all others together. Of two clients, one always may."""
 _FEWEST = 3
+_STORE = Prepared(
+    update(ParticipantRow)
+    .where(ParticipantRow.campaign_id == given("campaign"), ParticipantRow.agent_id == given("agent"))
+    .values(given_each("weight_share"))
+)
 
 
-def weight_of(spec: CampaignSpec, client: ParticipantRow) -> int:
+def weight_of(spec: CampaignSpec, client: Client) -> int:
     """A client's weight before normalisation: its number of training rows, capped, or 1."""
     n_examples = client.n_train or 0
     if spec.weighting.by == "uniform":
@@ -26,13 +35,14 @@ def weight_of(spec: CampaignSpec, client: ParticipantRow) -> int:
     return min(n_examples, spec.weighting.max_examples) if spec.weighting.max_examples else n_examples
 
 
-def record_shares(tx: CampaignTx, round_number: int, clients: Mapping[int, ParticipantRow]) -> None:
+async def record_shares(tx: CampaignTx, round_number: int, clients: Mapping[int, Client]) -> None:
     """Record whose part of the weight has changed as a round opens, and who outweighs all others.
 
     clients: those that can be drawn. Their parts are stored as they were last recorded.
     """
     shares = _shares(tx.spec, clients)
     n_before = sum(client.weight_share is not None for client in clients.values())
+    changed: dict[str, float] = {}
     for number, client in clients.items():
         before, after = client.weight_share, shares[number]
         has_changed = round_number > 1 and abs(after - (before or 0.0)) >= NOTABLE
@@ -54,10 +64,14 @@ def record_shares(tx: CampaignTx, round_number: int, clients: Mapping[int, Parti
                 share=after,
             )
         if before is None or has_changed or outweighs != _outweighs(before, n_before):
-            client.weight_share = after
+            changed[client.agent_id] = after
+    if changed:
+        of_campaign = {"campaign": tx.campaign.id}
+        rows = [{**of_campaign, "agent": agent_id, "weight_share": share} for agent_id, share in changed.items()]
+        await _STORE.run_each(tx.session, rows)
 
 
-def notices(spec: CampaignSpec, clients: Mapping[int, ParticipantRow]) -> dict[str, str]:
+def notices(spec: CampaignSpec, clients: Mapping[int, Client]) -> dict[str, str]:
     """What the operator should know about the clients' weights, by agent id."""
     return {
         client.agent_id: f"declared {client.n_train:,} rows: {_percent(share)} of the weight ({_remedy(spec)})"
@@ -66,7 +80,7 @@ def notices(spec: CampaignSpec, clients: Mapping[int, ParticipantRow]) -> dict[s
     }
 
 
-def _shares(spec: CampaignSpec, clients: Mapping[int, ParticipantRow]) -> dict[int, float]:
+def _shares(spec: CampaignSpec, clients: Mapping[int, Client]) -> dict[int, float]:
     """Each client's part of the weight of them all, by client number."""
     weights = {number: weight_of(spec, client) for number, client in clients.items()}
     total = sum(weights.values())

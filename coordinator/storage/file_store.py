@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -67,9 +67,16 @@ class FileStore(BlobStore):
     async def names(self) -> set[str]:
         return await asyncio.to_thread(lambda: {path.name for path in self._folder.glob("??/*")})
 
-    async def delete(self, session: AsyncSession, sha256: str) -> None:  # noqa: ARG002
-        await asyncio.to_thread(self._path(sha256).unlink, missing_ok=True)
-        crash_points.reach("update: deleted")
+    async def delete(self, session: AsyncSession, sha256: str) -> None:
+        await self.delete_all(session, [sha256])
+
+    async def delete_all(self, session: AsyncSession, digests: Sequence[str]) -> None:  # noqa: ARG002
+        await asyncio.to_thread(self._delete, digests)
+
+    def _delete(self, digests: Sequence[str]) -> None:
+        for sha256 in digests:
+            self._path(sha256).unlink(missing_ok=True)
+            crash_points.reach("update: deleted")
 
     @asynccontextmanager
     async def moved_to(self, data_dir: Path) -> AsyncIterator[None]:
@@ -79,9 +86,10 @@ class FileStore(BlobStore):
     @asynccontextmanager
     async def as_file(self, ref: BlobRef, scratch: Path) -> AsyncIterator[Path]:  # noqa: ARG002
         path = self._path(ref.sha256)
-        if not await self.has(ref.sha256):
-            raise NotFound("blob", ref.sha256)
-        await check_digest(path, ref)
+        try:
+            await check_digest(path, ref)
+        except FileNotFoundError as error:
+            raise NotFound("blob", ref.sha256) from error
         yield path
 
 

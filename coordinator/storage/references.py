@@ -18,6 +18,14 @@ def is_needed(sha256: InstrumentedAttribute[str] | str, kinds: Sequence[BlobKind
     return used | exists().where(UploadRow.sha256 == sha256, UploadRow.purpose.in_(kinds))
 
 
+def needed_among(digests: Sequence[str], kinds: Sequence[BlobKind]) -> CompoundSelect[str]:
+    """Those of some digests for which ``is_needed`` holds, in one statement too."""
+    used = select(BlobUseRow.sha256).where(
+        BlobUseRow.sha256.in_(digests), BlobUseRow.stored, BlobUseRow.kind.in_(kinds)
+    )
+    return used.union(select(UploadRow.sha256).where(UploadRow.sha256.in_(digests), UploadRow.purpose.in_(kinds)))
+
+
 def needed(kinds: Sequence[BlobKind]) -> CompoundSelect[str]:
     """The digests of all blobs for which ``is_needed`` holds."""
     used = select(BlobUseRow.sha256).where(BlobUseRow.stored, BlobUseRow.kind.in_(kinds))

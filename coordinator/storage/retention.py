@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator import lifecycle
 from coordinator.database.tables import BlobUseRow, CampaignRow, TaskRow
-from coordinator.storage.references import is_needed
+from coordinator.storage.references import needed_among
 from coordinator.storage.storage import Storage
 from shared.states import BlobKind, CampaignState, TaskKind
 
@@ -26,9 +26,8 @@ async def release_blobs(storage: Storage, blobs: Iterable[Blob]) -> None:
         kinds = storage.kinds_in(store)
         async with storage.database.write("release blobs") as session:
             await store.lock(session, digests)
-            for sha256 in digests:
-                if not await session.scalar(select(is_needed(sha256, kinds))):
-                    await store.delete(session, sha256)
+            needed = set((await session.scalars(needed_among(digests, kinds))).all())
+            await store.delete_all(session, [sha256 for sha256 in digests if sha256 not in needed])
 
 
 def _batches(storage: Storage, blobs: Iterable[Blob]) -> Iterator[tuple[BlobKind, list[str]]]:

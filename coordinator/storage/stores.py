@@ -70,6 +70,11 @@ class BlobStore(ABC):
     async def delete(self, session: AsyncSession, sha256: str) -> None:
         """Delete a blob, in the transaction that found it unreferenced. Does nothing if it is not stored."""
 
+    async def delete_all(self, session: AsyncSession, digests: Sequence[str]) -> None:
+        """Delete several blobs, as ``delete`` does."""
+        for sha256 in digests:
+            await self.delete(session, sha256)
+
     @abstractmethod
     def moved_to(self, data_dir: Path) -> AbstractAsyncContextManager[None]:
         """Move what is kept in the data folder to another one, whose store has it from then on. Undone if the block

@@ -87,7 +87,7 @@ async def _awaits_others(
     match campaign.state, task.kind:
         case CampaignState.RUNNING, TaskKind.TRAIN if task.round == campaign.rounds_closed + 1:
             of_round = {"campaign": campaign.id, "round": task.round}
-            counts: dict[TaskState, int] = dict(await _TRAINING.rows(within, **of_round))  # type: ignore[arg-type]
+            counts: dict[TaskState, int] = dict(await _TRAINING.rows(within, **of_round))
             wanted = campaign.spec.selection.clients_per_round
             # all that are eligible were drawn if all are wanted, or fewer are eligible than are wanted
             is_full = wanted != "all" and counts.get(TaskState.DONE, 0) >= wanted

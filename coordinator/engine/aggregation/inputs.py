@@ -10,15 +10,17 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator.database.disk_full import translate_disk_full
-from coordinator.database.tables import AdapterRow, BlobUseRow, CampaignRow, ParticipantRow, TaskRow
+from coordinator.database.prepared import Prepared, given
+from coordinator.database.tables import AdapterRow, BlobUseRow, CampaignRow, TaskRow
 from coordinator.engine.aggregation.aggregate import Aggregated, aggregate
 from coordinator.engine.aggregation.files import ClientUpdate
-from coordinator.engine.participants import numbered_clients
+from coordinator.engine.participants import Client, numbered_clients
 from coordinator.engine.weights import weight_of
 from coordinator.errors import NotFound
 from coordinator.services import Services
@@ -30,11 +32,22 @@ from shared.states import BlobKind, TaskKind, TaskState
 from shared.wire.adapters import Contribution
 from shared.wire.base import BlobRef
 
+_COUNTED = Prepared(
+    select(TaskRow.agent_id, TaskRow.round, TaskRow.result).where(
+        TaskRow.campaign_id == given("campaign"),
+        TaskRow.kind == TaskKind.TRAIN,
+        TaskRow.state == TaskState.DONE,
+        TaskRow.counts_in == given("counts_in"),
+    )
+)
+"""The tasks whose updates a round aggregates."""
+
 
 @dataclass(frozen=True)
 class Share:
-    """One client's part in a round. q: its weight among all clients of the campaign."""
+    """One client's part in a round. agent_id: whose. q: its weight among all clients of the campaign."""
 
+    agent_id: str
     contribution: Contribution
     q: float
 
@@ -82,23 +95,20 @@ async def load_open_round(session: AsyncSession, campaign: CampaignRow) -> Round
     """Load the inputs of the round that is being aggregated, whose set of updates is fixed."""
     number = campaign.rounds_closed + 1
     clients = await numbered_clients(session, campaign.id)
-    query = select(TaskRow).where(
-        TaskRow.campaign_id == campaign.id,
-        TaskRow.kind == TaskKind.TRAIN,
-        TaskRow.state == TaskState.DONE,
-        TaskRow.counts_in == number,
-    )
     by_agent = {client.agent_id: client for client in clients}
-    tasks = [(by_agent[task.agent_id], task) for task in (await session.scalars(query)).all()]
-    tasks.sort(key=lambda pair: pair[0].client_number or 0)
+    counted = [
+        (by_agent[agent_id], number - trained_in, result)
+        for agent_id, trained_in, result in await _COUNTED.rows(session, campaign=campaign.id, counts_in=number)
+    ]
+    counted.sort(key=lambda each: each[0].client_number)
     weights = [
-        weight_of(campaign.spec, client) * _staleness_discount(campaign.spec, number - (task.round or number))
-        for client, task in tasks
+        weight_of(campaign.spec, client) * _staleness_discount(campaign.spec, staleness)
+        for client, staleness, _ in counted
     ]
     total = sum(weights)
     contributions = [
-        _contribution(client, task, number, weight / total)
-        for (client, task), weight in zip(tasks, weights, strict=True)
+        _contribution(client, staleness, result, weight / total)
+        for (client, staleness, result), weight in zip(counted, weights, strict=True)
     ]
     return await _load(session, campaign, number, contributions, clients)
 
@@ -165,20 +175,17 @@ def _staleness_discount(spec: CampaignSpec, staleness: int) -> float:
     return float((1 + staleness) ** -spec.stragglers.staleness_exponent)
 
 
-def _contribution(client: ParticipantRow, task: TaskRow, number: int, weight: float) -> Contribution:
-    assert task.result is not None
-    assert task.round is not None
-    assert client.client_number is not None
+def _contribution(client: Client, staleness: int, result: Mapping[str, Any], weight: float) -> Contribution:
     return Contribution(
         client_number=client.client_number,
         agent_name=client.agent_name,
-        update_sha256=task.result["delta"],
-        extras_sha256=task.result["extras"],
+        update_sha256=result["delta"],
+        extras_sha256=result["extras"],
         n_examples=client.n_train or 0,
         weight=weight,
-        client_state_lost=task.result["client_state_lost"],
-        staleness=number - task.round,
-        trained_on=task.result["trained_on"],
+        client_state_lost=result["client_state_lost"],
+        staleness=staleness,
+        trained_on=result["trained_on"],
     )
 
 
@@ -187,24 +194,29 @@ async def _load(
     campaign: CampaignRow,
     number: int,
     contributions: Sequence[Contribution],
-    clients: Sequence[ParticipantRow],
+    clients: Sequence[Client],
 ) -> RoundInputs:
     spec = campaign.spec
     parent = await session.get_one(AdapterRow, (campaign.id, number - 1))
     updates = [digest for each in contributions for digest in (each.update_sha256, each.extras_sha256)]
     wanted = {parent.sha256, parent.state_sha256, *updates}
-    uses = await session.scalars(select(BlobUseRow).where(BlobUseRow.sha256.in_(wanted), BlobUseRow.stored))
+    use = BlobUseRow
+    stored = select(use.kind, use.sha256, use.n_bytes, use.campaign_id).where(use.sha256.in_(wanted), use.stored)
+    uses = (await session.execute(stored)).all()
 
     def weight_in(round_number: int) -> int:
         return sum(weight_of(spec, client) for client in clients if (client.joined_round or 1) <= round_number)
 
-    weights = {client.client_number: weight_of(spec, client) for client in clients}
+    by_number = {client.client_number: client for client in clients}
     total = weight_in(number)
     return RoundInputs(
         number=number,
         spec=spec,
         parent=parent,
-        shares=[Share(each, weights[each.client_number] / total) for each in contributions],
-        stored={(use.kind, use.sha256): use.n_bytes for use in uses.all() if use.campaign_id == campaign.id},
+        shares=[
+            Share(client.agent_id, each, weight_of(spec, client) / total)
+            for client, each in ((by_number[each.client_number], each) for each in contributions)
+        ],
+        stored={(kind, sha256): n_bytes for kind, sha256, n_bytes, user in uses if user == campaign.id},
         membership_scale=weight_in(number - 1) / total if number > 1 else 1.0,
     )

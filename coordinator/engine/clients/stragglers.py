@@ -33,16 +33,17 @@ from math import ceil
 from sqlalchemy import select, update
 
 from coordinator import lifecycle
-from coordinator.database.tables import BlobUseRow, ParticipantRow, RoundRow, TaskRow
+from coordinator.database.tables import BlobUseRow, RoundRow, TaskRow
 from coordinator.engine.campaign_tx import CampaignTx
 from coordinator.engine.clients import joining
+from coordinator.engine.participants import Client
 from shared.bounds import MAX_COUNT
 from shared.events import EventType
 from shared.states import TaskKind, TaskState
 from shared.wire.tasks.leases import Failure, FailureKind
 
 
-async def choose_eligible(tx: CampaignTx, round_number: int, clients: Mapping[int, ParticipantRow]) -> list[int]:
+async def choose_eligible(tx: CampaignTx, round_number: int, clients: Mapping[int, Client]) -> list[int]:
     """The numbers of the clients that a round is drawn from: all except those that are set aside or have a late task.
 
     If fewer than the minimum are left, clients that are set aside are eligible again. If even that is not enough, late
@@ -208,10 +209,8 @@ async def _record_failures(tx: CampaignTx, round_number: int, tasks: Sequence[Ta
     """Count each client's failures in a row, and set aside those with too many."""
     rule = tx.spec.stragglers
     last = {task.agent_id: task for task in sorted(tasks, key=lambda task: task.id)}
-    for participant in await tx.participants():
-        task = last.get(participant.agent_id)
-        if task is None:
-            continue
+    for participant in await tx.participants_of(last):
+        task = last[participant.agent_id]
         if task.state is TaskState.DONE:
             participant.failures_in_a_row, participant.set_aside_until = 0, None
         elif task.failure is not None:

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 
-from coordinator.database.tables import AdapterRow, ParticipantRow, TaskRow
+from coordinator.database.tables import AdapterRow, TaskRow
 from coordinator.engine.campaign_tx import CampaignTx
 from coordinator.engine.evaluation.benchmark_values import scores_of
+from coordinator.engine.participants import Client
 from shared.states import TaskKind, TaskState
 
 
@@ -48,7 +49,7 @@ def _tried(tx: CampaignTx, tasks: Sequence[TaskRow]) -> set[tuple[str, str]]:
 
 def _shared_out(
     tx: CampaignTx,
-    clients: Sequence[ParticipantRow],
+    clients: Sequence[Client],
     names: Sequence[str],
     tried: AbstractSet[tuple[str, str]],
     adapter_number: int,
@@ -63,9 +64,7 @@ def _shared_out(
     return shares
 
 
-def _able(
-    tx: CampaignTx, clients: Sequence[ParticipantRow], name: str, tried: AbstractSet[tuple[str, str]]
-) -> list[str]:
+def _able(tx: CampaignTx, clients: Sequence[Client], name: str, tried: AbstractSet[tuple[str, str]]) -> list[str]:
     """The agents that can still run a benchmark, by their ids: all on the same items."""
     items = {
         client.agent_id: client.offers[name]["items_sha256"]
