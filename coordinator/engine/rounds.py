@@ -67,7 +67,8 @@ async def _is_over(tx: CampaignTx) -> bool:
 
 async def _open(tx: CampaignTx, number: int) -> bool:
     await joining.admit(tx, number)
-    await stragglers.retain_late_updates(tx, number)
+    late = await stragglers.late_tasks(tx, number)
+    await stragglers.retain_late_updates(tx, number, late)
     clients = await tx.clients()
     minimum = tx.spec.selection.minimum
     if len(clients) < minimum:
@@ -76,7 +77,7 @@ async def _open(tx: CampaignTx, number: int) -> bool:
         if not await joining.reschedule_for_preparing(tx, lack):
             await tx.pause(f"{lack}; enrol more agents, or resume the campaign for another try")
         return False
-    eligible = await stragglers.choose_eligible(tx, number, clients)
+    eligible = await stragglers.choose_eligible(tx, number, clients, late)
     order = draw_order(tx.spec.training.seed, number, eligible)
     await weights.record_shares(tx, number, clients)
     sampled = sorted(order[: stragglers.clients_to_draw(tx, len(eligible))])

@@ -46,16 +46,15 @@ async def admit(tx: CampaignTx, round_number: int) -> None:
 
     Their numbers follow those of all other clients, in the order of names. A client number never changes.
     """
-    highest = await queries.highest_client_number(tx.session, tx.campaign.id)
-    number = -1 if highest is None else highest
     ready = await list_ready(tx)
-    for participant in ready:
-        number += 1
+    if not ready:
+        return
+    highest = await queries.highest_client_number(tx.session, tx.campaign.id)
+    for number, participant in enumerate(ready, 0 if highest is None else highest + 1):
         participant.client_number, participant.joined_round = number, round_number
         participant.reason = None
         tx.record(EventType.AGENT_JOINED, agent=participant.agent_name, client=number, round=round_number)
-    if ready:
-        await recount_clients(tx.session, tx.campaign)
+    await recount_clients(tx.session, tx.campaign)
 
 
 async def list_ready(tx: CampaignTx) -> list[ParticipantRow]:

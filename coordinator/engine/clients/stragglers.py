@@ -43,14 +43,22 @@ from shared.states import TaskKind, TaskState
 from shared.wire.tasks.leases import Failure, FailureKind
 
 
-async def choose_eligible(tx: CampaignTx, round_number: int, clients: Mapping[int, Client]) -> list[int]:
+async def choose_eligible(
+    tx: CampaignTx, round_number: int, clients: Mapping[int, Client], late: Sequence[TaskRow]
+) -> list[int]:
     """The numbers of the clients that a round is drawn from: all except those that are set aside or have a late task.
 
     If fewer than the minimum are left, clients that are set aside are eligible again. If even that is not enough, late
     updates are discarded, and all clients are eligible. Neither may stall a campaign that could otherwise go on.
+
+    Args:
+        tx: the campaign's transaction.
+        round_number: the round.
+        clients: those that can be given tasks now, by client number.
+        late: the late tasks.
     """
     minimum = tx.spec.selection.minimum
-    busy = {task.agent_id for task in await _earlier_tasks(tx, round_number)}
+    busy = {task.agent_id for task in late}
     ready = [number for number, client in clients.items() if client.agent_id not in busy]
     active = [number for number in ready if (clients[number].set_aside_until or 0) < round_number]
     if len(active) >= minimum:
@@ -70,7 +78,7 @@ async def readmit(tx: CampaignTx, round_row: RoundRow) -> bool:
     await joining.invite(tx)
     await joining.admit(tx, round_row.number)
     left_out = {number: each for number, each in (await tx.clients()).items() if number not in round_row.eligible}
-    busy = {task.agent_id for task in await _earlier_tasks(tx, round_row.number)}
+    busy = {task.agent_id for task in await late_tasks(tx, round_row.number)}
     free = [number for number, client in left_out.items() if client.agent_id not in busy]
     if left_out and not free:
         await discard_late_updates(tx, round_row.number)
@@ -81,19 +89,19 @@ async def readmit(tx: CampaignTx, round_row: RoundRow) -> bool:
 
 async def discard_late_updates(tx: CampaignTx, round_number: int) -> None:
     """Cancel or supersede all late tasks of earlier rounds, so that none of them counts in this round."""
-    earlier = await _earlier_tasks(tx, round_number)
+    earlier = await late_tasks(tx, round_number)
     await tx.cancel_tasks(earlier)
     for task in earlier:
         if task.state is TaskState.DONE:
             await lifecycle.move(tx.session, task, TaskState.SUPERSEDED)
 
 
-async def retain_late_updates(tx: CampaignTx, round_number: int) -> None:
-    """Keep the files of late updates for the round that is about to open.
+async def retain_late_updates(tx: CampaignTx, round_number: int, late: Sequence[TaskRow]) -> None:
+    """Keep the files of late updates for the round that is about to open. late: the late tasks.
 
     Otherwise files that arrived during the aggregation of the previous round would be released with that round's.
     """
-    done = [task.id for task in await _earlier_tasks(tx, round_number) if task.state is TaskState.DONE]
+    done = [task.id for task in late if task.state is TaskState.DONE]
     if not done:
         return
     await tx.session.execute(
@@ -117,8 +125,8 @@ def clients_to_draw(tx: CampaignTx, n_eligible: int) -> int:
     return min(n_eligible, ceil(round(updates_wanted(tx, n_eligible) * share, 9)))
 
 
-async def _earlier_tasks(tx: CampaignTx, round_number: int) -> Sequence[TaskRow]:
-    """Late tasks: train tasks of earlier rounds, done or still running, whose updates have not been counted."""
+async def late_tasks(tx: CampaignTx, round_number: int) -> Sequence[TaskRow]:
+    """Train tasks of rounds before this one, done or still running, whose updates have not been counted."""
     query = select(TaskRow).where(
         TaskRow.campaign_id == tx.campaign.id,
         TaskRow.kind == TaskKind.TRAIN,
@@ -136,7 +144,7 @@ async def freeze_updates(tx: CampaignTx, round_row: RoundRow, tasks: Sequence[Ta
     tasks: the round's own train tasks. See the table above.
     """
     number = round_row.number
-    earlier = await _earlier_tasks(tx, number)
+    earlier = await late_tasks(tx, number)
     failed = await _failed_late(tx, number)
     counting = [task for task in (*tasks, *earlier) if task.state is TaskState.DONE]
     for task in counting:
