@@ -24,6 +24,7 @@ from coordinator.engine.loop import Engine
 from coordinator.engine.sweeper import Sweeper, keep_log_clear
 from coordinator.events import endpoints as events
 from coordinator.presence import keep_last_seen, write_last_seen
+from coordinator.replicas import follow_replicas
 from coordinator.services import Services, aggregation_threads
 from coordinator.settings import Settings
 from coordinator.signing import endpoints as signatures
@@ -84,7 +85,7 @@ def create_app(services: Services, *, with_engine: bool) -> FastAPI:
         async with services.database.write("signing key") as session:
             await services.signer.open(session)
         services.up_since = services.clock.now()
-        work = [poll_for_work(services), keep_last_seen(services)]
+        work = [poll_for_work(services), keep_last_seen(services), *replica_work(services)]
         work += engine_work(services) if with_engine else [keep_log_clear(services)]
         async with running(services, work):
             yield
@@ -127,6 +128,11 @@ async def advance_clock(services: Services) -> None:
 def engine_work(services: Services) -> list[Coroutine[Any, Any, None]]:
     """The background coroutines of a process with an engine."""
     return [Engine(services).run(), Sweeper(services).run()]
+
+
+def replica_work(services: Services) -> list[Coroutine[Any, Any, None]]:
+    """The background coroutines that hear of other processes. On SQLite, polls find what they commit."""
+    return [] if services.database.is_sqlite else [follow_replicas(services)]
 
 
 @asynccontextmanager

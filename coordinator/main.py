@@ -19,7 +19,7 @@ from sqlalchemy import func, select
 from starlette.types import ASGIApp
 
 from coordinator.agents.service import new_operator_key
-from coordinator.app import advance_clock, create_app, create_services, engine_work, running
+from coordinator.app import advance_clock, create_app, create_services, engine_work, replica_work, running
 from coordinator.database.migrate import migrate
 from coordinator.database.tables import OperatorKeyRow
 from coordinator.services import Services
@@ -233,7 +233,7 @@ def run_engine(settings: Settings) -> None:
         services = create_services(settings)
         try:
             await advance_clock(services)
-            async with running(services, engine_work(services)):
+            async with running(services, [*engine_work(services), *replica_work(services)]):
                 await _until_signalled()
         finally:
             await services.close()

@@ -1,13 +1,14 @@
 """Notifications: wake agents that wait for tasks, watchers that wait for events, the engine and its verifier.
 
-A notification reaches the subscribers of its own process at once. Changes by other processes are found by polls: of the
-engine, of event streams, and of one query for all agents that wait (``tasks.work_poller``). A missed notification
-therefore costs time, but loses no work.
+A notification reaches the subscribers of its own process at once, and those of others if the database passes it on
+(``replicas``). All changes are also found by polls: of the engine, of event streams, and of one query for all agents
+that wait (``tasks.work_poller``). A missed notification therefore costs time, but loses no work.
 """
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from enum import StrEnum
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -18,6 +19,14 @@ ALL_CAMPAIGNS = ""
 """The key under which ``Notifiers.events`` announces the events of every campaign."""
 _ENGINE, _VERIFIER = "engine", "verifier"
 """The keys of the engine's notifier: campaigns that may be due, and verifications."""
+
+
+class Kind(StrEnum):
+    """Whom a notification wakes: waiting agents, by their id; watchers, by a campaign's id; the engine."""
+
+    TASKS = "tasks"
+    EVENTS = "events"
+    ENGINE = "engine"
 
 
 class Notifier:
@@ -31,6 +40,10 @@ class Notifier:
         for key in keys:
             for event in self._waiting.get(key, ()):
                 event.set()
+
+    def lacks(self, key: str) -> bool:
+        """Whether a key has no subscriber."""
+        return key not in self._waiting
 
     @property
     def keys(self) -> list[str]:
@@ -75,13 +88,19 @@ class Subscription:
 
 
 class Notifiers:
-    """All notifiers of a process. tasks: by agent id. events: by campaign id. closing: True once the service stops."""
+    """All notifiers of a process.
+
+    tasks: by agent id. events: by campaign id. closing: True once the service stops. tell_others: passes notifications
+    on to other processes; None if there is no way.
+    """
 
     def __init__(self) -> None:
         self.tasks = Notifier()
         self.events = Notifier()
         self._engine = Notifier()
+        self._by_kind = {Kind.TASKS: self.tasks, Kind.EVENTS: self.events, Kind.ENGINE: self._engine}
         self.closing = False
+        self.tell_others: Callable[[Kind, Iterable[str]], None] | None = None
 
     def after_commit(
         self,
@@ -98,20 +117,31 @@ class Notifiers:
 
         def notify() -> None:
             if campaign_id is not None:
-                self.events.notify([campaign_id, ALL_CAMPAIGNS])
-            self.tasks.notify(agent_ids)
+                self._notify(Kind.EVENTS, [campaign_id, ALL_CAMPAIGNS])
+            self._notify(Kind.TASKS, [*agent_ids])
             if engine:
                 self.wake_engine()
 
         after_commit(session, notify)
 
+    def _notify(self, kind: Kind, keys: list[str]) -> None:
+        """Wake those who wait here, and tell other processes of the rest. Watchers may be here and there."""
+        notifier = self._by_kind[kind]
+        notifier.notify(keys)
+        if self.tell_others is not None:
+            self.tell_others(kind, keys if kind is Kind.EVENTS else filter(notifier.lacks, keys))
+
+    def hear(self, kind: Kind, keys: Iterable[str]) -> None:
+        """Wake those who wait here for what another process has committed."""
+        self._by_kind[kind].notify(keys)
+
     def wake_engine(self) -> None:
         """Make the engine query due campaigns now."""
-        self._engine.notify([_ENGINE])
+        self._notify(Kind.ENGINE, [_ENGINE])
 
     def wake_verifier(self) -> None:
         """Have the engine look for verifications to do."""
-        self._engine.notify([_VERIFIER])
+        self._notify(Kind.ENGINE, [_VERIFIER])
 
     def subscribe_engine(self) -> Subscription:
         """The engine's subscription."""

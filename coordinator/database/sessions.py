@@ -64,12 +64,13 @@ class Database:
             self._reader = _sqlite_engine(address, address.file, begin="BEGIN", pool_size=8)
             self._single = _sqlite_engine(address, address.file, begin=None, pool_size=2)
         else:
-            pool_size = min(10, connections)
+            pooled = connections - 1  # another is the channel's
+            pool_size = min(10, pooled)
             self._writer = self._reader = _engine(
                 address,
                 async_creator=partial(connect_postgres, address),
                 pool_size=pool_size,
-                max_overflow=connections - pool_size,
+                max_overflow=pooled - pool_size,
                 pool_pre_ping=True,
             )
             self._single = self._reader.execution_options(isolation_level="AUTOCOMMIT")
