@@ -72,6 +72,7 @@ def train_job(known: KnownCampaign, task: TrainAssignment) -> TrainJob:
         adapter=task.adapter,
         reference=task.reference,
         broadcast=task.broadcast,
+        wire=spec.wire,
         committed_update=task.committed_update,
         # one more, because the newest update may never count; never more than there are rounds
         state_versions=min(spec.retention.server_state, spec.rounds) + 1,

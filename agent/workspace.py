@@ -10,6 +10,7 @@ tasks/NAME/            files of one task, or of one round's training; result.jso
 cache/                 downloaded adapters, tokenised data, digests of the files of models and data
 logs/ID.log            output of the training child
 client_state/CAMPAIGN/ client state between rounds, each file named by the digest of the delta that it belongs to
+residuals/CAMPAIGN/   what rounding took from updates, each file named in the same way
 alone/CAMPAIGN/        the model that the owner trained alone, to compare with
 report/                files of an owner's report while it is made
 ledger/                every request that was sent to the coordinator, in a chain of digests
@@ -33,7 +34,7 @@ from agent.errors import AlreadyRunning, NotEnrolled
 from agent.ledger.files import FOLDER as LEDGER_FOLDER
 from agent.ledger.ledger import Ledger
 from agent.orders.job import Done
-from agent.orders.job_files import CLIENT_STATE_FILE, RESULT_FILE, files_of
+from agent.orders.job_files import CLIENT_STATE_FILE, RESIDUAL_FILE, RESULT_FILE, files_of
 from agent.record.record import OwnerRecord
 from shared import crash_points
 from shared.credentials import AGENT_PREFIX, new_secret
@@ -86,6 +87,7 @@ class Workspace:
         self._tasks = self.home / "tasks"
         self._logs = self.home / "logs"
         self._client_state = self.home / "client_state"
+        self._residuals = self.home / "residuals"
         self._micro_batches = self.cache / "micro_batches.json"
         self.data_digests = DigestCache(self.cache / "data_digests.json")
         self.record = OwnerRecord(self.home)
@@ -93,7 +95,8 @@ class Workspace:
 
     def create(self) -> None:
         """Create the folders, and make everything in them private, whoever made it."""
-        for folder in (self.home, self.cache, self.adapters, self._tasks, self._logs, self._client_state):
+        of_campaigns = (self._client_state, self._residuals)
+        for folder in (self.home, self.cache, self.adapters, self._tasks, self._logs, *of_campaigns):
             private_folder(folder)
         for folder in {self.home, self.cache}:
             tighten(folder)
@@ -170,7 +173,7 @@ class Workspace:
     def traces_of_work(self) -> list[str]:
         """The names of what an agent leaves that worked in this folder. Without a record they tell that it was lost."""
         traces = [name for name in (LEDGER_FOLDER, "instance.json") if (self.home / name).exists()]
-        folders = (self._tasks, self._client_state, self._logs)
+        folders = (self._tasks, self._client_state, self._residuals, self._logs)
         return traces + [f"{each.name}/" for each in folders if each.is_dir() and any(each.iterdir())]
 
     def task_folder(self, task_id: str) -> Path:
@@ -190,13 +193,16 @@ class Workspace:
 
     def client_state_of(self, campaign_id: str, delta_sha256: str) -> Path | None:
         """Return the client state that belongs to a delta of this client; None if it is not stored here."""
-        path = self._client_state / campaign_id / delta_sha256
-        return path if path.is_file() else None
+        return _version(self._client_state, campaign_id, delta_sha256)
+
+    def residual_of(self, campaign_id: str, delta_sha256: str) -> Path | None:
+        """Return what rounding took from a delta of this client; None if it is not stored here."""
+        return _version(self._residuals, campaign_id, delta_sha256)
 
     def keep_client_state(
         self, campaign_id: str, folder: Path, delta_sha256: str, committed_update: str | None, versions: int
     ) -> None:
-        """Store the client state that a task left for the next one, and delete old versions.
+        """Store the client state and the residual that a task left for the next one, and delete old versions.
 
         The new version, the committed update's version and the newest others stay, *versions* at most. Which update
         is committed is known once the round has closed: the next lease names it.
@@ -208,18 +214,19 @@ class Workspace:
             committed_update: digest of this client's last committed delta; None if there is none.
             versions: most versions to keep.
         """
-        path = folder / CLIENT_STATE_FILE
-        if not path.is_file():
-            return
-        states = self._client_state / campaign_id
-        private_folder(states)
-        path.chmod(0o600)
-        move_into_place(path, states / delta_sha256)
-        crash_points.reach("agent: one more client state kept")
-        others = [version for version in states.iterdir() if version.name not in (delta_sha256, committed_update)]
-        others.sort(key=lambda version: version.stat().st_mtime_ns, reverse=True)
-        for old in others[max(0, versions - 2) :]:
-            old.unlink()
+        for name, kept in ((CLIENT_STATE_FILE, self._client_state), (RESIDUAL_FILE, self._residuals)):
+            path = folder / name
+            if not path.is_file():
+                continue
+            states = kept / campaign_id
+            private_folder(states)
+            path.chmod(0o600)
+            move_into_place(path, states / delta_sha256)
+            crash_points.reach("agent: one more client state kept")
+            others = [version for version in states.iterdir() if version.name not in (delta_sha256, committed_update)]
+            others.sort(key=lambda version: version.stat().st_mtime_ns, reverse=True)
+            for old in others[max(0, versions - 2) :]:
+                old.unlink()
 
     def _held_folders(self) -> set[str]:
         """The names of the folders of held updates, and of those that were let go and are not sent yet."""
@@ -242,15 +249,15 @@ class Workspace:
         return self._logs / f"{task_id}.log"
 
     def tidy(self) -> None:
-        """Delete files of abandoned tasks, client states of old campaigns, old logs, unfinished downloads, and what
-        killed processes left."""
+        """Delete files of abandoned tasks, client states and residuals of old campaigns, old logs, unfinished
+        downloads, and what killed processes left."""
         for file in (self._identity_file, self._new_secret_file, self._micro_batches, self.home / "instance.json"):
             delete_leftovers(file)
         held = self._held_folders()
         for folder in self._tasks.iterdir():
             if folder.name not in held and folder.stat().st_mtime < time.time() - _TASK_RETENTION_S:
                 shutil.rmtree(folder, ignore_errors=True)
-        for folder in self._client_state.iterdir():
+        for folder in (*self._client_state.iterdir(), *self._residuals.iterdir()):
             if folder.stat().st_mtime < time.time() - _CLIENT_STATE_RETENTION_S:
                 shutil.rmtree(folder, ignore_errors=True)
         for part in self.adapters.glob("*.part"):
@@ -275,6 +282,12 @@ class Workspace:
             return _MICRO_BATCHES.validate_json(self._micro_batches.read_bytes())
         except (OSError, ValidationError):
             return {}
+
+
+def _version(kept: Path, campaign_id: str, delta_sha256: str) -> Path | None:
+    """The file that belongs to a delta, among those kept of each campaign."""
+    path = kept / campaign_id / delta_sha256
+    return path if path.is_file() else None
 
 
 def _write_private(path: Path, text: str) -> None:

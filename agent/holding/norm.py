@@ -5,15 +5,16 @@ from pathlib import Path
 
 import numpy as np
 
-from shared.adapters.files import AdapterFile
+from shared.adapters.updates import UpdateFile
 
 
 def update_norm(path: Path) -> float:
-    """The L2 norm over all tensors of an update's file, in float64, one tensor in memory at a time.
+    """The L2 norm over all tensors of an update's file, in float64, one tensor in memory at a time: of what leaves, as
+    its reader gets it.
 
     Raises AdapterError and OSError.
     """
-    with AdapterFile(path) as file:
+    with UpdateFile(path) as file:
         return math.sqrt(sum(_squares(file.read(name)) for name in file.tensors))
 
 

@@ -48,6 +48,7 @@ class LocalJob(Order[Done]):
         broadcast: the downloaded broadcast tensors.
         reference: the adapter of the kind's reference model; None means the bare base model, or no reference.
         client_state: the client state that belongs to this client's last committed update.
+        residual: what rounding took from that update.
         micro_batch: rows, or pairs, that go through the model at once.
         remote_code: whether code that comes with a base model may run.
     """
@@ -64,5 +65,6 @@ class LocalJob(Order[Done]):
     broadcast: Path | None
     reference: Path | None = None
     client_state: Path | None = None
+    residual: Path | None = None
     micro_batch: int
     remote_code: bool

@@ -13,6 +13,7 @@ from shared.campaign.spec import (
     LoraSection,
     Name,
     TrainingSection,
+    Wire,
     too_many_rows,
 )
 from shared.wire.base import BlobRef, Id, Sha256
@@ -91,11 +92,13 @@ class TrainJob(JobBase):
     """The adapter of the reference model, if the kind has one; null means the bare base model."""
     broadcast: BlobRef | None = None
     """The algorithm's broadcast; null if it has none, or while its state is the initial one."""
+    wire: Wire = "float32"
+    """How the numbers of the update are sent; as they are, if it is not sent."""
     committed_update: Sha256 | None = None
-    """Digest of this client's last aggregated delta, which names the client state to continue from; null if the
-    algorithm has no client state, no delta was aggregated yet, or the algorithm restarts."""
+    """Digest of this client's last aggregated delta, which names the client state and the residual to continue from;
+    null if no delta was aggregated yet, or the algorithm restarts."""
     state_versions: Annotated[Count, Field(ge=2)]
-    """Number of client state versions to keep: a rollback continues from an older one."""
+    """Number of versions of client state and of residuals to keep: a rollback continues from an older one."""
 
     @model_validator(mode="after")
     def _rows_are_countable(self) -> Self:

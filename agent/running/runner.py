@@ -236,7 +236,7 @@ class TaskRunner:
         cache.evict(keep=(adapter, reference, broadcast))
         crash_points.reach("agent: downloaded")
         max_length = 0 if isinstance(job, InitJob) else job.training.max_length
-        client_state = self._client_state(job)
+        client_state, residual = self._client_state(job), self._residual(job)
         micro_batch = self._workspace.micro_batch(job.model_key, max_length, self._settings.compute.micro_batch)
         disclosure = Disclosure(self._settings.policy, metrics)
         self._tell_level(job)
@@ -252,6 +252,7 @@ class TaskRunner:
                 broadcast=broadcast,
                 reference=reference,
                 client_state=client_state,
+                residual=residual,
                 compute=self._settings.compute,
                 micro_batch=micro_batch,
                 remote_code=self._settings.policy.remote_code,
@@ -285,6 +286,20 @@ class TaskRunner:
         if not isinstance(job, TrainJob) or job.committed_update is None:
             return None
         return self._workspace.client_state_of(job.campaign_id, job.committed_update)
+
+    def _residual(self, job: Job) -> Path | None:
+        """Return what rounding took from this client's last committed update, or None if there is none."""
+        if not isinstance(job, TrainJob) or job.wire == "float32" or job.committed_update is None:
+            return None
+        residual = self._workspace.residual_of(job.campaign_id, job.committed_update)
+        if residual is None:
+            log.warning(
+                "what rounding to %s took from this agent's last counted update is no longer on this machine: the "
+                "update of round %d goes without it",
+                job.wire,
+                job.round,
+            )
+        return residual
 
     def _smaller_micro_batch(self, job: Job, max_length: int, micro_batch: int, answer: OutOfMemory) -> int:
         """Halve the micro-batch, and remember it for later tasks. Raises TaskFailed at 1."""

@@ -76,6 +76,7 @@ async def list_algorithms(_: OperatorDep, limit: Limit = 100, cursor: Cursor = N
             broadcast=list(algorithm.server.broadcast),
             extras=list(algorithm.client.extras),
             mixes_ranks=algorithm.server.mixes_ranks,
+            needs_exact_updates=algorithm.needs_exact_updates,
             client_state=list(algorithm.client.state),
         )
         for algorithm in shown

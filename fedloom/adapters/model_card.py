@@ -127,6 +127,7 @@ def _lineage(facts: AdapterFacts) -> list[str]:
         ("Round", f"{facts.number} of {facts.spec.rounds}"),
         ("Kind of training", f"`{kind_in_words(facts.spec)}`"),
         ("Local training", facts.spec.training.summary),
+        ("Updates", f"sent in `{facts.spec.wire}`"),
         ("Data", f"`{facts.spec.data.name}`, as each owner holds it"),
         ("Created", f"{facts.created_at:%Y-%m-%d %H:%M:%S} UTC"),
         ("SHA-256", f"`{facts.blob.sha256}`"),

@@ -15,22 +15,32 @@ import math
 import mmap
 import os
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.adapters.rounding import from_bfloat16
+
+if TYPE_CHECKING:
+    from shared.adapters.updates import TensorView
+
 Array = NDArray[np.float32]
+Stored = NDArray[Any]
+"""A tensor as a file holds it: float32, the bits of bfloat16 as uint16, or int8."""
 
 MAX_HEADER_BYTES = 16 << 20
 MAX_NAME_CHARACTERS = 500
 MAX_DIMENSIONS = 8
-_ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
+_STORED = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "I8": "i1"}
+"""The dtypes that are read, and numpy's for them; it has none for bfloat16."""
+_WRITTEN = {np.dtype(np.uint16): "BF16", np.dtype(np.int8): "I8"}
+"""The dtypes of arrays that are written as they are; all others are written as F32."""
 
 
 class AdapterError(ValueError):
@@ -44,14 +54,14 @@ class AdapterError(ValueError):
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """Dtype (``F32``, ``F16`` or ``BF16``) and shape of one tensor."""
+    """Dtype (``F32``, ``F16``, ``BF16``, and in updates ``I8``) and shape of one tensor."""
 
     dtype: str
     shape: tuple[int, ...]
 
     @property
     def n_bytes(self) -> int:
-        return _ITEM_BYTES[self.dtype] * math.prod(self.shape)
+        return np.dtype(_STORED[self.dtype]).itemsize * math.prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -90,20 +100,24 @@ class Contract:
 
     def check(self, file: "AdapterFile") -> None:
         """Raise AdapterError unless *file* has exactly these tensors, shapes and dtypes, and all values are finite."""
-        missing = [name for name in self.tensors if name not in file.tensors]
+        self.check_tensors(file.tensors)
+        for name in self.tensors:
+            check_finite(name, file.read(name))
+
+    def check_tensors(self, tensors: Mapping[str, TensorSpec]) -> None:
+        """Raise AdapterError unless *tensors* are exactly these, with these shapes and dtypes."""
+        missing = [name for name in self.tensors if name not in tensors]
         if missing:
             raise AdapterError(f"missing ({len(missing)} of {len(self.tensors)} tensors are)", missing[0])
-        for name in file.tensors:
+        for name in tensors:
             if name not in self.tensors:
                 raise AdapterError("not part of this campaign's adapter", name)
         for name, expected in self.tensors.items():
-            actual = file.tensors[name]
+            actual = tensors[name]
             if actual.shape != expected.shape:
                 raise AdapterError(f"shape {list(actual.shape)}, expected {list(expected.shape)}", name)
             if actual.dtype != expected.dtype:
                 raise AdapterError(f"dtype {actual.dtype}, expected {expected.dtype}", name)
-        for name in self.tensors:
-            check_finite(name, file.read(name))
 
 
 def slot_name(slot: str, name: str) -> str:
@@ -132,6 +146,9 @@ class AdapterFile:
     Use it as a context manager. ``tensors`` maps names to specs in the order of the file. Raises AdapterError if the
     file is truncated or oversized, or if its header is false or has more than *max_header_bytes*.
     """
+
+    dtypes: ClassVar[tuple[str, ...]] = ("F32", "F16", "BF16")
+    """The dtypes that its tensors may have."""
 
     def __init__(self, path: Path, max_header_bytes: int = MAX_HEADER_BYTES) -> None:
         self.path = path
@@ -168,18 +185,22 @@ class AdapterFile:
     def read(self, name: str) -> Array:
         """Return tensor *name* as float32: a read-only view if the file holds F32, otherwise a converted copy."""
         spec = self.tensors[name]
+        raw = self._flat(name, spec)
+        return (from_bfloat16(raw) if spec.dtype == "BF16" else raw.astype(np.float32, copy=False)).reshape(spec.shape)
+
+    def view(self, name: str) -> "Array | TensorView":
+        """Tensor *name* as float32, of which memory holds no more than what is indexed."""
+        return self.read(name)
+
+    def _flat(self, name: str, spec: TensorSpec) -> Stored:
+        """The values of a tensor as they are stored, a read-only view with one dimension."""
         assert self._map is not None or spec.n_bytes == 0
-        raw = np.frombuffer(
+        return np.frombuffer(
             self._map if self._map is not None else b"",
-            dtype={"F32": "<f4", "F16": "<f2", "BF16": "<u2"}[spec.dtype],
+            dtype=_STORED[spec.dtype],
             count=math.prod(spec.shape),
             offset=self._offsets[name],
-        ).reshape(spec.shape)
-        if spec.dtype == "F32":
-            return raw
-        if spec.dtype == "F16":
-            return raw.astype(np.float32)
-        return (raw.astype(np.uint32) << 16).view(np.float32)  # bfloat16 is the upper half of a float32
+        )
 
     def _parse(self, size: int) -> None:
         if self._map is None or size < 8:
@@ -190,7 +211,7 @@ class AdapterFile:
         if header_bytes > self._max_header_bytes:
             raise AdapterError(f"the header has {header_bytes} bytes; at most {self._max_header_bytes} are read here")
         start, position = 8 + header_bytes, 0
-        entries = _load_header(self._map[8:start])
+        entries = _load_header(self._map[8:start], self.dtypes)
         for name, dtype, shape, begin, end in sorted(entries, key=lambda entry: entry[3:]):
             spec = TensorSpec(dtype, shape)
             if begin != position:
@@ -209,8 +230,9 @@ class AdapterFile:
             raise AdapterError(f"{size - start - position} bytes follow the last tensor")
 
 
-def _load_header(raw: bytes) -> list[tuple[str, str, tuple[int, ...], int, int]]:
-    """Parse a header's JSON into (name, dtype, shape, begin, end). Raises AdapterError if it is malformed."""
+def _load_header(raw: bytes, dtypes: Sequence[str]) -> list[tuple[str, str, tuple[int, ...], int, int]]:
+    """Parse a header's JSON into (name, dtype, shape, begin, end). Raises AdapterError if it is malformed, or names
+    other dtypes."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         mapping = dict(pairs)
@@ -234,8 +256,8 @@ def _load_header(raw: bytes) -> list[tuple[str, str, tuple[int, ...], int, int]]
         if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
             raise AdapterError("the header's entry needs dtype, shape and data_offsets, and nothing else", name)
         dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-        if not isinstance(dtype, str) or dtype not in _ITEM_BYTES:
-            raise AdapterError(f"dtype {str(dtype)[:20]!r}, expected one of {', '.join(_ITEM_BYTES)}", name)
+        if not isinstance(dtype, str) or dtype not in dtypes:
+            raise AdapterError(f"dtype {str(dtype)[:20]!r}, expected one of {', '.join(dtypes)}", name)
         if not _is_natural_list(shape) or not _is_natural_list(offsets) or len(offsets) != 2:
             raise AdapterError("shape and data_offsets must be lists of whole numbers, none negative", name)
         if len(shape) > MAX_DIMENSIONS or 0 in shape:
@@ -264,21 +286,22 @@ def canonical_header(contract: Contract) -> bytes:
 
 
 class AdapterWriter:
-    """Writes a canonical file of float32 tensors, one at a time, in any order.
+    """Writes a canonical file, one tensor at a time, in any order: float32, or as ``Stored`` what the contract has as
+    BF16 or I8.
 
     *target* is a path, or an empty file that is open for writing; the end of the block closes it. ``write`` raises
-    AdapterError if the contract does not name the tensor, if its shape differs, or if it was written before. Leaving
-    the block raises AdapterError if tensors are still missing.
+    AdapterError if the contract does not name the tensor, if its shape or kind of number differs, or if it was written
+    before. Leaving the block raises AdapterError if tensors are still missing.
     """
 
     def __init__(self, target: Path | IO[bytes], contract: Contract) -> None:
-        if any(spec.dtype != "F32" for spec in contract.tensors.values()):
-            raise AdapterError("canonical files are written in F32")
+        if any(spec.dtype == "F16" for spec in contract.tensors.values()):
+            raise AdapterError("canonical files are written in F32, and updates in BF16 and I8 too")
         header = canonical_header(contract)
-        self._missing: dict[str, tuple[int, tuple[int, ...]]] = {}
+        self._missing: dict[str, tuple[int, TensorSpec]] = {}
         position = len(header)
         for name, spec in contract.tensors.items():
-            self._missing[name] = (position, spec.shape)
+            self._missing[name] = (position, spec)
             position += spec.n_bytes
         self._file = target.open("wb") if isinstance(target, Path) else target
         self._file.write(header)
@@ -294,16 +317,23 @@ class AdapterWriter:
     def write(self, name: str, values: NDArray[Any]) -> None:
         if name not in self._missing:
             raise AdapterError("is not in the contract, or was written before", name)
-        position, shape = self._missing.pop(name)
-        if values.shape != shape:
-            raise AdapterError(f"shape {list(values.shape)}, expected {list(shape)}", name)
+        position, spec = self._missing.pop(name)
+        if values.shape != spec.shape:
+            raise AdapterError(f"shape {list(values.shape)}, expected {list(spec.shape)}", name)
+        if _dtype_of(values) != spec.dtype:
+            raise AdapterError(f"{values.dtype} values, which are not written as {spec.dtype}", name)
         self._file.seek(position)
-        self._file.write(np.ascontiguousarray(values, dtype="<f4").data)
+        self._file.write(np.ascontiguousarray(values, dtype=_STORED[spec.dtype]).data)
 
 
-def write_adapter(target: Path | IO[bytes], tensors: Mapping[str, Array]) -> Contract:
+def _dtype_of(values: Stored) -> str:
+    """The dtype that values are written as."""
+    return _WRITTEN.get(values.dtype, "F32")
+
+
+def write_adapter(target: Path | IO[bytes], tensors: Mapping[str, Stored]) -> Contract:
     """Write *tensors* as a canonical file and return its contract. An open file is closed. Raises OSError."""
-    contract = Contract.of({name: TensorSpec("F32", values.shape) for name, values in tensors.items()})
+    contract = Contract.of({name: TensorSpec(_dtype_of(values), values.shape) for name, values in tensors.items()})
     with AdapterWriter(target, contract) as writer:
         for name in contract.tensors:
             writer.write(name, tensors[name])

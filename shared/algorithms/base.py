@@ -177,6 +177,10 @@ class ServerHalf(Generic[P]):
     mixes_ranks: ClassVar[bool] = False
     """Whether clients may train a smaller rank than the campaign's. Such a client starts from the first components of
     the global adapter, at the campaign's scale α / r, and its updates have its own shapes (``UpdateTensor.shape``)."""
+    exact_updates: ClassVar[bool] = False
+    """Whether it needs updates and extras exactly as its clients computed them. Otherwise a campaign may have them
+    rounded on their way (its ``wire``): then a client sends what it computed plus what rounding took from its last
+    update that counted."""
 
     def __init__(self, params: P) -> None:
         self.params = params
@@ -293,7 +297,8 @@ class ClientHalf(Generic[P]):
 
     def finish_update(self, delta: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the update to upload, given all deltas by name: clip, quantise or mask them here. Called once, after
-        ``finish``, which saw the tensors as training left them. Names and shapes must stay as they are."""
+        ``finish``, which saw the tensors as training left them. Names and shapes must stay as they are. An algorithm
+        that defines it gets updates exactly as it returns them (``Algorithm.needs_exact_updates``)."""
         return delta
 
 
@@ -326,12 +331,20 @@ class Algorithm:
         for attribute in ("broadcast", "client_sums"):
             if unknown := set(getattr(server, attribute)) - set(server.state):
                 return f"its Server.{attribute} names {', '.join(sorted(unknown))}, which Server.state lacks"
+        if "delta" in self.client.extras:
+            return "its Client.extras names delta, which is the update itself"
         return None
 
     @property
     def measures(self) -> bool:
         """Whether the server half needs a first pass over the updates."""
         return self.server.measure is not ServerHalf.measure
+
+    @property
+    def needs_exact_updates(self) -> bool:
+        """Whether nothing may round the updates: the server half says so, or the client half finishes whole updates.
+        A bound or a mask that it puts on them would not survive rounding and its feedback."""
+        return self.server.exact_updates or self.client.finish_update is not ClientHalf.finish_update
 
     @property
     def has_plain_client(self) -> bool:

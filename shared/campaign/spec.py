@@ -41,6 +41,8 @@ Labels = Annotated[dict[Name, Annotated[Line, Field(max_length=200)]], Field(max
 Rounds = Annotated[Count, Field(ge=1, le=100_000)]
 Template = Literal["alpaca", "vicuna", "chat"]
 Quantization = Literal["int8", "nf4"]
+Wire = Literal["float32", "bfloat16", "int8"]
+"""How the numbers of an update are written while they travel."""
 
 
 def too_many_rows(steps: int, batch_size: int) -> str | None:
@@ -330,6 +332,10 @@ class CampaignSpec(Section):
     data: DataSection
     algorithm: AlgorithmSection = AlgorithmSection()
     weighting: WeightingSection = WeightingSection()
+    wire: Wire = "float32"
+    """How the numbers of updates are sent: `float32`, exactly; `bfloat16`, in half as many bytes; `int8`, in about a
+    quarter, as whole numbers with a scale for each 256 of them. What rounding changes, the client adds to its next
+    update. Adapters are sent exactly in any case. An algorithm that clips or masks whole updates needs `float32`."""
     rounds: Rounds
     """Number of rounds."""
     start_from: StartFrom | None = None
@@ -378,6 +384,18 @@ class CampaignSpec(Section):
     def _decides_by_what_is_measured(self, info: ValidationInfo) -> Self:
         if info.context is not FROM_COORDINATOR and (problem := undecidable(self.evaluation, self.kind)):
             raise ValueError(problem)
+        return self
+
+    @model_validator(mode="after")
+    def _sends_what_the_algorithm_needs(self, info: ValidationInfo) -> Self:
+        if self.wire == "float32" or info.context is FROM_COORDINATOR:
+            return self
+        if algorithms.find(self.algorithm.name).needs_exact_updates:
+            message = (
+                f"wire: {self.algorithm.name} needs updates exactly as its clients computed them, and {self.wire} "
+                "rounds them; set wire to float32"
+            )
+            raise ValueError(message)
         return self
 
     @model_validator(mode="after")

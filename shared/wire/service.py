@@ -22,6 +22,8 @@ class AlgorithmView(Reply):
     """Slots that clients store between rounds and never upload."""
     mixes_ranks: bool
     """Whether agents may train a smaller rank than the campaign's."""
+    needs_exact_updates: bool
+    """Whether campaigns with it send updates in `float32` only."""
 
 
 class StorageView(Reply):

@@ -82,8 +82,14 @@ class Federation:
 
     def client_states(self, client: int) -> dict[str, Path]:
         """The files of client state in a client's home, by the digest of the delta they belong to."""
-        folder = self.homes[client].folder / "client_state" / self.campaign_id
-        return {path.name: path for path in folder.iterdir()}
+        return self._kept("client_state", client)
+
+    def residuals(self, client: int) -> dict[str, Path]:
+        """The files of what rounding took from a client's updates, by the digest of the delta they belong to."""
+        return self._kept("residuals", client)
+
+    def _kept(self, folder: str, client: int) -> dict[str, Path]:
+        return {path.name: path for path in (self.homes[client].folder / folder / self.campaign_id).glob("*")}
 
     def wait_until_closed(self, number: int) -> None:
         path = f"/v1/campaigns/{self.campaign_id}"
@@ -98,7 +104,8 @@ class Federation:
         return [event["data"] for event in events if event["type"] == "algorithm-restarted"]
 
     def check_sum(self, *, uniform: bool = False) -> None:
-        """Check that c = Σ q_k c_k after the last round."""
+        """Check that c = Σ q_k c_k after the last round, but for what rounding has taken from the last extras that
+        counted."""
         state, committed = self.coordinator.run(self._state_and_committed())
         assert state is not None
         c = self._read(stored_bytes(self.coordinator, state) or b"", "c")
@@ -107,8 +114,11 @@ class Federation:
         for client, digest in enumerate(committed):
             if digest is not None:
                 c_k = self._read(self.client_states(client)[digest].read_bytes(), "c_k")
+                residual = self.residuals(client).get(digest)
+                left = self._read(residual.read_bytes(), "delta_c") if residual is not None else {}
                 for name in total:
-                    total[name] += rows[client] / sum(rows) * c_k[name].astype(np.float64)
+                    sent = c_k[name].astype(np.float64) - left.get(name, 0.0)
+                    total[name] += rows[client] / sum(rows) * sent
         for name, values in c.items():
             assert np.abs(values).max() > 0.01
             np.testing.assert_allclose(values, total[name], rtol=0, atol=1e-6)

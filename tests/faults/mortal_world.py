@@ -176,6 +176,15 @@ def rounds(world: World, step_s: float = 0.0) -> str:
     return world.audited(campaign_id, [("ada", "bob")] * 4)
 
 
+def rounded(world: World) -> str:
+    """Updates and extras in int8: what rounding took from an update goes with the next one."""
+    world.start_agents("ada", "bob")
+    with world.dying():
+        campaign_id = world.operator.create(campaign("small", 4, wire="int8"))
+        world.wait_for(campaign_id, "completed")
+    return world.audited(campaign_id, [("ada", "bob")] * 4)
+
+
 def early_stop(world: World) -> str:
     """A campaign that ends by its own rule, and whose best adapter is not its last."""
     world.start_agents("ada", "bob", losses=[3.0, 2.0, 1.0, 1.5, 1.25, 0.5])

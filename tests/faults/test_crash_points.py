@@ -38,6 +38,7 @@ from tests.faults.mortal_world import (
     one_round,
     operators_calls,
     owners_words,
+    rounded,
     rounds,
     slow_rounds,
     verifications,
@@ -112,6 +113,16 @@ AGENT = (
 # one of each kind: in a request, an aggregation, an engine's transaction, a clean-up; agent: booked, written, then sent
 FEW = ("result: committed", "aggregation: part written", "close round: committed", "update: deleted")
 FEW_OF_AGENT = ("agent: booked", "agent: result there", "agent: delta sent", "agent: client state kept")
+# where residuals are: written; sent and not kept; the client state kept without them; both kept; sent and not counted
+RESIDUALS = (
+    "agent: result there",
+    "agent: extras sent",
+    "agent: one more client state kept",
+    "agent: one more client state kept#2",
+    "agent: client state kept",
+    "agent: ended",
+)
+COUNTING = ("result: committed", *around("close round"), "aggregation: part written", "result: before commit")
 
 GROUPS = (
     *(LEASES, ENGINE, CLEANING, CLEANING_DATABASE, UPLOADS, UPLOADS_DATABASE),
@@ -176,6 +187,7 @@ def test_the_coordinator_dies_at_points_of_each_kind(tmp_path: Path, unbroken: R
 @pytest.mark.parametrize(
     ("points", "scenario", "updates"),
     [
+        pytest.param(COUNTING, rounded, "files", id="residuals and counting", marks=pytest.mark.deep),
         pytest.param(LEASES, slow_rounds, "files", id="leases and results", marks=pytest.mark.deep),
         pytest.param(ENGINE, rounds, "files", id="engine and aggregation", marks=pytest.mark.deep),
         pytest.param(CLEANING, rounds, "files", id="clean-up and retention", marks=pytest.mark.soak),
@@ -216,6 +228,7 @@ def test_the_coordinator_dies_at_each_point_on_postgres(
     ("points", "scenario", "trainings"),
     [
         pytest.param(FEW_OF_AGENT, rounds, 4, id="few"),
+        pytest.param(RESIDUALS, rounded, 4, id="residuals", marks=pytest.mark.deep),
         pytest.param(AGENT, large_rounds_with_state, 3 + 1, id="all", marks=pytest.mark.soak),
     ],
 )

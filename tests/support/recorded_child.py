@@ -39,7 +39,14 @@ import numpy as np
 
 from agent.installed import load_client
 from agent.orders.job import Done, LocalJob
-from agent.orders.job_files import ADAPTER_FILE, CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE, RESULT_FILE
+from agent.orders.job_files import (
+    ADAPTER_FILE,
+    CLIENT_STATE_FILE,
+    DELTA_FILE,
+    EXTRAS_FILE,
+    RESIDUAL_FILE,
+    RESULT_FILE,
+)
 from agent.orders.jobs import EvaluateJob, InitJob, PrepareJob, TrainJob
 from agent.orders.on_base.count_tokens import TokensCounted
 from agent.orders.on_base.describe import Described
@@ -55,6 +62,7 @@ from agent.orders.protocol import (
     Report,
 )
 from agent.orders.review import Reviewed, ReviewRequest
+from shared.adapters.feedback import Outgoing, outgoing
 from shared.adapters.files import AdapterError, AdapterFile, Contract, TensorSpec, slot_name, write_adapter
 from shared.adapters.initial import write_initial
 from shared.adapters.lora import at_rank, trained
@@ -125,12 +133,17 @@ def train(local_job: LocalJob, job: TrainJob) -> TrainResult:
     if "factor" in OPTIONS:
         delta = {name: values * np.float32(OPTIONS["factor"]) for name, values in delta.items()}
     delta = dict(half.finish_update(delta))
-    if OPTIONS.get("nan") or [job.round, job.client_number] in OPTIONS.get("nan_in", ()):
+    is_bad = OPTIONS.get("nan") or [job.round, job.client_number] in OPTIONS.get("nan_in", ())
+    if is_bad:
         next(iter(delta.values()))[0, 0] = np.nan
-    write_adapter(local_job.folder / DELTA_FILE, delta)
-    for path, names in ((EXTRAS_FILE, client.extras), (CLIENT_STATE_FILE, client.state)):
-        if names:
-            write_adapter(local_job.folder / path, {key: value for slot in names for key, value in slots[slot].items()})
+    extras, state = (
+        {key: value for slot in names for key, value in slots[slot].items()} for names in (client.extras, client.state)
+    )
+    sent = Outgoing(delta, extras, {}) if is_bad else outgoing(delta, extras, job.wire, local_job.residual)
+    files = {DELTA_FILE: sent.delta, EXTRAS_FILE: sent.extras, CLIENT_STATE_FILE: state, RESIDUAL_FILE: sent.residual}
+    for file, tensors in files.items():
+        if tensors:
+            write_adapter(local_job.folder / file, tensors)
     return TrainResult(
         delta=sha256_file(local_job.folder / DELTA_FILE),
         extras=sha256_file(local_job.folder / EXTRAS_FILE) if client.extras else None,

@@ -12,6 +12,7 @@ from agent.installed import InstalledClient
 from agent.train.base.attached import AttachedAdapter
 from shared.adapters.files import AdapterError, AdapterFile, Contract, TensorSpec, slot_name
 from shared.adapters.lora import at_rank, cut
+from shared.adapters.updates import UpdateFile
 from shared.algorithms import AlgorithmParams
 from shared.wire.tasks.leases import FailureKind
 
@@ -40,12 +41,13 @@ def load_adapter(attached: AttachedAdapter, path: Path, *, rank: int | None = No
 
 
 def add_update(attached: AttachedAdapter, path: Path, *, rank: int) -> None:
-    """Add an update to the attached adapter: to its first components, if the update is of a smaller rank.
+    """Add an update, as its reader gets it, to the attached adapter: to its first components, if it is of a smaller
+    rank.
 
     rank: the update's. Raises TaskFailed (base-model) if the file is no update of the adapter.
     """
     try:
-        with AdapterFile(path) as file:
+        with UpdateFile(path) as file:
             whole = attached.update_contract
             (whole if rank == attached.rank else at_rank(whole, rank)).check(file)
             for name, parameter in attached.trained_parameters.items():

@@ -26,7 +26,7 @@ from agent.train.jobs.trial import try_a_step
 from agent.train.progress import Reporter
 from agent.train.suitability.verdicts import Verdict, ensure_suitable
 from agent.train.trainer.reference import Reference
-from shared.adapters.files import AdapterError, check_finite, write_adapter
+from shared.adapters.files import AdapterError, Array, Stored, write_adapter
 from shared.digest import sha256_file, sha256_hex
 from shared.durable import atomic_write
 from shared.wire.tasks.leases import FailureKind, Phase, Progress
@@ -167,20 +167,28 @@ class JobContext:
 
         return reference.log_probabilities(base, samples, indices, micro_batch=self.work.micro_batch, report=on_scored)
 
-    def write(self, name: str, tensors: Mapping[str, Tensor]) -> str:
-        """Write a canonical adapter file into the job's folder and return its SHA-256.
+    def write(self, name: str, tensors: Mapping[str, Stored]) -> str:
+        """Write a canonical file into the job's folder and return its SHA-256.
 
-        tensors: on the CPU, as float32. Raises TaskFailed (crash) if a value is not finite.
+        tensors: finite, as they are stored.
         """
-        arrays = {key: tensor.numpy() for key, tensor in tensors.items()}
-        try:
-            for key, values in arrays.items():
-                check_finite(key, values)
-        except AdapterError as error:
-            log.error("training diverged: %s", error)
-            message = "training diverged, the update is not finite: the learning rate may be too high"
-            raise TaskFailed(FailureKind.CRASH, message) from error
         path = self.work.folder / name
         with atomic_write(path) as file:
-            write_adapter(file, arrays)
+            write_adapter(file, tensors)
         return sha256_file(path)
+
+
+def on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Array]:
+    """Trained tensors as numpy's, in float32."""
+    return {name: tensor.detach().float().cpu().numpy() for name, tensor in tensors.items()}
+
+
+@contextmanager
+def refused_if_diverged() -> Iterator[None]:
+    """Raise TaskFailed (crash) if the block meets values that are not finite."""
+    try:
+        yield
+    except AdapterError as error:
+        log.error("training diverged: %s", error)
+        message = "training diverged, the update is not finite: the learning rate may be too high"
+        raise TaskFailed(FailureKind.CRASH, message) from error

@@ -10,13 +10,13 @@ from torch import Tensor, as_tensor
 
 from agent.errors import TaskFailed
 from agent.orders.job import Done
-from agent.orders.job_files import CHECKPOINT_FILE, CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE
+from agent.orders.job_files import CHECKPOINT_FILE, CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE, RESIDUAL_FILE
 from agent.orders.jobs import TrainJob
 from agent.train import kinds
 from agent.train.base.adapter_files import load_adapter, read_broadcast, read_client_state
 from agent.train.base.model import Base
 from agent.train.data.sampling import round_seed, sample_rows
-from agent.train.jobs.context import JobContext
+from agent.train.jobs.context import JobContext, on_cpu, refused_if_diverged
 from agent.train.jobs.start import check_start
 from agent.train.jobs.trainers import TRAINER_FOLDER_PREFIX, build_trainer, make_examples
 from agent.train.process import memory
@@ -25,7 +25,8 @@ from agent.train.trainer.arguments import TrainerSettings, micro_batch_of
 from agent.train.trainer.checkpoint import CheckpointCallback, training_identity
 from agent.train.trainer.federated import TrainingHistory
 from shared import crash_points
-from shared.adapters.files import slot_name
+from shared.adapters.feedback import outgoing
+from shared.adapters.files import Array, check_finite, slot_name
 from shared.algorithms import ClientHalf
 from shared.metrics import LOSSES_OF_STEPS, TRAIN_LOSS_MEAN, Origin, Values
 from shared.wire.tasks.leases import FailureKind, Phase, Progress
@@ -86,11 +87,16 @@ def train(context: JobContext, job: TrainJob) -> Done:
         new_client_state = _flatten_slots(slots, client_half.state)
         end = attached.tensors()
         delta = _finished(client, {name: end[name] - start[name] for name in trained}, job.algorithm)
-    if new_client_state:
-        context.write(CLIENT_STATE_FILE, new_client_state)
+    with refused_if_diverged():
+        for name, values in new_client_state.items():
+            check_finite(name, values)
+        sent = outgoing(delta, extras, job.wire, work.residual)
+    for file, tensors in ((CLIENT_STATE_FILE, new_client_state), (RESIDUAL_FILE, sent.residual)):
+        if tensors:
+            context.write(file, tensors)
     result = TrainResult(
-        delta=context.write(DELTA_FILE, delta),
-        extras=context.write(EXTRAS_FILE, extras) if extras else None,
+        delta=context.write(DELTA_FILE, sent.delta),
+        extras=context.write(EXTRAS_FILE, sent.extras) if sent.extras else None,
         client_state_lost=bool(client_half.state) and job.committed_update is not None and not client_state,
         trained_on=describe_machine(base.device),
         metrics=_metrics(trainer.history),
@@ -136,21 +142,18 @@ def _report_step(context: JobContext, history: TrainingHistory, steps: int) -> N
     crash_points.reach("child: step")
 
 
-def _finished(client: ClientHalf[Any], delta: Mapping[str, Tensor], algorithm: str) -> dict[str, Tensor]:
-    """The update as the client half leaves it, on the CPU as float32. Raises TaskFailed (algorithm) if names or shapes
-    changed."""
-    finished = {name: as_tensor(each).detach().float().cpu() for name, each in client.finish_update(delta).items()}
+def _finished(client: ClientHalf[Any], delta: Mapping[str, Tensor], algorithm: str) -> dict[str, Array]:
+    """The update as the client half leaves it, as float32. Raises TaskFailed (algorithm) if names or shapes changed."""
+    finished = on_cpu({name: as_tensor(each) for name, each in client.finish_update(delta).items()})
     if {name: tuple(each.shape) for name, each in finished.items()} != {k: tuple(v.shape) for k, v in delta.items()}:
         message = f"finish_update of the algorithm {algorithm} returned other names or shapes than the update's"
         raise TaskFailed(FailureKind.ALGORITHM, message)
     return finished
 
 
-def _flatten_slots(tensors: Mapping[str, Mapping[str, Tensor]], slots: Iterable[str]) -> dict[str, Tensor]:
-    """The tensors of *slots* by their names in files, copied to the CPU as float32."""
-    return {
-        slot_name(slot, name): tensor.detach().float().cpu() for slot in slots for name, tensor in tensors[slot].items()
-    }
+def _flatten_slots(tensors: Mapping[str, Mapping[str, Tensor]], slots: Iterable[str]) -> dict[str, Array]:
+    """The tensors of *slots* by their names in files, as float32."""
+    return on_cpu({slot_name(slot, name): tensor for slot in slots for name, tensor in tensors[slot].items()})
 
 
 def _metrics(history: TrainingHistory) -> Values:

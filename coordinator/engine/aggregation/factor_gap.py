@@ -24,8 +24,11 @@ from numpy.typing import NDArray
 
 from shared.adapters.files import AdapterFile, Array
 from shared.adapters.lora import factors
+from shared.adapters.updates import TensorView
 
 Matrix = NDArray[np.float64]
+Factor = Array | TensorView
+"""A client's delta of a factor, which may be read where it is indexed."""
 
 _BLOCK_BYTES = 8 << 20
 _CANCELLED = 1e-7
@@ -55,7 +58,7 @@ class _Module:
 
     a: Array
     b: Array
-    clients: Sequence[tuple[float, Array, Array]]
+    clients: Sequence[tuple[float, Factor, Factor]]
 
     def left(self, rows: slice) -> Matrix:
         """Some rows of [B, dB_1, u_2, …, u_K], transposed: ((K + 1) r, rows)."""
@@ -105,7 +108,7 @@ def factor_gap(parent: AdapterFile, deltas: Sequence[tuple[float, AdapterFile]],
     for a_name, b_name in factors(parent.tensors):
         if not all(a_name in delta.tensors and b_name in delta.tensors for _, delta in deltas):
             continue
-        clients = [(p, delta.read(a_name), delta.read(b_name)) for p, delta in deltas]
+        clients = [(p, delta.view(a_name), delta.view(b_name)) for p, delta in deltas]
         gap, moved = _squared_norms(_Module(parent.read(a_name), parent.read(b_name), clients))
         squared_gap += gap
         squared_moved += moved
@@ -148,7 +151,7 @@ def _dense_norms(module: _Module) -> tuple[float, float]:
     for rows in _blocks(module.b.shape[0], module.a.shape[1]):
         gap = np.zeros((module.b[rows].shape[0], module.a.shape[1]))
         for p, a, b in module.clients:
-            gap += (p * (b[rows] - mean_b[rows])) @ (a - mean_a)
+            gap += (p * (b[rows] - mean_b[rows])) @ (a[:] - mean_a)
         moved = module.b[rows] @ mean_a + mean_b[rows] @ (module.a + mean_a) + gap
         squared_gap += float(np.vdot(gap, gap))
         squared_moved += float(np.vdot(moved, moved))
@@ -170,10 +173,10 @@ def _blocks(length: int, width: int) -> list[slice]:
     return [slice(begin, begin + step) for begin in range(0, length, step)]
 
 
-def _mean(parts: Sequence[tuple[float, Array]]) -> Matrix:
+def _mean(parts: Sequence[tuple[float, Factor]]) -> Matrix:
     """Σ p_k x_k, computed around x_1: Σ p_k may differ from 1 by rounding, but the mean of equal x must be exact."""
-    first = parts[0][1].astype(np.float64)
+    first = parts[0][1][:].astype(np.float64)
     total = np.zeros_like(first)
     for p, values in parts[1:]:
-        total += p * (values - first)
+        total += p * (values[:] - first)
     return first + total

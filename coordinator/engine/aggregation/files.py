@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from shared.adapters.files import AdapterFile, AdapterWriter, Array, Contract, slot_name
+from shared.adapters.updates import UpdateFile
 from shared.algorithms import Part, ServerHalf, Updates, UpdateTensor
 
 
@@ -29,8 +30,8 @@ class ClientFiles:
 
     p: float
     q: float
-    delta: AdapterFile
-    extras: AdapterFile | None
+    delta: UpdateFile
+    extras: UpdateFile | None
 
     def update(self, name: str) -> UpdateTensor:
         """This client's update of one tensor, with the client's own shape."""
@@ -54,8 +55,8 @@ def open_clients(stack: ExitStack, updates: Sequence[ClientUpdate]) -> list[Clie
         ClientFiles(
             update.p,
             update.q,
-            stack.enter_context(AdapterFile(update.delta)),
-            stack.enter_context(AdapterFile(update.extras)) if update.extras is not None else None,
+            stack.enter_context(UpdateFile(update.delta)),
+            stack.enter_context(UpdateFile(update.extras)) if update.extras is not None else None,
         )
         for update in sorted(updates, key=lambda update: update.client_number)
     ]

@@ -6,6 +6,7 @@ from pathlib import Path
 from coordinator.errors import BadUpdate
 from shared.adapters.files import AdapterError, AdapterFile, Array, Contract
 from shared.adapters.lora import factor_of, shape_at_rank, trained
+from shared.adapters.updates import UpdateFile
 from shared.campaign.spec import CampaignSpec, LoraSection
 
 MAX_FIRST_VALUE = 1e3
@@ -17,10 +18,11 @@ adapted modules each. Its JSON is read in a tenth of a second."""
 
 
 def check_update(path: Path, contract: Contract) -> None:
-    """Raise BadUpdate unless the file has exactly the contract's tensors, all finite."""
+    """Raise BadUpdate unless the file has exactly the contract's tensors, as they travel, with usable values."""
     try:
-        with AdapterFile(path, contract.header_limit) as file:
-            contract.check(file)
+        with UpdateFile(path, contract.header_limit) as file:
+            contract.check_tensors(file.stored)
+            file.check_values()
     except AdapterError as error:
         raise BadUpdate(error.reason, error.tensor) from error
 

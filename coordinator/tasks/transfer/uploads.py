@@ -28,7 +28,8 @@ from coordinator.tasks.leases import IS_LEASED, LOCK_AGENT, check_held, fence_of
 from shared import algorithms
 from shared.adapters.files import Contract
 from shared.adapters.lora import at_rank, trained
-from shared.campaign.spec import LoraSection
+from shared.adapters.updates import encoded
+from shared.campaign.spec import LoraSection, Wire
 from shared.digest import matches_content_digest
 from shared.states import BlobKind, TaskKind, TaskState
 from shared.wire.tasks.leases import UploadReply, UploadRequest
@@ -137,7 +138,7 @@ async def _check_total(transaction: Transaction, agent_id: str, n_bytes: int, li
 def contract_of(
     campaign: CampaignOfFiles, task: TaskFacts, participant: ParticipantFacts, purpose: BlobKind
 ) -> Contract | None:
-    """The contract of an uploaded file, at the client's own rank.
+    """The contract of an uploaded file as it travels, at the client's own rank.
 
     Returns None for adapter 0, which defines the campaign's contract. Raises Invalid if the task has no such file.
 
@@ -151,19 +152,24 @@ def contract_of(
         return None
     if task.kind is TaskKind.TRAIN and campaign.contract is not None:
         assert participant.rank is not None  # a client is prepared
-        contract = _contract_of_updates(campaign.contract, participant.rank, campaign.spec.lora.freeze_a)
-        if purpose is BlobKind.DELTA:
-            return contract
-        extras = algorithms.find(campaign.spec.algorithm.name).client.extras
-        if purpose is BlobKind.EXTRAS and extras:
-            return contract.in_slots(extras)
+        spec = campaign.spec
+        extras = algorithms.find(spec.algorithm.name).client.extras
+        slots = extras if purpose is BlobKind.EXTRAS else None
+        if purpose is BlobKind.DELTA or slots:
+            return _contract_of_updates(campaign.contract, participant.rank, spec.lora.freeze_a, slots, spec.wire)
     raise Invalid(("purpose", f"a task of kind {task.kind} has no file {purpose}"))
 
 
-@lru_cache(maxsize=32)
-def _contract_of_updates(adapter: str, rank: int, freeze_a: bool) -> Contract:
-    """The contract of updates of an adapter, given as JSON, at a client's rank. Cached: each upload asks for it."""
-    return trained(at_rank(Contract.from_json(adapter), rank), LoraSection(rank=rank, freeze_a=freeze_a))
+@lru_cache(maxsize=64)
+def _contract_of_updates(
+    adapter: str, rank: int, freeze_a: bool, slots: tuple[str, ...] | None, wire: Wire
+) -> Contract:
+    """The contract of updates of an adapter, given as JSON, at a client's rank. Cached: each upload asks for it.
+
+    slots: of the file of extras; None for the delta.
+    """
+    contract = trained(at_rank(Contract.from_json(adapter), rank), LoraSection(rank=rank, freeze_a=freeze_a))
+    return encoded(contract if slots is None else contract.in_slots(slots), wire)
 
 
 async def find(services: Services, agent_id: str, upload_id: str) -> tuple[UploadRow, TaskRow]:

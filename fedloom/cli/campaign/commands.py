@@ -73,6 +73,7 @@ def create(
             output.say(f"{file} is valid: {spec.name}, {rounds} of {spec.algorithm.name}")
             _say_what_is_measured(spec)
             _say_what_is_kept(spec)
+            _say_how_updates_are_sent(spec)
         return
     with connect(ctx) as client:
         campaign = client.create_campaign(spec, idempotency_key)
@@ -81,6 +82,7 @@ def create(
             if spec.evaluation.benchmarks or spec.evaluation.asks_for_a_decision:
                 _say_what_is_measured(spec)
             _say_what_is_kept(spec)
+            _say_how_updates_are_sent(spec)
         if wait:
             campaign = client.wait(campaign.id)
     if as_json:
@@ -103,6 +105,11 @@ def _say_what_is_measured(spec: "CampaignSpec") -> None:
 def _say_what_is_kept(spec: "CampaignSpec") -> None:
     if spec.retention.kept_updates is not None:
         output.say(f"it {spec.retention.kept_updates} (retention.updates), which owners must allow")
+
+
+def _say_how_updates_are_sent(spec: "CampaignSpec") -> None:
+    if spec.wire != "float32":
+        output.say(f"its agents round updates to {spec.wire} before they send them (wire)")
 
 
 def read_spec(file: Path) -> "CampaignSpec":

@@ -61,6 +61,8 @@ def show(
             facts.add_row(place, ", ".join(names))
     if algorithm.mixes_ranks:
         facts.add_row("ranks", "an agent may train a smaller rank than the campaign's (compute.max_lora_rank)")
+    if algorithm.needs_exact_updates:
+        facts.add_row("updates", "sent exactly: a campaign's wire must be float32")
     if facts.row_count:
         console.print(facts)
     else:

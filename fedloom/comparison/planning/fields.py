@@ -31,8 +31,8 @@ _REFUSED |= dict.fromkeys(
     (f"evaluation.{name}" for name in ("suite", "tasks", "tasks_every", "limit", "seed")),
     "trials run no benchmarks at clients; the comparison has an evaluation of its own",
 )
-_OF_FEDERATION = ("selection", "stragglers", "weighting")
-"""Sections that say how several clients work together: baselines train with one client, and have no use for them."""
+_OF_FEDERATION = ("selection", "stragglers", "weighting", "wire")
+"""What says how several clients work together: baselines train with one client, and have no use for it."""
 
 
 def problem_with(name: str, spec: CampaignSpec) -> str | None:

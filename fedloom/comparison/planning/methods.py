@@ -87,6 +87,7 @@ class Method:
         if self.kind is not MethodKind.ALGORITHM:
             changes["selection"] = SelectionSection(minimum=1)
             changes["stragglers"] = StragglersSection()
+            changes["wire"] = "float32"
         if self.client is not None:
             changes["rounds"] = clients_drawn(spec, seed, n_clients).count(self.client)
             if changes["rounds"] == 0:

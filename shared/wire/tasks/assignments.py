@@ -79,8 +79,9 @@ class TrainAssignment(AssignmentBase):
     broadcast: BlobRef | None = None
     """The algorithm's broadcast; null if it has none, or while its state is the initial one."""
     committed_update: Sha256 | None = None
-    """Digest of this client's last aggregated delta, which names the client state to continue from; null if the
-    algorithm has no client state, no delta was aggregated yet, or the algorithm restarts."""
+    """Digest of this client's last aggregated delta in this history, as it was sent. It names the client state to
+    continue from, and what rounding took from that delta. Null if none was aggregated yet, or the algorithm
+    restarts."""
 
 
 class EvaluateAssignment(AssignmentBase):

@@ -116,7 +116,7 @@ grid:
     ("lines", "says"),
     [
         (["lora.rnak: [4]"], "line 9: grid.fields.lora.rnak: unknown field; did you mean rank?"),
-        (["nothing: [4]"], "line 9: grid.fields.nothing: unknown field; known are lora, training, weighting, rounds"),
+        (["nothing: [4]"], "grid.fields.nothing: unknown field; known are lora, training, weighting, wire, rounds"),
         (["training.steps.more: [4]"], "line 9: grid.fields.training.steps.more: training.steps is a value, and has"),
         (
             ["weighting: [4]"],

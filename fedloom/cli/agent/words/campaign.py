@@ -102,10 +102,14 @@ def _work(known: "KnownCampaign") -> str:
 def _leaves(spec: "CampaignSpec", policy: "PolicySettings") -> str:
     n = spec.retention.updates
     kept = f"kept for {n} more round{'' if n == 1 else 's'}" if n else "deleted there once the round has closed"
+    how = "in float32"
+    if spec.wire != "float32":
+        how = f"rounded to {spec.wire}, what rounding took from the update before added (coarser, and NOT PRIVATE)"
     return (
-        f"in each round an update, computed from your rows, in the clear to the coordinator, {kept} (backups keep it "
-        f"longer); {REPORTS[policy.report]} (policy.report = {policy.report}); numbers of rows and tokens; digests of "
-        "the base model's files; texts of failures, which name the data, the line and the column, and quote no row"
+        f"in each round an update, computed from your rows, {how}, in the clear to the coordinator, {kept} (backups "
+        f"keep it longer); {REPORTS[policy.report]} (policy.report = {policy.report}); numbers of rows and tokens; "
+        "digests of the base model's files; texts of failures, which name the data, the line and the column, and quote "
+        "no row"
     )
 
 
