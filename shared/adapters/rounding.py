@@ -63,5 +63,14 @@ def from_int8(whole: NDArray[np.int8], scales: Array, first: int = 0) -> Array:
     """
     begin, end = first // BLOCK, n_blocks(first + whole.size)
     of_each = np.repeat(scales[begin:end], BLOCK)[first - begin * BLOCK :][: whole.size]
+    return _scaled(whole, of_each.reshape(whole.shape))
+
+
+def from_int8_at(whole: NDArray[np.int8], scales: Array, positions: NDArray[np.int64]) -> Array:
+    """The values of whole numbers at any positions of the flattened tensor, with their shape."""
+    return _scaled(whole, scales[positions // BLOCK])
+
+
+def _scaled(whole: NDArray[np.int8], of_each: Array) -> Array:
     with np.errstate(over="ignore"):  # a damaged or hostile file; whoever reads looks at what came out
-        return whole.astype(np.float32) * of_each.reshape(whole.shape)
+        return whole.astype(np.float32) * of_each

@@ -26,7 +26,7 @@ from shared.adapters.files import (
     check_finite,
     slot_name,
 )
-from shared.adapters.rounding import LARGEST, from_bfloat16, from_int8, n_blocks, to_bfloat16, to_int8
+from shared.adapters.rounding import LARGEST, from_bfloat16, from_int8, from_int8_at, n_blocks, to_bfloat16, to_int8
 from shared.campaign.spec import Wire
 
 _SCALES = "scales"
@@ -90,6 +90,19 @@ class UpdateFile(AdapterFile):
             return from_int8(block, self._scales(name), begin)
         return from_bfloat16(block) if spec.dtype == "BF16" else block.astype(np.float32, copy=False)
 
+    def read_part(self, name: str, rows: slice, columns: slice) -> Array:
+        """Return some rows and columns of the matrix *name* as float32. The slices have no steps."""
+        spec = self.stored[name]
+        n_rows, n_columns = spec.shape
+        (first, last, _), (left, right, _) = rows.indices(n_rows), columns.indices(n_columns)
+        if (left, right) == (0, n_columns):
+            return self.read_block(name, first * n_columns, last * n_columns).reshape(-1, n_columns)
+        part = self._flat(name, spec).reshape(spec.shape)[first:last, left:right]
+        if spec.dtype == "I8":
+            positions = np.arange(first, last)[:, np.newaxis] * n_columns + np.arange(left, right)
+            return from_int8_at(part, self._scales(name), positions)
+        return from_bfloat16(part) if spec.dtype == "BF16" else part.astype(np.float32, copy=False)
+
     def view(self, name: str) -> "Array | TensorView":
         return self.read(name) if self.stored[name].dtype == "F32" else TensorView(self, name)
 
@@ -122,13 +135,7 @@ class TensorView:
         self.shape = file.tensors[name].shape
 
     def __getitem__(self, at: slice | tuple[slice, slice]) -> Array:
-        n_rows, n_columns = self.shape
-        rows, columns = at if isinstance(at, tuple) else (at, slice(None))
-        (first, last, _), (left, right, _) = rows.indices(n_rows), columns.indices(n_columns)
-        if (left, right) == (0, n_columns):
-            return self._file.read_block(self._name, first * n_columns, last * n_columns).reshape(-1, n_columns)
-        ranges = ((row * n_columns + left, row * n_columns + right) for row in range(first, last))
-        return np.stack([self._file.read_block(self._name, begin, end) for begin, end in ranges])
+        return self._file.read_part(self._name, *(at if isinstance(at, tuple) else (at, slice(None))))
 
 
 def _decoded(stored: Mapping[str, TensorSpec]) -> dict[str, TensorSpec]:

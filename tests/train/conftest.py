@@ -28,7 +28,8 @@ pytest.importorskip("trl")
 
 from agent.orders.jobs import EvaluateJob, InitJob, PrepareJob, TrainJob  # noqa: E402
 from agent.train.worker import Worker  # noqa: E402
-from shared.adapters.files import AdapterFile, write_adapter  # noqa: E402
+from shared.adapters.files import write_adapter  # noqa: E402
+from shared.adapters.updates import UpdateFile  # noqa: E402
 from shared.campaign.spec import BaseSection, DataSection, LoraSection  # noqa: E402
 from shared.digest import sha256_file  # noqa: E402
 from shared.wire.tasks.results import Fingerprint  # noqa: E402
@@ -227,8 +228,8 @@ class Lab:
 
 
 def read(path: Path) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
-    """All tensors of an adapter file, copied."""
-    with AdapterFile(path) as file:
+    """All tensors of an adapter, or of an update as its reader gets it, copied."""
+    with UpdateFile(path) as file:
         return {name: file.read(name).copy() for name in file.tensors}
 
 

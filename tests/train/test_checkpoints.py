@@ -15,7 +15,14 @@ import torch
 
 from agent.configuration.settings import ComputeSettings
 from agent.orders.job import LocalJob
-from agent.orders.job_files import CHECKPOINT_FILE, CLIENT_STATE_FILE, DELTA_FILE, EXTRAS_FILE, RESULT_FILE
+from agent.orders.job_files import (
+    CHECKPOINT_FILE,
+    CLIENT_STATE_FILE,
+    DELTA_FILE,
+    EXTRAS_FILE,
+    RESIDUAL_FILE,
+    RESULT_FILE,
+)
 from agent.orders.jobs import TrainJob
 from agent.train.data.tokens import Samples, TokenRows
 from agent.train.trainer.checkpoint import load, training_identity
@@ -124,6 +131,7 @@ CASES: dict[str, dict[str, Any]] = {
     "fedprox": {"algorithm": "fedprox", "algorithm_params": {"mu": 0.5}},  # it pulls towards the round's first weights
     "dpo": {"training_kind": "dpo"},
     "scaffold": SCAFFOLD | {"optimizer": "sgd"},
+    "scaffold in int8": SCAFFOLD | {"wire": "int8"},
     "scaffold, warm-up": SCAFFOLD | {"warmup_steps": 3, "weight_decay": 0.1},
     "scaffold, dpo, frozen A": SCAFFOLD
     | {"training_kind": "dpo", "lora": LoraSection(rank=4, alpha=8, dropout=0.1, freeze_a=True)},
@@ -143,6 +151,14 @@ def slot_file(lab: Lab, adapter: Path, slot: str, *, only: str = "") -> Path:
     return path
 
 
+def residual_file(lab: Lab, adapter: Path) -> Path:
+    """A file with a random residual for each tensor of SCAFFOLD's update."""
+    path = lab.folder / "residual.safetensors"
+    slots = [read(slot_file(lab, adapter, slot)) for slot in ("delta", "delta_c")]
+    write_adapter(path, slots[0] | slots[1])
+    return path
+
+
 def slots(lab: Lab, adapter: Path, only: str = "") -> dict[str, Path]:
     return {
         "broadcast": slot_file(lab, adapter, "c", only=only),
@@ -156,6 +172,8 @@ def test_a_resumed_training_ends_as_an_uninterrupted_one(
 ) -> None:
     """Interrupted twice: between two checkpoints, and after the last step before the result is written."""
     sent = slots(lab, adapter, "lora_B" if "lora" in job else "") if job.get("algorithm") == "scaffold" else {}
+    if "wire" in job:
+        sent["residual"] = residual_file(lab, adapter)
     work = training_work(lab, adapter, job=job, **sent)
     same = uninterrupted(lab, work)
     assert same.keys() >= ({DELTA_FILE, EXTRAS_FILE, CLIENT_STATE_FILE} if sent else {DELTA_FILE})
@@ -170,7 +188,11 @@ def test_a_resumed_training_ends_as_an_uninterrupted_one(
     result, reached = run(lab, work)
     assert outcome(result, work) == same
     assert reached == {WRITTEN: 1, "child: result written": 1}
-    assert {path.name for path in work.folder.iterdir()} - {EXTRAS_FILE, CLIENT_STATE_FILE} == {DELTA_FILE, RESULT_FILE}
+    assert {path.name for path in work.folder.iterdir()} == {
+        *(DELTA_FILE, RESULT_FILE),
+        *((EXTRAS_FILE, CLIENT_STATE_FILE) if "broadcast" in sent else ()),
+        *((RESIDUAL_FILE,) if "wire" in job else ()),
+    }
 
 
 @pytest.mark.parametrize(("point", "nth", "repeated"), [(STEP, 2, 2), (SAVED, 1, 0)])

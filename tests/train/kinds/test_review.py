@@ -52,14 +52,17 @@ def loss_of(lab: Lab, adapter: Path, reference: Path | None = None, **changes: A
     return float(lab.run(work).metrics["held_out_loss"])
 
 
-@pytest.mark.parametrize("case", first_in_fast([(LORA.rank, False), (2, False), (LORA.rank, True)]))
+CASES = [(LORA.rank, False, "float32"), (2, False, "int8"), (LORA.rank, True, "float32")]
+
+
+@pytest.mark.parametrize("case", first_in_fast(CASES))
 def test_losses_and_answers_are_those_of_the_adapter_without_and_with_the_update(
-    lab: Lab, case: tuple[int, bool]
+    lab: Lab, case: tuple[int, bool, str]
 ) -> None:
-    rank, freeze_a = case
+    rank, freeze_a, wire = case
     lora = LORA.model_copy(update={"freeze_a": freeze_a})
     adapter = lab.adapter_0()
-    found, after = reviewed(lab, adapter, lab.train_job(adapter, lora=lora, rank=rank, learning_rate=0.05))
+    found, after = reviewed(lab, adapter, lab.train_job(adapter, lora=lora, rank=rank, wire=wire, learning_rate=0.05))
     assert found.problem == ""
     assert found.loss_before == pytest.approx(loss_of(lab, adapter), abs=1e-6)
     assert found.loss_after == pytest.approx(loss_of(lab, after), abs=1e-6)
