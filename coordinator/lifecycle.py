@@ -20,10 +20,11 @@ from enum import StrEnum
 from functools import cache
 from typing import Any, ClassVar, Protocol
 
-from sqlalchemy import ColumnElement, Select, bindparam, select, update
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.attributes import set_committed_value
 
+from coordinator.database.objects import Objects
 from coordinator.database.prepared import Prepared, Transaction, given, given_each
 from coordinator.database.tables import CampaignRow, ParticipantRow, RoundRow, TaskRow
 from coordinator.errors import IllegalMove, NotFound
@@ -141,26 +142,16 @@ async def lock_campaign(session: AsyncSession, campaign_id: str) -> CampaignRow:
 
     Lock order, which prevents deadlocks: agents before campaigns, several campaigns by id. Raises NotFound.
     """
-    campaign = await _locked(session, _LOCK_CAMPAIGN, campaign_id)
+    campaign = await _LOCK_CAMPAIGN.first(session, campaign=campaign_id)
     if campaign is None:
         raise NotFound("campaign", campaign_id)
     return campaign
 
 
-async def lock_campaign_where(
-    session: AsyncSession, campaign_id: str, condition: ColumnElement[bool]
-) -> CampaignRow | None:
-    """Lock a campaign as ``lock_campaign`` does. Returns None if it does not meet the condition once locked."""
-    return await _locked(session, _LOCK_CAMPAIGN.where(condition), campaign_id)
+def locking_campaign(*conditions: ColumnElement[bool]) -> Objects[CampaignRow]:
+    """A query that locks the given ``campaign`` as ``lock_campaign`` does, if it meets the conditions once locked."""
+    query = select(CampaignRow).where(CampaignRow.id == given("campaign"), *conditions)
+    return Objects(query.with_for_update(), fresh=True)
 
 
-async def _locked(session: AsyncSession, query: Select[CampaignRow], campaign_id: str) -> CampaignRow | None:
-    return (await session.scalars(query, {"campaign": campaign_id})).first()
-
-
-_LOCK_CAMPAIGN = (
-    select(CampaignRow)
-    .where(CampaignRow.id == bindparam("campaign"))
-    .with_for_update()
-    .execution_options(populate_existing=True)
-)
+_LOCK_CAMPAIGN = locking_campaign()

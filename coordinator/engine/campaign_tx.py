@@ -10,7 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator import campaign_moves, lifecycle, task_moves
 from coordinator.clock import later
-from coordinator.database.tables import CampaignRow, ParticipantRow, TaskRow
+from coordinator.database.objects import ByKey, Objects
+from coordinator.database.prepared import given
+from coordinator.database.tables import AdapterRow, CampaignRow, ParticipantRow, RoundRow, TaskRow
 from coordinator.engine import participants
 from coordinator.engine.participants import Client
 from coordinator.events.log import record
@@ -18,6 +20,16 @@ from shared.campaign.spec import CampaignSpec
 from shared.events import EventType
 from shared.states import CampaignState, TaskKind, TaskState
 from shared.wire.tasks.leases import Failure
+
+_ROUND, _ADAPTER = ByKey(RoundRow), ByKey(AdapterRow)
+_OF_KIND = (
+    select(TaskRow).where(TaskRow.campaign_id == given("campaign"), TaskRow.kind == given("kind")).order_by(TaskRow.id)
+)
+_VALID = _OF_KIND.where(TaskRow.state != TaskState.SUPERSEDED)
+_OF_ROUND = Objects(_VALID.where(TaskRow.round == given("round")))
+_OF_NO_ROUND = Objects(_VALID.where(TaskRow.round.is_(None)))
+_LIVE = Objects(_OF_KIND.where(TaskRow.state.in_(lifecycle.LIVE_TASK)))
+_LIVE_OF_AGENT = Objects(_OF_KIND.where(TaskRow.state.in_(lifecycle.LIVE_TASK), TaskRow.agent_id == given("agent")))
 
 
 @dataclass
@@ -59,24 +71,26 @@ class CampaignTx:
         """The time *seconds* after another."""
         return later(since, seconds)
 
+    async def round(self, number: int) -> RoundRow | None:
+        """A round; None if it was not opened."""
+        return await _ROUND.get(self.session, self.campaign.id, number)
+
+    async def adapter(self, number: int) -> AdapterRow:
+        """A global adapter, which exists."""
+        return await _ADAPTER.get_one(self.session, self.campaign.id, number)
+
     async def tasks(self, kind: TaskKind, round_number: int | None) -> list[TaskRow]:
         """The tasks of one kind in one round, oldest first, without superseded ones."""
-        query = select(TaskRow).where(
-            TaskRow.campaign_id == self.campaign.id,
-            TaskRow.kind == kind,
-            TaskRow.round == round_number,
-            TaskRow.state != TaskState.SUPERSEDED,
-        )
-        return list((await self.session.scalars(query.order_by(TaskRow.id))).all())
+        if round_number is None:
+            return await _OF_NO_ROUND.all(self.session, campaign=self.campaign.id, kind=kind)
+        return await _OF_ROUND.all(self.session, campaign=self.campaign.id, kind=kind, round=round_number)
 
     async def live_tasks(self, kind: TaskKind, agent_id: str | None = None) -> list[TaskRow]:
         """The tasks of one kind that have not ended, in all rounds, oldest first; with *agent_id*, that agent's."""
-        query = select(TaskRow).where(
-            TaskRow.campaign_id == self.campaign.id, TaskRow.kind == kind, TaskRow.state.in_(lifecycle.LIVE_TASK)
-        )
+        of = {"campaign": self.campaign.id, "kind": kind}
         if agent_id is not None:
-            query = query.where(TaskRow.agent_id == agent_id)
-        return list((await self.session.scalars(query.order_by(TaskRow.id))).all())
+            return await _LIVE_OF_AGENT.all(self.session, **of, agent=agent_id)
+        return await _LIVE.all(self.session, **of)
 
     def add_task(
         self, kind: TaskKind, agent_id: str, round_number: int | None = None, benchmarks: list[str] | None = None

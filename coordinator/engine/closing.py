@@ -2,13 +2,16 @@
 
 import asyncio
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import select
 
 from coordinator import lifecycle
 from coordinator.database.ids import new_id
-from coordinator.database.tables import AdapterRow, BlobUseRow, CampaignRow, MetricRow, RoundRow
+from coordinator.database.objects import ByKey
+from coordinator.database.prepared import Prepared, given
+from coordinator.database.tables import AdapterRow, BlobUseRow, CampaignRow, MetricRow
 from coordinator.engine import rounds
 from coordinator.engine.aggregation.aggregate import Aggregated
 from coordinator.engine.aggregation.inputs import RoundInputs, aggregated, load_open_round
@@ -26,6 +29,15 @@ from shared.metrics import Origin, Weight
 from shared.states import BlobKind, CampaignState, RoundState
 from shared.wire.adapters import Contribution
 from shared.wire.base import BlobRef
+
+_CAMPAIGN = ByKey(CampaignRow)
+_REPORTED = Prepared(
+    select(MetricRow.name, MetricRow.client_number, MetricRow.value).where(
+        MetricRow.campaign_id == given("campaign"),
+        MetricRow.round == given("round"),
+        MetricRow.client_number.is_not(None),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -48,7 +60,7 @@ class AggregatedRound:
 async def aggregate_round(services: Services, campaign_id: str) -> AggregatedRound:
     """Aggregate the current round's updates and store the result. Raises the errors of ``inputs.aggregated``."""
     async with services.database.read() as session:
-        campaign = await session.get_one(CampaignRow, campaign_id)
+        campaign = await _CAMPAIGN.get_one(session, campaign_id)
         inputs = await load_open_round(session, campaign)
     async with aggregated(services, inputs, measures_gap=True) as result:
         numbers = {"update_norm": result.update_norm}
@@ -66,19 +78,23 @@ async def close_round(tx: CampaignTx, storage: Storage, closed: AggregatedRound)
     deleted meanwhile, because another campaign released the same bytes.
     """
     campaign = tx.campaign
-    round_row = await tx.session.get(RoundRow, (campaign.id, closed.number))
+    round_row = await tx.round(closed.number)
     if (
         campaign.state is not CampaignState.RUNNING
         or round_row is None
         or round_row.state is not RoundState.AGGREGATING
     ):
         return False
-    await _add_adapter(tx, storage, closed)
+    # what is read comes first: each query stores the changes of objects before it
+    await _pin(tx, storage, closed)
+    reported = await _reported_metrics(tx, closed)
     await lifecycle.move(tx.session, round_row, RoundState.CLOSED, closed_at=tx.now)
+    await _commit_updates(tx, closed)
+    _add_adapter(tx, closed)
     campaign.rounds_closed = closed.number
     for name, value in closed.numbers.items():
         add_metric(tx, closed.number, name, value)
-    await _add_training_metrics(tx, closed)
+    _add_training_metrics(tx, closed, reported)
     names = [each.agent_name for each in closed.contributions]
     tx.record(
         EventType.ROUND_CLOSED,
@@ -86,7 +102,7 @@ async def close_round(tx: CampaignTx, storage: Storage, closed: AggregatedRound)
         adapter_sha256=closed.blobs[BlobKind.ADAPTER].sha256,
         contributors=names,
     )
-    await _commit_updates(tx, closed)
+    await _begin_anew(tx, closed)
     is_last = closed.number == campaign.last_round
     await evaluating.begin(tx, closed.number, is_last=is_last)
     if is_last:
@@ -97,10 +113,14 @@ async def close_round(tx: CampaignTx, storage: Storage, closed: AggregatedRound)
     return True
 
 
-async def _add_adapter(tx: CampaignTx, storage: Storage, closed: AggregatedRound) -> None:
-    """Record the round's adapter with its lineage, and that the campaign uses the round's blobs. Raises NotFound."""
+async def _pin(tx: CampaignTx, storage: Storage, closed: AggregatedRound) -> None:
+    """Keep the round's blobs from being released until the transaction ends. Raises NotFound."""
     for kind, ref in closed.blobs.items():
         await storage.store_of(kind).pin(tx.session, ref.sha256)
+
+
+def _add_adapter(tx: CampaignTx, closed: AggregatedRound) -> None:
+    """Record the round's adapter with its lineage, and that the campaign uses the round's blobs."""
     for kind, ref in closed.blobs.items():
         tx.session.add(
             BlobUseRow(
@@ -167,27 +187,35 @@ async def _commit_updates(tx: CampaignTx, closed: AggregatedRound) -> None:
             participant.committed_update_sha256 = None
         elif share is not None:
             participant.committed_update_sha256 = share.update_sha256
-    if lost:
+
+
+async def _begin_anew(tx: CampaignTx, closed: AggregatedRound) -> None:
+    """Restart the algorithm if a client lost its state: late updates go, which the state from before belongs to."""
+    if lost := closed.inputs.clients_without_state:
         # a late update was trained with client state from before the restart
         await stragglers.discard_late_updates(tx, closed.number + 1)
         tx.record(EventType.ALGORITHM_RESTARTED, round=closed.number, agents=lost)
 
 
-async def _add_training_metrics(tx: CampaignTx, closed: AggregatedRound) -> None:
+async def _reported_metrics(tx: CampaignTx, closed: AggregatedRound) -> dict[tuple[str, int, int], float]:
+    """The clients' metrics of the trainings that count, by name, client number and round of the training."""
+    values: dict[tuple[str, int, int], float] = {}
+    for trained_in in {closed.number - each.staleness for each in closed.contributions}:
+        for name, client, value in await _REPORTED.rows(tx.session, campaign=tx.campaign.id, round=trained_in):
+            values[name, client, trained_in] = value
+    return values
+
+
+def _add_training_metrics(
+    tx: CampaignTx, closed: AggregatedRound, values: Mapping[tuple[str, int, int], float]
+) -> None:
     """Record the means of the clients' training metrics, weighted as their updates are.
 
-    The mean is over the clients that report the metric: owners may withhold losses.
+    The mean is over the clients that report the metric: owners may withhold losses. values: what clients reported.
     """
-    metrics = [each for each in kinds.find(tx.spec.kind).metrics_of(Origin.TRAINING) if each.weight is Weight.UPDATE]
-    columns = (MetricRow.name, MetricRow.client_number, MetricRow.round, MetricRow.value)
-    query = select(*columns).where(
-        MetricRow.campaign_id == tx.campaign.id,
-        MetricRow.round.in_({closed.number - each.staleness for each in closed.contributions}),
-        MetricRow.name.in_([metric.name for metric in metrics]),
-        MetricRow.client_number.is_not(None),
-    )
-    values = {tuple(key): value for *key, value in (await tx.session.execute(query)).all()}
-    for metric in metrics:
+    for metric in kinds.find(tx.spec.kind).metrics_of(Origin.TRAINING):
+        if metric.weight is not Weight.UPDATE:
+            continue
         reported = [
             (each.weight, values.get((metric.name, each.client_number, closed.number - each.staleness)))
             for each in closed.contributions

@@ -29,7 +29,7 @@ async def end_early(tx: CampaignTx) -> None:
     if at_work_in is not CampaignState.RUNNING or (campaign.ends_after is not None and not is_paused):
         return
     number = campaign.rounds_closed + 1
-    open_round = await tx.session.get(RoundRow, (campaign.id, number))
+    open_round = await tx.round(number)
     tasks = await tx.tasks(TaskKind.TRAIN, number)
     if open_round is not None and _counts(tx, open_round, tasks):
         await _end_after(tx, open_round, tasks)

@@ -19,6 +19,7 @@ from sqlalchemy import ColumnElement, and_, select, update
 from coordinator import lifecycle
 from coordinator.clock import later
 from coordinator.database.availability import errors_logged
+from coordinator.database.objects import Objects
 from coordinator.database.prepared import Prepared, given
 from coordinator.database.tables import CampaignRow
 from coordinator.engine import rounds
@@ -147,7 +148,7 @@ class Engine:
         """Do a campaign's pending work. Returns True if the campaign is now claimed, for the caller to aggregate."""
         self._ticking.add(campaign_id)
         try:
-            async with self._ticks, self._locked("tick", campaign_id, _is_due(self._services.clock.now())) as tx:
+            async with self._ticks, self._locked("tick", _LOCK_DUE, campaign_id, now=self._services.clock.now()) as tx:
                 if tx is None:  # another engine was faster
                     return False
                 is_ready = await _advance_campaign(tx)
@@ -185,14 +186,14 @@ class Engine:
 
     @asynccontextmanager
     async def _locked(
-        self, name: str, campaign_id: str, condition: ColumnElement[bool]
+        self, name: str, lock: Objects[CampaignRow], campaign_id: str, **values: Any
     ) -> AsyncIterator[CampaignTx | None]:
-        """One transaction on the locked campaign. Yields None if the campaign does not meet the condition.
+        """One transaction on the locked campaign. Yields None if the campaign does not meet the lock's conditions.
 
         After the commit, wakes agents that have new tasks and, if events were recorded, the campaign's watchers.
         """
         async with self._services.database.write(name) as session:
-            campaign = await lifecycle.lock_campaign_where(session, campaign_id, condition)
+            campaign = await lock.first(session, campaign=campaign_id, **values)
             if campaign is None:
                 yield None
                 return
@@ -209,7 +210,7 @@ class Engine:
     @asynccontextmanager
     async def _claimed(self, name: str, campaign_id: str, token: str) -> AsyncIterator[CampaignTx | None]:
         """Run the last transaction under a claim, and release the claim. Yields None if the claim was lost."""
-        async with self._locked(name, campaign_id, CampaignRow.claim_token == token) as tx:
+        async with self._locked(name, _LOCK_CLAIMED, campaign_id, token=token) as tx:
             yield tx
             if tx is not None:
                 tx.campaign.claim_token = tx.campaign.claim_expires_at = None
@@ -227,14 +228,14 @@ class Engine:
 
     async def _pause(self, campaign_id: str, token: str, reason: str) -> None:
         """Pause a campaign that would fail for ever."""
-        async with self._locked("pause after failure", campaign_id, _is_ours(token)) as tx:
+        async with self._locked("pause after failure", _LOCK_OURS, campaign_id, token=token) as tx:
             if tx is not None:
                 tx.campaign.claim_token = tx.campaign.claim_expires_at = None
                 await tx.pause(reason)
 
     async def _release(self, campaign_id: str, token: str, delay_s: float, reason: str | None = None) -> None:
         """Release a campaign whose work was interrupted. Its next tick is due after a delay."""
-        async with self._locked("release claim", campaign_id, _is_ours(token)) as tx:
+        async with self._locked("release claim", _LOCK_OURS, campaign_id, token=token) as tx:
             if tx is not None:
                 tx.campaign.claim_token = tx.campaign.claim_expires_at = None
                 tx.campaign.due_at = tx.after(tx.now, delay_s)
@@ -256,8 +257,7 @@ class Engine:
         while True:
             await asyncio.sleep(self._services.settings.engine.claim_ttl_s / 3)
             with errors_logged(log, "could not renew the claim on campaign %s, trying again", campaign_id):
-                is_ours = CampaignRow.claim_token == token
-                async with self._locked("renew claim", campaign_id, is_ours) as tx:
+                async with self._locked("renew claim", _LOCK_CLAIMED, campaign_id, token=token) as tx:
                     if tx is None:  # the claim was lost
                         return
                     tx.campaign.claim_expires_at = self._claim_end()
@@ -268,18 +268,15 @@ def _is_active() -> ColumnElement[bool]:
     return CampaignRow.state.in_(lifecycle.ACTIVE_CAMPAIGN)
 
 
-def _is_ours(token: str) -> ColumnElement[bool]:
-    """SQL: the engine works on the campaign, and no other engine holds a claim."""
-    return and_(_is_active(), CampaignRow.claim_token.is_(None) | (CampaignRow.claim_token == token))
-
-
-def _is_due(now: Any) -> ColumnElement[bool]:
-    """SQL: the campaign's next tick is due, and no engine holds a claim. now: a time, or one that is given."""
-    is_free = CampaignRow.claim_token.is_(None) | (CampaignRow.claim_expires_at < now)
-    return and_(CampaignRow.due_at <= now, _is_active(), is_free)
-
-
-_DUE = Prepared(select(CampaignRow.id).where(_is_due(given("now"))).order_by(CampaignRow.due_at))
+_IS_CLAIMED = CampaignRow.claim_token == given("token")
+_IS_FREE = CampaignRow.claim_token.is_(None) | (CampaignRow.claim_expires_at < given("now"))
+_IS_DUE = and_(CampaignRow.due_at <= given("now"), _is_active(), _IS_FREE)
+"""In a prepared statement: the campaign's next tick is due, and no engine holds a claim."""
+_DUE = Prepared(select(CampaignRow.id).where(_IS_DUE).order_by(CampaignRow.due_at))
+_LOCK_DUE = lifecycle.locking_campaign(_IS_DUE)
+_LOCK_CLAIMED = lifecycle.locking_campaign(_IS_CLAIMED)
+_LOCK_OURS = lifecycle.locking_campaign(_is_active(), CampaignRow.claim_token.is_(None) | _IS_CLAIMED)
+"""The engine works on the campaign, and no other engine holds a claim."""
 
 
 _HANDLERS: Mapping[CampaignState, Callable[[CampaignTx], Awaitable[bool]]] = {

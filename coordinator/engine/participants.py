@@ -17,17 +17,19 @@ Function                    Participants                                        
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, exists, func, select, true
+from sqlalchemy import ColumnElement, and_, exists, func, select, true
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from coordinator.database.objects import Objects
 from coordinator.database.prepared import Prepared, given
 from coordinator.database.tables import AgentRow, ParticipantRow
 from shared.states import AgentState, ParticipantState
 
-_AT_ONCE = 1000
+_AT_ONCE = 512
 """Agents whose parts one statement asks for."""
 
 
@@ -56,12 +58,26 @@ _AVAILABLE = Prepared(
     .order_by(ParticipantRow.client_number)
 )
 _NUMBERED = Prepared(select(*_CLIENT).where(*_OF_CAMPAIGN))
+_ALL = Objects(
+    select(ParticipantRow).where(ParticipantRow.campaign_id == given("campaign")).order_by(ParticipantRow.agent_name)
+)
+_OF_ACTIVE_AGENTS = (
+    select(ParticipantRow)
+    .join(AgentRow, AgentRow.id == ParticipantRow.agent_id)
+    .where(AgentRow.state == AgentState.ACTIVE)
+)
+_NEWCOMERS = Objects(
+    _OF_ACTIVE_AGENTS.where(
+        ParticipantRow.campaign_id == given("campaign"),
+        ParticipantRow.state == ParticipantState.PREPARED,
+        ParticipantRow.client_number.is_(None),
+    ).order_by(AgentRow.name)
+)
 
 
 async def all_of(session: AsyncSession, campaign_id: str) -> list[ParticipantRow]:
     """All participants, by agent name."""
-    query = select(ParticipantRow).where(ParticipantRow.campaign_id == campaign_id)
-    return list((await session.scalars(query.order_by(ParticipantRow.agent_name))).all())
+    return await _ALL.all(session, campaign=campaign_id)
 
 
 async def of_agents(session: AsyncSession, campaign_id: str, agent_ids: Collection[str]) -> list[ParticipantRow]:
@@ -69,23 +85,21 @@ async def of_agents(session: AsyncSession, campaign_id: str, agent_ids: Collecti
     rest = iter(sorted(agent_ids))
     rows: list[ParticipantRow] = []
     while batch := list(islice(rest, _AT_ONCE)):
-        query = select(ParticipantRow).where(
-            ParticipantRow.campaign_id == campaign_id, ParticipantRow.agent_id.in_(batch)
-        )
-        rows += (await session.scalars(query)).all()
+        size = 1 << (len(batch) - 1).bit_length()  # one statement for each power of two: the last agent fills it up
+        agents = {f"agent_{place}": batch[min(place, len(batch) - 1)] for place in range(size)}
+        rows += await _of_so_many(size).all(session, campaign=campaign_id, **agents)
     return sorted(rows, key=lambda row: row.agent_name)
 
 
 async def active(session: AsyncSession, campaign_id: str, labels: Mapping[str, str]) -> list[ParticipantRow]:
     """The participants whose agents are not revoked and have all these labels, by agent name."""
-    query = _of_active_agents(campaign_id).where(_has_labels(labels)).order_by(AgentRow.name)
-    return list((await session.scalars(query)).all())
+    of_active = _OF_ACTIVE_AGENTS.where(ParticipantRow.campaign_id == campaign_id)
+    return list((await session.scalars(of_active.where(_has_labels(labels)).order_by(AgentRow.name))).all())
 
 
 async def newcomers(session: AsyncSession, campaign_id: str) -> Sequence[ParticipantRow]:
     """The prepared participants that are not clients yet and whose agents are not revoked, by agent name."""
-    query = _prepared(campaign_id).where(ParticipantRow.client_number.is_(None)).order_by(AgentRow.name)
-    return (await session.scalars(query)).all()
+    return await _NEWCOMERS.all(session, campaign=campaign_id)
 
 
 async def available_clients(session: AsyncSession, campaign_id: str) -> dict[int, Client]:
@@ -129,18 +143,12 @@ async def campaigns_of(session: AsyncSession, agent_id: str) -> Sequence[str]:
     return (await session.scalars(query)).all()
 
 
-def _of_active_agents(campaign_id: str) -> Select[ParticipantRow]:
-    """A query for the participants whose agents are not revoked."""
-    return (
-        select(ParticipantRow)
-        .join(AgentRow, AgentRow.id == ParticipantRow.agent_id)
-        .where(ParticipantRow.campaign_id == campaign_id, AgentRow.state == AgentState.ACTIVE)
-    )
-
-
-def _prepared(campaign_id: str) -> Select[ParticipantRow]:
-    """A query for those of them that are prepared."""
-    return _of_active_agents(campaign_id).where(ParticipantRow.state == ParticipantState.PREPARED)
+@cache
+def _of_so_many(n: int) -> Objects[ParticipantRow]:
+    """The participants that *n* agents are, ``agent_0`` and so on."""
+    agents = [given(f"agent_{place}") for place in range(n)]
+    of_campaign = select(ParticipantRow).where(ParticipantRow.campaign_id == given("campaign"))
+    return Objects(of_campaign.where(ParticipantRow.agent_id.in_(agents)))
 
 
 def _has_labels(labels: Mapping[str, str]) -> ColumnElement[bool]:

@@ -27,7 +27,7 @@ async def run(tx: CampaignTx) -> bool:
         await joining.invite(tx)
     newcomers = await joining.list_newcomers(tx)  # report a wrong base model now, not when the next round opens
     await joining.set_aside_mismatched(tx, newcomers, Fingerprint.model_validate(tx.campaign.fingerprint))
-    round_row = await tx.session.get(RoundRow, (tx.campaign.id, number))
+    round_row = await tx.round(number)
     if round_row is None:
         return False if await _is_over(tx) else await _open(tx, number)
     if round_row.state is RoundState.AGGREGATING:

@@ -1,17 +1,29 @@
 """Retention: which blobs a campaign still needs, and the release of all others. Digests stay in the lineage."""
 
 from collections.abc import Iterable, Iterator
+from functools import cache
 from itertools import groupby
 
-from sqlalchemy import and_, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator import lifecycle
+from coordinator.database.objects import Objects
+from coordinator.database.prepared import Prepared, given
 from coordinator.database.tables import BlobUseRow, CampaignRow, TaskRow
 from coordinator.storage.references import needed_among
 from coordinator.storage.storage import Storage
 from shared.states import BlobKind, CampaignState, TaskKind
 
+_STORED = select(BlobUseRow).where(BlobUseRow.campaign_id == given("campaign"), BlobUseRow.stored)
+_LATER = Objects(_STORED.where(BlobUseRow.round > given("round")))
+_LIVE = Prepared(
+    select(TaskRow.kind, TaskRow.round).where(
+        TaskRow.campaign_id == given("campaign"),
+        TaskRow.kind.in_((TaskKind.EVALUATE, TaskKind.BENCHMARK, TaskKind.TRAIN)),
+        TaskRow.state.in_(lifecycle.LIVE_TASK),
+    )
+)
 Blob = tuple[BlobKind, str]
 """A blob's kind and SHA-256."""
 
@@ -45,14 +57,14 @@ async def retire(session: AsyncSession, campaign: CampaignRow) -> list[Blob]:
     Adapter 0, the best, the last, and the adapters of live tasks stay. Updates of a cancelled round are released.
     """
     closed = campaign.rounds_closed
-    expired = [
-        and_(BlobUseRow.kind.in_(kinds), BlobUseRow.round < oldest) for oldest, kinds in _oldest(campaign).items()
+    # one query for each: for several at once, SQLite reads all stored blobs
+    uses = [
+        use
+        for oldest, kinds in _oldest(campaign).items()
+        for use in await _older(kinds).all(session, campaign=campaign.id, round=oldest)
     ]
     if campaign.state is CampaignState.CANCELLED or campaign.ends_after == closed:
-        expired.append(BlobUseRow.round > closed)
-    stored = select(BlobUseRow).where(BlobUseRow.campaign_id == campaign.id, BlobUseRow.stored)
-    # one query per condition: for several at once, SQLite reads all stored blobs
-    uses = [use for condition in expired for use in (await session.scalars(stored.where(condition))).all()]
+        uses += await _LATER.all(session, campaign=campaign.id, round=closed)
     needed = await _needed(session, campaign) if any(use.round <= closed for use in uses) else set()
     retired = [use for use in uses if use.round > closed or (use.kind, use.round) not in needed]
     for use in retired:
@@ -68,7 +80,7 @@ async def collect(storage: Storage, campaign_id: str) -> int:
     return len(retired)
 
 
-def _oldest(campaign: CampaignRow) -> dict[int, list[BlobKind]]:
+def _oldest(campaign: CampaignRow) -> dict[int, tuple[BlobKind, ...]]:
     """Kinds of blobs by the oldest round that their retention keeps. Empty while all rounds are kept."""
     retention, closed = campaign.spec.retention, campaign.rounds_closed
     n_rounds = {
@@ -82,19 +94,20 @@ def _oldest(campaign: CampaignRow) -> dict[int, list[BlobKind]]:
     for kind, rounds in n_rounds.items():
         if rounds <= closed:
             by_oldest.setdefault(closed - rounds + 1, []).append(kind)
-    return by_oldest
+    return {oldest: tuple(kinds) for oldest, kinds in by_oldest.items()}
+
+
+@cache
+def _older(kinds: tuple[BlobKind, ...]) -> Objects[BlobUseRow]:
+    """The stored blobs of some kinds that are older than a round."""
+    return Objects(_STORED.where(BlobUseRow.kind.in_(kinds), BlobUseRow.round < given("round")))
 
 
 async def _needed(session: AsyncSession, campaign: CampaignRow) -> set[tuple[BlobKind, int | None]]:
     """The campaign's blobs that are needed whatever their age."""
     numbers = (0, campaign.rounds_closed, campaign.best_adapter, campaign.final_adapter)
     needed: set[tuple[BlobKind, int | None]] = {(BlobKind.ADAPTER, number) for number in numbers}
-    live = select(TaskRow.kind, TaskRow.round).where(
-        TaskRow.campaign_id == campaign.id,
-        TaskRow.kind.in_((TaskKind.EVALUATE, TaskKind.BENCHMARK, TaskKind.TRAIN)),
-        TaskRow.state.in_(lifecycle.LIVE_TASK),
-    )
-    for kind, number in (await session.execute(live)).all():
+    for kind, number in await _LIVE.rows(session, campaign=campaign.id):
         if kind is not TaskKind.TRAIN:
             needed.add((BlobKind.ADAPTER, number))
         elif number is not None:  # a late update began several rounds ago

@@ -16,6 +16,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator.database.disk_full import translate_disk_full
+from coordinator.database.objects import ByKey
 from coordinator.database.prepared import Prepared, given
 from coordinator.database.tables import AdapterRow, BlobUseRow, CampaignRow, TaskRow
 from coordinator.engine.aggregation.aggregate import Aggregated, aggregate
@@ -32,6 +33,7 @@ from shared.states import BlobKind, TaskKind, TaskState
 from shared.wire.adapters import Contribution
 from shared.wire.base import BlobRef
 
+_ADAPTER = ByKey(AdapterRow)
 _COUNTED = Prepared(
     select(TaskRow.agent_id, TaskRow.round, TaskRow.result).where(
         TaskRow.campaign_id == given("campaign"),
@@ -197,7 +199,7 @@ async def _load(
     clients: Sequence[Client],
 ) -> RoundInputs:
     spec = campaign.spec
-    parent = await session.get_one(AdapterRow, (campaign.id, number - 1))
+    parent = await _ADAPTER.get_one(session, campaign.id, number - 1)
     updates = [digest for each in contributions for digest in (each.update_sha256, each.extras_sha256)]
     wanted = {parent.sha256, parent.state_sha256, *updates}
     use = BlobUseRow

@@ -33,6 +33,8 @@ from math import ceil
 from sqlalchemy import select, update
 
 from coordinator import lifecycle
+from coordinator.database.objects import Objects
+from coordinator.database.prepared import given
 from coordinator.database.tables import BlobUseRow, RoundRow, TaskRow
 from coordinator.engine.campaign_tx import CampaignTx
 from coordinator.engine.clients import joining
@@ -41,6 +43,28 @@ from shared.bounds import MAX_COUNT
 from shared.events import EventType
 from shared.states import TaskKind, TaskState
 from shared.wire.tasks.leases import Failure, FailureKind
+
+_UNCOUNTED = Objects(
+    select(TaskRow)
+    .where(
+        TaskRow.campaign_id == given("campaign"),
+        TaskRow.kind == TaskKind.TRAIN,
+        TaskRow.state.in_((*lifecycle.LIVE_TASK, TaskState.DONE)),
+        TaskRow.counts_in.is_(None),
+    )
+    .order_by(TaskRow.id)
+)
+_FAILED_LATE = Objects(
+    select(TaskRow)
+    .join(RoundRow, (RoundRow.campaign_id == TaskRow.campaign_id) & (RoundRow.number == TaskRow.round))
+    .where(
+        TaskRow.campaign_id == given("campaign"),
+        TaskRow.kind == TaskKind.TRAIN,
+        TaskRow.round == given("round"),
+        TaskRow.state == TaskState.FAILED,
+        TaskRow.ended_at > RoundRow.closed_at,
+    )
+)
 
 
 async def choose_eligible(
@@ -127,14 +151,8 @@ def clients_to_draw(tx: CampaignTx, n_eligible: int) -> int:
 
 async def late_tasks(tx: CampaignTx, round_number: int) -> Sequence[TaskRow]:
     """Train tasks of rounds before this one, done or still running, whose updates have not been counted."""
-    query = select(TaskRow).where(
-        TaskRow.campaign_id == tx.campaign.id,
-        TaskRow.kind == TaskKind.TRAIN,
-        TaskRow.state.in_((*lifecycle.LIVE_TASK, TaskState.DONE)),
-        TaskRow.counts_in.is_(None),
-    )
     # rounds are compared here: in SQL, SQLite would scan the tasks of all earlier rounds
-    tasks = (await tx.session.scalars(query.order_by(TaskRow.id))).all()
+    tasks = await _UNCOUNTED.all(tx.session, campaign=tx.campaign.id)
     return [task for task in tasks if task.round is not None and task.round < round_number]
 
 
@@ -200,17 +218,7 @@ def _too_late(round_number: int) -> Failure:
 
 async def _failed_late(tx: CampaignTx, round_number: int) -> Sequence[TaskRow]:
     """Tasks of the previous round that were still under way when it closed, and failed since."""
-    before = await tx.session.get(RoundRow, (tx.campaign.id, round_number - 1))
-    if before is None or before.closed_at is None:
-        return []
-    query = select(TaskRow).where(
-        TaskRow.campaign_id == tx.campaign.id,
-        TaskRow.kind == TaskKind.TRAIN,
-        TaskRow.round == before.number,
-        TaskRow.state == TaskState.FAILED,
-        TaskRow.ended_at > before.closed_at,
-    )
-    return (await tx.session.scalars(query)).all()
+    return await _FAILED_LATE.all(tx.session, campaign=tx.campaign.id, round=round_number - 1)
 
 
 async def _record_failures(tx: CampaignTx, round_number: int, tasks: Sequence[TaskRow]) -> None:

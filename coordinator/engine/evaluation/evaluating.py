@@ -2,6 +2,8 @@
 
 from sqlalchemy import select
 
+from coordinator.database.objects import Objects
+from coordinator.database.prepared import given
 from coordinator.database.tables import AdapterRow, TaskRow
 from coordinator.engine.campaign_tx import CampaignTx
 from coordinator.engine.evaluation import benchmarks, held_out
@@ -11,6 +13,7 @@ from coordinator.engine.evaluation.metric_rows import remove_metrics
 from shared.events import EventType
 from shared.states import CampaignState, TaskKind
 
+_EVALUATING = Objects(select(AdapterRow).where(AdapterRow.campaign_id == given("campaign"), AdapterRow.evaluating))
 _KINDS = (TaskKind.EVALUATE, TaskKind.BENCHMARK)
 
 
@@ -29,7 +32,7 @@ async def begin(tx: CampaignTx, adapter_number: int, *, is_last: bool = False, a
     by_benchmarks = evaluation.by_benchmarks(number, tx.spec.rounds)
     if not (on_rows or by_benchmarks):
         return
-    adapter = await tx.session.get_one(AdapterRow, (tx.campaign.id, adapter_number))
+    adapter = await tx.adapter(adapter_number)
     has_tasks = on_rows and await held_out.add_tasks(tx, adapter_number, again=again)
     if by_benchmarks:
         await benchmarks.add_tasks(tx, adapter)
@@ -41,7 +44,7 @@ async def complete_last(tx: CampaignTx) -> None:
     """Have the newest adapter, with which the campaign ends early, evaluated by all that the schedule has of the last
     one and that it has not had."""
     spec, number = tx.spec, tx.campaign.rounds_closed
-    adapter = await tx.session.get_one(AdapterRow, (tx.campaign.id, number))
+    adapter = await tx.adapter(number)
     had = (spec.evaluates(number), spec.benchmarks(number))
     is_complete = had == (spec.evaluates(spec.rounds), spec.benchmarks(spec.rounds))
     if not (is_complete and (adapter.evaluating or adapter.metrics)):
@@ -50,9 +53,8 @@ async def complete_last(tx: CampaignTx) -> None:
 
 async def collect(tx: CampaignTx) -> list[TaskRow]:
     """Record the metrics of every adapter whose evaluations have all ended. Returns the tasks still under way."""
-    query = select(AdapterRow).where(AdapterRow.campaign_id == tx.campaign.id, AdapterRow.evaluating)
     # sorted here: with ORDER BY, SQLite scans all adapters
-    evaluating = sorted((await tx.session.scalars(query)).all(), key=lambda adapter: adapter.number)
+    evaluating = sorted(await _EVALUATING.all(tx.session, campaign=tx.campaign.id), key=lambda adapter: adapter.number)
     if not evaluating:
         return []
     kinds = _KINDS if tx.spec.evaluation.benchmarks else (TaskKind.EVALUATE,)
@@ -89,7 +91,7 @@ async def retry_undecided(tx: CampaignTx) -> None:
     if not tx.spec.evaluation.asks_for_a_decision:
         return
     newest = next(n for n in range(tx.campaign.rounds_closed, -1, -1) if tx.spec.evaluates(n) or tx.spec.benchmarks(n))
-    adapter = await tx.session.get_one(AdapterRow, (tx.campaign.id, newest))
+    adapter = await tx.adapter(newest)
     if not adapter.evaluating and await undecided(tx, adapter):
         await begin(tx, newest, again=True)
 

@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 import coordinator
+from coordinator.database.objects import Objects
 from coordinator.database.prepared import Prepared, given
 from coordinator.database.tables import AgentRow
 from coordinator.errors import Unstorable
@@ -132,11 +133,11 @@ def test_every_statement_is_one_of_both_databases() -> None:
     for module in pkgutil.walk_packages(coordinator.__path__, "coordinator."):
         importlib.import_module(module.name)
     statements = [
-        (f"{name}.{of}", value)
+        (f"{name}.{of}", value.prepared if isinstance(value, Objects) else value)
         for name, module in list(sys.modules.items())
         if name.startswith("coordinator.")
         for of, value in vars(module).items()
-        if isinstance(value, Prepared)
+        if isinstance(value, Prepared | Objects)
     ]
     assert len(statements) > 25
     for url in ("sqlite+aiosqlite://", "postgresql+asyncpg://nobody@nowhere/none"):
