@@ -222,7 +222,8 @@ class CampaignRecord:
 
     def _set(self, campaign_id: str, column: str, value: object) -> None:
         with self._database.write() as connection:
-            connection.execute(f"UPDATE campaigns SET {column} = ? WHERE id = ?", (value, campaign_id))  # noqa: S608
+            statement = f"UPDATE campaigns SET {column} = ? WHERE id = ? AND {column} IS NOT ?"  # noqa: S608
+            connection.execute(statement, (value, campaign_id, value))
 
 
 def _is_declined(connection: Connection, campaign_id: str) -> bool:

@@ -4,8 +4,10 @@ Several processes may use it: the agent, and the owner's commands beside it.
 """
 
 import sqlite3
+import weakref
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from agent.errors import RecordUnusable
@@ -17,6 +19,8 @@ _MARK_SUFFIX = ".mark"
 _VERSION = 1
 _WAIT_S = 30.0
 """Seconds to wait for another process that writes."""
+_KEPT = 4
+"""Most connections that are kept open between blocks."""
 _SCHEMA = """
 CREATE TABLE campaigns (
     id TEXT PRIMARY KEY,
@@ -140,10 +144,12 @@ CREATE TABLE held (
 
 
 class RecordDatabase:
-    """The database in one home folder. Each block is one transaction on a connection of its own."""
+    """The database in one home folder, for any number of threads. Each block is one transaction."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._free: list[_Open] = []
+        weakref.finalize(self, _close_all, self._free)
         self._mark = path.with_name(path.name + _MARK_SUFFIX)
 
     def create(self) -> None:
@@ -188,17 +194,48 @@ class RecordDatabase:
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
         """Read, all of one state. Raises RecordUnusable."""
-        with self._errors(), closing(_connect(self._path)) as connection:
+        with self._errors(), self._connection() as connection:
             connection.execute("BEGIN")
             yield connection
+            connection.execute("COMMIT")
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """Write; at the end of the block the changes are on the disk. Raises RecordUnusable."""
-        with self._errors(), closing(_connect(self._path)) as connection:
+        with self._errors(), self._connection() as connection:
             connection.execute("BEGIN IMMEDIATE")
             yield connection
             connection.execute("COMMIT")
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        """A connection for one block, kept for later ones: to open the file costs more than most of them."""
+        opened = self._kept()
+        if opened is None:
+            opened = _Open(_connect(self._path), _identity(self._path))
+            # the journal is cut at each end instead of deleted and made anew
+            opened.connection.execute("PRAGMA journal_mode = TRUNCATE")
+        try:
+            yield opened.connection
+        except BaseException:
+            opened.connection.close()  # which rolls back
+            raise
+        if len(self._free) < _KEPT:
+            self._free.append(opened)
+        else:
+            opened.connection.close()
+
+    def _kept(self) -> "_Open | None":
+        """A free connection to the file that is there by now, which may not be the one of before."""
+        while self._free:
+            try:
+                opened = self._free.pop()
+            except IndexError:  # another thread took it
+                return None
+            if opened.identity == _identity(self._path):
+                return opened
+            opened.connection.close()
+        return None
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -208,9 +245,30 @@ class RecordDatabase:
             raise RecordUnusable(self._path, str(error)) from error
 
 
+@dataclass(frozen=True)
+class _Open:
+    """A connection, and the device and inode of its file."""
+
+    connection: sqlite3.Connection
+    identity: tuple[int, int] | None
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _close_all(opened: list[_Open]) -> None:
+    for each in opened:
+        each.connection.close()
+
+
 def _connect(path: Path) -> sqlite3.Connection:
     uri = f"{path.absolute().as_uri()}?mode=rw"  # a path as it is would end at a ? or # in the name of a folder
-    connection = sqlite3.connect(uri, timeout=_WAIT_S, isolation_level=None, uri=True)
+    connection = sqlite3.connect(uri, timeout=_WAIT_S, isolation_level=None, uri=True, check_same_thread=False)
     connection.row_factory = sqlite3.Row
-    connection.execute("PRAGMA synchronous = EXTRA")  # the deletion of the journal too: a booking is never undone
+    connection.execute("PRAGMA synchronous = EXTRA")  # the end of the journal too: a booking is never undone
     return connection
