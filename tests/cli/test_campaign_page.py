@@ -109,6 +109,11 @@ def test_it_says_for_how_long_updates_are_kept_if_they_are() -> None:
     assert "retention" not in printed()
 
 
+def test_it_says_how_updates_are_sent_if_they_are_rounded() -> None:
+    assert "sent in int8 (wire)" in printed(spec=campaign_body(rounds=9, wire="int8"))
+    assert "sent in" not in printed()
+
+
 def test_a_chain_is_shown_on_one_line() -> None:
     origins = [
         {"campaign_id": f"c{n}", "campaign_name": name, "kind": kind, "adapter_number": n, "sha256": f"{n}" * 64}

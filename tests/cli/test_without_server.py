@@ -92,6 +92,12 @@ def test_dry_run_says_that_updates_are_kept(run: Run, campaign_file: Path, round
     assert kept in ran.out.splitlines()
 
 
+def test_dry_run_says_that_updates_are_rounded(run: Run, campaign_file: Path) -> None:
+    campaign_file.write_text(campaign_file.read_text() + "wire: bfloat16\n")
+    ran = run("campaign", "create", campaign_file, "--dry-run")
+    assert "its agents round updates to bfloat16 before they send them (wire)" in ran.out.splitlines()
+
+
 def test_each_problem_of_a_file_is_a_line_with_file_line_and_field(run: Run, campaign_file: Path) -> None:
     campaign_file.write_text("name: x\nbase:\n  modle: y\ntraining:\n  steps: 0\ndata:\n  name: d\nrounds: 2\n")
     for options in ([], ["--dry-run"]):

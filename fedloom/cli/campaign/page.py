@@ -124,7 +124,8 @@ class CampaignPage:
         lines.add_row("training", spec.training.summary)
         params = (f"{name}={value}" for name, value in sorted(spec.algorithm.params.items()))
         lines.add_row("algorithm", " ".join([spec.algorithm.name, *params]))
-        lines.add_row("updates", f"sent in {spec.wire}")
+        if spec.wire != "float32":
+            lines.add_row("updates", f"sent in {spec.wire} (wire)")
         if benchmarks := asked_in_words(spec.evaluation):
             lines.add_row("benchmarks", benchmarks)
         if spec.evaluation.asks_for_a_decision:

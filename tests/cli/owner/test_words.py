@@ -151,6 +151,12 @@ def test_what_leaves_follows_the_campaign_and_the_policy() -> None:
     assert "deleted there once the round has closed" in said(known_campaign())["leaves"]
 
 
+def test_how_updates_are_sent_is_said_and_called_no_protection() -> None:
+    assert "an update, computed from your rows, in float32, in the clear" in said(known_campaign())["leaves"]
+    rounded = said(known_campaign(wire="int8"))["leaves"]
+    assert "rounded to int8, what rounding took from the update before added (coarser, and NOT PRIVATE)" in rounded
+
+
 def test_who_takes_part_is_told_as_the_coordinators_word() -> None:
     words = said(known_campaign(participants=["ada", "bob"], n_participants=70))["takes part"]
     assert words.startswith("by the coordinator's word 70 so far: ada, bob, and 68 that it does not name; ")

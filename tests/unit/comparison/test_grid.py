@@ -91,6 +91,19 @@ def test_a_campaign_that_over_selects_has_baselines_that_do_not() -> None:
     assert (alone.stragglers.over_selection, alone.selection.clients_per_round) == (0.0, "all")
 
 
+def test_baselines_send_nothing_so_nothing_is_rounded() -> None:
+    spec = CampaignSpec.model_validate({**FIELDS, "wire": "int8"})
+    sent = {
+        name: compared()[name].campaign(spec, Hyperparameters(1e-3), 5, 4) for name in ("fedavg", "client-00 alone")
+    }
+    assert {name: campaign.wire for name, campaign in sent.items() if campaign is not None} == {
+        "fedavg": "int8",
+        "client-00 alone": "float32",
+    }
+    grid = GridSection(fields={"wire": ["float32", "int8"]})
+    assert [count_points(methods[name], SPEC, grid) for name in ("fedavg", "pooled, batch ×2")] == [2, 1]
+
+
 def test_values_are_as_the_campaign_reads_them() -> None:
     found = checked({"fields": {"lora.alpha": [4, "8.5"], "lora.target_modules": ["all-linear", ["q_proj", "v_proj"]]}})
     assert found.fields == {

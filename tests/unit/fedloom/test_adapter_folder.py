@@ -105,8 +105,9 @@ def test_a_base_model_that_is_a_folder_stays_out_of_the_front_matter(model: str)
 
 
 def test_card_shows_the_lineage() -> None:
-    card = model_card(campaign(), adapter(), PROTECTION)
+    card = model_card(campaign(wire="int8"), adapter(), PROTECTION)
     for fact in (
+        "sent in `int8`",
         "a" * 64,
         "b" * 64,
         "c" * 64,

@@ -1,11 +1,14 @@
 """The campaign's arithmetic, against numbers worked by hand."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from shared import algorithms
+from shared.algorithms import Algorithm, fedavg
 from shared.campaign.sections import FROM_COORDINATOR
 from shared.campaign.spec import BaseSection, CampaignSpec, SelectionSection, TrainingSection
 
@@ -152,3 +155,35 @@ def test_quantization_is_one_of_two() -> None:
         assert made.model_dump(mode="json") == {"model": "m", "revision": None, "quantization": held}
     with pytest.raises(ValidationError, match="quantization"):
         BaseSection.model_validate({"model": "m", "quantization": "int4"})
+
+
+def sent(wire: str, algorithm: str) -> CampaignSpec:
+    body = spec(rounds=1, every=0).model_dump() | {"wire": wire, "algorithm": {"name": algorithm}}
+    return CampaignSpec.model_validate(body)
+
+
+@pytest.mark.parametrize("own", ["clips", "says so"])
+def test_an_algorithm_that_needs_exact_updates_is_refused_with_a_coarser_wire(
+    monkeypatch: pytest.MonkeyPatch, own: str
+) -> None:
+    class Server(fedavg.Server):
+        exact_updates = own == "says so"
+
+    class Client(fedavg.Client):
+        if own == "clips":
+
+            def finish_update(self, delta: Mapping[str, Any]) -> Mapping[str, Any]:
+                return delta
+
+    known = {"exact": Algorithm("exact", "", fedavg.Params, Server, Client), "scaffold": algorithms.find("scaffold")}
+    monkeypatch.setattr(algorithms, "find", known.__getitem__)
+    assert sent("float32", "exact").wire == "float32"
+    for wire in ("bfloat16", "int8"):
+        assert sent(wire, "scaffold").wire == wire
+        with pytest.raises(ValidationError, match="wire: exact needs updates exactly as its clients computed them"):
+            sent(wire, "exact")
+
+
+def test_another_wire_is_refused() -> None:
+    with pytest.raises(ValidationError, match="'float32', 'bfloat16' or 'int8'"):
+        sent("float16", "fedavg")
