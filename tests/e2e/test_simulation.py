@@ -140,6 +140,17 @@ def test_simulated_clients_and_real_agents_end_with_the_same_adapter(
     assert digest_of_agents(coordinator, agents, folder, model) == final_digest(folder)
 
 
+@pytest.mark.deep
+def test_they_do_with_rounded_updates_too(folder: Path, tmp_path: Path, model: Path) -> None:
+    rounded = {"wire": "int8", "algorithm": {"name": "scaffold"}}
+    write_campaign(folder, **rounded)
+    done = simulate(folder, *DOMAINS)
+    assert done.returncode == 0, done.stderr
+    coordinator = QuickCoordinator(tmp_path / "coordinator")
+    agents = [QuickAgent(tmp_path / f"client-{number:02}") for number in range(3)]
+    assert digest_of_agents(coordinator, agents, folder, model, **rounded) == final_digest(folder)
+
+
 @pytest.mark.soak
 def test_processes_that_start_cold_end_with_the_same_adapter_too(folder: Path, model: Path) -> None:
     done = simulate_from_cold(folder, *DOMAINS)
@@ -151,14 +162,19 @@ def test_processes_that_start_cold_end_with_the_same_adapter_too(folder: Path, m
     assert digest_of_agents(coordinator, agents, folder, model) == final_digest(folder)
 
 
-def digest_of_agents(coordinator: CoordinatorProcess, agents: list[AgentProcess], simulated: Path, model: Path) -> str:
-    """Digest of the final adapter of real agents that hold the rows of simulated clients of the same names."""
+def digest_of_agents(
+    coordinator: CoordinatorProcess, agents: list[AgentProcess], simulated: Path, model: Path, **changes: Any
+) -> str:
+    """Digest of the final adapter of real agents that hold the rows of simulated clients of the same names.
+
+    changes: of the campaign.
+    """
     with ended(coordinator, *agents):
         for agent in agents:
             rows = simulated / "out" / "clients" / agent.home.name / "rows.jsonl"
             agent.enroll(coordinator, SETTINGS.format(model=model, rows=rows))
             agent.start()
-        campaign_id = coordinator.operator.post("/v1/campaigns", CAMPAIGN)["id"]
+        campaign_id = coordinator.operator.post("/v1/campaigns", CAMPAIGN | changes)["id"]
         coordinator.operator.wait_for(campaign_id, "completed", timeout_s=400)
         adapters = coordinator.operator.items(f"/v1/campaigns/{campaign_id}/adapters")
     return str(adapters[-1]["blob"]["sha256"])
