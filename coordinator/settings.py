@@ -67,8 +67,9 @@ class LimitSettings(Group):
     keep_alive_s: Annotated[int, Field(ge=1, le=3600)] = 15
     """Seconds for which a connection stays open without a request. A proxy in front must close its idle connections
     earlier (nginx.conf does): one that uses a connection as it is closed answers 502."""
-    connections: Annotated[int, Field(ge=16)] = 8192
-    """Most connections. Above it, the oldest without a valid key is closed for a new one."""
+    connections: Annotated[int, Field(ge=16)] = 16_384
+    """Most connections; each agent has one. Above it, the oldest without a valid key is closed for a new one, then the
+    oldest without a request in progress. The log says when they become few."""
     connections_per_address: Annotated[int, Field(ge=1)] = 128
     """Most connections of one address without a valid key; above it, the oldest of them is closed. Eight times as many
     may be new, or wait for an answer: a thousand agents may return at the same moment."""

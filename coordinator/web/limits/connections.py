@@ -6,17 +6,24 @@ first, the oldest before others, then of the idle ones; a busy connection never 
 without a key displaces their own, and callers with a key are served as before.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from itertools import islice
 
 from coordinator.web.limits.rates import address_key
 
+log = logging.getLogger(__name__)
+
 _LOOKED_AT = 16
 """How many of an address's oldest connections are looked at for one that waits for no answer."""
 _AT_ONCE = 8
 """Times the limit of an address that it may have while they are new, or wait for an answer. With the default limit, a
 thousand agents behind one address may return at the same moment."""
+_NEARLY_ALL = 0.9
+"""Part of the connections that are open when the log says that they become few."""
+_TELL_AGAIN_S = 600.0
+"""Seconds until the log says the same again."""
 
 
 class Connection:
@@ -73,6 +80,7 @@ class Connections:
         self._unknown: dict[Connection, None] = {}
         self._idle: dict[Connection, None] = {}
         self._unknown_of: dict[str, dict[Connection, None]] = {}
+        self._told_at: dict[str, float] = {}
 
     def __len__(self) -> int:
         return len(self._open)
@@ -87,6 +95,7 @@ class Connections:
         if len(self._open) >= self._most:
             standing = self._unknown or self._idle
             if not standing:
+                self._tell("all %s connections that may be open have a request in progress: new ones are refused; %s")
                 return None
             self._close(next(iter(standing)))
         connection = Connection(self, None if self._is_proxy(host) else address_key(host), close)
@@ -97,7 +106,17 @@ class Connections:
             self._unknown_of.setdefault(connection.address, {})[connection] = None
         self._open.add(connection)
         self._unknown[connection] = None
+        if len(self._open) >= _NEARLY_ALL * self._most:
+            self._tell("nearly all of the %s connections that may be open are; %s")
         return connection
+
+    def _tell(self, words: str) -> None:
+        """Warn of few connections, and how to have more, now and then."""
+        now = time.monotonic()
+        if now - self._told_at.get(words, -_TELL_AGAIN_S) >= _TELL_AGAIN_S:
+            self._told_at[words] = now
+            remedy = "raise limits.connections, and the limit of open files (ulimit -n, LimitNOFILE) with it"
+            log.warning(words, f"{self._most:,}", remedy)
 
     def _displaced(self, address: str, now: float) -> Connection | None:
         """The connection that makes room for a further one of its address; None if there is room."""

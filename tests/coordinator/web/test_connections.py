@@ -48,6 +48,23 @@ def test_the_oldest_without_a_key_makes_room() -> None:
     assert (table.closed, len(table.all)) == (["b", "c"], 3)
 
 
+def test_the_log_says_once_that_connections_become_few_and_once_that_there_is_none(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    table = Table(most=10)
+    for number in range(8):
+        table.add(str(number)).note_key()
+    assert caplog.messages == []
+    for number in (8, 9):
+        table.add(str(number)).note_key()
+    assert [table.all.add("a", table.closed.clear) for _ in range(3)] == [None] * 3
+    remedy = "raise limits.connections, and the limit of open files (ulimit -n, LimitNOFILE) with it"
+    assert caplog.messages == [
+        f"nearly all of the 10 connections that may be open are; {remedy}",
+        f"all 10 connections that may be open have a request in progress: new ones are refused; {remedy}",
+    ]
+
+
 def test_an_idle_connection_with_a_key_makes_room_last_and_a_busy_one_never() -> None:
     table = Table(most=2)
     busy, idle = table.add("busy"), table.add("idle")
