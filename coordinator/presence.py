@@ -6,10 +6,12 @@ An authenticated request of an agent is noted in memory (``Services.last_seen``)
 import asyncio
 import logging
 from datetime import datetime, timedelta
+from itertools import islice
 
 from sqlalchemy import update
 
 from coordinator.database.availability import errors_logged
+from coordinator.database.prepared import Prepared, given, given_each
 from coordinator.database.tables import AgentRow
 from coordinator.services import Services
 from shared.states import AgentState
@@ -19,6 +21,10 @@ AWAY_AFTER = 3
 again after ``lease.max_wait_s`` seconds, and a working one renews its lease thrice in ``lease.ttl_s``."""
 
 log = logging.getLogger(__name__)
+
+_AT_ONCE = 1000
+"""Agents of one transaction."""
+_WRITE = Prepared(update(AgentRow).where(AgentRow.id == given("agent")).values(given_each("last_seen_at")))
 
 
 def last_seen(services: Services, agent_id: str, written: datetime | None) -> datetime | None:
@@ -52,11 +58,10 @@ async def keep_last_seen(services: Services) -> None:
 
 async def write_last_seen(services: Services) -> None:
     """Record in the database when agents were last seen."""
-    seen = dict(sorted(services.last_seen.items()))  # lock the rows in a fixed order
-    if not seen:
-        return
-    async with services.database.write("last seen") as session:
-        await session.execute(update(AgentRow), [{"id": key, "last_seen_at": at} for key, at in seen.items()])
-    for agent_id, at in seen.items():
-        if services.last_seen.get(agent_id) == at:
-            del services.last_seen[agent_id]
+    seen = iter(sorted(services.last_seen.items()))  # lock the rows in a fixed order
+    while batch := list(islice(seen, _AT_ONCE)):
+        async with services.database.transact("last seen") as transaction:
+            await _WRITE.run_each(transaction, [{"agent": agent_id, "last_seen_at": at} for agent_id, at in batch])
+        for agent_id, at in batch:
+            if services.last_seen.get(agent_id) == at:
+                del services.last_seen[agent_id]
