@@ -19,8 +19,8 @@ from tests.support.postgres import own_postgres
 from tests.support.scripted import ScriptedAgent, adapter_bytes, campaign_body
 from tests.support.server import RunningCoordinator, running_coordinator
 
-SOON_S = 10.0
-"""Far less than the time between two polls."""
+SOON_S = 60.0
+"""Far less than the time between two polls, 600 s."""
 
 
 def replicas(stack: ExitStack, folder: Path, url: str, poll_s: float) -> tuple[RunningCoordinator, RunningCoordinator]:
