@@ -6,7 +6,7 @@ PYTEST := OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 # one more than two cores: some tests wait
 PARALLEL := -n 3 --dist loadgroup
 
-.PHONY: help install demo test test-deep test-real soak lint format docs deploy-lock clean
+.PHONY: help install demo test test-deep test-real soak bench lint format docs deploy-lock clean
 
 help:
 	@echo "make demo       install Fedloom and run a real federated campaign (needs Python 3.11 or newer)"
@@ -14,6 +14,7 @@ help:
 	@echo "make test-deep  test other databases, sizes and seeds, and long runs"
 	@echo "make test-real  test with a real small model and real data, if they are installed"
 	@echo "make soak       run campaigns for half an hour with random kills, then long random interleavings"
+	@echo "make bench      measure what docs/benchmarks.md has in tables, and write them (needs an idle machine; Linux)"
 	@echo "make lint       run ruff, mypy --strict and the import rules"
 	@echo "make format     format the code"
 	@echo "make docs       generate docs/campaign.md and the table of benchmarks from the code"
@@ -43,6 +44,9 @@ test-real: install
 soak: install
 	@$(BIN)/python -m tests.faults.soak
 	@$(PYTEST) -m soak $(PARALLEL) --timeout 7200
+
+bench: install
+	@OMP_WAIT_POLICY=passive $(BIN)/python benchmarks/report.py
 
 lint: install
 	@$(BIN)/ruff check .

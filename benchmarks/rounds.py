@@ -1,7 +1,7 @@
 """Measures a round without its training: a real coordinator, agents in separate processes, a child that does no work.
 
     python benchmarks/rounds.py [--mb 25] [--tensors 448] [--rank 8] [--agents 2] [--rounds 5] [--database-url URL]
-                                [--against CHECKOUT] [--repeat 1]
+                                [--against CHECKOUT] [--repeat 1] [--json FILE]
 
 Prints the median seconds per round, the coordinator's CPU time per round and agent, and its peak anonymous and mapped
 memory, beside the time of bare copies of the same bytes (``bare_copies.py``) in the same run. ``--mb 0`` is an adapter
@@ -33,6 +33,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 from bare_copies import bare_copies
+from rows import Ratio, Row, add_option, at_most, write
 
 ROOT = Path(__file__).resolve().parents[1]
 AGENT = """
@@ -225,6 +226,7 @@ def main() -> None:
     parser.add_argument("--database-url", help="postgresql://… of an empty database; by default SQLite.")
     parser.add_argument("--against", type=Path, help="Another checkout of Fedloom to compare with.")
     parser.add_argument("--repeat", type=int, default=1, help="Number of campaigns per checkout, alternating.")
+    add_option(parser)
     given = parser.parse_args()
     given.n_bytes = int(given.mb * 1e6) or 1000
     given.tensors = given.tensors if given.mb else 2
@@ -233,7 +235,35 @@ def main() -> None:
     for _ in range(given.repeat):
         for name, checkout in checkouts.items():
             runs[name].append(measure(checkout, given))
-    show(given, runs, bare_copies(given.n_bytes, given.tensors, given.agents, given.rounds))
+    bare_s = bare_copies(given.n_bytes, given.tensors, given.agents, given.rounds)
+    show(given, runs, bare_s)
+    write(given.json, rows(given, runs["this"], bare_s))
+
+
+def rows(given: argparse.Namespace, runs: list[Measured], bare_s: float) -> list[Row]:
+    """The rows of this checkout: seconds per round, the coordinator's CPU and anonymous memory."""
+    size = f"{given.mb:g} MB in {given.tensors} tensors" if given.mb else "1 KB"
+    what = f"{size}, {given.agents} agents"
+    database = "PostgreSQL" if given.database_url else "SQLite"
+    round_s = statistics.median(run.round_s for run in runs)
+    cpu_ms = 1000 * statistics.median(run.cpu_s for run in runs)
+    return [
+        Row(
+            f"round of {what}",
+            round_s,
+            "s",
+            Ratio(round_s / bare_s, "bare copies"),
+            at_most(0.06) if not given.mb and given.agents == 2 else None,
+            database,
+        ),
+        Row(
+            f"the coordinator's CPU an agent and round, {what}",
+            cpu_ms,
+            "ms",
+            goal=at_most(12) if not given.mb and given.agents >= 20 else None,
+        ),
+        Row(f"its anonymous memory, {what}", max(run.anonymous for run in runs) / 1e6, "MB"),
+    ]
 
 
 def show(given: argparse.Namespace, by_checkout: dict[str, list[Measured]], bare_s: float) -> None:
