@@ -27,8 +27,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agent import __version__
-from shared.bounds import one_line
 from shared.campaign.file import FileProblem
+from shared.text.unsafe import one_line
 from shared.wire.problems import Problem, ProblemType
 from shared.wire.tasks.leases import Failure, FailureKind, LeaseGrant
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from coordinator.errors import CoordinatorError
-from shared.bounds import one_line
+from shared.text.unsafe import one_line
 
 _MAX_CHARACTERS = 300
 _MAX_PLACES = 3

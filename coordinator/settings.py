@@ -4,7 +4,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, WithJsonSchema
+from pydantic import AfterValidator, ConfigDict, Field, SecretStr, WithJsonSchema
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -13,13 +13,14 @@ from coordinator.errors import BadDatabaseUrl
 from coordinator.storage.data_folder import SIGNING_KEY_FILE
 from coordinator.storage.storage import STORES
 from shared.bounds import TEN_YEARS_S
+from shared.described import Described
 from shared.text.text_file import read_text
 
 
-class Group(BaseModel):
+class Group(Described):
     """A group of settings; ``FEDLOOM_LEASE__TTL_S`` sets ``lease.ttl_s``."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ServiceSettings(Group):
@@ -142,14 +143,13 @@ class SigningSettings(Group):
     """File of the signing key, the same for all replicas; by default `signing.key` in the data folder."""
 
 
-class Settings(BaseSettings):
+class Settings(BaseSettings, Described):
     """All settings of a coordinator."""
 
     model_config = SettingsConfigDict(
         env_prefix="FEDLOOM_",
         env_nested_delimiter="__",
         frozen=True,
-        use_attribute_docstrings=True,
         hide_input_in_errors=True,
     )
 

@@ -34,8 +34,10 @@ FedloomError
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from shared.wire.problems import FieldProblem, Problem, ProblemType
+if TYPE_CHECKING:  # every command needs the errors, and few need pydantic
+    from shared.wire.problems import FieldProblem, Problem
 
 
 class FedloomError(Exception):
@@ -89,7 +91,7 @@ class MalformedKey(FedloomError):
 class Refused(FedloomError):
     """The coordinator refused the request."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: "Problem") -> None:
         self.problem = problem
         super().__init__(problem.detail or problem.title)
 
@@ -114,7 +116,7 @@ class Invalid(Refused):
     """The request is invalid."""
 
     @property
-    def errors(self) -> list[FieldProblem]:
+    def errors(self) -> "list[FieldProblem]":
         """The invalid fields."""
         return self.problem.errors
 
@@ -131,26 +133,9 @@ class Conflict(Refused):
     """The idempotency key was used with another campaign."""
 
 
-_BY_TYPE: dict[str, type[Refused]] = {
-    ProblemType.UNAUTHENTICATED: Unauthenticated,
-    ProblemType.FORBIDDEN: Forbidden,
-    ProblemType.AGENT_REVOKED: Forbidden,
-    ProblemType.NOT_FOUND: NotFound,
-    ProblemType.INVALID: Invalid,
-    ProblemType.ILLEGAL_MOVE: IllegalMove,
-    ProblemType.NOT_KEPT: NotKept,
-    ProblemType.CONFLICT: Conflict,
-}
-
-
 def is_outage(error: Unreachable | Refused) -> bool:
     """Whether to wait and try again: the coordinator, or what it needs, is away for now."""
     return isinstance(error, Unreachable) or error.problem.retryable
-
-
-def refused(problem: Problem) -> Refused:
-    """The error for a problem, by the problem's type."""
-    return _BY_TYPE.get(problem.kind, Refused)(problem)
 
 
 class NoSuchAdapter(FedloomError):

@@ -23,9 +23,8 @@ from fedloom.errors import (
     MissingKey,
     Unauthenticated,
     Unreachable,
-    refused,
 )
-from shared.bounds import one_line
+from fedloom.refusals import refused
 from shared.campaign.sections import FROM_COORDINATOR
 from shared.network import environment
 from shared.network.connection_errors import cause_in_words, is_about_certificate
@@ -33,6 +32,7 @@ from shared.network.http_headers import foreign_encoding, seconds_to_wait
 from shared.network.proxies import proxy_for
 from shared.network.tls import trust
 from shared.network.urls import is_confidential
+from shared.text.unsafe import one_line
 from shared.wire.base import PROTOCOL, PROTOCOL_HEADER
 from shared.wire.problems import MEDIA_TYPE, Problem, ProblemType
 

@@ -4,11 +4,13 @@ import difflib
 import logging
 import os
 import re
-
-from pydantic import BaseModel
+from typing import TYPE_CHECKING
 
 from fedloom.errors import BadEnvironment
 from shared.text.plain_text import visible_line
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +29,7 @@ _OF_KUBERNETES = re.compile(
 """What Kubernetes gives each container for a Service named fedloom, or fedloom-…: names with values."""
 
 
-def check_names(settings: type[BaseModel], prefix: str) -> None:
+def check_names(settings: "type[BaseModel]", prefix: str) -> None:
     """Log each variable with this prefix that nothing reads, with the one that was probably meant.
 
     Raises BadEnvironment for a name with two underscores, as only the settings have it. The values may be secrets, so
@@ -52,13 +54,13 @@ def misspelt(variable: str) -> str:
     return next((f"; {visible_line(name)} has no effect: did you mean {variable}?" for name in meant), "")
 
 
-def _names(settings: type[BaseModel], prefix: str) -> tuple[set[str], set[str]]:
+def _names(settings: "type[BaseModel]", prefix: str) -> tuple[set[str], set[str]]:
     """The variables of groups of settings, which take JSON, and those of single settings."""
     groups: set[str] = set()
     single: set[str] = set()
     for name, field in settings.model_fields.items():
         variable, group = (prefix + name).upper(), field.annotation
-        if isinstance(group, type) and issubclass(group, BaseModel):
+        if isinstance(group, type) and hasattr(group, "model_fields"):
             groups.add(variable)
             single |= _names(group, f"{variable}__")[1]
         else:

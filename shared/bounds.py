@@ -13,7 +13,6 @@ from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     ConfigDict,
     Field,
     ModelWrapValidatorHandler,
@@ -24,7 +23,9 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
+from shared.described import Described
 from shared.pydantic_errors import again, problem
+from shared.text.unsafe import UNSAFE_CHARACTER, escape
 
 MAX_INT = (1 << 63) - 1
 """Largest whole number of a message: the largest of a database's big-integer column, and of many JSON readers."""
@@ -41,39 +42,7 @@ MAX_VALUES = 100_000
 MAX_PROBLEMS = 20
 """Most problems of an input that are named. To name thousands takes longer than to read it."""
 
-UNSAFE = (
-    *range(0x20),  # control characters: they move a terminal's cursor, set its title, or end a log's line
-    *range(0x7F, 0xA0),
-    *(0x2028, 0x2029),  # line and paragraph separators
-    *range(0x202A, 0x202F),  # they reorder the text around them
-    *range(0x2066, 0x206A),
-    *range(0xD800, 0xE000),  # halves of a character, which UTF-8 cannot encode
-)
-"""Code points that no text of another party may have."""
-_UNSAFE = re.compile("[" + "".join(f"\\u{code:04x}" for code in UNSAFE) + "]")
-
 _WHOLE_NUMBER = TypeAdapter(int)
-
-
-def escape_unsafe(text: str, keep: str = "") -> str:
-    r"""Return *text* with every unsafe character written as an escape such as ``\x1b``, except those in *keep*."""
-    return _UNSAFE.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
-
-
-def one_line(text: str, max_chars: int | None = None) -> str:
-    """Return *text* as one line: line breaks as spaces, unsafe characters escaped, cut to *max_chars* characters."""
-    line = escape_unsafe(" ".join(part.strip() for part in text.splitlines() if part.strip()))
-    return line if max_chars is None else shorten(line, max_chars)
-
-
-def shorten(text: str, max_chars: int) -> str:
-    """Return *text* cut to *max_chars* characters; an ellipsis at its end tells that it was."""
-    return text if len(text) <= max_chars else text[: max_chars - 1] + "…"
-
-
-def _escape(character: str) -> str:
-    code = ord(character)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 def _unsafe_problem(text: str, keep: str = "") -> str | None:
@@ -81,13 +50,13 @@ def _unsafe_problem(text: str, keep: str = "") -> str | None:
     # a printable text has no unsafe character, and this is the faster question
     if text.isprintable() or (found := _unsafe_except(keep).search(text)) is None:
         return None
-    name = "a line break" if found[0] in "\r\n" else f"the control character {_escape(found[0])}"
+    name = "a line break" if found[0] in "\r\n" else f"the control character {escape(found[0])}"
     return f"character {found.start() + 1} is {name}, which is not accepted here"
 
 
 @cache
 def _unsafe_except(keep: str) -> re.Pattern[str]:
-    return re.compile(f"(?![{re.escape(keep)}]){_UNSAFE.pattern}") if keep else _UNSAFE
+    return re.compile(f"(?![{re.escape(keep)}]){UNSAFE_CHARACTER.pattern}") if keep else UNSAFE_CHARACTER
 
 
 def _line(text: str) -> str:
@@ -108,7 +77,7 @@ Seconds = Annotated[float, Field(gt=0, le=TEN_YEARS_S)]
 """A time limit, in seconds."""
 
 
-class Bounded(BaseModel):
+class Bounded(Described):
     """Base class of what another party sends.
 
     Refuses control characters in every text, whole numbers beyond 64 bits, and inputs that are nested too deeply or
@@ -117,7 +86,7 @@ class Bounded(BaseModel):
     reads the input no further.
     """
 
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     _keep: ClassVar[str] = ""
     """Control characters that texts may have; fields of type ``Line`` may not."""

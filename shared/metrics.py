@@ -10,7 +10,9 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import ConfigDict, Field, FiniteFloat
+
+from shared.described import Described
 
 MetricName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_@]*)?$", max_length=40)]
 """Of a benchmark it is ``TASK.METRIC``."""
@@ -54,10 +56,10 @@ class Weight(StrEnum):
     """Its number of supervised held-out tokens."""
 
 
-class Metric(BaseModel):
+class Metric(Described):
     """One metric."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
     name: MetricName
     """Its name in messages and listings."""

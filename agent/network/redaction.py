@@ -17,7 +17,7 @@ from pathlib import Path
 from agent.configuration.settings import AgentSettings
 from agent.data.source import DataSource, name_without_type
 from agent.workspace import Workspace
-from shared.bounds import one_line
+from shared.text.unsafe import one_line
 from shared.wire.benchmarks import MAX_REASON, BenchmarkScore
 from shared.wire.tasks.leases import Failure
 from shared.wire.tasks.results import MAX_NOTICE, BenchmarkResult, PrepareResult, Result

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from agent.errors import AskedTooOften, CoordinatorUnreachable, refusal
-from shared.bounds import one_line
 from shared.network.http_headers import foreign_encoding, seconds_to_wait
+from shared.text.unsafe import one_line
 from shared.wire.base import PROTOCOL_HEADER
 from shared.wire.problems import MEDIA_TYPE, Problem
 

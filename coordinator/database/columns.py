@@ -14,6 +14,7 @@ from sqlalchemy.types import TypeEngine
 
 from coordinator.errors import Unstorable
 from shared import bounds
+from shared.text.unsafe import one_line
 
 
 def _check_text(value: str, max_length: int | None = None) -> str:
@@ -101,7 +102,7 @@ class Sentence(LongText):
     cache_ok = True
 
     def process_bind_param(self, value: str | None, _dialect: Dialect) -> str | None:
-        return None if value is None else bounds.one_line(value)
+        return None if value is None else one_line(value)
 
 
 class WholeNumber(TypeDecorator[int]):

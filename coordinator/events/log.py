@@ -19,8 +19,8 @@ from coordinator.database.columns import BigWholeNumber
 from coordinator.database.prepared import Prepared, Transaction, given, given_each
 from coordinator.database.sessions import before_commit
 from coordinator.database.tables import CampaignRow, EventRow
-from shared.bounds import one_line
 from shared.events import EventType
+from shared.text.unsafe import one_line
 
 log = logging.getLogger(__name__)
 

@@ -17,6 +17,8 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from coordinator.web.limits.bodies import BoundedRequest
+
 _NO_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 
 
@@ -47,9 +49,9 @@ class Direct:
         self._function = _Function(dependant)
         self._status = status
 
-    async def __call__(self, request: Request, body: Any) -> Response:
-        """Reply to a request. body: as it was parsed. Raises RequestValidationError, and what the endpoint raises."""
-        of = _Call(request, body, self._status)
+    async def __call__(self, request: BoundedRequest) -> Response:
+        """Reply to a request, whose body was parsed. Raises RequestValidationError, and what the endpoint raises."""
+        of = _Call(request, request.parsed, self._status)
         result = await self._function.call(of)
         if isinstance(result, Response):
             return result

@@ -9,7 +9,7 @@ from fastapi import Request
 from fastapi.dependencies.models import Dependant
 
 from coordinator.errors import Invalid, QueryTooLong
-from shared.bounds import escape_unsafe, one_line
+from shared.text.unsafe import escape_unsafe, one_line
 
 MAX_QUERY_BYTES = 8 << 10
 """Longest query of a request, in bytes. Valid ones have some hundred; the time to parse one grows with it."""

@@ -1,6 +1,7 @@
 """The class of all endpoints' routes: who asks, with what, and how much, is settled before a body is read."""
 
-from collections.abc import Callable, Coroutine
+import warnings
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import ExitStack
 from http import HTTPStatus
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from fastapi.routing import APIRoute
+from pydantic.warnings import UnsupportedFieldAttributeWarning
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from coordinator.services import Services
@@ -20,6 +22,9 @@ from coordinator.web.parameters import check_parameters, query_parameters
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
+# FastAPI silences it while it makes a route. The validators of our messages are built later, at their first use.
+warnings.simplefilter("ignore", UnsupportedFieldAttributeWarning)
+
 
 class BoundedRoute(APIRoute):
     """A route that refuses a caller without the right key, and a query that it does not know, before it reads a body.
@@ -31,15 +36,13 @@ class BoundedRoute(APIRoute):
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
         # for an endpoint that FastAPI calls: what it may open is closed after the reply
-        self.app = _replying(self.get_route_handler()) if self._direct() else AsyncExitStackMiddleware(self.app)
-
-    def _direct(self) -> Direct | None:
-        """What calls the endpoint, if FastAPI need not."""
-        status = self.status_code or HTTPStatus.OK
-        return Direct(self.dependant, status) if is_simple(self.dependant, status) else None
+        self.app = _replying(self._handler) if self._is_direct else AsyncExitStackMiddleware(self.app)
 
     def get_route_handler(self) -> Handler:
-        handle, direct = super().get_route_handler(), self._direct()
+        status = self.status_code or HTTPStatus.OK
+        self._is_direct = is_simple(self.dependant, status)
+        call: Callable[[BoundedRequest], Awaitable[Response]]
+        call = Direct(self.dependant, status) if self._is_direct else super().get_route_handler()
         check_role = authentication.ROLES.get(authentication.declared_role(self.dependant))
         is_json = self.body_field is not None
         required = is_json and self.body_field.field_info.is_required()  # type: ignore[union-attr]
@@ -63,8 +66,9 @@ class BoundedRoute(APIRoute):
                     await bounded.parse(required=required)
                 elif limit == 0 and has_body(request.headers):
                     await bounded.body()  # chunks whose sum may be nothing
-                return await (direct(bounded, bounded.parsed) if direct is not None else handle(bounded))
+                return await call(bounded)
 
+        self._handler = handler
         return handler
 
 

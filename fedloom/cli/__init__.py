@@ -1,38 +1,18 @@
-"""The ``fedloom`` command. Each group of commands is one package; a command imports slow modules only when it runs."""
+"""The ``fedloom`` command. A command is imported when it is called, and imports slow modules only when it runs."""
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import typer
 
 from fedloom.cli import environment, output, secrets
-from fedloom.cli.adapter import commands as adapter_commands
-from fedloom.cli.adapter import merge
-from fedloom.cli.agent import (
-    campaigns_command,
-    decision_commands,
-    fingerprint,
-    ledger_commands,
-    owner_commands,
-    policy_command,
-    release_command,
-)
-from fedloom.cli.agent import operator_commands as agent_commands
-from fedloom.cli.agent.pull import command as pull_command
-from fedloom.cli.agent.report import command as report_command
-from fedloom.cli.campaign import commands as campaign_commands
-from fedloom.cli.chat import command as chat
 from fedloom.cli.connection import Connection
-from fedloom.cli.coordinator import algorithm, storage, token
-from fedloom.cli.coordinator import commands as coordinator_commands
-from fedloom.cli.data import check as check_data
-from fedloom.cli.data import rows as data_rows
-from fedloom.cli.evaluation import evaluate
 from fedloom.cli.failures import ExitCode, report
-from fedloom.cli.simulation import compare, simulate
+from fedloom.cli.lazy import Later, LazyGroup
 from shared.stop_signals import as_interrupts
 
 EPILOG = (
@@ -41,52 +21,57 @@ EPILOG = (
     "70 an error in Fedloom itself; 130 stopped by Ctrl-C or a signal (coordinator serve and engine, and agent run: 0)."
 )
 
+
+class Commands(LazyGroup):
+    """All commands. To import them all would take longer than most of them run."""
+
+    later: ClassVar[Mapping[str, Later]] = {
+        "evaluate": Later(
+            "fedloom.cli.evaluation.evaluate:evaluate",
+            "Measure a base model and adapters on public benchmarks, each number with its interval.",
+        ),
+        "chat": Later(
+            "fedloom.cli.chat.command:chat",
+            "Ask the base model and the adapted model the same questions, side by side.",
+        ),
+        "simulate": Later(
+            "fedloom.cli.simulation.simulate:simulate",
+            "Run a campaign with many clients on this machine: a real coordinator, real HTTP, one model in memory for "
+            "all.",
+        ),
+        "compare": Later(
+            "fedloom.cli.simulation.compare:compare",
+            "Compare algorithms and baselines: equal steps for all, scores on the same rows and by the same evaluation "
+            "tasks.",
+        ),
+        "storage": Later(
+            "fedloom.cli.coordinator.storage:storage", "Show how many bytes the coordinator stores, by kind."
+        ),
+        "campaign": Later("fedloom.cli.campaign.commands:app", "Start, watch and control campaigns."),
+        "adapter": Later("fedloom.cli.adapter.commands:app", "List, download and merge the adapters of campaigns."),
+        "agent": Later("fedloom.cli.agent.commands:app", "Run an agent; list, show and revoke enrolled agents."),
+        "token": Later(
+            "fedloom.cli.coordinator.token:app", "Create and manage the one-time tokens that agents enrol with."
+        ),
+        "algorithm": Later(
+            "fedloom.cli.coordinator.algorithm:app", "Show the federated algorithms that campaigns can use."
+        ),
+        "coordinator": Later(
+            "fedloom.cli.coordinator.commands:app",
+            "Run a coordinator, the service that agents and operators connect to.",
+        ),
+    }
+
+
 app = typer.Typer(
     name="fedloom",
+    cls=Commands,
     help="Fine-tune a language model together, on data that never leaves its owners.",
     epilog=EPILOG,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(campaign_commands.app, name="campaign")
-adapter_commands.app.command()(merge.merge)
-app.add_typer(adapter_commands.app, name="adapter")
-for command in (
-    owner_commands.enroll,
-    owner_commands.run,
-    owner_commands.rotate_secret,
-    check_data.check_data,
-    data_rows.rows,
-    campaigns_command.campaigns,
-    decision_commands.approve,
-    decision_commands.refuse,
-    decision_commands.pause,
-    decision_commands.leave,
-    decision_commands.forget,
-    pull_command.pull,
-    release_command.release,
-    report_command.report,
-    policy_command.policy,
-    fingerprint.fingerprint,
-):
-    agent_commands.app.command(rich_help_panel="Data owner")(command)
-for name, operators_command in (
-    ("list", agent_commands.list_),
-    ("show", agent_commands.show),
-    ("revoke", agent_commands.revoke),
-):
-    agent_commands.app.command(name, rich_help_panel="Operator")(operators_command)
-agent_commands.app.add_typer(ledger_commands.app, name="ledger", rich_help_panel="Data owner")
-app.add_typer(agent_commands.app, name="agent")
-app.add_typer(token.app, name="token")
-app.add_typer(algorithm.app, name="algorithm")
-app.add_typer(coordinator_commands.app, name="coordinator")
-app.command("evaluate")(evaluate.evaluate)
-app.command("chat")(chat.chat)
-app.command("simulate")(simulate.simulate)
-app.command("compare")(compare.compare)
-app.command("storage")(storage.storage)
 
 
 @dataclass

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from shared.bounds import MAX_INT
 from shared.text.plain_text import visible, visible_json, visible_line
 
 if TYPE_CHECKING:
@@ -183,6 +182,8 @@ def duration(seconds: float) -> str:
 
 def bounded(number: int) -> int:
     """A number that others reported, within 64 bits: fit for arithmetic and for a column."""
+    from shared.bounds import MAX_INT
+
     return max(-MAX_INT - 1, min(number, MAX_INT))
 
 

@@ -15,7 +15,7 @@ from agent.data.source import DataSource
 from agent.orders.on_base.score import Completed
 from fedloom.comparison.spec import ScoreSection
 from fedloom.errors import ComparisonError
-from shared.bounds import shorten
+from shared.text.unsafe import shorten
 
 _MAX_CHOICES = 20
 _MAX_SHOWN = 5

@@ -14,6 +14,7 @@ from shared import algorithms, kinds
 from shared.algorithms import Algorithm
 from shared.campaign.file import CampaignFileError, parse_campaign, section_of
 from shared.campaign.spec import CampaignSpec
+from shared.described import descriptions
 from shared.kinds import Kind
 
 SMALLEST = """\
@@ -151,13 +152,14 @@ def _table(model: type[BaseModel], path: str = "") -> Iterator[str]:
     schema = model.model_json_schema(by_alias=False)
     definitions: Schema = schema.get("$defs", {})
     yield "| field | value | default | meaning |\n| --- | --- | --- | --- |"
+    meanings = descriptions(model)
     for name, field in model.model_fields.items():
         if (section := section_of(field.annotation)) is not None:
             anchor = f"{path}{name}"  # as the hub makes it of a heading: without dots
             value, meaning = f"[section](#{anchor.replace('.', '')})", _sentence(section)
         else:
             value = describe(schema["properties"][name], definitions)
-            meaning = field.description or ""
+            meaning = meanings.get(name, "")
         cells = (f"`{name}`", value, default_of(model, name), " ".join(meaning.split()))
         yield "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
     yield ""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fedloom.errors import PartitionError
 from fedloom.simulation.partition_plan import PartitionKind, PartitionPlan
-from shared.bounds import shorten
+from shared.text.unsafe import shorten
 
 MIN_ROWS = 10
 """Smallest client of a skewed partition, if there are enough rows (as in Li et al. 2022)."""

@@ -1,6 +1,6 @@
 """Header fields of HTTP replies, as both sides of a connection to a coordinator read them."""
 
-from shared.bounds import one_line
+from shared.text.unsafe import one_line
 
 _MAX_SHOWN = 40
 

@@ -4,7 +4,7 @@ import json
 import re
 from typing import Any
 
-from shared.bounds import UNSAFE, escape_unsafe, shorten
+from shared.text.unsafe import UNSAFE, escape_unsafe, shorten
 
 _KEPT = "\t\n"
 _INVISIBLE = (

@@ -5,6 +5,7 @@ from typing import Annotated, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared.bounds import Bounded, Bytes
+from shared.described import Described
 
 PROTOCOL = "1-416c84"
 """The protocol that this code speaks. Until the first release it changes in place. The part after the dash is a digest
@@ -31,10 +32,10 @@ class Request(Bounded):
     model_config = ConfigDict(extra="forbid")
 
 
-class Reply(BaseModel):
+class Reply(Described):
     """A message from the coordinator."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
 
 T = TypeVar("T")
@@ -51,7 +52,7 @@ class Page(Reply, Generic[T]):
 class BlobRef(BaseModel):
     """Digest and size of a blob."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
 
     sha256: Sha256
     n_bytes: Bytes

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from fedloom.cli import Commands
 from tests.cli.conftest import Run
+from tests.support.command_line import tree
 from tests.support.server import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -46,10 +48,16 @@ def test_help_imports_nothing_that_is_slow() -> None:
         "from fedloom.cli import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
-        "print([name for name in ('httpx', 'numpy', 'torch', 'transformers', 'coordinator', 'agent') "
-        "if name in sys.modules])"
+        "absent = ('httpx', 'numpy', 'pydantic', 'asyncio', 'torch', 'transformers', 'coordinator', 'agent')\n"
+        "print([name for name in absent if name in sys.modules])\n"
+        "print([name for name in sys.modules if name.startswith('fedloom.cli.') and name.count('.') > 2])"
     )
-    assert ran.stdout.splitlines()[-1] == "[]", ran.stderr
+    assert ran.stdout.splitlines()[-2:] == ["[]", "[]"], ran.stderr
+
+
+def test_each_line_of_the_help_is_the_first_of_its_commands_own() -> None:
+    for name, command in tree().commands.items():
+        assert " ".join(command.help.partition("\n\n")[0].split()) == Commands.later[name].line
 
 
 def test_the_client_imports_neither_torch_nor_the_two_sides() -> None:

@@ -11,6 +11,7 @@ import typer
 from coordinator.settings import Settings
 from fedloom.cli import app
 from tests.deploy.files import DEPLOY, command_lines
+from tests.support.command_line import tree
 
 
 @pytest.mark.parametrize("name", command_lines())
@@ -49,4 +50,4 @@ def options() -> Iterator[str]:
         for below in getattr(command, "commands", {}).values():
             yield from walk(below)
 
-    return walk(typer.main.get_command(app))
+    return walk(tree())

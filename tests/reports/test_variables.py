@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
 from coordinator.settings import Settings
 from fedloom.unread_variables import OF_COMMANDS
 from tests.cli.conftest import Ran, run
-from tests.support.command_line import app as command_line
+from tests.support.command_line import tree
 from tests.support.server import RunningCoordinator
 
 __all__ = ["run"]
@@ -130,15 +129,15 @@ def test_variables_of_options_and_of_kubernetes_are_not_named(
 
 def test_the_variables_of_all_options_are_known() -> None:
     settings = {f"FEDLOOM_{name.upper()}" for name in Settings.model_fields}
-    assert _variables(command_line) <= OF_COMMANDS | settings
+    assert _variables(tree()) <= OF_COMMANDS | settings
 
 
-def _variables(app: Any) -> set[str]:
+def _variables(tree: Any) -> set[str]:
     def below(node: Any) -> set[str]:
         own = {name for each in node.params for name in _names(each.envvar)}
         return own.union(*map(below, getattr(node, "commands", {}).values()))
 
-    return below(typer.main.get_command(app))
+    return below(tree)
 
 
 def _names(envvar: Any) -> list[str]:

@@ -48,9 +48,17 @@ class Command:
         return [parameter.name for parameter in self.parameters]
 
 
+def tree() -> Any:
+    """The group of all commands, each imported."""
+    group: Any = typer.main.get_command(app)
+    for name in group.commands:
+        group.load(name)
+    return group
+
+
 def commands() -> list[Command]:
     """Every command that does something; groups are not among them."""
-    return list(_below(typer.main.get_command(app), ()))
+    return list(_below(tree(), ()))
 
 
 def _below(node: Any, words: tuple[str, ...]) -> Iterator[Command]:
@@ -68,7 +76,7 @@ def _below(node: Any, words: tuple[str, ...]) -> Iterator[Command]:
 
 def global_options() -> list[Parameter]:
     """The options before a command that take a value."""
-    params: list[Any] = typer.main.get_command(app).params
+    params: list[Any] = tree().params
     return [
         Parameter(each.name, each.opts[0], required=False)
         for each in params

@@ -11,7 +11,7 @@ from agent.data.files.file_record import BrokenRecord
 from agent.data.files.saved import is_saved
 from agent.data.files.splits import AmbiguousSplitError, known_splits, split_files
 from agent.data.source import TABLE_SEPARATORS, file_type, name_without_type
-from shared.bounds import shorten
+from shared.text.unsafe import shorten
 
 _TYPES = (".jsonl", ".json", *TABLE_SEPARATORS, ".parquet")
 _TEXT = ".txt"

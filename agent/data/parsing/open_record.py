@@ -11,7 +11,7 @@ from typing import Any
 from agent.data.checks.notices import Note
 from agent.data.files.numbers import spelling_of
 from agent.data.source import DataSource, file_type
-from shared.bounds import shorten
+from shared.text.unsafe import shorten
 
 _MAX_LISTED = 20
 _C1_CONTROLS = re.compile("[\x80-\x9f]")

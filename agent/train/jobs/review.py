@@ -18,8 +18,8 @@ from agent.train.jobs.context import JobContext
 from agent.train.jobs.evaluate import evaluated
 from agent.train.local.answers import Generation, Prompt, answers_to
 from agent.train.order_context import OrderContext
-from shared.bounds import shorten
 from shared.metrics import HELD_OUT_LOSS
+from shared.text.unsafe import shorten
 
 _SHOWN = 2000
 """Most characters of a prompt that are kept to be shown."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from shared.bounds import one_line
+from shared.text.unsafe import one_line
 from shared.wire.tasks.results import MAX_MACHINE
 
 _LIBRARIES = ("torch", "transformers", "peft", "trl")

@@ -3,7 +3,6 @@
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
-from coordinator.web.reference.page import POLICY, reference_page
 from coordinator.web.routes import BoundedRoute
 
 router = APIRouter(include_in_schema=False, route_class=BoundedRoute)
@@ -23,6 +22,8 @@ async def openapi(request: Request) -> Response:
 @router.get("/docs")
 async def docs(request: Request) -> Response:
     """The reference as a page."""
+    from coordinator.web.reference.page import POLICY, reference_page  # imports a Markdown parser, for few readers
+
     state = request.app.state
     if not hasattr(state, "reference_bytes"):
         state.reference_bytes = reference_page(request.app.openapi()).encode()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from fedloom.cli import output
+from fedloom.cli.adapter import merge
 from fedloom.cli.connection import connect
 from fedloom.cli.output import AsJson
 
@@ -134,3 +135,6 @@ def pull(
     best = [f"the best: {best_in_words(detail)}"] if adapter.number == detail.best_adapter else []
     facts = ", ".join([output.size(adapter.blob.n_bytes), *best, *map(str, values)])
     output.say(f"wrote adapter {adapter.number} of {detail.name} to {out} ({facts})")
+
+
+app.command()(merge.merge)

@@ -10,8 +10,6 @@ from fedloom.cli.filters import Labels, Since, Until, read_labels
 from fedloom.cli.output import AsJson
 from shared.states import AgentState
 
-app = typer.Typer(help="Run an agent; list, show and revoke enrolled agents.", no_args_is_help=True)
-
 IdOrName = Annotated[str, typer.Argument(metavar="AGENT", help="Agent id or name.")]
 
 

@@ -14,7 +14,7 @@ from fedloom.evaluation.running.checked import checked_outcomes
 from fedloom.evaluation.sandbox.isolation import NoIsolation
 from fedloom.evaluation.statistics.scored_items import scored_items, value_of
 from fedloom.evaluation.tasks.base import HarnessFailed, Outcome, Task
-from shared.bounds import one_line
+from shared.text.unsafe import one_line
 from shared.wire.benchmarks import MAX_REASON, BenchmarkScore, OfferedBenchmark
 from shared.wire.tasks.leases import FailureKind
 

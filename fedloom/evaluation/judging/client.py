@@ -13,12 +13,12 @@ import httpx
 
 from fedloom.errors import BadEnvironment
 from fedloom.evaluation.judging.endpoint import Endpoint, key_hint
-from shared.bounds import one_line
 from shared.network import environment
 from shared.network.connection_errors import cause_in_words, is_about_certificate
 from shared.network.http_headers import foreign_encoding, seconds_to_wait
 from shared.network.proxies import proxy_for
 from shared.network.tls import trust
+from shared.text.unsafe import one_line
 
 T = TypeVar("T")
 

@@ -11,8 +11,8 @@ import httpx
 
 from fedloom.errors import EvaluationError
 from fedloom.unread_variables import misspelt
-from shared.bounds import one_line
 from shared.network.urls import is_confidential, is_this_machine
+from shared.text.unsafe import one_line
 
 KEY_VARIABLE = "FEDLOOM_JUDGE_KEY"
 _KEY = re.compile(r"[!-~]+")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedloom.evaluation.judging.budget import Cost
-from shared.bounds import one_line
+from shared.text.unsafe import one_line
 
 _LONGEST_NAME = 200
 

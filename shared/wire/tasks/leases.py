@@ -6,9 +6,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
-from shared.bounds import MAX_INT, Bytes, Count, Line, Whole, one_line
+from shared.bounds import MAX_INT, Bytes, Count, Line, Whole
 from shared.metrics import Values
 from shared.states import BlobKind
+from shared.text.unsafe import one_line
 from shared.wire.base import Id, Reply, Request, Sha256
 from shared.wire.statements import SignedStatements
 from shared.wire.tasks.assignments import Assignment

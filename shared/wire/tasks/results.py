@@ -14,7 +14,7 @@ from shared.wire.benchmarks import BenchmarkScore
 class Fingerprint(BaseModel):
     """Digests of the parts of a base model. Agents train together only if all four are equal."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
 
     weights: Sha256
     config: Sha256

@@ -13,6 +13,7 @@ from agent.configuration.template import TEMPLATE
 from agent.data.source import DataSource
 from coordinator.settings import Settings
 from fedloom.reference.schema_text import describe, yaml_literal
+from shared.described import descriptions
 
 DOCS = Path(__file__).parents[3] / "docs"
 
@@ -27,7 +28,7 @@ def described(model: type[BaseModel], prefix: str, name_of: Any) -> Iterator[str
         value = describe(schema["properties"][name], schema.get("$defs", {}))
         default = field.default if not isinstance(field.default, Path) else str(field.default)
         shown = "" if default is None else f"`{yaml_literal(default)}`"
-        meaning = " ".join((field.description or "").split())
+        meaning = " ".join(descriptions(model).get(name, "").split())
         yield f"| `{name_of(prefix + name)}` | {value} | {shown} | {meaning} |"
 
 

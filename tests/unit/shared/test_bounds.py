@@ -13,9 +13,10 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError, field_valid
 
 from agent.orders.jobs import JobBase
 from shared import wire
-from shared.bounds import MAX_INT, MAX_NAMES, MAX_PROBLEMS, MAX_VALUES, Line, escape_unsafe, one_line
+from shared.bounds import MAX_INT, MAX_NAMES, MAX_PROBLEMS, MAX_VALUES, Line
 from shared.campaign.sections import Section
 from shared.campaign.spec import CampaignSpec
+from shared.text.unsafe import escape_unsafe, one_line
 from shared.wire.base import Request
 from shared.wire.enrollments import TokenCreate
 from shared.wire.tasks.leases import Failure, FailureKind, Progress

@@ -7,8 +7,8 @@ from fedloom.cli.agent.report import words
 from fedloom.cli.agent.report.numbers import ModelNumbers, ReportNumbers
 from fedloom.evaluation.report.markup import cell, digest, row, table, text
 from fedloom.evaluation.report.style import STYLE
-from shared.bounds import shorten
 from shared.text.plain_text import visible
+from shared.text.unsafe import shorten
 
 if TYPE_CHECKING:
     from datetime import datetime

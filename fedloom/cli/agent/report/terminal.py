@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from fedloom.cli import output
 from fedloom.cli.agent.report import words
 from fedloom.cli.agent.report.numbers import ModelNumbers, ReportNumbers
-from shared.bounds import shorten
 from shared.text.plain_text import visible, visible_line
+from shared.text.unsafe import shorten
 
 if TYPE_CHECKING:
     from rich.console import Console

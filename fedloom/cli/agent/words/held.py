@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from fedloom.cli import output
-from shared.bounds import shorten
 from shared.text.plain_text import visible
+from shared.text.unsafe import shorten
 
 if TYPE_CHECKING:
     from rich.console import Console
