@@ -25,6 +25,7 @@ SCRIPTS: dict[str, list[list[str]]] = {
         ["--mb", "0", "--agents", "20"],
         *(["--mb", size, "--agents", agents] for size in ("25", "100") for agents in ("2", "8")),
     ],
+    "imports": [[]],
 }
 """The scripts of the page's tables, each with the arguments of its runs."""
 
