@@ -151,11 +151,11 @@ class Agent:
             self.adapters = {sha256}
 
     async def _upload(self, lease: dict[str, Any], purpose: str, data: bytes) -> str:
-        request = {"purpose": purpose, "sha256": sha256_hex(data), "n_bytes": len(data)}
-        upload = (await self.http.ask("POST", f"{_path(lease)}/uploads", request, **_header(lease))).expect(201).json()
-        headers = {"Upload_Offset": "0", "Content_Digest": content_digest_header(data), **_header(lease)}
-        (await self.http.ask("PATCH", f"/v1/uploads/{upload['id']}", content=data, **headers)).expect(204)
-        return sha256_hex(data)
+        digest = sha256_hex(data)
+        path = f"{_path(lease)}/uploads?purpose={purpose}&sha256={digest}&n_bytes={len(data)}"
+        headers = {"Content_Digest": content_digest_header(data), **_header(lease)}
+        (await self.http.ask("POST", path, content=data, **headers)).expect(201)
+        return digest
 
 
 async def enroll(operator: Http, stranger: Http, port: int, number: int, **labels: str) -> Agent:

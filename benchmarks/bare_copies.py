@@ -1,105 +1,107 @@
-"""The minimal work of a round: the same bytes, streamed, hashed, stored and added.
+"""The minimal work of a round: a bare server (``bare_server.py``) streams, hashes, stores and adds the same bytes.
 
-Each of K processes receives the global adapter over a loopback socket, hashes and stores it, hashes its own delta and
-sends it back. The main process hashes and stores each delta (fsync), adds the K deltas to the adapter in float64,
-tensor by tensor, and hashes and stores the sum. It uses no HTTP, no database and no checks.
+Each of K processes fetches the global adapter over HTTP, hashes and stores it, hashes its own delta and sends it. The
+server hashes and stores each delta, synced, adds the K deltas to the adapter in float64, tensor by tensor, and hashes
+and stores the sum. It has no database, no protocol and no checks; the agents have no ledger.
 """
 
 import hashlib
 import multiprocessing
 import os
-import socket
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import IO
 
+import httpx
 import numpy as np
+from bare_server import serve
 
-from shared.durable import atomic_write
-
-_PIECE = 1 << 20
+_PIECE = 1 << 18
 
 
-def bare_copies(n_bytes: int, n_tensors: int, n_agents: int, rounds: int) -> float:
-    """Measure the median seconds of a round. n_bytes: size of the adapter and of each delta."""
+@dataclass(frozen=True)
+class Bare:
+    """Median seconds of a round, and CPU seconds of all processes per round."""
+
+    round_s: float
+    cpu_s: float
+
+
+def bare_copies(n_bytes: int, n_tensors: int, n_agents: int, rounds: int) -> Bare:
+    """Measure rounds. n_bytes: size of the adapter and of each delta."""
     n_values = max(n_bytes // 4, n_tensors)
-    with tempfile.TemporaryDirectory() as name, socket.create_server(("127.0.0.1", 0)) as server:
-        folder = Path(name)
-        adapter = folder / "adapter"
-        noise = np.random.default_rng(0)
-        noise.standard_normal(n_values, dtype=np.float32).tofile(adapter)
+    with tempfile.TemporaryDirectory() as name:
+        folder, stored = Path(name), Path(name) / "stored"
+        stored.mkdir()
+        np.random.default_rng(0).standard_normal(n_values, dtype=np.float32).tofile(stored / "adapter")
         spawn = multiprocessing.get_context("spawn")
-        port = server.getsockname()[1]
-        agents = [spawn.Process(target=_agent, args=(port, folder / f"agent-{k}", n_values)) for k in range(n_agents)]
-        for agent in agents:
-            agent.start()
-        lines = [server.accept()[0] for _ in agents]
-        deltas = [folder / f"delta-{k}" for k in range(n_agents)]
-        seconds = []
-        with ThreadPoolExecutor(n_agents) as pool:
-            for _ in range(rounds):
-                began = time.perf_counter()
-                list(pool.map(_exchange, lines, [adapter] * n_agents, deltas))
-                _add(adapter, deltas, n_tensors)
-                seconds.append(time.perf_counter() - began)
-        for line in lines:
-            line.close()
-        for agent in agents:
-            agent.join()
-    return float(np.median(seconds))
+        lines, agents = [], []
+        with serve(stored, 20000 + os.getpid() % 20000) as url, httpx.Client(base_url=url, timeout=600) as server:
+            for number in range(n_agents):
+                line, far_end = spawn.Pipe()
+                lines.append(line)
+                agents.append(spawn.Process(target=_agent, args=(far_end, url, folder, number, n_values)))
+                agents[-1].start()
+            _round(server, lines, n_tensors)  # as in rounds.py, the first does not count
+            began = _cpu_s(server, lines)
+            seconds = [_round(server, lines, n_tensors) for _ in range(rounds)]
+            cpu_s = (_cpu_s(server, lines) - began) / rounds
+            for line, agent in zip(lines, agents, strict=True):
+                line.send("end")
+                agent.join()
+    return Bare(float(np.median(seconds)), cpu_s)
 
 
-def _exchange(line: socket.socket, adapter: Path, delta: Path) -> None:
-    with adapter.open("rb") as file:
-        line.sendfile(file)
-    _receive(line, delta, adapter.stat().st_size, sync=True)
+def _cpu_s(server: httpx.Client, lines: list[Connection]) -> float:
+    """CPU seconds of all processes so far."""
+    for line in lines:
+        line.send("cpu")
+    return float(server.get("/cpu").text) + sum(line.recv() for line in lines)
 
 
-def _agent(port: int, folder: Path, n_values: int) -> None:
-    folder.mkdir()
-    delta = folder / "delta"
-    np.random.default_rng(os.getpid()).standard_normal(n_values, dtype=np.float32).tofile(delta)
-    with socket.create_connection(("127.0.0.1", port)) as line:
-        while _receive(line, folder / "adapter", 4 * n_values, sync=False):
+def _round(server: httpx.Client, lines: list[Connection], n_tensors: int) -> float:
+    """Seconds of one round."""
+    began = time.perf_counter()
+    for line in lines:
+        line.send("round")
+    for line in lines:
+        line.recv()
+    server.post("/add", params={"agents": len(lines), "tensors": n_tensors}).raise_for_status()
+    return time.perf_counter() - began
+
+
+def _agent(line: Connection, url: str, folder: Path, number: int, n_values: int) -> None:
+    adapter, delta = folder / f"adapter-{number}", folder / f"delta-{number}"
+    np.random.default_rng(number).standard_normal(n_values, dtype=np.float32).tofile(delta)
+    upload = f"/v1/leases/d{number}/uploads?n_bytes={4 * n_values}"
+    with httpx.Client(base_url=url, timeout=600) as server:
+        while (word := line.recv()) != "end":
+            if word == "cpu":
+                line.send(time.process_time())
+                continue
+            digest = hashlib.sha256()
+            with server.stream("GET", "/v1/blobs/adapter") as reply, adapter.open("wb") as file:
+                for piece in reply.iter_raw():
+                    digest.update(piece)
+                    file.write(piece)
             with delta.open("rb") as file:
                 hashlib.file_digest(file, "sha256")
                 file.seek(0)
-                line.sendfile(file)
+                server.post(upload, content=_pieces(file)).raise_for_status()
+            line.send("done")
 
 
-def _receive(line: socket.socket, path: Path, n_bytes: int, *, sync: bool) -> bool:
-    """Hash and store *n_bytes*. Returns False if the other side closed the connection."""
-    digest, piece, left = hashlib.sha256(), memoryview(bytearray(_PIECE)), n_bytes
-    with path.open("wb") as file:
-        while left:
-            n = line.recv_into(piece, min(left, _PIECE))
-            if not n:
-                return False
-            digest.update(piece[:n])
-            file.write(piece[:n])
-            left -= n
-        if sync:
-            file.flush()
-            os.fsync(file.fileno())
-    return True
-
-
-def _add(adapter: Path, deltas: list[Path], n_tensors: int) -> None:
-    """x ← x + Σ Δ_k / K, tensor by tensor in float64."""
-    sources = [np.memmap(path, dtype=np.float32, mode="r") for path in (adapter, *deltas)]
-    digest = hashlib.sha256()
-    with atomic_write(adapter) as file:
-        for part in zip(*(np.array_split(source, n_tensors) for source in sources), strict=True):
-            total = part[0].astype(np.float64)
-            for delta in part[1:]:
-                total += np.multiply(delta, 1 / len(deltas), dtype=np.float64)
-            values = total.astype(np.float32)
-            digest.update(values.data)
-            file.write(values.data)
+def _pieces(file: IO[bytes]) -> Iterator[bytes]:
+    while piece := file.read(_PIECE):
+        yield piece
 
 
 if __name__ == "__main__":
     megabytes, tensors, agents = (int(word) for word in sys.argv[1:4])
-    print(f"{bare_copies(megabytes * 1_000_000, tensors, agents, 5):.3f} s per round")
+    bare = bare_copies(megabytes * 1_000_000, tensors, agents, 5)
+    print(f"{bare.round_s:.3f} s per round, {bare.cpu_s:.3f} s of CPU")

@@ -21,6 +21,7 @@ CoordinatorError
 ├── BadUpdate            the uploaded file breaks the contract; names the tensor
 ├── BadChunk             the chunk's bytes do not match its digest
 ├── WrongOffset          the chunk does not start at the upload's end
+├── UploadBusy           another request sends a chunk of the upload
 ├── TooLarge             more bytes than allowed
 ├── EncodedBody          the body is compressed
 ├── WrongMediaType       the body is not declared as JSON
@@ -233,6 +234,14 @@ class WrongOffset(CoordinatorError):
         super().__init__(
             f"the upload has {expected} bytes, but the chunk starts at {found}; continue at the upload's end"
         )
+
+
+class UploadBusy(CoordinatorError):
+    """Another request sends a chunk of the upload. expected: bytes that the upload has before that chunk."""
+
+    def __init__(self, expected: int) -> None:
+        self.expected = expected
+        super().__init__("another request sends a chunk of this upload; ask how far the upload is, and continue there")
 
 
 class EncodedBody(CoordinatorError):

@@ -58,7 +58,7 @@ class LimitSettings(Group):
     agent_requests_per_s: Annotated[int, Field(ge=1, le=1_000_000)] = 100
     """Requests of one agent a second, on average over ten seconds; more get 429."""
     agent_requests_at_once: Annotated[int, Field(ge=2, le=10_000)] = 16
-    """Requests of one agent at the same time, each with up to 8 MiB; more get 429."""
+    """Requests of one agent at the same time, each with up to 32 MiB; more get 429."""
     header_s: Annotated[float, Field(gt=0, le=3600)] = 15.0
     """Seconds in which a TLS handshake must end, and in which the header of a request must arrive."""
     body_s: Annotated[float, Field(gt=0, le=3600)] = 30.0

@@ -37,13 +37,13 @@ def content_digest_of(sha256: str) -> str:
     return f"sha-256=:{base64.b64encode(bytes.fromhex(sha256)).decode()}:"
 
 
-def matches_content_digest(data: bytes, header: str) -> bool:
-    """Whether *data* matches a ``Content-Digest`` header. A header without sha-256 never matches."""
+def matches_content_digest(sha256: bytes, header: str) -> bool:
+    """Whether bytes of this digest match a ``Content-Digest`` header. A header without sha-256 never matches."""
     for member in header.split(","):
         name, _, value = member.strip().partition("=")
         if name.lower() == "sha-256" and len(value) > 1 and value[0] == value[-1] == ":":
             try:
-                return base64.b64decode(value[1:-1], validate=True) == hashlib.sha256(data).digest()
+                return base64.b64decode(value[1:-1], validate=True) == sha256
             except ValueError:  # binascii.Error is a ValueError; non-ASCII text raises one too
                 return False
     return False

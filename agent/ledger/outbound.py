@@ -49,6 +49,11 @@ class Chunk:
     data: bytes
     sha256: str
 
+    @classmethod
+    def of(cls, data: bytes) -> "Chunk":
+        """A part with its digest."""
+        return cls(data, sha256_hex(data))
+
 
 @dataclass(frozen=True)
 class Outbound:

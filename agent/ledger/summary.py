@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 from agent.ledger.entries import Entry, PollsClosed, PollsOpened, Request
 from agent.ledger.outbound import Purpose
@@ -50,7 +51,8 @@ class Outflow:
         body = entry.body if isinstance(entry.body, dict) else {}
         match entry.purpose:
             case Purpose.UPLOAD:
-                self.files[(str(body.get("purpose")), str(body.get("sha256")))] = int(body.get("n_bytes", 0))
+                file = dict(parse_qsl(urlsplit(entry.path).query))
+                self.files[(str(file.get("purpose")), str(file.get("sha256")))] = int(file.get("n_bytes", 0))
             case Purpose.RENEWAL:
                 progress = body.get("progress") or {}
                 self.n_losses += progress.get("loss") is not None

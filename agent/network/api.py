@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import httpx
 from pydantic import BaseModel, ValidationError
@@ -26,6 +26,7 @@ from agent.errors import (
 )
 from agent.ledger.ledger import Ledger
 from agent.ledger.outbound import Chunk, Outbound, Purpose
+from agent.network.chunk_size import ChunkSize
 from agent.network.outage import Outage
 from agent.network.replies import (
     LEASE_BYTES,
@@ -41,7 +42,7 @@ from agent.network.replies import origin as _origin
 from agent.workspace import Identity
 from shared.campaign.sections import FROM_COORDINATOR
 from shared.credentials import hash_secret
-from shared.digest import content_digest_of, sha256_hex
+from shared.digest import content_digest_of
 from shared.network import environment
 from shared.network.connection_errors import cause_in_words, is_about_certificate
 from shared.network.proxies import proxy_for
@@ -110,6 +111,8 @@ class CoordinatorApi:
         self._network = network or NetworkSettings()
         self._ledger = ledger
         self._outage = Outage()
+        self.chunk_size = ChunkSize()
+        """As large as the line allows, from what uploads found."""
         self._ca_file = ca_file
         try:
             self._proxy, self._trusted = proxy_for(url), trust(ca_file)
@@ -245,30 +248,40 @@ class CoordinatorApi:
     async def put_failure(self, lease: LeaseGrant, failure: Failure) -> None:
         await self._send(Purpose.FAILURE, "PUT", _path(lease) + "/failure", failure, lease=lease)
 
-    async def start_upload(self, lease: TaskLease, request: UploadRequest) -> UploadReply:
-        return await self._call(Purpose.UPLOAD, "POST", _path(lease) + "/uploads", UploadReply, request, lease=lease)
+    async def start_upload(self, lease: TaskLease, request: UploadRequest, first: Chunk | None = None) -> UploadReply:
+        """Begin an upload, or ask where it goes on. first: its first chunk, which a begun upload ignores."""
+        path = f"{_path(lease)}/uploads?{urlencode(request.model_dump(mode='json'))}"
+        if first is None:
+            return await self._call(Purpose.UPLOAD, "POST", path, UploadReply, lease=lease)
+        _, content = await self._send_chunk(Purpose.UPLOAD, "POST", path, lease, first, {})
+        return parse(content, UploadReply)
 
-    async def append(self, lease: TaskLease, upload_id: str, offset: int, chunk: bytes) -> int:
+    async def append(self, lease: TaskLease, upload_id: str, offset: int, chunk: Chunk) -> int:
         """Send a chunk and return the upload's new offset."""
-        sha256 = sha256_hex(chunk)
-        headers = {
-            "Upload-Offset": str(offset),
-            "Content-Digest": content_digest_of(sha256),
-            "Content-Type": "application/octet-stream",
-        }
-        path = f"/v1/uploads/{upload_id}"
-        # once the kernel has the last piece of a chunk, a slow line may still need its time for what waits in buffers
-        timeout = self._timeout(read_s=self._network.chunk_timeout_s)
-        content = Chunk(chunk, sha256)
-        reply, _ = await self._send(
-            Purpose.CHUNK, "PATCH", path, content=content, lease=lease, headers=headers, timeout=timeout
-        )
+        path, headers = f"/v1/uploads/{upload_id}", {"Upload-Offset": str(offset)}
+        reply, _ = await self._send_chunk(Purpose.CHUNK, "PATCH", path, lease, chunk, headers)
         stored = reply.headers.get("Upload-Offset", "")
         # the whole chunk or an error: with any other offset, an upload could go on for ever
-        if stored != str(offset + len(chunk)):
+        if stored != str(offset + len(chunk.data)):
             message = "the coordinator's reply to a chunk lacks the upload's offset, or names another one"
             raise CoordinatorUnreachable(message)
-        return offset + len(chunk)
+        return offset + len(chunk.data)
+
+    async def _send_chunk(
+        self,
+        purpose: Purpose,
+        method: str,
+        path: str,
+        lease: TaskLease,
+        chunk: Chunk,
+        headers: Mapping[str, str],
+    ) -> tuple[httpx.Response, bytes]:
+        of_chunk = {"Content-Digest": content_digest_of(chunk.sha256), "Content-Type": "application/octet-stream"}
+        # once the kernel has the last piece of a chunk, a slow line may still need its time for what waits in buffers
+        timeout = self._timeout(read_s=self._network.chunk_timeout_s)
+        return await self._send(
+            purpose, method, path, content=chunk, lease=lease, headers={**headers, **of_chunk}, timeout=timeout
+        )
 
     @asynccontextmanager
     async def download(self, lease: TaskLease, sha256: str, offset: int) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -451,13 +464,14 @@ def _lease(body: bytes) -> TaskLease:
         raise UnreadableAssignment(parse(body, LeaseGrant), what_is_wrong(error)) from error
 
 
-async def _in_pieces(content: bytes, sent: Callable[[], None]) -> AsyncIterator[bytes]:
+async def _in_pieces(content: bytes, sent: Callable[[], None]) -> AsyncIterator[memoryview]:
     """Split a body, because httpx applies its write time-out to each piece: a slow line needs longer for a chunk.
 
     sent: called at the end.
     """
-    for offset in range(0, len(content), _PIECE_BYTES):
-        yield content[offset : offset + _PIECE_BYTES]
+    view = memoryview(content)
+    for offset in range(0, len(view), _PIECE_BYTES):
+        yield view[offset : offset + _PIECE_BYTES]
     sent()
 
 

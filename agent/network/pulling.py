@@ -6,10 +6,9 @@ from pathlib import Path
 
 from agent.errors import CoordinatorRefused, CoordinatorUnreachable, NotTakenPart, TransferCorrupted
 from agent.network.api import CoordinatorApi
+from agent.network.parts import PartialFile
 from agent.network.retry import Backoff
-from agent.network.transfer import append_pieces
 from agent.record.campaigns import KnownCampaign
-from shared.digest import sha256_file
 from shared.wire.adapters import OwnAdapter
 from shared.wire.problems import ProblemType
 
@@ -56,17 +55,17 @@ async def pull_adapter(api: CoordinatorApi, known: KnownCampaign, adapter: OwnAd
     """
     blob = adapter.blob
     _begin(path, blob.n_bytes)
-    backoff, failures = Backoff(), 0
-    while (done := _size(path)) < blob.n_bytes:
+    part, backoff, failures = PartialFile(path), Backoff(), 0
+    while (done := part.n_bytes) < blob.n_bytes:
         try:
             async with api.pull(known.id, blob.sha256, done) as pieces:
-                await append_pieces(pieces, path, blob.n_bytes, api.timeout_s, lambda _: None)
+                await part.append(pieces, blob.n_bytes, api.timeout_s, lambda _: None)
         except CoordinatorUnreachable as error:
-            failures = 1 if _size(path) > done else failures + 1
+            failures = 1 if part.n_bytes > done else failures + 1
             if failures >= _TRIES:
                 raise
             await backoff.pause(error)
-    if (actual := sha256_file(path)) != blob.sha256:
+    if (actual := await part.sha256()) != blob.sha256:
         raise TransferCorrupted(blob.sha256, actual, 1)
 
 
@@ -77,7 +76,3 @@ def _begin(path: Path, n_bytes: int) -> None:
         message = f"the disk is too full: the adapter has {n_bytes:,} bytes, and {free:,} are free"
         raise OSError(errno.ENOSPC, message)
     path.touch()
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size

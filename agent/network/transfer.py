@@ -7,7 +7,8 @@ breaks; a break then costs less than one chunk. The same rule gets past a proxy 
 its own.
 
 **After every break the coordinator is asked how much it has**: if a reply was lost, only the coordinator knows whether
-the chunk arrived. A pause precedes the question; it is short as long as the transfer advances.
+the chunk arrived. A pause precedes the question; it is short as long as the transfer advances. A later attempt asks
+first too. Otherwise the request that begins an upload carries the first chunk.
 """
 
 import asyncio
@@ -16,57 +17,33 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
+from typing import IO
 
 from agent.errors import CoordinatorRefused, CoordinatorUnreachable, TaskFailed, TransferCorrupted
+from agent.ledger.outbound import Chunk
 from agent.network.api import CoordinatorApi
 from agent.network.heartbeat import LeaseHeartbeat
+from agent.network.parts import PartialFile
 from agent.network.retry import Backoff
 from shared import crash_points
 from shared.digest import sha256_file
 from shared.durable import move_into_place
 from shared.states import BlobKind
-from shared.wire.base import CHUNK_BYTES, BlobRef
+from shared.wire.base import BlobRef
 from shared.wire.problems import ProblemType
-from shared.wire.tasks.leases import FailureKind, Phase, Progress, TaskLease, UploadRequest
+from shared.wire.tasks.leases import FailureKind, Phase, Progress, TaskLease, UploadReply, UploadRequest
 
 log = logging.getLogger(__name__)
 
-_FIRST_CHUNK_BYTES = 1 << 20
-_MIN_CHUNK_BYTES = 1 << 16
-_CHUNK_S = 5.0
 _DOWNLOADS = 3
 """Downloads of a blob that does not match its digest: the second in case of a bad connection, the third to be sure."""
 
-_LEAST_PROGRESS_BYTES = 1024
-"""Bytes that must arrive within the time-out: a byte now and then is a connection that stands still."""
 _RESERVE_BYTES = 64 << 20
 """Bytes of the disk that a download leaves free, for everything else on this machine."""
 
 _RESUMABLE = frozenset({ProblemType.WRONG_OFFSET, ProblemType.BAD_CHUNK, ProblemType.NOT_FOUND})
-
-
-class ChunkSize:
-    """The size of the next chunk.
-
-    It at most doubles until a chunk fails, and grows by at most a quarter afterwards: otherwise every second chunk
-    would fail on a connection with a fixed limit.
-    """
-
-    def __init__(self) -> None:
-        self.n_bytes = _FIRST_CHUNK_BYTES
-        self._growth = 2.0
-
-    def succeeded(self, seconds: float) -> None:
-        """Adapt to a chunk of this size that took *seconds* including its reply."""
-        factor = min(self._growth, max(0.5, _CHUNK_S / max(seconds, 1e-6)))
-        self.n_bytes = min(CHUNK_BYTES, max(_MIN_CHUNK_BYTES, int(self.n_bytes * factor)))
-
-    def failed(self) -> None:
-        """Adapt to a chunk of this size that did not arrive."""
-        self.n_bytes = max(_MIN_CHUNK_BYTES, self.n_bytes // 2)
-        self._growth = 1.25
 
 
 class AdapterCache:
@@ -96,12 +73,14 @@ class AdapterCache:
             path.touch()
             return path
         part = path.with_suffix(".part")
-        self.evict((*keep, path, part), room_bytes=ref.n_bytes - _size(part))
-        check_room(self._folder, ref.n_bytes - _size(part))
+        n_missing = ref.n_bytes - (part.stat().st_size if part.exists() else 0)
+        self.evict((*keep, path, part), room_bytes=n_missing)
+        check_room(self._folder, n_missing)
         for tries in range(1, _DOWNLOADS + 1):
             part.touch(mode=0o600)
-            await _complete(api, heartbeat, ref, part)
-            actual = await asyncio.to_thread(sha256_file, part)
+            partial = PartialFile(part)
+            await _complete(api, heartbeat, ref, partial)
+            actual = await partial.sha256()
             if actual == ref.sha256:
                 crash_points.reach("agent: download whole")
                 await asyncio.to_thread(move_into_place, part, path)
@@ -142,19 +121,21 @@ def check_room(folder: Path, n_bytes: int) -> None:
         raise OSError(errno.ENOSPC, message)
 
 
-async def _complete(api: CoordinatorApi, heartbeat: LeaseHeartbeat, ref: BlobRef, part: Path) -> None:
+async def _complete(api: CoordinatorApi, heartbeat: LeaseHeartbeat, ref: BlobRef, part: PartialFile) -> None:
     """Download the missing rest of *part*, over as many connections as it takes. Raises what ``fetch`` raises."""
     backoff = Backoff()
-    while (n_bytes := _size(part)) < ref.n_bytes:  # a longer one has another digest, and is deleted for it
+    while (n_bytes := part.n_bytes) < ref.n_bytes:  # a longer one has another digest, and is deleted for it
         try:
             await heartbeat.once(lambda lease: _download(api, heartbeat, lease, ref, part))
         except CoordinatorUnreachable as error:
-            if _size(part) > n_bytes:
+            if part.n_bytes > n_bytes:
                 backoff.reset()
             await backoff.pause(error)
 
 
-async def _download(api: CoordinatorApi, heartbeat: LeaseHeartbeat, lease: TaskLease, ref: BlobRef, part: Path) -> None:
+async def _download(
+    api: CoordinatorApi, heartbeat: LeaseHeartbeat, lease: TaskLease, ref: BlobRef, part: PartialFile
+) -> None:
     """Download the missing rest of *part* over one connection, and no byte more than the blob has."""
 
     def on_bytes(done: int) -> None:
@@ -162,8 +143,8 @@ async def _download(api: CoordinatorApi, heartbeat: LeaseHeartbeat, lease: TaskL
         crash_points.reach("agent: piece downloaded")
 
     try:
-        async with api.download(lease, ref.sha256, _size(part)) as pieces:
-            await append_pieces(pieces, part, ref.n_bytes, api.timeout_s, on_bytes)
+        async with api.download(lease, ref.sha256, part.n_bytes) as pieces:
+            await part.append(pieces, ref.n_bytes, api.timeout_s, on_bytes)
     except CoordinatorRefused as refused:
         if refused.kind == ProblemType.FORBIDDEN:
             # only a live lease grants access to its blobs; if ours is lost, this raises LeaseLost
@@ -172,41 +153,6 @@ async def _download(api: CoordinatorApi, heartbeat: LeaseHeartbeat, lease: TaskL
             message = "the coordinator no longer has a file that this task needs"
             raise TaskFailed(FailureKind.TRANSFER, message, f"{message}: {refused}") from refused
         raise
-
-
-async def append_pieces(
-    pieces: AsyncIterator[bytes], part: Path, n_bytes: int, timeout_s: float, on_bytes: Callable[[int], None]
-) -> None:
-    """Append to a file what comes over one connection, and no byte beyond *n_bytes* in all.
-
-    Raises CoordinatorUnreachable if it ends early, TimeoutError if it stands still, and OSError.
-
-    Args:
-        pieces: the bytes that follow those of the file.
-        part: the file.
-        n_bytes: bytes that the whole file has.
-        timeout_s: seconds without progress after which the connection stands still.
-        on_bytes: called with the size of the file after each piece.
-    """
-    async with asyncio.timeout(timeout_s) as pace:
-        with part.open("ab") as file:
-            in_time = file.tell()
-            async for piece in pieces:
-                if file.tell() == n_bytes:
-                    return
-                file.write(piece[: n_bytes - file.tell()])
-                file.flush()  # so that the file is a prefix of the blob at any time, even on a full disk
-                if file.tell() - in_time >= _LEAST_PROGRESS_BYTES:
-                    in_time = file.tell()
-                    pace.reschedule(asyncio.get_running_loop().time() + timeout_s)
-                on_bytes(file.tell())
-    if _size(part) < n_bytes:
-        message = "the coordinator ended a download early"
-        raise CoordinatorUnreachable(message)
-
-
-def _size(part: Path) -> int:
-    return part.stat().st_size if part.exists() else 0
 
 
 async def upload(api: CoordinatorApi, heartbeat: LeaseHeartbeat, purpose: BlobKind, path: Path, sha256: str) -> None:
@@ -222,37 +168,95 @@ async def upload(api: CoordinatorApi, heartbeat: LeaseHeartbeat, purpose: BlobKi
         sha256: its digest.
     """
     with path.open("rb") as file:
-        n_bytes = file.seek(0, os.SEEK_END)
-        request = UploadRequest(purpose=purpose, sha256=sha256, n_bytes=n_bytes)
-        size, backoff, furthest = ChunkSize(), Backoff(), 0
+        request = UploadRequest(purpose=purpose, sha256=sha256, n_bytes=file.seek(0, os.SEEK_END))
+        await _Upload(api, heartbeat, file, request).run()
+
+
+class _Upload:
+    """One file on its way. The request that begins it carries its first chunk, which for a small file is all of it.
+
+    Args:
+        api: the connection to the coordinator.
+        heartbeat: the task's lease.
+        file: the file.
+        request: what it is.
+    """
+
+    def __init__(self, api: CoordinatorApi, heartbeat: LeaseHeartbeat, file: IO[bytes], request: UploadRequest) -> None:
+        self._api = api
+        self._heartbeat = heartbeat
+        self._file = file
+        self._request = request
+        self._size = api.chunk_size
+        self._backoff = Backoff()
+        self._furthest = 0
+
+    async def run(self) -> None:
+        """Send what the coordinator lacks. Raises TaskGone and CoordinatorRefused."""
+        self._size.begin()
+        begin = self._begin
         while True:
-            started = await heartbeat.call(lambda lease: api.start_upload(lease, request))
-            if started.offset > n_bytes:
-                message = f"the coordinator says that it has {started.offset:,} of the {n_bytes:,} bytes of an upload"
-                await backoff.pause(CoordinatorUnreachable(message))
-                continue
-            if started.offset > furthest:
-                backoff.reset()  # the chunk arrived, and only its reply was lost
-            offset = started.offset
-            furthest = max(furthest, offset)
             try:
-                while offset < n_bytes:
-                    file.seek(offset)
-                    chunk, start, began = file.read(size.n_bytes), offset, time.monotonic()
-                    offset = await heartbeat.once(lambda lease: api.append(lease, started.id, start, chunk))  # noqa: B023
-                    size.succeeded(time.monotonic() - began)
-                    if offset > furthest:  # a coordinator that forgets chunks is asked ever less often
-                        furthest = offset
-                        backoff.reset()
-                    heartbeat.report(Progress(phase=Phase.UPLOADING, done=offset, total=n_bytes))
-                    crash_points.reach("agent: chunk sent")
+                started = await begin()
+                begin = self._ask
+                offset = started.offset
+                while offset < self._request.n_bytes:
+                    offset = await self._send(started.id, offset)
                 return
             except CoordinatorUnreachable as error:
-                size.failed()
-                await backoff.pause(error)
+                begin = self._ask
+                self._size.failed()
+                await self._backoff.pause(error)
             except CoordinatorRefused as error:
                 if error.kind not in _RESUMABLE:
                     raise
+                begin = self._ask
                 if error.kind == ProblemType.BAD_CHUNK:
-                    size.failed()  # the connection alters bytes: a smaller chunk is more likely to arrive intact
-                await backoff.pause(error)
+                    self._size.failed()  # the connection alters bytes: a smaller chunk is more likely to arrive intact
+                await self._backoff.pause(error)
+
+    async def _begin(self) -> UploadReply:
+        """Begin it with its first chunk, or only ask how much there is if an earlier attempt may have sent some."""
+        chunk, began = await self._read(0), time.monotonic()
+        started = await self._heartbeat.once(
+            lambda lease: self._api.start_upload(lease, self._request, chunk if lease.attempt == 1 else None)
+        )
+        if started.offset == len(chunk.data):
+            self._size.succeeded(time.monotonic() - began)
+        self._advanced_to(started.offset)
+        return started
+
+    async def _ask(self) -> UploadReply:
+        """Ask how much of it arrived: the reply to a chunk may have been lost."""
+        started = await self._heartbeat.call(lambda lease: self._api.start_upload(lease, self._request))
+        self._advanced_to(started.offset)
+        return started
+
+    async def _send(self, upload_id: str, offset: int) -> int:
+        """Send a chunk. Returns the new offset."""
+        chunk, began = await self._read(offset), time.monotonic()
+        end = await self._heartbeat.once(lambda lease: self._api.append(lease, upload_id, offset, chunk))
+        self._size.succeeded(time.monotonic() - began)
+        self._advanced_to(end)
+        return end
+
+    async def _read(self, offset: int) -> Chunk:
+        """The chunk at an offset, read and hashed in a thread."""
+
+        def read() -> Chunk:
+            self._file.seek(offset)
+            return Chunk.of(self._file.read(self._size.n_bytes))
+
+        return await asyncio.to_thread(read)
+
+    def _advanced_to(self, offset: int) -> None:
+        """Note how far the coordinator is. One that forgets chunks is asked ever less often."""
+        n_bytes = self._request.n_bytes
+        if offset > n_bytes:
+            message = f"the coordinator says that it has {offset:,} of the {n_bytes:,} bytes of an upload"
+            raise CoordinatorUnreachable(message)
+        if offset > self._furthest:
+            self._furthest = offset
+            self._backoff.reset()
+            self._heartbeat.report(Progress(phase=Phase.UPLOADING, done=offset, total=n_bytes))
+            crash_points.reach("agent: chunk sent")

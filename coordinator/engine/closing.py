@@ -164,6 +164,7 @@ async def _store(services: Services, result: Aggregated) -> dict[BlobKind, BlobR
             sha256 = await asyncio.to_thread(sha256_file, path)
             refs[kind] = BlobRef(sha256=sha256, n_bytes=path.stat().st_size)
             await services.storage.store_of(kind).put(path, refs[kind])
+            services.storage.copies.adopt(path, refs[kind])
             crash_points.reach(f"aggregation: {kind} stored")
     return refs
 

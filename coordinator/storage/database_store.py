@@ -11,17 +11,34 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator.database.disk_full import translate_disk_full
+from coordinator.database.prepared import Prepared, Transaction, given
 from coordinator.database.sessions import after_commit
 from coordinator.database.tables import BlobChunkRow, BlobRow, UploadRow
 from coordinator.errors import NotFound
 from coordinator.storage.references import is_aggregating, is_needed
 from coordinator.storage.scratch import scratch_file
-from coordinator.storage.stores import CHUNK_BYTES, BlobStore, Staging
+from coordinator.storage.spooled import SpooledStaging
+from coordinator.storage.stores import CHUNK_BYTES, BlobStore
 from shared.states import BlobKind
 from shared.wire.base import BlobRef
 
 _UPLOAD = "upload:"
 """What the names of uploads begin with in the table of chunks, and digests do not."""
+
+
+_HAS = Prepared(select(BlobRow.sha256).where(BlobRow.sha256 == given("sha256")))
+_PARTS = Prepared(
+    select(BlobChunkRow.offset, func.length(BlobChunkRow.data)).where(
+        BlobChunkRow.blob == given("blob"), BlobChunkRow.offset >= given("offset")
+    )
+)
+_PART = (BlobChunkRow.blob == given("blob"), BlobChunkRow.offset == given("offset"))
+_DELETE_PART = Prepared(delete(BlobChunkRow).where(*_PART))
+_CUT_PART = Prepared(
+    update(BlobChunkRow)
+    .where(*_PART)
+    .values(data=func.substr(BlobChunkRow.data, 1, given("n_bytes"), type_=LargeBinary))
+)
 
 
 class DatabaseStore(BlobStore):
@@ -71,7 +88,7 @@ class DatabaseStore(BlobStore):
         return is_whole
 
     async def has(self, sha256: str) -> bool:
-        return bool(await self._database.fetch(select(BlobRow.sha256).where(BlobRow.sha256 == sha256)))
+        return bool(await self._database.ask(_HAS, sha256=sha256))
 
     async def read(self, ref: BlobRef, start: int, end: int) -> AsyncIterator[bytes]:
         offset = start - start % CHUNK_BYTES
@@ -129,33 +146,32 @@ class DatabaseStore(BlobStore):
             return result.rowcount
 
 
-class DatabaseStaging(Staging):
+class DatabaseStaging(SpooledStaging):
     """Uploaded chunks as rows, for replicas that share no folder."""
 
     @staticmethod
     def _key(upload_id: str) -> str:
         return _UPLOAD + upload_id
 
-    async def write(self, upload_id: str, offset: int, data: bytes) -> None:
+    async def write(self, upload_id: str, offset: int, part: bytes) -> None:
         insert = (sqlite if self._database.is_sqlite else postgresql).insert(BlobChunkRow)
-        # if two replicas write at the same offset, keep the longer chunk: the recorded offset may be its end
+        # if two replicas write at the same offset, keep the longer part: the recorded offset may be its end
         longer = func.length(insert.excluded.data) > func.length(BlobChunkRow.data)
         keep_longer = insert.on_conflict_do_update(
             index_elements=["blob", "offset"], set_={"data": insert.excluded.data}, where=longer
         )
         with translate_disk_full():
             async with self._database.write("chunk of an upload") as session:
-                await session.execute(keep_longer, {"blob": self._key(upload_id), "offset": offset, "data": data})
+                await session.execute(keep_longer, {"blob": self._key(upload_id), "offset": offset, "data": part})
 
-    async def trim(self, session: AsyncSession, upload_id: str, offset: int, end: int) -> None:
-        n_bytes = end - offset
-        is_longer = (BlobChunkRow.offset == offset) & (func.length(BlobChunkRow.data) > n_bytes)
-        await session.execute(
-            update(BlobChunkRow)
-            .where(BlobChunkRow.blob == self._key(upload_id), is_longer)
-            .values(data=func.substr(BlobChunkRow.data, 1, n_bytes, type_=LargeBinary))
-            .execution_options(synchronize_session=False)
-        )
+    async def trim(self, transaction: Transaction, upload_id: str, offset: int, end: int) -> None:
+        key = self._key(upload_id)
+        for start, n_bytes in await _PARTS.rows(transaction, blob=key, offset=offset):
+            fits = min(CHUNK_BYTES, end - start) if (start - offset) % CHUNK_BYTES == 0 else 0
+            if fits <= 0:
+                await _DELETE_PART.rows(transaction, blob=key, offset=start)
+            elif n_bytes > fits:
+                await _CUT_PART.rows(transaction, blob=key, offset=start, n_bytes=fits)
 
     @asynccontextmanager
     async def as_file(self, upload_id: str, scratch: Path) -> AsyncIterator[Path]:

@@ -4,15 +4,20 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator.database.disk_full import translate_disk_full
+from coordinator.database.prepared import Transaction
 from coordinator.database.sessions import Database
 from coordinator.errors import NotFound
+from coordinator.storage.chunks import Chunk
+from coordinator.storage.file_chunks import FileChunk, RunningDigests, open_locked
 from coordinator.storage.moved_tree import moved_tree
 from coordinator.storage.stores import CHUNK_BYTES, BlobStore, Staging, check_digest
+from coordinator.threads import TRANSFERS, in_thread
 from shared import crash_points
 from shared.durable import sync_folder
 from shared.wire.base import BlobRef
@@ -94,35 +99,30 @@ class FileStore(BlobStore):
 
 
 class FileStaging(Staging):
-    """One growing file per upload."""
+    """One growing file per upload, written to by one request at a time: it holds the file's lock.
+
+    A chunk is written where it belongs before its digest is known: what follows the upload's offset does not count.
+    """
 
     def __init__(self, database: Database, data_dir: Path) -> None:
         super().__init__(database, data_dir)
         self._folder = data_dir / "uploads"
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._digests = RunningDigests()
 
-    async def write(self, upload_id: str, offset: int, data: bytes) -> None:
-        with translate_disk_full():
-            await asyncio.to_thread(self._write, self._folder / upload_id, offset, data)
-
-    @staticmethod
-    def _write(path: Path, offset: int, data: bytes) -> None:
-        is_new = offset == 0
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+    @asynccontextmanager
+    async def chunk(self, upload_id: str, offset: int, scratch: Path) -> AsyncIterator[Chunk]:  # noqa: ARG002
+        path = self._folder / upload_id
+        descriptor = await in_thread(partial(open_locked, path, offset), TRANSFERS)
         try:
-            view = memoryview(data)
-            while view:
-                written = os.pwrite(descriptor, view, offset)
-                view, offset = view[written:], offset + written
-            crash_points.reach("chunk: written")
-            os.fsync(descriptor)
-            crash_points.reach("chunk: synced")
+            yield FileChunk(path, descriptor, offset, self._digests)
         finally:
             os.close(descriptor)
-        if is_new:
-            sync_folder(path.parent)
 
-    async def trim(self, session: AsyncSession, upload_id: str, offset: int, end: int) -> None:
+    def known_digest(self, upload_id: str, n_bytes: int) -> str | None:
+        return self._digests.of(upload_id, n_bytes)
+
+    async def trim(self, transaction: Transaction, upload_id: str, offset: int, end: int) -> None:
         pass  # the next chunk overwrites it in its place
 
     @asynccontextmanager
@@ -133,6 +133,7 @@ class FileStaging(Staging):
         return await asyncio.to_thread(lambda: {path.name for path in self._folder.iterdir()})
 
     async def discard(self, upload_id: str) -> None:
+        self._digests.forget(upload_id)
         await asyncio.to_thread((self._folder / upload_id).unlink, missing_ok=True)
         crash_points.reach("upload: deleted")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from coordinator.database.sessions import Database
 from coordinator.storage.database_store import DatabaseStaging, DatabaseStore
 from coordinator.storage.file_store import FileStaging, FileStore
+from coordinator.storage.local_copies import LocalCopies
 from coordinator.storage.stores import BlobStore, Staging
 from shared.states import BlobKind
 
@@ -36,6 +37,7 @@ class Storage:
         self._adapters, self._updates = opened[DatabaseStore], opened[of_updates]
         self.stores = list(opened.values())
         self.staging = staging(database, data_dir)
+        self.copies = LocalCopies(self.scratch)
 
     def store_of(self, kind: BlobKind) -> BlobStore:
         """The store of blobs of a kind."""

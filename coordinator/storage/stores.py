@@ -14,9 +14,11 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator.database.disk_full import translate_disk_full
+from coordinator.database.prepared import Transaction
 from coordinator.database.sessions import Database
 from coordinator.database.tables import UploadRow
 from coordinator.errors import CorruptBlob, NotFound
+from coordinator.storage.chunks import Chunk
 from coordinator.storage.digest_locks import lock_digests
 from coordinator.storage.references import needed
 from coordinator.storage.scratch import scratch_file
@@ -144,15 +146,23 @@ class Staging(ABC):
         self._database = database
 
     @abstractmethod
-    async def write(self, upload_id: str, offset: int, data: bytes) -> None:
-        """Store a chunk durably. The same offset may be written again. Raises StorageFull."""
+    def chunk(self, upload_id: str, offset: int, scratch: Path) -> AbstractAsyncContextManager[Chunk]:
+        """Receive a chunk while the block runs. The same offset may be received again.
+
+        Only one chunk of an upload is received at a time, or written without harm to the other: raises UploadBusy, also
+        for one that another process receives. scratch: a folder for files of the block.
+        """
 
     @abstractmethod
-    async def trim(self, session: AsyncSession, upload_id: str, offset: int, end: int) -> None:
-        """Drop what a longer chunk, which did not count, left behind the chunk [offset, end), if anything.
+    async def trim(self, transaction: Transaction, upload_id: str, offset: int, end: int) -> None:
+        """Drop what other chunks, which did not count, left within and behind the chunk [offset, end), if anything.
 
         Called in the transaction that moves the upload's offset.
         """
+
+    def known_digest(self, upload_id: str, n_bytes: int) -> str | None:  # noqa: ARG002
+        """The SHA-256 of an upload of *n_bytes*, if it was computed as they were stored, by this process alone."""
+        return None
 
     @abstractmethod
     def as_file(self, upload_id: str, scratch: Path) -> AbstractAsyncContextManager[Path]:

@@ -212,7 +212,8 @@ async def _check_and_store(
             return await asyncio.to_thread(_check_file, path, expected, campaign)
     try:
         async with services.storage.staging.as_file(upload.id, services.storage.scratch) as path:
-            return await _check_and_put(store, path, ref, expected, campaign)
+            known = services.storage.staging.known_digest(upload.id, upload.n_bytes)
+            return await _check_and_put(store, path, known, ref, expected, campaign)
     except FileNotFoundError as error:
         raise _replaced(upload.purpose, upload.sha256) from error
 
@@ -222,9 +223,14 @@ def _replaced(purpose: BlobKind, sha256: str) -> Invalid:
 
 
 async def _check_and_put(
-    store: BlobStore, path: Path, ref: BlobRef, expected: Contract | None, campaign: CampaignFacts
+    store: BlobStore,
+    path: Path,
+    known_sha256: str | None,
+    ref: BlobRef,
+    expected: Contract | None,
+    campaign: CampaignFacts,
 ) -> Contract | None:
-    sha256 = await asyncio.to_thread(sha256_file, path)
+    sha256 = known_sha256 or await asyncio.to_thread(sha256_file, path)
     if sha256 != ref.sha256:
         message = f"the uploaded bytes have the digest {sha256}, not {ref.sha256}"
         raise BadUpdate(message)

@@ -1,8 +1,8 @@
 """Calls endpoints without FastAPI's resolver, which costs several times the work of a small request.
 
 That works for endpoints of a simple kind, such as those that agents call in each round: coroutines that take texts of
-the path, headers, a JSON body, the request, and what coroutines of the same kind give, and that return a response, a
-model or nothing. FastAPI calls any other endpoint.
+the path, headers, single values of the query, a JSON body, the request, and what coroutines of the same kind give, and
+that return a response, a model or nothing. FastAPI calls any other endpoint.
 """
 
 import inspect
@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from coordinator.web.limits.bodies import BoundedRequest
+from coordinator.web.parameters import query_parameters
 
 _NO_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 
@@ -74,7 +75,6 @@ def is_simple(dependant: Dependant, status: int) -> bool:
 
 def _is_simple(dependant: Dependant) -> bool:
     others = (
-        dependant.query_params,
         dependant.cookie_params,
         dependant.websocket_param_name,
         dependant.http_connection_param_name,
@@ -86,6 +86,7 @@ def _is_simple(dependant: Dependant) -> bool:
         not any(others)
         and inspect.iscoroutinefunction(dependant.call)
         and all(text.field_info.annotation is str and not text.field_info.metadata for text in texts)
+        and not any(is_repeated for _, is_repeated in query_parameters(dependant))
         and len(dependant.body_params) <= 1
         and all(_is_simple(each) for each in dependant.dependencies)
     )
@@ -100,6 +101,7 @@ class _Function:
         self._functions = [(each.name or "", _Function(each)) for each in dependant.dependencies]
         self._paths = [(each.name, each.alias) for each in dependant.path_params]
         self._headers = [(each.name, each.alias, each.field_info.default) for each in dependant.header_params]
+        self._queries = list(dependant.query_params)
         self._body = next(iter(dependant.body_params), None)
         self._request, self._response = dependant.request_param_name, dependant.response_param_name
 
@@ -112,6 +114,8 @@ class _Function:
             values[name] = of.request.path_params[alias]
         for name, alias, default in self._headers:
             values[name] = _header(of.request, alias, default)
+        if self._queries:
+            values |= _of_query(of.request, self._queries)
         if self._body is not None:
             values[self._body.name] = _checked(self._body, of.body)
         if self._request is not None:
@@ -125,16 +129,34 @@ class _Function:
 def _header(request: Request, name: str, default: Any) -> str:
     value = request.headers.get(name, default)
     if value is PydanticUndefined:
-        raise _invalid([{"type": "missing", "loc": ("header", name), "msg": "Field required", "input": None}])
+        raise RequestValidationError([_missing("header", name)])
     return str(value)
+
+
+def _of_query(request: Request, fields: Sequence[Any]) -> dict[str, Any]:
+    """The values of the query, by parameter. Raises RequestValidationError with all that is wrong."""
+    values: dict[str, Any] = {}
+    wrong: list[Any] = []
+    for each in fields:
+        given = request.query_params.get(each.alias)
+        if given is None and each.field_info.is_required():
+            wrong.append(_missing("query", each.alias))
+        elif given is None:
+            values[each.name] = each.get_default()
+        else:
+            values[each.name], errors = each.validate(given, loc=("query", each.alias))
+            wrong += errors
+    if wrong:
+        raise RequestValidationError(wrong)
+    return values
 
 
 def _checked(of: Any, body: Any) -> Any:
     value, errors = of.validate(body, loc=("body",))
     if errors:
-        raise _invalid(errors)
+        raise RequestValidationError(errors)
     return value
 
 
-def _invalid(errors: Sequence[Any]) -> RequestValidationError:
-    return RequestValidationError(errors)
+def _missing(where: str, name: str) -> dict[str, Any]:
+    return {"type": "missing", "loc": (where, name), "msg": "Field required", "input": None}

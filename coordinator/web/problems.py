@@ -40,6 +40,7 @@ TABLE: Mapping[type[errors.CoordinatorError], tuple[int, ProblemType, str]] = {
     errors.BadUpdate: (422, P.BAD_UPDATE, "The update breaks the contract"),
     errors.BadChunk: (422, P.BAD_CHUNK, "The chunk is corrupt"),
     errors.WrongOffset: (409, P.WRONG_OFFSET, "The chunk has another offset"),
+    errors.UploadBusy: (409, P.WRONG_OFFSET, "Another request sends a chunk"),
     errors.EncodedBody: (415, P.BAD_REQUEST, "The body is encoded"),
     errors.TooLarge: (413, P.TOO_LARGE, "Too large"),
     errors.QueryTooLong: (414, P.BAD_REQUEST, "The query is too long"),
@@ -124,7 +125,7 @@ def domain_error_reply(request: Request, error: errors.CoordinatorError) -> JSON
         headers["Retry-After"] = "5"
     if isinstance(error, errors.TooManyRequests):
         headers["Retry-After"] = str(error.retry_after_s)
-    if isinstance(error, errors.WrongOffset):
+    if isinstance(error, errors.WrongOffset | errors.UploadBusy):
         headers["Upload-Offset"] = str(error.expected)
     if isinstance(error, errors.RangeNotSatisfiable):
         headers["Content-Range"] = f"bytes */{error.n_bytes}"

@@ -16,7 +16,7 @@ PROTOCOL_HEADER = "Fedloom-Protocol"
 LEASE_HEADER = "Fedloom-Lease"
 """Header with ``<attempt>.<token>``, which proves that the sender holds the lease of the task."""
 
-CHUNK_BYTES = 8 << 20
+CHUNK_BYTES = 32 << 20
 """Maximum size of an upload chunk, in bytes."""
 
 ID_PATTERN = r"^[0-9A-Za-z-]{1,64}$"

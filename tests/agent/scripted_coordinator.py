@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import parse_qsl
 
 from agent.workspace import Identity
 from shared.digest import sha256_hex
@@ -94,11 +95,12 @@ class ScriptedCoordinator:
 
     def answer(self, method: str, path: str, body: bytes, offset: str) -> tuple[int, Any, dict[str, str]]:
         """Status, body and headers of the reply to a request."""
+        path, _, query = path.partition("?")
         match method, path.strip("/").split("/")[1:]:
             case "GET", ["agents", "me", "campaigns"]:
                 return 200, {"campaigns": []}, {}
-            case "GET", ["agents", "me", "campaigns", campaign_id, since] if since.startswith("statements"):
-                return 200, self._statements(campaign_id, int(since.partition("=")[2])).model_dump(), {}
+            case "GET", ["agents", "me", "campaigns", campaign_id, "statements"]:
+                return 200, self._statements(campaign_id, int(query.partition("=")[2])).model_dump(), {}
             case "GET", ["signing-keys"]:
                 return 200, SigningKeys(current=self.key.public, successions=self.successions).model_dump(), {}
             case "GET", ["blobs", sha256]:
@@ -109,10 +111,10 @@ class ScriptedCoordinator:
                 self.progress.append(json.loads(body)["progress"] or {})
                 return 200, {"expires_at": "2030-01-01T00:00:00Z", "directive": "continue"}, {}
             case "POST", ["leases", task_id, "uploads"]:
-                upload_id = f"u{len(self._uploads)}"
-                request = json.loads(body)
-                self._uploads[upload_id] = (task_id, request["purpose"])
-                return 201, {"id": upload_id, "offset": 0, "n_bytes": request["n_bytes"]}, {}
+                upload_id, file = f"u{len(self._uploads)}", dict(parse_qsl(query))
+                self._uploads[upload_id] = (task_id, file["purpose"])
+                self._tasks[task_id][1].files[file["purpose"]] = body
+                return 201, {"id": upload_id, "offset": len(body), "n_bytes": int(file["n_bytes"])}, {}
             case "PATCH", ["uploads", upload_id]:
                 task_id, purpose = self._uploads[upload_id]
                 files = self._tasks[task_id][1].files

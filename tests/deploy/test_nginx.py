@@ -17,6 +17,7 @@ import trustme
 
 from coordinator.app import ROUTERS
 from coordinator.web.reference.document import openapi_document
+from shared.wire.base import CHUNK_BYTES
 from tests.deploy.files import DEPLOY
 from tests.support.operator import Operator
 from tests.support.processes import Process, wait_until
@@ -146,7 +147,7 @@ def test_bodies_have_limits_and_chunks_of_updates_pass(proxy: Proxy) -> None:
     headers = {"Authorization": f"Bearer {proxy.coordinator.key}"}
     with httpx.Client(base_url=proxy.url, verify=proxy.tls, headers=headers, timeout=30) as http:
         assert http.post("/v1/tokens", content=b" " * (2 << 20)).status_code == 413
-        chunk = http.patch("/v1/uploads/none", content=bytes(8 << 20))
+        chunk = http.patch("/v1/uploads/none", content=bytes(CHUNK_BYTES))
         assert chunk.headers["Content-Type"] == "application/problem+json"  # the coordinator's own answer
         assert chunk.status_code in (403, 404, 409, 422)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.wire.base import CHUNK_BYTES
 from tests.support.operator import Operator
 from tests.support.processes import QuickAgent, QuickCoordinator, ended, wait_until
 from tests.support.scripted import campaign_body
@@ -124,7 +125,7 @@ def test_agent_killed_at_60_percent_of_a_100_mb_upload_resends_one_chunk_at_most
         [adapter] = operator.items(f"/v1/campaigns/{campaign_id}/adapters")[1:]
     assert len({upload for upload, _, _ in sent}) == 1
     assert len({at for _, _, at in sent}) >= len(sent) - 1
-    assert total <= adapter["blob"]["n_bytes"] + (8 << 20)
+    assert total <= adapter["blob"]["n_bytes"] + CHUNK_BYTES
     assert ada.process.printed().count("training 1/1") == 1, "the finished training was repeated"
 
 

@@ -155,7 +155,7 @@ def test_100_cuts_at_random_bytes_of_one_upload(site: Site, unbroken: Callable[[
     note = f"{again} of {size} bytes were sent again, {again // len(cut)} for each cut; {SEED_NOTE}"
     assert 0 <= size - n_bytes < 4096, note
     assert 0 < again <= sum(request.n_bytes for request in cut), note
-    assert again < size, note  # with chunks of 8 MiB it would never end
+    assert again < size, note  # with chunks of 32 MiB it would never end
 
 
 @pytest.mark.deep

@@ -3,6 +3,7 @@
 import tempfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 from agent.ledger.entries import Entry, Request
 from agent.ledger.files import FOLDER, Head, LedgerFiles, entries
@@ -39,12 +40,18 @@ def ledger_text(home: Path) -> str:
 
 
 def sent(home: Path, what: str) -> list[dict[str, Any]]:
-    """The bodies of requests of one purpose, or of the uploads of one kind of file, each once."""
+    """The bodies of requests of one purpose, or the files of one kind whose upload began, each once."""
     purpose = Purpose.UPLOAD if what in _FILES else Purpose(what)
     found: list[dict[str, Any]] = []
     for entry in ledger_of(home):
         if isinstance(entry.says, Request) and entry.says.purpose is purpose:
-            body = entry.says.body
-            if (purpose is not Purpose.UPLOAD or body["purpose"] == what) and body not in found:
-                found.append(body)
+            said = entry.says.body if purpose is not Purpose.UPLOAD else _file_of(entry.says)
+            if (purpose is not Purpose.UPLOAD or said["purpose"] == what) and said not in found:
+                found.append(said)
     return found
+
+
+def _file_of(start: Request) -> dict[str, Any]:
+    """What the start of an upload says of its file."""
+    file: dict[str, Any] = dict(parse_qsl(urlsplit(start.path).query))
+    return {**file, "n_bytes": int(file["n_bytes"])}

@@ -174,10 +174,19 @@ class ScriptedAgent:
         return self.http.put(f"/v1/agents/me/tasks/{task_id}/release")
 
     def start_upload(
-        self, lease: dict[str, Any], purpose: str, data: bytes, n_bytes: int | None = None
+        self,
+        lease: dict[str, Any],
+        purpose: str,
+        data: bytes,
+        n_bytes: int | None = None,
+        *,
+        first: bytes = b"",
+        **headers: str,
     ) -> httpx.Response:
-        body = {"purpose": purpose, "sha256": sha256_hex(data), "n_bytes": len(data) if n_bytes is None else n_bytes}
-        return self.http.post(f"/v1/leases/{lease['task_id']}/uploads", json=body, headers=self.header(lease))
+        """Begin the upload of *data*, or of a file that is said to have *n_bytes*. first: its first chunk."""
+        facts = {"purpose": purpose, "sha256": sha256_hex(data), "n_bytes": len(data) if n_bytes is None else n_bytes}
+        sent = {**self.header(lease), **({"Content-Digest": content_digest_header(first)} if first else {}), **headers}
+        return self.http.post(f"/v1/leases/{lease['task_id']}/uploads", params=facts, content=first, headers=sent)
 
     def send_chunk(
         self, lease: dict[str, Any], upload_id: str, offset: int, chunk: bytes, **headers: str
@@ -191,11 +200,13 @@ class ScriptedAgent:
         return self.http.patch(f"/v1/uploads/{upload_id}", content=chunk, headers=sent)
 
     def upload(self, lease: dict[str, Any], purpose: str, data: bytes) -> str:
-        started = self.start_upload(lease, purpose, data)
+        """Upload a file in one request, or in a second one what it has beyond an earlier attempt's bytes."""
+        started = self.start_upload(lease, purpose, data, first=data)
         assert started.status_code == 201, started.text
         upload = started.json()
-        sent = self.send_chunk(lease, upload["id"], upload["offset"], data)
-        assert sent.status_code == 204, sent.text
+        if upload["offset"] < len(data):
+            sent = self.send_chunk(lease, upload["id"], upload["offset"], data[upload["offset"] :])
+            assert sent.status_code == 204, sent.text
         return sha256_hex(data)
 
     def prepare(

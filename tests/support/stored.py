@@ -4,6 +4,7 @@ from sqlalchemy import select
 
 from coordinator.database.tables import BlobUseRow
 from coordinator.services import Services
+from coordinator.storage.storage import Storage
 from shared.wire.base import BlobRef
 from tests.support.server import RunningCoordinator
 
@@ -21,3 +22,10 @@ async def read_stored(services: Services, sha256: str) -> bytes | None:
         ref = BlobRef(sha256=sha256, n_bytes=n_bytes)
         return b"".join([part async for part in store.read(ref, 0, n_bytes)])
     return None
+
+
+async def stage(storage: Storage, upload_id: str, offset: int, data: bytes) -> None:
+    """Store a chunk that no row counts yet, as a request does whose process dies before it moves the offset."""
+    async with storage.staging.chunk(upload_id, offset, storage.scratch) as chunk:
+        await chunk.finish([data])
+        await chunk.keep()

@@ -14,12 +14,14 @@ from unittest.mock import patch
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator.database.disk_full import translate_disk_full
+from coordinator.database.prepared import Transaction
 from coordinator.database.sessions import Database
 from coordinator.errors import NotFound
 from coordinator.storage.moved_tree import moved_tree
 from coordinator.storage.scratch import scratch_file
+from coordinator.storage.spooled import SpooledStaging
 from coordinator.storage.storage import STORES
-from coordinator.storage.stores import CHUNK_BYTES, BlobStore, Staging
+from coordinator.storage.stores import CHUNK_BYTES, BlobStore
 from shared.durable import atomic_write, sync_folder
 from shared.wire.base import BlobRef
 
@@ -81,7 +83,7 @@ class TreeStore(BlobStore):
             yield
 
 
-class TreeStaging(Staging):
+class TreeStaging(SpooledStaging):
     """Chunks as files named UPLOAD/OFFSET."""
 
     def __init__(self, database: Database, data_dir: Path) -> None:
@@ -89,20 +91,25 @@ class TreeStaging(Staging):
         self._folder = data_dir / CHUNKS
         self._folder.mkdir(parents=True, exist_ok=True)
 
-    async def write(self, upload_id: str, offset: int, data: bytes) -> None:
+    async def write(self, upload_id: str, offset: int, part: bytes) -> None:
         path = self._folder / upload_id / str(offset)
         path.parent.mkdir(exist_ok=True)
         with (
             translate_disk_full(),
             path.open("r+b" if path.exists() else "w+b") as file,
         ):  # the longer of two chunks stays
-            file.write(data)
+            file.write(part)
             file.flush()
             os.fsync(file.fileno())
         sync_folder(path.parent)
 
-    async def trim(self, session: AsyncSession, upload_id: str, offset: int, end: int) -> None:
-        os.truncate(self._folder / upload_id / str(offset), end - offset)
+    async def trim(self, transaction: Transaction, upload_id: str, offset: int, end: int) -> None:
+        for path in (self._folder / upload_id).iterdir():
+            start = int(path.name)
+            if start >= end or (start > offset and (start - offset) % CHUNK_BYTES):
+                path.unlink()
+            elif start >= offset:
+                os.truncate(path, min(path.stat().st_size, CHUNK_BYTES, end - start))
 
     @asynccontextmanager
     async def as_file(self, upload_id: str, scratch: Path) -> AsyncIterator[Path]:

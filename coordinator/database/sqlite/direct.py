@@ -3,9 +3,8 @@
 A connection of the pool for it, and SQLAlchemy's results around its rows, would take twenty times as long.
 """
 
-import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import Any
@@ -19,6 +18,7 @@ from coordinator.database.driver_errors import sqlite_error
 from coordinator.database.prepared import Prepared, Row
 from coordinator.database.sqlite.statements import PRAGMAS_OF_WRITERS, Connection
 from coordinator.errors import DatabaseAway
+from coordinator.threads import in_thread
 
 
 class SqliteDirect:
@@ -154,7 +154,7 @@ class SqliteWriter(_OwnConnection):
             try:
                 await begin(connection, self._wait_s)
                 yield SqliteDirect(self._address, self._dialect, connection)
-                await _in_thread(partial(connection.execute, "COMMIT"))
+                await in_thread(partial(connection.execute, "COMMIT"))
             except BaseException:
                 with suppress(sqlite3.Error):
                     connection.rollback()
@@ -174,14 +174,4 @@ async def begin(connection: sqlite3.Connection, wait_s: float) -> None:
     finally:
         connection.execute(f"PRAGMA busy_timeout={round(1000 * wait_s)}")
     if not connection.in_transaction:
-        await _in_thread(partial(connection.execute, "BEGIN IMMEDIATE"))
-
-
-async def _in_thread(work: Callable[[], object]) -> None:
-    """Do work in a thread, to its end: a caller that is cancelled waits for it, since it uses the connection."""
-    doing = asyncio.get_running_loop().run_in_executor(None, work)
-    try:
-        await asyncio.shield(doing)
-    except asyncio.CancelledError:
-        await asyncio.gather(doing, return_exceptions=True)
-        raise
+        await in_thread(partial(connection.execute, "BEGIN IMMEDIATE"))

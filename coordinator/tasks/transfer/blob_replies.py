@@ -1,6 +1,7 @@
 """Replies with a stored blob, whole or a range of it."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 from fastapi import Response
@@ -9,11 +10,19 @@ from fastapi.responses import StreamingResponse
 from coordinator.database.numbers import read_number
 from coordinator.errors import CorruptBlob, NotFound, RangeNotSatisfiable
 from coordinator.services import Services
+from coordinator.storage.local_copies import LocalCopy
+from coordinator.tasks.transfer.shares import Shares
+from coordinator.threads import TRANSFERS, in_thread
 from coordinator.web.reference.headers import answers, sends, takes_headers
 from coordinator.web.reference.refusals import refuses
 from shared.states import BlobKind
 from shared.wire.base import BlobRef
 
+_MEDIA_TYPE = "application/octet-stream"
+_AT_ONCE = 256 << 10
+"""Bytes up to which a reply is one piece."""
+_SHARES = Shares(4 << 20, least=64 << 10, most=1 << 20)
+"""What downloads have in memory."""
 _BLOB = answers("ETag", "The digest in quotes") | answers("Accept-Ranges", "`bytes`")
 
 BLOB_REPLIES: dict[int | str, dict[str, Any]] = {
@@ -49,9 +58,22 @@ async def blob_reply(services: Services, kind: BlobKind, ref: BlobRef, wanted_ra
         start, end = wanted
         status = 206
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{ref.n_bytes}"
+    if end - start <= _AT_ONCE:
+        content = b"".join([piece async for piece in store.read(ref, start, end)])
+        return Response(content, status, headers, _MEDIA_TYPE)
     headers["Content-Length"] = str(end - start)
-    body: AsyncIterator[bytes] = store.read(ref, start, end)
-    return StreamingResponse(body, status, headers, media_type="application/octet-stream")
+    copy = await services.storage.copies.find(store, ref)
+    body = store.read(ref, start, end) if copy is None else _pieces(copy, start, end)
+    return StreamingResponse(body, status, headers, _MEDIA_TYPE)
+
+
+async def _pieces(copy: LocalCopy, start: int, end: int) -> AsyncIterator[bytes]:
+    """The bytes [start, end), read in a thread. The server takes a piece when the last one is on its way."""
+    with _SHARES.taken():
+        while start < end:
+            piece = await in_thread(partial(copy.read, start, min(_SHARES.n_bytes, end - start)), TRANSFERS)
+            start += len(piece)
+            yield piece
 
 
 def _parse_range(header: str | None, n_bytes: int) -> tuple[int, int] | None:

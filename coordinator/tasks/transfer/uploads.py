@@ -1,4 +1,4 @@
-"""Resumable uploads: chunks with digests, appended only at the upload's end, so the offset never falls.
+"""Resumable uploads: begun, replaced and deleted. ``appending`` adds chunks at their end, so an offset never falls.
 
 What one agent can have stored is bounded: a task has one upload for each of its files, of exactly the size that the
 contract gives it, and another digest replaces what was there. All unfinished uploads of an agent share a limit.
@@ -11,33 +11,30 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, delete, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator import lifecycle
 from coordinator.database.ids import new_id
 from coordinator.database.prepared import Prepared, Transaction, given, given_each
 from coordinator.database.tables import TaskRow, UploadRow
-from coordinator.errors import BadChunk, Forbidden, Invalid, LeaseLost, NotFound, TooLarge, UploadsFull, WrongOffset
+from coordinator.errors import Invalid, LeaseLost, TooLarge, UploadsFull
 from coordinator.services import Services
 from coordinator.storage.retention import release_blobs
 from coordinator.tasks.claims import LeaseClaim, LeaseHolder
 from coordinator.tasks.facts import CampaignOfFiles, ParticipantFacts, TaskFacts
-from coordinator.tasks.keyed_locks import KeyedLocks
-from coordinator.tasks.leases import IS_LEASED, LOCK_AGENT, check_held, fence_of, find_held_with_campaign
+from coordinator.tasks.leases import IS_LEASED, LOCK_AGENT, fence_of, find_held_with_campaign
+from coordinator.tasks.transfer.appending import SENDERS
+from coordinator.tasks.transfer.found_uploads import find_leased
 from shared import algorithms
 from shared.adapters.files import Contract
 from shared.adapters.lora import at_rank, trained
 from shared.adapters.updates import encoded
 from shared.campaign.spec import LoraSection, Wire
-from shared.digest import matches_content_digest
-from shared.states import BlobKind, TaskKind, TaskState
+from shared.states import BlobKind, TaskKind
 from shared.wire.tasks.leases import UploadReply, UploadRequest
 
 log = logging.getLogger(__name__)
-
-_locks = KeyedLocks()
-
 
 _STILL_LEASED = Prepared(select(TaskRow.id).where(IS_LEASED))
 _OF_DELETED = (UploadRow.id, UploadRow.purpose, UploadRow.sha256)
@@ -59,19 +56,10 @@ _UPLOAD_OF_FILE = Prepared(
 _ADD = Prepared(
     insert(UploadRow).values(offset=0, **given_each("id", "task_id", "purpose", "sha256", "n_bytes", "updated_at"))
 )
-_UPLOAD = (
-    select(UploadRow, TaskRow).join(TaskRow, TaskRow.id == UploadRow.task_id).where(UploadRow.id == bindparam("upload"))
-)
 _UPLOADED = Prepared(
     select(func.coalesce(func.sum(UploadRow.n_bytes), 0))
     .join(TaskRow, TaskRow.id == UploadRow.task_id)
     .where(TaskRow.agent_id == given("agent"), TaskRow.state.in_(lifecycle.LIVE_TASK))
-)
-_MOVE_OFFSET = Prepared(
-    update(UploadRow)
-    .where(UploadRow.id == given("upload"), UploadRow.offset == given("offset"), exists().where(IS_LEASED))
-    .values(offset=given("end"), updated_at=given("now"))
-    .returning(UploadRow.id)
 )
 
 
@@ -172,66 +160,10 @@ def _contract_of_updates(
     return encoded(contract if slots is None else contract.in_slots(slots), wire)
 
 
-async def find(services: Services, agent_id: str, upload_id: str) -> tuple[UploadRow, TaskRow]:
-    """An agent's own upload, and its task. Raises NotFound and Forbidden."""
-    for upload, task in await services.database.fetch(_UPLOAD, upload=upload_id):
-        if task.agent_id != agent_id:
-            message = "this upload belongs to another agent"
-            raise Forbidden(message)
-        return upload, task
-    raise NotFound("upload", upload_id)
-
-
-async def append(
-    services: Services, holder: LeaseHolder, upload_id: str, offset: int, data: bytes, content_digest: str
-) -> int:
-    """Append a chunk at the upload's end. Returns the new offset.
-
-    Raises NotFound, Forbidden, LeaseLost, BadChunk, WrongOffset, TooLarge, StorageFull.
-    """
-    async with _locks.of(upload_id):
-        claim, current = await _find_leased(services, holder, upload_id)
-        if not matches_content_digest(data, content_digest):
-            raise BadChunk
-        if offset != current.offset:
-            raise WrongOffset(current.offset, offset)
-        end = offset + len(data)
-        if end > current.n_bytes:
-            raise TooLarge(end, current.n_bytes)
-        await services.storage.staging.write(upload_id, offset, data)
-        if not await _move_offset(services, claim, upload_id, offset, end):
-            if not await services.database.fetch(select(UploadRow.id).where(UploadRow.id == upload_id)):
-                await services.storage.staging.discard(upload_id)  # its row went first, then our chunk came
-            raise WrongOffset(current.offset, offset)
-    log.debug("upload %s: %d bytes at %d of %d", upload_id, len(data), offset, current.n_bytes)
-    return end
-
-
-async def _move_offset(services: Services, claim: LeaseClaim, upload_id: str, offset: int, end: int) -> bool:
-    """Record that an upload has the chunk [offset, end). Returns False if another request appended, the lease was lost,
-    or the upload was deleted meanwhile."""
-    async with services.database.write("append") as session:
-        now = services.clock.now()
-        moved = await _MOVE_OFFSET.first(session, **fence_of(claim), upload=upload_id, offset=offset, end=end, now=now)
-        if moved is None:
-            return False
-        await services.storage.staging.trim(session, upload_id, offset, end)
-    return True
-
-
-async def _find_leased(services: Services, holder: LeaseHolder, upload_id: str) -> tuple[LeaseClaim, UploadRow]:
-    """An upload of a task whose lease the holder has. Raises NotFound, Forbidden and LeaseLost."""
-    upload, task = await find(services, holder.agent_id, upload_id)
-    claim = holder.claim_of(task.id)
-    if check_held(task, claim).state is not TaskState.LEASED:
-        raise LeaseLost(claim.task_id, claim.attempt)
-    return claim, upload
-
-
 async def withdraw(services: Services, holder: LeaseHolder, upload_id: str) -> None:
     """Delete an upload on its agent's request. Raises NotFound, Forbidden and LeaseLost."""
-    async with _locks.of(upload_id):
-        await _find_leased(services, holder, upload_id)
+    async with SENDERS.turn(upload_id):
+        await find_leased(services, holder, upload_id)
         await discard(services, upload_id)
 
 

@@ -23,5 +23,4 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "LeaseRequest": {"instance_id": "5b1f0c9e", "version": "1.0"},
     "RenewRequest": {"progress": {"phase": "training", "done": 3, "total": 20, "loss": 2.31}},
     "Failure": {"kind": "data", "message": "there is no data named notes here: add a table [data.notes]"},
-    "UploadRequest": {"purpose": "delta", "sha256": _DIGEST, "n_bytes": 1048576},
 }

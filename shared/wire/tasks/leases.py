@@ -140,10 +140,14 @@ class Failure(Request):
         return cls(kind=kind, message=one_line(message, _MAX_MESSAGE))
 
 
-class UploadRequest(Request):
-    """Starts or resumes the upload of one file of a task."""
+UploadPurpose = Literal[BlobKind.ADAPTER, BlobKind.DELTA, BlobKind.EXTRAS]
+"""The kinds of files that a task may have."""
 
-    purpose: Literal[BlobKind.ADAPTER, BlobKind.DELTA, BlobKind.EXTRAS]
+
+class UploadRequest(Request):
+    """Starts or resumes the upload of one file of a task: the query of a request whose body is the first chunk."""
+
+    purpose: UploadPurpose
     sha256: Sha256
     n_bytes: Annotated[Bytes, Field(ge=1)]
 

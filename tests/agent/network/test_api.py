@@ -12,6 +12,7 @@ import pytest
 
 from agent.configuration.settings import NetworkSettings
 from agent.errors import CoordinatorRefused, CoordinatorUnreachable, LeaseLost, UnreadableAssignment
+from agent.ledger.outbound import Chunk
 from shared.wire.base import CHUNK_BYTES
 from shared.wire.problems import ProblemType
 from shared.wire.tasks.assignments import Assignment
@@ -154,7 +155,7 @@ def test_an_unreachable_coordinator_is_named_with_the_cause() -> None:
 @pytest.mark.parametrize("headers", [{}, {"Upload_Offset": "many"}])
 def test_a_chunk_whose_answer_names_no_offset_is_tried_again(headers: dict[str, str]) -> None:
     async def work(url: str) -> None:
-        await api_of(url, "secret").append(a_lease(), "u1", 0, b"bytes")
+        await api_of(url, "secret").append(a_lease(), "u1", 0, Chunk.of(b"bytes"))
 
     with stub_server(ours(204, **headers)) as stub, pytest.raises(CoordinatorUnreachable):
         asyncio.run(work(stub.url))
@@ -171,7 +172,7 @@ def test_each_timeout_comes_from_the_settings() -> None:
         api = api_of(url, "secret", network=network)
         api._http.event_hooks = {"request": [note]}
         await api.acquire("instance")
-        await api.append(a_lease(), "u1", 0, b"bytes")
+        await api.append(a_lease(), "u1", 0, Chunk.of(b"bytes"))
         await api.put_result(a_lease(), InitResult(adapter=SHA))
         await api.release(a_lease())
 
@@ -204,7 +205,7 @@ def test_a_chunk_may_take_longer_than_one_time_out() -> None:
 
     async def work() -> int:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        return await api_of(url, "secret", network=network).append(a_lease(), "u1", 0, bytes(CHUNK_BYTES))
+        return await api_of(url, "secret", network=network).append(a_lease(), "u1", 0, Chunk.of(bytes(CHUNK_BYTES)))
 
     reading = threading.Thread(target=read_slowly)
     with listening:

@@ -13,6 +13,7 @@ import pytest
 
 from agent.configuration.settings import NetworkSettings
 from agent.errors import AgentError, CoordinatorRefused, CoordinatorUnreachable, UnreadableAssignment
+from agent.ledger.outbound import Chunk
 from agent.network import heartbeat as beating
 from agent.network.api import CoordinatorApi
 from agent.network.heartbeat import LeaseHeartbeat
@@ -271,7 +272,7 @@ def test_renewals_are_a_second_apart_whatever_the_coordinator_asks_for(monkeypat
 @pytest.mark.parametrize("offset", ["0", "4", "6", "-5", "1e1", "9" * 5000, "٥", "5_0"])
 def test_an_offset_that_is_not_the_chunks_end_is_refused(offset: str) -> None:
     answer = reply(204, **(OURS | {"Upload_Offset": offset.encode().decode("latin-1")}))
-    error = error_of(answer, lambda api: api.append(a_lease(), "u1", 0, b"12345"))
+    error = error_of(answer, lambda api: api.append(a_lease(), "u1", 0, Chunk.of(b"12345")))
     assert isinstance(error, CoordinatorUnreachable)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from agent.configuration.settings import NetworkSettings
 from agent.errors import TaskFailed, TransferCorrupted
-from agent.network import transfer
+from agent.network import chunk_size, transfer
 from agent.network.api import CoordinatorApi
 from agent.network.heartbeat import LeaseHeartbeat
 from agent.network.transfer import AdapterCache, upload
@@ -134,7 +134,7 @@ def test_a_download_that_stands_still_is_cut_and_resumed(tmp_path: Path) -> None
 
 @pytest.mark.deep
 def test_an_upload_that_never_advances_asks_ever_less_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "_FIRST_CHUNK_BYTES", 1024)
+    monkeypatch.setattr(chunk_size, "FIRST_BYTES", 1024)
     monkeypatch.setattr("agent.network.retry.BASE_S", 0.05)
 
     def stored_up_to(request: BaseHTTPRequestHandler) -> None:

@@ -22,7 +22,7 @@ AGENT_CALLS = [
     ("DELETE", "/v1/leases/none", None),
     ("PUT", "/v1/leases/none/result", {"kind": "init", "adapter": "0" * 64}),
     ("PUT", "/v1/leases/none/failure", {"kind": "crash", "message": "gone"}),
-    ("POST", "/v1/leases/none/uploads", {"purpose": "delta", "sha256": "0" * 64, "n_bytes": 1}),
+    ("POST", f"/v1/leases/none/uploads?purpose=delta&sha256={'0' * 64}&n_bytes=1", None),
     ("PATCH", "/v1/uploads/none", None),
     ("DELETE", "/v1/uploads/none", None),
     ("POST", "/v1/agents/me/secret", {"secret_hash": "0" * 64}),

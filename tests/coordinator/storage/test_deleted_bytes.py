@@ -22,6 +22,7 @@ from tests.support.driven import DrivenCampaign, delta_of
 from tests.support.operator import Operator
 from tests.support.scripted import ScriptedAgent
 from tests.support.server import RunningCoordinator, quick_settings, running_coordinator
+from tests.support.stored import stage
 
 Enroll = Callable[..., ScriptedAgent]
 
@@ -106,23 +107,23 @@ def test_an_update_that_a_cancelled_round_had_is_gone_with_the_next_sweep(
 
 
 @pytest.mark.parametrize(("n_bytes", "neighbours"), [(100, 3), (5000, 3), (CHUNK_BYTES + 5000, 1)])
-def test_every_page_of_a_deleted_update_is_overwritten(
-    coordinator: RunningCoordinator, n_bytes: int, neighbours: int
-) -> None:
+def test_every_page_of_a_deleted_update_is_overwritten(data_dir: Path, n_bytes: int, neighbours: int) -> None:
     """Beside others that stay: the first bytes of a chunk share a page with them, the rest have pages of their own."""
     noise = np.random.default_rng(n_bytes)
-    stays = [put(coordinator, noise.bytes(n_bytes)) for _ in range(neighbours)]
-    data = noise.bytes(n_bytes)
-    goes = put(coordinator, data)
-    stays += [put(coordinator, noise.bytes(n_bytes)) for _ in range(neighbours)]
-    pieces = [data[start : start + 16] for start in range(0, n_bytes - 16, max(16, n_bytes // 60))]
-    assert files_with(coordinator, *pieces)
-    storage = coordinator.services.storage
-    coordinator.run(release_blobs(storage, [(BlobKind.DELTA, goes)]))
-    clear(coordinator)
-    assert not files_with(coordinator, *pieces)
-    for sha256 in stays:
-        coordinator.run(storage.store_of(BlobKind.DELTA).check(BlobRef(sha256=sha256, n_bytes=n_bytes)))
+    # without an engine, whose first sweep would find that no campaign uses any of them
+    with running_coordinator(quick_settings(data_dir, None, "database"), with_engine=False) as coordinator:
+        stays = [put(coordinator, noise.bytes(n_bytes)) for _ in range(neighbours)]
+        data = noise.bytes(n_bytes)
+        goes = put(coordinator, data)
+        stays += [put(coordinator, noise.bytes(n_bytes)) for _ in range(neighbours)]
+        pieces = [data[start : start + 16] for start in range(0, n_bytes - 16, max(16, n_bytes // 60))]
+        assert files_with(coordinator, *pieces)
+        storage = coordinator.services.storage
+        coordinator.run(release_blobs(storage, [(BlobKind.DELTA, goes)]))
+        clear(coordinator)
+        assert not files_with(coordinator, *pieces)
+        for sha256 in stays:
+            coordinator.run(storage.store_of(BlobKind.DELTA).check(BlobRef(sha256=sha256, n_bytes=n_bytes)))
 
 
 def test_a_reader_in_the_way_delays_it_until_a_later_sweep_and_stops_nobody(
@@ -143,10 +144,10 @@ def test_a_reader_in_the_way_delays_it_until_a_later_sweep_and_stops_nobody(
 def test_a_process_without_an_engine_clears_what_it_deleted(data_dir: Path) -> None:
     """Such as the chunks of an upload, beside an engine in a process of its own."""
     with running_coordinator(quick_settings(data_dir, None, "database"), with_engine=False) as running:
-        data, staging = np.random.default_rng(3).bytes(3000), running.services.storage.staging
-        running.run(staging.write("an-upload", 0, data))
+        data, storage = np.random.default_rng(3).bytes(3000), running.services.storage
+        running.run(stage(storage, "an-upload", 0, data))
         assert files_with(running, data[:500])
-        running.run(staging.discard("an-upload"))
+        running.run(storage.staging.discard("an-upload"))
         Operator.wait_until(lambda: files_with(running, data[:500]), lambda found: not found)
 
 

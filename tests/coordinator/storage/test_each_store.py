@@ -22,6 +22,7 @@ from shared.wire.base import BlobRef
 from tests.coordinator.backup.test_backup import with_services
 from tests.support.scripted import campaign_body
 from tests.support.server import quick_settings
+from tests.support.stored import stage
 from tests.support.suite.tiers import deep
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -134,8 +135,8 @@ def test_chunks_become_a_file_and_the_longer_of_two_at_one_offset_stays(settings
         staging = services.storage.staging
         assert await staging.names() == set()
         for offset, data in ((0, b"0123456"), (0, b"012"), (7, b"789"), (10, b"a")):
-            await staging.write("one", offset, data)
-        await staging.write("other", 0, b"x")
+            await stage(services.storage, "one", offset, data)
+        await stage(services.storage, "other", 0, b"x")
         assert await staging.names() == {"one", "other"}
         async with staging.as_file("one", tmp_path) as path:
             assert path.read_bytes() == b"0123456789a"
@@ -154,7 +155,7 @@ def test_what_no_row_names_is_an_orphan(either_settings: Settings) -> None:
         async with services.database.write("test") as session:
             session.add_all([use_of(used), upload_of(awaited, "live")])
         for upload_id in ("live", "gone"):
-            await storage.staging.write(upload_id, 0, b"part")
+            await stage(storage, upload_id, 0, b"part")
         assert await store.orphans(storage.kinds_in(store)) == {unknown.sha256}
         assert await sweep_orphans(storage) == 2
         assert await store.names() == {used.sha256, awaited.sha256}

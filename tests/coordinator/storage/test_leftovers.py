@@ -18,6 +18,7 @@ from shared.wire.base import BlobRef
 from tests.support.operator import Operator
 from tests.support.scripted import ScriptedAgent, adapter_bytes, begin_campaign
 from tests.support.server import RunningCoordinator, quick_settings, running_coordinator
+from tests.support.stored import stage
 from tests.support.suite.tiers import EACH_STORE
 
 Enroll = Callable[..., ScriptedAgent]
@@ -65,7 +66,7 @@ def test_only_unreferenced_data_is_deleted(
         orphans.append((BlobKind.DELTA, put(running, BlobKind.DELTA, b"an update that did not count")))
         gone_upload = f"upload:{'0' * 32}"
         running.run(add_chunks(running, "f" * 64, gone_upload))
-        running.run(running.services.storage.staging.write("nobodys", 0, b"chunk"))
+        running.run(stage(running.services.storage, "nobodys", 0, b"chunk"))
         assert running.run(sweep_orphans(running.services.storage)) == 5
         assert running.run(sweep_orphans(running.services.storage)) == 0
         assert not any(has(running, kind, sha256) for kind, sha256 in orphans)

@@ -15,6 +15,7 @@ from shared.digest import sha256_hex
 from tests.support.operator import Operator, problem
 from tests.support.scripted import ScriptedAgent, adapter_bytes, begin_campaign, campaign_body
 from tests.support.server import RunningCoordinator, quick_settings
+from tests.support.stored import stage
 from tests.support.suite.tiers import EACH_STORE
 
 Enroll = Callable[..., ScriptedAgent]
@@ -97,10 +98,9 @@ def test_a_chunk_that_did_not_count_leaves_no_bytes_behind_a_shorter_one(
     _, before = either_coordinator.run(count(either_coordinator))
     delta = adapter_bytes(tmp_path, 1.0)
     upload_id = ada.start_upload(lease, "delta", delta).json()["id"]
-    staging = either_coordinator.services.storage.staging
+    storage = either_coordinator.services.storage
     for offset in range(0, 40, 10):
-        # as a request whose lease is lost between its two transactions does
-        either_coordinator.run(staging.write(upload_id, offset, delta[offset:]))
+        either_coordinator.run(stage(storage, upload_id, offset, delta[offset:]))
         assert ada.send_chunk(lease, upload_id, offset, delta[offset : offset + 10]).status_code == 204
         _, stored = either_coordinator.run(count(either_coordinator))
         assert stored <= before + len(delta)

@@ -12,7 +12,7 @@ from coordinator.storage.storage import Storage
 from shared.adapters.files import write_adapter
 from shared.digest import content_digest_header, sha256_file, sha256_hex
 from shared.states import BlobKind
-from shared.wire.base import BlobRef
+from shared.wire.base import CHUNK_BYTES, BlobRef
 from tests.support.operator import Operator, problem
 from tests.support.scripted import ScriptedAgent, adapter_bytes, begin_campaign
 from tests.support.server import RunningCoordinator
@@ -81,7 +81,7 @@ def test_a_chunk_that_does_not_fit_changes_nothing(operator: Operator, enroll: E
     assert (missing.status_code, problem(missing).kind) == (422, "bad-chunk")
     past = ada.send_chunk(lease, upload_id, 100, delta[100:] + b"more")
     assert (past.status_code, problem(past).kind) == (413, "too-large")
-    huge = ada.send_chunk(lease, upload_id, 100, bytes((8 << 20) + 1))
+    huge = ada.send_chunk(lease, upload_id, 100, bytes(CHUNK_BYTES + 1))
     assert (huge.status_code, problem(huge).kind) == (413, "too-large")
     assert offset_of(ada, upload_id) == 100
     assert ada.send_chunk(lease, upload_id, 100, delta[100:]).status_code == 204

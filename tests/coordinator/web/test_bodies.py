@@ -15,6 +15,7 @@ from tests.support.server import RunningCoordinator
 
 Enroll = Callable[..., ScriptedAgent]
 JSON = {"Content-Type": "application/json"}
+FILE = f"purpose=delta&sha256={'0' * 64}&n_bytes=1"
 
 BROKEN = [
     (b'{"note": x}', "line 1, column 10: not JSON: Expecting value"),
@@ -94,7 +95,6 @@ def test_each_call_takes_no_more_than_it_needs(operator: Operator, enroll: Enrol
         (ada.http, "POST", "/v1/leases", 4 << 10),
         (ada.http, "PATCH", "/v1/leases/none", 8 << 10),
         (ada.http, "PUT", "/v1/leases/none/failure", 32 << 10),
-        (ada.http, "POST", "/v1/leases/none/uploads", 4 << 10),
         (ada.http, "POST", "/v1/agents/me/secret", 4 << 10),
     ):
         too_much = b" " * (limit + 1)
@@ -122,8 +122,10 @@ def test_the_largest_valid_messages_fit(enroll: Enroll) -> None:
 
 
 def test_a_chunk_of_an_upload_is_bounded(enroll: Enroll) -> None:
-    reply = enroll("ada").http.patch("/v1/uploads/none", content=b"x" * (CHUNK_BYTES + 1))
-    assert (reply.status_code, problem(reply).kind) == (413, "too-large")
+    ada = enroll("ada")
+    for method, path in (("PATCH", "/v1/uploads/none"), ("POST", f"/v1/leases/none/uploads?{FILE}")):
+        reply = ada.http.request(method, path, content=b"x" * (CHUNK_BYTES + 1))
+        assert (reply.status_code, problem(reply).kind) == (413, "too-large")
 
 
 def test_a_call_without_a_body_takes_none(operator: Operator) -> None:

@@ -10,6 +10,7 @@ from coordinator.app import ROUTERS, create_app
 from coordinator.database.prepared import Prepared
 from coordinator.web.routes import BoundedRoute
 from shared.credentials import AGENT_PREFIX, OPERATOR_PREFIX, new_secret
+from shared.wire.base import CHUNK_BYTES
 from tests.support.operator import Operator, problem
 from tests.support.raw_http import ask, connected, is_closed, read_reply, request
 from tests.support.scripted import ScriptedAgent
@@ -107,7 +108,7 @@ def test_no_call_reads_the_body_of_a_caller_with_the_wrong_role(
 
 
 def test_a_client_that_sends_its_body_at_once_reads_why_it_is_refused(operator: Operator) -> None:
-    for n_bytes in (1000, 1 << 20, 8 << 20):
+    for n_bytes in (1000, 1 << 20, CHUNK_BYTES):
         reply = operator.http.patch(
             "/v1/uploads/none", content=b"x" * n_bytes, headers={"Authorization": "Bearer fla_x"}
         )

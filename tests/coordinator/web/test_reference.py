@@ -22,7 +22,7 @@ from shared.wire.agents import PartRequest
 from shared.wire.campaigns import RollbackRequest
 from shared.wire.enrollments import EnrollmentRequest, SecretRequest, TokenCreate
 from shared.wire.problems import ProblemType
-from shared.wire.tasks.leases import Failure, LeaseRequest, RenewRequest, UploadRequest
+from shared.wire.tasks.leases import Failure, LeaseRequest, RenewRequest
 from shared.wire.verification import VerificationRequest
 from tests.support.operator import Operator, problem
 from tests.support.server import RunningCoordinator
@@ -36,7 +36,7 @@ OPERATIONS = [
 OPEN = {"/healthz", "/readyz", "/v1/enrollments"}
 BODIES = (
     *(CampaignSpec, TokenCreate, EnrollmentRequest, SecretRequest, PartRequest, RollbackRequest, VerificationRequest),
-    *(LeaseRequest, RenewRequest, Failure, UploadRequest),
+    *(LeaseRequest, RenewRequest, Failure),
 )
 
 

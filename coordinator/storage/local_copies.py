@@ -1,0 +1,115 @@
+"""Blobs as files of this process, for downloads: put together and checked once, then read by many agents.
+
+A copy has no name: no process finds it, and it goes with this one. Whether a caller may read a blob, and whether it is
+still stored, is asked at each download before the copy is.
+"""
+
+import asyncio
+import hashlib
+import os
+import tempfile
+import weakref
+from collections import OrderedDict
+from pathlib import Path
+
+from coordinator.database.disk_full import translate_disk_full
+from coordinator.errors import CorruptBlob, StorageFull
+from coordinator.storage.stores import BlobStore
+from shared.wire.base import BlobRef
+
+_ALL_TOGETHER = 2 << 30
+"""Bytes of all copies. A larger blob gets none."""
+_LIVES_S = 60.0
+"""Seconds after the last download began at which a copy goes."""
+
+
+class LocalCopy:
+    """The bytes of a blob. The file is closed with the last reference to this object.
+
+    Args:
+        descriptor: of the file, which is closed here.
+        n_bytes: its size.
+    """
+
+    def __init__(self, descriptor: int, n_bytes: int) -> None:
+        self.n_bytes = n_bytes
+        self._descriptor = descriptor
+        weakref.finalize(self, os.close, descriptor)
+
+    def read(self, start: int, n_bytes: int) -> bytes:
+        """At most *n_bytes* from *start* on, in the caller's thread."""
+        return os.pread(self._descriptor, n_bytes, start)
+
+
+class LocalCopies:
+    """The copies of one process. scratch: a folder for their bytes."""
+
+    def __init__(self, scratch: Path) -> None:
+        self._scratch = scratch
+        self._copies: OrderedDict[str, LocalCopy] = OrderedDict()
+        self._making: dict[str, asyncio.Task[LocalCopy]] = {}
+        self._ends: dict[str, asyncio.TimerHandle] = {}
+
+    async def find(self, store: BlobStore, ref: BlobRef) -> LocalCopy | None:
+        """A stored blob's copy, made now if there is none; None if it is too large, or the disk too full.
+
+        Raises NotFound and CorruptBlob.
+        """
+        if ref.n_bytes > _ALL_TOGETHER:
+            return None
+        copy = self._copies.get(ref.sha256)
+        if copy is None:
+            try:
+                copy = await asyncio.shield(self._made(store, ref))
+            except StorageFull:
+                return None
+        self._keep(ref.sha256, copy)
+        return copy
+
+    def adopt(self, path: Path, ref: BlobRef) -> None:
+        """Take the file that was just hashed and stored as the blob's copy. Its caller only deletes it from now on."""
+        if ref.n_bytes <= _ALL_TOGETHER:
+            self._keep(ref.sha256, LocalCopy(os.open(path, os.O_RDONLY), ref.n_bytes))
+
+    def _made(self, store: BlobStore, ref: BlobRef) -> "asyncio.Task[LocalCopy]":
+        """A copy that is being made, whoever asked for it first, and whether or not that one still waits."""
+        making = self._making.get(ref.sha256)
+        if making is None:
+            making = self._making[ref.sha256] = asyncio.create_task(self._make(store, ref))
+            making.add_done_callback(lambda done: self._end(ref.sha256, done))
+        return making
+
+    def _end(self, sha256: str, made: "asyncio.Task[LocalCopy]") -> None:
+        del self._making[sha256]
+        if not made.cancelled():
+            made.exception()  # nobody may be waiting any more
+
+    async def _make(self, store: BlobStore, ref: BlobRef) -> LocalCopy:
+        digest = hashlib.sha256()
+        with tempfile.TemporaryFile(dir=self._scratch) as file, translate_disk_full():
+
+            def add(chunk: bytes) -> None:
+                digest.update(chunk)
+                file.write(chunk)
+
+            async for chunk in store.read(ref, 0, ref.n_bytes):
+                await asyncio.to_thread(add, chunk)
+            file.flush()
+            if digest.hexdigest() != ref.sha256:
+                raise CorruptBlob(ref.sha256, digest.hexdigest())
+            return LocalCopy(os.dup(file.fileno()), ref.n_bytes)
+
+    def _keep(self, sha256: str, copy: LocalCopy) -> None:
+        """Note that a copy is used. Those that were not used for longest go if all together are too large."""
+        self._copies[sha256] = copy
+        self._copies.move_to_end(sha256)
+        if (end := self._ends.pop(sha256, None)) is not None:
+            end.cancel()
+        self._ends[sha256] = asyncio.get_running_loop().call_later(_LIVES_S, self._drop, sha256)
+        while sum(each.n_bytes for each in self._copies.values()) > _ALL_TOGETHER:
+            self._drop(next(iter(self._copies)))
+
+    def _drop(self, sha256: str) -> None:
+        self._copies.pop(sha256, None)
+        if (end := self._ends.pop(sha256, None)) is not None:
+            end.cancel()
