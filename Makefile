@@ -6,7 +6,7 @@ PYTEST := OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 # one more than two cores: some tests wait
 PARALLEL := -n 3 --dist loadgroup
 
-.PHONY: help install demo test test-deep test-real soak bench lint format docs deploy-lock clean
+.PHONY: help install demo test test-deep test-real soak bench bench-peers lint format docs deploy-lock clean
 
 help:
 	@echo "make demo       install Fedloom and run a real federated campaign (needs Python 3.11 or newer)"
@@ -15,6 +15,7 @@ help:
 	@echo "make test-real  test with a real small model and real data, if they are installed"
 	@echo "make soak       run campaigns for half an hour with random kills, then long random interleavings"
 	@echo "make bench      measure what docs/benchmarks.md has in tables, and write them (needs an idle machine; Linux)"
+	@echo "make bench-peers  install Flower and NVFlare into .cache/peers, and time the same rounds in all three (Linux)"
 	@echo "make lint       run ruff, mypy --strict and the import rules"
 	@echo "make format     format the code"
 	@echo "make docs       generate docs/campaign.md and the table of benchmarks from the code"
@@ -47,6 +48,9 @@ soak: install
 
 bench: install
 	@OMP_WAIT_POLICY=passive $(BIN)/python benchmarks/report.py
+
+bench-peers: install
+	@OMP_WAIT_POLICY=passive $(BIN)/python benchmarks/report.py peers
 
 lint: install
 	@$(BIN)/ruff check .

@@ -2,9 +2,9 @@
 
     python benchmarks/report.py [NAME ...]
 
-NAME: of a script below; by default all, as ``make bench`` does. Each has a table on the page, between two comments with
-its name. Only the tables of the scripts that ran are replaced, each with the conditions of its run; the words around
-them are written by hand.
+NAME: of a script below; by default all but those APART, as ``make bench`` does. Each has a table on the page, between
+two comments with its name. Only the tables of the scripts that ran are replaced, each with the conditions of its run.
+The words around them are written by hand.
 """
 
 import argparse
@@ -26,8 +26,11 @@ SCRIPTS: dict[str, list[list[str]]] = {
         *(["--mb", size, "--agents", agents] for size in ("25", "100") for agents in ("2", "8")),
     ],
     "imports": [[]],
+    "peers": [[]],
 }
 """The scripts of the page's tables, each with the arguments of its runs."""
+APART = {"peers"}
+"""What only ``make bench-peers`` runs: it installs others' software, which takes most of an hour to measure."""
 
 
 def measured(name: str) -> list[Row]:
@@ -45,7 +48,7 @@ def measured(name: str) -> list[Row]:
 
 def replaced(page: str, name: str, text: str) -> str:
     """The page with *text* between the two comments of a script. Raises ValueError if it lacks them."""
-    begin, end = f"<!-- {name}: written by make bench -->", f"<!-- {name}: end -->"
+    begin, end = f"<!-- {name}: written by report.py -->", f"<!-- {name}: end -->"
     parts = re.split(f"({re.escape(begin)}\n).*?({re.escape(end)})", page, flags=re.DOTALL)
     if len(parts) != 4:
         raise ValueError(f"{PAGE.name} should have `{begin}` and, below it, `{end}`, once")
@@ -55,7 +58,8 @@ def replaced(page: str, name: str, text: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", nargs="*", choices=list(SCRIPTS), default=list(SCRIPTS), metavar="NAME")
+    usual = [name for name in SCRIPTS if name not in APART]
+    parser.add_argument("name", nargs="*", choices=list(SCRIPTS), default=usual, metavar="NAME")
     for name in parser.parse_args().name:
         beside = Beside()
         text = f"{table(measured(name))}\n\n*{in_words(beside)}*"

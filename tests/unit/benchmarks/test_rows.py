@@ -48,7 +48,7 @@ def test_a_goal_for_a_ratio_needs_one(script: Script) -> None:
 
 def test_only_the_table_of_a_script_is_replaced(script: Script) -> None:
     report = script("report")
-    page = "words\n<!-- a: written by make bench -->\nold\n<!-- a: end -->\nmore\n<!-- b: written by make bench -->\n"
+    page = "words\n<!-- a: written by report.py -->\nold\n<!-- a: end -->\nmore\n<!-- b: written by report.py -->\n"
     assert report.replaced(page, "a", r"new \1") == page.replace("old", r"new \1")
     with pytest.raises(ValueError, match="b: end"):
         report.replaced(page, "b", "new")
@@ -60,7 +60,7 @@ def test_the_page_has_a_place_for_each_script(script: Script) -> None:
     for name in report.SCRIPTS:
         assert (report.ROOT / "benchmarks" / f"{name}.py").is_file()
         report.replaced(page, name, "")
-    assert set(re.findall(r"<!-- (\w+): written by make bench -->", page)) == set(report.SCRIPTS)
+    assert set(re.findall(r"<!-- (\w+): written by report.py -->", page)) == set(report.SCRIPTS)
 
 
 def test_the_conditions_name_machine_versions_commit_and_what_ran_beside(script: Script) -> None:

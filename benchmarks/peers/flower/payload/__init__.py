@@ -1,0 +1,1 @@
+"""A Flower app whose rounds move arrays and train nothing."""
