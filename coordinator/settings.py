@@ -101,7 +101,8 @@ class EngineSettings(Group):
     """The round engine."""
 
     poll_s: Annotated[float, Field(gt=0, le=TEN_YEARS_S)] = 1.0
-    """Seconds between polls of the database; events in the same process wake the engine at once."""
+    """Seconds between polls of the database; what happens in the same process wakes the engine at once, and on PostgreSQL
+    what happens in others too."""
     claim_ttl_s: Annotated[float, Field(gt=0, le=TEN_YEARS_S)] = 60.0
     """Seconds after which another engine may take over a campaign from one that died."""
     campaigns_at_once: Annotated[int, Field(ge=1, le=64)] = 4
