@@ -7,6 +7,8 @@ file from the network may give a false length, false offsets or false shapes, an
     AdapterFile      a checked file, read tensor by tensor
     AdapterWriter    writes a canonical file, tensor by tensor
     Contract         the names, shapes and dtypes that an update must have
+
+``shared.adapters.vectors`` reads and writes the same files in ranges that need not end where a tensor does.
 """
 
 import contextlib
@@ -15,9 +17,11 @@ import math
 import mmap
 import os
 import struct
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, ClassVar, Self
@@ -50,6 +54,10 @@ class AdapterError(ValueError):
         self.reason = reason
         self.tensor = tensor
         super().__init__(f"{tensor}: {reason}" if tensor else reason)
+
+
+class NotFinite(AdapterError):
+    """A tensor holds a NaN or an infinity."""
 
 
 @dataclass(frozen=True)
@@ -91,12 +99,23 @@ class Contract:
     def header_limit(self) -> int:
         """The largest header of a file with these tensors that is read: twice the canonical one, since another writer
         may order and space it differently, and metadata."""
-        return 2 * len(canonical_header(self)) + 4096
+        return 2 * len(self.header) + 4096
+
+    @cached_property
+    def header(self) -> bytes:
+        """The bytes of a canonical file before its first tensor: the length of the header, and the header."""
+        return _canonical_header(self)
+
+    @cached_property
+    def offsets(self) -> Mapping[str, int]:
+        """Where the first byte of each tensor is in a canonical file."""
+        sizes = (spec.n_bytes for spec in self.tensors.values())
+        return dict(zip(self.tensors, accumulate(sizes, initial=len(self.header)), strict=False))
 
     @cached_property
     def file_bytes(self) -> int:
         """The exact size of a canonical file with these tensors."""
-        return len(canonical_header(self)) + sum(spec.n_bytes for spec in self.tensors.values())
+        return len(self.header) + sum(spec.n_bytes for spec in self.tensors.values())
 
     def check(self, file: "AdapterFile") -> None:
         """Raise AdapterError unless *file* has exactly these tensors, shapes and dtypes, and all values are finite."""
@@ -126,7 +145,7 @@ def slot_name(slot: str, name: str) -> str:
 
 
 def check_finite(name: str, values: Array) -> None:
-    """Raise AdapterError if *values* holds a NaN or an infinity.
+    """Raise NotFinite if *values* holds a NaN or an infinity.
 
     A finite dot product of the tensor with itself proves that every value is finite, at memory speed. Large values
     overflow too, so an infinite dot product leads to the slower check of every value.
@@ -137,31 +156,44 @@ def check_finite(name: str, values: Array) -> None:
             return
     if not np.isfinite(flat).all():
         kind = "NaN" if np.isnan(flat).any() else "infinity"
-        raise AdapterError(f"holds {kind}", name)
+        raise NotFinite(f"holds {kind}", name)
 
 
 class AdapterFile:
     """A safetensors file with a checked header, read through a memory map.
 
-    Use it as a context manager. ``tensors`` maps names to specs in the order of the file. Raises AdapterError if the
-    file is truncated or oversized, or if its header is false or has more than *max_header_bytes*.
+    Use it as a context manager. ``tensors`` maps names to specs in the order of the file, and ``offsets`` to where the
+    first byte of the tensor is. Raises AdapterError if the file is truncated or oversized, or if its header is false or
+    has more than *max_header_bytes*.
+
+    like: a contract that the file is expected to have. The header of a canonical file with it is compared as a whole in
+    place of being parsed, and the two mappings are the contract's own. Any other file is read as without it.
     """
 
     dtypes: ClassVar[tuple[str, ...]] = ("F32", "F16", "BF16")
     """The dtypes that its tensors may have."""
 
-    def __init__(self, path: Path, max_header_bytes: int = MAX_HEADER_BYTES) -> None:
+    def __init__(
+        self,
+        path: Path,
+        max_header_bytes: int = MAX_HEADER_BYTES,
+        *,
+        like: Contract | None = None,
+    ) -> None:
         self.path = path
         self._max_header_bytes = min(max_header_bytes, MAX_HEADER_BYTES)
         self._map: mmap.mmap | None = None
-        self._offsets: dict[str, int] = {}
-        self.tensors: dict[str, TensorSpec] = {}
+        self.tensors: Mapping[str, TensorSpec]
+        self.offsets: Mapping[str, int]
         with path.open("rb") as file:  # closed at once, since a round may map hundreds of files
             size = file.seek(0, os.SEEK_END)
             if size:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         try:
-            self._parse(size)
+            if like is not None and self._is_canonical(like, size):
+                self.tensors, self.offsets = like.tensors, like.offsets
+            else:
+                self.tensors, self.offsets = self._parse(size)
         except BaseException:
             self.close()
             raise
@@ -199,10 +231,24 @@ class AdapterFile:
             self._map if self._map is not None else b"",
             dtype=_STORED[spec.dtype],
             count=math.prod(spec.shape),
-            offset=self._offsets[name],
+            offset=self.offsets[name],
         )
 
-    def _parse(self, size: int) -> None:
+    def read_at(self, offset: int, n_values: int) -> Array:
+        """Return float32 values from a byte of the file on, of one tensor or of several F32 tensors that follow each
+        other, as a read-only view with one dimension."""
+        assert self._map is not None
+        return np.frombuffer(self._map, dtype="<f4", count=n_values, offset=offset)
+
+    def _is_canonical(self, contract: Contract, size: int) -> bool:
+        if self._map is None or size != contract.file_bytes:
+            return False
+        return self._map[: len(contract.header)] == contract.header
+
+    def _parse(self, size: int) -> tuple[dict[str, TensorSpec], dict[str, int]]:
+        """The specs and the offsets of the tensors, in the order of the file."""
+        tensors: dict[str, TensorSpec] = {}
+        offsets: dict[str, int] = {}
         if self._map is None or size < 8:
             raise AdapterError(f"the file has {size} bytes, too few for a safetensors header")
         (header_bytes,) = struct.unpack("<Q", self._map[:8])
@@ -223,11 +269,12 @@ class AdapterFile:
                 )
             if start + end > size:
                 raise AdapterError(f"the file ends {start + end - size} bytes before this tensor does", name)
-            self.tensors[name] = spec
-            self._offsets[name] = start + begin
+            tensors[name] = spec
+            offsets[name] = start + begin
             position = end
         if start + position != size:
             raise AdapterError(f"{size - start - position} bytes follow the last tensor")
+        return tensors, offsets
 
 
 def _load_header(raw: bytes, dtypes: Sequence[str]) -> list[tuple[str, str, tuple[int, ...], int, int]]:
@@ -270,8 +317,7 @@ def _is_natural_list(value: object) -> bool:
     return isinstance(value, list) and all(type(item) is int and 0 <= item < 1 << 48 for item in value)
 
 
-def canonical_header(contract: Contract) -> bytes:
-    """The bytes of a canonical file before its first tensor: the length of the header, and the header."""
+def _canonical_header(contract: Contract) -> bytes:
     position, entries = 0, {}
     for name, spec in contract.tensors.items():
         entries[name] = {
@@ -291,20 +337,16 @@ class AdapterWriter:
 
     *target* is a path, or an empty file that is open for writing; the end of the block closes it. ``write`` raises
     AdapterError if the contract does not name the tensor, if its shape or kind of number differs, or if it was written
-    before. Leaving the block raises AdapterError if tensors are still missing.
+    before. Leaving the block raises AdapterError if tensors are still missing. Several threads may write.
     """
 
     def __init__(self, target: Path | IO[bytes], contract: Contract) -> None:
         if any(spec.dtype == "F16" for spec in contract.tensors.values()):
             raise AdapterError("canonical files are written in F32, and updates in BF16 and I8 too")
-        header = canonical_header(contract)
-        self._missing: dict[str, tuple[int, TensorSpec]] = {}
-        position = len(header)
-        for name, spec in contract.tensors.items():
-            self._missing[name] = (position, spec)
-            position += spec.n_bytes
+        self._missing = {name: (contract.offsets[name], spec) for name, spec in contract.tensors.items()}
+        self._lock = threading.Lock()
         self._file = target.open("wb") if isinstance(target, Path) else target
-        self._file.write(header)
+        self._file.write(contract.header)
 
     def __enter__(self) -> Self:
         return self
@@ -315,15 +357,25 @@ class AdapterWriter:
             raise AdapterError("was never written", next(iter(self._missing)))
 
     def write(self, name: str, values: NDArray[Any]) -> None:
-        if name not in self._missing:
-            raise AdapterError("is not in the contract, or was written before", name)
-        position, spec = self._missing.pop(name)
+        offset, spec = self.reserve(name)
         if values.shape != spec.shape:
             raise AdapterError(f"shape {list(values.shape)}, expected {list(spec.shape)}", name)
         if _dtype_of(values) != spec.dtype:
             raise AdapterError(f"{values.dtype} values, which are not written as {spec.dtype}", name)
-        self._file.seek(position)
-        self._file.write(np.ascontiguousarray(values, dtype=_STORED[spec.dtype]).data)
+        self.write_at(offset, values)
+
+    def reserve(self, name: str) -> tuple[int, TensorSpec]:
+        """Take tensor *name* off those that ``write`` writes. Returns its offset and its spec, for ``write_at``."""
+        if name not in self._missing:
+            raise AdapterError("is not in the contract, or was written before", name)
+        return self._missing.pop(name)
+
+    def write_at(self, offset: int, values: NDArray[Any]) -> None:
+        """Write values from a byte of the file on, of tensors that were reserved."""
+        data = np.ascontiguousarray(values, dtype=_STORED[_dtype_of(values)]).data
+        with self._lock:
+            self._file.seek(offset)
+            self._file.write(data)
 
 
 def _dtype_of(values: Stored) -> str:

@@ -24,7 +24,7 @@ from typing import IO
 
 import numpy as np
 
-from shared.adapters.files import AdapterError, AdapterWriter, Array, Contract, TensorSpec, canonical_header
+from shared.adapters.files import AdapterError, AdapterWriter, Array, Contract, TensorSpec
 from shared.adapters.lora import factor_of
 from shared.digest import sha256_of_parts
 
@@ -60,7 +60,7 @@ def write_initial(target: Path | IO[bytes], adapter: Contract, seed: int) -> Non
 
 def initial_sha256(adapter: Contract, seed: int) -> str:
     """The digest of the file that ``write_initial`` writes. Raises AdapterError, see ``initial_values``."""
-    total = hashlib.sha256(canonical_header(_in_float32(adapter)))
+    total = hashlib.sha256(_in_float32(adapter).header)
     for _, values in initial_tensors(adapter, seed):
         total.update(values.reshape(-1).astype("<f4", copy=False).data)
     return total.hexdigest()

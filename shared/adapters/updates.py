@@ -69,11 +69,15 @@ class UpdateFile(AdapterFile):
 
     dtypes = (*AdapterFile.dtypes, "I8")
 
-    def __init__(self, path: Path, max_header_bytes: int = MAX_HEADER_BYTES) -> None:
-        super().__init__(path, max_header_bytes)
+    def __init__(
+        self, path: Path, max_header_bytes: int = MAX_HEADER_BYTES, *, like: Contract | None = None
+    ) -> None:
+        super().__init__(path, max_header_bytes, like=like)
         self.stored = self.tensors
+        self.is_rounded = any(spec.dtype != "F32" for spec in self.stored.values())
         try:
-            self.tensors = _decoded(self.stored)
+            if self.is_rounded:
+                self.tensors = _decoded(self.stored)
         except BaseException:
             self.close()
             raise
