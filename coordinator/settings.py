@@ -101,12 +101,15 @@ class EngineSettings(Group):
     """The round engine."""
 
     poll_s: Annotated[float, Field(gt=0, le=TEN_YEARS_S)] = 1.0
-    """Seconds between polls of the database; what happens in the same process wakes the engine at once, and on PostgreSQL
-    what happens in others too."""
+    """Seconds between polls of the database; what happens in the same process wakes the engine at once, and on
+    PostgreSQL what happens in others too."""
     claim_ttl_s: Annotated[float, Field(gt=0, le=TEN_YEARS_S)] = 60.0
     """Seconds after which another engine may take over a campaign from one that died."""
     campaigns_at_once: Annotated[int, Field(ge=1, le=64)] = 4
     """Most campaigns that one engine ticks at the same time, and most that it aggregates at the same time."""
+    aggregation_threads: Annotated[int, Field(ge=1, le=64)] | None = None
+    """Threads that work on one aggregation at the same time; by default one for each core, at most 4. The result has
+    the same bytes with any number."""
     sweep_s: Annotated[float, Field(gt=0, le=TEN_YEARS_S)] = 5.0
     """Seconds between sweeps for expired leases and stale uploads."""
 

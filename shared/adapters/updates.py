@@ -69,9 +69,7 @@ class UpdateFile(AdapterFile):
 
     dtypes = (*AdapterFile.dtypes, "I8")
 
-    def __init__(
-        self, path: Path, max_header_bytes: int = MAX_HEADER_BYTES, *, like: Contract | None = None
-    ) -> None:
+    def __init__(self, path: Path, max_header_bytes: int = MAX_HEADER_BYTES, *, like: Contract | None = None) -> None:
         super().__init__(path, max_header_bytes, like=like)
         self.stored = self.tensors
         self.is_rounded = any(spec.dtype != "F32" for spec in self.stored.values())

@@ -17,6 +17,7 @@ from shared.algorithms.base import (
     ServerHalf,
     Updates,
     UpdateTensor,
+    elementwise,
 )
 from shared.plugins import BrokenPlugin, Plugins
 
@@ -35,6 +36,7 @@ __all__ = [
     "UpdateTensor",
     "Updates",
     "bundled",
+    "elementwise",
     "find",
     "names",
     "usable",

@@ -6,6 +6,8 @@ Reddi et al. 2021, "Adaptive Federated Optimization" (arXiv 2003.00295), algorit
 - m = Δ in the first round, as in OpenFedLLM, so that the first steps are not damped; in the paper m starts at zero.
 - Adam and Yogi use m² for v, as in OpenFedLLM; in the paper Δ².
 - Δ is weighted by the campaign's weighting; in the paper it is the plain mean.
+
+Steps are written in place where they can be: a block then stays in the cache.
 """
 
 from typing import Annotated, TypeVar
@@ -45,12 +47,21 @@ class AdaptiveServer(ServerHalf[A]):
             return np.full(shape, self.params.tau**2, dtype=np.float32)
         return super().initial_state(slot, shape)
 
-    def step(self, direction: Array, v: Array) -> Array:
-        """Return η d / (√v + τ) for the direction d. direction, v: same shape."""
+    def step(self, x: Array, direction: Array, v: Array) -> Array:
+        """Return x + η d / (√v + τ) for the direction d. x, direction, v: same shape."""
         root: Array = np.sqrt(v)
-        return self.params.eta * direction / (root + self.params.tau)
+        root += self.params.tau
+        x_next = self.params.eta * direction
+        x_next /= root
+        x_next += x
+        return x_next
 
 
 def first_moment(m: Array, delta: Array, beta1: float, *, first: bool) -> Array:
-    """Return β₁ m + (1 − β₁) Δ; in the first round Δ. m, delta: same shape."""
-    return delta if first else beta1 * m + (1 - beta1) * delta
+    """Return β₁ m + (1 − β₁) Δ; in the first round Δ. m, delta: same shape. delta is overwritten."""
+    if first:
+        return delta
+    moment = beta1 * m
+    delta *= 1 - beta1
+    moment += delta
+    return moment

@@ -12,6 +12,9 @@ with a wider view than the one before:
     combine, parts     tensors that belong together, such as the two factors of a module, by name
     measure            a first pass over all parts, for what depends on whole updates, such as their norms
 
+An ``aggregate`` that treats each element by itself says so (``elementwise``). Aggregation then cuts the tensors into
+blocks that fit a processor's cache, and works on several at a time.
+
 An algorithm may need further tensors beside the adapter, and declares them as slots. A slot holds one float32 tensor
 for every trained tensor of the adapter.
 
@@ -29,6 +32,7 @@ Symbols: x the global adapter; Δ_k = w_k − x the delta of client k; p_k the c
 updates; q_k the same, normalised over all clients of the campaign; Δ = Σ p_k Δ_k.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,12 +44,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.adapters.files import MAX_DIMENSIONS, AdapterError, Contract, TensorSpec, slot_name
+from shared.adapters.scratch import BLOCK_VALUES, scratch
 from shared.campaign.sections import Section
 
 Array = NDArray[np.float32]
 Slots = Mapping[str, Mapping[str, Any]]
 """Slot to tensor name to tensor."""
 _NOTHING: Slots = MappingProxyType({})
+_ELEMENTWISE = "elementwise"
+"""The attribute that ``elementwise`` gives a method: the method itself, since ``functools.wraps`` copies attributes."""
 
 
 class AlgorithmParams(Section):
@@ -62,6 +69,7 @@ class AlgorithmParams(Section):
 
 
 P = TypeVar("P", bound=AlgorithmParams)
+F = TypeVar("F", bound=Callable[..., Array])
 
 
 @dataclass(frozen=True)
@@ -116,13 +124,33 @@ class Updates(Sequence[UpdateTensor]):
         if others := {update.shape for update in self._updates} - {self._shape}:
             shapes = ", ".join(str(list(shape)) for shape in sorted({*others, self._shape}))
             raise AdapterError(f"has updates of several shapes, which have no sum ({shapes})", self._name)
-        # float64: in float32 small clients are rounded away, and the mean of K equal deltas is not that delta
-        total = np.zeros(self._shape, dtype=np.float64)
-        term = np.empty(self._shape, dtype=np.float64)
-        for update in self._updates:
-            np.multiply(update.read(slot), weight(update), out=term, dtype=np.float64)
-            total += term
-        return total.astype(np.float32)
+        terms = [(weight(update), update.read(slot).reshape(-1)) for update in self._updates]
+        n_values = math.prod(self._shape)
+        if n_values <= BLOCK_VALUES:
+            return _weighted_sum(terms).reshape(self._shape)
+        total = np.empty(n_values, dtype=np.float32)
+        for begin in range(0, n_values, BLOCK_VALUES):
+            block = slice(begin, begin + BLOCK_VALUES)
+            total[block] = _weighted_sum([(factor, values[block]) for factor, values in terms])
+        return total.reshape(self._shape)
+
+
+def _weighted_sum(terms: Sequence[tuple[float, Array]]) -> Array:
+    """Σ p_k x_k in the order of the terms, (n,).
+
+    In float64: in float32 small clients are rounded away, and the mean of K equal deltas is not that delta. Each step
+    is rounded by itself. Values are converted apart from the arithmetic: numpy takes longer for mixed types.
+    A BLAS would be faster still, but its order and its rounding depend on the processor.
+    """
+    (factor, values), *others = terms
+    total, term = scratch(values.size)
+    np.copyto(total, values)
+    total *= factor
+    for factor, values in others:
+        np.copyto(term, values)
+        term *= factor
+        total += term
+    return total.astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -161,6 +189,18 @@ class Part:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(self.x)
+
+
+def elementwise(aggregate: F) -> F:
+    """Declare that an ``aggregate`` computes each element of its result and of the state from that element alone.
+
+    Aggregation may then call it for blocks of one dimension, each a range of the elements of one or several tensors,
+    in any order and from several threads at the same time. The state is then read-only. So it stores nothing on self,
+    and ``initial_state`` gives every element the same value. A method that overrides it is not elementwise until it is
+    declared so too.
+    """
+    vars(aggregate)[_ELEMENTWISE] = aggregate
+    return aggregate
 
 
 class ServerHalf(Generic[P]):
@@ -334,6 +374,14 @@ class Algorithm:
         if "delta" in self.client.extras:
             return "its Client.extras names delta, which is the update itself"
         return None
+
+    @property
+    def is_elementwise(self) -> bool:
+        """Whether aggregation may cut tensors into blocks: ``aggregate`` is ``elementwise``, and nothing else in the
+        server half sees whole tensors."""
+        server, whole = self.server, (ServerHalf.combine, ServerHalf.parts, ServerHalf.slot_shape)
+        is_declared = getattr(server.aggregate, _ELEMENTWISE, None) is server.aggregate
+        return is_declared and (server.combine, server.parts, server.slot_shape) == whole
 
     @property
     def measures(self) -> bool:

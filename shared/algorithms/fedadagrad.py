@@ -7,7 +7,7 @@ mean.
 
 from shared.algorithms import fedavg
 from shared.algorithms._moments import AdaptiveParams, AdaptiveServer
-from shared.algorithms.base import Array, Updates
+from shared.algorithms.base import Array, Updates, elementwise
 
 
 class Params(AdaptiveParams):
@@ -19,10 +19,11 @@ class Server(AdaptiveServer[Params]):
 
     state = ("v",)
 
+    @elementwise
     def aggregate(self, x: Array, updates: Updates, state: dict[str, Array], *, first: bool) -> Array:  # noqa: ARG002
         delta = updates.mean_delta()
         state["v"] = state["v"] + delta * delta
-        return x + self.step(delta, state["v"])
+        return self.step(x, delta, state["v"])
 
 
 Client = fedavg.Client

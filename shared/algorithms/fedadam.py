@@ -7,7 +7,7 @@ m = Δ in the first round; there is no bias correction. Δ is weighted by the ca
 
 from shared.algorithms import fedavg
 from shared.algorithms._moments import AdaptiveServer, MomentsParams, first_moment
-from shared.algorithms.base import Array, Updates
+from shared.algorithms.base import Array, Updates, elementwise
 
 
 class Params(MomentsParams):
@@ -19,10 +19,15 @@ class Server(AdaptiveServer[Params]):
 
     state = ("m", "v")
 
+    @elementwise
     def aggregate(self, x: Array, updates: Updates, state: dict[str, Array], *, first: bool) -> Array:
         m = first_moment(state["m"], updates.mean_delta(), self.params.beta1, first=first)
-        state["m"], state["v"] = m, self.params.beta2 * state["v"] + (1 - self.params.beta2) * (m * m)
-        return x + self.step(m, state["v"])
+        squared = m * m
+        squared *= 1 - self.params.beta2
+        v = self.params.beta2 * state["v"]
+        v += squared
+        state["m"], state["v"] = m, v
+        return self.step(x, m, v)
 
 
 Client = fedavg.Client

@@ -4,7 +4,7 @@ McMahan et al. 2017, "Communication-Efficient Learning of Deep Networks from Dec
 with deltas: x + Σ p_k (w_k − x) = Σ p_k w_k.
 """
 
-from shared.algorithms.base import AlgorithmParams, Array, ClientHalf, ServerHalf, Updates
+from shared.algorithms.base import AlgorithmParams, Array, ClientHalf, ServerHalf, Updates, elementwise
 
 
 class Params(AlgorithmParams):
@@ -14,6 +14,7 @@ class Params(AlgorithmParams):
 class Server(ServerHalf[Params]):
     """x ← x + Δ."""
 
+    @elementwise
     def aggregate(self, x: Array, updates: Updates, state: dict[str, Array], *, first: bool) -> Array:  # noqa: ARG002
         return x + updates.mean_delta()
 

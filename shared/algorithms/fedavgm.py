@@ -11,7 +11,7 @@ from pydantic import Field
 
 from shared.algorithms import fedavg
 from shared.algorithms._moments import first_moment
-from shared.algorithms.base import AlgorithmParams, Array, ServerHalf, Updates
+from shared.algorithms.base import AlgorithmParams, Array, ServerHalf, Updates, elementwise
 
 
 class Params(AlgorithmParams):
@@ -26,6 +26,7 @@ class Server(ServerHalf[Params]):
 
     state = ("m",)
 
+    @elementwise
     def aggregate(self, x: Array, updates: Updates, state: dict[str, Array], *, first: bool) -> Array:
         state["m"] = first_moment(state["m"], updates.mean_delta(), self.params.beta1, first=first)
         return x + state["m"]

@@ -9,7 +9,7 @@ import numpy as np
 
 from shared.algorithms import fedavg
 from shared.algorithms._moments import AdaptiveServer, MomentsParams, first_moment
-from shared.algorithms.base import Array, Updates
+from shared.algorithms.base import Array, Updates, elementwise
 
 
 class Params(MomentsParams):
@@ -21,11 +21,16 @@ class Server(AdaptiveServer[Params]):
 
     state = ("m", "v")
 
+    @elementwise
     def aggregate(self, x: Array, updates: Updates, state: dict[str, Array], *, first: bool) -> Array:
         m = first_moment(state["m"], updates.mean_delta(), self.params.beta1, first=first)
-        squared, v = m * m, state["v"]
-        state["m"], state["v"] = m, v - (1 - self.params.beta2) * squared * np.sign(v - squared)
-        return x + self.step(m, state["v"])
+        squared = m * m
+        sign = state["v"] - squared
+        np.sign(sign, out=sign)
+        squared *= 1 - self.params.beta2
+        squared *= sign
+        state["m"], state["v"] = m, state["v"] - squared
+        return self.step(x, m, state["v"])
 
 
 Client = fedavg.Client

@@ -20,7 +20,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from shared.algorithms.base import AlgorithmParams, Array, ClientHalf, ServerHalf, Updates
+from shared.algorithms.base import AlgorithmParams, Array, ClientHalf, ServerHalf, Updates, elementwise
 
 
 class Params(AlgorithmParams):
@@ -37,6 +37,7 @@ class Server(ServerHalf[Params]):
     broadcast = ("c",)
     client_sums = ("c",)
 
+    @elementwise
     def aggregate(self, x: Array, updates: Updates, state: dict[str, Array], *, first: bool) -> Array:  # noqa: ARG002
         state["c"] = state["c"] + updates.sum_in_campaign("delta_c")
         return x + self.params.eta_g * updates.mean_delta()

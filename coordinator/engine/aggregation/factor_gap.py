@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from coordinator.engine.aggregation.threads import in_threads
 from shared.adapters.files import AdapterFile, Array
 from shared.adapters.lora import factors
 from shared.adapters.updates import TensorView
@@ -92,10 +93,17 @@ class _Module:
         return np.array([p for p, _, _ in self.clients[1:]])
 
 
-def factor_gap(parent: AdapterFile, deltas: Sequence[tuple[float, AdapterFile]], scale: float) -> FactorGap:
+def factor_gap(
+    parent: AdapterFile,
+    deltas: Sequence[tuple[float, AdapterFile]],
+    scale: float,
+    *,
+    n_threads: int = 1,
+) -> FactorGap:
     """Measure the factor gap of a round. Modules with a frozen factor, which deltas lack, have none and are skipped.
 
-    Memory is a few tensors, Gram matrices and blocks of at most 8 MiB, independent of the number of clients. A module
+    Memory is, in each thread, a few tensors, Gram matrices and blocks of at most 8 MiB, independent of the number of
+    clients. A module
     costs 2 (out + in) (K r)² floating-point operations. With so many clients that the products themselves are cheaper,
     or that the Gram matrices exceed a block, it costs 2 out · in · K r.
 
@@ -103,16 +111,18 @@ def factor_gap(parent: AdapterFile, deltas: Sequence[tuple[float, AdapterFile]],
         parent: the global adapter that the round started from.
         deltas: p_k and the delta of each client.
         scale: α/r.
+        n_threads: threads that work on modules at the same time.
     """
-    squared_gap = squared_moved = 0.0
-    for a_name, b_name in factors(parent.tensors):
-        if not all(a_name in delta.tensors and b_name in delta.tensors for _, delta in deltas):
-            continue
+
+    def of_module(names: tuple[str, str]) -> tuple[float, float]:
+        a_name, b_name = names
         clients = [(p, delta.view(a_name), delta.view(b_name)) for p, delta in deltas]
-        gap, moved = _squared_norms(_Module(parent.read(a_name), parent.read(b_name), clients))
-        squared_gap += gap
-        squared_moved += moved
-    return FactorGap(scale * math.sqrt(squared_gap), scale * math.sqrt(squared_moved))
+        return _squared_norms(_Module(parent.read(a_name), parent.read(b_name), clients))
+
+    modules = [pair for pair in factors(parent.tensors) if all(delta.tensors.keys() >= {*pair} for _, delta in deltas)]
+    norms = in_threads(n_threads, of_module, modules)
+    gap, moved = (math.sqrt(math.fsum(squared)) for squared in zip(*norms, strict=True)) if norms else (0.0, 0.0)
+    return FactorGap(scale * gap, scale * moved)
 
 
 def _squared_norms(module: _Module) -> tuple[float, float]:

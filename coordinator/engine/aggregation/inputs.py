@@ -5,6 +5,7 @@ round can be recomputed while its updates are stored.
 """
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -165,6 +166,7 @@ async def aggregated(services: Services, inputs: RoundInputs, *, measures_gap: b
             lora=inputs.spec.lora,
             membership_scale=inputs.membership_scale,
             measures_gap=measures_gap,
+            n_threads=services.settings.engine.aggregation_threads or min(4, os.cpu_count() or 1),
         )
         with translate_disk_full():
             result = await asyncio.get_running_loop().run_in_executor(services.aggregations, work)
