@@ -386,6 +386,7 @@ OTHER: dict[str, Any] = {
     "client_number": 1,
     "training": TrainingSection(steps=STEPS, seed=8),
     "steps": STEPS + 1,
+    "wire": "int8",
     "learning_rate": 1e-4,
     "kind_params": {"beta": 0.7},
     "adapter": BlobRef(sha256="1" * 64, n_bytes=1),
