@@ -107,6 +107,15 @@ async def seconds_of(at: Coordinator, url: str, folder: Path, work: Work) -> flo
     return seconds
 
 
+async def keep_lease(at: Coordinator, url: str, folder: Path) -> None:
+    """Hold the task's lease until cancelled: the bare servers know none."""
+    api = CoordinatorApi(url, at.secret, ledger=Ledger(folder / "lease"))
+    try:
+        await LeaseHeartbeat(api, INSTANCE, at.lease).run()
+    finally:
+        await api.close()
+
+
 async def measure(
     at: Coordinator, urls: dict[str, str], folder: Path, repeat: int
 ) -> dict[str, dict[str, list[float]]]:
@@ -160,7 +169,10 @@ def main() -> None:
 
         async def work() -> dict[str, dict[str, list[float]]]:
             at = await begin(urls["coordinator"], key.strip(), folder, adapter, ref)
-            return await measure(at, urls, folder, given.repeat)
+            lease = asyncio.create_task(keep_lease(at, urls["coordinator"], folder))
+            taken = await measure(at, urls, folder, given.repeat)
+            lease.cancel()
+            return taken
 
         show(given.mb, asyncio.run(work()))
 
