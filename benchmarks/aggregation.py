@@ -1,7 +1,7 @@
 """Measures the aggregation of updates in the page cache against numpy's in-place addition of the same bytes.
 
     python benchmarks/aggregation.py [--mb 100] [--tensors 448] [--rank 8] [--updates 4,16,64] [--threads 1,2]
-                                     [--algorithms all] [--repeat 5] [--gap]
+                                     [--algorithms all] [--repeat 5] [--gap] [--json FILE]
 
 The reference is ``x += d`` in float32, one memory-mapped update after the other, in one thread. The aggregation reads
 the same updates, and besides the global adapter and the algorithm's state; it sums in float64, checks that all results
@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from rows import Ratio, Row, add_option, at_least, write
 from threadpoolctl import threadpool_limits
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -118,8 +119,8 @@ class Case:
     n_updates: int
     repeat: int
 
-    def measure(self, n_threads: Sequence[int], *, with_gap: bool) -> None:
-        """Print the ratio for each number of threads."""
+    def measure(self, n_threads: Sequence[int], *, with_gap: bool) -> list[Row]:
+        """Print the ratio for each number of threads, and return it as rows."""
         algorithm = algorithms.find(self.algorithm)
         updates = [self._update(k, extras=algorithm.client.extras) for k in range(self.n_updates)]
         paths = [path for each in updates for path in (each.delta, each.extras) if path is not None]
@@ -142,6 +143,14 @@ class Case:
         if with_gap:
             line += f"  {1 - found[1, False][1] / found[1, True][1]:9.0%}"
         print(line, flush=True)
+        rows = []
+        for threads in n_threads:
+            took, _ = found[threads, False]
+            what = f"{self.algorithm}, {self.n_updates} updates, {threads} thread{'s' if threads > 1 else ''}"
+            ratio = Ratio(added / took, "an addition in place")
+            goal = at_least(0.25 if threads == 1 else 0.4, "ratio")
+            rows.append(Row(what, n_bytes / took / 1e9, "GB/s", ratio, goal))
+        return rows
 
     def _empty(self, name: str) -> Path:
         folder = self.files.folder / name
@@ -194,6 +203,7 @@ def main() -> None:
     parser.add_argument("--algorithms", default="all", help="Names, separated by commas.")
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--gap", action="store_true", help="Measure the factor gap too.")
+    add_option(parser)
     given = parser.parse_args()
     chosen = ALGORITHMS if given.algorithms == "all" else given.algorithms.split(",")
     updates, threads = ([int(word) for word in text.split(",")] for text in (given.updates, given.threads))
@@ -204,8 +214,12 @@ def main() -> None:
     print(f"algorithm   updates   in place{heads}")
     with tempfile.TemporaryDirectory() as name, threadpool_limits(limits=1, user_api="blas"):
         files = Files.of(Path(name), given.mb * 1e6, given.tensors, given.rank)
-        for algorithm, n_updates in itertools.product(chosen, updates):
-            Case(files, algorithm, n_updates, given.repeat).measure(threads, with_gap=given.gap)
+        rows = [
+            row
+            for algorithm, n_updates in itertools.product(chosen, updates)
+            for row in Case(files, algorithm, n_updates, given.repeat).measure(threads, with_gap=given.gap)
+        ]
+    write(given.json, rows)
     print(f"anonymous memory at its peak, the reference's sum included: {memory.peak / 1e6:.0f} MB")
 
 

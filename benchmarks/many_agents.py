@@ -34,6 +34,7 @@ import httpx
 from agent_protocol import RANK, Agent, Http, enroll
 from edge import find_key, memory_mb
 from rounds import cpu_seconds, new_database, process, wait_for
+from rows import Row, add_option, at_least, at_most, write
 
 from tests.support.server import free_port
 
@@ -206,8 +207,8 @@ def _answers(http: httpx.Client) -> bool:
         return False
 
 
-def idle(run: Run, count: int) -> None:
-    """Print what *count* waiting agents cost, and how soon tasks arrive at them."""
+def idle(run: Run, count: int) -> list[Row]:
+    """Print what *count* waiting agents cost, and how soon tasks arrive at them. Returns the same as rows."""
     began = time.monotonic()
     run.add(0, count, "north")
     print(f"{count:,} agents enrolled in {time.monotonic() - began:.0f} s; memory {memory_mb(run.pid):.0f} MB")
@@ -221,6 +222,10 @@ def idle(run: Run, count: int) -> None:
     assert resident is not None
     print(f"at rest: {100 * share:.1f} % of a core, {memory_mb(run.pid):.0f} MB anonymous, ", end="")
     print(f"{int(resident[1]) / 1024:.0f} MB resident, {n_files:,} open files")
+    rows = [
+        Row(f"{count:,} waiting agents, share of a core", 100 * share, "%", goal=at_most(25)),
+        Row("their memory, resident", int(resident[1]) / 1024, "MB", goal=at_most(1000)),
+    ]
     seconds: dict[str, list[float]] = {}
     for group in range(_GROUPS):
         chosen = (group * max(1, count // _GROUP // _GROUPS)) % max(1, count // _GROUP)
@@ -238,6 +243,9 @@ def idle(run: Run, count: int) -> None:
         longest = max(each)
         print(f"{kind}: {1e3 * statistics.median(each):.0f} ms from a task's creation to its arrival, ", end="")
         print(f"the longest {1e3 * longest:.0f} ms ({len(each)} tasks)")
+        median_ms = 1e3 * statistics.median(each)
+        rows.append(Row(f"from a {kind} task's creation to its arrival", median_ms, "ms", goal=at_most(50)))
+    return rows
 
 
 def _drained(arrivals: Any) -> Iterator[tuple[str, float]]:
@@ -253,10 +261,11 @@ class Closed:
     cpu_s: float
 
 
-def campaign(run: Run, count: int, per_round: int, rounds: int, enrolled: int) -> None:
-    """Print what a campaign of *count* agents costs of which each round draws some."""
-    if enrolled:
-        run.add(count, enrolled, "south", calls=False)
+def campaign(run: Run, given: argparse.Namespace) -> list[Row]:
+    """Print what a campaign of many agents costs of which each round draws some. Returns the same as rows."""
+    count, per_round, rounds = given.campaign, given.per_round, given.rounds
+    if given.enrolled:
+        run.add(count, given.enrolled, "south", calls=False)
     run.add(0, count, "north")
     run.call()
     began, before = time.monotonic(), cpu_seconds(run.pid)
@@ -272,6 +281,8 @@ def campaign(run: Run, count: int, per_round: int, rounds: int, enrolled: int) -
             for _ in _drained(run.arrivals):  # its pipe would fill
                 pass
     tenth = max(1, rounds // 10)
+    database, least = ("PostgreSQL", 40) if given.database_url else ("SQLite", 60)
+    rows = []
     for name, part in (
         ("all rounds", closed),
         ("the first tenth", closed[: tenth + 1]),
@@ -281,7 +292,11 @@ def campaign(run: Run, count: int, per_round: int, rounds: int, enrolled: int) -
         rate = n_done / (part[-1].at - part[0].at)
         cpu_ms = 1e3 * (part[-1].cpu_s - part[0].cpu_s) / n_done
         print(f"{name:16} {rate:6.1f} agents' rounds a second, {cpu_ms:5.1f} ms CPU each", flush=True)
+        what = f"{count:,} agents, {per_round} a round, {name}"
+        rows.append(Row(what, rate, "agents' rounds a second", goal=at_least(least), conditions=database))
+        rows.append(Row(f"{what}: CPU for each", cpu_ms, "ms", goal=at_most(12), conditions=database))
     print(f"memory {memory_mb(run.pid):.0f} MB")
+    return rows
 
 
 def main() -> None:
@@ -293,13 +308,14 @@ def main() -> None:
     parser.add_argument("--enrolled", type=int, default=0, help="Further agents, which the campaign does not select.")
     parser.add_argument("--database-url", help="postgresql://… of a server; by default SQLite.")
     parser.add_argument("--connections", type=int, default=0, help="limits.connections; by default the coordinator's.")
+    add_option(parser)
     given = parser.parse_args()
     print(f"{'PostgreSQL' if given.database_url else 'SQLite'}, {os.cpu_count()} cores, {resource_words()}")
     with coordinator(given.database_url, given.connections) as run:
-        if given.idle:
-            idle(run, given.idle)
+        rows = idle(run, given.idle) if given.idle else []
         if given.campaign:
-            campaign(run, given.campaign, given.per_round, given.rounds, given.enrolled)
+            rows += campaign(run, given)
+    write(given.json, rows)
 
 
 def resource_words() -> str:

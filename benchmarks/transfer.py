@@ -26,6 +26,7 @@ import httpx
 import numpy as np
 from bare_server import answers, serve
 from rounds import process, shapes, wait_for
+from rows import Ratio, Row, add_option, at_least, write
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -141,6 +142,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mb", type=float, default=400)
     parser.add_argument("--repeat", type=int, default=5)
+    add_option(parser)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
@@ -174,11 +176,12 @@ def main() -> None:
             lease.cancel()
             return taken
 
-        show(given.mb, asyncio.run(work()))
+        write(given.json, show(given.mb, asyncio.run(work())))
 
 
-def show(megabytes: float, taken: dict[str, dict[str, list[float]]]) -> None:
-    """Print a line for each direction and server."""
+def show(megabytes: float, taken: dict[str, dict[str, list[float]]]) -> list[Row]:
+    """Print a line for each direction and server. Returns the coordinator's rows."""
+    rows = []
     print("direction  server            MB/s  coordinator's share of its speed")
     for way, by_server in taken.items():
         ours = by_server["coordinator"]
@@ -186,6 +189,11 @@ def show(megabytes: float, taken: dict[str, dict[str, list[float]]]) -> None:
             share = statistics.median(theirs / own for own, theirs in zip(ours, seconds, strict=True))
             speed = megabytes / statistics.median(seconds)
             print(f"{way:9}  {name:14}  {speed:6.0f}  {share:31.0%}")
+            if name != "coordinator":
+                own = megabytes / statistics.median(ours)
+                goal = at_least(0.7 if way == "upload" else 0.8, "ratio")
+                rows.append(Row(f"{way} of {megabytes:g} MB", own, "MB/s", Ratio(share, f"a {name} server"), goal))
+    return rows
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ sys.path[:0] = [str(ROOT), str(QUICKSTART)]
 
 import yaml  # noqa: E402
 from make_data import make_data  # noqa: E402
+from rows import Ratio, Row, add_option, at_least, at_most, write  # noqa: E402
 
 from agent.configuration.settings import load_settings  # noqa: E402
 from agent.ledger.files import entries  # noqa: E402
@@ -62,12 +63,14 @@ def main() -> None:
     parser.add_argument("--rate", type=float, help="learning rate; by default 2e-3, with --model 3e-4")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
+    add_option(parser)
     given = parser.parse_args()
     if (given.model is None) != (given.data is None):
         parser.error("give both --model and --data, or neither")
     runs: list[tuple[str, Wire, bool]] = [(wire, wire, True) for wire in get_args(Wire)]
     runs.append(("int8, no feedback", "int8", False))
     reference = None
+    rows: list[Row] = []
     print("wire               bytes of updates     fewer   held-out loss            to float32        s")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -81,6 +84,18 @@ def main() -> None:
                 f"  {found.last_loss / reference.last_loss - 1:+10.4%}  {found.seconds:7.0f}",
                 flush=True,
             )
+            rows += rows_of(title, wire, found, reference) if feeds_back and wire != "float32" else []
+    write(given.json, rows)
+
+
+def rows_of(title: str, wire: Wire, found: Measured, reference: Measured) -> list[Row]:
+    """The rows of an encoding: its bytes and its loss beside float32's."""
+    fewer = reference.n_bytes / found.n_bytes
+    loss = Ratio(found.last_loss / reference.last_loss, "float32")
+    return [
+        Row(f"{title}: how many times fewer bytes", fewer, "x", goal=at_least(1.95 if wire == "bfloat16" else 3.8)),
+        Row(f"{title}: final held-out loss", found.last_loss, "nats a token", loss, at_most(1.01, "ratio")),
+    ]
 
 
 def write_files(given: argparse.Namespace, folder: Path) -> Path:
