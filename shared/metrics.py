@@ -193,7 +193,8 @@ ROUND = (
         name="factor_gap_relative", title="relative factor gap", origin=Origin.ROUND, better=Better.LOWER, minimum=0
     ),
 )
-"""Of every round: ‖x⁺ − x‖ of the global adapter; the factor gap, and its ratio to the clients' mean movement."""
+"""Of every round: ‖x⁺ − x‖ of the global adapter. Of those whose adapter is evaluated: the factor gap, and its ratio to
+the clients' mean movement."""
 
 
 COMMON = (*TRAINING, *EVALUATION, *ROUND)

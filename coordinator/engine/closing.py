@@ -58,11 +58,15 @@ class AggregatedRound:
 
 
 async def aggregate_round(services: Services, campaign_id: str) -> AggregatedRound:
-    """Aggregate the current round's updates and store the result. Raises the errors of ``inputs.aggregated``."""
+    """Aggregate the current round's updates and store the result. Raises the errors of ``inputs.aggregated``.
+
+    The factor gap takes longer than the aggregation. It is measured where the adapter's quality is measured too.
+    """
     async with services.database.read() as session:
         campaign = await _CAMPAIGN.get_one(session, campaign_id)
         inputs = await load_open_round(session, campaign)
-    async with aggregated(services, inputs, measures_gap=True) as result:
+    measures_gap = inputs.spec.evaluates(inputs.number) or inputs.spec.benchmarks(inputs.number)
+    async with aggregated(services, inputs, measures_gap=measures_gap) as result:
         numbers = {"update_norm": result.update_norm}
         if result.factor_gap is not None:
             numbers |= {"factor_gap": result.factor_gap.gap, "factor_gap_relative": result.factor_gap.relative}

@@ -103,7 +103,7 @@ def test_rounds_of_several_ranks_are_verified_rolled_back_and_continued_by_a_cha
     operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     agents = [enroll(name) for name in RANKS]
-    campaign = begun(operator, tmp_path, agents)
+    campaign = begun(operator, tmp_path, agents, evaluation={"every": 1})
     for _ in range(3):
         for agent in agents:
             train(tmp_path, agent)
@@ -137,7 +137,7 @@ def test_a_late_update_of_a_smaller_rank_counts_in_the_next_round(
     coordinator: RunningCoordinator, operator: Operator, enroll: Enroll, tmp_path: Path
 ) -> None:
     ada, bob, cyd = agents = [enroll(name) for name in ("ada", "bob", "cyd")]
-    campaign = begun(operator, tmp_path, agents, rounds=2, stragglers=LATE_COUNTS)
+    campaign = begun(operator, tmp_path, agents, rounds=2, stragglers=LATE_COUNTS, evaluation={"every": 1})
     late = ada.lease("train")
     train(tmp_path, bob)
     train(tmp_path, cyd)
