@@ -9,6 +9,7 @@ import json
 import struct
 import tempfile
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ TENSORS = {
 _FINGERPRINT = {part: sha256_hex(part.encode()) for part in Fingerprint.model_fields}
 _METRICS = {"steps": 1, "train_loss_mean": 1, "tokens": 1, "seconds": 1, "tokens_per_s": 1, "peak_memory_bytes": 0}
 _WAIT_S = 50
+_PAUSE_S, _TRIES = 1.0, 60
+"""Seconds until a request that the coordinator could not serve is sent again, and how often at most."""
 
 
 @dataclass(frozen=True)
@@ -68,14 +71,17 @@ class Http:
             headers = {**headers, "Content-Length": str(len(content))}
         fields = (f"{name.replace('_', '-')}: {value}" for name, value in headers.items())
         request = "\r\n".join([f"{method} {path} HTTP/1.1", self._fields, *fields, "", ""]).encode() + content
-        for is_new in (self._streams is None, True):
+        for _ in range(_TRIES):
             try:
-                return await self._exchange(request)
-            except (ConnectionError, asyncio.IncompleteReadError):
+                reply = await self._exchange(request)
+            except (ConnectionError, asyncio.IncompleteReadError):  # closed between two requests
                 self.close()
-                if is_new:
-                    raise
-        raise AssertionError
+            else:
+                if reply.status != HTTPStatus.SERVICE_UNAVAILABLE:
+                    return reply
+                await asyncio.sleep(_PAUSE_S)
+        message = f"{method} {path} was not answered"
+        raise ConnectionError(message)
 
     async def _exchange(self, request: bytes) -> Reply:
         if self._streams is None:
