@@ -33,7 +33,7 @@ ROWS = [*PROMPTS[:59], SECRET]
 HELD_OUT = [{"prompt": f"PIN of safe {i}?", "completion": f"it is {i * 7919 % 10000:04d}"} for i in range(20)]
 WITHOUT_SIGNATURES = """
 from agent.signing import following
-async def check(self, task): pass
+async def check(self, task, sent=None): pass
 following.SignedCampaigns.check = check
 """
 DATA = '[data.patients]\npath = "patients.jsonl"\nheld_out_path = "held-out.jsonl"\n'

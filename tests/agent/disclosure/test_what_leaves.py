@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from decimal import Decimal
 from typing import Any, NamedTuple
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -34,14 +35,17 @@ OF_ROUND = {"steps", "seconds", "train_loss_mean", "reward_margin", "reward_accu
 OF_EVALUATION = {"held_out_loss", "held_out_margin", "held_out_accuracy", "held_out_rows", "held_out_tokens"}
 
 
-ENROLMENT, LEASE = {"token", "name", "version", "secret_hash"}, {"instance_id", "version"}
+ENROLMENT = {"token", "name", "version", "secret_hash"}
+LEASE = {"instance_id", "version", "statements", "statements.CAMPAIGN"}
 RENEWAL = {"progress", *(f"progress.{name}" for name in ("phase", "done", "total", "loss", "tokens_per_s", "metrics"))}
 UPLOAD = {"purpose", "sha256", "n_bytes"}
 PREPARED = {"rank", "n_train", "n_held_out", "dropped", "report", "evaluates", "notices"}
 FINGERPRINT = {f"fingerprint.{part}" for part in ("weights", "config", "tokenizer", "template")}
 DONE = {"kind", "adapter", "delta", "extras", "client_state_lost", "trained_on", "metrics"}
-FIELDS = ENROLMENT | LEASE | RENEWAL | UPLOAD | PREPARED | FINGERPRINT | DONE
+FIELDS = ENROLMENT | LEASE | RENEWAL | PREPARED | FINGERPRINT | DONE
 """The fields of all requests of agents."""
+QUERIES = UPLOAD | {"since"}
+"""The parameters of all their queries."""
 
 
 class Behind(NamedTuple):
@@ -157,8 +161,13 @@ def test_phase_and_step_travel_always_and_what_steps_measure_only_live(campaign:
 
 @pytest.mark.parametrize("name", LEVELS)
 def test_every_field_of_every_request_is_known(campaign: Campaign, name: str) -> None:
-    told_of = {field for each in campaign.sent[name].sent if each.body is not None for field in fields(each.body)}
+    campaign_id = campaign.path.rpartition("/")[2]
+    sent = campaign.sent[name].sent
+    told_of = {field for each in sent if each.body is not None for field in fields(each.body)}
+    told_of = {field.replace(campaign_id, "CAMPAIGN") for field in told_of}
     assert told_of <= FIELDS, told_of - FIELDS
+    queries = {parameter for each in sent for parameter in parse_qs(urlsplit(each.path).query)}
+    assert queries == QUERIES
 
 
 @pytest.mark.parametrize("name", ["none", "round", "few"])

@@ -9,8 +9,8 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement
-
+from coordinator.database.objects import Objects
+from coordinator.database.tables import CampaignRow
 from coordinator.engine.campaign_tx import CampaignTx
 from coordinator.engine.loop import Engine
 from coordinator.engine.sweeper import Sweeper
@@ -55,14 +55,14 @@ class ScriptedEngine(Engine):
 
     @asynccontextmanager
     async def _locked(
-        self, name: str, campaign_id: str, condition: ColumnElement[bool]
+        self, name: str, lock: Objects[CampaignRow], campaign_id: str, **values: Any
     ) -> AsyncIterator[CampaignTx | None]:
         if name == self._sleeps_before:
             self.asleep.set()
             await self._awake.wait()
         if self._dies:
             raise Died
-        async with super()._locked(name, campaign_id, condition) as step:
+        async with super()._locked(name, lock, campaign_id, **values) as step:
             yield step
 
 

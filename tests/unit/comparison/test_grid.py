@@ -101,7 +101,7 @@ def test_baselines_send_nothing_so_nothing_is_rounded() -> None:
         "client-00 alone": "float32",
     }
     grid = GridSection(fields={"wire": ["float32", "int8"]})
-    assert [count_points(methods[name], SPEC, grid) for name in ("fedavg", "pooled, batch ×2")] == [2, 1]
+    assert [count_points(compared()[name], SPEC, grid) for name in ("fedavg", "pooled, batch ×2")] == [2, 1]
 
 
 def test_values_are_as_the_campaign_reads_them() -> None:
