@@ -184,18 +184,18 @@ def tensors_of(data: bytes, folder: Path) -> Tensors:
 
 
 @pytest.mark.usefixtures("either_coordinator")
-def test_every_round_records_its_gap(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
+def test_every_evaluated_round_records_its_gap(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
     agents = [enroll("ada"), enroll("bob")]
     zero = untrained()
-    campaign_id = begin(operator, agents, as_bytes(tmp_path, zero), rounds=2, lora={"rank": 2, "alpha": 6})
+    campaign = {"rounds": 3, "lora": {"rank": 2, "alpha": 6}, "evaluation": {"every": 2}}
+    campaign_id = begin(operator, agents, as_bytes(tmp_path, zero), **campaign)
     deltas = [drawn(1, SHAPES, 0.1), drawn(2, SHAPES, 0.1)]
-    for _ in range(2):
+    for _ in range(3):
         for agent, delta in zip(agents, deltas, strict=True):
             agent.train(as_bytes(tmp_path, delta))
     operator.wait_for(campaign_id, "completed")
-    expected = [
-        directly(parent, deltas, [0.25, 0.75], 3.0) for parent in (zero, adapter(operator, campaign_id, 1, tmp_path))
-    ]
+    parents = [adapter(operator, campaign_id, number, tmp_path) for number in (1, 2)]
+    expected = [directly(parent, deltas, [0.25, 0.75], 3.0) for parent in parents]
     assert metrics(operator, campaign_id, "factor_gap") == pytest.approx([gap for gap, _ in expected], rel=1e-6)
     relative = [gap / moved for gap, moved in expected]
     assert metrics(operator, campaign_id, "factor_gap_relative") == pytest.approx(relative, rel=1e-6)
@@ -207,7 +207,9 @@ def test_the_gap_of_huge_updates_is_a_number_too(operator: Operator, enroll: Enr
     """The products of finite factors overflow float32; their norm in float64 does not."""
     agents = [enroll("ada"), enroll("bob")]
     zero, deltas = untrained(), [drawn(1, SHAPES, 1e30), drawn(2, SHAPES, 1e30)]
-    campaign_id = begin(operator, agents, as_bytes(tmp_path, zero), lora={"rank": 2, "alpha": 2})
+    campaign_id = begin(
+        operator, agents, as_bytes(tmp_path, zero), lora={"rank": 2, "alpha": 2}, evaluation={"every": 1}
+    )
     for agent, delta in zip(agents, deltas, strict=True):
         agent.train(as_bytes(tmp_path, delta))
     operator.wait_for(campaign_id, "completed")

@@ -127,7 +127,7 @@ def test_a_verification_keeps_no_round_waiting(data_dir: Path, tmp_path: Path, m
     with running_coordinator(settings.model_copy(update={"engine": engine})) as running:
         operator = Operator(running.url, running.key)
         agent = ScriptedAgent(running.url, operator.token(), "ada")
-        settings_of_campaign = {"selection": {"minimum": 1}, "retention": {"updates": 9}}
+        settings_of_campaign = {"selection": {"minimum": 1}, "retention": {"updates": 9}, "evaluation": {"every": 1}}
         campaign_id = begin_campaign(operator, tmp_path, [agent], rounds=3, **settings_of_campaign)
         agent.train(adapter_bytes(tmp_path, 1.0))
         operator.wait_until(lambda: operator.get(f"/v1/campaigns/{campaign_id}"), lambda found: found["rounds_closed"])
