@@ -224,7 +224,8 @@ def test_a_frozen_factor_neither_travels_nor_changes(operator: Operator, enroll:
     agents = ada, bob = [enroll("ada"), enroll("bob")]
     zero = untrained()
     lora = {"rank": 2, "freeze_a": True}
-    campaign_id = begin(operator, agents, as_bytes(tmp_path, zero), rounds=3, lora=lora, algorithm={"name": "scaffold"})
+    campaign = {"rounds": 3, "lora": lora, "algorithm": {"name": "scaffold"}, "evaluation": {"every": 1}}
+    campaign_id = begin(operator, agents, as_bytes(tmp_path, zero), **campaign)
     only_b = {B: SHAPES[B]}
     lease = ada.lease("train")
     whole, part = as_bytes(tmp_path, drawn(1, SHAPES)), as_bytes(tmp_path, drawn(1, only_b))

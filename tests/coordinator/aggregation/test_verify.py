@@ -60,7 +60,7 @@ def test_every_round_whose_updates_are_kept_is_verified(
 def test_a_verification_does_not_measure_the_factor_gap_again(
     operator: Operator, enroll: Enroll, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    campaign_id = run_campaign(operator, tmp_path, enroll, retention={"updates": 3})
+    campaign_id = run_campaign(operator, tmp_path, enroll, retention={"updates": 3}, evaluation={"every": 1})
     assert len(operator.items(f"/v1/campaigns/{campaign_id}/metrics", name="factor_gap")) == 3
     monkeypatch.delattr(aggregate, "factor_gap")
     assert outcomes(operator, campaign_id) == ["verified"] * 4

@@ -17,7 +17,7 @@ from tests.support.scripted import FINGERPRINT, ScriptedAgent, adapter_bytes, ca
 from tests.support.server import RunningCoordinator, running_coordinator
 from tests.support.suite.costs import Cost, Meter
 
-PER_AGENT = 39
+PER_AGENT = 40
 """Statements of an agent's round: its lease, its upload and its result, each with who asks."""
 PER_ROUND = 74
 """Statements of a round itself, whose number of agents does not matter."""
