@@ -23,8 +23,8 @@ from coordinator.database.tables import CampaignRow, EventRow
 from coordinator.engine.loop import Engine
 from coordinator.engine.sweeper import Sweeper, keep_log_clear
 from coordinator.events import endpoints as events
+from coordinator.notifications.replicas import follow_replicas
 from coordinator.presence import keep_last_seen, write_last_seen
-from coordinator.replicas import follow_replicas
 from coordinator.services import Services, aggregation_threads
 from coordinator.settings import Settings
 from coordinator.signing import endpoints as signatures

@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from coordinator.clock import Clock
 from coordinator.database.sessions import Database
-from coordinator.notifier import Notifiers
+from coordinator.notifications.notifier import Notifiers
 from coordinator.settings import Settings
 from coordinator.signing.signer import Signer
 from coordinator.storage.storage import Storage

@@ -13,8 +13,8 @@ from coordinator.errors import BadDatabaseUrl
 from coordinator.storage.data_folder import SIGNING_KEY_FILE
 from coordinator.storage.storage import STORES
 from shared.bounds import TEN_YEARS_S
-from shared.described import Described
 from shared.text.text_file import read_text
+from shared.validation.described import Described
 
 
 class Group(Described):

@@ -23,9 +23,9 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
-from shared.described import Described
-from shared.pydantic_errors import again, problem
 from shared.text.unsafe import UNSAFE_CHARACTER, escape
+from shared.validation.described import Described
+from shared.validation.errors import again, problem
 
 MAX_INT = (1 << 63) - 1
 """Largest whole number of a message: the largest of a database's big-integer column, and of many JSON readers."""

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, FiniteFloat
 
-from shared.described import Described
+from shared.validation.described import Described
 
 MetricName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_@]*)?$", max_length=40)]
 """Of a benchmark it is ``TASK.METRIC``."""

@@ -9,7 +9,7 @@ from sqlalchemy import Select, select
 
 from coordinator.database.prepared import Prepared, given
 from coordinator.database.tables import CampaignRow, EventCountRow, EventRow
-from coordinator.notifier import ALL_CAMPAIGNS
+from coordinator.notifications.notifier import ALL_CAMPAIGNS
 from coordinator.services import Services
 from shared.bounds import MAX_COUNT
 from shared.events import EventType

@@ -15,9 +15,9 @@ from coordinator.database.prepared import Prepared, Transaction, given
 from coordinator.database.sessions import after_commit
 from coordinator.database.tables import BlobChunkRow, BlobRow, UploadRow
 from coordinator.errors import NotFound
+from coordinator.storage.chunks.spooled import SpooledStaging
 from coordinator.storage.references import is_aggregating, is_needed
 from coordinator.storage.scratch import scratch_file
-from coordinator.storage.spooled import SpooledStaging
 from coordinator.storage.stores import CHUNK_BYTES, BlobStore
 from shared.states import BlobKind
 from shared.wire.base import BlobRef

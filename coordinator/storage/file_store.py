@@ -13,8 +13,8 @@ from coordinator.database.disk_full import translate_disk_full
 from coordinator.database.prepared import Transaction
 from coordinator.database.sessions import Database
 from coordinator.errors import NotFound
-from coordinator.storage.chunks import Chunk
-from coordinator.storage.file_chunks import FileChunk, RunningDigests, open_locked
+from coordinator.storage.chunks.chunk import Chunk
+from coordinator.storage.chunks.file_chunks import FileChunk, RunningDigests, open_locked
 from coordinator.storage.moved_tree import moved_tree
 from coordinator.storage.stores import CHUNK_BYTES, BlobStore, Staging, check_digest
 from coordinator.threads import TRANSFERS, in_thread

@@ -51,7 +51,7 @@ class LocalCopies:
         self._ends: dict[str, asyncio.TimerHandle] = {}
 
     async def find(self, store: BlobStore, ref: BlobRef) -> LocalCopy | None:
-        """A stored blob's copy, made now if there is none; None if it is too large, or the disk too full.
+        """The copy of a stored blob, made now if there is none. None if the blob is too large or the disk too full.
 
         Raises NotFound and CorruptBlob.
         """

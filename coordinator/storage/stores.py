@@ -18,7 +18,7 @@ from coordinator.database.prepared import Transaction
 from coordinator.database.sessions import Database
 from coordinator.database.tables import UploadRow
 from coordinator.errors import CorruptBlob, NotFound
-from coordinator.storage.chunks import Chunk
+from coordinator.storage.chunks.chunk import Chunk
 from coordinator.storage.digest_locks import lock_digests
 from coordinator.storage.references import needed
 from coordinator.storage.scratch import scratch_file

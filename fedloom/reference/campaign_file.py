@@ -14,8 +14,8 @@ from shared import algorithms, kinds
 from shared.algorithms import Algorithm
 from shared.campaign.file import CampaignFileError, parse_campaign, section_of
 from shared.campaign.spec import CampaignSpec
-from shared.described import descriptions
 from shared.kinds import Kind
+from shared.validation.described import descriptions
 
 SMALLEST = """\
 name: clinic-notes

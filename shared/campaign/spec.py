@@ -24,8 +24,8 @@ from shared.campaign.sections import FROM_COORDINATOR, Section
 from shared.kinds import KindSection
 from shared.kinds.reading import read_section
 from shared.plugins import PluginUnavailable
-from shared.pydantic_errors import again
 from shared.text.labels import NAME, NAME_PATTERN
+from shared.validation.errors import again
 from shared.wire.base import Sha256
 
 MAX_RANK = 1024

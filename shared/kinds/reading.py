@@ -10,7 +10,7 @@ from pydantic_core import InitErrorDetails
 from shared import kinds
 from shared.bounds import MAX_PROBLEMS
 from shared.plugins import PluginUnavailable
-from shared.pydantic_errors import again, problem
+from shared.validation.errors import again, problem
 
 
 def read_section(

@@ -5,7 +5,7 @@ from typing import Annotated, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared.bounds import Bounded, Bytes
-from shared.described import Described
+from shared.validation.described import Described
 
 PROTOCOL = "1-416c84"
 """The protocol that this code speaks. Until the first release it changes in place. The part after the dash is a digest

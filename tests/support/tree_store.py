@@ -17,9 +17,9 @@ from coordinator.database.disk_full import translate_disk_full
 from coordinator.database.prepared import Transaction
 from coordinator.database.sessions import Database
 from coordinator.errors import NotFound
+from coordinator.storage.chunks.spooled import SpooledStaging
 from coordinator.storage.moved_tree import moved_tree
 from coordinator.storage.scratch import scratch_file
-from coordinator.storage.spooled import SpooledStaging
 from coordinator.storage.storage import STORES
 from coordinator.storage.stores import CHUNK_BYTES, BlobStore
 from shared.durable import atomic_write, sync_folder

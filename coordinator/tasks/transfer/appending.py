@@ -10,7 +10,7 @@ from coordinator.database.prepared import Prepared, given
 from coordinator.database.tables import UploadRow
 from coordinator.errors import BadChunk, NotFound, TooLarge, UploadBusy, WrongOffset
 from coordinator.services import Services
-from coordinator.storage.chunks import Chunk
+from coordinator.storage.chunks.chunk import Chunk
 from coordinator.tasks.claims import LeaseClaim, LeaseHolder
 from coordinator.tasks.leases import IS_LEASED, fence_of
 from coordinator.tasks.transfer.found_uploads import UploadFacts, find_leased

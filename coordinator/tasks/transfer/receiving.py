@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-from coordinator.storage.chunks import Chunk
+from coordinator.storage.chunks.chunk import Chunk
 from coordinator.tasks.transfer.shares import Shares
 from coordinator.threads import TRANSFERS
 

@@ -51,7 +51,7 @@ class Progress:
         done: requests of this task and model with a reply.
         total: how many there are; 0 while it is unknown.
         results: all that is there by now.
-        items_done: number of finished items over all tasks; each model counts an item once.
+        items_done: number of finished items of all tasks; an item counts once for each model.
         items_total: how many there are.
         waits_for: the download or the load of the base model that comes before replies; None if there is none.
         leaves: what will leave this machine, said once and before it does; empty otherwise.

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from coordinator.storage.chunks import Chunk
+from coordinator.storage.chunks.chunk import Chunk
 from coordinator.tasks.transfer import receiving
 from coordinator.tasks.transfer.receiving import receive
 from coordinator.tasks.transfer.shares import Shares

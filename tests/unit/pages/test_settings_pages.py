@@ -13,7 +13,7 @@ from agent.configuration.template import TEMPLATE
 from agent.data.source import DataSource
 from coordinator.settings import Settings
 from fedloom.reference.schema_text import describe, yaml_literal
-from shared.described import descriptions
+from shared.validation.described import descriptions
 
 DOCS = Path(__file__).parents[3] / "docs"
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from coordinator.notifier import Notifier
+from coordinator.notifications.notifier import Notifier
 
 
 @pytest.mark.parametrize("turns", range(5))

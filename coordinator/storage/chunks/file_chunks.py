@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from coordinator.errors import UploadBusy
-from coordinator.storage.chunks import Chunk
+from coordinator.storage.chunks.chunk import Chunk
 from shared import crash_points
 from shared.durable import sync_folder
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from coordinator.database.sessions import Database
-from coordinator.storage.chunks import Chunk
+from coordinator.storage.chunks.chunk import Chunk
 from coordinator.storage.scratch import scratch_file
 from coordinator.storage.stores import CHUNK_BYTES, Staging
 from coordinator.threads import TRANSFERS, in_thread

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from coordinator.database.channel import MAX_BYTES
-from coordinator.notifier import Kind
-from coordinator.replicas import Outbox
+from coordinator.notifications.channel import MAX_BYTES
+from coordinator.notifications.notifier import Kind
+from coordinator.notifications.replicas import Outbox
 from coordinator.settings import EngineSettings, Settings
 from tests.support.operator import Operator
 from tests.support.postgres import own_postgres

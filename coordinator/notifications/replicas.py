@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from coordinator.database.availability import errors_logged
-from coordinator.database.channel import Channel
 from coordinator.errors import DatabaseAway
-from coordinator.notifier import Kind, Notifiers
+from coordinator.notifications.channel import Channel
+from coordinator.notifications.notifier import Kind, Notifiers
 from coordinator.services import Services
 
 log = logging.getLogger(__name__)

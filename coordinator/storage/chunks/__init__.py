@@ -1,0 +1,1 @@
+"""Chunks of uploads on their way to the disk."""

@@ -1,0 +1,1 @@
+"""What pydantic says of our models: the texts of fields, and errors with a place of our own."""
