@@ -12,7 +12,7 @@ of an agent's requests bounds what that writes.
 import logging
 from datetime import datetime, timedelta
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import and_, null, select, update
 from sqlalchemy.exc import DBAPIError
@@ -43,12 +43,10 @@ from coordinator.tasks.claims import LeaseClaim
 from coordinator.tasks.facts import (
     TASK,
     CampaignFacts,
-    CampaignOfFiles,
-    ParticipantFacts,
     TaskFacts,
-    find_with_campaign,
     lock_campaign_facts,
 )
+from coordinator.tasks.held import FENCE, IS_LEASED, fence_of, lock_held
 from shared.credentials import hash_secret, new_secret
 from shared.events import EventType
 from shared.states import AgentState, TaskState
@@ -56,8 +54,6 @@ from shared.wire.tasks.assignments import Assignment
 from shared.wire.tasks.leases import MAX_RENEWAL_S, Directive, LeaseRequest, RenewReply, RenewRequest, TaskLease
 
 log = logging.getLogger(__name__)
-
-HeldTask = TypeVar("HeldTask", TaskRow, TaskFacts)
 
 NO_LEASE: dict[str, Any] = {"token_hash": None, "instance_id": None, "lease_expires_at": None, "progress": None}
 """Columns that clear a lease: nobody works on the task now. ``attempt`` is kept: it is the fencing token."""
@@ -67,16 +63,6 @@ _RECORDED_EACH = 3
 """The first leases of a task, each of which is recorded; of the further ones only each power of two is."""
 _RENEW_S = 0.5
 """Shortest time between two renewals that are written. Agents renew at most once a second."""
-
-FENCE = (
-    TaskRow.id == given("task"),
-    TaskRow.agent_id == given("agent"),
-    TaskRow.attempt == given("attempt"),
-    TaskRow.token_hash == given("token_hash"),
-)
-"""In a prepared statement: the task of a claim, under this claim, in any state."""
-IS_LEASED = and_(*FENCE, TaskRow.state == TaskState.LEASED)
-"""In a prepared statement: the task of a claim is leased under this claim, of which ``fence_of`` has the values."""
 
 LOCK_AGENT = Prepared(
     select(AgentRow.name, AgentRow.state, AgentRow.version)
@@ -109,7 +95,6 @@ _TASK_DUE = Prepared(
     .limit(1)
     .offset(given("skipped"))
 )
-_HELD = Prepared(select(*TASK).where(*FENCE))
 _ENDED = Prepared(select(TaskRow.id).where(*FENCE, TaskRow.state.in_((TaskState.CANCELLED, TaskState.SUPERSEDED))))
 _RENEWED = Prepared(select(TaskRow.lease_expires_at).where(IS_LEASED, TaskRow.renewed_at > given("since")))
 _RENEW = Prepared(
@@ -121,16 +106,6 @@ _RENEW_AND_REPORT = Prepared(
     .values(given_each("lease_expires_at", "renewed_at", "progress"))
     .returning(TaskRow.id)
 )
-
-
-def fence_of(claim: LeaseClaim) -> dict[str, Any]:
-    """The values of ``IS_LEASED``."""
-    return {
-        "task": claim.task_id,
-        "agent": claim.agent_id,
-        "attempt": claim.attempt,
-        "token_hash": claim.token_hash,
-    }
 
 
 async def acquire(
@@ -286,59 +261,6 @@ def record_attempt(
 def _is_recorded(attempt: int) -> bool:
     """Whether the events of this lease of a task are recorded: those of the leases 1, 2, 3, 4, 8, 16, …"""
     return attempt <= _RECORDED_EACH or attempt & (attempt - 1) == 0
-
-
-async def find_held(session: AsyncSession, claim: LeaseClaim) -> TaskRow:
-    """The task of a claim, in any state. Raises LeaseLost."""
-    return check_held(await session.get(TaskRow, claim.task_id), claim)
-
-
-async def find_held_with_campaign(
-    services: Services, claim: LeaseClaim
-) -> tuple[TaskFacts, CampaignOfFiles, ParticipantFacts]:
-    """The task of a claim, in any state, its campaign, and its agent's part in it. Raises LeaseLost."""
-    found = await find_with_campaign(services.database, claim.task_id)
-    if found is None:
-        raise LeaseLost(claim.task_id, claim.attempt)
-    check_held(found[0], claim)
-    return found
-
-
-def check_held(task: HeldTask | None, claim: LeaseClaim) -> HeldTask:
-    """Return *task*, in any state, if the claim matches it. Raises LeaseLost otherwise."""
-    if (
-        task is None
-        or task.agent_id != claim.agent_id
-        or task.attempt != claim.attempt
-        or task.token_hash != claim.token_hash
-    ):
-        raise LeaseLost(claim.task_id, claim.attempt)
-    return task
-
-
-async def lock_held(
-    session: AsyncSession, claim: LeaseClaim, campaign_id: str | None = None
-) -> tuple[CampaignRow, TaskRow]:
-    """Lock the campaign of a claim's task. Returns the campaign and the task, in any state. Raises LeaseLost.
-
-    campaign_id: the task's campaign if known, which saves a query.
-    """
-    if campaign_id is None:
-        campaign_id = (await find_held(session, claim)).campaign_id
-    campaign = await lock_campaign(session, campaign_id)
-    # read again: it may have ended before the lock was ours
-    return campaign, check_held(await session.get(TaskRow, claim.task_id, populate_existing=True), claim)
-
-
-async def lock_held_facts(
-    transaction: Transaction, claim: LeaseClaim, campaign_id: str
-) -> tuple[CampaignFacts, TaskFacts]:
-    """As ``lock_held``, with what a lease needs of both."""
-    campaign = await lock_campaign_facts(transaction, campaign_id)
-    columns = await _HELD.first(transaction, **fence_of(claim))
-    if columns is None:
-        raise LeaseLost(claim.task_id, claim.attempt)
-    return campaign, TaskFacts(*columns)
 
 
 async def end(

@@ -1,17 +1,15 @@
 """Ends tasks: accepts a result, or records a failure.
 
-Uploads are checked and stored as blobs before the transaction. The transaction references them, ends the task, records
-the metrics and the event, and makes the campaign due for the engine (``ticks``). If it does not commit (the lease was
-lost, the process died), the blobs stay with their uploads, for the task's next attempt.
+Uploads are checked and stored as blobs before the transaction (``result_files``). The transaction references them, ends
+the task, records the metrics and the event, and makes the campaign due for the engine (``ticks``). If it does not
+commit (the lease was lost, the process died), the blobs stay with their uploads, for the task's next attempt.
 """
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, insert, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator import lifecycle
@@ -24,26 +22,24 @@ from coordinator.database.tables import (
     MetricRow,
     ParticipantRow,
     TaskRow,
-    UploadRow,
 )
 from coordinator.errors import BadUpdate, Invalid, LeaseLost, ResultDiffers
 from coordinator.events.log import record
 from coordinator.services import Services
 from coordinator.signing import chain
 from coordinator.storage.retention import release_blobs
-from coordinator.storage.stores import BlobStore
 from coordinator.tasks.checks.metric_checks import check_metrics, check_scores
 from coordinator.tasks.checks.result_checks import check_against_algorithm, check_prepared
-from coordinator.tasks.checks.update_checks import check_adapter_zero, check_parts, check_update
 from coordinator.tasks.claims import LeaseClaim
 from coordinator.tasks.facts import CampaignFacts, ParticipantFacts, TaskFacts
+from coordinator.tasks.held import find_held_with_campaign, lock_held, lock_held_facts
 from coordinator.tasks.keyed_locks import KeyedLocks
-from coordinator.tasks.leases import end, find_held_with_campaign, lock_held, lock_held_facts, task_facts
+from coordinator.tasks.leases import end, task_facts
 from coordinator.tasks.owners import owners_word
+from coordinator.tasks.result_files import check_and_store, files_of, find_upload, replaced
 from coordinator.tasks.ticks import make_due, result_came
 from coordinator.tasks.transfer import uploads
 from shared.adapters.files import Contract
-from shared.digest import sha256_file
 from shared.events import EventType
 from shared.owners_word import STATES
 from shared.states import BlobKind, ParticipantState, TaskKind, TaskState
@@ -72,22 +68,6 @@ _NOTE_EVALUATED = Prepared(
     )
     .values(evaluated_adapter=given("number"))
 )
-_UPLOAD = Prepared(
-    select(UploadRow.id, UploadRow.purpose, UploadRow.sha256, UploadRow.n_bytes, UploadRow.offset).where(
-        UploadRow.task_id == given("task"), UploadRow.sha256 == given("sha256")
-    )
-)
-
-
-@dataclass(frozen=True)
-class _Upload:
-    """Columns of an upload."""
-
-    id: str
-    purpose: BlobKind
-    sha256: str
-    n_bytes: int
-    offset: int
 
 
 async def accept(services: Services, claim: LeaseClaim, result: Result) -> None:
@@ -115,11 +95,11 @@ async def _accept(services: Services, claim: LeaseClaim, result: Result) -> None
     try:
         if isinstance(result, TrainResult):
             check_against_algorithm(campaign, participant, result)
-        for purpose, sha256 in _files_of(result):
-            upload = await _find_upload(services, task, purpose, sha256)
+        for purpose, sha256 in files_of(result):
+            upload = await find_upload(services, task, purpose, sha256)
             expected = await asyncio.to_thread(uploads.contract_of, campaign, task, participant, purpose)
-            contract = await _check_and_store(services, campaign, upload, expected)
-            stored.append((purpose, BlobRef(sha256=sha256, n_bytes=upload.n_bytes)))
+            contract = await check_and_store(services, campaign, upload, expected)
+            stored.append((purpose, upload.ref))
         if isinstance(result, TrainResult | EvaluateResult):
             await _commit_metrics(services, claim, campaign.id, participant, result, stored)
         else:
@@ -170,82 +150,6 @@ def _is_replay(task: TaskRow | TaskFacts, result: Result) -> bool:
             return True
         raise ResultDiffers(task.id)
     raise LeaseLost(task.id, task.attempt)
-
-
-def _files_of(result: Result) -> list[tuple[BlobKind, str]]:
-    if isinstance(result, InitResult):
-        return [(BlobKind.ADAPTER, result.adapter)]
-    if isinstance(result, TrainResult):
-        extras = [(BlobKind.EXTRAS, result.extras)] if result.extras is not None else []
-        return [(BlobKind.DELTA, result.delta), *extras]
-    return []
-
-
-async def _find_upload(services: Services, task: TaskFacts, purpose: BlobKind, sha256: str) -> _Upload:
-    """The task's completed upload with a digest. Raises Invalid."""
-    found = await services.database.ask(_UPLOAD, task=task.id, sha256=sha256)
-    upload = next((_Upload(*columns) for columns in found), None)
-    if upload is None or upload.purpose is not purpose:
-        raise Invalid((purpose.value, f"{sha256} was not uploaded for this task; upload it first"))
-    if upload.offset != upload.n_bytes:
-        raise Invalid((purpose.value, f"{upload.offset} of {upload.n_bytes} bytes were uploaded; send the rest first"))
-    return upload
-
-
-async def _check_and_store(
-    services: Services, campaign: CampaignFacts, upload: _Upload, expected: Contract | None
-) -> Contract | None:
-    """Check an upload and store it as a blob. Returns the contract if it is adapter 0. Raises BadUpdate.
-
-    Args:
-        services: database and storage.
-        campaign: what an adapter 0 must fit.
-        upload: a completed upload.
-        expected: the contract of the file; None for adapter 0.
-    """
-    store = services.storage.store_of(upload.purpose)
-    ref = BlobRef(sha256=upload.sha256, n_bytes=upload.n_bytes)
-    if await store.has(ref.sha256):  # an earlier try died between storing and committing
-        async with store.as_file(ref, services.storage.scratch) as path:
-            if path.stat().st_size != ref.n_bytes:  # equal bytes of somebody else
-                raise BadUpdate(f"the file with this digest has {path.stat().st_size} bytes, not {ref.n_bytes}")
-            return await asyncio.to_thread(_check_file, path, expected, campaign)
-    try:
-        async with services.storage.staging.as_file(upload.id, services.storage.scratch) as path:
-            known = services.storage.staging.known_digest(upload.id, upload.n_bytes)
-            return await _check_and_put(store, path, known, ref, expected, campaign)
-    except FileNotFoundError as error:
-        raise _replaced(upload.purpose, upload.sha256) from error
-
-
-def _replaced(purpose: BlobKind, sha256: str) -> Invalid:
-    return Invalid((purpose.value, f"the upload of {sha256} was replaced or deleted meanwhile; upload it again"))
-
-
-async def _check_and_put(
-    store: BlobStore,
-    path: Path,
-    known_sha256: str | None,
-    ref: BlobRef,
-    expected: Contract | None,
-    campaign: CampaignFacts,
-) -> Contract | None:
-    sha256 = known_sha256 or await asyncio.to_thread(sha256_file, path)
-    if sha256 != ref.sha256:
-        message = f"the uploaded bytes have the digest {sha256}, not {ref.sha256}"
-        raise BadUpdate(message)
-    contract = await asyncio.to_thread(_check_file, path, expected, campaign)
-    await store.put(path, ref)
-    return contract
-
-
-def _check_file(path: Path, expected: Contract | None, campaign: CampaignFacts) -> Contract | None:
-    if expected is None:
-        contract = check_adapter_zero(path, campaign.spec.lora)
-        check_parts(contract, campaign.spec)
-        return contract
-    check_update(path, expected)
-    return None
 
 
 async def _commit_metrics(
@@ -332,7 +236,7 @@ async def _take_uploads(
     awaited = {(upload.purpose, upload.sha256) for upload in deleted}
     for kind, ref in stored:
         if (kind, ref.sha256) not in awaited:
-            raise _replaced(kind, ref.sha256)
+            raise replaced(kind, ref.sha256)
     return deleted
 
 

@@ -12,7 +12,8 @@ from coordinator.errors import Invalid, NotFound, RoundOver
 from coordinator.lifecycle import lock_campaign
 from coordinator.services import Services
 from coordinator.tasks.claims import LeaseClaim
-from coordinator.tasks.leases import NO_LEASE, end, lock_held, record_attempt
+from coordinator.tasks.held import lock_held
+from coordinator.tasks.leases import NO_LEASE, end, record_attempt
 from coordinator.tasks.transfer import uploads
 from shared.events import EventType
 from shared.states import TaskKind, TaskState

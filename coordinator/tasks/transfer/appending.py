@@ -12,7 +12,7 @@ from coordinator.errors import BadChunk, NotFound, TooLarge, UploadBusy, WrongOf
 from coordinator.services import Services
 from coordinator.storage.chunks.chunk import Chunk
 from coordinator.tasks.claims import LeaseClaim, LeaseHolder
-from coordinator.tasks.leases import IS_LEASED, fence_of
+from coordinator.tasks.held import IS_LEASED, fence_of
 from coordinator.tasks.transfer.found_uploads import UploadFacts, find_leased
 from coordinator.tasks.transfer.receiving import receive
 from coordinator.tasks.transfer.senders import Senders

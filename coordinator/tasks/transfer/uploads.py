@@ -23,7 +23,8 @@ from coordinator.services import Services
 from coordinator.storage.retention import release_blobs
 from coordinator.tasks.claims import LeaseClaim, LeaseHolder
 from coordinator.tasks.facts import CampaignOfFiles, ParticipantFacts, TaskFacts
-from coordinator.tasks.leases import IS_LEASED, LOCK_AGENT, fence_of, find_held_with_campaign
+from coordinator.tasks.held import IS_LEASED, fence_of, find_held_with_campaign
+from coordinator.tasks.leases import LOCK_AGENT
 from coordinator.tasks.transfer.appending import SENDERS
 from coordinator.tasks.transfer.found_uploads import find_leased
 from shared import algorithms

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from coordinator.tasks import results
+from coordinator.tasks import result_files
 from shared.digest import content_digest_header, sha256_file, sha256_hex
 from tests.support.operator import Operator, problem
 from tests.support.raw_http import connected, read_reply, request
@@ -27,7 +27,7 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         files.append(path)
         return sha256_file(path)
 
-    monkeypatch.setattr(results, "sha256_file", noted)
+    monkeypatch.setattr(result_files, "sha256_file", noted)
     return files
 
 
