@@ -145,7 +145,7 @@ def _race(entries: Sequence[Entry], rounds: int) -> Table:
     for entry in entries:
         losses = entry.held_out_loss
         status = f"held-out loss {losses[min(losses)]:.2g} → {losses[max(losses)]:.2g}" if losses else entry.state
-        bar = ProgressBar(total=rounds, completed=entry.rounds_closed, width=20)
+        bar = ProgressBar(total=rounds, completed=entry.rounds_closed, width=12)
         table.add_row(f"   {entry.title}", bar, f"{entry.rounds_closed}/{rounds}", status)
     return table
 
