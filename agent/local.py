@@ -23,7 +23,7 @@ from agent.orders.on_base.model import LocalModel
 from agent.orders.order import AnswerT, Order
 from agent.orders.protocol import ChildProgress, Failed, OutOfMemory
 from shared.campaign.spec import BaseSection
-from shared.private_files import private_folder, tighten
+from shared.system.private_files import private_folder, tighten
 from shared.wire.tasks.leases import FailureKind
 from shared.wire.tasks.results import Fingerprint
 

@@ -25,7 +25,7 @@ from agent.running.loop import run_agent
 from agent.workspace import Identity, Workspace
 from shared import crash_points
 from shared.credentials import hash_secret
-from shared.stop_signals import hangup_signals
+from shared.system.stop_signals import hangup_signals
 from shared.text.log_lines import LineFormatter
 from shared.wire.problems import ProblemType
 from shared.wire.words import problems_in_words

@@ -39,9 +39,9 @@ from agent.record.record import OwnerRecord
 from shared import crash_points
 from shared.credentials import AGENT_PREFIX, new_secret
 from shared.digest import sha256_file
-from shared.durable import atomic_text, delete_leftovers, move_into_place
-from shared.private_files import private_folder, tighten
 from shared.signing.keys import PublicKey
+from shared.system.durable import atomic_text, delete_leftovers, move_into_place
+from shared.system.private_files import private_folder, tighten
 
 _NEW_SECRETS = TypeAdapter(dict[str, str])
 """Secrets that the coordinator may already know, by what they were made for."""

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import cache, partial
@@ -25,7 +26,8 @@ from coordinator.engine.sweeper import Sweeper, keep_log_clear
 from coordinator.events import endpoints as events
 from coordinator.notifications.replicas import follow_replicas
 from coordinator.presence import keep_last_seen, write_last_seen
-from coordinator.services import Services, aggregation_threads
+from coordinator.process.threads import one_blas_thread
+from coordinator.services import Services
 from coordinator.settings import Settings
 from coordinator.signing import endpoints as signatures
 from coordinator.signing.signer import Signer
@@ -71,7 +73,7 @@ def create_services(settings: Settings, clock: Clock | None = None) -> Services:
         database=database,
         storage=storage,
         # one more than the rounds that are aggregated at once: a verification never keeps a round waiting for a thread
-        aggregations=aggregation_threads(settings.engine.campaigns_at_once + 1),
+        aggregations=ThreadPoolExecutor(settings.engine.campaigns_at_once + 1, "aggregation", one_blas_thread),
         signer=Signer(settings, clock),
     )
 

@@ -5,12 +5,11 @@ import contextlib
 import contextvars
 import gc
 import logging
-import resource
 import signal
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,6 +21,7 @@ from coordinator.agents.service import new_operator_key
 from coordinator.app import advance_clock, create_app, create_services, engine_work, replica_work, running
 from coordinator.database.migrate import migrate
 from coordinator.database.tables import OperatorKeyRow
+from coordinator.process import open_files
 from coordinator.services import Services
 from coordinator.settings import LimitSettings, Settings
 from coordinator.signing.key_file import Keys
@@ -29,9 +29,9 @@ from coordinator.storage.data_folder import KEY_FILE
 from coordinator.web.limits.connections import Connections
 from coordinator.web.limits.handshakes import with_limits
 from coordinator.web.limits.protocol import BoundedProtocol
-from shared.durable import atomic_text, atomic_write
 from shared.network.urls import on_this_machine
-from shared.stop_signals import hangup_signals
+from shared.system.durable import atomic_text, atomic_write
+from shared.system.stop_signals import hangup_signals
 from shared.text.log_lines import LineFormatter
 
 log = logging.getLogger(__name__)
@@ -42,13 +42,10 @@ _POLL_S = 0.02
 _COLLECTIONS = 20_000, 20, 50
 """Thresholds of the garbage collector. Each of thousands of waiting requests has hundreds of objects, which Python's
 own thresholds (700, 10, 10) have it look at again and again: a seventh of the time of a coordinator at rest."""
-_OTHER_FILES = 200
-"""Files that stay free of connections: the database, adapters that are read, updates that are mapped."""
-_LEAST_CONNECTIONS = 16
-"""Connections that are kept even with so few files: with none, nobody would be answered."""
 _PER_HANDSHAKE = 4
 """With TLS, one connection in so many may be in its handshake, which takes milliseconds. By default 2,048 may be, half
 of them from one address: a thousand agents may return at the same moment."""
+
 log = logging.getLogger(__name__)
 
 
@@ -168,7 +165,7 @@ def serving(settings: Settings) -> Iterator[str]:
 
 
 def _server(settings: Settings, listen: Listen, *, with_engine: bool) -> _Server:
-    _allow_many_files()
+    open_files.allow_many()
     services = create_services(settings)
     server = _Server(http_config(create_app(services, with_engine=with_engine), settings, listen))
     server.services = services
@@ -179,7 +176,7 @@ def _server(settings: Settings, listen: Listen, *, with_engine: bool) -> _Server
 def http_config(app: ASGIApp, settings: Settings, listen: Listen) -> uvicorn.Config:
     """uvicorn's configuration: with a limit of connections, and with time-outs for what is sent and taken."""
     limits = settings.limits
-    most = _most_connections(limits.connections, _files())
+    most = open_files.most_connections(limits.connections, open_files.limit())
     connections = Connections(
         most - (most // _PER_HANDSHAKE if listen.tls_cert else 0),
         limits.connections_per_address,
@@ -204,34 +201,15 @@ def http_config(app: ASGIApp, settings: Settings, listen: Listen) -> uvicorn.Con
     )
 
 
-def _files() -> int:
-    """The limit of open files."""
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-
-
-@cache  # it warns once
-def _most_connections(wanted: int, files: int) -> int:
-    """The connections that a limit of open files leaves room for, at most as many as wanted; never none."""
-    if files == resource.RLIM_INFINITY or files - _OTHER_FILES >= wanted:
-        return wanted
-    most = max(_LEAST_CONNECTIONS, files - _OTHER_FILES)
-    log.warning(
-        "at most %s open files are allowed, so at most %s connections are kept instead of limits.connections, %s; "
-        "raise the limit (ulimit -n, LimitNOFILE)",
-        *(f"{number:,}" for number in (files, most, wanted)),
-    )
-    return most
-
-
 def _handshakes(limits: LimitSettings) -> Connections:
     """Limits of the connections in their TLS handshake: those of one address leave room for others."""
-    most = _most_connections(limits.connections, _files()) // _PER_HANDSHAKE
+    most = open_files.most_connections(limits.connections, open_files.limit()) // _PER_HANDSHAKE
     return Connections(most, most // 2, limits.is_proxy, grace_s=0)
 
 
 def run_engine(settings: Settings) -> None:
     """Run the engine without the service, until interrupted."""
-    _allow_many_files()
+    open_files.allow_many()
 
     async def work() -> None:
         services = create_services(settings)
@@ -253,13 +231,6 @@ async def _until_signalled() -> None:
     for number in (signal.SIGTERM, *hangup_signals()):
         loop.add_signal_handler(number, signalled.set)
     await signalled.wait()
-
-
-def _allow_many_files() -> None:
-    """Raise the limit of open files to the system's maximum: a round maps every update, and agents wait on sockets."""
-    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):  # macOS reports a maximum that it does not grant
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def new_key(settings: Settings, file: Path | None = None) -> str:

@@ -3,9 +3,6 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
-
-from threadpoolctl import threadpool_limits
 
 from coordinator.clock import Clock
 from coordinator.database.sessions import Database
@@ -41,13 +38,3 @@ class Services:
         """Close connections and threads."""
         self.aggregations.shutdown(wait=False)
         await self.database.close()
-
-
-def aggregation_threads(n_threads: int) -> ThreadPoolExecutor:
-    """Threads for aggregations, each limited to one BLAS thread.
-
-    Small products gain nothing from more threads, and slow down tenfold while other work uses the cores. The sums would
-    also depend on the number of cores.
-    """
-    limit = partial(threadpool_limits, limits=1, user_api="blas")
-    return ThreadPoolExecutor(n_threads, "aggregation", initializer=limit)

@@ -10,8 +10,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from fedloom.errors import FedloomError
-from shared.durable import atomic_text, delete_leftovers
-from shared.private_files import private_folder
+from shared.system.durable import atomic_text, delete_leftovers
+from shared.system.private_files import private_folder
 
 
 class RunFolder:

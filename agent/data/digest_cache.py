@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.digest import sha256_file
-from shared.durable import atomic_text
+from shared.system.durable import atomic_text
 
 
 class DigestCache:

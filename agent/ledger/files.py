@@ -19,8 +19,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from agent.errors import LedgerUnusable
 from agent.ledger.entries import NOTHING_BEFORE, Entry, digest_of, entry_of
-from shared.durable import sync_folder
-from shared.private_files import private_opener
+from shared.system.durable import sync_folder
+from shared.system.private_files import private_opener
 
 FOLDER = "ledger"
 _HEAD = "head.json"

@@ -17,7 +17,7 @@ from agent.ledger.entries import AnyContent, Entry, PollsClosed, digest_of, line
 from agent.ledger.files import Head, LedgerFiles
 from agent.ledger.outbound import POLLS, Outbound
 from shared import crash_points
-from shared.private_files import private_folder
+from shared.system.private_files import private_folder
 
 FILE_BYTES = 32 << 20
 """The size of a file at which the next one begins."""

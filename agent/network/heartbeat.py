@@ -56,6 +56,11 @@ class LeaseHeartbeat:
     def task_id(self) -> str:
         return self._lease.task_id
 
+    @property
+    def attempt(self) -> int:
+        """The number of this agent's tries at the task so far, from 1."""
+        return self._lease.attempt
+
     def report(self, progress: Progress) -> None:
         """Send the progress with the next renewal, which follows soon."""
         self._progress = progress

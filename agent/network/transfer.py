@@ -18,6 +18,7 @@ import os
 import shutil
 import time
 from collections.abc import Collection
+from itertools import chain, repeat
 from pathlib import Path
 from typing import IO
 
@@ -29,8 +30,8 @@ from agent.network.parts import PartialFile
 from agent.network.retry import Backoff
 from shared import crash_points
 from shared.digest import sha256_file
-from shared.durable import move_into_place
 from shared.states import BlobKind
+from shared.system.durable import move_into_place
 from shared.wire.base import BlobRef
 from shared.wire.problems import ProblemType
 from shared.wire.tasks.leases import FailureKind, Phase, Progress, TaskLease, UploadReply, UploadRequest
@@ -194,33 +195,29 @@ class _Upload:
     async def run(self) -> None:
         """Send what the coordinator lacks. Raises TaskGone and CoordinatorRefused."""
         self._size.begin()
-        begin = self._begin
-        while True:
+        # an earlier attempt may have sent some of it
+        first = self._begin if self._heartbeat.attempt == 1 else self._ask
+        for start in chain([first], repeat(self._ask)):
             try:
-                started = await begin()
-                begin = self._ask
+                started = await start()
                 offset = started.offset
                 while offset < self._request.n_bytes:
                     offset = await self._send(started.id, offset)
                 return
             except CoordinatorUnreachable as error:
-                begin = self._ask
                 self._size.failed()
                 await self._backoff.pause(error)
             except CoordinatorRefused as error:
                 if error.kind not in _RESUMABLE:
                     raise
-                begin = self._ask
                 if error.kind == ProblemType.BAD_CHUNK:
                     self._size.failed()  # the connection alters bytes: a smaller chunk is more likely to arrive intact
                 await self._backoff.pause(error)
 
     async def _begin(self) -> UploadReply:
-        """Begin it with its first chunk, or only ask how much there is if an earlier attempt may have sent some."""
+        """Begin it with its first chunk."""
         chunk, began = await self._read(0), time.monotonic()
-        started = await self._heartbeat.once(
-            lambda lease: self._api.start_upload(lease, self._request, chunk if lease.attempt == 1 else None)
-        )
+        started = await self._heartbeat.once(lambda lease: self._api.start_upload(lease, self._request, chunk))
         if started.offset == len(chunk.data):
             self._size.succeeded(time.monotonic() - began)
         self._advanced_to(started.offset)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.errors import RecordUnusable
-from shared.durable import atomic_text, move_into_place
+from shared.system.durable import atomic_text, move_into_place
 
 RECORD_FILE = "record.db"
 _MARK_SUFFIX = ".mark"

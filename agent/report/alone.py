@@ -27,8 +27,8 @@ from agent.workspace import Workspace
 from shared import crash_points
 from shared.adapters.files import AdapterError
 from shared.digest import sha256_file, sha256_hex
-from shared.durable import atomic_text, delete_leftovers
-from shared.private_files import private_folder
+from shared.system.durable import atomic_text, delete_leftovers
+from shared.system.private_files import private_folder
 from shared.wire.tasks.results import Fingerprint
 
 FOLDER = "alone"

@@ -14,7 +14,7 @@ from agent.local import LocalChild
 from agent.orders.order import AnswerT, Order
 from agent.orders.protocol import ChildProgress
 from agent.report.subject import Subject
-from shared.private_files import private_folder
+from shared.system.private_files import private_folder
 from shared.wire.tasks.leases import FailureKind
 
 OnProgress = Callable[[ChildProgress], None]

@@ -11,7 +11,7 @@ from agent.report.alone import AloneModel
 from agent.report.child import OnProgress, ReportChild
 from agent.report.subject import BARE, ref_of
 from shared.metrics import HELD_OUT_LOSS
-from shared.private_files import private_folder
+from shared.system.private_files import private_folder
 from shared.wire.base import BlobRef
 
 

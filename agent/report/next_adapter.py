@@ -11,7 +11,7 @@ from shared.adapters.lora import trained
 from shared.algorithms import Updates, UpdateTensor
 from shared.campaign.spec import LoraSection
 from shared.digest import sha256_file
-from shared.durable import atomic_write
+from shared.system.durable import atomic_write
 
 _FEDAVG = "fedavg"
 

@@ -11,7 +11,7 @@ from agent.orders.jobs import InitJob
 from agent.report.adapters import FoundAdapter, find_start, start_digest
 from agent.report.child import OnProgress, ReportChild
 from shared.digest import sha256_file
-from shared.private_files import private_folder
+from shared.system.private_files import private_folder
 
 
 def start_adapter(child: ReportChild, folders: Sequence[Path], on_progress: OnProgress) -> FoundAdapter:

@@ -8,7 +8,7 @@ from agent.orders.table import ORDERS, OrderTable
 from agent.train.process.environment import guard_environment
 from agent.train.process.serving import serve
 from agent.train.process.streams import parent_lines, sender, take_streams
-from shared.private_files import make_files_private
+from shared.system.private_files import make_files_private
 from shared.text.log_lines import LineFormatter
 
 

@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from coordinator.backup.errors import BadBackup, FileExists, NoRoom
 from coordinator.storage.stores import CHUNK_BYTES
 from shared.digest import sha256_file, sha256_hex
-from shared.durable import atomic_write, delete_leftovers
+from shared.system.durable import atomic_write, delete_leftovers
 from shared.wire.base import BlobRef
 
 _BLOBS, _DATABASE, _KEY, _MANIFEST, _SUMS = "blobs", "fedloom.db", "signing.key", "manifest.json", "SHA256SUMS"

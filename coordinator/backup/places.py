@@ -9,7 +9,7 @@ from filelock import FileLock, Timeout
 
 from coordinator.backup.errors import Busy
 from coordinator.settings import Settings
-from shared.private_files import private_folder
+from shared.system.private_files import private_folder
 
 _LOCK_FILE = "lock"
 

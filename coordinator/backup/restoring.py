@@ -35,8 +35,8 @@ from coordinator.signing import chain
 from coordinator.signing.key_file import KeyFile, Keys
 from coordinator.storage.storage import Storage
 from shared import crash_points
-from shared.durable import sync_folder
 from shared.states import RoundState
+from shared.system.durable import sync_folder
 from shared.wire.base import BlobRef
 
 _FIRST_HISTORY = datetime(2026, 1, 1, tzinfo=UTC)

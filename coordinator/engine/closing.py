@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from sqlalchemy import select
 
@@ -65,7 +66,10 @@ async def aggregate_round(services: Services, campaign_id: str) -> AggregatedRou
     async with services.database.read() as session:
         campaign = await _CAMPAIGN.get_one(session, campaign_id)
         inputs = await load_open_round(session, campaign)
-    measures_gap = inputs.spec.evaluates(inputs.number) or inputs.spec.benchmarks(inputs.number)
+    spec = inputs.spec
+    # the last round is evaluated as the last of the plan, after an early end too
+    number = spec.rounds if inputs.number == campaign.last_round else inputs.number
+    measures_gap = spec.evaluates(number) or spec.benchmarks(number)
     async with aggregated(services, inputs, measures_gap=measures_gap) as result:
         numbers = {"update_norm": result.update_norm}
         if result.factor_gap is not None:
@@ -163,13 +167,18 @@ async def _store(services: Services, result: Aggregated) -> dict[BlobKind, BlobR
         BlobKind.SERVER_STATE: result.state,
     }
     refs: dict[BlobKind, BlobRef] = {}
+    hashed: dict[Path, BlobRef] = {}  # a file may be two blobs: SCAFFOLD broadcasts its state
     for kind, path in files.items():
-        if path is not None:
+        if path is None:
+            continue
+        if path not in hashed:
             sha256 = await asyncio.to_thread(sha256_file, path)
-            refs[kind] = BlobRef(sha256=sha256, n_bytes=path.stat().st_size)
-            await services.storage.store_of(kind).put(path, refs[kind])
+            hashed[path] = BlobRef(sha256=sha256, n_bytes=path.stat().st_size)
+        refs[kind] = hashed[path]
+        await services.storage.store_of(kind).put(path, refs[kind])
+        if kind is not BlobKind.SERVER_STATE:  # which no client downloads
             services.storage.copies.adopt(path, refs[kind])
-            crash_points.reach(f"aggregation: {kind} stored")
+        crash_points.reach(f"aggregation: {kind} stored")
     return refs
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from shared.durable import atomic_text
+from shared.system.durable import atomic_text
 
 _NAME_FILE, _LOCK_FILE = "engine", "engine.lock"
 

@@ -173,8 +173,7 @@ def _so_far(tx: CampaignTx, round_row: RoundRow, n_done: int) -> str:
 
 async def _held_by_owners(tx: CampaignTx, held: Sequence[TaskRow]) -> str:
     """Whose updates are finished and held, in words."""
-    agents = {task.agent_id for task in held}
-    holding = [participant for participant in await tx.participants() if participant.agent_id in agents]
+    holding = await tx.participants_of({task.agent_id for task in held})
     if len(holding) == 1:
         return f"the update of {joining.names(holding)} is held by its owner"
     return f"the updates of {joining.names(holding)} are held by their owners"

@@ -56,6 +56,7 @@ class Channel:
 
     async def say(self, text: str) -> None:
         """Have others hear *text*, of MAX_BYTES at most. Raises DatabaseAway."""
+        assert len(text.encode()) <= MAX_BYTES
         with self._translated():
             await self._connection.execute("SELECT pg_notify($1, $2)", _NAME, text)
 

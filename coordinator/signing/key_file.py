@@ -12,8 +12,8 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from coordinator.errors import SigningKeyUnusable
-from shared.durable import atomic_text, atomic_write
 from shared.signing.keys import PublicKey, SigningKey
+from shared.system.durable import atomic_text, atomic_write
 from shared.wire.statements import MAX_SUCCESSIONS, KeySuccession, succession_text
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from shared.private_files import private_folder, tighten
+from shared.system.private_files import private_folder, tighten
 
 DATABASE_FILE = "fedloom.db"
 KEY_FILE = "operator.key"

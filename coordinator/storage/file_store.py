@@ -13,13 +13,13 @@ from coordinator.database.disk_full import translate_disk_full
 from coordinator.database.prepared import Transaction
 from coordinator.database.sessions import Database
 from coordinator.errors import NotFound
+from coordinator.process.threads import TRANSFERS, in_thread
 from coordinator.storage.chunks.chunk import Chunk
 from coordinator.storage.chunks.file_chunks import FileChunk, RunningDigests, open_locked
 from coordinator.storage.moved_tree import moved_tree
 from coordinator.storage.stores import CHUNK_BYTES, BlobStore, Staging, check_digest
-from coordinator.threads import TRANSFERS, in_thread
 from shared import crash_points
-from shared.durable import sync_folder
+from shared.system.durable import sync_folder
 from shared.wire.base import BlobRef
 
 

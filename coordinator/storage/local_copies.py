@@ -5,15 +5,12 @@ still stored, is asked at each download before the copy is.
 """
 
 import asyncio
-import hashlib
 import os
-import tempfile
 import weakref
 from collections import OrderedDict
 from pathlib import Path
 
-from coordinator.database.disk_full import translate_disk_full
-from coordinator.errors import CorruptBlob, StorageFull
+from coordinator.errors import StorageFull
 from coordinator.storage.stores import BlobStore
 from shared.wire.base import BlobRef
 
@@ -85,19 +82,8 @@ class LocalCopies:
             made.exception()  # nobody may be waiting any more
 
     async def _make(self, store: BlobStore, ref: BlobRef) -> LocalCopy:
-        digest = hashlib.sha256()
-        with tempfile.TemporaryFile(dir=self._scratch) as file, translate_disk_full():
-
-            def add(chunk: bytes) -> None:
-                digest.update(chunk)
-                file.write(chunk)
-
-            async for chunk in store.read(ref, 0, ref.n_bytes):
-                await asyncio.to_thread(add, chunk)
-            file.flush()
-            if digest.hexdigest() != ref.sha256:
-                raise CorruptBlob(ref.sha256, digest.hexdigest())
-            return LocalCopy(os.dup(file.fileno()), ref.n_bytes)
+        async with store.as_file(ref, self._scratch) as path:
+            return LocalCopy(os.open(path, os.O_RDONLY), ref.n_bytes)
 
     def _keep(self, sha256: str, copy: LocalCopy) -> None:
         """Note that a copy is used. Those that were not used for longest go if all together are too large."""

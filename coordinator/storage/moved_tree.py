@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from shared.durable import sync_folder
+from shared.system.durable import sync_folder
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from coordinator.database.tables import BlobUseRow, RoundRow, UploadRow
 from shared.states import BlobKind, RoundState
 
 
-def is_needed(sha256: InstrumentedAttribute[str] | str, kinds: Sequence[BlobKind]) -> ColumnElement[bool]:
+def is_needed(sha256: InstrumentedAttribute[str], kinds: Sequence[BlobKind]) -> ColumnElement[bool]:
     """Whether a campaign uses a blob, or an upload of equal bytes awaits it.
 
     Both in one statement: a transaction that ends an upload and references its bytes is seen whole or not.
@@ -18,18 +18,13 @@ def is_needed(sha256: InstrumentedAttribute[str] | str, kinds: Sequence[BlobKind
     return used | exists().where(UploadRow.sha256 == sha256, UploadRow.purpose.in_(kinds))
 
 
-def needed_among(digests: Sequence[str], kinds: Sequence[BlobKind]) -> CompoundSelect[str]:
-    """Those of some digests for which ``is_needed`` holds, in one statement too."""
-    used = select(BlobUseRow.sha256).where(
-        BlobUseRow.sha256.in_(digests), BlobUseRow.stored, BlobUseRow.kind.in_(kinds)
-    )
-    return used.union(select(UploadRow.sha256).where(UploadRow.sha256.in_(digests), UploadRow.purpose.in_(kinds)))
-
-
-def needed(kinds: Sequence[BlobKind]) -> CompoundSelect[str]:
-    """The digests of all blobs for which ``is_needed`` holds."""
+def needed(kinds: Sequence[BlobKind], among: Sequence[str] | None = None) -> CompoundSelect[str]:
+    """The digests of the blobs for which ``is_needed`` holds, in one statement too. among: asked for these alone."""
     used = select(BlobUseRow.sha256).where(BlobUseRow.stored, BlobUseRow.kind.in_(kinds))
-    return union_all(used, select(UploadRow.sha256).where(UploadRow.purpose.in_(kinds)))
+    awaited = select(UploadRow.sha256).where(UploadRow.purpose.in_(kinds))
+    if among is not None:
+        used, awaited = used.where(BlobUseRow.sha256.in_(among)), awaited.where(UploadRow.sha256.in_(among))
+    return union_all(used, awaited)
 
 
 def is_aggregating() -> Exists:

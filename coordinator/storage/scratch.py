@@ -24,7 +24,7 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir=parent) as name:
         descriptor = os.open(name, os.O_RDONLY)
         try:
-            _lock(descriptor, wait=True)
+            lock(descriptor, wait=True)
             yield Path(name)
         finally:
             os.close(descriptor)
@@ -34,7 +34,7 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
 def scratch_file(parent: Path) -> Iterator[IO[bytes]]:
     """An empty file that exists while the block runs."""
     with tempfile.NamedTemporaryFile(dir=parent) as file:
-        _lock(file.fileno(), wait=True)
+        lock(file.fileno(), wait=True)
         yield file
 
 
@@ -58,7 +58,7 @@ def clear(parent: Path) -> int:
 def _is_left(path: Path) -> bool:
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        _lock(descriptor, wait=False)
+        lock(descriptor, wait=False)
     except BlockingIOError:
         return False
     finally:
@@ -66,7 +66,7 @@ def _is_left(path: Path) -> bool:
     return True
 
 
-def _lock(descriptor: int, *, wait: bool) -> None:
+def lock(descriptor: int, *, wait: bool) -> None:
     """Lock a file or folder until its descriptor is closed.
 
     wait: until others have released it; without it raises BlockingIOError.

@@ -20,8 +20,6 @@ from pydantic_core import PydanticUndefined
 from coordinator.web.limits.bodies import BoundedRequest
 from coordinator.web.parameters import query_parameters
 
-_NO_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
-
 
 @dataclass
 class _Call:
@@ -70,7 +68,7 @@ def is_simple(dependant: Dependant, status: int) -> bool:
     assert dependant.call is not None
     returned = inspect.signature(dependant.call, eval_str=True).return_annotation
     is_model = inspect.isclass(returned) and issubclass(returned, Response | BaseModel)
-    return (is_model or (returned is None and status in _NO_BODY)) and _is_simple(dependant)
+    return (is_model or (returned is None and status == HTTPStatus.NO_CONTENT)) and _is_simple(dependant)
 
 
 def _is_simple(dependant: Dependant) -> bool:

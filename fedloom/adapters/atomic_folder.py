@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fedloom.errors import FolderNotEmpty
-from shared.durable import sync_folder, sync_tree
+from shared.system.durable import sync_folder, sync_tree
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from fedloom.cli import environment, output, secrets
 from fedloom.cli.connection import Connection
 from fedloom.cli.failures import ExitCode, report
 from fedloom.cli.lazy import Later, LazyGroup
-from shared.stop_signals import as_interrupts
+from shared.system.stop_signals import as_interrupts
 
 EPILOG = (
     "Exit codes: 0 done; 1 failed or refused; 2 wrong usage, an invalid file or environment variable; "

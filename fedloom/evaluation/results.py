@@ -12,7 +12,7 @@ from fedloom.evaluation.judging.facts import JudgeFacts
 from fedloom.evaluation.statistics.averages import AverageValue
 from fedloom.evaluation.statistics.numbers import Number
 from fedloom.evaluation.statistics.pairs import Difference
-from shared.durable import atomic_text
+from shared.system.durable import atomic_text
 
 RESULTS_FILE = "results.json"
 

@@ -24,15 +24,12 @@ from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, ClassVar, Self
+from typing import IO, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shared.adapters.rounding import from_bfloat16
-
-if TYPE_CHECKING:
-    from shared.adapters.updates import TensorView
 
 Array = NDArray[np.float32]
 Stored = NDArray[Any]
@@ -159,6 +156,11 @@ def check_finite(name: str, values: Array) -> None:
         raise NotFinite(f"holds {kind}", name)
 
 
+def in_float32(raw: Stored, dtype: str) -> Array:
+    """Values as a file holds them in F32, F16 or BF16, as float32; those in F32 are not copied."""
+    return from_bfloat16(raw) if dtype == "BF16" else raw.astype(np.float32, copy=False)
+
+
 class AdapterFile:
     """A safetensors file with a checked header, read through a memory map.
 
@@ -218,11 +220,7 @@ class AdapterFile:
         """Return tensor *name* as float32: a read-only view if the file holds F32, otherwise a converted copy."""
         spec = self.tensors[name]
         raw = self._flat(name, spec)
-        return (from_bfloat16(raw) if spec.dtype == "BF16" else raw.astype(np.float32, copy=False)).reshape(spec.shape)
-
-    def view(self, name: str) -> "Array | TensorView":
-        """Tensor *name* as float32, of which memory holds no more than what is indexed."""
-        return self.read(name)
+        return in_float32(raw, spec.dtype).reshape(spec.shape)
 
     def _flat(self, name: str, spec: TensorSpec) -> Stored:
         """The values of a tensor as they are stored, a read-only view with one dimension."""

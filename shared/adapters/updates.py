@@ -24,6 +24,7 @@ from shared.adapters.files import (
     Stored,
     TensorSpec,
     check_finite,
+    in_float32,
     slot_name,
 )
 from shared.adapters.rounding import LARGEST, from_bfloat16, from_int8, from_int8_at, n_blocks, to_bfloat16, to_int8
@@ -90,7 +91,7 @@ class UpdateFile(AdapterFile):
         block = self._flat(name, spec)[begin:end]
         if spec.dtype == "I8":
             return from_int8(block, self._scales(name), begin)
-        return from_bfloat16(block) if spec.dtype == "BF16" else block.astype(np.float32, copy=False)
+        return in_float32(block, spec.dtype)
 
     def read_part(self, name: str, rows: slice, columns: slice) -> Array:
         """Return some rows and columns of the matrix *name* as float32. The slices have no steps."""
@@ -103,9 +104,10 @@ class UpdateFile(AdapterFile):
         if spec.dtype == "I8":
             positions = np.arange(first, last)[:, np.newaxis] * n_columns + np.arange(left, right)
             return from_int8_at(part, self._scales(name), positions)
-        return from_bfloat16(part) if spec.dtype == "BF16" else part.astype(np.float32, copy=False)
+        return in_float32(part, spec.dtype)
 
     def view(self, name: str) -> "Array | TensorView":
+        """Tensor *name* as float32, of which memory holds no more than what is indexed."""
         return self.read(name) if self.stored[name].dtype == "F32" else TensorView(self, name)
 
     def check_values(self) -> None:

@@ -30,6 +30,10 @@ ROWS = {"ada": 10, "bob": 30, "cyd": 60}
 DEADLINE_S = 1000.0
 
 
+class Killed(Exception):
+    """Stands for kill -9: the agent does nothing after it."""
+
+
 class Federation:
     """Agents and a campaign.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.stop_signals import as_interrupts
+from shared.system.stop_signals import as_interrupts
 from tests.support.forks.preloaded import Preloaded
 from tests.support.processes import Process, QuickAgent, QuickCoordinator, ended, wait_until
 from tests.support.scripted import campaign_body

@@ -67,7 +67,7 @@ from shared.adapters.files import AdapterError, AdapterFile, Contract, TensorSpe
 from shared.adapters.initial import write_initial
 from shared.adapters.lora import at_rank, trained
 from shared.digest import sha256_file, sha256_hex
-from shared.durable import atomic_text
+from shared.system.durable import atomic_text
 from shared.wire.tasks.leases import Failure, FailureKind, Phase, Progress
 from shared.wire.tasks.results import EvaluateResult, Fingerprint, InitResult, PrepareResult, Result, TrainResult
 from tests.support.messages import evaluated, training_metrics

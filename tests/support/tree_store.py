@@ -22,7 +22,7 @@ from coordinator.storage.moved_tree import moved_tree
 from coordinator.storage.scratch import scratch_file
 from coordinator.storage.storage import STORES
 from coordinator.storage.stores import CHUNK_BYTES, BlobStore
-from shared.durable import atomic_write, sync_folder
+from shared.system.durable import atomic_write, sync_folder
 from shared.wire.base import BlobRef
 
 BLOBS, CHUNKS = "tree", "pieces"

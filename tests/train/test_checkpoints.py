@@ -26,10 +26,11 @@ from agent.orders.job_files import (
 from agent.orders.jobs import TrainJob
 from agent.train.data.tokens import Samples, TokenRows
 from agent.train.trainer.checkpoint import load, training_identity
-from shared import crash_points, durable
+from shared import crash_points
 from shared.adapters.files import write_adapter
 from shared.campaign.spec import BaseSection, DataSection, LoraSection, TrainingSection
 from shared.digest import sha256_file
+from shared.system import durable
 from shared.wire.base import BlobRef
 from shared.wire.tasks.leases import Phase
 from shared.wire.tasks.results import TrainResult

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from agent.train.data.tokens import Samples, TokenizedData, TokenRows
-from shared.durable import atomic_write
 from shared.kinds import Kind
+from shared.system.durable import atomic_write
 
 _ARRAYS = ("ids", "supervised", "offsets")
 

@@ -28,7 +28,7 @@ from agent.train.suitability.verdicts import Verdict, ensure_suitable
 from agent.train.trainer.reference import Reference
 from shared.adapters.files import AdapterError, Array, Stored, write_adapter
 from shared.digest import sha256_file, sha256_hex
-from shared.durable import atomic_write
+from shared.system.durable import atomic_write
 from shared.wire.tasks.leases import FailureKind, Phase, Progress
 
 log = logging.getLogger(__name__)

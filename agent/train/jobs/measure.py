@@ -26,8 +26,8 @@ from agent.train.jobs.start import check_start
 from agent.train.kinds.base import Scoring
 from agent.train.local.answers import Generation, answers_to
 from agent.train.order_context import OrderContext
-from shared.durable import atomic_text
 from shared.metrics import HELD_OUT_COUNTS, HELD_OUT_LOSS, Origin, Weight
+from shared.system.durable import atomic_text
 from shared.wire.tasks.leases import FailureKind, Phase, Progress
 
 _SEED = 0

@@ -9,7 +9,7 @@ from agent.train.jobs.run import run_job
 from agent.train.jobs.trainers import TRAINER_FOLDER_PREFIX
 from agent.train.order_context import OrderContext
 from shared import crash_points
-from shared.durable import atomic_text
+from shared.system.durable import atomic_text
 
 
 def do_job(order: LocalJob, context: OrderContext) -> Done:

@@ -12,7 +12,7 @@ from agent.train.jobs.train import train
 from agent.train.progress import Reporter
 from shared.adapters.initial import write_initial
 from shared.digest import sha256_file
-from shared.durable import atomic_write
+from shared.system.durable import atomic_write
 from shared.text.unsafe import one_line
 from shared.wire.tasks.results import MAX_NOTICE, MAX_NOTICES, InitResult, PrepareResult
 

@@ -16,7 +16,7 @@ from agent.train.suitability.measure import measure
 from agent.train.trainer.head import mark_own_head
 from shared.campaign.spec import LoraSection, Quantization
 from shared.digest import sha256_of_parts
-from shared.durable import atomic_text
+from shared.system.durable import atomic_text
 from shared.wire.tasks.leases import Phase, Progress
 from shared.wire.tasks.results import Fingerprint
 

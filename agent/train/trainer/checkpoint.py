@@ -30,7 +30,7 @@ from agent.orders.jobs import TrainJob
 from agent.train.trainer.federated import FederatedTrainerMixin, TrainingHistory
 from shared import crash_points
 from shared.digest import sha256_file, sha256_of_parts
-from shared.durable import atomic_write
+from shared.system.durable import atomic_write
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from agent.train.data.tokens import Samples
 from agent.train.trainer.scoring import log_probabilities
 from shared.campaign.spec import BaseSection, LoraSection
 from shared.digest import sha256_file, sha256_of_parts
-from shared.durable import atomic_write
+from shared.system.durable import atomic_write
 from shared.wire.tasks.results import Fingerprint
 
 log = logging.getLogger(__name__)

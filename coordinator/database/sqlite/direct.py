@@ -18,7 +18,7 @@ from coordinator.database.driver_errors import sqlite_error
 from coordinator.database.prepared import Prepared, Row
 from coordinator.database.sqlite.statements import PRAGMAS_OF_WRITERS, Connection
 from coordinator.errors import DatabaseAway
-from coordinator.threads import in_thread
+from coordinator.process.threads import in_thread
 
 
 class SqliteDirect:

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import aiosqlite
 
-from shared.private_files import create_private_file
+from shared.system.private_files import create_private_file
 
 PRAGMAS_OF_WRITERS = (
     "journal_mode=WAL",

@@ -19,7 +19,7 @@ from coordinator.engine.aggregation.finite import as_float32
 from coordinator.engine.aggregation.threads import in_threads
 from coordinator.engine.aggregation.vectors import InputVectors, OutputVectors
 from shared import crash_points
-from shared.adapters.files import AdapterError, Array, NotFinite, check_finite, slot_name
+from shared.adapters.files import AdapterError, Array, check_finite, slot_name
 from shared.adapters.scratch import BLOCK_VALUES, scratch
 from shared.algorithms import Algorithm, RoundFacts
 
@@ -114,10 +114,9 @@ class _Blocks:
 
     def _check(self, begin: int, values: Array, slot: str | None = None) -> None:
         """Raise NotFinite, with the tensor's name, if a value of a block is not finite."""
-        try:
-            check_finite("", values)
-        except NotFinite:
-            first = int(np.argmin(np.isfinite(values)))
+        finite = np.isfinite(values)
+        if not finite.all():
+            first = int(np.argmin(finite))
             tensor = bisect_right(self._ends, begin + first)
             name = self._names[tensor]
             check_finite(slot_name(slot, name) if slot else name, values[first : self._ends[tensor] - begin])

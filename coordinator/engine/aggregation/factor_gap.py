@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from coordinator.engine.aggregation.threads import in_threads
 from shared.adapters.files import AdapterFile, Array
 from shared.adapters.lora import factors
-from shared.adapters.updates import TensorView
+from shared.adapters.updates import TensorView, UpdateFile
 
 Matrix = NDArray[np.float64]
 Factor = Array | TensorView
@@ -95,7 +95,7 @@ class _Module:
 
 def factor_gap(
     parent: AdapterFile,
-    deltas: Sequence[tuple[float, AdapterFile]],
+    deltas: Sequence[tuple[float, UpdateFile]],
     scale: float,
     *,
     n_threads: int = 1,
@@ -103,9 +103,8 @@ def factor_gap(
     """Measure the factor gap of a round. Modules with a frozen factor, which deltas lack, have none and are skipped.
 
     Memory is, in each thread, a few tensors, Gram matrices and blocks of at most 8 MiB, independent of the number of
-    clients. A module
-    costs 2 (out + in) (K r)² floating-point operations. With so many clients that the products themselves are cheaper,
-    or that the Gram matrices exceed a block, it costs 2 out · in · K r.
+    clients. A module costs 2 (out + in) (K r)² floating-point operations. With so many clients that the products
+    themselves are cheaper, or that the Gram matrices exceed a block, it costs 2 out · in · K r.
 
     Args:
         parent: the global adapter that the round started from.

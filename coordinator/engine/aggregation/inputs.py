@@ -5,7 +5,6 @@ round can be recomputed while its updates are stored.
 """
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -31,6 +30,7 @@ from shared import algorithms, crash_points
 from shared.algorithms import RoundFacts
 from shared.campaign.spec import CampaignSpec
 from shared.states import BlobKind, TaskKind, TaskState
+from shared.system.cores import n_cores
 from shared.wire.adapters import Contribution
 from shared.wire.base import BlobRef
 
@@ -166,7 +166,7 @@ async def aggregated(services: Services, inputs: RoundInputs, *, measures_gap: b
             lora=inputs.spec.lora,
             membership_scale=inputs.membership_scale,
             measures_gap=measures_gap,
-            n_threads=services.settings.engine.aggregation_threads or min(4, os.cpu_count() or 1),
+            n_threads=services.settings.engine.aggregation_threads or min(4, n_cores()),
         )
         with translate_disk_full():
             result = await asyncio.get_running_loop().run_in_executor(services.aggregations, work)

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from coordinator.process.threads import one_blas_thread
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -31,7 +33,7 @@ def in_threads(n_threads: int, work: Callable[[T], R], items: Iterable[T]) -> li
                 errors.append((number, error))
                 left.clear()
 
-    with ThreadPoolExecutor(max(1, n_threads - 1), "aggregation") as pool:
+    with ThreadPoolExecutor(max(1, n_threads - 1), "aggregation", one_blas_thread) as pool:
         for _ in range(min(n_threads, len(left)) - 1):
             pool.submit(take)
         take()

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from coordinator.database.disk_full import translate_disk_full
-from coordinator.threads import TRANSFERS, in_thread
+from coordinator.process.threads import TRANSFERS, in_thread
 
 
 class Chunk(ABC):

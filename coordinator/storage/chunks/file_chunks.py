@@ -8,12 +8,11 @@ from pathlib import Path
 
 from coordinator.errors import UploadBusy
 from coordinator.storage.chunks.chunk import Chunk
+from coordinator.storage.scratch import lock
 from shared import crash_points
-from shared.durable import sync_folder
+from shared.system.durable import sync_folder
 
 _MOST_DIGESTS = 4096
-_MOST_PIECES = 512
-"""Pieces of one write; systems take at least 1024, POSIX promises 16."""
 
 
 class RunningDigests:
@@ -74,9 +73,10 @@ class FileChunk(Chunk):
         if self._whole is not None:
             for piece in pieces:
                 self._whole.update(piece)
-        end = self.end
-        for first in range(0, len(pieces), _MOST_PIECES):
-            end = _write_all(self._descriptor, pieces[first : first + _MOST_PIECES], end)
+        left, end = memoryview(b"".join(pieces)), self.end
+        while left:
+            written = os.pwrite(self._descriptor, left, end)
+            left, end = left[written:], end + written
         if hasattr(os, "posix_fadvise"):  # has Linux begin to write them out, so that the sync at the end waits less
             os.posix_fadvise(self._descriptor, self.end, end - self.end, os.POSIX_FADV_DONTNEED)
 
@@ -90,27 +90,12 @@ class FileChunk(Chunk):
 
 def open_locked(path: Path, offset: int) -> int:
     """Open a file of an upload for a chunk at an offset. Raises UploadBusy while another request writes to it."""
-    import fcntl  # here: Windows lacks it, and modules that import this one should still load there
-
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(descriptor, wait=False)
     except BaseException as error:
         os.close(descriptor)
         if isinstance(error, BlockingIOError):
             raise UploadBusy(offset) from error
         raise
     return descriptor
-
-
-def _write_all(descriptor: int, pieces: Sequence[bytes], offset: int) -> int:
-    """Write pieces one after the other. Returns where they end."""
-    left = [memoryview(piece) for piece in pieces if piece]
-    while left:
-        written = os.pwritev(descriptor, left, offset)
-        offset += written
-        while left and written >= len(left[0]):
-            written -= len(left.pop(0))
-        if written:
-            left[0] = left[0][written:]
-    return offset

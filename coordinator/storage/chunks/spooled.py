@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import IO
 
 from coordinator.database.sessions import Database
+from coordinator.process.threads import TRANSFERS, in_thread
 from coordinator.storage.chunks.chunk import Chunk
 from coordinator.storage.scratch import scratch_file
 from coordinator.storage.stores import CHUNK_BYTES, Staging
-from coordinator.threads import TRANSFERS, in_thread
 
 _AT_ONCE = 2
 """Chunks that are stored at the same time, each with a part of it in memory. Others wait on the disk."""

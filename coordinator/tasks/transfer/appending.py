@@ -49,23 +49,24 @@ class Body:
 async def append(services: Services, holder: LeaseHolder, upload_id: str, offset: int, body: Body) -> int:
     """Append a chunk at the upload's end. Returns the new offset.
 
-    Raises NotFound, Forbidden, LeaseLost, BadChunk, WrongOffset, UploadBusy, TooLarge, StorageFull.
+    Raises NotFound, Forbidden, LeaseLost, BadChunk, WrongOffset, UploadBusy, TooLarge, StorageFull, TooManyRequests.
     """
     staging, scratch = services.storage.staging, services.storage.scratch
     async with SENDERS.turn(upload_id):
         await _find_at(services, holder, upload_id, offset)  # before anything of it is opened
-        async with staging.chunk(upload_id, offset, scratch) as chunk:
-            try:
-                # again: until the file was ours, a request to another process may have appended, or deleted it
-                claim, upload = await _find_at(services, holder, upload_id, offset)
-                await _receive(upload_id, body, chunk, upload.n_bytes)
-                if not await _move_offset(services, claim, upload_id, chunk):
-                    await _find_at(services, holder, upload_id, offset)  # says why
-                    raise UploadBusy(offset)
-            except NotFound:  # its row went first, then our chunk came
-                await staging.discard(upload_id)
-                raise
-            chunk.counts()
+        with SENDERS.with_file():  # after the row was found: no stranger takes one
+            async with staging.chunk(upload_id, offset, scratch) as chunk:
+                try:
+                    # again: until the file was ours, a request to another process may have appended, or deleted it
+                    claim, upload = await _find_at(services, holder, upload_id, offset)
+                    await _receive(upload_id, body, chunk, upload.n_bytes)
+                    if not await _move_offset(services, claim, upload_id, chunk):
+                        await _find_at(services, holder, upload_id, offset)  # says why
+                        raise UploadBusy(offset)
+                except NotFound:  # its row went first, then our chunk came
+                    await staging.discard(upload_id)
+                    raise
+                chunk.counts()
     log.debug("upload %s: %d bytes at %d of %d", upload_id, chunk.n_bytes, offset, upload.n_bytes)
     return chunk.end
 

@@ -9,10 +9,10 @@ from fastapi.responses import StreamingResponse
 
 from coordinator.database.numbers import read_number
 from coordinator.errors import CorruptBlob, NotFound, RangeNotSatisfiable
+from coordinator.process.threads import TRANSFERS, in_thread
 from coordinator.services import Services
 from coordinator.storage.local_copies import LocalCopy
 from coordinator.tasks.transfer.shares import Shares
-from coordinator.threads import TRANSFERS, in_thread
 from coordinator.web.reference.headers import answers, sends, takes_headers
 from coordinator.web.reference.refusals import refuses
 from shared.states import BlobKind

@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+from coordinator.process.threads import TRANSFERS
 from coordinator.storage.chunks.chunk import Chunk
 from coordinator.tasks.transfer.shares import Shares
-from coordinator.threads import TRANSFERS
 
 _SHARES = Shares(4 << 20, least=64 << 10, most=1 << 20)
 """What bodies collect. Each has as much again on its way to the disk; if there are many, it waits for that first."""

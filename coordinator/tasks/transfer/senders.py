@@ -4,10 +4,11 @@ That one is most often what is left of a broken connection, whose end this proce
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 
-from coordinator.errors import UploadBusy
+from coordinator.errors import TooManyRequests, UploadBusy
+from coordinator.process import open_files
 from coordinator.tasks.keyed_locks import KeyedLocks
 
 
@@ -17,12 +18,25 @@ class Senders:
     def __init__(self) -> None:
         self._locks = KeyedLocks()
         self._receiving: dict[str, asyncio.Timeout] = {}
+        self._n_open = 0
 
     def turn(self, upload_id: str) -> AbstractAsyncContextManager[object]:
         """Be the only one to append to an upload while the block runs. Ends another's ``receiving``."""
         if (earlier := self._receiving.pop(upload_id, None)) is not None:
             earlier.reschedule(asyncio.get_running_loop().time())
         return self._locks.of(upload_id)
+
+    @contextmanager
+    def with_file(self) -> Iterator[None]:
+        """Have a chunk's file open while the block runs. Raises TooManyRequests if too many are."""
+        most = open_files.most_chunks(open_files.limit())
+        if self._n_open >= most:
+            raise TooManyRequests(f"{most:,} chunks are being received", 1)
+        self._n_open += 1
+        try:
+            yield
+        finally:
+            self._n_open -= 1
 
     @asynccontextmanager
     async def receiving(self, upload_id: str, offset: int) -> AsyncIterator[None]:

@@ -11,7 +11,7 @@ from fedloom.cli.agent.known import OwnersHome, decided, find, held_rounds, line
 from fedloom.cli.agent.owner_commands import DEFAULT_HOME, Home
 from fedloom.cli.output import AsJson
 from fedloom.errors import InvalidOption
-from shared.private_files import make_files_private
+from shared.system.private_files import make_files_private
 from shared.text.plain_text import visible_line
 
 _ID_WIDTH = 32

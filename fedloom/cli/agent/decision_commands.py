@@ -13,7 +13,7 @@ from fedloom.cli.agent.typed_lines import is_terminal
 from fedloom.cli.failures import ExitCode
 from fedloom.cli.output import AsJson
 from fedloom.errors import InvalidOption
-from shared.private_files import make_files_private
+from shared.system.private_files import make_files_private
 
 if TYPE_CHECKING:
     from agent.record.bookings import Totals

@@ -16,7 +16,7 @@ from fedloom.cli.failures import ExitCode
 from fedloom.cli.output import AsJson
 from fedloom.exporting.csv_table import write_csv
 from fedloom.exporting.export_options import Format
-from shared.private_files import make_files_private
+from shared.system.private_files import make_files_private
 from shared.text.plain_text import visible_line
 
 if TYPE_CHECKING:

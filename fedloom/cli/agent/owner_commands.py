@@ -8,7 +8,7 @@ import typer
 from fedloom.cli import output, secrets
 from fedloom.cli.output import AsJson
 from shared import agent_home
-from shared.private_files import make_files_private
+from shared.system.private_files import make_files_private
 
 Home = Annotated[
     Path,

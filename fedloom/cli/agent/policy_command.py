@@ -11,7 +11,7 @@ from fedloom.cli.agent.known import OwnersHome, find, open_home
 from fedloom.cli.agent.owner_commands import DEFAULT_HOME, Home
 from fedloom.cli.failures import ExitCode
 from fedloom.cli.output import AsJson
-from shared.private_files import make_files_private
+from shared.system.private_files import make_files_private
 
 if TYPE_CHECKING:
     from agent.policy.refusals import Refusal

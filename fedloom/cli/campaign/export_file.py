@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, TextIO
 
 from fedloom.errors import InvalidOption
-from shared.durable import atomic_write
+from shared.system.durable import atomic_write
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from fedloom.cli.coordinator.opening import DatabaseUrl, DataDir, database_error
 from fedloom.cli.output import AsJson
 from fedloom.errors import DatabaseUnreachable, FedloomError
 from shared.network.urls import host_in_url, is_confidential
-from shared.private_files import make_files_private
+from shared.system.private_files import make_files_private
 from shared.text.plain_text import visible_line
 
 if TYPE_CHECKING:

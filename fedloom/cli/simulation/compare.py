@@ -1,6 +1,5 @@
 """``fedloom compare``: runs algorithms and baselines side by side."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +11,8 @@ from fedloom.cli.failures import ExitCode
 from fedloom.cli.output import AsJson
 from fedloom.comparison.baselines import Baselines
 from fedloom.errors import ComparisonError, FieldError, InvalidOption
-from shared.private_files import make_files_private
+from shared.system.cores import n_cores
+from shared.system.private_files import make_files_private
 from shared.text.plain_text import visible_line
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def compare(
     except OSError as error:
         raise InvalidOption(f"{file}: {error.strerror}") from error
     campaign, settings = read_spec(spec.campaign), load_settings(spec.settings)
-    budget = threads or os.cpu_count() or 1
+    budget = threads or n_cores()
     folder = out or Path("comparisons") / spec.name
     first = campaign.training.seed
     try:

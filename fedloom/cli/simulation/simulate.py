@@ -11,7 +11,7 @@ from fedloom.cli.failures import ExitCode
 from fedloom.cli.output import AsJson
 from fedloom.errors import FedloomError
 from fedloom.simulation.partition_plan import DEFAULT_ALPHA, PartitionKind, PartitionPlan
-from shared.private_files import make_files_private
+from shared.system.private_files import make_files_private
 from shared.text.plain_text import visible_line
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from fedloom.comparison.scoring import Scores
 from fedloom.comparison.tasks.scores import TaskScore, values_of
-from shared.durable import atomic_text
+from shared.system.durable import atomic_text
 
 SCORES_FILE = "scores.json"
 

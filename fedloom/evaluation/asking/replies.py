@@ -11,7 +11,7 @@ from fedloom.evaluation.asking.models import Model, ModelFacts
 from fedloom.evaluation.asking.reply_lines import line_of, read_line
 from fedloom.evaluation.asking.requests import Generate, Reply, Request, Scored, Text, digest_of
 from shared.digest import sha256_hex
-from shared.private_files import private_opener
+from shared.system.private_files import private_opener
 
 REPLIES_FOLDER = "replies"
 """In the folder of results."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from fedloom.evaluation.tasks.base import BadData, DataFile, Task
 from fedloom.evaluation.tasks.files.finding import find, in_layout
 from fedloom.evaluation.tasks.files.hub import BRANCH, HubRows, hub_rows
-from shared.durable import atomic_write
+from shared.system.durable import atomic_write
 
 
 def fetch_missing(tasks: Iterable[Task], data: Path) -> Iterator[str]:

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from fedloom.evaluation.judging.endpoint import Endpoint
 from fedloom.evaluation.judging.reply import Judgement
 from shared.digest import sha256_hex
-from shared.private_files import private_folder, private_opener
+from shared.system.private_files import private_folder, private_opener
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from fedloom.evaluation.statistics.pairs import Difference
 from fedloom.evaluation.tasks.base import TaskMetric
 from fedloom.evaluation.words import in_unit
 from fedloom.exporting.csv_table import write_csv
-from shared.durable import atomic_text
+from shared.system.durable import atomic_text
 
 _COLUMNS = (
     *("task", "metric", "model", "unit", "value", "low", "high", "method", "stderr", "n", "n_asked", "n_published"),

@@ -10,7 +10,7 @@ from fedloom.evaluation.report.task_section import task_section
 from fedloom.evaluation.results import ModelResult, Results, TaskResult
 from fedloom.evaluation.statistics.averages import AverageValue
 from fedloom.evaluation.words import average_in_words, change_in_words, value_in_words
-from shared.durable import atomic_text
+from shared.system.durable import atomic_text
 
 _RULES = (
     "Shares are in per cent. Intervals are at 95 %; ± is half of their width. Differences are over the items that "

@@ -10,7 +10,7 @@ from pathlib import Path
 from fedloom.errors import EvaluationError
 from fedloom.evaluation.tasks.base import Outcome
 from fedloom.run_folder import run_folder
-from shared.durable import atomic_text
+from shared.system.durable import atomic_text
 
 _ITEMS = "items"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -1,6 +1,5 @@
 """Many programs, side by side on the cores that are there."""
 
-import os
 import secrets
 import threading
 from collections.abc import Callable, Sequence
@@ -13,16 +12,12 @@ from fedloom.evaluation.sandbox.execution import Execution, Stopped
 from fedloom.evaluation.sandbox.isolation import HOW, NoIsolation, find_bubblewrap
 from fedloom.evaluation.sandbox.limits import FUNCTION, Limits
 from fedloom.evaluation.sandbox.program import Kind, Program, Result, WholeProgram
+from shared.system.cores import n_cores
 
 TRIAL = Program(
     "import heapq\ndef trial():\n    return heapq.heappop([7])", "assert trial() == 7", ("trial",), seconds=60
 )
 """Passes wherever the sandbox works; it imports, for the user within may be denied what its starter may read."""
-
-
-def _n_cores() -> int:
-    """Cores that this process may use; not every system can tell these from all there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Sandbox:
@@ -57,7 +52,7 @@ class Sandbox:
         """
         stop = threading.Event()
         results = []
-        with orphans.adopted(), ThreadPoolExecutor(_n_cores(), "sandbox") as threads:
+        with orphans.adopted(), ThreadPoolExecutor(n_cores(), "sandbox") as threads:
             try:
                 futures = [threads.submit(self._run_one, program, stop) for program in programs]
                 for future in futures:

@@ -5,7 +5,7 @@ hold to the accuracy of float32. The tests check it against the files in the age
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,29 +14,11 @@ import pytest
 from shared.adapters.files import slot_name, write_adapter
 from shared.wire.tasks.assignments import TrainAssignment
 from shared.wire.tasks.results import Result
-from tests.agent.federation import DEADLINE_S, ROWS, Federation, Send, federation_of
-from tests.agent.parts import Home
+from tests.agent.federation import DEADLINE_S, Federation, Killed, Send
 from tests.agent.test_agent import record
 from tests.support.ledgers import ledger_text
-from tests.support.operator import Operator
 from tests.support.processes import wait_until
-from tests.support.server import RunningCoordinator
 from tests.support.suite.tiers import deep, soak
-
-
-class Killed(Exception):
-    """Stands for kill -9: the agent does nothing after it."""
-
-
-@pytest.fixture
-def federation(
-    coordinator: RunningCoordinator,
-    operator: Operator,
-    new_home: Callable[[str], Home],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Federation]:
-    with federation_of(coordinator, operator, new_home, monkeypatch, ROWS) as enrolled:
-        yield enrolled
 
 
 @pytest.mark.parametrize("by", ["examples", deep("uniform")])

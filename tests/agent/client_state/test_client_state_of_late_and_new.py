@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,12 +10,9 @@ import pytest
 from coordinator.settings import Settings
 from shared.wire.tasks.assignments import TrainAssignment
 from shared.wire.tasks.results import Result
-from tests.agent.federation import DEADLINE_S, ROWS, Federation, Mishap, Send, federation_of
-from tests.agent.parts import Home
+from tests.agent.federation import DEADLINE_S, Federation, Mishap, Send
 from tests.support.driven import patient_settings
-from tests.support.operator import Operator
 from tests.support.processes import wait_until
-from tests.support.server import RunningCoordinator
 
 LATE_COUNTS = {"late_updates": "next_round"}
 
@@ -23,17 +20,6 @@ LATE_COUNTS = {"late_updates": "next_round"}
 @pytest.fixture
 def settings_of() -> Callable[[Path, str | None], Settings]:
     return patient_settings
-
-
-@pytest.fixture
-def federation(
-    coordinator: RunningCoordinator,
-    operator: Operator,
-    new_home: Callable[[str], Home],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Federation]:
-    with federation_of(coordinator, operator, new_home, monkeypatch, ROWS) as enrolled:
-        yield enrolled
 
 
 def late(federation: Federation) -> Mishap:

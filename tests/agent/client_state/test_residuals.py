@@ -5,31 +5,15 @@ to the client's last counted update. If a residual of another update were used, 
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
 
 import pytest
 
 from shared.adapters.files import AdapterFile
 from shared.wire.tasks.assignments import TrainAssignment
 from shared.wire.tasks.results import Result
-from tests.agent.client_state.test_client_state import Killed
-from tests.agent.federation import DEADLINE_S, ROWS, Federation, Send, federation_of
-from tests.agent.parts import Home
-from tests.support.operator import Operator
+from tests.agent.federation import DEADLINE_S, Federation, Killed, Send
 from tests.support.processes import wait_until
-from tests.support.server import RunningCoordinator
 from tests.support.suite.tiers import deep
-
-
-@pytest.fixture
-def federation(
-    coordinator: RunningCoordinator,
-    operator: Operator,
-    new_home: Callable[[str], Home],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Federation]:
-    with federation_of(coordinator, operator, new_home, monkeypatch, ROWS) as enrolled:
-        yield enrolled
 
 
 def again(federation: Federation, **changes: object) -> None:

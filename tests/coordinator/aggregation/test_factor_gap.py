@@ -12,6 +12,7 @@ import pytest
 from coordinator.engine.aggregation import factor_gap as module
 from coordinator.engine.aggregation.factor_gap import FactorGap, factor_gap
 from shared.adapters.files import AdapterFile, write_adapter
+from shared.adapters.updates import UpdateFile
 from tests.support.operator import Operator, problem
 from tests.support.scripted import ScriptedAgent, campaign_body, safetensors_bytes, stretched
 
@@ -37,7 +38,7 @@ def measured(folder: Path, parent: Tensors, deltas: list[Tensors], p: list[float
         files = []
         for number, tensors in enumerate([parent, *deltas]):
             write_adapter(folder / f"{number}", tensors)
-            files.append(stack.enter_context(AdapterFile(folder / f"{number}")))
+            files.append(stack.enter_context(UpdateFile(folder / f"{number}")))
         return factor_gap(files[0], list(zip(p, files[1:], strict=True)), scale)
 
 
@@ -143,7 +144,7 @@ def test_memory_does_not_grow_with_the_number_of_clients(tmp_path: Path, monkeyp
     shapes = {A: (4, 65536), B: (65536, 4)}
     write_adapter(tmp_path / "file", drawn(0, shapes))
     peaks = []
-    with AdapterFile(tmp_path / "file") as file:
+    with UpdateFile(tmp_path / "file") as file:
         for n_clients in (2, 32):
             tracemalloc.start()
             factor_gap(file, [(1 / n_clients, file)] * n_clients, 1.0)
@@ -200,6 +201,18 @@ def test_every_evaluated_round_records_its_gap(operator: Operator, enroll: Enrol
     relative = [gap / moved for gap, moved in expected]
     assert metrics(operator, campaign_id, "factor_gap_relative") == pytest.approx(relative, rel=1e-6)
     assert min(relative) > 0
+
+
+def test_the_last_round_of_an_early_end_records_its_gap_too(operator: Operator, enroll: Enroll, tmp_path: Path) -> None:
+    agents = ada, bob = [enroll("ada"), enroll("bob")]
+    campaign = {"rounds": 9, "lora": {"rank": 2}, "evaluation": {"every": 4}, "selection": {"minimum": 1}}
+    campaign_id = begin(operator, agents, as_bytes(tmp_path, untrained()), **campaign)
+    for seed, agent in enumerate((ada, bob, ada), start=1):
+        agent.train(as_bytes(tmp_path, drawn(seed, SHAPES)))
+    operator.post(f"/v1/campaigns/{campaign_id}/finish")
+    detail = operator.wait_for(campaign_id, "completed")
+    assert detail["final_adapter"] == 2
+    assert len(metrics(operator, campaign_id, "factor_gap")) == 1
 
 
 @pytest.mark.usefixtures("either_coordinator")

@@ -17,7 +17,7 @@ def test_every_item_is_worked_on_once(n_threads: int) -> None:
 
 def test_the_items_are_worked_on_at_the_same_time() -> None:
     together = threading.Barrier(3, timeout=60)
-    in_threads(3, lambda _: together.wait(), range(3))
+    assert sorted(in_threads(3, lambda _: together.wait(), range(3))) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("n_threads", NUMBERS)

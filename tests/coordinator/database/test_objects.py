@@ -12,24 +12,16 @@ from coordinator.database.objects import ByKey, Objects
 from coordinator.database.prepared import given
 from coordinator.database.tables import AgentRow
 from shared.states import AgentState
-from tests.support.server import RunningCoordinator
+from tests.coordinator.database.conftest import Work
 
 AT = datetime(2026, 1, 2, tzinfo=UTC)
 IN_ORDER = select(AgentRow).where(AgentRow.state == given("state")).order_by(AgentRow.name)
 ACTIVE, FRESH, BY_ID = Objects(IN_ORDER), Objects(IN_ORDER, fresh=True), ByKey(AgentRow)
-Work = Callable[[AsyncSession], Any]
 
 
-@pytest.fixture
-def run(either_coordinator: RunningCoordinator) -> Callable[[Work], Any]:
-    """Run work in a transaction, beside the agents a and b."""
-
-    def run(work: Work) -> Any:
-        async def transaction() -> Any:
-            async with either_coordinator.services.database.write("test") as session:
-                return await work(session)
-
-        return either_coordinator.run(transaction())
+@pytest.fixture(autouse=True)
+def two_agents(run: Callable[[Work], Any]) -> None:
+    """The agents a and b."""
 
     async def add(session: AsyncSession) -> None:
         for name in ("b", "a"):
@@ -37,7 +29,6 @@ def run(either_coordinator: RunningCoordinator) -> Callable[[Work], Any]:
             session.add(AgentRow(id=name, name=name, state=AgentState.ACTIVE, **of_agent))
 
     run(add)
-    return run
 
 
 def test_they_are_as_the_sessions_own(run: Callable[[Work], Any]) -> None:

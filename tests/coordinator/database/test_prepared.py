@@ -18,6 +18,7 @@ from coordinator.database.prepared import Prepared, given
 from coordinator.database.tables import AgentRow
 from coordinator.errors import Unstorable
 from shared.states import AgentState
+from tests.coordinator.database.conftest import Work
 from tests.support.server import RunningCoordinator
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=timezone(timedelta(hours=2)))
@@ -39,21 +40,6 @@ FIND = Prepared(
 RENAME = Prepared(
     update(AgentRow).where(AgentRow.id == given("id")).values(name=given("name")).returning(AgentRow.name)
 )
-Work = Callable[[AsyncSession], Any]
-
-
-@pytest.fixture
-def run(either_coordinator: RunningCoordinator) -> Callable[[Work], Any]:
-    """Run work in a transaction."""
-
-    def run(work: Work) -> Any:
-        async def transaction() -> Any:
-            async with either_coordinator.services.database.write("test") as session:
-                return await work(session)
-
-        return either_coordinator.run(transaction())
-
-    return run
 
 
 def test_values_come_back_as_they_went(run: Callable[[Work], Any], either_coordinator: RunningCoordinator) -> None:

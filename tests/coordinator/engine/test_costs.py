@@ -16,6 +16,7 @@ from coordinator.presence import write_last_seen
 from coordinator.settings import EngineSettings, Settings
 from coordinator.storage.orphans import sweep_orphans
 from shared.states import AgentState
+from tests.coordinator.engine.looking import look
 from tests.support.operator import Operator
 from tests.support.scripted import ScriptedAgent, adapter_bytes, campaign_body
 from tests.support.server import RunningCoordinator, running_coordinator
@@ -53,14 +54,7 @@ class Played:
 
     def look(self) -> int:
         """Have the engine process all due campaigns. Returns their number."""
-
-        async def work() -> int:
-            due = await self._engine._due()
-            for campaign_id in due:
-                await self._engine._work(campaign_id)
-            return len(due)
-
-        return self._running.run(work())
+        return len(self._running.run(look(self._engine)))
 
     def round(self) -> None:
         """Evaluate the newest adapter, train, close the round, open the next one, sweep, and note who was seen."""

@@ -12,6 +12,7 @@ from coordinator.database.tables import AgentRow, CampaignRow, ParticipantRow
 from coordinator.engine.loop import Engine
 from coordinator.settings import EngineSettings, Settings
 from shared.states import AgentState, ParticipantState
+from tests.coordinator.engine.looking import look
 from tests.support.operator import Operator
 from tests.support.scripted import FINGERPRINT, ScriptedAgent, adapter_bytes, campaign_body
 from tests.support.server import RunningCoordinator, running_coordinator
@@ -44,14 +45,7 @@ class Crowd:
 
     def look(self) -> int:
         """Have the engine process all due campaigns. Returns their number."""
-
-        async def work() -> int:
-            due = await self._engine._due()
-            for campaign_id in due:
-                await self._engine._work(campaign_id)
-            return len(due)
-
-        return self._running.run(work())
+        return len(self._running.run(look(self._engine)))
 
     def round(self) -> None:
         """All train. The engine has nothing to do before the last one has."""

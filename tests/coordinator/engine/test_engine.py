@@ -15,6 +15,7 @@ from coordinator.engine.closing import AggregatedRound
 from coordinator.engine.loop import Engine
 from coordinator.services import Services
 from coordinator.settings import EngineSettings, Settings
+from tests.coordinator.engine.looking import look
 from tests.support.operator import Operator
 from tests.support.scripted import ScriptedAgent, adapter_bytes, begin_campaign, campaign_body
 from tests.support.server import RunningCoordinator, quick_settings, running_coordinator
@@ -72,14 +73,6 @@ def test_several_engines_do_each_step_once(data_dir: Path, database_url: str | N
             found.append((sorted(event["type"] for event in events), [row["blob"]["sha256"] for row in adapters]))
         assert found[0] == found[1]
         assert found[0][0].count("round-closed") == 3
-
-
-async def look(engine: Engine) -> list[str]:
-    """Have an engine process all due campaigns. Returns their ids."""
-    due = await engine._due()
-    for campaign_id in due:
-        await engine._work(campaign_id)
-    return list(due)
 
 
 def test_an_engine_that_lost_its_claim_changes_nothing(

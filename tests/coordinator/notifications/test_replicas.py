@@ -37,7 +37,7 @@ def pair(new_postgres: Callable[[], str], tmp_path: Path) -> Iterator[tuple[Runn
 
 
 def wait_until_heard(pair: tuple[RunningCoordinator, RunningCoordinator]) -> None:
-    """Wait until both listen: what the first says arrives at the second."""
+    """Wait until what the first says arrives at the second."""
     first, second = pair
     until = time.monotonic() + SOON_S
     with second.services.notifiers.events.subscribe("probe") as heard:
@@ -89,6 +89,7 @@ def test_replicas_listen_again_once_the_database_is_back(tmp_path: Path) -> None
         server.stop()
         server.start()
         wait_until_heard(pair)
+        wait_until_heard((pair[1], pair[0]))
 
 
 def test_what_is_told_is_told_once_and_in_texts_that_the_database_takes() -> None:

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from coordinator.process import open_files
 from coordinator.tasks import result_files
+from coordinator.tasks.transfer.appending import SENDERS
 from shared.digest import content_digest_header, sha256_file, sha256_hex
 from tests.support.operator import Operator, problem
 from tests.support.raw_http import connected, read_reply, request
@@ -65,10 +67,35 @@ def test_a_connection_that_stands_still_gives_way_to_a_later_one(
     assert ada.result(lease, ada.train_result(sha256_hex(delta))).status_code == 200
 
 
+@EACH_STORE
+def test_more_chunks_than_files_wait_and_lose_nothing(
+    either_coordinator: RunningCoordinator,
+    operator: Operator,
+    enroll: Enroll,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(open_files, "_MOST_CHUNKS", 1)
+    ada, bob = enroll("ada"), enroll("bob")
+    begin_campaign(operator, tmp_path, [ada, bob])
+    delta, leases = adapter_bytes(tmp_path, 2.0), {agent: agent.lease("train") for agent in (ada, bob)}
+    of_ada, of_bob = (agent.start_upload(lease, "delta", delta).json()["id"] for agent, lease in leases.items())
+    with connected(either_coordinator.url, half_sent(ada, leases[ada], of_ada, delta, 100)) as stalled:
+        operator.wait_until(lambda: is_received(either_coordinator, of_ada), bool)
+        refused = bob.send_chunk(leases[bob], of_bob, 0, delta)
+        assert (refused.status_code, problem(refused).kind, refused.headers["Retry-After"]) == (
+            *(429, "too-many-requests"),
+            "1",
+        )
+        stalled.sendall(delta[100:])
+        assert read_reply(stalled).status == 204
+    assert bob.send_chunk(leases[bob], of_bob, 0, delta).status_code == 204
+    for agent, lease in leases.items():
+        assert agent.result(lease, agent.train_result(sha256_hex(delta))).status_code == 200
+
+
 def is_received(running: RunningCoordinator, upload_id: str) -> bool:
     """Whether a request is sending a chunk of an upload."""
-    from coordinator.tasks.transfer.appending import SENDERS
-
     return upload_id in SENDERS._receiving
 
 

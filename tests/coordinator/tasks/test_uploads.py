@@ -209,8 +209,9 @@ def test_stale_uploads_are_thrown_away(
 ) -> None:
     ada, lease, _ = begin_training(operator, enroll, tmp_path)
     upload_id = ada.start_upload(lease, "delta", adapter_bytes(tmp_path, 2.0)).json()["id"]
-    ada.send_chunk(lease, upload_id, 0, b"part")
+    assert ada.send_chunk(lease, upload_id, 0, b"part").status_code == 204
+    staging = coordinator.services.storage.staging
+    assert coordinator.run(staging.names()) == {upload_id}
     coordinator.clock.move(86400 + 1)
     operator.wait_until(lambda: ada.http.head(f"/v1/uploads/{upload_id}").status_code, lambda found: found == 404)
-    staging = coordinator.services.storage.staging
     operator.wait_until(lambda: coordinator.run(staging.names()), lambda found: not found)  # the row goes first

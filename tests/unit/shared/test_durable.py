@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from shared import durable
-from shared.durable import atomic_text, atomic_write, delete_leftovers, move_into_place, sync_folder, sync_tree
+from shared.system import durable
+from shared.system.durable import atomic_text, atomic_write, delete_leftovers, move_into_place, sync_folder, sync_tree
 from tests.support.processes import ROOT
 
 OLD, NEW = "old " * 5000, "new " * 50_000  # longer than a buffer
@@ -20,7 +20,7 @@ OLD, NEW = "old " * 5000, "new " * 50_000  # longer than a buffer
 POWER_CUT = """
 import os, sys
 from pathlib import Path
-from shared.durable import atomic_write
+from shared.system.durable import atomic_write
 
 path, steps_left = Path(sys.argv[1]), int(sys.argv[2])
 synced = {os.stat(path).st_ino} if path.exists() else set()
@@ -189,7 +189,7 @@ RENAMES_THEMSELVES = {
     "coordinator/storage/moved_tree.py",  # moves many files, synced before, then syncs their folders
     "coordinator/storage/file_store.py",  # syncs its chunks as they arrive
     "fedloom/adapters/atomic_folder.py",  # folders
-    "shared/durable.py",
+    "shared/system/durable.py",
 }
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from fedloom.errors import SimulationError
 from fedloom.run_folder import run_folder
-from shared.private_files import create_private_file, private_folder, tighten
+from shared.system.private_files import create_private_file, private_folder, tighten
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="Windows has no such modes")
 

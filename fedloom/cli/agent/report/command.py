@@ -15,7 +15,7 @@ from fedloom.cli.agent.owner_commands import DEFAULT_HOME, Home
 from fedloom.cli.failures import ExitCode
 from fedloom.cli.output import AsJson
 from fedloom.errors import InvalidOption
-from shared.private_files import make_files_private
+from shared.system.private_files import make_files_private
 from shared.text.plain_text import visible_line
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def _check_out(out: Path, *, force: bool) -> None:
 
 
 def _write(out: Path, page: str, *, force: bool) -> None:
-    from shared.durable import atomic_write
+    from shared.system.durable import atomic_write
 
     try:
         with atomic_write(out, mode=0o600, replace=force) as file:

@@ -1,14 +1,17 @@
 """Work in threads that its caller never leaves behind: it uses a connection or a file that the caller closes."""
 
 import asyncio
-import os
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TypeVar
 
+from threadpoolctl import threadpool_limits
+
+from shared.system.cores import n_cores
+
 T = TypeVar("T")
 
-TRANSFERS = ThreadPoolExecutor(min(16, (os.cpu_count() or 1) + 2), "transfer")
+TRANSFERS = ThreadPoolExecutor(min(16, n_cores() + 2), "transfer")
 """Threads that hash, write and read what agents send and fetch. Among other work, the database's commits would wait
 behind many megabytes."""
 
@@ -21,3 +24,12 @@ async def in_thread(work: Callable[[], T], threads: Executor | None = None) -> T
     except asyncio.CancelledError:
         await asyncio.gather(doing, return_exceptions=True)
         raise
+
+
+def one_blas_thread() -> None:
+    """Limit BLAS to one thread, as the first thing in a thread that aggregates.
+
+    Small products gain nothing from more threads, and slow down tenfold while other work uses the cores. The sums would
+    also depend on the number of cores.
+    """
+    threadpool_limits(limits=1, user_api="blas")

@@ -1,0 +1,1 @@
+"""What one process of the coordinator has: its threads and its files."""
