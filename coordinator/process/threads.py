@@ -1,11 +1,12 @@
 """Work in threads that its caller never leaves behind: it uses a connection or a file that the caller closes."""
 
 import asyncio
+import functools
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TypeVar
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from shared.system.cores import n_cores
 
@@ -32,4 +33,10 @@ def one_blas_thread() -> None:
     Small products gain nothing from more threads, and slow down tenfold while other work uses the cores. The sums would
     also depend on the number of cores.
     """
-    threadpool_limits(limits=1, user_api="blas")
+    _libraries().limit(limits=1, user_api="blas")
+
+
+@functools.cache
+def _libraries() -> ThreadpoolController:
+    """The process's BLAS. To look for it costs as much as the sums of a small adapter."""
+    return ThreadpoolController()

@@ -296,7 +296,7 @@ def test_memory_is_a_few_blocks_a_thread_for_any_number_and_size_of_updates(
     monkeypatch.setattr(scratch, "BLOCK_VALUES", 1 << 12)
     monkeypatch.setattr(blocks, "_KEPT_BYTES", 0)
     peaks = []
-    for n_modules, n_clients in ((2, 2), (2, 64), (32, 2)):
+    for n_modules, n_clients in ((1, 1), (2, 2), (2, 64), (32, 2)):
         tensors = {f"{number}.lora_A.weight": np.ones((8, 4_096), dtype=np.float32) for number in range(n_modules)}
         write_adapter(tmp_path / "x", tensors)
         updates = [ClientUpdate(k, 1 / n_clients, 0, tmp_path / "x", None) for k in range(n_clients)]
@@ -305,6 +305,7 @@ def test_memory_is_a_few_blocks_a_thread_for_any_number_and_size_of_updates(
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     block, open_file = 4 * (1 << 12), 4_000
+    peaks = peaks[1:]  # the first one loads what a process loads once
     assert peaks[0] < 2 * 13 * block
     assert peaks[1] < peaks[0] + 62 * open_file
     assert peaks[2] < peaks[0] + 16 * block  # of 32 × 8 further blocks; each tensor has a name, a shape, an offset
