@@ -244,7 +244,7 @@ def idle(run: Run, count: int) -> list[Row]:
         print(f"{kind}: {1e3 * statistics.median(each):.0f} ms from a task's creation to its arrival, ", end="")
         print(f"the longest {1e3 * longest:.0f} ms ({len(each)} tasks)")
         median_ms = 1e3 * statistics.median(each)
-        rows.append(Row(f"from a {kind} task's creation to its arrival", median_ms, "ms", goal=at_most(50)))
+        rows.append(Row(f"{kind}: from the task's creation to its arrival", median_ms, "ms", goal=at_most(50)))
     return rows
 
 

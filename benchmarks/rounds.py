@@ -5,7 +5,7 @@
 
 Prints the median seconds per round, the CPU time of all processes per round and of the coordinator per round and agent,
 and its peak anonymous and mapped memory. Beside it stand the seconds of a bare server and its agents with the same
-bytes (``bare_copies.py``), which run in turns with it. ``--mb 0`` is an adapter of one kilobyte. ``--against`` runs
+bytes (``bare_rounds.py``), which run in turns with it. ``--mb 0`` is an adapter of one kilobyte. ``--against`` runs
 another checkout alternately with this one and prints the ratio of the medians. On PostgreSQL each campaign gets a new
 database. The first round is a warm-up and is not measured. Linux only.
 """
@@ -33,7 +33,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx
-from bare_copies import Bare, bare_copies
+from bare_rounds import Bare, bare_rounds
 from rows import Ratio, Row, add_option, at_most, write
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -247,7 +247,7 @@ def main() -> None:
     for _ in range(given.repeat):
         for name, checkout in checkouts.items():
             runs[name].append(measure(checkout, given))
-        bare.append(bare_copies(given.n_bytes, given.tensors, given.agents, given.rounds))
+        bare.append(bare_rounds(given.n_bytes, given.tensors, given.agents, given.rounds))
     show(given, runs, bare)
     write(given.json, rows(given, runs["this"], statistics.median(run.round_s for run in bare)))
 

@@ -32,7 +32,7 @@ class Bare:
     cpu_s: float
 
 
-def bare_copies(n_bytes: int, n_tensors: int, n_agents: int, rounds: int) -> Bare:
+def bare_rounds(n_bytes: int, n_tensors: int, n_agents: int, rounds: int) -> Bare:
     """Measure rounds. n_bytes: size of the adapter and of each delta."""
     n_values = max(n_bytes // 4, n_tensors)
     with tempfile.TemporaryDirectory() as name:
@@ -103,5 +103,5 @@ def _pieces(file: IO[bytes]) -> Iterator[bytes]:
 
 if __name__ == "__main__":
     megabytes, tensors, agents = (int(word) for word in sys.argv[1:4])
-    bare = bare_copies(megabytes * 1_000_000, tensors, agents, 5)
+    bare = bare_rounds(megabytes * 1_000_000, tensors, agents, 5)
     print(f"{bare.round_s:.3f} s per round, {bare.cpu_s:.3f} s of CPU")
