@@ -199,7 +199,7 @@ class Workspace:
         """Return what rounding took from a delta of this client; None if it is not stored here."""
         return _version(self._residuals, campaign_id, delta_sha256)
 
-    def keep_client_state(
+    def keep_states(
         self, campaign_id: str, folder: Path, delta_sha256: str, committed_update: str | None, versions: int
     ) -> None:
         """Store the client state and the residual that a task left for the next one, and delete old versions.
@@ -209,8 +209,8 @@ class Workspace:
 
         Args:
             campaign_id: the campaign.
-            folder: that of the task, with the new client state. If it holds none, nothing happens.
-            delta_sha256: digest of the delta that the new client state belongs to.
+            folder: that of the task, with the new client state or residual. If it holds neither, nothing happens.
+            delta_sha256: digest of the delta that both belong to.
             committed_update: digest of this client's last committed delta; None if there is none.
             versions: most versions to keep.
         """

@@ -1,4 +1,4 @@
-"""How many clients a campaign has: each lease of a train task says so, and counts nothing."""
+"""The number of a campaign's clients, stored when it changes: each lease of a train task says it without counting."""
 
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession

@@ -347,7 +347,7 @@ class TaskRunner:
         if isinstance(job, TrainJob) and isinstance(result, TrainResult):
             # keep the state first: a crash after sending but before keeping would leave a committed update without it
             await asyncio.to_thread(
-                self._workspace.keep_client_state,
+                self._workspace.keep_states,
                 job.campaign_id,
                 folder,
                 result.delta,

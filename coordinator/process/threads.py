@@ -1,4 +1,4 @@
-"""Work in threads that its caller never leaves behind: it uses a connection or a file that the caller closes."""
+"""Threads. No caller leaves work behind in one: the work uses a connection or a file that the caller closes."""
 
 import asyncio
 import functools

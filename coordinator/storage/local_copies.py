@@ -34,7 +34,7 @@ class LocalCopy:
         weakref.finalize(self, os.close, descriptor)
 
     def read(self, start: int, n_bytes: int) -> bytes:
-        """At most *n_bytes* from *start* on, in the caller's thread."""
+        """Return at most *n_bytes* from *start* on. Reads in the caller's thread."""
         return os.pread(self._descriptor, n_bytes, start)
 
 
@@ -48,7 +48,8 @@ class LocalCopies:
         self._ends: dict[str, asyncio.TimerHandle] = {}
 
     async def find(self, store: BlobStore, ref: BlobRef) -> LocalCopy | None:
-        """The copy of a stored blob, made now if there is none. None if the blob is too large or the disk too full.
+        """Return the copy of a stored blob, and make it if there is none. None if the blob is too large or the disk is
+        too full.
 
         Raises NotFound and CorruptBlob.
         """
@@ -64,7 +65,7 @@ class LocalCopies:
         return copy
 
     def adopt(self, path: Path, ref: BlobRef) -> None:
-        """Take the file that was just hashed and stored as the blob's copy. Its caller only deletes it from now on."""
+        """Use a file, which was just hashed and stored, as the blob's copy. The caller may delete it, and no more."""
         if ref.n_bytes <= _ALL_TOGETHER:
             self._keep(ref.sha256, LocalCopy(os.open(path, os.O_RDONLY), ref.n_bytes))
 

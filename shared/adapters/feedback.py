@@ -26,7 +26,6 @@ from shared.adapters.files import (
     Contract,
     Stored,
     TensorSpec,
-    check_finite,
     slot_name,
 )
 from shared.adapters.updates import encode
@@ -66,30 +65,23 @@ def outgoing(
         residual: the file with e; None if there is none.
     """
     if wire == "float32":
-        return Outgoing(_checked(delta), _checked(extras), {})
+        return Outgoing(encode(delta, wire)[0], encode(extras, wire)[0], {})
     slots = {slot_name(_DELTA, name): values for name, values in delta.items()} | dict(extras)
     before = _read(residual, slots) if residual is not None else {}
     after: dict[str, Array] = {}
 
-    def rounded(name: str, slot: str) -> dict[str, Stored]:
+    def rounded(slot_of: Mapping[str, str]) -> dict[str, Stored]:
         with np.errstate(over="ignore"):  # an infinity is refused, with the name of its tensor
-            whole = slots[slot] + before[slot] if before else slots[slot]
-        stored, arrived = encode(name, whole, wire)
-        after[slot] = whole - arrived
+            whole = {name: slots[s] + before[s] if before else slots[s] for name, s in slot_of.items()}
+        stored, arrived = encode(whole, wire)
+        after.update({slot: whole[name] - arrived[name] for name, slot in slot_of.items()})
         return stored
 
-    sent = Outgoing({}, {}, after)
-    for name in delta:
-        sent.delta.update(rounded(name, slot_name(_DELTA, name)))
-    for name in extras:
-        sent.extras.update(rounded(name, name))
-    return sent
-
-
-def _checked(tensors: Mapping[str, Array]) -> dict[str, Stored]:
-    for name, values in tensors.items():
-        check_finite(name, values)
-    return dict(tensors)
+    return Outgoing(
+        rounded({name: slot_name(_DELTA, name) for name in delta}),
+        rounded({name: name for name in extras}) if extras else {},
+        after,
+    )
 
 
 def _read(path: Path, computed: Mapping[str, Array]) -> dict[str, Array]:

@@ -110,6 +110,11 @@ class Contract:
         return dict(zip(self.tensors, accumulate(sizes, initial=len(self.header)), strict=False))
 
     @cached_property
+    def n_values(self) -> int:
+        """The numbers in all tensors together."""
+        return sum(math.prod(spec.shape) for spec in self.tensors.values())
+
+    @cached_property
     def file_bytes(self) -> int:
         """The exact size of a canonical file with these tensors."""
         return len(self.header) + sum(spec.n_bytes for spec in self.tensors.values())

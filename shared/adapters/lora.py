@@ -60,6 +60,15 @@ def at_rank(adapter: Contract, rank: int) -> Contract:
     return Contract.of({name: TensorSpec(each.dtype, shape_at_rank(name, each.shape, rank)) for name, each in tensors})
 
 
+def at_rank_of(adapter: Contract, n_values: int) -> Contract:
+    """The contract of the same adapter at the rank at which it has so many numbers. Raises AdapterError if there is no
+    such rank, and as ``shape_at_rank``."""
+    rank, rest = divmod(n_values, at_rank(adapter, 1).n_values)
+    if rest or not rank:
+        raise AdapterError(f"{n_values} numbers, which the adapter has at no rank")
+    return at_rank(adapter, rank)
+
+
 def cut(tensor: str, values: Array, rank: int) -> Array:
     """The first components of a factor, A[:rank] or B[:, :rank], as a view.
 

@@ -3,8 +3,8 @@ rounds alike.
 
     bfloat16   the upper half of a float32, rounded to the nearest, ties to even
     int8       q = round(x / s), ties to even, with a scale s = max |x| / 127 for each block of 256 values along the
-               flattened tensor (Dettmers et al. 2022, "8-bit Optimizers via Block-wise Quantization", arXiv 2110.02861,
-               section 2.1, with steps of equal size). The last block of a tensor may be shorter. x' = s q, in float32.
+               vector (Dettmers et al. 2022, "8-bit Optimizers via Block-wise Quantization", arXiv 2110.02861, section
+               2.1, with steps of equal size). The last block may be shorter. x' = s q, in float32.
 
 Values must be finite. A value within half a step of the largest float32 may round to infinity; whoever rounds looks at
 what came out.
@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 
 BLOCK = 256
-"""Values that share a scale: 1.016 bytes a value. With 128 they would be 1.031, and an update of many tensors, whose
-header counts too, hardly a quarter of its size."""
+"""Values that share a scale: 1.016 bytes a value."""
 LARGEST = 127
 """Largest magnitude of q. −128 is not used, so that both signs have the same steps."""
 
@@ -35,7 +34,7 @@ def from_bfloat16(bits: NDArray[np.uint16]) -> Array:
 
 
 def n_blocks(size: int) -> int:
-    """How many blocks, and scales, a tensor of so many values has."""
+    """How many blocks, and scales, a vector of so many values has."""
     return -(-size // BLOCK)
 
 
@@ -54,12 +53,12 @@ def to_int8(values: Array) -> tuple[NDArray[np.int8], Array]:
 
 
 def from_int8(whole: NDArray[np.int8], scales: Array, first: int = 0) -> Array:
-    """The values of consecutive whole numbers of a tensor, with their shape.
+    """The values of consecutive whole numbers of a vector, with their shape.
 
     Args:
-        whole: numbers of the flattened tensor, from *first* on.
-        scales: of all blocks of the tensor.
-        first: how many numbers of the tensor come before them.
+        whole: numbers of the vector, from *first* on.
+        scales: of all blocks of the vector.
+        first: how many numbers of the vector come before them.
     """
     begin, end = first // BLOCK, n_blocks(first + whole.size)
     of_each = np.repeat(scales[begin:end], BLOCK)[first - begin * BLOCK :][: whole.size]
@@ -67,7 +66,7 @@ def from_int8(whole: NDArray[np.int8], scales: Array, first: int = 0) -> Array:
 
 
 def from_int8_at(whole: NDArray[np.int8], scales: Array, positions: NDArray[np.int64]) -> Array:
-    """The values of whole numbers at any positions of the flattened tensor, with their shape."""
+    """The values of whole numbers at any positions of the vector, with their shape."""
     return _scaled(whole, scales[positions // BLOCK])
 
 

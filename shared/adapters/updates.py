@@ -1,16 +1,19 @@
 """Updates as they travel: in float32, or rounded as the campaign's ``wire`` says, and read as float32.
 
-A file in bfloat16 has the tensors of the one in float32 with the dtype BF16. One in int8 has each tensor as I8, and
-beside it ``scales/NAME``, F32, one for each block (``shared.adapters.rounding``). A canonical file in float32 is an
-adapter's file. The digest of an update is that of the file as it travels, and the coordinator stores it so.
+A file in bfloat16 has the tensors of the one in float32 with the dtype BF16. One in int8 has two tensors: ``values``,
+I8, all numbers of the update, tensor after tensor in the order of their names, and ``scales``, F32, one for each block
+of them (``shared.adapters.rounding``). It names no tensor of the update: both ends know them, and the names of a small
+update would be a tenth of it. A canonical file in float32 is an adapter's file. The digest of an update is that of the
+file as it travels, and the coordinator stores it so.
 
     encoded       the contract of a file, by the one of its tensors and the campaign's ``wire``
-    encode        a tensor as a file holds it
+    encode        an update's tensors as a file holds them
     UpdateFile    reads any of the three, by the dtypes in the file
 """
 
 import math
 from collections.abc import Mapping
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +28,12 @@ from shared.adapters.files import (
     TensorSpec,
     check_finite,
     in_float32,
-    slot_name,
 )
+from shared.adapters.lora import at_rank_of
 from shared.adapters.rounding import LARGEST, from_bfloat16, from_int8, from_int8_at, n_blocks, to_bfloat16, to_int8
 from shared.campaign.spec import Wire
 
-_SCALES = "scales"
+_VALUES, _SCALES = "values", "scales"
 
 
 def encoded(contract: Contract, wire: Wire) -> Contract:
@@ -39,33 +42,43 @@ def encoded(contract: Contract, wire: Wire) -> Contract:
         return contract
     if wire == "bfloat16":
         return Contract.of({name: TensorSpec("BF16", spec.shape) for name, spec in contract.tensors.items()})
-    whole = {name: TensorSpec("I8", spec.shape) for name, spec in contract.tensors.items()}
-    return Contract.of(whole | {_scales_of(name): _spec_of_scales(spec) for name, spec in whole.items()})
+    n = contract.n_values
+    return Contract.of({_VALUES: TensorSpec("I8", (n,)), _SCALES: _spec_of_scales(n)})
 
 
-def encode(name: str, values: Array, wire: Wire) -> tuple[dict[str, Stored], Array]:
-    """A tensor as a file holds it, by names in the file, and the values that a reader of the file gets.
+def encode(tensors: Mapping[str, Array], wire: Wire) -> tuple[dict[str, Stored], dict[str, Array]]:
+    """An update's tensors as a file holds them, by names in the file, and the values that a reader of the file gets, by
+    names in the update.
 
-    Raises AdapterError if *values*, or the values that they are rounded to, are not finite.
+    Raises AdapterError if a value, or what it is rounded to, is not finite.
     """
-    check_finite(name, values)
+    for name, values in tensors.items():
+        check_finite(name, values)
     stored: dict[str, Stored]
     if wire == "float32":
-        return {name: values}, values
+        return dict(tensors), dict(tensors)
     if wire == "bfloat16":
-        bits = to_bfloat16(values)
-        stored, arrived = {name: bits}, from_bfloat16(bits)
+        stored = {name: to_bfloat16(values) for name, values in tensors.items()}
+        arrived = {name: from_bfloat16(bits) for name, bits in stored.items()}
     else:
-        whole, scales = to_int8(values)
-        stored, arrived = {name: whole, _scales_of(name): scales}, from_int8(whole, scales)
-    check_finite(name, arrived)
+        names = sorted(tensors)
+        whole, scales = to_int8(np.concatenate([tensors[name].reshape(-1) for name in names]))
+        stored = {_VALUES: whole, _SCALES: scales}
+        pieces = np.split(from_int8(whole, scales), list(accumulate(tensors[name].size for name in names))[:-1])
+        arrived = {name: piece.reshape(tensors[name].shape) for name, piece in zip(names, pieces, strict=True)}
+    for name, values in arrived.items():
+        check_finite(name, values)
     return stored, arrived
 
 
 class UpdateFile(AdapterFile):
     """An update's file. ``tensors`` and ``read`` are of the update in float32; ``stored`` has the file's own tensors.
 
-    Raises AdapterError as ``AdapterFile``, and if a tensor in int8 lacks its scales.
+    like: the update's tensors in float32, at any rank. They name the tensors of a file in int8, which without them is
+    one tensor, ``values``; a canonical file in float32 is compared with them as a whole.
+
+    Raises AdapterError as ``AdapterFile``, and if a file in int8 lacks its scales or has another number of values than
+    *like* has at any rank.
     """
 
     dtypes = (*AdapterFile.dtypes, "I8")
@@ -74,61 +87,65 @@ class UpdateFile(AdapterFile):
         super().__init__(path, max_header_bytes, like=like)
         self.stored = self.tensors
         self.is_rounded = any(spec.dtype != "F32" for spec in self.stored.values())
+        self._begins: dict[str, int] | None = None
+        """Of a file in int8: where the first value of each tensor is in ``values``."""
         try:
-            if self.is_rounded:
-                self.tensors = _decoded(self.stored)
+            if any(spec.dtype == "I8" for spec in self.stored.values()):
+                self.tensors = _named(self.stored, like)
+                sizes = (math.prod(spec.shape) for spec in self.tensors.values())
+                self._begins = dict(zip(self.tensors, accumulate(sizes, initial=0), strict=False))
+            elif self.is_rounded:
+                self.tensors = {name: TensorSpec("F32", spec.shape) for name, spec in self.stored.items()}
         except BaseException:
             self.close()
             raise
 
     def read(self, name: str) -> Array:
-        spec = self.stored[name]
-        return self.read_block(name, 0, math.prod(spec.shape)).reshape(spec.shape)
+        shape = self.tensors[name].shape
+        return self.read_block(name, 0, math.prod(shape)).reshape(shape)
 
     def read_block(self, name: str, begin: int, end: int) -> Array:
         """Return values [begin, end) of the flattened tensor *name* as float32, (end − begin,)."""
-        spec = self.stored[name]
-        block = self._flat(name, spec)[begin:end]
-        if spec.dtype == "I8":
-            return from_int8(block, self._scales(name), begin)
-        return in_float32(block, spec.dtype)
+        if self._begins is not None:
+            first = self._begins[name]
+            return from_int8(self._own(_VALUES)[first + begin : first + end], self._own(_SCALES), first + begin)
+        return in_float32(self._own(name)[begin:end], self.stored[name].dtype)
 
     def read_part(self, name: str, rows: slice, columns: slice) -> Array:
         """Return some rows and columns of the matrix *name* as float32. The slices have no steps."""
-        spec = self.stored[name]
-        n_rows, n_columns = spec.shape
+        n_rows, n_columns = self.tensors[name].shape
         (first, last, _), (left, right, _) = rows.indices(n_rows), columns.indices(n_columns)
         if (left, right) == (0, n_columns):
             return self.read_block(name, first * n_columns, last * n_columns).reshape(-1, n_columns)
-        part = self._flat(name, spec).reshape(spec.shape)[first:last, left:right]
-        if spec.dtype == "I8":
-            positions = np.arange(first, last)[:, np.newaxis] * n_columns + np.arange(left, right)
-            return from_int8_at(part, self._scales(name), positions)
-        return in_float32(part, spec.dtype)
+        if self._begins is not None:
+            positions = self._begins[name] + np.arange(first, last)[:, np.newaxis] * n_columns + np.arange(left, right)
+            return from_int8_at(self._own(_VALUES)[positions], self._own(_SCALES), positions)
+        part = self._own(name).reshape(n_rows, n_columns)[first:last, left:right]
+        return in_float32(part, self.stored[name].dtype)
 
     def view(self, name: str) -> "Array | TensorView":
         """Tensor *name* as float32, of which memory holds no more than what is indexed."""
-        return self.read(name) if self.stored[name].dtype == "F32" else TensorView(self, name)
+        return TensorView(self, name) if self.is_rounded else self.read(name)
 
     def check_values(self) -> None:
         """Raise AdapterError unless all values are finite, and those in int8 as ``encode`` gives them: whole numbers
         from −127 to 127, and no scale below 0."""
-        for name in self.tensors:
-            if self.stored[name].dtype != "I8":
+        if self._begins is None:
+            for name in self.tensors:
                 check_finite(name, self.read(name))
-                continue
-            if self._flat(name, self.stored[name]).min() < -LARGEST:
-                raise AdapterError(f"holds {-LARGEST - 1}, and int8 values are from {-LARGEST} to {LARGEST}", name)
-            scales = self._scales(name)
-            check_finite(_scales_of(name), scales)
-            if scales.min() < 0:
-                raise AdapterError("holds a scale below 0", _scales_of(name))
-            with np.errstate(over="ignore"):
-                check_finite(name, scales * np.float32(LARGEST))
+            return
+        if self._own(_VALUES).min() < -LARGEST:
+            raise AdapterError(f"holds {-LARGEST - 1}, and int8 values are from {-LARGEST} to {LARGEST}", _VALUES)
+        scales = self._own(_SCALES)
+        check_finite(_SCALES, scales)
+        if scales.min() < 0:
+            raise AdapterError("holds a scale below 0", _SCALES)
+        with np.errstate(over="ignore"):
+            check_finite(_VALUES, scales * np.float32(LARGEST))
 
-    def _scales(self, name: str) -> Array:
-        scales = _scales_of(name)
-        return self._flat(scales, self.stored[scales])
+    def _own(self, name: str) -> Stored:
+        """The values of one of the file's own tensors, with one dimension."""
+        return self._flat(name, self.stored[name])
 
 
 class TensorView:
@@ -142,20 +159,19 @@ class TensorView:
         return self._file.read_part(self._name, *(at if isinstance(at, tuple) else (at, slice(None))))
 
 
-def _decoded(stored: Mapping[str, TensorSpec]) -> dict[str, TensorSpec]:
-    """The tensors of an update in float32, by those of its file. Raises AdapterError if one of int8 lacks its
-    scales."""
-    of_int8 = {_scales_of(name): name for name, spec in stored.items() if spec.dtype == "I8"}
-    for scales, name in of_int8.items():
-        if (expected := _spec_of_scales(stored[name])) != stored.get(scales):
-            raise AdapterError(f"int8 without its scales: {scales}, F32, shape {list(expected.shape)}", name)
-    return {name: TensorSpec("F32", spec.shape) for name, spec in stored.items() if name not in of_int8}
+def _named(stored: Mapping[str, TensorSpec], like: Contract | None) -> Mapping[str, TensorSpec]:
+    """The tensors of an update whose file is in int8. Raises AdapterError if the file is not as ``encoded`` says."""
+    values = stored.get(_VALUES)
+    if values is None or values.dtype != "I8":
+        raise AdapterError(f"no tensor {_VALUES} of int8, which an update in int8 has")
+    scales = _spec_of_scales(n := math.prod(values.shape))
+    if values.shape != (n,) or dict(stored) != {_VALUES: values, _SCALES: scales}:
+        shapes = f"{_VALUES}, I8, [{n}], and {_SCALES}, F32, {list(scales.shape)}"
+        raise AdapterError(f"an update of {n} numbers in int8 has two tensors: {shapes}")
+    if like is None:
+        return {_VALUES: TensorSpec("F32", values.shape)}
+    return like.tensors if like.n_values == n else at_rank_of(like, n).tensors
 
 
-def _scales_of(name: str) -> str:
-    """The name of the tensor with the scales of a tensor."""
-    return slot_name(_SCALES, name)
-
-
-def _spec_of_scales(spec: TensorSpec) -> TensorSpec:
-    return TensorSpec("F32", (n_blocks(math.prod(spec.shape)),))
+def _spec_of_scales(n_values: int) -> TensorSpec:
+    return TensorSpec("F32", (n_blocks(n_values),))

@@ -50,7 +50,7 @@ def keep(home: Workspace, delta: str, committed: str | None, versions: int) -> l
     """Keep client state for a delta; its modification time is the delta's number in seconds. Returns all file names."""
     (home.task_folder("t1") / CLIENT_STATE_FILE).write_text(delta)
     os.utime(home.task_folder("t1") / CLIENT_STATE_FILE, (int(delta[1:]), int(delta[1:])))
-    home.keep_client_state("c1", home.task_folder("t1"), delta, committed, versions)
+    home.keep_states("c1", home.task_folder("t1"), delta, committed, versions)
     return sorted(path.name for path in (home.home / "client_state" / "c1").iterdir())
 
 
@@ -66,7 +66,7 @@ def test_the_committed_client_state_and_the_newest_ones_are_kept(home: Workspace
     assert path is not None
     assert path.read_text() == "d1"
     assert home.client_state_of("c2", "d1") is None
-    home.keep_client_state("c1", home.task_folder("t2"), "d6", None, 2)  # a task without client state
+    home.keep_states("c1", home.task_folder("t2"), "d6", None, 2)  # a task without client state
     assert home.client_state_of("c1", "d5") is not None
 
 

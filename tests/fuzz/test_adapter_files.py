@@ -10,7 +10,8 @@ from safetensors.numpy import save_file
 from coordinator.errors import BadUpdate
 from coordinator.tasks.checks.update_checks import check_adapter_zero, check_update
 from shared.adapters.files import AdapterFile, write_adapter
-from shared.campaign.spec import LoraSection
+from shared.adapters.updates import UpdateFile, encode, encoded
+from shared.campaign.spec import LoraSection, Wire
 from tests.fuzz import bounds
 from tests.fuzz.mutations import mutated
 from tests.support.scripted import SHAPES
@@ -30,24 +31,27 @@ def valid(tmp_path: Path) -> list[bytes]:
     return [(tmp_path / name).read_bytes() for name in ("ours", "theirs")]
 
 
+@pytest.mark.parametrize("wire", ["float32", "int8"])
 @bounds.examples(30)
-def test_an_update_is_refused_or_sound(tmp_path: Path, valid: list[bytes], examples: int) -> None:
+def test_an_update_is_refused_or_sound(tmp_path: Path, valid: list[bytes], examples: int, wire: Wire) -> None:
     with AdapterFile(tmp_path / "ours") as file:
         contract = file.contract
+        rounded = tmp_path / "rounded"
+        write_adapter(rounded, encode({name: file.read(name) for name in file.tensors}, wire)[0])
 
     def holds(content: bytes) -> None:
         path = tmp_path / "update"
         path.write_bytes(content)
         try:
-            check_update(path, contract)
+            check_update(path, encoded(contract, wire))
         except BadUpdate as refused:
             str(refused).encode()  # it can be sent
             return
-        with AdapterFile(path) as file:
+        with UpdateFile(path, like=contract) as file:
             assert file.contract == contract
             assert all(np.isfinite(file.read(name)).all() for name in file.tensors)
 
-    bounds.check(holds, examples, content=mutated(valid, PIECES))
+    bounds.check(holds, examples, content=mutated([*valid, rounded.read_bytes()], PIECES))
 
 
 @bounds.examples(30)

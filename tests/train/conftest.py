@@ -28,7 +28,7 @@ pytest.importorskip("trl")
 
 from agent.orders.jobs import EvaluateJob, InitJob, PrepareJob, TrainJob  # noqa: E402
 from agent.train.worker import Worker  # noqa: E402
-from shared.adapters.files import write_adapter  # noqa: E402
+from shared.adapters.files import AdapterFile, write_adapter  # noqa: E402
 from shared.adapters.updates import UpdateFile  # noqa: E402
 from shared.campaign.spec import BaseSection, DataSection, LoraSection  # noqa: E402
 from shared.digest import sha256_file  # noqa: E402
@@ -227,9 +227,14 @@ class Lab:
         return path
 
 
-def read(path: Path) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
-    """All tensors of an adapter, or of an update as its reader gets it, copied."""
-    with UpdateFile(path) as file:
+def read(path: Path, like: Path | None = None) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
+    """All tensors of an adapter, or of an update as its reader gets it, copied. like: a file with the same tensors in
+    float32, which name those of an update in int8."""
+    contract = None
+    if like is not None:
+        with AdapterFile(like) as file:
+            contract = file.contract
+    with UpdateFile(path, like=contract) as file:
         return {name: file.read(name).copy() for name in file.tensors}
 
 

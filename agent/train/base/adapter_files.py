@@ -47,9 +47,10 @@ def add_update(attached: AttachedAdapter, path: Path, *, rank: int) -> None:
     rank: the update's. Raises TaskFailed (base-model) if the file is no update of the adapter.
     """
     try:
-        with UpdateFile(path) as file:
-            whole = attached.update_contract
-            (whole if rank == attached.rank else at_rank(whole, rank)).check(file)
+        whole = attached.update_contract
+        expected = whole if rank == attached.rank else at_rank(whole, rank)
+        with UpdateFile(path, like=expected) as file:
+            expected.check(file)
             for name, parameter in attached.trained_parameters.items():
                 values = torch.from_numpy(file.read(name).copy()).to(parameter.device)
                 parameter.data[tuple(slice(n) for n in values.shape)] += values

@@ -1,4 +1,5 @@
-"""Memory of transfers: one sum for all that are under way, so that many agents need no more of it than a few."""
+"""Memory of transfers: one sum for all that are under way. Many agents need no more of it than a few, until each has
+the least that a transfer works with."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -54,7 +54,7 @@ class Progress:
         items_done: number of finished items of all tasks; an item counts once for each model.
         items_total: how many there are.
         waits_for: the download or the load of the base model that comes before replies; None if there is none.
-        leaves: what will leave this machine, said once and before it does; empty otherwise.
+        leaves: text about what leaves this machine, shown once before anything does; empty if nothing leaves.
     """
 
     task: str

@@ -154,7 +154,7 @@ def test_what_leaves_follows_the_campaign_and_the_policy() -> None:
 def test_how_updates_are_sent_is_said_and_called_no_protection() -> None:
     assert "an update, computed from your rows, in float32, in the clear" in said(known_campaign())["leaves"]
     rounded = said(known_campaign(wire="int8"))["leaves"]
-    assert "rounded to int8, what rounding took from the update before added (coarser, and NOT PRIVATE)" in rounded
+    assert "rounded to int8 together with what rounding took from the one before (coarser, and NOT PRIVATE)" in rounded
 
 
 def test_who_takes_part_is_told_as_the_coordinators_word() -> None:

@@ -14,7 +14,7 @@ from coordinator.engine.aggregation.factor_gap import factor_gap
 from coordinator.engine.aggregation.files import ClientUpdate
 from shared import algorithms
 from shared.adapters.feedback import outgoing
-from shared.adapters.files import AdapterFile, write_adapter
+from shared.adapters.files import AdapterFile, Contract, TensorSpec, write_adapter
 from shared.adapters.updates import UpdateFile
 from shared.algorithms import RoundFacts
 from shared.campaign.spec import LoraSection, Wire
@@ -39,17 +39,24 @@ def drawn(seed: int, prefix: str = "") -> Tensors:
     return {prefix + name: noise.standard_normal(shape).astype(np.float32) for name, shape in SHAPES.items()}
 
 
+def contract_of(prefix: str = "") -> Contract:
+    return Contract.of({prefix + name: TensorSpec("F32", shape) for name, shape in SHAPES.items()})
+
+
 def of_clients(folder: Path, wire: Wire, *, decoded: bool) -> list[ClientUpdate]:
     """Updates of three clients, as they travel, or as float32 files of the same values."""
     updates = []
     for number, p in enumerate((0.2, 0.3, 0.5)):
         sent = outgoing(drawn(number), drawn(100 + number, "delta_c/"), wire)
         paths = []
-        for kind, tensors in (("delta", sent.delta), ("extras", sent.extras)):
+        for kind, tensors, contract in (
+            ("delta", sent.delta, contract_of()),
+            ("extras", sent.extras, contract_of("delta_c/")),
+        ):
             path = folder / f"{kind}-{number}"
             write_adapter(path, tensors)
             if decoded:
-                with UpdateFile(path) as file:
+                with UpdateFile(path, like=contract) as file:
                     values = {name: file.read(name).copy() for name in file.tensors}
                 write_adapter(path := folder / f"{kind}-{number}-decoded", values)
             paths.append(path)
@@ -92,7 +99,7 @@ def test_the_gap_is_that_of_what_they_decode_to_by_blocks(
         updates = of_clients(tmp_path, wire, decoded=decoded)
         with ExitStack() as stack:
             parent = stack.enter_context(AdapterFile(tmp_path / "parent"))
-            files = [(each.p, stack.enter_context(UpdateFile(each.delta))) for each in updates]
+            files = [(each.p, stack.enter_context(UpdateFile(each.delta, like=contract_of()))) for each in updates]
             found.append(factor_gap(parent, files, LORA.scale))
     assert found[0] == found[1]
 
@@ -107,7 +114,8 @@ def test_memory_of_the_gap_does_not_grow_with_the_number_of_clients(
     write_adapter(tmp_path / "parent", tensors)
     write_adapter(tmp_path / "delta", outgoing(tensors, {}, "int8").delta)
     peaks = []
-    with AdapterFile(tmp_path / "parent") as parent, UpdateFile(tmp_path / "delta") as file:
+    of_both = Contract.of({name: TensorSpec("F32", shape) for name, shape in shapes.items()})
+    with AdapterFile(tmp_path / "parent") as parent, UpdateFile(tmp_path / "delta", like=of_both) as file:
         for n_clients in (2, 32):
             tracemalloc.start()
             factor_gap(parent, [(1 / n_clients, file)] * n_clients, 1.0)
@@ -137,7 +145,7 @@ def test_updates_in_int8_are_checked_stored_as_they_came_and_verified(
     lease = cyd.lease("train")
     assert cyd.start_upload(lease, "delta", rounded(tmp_path, 1, "float32")).status_code in (413, 422)
     hostile = bytearray(good)
-    hostile[8 + int.from_bytes(good[:8], "little")] = 0x80  # the first whole number
+    hostile[-1] = 0x80  # the last whole number
     reply = cyd.result(lease, cyd.train_result(cyd.upload(lease, "delta", bytes(hostile))))
     assert (reply.status_code, problem(reply).kind) == (422, "bad-update")
     assert problem(reply).detail.endswith("holds -128, and int8 values are from -127 to 127")

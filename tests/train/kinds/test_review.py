@@ -40,7 +40,7 @@ def reviewed(lab: Lab, adapter: Path, job: Any, **changes: Any) -> tuple[Reviewe
     )
     assert start.exists()
     tensors = read(adapter)
-    for name, values in read(order.update).items():
+    for name, values in read(order.update, like=adapter).items():
         tensors[name][tuple(slice(n) for n in values.shape)] += values
     path = work.folder / "after.safetensors"
     write_adapter(path, tensors)

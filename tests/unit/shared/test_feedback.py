@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from shared.adapters.feedback import Outgoing, outgoing
-from shared.adapters.files import AdapterError, Array, write_adapter
+from shared.adapters.files import AdapterError, Array, Contract, TensorSpec, write_adapter
 from shared.adapters.updates import UpdateFile
 from shared.campaign.spec import Wire
 
@@ -23,7 +23,8 @@ def arrived(folder: Path, sent: Outgoing) -> dict[str, Array]:
     found = {}
     for tensors in (sent.delta, sent.extras):
         write_adapter(folder / "sent", tensors)
-        with UpdateFile(folder / "sent") as file:
+        contract = Contract.of({DELTA if tensors is sent.delta else EXTRA: TensorSpec("F32", drawn(0).shape)})
+        with UpdateFile(folder / "sent", like=contract) as file:
             found |= {name: file.read(name).copy() for name in file.tensors}
     return found
 

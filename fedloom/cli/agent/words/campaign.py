@@ -104,7 +104,7 @@ def _leaves(spec: "CampaignSpec", policy: "PolicySettings") -> str:
     kept = f"kept for {n} more round{'' if n == 1 else 's'}" if n else "deleted there once the round has closed"
     how = "in float32"
     if spec.wire != "float32":
-        how = f"rounded to {spec.wire}, what rounding took from the update before added (coarser, and NOT PRIVATE)"
+        how = f"rounded to {spec.wire} together with what rounding took from the one before (coarser, and NOT PRIVATE)"
     return (
         f"in each round an update, computed from your rows, {how}, in the clear to the coordinator, {kept} (backups "
         f"keep it longer); {REPORTS[policy.report]} (policy.report = {policy.report}); numbers of rows and tokens; "
