@@ -40,13 +40,15 @@ from coordinator.errors import (
 )
 from coordinator.failing_data import words_of
 from coordinator.services import Services
-from coordinator.storage.retention import release_blobs, retire
+from coordinator.storage.retention import Blob, release_blobs, retire
 from shared.adapters.files import AdapterError
 from shared.plugins import PluginUnavailable
 from shared.states import CampaignState
 
 log = logging.getLogger(__name__)
 
+_TASKS_S = 0.02
+"""Seconds that agents need for their next tasks: SQLite has one writer at a time."""
 RETRY_S = 5.0
 """Seconds until the next tick after an unexpected error."""
 
@@ -126,7 +128,8 @@ class Engine:
         try:
             if await self._tick(campaign_id, token):
                 async with self._claim_renewed(campaign_id, token), self._aggregations:
-                    await self._aggregate(campaign_id, token)
+                    gone = await self._aggregate(campaign_id, token)
+                await self._delete(gone)
         except asyncio.CancelledError:
             with errors_logged(log, "could not release campaign %s; its claim expires", campaign_id):
                 await self._release(campaign_id, token, 0)
@@ -165,23 +168,27 @@ class Engine:
                 self._due_again.discard(campaign_id)
                 self._services.notifiers.wake_engine()
 
-    async def _aggregate(self, campaign_id: str, token: str) -> None:
-        """Aggregate the round of a claimed campaign, close the round, and release the claim."""
+    async def _aggregate(self, campaign_id: str, token: str) -> Sequence[Blob]:
+        """Aggregate the round of a claimed campaign, close the round, and release the claim. Returns what it no longer
+        needs."""
         try:
             closed = await aggregate_round(self._services, campaign_id)
         except (AdapterError, AlgorithmFailed, CorruptBlob, NotFound) as error:
             async with self._claimed("pause after failure", campaign_id, token) as tx:
                 if tx is not None and tx.campaign.state in lifecycle.ACTIVE_CAMPAIGN:
                     await tx.pause(f"the round cannot be aggregated: {error}")
-            return
+            return []
         async with self._claimed("close round", campaign_id, token) as tx:
             if tx is None:  # the claim's new holder computes identical blobs and may reference ours: leave them
-                return
+                return []
             if await close_round(tx, self._services.storage, closed):
-                gone = await retire(tx.session, tx.campaign)
-            else:
-                gone = [(kind, ref.sha256) for kind, ref in closed.blobs.items()]
-        await release_blobs(self._services.storage, gone)
+                return await retire(tx.session, tx.campaign)
+            return [(kind, ref.sha256) for kind, ref in closed.blobs.items()]
+
+    async def _delete(self, blobs: Sequence[Blob]) -> None:
+        """Delete blobs, once the agents that a closed round woke have their next tasks."""
+        await asyncio.sleep(_TASKS_S)
+        await release_blobs(self._services.storage, blobs)
         await self._services.database.clear_log()  # of the updates that were released; if not now, with the next sweep
 
     @asynccontextmanager

@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from coordinator.database.disk_full import translate_disk_full
 from coordinator.database.prepared import Prepared, Transaction, given
 from coordinator.database.sessions import after_commit
-from coordinator.database.tables import BlobChunkRow, BlobRow, UploadRow
+from coordinator.database.sqlite.statements import not_overwritten
+from coordinator.database.tables import BlobChunkRow, BlobRow, BlobUseRow, UploadRow
 from coordinator.errors import NotFound
 from coordinator.storage.chunks.spooled import SpooledStaging
 from coordinator.storage.references import is_aggregating, is_needed
@@ -50,7 +51,7 @@ class DatabaseStore(BlobStore):
 
     @property
     def deletes_at_once(self) -> int:
-        # SQLite overwrites what it deletes, and other writers wait: 1/3 s for 100 MB
+        # where SQLite overwrites what it deletes, other writers wait: 1/3 s for 100 MB
         return 1 if self._database.is_sqlite else super().deletes_at_once
 
     async def put(self, path: Path, ref: BlobRef) -> None:
@@ -107,8 +108,14 @@ class DatabaseStore(BlobStore):
 
     async def delete(self, session: AsyncSession, sha256: str) -> None:
         deleted = await session.scalar(delete(BlobRow).where(BlobRow.sha256 == sha256).returning(BlobRow.sha256))
-        if deleted is not None:  # chunks without the row belong to a put in progress
-            await session.execute(delete(BlobChunkRow).where(BlobChunkRow.blob == sha256))
+        if deleted is None:  # chunks without the row belong to a put in progress
+            return
+        chunks = delete(BlobChunkRow).where(BlobChunkRow.blob == sha256)
+        if self._database.is_sqlite and await _was_given_out(session, sha256):
+            async with not_overwritten(session):
+                await session.execute(chunks)
+        else:
+            await session.execute(chunks)
             after_commit(session, self._database.note_deleted)
 
     @asynccontextmanager
@@ -144,6 +151,13 @@ class DatabaseStore(BlobStore):
             if result.rowcount:
                 after_commit(session, self._database.note_deleted)
             return result.rowcount
+
+
+async def _was_given_out(session: AsyncSession, sha256: str) -> bool:
+    """Whether a blob is one that every client of a campaign got, and no client's update."""
+    uses = await session.scalars(select(BlobUseRow.kind).where(BlobUseRow.sha256 == sha256).distinct())
+    kinds = set(uses.all())
+    return not kinds.isdisjoint((BlobKind.ADAPTER, BlobKind.BROADCAST)) and not any(k.is_of_one_client for k in kinds)
 
 
 class DatabaseStaging(SpooledStaging):

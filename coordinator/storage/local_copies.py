@@ -1,4 +1,4 @@
-"""Blobs as files of this process, for downloads: put together and checked once, then read by many agents.
+"""Blobs as files of this process: put together and checked once, then read by many agents and by the aggregation.
 
 A copy has no name: no process finds it, and it goes with this one. Whether a caller may read a blob, and whether it is
 still stored, is asked at each download before the copy is.
@@ -8,10 +8,13 @@ import asyncio
 import os
 import weakref
 from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from coordinator.errors import StorageFull
 from coordinator.storage.stores import BlobStore
+from shared.digest import sha256_file
 from shared.wire.base import BlobRef
 
 _ALL_TOGETHER = 2 << 30
@@ -32,6 +35,13 @@ class LocalCopy:
         self.n_bytes = n_bytes
         self._descriptor = descriptor
         weakref.finalize(self, os.close, descriptor)
+
+    @property
+    def path(self) -> Path | None:
+        """A path that opens the file anew while this object lives. None where the system has none for a file without a
+        name: only Linux has."""
+        path = Path(f"/proc/self/fd/{self._descriptor}")
+        return path if path.exists() else None
 
     def read(self, start: int, n_bytes: int) -> bytes:
         """Return at most *n_bytes* from *start* on. Reads in the caller's thread."""
@@ -63,6 +73,21 @@ class LocalCopies:
                 return None
         self._keep(ref.sha256, copy)
         return copy
+
+    @asynccontextmanager
+    async def as_file(self, store: BlobStore, ref: BlobRef) -> AsyncIterator[Path]:
+        """A stored blob as a local file while the block runs, checked against its digest: the copy, if there is one.
+
+        Raises as ``BlobStore.as_file``.
+        """
+        copy = self._copies.get(ref.sha256)
+        if copy is not None and copy.path is not None:
+            if await asyncio.to_thread(sha256_file, copy.path) == ref.sha256:
+                yield copy.path
+                return
+            self._drop(ref.sha256)
+        async with store.as_file(ref, self._scratch) as path:
+            yield path
 
     def adopt(self, path: Path, ref: BlobRef) -> None:
         """Use a file, which was just hashed and stored, as the blob's copy. The caller may delete it, and no more."""

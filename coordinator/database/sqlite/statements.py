@@ -9,12 +9,13 @@ process's lock, for the disk to make a commit durable, or for megabytes of a blo
 import asyncio
 import re
 import sqlite3
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
 import aiosqlite
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.system.private_files import create_private_file
 
@@ -27,8 +28,22 @@ PRAGMAS_OF_WRITERS = (
     "secure_delete=ON",
 )
 """For each connection that writes."""
+_FREED = ("PRAGMA secure_delete=FAST", "PRAGMA secure_delete=ON")
+"""What is deleted between them is freed in whole pages: a blob of 100 MB in 35 ms."""
 _AT_ONCE = 1000
 _MAY_WAIT = re.compile(r"BEGIN IMMEDIATE|PRAGMA|CREATE|ALTER|DROP|\bblob_chunks\b")
+
+
+@asynccontextmanager
+async def not_overwritten(session: AsyncSession) -> AsyncIterator[None]:
+    """Delete what is no secret in the block: its bytes stay in the file until something else needs the place."""
+    before, after = _FREED
+    connection = await session.connection()
+    await connection.exec_driver_sql(before)
+    try:
+        yield
+    finally:
+        await connection.exec_driver_sql(after)
 
 
 class Statement:

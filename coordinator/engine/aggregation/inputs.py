@@ -5,7 +5,7 @@ round can be recomputed while its updates are stored.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -77,6 +77,15 @@ class RoundInputs:
     stored: Mapping[tuple[BlobKind, str], int]
     membership_scale: float
 
+    @property
+    def blobs(self) -> Iterator[tuple[BlobKind, str | None]]:
+        """The kinds and digests of what is read, the parent first. None: there is no such blob."""
+        yield BlobKind.ADAPTER, self.parent.sha256
+        yield BlobKind.SERVER_STATE, self.parent.state_sha256
+        for share in self.shares:
+            yield BlobKind.DELTA, share.contribution.update_sha256
+            yield BlobKind.EXTRAS, share.contribution.extras_sha256
+
     def has(self, kind: BlobKind, sha256: str | None) -> bool:
         """Whether a blob is stored. True for None: there is no such blob to miss."""
         return sha256 is None or (kind, sha256) in self.stored
@@ -123,8 +132,12 @@ async def load_closed_round(session: AsyncSession, campaign: CampaignRow, adapte
 
 
 @asynccontextmanager
-async def aggregated(services: Services, inputs: RoundInputs, *, measures_gap: bool) -> AsyncIterator[Aggregated]:
+async def aggregated(
+    services: Services, inputs: RoundInputs, *, measures_gap: bool = False, as_stored: bool = False
+) -> AsyncIterator[Aggregated]:
     """Aggregate a round. The resulting files exist while the block runs.
+
+    as_stored: read every input from its store, where otherwise this process's own copy of an adapter will do.
 
     Raises CorruptBlob, NotFound, StorageFull, and AdapterError if the sum of finite updates is not finite.
     """
@@ -132,27 +145,20 @@ async def aggregated(services: Services, inputs: RoundInputs, *, measures_gap: b
     params = algorithm.params.model_validate(inputs.spec.algorithm.params)
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(scratch_folder(services.storage.scratch))
-
-        async def fetch(kind: BlobKind, sha256: str | None) -> Path | None:
-            if sha256 is None:
-                return None
-            if not inputs.has(kind, sha256):
-                raise NotFound("blob", sha256)
-            ref = BlobRef(sha256=sha256, n_bytes=inputs.stored[kind, sha256])
-            return await stack.enter_async_context(
-                services.storage.store_of(kind).as_file(ref, services.storage.scratch)
+        paths = await _fetched(services, inputs, stack, as_stored=as_stored)
+        updates = [
+            ClientUpdate(
+                each.client_number,
+                each.weight,
+                share.q,
+                paths[BlobKind.DELTA, each.update_sha256],
+                paths[BlobKind.EXTRAS, each.extras_sha256] if each.extras_sha256 is not None else None,
             )
-
-        updates = []
-        for share in inputs.shares:
-            contribution = share.contribution
-            delta = await fetch(BlobKind.DELTA, contribution.update_sha256)
-            extras = await fetch(BlobKind.EXTRAS, contribution.extras_sha256)
-            assert delta is not None
-            updates.append(ClientUpdate(contribution.client_number, contribution.weight, share.q, delta, extras))
-        parent = await fetch(BlobKind.ADAPTER, inputs.parent.sha256)
-        assert parent is not None
-        state = await fetch(BlobKind.SERVER_STATE, inputs.parent.state_sha256)
+            for share in inputs.shares
+            for each in (share.contribution,)
+        ]
+        parent = paths[BlobKind.ADAPTER, inputs.parent.sha256]
+        state = paths.get((BlobKind.SERVER_STATE, inputs.parent.state_sha256 or ""))
         crash_points.reach("aggregation: begun")
         work = partial(
             aggregate,
@@ -172,6 +178,34 @@ async def aggregated(services: Services, inputs: RoundInputs, *, measures_gap: b
             result = await asyncio.get_running_loop().run_in_executor(services.aggregations, work)
         crash_points.reach("aggregation: done")
         yield replace(result, state=None, broadcast=None) if inputs.clients_without_state else result
+
+
+async def _fetched(
+    services: Services, inputs: RoundInputs, stack: AsyncExitStack, *, as_stored: bool
+) -> dict[tuple[BlobKind, str], Path]:
+    """Checked local files of all blobs of a round, by kind and digest, until *stack* is closed.
+
+    They are read and hashed as many at a time as there are cores. Raises NotFound, CorruptBlob and StorageFull.
+    """
+    storage, at_once = services.storage, asyncio.Semaphore(n_cores())
+
+    async def fetch(kind: BlobKind, sha256: str) -> Path:
+        if not inputs.has(kind, sha256):
+            raise NotFound("blob", sha256)
+        ref = BlobRef(sha256=sha256, n_bytes=inputs.stored[kind, sha256])
+        store = storage.store_of(kind)
+        async with at_once:
+            file = store.as_file(ref, storage.scratch) if as_stored else storage.copies.as_file(store, ref)
+            return await stack.enter_async_context(file)
+
+    paths: dict[tuple[BlobKind, str], Path] = {}
+    wanted = dict.fromkeys((kind, sha256) for kind, sha256 in inputs.blobs if sha256 is not None)
+    fetched = await asyncio.gather(*(fetch(*each) for each in wanted), return_exceptions=True)
+    for each, path in zip(wanted, fetched, strict=True):
+        if isinstance(path, BaseException):
+            raise path  # of the first blob that has an error, once no other is being fetched
+        paths[each] = path
+    return paths
 
 
 def _staleness_discount(spec: CampaignSpec, staleness: int) -> float:

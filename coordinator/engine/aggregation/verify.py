@@ -65,7 +65,7 @@ async def _verify_round(services: Services, campaign_id: str, number: int) -> Ro
     if missing is not None:
         return result(Outcome.NOT_KEPT, missing)
     try:
-        async with aggregated(services, inputs, measures_gap=False) as made:
+        async with aggregated(services, inputs, as_stored=True) as made:
             digests = await asyncio.to_thread(_digests, made)
     except (CorruptBlob, NotFound, AdapterError) as error:
         return result(Outcome.CORRUPT, f"its inputs: {error}")

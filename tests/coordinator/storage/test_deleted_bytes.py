@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from coordinator.database.sessions import Database
+from coordinator.database.tables import BlobUseRow
 from coordinator.engine.sweeper import Sweeper
 from coordinator.settings import Settings
 from coordinator.storage.retention import release_blobs
@@ -20,7 +21,7 @@ from shared.states import BlobKind
 from shared.wire.base import BlobRef
 from tests.support.driven import DrivenCampaign, delta_of
 from tests.support.operator import Operator
-from tests.support.scripted import ScriptedAgent
+from tests.support.scripted import ScriptedAgent, campaign_body
 from tests.support.server import RunningCoordinator, quick_settings, running_coordinator
 from tests.support.stored import stage
 
@@ -124,6 +125,31 @@ def test_every_page_of_a_deleted_update_is_overwritten(data_dir: Path, n_bytes: 
         assert not files_with(coordinator, *pieces)
         for sha256 in stays:
             coordinator.run(storage.store_of(BlobKind.DELTA).check(BlobRef(sha256=sha256, n_bytes=n_bytes)))
+
+
+@pytest.mark.parametrize("as_update_too", [False, True])
+def test_an_adapter_is_freed_and_overwritten_if_it_is_an_update_too(
+    coordinator: RunningCoordinator, operator: Operator, as_update_too: bool
+) -> None:
+    campaign_id = operator.post("/v1/campaigns", campaign_body())["id"]
+    data = np.random.default_rng(1).bytes(CHUNK_BYTES + 5000)
+    sha256 = sha256_hex(data)
+    kinds = [BlobKind.ADAPTER, *([BlobKind.DELTA] if as_update_too else [])]
+    use = {"campaign_id": campaign_id, "round": 1, "sha256": sha256, "n_bytes": len(data), "stored": False}
+
+    async def add_uses() -> None:
+        async with coordinator.services.database.write("test") as session:
+            session.add_all([BlobUseRow(id=kind, kind=kind, **use) for kind in kinds])
+
+    coordinator.run(add_uses())
+    assert put(coordinator, data) == sha256
+    coordinator.run(release_blobs(coordinator.services.storage, [(BlobKind.ADAPTER, sha256)]))
+    clear(coordinator)
+    assert bool(files_with(coordinator, data[CHUNK_BYTES // 2 :][:64])) is not as_update_too
+    other = put(coordinator, b"an update" * 600)  # the connection overwrites again
+    coordinator.run(release_blobs(coordinator.services.storage, [(BlobKind.DELTA, other)]))
+    clear(coordinator)
+    assert not files_with(coordinator, b"an update" * 3)
 
 
 def test_a_reader_in_the_way_delays_it_until_a_later_sweep_and_stops_nobody(

@@ -85,6 +85,37 @@ def test_a_rounds_adapter_is_sent_from_the_file_that_was_aggregated(
     assert reads == []
 
 
+@pytest.mark.usefixtures("coordinator")
+def test_a_round_is_aggregated_from_the_copy_of_its_parent(
+    operator: Operator, ada: ScriptedAgent, adapter: bytes, reads: list[str]
+) -> None:
+    assert get(operator, adapter).content == adapter
+    reads.clear()
+    lease = ada.lease("train")
+    ada.train(adapter, lease)
+    operator.wait_for(lease["assignment"]["campaign_id"], "completed")
+    assert reads == []
+
+
+def test_a_copy_that_was_damaged_is_not_aggregated_from(
+    coordinator: RunningCoordinator, operator: Operator, adapter: bytes, reads: list[str]
+) -> None:
+    assert get(operator, adapter).content == adapter
+    storage, ref = coordinator.services.storage, BlobRef(sha256=sha256_hex(adapter), n_bytes=len(adapter))
+
+    async def read() -> bytes:
+        (copy,) = storage.copies._copies.values()
+        assert copy.path is not None
+        with copy.path.open("r+b") as file:
+            file.write(b"damage")
+        async with storage.copies.as_file(storage.store_of(BlobKind.ADAPTER), ref) as path:
+            return path.read_bytes()
+
+    reads.clear()
+    assert coordinator.run(read()) == adapter
+    assert reads == [ref.sha256]
+
+
 def test_a_released_blob_is_gone_although_there_is_a_copy(
     coordinator: RunningCoordinator, operator: Operator, adapter: bytes
 ) -> None:
