@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 Float64: TypeAlias = NDArray[np.float64]
 
-BLOCK_VALUES = 1 << 16
-"""Values of a block. A block of a tensor has 256 KiB, the two arrays 1 MiB: together they fit a second-level cache."""
+BLOCK_VALUES = 1 << 18
+"""Values of a block. A block of a tensor has 1 MiB, the two arrays 4 MiB. A block of 1 << 16 would fit a second-level
+cache, and one thread is as fast with it; but with calls so short, several threads wait for the interpreter's lock half
+of the time."""
 
 
 class _Scratch(threading.local):

@@ -11,6 +11,8 @@ from shared.algorithms import fedavg
 from shared.algorithms._moments import AdaptiveServer, MomentsParams, first_moment
 from shared.algorithms.base import Array, Updates, elementwise
 
+_SIGN_BIT = np.uint32(1 << 31)
+
 
 class Params(MomentsParams):
     """FedYogi's parameters."""
@@ -25,10 +27,15 @@ class Server(AdaptiveServer[Params]):
     def aggregate(self, x: Array, updates: Updates, state: dict[str, Array], *, first: bool) -> Array:
         m = first_moment(state["m"], updates.mean_delta(), self.params.beta1, first=first)
         squared = m * m
-        sign = state["v"] - squared
-        np.sign(sign, out=sign)
+        difference = state["v"] - squared
+        is_zero = difference == 0
         squared *= 1 - self.params.beta2
-        squared *= sign
+        # m² sign(v − m²) by its bits, since squares have no sign: np.sign takes several times as long
+        sign = difference.view(np.uint32)
+        sign &= _SIGN_BIT
+        signed = squared.view(np.uint32)
+        signed |= sign
+        squared[is_zero] = 0
         state["m"], state["v"] = m, state["v"] - squared
         return self.step(x, m, state["v"])
 

@@ -1,9 +1,9 @@
 """Aggregation by blocks: for server halves that treat each element by itself.
 
-The trained tensors are one vector, in the inputs and in the outputs, and a block is a range of it: large enough that
-calls cost little, small enough that what is computed on it stays in a core's second-level cache. Several threads take
-one block after the other; numpy computes, and files are written, without the interpreter's lock. Elements do not depend
-on each other, so neither the number of threads nor the size of a block changes a byte.
+The trained tensors are one vector, in the inputs and in the outputs, and a block is a range of it, small enough that
+what is computed on it stays in the cache. Several threads take one block after the other; numpy computes, and files are
+written, without the interpreter's lock. Elements do not depend on each other, so neither the number of threads nor the
+size of a block changes a byte.
 """
 
 import math

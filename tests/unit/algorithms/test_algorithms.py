@@ -306,3 +306,16 @@ def test_a_broken_plug_in_is_refused_in_words_and_hides_no_other_algorithm(
         AlgorithmSection(name="broken")
     assert [each.name for each in algorithms.usable()] == sorted(algorithms.bundled())
     assert "broken" in algorithms.names()
+
+
+def test_yogi_follows_the_sign_of_the_difference_and_stays_where_there_is_none() -> None:
+    """v − (1 − β₂) m² sign(v − m²), with v above, below and at m², and where both are zero."""
+    algorithm = algorithms.find("fedyogi")
+    server = algorithm.server(algorithm.params(tau=0.5, beta1=0.0, beta2=0.75))
+    m = np.float32([0.5, 2.0, -2.0, -0.25, 0.0, 1.0])
+    v = np.float32([1.0, 1.0, 4.0, 0.0625, 0.0, 0.0])
+    state = {"m": np.zeros(6, np.float32), "v": v}
+    server.aggregate(np.zeros(6, np.float32), updates([m], [1.0]), state, first=False)
+    np.testing.assert_array_equal(state["m"], m)
+    np.testing.assert_array_equal(state["v"], v - np.float32(0.25) * m * m * np.sign(v - m * m))
+    assert list(state["v"]) == [0.9375, 2.0, 4.0, 0.0625, 0.0, 0.25]
