@@ -20,10 +20,11 @@ from shared.text.unsafe import one_line
 def _check_text(value: str, max_length: int | None = None) -> str:
     if "\0" in value:
         raise Unstorable("a text contains a NUL character")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise Unstorable("a text contains half of a character (a lone surrogate)") from None
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise Unstorable("a text contains half of a character (a lone surrogate)") from None
     if max_length is not None and len(value) > max_length:
         raise Unstorable(f"a text has {len(value)} characters, at most {max_length} are stored")
     return value

@@ -138,31 +138,37 @@ class Text:
         assert isinstance(compiled, SQLCompiler)
         assert compiled.positiontup is not None
         self.sql = str(compiled)
-        self._places = [
+        places = [
             (name.removeprefix(_GIVEN), _to_driver(_bind(compiled, name), dialect)) for name in compiled.positiontup
         ]
         self._fixed = {name: value for name, value in compiled.params.items() if not name.startswith(_GIVEN)}
         self._asked = {name.removeprefix(_GIVEN) for name in compiled.params.keys() - self._fixed.keys()}
         columns = statement.exported_columns if hasattr(statement, "exported_columns") else ()
-        self._converts = [_from_driver(column.type, dialect) for column in columns]
-        self._is_plain = not any(self._converts)
+        self._names = [name for name, _ in places]
+        self._to_driver = [(at, convert) for at, (_, convert) in enumerate(places) if convert is not None]
+        converts = [_from_driver(column.type, dialect) for column in columns]
+        self._from_driver = [(at, convert) for at, convert in enumerate(converts) if convert is not None]
 
     def parameters(self, values: dict[str, Any]) -> tuple[Any, ...]:
         """The values in the order of their places."""
         assert values.keys() == self._asked, f"asked for {self._asked}, given {values.keys()}"
         of = {**self._fixed, **values}
-        return tuple(of[name] if convert is None else convert(of[name]) for name, convert in self._places)
+        found = [of[name] for name in self._names]
+        for at, convert in self._to_driver:  # by place: most values need none
+            found[at] = convert(found[at])
+        return tuple(found)
 
     def converted(self, rows: Sequence[Any]) -> Sequence[Row]:
         """Rows of a driver, as the columns' types give them."""
-        if self._is_plain:
+        if not self._from_driver:
             return [tuple(row) for row in rows]
-        return [
-            tuple(
-                value if convert is None else convert(value) for value, convert in zip(row, self._converts, strict=True)
-            )
-            for row in rows
-        ]
+        found = []
+        for row in rows:
+            values = list(row)
+            for at, convert in self._from_driver:
+                values[at] = convert(values[at])
+            found.append(tuple(values))
+        return found
 
 
 def _bind(compiled: SQLCompiler, name: str) -> BindParameter[Any]:

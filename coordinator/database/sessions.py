@@ -6,7 +6,9 @@ begin with ``BEGIN IMMEDIATE``, and share one connection.
 """
 
 import asyncio
+import math
 import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -42,6 +44,8 @@ _FREE_S = 15.0
 """Seconds that a session waits for a free connection. SQLite's writers share one."""
 _LOCK_S, _READ_LOCK_S = 10.0, 1.0
 """Seconds that SQLite waits for another process's lock. Readers wait in the event loop's thread, and hardly ever."""
+_LOOK_S = 0.05
+"""Seconds for which reads take SQLite's file for the one that was opened. They are many, and write nothing."""
 _CLEAR_S = 0.2
 """Seconds that SQLite waits for readers before it gives up clearing its log. Writers wait as long."""
 
@@ -183,11 +187,11 @@ class Database:
             return self._direct_reader.version()
 
     @contextmanager
-    def opened(self) -> Iterator[None]:
+    def opened(self, *, writes: bool = True) -> Iterator[None]:
         """For work on ``engine`` itself: raises DatabaseAway as sessions do."""
         try:
             if self._file is not None:
-                self._file.check()
+                self._file.check(writes=writes)
             yield
         except NoConnection as error:
             raise DatabaseAway(f"{self.address.shown}: no connection was free in time") from error
@@ -201,7 +205,7 @@ class Database:
     def _used(self, *, writes: bool = False) -> Iterator[None]:
         """Note whether the database answers the block."""
         try:
-            with self.opened():
+            with self.opened(writes=writes):
                 yield
         except DatabaseAway as error:
             self.availability.failed(error)
@@ -315,9 +319,13 @@ class _File:
     def __init__(self, path: Path) -> None:
         self._path, self._name = path, str(path)
         self._identity: tuple[int, int] | None = None
+        self._looked_at = -math.inf
 
-    def check(self) -> None:
-        """Raise DatabaseAway if the file was deleted or replaced."""
+    def check(self, *, writes: bool) -> None:
+        """Raise DatabaseAway if the file was deleted or replaced. writes: look now; reads look every _LOOK_S."""
+        now = time.monotonic()
+        if not writes and now - self._looked_at < _LOOK_S:
+            return
         try:
             found = os.stat(self._name)  # noqa: PTH116  # each statement asks, and a Path takes twice as long
         except OSError:
@@ -327,6 +335,8 @@ class _File:
         else:
             identity = (found.st_dev, found.st_ino)
             self._identity = self._identity or identity
+            if identity == self._identity:
+                self._looked_at = now
         if identity != self._identity:
             what = "deleted" if identity is None else "replaced"
             raise DatabaseAway(f"{self._path}: the file was {what} while it was in use; restart the coordinator")

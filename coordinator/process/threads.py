@@ -17,6 +17,9 @@ TRANSFERS = ThreadPoolExecutor(min(16, n_cores() + 2), "transfer")
 behind many megabytes."""
 
 
+_SMALL_BYTES = 64 << 10
+
+
 async def in_thread(work: Callable[[], T], threads: Executor | None = None) -> T:
     """Do work in a thread, to its end: a caller that is cancelled waits for it. threads: None for the loop's own."""
     doing = asyncio.get_running_loop().run_in_executor(threads, work)
@@ -25,6 +28,11 @@ async def in_thread(work: Callable[[], T], threads: Executor | None = None) -> T
     except asyncio.CancelledError:
         await asyncio.gather(doing, return_exceptions=True)
         raise
+
+
+async def in_thread_if_large(n_bytes: int, work: Callable[[], T]) -> T:
+    """Read, hash or check so many bytes: in a thread, unless that takes less time than the way there and back."""
+    return work() if n_bytes <= _SMALL_BYTES else await asyncio.to_thread(work)
 
 
 def one_blas_thread() -> None:

@@ -8,6 +8,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import select
@@ -18,6 +19,7 @@ from coordinator.database.prepared import Transaction
 from coordinator.database.sessions import Database
 from coordinator.database.tables import UploadRow
 from coordinator.errors import CorruptBlob, NotFound
+from coordinator.process.threads import in_thread_if_large
 from coordinator.storage.chunks.chunk import Chunk
 from coordinator.storage.digest_locks import lock_digests
 from coordinator.storage.references import needed
@@ -186,6 +188,6 @@ class Staging(ABC):
 
 async def check_digest(path: Path, ref: BlobRef) -> None:
     """Raise CorruptBlob unless the file has the blob's digest."""
-    sha256 = await asyncio.to_thread(sha256_file, path)
+    sha256 = await in_thread_if_large(ref.n_bytes, partial(sha256_file, path))
     if sha256 != ref.sha256:
         raise CorruptBlob(ref.sha256, sha256)

@@ -4,11 +4,10 @@ What one agent can have stored is bounded: a task has one upload for each of its
 contract gives it, and another digest replaces what was there. All unfinished uploads of an agent share a limit.
 """
 
-import asyncio
 import logging
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from sqlalchemy import ColumnElement, delete, func, insert, select
@@ -19,6 +18,7 @@ from coordinator.database.ids import new_id
 from coordinator.database.prepared import Prepared, Transaction, given, given_each
 from coordinator.database.tables import TaskRow, UploadRow
 from coordinator.errors import Invalid, LeaseLost, TooLarge, UploadsFull
+from coordinator.process.threads import in_thread_if_large
 from coordinator.services import Services
 from coordinator.storage.retention import release_blobs
 from coordinator.tasks.claims import LeaseClaim, LeaseHolder
@@ -72,8 +72,8 @@ async def start(services: Services, claim: LeaseClaim, request: UploadRequest) -
     """
     task, campaign, participant = await find_held_with_campaign(services, claim)
     limits = services.settings.storage
-    # in a thread: it reads the contract, which may have thousands of tensors
-    await asyncio.to_thread(_check_size, campaign, task, participant, request, limits.max_adapter_bytes)
+    check = partial(_check_size, campaign, task, participant, request, limits.max_adapter_bytes)
+    await in_thread_if_large(len(campaign.contract or ""), check)
     async with services.database.transact("start_upload") as transaction:
         # the agent first, as in acquiring, so that requests at the same time keep its limit together
         await LOCK_AGENT.rows(transaction, agent=claim.agent_id)
