@@ -53,7 +53,7 @@ class FileStore(BlobStore):
         sync_folder(target.parent.parent)
 
     async def has(self, sha256: str) -> bool:
-        return self._path(sha256).exists()  # one call of the system
+        return await asyncio.to_thread(self._path(sha256).exists)
 
     async def read(self, ref: BlobRef, start: int, end: int) -> AsyncIterator[bytes]:
         try:
@@ -134,9 +134,7 @@ class FileStaging(Staging):
 
     async def discard(self, upload_id: str) -> None:
         self._digests.forget(upload_id)
-        path = self._folder / upload_id
-        if path.exists():  # one that was stored has moved
-            await asyncio.to_thread(path.unlink, missing_ok=True)
+        await asyncio.to_thread((self._folder / upload_id).unlink, missing_ok=True)
         crash_points.reach("upload: deleted")
 
 
