@@ -335,8 +335,7 @@ class _File:
         else:
             identity = (found.st_dev, found.st_ino)
             self._identity = self._identity or identity
-            if identity == self._identity:
-                self._looked_at = now
+        self._looked_at = now if identity == self._identity else -math.inf
         if identity != self._identity:
             what = "deleted" if identity is None else "replaced"
             raise DatabaseAway(f"{self._path}: the file was {what} while it was in use; restart the coordinator")

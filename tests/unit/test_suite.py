@@ -50,12 +50,11 @@ def suite(tmp_path: Path) -> Path:
 
 def run(suite: Path, *options: str) -> tuple[int, str]:
     """Run pytest. Returns its exit code and its output."""
-    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--strict-markers", *options]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    for name in [
-        name for name in environment if name.startswith("PYTEST_")
-    ]:  # set by the run that this test is part of
-        del environment[name]
+    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "xdist", "--strict-markers", *options]
+    # without what the run that this test is part of has set
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    # all plugins that are installed take two seconds
+    environment |= {"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     ran = subprocess.run(argv, check=False, cwd=suite, env=environment, capture_output=True, text=True, timeout=120)
     return ran.returncode, ran.stdout + ran.stderr
 

@@ -76,6 +76,7 @@ def health(coordinator: RunningCoordinator) -> Iterator[list[float]]:
 
     thread = threading.Thread(target=probe)
     thread.start()
+    Operator.wait_until(lambda: seconds, bool)  # there is one however soon the test ends
     yield seconds
     over.set()
     thread.join(20)
