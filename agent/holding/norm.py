@@ -5,17 +5,24 @@ from pathlib import Path
 
 import numpy as np
 
+from shared.adapters.scratch import BLOCK_VALUES
 from shared.adapters.updates import UpdateFile
 
 
 def update_norm(path: Path) -> float:
-    """The L2 norm over all tensors of an update's file, in float64, one tensor in memory at a time: of what leaves, as
+    """The L2 norm over all tensors of an update's file, in float64, one block in memory at a time: of what leaves, as
     its reader gets it.
 
     Raises AdapterError and OSError.
     """
     with UpdateFile(path) as file:
-        return math.sqrt(sum(_squares(file.read(name)) for name in file.tensors))
+        blocks = (
+            file.read_block(name, begin, min(begin + BLOCK_VALUES, n_values))
+            for name, spec in file.tensors.items()
+            for n_values in (math.prod(spec.shape),)
+            for begin in range(0, n_values, BLOCK_VALUES)
+        )
+        return math.sqrt(sum(map(_squares, blocks)))
 
 
 def _squares(values: np.ndarray) -> float:

@@ -45,7 +45,7 @@ _FREE_S = 15.0
 _LOCK_S, _READ_LOCK_S = 10.0, 1.0
 """Seconds that SQLite waits for another process's lock. Readers wait in the event loop's thread, and hardly ever."""
 _LOOK_S = 0.05
-"""Seconds for which reads take SQLite's file for the one that was opened. They are many, and write nothing."""
+"""Seconds for which prepared reads take SQLite's file for the one that was opened: they are many, and write nothing."""
 _CLEAR_S = 0.2
 """Seconds that SQLite waits for readers before it gives up clearing its log. Writers wait as long."""
 
@@ -170,7 +170,7 @@ class Database:
 
         Raises DatabaseAway and Unstorable.
         """
-        with self._used():
+        with self._used(looks=False):
             if self._direct_reader is not None:
                 return self._direct_reader.ask(query, values)
             async with self._single.connect() as connection:
@@ -183,15 +183,15 @@ class Database:
         """
         if self._direct_reader is None:
             return None
-        with self._used():
+        with self._used(looks=False):
             return self._direct_reader.version()
 
     @contextmanager
-    def opened(self, *, writes: bool = True) -> Iterator[None]:
-        """For work on ``engine`` itself: raises DatabaseAway as sessions do."""
+    def opened(self, *, looks: bool = True) -> Iterator[None]:
+        """For work on ``engine`` itself: raises DatabaseAway as sessions do. looks: see ``_File.check``."""
         try:
             if self._file is not None:
-                self._file.check(writes=writes)
+                self._file.check(looks=looks)
             yield
         except NoConnection as error:
             raise DatabaseAway(f"{self.address.shown}: no connection was free in time") from error
@@ -202,10 +202,10 @@ class Database:
             raise DatabaseAway(f"{self.address.shown}: {what}") from error
 
     @contextmanager
-    def _used(self, *, writes: bool = False) -> Iterator[None]:
+    def _used(self, *, writes: bool = False, looks: bool = True) -> Iterator[None]:
         """Note whether the database answers the block."""
         try:
-            with self.opened(writes=writes):
+            with self.opened(looks=looks):
                 yield
         except DatabaseAway as error:
             self.availability.failed(error)
@@ -321,10 +321,14 @@ class _File:
         self._identity: tuple[int, int] | None = None
         self._looked_at = -math.inf
 
-    def check(self, *, writes: bool) -> None:
-        """Raise DatabaseAway if the file was deleted or replaced. writes: look now; reads look every _LOOK_S."""
+    def check(self, *, looks: bool) -> None:
+        """Raise DatabaseAway if the file was deleted or replaced.
+
+        looks: look now. False, for a read by a connection that makes no new file: what was seen in the last _LOOK_S
+        will do.
+        """
         now = time.monotonic()
-        if not writes and now - self._looked_at < _LOOK_S:
+        if not looks and now - self._looked_at < _LOOK_S:
             return
         try:
             found = os.stat(self._name)  # noqa: PTH116  # each statement asks, and a Path takes twice as long

@@ -186,9 +186,11 @@ class Engine:
             return [(kind, ref.sha256) for kind, ref in closed.blobs.items()]
 
     async def _delete(self, blobs: Sequence[Blob]) -> None:
-        """Delete blobs, once the agents that a closed round woke have their next tasks."""
-        await asyncio.sleep(_TASKS_S)
-        await release_blobs(self._services.storage, blobs)
+        """Delete blobs, once the agents that a closed round woke have their next tasks. At once if the engine ends."""
+        try:
+            await asyncio.sleep(_TASKS_S)
+        finally:
+            await release_blobs(self._services.storage, blobs)
         await self._services.database.clear_log()  # of the updates that were released; if not now, with the next sweep
 
     @asynccontextmanager

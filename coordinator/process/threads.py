@@ -31,8 +31,8 @@ async def in_thread(work: Callable[[], T], threads: Executor | None = None) -> T
 
 
 async def in_thread_if_large(n_bytes: int, work: Callable[[], T]) -> T:
-    """Read, hash or check so many bytes: in a thread, unless that takes less time than the way there and back."""
-    return work() if n_bytes <= _SMALL_BYTES else await asyncio.to_thread(work)
+    """Work on so many bytes of memory: in a thread, unless that takes less time than the way there and back."""
+    return work() if n_bytes <= _SMALL_BYTES else await in_thread(work)
 
 
 def one_blas_thread() -> None:

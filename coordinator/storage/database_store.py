@@ -111,7 +111,7 @@ class DatabaseStore(BlobStore):
         if deleted is None:  # chunks without the row belong to a put in progress
             return
         chunks = delete(BlobChunkRow).where(BlobChunkRow.blob == sha256)
-        if self._database.is_sqlite and await _was_given_out(session, sha256):
+        if self._database.is_sqlite and not self.of_clients and await _was_given_out(session, sha256):
             async with not_overwritten(session):
                 await session.execute(chunks)
         else:
@@ -154,10 +154,10 @@ class DatabaseStore(BlobStore):
 
 
 async def _was_given_out(session: AsyncSession, sha256: str) -> bool:
-    """Whether a blob is one that every client of a campaign got, and no client's update."""
+    """Whether a blob is one that every client of a campaign got, and nothing else."""
     uses = await session.scalars(select(BlobUseRow.kind).where(BlobUseRow.sha256 == sha256).distinct())
     kinds = set(uses.all())
-    return not kinds.isdisjoint((BlobKind.ADAPTER, BlobKind.BROADCAST)) and not any(k.is_of_one_client for k in kinds)
+    return bool(kinds) and kinds <= {BlobKind.ADAPTER, BlobKind.BROADCAST}
 
 
 class DatabaseStaging(SpooledStaging):

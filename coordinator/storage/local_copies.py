@@ -20,7 +20,7 @@ from shared.wire.base import BlobRef
 _ALL_TOGETHER = 2 << 30
 """Bytes of all copies. A larger blob gets none."""
 _LIVES_S = 60.0
-"""Seconds after the last download began at which a copy goes."""
+"""Seconds after a copy was made, or its last download began, at which it goes."""
 
 
 class LocalCopy:

@@ -34,6 +34,7 @@ class Storage:
         # one of each class: kinds in one store share equal bytes
         classes: list[type[BlobStore]] = [DatabaseStore, of_updates]
         opened = {each: each(database, data_dir) for each in dict.fromkeys(classes)}
+        opened[DatabaseStore].of_clients = of_updates is DatabaseStore
         self._adapters, self._updates = opened[DatabaseStore], opened[of_updates]
         self.stores = list(opened.values())
         self.staging = staging(database, data_dir)

@@ -8,7 +8,6 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial
 from pathlib import Path
 
 from sqlalchemy import select
@@ -19,7 +18,6 @@ from coordinator.database.prepared import Transaction
 from coordinator.database.sessions import Database
 from coordinator.database.tables import UploadRow
 from coordinator.errors import CorruptBlob, NotFound
-from coordinator.process.threads import in_thread_if_large
 from coordinator.storage.chunks.chunk import Chunk
 from coordinator.storage.digest_locks import lock_digests
 from coordinator.storage.references import needed
@@ -37,6 +35,9 @@ class BlobStore(ABC):
 
     database: of the rows that reference the blobs. data_dir: the folder for all that is kept outside of the database.
     """
+
+    of_clients = True
+    """Whether single clients' updates are among the blobs."""
 
     def __init__(self, database: Database, data_dir: Path) -> None:  # noqa: ARG002
         self._database = database
@@ -188,6 +189,6 @@ class Staging(ABC):
 
 async def check_digest(path: Path, ref: BlobRef) -> None:
     """Raise CorruptBlob unless the file has the blob's digest."""
-    sha256 = await in_thread_if_large(ref.n_bytes, partial(sha256_file, path))
+    sha256 = await asyncio.to_thread(sha256_file, path)
     if sha256 != ref.sha256:
         raise CorruptBlob(ref.sha256, sha256)

@@ -2,7 +2,6 @@
 
 import asyncio
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from sqlalchemy import select
@@ -10,7 +9,6 @@ from sqlalchemy import select
 from coordinator.database.prepared import Prepared, given
 from coordinator.database.tables import UploadRow
 from coordinator.errors import BadUpdate, Invalid
-from coordinator.process.threads import in_thread_if_large
 from coordinator.services import Services
 from coordinator.storage.stores import BlobStore
 from coordinator.tasks.checks.update_checks import check_adapter_zero, check_parts, check_update
@@ -104,13 +102,11 @@ async def _check_and_put(
     expected: Contract | None,
     campaign: CampaignFacts,
 ) -> Contract | None:
-    sha256 = known_sha256 or await in_thread_if_large(ref.n_bytes, partial(sha256_file, path))
+    sha256 = known_sha256 or await asyncio.to_thread(sha256_file, path)
     if sha256 != ref.sha256:
         message = f"the uploaded bytes have the digest {sha256}, not {ref.sha256}"
         raise BadUpdate(message)
-    check = partial(_check_file, path, expected, campaign)
-    # adapter 0 is shown to the algorithm, which may be anybody's
-    contract = await (asyncio.to_thread(check) if expected is None else in_thread_if_large(ref.n_bytes, check))
+    contract = await asyncio.to_thread(_check_file, path, expected, campaign)
     await store.put(path, ref)
     return contract
 

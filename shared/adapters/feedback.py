@@ -28,7 +28,7 @@ from shared.adapters.files import (
     TensorSpec,
     slot_name,
 )
-from shared.adapters.updates import encode
+from shared.adapters.updates import Computed, encode
 from shared.campaign.spec import Wire
 
 log = logging.getLogger(__name__)
@@ -70,11 +70,13 @@ def outgoing(
     before = _read(residual, slots) if residual is not None else {}
     after: dict[str, Array] = {}
 
-    def rounded(slot_of: Mapping[str, str]) -> dict[str, Stored]:
+    def whole(slot: str) -> Array:
         with np.errstate(over="ignore"):  # an infinity is refused, with the name of its tensor
-            whole = {name: slots[s] + before[s] if before else slots[s] for name, s in slot_of.items()}
-        stored, arrived = encode(whole, wire)
-        after.update({slot: whole[name] - arrived[name] for name, slot in slot_of.items()})
+            return slots[slot] + before[slot] if before else slots[slot]
+
+    def rounded(slot_of: Mapping[str, str]) -> dict[str, Stored]:
+        stored, arrived = encode(Computed(slot_of, lambda name: whole(slot_of[name])), wire)
+        after.update({slot: whole(slot) - arrived[name] for name, slot in slot_of.items()})
         return stored
 
     return Outgoing(

@@ -12,7 +12,7 @@ file as it travels, and the coordinator stores it so.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
 from pathlib import Path
 
@@ -30,7 +30,16 @@ from shared.adapters.files import (
     in_float32,
 )
 from shared.adapters.lora import at_rank_of
-from shared.adapters.rounding import LARGEST, from_bfloat16, from_int8, from_int8_at, n_blocks, to_bfloat16, to_int8
+from shared.adapters.rounding import (
+    BLOCK,
+    LARGEST,
+    from_bfloat16,
+    from_int8,
+    from_int8_at,
+    n_blocks,
+    to_bfloat16,
+    to_int8,
+)
 from shared.campaign.spec import Wire
 
 _VALUES, _SCALES = "values", "scales"
@@ -46,29 +55,73 @@ def encoded(contract: Contract, wire: Wire) -> Contract:
     return Contract.of({_VALUES: TensorSpec("I8", (n,)), _SCALES: _spec_of_scales(n)})
 
 
-def encode(tensors: Mapping[str, Array], wire: Wire) -> tuple[dict[str, Stored], dict[str, Array]]:
+def encode(tensors: Mapping[str, Array], wire: Wire) -> tuple[dict[str, Stored], Mapping[str, Array]]:
     """An update's tensors as a file holds them, by names in the file, and the values that a reader of the file gets, by
-    names in the update.
+    names in the update, each computed when it is asked for.
 
-    Raises AdapterError if a value, or what it is rounded to, is not finite.
+    One tensor at a time is asked of *tensors*. Raises AdapterError if a value, or what it is rounded to, is not finite.
     """
-    for name, values in tensors.items():
-        check_finite(name, values)
-    stored: dict[str, Stored]
+    finite = Computed(tensors, lambda name: _finite(name, tensors[name]))
     if wire == "float32":
-        return dict(tensors), dict(tensors)
+        return dict(finite), dict(tensors)
+    stored: dict[str, Stored]
     if wire == "bfloat16":
-        stored = {name: to_bfloat16(values) for name, values in tensors.items()}
-        arrived = {name: from_bfloat16(bits) for name, bits in stored.items()}
+        stored = {name: to_bfloat16(values) for name, values in finite.items()}
+        arrived = Computed(tensors, lambda name: from_bfloat16(stored[name]))
     else:
-        names = sorted(tensors)
-        whole, scales = to_int8(np.concatenate([tensors[name].reshape(-1) for name in names]))
-        stored = {_VALUES: whole, _SCALES: scales}
-        pieces = np.split(from_int8(whole, scales), list(accumulate(tensors[name].size for name in names))[:-1])
-        arrived = {name: piece.reshape(tensors[name].shape) for name, piece in zip(names, pieces, strict=True)}
+        stored, arrived = _in_int8(finite)
     for name, values in arrived.items():
         check_finite(name, values)
     return stored, arrived
+
+
+class Computed(Mapping[str, Array]):
+    """Tensors of which memory holds those that are in use.
+
+    names: of all. compute: gives one, each time it is asked for.
+    """
+
+    def __init__(self, names: Iterable[str], compute: Callable[[str], Array]) -> None:
+        self._names = list(names)
+        self._compute = compute
+
+    def __getitem__(self, name: str) -> Array:
+        return self._compute(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def _finite(name: str, values: Array) -> Array:
+    check_finite(name, values)
+    return values
+
+
+def _in_int8(tensors: Mapping[str, Array]) -> tuple[dict[str, Stored], Computed]:
+    """The two tensors of a file in int8, and what its reader gets."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    begins: dict[str, int] = {}
+    rounded: list[tuple[Stored, Array]] = []
+    n_values, left = 0, np.empty(0, np.float32)
+    for name in sorted(tensors):
+        values = tensors[name]
+        shapes[name], begins[name] = values.shape, n_values
+        n_values += values.size
+        vector = np.concatenate([left, values.reshape(-1)])
+        n_whole = vector.size - vector.size % BLOCK
+        rounded.append(to_int8(vector[:n_whole]))
+        left = vector[n_whole:].copy()  # the block goes on with the next tensor
+    rounded.append(to_int8(left))
+    whole, scales = (np.concatenate(pieces) for pieces in zip(*rounded, strict=True))
+
+    def arrived(name: str) -> Array:
+        begin, shape = begins[name], shapes[name]
+        return from_int8(whole[begin : begin + math.prod(shape)], scales, begin).reshape(shape)
+
+    return {_VALUES: whole, _SCALES: scales}, Computed(shapes, arrived)
 
 
 class UpdateFile(AdapterFile):

@@ -13,7 +13,7 @@ with a wider view than the one before:
     measure            a first pass over all parts, for what depends on whole updates, such as their norms
 
 An ``aggregate`` that treats each element by itself says so (``elementwise``). Aggregation then cuts the tensors into
-blocks that fit a processor's cache, and works on several at a time.
+blocks, and works on several at a time.
 
 An algorithm may need further tensors beside the adapter, and declares them as slots. A slot holds one float32 tensor
 for every trained tensor of the adapter.

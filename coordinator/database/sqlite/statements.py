@@ -36,14 +36,16 @@ _MAY_WAIT = re.compile(r"BEGIN IMMEDIATE|PRAGMA|CREATE|ALTER|DROP|\bblob_chunks\
 
 @asynccontextmanager
 async def not_overwritten(session: AsyncSession) -> AsyncIterator[None]:
-    """Delete what is no secret in the block: its bytes stay in the file until something else needs the place."""
+    """Delete what is no secret in the block: its bytes stay in the file until something else needs the place. So may
+    those of rows beside it, which move when pages are joined."""
     before, after = _FREED
     connection = await session.connection()
     await connection.exec_driver_sql(before)
     try:
         yield
     finally:
-        await connection.exec_driver_sql(after)
+        if not connection.invalidated:  # as after a cancelled statement; the next one begins anew
+            await connection.exec_driver_sql(after)
 
 
 class Statement:

@@ -127,29 +127,62 @@ def test_every_page_of_a_deleted_update_is_overwritten(data_dir: Path, n_bytes: 
             coordinator.run(storage.store_of(BlobKind.DELTA).check(BlobRef(sha256=sha256, n_bytes=n_bytes)))
 
 
-@pytest.mark.parametrize("as_update_too", [False, True])
-def test_an_adapter_is_freed_and_overwritten_if_it_is_an_update_too(
-    coordinator: RunningCoordinator, operator: Operator, as_update_too: bool
+def put_adapter(running: RunningCoordinator, campaign_id: str, number: int, data: bytes) -> str:
+    """Store bytes that were a campaign's adapter, which it no longer keeps."""
+    storage = running.services.storage
+    ref = BlobRef(sha256=sha256_hex(data), n_bytes=len(data))
+
+    async def store() -> None:
+        (path := storage.scratch / "adapter").write_bytes(data)
+        await storage.store_of(BlobKind.ADAPTER).put(path, ref)
+        use = {"id": f"use-{number}", "campaign_id": campaign_id, "kind": BlobKind.ADAPTER, "round": number}
+        async with storage.database.write("test") as session:
+            session.add(BlobUseRow(**use, **ref.model_dump(), stored=False))
+
+    running.run(store())
+    return ref.sha256
+
+
+@pytest.mark.parametrize(("n_bytes", "adapter_bytes"), [(3000, 3000), (6000, 20_000), (80_700, 322_800)])
+def test_no_page_of_an_update_outlives_adapters_beside_it(
+    coordinator: RunningCoordinator, operator: Operator, n_bytes: int, adapter_bytes: int
 ) -> None:
+    """SQLite joins pages when rows go, so what is left of an update may have lain elsewhere before."""
     campaign_id = operator.post("/v1/campaigns", campaign_body())["id"]
-    data = np.random.default_rng(1).bytes(CHUNK_BYTES + 5000)
-    sha256 = sha256_hex(data)
-    kinds = [BlobKind.ADAPTER, *([BlobKind.DELTA] if as_update_too else [])]
-    use = {"campaign_id": campaign_id, "round": 1, "sha256": sha256, "n_bytes": len(data), "stored": False}
-
-    async def add_uses() -> None:
-        async with coordinator.services.database.write("test") as session:
-            session.add_all([BlobUseRow(id=kind, kind=kind, **use) for kind in kinds])
-
-    coordinator.run(add_uses())
-    assert put(coordinator, data) == sha256
-    coordinator.run(release_blobs(coordinator.services.storage, [(BlobKind.ADAPTER, sha256)]))
+    noise = np.random.default_rng(n_bytes)
+    storage = coordinator.services.storage
+    updates, adapters = [], []
+    for number in range(8):
+        updates.append(noise.bytes(n_bytes))
+        put(coordinator, updates[-1])
+        adapters.append(put_adapter(coordinator, campaign_id, number, noise.bytes(adapter_bytes)))
+    for data, adapter in zip(updates, adapters, strict=True):
+        coordinator.run(release_blobs(storage, [(BlobKind.ADAPTER, adapter)]))
+        coordinator.run(release_blobs(storage, [(BlobKind.DELTA, sha256_hex(data))]))
     clear(coordinator)
-    assert bool(files_with(coordinator, data[CHUNK_BYTES // 2 :][:64])) is not as_update_too
-    other = put(coordinator, b"an update" * 600)  # the connection overwrites again
-    coordinator.run(release_blobs(coordinator.services.storage, [(BlobKind.DELTA, other)]))
-    clear(coordinator)
-    assert not files_with(coordinator, b"an update" * 3)
+    pieces = [data[at : at + 16] for data in updates for at in range(0, n_bytes - 16, 500)]
+    assert not files_with(coordinator, *pieces)
+
+
+def test_adapters_are_freed_where_updates_are_files(data_dir: Path) -> None:
+    with running_coordinator(quick_settings(data_dir, None, "files")) as coordinator:
+        operator = Operator(coordinator.url, coordinator.key)
+        campaign_id = operator.post("/v1/campaigns", campaign_body())["id"]
+        data, storage = np.random.default_rng(1).bytes(CHUNK_BYTES + 5000), coordinator.services.storage
+        adapter = put_adapter(coordinator, campaign_id, 1, data)
+        coordinator.run(release_blobs(storage, [(BlobKind.ADAPTER, adapter)]))
+        assert not coordinator.run(storage.store_of(BlobKind.ADAPTER).has(adapter))
+        coordinator.run(put_and_release_state(coordinator, state := b"a state" * 600))
+        clear(coordinator)
+        assert files_with(coordinator, data[CHUNK_BYTES // 2 :][:64])
+        assert not files_with(coordinator, state[:64]), "the connection overwrites again"
+
+
+async def put_and_release_state(running: RunningCoordinator, data: bytes) -> None:
+    storage, ref = running.services.storage, BlobRef(sha256=sha256_hex(data), n_bytes=len(data))
+    (path := storage.scratch / "state").write_bytes(data)
+    await storage.store_of(BlobKind.SERVER_STATE).put(path, ref)
+    await release_blobs(storage, [(BlobKind.SERVER_STATE, ref.sha256)])
 
 
 def test_a_reader_in_the_way_delays_it_until_a_later_sweep_and_stops_nobody(

@@ -1,12 +1,15 @@
 """Error feedback: what rounding takes from an update goes with the next one, and nothing is lost but one residual."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from agent.holding.norm import update_norm
 from shared.adapters.feedback import Outgoing, outgoing
 from shared.adapters.files import AdapterError, Array, Contract, TensorSpec, write_adapter
+from shared.adapters.scratch import BLOCK_VALUES
 from shared.adapters.updates import UpdateFile
 from shared.campaign.spec import Wire
 
@@ -96,3 +99,28 @@ def test_an_update_that_is_not_finite_is_not_sent(tmp_path: Path, wire: Wire) ->
         outgoing({DELTA: wrong}, {}, wire)
     with pytest.raises(AdapterError, match=f"{EXTRA}: holds infinity"):
         outgoing({DELTA: drawn(1)}, {EXTRA: wrong}, wire)
+
+
+@pytest.mark.parametrize("wire", ROUNDED)
+def test_rounding_takes_memory_for_the_residuals_and_a_few_tensors(tmp_path: Path, wire: Wire) -> None:
+    tensors = {f"m.{number}.lora_A.weight": np.ones((8, 5000), np.float32) for number in range(24)}
+    n_bytes = sum(values.nbytes for values in tensors.values())
+    residual = tmp_path / "residual"
+    write_adapter(residual, {f"delta/{name}": values for name, values in tensors.items()})
+    tracemalloc.start()
+    sent = outgoing(tensors, {}, wire, residual)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    kept = sum(values.nbytes for values in (*sent.delta.values(), *sent.residual.values()))
+    assert peak < kept + n_bytes + 0.4 * n_bytes, "besides the last residual"
+
+
+def test_the_norm_of_an_update_takes_a_few_blocks(tmp_path: Path) -> None:
+    path = tmp_path / "update"
+    write_adapter(path, outgoing({DELTA: np.ones((8, 1 << 18), np.float32)}, {}, "int8").delta)
+    tracemalloc.start()
+    norm = update_norm(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert norm == pytest.approx(np.sqrt(8 * (1 << 18)), rel=1e-6)
+    assert peak < 24 * BLOCK_VALUES, "of a vector of 8 blocks"
