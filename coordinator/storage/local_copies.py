@@ -37,11 +37,17 @@ class LocalCopy:
         weakref.finalize(self, os.close, descriptor)
 
     @property
-    def path(self) -> Path | None:
-        """A path that opens the file anew while this object lives. None where the system has none for a file without a
-        name: only Linux has."""
-        path = Path(f"/proc/self/fd/{self._descriptor}")
-        return path if path.exists() else None
+    def path(self) -> Path:
+        """A path that opens the file anew while this object lives, on Linux: other systems have none for a file without
+        a name."""
+        return Path(f"/proc/self/fd/{self._descriptor}")
+
+    def has_digest(self, sha256: str) -> bool:
+        """Whether ``path`` can be opened and the bytes still are what they were."""
+        try:
+            return sha256_file(self.path) == sha256
+        except OSError:
+            return False
 
     def read(self, start: int, n_bytes: int) -> bytes:
         """Return at most *n_bytes* from *start* on. Reads in the caller's thread."""
@@ -81,8 +87,8 @@ class LocalCopies:
         Raises as ``BlobStore.as_file``.
         """
         copy = self._copies.get(ref.sha256)
-        if copy is not None and copy.path is not None:
-            if await asyncio.to_thread(sha256_file, copy.path) == ref.sha256:
+        if copy is not None:
+            if await asyncio.to_thread(copy.has_digest, ref.sha256):
                 yield copy.path
                 return
             self._drop(ref.sha256)

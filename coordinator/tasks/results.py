@@ -7,7 +7,6 @@ commit (the lease was lost, the process died), the blobs stay with their uploads
 
 from collections.abc import Mapping
 from datetime import datetime
-from functools import partial
 
 from sqlalchemy import func, insert, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -25,7 +24,6 @@ from coordinator.database.tables import (
 )
 from coordinator.errors import BadUpdate, Invalid, LeaseLost, ResultDiffers
 from coordinator.events.log import record
-from coordinator.process.threads import in_thread_if_large
 from coordinator.services import Services
 from coordinator.signing import chain
 from coordinator.storage.retention import release_blobs
@@ -98,8 +96,7 @@ async def _accept(services: Services, claim: LeaseClaim, result: Result) -> None
             check_against_algorithm(campaign, participant, result)
         for purpose, sha256 in files_of(result):
             upload = await find_upload(services, task, purpose, sha256)
-            find = partial(uploads.contract_of, campaign, task, participant, purpose)
-            expected = await in_thread_if_large(len(campaign.contract or ""), find)
+            expected = await uploads.contract_of(campaign, task, participant, purpose)
             contract = await check_and_store(services, campaign, upload, expected)
             stored.append((purpose, upload.ref))
         if isinstance(result, TrainResult | EvaluateResult):

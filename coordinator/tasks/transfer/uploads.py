@@ -72,8 +72,8 @@ async def start(services: Services, claim: LeaseClaim, request: UploadRequest) -
     """
     task, campaign, participant = await find_held_with_campaign(services, claim)
     limits = services.settings.storage
-    check = partial(_check_size, campaign, task, participant, request, limits.max_adapter_bytes)
-    await in_thread_if_large(len(campaign.contract or ""), check)
+    contract = await contract_of(campaign, task, participant, request.purpose)
+    _check_size(request, contract, limits.max_adapter_bytes)
     async with services.database.transact("start_upload") as transaction:
         # the agent first, as in acquiring, so that requests at the same time keep its limit together
         await LOCK_AGENT.rows(transaction, agent=claim.agent_id)
@@ -96,15 +96,8 @@ async def start(services: Services, claim: LeaseClaim, request: UploadRequest) -
     return upload
 
 
-def _check_size(
-    campaign: CampaignOfFiles,
-    task: TaskFacts,
-    participant: ParticipantFacts,
-    request: UploadRequest,
-    max_adapter_bytes: int,
-) -> None:
+def _check_size(request: UploadRequest, contract: Contract | None, max_adapter_bytes: int) -> None:
     """Raise TooLarge or Invalid unless a file of this size can be what the task asks for."""
-    contract = contract_of(campaign, task, participant, request.purpose)
     limit = contract.file_bytes if contract is not None else max_adapter_bytes
     if request.n_bytes > limit:
         raise TooLarge(request.n_bytes, limit)
@@ -124,7 +117,7 @@ async def _check_total(transaction: Transaction, agent_id: str, n_bytes: int, li
         raise UploadsFull(total, limit)
 
 
-def contract_of(
+async def contract_of(
     campaign: CampaignOfFiles, task: TaskFacts, participant: ParticipantFacts, purpose: BlobKind
 ) -> Contract | None:
     """The contract of an uploaded file as it travels, at the client's own rank.
@@ -145,7 +138,9 @@ def contract_of(
         extras = algorithms.find(spec.algorithm.name).client.extras
         slots = extras if purpose is BlobKind.EXTRAS else None
         if purpose is BlobKind.DELTA or slots:
-            return _contract_of_updates(campaign.contract, participant.rank, spec.lora.freeze_a, slots, spec.wire)
+            asked = (campaign.contract, participant.rank, spec.lora.freeze_a, slots, spec.wire)
+            # it may have thousands of tensors
+            return await in_thread_if_large(len(campaign.contract), partial(_contract_of_updates, *asked))
     raise Invalid(("purpose", f"a task of kind {task.kind} has no file {purpose}"))
 
 

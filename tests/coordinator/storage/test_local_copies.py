@@ -105,7 +105,6 @@ def test_a_copy_that_was_damaged_is_not_aggregated_from(
 
     async def read() -> bytes:
         (copy,) = storage.copies._copies.values()
-        assert copy.path is not None
         with copy.path.open("r+b") as file:
             file.write(b"damage")
         async with storage.copies.as_file(storage.store_of(BlobKind.ADAPTER), ref) as path:
