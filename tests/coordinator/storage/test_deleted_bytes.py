@@ -12,6 +12,7 @@ import pytest
 
 from coordinator.database.sessions import Database
 from coordinator.database.tables import BlobUseRow
+from coordinator.engine import loop
 from coordinator.engine.sweeper import Sweeper
 from coordinator.settings import Settings
 from coordinator.storage.retention import release_blobs
@@ -21,7 +22,7 @@ from shared.states import BlobKind
 from shared.wire.base import BlobRef
 from tests.support.driven import DrivenCampaign, delta_of
 from tests.support.operator import Operator
-from tests.support.scripted import ScriptedAgent, campaign_body
+from tests.support.scripted import ScriptedAgent, adapter_bytes, campaign_body
 from tests.support.server import RunningCoordinator, quick_settings, running_coordinator
 from tests.support.stored import stage
 
@@ -247,3 +248,29 @@ def test_what_a_process_left_in_the_log_is_cut_by_the_next_one(data_dir: Path) -
         assert asyncio.run(start())
         assert (data_dir / "fedloom.db-wal").read_bytes() == b""
         assert data[:500] not in (data_dir / "fedloom.db").read_bytes()
+
+
+@pytest.mark.parametrize("updates", ["files", "database"])
+def test_a_coordinator_that_ends_with_its_campaign_leaves_no_update(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, updates: str
+) -> None:
+    """It is stopped while the agents of a closed round still have time for their next tasks."""
+    monkeypatch.setattr(loop, "_TASKS_S", 60.0)
+    (data_dir := tmp_path / "data").mkdir()
+    deltas = {name: delta_of(name, 1) for name in ("ada", "bob")}
+    with running_coordinator(quick_settings(data_dir, None, updates)) as coordinator:
+        operator = Operator(coordinator.url, coordinator.key)
+        operator.post("/v1/campaigns", campaign_body(rounds=1, selection={"minimum": 2}, retention={"updates": 0}))
+        agents = [ScriptedAgent(coordinator.url, operator.token(), name) for name in deltas]
+        for agent in agents:
+            agent.prepare()
+        agents[0].init(adapter_bytes(tmp_path))
+        for agent in agents:
+            agent.train(adapter_bytes(tmp_path, **deltas[agent.name]))
+        round_closed = f"/v1/campaigns/{operator.get('/v1/campaigns')['items'][0]['id']}/adapters/1"
+        operator.wait_until(lambda: operator.http.get(round_closed).is_success, bool)
+    for agent in agents:
+        agent.http.close()
+    assert not [path for path in (data_dir / "updates").rglob("*") if path.is_file()]
+    raw = b"".join(file.read_bytes() for file in data_dir.glob("fedloom.db*"))
+    assert not [part for part in parts_of(*deltas.values()) if part in raw]
