@@ -179,22 +179,22 @@ class Admission:
         settings are stricter by then. Raises TaskFailed if the settings refuse what was counted.
         """
         disclosure = Disclosure(settings.policy, load_kind(admitted.job.training_kind).metrics)
-        if admitted.work is not None and isinstance(done.result, TrainResult | EvaluateResult):
-            self._record.measured.keep(admitted.work, done.result.metrics)  # the owner's, whatever is refused below
-        match done.result:
-            case PrepareResult():
-                self._record_prepared(settings, task, done.result, done)
-                return disclosure.prepared(done.result, done.n_distinct_held_out)
-            case TrainResult():  # the file may have changed since the preparation
-                refuse(rows_refusals(settings.policy, done.n_distinct))
-            case EvaluateResult():
-                refuse(evaluation_refusals(settings.policy, done.n_distinct))
-        leaving = disclosure.result(done.result)
-        if admitted.work is None:
+        result, work = done.result, admitted.work
+        if isinstance(result, PrepareResult):
+            self._record_prepared(settings, task, result, done)
+            return disclosure.prepared(result, done.n_distinct_held_out)
+        leaving = disclosure.result(result)
+        if work is None or not isinstance(result, TrainResult | EvaluateResult):
             return leaving
-        bookings = self._record.bookings
-        bookings.keep_result(admitted.work, leaving.model_dump_json())
-        first = bookings.result_of(admitted.work)
+        # the file may have changed since the preparation
+        rules = rows_refusals if isinstance(result, TrainResult) else evaluation_refusals
+        refusals = list(rules(settings.policy, done.n_distinct))
+        with self._record.as_one():
+            self._record.measured.keep(work, result.metrics)  # the owner's, whatever is refused
+            if not refusals:
+                self._record.bookings.keep_result(work, leaving.model_dump_json())
+        refuse(refusals)
+        first = self._record.bookings.result_of(work)
         assert first is not None
         return disclosure.result(_RESULT.validate_json(first))
 

@@ -49,8 +49,7 @@ class Holding:
         job, work = admitted.job, admitted.work
         if not isinstance(job, TrainJob) or work is None:
             return False
-        before = await asyncio.to_thread(self._record.held.find, (work.campaign_id, work.round, work.history))
-        update = await asyncio.to_thread(self._held, settings.policy, job, work, folder, heartbeat.task_id)
+        before, update = await asyncio.to_thread(self._held, settings.policy, job, work, folder, heartbeat.task_id)
         if update is None:
             return False
         crash_points.reach("agent: update noted")
@@ -63,21 +62,23 @@ class Holding:
         self._tell(update)
         return True
 
-    def _held(self, policy: PolicySettings, job: TrainJob, work: Work, folder: Path, task_id: str) -> HeldUpdate | None:
-        """The update as it is held; None if it may be sent."""
+    def _held(
+        self, policy: PolicySettings, job: TrainJob, work: Work, folder: Path, task_id: str
+    ) -> tuple[HeldUpdate | None, HeldUpdate | None]:
+        """The update as it was held before, None if it was not, and as it is held now, None if it may be sent."""
         self._note_norm(work, folder)
         crash_points.reach("agent: norm noted")
         before = self._record.held.find((work.campaign_id, work.round, work.history))
         if before is not None and not before.is_held:
-            return None
+            return before, None
         if not policy.holds:
             if before is not None and self._record.held.release(before):
                 log.info("%s goes now: the settings hold no updates any more", _name(before))
-            return None
+            return before, None
         after_s = policy.hold_updates_s
         release_at = datetime.now(UTC) + timedelta(seconds=after_s) if after_s is not None else None
         update = self._record.held.hold(work, task_id, folder.name, job, release_at)
-        return update if update.is_held else None
+        return before, update if update.is_held else None
 
     def _note_norm(self, work: Work, folder: Path) -> None:
         """Record the update's norm. A file that cannot be read is no reason to fail: it is checked where it goes."""

@@ -31,7 +31,6 @@ from agent.network.retry import Backoff
 from shared import crash_points
 from shared.digest import sha256_file
 from shared.states import BlobKind
-from shared.system.durable import move_into_place
 from shared.wire.base import BlobRef
 from shared.wire.problems import ProblemType
 from shared.wire.tasks.leases import FailureKind, Phase, Progress, TaskLease, UploadReply, UploadRequest
@@ -84,7 +83,7 @@ class AdapterCache:
             actual = await partial.sha256()
             if actual == ref.sha256:
                 crash_points.reach("agent: download whole")
-                await asyncio.to_thread(move_into_place, part, path)
+                part.replace(path)  # not synced: whoever takes it from the cache checks its digest
                 return path
             log.warning("download %d of blob %s has SHA-256 %s instead; deleting it", tries, ref.sha256, actual)
             part.unlink()
@@ -95,14 +94,18 @@ class AdapterCache:
 
         keep: files that stay in any case. room_bytes: what is to be added afterwards.
         """
-        files = sorted(self._folder.iterdir(), key=lambda path: path.stat().st_mtime)
-        total = max(0, room_bytes) + sum(path.stat().st_size for path in files)
-        for path in files:
+        with os.scandir(self._folder) as entries:
+            files = [(entry.path, entry.stat()) for entry in entries]
+        total = max(0, room_bytes) + sum(found.st_size for _, found in files)
+        if total <= self._max_bytes:
+            return
+        for name, found in sorted(files, key=lambda file: file[1].st_mtime):
+            path = Path(name)
+            if path not in keep:
+                total -= found.st_size
+                path.unlink()
             if total <= self._max_bytes:
                 return
-            if path not in keep:
-                total -= path.stat().st_size
-                path.unlink()
 
 
 def check_room(folder: Path, n_bytes: int) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import StrEnum
+from functools import lru_cache
 from sqlite3 import Connection
 from typing import Any, Self
 
@@ -101,15 +102,31 @@ class KnownCampaign:
             coordinator=row["coordinator"],
             name=row["name"],
             spec_sha256=row["spec_sha256"],
-            spec=CampaignSpec.model_validate(json.loads(row["spec"]), context=FROM_COORDINATOR),
-            terms=Terms.model_validate_json(row["terms"]),
+            spec=_parsed_spec(row["spec"]),
+            terms=_parsed_terms(row["terms"]),
             asked_at=datetime.fromisoformat(row["asked_at"]),
             decision=Decision(row["decision"]),
             decided_by=Decider(row["decided_by"]) if row["decided_by"] else None,
             decided_at=datetime.fromisoformat(row["decided_at"]) if row["decided_at"] else None,
             pool=row["pool"],
-            prepared=Prepared.model_validate_json(row["prepared"]) if row["prepared"] else None,
+            prepared=_parsed_preparation(row["prepared"]) if row["prepared"] else None,
         )
+
+
+@lru_cache(maxsize=32)
+def _parsed_spec(text: str) -> CampaignSpec:
+    """A specification as the record has it. Each task asks for it several times."""
+    return CampaignSpec.model_validate(json.loads(text), context=FROM_COORDINATOR)
+
+
+@lru_cache(maxsize=32)
+def _parsed_terms(text: str) -> Terms:
+    return Terms.model_validate_json(text)
+
+
+@lru_cache(maxsize=32)
+def _parsed_preparation(text: str) -> Prepared:
+    return Prepared.model_validate_json(text)
 
 
 class CampaignRecord:

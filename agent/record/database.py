@@ -4,6 +4,7 @@ Several processes may use it: the agent, and the owner's commands beside it.
 """
 
 import sqlite3
+import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.errors import RecordUnusable
-from shared.system.durable import atomic_text, move_into_place
+from shared.system.durable import atomic_text, move_into_place, overwrite
 
 RECORD_FILE = "record.db"
 _MARK_SUFFIX = ".mark"
@@ -21,6 +22,8 @@ _WAIT_S = 30.0
 """Seconds to wait for another process that writes."""
 _KEPT = 4
 """Most connections that are kept open between blocks."""
+_JOURNAL_BYTES = 1 << 20
+"""Size at which the journal is cut after all."""
 _SCHEMA = """
 CREATE TABLE campaigns (
     id TEXT PRIMARY KEY,
@@ -151,6 +154,7 @@ class RecordDatabase:
         self._free: list[_Open] = []
         weakref.finalize(self, _close_all, self._free)
         self._mark = path.with_name(path.name + _MARK_SUFFIX)
+        self._of_thread = threading.local()
 
     def create(self) -> None:
         """Create the file unless it exists, readable by this user only. Raises RecordUnusable."""
@@ -183,7 +187,11 @@ class RecordDatabase:
     def mark(self, latest: int) -> None:
         """Note beside the database that a booking was made, so that an older copy of it is not taken for this one."""
         if latest > self._marked():
-            atomic_text(self._mark, f"{latest}\n", mode=0o600)
+            text = f"{latest:020}\n"  # of one length, within one sector: written whole or not at all
+            try:
+                overwrite(self._mark, text.encode())
+            except FileNotFoundError:
+                atomic_text(self._mark, text, mode=0o600)
 
     def _marked(self) -> int:
         try:
@@ -194,16 +202,34 @@ class RecordDatabase:
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
         """Read, all of one state. Raises RecordUnusable."""
-        with self._errors(), self._connection() as connection:
-            connection.execute("BEGIN")
+        with self._transaction("BEGIN") as connection:
             yield connection
-            connection.execute("COMMIT")
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """Write; at the end of the block the changes are on the disk. Raises RecordUnusable."""
+        with self._transaction("BEGIN IMMEDIATE") as connection:
+            yield connection
+
+    @contextmanager
+    def as_one(self) -> Iterator[None]:
+        """Have what this thread reads and writes in the block be one transaction: on the disk at its end, or not at all
+        if it raises. Raises RecordUnusable."""
+        with self._transaction("BEGIN IMMEDIATE") as connection:
+            self._of_thread.connection = connection
+            try:
+                yield
+            finally:
+                self._of_thread.connection = None
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
+        begun: sqlite3.Connection | None = getattr(self._of_thread, "connection", None)
+        if begun is not None:
+            yield begun
+            return
         with self._errors(), self._connection() as connection:
-            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(begin)
             yield connection
             connection.execute("COMMIT")
 
@@ -213,8 +239,10 @@ class RecordDatabase:
         opened = self._kept()
         if opened is None:
             opened = _Open(_connect(self._path), _identity(self._path))
-            # the journal is cut at each end instead of deleted and made anew
-            opened.connection.execute("PRAGMA journal_mode = TRUNCATE")
+            # the journal stays, with its beginning overwritten at each end: to cut, delete or make a file costs a
+            # commit of the file system's own journal, for which all that write to this disk wait
+            opened.connection.execute("PRAGMA journal_mode = PERSIST")
+            opened.connection.execute(f"PRAGMA journal_size_limit = {_JOURNAL_BYTES}")
         try:
             yield opened.connection
         except BaseException:

@@ -1,5 +1,6 @@
 """The owner's record as one object."""
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from agent.record.benchmarks import BenchmarkRecord
@@ -26,6 +27,10 @@ class OwnerRecord:
         self.gains = GainRecord(self._database)
         self.measured = MeasuredRecord(self._database)
         self.benchmarks = BenchmarkRecord(self._database)
+
+    def as_one(self) -> AbstractContextManager[None]:
+        """Have what this thread reads and writes in a block be one transaction. Raises RecordUnusable."""
+        return self._database.as_one()
 
     def statements(self, pinned: PublicKey) -> StatementRecord:
         """What a coordinator signed. pinned: its key at the enrolment."""

@@ -176,16 +176,22 @@ class TaskRunner:
         Raises TaskFailed.
         """
         assert not isinstance(admitted.job, BenchmarkJob)
-        done = await asyncio.to_thread(self._workspace.finished, folder)
+        done = await asyncio.to_thread(self._finished, admitted, folder)
         if done is not None:
             log.info("an earlier run finished this task; only its result is left to send")
         else:
-            await asyncio.to_thread(self._admission.check_not_gone, admitted)
             async with self._supervisor.turn:
                 done = await self._train(admitted.job, folder, heartbeat)
             self._settings = await self._live_settings.current()  # the owner may have narrowed them meanwhile
         leaving = await asyncio.to_thread(self._admission.record_answer, self._settings, task, admitted, done)
         return done.result, leaving
+
+    def _finished(self, admitted: Admitted, folder: Path) -> Done | None:
+        """What an earlier run made of a task; None if it is to be done. Raises TaskFailed if that may not be again."""
+        done = self._workspace.finished(folder)
+        if done is None:
+            self._admission.check_not_gone(admitted)
+        return done
 
     async def _benchmark(
         self, task: BenchmarkAssignment, admitted: Admitted, folder: Path, heartbeat: LeaseHeartbeat

@@ -6,7 +6,9 @@ cannot return. A value of a request that arrives here was missed where it came i
 
 import math
 import operator
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Double, Integer, String, Text, TypeDecorator
@@ -150,6 +152,19 @@ class Document(TypeDecorator[Any]):
     def process_bind_param(self, value: Any, _dialect: Dialect) -> Any:
         _check_json(value)
         return value
+
+
+class CampaignFile(Document):
+    """A campaign file as JSON. What is read of one text is shared: change no part of it.
+
+    A request of an agent reads the file of its campaign up to five times.
+    """
+
+    cache_ok = True
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any] | None:
+        convert = super().result_processor(dialect, coltype)
+        return lru_cache(200)(convert) if convert is not None else None  # PostgreSQL's driver converts it
 
 
 class UtcTime(TypeDecorator[datetime]):

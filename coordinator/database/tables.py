@@ -9,6 +9,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from coordinator.database.columns import (
     BigWholeNumber,
+    CampaignFile,
     Document,
     Key,
     LongText,
@@ -119,7 +120,7 @@ class CampaignRow(Base):
 
     id: Mapped[str] = mapped_column(_ID, primary_key=True)
     name: Mapped[str] = mapped_column(ShortText(63), index=True)
-    spec_json: Mapped[dict[str, Any]]
+    spec_json: Mapped[dict[str, Any]] = mapped_column(CampaignFile)
     state: Mapped[CampaignState]
     paused_from: Mapped[CampaignState | None]
     reason: Mapped[str | None] = mapped_column(Sentence)

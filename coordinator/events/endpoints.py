@@ -146,7 +146,7 @@ async def _reply(
             raise Invalid(("cursor", "a stream has no pages; continue it with Last-Event-ID or after"))
         if source.wanted.until is not None:
             raise Invalid(("until", "a stream goes on with new events; leave it out, or ask for pages"))
-        return stream_reply(services, request, source, after)
+        return stream_reply(services, source, after)
     events = await source.read(max(after, read_number_cursor(listing, cursor)), limit + 1)
     next_cursor = cursor_after(listing, events[limit - 1][0]) if len(events) > limit else None
     page = Page[Any](items=[event for _, event in events[:limit]], next_cursor=next_cursor)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Protocol
 
 from sqlalchemy import Select, select
@@ -16,12 +17,6 @@ from shared.events import EventType
 from shared.wire.events import EventView, FeedEventView
 
 _COLUMNS = (EventRow.number, EventRow.at, EventRow.type, EventRow.data)
-_NEXT = Prepared(
-    select(*_COLUMNS)
-    .where(EventRow.campaign_id == given("campaign"), EventRow.number > given("after"))
-    .order_by(EventRow.number)
-    .limit(given("limit"))
-)
 _END = Prepared(select(CampaignRow.last_event, CampaignRow.state).where(CampaignRow.id == given("campaign")))
 
 
@@ -40,6 +35,13 @@ class Wanted:
         if self.since is not None:
             query = query.where(EventRow.at >= self.since)
         return query.where(EventRow.at < self.until) if self.until is not None else query
+
+
+@lru_cache(maxsize=100)
+def _next_of(types: frozenset[EventType]) -> Prepared:
+    """The next events of a campaign, of some types or of any: what all ask who follow one, after each change of it."""
+    query = select(*_COLUMNS).where(EventRow.campaign_id == given("campaign"), EventRow.number > given("after"))
+    return Prepared(Wanted(sorted(types)).apply(query).order_by(EventRow.number).limit(given("limit")))
 
 
 class Source(Protocol):
@@ -75,8 +77,9 @@ class OfCampaign:
     async def read(self, after: int, limit: int) -> list[tuple[int, EventView]]:
         rows: Sequence[Sequence[Any]]
         after, database = min(after, MAX_COUNT), self.services.database
-        if self.wanted == Wanted():  # as all ask who follow a campaign, after each change of it
-            rows = await database.ask(_NEXT, campaign=self.campaign_id, after=after, limit=limit)
+        if self.wanted.since is None and self.wanted.until is None:
+            query_of_types = _next_of(frozenset(self.wanted.types))
+            rows = await database.ask(query_of_types, campaign=self.campaign_id, after=after, limit=limit)
         else:
             query = select(*_COLUMNS).where(EventRow.campaign_id == self.campaign_id, EventRow.number > after)
             rows = await database.fetch(self.wanted.apply(query).order_by(EventRow.number).limit(limit))

@@ -23,19 +23,17 @@ def is_wanted(request: Request) -> bool:
     return "text/event-stream" in request.headers.get("Accept", "")
 
 
-def stream_reply(services: Services, request: Request, source: Source, after: int) -> StreamingResponse:
+def stream_reply(services: Services, source: Source, after: int) -> StreamingResponse:
     """The source's events after a place, and new ones as they happen."""
-    return StreamingResponse(
-        _stream(services, request, source, after), media_type="text/event-stream", headers=_HEADERS
-    )
+    return StreamingResponse(_stream(services, source, after), media_type="text/event-stream", headers=_HEADERS)
 
 
-async def _stream(services: Services, request: Request, source: Source, after: int) -> AsyncIterator[bytes]:
+async def _stream(services: Services, source: Source, after: int) -> AsyncIterator[bytes]:
     """Stream events until none can follow and all were sent. Comments keep the connection alive."""
     silent_s = 0.0
     yield format_sse_event(comment="connected")  # some proxies pass the header on with the first bytes only
     with services.notifiers.events.subscribe(source.notifier_key) as notifications:
-        while not (services.notifiers.closing or await request.is_disconnected()):
+        while not services.notifiers.closing:  # the reply ends with its connection
             try:
                 newest, has_ended = await source.end()  # before the last events are read
                 events = await source.read(after, _BATCH)

@@ -11,7 +11,7 @@ from coordinator import lifecycle
 from coordinator.database.objects import Objects
 from coordinator.database.prepared import Prepared, given
 from coordinator.database.tables import BlobUseRow, CampaignRow, TaskRow
-from coordinator.storage.references import needed
+from coordinator.storage.references import needed_among
 from coordinator.storage.storage import Storage
 from shared.states import BlobKind, CampaignState, TaskKind
 
@@ -38,7 +38,7 @@ async def release_blobs(storage: Storage, blobs: Iterable[Blob]) -> None:
         kinds = storage.kinds_in(store)
         async with storage.database.write("release blobs") as session:
             await store.lock(session, digests)
-            kept = set((await session.scalars(needed(kinds, digests))).all())
+            kept = await needed_among(session, kinds, digests)
             await store.delete_all(session, [sha256 for sha256 in digests if sha256 not in kept])
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import case, func, select
 
-from coordinator.database.parsed_specs import parsed_spec
+from coordinator.database.parsed_specs import parsed_spec, parsed_spec_sha256
 from coordinator.database.prepared import Prepared, Transaction, given
 from coordinator.database.tables import (
     AdapterRow,
@@ -16,7 +16,6 @@ from coordinator.database.tables import (
 from coordinator.services import Services
 from coordinator.tasks.facts import CampaignFacts, TaskFacts
 from shared import algorithms
-from shared.campaign.digest import spec_sha256
 from shared.states import TaskKind, TaskState
 from shared.wire.base import BlobRef
 from shared.wire.tasks.assignments import (
@@ -159,7 +158,10 @@ async def _train(within: Transaction, campaign: CampaignFacts, task: TaskFacts) 
 
 def _common(campaign: CampaignFacts) -> dict[str, Any]:
     """The fields that all assignments have."""
-    return {"campaign_id": campaign.id, "spec_sha256": spec_sha256(campaign.spec, campaign.created_on)}
+    return {
+        "campaign_id": campaign.id,
+        "spec_sha256": parsed_spec_sha256(campaign.id, campaign.spec, campaign.created_on),
+    }
 
 
 def _fingerprint(campaign: CampaignFacts) -> Fingerprint:

@@ -76,17 +76,17 @@ async def check_and_store(
     """
     store = services.storage.store_of(upload.purpose)
     ref = upload.ref
-    if await store.has(ref.sha256):  # an earlier try died between storing and committing
-        async with store.as_file(ref, services.storage.scratch) as path:
-            if path.stat().st_size != ref.n_bytes:  # equal bytes of somebody else
-                raise BadUpdate(f"the file with this digest has {path.stat().st_size} bytes, not {ref.n_bytes}")
-            return await asyncio.to_thread(_check_file, path, expected, campaign)
     try:
         async with services.storage.staging.as_file(upload.id, services.storage.scratch) as path:
             known = services.storage.staging.known_digest(upload.id, upload.n_bytes)
             return await _check_and_put(store, path, known, ref, expected, campaign)
     except FileNotFoundError as error:
-        raise replaced(upload.purpose, upload.sha256) from error
+        if not await store.has(ref.sha256):
+            raise replaced(upload.purpose, upload.sha256) from error
+    async with store.as_file(ref, services.storage.scratch) as path:  # an earlier try died before it committed
+        if path.stat().st_size != ref.n_bytes:  # equal bytes of somebody else
+            raise BadUpdate(f"the file with this digest has {path.stat().st_size} bytes, not {ref.n_bytes}")
+        return await asyncio.to_thread(_check_file, path, expected, campaign)
 
 
 def replaced(purpose: BlobKind, sha256: str) -> Invalid:

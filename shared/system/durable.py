@@ -46,6 +46,19 @@ def atomic_text(path: Path, text: str, *, mode: int = 0o666) -> None:
         file.write(text.encode())
 
 
+def overwrite(path: Path, data: bytes) -> None:
+    """Overwrite the beginning of a file, synced. Raises OSError, FileNotFoundError among them.
+
+    After a power cut the file may have any part of *data*, but for some bytes within one sector of the disk.
+    """
+    descriptor = os.open(path, os.O_WRONLY)
+    try:
+        os.pwrite(descriptor, data, 0)
+        (os.fdatasync if hasattr(os, "fdatasync") else os.fsync)(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def delete_leftovers(path: Path, *, spare_running: bool = False) -> None:
     """Delete the temporary files that killed processes left beside *path*. Raises OSError.
 

@@ -36,7 +36,7 @@ class SqliteDirect:
         self._connection = connection
 
     def rows(self, statement: Prepared, values: dict[str, Any]) -> Sequence[Row]:
-        """The rows of a statement, which must not wait: no blob's bytes. Raises DatabaseAway and Unstorable."""
+        """The rows of a statement, which must not wait: no large blob's bytes. Raises DatabaseAway and Unstorable."""
         text = statement.text_for(self._dialect)
         parameters = text.parameters(values)
         try:
@@ -142,7 +142,7 @@ class SqliteReader(_OwnConnection):
 class SqliteWriter(_OwnConnection):
     """A connection for transactions of prepared statements."""
 
-    PRAGMAS = PRAGMAS_OF_WRITERS
+    PRAGMAS: tuple[str, ...] = (*PRAGMAS_OF_WRITERS, "busy_timeout=0")
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[SqliteDirect]:
@@ -154,7 +154,7 @@ class SqliteWriter(_OwnConnection):
             try:
                 await begin(connection, self._wait_s)
                 yield SqliteDirect(self._address, self._dialect, connection)
-                await in_thread(partial(connection.execute, "COMMIT"))
+                await self._commit(connection)
             except BaseException:
                 with suppress(sqlite3.Error):
                     connection.rollback()
@@ -162,16 +162,40 @@ class SqliteWriter(_OwnConnection):
                     self.close()
                 raise
 
+    async def _commit(self, connection: sqlite3.Connection) -> None:
+        """Commit, for good: a thread waits for the disk."""
+        await in_thread(partial(connection.execute, "COMMIT"))
+
+
+class SqliteUnsyncedWriter(SqliteWriter):
+    """A connection for transactions that may be lost together with this machine's power, until a later one is synced.
+
+    Those that a killed process committed are kept. Nothing waits for the disk, so a commit takes microseconds. The log
+    of all writers is one, and in order: whoever syncs a commit syncs those before it.
+    """
+
+    PRAGMAS = (*SqliteWriter.PRAGMAS, "synchronous=NORMAL", "wal_autocheckpoint=0")
+
+    async def _commit(self, connection: sqlite3.Connection) -> None:
+        connection.execute("COMMIT")
+
 
 async def begin(connection: sqlite3.Connection, wait_s: float) -> None:
-    """Begin a transaction that may write: at once, or in a thread if another process has the lock."""
-    connection.execute("PRAGMA busy_timeout=0")
+    """Begin a transaction that may write: at once, or in a thread if another process has the lock.
+
+    The connection has no busy_timeout: with the lock, a transaction waits for nobody.
+    """
     try:
         connection.execute("BEGIN IMMEDIATE")
     except sqlite3.Error as error:
         if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
             raise
+        await in_thread(partial(_begin_waiting, connection, wait_s))
+
+
+def _begin_waiting(connection: sqlite3.Connection, wait_s: float) -> None:
+    connection.execute(f"PRAGMA busy_timeout={round(1000 * wait_s)}")
+    try:
+        connection.execute("BEGIN IMMEDIATE")
     finally:
-        connection.execute(f"PRAGMA busy_timeout={round(1000 * wait_s)}")
-    if not connection.in_transaction:
-        await in_thread(partial(connection.execute, "BEGIN IMMEDIATE"))
+        connection.execute("PRAGMA busy_timeout=0")

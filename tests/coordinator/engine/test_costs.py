@@ -220,5 +220,5 @@ def test_a_tick_is_one_transaction(played: Played, meter: Meter) -> None:
     played.agent.train(adapter_bytes(played.folder, 1.0), lease)
     with meter.measured() as closing:
         assert played.look() == 1
-    # the tick that claims, two for the adapter's bytes, the closing, and the release of the updates
-    assert closing.transactions == 5
+    # the tick that claims, one for the adapter's bytes, the closing, and the release of the updates
+    assert closing.transactions == 4

@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,14 +23,15 @@ class Overtaken(DatabaseStore):
         super().__init__(database, data_dir)
         self.n_times = 0
 
-    async def _put_chunks(self, path: Path, ref: BlobRef) -> None:
-        await super()._put_chunks(path, ref)
+    async def _put_chunks(self, path: Path, ref: BlobRef) -> dict[str, Any]:
+        last = await super()._put_chunks(path, ref)
         self.n_times += 1
         if self.n_times == 1:
             async with self._database.write("test") as session:
                 session.add(BlobRow(sha256=ref.sha256, n_bytes=ref.n_bytes))
             async with self._database.write("test") as session:
                 await self.delete(session, ref.sha256)
+        return last
 
 
 def test_a_blob_released_during_a_put_is_put_again(data_dir: Path, database_url: str | None, tmp_path: Path) -> None:
