@@ -21,7 +21,7 @@ from coordinator.agents.service import new_operator_key
 from coordinator.app import advance_clock, create_app, create_services, engine_work, replica_work, running
 from coordinator.database.migrate import migrate
 from coordinator.database.tables import OperatorKeyRow
-from coordinator.process import open_files
+from coordinator.process import memory, open_files
 from coordinator.services import Services
 from coordinator.settings import LimitSettings, Settings
 from coordinator.signing.key_file import Keys
@@ -291,7 +291,16 @@ def _write_new(file: Path, key: str) -> None:
         raise FileExistsError(error.errno, "it exists already; give the name of a new file", str(file)) from error
 
 
-def log_to_stderr(*, verbose: bool) -> None:
+def begin_process(*, verbose: bool) -> None:
+    """Set up a process that serves, or aggregates, and does nothing else. Call it before there are threads.
+
+    verbose: whether to log each request too.
+    """
+    memory.bound_arenas()
+    _log_to_stderr(verbose=verbose)
+
+
+def _log_to_stderr(*, verbose: bool) -> None:
     """Log each event in one line; with *verbose*, each request too."""
     handler = logging.StreamHandler()
     handler.setFormatter(LineFormatter("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S"))

@@ -51,12 +51,9 @@ def overwrite(path: Path, data: bytes) -> None:
 
     After a power cut the file may have any part of *data*, but for some bytes within one sector of the disk.
     """
-    descriptor = os.open(path, os.O_WRONLY)
-    try:
-        os.pwrite(descriptor, data, 0)
-        (os.fdatasync if hasattr(os, "fdatasync") else os.fsync)(descriptor)
-    finally:
-        os.close(descriptor)
+    with path.open("r+b", buffering=0) as file:
+        file.write(data)
+        (os.fdatasync if hasattr(os, "fdatasync") else os.fsync)(file.fileno())
 
 
 def delete_leftovers(path: Path, *, spare_running: bool = False) -> None:

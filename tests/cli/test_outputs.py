@@ -84,7 +84,7 @@ def test_an_output_that_is_closed_or_full_is_no_traceback(campaign_file: Path, r
 
 @pytest.mark.parametrize("side", ["agent", "coordinator"])
 def test_a_log_line_of_a_process_stays_one_line(side: str) -> None:
-    start = {"agent": "agent.main.log_to_stderr()", "coordinator": "coordinator.main.log_to_stderr(verbose=False)"}[
+    start = {"agent": "agent.main.log_to_stderr()", "coordinator": "coordinator.main.begin_process(verbose=False)"}[
         side
     ]
     code = f"import logging, {side}.main; {start}; logging.warning('x %s', '\\x1b[2J\\nFAKE LINE')"

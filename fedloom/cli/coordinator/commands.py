@@ -78,7 +78,7 @@ def serve(
     if tls_cert is not None and tls_key is not None:
         check_certificate(tls_cert, tls_key)
     check_address(host, port)
-    main.log_to_stderr(verbose=verbose)
+    main.begin_process(verbose=verbose)
     listen = main.Listen(host, port, tls_cert, tls_key)
     key_file = prepare(settings)
     if key_file is not None:
@@ -100,7 +100,7 @@ def engine(data_dir: DataDir = None, database_url: DatabaseUrl = None, verbose: 
     from coordinator import main
 
     settings = settings_of(data_dir, database_url)
-    main.log_to_stderr(verbose=verbose)
+    main.begin_process(verbose=verbose)
     prepare(settings, first_key=False)
     with database_errors_converted():
         main.run_engine(settings)
