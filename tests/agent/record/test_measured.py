@@ -9,6 +9,7 @@ from agent.record.record import OwnerRecord
 from tests.support.ledgers import NO_LEDGER
 
 TRAIN, EVALUATE = WorkKind.TRAIN, WorkKind.EVALUATE
+WORK = Work("c1", TRAIN, 1, 0, "s", "a")
 
 
 def measure(
@@ -67,3 +68,35 @@ def test_a_training_before_an_evaluation_that_is_repeated_still_counts(record: O
     assert losses(record, TRAIN) == {1: 1.0, 2: 2.0}
     measure(record, TRAIN, 2, history=2, held_out_loss=7.0)
     assert losses(record, TRAIN) == {1: 1.0, 2: 7.0}
+
+
+def test_what_is_written_as_one_is_there_together_or_not_at_all(record: OwnerRecord) -> None:
+    record.bookings.book(1, "a", WORK, NO_LEDGER)
+
+    def keep(*, fails: bool) -> None:
+        with record.as_one():
+            record.measured.keep(WORK, {"train_loss_mean": 1.0})
+            record.bookings.keep_result(WORK, "{}")
+            assert record.bookings.result_of(WORK) == "{}"  # this thread sees it already
+            if fails:
+                raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        keep(fails=True)
+    assert record.bookings.result_of(WORK) is None
+    assert not record.measured.standing("c1", TRAIN)
+
+    keep(fails=False)
+    again = OwnerRecord(record.path.parent)  # as another process sees it
+    assert again.bookings.result_of(WORK) == "{}"
+    [measured] = again.measured.standing("c1", TRAIN)
+    assert measured.metrics == {"train_loss_mean": 1.0}
+
+
+def test_others_do_not_see_what_is_written_as_one_before_its_end(record: OwnerRecord) -> None:
+    record.bookings.book(1, "a", WORK, NO_LEDGER)
+    other = OwnerRecord(record.path.parent)
+    with record.as_one():
+        record.bookings.keep_result(WORK, "{}")
+        assert other.bookings.result_of(WORK) is None
+    assert other.bookings.result_of(WORK) == "{}"

@@ -1,11 +1,14 @@
 """Campaign rows: the campaign file is parsed once per row object, and again if it is replaced."""
 
+from datetime import date
 from typing import Any
 
 import pytest
 from sqlalchemy import update
 
+from coordinator.database.parsed_specs import parsed_spec, parsed_spec_sha256
 from coordinator.database.tables import CampaignRow
+from shared.campaign.digest import spec_sha256
 from shared.campaign.spec import CampaignSpec
 from tests.support.operator import Operator
 from tests.support.scripted import campaign_body
@@ -59,3 +62,15 @@ def test_a_row_that_is_read_again_has_the_campaign_file_of_the_database(
     assert (one.rounds, two.rounds) == (1, 5)
     assert one is same
     assert two is again
+
+
+def test_the_digest_of_a_campaign_file_is_that_of_its_latest_value() -> None:
+    day = date(2026, 1, 2)
+    one, other = (parsed_spec("c", campaign_body(rounds=rounds)) for rounds in (3, 4))
+    found = [
+        parsed_spec_sha256("c", spec, on)
+        for spec, on in ((one, day), (one, day), (other, day), (other, date(2026, 1, 3)), (one, day))
+    ]
+    expected = [spec_sha256(spec, on) for spec, on in ((one, day), (other, day), (other, date(2026, 1, 3)))]
+    assert found == [expected[0], expected[0], *expected[1:], expected[0]]
+    assert len(set(found)) == 3

@@ -252,3 +252,19 @@ def test_a_message_can_say_where_the_bytes_are(settings: Settings, updates: str)
         return services.storage.store_of(BlobKind.DELTA).place
 
     assert with_services(settings, place) == places[updates]
+
+
+@pytest.mark.parametrize("n_blobs", [1, 2, 3, 5])
+def test_of_several_blobs_those_go_that_nothing_needs(either_settings: Settings, n_blobs: int) -> None:
+    async def work(services: Services) -> None:
+        storage = services.storage
+        await add_task(services)
+        refs = [await put(storage, bytes([number]) * 10) for number in range(n_blobs)]
+        used, awaited = refs[:1], refs[1:2]
+        async with services.database.write("test") as session:
+            session.add_all([*map(use_of, used), *(upload_of(ref, "u") for ref in awaited)])
+        await release_blobs(storage, [(BlobKind.DELTA, ref.sha256) for ref in refs])
+        store = storage.store_of(BlobKind.DELTA)
+        assert [ref for ref in refs if await store.has(ref.sha256)] == [*used, *awaited]
+
+    with_services(either_settings, work)

@@ -12,7 +12,15 @@ from pathlib import Path
 import pytest
 
 from shared.system import durable
-from shared.system.durable import atomic_text, atomic_write, delete_leftovers, move_into_place, sync_folder, sync_tree
+from shared.system.durable import (
+    atomic_text,
+    atomic_write,
+    delete_leftovers,
+    move_into_place,
+    overwrite,
+    sync_folder,
+    sync_tree,
+)
 from tests.support.processes import ROOT
 
 OLD, NEW = "old " * 5000, "new " * 50_000  # longer than a buffer
@@ -212,3 +220,14 @@ def test_the_product_renames_files_in_one_way() -> None:
     modules = [path for package in packages for path in (ROOT / package).rglob("*.py")]
     renaming = {str(path.relative_to(ROOT)) for path in modules if renames(path.read_text(encoding="utf-8"))}
     assert renaming == RENAMES_THEMSELVES
+
+
+def test_the_beginning_of_a_file_is_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with pytest.raises(FileNotFoundError):
+        overwrite(path, b"new")
+    path.write_bytes(b"old text")
+    before = path.stat().st_ino
+    overwrite(path, b"new")
+    assert path.read_bytes() == b"new text"
+    assert path.stat().st_ino == before
