@@ -4,7 +4,8 @@ agent.toml             settings, written by the owner
 identity.json          the agent's identity with its secret; readable by its user only
 new_secret.json        secrets that are being sent to the coordinator, until identity.json holds one
 instance.json          the id of the process that runs in this folder
-record.db              the owner's record: accepted campaigns, and everything that was done for them
+record.db              the owner's record: accepted campaigns, and everything that was done for them; beside it SQLite's
+                       journal, and the number of the latest booking
 tasks/NAME/            files of one task, or of one round's training; result.json is written last, so the files that it
                        names are complete
 cache/                 downloaded adapters, tokenised data, digests of the files of models and data

@@ -9,9 +9,8 @@ import signal
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import uvicorn
 from sqlalchemy import func, select
@@ -29,6 +28,7 @@ from coordinator.storage.data_folder import KEY_FILE
 from coordinator.web.limits.connections import Connections
 from coordinator.web.limits.handshakes import with_limits
 from coordinator.web.limits.protocol import BoundedProtocol
+from coordinator.web.limits.reading import READ_BYTES, SmallReads
 from shared.network.urls import on_this_machine
 from shared.system.durable import atomic_text, atomic_write
 from shared.system.stop_signals import hangup_signals
@@ -189,7 +189,7 @@ def http_config(app: ASGIApp, settings: Settings, listen: Listen) -> uvicorn.Con
         port=listen.port,
         ssl_certfile=listen.tls_cert,
         ssl_keyfile=listen.tls_key,
-        http=partial(BoundedProtocol, connections, limits),  # type: ignore[arg-type]  # any maker of protocols
+        http=_protocols(connections, limits),  # type: ignore[arg-type]  # any maker of protocols
         ws="none",  # its protocol would have none of these limits
         timeout_keep_alive=limits.keep_alive_s,
         # explicit: uvicorn's default believes everybody on 127.0.0.1, and reads FORWARDED_ALLOW_IPS
@@ -199,6 +199,16 @@ def http_config(app: ASGIApp, settings: Settings, listen: Listen) -> uvicorn.Con
         access_log=False,
         timeout_graceful_shutdown=settings.service.shutdown_s,
     )
+
+
+def _protocols(connections: Connections, limits: LimitSettings) -> Callable[..., SmallReads]:
+    """Makes the protocol of each connection."""
+    buffer = bytearray(READ_BYTES)
+
+    def make(**uvicorns: Any) -> SmallReads:
+        return SmallReads(BoundedProtocol(connections, limits, **uvicorns), buffer)
+
+    return make
 
 
 def _handshakes(limits: LimitSettings) -> Connections:
