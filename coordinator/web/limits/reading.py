@@ -3,8 +3,7 @@
 import asyncio
 from typing import Any
 
-READ_BYTES = 96 << 10
-"""More than what uvicorn keeps of a body, 64 KB, so that it asks for no second piece."""
+READ_BYTES = 64 << 10
 
 
 class SmallReads(asyncio.BufferedProtocol):
