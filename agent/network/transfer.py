@@ -31,6 +31,7 @@ from agent.network.retry import Backoff
 from shared import crash_points
 from shared.digest import sha256_file
 from shared.states import BlobKind
+from shared.system.durable import move_into_place
 from shared.wire.base import BlobRef
 from shared.wire.problems import ProblemType
 from shared.wire.tasks.leases import FailureKind, Phase, Progress, TaskLease, UploadReply, UploadRequest
@@ -83,7 +84,7 @@ class AdapterCache:
             actual = await partial.sha256()
             if actual == ref.sha256:
                 crash_points.reach("agent: download whole")
-                part.replace(path)  # not synced: whoever takes it from the cache checks its digest
+                move_into_place(part, path, synced=False)  # whoever takes it from the cache checks its digest
                 return path
             log.warning("download %d of blob %s has SHA-256 %s instead; deleting it", tries, ref.sha256, actual)
             part.unlink()

@@ -66,15 +66,17 @@ def delete_leftovers(path: Path, *, spare_running: bool = False) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def move_into_place(finished: Path, path: Path, *, replace: bool = True) -> None:
-    """Rename a finished file to *path* on the same disk, synced. An existing file is replaced, or with *replace* False
-    raises FileExistsError. Raises OSError."""
-    _sync_file(finished)
+def move_into_place(finished: Path, path: Path, *, replace: bool = True, synced: bool = True) -> None:
+    """Rename a finished file to *path* on the same disk. An existing file is replaced, or with *replace* False raises
+    FileExistsError. synced: False for a file of which each use checks the digest. Raises OSError."""
+    if synced:
+        _sync_file(finished)
     if replace:
         finished.replace(path)
     else:
         _link_into_place(finished, path)
-    sync_folder(path.parent)
+    if synced:
+        sync_folder(path.parent)
 
 
 def _link_into_place(finished: Path, path: Path) -> None:
