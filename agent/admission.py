@@ -183,17 +183,22 @@ class Admission:
         if isinstance(result, PrepareResult):
             self._record_prepared(settings, task, result, done)
             return disclosure.prepared(result, done.n_distinct_held_out)
-        leaving = disclosure.result(result)
         if work is None or not isinstance(result, TrainResult | EvaluateResult):
-            return leaving
-        # the file may have changed since the preparation
+            return disclosure.result(result)
+        leaving: Result | None = None
+        refused: TaskFailed | None = None
         rules = rows_refusals if isinstance(result, TrainResult) else evaluation_refusals
-        refusals = list(rules(settings.policy, done.n_distinct))
+        try:  # the file may have changed since the preparation, and the settings
+            refuse(rules(settings.policy, done.n_distinct))
+            leaving = disclosure.result(result)
+        except TaskFailed as error:
+            refused = error
         with self._record.as_one():
             self._record.measured.keep(work, result.metrics)  # the owner's, whatever is refused
-            if not refusals:
+            if leaving is not None:
                 self._record.bookings.keep_result(work, leaving.model_dump_json())
-        refuse(refusals)
+        if refused is not None:
+            raise refused
         first = self._record.bookings.result_of(work)
         assert first is not None
         return disclosure.result(_RESULT.validate_json(first))

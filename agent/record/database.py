@@ -187,10 +187,10 @@ class RecordDatabase:
     def mark(self, latest: int) -> None:
         """Note beside the database that a booking was made, so that an older copy of it is not taken for this one."""
         if latest > self._marked():
-            text = f"{latest:020}\n"  # of one length, within one sector: written whole or not at all
-            try:
-                overwrite(self._mark, text.encode())
-            except FileNotFoundError:
+            text = f"{latest:020}\n"
+            if self._mark.exists() and self._mark.stat().st_size == len(text):
+                overwrite(self._mark, text.encode())  # within one sector: whole or not at all
+            else:
                 atomic_text(self._mark, text, mode=0o600)
 
     def _marked(self) -> int:
@@ -214,19 +214,28 @@ class RecordDatabase:
     @contextmanager
     def as_one(self) -> Iterator[None]:
         """Have what this thread reads and writes in the block be one transaction: on the disk at its end, or not at all
-        if it raises. Raises RecordUnusable."""
+        if it raises. A block within another belongs to that one. Raises RecordUnusable."""
         with self._transaction("BEGIN IMMEDIATE") as connection:
+            if self._begun is not None:
+                yield
+                return
             self._of_thread.connection = connection
             try:
                 yield
             finally:
                 self._of_thread.connection = None
 
+    @property
+    def _begun(self) -> sqlite3.Connection | None:
+        """The connection of this thread's ``as_one``; None outside of one."""
+        begun: sqlite3.Connection | None = getattr(self._of_thread, "connection", None)
+        return begun
+
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
-        begun: sqlite3.Connection | None = getattr(self._of_thread, "connection", None)
-        if begun is not None:
-            yield begun
+        if self._begun is not None:
+            with self._errors():
+                yield self._begun
             return
         with self._errors(), self._connection() as connection:
             connection.execute(begin)

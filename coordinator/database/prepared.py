@@ -42,7 +42,7 @@ class Prepared:
     of a row keeps what it had.
 
     Args:
-        statement: of columns, not of ORM classes. An ``IN`` needs its values here, not in a call.
+        statement: of columns, not of ORM classes. An ``IN`` needs its values here, or a ``given`` for each.
     """
 
     def __init__(self, statement: Executable) -> None:

@@ -1,6 +1,7 @@
 """Blobs and uploads as rows in the database, for replicas that share no folder."""
 
 import asyncio
+import errno
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -51,7 +52,8 @@ _CUT_PART = Prepared(
 
 
 class DatabaseStore(BlobStore):
-    """Blobs as rows of chunks. The blob's own row is written last, so a blob is stored completely or not at all."""
+    """Blobs as rows of chunks. The blob's own row is committed last, with the last chunk, so a blob is stored
+    completely or not at all."""
 
     @property
     def place(self) -> str:
@@ -69,7 +71,8 @@ class DatabaseStore(BlobStore):
                 return
 
     async def _put_chunks(self, path: Path, ref: BlobRef) -> dict[str, Any]:
-        """Insert all chunks but the last, which goes with the blob's row. Returns that one."""
+        """Insert all chunks but the last, which goes with the blob's row. Returns that one. No blob is empty."""
+        assert ref.n_bytes > 0
         with translate_disk_full(), path.open("rb") as file:
             for offset in range(0, ref.n_bytes, CHUNK_BYTES):
                 data = await asyncio.to_thread(file.read, CHUNK_BYTES)
@@ -207,8 +210,11 @@ class DatabaseStaging(SpooledStaging):
         query = select(BlobChunkRow.offset).where(BlobChunkRow.blob == self._key(upload_id))
         with scratch_file(scratch) as file:
             async with self._database.read() as session:
-                for offset in (await session.scalars(query.order_by(BlobChunkRow.offset))).all():
-                    row = await session.get_one(BlobChunkRow, (self._key(upload_id), offset))
+                offsets = (await session.scalars(query.order_by(BlobChunkRow.offset))).all()
+                for offset in offsets or [0]:
+                    row = await session.get(BlobChunkRow, (self._key(upload_id), offset))
+                    if row is None:  # deleted meanwhile
+                        raise FileNotFoundError(errno.ENOENT, "the upload's bytes are gone", upload_id)
                     with translate_disk_full():
                         await asyncio.to_thread(os.pwrite, file.fileno(), row.data, offset)
                     session.expunge(row)

@@ -169,7 +169,8 @@ class Staging(ABC):
 
     @abstractmethod
     def as_file(self, upload_id: str, scratch: Path) -> AbstractAsyncContextManager[Path]:
-        """The upload as a local file while the block runs."""
+        """The upload as a local file while the block runs. Raises FileNotFoundError, here or in the block, if its bytes
+        are gone."""
 
     @abstractmethod
     async def names(self) -> set[str]:

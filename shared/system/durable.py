@@ -1,7 +1,8 @@
 """Writes that survive a power cut: afterwards a file is the old one or the new one, never a part of it.
 
 A renaming alone does not give that. A file system may write the new name before the bytes, which leaves an empty file.
-So bytes are synced before the renaming, and the folder's names after it.
+So bytes are synced before the renaming, and the folder's names after it. ``overwrite``, and ``move_into_place`` with
+*synced* False, promise less, and say what.
 """
 
 import errno
@@ -49,7 +50,8 @@ def atomic_text(path: Path, text: str, *, mode: int = 0o666) -> None:
 def overwrite(path: Path, data: bytes) -> None:
     """Overwrite the beginning of a file, synced. Raises OSError, FileNotFoundError among them.
 
-    After a power cut the file may have any part of *data*, but for some bytes within one sector of the disk.
+    After a power cut the file may have any part of *data*; what lies within one sector of the disk is written whole or
+    not at all.
     """
     with path.open("r+b", buffering=0) as file:
         file.write(data)

@@ -154,7 +154,7 @@ class SqliteWriter(_OwnConnection):
             try:
                 await begin(connection, self._wait_s)
                 yield SqliteDirect(self._address, self._dialect, connection)
-                await self._commit(connection)
+                await in_thread(partial(connection.execute, "COMMIT"))
             except BaseException:
                 with suppress(sqlite3.Error):
                     connection.rollback()
@@ -162,22 +162,15 @@ class SqliteWriter(_OwnConnection):
                     self.close()
                 raise
 
-    async def _commit(self, connection: sqlite3.Connection) -> None:
-        """Commit, for good: a thread waits for the disk."""
-        await in_thread(partial(connection.execute, "COMMIT"))
-
 
 class SqliteUnsyncedWriter(SqliteWriter):
     """A connection for transactions that may be lost together with this machine's power, until a later one is synced.
 
-    Those that a killed process committed are kept. Nothing waits for the disk, so a commit takes microseconds. The log
-    of all writers is one, and in order: whoever syncs a commit syncs those before it.
+    Those that a killed process committed are kept. A commit waits for the disk only where it begins the log anew. The
+    log of all writers is one, and in order: whoever syncs a commit syncs those before it.
     """
 
     PRAGMAS = (*SqliteWriter.PRAGMAS, "synchronous=NORMAL", "wal_autocheckpoint=0")
-
-    async def _commit(self, connection: sqlite3.Connection) -> None:
-        connection.execute("COMMIT")
 
 
 async def begin(connection: sqlite3.Connection, wait_s: float) -> None:

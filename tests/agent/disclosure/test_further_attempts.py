@@ -7,7 +7,9 @@ import pytest
 
 from agent.configuration.open_policy import opened
 from agent.configuration.policy import PolicySettings
+from agent.errors import TaskFailed
 from agent.orders.job import Done
+from agent.record.bookings import WorkKind
 from shared.wire.tasks.leases import FailureKind
 from shared.wire.tasks.results import EvaluateResult, Result, TrainResult
 from tests.agent.owner import Owner
@@ -71,3 +73,25 @@ def test_with_nothing_to_report_a_stored_evaluation_is_refused_and_of_a_training
     assert isinstance(left, TrainResult)
     assert left.metrics == {"steps": 5}
     assert owner.refusal(evaluate_assignment()).kind is FailureKind.REFUSED_BY_POLICY
+
+
+@pytest.mark.parametrize("kind", [WorkKind.TRAIN, WorkKind.EVALUATE])
+def test_what_was_measured_stays_with_the_owner_where_the_settings_refuse_it_by_then(
+    tmp_path: Path, kind: WorkKind
+) -> None:
+    owner = owner_with(tmp_path / "home", "live")
+    is_training = kind is WorkKind.TRAIN
+    task = train_assignment() if is_training else evaluate_assignment()
+    admitted = owner.admit(task)
+    assert admitted.work is not None
+    if is_training:
+        owner.change(policy=opened(PolicySettings(min_rows=101)))
+    else:
+        change(owner, "none")
+    done = Done(result=FULL if is_training else EVALUATED, n_distinct=100)
+    with pytest.raises(TaskFailed) as caught:
+        owner.admission.record_answer(owner.settings, task, admitted, done)
+    assert caught.value.failure.kind is FailureKind.REFUSED_BY_POLICY
+    [measured] = owner.record.measured.standing(task.campaign_id, kind)
+    assert measured.metrics == done.result.metrics
+    assert owner.record.bookings.result_of(admitted.work) is None

@@ -100,3 +100,19 @@ def test_others_do_not_see_what_is_written_as_one_before_its_end(record: OwnerRe
         record.bookings.keep_result(WORK, "{}")
         assert other.bookings.result_of(WORK) is None
     assert other.bookings.result_of(WORK) == "{}"
+
+
+def test_a_block_within_another_belongs_to_it(record: OwnerRecord) -> None:
+    record.bookings.book(1, "a", WORK, NO_LEDGER)
+
+    def fail() -> None:
+        with record.as_one():
+            with record.as_one():
+                record.bookings.keep_result(WORK, "{}")
+            record.measured.keep(WORK, {})
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert record.bookings.result_of(WORK) is None
+    assert not record.measured.standing("c1", TRAIN)

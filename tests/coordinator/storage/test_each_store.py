@@ -268,3 +268,15 @@ def test_of_several_blobs_those_go_that_nothing_needs(either_settings: Settings,
         assert [ref for ref in refs if await store.has(ref.sha256)] == [*used, *awaited]
 
     with_services(either_settings, work)
+
+
+def test_an_upload_whose_bytes_are_gone_is_no_empty_file(either_settings: Settings) -> None:
+    async def work(services: Services) -> None:
+        async def read() -> bytes:
+            async with services.storage.staging.as_file("gone", services.storage.scratch) as path:
+                return path.read_bytes()
+
+        with pytest.raises(FileNotFoundError):
+            await read()
+
+    with_services(either_settings, work)
