@@ -245,6 +245,14 @@ class Workspace:
             if other.name not in kept:
                 shutil.rmtree(other, ignore_errors=True)
 
+    def cached_adapter(self, sha256: str) -> Path | None:
+        """A downloaded adapter, whose digest is checked; None if it is not here, or not whole. Raises OSError.
+
+        Downloads are not synced: a power cut may have left the name without the bytes.
+        """
+        path = self.adapters / sha256
+        return path if path.is_file() and sha256_file(path) == sha256 else None
+
     def log_file(self, task_id: str) -> Path:
         """Return the path of the child's log for a task."""
         return self._logs / f"{task_id}.log"

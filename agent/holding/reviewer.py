@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from pathlib import Path
 
 from agent.child.supervisor import ChildDied, Supervisor
 from agent.configuration.live import LiveSettings
@@ -72,8 +71,9 @@ class Reviewer:
     async def _ordered(self, settings: AgentSettings, update: HeldUpdate) -> Reviewed:
         job = update.job
         source = settings.source(job.data.name)
-        adapter = self._adapter(job.adapter.sha256)
-        reference = self._adapter(job.reference.sha256) if job.reference is not None else None
+        cached = self._workspace.cached_adapter
+        adapter = await asyncio.to_thread(cached, job.adapter.sha256)
+        reference = await asyncio.to_thread(cached, job.reference.sha256) if job.reference is not None else None
         if source is None:
             return Reviewed(problem=f"agent.toml names no data {job.data.name}")
         if adapter is None or (job.reference is not None and reference is None):
@@ -104,10 +104,6 @@ class Reviewer:
             if micro_batch == 1:
                 return Reviewed(problem="out of memory")
             micro_batch //= 2
-
-    def _adapter(self, sha256: str) -> Path | None:
-        path = self._workspace.adapters / sha256
-        return path if path.exists() else None
 
 
 def _in_words(reviewed: Reviewed) -> str:

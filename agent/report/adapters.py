@@ -82,8 +82,8 @@ def start_digest(subject: Subject) -> str | None:
 
 def _cached(subject: Subject, digests: Mapping[int, str]) -> Iterator[FoundAdapter]:
     for number, sha256 in digests.items():
-        path = subject.workspace.adapters / sha256
-        if path.is_file() and sha256_file(path) == sha256:  # a power cut may have left the name without the bytes
+        path = subject.workspace.cached_adapter(sha256)
+        if path is not None:
             yield FoundAdapter(number, sha256, path)
 
 

@@ -21,7 +21,6 @@ from coordinator.web.limits.bodies import takes
 from coordinator.web.paging import fetch_page
 from coordinator.web.reference.refusals import refuses
 from coordinator.web.routes import BoundedRoute
-from shared.campaign.digest import spec_sha256
 from shared.campaign.spec import CampaignSpec
 from shared.states import CampaignState
 from shared.wire.base import Page
@@ -157,7 +156,7 @@ async def _detail(session: AsyncSession, services: Services, row: CampaignRow) -
     return CampaignDetail(
         **_view(row).model_dump(),
         spec=row.spec,
-        spec_sha256=spec_sha256(row.spec, row.created_on),
+        spec_sha256=row.spec_sha256,
         participants=views,
         fingerprint=row.fingerprint,
         metrics=list(metrics_of(row).values()),

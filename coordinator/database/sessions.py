@@ -29,7 +29,7 @@ from coordinator.database.disk_full import translate_disk_full
 from coordinator.database.driver_errors import translate
 from coordinator.database.prepared import DIRECT, Prepared, Transaction
 from coordinator.database.sqlite.dialect import COMPILED
-from coordinator.database.sqlite.direct import SqliteReader, SqliteUnsyncedWriter, SqliteWriter
+from coordinator.database.sqlite.direct import SqliteReader, SqliteWriter
 from coordinator.database.sqlite.statements import PRAGMAS_OF_WRITERS, connect
 from coordinator.errors import DatabaseAway
 from shared import crash_points
@@ -81,7 +81,6 @@ class Database:
             self._single = self._reader.execution_options(isolation_level="AUTOCOMMIT")
         self._direct_reader = SqliteReader(address, self._single.dialect, _READ_LOCK_S) if self.is_sqlite else None
         self._direct_writer = SqliteWriter(address, self._writer.dialect, _LOCK_S) if self.is_sqlite else None
-        self._unsynced_writer = SqliteUnsyncedWriter(address, self._writer.dialect, _LOCK_S) if self.is_sqlite else None
         self._writes = asyncio.Lock()
         self._writing: dict[asyncio.Task[Any] | None, asyncio.Event] = {}
         info = {DIRECT: self._direct_reader.of} if self._direct_reader is not None else {}
@@ -111,15 +110,14 @@ class Database:
             callback()
 
     @asynccontextmanager
-    async def transact(self, name: str, *, synced: bool = True) -> AsyncIterator[Transaction]:
+    async def transact(self, name: str) -> AsyncIterator[Transaction]:
         """As ``write``, a transaction of prepared statements alone: for what agents ask for all the time.
 
-        It takes a quarter of the time of a session's. synced: False where nobody relies on it before a later one of the
-        same is synced; on SQLite a machine that loses its power may lose it.
+        It takes a quarter of the time of a session's.
         """
         with self._not_cancelled():
             with self._used(writes=True), translate_disk_full():
-                async with self._turn(), self._transaction(synced=synced) as transaction:
+                async with self._turn(), self._transaction() as transaction:
                     yield transaction
                     await _before_commit(name, transaction.info)
             crash_points.reach(f"{name}: committed")
@@ -127,10 +125,9 @@ class Database:
             callback()
 
     @asynccontextmanager
-    async def _transaction(self, *, synced: bool) -> AsyncIterator[Transaction]:
-        writer = self._direct_writer if synced else self._unsynced_writer
-        if writer is not None:
-            async with writer.transaction() as direct:
+    async def _transaction(self) -> AsyncIterator[Transaction]:
+        if self._direct_writer is not None:
+            async with self._direct_writer.transaction() as direct:
                 yield Transaction(direct)
         else:
             async with self._writer.begin() as connection:
@@ -266,7 +263,7 @@ class Database:
         await self._writer.dispose()
         await self._reader.dispose()
         await self._single.dispose()
-        for direct in (self._direct_reader, self._direct_writer, self._unsynced_writer):
+        for direct in (self._direct_reader, self._direct_writer):
             if direct is not None:
                 direct.close()
 

@@ -19,7 +19,7 @@ from coordinator.database.columns import (
     UtcTime,
     WholeNumber,
 )
-from coordinator.database.parsed_specs import parsed_spec
+from coordinator.database.parsed_specs import parsed_spec, parsed_spec_sha256
 from shared.campaign.spec import CampaignSpec
 from shared.metrics import HELD_OUT_LOSS, ReportLevel
 from shared.states import (
@@ -150,6 +150,11 @@ class CampaignRow(Base):
     def spec(self) -> CampaignSpec:
         """The campaign file."""
         return parsed_spec(self.id, self.spec_json)
+
+    @property
+    def spec_sha256(self) -> str:
+        """The digest of the campaign file, and of the day."""
+        return parsed_spec_sha256(self.id, self.spec, self.created_on)
 
     @property
     def created_on(self) -> date:

@@ -9,7 +9,6 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from coordinator.database.tables import CampaignRow, StatementRow
-from shared.campaign.digest import spec_sha256
 from shared.signing.statements import (
     FIRST,
     AdapterSigned,
@@ -24,7 +23,7 @@ from shared.signing.statements import (
 
 def say_specification(session: AsyncSession, campaign: CampaignRow) -> None:
     """State the campaign's specification, as the first statement of it."""
-    _append(session, campaign, SpecificationSigned, spec_sha256=spec_sha256(campaign.spec, campaign.created_on))
+    _append(session, campaign, SpecificationSigned, spec_sha256=campaign.spec_sha256)
 
 
 def say_adapter(

@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import case, func, select
 
-from coordinator.database.parsed_specs import parsed_spec, parsed_spec_sha256
+from coordinator.database.parsed_specs import parsed_spec
 from coordinator.database.prepared import Prepared, Transaction, given
 from coordinator.database.tables import (
     AdapterRow,
@@ -158,10 +158,7 @@ async def _train(within: Transaction, campaign: CampaignFacts, task: TaskFacts) 
 
 def _common(campaign: CampaignFacts) -> dict[str, Any]:
     """The fields that all assignments have."""
-    return {
-        "campaign_id": campaign.id,
-        "spec_sha256": parsed_spec_sha256(campaign.id, campaign.spec, campaign.created_on),
-    }
+    return {"campaign_id": campaign.id, "spec_sha256": campaign.spec_sha256}
 
 
 def _fingerprint(campaign: CampaignFacts) -> Fingerprint:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from sqlalchemy import select
 
-from coordinator.database.parsed_specs import parsed_spec
+from coordinator.database.parsed_specs import parsed_spec, parsed_spec_sha256
 from coordinator.database.prepared import Prepared, Transaction, given
 from coordinator.database.sessions import Database
 from coordinator.database.tables import CampaignRow, ParticipantRow, TaskRow
@@ -58,6 +58,11 @@ class CampaignFacts:
     def spec(self) -> CampaignSpec:
         """The campaign file."""
         return parsed_spec(self.id, self.spec_json)
+
+    @property
+    def spec_sha256(self) -> str:
+        """The digest of the campaign file, and of the day."""
+        return parsed_spec_sha256(self.id, self.spec, self.created_on)
 
     @property
     def created_on(self) -> date:

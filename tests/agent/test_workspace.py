@@ -150,3 +150,14 @@ def test_a_home_is_for_one_process(home: Workspace) -> None:
         pass
     with home.lock():
         pass
+
+
+@pytest.mark.parametrize("left", [b"", bytes(7), b"adapter and more"])
+def test_a_cached_adapter_that_is_not_whole_is_not_there(home: Workspace, left: bytes) -> None:
+    """As a power cut may leave it."""
+    sha256 = sha256_hex(b"adapter")
+    assert home.cached_adapter(sha256) is None
+    (path := home.adapters / sha256).write_bytes(b"adapter")
+    assert home.cached_adapter(sha256) == path
+    path.write_bytes(left)
+    assert home.cached_adapter(sha256) is None

@@ -142,7 +142,7 @@ class SqliteReader(_OwnConnection):
 class SqliteWriter(_OwnConnection):
     """A connection for transactions of prepared statements."""
 
-    PRAGMAS: tuple[str, ...] = (*PRAGMAS_OF_WRITERS, "busy_timeout=0")
+    PRAGMAS = (*PRAGMAS_OF_WRITERS, "busy_timeout=0")
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[SqliteDirect]:
@@ -161,16 +161,6 @@ class SqliteWriter(_OwnConnection):
                 if connection.in_transaction:  # the next one opens another, and meets what is wrong with the file
                     self.close()
                 raise
-
-
-class SqliteUnsyncedWriter(SqliteWriter):
-    """A connection for transactions that may be lost together with this machine's power, until a later one is synced.
-
-    Those that a killed process committed are kept. A commit waits for the disk only where it begins the log anew. The
-    log of all writers is one, and in order: whoever syncs a commit syncs those before it.
-    """
-
-    PRAGMAS = (*SqliteWriter.PRAGMAS, "synchronous=NORMAL", "wal_autocheckpoint=0")
 
 
 async def begin(connection: sqlite3.Connection, wait_s: float) -> None:

@@ -74,8 +74,7 @@ async def start(services: Services, claim: LeaseClaim, request: UploadRequest) -
     limits = services.settings.storage
     contract = await contract_of(campaign, task, participant, request.purpose)
     _check_size(request, contract, limits.max_adapter_bytes)
-    # not synced: its first chunk is, and an agent that finds no upload begins another
-    async with services.database.transact("start_upload", synced=False) as transaction:
+    async with services.database.transact("start_upload") as transaction:
         # the agent first, as in acquiring, so that requests at the same time keep its limit together
         await LOCK_AGENT.rows(transaction, agent=claim.agent_id)
         if await _STILL_LEASED.first(transaction, **fence_of(claim)) is None:

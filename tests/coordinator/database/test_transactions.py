@@ -2,12 +2,11 @@
 
 import asyncio
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +41,6 @@ def run(either_coordinator: RunningCoordinator) -> Callable[[Work], Any]:
     return lambda work: either_coordinator.run(work(either_coordinator.services.database))
 
 
-@pytest.fixture(params=[True, False], ids=["synced", "unsynced"])
-def synced(request: pytest.FixtureRequest) -> bool:
-    """Whether transactions wait for the disk."""
-    return bool(request.param)
-
-
 async def count(database: Database) -> int:
     [(n,)] = await database.ask(COUNT, id=ID)
     assert isinstance(n, int)
@@ -79,12 +72,12 @@ def test_it_is_committed_with_its_last_statements_and_tells_after_that(run: Call
     assert seen == [("last", 0), ("after", -1), ("end", 11)]
 
 
-def test_what_raises_leaves_nothing_and_tells_nobody(run: Callable[[Work], Any], synced: bool) -> None:
+def test_what_raises_leaves_nothing_and_tells_nobody(run: Callable[[Work], Any]) -> None:
     told: list[int] = []
 
     async def work(database: Database) -> int:
         async def fail(error: type[BaseException] | None) -> None:
-            async with database.transact("test", synced=synced) as transaction:
+            async with database.transact("test") as transaction:
                 after_commit(transaction, lambda: told.append(1))
                 await raised(transaction, 1)
                 if error is not None:
@@ -96,7 +89,7 @@ def test_what_raises_leaves_nothing_and_tells_nobody(run: Callable[[Work], Any],
                 await fail(error)
         with pytest.raises(IntegrityError):
             await fail(None)
-        async with database.transact("test", synced=synced) as transaction:  # the connection is of use again
+        async with database.transact("test") as transaction:  # the connection is of use again
             await raised(transaction, 100)
         return await count(database)
 
@@ -104,11 +97,11 @@ def test_what_raises_leaves_nothing_and_tells_nobody(run: Callable[[Work], Any],
     assert told == []
 
 
-def test_none_is_lost_among_transactions_of_both_kinds(run: Callable[[Work], Any], synced: bool) -> None:
+def test_none_is_lost_among_transactions_of_both_kinds(run: Callable[[Work], Any]) -> None:
     async def work(database: Database) -> int:
         @asynccontextmanager
         async def either(number: int) -> AsyncIterator[Any]:
-            async with database.write("test") if number % 2 else database.transact("test", synced=synced) as within:
+            async with database.write("test") if number % 2 else database.transact("test") as within:
                 yield within
 
         async def add(number: int) -> None:
@@ -121,10 +114,10 @@ def test_none_is_lost_among_transactions_of_both_kinds(run: Callable[[Work], Any
     assert run(work) == 40
 
 
-def test_a_cancelled_commit_is_there_or_not_and_the_next_one_goes_on(run: Callable[[Work], Any], synced: bool) -> None:
+def test_a_cancelled_commit_is_there_or_not_and_the_next_one_goes_on(run: Callable[[Work], Any]) -> None:
     async def work(database: Database) -> int:
         async def add() -> None:
-            async with database.transact("test", synced=synced) as transaction:
+            async with database.transact("test") as transaction:
                 await raised(transaction, 1)
 
         for turns in range(12):
@@ -142,15 +135,16 @@ def test_a_cancelled_commit_is_there_or_not_and_the_next_one_goes_on(run: Callab
 
 
 def test_a_lock_of_another_process_is_waited_for_without_holding_others_up(
-    coordinator: RunningCoordinator, data_dir: Path, monkeypatch: pytest.MonkeyPatch, synced: bool
+    coordinator: RunningCoordinator, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database = coordinator.services.database
-    monkeypatch.setattr(database._direct_writer if synced else database._unsynced_writer, "_wait_s", 0.3)
+    assert database._direct_writer is not None
+    monkeypatch.setattr(database._direct_writer, "_wait_s", 0.3)
     other = sqlite3.connect(data_dir / "fedloom.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
 
     async def add(number: int) -> None:
-        async with database.transact("test", synced=synced) as transaction:
+        async with database.transact("test") as transaction:
             await ADD.rows(transaction, id=number, n=0)
 
     async def answered_meanwhile() -> tuple[bool, str]:
@@ -172,33 +166,6 @@ def test_a_lock_of_another_process_is_waited_for_without_holding_others_up(
     coordinator.run(add(2))
     assert other.execute("SELECT id FROM event_counts WHERE id < 3").fetchall() in ([(2,)], [(1,), (2,)])
     other.close()
-
-
-def test_a_killed_process_has_committed_what_it_did_not_sync(tmp_path: Path, sqlite_template: Path) -> None:
-    file = tmp_path / "fedloom.db"
-    shutil.copy(sqlite_template, file)
-    done = subprocess.run([sys.executable, "-c", KILLED, file], timeout=120, check=False)
-    assert done.returncode == -signal.SIGKILL
-    with closing(sqlite3.connect(file)) as after:
-        assert after.execute("SELECT id, n_events FROM event_counts WHERE id = 7").fetchall() == [(7, 1)]
-
-
-KILLED = """
-import asyncio, os, signal, sys
-from pathlib import Path
-from sqlalchemy import insert
-from coordinator.database.address import sqlite_address
-from coordinator.database.prepared import Prepared
-from coordinator.database.sessions import Database
-from coordinator.database.tables import EventCountRow
-
-async def main():
-    async with Database(sqlite_address(Path(sys.argv[1]))).transact("test", synced=False) as transaction:
-        await Prepared(insert(EventCountRow).values(id=7, n_events=1)).rows(transaction)
-    os.kill(os.getpid(), signal.SIGKILL)
-
-asyncio.run(main())
-"""
 
 
 @pytest.mark.parametrize("name", ["q?mode=memory", "h#ash", "p%41ct", "a b&c=d", "夜"])
@@ -226,16 +193,12 @@ def test_a_folder_of_any_name_has_one_file_for_all_connections(
 
 @pytest.mark.parametrize("limit", ["size of files", "pages"])
 def test_a_disk_that_fails_or_is_full_loses_one_transaction_and_the_next_goes_on(
-    tmp_path: Path, sqlite_template: Path, limit: str, synced: bool
+    tmp_path: Path, sqlite_template: Path, limit: str
 ) -> None:
     file = tmp_path / "fedloom.db"
     shutil.copy(sqlite_template, file)
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, file, limit, str(synced)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
+        [sys.executable, "-c", SCRIPT, file, limit], capture_output=True, text=True, timeout=120, check=True
     )
     said = {"size of files": f"DatabaseAway {file}: its disk reports an error", "pages": "StorageFull"}
     refused = [line.startswith(said[limit]) for line in done.stdout.splitlines()[:2]]
@@ -256,7 +219,7 @@ ADD = Prepared(insert(EventCountRow).values(id=given("id"), n_events=0))
 COUNT = Prepared(select(func.count()).select_from(EventCountRow))
 
 async def put(database, numbers):
-    async with database.transact("test", synced=sys.argv[3] == "True") as transaction:
+    async with database.transact("test") as transaction:
         await ADD.run_each(transaction, [{"id": number} for number in numbers])
 
 async def main():
@@ -265,8 +228,7 @@ async def main():
     await put(database, [1])
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    writer = database._direct_writer if sys.argv[3] == "True" else database._unsynced_writer
-    own = writer._connection
+    own = database._direct_writer._connection
     [(pages,)] = own.execute("PRAGMA page_count")
     for begin in (10_000, 50_000):
         if sys.argv[2] == "pages":
