@@ -13,13 +13,11 @@ from uuid import uuid4
 import pytest
 
 from agent.train.process.environment import guard_environment
-from coordinator.database.address import Address, postgres_address, sqlite_address
-from coordinator.database.migrate import migrate
-from coordinator.database.sessions import Database
+from coordinator.database.address import sqlite_address
 from coordinator.settings import Settings
 from tests.support import tree_store
 from tests.support.operator import Operator
-from tests.support.postgres import postgres_folder
+from tests.support.postgres import migrate_closed, migrate_elsewhere, postgres_folder
 from tests.support.scripted import ScriptedAgent
 from tests.support.server import RunningCoordinator, quick_settings, running_coordinator
 from tests.support.suite import garbage, temporary, tiers, times, umask, workers
@@ -50,16 +48,10 @@ def postgres_url() -> Iterator[str]:
             server.psql("SELECT pg_reload_conf()")
             server.psql("CREATE DATABASE template_fedloom")
             url = server.get_uri("template_fedloom")
-            asyncio.run(_migrated(postgres_address(url)))
+            migrate_elsewhere(url)
             yield url
         finally:
             server.cleanup()
-
-
-async def _migrated(address: Address) -> None:
-    database = Database(address)
-    await migrate(database)
-    await database.close()
 
 
 @pytest.fixture
@@ -97,7 +89,7 @@ def database_url(request: pytest.FixtureRequest) -> str | None:
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A template SQLite file with the newest schema."""
     path = tmp_path_factory.mktemp("sqlite") / "fedloom.db"
-    asyncio.run(_migrated(sqlite_address(path)))
+    asyncio.run(migrate_closed(sqlite_address(path)))
     return path
 
 

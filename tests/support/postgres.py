@@ -1,12 +1,17 @@
 """A PostgreSQL server of one test, over TCP, which the test may crash and start again."""
 
 import asyncio
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from coordinator.database.address import Address, postgres_address
+from coordinator.database.migrate import migrate
+from coordinator.database.sessions import Database
 from tests.support.server import free_port
 from tests.support.suite import temporary
 
@@ -80,3 +85,19 @@ def own_postgres(password: str | None = None) -> Iterator[OwnPostgres]:
             yield server
         finally:
             server.stop()
+
+
+async def migrate_closed(address: Address) -> None:
+    """Migrate a database that nobody has open."""
+    database = Database(address)
+    await migrate(database)
+    await database.close()
+
+
+def migrate_elsewhere(url: str) -> None:
+    """Migrate a database in a process of its own: whoever asks first may be a test that has patched the code."""
+    subprocess.run([sys.executable, "-m", __name__, url], check=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(migrate_closed(postgres_address(sys.argv[1])))
