@@ -4,6 +4,7 @@ PostgreSQL refuses NUL in texts, numbers beyond a column's range and texts beyon
 cannot return. A value of a request that arrives here was missed where it came in.
 """
 
+import json
 import math
 import operator
 from collections.abc import Callable
@@ -59,6 +60,10 @@ def _check_json(value: Any) -> None:
         case list() | tuple():
             for part in value:
                 _check_json(part)
+
+
+def _parsed(text: str | None) -> Any:
+    return None if text is None else json.loads(text)
 
 
 class ShortText(TypeDecorator[str]):
@@ -144,10 +149,13 @@ class RealNumber(TypeDecorator[float]):
 
 
 class Document(TypeDecorator[Any]):
-    """JSON. None is NULL."""
+    """JSON. None is NULL. Both drivers give and take it as text."""
 
     impl = JSON(none_as_null=True)
     cache_ok = True
+
+    def result_processor(self, _dialect: Dialect, _coltype: object) -> Callable[[str | None], Any]:
+        return _parsed
 
     def process_bind_param(self, value: Any, _dialect: Dialect) -> Any:
         _check_json(value)
@@ -162,9 +170,8 @@ class CampaignFile(Document):
 
     cache_ok = True
 
-    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any] | None:
-        convert = super().result_processor(dialect, coltype)
-        return lru_cache(200)(convert) if convert is not None else None  # PostgreSQL's driver converts it
+    def result_processor(self, _dialect: Dialect, _coltype: object) -> Callable[[str | None], Any]:
+        return lru_cache(200)(_parsed)
 
 
 class UtcTime(TypeDecorator[datetime]):

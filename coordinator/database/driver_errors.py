@@ -27,6 +27,8 @@ _AWAY: Mapping[str, str] = {
 _ONLY_WRITES = frozenset({"25006", "55P03", "57014"})
 _DISK_FULL = "53100"
 _DATA_CLASS = "22"
+CONSTRAINT_CLASS = "23"
+"""SQLSTATE class: a constraint refuses a row."""
 
 _SQLITE_AWAY: Mapping[int, str] = {
     sqlite3.SQLITE_PERM: "its file may not be used; look at the rights of the file and its folder",
@@ -58,22 +60,32 @@ def translate(context: ExceptionContext, address: Address) -> Exception | None:
         return Unstorable(str(error))
     if isinstance(error, OverflowError | UnicodeError):  # sqlite3's, for numbers and texts
         return Unstorable(_TOO_LONG)
-    state = getattr(error, "sqlstate", None)
     if isinstance(error, sqlite3.Error):
         known = sqlite_error(error, address)
         if isinstance(known, DatabaseAway):
             context.is_disconnect = not known.only_writes
         return known
+    known = postgres_error(error, address, lost=context.is_disconnect)
+    if isinstance(known, DatabaseAway):
+        context.is_disconnect = context.is_disconnect or not known.only_writes
+    if known is None:
+        hide_details(error, error.__cause__, context.sqlalchemy_exception)
+    return known
+
+
+def postgres_error(error: Exception, address: Address, *, lost: bool) -> Exception | None:
+    """The domain's error for what PostgreSQL's driver raised, if it has one: DatabaseAway, or Unstorable.
+
+    lost: whether the connection is lost.
+    """
+    state = getattr(error, "sqlstate", None)
     if isinstance(state, str) and state.startswith(_DATA_CLASS):
         _hide_texts(error)
         return Unstorable(_TOO_LONG)
-    reason = _reason(error, state, lost=context.is_disconnect)
-    if reason is not None:
-        only_writes = state in _ONLY_WRITES
-        context.is_disconnect = context.is_disconnect or not only_writes
-        return DatabaseAway(f"{address.shown}: {reason}", only_writes=only_writes)
-    _hide_values(context)
-    return None
+    reason = _reason(error, state, lost=lost)
+    if reason is None:
+        return None
+    return DatabaseAway(f"{address.shown}: {reason}", only_writes=state in _ONLY_WRITES)
 
 
 def _reason(error: BaseException, state: str | None, *, lost: bool) -> str | None:
@@ -106,9 +118,12 @@ def _hide_texts(error: BaseException) -> None:
         link = link.__cause__
 
 
-def _hide_values(context: ExceptionContext) -> None:
-    """Take PostgreSQL's detail, such as ``Key (name)=(ada) already exists.``, out of an error that may be logged."""
-    seen: BaseException | None = context.original_exception
+def hide_details(*errors: BaseException | None) -> None:
+    """Take PostgreSQL's detail, such as ``Key (name)=(ada) already exists.``, out of errors that may be logged.
+
+    errors: the driver's first, then those that repeat its text.
+    """
+    seen = errors[0]
     details: set[str] = set()
     while seen is not None:
         detail = getattr(seen, "detail", None)
@@ -116,7 +131,7 @@ def _hide_values(context: ExceptionContext) -> None:
             details.add(detail)
             seen.detail = None  # type: ignore[attr-defined]
         seen = seen.__cause__
-    for error in (context.original_exception, context.original_exception.__cause__, context.sqlalchemy_exception):
+    for error in errors:
         if error is not None:
             error.args = tuple(_without(part, details) for part in error.args)
 

@@ -8,7 +8,8 @@ hundred times what SQLite takes to answer, and every request of an agent has sev
 convert values here as they do there.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -54,30 +55,16 @@ class Prepared:
 
     async def rows(self, within: "AsyncSession | Transaction", /, **values: Any) -> Sequence[Row]:
         """All rows, in a transaction. Raises what a session's own statements raise."""
-        connection = await _connection_of(within)
-        if isinstance(connection, AsyncConnection):
-            return await self.rows_of(connection, **values)
-        return connection.rows(self, values)
+        return await (await _connection_of(within)).rows(self, values)
 
     async def run_each(self, within: "AsyncSession | Transaction", /, values: Sequence[dict[str, Any]]) -> None:
         """Run it once with each of the values, in one call of the driver. It returns no rows."""
-        connection = await _connection_of(within)
-        if isinstance(connection, AsyncConnection):
-            text = self.text_for(connection.dialect)
-            await connection.exec_driver_sql(text.sql, [text.parameters(each) for each in values])
-        else:
-            connection.run_each(self, values)
+        await (await _connection_of(within)).run_each(self, values)
 
     async def first(self, within: "AsyncSession | Transaction", /, **values: Any) -> Row | None:
         """The first row; None if there is none."""
         rows = await self.rows(within, **values)
         return rows[0] if rows else None
-
-    async def rows_of(self, connection: AsyncConnection, /, **values: Any) -> Sequence[Row]:
-        """All rows, in a connection's transaction."""
-        text = self.text_for(connection.dialect)
-        result = await connection.exec_driver_sql(text.sql, text.parameters(values))
-        return text.converted(result.fetchall()) if result.returns_rows else ()
 
     def text_for(self, dialect: Dialect) -> "Text":
         """The statement in the words of a database."""
@@ -87,46 +74,69 @@ class Prepared:
         return text
 
 
-class Direct(Protocol):
-    """A connection whose driver answers at once, in this thread."""
+class Statements(Protocol):
+    """Runs prepared statements in a transaction. Raises what a session's statements raise."""
 
-    def rows(self, statement: Prepared, values: dict[str, Any]) -> Sequence[Row]:
-        """The rows of a statement. Raises what a session's statements raise."""
+    async def rows(self, statement: Prepared, values: dict[str, Any]) -> Sequence[Row]:
+        """The rows of a statement."""
         ...
 
-    def run_each(self, statement: Prepared, values: Sequence[dict[str, Any]]) -> None:
+    async def run_each(self, statement: Prepared, values: Sequence[dict[str, Any]]) -> None:
         """Run a statement without rows once with each of the values."""
         ...
 
 
-MakeDirect = Callable[[AsyncConnection], Awaitable[Direct]]
-DIRECT = "direct"
-"""In a session's ``info``: a MakeDirect, if its driver answers so."""
+class Driver(Protocol):
+    """A database's driver asked directly, on connections of its own. Raises DatabaseAway and Unstorable, and otherwise
+    SQLAlchemy's errors."""
+
+    async def ask(self, query: Prepared, values: dict[str, Any]) -> Sequence[Row]:
+        """The rows of a single query."""
+        ...
+
+    def transaction(self) -> AbstractAsyncContextManager[Statements]:
+        """One transaction: committed at the end of the block, rolled back if the block raises."""
+        ...
+
+    async def within(self, connection: AsyncConnection) -> Statements:
+        """Runs statements in the transaction of a session's connection."""
+        ...
+
+    def version(self) -> object | None:
+        """What differs from before once something was committed; None if only a query tells."""
+        ...
+
+    async def close(self) -> None:
+        """Close the connections."""
+        ...
+
+
+DRIVER = "driver"
+"""A session's Driver in its ``info``."""
 
 
 @dataclass
 class Transaction:
     """A transaction of prepared statements alone.
 
-    connection: answers them. info: what runs at its end; see ``database.sessions``.
+    connection: runs them. info: what runs at its end; see ``database.sessions``.
     """
 
-    connection: AsyncConnection | Direct
+    connection: Statements
     info: dict[str, Any] = field(default_factory=dict)
 
 
-async def _connection_of(within: AsyncSession | Transaction) -> AsyncConnection | Direct:
-    """The connection of a transaction, after changes of a session's objects are flushed."""
+async def _connection_of(within: AsyncSession | Transaction) -> Statements:
+    """What runs statements in a transaction, after changes of a session's objects are flushed."""
     if isinstance(within, Transaction):
         return within.connection
     session, objects = within, within.sync_session
     if objects.new or objects.dirty or objects.deleted:
         await session.flush()
-    connection: AsyncConnection | Direct | None = session.info.get(_CONNECTION)
+    connection: Statements | None = session.info.get(_CONNECTION)
     if connection is None:
-        own = await session.connection()
-        make: MakeDirect | None = session.info.get(DIRECT)
-        connection = session.info[_CONNECTION] = own if make is None else await make(own)
+        driver: Driver = session.info[DRIVER]
+        connection = session.info[_CONNECTION] = await driver.within(await session.connection())
     return connection
 
 

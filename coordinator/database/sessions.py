@@ -1,36 +1,27 @@
 """Engine and sessions, with the same interface for SQLite and PostgreSQL.
 
 A session of ``write`` is one transaction that its caller owns: it commits when the block ends, and rolls back if the
-block raises. SQLite's default transactions can lose updates (two readers may both proceed to write), so SQLite writers
-begin with ``BEGIN IMMEDIATE``, and share one connection.
+block raises.
 """
 
 import asyncio
-import math
-import os
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar, TypeVarTuple
 
-from sqlalchemy import CompoundSelect, Row, Select, event
-from sqlalchemy.engine import Connection
+from sqlalchemy import CompoundSelect, Row, Select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.exc import TimeoutError as NoConnection
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
 
 from coordinator.database.address import Address
 from coordinator.database.availability import Availability
-from coordinator.database.connecting import connect_postgres
 from coordinator.database.disk_full import translate_disk_full
-from coordinator.database.driver_errors import translate
-from coordinator.database.prepared import DIRECT, Prepared, Transaction
-from coordinator.database.sqlite.dialect import COMPILED
-from coordinator.database.sqlite.direct import SqliteReader, SqliteWriter
-from coordinator.database.sqlite.statements import PRAGMAS_OF_WRITERS, connect
+from coordinator.database.engines import FREE_S, LOCK_S, READ_LOCK_S, postgres_engine, sqlite_engine
+from coordinator.database.postgres.direct import PostgresDriver
+from coordinator.database.prepared import DRIVER, Driver, Prepared, Transaction
+from coordinator.database.sqlite.direct import SqliteDriver
+from coordinator.database.sqlite.file import OpenedFile
 from coordinator.errors import DatabaseAway
 from shared import crash_points
 
@@ -40,12 +31,6 @@ R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
 
 
-_FREE_S = 15.0
-"""Seconds that a session waits for a free connection. SQLite's writers share one."""
-_LOCK_S, _READ_LOCK_S = 10.0, 1.0
-"""Seconds that SQLite waits for another process's lock. Readers wait in the event loop's thread, and hardly ever."""
-_LOOK_S = 0.05
-"""Seconds for which prepared reads take SQLite's file for the one that was opened: they are many, and write nothing."""
 _CLEAR_S = 0.2
 """Seconds that SQLite waits for readers before it gives up clearing its log. Writers wait as long."""
 
@@ -61,29 +46,24 @@ class Database:
         self.address = address
         self.is_sqlite = address.file is not None
         self.availability = Availability()
-        self._file = _File(address.file) if address.file is not None else None
+        self._file = OpenedFile(address.file) if address.file is not None else None
         self._log_has_deleted = self.is_sqlite  # a process that died may have left some
         self._clearing = asyncio.Lock()
+        self._driver: Driver
         if address.file is not None:
-            self._writer = _sqlite_engine(address, address.file, begin="BEGIN IMMEDIATE", pool_size=1)
-            self._reader = _sqlite_engine(address, address.file, begin="BEGIN", pool_size=8)
-            self._single = _sqlite_engine(address, address.file, begin=None, pool_size=2)
+            self._writer = sqlite_engine(address, address.file, begin="BEGIN IMMEDIATE", pool_size=1)
+            self._reader = sqlite_engine(address, address.file, begin="BEGIN", pool_size=8)
+            self._single = sqlite_engine(address, address.file, begin=None, pool_size=2)
+            self._driver = SqliteDriver(address, self._single.dialect, lock_s=LOCK_S, read_lock_s=READ_LOCK_S)
         else:
-            pooled = connections - 1  # another is the channel's
-            pool_size = min(10, pooled)
-            self._writer = self._reader = _engine(
-                address,
-                async_creator=partial(connect_postgres, address),
-                pool_size=pool_size,
-                max_overflow=pooled - pool_size,
-                pool_pre_ping=True,
-            )
+            of_sessions = connections // 2
+            self._writer = self._reader = postgres_engine(address, of_sessions)
             self._single = self._reader.execution_options(isolation_level="AUTOCOMMIT")
-        self._direct_reader = SqliteReader(address, self._single.dialect, _READ_LOCK_S) if self.is_sqlite else None
-        self._direct_writer = SqliteWriter(address, self._writer.dialect, _LOCK_S) if self.is_sqlite else None
+            of_driver = connections - of_sessions - 1  # another is the channel's
+            self._driver = PostgresDriver(address, self._writer.dialect, of_driver, FREE_S)
         self._writes = asyncio.Lock()
         self._writing: dict[asyncio.Task[Any] | None, asyncio.Event] = {}
-        info = {DIRECT: self._direct_reader.of} if self._direct_reader is not None else {}
+        info = {DRIVER: self._driver}
         self._write = async_sessionmaker(self._writer, expire_on_commit=False, info=info)
         self._read = async_sessionmaker(self._reader, expire_on_commit=False, info=info)
         self._read_once = async_sessionmaker(self._single, expire_on_commit=False)
@@ -117,21 +97,13 @@ class Database:
         """
         with self._not_cancelled():
             with self._used(writes=True), translate_disk_full():
-                async with self._turn(), self._transaction() as transaction:
+                async with self._turn(), self._driver.transaction() as statements:
+                    transaction = Transaction(statements)
                     yield transaction
                     await _before_commit(name, transaction.info)
             crash_points.reach(f"{name}: committed")
         for callback in transaction.info.pop(_AFTER_COMMIT, []):
             callback()
-
-    @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[Transaction]:
-        if self._direct_writer is not None:
-            async with self._direct_writer.transaction() as direct:
-                yield Transaction(direct)
-        else:
-            async with self._writer.begin() as connection:
-                yield Transaction(connection)
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
@@ -140,7 +112,7 @@ class Database:
             yield
             return
         try:
-            async with asyncio.timeout(_FREE_S):
+            async with asyncio.timeout(FREE_S):
                 await self._writes.acquire()
         except TimeoutError as error:
             raise NoConnection from error
@@ -171,20 +143,15 @@ class Database:
         Raises DatabaseAway and Unstorable.
         """
         with self._used(looks=False):
-            if self._direct_reader is not None:
-                return self._direct_reader.ask(query, values)
-            async with self._single.connect() as connection:
-                return await query.rows_of(connection, **values)
+            return await self._driver.ask(query, values)
 
     def version(self) -> object | None:
         """What differs from before once something was committed, by whatever process; None if only a query tells.
 
         Raises DatabaseAway.
         """
-        if self._direct_reader is None:
-            return None
         with self._used(looks=False):
-            return self._direct_reader.version()
+            return self._driver.version()
 
     @contextmanager
     def opened(self, *, looks: bool = True) -> Iterator[None]:
@@ -263,9 +230,7 @@ class Database:
         await self._writer.dispose()
         await self._reader.dispose()
         await self._single.dispose()
-        for direct in (self._direct_reader, self._direct_writer):
-            if direct is not None:
-                direct.close()
+        await self._driver.close()
 
 
 async def _before_commit(name: str, info: dict[str, Any]) -> None:
@@ -310,73 +275,4 @@ async def _checkpoint(connection: AsyncConnection) -> bool:
         row = (await connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")).one()
         return bool(row[0] == 0)
     finally:
-        await connection.exec_driver_sql(f"PRAGMA busy_timeout={round(1000 * _READ_LOCK_S)}")
-
-
-class _File:
-    """SQLite's file, which must stay the one that was opened: connections to a deleted file write into nothing."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._name = path, str(path)
-        self._identity: tuple[int, int] | None = None
-        self._looked_at = -math.inf
-
-    def check(self, *, looks: bool) -> None:
-        """Raise DatabaseAway if the file was deleted or replaced.
-
-        looks: look now. False, for a read by a connection that makes no new file: what was seen in the last _LOOK_S
-        will do.
-        """
-        now = time.monotonic()
-        if not looks and now - self._looked_at < _LOOK_S:
-            return
-        try:
-            found = os.stat(self._name)  # noqa: PTH116  # each statement asks, and a Path takes twice as long
-        except OSError:
-            if self._identity is None:  # not created yet
-                return
-            identity = None
-        else:
-            identity = (found.st_dev, found.st_ino)
-            self._identity = self._identity or identity
-        self._looked_at = now if identity == self._identity else -math.inf
-        if identity != self._identity:
-            what = "deleted" if identity is None else "replaced"
-            raise DatabaseAway(f"{self._path}: the file was {what} while it was in use; restart the coordinator")
-
-
-def _engine(address: Address, **options: Any) -> AsyncEngine:
-    """An engine whose errors quote no values. options: of ``create_async_engine``."""
-    engine = create_async_engine(address.url, hide_parameters=True, pool_timeout=_FREE_S, **options)
-    event.listen(engine.sync_engine, "handle_error", lambda context: translate(context, address))
-    return engine
-
-
-def _sqlite_engine(address: Address, file: Path, *, begin: str | None, pool_size: int) -> AsyncEngine:
-    """begin: the statement that begins transactions; None for single statements, which need none."""
-    engine = _engine(
-        address,
-        async_creator=partial(connect, file),
-        pool_size=pool_size,
-        max_overflow=0,
-        execution_options={"compiled_cache": COMPILED},
-        **({"isolation_level": "AUTOCOMMIT", "skip_autocommit_rollback": True} if begin is None else {}),
-    )
-    lock_ms = round(1000 * (_LOCK_S if begin == "BEGIN IMMEDIATE" else _READ_LOCK_S))
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def _on_connect(connection: Any, _record: ConnectionPoolEntry) -> None:
-        connection.isolation_level = None  # turn off the driver's own BEGIN; see _on_begin
-        cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout={lock_ms}")
-        for pragma in PRAGMAS_OF_WRITERS:
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    if begin is not None:
-
-        @event.listens_for(engine.sync_engine, "begin")
-        def _on_begin(connection: Connection) -> None:
-            connection.exec_driver_sql(begin)
-
-    return engine
+        await connection.exec_driver_sql(f"PRAGMA busy_timeout={round(1000 * READ_LOCK_S)}")

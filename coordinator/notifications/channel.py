@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 from coordinator.database.address import Address
-from coordinator.database.connecting import connect_postgres
+from coordinator.database.postgres.connecting import connect_postgres
 from coordinator.errors import DatabaseAway
 
 _NAME = "fedloom"

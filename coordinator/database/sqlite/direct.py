@@ -35,7 +35,7 @@ class SqliteDirect:
         self._dialect = dialect
         self._connection = connection
 
-    def rows(self, statement: Prepared, values: dict[str, Any]) -> Sequence[Row]:
+    async def rows(self, statement: Prepared, values: dict[str, Any]) -> Sequence[Row]:
         """The rows of a statement, which must not wait: no large blob's bytes. Raises DatabaseAway and Unstorable."""
         text = statement.text_for(self._dialect)
         parameters = text.parameters(values)
@@ -44,7 +44,7 @@ class SqliteDirect:
         except sqlite3.Error as error:
             raise _translated(error, text.sql, self._address) from error
 
-    def run_each(self, statement: Prepared, values: Sequence[dict[str, Any]]) -> None:
+    async def run_each(self, statement: Prepared, values: Sequence[dict[str, Any]]) -> None:
         """Run a statement without rows once with each of the values. Raises DatabaseAway and Unstorable."""
         text = statement.text_for(self._dialect)
         parameters = [text.parameters(each) for each in values]
@@ -121,22 +121,16 @@ class SqliteReader(_OwnConnection):
 
     PRAGMAS = ("query_only=ON",)
 
-    def ask(self, query: Prepared, values: dict[str, Any]) -> Sequence[Row]:
+    async def ask(self, query: Prepared, values: dict[str, Any]) -> Sequence[Row]:
         """The rows of a query. Raises DatabaseAway and Unstorable."""
         with self._opened() as connection:
-            return SqliteDirect(self._address, self._dialect, connection).rows(query, values)
+            return await SqliteDirect(self._address, self._dialect, connection).rows(query, values)
 
     def version(self) -> tuple[int, int]:
         """What differs from before once another connection has committed. Raises DatabaseAway."""
         with self._opened() as connection:
             [version] = connection.execute("PRAGMA data_version").fetchone()
             return self._n_opened, version
-
-    async def of(self, connection: AsyncConnection) -> SqliteDirect:
-        """A session's connection, in its transaction, for prepared statements."""
-        driver = (await connection.get_raw_connection()).driver_connection
-        assert isinstance(driver, Connection)
-        return SqliteDirect(self._address, self._dialect, driver.sqlite)
 
 
 class SqliteWriter(_OwnConnection):
@@ -182,3 +176,32 @@ def _begin_waiting(connection: sqlite3.Connection, wait_s: float) -> None:
         connection.execute("BEGIN IMMEDIATE")
     finally:
         connection.execute("PRAGMA busy_timeout=0")
+
+
+class SqliteDriver:
+    """A connection for single queries, and one for transactions, beside those of sessions.
+
+    Args:
+        address: of the database.
+        dialect: what statements are compiled for.
+        lock_s: seconds that transactions wait for another process's lock.
+        read_lock_s: seconds that queries do.
+    """
+
+    def __init__(self, address: Address, dialect: Dialect, *, lock_s: float, read_lock_s: float) -> None:
+        self._address = address
+        self._dialect = dialect
+        self.reader = SqliteReader(address, dialect, read_lock_s)
+        self.writer = SqliteWriter(address, dialect, lock_s)
+        self.ask, self.version, self.transaction = self.reader.ask, self.reader.version, self.writer.transaction
+
+    async def within(self, connection: AsyncConnection) -> SqliteDirect:
+        """Runs statements in the transaction of a session's connection."""
+        driver = (await connection.get_raw_connection()).driver_connection
+        assert isinstance(driver, Connection)
+        return SqliteDirect(self._address, self._dialect, driver.sqlite)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        self.reader.close()
+        self.writer.close()

@@ -17,6 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from coordinator.database.address import sqlite_address
 from coordinator.database.prepared import Prepared, Transaction, given
 from coordinator.database.sessions import Database, after_commit, before_commit
+from coordinator.database.sqlite.direct import SqliteDriver
 from coordinator.database.tables import EventCountRow
 from coordinator.errors import DatabaseAway
 from tests.support.server import RunningCoordinator
@@ -138,8 +139,8 @@ def test_a_lock_of_another_process_is_waited_for_without_holding_others_up(
     coordinator: RunningCoordinator, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database = coordinator.services.database
-    assert database._direct_writer is not None
-    monkeypatch.setattr(database._direct_writer, "_wait_s", 0.3)
+    assert isinstance(database._driver, SqliteDriver)
+    monkeypatch.setattr(database._driver.writer, "_wait_s", 0.3)
     other = sqlite3.connect(data_dir / "fedloom.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
 
@@ -228,7 +229,7 @@ async def main():
     await put(database, [1])
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    own = database._direct_writer._connection
+    own = database._driver.writer._connection
     [(pages,)] = own.execute("PRAGMA page_count")
     for begin in (10_000, 50_000):
         if sys.argv[2] == "pages":

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from coordinator.database import sessions as db
+from coordinator.database import engines
 from coordinator.database.prepared import Prepared, Row
 from coordinator.database.sqlite import direct as sqlite_direct
 from coordinator.database.sqlite import statements as sqlite_statements
@@ -61,15 +61,15 @@ class Meter:
         direct_run_each = SqliteDirect.run_each
         direct_rows, direct_opened, direct_begin = SqliteDirect.rows, sqlite_direct.connect, sqlite_direct.begin
 
-        def rows(direct: SqliteDirect, statement: Prepared, values: dict[str, Any]) -> Sequence[Row]:
+        async def rows(direct: SqliteDirect, statement: Prepared, values: dict[str, Any]) -> Sequence[Row]:
             meter._steps = 0
-            found = direct_rows(direct, statement, values)
+            found = await direct_rows(direct, statement, values)
             meter._count(statement.text_for(direct._dialect).sql, len(found))
             return found
 
-        def run_each(direct: SqliteDirect, statement: Prepared, values: Sequence[dict[str, Any]]) -> None:
+        async def run_each(direct: SqliteDirect, statement: Prepared, values: Sequence[dict[str, Any]]) -> None:
             meter._steps = 0
-            direct_run_each(direct, statement, values)
+            await direct_run_each(direct, statement, values)
             meter._count(statement.text_for(direct._dialect).sql, 0)
 
         def opened(*given: Any) -> sqlite3.Connection:
@@ -87,7 +87,7 @@ class Meter:
             await connection.run_in_thread(lambda opened: opened.set_progress_handler(step, _EVERY))
             return connection
 
-        monkeypatch.setattr(db, "connect", connected)
+        monkeypatch.setattr(engines, "connect", connected)
         monkeypatch.setattr(SqliteDirect, "rows", rows)
         monkeypatch.setattr(SqliteDirect, "run_each", run_each)
         monkeypatch.setattr(sqlite_direct, "connect", opened)

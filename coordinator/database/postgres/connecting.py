@@ -24,12 +24,12 @@ _WORDS = {
 }
 
 
-async def connect_postgres(address: Address, *_: Any, **__: Any) -> Any:
-    """A connection of asyncpg. Raises DatabaseAway."""
+async def connect_postgres(address: Address, *_: Any, n_statements: int = 100, **__: Any) -> Any:
+    """A connection of asyncpg. n_statements: most that it keeps prepared. Raises DatabaseAway."""
     import asyncpg  # type: ignore[import-untyped]
 
     try:
-        return await asyncpg.connect(**address.connect)
+        return await asyncpg.connect(**address.connect, statement_cache_size=n_statements)
     except Exception as error:
         raise DatabaseAway(f"{address.shown}: {_why(error, address)}") from error
 
