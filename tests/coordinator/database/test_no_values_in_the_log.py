@@ -1,6 +1,7 @@
 """Errors of the database that end in the log: they say what failed, and quote nothing of a request."""
 
 import logging
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,13 @@ import pytest
 from sqlalchemy import insert, text
 from sqlalchemy.exc import DBAPIError
 
+from coordinator.database.prepared import Prepared
 from coordinator.database.sessions import Database
 from coordinator.database.tables import OperatorKeyRow
 from tests.coordinator.database.test_same_refusals import NOW, in_database
 
 VALUE = "Sesame"
+Run = Callable[[Database, Any], Awaitable[None]]
 log = logging.getLogger("coordinator.test")
 
 FAILURES: dict[str, Any] = {
@@ -25,19 +28,34 @@ FAILURES: dict[str, Any] = {
 }
 
 
+async def in_session(database: Database, statement: Any) -> None:
+    async with database.write("test") as session:
+        await session.execute(statement)
+
+
+async def prepared(database: Database, statement: Any) -> None:
+    async with database.transact("test") as transaction:
+        await Prepared(statement).rows(transaction)
+
+
+async def asked(database: Database, statement: Any) -> None:
+    await database.ask(Prepared(statement))
+
+
+@pytest.mark.parametrize("run", [in_session, prepared, asked])
 @pytest.mark.parametrize("failing", FAILURES)
 def test_an_error_quotes_no_value(
-    data_dir: Path, database_url: str | None, failing: str, caplog: pytest.LogCaptureFixture
+    data_dir: Path, database_url: str | None, failing: str, run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
     statement = FAILURES[failing]
-    parameters = {"value": VALUE} if ":value" in str(statement) else {}
+    if ":value" in str(statement):
+        statement = statement.bindparams(value=VALUE)
 
     async def work(database: Database) -> None:
         async with database.write("first") as session:
             await session.execute(insert(OperatorKeyRow).values(id="k0", key_hash=VALUE, created_at=NOW))
         try:
-            async with database.write("test") as session:
-                await session.execute(statement, parameters)
+            await run(database, statement)
         except Exception as error:
             log.exception("failed: %s", error)
 
