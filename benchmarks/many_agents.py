@@ -9,7 +9,7 @@ A real coordinator in a process of its own; the agents are in other processes an
 happens, its memory and open files, and the time from a task's creation to its arrival at its agent, for small campaigns
 of some of these agents. ``--campaign``: prints the rounds' agents a second, and the coordinator's CPU time for each, of
 all rounds and of the first and the last tenth of them. ``--enrolled`` adds agents that the campaign does not select and
-that never call. ``--postgres`` starts a server for the run, whose data are on the disk as those of SQLite are. The first
+that never call. ``--postgres`` starts a server for the run; its data are on the disk, as those of SQLite are. The first
 round is not measured. Linux only.
 """
 
@@ -308,7 +308,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--enrolled", type=int, default=0, help="Further agents, which the campaign does not select.")
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--database-url", help="postgresql://… of a server; by default SQLite. The run makes a database.")
+    where.add_argument("--database-url", help="postgresql://… of a server, where the run makes a database.")
     where.add_argument("--postgres", action="store_true", help="Start a PostgreSQL server for the run.")
     parser.add_argument("--connections", type=int, default=0, help="limits.connections; by default the coordinator's.")
     add_option(parser)

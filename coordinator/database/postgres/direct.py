@@ -187,9 +187,11 @@ def translated(address: Address, connection: Any, sql: str) -> Iterator[None]:
 
 def _is_lost(connection: Any) -> bool:
     """Whether a connection is closed. The pool takes one back that breaks; then it answers no question."""
+    from asyncpg import InterfaceError
+
     try:
         return bool(connection.is_closed())
-    except Exception:
+    except InterfaceError:
         return True
 
 
