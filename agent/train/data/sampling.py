@@ -63,3 +63,18 @@ def _begun_without(tail: Rows, rows: Rows, n_head: int) -> Rows:
 def round_seed(*, seed: int, round_number: int, client_number: int) -> int:
     """The seed of one client's training in one round, below 2**31: for dropout, and all that libraries draw."""
     return int(np.random.SeedSequence((seed, round_number, client_number)).generate_state(1)[0] >> 1)
+
+
+def sorted_in_steps(indices: Rows, lengths: NDArray[np.int64], batch_size: int) -> Rows:
+    """The rows of each optimizer step by length, so that the rows of a micro-batch need little padding.
+
+    A step's loss is that of all its rows, in whatever order.
+
+    Args:
+        indices: of the rows in training order, (steps · batch_size,).
+        lengths: of all n rows, in tokens, (n,).
+        batch_size: rows of a step.
+    """
+    steps = indices.reshape(-1, batch_size)
+    order = np.argsort(lengths[steps], axis=1, kind="stable")  # (steps, batch_size)
+    return np.take_along_axis(steps, order, axis=1).reshape(-1)

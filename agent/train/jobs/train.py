@@ -15,7 +15,7 @@ from agent.orders.jobs import TrainJob
 from agent.train import kinds
 from agent.train.base.adapter_files import load_adapter, read_broadcast, read_client_state
 from agent.train.base.model import Base
-from agent.train.data.sampling import round_seed, sample_rows
+from agent.train.data.sampling import round_seed, sample_rows, sorted_in_steps
 from agent.train.jobs.context import JobContext, on_cpu, refused_if_diverged
 from agent.train.jobs.start import check_start
 from agent.train.jobs.trainers import TRAINER_FOLDER_PREFIX, build_trainer, make_examples
@@ -51,7 +51,9 @@ def train(context: JobContext, job: TrainJob) -> Done:
     assert context.client is not None
     assert work.adapter is not None
     client_half, params = context.client.half, context.client.read_params(job.algorithm_params)
-    with context.suitable_base(job, samples) as (base, _):
+    with context.suitable_base(job, samples) as (base, verdict):
+        if verdict.padded_because is not None:
+            indices = sorted_in_steps(indices, samples.lengths, batch_size)
         reference = context.reference(job, base, samples, indices)  # (steps · batch_size, completions), or None
     with (
         context.base() as base,

@@ -10,7 +10,7 @@ from agent.train.base.device import autocast
 from agent.train.base.model import Base
 from agent.train.base.refusals import untrainable
 from agent.train.data.tokens import TokenRows
-from agent.train.suitability.heads import tried_head
+from agent.train.suitability.trying import tried
 from agent.train.trainer.loss import collate
 from agent.train.trainer.scoring import add_head
 from shared.adapters.lora import module_of
@@ -18,14 +18,15 @@ from shared.adapters.lora import module_of
 _PEFT_PREFIX = "base_model.model."
 
 
-def check_gradient(base: Base, attached: AttachedAdapter, rows: TokenRows, *, own_head: bool) -> None:
-    """Compute the gradient of the first row's loss, in evaluation mode.
+def check_gradient(base: Base, attached: AttachedAdapter, rows: TokenRows, *, own_head: bool, joins: bool) -> None:
+    """Compute the gradient of the loss of the first row, or of the first two where rows are joined, in evaluation mode.
 
     Raises TaskFailed (base-model) if it is not finite, or does not reach a layer that the adapter covers; and the
     model's own errors. An expert is exempt, as it may just not be chosen.
     """
-    batch = {key: value.to(base.device) for key, value in collate([rows.example(0)]).items()}
-    with tried_head(base.language_model, own_head=own_head), autocast(base.device, base.autocast_dtype):
+    examples = [rows.example(number) for number in range(2 if joins else 1)]
+    batch = {key: value.to(base.device) for key, value in collate(examples).items()}
+    with tried(base.language_model, own_head=own_head, joins=joins), autocast(base.device, base.autocast_dtype):
         add_head(base.language_model)
         output = attached.model(**batch, fused_lm_head=True)
         loss = -output.log_probs.sum()

@@ -1,6 +1,7 @@
 """Measures whether a base model can be trained here, and which head its loss needs."""
 
 import logging
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,14 @@ from agent.train.base.refusals import untrainable
 from agent.train.data.tokens import TokenRows
 from agent.train.process import memory
 from agent.train.suitability.gradient import check_gradient
-from agent.train.suitability.heads import tried_head
-from agent.train.suitability.probe import change_of_earlier_logits, plain_log_probabilities, probe_rows
+from agent.train.suitability.probe import (
+    change_of_earlier_logits,
+    plain_log_probabilities,
+    probe_rows,
+    with_another_longest,
+)
+from agent.train.suitability.trying import tried
+from agent.train.trainer.packing import why_not
 from agent.train.trainer.scoring import log_probabilities
 from shared.campaign.spec import LoraSection
 
@@ -25,21 +32,36 @@ log = logging.getLogger(__name__)
 _EXACT_TOLERANCE, _MEAN_TOLERANCE = 1e-3, 2e-2
 """Nats a token by which two computations of one loss may differ: of each row on a float32 base, and on average over the
 rows on a base of another precision, or a quantised one."""
+_EXACT_LEAK, _ROUNDED_LEAK = 1e-5, 2e-3
+"""Nats a token by which the loss of any row may differ with other rows before it, likewise."""
 _EXACT_CHANGE, _ROUNDED_CHANGE = 1e-4, 2e-2
 """The largest relative change of earlier logits that rounding explains, likewise."""
 _B_SCALE = 0.02
 
 
-def measure(
-    base: Base, lora: LoraSection | None, rows: TokenRows, *, micro_batch: int, exact: bool
-) -> tuple[bool, tuple[str, ...]]:
-    """Compare the loss by which Fedloom trains with that of plain transformers, and look for other silent faults.
-
-    The adapter has random factors, so that a fault of any adapted layer shows. Returns whether the loss needs the
-    model's own head, and notices for the operator. Raises TaskFailed (base-model) if the model cannot be trained.
+@dataclass(frozen=True)
+class Measured:
+    """How a base computes its loss.
 
     Args:
-        base: the base model. It is left as it was, and without a mark of its head.
+        own_head: whether it needs the model's own head, as TRL's fused one computes another loss.
+        padded_because: why the rows of a batch are padded; None if they are joined.
+        notices: what the operator should know.
+    """
+
+    own_head: bool
+    padded_because: str | None
+    notices: tuple[str, ...] = ()
+
+
+def measure(base: Base, lora: LoraSection | None, rows: TokenRows, *, micro_batch: int, exact: bool) -> Measured:
+    """Compare the loss by which Fedloom trains with that of plain transformers, and look for other silent faults.
+
+    The adapter has random factors, so that a fault of any adapted layer shows. Raises TaskFailed (base-model) if the
+    model cannot be trained.
+
+    Args:
+        base: the base model. It is left as it was, and without marks.
         lora: the campaign's adapter; None measures the bare model.
         rows: rows of the owner's data, at least one.
         micro_batch: the most rows that go through the model at once.
@@ -49,13 +71,13 @@ def measure(
     try:
         if lora is None:
             with base.without_adapter() as model:
-                return _judge(base, model, None, probes, micro_batch=micro_batch, exact=exact), ()
+                return _judge(base, model, None, probes, micro_batch=micro_batch, exact=exact)
         with base.adapter(lora, seed=0) as attached:
             attached.draw(seed=0)
             _randomise_zero_factors(attached)
-            own_head = _judge(base, attached.model, attached, probes, micro_batch=micro_batch, exact=exact)
+            found = _judge(base, attached.model, attached, probes, micro_batch=micro_batch, exact=exact)
             note = "the loss needs the base model's own head, which takes more memory than the fused one"
-            return own_head, (*attached.notices, *([note] if own_head else []))
+            return replace(found, notices=(*attached.notices, *([note] if found.own_head else [])))
     except TaskFailed:
         raise
     except Exception as error:  # a model's own code can raise anything, and its text may quote a row
@@ -67,8 +89,8 @@ def measure(
 
 def _judge(
     base: Base, model: Any, attached: AttachedAdapter | None, probes: TokenRows, *, micro_batch: int, exact: bool
-) -> bool:
-    """Whether the loss needs the model's own head. Raises TaskFailed (base-model), and the model's own errors."""
+) -> Measured:
+    """How the loss is computed. Raises TaskFailed (base-model), and the model's own errors."""
     model.eval()
     with autocast(base.device, base.autocast_dtype):
         plain = plain_log_probabilities(model, probes, base.device)
@@ -77,37 +99,64 @@ def _judge(
         raise untrainable(f"its logits are not finite in {str(base.dtype).removeprefix('torch.')}")
     if not change <= (_EXACT_CHANGE if exact else _ROUNDED_CHANGE):
         raise untrainable("it attends to later tokens, as an encoder does: changing them changed earlier logits")
-    own_head = not _fused_head_agrees(base, model, probes, plain, micro_batch=micro_batch, exact=exact)
-    if own_head:
-        losses = _losses(base, model, probes, own_head=True, micro_batch=micro_batch)
-        if not _agree(losses, plain, probes, exact=exact):
-            difference = float(np.max(np.abs(losses - plain) / probes.n_supervised))
-            # the reason leaves the machine, and no number that stands on a few of the owner's rows may
-            log.warning("the loss in a batch of padded rows differs by %.2g nats a token", difference)
-            raise untrainable(
-                "its loss in a batch of padded rows differs from that of single rows; the log says by how much"
-            )
+    fused = _tried(base, model, probes, joins=False, micro_batch=micro_batch)
+    own_head = fused is None or not _agree(fused, plain, probes, exact=exact)
+    losses = _losses(base, model, probes, own_head=True, joins=False, micro_batch=micro_batch) if own_head else fused
+    assert losses is not None
+    if own_head and not _agree(losses, plain, probes, exact=exact):
+        difference = float(np.max(np.abs(losses - plain) / probes.n_supervised))
+        # the reason leaves the machine, and no number that stands on a few of the owner's rows may
+        log.warning("the loss in a batch of padded rows differs by %.2g nats a token", difference)
+        raise untrainable(
+            "its loss in a batch of padded rows differs from that of single rows; the log says by how much"
+        )
+    padded_because: str | None = "its own head scores them"
+    if not own_head:
+        padded_because = _why_padded(base, model, probes, losses, micro_batch=max(2, micro_batch), exact=exact)
     if attached is not None:
-        check_gradient(base, attached, probes, own_head=own_head)
-    return own_head
+        check_gradient(base, attached, probes, own_head=own_head, joins=padded_because is None)
+    return Measured(own_head, padded_because)
 
 
-def _fused_head_agrees(
-    base: Base, model: Any, probes: TokenRows, plain: NDArray[np.float64], *, micro_batch: int, exact: bool
-) -> bool:
+def _why_padded(
+    base: Base, model: Any, probes: TokenRows, padded: NDArray[np.float64], *, micro_batch: int, exact: bool
+) -> str | None:
+    """Why the model cannot take the rows of a batch end to end; None if it can.
+
+    padded: the rows' log-probabilities in padded batches, (n,).
+    """
+    if (reason := why_not(base.language_model)) is not None:
+        return reason
+    others, same = with_another_longest(probes)
+    joined = [_tried(base, model, rows, joins=True, micro_batch=micro_batch) for rows in (probes, others)]
+    if joined[0] is None or joined[1] is None:
+        return "it fails on positions that restart; see the agent's log"
+    # the longest row comes first, so that what leaks from it reaches the others
+    leak = float(np.max(np.abs(joined[1] - joined[0])[same] / probes.n_supervised[same]))
+    changes = float(np.max(np.abs(joined[0] - padded) / probes.n_supervised))
+    agrees = changes <= _EXACT_LEAK if exact else _agree(joined[0], padded, probes, exact=False)
+    if agrees and leak <= (_EXACT_LEAK if exact else _ROUNDED_LEAK):
+        return None
+    log.info("a row's loss changes by up to %.2g nats a token with other rows before it", max(leak, changes))
+    return "with other rows before it, a row has another loss"
+
+
+def _tried(base: Base, model: Any, probes: TokenRows, *, joins: bool, micro_batch: int) -> NDArray[np.float64] | None:
+    """As ``_losses``, and None if the model fails: it may be built otherwise than this way of computing expects."""
     try:
-        losses = _losses(base, model, probes, own_head=False, micro_batch=micro_batch)
-    except Exception as error:  # the fused head reaches into the model, which may be built otherwise
+        return _losses(base, model, probes, own_head=False, joins=joins, micro_batch=micro_batch)
+    except Exception as error:
         if memory.is_exhausted(error):
             raise
-        log.info("the fused head fails on this base model", exc_info=True)
-        return False
-    return _agree(losses, plain, probes, exact=exact)
+        log.info("%s fails on this base model", "joining rows" if joins else "the fused head", exc_info=True)
+        return None
 
 
-def _losses(base: Base, model: Any, probes: TokenRows, *, own_head: bool, micro_batch: int) -> NDArray[np.float64]:
-    """The rows' log-probabilities as training and evaluation compute them, in padded batches, (n,)."""
-    with tried_head(base.language_model, own_head=own_head):
+def _losses(
+    base: Base, model: Any, probes: TokenRows, *, own_head: bool, joins: bool, micro_batch: int
+) -> NDArray[np.float64]:
+    """The rows' log-probabilities as training and evaluation compute them, in batches, (n,)."""
+    with tried(base.language_model, own_head=own_head, joins=joins):
         return log_probabilities(
             model,
             base.language_model,

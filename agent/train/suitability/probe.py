@@ -1,5 +1,6 @@
 """Rows to measure a base model with, and what is measured on them: losses, and whether earlier logits change."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,21 @@ def _half_supervised(tokens: list[int]) -> TokenRow:
     return tokens, [place >= half for place in range(len(tokens))]
 
 
+def with_another_longest(rows: TokenRows) -> tuple[TokenRows, NDArray[np.bool_]]:
+    """Other tokens in the longest of n *rows*. Returns the rows, and which are as they were, (n,) bool."""
+    longest = int(np.argmax(rows.lengths))
+    part = slice(rows.offsets[longest], rows.offsets[longest + 1])
+    ids = rows.ids.copy()
+    ids[part] = other_tokens(rows, ids[part])
+    return replace(rows, ids=ids), np.arange(len(rows)) != longest
+
+
+def other_tokens(rows: TokenRows, ids: NDArray[np.int32]) -> NDArray[np.int32]:
+    """For each of some tokens another one, of those that *rows* have."""
+    one, other = (*np.unique(rows.ids)[:2].tolist(), 0, 1)[:2]
+    return np.where(ids == one, other, one).astype(ids.dtype)
+
+
 def plain_log_probabilities(model: Any, rows: TokenRows, device: torch.device) -> NDArray[np.float64]:
     """Return Σ log p over the supervised tokens of each of n *rows*, in nats, (n,), as plain transformers has it.
 
@@ -54,12 +70,14 @@ def change_of_earlier_logits(model: Any, rows: TokenRows, device: torch.device) 
 
     The longest row is measured.
     """
-    ids = torch.tensor([rows.example(int(np.argmax(rows.lengths)))["input_ids"]], device=device)  # (1, T)
-    half = ids.shape[1] // 2
-    one, other = (*np.unique(rows.ids)[:2].tolist(), 0, 1)[:2]
-    changed = ids.clone()
-    changed[0, half:] = torch.where(ids[0, half:] == one, other, one)  # each is another token than before
-    before, after = (_logits(model, each)[0, :half].float() for each in (ids, changed))  # (T // 2, vocabulary) each
+    longest = int(np.argmax(rows.lengths))
+    ids = rows.ids[rows.offsets[longest] : rows.offsets[longest + 1]]  # (T,)
+    half = len(ids) // 2
+    changed = np.concatenate([ids[:half], other_tokens(rows, ids[half:])])
+    before, after = (
+        _logits(model, torch.tensor(each[np.newaxis], dtype=torch.long, device=device))[0, :half].float()
+        for each in (ids, changed)
+    )  # (T // 2, vocabulary) each
     return float((before - after).abs().max() / before.abs().max().clamp(min=1.0))
 
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from agent.train.data.tokens import TokenRows
 from agent.train.progress import Reporter
 from agent.train.suitability.measure import measure
 from agent.train.trainer.head import mark_own_head
+from agent.train.trainer.packing import mark_joining
 from shared.campaign.spec import LoraSection, Quantization
 from shared.digest import sha256_of_parts
 from shared.system.durable import atomic_text
@@ -26,15 +28,12 @@ _LIBRARIES = ("torch", "transformers", "peft", "trl")
 
 
 class Verdict(BaseModel):
-    """What was measured of a base model that can be trained.
-
-    own_head: whether the loss needs the model's own head, as TRL's fused one computes another loss. notices: what the
-    operator should know.
-    """
+    """What was measured of a base model that can be trained; see ``Measured``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    own_head: bool = False
+    own_head: bool
+    padded_because: str | None
     notices: tuple[str, ...] = ()
 
 
@@ -74,17 +73,23 @@ def ensure_suitable(
     key = sha256_of_parts([*parts, __version__, *map(metadata.version, libraries)])
     path = cache / f"suitability-{key}.json"
     if (kept := _load(path)) is not None:
-        mark_own_head(base.language_model, needed=kept.own_head)
+        _mark(base, kept)
         return kept
     report(Progress(phase=Phase.CHECKING_MODEL))
     exact = base.dtype == torch.float32 and quantization is None
-    own_head, notices = measure(base, lora, rows, micro_batch=micro_batch, exact=exact)
-    mark_own_head(base.language_model, needed=own_head)
+    verdict = Verdict(**asdict(measure(base, lora, rows, micro_batch=micro_batch, exact=exact)))
+    _mark(base, verdict)
     if trial is not None:
         trial()
-    verdict = Verdict(own_head=own_head, notices=notices)
     _save(path, verdict)
     return verdict
+
+
+def _mark(base: Base, verdict: Verdict) -> None:
+    mark_own_head(base.language_model, needed=verdict.own_head)
+    mark_joining(base.language_model, joins=verdict.padded_because is None)
+    if verdict.padded_because is not None:
+        log.info("rows are padded, which takes longer than joining them: %s", verdict.padded_because)
 
 
 def _load(path: Path) -> Verdict | None:

@@ -1,8 +1,8 @@
-"""The loss of a causal language model at its supervised positions only, and batches for it.
+"""The loss of a causal language model without the work that it does not depend on, and batches for it.
 
 With a vocabulary of 49,000 the head is a fifth of a small model's work, and most positions belong to the prompt. TRL's
-fused head scores all of them on a CPU, so it receives only the hidden states of the supervised ones. The loss is the
-same.
+fused head scores all of them on a CPU, so it receives only the hidden states of the supervised ones. And the backbone
+gets no padding where it can take the rows of a batch end to end (``packing``). The loss is the same.
 """
 
 import functools
@@ -12,32 +12,29 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from agent.train.data.tokens import IGNORED
 from agent.train.trainer.head import use_own_head
+from agent.train.trainer.packing import joined, joins_rows
 
 _BY_TOKEN = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
 
 
 @contextmanager
-def select_supervised(model: Any, labels: Tensor) -> Iterator[Tensor]:
-    """Make the backbone of *model* return only the n hidden states that predict a supervised token, inside the block.
+def select_hidden(model: Any, chosen: Tensor) -> Iterator[None]:
+    """Make the backbone of *model* return n of its hidden states only, (1, n, width), inside the block.
 
-    labels: (batch, tokens) int64, IGNORED where the loss is not taken. Yields the targets, (1, n) int64, to be passed
-    to the fused head as ``shift_labels``.
+    chosen: (batch, tokens) bool, of the backbone's own input; n of them are true.
     """
-    next_labels = labels[:, 1:]  # (batch, tokens − 1)
-    predicts = torch.zeros_like(labels, dtype=torch.bool)  # (batch, tokens)
-    predicts[:, :-1] = next_labels != IGNORED
 
     def select(_module: Any, _inputs: Any, output: Any) -> Any:
-        # (batch, tokens, width) → (1, n, width)
-        output.last_hidden_state = output.last_hidden_state[predicts].unsqueeze(0)
+        output.last_hidden_state = output.last_hidden_state[chosen].unsqueeze(0)
         return output
 
     hook = model.base_model.register_forward_hook(select)
     try:
-        yield next_labels[next_labels != IGNORED].unsqueeze(0)
+        yield
     finally:
         hook.remove()
 
@@ -48,20 +45,29 @@ def score_only_supervised(model: Any) -> None:
     Its outputs by token keep their shape, (batch, tokens − 1), with zeros at all other positions. A model that needs
     its own head gets that.
 
-    Such calls take rows that are padded on the right, and no attention mask reaches the model: a causal model's tokens
-    never see the padding after them. With a mask, padding beyond a sliding window would see nothing at all, of which
-    attention kernels in half precision make NaN.
+    Such calls take rows that are padded on the right, by keyword. A model that joins rows gets them without padding.
+    Another gets it without an attention mask: a causal model's tokens never see the padding after them. With a mask,
+    padding beyond a sliding window would see nothing at all, of which attention kernels in half precision make NaN.
     """
     fused = model.forward
 
     @functools.wraps(fused)
-    def forward(*args: Any, labels: Tensor | None = None, **kwargs: Any) -> Any:
+    def forward(*args: Any, labels: Tensor | None = None, attention_mask: Tensor | None = None, **kwargs: Any) -> Any:
         if labels is None:
-            return fused(*args, **kwargs)
-        kwargs.pop("attention_mask", None)
-        with select_supervised(model, labels) as targets:
-            output = fused(*args, shift_labels=targets, **kwargs)
-        supervised = labels[:, 1:] != IGNORED  # (batch, tokens − 1)
+            return fused(*args, **kwargs, **({} if attention_mask is None else {"attention_mask": attention_mask}))
+        next_labels = labels[:, 1:]  # (batch, tokens − 1)
+        supervised = next_labels != IGNORED
+        predicts = functional.pad(supervised, (0, 1))  # (batch, tokens)
+        targets = next_labels[supervised].unsqueeze(0)  # (1, n)
+        if joins_rows(model) and attention_mask is not None and len(labels) > 1:
+            real = attention_mask.bool()
+            kwargs["input_ids"] = kwargs["input_ids"][real].unsqueeze(0)  # (1, Σ T)
+            predicts = predicts[real].unsqueeze(0)
+            with joined(attention_mask) as positions, select_hidden(model, predicts):
+                output = fused(*args, **kwargs, position_ids=positions, shift_labels=targets)
+        else:
+            with select_hidden(model, predicts):
+                output = fused(*args, **kwargs, shift_labels=targets)
         for name in _BY_TOKEN:
             values = getattr(output, name)  # (1, n)
             if values is not None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
+import huggingface_hub
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
@@ -21,6 +22,7 @@ from agent.train.base.on_disk.fingerprint import fingerprint as digest
 from shared.campaign.spec import BaseSection, LoraSection
 from shared.wire.tasks.leases import FailureKind, Phase
 from tests.support.hub import COMMIT, HubHandler, running_hub
+from tests.support.server import free_port
 from tests.train.conftest import Lab
 
 pytestmark = pytest.mark.train
@@ -239,9 +241,15 @@ def test_a_model_that_does_not_fit_on_the_disk_is_refused_before_its_first_byte(
     assert child.close() == 0
 
 
-def test_an_unreachable_hub_says_what_to_do(lab: Lab) -> None:
+@pytest.mark.parametrize(("offline", "words"), [(False, "check the network"), (True, "(HF_HUB_OFFLINE)")])
+def test_an_unreachable_hub_says_what_to_do(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, offline: bool, words: str
+) -> None:
+    # read from the environment at its first import, whoever imports it first
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", offline)
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{free_port()}")
     message = failure(lab, lab.prepare_job(base=BaseSection(model="tiny/unknown")), model_path=None)
-    assert "check the network" in message
+    assert words in message
     assert "[models]" in message
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from agent.train.data.sampling import round_seed, sample_rows
+from agent.train.data.sampling import round_seed, sample_rows, sorted_in_steps
 
 pytestmark = pytest.mark.train
 
@@ -83,3 +83,10 @@ def test_seeds_differ_by_round_and_client() -> None:
 def test_clients_of_two_digits_draw_rows_of_their_own() -> None:
     drawn = {tuple(draw(1, n_rows=50, need=20, client_number=number)) for number in (0, 1, 10, 11, 100)}
     assert len(drawn) == 5
+
+
+def test_rows_are_sorted_by_length_within_their_steps_and_stay_in_them() -> None:
+    lengths = np.array([9, 2, 5, 7, 5, 1])
+    indices = np.array([0, 4, 2, 1, 3, 5, 5, 0])
+    assert sorted_in_steps(indices, lengths, 4).tolist() == [1, 4, 2, 0, 5, 5, 3, 0]
+    assert sorted_in_steps(indices, lengths, 1).tolist() == indices.tolist()

@@ -1,0 +1,96 @@
+"""Rows end to end: the same loss and gradient as padded rows have, or padded rows and the reason."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("trl")
+
+from agent.train.base.model import Base  # noqa: E402
+from agent.train.data.tokens import TokenRows  # noqa: E402
+from agent.train.suitability.measure import measure  # noqa: E402
+from agent.train.suitability.trying import tried  # noqa: E402
+from agent.train.trainer.loss import collate  # noqa: E402
+from agent.train.trainer.scoring import add_head  # noqa: E402
+from shared.campaign.spec import LoraSection  # noqa: E402
+from tests.zoo.families import FAMILIES, Family  # noqa: E402
+
+pytestmark = pytest.mark.train
+
+PADDED = {
+    "would look at all pairs of tokens": (
+        *("Gemma 2, capped logits", "GPT-Neo, local attention", "GPT-J", "CodeGen", "BLOOM", "MPT", "XGLM", "gpt-oss"),
+    ),
+    "it carries a state from token to token": (
+        *("RWKV", "RecurrentGemma", "Bamba, hybrid", "xLSTM", "Qwen3-Next, hybrid with experts", "Mamba", "Mamba 2"),
+        *("Falcon-H1, hybrid", "Jamba, hybrid with experts", "LFM2, convolutions"),
+    ),
+    "its own head scores them": (
+        *("ModernBERT decoder, transformed head", "BERT decoder, transformed head", "Llama 4, text"),
+    ),
+    "with other rows before it, a row has another loss": ("Falcon", "BART decoder alone"),
+}
+"""Families whose rows are padded, by the reason; those of all others are joined."""
+REASONS = {name: reason for reason, names in PADDED.items() for name in names}
+CONTROLS = {
+    *("Llama", "GPT-2, transposed weights", "Phi-3, fused projections", "Cohere, scaled logits"),
+    *("Granite, scaled logits", "Mistral, sliding window", "Gemma 2, capped logits", "GPT-J", "MPT", "XGLM"),
+    *("LFM2, convolutions", "Mamba 2", "Falcon", "BERT decoder, transformed head"),
+}
+LENGTHS = (40, 3, 17, 2, 90)
+"""Of rows, some longer than the windows of 16 tokens that these models have, others with one supervised token."""
+
+
+def rows_of(base: Base) -> TokenRows:
+    generator = torch.Generator().manual_seed(5)
+    n_tokens = base.language_model.config.get_text_config().vocab_size
+    rows = []
+    for length in LENGTHS:
+        tokens = torch.randint(3, n_tokens, (length,), generator=generator).tolist()
+        rows.append((tokens, [place >= length // 2 for place in range(length)]))
+    return TokenRows.of(rows)
+
+
+def trained_families() -> list[Any]:
+    found = [family for family in FAMILIES if not family.refusal or family.targets]
+    return [pytest.param(each, id=each.name, marks=() if each.name in CONTROLS else pytest.mark.deep) for each in found]
+
+
+def base_of(family: Family, folder: Path) -> Base:
+    return Base(family.make(folder), torch.device("cpu"), torch.float32, remote_code=False)
+
+
+@pytest.mark.parametrize("family", trained_families())
+def test_joined_rows_have_the_loss_and_the_gradient_of_padded_ones_or_are_not_joined(
+    family: Family, tmp_path: Path
+) -> None:
+    base = base_of(family, tmp_path)
+    lora = LoraSection(rank=4, alpha=8, target_modules=list(family.targets) or "all-linear")
+    rows = rows_of(base)
+    measured = measure(base, lora, rows, micro_batch=4, exact=True)
+    if (reason := REASONS.get(family.name)) is not None:
+        assert measured.padded_because is not None
+        assert reason in measured.padded_because
+        return
+    assert measured.padded_because is None
+    results = []
+    for joins in (False, True):
+        with base.adapter(lora, seed=0) as attached, tried(base.language_model, own_head=False, joins=joins):
+            for seed, parameter in enumerate(attached.parameters.values()):
+                values = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(seed))
+                parameter.data.copy_(0.1 * values)
+            attached.model.eval()  # without the base's own dropout
+            add_head(base.language_model)
+            output = attached.model(**collate([rows.example(each) for each in range(len(rows))]), fused_lm_head=True)
+            loss = -output.log_probs.sum() / output.label_mask.sum()
+            loss.backward()
+            gradients = {name: each.grad for name, each in attached.parameters.items() if each.grad is not None}
+            results.append((output.log_probs.detach(), loss.item(), gradients))
+    (padded, padded_loss, padded_gradients), (joined, joined_loss, joined_gradients) = results
+    torch.testing.assert_close(joined, padded, atol=2e-5, rtol=0)
+    assert joined_loss == pytest.approx(padded_loss, abs=1e-6)
+    assert joined_gradients.keys() == padded_gradients.keys()
+    for name, gradient in joined_gradients.items():
+        torch.testing.assert_close(gradient, padded_gradients[name], atol=1e-6, rtol=1e-4)
