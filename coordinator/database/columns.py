@@ -149,13 +149,13 @@ class RealNumber(TypeDecorator[float]):
 
 
 class Document(TypeDecorator[Any]):
-    """JSON. None is NULL. Both drivers give and take it as text."""
+    """JSON. None is NULL. Both drivers give and take it as text, SQLite's a bare number as a number."""
 
     impl = JSON(none_as_null=True)
     cache_ok = True
 
-    def result_processor(self, _dialect: Dialect, _coltype: object) -> Callable[[str | None], Any]:
-        return _parsed
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:
+        return super().result_processor(dialect, coltype) or _parsed  # PostgreSQL's dialect leaves it to the driver
 
     def process_bind_param(self, value: Any, _dialect: Dialect) -> Any:
         _check_json(value)
@@ -170,8 +170,8 @@ class CampaignFile(Document):
 
     cache_ok = True
 
-    def result_processor(self, _dialect: Dialect, _coltype: object) -> Callable[[str | None], Any]:
-        return lru_cache(200)(_parsed)
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:
+        return lru_cache(200)(super().result_processor(dialect, coltype))
 
 
 class UtcTime(TypeDecorator[datetime]):

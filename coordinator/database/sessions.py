@@ -14,10 +14,11 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
 
+from coordinator.database import engines
 from coordinator.database.address import Address
 from coordinator.database.availability import Availability
 from coordinator.database.disk_full import translate_disk_full
-from coordinator.database.engines import FREE_S, LOCK_S, READ_LOCK_S, postgres_engine, sqlite_engine
+from coordinator.database.engines import FREE_S, postgres_engine, sqlite_engine
 from coordinator.database.postgres.direct import PostgresDriver
 from coordinator.database.prepared import DRIVER, Driver, Prepared, Transaction
 from coordinator.database.sqlite.direct import SqliteDriver
@@ -54,7 +55,8 @@ class Database:
             self._writer = sqlite_engine(address, address.file, begin="BEGIN IMMEDIATE", pool_size=1)
             self._reader = sqlite_engine(address, address.file, begin="BEGIN", pool_size=8)
             self._single = sqlite_engine(address, address.file, begin=None, pool_size=2)
-            self._driver = SqliteDriver(address, self._single.dialect, lock_s=LOCK_S, read_lock_s=READ_LOCK_S)
+            waits = {"lock_s": engines.LOCK_S, "read_lock_s": engines.READ_LOCK_S}
+            self._driver = SqliteDriver(address, self._single.dialect, **waits)
         else:
             of_sessions = connections // 2
             self._writer = self._reader = postgres_engine(address, of_sessions)
@@ -275,4 +277,4 @@ async def _checkpoint(connection: AsyncConnection) -> bool:
         row = (await connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")).one()
         return bool(row[0] == 0)
     finally:
-        await connection.exec_driver_sql(f"PRAGMA busy_timeout={round(1000 * READ_LOCK_S)}")
+        await connection.exec_driver_sql(f"PRAGMA busy_timeout={round(1000 * engines.READ_LOCK_S)}")

@@ -106,7 +106,7 @@ def test_a_file_that_is_no_database_is_named(
 def test_a_database_that_another_process_locks_is_named(
     command: Command, tmp_path: Path, sqlite_template: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("coordinator.database.sessions._LOCK_S", 0.1)
+    monkeypatch.setattr("coordinator.database.engines.LOCK_S", 0.1)
     file = tmp_path / "data" / "fedloom.db"
     file.parent.mkdir()
     file.write_bytes(sqlite_template.read_bytes())

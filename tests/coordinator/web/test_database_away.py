@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from coordinator.database import availability, sessions
+from coordinator.database import availability
 from coordinator.database.availability import Availability
 from coordinator.errors import DatabaseAway
 from tests.support.operator import Operator, problem
@@ -28,7 +28,7 @@ Enroll = Callable[..., ScriptedAgent]
 @pytest.fixture
 def coordinator(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningCoordinator]:
     """A coordinator that waits briefly for others' locks, and soon believes that its database is back."""
-    monkeypatch.setattr(sessions, "_LOCK_S", 0.2)
+    monkeypatch.setattr(engines, "LOCK_S", 0.2)
     monkeypatch.setattr(availability, "CALM_S", 0.3)
     with running_coordinator(quick_settings(data_dir, None)) as running:
         yield running
