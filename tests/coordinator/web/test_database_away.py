@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from coordinator.database import availability
+from coordinator.database import availability, engines
 from coordinator.database.availability import Availability
 from coordinator.errors import DatabaseAway
 from tests.support.operator import Operator, problem
