@@ -102,10 +102,6 @@ class Driver(Protocol):
         """Runs statements in the transaction of a session's connection."""
         ...
 
-    def version(self) -> object | None:
-        """What differs from before once something was committed; None if only a query tells."""
-        ...
-
     async def close(self) -> None:
         """Close the connections."""
         ...

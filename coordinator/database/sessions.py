@@ -152,6 +152,8 @@ class Database:
 
         Raises DatabaseAway.
         """
+        if not isinstance(self._driver, SqliteDriver):
+            return None
         with self._used(looks=False):
             return self._driver.version()
 

@@ -100,9 +100,6 @@ class PostgresDriver:
         """Runs statements in the transaction of a session's connection."""
         return Session(connection)
 
-    def version(self) -> None:
-        """None: only a query tells whether something was committed."""
-
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[Any]:
         """A connection while the block runs. Raises DatabaseAway, and SQLAlchemy's TimeoutError if none is free."""

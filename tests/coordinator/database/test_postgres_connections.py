@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, literal_column, select, text
 
+from coordinator.database import availability
 from coordinator.database.address import postgres_address
 from coordinator.database.postgres.direct import PostgresDriver
 from coordinator.database.prepared import Prepared, given
@@ -134,3 +135,19 @@ def test_a_driver_that_was_closed_opens_again(run: Callable[[Work], Any]) -> Non
         return await works(database)
 
     assert run(work)
+
+
+def test_what_asks_nothing_does_not_tell_that_the_database_answers(
+    run: Callable[[Work], Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(availability, "CALM_S", 0.0)
+
+    async def work(database: Database) -> None:
+        assert await works(database)
+        database.availability.failed(DatabaseAway("gone"))
+        assert database.version() is None
+        assert "the database is back" not in caplog.text
+        assert await works(database)
+
+    run(work)
+    assert "the database is back" in caplog.text
